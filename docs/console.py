@@ -27,6 +27,8 @@ from pathlib import Path
 import pyte
 
 COLUMNS, LINES = 100, 50
+#: The parent of the folders in which commands run: the length of its path decides where output is wrapped.
+PARENT = Path("/tmp")  # noqa: S108 - a private folder is created in it
 #: The address of the PostgreSQL server in a page; its port comes from PGPORT.
 SERVER = "postgres@localhost"
 #: The socket of the MariaDB server in a page.
@@ -40,6 +42,8 @@ VOLATILE = {
     re.compile(r"\d+ s ago"): "just now",
     re.compile(r"\b\d+\.\d s\b"): "N.N s",
 }
+#: A command without shell syntax, except that it may discard its standard output.
+PLAIN_COMMAND = re.compile(r"(?P<words>dbctl(?: (?:[\w.,:/=@%+-]+|'[^']*'))*)(?P<discarded> > /dev/null)?")
 BLOCK = re.compile(r"^```(?:console|\w+ (?P<file>\S+))\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -78,9 +82,22 @@ class Terminal:
 
     def run(self, command: str) -> str:
         """Return what ``command`` prints, each line without blanks at its end."""
-        place = self._folder / ".place"
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+        if plain := PLAIN_COMMAND.fullmatch(command):
+            words, is_discarded = shlex.split(plain["words"]), bool(plain["discarded"])
+            output, status = self._run_forked(words, ours, theirs, is_discarded=is_discarded)
+        else:
+            output, status = self._run_in_shell(command, ours, theirs)
+        os.close(ours)
+        lines = [line.rstrip() for line in _replace_volatile(output.decode()).splitlines()]
+        if status:
+            lines.append(f"[exit {status}]")
+        return "".join(f"{line}\n" for line in lines)
+
+    def _run_in_shell(self, command: str, ours: int, theirs: int) -> tuple[bytes, int]:
+        """Run ``command`` with bash, and close ``theirs``; return its output and exit code."""
+        place = self._folder / ".place"
         script = f"{command}\nstatus=$?\npwd > {shlex.quote(str(place))}\nexit $status"
         with subprocess.Popen(
             ["bash", "-c", script],
@@ -92,14 +109,41 @@ class Terminal:
             start_new_session=True,
         ) as process:
             os.close(theirs)
-            printed = _replace_volatile(b"".join(_read(ours)).decode())
-        os.close(ours)
+            output = b"".join(_read(ours))
         if place.exists():
             self._directory = Path(place.read_text(encoding="utf-8").strip())
-        lines = [line.rstrip() for line in printed.splitlines()]
-        if process.returncode:
-            lines.append(f"[exit {process.returncode}]")
-        return "".join(f"{line}\n" for line in lines)
+        return output, process.returncode
+
+    def _run_forked(
+        self, words: list[str], ours: int, theirs: int, *, is_discarded: bool
+    ) -> tuple[bytes, int]:
+        """Like ``_run_in_shell``, without the start of an interpreter, which takes longer than most commands."""
+        child = os.fork()
+        if not child:
+            try:
+                self._become_command(words, theirs, is_discarded=is_discarded)
+            finally:
+                os._exit(99)
+        os.close(theirs)
+        output = b"".join(_read(ours))
+        return output, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    def _become_command(self, words: list[str], terminal: int, *, is_discarded: bool) -> None:
+        os.setsid()
+        os.chdir(self._directory)
+        os.environ.clear()
+        os.environ.update(self._environment)
+        output = os.open(os.devnull, os.O_WRONLY) if is_discarded else terminal
+        for descriptor, source in enumerate((terminal, output, terminal)):
+            os.dup2(source, descriptor)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.argv = words
+        from dbctl.__main__ import run
+
+        run()
 
     def lasting(self, printed: str) -> str:
         """Return what was printed as a page shows it: nothing in it is of this run alone."""
@@ -115,7 +159,8 @@ def _replace_volatile(output: str) -> str:
         return output.replace("\r\n", "\n")
     screen = pyte.Screen(max(map(len, output.splitlines())), output.count("\n") + 2)
     pyte.Stream(screen).feed(output)
-    return "\n".join(line.rstrip() for line in screen.display).rstrip("\n") + "\n"
+    text = "\n".join(line.rstrip() for line in screen.display).rstrip("\n")
+    return f"{text}\n" if text else ""  # of a command that prints only a bar, nothing remains
 
 
 def _read(descriptor: int) -> Iterator[bytes]:
@@ -148,7 +193,7 @@ def render_page(text: str, terminal: Terminal) -> str:
 
 def show(page: Path) -> None:
     """Print every command of a page before its output, with the prose between them."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=PARENT) as folder:
         text = page.read_text(encoding="utf-8")
         terminal = Terminal(Path(folder), text)
         end = 0
@@ -173,7 +218,7 @@ def main(words: list[str]) -> int:
         if action == "show":
             show(page)
             continue
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=PARENT) as folder:
             text = page.read_text(encoding="utf-8")
             page_text = render_page(text, Terminal(Path(folder), text))
         if page_text != text and action == "write":

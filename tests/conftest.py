@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -35,6 +36,8 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_configure(config):
     if not hasattr(config, "workerinput"):  # not a worker
+        # on a disk, every fsync of a test waits
+        tempfile.tempdir = os.environ.setdefault("TMPDIR", servers.data_folder())
         servers.begin_sharing()
         if config.getoption("numprocesses", None):
             # this process runs no tests; after SIGTERM, as from timeout(1), it must still stop workers and servers

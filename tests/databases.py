@@ -24,7 +24,8 @@ class ComparedDatabase(ABC):
     def run(self, *statements: str) -> None: ...
 
     @abstractmethod
-    def rows(self, sql: str) -> Sequence[tuple[object, ...]]: ...
+    def results(self, *queries: str) -> list[Sequence[tuple[object, ...]]]:
+        """Return the rows of each query, read with one connection."""
 
     @abstractmethod
     def tables(self) -> list[str]: ...
@@ -32,9 +33,14 @@ class ComparedDatabase(ABC):
     @abstractmethod
     def destroy(self) -> None: ...
 
+    def rows(self, sql: str) -> Sequence[tuple[object, ...]]:
+        return self.results(sql)[0]
+
     def content(self) -> dict[str, list[str]]:
         """Return every row of every table, except audit entries of restores."""
-        rows_by_table = {name: self.rows(f"select * from {ident(name)}") for name in sorted(self.tables())}
+        names = sorted(self.tables())
+        results = self.results(*(f"select * from {ident(name)}" for name in names))
+        rows_by_table = dict(zip(names, results, strict=True))
         return {
             name: sorted(text for text in map(str, rows) if "restore.apply" not in text)
             for name, rows in rows_by_table.items()
@@ -54,9 +60,9 @@ class File(ComparedDatabase):
             for statement in statements:
                 connection.execute(statement)
 
-    def rows(self, sql: str) -> Sequence[tuple[object, ...]]:
+    def results(self, *queries: str) -> list[Sequence[tuple[object, ...]]]:
         with closing(sqlite3.connect(self.path)) as connection:
-            return connection.execute(sql).fetchall()
+            return [connection.execute(sql).fetchall() for sql in queries]
 
     def tables(self) -> list[str]:
         return [str(name) for (name,) in self.rows("select name from sqlite_master where type = 'table'")]
@@ -96,9 +102,9 @@ class PostgreSQL(ComparedDatabase):
             for statement in statements:
                 connection.execute(statement)
 
-    def rows(self, sql: str) -> Sequence[tuple[object, ...]]:
+    def results(self, *queries: str) -> list[Sequence[tuple[object, ...]]]:
         with closing(servers.connection(self.own)) as connection:
-            return connection.execute(sql).fetchall()
+            return [connection.execute(sql).fetchall() for sql in queries]
 
     def tables(self) -> list[str]:
         return [
@@ -131,10 +137,13 @@ class MySQL(ComparedDatabase):
             for statement in statements:
                 cursor.execute(statement)
 
-    def rows(self, sql: str) -> Sequence[tuple[object, ...]]:
+    def results(self, *queries: str) -> list[Sequence[tuple[object, ...]]]:
+        results = []
         with closing(servers.mysql_connection(self.own)) as connection, connection.cursor() as cursor:
-            cursor.execute(sql)
-            return list(cursor.fetchall())
+            for sql in queries:
+                cursor.execute(sql)
+                results.append(list(cursor.fetchall()))
+        return results
 
     def tables(self) -> list[str]:
         return [

@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.servers import BINARIES
+from tests.servers import BINARIES, data_folder
 
 
 class PrivateServer:
@@ -75,7 +75,7 @@ def start_private(*settings: str) -> Iterator[PrivateServer]:
     if binaries is None:
         reason = f"no PostgreSQL binaries ({BINARIES}/initdb)"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    place = Path(tempfile.mkdtemp(prefix="dbctl-pg-", dir="/tmp"))
+    place = Path(tempfile.mkdtemp(prefix="dbctl-pg-", dir=data_folder()))
     try:
         server = PrivateServer(binaries, place, settings)
         try:

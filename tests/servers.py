@@ -59,7 +59,7 @@ _number, _schemas = count(), count(1)
 
 
 @dataclass(frozen=True)
-class _Running:
+class Running:
     """A private server; ``folder`` contains its data, and the signal ``end`` stops it without a checkpoint."""
 
     url: str
@@ -84,7 +84,7 @@ def postgresql() -> Url:
         return parse_url(url_text)  # never replaced by another server
     if SHARED in os.environ and _postgresql_binaries():
         return parse_url(
-            _share("postgresql", lambda: _start("", None, listening=True, more=SHARED_POSTGRESQL))
+            share("postgresql", lambda: _start("", None, listening=True, more=SHARED_POSTGRESQL))
         )
     reason = _check_postgresql(LOCAL)
     if not reason:
@@ -109,7 +109,7 @@ def begin_sharing() -> None:
     atexit.register(stop)
 
 
-def _share(name: str, start: Callable[[], _Running]) -> str:
+def share(name: str, start: Callable[[], Running]) -> str:
     """Return the URL of the shared server of this run; the first worker that calls this starts it."""
     file = Path(os.environ[SHARED], f"{name}.json")
     with file.with_suffix(".lock").open("w") as lock:
@@ -128,8 +128,8 @@ def _share(name: str, start: Callable[[], _Running]) -> str:
         return url
 
 
-def _data_folder() -> str:
-    """Return the parent of the data folders; its path is short, because the length of socket paths is limited."""
+def data_folder() -> str:
+    """Return the parent of temporary folders, in memory if possible; its path is short, because the length of socket paths is limited."""
     has_space = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES
     return str(MEMORY) if has_space else "/tmp"  # noqa: S108 - a private folder is created in it
 
@@ -206,12 +206,12 @@ def _start_for_this_process(
 
 def _start(
     password: str, certificate: Path | None, *, listening: bool, more: Sequence[str] = (), why: str = ""
-) -> _Running:
+) -> Running:
     """Start a private server; if none is installed, skip the test, or fail in CI."""
     folder = _postgresql_binaries() or skip_or_fail(
         f"no PostgreSQL ({why or 'a private one'}; no {BINARIES}/initdb); set DBCTL_TEST_POSTGRESQL to use another server"
     )
-    place = Path(tempfile.mkdtemp(prefix="dbctl-pg-", dir=_data_folder()))
+    place = Path(tempfile.mkdtemp(prefix="dbctl-pg-", dir=data_folder()))
     as_user: dict[str, Any] = {}
     if os.geteuid() == 0:  # the server refuses to run as root
         shutil.chown(place, "postgres", "postgres")
@@ -257,7 +257,7 @@ def _start(
         assert running.poll() is None, "the private server ended"
         assert time.monotonic() < deadline, reason
         time.sleep(0.1)
-    return _Running(url, running, place, signal.SIGQUIT)  # SIGKILL would leave its shared memory
+    return Running(url, running, place, signal.SIGQUIT)  # SIGKILL would leave its shared memory
 
 
 def free_port() -> int:
@@ -354,7 +354,7 @@ def mysql() -> Url:
     if url_text := os.environ.get("DBCTL_TEST_MYSQL"):
         return parse_url(url_text)  # never replaced by another server
     if SHARED in os.environ and all(_mariadb_binaries()):
-        return parse_url(_share("mysql", lambda: _start_mysql(SHARED_MYSQL, None, listening=True)))
+        return parse_url(share("mysql", lambda: _start_mysql(SHARED_MYSQL, None, listening=True)))
     reason = _check_mysql(parse_url(LOCAL_MYSQL))
     if not reason:
         return parse_url(LOCAL_MYSQL)
@@ -413,10 +413,10 @@ def _mysql_programs(why: str) -> tuple[str, list[str]]:
 
 def _start_mysql(
     settings: tuple[str, ...], certificate: Path | None, *, listening: bool = False, why: str = ""
-) -> _Running:
+) -> Running:
     is_mariadb = not os.environ.get("DBCTL_TEST_MYSQL") or mysql_server().is_mariadb
     server, install = _mariadb_programs(why) if is_mariadb else _mysql_programs(why)
-    place = Path(tempfile.mkdtemp(prefix="dbctl-my-", dir=_data_folder()))
+    place = Path(tempfile.mkdtemp(prefix="dbctl-my-", dir=data_folder()))
     as_user = []
     if os.geteuid() == 0:  # the server refuses to run as root
         shutil.chown(place, "mysql", "mysql")
@@ -459,7 +459,7 @@ def _start_mysql(
         assert running.poll() is None, "the private server ended"
         assert time.monotonic() < deadline, reason
         time.sleep(0.1)
-    return _Running(url, running, place, signal.SIGKILL)
+    return Running(url, running, place, signal.SIGKILL)
 
 
 def _check_mysql(url: Url) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import atexit
 import http.client
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from datetime import timedelta
 from functools import cache
@@ -27,29 +29,34 @@ _number = count()
 
 @cache
 def endpoint() -> str:
-    """Return the endpoint of the S3 server, which stops at the end of this process."""
+    """Return the endpoint of the S3 server, which all workers of a run share; without a run, it stops with this process."""
+    if servers.SHARED in os.environ:
+        return servers.share("s3", _start)
+    server = _start()
+    atexit.register(server.stop)
+    return server.url
+
+
+def _start() -> servers.Running:
     port = servers.free_port()
-    running = subprocess.Popen(
+    folder = Path(tempfile.mkdtemp(prefix="dbctl-s3-"))
+    process = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C must not reach the server
     )
-
-    def stop() -> None:
-        running.terminate()
-        running.wait(timeout=30)
-
-    atexit.register(stop)
     deadline = time.monotonic() + 60
     while True:
-        assert running.poll() is None, "the S3 server ended"
+        assert process.poll() is None, "the S3 server ended"
         try:
             send_request(port, "GET", "/moto-api/data.json")
         except ConnectionError:
             assert time.monotonic() < deadline, "the S3 server does not respond"
             time.sleep(0.1)
         else:
-            return f"http://127.0.0.1:{port}"
+            return servers.Running(f"http://127.0.0.1:{port}", process, folder, signal.SIGTERM)
 
 
 def send_request(port: int, method: str, path: str) -> bytes:

@@ -15,16 +15,23 @@ from dbctl.cli._support.backups import (
     Before,
     Identities,
     PassphraseFile,
-    RepositoryAddress,
     load_keys,
     parse_time,
-    require_address,
     select_backup,
     show_byte_progress,
     split_ids_and_paths,
 )
 from dbctl.cli._support.emit import emit, note, run_change, warn
-from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, read_options, requested_page
+from dbctl.cli._support.options import (
+    DryRun,
+    Limit,
+    Offset,
+    RepositoryAddress,
+    Sort,
+    read_options,
+    requested_page,
+    require_address,
+)
 from dbctl.config import Retention
 from dbctl.model import Compression
 from dbctl.services.backup import (
@@ -42,7 +49,7 @@ from dbctl.services.backup import (
 from dbctl.services.backup import create as backup_create
 from dbctl.services.backup import status as backup_status
 from dbctl.services.backup import verify as backup_verify
-from dbctl.services.backup.foreign import AdoptBackup, detect, discovery
+from dbctl.services.backup.foreign import AdoptBackup, discovery, staging
 from dbctl.services.backup.foreign import verify as foreign_verify
 from dbctl.services.restore import RunDrills
 
@@ -290,7 +297,7 @@ def adopt(
     """
     with open_app(ctx) as app:
         repository = Repository(app, repository_address)
-        with show_byte_progress(ctx, "Adopting", detect.count_bytes(paths)) as advance:
+        with show_byte_progress(ctx, "Adopting", staging.count_bytes(paths)) as advance:
             operation = AdoptBackup(
                 app,
                 repository,

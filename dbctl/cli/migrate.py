@@ -9,9 +9,8 @@ from typing import Annotated, TypeAlias
 import typer
 
 from dbctl.cli._support.app import AllApps, open_app, read_selections
-from dbctl.cli._support.backups import RepositoryAddress
 from dbctl.cli._support.emit import emit, note, run_change, warn
-from dbctl.cli._support.options import DryRun, Variant, read_options
+from dbctl.cli._support.options import DryRun, RepositoryAddress, Variant, read_options
 from dbctl.errors import Exit, UsageError
 from dbctl.model import Page
 from dbctl.render import Format, escape, is_terminal, streams
@@ -19,21 +18,12 @@ from dbctl.services.app import App
 from dbctl.services.app import app as app_service
 from dbctl.services.migrations import (
     NOTHING_PENDING,
-    Baseline,
-    DownSelection,
-    MigrateDown,
     MigrateUp,
     PendingMigration,
     SafetyBackup,
     StatementOutcome,
 )
-from dbctl.services.migrations import drift as migration_drift
-from dbctl.services.migrations import lint as migration_lint
-from dbctl.services.migrations import rehearse as migration_rehearsal
-from dbctl.services.migrations import repair as migration_repair
 from dbctl.services.migrations import status as migration_status
-from dbctl.services.migrations import verify as migration_verify
-from dbctl.services.migrations.files import CreateMigration
 
 app = typer.Typer(name="migrate", help="Schema migrations.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -166,6 +156,8 @@ def down(
 
     Example: dbctl migrate down --steps 1 --dry-run
     """
+    from dbctl.services.migrations import DownSelection, MigrateDown
+
     with open_app(ctx) as app:
         safety_backup = SafetyBackup(app, repository=repository, enabled=not no_backup)
         down_selection = DownSelection(steps=steps or 0, to=to, all_migrations=all_migrations)
@@ -216,6 +208,8 @@ def baseline(
 
     Example: dbctl migrate baseline --dry-run
     """
+    from dbctl.services.migrations import Baseline
+
     with open_app(ctx) as app:
         operation = Baseline(app, read_options(ctx).db, migrations, variant=variant)
         return run_change(ctx, operation, dry_run=dry_run)
@@ -235,6 +229,8 @@ def mark(
 
     Example: dbctl migrate mark 004 --applied
     """
+    from dbctl.services.migrations import repair as migration_repair
+
     if applied == pending:
         raise UsageError(detail="pass either --applied or --pending")
     with open_app(ctx) as app:
@@ -276,6 +272,8 @@ def repair(
 
     Example: dbctl migrate repair --checksums --dry-run
     """
+    from dbctl.services.migrations import repair as migration_repair
+
     requested = {"checksums": checksums, "failed": failed, "missing": missing}
     with open_app(ctx) as app:
         repairs = [word for word, is_requested in requested.items() if is_requested]
@@ -302,6 +300,8 @@ def new(
 
     Example: dbctl migrate new add-notes
     """
+    from dbctl.services.migrations.files import CreateMigration
+
     with open_app(ctx) as app:
         operation = CreateMigration(
             app, migration_status.find_targets(app, read_options(ctx).db, migrations), name
@@ -315,6 +315,8 @@ def verify(ctx: typer.Context, migrations: MigrationsFolder = None, variant: Var
 
     Example: dbctl migrate verify
     """
+    from dbctl.services.migrations import verify as migration_verify
+
     with open_app(ctx) as app:
         findings = migration_verify.verify(app, read_options(ctx).db, migrations, variant=variant)
         return emit(
@@ -331,6 +333,8 @@ def drift(ctx: typer.Context, migrations: MigrationsFolder = None, variant: Vari
 
     Example: dbctl migrate drift
     """
+    from dbctl.services.migrations import drift as migration_drift
+
     with open_app(ctx) as app:
         findings = migration_drift.drift(app, read_options(ctx).db, migrations, variant=variant)
         return emit(
@@ -355,6 +359,8 @@ def lint(
 
     Example: dbctl migrate lint --strict
     """
+    from dbctl.services.migrations import lint as migration_lint
+
     with open_app(ctx) as app:
         findings = migration_lint.lint(app, read_options(ctx).db, migrations, all_files=all_files)
         return emit(
@@ -372,6 +378,8 @@ def rehearse(
 
     Example: dbctl migrate rehearse
     """
+    from dbctl.services.migrations import rehearse as migration_rehearsal
+
     with open_app(ctx) as app:
         rehearsal = migration_rehearsal.rehearse(
             app, read_options(ctx).db, migrations, to=to, variant=variant

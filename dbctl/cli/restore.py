@@ -15,18 +15,17 @@ from dbctl.cli._support.backups import (
     Before,
     Identities,
     PassphraseFile,
-    RepositoryAddress,
     load_keys,
     select_backup,
     show_byte_progress,
 )
 from dbctl.cli._support.emit import emit, note, run_change, show_progress, warn
-from dbctl.cli._support.options import DryRun, read_options
+from dbctl.cli._support.options import DryRun, RepositoryAddress, read_options
 from dbctl.config import loader
 from dbctl.errors import UsageError
 from dbctl.services.app import App
 from dbctl.services.backup import LATEST, DecryptionKeys, Kind, Manifest, Repository
-from dbctl.services.backup.foreign import detect, verify
+from dbctl.services.backup.foreign import staging, verify
 from dbctl.services.restore import (
     ApplyRestore,
     MergeMode,
@@ -279,9 +278,10 @@ def _open_backup(
     if (backup and backup != LATEST) or before or kind:
         raise UsageError(detail=f"--file {file} cannot be combined with an id, --before or --kind")
     with ExitStack() as stack:
-        with show_byte_progress(ctx, "Reading", detect.count_bytes([file])) as advance:
-            staging = detect.stage_backup(app, repository, file, trial=False, advance=advance)
-            staged_backup, overlay = stack.enter_context(staging)
+        with show_byte_progress(ctx, "Reading", staging.count_bytes([file])) as advance:
+            staged_backup, overlay = stack.enter_context(
+                staging.stage_backup(app, repository, file, trial=False, advance=advance)
+            )
         for message in staged_backup.remarks:
             warn(ctx, message)
         created_at = staged_backup.manifest.created_at

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tarfile
-from contextlib import chdir, contextmanager
+from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
 
 from msgspec import structs
@@ -27,6 +27,41 @@ SETUP_COMMANDS = [
 ]
 #: Command that also runs first for status commands.
 DRILL = "backup drill"
+#: Commands that change neither databases nor backups; those on a server share a deployment.
+READING_COMMANDS = (
+    "apps",
+    "users list",
+    "users show",
+    "users export",
+    "roles list",
+    "roles show",
+    "settings list",
+    "settings get",
+    "settings validate",
+    "settings export",
+    "settings diff",
+    "status",
+    "doctor",
+    "schedule",
+    "backup list",
+    "backup show",
+    "backup verify",
+    "backup status",
+    "restore preview",
+    "integrity check",
+    "integrity cross-check",
+    "stats",
+    "search recipes",
+    "search all",
+    "search index status",
+    "search index check",
+    "data rows",
+    "data show",
+    "data describe",
+    "data query",
+    "data export",
+    "completions",
+)
 #: Commands that depend on the backups and restores of the deployment.
 BACKUP_COMMANDS = ("backup", "restore", "status", "doctor")
 
@@ -66,37 +101,68 @@ class OnFiles:
             assert main(DRILL.split()) == 0
 
     @contextmanager
-    def deploy(self, folder: Path, _line: str):
+    def deploy(self, folder: Path, _line: str, *, is_unable: bool = False):  # noqa: ARG002 - as OnServer
         """Create a deployment in a new folder, and make it the working directory; yield the options for its database."""
         shutil.copytree(self._template, folder)
         with chdir(folder):
             yield "--url pantry=larder.db"
 
+    def close(self) -> None: ...
+
 
 class OnServer:
-    """Deployments on a server, created one by one; the setup commands run only if the tested command needs backups."""
+    """Deployments on a server, created one by one; the setup commands run only if the tested command needs backups.
 
-    def __init__(self, engine: str) -> None:
-        self.engine = engine
+    Commands that change nothing share two deployments: one with backups, one without.
+    """
+
+    def __init__(self, engine: str, folder: Path) -> None:
+        self.engine, self._folder = engine, folder
+        self._shared: dict[bool, tuple[Path, str]] = {}
+        self._open = ExitStack()
 
     @contextmanager
-    def deploy(self, folder: Path, line: str):
-        """Create a deployment in a new folder, and make it the working directory; yield the options for its database."""
+    def deploy(self, folder: Path, line: str, *, is_unable: bool = False):
+        """Make a deployment the working directory, in a new folder if the command may change it; yield the options for its database.
+
+        Args:
+            folder: of a new deployment.
+            line: the command.
+            is_unable: whether the command is refused because the app lacks the feature.
+        """
         needs_backups = line.startswith(BACKUP_COMMANDS)
+        if not (is_unable or "--dry-run" in line or line.startswith(READING_COMMANDS)):
+            with self._create(folder, needs_backups=needs_backups, has_drill=False) as options, chdir(folder):
+                yield options
+            return
+        if needs_backups not in self._shared:
+            place = self._folder / f"shared-{needs_backups}"
+            create = self._create(place, needs_backups=needs_backups, has_drill=needs_backups)
+            self._shared[needs_backups] = place, self._open.enter_context(create)
+        place, options = self._shared[needs_backups]
+        with chdir(place):
+            yield options
+
+    @contextmanager
+    def _create(self, folder: Path, *, needs_backups: bool, has_drill: bool):
         place = "postgresql schema" if self.engine == "postgresql" and not needs_backups else self.engine
-        with larder_app.open_pantry(place, folder) as pantry, chdir(folder):
+        with larder_app.open_pantry(place, folder) as pantry:
             url = parse_url(pantry.url)
             if self.engine == "postgresql" and not url.password:
                 url = structs.replace(url, password=Secret(SECRET))
             address = servers.text(url)
-            write_files(folder, address)
-            if needs_backups:
-                run_setup_commands()
-            if "status" in line and needs_backups:
-                assert main(DRILL.split()) == 0
+            with chdir(folder):
+                write_files(folder, address)
+                if needs_backups:
+                    run_setup_commands()
+                if has_drill:
+                    assert main(DRILL.split()) == 0
             yield f"--url pantry={address}"
+
+    def close(self) -> None:
+        self._open.close()
 
 
 def create_deployments(engine: str, place: Path) -> OnFiles | OnServer:
     """Return the deployments of an engine; ``place`` is a temporary folder."""
-    return OnFiles(place) if engine == "sqlite" else OnServer(engine)
+    return OnFiles(place) if engine == "sqlite" else OnServer(engine, place)

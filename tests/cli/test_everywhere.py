@@ -192,17 +192,24 @@ SERVER_STATUSES: dict[tuple[str, str], set[int]] = {
 }
 
 
+def expected_statuses(line, engine):
+    return SERVER_STATUSES.get((line, engine), {LINES[line]})
+
+
 @pytest.fixture(scope="module")
 def deployments(request, tmp_path_factory):
-    return larders.create_deployments(request.param, tmp_path_factory.mktemp("larder"))
+    deployments = larders.create_deployments(request.param, tmp_path_factory.mktemp("larder"))
+    yield deployments
+    deployments.close()
 
 
 @pytest.fixture
 def words(deployments, line, tmp_path, monkeypatch, capsys):
-    """Create a deployment as working directory; return the arguments of the line."""
+    """Make a deployment the working directory; return the arguments of the line."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
-    with deployments.deploy(tmp_path / "larder", line) as options:
+    is_unable = expected_statuses(line, deployments.engine) == {UNABLE}
+    with deployments.deploy(tmp_path / "larder", line, is_unable=is_unable) as options:
         capsys.readouterr()
         yield line.format(where=options).split()
 
@@ -214,7 +221,7 @@ def test_every_command_runs_on_app_with_custom_profile(line, deployments, words,
     output = capsys.readouterr()
     assert larders.SECRET not in output.out + output.err
     answer = json.loads(output.out)
-    assert status in SERVER_STATUSES.get((line, deployments.engine), {LINES[line]}), answer
+    assert status in expected_statuses(line, deployments.engine), answer
     if status == UNABLE:
         assert answer["error"]["code"] in {"feature-missing", "not-supported"}
     schema = {**SCHEMAS["answers"][answer["schema"]], "$defs": SCHEMAS["$defs"]}

@@ -407,7 +407,7 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
             assert opened.count("people", [Condition("size", "=", 20)]) == 2
             assert opened.count("tags") == 4
 
-    def test_capabilities_match_protocols(self, reader):
+    def test_parts_match_protocols(self, reader):
         assert find_mismatches(reader) == []
 
     def test_explain_names_fully_scanned_tables(self, reader):

@@ -1,4 +1,4 @@
-"""Tests for full-text indexes, for every engine with that capability."""
+"""Tests for full-text indexes, for every engine with that part."""
 
 from __future__ import annotations
 

@@ -257,7 +257,7 @@ class _Server:
         self._shared_memory = dict[int, mmap.mmap]()
 
     def serve(self) -> None:
-        _import_modules()
+        import_modules()
         for line in sys.stdin.buffer:
             request = json.loads(line)
             response = self._fork(request) if "begin" in request else self._poll(request["ended"])
@@ -338,7 +338,7 @@ def _open_broken_pipe() -> int:
     return writing
 
 
-def _import_modules() -> None:
+def import_modules() -> None:
     """Import all modules that a command could import, except optional ones that are not installed."""
     from importlib import import_module
     from pkgutil import walk_packages

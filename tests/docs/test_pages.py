@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from docs import console
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -25,17 +28,27 @@ DEVELOPER_PAGES = [
 LINKED_PAGES = sorted({ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *DEVELOPER_PAGES})
 
 
+#: Forks processes from a server process with loaded modules.
+PRELOADED = multiprocessing.get_context("forkserver")
+PRELOADED.set_forkserver_preload(["tests.docs.preloaded"])
+
+
+def run_console(*words: str) -> None:
+    """Run ``docs/console.py``, and stop the servers of the page, which such a process does not do by itself."""
+    try:
+        sys.exit(console.main(list(words)))
+    finally:
+        atexit._run_exitfuncs()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_on_page_print_shown_output(page: Path, tmp_path: Path) -> None:
     copy = tmp_path / page.name
     copy.write_bytes(page.read_bytes())
-    completed = subprocess.run(
-        [sys.executable, ROOT / "docs" / "console.py", "write", copy],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert completed.returncode == 0, completed.stderr
+    process = PRELOADED.Process(target=run_console, args=("write", str(copy)))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
     assert copy.read_text(encoding="utf-8") == page.read_text(encoding="utf-8"), "run make docs"
 
 

@@ -1,12 +1,17 @@
 """Rules for the source code; violations lose locks or data without an error."""
 
 import ast
+import importlib
+import pkgutil
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 import dbctl
+import dbctl.engines
+from dbctl.url import ENGINES
 
 SOURCE = Path(dbctl.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -70,18 +75,26 @@ OPENING = {"open", "fdopen", "read_bytes", "read_text", "write_bytes", "write_te
 COPYING = {"copy", "copy2", "copyfile", "copyfileobj", "file_digest", "sendfile", "copy_file_range"}
 
 
-def find_calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            function = node.func
-            yield function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", ""), node
+@cache
+def walk_file(file: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+
+
+@cache
+def find_calls(file: Path) -> list[tuple[str, ast.Call]]:
+    """Return the calls of a file, with the name of the function or method."""
+    calls = [node for node in walk_file(file) if isinstance(node, ast.Call)]
+    return [
+        (call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", ""), call)
+        for call in calls
+    ]
 
 
 def find_callers(name: str) -> list[str]:
     return [
         str(file.relative_to(SOURCE))
         for file in FILES
-        for called_name, _ in find_calls(ast.parse(file.read_text(encoding="utf-8")))
+        for called_name, _ in find_calls(file)
         if called_name == name
     ]
 
@@ -91,7 +104,7 @@ def test_only_listed_engine_modules_import_drivers_and_connect():
     importers = {
         str(file.relative_to(SOURCE))
         for file in FILES
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        for node in walk_file(file)
         if (isinstance(node, ast.Import) and any(alias.name.startswith(DRIVERS) for alias in node.names))
         or (isinstance(node, ast.ImportFrom) and (node.module or "").startswith(DRIVERS))
     }
@@ -108,7 +121,7 @@ def test_sqlite_backup_always_has_a_callback():
     backup_calls = [
         (str(file.relative_to(SOURCE)), {keyword.arg for keyword in node.keywords})
         for file in FILES
-        for called_name, node in find_calls(ast.parse(file.read_text(encoding="utf-8")))
+        for called_name, node in find_calls(file)
         if called_name == "backup"
     ]
     assert {file for file, _ in backup_calls} == {
@@ -123,7 +136,7 @@ def test_no_connection_is_a_context_manager():
     violations = [
         f"{file.relative_to(SOURCE)}:{item.context_expr.lineno}"
         for file in FILES
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        for node in walk_file(file)
         if isinstance(node, ast.With)
         for item in node.items
         if isinstance(item.context_expr, ast.Name | ast.Attribute)
@@ -137,7 +150,7 @@ def test_engines_open_files_only_in_listed_modules():
         str(file.relative_to(SOURCE))
         for file in FILES
         if file.is_relative_to(SOURCE / "engines")
-        for called_name, node in find_calls(ast.parse(file.read_text(encoding="utf-8")))
+        for called_name, node in find_calls(file)
         if called_name in OPENING and not ast.unparse(node.func).startswith("self._")
     }
     assert openers <= set(OPENERS)
@@ -147,7 +160,7 @@ def test_os_open_is_called_only_in_listed_modules():
     openers = {
         str(file.relative_to(SOURCE))
         for file in FILES
-        for _, node in find_calls(ast.parse(file.read_text(encoding="utf-8")))
+        for _, node in find_calls(file)
         if ast.unparse(node.func) == "os.open"
     }
     assert openers <= set(OPENERS)
@@ -158,7 +171,50 @@ def test_no_file_is_copied_or_hashed_by_path(name):
     violations = [
         f"{file.relative_to(SOURCE)}:{node.lineno}"
         for file in FILES
-        for called_name, node in find_calls(ast.parse(file.read_text(encoding="utf-8")))
+        for called_name, node in find_calls(file)
         if called_name == name and ast.unparse(node.func).startswith(("shutil.", "hashlib.", "os."))
     ]
     assert violations == []
+
+
+# Composition ---------------------------------------------------------------------------------------------------------
+
+#: Bases of a class in ``dbctl.engines`` with the class itself, and its methods with inherited ones.
+MAX_CLASSES, MAX_METHODS = 5, 60
+#: Names of engines; ``url.py`` has the table of engines.
+ENGINE_NAMES = frozenset(ENGINES)
+
+
+def import_engine_classes() -> Iterator[type]:
+    for module in pkgutil.walk_packages(dbctl.engines.__path__, "dbctl.engines."):
+        for value in vars(importlib.import_module(module.name)).values():
+            if isinstance(value, type) and value.__module__ == module.name:
+                yield value
+
+
+def test_database_is_composed_of_parts_instead_of_inheriting_them():
+    for cls in import_engine_classes():
+        bases = [base for base in cls.__mro__ if base.__module__.startswith("dbctl.engines")]
+        methods = {name for base in bases for name, value in vars(base).items() if callable(value)}
+        assert len(bases) <= MAX_CLASSES, cls
+        assert len(methods) <= MAX_METHODS, cls
+
+
+def compares_engine(node):
+    """Whether a comparison is between the attribute or variable ``engine`` and the name of an engine."""
+    operands = [node.left, *node.comparators]
+    names = {getattr(operand, "attr", getattr(operand, "id", "")) for operand in operands}
+    return "engine" in names and any(
+        isinstance(part, ast.Constant) and part.value in ENGINE_NAMES
+        for operand in operands
+        for part in ast.walk(operand)
+    )
+
+
+def test_no_code_compares_the_name_of_an_engine():
+    assert not [
+        f"{file.relative_to(SOURCE)}: {ast.unparse(node)}"
+        for file in FILES
+        for node in walk_file(file)
+        if isinstance(node, ast.Compare) and compares_engine(node)
+    ]

@@ -16,7 +16,8 @@ from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.prune import PruneBackups
 from dbctl.services.backup.repository import Repository, list_backups
-from dbctl.services.restore.apply import ApplyRestore, find_undo_backup
+from dbctl.services.restore.apply import ApplyRestore
+from dbctl.services.restore.undo import find_undo_backup
 from tests.services import flashpoint_app
 
 ALL_ROWS = PageRequest()

@@ -19,29 +19,6 @@ from dbctl.services.app import App
 from dbctl.services.backup import ID, LATEST, DecryptionKeys, Kind, Manifest, Repository
 
 
-def require_address(ctx: typer.Context, parameter: typer.CallbackParam, value: str) -> str:
-    """Reject an explicit empty address, which a script may pass accidentally: it must not select the configured repository.
-
-    Raises:
-        BadParameter: the address is empty.
-    """
-    source = ctx.get_parameter_source(str(parameter.name))
-    if not value.strip() and source is not None and source.name != "DEFAULT":
-        raise typer.BadParameter("the address is empty")
-    return value
-
-
-RepositoryAddress: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--repository",
-        callback=require_address,
-        metavar="ADDRESS",
-        help="Use this repository instead of the configured one: a directory, or s3://BUCKET/PREFIX.",
-    ),
-]
-
-
 def parse_time(text: str) -> datetime:
     """Parse a time: ISO 8601 (local time without a zone), the id of a backup, or an age such as ``3h``."""
     text = text.strip()

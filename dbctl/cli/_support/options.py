@@ -167,6 +167,18 @@ def _parse_offset(text: str) -> int:
     return parse_count(text, 0)
 
 
+def require_address(ctx: typer.Context, parameter: typer.CallbackParam, value: str) -> str:
+    """Reject an explicit empty address, which a script may pass accidentally: it must not select the configured repository.
+
+    Raises:
+        BadParameter: the address is empty.
+    """
+    source = ctx.get_parameter_source(str(parameter.name))
+    if not value.strip() and source is not None and source.name != "DEFAULT":
+        raise typer.BadParameter("the address is empty")
+    return value
+
+
 DryRun: TypeAlias = Annotated[
     bool, typer.Option("--dry-run", "-n", help="Show the plan without changing anything.")
 ]
@@ -177,6 +189,15 @@ Variant: TypeAlias = Annotated[
         "--variant",
         metavar="NAME",
         help="Select the variant of the schema for an empty database, if the app has several.",
+    ),
+]
+RepositoryAddress: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--repository",
+        callback=require_address,
+        metavar="ADDRESS",
+        help="Use this repository instead of the configured one: a directory, or s3://BUCKET/PREFIX.",
     ),
 ]
 Limit: TypeAlias = Annotated[

@@ -95,7 +95,6 @@ if TYPE_CHECKING:
     )
     from dbctl.engines.contract.parts import PartOwner, require_part
     from dbctl.engines.contract.reader import (
-        Capability,
         Column,
         Explainer,
         Explanation,
@@ -177,7 +176,7 @@ else:
                 "Traffic Versions group_locks leftover_finding row_findings"
             ),
             "parts": "PartOwner require_part",
-            "reader": "Capability Column Explainer Explanation FillRow Readable Reference Table fill_no_columns",
+            "reader": "Column Explainer Explanation FillRow Readable Reference Table fill_no_columns",
             "recovery": "SalvageRequest SalvageResult SalvagedTable",
             "schema": (
                 "Schema SchemaCode SchemaColumn SchemaIndex SchemaReference SchemaTable collapse_spaces fingerprint "

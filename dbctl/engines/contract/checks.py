@@ -42,7 +42,7 @@ class IndexDifference(Struct, frozen=True, kw_only=True):
 
 @runtime_checkable
 class Checks(Protocol):
-    """Capability.CHECK."""
+    """The part that checks the stored data."""
 
     def find_damage(self, *, quick: bool = False, table: str = "") -> Sequence[str]:
         """Return the problems of the stored data, in the engine's words.
@@ -120,7 +120,7 @@ class TableSize(Struct, frozen=True, kw_only=True):
 
 @runtime_checkable
 class SizeMonitor(Protocol):
-    """Capability.MEASURE."""
+    """The part that measures sizes."""
 
     def measure_storage(self) -> Storage:
         """Return the size of the database; does not change its storage."""
@@ -133,7 +133,7 @@ class SizeMonitor(Protocol):
 
 @runtime_checkable
 class SchemaReader(Protocol):
-    """Capability.SCHEMA."""
+    """The part that describes the schema."""
 
     def schema(self) -> Schema:
         """Return the complete live schema, from one snapshot."""

@@ -140,7 +140,7 @@ class PreparedSwap(Protocol):
 
 @runtime_checkable
 class Dumps(Protocol):
-    """Capability.DUMP."""
+    """The part that dumps a database to a file."""
 
     #: The forms of a dump, the default first, with the suffix of the file name after the time; if it is empty, the
     #: profile defines it.

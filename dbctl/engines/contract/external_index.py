@@ -34,7 +34,7 @@ class ExternalIndexState(Struct, frozen=True, kw_only=True):
 
 @runtime_checkable
 class ExternalIndexes(Protocol):
-    """Capability.EXTERNAL_INDEX of a reader: rows where any column contains all words, ignoring the case of ASCII letters.
+    """The part of a reader that searches text with an external index: rows where any column contains all words, ignoring the case of ASCII letters.
 
     A result is valid only while the index and the database are as ``open_external_index`` read them; otherwise
     ``ExternalIndexInvalidError`` is raised.

@@ -87,7 +87,7 @@ class IndexFault(Struct, frozen=True, kw_only=True):
 
 @runtime_checkable
 class FullText(Protocol):
-    """Capability.FULL_TEXT. An index preselects and ranks rows; the caller compares each row with the query."""
+    """The part that searches words with an index. An index preselects and ranks rows; the caller compares each row with the query."""
 
     def text_index_state(self, spec: TextIndexSpec) -> IndexState:
         """Return the state of the index, from its definition alone."""
@@ -131,7 +131,7 @@ class FullText(Protocol):
 
 @runtime_checkable
 class TextIndexes(Protocol):
-    """Capability.FULL_TEXT of a writer; every method runs in a ``schema_transaction``."""
+    """The part of a writer that builds full-text indexes; every method runs in a ``schema_transaction``."""
 
     def text_index_drop_statements(self, spec: TextIndexSpec) -> Mapping[str, str]:
         """Return the objects to drop before the index is created: a description and the statement for each."""
@@ -163,7 +163,7 @@ class TextMatch(NamedTuple):
 
 @runtime_checkable
 class TextScanner(Protocol):
-    """Capability.TEXT_SCAN."""
+    """The part that searches a word in every text."""
 
     def text_columns(self, table: str) -> Sequence[str]:
         """Return the columns of a table that may contain text; empty if another table has the same content."""

@@ -69,7 +69,7 @@ class ScriptDialect(Hashable, Protocol):
 
 @runtime_checkable
 class ScriptRunner(Protocol):
-    """Capability.MIGRATE."""
+    """The part of a writer that runs scripts which change the schema."""
 
     script_dialect: ScriptDialect
     #: Whether a failed ``schema_transaction`` is rolled back. If not, each statement is committed separately, and

@@ -79,7 +79,7 @@ def group_locks(rows: Iterable[Sequence[object]]) -> dict[int, list[str]]:
 
 @runtime_checkable
 class SessionMonitor(Protocol):
-    """Capability.SESSIONS."""
+    """The part that lists and cancels sessions of a server."""
 
     def list_sessions(self) -> Sequence[Session]:
         """Return the sessions of this database, without this connection."""
@@ -126,7 +126,7 @@ class Index(Struct, frozen=True, kw_only=True):
 
 @runtime_checkable
 class IndexMonitor(Protocol):
-    """Capability.INDEXES."""
+    """The part that lists indexes."""
 
     def list_indexes(self) -> Sequence[Index]:
         """Return every index, by table and name."""
@@ -152,7 +152,7 @@ class Bloat(Struct, frozen=True, kw_only=True):
 
 @runtime_checkable
 class BloatMonitor(Protocol):
-    """Capability.BLOAT."""
+    """The part that measures unused space."""
 
     def measure_bloat(self) -> Sequence[Bloat]:
         """Return the used and unused space of each table."""
@@ -173,7 +173,7 @@ class SlowQuery(Struct, frozen=True, kw_only=True):
 
 @runtime_checkable
 class SlowQueryMonitor(Protocol):
-    """Capability.SLOW_QUERIES."""
+    """The part that lists slow statements."""
 
     def list_slow_queries(self) -> Sequence[SlowQuery]:
         """Return the recorded statements of this database, by total time in descending order.
@@ -199,7 +199,7 @@ class MaintenanceTask(Struct, frozen=True, kw_only=True):
 
 @runtime_checkable
 class Maintenance(Protocol):
-    """Capability.MAINTAIN."""
+    """The part that runs maintenance."""
 
     def maintenance_tasks(self, kind: MaintenanceKind, tables: Sequence[str]) -> Sequence[MaintenanceTask]:
         """Return the tasks for some tables, or for all without ``tables``.
@@ -226,7 +226,7 @@ class Maintenance(Protocol):
 
 @runtime_checkable
 class Versions(Protocol):
-    """Capability.VERSIONS: ``vacuum`` deletes old versions and the data that only they contain."""
+    """The part that restores and deletes versions: ``vacuum`` deletes old versions and the data that only they contain."""
 
     def prune_tasks(self, tables: Sequence[str], older_than: timedelta) -> Sequence[MaintenanceTask]:
         """Return tasks as ``Maintenance.maintenance_tasks`` does, for versions of another age than the engine's default.
@@ -251,7 +251,7 @@ class SettingComparison(Struct, frozen=True, kw_only=True):
 
 @runtime_checkable
 class Advisor(Protocol):
-    """Capability.ADVISE."""
+    """The part that reports problems of a server or a schema."""
 
     def server_findings(self, *, writing: bool) -> Sequence[EngineFinding]:
         """Return problems of the server, and privileges that this role lacks.

@@ -24,23 +24,10 @@ class PartOwner:
         """Return the part with the protocol ``kind``; None if the database lacks this capability."""
         parts: dict[str, object] = self.__dict__.setdefault("_parts", {})
         name = kind.__name__
-        if name not in parts:
-            if name not in self.PARTS:
-                return self._own_part(kind)
+        if name in self.PARTS and name not in parts:
             module, _, class_name = self.PARTS[name].partition(":")
             parts[name] = getattr(import_module(module), class_name)(self)
-        return cast("P", parts[name])
-
-    def _own_part(self, kind: type[P]) -> P | None:
-        """Return the database itself if it fulfils ``kind``; remove this method when every capability is a part."""
-        from dbctl.engines.contract.reader import Capability
-
-        capability = next(
-            (entry for entry in Capability if entry.name == _CAPABILITIES.get(kind.__name__)), None
-        )
-        if capability is not None and capability not in getattr(self, "capabilities", ()):
-            return None
-        return self if isinstance(self, kind) else None
+        return cast("P | None", parts.get(name))
 
 
 def require_part(db: Readable, kind: type[P], feature: str, hint: str) -> P:
@@ -53,29 +40,3 @@ def require_part(db: Readable, kind: type[P], feature: str, hint: str) -> P:
     if part is None:
         raise NotSupportedError(feature=feature, subject=db.target, hint=hint)
     return part
-
-
-_CAPABILITIES = {
-    "Dumps": "DUMP",
-    "StagingTables": "STAGING",
-    "Advisor": "ADVISE",
-    "BloatMonitor": "BLOAT",
-    "CsvWriter": "CSV",
-    "Checks": "CHECK",
-    "Explainer": "EXPLAIN",
-    "FullText": "FULL_TEXT",
-    "TextIndexes": "FULL_TEXT",
-    "IndexMonitor": "INDEXES",
-    "TextScanner": "TEXT_SCAN",
-    "Maintenance": "MAINTAIN",
-    "SizeMonitor": "MEASURE",
-    "ScriptRunner": "MIGRATE",
-    "SchemaReader": "SCHEMA",
-    "ExternalIndexes": "EXTERNAL_INDEX",
-    "SessionMonitor": "SESSIONS",
-    "SlowQueryMonitor": "SLOW_QUERIES",
-    "RowStreams": "STREAM",
-    "Versions": "VERSIONS",
-    "VectorSearch": "VECTORS",
-    "VectorIndexes": "VECTORS",
-}

@@ -1,42 +1,15 @@
-"""Contract: every open database: its live schema, its capabilities, and reading its rows."""
+"""Contract: every open database: its live schema, its parts, and reading its rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
-from enum import Enum
 from typing import Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from dbctl.engines.contract.conditions import Order, Where
 from dbctl.model import Struct
 
 P = TypeVar("P")
-
-
-class Capability(Enum):
-    """A feature that not every engine has; services check for it, never for the name of an engine."""
-
-    DUMP = "dump its data to a file"  #: it is a ``Dumps``
-    STAGING = "compare staged rows with a table and merge them"  #: its writer is a ``StagingTables``
-    ADVISE = "report problems of its server"  #: it is a ``Advisor``
-    BLOAT = "report unused space"  #: it is a ``BloatMonitor``
-    CSV = "write its rows as CSV"  #: it is a ``CsvWriter``
-    CHECK = "check its stored data"  #: it is a ``Checks``
-    EXPLAIN = "explain a query"  #: it is an ``Explainer``
-    #: it is a ``FullText``; its writer is a ``TextIndexes``
-    FULL_TEXT = "search words with an index"
-    INDEXES = "list its indexes"  #: it is a ``IndexMonitor``
-    TEXT_SCAN = "search a word in every text"  #: it is a ``TextScanner``
-    MAINTAIN = "run maintenance"  #: it is a ``Maintenance``
-    MEASURE = "report its size"  #: it is a ``SizeMonitor``
-    MIGRATE = "run scripts that change the schema"  #: its writer is a ``ScriptRunner``
-    SCHEMA = "describe its schema"  #: it is a ``SchemaReader``
-    EXTERNAL_INDEX = "search text with an external index"  #: its reader is a ``ExternalIndexes``
-    SESSIONS = "list and cancel sessions"  #: it is a ``SessionMonitor``
-    SLOW_QUERIES = "report slow statements"  #: it is a ``SlowQueryMonitor``
-    STREAM = "export and import streams of rows"  #: it is a ``RowStreams``
-    VERSIONS = "restore and delete versions"  #: it is a ``Versions``
-    VECTORS = "search vectors"  #: it is a ``VectorSearch``; its writer is a ``VectorIndexes``
 
 
 class Column(Struct, frozen=True, kw_only=True):
@@ -100,7 +73,6 @@ class Readable(Protocol):
     """
 
     target: str  #: ``app/database``, for messages
-    capabilities: frozenset[Capability]
     native_types: frozenset[str]
 
     def part(self, kind: type[P]) -> P | None:
@@ -168,7 +140,7 @@ class Readable(Protocol):
 
 @runtime_checkable
 class Explainer(Protocol):
-    """Capability.EXPLAIN."""
+    """The part that explains queries."""
 
     def explain(
         self,

@@ -23,7 +23,7 @@ class RowStream(Struct, frozen=True):
 
 @runtime_checkable
 class RowStreams(Protocol):
-    """Capability.STREAM. Memory is limited to a few batches."""
+    """The part that streams rows. Memory is limited to a few batches."""
 
     sql_dialect: str  #: its name in sqlglot; empty: the engine has no SQL
 
@@ -83,7 +83,7 @@ class RowStreams(Protocol):
 
 @runtime_checkable
 class CsvWriter(Protocol):
-    """Capability.CSV: the engine writes CSV itself, faster than code based on ``stream``."""
+    """The part that writes CSV: the engine writes CSV itself, faster than code based on ``stream``."""
 
     def write_csv(self, table: str, columns: Sequence[str], write: Callable[[bytes], object]) -> int:
         """Write a header and every row of one snapshot, UTF-8, as ``csv_parser`` parses them; return the row count."""

@@ -74,7 +74,7 @@ class Recall(Struct, frozen=True, kw_only=True):
 
 @runtime_checkable
 class VectorSearch(Protocol):
-    """Capability.VECTORS.
+    """The part that searches vectors.
 
     Unknown tables, columns and wrong dimensions are refused before any query. All results are from the snapshot of the
     reader.
@@ -158,7 +158,7 @@ class VectorSearch(Protocol):
 
 @runtime_checkable
 class VectorIndexes(Protocol):
-    """Capability.VECTORS of a writer. Index changes are not part of a transaction."""
+    """The part of a writer that builds vector indexes. Index changes are not part of a transaction."""
 
     def create_vector_index(self, spec: VectorIndexSpec) -> VectorIndex:
         """Create or rebuild an index, and return its actual definition.

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 from typing import ClassVar
 
-from dbctl.engines.contract import Capability, Order, PartOwner, Reference, Table, Where
+from dbctl.engines.contract import Order, PartOwner, Reference, Table, Where
 from dbctl.engines.lancedb.catalog import Catalog
 from dbctl.engines.lancedb.location import Location
 from dbctl.engines.lancedb.query import RowOrder, RowReader
@@ -40,7 +40,6 @@ class LanceReader(PartOwner):
         "Versions": "dbctl.engines.lancedb.admin.maintenance:LanceMaintenance",
     }
 
-    capabilities: frozenset[Capability] = frozenset()
     native_types = frozenset({"boolean", "time"})
     read_only = True
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 
-from dbctl.engines.contract import Capability, Order, PartOwner, Reference, Table, Where
+from dbctl.engines.contract import Order, PartOwner, Reference, Table, Where
 from dbctl.engines.sql.catalog import Catalog
 from dbctl.engines.sql.dialect import Dialect
 from dbctl.engines.sql.query_builder import QueryBuilder
@@ -33,8 +33,6 @@ class Connection(Protocol):
 
 class SqlDatabase(PartOwner):
     """The ``Readable`` contract; everything beyond it is a part."""
-
-    capabilities: frozenset[Capability] = frozenset()
 
     def __init__(self, connection: Connection, catalog: Catalog, dialect: Dialect) -> None:
         self.target = catalog.target

@@ -42,7 +42,7 @@ class StagedRows(Protocol):
 
 @runtime_checkable
 class StagingTables(Protocol):
-    """Capability.STAGING, of a writer."""
+    """The part of a writer that compares staged rows with a table and merges them."""
 
     def stage(
         self, table: str, key: Sequence[str], columns: Sequence[str], rows: Iterable[Sequence[object]]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from dbctl.profiles.model.base import ColumnNames, Section
+    from dbctl.profiles.model.base import ColumnNames, SchemaName, Section
     from dbctl.profiles.model.cleanup import (
         Cleanup,
         RecountRule,
@@ -68,7 +68,7 @@ else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "base": "ColumnNames Section",
+            "base": "ColumnNames SchemaName Section",
             "cleanup": "Cleanup RecountRule TimeOffset expand_variants validate_cleanup",
             "databases": "Database Environment ForeignLedger Format Ledger Migrations MigrationsVariant NO_LEDGER Variable",
             "integrity": "CrossLink Exclusive InvariantQuery InvariantVariant KeySearch KnownLogin KnownSecret Recount States",

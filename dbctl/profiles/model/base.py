@@ -1,17 +1,60 @@
 """The base class of all sections of a profile, and types that several sections use."""
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 from dbctl.url import ENGINES
 
-#: A column of the live schema. ``name?`` is optional; of a list, the first column that exists is used.
-ColumnNames = str | list[str]
+
+class SchemaName(msgspec.Struct, frozen=True):
+    """Marks a type of fields with names that ``apps check`` compares with the live database.
+
+    A name in a field without a mark is not compared: it depends on the variant of the schema, or is not a name of the schema.
+    """
+
+    #: ``path``: ``table.column``; ``table-path``: the same, and the table is compared too; ``row-path``: several of these,
+    #: joined by arrows
+    kind: Literal["database", "table", "column", "path", "table-path", "row-path"]
+    optional: bool = False  #: table: deployments may lack it
+    varying: bool = False  #: table: if deployments may lack it, neither it nor its columns are compared
+    of_owner: bool = False  #: column: of the table of the enclosing section
+    levels_up: int = 0  #: how many keys above the field a missing name is reported
+
+
+#: The database of a section, by its name in the profile.
+DatabaseReference = Annotated[str, SchemaName("database")]
+
+#: The table of a section. ``name?`` is optional.
+TableName = Annotated[str, SchemaName("table")]
+
+#: The table of a section whose columns differ between deployments if it is optional.
+VaryingTable = Annotated[str, SchemaName("table", varying=True)]
+
+#: A column of the table of its section. ``name?`` is optional.
+ColumnName = Annotated[str, SchemaName("column")]
+
+#: Alternative columns: of a list, the first that exists is used. ``name?`` is optional.
+Alternatives = str | list[str]
+
+#: One of alternative columns of the table of its section.
+ColumnNames = Annotated[Alternatives, SchemaName("column")]
+
+#: A column that is the subject of its section, in the table of the enclosing section.
+SubjectColumn = Annotated[str, SchemaName("column", of_owner=True, levels_up=1)]
+
+#: A column, as ``table.column``. ``table.column?`` is optional.
+ColumnPath = Annotated[str, SchemaName("path")]
+
+#: ``Rating.promptId -> Prompt.userId``: rows that belong to rows of another table. Deployments may lack the tables.
+RowPath = Annotated[str, SchemaName("row-path")]
 
 #: A name that is part of file names, targets (``app/database``) and options.
-DatabaseName = Annotated[str, msgspec.Meta(pattern=r"^\w[\w.-]*$")]
+Name = Annotated[str, msgspec.Meta(pattern=r"^\w[\w.-]*$")]
+
+#: The name of a database in the profile.
+DatabaseName = Annotated[Name, SchemaName("database")]
 
 EngineName = Annotated[str, msgspec.Meta(pattern=f"^({'|'.join(ENGINES)})$")]
 

@@ -7,37 +7,46 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 
 from dbctl.model import parse_duration
-from dbctl.profiles.model.base import ExpectedValue, Section
+from dbctl.profiles.model.base import (
+    ColumnName,
+    ColumnNames,
+    DatabaseReference,
+    ExpectedValue,
+    SchemaName,
+    Section,
+    TableName,
+)
 
 #: A duration: ``90s``, ``36h``, ``30d``.
 Span: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,9}[smhdwy]$")]
 Names: TypeAlias = Annotated[Sequence[str], msgspec.Meta(min_length=1)]
+Columns: TypeAlias = Annotated[Sequence[ColumnName], msgspec.Meta(min_length=1)]
 
 
 class Age(Section, frozen=True, kw_only=True):
     """The age of the rows: strictly older than ``older_than``."""
 
-    column: str | list[str]
+    column: ColumnNames
     older_than: Span
 
 
 class TimeOffset(Section, frozen=True, kw_only=True):
     """A time column of the same row, plus a duration."""
 
-    from_: str = msgspec.field(name="from")
+    from_: Annotated[str, SchemaName("column", levels_up=2)] = msgspec.field(name="from")
     plus: Span
 
 
 class AfterRule(Section, frozen=True, kw_only=True):
     """Rows that are merged into another table in the same transaction."""
 
-    into: str  #: the table
-    key: Names  #: columns that a unique index of the table covers
+    into: TableName
+    key: Columns  #: columns that a unique index of the table covers
     #: portable SQL that selects the columns of ``key`` and then of ``merge``; ``:picked`` are the keys of the changed rows,
     #: ``:now`` the current time
     select: str
     #: for each column, how to merge the value into an existing row
-    merge: Mapping[str, Literal["keep", "add", "replace"]]
+    merge: Mapping[ColumnName, Literal["keep", "add", "replace"]]
 
 
 class RecountRule(Section, frozen=True, kw_only=True):
@@ -47,9 +56,9 @@ class RecountRule(Section, frozen=True, kw_only=True):
     ``same_transaction``.
     """
 
-    table: str  #: a table of ``after``
-    key: Names  #: columns that a unique index of the table covers
-    columns: Names  #: integer columns
+    table: TableName  #: a table of ``after``
+    key: Columns  #: columns that a unique index of the table covers
+    columns: Columns  #: integer columns
     #: portable SQL that selects the columns of ``key`` and then the count for each of ``columns``, without the expired rows;
     #: ``:picked`` are the keys of expired rows
     select: str
@@ -67,16 +76,18 @@ class Cleanup(Section, frozen=True, kw_only=True):
     """A rule that closes or deletes rows of a certain age."""
 
     name: str
-    database: str = ""
-    table: str  #: optional with a trailing ``?``
-    key: str  #: its primary key, one column
-    where: Mapping[str, ExpectedValue] = {}
+    database: DatabaseReference = ""
+    table: TableName  #: optional with a trailing ``?``
+    key: ColumnName  #: its primary key, one column
+    where: Mapping[ColumnName, ExpectedValue] = {}
     age: Age
-    set: Mapping[str, str | int | float | bool | TimeOffset] = {}
+    set: Mapping[ColumnName, str | int | float | bool | TimeOffset] = {}
     delete: bool = False
     variant: Sequence[CleanupVariant] = ()  #: instead of ``where`` and ``set``
     on_demand_only: bool = False  #: whether the rule runs only with ``--rule``
-    same_transaction: str = ""  #: rows with the same value of this column are changed in the same transaction
+    same_transaction: ColumnName = (
+        ""  #: rows with the same value of this column are changed in the same transaction
+    )
     after: Sequence[AfterRule] = ()
     recount: Sequence[RecountRule] = ()
 

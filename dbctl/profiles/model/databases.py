@@ -7,13 +7,22 @@ from typing import Annotated, Literal
 import msgspec
 
 from dbctl.profiles.codecs import KeyCodec
-from dbctl.profiles.model.base import ColumnNames, Constant, DatabaseName, EngineName, Section
+from dbctl.profiles.model.base import (
+    Alternatives,
+    Constant,
+    EngineName,
+    Name,
+    SchemaName,
+    Section,
+    SubjectColumn,
+    TableName,
+)
 
 
 class Key(Section, frozen=True, kw_only=True):
     """The primary key of a table, and how new keys are created."""
 
-    column: str
+    column: SubjectColumn
     codec: KeyCodec = "autoincrement"
 
 
@@ -27,16 +36,16 @@ class Ledger(Section, frozen=True, kw_only=True):
     table: str
     id: Key | None = None  #: if the database does not create the keys of rows
     #: the digits at the beginning of the file name; without this column, the name identifies the file
-    version: ColumnNames | None = None
+    version: Alternatives | None = None
     numeric: bool = False  #: the version is stored as a number: 001 as 1
     #: the name of the file without ``.sql``, or of the folder; with ``version``, only the part after the digits
-    name: ColumnNames | None = None
-    applied_at: ColumnNames = "applied_at?"  #: NULL with ``started_at``: the migration was interrupted
-    started_at: ColumnNames | None = None  #: when the migration began, if the app records it
+    name: Alternatives | None = None
+    applied_at: Alternatives = "applied_at?"  #: NULL with ``started_at``: the migration was interrupted
+    started_at: Alternatives | None = None  #: when the migration began, if the app records it
     #: not NULL: the row is ignored; a name may have several rows
-    rolled_back_at: ColumnNames | None = None
-    checksum: ColumnNames = "checksum?"  #: SHA-256 of the file's text, hexadecimal
-    duration_ms: ColumnNames = "execution_time_ms?"
+    rolled_back_at: Alternatives | None = None
+    checksum: Alternatives = "checksum?"  #: SHA-256 of the file's text, hexadecimal
+    duration_ms: Alternatives = "execution_time_ms?"
     new: Mapping[str, Constant] = {}  #: further columns of a new row
     create: str | Mapping[str, str]  #: statements that create a missing ledger, by engine if they differ
 
@@ -66,9 +75,9 @@ class MigrationsVariant(Section, frozen=True, kw_only=True):
     Two variants may share a folder; one of them then ends at an earlier migration.
     """
 
-    name: DatabaseName  #: for ``--variant``
+    name: Name  #: for ``--variant``
     needs: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: ``table`` or ``table.column``
-    folder: DatabaseName | None = None  #: the folder of its migrations (default: its name)
+    folder: Name | None = None  #: the folder of its migrations (default: its name)
     until: str = ""  #: the last migration of the folder that belongs to it (default: all)
     engines: Sequence[str] = ()  #: the engines that support it (default: all engines of the database)
 
@@ -144,7 +153,7 @@ class Database(Section, frozen=True, kw_only=True):
     engines: Sequence[EngineName]
     find: Sequence[str] = ()  #: usual paths below the app's directory, for ``init``
     environment: Environment | None = None  #: the env file with its URL
-    needs: Sequence[str] = ()  #: tables that identify the database
+    needs: Sequence[TableName] = ()  #: tables that identify the database
     #: hints if one of ``needs`` is missing; the first that matches is shown
     wrong_app_hint: Sequence[WrongAppHint] = ()
     mode: Literal["read-only", "read-write"] = "read-write"
@@ -152,15 +161,15 @@ class Database(Section, frozen=True, kw_only=True):
     optional: bool = False
     backup: bool = True  #: whether backups contain it without ``--db``
     #: by table, the columns that identify a row, for engines without primary keys (LanceDB)
-    keys: Mapping[str, ColumnNames] = {}
+    keys: Mapping[str, Alternatives] = {}
     foreign_keys: bool = True  #: whether the app enforces foreign keys; otherwise rows may be orphaned
     pragmas: Mapping[str, str] = {}  #: pragmas of every writing connection (SQLite)
     create: Mapping[str, str] = {}  #: pragmas of a file that dbctl creates (SQLite)
-    #: ``table.column``, shown only with ``--secrets``; ``?`` as in ``ColumnNames``
-    secret: Sequence[str] = ()
+    #: ``table.column``, shown only with ``--secrets``; a trailing ``?`` marks an optional column
+    secret: Sequence[Annotated[str, SchemaName("table-path")]] = ()
     guess_secrets: bool = False  #: whether to detect further secret columns by their names and values
     #: the column with the time of the last change, in every table that has it
-    updated_at: ColumnNames | None = None
+    updated_at: Alternatives | None = None
     migrations: Migrations | None = None
     #: recommended settings of its server, by engine: numbers and sizes are minimums, other values must be equal
     recommended: Mapping[EngineName, Mapping[str, str | int | float | bool]] = {}

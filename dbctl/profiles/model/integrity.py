@@ -7,14 +7,26 @@ from typing import Annotated, Literal
 import msgspec
 
 from dbctl.profiles.codecs import HashCodec
-from dbctl.profiles.model.base import ColumnNames, Constant, Section
+from dbctl.profiles.model.base import (
+    ColumnNames,
+    ColumnPath,
+    Constant,
+    DatabaseReference,
+    SchemaName,
+    Section,
+    TableName,
+    VaryingTable,
+)
+
+#: A column of a known secret; the whole section is one entry, so a missing column is reported at its beginning.
+_SecretColumn = Annotated[str, SchemaName("column", levels_up=1)]
 
 
 class States(Section, frozen=True, kw_only=True):
     """A state column: the allowed transitions between its values."""
 
-    database: str = ""
-    table: str
+    database: DatabaseReference = ""
+    table: TableName
     column: ColumnNames
     #: by state, the allowed next states; a state without an entry is final. Other values are not states: no transition leads
     #: to them, and any state may follow them
@@ -26,8 +38,8 @@ class States(Section, frozen=True, kw_only=True):
 class Values(Section, frozen=True, kw_only=True):
     """A column with a list of allowed values, or NULL, that the database does not enforce."""
 
-    database: str = ""
-    table: str  #: optional with a trailing ``?``
+    database: DatabaseReference = ""
+    table: VaryingTable  #: optional with a trailing ``?``
     column: ColumnNames
     allowed: Annotated[Sequence[Constant], msgspec.Meta(min_length=1)]
     severity: Literal["info", "warning", "error"] = "warning"  #: of rows with another value
@@ -37,8 +49,8 @@ class Values(Section, frozen=True, kw_only=True):
 class Exclusive(Section, frozen=True, kw_only=True):
     """A column that is true in at most one row: setting it in a row clears it in the others."""
 
-    database: str = ""
-    table: str
+    database: DatabaseReference = ""
+    table: TableName
     column: ColumnNames
     within: ColumnNames | None = None  #: a column: one row per value of it
 
@@ -46,9 +58,9 @@ class Exclusive(Section, frozen=True, kw_only=True):
 class KeySearch(Section, frozen=True, kw_only=True):
     """Columns with free text that a check searches for keys of services."""
 
-    database: str = ""
+    database: DatabaseReference = ""
     #: ``table.column``; optional with a trailing ``?``
-    columns: Annotated[Sequence[str], msgspec.Meta(min_length=1)]
+    columns: Annotated[Sequence[ColumnPath], msgspec.Meta(min_length=1)]
     severity: Literal["info", "warning", "error"] = "warning"
     hint: str = ""
 
@@ -62,10 +74,10 @@ class CrossLink(Section, frozen=True, kw_only=True):
     """A column that refers to rows of another database, so that no foreign key can enforce it."""
 
     name: str  #: the name of its rows in findings
-    database: str = ""
-    table: str
+    database: DatabaseReference = ""
+    table: VaryingTable
     column: ColumnNames
-    to: str  #: the other database
+    to: DatabaseReference  #: the other database
     #: ``table.column``: one of them must have the value
     targets: Annotated[Sequence[str], msgspec.Meta(min_length=1)]
     optional: bool = False  #: whether deployments may lack the table
@@ -85,7 +97,7 @@ class Recount(Section, frozen=True, kw_only=True):
     """Stored counts that can be recounted."""
 
     name: str
-    database: str = ""
+    database: DatabaseReference = ""
     needs: Sequence[str] = ()  #: tables; a deployment that lacks one stores no such counts
     sql: str  #: portable SQL; selects the rows that disagree: key columns, the stored count, the actual count
     severity: Literal["info", "warning", "error"] = "warning"
@@ -106,13 +118,15 @@ class KnownSecret(Section, frozen=True, kw_only=True):
     """A published key, code or token, from the app or its documentation."""
 
     name: str  #: its name in findings
-    database: str = ""
-    table: str  #: optional with a trailing ``?``
-    key: str = "id"
-    column: str  #: the column of the secret or its hash
+    database: DatabaseReference = ""
+    table: TableName  #: optional with a trailing ``?``
+    key: _SecretColumn = "id"
+    column: _SecretColumn  #: the column of the secret or its hash
     value: str  #: the stored value; with ``codec``, the secret itself
     codec: HashCodec | None = None
-    where: Mapping[str, str | int | float | bool] = {}  #: conditions of the rows, such as active ones
+    where: Mapping[
+        _SecretColumn, str | int | float | bool
+    ] = {}  #: conditions of the rows, such as active ones
     severity: Literal["info", "warning", "error"] = "error"
     hint: str = ""
 
@@ -130,7 +144,7 @@ class InvariantQuery(Section, frozen=True, kw_only=True):
     """A query for rows that should not exist, though no constraint forbids them."""
 
     name: str  #: their name in findings, in the plural
-    database: str = ""
+    database: DatabaseReference = ""
     since: str = ""  #: a duration: the parameter ``:since`` of the SQL is the current time minus it
     variant: Annotated[Sequence[InvariantVariant], msgspec.Meta(min_length=1)]
     severity: Literal["info", "warning", "error"] = "warning"

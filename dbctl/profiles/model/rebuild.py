@@ -6,20 +6,22 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from dbctl.profiles.model.base import Section
+from dbctl.profiles.model.base import ColumnName, Section, TableName
 
 
 class Rebuild(Section, frozen=True, kw_only=True):
     """A table of statistics, in the users' database. ``integrity cross-check`` compares it, ``sessions rebuild-stats`` corrects it."""
 
     name: str  #: the name of its rows in findings
-    table: str  #: optional with a trailing ``?``
-    key: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: columns that a unique index covers
+    table: TableName  #: optional with a trailing ``?``
+    key: Annotated[Sequence[ColumnName], msgspec.Meta(min_length=1)]  #: columns that a unique index covers
     user: str  #: the column of ``key`` with the user
-    figures: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: columns that must agree with a recount
+    figures: Annotated[
+        Sequence[ColumnName], msgspec.Meta(min_length=1)
+    ]  #: columns that must agree with a recount
     #: further columns of a missing row; in existing rows they do not change
-    further: Sequence[str] = ()
-    touched: Sequence[str] = ()  #: columns that get the current time when a figure is corrected
+    further: Sequence[ColumnName] = ()
+    touched: Sequence[ColumnName] = ()  #: columns that get the current time when a figure is corrected
     #: portable SQL that recounts; selects the columns of ``key``, ``figures`` and ``further``, in this order
     select: str
     severity: Literal["info", "warning", "error"] = "warning"

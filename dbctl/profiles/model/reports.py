@@ -7,14 +7,14 @@ from typing import Annotated
 import msgspec
 
 from dbctl.profiles.codecs import Encoding
-from dbctl.profiles.model.base import ColumnNames, Constant, Section
+from dbctl.profiles.model.base import ColumnNames, Constant, DatabaseReference, Section, TableName
 
 
 class StoredFile(Section, frozen=True, kw_only=True):
     """A column with the content of a file in each row."""
 
-    database: str = ""
-    table: str
+    database: DatabaseReference = ""
+    table: TableName
     column: ColumnNames
     encoding: Encoding = "plain"
     name: ColumnNames | None = None  #: the column with the file name
@@ -40,7 +40,7 @@ class Report(Section, frozen=True, kw_only=True):
 
     name: str
     title: str  #: one line for a list of reports
-    database: str = ""
+    database: DatabaseReference = ""
     columns: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: names of the result columns
     times: Sequence[str] = ()  #: the columns with times, in any stored format
     parameters: Mapping[str, Constant | RelativeTime] = {}  #: parameters and their defaults

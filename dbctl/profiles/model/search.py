@@ -11,11 +11,12 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
-from dbctl.profiles.model.base import Section
+from dbctl.profiles.model.base import ColumnName, DatabaseReference, Section, TableName
 
 #: A link from a column to a column of the next table: ``id -> game_tags_tag.gameId``.
 Step: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^.+ -> [^.]+\..+$")]
 Names: TypeAlias = Annotated[Sequence[str], msgspec.Meta(min_length=1)]
+Columns: TypeAlias = Annotated[Sequence[ColumnName], msgspec.Meta(min_length=1)]
 
 
 #: Names that no search may have, because they are commands.
@@ -152,14 +153,14 @@ class Search(Section, frozen=True, kw_only=True):
     """One search: ``dbctl search NAME``. Optional searches may share a name; the first whose table exists is used."""
 
     name: str
-    database: str
-    table: str
+    database: DatabaseReference
+    table: TableName
     optional: bool = False  #: whether deployments may lack the table
-    id: str
+    id: ColumnName
     #: of ``--query``: ``words`` with ``-`` and quotes; ``fpa``: also keys
     language: Literal["words", "fpa"] = "words"
-    words: Names  #: columns that are searched for words
-    show: Names  #: columns of an item
+    words: Columns  #: columns that are searched for words
+    show: Columns  #: columns of an item
     #: further columns of an item, by name: a value of a linked row
     linked: Mapping[str, Linked] = {}
     summary: Sequence[str] = ()  #: columns of an item in tables on a terminal (default: all)

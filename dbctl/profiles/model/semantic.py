@@ -7,7 +7,15 @@ from typing import Annotated, Literal
 import msgspec
 
 from dbctl.profiles.codecs import TimeCodec
-from dbctl.profiles.model.base import ColumnNames, Section
+from dbctl.profiles.model.base import (
+    Alternatives,
+    ColumnName,
+    ColumnNames,
+    DatabaseReference,
+    SchemaName,
+    Section,
+    TableName,
+)
 
 
 class LookupTable(Section, frozen=True, kw_only=True):
@@ -21,7 +29,7 @@ class LookupTable(Section, frozen=True, kw_only=True):
 class Filter(Section, frozen=True, kw_only=True):
     """A column that filters rows before their vectors are compared."""
 
-    column: ColumnNames
+    column: Annotated[Alternatives, SchemaName("column", levels_up=1)]
     lookup: LookupTable | None = None
 
 
@@ -29,9 +37,9 @@ class RelatedRows(Section, frozen=True, kw_only=True):
     """Rows of another database that belong to results; each of them may be missing."""
 
     name: str  #: the result column that shows whether the row exists
-    database: str
-    table: str
-    key: str
+    database: DatabaseReference
+    table: TableName
+    key: ColumnName
     by: str  #: the result field with the key of the row; ``id`` is allowed
     fields: Mapping[str, ColumnNames] = {}  #: fields whose values replace those of the vector's row
 
@@ -40,16 +48,16 @@ class Source(Section, frozen=True, kw_only=True):
     """Rows of another database that should each have a vector, and the values of a new row with a vector."""
 
     related: str  #: the name of the ``related`` section with the rows; its fields are copied into a new row
-    fields: Mapping[str, ColumnNames] = {}  #: further fields, and their columns in the other database
+    fields: Mapping[str, Alternatives] = {}  #: further fields, and their columns in the other database
     time: TimeCodec = "epoch-ms"  #: the format of times in a new row
-    constants: Mapping[str, str] = {}  #: further columns of a new row
+    constants: Mapping[ColumnName, str] = {}  #: further columns of a new row
 
 
 class Semantic(Section, frozen=True, kw_only=True):
     """``dbctl search semantic``."""
 
-    database: str
-    table: str
+    database: DatabaseReference
+    table: Annotated[str, SchemaName("table", optional=True)]
     id: ColumnNames  #: not necessarily unique
     vector: ColumnNames
     metric: Literal["cosine", "dot"] = "cosine"

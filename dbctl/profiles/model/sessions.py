@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from dbctl.profiles.model.base import ColumnNames, ExpectedValue, Section
+from dbctl.profiles.model.base import ColumnName, ColumnNames, ExpectedValue, Section, TableName
 
 
 class SessionsVariant(Section, frozen=True, kw_only=True):
@@ -19,17 +19,17 @@ class Sessions(Section, frozen=True, kw_only=True):
     """One kind of sessions: plays, visits, connections, sign-ins."""
 
     name: str = "sessions"
-    table: str  #: in the users' database; optional with a trailing ``?``
-    key: str = "id"
-    user: str  #: the column with the user
-    started_at: str
+    table: TableName  #: in the users' database; optional with a trailing ``?``
+    key: ColumnName = "id"
+    user: ColumnName  #: the column with the user
+    started_at: ColumnName
     seen_at: ColumnNames | None = None  #: the last activity; by default ``started_at`` is used
     ended_at: ColumnNames | None = None  #: NULL in an open session, unless ``open`` has another condition
     expires_at: ColumnNames | None = None  #: the session ends at this time at the latest
     duration: ColumnNames | None = None  #: seconds
-    open: Mapping[str, ExpectedValue] = {}  #: values of an open session
+    open: Mapping[ColumnName, ExpectedValue] = {}  #: values of an open session
     variant: Sequence[SessionsVariant] = ()  #: instead of ``open``
-    only: Mapping[str, ExpectedValue] = {}  #: values of the rows that are sessions
+    only: Mapping[ColumnName, ExpectedValue] = {}  #: values of the rows that are sessions
     fields: Mapping[str, ColumnNames] = {}  #: further columns, by the names under which they are shown
     abandoned: str = ""  #: the rule of ``cleanup`` that closes abandoned sessions
 

@@ -4,7 +4,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from dbctl.profiles.model.base import ColumnNames, Constant, Section
+from dbctl.profiles.model.base import (
+    Alternatives,
+    ColumnName,
+    ColumnNames,
+    Constant,
+    DatabaseReference,
+    Section,
+    SubjectColumn,
+    TableName,
+)
 from dbctl.profiles.model.users import Rule
 
 
@@ -21,7 +30,7 @@ class StandardSetting(Section, frozen=True, kw_only=True):
 class SettingsVariant(Section, frozen=True, kw_only=True):
     """Key and types of settings in one variant of the schema; the first variant whose columns exist is used."""
 
-    key: ColumnNames  #: one column, or category and key, joined by a dot
+    key: Alternatives  #: one column, or category and key, joined by a dot
     type: str
     types: Mapping[str, Literal["boolean", "integer", "float", "number", "string", "json"]]
     standard: Mapping[str, StandardSetting] = {}  #: by key
@@ -30,9 +39,11 @@ class SettingsVariant(Section, frozen=True, kw_only=True):
 class SettingsRow(Section, frozen=True, kw_only=True):
     """Settings that are the columns of one row."""
 
-    key: str  #: the key column
+    key: SubjectColumn  #: the key column
     value: int | str  #: the key of the row, also for a missing row
-    types: Mapping[str, Literal["boolean", "integer", "float", "number", "string", "json"]]  #: by column
+    types: Mapping[
+        ColumnName, Literal["boolean", "integer", "float", "number", "string", "json"]
+    ]  #: by column
     defaults: Mapping[str, Constant] = {}  #: by column, while the row does not exist
 
 
@@ -40,10 +51,10 @@ class Settings(Section, frozen=True, kw_only=True):
     """Settings of the app or of each user, as rows or as columns of one row."""
 
     scope: Literal["system", "user"]
-    database: str = ""
-    table: str
-    user: str = ""  #: scope user: the column with the user
-    key: ColumnNames | None = None  #: without variants
+    database: DatabaseReference = ""
+    table: TableName
+    user: ColumnName = ""  #: scope user: the column with the user
+    key: ColumnName | list[str] | None = None  #: without variants
     fields: Mapping[str, ColumnNames]
     variant: Sequence[SettingsVariant] = ()
     row: SettingsRow | None = None  #: instead of key, value and variants
@@ -61,6 +72,6 @@ class Settings(Section, frozen=True, kw_only=True):
 class Audit(Section, frozen=True, kw_only=True):
     """The audit log of the app, in the database of the changed rows."""
 
-    table: str
+    table: TableName
     fields: Mapping[str, ColumnNames]  #: at, user, username, action, resource, resource_id, details
     actions: Mapping[str, str] = {}  #: dbctl's name of an action to the app's

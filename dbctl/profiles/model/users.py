@@ -7,7 +7,16 @@ from typing import Annotated, Literal
 import msgspec
 
 from dbctl.profiles.codecs import HashCodec, KeyCodec, TimeCodec
-from dbctl.profiles.model.base import ColumnNames, Constant, Section
+from dbctl.profiles.model.base import (
+    ColumnName,
+    ColumnNames,
+    Constant,
+    DatabaseReference,
+    RowPath,
+    Section,
+    SubjectColumn,
+    TableName,
+)
 from dbctl.profiles.model.databases import Key
 
 #: Formats of text, checked by ``dbctl.profiles.formats``.
@@ -26,7 +35,7 @@ class Rule(Section, frozen=True, kw_only=True):
 class Password(Section, frozen=True, kw_only=True):
     """The column and hash format of passwords."""
 
-    column: str
+    column: SubjectColumn
     codec: HashCodec = "bcrypt"
     cost: Annotated[int, msgspec.Meta(ge=4, le=31)] = 10
     #: values that the app stores for accounts without password sign-in; ``*``: any text
@@ -36,10 +45,10 @@ class Password(Section, frozen=True, kw_only=True):
 class UserRole(Section, frozen=True, kw_only=True):
     """The column of a user's role: the key of a row in another table, or the role's name."""
 
-    column: str
-    table: str = ""
-    key: str = "id"
-    name: str = "name"
+    column: SubjectColumn
+    table: TableName = ""
+    key: ColumnName = "id"
+    name: ColumnName = "name"
     values: Sequence[str] = ()  #: the names of the roles, without a table
     default: str = ""  #: the default role of a new user
 
@@ -47,9 +56,9 @@ class UserRole(Section, frozen=True, kw_only=True):
 class SignInTable(Section, frozen=True, kw_only=True):
     """A table with the sign-in tokens of users; dbctl ends a sign-in by new values, or deletes the rows."""
 
-    table: str  #: optional with a trailing ``?``
-    user: str
-    on_end: Mapping[str, Constant] = {}
+    table: TableName  #: optional with a trailing ``?``
+    user: ColumnName
+    on_end: Mapping[ColumnName, Constant] = {}
     expires_at: ColumnNames = "expires_at?"
     token: ColumnNames = "token?"  # noqa: S105 - a column  #: the token, a secret
 
@@ -64,11 +73,11 @@ class SettingOrDefault(Section, frozen=True, kw_only=True):
 class Lockout(Section, frozen=True, kw_only=True):
     """The table of failed sign-ins, with the login as the user typed it."""
 
-    table: str
-    login: str
+    table: TableName
+    login: ColumnName
     address: ColumnNames | None = None
-    failed: Mapping[str, Constant]
-    attempted_at: str  #: the time of the attempt
+    failed: Mapping[ColumnName, Constant]
+    attempted_at: ColumnName  #: the time of the attempt
     limit: SettingOrDefault  #: failed attempts per login or address before the app locks it
     minutes: SettingOrDefault  #: how long an attempt is counted
     #: the format of the time with which the app compares ``attempted_at`` as text
@@ -87,34 +96,34 @@ class NewSetting(Section, frozen=True, kw_only=True):
 class StatisticsRow(Section, frozen=True, kw_only=True):
     """A table with one row of statistics per user."""
 
-    table: str
-    user: str
-    columns: Sequence[str]
+    table: TableName
+    user: ColumnName
+    columns: Sequence[ColumnName]
 
 
 class Lookup(Section, frozen=True, kw_only=True):
     """A field with the key of a row in another table, or with plain text."""
 
-    table: str
-    key: str = "id"
-    name: str = "name"  #: the column with the name of a row
+    table: TableName
+    key: ColumnName = "id"
+    name: ColumnName = "name"  #: the column with the name of a row
 
 
 class Transfer(Section, frozen=True, kw_only=True):
     """Rows that can be transferred to another user when their owner is deleted."""
 
-    table: str  #: optional with a trailing ``?``
-    column: str  #: the column with the user
+    table: TableName  #: optional with a trailing ``?``
+    column: ColumnName  #: the column with the user
     #: columns that are unique together with the user: if the other user has a row with the same values, that row is retained
     #: and this one is deleted; columns with a trailing ``?`` are optional
-    once: Sequence[str] = ()
+    once: Sequence[ColumnName] = ()
 
 
 class Users(Section, frozen=True, kw_only=True):
     """Users: their table, keys, logins, and the values that the app accepts."""
 
-    database: str = ""
-    table: str
+    database: DatabaseReference = ""
+    table: TableName
     id: Key
     login: Sequence[str]  #: fields that a user may type to sign in
     #: how the app compares logins; ``exact``: ``Ida`` and ``ida`` differ
@@ -127,31 +136,31 @@ class Users(Section, frozen=True, kw_only=True):
     new: Mapping[str, Constant] = {}  #: values of required columns without a field
     #: ``table.column``: rows that are deleted before their user, in this order, regardless of foreign keys;
     #: ``Rating.promptId -> Prompt.userId`` for rows that belong to rows of the user
-    cascade: Sequence[str] = ()
+    cascade: Sequence[RowPath] = ()
     transfer: Sequence[Transfer] = ()
     lookup: Mapping[str, Lookup] = {}  #: by field
     cookie: str = ""  #: how long a signed cookie is valid, if the app stores no sign-in
     signed_in: Sequence[SignInTable] = ()
     lockout: Lockout | None = None
     statistics: StatisticsRow | None = None
-    counts: Mapping[str, str] = {}  #: rows counted per user, by name; with the syntax of ``cascade``
+    counts: Mapping[str, RowPath] = {}  #: rows counted per user, by name; with the syntax of ``cascade``
     new_settings: Mapping[str, NewSetting] = {}
 
 
 class Link(Section, frozen=True, kw_only=True):
     """A table of pairs: role and permission."""
 
-    table: str
-    role: str
-    permission: str
+    table: TableName
+    role: ColumnName
+    permission: ColumnName
 
 
 class Permissions(Section, frozen=True, kw_only=True):
     """Permissions, and the table that links them to roles."""
 
-    table: str
-    key: str = "id"
-    name: str
+    table: TableName
+    key: ColumnName = "id"
+    name: ColumnName
     description: ColumnNames = "description?"
     resource: ColumnNames = "resource?"
     action: ColumnNames = "action?"
@@ -171,8 +180,8 @@ class BuiltIn(Section, frozen=True, kw_only=True):
 class Roles(Section, frozen=True, kw_only=True):
     """Roles as rows of a table."""
 
-    table: str
-    key: str = "id"
+    table: TableName
+    key: ColumnName = "id"
     codec: KeyCodec = "autoincrement"
     fields: Mapping[str, ColumnNames]
     rules: Mapping[str, Rule] = {}

@@ -115,31 +115,31 @@ class LiveTable:
 
         ``:now`` is the current time, ``:null`` is NULL.
         """
-        values: dict[str, object] = {}
-        for name, constant in constants.items():
-            column = self.optional_column(name)
-            if column is not None:
-                value = (
-                    {":now": now(), ":null": None}.get(constant, constant)
-                    if isinstance(constant, str)
-                    else constant
-                )
-                values[column] = self.encode(column, value)
-        return values
+        return {
+            column: self._encode_constant(column, constant)
+            for name, constant in constants.items()
+            if (column := self.optional_column(name)) is not None
+        }
 
     def conditions(self, expected: Mapping[str, object]) -> list[Condition]:
         """Return one condition per column: equality with a constant, or membership in a list of constants."""
         conditions = []
         for name, constant in expected.items():
+            column = self.optional_column(name)
+            if column is None:
+                continue
             if isinstance(constant, list | tuple):
-                column = self.optional_column(name)
-                if column is not None:
-                    values = [self.encode(column, value) for value in constant]
-                    conditions.append(Condition(column, "in", values))
+                values = [self.encode(column, value) for value in constant]
+                conditions.append(Condition(column, "in", values))
             else:
-                encoded = self.encode_constants({name: constant})
-                conditions += [Condition(column, "=", value) for column, value in encoded.items()]
+                conditions.append(Condition(column, "=", self._encode_constant(column, constant)))
         return conditions
+
+    def _encode_constant(self, column: str, constant: object) -> object:
+        constants = {":now": now(), ":null": None}
+        return self.encode(
+            column, constants.get(constant, constant) if isinstance(constant, str) else constant
+        )
 
     def is_in(self, names: ColumnNames, values: list[object]) -> Condition:
         """Return the condition that a column has one of ``values``."""

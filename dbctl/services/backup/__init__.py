@@ -7,7 +7,7 @@ from dbctl.exports import lazy_exports
 if TYPE_CHECKING:
     from dbctl.services.backup.app_files import report_unchanged_files
     from dbctl.services.backup.copy import BackupsCopied, CopyBackups
-    from dbctl.services.backup.create import BackupCreated, CreateBackup, create_backup
+    from dbctl.services.backup.create import BackupCreated, CreateBackup, MemberSource, create_backup
     from dbctl.services.backup.delete import BackupsDeleted, DeleteBackups
     from dbctl.services.backup.encryption import DecryptionKeys, EncryptionPolicy, is_encrypted
     from dbctl.services.backup.manifest import Kind, Manifest, Member, OmittedDatabase
@@ -33,7 +33,7 @@ else:
         {
             "app_files": "report_unchanged_files",
             "copy": "BackupsCopied CopyBackups",
-            "create": "BackupCreated CreateBackup create_backup",
+            "create": "BackupCreated CreateBackup MemberSource create_backup",
             "delete": "BackupsDeleted DeleteBackups",
             "encryption": "DecryptionKeys EncryptionPolicy is_encrypted",
             "manifest": "Kind Manifest Member OmittedDatabase",

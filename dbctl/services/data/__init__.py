@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     )
     from dbctl.services.data.content import ContentWriteResult, read_content
     from dbctl.services.data.csv_jsonl import Form
+    from dbctl.services.data.delete import RowDeleteResult, delete_row
     from dbctl.services.data.describe import TableDescription, describe_table
-    from dbctl.services.data.edit import RowChangeResult, RowDeleteResult, delete_row, set_row
+    from dbctl.services.data.edit import RowChangeResult, set_row
     from dbctl.services.data.import_export import (
         ExportResult,
         ImportResult,
@@ -34,8 +35,9 @@ else:
             "bulk": "RowAddResult RowsChangeResult RowsDeleteResult add_row delete_rows set_rows",
             "content": "ContentWriteResult read_content",
             "csv_jsonl": "Form",
+            "delete": "RowDeleteResult delete_row",
             "describe": "TableDescription describe_table",
-            "edit": "RowChangeResult RowDeleteResult delete_row set_row",
+            "edit": "RowChangeResult set_row",
             "import_export": "ExportResult ImportResult export_query export_table import_rows",
             "personal_data": "UserDataExported collect_user_data",
             "query": "QueryResult",

@@ -8,10 +8,8 @@ from dbctl.engines.contract import AnyOf, Condition, Not, Readable, Where, Writa
 from dbctl.errors import LimitExceededError, UsageError, UseDedicatedCommandError, ValueInvalidError
 from dbctl.model import ChangeResult, Plan, Row, format_count, now
 from dbctl.services.app import MASK, App, Change, PreparedChange, audit, find_column, require_row_count
-from dbctl.services.data.edit import (
-    RowDeletion,
-    draft_deletion,
-    find_cascade_databases,
+from dbctl.services.data.delete import DeleteRows, find_cascade_databases
+from dbctl.services.data.new_values import (
     is_users_table,
     quote_value,
     read_changes,
@@ -134,12 +132,16 @@ def delete_rows(app: App, name: str, filters: Filters, *, limit: int) -> Change[
             plan = Plan(title=f"Delete rows of {name}", target=db.target, steps=[], rows={})
             return PreparedChange(plan, lambda _: RowsDeleteResult(table=name, matched=0, rows={}))
 
-        def create_result(rows: Mapping[str, int], remaining: Sequence[str]) -> RowsDeleteResult:
-            return RowsDeleteResult(table=name, matched=matched, rows=rows, remaining=remaining)
-
         title = f"Delete {format_count(matched, 'row')} of {name}"
-        deletion = RowDeletion(where=where, row_count=matched, title=title, step=step, audit_key="")
-        return draft_deletion(table, deletion, create_result)
+        deletion = DeleteRows(table, where, matched, title=title, step=step, audit_key="")
+
+        def work(db: Writable) -> RowsDeleteResult:
+            deleted = deletion.apply(db)
+            return RowsDeleteResult(
+                table=name, matched=matched, rows=deleted.rows, remaining=deleted.remaining
+            )
+
+        return PreparedChange(deletion.plan(), work)
 
     return Change(
         app,

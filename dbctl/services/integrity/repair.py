@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from dbctl.engines.contract import Condition, Not, Readable, Where, Writable
 from dbctl.errors import UsageError
-from dbctl.model import ChangeResult, Plan, Row, format_count
+from dbctl.model import ChangeResult, Plan, Row, Struct, format_count
 from dbctl.profiles.model import CrossLink
 from dbctl.services.app import App, Change, LiveTable, PreparedChange, find_column, truncate
 from dbctl.services.integrity.duplicated_columns import Comparison, DuplicatedColumns
@@ -63,188 +63,221 @@ def repair(app: App, *, delete_orphans: bool = False) -> Change[RepairResult]:
         raise UsageError(detail=f"several databases have duplicated rows; select one with --db: {databases}")
 
     def draft(db: Readable) -> PreparedChange[RepairResult]:
-        work = _Repair(
+        collected = _collect_fixes(
             app, db, [link for link in links if link.database == names[0]], delete_orphans=delete_orphans
         )
+        fixes = collected.fixes
         plan = Plan(
             title="Repair duplicated rows",
             target=db.target,
-            steps=work.list_steps(),
-            rows=work.count_rows(),
-            destructive=bool(work.to_delete),
+            steps=[fix.step for fix in fixes],
+            rows=_count_rows(fixes),
+            destructive=any(isinstance(fix, RowDelete) for fix in fixes),
         )
-        return PreparedChange(plan, work.apply)
+        return PreparedChange(plan, collected.apply)
 
     return Change(app, names[0], "integrity repair", draft)
 
 
-class _Repair:
-    """The changes of the rows of one database."""
+# Fixes -----------------------------------------------------------------------------------------------------------
 
-    def __init__(self, app: App, db: Readable, links: Sequence[CrossLink], *, delete_orphans: bool) -> None:
-        self._app, self._db = app, db
-        #: table, column, old value, new value, number of rows
-        self._renamed: list[tuple[str, str, object, object, int]] = []
-        #: by table, key column and column: the keys of the rows by new value; and the number of rows
-        self._changes: dict[tuple[str, str, str], dict[object, list[object]]] = {}
-        self._change_counts: dict[tuple[str, str, str], int] = {}
-        #: by table and key column: keys of the rows
-        self.to_delete: dict[tuple[str, str], list[object]] = {}
-        self._delete_counts: dict[tuple[str, str], int] = {}
-        self._missing, self._missing_keys = 0, list[object]()
-        links = [link for link in links if link.table in db.tables() or not link.optional]
-        for link in links:
-            if link.renamed_from:
-                self._find_renamed(link)
-        for link in links:
-            if link.repeats or link.every:
-                self._find_differences(link, delete_orphans=delete_orphans)
 
-    # Comparison --------------------------------------------------------------------------------------------
+class KeyRename(Struct, frozen=True, kw_only=True):
+    """Rows with a former key of the other database."""
 
-    def _find_renamed(self, link: CrossLink) -> None:
-        other_db = self._app.reader(link.to)
-        table, _, name = link.renamed_from.rpartition(".")
-        former_column, key = (
-            find_column(other_db.tables().get(table), name),
-            link.targets[0].rpartition(".")[2],
-        )
-        if former_column is None:
-            return
-        column = LiveTable(self._app.profile, self._db, link.table, link.name).column(link.column)
-        rows = other_db.select(table, [former_column, key], [Condition(former_column, "!=", None)])
-        new_values = {row[0]: row[1] for row in rows}
-        existing = {
-            key_value
-            for (key_value,) in other_db.select(table, [key], [Condition(key, "in", list(new_values))])
-        }
-        for old, row_count in self._db.count_by(link.table, column).items():
-            if old in new_values and old not in existing:
-                self._renamed.append((link.table, column, old, new_values[old], row_count))
+    table: str
+    column: str
+    old: object
+    new: object
+    row_count: int
 
-    def _find_differences(self, link: CrossLink, *, delete_orphans: bool) -> None:
-        duplicated = DuplicatedColumns(self._app, link.database, link)
-        comparison = duplicated.compare(keep_all=True)
-        columns = {
-            name: other_column
-            for name, other_column in duplicated.columns.items()
-            if name not in link.derived
-        }
-        keys = {
-            key
-            for name in columns
-            if name in comparison.differing
-            for key in comparison.differing[name].examples
-        }
-        if keys:
-            self._compare_values(duplicated, columns, list(keys))
-        if link.every:
-            self._missing += comparison.missing.count
-            self._missing_keys += comparison.missing.examples[: MAX_LISTED - len(self._missing_keys)]
-        if delete_orphans:
-            self._find_orphans(duplicated, comparison)
+    @property
+    def step(self) -> str:
+        """The step of the plan."""
+        rows = format_count(self.row_count, "row")
+        return f"change {self.column} of {rows} of {self.table} from {truncate(str(self.old))} to {truncate(str(self.new))}"
 
-    def _compare_values(
-        self, duplicated: DuplicatedColumns, columns: dict[str, str], keys: Sequence[object]
-    ) -> None:
-        renamed = {(table, column): set[object]() for table, column, *_ in self._renamed}
-        for table, column, old, _, _ in self._renamed:
-            renamed[table, column].add(old)
-        table = duplicated.link.table
-        for batch in _split(keys):
-            expected = {
-                key: values
-                for key, *values in duplicated.other_db.select(
-                    duplicated.other_table,
-                    [duplicated.other_key, *columns.values()],
-                    [Condition(duplicated.other_key, "in", batch)],
-                )
-            }
-            for key, *values in self._db.select(
-                table, [duplicated.key, *columns], [Condition(duplicated.key, "in", batch)]
-            ):
-                for column, actual, expected_value in zip(
-                    columns, values, expected.get(key, values), strict=True
-                ):
-                    if actual == expected_value or actual in renamed.get((table, column), ()):
-                        continue
-                    target = (table, duplicated.key, column)
-                    row_keys = self._changes.setdefault(target, defaultdict(list))[expected_value]
-                    if key not in row_keys[-1:]:
-                        row_keys.append(key)
-                    self._change_counts[target] = self._change_counts.get(target, 0) + 1
+    def apply(self, db: Writable) -> int:
+        """Rename the key; return the number of changed rows."""
+        return db.update(self.table, {self.column: self.new}, [Condition(self.column, "=", self.old)])
 
-    def _find_orphans(self, duplicated: DuplicatedColumns, comparison: Comparison) -> None:
-        values = list(dict.fromkeys([*comparison.unmatched.examples, *comparison.placeholders.examples]))
-        if values:
-            target = (duplicated.link.table, duplicated.key)
-            self.to_delete[target] = values
-            self._delete_counts[target] = comparison.unmatched_rows + comparison.placeholders.count
 
-    # Plan and changes --------------------------------------------------------------------------------------
+class ColumnFix(Struct, frozen=True, kw_only=True):
+    """Values of a column that differ from the original values."""
 
-    def list_steps(self) -> list[str]:
-        """Return the steps of the plan."""
-        steps = [
-            f"change {column} of {format_count(row_count, 'row')} of {table} from {truncate(str(old))} to {truncate(str(new))}"
-            for table, column, old, new, row_count in self._renamed
-        ]
-        steps += [
-            f"change {column} of {format_count(row_count, 'row')} of {table} to the original values"
-            for (table, _, column), row_count in self._change_counts.items()
-        ]
-        return steps + [
-            f"delete {format_count(row_count, 'row')} of {table} without an original"
-            for (table, _), row_count in self._delete_counts.items()
-        ]
+    table: str
+    key: str  #: the column with the key of the rows
+    column: str
+    keys_by_value: Mapping[object, Sequence[object]]  #: the keys of the rows by original value
+    row_count: int
 
-    def count_rows(self) -> dict[str, int]:
-        """Return the number of changed rows by table."""
-        totals: dict[str, int] = {}
-        counts = [(table, row_count) for table, *_, row_count in self._renamed]
-        counts += [
-            (table, row_count)
-            for (table, *_), row_count in [*self._change_counts.items(), *self._delete_counts.items()]
-        ]
-        for table, row_count in counts:
-            totals[table] = totals.get(table, 0) + row_count
-        return totals
+    @property
+    def step(self) -> str:
+        """The step of the plan."""
+        return f"change {self.column} of {format_count(self.row_count, 'row')} of {self.table} to the original values"
 
-    def apply(self, db: Writable) -> RepairResult:
-        renamed = sum(
-            db.update(table, {column: new}, [Condition(column, "=", old)])
-            for table, column, old, new, _ in self._renamed
-        )
-        repaired = sum(
+    def apply(self, db: Writable) -> int:
+        """Write the original values; return the number of changed rows."""
+        return sum(
             db.update(
-                table, {column: value}, [Condition(key, "in", batch), Not(Condition(column, "=", value))]
+                self.table,
+                {self.column: value},
+                [Condition(self.key, "in", batch), Not(Condition(self.column, "=", value))],
             )
-            for (table, key, column), keys_by_value in self._changes.items()
-            for value, keys in keys_by_value.items()
+            for value, keys in self.keys_by_value.items()
             for batch in _split(keys)
         )
-        deleted = sum(
-            db.delete(table, where)
-            for (table, key), values in self.to_delete.items()
-            for where in _build_conditions(key, values)
-        )
+
+
+class RowDelete(Struct, frozen=True, kw_only=True):
+    """Rows without an original."""
+
+    table: str
+    key: str  #: the column with the key of the rows
+    keys: Sequence[object]  #: may contain None
+    row_count: int
+
+    @property
+    def step(self) -> str:
+        """The step of the plan."""
+        return f"delete {format_count(self.row_count, 'row')} of {self.table} without an original"
+
+    def apply(self, db: Writable) -> int:
+        """Delete the rows; return their number."""
+        conditions: list[Where] = [Condition(self.key, "=", None)] if None in self.keys else []
+        batches = _split([key for key in self.keys if key is not None])
+        conditions += [Condition(self.key, "in", batch) for batch in batches]
+        return sum(db.delete(self.table, [condition]) for condition in conditions)
+
+
+class _Fixes(Struct, frozen=True, kw_only=True):
+    """The fixes of one database, in the order of their steps, and the rows that only the app can create."""
+
+    renames: Sequence[KeyRename]
+    columns: Sequence[ColumnFix]
+    deletes: Sequence[RowDelete]
+    missing: int
+    missing_keys: Sequence[object]  #: the first ten thousand
+
+    @property
+    def fixes(self) -> Sequence[KeyRename | ColumnFix | RowDelete]:
+        return [*self.renames, *self.columns, *self.deletes]
+
+    def apply(self, db: Writable) -> RepairResult:
         return RepairResult(
-            renamed=renamed,
-            repaired=repaired,
-            deleted=deleted,
-            missing=self._missing,
-            keys=self._missing_keys,
+            renamed=sum(fix.apply(db) for fix in self.renames),
+            repaired=sum(fix.apply(db) for fix in self.columns),
+            deleted=sum(fix.apply(db) for fix in self.deletes),
+            missing=self.missing,
+            keys=self.missing_keys,
         )
+
+
+def _count_rows(fixes: Sequence[KeyRename | ColumnFix | RowDelete]) -> dict[str, int]:
+    """Return the number of changed rows by table."""
+    totals: dict[str, int] = {}
+    for fix in fixes:
+        totals[fix.table] = totals.get(fix.table, 0) + fix.row_count
+    return totals
+
+
+# Comparison ------------------------------------------------------------------------------------------------------
+
+
+def _collect_fixes(app: App, db: Readable, links: Sequence[CrossLink], *, delete_orphans: bool) -> _Fixes:
+    links = [link for link in links if link.table in db.tables() or not link.optional]
+    renames = [rename for link in links if link.renamed_from for rename in _find_renames(app, db, link)]
+    columns, deletes = list[ColumnFix](), list[RowDelete]()
+    missing, missing_keys = 0, list[object]()
+    for link in links:
+        if not (link.repeats or link.every):
+            continue
+        duplicated = DuplicatedColumns(app, link.database, link)
+        comparison = duplicated.compare(keep_all=True)
+        columns += _find_column_fixes(db, duplicated, comparison, renames)
+        if link.every:
+            missing += comparison.missing.count
+            missing_keys += comparison.missing.examples[: MAX_LISTED - len(missing_keys)]
+        if delete_orphans and (fix := _find_orphans(duplicated, comparison)):
+            deletes.append(fix)
+    return _Fixes(
+        renames=renames, columns=columns, deletes=deletes, missing=missing, missing_keys=missing_keys
+    )
+
+
+def _find_renames(app: App, db: Readable, link: CrossLink) -> Iterator[KeyRename]:
+    other_db = app.reader(link.to)
+    table, _, name = link.renamed_from.rpartition(".")
+    key = link.targets[0].rpartition(".")[2]
+    former_column = find_column(other_db.tables().get(table), name)
+    if former_column is None:
+        return
+    column = LiveTable(app.profile, db, link.table, link.name).column(link.column)
+    rows = other_db.select(table, [former_column, key], [Condition(former_column, "!=", None)])
+    new_values = {row[0]: row[1] for row in rows}
+    existing = {
+        key_value for (key_value,) in other_db.select(table, [key], [Condition(key, "in", list(new_values))])
+    }
+    for old, row_count in db.count_by(link.table, column).items():
+        if old in new_values and old not in existing:
+            yield KeyRename(
+                table=link.table, column=column, old=old, new=new_values[old], row_count=row_count
+            )
+
+
+def _find_column_fixes(
+    db: Readable, duplicated: DuplicatedColumns, comparison: Comparison, renames: Sequence[KeyRename]
+) -> Iterator[ColumnFix]:
+    """Yield the columns with values that differ from the originals, except keys that are renamed anyway."""
+    table, derived = duplicated.link.table, duplicated.link.derived
+    columns = {name: other for name, other in duplicated.columns.items() if name not in derived}
+    differing = [comparison.differing[name].examples for name in columns if name in comparison.differing]
+    keys = list({key for examples in differing for key in examples})
+    renamed = {
+        column: {rename.old for rename in renames if (rename.table, rename.column) == (table, column)}
+        for column in columns
+    }
+    keys_by_value = {column: defaultdict[object, list[object]](list) for column in columns}
+    row_counts = dict.fromkeys(columns, 0)
+    for batch in _split(keys):
+        originals = duplicated.other_db.select(
+            duplicated.other_table,
+            [duplicated.other_key, *columns.values()],
+            [Condition(duplicated.other_key, "in", batch)],
+        )
+        expected = {key: values for key, *values in originals}
+        rows = db.select(table, [duplicated.key, *columns], [Condition(duplicated.key, "in", batch)])
+        for key, *values in rows:
+            for column, actual, value in zip(columns, values, expected.get(key, values), strict=True):
+                if actual == value or actual in renamed[column]:
+                    continue
+                row_keys = keys_by_value[column][value]
+                if key not in row_keys[-1:]:
+                    row_keys.append(key)
+                row_counts[column] += 1
+    for column, row_count in row_counts.items():
+        if row_count:
+            yield ColumnFix(
+                table=table,
+                key=duplicated.key,
+                column=column,
+                keys_by_value=keys_by_value[column],
+                row_count=row_count,
+            )
+
+
+def _find_orphans(duplicated: DuplicatedColumns, comparison: Comparison) -> RowDelete | None:
+    keys = list(dict.fromkeys([*comparison.unmatched.examples, *comparison.placeholders.examples]))
+    if not keys:
+        return None
+    return RowDelete(
+        table=duplicated.link.table,
+        key=duplicated.key,
+        keys=keys,
+        row_count=comparison.unmatched_rows + comparison.placeholders.count,
+    )
 
 
 def _split(values: Sequence[object]) -> Iterator[list[object]]:
     for start in range(0, len(values), BATCH):
         yield list(values[start : start + BATCH])
-
-
-def _build_conditions(key: str, values: Sequence[object]) -> Iterator[list[Where]]:
-    """Yield conditions on the rows with these keys, one per batch."""
-    if None in values:
-        yield [Condition(key, "=", None)]
-    for batch in _split([value for value in values if value is not None]):
-        yield [Condition(key, "in", batch)]

@@ -7,9 +7,10 @@ from dbctl.exports import lazy_exports
 if TYPE_CHECKING:
     from dbctl.services.migrations.baseline import Baseline, BaselineResult
     from dbctl.services.migrations.down import DownSelection, MigrateDown, RevertedMigration
+    from dbctl.services.migrations.ledger import StatementOutcome
     from dbctl.services.migrations.lint_rules import LINT_RULES
     from dbctl.services.migrations.rehearse import Rehearsal
-    from dbctl.services.migrations.repair import RepairResult, StatementOutcome
+    from dbctl.services.migrations.repair import RepairResult
     from dbctl.services.migrations.reset import ResetDatabase
     from dbctl.services.migrations.safety_backup import SafetyBackup
     from dbctl.services.migrations.status import create_shipped_target
@@ -26,9 +27,10 @@ else:
         {
             "baseline": "Baseline BaselineResult",
             "down": "DownSelection MigrateDown RevertedMigration",
+            "ledger": "StatementOutcome",
             "lint_rules": "LINT_RULES",
             "rehearse": "Rehearsal",
-            "repair": "RepairResult StatementOutcome",
+            "repair": "RepairResult",
             "reset": "ResetDatabase",
             "safety_backup": "SafetyBackup",
             "status": "create_shipped_target",

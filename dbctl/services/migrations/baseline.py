@@ -14,7 +14,7 @@ from dbctl.errors import MigrationsMismatchError, PlanChangedError
 from dbctl.model import ChangeResult, Plan, Struct, format_count
 from dbctl.services.app import App
 from dbctl.services.migrations.drift import read_schema
-from dbctl.services.migrations.executor import require_script_runner
+from dbctl.services.migrations.execution import create_missing_ledger, replay, require_script_runner
 from dbctl.services.migrations.files import MigrationFile, rank_variants
 from dbctl.services.migrations.ledger import DatabaseState, MigrationTarget, read_records, read_state
 from dbctl.services.migrations.schema_diff import (
@@ -25,7 +25,6 @@ from dbctl.services.migrations.schema_diff import (
     split_schema,
 )
 from dbctl.services.migrations.status import find_targets
-from dbctl.services.migrations.up import create_missing_ledger, replay
 
 #: Differences that an error message lists before it counts the others.
 MAX_LISTED_DIFFERENCES = 40

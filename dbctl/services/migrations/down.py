@@ -2,46 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
-from dbctl.engines import registry
-from dbctl.errors import (
-    DownAllRefusedError,
-    LedgerForeignError,
-    LedgerMissingError,
-    MigrationBrokenError,
-    MigrationChangedError,
-    MigrationIrreversibleError,
-    MigrationsOutOfOrderError,
-    PlanChangedError,
-    UsageError,
-)
+from dbctl.engines.contract import Readable
+from dbctl.errors import DownAllRefusedError, PlanChangedError, UsageError
 from dbctl.model import Page, Plan, Struct, format_count
 from dbctl.services.app import App
-from dbctl.services.migrations import row_loss
-from dbctl.services.migrations.executor import (
-    MigrationExecutor,
-    join_names,
-    refuse_unknown_progress,
+from dbctl.services.migrations.execution import (
+    DownSelection,
+    ExecutionPlan,
+    MigrationSession,
+    find_rows_at_risk,
+    plan_down,
+    run_plans,
 )
-from dbctl.services.migrations.files import MigrationFile, Steps, order_key_of
-from dbctl.services.migrations.ledger import (
-    DatabaseState,
-    Ledger,
-    Migration,
-    MigrationTarget,
-    journal,
-    read_state,
-)
+from dbctl.services.migrations.ledger import Ledger, MigrationTarget, read_state
 from dbctl.services.migrations.safety_backup import SafetyBackup
-from dbctl.services.migrations.status import find_targets
-from dbctl.services.migrations.up import (
-    AppliedMigration,
-    refuse_mismatch,
-    resolve_name,
-    retry_after_running_migration,
-)
+from dbctl.services.migrations.status import find_targets, retry_after_running_migration
+from dbctl.services.migrations.up import AppliedMigration
 
 NOTHING_APPLIED = "nothing to do: no migration is applied"
 
@@ -50,12 +31,17 @@ class RevertedMigration(AppliedMigration, frozen=True, kw_only=True):
     """One migration that this run reverted."""
 
 
-class DownSelection(Struct, frozen=True, kw_only=True):
-    """Which migrations are reverted; by default the last one."""
+class _DatabasePlan(Struct, frozen=True, kw_only=True):
+    """The migrations to revert in one database."""
 
-    steps: int = 0  #: number of migrations
-    to: str = ""  #: revert all migrations after this one
-    all_migrations: bool = False
+    target: MigrationTarget  #: with the folder of the database's variant
+    plans: Sequence[ExecutionPlan]
+    rows: Mapping[str, int]  #: rows that the statements would delete, by table, if they were counted
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the migrations."""
+        return [plan.file.name for plan in self.plans]
 
 
 class MigrateDown:
@@ -97,149 +83,75 @@ class MigrateDown:
             raise UsageError(detail=f"choose the database: --db {names}, or --all")
         self._safety = safety_backup or SafetyBackup(app)
         self.target = self._targets[0].name if len(self._targets) == 1 else app.name
+        self._planned: Sequence[_DatabasePlan] | None = None  #: the plans before the lock
+        self._digest = ""  #: of the plan; empty before it is computed
 
     def plan(self) -> Plan:
         """Return the migrations to revert and the rows at risk; raises the errors of ``apply``."""
+        self._planned = self._plan_before_lock(counts_rows=True)
         steps: list[str] = []
         rows: dict[str, int] = {}
-        count = 0
-        for target in self._targets:
-            self._select_names(target)
-            url = self._open_app.url(target.database)
-            with closing(
-                registry.load_engine(url.engine).open_for_reading(
-                    url, target.name, timeout=self._open_app.timeout
-                )
-            ) as db:
-                selected = _select_applied(read_state(target, db), self._selection)
-                effects = [loss for _, down_steps in selected for loss in down_steps.effects]
-                at_risk = row_loss.find_rows_at_risk(db, effects)
-            rows |= {loss.table: rows.get(loss.table, 0) + loss.before for loss in at_risk}
-            steps += self._safety.describe_steps(target, [file.name for file, _ in selected])
-            where = f"{target.database}/" if len(self._targets) > 1 else ""
+        for planned in self._planned:
+            rows |= {table: rows.get(table, 0) + count for table, count in planned.rows.items()}
+            steps += self._safety.describe_steps(planned.target, planned.names)
+            where = f"{planned.target.database}/" if len(self._targets) > 1 else ""
             steps += [
-                f"revert {where}{file.name} ({format_count(len(down_steps.statements), 'statement')})"
-                for file, down_steps in selected
+                f"revert {where}{plan.file.name} ({format_count(len(plan.steps.statements), 'statement')})"
+                for plan in planned.plans
             ]
-            count += len(selected)
-        title = f"Revert {format_count(count, 'migration')}"
-        return Plan(title=title, target=self.target, steps=steps, rows=rows, destructive=True)
+        title = f"Revert {format_count(sum(len(planned.plans) for planned in self._planned), 'migration')}"
+        plan = Plan(title=title, target=self.target, steps=steps, rows=rows, destructive=True)
+        self._digest = plan.digest
+        return plan
 
     def apply(self, confirmed: str | None = None) -> Page[RevertedMigration]:
         """Revert each migration in one transaction with its row in the ledger.
 
         Raises:
-            PlanChangedError: the plan differs from the ``confirmed`` plan; nothing was changed.
+            PlanChangedError: the plan under the lock differs from the ``confirmed`` plan, or, without one, in its
+                migrations; nothing was changed.
             MigrationFailedError: a migration failed and was rolled back; the migrations before it stay reverted.
             MigrationPartialError: a migration failed and could not be rolled back; its first statements stay.
         """
-        if confirmed is not None and self.plan().digest != confirmed:
+        if confirmed is not None and (self._digest or self.plan().digest) != confirmed:
             raise PlanChangedError(target=self.target)
+        if self._planned is None:
+            self._planned = self._plan_before_lock(counts_rows=False)
         done: list[RevertedMigration] = []
-        for configured in self._targets:
-            names = self._select_names(configured)
-            if not names:
+        for target, planned in zip(self._targets, self._planned, strict=True):
+            if not planned.plans:
                 continue
             with (
-                self._safety.protect(configured, names) as backup,
-                self._open_app.writer(configured.database, "migrate down", create=True) as db,
+                self._safety.protect(target, planned.names) as backup,
+                self._open_app.writer(target.database, "migrate down", create=True) as db,
             ):
-                state = read_state(configured, db)
-                target = state.target
-                selected = _select_applied(state, self._selection)
-                if [file.name for file, _ in selected] != names:
-                    raise PlanChangedError(target=configured.name)
-                ledger = Ledger(target, db)
-                try:
-                    for index, (file, steps) in enumerate(selected):
-                        executor = MigrationExecutor(
-                            target,
-                            db,
-                            ledger,
-                            file,
-                            steps,
-                            direction="down",
-                            partial=state.partial.get(file.name),
-                            applied_names=[migration.name for migration in done],
-                            pending_names=names[index + 1 :],
-                        )
-                        if result := executor.run():
-                            done.append(RevertedMigration.from_result(target, file, steps, result, backup))
-                finally:
-                    journal.drop_if_empty(db)
+                current = self._plan_target(target, db, counts_rows=confirmed is not None)
+                if current.names != planned.names or (confirmed is not None and current.rows != planned.rows):
+                    raise PlanChangedError(target=target.name)
+                session = MigrationSession(current.target, db, Ledger(current.target, db))
+                names = [migration.name for migration in done]
+                done += [
+                    RevertedMigration.create(current.target, migration, backup)
+                    for migration in run_plans(session, current.plans, done_names=names)
+                ]
         field_names = RevertedMigration.__struct_fields__
         return Page(items=done, total=len(done), column_names=field_names, empty_message=NOTHING_APPLIED)
 
-    def _select_names(self, target: MigrationTarget) -> list[str]:
-        return retry_after_running_migration(self._open_app, target, lambda: self._read_names(target))
+    def _plan_before_lock(self, *, counts_rows: bool) -> list[_DatabasePlan]:
+        def read(target: MigrationTarget) -> _DatabasePlan:
+            engine, url = self._open_app.engine(target.database), self._open_app.url(target.database)
+            with closing(engine.open_for_reading(url, target.name, timeout=self._open_app.timeout)) as db:
+                return self._plan_target(target, db, counts_rows=counts_rows)
 
-    def _read_names(self, target: MigrationTarget) -> list[str]:
-        url = self._open_app.url(target.database)
-        with closing(
-            registry.load_engine(url.engine).open_for_reading(
-                url, target.name, timeout=self._open_app.timeout
-            )
-        ) as db:
-            return [file.name for file, _ in _select_applied(read_state(target, db), self._selection)]
+        return [
+            retry_after_running_migration(self._open_app, target, partial(read, target))
+            for target in self._targets
+        ]
 
-
-def _select_applied(state: DatabaseState, selection: DownSelection) -> list[tuple[MigrationFile, Steps]]:
-    """Return the migrations to revert, newest first; raises the errors of ``MigrateDown.apply``."""
-    target = state.target
-    _refuse_inconsistent_state(state)
-    applied = [
-        migration
-        for migration in reversed(state.migrations)
-        if migration.state in ("applied", "baseline", "retired") or migration.name in state.partial
-    ]
-    if selection.to:
-        last = resolve_name(target.folder, selection.to, [migration.name for migration in reversed(applied)])
-        applied = [migration for migration in applied if order_key_of(migration.name) > order_key_of(last)]
-    elif not selection.all_migrations:
-        applied = applied[: selection.steps or 1]
-    return [_select_down_steps(state, migration) for migration in applied]
-
-
-def _refuse_inconsistent_state(state: DatabaseState) -> None:
-    """Refuse a database whose ledger does not clearly record the applied migrations."""
-    target = state.target
-    if target.foreign:
-        raise LedgerForeignError(target=target.name, runner=target.foreign.runner)
-    refuse_mismatch(target, state)
-    if not state.has_ledger:
-        raise LedgerMissingError(target=target.name, table=target.ledger.table)
-    if broken := [name for name in state.names_in("failed") if name not in state.partial]:
-        raise MigrationBrokenError(target=target.name, names=join_names(broken))
-    if changed := state.names_in("changed"):
-        raise MigrationChangedError(target=target.name, names=join_names(changed))
-    if out_of_order := state.names_in("out-of-order"):
-        newest = [name for name in state.names_in("applied") if name in target.folder.files][-1]
-        raise MigrationsOutOfOrderError(target=target.name, names=join_names(out_of_order), newest=newest)
-
-
-def _select_down_steps(state: DatabaseState, migration: Migration) -> tuple[MigrationFile, Steps]:
-    """Return the file and the down script of a migration.
-
-    Raises:
-        MigrationIrreversibleError: it cannot be reverted.
-        MigrationStatementUnknownError, MigrationStepsChangedError: it is partly reverted, and its progress is unknown.
-    """
-    target = state.target
-
-    def refusal(reason: str) -> MigrationIrreversibleError:
-        return MigrationIrreversibleError(target=target.name, name=migration.name, reason=reason)
-
-    file, partial = target.folder.files.get(migration.name), state.partial.get(migration.name)
-    if file is None or migration.state == "baseline":
-        raise refusal("it has no file" if file is None else "the ledger has no row for it")
-    if partial and partial.direction == "up":
-        raise refusal(f"it is partly applied ({migration.detail}); complete it with dbctl migrate up")
-    steps = file.parse_down(registry.load_engine(target.engine).script_dialect)
-    if steps is None:
-        raise refusal("it has no down script, or an empty one")
-    ledger_tables = {name.lower() for name in target.ledger_tables if name}
-    if any(name.lower() in ledger_tables for effect in steps.effects for name in effect.dropped_tables):
-        raise refusal(f"its down script would drop the ledger ({target.ledger.table})")
-    if partial:
-        refuse_unknown_progress(target, file, steps, partial)
-    return file, steps
+    def _plan_target(self, target: MigrationTarget, db: Readable, *, counts_rows: bool) -> _DatabasePlan:
+        """Return the plan of one database, before the lock or under it."""
+        state = read_state(target, db)
+        plans = plan_down(state, self._selection)
+        effects = [effect for plan in plans for effect in plan.steps.effects] if counts_rows else []
+        rows = {loss.table: loss.before for loss in find_rows_at_risk(db, effects)}
+        return _DatabasePlan(target=state.target, plans=plans, rows=rows)

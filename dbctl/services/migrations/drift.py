@@ -11,11 +11,11 @@ from pathlib import Path
 from dbctl.engines.contract import Readable, Schema, SchemaReader, require_part
 from dbctl.model import Finding, Findings, Severity, format_count
 from dbctl.services.app import App
+from dbctl.services.migrations.execution import refuse_mismatch, replay
 from dbctl.services.migrations.files import MigrationFile
 from dbctl.services.migrations.ledger import DatabaseState, MigrationTarget, read_state
 from dbctl.services.migrations.schema_diff import Difference, Part, Parts, compare, split_schema
 from dbctl.services.migrations.status import find_targets
-from dbctl.services.migrations.up import refuse_mismatch, replay
 
 MISSING_HINT = "The migration is recorded, but this part is missing. Back up the database, then run the statement of that file by hand."
 CHANGED_HINT = "It was changed by hand, or created by an older version of the file. Back up the database before you correct it."
@@ -46,7 +46,7 @@ def drift(app: App, database: str = "", folder: Path | None = None, *, variant: 
         with closing(reader) as db:
             state = read_state(configured, db)
             target = state.target
-            refuse_mismatch(target, state)
+            refuse_mismatch(state)
             live_parts = split_schema(read_schema(db), target.ledger_tables)
         findings += _find_limitations(target, state)
         if state.is_empty or not _list_names_to_replay(state):

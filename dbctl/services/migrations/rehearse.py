@@ -12,7 +12,6 @@ from dbctl.engines import registry
 from dbctl.engines.contract import Checks, Dump, Dumps, OrphanedRows, Writable, require_part
 from dbctl.errors import (
     CorruptError,
-    DatabaseMissingError,
     Exit,
     FileFailedError,
     InsufficientSpaceError,
@@ -26,18 +25,23 @@ from dbctl.model import Finding, Row, Struct, format_count
 from dbctl.services.app import App
 from dbctl.services.migrations import lint
 from dbctl.services.migrations.drift import read_schema
-from dbctl.services.migrations.files import MigrationFile, Steps
-from dbctl.services.migrations.ledger import DatabaseState, MigrationTarget, classify
-from dbctl.services.migrations.row_loss import count_rows, describe_losses, find_losses
+from dbctl.services.migrations.execution import (
+    ExecutionPlan,
+    UpSelection,
+    count_rows,
+    describe_losses,
+    find_losses,
+    plan_up,
+)
+from dbctl.services.migrations.ledger import MigrationTarget
 from dbctl.services.migrations.schema_diff import compare, split_schema
-from dbctl.services.migrations.status import find_targets, load_state
-from dbctl.services.migrations.up import apply_all, plan_pending
+from dbctl.services.migrations.status import find_targets, load_state_or_empty
+from dbctl.services.migrations.up import apply_all
 
 #: Prefix of the temporary folder for a copy.
 FOLDER_PREFIX = ".dbctl-rehearsal-"
 #: Size of a file copy, relative to the original: a table exists twice while it is rebuilt.
 GROWTH_FACTOR = 2
-PlannedMigrations = Sequence[tuple[MigrationFile, Steps]]
 
 
 class RehearsedMigration(Struct, frozen=True, kw_only=True):
@@ -139,43 +143,32 @@ def rehearse(
         list[SchemaChange](),
         list[Finding](),
     )
+    selection = UpSelection(to=to)
     for configured in find_targets(app, database, folder, variant=variant):
-        state, missing = _load_state(app, configured)
-        planned = plan_pending(state, to=to)
-        if not planned:
+        state, missing = load_state_or_empty(app, configured)
+        plans = plan_up(state, selection)
+        if not plans:
             continue
-        _refuse_side_effects(state.target, planned)
-        findings += lint.lint_files(state.target, [file.name for file, _ in planned])
+        _refuse_side_effects(state.target, plans)
+        findings += lint.lint_files(state.target, [plan.file.name for plan in plans])
         with _create_copy(app, configured, missing=missing) as db:
             run = _RehearsalRun(state.target, db)
-            migrations += run.run_migrations(to)
+            migrations += run.run_migrations(selection)
             rows += run.compare_rows()
             schema += run.compare_schema()
             findings += run.find_problems()
     return Rehearsal(migrations=migrations, rows=rows, schema=schema, findings=findings)
 
 
-def _load_state(app: App, target: MigrationTarget) -> tuple[DatabaseState, bool]:
-    """Return the state of a database, and whether it does not exist yet."""
-    try:
-        return load_state(app, target), False
-    except DatabaseMissingError as error:
-        if not Path(str(error.context["path"])).parent.is_dir():  # ``up`` does not create directories
-            raise
-    return DatabaseState(
-        target=target, migrations=classify(target, []), has_ledger=False, is_empty=True
-    ), True
-
-
-def _refuse_side_effects(target: MigrationTarget, planned: PlannedMigrations) -> None:
+def _refuse_side_effects(target: MigrationTarget, plans: Sequence[ExecutionPlan]) -> None:
     """Refuse statements that would change the original or its server; no directive allows them."""
     language = registry.load_engine(target.engine).script_dialect
-    scripts = [lint.create_script(steps) for _, steps in planned]
-    for (file, _), findings in zip(planned, language.lint(scripts), strict=True):
+    scripts = [lint.create_script(plan.steps) for plan in plans]
+    for plan, findings in zip(plans, language.lint(scripts), strict=True):
         for finding in findings:
             if finding.code == "external-side-effect":
                 raise RehearsalRefusedError(
-                    target=target.name, name=file.name, reason=finding.message, line=finding.line
+                    target=target.name, name=plan.file.name, reason=finding.message, line=finding.line
                 )
 
 
@@ -253,10 +246,10 @@ class _RehearsalRun:
         self._schema = split_schema(read_schema(db), target.ledger_tables)
         self._orphans = _count_orphans(db)
 
-    def run_migrations(self, to: str) -> list[RehearsedMigration]:
+    def run_migrations(self, selection: UpSelection) -> list[RehearsedMigration]:
         """Run the migrations; raises RehearsalFailedError."""
         try:
-            done = apply_all(self._target, self._db, to=to)
+            done = apply_all(self._target, self._db, selection)
         except MigrationFailedError as error:
             advice = f" {DATA_LOSS_HINT}" if isinstance(error, RowsLostError) else ""
             target = self._target.name

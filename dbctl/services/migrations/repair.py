@@ -5,26 +5,30 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
 from dbctl.engines.contract import Readable, Writable
-from dbctl.errors import LedgerForeignError, LedgerMissingError, UsageError
+from dbctl.errors import LedgerMissingError, UsageError
 from dbctl.model import ChangeResult, Plan, Struct
 from dbctl.services.app import App, Change, PreparedChange, audit, require_row_count
-from dbctl.services.migrations.executor import require_script_runner
+from dbctl.services.migrations.execution import (
+    create_missing_ledger,
+    refuse_foreign,
+    require_script_runner,
+    resolve_name,
+)
 from dbctl.services.migrations.ledger import (
     DatabaseState,
     Ledger,
     Migration,
     MigrationTarget,
     State,
+    StatementOutcome,
     journal,
     read_state,
 )
-from dbctl.services.migrations.status import find_targets
-from dbctl.services.migrations.up import create_missing_ledger, resolve_name
+from dbctl.services.migrations.status import find_targets, require_single_target
 
 MarkedState = Literal["applied", "pending"]
 #: By option of ``repair``: the states that it corrects, and the step for the plan.
@@ -33,13 +37,6 @@ REPAIRS: Mapping[str, tuple[frozenset[State], str]] = {
     "failed": (frozenset({"failed"}), "remove the failed attempt of {name}"),
     "missing": (frozenset({"missing-file", "ahead"}), "remove {name}, which has no file"),
 }
-
-
-class StatementOutcome(StrEnum):
-    """What the user reports about the statement at which a run was killed: whether it has run."""
-
-    DONE = "done"
-    UNDONE = "undone"
 
 
 class LedgerRepair(Struct, frozen=True, kw_only=True):
@@ -98,8 +95,7 @@ class LedgerChange(Change[RepairResult]):
 
     def _prepare_change(self, db: Readable) -> PreparedChange[RepairResult]:
         target = self._target
-        if target.foreign:
-            raise LedgerForeignError(target=target.name, runner=target.foreign.runner)
+        refuse_foreign(target)
         state = read_state(target, db)
         steps = self._steps(state)
         table = target.ledger.table
@@ -141,7 +137,7 @@ def mark(
         UsageError: the database is ambiguous, or no migration was named.
         MigrationMissingError: neither folder nor ledger has a migration of that name.
     """
-    configured = _require_single(find_targets(app, database, folder, variant=variant))
+    configured = require_single_target(find_targets(app, database, folder, variant=variant))
     if not names:
         raise UsageError(detail="name the migrations to mark")
 
@@ -182,7 +178,7 @@ def repair(
         UsageError: the database is ambiguous, or nothing to correct was selected.
         MigrationMissingError: neither folder nor ledger has a migration of a name.
     """
-    configured = _require_single(find_targets(app, database, folder, variant=variant))
+    configured = require_single_target(find_targets(app, database, folder, variant=variant))
     if not (options or outcome):
         known = ", ".join(f"--{word}" for word in (*REPAIRS, "statement"))
         raise UsageError(detail=f"choose what to repair: {known}")
@@ -202,14 +198,6 @@ def repair(
         ]
 
     return LedgerChange(app, configured, "repair", steps)
-
-
-def _require_single(targets: Sequence[MigrationTarget]) -> MigrationTarget:
-    if len(targets) > 1:
-        raise UsageError(
-            detail=f"choose the database: --db {', '.join(target.database for target in targets)}"
-        )
-    return targets[0]
 
 
 def _create_mark_step(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -9,19 +10,18 @@ from dbctl.engines import registry
 from dbctl.engines.contract import Readable, SizeMonitor
 from dbctl.errors import (
     DatabaseMissingError,
-    LedgerForeignError,
     PlanChangedError,
     ResetRefusedError,
     UsageError,
 )
 from dbctl.model import Page, Plan, format_count
 from dbctl.services.app import App
-from dbctl.services.migrations.executor import require_script_runner
+from dbctl.services.migrations.execution import plan_up, refuse_foreign, require_script_runner
 from dbctl.services.migrations.files import MigrationFile
-from dbctl.services.migrations.ledger import DatabaseState, classify
+from dbctl.services.migrations.ledger import create_empty_state
 from dbctl.services.migrations.safety_backup import SafetyBackup
-from dbctl.services.migrations.status import find_targets, load_state
-from dbctl.services.migrations.up import AppliedMigration, apply_all, plan_pending
+from dbctl.services.migrations.status import find_targets, load_state, require_single_target
+from dbctl.services.migrations.up import AppliedMigration, apply_all
 
 #: The purpose of the safety backup in messages.
 PURPOSE = "migrate reset"
@@ -56,12 +56,11 @@ class ResetDatabase:
         if app.protected:
             raise ResetRefusedError(app=app.name)
         targets = find_targets(app, database, folder, variant=variant)
-        if len(targets) > 1:
-            names = ", ".join(target.database for target in targets)
-            raise UsageError(detail=f"choose the database to reset: --db {names}")
-        (self._target,) = targets
+        self._target = require_single_target(targets, " to reset")
         self._open_app, self._safety = app, safety_backup or SafetyBackup(app)
         self.target = self._target.name
+        self._rows: Mapping[str, int] = {}  #: by table, before the lock
+        self._digest = ""  #: of the plan; empty before it is computed
 
     def plan(self) -> Plan:
         """Return the objects to drop and the migrations to run.
@@ -72,7 +71,7 @@ class ResetDatabase:
             LedgerForeignError: another runner writes the ledger.
         """
         files = self._select_files()
-        rows = self._count_rows()
+        self._rows = rows = self._count_rows()
         steps = self._safety.describe_steps(self._target, [PURPOSE]) if rows else []
         if rows:
             tables = format_count(len(rows), "table")
@@ -81,7 +80,9 @@ class ResetDatabase:
             )
         steps += [f"run {file.name}" for file in files]
         title = f"Reset {self._target.name}"
-        return Plan(title=title, target=self.target, steps=steps, rows=rows, destructive=bool(rows))
+        plan = Plan(title=title, target=self.target, steps=steps, rows=rows, destructive=bool(rows))
+        self._digest = plan.digest
+        return plan
 
     def apply(self, confirmed: str | None = None) -> Page[AppliedMigration]:
         """Empty the database and run every migration.
@@ -91,19 +92,22 @@ class ResetDatabase:
             ConstraintError: an object outside of the database's own schemas depends on an object to drop.
             MigrationFailedError: a migration failed; the database contains only the results of the earlier migrations.
         """
-        if confirmed is not None and self.plan().digest != confirmed:
+        if not self._digest:
+            self.plan()
+        if confirmed not in (None, self._digest):
             raise PlanChangedError(target=self.target)
-        self._select_files()
-        target, done = self._target, list[AppliedMigration]()
+        target = self._target
         with (
-            self._safety.protect(target, [PURPOSE] if self._count_rows() else []) as backup,
+            self._safety.protect(target, [PURPOSE] if self._rows else []) as backup,
             self._open_app.writer(target.database, PURPOSE, create=True) as db,
         ):
+            if confirmed is not None and _count(db) != self._rows:
+                raise PlanChangedError(target=self.target)
             scripts = require_script_runner(db)
             with scripts.schema_transaction():
                 for sql in scripts.drop_statements():
                     scripts.run_statement(sql)
-            apply_all(target, db, done=done, safety_backup=backup)
+            done = apply_all(target, db, safety_backup=backup)
         return Page(items=done, total=len(done), column_names=AppliedMigration.__struct_fields__)
 
     def _select_files(self) -> list[MigrationFile]:
@@ -114,10 +118,8 @@ class ResetDatabase:
         except DatabaseMissingError:
             pass
         else:
-            if state.target.foreign:
-                raise LedgerForeignError(target=target.name, runner=state.target.foreign.runner)
-        empty = DatabaseState(target=target, migrations=classify(target, []), has_ledger=False, is_empty=True)
-        files = [file for file, _ in plan_pending(empty)]
+            refuse_foreign(state.target)
+        files = [plan.file for plan in plan_up(create_empty_state(target))]
         if not files:
             raise UsageError(detail=f"{target.folder.path} contains no migration to run")
         return files

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from dbctl.engines import registry
 from dbctl.errors import (
     DbctlError,
     MigrationInDoubtError,
@@ -15,7 +14,6 @@ from dbctl.errors import (
     SafetyBackupNotConfiguredError,
 )
 from dbctl.services.app import App
-from dbctl.services.backup import EncryptionPolicy, Repository, Source, create_backup
 from dbctl.services.migrations.ledger import MigrationTarget
 from dbctl.signals import Interrupted
 
@@ -25,24 +23,15 @@ if TYPE_CHECKING:
 
 def create_safety_backup(app: App, repository: Repository, database: str) -> str:
     """Back up a database and return the id of the backup; the caller holds the lock of the repository."""
-    return create_backup(
-        app, repository, [_UncheckedSource(app, database)], EncryptionPolicy(app), kind="migration"
-    ).id
+    from dbctl.services.backup import EncryptionPolicy, Source, create_backup
 
-
-class _UncheckedSource(Source):
-    """A source without a check of the app's tables, because a partly migrated database may lack some."""
-
-    allow_empty = True
-
-    def __init__(self, app: App, database: str) -> None:
-        super().__init__(app, database, lambda _bytes: None)
-        app.close()
-        url, target = app.url(database), app.target(database)
-        with closing(
-            registry.load_engine(url.engine).open_for_reading(url, target, timeout=app.timeout)
-        ) as db:
-            self.familiar_tables = list(db.tables())
+    source = Source(app, database, lambda _bytes: None)
+    app.close()
+    url, target = app.url(database), app.target(database)
+    with closing(app.engine(database).open_for_reading(url, target, timeout=app.timeout)) as db:
+        # A partly migrated database may lack tables of the app.
+        source.allow_empty, source.familiar_tables = True, list(db.tables())
+    return create_backup(app, repository, [source], EncryptionPolicy(app), kind="migration").id
 
 
 class SafetyBackup:
@@ -96,7 +85,6 @@ class SafetyBackup:
             ) from error
 
     def _create(self, repository: Repository, database: str) -> str:
-
         with repository.store.lock("migrate", timeout=self._app.timeout):
             backup_id = create_safety_backup(self._app, repository, database)
         self._app.close()  # closing a reader later would drop the locks that this process holds on its file

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from dbctl.errors import (
     DatabaseMissingError,
     DbctlError,
     Exit,
     FeatureMissingError,
+    MigrationPartiallyRevertedError,
     MigrationsMissingError,
+    MigrationStatementUnknownError,
     MigrationVariantUnknownError,
     NotSupportedError,
+    UsageError,
     worst_status,
 )
 from dbctl.model import Page, Struct
@@ -22,7 +26,15 @@ from dbctl.profiles.model import Migrations, Profile
 from dbctl.services.app import App, ledger_detection
 from dbctl.services.migrations.files import Folder, variants
 from dbctl.services.migrations.files import loader as migration_files
-from dbctl.services.migrations.ledger import DatabaseState, Migration, MigrationTarget, read_state
+from dbctl.services.migrations.ledger import (
+    DatabaseState,
+    Migration,
+    MigrationTarget,
+    create_empty_state,
+    read_state,
+)
+
+T = TypeVar("T")
 
 
 class MigrationStatus(Struct, frozen=True, kw_only=True):
@@ -301,3 +313,44 @@ def load_state(app: App, target: MigrationTarget) -> DatabaseState:
     )
     with closing(reader) as db:
         return read_state(target, db)
+
+
+def load_state_or_empty(app: App, target: MigrationTarget) -> tuple[DatabaseState, bool]:
+    """Return the state of a database, and whether it is missing and would be created.
+
+    Raises:
+        DatabaseMissingError: its directory does not exist, too.
+        WrongAppError: it is a database of another app.
+    """
+    try:
+        return load_state(app, target), False
+    except DatabaseMissingError as error:
+        if not Path(str(error.context["path"])).parent.is_dir():  # directories are not created
+            raise
+    return create_empty_state(target), True
+
+
+def retry_after_running_migration(app: App, target: MigrationTarget, read: Callable[[], T]) -> T:
+    """Call ``read``; if it finds a partial migration, which may be running now, wait for the lock and call it again.
+
+    Raises:
+        BusyError: the lock was not released within the timeout.
+    """
+    try:
+        return read()
+    except (MigrationStatementUnknownError, MigrationPartiallyRevertedError):
+        restore_target = app.engine(target.database).restore_target(app.url(target.database), target.name)
+        with restore_target.lock("migrate", timeout=app.timeout):
+            return read()
+
+
+def require_single_target(targets: Sequence[MigrationTarget], purpose: str = "") -> MigrationTarget:
+    """Return the only target.
+
+    Raises:
+        UsageError: the app has several databases with migrations; ``purpose`` completes the message.
+    """
+    if len(targets) > 1:
+        names = ", ".join(target.database for target in targets)
+        raise UsageError(detail=f"choose the database{purpose}: --db {names}")
+    return targets[0]

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 from dbctl.engines.contract import Readable
 from dbctl.errors import SchemaMismatchError
-from dbctl.model import Struct
 from dbctl.profiles.model import (
-    Cleanup,
     ColumnNames,
     Migrations,
     Profile,
-    Rebuild,
     Roles,
-    Search,
-    Semantic,
-    Sessions,
     Settings,
-    TimeOffset,
     Users,
     cleanup,
     semantic,
@@ -27,27 +20,12 @@ from dbctl.profiles.model import (
 from dbctl.profiles.model import rebuild as rebuild_model
 from dbctl.profiles.model import search as search_model
 from dbctl.profiles.model import sessions as sessions_model
-from dbctl.services.app import find_column, is_optional, ledger_detection
+from dbctl.services.app import find_column, ledger_detection
+from dbctl.services.profiles.schema_references import list_database_references, list_schema_references
 from dbctl.services.search import QueryCompiler
-from dbctl.services.users import STEP_SEPARATOR
 
 #: A key in a profile, and the problem with its value.
 Problem: TypeAlias = tuple[Sequence[str | int], str]
-
-
-class SchemaReference(Struct, frozen=True, kw_only=True):
-    """A table or column that a profile names."""
-
-    key: Sequence[str | int]  #: its key in the profile
-    database: str
-    table: str
-    column: ColumnNames | None = None  #: None: the table itself
-    is_table_optional: bool = False  #: whether deployments may lack the table
-
-    @property
-    def is_optional(self) -> bool:
-        """Whether deployments may lack it."""
-        return self.is_table_optional if self.column is None else is_optional(self.column)
 
 
 # Consistency of the profile ----------------------------------------------------------------------------------------
@@ -58,8 +36,8 @@ def find_inconsistencies(profile: Profile) -> Iterator[Problem]:
     if not profile.databases:
         yield ("databases",), "no database"
         return
-    for key, database in _database_references(profile):
-        if database and database not in profile.databases:
+    for key, database in list_database_references(profile):
+        if database not in profile.databases and key[0] != "semantic":  # reported by ``validate_semantic``
             yield key, f"no section [databases.{database}]"
     if profile.users:
         yield from _check_users(profile.users)
@@ -172,31 +150,6 @@ def _find_ambiguous_searches(profile: Profile) -> Iterator[Problem]:
                 )
 
 
-def _database_references(profile: Profile) -> Iterator[tuple[Sequence[str | int], str]]:
-    if profile.users:
-        yield ("users", "database"), profile.users.database
-    sections = (
-        "settings",
-        "search",
-        "link",
-        "recount",
-        "report",
-        "cleanup",
-        "states",
-        "values",
-        "exclusive",
-        "stored_file",
-        "key_search",
-        "known_secret",
-        "invariant",
-    )
-    for section in sections:
-        for index, entry in enumerate(getattr(profile, section)):
-            yield (section, index, "database"), entry.database
-    for index, link in enumerate(profile.link):
-        yield ("link", index, "to"), link.to
-
-
 def _check_users(users: Users) -> Iterator[Problem]:
     if not users.login:
         yield ("users", "login"), "it is empty"
@@ -269,7 +222,7 @@ def find_missing(profile: Profile, database: str, live: Readable, main: str) -> 
         main: the default database of sections.
     """
     tables = live.tables()
-    for reference in schema_references(profile, main):
+    for reference in list_schema_references(profile, main):
         if reference.database != database:
             continue
         if reference.column is None and reference.table not in tables and not reference.is_optional:
@@ -333,342 +286,3 @@ def _missing_settings_columns(settings: Settings, live: Readable) -> Iterator[st
             )
             return
     yield f"{settings.table} has no column {' or '.join(variant.type for variant in settings.variant)} with the type of a setting"
-
-
-# Tables and columns in a profile ---------------------------------------------------------------------------------
-
-
-def schema_references(profile: Profile, main: str) -> Iterator[SchemaReference]:
-    """Yield every table and column that a profile names, with its key."""
-    yield from _database_columns(profile)
-    users_database = (profile.users.database if profile.users else "") or main
-    if profile.users:
-        yield from _user_references(profile.users, users_database)
-        for index, sessions in enumerate(profile.sessions):
-            yield from _session_references(("sessions", index), sessions, users_database)
-    if profile.roles:
-        yield from _role_references(profile.roles, users_database)
-    yield from _settings_references(profile, main)
-    for index, search in enumerate(profile.search):
-        yield from _search_references(("search", index), search)
-    if profile.semantic:
-        yield from _semantic_references(("semantic",), profile.semantic)
-    for index, rule in enumerate(profile.cleanup):
-        yield from _cleanup_references(("cleanup", index), rule, rule.database or main)
-    for index, rebuild in enumerate(profile.rebuild):
-        yield from _rebuild_references(("rebuild", index), rebuild, users_database)
-    yield from _integrity_references(profile, main)
-    yield from _key_search_references(profile, main)
-    if profile.audit:
-        yield from _table_references(("audit",), main, profile.audit.table, {}, profile.audit.fields)
-
-
-def _database_columns(profile: Profile) -> Iterator[SchemaReference]:
-    for name, section in profile.databases.items():
-        for table in section.needs:
-            yield SchemaReference(key=("databases", name, "needs"), database=name, table=table)
-        for column_path in section.secret:
-            table, _, column = column_path.rpartition(".")
-            key, spare = ("databases", name, "secret"), column_path.endswith("?")
-            yield SchemaReference(key=key, database=name, table=table, is_table_optional=spare)
-            yield SchemaReference(key=key, database=name, table=table, column=column)
-
-
-def _settings_references(profile: Profile, main: str) -> Iterator[SchemaReference]:
-    for index, setting in enumerate(profile.settings):
-        section_key = ("settings", index)
-        columns: dict[str, ColumnNames] = {"user": setting.user} if setting.user else {}
-        columns |= {"row": setting.row.key} if setting.row else {}
-        columns |= (
-            {"key": setting.key}
-            if setting.key and not setting.variant and isinstance(setting.key, str)
-            else {}
-        )
-        yield from _table_references(
-            section_key, setting.database or main, setting.table, columns, setting.fields
-        )
-        types = setting.row.types if setting.row else ()
-        yield from _column_references(
-            (*section_key, "row", "types"), setting.database or main, setting.table, types
-        )
-
-
-def _key_search_references(profile: Profile, main: str) -> Iterator[SchemaReference]:
-    for index, search in enumerate(profile.key_search):
-        for column_path in search.columns:
-            table, _, column = column_path.rpartition(".")
-            yield from _column_references(
-                ("key_search", index, "columns"), search.database or main, table, [column]
-            )
-
-
-def _integrity_references(profile: Profile, main: str) -> Iterator[SchemaReference]:
-    for index, secret in enumerate(profile.known_secret):
-        table, database, key = (
-            secret.table.removesuffix("?"),
-            secret.database or main,
-            ("known_secret", index),
-        )
-        yield SchemaReference(
-            key=(*key, "table"), database=database, table=table, is_table_optional=table != secret.table
-        )
-        yield from _column_references(key, database, table, [secret.key, secret.column, *secret.where])
-    for index, states in enumerate(profile.states):
-        yield from _table_references(
-            ("states", index), states.database or main, states.table, {"column": states.column}
-        )
-    for index, allowed in enumerate(profile.values):
-        table = allowed.table.removesuffix("?")
-        if table == allowed.table:
-            yield from _table_references(
-                ("values", index), allowed.database or main, table, {"column": allowed.column}
-            )
-    for index, exclusive in enumerate(profile.exclusive):
-        columns: dict[str, ColumnNames] = {"column": exclusive.column} | (
-            {"within": exclusive.within} if exclusive.within else {}
-        )
-        yield from _table_references(
-            ("exclusive", index), exclusive.database or main, exclusive.table, columns
-        )
-    for index, file in enumerate(profile.stored_file):
-        optional_columns = {"column": file.column, "name": file.name, "type": file.type, "size": file.size}
-        named_columns = {key_name: name for key_name, name in optional_columns.items() if name}
-        yield from _table_references(("stored_file", index), file.database or main, file.table, named_columns)
-    for index, link in enumerate(profile.link):
-        if not link.optional:
-            yield from _table_references(
-                ("link", index), link.database or main, link.table, {"column": link.column}
-            )
-        table, _, column = link.targets[0].rpartition(".")
-        yield SchemaReference(key=("link", index, "targets"), database=link.to, table=table, column=column)
-        yield from _column_references(("link", index, "repeats"), link.to, table, link.repeats.values())
-        former_table, _, column = link.renamed_from.rpartition(".")
-        if former_table:
-            yield SchemaReference(
-                key=("link", index, "renamed_from"), database=link.to, table=former_table, column=column
-            )
-
-
-def _user_references(users: Users, database: str) -> Iterator[SchemaReference]:
-    yield from _table_references(("users",), database, users.table, {}, users.fields)
-    yield SchemaReference(key=("users", "id"), database=database, table=users.table, column=users.id.column)
-    if users.password:
-        yield SchemaReference(
-            key=("users", "password"), database=database, table=users.table, column=users.password.column
-        )
-    if users.role:
-        yield SchemaReference(
-            key=("users", "role"), database=database, table=users.table, column=users.role.column
-        )
-        if users.role.table:
-            yield from _table_references(
-                ("users", "role"),
-                database,
-                users.role.table,
-                {"key": users.role.key, "name": users.role.name},
-            )
-    yield from _user_row_references(users, database)
-
-
-def _user_row_references(users: Users, database: str) -> Iterator[SchemaReference]:
-    for index, sign_in in enumerate(users.signed_in):
-        columns: dict[str, ColumnNames] = {
-            "user": sign_in.user,
-            "expires_at": sign_in.expires_at,
-            "token": sign_in.token,
-        }
-        section_key, table = ("users", "signed_in", index), sign_in.table.removesuffix("?")
-        yield SchemaReference(
-            key=(*section_key, "table"),
-            database=database,
-            table=table,
-            is_table_optional=table != sign_in.table,
-        )
-        for key_name, column in columns.items():
-            yield SchemaReference(key=(*section_key, key_name), database=database, table=table, column=column)
-        yield from _column_references((*section_key, "on_end"), database, table, sign_in.on_end)
-    if users.lockout:
-        lockout = users.lockout
-        columns = {
-            "login": lockout.login,
-            "address": lockout.address or "?",
-            "attempted_at": lockout.attempted_at,
-        }
-        yield from _table_references(("users", "lockout"), database, lockout.table, columns)
-        yield from _column_references(("users", "lockout", "failed"), database, lockout.table, lockout.failed)
-    if users.statistics:
-        statistics = users.statistics
-        yield from _table_references(
-            ("users", "statistics"), database, statistics.table, {"user": statistics.user}
-        )
-        yield from _column_references(
-            ("users", "statistics", "columns"), database, statistics.table, statistics.columns
-        )
-    yield from _step_references(("users", "cascade"), enumerate(users.cascade), database)
-    yield from _step_references(("users", "counts"), users.counts.items(), database)
-    for index, transfer in enumerate(users.transfer):
-        section_key, table = ("users", "transfer", index), transfer.table.removesuffix("?")
-        yield SchemaReference(
-            key=(*section_key, "table"),
-            database=database,
-            table=table,
-            is_table_optional=table != transfer.table,
-        )
-        yield SchemaReference(
-            key=(*section_key, "column"), database=database, table=table, column=transfer.column
-        )
-        yield from _column_references((*section_key, "once"), database, table, transfer.once)
-    for field, lookup in users.lookup.items():
-        yield from _table_references(
-            ("users", "lookup", field), database, lookup.table, {"key": lookup.key, "name": lookup.name}
-        )
-
-
-def _step_references(
-    key: Sequence[str], paths: Iterable[tuple[str | int, str]], database: str
-) -> Iterator[SchemaReference]:
-    """Yield the tables and columns of paths like ``Rating.promptId -> Prompt.userId``; deployments may lack them."""
-    for position, steps in paths:
-        for step in steps.split(STEP_SEPARATOR):
-            table, _, column = step.partition(".")
-            yield SchemaReference(
-                key=(*key, position), database=database, table=table, is_table_optional=True
-            )
-            yield SchemaReference(key=(*key, position), database=database, table=table, column=column)
-
-
-def _role_references(roles: Roles, database: str) -> Iterator[SchemaReference]:
-    yield from _table_references(("roles",), database, roles.table, {"key": roles.key}, roles.fields)
-    permissions = roles.permissions
-    if permissions:
-        columns: dict[str, ColumnNames] = {
-            "key": permissions.key,
-            "name": permissions.name,
-            "description": permissions.description,
-            "resource": permissions.resource,
-            "action": permissions.action,
-        }
-        yield from _table_references(("roles", "permissions"), database, permissions.table, columns)
-        link = permissions.link
-        pair: dict[str, ColumnNames] = {"role": link.role, "permission": link.permission}
-        yield from _table_references(("roles", "permissions", "link"), database, link.table, pair)
-
-
-def _session_references(
-    key: Sequence[str | int], sessions: Sessions, database: str
-) -> Iterator[SchemaReference]:
-    table = sessions.table.removesuffix("?")
-    yield SchemaReference(
-        key=(*key, "table"), database=database, table=table, is_table_optional=table != sessions.table
-    )
-    key_names = ("key", "user", "started_at", "seen_at", "ended_at", "expires_at", "duration")
-    for key_name, column in {key_name: getattr(sessions, key_name) for key_name in key_names}.items():
-        if column:
-            yield SchemaReference(key=(*key, key_name), database=database, table=table, column=column)
-    yield from _column_references((*key, "open"), database, table, sessions.open)
-    yield from _column_references((*key, "only"), database, table, sessions.only)
-    for key_name, column in sessions.fields.items():
-        yield SchemaReference(key=(*key, "fields", key_name), database=database, table=table, column=column)
-
-
-def _search_references(key: Sequence[str | int], search: Search) -> Iterator[SchemaReference]:
-    section_key, is_optional = (*key, "table"), search.optional
-    yield SchemaReference(
-        key=section_key, database=search.database, table=search.table, is_table_optional=is_optional
-    )
-    yield SchemaReference(key=(*key, "id"), database=search.database, table=search.table, column=search.id)
-    for key_name, columns in (("words", search.words), ("show", search.show)):
-        for column in columns:
-            yield SchemaReference(
-                key=(*key, key_name), database=search.database, table=search.table, column=column
-            )
-
-
-def _semantic_references(key: Sequence[str | int], section: Semantic) -> Iterator[SchemaReference]:
-    yield SchemaReference(
-        key=(*key, "table"), database=section.database, table=section.table, is_table_optional=True
-    )
-    columns: dict[str, ColumnNames] = {"id": section.id, "vector": section.vector}
-    columns |= {f"filters.{name}": related.column for name, related in section.filters.items()}
-    for key_name, column in columns.items():
-        yield SchemaReference(
-            key=(*key, *key_name.split(".")), database=section.database, table=section.table, column=column
-        )
-    for name, column in section.fields.items():
-        yield SchemaReference(
-            key=(*key, "fields", name), database=section.database, table=section.table, column=column
-        )
-    for index, related in enumerate(section.related):
-        yield from _table_references(
-            (*key, "related", index), related.database, related.table, {"key": related.key}, related.fields
-        )
-        if section.source and section.source.related == related.name:
-            section_key = (*key, "source")
-            for name, column in section.source.fields.items():
-                yield SchemaReference(
-                    key=(*section_key, "fields", name),
-                    database=related.database,
-                    table=related.table,
-                    column=column,
-                )
-            yield from _column_references(
-                (*section_key, "constants"), section.database, section.table, section.source.constants
-            )
-
-
-def _cleanup_references(key: Sequence[str | int], rule: Cleanup, database: str) -> Iterator[SchemaReference]:
-    table = rule.table.removesuffix("?")
-    yield SchemaReference(
-        key=(*key, "table"), database=database, table=table, is_table_optional=table != rule.table
-    )
-    columns: dict[str, ColumnNames] = {"key": rule.key, "same_transaction": rule.same_transaction or rule.key}
-    for key_name, column in columns.items():
-        yield SchemaReference(key=(*key, key_name), database=database, table=table, column=column)
-    yield SchemaReference(key=(*key, "age", "column"), database=database, table=table, column=rule.age.column)
-    yield from _column_references((*key, "where"), database, table, rule.where)
-    yield from _column_references((*key, "set"), database, table, rule.set)
-    sources = [value.from_ for value in rule.set.values() if isinstance(value, TimeOffset)]
-    yield from _column_references((*key, "set"), database, table, sources)
-    for index, after in enumerate(rule.after):
-        section_key = (*key, "after", index)
-        yield SchemaReference(key=(*section_key, "into"), database=database, table=after.into)
-        yield from _column_references((*section_key, "key"), database, after.into, after.key)
-        yield from _column_references((*section_key, "merge"), database, after.into, after.merge)
-    for index, recount in enumerate(rule.recount):
-        section_key = (*key, "recount", index)
-        yield SchemaReference(key=(*section_key, "table"), database=database, table=recount.table)
-        yield from _column_references((*section_key, "key"), database, recount.table, recount.key)
-        yield from _column_references((*section_key, "columns"), database, recount.table, recount.columns)
-
-
-def _rebuild_references(
-    key: Sequence[str | int], section: Rebuild, database: str
-) -> Iterator[SchemaReference]:
-    table = section.table.removesuffix("?")
-    yield SchemaReference(
-        key=(*key, "table"), database=database, table=table, is_table_optional=table != section.table
-    )
-    for key_name in ("key", "figures", "further", "touched"):
-        yield from _column_references((*key, key_name), database, table, getattr(section, key_name))
-
-
-def _table_references(
-    key: Sequence[str | int],
-    database: str,
-    table: str,
-    columns: Mapping[str, ColumnNames],
-    fields: Mapping[str, ColumnNames] | None = None,
-) -> Iterator[SchemaReference]:
-    """Yield a table, the columns in keys of its section, and those of its ``fields``."""
-    yield SchemaReference(key=(*key, "table"), database=database, table=table)
-    for key_name, column in columns.items():
-        yield SchemaReference(key=(*key, key_name), database=database, table=table, column=column)
-    for key_name, column in (fields or {}).items():
-        yield SchemaReference(key=(*key, "fields", key_name), database=database, table=table, column=column)
-
-
-def _column_references(
-    key: Sequence[str | int], database: str, table: str, columns: Iterable[str]
-) -> Iterator[SchemaReference]:
-    for column in columns:
-        yield SchemaReference(key=key, database=database, table=table, column=column)

@@ -24,6 +24,7 @@ from dbctl.services.app import App
 from dbctl.services.backup import prune
 from dbctl.services.profiles import consistency, live_check, sql_check
 from dbctl.services.profiles.consistency import Problem
+from dbctl.services.profiles.schema_references import list_schema_references
 from dbctl.url import resolve_engine
 
 
@@ -188,7 +189,7 @@ def check_live(app: App) -> Findings:
                     Finding(target=target, severity=severity, code=code, message=message, hint=hint)
                 )
     checked = sum(
-        reference.database in app.used for reference in consistency.schema_references(app.profile, app.main())
+        reference.database in app.used for reference in list_schema_references(app.profile, app.main())
     )
     return Findings(checked=checked, findings=findings)
 

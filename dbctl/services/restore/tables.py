@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from dbctl import signals
 from dbctl.engines.contract import Readable, Table, Writable
-from dbctl.errors import IN_DOUBT, AlreadyExistsError, DbctlError, PlanChangedError, TableNotRestoredError
+from dbctl.errors import IN_DOUBT, AlreadyExistsError, PlanChangedError, TableNotRestoredError
 from dbctl.model import ChangeResult, Plan, Row, format_count
 from dbctl.services.app import App, LiveTable, audit, find_secret_columns, require_row_count
 from dbctl.services.backup import (
@@ -17,7 +17,6 @@ from dbctl.services.backup import (
     MemberReader,
     Repository,
     Source,
-    create_backup,
     open_reader,
 )
 from dbctl.services.restore.merge import (
@@ -33,6 +32,7 @@ from dbctl.services.restore.merge import (
     select_member,
 )
 from dbctl.services.restore.source import open_content, require_backup, verify_members
+from dbctl.services.restore.steps import CallFunction, CreateSafetyBackup, ReleaseLocks, run_steps
 from dbctl.services.rules import RowRules, guard_constraints
 
 Advance = Callable[[int], None]
@@ -131,59 +131,61 @@ class RestoreTables:
             TableNotRestoredError: a row of the backup violates a rule of the app; nothing was changed.
             PlanChangedError: the plan differs from the confirmed plan; nothing was changed.
         """
-        app, store, safety = self._open_app, self._repository.store, None
-        with (
-            ExitStack() as stack,  # closed last: a completed restore must not be reported as interrupted
-            ExitStack() as cleanup,
-            store.lock(self.purpose, timeout=self._timeout),
-            open_reader(store, self._keys) as reader,
-        ):
+        app, store = self._open_app, self._repository.store
+        with ExitStack() as locks:
+            locks.enter_context(store.lock(self.purpose, timeout=self._timeout))
+            reader = locks.enter_context(open_reader(store, self._keys))
             require_backup(self._repository, self._manifest)
-            members = [self._member]
             verify_members(
                 app,
                 self._repository,
                 self._manifest,
-                members,
+                [self._member],
                 keys=self._keys,
                 reader=reader,
                 advance=self._advance,
             )
-            if self._selection.merge == "replace":
-                source = Source(app, self._member.database, self._advance)
-                safety = create_backup(
-                    app,
-                    self._repository,
-                    [source],
-                    encryption=EncryptionPolicy(app),
-                    kind="safety",
-                    restored=self._manifest.id,
-                    stack=cleanup,
-                )
-                app.close()  # closing a reader later would drop the locks that this process holds on its file
-            # Signals are processed only before the engine commits.
-            stack.enter_context(signals.defer_signals())
-            cleanup.close()
-            try:
-                with self._source(reader) as backup, self._writer() as db:
-                    restore = self._create_table if self._selection.new_name else self._merge_tables
-                    done = restore(backup, db, confirmed)
-            except BaseException as error:  # also on a signal: nothing was restored
-                if safety and not isinstance(error, IN_DOUBT):
-                    # An unneeded backup that remains is not an error.
-                    with signals.block_signals(), suppress(DbctlError):
-                        store.remove_folder(safety.id)
-                raise
-            stack.enter_context(signals.block_signals())
-            result = TablesRestoreResult(
-                backup=self._manifest.id,
-                target=self.target,
-                safety_backup=safety.id if safety else None,
-                tables=done,
-                notes=list(self._notes(done)),
+            create_safety_backup = self._plan_safety_backup()
+            restore_rows = CallFunction(lambda: self._restore_rows(reader, confirmed))
+            create_result = CallFunction(
+                lambda: self._create_result(create_safety_backup, restore_rows.result)
             )
-            signals.commit_point()
-            return result
+            run_steps(
+                prepare=[create_safety_backup] if create_safety_backup else [],
+                change=[restore_rows],
+                finish=[create_result, ReleaseLocks(locks)],
+            )
+            return create_result.result
+
+    def _plan_safety_backup(self) -> CreateSafetyBackup | None:
+        """Return the step that creates the safety backup; None: no row will be replaced."""
+        if self._selection.merge != "replace":
+            return None
+        return CreateSafetyBackup(
+            self._open_app,
+            self._repository,
+            [Source(self._open_app, self._member.database, self._advance)],
+            EncryptionPolicy(self._open_app),
+            restored=self._manifest.id,
+            is_needed=lambda error: isinstance(error, IN_DOUBT),
+        )
+
+    def _restore_rows(self, reader: MemberReader, confirmed: str | None) -> Sequence[RestoredTable]:
+        """Restore the rows in one transaction."""
+        with self._source(reader) as backup, self._writer() as db:
+            restore = self._create_table if self._selection.new_name else self._merge_tables
+            return restore(backup, db, confirmed)
+
+    def _create_result(
+        self, safety: CreateSafetyBackup | None, tables: Sequence[RestoredTable]
+    ) -> TablesRestoreResult:
+        return TablesRestoreResult(
+            backup=self._manifest.id,
+            target=self.target,
+            safety_backup=safety.manifest.id if safety else None,
+            tables=tables,
+            notes=list(self._notes(tables)),
+        )
 
     # Sources ------------------------------------------------------------------------------------------------------
 

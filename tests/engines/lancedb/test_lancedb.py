@@ -150,7 +150,7 @@ def test_dictionary_encoded_text_is_text(tmp_path):
     assert lance.open_reader(tmp_path).count(TABLE) == 13
 
 
-def test_capabilities_match_protocols(tmp_path):
+def test_parts_match_protocols(tmp_path):
     lance.create_table(tmp_path)
     assert find_mismatches(lance.open_reader(tmp_path)) == []
 

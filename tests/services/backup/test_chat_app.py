@@ -24,8 +24,8 @@ from dbctl.services.backup import create, verify
 from dbctl.services.backup.create import CreateBackup
 from dbctl.services.integrity import check
 from dbctl.services.restore.copy import CopyRestore
+from dbctl.services.restore.drill import AppDrill
 from dbctl.services.restore.preview import preview
-from dbctl.services.restore.restore_test import AppDrill
 from dbctl.url import parse_url
 from tests import storage
 from tests.engines import lance

@@ -14,6 +14,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from base64 import b64decode
 from contextlib import closing, suppress
 from pathlib import Path
@@ -42,8 +43,8 @@ from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.encryption import read_passphrase
 from dbctl.services.doctor import examine
 from dbctl.services.migrations import safety_backup
-from dbctl.services.restore.apply import find_undo_backup
-from dbctl.services.restore.restore_test import RunDrills
+from dbctl.services.restore.drill import RunDrills
+from dbctl.services.restore.undo import find_undo_backup
 from dbctl.services.schedule import crontab
 from dbctl.stores import local
 from dbctl.stores.base import TEMP_PREFIX
@@ -64,6 +65,7 @@ from tests.services.promptvault_app import (
 )
 
 ROOT = Path(__file__).parents[3]
+READ_SECONDS = 0.02  #: between two reads of all processes
 #: Text of a row that no encrypted backup contains.
 MARKER = b"flashpoint.example"
 MAGIC = b"age-encryption.org/v1\n"
@@ -649,14 +651,16 @@ def test_child_processes_show_no_secrets(tmp_path, kind):
     with larder_app.open_pantry(kind, tmp_path / "app") as pantry:
         pantry.path.with_name("pass").write_text("sesame-marked")
         configure(pantry.path, '{ passphrase_file = "pass" }')
-        process_texts = []
+        process_texts, read_at = [], 0.0
+
+        def advance(_bytes):
+            nonlocal read_at
+            if time.monotonic() - read_at > READ_SECONDS:
+                process_texts.append(b"".join(read_processes()))
+                read_at = time.monotonic()
+
         with promptvault_app.open_repository(pantry.path) as (app, repository):
-            operation = CreateBackup(
-                app,
-                repository,
-                timeout=5,
-                advance=lambda _bytes: process_texts.append(b"".join(read_processes())),
-            )
+            operation = CreateBackup(app, repository, timeout=5, advance=advance)
             backup = operation.apply()
             identities = promptvault_app.create_keys(app).identities_for(
                 repository.store, repository.find(backup.id)

@@ -19,8 +19,8 @@ from dbctl.services.backup import create as backup_create
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup import status, verification_record, verify
 from dbctl.services.backup.create import CreateBackup
-from dbctl.services.restore import restore_test
-from dbctl.services.restore.restore_test import RunDrills
+from dbctl.services.restore import drill_run
+from dbctl.services.restore.drill import RunDrills
 from tests.services import larder_app, promptvault_app
 from tests.services.flashpoint_app import catch_error, run_statements
 from tests.services.promptvault_app import (
@@ -195,7 +195,7 @@ def test_backup_from_future_does_not_prevent_due_create(deployed, monkeypatch):
 def test_verification_from_future_is_not_counted(deployed, monkeypatch):
     configure(deployed, 'verify_within = "8d"\ndrill_within = "32d"')
     create_app_backup(deployed)
-    for module in (restore_test, verification_record):
+    for module in (drill_run, verification_record):
         monkeypatch.setattr(module, "now", lambda: datetime(2099, 1, 1, tzinfo=UTC))
     drill(deployed)
     assert list(read_database_status(deployed).due) == ["verify", "drill"]

@@ -26,7 +26,7 @@ from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.prune import PruneBackups
 from dbctl.services.backup.repository import BackupDetail, Repository
 from dbctl.services.restore import preview
-from dbctl.services.restore.restore_test import AppDrill
+from dbctl.services.restore.drill import AppDrill
 from tests import storage
 from tests.fault_proxy import FaultProxy, error_response
 from tests.services import flashpoint_app, larder_app, promptvault_app

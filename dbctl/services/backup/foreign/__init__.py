@@ -6,18 +6,16 @@ from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
     from dbctl.services.backup.foreign.adopt import AdoptBackup, BackupsAdopted
-    from dbctl.services.backup.foreign.detect import (
-        CONTENT_FACT,
-        MAX_COMPRESSION_RATIO,
-        MIN_DECOMPRESSION_LIMIT,
-        find_missing_live_tables,
-        stat_file,
-    )
+    from dbctl.services.backup.foreign.import_file import MAX_COMPRESSION_RATIO, MIN_DECOMPRESSION_LIMIT
+    from dbctl.services.backup.foreign.matching import CONTENT_FACT, find_missing_live_tables
+    from dbctl.services.backup.foreign.staging import stat_file
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
             "adopt": "AdoptBackup BackupsAdopted",
-            "detect": "CONTENT_FACT MAX_COMPRESSION_RATIO MIN_DECOMPRESSION_LIMIT find_missing_live_tables stat_file",
+            "import_file": "MAX_COMPRESSION_RATIO MIN_DECOMPRESSION_LIMIT",
+            "matching": "CONTENT_FACT find_missing_live_tables",
+            "staging": "stat_file",
         },
     )

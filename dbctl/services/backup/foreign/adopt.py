@@ -23,7 +23,8 @@ from dbctl.services.backup import verify
 from dbctl.services.backup.create import create_backup
 from dbctl.services.backup.encryption import DecryptionKeys, EncryptionPolicy, is_encrypted
 from dbctl.services.backup.foreign import file_sets
-from dbctl.services.backup.foreign.detect import StagedBackup, stage_backup
+from dbctl.services.backup.foreign.dump_import import StagedBackup
+from dbctl.services.backup.foreign.staging import stage_backup
 from dbctl.services.backup.manifest import Kind, Manifest, Member, Origin
 from dbctl.services.backup.repository import Backup, Repository
 from dbctl.services.backup.sources import ByteProgress, Source

@@ -20,7 +20,7 @@ from dbctl.files import expand_home
 from dbctl.profiles.model import ForeignFiles
 from dbctl.services.app import App
 from dbctl.services.backup.foreign import file_sets
-from dbctl.services.backup.foreign.detect import is_dbctl_file_name
+from dbctl.services.backup.foreign.matching import is_dbctl_file_name
 from dbctl.services.backup.foreign.timestamps import detect_time
 from dbctl.services.backup.manifest import member_file_name
 from dbctl.services.backup.repository import ID, Backup, Repository

@@ -12,8 +12,9 @@ from dbctl.services.app import App
 from dbctl.services.backup import verify as backup_verify
 from dbctl.services.backup.compare_live import compare_with_live
 from dbctl.services.backup.encryption import DecryptionKeys
-from dbctl.services.backup.foreign import detect
-from dbctl.services.backup.foreign.detect import StagedBackup, stage_backup
+from dbctl.services.backup.foreign import staging
+from dbctl.services.backup.foreign.dump_import import StagedBackup
+from dbctl.services.backup.foreign.staging import stage_backup
 from dbctl.services.backup.repository import Repository
 from dbctl.services.backup.verify import ENVIRONMENT_ERRORS, VerifyResult
 
@@ -32,7 +33,7 @@ def repository_or_temp_dir(app: App, address: str) -> Repository:
 def count_bytes(repository: Repository, names: Sequence[str], paths: Sequence[Path]) -> int:
     """Return the number of bytes that ``verify`` reads."""
     own = backup_verify.count_bytes(repository, names) if names or not paths else 0
-    return own + detect.count_bytes(paths)
+    return own + staging.count_bytes(paths)
 
 
 def verify(

@@ -5,7 +5,12 @@ from typing import TYPE_CHECKING
 from dbctl.exports import lazy_exports
 
 if TYPE_CHECKING:
-    from dbctl.services.migrations.ledger.journal import Direction, Journal, PartialMigration
+    from dbctl.services.migrations.ledger.journal import (
+        Direction,
+        Journal,
+        PartialMigration,
+        StatementOutcome,
+    )
     from dbctl.services.migrations.ledger.ledger import Ledger, MigrationTarget, Record, read_records
     from dbctl.services.migrations.ledger.state import (
         INCONSISTENT_STATES,
@@ -14,14 +19,15 @@ if TYPE_CHECKING:
         SchemaState,
         State,
         classify,
+        create_empty_state,
         read_state,
     )
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "journal": "Direction Journal PartialMigration",
+            "journal": "Direction Journal PartialMigration StatementOutcome",
             "ledger": "Ledger MigrationTarget Record read_records",
-            "state": "DatabaseState INCONSISTENT_STATES Migration SchemaState State classify read_state",
+            "state": "DatabaseState INCONSISTENT_STATES Migration SchemaState State classify create_empty_state read_state",
         },
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Literal, TypeAlias
 
 from dbctl.engines.contract import Condition, Order, Readable, ScriptRunner, Where, Writable
@@ -30,6 +31,13 @@ CREATE = f"""create table if not exists {TABLE} (
   primary key (migration, way, number)
 );"""
 _COLUMNS = ("migration", "way", "number", "sha256", "ended_at", "failed_at")
+
+
+class StatementOutcome(StrEnum):
+    """What the user reports about the statement at which a run was killed: whether it has run."""
+
+    DONE = "done"
+    UNDONE = "undone"
 
 
 class Step(Struct, frozen=True, kw_only=True):

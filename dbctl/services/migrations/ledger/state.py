@@ -179,6 +179,11 @@ def read_state(target: MigrationTarget, db: Readable) -> DatabaseState:
     )
 
 
+def create_empty_state(target: MigrationTarget) -> DatabaseState:
+    """Return the state of a database that does not exist yet."""
+    return DatabaseState(target=target, migrations=classify(target, []), has_ledger=False, is_empty=True)
+
+
 def _add_shipped_files(target: MigrationTarget, recorded: Sequence[Record]) -> MigrationTarget:
     """Add shipped files that the ledger records and the app's folder lacks."""
     custom_files = target.folder.files

@@ -10,7 +10,7 @@ import lancedb
 import pytest
 
 from dbctl.errors import AlreadyAdoptedError, SameFileError
-from dbctl.services.backup.foreign import detect
+from dbctl.services.backup.foreign import staging
 from tests.engines import lance
 from tests.services import chat_app, promptvault_app
 from tests.services.backup.foreign.test_files import adopt, apply, find_backups, verify_files
@@ -73,7 +73,7 @@ def test_one_database_of_a_set_is_restored_alone(path):
     foreign_file(path, VECTORS).unlink()
     with (
         promptvault_app.open_repository(path) as (app, repository),
-        detect.stage_backup(app, repository, foreign_file(path, CHAT), trial=False) as (staged, _),
+        staging.stage_backup(app, repository, foreign_file(path, CHAT), trial=False) as (staged, _),
     ):
         assert staged.manifest.databases == ["chat"]
         assert any("no copy of vectors with the same time" in remark for remark in staged.remarks)
@@ -102,7 +102,7 @@ def test_interrupted_copy_is_restored_at_its_last_complete_version(path):
     max(data.iterdir(), key=lambda entry: entry.stat().st_mtime_ns).unlink()
     with (
         promptvault_app.open_repository(path) as (app, repository),
-        detect.stage_backup(app, repository, folder, trial=False) as (staged, _),
+        staging.stage_backup(app, repository, folder, trial=False) as (staged, _),
     ):
         assert staged.manifest.members[1].rows == {lance.TABLE: 30}
         assert any("is incomplete" in remark for remark in staged.remarks)

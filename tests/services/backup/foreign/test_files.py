@@ -31,7 +31,7 @@ from dbctl.errors import (
     UsageError,
     WrongAppError,
 )
-from dbctl.services.backup.foreign import detect, discovery, verify
+from dbctl.services.backup.foreign import discovery, import_file, staging, verify
 from dbctl.services.backup.foreign.adopt import AdoptBackup
 from dbctl.services.backup.foreign.timestamps import detect_time
 from dbctl.services.backup.prune import PruneBackups
@@ -112,7 +112,7 @@ def write_all_formats(path, folder):
 def stage_file(path, file, **options):
     with (
         promptvault_app.open_repository(path, only=options.pop("only", "")) as (app, repository),
-        detect.stage_backup(app, repository, file, trial=False, **options) as (staged, overlay),
+        staging.stage_backup(app, repository, file, trial=False, **options) as (staged, overlay),
     ):
         yield app, overlay, staged
 
@@ -317,7 +317,7 @@ def test_damaged_or_extended_file_is_rejected(path, foreign_dir):
 
 
 def test_gzip_bomb_is_limited_and_leaves_no_files(path, foreign_dir, monkeypatch):
-    monkeypatch.setattr(detect, "MIN_DECOMPRESSION_LIMIT", 1 << 18)
+    monkeypatch.setattr(import_file, "MIN_DECOMPRESSION_LIMIT", 1 << 18)
     bomb = write_file(foreign_dir / "backup_20260105.db.gz", gzip_data(bytes(1 << 24)))
     assert isinstance(assert_rejected(path, bomb), DecompressionLimitError)
     assert not list(path.parent.rglob(".dbctl-unpacked-*"))
@@ -368,7 +368,7 @@ def test_file_opened_by_another_process_is_rejected(path, foreign_dir):
 
 def test_file_changed_while_read_is_rejected(path, foreign_dir, monkeypatch):
     file = copy_database(path, foreign_dir / "backup_20260105.db")
-    decompress_import = detect.compression.decompress_import
+    decompress_import = import_file.compression.decompress_import
 
     def decompress_and_append(*args, **kwargs):
         result = decompress_import(*args, **kwargs)
@@ -376,7 +376,7 @@ def test_file_changed_while_read_is_rejected(path, foreign_dir, monkeypatch):
             output.write(b"more")
         return result
 
-    monkeypatch.setattr(detect.compression, "decompress_import", decompress_and_append)
+    monkeypatch.setattr(import_file.compression, "decompress_import", decompress_and_append)
     before = read_content(path)
     assert isinstance(catch_error(DbctlError, lambda: apply(path, file)), ChangedWhileReadError)
     assert read_content(path) == before

@@ -9,8 +9,8 @@ from contextlib import closing
 import pytest
 
 from dbctl.services.restore import preview
+from dbctl.services.restore.drill import RunDrills
 from dbctl.services.restore.merge import TableSelection
-from dbctl.services.restore.restore_test import RunDrills
 from dbctl.services.restore.tables import RestoreTables
 from tests import hostile
 from tests.services import larder_app, promptvault_app

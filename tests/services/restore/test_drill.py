@@ -18,7 +18,7 @@ from dbctl.errors import (
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup import verification_record
 from dbctl.services.backup.create import CreateBackup
-from dbctl.services.restore.restore_test import RunDrills
+from dbctl.services.restore.drill import RunDrills
 from tests.services import larder_app, promptvault_app
 from tests.services.flashpoint_app import catch_error, run_statements
 from tests.services.promptvault_app import (

@@ -1,0 +1,195 @@
+"""Read a foreign file or folder as a backup: detect its content and verify it, without changing it.
+
+The file is copied into a temporary folder first, and only the copy is read: later changes of the file do not affect the
+verified data. The staged backup is available through an overlay of the repository while it is in use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+
+from msgspec import structs
+
+from dbctl.engines import registry
+from dbctl.engines.file_type import TOC_FILE, detect_file_type
+from dbctl.errors import (
+    FileFailedError,
+    FileInvalidError,
+    FileMissingError,
+    FileNotRestorableError,
+    FileUnsafeError,
+    SameFileError,
+)
+from dbctl.files import atomic
+from dbctl.services.app import App
+from dbctl.services.backup import manifest as backup_manifest
+from dbctl.services.backup.encryption import EncryptionPolicy
+from dbctl.services.backup.foreign import file_sets
+from dbctl.services.backup.foreign.dump_import import DumpImport, StagedBackup
+from dbctl.services.backup.foreign.import_file import ForeignFile
+from dbctl.services.backup.foreign.import_folder import TableFolder
+from dbctl.services.backup.manifest import Manifest, ManifestInvalidError, Origin
+from dbctl.services.backup.repository import Repository
+from dbctl.services.backup.sources import ByteProgress
+from dbctl.stores import MANIFEST, MAX_MANIFEST_BYTES
+
+
+@contextmanager
+def stage_backup(
+    app: App,
+    repository: Repository,
+    path: Path,
+    *,
+    created_at: datetime | None = None,
+    trial: bool,
+    advance: ByteProgress = lambda _bytes: None,
+) -> Iterator[tuple[StagedBackup, Repository]]:
+    """Yield the staged backup, and the repository through which it is read.
+
+    Args:
+        app: the app.
+        repository: provides temporary space; its backups are not changed.
+        path: a file, or a folder with a manifest.
+        created_at: time of the backup; None: from the name of the file or its modification time.
+        trial: whether to load a dump into a temporary database on its server.
+        advance: receives the number of bytes read since the last call.
+
+    Raises:
+        FileMissingError, FileFailedError: it does not exist, or cannot be read.
+        FileNotRestorableError: it cannot be restored here.
+        FileInvalidError: it is incomplete or damaged.
+        FileUnsafeError: other users may write it.
+        WrongAppError: it is a database of another app.
+        UsageError: it matches several databases.
+        SameFileError: it is a live database of the app.
+        BusyError, ChangedWhileReadError: another process is writing it.
+        DecompressionLimitError, InsufficientSpaceError, DiskFullError: it is too large.
+    """
+    status, set_paths = stat_file(path), file_sets.find_set(app, path)
+    if stat.S_ISDIR(status.st_mode) and set_paths == [path] and registry.find_folder_engine(path) is None:
+        manifest, remarks = _read_backup_folder(app, path)
+        backup = StagedBackup(manifest=manifest, description="a backup created by dbctl", remarks=remarks)
+        yield backup, repository.overlay(manifest.id, path.resolve())
+        return
+    for set_path in set_paths:
+        stat_file(set_path)
+        _refuse_live(app, set_path)
+    encryption = EncryptionPolicy(app)  # with encryption, the repository must not contain plain files
+    open_temp_dir = encryption.staging.folder if encryption else repository.store.temp_dir
+    with open_temp_dir(sum(set_path.stat().st_size for set_path in set_paths)) as temp_dir:
+        folder = temp_dir / "folder"
+        folder.mkdir(mode=0o700)
+        staged_files = list[StagedBackup]()
+        for index, set_path in enumerate(set_paths):
+            file_dir = temp_dir / str(index)
+            file_dir.mkdir(mode=0o700)
+            dump_import = DumpImport(app, set_path, file_dir, created_at, source_name=path.name)
+            staged_files.append(
+                TableFolder(dump_import).stage(folder)
+                if set_path.is_dir()
+                else ForeignFile(dump_import, advance).stage(folder, trial=trial)
+            )
+        backup = _join(app, path, staged_files)
+        yield backup, repository.overlay(backup.manifest.id, folder)
+
+
+def _join(app: App, path: Path, parts: Sequence[StagedBackup]) -> StagedBackup:
+    """Combine the files of a set into one backup, with the time of the first."""
+    manifests, first = [part.manifest for part in parts], parts[0].manifest
+    origins = [manifest.origin.sha256 for manifest in manifests if manifest.origin]
+    sha256 = origins[0] if len(parts) == 1 else hashlib.sha256("\n".join(origins).encode()).hexdigest()
+    time = first.origin.time if first.origin else ""
+    remarks = [remark for part in parts for remark in part.remarks]
+    if missing := file_sets.find_missing(app, path):
+        remarks.append(f"{path}: no copy of {', '.join(missing)} with the same time is next to it")
+    return StagedBackup(
+        manifest=structs.replace(
+            first,
+            id=str(path.resolve()),
+            origin=Origin(path=str(path.resolve()), sha256=sha256, time=time),
+            members=[member for manifest in manifests for member in manifest.members],
+        ),
+        description=" and ".join(dict.fromkeys(part.description for part in parts)),
+        remarks=remarks,
+        is_loaded=any(part.is_loaded for part in parts),
+    )
+
+
+def count_bytes(paths: Sequence[Path]) -> int:
+    """Return the number of bytes to read; missing files have 0 bytes."""
+    return sum(path.stat().st_size for path in paths if atomic.is_regular(path))
+
+
+def stat_file(path: Path) -> os.stat_result:
+    """Return the status of a file that the user named; raises as ``stage_backup``."""
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        raise FileMissingError(kind="file", path=path) from error
+    except (OSError, ValueError) as error:
+        raise FileFailedError(path=path, reason=getattr(error, "strerror", "") or str(error)) from error
+    if stat.S_IMODE(status.st_mode) & stat.S_IWOTH:
+        raise FileUnsafeError(path=path, mode=f"{stat.S_IMODE(status.st_mode):o}")
+    return status
+
+
+def _refuse_live(app: App, path: Path) -> None:
+    """Refuse a live database of the app: opening it would release the locks that this process has on it."""
+    for url in app.configured.databases.values():
+        if url.is_folder and path.resolve() == Path(url.path).resolve():
+            raise SameFileError(path=path)
+        database_files = registry.load_engine(url.engine).database_files(url)
+        for live_file in (database_files.file, *database_files.side_files) if database_files else ():
+            with suppress(OSError):
+                if path.samefile(live_file):
+                    raise SameFileError(path=path)
+
+
+def _read_backup_folder(app: App, path: Path) -> tuple[Manifest, Sequence[str]]:
+    """Return the manifest of a folder that dbctl created on any machine, and warnings."""
+    try:
+        text = atomic.read_whole(path / MANIFEST, MAX_MANIFEST_BYTES)
+        manifest = backup_manifest.parse(text)
+    except FileNotFoundError as error:
+        if is_directory_dump(path):
+            hint = f"Convert it with: pg_restore --file=dump.sql {path}"
+            raise FileNotRestorableError(
+                path=path, reason="it is a PostgreSQL dump (directory)", hint=hint
+            ) from error
+        hint = "Name a file in it, or a folder of a backup created by dbctl."
+        raise FileNotRestorableError(
+            path=path, reason=f"it is a folder without {MANIFEST}", hint=hint
+        ) from error
+    except ManifestInvalidError as error:
+        raise FileInvalidError(path=path, reason=f"its manifest: {error}") from error
+    except OSError as error:
+        raise FileFailedError(path=path / MANIFEST, reason=error.strerror or str(error)) from error
+    if manifest.profile != app.profile.name:
+        raise FileNotRestorableError(
+            path=path,
+            reason=f"it is a backup of {manifest.app} ({manifest.profile})",
+            hint=f"{app.name} is {app.profile.title}; select another app with --app.",
+        )
+    if retained := [member.database for member in manifest.members if member.form == "kept"]:
+        raise FileNotRestorableError(
+            path=path,
+            reason=f"for {', '.join(retained)} it has no data: the server retained the database",
+            hint="Restore it from its repository: dbctl restore apply ID",
+        )
+    remarks = []
+    if (manifest.app, manifest.host) != (app.name, os.uname().nodename):
+        remarks.append(f"{path}: it is a backup of {manifest.app} on {manifest.host}")
+    manifest = backup_manifest.mark_foreign(manifest)
+    return structs.replace(manifest, id=str(path.resolve()), app=app.name), remarks
+
+
+def is_directory_dump(folder: Path) -> bool:
+    """Whether a folder is a pg_dump dump in directory format."""
+    contents = folder / TOC_FILE
+    return atomic.is_regular(contents) and detect_file_type(contents).content == "postgresql-directory"

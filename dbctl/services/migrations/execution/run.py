@@ -1,0 +1,170 @@
+"""Run planned migrations in order, and report a failure together with the migrations before and after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from dbctl.engines.contract import Writable
+from dbctl.errors import (
+    IN_DOUBT,
+    DbctlError,
+    MigrationFailedError,
+    MigrationInDoubtError,
+    MigrationPartialError,
+    ReplayFailedError,
+    RowsLostError,
+)
+from dbctl.services.migrations.execution.executors import (
+    COMMITTING,
+    STATEMENT_ERRORS,
+    Progress,
+    create_executor,
+)
+from dbctl.services.migrations.execution.plan import ExecutionPlan, join_names
+from dbctl.services.migrations.execution.session import ExecutionResult, MigrationSession, open_session
+from dbctl.services.migrations.files import MigrationFile, order_key_of
+from dbctl.services.migrations.ledger import MigrationTarget, journal
+from dbctl.signals import Interrupted
+
+
+class CompletedMigration(NamedTuple):
+    """A migration that has run."""
+
+    plan: ExecutionPlan
+    result: ExecutionResult
+
+
+def run_plans(
+    session: MigrationSession, plans: Sequence[ExecutionPlan], *, done_names: Sequence[str] = ()
+) -> list[CompletedMigration]:
+    """Run migrations in order; one that another process has run since the plan is omitted.
+
+    Args:
+        session: the open database.
+        plans: the migrations.
+        done_names: the migrations that this run has completed in other databases, for messages.
+
+    Raises:
+        RowsLostError: a migration deletes rows, and its file does not allow that.
+        MigrationFailedError: a migration failed and was rolled back; the migrations before it stay.
+        MigrationPartialError: a migration failed and could not be rolled back; its first statements stay.
+        MigrationInDoubtError: the commit was not confirmed; it is unknown whether the migration was applied.
+    """
+    completed, names = list[CompletedMigration](), list(done_names)
+    try:
+        for index, plan in enumerate(plans):
+            if result := _run_plan(session, plan, names, plans[index + 1 :]):
+                completed.append(CompletedMigration(plan, result))
+                names.append(plan.file.name)
+    finally:
+        journal.drop_if_empty(session.db)
+    return completed
+
+
+def replay(
+    target: MigrationTarget,
+    files: Sequence[MigrationFile],
+    db: Writable,
+    checksums: Mapping[str, str] | None = None,
+) -> Iterator[str]:
+    """Run migrations in an empty database, and yield the name of each after it has run.
+
+    Args:
+        target: the database and its migrations.
+        files: the migrations to run.
+        db: the empty database.
+        checksums: by name, the checksum of a migration in the ledger. If the profile has SQL for an earlier text with
+            that checksum, its result is reproduced, even if the app has removed the file since.
+
+    Raises:
+        MigrationInvalidError: a file cannot be run.
+        ReplayFailedError: a migration failed in the empty database.
+    """
+    session = open_session(target, db)
+    scripts = session.scripts
+    texts = {name: target.section.earlier.get(checksum, "") for name, checksum in (checksums or {}).items()}
+    by_name = {file.name: file for file in files}
+    removed = [name for name, sql in texts.items() if sql and name in target.section.retired]
+    for name in sorted({*by_name, *removed}, key=order_key_of):
+        if file := by_name.get(name):
+            steps = file.parse_up(scripts.script_dialect)
+            plan = ExecutionPlan(file=file, steps=steps, row_loss="ignore", records_steps=False)
+            try:
+                _run_plan(session, plan)
+            except MigrationFailedError as error:
+                context = {name: error.context[name] for name in ("target", "name", "place", "reason")}
+                raise ReplayFailedError(**context) from error
+        if sql := texts.get(name):
+            with scripts.schema_transaction():
+                for _, statement in scripts.script_dialect.split(sql):
+                    scripts.run_statement(statement)
+        yield name
+
+
+def _run_plan(
+    session: MigrationSession,
+    plan: ExecutionPlan,
+    done: Sequence[str] = (),
+    pending: Sequence[ExecutionPlan] = (),
+) -> ExecutionResult | None:
+    """Run one migration; ``done`` and ``pending`` are those before and after it, for messages."""
+    progress = Progress(plan)
+    try:
+        return create_executor(session, plan, progress).run(plan)
+    except DbctlError as error:
+        pending_names = [later.file.name for later in pending]
+        others = {"applied": join_names(done) or "none", "pending": join_names(pending_names) or "none"}
+        if isinstance(error, RowsLostError):
+            raise RowsLostError(**error.context | others) from error.__cause__
+        # Other failures are not errors of the migration, unless it or an earlier one has changed the database.
+        if not (isinstance(error, STATEMENT_ERRORS) or _is_in_doubt(error, progress)) and not (
+            done or progress.committed_count
+        ):
+            raise
+        raise _create_failure(error, session, plan, progress, others) from error
+    except Interrupted as interruption:
+        if progress.committed_count:
+            position = (
+                f"{progress.committed_count} of {len(plan.steps.statements)} statements of {plan.file.name}"
+            )
+            interruption.hint = f"The first {position} remain applied; the migration is not recorded. Show its progress with: dbctl migrate status"
+        raise
+
+
+def _is_in_doubt(error: DbctlError, progress: Progress) -> bool:
+    """Return whether the failure leaves it unknown if the migration was committed."""
+    return isinstance(error, IN_DOUBT) and progress.place == COMMITTING
+
+
+def _create_failure(
+    error: DbctlError,
+    session: MigrationSession,
+    plan: ExecutionPlan,
+    progress: Progress,
+    others: Mapping[str, str],
+) -> MigrationFailedError:
+    """Return a database error as an error of the migration; ``others`` describes the other migrations of the run."""
+    reason = error.context.get("reason", error)
+    context: dict[str, object] = {
+        "target": session.db.target,
+        "name": plan.file.name,
+        "place": progress.place,
+        "reason": reason
+        if isinstance(error, STATEMENT_ERRORS)
+        else str(error).removeprefix(f"{session.db.target}: "),
+        "known": session.ledger.remedy(str(reason)),
+        **others,
+    }
+    if _is_in_doubt(error, progress):
+        return MigrationInDoubtError(**context)
+    count, total = progress.committed_count, len(plan.steps.statements)
+    if count or progress.leftovers:
+        done = f"statement{'s 1–' if count > 1 else ' '}{count} of {total} ran"
+        return MigrationPartialError(
+            done=done if count else f"none of its {total} statements completed",
+            direction=plan.direction,
+            leftovers=progress.leftovers,
+            **context,
+        )
+    return MigrationFailedError(**context)
