@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         require_column_count,
         select_all_from,
     )
-    from dbctl.engines.sql.table_digest import digest_tables, find_differences
+    from dbctl.engines.sql.table_digest import digest_tables, find_differences, require_loaded_rows
     from dbctl.engines.sql.text_scan import SqlTextScanner
 else:
     __getattr__ = lazy_exports(
@@ -51,7 +51,7 @@ else:
                 "NO_LIMIT Row Statement conflict_clause escape_like ident is_storable merge_expressions quote_literal "
                 "require_column_count select_all_from"
             ),
-            "table_digest": "digest_tables find_differences",
+            "table_digest": "digest_tables find_differences require_loaded_rows",
             "text_scan": "SqlTextScanner",
         },
     )

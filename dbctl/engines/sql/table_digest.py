@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dbctl.engines.contract import Readable, RowStreams, Table, require_part
-from dbctl.errors import QueryFailedError, ValueInvalidError
+from dbctl.engines.contract import Dump, Readable, RowStreams, Table, require_part
+from dbctl.errors import QueryFailedError, RestoreFailedError, ValueInvalidError
 
 #: Larger tables, by rows or by bytes of the values as text, get no digest, so that backups do not read them twice.
 MAX_ROWS, MAX_BYTES = 2_000, 1 << 20
@@ -27,6 +27,23 @@ def digest_tables(db: Readable, rows: Mapping[str, int]) -> dict[str, str]:
 def find_differences(actual: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:
     """Return the tables whose digests are known on both sides and differ."""
     return sorted(name for name, digest in expected.items() if actual.get(name, digest) != digest)
+
+
+def require_loaded_rows(
+    dump: Dump, rows: Mapping[str, int], digests: Mapping[str, str], *, target: str, hint: str
+) -> None:
+    """Refuse a loaded database whose row counts or digests differ from those of its dump.
+
+    Raises:
+        RestoreFailedError: a table differs, or is missing, or is not in the dump.
+    """
+    if rows != dict(dump.tables):
+        names = sorted(name for name in {*rows, *dump.tables} if rows.get(name) != dump.tables.get(name))
+        reason = f"row counts of {', '.join(names)} differ from the dump after the load"
+        raise RestoreFailedError(target=target, reason=reason, hint=hint)
+    if others := find_differences(digests, dump.digests):
+        reason = f"content of {', '.join(others)} differs from the dump after the load"
+        raise RestoreFailedError(target=target, reason=reason, hint=hint)
 
 
 def _try_digest(db: Readable, table: Table) -> str:

@@ -30,12 +30,11 @@ from dbctl.engines.mysql.connection import Session
 from dbctl.engines.mysql.errors import error_number
 from dbctl.engines.mysql.reader import MySQLReader
 from dbctl.engines.mysql.schema import MySQLSchemaReader
-from dbctl.engines.sql import digest_tables, find_differences, ident
+from dbctl.engines.sql import digest_tables, ident, require_loaded_rows
 from dbctl.errors import (
     DumpOverreachesError,
     ForeignDumpRefusedError,
     PrivilegeMissingError,
-    RestoreFailedError,
     UnreachableError,
 )
 from dbctl.files import Progress
@@ -131,21 +130,7 @@ class ScratchDatabases:
             raise DumpOverreachesError(
                 target=self._server.target, reason=error.context["reason"], hint=UNTRUSTED
             ) from error
-        if row_counts != dict(dump.tables):
-            names = sorted(
-                name for name in {*row_counts, *dump.tables} if row_counts.get(name) != dump.tables.get(name)
-            )
-            raise RestoreFailedError(
-                target=self._server.target,
-                reason=f"row counts of {', '.join(names)} differ from the dump after the load",
-                hint=UNCHANGED,
-            )
-        if others := find_differences(content, dump.digests):
-            raise RestoreFailedError(
-                target=self._server.target,
-                reason=f"content of {', '.join(others)} differs from the dump after the load",
-                hint=UNCHANGED,
-            )
+        require_loaded_rows(dump, row_counts, content, target=self._server.target, hint=UNCHANGED)
         if row_counts:
             central.run(
                 f"analyze table {', '.join(f'{ident(scratch_name)}.{ident(name)}' for name in row_counts)}"

@@ -22,12 +22,11 @@ from dbctl.engines.postgresql.backup.restore_server import RestoreServer
 from dbctl.engines.postgresql.connection import Session, lock_key, open_session
 from dbctl.engines.postgresql.reader import PostgreSQLReader
 from dbctl.engines.postgresql.schema import PostgreSQLSchemaReader
-from dbctl.engines.sql import digest_tables, find_differences
+from dbctl.engines.sql import digest_tables, require_loaded_rows
 from dbctl.errors import (
     DbctlError,
     DumpOverreachesError,
     PrivilegeMissingError,
-    RestoreFailedError,
     UnreachableError,
 )
 from dbctl.files import Progress
@@ -149,21 +148,7 @@ class ScratchDatabases:
             row_counts = {name: rows for name, rows in counts.items() if rows or name in dump.tables}
             fingerprint = PostgreSQLSchemaReader(reader).fingerprint()
             content = digest_tables(reader, {name: dump.tables[name] for name in dump.digests})
-        if row_counts != dict(dump.tables):
-            names = sorted(
-                name for name in {*row_counts, *dump.tables} if row_counts.get(name) != dump.tables.get(name)
-            )
-            raise RestoreFailedError(
-                target=self._server.target,
-                reason=f"row counts of {', '.join(names)} differ from the dump after the load",
-                hint=UNCHANGED,
-            )
-        if others := find_differences(content, dump.digests):
-            raise RestoreFailedError(
-                target=self._server.target,
-                reason=f"content of {', '.join(others)} differs from the dump after the load",
-                hint=UNCHANGED,
-            )
+        require_loaded_rows(dump, row_counts, content, target=self._server.target, hint=UNCHANGED)
         with closing(
             open_session(url, self._server.target, timeout=timeout, read_only=False, is_new=True)
         ) as analyzer:
