@@ -284,6 +284,7 @@ class _Server:
         os.chdir(request["folder"])
         os.umask(request["umask"])
         if request["limit"]:
+            sys.dont_write_bytecode = True  # the limit would truncate it
             resource.setrlimit(resource.RLIMIT_FSIZE, (request["limit"], request["limit"]))
         os.environ.clear()
         os.environ.update(request["environment"])

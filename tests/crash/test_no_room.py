@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 import traceback
 
 import pytest
@@ -34,6 +35,7 @@ def run_with_file_size_limit(size, action):
         os.close(read)
         status, failure = 9, ""
         try:
+            sys.dont_write_bytecode = True  # the limit would truncate it
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
             local.require_space = lambda *_words: None
             SQLiteRestoreTarget.require_space = lambda *_words: None

@@ -9,6 +9,7 @@ import shutil
 import signal
 import sqlite3
 import stat
+import sys
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -492,10 +493,11 @@ def test_file_size_limit_leaves_no_file(games, create_index_with_size_limit):
 
 
 @pytest.fixture
-def create_index_with_size_limit():
+def create_index_with_size_limit(monkeypatch):
     def run(path):
         initial = resource.getrlimit(resource.RLIMIT_FSIZE)
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)  # the limit would truncate it
         resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, initial[1]))
         try:
             with open_reader(path) as reader, pytest.raises((DiskFullError, FileFailedError)) as caught:

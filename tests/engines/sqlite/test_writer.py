@@ -476,6 +476,7 @@ from pathlib import Path
 from dbctl.engines.sqlite.writer import SQLiteWriter
 from dbctl.errors import FileFailedError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+sys.dont_write_bytecode = True  # the limit would truncate it
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 print("ready", flush=True)
 writer = SQLiteWriter(Path(sys.argv[1]), "app/user")
