@@ -49,7 +49,7 @@ class MySQLStreams:
             )
             for column in columns
         )
-        return self._stream_rows(f"select {names} from {self._catalog.quote_table(table)}", columns)  # noqa: S608 - names are checked and quoted
+        return self._stream_rows(f"select {names} from {self._catalog.quote_table(table)}", columns)
 
     @contextmanager
     def exact_numbers(self) -> Iterator[None]:

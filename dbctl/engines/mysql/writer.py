@@ -74,7 +74,7 @@ class MySQLWriter(ServerWriter):
         expressions = ", ".join(self._value(statement, table, name, value) for name, value in values.items())
         column = self.catalog.require_column(table, returning) if returning else None
         self.require_writable(table)
-        sql = f"insert into {self.catalog.quote_table(table)} ({names}) values ({expressions})"  # noqa: S608 - names are checked and quoted
+        sql = f"insert into {self.catalog.quote_table(table)} ({names}) values ({expressions})"
         with self.connection.execute(sql, statement.parameters, writing=True) as cursor:
             new_key = cursor.lastrowid
         return self._read_inserted(table, values, new_key, column.name) if column else None
@@ -100,7 +100,7 @@ class MySQLWriter(ServerWriter):
             f"{self.catalog.quote_column(table, name, '')} = {self._value(statement, table, name, value)}"
             for name, value in key.items()
         )
-        sql = f"select {self.catalog.quote_column(table, returning, '')} from {self.catalog.quote_table(table)} where {condition}"  # noqa: S608 - names are checked and quoted
+        sql = f"select {self.catalog.quote_column(table, returning, '')} from {self.catalog.quote_table(table)} where {condition}"
         return self.connection.fetch(sql, statement.parameters, writing=True)[0][0]
 
     def _insert_rows(self, table: str, columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> int:
@@ -116,7 +116,7 @@ class MySQLWriter(ServerWriter):
             for name, value in ordered
         )
         tables, condition = self._select_for_change(statement, table, where)
-        return f"update {tables} set {sets}{condition}"  # noqa: S608 - names are checked and quoted
+        return f"update {tables} set {sets}{condition}"
 
     def _delete_statement(self, statement: Statement, table: str, where: Sequence[Where]) -> str:
         tables, condition = self._select_for_change(statement, table, where)
@@ -133,7 +133,7 @@ class MySQLWriter(ServerWriter):
             return f"{self.catalog.quote_table(table)} t0", condition
         key_columns = ", ".join(f"t0.{name}" for name in key)
         link = " and ".join(f"t0.{name} = found.{name}" for name in key)
-        subquery = f"select distinct {key_columns} from {self.catalog.quote_table(table)} t0{condition}"  # noqa: S608 - names are checked and quoted
+        subquery = f"select distinct {key_columns} from {self.catalog.quote_table(table)} t0{condition}"
         return f"{self.catalog.quote_table(table)} t0 join ({subquery}) found on {link}", ""
 
     def merge(
@@ -160,14 +160,14 @@ class MySQLWriter(ServerWriter):
         # ON DUPLICATE KEY UPDATE would also change rows that match another unique index.
         changed = (
             self.connection.execute_write(
-                f"update {self.catalog.quote_table(table)} t0 join {source} on {link} set {', '.join(sets)}",  # noqa: S608 - names are checked and quoted
+                f"update {self.catalog.quote_table(table)} t0 join {source} on {link} set {', '.join(sets)}",
                 parameters,
             )
             if sets
             else 0
         )
         return changed + self.connection.execute_write(
-            f"insert into {self.catalog.quote_table(table)} ({', '.join(names.values())}) select {', '.join(new_values.values())}"  # noqa: S608 - names are checked and quoted
+            f"insert into {self.catalog.quote_table(table)} ({', '.join(names.values())}) select {', '.join(new_values.values())}"
             f" from {source} left join {self.catalog.quote_table(table)} t0 on {link} where {old_values[key[0]]} is null",
             parameters,
         )

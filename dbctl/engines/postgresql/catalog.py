@@ -34,7 +34,7 @@ from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamesp
   join types t on t.oid = a.atttypid join pg_catalog.pg_type b on b.oid = t.base
   join pg_catalog.pg_namespace s on s.oid = b.typnamespace
   left join pg_catalog.pg_index i on i.indrelid = c.oid and i.indisprimary
-where {VISIBLE} order by c.relname, a.attnum"""  # noqa: S608 - no value is in it
+where {VISIBLE} order by c.relname, a.attnum"""
 
 #: The columns of a constraint ``f`` in order: of its table, and of the table to which a foreign key refers.
 _NAMES = """array(select a.attname::text from unnest(f.{}) with ordinality k (number, at)
@@ -44,7 +44,7 @@ KEYS = f"""select c.relname, {OWN_COLUMNS}, {REFERENCED_COLUMNS}, f.confdeltype:
 from pg_catalog.pg_constraint f join pg_catalog.pg_class c on c.oid = f.conrelid
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where f.contype = 'f' and f.conparentid = 0 and f.confrelid = cast(:table as regclass) and {VISIBLE}
-order by c.relname, f.conname"""  # noqa: S608 - no value is in it
+order by c.relname, f.conname"""
 
 ON_DELETE: Mapping[str, Literal["CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT", "NO ACTION"]] = {
     "a": "NO ACTION",

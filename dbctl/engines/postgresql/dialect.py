@@ -43,7 +43,7 @@ _OF_ISO = (
 )
 _OF_DIGITS = "when {0} ~ '^[0-9]{{9,11}}$' then {0}::int8 * 1000 when {0} ~ '^[0-9]{{12,14}}$' then {0}::int8"
 _OF_TEXT = (
-    f"(select case when d is not null then {_OF_ISO} {_OF_DIGITS} end from regexp_match({{0}}, '{_ISO}') d)"  # noqa: S608 - the inserted expressions are checked and quoted
+    f"(select case when d is not null then {_OF_ISO} {_OF_DIGITS} end from regexp_match({{0}}, '{_ISO}') d)"
 )
 #: Numbers below 10^11 are seconds: as milliseconds they would all be before March 1973.
 _OF_INTEGER = "case when {0} between -99999999999 and 99999999999 then {0}::int8 * 1000 else {0} end"

@@ -30,7 +30,7 @@ _FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.
 
 TABLES = f"""select c.relname, c.relpersistence::text, c.relrowsecurity, coalesce(c.reloptions, '{{}}'),
   pg_get_partkeydef(c.oid), array(select i.inhparent::regclass::text from pg_catalog.pg_inherits i where i.inhrelid = c.oid)
-{_FROM} where {VISIBLE} and c.relkind in ('r', 'p', 'f') order by c.relname"""  # noqa: S608 - no value is in it
+{_FROM} where {VISIBLE} and c.relkind in ('r', 'p', 'f') order by c.relname"""
 COLUMNS = f"""select c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
   pg_get_expr(d.adbin, d.adrelid), case when a.attcollation <> t.typcollation then l.collname else '' end,
   a.attgenerated::text, a.attidentity::text,
@@ -38,7 +38,7 @@ COLUMNS = f"""select c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
 {_FROM} join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
   join pg_catalog.pg_type t on t.oid = a.atttypid left join pg_catalog.pg_collation l on l.oid = a.attcollation
   left join pg_catalog.pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
-where {VISIBLE} order by c.relname, a.attnum"""  # noqa: S608 - no value is in it
+where {VISIBLE} order by c.relname, a.attnum"""
 CONSTRAINTS = f"""select c.relname, f.contype::text, {OWN_COLUMNS}, p.relname,
   {REFERENCED_COLUMNS}, f.confupdtype::text, f.confdeltype::text, f.condeferred,
   pg_get_constraintdef(f.oid, true)
@@ -52,7 +52,7 @@ INDEXES = f"""select c.relname, case when f.oid is null then i.relname else '' e
 {_FROM} join pg_catalog.pg_index x on x.indrelid = c.oid and not x.indisprimary
   join pg_catalog.pg_class i on i.oid = x.indexrelid join pg_catalog.pg_am m on m.oid = i.relam
   left join pg_catalog.pg_constraint f on f.conindid = x.indexrelid and f.contype in ('u', 'x')
-where {VISIBLE} order by c.relname, i.relname"""  # noqa: S608 - no value is in it
+where {VISIBLE} order by c.relname, i.relname"""
 VIEWS = f"""select c.relname, pg_get_viewdef(c.oid, true) {_FROM}
 where {VISIBLE} and c.relkind in ('v', 'm') order by c.relname"""
 TRIGGERS = f"""select g.tgname, c.relname, pg_get_triggerdef(g.oid, true), p.prosrc

@@ -36,7 +36,7 @@ class PostgreSQLStaging(SqlStagingTables):
         self, name: str, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
     ) -> str:
         staging_table, names = f"pg_temp.{ident(name)}", ", ".join(ident(column) for column in columns)
-        select = f"select {names} from {self._catalog.quote_table(table)} with no data"  # noqa: S608 - names are checked and quoted
+        select = f"select {names} from {self._catalog.quote_table(table)} with no data"
         self._connection.fetch(f"create temporary table {ident(name)} as {select}", writing=True)
         described = [self._catalog.require_column(table, column) for column in columns]
         self._connection.copy_rows(staging_table, described, rows)
@@ -65,7 +65,7 @@ class PostgreSQLStaging(SqlStagingTables):
         self._transactions.require()
         sets = ", ".join(f"{ident(name)} = s.{ident(name)}" for name in columns)
         return self._connection.execute_write(
-            f"update {self._catalog.quote_table(table)} t0 set {sets} from {staging_table} s where {where}",  # noqa: S608 - names are checked and quoted
+            f"update {self._catalog.quote_table(table)} t0 set {sets} from {staging_table} s where {where}",
         )
 
     def find_name_conflict(self, name: str) -> str:

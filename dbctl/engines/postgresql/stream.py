@@ -111,7 +111,7 @@ class PostgreSQLCsvWriter:
 
 def _select_columns(catalog: Catalog, table: str, columns: Sequence[str]) -> str:
     names = ", ".join(catalog.quote_column(table, column, "") for column in columns)
-    return f"select {names} from {catalog.quote_table(table)}"  # noqa: S608 - names are checked and quoted
+    return f"select {names} from {catalog.quote_table(table)}"
 
 
 def _batches(

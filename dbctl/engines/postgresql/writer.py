@@ -67,7 +67,7 @@ class PostgreSQLWriter(ServerWriter):
             expressions = ", ".join(
                 self._value(statement, table, name, value) for name, value in values.items()
             )
-            sql = f"insert into {self.catalog.quote_table(table)} ({names}) values ({expressions})"  # noqa: S608 - names are checked and quoted
+            sql = f"insert into {self.catalog.quote_table(table)} ({names}) values ({expressions})"
         if returning:
             sql += f" returning {self.catalog.quote_column(table, returning, '')}"
         self.transactions.require()
@@ -91,11 +91,11 @@ class PostgreSQLWriter(ServerWriter):
             for name, value in values.items()
         )
         condition = self.builder.where_clause(statement, table, where)
-        return f"update {self.catalog.quote_table(table)} as t0 set {sets}{condition}"  # noqa: S608 - names are checked and quoted
+        return f"update {self.catalog.quote_table(table)} as t0 set {sets}{condition}"
 
     def _delete_statement(self, statement: Statement, table: str, where: Sequence[Where]) -> str:
         condition = self.builder.where_clause(statement, table, where)
-        return f"delete from {self.catalog.quote_table(table)} as t0{condition}"  # noqa: S608 - names are checked and quoted
+        return f"delete from {self.catalog.quote_table(table)} as t0{condition}"
 
     def merge(
         self,
@@ -114,7 +114,7 @@ class PostgreSQLWriter(ServerWriter):
         aliases = ", ".join(f"c{index}" for index in range(len(names)))
         self.transactions.require()
         return self.connection.execute_write(
-            f"insert into {self.catalog.quote_table(table)} as t0 ({', '.join(names.values())})"  # noqa: S608 - names are checked and quoted
+            f"insert into {self.catalog.quote_table(table)} as t0 ({', '.join(names.values())})"
             f" select {casts} from ({select}) as s ({aliases})"
             f" on conflict ({', '.join(names[name] for name in key)}) do {conflict_clause(names, columns)}",
             parameters,
@@ -125,11 +125,11 @@ class PostgreSQLWriter(ServerWriter):
         self.transactions.require()
         for column, sequence in self.connection.fetch(SEQUENCES, {"table": name}):
             largest = (
-                f"select max({self.catalog.quote_column(table, str(column), '')}) as largest from {name}"  # noqa: S608 - names are checked and quoted
+                f"select max({self.catalog.quote_column(table, str(column), '')}) as largest from {name}"
             )
             self.connection.fetch(
                 # never decrease it: a value that was returned once is not returned again
-                f"select setval(cast(:sequence as regclass), m.largest) from ({largest}) m"  # noqa: S608 - names are checked and quoted
+                f"select setval(cast(:sequence as regclass), m.largest) from ({largest}) m"
                 " where m.largest > coalesce(pg_sequence_last_value(cast(:sequence as regclass)), 0)",
                 {"sequence": sequence},
                 writing=True,

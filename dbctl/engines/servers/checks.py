@@ -36,7 +36,7 @@ class ServerChecks(ABC):
         has_key = " and ".join(f"c.{ident(column)} is not null" for column in columns)
         key = self._catalog.primary_key(child)
         sql = (
-            f"select count(*), {f'min({self._row_label(key)})' if key else 'null'} from {ident(child)} c where {has_key}"  # noqa: S608 - names are quoted
+            f"select count(*), {f'min({self._row_label(key)})' if key else 'null'} from {ident(child)} c where {has_key}"
             f" and not exists (select 1 from {ident(schema)}.{ident(parent)} p where {link})"
         )
         ((count, first_label),) = cast("list[tuple[int, str | None]]", self._connection.fetch(sql))

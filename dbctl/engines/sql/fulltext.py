@@ -87,5 +87,5 @@ class RankedSearch(ABC):
         )
         narrowed = f" where {' and '.join(tests)}" if tests else ""
         return (
-            f"select {', '.join([*names, ranking.score])} from {ranking.source}{narrowed} order by {ordered}"  # noqa: S608 - names are checked and quoted
+            f"select {', '.join([*names, ranking.score])} from {ranking.source}{narrowed} order by {ordered}"
         )

@@ -40,14 +40,14 @@ class QueryBuilder:
     ) -> str:
         """Return a SELECT of rows ``t0``, in the order of the key unless ``order_by`` is set."""
         names = ", ".join(self._catalog.quote_column(table, column, "t0") for column in columns)
-        sql = f"select {names} from {self._catalog.quote_table(table)} t0{self.where_clause(statement, table, where, 't0')}"  # noqa: S608 - names are quoted
+        sql = f"select {names} from {self._catalog.quote_table(table)} t0{self.where_clause(statement, table, where, 't0')}"
         if terms := self.order_terms(statement, table, order_by):
             sql += " order by " + ", ".join(terms)
         return sql + self.limit_clause(statement, limit, offset)
 
     def count(self, statement: Statement, table: str, where: Sequence[Where]) -> str:
         """Return a SELECT of the number of rows that meet all conditions."""
-        return f"select count(*) from {self._catalog.quote_table(table)} t0{self.where_clause(statement, table, where)}"  # noqa: S608 - names are quoted
+        return f"select count(*) from {self._catalog.quote_table(table)} t0{self.where_clause(statement, table, where)}"
 
     def exists(self, statement: Statement, table: str, where: Sequence[Where]) -> str:
         """Return a SELECT of one row if any meets all conditions."""
@@ -56,14 +56,14 @@ class QueryBuilder:
             case [Condition(column=column, op="<" | "<=", value=datetime() as timestamp)]:
                 value, live = self._operand(table, column, "t0")
                 condition += f" and {self._dialect.roughly_before(value, live, timestamp, statement)}"
-        return f"select 1 from {self._catalog.quote_table(table)} t0{condition} limit 1"  # noqa: S608 - names are quoted
+        return f"select 1 from {self._catalog.quote_table(table)} t0{condition} limit 1"
 
     def count_by(self, statement: Statement, table: str, column: str, where: Sequence[Where]) -> str:
         """Return a SELECT of each value of ``column`` and the number of its rows."""
         group = self._dialect.group_expression(*self._operand(table, column, "t0"))
         condition = self.where_clause(statement, table, where)
         return (
-            f"select {group}, count(*) from {self._catalog.quote_table(table)} t0{condition} group by {group}"  # noqa: S608 - names are quoted
+            f"select {group}, count(*) from {self._catalog.quote_table(table)} t0{condition} group by {group}"
         )
 
     def order_terms(self, statement: Statement, table: str, order_by: Sequence[Order]) -> list[str]:
@@ -109,7 +109,7 @@ class QueryBuilder:
                     where.table, where.referring_column, inner, table, where.column, alias
                 )
                 count_sql = (
-                    f"select count(*) from {self._catalog.quote_table(where.table)} {inner} where {link}"  # noqa: S608 - names are quoted
+                    f"select count(*) from {self._catalog.quote_table(where.table)} {inner} where {link}"
                 )
                 return f"({count_sql}) {where.op} {statement.bind(where.count)}"
             case AnyOf() | AllOf():
@@ -131,7 +131,7 @@ class QueryBuilder:
         condition = self.where_clause(statement, where.table, where.where, inner)
         if len(where.columns) > 1:
             left = f"({left})"
-        return f"{left} in (select {right} from {self._catalog.quote_table(where.table)} {inner}{condition})"  # noqa: S608 - names are quoted
+        return f"{left} in (select {right} from {self._catalog.quote_table(where.table)} {inner}{condition})"
 
     def _comparable_pair(
         self, table: str, column: str, alias: str, other: str, to: str, inner: str
@@ -193,7 +193,7 @@ class QueryBuilder:
             )
             smallest = value if order.time or len(operands) > 1 else self._dialect.min_operand(value, column)
             value = (
-                f"(select min({smallest}) from {self._catalog.quote_table(link.table)} {inner}"  # noqa: S608 - names are quoted
+                f"(select min({smallest}) from {self._catalog.quote_table(link.table)} {inner}"
                 f"{inside}{' and' if inside else ' where'} {join})"
             )
         # With several columns, the value is NULL if all are empty.

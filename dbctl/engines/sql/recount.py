@@ -29,20 +29,20 @@ class Recount(Struct, frozen=True, kw_only=True):
             *_number_names("f", self.counters),
             *_number_names("n", self.extra_columns),
         ]
-        return f"select {', '.join([*columns, *[':now'] * timestamp_count])} from ({self._wrong_rows_sql(self.extra_columns)}) w"  # noqa: S608 - constant names
+        return f"select {', '.join([*columns, *[':now'] * timestamp_count])} from ({self._wrong_rows_sql(self.extra_columns)}) w"
 
     def summary_sql(self) -> str:
         """Return SQL for the numbers of missing rows, rows with only increasing counters, and other wrong rows."""
         falls = " or ".join(f"o{index} > f{index}" for index in range(len(self.counters)))
         kinds = ["there = 0", f"there = 1 and not ({falls})", f"there = 1 and ({falls})"]
         sums = ", ".join(f"coalesce(sum(case when {kind} then 1 else 0 end), 0)" for kind in kinds)
-        return f"select {sums} from ({self._wrong_rows_sql()}) w"  # noqa: S608 - names are quoted
+        return f"select {sums} from ({self._wrong_rows_sql()}) w"
 
     def wrong_rows_sql(self, counter: str) -> str:
         """Return SQL for the rows in which one counter is wrong: key, stored value, counted value."""
         index = self.counters.index(counter)
         columns = ", ".join([*_number_names("k", self.key), f"o{index} as stored", f"f{index} as counted"])
-        return f"select {columns} from ({self._wrong_rows_sql()}) w where o{index} <> f{index}"  # noqa: S608 - names are quoted
+        return f"select {columns} from ({self._wrong_rows_sql()}) w where o{index} <> f{index}"
 
     def _wrong_rows_sql(self, extra_columns: Sequence[str] = ()) -> str:
         """Return SQL for the wrong rows: key, stored and counted values, extra columns, and whether the row exists.
@@ -71,7 +71,7 @@ class Recount(Struct, frozen=True, kw_only=True):
             f"sum({old_name}) <> sum({new_name})" for old_name, new_name in zip(old, new, strict=True)
         )
         return (
-            f"with the_count ({', '.join([*keys, *new, *counted])}) as ({self.select.strip()}),"  # noqa: S608 - names are quoted, and the query is the profile's
+            f"with the_count ({', '.join([*keys, *new, *counted])}) as ({self.select.strip()}),"
             f" both_sides ({names}) as (select {', '.join([*keys, *zeros, *_coalesce_zero(new), *extra, '0'])} from the_count"
             f" union all select {', '.join(stored)} from {ident(self.table)})"
             f" select {', '.join([*keys, *sums, *tops])} from both_sides{only} group by {', '.join(keys)} having {differ}"

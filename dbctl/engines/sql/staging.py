@@ -102,7 +102,7 @@ class SqlStagedRows:
         is_same = f"{self._is_matched} and {self._same_values(columns)}"
         # One use of the staging table only: some servers cannot open a temporary table twice in a statement.
         (counts,) = self._db.fetch(
-            f"select count(*), coalesce(sum(case when {self._is_matched} then 1 else 0 end), 0),"  # noqa: S608 - names are checked and quoted
+            f"select count(*), coalesce(sum(case when {self._is_matched} then 1 else 0 end), 0),"
             f" coalesce(sum(case when {is_same} then 1 else 0 end), 0) from {self._joined}"
         )
         total, matched, same = (int(str(count)) for count in counts)
@@ -113,7 +113,7 @@ class SqlStagedRows:
         return self._db.insert_select(
             self._table,
             self._columns,
-            f"select {selected} from {self._joined} where not {self._is_matched}",  # noqa: S608 - names are quoted
+            f"select {selected} from {self._joined} where not {self._is_matched}",
         )
 
     def replace(self, columns: Sequence[str]) -> int:

@@ -37,7 +37,7 @@ class SqlTextScanner:
             tests.append(test)
         keys = (self._catalog.quote_column(table, name, "t0") for name in key)
         sql = (
-            f"select {', '.join([*keys, *excerpts])} from {self._catalog.quote_table(table)} t0"  # noqa: S608 - names are checked and quoted
+            f"select {', '.join([*keys, *excerpts])} from {self._catalog.quote_table(table)} t0"
             f" where {' or '.join(tests)} limit {statement.bind(limit)}"
         )
         rows = self._connection.fetch_within(sql, statement.parameters, timeout)

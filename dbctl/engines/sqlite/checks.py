@@ -100,7 +100,7 @@ class SQLiteChecks:
         selected = ", ".join(f"{side}.{ident(name)}" for side in "te" for name in columns)
         try:
             differing = self._connection.fetch(
-                f"with entries as materialized (select rowid as row, {names} from {ident(table)} indexed by {ident(index)})"  # noqa: S608 - names are quoted
+                f"with entries as materialized (select rowid as row, {names} from {ident(table)} indexed by {ident(index)})"
                 f" select e.row, {selected} from entries e join (select rowid as row, {names} from {ident(table)} not indexed) t"
                 f" on t.row = e.row where {differs} limit {limit}",
                 {},
@@ -155,7 +155,7 @@ class SQLiteChecks:
         )
         self._connection.run("begin immediate")
         try:
-            self._connection.run(f"insert into {table} ({columns}) values ({values})")  # noqa: S608 - the name is quoted
+            self._connection.run(f"insert into {table} ({columns}) values ({values})")
         except CorruptError as error:
             return str(error.context["reason"])
         finally:

@@ -45,7 +45,7 @@ class SQLiteStagingTables(SqlStagingTables):
         self, name: str, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]
     ) -> str:
         staging_table, names = f"temp.{ident(name)}", ", ".join(ident(column) for column in columns)
-        self._connection.run(f"create temp table {ident(name)} as select {names} from {ident(table)} where 0")  # noqa: S608 - names are checked and quoted
+        self._connection.run(f"create temp table {ident(name)} as select {names} from {ident(table)} where 0")
         # Begin only now: a transaction that has read the file would block other writers.
         self._connection.run("begin")
         try:
@@ -53,7 +53,7 @@ class SQLiteStagingTables(SqlStagingTables):
             # sqlite-utils reads only the main database, and would create a table there instead
             self._connection.call_once(
                 lambda: self._connection.driver.executemany(
-                    f"insert into {staging_table} values ({placeholders})",  # noqa: S608 - names are quoted
+                    f"insert into {staging_table} values ({placeholders})",
                     rows,
                 )
             )
@@ -75,12 +75,12 @@ class SQLiteStagingTables(SqlStagingTables):
         names = ", ".join(ident(name) for name in (*columns, *filled))
         selected = ", ".join(["*", *(f":filled_{index}" for index in range(len(filled)))])
         values = {f"filled_{index}": value for index, value in enumerate(filled.values())}
-        sql = f"insert into {ident(table)} ({names}) select {selected} from ({select})"  # noqa: S608 - names are quoted
+        sql = f"insert into {ident(table)} ({names}) select {selected} from ({select})"
         return self._connection.write(lambda: self._connection.row_writer.execute(sql, values).rowcount)
 
     def update_from(self, table: str, staging_table: str, where: str, columns: Sequence[str]) -> int:
         sets = ", ".join(f"{ident(name)} = s.{ident(name)}" for name in columns)
-        sql = f"update {ident(table)} as t0 set {sets} from {staging_table} s where {where}"  # noqa: S608 - names are quoted
+        sql = f"update {ident(table)} as t0 set {sets} from {staging_table} s where {where}"
         return self._connection.write(lambda: self._connection.row_writer.execute(sql, {}).rowcount)
 
     @contextmanager

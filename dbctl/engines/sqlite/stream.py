@@ -94,7 +94,7 @@ class SQLiteStreams:
         # read in the order of the table, which is that of its keys; an index may have another order
         index_hint = "" if self._catalog.require_table(table).is_view else " not indexed"
         return self._connection.stream_rows(
-            f"select {names} from {self._catalog.quote_table(table)}{index_hint}"  # noqa: S608 - names are checked and quoted
+            f"select {names} from {self._catalog.quote_table(table)}{index_hint}"
         )
 
     @contextmanager
@@ -137,7 +137,7 @@ class SQLiteStreams:
         names = {str(name).lower() for name, text in tables if re.match(VIRTUAL, str(text))} | MODULES
         for name in sorted(names.intersection(re.findall(r"\w+", sql.lower()))):
             with suppress(QueryFailedError):  # the query itself reports the error
-                self._connection.rows(f"explain select 1 from {ident(name)}")  # noqa: S608 - the name is quoted
+                self._connection.rows(f"explain select 1 from {ident(name)}")
 
     def _translate_stream_errors(
         self, batches: Iterator[Sequence[Row]], authorizer: Authorizer, timeout: timedelta | None

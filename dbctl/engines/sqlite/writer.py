@@ -100,7 +100,7 @@ class SQLiteWriter(SQLiteDatabase):
         )
         condition = self.builder.where_clause(statement, table, where, "t0")
         # sqlite-utils updates one row by its key, after reading it; this updates the rows that meet conditions.
-        sql = f"update {self.catalog.quote_table(table)} as t0 set {sets}{condition}"  # noqa: S608 - names are quoted
+        sql = f"update {self.catalog.quote_table(table)} as t0 set {sets}{condition}"
         return self.connection.write(
             lambda: self.connection.row_writer.execute(sql, statement.parameters).rowcount
         )
@@ -133,7 +133,7 @@ class SQLiteWriter(SQLiteDatabase):
         sql = (
             # upsert of sqlite-utils takes rows of Python, and replaces each column; these rows stay in SQLite.
             # WHERE TRUE, because otherwise SQLite would read ON as part of the join
-            f"insert into {self.catalog.quote_table(table)} as t0 ({', '.join(into)}) select {selected} from ({source}) where true"  # noqa: S608 - names are checked and quoted
+            f"insert into {self.catalog.quote_table(table)} as t0 ({', '.join(into)}) select {selected} from ({source}) where true"
             f" on conflict ({', '.join(names[name] for name in key)}) do {conflict_clause(names, columns)}"
         )
         return self.connection.write(lambda: self.connection.row_writer.execute(sql, bound_values).rowcount)

@@ -314,7 +314,7 @@ def _read_batches(db: Readable, table: str, column: str) -> Iterator[dict[object
 def _query_batches(db: Readable, table: str, column: str) -> Iterator[dict[object, int]]:
     where, parameters = f"{column} is not null", dict[str, object]()
     while True:
-        sql = f"select {column}, count(*) from {table} where {where} group by {column} order by {column} limit {BATCH}"  # noqa: S608 - names are quoted
+        sql = f"select {column}, count(*) from {table} where {where} group by {column} order by {column} limit {BATCH}"
         batch = {value: int(str(count)) for value, count in db.query(sql, parameters)}
         if batch:
             yield batch
@@ -340,7 +340,7 @@ def _check_recount(app: App, name: str, recount: Recount) -> list[Finding] | Non
     db = app.reader(name)
     if any(table not in db.tables() for table in recount.needs):
         return None
-    sql = f"select q.*, count(*) over () from ({recount.sql}) q limit {EXAMPLES}"  # noqa: S608 - the SQL of the profile
+    sql = f"select q.*, count(*) over () from ({recount.sql}) q limit {EXAMPLES}"
     rows = db.query(sql)
     if not rows:
         return []

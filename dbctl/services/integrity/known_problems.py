@@ -79,7 +79,7 @@ def find_flaw(app: App, db: Readable, flaw: InvariantQuery) -> KnownProblem | No
     query = create_query(app, flaw, db)
     if query is None:
         return None
-    sql = f"select q.*, count(*) over () from ({query.sql}) q limit {EXAMPLES}"  # noqa: S608 - the SQL of the profile
+    sql = f"select q.*, count(*) over () from ({query.sql}) q limit {EXAMPLES}"
     rows = db.query(sql, query.parameters)
     if not rows:
         return None

@@ -213,7 +213,7 @@ class RuleRun:
         link = " and ".join(f"t.{ident(name)} = q{index}" for index, name in enumerate(rule.key))
         # One statement, so that the row and its recount belong to the same snapshot.
         sql = (
-            f"with q ({', '.join(count_names)}) as ({rule.select})"  # noqa: S608 - the SQL of the profile with quoted names
+            f"with q ({', '.join(count_names)}) as ({rule.select})"
             f" select {', '.join([*count_names, *(f't.{ident(name)}' for name in columns)])}"
             f" from q left join {ident(table.name)} t on {link}"
         )

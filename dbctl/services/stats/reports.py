@@ -78,7 +78,7 @@ def run(app: App, name: str, values: Mapping[str, str], page_request: PageReques
     )
     total = page_request.offset + len(rows)
     if not is_last_page:
-        count_sql = f"select count(*) from ({sql}) q"  # noqa: S608 - the SQL of the profile
+        count_sql = f"select count(*) from ({sql}) q"
         total = int(str(db.query(count_sql, {**parameters, "limit": NO_LIMIT, "offset": 0})[0][0]))
     items = [
         {

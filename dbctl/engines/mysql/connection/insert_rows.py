@@ -36,7 +36,7 @@ class RowInserter:
             ConstraintError, ValueInvalidError: the server rejects a row, whose number is part of the error.
         """
         names = ", ".join(ident(column.name) for column in columns)
-        sql = f"insert into {table} ({names}) values "  # noqa: S608 - names are checked and quoted
+        sql = f"insert into {table} ({names}) values "
         # The limit is in characters, each of several bytes.
         limit = min(MAX_INSERT_CHARACTERS, self._connection.session.max_statement_bytes // 8)
         row_count = length = 0

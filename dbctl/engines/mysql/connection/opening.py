@@ -44,7 +44,7 @@ CLIENT_ERRORS = range(2000, 3000)
 #: Excludes states in which a session waits for its client, while the client may wait for it.
 IS_WORKING = """command not in ('Sleep', 'Daemon', 'Binlog Dump') and coalesce(state, '') not in
   ('Writing to net', 'Sending to client', 'Reading from net', 'Receiving from client')"""
-SESSIONS = "select 1 from information_schema.processlist where " + IS_WORKING  # noqa: S608 - a constant
+SESSIONS = "select 1 from information_schema.processlist where " + IS_WORKING
 SESSION_STATE = SESSIONS + " and id = {0}"
 PROGRAM_STATE = (
     SESSIONS

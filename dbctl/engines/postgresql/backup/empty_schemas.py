@@ -31,7 +31,7 @@ _DEPENDENT = f"""select pg_catalog.pg_describe_object(d.classid, d.objid, d.objs
   ) o (class, id, schema) on o.class = d.classid and o.id = d.objid
   join pg_catalog.pg_namespace m on m.oid = h.schema and m.nspname = any ({{0}})
   join pg_catalog.pg_namespace n on n.oid = o.schema and n.nspname <> all ({{0}}) and n.nspname !~ '^pg_toast'
-  where d.deptype in ('n', 'a', 'i') limit 1"""  # noqa: S608 - of constants
+  where d.deptype in ('n', 'a', 'i') limit 1"""
 #: Objects without a schema that a cascade would drop, and that the dump of a schema does not contain.
 _SCHEMALESS = f"""select pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid)
   from pg_catalog.pg_depend d join {_REFERENCED} on h.class = d.refclassid and h.id = d.refobjid
@@ -39,7 +39,7 @@ _SCHEMALESS = f"""select pg_catalog.pg_describe_object(d.classid, d.objid, d.obj
   where d.classid in ('pg_catalog.pg_publication_rel'::regclass, 'pg_catalog.pg_cast'::regclass,
     'pg_catalog.pg_event_trigger'::regclass) and d.deptype in ('n', 'a')
     and not exists (select from pg_catalog.pg_depend e
-      where e.classid = d.classid and e.objid = d.objid and e.deptype = 'e') limit 1"""  # noqa: S608 - of constants
+      where e.classid = d.classid and e.objid = d.objid and e.deptype = 'e') limit 1"""
 #: Drop statements, in an order in which most need no cascade. Objects of extensions are retained.
 _DROPS = """select array_agg(x order by at) from (
     select 1, format('drop %s if exists %I.%I cascade', case c.relkind when 'v' then 'view' when 'm' then 'materialized view'
@@ -150,7 +150,7 @@ def row_count_check(schema: str, table: str, rows: int) -> str:
     """Return a statement that fails if the row count of a table differs."""
     name = f"{ident(schema)}.{ident(table)}"
     return _do_statement(
-        f"begin if (select count(*) from only {name}) <> {rows} then"  # noqa: S608 - names are quoted
+        f"begin if (select count(*) from only {name}) <> {rows} then"
         f" raise exception 'the row count of % differs from the dump', {quote_literal(name)}; end if; end"
     )
 

@@ -26,7 +26,7 @@ COLUMNS = f"""select format('%I.%I', n.nspname, c.relname), a.attname::text, t.t
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
 join pg_catalog.pg_type t on t.oid = a.atttypid and t.typnamespace = 'pg_catalog'::regnamespace
-where c.relkind = 'r' and c.relpersistence <> 't' and {_USER_SCHEMA} and t.typname = any ($2) order by 1, 2"""  # noqa: S608 - of constants
+where c.relkind = 'r' and c.relpersistence <> 't' and {_USER_SCHEMA} and t.typname = any ($2) order by 1, 2"""
 #: Types without an input function, and types whose values are names of objects.
 WITHOUT_INPUT = (
     "pg_brin_bloom_summary",
@@ -76,7 +76,7 @@ from used u join pg_catalog.pg_proc p on u.class = 'pg_catalog.pg_proc'::regclas
   or u.class = 'pg_catalog.pg_operator'::regclass and p.oid = (select o.oprcode from pg_catalog.pg_operator o where o.oid = u.id)
 join pg_catalog.pg_language l on l.oid = p.prolang and l.lanname not in ('internal', 'c')
 where p.oid >= 16384 and p.prosqlbody is null
-  and not exists (select from unnest(p.proconfig) s where s like 'search\\_path=%') order by p.oid, u.by"""  # noqa: S608 - of constants
+  and not exists (select from unnest(p.proconfig) s where s like 'search\\_path=%') order by p.oid, u.by"""
 #: Sentences about objects that a restore changes or loses. $1 limits them to one schema.
 LOSSES = f"""select format('foreign table %s: its rows are on another server', c.oid::regclass)
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind = 'f' and {_USER_SCHEMA}
@@ -113,7 +113,7 @@ union all select format('subscription %s is restored disabled, and only if a sup
 from pg_catalog.pg_subscription s where $1::text = ''
   and s.subdbid = (select d.oid from pg_catalog.pg_database d where d.datname = current_database())
 union all select format('replication slot %s is left out', s.slot_name) from pg_catalog.pg_replication_slots s
-where $1::text = '' and s.database = current_database()"""  # noqa: S608 - of constants
+where $1::text = '' and s.database = current_database()"""
 #: Objects that only other roles can restore, if this role is not a superuser.
 ROLE_LOSSES = f"""select format('role %I owns objects; the role that restores must be a member of it', r.rolname)
 from pg_catalog.pg_roles r where not pg_catalog.pg_has_role(current_user, r.oid, 'MEMBER') and (
@@ -122,7 +122,7 @@ from pg_catalog.pg_roles r where not pg_catalog.pg_has_role(current_user, r.oid,
 union all select format('event trigger %s: only a superuser can restore it', t.evtname)
 from pg_catalog.pg_event_trigger t where $1::text = '' and not (select rolsuper from pg_catalog.pg_roles where rolname = current_user)
 union all select format('publication %s: only a superuser can restore it', p.pubname) from pg_catalog.pg_publication p
-where $1::text = '' and p.puballtables and not (select rolsuper from pg_catalog.pg_roles where rolname = current_user)"""  # noqa: S608 - of constants
+where $1::text = '' and p.puballtables and not (select rolsuper from pg_catalog.pg_roles where rolname = current_user)"""
 
 
 def describe_losses(session: Session, scope: str, target: str) -> list[str]:
@@ -155,7 +155,7 @@ def _find_obstacles(session: Session, scope: str) -> Iterator[tuple[str, str]]:
         if kind in NAMES:  # a number is the id of a missing object
             condition += f" and {name}::text !~ '^(-|[0-9]+)$' and (pg_catalog.to_{kind}({name}::text) is distinct from {name}"
             condition += f" or {INDEXED.format(name)})" if kind == "regclass" else ")"
-        sql = f"select {name}::text from only {table} where {condition} limit 1"  # noqa: S608 - names are quoted
+        sql = f"select {name}::text from only {table} where {condition} limit 1"
         for (value,) in session.execute(sql.encode()).fetchall():
             yield (
                 f"column {column} of {table} holds a value of type {kind} that cannot be read back: {value}",

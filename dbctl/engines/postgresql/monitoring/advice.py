@@ -89,7 +89,7 @@ where {VISIBLE} and c.relkind = 'r' and c.relpersistence = 'u' order by 1""",
         code="replication-slot",
         sql=f"""select slot_name::text, pg_size_pretty(kept), quote_literal(slot_name)
 from (select slot_name, pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end,
-    restart_lsn) as kept from pg_catalog.pg_replication_slots where not active) s where kept >= {RETAINED_WAL}""",  # noqa: S608 - of constants
+    restart_lsn) as kept from pg_catalog.pg_replication_slots where not active) s where kept >= {RETAINED_WAL}""",
         message="replication slot {0} is inactive and retains {1} of WAL, which can fill the disk",
         hint="SELECT pg_drop_replication_slot({2});",
     ),

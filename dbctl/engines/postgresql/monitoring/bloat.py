@@ -25,7 +25,7 @@ from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamesp
   left join pg_catalog.pg_stat_all_tables s on s.relid = c.oid
   left join lateral (select sum(t.avg_width * (1 - t.null_frac)) as width from pg_catalog.pg_stats t
     where t.schemaname = n.nspname and t.tablename = c.relname and not t.inherited) w on true
-where {VISIBLE} and c.relkind in ('r', 'm') order by c.relname"""  # noqa: S608 - no value is in it
+where {VISIBLE} and c.relkind in ('r', 'm') order by c.relname"""
 #: The schema of pgstattuple, if this role may use it; otherwise the estimate is reported.
 PGSTATTUPLE = """select n.nspname from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace
 where e.extname = 'pgstattuple' and has_schema_privilege(n.oid, 'USAGE')
@@ -59,7 +59,7 @@ class PostgreSQLBloat:
     def _measure_bloat(self, estimate: Bloat, schema: str) -> Bloat:
         """Return the measurement of pgstattuple; it reads pages that may contain dead rows, and skips the others."""
         sql = f"""select scanned_percent::float8, approx_tuple_count::int8, dead_tuple_count::int8,
-  (approx_free_space + dead_tuple_len)::int8 from {ident(schema)}.pgstattuple_approx(cast(:table as regclass))"""  # noqa: S608 - the name is quoted
+  (approx_free_space + dead_tuple_len)::int8 from {ident(schema)}.pgstattuple_approx(cast(:table as regclass))"""
         ((scanned_percent, rows, dead, wasted),) = self._connection.fetch(
             sql, {"table": ident(estimate.table)}
         )

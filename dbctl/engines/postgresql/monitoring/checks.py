@@ -66,7 +66,7 @@ class PostgreSQLChecks(ServerChecks):
         """Read every value of every row, including TOAST data."""
         try:
             self._connection.fetch(
-                f"select sum(octet_length(t0::text)) from {self._catalog.quote_table(table)} t0"  # noqa: S608 - names are checked and quoted
+                f"select sum(octet_length(t0::text)) from {self._catalog.quote_table(table)} t0"
             )
         except CorruptError as error:
             yield f"{table}: {error.context['reason']}"
@@ -87,7 +87,7 @@ class PostgreSQLChecks(ServerChecks):
 
     def _check_heaps(self, schema: str, tables: Sequence[str]) -> Iterator[str]:
         for oid, name in self._connection.fetch(HEAPS, {"tables": list(tables)}):
-            sql = f"select distinct msg from {ident(schema)}.verify_heapam(cast(:table as oid)::regclass) order by 1 limit 5"  # noqa: S608 - the name is quoted
+            sql = f"select distinct msg from {ident(schema)}.verify_heapam(cast(:table as oid)::regclass) order by 1 limit 5"
             try:
                 yield from (
                     f"{name}: {message}" for (message,) in self._connection.fetch(sql, {"table": oid})

@@ -22,7 +22,7 @@ _COLUMNS = """{0}.pid, coalesce({0}.usename, ''), coalesce(nullif({0}.applicatio
   {0}.query_start, coalesce(pg_has_role({0}.usesysid, 'USAGE') or pg_has_role('pg_signal_backend', 'USAGE')
     and not (select r.rolsuper from pg_catalog.pg_roles r where r.oid = {0}.usesysid), false)"""
 SESSIONS = f"""select {_COLUMNS.format("a")} from pg_catalog.pg_stat_activity a
-where a.datname = current_database() and a.pid <> pg_backend_pid() and a.leader_pid is null order by a.xact_start nulls last, a.pid"""  # noqa: S608 - no value is in it
+where a.datname = current_database() and a.pid <> pg_backend_pid() and a.leader_pid is null order by a.xact_start nulls last, a.pid"""
 #: The blocker may belong to no database: a prepared transaction has no process, and its pid is 0.
 WAITS = f"""select {_COLUMNS.format("a")}, {_COLUMNS.format("b")}, b.pid is null,
   (select concat_ws(' ', l.mode, 'on', coalesce(l.relation::regclass::text, l.locktype)) from pg_catalog.pg_locks l
@@ -31,7 +31,7 @@ WAITS = f"""select {_COLUMNS.format("a")}, {_COLUMNS.format("b")}, b.pid is null
     from pg_catalog.pg_locks l where l.pid = a.pid and not l.granted)::float8
 from pg_catalog.pg_stat_activity a cross join lateral unnest(pg_blocking_pids(a.pid)) p (pid)
   left join pg_catalog.pg_stat_activity b on b.pid = p.pid
-where a.datname = current_database() order by 25 desc nulls last, a.pid, p.pid"""  # noqa: S608 - no value is in it
+where a.datname = current_database() order by 25 desc nulls last, a.pid, p.pid"""
 TRAFFIC = """select current_setting('server_version'), d.numbackends, current_setting('max_connections')::int,
   d.xact_commit, d.xact_rollback, d.deadlocks, d.temp_bytes,
   d.blks_hit::float8 / nullif(d.blks_hit + d.blks_read, 0), d.stats_reset

@@ -37,7 +37,7 @@ from pg_catalog.pg_index x join pg_catalog.pg_class c on c.oid = x.indrelid
   join pg_catalog.pg_class i on i.oid = x.indexrelid join pg_catalog.pg_namespace s on s.oid = i.relnamespace
   join pg_catalog.pg_am m on m.oid = i.relam
   left join pg_catalog.pg_constraint f on f.conrelid = x.indrelid and f.conindid = x.indexrelid and f.contype in ('p', 'u', 'x')
-where {VISIBLE} order by c.relname, i.relname"""  # noqa: S608 - no value is in it
+where {VISIBLE} order by c.relname, i.relname"""
 SINCE = "select stats_reset from pg_catalog.pg_stat_database where datname = current_database()"
 
 

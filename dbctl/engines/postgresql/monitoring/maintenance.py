@@ -28,7 +28,7 @@ TABLES = f"""select n.nspname, c.relname,
   pg_catalog.pg_get_userbyid(c.relowner)
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   left join pg_catalog.pg_stat_all_tables s on s.relid = c.oid
-where {VISIBLE} and c.relkind in ('r', 'p', 'm') and c.relname = any(:tables) order by c.relname"""  # noqa: S608 - no value is in it
+where {VISIBLE} and c.relkind in ('r', 'p', 'm') and c.relname = any(:tables) order by c.relname"""
 OLDER_TRANSACTIONS = """select a.pid, coalesce(nullif(a.application_name, ''), a.backend_type), a.usename
 from pg_catalog.pg_stat_activity a where a.datname = current_database() and a.pid <> pg_backend_pid()
   and a.backend_xmin is not null and a.xact_start is not null order by a.xact_start limit 3"""
@@ -36,7 +36,7 @@ INDEXES = f"""select s.nspname, i.relname, x.indisexclusion, {LEFTOVER_INDEX}, c
 from pg_catalog.pg_index x join pg_catalog.pg_class c on c.oid = x.indrelid
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   join pg_catalog.pg_class i on i.oid = x.indexrelid join pg_catalog.pg_namespace s on s.oid = i.relnamespace
-where {VISIBLE} and c.relname = any(:tables) order by c.relname, i.relname"""  # noqa: S608 - no value is in it
+where {VISIBLE} and c.relname = any(:tables) order by c.relname, i.relname"""
 
 
 class PostgreSQLMaintenance:

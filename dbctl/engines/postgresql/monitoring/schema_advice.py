@@ -113,7 +113,7 @@ class SchemaAdvice:
     ) -> Iterator[EngineFinding]:
         aggregate = "max" if step > 0 else "min"
         sql = f"""select s.last_value + case when s.is_called then {step} else 0 end, m.furthest
-from {sequence} s, (select {aggregate}({ident(column)}) as furthest from {qualified}) m"""  # noqa: S608 - names are quoted
+from {sequence} s, (select {aggregate}({ident(column)}) as furthest from {qualified}) m"""
         try:
             ((following, furthest),) = self._connection.fetch(sql)
         except (CorruptError, PrivilegeMissingError):  # other checks report it
@@ -123,7 +123,7 @@ from {sequence} s, (select {aggregate}({ident(column)}) as furthest from {qualif
                 severity="error",
                 code="sequence-behind",
                 message=f"sequence {name} returns {following} next, but {table}.{column} has reached {furthest}: new rows fail or get duplicate keys",
-                hint=f"SELECT setval({quote_literal(sequence)}, (SELECT {aggregate}({ident(column)}) FROM {qualified}));",  # noqa: S608 - names are quoted
+                hint=f"SELECT setval({quote_literal(sequence)}, (SELECT {aggregate}({ident(column)}) FROM {qualified}));",
                 column=f"{table}.{column}",
             )
 

@@ -54,7 +54,7 @@ class PostgreSQLSlowQueries:
         sql = f"""select query, calls, {total} / 1000, {mean} / 1000, {longest} / 1000, rows,
   shared_blks_hit::float8 / nullif(shared_blks_hit + shared_blks_read, 0)
 from {ident(str(schema))}.pg_stat_statements
-where dbid = (select oid from pg_catalog.pg_database where datname = current_database()) order by 3 desc"""  # noqa: S608 - names are quoted
+where dbid = (select oid from pg_catalog.pg_database where datname = current_database()) order by 3 desc"""
         return [
             SlowQuery(
                 query=redact_statement(str(query or ""), tokenize),

@@ -106,7 +106,7 @@ class SQLiteExternalIndexes(ExternalSearch):
                 self._connection.run(sql, parameters)
             for key, value in metadata.items():
                 self._connection.run(
-                    f"insert into {META} values (:key, :value)",  # noqa: S608 - a constant name
+                    f"insert into {META} values (:key, :value)",
                     {"key": key, "value": value},
                 )
             self._connection.run("commit")
@@ -158,7 +158,7 @@ class SQLiteExternalIndexes(ExternalSearch):
 
         digest = hashlib.sha256()
         for table in (PLACES, f"{SCHEMA_NAME}.texts_data", f"{SCHEMA_NAME}.texts_idx"):
-            for row in self._connection.driver.execute(f"select * from {table} order by 1, 2"):  # noqa: S608 - a constant name
+            for row in self._connection.driver.execute(f"select * from {table} order by 1, 2"):
                 digest.update(repr(row).encode())
         return digest.hexdigest()
 
@@ -167,7 +167,7 @@ class SQLiteExternalIndexes(ExternalSearch):
 
         faults = []
         for query in queries:
-            sql = f"select count(*), min(q.i) from ({query.sql}) q"  # noqa: S608 - constant names
+            sql = f"select count(*), min(q.i) from ({query.sql}) q"
             ((count, example),) = self._file.read_attached(
                 partial(self._connection.rows, sql, query.parameters)
             )
@@ -187,21 +187,21 @@ class SQLiteExternalIndexes(ExternalSearch):
             f"p.k{position} is not (({self._builder.condition(statement, spec.table, condition, 't0')}) is true)"
             for position, condition in enumerate(spec.stored_conditions)
         ]
-        unknown = f"t0.{rowid} not in (select number from {PLACES})"  # noqa: S608 - a constant name
-        yield _FaultQuery("missing", f"select {row_name} as i from {table} t0 where {unknown}")  # noqa: S608 - names are checked and quoted
-        known = f"select t0.{rowid} from {table} t0"  # noqa: S608 - names are checked and quoted
-        yield _FaultQuery("stray", f"select number as i from {PLACES} where number not in ({known})")  # noqa: S608 - names are quoted
+        unknown = f"t0.{rowid} not in (select number from {PLACES})"
+        yield _FaultQuery("missing", f"select {row_name} as i from {table} t0 where {unknown}")
+        known = f"select t0.{rowid} from {table} t0"
+        yield _FaultQuery("stray", f"select number as i from {PLACES} where number not in ({known})")
         yield _FaultQuery(
             "duplicate",
-            f"select number as i from {PLACES} group by number having count(*) > 1",  # noqa: S608 - names are quoted
+            f"select number as i from {PLACES} group by number having count(*) > 1",
         )
         if differences:
-            sql = f"select {row_name} as i from {self._join_sql(spec)} where {' or '.join(differences)}"  # noqa: S608 - names are quoted
+            sql = f"select {row_name} as i from {self._join_sql(spec)} where {' or '.join(differences)}"
             yield _FaultQuery("stale", sql, statement.parameters)
         statement = Statement(spec.table)
         order = ", ".join([*self._builder.order_terms(statement, spec.table, spec.order), f"t0.{rowid}"])
-        moved = f"select {row_name} as i, p.place as a, row_number() over (order by {order}) as b from {self._join_sql(spec)}"  # noqa: S608 - names are quoted
-        yield _FaultQuery("stale", f"select i from ({moved}) where a <> b", statement.parameters)  # noqa: S608 - names are quoted
+        moved = f"select {row_name} as i, p.place as a, row_number() over (order by {order}) as b from {self._join_sql(spec)}"
+        yield _FaultQuery("stale", f"select i from ({moved}) where a <> b", statement.parameters)
 
     def _build_text_query(self, spec: ExternalIndexSpec, rows: int) -> _FaultQuery:
         """Return a query for rows whose text is not found, among about ``rows`` evenly selected rows."""
@@ -210,9 +210,9 @@ class SQLiteExternalIndexes(ExternalSearch):
         for position, text in enumerate(self._file.define(spec).text_expressions()):
             phrase = f"'c{position} : \"' || replace({text}, '\"', '\"\"') || '\" '"
             terms.append(f"case when length({text}) >= {MIN_LENGTH} then {phrase} else '' end")
-        match = f"select 1 from {TEXTS} x where x.texts match q.phrase and x.rowid = q.place"  # noqa: S608 - names are quoted
-        source = f"select {self._row_name_sql(spec)} as i, p.place, {' || '.join(terms)} as phrase from {self._join_sql(spec)}"  # noqa: S608 - names are quoted
-        sql = f"select i from ({source} where p.place % :step = 0) q where q.phrase <> '' and not exists ({match})"  # noqa: S608 - names are quoted
+        match = f"select 1 from {TEXTS} x where x.texts match q.phrase and x.rowid = q.place"
+        source = f"select {self._row_name_sql(spec)} as i, p.place, {' || '.join(terms)} as phrase from {self._join_sql(spec)}"
+        sql = f"select i from ({source} where p.place % :step = 0) q where q.phrase <> '' and not exists ({match})"
         return _FaultQuery("stale", sql, {"step": step})
 
     def _join_sql(self, spec: ExternalIndexSpec) -> str:

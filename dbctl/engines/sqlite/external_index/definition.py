@@ -71,15 +71,15 @@ class ExternalIndexDefinition:
         order = ", ".join(
             [*self._builder.order_terms(statement, self.spec.table, self.spec.order), f"t0.{rowid}"]
         )
-        rows = f"select {', '.join([f't0.{rowid}', *tests])} from {table} t0 order by {order}"  # noqa: S608 - names are checked and quoted
+        rows = f"select {', '.join([f't0.{rowid}', *tests])} from {table} t0 order by {order}"
         names_of_texts = ", ".join(f"c{position}" for position in range(len(self.spec.columns)))
         values = ", ".join(self.text_expressions())
         source = f"{PLACES} p cross join {table} t0 on t0.{rowid} = p.number"
-        texts = f"select p.place, {values} from {source} order by p.place"  # noqa: S608 - names are quoted
+        texts = f"select p.place, {values} from {source} order by p.place"
         return [
             (f"insert into {PLACES} ({names}) {rows}", statement.parameters),
             (f"insert into {TEXTS} (rowid, {names_of_texts}) {texts}", {}),
-            (f"insert into {TEXTS} (texts) values ('optimize')", {}),  # noqa: S608 - names are quoted
+            (f"insert into {TEXTS} (texts) values ('optimize')", {}),
         ]
 
     def text_expressions(self) -> Iterator[str]:

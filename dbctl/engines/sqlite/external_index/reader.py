@@ -46,7 +46,7 @@ class IndexOrderBuilder(QueryBuilder):
         lowered = [f"lower(nullif({name}, ''))" for name in others]
         fallback = f"coalesce({', '.join([*lowered, _LAST])})"
         halves = [
-            f"select {', '.join([*names, value, *keys])} from {self._catalog.quote_table(table)} t0{condition}"  # noqa: S608 - names are checked and quoted
+            f"select {', '.join([*names, value, *keys])} from {self._catalog.quote_table(table)} t0{condition}"
             for value, test in ((first, f"{first} > ''"), (fallback, f"{first} <= ''"))
             for condition in [self._add_condition(statement, table, where, test)]
         ]
@@ -57,7 +57,7 @@ class IndexOrderBuilder(QueryBuilder):
         merged = (
             f"{' union all '.join(halves)} order by {sorted_by}{self.limit_clause(statement, limit, offset)}"
         )
-        return f"with page ({all_columns}) as ({merged}) select {selected} from page"  # noqa: S608 - names are checked and quoted
+        return f"with page ({all_columns}) as ({merged}) select {selected} from page"
 
     def _add_condition(self, statement: Statement, table: str, where: Sequence[Where], test: str) -> str:
         condition = self.where_clause(statement, table, where, "t0")

@@ -56,7 +56,7 @@ class ExternalSearch:
         statement = Statement(spec.table)
         other_conditions = [condition for condition in where if condition not in spec.stored_conditions]
         source = self._from_clause(spec, words, rows=bool(other_conditions))
-        sql = f"select count(*) from {source}{self._index_conditions(statement, spec, words, where)}"  # noqa: S608 - names are checked and quoted
+        sql = f"select count(*) from {source}{self._index_conditions(statement, spec, words, where)}"
         return int(
             str(self._file.read_attached(lambda: self._connection.rows(sql, statement.parameters))[0][0])
         )
@@ -103,7 +103,7 @@ class ExternalSearch:
             order_terms = ["x.rowid" if words else "p.place"]
         else:
             order_terms = self._builder.order_terms(statement, spec.table, order_by)
-        sql = f"select {', '.join(names)} from {self._from_clause(spec, words, rows=True)}{conditions}"  # noqa: S608 - names are quoted
+        sql = f"select {', '.join(names)} from {self._from_clause(spec, words, rows=True)}{conditions}"
         return (
             f"{sql} order by {', '.join(order_terms)}{self._builder.limit_clause(statement, limit, offset)}"
         )

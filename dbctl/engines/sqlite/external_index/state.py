@@ -189,8 +189,7 @@ class ExternalIndexFile:
         if len(tables) != len(entries) or tables.keys() != definitions.keys() | _SHADOWS:
             return build_state("broken", "it is a different kind of SQLite file")
         metadata = {
-            str(key): value
-            for key, value in self._connection.fetch(f"select key, value from {META}")  # noqa: S608 - a constant name
+            str(key): value for key, value in self._connection.fetch(f"select key, value from {META}")
         }
         created_at = datetime.fromtimestamp(int(str(metadata["created_at"])), UTC)
         if int(str(metadata["sealed"])) * 10**9 != file_state.modified_ns:
@@ -279,4 +278,4 @@ class ExternalIndexFile:
 
 
 def _catalog_sql(schema: str) -> str:
-    return f"select type, name, coalesce(sql, '') from {schema}.sqlite_master order by type, name"  # noqa: S608 - constant names
+    return f"select type, name, coalesce(sql, '') from {schema}.sqlite_master order by type, name"

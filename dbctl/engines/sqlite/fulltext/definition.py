@@ -76,9 +76,9 @@ class TextIndexDefinition:
             f"{ident(self.spec.index_table)}.{ident(self.spec.key)}",
         )
         rowid_test = (
-            f"rowid in (select {ROWID_COLUMN} from {self._content_table()} where {self._key_column()}"  # noqa: S608 - names are quoted
+            f"rowid in (select {ROWID_COLUMN} from {self._content_table()} where {self._key_column()}"
         )
-        delete = f"delete from {table_name} where {rowid_test} = old.{ident(self.spec.id)});"  # noqa: S608 - names are quoted
+        delete = f"delete from {table_name} where {rowid_test} = old.{ident(self.spec.id)});"
         insert = f"{self.fill_statement()} where s.{ident(self.spec.id)} = new.{ident(self.spec.id)};"
         yield self.spec.table, "ai", insert
         yield self.spec.table, "au", f"{delete} {insert}"
@@ -86,11 +86,11 @@ class TextIndexDefinition:
         for joined_text in self.spec.joined_texts:
             start, first = key, ident(joined_text.path[0].column)
             if joined_text.path[0].column != self.spec.id:
-                start = f"(select s.{first} from {ident(self.spec.table)} s where s.{ident(self.spec.id)} = {key})"  # noqa: S608 - names are quoted
+                start = f"(select s.{first} from {ident(self.spec.table)} s where s.{ident(self.spec.id)} = {key})"
             for position, link in enumerate(joined_text.path):
                 for event, rows in (("ai", ["new"]), ("au", ["old", "new"]), ("ad", ["old"])):
                     updates = [
-                        f"update {table_name} set {ident(joined_text.name)} = {self._joined_text_sql(joined_text, start)}"  # noqa: S608 - names are quoted
+                        f"update {table_name} set {ident(joined_text.name)} = {self._joined_text_sql(joined_text, start)}"
                         f" where {rowid_test} in ({self._affected_ids_sql(joined_text, position, row)}));"
                         for row in rows
                     ]
@@ -101,7 +101,7 @@ class TextIndexDefinition:
         values = {self.spec.key: f"s.{ident(self.spec.id)}", **self.column_values()}
         names = self.columns()
         into = f"insert into {ident(self.spec.index_table)} ({', '.join(map(ident, names))})"
-        return f"{into} select {', '.join(values[name] for name in names)} from {ident(self.spec.table)} s"  # noqa: S608 - names are quoted
+        return f"{into} select {', '.join(values[name] for name in names)} from {ident(self.spec.table)} s"
 
     def column_values(self) -> dict[str, str]:
         """Return SQL for the value of each column except the key, for a row of ``s``."""
@@ -122,8 +122,8 @@ class TextIndexDefinition:
             if position + 1 < len(joined_text.path):
                 previous = f"l{position}.{ident(joined_text.path[position + 1].column)}"
         value = f"l{len(joined_text.path) - 1}.{ident(joined_text.column)}"
-        inner = f"select {value} as v from {', '.join(tables)} where {' and '.join(tests)} order by 1"  # noqa: S608 - names are quoted
-        return f"(select coalesce(group_concat(v, ' '), '') from ({inner}))"  # noqa: S608 - names are quoted
+        inner = f"select {value} as v from {', '.join(tables)} where {' and '.join(tests)} order by 1"
+        return f"(select coalesce(group_concat(v, ' '), '') from ({inner}))"
 
     def _affected_ids_sql(self, joined_text: JoinedText, position: int, row: str) -> str:
         """Return SQL for the ids of the rows whose path contains ``row`` at the link ``position``."""
@@ -135,14 +135,14 @@ class TextIndexDefinition:
         tests.append(
             f"{previous}.{ident(joined_text.path[position].column)} = {row}.{ident(joined_text.path[position].to)}"
         )
-        return f"select s.{ident(self.spec.id)} from {', '.join(tables)} where {' and '.join(tests)}"  # noqa: S608 - names are quoted
+        return f"select s.{ident(self.spec.id)} from {', '.join(tables)} where {' and '.join(tests)}"
 
     def plain_trigger_bodies(self) -> dict[str, str]:
         """Return the bodies of simple handwritten triggers by event."""
         table, names = self.spec.index_table.lower(), self.columns()
         values = ", ".join(f"new.{self.spec.id if name == self.spec.key else name}" for name in names)
-        insert = f"insert into {table} ({', '.join(names)}) values ({values});"  # noqa: S608 - compared, never run
-        delete = f"delete from {table} where {self.spec.key} = old.{self.spec.id};"  # noqa: S608 - names are quoted
+        insert = f"insert into {table} ({', '.join(names)}) values ({values});"
+        delete = f"delete from {table} where {self.spec.key} = old.{self.spec.id};"
         return {
             "insert": normalize(insert),
             "delete": normalize(delete),

@@ -41,7 +41,7 @@ class SQLiteFullText(RankedSearch):
     def _has_every_row(self, spec: TextIndexSpec) -> bool:
         """Whether the index has as many entries as its table has rows."""
         entries, table = ident(f"{spec.index_table}_docsize"), self._catalog.quote_table(spec.table)
-        sql = f"select (select count(*) from {entries}) = (select count(*) from {table})"  # noqa: S608 - names are quoted
+        sql = f"select (select count(*) from {entries}) = (select count(*) from {table})"
         return self._connection.fetch(sql) == [(1,)]
 
     def text_index_use(self, spec: TextIndexSpec, query: TextQuery) -> IndexUse:
@@ -69,14 +69,14 @@ class SQLiteFullText(RankedSearch):
             for name, value in TextIndexDefinition(spec).column_values().items()
         )
         queries = {
-            "missing": f"select {id_} as i from {source} s where {id_} not in (select {key} from {table_name} f where {key} is not null)",  # noqa: S608 - names are quoted
-            "stray": f"select coalesce({key}, '(no id)') as i from {table_name} f where {key} is null or {key} not in (select {id_} from {source} s)",  # noqa: S608 - names are quoted
-            "duplicate": f"select {key} as i from {table_name} f where {key} is not null group by {key} having count(*) > 1",  # noqa: S608 - names are quoted
-            "stale": f"select {id_} as i from {table_name} f join {source} s on {id_} = {key} where {differences}",  # noqa: S608 - names are quoted
+            "missing": f"select {id_} as i from {source} s where {id_} not in (select {key} from {table_name} f where {key} is not null)",
+            "stray": f"select coalesce({key}, '(no id)') as i from {table_name} f where {key} is null or {key} not in (select {id_} from {source} s)",
+            "duplicate": f"select {key} as i from {table_name} f where {key} is not null group by {key} having count(*) > 1",
+            "stale": f"select {id_} as i from {table_name} f join {source} s on {id_} = {key} where {differences}",
         }
         faults = []
         for kind, sql in queries.items():
-            ((count, example),) = self._connection.fetch(f"select count(*), min(q.i) from ({sql}) q")  # noqa: S608 - names are quoted
+            ((count, example),) = self._connection.fetch(f"select count(*), min(q.i) from ({sql}) q")
             if count:
                 faults.append(IndexFault(kind=kind, count=int(str(count)), example=str(example)))  # type: ignore[arg-type]
         return faults

@@ -83,7 +83,7 @@ class SQLiteTextIndexes:
     def _require_match_count(self, spec: TextIndexSpec, count: int, reason: str) -> None:
         table_name = ident(spec.index_table)
         rows = self._connection.fetch(
-            f"select count(*) from {table_name} where {table_name} match :word",  # noqa: S608 - the name is quoted
+            f"select count(*) from {table_name} where {table_name} match :word",
             {"word": PROBE},
         )
         if rows != [(count,)]:

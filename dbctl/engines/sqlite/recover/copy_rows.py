@@ -247,7 +247,7 @@ class RowCopier:
             )
             complete = [self._read_index(salvage, index, rowid) for index in indexes]
             query = (
-                f"select count(*) from temp.keys where recovered_key not in (select {rowid} from main.{name})"  # noqa: S608 - quoted
+                f"select count(*) from temp.keys where recovered_key not in (select {rowid} from main.{name})"
             )
             (missing_count,) = self._db.execute(query).fetchone()
         if any(complete):  # an index contains all rows, so the number of missing rows is known
@@ -278,7 +278,7 @@ class RowCopier:
                 if column
             )
             rows = self._db.execute(
-                f"select e.recovered_key from temp.entry e join main.{ident(salvage.table.name)} t"  # noqa: S608 - the names are quoted
+                f"select e.recovered_key from temp.entry e join main.{ident(salvage.table.name)} t"
                 f" on t.{rowid} = e.recovered_key where {differs or '0'} order by 1"
             ).fetchall()
         if rows:

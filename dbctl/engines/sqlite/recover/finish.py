@@ -119,9 +119,9 @@ def _rebuild_text_index(path: Path, entry: Entry) -> None:
         for (table,) in tables:
             if table.lower() == f"{entry.name}_content".lower():
                 continue
-            db.execute(f"delete from {ident(table)}")  # noqa: S608 - the name is quoted
-            for row in empty.execute(f"select * from {ident(table)}"):  # noqa: S608 - names are quoted
+            db.execute(f"delete from {ident(table)}")
+            for row in empty.execute(f"select * from {ident(table)}"):
                 placeholders = ", ".join("?" for _ in row)
-                db.execute(f"insert into {ident(table)} values ({placeholders})", row)  # noqa: S608 - names are quoted
-        db.execute(f"insert into {ident(entry.name)} ({ident(entry.name)}) values ('rebuild')")  # noqa: S608 - names are quoted
+                db.execute(f"insert into {ident(table)} values ({placeholders})", row)
+        db.execute(f"insert into {ident(entry.name)} ({ident(entry.name)}) values ('rebuild')")
         db.execute("commit")

@@ -205,7 +205,7 @@ class Inserter:
         self.saved = 0
 
     def _statement(self, values: Iterable[str]) -> str:
-        return f"insert into {self._table} ({self._columns}) values ({', '.join(values)})"  # noqa: S608 - the names are quoted
+        return f"insert into {self._table} ({self._columns}) values ({', '.join(values)})"
 
     def insert(self, rows: Sequence[Fields]) -> Iterator[tuple[int, str]]:
         """Insert rows; yield position and reason of each rejected row."""
@@ -248,19 +248,19 @@ class Inserter:
             )
         values = [bytes(value) if type(value) is RawText else value for value in row]
         placeholders = ", ".join("?" for _ in row)
-        self._db.execute(f"insert into {self._raw_table} values ({placeholders})", values)  # noqa: S608 - the name is quoted
+        self._db.execute(f"insert into {self._raw_table} values ({placeholders})", values)
         selected = ", ".join(
             f"cast({name} as text)" if type(value) is RawText else name
             for name, value in zip(names, row, strict=True)
         )
         try:
             self._db.execute(
-                f"insert into {self._table} ({self._columns}) select {selected} from {self._raw_table}"  # noqa: S608 - names are quoted
+                f"insert into {self._table} ({self._columns}) select {selected} from {self._raw_table}"
             )
         except (sqlite3.IntegrityError, sqlite3.DataError) as error:
             return str(error)
         finally:
-            self._db.execute(f"delete from {self._raw_table}")  # noqa: S608 - names are quoted
+            self._db.execute(f"delete from {self._raw_table}")
         self.saved += 1
         return ""
 

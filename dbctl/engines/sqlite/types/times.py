@@ -57,7 +57,7 @@ class SQLiteTimes:
         key_columns = "".join(f", {ident(name)}" for name in key)
         # With min(), SQLite takes the other columns from the row with the smallest value.
         sql = (
-            f"select {_FORM.format(value)} as form, count(*), min({value}){key_columns} from {ident(table)}"  # noqa: S608 - names are checked and quoted
+            f"select {_FORM.format(value)} as form, count(*), min({value}){key_columns} from {ident(table)}"
             " group by form having form is not null order by 2 desc, 1"
         )
         return [
@@ -72,7 +72,7 @@ class SQLiteTimes:
         order = "" if self._connection.fetch(query, {"table": table}) else " order by _rowid_ desc"
         value = self._catalog.quote_column(table, column, "")
         sql = (
-            f"select distinct {_FORM.format('held')} as form from"  # noqa: S608 - names are checked and quoted
+            f"select distinct {_FORM.format('held')} as form from"
             f" (select {value} as held from {ident(table)}{order} limit {NEWEST_ROWS}) where form is not null"
         )
         return [str(form) for (form,) in self._connection.fetch(sql)]
@@ -91,7 +91,7 @@ class SQLiteTimeRewriter(SQLiteTimes):
         )
         name = self._catalog.quote_column(table, column, "")
         sql = (
-            f"update {self._catalog.quote_table(table)} set {name} = dbctl_time({name})"  # noqa: S608 - names are quoted
+            f"update {self._catalog.quote_table(table)} set {name} = dbctl_time({name})"
             f" where {_FORM.format(name)} <> :form"
         )
         return self._writer.write(lambda: self._writer.row_writer.execute(sql, {"form": form}).rowcount)

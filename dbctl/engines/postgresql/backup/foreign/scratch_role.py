@@ -38,7 +38,7 @@ _USER_OBJECT = """n.nspname <> 'information_schema' and n.nspname !~ '^pg_' and 
 #: The role that owns most tables.
 MAIN_OWNER = f"""select pg_catalog.pg_get_userbyid(c.relowner)::text from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where c.relkind in ('r', 'p') and {_USER_OBJECT.format("pg_class", "c")} group by 1 order by count(*) desc, 1 limit 1""".encode()  # noqa: S608 - of constants
+where c.relkind in ('r', 'p') and {_USER_OBJECT.format("pg_class", "c")} group by 1 order by count(*) desc, 1 limit 1""".encode()
 _GRANT = """format('grant %s on {0} to %s%s', a.privilege_type, {1},
   case a.grantee when 0 then 'public' else quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) end,
   case when a.is_grantable then ' with grant option' else '' end)"""
@@ -70,14 +70,14 @@ OWNERSHIP_STATEMENTS = f"""select x from (
     {_ROUTINES.format("")} and p.proacl is not null
   union all select 9, {_GRANT.format("routine %s", "p.oid::regprocedure")}
     {_ROUTINES.format("cross join lateral pg_catalog.aclexplode(p.proacl) a")} and a.grantee <> p.proowner
-) r (at, x) order by at, x""".encode()  # noqa: S608 - of constants
+) r (at, x) order by at, x""".encode()
 #: Functions that run with the rights of a superuser for every caller.
 SUPERUSER_FUNCTIONS = f"""select p.oid::regprocedure::text {_ROUTINES.format("join pg_catalog.pg_roles r on r.oid = p.proowner")}
 and p.prosecdef and r.rolsuper order by 1""".encode()
 #: Counts of the objects of a dump besides tables, by kind.
 CODE_OBJECT_COUNTS = f"""select 'function', count(*) {_ROUTINES.format("")}
 union all select 'trigger', count(*) from pg_catalog.pg_trigger t where not t.tgisinternal
-union all select 'view', count(*) {_RELATIONS.format("")} and c.relkind in ('v', 'm')""".encode()  # noqa: S608 - of constants
+union all select 'view', count(*) {_RELATIONS.format("")} and c.relkind in ('v', 'm')""".encode()
 IS_SUPERUSER = b"select coalesce((select rolsuper from pg_catalog.pg_roles where rolname = $1), false)"
 
 
