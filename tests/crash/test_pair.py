@@ -59,14 +59,12 @@ def run_dbctl(path, *arguments):
 def kill_between_databases(path, apply, old):
     """Kill a restore after the commit of SQLite, and before the swap of the folders."""
     forge.require_faults()
-    counted_file = path.with_name("chat.db-shm")  # its last change is between the two
-    counting_job = forge.start(path.parent, *apply, "-o", "json", fault=("count", 0, 0), below=counted_file)
+    # The last call on the file syncs the checkpoint: the change was committed in the -wal before.
+    counting_job = forge.start(path.parent, *apply, "-o", "json", fault=("count", 0, 0), below=path)
     assert forge.wait_for_result(counting_job)[0] == 0
     run_dbctl(path, "restore", "undo", "--yes")
     assert chat_app.read_keys(path) == old
-    job = forge.start(
-        path.parent, *apply, "-o", "json", fault=("kill", counting_job.calls, 0), below=counted_file
-    )
+    job = forge.start(path.parent, *apply, "-o", "json", fault=("kill", counting_job.calls, 0), below=path)
     forge.wait_for_result(job)
 
 

@@ -15,7 +15,7 @@ import pytest
 import dbctl
 from dbctl.engines.contract import Table
 from dbctl.engines.postgresql import catalog
-from dbctl.engines.postgresql.monitoring import indexes, sizes
+from dbctl.engines.postgresql.monitoring import bloat, indexes, sizes
 from dbctl.engines.sqlite.monitoring import indexes as sqlite_indexes
 from tests import servers
 from tests.databases import File, PostgreSQL, empty_database
@@ -158,7 +158,7 @@ def test_postgresql_catalog_queries_grow_linearly_with_the_number_of_tables():
     queries = {
         "sizes": sizes.TABLE_SIZES,
         "indexes": indexes.INDEXES,
-        "bloat": indexes.BLOAT,
+        "bloat": bloat.BLOAT,
         "columns": catalog.COLUMNS,
     }
     with servers.postgresql_database(encoding="UTF8") as url:

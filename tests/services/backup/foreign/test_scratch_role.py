@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -321,7 +322,7 @@ def test_backup_folder_of_another_host_is_loaded_as_foreign_dump(victim, tmp_pat
     )
     other_folder = tmp_path / "elsewhere" / backup.id
     other_folder.parent.mkdir()
-    folder.rename(other_folder)
+    shutil.move(folder, other_folder)
     (other_folder / "manifest.json").write_text(
         backup_manifest.serialize(structs.replace(manifest, members=[evil]))
     )
