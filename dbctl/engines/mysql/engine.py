@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import Engine, TempDirFactory, fill_no_columns, require_driver, temp_dir
+from dbctl.engines.contract import TempDirFactory, temp_dir
+from dbctl.engines.servers import ServerEngine
 
 if TYPE_CHECKING:  # most commands only read a database
-    from contextlib import AbstractContextManager
-
     from dbctl.engines.contract import (
         Content,
         Dump,
         DumpVerification,
-        FillRow,
         ImportedDump,
         LockHolder,
         Readable,
@@ -26,66 +24,45 @@ if TYPE_CHECKING:  # most commands only read a database
     from dbctl.url import Url
 
 
-class MySQLEngine(Engine):
-    """Databases on servers."""
+class MySQLEngine(ServerEngine):
+    """Databases on servers of MySQL and MariaDB."""
 
-    name, title = "mysql", "MySQL and MariaDB"
+    name, title, driver = "mysql", "MySQL and MariaDB", "PyMySQL[rsa,ed25519]"
     damage_hint = (
         "Copy the whole data directory and restore a backup: dbctl restore apply. "
         "A damaged server may start for a dump with innodb_force_recovery = 1 or higher."
     )
 
-    def open_for_reading(
-        self,
-        url: Url,
-        target: str,
-        *,
-        timeout: float,
-        traceless: bool = False,
-        use_external_indexes: bool = False,
-        keys: Mapping[str, Sequence[str]] = {},
-    ) -> Readable:
-        del traceless, use_external_indexes, keys
-        with _require_driver(target):
-            from dbctl.engines.mysql.reader import MySQLReader
-        return MySQLReader(url, target, timeout=timeout)
+    def reader_class(self) -> Callable[..., Readable]:
+        from dbctl.engines.mysql.reader import MySQLReader
 
-    def open_for_writing(
-        self,
-        url: Url,
-        target: str,
-        *,
-        timeout: float,
-        pragmas: Mapping[str, str] = {},
-        create: Mapping[str, str] | None = None,
-        keys: Mapping[str, Sequence[str]] = {},
-        fill: FillRow = fill_no_columns,
-    ) -> Writable:
-        del pragmas, create, keys, fill
-        with _require_driver(target):
-            from dbctl.engines.mysql.writer import MySQLWriter
-        return MySQLWriter(url, target, timeout=timeout)
+        return MySQLReader
 
-    def open_scratch(self, url: Url, target: str) -> Writable:
-        with _require_driver(target):
-            from dbctl.engines.mysql.scratch import MySQLScratch
-        return MySQLScratch(url, target)
+    def writer_class(self) -> Callable[..., Writable]:
+        from dbctl.engines.mysql.writer import MySQLWriter
 
-    def list_lock_holders(self, url: Url, target: str) -> Sequence[LockHolder]:
-        with _require_driver(target):
-            from dbctl.engines.mysql import reader
-        return reader.holders_of(url, target)
+        return MySQLWriter
 
-    def restore_target(self, url: Url, target: str) -> RestoreTarget:
-        with _require_driver(target):
-            from dbctl.engines.mysql.backup import MySQLRestoreTarget
-        return MySQLRestoreTarget(url, target)
+    def scratch_class(self) -> Callable[[Url, str], Writable]:
+        from dbctl.engines.mysql.scratch import MySQLScratch
+
+        return MySQLScratch
+
+    def restore_target_class(self) -> Callable[[Url, str], RestoreTarget]:
+        from dbctl.engines.mysql.backup import MySQLRestoreTarget
+
+        return MySQLRestoreTarget
+
+    def lock_holders(self) -> Callable[[Url, str], Sequence[LockHolder]]:
+        from dbctl.engines.mysql.reader import holders_of
+
+        return holders_of
 
     def verify_dump(
         self, path: Path, dump: Dump, target: str, *, quick: bool, make_temp_dir: TempDirFactory = temp_dir
     ) -> DumpVerification:
         del dump, quick, make_temp_dir
-        with _require_driver(target):
+        with self.require_driver(target):
             from dbctl.engines.mysql.backup import load
         return load.verify_dump(path, target)
 
@@ -93,7 +70,7 @@ class MySQLEngine(Engine):
         self, content: Content, source: Path, destination: Path, target: str, *, max_bytes: int
     ) -> ImportedDump:
         del content, max_bytes
-        with _require_driver(target):
+        with self.require_driver(target):
             from dbctl.engines.mysql.backup.foreign import dump
         return dump.import_dump(source, destination, target)
 
@@ -102,10 +79,6 @@ class MySQLEngine(Engine):
         from dbctl.engines.mysql.sql import script
 
         return script
-
-
-def _require_driver(target: str) -> AbstractContextManager[None]:
-    return require_driver(target, driver="PyMySQL[rsa,ed25519]", extra="mysql")
 
 
 ENGINE = MySQLEngine()

@@ -7,6 +7,7 @@ from dbctl.exports import lazy_exports
 if TYPE_CHECKING:
     from dbctl.engines.servers.checks import ServerChecks
     from dbctl.engines.servers.connection import ServerConnection
+    from dbctl.engines.servers.engine import ServerEngine
     from dbctl.engines.servers.scripts import ServerScripts
     from dbctl.engines.servers.transactions import TRANSACTION_ENDED, ServerTransactions, wait_for_lock
     from dbctl.engines.servers.values import (
@@ -27,6 +28,7 @@ else:
         {
             "checks": "ServerChecks",
             "connection": "ServerConnection",
+            "engine": "ServerEngine",
             "scripts": "ServerScripts",
             "transactions": "ServerTransactions TRANSACTION_ENDED wait_for_lock",
             "values": (

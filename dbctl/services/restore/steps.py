@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from typing import Generic, TypeVar
@@ -21,14 +22,14 @@ from dbctl.services.backup import (
 T = TypeVar("T")
 
 
-class Step:
+class Step(ABC):
     """One step of a change."""
 
+    @abstractmethod
     def run(self) -> None:
         """Perform the step."""
-        raise NotImplementedError
 
-    def undo(self, error: BaseException) -> None:
+    def undo(self, error: BaseException) -> None:  # noqa: B027 - not every step leaves something to undo
         """Undo what ``run`` has done, which may be a part or nothing; the default is to do nothing.
 
         ``error`` is the error of this or a later step.
