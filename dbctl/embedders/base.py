@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -62,8 +61,3 @@ def require_vector(components: object, place: str, hint: str) -> list[float]:
     if reason := find_problem(components):
         raise EmbedderFailedError(place=place, reason=reason, hint=hint)
     return [float(component) for component in components] if isinstance(components, list) else []
-
-
-def vector_length(numbers: Sequence[float]) -> float:
-    """Return the Euclidean length of a vector."""
-    return math.sqrt(math.fsum(component * component for component in numbers))

@@ -8,9 +8,12 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from typing_extensions import is_protocol
 
 import dbctl
 import dbctl.engines
+from dbctl.engines import contract, sql
+from dbctl.engines.contract import PartOwner
 from dbctl.url import ENGINES
 
 SOURCE = Path(dbctl.__file__).parent
@@ -198,6 +201,20 @@ def test_database_is_composed_of_parts_instead_of_inheriting_them():
         methods = {name for base in bases for name, value in vars(base).items() if callable(value)}
         assert len(bases) <= MAX_CLASSES, cls
         assert len(methods) <= MAX_METHODS, cls
+
+
+def test_each_part_exists_and_has_the_name_of_a_protocol():
+    parts = {
+        (name, home)
+        for cls in import_engine_classes()
+        if issubclass(cls, PartOwner)
+        for name, home in cls.PARTS.items()
+    }
+    assert len(parts) > 60
+    for name, home in parts:
+        module, _, factory = home.partition(":")
+        assert callable(getattr(importlib.import_module(module), factory)), home
+        assert is_protocol(getattr(sql if name == "StagingTables" else contract, name)), name
 
 
 def compares_engine(node):

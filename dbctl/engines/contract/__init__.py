@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         Content,
         Dump,
         DumpResult,
+        DumpRowCounter,
         Dumps,
         DumpVerification,
         ImportedDump,
@@ -160,8 +161,9 @@ else:
             ),
             "conditions": "AllOf AnyOf Condition InSubquery KeysetCursor Not Op Order ReferenceCount Where",
             "dumps": (
-                "Content Dump DumpResult DumpVerification Dumps ImportedDump LoadResult PreparedSwap RestoreStrategy "
-                "RestoreTarget RetainedDatabase SnapshotPin TrialRestore count_dump_rows list_dump_tables"
+                "Content Dump DumpResult DumpRowCounter DumpVerification Dumps ImportedDump LoadResult PreparedSwap "
+                "RestoreStrategy RestoreTarget RetainedDatabase SnapshotPin TrialRestore count_dump_rows "
+                "list_dump_tables"
             ),
             "engine": "Engine TempDirFactory require_driver temp_dir",
             "external_index": "ExternalIndexSpec ExternalIndexState ExternalIndexes",

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from dbctl import signals
 from dbctl.engines.sql import ident
-from dbctl.engines.sqlite.files import SIDE_FILES
 from dbctl.engines.sqlite.recover.btree import KeyFunction
 from dbctl.engines.sqlite.recover.records import RawText
 
@@ -47,13 +46,6 @@ def create_database(path: Path) -> sqlite3.Connection:
     ):
         db.execute(f"pragma {pragma}")
     return db
-
-
-def remove_database(path: Path) -> None:
-    """Remove a database and its side files."""
-    for suffix in ("", *SIDE_FILES):
-        with suppress(OSError):
-            Path(f"{path}{suffix}").unlink()
 
 
 class Table:
