@@ -32,9 +32,8 @@ torture: $(READY) ## run the crash tests many times
 bench: $(READY) ## measure speed, compared with other tools
 	$(BIN)/python -m benchmarks
 
-golden: $(READY) ## regenerate the generated files: exports, completions, help, schemas, reference, cached profiles
-	$(BIN)/python -m tools.exports
-	$(BIN)/python -m dbctl.cli._completion.generate
+golden: $(READY) ## regenerate the generated files: completions, help, schemas, reference, cached profiles
+	$(BIN)/python -m tools.completion.generate
 	$(BIN)/python -m tools.reference
 	$(BIN)/python docs/documents.py
 	$(BIN)/python -m dbctl.profiles.generate
@@ -43,7 +42,7 @@ docs: $(READY) ## run the commands of the pages and write their output into the 
 	$(BIN)/python docs/console.py write README.md docs/tutorial/*.md docs/how-to/*.md
 
 completions: $(READY) ## generate the completion files
-	$(BIN)/python -m dbctl.cli._completion.generate
+	$(BIN)/python -m tools.completion.generate
 
 smell: ## list long modules
 	@find dbctl -name '*.py' | xargs wc -l | awk '$$2 != "total" && $$1 > 250' | sort -rn

@@ -25,7 +25,7 @@ GOAL, MEMORY = 3.0, 300.0
 
 def measure() -> Area:
     """Time whole processes, and measure the peak memory of the check."""
-    sources = sorted((Path(demo.__file__).parent / "chat_lancedb").glob("*.py"))
+    sources = sorted(Path(demo.__file__).parent.rglob("*.[pt]*[yl]"))
     place = cached_sample(f"{MESSAGES}-messages", [Path(__file__), *sources], _create_deployment)
     check = [DBCTL, "integrity", "cross-check"]
     times = in_turn(

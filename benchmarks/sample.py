@@ -35,7 +35,7 @@ def deployment(*, games: int, users: int) -> Path:
         (place / "dbctl.toml").write_text(CONFIGURATION + ARCHIVE)
 
     return cached_sample(
-        f"{games}-games-{users}-users", sorted(Path(demo.__file__).parent.glob("*.py")), make
+        f"{games}-games-{users}-users", sorted(Path(demo.__file__).parent.rglob("*.[pt]*[yl]")), make
     )
 
 
@@ -63,7 +63,7 @@ def launcher(*, games: int) -> Path:
             connection.execute("vacuum")
         (place / "dbctl.toml").write_text(CONFIGURATION + ARCHIVE)
 
-    sources = [Path(__file__), _LAUNCHER, *sorted(Path(demo.__file__).parent.glob("*.py"))]
+    sources = [Path(__file__), _LAUNCHER, *sorted(Path(demo.__file__).parent.rglob("*.[pt]*[yl]"))]
     return cached_sample(f"{games}-launcher", sources, make)
 
 

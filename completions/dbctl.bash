@@ -8,8 +8,8 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         *:--db) candidates='' ;;
         *:--profile) candidates='' ;;
         *:--url) candidates='' ;;
-        *:--output) candidates='table json jsonl csv tsv markdown' ;;
-        *:-o) candidates='table json jsonl csv tsv markdown' ;;
+        *:--output) candidates='table json jsonl csv tsv markdown html rst asciidoc mediawiki jira latex psql' ;;
+        *:-o) candidates='table json jsonl csv tsv markdown html rst asciidoc mediawiki jira latex psql' ;;
         *:--columns) candidates='' ;;
         *:--confirm) candidates='' ;;
         *:--acting-as) candidates='' ;;
@@ -125,6 +125,15 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'migrate repair:--statement') candidates='done undone' ;;
         'migrate repair:--migrations') candidates='@directory' ;;
         'migrate repair:--variant') candidates='' ;;
+        'migrate new:--alter') candidates='' ;;
+        'migrate new:--rename-column') candidates='' ;;
+        'migrate new:--drop-column') candidates='' ;;
+        'migrate new:--type') candidates='' ;;
+        'migrate new:--not-null') candidates='' ;;
+        'migrate new:--nullable') candidates='' ;;
+        'migrate new:--default') candidates='' ;;
+        'migrate new:--add-foreign-key') candidates='' ;;
+        'migrate new:--drop-foreign-key') candidates='' ;;
         'migrate new:--migrations') candidates='@directory' ;;
         'migrate verify:--migrations') candidates='@directory' ;;
         'migrate verify:--variant') candidates='' ;;
@@ -515,7 +524,7 @@ _dbctl() {
         'migrate baseline') children=''; flags='--migrations --variant --dry-run -n' ;;
         'migrate mark') children=''; flags='--applied --pending --migrations --variant --dry-run -n' ;;
         'migrate repair') children=''; flags='--checksums --failed --missing --statement --migrations --variant --dry-run -n' ;;
-        'migrate new') children=''; flags='--migrations --dry-run -n' ;;
+        'migrate new') children=''; flags='--alter --rename-column --drop-column --type --not-null --nullable --default --add-foreign-key --drop-foreign-key --migrations --dry-run -n' ;;
         'migrate verify') children=''; flags='--migrations --variant' ;;
         'migrate drift') children=''; flags='--migrations --variant' ;;
         'migrate lint') children=''; flags='--migrations --all --strict' ;;

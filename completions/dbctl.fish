@@ -7,7 +7,7 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --acting-as --timeout --env-file --games --users --plays --messages --chats --prompts --seed --variant --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --address --existing --description --priority --permission --category --user --mode --migrations --to --steps --allow-data-loss --repository --statement --table --format --compress --limit-rate --kind --before --identity --passphrase-file --from --at --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --file --into --merge --reference --action --resource --since --only --older-than --state --rule --query --include-hidden --mark --within --similar-to --vector --text --chat --min-similarity --null --not-null --after --encoding --secret --filter-null --filter-not-null --param
+        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --acting-as --timeout --env-file --games --users --plays --messages --chats --prompts --seed --variant --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --address --existing --description --priority --permission --category --user --mode --migrations --to --steps --allow-data-loss --repository --statement --alter --rename-column --drop-column --type --not-null --nullable --default --add-foreign-key --drop-foreign-key --table --format --compress --limit-rate --kind --before --identity --passphrase-file --from --at --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --file --into --merge --reference --action --resource --since --only --older-than --state --rule --query --include-hidden --mark --within --similar-to --vector --text --chat --min-similarity --null --after --encoding --secret --filter-null --filter-not-null --param
             set skip 1
         else if string match -q -- '-*' $word
             continue
@@ -335,6 +335,15 @@ complete -c dbctl -n '__dbctl_at \'migrate repair\'' -l statement -x -a 'done un
 complete -c dbctl -n '__dbctl_at \'migrate repair\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Use this folder of migrations instead of the configured one'
 complete -c dbctl -n '__dbctl_at \'migrate repair\'' -l variant -x -d 'Select the variant of the schema for an empty database, if the app has several'
 complete -c dbctl -n '__dbctl_at \'migrate repair\'' -l dry-run -s n -d 'Show the plan without changing anything'
+complete -c dbctl -n '__dbctl_at \'migrate new\'' -l alter -x -d 'Write the rebuild of this table with the following changes (SQLite)'
+complete -c dbctl -n '__dbctl_at \'migrate new\'' -l rename-column -x -d 'Rename a column'
+complete -c dbctl -n '__dbctl_at \'migrate new\'' -l drop-column -x -d 'Drop a column'
+complete -c dbctl -n '__dbctl_at \'migrate new\'' -l type -x -d 'Change the type of a column'
+complete -c dbctl -n '__dbctl_at \'migrate new\'' -l not-null -x -d 'Make a column NOT NULL'
+complete -c dbctl -n '__dbctl_at \'migrate new\'' -l nullable -x -d 'Allow NULL in a column'
+complete -c dbctl -n '__dbctl_at \'migrate new\'' -l default -x -d 'Set the default of a column: a number, a text, an (expression), or null for none'
+complete -c dbctl -n '__dbctl_at \'migrate new\'' -l add-foreign-key -x -d 'Add a foreign key, or replace one'
+complete -c dbctl -n '__dbctl_at \'migrate new\'' -l drop-foreign-key -x -d 'Drop the foreign key of a column'
 complete -c dbctl -n '__dbctl_at \'migrate new\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Use this folder of migrations instead of the configured one'
 complete -c dbctl -n '__dbctl_at \'migrate new\'' -l dry-run -s n -d 'Show the plan without changing anything'
 complete -c dbctl -n '__dbctl_at \'migrate verify\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Use this folder of migrations instead of the configured one'
@@ -584,7 +593,7 @@ complete -c dbctl -l app -x -d 'Select an app; required if several are configure
 complete -c dbctl -l db -x -d 'Select a database by its name in the profile'
 complete -c dbctl -l profile -x -d 'Use this profile with --url, without a configuration'
 complete -c dbctl -l url -x -d 'Set the address of a database; repeatable'
-complete -c dbctl -l output -s o -x -a 'table json jsonl csv tsv markdown' -d 'Select the output format'
+complete -c dbctl -l output -s o -x -a 'table json jsonl csv tsv markdown html rst asciidoc mediawiki jira latex psql' -d 'Select the output format: table, json, jsonl, csv, tsv, markdown, html, rst, asciidoc, mediawiki, jira, latex, psql'
 complete -c dbctl -l columns -x -d 'Show only these columns, in this order'
 complete -c dbctl -l excel-safe -d 'Prefix text that a spreadsheet would execute with \' (csv and tsv)'
 complete -c dbctl -l quiet -s q -d 'Omit notes and progress on standard error'

@@ -44,7 +44,7 @@ def print_or_run(text: str) -> int:
 
 def _read_help() -> str:
     """Return the generated help of the command tree; a test compares the two."""
-    path = os.path.join(os.path.dirname(__file__), "cli", "_completion", "help.txt")  # noqa: PTH118, PTH120 - pathlib is slow to import
+    path = os.path.join(os.path.dirname(__file__), "cli", "help.txt")  # noqa: PTH118, PTH120 - pathlib is slow to import
     with open(path, encoding="utf-8") as file:  # noqa: PTH123
         return file.read()
 

@@ -2,26 +2,54 @@
 
 from __future__ import annotations
 
+import builtins
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from typing import Any
+
+_PATCH = threading.Lock()  # two threads that replace the import function would restore each other's
 
 
-def lazy_exports(package: str, modules: Mapping[str, str]) -> Callable[[str], object]:
-    """Return the ``__getattr__`` of a package.
+@contextmanager
+def lazy_imports(package: str) -> Iterator[None]:
+    """Delay the imports of this block until one of the imported names is used.
 
-    Args:
-        package: its name.
-        modules: for each module the exported names, separated by spaces.
+    The block is in the ``__init__`` of ``package`` and has only statements ``from package.module import name``, which type
+    checkers and other tools read as usual. Other threads import without delay.
     """
-    homes = {name: module for module, names in modules.items() for name in names.split()}
+    namespace, modules = vars(sys.modules[package]), dict[str, str]()
+
+    def record_import(module: str, *args: Any, **options: Any) -> object:
+        if not args or args[0] is not namespace:
+            return import_now(module, *args, **options)
+        _globals, _locals, names, _level = args
+        modules.update(dict.fromkeys(names, module))
+        return _Placeholder()
+
+    with _PATCH:
+        import_now = builtins.__import__
+        builtins.__import__ = record_import  # type: ignore[assignment] # the interpreter passes all arguments by position
+        try:
+            yield
+        finally:
+            builtins.__import__ = import_now
+    for name in modules:
+        del namespace[name]
 
     def load(name: str) -> object:
-        module = homes.get(name)
-        if module is None:
+        if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{package}.{module}"), name)
-        setattr(sys.modules[package], name, value)
+        value = namespace[name] = getattr(import_module(modules[name]), name)
         return value
 
-    return load
+    namespace["__getattr__"] = load
+
+
+class _Placeholder:
+    """Replaces a module that is not imported yet; it has every name."""
+
+    def __getattr__(self, name: str) -> None:
+        """Return nothing; the name is deleted at the end of the block."""

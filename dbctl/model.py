@@ -137,7 +137,7 @@ class DryRunResult(Struct, frozen=True, kw_only=True):
 Severity = Literal["info", "warning", "error"]
 
 
-class Finding(Struct, frozen=True, kw_only=True):
+class Finding(Struct, frozen=True):
     """One problem that a check reports."""
 
     target: str

@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.servers import BINARIES, data_folder
+from tests.servers import BINARIES, create_data, data_folder
 
 
 class PrivateServer:
@@ -28,8 +28,13 @@ class PrivateServer:
         if os.geteuid() == 0:  # the server refuses to run as root
             shutil.chown(place, "postgres", "postgres")
             self._as_user = ["runuser", "-u", "postgres", "--"]
-        self._run("initdb", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--data-checksums")
+        create_data(self.data, self._initialize, binaries, "checksums")
         self._running: subprocess.Popen[bytes] | None = None
+
+    def _initialize(self, data: Path) -> None:
+        options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--data-checksums"]
+        command = [*self._as_user, self._binaries / "initdb", "-D", data, *options]
+        subprocess.run(command, check=True, capture_output=True)
 
     def _run(self, program: str, *words: str) -> None:
         subprocess.run(

@@ -14,8 +14,7 @@ PACKAGE = Path(dbctl.__file__).parent
 CALLED_NAMES = {
     name
     for path in PACKAGE.rglob("*.py")
-    if path.parent != PACKAGE / "errors"
-    for name in re.findall(r"\b(\w+)\(", path.read_text(encoding="utf-8"))
+    for name in re.findall(r"(?<!class )\b(\w+)\(", path.read_text(encoding="utf-8"))
 }
 
 

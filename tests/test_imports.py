@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from importlib import import_module
 
 import pytest
@@ -16,7 +18,7 @@ from dbctl.cli._lazy import GROUPS
 RUN = "from dbctl.__main__ import run; run()"
 #: Packages whose import takes longer than a whole reading command; only commands that use them may load them.
 HEAVY = {
-    "bcrypt", "jsonschema", "lancedb", "numpy", "obstore", "psycopg", "pyarrow", "pymysql", "pyrage", "rich", "sqlglot",
+    "argon2", "bcrypt", "jsonschema", "lancedb", "numpy", "obstore", "psycopg", "pyarrow", "pymysql", "pyrage", "rich", "sqlglot",
     "json", "sqlite_utils", "tabulate", "urllib.request",
 }  # fmt: skip
 #: Maximum number of modules of dbctl that a command loads.
@@ -91,18 +93,28 @@ def test_reading_command_imports_only_modules_of_its_query(sample, words):
     [
         "users list", "users show morgan", "users delete morgan --dry-run", "search games wizard", "data rows users",
         "data describe users", "data export users {place}/users.csv", "stats tables", "stats bloat", "integrity check", "migrate status",
-        "sessions cleanup --dry-run", "maintain vacuum --dry-run", "backup create --repository {place}/backups",
+        "stats indexes", "search index status", "search index build", "sessions cleanup --dry-run", "maintain vacuum --dry-run", "backup create --repository {place}/backups",
     ],
 )  # fmt: skip
 def test_command_that_does_not_write_rows_loads_no_sqlite_utils(sample, tmp_path, words):
     assert "sqlite_utils" not in list_imports(RUN, *words.format(place=tmp_path).split(), cwd=sample)
 
 
+def test_migrations_that_insert_only_rows_of_the_ledger_load_no_sqlite_utils(tmp_path):
+    (tmp_path / "migrations").mkdir()
+    (tmp_path / "migrations/001_first.sql").write_text("create table first (id integer primary key);\n")
+    words = ["migrate", "up", "--url", "main=app.db", "--migrations", "migrations"]
+    assert "sqlite_utils" not in list_imports(RUN, *words, cwd=tmp_path)
+    with closing(sqlite3.connect(tmp_path / "app.db")) as connection:
+        assert connection.execute("select count(*) from first").fetchone() == (0,)
+
+
 @pytest.mark.parametrize(
     "words",
     [
         "users deactivate morgan --yes", "data set users 3 username=renamed --yes", "sessions cleanup --yes",
-        "maintain vacuum --yes", "maintain analyze --yes",
+        "maintain vacuum --yes", "maintain analyze --yes", "data delete users 4 --yes",
+        "migrate new active --db user --migrations . --alter users --not-null is_active",
     ],
 )  # fmt: skip
 def test_command_that_writes_rows_uses_sqlite_utils(sample, tmp_path, words):

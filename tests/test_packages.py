@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
+import tomllib
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import dbctl
-from tools.exports import read_tables
 
 ROOT = Path(dbctl.__file__).parent
 PACKAGES = sorted(path.parent for path in ROOT.rglob("__init__.py"))
@@ -17,26 +19,48 @@ PACKAGES = sorted(path.parent for path in ROOT.rglob("__init__.py"))
 MAX_MODULES = 16
 #: ``cli`` has one module for each command group, with the name of the group.
 LARGE_PACKAGES = {"cli"}
-TABLES = {path: table for path, _, table in read_tables()}
 
 
 def package_name(path):
     return ".".join(path.relative_to(ROOT.parent).parts)
 
 
-@pytest.mark.parametrize("path", TABLES, ids=lambda path: package_name(path.parent))
-def test_package_exports_the_names_of_its_type_checking_imports(path):
-    package, table = package_name(path.parent), TABLES[path]
-    imports = {
-        node.module.removeprefix(f"{package}."): {alias.name for alias in node.names}
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(f"{package}.")
-    }
-    assert imports == {module: set(names.split()) for module, names in table.items()}
-    imported_package = import_module(package)
-    for module, names in table.items():
-        for name in names.split():
-            assert getattr(imported_package, name) is getattr(import_module(f"{package}.{module}"), name)
+def list_exports(path):
+    """Return the imports in the block of ``lazy_imports`` of a package: names by module."""
+    for node in ast.parse((path / "__init__.py").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.With):
+            assert all(isinstance(statement, ast.ImportFrom) for statement in node.body)
+            return {
+                statement.module: [alias.name for alias in statement.names if not alias.asname]
+                for statement in node.body
+            }
+    return {}
+
+
+def test_wheel_contains_dbctl_alone():
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["dbctl"]
+
+
+@pytest.mark.parametrize("path", [path for path in PACKAGES if list_exports(path)], ids=package_name)
+def test_package_exports_the_names_of_its_modules(path):
+    package = import_module(package_name(path))
+    for module, names in list_exports(path).items():
+        assert module.rpartition(".")[0] == package.__name__
+        for name in names:
+            assert getattr(package, name) is getattr(import_module(module), name)
+    with pytest.raises(AttributeError):
+        package.absent_name  # noqa: B018 - a name that no package exports
+
+
+def test_lazy_import_loads_the_module_of_a_name_when_it_is_used():
+    code = (
+        "import builtins, sys; original = builtins.__import__; import dbctl.stores\n"
+        "assert builtins.__import__ is original and 'dbctl.stores.overlay' not in sys.modules\n"
+        "assert 'OverlayStore' not in vars(dbctl.stores)\n"
+        "assert dbctl.stores.OverlayStore is sys.modules['dbctl.stores.overlay'].OverlayStore"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("path", PACKAGES, ids=package_name)

@@ -167,14 +167,10 @@ def _check_code(path: str, text: str, rules: Rules) -> Iterator[Violation]:
     """Yield the violations among the names that a module defines, and in its messages."""
     # Strings of tests are data: what they send to a database, or expect in an output.
     messages = not path.startswith("tests/")
-    no_messages = set()  # docstrings, and the names that a package exports
+    no_messages = set()  # docstrings
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Expr):
             no_messages.add(id(node.value))
-        elif (
-            isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "lazy_exports"
-        ):
-            no_messages.update(map(id, ast.walk(node)))
         elif isinstance(node, ast.Constant):
             value = node.value
             if messages and isinstance(value, str) and id(node) not in no_messages and SENTENCE.search(value):

@@ -1,4 +1,4 @@
-"""Generate the reference from the code: JSON Schemas of answers, commands, errors, and lint rules.
+"""Generate the reference from the code: JSON Schemas of answers, commands, errors, lint rules, and keys of profiles.
 
 ``python -m tools.reference`` writes it; a test compares it with the code.
 """
@@ -71,7 +71,8 @@ from dbctl.services.restore import (
 )
 from dbctl.services.roles import Matrix, Permission, PermissionCheck, Role, RoleChangeResult, RoleDeleteResult
 from dbctl.services.schedule import Job
-from dbctl.services.search import AllTablesResult, IndexChangeResult, IndexStatus, RowDetail, search
+from dbctl.services.search import AllTablesResult, RowDetail, search
+from dbctl.services.search.indexes import IndexChangeResult, IndexStatus
 from dbctl.services.search.semantic import MakeVectorsResult, VectorStored
 from dbctl.services.sessions import RebuildResult, cleanup, sessions
 from dbctl.services.settings import Difference, Setting, SettingChanged, SettingsApplied
@@ -98,6 +99,7 @@ from dbctl.services.users import (
     UserShown,
     UsersImported,
 )
+from tools.profile_page import profile_page
 
 ROOT = Path(__file__).parents[1]
 SCHEMAS = ROOT / "dbctl/render/answers.schema.json"
@@ -361,6 +363,7 @@ def main() -> None:
     (PAGES / "commands.md").write_text(commands_page(), encoding="utf-8")
     (PAGES / "errors.md").write_text(errors_page(), encoding="utf-8")
     (PAGES / "lint.md").write_text(lint_page(), encoding="utf-8")
+    (PAGES / "profile.md").write_text(profile_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperGroup
 from typer.main import get_command_from_info, get_command_name
@@ -12,11 +12,9 @@ from typer.main import get_command_from_info, get_command_name
 from dbctl.cli._support.options import add_common_options
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping
 
-    from typer import Typer
     from typer._click import Command, Context, HelpFormatter
-    from typer.models import CommandInfo
 
 #: Modules of ``dbctl.cli`` that define an ``app``, with their help, so that the help of dbctl imports none of them.
 GROUPS = {
@@ -52,74 +50,53 @@ COMMANDS = frozenset({"init", "demo", "doctor", "search", "search all", "search 
 class LazyGroup(TyperGroup):
     """A group that creates a command on first use, because parsing its parameters takes as long as a query."""
 
-    @abstractmethod
-    def command_names(self) -> Sequence[str]:
-        """Return the names of the commands in this group."""
-
-    @abstractmethod
-    def load_command(self, name: str) -> Command:
-        """Create the command ``name``."""
+    loaders: Mapping[str, Callable[[], Command]] = {}  #: by the name of the command
 
     def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002 - the signature is Typer's
-        return list(self.command_names())
+        return list(self.loaders)
 
     def get_command(self, ctx: Context, cmd_name: str) -> Command | None:  # noqa: ARG002 - the signature is Typer's
-        if cmd_name not in self.commands and cmd_name in self.command_names():
-            self.add_command(add_common_options(self.load_command(cmd_name), is_root=False), cmd_name)
+        if cmd_name not in self.commands and cmd_name in self.loaders:
+            self.add_command(add_common_options(self.loaders[cmd_name](), is_root=False), cmd_name)
         return self.commands.get(cmd_name)
 
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
+        # A group nested in a command, such as search index; no search has the name of a nested group.
+        if len(args) > 1 and (nested_name := " ".join(args[:2])) in self.loaders:
+            return nested_name, self.get_command(ctx, nested_name), args[2:]
         word = args[0]
-        if word not in self.command_names():
+        if word not in self.loaders:
             from difflib import get_close_matches
 
-            suggestions = get_close_matches(word, self.command_names())
-            ctx.fail(
-                f"no such command {word!r}"
-                + (f"; did you mean {' or '.join(suggestions)}?" if suggestions else "")
-            )
+            suggestions = get_close_matches(word, self.loaders)
+            hint = f"; did you mean {' or '.join(suggestions)}?" if suggestions else ""
+            ctx.fail(f"no such command {word!r}{hint}")
         return super().resolve_command(ctx, args)
 
 
 class Root(LazyGroup):
     """``dbctl`` itself: each command or group is a module, and the help imports none of them."""
 
-    def command_names(self) -> Sequence[str]:
-        return list(GROUPS)
-
-    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
-        nested_name = " ".join(args[:2])
-        # A group nested in a command, such as search index; no search has the name of a nested group.
-        if len(args) > 1 and nested_name in self.command_names():
-            return nested_name, self.get_command(ctx, nested_name), args[2:]
-        return super().resolve_command(ctx, args)
-
-    def load_command(self, name: str) -> Command:
-        app = import_module(f"dbctl.cli.{name.replace(' ', '_')}").app
-        return _build_command(app.registered_commands[0]) if name in COMMANDS else Group(name, app)
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.loaders = {name: partial(_load_module, name) for name in GROUPS}
 
     def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002 - the signature is Typer's
         with formatter.section("Commands"):
             formatter.write_dl(list(GROUPS.items()))
 
 
-class Group(LazyGroup):
-    """The commands of one module."""
-
-    def __init__(self, name: str, app: Typer) -> None:
-        super().__init__(name=name, help=GROUPS[name], no_args_is_help=True, rich_markup_mode=None)
-        self._infos = {
-            info.name or get_command_name(info.callback.__name__): info
-            for info in app.registered_commands
-            if info.callback
-        }
-
-    def command_names(self) -> Sequence[str]:
-        return list(self._infos)
-
-    def load_command(self, name: str) -> Command:
-        return _build_command(self._infos[name])
-
-
-def _build_command(info: CommandInfo) -> Command:
-    return get_command_from_info(info, pretty_exceptions_short=True, rich_markup_mode=None)
+def _load_module(name: str) -> Command:
+    """Return the command of a module, or the group of its commands."""
+    infos = import_module(f"dbctl.cli.{name.replace(' ', '_')}").app.registered_commands
+    loaders = {
+        info.name or get_command_name(info.callback.__name__): partial(
+            get_command_from_info, info, pretty_exceptions_short=True, rich_markup_mode=None
+        )
+        for info in infos
+    }
+    if name in COMMANDS:
+        return next(iter(loaders.values()))()
+    group = LazyGroup(name=name, help=GROUPS[name], no_args_is_help=True, rich_markup_mode=None)
+    group.loaders = loaders
+    return group

@@ -13,12 +13,7 @@ from dbctl.errors import Exit
 from dbctl.model import Findings
 from dbctl.services.profiles import inventory
 
-app = typer.Typer(
-    name="apps",
-    help="Configured apps and their profiles.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+app = typer.Typer()
 
 
 @app.command("list")

@@ -17,6 +17,7 @@ from dbctl.cli._support.backups import (
     PassphraseFile,
     load_keys,
     parse_time,
+    run_with_progress,
     select_backup,
     show_byte_progress,
     split_ids_and_paths,
@@ -32,26 +33,8 @@ from dbctl.cli._support.options import (
     requested_page,
     require_address,
 )
-from dbctl.config import Retention
 from dbctl.model import Compression
-from dbctl.services.backup import (
-    LATEST,
-    BackupDetail,
-    CopyBackups,
-    CreateBackup,
-    DeleteBackups,
-    ListedKind,
-    PruneBackups,
-    Repository,
-    copy,
-    list_backups,
-)
-from dbctl.services.backup import create as backup_create
-from dbctl.services.backup import status as backup_status
-from dbctl.services.backup import verify as backup_verify
-from dbctl.services.backup.foreign import AdoptBackup, discovery, staging
-from dbctl.services.backup.foreign import verify as foreign_verify
-from dbctl.services.restore import RunDrills
+from dbctl.services.backup import LATEST, ListedKind, Repository
 
 app = typer.Typer(
     name="backup",
@@ -63,6 +46,10 @@ app = typer.Typer(
 
 def _keep_option(name: str, description: str) -> object:
     return typer.Option(f"--keep-{name}", min=0, max=100_000, metavar="N", help=f"Retain {description}.")
+
+
+def _address_option(*names: str, help_text: str) -> object:
+    return typer.Option(*names, callback=require_address, metavar="ADDRESS", help=help_text)
 
 
 @app.command()
@@ -103,20 +90,14 @@ def create(
 
     Example: dbctl backup create --app flashpoint-web
     """
+    from dbctl.services.backup import CreateBackup
+
     with open_app(ctx) as app:
-        repository = Repository(app, repository_address)
-        with show_byte_progress(ctx, "Copying", backup_create.estimate_size(app)) as advance:
-            operation = CreateBackup(
-                app,
-                repository,
-                timeout=read_options(ctx).timeout,
-                form=dump_format,
-                tables=tables or (),
-                compress=compress,
-                rate=bytes_per_second or 0,
-                advance=advance,
-            )
-            return run_change(ctx, operation, target=app.name, dry_run=dry_run)
+        repository, rate = Repository(app, repository_address), bytes_per_second or 0
+        operation = CreateBackup(
+            repository, form=dump_format, tables=tables or (), compress=compress, rate=rate
+        )
+        return run_with_progress(ctx, "Copying", operation, dry_run=dry_run)
 
 
 @app.command("list")
@@ -138,9 +119,12 @@ def list_(
 
     Example: dbctl backup list --kind safety
     """
+    from dbctl.services.backup import list_backups
+    from dbctl.services.backup.foreign import discovery
+
     with open_app(ctx) as app:
         repository, page_request = Repository(app, repository_address), requested_page(limit, offset, sort)
-        foreign_files = discovery.find_foreign_backups(app, repository) if kind in (None, "foreign") else []
+        foreign_files = discovery.find_foreign_backups(repository) if kind in (None, "foreign") else []
         listed = list_backups(repository, page_request, database=app.only, kind=kind, foreign=foreign_files)
         for folder in listed.unreadable:
             warn(ctx, f"backup {folder}: cannot read the manifest; run dbctl backup verify")
@@ -161,11 +145,12 @@ def show_(
 
     Example: dbctl backup show latest
     """
+    from dbctl.services.backup import BackupDetail
+
     with open_app(ctx) as app:
         repository = Repository(app, repository_address)
-        return emit(
-            ctx, repository.describe(select_backup(repository, backup, before, kind), BackupDetail), app=app
-        )
+        manifest = select_backup(repository, backup, before, kind)
+        return emit(ctx, repository.describe(manifest, BackupDetail), app=app)
 
 
 @app.command()
@@ -198,28 +183,25 @@ def verify(
 
     Example: dbctl backup verify --deep latest
     """
+    from dbctl.services.backup import VerifyBackups
+    from dbctl.services.backup.foreign import repository_or_temp_dir
+
     ids, paths = split_ids_and_paths(names or ())
     with open_app(ctx) as app:
-        repository = (
-            foreign_verify.repository_or_temp_dir(app, repository_address)
-            if paths and not ids
-            else Repository(app, repository_address)
+        open_repository = repository_or_temp_dir if paths and not ids else Repository
+        operation = VerifyBackups(
+            open_repository(app, repository_address),
+            ids or ([LATEST] if against_live and not paths else []),
+            paths,
+            keys=load_keys(ctx, app, identity, passphrase_file),
+            deep=deep,
+            live=against_live,
         )
-        selected = ids or ([LATEST] if against_live and not paths else [])
-        keys = load_keys(ctx, app, identity, passphrase_file)
-        if deep and not (paths and not ids):
-            backup_verify.prepare_keys(repository, selected, keys)
-        with show_byte_progress(
-            ctx, "Reading", foreign_verify.count_bytes(repository, selected, paths)
-        ) as advance:
-            checked = foreign_verify.verify(
-                app, repository, selected, paths, deep=deep, keys=keys, live=against_live, advance=advance
-            )
+        with show_byte_progress(ctx, "Reading", operation.size()) as advance:
+            checked = operation.run(advance)
         if checked.not_decrypted:
-            note(
-                ctx,
-                f"{checked.not_decrypted} encrypted backups: only checksums were compared; --deep also decrypts them",
-            )
+            backups = f"{checked.not_decrypted} encrypted backups"
+            note(ctx, f"{backups}: only checksums were compared; --deep also decrypts them")
         for message in checked.remarks:
             warn(ctx, message)
         return emit(ctx, checked.findings, status=checked.status, target=app.name)
@@ -228,15 +210,7 @@ def verify(
 @app.command("copy")
 def copy_(
     ctx: typer.Context,
-    to: Annotated[
-        str,
-        typer.Option(
-            "--to",
-            callback=require_address,
-            metavar="ADDRESS",
-            help="Destination: a directory, or s3://BUCKET/PREFIX.",
-        ),
-    ],
+    to: Annotated[str, _address_option("--to", help_text="Destination: a directory, or s3://BUCKET/PREFIX.")],
     names: Annotated[
         list[str] | None,
         typer.Argument(
@@ -245,12 +219,8 @@ def copy_(
     ] = None,
     repository: Annotated[
         str,
-        typer.Option(
-            "--from",
-            "--repository",
-            callback=require_address,
-            metavar="ADDRESS",
-            help="Source repository instead of the configured one.",
+        _address_option(
+            "--from", "--repository", help_text="Source repository instead of the configured one."
         ),
     ] = "",
     dry_run: DryRun = False,
@@ -261,13 +231,11 @@ def copy_(
 
     Example: dbctl backup copy --to s3://backups/flashpoint
     """
+    from dbctl.services.backup import CopyBackups
+
     with open_app(ctx) as app:
-        source, destination = Repository(app, repository), Repository(app, to)
-        selected = copy.select_backups(app, source, destination, names or ())
-        with show_byte_progress(ctx, "Copying", selected.bytes) as advance:
-            timeout = read_options(ctx).timeout
-            operation = CopyBackups(app, source, destination, selected, timeout=timeout, advance=advance)
-            return run_change(ctx, operation, target=app.name, dry_run=dry_run)
+        operation = CopyBackups(Repository(app, repository), Repository(app, to), names or ())
+        return run_with_progress(ctx, "Copying", operation, dry_run=dry_run)
 
 
 @app.command()
@@ -295,19 +263,12 @@ def adopt(
 
     Example: dbctl backup adopt old/user_20260105.db.gz --dry-run
     """
+    from dbctl.services.backup.foreign import AdoptBackup
+
     with open_app(ctx) as app:
-        repository = Repository(app, repository_address)
-        with show_byte_progress(ctx, "Adopting", staging.count_bytes(paths)) as advance:
-            operation = AdoptBackup(
-                app,
-                repository,
-                paths,
-                load_keys(ctx, app, (), None),
-                created_at=at,
-                timeout=read_options(ctx).timeout,
-                advance=advance,
-            )
-            return run_change(ctx, operation, target=app.name, dry_run=dry_run)
+        keys = load_keys(ctx, app, (), None)
+        operation = AdoptBackup(Repository(app, repository_address), paths, keys, created_at=at)
+        return run_with_progress(ctx, "Adopting", operation, dry_run=dry_run)
 
 
 @app.command()
@@ -329,9 +290,11 @@ def status(
 
     Example: dbctl backup status --check --all-apps
     """
-    app_selections = read_selections(ctx, all_apps=all_apps)
+    from dbctl.services.backup import status as backup_status
+
+    options, selections = read_options(ctx), read_selections(ctx, all_apps=all_apps)
     report = backup_status.collect_status(
-        app_selections, timeout=read_options(ctx).timeout, only=read_options(ctx).db, repository=repository
+        selections, timeout=options.timeout, only=options.db, repository=repository
     )
     for message in report.problems:
         warn(ctx, message)
@@ -339,9 +302,8 @@ def status(
         for name in repository_status.incomplete if not repository_status.interrupted else ():
             note(ctx, f"{repository_status.app}: {name} is being written")
     names = ", ".join(repository_status.app for repository_status in report.backups.repositories)
-    return emit(
-        ctx, report.backups, status=report.check_status if check else report.status, target=names or None
-    )
+    exit_status = report.check_status if check else report.status
+    return emit(ctx, report.backups, status=exit_status, target=names or None)
 
 
 @app.command()
@@ -363,19 +325,18 @@ def drill(
 
     Example: dbctl backup drill --all-apps
     """
+    from dbctl.services.restore import RunDrills
+
     with ExitStack() as stack:
-        apps = [
-            stack.enter_context(open_app(ctx, selection))
-            for selection in read_selections(ctx, all_apps=all_apps)
-        ]
+        selections = read_selections(ctx, all_apps=all_apps)
+        apps = [stack.enter_context(open_app(ctx, selection)) for selection in selections]
         operation = RunDrills(
             apps,
             lambda app: load_keys(ctx, app, identity, passphrase_file),
             repository=repository,
             name=backup,
         )
-        operation.advance = stack.enter_context(show_byte_progress(ctx, "Restoring", operation.size()))
-        return run_change(ctx, operation, dry_run=dry_run)
+        return run_with_progress(ctx, "Restoring", operation, dry_run=dry_run)
 
 
 @app.command()
@@ -407,18 +368,15 @@ def prune(
 
     Example: dbctl backup prune --keep-daily 14 --dry-run
     """
+    from dbctl.config import Retention
+    from dbctl.services.backup import PruneBackups
+
+    age = f"{within.total_seconds():.0f}s" if within else ""
     keep = Retention(
-        last=keep_last,
-        hourly=hourly,
-        daily=daily,
-        weekly=weekly,
-        monthly=monthly,
-        yearly=yearly,
-        within=f"{within.total_seconds():.0f}s" if within else "",
+        last=keep_last, hourly=hourly, daily=daily, weekly=weekly, monthly=monthly, yearly=yearly, within=age
     )
     with open_app(ctx) as app:
-        operation = PruneBackups(app, Repository(app, repository), keep, timeout=read_options(ctx).timeout)
-        return run_change(ctx, operation, target=app.name, dry_run=dry_run)
+        return run_change(ctx, PruneBackups(Repository(app, repository), keep), dry_run=dry_run)
 
 
 @app.command()
@@ -434,6 +392,7 @@ def delete(
 
     Example: dbctl backup delete 20260105_030000
     """
+    from dbctl.services.backup import DeleteBackups
+
     with open_app(ctx) as app:
-        operation = DeleteBackups(app, Repository(app, repository), names, timeout=read_options(ctx).timeout)
-        return run_change(ctx, operation, target=app.name, dry_run=dry_run)
+        return run_change(ctx, DeleteBackups(Repository(app, repository), names), dry_run=dry_run)

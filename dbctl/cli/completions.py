@@ -16,7 +16,7 @@ from dbctl.files import write_atomically
 from dbctl.model import Struct
 from dbctl.render import Format, streams
 
-app = typer.Typer(name="completions", help="Shell completion.", no_args_is_help=True)
+app = typer.Typer()
 
 
 class Shell(StrEnum):

@@ -1,4 +1,7 @@
-"""``dbctl data``: list, edit, query, export, and import rows of any table."""
+"""``dbctl data``: list, edit, query, export, and import rows of any table.
+
+Over 400 lines: a group of commands is one module, and these commands have the most options.
+"""
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 import sys
@@ -13,31 +16,27 @@ from typing import IO, Annotated, TypeAlias
 import typer
 
 from dbctl.cli._support.app import open_app, parse_key_values, read_duration, read_file
-from dbctl.cli._support.emit import emit, note, read_password, run_change, warn
+from dbctl.cli._support.emit import PasswordSource, emit, note, read_password, run_change, warn
 from dbctl.cli._support.options import (
     DryRun,
     Limit,
     Offset,
     Sort,
     command_path,
-    parse_count,
+    parse_positive,
     read_options,
     requested_page,
 )
 from dbctl.errors import FileFailedError, FileMissingError, UsageError
 from dbctl.files import atomic
-from dbctl.model import Page, Secret
+from dbctl.model import Page
 from dbctl.profiles import Encoding
 from dbctl.render import Format, result, write_bytes
-from dbctl.services.data import Filters, Form, delete_row, export_query, export_table, import_rows, set_row
+from dbctl.services import data as service
+from dbctl.services.data import Form
 from dbctl.services.data import query as queries
 
-app = typer.Typer(
-    name="data",
-    help="Rows of any table: list, edit, query, export, import.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+app = typer.Typer()
 
 #: Formats that are written row by row, so that results of any size fit in memory.
 STREAMED = frozenset({Format.JSONL, Format.CSV, Format.TSV})
@@ -73,10 +72,6 @@ FormOption: TypeAlias = Annotated[
 ]
 
 
-def _parse_limit(text: str) -> int:
-    return parse_count(text, 1)
-
-
 FilterNull: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--filter-null", metavar="COLUMN", help="Select rows in which this column is NULL."),
@@ -88,7 +83,7 @@ FilterNotNull: TypeAlias = Annotated[
 MatchLimit: TypeAlias = Annotated[
     int,
     typer.Option(
-        "--limit", parser=_parse_limit, metavar="N", help="With a filter: refuse if more than N rows match."
+        "--limit", parser=parse_positive, metavar="N", help="With a filter: refuse if more than N rows match."
     ),
 ]
 
@@ -124,15 +119,14 @@ def rows(
     Example: dbctl data rows users --filter role_id=2 --limit 10
     """
     row_query = queries.RowQuery(
-        filters=Filters(conditions=filters or (), null=null or (), not_null=not_null or ()),
+        filters=_filters(filters, null, not_null),
         after=after or (),
         columns=read_options(ctx).output_options.columns,
         secrets=secrets,
     )
     with open_app(ctx) as app:
-        return emit(
-            ctx, queries.list_rows(app, table, row_query, requested_page(limit, offset, sort)), app=app
-        )
+        page = queries.list_rows(app, table, row_query, requested_page(limit, offset, sort))
+        return emit(ctx, page, app=app)
 
 
 @app.command("show")
@@ -161,30 +155,19 @@ def show_(
 
     Example: dbctl data show users 7
     """
-    if to:
-        from dbctl.services.data import read_content
-
-        with open_app(ctx) as app:
-            content = read_content(
-                app,
-                table,
-                key,
-                columns=read_options(ctx).output_options.columns,
-                encoding=encoding,
-                secrets=secrets,
-            )
-            with _open_output(to) as write:
-                write(content.data)
-            for message in content.remarks:
-                warn(ctx, message)
-            return 0 if to == "-" else emit(ctx, content.create_result(to), app=app, columns_apply=False)
-    if encoding:
+    if encoding and not to:
         raise UsageError(detail="--encoding requires --to FILE")
+    columns = read_options(ctx).output_options.columns
     with open_app(ctx) as app:
-        row = queries.show_row(
-            app, table, key, columns=read_options(ctx).output_options.columns, secrets=secrets
-        )
-        return emit(ctx, row, app=app, columns_apply=False)
+        if not to:
+            row = queries.show_row(app, table, key, columns=columns, secrets=secrets)
+            return emit(ctx, row, app=app, columns_apply=False)
+        content = service.read_content(app, table, key, columns=columns, encoding=encoding, secrets=secrets)
+        with _open_output(to) as write:
+            write(content.data)
+        for message in content.remarks:
+            warn(ctx, message)
+        return 0 if to == "-" else emit(ctx, content.create_result(to), app=app, columns_apply=False)
 
 
 @app.command()
@@ -193,10 +176,8 @@ def describe(ctx: typer.Context, table: Table) -> int:
 
     Example: dbctl data describe users
     """
-    from dbctl.services.data import describe_table
-
     with open_app(ctx) as app:
-        return emit(ctx, describe_table(app, table), app=app, columns_apply=False)
+        return emit(ctx, service.describe_table(app, table), app=app, columns_apply=False)
 
 
 @app.command("set")
@@ -230,27 +211,22 @@ def set_(
     Example: dbctl data set users 7 email=alice@example.org --dry-run
     """
     arguments = arguments or []
-    selection = Filters(conditions=filters or (), null=filter_null or (), not_null=filter_not_null or ())
+    selection = _filters(filters, filter_null, filter_not_null)
     with open_app(ctx) as app:
-        if selection != Filters():
-            from dbctl.services.data import set_rows
-
+        if selection != service.Filters():
             if secret_column:
                 raise UsageError(detail="--secret changes one row: pass its key instead of filters")
             values = parse_key_values(arguments, "new values:")
-            return run_change(
-                ctx, set_rows(app, table, selection, values, null or (), limit=limit), dry_run=dry_run
-            )
+            operation = service.set_rows(app, table, selection, values, null or (), limit=limit)
+            return run_change(ctx, operation, dry_run=dry_run)
         size = queries.count_key_columns(app, table)
         if len(arguments) <= size and not (null or secret_column):
             raise UsageError(detail="pass the key of a row, or --filter, and then COLUMN=VALUE")
         key, values = arguments[:size], parse_key_values(arguments[size:], "new values:")
-        secrets = {secret_column: _read_secret(ctx)} if secret_column else {}
-        return run_change(ctx, set_row(app, table, key, values, null or (), secrets=secrets), dry_run=dry_run)
-
-
-def _read_secret(ctx: typer.Context) -> Secret:
-    return read_password(ctx, stdin=not sys.stdin.isatty(), file=None, generate=False)[0]
+        source = PasswordSource(stdin=not sys.stdin.isatty())
+        secrets = {secret_column: read_password(ctx, source)} if secret_column else {}
+        change = service.set_row(app, table, key, values, null or (), secrets=secrets)
+        return run_change(ctx, change, dry_run=dry_run)
 
 
 @app.command()
@@ -270,11 +246,9 @@ def add(
 
     Example: dbctl data add notes title='First note' --dry-run
     """
-    from dbctl.services.data import add_row
-
     with open_app(ctx) as app:
         values = parse_key_values(arguments or [], "new row:")
-        return run_change(ctx, add_row(app, table, values, null or ()), dry_run=dry_run)
+        return run_change(ctx, service.add_row(app, table, values, null or ()), dry_run=dry_run)
 
 
 @app.command()
@@ -298,15 +272,14 @@ def delete(
 
     Example: dbctl data delete notes 12 --dry-run
     """
-    selection = Filters(conditions=filters or (), null=filter_null or (), not_null=filter_not_null or ())
-    if bool(key) == (selection != Filters()):
+    selection = _filters(filters, filter_null, filter_not_null)
+    if bool(key) == (selection != service.Filters()):
         raise UsageError(detail="pass either the key of one row, or --filter")
     with open_app(ctx) as app:
         if key:
-            return run_change(ctx, delete_row(app, table, key), dry_run=dry_run)
-        from dbctl.services.data import delete_rows
-
-        return run_change(ctx, delete_rows(app, table, selection, limit=limit), dry_run=dry_run)
+            return run_change(ctx, service.delete_row(app, table, key), dry_run=dry_run)
+        operation = service.delete_rows(app, table, selection, limit=limit)
+        return run_change(ctx, operation, dry_run=dry_run)
 
 
 @app.command()
@@ -331,7 +304,7 @@ def query(
         int | None,
         typer.Option(
             "--limit",
-            parser=_parse_limit,
+            parser=parse_positive,
             metavar="N",
             help=f"Show at most N rows; default: {DEFAULT_LIMIT} as table or JSON, all as csv, tsv and jsonl.",
         ),
@@ -350,11 +323,8 @@ def query(
             limited = result if limit is None else queries.limit_rows(result, limit)
             return _stream_rows(ctx, limited.columns, limited.batches)
         page = queries.read_first_rows(result, limit or DEFAULT_LIMIT)
-        if page.has_more:
-            note(
-                ctx, f"the first {page.limit} rows; show more with --limit N, or all with -o csv or -o jsonl"
-            )
-        return emit(ctx, page, app=app)
+        more = f"the first {page.limit} rows; show more with --limit N, or all with -o csv or -o jsonl"
+        return emit(ctx, page, app=app, notes=[more] if page.has_more else ())
 
 
 @app.command()
@@ -383,33 +353,23 @@ def export(
     if len(arguments) != (1 if statement else 2):
         raise UsageError(detail="pass a table and a file, or --query SQL and a file")
     table, file = "" if statement else arguments[0], arguments[-1]
-    file_format, output = file_format or _detect_format(file), read_options(ctx).output_options
+    output = read_options(ctx).output_options
     with open_app(ctx) as app, _open_output(file) as write:
+        target = service.ExportTarget(
+            write=write,
+            file=file,
+            form=file_format or _detect_format(file),
+            secrets=secrets,
+            excel_safe=output.excel_safe,
+        )
         if statement:
-            result = export_query(
-                app,
-                statement,
-                parse_key_values(parameters or (), "--param"),
-                write,
-                file=file,
-                form=file_format,
-                secrets=secrets,
-                excel_safe=output.excel_safe,
-            )
+            values = parse_key_values(parameters or (), "--param")
+            exported = service.export_query(app, statement, values, target)
         else:
-            result = export_table(
-                app,
-                table,
-                write,
-                file=file,
-                form=file_format,
-                columns=output.columns,
-                secrets=secrets,
-                excel_safe=output.excel_safe,
-            )
-    if result.left_out:
-        note(ctx, f"left out: {', '.join(result.left_out)}; include them with --secrets")
-    return 0 if file == "-" else emit(ctx, result, app=app, columns_apply=False)
+            exported = service.export_table(app, table, target, columns=output.columns)
+    if exported.left_out:
+        note(ctx, f"left out: {', '.join(exported.left_out)}; include them with --secrets")
+    return 0 if file == "-" else emit(ctx, exported, app=app, columns_apply=False)
 
 
 @app.command("import")
@@ -431,11 +391,15 @@ def import_(
     Example: dbctl data import notes notes.csv --dry-run
     """
     with _open_input(file) as source, open_app(ctx) as app:
-        return run_change(
-            ctx,
-            import_rows(app, table, source, file=str(file), form=file_format or _detect_format(str(file))),
-            dry_run=dry_run,
-        )
+        form = file_format or _detect_format(str(file))
+        operation = service.import_rows(app, table, source, file=str(file), form=form)
+        return run_change(ctx, operation, dry_run=dry_run)
+
+
+def _filters(
+    conditions: list[str] | None, null: list[str] | None, not_null: list[str] | None
+) -> service.Filters:
+    return service.Filters(conditions=conditions or (), null=null or (), not_null=not_null or ())
 
 
 def _read_statement(sql: str, file: Path | None) -> str:

@@ -12,7 +12,7 @@ from dbctl.cli._support.options import DryRun, Variant, parse_count
 from dbctl.demo import resolve_counts
 from dbctl.demo.command import Sample
 
-app = typer.Typer(name="demo", rich_markup_mode=None)
+app = typer.Typer()
 
 
 def _parse_count(text: str) -> int:

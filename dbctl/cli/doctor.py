@@ -8,7 +8,7 @@ from dbctl.cli._support.emit import emit
 from dbctl.cli._support.options import read_options
 from dbctl.services.doctor import examine
 
-app = typer.Typer(name="doctor", rich_markup_mode=None)
+app = typer.Typer()
 
 
 @app.command("doctor")

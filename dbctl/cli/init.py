@@ -12,7 +12,7 @@ from dbctl.cli._support.options import DryRun
 from dbctl.config import FILE_NAME
 from dbctl.services.setup import InitConfig
 
-app = typer.Typer(name="init", rich_markup_mode=None)
+app = typer.Typer()
 
 
 @app.command()

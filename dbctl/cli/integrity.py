@@ -13,12 +13,7 @@ from dbctl.services.integrity import check as integrity
 from dbctl.services.integrity import cross_database, time_repair
 from dbctl.services.integrity import repair as integrity_repair
 
-app = typer.Typer(
-    name="integrity",
-    help="Check and repair the consistency of databases.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+app = typer.Typer()
 
 
 @app.command()

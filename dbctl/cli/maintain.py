@@ -8,15 +8,10 @@ import typer
 
 from dbctl.cli._support.app import open_app, read_duration
 from dbctl.cli._support.emit import run_change, show_progress
-from dbctl.cli._support.options import DryRun, parse_count
+from dbctl.cli._support.options import DryRun, parse_positive
 from dbctl.services.maintenance import CancelSessions, RunMaintenance, TaskKind
 
-app = typer.Typer(
-    name="maintain",
-    help="Vacuum, analyze and reindex databases; cancel running statements.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+app = typer.Typer()
 
 Tables: TypeAlias = Annotated[
     list[str] | None, typer.Option("--table", metavar="NAME", help="Process only this table; repeatable.")
@@ -112,17 +107,13 @@ def wal(
     return _run_maintenance(ctx, "rollback-journal" if off else "wal", None, dry_run=dry_run)
 
 
-def _parse_pid(text: str) -> int:
-    return parse_count(text, 1)
-
-
 @app.command()
 def cancel(
     ctx: typer.Context,
     pids: Annotated[
         list[int] | None,
         typer.Argument(
-            parser=_parse_pid,
+            parser=parse_positive,
             metavar="PID...",
             help="Process ids of sessions; list them with dbctl stats connections.",
         ),

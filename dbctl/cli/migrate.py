@@ -4,12 +4,14 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 import typer
 
+from dbctl.cli._support import migration_options
 from dbctl.cli._support.app import AllApps, open_app, read_selections
 from dbctl.cli._support.emit import emit, note, run_change, warn
+from dbctl.cli._support.migration_options import MigrationsFolder, NoBackup, Steps, To
 from dbctl.cli._support.options import DryRun, RepositoryAddress, Variant, read_options
 from dbctl.errors import Exit, UsageError
 from dbctl.model import Page
@@ -22,30 +24,13 @@ from dbctl.services.migrations import (
     PendingMigration,
     SafetyBackup,
     StatementOutcome,
+    UpSelection,
+    find_targets,
 )
 from dbctl.services.migrations import status as migration_status
+from dbctl.services.migrations.ledger import MigrationTarget
 
 app = typer.Typer(name="migrate", help="Schema migrations.", no_args_is_help=True, rich_markup_mode=None)
-
-MigrationsFolder: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        "--migrations", metavar="DIR", help="Use this folder of migrations instead of the configured one."
-    ),
-]
-To: TypeAlias = Annotated[
-    str, typer.Option("--to", metavar="NAME", help="Stop after this migration (name or number).")
-]
-Steps: TypeAlias = Annotated[
-    int | None, typer.Option("--steps", min=1, metavar="N", help="Limit to N migrations per database.")
-]
-NoBackup: TypeAlias = Annotated[
-    bool,
-    typer.Option(
-        "--no-backup",
-        help="Create no safety backup before data is deleted; deleted data cannot be restored.",
-    ),
-]
 
 
 @app.command()
@@ -78,8 +63,8 @@ def plan(ctx: typer.Context, to: To = "", migrations: MigrationsFolder = None, v
 
     Example: dbctl migrate plan --to 004
     """
-    with open_app(ctx) as app:
-        upgrade = MigrateUp(app, read_options(ctx).db, migrations, to=to, variant=variant)
+    with _open_targets(ctx, migrations, variant) as (app, targets):
+        upgrade = MigrateUp(app, targets, UpSelection(to=to))
         pending = upgrade.list_pending()
     if read_options(ctx).output is Format.TABLE:
         streams.write("".join(map(_render_script, pending)), utf8=True)
@@ -116,18 +101,10 @@ def up(
 
     Example: dbctl migrate up --dry-run
     """
-    with open_app(ctx) as app:
+    selection = UpSelection(to=to, steps=steps or 0, allow_data_loss=allow_data_loss or ())
+    with _open_targets(ctx, migrations, variant) as (app, targets):
         safety_backup = SafetyBackup(app, repository=repository, enabled=not no_backup)
-        upgrade = MigrateUp(
-            app,
-            read_options(ctx).db,
-            migrations,
-            to=to,
-            steps=steps or 0,
-            variant=variant,
-            allow_data_loss=allow_data_loss or (),
-            safety_backup=safety_backup,
-        )
+        upgrade = MigrateUp(app, targets, selection, safety_backup=safety_backup)
         return run_change(ctx, upgrade, dry_run=dry_run)
 
 
@@ -158,17 +135,10 @@ def down(
     """
     from dbctl.services.migrations import DownSelection, MigrateDown
 
-    with open_app(ctx) as app:
+    selection = DownSelection(steps=steps or 0, to=to, all_migrations=all_migrations)
+    with _open_targets(ctx, migrations, variant) as (app, targets):
         safety_backup = SafetyBackup(app, repository=repository, enabled=not no_backup)
-        down_selection = DownSelection(steps=steps or 0, to=to, all_migrations=all_migrations)
-        downgrade = MigrateDown(
-            app,
-            down_selection,
-            read_options(ctx).db,
-            migrations,
-            variant=variant,
-            safety_backup=safety_backup,
-        )
+        downgrade = MigrateDown(app, targets, selection, safety_backup=safety_backup)
         return run_change(ctx, downgrade, dry_run=dry_run)
 
 
@@ -189,11 +159,9 @@ def reset(
     """
     from dbctl.services.migrations import ResetDatabase
 
-    with open_app(ctx) as app:
+    with _open_targets(ctx, migrations, variant) as (app, targets):
         safety_backup = SafetyBackup(app, repository=repository, enabled=not no_backup)
-        operation = ResetDatabase(
-            app, read_options(ctx).db, migrations, variant=variant, safety_backup=safety_backup
-        )
+        operation = ResetDatabase(app, targets, safety_backup=safety_backup)
         return run_change(ctx, operation, dry_run=dry_run)
 
 
@@ -210,9 +178,8 @@ def baseline(
     """
     from dbctl.services.migrations import Baseline
 
-    with open_app(ctx) as app:
-        operation = Baseline(app, read_options(ctx).db, migrations, variant=variant)
-        return run_change(ctx, operation, dry_run=dry_run)
+    with _open_targets(ctx, migrations, variant) as (app, targets):
+        return run_change(ctx, Baseline(app, targets), dry_run=dry_run)
 
 
 @app.command()
@@ -233,11 +200,8 @@ def mark(
 
     if applied == pending:
         raise UsageError(detail="pass either --applied or --pending")
-    with open_app(ctx) as app:
-        state: migration_repair.MarkedState = "applied" if applied else "pending"
-        operation = migration_repair.mark(
-            app, names, state, read_options(ctx).db, migrations, variant=variant
-        )
+    with _open_targets(ctx, migrations, variant) as (app, targets):
+        operation = migration_repair.mark(app, targets, names, "applied" if applied else "pending")
         return run_change(ctx, operation, dry_run=dry_run)
 
 
@@ -275,17 +239,9 @@ def repair(
     from dbctl.services.migrations import repair as migration_repair
 
     requested = {"checksums": checksums, "failed": failed, "missing": missing}
-    with open_app(ctx) as app:
-        repairs = [word for word, is_requested in requested.items() if is_requested]
-        operation = migration_repair.repair(
-            app,
-            repairs,
-            read_options(ctx).db,
-            migrations,
-            names=names or (),
-            outcome=statement,
-            variant=variant,
-        )
+    repairs = [word for word, is_requested in requested.items() if is_requested]
+    with _open_targets(ctx, migrations, variant) as (app, targets):
+        operation = migration_repair.repair(app, targets, repairs, names=names or (), outcome=statement)
         return run_change(ctx, operation, dry_run=dry_run)
 
 
@@ -293,19 +249,41 @@ def repair(
 def new(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Short description, such as add-notes.")],
+    alter: migration_options.AlteredTable = "",
+    renamed: migration_options.RenamedColumns = None,
+    dropped: migration_options.DroppedColumns = None,
+    types: migration_options.ColumnTypes = None,
+    not_null: migration_options.NotNullColumns = None,
+    nullable: migration_options.NullableColumns = None,
+    defaults: migration_options.ColumnDefaults = None,
+    added_keys: migration_options.AddedForeignKeys = None,
+    dropped_keys: migration_options.DroppedForeignKeys = None,
     migrations: MigrationsFolder = None,
     dry_run: DryRun = False,
 ) -> int:
     """Create the file of a new migration with the next number and a header, and print its path.
 
-    Example: dbctl migrate new add-notes
-    """
-    from dbctl.services.migrations.files import CreateMigration
+    ALTER TABLE of SQLite can neither change nor constrain a column. With --alter, the file contains the statements
+    that replace the table by a new one with the same rows, indexes, triggers and views; a file that would lose part
+    of the schema is refused. Test it with: dbctl migrate rehearse
 
-    with open_app(ctx) as app:
-        operation = CreateMigration(
-            app, migration_status.find_targets(app, read_options(ctx).db, migrations), name
-        )
+    Example: dbctl migrate new email-required --alter users --not-null email --default "role='viewer'"
+    """
+    from dbctl.services.migrations.files import CreateMigration, parse_table_change
+
+    change = parse_table_change(
+        alter,
+        renamed=renamed or (),
+        dropped=dropped or (),
+        types=types or (),
+        not_null=not_null or (),
+        nullable=nullable or (),
+        defaults=defaults or (),
+        added_keys=added_keys or (),
+        dropped_keys=dropped_keys or (),
+    )
+    with _open_targets(ctx, migrations) as (app, targets):
+        operation = CreateMigration(app, targets, name, change if alter else None)
         return run_change(ctx, operation, dry_run=dry_run)
 
 
@@ -317,11 +295,10 @@ def verify(ctx: typer.Context, migrations: MigrationsFolder = None, variant: Var
     """
     from dbctl.services.migrations import verify as migration_verify
 
-    with open_app(ctx) as app:
-        findings = migration_verify.verify(app, read_options(ctx).db, migrations, variant=variant)
-        return emit(
-            ctx, findings, status=Exit.CHECK_FAILED if findings.has_errors else Exit.OK, target=app.name
-        )
+    with _open_targets(ctx, migrations, variant) as (app, targets):
+        findings = migration_verify.verify(app, targets)
+        status = Exit.CHECK_FAILED if findings.has_errors else Exit.OK
+        return emit(ctx, findings, status=status, target=app.name)
 
 
 @app.command()
@@ -335,11 +312,10 @@ def drift(ctx: typer.Context, migrations: MigrationsFolder = None, variant: Vari
     """
     from dbctl.services.migrations import drift as migration_drift
 
-    with open_app(ctx) as app:
-        findings = migration_drift.drift(app, read_options(ctx).db, migrations, variant=variant)
-        return emit(
-            ctx, findings, status=Exit.CHECK_FAILED if findings.has_errors else Exit.OK, target=app.name
-        )
+    with _open_targets(ctx, migrations, variant) as (app, targets):
+        findings = migration_drift.drift(app, targets)
+        status = Exit.CHECK_FAILED if findings.has_errors else Exit.OK
+        return emit(ctx, findings, status=status, target=app.name)
 
 
 @app.command()
@@ -361,11 +337,11 @@ def lint(
     """
     from dbctl.services.migrations import lint as migration_lint
 
-    with open_app(ctx) as app:
-        findings = migration_lint.lint(app, read_options(ctx).db, migrations, all_files=all_files)
-        return emit(
-            ctx, findings, status=migration_lint.exit_status(findings, strict=strict), target=app.name
-        )
+    all_files = all_files or migrations is not None
+    with _open_targets(ctx, migrations, may_connect=not all_files) as (app, targets):
+        findings = migration_lint.lint(app, targets, all_files=all_files)
+        status = migration_lint.exit_status(findings, strict=strict)
+        return emit(ctx, findings, status=status, target=app.name)
 
 
 @app.command()
@@ -380,13 +356,21 @@ def rehearse(
     """
     from dbctl.services.migrations import rehearse as migration_rehearsal
 
-    with open_app(ctx) as app:
-        rehearsal = migration_rehearsal.rehearse(
-            app, read_options(ctx).db, migrations, to=to, variant=variant
-        )
+    with _open_targets(ctx, migrations, variant) as (app, targets):
+        rehearsal = migration_rehearsal.rehearse(app, targets, UpSelection(to=to))
         if not rehearsal.migrations:
             note(ctx, NOTHING_PENDING)
         return emit(ctx, rehearsal, status=rehearsal.status, target=app.name)
+
+
+@contextmanager
+def _open_targets(
+    ctx: typer.Context, migrations: Path | None, variant: str = "", *, may_connect: bool = True
+) -> Iterator[tuple[App, Sequence[MigrationTarget]]]:
+    """Yield the app of the options, and its selected databases with their migrations."""
+    with open_app(ctx) as app:
+        database = read_options(ctx).db
+        yield app, find_targets(app, database, migrations, variant=variant, may_connect=may_connect)
 
 
 @contextmanager

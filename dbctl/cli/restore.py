@@ -16,30 +16,16 @@ from dbctl.cli._support.backups import (
     Identities,
     PassphraseFile,
     load_keys,
+    run_with_progress,
     select_backup,
     show_byte_progress,
 )
 from dbctl.cli._support.emit import emit, note, run_change, show_progress, warn
-from dbctl.cli._support.options import DryRun, RepositoryAddress, read_options
-from dbctl.config import loader
+from dbctl.cli._support.options import DryRun, RepositoryAddress
 from dbctl.errors import UsageError
 from dbctl.services.app import App
-from dbctl.services.backup import LATEST, DecryptionKeys, Kind, Manifest, Repository
-from dbctl.services.backup.foreign import staging, verify
-from dbctl.services.restore import (
-    ApplyRestore,
-    MergeMode,
-    RestoreFiles,
-    RestoreTables,
-    SalvageDatabase,
-    TableSelection,
-    copy,
-    find_undo_backup,
-    open_reference,
-)
-from dbctl.services.restore import merge as restore_merge
-from dbctl.services.restore import preview as restore_preview
-from dbctl.services.restore import source as restore_source
+from dbctl.services.backup import LATEST, Kind, Manifest, Repository
+from dbctl.services.restore import BackupSource, MergeMode
 
 app = typer.Typer(
     name="restore",
@@ -83,12 +69,14 @@ def preview(
 
     Example: dbctl restore preview latest
     """
+    from dbctl.services.restore import preview as restore_preview
+
     with (
         open_app(ctx) as app,
-        _open_backup(ctx, app, repository, backup or LATEST, file, before, kind) as (source, manifest),
+        _open_backup(ctx, app, repository, backup or LATEST, file, before, kind) as (overlay, manifest),
     ):
-        keys = load_keys(ctx, app, identity, passphrase_file)
-        return emit(ctx, restore_preview.preview(app, source, manifest, keys, deep=deep), app=app)
+        source = BackupSource(overlay, manifest, load_keys(ctx, app, identity, passphrase_file))
+        return emit(ctx, restore_preview.preview(source, deep=deep), app=app)
 
 
 @app.command()
@@ -147,13 +135,22 @@ def apply(
         open_app(ctx) as app,
         _open_backup(ctx, app, repository_address, backup, file, before, kind) as (repository, manifest),
     ):
-        keys = load_keys(ctx, app, identity, passphrase_file)
+        source = BackupSource(repository, manifest, load_keys(ctx, app, identity, passphrase_file))
         if to:
-            return _restore_copy(ctx, app, repository, manifest, to, keys, replace=replace, dry_run=dry_run)
+            from dbctl.config import loader
+            from dbctl.services.restore import CopyRestore
+
+            targets = loader.parse_urls(to, Path.cwd(), option="--to")
+            copy = CopyRestore(source, targets, replace=replace)
+            return run_with_progress(ctx, "Copying", copy, dry_run=dry_run)
         if table:
+            from dbctl.services.restore import RestoreTables, TableSelection
+
             selection = TableSelection(tables=table, new_name=new_table, merge=merge)
-            return _restore_tables(ctx, app, repository, manifest, selection, keys, dry_run=dry_run)
-        return _restore_databases(ctx, app, repository, manifest, keys, replace=replace, dry_run=dry_run)
+            return run_with_progress(ctx, "Restoring", RestoreTables(source, selection), dry_run=dry_run)
+        from dbctl.services.restore import ApplyRestore
+
+        return run_with_progress(ctx, "Restoring", ApplyRestore(source, replace=replace), dry_run=dry_run)
 
 
 @app.command()
@@ -168,12 +165,13 @@ def undo(
 
     Example: dbctl restore undo --dry-run
     """
+    from dbctl.services.restore import ApplyRestore, find_undo_backup
+
     with open_app(ctx) as app:
         repository = Repository(app, repository_address)
         keys = load_keys(ctx, app, identity, passphrase_file)
-        return _restore_databases(
-            ctx, app, repository, find_undo_backup(app, repository), keys, dry_run=dry_run
-        )
+        source = BackupSource(repository, find_undo_backup(repository), keys)
+        return run_with_progress(ctx, "Restoring", ApplyRestore(source), dry_run=dry_run)
 
 
 @app.command()
@@ -197,17 +195,18 @@ def files(
 
     Example: dbctl restore files latest --to restored
     """
+    from dbctl.services.backup.foreign import repository_or_temp_dir
+    from dbctl.services.restore import RestoreFiles
+
     if bool(backup) == bool(file):
         raise UsageError(detail="pass either the id of a backup (or latest), or --file PATH")
     with open_app(ctx) as app:
         repository = (
-            Repository(app, repository_address)
-            if backup
-            else verify.repository_or_temp_dir(app, repository_address)
+            Repository(app, repository_address) if backup else repository_or_temp_dir(app, repository_address)
         )
         keys = load_keys(ctx, app, identity, passphrase_file)
-        operation = RestoreFiles(app, repository, file or repository.find(backup), to, keys)
-        return run_change(ctx, operation, target=app.name, dry_run=dry_run)
+        operation = RestoreFiles(repository, file or repository.find(backup), to, keys)
+        return run_change(ctx, operation, dry_run=dry_run)
 
 
 @app.command()
@@ -240,12 +239,14 @@ def recover(
 
     Example: dbctl restore recover --db user --to salvaged.db
     """
+    from dbctl.services.backup import count_in_bytes
+    from dbctl.services.restore import SalvageDatabase, open_reference
+
     with (
         open_app(ctx) as app,
         open_reference(
             app, reference, app.only or app.main(), load_keys(ctx, app, identity, passphrase_file)
         ) as reference_database,
-        show_progress(ctx, "Recovering (%)", 100) as advance,
     ):
         operation = SalvageDatabase(
             app,
@@ -255,9 +256,10 @@ def recover(
             reference=reference_database,
             reference_name=reference,
             force=force,
-            advance=lambda share: advance(100 * share),
         )
-        return run_change(ctx, operation, dry_run=dry_run)
+        with show_progress(ctx, "Recovering (%)", 100) as advance:
+            operation.progress = count_in_bytes((100, advance))
+            return run_change(ctx, operation, dry_run=dry_run)
 
 
 @contextmanager
@@ -277,10 +279,12 @@ def _open_backup(
         return
     if (backup and backup != LATEST) or before or kind:
         raise UsageError(detail=f"--file {file} cannot be combined with an id, --before or --kind")
+    from dbctl.services.backup.foreign import staging
+
     with ExitStack() as stack:
         with show_byte_progress(ctx, "Reading", staging.count_bytes([file])) as advance:
             staged_backup, overlay = stack.enter_context(
-                staging.stage_backup(app, repository, file, trial=False, advance=advance)
+                staging.stage_backup(repository, file, trial=False, advance=advance)
             )
         for message in staged_backup.remarks:
             warn(ctx, message)
@@ -306,78 +310,3 @@ def _check_options(
         )
     if (new_table or merge) and not table:
         raise UsageError(detail=f"{'--into' if new_table else '--merge'} requires --table NAME")
-
-
-def _restore_tables(
-    ctx: typer.Context,
-    app: App,
-    repository: Repository,
-    manifest: Manifest,
-    selection: TableSelection,
-    keys: DecryptionKeys,
-    *,
-    dry_run: bool,
-) -> int:
-    keys.prepare(repository.store, manifest)
-    with show_byte_progress(
-        ctx, "Restoring", restore_merge.estimate_size(app, repository, manifest, selection)
-    ) as advance:
-        operation = RestoreTables(
-            app, repository, manifest, selection, keys, timeout=read_options(ctx).timeout, advance=advance
-        )
-        return run_change(ctx, operation, dry_run=dry_run)
-
-
-def _restore_copy(
-    ctx: typer.Context,
-    app: App,
-    repository: Repository,
-    manifest: Manifest,
-    to: Sequence[str],
-    keys: DecryptionKeys,
-    *,
-    replace: bool,
-    dry_run: bool,
-) -> int:
-    targets = loader.parse_urls(to, Path.cwd(), option="--to")
-    keys.prepare(repository.store, manifest)
-    with show_byte_progress(
-        ctx, "Copying", copy.estimate_size(app, repository, manifest, targets)
-    ) as advance:
-        operation = copy.CopyRestore(
-            app,
-            repository,
-            manifest,
-            targets,
-            keys,
-            replace=replace,
-            timeout=read_options(ctx).timeout,
-            advance=advance,
-        )
-        return run_change(ctx, operation, target=app.name, dry_run=dry_run)
-
-
-def _restore_databases(
-    ctx: typer.Context,
-    app: App,
-    repository: Repository,
-    manifest: Manifest,
-    keys: DecryptionKeys,
-    *,
-    dry_run: bool,
-    replace: bool = False,
-) -> int:
-    keys.prepare(repository.store, manifest)
-    with show_byte_progress(
-        ctx, "Restoring", restore_source.estimate_size(app, repository, manifest)
-    ) as advance:
-        operation = ApplyRestore(
-            app,
-            repository,
-            manifest,
-            keys,
-            timeout=read_options(ctx).timeout,
-            replace=replace,
-            advance=advance,
-        )
-        return run_change(ctx, operation, target=app.name, dry_run=dry_run)

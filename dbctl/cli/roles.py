@@ -14,9 +14,7 @@ from dbctl.model import KeyText
 from dbctl.services.app import App
 from dbctl.services.roles import changes, queries
 
-app = typer.Typer(
-    name="roles", help="Roles and their permissions.", no_args_is_help=True, rich_markup_mode=None
-)
+app = typer.Typer()
 
 Role: TypeAlias = Annotated[str, typer.Argument(metavar="[ROLE]", help="Name of a role.")]
 RoleId: TypeAlias = Annotated[

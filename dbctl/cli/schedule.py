@@ -12,12 +12,7 @@ from dbctl.model import Page
 from dbctl.render import Format, escape, is_terminal, streams
 from dbctl.services.schedule import Job, crontab
 
-app = typer.Typer(
-    name="schedule",
-    help="Generate crontab lines for scheduled jobs.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+app = typer.Typer()
 
 
 @app.command()

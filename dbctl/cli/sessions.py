@@ -12,12 +12,7 @@ from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, requested_pa
 from dbctl.errors import Exit, UsageError
 from dbctl.services.sessions import CleanUp, RebuildStatistics, State, sessions
 
-app = typer.Typer(
-    name="sessions",
-    help="User sessions, and cleanup of expired rows.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+app = typer.Typer()
 
 
 def _parse_age(text: str) -> timedelta:

@@ -11,13 +11,20 @@ from dbctl.cli._support.app import name_or_id, open_app, read_file
 from dbctl.cli._support.emit import emit, run_change
 from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, requested_page
 from dbctl.errors import Exit
+from dbctl.model import KeyText
 from dbctl.render import Format
 from dbctl.services.app import App
-from dbctl.services.settings import files, find_section, queries, reset_setting, set_setting
-
-app = typer.Typer(
-    name="settings", help="Settings of the app, and of one user.", no_args_is_help=True, rich_markup_mode=None
+from dbctl.services.settings import (
+    apply_file,
+    compare_file,
+    find_section,
+    queries,
+    read_settings_file,
+    reset_setting,
+    set_setting,
 )
+
+app = typer.Typer()
 
 Key: TypeAlias = Annotated[
     str, typer.Argument(metavar="KEY", help="Key of a setting, such as app.site_name.")
@@ -62,20 +69,12 @@ def list_(
 
     Example: dbctl settings list --category app
     """
+    page_request, login = requested_page(limit, offset, sort), name_or_id(user, ident)
     with open_app(ctx) as app:
-        page_request = requested_page(limit, offset, sort)
-        return emit(
-            ctx,
-            queries.list_settings(
-                app,
-                page_request,
-                category=category,
-                public=public,
-                login=name_or_id(user, ident),
-                secrets=secrets,
-            ),
-            app=app,
+        page = queries.list_settings(
+            app, page_request, category=category, public=public, login=login, secrets=secrets
         )
+        return emit(ctx, page, app=app)
 
 
 @app.command()
@@ -107,10 +106,9 @@ def set_(
     Example: dbctl settings set app.site_name Arcade --dry-run
     """
     with open_app(ctx) as app:
-        operation = set_setting(app, key, value, login=name_or_id(user, ident))
-        return run_change(
-            ctx, operation, notes=_cache_notes(app, of_user=bool(user or ident)), dry_run=dry_run
-        )
+        login = name_or_id(user, ident)
+        operation = set_setting(app, key, value, login=login)
+        return run_change(ctx, operation, notes=_cache_notes(app, login), dry_run=dry_run)
 
 
 @app.command()
@@ -120,12 +118,9 @@ def reset(ctx: typer.Context, key: Key, user: User = "", ident: UserId = "", dry
     Example: dbctl settings reset app.site_name
     """
     with open_app(ctx) as app:
-        return run_change(
-            ctx,
-            reset_setting(app, key, login=name_or_id(user, ident)),
-            notes=_cache_notes(app, of_user=bool(user or ident)),
-            dry_run=dry_run,
-        )
+        login = name_or_id(user, ident)
+        operation = reset_setting(app, key, login=login)
+        return run_change(ctx, operation, notes=_cache_notes(app, login), dry_run=dry_run)
 
 
 @app.command()
@@ -162,9 +157,9 @@ def diff(ctx: typer.Context, file: File, user: User = "", ident: UserId = "") ->
 
     Example: dbctl settings diff settings.json
     """
-    settings = files.read_settings_file(read_file(file, "file of settings"), str(file))
+    settings = read_settings_file(read_file(file, "file of settings"), str(file))
     with open_app(ctx) as app:
-        return emit(ctx, files.diff(app, settings, login=name_or_id(user, ident)), app=app)
+        return emit(ctx, compare_file(app, settings, login=name_or_id(user, ident)), app=app)
 
 
 @app.command()
@@ -189,18 +184,15 @@ def apply(
 
     Example: dbctl settings apply settings.json --dry-run
     """
-    settings = files.read_settings_file(read_file(file, "file of settings"), str(file))
+    settings = read_settings_file(read_file(file, "file of settings"), str(file))
     with open_app(ctx) as app:
-        operation = files.apply(app, settings, mode.value, login=name_or_id(user, ident), new_keys=new_keys)
-        return run_change(
-            ctx, operation, notes=_cache_notes(app, of_user=bool(user or ident)), dry_run=dry_run
-        )
+        login = name_or_id(user, ident)
+        operation = apply_file(app, settings, mode.value, login=login, new_keys=new_keys)
+        return run_change(ctx, operation, notes=_cache_notes(app, login), dry_run=dry_run)
 
 
-def _cache_notes(app: App, *, of_user: bool) -> list[str]:
-    settings_section = find_section(app, "user" if of_user else "system")
-    return (
-        [f"a running {app.profile.title} may use the old value for up to {settings_section.cache}"]
-        if settings_section and settings_section.cache
-        else []
-    )
+def _cache_notes(app: App, login: str | KeyText) -> list[str]:
+    section = find_section(app, "user" if login else "system")
+    if section is None or not section.cache:
+        return []
+    return [f"a running {app.profile.title} may use the old value for up to {section.cache}"]

@@ -10,7 +10,7 @@ from dbctl.cli._support.emit import emit, note, warn
 from dbctl.cli._support.options import read_options
 from dbctl.services import status as database_status
 
-app = typer.Typer(name="status", rich_markup_mode=None)
+app = typer.Typer()
 
 
 @app.command("status")

@@ -1,26 +1,28 @@
-"""``dbctl users``: users of an app."""
+"""``dbctl users``: users of an app.
+
+Over 400 lines: a group of commands is one module, and this group has the most commands.
+"""
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import Annotated, TypeAlias, TypeVar
 
 import typer
 from msgspec import structs
 
 from dbctl.cli._support.app import Ids, Inactive, Logins, open_app, parse_key_values, read_file, select_users
-from dbctl.cli._support.emit import emit, note, read_password, run_change, show_progress
+from dbctl.cli._support.emit import PasswordSource, emit, read_password, run_change, show_progress
 from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, requested_page
 from dbctl.errors import UsageError
 from dbctl.files import write_atomically
-from dbctl.model import Struct
-from dbctl.render import Format, streams
+from dbctl.render import Format, jsonable, streams
+from dbctl.services import data, users
 from dbctl.services.app import App
-from dbctl.services.users import Existing, UserFilter, queries, read_lines
+from dbctl.services.users import Existing
 
-if TYPE_CHECKING:
-    from dbctl.services.users import NewUser
+U = TypeVar("U", bound="users.UserUpdate")
 
-app = typer.Typer(name="users", help="Users of the app.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer()
 
 Login: TypeAlias = Annotated[
     str, typer.Argument(metavar="LOGIN", help="Login of the user: the username, in most apps.")
@@ -78,24 +80,19 @@ def list_(
 
     Example: dbctl users list --role admin
     """
-    user_filter = UserFilter(
+    user_filter = users.UserFilter(
         role=role,
         active=active,
         never_signed_in=never,
         inactive_for=inactive,
         fields=parse_key_values(filters or (), "--filter"),
     )
+    page_request = requested_page(limit, offset, sort)
     with open_app(ctx) as app:
         if not locked:
-            return emit(
-                ctx, queries.list_users(app, user_filter, requested_page(limit, offset, sort)), app=app
-            )
-        from dbctl.services.users import list_locked
-
-        report = list_locked(app, user_filter, requested_page(limit, offset, sort))
-        for message in report.remarks:
-            note(ctx, message)
-        return emit(ctx, report.page, app=app)
+            return emit(ctx, users.list_users(app, user_filter, page_request), app=app)
+        report = users.list_locked(app, user_filter, page_request)
+        return emit(ctx, report.page, app=app, notes=report.remarks)
 
 
 @app.command("show")
@@ -104,10 +101,8 @@ def show_(ctx: typer.Context, logins: Logins = None, ids: Ids = None) -> int:
 
     Example: dbctl users show alice
     """
-    from dbctl.services.users import show_users
-
     with open_app(ctx) as app:
-        return emit(ctx, show_users(app, select_users(logins, ids)), app=app)
+        return emit(ctx, users.show_users(app, select_users(logins, ids)), app=app)
 
 
 @app.command()
@@ -132,26 +127,17 @@ def create(
 
     Example: dbctl users create alice --email alice@example.org --generate
     """
-    from dbctl.services.users import create as user_create
-
     with open_app(ctx) as app:
         values = _user_fields(app, username, fields, email=email, name=name, role=role, active=active)
-        new = user_create.NewUser(fields=values, with_settings=with_settings)
-        plan = user_create.create_user(app, new).plan()  # report errors before prompting for a password
-        new = _add_password(
-            ctx, app, new, _PasswordSource(stdin=stdin, file=file, generate=generate), dry_run=dry_run
-        )
-        has_new_user_settings = app.profile.users and app.profile.users.new_settings and not with_settings
+        new = users.NewUser(fields=values, with_settings=with_settings)
+        plan = users.create_user(app, new).plan()  # report errors before prompting for a password
+        new = _add_password(ctx, app, new, PasswordSource(stdin, file, generate), dry_run=dry_run)
+        lacks_settings = app.profile.users and app.profile.users.new_settings and not with_settings
         notes = [
             "no user settings were added, as for users whom an admin creates; add them with --with-settings"
         ]
-        return run_change(
-            ctx,
-            user_create.create_user(app, new),
-            dry_run=dry_run,
-            plan=plan,
-            notes=notes if has_new_user_settings else (),
-        )
+        operation = users.create_user(app, new)
+        return run_change(ctx, operation, dry_run=dry_run, plan=plan, notes=notes if lacks_settings else ())
 
 
 @app.command()
@@ -174,17 +160,13 @@ def ensure(
 
     Example: dbctl users ensure alice --role editor --dry-run
     """
-    from dbctl.services.users import create as user_create
-
     with open_app(ctx) as app:
         values = _user_fields(app, username, fields, email=email, name=name, role=role, active=active)
-        new = user_create.NewUser(fields=values)
-        plan = user_create.ensure_user(app, new).plan()
-        if user_create.needs_password(app, new):
-            new = _add_password(
-                ctx, app, new, _PasswordSource(stdin=stdin, file=file, generate=generate), dry_run=dry_run
-            )
-        return run_change(ctx, user_create.ensure_user(app, new), dry_run=dry_run, plan=plan)
+        new = users.NewUser(fields=values)
+        plan = users.ensure_user(app, new).plan()
+        if users.needs_password(app, new):
+            new = _add_password(ctx, app, new, PasswordSource(stdin, file, generate), dry_run=dry_run)
+        return run_change(ctx, users.ensure_user(app, new), dry_run=dry_run, plan=plan)
 
 
 @app.command()
@@ -201,14 +183,11 @@ def update(
 
     Example: dbctl users update alice --email alice@example.org
     """
-    from dbctl.services.users import update as user_update
-
     values = _merge_fields(fields, email=email, name=name)
     if not values:
         raise UsageError(detail="pass at least one of --email, --name and --set FIELD=VALUE")
     with open_app(ctx) as app:
-        operation = user_update.update_user(app, select_users(logins, ids), values)
-        return run_change(ctx, operation, dry_run=dry_run)
+        return run_change(ctx, users.update_user(app, select_users(logins, ids), values), dry_run=dry_run)
 
 
 @app.command()
@@ -238,11 +217,10 @@ def delete(
     """
     if delete_duplicates and not new_owner:
         raise UsageError(detail="--delete-duplicates requires --transfer-to")
-    from dbctl.services.users import delete_users
-
     with open_app(ctx) as app:
-        operation = delete_users(
-            app, select_users(logins, ids, inactive), new_owner=new_owner, delete_duplicates=delete_duplicates
+        selector = select_users(logins, ids, inactive)
+        operation = users.delete_users(
+            app, selector, new_owner=new_owner, delete_duplicates=delete_duplicates
         )
         return run_change(ctx, operation, dry_run=dry_run)
 
@@ -261,21 +239,11 @@ def set_password(
 
     Example: dbctl users set-password alice --generate
     """
-    from dbctl.services.users import create as user_create
-    from dbctl.services.users import update as user_update
-
     with open_app(ctx) as app:
-        selector = select_users(login, ids)
-        plan = user_update.set_password(app, selector, "").plan()  # report an unknown user before prompting
-        new = _add_password(
-            ctx,
-            app,
-            user_create.NewUser(fields={}),
-            _PasswordSource(stdin=stdin, file=file, generate=generate),
-            dry_run=dry_run,
-        )
-        operation = user_update.set_password(app, selector, new.password_hash, new.generated_password)
-        return run_change(ctx, operation, dry_run=dry_run, plan=plan)
+        selector, new = select_users(login, ids), users.UserUpdate()
+        plan = users.set_password(app, selector, new).plan()  # report an unknown user before prompting
+        new = _add_password(ctx, app, new, PasswordSource(stdin, file, generate), dry_run=dry_run)
+        return run_change(ctx, users.set_password(app, selector, new), dry_run=dry_run, plan=plan)
 
 
 @app.command("set-role")
@@ -292,10 +260,8 @@ def set_role(
 
     Example: dbctl users set-role alice bob editor
     """
-    from dbctl.services.users import update as user_update
-
     with open_app(ctx) as app:
-        operation = user_update.set_role(app, select_users(logins[:-1], ids, inactive), logins[-1])
+        operation = users.set_role(app, select_users(logins[:-1], ids, inactive), logins[-1])
         return run_change(ctx, operation, dry_run=dry_run)
 
 
@@ -311,10 +277,8 @@ def activate(
 
     Example: dbctl users activate alice
     """
-    from dbctl.services.users import update as user_update
-
     with open_app(ctx) as app:
-        operation = user_update.set_active(app, select_users(logins, ids, inactive), active=True)
+        operation = users.set_active(app, select_users(logins, ids, inactive), active=True)
         return run_change(ctx, operation, dry_run=dry_run)
 
 
@@ -330,10 +294,8 @@ def deactivate(
 
     Example: dbctl users deactivate alice --dry-run
     """
-    from dbctl.services.users import update as user_update
-
     with open_app(ctx) as app:
-        operation = user_update.set_active(app, select_users(logins, ids, inactive), active=False)
+        operation = users.set_active(app, select_users(logins, ids, inactive), active=False)
         return run_change(ctx, operation, dry_run=dry_run)
 
 
@@ -356,12 +318,9 @@ def unlock(
 
     Example: dbctl users unlock alice
     """
-    from dbctl.services.users import update as user_update
-
     with open_app(ctx) as app:
-        return run_change(
-            ctx, user_update.unlock(app, select_users(logins, ids), addresses or ()), dry_run=dry_run
-        )
+        operation = users.unlock(app, select_users(logins, ids), addresses or ())
+        return run_change(ctx, operation, dry_run=dry_run)
 
 
 @app.command("check-password")
@@ -377,9 +336,9 @@ def check_password(
     Example: dbctl users check-password alice --password-stdin
     """
     with open_app(ctx) as app:
-        user = queries.find_single_user(app, select_users(login, ids))
-        password, _ = read_password(ctx, stdin=stdin, file=file, generate=False, confirm=False)
-        return emit(ctx, queries.check_password(app, user, password), app=app)
+        user = users.find_single_user(app, select_users(login, ids))
+        password = read_password(ctx, PasswordSource(stdin, file), confirm=False)
+        return emit(ctx, users.verify_password(app, user, password), app=app)
 
 
 @app.command("import")
@@ -401,11 +360,9 @@ def import_(
 
     Example: dbctl users import users.csv --existing skip --dry-run
     """
-    from dbctl.services.users import import_users
-
-    lines = read_lines(read_file(file, "file of users"), str(file))
+    lines = users.read_lines(read_file(file, "file of users"), str(file))
     with open_app(ctx) as app, show_progress(ctx, "Hashing passwords", len(lines)) as advance:
-        operation = import_users(
+        operation = users.import_users(
             app, lines, file=str(file), existing=existing, generate=generate, advance=advance
         )
         return run_change(ctx, operation, dry_run=dry_run)
@@ -420,10 +377,9 @@ def export(
 
     Example: dbctl users export > users.csv
     """
-    from dbctl.services.users import export_users
-
     with open_app(ctx) as app:
-        return emit(ctx, export_users(app, secrets=secrets), app=app, instead_of_table=Format.CSV)
+        page = users.export_users(app, secrets=secrets)
+        return emit(ctx, page, app=app, instead_of_table=Format.CSV)
 
 
 @app.command("export-data")
@@ -442,42 +398,32 @@ def export_data(
     """
     import json
 
-    from dbctl.render import jsonable
-    from dbctl.services.data import UserDataExported, collect_user_data
-
     with open_app(ctx) as app:
-        data = collect_user_data(app, select_users([login], None), secrets=secrets)
-        text = json.dumps(jsonable(data), indent=1, ensure_ascii=False) + "\n"
+        user_data = data.collect_user_data(app, select_users([login], None), secrets=secrets)
+        text = json.dumps(jsonable(user_data), indent=1, ensure_ascii=False) + "\n"
         if file == "-":
             streams.write(text, utf8=True)
             return 0
         with write_atomically(Path(file)) as target:
             target.write(text)
-        return emit(ctx, UserDataExported.from_data(data, file), app=app, columns_apply=False)
+        result = data.UserDataExported.from_data(user_data, file)
+        return emit(ctx, result, app=app, columns_apply=False)
 
 
-class _PasswordSource(Struct, frozen=True, kw_only=True):
-    """Source of a new password; a prompt by default."""
-
-    stdin: bool
-    file: Path | None
-    generate: bool
-
-
-def _merge_fields(assignments_given: list[str] | None, **options: str) -> dict[str, str]:
+def _merge_fields(assignments: list[str] | None, **options: str) -> dict[str, str]:
     """Return the fields of a user from options and ``--set``."""
     values = {field: text for field, text in options.items() if text}
-    assignments = parse_key_values(assignments_given or (), "--set")
-    for field in assignments.keys() & values.keys():
+    fields = parse_key_values(assignments or (), "--set")
+    for field in fields.keys() & values.keys():
         raise UsageError(detail=f"{field} is passed twice: with --{field} and with --set")
-    return values | assignments
+    return values | fields
 
 
 def _user_fields(
     app: App, username: str, fields: list[str] | None, *, active: bool | None, **options: str
 ) -> dict[str, str]:
     """Return the fields of a user; ``username`` is the value of the first login field of the profile."""
-    login = queries.open_user_table(app).section.login[0]
+    login = app.require_section(app.profile.users, "users").login[0]
     options = {field: text for field, text in options.items() if field != login}
     active_text = "" if active is None else "true" if active else "false"
     values = _merge_fields(fields, **options, active=active_text)
@@ -486,19 +432,16 @@ def _user_fields(
     return {login: username} | values
 
 
-def _add_password(
-    ctx: typer.Context, app: App, new: "NewUser", source: _PasswordSource, *, dry_run: bool
-) -> "NewUser":
+def _add_password(ctx: typer.Context, app: App, new: U, source: PasswordSource, *, dry_run: bool) -> U:
     """Return ``new`` with the hash of its password; ``--dry-run`` only validates a password that was passed."""
-    from dbctl.services.users import create as user_create
-
-    has_source = source.stdin or source.file is not None or source.generate
-    is_without_passwords = app.profile.users is None or app.profile.users.password is None
-    if (dry_run or is_without_passwords) and not has_source:
+    has_passwords = app.profile.users is not None and app.profile.users.password is not None
+    if (dry_run or not has_passwords) and source == PasswordSource():
         return new
-    password, generated = read_password(ctx, stdin=source.stdin, file=source.file, generate=source.generate)
-    user_create.check_password(app, password)
+    password = read_password(ctx, source)
     if dry_run:
+        users.check_password(app, password)
         return new
-    hashed = user_create.hash_password(app, password)
-    return structs.replace(new, password_hash=hashed, generated_password=password if generated else None)
+    hashed = users.hash_password(app, password)
+    return structs.replace(
+        new, password_hash=hashed, generated_password=password if source.generate else None
+    )

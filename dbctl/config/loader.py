@@ -127,7 +127,7 @@ def parse(file: Path, *, only: str = "") -> Configuration:
     apps = {}
     for name, app in toml.structure(values, _File, text).apps.items():
         app_problems = list[tuple[Sequence[toml.Key], str]]()
-        apps[name] = _resolve_app(name, app, folder, _collect_into(app_problems))
+        apps[name] = _Resolver(name, app, folder, _collect_into(app_problems)).resolve()
         if only in ("", name):
             problems += [toml.create_problem(text, key, reason) for key, reason in app_problems]
     if problems:
@@ -148,41 +148,6 @@ def _default_paths() -> list[Path]:
     return [local, user_config_path("dbctl") / FILE_NAME, site_config_path("dbctl") / FILE_NAME]
 
 
-def _resolve_app(name: str, app: AppConfig, folder: Path, report: ReportProblem) -> App:
-    databases, migrations = {}, {}
-    app_variables = read_env_file(app, folder, ("apps", name, "env_file"), report)
-    for database, address in app.databases.items():
-        key = ("apps", name, "databases", database)
-        try:
-            databases[database] = _resolve_path(
-                urls.parse_url(fill_variables(address, key, report, app_variables)), folder
-            )
-        except UrlInvalidError as error:
-            report(key, str(error))
-    for database, path in app.migrations.items():
-        if path == NO_MIGRATIONS:
-            continue
-        migrations[database] = folder / fill_variables(
-            path, ("apps", name, "migrations", database), report, app_variables
-        )
-    return App(
-        name=name,
-        profile=str(folder / app.profile) if app.profile.endswith(".toml") else app.profile,
-        protected=app.protected,
-        databases=databases,
-        migrations=migrations,
-        unmigrated=[database for database, path in app.migrations.items() if path == NO_MIGRATIONS],
-        backup=_resolve_backup(app.backup, ("apps", name, "backup"), folder, report, app_variables),
-        scratch=_resolve_scratch(app.backup, ("apps", name, "backup", "scratch"), report, app_variables),
-        schedule=app.schedule,
-        embedder=_resolve_embedder(app.embedder, ("apps", name, "embedder"), folder, report),
-        env_file=folder / app.env_file if app.env_file else None,
-        search=_resolve_search(app.search, ("apps", name, "search", "folder"), folder, report, app_variables),
-        folder=folder,
-        directory=folder / app.directory,
-    )
-
-
 #: The default URL of a service, and the variable of its key, which is not sent to other URLs by default.
 SERVICES = {
     "gemini": ("https://generativelanguage.googleapis.com/v1beta", "GEMINI_API_KEY"),
@@ -200,31 +165,123 @@ _EMBEDDERS: Mapping[EmbedderKind, tuple[Sequence[str], Sequence[str]]] = {
 }
 
 
-def _resolve_embedder(
-    embedder: Embedder | None, key: Sequence[toml.Key], folder: Path, report: ReportProblem
-) -> Embedder | None:
-    if embedder is None:
-        return None
-    for name, reason in _check_embedder(embedder):
-        report((*key, name), reason)
-    service = SERVICES.get(embedder.kind, ("", ""))
-    if not embedder.url and not embedder.key_file:
-        embedder = msgspec.structs.replace(embedder, key_env=embedder.key_env or service[1])
-    address = embedder.url or service[0]
-    if embedder.kind in SERVICES:
-        _require_encryption(address, bool(embedder.key_env or embedder.key_file), (*key, "url"), report)
+class _Resolver:
+    """Resolves the paths and variables of one app; reports each error with its key in the file."""
 
-    def resolve_path(text: str) -> str:
-        return str(folder / atomic.expand_home(text)) if text else ""
+    def __init__(self, name: str, app: AppConfig, folder: Path, report: ReportProblem) -> None:
+        self._name, self._app, self._folder = name, app, folder
+        self._report_problem = report
+        self._variables = read_env_file(app, folder, ("apps", name, "env_file"), report)
 
-    # A program without a slash is searched on the PATH.
-    command = [
-        resolve_path(word) if not index and "/" in word else word
-        for index, word in enumerate(embedder.command)
-    ]
-    return msgspec.structs.replace(
-        embedder, url=address, key_file=resolve_path(embedder.key_file), command=command
-    )
+    def resolve(self) -> App:
+        app, folder = self._app, self._folder
+        databases = {name: self._url(address, "databases", name) for name, address in app.databases.items()}
+        return App(
+            name=self._name,
+            profile=str(folder / app.profile) if app.profile.endswith(".toml") else app.profile,
+            protected=app.protected,
+            databases={name: _resolve_path(url, folder) for name, url in databases.items() if url},
+            migrations={
+                database: folder / self._fill(path, "migrations", database)
+                for database, path in app.migrations.items()
+                if path != NO_MIGRATIONS
+            },
+            unmigrated=[database for database, path in app.migrations.items() if path == NO_MIGRATIONS],
+            backup=self._backup(app.backup) if app.backup else None,
+            scratch=self._url(app.backup.scratch, "backup", "scratch") if app.backup else None,
+            schedule=app.schedule,
+            embedder=self._embedder(app.embedder) if app.embedder else None,
+            env_file=folder / app.env_file if app.env_file else None,
+            pepper_file=Path(self._path(self._fill(app.pepper_file, "pepper_file")))
+            if app.pepper_file
+            else None,
+            search=self._search_folder(app.search) if app.search else None,
+            folder=folder,
+            directory=folder / app.directory,
+        )
+
+    def _report(self, reason: str, *key: toml.Key) -> None:
+        self._report_problem(("apps", self._name, *key), reason)
+
+    def _fill(self, text: str, *key: toml.Key) -> str:
+        return fill_variables(text, ("apps", self._name, *key), self._report_problem, self._variables)
+
+    def _path(self, text: str) -> str:
+        return str(self._folder / atomic.expand_home(text)) if text else ""
+
+    def _url(self, text: str, *key: toml.Key) -> Url | None:
+        """Return a URL; None if it is empty, or invalid, which is reported."""
+        try:
+            return urls.parse_url(self._fill(text, *key)) if text or key[0] == "databases" else None
+        except UrlInvalidError as error:
+            self._report(str(error), *key)
+            return None
+
+    def _search_folder(self, section: SearchConfig) -> Path:
+        if not section.folder:
+            self._report("it is empty", "search", "folder")
+        return self._folder / atomic.expand_home(self._fill(section.folder, "search", "folder"))
+
+    def _embedder(self, embedder: Embedder) -> Embedder:
+        for name, reason in _check_embedder(embedder):
+            self._report(reason, "embedder", name)
+        service = SERVICES.get(embedder.kind, ("", ""))
+        if not embedder.url and not embedder.key_file:
+            embedder = msgspec.structs.replace(embedder, key_env=embedder.key_env or service[1])
+        address = embedder.url or service[0]
+        if embedder.kind in SERVICES:
+            self._require_encryption(address, has_key=bool(embedder.key_env or embedder.key_file))
+        # A program without a slash is searched on the PATH.
+        command = [
+            self._path(word) if not index and "/" in word else word
+            for index, word in enumerate(embedder.command)
+        ]
+        return msgspec.structs.replace(
+            embedder, url=address, key_file=self._path(embedder.key_file), command=command
+        )
+
+    def _require_encryption(self, address: str, *, has_key: bool) -> None:
+        try:
+            endpoint = urls.parse_endpoint(address)
+        except UrlInvalidError as error:
+            self._report(str(error.context["reason"]), "embedder", "url")
+            return
+        if has_key and not (endpoint.secure or endpoint.is_loopback):
+            reason = "the key would be sent unencrypted; write https://, or use no key"
+            self._report(reason, "embedder", "url")
+
+    def _backup(self, section: BackupConfig) -> BackupConfig:
+        spans: dict[tuple[str, ...], str] = {
+            (name,): getattr(section, name) for name in ("max_age", "verify_within", "drill_within")
+        }
+        for key, text in {**spans, ("keep", "within"): section.keep.within}.items():
+            if text and not is_duration(text):
+                self._report(f"{text!r} is not a duration; write 26h, 30d or 1y", "backup", *key)
+        if not section.repository:
+            self._report("it is empty", "backup", "repository")
+        repository = self._fill(section.repository, "backup", "repository")
+        encrypt = section.encrypt and self._encryption(section.encrypt)
+        return msgspec.structs.replace(section, repository=repository, encrypt=encrypt)
+
+    def _encryption(self, section: EncryptionConfig) -> EncryptionConfig:
+        key = ("backup", "encrypt")
+        if section.recipients:
+            from dbctl.files import age
+        for index, text in enumerate(section.recipients):
+            duplicate = "it is a duplicate" if text in section.recipients[:index] else ""
+            if problem := age.recipient_problem(text) or duplicate:
+                self._report(f"recipient {index + 1}: {problem}", *key, "recipients")
+        has_recipients = bool(section.recipients or section.recipients_file)
+        if has_recipients and section.passphrase_file:
+            reason = "use either recipients or a passphrase; age does not support both"
+            self._report(reason, *key, "passphrase_file")
+        if not (has_recipients or section.passphrase_file):
+            self._report("recipients, recipients_file or passphrase_file is missing", *key)
+        files = {
+            name: self._path(self._fill(getattr(section, name), *key, name))
+            for name in ("recipients_file", "passphrase_file", "identity_file")
+        }
+        return msgspec.structs.replace(section, **files)
 
 
 def _check_embedder(embedder: Embedder) -> Iterator[tuple[str, str]]:
@@ -243,103 +300,6 @@ def _check_embedder(embedder: Embedder) -> Iterator[tuple[str, str]]:
         yield "key_file", "use either key_env or key_file"
     if embedder.key_env and not re.fullmatch(VARIABLE_PATTERN, f"${{{embedder.key_env}}}"):
         yield "key_env", "it must be the name of a variable, not the key itself"
-
-
-def _require_encryption(address: str, has_key: bool, key: Sequence[toml.Key], report: ReportProblem) -> None:  # noqa: FBT001
-    try:
-        endpoint = urls.parse_endpoint(address)
-    except UrlInvalidError as error:
-        report(key, str(error.context["reason"]))
-        return
-    if has_key and not (endpoint.secure or endpoint.is_loopback):
-        report(key, "the key would be sent unencrypted; write https://, or use no key")
-
-
-def _resolve_search(
-    section: SearchConfig | None,
-    key: Sequence[toml.Key],
-    folder: Path,
-    report: ReportProblem,
-    app_variables: Mapping[str, str],
-) -> Path | None:
-    if section is None:
-        return None
-    if not section.folder:
-        report(key, "it is empty")
-    return folder / atomic.expand_home(fill_variables(section.folder, key, report, app_variables))
-
-
-def _resolve_scratch(
-    section: BackupConfig | None,
-    key: Sequence[toml.Key],
-    report: ReportProblem,
-    app_variables: Mapping[str, str],
-) -> Url | None:
-    if section is None or not section.scratch:
-        return None
-    try:
-        return urls.parse_url(fill_variables(section.scratch, key, report, app_variables))
-    except UrlInvalidError as error:
-        report(key, str(error))
-        return None
-
-
-def _resolve_backup(
-    section: BackupConfig | None,
-    key: Sequence[toml.Key],
-    folder: Path,
-    report: ReportProblem,
-    app_variables: Mapping[str, str],
-) -> BackupConfig | None:
-    if section is None:
-        return None
-    spans = {name: getattr(section, name) for name in ("max_age", "verify_within", "drill_within")}
-    for span_key, text in (
-        *(((*key, name), text) for name, text in spans.items()),
-        ((*key, "keep", "within"), section.keep.within),
-    ):
-        if text and not is_duration(text):
-            report(span_key, f"{text!r} is not a duration; write 26h, 30d or 1y")
-    if not section.repository:
-        report((*key, "repository"), "it is empty")
-    repository = fill_variables(section.repository, (*key, "repository"), report, app_variables)
-    encrypt = section.encrypt and _resolve_encryption(
-        section.encrypt, (*key, "encrypt"), folder, report, app_variables
-    )
-    return msgspec.structs.replace(section, repository=repository, encrypt=encrypt)
-
-
-def _resolve_encryption(
-    section: EncryptionConfig,
-    key: Sequence[toml.Key],
-    folder: Path,
-    report: ReportProblem,
-    app_variables: Mapping[str, str],
-) -> EncryptionConfig:
-    if section.recipients:
-        from dbctl.files import age
-    for index, text in enumerate(section.recipients):
-        duplicate = "it is a duplicate" if text in section.recipients[:index] else ""
-        if problem := age.recipient_problem(text) or duplicate:
-            report((*key, "recipients"), f"recipient {index + 1}: {problem}")
-    has_recipients = bool(section.recipients or section.recipients_file)
-    if has_recipients and section.passphrase_file:
-        report((*key, "passphrase_file"), "use either recipients or a passphrase; age does not support both")
-    if not (has_recipients or section.passphrase_file):
-        report(key, "recipients, recipients_file or passphrase_file is missing")
-
-    def resolve_path(name: str, text: str) -> str:
-        return (
-            str(folder / atomic.expand_home(fill_variables(text, (*key, name), report, app_variables)))
-            if text
-            else ""
-        )
-
-    files = {
-        name: resolve_path(name, getattr(section, name))
-        for name in ("recipients_file", "passphrase_file", "identity_file")
-    }
-    return msgspec.structs.replace(section, **files)
 
 
 def referenced_variables(file: Path) -> Sequence[str]:

@@ -21,14 +21,14 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=100_000)]
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The backups to retain: the newest of each of the last N hours, days and so on; 0: no rule."""
+    """The backups to retain; 0: no rule."""
 
     last: Count = 0  #: the N newest backups
-    hourly: Count = 0
-    daily: Count = 0
-    weekly: Count = 0
-    monthly: Count = 0
-    yearly: Count = 0
+    hourly: Count = 0  #: the newest of each of the last N hours
+    daily: Count = 0  #: the newest of each of the last N days
+    weekly: Count = 0  #: the newest of each of the last N weeks
+    monthly: Count = 0  #: the newest of each of the last N months
+    yearly: Count = 0  #: the newest of each of the last N years
     within: str = ""  #: all backups that are at most this much older than the newest: ``30d``
 
 
@@ -114,6 +114,7 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     protected: bool = False
     directory: str = ""  #: where the app is installed; default: the directory of the file
     env_file: str = ""  #: the app's env file; its variables take precedence over the environment
+    pepper_file: str = ""  #: a file with the secret that the app appends to passwords
     databases: dict[str, str] = {}
     migrations: dict[str, str] = {}
     backup: BackupConfig | None = None
@@ -135,6 +136,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     scratch: Url | None = None  #: a server for drills
     embedder: Embedder | None = None
     env_file: Path | None = None  #: the app's env file
+    pepper_file: Path | None = None  #: the file with the secret that the app appends to passwords
     search: Path | None = None  #: the folder of external search indexes, if configured
     folder: Path  #: the base of relative paths
     directory: Path  #: where the app is installed

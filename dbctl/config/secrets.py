@@ -4,6 +4,7 @@
 import os
 import re
 from collections.abc import Sequence
+from errno import EFBIG
 from pathlib import Path
 
 import msgspec
@@ -11,13 +12,14 @@ import msgspec
 from dbctl.config.environment import read_variable
 from dbctl.config.model import App, EncryptionConfig
 from dbctl.config.paths import staging_folder
-from dbctl.errors import EmbedderKeyMissingError
+from dbctl.errors import EmbedderKeyMissingError, PepperMissingError
 from dbctl.files import atomic
 from dbctl.model import Secret
 
 #: The characters and lengths that the key of a service may have.
 _KEY_PATTERN = r"[!-~]{1,4096}"
 
+#: Of the first line of a file, with its line break.
 _MAX_KEY_BYTES = 4098
 
 
@@ -35,7 +37,7 @@ def embedder_key(app: App) -> Secret | None:
     source = embedder.key_file or embedder.key_env
     try:
         text = (
-            _read_key_file(Path(embedder.key_file))
+            _read_first_line(Path(embedder.key_file)).strip()
             if embedder.key_file
             else _read_key_variable(app, embedder.key_env)
         )
@@ -55,6 +57,22 @@ def embedder_key(app: App) -> Secret | None:
     return Secret(text)
 
 
+def read_pepper(app: App) -> Secret:
+    """Return the secret that an app appends to passwords, from the configured file; without the newline at its end.
+
+    Raises:
+        PepperMissingError: no file is configured, or it cannot be read.
+    """
+    if app.pepper_file is None:
+        raise PepperMissingError(app=app.name, reason="no pepper_file is configured")
+    try:
+        return Secret(_read_first_line(app.pepper_file))
+    except OSError as error:
+        raise PepperMissingError(app=app.name, reason=f"{app.pepper_file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise PepperMissingError(app=app.name, reason=f"{app.pepper_file}: not valid UTF-8") from error
+
+
 def _read_key_variable(app: App, name: str) -> str:
     from dbctl.files import dotenv
 
@@ -62,9 +80,12 @@ def _read_key_variable(app: App, name: str) -> str:
     return (app_variables[name] if name in app_variables else read_variable(name)).strip()
 
 
-def _read_key_file(path: Path) -> str:
+def _read_first_line(path: Path) -> str:
     with atomic.open_named(path) as file:
-        return str(file.readline(_MAX_KEY_BYTES).decode().strip())
+        line = file.readline(_MAX_KEY_BYTES + 1)
+    if len(line) > _MAX_KEY_BYTES:
+        raise OSError(EFBIG, "its first line is too long")
+    return str(line.decode("utf-8-sig").rstrip("\r\n"))
 
 
 class DecryptionFiles(msgspec.Struct, frozen=True, kw_only=True):

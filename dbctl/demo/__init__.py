@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
-from dbctl.demo.random import Progress
+from dbctl.demo.definition import Account, SampleDefinition, read_definition
+from dbctl.demo.sample import Progress
 from dbctl.errors import (
     FeatureMissingError,
     MigrationVariantUnknownError,
@@ -19,24 +18,8 @@ from dbctl.errors import (
 from dbctl.model import Struct
 from dbctl.url import Url
 
-#: Profiles with a sample, and the module whose ``build`` creates it. In the module, ``COUNTS`` contains the default numbers
-#: of rows, ``SERVER_DATABASES`` the databases that must be on a server, ``URL_DATABASES`` those that accept ``--url``, and
-#: ``VARIANTS`` the variants of the schema.
-SAMPLES = {
-    "chat-lancedb": "dbctl.demo.chat_lancedb",
-    "flashpoint-web": "dbctl.demo.flashpoint_web",
-    "promptvault": "dbctl.demo.promptvault",
-    "waqtor": "dbctl.demo.waqtor",
-    "yaai": "dbctl.demo.yaai",
-}
-
-
-class Account(Struct, frozen=True, kw_only=True):
-    """A user of the sample with a public password."""
-
-    login: str
-    password: str
-    role: str
+#: Profiles with a sample: ``data/PROFILE.toml`` defines it, and the module of the same name generates its rows.
+SAMPLES = ("chat-lancedb", "flashpoint-web", "promptvault", "waqtor", "yaai")
 
 
 class DemoBuilt(Struct, frozen=True, kw_only=True):
@@ -57,14 +40,14 @@ class DemoBuilt(Struct, frozen=True, kw_only=True):
 MAX_ROWS = 10_000_000
 
 
-def resolve_counts(profile: str, overrides: Mapping[str, int | None]) -> Mapping[str, int]:
+def resolve_counts(profile: str, overrides: Mapping[str, int | None]) -> dict[str, int]:
     """Return the numbers of rows of a sample: the defaults with ``overrides``.
 
     Raises:
         NotSupportedError: the profile has no sample, or the sample has no rows of this kind.
         ValueInvalidError: a number is negative or too large.
     """
-    counts: dict[str, int] = dict(_module(profile).COUNTS)
+    counts = dict(_definition(profile).counts)
     for kind, count in overrides.items():
         if count is None:
             continue
@@ -89,17 +72,17 @@ def check_urls(profile: str, urls: Mapping[str, Url]) -> None:
         NotSupportedError: the profile has no sample, or its sample does not accept an address.
         UsageError: a database must be on a server and has no address.
     """
-    module = _module(profile)
+    databases = {name: database for name, database in _definition(profile).databases.items() if database.url}
     for name in urls:
-        if name not in module.URL_DATABASES:
-            accepted = ", ".join(f"--url {name}=URL" for name in module.URL_DATABASES)
+        if name not in databases:
+            accepted = ", ".join(f"--url {name}=URL" for name in databases)
             raise NotSupportedError(
                 feature=f"--url {name}=…",
                 subject=f"a sample of {profile}",
                 hint=f"It accepts {accepted}." if accepted else "It creates its databases in its directory.",
             )
-    for name in module.SERVER_DATABASES:
-        if name not in urls or urls[name].is_file:
+    for name, database in databases.items():
+        if database.url == "required" and (name not in urls or urls[name].is_file):
             raise UsageError(
                 detail=f"a sample of {profile} requires an empty database on a server: --url {name}=URL"
             )
@@ -111,11 +94,11 @@ def check_variant(profile: str, variant: str) -> None:
     Raises:
         FeatureMissingError, MigrationVariantUnknownError: the sample has no variants, or not this one.
     """
-    variants = getattr(_module(profile), "VARIANTS", ())
+    variants = _definition(profile).variants
     if variant and variants and variant not in variants:
         raise MigrationVariantUnknownError(app=profile, name=variant, names=", ".join(variants))
     if variant and not variants:
-        others = ", ".join(name for name in SAMPLES if getattr(_module(name), "VARIANTS", ()))
+        others = ", ".join(name for name in SAMPLES if read_definition(name).variants)
         raise FeatureMissingError(
             app=f"a sample of {profile}", profile=profile, feature="variants", profiles=others
         )
@@ -152,21 +135,25 @@ def build(
         FileExistsAlreadyError, DatabaseNotEmptyError: a database already exists; nothing was changed.
         FileFailedError: the directory cannot be created or written.
     """
+    from dbctl.demo.builder import Builder
+    from dbctl.demo.sample import Sample
+    from dbctl.model import now
+
     all_counts = resolve_counts(profile, counts)
     check_urls(profile, urls)
     check_variant(profile, variant)
-    options = {"variant": variant} if variant else {}  # only samples with variants accept it
-    built: DemoBuilt = _module(profile).build(
-        directory, counts=all_counts, urls=urls, seed=seed, at=at, progress=progress, **options
+    definition = _definition(profile)
+    sample = Sample(
+        definition, all_counts, seed=seed, at=at or now(), variant=variant or definition.schema_variant
     )
-    return built
+    return Builder(profile, directory, sample, urls, progress).build()
 
 
-def _module(profile: str) -> ModuleType:
+def _definition(profile: str) -> SampleDefinition:
     if profile not in SAMPLES:
         raise NotSupportedError(
             feature=f"a sample of {profile}",
             subject="dbctl demo",
             hint=f"Profiles with a sample: {', '.join(SAMPLES)}.",
         )
-    return import_module(SAMPLES[profile])
+    return read_definition(profile)

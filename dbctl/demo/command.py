@@ -8,7 +8,7 @@ from pathlib import Path
 from dbctl import demo
 from dbctl.config import loader
 from dbctl.demo import DemoBuilt
-from dbctl.demo.random import Progress
+from dbctl.demo.sample import Progress
 from dbctl.model import Plan, Row
 from dbctl.services.setup import InitConfig, config_exists
 

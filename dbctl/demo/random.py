@@ -1,20 +1,19 @@
-"""Reproducible random numbers, and batches of rows."""
+"""Reproducible random values and words."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Mapping, Sequence
+from functools import cache
 from random import Random
 from typing import TypeVar
 
+from dbctl.demo.definition import read_data
+
 T = TypeVar("T")
 
-#: Receives the number of rows created since its last call; the sum of all calls is the requested number.
-Progress = Callable[[int], None]
-
-#: Rows per batch and statement, for constant memory.
-BATCH = 2_000
+#: Words for generated names and titles.
+WORDS: Mapping[str, Sequence[str]] = read_data("words")
 
 
 def rng_for(seed: int, *key: str | int) -> Random:
@@ -32,27 +31,34 @@ def happens(rng: Random, share: float) -> bool:
     return rng.random() < share
 
 
+def choose_weighted(rng: Random, weights: Mapping[T, float]) -> T:
+    """Return one of the keys, with a probability proportional to its value."""
+    return rng.choices(tuple(weights), tuple(weights.values()))[0]
+
+
 def zipf_rank(rng: Random, count: int) -> int:
     """Return a rank from 0 to ``count`` - 1, with a probability proportional to 1 / (rank + 1)."""
     return min(int((count + 1) ** rng.random()) - 1, count - 1)
 
 
-def shuffle_rank(rank: int, count: int) -> int:
-    """Map a rank to one of ``count`` indexes, so that the first objects are not the most frequent ones."""
-    return (rank * 1_000_003 + 17) % count
+def zipf_index(rng: Random, count: int) -> int:
+    """Return an index like ``zipf_rank``, but the first objects are not the most frequent ones."""
+    return (zipf_rank(rng, count) * 1_000_003 + 17) % count
 
 
-def batches(items: Iterable[T], progress: Progress | None = None) -> Iterator[list[T]]:
-    """Yield batches of ``BATCH`` objects, and call ``progress`` after each."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, BATCH)):
-        yield batch
-        if progress is not None:
-            progress(len(batch))
+def choose_name(rng: Random) -> tuple[str, str]:
+    """Return a first name and a surname, in lower case."""
+    return rng.choice(WORDS["names"]), rng.choice(WORDS["surnames"])
 
 
+def choose_subject(rng: Random) -> str:
+    """Return an adjective and a noun."""
+    return f"{rng.choice(WORDS['adjectives'])} {rng.choice(WORDS['nouns'])}"
+
+
+@cache
 def hash_password(seed: int, password: str, cost: int) -> str:
-    """Return a reproducible bcrypt hash of ``password``."""
+    """Return a reproducible bcrypt hash of ``password``; it takes most of the time of a small sample."""
     import bcrypt
 
     # The salt depends on the seed, so that the sample is reproducible. The last of the 22 characters has only two

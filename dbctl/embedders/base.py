@@ -1,11 +1,12 @@
-"""The protocol of embedders, and validation of vectors."""
+"""The protocol of embedders, validation of vectors, and the configured embedder of an app."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from dbctl.errors import EmbedderFailedError
+from dbctl.config import App
+from dbctl.errors import EmbedderFailedError, EmbedderNotConfiguredError
 
 #: The maximum dimensions of a model, and the largest 32-bit floating-point number.
 MAX_DIMENSIONS = 65_536
@@ -22,13 +23,12 @@ class Embedder(Protocol):
 
         Raises:
             EmbedderUnreachableError: it cannot be reached, or did not respond in time.
-            EmbedderBusyError: it accepts no further requests for now.
+            EmbedderBusyError: it accepts no further requests at the moment.
             EmbedderRefusedError: it rejected the key.
             EmbedderFailedError: it returned no vector.
             EmbedderPackageMissingError: it is not installed.
             EmbedderKeyMissingError: the configured key is missing.
         """
-        ...
 
 
 def find_problem(components: object) -> str:
@@ -61,3 +61,32 @@ def require_vector(components: object, place: str, hint: str) -> list[float]:
     if reason := find_problem(components):
         raise EmbedderFailedError(place=place, reason=reason, hint=hint)
     return [float(component) for component in components] if isinstance(components, list) else []
+
+
+def create_embedder(app: App, *, vector_model: str = "") -> Embedder:
+    """Return the embedder of an app; no request is sent and no key is read.
+
+    Args:
+        app: the app as configured.
+        vector_model: the model of the searched vectors, for the error message.
+
+    Raises:
+        EmbedderNotConfiguredError: no embedder is configured.
+    """
+    section = app.embedder
+    if section is None:
+        raise EmbedderNotConfiguredError(
+            app=app.name,
+            model=f", and the model that computed its vectors ({vector_model})" if vector_model else "",
+        )
+    if section.kind == "command":
+        from dbctl.embedders.command import Command
+
+        return Command(section)
+    if section.kind == "local":
+        from dbctl.embedders.local import Local
+
+        return Local(app, section)
+    from dbctl.embedders.services import Service
+
+    return Service(app, section)

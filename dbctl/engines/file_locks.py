@@ -29,17 +29,15 @@ def write_lock(path: Path, target: str, purpose: str, *, timeout: float) -> Iter
             target=target, reason=f"its lock {lock_path}: {reason}", hint="Nothing was changed."
         )
 
-    try:
-        with lock.exclusive(
-            lock_path,
-            target,
-            purpose,
-            timeout=timeout,
-            prepare=lambda descriptor: _copy_permissions(path, descriptor, lock_error),
-        ):
-            yield
-    except lock.CannotLockError as error:
-        raise lock_error(str(error)) from error
+    with lock.exclusive(
+        lock_path,
+        target,
+        purpose,
+        timeout=timeout,
+        to_error=lock_error,
+        prepare=lambda descriptor: _copy_permissions(path, descriptor, lock_error),
+    ):
+        yield
 
 
 def is_write_locked(path: Path) -> bool:

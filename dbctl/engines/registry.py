@@ -1,4 +1,4 @@
-"""Find the engine of an address: the package ``dbctl.engines.NAME`` of a name in ``dbctl.url.SCHEMES``."""
+"""Find the engine of an address: the package ``dbctl.engines.NAME`` of a name in ``dbctl.url.ENGINES``."""
 
 from __future__ import annotations
 

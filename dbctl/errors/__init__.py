@@ -1,10 +1,8 @@
 """Every expected failure of dbctl: code, exit code, sentence and hint."""
 
-from typing import TYPE_CHECKING
+from dbctl.exports import lazy_imports
 
-from dbctl.exports import lazy_exports
-
-if TYPE_CHECKING:
+with lazy_imports(__name__):
     from dbctl.errors.backup import (
         AlreadyAdoptedError,
         ArchiveUnsafeError,
@@ -117,6 +115,7 @@ if TYPE_CHECKING:
         MigrationStepsChangedError,
         MigrationVariantMismatchError,
         MigrationVariantUnknownError,
+        RebuildLosesError,
         RehearsalFailedError,
         RehearsalRefusedError,
         ReplayFailedError,
@@ -183,78 +182,18 @@ if TYPE_CHECKING:
         UserMissingError,
         ValueInvalidError,
         WrongAppError,
+        require_driver,
     )
     from dbctl.errors.users import (
         ActingUserInactiveError,
         BuiltInRoleError,
         CategoryMissingError,
         DuplicateRowsError,
+        HashExpensiveError,
         LastAdminError,
+        PasswordFormatError,
+        PepperMissingError,
         PermissionMissingError,
         RoleInUseError,
         SettingMissingError,
-    )
-else:
-    __getattr__ = lazy_exports(
-        __name__,
-        {
-            "backup": (
-                "AlreadyAdoptedError ArchiveUnsafeError BackupCorruptError BackupDiffersError BackupFailedError "
-                "BackupMissingError BackupUnloadableError ClockImplausibleError DecompressionLimitError "
-                "FileInvalidError FileNotRestorableError FileUnsafeError KeyInvalidError KeyWrongError "
-                "LastBackupError NoBackupBeforeError PassphraseInvalidError RepositoryFailedError "
-                "RepositoryMissingError RepositoryNotConfiguredError RepositoryUnreadableError RepositoryUnsafeError "
-                "RetentionNotConfiguredError SafetyBackupNotConfiguredError StorageFailedError "
-                "StorageIncompatibleError StorageKeysMissingError StorageSettingInvalidError TargetIsSourceError "
-                "TargetNotEmptyError"
-            ),
-            "base": "DbctlError Exit load_registry worst_status",
-            "connection": (
-                "BusyError CascadeUnreachableError ChangedWhileReadError ClientFailedError ClientMissingError "
-                "ClientOldError CommitUnsyncedError ConcurrentChangeError ConstraintError CorruptError "
-                "DatabaseMissingError DiskFullError ExternalIndexInvalidError FileExistsAlreadyError FileFailedError "
-                "FileMissingError FileUnsyncedError FolderMissingError IN_DOUBT InsufficientSpaceError "
-                "InterruptedWriteError NotADatabaseError OutputFailedError PoolerError PrivilegeMissingError "
-                "QueryFailedError QueryTimeoutError ReadOnlyError SecretColumnError StoppedError "
-                "UncheckpointedWalError UnreachableError WriteConflictError"
-            ),
-            "databases": (
-                "AlreadyExistsError ColumnMissingError ContentNullError ContentUndecodableError DatabaseNotEmptyError "
-                "DatabaseNotFoundError ImportInvalidError LimitExceededError MaintenanceUnsafeError PartialWriteError "
-                "RowNotFoundError SameFileError TableMissingError TempSpaceFailedError TimesAmbiguousError "
-                "TransitionRefusedError VersionsTaggedError"
-            ),
-            "migrations": (
-                "DownAllRefusedError DuplicateMigrationNumberError LedgerForeignError LedgerMissingError "
-                "MigrationBrokenError MigrationChangedError MigrationFailedError MigrationFilesMissingError "
-                "MigrationInDoubtError MigrationInvalidError MigrationIrreversibleError MigrationMissingError "
-                "MigrationPartialError MigrationPartiallyRevertedError MigrationStatementUnknownError "
-                "MigrationStepMissingError MigrationStepsChangedError MigrationVariantMismatchError "
-                "MigrationVariantUnknownError MigrationsAheadError MigrationsMismatchError MigrationsMissingError "
-                "MigrationsOutOfOrderError MigrationsShippedError RehearsalFailedError RehearsalRefusedError "
-                "ReplayFailedError ResetRefusedError RowsLostError"
-            ),
-            "restore": (
-                "BackupPartialError DumpOverreachesError ForeignDumpRefusedError NothingToUndoError "
-                "RestoreFailedError RestorePartialError RestoreUnfinishedError RetainedDatabaseMissingError "
-                "TableNotRestoredError TablesLostError UndoMissingError UnrecoverableError"
-            ),
-            "search": (
-                "EmbedderBusyError EmbedderFailedError EmbedderKeyMissingError EmbedderNotConfiguredError "
-                "EmbedderPackageMissingError EmbedderRefusedError EmbedderUnreachableError TextIndexForeignError "
-                "TextIndexInvalidError VectorIndexUnsuitableError VectorInvalidError VectorMissingError"
-            ),
-            "usage": (
-                "AmbiguousLoginError AppAmbiguousError AppMissingError ConfigInvalidError ConfigMissingError "
-                "ConfirmationMissingError ConfirmationWrongError DatabaseNotConfiguredError DatabaseUnknownError "
-                "DeclinedError DriverMissingError FeatureMissingError KeyMissingError NoMatchError NotSupportedError "
-                "PasswordWrongError PlanChangedError ProfileInvalidError ProfileMissingError ReportMissingError "
-                "RoleMissingError RuleMissingError SchemaMismatchError SearchMissingError SessionMissingError "
-                "UrlInvalidError UsageError UseDedicatedCommandError UserMissingError ValueInvalidError WrongAppError"
-            ),
-            "users": (
-                "ActingUserInactiveError BuiltInRoleError CategoryMissingError DuplicateRowsError LastAdminError "
-                "PermissionMissingError RoleInUseError SettingMissingError"
-            ),
-        },
     )

@@ -71,6 +71,12 @@ class MigrationsShippedError(DbctlError):
     remedy = "Nothing was changed. Set [apps.NAME.migrations] in the configuration, or pass --migrations DIR."
 
 
+class RebuildLosesError(DbctlError):
+    code, exit_status = "rebuild-loses", Exit.REFUSED
+    sentence = "a rebuild of {table} in {target} would lose: {losses}"
+    remedy = "Nothing was written. Create an empty file with dbctl migrate new NAME, and write the rebuild by hand."
+
+
 class MigrationsMismatchError(DbctlError):
     code, exit_status = "migrations-mismatch", Exit.REFUSED
     sentence = "the schema of {target} differs from the migrations in {folder}: {differences}"

@@ -42,7 +42,7 @@ class EmbedderUnreachableError(DbctlError):
 
 class EmbedderBusyError(DbctlError):
     code, exit_status = "embedder-busy", Exit.BUSY
-    sentence = "{place} accepts no further requests for now: {reason}"
+    sentence = "{place} accepts no further requests at the moment: {reason}"
     remedy = "Try again later, or raise timeout under [apps.NAME.embedder]."
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from dbctl.errors.base import DbctlError, Exit
 
 
@@ -79,6 +82,20 @@ class DriverMissingError(DbctlError):
     code, exit_status = "driver-missing", Exit.USAGE
     sentence = "{target} requires {driver}, which is not installed ({reason})"
     remedy = "Install it with pip install 'dbctl[{extra}]', or pipx inject dbctl '{driver}'."
+
+
+@contextmanager
+def require_driver(target: str, *, driver: str, extra: str) -> Iterator[None]:
+    """Translate a failed import of ``driver`` into an error with the ``extra`` of dbctl that installs it.
+
+    Raises:
+        DriverMissingError: the import failed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        reason = str(error).splitlines()[0]
+        raise DriverMissingError(target=target, driver=driver, extra=extra, reason=reason) from error
 
 
 class FeatureMissingError(DbctlError):

@@ -44,6 +44,27 @@ class LastAdminError(DbctlError):
     remedy = "Nothing was changed. Assign that role to another active user first: dbctl users set-role LOGIN {role}"
 
 
+class PasswordFormatError(DbctlError):
+    code, exit_status = "password-format", Exit.REFUSED
+    sentence = "{target}: users have password hashes in a format that the profile does not declare: {formats}"
+    remedy = (
+        "Nothing was changed: the app may not accept the new hash. If it does, add {names} to users.password.accepts"
+        " of the profile; otherwise correct users.password.writes."
+    )
+
+
+class HashExpensiveError(DbctlError):
+    code, exit_status = "hash-expensive", Exit.REFUSED
+    sentence = "the stored {format} hash was not computed: it demands too much time or memory"
+    remedy = "Set a new password: dbctl users set-password LOGIN"
+
+
+class PepperMissingError(DbctlError):
+    code, exit_status = "pepper-missing", Exit.USAGE
+    sentence = "the secret that {app} appends to passwords is not available: {reason}"
+    remedy = "Write it to a file, and set pepper_file to its path in [apps.{app}] of dbctl.toml. If the app has none, the file is empty."
+
+
 class RoleInUseError(DbctlError):
     code, exit_status = "role-in-use", Exit.REFUSED
     sentence, remedy = (

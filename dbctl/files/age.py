@@ -7,9 +7,9 @@ last write (version 1.4). Therefore both objects store the exception, which is r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
-from dbctl.errors import CorruptError, DriverMissingError, KeyInvalidError, KeyWrongError
+from dbctl.errors import CorruptError, KeyInvalidError, KeyWrongError, require_driver
 from dbctl.model import Secret, Struct
 
 #: Suffix of encrypted files.
@@ -25,7 +25,6 @@ SSH_KEY_MAGIC = b"-----BEGIN "
 #: Messages of pyrage about keys; all others indicate damage.
 NOT_FOR_US = "it was not encrypted for any identity at hand"
 NO_MATCH, NOT_THIS_PASSPHRASE, TOO_MUCH_WORK = "No matching keys", "Decryption failed", "Excessive work"
-A = TypeVar("A")
 
 
 class ProtectedKey(Struct, frozen=True, kw_only=True):
@@ -69,10 +68,7 @@ def parse_recipient(text: str, source: str) -> Recipient:
 def parse_identities(content: bytes, source: str, passphrase: Callable[[str], Secret]) -> list[Identity]:
     """Parse an identity file: age identities line by line, an SSH key, or an age file protected by a passphrase.
 
-    Args:
-        content: the content of the file.
-        source: the name of the file, for messages.
-        passphrase: called with the source, returns the passphrase of the file.
+    ``source``, the name of the file, is for messages; ``passphrase`` is called with it and returns the passphrase.
 
     Raises:
         KeyInvalidError: the file is invalid or unsupported.
@@ -149,7 +145,7 @@ def encrypt(blocks: Iterable[bytes], write: Write, recipients: Sequence[Recipien
     Raises:
         DriverMissingError: pyrage is not installed.
     """
-    pyrage, source, sink = _pyrage(), _Source(_byte_reader(blocks)), _Sink(write)
+    pyrage, source, sink = _pyrage(), _Stream(_byte_reader(blocks)), _Stream(write)
     message = _run_pyrage(lambda: pyrage.encrypt_io(source, sink, list(recipients)), source, sink)
     if message:
         raise RuntimeError(message)
@@ -160,19 +156,14 @@ def decrypt(
 ) -> None:
     """Decrypt a file and write its content in blocks, including those before a damaged one.
 
-    Args:
-        read: returns the next bytes of the file, up to the given count.
-        write: receives the decrypted content.
-        identities: keys for the decryption.
-        target: ``app/database``, for messages.
-        name: the name of the file.
+    ``read`` returns the next bytes, up to the given count; ``target`` (``app/database``) and ``name``, of the file, are for messages.
 
     Raises:
         KeyWrongError: no identity can decrypt the file.
         CorruptError: the file is truncated, changed, or not an age file.
         DriverMissingError: pyrage is not installed.
     """
-    pyrage, source, sink = _pyrage(), _Source(read), _Sink(write)
+    pyrage, source, sink = _pyrage(), _Stream(read), _Stream(write)
     message = _run_pyrage(lambda: pyrage.decrypt_io(source, sink, list(identities)), source, sink)
     if message.startswith(NO_MATCH):
         raise KeyWrongError(file=name, reason=NOT_FOR_US)
@@ -196,50 +187,39 @@ def can_decrypt(identities: Sequence[Identity], recipients: Sequence[Recipient])
 
 
 def _pyrage() -> Any:
-    try:
+    with require_driver("backups in the age format", driver="pyrage", extra="encryption"):
         import pyrage
-    except ImportError as error:
-        reason = str(error).splitlines()[0]
-        raise DriverMissingError(
-            target="backups in the age format", driver="pyrage", extra="encryption", reason=reason
-        ) from error
     return pyrage
 
 
-class _Source:
-    """The source of pyrage, which stores exceptions."""
+class _Stream:
+    """The source or destination of pyrage, which stores the exception of ``call``."""
 
-    def __init__(self, read: Callable[[int], bytes]) -> None:
-        self._read, self.failure = read, list[BaseException]()
+    def __init__(self, call: Callable[[Any], Any]) -> None:
+        self._call, self.failure = call, list[BaseException]()
 
     def read(self, size: int) -> bytes:
-        return _record_failure(self.failure, lambda: self._read(size))
-
-
-class _Sink:
-    """The destination of pyrage, which stores exceptions."""
-
-    def __init__(self, write: Write) -> None:
-        self._write, self.failure = write, list[BaseException]()
+        content: bytes = self._run(size)
+        return content
 
     def write(self, block: bytes) -> int:
-        return _record_failure(self.failure, lambda: self._write(block))
+        written: int = self._run(block)
+        return written
 
     def flush(self) -> None:
         """Do nothing: nothing is buffered."""
 
+    def _run(self, argument: object) -> Any:
+        if self.failure:
+            raise OSError("a previous call failed")
+        try:
+            return self._call(argument)
+        except BaseException as error:  # also a signal: pyrage would replace it with an error
+            self.failure.append(error)
+            raise
 
-def _record_failure(failures: list[BaseException], call: Callable[[], A]) -> A:
-    if failures:
-        raise OSError("a previous call failed")
-    try:
-        return call()
-    except BaseException as error:  # also a signal: pyrage would replace it with an error
-        failures.append(error)
-        raise
 
-
-def _run_pyrage(call: Callable[[], object], source: _Source, sink: _Sink) -> str:
+def _run_pyrage(call: Callable[[], object], source: _Stream, sink: _Stream) -> str:
     """Return the error message of pyrage, empty on success; raise the exception of a read or write."""
     pyrage, message = _pyrage(), ""
     try:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from dbctl import signals
-from dbctl.errors import FileExistsAlreadyError, FileFailedError, FileUnsyncedError, UsageError
+from dbctl.errors import DiskFullError, FileExistsAlreadyError, FileFailedError, FileUnsyncedError, UsageError
 
 #: Errors of FAT and some network file systems, which have no hard links.
 WITHOUT_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -164,13 +164,18 @@ def rename_exclusively(path: Path, destination: Path) -> None:
         with suppress(OSError):  # the file has its name; the next writer deletes the partial one
             path.unlink()
         return
-    os.close(os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+    create_empty(destination)
     try:
         path.rename(destination)
     except BaseException:  # also on a signal: the empty file must not remain
         with suppress(OSError):
             destination.unlink()
         raise
+
+
+def create_empty(path: Path) -> None:
+    """Create an empty private file (mode 0600); raises ``OSError`` if the name exists, or the file cannot be created."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
 
 
 def expand_home(path: str) -> Path:
@@ -201,13 +206,13 @@ def _is_safe(path: Path) -> bool:
     return path in (Path(os.devnull), Path("/dev/stdin")) or path.parent in DESCRIPTOR_FOLDERS
 
 
-def open_regular(path: Path) -> IO[bytes]:
+def open_regular(path: Path, *, follow: bool = True) -> IO[bytes]:
     """Open a regular file for reading; other kinds of files are refused without blocking.
 
     Raises:
-        OSError: it cannot be read, or is a directory, pipe or device.
+        OSError: it cannot be read, is a directory, pipe or device, or a symbolic link that is not to be followed.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW))
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode):
         return os.fdopen(descriptor, "rb")
@@ -230,10 +235,7 @@ def read_settings(path: Path) -> str:
 def read_settings_bytes(path: Path, max_bytes: int = MAX_SETTINGS_BYTES) -> bytes:
     """Return the content of a file with settings or keys; raises the ``OSError`` of ``read_settings``."""
     with open_named(path) as file:
-        raw = file.read(max_bytes + 1)
-    if len(raw) > max_bytes:
-        raise _too_large(path, max_bytes)
-    return raw
+        return _read_limited(file, path, max_bytes)
 
 
 def check_settings(path: Path) -> None:
@@ -266,6 +268,21 @@ def is_full(error: OSError) -> bool:
     return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
+@contextmanager
+def translate_errors(path: Path, folder: Path) -> Iterator[None]:
+    """Raise ``OSError`` as an error of its file, or of ``path``; ``folder`` is on the disk that may be full.
+
+    Raises:
+        DiskFullError, FileFailedError: a file cannot be written or read.
+    """
+    try:
+        yield
+    except OSError as error:
+        if is_full(error):
+            raise DiskFullError(target=str(folder)) from error
+        raise FileFailedError(path=error.filename or path, reason=error.strerror or str(error)) from error
+
+
 def read_blocks(path: Path) -> Iterator[bytes]:
     """Yield the content of a file; symbolic links are not followed, and reading never blocks.
 
@@ -273,10 +290,7 @@ def read_blocks(path: Path) -> Iterator[bytes]:
         OSError: it cannot be read, or is not a regular file.
         Interrupted: a signal was received.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
+    with open_regular(path, follow=False) as file:
         while block := file.read(BLOCK):
             signals.raise_if_interrupted()
             yield block
@@ -288,13 +302,14 @@ def read_whole(path: Path, max_bytes: int) -> bytes:
     Raises:
         OSError: it cannot be read, is not a regular file, or has more than ``max_bytes`` bytes.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
-        content = file.read(max_bytes + 1)
+    with open_regular(path, follow=False) as file:
+        return _read_limited(file, path, max_bytes)
+
+
+def _read_limited(file: IO[bytes], path: Path, max_bytes: int) -> bytes:
+    content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
-        raise OSError(errno.EFBIG, f"it is larger than {max_bytes:,} bytes", str(path))
+        raise _too_large(path, max_bytes)
     return content
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import IO, TypeAlias
 
 from dbctl import signals
-from dbctl.errors import CorruptError, DecompressionLimitError, FileFailedError
+from dbctl.errors import CorruptError, DecompressionLimitError
 from dbctl.files import atomic
-from dbctl.files.codecs import CHUNK, COMPRESSORS, DECOMPRESSORS, MAGIC, Decompressor, decompress_block
+from dbctl.files.codecs import CHUNK, COMPRESSORS, DECOMPRESSORS, MAGIC, StreamDecompressor
 from dbctl.files.progress import Progress, no_progress
 from dbctl.files.subprocesses import BLOCK, create_file
 from dbctl.model import Compression, Struct
@@ -69,7 +69,11 @@ def compress_file(
     Raises:
         DiskFullError, FileFailedError: it cannot be written.
     """
-    with _open_source(source) as reader, create_file(destination) as file:
+    with (
+        atomic.translate_errors(source, source.parent),
+        source.open("rb", buffering=0) as reader,
+        create_file(destination) as file,
+    ):
         inner, outer = _HashingCounter(hashed=encrypt is not None), _HashingCounter(hashed=False)
         plain = _HashingCounter(hashed=False)
         blocks = inner.count(_compress(plain.count(_source_blocks(reader, source, progress)), compression))
@@ -92,30 +96,14 @@ def compress_file(
     )
 
 
-@contextmanager
-def _open_source(source: Path) -> Iterator[FileIO]:
-    try:
-        source_file = source.open("rb", buffering=0)
-    except OSError as error:
-        raise FileFailedError(path=source, reason=error.strerror or str(error)) from error
-    with source_file:
-        yield source_file
-
-
-def _read_source(reader: FileIO, source: Path) -> bytes:
-    signals.raise_if_interrupted()
-    try:
-        return reader.read(BLOCK)
-    except OSError as error:
-        raise FileFailedError(path=source, reason=error.strerror or str(error)) from error
-
-
 def _source_blocks(reader: FileIO, source: Path, progress: Progress) -> Iterator[bytes]:
     size, read_bytes = max(1, os.fstat(reader.fileno()).st_size), 0
-    while block := _read_source(reader, source):
-        yield block
-        read_bytes += len(block)
-        progress(min(1.0, read_bytes / size))
+    with atomic.translate_errors(source, source.parent):  # before the destination reports it as its own
+        while block := reader.read(BLOCK):
+            signals.raise_if_interrupted()
+            yield block
+            read_bytes += len(block)
+            progress(min(1.0, read_bytes / size))
 
 
 def _compress(blocks: Iterator[bytes], compression: Compression) -> Iterator[bytes]:
@@ -124,8 +112,8 @@ def _compress(blocks: Iterator[bytes], compression: Compression) -> Iterator[byt
         return
     with COMPRESSORS[compression]() as compressor:
         for block in blocks:
-            yield compressor.feed(block)
-        yield compressor.finish()
+            yield compressor.compress(block)
+        yield compressor.flush()
 
 
 class _HashingCounter:
@@ -160,13 +148,7 @@ def decompress_file(
 ) -> DecompressedFile:
     """Decrypt and decompress a file into the new file ``destination``, mode 0600, in one pass; it is not synced.
 
-    Args:
-        source: the compressed file.
-        destination: the new file; it is deleted on failure.
-        compression: of the file.
-        expected_bytes: the exact number of decompressed bytes.
-        target: ``app/database``, for messages.
-        decrypt: decrypts the file; None: it is not encrypted.
+    The result must have exactly ``expected_bytes`` bytes. On failure the new file is deleted.
 
     Raises:
         CorruptError: the file is truncated or changed, has another decompressed size, or data after its end.
@@ -179,13 +161,7 @@ def decompress_file(
         create_file(destination, temporary=True) as written,
         _background_calls() as submit,
     ):
-
-        def write(chunk: bytes) -> None:
-            submit(written.write, chunk)
-
-        decompressor = _SizedDecompressor(
-            compression, write, expected_bytes=expected_bytes, target=target, name=source.name
-        )
+        stream, sized = StreamDecompressor(compression, target, source.name), 0
 
         def read(size: int) -> bytes:
             signals.raise_if_interrupted()
@@ -194,8 +170,14 @@ def decompress_file(
             return block
 
         def feed(block: bytes) -> int:
+            nonlocal sized
             inner.add(block)
-            decompressor.feed(block)
+            for chunk in stream.feed(block):
+                sized += len(chunk)
+                if sized > expected_bytes:
+                    reason = f"it decompresses to more than the expected {expected_bytes:,} bytes"
+                    raise _corrupt(target, source, reason)
+                submit(written.write, chunk)
             return len(block)
 
         if decrypt:
@@ -203,7 +185,9 @@ def decompress_file(
         else:
             while block := read(CHUNK):
                 feed(block)
-        decompressor.finish()
+        stream.finish()
+        if sized != expected_bytes:
+            raise _corrupt(target, source, f"it decompresses to {sized:,} bytes, expected {expected_bytes:,}")
     return DecompressedFile(sha256=outer.sha256, inner_sha256=inner.sha256)
 
 
@@ -219,16 +203,8 @@ def decompress_import(
 ) -> DecompressedImport:
     """Decompress a file of another program into the new file ``destination``, mode 0600, or copy an uncompressed one.
 
-    Unlike a file of dbctl, it may consist of several streams, as ``cat`` and parallel compressors create.
-
-    Args:
-        source: the open file, read from its current position.
-        path: its name, for messages.
-        destination: the new file; it is deleted on failure.
-        compression: of the file.
-        max_bytes: the maximum number of decompressed bytes.
-        target: for messages.
-        advance: receives the number of bytes of each read.
+    Unlike a file of dbctl, it may consist of several streams, as ``cat`` and parallel compressors create. ``source`` is open, and
+    ``path`` is its name for messages; ``advance`` receives the number of bytes of each read. On failure the new file is deleted.
 
     Raises:
         CorruptError: the file is empty, truncated or changed, or has data after its end.
@@ -237,12 +213,12 @@ def decompress_import(
     """
     content_hash, read_bytes, written, size = hashlib.sha256(), 0, 0, path.stat().st_size
     with create_file(destination, temporary=True) as file:
-        streams = _StreamDecompressor(compression, target, path)
+        streams = StreamDecompressor(compression, target, path.name, several=True)
         while block := source.read(BLOCK):
             signals.raise_if_interrupted()
             read_bytes += len(block)
             advance(len(block))
-            for chunk in [block] if compression == "none" else streams.feed(block):
+            for chunk in streams.feed(block):
                 written += len(chunk)
                 if written > max_bytes:
                     raise DecompressionLimitError(path=path, limit=max_bytes, ratio=max_bytes // max(1, size))
@@ -250,8 +226,7 @@ def decompress_import(
                 file.write(chunk)
         if not read_bytes:
             raise _corrupt(target, path, "it is empty")
-        if compression != "none":
-            streams.end()
+        streams.finish()
     return DecompressedImport(sha256=content_hash.hexdigest(), plain_bytes=written)
 
 
@@ -275,38 +250,6 @@ def read_head(path: Path, max_bytes: int) -> tuple[Compression, bytes]:
         return compression, decompressor.decompress(head, max_bytes)
     except failure:
         return compression, b""
-
-
-class _StreamDecompressor:
-    """Decompressor of consecutive streams."""
-
-    def __init__(self, compression: Compression, target: str, path: Path) -> None:
-        self._compression, self._target, self._path = compression, target, path
-        self._decompressor: Decompressor | None = None
-        self._first, self._has_output = True, False
-
-    def feed(self, block: bytes) -> Iterator[bytes]:
-        while block:
-            if self._decompressor is None:
-                self._decompressor, self._failure = DECOMPRESSORS[self._compression]()
-                self._has_output = False
-            try:
-                for chunk in decompress_block(self._decompressor, block):
-                    self._has_output = self._has_output or bool(chunk)
-                    yield chunk
-            except self._failure as error:
-                reason = str(error) if self._first else "it has data after its end"
-                raise _corrupt(self._target, self._path, reason) from error
-            block = b""
-            if self._decompressor.eof:
-                block, self._decompressor, self._first = self._decompressor.unused_data, None, False
-
-    def end(self) -> None:
-        """Check that the last stream is complete."""
-        if self._decompressor is not None:
-            has_begun = self._first or self._has_output
-            reason = "its end is missing" if has_begun else "it has data after its end"
-            raise _corrupt(self._target, self._path, reason)
 
 
 def _corrupt(target: str, source: Path, reason: str) -> CorruptError:
@@ -334,53 +277,8 @@ def _background_calls() -> Iterator[Submit]:
             pending.popleft().result()
 
 
-class _SizedDecompressor:
-    """Decompressor of blocks into a file of known size."""
-
-    def __init__(
-        self,
-        compression: Compression,
-        write: Callable[[bytes], None],
-        *,
-        expected_bytes: int,
-        target: str,
-        name: str,
-    ) -> None:
-        self._decompressor, self._failure = DECOMPRESSORS[compression]()
-        self._write, self._written, self._expected_bytes = write, 0, expected_bytes
-        self._target, self._name, self._has_end = target, name, compression != "none"
-
-    def feed(self, block: bytes) -> None:
-        if self._decompressor.eof:
-            raise self._corrupt("it has data after its end")
-        try:
-            for chunk in decompress_block(self._decompressor, block):
-                self._written += len(chunk)
-                if self._written > self._expected_bytes:
-                    raise self._corrupt(
-                        f"it decompresses to more than the expected {self._expected_bytes:,} bytes"
-                    )
-                self._write(chunk)
-        except self._failure as error:
-            raise self._corrupt(str(error)) from error
-
-    def finish(self) -> None:
-        if self._has_end and not self._decompressor.eof:
-            raise self._corrupt("its end is missing")
-        if self._decompressor.unused_data:
-            raise self._corrupt("it has data after its end")
-        if self._written != self._expected_bytes:
-            raise self._corrupt(
-                f"it decompresses to {self._written:,} bytes, expected {self._expected_bytes:,}"
-            )
-
-    def _corrupt(self, reason: str) -> CorruptError:
-        return CorruptError(target=self._target, reason=f"{self._name}: {reason}")
-
-
 def _read(file: FileIO, size: int, target: str, source: Path) -> bytes:
     try:
         return file.read(size)
     except OSError as error:
-        reason = f"{source.name}: {error.strerror or error}"
-        raise CorruptError(target=target, reason=reason) from error
+        raise _corrupt(target, source, error.strerror or str(error)) from error

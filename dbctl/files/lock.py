@@ -12,15 +12,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.errors import BusyError
+from dbctl.errors import BusyError, DbctlError
 from dbctl.model import now
 
 #: Seconds between two attempts to lock; short, so that signals are handled promptly.
 RETRY_SECONDS = 0.05
-
-
-class CannotLockError(Exception):
-    """The file cannot be created, opened or locked; the text is the reason."""
 
 
 @contextmanager
@@ -30,6 +26,7 @@ def exclusive(
     purpose: str,
     *,
     timeout: float,
+    to_error: Callable[[str], DbctlError],
     prepare: Callable[[int], None] = lambda _descriptor: None,
 ) -> Iterator[None]:
     """Hold the lock of the file ``path``, which is created if missing.
@@ -42,24 +39,25 @@ def exclusive(
         target: the locked object, for messages.
         purpose: the command that holds the lock, for the message of a waiting process.
         timeout: seconds to wait.
+        to_error: returns the error for a file that cannot be created, opened or locked, or has another hard link.
         prepare: examines the open file before it is locked, and may refuse it with an exception.
 
     Raises:
         BusyError: another dbctl process held the lock for ``timeout`` seconds.
-        CannotLockError: the file cannot be created, opened or locked, or has another hard link.
+        As ``to_error``.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise CannotLockError(error.strerror or str(error)) from error
+        raise to_error(error.strerror or str(error)) from error
     try:
         status = os.fstat(descriptor)
         # Writing to a planted link would overwrite its target.
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-            raise CannotLockError("it is not a regular file, or has another hard link")
+            raise to_error("it is not a regular file, or has another hard link")
         prepare(descriptor)
         deadline = time.monotonic() + timeout
-        while not _try_lock(descriptor):
+        while not _try_lock(descriptor, to_error):
             signals.raise_if_interrupted()
             if time.monotonic() >= deadline:
                 raise BusyError(target=target, holder=_describe_holder(path), waited=f"{timeout:g}")
@@ -95,13 +93,13 @@ def is_held(path: Path) -> bool:
     return False
 
 
-def _try_lock(descriptor: int) -> bool:
+def _try_lock(descriptor: int, to_error: Callable[[str], DbctlError]) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:  # a file system without locks
-        raise CannotLockError(error.strerror or str(error)) from error
+        raise to_error(error.strerror or str(error)) from error
     return True
 
 

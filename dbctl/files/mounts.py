@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path, PurePosixPath
 
+from dbctl.errors import InsufficientSpaceError
 from dbctl.model import Struct
 
 MOUNTS = Path("/proc/self/mounts")
@@ -68,6 +69,23 @@ def read_volume(path: Path) -> Volume:
         free_files=status.f_favail if status.f_files else None,
         read_only=bool(status.f_flag & os.ST_RDONLY),
     )
+
+
+def require_space(folder: Path, required_bytes: int) -> None:
+    """Check the free space on the disk of a folder.
+
+    Raises:
+        InsufficientSpaceError: it is less than ``required_bytes``.
+        OSError: the folder does not exist.
+    """
+    if (free_bytes := free_space(folder)) < required_bytes:
+        raise InsufficientSpaceError(place=folder, required=required_bytes, free=free_bytes)
+
+
+def free_space(folder: Path) -> int:
+    """Return the free space on the disk of a folder in bytes, for users other than root."""
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
 
 
 def find_mount(path: str, table: str) -> tuple[str, str]:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from dbctl import signals
-from dbctl.errors import ClientFailedError, DbctlError, DiskFullError, FileFailedError, UnreachableError
+from dbctl.errors import ClientFailedError, UnreachableError
 from dbctl.files import liveness, temp
-from dbctl.files.atomic import is_full
+from dbctl.files.atomic import translate_errors
 from dbctl.files.liveness import Probe
 
 #: Bytes of one read, and seconds between two checks for a signal.
@@ -260,9 +260,17 @@ def run_program(
                         pipe.close()
 
 
+#: Outputs of ``--version``, by path, inode, size and modification time of the program.
+_version_outputs: dict[tuple[Path, int, int, int], str] = {}
+
+
 def read_version(path: Path) -> str:
-    """Return the output of ``--version`` of a program; empty if it fails."""
+    """Return the output of ``--version`` of a program, which runs once; empty if it fails."""
     try:
+        file_stat = path.stat()
+        key = (path, file_stat.st_ino, file_stat.st_size, file_stat.st_mtime_ns)
+        if key in _version_outputs:
+            return _version_outputs[key]
         process = subprocess.run(  # noqa: S603 - a program of the server with its full path, without a shell
             [path, "--version"],
             env=_environment(),
@@ -273,7 +281,10 @@ def read_version(path: Path) -> str:
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return process.stdout.decode(errors="replace")
+    output = process.stdout.decode(errors="replace")
+    if process.returncode == 0:
+        _version_outputs[key] = output
+    return output
 
 
 def select_version(candidates: Mapping[int, Path], min_version: int) -> tuple[int, Path] | None:
@@ -291,22 +302,17 @@ def create_file(path: Path, *, temporary: bool = False) -> Iterator[NewFile]:
     Raises:
         DiskFullError, FileFailedError: it cannot be written.
     """
-    try:
+    with translate_errors(path, path.parent):
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise _to_error(path, error) from error
-    try:
         try:
             with os.fdopen(descriptor, "wb", buffering=0) as file:
                 yield NewFile(file, hashed=not temporary)
                 if not temporary:
                     os.fsync(file.fileno())
-        except OSError as error:
-            raise _to_error(path, error) from error
-    except BaseException:  # also on a signal: an incomplete file must not remain
-        with suppress(OSError):
-            path.unlink()
-        raise
+        except BaseException:  # also on a signal: an incomplete file must not remain
+            with suppress(OSError):
+                path.unlink()
+            raise
 
 
 class NewFile:
@@ -330,9 +336,3 @@ class NewFile:
         while remaining:
             remaining = remaining[self._file.write(remaining) :]
         return len(block)
-
-
-def _to_error(path: Path, error: OSError) -> DbctlError:
-    if is_full(error):
-        return DiskFullError(target=str(path.parent))
-    return FileFailedError(path=path, reason=error.strerror or str(error))

@@ -18,12 +18,10 @@ from pathlib import Path
 from dbctl import signals
 from dbctl.errors import (
     ArchiveUnsafeError,
-    DiskFullError,
     FileExistsAlreadyError,
-    FileFailedError,
     FileInvalidError,
 )
-from dbctl.files.atomic import is_full, sync_directory
+from dbctl.files.atomic import sync_directory, translate_errors
 from dbctl.model import Struct
 
 #: Limits of an archive: members, nested folders, and bytes of a long header.
@@ -45,15 +43,10 @@ def extract(
 ) -> ExtractResult:
     """Extract an uncompressed archive into the new folder ``destination``, mode 0700; its files get 0600.
 
-    Args:
-        archive: the file, which no other process writes.
-        destination: the folder, which must not exist. It is created completely or not at all.
-        name: the name of the archive, for messages.
-        max_bytes: maximum bytes of its files.
-        max_members: maximum number of members.
+    No other process may write the archive; ``name`` is its name for messages. The folder is created completely or not at all.
 
     Raises:
-        ArchiveUnsafeError: a member is outside of the folder, or is not a file or folder.
+        ArchiveUnsafeError: a member is outside of the folder, or is not a file or folder; or there are too many bytes or members.
         FileInvalidError: it is truncated or damaged.
         FileExistsAlreadyError: ``destination`` exists.
         DiskFullError, FileFailedError: it cannot be written.
@@ -61,7 +54,7 @@ def extract(
     if os.path.lexists(destination):
         raise FileExistsAlreadyError(path=destination, hint="Choose a folder that does not exist.")
     partial = destination.with_name(f".{destination.name}.dbctl-{secrets.token_hex(4)}.partial")
-    try:
+    with translate_errors(destination, destination.parent):
         partial.mkdir(mode=0o700)
         try:
             extraction = _Extraction(partial, name, max_bytes, max_members)
@@ -74,12 +67,6 @@ def extract(
                 shutil.rmtree(partial, ignore_errors=True)
             raise
         sync_directory(destination.parent)
-    except OSError as error:
-        if is_full(error):
-            raise DiskFullError(target=str(destination.parent)) from error
-        raise FileFailedError(
-            path=error.filename or destination, reason=error.strerror or str(error)
-        ) from error
     return ExtractResult(files=extraction.files, bytes=extraction.bytes, skipped_links=extraction.left_out)
 
 

@@ -94,6 +94,20 @@ def loads(text: str) -> dict[str, Any]:
         raise TomlError(Problem(line, "TOML", "a number has too many digits")) from error
 
 
+def read_text(path: Path) -> str:
+    """Return the text of a TOML file.
+
+    Raises:
+        TomlError: the file is not UTF-8.
+        OSError: it cannot be read.
+    """
+    raw = read_settings_bytes(path, 4 * MAX_CHARACTERS).removeprefix(BOM_UTF8)
+    try:
+        return raw.decode().replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise TomlError(Problem(raw.count(b"\n", 0, error.start) + 1, "TOML", "it is not UTF-8")) from error
+
+
 def load(path: Path) -> tuple[dict[str, Any], str]:
     """Return the tables and values of the file, and its text (for ``line_of``).
 
@@ -101,11 +115,7 @@ def load(path: Path) -> tuple[dict[str, Any], str]:
         TomlError: the file is not TOML, or not UTF-8.
         OSError: it cannot be read.
     """
-    raw = read_settings_bytes(path, 4 * MAX_CHARACTERS).removeprefix(BOM_UTF8)
-    try:
-        text = raw.decode().replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise TomlError(Problem(raw.count(b"\n", 0, error.start) + 1, "TOML", "it is not UTF-8")) from error
+    text = read_text(path)
     return loads(text), text
 
 

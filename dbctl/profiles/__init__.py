@@ -1,30 +1,29 @@
 """Profiles: their model and loader, and the codecs and formats that they may name."""
 
-from typing import TYPE_CHECKING
+from dbctl.exports import lazy_imports
 
-from dbctl.exports import lazy_exports
-
-if TYPE_CHECKING:
+with lazy_imports(__name__):
     from dbctl.profiles.codecs import (
         BOOLEANS,
         EPOCH,
-        HASHES,
         KEYS,
         TIMES,
         Encoding,
+        HashFormat,
         TimeCodec,
-        new_password,
         read_boolean,
         read_time,
     )
     from dbctl.profiles.formats import CRON_FIELDS, FORMATS
     from dbctl.profiles.loader import load
-else:
-    __getattr__ = lazy_exports(
-        __name__,
-        {
-            "codecs": "BOOLEANS EPOCH Encoding HASHES KEYS TIMES TimeCodec new_password read_boolean read_time",
-            "formats": "CRON_FIELDS FORMATS",
-            "loader": "load",
-        },
+    from dbctl.profiles.passwords import (
+        JOINT,
+        estimate_cost,
+        find_hash_problem,
+        find_prefix_problem,
+        format_of_prefix,
+        hash_password,
+        identify_format,
+        new_password,
+        verify_password,
     )

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from dbctl.errors import ValueInvalidError
-from dbctl.model import Secret, Struct
-
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Smaller numbers are seconds: as milliseconds they would be times before March 1973.
 SMALLEST_MILLISECONDS = 100_000_000_000
-#: bcrypt ignores further bytes, so longer passwords are refused.
-BCRYPT_BYTES = 72
-BCRYPT = r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}"
-
 
 #: How a column stores the content of a file: as bytes or text, or in base64, with or without the prefix ``data:…,``.
 Encoding = Literal["plain", "base64"]
@@ -122,55 +114,22 @@ KEYS: Mapping[KeyCodec, Callable[[], str] | None] = {
 
 # Passwords ------------------------------------------------------------------------------------------------------------
 
-
-def _bcrypt(password: Secret, cost: int) -> str:
-    import bcrypt
-
-    raw = password.reveal().encode()
-    if len(raw) > BCRYPT_BYTES or b"\0" in raw:
-        reason = "bcrypt reads only 72 bytes" if len(raw) > BCRYPT_BYTES else "bcrypt ends at a NUL character"
-        raise ValueInvalidError(name="the password", value="(not shown)", reason=reason)
-    return bcrypt.hashpw(raw, bcrypt.gensalt(cost)).decode()
-
-
-def _bcrypt_cost(stored: str) -> int:
-    match = re.fullmatch(BCRYPT, stored)
-    return int(match[1]) if match else 0
-
-
-def _bcrypt_fits(password: Secret, stored: str) -> bool:
-    import bcrypt
-
-    # Apps let bcrypt truncate passwords at 72 bytes, so only the first 72 bytes are compared.
-    raw = password.reveal().encode("utf-8", "surrogateescape")[:BCRYPT_BYTES]
-    try:
-        return bcrypt.checkpw(raw, stored.encode("utf-8", "surrogateescape"))
-    except ValueError:  # the stored value is not a bcrypt hash
-        return False
-
-
-HashCodec = Literal["bcrypt"]
-
-
-class Hash(Struct, frozen=True):
-    """The functions of a password hash format."""
-
-    make: Callable[[Secret, int], str]  #: hash a password with a cost, in the unit of the format
-    matches: Callable[[Secret, str], bool]  #: whether a password has the stored hash
-    recognises: Callable[[str], bool]  #: whether a text is a hash of this format
-    cost: Callable[[str], int]  #: the cost of a stored hash, in the unit of the format
-
-
-HASHES: Mapping[HashCodec, Hash] = {
-    "bcrypt": Hash(_bcrypt, _bcrypt_fits, lambda text: bool(re.fullmatch(BCRYPT, text)), _bcrypt_cost),
-}
-
-#: Letters and digits that cannot be confused.
-READABLE = "abcdefghjkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
-
-
-def new_password(length: int = 20) -> Secret:
-    """Return a random password of readable letters and digits; 20 of them have 115 bits of entropy."""
-    import secrets
-
-    return Secret("".join(secrets.choice(READABLE) for _ in range(length)))
+#: Formats of password hashes; ``dbctl.profiles.passwords`` computes them.
+HashFormat = Literal[
+    "bcrypt",
+    "wordpress-bcrypt",
+    "django-bcrypt",
+    "nextcloud-bcrypt",
+    "argon2",
+    "django-argon2",
+    "nextcloud-argon2",
+    "django-pbkdf2",
+    "werkzeug-pbkdf2",
+    "mediawiki-pbkdf2",
+    "gitea-pbkdf2",
+    "werkzeug-scrypt",
+    "django-scrypt",
+    "phpass",
+    "sha-crypt",
+    "redmine-sha1",
+]

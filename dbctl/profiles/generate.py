@@ -14,13 +14,14 @@ from binascii import crc32
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import msgspec
 
+from dbctl.config import model as config
 from dbctl.files import toml, write_atomically
 from dbctl.profiles import ledgers, loader
 from dbctl.profiles.model import (
+    base,
     cleanup,
     databases,
     integrity,
@@ -36,6 +37,7 @@ from dbctl.profiles.model import (
 
 #: The modules of the model; if two have a class of the same name, the comments of the later are used.
 MODULES = (
+    config,
     databases,
     users,
     settings,
@@ -54,12 +56,11 @@ SCHEMA = Path(__file__).with_name("profile.schema.json")
 def build_schema() -> str:
     """Return the JSON Schema of a profile; the ``#:`` comments of the model describe its keys."""
     definitions = msgspec.json.schema(profile.Profile)
-    comments = {name: comment for module in MODULES for name, comment in _comments(module)}
+    comments = {name: comment for module in MODULES for name, comment in _key_comments(module)}
     for kind, definition in definitions["$defs"].items():
         definition["description"] = " ".join(definition.get("description", "").split())
         for key, described in definition.get("properties", {}).items():
-            if comment := comments.get((kind, key)):
-                described["description"] = comment
+            described["description"] = comments[kind, key]
     title = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A profile of dbctl"}
     return json.dumps(title | definitions, indent=2) + "\n"
 
@@ -76,33 +77,42 @@ def generated_files() -> Mapping[Path, str]:
     return {SCHEMA: build_schema()} | {path.with_suffix(".json"): encode_cache(path) for path in built_in}
 
 
-def _comments(module: ModuleType) -> Iterator[tuple[tuple[str, str], str]]:
-    """Yield class and key of each field, and its ``#:`` comment, at the end of its line or on the lines above."""
+def _key_comments(module: ModuleType) -> Iterator[tuple[tuple[str, str], str]]:
+    """Yield class and key of each field, and its ``#:`` comment, or else that of its type in ``base``."""
+    types = {name: comment for name, comment, _ in _comments(base, ast.parse(inspect.getsource(base)))}
+    fields: dict[str, dict[str, str]] = {}
+    for definition in ast.parse(inspect.getsource(module)).body:
+        if not isinstance(definition, ast.ClassDef):
+            continue
+        kind = getattr(module, definition.name)
+        if not issubclass(kind, msgspec.Struct):
+            continue
+        inherited = fields.get(kind.__base__.__name__, {})
+        fields[kind.__name__] = inherited | {
+            name: comment or types.get(annotation, "")
+            for name, comment, annotation in _comments(module, definition)
+        }
+        for field in msgspec.structs.fields(kind):
+            yield (kind.__name__, field.encode_name), fields[kind.__name__][field.name]
+
+
+def _comments(module: ModuleType, owner: ast.Module | ast.ClassDef) -> Iterator[tuple[str, str, str]]:
+    """Yield each assigned name, its ``#:`` comment, at the end of its line or on the lines above, and its annotation."""
     source = inspect.getsource(module)
     marked = {
         token.start[0]: token.string.removeprefix("#:").strip()
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
         if token.type == tokenize.COMMENT and token.string.startswith("#:")
     }
-    for kind in ast.parse(source).body:
-        if not (isinstance(kind, ast.ClassDef) and issubclass(getattr(module, kind.name), msgspec.Struct)):
-            continue
-        fields = [statement for statement in kind.body if isinstance(statement, ast.AnnAssign)]
-        for field in fields:
-            first = field.lineno
-            while first - 1 in marked and not any(statement.end_lineno == first - 1 for statement in fields):
-                first -= 1
-            lines = [marked[line] for line in range(first, (field.end_lineno or first) + 1) if line in marked]
-            yield (kind.name, _key(getattr(module, kind.name), field)), " ".join(lines)
-
-
-def _key(kind: Any, field: ast.AnnAssign) -> str:
-    """Return the key of a field in TOML."""
-    name = field.target.id if isinstance(field.target, ast.Name) else ""
-    return next(
-        (field_info.encode_name for field_info in msgspec.structs.fields(kind) if field_info.name == name),
-        name,
-    )
+    statements = [part for part in owner.body if isinstance(part, ast.Assign | ast.AnnAssign)]
+    for statement in statements:
+        first = statement.lineno
+        while first - 1 in marked and not any(other.end_lineno == first - 1 for other in statements):
+            first -= 1
+        lines = [marked[line] for line in range(first, (statement.end_lineno or first) + 1) if line in marked]
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
+        annotation = ast.unparse(statement.annotation) if isinstance(statement, ast.AnnAssign) else ""
+        yield ast.unparse(target), " ".join(lines), annotation.removesuffix(" | None")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from binascii import crc32
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import msgspec
@@ -74,7 +74,6 @@ def read(path: Path) -> Profile:
     return read_with_text(path)[0]
 
 
-@cache
 def read_with_text(path: Path) -> tuple[Profile, str]:
     """Return the profile in a file, and the file's text.
 
@@ -83,9 +82,14 @@ def read_with_text(path: Path) -> tuple[Profile, str]:
         FileMissingError, FileFailedError: the file does not exist, or cannot be read.
     """
     try:
-        values, text = toml.load(path)
+        text = toml.read_text(path)
     except FileNotFoundError as error:
         raise FileMissingError(kind="profile", path=path) from error
     except OSError as error:
         raise FileFailedError(path=path, reason=error.strerror) from error
-    return toml.structure(values, Profile, text), text
+    return _parse(text), text
+
+
+@lru_cache(maxsize=16)  # a deployment has several apps with the same profile
+def _parse(text: str) -> Profile:
+    return toml.structure(toml.loads(text), Profile, text)

@@ -22,6 +22,13 @@ class Format(StrEnum):
     CSV = "csv"
     TSV = "tsv"
     MARKDOWN = "markdown"
+    HTML = "html"
+    RST = "rst"
+    ASCIIDOC = "asciidoc"
+    MEDIAWIKI = "mediawiki"
+    JIRA = "jira"
+    LATEX = "latex"
+    PSQL = "psql"
 
     @property
     def structured(self) -> bool:

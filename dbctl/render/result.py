@@ -50,7 +50,7 @@ def show(output: CommandOutput, options: OutputOptions) -> None:
             streams.remark(f"dbctl: {error}; the command itself succeeded")
         output = structs.replace(output, warnings=[*output.warnings, str(error)])
         options = structs.replace(options, columns=(), excel_safe=False)
-    _WRITERS[options.format](output, options)
+    _WRITERS.get(options.format, _markup)(output, options)
 
 
 def _check_options(output: CommandOutput, options: OutputOptions) -> None:
@@ -193,28 +193,19 @@ def _tsv(output: CommandOutput, options: OutputOptions) -> None:
         streams.write("\t".join(escape(cell.replace("\\", "\\\\")) for cell in row) + "\n", utf8=True)
 
 
-def _markdown(output: CommandOutput, options: OutputOptions) -> None:
-    from tabulate import tabulate
+def _markup(output: CommandOutput, options: OutputOptions) -> None:
+    from dbctl.render.markup import format_table
 
-    rows = records(output.result) if output.result is not None else []
-    names = select_columns(rows, options.columns, known_columns(output.result))
-    cells = [[_markdown_cell(_cell(row.get(name))) for name in names] for row in rows]
+    names, rows = _cells(output, options)
     if names:
-        table = tabulate(
-            cells, headers=[_markdown_cell(name) for name in names], tablefmt="pipe", disable_numparse=True
-        )
-        streams.write(table + "\n", utf8=True)
+        streams.write(format_table(names, rows, options.format) + "\n", utf8=True)
 
 
-def _markdown_cell(text: str) -> str:
-    return escape(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-
-
+#: The other formats are tables in markup languages.
 _WRITERS: dict[Format, Callable[[CommandOutput, OutputOptions], None]] = {
     Format.TABLE: _table,
     Format.JSON: _json,
     Format.JSONL: _jsonl,
     Format.CSV: _csv,
     Format.TSV: _tsv,
-    Format.MARKDOWN: _markdown,
 }

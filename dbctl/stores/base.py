@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
-from dbctl.errors import RepositoryFailedError
+from dbctl.errors import DiskFullError, RepositoryFailedError, RepositoryUnsafeError
+from dbctl.files import is_full
 from dbctl.model import Struct
 
 #: Marks a folder that is being filled, or whose creation was interrupted. It is created first and removed last.
@@ -44,22 +47,18 @@ class FolderWriter(Protocol):
 
     def local_path(self, name: str) -> Path:
         """Return the local path at which the file ``name`` has to be created; nothing exists there yet."""
-        ...
 
     def store(self, name: str, sha256: str = "") -> StoredFile:
         """Store the file that was created at ``local_path(name)`` durably.
 
         Without ``sha256`` the file is read to compute it. The local file can be read until the next one is created.
         """
-        ...
 
     def write(self, name: str, blocks: Iterable[bytes], size: int) -> StoredFile:
         """Write a file of about ``size`` bytes from its content, durably and without a local file."""
-        ...
 
     def remove(self, name: str) -> None:
         """Delete a file, if it exists, whether it is only local or already stored."""
-        ...
 
     def write_manifest(self, text: str) -> None:
         """Write the manifest, which completes the folder.
@@ -67,7 +66,32 @@ class FolderWriter(Protocol):
         Raises:
             RepositoryFailedError: the folder does not contain exactly the files that were stored.
         """
-        ...
+
+
+class IncompleteFolder(FolderWriter, Protocol):
+    """A folder while it is created."""
+
+    is_complete: bool  #: whether its manifest was written
+
+    def begin(self) -> None:
+        """Create and mark the folder."""
+
+    def undo(self) -> None:
+        """Delete the folder, unless it is complete."""
+
+
+@contextmanager
+def fill_folder(writer: IncompleteFolder, location: object) -> Iterator[FolderWriter]:
+    """Create a folder for the block, and delete it if the block raises; errors of the disk are errors of ``location``."""
+    try:
+        with translate_errors(location):
+            writer.begin()
+            yield writer
+    except BaseException:  # also on a signal: an incomplete folder must not remain
+        writer.undo()
+        raise
+    if not writer.is_complete:
+        raise RuntimeError("the manifest was not written")
 
 
 class Store(Protocol):
@@ -82,11 +106,9 @@ class Store(Protocol):
             RepositoryMissingError: the repository does not exist.
             RepositoryFailedError: it cannot be read.
         """
-        ...
 
     def is_locked(self) -> bool:
         """Return whether a process holds the lock, as far as this can be detected without writing."""
-        ...
 
     def read_manifest(self, folder: str) -> bytes | None:
         """Return the content of a folder's manifest, as passed to ``FolderWriter.write_manifest``; None if the folder was deleted concurrently.
@@ -94,17 +116,14 @@ class Store(Protocol):
         Raises:
             RepositoryFailedError: it cannot be read.
         """
-        ...
 
     def read_manifests(
         self, folders: Sequence[str]
     ) -> Iterator[tuple[str, bytes | RepositoryFailedError | None]]:
         """Yield each folder with the result or error of ``read_manifest``; a remote store reads several concurrently."""
-        ...
 
     def write_verification(self, folder: str, text: str) -> None:
         """Write the verification record of a folder, and replace an earlier one."""
-        ...
 
     def read_verification(self, folder: str) -> bytes | None:
         """Return the verification record of a folder, or None.
@@ -112,15 +131,12 @@ class Store(Protocol):
         Raises:
             RepositoryFailedError: it cannot be read.
         """
-        ...
 
     def list_files(self, folder: str) -> Mapping[str, int]:
         """Return the size of each file of a folder, without manifest and verification record; empty for a missing folder."""
-        ...
 
     def local_path(self, folder: str, name: str) -> Path | None:
         """Return the local path of a file; None if the store is remote."""
-        ...
 
     def read(self, folder: str, name: str) -> Iterator[bytes]:
         """Yield the content of a file in blocks.
@@ -128,7 +144,6 @@ class Store(Protocol):
         Raises:
             RepositoryFailedError: it does not exist, or cannot be read.
         """
-        ...
 
     def open_locally(self, folder: str, name: str) -> AbstractContextManager[Path]:
         """Yield a local path of a file for reading only.
@@ -137,7 +152,6 @@ class Store(Protocol):
             InsufficientSpaceError, DiskFullError: the store is remote, and the file does not fit on this machine.
             RepositoryFailedError: it does not exist, or cannot be fetched.
         """
-        ...
 
     def temp_dir(self, required_bytes: int) -> AbstractContextManager[Path]:
         """Yield an empty local folder that only this user can read, for decompressed files, and delete it at the end.
@@ -148,7 +162,6 @@ class Store(Protocol):
             InsufficientSpaceError: there is no free space for ``required_bytes``.
             RepositoryFailedError: no folder can be created.
         """
-        ...
 
     def create_folder(self, folder: str) -> AbstractContextManager[FolderWriter]:
         """Create a folder; it is deleted if the block raises.
@@ -156,27 +169,19 @@ class Store(Protocol):
         Raises:
             RepositoryFailedError: it exists already, or cannot be created.
         """
-        ...
 
     def remove_folder(self, folder: str) -> None:
         """Delete a folder; an interruption leaves it incomplete."""
-        ...
 
     def require_space(self, required_bytes: int, *, staged: bool = True) -> None:
-        """Check the free space of the store and of the local folder, if known.
-
-        Args:
-            required_bytes: the size of the files.
-            staged: whether files are created at ``local_path`` first.
+        """Check the free space of the store and, if files are ``staged`` at ``local_path`` first, of the local folder.
 
         Raises:
-            InsufficientSpaceError: there is not enough free space.
+            InsufficientSpaceError: there is not enough free space, as far as known.
         """
-        ...
 
     def free_space(self) -> int | None:
         """Return the free space of the store in bytes; None if unknown."""
-        ...
 
     def lock(self, purpose: str, *, timeout: float) -> AbstractContextManager[None]:
         """Block other dbctl processes from writing to the store.
@@ -184,7 +189,6 @@ class Store(Protocol):
         Raises:
             BusyError: another dbctl process held the lock for ``timeout`` seconds.
         """
-        ...
 
 
 def folders_in_state(folders: Mapping[str, FolderState], state: FolderState) -> Sequence[str]:
@@ -228,3 +232,26 @@ def hash_blocks(blocks: Iterable[bytes]) -> StoredFile:
     for _ in reader:
         pass
     return reader.result
+
+
+def require_private(path: Path, status: os.stat_result) -> None:
+    """Refuse a directory that other users can write to; raises ``RepositoryUnsafeError``."""
+    if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
+        raise RepositoryUnsafeError(place=path, mode=f"{stat.S_IMODE(status.st_mode):o}")
+
+
+@contextmanager
+def translate_errors(location: object) -> Iterator[None]:
+    """Translate ``OSError`` into an error of ``location``: ``DiskFullError`` or ``RepositoryFailedError``."""
+    try:
+        yield
+    except OSError as error:
+        raise to_error(location, error) from error
+
+
+def to_error(location: object, error: OSError) -> RepositoryFailedError | DiskFullError:
+    """Return an ``OSError`` as an error of ``location``."""
+    if is_full(error):
+        return DiskFullError(target=location)
+    path = f"{error.filename}: " if error.filename and str(error.filename) != str(location) else ""
+    return RepositoryFailedError(place=location, reason=f"{path}{error.strerror or error}")

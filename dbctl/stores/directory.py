@@ -10,9 +10,8 @@ from pathlib import Path
 
 from dbctl import signals
 from dbctl.errors import FileUnsyncedError, RepositoryFailedError, RepositoryMissingError
-from dbctl.files import atomic
+from dbctl.files import atomic, mounts
 from dbctl.files import lock as file_lock
-from dbctl.stores import local
 from dbctl.stores.base import (
     INCOMPLETE_MARK,
     LOCK,
@@ -21,10 +20,15 @@ from dbctl.stores.base import (
     TEMP_PREFIX,
     VERIFICATION,
     FolderState,
+    FolderWriter,
     HashingReader,
     StoredFile,
+    fill_folder,
     hash_blocks,
     read_each_manifest,
+    require_private,
+    to_error,
+    translate_errors,
 )
 
 
@@ -50,7 +54,7 @@ class DirectoryStore:
                 raise RepositoryMissingError(place=self._repository) from error
             return {}
         except OSError as error:
-            raise local.to_error(self.location, error) from error
+            raise to_error(self.location, error) from error
         return states
 
     def _state(self, folder: str) -> FolderState | None:
@@ -107,7 +111,7 @@ class DirectoryStore:
         except FileNotFoundError:  # another dbctl process pruned it concurrently
             return {}
         except OSError as error:
-            raise local.to_error(self.location, error) from error
+            raise to_error(self.location, error) from error
         return {
             name: size
             for name, size in sorted(sizes.items())
@@ -118,7 +122,7 @@ class DirectoryStore:
         return self._root / folder / name
 
     def read(self, folder: str, name: str) -> Iterator[bytes]:
-        with local.translate_errors(self.location):
+        with translate_errors(self.location):
             yield from atomic.read_blocks(self._root / folder / name)
 
     @contextmanager
@@ -134,29 +138,21 @@ class DirectoryStore:
         # Next to the backups, which have enough free space; a user with read access only uses the system's folder.
         writable = os.access(self._root, os.W_OK)
         parent = self._root if writable else Path(tempfile.gettempdir())
-        local.require_space(parent, required_bytes)
+        mounts.require_space(parent, required_bytes)
         with ExitStack() as stack:
-            with local.translate_errors(self.location):
+            with translate_errors(self.location):
                 folder = stack.enter_context(temp.folder(parent, TEMP_PREFIX))
             yield folder
 
     @contextmanager
-    def create_folder(self, folder: str) -> Iterator[DirectoryWriter]:
-        with local.translate_errors(self.location):
+    def create_folder(self, folder: str) -> Iterator[FolderWriter]:
+        with translate_errors(self.location):
             self._create_root()
-        writer = DirectoryWriter(self._root / folder)
-        try:
-            with local.translate_errors(self.location):
-                writer.begin()
-                yield writer
-        except BaseException:  # also on a signal: an incomplete folder must not remain
-            writer.undo()
-            raise
-        if not writer.is_complete:
-            raise RuntimeError(f"the manifest of {folder} was not written")
+        with fill_folder(DirectoryWriter(self._root / folder), self.location) as writer:
+            yield writer
 
     def remove_folder(self, folder: str) -> None:
-        with local.translate_errors(self.location):
+        with translate_errors(self.location):
             path = self._root / folder
             # Renaming the manifest to the mark leaves a folder marked as incomplete after an interruption. No file is
             # created for that, so pruning works on a full disk.
@@ -168,10 +164,10 @@ class DirectoryStore:
 
     def require_space(self, required_bytes: int, *, staged: bool = True) -> None:
         del staged  # files are created directly in the store
-        local.require_space(self._nearest_folder(), required_bytes)
+        mounts.require_space(self._nearest_folder(), required_bytes)
 
     def free_space(self) -> int | None:
-        return local.free_space(self._nearest_folder())
+        return mounts.free_space(self._nearest_folder())
 
     def _nearest_folder(self) -> Path:
         """Return the path of the store, or its nearest existing parent."""
@@ -182,15 +178,17 @@ class DirectoryStore:
         try:
             self._create_root()
         except OSError as error:
-            raise local.to_error(self.location, error) from error
-        try:
-            with file_lock.exclusive(
-                self._root / LOCK, self.location, purpose, timeout=timeout, prepare=self._set_owner
-            ):
-                self._remove_leftovers()
-                yield
-        except file_lock.CannotLockError as error:
-            raise RepositoryFailedError(place=self.location, reason=f"its lock: {error}") from error
+            raise to_error(self.location, error) from error
+        with file_lock.exclusive(
+            self._root / LOCK,
+            self.location,
+            purpose,
+            timeout=timeout,
+            to_error=lambda reason: RepositoryFailedError(place=self.location, reason=f"its lock: {reason}"),
+            prepare=self._set_owner,
+        ):
+            self._remove_leftovers()
+            yield
 
     def _remove_leftovers(self) -> None:
         """Delete the leftovers of killed processes: temporary folders, and marks of complete folders."""
@@ -212,7 +210,7 @@ class DirectoryStore:
         repository_status = self._repository.stat()
         if not stat.S_ISDIR(repository_status.st_mode):
             raise NotADirectoryError(20, "it is not a directory")
-        local.require_private(self._repository, repository_status)
+        require_private(self._repository, repository_status)
         try:
             self._root.mkdir(mode=0o700)
             _hand_over(self._root, repository_status, empty=True)
@@ -221,7 +219,7 @@ class DirectoryStore:
             status = self._root.lstat()
             if not stat.S_ISDIR(status.st_mode):
                 raise NotADirectoryError(20, "it is not a directory") from None
-            local.require_private(self._root, status)
+            require_private(self._root, status)
 
     def _set_owner(self, descriptor: int) -> None:
         """Change the owner of an open file that root created to the owner of the backups."""

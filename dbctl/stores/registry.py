@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dbctl.errors import NotSupportedError, UsageError
+from dbctl.errors import NotSupportedError, UsageError, require_driver
 from dbctl.files import expand_home
 from dbctl.stores.base import Store
 
@@ -24,16 +24,22 @@ def open_store(
 
     Raises:
         NotSupportedError: dbctl supports no such kind of store.
+        DriverMissingError: the package for remote stores is not installed.
         StorageKeysMissingError: it requires keys, and none are configured.
         StorageSettingInvalidError, UsageError: the address is invalid.
     """
     scheme, separator, _ = address.partition("://")
     if scheme == "s3" and separator:
         from dbctl.config import parse_address
-        from dbctl.stores.s3 import S3
         from dbctl.stores.staging import Staging
 
-        return S3(parse_address(address), _folder_name(app), Staging(staging), timeout=timeout)
+        location = parse_address(address)
+        with require_driver(f"{location.text}/{app}", driver="obstore", extra="s3"):
+            import obstore  # noqa: F401 - an extra
+
+            from dbctl.stores.s3 import S3
+
+        return S3(location, _folder_name(app), Staging(staging), timeout=timeout)
     if separator:
         raise NotSupportedError(
             feature=f"storing backups in {scheme}",

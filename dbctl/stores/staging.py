@@ -12,9 +12,8 @@ from pathlib import Path
 from dbctl.config import paths
 from dbctl.errors import FileExistsAlreadyError, RepositoryFailedError
 from dbctl.files import lock as file_lock
-from dbctl.files import read_whole, write_atomically
-from dbctl.stores import local
-from dbctl.stores.base import TEMP_PREFIX
+from dbctl.files import mounts, read_whole, write_atomically
+from dbctl.stores.base import TEMP_PREFIX, require_private, translate_errors
 
 
 class Staging:
@@ -26,7 +25,7 @@ class Staging:
 
     def require_space(self, required_bytes: int) -> None:
         """Check the free space; raises ``InsufficientSpaceError``."""
-        local.require_space(
+        mounts.require_space(
             next(folder for folder in (self.path, *self.path.parents) if folder.is_dir()), required_bytes
         )
 
@@ -43,9 +42,9 @@ class Staging:
         from dbctl.files import temp
 
         with ExitStack() as stack:
-            with local.translate_errors(self.path):
+            with translate_errors(self.path):
                 self._create_path()
-                local.require_space(self.path, required_bytes)
+                mounts.require_space(self.path, required_bytes)
                 path = stack.enter_context(temp.folder(self.path, TEMP_PREFIX))
             yield path
 
@@ -58,15 +57,16 @@ class Staging:
         """
         import hashlib
 
-        with local.translate_errors(self.path):
+        with translate_errors(self.path):
             self._create_path()
             machine = f"{os.uname().nodename} {self._machine_id()}"
         name = hashlib.sha256(target.encode()).hexdigest()[:16]
-        try:
-            with file_lock.exclusive(self.path / f"{name}.lock", target, purpose, timeout=timeout):
-                yield machine
-        except file_lock.CannotLockError as error:
-            raise RepositoryFailedError(place=self.path, reason=f"its lock: {error}") from error
+        path = self.path / f"{name}.lock"
+        with file_lock.exclusive(path, target, purpose, timeout=timeout, to_error=self._lock_error):
+            yield machine
+
+    def _lock_error(self, reason: str) -> RepositoryFailedError:
+        return RepositoryFailedError(place=self.path, reason=f"its lock: {reason}")
 
     def _machine_id(self) -> str:
         """Return the random identifier of this folder; created once."""
@@ -84,4 +84,4 @@ class Staging:
             raise NotADirectoryError(20, "it is not a directory")
         if status.st_uid not in {os.geteuid(), 0}:  # otherwise its owner could replace restored files
             raise PermissionError(1, "it belongs to another user")
-        local.require_private(self.path, status)
+        require_private(self.path, status)

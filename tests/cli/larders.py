@@ -69,7 +69,7 @@ BACKUP_COMMANDS = ("backup", "restore", "status", "doctor")
 def write_files(folder: Path, address: str) -> None:
     """Write the files of a deployment to ``folder``, which must be the working directory."""
     (folder / "dbctl.toml").unlink()
-    text = larder_app.PROFILE.read_text(encoding="utf-8").replace("cost = 10", "cost = 4")
+    text = larder_app.PROFILE.read_text(encoding="utf-8").replace("$2b$10$", "$2b$04$")
     (folder / "larder.toml").write_text(text, encoding="utf-8")
     (folder / "people.csv").write_text("handle,email,password\nmia,mia@example.org,long enough\n")
     label = "b2c8d1ef-0000-4000-8000-000000000003,rice"

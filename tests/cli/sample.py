@@ -12,7 +12,15 @@ import typer
 
 from dbctl import __main__
 from dbctl.cli._lazy import GROUPS
-from dbctl.cli._support.emit import emit, note, read_logins, read_password, run_change, show_progress
+from dbctl.cli._support.emit import (
+    PasswordSource,
+    emit,
+    note,
+    read_logins,
+    read_password,
+    run_change,
+    show_progress,
+)
 from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, read_options, requested_page
 from dbctl.errors import BusyError, PlanChangedError
 from dbctl.model import Page, Plan, Secret, Struct
@@ -131,11 +139,8 @@ def password(
     generate: Annotated[bool, typer.Option("--generate")] = False,
 ) -> int:
     """Read a password."""
-    password_, generated = read_password(ctx, stdin=stdin, file=file, generate=generate)
-    return emit(
-        ctx,
-        {"length": len(password_.reveal()), "made": generated, "right": password_.reveal() == " pass word "},
-    )
+    password_ = read_password(ctx, PasswordSource(stdin=stdin, file=file, generate=generate)).reveal()
+    return emit(ctx, {"length": len(password_), "right": password_ == " pass word "})
 
 
 @app.command()
@@ -155,7 +160,8 @@ def work(ctx: typer.Context, seconds: float) -> int:
     return emit(ctx, None)
 
 
+GROUPS["sample"] = "Commands for tests."
+sys.modules["dbctl.cli.sample"] = sys.modules[__name__]
+
 if __name__ == "__main__":
-    GROUPS["sample"] = "Commands for tests."
-    sys.modules["dbctl.cli.sample"] = sys.modules["__main__"]
     __main__.run()

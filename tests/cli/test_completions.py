@@ -13,10 +13,11 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from dbctl.cli._completion import generate
 from dbctl.cli.completions import FILES, Shell
 from dbctl.config import bundled_folder
 from dbctl.profiles import loader
+from dbctl.render import Format
+from tools.completion import generate
 
 FOLDER = bundled_folder("completions")
 
@@ -61,7 +62,7 @@ BASH = [
     (("completions", "show", "--out"), {"--output"}),
     (("-o", "js"), {"json", "jsonl"}),
     (("completions", "show", "bash", "--output", "=", "cs"), {"csv"}),
-    (("completions", "show", "bash", "--output", "="), {"table", "json", "jsonl", "csv", "tsv", "markdown"}),
+    (("completions", "show", "bash", "--output", "="), set(Format)),
     (("--config", "a"), {"a file.toml"}),
     (("completions", "show", "--", "z"), {"zsh"}),
     (("--timeout", ""), set()),

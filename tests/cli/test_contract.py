@@ -13,6 +13,9 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from dbctl.render import Format
+from tests.crash import forge
+
 SAMPLE = Path(__file__).with_name("sample.py")
 ROOT = Path(__file__).parents[2]
 CLEAN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
@@ -22,18 +25,25 @@ def command(*words):
     return [sys.executable, str(SAMPLE), *map(str, words)]
 
 
-def dbctl(*words, cwd=None, stdin="", **environment):
-    process = subprocess.run(
-        command(*words),
-        cwd=cwd,
-        env=CLEAN | environment,
-        input=stdin.encode(errors="surrogateescape"),
-        capture_output=True,
-        check=False,
+def dbctl(*words, cwd=ROOT, stdin="", **environment):
+    """Run a command in a process that is forked from one with loaded modules, which takes a fifth of the time of an interpreter."""
+    job = forge.start(
+        cwd,
+        *words,
+        environment=environment,
+        stdin=stdin.encode(errors="surrogateescape"),
+        extension="tests.cli.sample",
     )
     # text mode would translate newlines
-    process.stdout, process.stderr = process.stdout.decode(), process.stderr.decode()
-    return process
+    stdout, stderr = (output.decode() for output in job.communicate())
+    return subprocess.CompletedProcess(words, job.returncode, stdout, stderr)
+
+
+def start_interpreter(*words, **environment):
+    """Run a command with a new interpreter."""
+    return subprocess.run(
+        command(*words), env=CLEAN | environment, capture_output=True, text=True, check=False
+    )
 
 
 def data(*words, **more):
@@ -142,8 +152,9 @@ def test_help_fits_narrow_terminal():
 
 
 def test_version_is_printed_with_other_options():
-    assert dbctl("--version").stdout == dbctl("-q", "--version").stdout
-    assert dbctl("--version").stdout.startswith("dbctl ")
+    version = dbctl("--version").stdout
+    assert version.startswith("dbctl ")
+    assert version == dbctl("-q", "--version").stdout
 
 
 def list_imports(*words):
@@ -250,7 +261,7 @@ def test_argument_similar_to_output_option_does_not_change_format():
     )
 
 
-@pytest.mark.parametrize("form", ["table", "json", "jsonl", "csv", "tsv", "markdown"])
+@pytest.mark.parametrize("form", [*Format])
 def test_secret_is_written_in_no_format(form):
     process = dbctl("sample", "secret", "-o", form)
     assert process.returncode == 1
@@ -288,10 +299,10 @@ def test_notes_are_written_only_on_a_terminal(tmp_path):
 
 def test_ascii_locale_does_not_fail():
     narrow = {"PYTHONIOENCODING": "ascii", "TEXT": "é"}
-    assert "\\xe9" in dbctl("sample", "list", "--limit", "1", **narrow).stdout
-    assert "é" in dbctl("sample", "list", "--limit", "1", "-o", "csv", **narrow).stdout
-    assert dbctl("--help", **narrow).returncode == 0
-    assert dbctl("sample", "--help", **narrow).returncode == 0
+    assert "\\xe9" in start_interpreter("sample", "list", "--limit", "1", **narrow).stdout
+    assert "é" in start_interpreter("sample", "list", "--limit", "1", "-o", "csv", **narrow).stdout
+    assert start_interpreter("--help", **narrow).returncode == 0
+    assert start_interpreter("sample", "--help", **narrow).returncode == 0
 
 
 # Streams -------------------------------------------------------------------------------------------------------
@@ -315,7 +326,7 @@ def test_closed_pipe_exits_141_without_message(form):
         "sample",
         "list",
         "--limit",
-        "100000",
+        "20000",  # more than the buffer of a pipe holds
         "-o",
         form,
         "-q",
@@ -330,7 +341,7 @@ def test_closed_pipe_exits_141_without_message(form):
         ("--version",),
         ("sample", "--help"),
         ("sample", "options"),
-        ("sample", "list", "--limit", "90000", "-q"),
+        ("sample", "list", "--limit", "20000", "-q"),
         ("-o", "json", "sample", "options"),
     ],
 )
@@ -476,7 +487,7 @@ def test_password_retains_spaces_without_line_end(tmp_path):
 
 
 def test_generated_password_has_20_characters():
-    assert data("sample", "password", "--generate")["data"] == {"length": 20, "made": True, "right": False}
+    assert data("sample", "password", "--generate")["data"] == {"length": 20, "right": False}
 
 
 @pytest.mark.parametrize(
@@ -532,7 +543,7 @@ HOSTILE = "[bold]\x1b[31m\u202e\u200b[/foo]\n"
 
 
 def test_control_characters_are_escaped_on_terminal(tmp_path):
-    for form in ("table", "csv", "tsv", "markdown"):
+    for form in ("table", "csv", "tsv", "markdown", "html", "psql"):
         text = read_terminal_output(
             "sample", "list", "--limit", "1", "--no-color", "-o", form, cwd=tmp_path, TEXT=HOSTILE
         )

@@ -324,10 +324,27 @@ def test_query_result_in_every_format(path, dbctl, answer, monkeypatch, tmp_path
 
 
 @pytest.mark.parametrize(
-    "setting", ["journal_mode", "cache_size", "synchronous", "foreign_keys", "busy_timeout"]
+    ("setting", "value"),
+    [
+        ("cache_size", -2000),
+        ("synchronous", 2),
+        ("foreign_keys", 0),
+        ("busy_timeout", 100),  # dbctl itself waits for a lock, in steps
+        ("mmap_size", 0),
+        ("wal_autocheckpoint", 1000),
+    ],
 )
-def test_reading_pragma_is_allowed(path, answer, setting):
-    assert answer("data", "query", f"pragma {setting}", "--db", "user")["total"] == 1
+def test_pragma_shows_setting_of_the_reading_connection(path, answer, setting, value):
+    (row,) = answer("data", "query", f"pragma {setting}", "--db", "user")["items"]
+    assert list(row.values()) == [value]
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_pragma_shows_journal_mode_of_the_file(path, answer, mode):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"pragma journal_mode = {mode}")
+    for sql in ("pragma journal_mode", "PRAGMA main.journal_mode;"):
+        assert answer("data", "query", sql, "--db", "user")["items"] == [{"journal_mode": mode}]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.in_process import run_command
 from tests.shapes.flashpoint_web import deployed_user_db
 
 ROOT = Path(__file__).parents[2]
@@ -62,9 +63,10 @@ def started(folder, *words):
 
 
 def dbctl(folder, *words):
-    process = started(folder, *words)
-    out, err = process.communicate(timeout=60)
-    return subprocess.CompletedProcess(words, process.returncode, out, err)
+    process = run_command(["migrate", *words], environment=CLEAN, cwd=folder)
+    return subprocess.CompletedProcess(
+        words, process.returncode, process.stdout.decode(), process.stderr.decode()
+    )
 
 
 def run_json(folder, *words):

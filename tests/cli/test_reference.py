@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shlex
@@ -16,16 +17,15 @@ from jsonschema import Draft202012Validator
 from typer.main import get_group
 
 from dbctl import demo
-from dbctl.cli._completion import generate
 from dbctl.cli._support.options import add_common_options
-from dbctl.cli.completions import FILES
 from dbctl.cli.main import app, main
 from dbctl.config import bundled_folder
 from dbctl.errors import DbctlError, load_registry
+from dbctl.profiles import generate
 from dbctl.services.setup.init import InitConfig
 from tests.engines import lance
 from tests.shapes import chat_lancedb, flashpoint_web
-from tools import reference
+from tools import profile_page, reference
 
 SCHEMAS = json.loads(reference.SCHEMAS.read_text(encoding="utf-8"))
 
@@ -278,12 +278,32 @@ def split_line(line: str, folder: Path) -> list[str]:
     return line.format(key=KEYS[folder.name], game=game, migrations="migrations", backup=backup).split()
 
 
+def read_launcher_state(folder: Path) -> dict[str, tuple[object, ...]]:
+    """Return the digest, size, times, inode, mode and owner of every file of the launcher, and of their folder."""
+    state: dict[str, tuple[object, ...]] = {}
+    for path in (folder / "Data", *(folder / "Data").iterdir()):
+        file_stat = path.stat()
+        digest = "" if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest()
+        state[path.name] = (
+            digest,
+            file_stat.st_size,
+            file_stat.st_mtime_ns,
+            file_stat.st_ino,
+            file_stat.st_mode,
+            file_stat.st_uid,
+        )
+    return state
+
+
 @pytest.mark.parametrize("line", LINES)
-def test_result_matches_its_schema(line: str, app_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = split_line(line, app_folder)
+def test_result_matches_schema_and_no_command_changes_launcher_database(
+    line: str, app_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, launcher = split_line(line, app_folder), read_launcher_state(app_folder)
     capsys.readouterr()
     status = main([*words, "-o", "json"])
     response = json.loads(capsys.readouterr().out)
+    assert read_launcher_state(app_folder) == launcher
     assert status == 0, response
     schema = {**SCHEMAS["answers"][response["schema"]], "$defs": SCHEMAS["$defs"]}
     Draft202012Validator(schema).validate(response)
@@ -383,13 +403,19 @@ def test_reference_is_current() -> None:
     assert (reference.PAGES / "errors.md").read_text(encoding="utf-8") == reference.errors_page(), (
         "run make golden"
     )
-
-
-@pytest.mark.parametrize("shell", sorted(FILES))
-def test_bundled_completions_are_current(shell: str) -> None:
-    assert (bundled_folder("completions") / FILES[shell]).read_text(encoding="utf-8") == generate.generate(
-        shell
+    assert (reference.PAGES / "profile.md").read_text(encoding="utf-8") == profile_page.profile_page(), (
+        "run make golden"
     )
+
+
+def test_every_key_of_profiles_has_a_valid_example() -> None:
+    schema = json.loads(generate.build_schema())
+    examples = profile_page.collect_examples(schema)
+    for name, section in schema["$defs"].items():
+        for key, described in section["properties"].items():
+            if not profile_page.contains_section(described):
+                validator = Draft202012Validator({**described, "$defs": schema["$defs"]})
+                assert list(validator.iter_errors(examples[name, key])) == [], f"{name}.{key}"
 
 
 @pytest.mark.parametrize("error", sorted(load_registry().values(), key=lambda error: error.code))

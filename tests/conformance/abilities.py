@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-from dbctl.engines.contract import Checks, Explainer, Readable, SchemaReader, SizeMonitor
-from dbctl.engines.contract.dumps import Dumps
-from dbctl.engines.contract.external_index import ExternalIndexes
-from dbctl.engines.contract.fulltext import FullText, TextScanner
-from dbctl.engines.contract.monitoring import (
-    Advisor,
-    BloatMonitor,
-    IndexMonitor,
-    Maintenance,
-    SessionMonitor,
-    SlowQueryMonitor,
-    Versions,
-)
-from dbctl.engines.contract.streaming import CsvWriter, RowStreams
-from dbctl.engines.contract.vectors import VectorSearch
+from typing_extensions import get_protocol_members
 
-#: The protocols of the parts of readers.
-PROTOCOLS = (
-    Advisor,
-    BloatMonitor,
-    Checks,
-    CsvWriter,
-    Dumps,
-    Explainer,
-    ExternalIndexes,
-    FullText,
-    IndexMonitor,
-    Maintenance,
-    RowStreams,
-    SchemaReader,
-    SessionMonitor,
-    SizeMonitor,
-    SlowQueryMonitor,
-    TextScanner,
-    VectorSearch,
-    Versions,
-)
+from dbctl.engines import contract
 
 
-def find_mismatches(reader: Readable) -> list[str]:
-    """Return the protocols whose part does not implement them."""
-    parts = {kind: reader.part(kind) for kind in PROTOCOLS}
-    return [kind.__name__ for kind, part in parts.items() if not (part is None or isinstance(part, kind))]
+def find_mismatches(reader: contract.Readable) -> list[str]:
+    """Return the members of protocols that the part of the protocol lacks."""
+    parts = {name: reader.part(getattr(contract, name)) for name in reader.PARTS}
+    return [
+        f"{name}.{member}"
+        for name, part in parts.items()
+        for member in get_protocol_members(getattr(contract, name))
+        if part is not None and not hasattr(part, member)
+    ]

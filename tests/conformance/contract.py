@@ -27,8 +27,10 @@ from dbctl.engines.contract import (
     Explainer,
     InSubquery,
     KeysetCursor,
+    Merge,
     Not,
     Order,
+    Query,
     Readable,
     ReferenceCount,
     SchemaReader,
@@ -415,14 +417,16 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
         if explainer is None:
             return
         explanation = explainer.explain(
-            "people",
-            ["id"],
-            [Condition("note", "contains", "x"), ReferenceCount("id", "tags", "person", ">", 0)],
+            Query(
+                "people",
+                ["id"],
+                [Condition("note", "contains", "x"), ReferenceCount("id", "tags", "person", ">", 0)],
+            ),
         )
         assert explanation.full_scans == ["people"]
         assert "%x%" in explanation.parameters
         assert explanation.plan
-        assert explainer.explain("people", ["id"], [Condition("id", "=", 1)]).full_scans == []
+        assert explainer.explain(Query("people", ["id"], [Condition("id", "=", 1)])).full_scans == []
 
     # Writing -----------------------------------------------------------------------------------------------------
 
@@ -754,19 +758,40 @@ class EngineContract(StreamingContract, FullTextContract, TextScanContract):
             writer.insert("empty_", {"id": 1, "needed": "old", "spare": "old"})
             parameters = {"some": [1, 3, 99], "word": "new"}
             sql = "select id, name, :word from people where id in :some"
-            assert writer.merge("empty_", sql, parameters, key=["id"], columns=columns) == 2
+            assert (
+                writer.merge(
+                    Merge(table="empty_", select=sql, parameters=parameters, key=["id"], columns=columns)
+                )
+                == 2
+            )
         assert writer.select("empty_", ["id", "needed", "spare"]) == [(1, "old", "new"), (3, "BOB", "new")]
         with writer.transaction():
             writer.update("people", {"size": None}, [Condition("id", "=", 2)])
             sql = "select id, name, 5 from people where id in :some group by id, name"
-            writer.merge("people", sql, {"some": [1, 2]}, key=["id"], columns={"name": "keep", "size": "add"})
+            writer.merge(
+                Merge(
+                    table="people",
+                    select=sql,
+                    parameters={"some": [1, 2]},
+                    key=["id"],
+                    columns={"name": "keep", "size": "add"},
+                )
+            )
         assert first_values(writer.select("people", ["size"])) == [15, 5, 30, None, 20]
 
     def test_merge_refuses_unknown_columns_and_requires_transaction(self, writer):
         with pytest.raises(SchemaMismatchError), writer.transaction():
-            writer.merge("empty_", "select 1, 2", {}, key=["id"], columns={"nosuch": "add"})
+            writer.merge(
+                Merge(
+                    table="empty_", select="select 1, 2", parameters={}, key=["id"], columns={"nosuch": "add"}
+                )
+            )
         with pytest.raises(RuntimeError):
-            writer.merge("empty_", "select 1, 2", {}, key=["id"], columns={"needed": "add"})
+            writer.merge(
+                Merge(
+                    table="empty_", select="select 1, 2", parameters={}, key=["id"], columns={"needed": "add"}
+                )
+            )
 
     def test_keyset_cursor_selects_rows_after_key(self, filled):
         writer = filled.writer()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec import structs
 
-from dbctl.engines.contract import AnyOf, Condition, Order, Readable, ScriptRunner, Writable
+from dbctl.engines.contract import AnyOf, Condition, Order, Query, Readable, ScriptRunner, Writable
 from dbctl.engines.contract.fulltext import (
     FullText,
     IndexMarker,
@@ -72,7 +72,9 @@ def search(opened: Readable, *words: str) -> set[object]:
     where = []
     if reader.text_index_use(INDEX, build_query(*words)) == "rank":
         where = [AnyOf([Condition(name, "contains", word) for name in INDEX.columns]) for word in words]
-    return {row[0] for row in reader.select_ranked(INDEX, build_query(*words), ["id"], where)}
+    return {
+        row[0] for row in reader.select_ranked(INDEX, build_query(*words), Query(INDEX.table, ["id"], where))
+    }
 
 
 class FullTextContract:
@@ -144,7 +146,7 @@ class FullTextContract:
     def test_rows_are_ordered_by_score(self, indexed: DatabaseFactory) -> None:
         opened = find_part(indexed.reader(), FullText)
         (first, first_score), (second, second_score) = opened.select_ranked(
-            INDEX, build_query("garden"), ["id"], GARDENS
+            INDEX, build_query("garden"), Query(INDEX.table, ["id"], GARDENS)
         )
         assert (first, second) == (11, 12), "the first row contains the word twice in a short text"
         assert float(str(first_score)) > float(str(second_score)) > 0
@@ -153,19 +155,22 @@ class FullTextContract:
         opened = find_part(indexed.reader(), FullText)
         descending = [Order(["id"], descending=True)]
         rows = opened.select_ranked(
-            INDEX, build_query("garden"), ["id", "name"], GARDENS, order_by=descending
+            INDEX, build_query("garden"), Query(INDEX.table, ["id", "name"], GARDENS, order_by=descending)
         )
         assert [row[:2] for row in rows] == [(12, "Kitchen"), (11, "Garden")]
         conditions = [*GARDENS, Condition("name", "same", "KITCHEN")]
-        assert [row[0] for row in opened.select_ranked(INDEX, build_query("garden"), ["id"], conditions)] == [
-            12
-        ]
+        assert [
+            row[0]
+            for row in opened.select_ranked(
+                INDEX, build_query("garden"), Query(INDEX.table, ["id"], conditions)
+            )
+        ] == [12]
         with pytest.raises(SchemaMismatchError):
-            opened.select_ranked(INDEX, build_query("garden"), ["nope"])
+            opened.select_ranked(INDEX, build_query("garden"), Query(INDEX.table, ["nope"]))
 
     def test_ranked_select_is_explained(self, indexed: DatabaseFactory) -> None:
         opened = find_part(indexed.reader(), FullText)
-        explanation = opened.explain_ranked(INDEX, build_query("garden"), ["id"])
+        explanation = opened.explain_ranked(INDEX, build_query("garden"), Query(INDEX.table, ["id"]))
         assert "people" in explanation.sql
         assert explanation.plan
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dbctl.engines.contract import Condition, Readable, Writable
+from dbctl.engines.contract import Condition, Readable, UserQuery, Writable
 from dbctl.engines.contract.streaming import BATCH_ROWS, CsvWriter, RowStreams
 from dbctl.engines.sql import table_digest
 from dbctl.errors import (
@@ -43,7 +43,7 @@ def stream_rows(opened: Readable, table: str, columns: Sequence[str]) -> list[tu
 def run_query(
     opened: Readable, sql: str, *, hidden: dict[str, list[str]] | None = None, **parameters: object
 ) -> object:
-    with find_streams(opened).query_read_only(sql, parameters, hidden=hidden or {}) as result:
+    with find_streams(opened).query_read_only(UserQuery(sql, parameters, hidden=hidden or {})) as result:
         return list(result.columns), [row for batch in result.batches for row in batch]
 
 
@@ -106,7 +106,9 @@ class StreamingContract:
         streams = find_streams(opened)
         with streams.stream("groups_", ["a"]) as result:
             assert len(next(result.batches)) == BATCH_ROWS
-        with streams.query_read_only("select a from groups_", timeout=timedelta(minutes=1)) as result:
+        with streams.query_read_only(
+            UserQuery("select a from groups_", timeout=timedelta(minutes=1))
+        ) as result:
             assert len(next(result.batches)) <= BATCH_ROWS
         assert opened.count("people") == 5
 
@@ -261,9 +263,12 @@ class StreamingContract:
         opened = large.reader()
         streams = find_streams(opened)
         sql = "select count(*) from groups_ a, groups_ b, groups_ c where a.title < b.title and b.title < c.title"
-        with pytest.raises(QueryTimeoutError), streams.query_read_only(sql, timeout=TIMEOUT) as result:
+        with (
+            pytest.raises(QueryTimeoutError),
+            streams.query_read_only(UserQuery(sql, timeout=TIMEOUT)) as result,
+        ):
             list(result.batches)
-        with streams.query_read_only("select 1", timeout=TIMEOUT) as result:
+        with streams.query_read_only(UserQuery("select 1", timeout=TIMEOUT)) as result:
             assert [row for batch in result.batches for row in batch] == [(1,)]
         assert opened.count("people") == 5
 

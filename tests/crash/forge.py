@@ -11,11 +11,13 @@ from __future__ import annotations
 import atexit
 import ctypes
 import functools
+import importlib
 import json
 import mmap
 import os
 import random
 import resource
+import select
 import shutil
 import signal
 import subprocess
@@ -72,6 +74,12 @@ class Job:
 
     def wait(self, timeout: float = MAX_SECONDS) -> int:
         deadline = time.monotonic() + timeout
+        if sys.platform == "linux" and self.poll() is None:  # elsewhere, and if it does not end, poll
+            descriptor = os.pidfd_open(self.pid)
+            poll = select.poll()
+            poll.register(descriptor, select.POLLIN)
+            poll.poll(timeout * 1000)
+            os.close(descriptor)
         while self.poll() is None:
             if time.monotonic() > deadline:
                 self.kill()
@@ -127,7 +135,9 @@ class ForkServer:
         umask: int = 0o022,
         limit: int = 0,
         closed: Sequence[int] = (),
+        stdin: bytes = b"",
         out: Path | None = None,
+        extension: str = "",
     ) -> Job:
         """Start ``dbctl`` with these arguments in a folder.
 
@@ -140,12 +150,15 @@ class ForkServer:
             environment: additional environment variables.
             umask: its umask.
             closed: standard descriptors that are closed.
+            stdin: its standard input.
             out: file for its standard output; None: the result of ``Job.communicate``.
+            extension: module that the process imports first, such as one that adds commands.
             limit: maximum size of a file that it writes, in bytes; 0: unlimited.
         """
         self._job_count += 1
         job_folder = self._folder / str(self._job_count)
         job_folder.mkdir()
+        (job_folder / "in").write_bytes(stdin)
         action, call, error = fault or (("record", 0, 0) if record else ("count", 0, 0))
         arm = [ACTIONS[action], call, error, str(below or folder), str(record or "")] if self.shim else None
         response = self.request(
@@ -161,6 +174,7 @@ class ForkServer:
                 "limit": limit,
                 "closed": list(closed),
                 "out": str(out or job_folder / "out"),
+                "extension": extension,
             }
         )
         return Job(self, response["pid"], job_folder)
@@ -289,7 +303,8 @@ class _Server:
         os.environ.clear()
         os.environ.update(request["environment"])
         tempfile.tempdir = None
-        paths = (os.devnull, request["out"], os.path.join(request["place"], "err"))  # noqa: PTH118 - paths as text
+        place = request["place"]
+        paths = (os.path.join(place, "in"), request["out"], os.path.join(place, "err"))  # noqa: PTH118 - paths as text
         for index, name in enumerate(paths):
             descriptor = (
                 _open_broken_pipe()
@@ -308,6 +323,8 @@ class _Server:
             )  # as in an interpreter without this descriptor
             os.close(closed_descriptor)
         sys.argv = ["dbctl", *request["begin"]]
+        if request["extension"]:
+            importlib.import_module(request["extension"])
         from dbctl.__main__ import run
 
         if request["arm"]:
@@ -341,15 +358,16 @@ def _open_broken_pipe() -> int:
 
 def import_modules() -> None:
     """Import all modules that a command could import, except optional ones that are not installed."""
-    from importlib import import_module
     from pkgutil import walk_packages
 
     import dbctl
 
     modules = [module.name for module in walk_packages(dbctl.__path__, "dbctl.", onerror=lambda _name: None)]
+    # lancedb itself starts a thread when it is imported, which a forked process would lack; these take most of the time
+    modules += ["pyarrow.dataset", "lance_namespace", "deprecation", "asyncio", "tqdm"]
     for name in (*modules, "isal.isal_zlib", "backports.zstd", "rich.table", "rich.console"):
         with suppress(ImportError):
-            import_module(name)
+            importlib.import_module(name)
 
 
 if __name__ == "__main__":

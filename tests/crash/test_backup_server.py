@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from hashlib import sha256
 from pathlib import Path
@@ -15,18 +12,12 @@ import pytest
 
 from dbctl.engines.mysql import locks
 from tests import databases, servers
+from tests.crash import forge
 from tests.crash.figures import choose_count, create_rng, retry_until
-from tests.crash.forge import KillTimer
+from tests.crash.forge import KillTimer, wait_for_result
 from tests.services import larder_app, promptvault_app
 from tests.services.backup.test_mysql import OBJECTS, read_objects
 
-ROOT = Path(__file__).parents[2]
-CLEAN_ENVIRONMENT = {
-    "PATH": os.environ["PATH"],
-    "HOME": "/nonexistent",
-    "PYTHONPATH": str(ROOT),
-    "LANG": "C.UTF-8",
-}
 KILLS = choose_count(4, 100)
 TRIGGERS = "select count(*) from information_schema.triggers where trigger_schema = database()"
 #: Sessions of dbctl that use the database, or hold the lock for renaming it.
@@ -52,19 +43,7 @@ def pantry(request, tmp_path):
 
 
 def start_dbctl(pantry, *arguments):
-    return subprocess.Popen(
-        [sys.executable, "-m", "dbctl", *arguments, "-o", "json"],
-        cwd=pantry.folder,
-        env={**CLEAN_ENVIRONMENT, "TMPDIR": str(pantry.folder)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-
-
-def wait_for_result(process):
-    out, err = process.communicate(timeout=120)
-    return process.returncode, json.loads(out) if out else err
+    return forge.start(pantry.folder, *arguments, "-o", "json", environment={"TMPDIR": str(pantry.folder)})
 
 
 def wait_for_descendants(pantry):

@@ -27,7 +27,7 @@ def dump(request, tmp_path):
         with app_service.open_app(
             Selection(config=str(pantry.path.with_name("dbctl.toml"))), timeout=5
         ) as app:
-            backup = CreateBackup(app, Repository(app), timeout=5, form=form).apply()
+            backup = CreateBackup(Repository(app), form=form).apply()
         yield pantry, backup, is_compressed
 
 

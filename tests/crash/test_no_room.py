@@ -15,7 +15,7 @@ import pytest
 
 from dbctl.engines.sqlite.backup import SQLiteRestoreTarget
 from dbctl.errors import DbctlError
-from dbctl.stores import local
+from dbctl.files import mounts
 from tests.crash.figures import choose_count, create_rng
 from tests.services import flashpoint_app, promptvault_app
 
@@ -37,7 +37,7 @@ def run_with_file_size_limit(size, action):
         try:
             sys.dont_write_bytecode = True  # the limit would truncate it
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-            local.require_space = lambda *_words: None
+            mounts.require_space = lambda *_words: None
             SQLiteRestoreTarget.require_space = lambda *_words: None
             action()
             status = 0

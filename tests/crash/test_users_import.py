@@ -137,7 +137,7 @@ def test_killed_import_is_atomic(path, journal):
 )
 def test_signal_while_hashing_ends_import(path, signal_number, expected):
     profile = path.with_name("quick.toml")
-    profile.write_text(profile.read_text().replace("cost = 4", "cost = 10"))
+    profile.write_text(profile.read_text().replace("$2b$04$", "$2b$10$"))
     write_csv(path, users=2000, secret="password,a password")
     before = read_all_rows(path)
     process = start_users_command(path, "import", "new.csv", "-o", "json")

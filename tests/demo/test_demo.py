@@ -4,13 +4,15 @@ import hashlib
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 
 import bcrypt
 import pytest
 
 from dbctl import demo
 from dbctl.config import bundled_folder
-from dbctl.demo import flashpoint_web, random
+from dbctl.demo import random
+from dbctl.demo.definition import read_definition
 from dbctl.errors import FileExistsAlreadyError, FileFailedError, NotSupportedError, ValueInvalidError
 
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -309,5 +311,10 @@ def test_zipf_ranks_are_in_range_and_skewed_to_the_first():
     assert random.zipf_rank(random.rng_for(0, "x"), 1) == 0
 
 
-def test_samples_map_profiles_to_modules():
-    assert demo.SAMPLES["flashpoint-web"] == flashpoint_web.__name__
+def test_each_sample_generates_the_rows_of_its_databases():
+    for profile in demo.SAMPLES:
+        module = import_module(f"dbctl.demo.{profile.replace('-', '_')}")
+        databases = read_definition(profile).databases
+        assert set(module.FILLS) == {
+            name for name, database in databases.items() if database.rows or database.tables
+        }

@@ -17,7 +17,7 @@ import trustme
 from msgspec import structs
 
 from dbctl.config import App, Embedder, loader
-from dbctl.embedders import http_client, registry
+from dbctl.embedders import create_embedder, http_client
 from dbctl.errors import (
     DbctlError,
     EmbedderBusyError,
@@ -62,7 +62,7 @@ def create_section(url, kind="openai", **more):
 
 
 def embed(section, text="where is the cat"):
-    return list(registry.create_embedder(create_app(section)).embed(text))
+    return list(create_embedder(create_app(section)).embed(text))
 
 
 def catch_error(section, kind):
@@ -155,7 +155,7 @@ def test_key_is_read_from_file_env_file_or_file_variable(server, tmp_path, monke
     embed(section)
     (tmp_path / ".env").write_text('TEST_KEY="of-the-app"\n')
     own = structs.replace(create_app(create_section(server.url)), env_file=tmp_path / ".env")
-    registry.create_embedder(own).embed("x")
+    create_embedder(own).embed("x")
     monkeypatch.delenv("TEST_KEY")
     (tmp_path / "alone").write_text(f"{KEY}\n")
     monkeypatch.setenv("TEST_KEY_FILE", str(tmp_path / "alone"))
@@ -184,7 +184,7 @@ def test_missing_key_error_contains_its_source(server, monkeypatch, tmp_path):
 
 def test_missing_embedder_error_has_a_hint():
     with pytest.raises(EmbedderNotConfiguredError) as caught:
-        registry.create_embedder(create_app(None), vector_model="text-embedding-004")
+        create_embedder(create_app(None), vector_model="text-embedding-004")
     assert caught.value.exit_status == Exit.USAGE
     assert "text-embedding-004" in caught.value.hint
     assert "[apps.chat.embedder]" in caught.value.hint

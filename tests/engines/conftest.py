@@ -8,10 +8,8 @@ from contextlib import AbstractContextManager, closing, contextmanager
 import pytest
 from msgspec import structs
 
-from dbctl.engines.mysql.reader import MySQLReader
-from dbctl.engines.mysql.writer import MySQLWriter
-from dbctl.engines.postgresql.reader import PostgreSQLReader
-from dbctl.engines.postgresql.writer import PostgreSQLWriter
+from dbctl.engines.mysql.database import MySQLReader, MySQLWriter
+from dbctl.engines.postgresql.database import PostgreSQLReader, PostgreSQLWriter
 from dbctl.url import Url
 from tests import servers
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbctl.engines.mysql.sql.lexer import tokenize as mysql
+from dbctl.engines.mysql.sql.lexer import LEXER as MYSQL
 from dbctl.engines.parsing.redact import MAX_CHARACTERS, redact_statement
-from dbctl.engines.postgresql.sql.lexer import tokenize as postgresql
+from dbctl.engines.postgresql.sql.lexer import LEXER as POSTGRESQL
 
-DIALECTS = [(postgresql, "'"), (mysql, "'\"")]
+DIALECTS = [(POSTGRESQL, "'"), (MYSQL, "'\"")]
 
 
 @pytest.mark.parametrize(
@@ -31,10 +31,10 @@ def test_values_and_comments_are_removed_and_names_remain(sql, expected, tokens,
 
 def test_double_quotes_are_name_or_value_by_engine():
     sql = 'select "a b" from t'
-    assert redact_statement(sql, postgresql) == sql
-    assert redact_statement(sql, mysql, "'\"") == "select ? from t"
-    assert redact_statement("select `a b` from t", mysql, "'\"") == "select `a b` from t"
-    assert redact_statement("select $tag$ secret $tag$, $1", postgresql) == "select ?, $1"
+    assert redact_statement(sql, POSTGRESQL) == sql
+    assert redact_statement(sql, MYSQL, "'\"") == "select ? from t"
+    assert redact_statement("select `a b` from t", MYSQL, "'\"") == "select `a b` from t"
+    assert redact_statement("select $tag$ secret $tag$, $1", POSTGRESQL) == "select ?, $1"
 
 
 @pytest.mark.parametrize(("tokens", "quotes"), DIALECTS)

@@ -13,7 +13,7 @@ from typing_extensions import is_protocol
 import dbctl
 import dbctl.engines
 from dbctl.engines import contract, sql
-from dbctl.engines.contract import PartOwner
+from dbctl.engines.contract import Readable
 from dbctl.url import ENGINES
 
 SOURCE = Path(dbctl.__file__).parent
@@ -29,20 +29,18 @@ OPENERS = {
     "files/compression.py": "copies that a backup created, and files of backups",
     "engines/lancedb/location.py": "files of LanceDB, which are never locked",
     "engines/lancedb/write_access.py": "files of LanceDB that root created, whose owner it changes by descriptor",
-    "engines/lancedb/backup/open_files.py": "files of LanceDB tables, which are never locked",
-    "engines/lancedb/backup/load.py": "archives of backups",
+    "engines/lancedb/backup/snapshot.py": "files of LanceDB tables, which are never locked",
+    "engines/lancedb/backup/archive.py": "archives of backups",
     "engines/file_locks.py": "files under /proc",
     "engines/mysql/backup/foreign/dump.py": "private copies of dumps",
     "engines/mysql/options.py": "~/.my.cnf",
     "engines/mysql/backup/table_swap.py": "the script in a safety backup",
-    "files/parallel_gzip.py": "dumps of servers",
+    "files/codecs.py": "dumps of servers",
     "engines/postgresql/backup/foreign/dump.py": "private copies of dumps",
-    "engines/sqlite/backup/dumper.py": "the copy that it creates (O_EXCL), before it connects to it",
     "engines/sqlite/backup/replace.py": "a new file with a temporary name (O_EXCL), before it connects to it",
     "engines/sqlite/backup/foreign_dump.py": "private copies of dumps",
     "engines/sqlite/connection/read.py": "the first bytes of a database that it reads without locks, so none can be lost",
     "engines/sqlite/recover/image.py": "private copies of damaged files, and a reference file, without open connections to them",
-    "engines/sqlite/recover/new_database.py": "the new file that it creates (O_EXCL), before it connects to it",
     "engines/sqlite/external_index/state.py": "the first bytes of a database that it reads without locks, so none can be lost, and of its external index",
     "engines/sqlite/external_index/create.py": "the external index while it is created (O_EXCL), and its folder",
     "engines/sqlite/wal.py": "-wal files, which are never locked",
@@ -64,6 +62,7 @@ CONNECTORS = {
     "engines/postgresql/connection/session.py": "every database on a server",
     "files/liveness.py": "every database on a server, to test whether it accepts connections",
     "engines/sqlite/connection/base.py": "the database of an app",
+    "engines/sqlite/files.py": "the files of the other modules of SQLite",
     "engines/sqlite/backup/dumper.py": "the copy of a backup",
     "engines/sqlite/backup/replace.py": "the target of a restore, and the dump",
     "engines/sqlite/backup/foreign_dump.py": "private copies of foreign files, and the file that it creates from a dump",
@@ -207,7 +206,7 @@ def test_each_part_exists_and_has_the_name_of_a_protocol():
     parts = {
         (name, home)
         for cls in import_engine_classes()
-        if issubclass(cls, PartOwner)
+        if Readable in cls.__mro__
         for name, home in cls.PARTS.items()
     }
     assert len(parts) > 60

@@ -13,7 +13,7 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Dumps
+from dbctl.engines.contract import DumpRequest, Dumps, LoadRequest
 from dbctl.engines.contract.dumps import Dump
 from dbctl.errors import ClientFailedError, UnreachableError
 from dbctl.files import liveness, subprocesses
@@ -135,7 +135,7 @@ def test_silence_ends_a_dump(database, relay, url, tmp_path):
         db.tables()
         relay.bytes_until_silence = 3_000_000
         with pytest.raises(UnreachableError):
-            find_part(db, Dumps).dump(tmp_path / "dump", tables=["pieces"])
+            find_part(db, Dumps).dump(DumpRequest(tmp_path / "dump", tables=["pieces"]))
     assert not (tmp_path / "dump").exists()
 
 
@@ -145,21 +145,22 @@ def test_silence_ends_a_restore_and_the_next_restore_succeeds(database, relay, u
     with closing(
         registry.load_engine(database.url.engine).open_for_reading(database.url, "app/main", timeout=1)
     ) as db:
-        result = find_part(db, Dumps).dump(path)
+        result = find_part(db, Dumps).dump(DumpRequest(path))
     dump = Dump(
         metadata=result.metadata, tables=result.verification.tables, schema=result.verification.schema
     )
     relay.bytes_until_silence = 3_000_000
+    request = LoadRequest(path=path, dump=dump, timeout=1)
     with (
         pytest.raises(UnreachableError),
-        registry.load_engine(url.engine).restore_target(url, "app/main").trial_restore(path, dump, timeout=1),
+        registry.load_engine(url.engine).restore_target(url, "app/main").trial_restore(request),
     ):
         pass
     relay.end()  # a server cannot drop a database while a COPY waits for its client
     with (
         registry.load_engine(database.url.engine)
         .restore_target(database.url, "app/main")
-        .trial_restore(path, dump, timeout=1) as restored
+        .trial_restore(request) as restored
     ):
         assert not restored.verification.problems
         assert restored.verification.tables == dump.tables

@@ -10,10 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbctl.errors import ValueInvalidError
-from dbctl.model import Secret
 from dbctl.profiles import codecs
-from dbctl.profiles.codecs import BOOLEANS, HASHES, KEYS, TIMES, read_boolean, read_time
+from dbctl.profiles.codecs import BOOLEANS, KEYS, TIMES, read_boolean, read_time
 
 #: The range of times in which milliseconds and seconds can be distinguished.
 TIMESTAMPS = st.datetimes(datetime(1973, 3, 4), datetime(5000, 1, 1), timezones=st.just(UTC)).map(  # noqa: DTZ001 - the time zone is a separate argument
@@ -33,7 +31,6 @@ EXACT = {
         (codecs.TimeCodec, TIMES),
         (codecs.BooleanCodec, BOOLEANS),
         (codecs.KeyCodec, KEYS),
-        (codecs.HashCodec, HASHES),
     ],
 )
 def test_codec_names_match_implemented_codecs(names, implemented):
@@ -114,42 +111,3 @@ def test_new_uuids_are_valid_and_unique():
     keys = {KEYS["uuid4"]() for _ in range(100)}
     assert len(keys) == 100
     assert all(uuid.UUID(key).version == 4 for key in keys)
-
-
-def test_hash_matches_only_its_password():
-    bcrypt = HASHES["bcrypt"]
-    stored = bcrypt.make(Secret("pässword"), 4)
-    assert bcrypt.recognises(stored)
-    assert bcrypt.matches(Secret("pässword"), stored)
-    assert not bcrypt.matches(Secret("pässword "), stored)
-
-
-@pytest.mark.parametrize(("length", "is_accepted"), [(72, True), (73, False)])
-def test_password_over_72_bytes_is_refused(length, is_accepted):
-    secret = Secret("é" + "x" * (length - 2))
-    if is_accepted:
-        assert HASHES["bcrypt"].matches(secret, HASHES["bcrypt"].make(secret, 4))
-    else:
-        with pytest.raises(ValueInvalidError, match="72 bytes"):
-            HASHES["bcrypt"].make(secret, 4)
-
-
-def test_password_with_nul_character_is_refused():
-    with pytest.raises(ValueInvalidError, match="NUL") as caught:
-        HASHES["bcrypt"].make(Secret("hunter2\0x"), 4)
-    assert "hunter2" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "stored", ["", "plain", "$2b$04$short", "$2b$99$" + "a" * 53, "$argon2id$v=19$x", "\udcff"]
-)
-def test_invalid_hash_is_not_recognised_and_matches_nothing(stored):
-    assert not HASHES["bcrypt"].recognises(stored)
-    assert not HASHES["bcrypt"].matches(Secret("x"), stored)
-
-
-def test_generated_password_has_no_ambiguous_characters():
-    password = codecs.new_password().reveal()
-    assert len(password) == 20
-    assert not set(password) & set("0O1lIio")
-    assert password != codecs.new_password().reveal()

@@ -37,6 +37,21 @@ def test_built_in_profile_is_equal_from_toml_and_cache(name):
     assert prepared.name == name
 
 
+def test_standard_value_of_each_setting_fits_its_own_schema():
+    settings = [
+        (name, key, setting)
+        for name in loader.names()
+        for section in loader.load(name).settings
+        for variant in section.variant
+        for key, setting in variant.standard.items()
+        if setting.schema
+    ]
+    assert settings
+    for name, key, setting in settings:
+        problems = Draft202012Validator(json.loads(setting.schema)).iter_errors(setting.value)
+        assert [problem.message for problem in problems] == [], (name, key)
+
+
 def test_built_in_profile_loads_without_toml_parser():
     script = "import sys; from dbctl.profiles import loader; loader.load('flashpoint-web'); print('tomllib' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -69,11 +84,13 @@ def test_schema_accepts_all_profiles_and_describes_keys():
     assert schema["$defs"]["Users"]["properties"]["admin"]["description"].startswith(
         "the role that at least one active"
     )
-    assert all(
-        schema["$defs"][kind.__name__]["description"]
-        for _, kind in SECTIONS
-        if kind.__name__ in schema["$defs"]
-    )
+    assert [name for name, section in schema["$defs"].items() if not section["description"]] == []
+    assert [
+        f"{name}.{key}"
+        for name, section in schema["$defs"].items()
+        for key, described in section["properties"].items()
+        if not described["description"]
+    ] == []
 
 
 def test_unknown_profile_error_lists_existing_profiles():

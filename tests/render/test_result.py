@@ -142,13 +142,72 @@ def test_csv_round_trips_every_text(capfd, rows):
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.fixed_dictionaries({"a": st.text(), "b": st.text()}), min_size=1))
-def test_row_is_one_line_in_table_tsv_jsonl_and_markdown(capfd, rows):
-    for form, head in ((Format.TABLE, 1), (Format.TSV, 1), (Format.JSONL, 0), (Format.MARKDOWN, 2)):
+def test_row_is_one_line_in_table_tsv_and_jsonl(capfd, rows):
+    for form, head in ((Format.TABLE, 1), (Format.TSV, 1), (Format.JSONL, 0)):
         assert len(show(capfd, page(*rows), form).splitlines()) == len(rows) + head
 
 
-def test_markdown_escapes_bars_and_tags(capfd):
-    assert "a\\|b&lt;i>" in show(capfd, page({"x": "a|b<i>"}), Format.MARKDOWN)
+MARKUP_HEADS = {
+    "markdown": 2,
+    "html": 7,
+    "rst": 4,
+    "asciidoc": 4,
+    "mediawiki": 5,
+    "jira": 1,
+    "latex": 6,
+    "psql": 4,
+}
+HOSTILE_CELL = '<b onclick="x">|&\\ {a} [b] *c* _d_ `e` $f$ #g ^h ~i \x1b\u202e'
+
+
+def test_every_format_is_tested():
+    assert {*MARKUP_HEADS, "table", "json", "jsonl", "csv", "tsv"} == set(Format)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.fixed_dictionaries({"a": st.text(), "b": st.text()}), min_size=1))
+def test_row_is_one_line_in_each_markup(capfd, rows):
+    for form, lines in MARKUP_HEADS.items():
+        rows_per_line = 2 if form == "mediawiki" else 1  # each row has a line of its own before it
+        assert len(show(capfd, page(*rows), Format(form)).splitlines()) == rows_per_line * len(rows) + lines
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("markdown", '&lt;b onclick="x">\\|&\\\\ {a}'),
+        ("html", "&lt;b onclick=&quot;x&quot;&gt;|&amp;\\ {a} [b] *c*"),
+        ("rst", '\\<b onclick="x">\\|&\\\\ {a} [b] \\*c\\* \\_d\\_ \\`e\\`'),
+        (
+            "asciidoc",
+            "&#60;b onclick&#61;&#34;x&#34;&#62;&#124;&#38;&#92; &#123;a&#125; &#91;b&#93; &#42;c&#42;",
+        ),
+        (
+            "mediawiki",
+            "&#60;b onclick&#61;&#34;x&#34;&#62;&#124;&#38;&#92; &#123;a&#125; &#91;b&#93; &#42;c&#42;",
+        ),
+        ("jira", "&#60;b onclick&#61;&#34;x&#34;&#62;&#124;&#38;&#92; &#123;a&#125; &#91;b&#93; &#42;c&#42;"),
+        ("latex", r"\textbar{}\&\textbackslash{} \{a\} {[}b{]} *c* \_d\_ `e` \$f\$ \#g \textasciicircum{}h"),
+        ("psql", HOSTILE_CELL[:20]),
+    ],
+)
+def test_cell_is_not_interpreted_as_markup(capfd, form, expected):
+    result = show(capfd, page({HOSTILE_CELL: HOSTILE_CELL}), Format(form))
+    assert result.count(expected) == 2  # in the header and in the row
+    assert "\x1b" not in result
+    assert "\u202e" not in result
+
+
+@pytest.mark.parametrize("text", ["- a", "1. a", "a) b", ".. include:: x", ">>> x", "===", "-----", "#. x", "• x", ":a: b", "a. b"])  # fmt: skip
+def test_cell_is_no_block_of_rst(capfd, text):
+    assert f"\\{text[:1]}" in show(capfd, page({"x": text}), Format.RST)
+    assert "a\\::" in show(capfd, page({"x": "a::"}), Format.RST)
+
+
+def test_dates_and_keys_are_readable_in_wikis(capfd):
+    for text in ("2026-01-31", "a.b@c.example", "https://x.example/a-b"):
+        assert text in show(capfd, page({"x": text}), Format.JIRA)
+    assert "&#45;a&#45;" in show(capfd, page({"x": "-a-"}), Format.JIRA)
 
 
 def test_nested_values_are_json_in_csv(capfd):

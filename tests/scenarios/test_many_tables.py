@@ -5,7 +5,6 @@ The cost is the number of lines of dbctl that run, of statements that it sends, 
 
 from __future__ import annotations
 
-import sqlite3
 import sys
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -13,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import dbctl
-from dbctl.engines.contract import Table
 from dbctl.engines.postgresql import catalog
-from dbctl.engines.postgresql.monitoring import bloat, indexes, sizes
-from dbctl.engines.sqlite.monitoring import indexes as sqlite_indexes
+from dbctl.engines.postgresql.monitoring import statistics
+from dbctl.engines.sqlite.monitoring import SQLiteIndexMonitor
+from dbctl.engines.sqlite.reader import SQLiteReader
 from tests import servers
 from tests.databases import File, PostgreSQL, empty_database
 
@@ -127,18 +126,12 @@ def test_sqlite_catalog_queries_grow_linearly_with_the_number_of_indexes(tmp_pat
     for size in (200, 400, 800):
         add_tables(database, first, size)
         first = size
-        with closing(sqlite3.connect(tmp_path / "many.db")) as own:
-            tables = {
-                name: Table(name=name, columns={})
-                for (name,) in own.execute("select name from sqlite_master where type = 'table'")
-            }
+        with closing(SQLiteReader(tmp_path / "many.db", "many/main")) as reader:
+            monitor = SQLiteIndexMonitor(reader)
+            monitor.list_indexes()  # reads the tables
             steps = []
-            own.set_progress_handler(lambda steps=steps: steps.append(1), 10)
-
-            def fetch(sql, parameters, own=own):
-                return own.execute(sql, parameters).fetchall()
-
-            assert len(list(sqlite_indexes.list_indexes(fetch, tables))) == size
+            reader.connection.driver.set_progress_handler(lambda steps=steps: steps.append(1), 10)
+            assert len(monitor.list_indexes()) == size
             figures.append(len(steps))
     assert calculate_growth(figures) < MAXIMUM_GROWTH, figures
 
@@ -156,9 +149,9 @@ def count_visited_rows(plan):
 def test_postgresql_catalog_queries_grow_linearly_with_the_number_of_tables():
     """The catalog has no statistics, because all tables are new."""
     queries = {
-        "sizes": sizes.TABLE_SIZES,
-        "indexes": indexes.INDEXES,
-        "bloat": bloat.BLOAT,
+        "sizes": statistics.TABLE_SIZES,
+        "indexes": statistics.INDEXES,
+        "bloat": statistics.BLOAT,
         "columns": catalog.COLUMNS,
     }
     with servers.postgresql_database(encoding="UTF8") as url:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pymysql
 
-from dbctl.engines.mysql.sql.script import split
+from dbctl.engines.mysql.sql.script import SCRIPTS
 from tests import servers
 from tests.caching import mysql_database, postgresql_database
 from tests.databases import ComparedDatabase, File, MySQL, PostgreSQL
@@ -80,7 +80,7 @@ class MySQLPantry(MySQL):
 def fill_mysql(cursor: pymysql.cursors.Cursor) -> None:
     script = MYSQL_SCRIPT.read_text(encoding="utf-8")
     script = script.replace(":password_hash", f"'{PASSWORD_HASH}'")
-    for _, sql in split(script):
+    for _, sql in SCRIPTS.split(script):
         cursor.execute(sql)
 
 

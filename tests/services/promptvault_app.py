@@ -11,12 +11,13 @@ from dbctl.config import Retention, Selection, secrets
 from dbctl.errors import KeyMissingError
 from dbctl.model import PageRequest
 from dbctl.services.app import app as app_service
-from dbctl.services.backup import verify
 from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.prune import PruneBackups
 from dbctl.services.backup.repository import Repository, list_backups
+from dbctl.services.backup.verify import VerifyBackups
 from dbctl.services.restore.apply import ApplyRestore
+from dbctl.services.restore.source import BackupSource
 from dbctl.services.restore.undo import find_undo_backup
 from tests.services import flashpoint_app
 
@@ -48,8 +49,8 @@ def open_repository(path, *, timeout=5, only=""):
 
 
 def create_app_backup(path, *, compress=None, **options):
-    with open_repository(path, **options) as (app, repository):
-        return CreateBackup(app, repository, timeout=app.timeout, compress=compress).apply()
+    with open_repository(path, **options) as (_app, repository):
+        return CreateBackup(repository, compress=compress).apply()
 
 
 def create_keys(app, **options):
@@ -61,24 +62,27 @@ def create_keys(app, **options):
     return DecryptionKeys(secrets.find_decryption_files(app.configured, **options), ask)
 
 
-def apply_restore(path, name="latest", *, advance=lambda _bytes: None, **options):
-    with open_repository(path, **options) as (app, repository):
-        manifest = repository.find(name)
-        return create_restore(app, repository, manifest, advance=advance).apply()
+def apply_restore(path, name="latest", *, advance=None, **options):
+    with open_repository(path, **options) as (_app, repository):
+        return create_restore(repository, name, advance=advance).apply()
 
 
-def create_restore(app, repository, manifest, *, replace=True, advance=lambda _bytes: None, **options):
-    """Create the restore of a backup, given as manifest or name; ``options`` select the decryption files."""
+def open_source(repository, manifest="latest", **options):
+    """Return a backup, given as manifest or name, with its keys; ``options`` select the decryption files."""
     manifest = repository.find(manifest) if isinstance(manifest, str) else manifest
-    keys = create_keys(app, **options)
-    return ApplyRestore(
-        app, repository, manifest, keys, timeout=app.timeout, replace=replace, advance=advance
-    )
+    return BackupSource(repository, manifest, create_keys(repository.app, **options))
+
+
+def create_restore(repository, manifest, *, replace=True, advance=None, **options):
+    """Create the restore of a backup, given as manifest or name; ``options`` select the decryption files."""
+    restore = ApplyRestore(open_source(repository, manifest, **options), replace=replace)
+    restore.advance = advance or restore.advance
+    return restore
 
 
 def undo_restore(path):
-    with open_repository(path) as (app, repository):
-        return create_restore(app, repository, find_undo_backup(app, repository)).apply()
+    with open_repository(path) as (_app, repository):
+        return create_restore(repository, find_undo_backup(repository)).apply()
 
 
 def list_all_backups(path):
@@ -88,7 +92,7 @@ def list_all_backups(path):
 
 def verify_backups(path, *names, deep=True):
     with open_repository(path) as (app, repository):
-        return verify.verify(app, repository, names, deep=deep, keys=create_keys(app)).findings
+        return VerifyBackups(repository, names, deep=deep, keys=create_keys(app)).run().findings
 
 
 def list_codes(findings):
@@ -98,8 +102,8 @@ def list_codes(findings):
 def open_prune(path, **rules):
     @contextmanager
     def open_operation():
-        with open_repository(path) as (app, repository):
-            yield PruneBackups(app, repository, Retention(**rules), timeout=1)
+        with open_repository(path) as (_app, repository):
+            yield PruneBackups(repository, Retention(**rules))
 
     return open_operation()
 

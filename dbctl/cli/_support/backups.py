@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Protocol, TypeAlias
 
 import typer
 
-from dbctl.cli._support.emit import ask_secret, note, show_progress
+from dbctl.cli._support.emit import Operation, ask_secret, note, run_change, show_progress
 from dbctl.config import secrets
 from dbctl.errors import UsageError
 from dbctl.model import now, parse_duration
 from dbctl.services.app import App
-from dbctl.services.backup import ID, LATEST, DecryptionKeys, Kind, Manifest, Repository
+from dbctl.services.backup import ID, LATEST, ByteProgress, DecryptionKeys, Kind, Manifest, Repository
 
 
 def parse_time(text: str) -> datetime:
@@ -89,8 +89,24 @@ def select_backup(
     return repository.find(backup or LATEST, kind or "backup", before=before)
 
 
+class SizedOperation(Operation, Protocol):
+    """An operation that processes a known number of bytes."""
+
+    advance: ByteProgress  #: receives the number of bytes processed since the last call
+
+    def size(self) -> int:
+        """Return the approximate number of bytes to process."""
+        ...
+
+
+def run_with_progress(ctx: typer.Context, label: str, operation: SizedOperation, *, dry_run: bool) -> int:
+    """Run an operation as ``run_change`` does, and show the progress of its bytes."""
+    with show_byte_progress(ctx, label, operation.size()) as operation.advance:
+        return run_change(ctx, operation, dry_run=dry_run)
+
+
 @contextmanager
-def show_byte_progress(ctx: typer.Context, label: str, size: int) -> Iterator[Callable[[int], None]]:
+def show_byte_progress(ctx: typer.Context, label: str, size: int) -> Iterator[ByteProgress]:
     """Show the progress of ``size`` bytes; yields ``advance(bytes)``."""
     with show_progress(ctx, f"{label} (MB)", size / MEGABYTE) as advance:
         yield lambda moved: advance(moved / MEGABYTE)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import typer
 from msgspec import structs
@@ -165,7 +165,13 @@ def run_change(
         return emit(ctx, DryRunResult(plan=plan or operation.plan()), target=target)
     digest = _confirm(ctx, operation, plan)
     with signals.critical_result():
-        return _emit_result(ctx, operation.apply(digest), target=target, notes=notes)
+        result, status = operation.apply(digest), 0
+        if isinstance(result, ChangeResult):
+            status = result.exit_status
+            for message in result.remarks:
+                warn(ctx, message)
+        is_changed = bool(getattr(result, "changed", True))
+        return emit(ctx, result, status=status, target=target, notes=notes if is_changed else ())
 
 
 def _confirm(ctx: typer.Context, operation: Operation, plan: Plan | None) -> str | None:
@@ -180,15 +186,6 @@ def _confirm(ctx: typer.Context, operation: Operation, plan: Plan | None) -> str
         return None
     _ask_confirmation(ctx, plan, word=operation.app if operation.protected else "yes")
     return plan.digest
-
-
-def _emit_result(ctx: typer.Context, result: object, *, target: str | None, notes: Sequence[str]) -> int:
-    changed, status = bool(getattr(result, "changed", True)), 0
-    if isinstance(result, ChangeResult):
-        status = result.exit_status
-        for message in result.remarks:
-            warn(ctx, message)
-    return emit(ctx, result, status=status, target=target, notes=notes if changed else ())
 
 
 def _ask_confirmation(ctx: typer.Context, plan: Plan, *, word: str) -> None:
@@ -225,37 +222,35 @@ def _end_line_on_interrupt() -> Iterator[None]:
         raise
 
 
-def read_password(
-    ctx: typer.Context,
-    *,
-    stdin: bool,
-    file: Path | None,
-    generate: bool,
-    confirm: bool = True,
-) -> tuple[Secret, bool]:
-    """Return a password and whether dbctl generated it; never read from an argument.
+class PasswordSource(NamedTuple):
+    """The source of a password: one of the fields, or by default a prompt; never an argument."""
 
-    On a terminal the user types it without echo, twice with ``confirm``.
+    stdin: bool = False
+    file: Path | None = None
+    generate: bool = False
+
+
+def read_password(ctx: typer.Context, source: PasswordSource, *, confirm: bool = True) -> Secret:
+    """Return a password; on a terminal the user types it without echo, twice with ``confirm``.
 
     Raises:
         UsageError: several sources, or none and no terminal.
         ValueInvalidError: it is empty, too long or not UTF-8, or the two entries differ.
     """
-    if (stdin, file is not None, generate).count(True) > 1:
+    if sum(map(bool, source)) > 1:
         raise UsageError(detail="pass only one of --password-stdin, --password-file and --generate")
-    if generate:
+    if source.generate:
         from dbctl.profiles import new_password
 
-        return new_password(), True
-    if stdin:
-        return _decode_password(sys.stdin.buffer.readline(_LONGEST_PASSWORD + 2)), False
-    if file is not None:
-        return _decode_password(_read_first_line(ctx, file)), False
+        return new_password()
+    if source.stdin:
+        return _decode_password(sys.stdin.buffer.readline(_LONGEST_PASSWORD + 2))
+    if source.file is not None:
+        return _decode_password(_read_first_line(ctx, source.file))
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError(
-            detail="a password is required: --password-stdin, --password-file FILE or --generate"
-        )
-    return _prompt_password(confirm=confirm), False
+        detail = "a password is required: --password-stdin, --password-file FILE or --generate"
+        raise UsageError(detail=detail)
+    return _prompt_password(confirm=confirm)
 
 
 def ask_secret(target: str) -> Secret:

@@ -71,7 +71,14 @@ class CommonOptions(Struct, frozen=True, kw_only=True):
         typer.Option("--url", metavar="[NAME=]URL", help="Set the address of a database; repeatable."),
     ] = None
     output: Annotated[
-        Format, typer.Option("--output", "-o", envvar="DBCTL_OUTPUT", help="Select the output format.")
+        Format,
+        typer.Option(
+            "--output",
+            "-o",
+            envvar="DBCTL_OUTPUT",
+            metavar="FORMAT",
+            help=f"Select the output format: {', '.join(Format)}.",
+        ),
     ] = Format.TABLE
     columns: Annotated[
         str, typer.Option("--columns", metavar="A,B", help="Show only these columns, in this order.")
@@ -159,7 +166,8 @@ def parse_count(text: str, minimum: int) -> int:
     return value
 
 
-def _parse_limit(text: str) -> int:
+def parse_positive(text: str) -> int:
+    """Parse a whole number of at least 1."""
     return parse_count(text, 1)
 
 
@@ -201,7 +209,7 @@ RepositoryAddress: TypeAlias = Annotated[
     ),
 ]
 Limit: TypeAlias = Annotated[
-    int, typer.Option("--limit", parser=_parse_limit, metavar="N", help="Show at most N rows.")
+    int, typer.Option("--limit", parser=parse_positive, metavar="N", help="Show at most N rows.")
 ]
 Offset: TypeAlias = Annotated[
     int, typer.Option("--offset", parser=_parse_offset, metavar="N", help="Skip the first N rows.")
@@ -247,18 +255,14 @@ def add_common_options(command: "Command", *, is_root: bool = True) -> "Command"
 
 
 @cache
-def _common_parameters(*, hidden: bool) -> Sequence["Parameter"]:
-    params = [copy(param) for param in _parameters()]
+def _common_parameters(*, hidden: bool) -> Sequence["TyperArgument | TyperOption"]:
+    """Return the common parameters; parsed once, because parsing their annotations takes as long as a query."""
+    if hidden:
+        params = [copy(param) for param in _common_parameters(hidden=False)]
+    else:
+        params = get_params_convertors_ctx_param_name_from_function(CommonOptions)[0]
     for param in params:
-        param.expose_value, param.callback = False, _store_value
-        param.hidden = hidden
-    return params
-
-
-@cache
-def _parameters() -> Sequence["TyperArgument | TyperOption"]:
-    """Create the common parameters once, because parsing their annotations takes as long as a query."""
-    params, _, _ = get_params_convertors_ctx_param_name_from_function(CommonOptions)
+        param.expose_value, param.callback, param.hidden = False, _store_value, hidden
     return params
 
 
@@ -270,7 +274,7 @@ def common_parameter_names() -> frozenset[str]:
 def _store_value(ctx: "Context", param: "Parameter", value: object) -> object:
     """Store an option: the command line overrides the environment, a later value an earlier one; URLs accumulate."""
     values = ctx.meta.setdefault(_VALUES, {})  # one dict for the whole chain of contexts
-    ctx.meta[_COMMAND] = command_path(ctx)
+    ctx.meta[_COMMAND] = ctx
     name = param.name or ""
     source = ctx.get_parameter_source(name)
     is_explicit = source is not None and source.name == "COMMANDLINE"
@@ -292,7 +296,7 @@ def command_path(ctx: "Context") -> tuple[str, ...]:
 
 def current_command(ctx: "Context | None") -> tuple[str, ...]:
     """Return the path of the last parsed command, or an empty tuple."""
-    return () if ctx is None else tuple(ctx.meta.get(_COMMAND, ()))
+    return command_path(ctx.meta[_COMMAND]) if ctx and _COMMAND in ctx.meta else ()
 
 
 def is_verbose(ctx: "Context | None") -> bool:

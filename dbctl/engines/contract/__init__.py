@@ -1,10 +1,8 @@
 """The contract between services and engines: protocols and the values that they exchange."""
 
-from typing import TYPE_CHECKING
+from dbctl.exports import lazy_imports
 
-from dbctl.exports import lazy_exports
-
-if TYPE_CHECKING:
+with lazy_imports(__name__):
     from dbctl.engines.contract.checks import (
         Checks,
         DatabaseFiles,
@@ -26,17 +24,20 @@ if TYPE_CHECKING:
         Not,
         Op,
         Order,
+        Query,
         ReferenceCount,
         Where,
     )
     from dbctl.engines.contract.dumps import (
         Content,
         Dump,
+        DumpRequest,
         DumpResult,
         DumpRowCounter,
         Dumps,
         DumpVerification,
         ImportedDump,
+        LoadRequest,
         LoadResult,
         PreparedSwap,
         RestoreStrategy,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
         count_dump_rows,
         list_dump_tables,
     )
-    from dbctl.engines.contract.engine import Engine, TempDirFactory, require_driver, temp_dir
+    from dbctl.engines.contract.engine import Engine, OpenOptions, TempDirFactory, temp_dir
     from dbctl.engines.contract.external_index import ExternalIndexes, ExternalIndexSpec, ExternalIndexState
     from dbctl.engines.contract.fulltext import (
         CHARACTERS_AFTER,
@@ -66,10 +67,13 @@ if TYPE_CHECKING:
     )
     from dbctl.engines.contract.migrations import (
         LintFinding,
+        RebuildScript,
         Script,
         ScriptDialect,
         ScriptRunner,
         StatementEffect,
+        TableChange,
+        TableRebuilder,
     )
     from dbctl.engines.contract.monitoring import (
         Advisor,
@@ -94,7 +98,6 @@ if TYPE_CHECKING:
         leftover_finding,
         row_findings,
     )
-    from dbctl.engines.contract.parts import PartOwner, require_part
     from dbctl.engines.contract.reader import (
         Column,
         Explainer,
@@ -104,6 +107,7 @@ if TYPE_CHECKING:
         Reference,
         Table,
         fill_no_columns,
+        require_part,
     )
     from dbctl.engines.contract.recovery import SalvagedTable, SalvageRequest, SalvageResult
     from dbctl.engines.contract.schema import (
@@ -118,7 +122,7 @@ if TYPE_CHECKING:
         group_by_table,
         strip_collation,
     )
-    from dbctl.engines.contract.streaming import BATCH_ROWS, CsvWriter, RowStream, RowStreams
+    from dbctl.engines.contract.streaming import BATCH_ROWS, CsvWriter, RowStream, RowStreams, UserQuery
     from dbctl.engines.contract.text_query import (
         UNSPACED,
         TextAnd,
@@ -143,6 +147,7 @@ if TYPE_CHECKING:
         VectorSearch,
     )
     from dbctl.engines.contract.writer import (
+        Merge,
         MergeRule,
         ShiftedTime,
         TimeForm,
@@ -150,46 +155,4 @@ if TYPE_CHECKING:
         TimeForms,
         TimeRewriter,
         Writable,
-    )
-else:
-    __getattr__ = lazy_exports(
-        __name__,
-        {
-            "checks": (
-                "Checks DatabaseFiles IndexDamage IndexDifference LockHolder OrphanedRows SchemaReader SizeMonitor "
-                "Storage TableSize"
-            ),
-            "conditions": "AllOf AnyOf Condition InSubquery KeysetCursor Not Op Order ReferenceCount Where",
-            "dumps": (
-                "Content Dump DumpResult DumpRowCounter DumpVerification Dumps ImportedDump LoadResult PreparedSwap "
-                "RestoreStrategy RestoreTarget RetainedDatabase SnapshotPin TrialRestore count_dump_rows "
-                "list_dump_tables"
-            ),
-            "engine": "Engine TempDirFactory require_driver temp_dir",
-            "external_index": "ExternalIndexSpec ExternalIndexState ExternalIndexes",
-            "fulltext": (
-                "CHARACTERS_AFTER CHARACTERS_BEFORE FullText IndexFault IndexMarker IndexState IndexUse JoinedText "
-                "Link TextIndexSpec TextIndexes TextMatch TextScanner"
-            ),
-            "migrations": "LintFinding Script ScriptDialect ScriptRunner StatementEffect",
-            "monitoring": (
-                "Advisor Bloat BloatMonitor EngineFinding FindingQuery Index IndexMonitor LockWait Maintenance "
-                "MaintenanceKind MaintenanceTask Session SessionMonitor SettingComparison SlowQuery SlowQueryMonitor "
-                "Traffic Versions group_locks leftover_finding row_findings"
-            ),
-            "parts": "PartOwner require_part",
-            "reader": "Column Explainer Explanation FillRow Readable Reference Table fill_no_columns",
-            "recovery": "SalvageRequest SalvageResult SalvagedTable",
-            "schema": (
-                "Schema SchemaCode SchemaColumn SchemaIndex SchemaReference SchemaTable collapse_spaces fingerprint "
-                "group_by_table strip_collation"
-            ),
-            "streaming": "BATCH_ROWS CsvWriter RowStream RowStreams",
-            "text_query": "TextAnd TextNot TextOr TextQuery TextTerm UNSPACED conjuncts join_queries positive_terms",
-            "vectors": (
-                "Metric Recall Row VectorColumn VectorFault VectorIndex VectorIndexKind VectorIndexSpec VectorIndexes "
-                "VectorSearch"
-            ),
-            "writer": "MergeRule ShiftedTime TimeForm TimeFormCount TimeForms TimeRewriter Writable",
-        },
     )

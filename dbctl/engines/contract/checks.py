@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from dbctl.model import Struct
 
@@ -40,7 +40,6 @@ class IndexDifference(Struct, frozen=True, kw_only=True):
     in_index: Sequence[object]
 
 
-@runtime_checkable
 class Checks(Protocol):
     """The part that checks the stored data."""
 
@@ -51,31 +50,24 @@ class Checks(Protocol):
             quick: skip slow checks, above all the comparison of indexes with tables.
             table: only this table; empty: the whole database.
         """
-        ...
 
     def parse_index_damage(self, line: str) -> IndexDamage | None:
         """Return the index that a line of ``find_damage`` reports; None if the line is not about an index alone."""
-        ...
 
     def find_index_differences(self, index: str, limit: int) -> Sequence[IndexDifference]:
         """Return the first rows whose indexed values differ from the table; empty if the engine cannot compare them."""
-        ...
 
     def find_orphaned_rows(self, table: str = "") -> Sequence[OrphanedRows]:
         """Return the foreign keys of a table, or of all tables, that refer to missing rows."""
-        ...
 
     def count_lost_commits(self) -> int:
         """Return the number of committed changes that readers cannot see, because earlier data is damaged."""
-        ...
 
     def list_text_indexes(self) -> Sequence[str]:
         """Return the names of full-text indexes that ``find_damage`` does not check."""
-        ...
 
     def check_text_index(self, name: str) -> str:
         """Return the problem of a full-text index, or an empty text; requires a writer, whose changes are rolled back."""
-        ...
 
 
 class Storage(Struct, frozen=True, kw_only=True):
@@ -118,34 +110,27 @@ class TableSize(Struct, frozen=True, kw_only=True):
     format: str | None = None  #: of the table's files
 
 
-@runtime_checkable
 class SizeMonitor(Protocol):
     """The part that measures sizes."""
 
     def measure_storage(self) -> Storage:
         """Return the size of the database; does not change its storage."""
-        ...
 
     def measure_tables(self, *, exact: bool = True, table: str = "") -> Sequence[TableSize]:
         """Return the size of each table, or of ``table``; without ``exact``, row counts may be estimates."""
-        ...
 
 
-@runtime_checkable
 class SchemaReader(Protocol):
     """The part that describes the schema."""
 
     def schema(self) -> Schema:
         """Return the complete live schema, from one snapshot."""
-        ...
 
     def fingerprint(self) -> str:
         """Return ``schema.fingerprint`` of the live schema: SHA-256, hexadecimal."""
-        ...
 
     def comments(self, table: str) -> Mapping[str, str]:
         """Return the comments on the columns of a table by column, and the comment on the table under an empty name."""
-        ...
 
 
 class LockHolder(Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""Conditions and orderings of a query."""
+"""Queries: conditions and orderings."""
 
 from __future__ import annotations
 
@@ -81,3 +81,15 @@ class Order(Struct, frozen=True):
     #: of several columns without regard to case: most rows meet the conditions, and the first column contains no capital
     #: letters, so an engine may read a page through an index of that column
     indexed: bool = False
+
+
+class Query(Struct, frozen=True):
+    """A selection of rows."""
+
+    table: str
+    columns: Sequence[str]
+    where: Sequence[Where] = ()  #: all of them must be met
+    order_by: Sequence[Order] = ()  #: empty: the order of the primary key
+    limit: int | None = None
+    offset: int = 0
+    for_update: bool = False  #: lock the rows until the end of the transaction

@@ -50,6 +50,15 @@ class DumpVerification(Struct, frozen=True, kw_only=True):
     digests: Mapping[str, str] = {}
 
 
+class DumpRequest(Struct, frozen=True):
+    """A dump to create."""
+
+    destination: Path  #: the new file
+    form: str = ""  #: one of ``Dumps.forms``; empty: the default
+    tables: Sequence[str] = ()  #: only these tables, if ``Dumps.supports_partial``; empty: all tables
+    progress: Progress = no_progress  #: receives the completed share
+
+
 class DumpResult(Struct, frozen=True, kw_only=True):
     """A self-contained file with one snapshot of a database.
 
@@ -83,6 +92,25 @@ class Dump(Struct, frozen=True, kw_only=True):
     is_partial: bool = False  #: it contains some tables only, without the tables to which they refer
     digests: Mapping[str, str] = {}  #: of the content of its small tables: ``table_digest.digests``
     foreign: bool = False  #: another program created it, so a temporary role has to load it
+
+
+class LoadRequest(Struct, frozen=True, kw_only=True):
+    """A dump to load, and how."""
+
+    path: Path  #: a file that ``Dumps.dump`` of the same engine created
+    dump: Dump
+    timeout: float  #: seconds to wait for a lock
+    #: metadata of ``RestoreTarget.describe_retained``; without it, a swapped database is dropped
+    retained: Mapping[str, str] = {}
+    progress: Progress = no_progress  #: receives the completed share
+    #: releases ``RestoreTarget.block_writers``, if the current database was copied; called as late as possible
+    release_locks: Callable[[], None] = release_nothing
+    can_consume: bool = False  #: whether ``path`` is not needed any more, so that it may be moved
+
+    @property
+    def retained_name(self) -> str:
+        """The name with which a replaced database is retained; empty: it is dropped."""
+        return self.retained.get("kept", "")
 
 
 class LoadResult(Struct, frozen=True, kw_only=True):
@@ -127,18 +155,14 @@ class PreparedSwap(Protocol):
 
         After a crash, the marker shows that this database was not replaced, while others of the app may have been.
         """
-        ...
 
     def remove_marker(self) -> None:
         """Remove the marker: the swap will not happen."""
-        ...
 
     def swap(self, retained: Mapping[str, str]) -> LoadResult:
         """Replace the database; ``retained`` as for ``write_marker``."""
-        ...
 
 
-@runtime_checkable
 class Dumps(Protocol):
     """The part that dumps a database to a file."""
 
@@ -150,51 +174,30 @@ class Dumps(Protocol):
 
     def blocks_writers(self) -> bool:
         """Whether writers have to wait while the database is copied."""
-        ...
 
-    def dump(
-        self,
-        destination: Path,
-        *,
-        form: str = "",
-        tables: Sequence[str] = (),
-        progress: Progress = no_progress,
-    ) -> DumpResult:
-        """Copy one snapshot of the database into the new file ``destination``, mode 0600.
-
-        The file is removed if the dump fails.
-
-        Args:
-            destination: the new file.
-            form: one of ``forms``; empty means the usual one.
-            tables: only these tables, if ``supports_partial``; empty: all tables.
-            progress: receives the completed share.
+    def dump(self, request: DumpRequest) -> DumpResult:
+        """Copy one snapshot of the database into a new file, mode 0600, which is removed if the dump fails.
 
         Raises:
             DiskFullError, FileFailedError: the file cannot be written; the database was not changed.
             ClientMissingError, ClientOldError, ClientFailedError: the server's dump program is missing, old or failed.
         """
-        ...
 
     def estimate_dump_size(self) -> int:
         """Return the approximate size of a dump in bytes."""
-        ...
 
 
-@runtime_checkable
 class DumpRowCounter(Protocol):
     """A database whose dumps count rows differently: by partition, and without the rows of child tables."""
 
     def list_dump_tables(self) -> Collection[str]:
         """Return the tables that a dump contains, with the names that its verification uses."""
-        ...
 
     def count_dump_rows(self, extra: Collection[str] = ()) -> Mapping[str, int]:
         """Return the row count of each table as the verification of a dump would count now.
 
         ``extra``: tables of extensions that an earlier dump contained.
         """
-        ...
 
 
 def list_dump_tables(db: Readable) -> Collection[str]:
@@ -217,7 +220,6 @@ class SnapshotPin(Protocol):
 
     def pin_snapshot(self) -> None:
         """Let the next ``dump`` copy the current state. The snapshot is released by the dump or ``close``."""
-        ...
 
 
 class RestoreTarget(Protocol):
@@ -227,15 +229,12 @@ class RestoreTarget(Protocol):
 
     def exists(self) -> bool:
         """Return whether a restore would replace something."""
-        ...
 
     def identity(self) -> str:
         """Return a value that identifies the database regardless of the address that is used for it."""
-        ...
 
     def address(self, dump: Dump) -> str:
         """Return the address of the tables of a dump after it was loaded here, without a password."""
-        ...
 
     def has_content(self) -> bool:
         """Return whether the database contains anything, including data of other apps.
@@ -243,15 +242,12 @@ class RestoreTarget(Protocol):
         Raises:
             NotADatabaseError, CorruptError, UnreachableError: it cannot be examined.
         """
-        ...
 
     def files(self) -> Sequence[Path]:
         """Return the local files of the database; empty for a server. No file is opened."""
-        ...
 
     def lock(self, purpose: str, *, timeout: float) -> AbstractContextManager[None]:
         """Block other dbctl processes from writing the database, even if it is missing or cannot be opened."""
-        ...
 
     def block_writers(self, dump: Dump, *, timeout: float) -> AbstractContextManager[Callable[[], None]]:
         """Block all writers until the returned function is called, if the database has to be copied before ``dump`` replaces it.
@@ -259,11 +255,9 @@ class RestoreTarget(Protocol):
         Raises:
             BusyError: another process was writing for all of ``timeout`` seconds.
         """
-        ...
 
     def require_space(self, required_bytes: int) -> None:
         """Check that ``required_bytes`` fit, if the free space is known."""
-        ...
 
     def strategy(self, dump: Dump) -> RestoreStrategy:
         """Return how ``load`` would restore a dump.
@@ -272,22 +266,17 @@ class RestoreTarget(Protocol):
             RetainedDatabaseMissingError: the dump is a retained database that does not exist.
             RestoreFailedError, PrivilegeMissingError: the dump cannot be restored.
         """
-        ...
 
     def describe_retained(self, stamp: str) -> RetainedDatabase:
         """Return how a restore at ``stamp`` would retain the current database, if ``RestoreStrategy.retains_previous``."""
-        ...
 
-    def prepare(
-        self, path: Path, dump: Dump, *, timeout: float
-    ) -> AbstractContextManager[PreparedSwap | None]:
+    def prepare(self, request: LoadRequest) -> AbstractContextManager[PreparedSwap | None]:
         """Load and verify a dump in advance, if this makes the replacement one short step; otherwise the context is None.
 
         Raises:
             RestoreFailedError: it cannot be loaded; nothing was changed.
             DiskFullError, FileFailedError: there is not enough free space.
         """
-        ...
 
     def find_missing(self, retained: Sequence[Dump]) -> Sequence[str]:
         """Return the names (``metadata["kept"]``) of the retained databases that no longer exist.
@@ -295,55 +284,30 @@ class RestoreTarget(Protocol):
         Raises:
             UnreachableError: the server does not respond.
         """
-        ...
 
     def markers(self) -> Mapping[str, str]:
         """Return properties of the current database that ``load`` changes when it restores in place; may be empty."""
-        ...
 
-    def load(
-        self,
-        path: Path,
-        dump: Dump,
-        *,
-        timeout: float,
-        retained: Mapping[str, str] = {},
-        progress: Progress = no_progress,
-        release_locks: Callable[[], None] = release_nothing,
-        can_consume: bool = False,
-    ) -> LoadResult:
+    def load(self, request: LoadRequest) -> LoadResult:
         """Replace the database with the content of a dump, as one change or not at all.
 
         The caller has verified the dump, holds ``lock``, and has copied the current database, unless the engine retains
         it (``retained``).
-
-        Args:
-            path: a file that ``Dumps.dump`` of the same engine created.
-            dump: its description.
-            timeout: seconds to wait for a lock.
-            retained: metadata of ``describe_retained``; without it, a swapped database is dropped.
-            progress: receives the completed share.
-            release_locks: releases ``block_writers``, if the current database was copied; called as late as possible.
-            can_consume: whether ``path`` is not needed any more, so that it may be moved.
 
         Raises:
             BusyError: another session held a lock for all of ``timeout`` seconds; nothing was changed.
             WriteConflictError: another process wrote after the locks were released; nothing was changed.
             ReadOnlyError, SameFileError, DiskFullError, FileFailedError, RestoreFailedError: nothing was changed.
         """
-        ...
 
-    def restored_copy(self, path: Path, dump: Dump, *, timeout: float) -> AbstractContextManager[Url]:
-        """Provide a temporary database with the content of ``path``; it is dropped at the end.
+    def restored_copy(self, request: LoadRequest) -> AbstractContextManager[Url]:
+        """Provide a temporary database with the content of a dump; it is dropped at the end.
 
         Raises:
             PrivilegeMissingError: the user may not create databases on the server.
         """
-        ...
 
-    def trial_restore(
-        self, path: Path, dump: Dump, *, timeout: float
-    ) -> AbstractContextManager[TrialRestore]:
+    def trial_restore(self, request: LoadRequest) -> AbstractContextManager[TrialRestore]:
         """Load a dump as ``load`` does, but into a temporary database; it is dropped at the end.
 
         For an engine with files, the database is created at this target's path, in a folder of the caller.
@@ -352,8 +316,6 @@ class RestoreTarget(Protocol):
             PrivilegeMissingError: the user may not create databases on the server.
             RestoreFailedError, CorruptError: it cannot be loaded.
         """
-        ...
 
     def drop_retained(self, retained: Mapping[str, str]) -> Sequence[str]:
         """Drop the databases that earlier restores retained, except ``retained``; return what could not be dropped."""
-        ...

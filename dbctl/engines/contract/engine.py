@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract.reader import FillRow, Readable, fill_no_columns
-from dbctl.errors import DriverMissingError, NotSupportedError
+from dbctl.errors import NotSupportedError
 from dbctl.files import Progress, no_progress
+from dbctl.model import Struct
 
 if TYPE_CHECKING:  # most commands only read a database
     from dbctl.engines.contract.checks import DatabaseFiles, LockHolder
@@ -20,6 +21,7 @@ if TYPE_CHECKING:  # most commands only read a database
         Dumps,
         DumpVerification,
         ImportedDump,
+        LoadRequest,
         RestoreTarget,
         TrialRestore,
     )
@@ -43,18 +45,19 @@ def temp_dir(_required_bytes: int) -> Iterator[Path]:
         yield Path(folder)
 
 
-@contextmanager
-def require_driver(target: str, *, driver: str, extra: str) -> Iterator[None]:
-    """Translate a failed import of ``driver`` into an error with the ``extra`` of dbctl that installs it.
+class OpenOptions(Struct, frozen=True, kw_only=True):
+    """How a database is opened; an engine ignores what it does not have."""
 
-    Raises:
-        DriverMissingError: the import failed.
-    """
-    try:
-        yield
-    except ImportError as error:
-        reason = str(error).splitlines()[0]
-        raise DriverMissingError(target=target, driver=driver, extra=extra, reason=reason) from error
+    timeout: float  #: seconds to wait for a lock
+    #: for tables of an engine without primary keys: the first existing one of these columns identifies a row
+    keys: Mapping[str, Sequence[str]] = {}
+    traceless: bool = (
+        False  #: for reading: fail instead of changing a file or leaving one next to the database
+    )
+    use_external_indexes: bool = False  #: for reading: use external indexes for text searches
+    pragmas: Mapping[str, str] = {}  #: for writing
+    create: Mapping[str, str] | None = None  #: for writing: the pragmas of a file that is created if missing
+    fill: FillRow = fill_no_columns  #: for writing: completes new rows if the engine has no type for times
 
 
 class Engine(ABC):
@@ -64,7 +67,7 @@ class Engine(ABC):
     opens a database raises ``DriverMissingError`` if the driver is not installed.
     """
 
-    name: str  #: as in ``dbctl.url.SCHEMES``
+    name: str  #: as in ``dbctl.url.ENGINES``
     title: str  #: for messages
     #: what an admin can do with damaged files of a database
     damage_hint = "Restore a backup: dbctl restore apply"
@@ -72,6 +75,13 @@ class Engine(ABC):
     creates_fragments = False
 
     @abstractmethod
+    def create_reader(self, url: Url, target: str, options: OpenOptions) -> Readable:
+        """Open a database as ``open_for_reading`` does."""
+
+    @abstractmethod
+    def create_writer(self, url: Url, target: str, options: OpenOptions) -> Writable:
+        """Open a database as ``open_for_writing`` does."""
+
     def open_for_reading(
         self,
         url: Url,
@@ -82,18 +92,12 @@ class Engine(ABC):
         use_external_indexes: bool = False,
         keys: Mapping[str, Sequence[str]] = {},
     ) -> Readable:
-        """Open a database read-only.
+        """Open a database read-only; the arguments are described by ``OpenOptions``."""
+        options = OpenOptions(
+            timeout=timeout, traceless=traceless, use_external_indexes=use_external_indexes, keys=keys
+        )
+        return self.create_reader(url, target, options)
 
-        Args:
-            url: the address.
-            target: ``app/database``.
-            timeout: seconds to wait for a lock.
-            traceless: fail instead of changing a file or leaving one next to the database.
-            use_external_indexes: use external indexes for text searches, if the engine supports them.
-            keys: for tables of an engine without primary keys: the first existing one of these columns identifies a row.
-        """
-
-    @abstractmethod
     def open_for_writing(
         self,
         url: Url,
@@ -105,17 +109,9 @@ class Engine(ABC):
         keys: Mapping[str, Sequence[str]] = {},
         fill: FillRow = fill_no_columns,
     ) -> Writable:
-        """Open a database for writing.
-
-        Args:
-            url: the address.
-            target: ``app/database``.
-            timeout: seconds to wait for a lock.
-            pragmas: settings of an engine with pragmas.
-            create: the pragmas of a file that is created if missing; databases on a server are not created.
-            keys: as for reading.
-            fill: completes new rows if the engine has no type for times.
-        """
+        """Open a database for writing; a missing file is created if ``create`` is set, but not a database on a server."""
+        options = OpenOptions(timeout=timeout, pragmas=pragmas, create=create, keys=keys, fill=fill)
+        return self.create_writer(url, target, options)
 
     @abstractmethod
     def list_lock_holders(self, url: Url, target: str) -> Sequence[LockHolder]:
@@ -130,16 +126,14 @@ class Engine(ABC):
         """Return a database as backups and restores use it: it may be missing, or not be a database."""
 
     def trial_restore(
-        self, url: Url | None, path: Path, dump: Dump, target: str, *, timeout: float
+        self, url: Url | None, request: LoadRequest, target: str
     ) -> AbstractContextManager[TrialRestore]:
         """Provide a temporary database with a loaded dump; it is dropped at the end.
 
         Args:
             url: a database of a server that can create another one, or a file that does not exist.
-            path: a file that ``Dumps.dump`` created.
-            dump: its description.
+            request: the dump.
             target: ``app/database``.
-            timeout: seconds to wait for a server.
 
         Raises:
             NotSupportedError: no server is configured for it.
@@ -152,7 +146,7 @@ class Engine(ABC):
                 subject="a configuration without a server",
                 hint=TRIAL_HINT,
             )
-        return self.restore_target(url, target).trial_restore(path, dump, timeout=timeout)
+        return self.restore_target(url, target).trial_restore(request)
 
     @abstractmethod
     def verify_dump(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol
 
-from dbctl.engines.contract.conditions import Order, Where
+from dbctl.engines.contract.conditions import Order, Query, Where
 from dbctl.engines.contract.fulltext import IndexFault
 from dbctl.engines.contract.reader import Explanation
 from dbctl.model import Struct
@@ -32,7 +32,6 @@ class ExternalIndexState(Struct, frozen=True, kw_only=True):
     created_at: datetime | None = None
 
 
-@runtime_checkable
 class ExternalIndexes(Protocol):
     """The part of a reader that searches text with an external index: rows where any column contains all words, ignoring the case of ASCII letters.
 
@@ -42,52 +41,28 @@ class ExternalIndexes(Protocol):
 
     def open_external_index(self, spec: ExternalIndexSpec, paths: Sequence[Path]) -> ExternalIndexState:
         """Use the first fresh index of some files, and return its state; without a fresh one, the state of the first that exists."""
-        ...
 
     def external_index_path(self, folder: Path | None, name: str) -> Path:
         """Return the path of an index file in ``folder``, or next to the database."""
-        ...
 
     def can_find_word(self, word: str) -> bool:
         """Whether an external index can find a word."""
-        ...
 
     def search_external(
-        self,
-        spec: ExternalIndexSpec,
-        words: Sequence[str],
-        columns: Sequence[str],
-        where: Sequence[Where] = (),
-        *,
-        order_by: Sequence[Order] = (),
-        limit: int | None = None,
-        offset: int = 0,
+        self, spec: ExternalIndexSpec, words: Sequence[str], query: Query
     ) -> list[tuple[object, ...]]:
-        """Return rows as ``select`` does; without ``words`` every row matches.
+        """Return rows of the indexed table as ``Readable.read_rows`` does; without ``words`` every row matches.
 
         Each returned row is compared with the words again.
         """
-        ...
 
     def count_external(
         self, spec: ExternalIndexSpec, words: Sequence[str], where: Sequence[Where] = ()
     ) -> int:
         """Return the number of rows that ``search_external`` returns without a limit."""
-        ...
 
-    def explain_external(
-        self,
-        spec: ExternalIndexSpec,
-        words: Sequence[str],
-        columns: Sequence[str],
-        where: Sequence[Where] = (),
-        *,
-        order_by: Sequence[Order] = (),
-        limit: int | None = None,
-        offset: int = 0,
-    ) -> Explanation:
-        """Return how ``search_external`` with the same arguments would run, without running it."""
-        ...
+    def explain_external(self, spec: ExternalIndexSpec, words: Sequence[str], query: Query) -> Explanation:
+        """Return how ``search_external`` would run, without running it."""
 
     def create_external_index(self, spec: ExternalIndexSpec, path: Path) -> ExternalIndexState:
         """Build or rebuild the index file atomically, and verify it.
@@ -101,15 +76,12 @@ class ExternalIndexes(Protocol):
             NotSupportedError: the table has no row numbers, or its app is writing.
             ExternalIndexInvalidError: the built index is not correct.
         """
-        ...
 
     def find_external_index_faults(self, spec: ExternalIndexSpec, *, rows: int) -> Sequence[IndexFault]:
         """Compare the open index with the database: the stored values of every row, and the text of ``rows`` rows."""
-        ...
 
     def external_index_differs(self, spec: ExternalIndexSpec) -> bool:
         """Whether a rebuilt temporary index would differ from the open one; closes the open one."""
-        ...
 
     def drop_external_index(self, path: Path) -> None:
         """Delete the index file, and the partial files of killed processes.
@@ -117,4 +89,3 @@ class ExternalIndexes(Protocol):
         Raises:
             FileFailedError: it cannot be deleted, or is not a file.
         """
-        ...

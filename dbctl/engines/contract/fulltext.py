@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
-from dbctl.engines.contract.conditions import Order, Where
+from dbctl.engines.contract.conditions import Query
 from dbctl.engines.contract.reader import Explanation
 from dbctl.model import Struct
 
@@ -85,65 +85,39 @@ class IndexFault(Struct, frozen=True, kw_only=True):
     example: str
 
 
-@runtime_checkable
 class FullText(Protocol):
     """The part that searches words with an index. An index preselects and ranks rows; the caller compares each row with the query."""
 
     def text_index_state(self, spec: TextIndexSpec) -> IndexState:
         """Return the state of the index, from its definition alone."""
-        ...
 
     def find_text_index_faults(self, spec: TextIndexSpec) -> Sequence[IndexFault]:
         """Compare every entry of a valid index with its row; empty if the server itself maintains the index."""
-        ...
 
     def text_index_use(self, spec: TextIndexSpec, query: TextQuery) -> IndexUse:
         """Return how a valid index can be used for the query."""
-        ...
 
-    def select_ranked(
-        self,
-        spec: TextIndexSpec,
-        query: TextQuery,
-        columns: Sequence[str],
-        where: Sequence[Where] = (),
-        *,
-        order_by: Sequence[Order] = (),
-    ) -> list[tuple[object, ...]]:
-        """Return rows as ``select`` does, each followed by its score, the best first unless ``order_by`` is set.
+    def select_ranked(self, spec: TextIndexSpec, text: TextQuery, query: Query) -> list[tuple[object, ...]]:
+        """Return all rows of a query of the indexed table, each followed by its score, the best first unless it has an order.
 
-        If the index finds, these are rows that may match the query; if it only ranks, all rows that meet ``where``.
+        If the index finds, these are rows that may match the text; if it only ranks, all rows of the query.
         """
-        ...
 
-    def explain_ranked(
-        self,
-        spec: TextIndexSpec,
-        query: TextQuery,
-        columns: Sequence[str],
-        where: Sequence[Where] = (),
-        *,
-        order_by: Sequence[Order] = (),
-    ) -> Explanation:
-        """Return how ``select_ranked`` with the same arguments would run, without running it."""
-        ...
+    def explain_ranked(self, spec: TextIndexSpec, text: TextQuery, query: Query) -> Explanation:
+        """Return how ``select_ranked`` would run, without running it."""
 
 
-@runtime_checkable
 class TextIndexes(Protocol):
     """The part of a writer that builds full-text indexes; every method runs in a ``schema_transaction``."""
 
     def text_index_drop_statements(self, spec: TextIndexSpec) -> Mapping[str, str]:
         """Return the objects to drop before the index is created: a description and the statement for each."""
-        ...
 
     def text_index_create_statements(self, spec: TextIndexSpec) -> Mapping[str, str]:
         """Return what creates and fills the index: a description and the statement for each step."""
-        ...
 
     def mark_text_index(self, spec: TextIndexSpec) -> None:
         """Record the existence of the index for the app, if its definition requires that."""
-        ...
 
     def probe_text_index(self, spec: TextIndexSpec) -> None:
         """Change, delete and add rows of the indexed table, search them through the index, and roll back.
@@ -151,7 +125,6 @@ class TextIndexes(Protocol):
         Raises:
             QueryFailedError, ConstraintError: the index or one of its triggers rejects a change.
         """
-        ...
 
 
 class TextMatch(NamedTuple):
@@ -161,13 +134,11 @@ class TextMatch(NamedTuple):
     excerpts: Mapping[str, str]  #: the text around the first match, for each matching column
 
 
-@runtime_checkable
 class TextScanner(Protocol):
     """The part that searches a word in every text."""
 
     def text_columns(self, table: str) -> Sequence[str]:
         """Return the columns of a table that may contain text; empty if another table has the same content."""
-        ...
 
     def scan_text(
         self, table: str, columns: Sequence[str], word: str, *, limit: int, timeout: timedelta
@@ -176,4 +147,3 @@ class TextScanner(Protocol):
 
         The word is matched literally, ignoring the case of ASCII letters.
         """
-        ...

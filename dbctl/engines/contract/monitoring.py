@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Literal, Protocol, TypeAlias
 
 from dbctl.model import Severity, Struct
 
@@ -77,25 +77,20 @@ def group_locks(rows: Iterable[Sequence[object]]) -> dict[int, list[str]]:
     }
 
 
-@runtime_checkable
 class SessionMonitor(Protocol):
     """The part that lists and cancels sessions of a server."""
 
     def list_sessions(self) -> Sequence[Session]:
         """Return the sessions of this database, without this connection."""
-        ...
 
     def list_lock_waits(self) -> Sequence[LockWait]:
         """Return the pairs of waiting and blocking sessions."""
-        ...
 
     def read_traffic(self) -> Traffic:
         """Return the server's statistics about this database."""
-        ...
 
     def visibility_limits(self) -> str:
         """Return what this role may not see, with the statement that grants it; empty: it may see everything."""
-        ...
 
     def cancel(self, pid: int, *, terminate: bool) -> bool:
         """Cancel the statement of a session, or terminate the session; return whether the session existed.
@@ -103,7 +98,6 @@ class SessionMonitor(Protocol):
         Raises:
             PrivilegeMissingError: it belongs to another user, and this role may not cancel it.
         """
-        ...
 
 
 class Index(Struct, frozen=True, kw_only=True):
@@ -124,17 +118,14 @@ class Index(Struct, frozen=True, kw_only=True):
     drop_statement: str  #: the statement that drops it
 
 
-@runtime_checkable
 class IndexMonitor(Protocol):
     """The part that lists indexes."""
 
     def list_indexes(self) -> Sequence[Index]:
         """Return every index, by table and name."""
-        ...
 
     def scans_counted_since(self) -> datetime | None:
         """Return the start of the ``scans`` statistics; None if unknown or not counted."""
-        ...
 
 
 class Bloat(Struct, frozen=True, kw_only=True):
@@ -150,13 +141,11 @@ class Bloat(Struct, frozen=True, kw_only=True):
     vacuumed_at: datetime | None = None
 
 
-@runtime_checkable
 class BloatMonitor(Protocol):
     """The part that measures unused space."""
 
     def measure_bloat(self) -> Sequence[Bloat]:
         """Return the used and unused space of each table."""
-        ...
 
 
 class SlowQuery(Struct, frozen=True, kw_only=True):
@@ -171,7 +160,6 @@ class SlowQuery(Struct, frozen=True, kw_only=True):
     cache_hit_ratio: float | None
 
 
-@runtime_checkable
 class SlowQueryMonitor(Protocol):
     """The part that lists slow statements."""
 
@@ -181,7 +169,6 @@ class SlowQueryMonitor(Protocol):
         Raises:
             NotSupportedError: the server does not record statements; the error states how to enable that.
         """
-        ...
 
 
 MaintenanceKind: TypeAlias = Literal[
@@ -197,7 +184,6 @@ class MaintenanceTask(Struct, frozen=True, kw_only=True):
     older_than: timedelta | None = None  #: delete versions of that age; None if it deletes no versions
 
 
-@runtime_checkable
 class Maintenance(Protocol):
     """The part that runs maintenance."""
 
@@ -209,7 +195,6 @@ class Maintenance(Protocol):
             SchemaMismatchError: the table does not exist.
             MaintenanceUnsafeError, InsufficientSpaceError, PrivilegeMissingError: it would be unsafe, or fail.
         """
-        ...
 
     def maintain(self, task: MaintenanceTask) -> None:
         """Run a task outside any transaction; requires a writer, and waits for locks.
@@ -217,14 +202,11 @@ class Maintenance(Protocol):
         Raises:
             BusyError: another session held a lock for too long.
         """
-        ...
 
     def find_leftovers(self) -> Sequence[EngineFinding]:
         """Return the leftovers of interrupted maintenance."""
-        ...
 
 
-@runtime_checkable
 class Versions(Protocol):
     """The part that restores and deletes versions: ``vacuum`` deletes old versions and the data that only they contain."""
 
@@ -234,7 +216,6 @@ class Versions(Protocol):
         Raises:
             MaintenanceUnsafeError: readers may still use versions of that age.
         """
-        ...
 
 
 class SettingComparison(Struct, frozen=True, kw_only=True):
@@ -249,7 +230,6 @@ class SettingComparison(Struct, frozen=True, kw_only=True):
     statement: str  #: the statement that changes it
 
 
-@runtime_checkable
 class Advisor(Protocol):
     """The part that reports problems of a server or a schema."""
 
@@ -259,19 +239,15 @@ class Advisor(Protocol):
         Args:
             writing: whether dbctl will write to the database, which requires more privileges.
         """
-        ...
 
     def find_abandoned(self) -> Sequence[EngineFinding]:
         """Return the unused databases and roles that a killed dbctl process left."""
-        ...
 
     def schema_findings(self, table: str = "") -> Sequence[EngineFinding]:
         """Return problems of the definition of a table, or of all, beyond those that ``Checks`` finds."""
-        ...
 
     def compare_settings(self, required: Mapping[str, str]) -> Sequence[SettingComparison]:
         """Compare settings of the server with required values; numbers and sizes are minimums."""
-        ...
 
 
 def leftover_finding(name: str, statement: str, *, kind: str = "database") -> EngineFinding:
@@ -294,11 +270,12 @@ class FindingQuery(Struct, frozen=True, kw_only=True):
 
 
 def row_findings(query: FindingQuery, rows: Sequence[tuple[object, ...]]) -> Iterator[EngineFinding]:
-    """Yield the finding of each row."""
+    """Yield the finding of each row; NULL is shown as empty text."""
     for row in rows:
+        values = ["" if value is None else value for value in row]
         yield EngineFinding(
             severity=query.severity,
             code=query.code,
-            message=query.message.format(*row),
-            hint=query.hint.format(*row),
+            message=query.message.format(*values),
+            hint=query.hint.format(*values),
         )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+from importlib import import_module
+from typing import ClassVar, Literal, Protocol, TypeAlias, TypeVar, cast
 
-from dbctl.engines.contract.conditions import Order, Where
+from dbctl.engines.contract.conditions import Order, Query, Where
+from dbctl.errors import NotSupportedError
 from dbctl.model import Struct
 
 P = TypeVar("P")
@@ -75,17 +77,23 @@ class Readable(Protocol):
     target: str  #: ``app/database``, for messages
     native_types: frozenset[str]
 
+    #: the parts: for the name of each protocol, the class that fulfils it, as ``module:Class``; it is called with the database
+    PARTS: ClassVar[Mapping[str, str]] = {}
+
     def part(self, kind: type[P]) -> P | None:
-        """Return the part with the protocol ``kind``, such as ``Checks``; None if the database lacks this capability."""
-        ...
+        """Return the part with the protocol ``kind``, created on first use; None if the database lacks this capability."""
+        parts: dict[str, object] = self.__dict__.setdefault("_parts", {})
+        name = kind.__name__
+        if name in self.PARTS and name not in parts:
+            module, _, class_name = self.PARTS[name].partition(":")
+            parts[name] = getattr(import_module(module), class_name)(self)
+        return cast("P | None", parts.get(name))
 
     def tables(self) -> Mapping[str, Table]:
         """Return the live schema; read once, and again after a script ran or the file was replaced."""
-        ...
 
     def references(self, table: str) -> Sequence[Reference]:
         """Return the foreign keys that refer to ``table``."""
-        ...
 
     def select(
         self,
@@ -100,19 +108,20 @@ class Readable(Protocol):
     ) -> list[tuple[object, ...]]:
         """Return rows in the order of the primary key, unless ``order_by`` is set; for results that fit in memory.
 
-        Text that is not valid UTF-8 is returned with lone surrogates for its bytes (``surrogateescape``).
-
         Inside a transaction, ``for_update`` locks the rows until its end, if the transaction alone does not: rows that
-        a rule depends on must not change until the change is applied.
+        a rule depends on must not change until the change is applied. Raises as ``read_rows``.
+        """
+        return self.read_rows(Query(table, columns, where, order_by, limit, offset, for_update))
+
+    def read_rows(self, query: Query) -> list[tuple[object, ...]]:
+        """Return the rows of a query; text that is not valid UTF-8 has lone surrogates for its bytes (``surrogateescape``).
 
         Raises:
             SchemaMismatchError: no such table or column.
         """
-        ...
 
     def count(self, table: str, where: Sequence[Where] = ()) -> int:
         """Return the number of rows that meet all conditions."""
-        ...
 
     def exists(self, table: str, where: Sequence[Where] = (), *, timeout: timedelta) -> bool | None:
         """Return whether any row meets all conditions; None if that is not known after ``timeout``.
@@ -120,40 +129,37 @@ class Readable(Protocol):
         A single condition that compares a time with an earlier one uses an index of its column; of times stored as
         text of digits it finds those from 2001 to 2033.
         """
-        ...
 
     def count_by(self, table: str, column: str, where: Sequence[Where] = ()) -> dict[object, int]:
         """Return the number of rows with each value of ``column``."""
-        ...
 
     def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[tuple[object, ...]]:
         """Return the rows of one statement of a profile, in portable SQL with ``:name`` parameters.
 
         A list is one parameter that contains a set (``id in :picked``).
         """
-        ...
 
     def close(self) -> None:
         """Close the database; further calls do nothing."""
-        ...
 
 
-@runtime_checkable
+def require_part(db: Readable, kind: type[P], feature: str, hint: str) -> P:
+    """Return the part of ``db`` with the protocol ``kind``.
+
+    Raises:
+        NotSupportedError: the database lacks this capability.
+    """
+    part = db.part(kind)
+    if part is None:
+        raise NotSupportedError(feature=feature, subject=db.target, hint=hint)
+    return part
+
+
 class Explainer(Protocol):
     """The part that explains queries."""
 
-    def explain(
-        self,
-        table: str,
-        columns: Sequence[str],
-        where: Sequence[Where] = (),
-        *,
-        order_by: Sequence[Order] = (),
-        limit: int | None = None,
-        offset: int = 0,
-    ) -> Explanation:
-        """Return how ``select`` with the same arguments would run, without running it."""
-        ...
+    def explain(self, query: Query) -> Explanation:
+        """Return how ``read_rows`` would run, without running it."""
 
     def explain_query(self, sql: str, parameters: Mapping[str, object] = {}) -> Explanation:
         """Return how ``query`` would run, without running it; a list is one parameter that contains a set.
@@ -161,4 +167,3 @@ class Explainer(Protocol):
         Raises:
             QueryFailedError: it would be rejected, or a name in it would not be resolved as a column.
         """
-        ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from dbctl.engines.contract.vectors import Row
 from dbctl.model import Struct
@@ -21,7 +21,16 @@ class RowStream(Struct, frozen=True):
     batches: Iterator[Sequence[Row]]
 
 
-@runtime_checkable
+class UserQuery(Struct, frozen=True):
+    """One statement of a user, with ``:name`` parameters."""
+
+    sql: str
+    #: the type of a text is determined by its context in the statement
+    parameters: Mapping[str, object] = {}
+    timeout: timedelta | None = None  #: the maximum duration
+    hidden: Mapping[str, Collection[str]] = {}  #: columns by table that the statement may not read
+
+
 class RowStreams(Protocol):
     """The part that streams rows. Memory is limited to a few batches."""
 
@@ -29,7 +38,6 @@ class RowStreams(Protocol):
 
     def view_queries(self) -> Mapping[str, str]:
         """Return the statement of each view, with or without ``create view``; empty if this user may not read it."""
-        ...
 
     def stream(self, table: str, columns: Sequence[str]) -> AbstractContextManager[RowStream]:
         """Provide every row of one snapshot with exact values, which ``json_parser`` of the same column parses back.
@@ -37,11 +45,9 @@ class RowStreams(Protocol):
         A value is None, a boolean, a number (``Decimal`` if a float would lose digits), bytes, or the text form of the
         database.
         """
-        ...
 
     def exact_numbers(self) -> AbstractContextManager[None]:
         """Return exact numbers from ``select`` in this context: ``Decimal`` if a float would lose digits."""
-        ...
 
     def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
         r"""Return the function that parses a CSV cell, except NULL, into a value that ``insert_many`` accepts for ``column``.
@@ -51,40 +57,22 @@ class RowStreams(Protocol):
 
         It raises ``ValueInvalidError`` if the column cannot store the value.
         """
-        ...
 
     def json_parser(self, table: str, column: str) -> Callable[[object], object]:
         """Return the same for JSON values: numbers without a fraction are ``int``, others ``Decimal``; bytes are ``bytes``."""
-        ...
 
-    def query_read_only(
-        self,
-        sql: str,
-        parameters: Mapping[str, object] = {},
-        *,
-        timeout: timedelta | None = None,
-        hidden: Mapping[str, Collection[str]] = {},
-    ) -> AbstractContextManager[RowStream]:
-        """Run one statement of a user read-only.
-
-        Args:
-            sql: the statement, with ``:name`` parameters.
-            parameters: values of the parameters; the type of a text is determined by its context in the statement.
-            timeout: the maximum duration.
-            hidden: columns by table that the statement may not read.
+    def query_read_only(self, query: UserQuery) -> AbstractContextManager[RowStream]:
+        """Run a statement read-only.
 
         Raises:
             QueryFailedError: it is rejected, or fails.
             SecretColumnError: it reads a hidden column.
             QueryTimeoutError: it exceeds ``timeout``; also raised by the batches.
         """
-        ...
 
 
-@runtime_checkable
 class CsvWriter(Protocol):
     """The part that writes CSV: the engine writes CSV itself, faster than code based on ``stream``."""
 
     def write_csv(self, table: str, columns: Sequence[str], write: Callable[[bytes], object]) -> int:
         """Write a header and every row of one snapshot, UTF-8, as ``csv_parser`` parses them; return the row count."""
-        ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from dbctl.engines.contract.conditions import Where
 from dbctl.model import Struct
@@ -72,7 +72,6 @@ class Recall(Struct, frozen=True, kw_only=True):
     index_ms: float  #: median milliseconds of a search with the index
 
 
-@runtime_checkable
 class VectorSearch(Protocol):
     """The part that searches vectors.
 
@@ -86,7 +85,6 @@ class VectorSearch(Protocol):
         Raises:
             SchemaMismatchError: the table does not exist.
         """
-        ...
 
     def find_nearest(
         self,
@@ -118,7 +116,6 @@ class VectorSearch(Protocol):
             SchemaMismatchError: the table or column does not exist, or has no vectors.
             ValueInvalidError: ``vector`` has another length, is not finite, or is zero and the metric needs a direction.
         """
-        ...
 
     def read_vector(self, table: str, key: Mapping[str, object], column: str) -> array[float] | None:
         """Return the vector of the first row with this key; None if it is NULL.
@@ -126,7 +123,6 @@ class VectorSearch(Protocol):
         Raises:
             RowNotFoundError: no row has the key.
         """
-        ...
 
     def stream_vectors(
         self, table: str, columns: Sequence[str], *, where: Sequence[Where] = (), batch_size: int = 1000
@@ -135,15 +131,12 @@ class VectorSearch(Protocol):
 
         Other statements on the same database can run in the meantime.
         """
-        ...
 
     def find_vector_faults(self, table: str, column: str, key: Sequence[str]) -> Sequence[VectorFault]:
         """Check every vector; ``key`` are the columns of the examples."""
-        ...
 
     def vector_indexes(self, table: str) -> Sequence[VectorIndex]:
         """Return the vector indexes of a table; empty: every search reads all rows."""
-        ...
 
     def measure_recall(
         self, table: str, column: str, *, query_count: int = 100, limit: int = 10, metric: Metric = "cosine"
@@ -153,10 +146,8 @@ class VectorSearch(Protocol):
         Raises:
             SchemaMismatchError: the column has no index for this metric.
         """
-        ...
 
 
-@runtime_checkable
 class VectorIndexes(Protocol):
     """The part of a writer that builds vector indexes. Index changes are not part of a transaction."""
 
@@ -167,8 +158,6 @@ class VectorIndexes(Protocol):
             VectorIndexUnsuitableError: there are too few rows, or some vectors are invalid.
             BusyError: other processes wrote during all attempts.
         """
-        ...
 
     def drop_vector_index(self, table: str, name: str) -> None:
         """Drop an index; searches read all rows from then on."""
-        ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Literal, Protocol, TypeAlias
 
 from dbctl.engines.contract.conditions import Where
 from dbctl.engines.contract.reader import Readable
@@ -35,24 +35,19 @@ class TimeFormCount(Struct, frozen=True, kw_only=True):
     key: Mapping[str, object]  #: the primary key of that row; empty without one
 
 
-@runtime_checkable
 class TimeForms(Protocol):
     """An engine without a type for times, where each row of a column may store a time in a different form."""
 
     def clock_columns(self, table: str) -> Sequence[str]:
-        """Return the columns whose default is the current time in UTC, in any form."""
-        ...
+        """Return the columns whose default is the current time in UTC, in any form; none of a missing table."""
 
     def count_time_forms(self, table: str, column: str) -> Sequence[TimeFormCount]:
         """Return the forms of the times in a column, the most frequent first; other values are not counted."""
-        ...
 
     def newest_time_forms(self, table: str, column: str) -> Sequence[str]:
         """Return the forms of the most recently added rows; reads few rows."""
-        ...
 
 
-@runtime_checkable
 class TimeRewriter(TimeForms, Protocol):
     def rewrite_times(self, table: str, column: str, form: str, convert: Callable[[object], object]) -> int:
         """Rewrite each time of a column that has another form than ``form`` with ``convert``, in a transaction.
@@ -62,7 +57,19 @@ class TimeRewriter(TimeForms, Protocol):
         Returns:
             The number of rewritten rows.
         """
-        ...
+
+
+class Merge(Struct, frozen=True, kw_only=True):
+    """Rows of a query to insert, or to merge into rows with the same ``key``."""
+
+    table: str  #: the destination; a unique index covers ``key``
+    select: (
+        str  #: portable SQL of a profile; its columns are those of ``key``, followed by those of ``columns``
+    )
+    #: ``:name`` parameters; a list is one parameter that contains a set (``id in :picked``)
+    parameters: Mapping[str, object]
+    key: Sequence[str]  #: the columns that identify a row
+    columns: Mapping[str, MergeRule]  #: the rule for each other column of an existing row
 
 
 class Writable(Readable, Protocol):
@@ -70,7 +77,6 @@ class Writable(Readable, Protocol):
 
     def transaction(self) -> AbstractContextManager[None]:
         """Begin a transaction, commit at the end, roll back on any exception; nested, it is a savepoint."""
-        ...
 
     def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
         """Insert one row; return its value of the column ``returning``, or None.
@@ -78,46 +84,21 @@ class Writable(Readable, Protocol):
         Raises:
             ConstraintError: the database rejects the row.
         """
-        ...
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
         """Insert rows from an iterator, in constant memory; return the count."""
-        ...
 
     def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
         """Update rows; return the number of matched rows, changed or not. A value may be a ``ShiftedTime``."""
-        ...
 
-    def merge(
-        self,
-        table: str,
-        select: str,
-        parameters: Mapping[str, object],
-        *,
-        key: Sequence[str],
-        columns: Mapping[str, MergeRule],
-    ) -> int:
-        """Insert the rows of ``select``, or merge them into rows with the same ``key``.
-
-        Args:
-            table: the destination; a unique index covers ``key``.
-            select: portable SQL of a profile; its columns are those of ``key``, followed by those of ``columns``.
-            parameters: its ``:name`` parameters; a list is one parameter that contains a set (``id in :picked``).
-            key: the columns that identify a row.
-            columns: the rule for each other column of an existing row.
-
-        Returns:
-            The number of inserted or changed rows.
-        """
-        ...
+    def merge(self, merge: Merge) -> int:
+        """Insert rows, or merge them into rows with the same key; return the number of inserted or changed rows."""
 
     def delete(self, table: str, where: Sequence[Where]) -> int:
         """Delete rows; return the count, without rows that foreign keys deleted."""
-        ...
 
     def advance_sequences(self, table: str) -> None:
         """Set the sequence of the key of ``table`` to its largest value."""
-        ...
 
     def lock(self, purpose: str) -> AbstractContextManager[None]:
         """Block other dbctl processes from writing to this database, also between transactions; also released when the process ends.
@@ -125,4 +106,3 @@ class Writable(Readable, Protocol):
         Raises:
             BusyError: another dbctl process holds the lock; the message contains its pid, host, purpose and start.
         """
-        ...

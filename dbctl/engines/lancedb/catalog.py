@@ -11,8 +11,8 @@ from dbctl.engines.contract import Column, Table
 from dbctl.engines.lancedb import schema
 from dbctl.engines.lancedb.errors import translate_error, translate_errors
 from dbctl.engines.lancedb.location import Location
-from dbctl.engines.lancedb.storage import History
 from dbctl.engines.lancedb.values import quote_name
+from dbctl.engines.lancedb.versions import History
 from dbctl.errors import ChangedWhileReadError, CorruptError, DbctlError, SchemaMismatchError
 
 if TYPE_CHECKING:
@@ -29,10 +29,7 @@ class Catalog:
     def __init__(self, location: Location, *, read_only: bool, keys: Mapping[str, Sequence[str]]) -> None:
         """Store the location; nothing is opened.
 
-        Args:
-            location: the location of the database.
-            read_only: whether each table is pinned to the version that is the newest when it is opened.
-            keys: for tables without a declared key: candidate columns, of which the first existing one is the key.
+        With ``read_only``, each table is pinned to the version that is the newest when it is opened. ``keys`` are as for ``Engine``.
         """
         self.location, self.target, self.read_only = location, location.target, read_only
         self._keys = keys

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import Engine, TempDirFactory, fill_no_columns, temp_dir
+from dbctl.engines.contract import Engine, OpenOptions, TempDirFactory, temp_dir
 from dbctl.errors import FolderMissingError
 
 if TYPE_CHECKING:  # most commands only read a database
@@ -16,7 +16,6 @@ if TYPE_CHECKING:  # most commands only read a database
         Dump,
         Dumps,
         DumpVerification,
-        FillRow,
         ImportedDump,
         LockHolder,
         Readable,
@@ -35,36 +34,15 @@ class LanceEngine(Engine):
     name, title = "lancedb", "LanceDB"
     creates_fragments = True
 
-    def open_for_reading(
-        self,
-        url: Url,
-        target: str,
-        *,
-        timeout: float,
-        traceless: bool = False,
-        use_external_indexes: bool = False,
-        keys: Mapping[str, Sequence[str]] = {},
-    ) -> Readable:
-        del traceless, use_external_indexes
+    def create_reader(self, url: Url, target: str, options: OpenOptions) -> Readable:
         from dbctl.engines.lancedb.reader import LanceReader
 
-        return LanceReader(url, target, timeout=timeout, keys=keys)
+        return LanceReader(url, target, timeout=options.timeout, keys=options.keys)
 
-    def open_for_writing(
-        self,
-        url: Url,
-        target: str,
-        *,
-        timeout: float,
-        pragmas: Mapping[str, str] = {},
-        create: Mapping[str, str] | None = None,
-        keys: Mapping[str, Sequence[str]] = {},
-        fill: FillRow = fill_no_columns,
-    ) -> Writable:
-        del pragmas, create, fill
+    def create_writer(self, url: Url, target: str, options: OpenOptions) -> Writable:
         from dbctl.engines.lancedb.writer import LanceWriter
 
-        return LanceWriter(url, target, timeout=timeout, keys=keys)
+        return LanceWriter(url, target, timeout=options.timeout, keys=options.keys)
 
     def list_lock_holders(self, url: Url, target: str) -> Sequence[LockHolder]:
         folder = _find_folder(url)
@@ -110,19 +88,21 @@ class LanceEngine(Engine):
         self, path: Path, dump: Dump, target: str, *, quick: bool, make_temp_dir: TempDirFactory = temp_dir
     ) -> DumpVerification:
         del dump
-        from dbctl.engines.lancedb.backup import load
+        from dbctl.engines.lancedb.backup import archive
 
         return (
-            load.read_manifests(path, target) if quick else load.verify_archive(path, target, make_temp_dir)
+            archive.read_manifests(path, target)
+            if quick
+            else archive.verify_archive(path, target, make_temp_dir)
         )
 
     def import_dump(
         self, content: Content, source: Path, destination: Path, target: str, *, max_bytes: int
     ) -> ImportedDump:
         del content, max_bytes
-        from dbctl.engines.lancedb.backup import extract
+        from dbctl.engines.lancedb.backup import archive
 
-        return extract.import_dump(source, destination, target)
+        return archive.import_dump(source, destination, target)
 
     def is_table_folder(self, folder: Path) -> bool:
         from dbctl.engines.lancedb.backup import snapshot
@@ -130,9 +110,9 @@ class LanceEngine(Engine):
         return snapshot.contains_tables(folder)
 
     def import_folder(self, folder: Path, destination: Path, target: str) -> ImportedDump:
-        from dbctl.engines.lancedb.backup import extract
+        from dbctl.engines.lancedb.backup import archive
 
-        return extract.import_folder(folder, destination, target)
+        return archive.import_folder(folder, destination, target)
 
 
 def _find_folder(url: Url) -> Path | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from dbctl import signals
 from dbctl.engines.lancedb.location import Location
@@ -15,12 +14,10 @@ from dbctl.errors import (
     CorruptError,
     DbctlError,
     DiskFullError,
-    FileFailedError,
     QueryFailedError,
     ReadOnlyError,
     VersionsTaggedError,
 )
-from dbctl.files import is_full
 
 #: Source locations of the library in its messages.
 _SOURCE_LOCATION = re.compile(
@@ -48,21 +45,6 @@ def translate_errors(location: Location) -> Iterator[None]:
     except (ValueError, RuntimeError, OSError, TypeError, NotImplementedError) as error:
         signals.raise_if_interrupted()
         raise translate_error(error, location) from error
-
-
-@contextmanager
-def translate_file_errors(folder: Path) -> Iterator[None]:
-    """Raise errors of the operating system, for files in a folder, as errors of dbctl.
-
-    Raises:
-        DiskFullError, FileFailedError: a file cannot be written or read.
-    """
-    try:
-        yield
-    except OSError as error:
-        if is_full(error):
-            raise DiskFullError(target=str(folder)) from error
-        raise FileFailedError(path=error.filename or folder, reason=error.strerror or str(error)) from error
 
 
 @contextmanager

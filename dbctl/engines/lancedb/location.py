@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dbctl import signals
 from dbctl.config import s3
-from dbctl.engines.contract import require_driver
-from dbctl.errors import FolderMissingError, NotADatabaseError, UnreachableError
+from dbctl.errors import FolderMissingError, NotADatabaseError, UnreachableError, require_driver
 from dbctl.files import read_whole
 from dbctl.url import Url
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 from typing import ClassVar
 
-from dbctl.engines.contract import Order, PartOwner, Reference, Table, Where
+from dbctl.engines.contract import Query, Readable, Reference, Table, Where
 from dbctl.engines.lancedb.catalog import Catalog
 from dbctl.engines.lancedb.location import Location
 from dbctl.engines.lancedb.query import RowOrder, RowReader
@@ -19,7 +19,7 @@ from dbctl.url import Url
 TIMEOUT_MESSAGE = "Query timeout"
 
 
-class LanceReader(PartOwner):
+class LanceReader(Readable):
     """A LanceDB opened for reading, with one version of each table.
 
     Writes of other processes are neither visible nor blocked. After another process pruned the version, reads raise
@@ -28,14 +28,14 @@ class LanceReader(PartOwner):
 
     PARTS: ClassVar[Mapping[str, str]] = {
         "Advisor": "dbctl.engines.lancedb.admin.advice:LanceAdvisor",
-        "BloatMonitor": "dbctl.engines.lancedb.admin.sizes:LanceSizes",
+        "BloatMonitor": "dbctl.engines.lancedb.admin.maintenance:LanceSizes",
         "Checks": "dbctl.engines.lancedb.admin.checks:LanceChecks",
         "Dumps": "dbctl.engines.lancedb.backup.dump:create_dumps",
         "Maintenance": "dbctl.engines.lancedb.admin.maintenance:LanceMaintenance",
         "RowStreams": "dbctl.engines.lancedb.stream:LanceStreams",
         "SchemaReader": "dbctl.engines.lancedb.schema:LanceSchema",
-        "SizeMonitor": "dbctl.engines.lancedb.admin.sizes:LanceSizes",
-        "TextScanner": "dbctl.engines.lancedb.query.text_scan:LanceTextScanner",
+        "SizeMonitor": "dbctl.engines.lancedb.admin.maintenance:LanceSizes",
+        "TextScanner": "dbctl.engines.lancedb.query.rows:LanceTextScanner",
         "VectorSearch": "dbctl.engines.lancedb.query.vectors:LanceVectors",
         "Versions": "dbctl.engines.lancedb.admin.maintenance:LanceMaintenance",
     }
@@ -46,13 +46,7 @@ class LanceReader(PartOwner):
     def __init__(
         self, url: Url, target: str, *, timeout: float, keys: Mapping[str, Sequence[str]] = {}
     ) -> None:
-        """Check that the database exists; nothing is created.
-
-        Args:
-            url: its folder, on this machine or in storage.
-            target: ``app/database``, for messages.
-            timeout: seconds to wait for locks and for responses of the storage.
-            keys: for tables without a declared key: candidate columns, of which the first existing one is the key.
+        """Check that the database exists; nothing is created. The arguments are those of ``Engine.open_for_reading``.
 
         Raises:
             DatabaseMissingError, NotADatabaseError, UnreachableError: it is missing, not a LanceDB, or not reachable.
@@ -77,23 +71,12 @@ class LanceReader(PartOwner):
         self.catalog.require_table(table)
         return []
 
-    def select(
-        self,
-        table: str,
-        columns: Sequence[str],
-        where: Sequence[Where] = (),
-        *,
-        order_by: Sequence[Order] = (),
-        limit: int | None = None,
-        offset: int = 0,
-        for_update: bool = False,
-    ) -> list[Row]:
-        del for_update  # LanceDB has no row locks; a write compares the version with the one that was read
-        self.catalog.require_columns(table, columns)
-        row_ids = RowOrder(self.rows, table, order_by).read_row_ids(where)
-        return self.rows.read_by_id(
-            table, columns, row_ids[offset : None if limit is None else offset + limit]
-        )
+    def read_rows(self, query: Query) -> list[Row]:
+        """Return the rows of a query; LanceDB has no row locks: a write compares the version with the one that was read."""
+        self.catalog.require_columns(query.table, query.columns)
+        row_ids = RowOrder(self.rows, query.table, query.order_by).read_row_ids(query.where)
+        end = None if query.limit is None else query.offset + query.limit
+        return self.rows.read_by_id(query.table, query.columns, row_ids[query.offset : end])
 
     def count(self, table: str, where: Sequence[Where] = ()) -> int:
         predicate = self.rows.predicate(table, where)

@@ -104,12 +104,7 @@ class LanceSchema:
 def create_table(url: Url, target: str, table: str, columns: Mapping[str, str], *, timeout: float) -> None:
     """Create an empty table in an existing folder, for sample databases.
 
-    Args:
-        url: the URL of the database.
-        target: ``app/database``, for messages.
-        table: the name of the table.
-        columns: the type of each column: ``text``, ``number``, ``vector(768)`` of 32-bit floats, or ``object(a, b)`` of texts.
-        timeout: seconds, as for a reader.
+    ``columns`` has the type of each column: ``text``, ``number``, ``vector(768)`` of 32-bit floats, or ``object(a, b)`` of texts.
 
     Raises:
         DriverMissingError: the library is not installed.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import timedelta
 from functools import partial
 
-from dbctl.engines.contract import BATCH_ROWS, Column, Row, RowStream
+from dbctl.engines.contract import BATCH_ROWS, Column, Row, RowStream, UserQuery
 from dbctl.engines.lancedb.reader import LanceReader, sql_error
 from dbctl.engines.lancedb.values import to_rows, type_family
 from dbctl.engines.lancedb.write_values import convert
@@ -63,15 +62,8 @@ class LanceStreams:
         parse = _PARSERS.get(type_family(field.type), partial(text_values.text_parser, nul=True))(description)
         return lambda text: convert(field, parse(text), self._target)
 
-    def query_read_only(
-        self,
-        sql: str,
-        parameters: Mapping[str, object] = {},
-        *,
-        timeout: timedelta | None = None,
-        hidden: Mapping[str, Collection[str]] = {},
-    ) -> AbstractContextManager[RowStream]:
-        del sql, parameters, timeout, hidden
+    def query_read_only(self, query: UserQuery) -> AbstractContextManager[RowStream]:
+        del query
         raise sql_error(self._target)
 
 

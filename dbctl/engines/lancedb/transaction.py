@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from dbctl import signals
 from dbctl.engines.contract import AnyOf, Condition, Where
@@ -20,10 +20,12 @@ from dbctl.errors import ConcurrentChangeError, DbctlError, PartialWriteError
 if TYPE_CHECKING:
     from lancedb.table import LanceTable
 
-T = TypeVar("T")
-
 #: Keys per query.
 KEYS_PER_QUERY = 5000
+
+
+#: ``keys``: an update of key columns, which cannot be undone row by row.
+ChangeKind: TypeAlias = Literal["insert", "update", "delete", "keys"]
 
 
 class Step(NamedTuple):
@@ -31,7 +33,9 @@ class Step(NamedTuple):
 
     table: str
     version: int  #: the version that it created
-    undo: Callable[[Step], None]
+    kind: ChangeKind
+    predicate: str | None  #: the updated or deleted rows
+    inserted_keys: Collection[Row]
 
 
 class Transactions:
@@ -83,7 +87,7 @@ class Transactions:
         while len(steps) > step_count:
             step = steps.pop()
             try:
-                step.undo(step)
+                self._undo(step)
             except DbctlError as undo_error:
                 failures[step.table] = str(undo_error)
         if failures:
@@ -99,63 +103,62 @@ class Transactions:
             raise RuntimeError("nothing is written outside a transaction")
         return self._steps
 
-    def write(self, table: str, write: Callable[[LanceTable], T], undo: Callable[[Step], None]) -> T:
-        """Execute one statement and record how to undo it.
+    def write(
+        self,
+        table: str,
+        kind: ChangeKind,
+        write: Callable[[LanceTable], object],
+        *,
+        predicate: str | None = None,
+        inserted_keys: Collection[Row] = (),
+    ) -> None:
+        """Execute one statement and record it; ``inserted_keys`` may grow until it is undone.
 
         The library merges it with concurrent writes of other processes, or raises a conflict.
         """
         steps, handle = self.require_open(), self._catalog.open_table(table)
         with self._catalog.translate_errors(), match_owner(self._catalog.location, table):
-            result = write(handle)
+            write(handle)
             version = handle.version
         if version - 1 != self._last_versions.setdefault(table, version - 1):
             self._mixed_tables.add(table)
         self._last_versions[table] = version
-        steps.append(Step(table, version, undo if self._catalog.key_columns(table) else self.restore_version))
-        return result
+        steps.append(Step(table, version, kind, predicate, inserted_keys))
 
     # Rollback ------------------------------------------------------------------------------------------------
 
-    def undo_insert(self, keys: Collection[Row]) -> Callable[[Step], None]:
-        """Return a function that deletes the inserted rows; ``keys`` may grow until it is called."""
+    def _undo(self, step: Step) -> None:
+        """Restore the rows before a statement, found by their keys; without keys, the version before it.
 
-        def undo(step: Step) -> None:
-            for key_batch in _key_batches(list(keys)):
+        Raises:
+            ConcurrentChangeError: another process changed the same rows.
+        """
+        key = self._catalog.key_columns(step.table)
+        if not key or step.kind == "keys":
+            self._restore_version(step)
+        elif step.kind == "insert":
+            for key_batch in _key_batches(list(step.inserted_keys)):
                 self._delete(step.table, self._key_predicate(step.table, key_batch))
+        else:
+            self._restore_rows(step, key)
 
-        return undo
-
-    def undo_delete(self, predicate: str | None) -> Callable[[Step], None]:
-        """Return a function that inserts the deleted rows again."""
-
-        def undo(step: Step) -> None:
-            key, (previous, after) = self._catalog.key_columns(step.table), self._open_around(step)
-            remaining = set(self._read_keys(after, key, predicate))
-            deleted = [row for row in self._read_keys(previous, key, predicate) if row not in remaining]
-            for key_batch in _key_batches(deleted):
-                if self.existing_keys(step.table, key, key_batch):
-                    raise ConcurrentChangeError(target=f"{self._target}: {step.table}")
-                where = self._key_predicate(step.table, key_batch)
-                self._insert_rows(
-                    step.table, previous, f"({where}) and ({predicate})" if predicate else where
-                )
-
-        return undo
-
-    def undo_update(self, predicate: str | None) -> Callable[[Step], None]:
-        """Return a function that restores the previous values of updated rows."""
-
-        def undo(step: Step) -> None:
-            key, (previous, after) = self._catalog.key_columns(step.table), self._open_around(step)
-            for key_batch in _key_batches(list(dict.fromkeys(self._read_keys(previous, key, predicate)))):
-                where = self._key_predicate(step.table, key_batch)
-                self._require_unchanged(step.table, after, where)
+    def _restore_rows(self, step: Step, key: Sequence[str]) -> None:
+        """Undo an update or delete."""
+        before, after = (
+            self._catalog.open_version(step.table, version) for version in (step.version - 1, step.version)
+        )
+        remaining = set(self._read_keys(after, key, step.predicate)) if step.kind == "delete" else set()
+        keys = dict.fromkeys(self._read_keys(before, key, step.predicate))
+        for key_batch in _key_batches([row for row in keys if row not in remaining]):
+            where = self._key_predicate(step.table, key_batch)
+            self._require_unchanged(step.table, after, where)
+            if step.kind == "update":
                 self._delete(step.table, where)
-                self._insert_rows(step.table, previous, where)
+            elif step.predicate:  # further rows with these keys were not deleted
+                where = f"({where}) and ({step.predicate})"
+            self._insert_rows(step.table, before, where)
 
-        return undo
-
-    def restore_version(self, step: Step) -> None:
+    def _restore_version(self, step: Step) -> None:
         """Restore the version before a statement, unless another process wrote since then."""
         handle = self._catalog.open_table(step.table)
         with self._catalog.translate_errors():
@@ -166,13 +169,6 @@ class Transactions:
                 handle.restore(step.version - 1)
             handle.checkout_latest()
             self._last_versions[step.table] = handle.version
-
-    def _open_around(self, step: Step) -> tuple[LanceTable, LanceTable]:
-        """Return the versions of a table before and after a statement."""
-        before, after = (
-            self._catalog.open_version(step.table, version) for version in (step.version - 1, step.version)
-        )
-        return before, after
 
     def _require_unchanged(self, table: str, after: LanceTable, where: str) -> None:
         """Check that rows are unchanged since a statement.

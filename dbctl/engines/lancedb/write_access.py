@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 
 from dbctl.config import paths
 from dbctl.engines.file_locks import write_lock
-from dbctl.engines.lancedb.errors import translate_file_errors
 from dbctl.engines.lancedb.location import SUFFIX, Location
-from dbctl.errors import InsufficientSpaceError, UnreachableError
+from dbctl.errors import UnreachableError
 from dbctl.files import lock as file_lock
 
 
@@ -32,30 +29,16 @@ def acquire_lock(location: Location, purpose: str) -> AbstractContextManager[Non
     return _hold_local_lock(location, purpose)
 
 
-@contextmanager
-def _hold_local_lock(location: Location, purpose: str) -> Iterator[None]:
+def _hold_local_lock(location: Location, purpose: str) -> AbstractContextManager[None]:
     name = hashlib.sha256(location.address.encode()).hexdigest()[:32]
     file = paths.default_staging_folder() / f".dbctl-{os.geteuid()}-{name}.lock"
-    try:
-        with file_lock.exclusive(file, location.target, purpose, timeout=location.timeout):
-            yield
-    except file_lock.CannotLockError as error:
-        raise UnreachableError(
-            target=location.target, reason=f"its lock {file}: {error}", hint="Nothing was changed."
-        ) from error
 
+    def lock_error(reason: str) -> UnreachableError:
+        return UnreachableError(
+            target=location.target, reason=f"its lock {file}: {reason}", hint="Nothing was changed."
+        )
 
-def require_space(folder: Path, required_bytes: int) -> None:
-    """Check that ``required_bytes`` fit.
-
-    Raises:
-        InsufficientSpaceError: there is not enough free space.
-        FileFailedError: the folder does not exist.
-    """
-    with translate_file_errors(folder):
-        free_bytes = shutil.disk_usage(folder).free
-    if free_bytes < required_bytes:
-        raise InsufficientSpaceError(place=folder, required=required_bytes, free=free_bytes)
+    return file_lock.exclusive(file, location.target, purpose, timeout=location.timeout, to_error=lock_error)
 
 
 @contextmanager

@@ -32,42 +32,30 @@ BATCH_ROWS = 1000
 
 
 class CheckedBatches:
-    """Batches of rows to insert, without duplicate keys, which the library would accept."""
+    """Check of the rows to insert for duplicate keys, which the library would accept."""
 
     def __init__(
         self,
-        batches: Iterable[pa.RecordBatch],
         table: str,
         key: Sequence[str],
         find_existing: Callable[[Sequence[Row]], Collection[Row]],
         target: str,
     ) -> None:
-        """Read no batch yet.
-
-        Args:
-            batches: the rows.
-            table: the name of their table.
-            key: its key columns; may be empty.
-            find_existing: returns those of some keys that the table contains.
-            target: ``app/database``, for messages.
-        """
+        """Prepare the check; ``find_existing`` returns those of some keys that the table contains."""
         self.keys, self.row_count = dict[Row, None](), 0  #: of the batches that were read
         self.error: BaseException | None = None  #: the original error, which the library replaces by its own
         self._table, self._key, self._find_existing, self._target = table, key, find_existing, target
-        self._batches = (self._check(batch) for batch in batches)  # ends at the first error
 
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
-        return self
-
-    def __next__(self) -> pa.RecordBatch:
-        """Return the next batch.
+    def check(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Yield the batches.
 
         Raises:
             ConstraintError: a key exists already, or occurs twice.
         """
         try:
-            return next(self._batches)
-        except StopIteration:
+            for batch in batches:
+                yield self._check(batch)
+        except GeneratorExit:  # the library stopped reading
             raise
         except BaseException as error:
             self.error = error
@@ -227,13 +215,6 @@ def _parse_json(field: pa.Field, text: str) -> object:
         raise ValueInvalidError(
             name=field.name, value=ascii(text[:80]), reason=f"invalid JSON: {error}"
         ) from None
-
-
-def create_reader(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> pa.RecordBatchReader:
-    """Return a reader of batches for the library."""
-    import pyarrow as pa
-
-    return pa.RecordBatchReader.from_batches(schema, batches)
 
 
 def set_expression(field: pa.Field, value: object, target: str) -> str:

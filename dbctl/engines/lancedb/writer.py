@@ -8,7 +8,7 @@ from functools import partial
 from itertools import chain
 from typing import ClassVar
 
-from dbctl.engines.contract import MergeRule, Where
+from dbctl.engines.contract import Merge, Where
 from dbctl.engines.lancedb import write_values
 from dbctl.engines.lancedb.reader import LanceReader, sql_error
 from dbctl.engines.lancedb.transaction import Transactions
@@ -51,15 +51,17 @@ class LanceWriter(LanceReader):
         self.catalog.require_columns(table, columns)
         self._transactions.require_open()
         schema, key = self.catalog.arrow_schema(table), self.catalog.key_columns(table)
-        batches = write_values.to_batches(schema, columns, rows, self.target)
         find_existing = partial(self._transactions.existing_keys, table, key)
-        checked = write_values.CheckedBatches(batches, table, key, find_existing, self.target)
-        first_batch = next(checked, None)
-        if first_batch is not None:
+        checked = write_values.CheckedBatches(table, key, find_existing, self.target)
+        batches = checked.check(write_values.to_batches(schema, columns, rows, self.target))
+        if (first_batch := next(batches, None)) is not None:
+            import pyarrow as pa
+
+            reader = pa.RecordBatchReader.from_batches(schema, chain([first_batch], batches))
             try:
-                reader = write_values.create_reader(schema, chain([first_batch], checked))
-                undo = self._transactions.undo_insert(checked.keys)
-                self._transactions.write(table, lambda handle: handle.add(reader), undo)
+                self._transactions.write(
+                    table, "insert", lambda handle: handle.add(reader), inserted_keys=checked.keys
+                )
             except DbctlError as error:
                 raise checked.error or error from error
         return checked.row_count
@@ -75,13 +77,11 @@ class LanceWriter(LanceReader):
         row_count = self.count(table, where)
         if row_count and expressions:
             changes_key = set(values) & set(self.catalog.key_columns(table))
-            undo = (
-                self._transactions.restore_version
-                if changes_key
-                else self._transactions.undo_update(predicate)
-            )
             self._transactions.write(
-                table, lambda handle: handle.update(where=predicate, values_sql=expressions), undo
+                table,
+                "keys" if changes_key else "update",
+                lambda handle: handle.update(where=predicate, values_sql=expressions),
+                predicate=predicate,
             )
         return row_count
 
@@ -91,21 +91,12 @@ class LanceWriter(LanceReader):
         row_count = self.count(table, where)
         if row_count:  # otherwise the library would create an empty version
             self._transactions.write(
-                table, lambda handle: handle.delete(predicate), self._transactions.undo_delete(predicate)
+                table, "delete", lambda handle: handle.delete(predicate), predicate=predicate
             )
         return row_count
 
-    def merge(
-        self,
-        table: str,
-        select: str,
-        parameters: Mapping[str, object],
-        *,
-        key: Sequence[str],
-        columns: Mapping[str, MergeRule],
-    ) -> int:
-        del select, parameters, key, columns
-        self.catalog.require_table(table)
+    def merge(self, merge: Merge) -> int:
+        self.catalog.require_table(merge.table)
         raise sql_error(self.target)
 
     def advance_sequences(self, table: str) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Literal, cast
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import msgspec
 
 from dbctl.engines.contract import Reference, Table
 from dbctl.engines.mysql.types import (
@@ -21,11 +24,13 @@ from dbctl.engines.sql import Catalog
 if TYPE_CHECKING:
     from dbctl.engines.mysql.connection import MySQLConnection
 
-TABLES = """select t.table_name, t.table_type, t.engine, e.transactions = 'YES'
+TABLES = """select t.table_name, t.table_type = 'VIEW', coalesce(t.engine, ''),
+  t.table_type = 'VIEW' or coalesce(e.transactions = 'YES', false)
 from information_schema.tables t left join information_schema.engines e on e.engine = t.engine
 where t.table_schema = database() and t.table_type in ('BASE TABLE', 'SYSTEM VERSIONED', 'VIEW')"""
-COLUMNS = """select table_name, column_name, column_type, data_type, is_nullable = 'YES', column_default, extra,
-  column_key = 'PRI', character_set_name, collation_name
+COLUMNS = """select table_name as "table", column_name as name, column_type as type, data_type as base, is_nullable = 'YES' as nullable,
+  column_default is not null as has_default, lower(extra) as attributes, column_key = 'PRI' as is_primary_key,
+  coalesce(character_set_name, '') as charset, coalesce(collation_name, '') as collation
 from information_schema.columns where table_schema = database() order by table_name, ordinal_position"""
 KEYS = """select k.table_name, k.constraint_name, k.column_name, k.referenced_column_name, r.delete_rule,
   k.referenced_table_name
@@ -38,8 +43,6 @@ OnDelete = Literal["CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT", "NO ACTION"
 
 
 class MySQLCatalog(Catalog):
-    """The live schema."""
-
     def __init__(self, connection: MySQLConnection) -> None:
         super().__init__(connection.target)
         self._connection = connection
@@ -47,19 +50,22 @@ class MySQLCatalog(Catalog):
 
     def _read_tables(self) -> Mapping[str, Table]:
         columns: dict[str, dict[str, MySQLColumn]] = {}
-        for row in self._connection.fetch(COLUMNS):
-            table, *fields = row
-            columns.setdefault(str(table), {})[str(fields[0])] = _create_column(*fields)
-        rows = sorted(self._connection.fetch(TABLES), key=lambda row: str(row[0]))
+        for row in self._connection.fetch_by_name(COLUMNS):
+            columns.setdefault(row["table"], {})[row["name"]] = _create_column(row)
+        rows = cast(
+            "list[tuple[str, int, str, int]]", sorted(self._connection.fetch(TABLES), key=itemgetter(0))
+        )
         return {
-            str(name): MySQLTable(
-                name=str(name),
-                columns=columns.get(str(name), {}),
-                is_view=kind == "VIEW",
-                storage_engine=str(engine or ""),
-                transactional=kind == "VIEW" or bool(transactional),
+            name: MySQLTable(
+                name=name,
+                columns=columns.get(name, {}),
+                is_view=bool(is_view),
+                storage_engine=storage_engine,
+                transactional=bool(transactional),
             )
-            for name, kind, engine, transactional in rows
+            for name, is_view, storage_engine, transactional in rows
+            # Both lists are read without a snapshot: a table without columns was created between them.
+            if is_view or name in columns
         }
 
     def references(self, table: str) -> Sequence[Reference]:
@@ -77,32 +83,17 @@ class MySQLCatalog(Catalog):
         ]
 
 
-def _create_column(
-    name: object,
-    column_type: object,
-    base: object,
-    nullable: object,
-    default: object,
-    extra: object,
-    key: object,
-    charset: object,
-    collation: object,
-) -> MySQLColumn:
-    kind: Kind = KINDS.get(str(base), "other")
-    attributes = str(extra).lower()
-    is_generated = "virtual generated" in attributes or "stored generated" in attributes
-    auto_increment = "auto_increment" in attributes
-    return MySQLColumn(
-        name=str(name),
-        type=normalize_type(str(column_type)),
-        nullable=bool(nullable),
-        required=not nullable and default is None and not (auto_increment or is_generated),
-        is_generated=is_generated,
-        is_primary_key=bool(key),
-        native=NATIVE.get(kind, ""),
-        labels=parse_labels(str(column_type)) if kind == "enum" else (),
-        kind=kind,
-        charset=str(charset or ""),
-        collation=str(collation or ""),
-        auto_increment=auto_increment,
-    )
+def _create_column(row: dict[str, Any]) -> MySQLColumn:
+    kind: Kind = KINDS.get(row["base"], "other")
+    is_generated = any(f"{word} generated" in row["attributes"] for word in ("virtual", "stored"))
+    auto_increment = "auto_increment" in row["attributes"]
+    fields = {
+        "type": normalize_type(row["type"]),
+        "required": not (row["nullable"] or row["has_default"] or auto_increment or is_generated),
+        "is_generated": is_generated,
+        "native": NATIVE.get(kind, ""),
+        "labels": parse_labels(row["type"]) if kind == "enum" else (),
+        "kind": kind,
+        "auto_increment": auto_increment,
+    }
+    return msgspec.convert({**row, **fields}, MySQLColumn, strict=False)

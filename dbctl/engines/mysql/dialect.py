@@ -73,8 +73,6 @@ _OF_TIME = "cast(floor(timestampdiff(microsecond, timestamp '1970-01-01 00:00:00
 
 
 class MySQLDialect(Dialect):
-    """The SQL of MySQL and MariaDB for values of columns."""
-
     native_types = frozenset({"time", "uuid", "enum"})
     random = "rand()"
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import pymysql
 
 from dbctl.engines.mysql.types import format_literal
+from dbctl.engines.servers import CHECK_URL, ErrorContext
 from dbctl.errors import (
     BusyError,
     ConcurrentChangeError,
@@ -21,38 +22,10 @@ from dbctl.errors import (
     UnreachableError,
     ValueInvalidError,
 )
-from dbctl.model import Struct
 
-CHECK_URL = "Check that the server runs, and host, port, name, user and password in the URL of this database."
-DISCONNECTED = "Uncommitted changes were rolled back. Run it again when the server is available."
-IN_DOUBT = (
-    "The connection was lost during a commit: check whether the change was made before you run it again."
-)
-
-#: Errors of the client: the server is unreachable or the connection lost. Errors of the server: no connection is accepted.
-CONNECTION_ERRORS = frozenset(
-    {
-        0,
-        1040,
-        1053,
-        1129,
-        1130,
-        1152,
-        1158,
-        1159,
-        1160,
-        1161,
-        1203,
-        1226,
-        1927,
-        2002,
-        2003,
-        2006,
-        2013,
-        2026,
-        4031,
-    }
-)
+#: Errors of the server that accepts no connection, or ended one, and errors of the client, which lost it.
+REFUSED = frozenset({1040, 1053, 1129, 1130, 1152, 1158, 1159, 1160, 1161, 1203, 1226, 1927, 4031})
+CONNECTION_ERRORS = REFUSED | {0, 2002, 2003, 2006, 2013, 2026}
 DEADLOCK, CHANGED, TIMEOUT_ERRORS = 1213, 1020, frozenset({1969, 3024})
 #: After these errors the transaction is rolled back, and the next statement does not belong to it.
 ROLLED_BACK = frozenset({DEADLOCK, CHANGED})
@@ -82,16 +55,6 @@ PRIVILEGES = {
 ALL = "SELECT, INSERT, UPDATE, DELETE"
 
 
-class ErrorContext(Struct, frozen=True, kw_only=True):
-    """The database that failed, for messages."""
-
-    target: str  #: ``app/database``
-    timeout: float  #: seconds of waiting for a lock
-    account: str = ""  #: user and host, quoted for GRANT
-    database: str = ""
-    blockers: Callable[[], str]  #: describes possible lock holders
-
-
 def error_number(error: BaseException | None) -> int:
     """Return the error number of the server or the driver; 0 if there is none."""
     number = error.args[0] if isinstance(error, pymysql.Error) and error.args else 0
@@ -116,43 +79,16 @@ def translate_error(
     error: pymysql.Error, context: ErrorContext, sql: str, *, writing: bool, broken: bool
 ) -> DbctlError:
     """Convert a driver error; ``broken``: the connection is lost."""
-    number, target, reason = error_number(error), context.target, format_reason(error)
+    number, reason = error_number(error), format_reason(error)
     if broken or number in CONNECTION_ERRORS:
-        instead = IN_DOUBT if broken and sql == "commit" else DISCONNECTED
-        return UnreachableError(target=target, reason=reason, hint=instead)
-    if make := _ERRORS.get(number):
-        return make(error, context, sql)
+        return context.disconnected_error(reason, committing=broken and sql == "commit")
+    if number == 1290 and "read-only" not in reason:  # noqa: PLR2004 - the number has other meanings, too
+        return QueryFailedError(target=context.target, reason=reason)
+    if kind := ERRORS.get(number):
+        return context.create_error(kind, reason, grant_hint=lambda: _grant_statement(error, context, sql))
     if writing and number in _VALUE_ERRORS:
         return ValueInvalidError(name="a value", value="given", reason=reason)
-    return QueryFailedError(target=target, reason=reason)
-
-
-def _busy_error(_error: pymysql.Error, context: ErrorContext, _sql: str) -> DbctlError:
-    return BusyError(target=context.target, holder=context.blockers(), waited=f"{context.timeout:g}")
-
-
-def _constraint_error(error: pymysql.Error, context: ErrorContext, _sql: str) -> DbctlError:
-    return ConstraintError(target=context.target, reason=format_reason(error))
-
-
-def _read_only_error(error: pymysql.Error, context: ErrorContext, _sql: str) -> DbctlError:
-    if error_number(error) == 1290 and "read-only" not in format_reason(error):  # noqa: PLR2004 - the number has other meanings, too
-        return QueryFailedError(target=context.target, reason=format_reason(error))
-    return ReadOnlyError(target=context.target, reason=format_reason(error), hint="Nothing was changed.")
-
-
-def _corrupt_error(error: pymysql.Error, context: ErrorContext, _sql: str) -> DbctlError:
-    return CorruptError(target=context.target, reason=format_reason(error))
-
-
-def _disk_full_error(_error: pymysql.Error, context: ErrorContext, _sql: str) -> DbctlError:
-    return DiskFullError(target=context.target)
-
-
-def _privilege_error(error: pymysql.Error, context: ErrorContext, sql: str) -> DbctlError:
-    return PrivilegeMissingError(
-        target=context.target, reason=format_reason(error), hint=_grant_statement(error, context, sql)
-    )
+    return QueryFailedError(target=context.target, reason=reason)
 
 
 def _grant_statement(error: pymysql.Error, context: ErrorContext, sql: str) -> str:
@@ -165,11 +101,11 @@ def _grant_statement(error: pymysql.Error, context: ErrorContext, sql: str) -> s
             right = PRIVILEGES[words[0].lower()]
         last = _LAST_NAME.search(match["name"])
         name = (last["plain"] or last["quoted"].replace("``", "`")) if last else match["name"]
-        grant = f"{right} ON {quote(context.database)}.{quote(name)}"
+        grant = f"{right} ON {quote(context.schema)}.{quote(name)}"
     elif match := _NEEDED.search(reason):
         grant = f"{match['right'].partition(' OR ')[0].partition(',')[0]} ON *.*"
     else:
-        grant = f"{ALL} ON {quote(context.database)}.*"
+        grant = f"{ALL} ON {quote(context.schema)}.*"
     return f"Nothing was changed. As an administrator: GRANT {grant} TO {context.account};"
 
 
@@ -187,15 +123,13 @@ def quote_account(account: str) -> str:
 _VALUE_ERRORS = frozenset(
     {1048, 1153, 1264, 1265, 1292, 1364, 1366, 1367, 1406, 1411, 1690, 3140, 4025, 4078}
 )
-_ERRORS: Mapping[int, Callable[[pymysql.Error, ErrorContext, str], DbctlError]] = {
-    **dict.fromkeys([1205, 3572, DEADLOCK], _busy_error),
-    CHANGED: lambda _, place, __: ConcurrentChangeError(target=place.target),
-    **dict.fromkeys([1044, 1045, 1142, 1143, 1227, 1370, 1410, 1419], _privilege_error),
-    **dict.fromkeys([1290, 1792, 1836, 3989], _read_only_error),
-    **dict.fromkeys([1021, 1114], _disk_full_error),
-    **dict.fromkeys(
-        [1022, 1048, 1062, 1169, 1216, 1217, 1364, 1451, 1452, 1557, 1586, 1761, 1762, 3819, 4025],
-        _constraint_error,
-    ),
-    **dict.fromkeys([126, 127, 1034, 1035, 1194, 1195, 1712, 1877], _corrupt_error),
+_CONSTRAINTS = (1022, 1048, 1062, 1169, 1216, 1217, 1364, 1451, 1452, 1557, 1586, 1761, 1762, 3819, 4025)
+ERRORS: Mapping[int, type[DbctlError]] = {
+    **dict.fromkeys([1205, 3572, DEADLOCK], BusyError),
+    CHANGED: ConcurrentChangeError,
+    **dict.fromkeys([1044, 1045, 1142, 1143, 1227, 1370, 1410, 1419], PrivilegeMissingError),
+    **dict.fromkeys([1290, 1792, 1836, 3989], ReadOnlyError),
+    **dict.fromkeys([1021, 1114], DiskFullError),
+    **dict.fromkeys(_CONSTRAINTS, ConstraintError),
+    **dict.fromkeys([126, 127, 1034, 1035, 1194, 1195, 1712, 1877], CorruptError),
 }

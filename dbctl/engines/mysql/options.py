@@ -51,7 +51,6 @@ def find_login(url: Url) -> tuple[str, Secret | None]:
 
 
 def _read_client_section(path: Path) -> dict[str, str]:
-    """Return the options in section ``[client]``."""
     try:
         mode = path.stat().st_mode
         text = read_settings(path)

@@ -2,190 +2,122 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import (
-    Schema,
-    SchemaCode,
-    SchemaColumn,
-    SchemaIndex,
-    SchemaReference,
-    SchemaTable,
-    collapse_spaces,
-    fingerprint,
-    group_by_table,
-)
-from dbctl.engines.mysql.connection import Server
+import msgspec
+
+from dbctl.engines.contract import Schema, collapse_spaces
+from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.types import normalize_type
-from dbctl.engines.sql import Row
+from dbctl.engines.servers import (
+    NamedRow,
+    Rows,
+    ServerSchemaReader,
+    group_rows,
+    sort_indexes,
+    sort_references,
+)
 
-if TYPE_CHECKING:
-    from dbctl.engines.mysql.database import MySQLDatabase
-
-TABLES = """select table_name, engine, table_collation, create_options from information_schema.tables
+TABLES = """select table_name as name, engine, table_collation as collation, coalesce(create_options, '') as options
+from information_schema.tables
 where table_schema = database() and table_type in ('BASE TABLE', 'SYSTEM VERSIONED') order by table_name"""
-COLUMNS = """select table_name, column_name, column_type, is_nullable = 'YES', column_default, collation_name, extra,
-  generation_expression from information_schema.columns where table_schema = database()
+COLUMNS = """select table_name as owner, column_name as name, column_type as type, is_nullable = 'YES' as nullable,
+  column_default as "default", coalesce(collation_name, '') as collation, lower(coalesce(extra, '')) as attributes,
+  coalesce(generation_expression, '') as expression from information_schema.columns where table_schema = database()
 order by table_name, ordinal_position"""
-INDEXES = """select table_name, index_name, non_unique, column_name, collation, sub_part, index_type, {}
+INDEXES = """select table_name as owner, index_name as name, non_unique = 0 as "unique", index_type as kind, column_name as "column",
+  concat(coalesce(column_name, {}), case when sub_part is null then '' else concat('(', sub_part, ')') end,
+    case collation when 'D' then ' desc' else '' end) as term
 from information_schema.statistics where table_schema = database() order by table_name, index_name, seq_in_index"""
-REFERENCES = """select k.table_name, k.constraint_name, k.column_name, k.referenced_table_name, k.referenced_column_name,
-  r.update_rule, r.delete_rule
+REFERENCES = """select k.table_name as owner, k.constraint_name as name, k.column_name as source, k.referenced_table_name as "table",
+  k.referenced_column_name as target, r.update_rule as on_update, r.delete_rule as on_delete
 from information_schema.key_column_usage k join information_schema.referential_constraints r
   on r.constraint_schema = k.constraint_schema and r.constraint_name = k.constraint_name and r.table_name = k.table_name
 where k.table_schema = database() order by k.table_name, k.constraint_name, k.ordinal_position"""
-CHECKS = """select t.table_name, c.check_clause from information_schema.check_constraints c
+CHECKS = """select t.table_name as owner, c.check_clause as clause from information_schema.check_constraints c
 join information_schema.table_constraints t
   on t.constraint_schema = c.constraint_schema and t.constraint_name = c.constraint_name {}
 where t.table_schema = database() and t.constraint_type = 'CHECK' order by 1, 2"""
-VIEWS = "select table_name, view_definition from information_schema.views where table_schema = database() order by 1"
-TRIGGERS = """select trigger_name, event_object_table, action_timing, event_manipulation, action_statement
-from information_schema.triggers where trigger_schema = database() order by 1"""
-
-
-def queries(server: Server) -> Sequence[str]:
-    """Return the queries for ``SchemaBuilder``, in the server's dialect."""
-    if server.is_mariadb:  # check names are unique in a table only
-        indexes, checks = INDEXES.format("null"), CHECKS.format("and t.table_name = c.table_name")
-    else:
-        indexes, checks = INDEXES.format("expression"), CHECKS.format("")
-    return (TABLES, COLUMNS, indexes, REFERENCES, checks, VIEWS, TRIGGERS)
-
-
+VIEWS = """select 'view' as kind, table_name as name, coalesce(view_definition, '') as text from information_schema.views
+where table_schema = database() order by table_name"""
+TRIGGERS = """select 'trigger' as kind, trigger_name as name, event_object_table as "table",
+  concat_ws(' ', action_timing, event_manipulation, action_statement) as text
+from information_schema.triggers where trigger_schema = database() order by trigger_name"""
 COMMENTS = """select '' as name, table_comment from information_schema.tables
 where table_schema = database() and table_name = :table and table_type <> 'VIEW' and table_comment <> ''
 union all select column_name, column_comment from information_schema.columns
 where table_schema = database() and table_name = :table and column_comment <> ''"""
 
 
-class MySQLSchemaReader:
+class MySQLSchemaReader(ServerSchemaReader):
     """The part ``SchemaReader``."""
 
-    def __init__(self, db: MySQLDatabase) -> None:
-        self._connection, self._catalog = db.connection, db.catalog
+    _connection: MySQLConnection
+    comments_sql = COMMENTS
 
-    def schema(self) -> Schema:
-        with self._connection.read_transaction():
-            ((name,),) = self._connection.fetch("select database()")
-            return SchemaBuilder(
-                str(name), *(self._connection.fetch(sql) for sql in queries(self._connection.server))
-            ).build()
-
-    def fingerprint(self) -> str:
-        return fingerprint(self.schema())
-
-    def comments(self, table: str) -> Mapping[str, str]:
-        rows = self._connection.fetch(COMMENTS, {"table": self._catalog.require_table(table).name})
-        return {str(column): str(comment) for column, comment in rows}
-
-
-class SchemaBuilder:
-    """Builder of a schema from the rows of the catalog."""
-
-    def __init__(
-        self,
-        database: str,
-        tables: list[Row],
-        columns: list[Row],
-        indexes: list[Row],
-        references: list[Row],
-        checks: list[Row],
-        views: list[Row],
-        triggers: list[Row],
-    ) -> None:
-        self._database = database
-        self._tables, self._views, self._triggers = tables, views, triggers
-        self._columns, self._indexes = group_by_table(columns), group_by_table(indexes)
-        self._references, self._checks = group_by_table(references), group_by_table(checks)
-
-    def build(self) -> Schema:
-        return Schema(
-            tables=[self._build_table(row) for row in self._tables], codes=list(self._build_codes())
-        )
-
-    def _build_codes(self) -> Iterator[SchemaCode]:
-        for name, text in self._views:
-            yield SchemaCode(kind="view", name=str(name), text=self._plain(str(text)))
-        for name, table, *words in self._triggers:
-            text = " ".join(map(str, words))
-            yield SchemaCode(kind="trigger", name=str(name), table=str(table), text=self._plain(text))
-
-    def _build_table(self, row: Row) -> SchemaTable:
-        name, engine, collation, options = map(str, row)
-        indexes = {
-            str(index): list(rows) for index, rows in groupby(self._indexes[name], key=lambda row: row[1])
-        }
-        key = [str(part[3]) for part in indexes.pop("PRIMARY", [])]
-        references = [list(rows) for _, rows in groupby(self._references[name], key=lambda row: row[1])]
-        return SchemaTable(
-            name=name,
-            columns=[self._build_column(row, collation) for row in self._columns[name]],
-            key=key,
-            indexes=sorted(
-                (_build_index(index, rows) for index, rows in indexes.items()),
-                key=lambda row: (row.name, list(row.columns)),
-            ),
-            references=sorted(
-                map(_build_reference, references),
-                key=lambda row: (list(row.columns), row.table, list(row.to)),
-            ),
-            checks=sorted(self._plain(str(clause)) for _, clause in self._checks[name]),
-            options=sorted(
-                [
-                    f"engine {engine}",
-                    f"collate {collation}",
-                    *([options] if options not in ("", "None") else []),
-                ]
-            ),
-        )
-
-    def _build_column(self, row: Row, table_collation: str) -> SchemaColumn:
-        _, name, column_type, nullable, default, collation, extra, expression = row
-        attributes = str(extra or "").lower().replace("default_generated", "").strip()
-        generated_as = ""
-        if expression:
-            generated_as = (
-                f"{self._plain(str(expression))} {'stored' if 'stored' in attributes else 'virtual'}"
-            )
-        elif attributes:
-            generated_as = attributes
-        return SchemaColumn(
-            name=str(name),
-            type=normalize_type(str(column_type)),
-            storage=normalize_type(str(column_type)),
-            nullable=bool(nullable),
-            default=None if default is None or (default == "NULL" and nullable) else str(default),
-            collation="" if collation in (None, table_collation) else str(collation),
-            generated=generated_as,
-        )
-
-    def _plain(self, text: str) -> str:
-        """Return an expression without the name of the database, which servers add to every table."""
-        quoted = self._database.replace("`", "``")
-        return collapse_spaces(text.replace(f"`{quoted}`.", ""))
-
-
-def _build_index(name: str, parts: list[Row]) -> SchemaIndex:
-    columns = []
-    for part in parts:
-        _, _, _, column, order, prefix, kind, expression = part
-        words = [
-            f"{column or expression}{f'({prefix})' if prefix else ''}",
-            "desc" if order == "D" else "",
-            "" if kind == "BTREE" else f"using {str(kind).lower()}",
+    def _fetch_schema(self) -> Schema:
+        fetch = self._connection.fetch_by_name
+        ((name,),) = self._connection.fetch("select database()")
+        builder = _Builder(str(name))
+        is_mariadb = self._connection.server.is_mariadb
+        indexes = INDEXES.format("''" if is_mariadb else "expression")
+        # On MariaDB, the names of checks are unique in a table only.
+        checks = CHECKS.format("and t.table_name = c.table_name" if is_mariadb else "")
+        groups = [group_rows(fetch(sql)) for sql in (COLUMNS, indexes, REFERENCES, checks)]
+        tables = [
+            builder.build_table(row, *(group[row["name"]] for group in groups)) for row in fetch(TABLES)
         ]
-        columns.append(" ".join(filter(None, words)))
-    return SchemaIndex(name=name, columns=columns, unique=not parts[0][2])
+        codes = [*fetch(VIEWS), *fetch(TRIGGERS)]
+        for code in codes:
+            code["text"] = builder.normalize(code["text"])
+        return msgspec.convert({"tables": tables, "codes": codes}, Schema, strict=False)
 
 
-def _build_reference(parts: list[Row]) -> SchemaReference:
-    _, _, _, table, _, on_update, on_delete = parts[0]
-    return SchemaReference(
-        columns=[str(part[2]) for part in parts],
-        table=str(table),
-        to=[str(part[4]) for part in parts],
-        on_update=str(on_update),
-        on_delete=str(on_delete),
-    )
+class _Builder:
+    """Builder of tables from the rows of the catalog."""
+
+    def __init__(self, database: str) -> None:
+        self._prefix = f"`{database.replace('`', '``')}`."
+
+    def normalize(self, text: str) -> str:
+        """Return an expression without the name of the database, which servers add to every table."""
+        return collapse_spaces(text.replace(self._prefix, ""))
+
+    def build_table(
+        self, row: NamedRow, columns: Rows, indexes: Rows, references: Rows, checks: Rows
+    ) -> NamedRow:
+        parts = {name: list(rows) for name, rows in groupby(indexes, key=lambda row: row["name"])}
+        keys = [list(rows) for _, rows in groupby(references, key=lambda row: row["name"])]
+        primary_key = parts.pop("PRIMARY", [])
+        options = [f"engine {row['engine']}", f"collate {row['collation']}", row["options"]]
+        return {
+            "name": row["name"],
+            "columns": [self._build_column(column, row["collation"]) for column in columns],
+            "key": [part["column"] for part in primary_key],
+            "indexes": sort_indexes([_build_index(rows) for rows in parts.values()]),
+            "references": sort_references([_build_reference(rows) for rows in keys]),
+            "checks": sorted(self.normalize(check["clause"]) for check in checks),
+            "options": sorted(filter(None, options)),
+        }
+
+    def _build_column(self, row: NamedRow, table_collation: str) -> NamedRow:
+        row["generated"] = row["attributes"].replace("default_generated", "").strip()
+        if row["expression"]:
+            kind = "stored" if "stored" in row["attributes"] else "virtual"
+            row["generated"] = f"{self.normalize(row['expression'])} {kind}"
+        row["type"] = row["storage"] = normalize_type(row["type"])
+        if row["default"] == "NULL" and row["nullable"]:
+            row["default"] = None
+        if row["collation"] == table_collation:
+            row["collation"] = ""
+        return row
+
+
+def _build_index(parts: Rows) -> NamedRow:
+    method = "" if parts[0]["kind"] == "BTREE" else f" using {parts[0]['kind'].lower()}"
+    return {**parts[0], "columns": [part["term"] + method for part in parts]}
+
+
+def _build_reference(parts: Rows) -> NamedRow:
+    columns, to = [part["source"] for part in parts], [part["target"] for part in parts]
+    return {**parts[0], "columns": columns, "to": to}

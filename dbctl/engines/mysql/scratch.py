@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pymysql
 
-from dbctl.engines.mysql.writer import MySQLWriter
+from dbctl.engines.mysql.database import MySQLWriter
 from dbctl.engines.sql import ident
 from dbctl.errors import PrivilegeMissingError
 from dbctl.url import Url

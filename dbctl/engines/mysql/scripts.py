@@ -21,7 +21,7 @@ union all select 'event', event_name from information_schema.events where event_
 class MySQLScripts(ServerScripts):
     """The part ``ScriptRunner``."""
 
-    script_dialect: ScriptDialect = script
+    script_dialect: ScriptDialect = script.SCRIPTS
     transactional_ddl = False  # schema changes commit
     lock_attempts = 1
     _transactions: MySQLTransactions
@@ -49,7 +49,7 @@ class MySQLScripts(ServerScripts):
         return ["set foreign_key_checks = 0", *drops, "set foreign_key_checks = 1"]
 
     def run_statement(self, sql: str) -> None:
-        if reason := script.unsupported_reason(sql):
+        if reason := script.SCRIPTS.unsupported_reason(sql):
             raise QueryFailedError(target=self._connection.target, reason=reason)
         if self._in_step_mode and not self._transactions.depth:
             try:

@@ -15,7 +15,7 @@ from dbctl.engines.sql import SqlStagingTables, declare_columns, ident
 from dbctl.errors import ConstraintError, DbctlError
 
 if TYPE_CHECKING:
-    from dbctl.engines.mysql.writer import MySQLWriter
+    from dbctl.engines.mysql.database import MySQLWriter
 
 #: Kinds for which ``<=>`` compares exactly.
 EXACT = frozenset({"integer", "number", "time", "date"})
@@ -98,7 +98,7 @@ class MySQLStaging(SqlStagingTables):
         self._db.require_writable(table)
         sets = ", ".join(f"t0.{ident(name)} = s.{ident(name)}" for name in columns)
         return self._connection.execute_write(
-            f"update {self._catalog.quote_table(table)} t0 join {staging_table} s on {where} set {sets}",
+            f"update {self._catalog.quote_table(table)} t0 join {staging_table} s on {where} set {sets}"
         )
 
     def find_name_conflict(self, name: str) -> str:

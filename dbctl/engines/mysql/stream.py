@@ -2,45 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from pymysql.constants import FIELD_TYPE
 from pymysql.cursors import SSCursor
 
 from dbctl import signals
-from dbctl.engines.contract import BATCH_ROWS, Column, RowStream
+from dbctl.engines.contract import BATCH_ROWS, Column, RowStream, UserQuery
 from dbctl.engines.mysql.connection import Session
 from dbctl.engines.mysql.errors import TIMEOUT_ERRORS, error_number
+from dbctl.engines.mysql.part import MySQLPart
 from dbctl.engines.mysql.sql import find_external_call, find_secret
-from dbctl.engines.mysql.types import TIMES, bind_parameters, csv_parser, json_parser, kind_of
+from dbctl.engines.mysql.types import TIMES, csv_parser, json_parser, kind_of
 from dbctl.engines.sql import Row
 from dbctl.errors import QueryFailedError, QueryTimeoutError, SecretColumnError
-
-if TYPE_CHECKING:
-    from dbctl.engines.mysql.database import MySQLDatabase
 
 #: The recursion limit: by default, MariaDB stops at the thousandth step, and returns an incomplete result.
 MAX_ITERATIONS = 4_294_967_295
 EXACT = {FIELD_TYPE.DECIMAL: Decimal, FIELD_TYPE.NEWDECIMAL: Decimal}
 
-VIEWS = """select table_name, view_definition from information_schema.views
-where table_schema = database() order by 1"""
 
-
-class MySQLStreams:
+class MySQLStreams(MySQLPart):
     """The part ``RowStreams``."""
 
     sql_dialect = "mysql"
 
-    def __init__(self, db: MySQLDatabase) -> None:
-        self._connection, self._catalog = db.connection, db.catalog
-
     def view_queries(self) -> Mapping[str, str]:
-        return {str(name): str(query or "") for name, query in self._connection.fetch(VIEWS)}
+        from dbctl.engines.mysql.schema import VIEWS
+
+        return {view["name"]: view["text"] for view in self._connection.fetch_by_name(VIEWS)}
 
     def stream(self, table: str, columns: Sequence[str]) -> AbstractContextManager[RowStream]:
         names = ", ".join(
@@ -68,30 +62,17 @@ class MySQLStreams:
         return json_parser(self._catalog.require_column(table, column))
 
     @contextmanager
-    def query_read_only(
-        self,
-        sql: str,
-        parameters: Mapping[str, object] = {},
-        *,
-        timeout: timedelta | None = None,
-        hidden: Mapping[str, Collection[str]] = {},
-    ) -> Iterator[RowStream]:
-        self._connection.require_query(sql)
-        if name := find_external_call(sql):
+    def query_read_only(self, query: UserQuery) -> Iterator[RowStream]:
+        self._connection.require_query(query.sql)
+        if name := find_external_call(query.sql):
             reason = f"{name} does more than read, and a rollback does not undo it"
             raise QueryFailedError(target=self._connection.target, reason=reason)
-        if secret := find_secret(sql, hidden):
+        if secret := find_secret(query.sql, query.hidden):
             raise SecretColumnError(target=self._connection.target, column=secret)
-        try:
-            text = bind_parameters(sql, parameters, escapes=self._connection.session.server.backslash_escapes)
-        except KeyError as error:
-            raise QueryFailedError(
-                target=self._connection.target, reason=f"parameter :{error.args[0]} has no value"
-            ) from None
         with (
             self._connection.read_transaction(),
-            self._limit_time(timeout),
-            self._stream_rows(text) as answer,
+            self._limit_time(query.timeout),
+            self._stream_rows(self._connection.bind(query.sql, query.parameters)) as answer,
         ):
             yield answer
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from dbctl.engines.contract import StatementEffect
 from dbctl.engines.parsing.lexer import Token
+from dbctl.engines.parsing.statements import unquote_name
 
 #: First words of statements that cannot delete rows; ``create table … as select`` may call a function that does.
 _HARMLESS = {
@@ -175,7 +176,4 @@ def _read_names(words: Sequence[str], position: int) -> list[str]:
 
 
 def _unquote(name: str) -> str:
-    mark = {"[": "]"}.get(name[:1], name[:1])
-    if len(name) > 1 and name[0] in "\"`'[" and name.endswith(mark):
-        return name[1:-1].replace(mark * 2, mark)
-    return name
+    return unquote_name(name) if len(name) > 1 and name[0] in "\"`'[" else name

@@ -1,11 +1,15 @@
-"""Tokens of SQL, and the translation of named parameters; each engine has its own lexer."""
+"""Lexer of SQL, which reads a table of token patterns of each dialect, and the translation of named parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Literal, NamedTuple, TypeAlias
 
-TokenKind: TypeAlias = Literal["text", "name", "comment", "space", "word", "parameter", "end", "sign"]
+TokenKind: TypeAlias = Literal[
+    "text", "name", "comment", "space", "word", "number", "parameter", "end", "sign"
+]
 
 
 class Token(NamedTuple):
@@ -14,6 +18,67 @@ class Token(NamedTuple):
     kind: TokenKind
     text: str
     start: int
+
+
+class TokenPattern(NamedTuple):
+    """One kind of token of a dialect."""
+
+    kind: TokenKind
+    pattern: str  #: its beginning, without capturing groups that have no name
+    end: str = ""  #: closes the token; an unclosed one extends to the end of the text
+
+
+class Lexer:
+    """Lexer of one dialect."""
+
+    def __init__(self, patterns: Sequence[TokenPattern], *, nests_comments: bool = False) -> None:
+        """Use the first of ``patterns`` that matches; with ``nests_comments``, a comment may contain comments."""
+        self._patterns, self._nests_comments = patterns, nests_comments
+        self._kinds = {f"t{index}": pattern.kind for index, pattern in enumerate(patterns)}
+
+    @cached_property  # a reading command compiles no regular expression on import
+    def _token(self) -> re.Pattern[str]:
+        groups = [
+            f"(?P<t{index}>{pattern}" + (f"(?:{end}|\\Z))" if end else ")")
+            for index, (_, pattern, end) in enumerate(self._patterns)
+        ]
+        return re.compile("|".join(groups), re.DOTALL)
+
+    @cached_property
+    def _closed_tokens(self) -> dict[TokenKind, re.Pattern[str]]:
+        alternatives: dict[TokenKind, list[str]] = {}
+        for kind, pattern, end in self._patterns:
+            alternatives.setdefault(kind, []).append(f"(?:{pattern}){end}")
+        return {kind: re.compile("|".join(texts), re.DOTALL) for kind, texts in alternatives.items()}
+
+    def tokenize(self, sql: str) -> Iterator[Token]:
+        """Split ``sql`` into tokens; each character belongs to one."""
+        position = 0
+        while match := self._token.match(sql, position):
+            nests = self._nests_comments and match.group().startswith("/*")
+            end = _find_comment_end(sql, position) if nests else match.end()
+            yield Token(self._kinds[str(match.lastgroup)], sql[position:end], position)
+            position = end
+
+    def read_significant(self, sql: str) -> list[Token]:
+        """Return the tokens of ``sql`` without space and comments."""
+        return [token for token in self.tokenize(sql) if token.kind not in ("space", "comment")]
+
+    def is_closed(self, token: Token) -> bool:
+        """Whether a text, a quoted name or a comment is closed; other tokens always are."""
+        if self._nests_comments and token.text.startswith("/*"):
+            return token.text.count("/*") == token.text.count("*/")
+        return self._closed_tokens[token.kind].fullmatch(token.text) is not None
+
+
+def _find_comment_end(sql: str, start: int) -> int:
+    """Return where a comment that may contain comments ends."""
+    edges, depth, position = re.compile(r"/\*|\*/"), 0, start
+    while edge := edges.search(sql, position):
+        depth, position = depth + (1 if edge.group() == "/*" else -1), edge.end()
+        if not depth:
+            return position
+    return len(sql)
 
 
 class Fragment(NamedTuple):

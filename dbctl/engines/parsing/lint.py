@@ -5,39 +5,52 @@ Texts, comments and the bodies of functions are not examined.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import ClassVar, NamedTuple
 
 from dbctl.engines.contract import LintFinding, Script
-from dbctl.engines.parsing.lexer import Token
+from dbctl.engines.parsing.lexer import Lexer
 from dbctl.engines.parsing.statements import Statement, WordReader, read_words
 
 #: The code and the message of a finding.
 CodedMessage = tuple[str, str]
 
 
-class Dialect(NamedTuple):
-    """Properties of an engine for the shared rules."""
+class Rule(NamedTuple):
+    """A finding for the statements, or actions of ALTER TABLE, that match a pattern."""
 
-    #: kinds of objects whose CREATE supports IF NOT EXISTS
-    if_not_exists_kinds: frozenset[str] = frozenset({"table", "index", "view", "trigger"})
-    #: words with which INSERT skips existing rows
-    ignore_clauses: Sequence[Sequence[str]] = (("on", "conflict"),)
+    code: str
+    pattern: str  #: as in ``WordReader.match``
+    message: str  #: a template for the names in the pattern; of an action also for ``table``
+
+    def match(self, words: WordReader, **names: str) -> CodedMessage | None:
+        """Return the code and the message if the words match."""
+        match = words.match(self.pattern)
+        return None if match is None else (self.code, self.message.format_map({**names, **match}))
+
+
+def parse_rules(table: str) -> Sequence[Rule]:
+    """Return the rules of a table of text: a line each, whose columns are separated by two or more spaces."""
+    return [Rule(*re.split(" {2,}", line.strip())) for line in table.strip().splitlines()]
 
 
 class Linter(ABC):
     """Linter of scripts, in order, with the shared rules and those of an engine."""
 
-    dialect = Dialect()
-
-    @abstractmethod
-    def tokenize(self, sql: str) -> Iterator[Token]:
-        """Yield the tokens of a statement."""
+    lexer: ClassVar[Lexer]
+    statement_rules: ClassVar[Sequence[Rule]]
+    #: rules for the actions of ALTER TABLE on tables that the script did not create
+    action_rules: ClassVar[Sequence[Rule]] = ()
+    #: kinds of objects whose CREATE supports IF NOT EXISTS
+    if_not_exists_kinds: ClassVar[Sequence[str]] = ("table", "index", "view", "trigger")
+    #: words with which INSERT skips existing rows
+    ignore_clauses: ClassVar[Sequence[Sequence[str]]] = (("on", "conflict"),)
 
     @abstractmethod
     def check_statement(self, statement: Statement) -> Iterator[CodedMessage]:
-        """Yield the engine's own findings for a statement."""
+        """Yield the engine's findings for a statement that no pattern can express."""
 
     def check_script(self) -> Iterator[CodedMessage]:
         """Yield the findings for the script as a whole."""
@@ -46,8 +59,11 @@ class Linter(ABC):
     def lint(self, script: Script) -> list[LintFinding]:
         """Return the findings of the next script."""
         self.script = script
-        self.statements = [Statement(line, read_words(self.tokenize(sql))) for line, sql in script.statements]
-        self.new_tables = set[str]()  #: tables that the script created so far; it also inserted their rows
+        self.statements = [
+            Statement(line, read_words(self.lexer.tokenize(sql))) for line, sql in script.statements
+        ]
+        #: Kinds and names of the objects that the script created so far; it also inserted the rows of tables.
+        self._new_objects = set[tuple[str, str]]()
         self.added_columns = set[tuple[str, str]]()  #: columns that the script added so far
         created = {
             name
@@ -66,6 +82,7 @@ class Linter(ABC):
                 *self._check_deletions(statement),
                 *self._check_renames(statement),
                 *self._check_guards(statement),
+                *filter(None, self._match_rules(statement)),
                 *self.check_statement(statement),
             ):
                 findings.append(LintFinding(statement.line, code, message))
@@ -73,17 +90,29 @@ class Linter(ABC):
         findings += [LintFinding(0, code, message) for code, message in self.check_script()]
         return findings
 
+    def is_new(self, kind: str, name: str) -> bool:
+        """Whether the script created the object."""
+        return (kind, name) in self._new_objects
+
     def is_new_table(self, table: str) -> bool:
         """Whether the script created the table, so that no user waits for it or loses rows."""
-        return table in self.new_tables
+        return self.is_new("table", table)
+
+    def _match_rules(self, statement: Statement) -> Iterator[CodedMessage | None]:
+        for rule in self.statement_rules:
+            yield rule.match(statement.new_reader())
+        if statement.altered and not self.is_new_table(statement.altered):
+            for action in statement.actions():
+                for rule in self.action_rules:
+                    yield rule.match(WordReader(action.words), table=statement.altered)
 
     def _record_statement(self, statement: Statement) -> None:
-        if statement.created and statement.created.kind == "table":
-            self.new_tables.update(statement.created.names)
+        if created := statement.created:
+            self._new_objects.update((created.kind, name) for name in created.names)
         for old, new in statement.renamed_tables():
-            if old in self.new_tables:
-                self.new_tables.discard(old)
-                self.new_tables.add(new)
+            if self.is_new_table(old):
+                self._new_objects.discard(("table", old))
+                self._new_objects.add(("table", new))
         self.added_columns.update((statement.altered, name) for name, _ in statement.added_columns())
 
     def _check_drops(self, statement: Statement) -> Iterator[CodedMessage]:
@@ -144,7 +173,7 @@ class Linter(ABC):
         """Yield findings for rules that only some apps enable."""
         if (
             (created := statement.created)
-            and created.kind in self.dialect.if_not_exists_kinds
+            and created.kind in self.if_not_exists_kinds
             and not created.has_guard
         ):
             message = f"CREATE {created.kind.upper()} {_join_names(created.names)} without IF NOT EXISTS"
@@ -159,7 +188,7 @@ class Linter(ABC):
                 f"DROP {dropped.kind.upper()} {_join_names(dropped.names)} without IF EXISTS",
             )
         reader = statement.main_reader()
-        ignores = any(reader.contains(*keys) for keys in self.dialect.ignore_clauses)
+        ignores = any(reader.contains(*keys) for keys in self.ignore_clauses)
         if reader.take("insert") and reader.contains("values") and not ignores:
             reader.skip_past("into")
             message = f"INSERT INTO {reader.read_name()} does not skip existing rows"
@@ -168,12 +197,6 @@ class Linter(ABC):
     def _is_known_to_exist(self, names: Sequence[str]) -> bool:
         """Whether the script itself shows that these objects exist."""
         return all(self.is_new_table(name) or name in self.rebuilt_tables for name in names)
-
-
-def lint_scripts(linter: Linter, scripts: Iterable[Script]) -> Iterator[list[LintFinding]]:
-    """Yield the findings of each script."""
-    for script in scripts:
-        yield linter.lint(script)
 
 
 def _join_names(names: Sequence[str]) -> str:

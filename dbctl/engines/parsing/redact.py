@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
 
-from dbctl.engines.parsing.lexer import Token
+from dbctl.engines.parsing.lexer import Lexer
 
 #: Maximum length of a displayed statement.
 MAX_CHARACTERS = 120
@@ -13,7 +12,7 @@ MAX_CHARACTERS = 120
 _VALUE = re.compile(r"\?(?:\.?\?)+")
 
 
-def redact_statement(sql: str, tokenize: Callable[[str], Iterator[Token]], quotes: str = "'") -> str:
+def redact_statement(sql: str, lexer: Lexer, quotes: str = "'") -> str:
     """Return a statement on one line, shortened, without comments, with ``?`` for every text and number.
 
     Servers truncate long statements, so a text may be unclosed. Whether a backslash escapes a quote depends on the
@@ -21,14 +20,14 @@ def redact_statement(sql: str, tokenize: Callable[[str], Iterator[Token]], quote
 
     Args:
         sql: the statement.
-        tokenize: the lexer.
+        lexer: that of the server.
         quotes: all characters that may begin a text.
     """
     is_cut = "\\" in sql
     if is_cut:
         sql = sql[: min((position for mark in quotes if (position := sql.find(mark)) >= 0), default=len(sql))]
     fragments = []
-    for token in tokenize(sql):
+    for token in lexer.tokenize(sql):
         if token.kind == "text" or token.text[0] in quotes or token.text[0].isdigit():
             fragments.append("?")
         elif token.kind in ("space", "comment"):

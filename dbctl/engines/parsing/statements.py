@@ -90,6 +90,34 @@ class WordReader:
         """Read and return the next word if it is one of these; otherwise return an empty text."""
         return next((key for key in keys if self.take(key)), "")
 
+    def match(self, pattern: str) -> dict[str, str] | None:
+        """Read the words of a pattern; return the names in it, or None if it does not match.
+
+        Items of a pattern: a word, or several (``create|drop``); an optional word (``[column]``); a name (``{name}``); words that
+        come later outside brackets (``+not_valid``), or do not (``-not_valid``); words that do not come next (``!enum|set``).
+        The names ``words`` and ``word`` are the words of the first kind, and the last of them, in upper case.
+        """
+        names, words = dict[str, str](), list[str]()
+        for item in pattern.split():
+            keys = item.strip("{}[]+-!").split("|")
+            match item[0]:
+                case "{":
+                    names[keys[0]] = self.read_name()
+                    matches = True
+                case "[":
+                    self.take_any(*keys)
+                    matches = True
+                case "+" | "-":
+                    matches = self.contains(*keys[0].split("_")) == (item[0] == "+")
+                case "!":
+                    matches = self.peek() not in keys
+                case _:
+                    words.append(self.take_any(*keys).upper())
+                    matches = bool(words[-1])
+            if not matches:
+                return None
+        return {**names, "words": " ".join(words), "word": words[-1]}
+
     def read_name(self) -> str:
         """Read a name; return its last part, or an empty text without a name."""
         name = ""
@@ -290,7 +318,7 @@ def find_default(definition: WordReader) -> WordReader | None:
 def read_words(tokens: Iterator[Token]) -> list[Word]:
     """Return the words of a statement, without blanks and comments."""
     return [
-        Word(token.kind, _unquote(token.text), doubled=token.text.startswith('"'))
+        Word(token.kind, Name(unquote_name(token.text)), doubled=token.text.startswith('"'))
         if token.kind == "name"
         else Word(token.kind, Name(token.text))
         for token in tokens
@@ -298,6 +326,6 @@ def read_words(tokens: Iterator[Token]) -> list[Word]:
     ]
 
 
-def _unquote(name: str) -> Name:
-    close = "]" if name[0] == "[" else name[0]
-    return Name(name[1:-1].replace(close * 2, close))
+def unquote_name(name: str) -> str:
+    """Return a quoted name without its quotes, which may be brackets."""
+    return name[1:-1] if name[0] == "[" else name[1:-1].replace(name[0] * 2, name[0])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from dbctl.engines.contract import Reference, Table
 from dbctl.engines.postgresql.types import KINDS, NATIVE, Kind, PostgreSQLColumn
@@ -24,11 +26,12 @@ COLUMNS = f"""with recursive types (oid, base, not_null, has_default) as (
   select oid, oid, typnotnull, typdefault is not null from pg_catalog.pg_type where typtype <> 'd'
   union all select d.oid, t.base, t.not_null or d.typnotnull, t.has_default or d.typdefault is not null
   from pg_catalog.pg_type d join types t on t.oid = d.typbasetype where d.typtype = 'd')
-select c.relname, c.relkind in ('v', 'm'), a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod),
-  a.attnotnull or t.not_null, a.atthasdef or a.attidentity <> '' or t.has_default, coalesce(a.attnum = any(i.indkey), false),
-  s.nspname, b.typname, b.typtype::text,
-  array(select e.enumlabel::text from pg_catalog.pg_enum e where e.enumtypid = b.oid order by e.enumsortorder),
-  a.attgenerated <> ''
+select c.relname as table, c.relkind in ('v', 'm') as is_view, a.attname as name,
+  pg_catalog.format_type(a.atttypid, a.atttypmod) as type, not (a.attnotnull or t.not_null) as nullable,
+  (a.attnotnull or t.not_null) and not (a.atthasdef or a.attidentity <> '' or t.has_default) as required,
+  coalesce(a.attnum = any(i.indkey), false) as is_primary_key, s.nspname as type_schema, b.typname as base, b.typtype = 'e' as is_enum,
+  array(select e.enumlabel::text from pg_catalog.pg_enum e where e.enumtypid = b.oid order by e.enumsortorder) as labels,
+  a.attgenerated <> '' as is_generated
 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
   join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
   join types t on t.oid = a.atttypid join pg_catalog.pg_type b on b.oid = t.base
@@ -40,29 +43,26 @@ where {VISIBLE} order by c.relname, a.attnum"""
 _NAMES = """array(select a.attname::text from unnest(f.{}) with ordinality k (number, at)
     join pg_catalog.pg_attribute a on a.attrelid = f.{} and a.attnum = k.number order by k.at)"""
 OWN_COLUMNS, REFERENCED_COLUMNS = _NAMES.format("conkey", "conrelid"), _NAMES.format("confkey", "confrelid")
-KEYS = f"""select c.relname, {OWN_COLUMNS}, {REFERENCED_COLUMNS}, f.confdeltype::text
+#: SQL for the name of a referential action, from the column of its code.
+ACTION = """case {} when 'a' then 'NO ACTION' when 'r' then 'RESTRICT' when 'c' then 'CASCADE' when 'n' then 'SET NULL'
+    when 'd' then 'SET DEFAULT' end"""
+KEYS = f"""select c.relname as table, {OWN_COLUMNS} as columns, {REFERENCED_COLUMNS} as to, {ACTION.format("f.confdeltype")} as on_delete
 from pg_catalog.pg_constraint f join pg_catalog.pg_class c on c.oid = f.conrelid
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where f.contype = 'f' and f.conparentid = 0 and f.confrelid = cast(:table as regclass) and {VISIBLE}
 order by c.relname, f.conname"""
-
-ON_DELETE: Mapping[str, Literal["CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT", "NO ACTION"]] = {
-    "a": "NO ACTION",
-    "r": "RESTRICT",
-    "c": "CASCADE",
-    "n": "SET NULL",
-    "d": "SET DEFAULT",
-}
-
 
 INACCESSIBLE_SCHEMAS = """select n.nspname, current_user from pg_catalog.pg_namespace n
 where n.nspname = any(string_to_array(translate(current_setting('search_path'), '" ', ''), ','))
   and not has_schema_privilege(n.oid, 'USAGE')"""
 
 
-class PostgreSQLCatalog(Catalog):
-    """The live schema."""
+def quoted(*names: str) -> str:
+    """Return SQL for a qualified name in quotes, from SQL for its parts."""
+    return " || '.' || ".join(f"""'"' || replace({name}, '"', '""') || '"'""" for name in names)
 
+
+class PostgreSQLCatalog(Catalog):
     def __init__(self, connection: PostgreSQLConnection) -> None:
         super().__init__(connection.target)
         self._connection = connection
@@ -71,10 +71,9 @@ class PostgreSQLCatalog(Catalog):
     def _read_tables(self) -> Mapping[str, Table]:
         columns: dict[str, dict[str, PostgreSQLColumn]] = {}
         views: dict[str, bool] = {}
-        for row in self._connection.fetch(COLUMNS):
-            table, view, *fields = row
-            columns.setdefault(str(table), {})[str(fields[0])] = _create_column(*fields)
-            views[str(table)] = bool(view)
+        for row in self._connection.fetch_by_name(COLUMNS):
+            columns.setdefault(row["table"], {})[row["name"]] = _create_column(row)
+            views[row["table"]] = row["is_view"]
         if not columns:
             self._require_access()
         return {
@@ -91,43 +90,14 @@ class PostgreSQLCatalog(Catalog):
             )
 
     def references(self, table: str) -> Sequence[Reference]:
-        rows = self._connection.fetch(KEYS, {"table": self.quote_table(table)})
-        return [
-            Reference(
-                table=str(name),
-                columns=cast("list[str]", columns),
-                to=cast("list[str]", to),
-                on_delete=ON_DELETE[str(action)],
-            )
-            for name, columns, to, action in rows
-            if name in self.tables()
-        ]
+        references = self._connection.fetch_as(Reference, KEYS, {"table": self.quote_table(table)})
+        return [reference for reference in references if reference.table in self.tables()]
 
 
-def _create_column(
-    name: object,
-    declared_type: object,
-    not_null: object,
-    default: object,
-    key: object,
-    schema: object,
-    base: object,
-    type_class: object,
-    labels: object,
-    generated: object,
-) -> PostgreSQLColumn:
-    kind: Kind = "enum" if type_class == "e" else "other"
-    if schema == "pg_catalog":
-        kind = KINDS.get(str(base), "other")
-    return PostgreSQLColumn(
-        name=str(name),
-        type=str(declared_type).upper(),
-        nullable=not not_null,
-        required=bool(not_null and not default),
-        is_primary_key=bool(key),
-        native=NATIVE.get(kind, ""),
-        labels=cast("list[str]", labels),
-        kind=kind,
-        is_generated=bool(generated),
-        base=f"{ident(str(schema))}.{ident(str(base))}",
-    )
+def _create_column(row: dict[str, Any]) -> PostgreSQLColumn:
+    kind: Kind = "enum" if row["is_enum"] else "other"
+    if row["type_schema"] == "pg_catalog":
+        kind = KINDS.get(row["base"], "other")
+    row |= {"type": row["type"].upper(), "kind": kind, "native": NATIVE.get(kind, "")}
+    row["base"] = f"{ident(row['type_schema'])}.{ident(row['base'])}"
+    return msgspec.convert(row, PostgreSQLColumn)

@@ -1,51 +1,151 @@
-"""The parts of an open database."""
+"""Open databases: their parts, reading, and writing inside of transactions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TypeAlias
 
-if TYPE_CHECKING:
-    from dbctl.engines.postgresql.reader import PostgreSQLReader
-    from dbctl.engines.postgresql.writer import PostgreSQLWriter
+from dbctl.engines import servers
+from dbctl.engines.contract import Column, Merge, Where
+from dbctl.engines.postgresql.catalog import PostgreSQLCatalog
+from dbctl.engines.postgresql.connection import DbctlLock, PostgreSQLConnection, PostgreSQLTransactions
+from dbctl.engines.postgresql.dialect import PostgreSQLDialect
+from dbctl.engines.postgresql.types import base_type, encode_for_column
+from dbctl.engines.servers import ServerReader, ServerWriter
+from dbctl.engines.sql import Statement, conflict_clause
+from dbctl.url import Url
 
-    PostgreSQLDatabase: TypeAlias = PostgreSQLReader | PostgreSQLWriter
+_PLACE = "dbctl.engines.postgresql", "PostgreSQL"
+READER_PARTS = servers.locate_parts(
+    *_PLACE, servers.READER_PARTS, CsvWriter="stream:{}CsvWriter", DumpRowCounter="backup.dump:{}RowCounter"
+)
+WRITER_PARTS = servers.locate_parts(*_PLACE, servers.WRITER_PARTS, CsvWriter="stream:{}CsvWriter")
+#: Ascending sequences from which columns of a table take their values, of any owner.
+SEQUENCES = """select a.attname::text, s.seqrelid::regclass::text
+from pg_catalog.pg_attribute a join pg_catalog.pg_sequence s on s.seqincrement > 0 and (
+  exists (select from pg_catalog.pg_attrdef f join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_attrdef'::regclass
+    and d.objid = f.oid and d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = s.seqrelid
+    where f.adrelid = a.attrelid and f.adnum = a.attnum)
+  or exists (select from pg_catalog.pg_depend d where d.classid = 'pg_catalog.pg_class'::regclass and d.objid = s.seqrelid
+    and d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = a.attrelid and d.refobjsubid = a.attnum
+    and d.deptype = 'i'))
+where a.attrelid = cast(:table as regclass) and a.attnum > 0 and not a.attisdropped order by a.attnum"""
 
-_MONITORING = "dbctl.engines.postgresql.monitoring"
 
-#: Parts of readers and writers.
-PARTS: Mapping[str, str] = {
-    "Advisor": f"{_MONITORING}.advice:PostgreSQLAdvice",
-    "BloatMonitor": f"{_MONITORING}.bloat:PostgreSQLBloat",
-    "Checks": f"{_MONITORING}.checks:PostgreSQLChecks",
-    "CsvWriter": "dbctl.engines.postgresql.stream:PostgreSQLCsvWriter",
-    "Explainer": "dbctl.engines.postgresql.explain:PostgreSQLExplainer",
-    "FullText": "dbctl.engines.postgresql.fulltext:PostgreSQLFullText",
-    "IndexMonitor": f"{_MONITORING}.indexes:PostgreSQLIndexes",
-    "Maintenance": f"{_MONITORING}.maintenance:PostgreSQLMaintenance",
-    "RowStreams": "dbctl.engines.postgresql.stream:PostgreSQLStreams",
-    "SchemaReader": "dbctl.engines.postgresql.schema:PostgreSQLSchemaReader",
-    "SessionMonitor": f"{_MONITORING}.connections:PostgreSQLSessions",
-    "SizeMonitor": f"{_MONITORING}.sizes:PostgreSQLSizes",
-    "SlowQueryMonitor": f"{_MONITORING}.slow_queries:PostgreSQLSlowQueries",
-    "TextScanner": "dbctl.engines.sql.text_scan:SqlTextScanner",
-}
+def _connect(
+    url: Url, target: str, timeout: float, *, read_only: bool
+) -> tuple[PostgreSQLConnection, PostgreSQLCatalog, PostgreSQLDialect]:
+    """Connect to the database at ``url``; wait at most ``timeout`` seconds for each lock of another process.
 
-READER_PARTS: Mapping[str, str] = {
-    **PARTS,
-    "DumpRowCounter": "dbctl.engines.postgresql.backup.dump:PostgreSQLRowCounter",
-    "Dumps": "dbctl.engines.postgresql.backup.dump:PostgreSQLDumper",
-}
+    Raises:
+        UnreachableError, PrivilegeMissingError: the server is not reachable, or refused the session.
+    """
+    connection = PostgreSQLConnection(url, target, timeout=timeout, read_only=read_only)
+    return connection, PostgreSQLCatalog(connection), PostgreSQLDialect()
 
-WRITER_PARTS: Mapping[str, str] = {
-    **PARTS,
-    "ScriptRunner": "dbctl.engines.postgresql.scripts:PostgreSQLScripts",
-    "StagingTables": "dbctl.engines.postgresql.staging:PostgreSQLStaging",
-    "TextIndexes": "dbctl.engines.postgresql.fulltext:PostgreSQLTextIndexes",
-}
 
-#: A scratch schema.
-SCRATCH_PARTS: Mapping[str, str] = {
-    **WRITER_PARTS,
-    "ScriptRunner": "dbctl.engines.postgresql.scratch:PostgreSQLScratchScripts",
-}
+class PostgreSQLReader(ServerReader):
+    """A database whose transactions are read-only by default; raises as ``_connect``."""
+
+    PARTS = READER_PARTS
+    connection: PostgreSQLConnection
+    catalog: PostgreSQLCatalog
+
+    def __init__(self, url: Url, target: str, *, timeout: float = 5.0) -> None:
+        super().__init__(*_connect(url, target, timeout, read_only=True))
+
+
+class PostgreSQLWriter(ServerWriter):
+    """A database that may be written; raises as ``_connect``."""
+
+    PARTS = WRITER_PARTS
+    connection: PostgreSQLConnection
+    catalog: PostgreSQLCatalog
+    transactions: PostgreSQLTransactions
+
+    def __init__(self, url: Url, target: str, *, timeout: float = 5.0) -> None:
+        super().__init__(*_connect(url, target, timeout, read_only=False))
+        self.transactions = PostgreSQLTransactions(self.connection)
+
+    def lock(self, purpose: str) -> AbstractContextManager[None]:
+        return DbctlLock(self.connection).acquire(purpose)
+
+    def _lock_clause(self, table: str) -> str:
+        is_lockable = self.transactions.depth and not self.catalog.require_table(table).is_view
+        return " for no key update of t0" if is_lockable else ""
+
+    def _encode(self, column: Column, value: object) -> object:
+        return encode_for_column(column, value)
+
+    def require_writable(self, table: str) -> None:
+        del table  # every table can be rolled back
+        self.transactions.require()
+
+    def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
+        statement = Statement()
+        sql = f"insert into {self.catalog.quote_table(table)} default values"
+        if values:
+            sql = self._insert_statement(statement, table, values)
+        if returning:
+            sql += f" returning {self.catalog.quote_column(table, returning, '')}"
+        self.transactions.require()
+        rows = self.connection.fetch(sql, statement.parameters, writing=True)
+        return rows[0][0] if rows else None
+
+    def _insert_rows(self, table: str, columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> int:
+        if not self.catalog.require_table(table).is_view:
+            return self.connection.copy_rows(self.catalog.quote_table(table), columns, rows)
+        names, count = [column.name for column in columns], 0
+        for row in rows:
+            self.insert(table, dict(zip(names, row, strict=True)))
+            count += 1
+        return count
+
+    def _update_statement(
+        self, statement: Statement, table: str, values: Mapping[str, object], where: Sequence[Where]
+    ) -> str:
+        sets = ", ".join(
+            f"{self.catalog.quote_column(table, name, '')} = {self._value(statement, table, name, value)}"
+            for name, value in values.items()
+        )
+        condition = self.builder.where_clause(statement, table, where)
+        return f"update {self.catalog.quote_table(table)} as t0 set {sets}{condition}"
+
+    def _delete_statement(self, statement: Statement, table: str, where: Sequence[Where]) -> str:
+        condition = self.builder.where_clause(statement, table, where)
+        return f"delete from {self.catalog.quote_table(table)} as t0{condition}"
+
+    def merge(self, merge: Merge) -> int:
+        table = merge.table
+        names = {name: self.catalog.quote_column(table, name, "") for name in (*merge.key, *merge.columns)}
+        casts = ", ".join(
+            f"cast(s.c{index} as {base_type(self.catalog.require_column(table, name))})"
+            for index, name in enumerate(names)
+        )
+        aliases = ", ".join(f"c{index}" for index in range(len(names)))
+        self.transactions.require()
+        return self.connection.execute_write(
+            f"insert into {self.catalog.quote_table(table)} as t0 ({', '.join(names.values())})"
+            f" select {casts} from ({merge.select}) as s ({aliases})"
+            f" on conflict ({', '.join(names[name] for name in merge.key)}) do {conflict_clause(names, merge.columns)}",
+            merge.parameters,
+        )
+
+    def advance_sequences(self, table: str) -> None:
+        name = self.catalog.quote_table(table)
+        self.transactions.require()
+        for column, sequence in self.connection.fetch(SEQUENCES, {"table": name}):
+            largest = (
+                f"select max({self.catalog.quote_column(table, str(column), '')}) as largest from {name}"
+            )
+            self.connection.fetch(
+                # never decrease it: a value that was returned once is not returned again
+                f"select setval(cast(:sequence as regclass), m.largest) from ({largest}) m"
+                " where m.largest > coalesce(pg_sequence_last_value(cast(:sequence as regclass)), 0)",
+                {"sequence": sequence},
+                writing=True,
+            )
+
+
+PostgreSQLDatabase: TypeAlias = PostgreSQLReader | PostgreSQLWriter

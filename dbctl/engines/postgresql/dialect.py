@@ -54,8 +54,6 @@ _OF_NUMBER = (
 
 
 class PostgreSQLDialect(Dialect):
-    """The SQL of PostgreSQL for values of columns."""
-
     native_types = frozenset({"time", "boolean", "uuid", "enum"})
 
     # Comparisons -----------------------------------------------------------------------------------------------

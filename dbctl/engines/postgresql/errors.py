@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 import psycopg
 
+from dbctl.engines.servers import CHECK_URL, ErrorContext
 from dbctl.engines.sql import ident
 from dbctl.errors import (
     BusyError,
@@ -21,14 +21,19 @@ from dbctl.errors import (
     UnreachableError,
     ValueInvalidError,
 )
-from dbctl.model import Struct
 
-CHECK_URL = "Check that the server runs, and host, port, name, user and password in the URL of this database."
-DISCONNECTED = "Uncommitted changes were rolled back. Run it again when the server is available."
-IN_DOUBT = (
-    "The connection was lost during a commit: check whether the change was made before you run it again."
-)
-
+#: Errors by SQLSTATE, or by its class.
+ERRORS: dict[str, type[DbctlError]] = {
+    "55P03": BusyError,
+    "40P01": BusyError,
+    "40001": ConcurrentChangeError,
+    "42501": PrivilegeMissingError,
+    "25006": ReadOnlyError,
+    "53100": DiskFullError,
+    "23": ConstraintError,
+    "XX001": CorruptError,
+    "XX002": CorruptError,
+}
 #: Privileges that a statement needs on a table, by its first word.
 PRIVILEGES = {
     "select": "SELECT",
@@ -45,16 +50,6 @@ _COPY_LINE = re.compile(r"^COPY .*, line (\d+)(?:, column|:|$)", re.MULTILINE)
 _VALUES = re.compile(r"=\(.*\)(?= )", re.DOTALL)
 
 
-class ErrorContext(Struct, frozen=True, kw_only=True):
-    """The database that failed, for messages."""
-
-    target: str  #: ``app/database``
-    timeout: float  #: seconds of waiting for a lock
-    user: str = ""
-    schema: str = ""
-    blockers: Callable[[str], str]  #: describes the lock holders, from the server's message
-
-
 def unreachable_error(error: psycopg.Error, target: str) -> UnreachableError:
     """Return the error of a connection that could not be opened."""
     lines = str(error).splitlines() or ["the server did not answer"]
@@ -68,34 +63,21 @@ def translate_error(
     error: psycopg.Error, context: ErrorContext, sql: str, *, writing: bool, broken: bool
 ) -> DbctlError:
     """Convert a driver error; ``broken``: the connection is lost."""
-    state, target = error.sqlstate or "", context.target
-    reason = _format_reason(error)
+    state, reason, row = error.sqlstate or "", _format_reason(error), _failed_row(error)
     if broken or (state[:2] in ("08", "53", "57") and state not in ("53100", "57014")):
-        instead = IN_DOUBT if broken and sql == "commit" else DISCONNECTED
-        return UnreachableError(target=target, reason=reason, hint=instead)
-    for prefix, make in _ERRORS.items():
-        if state.startswith(prefix):
-            return make(error, context, sql)
+        return context.disconnected_error(reason, committing=broken and sql == "commit")
+    if kind := ERRORS.get(state) or ERRORS.get(state[:2]):
+        return context.create_error(
+            kind,
+            reason,
+            message=f"{error.diag.message_detail or ''}\n{error.diag.context or ''}",
+            grant_hint=lambda: _grant_statement(reason, context, sql),
+            row=row,
+        )
     # Without a SQLSTATE, the driver could not encode a value.
     if (writing and state.startswith("22")) or (not state and isinstance(error, psycopg.DataError)):
-        return ValueInvalidError(name="a value", value="given", reason=reason, row=_failed_row(error))
-    return QueryFailedError(target=target, reason=reason)
-
-
-def _busy_error(error: psycopg.Error, context: ErrorContext, _sql: str) -> DbctlError:
-    message = f"{error.diag.message_detail or ''}\n{error.diag.context or ''}"
-    return BusyError(target=context.target, holder=context.blockers(message), waited=f"{context.timeout:g}")
-
-
-def _privilege_error(error: psycopg.Error, context: ErrorContext, sql: str) -> DbctlError:
-    reason = _format_reason(error)
-    return PrivilegeMissingError(
-        target=context.target, reason=reason, hint=_grant_statement(reason, context, sql)
-    )
-
-
-def _read_only_error(error: psycopg.Error, context: ErrorContext, _sql: str) -> DbctlError:
-    return ReadOnlyError(target=context.target, reason=_format_reason(error), hint="Nothing was changed.")
+        return ValueInvalidError(name="a value", value="given", reason=reason, row=row)
+    return QueryFailedError(target=context.target, reason=reason)
 
 
 def _format_reason(error: psycopg.Error) -> str:
@@ -113,9 +95,8 @@ def _failed_row(error: psycopg.Error) -> int | None:
 
 def grant_hint(reason: str, user: str, schema: str) -> str:
     """Return a hint with the GRANT statement for a refused read."""
-    return _grant_statement(
-        reason, ErrorContext(target="", timeout=0, user=user, schema=schema, blockers=lambda _: ""), "select "
-    )
+    context = ErrorContext(target="", timeout=0, account=ident(user), schema=schema)
+    return _grant_statement(reason, context, "select ")
 
 
 def _grant_statement(reason: str, context: ErrorContext, sql: str) -> str:
@@ -134,19 +115,4 @@ def _grant_statement(reason: str, context: ErrorContext, sql: str) -> str:
         "sequence": f"USAGE, SELECT ON SEQUENCE {qualified}",  # a dump reads its last value
         "database": f"CONNECT ON DATABASE {ident(name)}",
     }.get(kind, f"{privileges} ON {qualified}")
-    return f"Nothing was changed. As its owner or a superuser: GRANT {grant} TO {ident(context.user)};"
-
-
-_ERRORS: dict[str, Callable[[psycopg.Error, ErrorContext, str], DbctlError]] = {
-    "55P03": _busy_error,
-    "40P01": _busy_error,
-    "40001": lambda _, place, __: ConcurrentChangeError(target=place.target),
-    "42501": _privilege_error,
-    "25006": _read_only_error,
-    "53100": lambda _, place, __: DiskFullError(target=place.target),
-    "23": lambda error, place, _: ConstraintError(
-        target=place.target, reason=_format_reason(error), row=_failed_row(error)
-    ),
-    "XX001": lambda error, place, _: CorruptError(target=place.target, reason=_format_reason(error)),
-    "XX002": lambda error, place, _: CorruptError(target=place.target, reason=_format_reason(error)),
-}
+    return f"Nothing was changed. As its owner or a superuser: GRANT {grant} TO {context.account};"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import ClassVar
 
-from dbctl.engines.postgresql.database import SCRATCH_PARTS
+from dbctl.engines.postgresql.database import WRITER_PARTS, PostgreSQLWriter
 from dbctl.engines.postgresql.scripts import PostgreSQLScripts
 from dbctl.engines.postgresql.sql import script
-from dbctl.engines.postgresql.writer import PostgreSQLWriter
 from dbctl.engines.sql import ident
 from dbctl.url import Url
 
@@ -20,7 +20,10 @@ class PostgreSQLScratch(PostgreSQLWriter):
     and the rollback includes it.
     """
 
-    PARTS = SCRATCH_PARTS
+    PARTS: ClassVar[Mapping[str, str]] = {
+        **WRITER_PARTS,
+        "ScriptRunner": "dbctl.engines.postgresql.scratch:PostgreSQLScratchScripts",
+    }
 
     def __init__(self, url: Url, target: str) -> None:
         super().__init__(url, target)

@@ -30,7 +30,7 @@ where c.relname = :name and not i.indisvalid and pg_catalog.pg_table_is_visible(
 class PostgreSQLScripts(ServerScripts):
     """The part ``ScriptRunner``."""
 
-    script_dialect: ScriptDialect = script
+    script_dialect: ScriptDialect = script.SCRIPTS
     transactional_ddl = True
     _connection: PostgreSQLConnection
     _transactions: PostgreSQLTransactions
@@ -77,7 +77,7 @@ class PostgreSQLScripts(ServerScripts):
 
     def run_statement(self, sql: str) -> None:
         outside = self._in_step_mode and not self._transactions.depth
-        if reason := script.unsupported_reason(sql, outside=outside):
+        if reason := script.SCRIPTS.unsupported_reason(sql, outside=outside):
             raise QueryFailedError(target=self._connection.target, reason=reason)
         if not outside:
             self._transactions.require()

@@ -13,7 +13,7 @@ from dbctl.engines.sql import SqlStagingTables, declare_columns, ident
 from dbctl.errors import ValueInvalidError
 
 if TYPE_CHECKING:
-    from dbctl.engines.postgresql.writer import PostgreSQLWriter
+    from dbctl.engines.postgresql.database import PostgreSQLWriter
 
 #: Objects that share their names with tables: other relations, and types, since each table has a type.
 NAME_CONFLICTS = """select case c.relkind when 'i' then 'an index' when 'I' then 'an index' when 'S' then 'a sequence' else 'a type' end
@@ -65,7 +65,7 @@ class PostgreSQLStaging(SqlStagingTables):
         self._transactions.require()
         sets = ", ".join(f"{ident(name)} = s.{ident(name)}" for name in columns)
         return self._connection.execute_write(
-            f"update {self._catalog.quote_table(table)} t0 set {sets} from {staging_table} s where {where}",
+            f"update {self._catalog.quote_table(table)} t0 set {sets} from {staging_table} s where {where}"
         )
 
     def find_name_conflict(self, name: str) -> str:

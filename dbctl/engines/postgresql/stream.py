@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -13,7 +12,8 @@ from psycopg import errors, generators, pq
 from psycopg.abc import PQGen
 from psycopg.waiting import Wait
 
-from dbctl.engines.contract import BATCH_ROWS, Row, RowStream
+from dbctl.engines.contract import BATCH_ROWS, Row, RowStream, UserQuery
+from dbctl.engines.postgresql.part import PostgreSQLPart
 from dbctl.engines.postgresql.sql import ReadOnlyQueries
 from dbctl.engines.postgresql.types import (
     ExactNumberLoader,
@@ -36,29 +36,22 @@ class _StopStreamError(Exception):
     """The consumer needs no more rows."""
 
 
-class PostgreSQLStreams:
+class PostgreSQLStreams(PostgreSQLPart):
     """The part ``RowStreams``."""
 
     sql_dialect = "postgres"
 
     def __init__(self, db: PostgreSQLDatabase) -> None:
-        self._connection, self._catalog = db.connection, db.catalog
+        super().__init__(db)
         self._queries = ReadOnlyQueries(db.connection)
 
     def view_queries(self) -> Mapping[str, str]:
         from dbctl.engines.postgresql.schema import VIEWS
 
-        return {str(name): str(query) for name, query in self._connection.fetch(VIEWS)}
+        return {view["name"]: view["text"] for view in self._connection.fetch_by_name(VIEWS)}
 
-    def query_read_only(
-        self,
-        sql: str,
-        parameters: Mapping[str, object] = {},
-        *,
-        timeout: timedelta | None = None,
-        hidden: Mapping[str, Collection[str]] = {},
-    ) -> AbstractContextManager[RowStream]:
-        return self._queries.run(sql, parameters, timeout=timeout, hidden=hidden)
+    def query_read_only(self, query: UserQuery) -> AbstractContextManager[RowStream]:
+        return self._queries.run(query)
 
     @contextmanager
     def stream(self, table: str, columns: Sequence[str]) -> Iterator[RowStream]:
@@ -91,11 +84,8 @@ class PostgreSQLStreams:
         return json_parser(self._catalog.require_column(table, column))
 
 
-class PostgreSQLCsvWriter:
+class PostgreSQLCsvWriter(PostgreSQLPart):
     """The part ``CsvWriter``."""
-
-    def __init__(self, db: PostgreSQLDatabase) -> None:
-        self._connection, self._catalog = db.connection, db.catalog
 
     def write_csv(self, table: str, columns: Sequence[str], write: Callable[[bytes], object]) -> int:
         sql = f"copy ({_select_columns(self._catalog, table, columns)}) to stdout (format csv, header)"

@@ -1,14 +1,39 @@
 """Shared code of the server engines: sessions, transactions, locks, times, values, checks."""
 
-from typing import TYPE_CHECKING
+from dbctl.exports import lazy_imports
 
-from dbctl.exports import lazy_exports
-
-if TYPE_CHECKING:
-    from dbctl.engines.servers.checks import ServerChecks
+with lazy_imports(__name__):
     from dbctl.engines.servers.connection import ServerConnection
-    from dbctl.engines.servers.engine import ServerEngine
-    from dbctl.engines.servers.scripts import ServerScripts
+    from dbctl.engines.servers.engine import READER_PARTS, WRITER_PARTS, ServerEngine, locate_parts
+    from dbctl.engines.servers.errors import CHECK_URL, ErrorContext
+    from dbctl.engines.servers.monitoring import (
+        LARGE_TABLE,
+        SHORT_TIMEOUT,
+        ServerChecks,
+        describe_holders,
+        find_problems,
+    )
+    from dbctl.engines.servers.restore import (
+        COMPRESSION_RATIO,
+        NO_BACKUP,
+        RETAINED_SUFFIX,
+        UNCHANGED,
+        ServerRestoreTarget,
+        copy_output,
+        derived_name,
+        failed_verification,
+        new_scratch_name,
+        require_row_counts,
+        scratch_name_pattern,
+    )
+    from dbctl.engines.servers.schema import (
+        NamedRow,
+        Rows,
+        ServerSchemaReader,
+        group_rows,
+        sort_indexes,
+        sort_references,
+    )
     from dbctl.engines.servers.transactions import TRANSACTION_ENDED, ServerTransactions, wait_for_lock
     from dbctl.engines.servers.values import (
         LARGEST,
@@ -16,25 +41,11 @@ if TYPE_CHECKING:
         SMALLEST,
         Formatters,
         compare_time,
+        convert_row,
         format_integer,
         format_value,
         lower_ascii,
+        parse_time,
         roughly_before,
     )
-    from dbctl.engines.servers.writer import ServerReader, ServerWriter
-else:
-    __getattr__ = lazy_exports(
-        __name__,
-        {
-            "checks": "ServerChecks",
-            "connection": "ServerConnection",
-            "engine": "ServerEngine",
-            "scripts": "ServerScripts",
-            "transactions": "ServerTransactions TRANSACTION_ENDED wait_for_lock",
-            "values": (
-                "Formatters LARGEST MILLISECOND SMALLEST compare_time format_integer format_value lower_ascii "
-                "roughly_before"
-            ),
-            "writer": "ServerReader ServerWriter",
-        },
-    )
+    from dbctl.engines.servers.writer import ServerReader, ServerScripts, ServerWriter

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from functools import partial
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+from dbctl.engines.servers.values import convert_row
 from dbctl.engines.sql import Row
-from dbctl.errors import UnreachableError
+from dbctl.errors import QueryFailedError, UnreachableError
+from dbctl.model import Struct
 from dbctl.url import Url
 
 
@@ -27,10 +29,8 @@ class Session(Protocol):
 
 
 class Cursor(Protocol):
-    """An executed statement and its result."""
-
     @property
-    def description(self) -> object: ...
+    def description(self) -> Sequence[Sequence[Any]] | None: ...
 
     @property
     def rowcount(self) -> int: ...
@@ -40,6 +40,7 @@ class Cursor(Protocol):
 
 S = TypeVar("S", bound=Session)
 T = TypeVar("T")
+V = TypeVar("V", bound=Struct)
 
 
 class ServerConnection(ABC, Generic[S]):
@@ -50,6 +51,7 @@ class ServerConnection(ABC, Generic[S]):
 
     #: whether a transaction for a query is open, which a new session would lack
     _has_query_transaction = False
+    ending_error = ""  #: the number of the error after which the server ended the open transaction
 
     def __init__(self, url: Url, target: str, *, timeout: float, read_only: bool) -> None:
         """Connect to the database at ``url``; wait at most ``timeout`` seconds for each lock of another process.
@@ -85,14 +87,16 @@ class ServerConnection(ABC, Generic[S]):
         """Convert errors of the driver to those of dbctl."""
 
     @abstractmethod
-    def fetch_within(
-        self, sql: str, parameters: Mapping[str, object], timeout: timedelta
-    ) -> list[Row] | None:
-        """Run ``fetch``, or return None after a time limit."""
+    def _fetch_limited(self, sql: str, parameters: Mapping[str, object], milliseconds: int) -> list[Row]:
+        """Run ``fetch`` with a time limit, after which the server reports an error."""
 
     @abstractmethod
-    def read_transaction(self) -> AbstractContextManager[None]:
-        """Begin a transaction that cannot write, and roll it back at the end."""
+    def _is_timeout(self, error: BaseException | None) -> bool:
+        """Whether the driver reports that a statement reached its time limit."""
+
+    @abstractmethod
+    def _query_statements(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Return the statements that begin a transaction which cannot write, and those that roll it back."""
 
     @abstractmethod
     def require_query(self, sql: str) -> None:
@@ -139,8 +143,50 @@ class ServerConnection(ABC, Generic[S]):
         """Run one statement and return all its rows; none if it returns no rows."""
         return self._retry_once(partial(self._fetch, sql, parameters, writing=writing))
 
+    def fetch_by_name(self, sql: str, parameters: Mapping[str, object] = {}) -> list[dict[str, Any]]:
+        """Run one reading statement and return its rows, each by column name in lower case."""
+        return self._retry_once(partial(self._fetch_by_name, sql, parameters))
+
+    def fetch_as(
+        self, kind: type[V], sql: str, parameters: Mapping[str, object] = {}, **fields: object
+    ) -> list[V]:
+        """Return the rows of one reading statement as values of ``kind`` (see ``convert_row``).
+
+        Its columns have the names of the fields; ``fields`` are the same in each row.
+        """
+        rows = self.fetch_by_name(sql, parameters)
+        return [convert_row({**row, **fields}, kind) for row in rows]
+
+    def fetch_within(
+        self, sql: str, parameters: Mapping[str, object], timeout: timedelta
+    ) -> list[Row] | None:
+        """Run ``fetch``, or return None after a time limit."""
+        milliseconds = timeout // timedelta(milliseconds=1)
+        if milliseconds <= 0:  # 0 would mean no limit
+            return None
+        try:
+            return self._fetch_limited(sql, parameters, milliseconds)
+        except QueryFailedError as error:
+            if self._is_timeout(error.__cause__):
+                return None
+            raise
+
+    @contextmanager
+    def read_transaction(self) -> Iterator[None]:
+        """Begin a transaction that cannot write, and roll it back at the end."""
+        begin, end = self._query_statements()
+        for sql in begin:
+            self.run(sql)
+        self._has_query_transaction = True
+        try:
+            yield
+        finally:
+            self._has_query_transaction = False
+            if self.is_usable and not self.ending_error:
+                for sql in end:
+                    self.run(sql)
+
     def execute_write(self, sql: str, parameters: Mapping[str, object] = {}) -> int:
-        """Run one writing statement and return the number of affected rows."""
         with self.execute(sql, parameters, writing=True) as cursor:
             return cursor.rowcount
 
@@ -159,6 +205,12 @@ class ServerConnection(ABC, Generic[S]):
     def _fetch(self, sql: str, parameters: Mapping[str, object], *, writing: bool) -> list[Row]:
         with self.execute(sql, parameters, writing=writing) as cursor:
             return list(cursor.fetchall()) if cursor.description else []
+
+    def _fetch_by_name(self, sql: str, parameters: Mapping[str, object]) -> list[dict[str, Any]]:
+        with self.execute(sql, parameters, writing=False) as cursor:
+            # MySQL returns names of its information_schema in upper case, whatever the statement writes.
+            names = [str(column[0]).lower() for column in cursor.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def _run(self, sql: str) -> None:
         session = self.session

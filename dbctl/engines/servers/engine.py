@@ -2,84 +2,125 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from dbctl.engines.contract import Engine, fill_no_columns, require_driver
+from dbctl.engines.contract import Engine, OpenOptions, TempDirFactory, temp_dir
+from dbctl.errors import require_driver
 
 if TYPE_CHECKING:  # most commands only read a database
-    from dbctl.engines.contract import FillRow, LockHolder, Readable, RestoreTarget, Writable
+    from dbctl.engines.contract import (
+        Content,
+        Dump,
+        DumpVerification,
+        ImportedDump,
+        LockHolder,
+        Readable,
+        RestoreTarget,
+        ScriptDialect,
+        Writable,
+    )
     from dbctl.url import Url
 
 
+#: Classes and functions in the package of each engine by their use; their modules require the driver.
+ENTRY_POINTS = {
+    "reader": "database:{}Reader",
+    "writer": "database:{}Writer",
+    "scratch": "scratch:{}Scratch",
+    "lock_holders": "monitoring.sessions:list_lock_holders",
+    "restore_target": "backup.restore_target:{}RestoreTarget",
+    "verify_dump": "backup.load:verify_dump",
+    "import_dump": "backup.foreign.dump:import_dump",
+}
+
+
+#: Parts of readers and writers.
+PARTS = {
+    "Advisor": "monitoring.advice:{}Advice",
+    "BloatMonitor": "monitoring.statistics:{}Bloat",
+    "Checks": "monitoring.checks:{}Checks",
+    "Explainer": "queries:{}Explainer",
+    "FullText": "queries:{}FullText",
+    "IndexMonitor": "monitoring.statistics:{}Indexes",
+    "Maintenance": "monitoring.maintenance:{}Maintenance",
+    "RowStreams": "stream:{}Streams",
+    "SchemaReader": "schema:{}SchemaReader",
+    "SessionMonitor": "monitoring.sessions:{}Sessions",
+    "SizeMonitor": "monitoring.statistics:{}Sizes",
+    "SlowQueryMonitor": "monitoring.statistics:{}SlowQueries",
+}
+READER_PARTS = {"Dumps": "backup.dump:{}Dumper"}
+WRITER_PARTS = {
+    "ScriptRunner": "scripts:{}Scripts",
+    "StagingTables": "staging:{}Staging",
+    "TextIndexes": "queries:{}TextIndexes",
+}
+
+
+def locate_parts(
+    package: str, class_prefix: str, parts: Mapping[str, str], **further: str
+) -> Mapping[str, str]:
+    """Return the parts of readers or writers: the shared ones, ``parts``, and those that only one engine has."""
+    located = {name: f"{package}.{place}" for name, place in {**PARTS, **parts, **further}.items()}
+    scanner = {"TextScanner": "dbctl.engines.sql.fulltext:SqlTextScanner"}
+    return {name: place.format(class_prefix) for name, place in located.items()} | scanner
+
+
 class ServerEngine(Engine):
-    """Databases on servers. The methods ``…_class`` and ``lock_holders`` import modules that require the driver."""
+    """Databases on servers."""
 
     driver: str  #: the name of the package; the extra of dbctl that installs it has the name of the engine
+    class_prefix: str  #: with which the names of its classes begin
 
-    @abstractmethod
-    def reader_class(self) -> Callable[..., Readable]: ...
+    def _load(self, use: str, target: str) -> Any:
+        """Import a class or function of ``ENTRY_POINTS``.
 
-    @abstractmethod
-    def writer_class(self) -> Callable[..., Writable]: ...
+        Raises:
+            DriverMissingError: the driver is not installed.
+        """
+        module, _, name = ENTRY_POINTS[use].format(self.class_prefix).partition(":")
+        with require_driver(target, driver=self.driver, extra=self.name):
+            return getattr(import_module(f"dbctl.engines.{self.name}.{module}"), name)
 
-    @abstractmethod
-    def scratch_class(self) -> Callable[[Url, str], Writable]: ...
+    def create_reader(self, url: Url, target: str, options: OpenOptions) -> Readable:
+        reader: Readable = self._load("reader", target)(url, target, timeout=options.timeout)
+        return reader
 
-    @abstractmethod
-    def restore_target_class(self) -> Callable[[Url, str], RestoreTarget]: ...
-
-    @abstractmethod
-    def lock_holders(self) -> Callable[[Url, str], Sequence[LockHolder]]: ...
-
-    def require_driver(self, target: str) -> AbstractContextManager[None]:
-        """Translate a failed import of the driver."""
-        return require_driver(target, driver=self.driver, extra=self.name)
-
-    def open_for_reading(
-        self,
-        url: Url,
-        target: str,
-        *,
-        timeout: float,
-        traceless: bool = False,
-        use_external_indexes: bool = False,
-        keys: Mapping[str, Sequence[str]] = {},
-    ) -> Readable:
-        del traceless, use_external_indexes, keys
-        with self.require_driver(target):
-            reader_class = self.reader_class()
-        return reader_class(url, target, timeout=timeout)
-
-    def open_for_writing(
-        self,
-        url: Url,
-        target: str,
-        *,
-        timeout: float,
-        pragmas: Mapping[str, str] = {},
-        create: Mapping[str, str] | None = None,
-        keys: Mapping[str, Sequence[str]] = {},
-        fill: FillRow = fill_no_columns,
-    ) -> Writable:
-        del pragmas, create, keys, fill
-        with self.require_driver(target):
-            writer_class = self.writer_class()
-        return writer_class(url, target, timeout=timeout)
+    def create_writer(self, url: Url, target: str, options: OpenOptions) -> Writable:
+        writer: Writable = self._load("writer", target)(url, target, timeout=options.timeout)
+        return writer
 
     def open_scratch(self, url: Url, target: str) -> Writable:
-        with self.require_driver(target):
-            scratch_class = self.scratch_class()
-        return scratch_class(url, target)
+        scratch: Writable = self._load("scratch", target)(url, target)
+        return scratch
 
     def list_lock_holders(self, url: Url, target: str) -> Sequence[LockHolder]:
-        with self.require_driver(target):
-            lock_holders = self.lock_holders()
-        return lock_holders(url, target)
+        holders: Sequence[LockHolder] = self._load("lock_holders", target)(url, target)
+        return holders
 
     def restore_target(self, url: Url, target: str) -> RestoreTarget:
-        with self.require_driver(target):
-            restore_target_class = self.restore_target_class()
-        return restore_target_class(url, target)
+        restore_target: RestoreTarget = self._load("restore_target", target)(url, target)
+        return restore_target
+
+    def verify_dump(
+        self, path: Path, dump: Dump, target: str, *, quick: bool, make_temp_dir: TempDirFactory = temp_dir
+    ) -> DumpVerification:
+        del quick, make_temp_dir
+        verification: DumpVerification = self._load("verify_dump", target)(path, dump.metadata, target)
+        return verification
+
+    def import_dump(
+        self, content: Content, source: Path, destination: Path, target: str, *, max_bytes: int
+    ) -> ImportedDump:
+        del max_bytes
+        imported: ImportedDump = self._load("import_dump", target)(source, destination, content, target)
+        return imported
+
+    @property
+    def script_dialect(self) -> ScriptDialect:
+        # it does not require the driver
+        dialect: ScriptDialect = import_module(f"dbctl.engines.{self.name}.sql.script").SCRIPTS
+        return dialect

@@ -18,8 +18,6 @@ TRANSACTION_ENDED = "an earlier error ended the transaction"
 
 
 class ServerTransactions(ABC):
-    """The open transactions of one connection."""
-
     depth = 0  #: number of nested transactions
 
     def __init__(self, connection: ServerConnection[Any]) -> None:

@@ -1,13 +1,17 @@
-"""SQL for comparisons of times with millisecond precision, and text for values."""
+"""SQL for comparisons of times with millisecond precision, text for values, and rows as values."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TypeAlias
+from functools import cache
+from typing import TypeAlias, TypeVar
+
+import msgspec
 
 from dbctl.engines.sql import Statement
 from dbctl.errors import ValueInvalidError
+from dbctl.model import Struct
 
 MILLISECOND = timedelta(milliseconds=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -47,6 +51,20 @@ def roughly_before(value: str, kind: str, timestamp: datetime, statement: Statem
             return "1 = 1"  # the comparison itself can use an index
 
 
+V = TypeVar("V", bound=Struct)
+
+
+def convert_row(row: Mapping[str, object], kind: type[V]) -> V:
+    """Return a row by column name as a value of ``kind``; NULL in a field of text is the empty text."""
+    empty = {name: "" for name in _text_fields(kind) if row.get(name, "") is None}
+    return msgspec.convert({**row, **empty}, kind, strict=False)
+
+
+@cache
+def _text_fields(kind: type[Struct]) -> frozenset[str]:
+    return frozenset(field.name for field in msgspec.structs.fields(kind) if field.type is str)
+
+
 #: Formats values by type. The first matching type is used: a bool is also an int, and a datetime is also a date.
 Formatters: TypeAlias = Mapping[type, Callable[..., str]]
 SMALLEST, LARGEST = -(1 << 63), (1 << 63) - 1
@@ -77,3 +95,12 @@ def format_integer(value: int) -> str:
 def lower_ascii(text: str) -> str:
     """Return ``text`` with only its ASCII letters in lower case."""
     return "".join(letter.lower() if letter.isascii() else letter for letter in text)
+
+
+def parse_time(text: str) -> datetime | None:
+    """Parse a time in ISO 8601; in UTC if it has no zone. Return None for other text."""
+    try:
+        timestamp = datetime.fromisoformat(text.strip())
+        return timestamp.astimezone(UTC) if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None

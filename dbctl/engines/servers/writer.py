@@ -1,10 +1,10 @@
-"""Databases on servers: what readers and writers of all servers share."""
+"""Databases on servers: what readers, writers and scripts of all servers share."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from dbctl.engines.contract import Column, ShiftedTime, Where
@@ -14,8 +14,6 @@ from dbctl.engines.sql import Row, SqlDatabase, Statement
 
 
 class ServerReader(SqlDatabase):
-    """A database that is only read."""
-
     connection: ServerConnection[Any]
 
     def query(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
@@ -23,10 +21,11 @@ class ServerReader(SqlDatabase):
 
 
 class ServerWriter(SqlDatabase, ABC):
-    """A database that may be written."""
-
     connection: ServerConnection[Any]
     transactions: ServerTransactions
+
+    @abstractmethod
+    def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object: ...
 
     @abstractmethod
     def lock(self, purpose: str) -> AbstractContextManager[None]: ...
@@ -74,6 +73,11 @@ class ServerWriter(SqlDatabase, ABC):
         self.require_writable(table)
         return self.connection.execute_write(sql, statement.parameters)
 
+    def _insert_statement(self, statement: Statement, table: str, values: Mapping[str, object]) -> str:
+        names = ", ".join(self.catalog.quote_column(table, name, "") for name in values)
+        expressions = ", ".join(self._value(statement, table, name, value) for name, value in values.items())
+        return f"insert into {self.catalog.quote_table(table)} ({names}) values ({expressions})"
+
     def _value(self, statement: Statement, table: str, name: str, value: object) -> str:
         """Return SQL for the new value of a column."""
         column = self.catalog.require_column(table, name)
@@ -83,3 +87,39 @@ class ServerWriter(SqlDatabase, ABC):
                 self.catalog.quote_column(table, value.column, "t0"), source, value, column
             )
         return statement.bind(self._encode(column, value))
+
+
+class ServerScripts(ABC):
+    """What the parts ``ScriptRunner`` of all servers share."""
+
+    def __init__(self, db: ServerWriter) -> None:
+        self._connection, self._catalog, self._transactions = db.connection, db.catalog, db.transactions
+        self._db = db
+        self._in_step_mode = False  #: whether statements may run outside a transaction
+
+    @abstractmethod
+    def run_statement(self, sql: str) -> None: ...
+
+    def insert(self, table: str, values: Mapping[str, object]) -> None:
+        self._db.insert(table, values)
+
+    @contextmanager
+    def outside_transaction(self) -> Iterator[None]:
+        if self._transactions.depth:
+            raise RuntimeError("step mode inside a transaction")
+        self._in_step_mode = True
+        try:
+            with self._restore_settings():
+                yield
+        finally:
+            self._in_step_mode = False
+
+    @contextmanager
+    def _restore_settings(self) -> Iterator[None]:
+        """Let scripts change tables and settings; restore the settings of the session afterwards."""
+        try:
+            yield
+        finally:
+            self._catalog.forget()
+            if self._connection.is_usable:
+                self._connection.apply_settings()

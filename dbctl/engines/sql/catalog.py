@@ -26,10 +26,13 @@ class Catalog(ABC):
         """Return the foreign keys that refer to ``table``."""
 
     def tables(self) -> Mapping[str, Table]:
-        """Return the live tables and views by name."""
         if self._tables is None:
             self._tables = self._read_tables()
         return self._tables
+
+    def find_table(self, name: str) -> Table | None:
+        """Return a live table or view, or None."""
+        return self.tables().get(name)
 
     def base_tables(self) -> list[str]:
         """Return the names of the tables that are not views."""
@@ -49,13 +52,12 @@ class Catalog(ABC):
         Raises:
             SchemaMismatchError: it does not exist.
         """
-        result = self.tables().get(table)
+        result = self.find_table(table)
         if result is None:
             raise SchemaMismatchError(target=self.target, missing=f"table {table}", purpose="this command")
         return result
 
     def quote_table(self, table: str) -> str:
-        """Return the name of a live table in SQL."""
         return ident(self.require_table(table).name)
 
     def require_column(self, table: str, column: str) -> Column:

@@ -1,12 +1,13 @@
-"""An open SQL database: reading its rows over a connection, a catalog and a dialect."""
+"""An open SQL database: reading its rows over a connection, a catalog and a dialect, and explaining its queries."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 
-from dbctl.engines.contract import Order, PartOwner, Reference, Table, Where
+from dbctl.engines.contract import Explanation, Query, Readable, Reference, Table, Where
 from dbctl.engines.sql.catalog import Catalog
 from dbctl.engines.sql.dialect import Dialect
 from dbctl.engines.sql.query_builder import QueryBuilder
@@ -31,8 +32,8 @@ class Connection(Protocol):
         ...
 
 
-class SqlDatabase(PartOwner):
-    """The ``Readable`` contract; everything beyond it is a part."""
+class SqlDatabase(Readable):
+    """The rows of the database; everything else is a part."""
 
     def __init__(self, connection: Connection, catalog: Catalog, dialect: Dialect) -> None:
         self.target = catalog.target
@@ -46,21 +47,11 @@ class SqlDatabase(PartOwner):
     def references(self, table: str) -> Sequence[Reference]:
         return self.catalog.references(table)
 
-    def select(
-        self,
-        table: str,
-        columns: Sequence[str],
-        where: Sequence[Where] = (),
-        *,
-        order_by: Sequence[Order] = (),
-        limit: int | None = None,
-        offset: int = 0,
-        for_update: bool = False,
-    ) -> list[Row]:
-        statement = Statement(table)
-        sql = self.builder.select(statement, table, columns, where, order_by, limit, offset)
-        if for_update:
-            sql += self._lock_clause(table)
+    def read_rows(self, query: Query) -> list[Row]:
+        statement = Statement(query.table)
+        sql = self.builder.select(statement, query)
+        if query.for_update:
+            sql += self._lock_clause(query.table)
         return self.connection.fetch(sql, statement.parameters)
 
     def _lock_clause(self, table: str) -> str:  # noqa: ARG002 - used by writers
@@ -89,3 +80,24 @@ class SqlDatabase(PartOwner):
 
     def close(self) -> None:
         self.connection.close()
+
+
+class SqlExplainer(ABC):
+    """The part ``Explainer``; each engine reads its own plans."""
+
+    def __init__(self, db: SqlDatabase) -> None:
+        self._builder = db.builder
+
+    @abstractmethod
+    def explain_statement(
+        self, sql: str, parameters: Mapping[str, object], aliases: Mapping[str, str]
+    ) -> Explanation:
+        """Return the plan of a statement, in which ``aliases`` stand for tables."""
+
+    @abstractmethod
+    def explain_query(self, sql: str, parameters: Mapping[str, object] = {}) -> Explanation: ...
+
+    def explain(self, query: Query) -> Explanation:
+        statement = Statement(query.table)
+        sql = self._builder.select(statement, query)
+        return self.explain_statement(sql, statement.parameters, statement.aliases)

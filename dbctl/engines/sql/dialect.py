@@ -72,7 +72,6 @@ class Dialect(ABC):
         return value
 
     def as_text(self, value: str, column: Column) -> str:  # noqa: ARG002 - used by overrides
-        """Return SQL for ``value`` as text."""
         return value
 
     def sort_expression(self, value: str, column: Column) -> str:  # noqa: ARG002 - used by overrides
@@ -80,7 +79,6 @@ class Dialect(ABC):
         return value
 
     def min_operand(self, value: str, column: Column) -> str:  # noqa: ARG002 - used by overrides
-        """Return SQL that can be an operand of ``min``."""
         return value
 
     def first_nonempty(self, operands: Sequence[tuple[str, Column]]) -> str:
@@ -88,7 +86,6 @@ class Dialect(ABC):
         return f"coalesce({', '.join(f'nullif({value}, {chr(39) * 2})' for value, _ in operands)})"
 
     def sort_time(self, value: str, column: Column) -> str:
-        """Return SQL that sorts ``value`` as a time."""
         return self.to_milliseconds(value, column)
 
     @abstractmethod

@@ -1,14 +1,21 @@
-"""Ranked full-text search of SQL engines; each engine adds its own SQL."""
+"""Ranked full-text search of SQL engines, and the search of a word in all texts."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import Explanation, Order, TextIndexSpec, Where
-from dbctl.engines.sql.database import SqlDatabase
-from dbctl.engines.sql.explain import SqlExplainer
+from dbctl.engines.contract import (
+    CHARACTERS_AFTER,
+    CHARACTERS_BEFORE,
+    Explanation,
+    Query,
+    TextIndexSpec,
+    TextMatch,
+)
+from dbctl.engines.sql.database import SqlDatabase, SqlExplainer
 from dbctl.engines.sql.statement import Row, Statement
 from dbctl.model import Struct
 
@@ -35,57 +42,67 @@ class RankedSearch(ABC):
     def _build_ranking(self, statement: Statement, spec: TextIndexSpec, query: TextQuery) -> Ranking:
         """Return the SQL that ranks the rows of ``spec.table`` by a query."""
 
-    def select_ranked(
-        self,
-        spec: TextIndexSpec,
-        query: TextQuery,
-        columns: Sequence[str],
-        where: Sequence[Where] = (),
-        *,
-        order_by: Sequence[Order] = (),
-    ) -> list[Row]:
-        statement = Statement(spec.table)
-        sql = self._build_ranked_select(statement, spec, query, columns, where, order_by)
+    def select_ranked(self, spec: TextIndexSpec, text: TextQuery, query: Query) -> list[Row]:
+        statement = Statement(query.table)
+        sql = self._build_ranked_select(statement, spec, text, query)
         return self._connection.fetch(sql, statement.parameters)
 
-    def explain_ranked(
-        self,
-        spec: TextIndexSpec,
-        query: TextQuery,
-        columns: Sequence[str],
-        where: Sequence[Where] = (),
-        *,
-        order_by: Sequence[Order] = (),
-    ) -> Explanation:
-        statement = Statement(spec.table)
-        sql = self._build_ranked_select(statement, spec, query, columns, where, order_by)
+    def explain_ranked(self, spec: TextIndexSpec, text: TextQuery, query: Query) -> Explanation:
+        statement = Statement(query.table)
+        sql = self._build_ranked_select(statement, spec, text, query)
         return self._explainer.explain_statement(sql, statement.parameters, statement.aliases)
 
     def _build_ranked_select(
-        self,
-        statement: Statement,
-        spec: TextIndexSpec,
-        query: TextQuery,
-        columns: Sequence[str],
-        where: Sequence[Where],
-        order_by: Sequence[Order],
+        self, statement: Statement, spec: TextIndexSpec, text: TextQuery, query: Query
     ) -> str:
-        ranking = self._build_ranking(statement, spec, query)
-        names = [self._catalog.quote_column(spec.table, column, "t0") for column in columns]
+        table, ranking = query.table, self._build_ranking(statement, spec, text)
+        names = [self._catalog.quote_column(table, column, "t0") for column in query.columns]
         tests = [ranking.test] if ranking.test else []
-        tests += [self._builder.condition(statement, spec.table, condition) for condition in where]
-        terms = self._builder.sort_terms(statement, spec.table, order_by)
-        key = self._catalog.quote_column(spec.table, spec.id, "t0")
-        terms = terms or [f"{ranking.score} desc"]
-        ordered = ", ".join(
-            dict.fromkeys(
-                [
-                    *terms,
-                    self._dialect.sort_expression(key, self._catalog.require_column(spec.table, spec.id)),
-                ]
-            )
-        )
+        tests += [self._builder.condition(statement, table, condition) for condition in query.where]
+        terms = self._builder.sort_terms(statement, table, query.order_by) or [f"{ranking.score} desc"]
+        key = self._catalog.quote_column(table, spec.id, "t0")
+        terms.append(self._dialect.sort_expression(key, self._catalog.require_column(table, spec.id)))
         narrowed = f" where {' and '.join(tests)}" if tests else ""
         return (
-            f"select {', '.join([*names, ranking.score])} from {ranking.source}{narrowed} order by {ordered}"
+            f"select {', '.join([*names, ranking.score])} from {ranking.source}{narrowed}"
+            f" order by {', '.join(dict.fromkeys(terms))}"
         )
+
+
+class SqlTextScanner:
+    """The part ``TextScanner``."""
+
+    def __init__(self, db: SqlDatabase) -> None:
+        self._connection, self._catalog, self._dialect = db.connection, db.catalog, db.dialect
+
+    def text_columns(self, table: str) -> Sequence[str]:
+        columns = self._catalog.require_table(table).columns.values()
+        return [column.name for column in columns if self._dialect.is_text(column)]
+
+    def scan_text(
+        self, table: str, columns: Sequence[str], word: str, *, limit: int, timeout: timedelta
+    ) -> Sequence[TextMatch] | None:
+        statement, key = Statement(table), self._catalog.primary_key(table)
+        tests, excerpts = [], []
+        for name in columns:
+            value = self._catalog.quote_column(table, name, "t0")
+            column = self._catalog.require_column(table, name)
+            test = self._dialect.contains(value, column, statement, word)
+            position = self._dialect.text_position(value, column, statement, word)
+            begin = f"(case when {position} > {CHARACTERS_BEFORE} then {position} - {CHARACTERS_BEFORE} else 1 end)"
+            length = CHARACTERS_BEFORE + len(word) + CHARACTERS_AFTER
+            text = self._dialect.as_text(value, column)
+            excerpts.append(f"case when {test} then substr({text}, {begin}, {length}) end")
+            tests.append(test)
+        keys = (self._catalog.quote_column(table, name, "t0") for name in key)
+        sql = (
+            f"select {', '.join([*keys, *excerpts])} from {self._catalog.quote_table(table)} t0"
+            f" where {' or '.join(tests)} limit {statement.bind(limit)}"
+        )
+        rows = self._connection.fetch_within(sql, statement.parameters, timeout)
+        return None if rows is None else [_read_match(row, len(key), columns) for row in rows]
+
+
+def _read_match(row: Row, key_count: int, columns: Sequence[str]) -> TextMatch:
+    pairs = zip(columns, row[key_count:], strict=True)
+    return TextMatch(row[:key_count], {name: str(excerpt) for name, excerpt in pairs if excerpt is not None})

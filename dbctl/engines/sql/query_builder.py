@@ -14,6 +14,7 @@ from dbctl.engines.contract import (
     KeysetCursor,
     Not,
     Order,
+    Query,
     ReferenceCount,
     Where,
 )
@@ -28,25 +29,16 @@ class QueryBuilder:
     def __init__(self, catalog: Catalog, dialect: Dialect) -> None:
         self._catalog, self._dialect = catalog, dialect
 
-    def select(
-        self,
-        statement: Statement,
-        table: str,
-        columns: Sequence[str],
-        where: Sequence[Where],
-        order_by: Sequence[Order],
-        limit: int | None,
-        offset: int,
-    ) -> str:
+    def select(self, statement: Statement, query: Query) -> str:
         """Return a SELECT of rows ``t0``, in the order of the key unless ``order_by`` is set."""
-        names = ", ".join(self._catalog.quote_column(table, column, "t0") for column in columns)
-        sql = f"select {names} from {self._catalog.quote_table(table)} t0{self.where_clause(statement, table, where, 't0')}"
-        if terms := self.order_terms(statement, table, order_by):
+        table = query.table
+        names = ", ".join(self._catalog.quote_column(table, column, "t0") for column in query.columns)
+        sql = f"select {names} from {self._catalog.quote_table(table)} t0{self.where_clause(statement, table, query.where, 't0')}"
+        if terms := self.order_terms(statement, table, query.order_by):
             sql += " order by " + ", ".join(terms)
-        return sql + self.limit_clause(statement, limit, offset)
+        return sql + self.limit_clause(statement, query)
 
     def count(self, statement: Statement, table: str, where: Sequence[Where]) -> str:
-        """Return a SELECT of the number of rows that meet all conditions."""
         return f"select count(*) from {self._catalog.quote_table(table)} t0{self.where_clause(statement, table, where)}"
 
     def exists(self, statement: Statement, table: str, where: Sequence[Where]) -> str:
@@ -80,13 +72,12 @@ class QueryBuilder:
         return [term for order in order_by for term in self._order(statement, table, order, "t0")]
 
     @staticmethod
-    def limit_clause(statement: Statement, limit: int | None, offset: int) -> str:
-        """Return LIMIT and OFFSET of a SELECT."""
+    def limit_clause(statement: Statement, query: Query) -> str:
         sql = ""
-        if limit is not None or offset:
-            sql = f" limit {statement.bind(NO_LIMIT if limit is None else limit)}"
-        if offset:
-            sql += f" offset {statement.bind(offset)}"
+        if query.limit is not None or query.offset:
+            sql = f" limit {statement.bind(NO_LIMIT if query.limit is None else query.limit)}"
+        if query.offset:
+            sql += f" offset {statement.bind(query.offset)}"
         return sql
 
     def where_clause(

@@ -20,12 +20,28 @@ class StagedCounts(NamedTuple):
     same: int  #: the table has an equal row
 
 
-class StagedRows(Protocol):
-    """Rows in a staging table, which only its connection sees and which ends with it."""
+class StagedRows:
+    """Rows in a temporary table, which only its connection sees and which ends with it."""
+
+    def __init__(
+        self, db: SqlStagingTables, table: str, key: Sequence[str], columns: Sequence[str], staging_table: str
+    ) -> None:
+        self._db, self._table, self._staging_table = db, table, staging_table
+        self._columns = columns
+        self._link = " and ".join(db.same_key(f"t0.{ident(name)}", f"s.{ident(name)}") for name in key)
+        self._is_matched = "(" + " or ".join(f"t0.{ident(name)} is not null" for name in key) + ")"
+        self._joined = f"{staging_table} s left join {ident(table)} t0 on {self._link}"
 
     def compare(self, columns: Sequence[str]) -> StagedCounts:
         """Compare the staged rows with the table, by the key and ``columns``."""
-        ...
+        is_same = f"{self._is_matched} and {self._same_values(columns)}"
+        # One use of the staging table only: some servers cannot open a temporary table twice in a statement.
+        (counts,) = self._db.fetch(
+            f"select count(*), coalesce(sum(case when {self._is_matched} then 1 else 0 end), 0),"
+            f" coalesce(sum(case when {is_same} then 1 else 0 end), 0) from {self._joined}"
+        )
+        total, matched, same = (int(str(count)) for count in counts)
+        return StagedCounts(missing=total - matched, differing=matched - same, same=same)
 
     def add(self) -> int:
         """Insert the missing rows, in a transaction; return their number.
@@ -33,11 +49,19 @@ class StagedRows(Protocol):
         Raises:
             ConstraintError: the database refuses a row, for example an orphaned one.
         """
-        ...
+        selected = ", ".join(f"s.{ident(name)}" for name in self._columns)
+        return self._db.insert_select(
+            self._table, self._columns, f"select {selected} from {self._joined} where not {self._is_matched}"
+        )
 
     def replace(self, columns: Sequence[str]) -> int:
         """Update the rows that differ in ``columns``, in a transaction; return their number."""
-        ...
+        condition = f"{self._link} and not {self._same_values(columns)}"
+        return self._db.update_from(self._table, self._staging_table, condition, columns) if columns else 0
+
+    def _same_values(self, columns: Sequence[str]) -> str:
+        tests = [self._db.same_value(self._table, name) for name in columns]
+        return "(" + (" and ".join(tests) or "1 = 1") + ")"
 
 
 @runtime_checkable
@@ -81,50 +105,6 @@ class StagingTables(Protocol):
         ...
 
 
-class SqlStagedRows:
-    """Rows in a temporary table."""
-
-    def __init__(
-        self,
-        db: SqlStagingTables,
-        table: str,
-        key: Sequence[str],
-        columns: Sequence[str],
-        staging_table: str,
-    ) -> None:
-        self._db, self._table, self._staging_table = db, table, staging_table
-        self._columns = columns
-        self._link = " and ".join(db.same_key(f"t0.{ident(name)}", f"s.{ident(name)}") for name in key)
-        self._is_matched = "(" + " or ".join(f"t0.{ident(name)} is not null" for name in key) + ")"
-        self._joined = f"{staging_table} s left join {ident(table)} t0 on {self._link}"
-
-    def compare(self, columns: Sequence[str]) -> StagedCounts:
-        is_same = f"{self._is_matched} and {self._same_values(columns)}"
-        # One use of the staging table only: some servers cannot open a temporary table twice in a statement.
-        (counts,) = self._db.fetch(
-            f"select count(*), coalesce(sum(case when {self._is_matched} then 1 else 0 end), 0),"
-            f" coalesce(sum(case when {is_same} then 1 else 0 end), 0) from {self._joined}"
-        )
-        total, matched, same = (int(str(count)) for count in counts)
-        return StagedCounts(missing=total - matched, differing=matched - same, same=same)
-
-    def add(self) -> int:
-        selected = ", ".join(f"s.{ident(name)}" for name in self._columns)
-        return self._db.insert_select(
-            self._table,
-            self._columns,
-            f"select {selected} from {self._joined} where not {self._is_matched}",
-        )
-
-    def replace(self, columns: Sequence[str]) -> int:
-        condition = f"{self._link} and not {self._same_values(columns)}"
-        return self._db.update_from(self._table, self._staging_table, condition, columns) if columns else 0
-
-    def _same_values(self, columns: Sequence[str]) -> str:
-        tests = [self._db.same_value(self._table, name) for name in columns]
-        return "(" + (" and ".join(tests) or "1 = 1") + ")"
-
-
 class SqlStagingTables(ABC):
     """The part ``StagingTables``; each engine adds comparisons and table creation."""
 
@@ -134,13 +114,11 @@ class SqlStagingTables(ABC):
 
     def stage(
         self, table: str, key: Sequence[str], columns: Sequence[str], rows: Iterable[Sequence[object]]
-    ) -> SqlStagedRows:
+    ) -> StagedRows:
         for name in (*key, *columns):
             self._catalog.require_column(table, name)
         name, self._staged_count = f"dbctl_staging_{self._staged_count}", self._staged_count + 1
-        return SqlStagedRows(
-            self, table, key, columns, self._create_staging_table(name, table, columns, rows)
-        )
+        return StagedRows(self, table, key, columns, self._create_staging_table(name, table, columns, rows))
 
     @abstractmethod
     def _create_staging_table(
@@ -165,7 +143,6 @@ class SqlStagingTables(ABC):
         """Update ``columns`` of the rows ``t0`` from the staged rows ``s`` that match ``where``; return their number."""
 
     def fetch(self, sql: str) -> list[Row]:
-        """Return the rows of a reading statement."""
         return self._connection.fetch(sql)
 
 

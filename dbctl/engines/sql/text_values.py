@@ -60,74 +60,55 @@ def integer_parser(column: Column, smallest: int, largest: int) -> Parser:
     return read
 
 
-def number_parser(column: Column, *, finite: bool) -> Parser:
-    """Return a parser for numbers; ``finite``: without NaN and infinity."""
+def _checked_parser(column: Column, accepts: Callable[[str], object], reason: str) -> Parser:
+    """Return a parser that refuses text for which ``accepts`` is not true, or raises an error of a conversion."""
 
     def read(value: str) -> object:
         try:
-            number = Decimal(value) if "_" not in value else None
-        except InvalidOperation:
-            number = None
-        if number is None or (finite and not number.is_finite()):
-            refuse(column, value, "it is not a number")
+            is_valid = accepts(value)
+        except (ValueError, InvalidOperation):
+            is_valid = False
+        if not is_valid:
+            refuse(column, value, reason)
         return value
 
     return read
+
+
+def number_parser(column: Column, *, finite: bool) -> Parser:
+    """Return a parser for numbers; ``finite``: without NaN and infinity."""
+    return _checked_parser(
+        column,
+        lambda value: "_" not in value and (Decimal(value).is_finite() or not finite),
+        "it is not a number",
+    )
 
 
 def boolean_parser(column: Column, words: Collection[str]) -> Parser:
-    """Return a parser for booleans."""
-
-    def read(value: str) -> object:
-        if value.strip().lower() not in words:
-            refuse(column, value, "it is neither true nor false")
-        return value
-
-    return read
+    return _checked_parser(
+        column, lambda value: value.strip().lower() in words, "it is neither true nor false"
+    )
 
 
 def uuid_parser(column: Column) -> Parser:
-    """Return a parser for UUIDs."""
-
-    def read(value: str) -> object:
-        try:
-            UUID(value)
-        except ValueError:
-            refuse(column, value, "it is not a UUID")
-        return value
-
-    return read
+    return _checked_parser(column, UUID, "it is not a UUID")
 
 
 def label_parser(column: Column) -> Parser:
-    """Return a parser for the labels of an enum."""
     labels = frozenset(column.labels)
-
-    def read(value: str) -> object:
-        if value not in labels:
-            refuse(column, value, f"allowed are {', '.join(column.labels)}")
-        return value
-
-    return read
+    return _checked_parser(column, labels.__contains__, f"allowed are {', '.join(column.labels)}")
 
 
 def time_parser(column: Column, extra_pattern: re.Pattern[str]) -> Parser:
     """Return a parser for times; ``extra_pattern`` matches values of the database that Python cannot parse."""
-
-    def read(value: str) -> object:
-        try:
-            datetime.fromisoformat(value.strip())
-        except ValueError:
-            if not extra_pattern.fullmatch(value.strip()):
-                refuse(column, value, "write it like 2026-01-31 or 2026-01-31T12:00:00Z")
-        return value
-
-    return read
+    return _checked_parser(
+        column,
+        lambda value: extra_pattern.fullmatch(value.strip()) or datetime.fromisoformat(value.strip()),
+        "write it like 2026-01-31 or 2026-01-31T12:00:00Z",
+    )
 
 
 def bytes_parser(column: Column) -> Parser:
-    """Return a parser for bytes."""
-
     def read(value: str) -> object:
         try:
             return bytes.fromhex(value[2:] if value.startswith("\\x") else "?")
@@ -138,7 +119,6 @@ def bytes_parser(column: Column) -> Parser:
 
 
 def json_parser(column: Column) -> Parser:
-    """Return a parser for JSON."""
     storable = text_parser(column)
 
     def read(value: str) -> object:

@@ -37,7 +37,32 @@ class SQLiteCatalog(Catalog):
         super().__init__(connection.target)
         self._connection = connection
         self._known_tables: Mapping[Row, Table] = {}  #: by their row of ``sqlite_master``
+        self._single_tables: dict[str, Table | None] = {}
+        self._schema_version: Sequence[Row] | None = (
+            None  #: the oldest version that the cached tables may have
+        )
         connection.on_change.append(self.forget)
+
+    def find_table(self, name: str) -> Table | None:
+        if self._tables is not None or not self._known_tables:
+            return self.tables().get(name)
+        if name not in self._single_tables:  # a script has changed the schema: read only what is needed
+            rows = self._connection.fetch(f"{_ALL_TABLES} and name = :name", {"name": name})
+            table = (self._known_tables.get(rows[0]) or self._build_table(rows[0], {})) if rows else None
+            self._single_tables[name] = table if table and table.columns else None
+        return self._single_tables[name]
+
+    def forget(self) -> None:
+        super().forget()
+        self._single_tables.clear()
+        self._schema_version = None
+
+    def forget_changed(self) -> None:
+        """Read the tables again if the schema version has changed, which counts the changes of all connections."""
+        version = self._connection.run("pragma schema_version")
+        if version != self._schema_version:
+            self.forget()
+            self._schema_version = version
 
     def _read_tables(self) -> Mapping[str, Table]:
         rows = self._connection.fetch(_ALL_TABLES)

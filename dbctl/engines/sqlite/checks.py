@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -45,6 +45,14 @@ def _build_difference(table: str, columns: Sequence[str], row: Row) -> IndexDiff
     )
 
 
+def split_reports(reports: Iterable[str]) -> list[str]:
+    """Return the lines of the rows of a check that describe damage."""
+    lines = [
+        line for text in reports for line in ([text] if re.match(INDEX_DAMAGE, text) else text.splitlines())
+    ]
+    return [line for line in lines if line != "ok" and not re.fullmatch(HEADING, line)]
+
+
 class SQLiteChecks:
     """The part ``Checks``."""
 
@@ -71,12 +79,7 @@ class SQLiteChecks:
             reports = [str(row[0]) for row in self._connection.fetch(f"pragma {pragma}({argument})")]
         except CorruptError as error:  # the check itself failed
             return [str(error.context["reason"])]
-        lines = [
-            line
-            for text in reports
-            for line in ([text] if re.match(INDEX_DAMAGE, text) else text.splitlines())
-        ]
-        damage = [line for line in lines if line != "ok" and not re.fullmatch(HEADING, line)]
+        damage = split_reports(reports)
         if any(line != MALFORMED and not re.match(INDEX_DAMAGE, line) for line in damage):
             return [line for line in damage if line != MALFORMED]
         return damage

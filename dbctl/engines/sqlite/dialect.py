@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from dbctl.engines.contract import Column, ShiftedTime, TimeForm
@@ -18,6 +18,10 @@ TIME_FORMATS: Mapping[TimeForm, str] = {
     "epoch-ms": "({0})",
     "epoch-s": "({0}) / 1000",
 }
+
+
+#: Names of the rowid, unless a column has the same name.
+_ROWID_NAMES = ("rowid", "_rowid_", "oid")
 
 
 class SQLiteDialect(Dialect):
@@ -92,6 +96,12 @@ class SQLiteDialect(Dialect):
         test = f"{value} in (select value from json_each({listed}))"
         placeholders = [statement.bind(item) for item in values if not _is_json_safe(item)]
         return f"({test} or {value} in ({', '.join(placeholders)}))" if placeholders else test
+
+
+def find_rowid_name(columns: Iterable[str]) -> str:
+    """Return a name of the rowid of a table; empty if its columns have all of its names."""
+    names = {name.lower() for name in columns}
+    return next((name for name in _ROWID_NAMES if name not in names), "")
 
 
 def expand_sets(sql: str, parameters: Mapping[str, object]) -> tuple[str, dict[str, object]]:

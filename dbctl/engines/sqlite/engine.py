@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import Engine, TempDirFactory, fill_no_columns, temp_dir
+from dbctl.engines.contract import Engine, OpenOptions, TempDirFactory, temp_dir
 from dbctl.errors import DatabaseMissingError, FolderMissingError
 from dbctl.files import Progress, no_progress
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:  # most commands only read a database
         DatabaseFiles,
         Dump,
         DumpVerification,
-        FillRow,
         ImportedDump,
         LockHolder,
         Readable,
@@ -36,43 +35,30 @@ class SQLiteEngine(Engine):
 
     name, title = "sqlite", "SQLite"
 
-    def open_for_reading(
-        self,
-        url: Url,
-        target: str,
-        *,
-        timeout: float,
-        traceless: bool = False,
-        use_external_indexes: bool = False,
-        keys: Mapping[str, Sequence[str]] = {},
-    ) -> Readable:
-        del keys
-        if use_external_indexes:
+    def create_reader(self, url: Url, target: str, options: OpenOptions) -> Readable:
+        path, timeout, traceless = Path(url.path), options.timeout, options.traceless
+        if options.use_external_indexes:
             from dbctl.engines.sqlite.external_index import SQLiteExternalReader
 
-            return SQLiteExternalReader(Path(url.path), target, timeout=timeout, traceless=traceless)
+            return SQLiteExternalReader(path, target, timeout=timeout, traceless=traceless)
         from dbctl.engines.sqlite.reader import SQLiteReader
 
-        return SQLiteReader(Path(url.path), target, timeout=timeout, traceless=traceless)
+        return SQLiteReader(path, target, timeout=timeout, traceless=traceless)
 
-    def open_for_writing(
-        self,
-        url: Url,
-        target: str,
-        *,
-        timeout: float,
-        pragmas: Mapping[str, str] = {},
-        create: Mapping[str, str] | None = None,
-        keys: Mapping[str, Sequence[str]] = {},
-        fill: FillRow = fill_no_columns,
-    ) -> Writable:
-        del keys
+    def create_writer(self, url: Url, target: str, options: OpenOptions) -> Writable:
         from dbctl.engines.sqlite.writer import SQLiteWriter
 
         path = Path(url.path)
-        if create is not None and not os.path.isdir(path.parent):  # noqa: PTH112 - Path.is_dir raises without permission
+        if options.create is not None and not os.path.isdir(path.parent):  # noqa: PTH112 - Path.is_dir raises without permission
             raise FolderMissingError(target=target, path=path.parent)
-        return SQLiteWriter(path, target, timeout=timeout, pragmas=pragmas, create=create, fill=fill)
+        return SQLiteWriter(
+            path,
+            target,
+            timeout=options.timeout,
+            pragmas=options.pragmas,
+            create=options.create,
+            fill=options.fill,
+        )
 
     def open_scratch(self, url: Url, target: str) -> Writable:
         del url
@@ -126,7 +112,7 @@ class SQLiteEngine(Engine):
     def script_dialect(self) -> ScriptDialect:
         from dbctl.engines.sqlite.sql import script
 
-        return script
+        return script.SCRIPTS
 
     def require_salvageable(self, target: str) -> None:
         """Do nothing: each file can be salvaged."""

@@ -39,8 +39,8 @@ class ErrorContext(Struct, frozen=True, kw_only=True):
 
     target: str  #: ``app/database``
     path: Path
-    timeout: float  #: for a lock, in seconds
-    read_only: bool
+    timeout: float = 0  #: for a lock, in seconds
+    read_only: bool = False
 
 
 def get_error_name(error: sqlite3.Error) -> str:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import DatabaseFiles
 from dbctl.errors import NotSupportedError, ReadOnlyError, ValueInvalidError
+
+if TYPE_CHECKING:  # the files of a database are also listed without opening one
+    import sqlite3
 
 #: Suffixes of the files that SQLite creates next to a database.
 SIDE_FILES = ("-wal", "-shm", "-journal")
@@ -27,9 +31,27 @@ def new_partial_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.dbctl-{secrets.token_hex(4)}{PARTIAL}")
 
 
-def quote_for_uri(path: Path) -> str:
-    """Return ``path`` with the characters escaped that end the path of a URI."""
-    return str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+def list_files(path: Path) -> list[Path]:
+    """Return the existing files with content of a database: the file, its ``-wal`` and its ``-journal``."""
+    path = Path(os.path.realpath(path))
+    candidates = (Path(f"{path}{suffix}") for suffix in ("", "-wal", "-journal"))
+    return [candidate for candidate in candidates if os.path.lexists(candidate)]
+
+
+def build_uri(path: Path, parameters: str) -> str:
+    """Return the URI of a file for SQLite, with characters escaped that would end the path."""
+    quoted = str(path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    return f"file://{quoted}?{parameters}"
+
+
+def connect(path: Path, parameters: str, *, timeout: float = 5.0) -> sqlite3.Connection:
+    """Open a file with parameters of its URI; the driver begins no transactions.
+
+    Python's driver opens it, because sqlite-utils has neither the parameters nor such connections.
+    """
+    import sqlite3
+
+    return sqlite3.connect(build_uri(path, parameters), uri=True, isolation_level=None, timeout=timeout)
 
 
 def refuse_unsafe(path: Path, target: str) -> None:

@@ -27,6 +27,7 @@ class SQLiteDatabase(SqlDatabase):
         "RowStreams": "dbctl.engines.sqlite.stream:SQLiteStreams",
         "SchemaReader": "dbctl.engines.sqlite.describe:SQLiteSchemaReader",
         "SizeMonitor": "dbctl.engines.sqlite.monitoring:SQLiteSizes",
+        "TableRebuilder": "dbctl.engines.sqlite.rebuild:SQLiteTableRebuilder",
         "TextScanner": "dbctl.engines.sqlite.queries:SQLiteTextScanner",
         "TimeForms": "dbctl.engines.sqlite.types:SQLiteTimes",
     }

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from typing import cast
 
-from dbctl.engines.contract import Schema, SchemaCode, SchemaColumn, SchemaIndex, SchemaReference, SchemaTable
+from dbctl.engines.contract import (
+    Schema,
+    SchemaCode,
+    SchemaColumn,
+    SchemaIndex,
+    SchemaReference,
+    SchemaTable,
+    group_by_table,
+)
 from dbctl.engines.sql import Row
 from dbctl.engines.sqlite.describe import VIRTUAL
 from dbctl.engines.sqlite.sql import (
@@ -23,19 +30,7 @@ from dbctl.engines.sqlite.sql import (
 from dbctl.engines.sqlite.types import find_affinity
 
 #: Suffixes of the shadow tables of full-text and R-tree modules.
-_SHADOWS = (
-    "config",
-    "content",
-    "data",
-    "docsize",
-    "idx",
-    "node",
-    "parent",
-    "rowid",
-    "segdir",
-    "segments",
-    "stat",
-)
+_SHADOWS = "config content data docsize idx node parent rowid segdir segments stat".split()
 
 
 class SchemaBuilder:
@@ -43,11 +38,8 @@ class SchemaBuilder:
 
     def __init__(self, entries: list[Row], columns: list[Row], keys: list[Row], indexes: list[Row]) -> None:
         self._entries = [tuple(str(value or "") for value in entry) for entry in entries]
-        self._columns, self._keys, self._indexes = (
-            _group_by_table(columns),
-            _group_by_table(keys),
-            _group_by_table(indexes),
-        )
+        self._columns, self._keys = group_by_table(columns), group_by_table(keys)
+        self._indexes = group_by_table(indexes)
         self._names = {entry[1].lower() for entry in self._entries}
         self._names |= {str(row[1]).lower() for row in columns}
         self._texts = {name: sql for kind, name, _, sql in self._entries if kind == "index"}
@@ -162,10 +154,3 @@ def _build_column(row: Row, column_text: ColumnText, key: Sequence[str]) -> Sche
         collation="" if column_text.collation == "BINARY" else column_text.collation,
         generated=column_text.generated,
     )
-
-
-def _group_by_table(rows: list[Row]) -> defaultdict[str, list[Row]]:
-    groups = defaultdict[str, list[Row]](list)
-    for row in rows:
-        groups[str(row[0])].append(row)
-    return groups

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import ScriptDialect
-from dbctl.engines.sql import Row, ident
+from dbctl.engines.sql import ident
 from dbctl.engines.sqlite.sql import script
 from dbctl.errors import ConstraintError, QueryFailedError
 from dbctl.model import format_count
@@ -21,18 +21,15 @@ if TYPE_CHECKING:
 class SQLiteScriptRunner:
     """The part ``ScriptRunner``."""
 
-    script_dialect: ScriptDialect = script
+    script_dialect: ScriptDialect = script.SCRIPTS
     transactional_ddl = True
     lock_attempts = 1  # the transaction locks the file when it begins
 
     def __init__(self, db: SQLiteWriter) -> None:
-        self._connection, self._catalog = db.connection, db.catalog
+        self._db, self._connection, self._catalog = db, db.connection, db.catalog
         self._in_step_mode = False  #: whether statements may run outside a transaction
-        self._schema_version: Sequence[Row] | None = None  #: the oldest version that the catalog may describe
-        self._connection.on_change.append(self._forget_schema_version)
-
-    def _forget_schema_version(self) -> None:
-        self._schema_version = None
+        #: the version of the file after the last transaction, and its orphaned rows
+        self._last_orphans: tuple[object, Counter[tuple[object, object]]] | None = None
 
     @contextmanager
     def schema_transaction(self, *, short_waits: bool = False) -> Iterator[None]:
@@ -44,14 +41,16 @@ class SQLiteScriptRunner:
         self._connection.set_pragma("foreign_keys", "0")
         try:
             with self._connection.transaction():
-                self._refresh_schema()
+                self._catalog.forget_changed()
                 initial_orphans = self._count_initial_orphans()
                 self._connection.set_authorizer(_deny_nontransactional)
                 try:
                     yield
                 finally:
                     self._connection.set_authorizer(None)
-                self._refuse_new_orphans(initial_orphans)
+                orphans = self._refuse_new_orphans(initial_orphans)
+                version = self._read_version()
+            self._last_orphans = version, orphans
         finally:
             if self._connection.is_open:
                 self._connection.set_pragma("foreign_keys", "1")
@@ -79,7 +78,7 @@ class SQLiteScriptRunner:
         return ()
 
     def _run_step(self, sql: str) -> None:
-        if reason := script.unsupported_reason(sql):
+        if reason := script.SCRIPTS.unsupported_reason(sql, outside=True):
             raise QueryFailedError(target=self._catalog.target, reason=reason)
         connection = self._connection.driver
         if not sql.lower().startswith("vacuum"):  # VACUUM attaches a temporary file
@@ -94,7 +93,7 @@ class SQLiteScriptRunner:
         return self._connection.call_once(self._list_drop_statements)
 
     def _list_drop_statements(self) -> list[str]:
-        database = self._connection.row_writer.database
+        database = self._connection.database
         tables = [table for table in database.tables if not table.name.startswith("sqlite_")]
         # virtual tables first, because they drop their shadow tables
         tables.sort(key=lambda table: (table.virtual_table_using is None, table.name))
@@ -109,18 +108,22 @@ class SQLiteScriptRunner:
             return
         # Read all rows: an unfinished SELECT would hide its errors and lock its tables against DROP.
         self._connection.write(lambda: deque(self._connection.driver.execute(sql), maxlen=0))
-        self._refresh_schema()
+        self._catalog.forget_changed()
         if not self._connection.driver.in_transaction:
             raise QueryFailedError(target=self._catalog.target, reason="the statement ended its transaction")
 
-    def _refresh_schema(self) -> None:
-        """Forget the cached tables if the schema version changed, which counts the changes of all connections."""
-        schema = self._connection.run("pragma schema_version")
-        if schema != self._schema_version:
-            self._catalog.forget()
-            self._schema_version = schema
+    def insert(self, table: str, values: Mapping[str, object]) -> None:
+        # The row of the ledger does not wait for the import of sqlite-utils, which takes longer than most migrations.
+        self._db.insert_with_cursor(table, values)
+
+    def _read_version(self) -> object:
+        """Return a value that changes with each change of the file, by this connection or by another one."""
+        versions = self._connection.run("select * from pragma_data_version, pragma_schema_version")
+        return versions, self._connection.driver.total_changes
 
     def _count_initial_orphans(self) -> Counter[tuple[object, object]]:
+        if self._last_orphans and self._last_orphans[0] == self._read_version():
+            return self._last_orphans[1]
         try:
             return self._count_orphans()
         except QueryFailedError:  # foreign keys without a unique target; the check at the end refuses them
@@ -132,13 +135,14 @@ class SQLiteScriptRunner:
             (table, parent) for table, _, parent, _ in self._connection.run("pragma foreign_key_check")
         )
 
-    def _refuse_new_orphans(self, initial: Counter[tuple[object, object]]) -> None:
-        """Refuse a change that creates orphaned rows; earlier orphaned rows are ignored."""
-        new_orphans = self._count_orphans() - initial
-        if new_orphans:
+    def _refuse_new_orphans(self, initial: Counter[tuple[object, object]]) -> Counter[tuple[object, object]]:
+        """Refuse a change that creates orphaned rows; return the earlier ones, which are ignored."""
+        orphans = self._count_orphans()
+        if new_orphans := orphans - initial:
             (table, parent), count = new_orphans.most_common(1)[0]
             reason = f"{format_count(count, 'row')} of {table} would refer to missing rows of {parent}"
             raise ConstraintError(target=self._catalog.target, reason=reason)
+        return orphans
 
 
 def _deny_other_files(action: int, *_what: str | None) -> int:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import Column
-from dbctl.engines.sql import SqlStagedRows, SqlStagingTables, declare_columns, ident
+from dbctl.engines.sql import SqlStagingTables, StagedRows, declare_columns, ident
 from dbctl.errors import NotSupportedError
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ class SQLiteStagingTables(SqlStagingTables):
 
     def __init__(self, db: SQLiteWriter) -> None:
         super().__init__(db)
-        self._fill_values = db.fill_values
+        self._build_insert = db.build_insert
 
     def stage(
         self, table: str, key: Sequence[str], columns: Sequence[str], rows: Iterable[Sequence[object]]
-    ) -> SqlStagedRows:
+    ) -> StagedRows:
         # A change of a shadow table would damage the full-text or R-tree index.
         query = "select 1 from pragma_table_list where schema = 'main' and type = 'shadow' and name = :table"
         if self._connection.run(query, {"table": table}):
@@ -71,17 +71,12 @@ class SQLiteStagingTables(SqlStagingTables):
         return f"(t0.{name} is s.{name} collate binary and typeof(t0.{name}) = typeof(s.{name}))"
 
     def insert_select(self, table: str, columns: Sequence[str], select: str) -> int:
-        filled = self._fill_values(table, columns)
-        names = ", ".join(ident(name) for name in (*columns, *filled))
-        selected = ", ".join(["*", *(f":filled_{index}" for index in range(len(filled)))])
-        values = {f"filled_{index}": value for index, value in enumerate(filled.values())}
-        sql = f"insert into {ident(table)} ({names}) select {selected} from ({select})"
-        return self._connection.write(lambda: self._connection.row_writer.execute(sql, values).rowcount)
+        return self._connection.execute_write(*self._build_insert(table, columns, select))
 
     def update_from(self, table: str, staging_table: str, where: str, columns: Sequence[str]) -> int:
         sets = ", ".join(f"{ident(name)} = s.{ident(name)}" for name in columns)
         sql = f"update {ident(table)} as t0 set {sets} from {staging_table} s where {where}"
-        return self._connection.write(lambda: self._connection.row_writer.execute(sql, {}).rowcount)
+        return self._connection.execute_write(sql)
 
     @contextmanager
     def create_table(self, name: str, columns: Sequence[Column], key: Sequence[str]) -> Iterator[None]:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import RowStream
+from dbctl.engines.contract import RowStream, UserQuery
 from dbctl.engines.sql import Row, ident
 from dbctl.engines.sqlite.describe import VIRTUAL
 from dbctl.engines.sqlite.errors import get_error_name
@@ -20,53 +20,16 @@ if TYPE_CHECKING:
 
 #: Pragmas that return a setting, and change it if they have a value.
 SETTING_PRAGMAS = frozenset(
-    [
-        "auto_vacuum",
-        "busy_timeout",
-        "cache_size",
-        "foreign_keys",
-        "journal_mode",
-        "journal_size_limit",
-        "locking_mode",
-        "max_page_count",
-        "mmap_size",
-        "query_only",
-        "recursive_triggers",
-        "secure_delete",
-        "synchronous",
-        "temp_store",
-        "wal_autocheckpoint",
-    ]
+    """auto_vacuum busy_timeout cache_size foreign_keys journal_mode journal_size_limit locking_mode max_page_count
+    mmap_size query_only recursive_triggers secure_delete synchronous temp_store wal_autocheckpoint""".split()
 )
 #: Pragmas that only read.
 READ_PRAGMAS = frozenset(
-    [
-        "application_id",
-        "collation_list",
-        "compile_options",
-        "data_version",
-        "database_list",
-        "encoding",
-        "foreign_key_check",
-        "foreign_key_list",
-        "freelist_count",
-        "function_list",
-        "index_info",
-        "index_list",
-        "index_xinfo",
-        "integrity_check",
-        "module_list",
-        "page_count",
-        "page_size",
-        "pragma_list",
-        "quick_check",
-        "schema_version",
-        "table_info",
-        "table_list",
-        "table_xinfo",
-        "user_version",
-    ]
+    """application_id collation_list compile_options data_version database_list encoding foreign_key_check
+    foreign_key_list freelist_count function_list index_info index_list index_xinfo integrity_check module_list page_count
+    page_size pragma_list quick_check schema_version table_info table_list table_xinfo user_version""".split()
 )
+JOURNAL_MODE_QUERY = re.compile(r"\s*pragma\s+(main\s*\.\s*)?journal_mode\s*;?\s*", re.IGNORECASE)
 #: Columns in which ANALYZE stores values of indexed columns.
 SAMPLE_COLUMNS = frozenset({("sqlite_stat3", "sample"), ("sqlite_stat4", "sample")})
 #: Table-valued functions that only read.
@@ -98,37 +61,35 @@ class SQLiteStreams:
         )
 
     @contextmanager
-    def query_read_only(
-        self,
-        sql: str,
-        parameters: Mapping[str, object] = {},
-        *,
-        timeout: timedelta | None = None,
-        hidden: Mapping[str, Collection[str]] = {},
-    ) -> Iterator[RowStream]:
+    def query_read_only(self, query: UserQuery) -> Iterator[RowStream]:
         from dbctl.engines.sqlite.types import values
 
         self._connection.prepare_stream()
+        if JOURNAL_MODE_QUERY.fullmatch(
+            query.sql
+        ):  # SQLite would return "delete" for a file that is read without locks
+            yield RowStream(("journal_mode",), iter([[(self._connection.read_journal_mode(),)]]))
+            return
         # a common table expression may have the name of a view, and SQLite reports both in the same way
-        has_expressions = re.search(r"\bwith\b", sql, re.IGNORECASE)
+        has_expressions = re.search(r"\bwith\b", query.sql, re.IGNORECASE)
         views = (
             ()
             if has_expressions
             else [table.name for table in self._catalog.tables().values() if table.is_view]
         )
-        authorizer = Authorizer(hidden, views)
-        bound_values = {name: values.parse_parameter(value) for name, value in parameters.items()}
+        authorizer = Authorizer(query.hidden, views)
+        bound_values = {name: values.parse_parameter(value) for name, value in query.parameters.items()}
         with self._connection.query_only(), ExitStack() as stack:
-            self._load_modules(sql)
+            self._load_modules(query.sql)
             stack.callback(self._connection.set_authorizer, None)
             self._connection.set_authorizer(authorizer)
-            stack.enter_context(self._connection.limit_time(timeout))
+            stack.enter_context(self._connection.limit_time(query.timeout))
             try:
-                stream = stack.enter_context(self._connection.stream_rows(sql, bound_values))
+                stream = stack.enter_context(self._connection.stream_rows(query.sql, bound_values))
             except QueryFailedError as error:
-                raise self._explain_failure(error, authorizer, timeout) from error
+                raise self._explain_failure(error, authorizer, query.timeout) from error
             yield RowStream(
-                stream.columns, self._translate_stream_errors(stream.batches, authorizer, timeout)
+                stream.columns, self._translate_stream_errors(stream.batches, authorizer, query.timeout)
             )
 
     def _load_modules(self, sql: str) -> None:
@@ -225,15 +186,10 @@ _DENIED_ACTIONS = {
     sqlite3.SQLITE_DETACH: "DETACH",
     sqlite3.SQLITE_TRANSACTION: "beginning or ending a transaction",
     sqlite3.SQLITE_SAVEPOINT: "SAVEPOINT",
-    **dict.fromkeys(
-        (
-            sqlite3.SQLITE_INSERT,
-            sqlite3.SQLITE_UPDATE,
-            sqlite3.SQLITE_DELETE,
-            sqlite3.SQLITE_ALTER_TABLE,
-            sqlite3.SQLITE_ANALYZE,
-            sqlite3.SQLITE_REINDEX,
-        ),
-        "a change",
-    ),
+    sqlite3.SQLITE_INSERT: "a change",
+    sqlite3.SQLITE_UPDATE: "a change",
+    sqlite3.SQLITE_DELETE: "a change",
+    sqlite3.SQLITE_ALTER_TABLE: "a change",
+    sqlite3.SQLITE_ANALYZE: "a change",
+    sqlite3.SQLITE_REINDEX: "a change",
 }

@@ -74,11 +74,8 @@ def _is_same_file(descriptor: int, target: os.stat_result) -> bool:
 
 def _read_pending(index: bytes) -> int | None:
     """Return the number of pages from the header of a ``-shm``; None while another process writes it."""
-    first_copy, second_copy, checkpointed = (
-        index[: INDEX_HEADER.size],
-        index[INDEX_HEADER.size : 2 * INDEX_HEADER.size],
-        index[2 * INDEX_HEADER.size :],
-    )
+    size = INDEX_HEADER.size
+    first_copy, second_copy, checkpointed = index[:size], index[size : 2 * size], index[2 * size :]
     if first_copy != second_copy or len(checkpointed) != CHECKPOINTED.size:
         return None
     is_complete, last_frame = INDEX_HEADER.unpack(first_copy)
@@ -115,23 +112,21 @@ def count_lost_commits(path: Path) -> int:
     try:
         with path.open("rb") as file:
             header = file.read(HEADER_BYTES)
-            lost = _count_lost(file, header) if len(header) == HEADER_BYTES else 0
+            salts = header[16:24]
+            lost = sum(
+                not is_valid and head[8:16] == salts and head[4:8] != b"\0\0\0\0"
+                for head, is_valid in _verify_frames(file, header)
+            )
             file.seek(0)
             return lost if file.read(HEADER_BYTES) == header else 0
     except FileNotFoundError:
         return 0
 
 
-def _count_lost(file: BinaryIO, header: bytes) -> int:
-    salts = header[16:24]
-    return sum(
-        not is_valid and head[8:16] == salts and head[4:8] != b"\0\0\0\0"
-        for head, is_valid in _verify_frames(file, header)
-    )
-
-
 def _verify_frames(file: BinaryIO, header: bytes) -> Iterator[tuple[bytes, bool]]:
     """Yield the header of each frame, and whether it and all earlier frames are current and have valid checksums."""
+    if len(header) < HEADER_BYTES:
+        return
     magic, _version, page_size = struct.unpack(">3I", header[:12])
     order = ">" if magic & 1 else "<"
     checksum = _add_checksum((0, 0), header[:24], order)
@@ -168,17 +163,17 @@ def read_committed(path: Path) -> CommittedPages:
         if len(header) < HEADER_BYTES:
             return CommittedPages(0, 0, {}, 0)
         page_size = struct.unpack(">I", header[8:12])[0]
-        offsets, pending, pages = dict[int, int](), dict[int, int](), 0
+        offsets, pending, page_count, lost = dict[int, int](), dict[int, int](), 0, 0
         for index, (head, is_valid) in enumerate(_verify_frames(file, header)):
+            page, committed_pages = struct.unpack(">2I", head[:8])
             if not is_valid:
-                break
-            page, page_count = struct.unpack(">2I", head[:8])
+                lost += bool(committed_pages) and head[8:16] == header[16:24]
+                continue
             pending[page] = HEADER_BYTES + index * (FRAME_BYTES + page_size) + FRAME_BYTES
-            if page_count:
+            if committed_pages:
                 offsets |= pending
-                pending, pages = {}, page_count
-        file.seek(HEADER_BYTES)
-        return CommittedPages(page_size, pages, offsets, _count_lost(file, header))
+                pending, page_count = {}, committed_pages
+        return CommittedPages(page_size, page_count, offsets, lost)
 
 
 def _read_frames(file: BinaryIO, page_size: int) -> Iterator[tuple[bytes, bytes]]:

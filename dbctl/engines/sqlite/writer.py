@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import ClassVar
 
-from dbctl.engines.contract import FillRow, MergeRule, ShiftedTime, Where, fill_no_columns
+from dbctl.engines.contract import FillRow, Merge, ShiftedTime, Where, fill_no_columns
 from dbctl.engines.file_locks import write_lock
 from dbctl.engines.sql import Statement, conflict_clause
 from dbctl.engines.sqlite.connection import ScratchConnection, WriteConnection
@@ -59,23 +59,32 @@ class SQLiteWriter(SQLiteDatabase):
         return self._fill(self, table, list(columns))
 
     def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
+        if returning is not None:
+            # sqlite-utils would read the new row by its rowid, which a table WITHOUT ROWID lacks, and which is that of
+            # another row if a trigger ignores the new one.
+            return self.insert_with_cursor(table, values, returning)
         values = {**values, **self.fill_values(table, values)}
         self.catalog.require_table(table)
         for name in values:
             self.catalog.require_column(table, name)
-        if returning is None:
-            return self.connection.write(lambda: self.connection.row_writer.insert(table, values))
-        # sqlite-utils would read the new row by its rowid, which a table WITHOUT ROWID lacks, and which is that of another
-        # row if a trigger ignores the new one.
+        return self.connection.write(lambda: self.connection.row_writer.insert(table, values))
+
+    def insert_with_cursor(
+        self, table: str, values: Mapping[str, object], returning: str | None = None
+    ) -> object:
+        """Insert one row as ``insert`` does, without sqlite-utils."""
+        values = {**values, **self.fill_values(table, values)}
         statement = Statement()
         source = "default values"
         if values:
             names = ", ".join(self.catalog.quote_column(table, column, "") for column in values)
             source = f"({names}) values ({', '.join(statement.bind(value) for value in values.values())})"
-        sql = f"insert into {self.catalog.quote_table(table)} {source} returning {self.catalog.quote_column(table, returning, '')}"
+        sql = f"insert into {self.catalog.quote_table(table)} {source}"
+        if returning is not None:
+            sql += f" returning {self.catalog.quote_column(table, returning, '')}"
         # Fetch all rows, because an unfinished statement would stay open.
         rows = self.connection.write(
-            lambda: self.connection.row_writer.execute(sql, statement.parameters).fetchall()
+            lambda: self.connection.driver.execute(sql, statement.parameters).fetchall()
         )
         return rows[0][0] if rows else None
 
@@ -99,11 +108,10 @@ class SQLiteWriter(SQLiteDatabase):
             for name, value in values.items()
         )
         condition = self.builder.where_clause(statement, table, where, "t0")
-        # sqlite-utils updates one row by its key, after reading it; this updates the rows that meet conditions.
+        # sqlite-utils updates one row by its key, and fails if a trigger ignores the change; this updates the rows that
+        # meet conditions.
         sql = f"update {self.catalog.quote_table(table)} as t0 set {sets}{condition}"
-        return self.connection.write(
-            lambda: self.connection.row_writer.execute(sql, statement.parameters).rowcount
-        )
+        return self.connection.execute_write(sql, statement.parameters)
 
     def _value_sql(self, table: str, column: str, value: object, statement: Statement) -> str:
         if isinstance(value, ShiftedTime):
@@ -115,28 +123,24 @@ class SQLiteWriter(SQLiteDatabase):
             )
         return statement.bind(value)
 
-    def merge(
-        self,
-        table: str,
-        select: str,
-        parameters: Mapping[str, object],
-        *,
-        key: Sequence[str],
-        columns: Mapping[str, MergeRule],
-    ) -> int:
-        names = {name: self.catalog.quote_column(table, name, "") for name in (*key, *columns)}
-        source, bound_values = expand_sets(select, parameters)
-        filled = self.fill_values(table, names)
-        into = [*names.values(), *(self.catalog.quote_column(table, name, "") for name in filled)]
-        bound_values |= {f"filled_{index}": value for index, value in enumerate(filled.values())}
-        selected = ", ".join(["*", *(f":filled_{index}" for index in range(len(filled)))])
-        sql = (
-            # upsert of sqlite-utils takes rows of Python, and replaces each column; these rows stay in SQLite.
-            # WHERE TRUE, because otherwise SQLite would read ON as part of the join
-            f"insert into {self.catalog.quote_table(table)} as t0 ({', '.join(into)}) select {selected} from ({source}) where true"
-            f" on conflict ({', '.join(names[name] for name in key)}) do {conflict_clause(names, columns)}"
-        )
-        return self.connection.write(lambda: self.connection.row_writer.execute(sql, bound_values).rowcount)
+    def merge(self, merge: Merge) -> int:
+        table = merge.table
+        names = {name: self.catalog.quote_column(table, name, "") for name in (*merge.key, *merge.columns)}
+        source, bound_values = expand_sets(merge.select, merge.parameters)
+        # upsert of sqlite-utils takes rows of Python, and replaces each column; these rows stay in SQLite.
+        insert, filled = self.build_insert(table, list(names), source)
+        # WHERE TRUE, because otherwise SQLite would read ON as part of the join
+        conflict = f"on conflict ({', '.join(names[name] for name in merge.key)}) do {conflict_clause(names, merge.columns)}"
+        return self.connection.execute_write(f"{insert} where true {conflict}", bound_values | filled)
+
+    def build_insert(self, table: str, columns: Sequence[str], select: str) -> tuple[str, dict[str, object]]:
+        """Return the statement that inserts the rows of a SELECT with the further columns, and its parameters."""
+        filled = self.fill_values(table, columns)
+        names = [self.catalog.quote_column(table, name, "") for name in (*columns, *filled)]
+        parameters = {f"filled_{index}": value for index, value in enumerate(filled.values())}
+        selected = ", ".join(["*", *(f":{name}" for name in parameters)])
+        into = f"{self.catalog.quote_table(table)} as t0 ({', '.join(names)})"
+        return f"insert into {into} select {selected} from ({select})", parameters
 
     def delete(self, table: str, where: Sequence[Where]) -> int:
         self.catalog.require_table(table)

@@ -1,10 +1,8 @@
 """The model of a profile: the sections and keys of its TOML file."""
 
-from typing import TYPE_CHECKING
+from dbctl.exports import lazy_imports
 
-from dbctl.exports import lazy_exports
-
-if TYPE_CHECKING:
+with lazy_imports(__name__):
     from dbctl.profiles.model.base import ColumnNames, SchemaName, Section
     from dbctl.profiles.model.cleanup import (
         Cleanup,
@@ -63,22 +61,4 @@ if TYPE_CHECKING:
         TextFormat,
         UserRole,
         Users,
-    )
-else:
-    __getattr__ = lazy_exports(
-        __name__,
-        {
-            "base": "ColumnNames SchemaName Section",
-            "cleanup": "Cleanup RecountRule TimeOffset expand_variants validate_cleanup",
-            "databases": "Database Environment ForeignLedger Format Ledger Migrations MigrationsVariant NO_LEDGER Variable",
-            "integrity": "CrossLink Exclusive InvariantQuery InvariantVariant KeySearch KnownLogin KnownSecret Recount States",
-            "profile": "Backup ForeignFiles Profile",
-            "rebuild": "Rebuild",
-            "reports": "RelativeTime Report ReportVariant StoredFile",
-            "search": "Detail DetailVariant KeySource RESERVED_NAMES Search SearchKey SearchPath Sort TextVariant",
-            "semantic": "FIXED_FIELDS RelatedRows Semantic",
-            "sessions": "Sessions",
-            "settings": "Settings SettingsRow SettingsVariant StandardSetting",
-            "users": "Link Lockout Password Roles Rule SettingOrDefault SignInTable TextFormat UserRole Users",
-        },
     )

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from dbctl.model import Severity
 from dbctl.url import ENGINES
 
 
@@ -23,13 +24,13 @@ class SchemaName(msgspec.Struct, frozen=True):
     levels_up: int = 0  #: how many keys above the field a missing name is reported
 
 
-#: The database of a section, by its name in the profile.
+#: The database, by its name in the profile; empty: the first that dbctl may write.
 DatabaseReference = Annotated[str, SchemaName("database")]
 
-#: The table of a section. ``name?`` is optional.
+#: The table. ``name?`` is optional.
 TableName = Annotated[str, SchemaName("table")]
 
-#: The table of a section whose columns differ between deployments if it is optional.
+#: The table; if it is optional (``name?``), its columns may differ between deployments.
 VaryingTable = Annotated[str, SchemaName("table", varying=True)]
 
 #: A column of the table of its section. ``name?`` is optional.
@@ -41,7 +42,7 @@ Alternatives = str | list[str]
 #: One of alternative columns of the table of its section.
 ColumnNames = Annotated[Alternatives, SchemaName("column")]
 
-#: A column that is the subject of its section, in the table of the enclosing section.
+#: The column of the enclosing section's table.
 SubjectColumn = Annotated[str, SchemaName("column", of_owner=True, levels_up=1)]
 
 #: A column, as ``table.column``. ``table.column?`` is optional.
@@ -57,6 +58,12 @@ Name = Annotated[str, msgspec.Meta(pattern=r"^\w[\w.-]*$")]
 DatabaseName = Annotated[Name, SchemaName("database")]
 
 EngineName = Annotated[str, msgspec.Meta(pattern=f"^({'|'.join(ENGINES)})$")]
+
+#: The severity of a finding.
+FindingSeverity = Severity
+
+#: The hint of a finding.
+FindingHint = str
 
 #: A value that a profile writes to a column: a constant, or ``:now`` for the current time.
 Constant = str | int | float | bool

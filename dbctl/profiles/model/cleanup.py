@@ -26,21 +26,21 @@ Columns: TypeAlias = Annotated[Sequence[ColumnName], msgspec.Meta(min_length=1)]
 class Age(Section, frozen=True, kw_only=True):
     """The age of the rows: strictly older than ``older_than``."""
 
-    column: ColumnNames
-    older_than: Span
+    column: ColumnNames  #: the column with the time of the row
+    older_than: Span  #: the smallest age of an expired row
 
 
 class TimeOffset(Section, frozen=True, kw_only=True):
     """A time column of the same row, plus a duration."""
 
-    from_: Annotated[str, SchemaName("column", levels_up=2)] = msgspec.field(name="from")
-    plus: Span
+    from_: Annotated[str, SchemaName("column", levels_up=2)] = msgspec.field(name="from")  #: the time column
+    plus: Span  #: the duration
 
 
 class AfterRule(Section, frozen=True, kw_only=True):
     """Rows that are merged into another table in the same transaction."""
 
-    into: TableName
+    into: TableName  #: the table into which the rows are merged
     key: Columns  #: columns that a unique index of the table covers
     #: portable SQL that selects the columns of ``key`` and then of ``merge``; ``:picked`` are the keys of the changed rows,
     #: ``:now`` the current time
@@ -68,28 +68,29 @@ class CleanupVariant(Section, frozen=True, kw_only=True):
     """Conditions and new values of one variant of the schema; the first variant whose columns exist is used."""
 
     needs: Names  #: columns of the table
-    where: Mapping[str, ExpectedValue] = {}
-    set: Mapping[str, str | int | float | bool | TimeOffset]
+    where: Mapping[str, ExpectedValue] = {}  #: values of expired rows, by column
+    set: Mapping[str, str | int | float | bool | TimeOffset]  #: new values of expired rows, by column
 
 
 class Cleanup(Section, frozen=True, kw_only=True):
     """A rule that closes or deletes rows of a certain age."""
 
-    name: str
+    name: str  #: the name for ``--rule``
     database: DatabaseReference = ""
-    table: TableName  #: optional with a trailing ``?``
+    table: TableName  #: the table; optional with a trailing ``?``
     key: ColumnName  #: its primary key, one column
-    where: Mapping[ColumnName, ExpectedValue] = {}
-    age: Age
+    where: Mapping[ColumnName, ExpectedValue] = {}  #: values of expired rows, by column
+    age: Age  #: the age of expired rows
+    #: new values of expired rows, by column
     set: Mapping[ColumnName, str | int | float | bool | TimeOffset] = {}
-    delete: bool = False
+    delete: bool = False  #: whether expired rows are deleted
     variant: Sequence[CleanupVariant] = ()  #: instead of ``where`` and ``set``
     on_demand_only: bool = False  #: whether the rule runs only with ``--rule``
     same_transaction: ColumnName = (
         ""  #: rows with the same value of this column are changed in the same transaction
     )
-    after: Sequence[AfterRule] = ()
-    recount: Sequence[RecountRule] = ()
+    after: Sequence[AfterRule] = ()  #: tables that are updated in the same transaction
+    recount: Sequence[RecountRule] = ()  #: columns of those tables that are recounted
 
 
 def expand_variants(rule: Cleanup) -> Sequence[Cleanup]:

@@ -22,8 +22,8 @@ from dbctl.profiles.model.base import (
 class Key(Section, frozen=True, kw_only=True):
     """The primary key of a table, and how new keys are created."""
 
-    column: SubjectColumn
-    codec: KeyCodec = "autoincrement"
+    column: SubjectColumn  #: the column of the primary key
+    codec: KeyCodec = "autoincrement"  #: how dbctl creates the key of a new row
 
 
 #: The layout of migration files, described in ``Migrations``.
@@ -33,7 +33,7 @@ Format = Literal["auto", "numbered", "up-down", "dbmate", "goose", "pairs", "pri
 class Ledger(Section, frozen=True, kw_only=True):
     """The app's ledger of applied migrations, read and written as the app does."""
 
-    table: str
+    table: str  #: the table of the ledger
     id: Key | None = None  #: if the database does not create the keys of rows
     #: the digits at the beginning of the file name; without this column, the name identifies the file
     version: Alternatives | None = None
@@ -45,7 +45,7 @@ class Ledger(Section, frozen=True, kw_only=True):
     #: not NULL: the row is ignored; a name may have several rows
     rolled_back_at: Alternatives | None = None
     checksum: Alternatives = "checksum?"  #: SHA-256 of the file's text, hexadecimal
-    duration_ms: Alternatives = "execution_time_ms?"
+    duration_ms: Alternatives = "execution_time_ms?"  #: the duration of a migration in milliseconds
     new: Mapping[str, Constant] = {}  #: further columns of a new row
     create: str | Mapping[str, str]  #: statements that create a missing ledger, by engine if they differ
 
@@ -96,7 +96,7 @@ class Migrations(Section, frozen=True, kw_only=True):
     a ``migration.sql`` (and optionally a ``down.sql``); ``auto``, the format that is detected in the folder.
     """
 
-    format: Format = "auto"
+    format: Format = "auto"  #: the format of the files
     find: Sequence[str] = ()  #: folders of the app's migration files below its directory, for ``init``
     #: the first is the default for an empty database; the ledger, or the first variant whose needs exist, decides for others
     variant: Sequence[MigrationsVariant] = ()
@@ -126,8 +126,8 @@ class WrongAppHint(Section, frozen=True, kw_only=True):
 class Variable(Section, frozen=True, kw_only=True):
     """A variable, and the app's default for it."""
 
-    name: str
-    default: str = ""
+    name: str  #: the name of the variable
+    default: str = ""  #: the value without the variable
 
 
 class Environment(Section, frozen=True, kw_only=True):
@@ -138,11 +138,11 @@ class Environment(Section, frozen=True, kw_only=True):
     #: base folders of a relative ``file:`` URL, below the app's directory; the first with a database of the app is used
     relative_to: Sequence[str] = (".",)
     scheme: Literal["", "postgresql", "mysql"] = ""  #: the scheme of a URL that consists of the parts
-    host: Variable = Variable(name="", default="localhost")
-    port: Variable = Variable(name="")
-    user: Variable = Variable(name="")
-    password: Variable = Variable(name="")
-    database: Variable = Variable(name="")
+    host: Variable = Variable(name="", default="localhost")  #: the variable with the host
+    port: Variable = Variable(name="")  #: the variable with the port
+    user: Variable = Variable(name="")  #: the variable with the user
+    password: Variable = Variable(name="")  #: the variable with the password
+    database: Variable = Variable(name="")  #: the variable with the name of the database
     tls: str = ""  #: the variable that enables encryption
     tls_option: str = "sslmode=require"  #: the option that ``tls`` adds to the URL
 
@@ -150,15 +150,16 @@ class Environment(Section, frozen=True, kw_only=True):
 class Database(Section, frozen=True, kw_only=True):
     """One database of the app."""
 
-    engines: Sequence[EngineName]
+    engines: Sequence[EngineName]  #: the engines that the app supports
     find: Sequence[str] = ()  #: usual paths below the app's directory, for ``init``
     environment: Environment | None = None  #: the env file with its URL
     needs: Sequence[TableName] = ()  #: tables that identify the database
     #: hints if one of ``needs`` is missing; the first that matches is shown
     wrong_app_hint: Sequence[WrongAppHint] = ()
+    #: ``read-only``: dbctl opens it only for reading, because another program writes it
     mode: Literal["read-only", "read-write"] = "read-write"
     owner: str = ""  #: the program that writes a read-only database
-    optional: bool = False
+    optional: bool = False  #: whether deployments may lack the database
     backup: bool = True  #: whether backups contain it without ``--db``
     #: by table, the columns that identify a row, for engines without primary keys (LanceDB)
     keys: Mapping[str, Alternatives] = {}
@@ -170,6 +171,6 @@ class Database(Section, frozen=True, kw_only=True):
     guess_secrets: bool = False  #: whether to detect further secret columns by their names and values
     #: the column with the time of the last change, in every table that has it
     updated_at: Alternatives | None = None
-    migrations: Migrations | None = None
+    migrations: Migrations | None = None  #: the migrations; without it, dbctl runs none
     #: recommended settings of its server, by engine: numbers and sizes are minimums, other values must be equal
     recommended: Mapping[EngineName, Mapping[str, str | int | float | bool]] = {}

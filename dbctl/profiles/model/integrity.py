@@ -2,16 +2,18 @@
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 
-from dbctl.profiles.codecs import HashCodec
+from dbctl.profiles.codecs import HashFormat
 from dbctl.profiles.model.base import (
     ColumnNames,
     ColumnPath,
     Constant,
     DatabaseReference,
+    FindingHint,
+    FindingSeverity,
     SchemaName,
     Section,
     TableName,
@@ -26,32 +28,32 @@ class States(Section, frozen=True, kw_only=True):
     """A state column: the allowed transitions between its values."""
 
     database: DatabaseReference = ""
-    table: TableName
-    column: ColumnNames
+    table: TableName  #: the table with the states
+    column: ColumnNames  #: the column with the state
     #: by state, the allowed next states; a state without an entry is final. Other values are not states: no transition leads
     #: to them, and any state may follow them
     transitions: Mapping[str, Sequence[str]]
-    severity: Literal["info", "warning", "error"] = "warning"  #: of rows with a value that is not a state
-    hint: str = ""  #: the hint of a refused transition
+    severity: FindingSeverity = "warning"  #: of rows with a value that is not a state
+    hint: FindingHint = ""  #: the hint of a refused transition
 
 
 class Values(Section, frozen=True, kw_only=True):
     """A column with a list of allowed values, or NULL, that the database does not enforce."""
 
     database: DatabaseReference = ""
-    table: VaryingTable  #: optional with a trailing ``?``
-    column: ColumnNames
-    allowed: Annotated[Sequence[Constant], msgspec.Meta(min_length=1)]
-    severity: Literal["info", "warning", "error"] = "warning"  #: of rows with another value
-    hint: str = ""
+    table: VaryingTable  #: the table; optional with a trailing ``?``
+    column: ColumnNames  #: the column
+    allowed: Annotated[Sequence[Constant], msgspec.Meta(min_length=1)]  #: the allowed values
+    severity: FindingSeverity = "warning"  #: of rows with another value
+    hint: FindingHint = ""
 
 
 class Exclusive(Section, frozen=True, kw_only=True):
     """A column that is true in at most one row: setting it in a row clears it in the others."""
 
     database: DatabaseReference = ""
-    table: TableName
-    column: ColumnNames
+    table: TableName  #: the table
+    column: ColumnNames  #: the boolean column
     within: ColumnNames | None = None  #: a column: one row per value of it
 
 
@@ -61,8 +63,8 @@ class KeySearch(Section, frozen=True, kw_only=True):
     database: DatabaseReference = ""
     #: ``table.column``; optional with a trailing ``?``
     columns: Annotated[Sequence[ColumnPath], msgspec.Meta(min_length=1)]
-    severity: Literal["info", "warning", "error"] = "warning"
-    hint: str = ""
+    severity: FindingSeverity = "warning"
+    hint: FindingHint = ""
 
     @property
     def name(self) -> str:
@@ -75,8 +77,8 @@ class CrossLink(Section, frozen=True, kw_only=True):
 
     name: str  #: the name of its rows in findings
     database: DatabaseReference = ""
-    table: VaryingTable
-    column: ColumnNames
+    table: VaryingTable  #: the table with the references
+    column: ColumnNames  #: the column with the reference
     to: DatabaseReference  #: the other database
     #: ``table.column``: one of them must have the value
     targets: Annotated[Sequence[str], msgspec.Meta(min_length=1)]
@@ -89,29 +91,29 @@ class CrossLink(Section, frozen=True, kw_only=True):
     derived: Sequence[str] = ()
     every: bool = False  #: whether every row of the other table should have a row that refers to it
     placeholders: Sequence[str] = ()  #: values in rows that the app inserts only to create the table
-    severity: Literal["info", "warning", "error"] = "warning"
-    hint: str = ""
+    severity: FindingSeverity = "warning"
+    hint: FindingHint = ""
 
 
 class Recount(Section, frozen=True, kw_only=True):
     """Stored counts that can be recounted."""
 
-    name: str
+    name: str  #: the name of the counts in findings
     database: DatabaseReference = ""
     needs: Sequence[str] = ()  #: tables; a deployment that lacks one stores no such counts
     sql: str  #: portable SQL; selects the rows that disagree: key columns, the stored count, the actual count
-    severity: Literal["info", "warning", "error"] = "warning"
-    hint: str = ""
+    severity: FindingSeverity = "warning"
+    hint: FindingHint = ""
 
 
 class KnownLogin(Section, frozen=True, kw_only=True):
     """An account with a published password, from the app or its documentation."""
 
     name: str  #: its name in findings
-    login: str
-    password: str
-    severity: Literal["info", "warning", "error"] = "error"  #: of an active account
-    hint: str = ""  #: if a new password does not help
+    login: str  #: the login of the account
+    password: str  #: its published password
+    severity: FindingSeverity = "error"  #: of an active account
+    hint: FindingHint = ""  #: if a new password does not help
 
 
 class KnownSecret(Section, frozen=True, kw_only=True):
@@ -119,16 +121,17 @@ class KnownSecret(Section, frozen=True, kw_only=True):
 
     name: str  #: its name in findings
     database: DatabaseReference = ""
-    table: TableName  #: optional with a trailing ``?``
-    key: _SecretColumn = "id"
+    table: TableName  #: the table; optional with a trailing ``?``
+    key: _SecretColumn = "id"  #: the column that identifies a row
     column: _SecretColumn  #: the column of the secret or its hash
     value: str  #: the stored value; with ``codec``, the secret itself
-    codec: HashCodec | None = None
+    #: the hash format of the column; without it, the column contains ``value`` itself
+    codec: HashFormat | None = None
     where: Mapping[
         _SecretColumn, str | int | float | bool
     ] = {}  #: conditions of the rows, such as active ones
-    severity: Literal["info", "warning", "error"] = "error"
-    hint: str = ""
+    severity: FindingSeverity = "error"
+    hint: FindingHint = ""
 
 
 class InvariantVariant(Section, frozen=True, kw_only=True):
@@ -146,6 +149,7 @@ class InvariantQuery(Section, frozen=True, kw_only=True):
     name: str  #: their name in findings, in the plural
     database: DatabaseReference = ""
     since: str = ""  #: a duration: the parameter ``:since`` of the SQL is the current time minus it
+    #: the query in each variant of the schema
     variant: Annotated[Sequence[InvariantVariant], msgspec.Meta(min_length=1)]
-    severity: Literal["info", "warning", "error"] = "warning"
-    hint: str = ""
+    severity: FindingSeverity = "warning"
+    hint: FindingHint = ""

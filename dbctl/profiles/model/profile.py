@@ -44,7 +44,7 @@ ForeignFileName = Annotated[str, msgspec.Meta(pattern=r"^\w[\w. -]*(\{time\}[\w.
 class ForeignFiles(Section, frozen=True, kw_only=True):
     """Backups that the app's scripts, or commands in its documentation, create."""
 
-    name: ForeignFileName
+    name: ForeignFileName  #: the file name; ``{time}`` is a time in any format
     database: str = ""  #: the database of the backup; empty: detected from the contents
     note: str = ""  #: a note for users
 
@@ -68,37 +68,38 @@ class Backup(Section, frozen=True, kw_only=True):
 class Profile(Section, frozen=True, kw_only=True):
     """One kind of application."""
 
-    schema: Literal["dbctl.profile/1"]
-    name: str
-    title: str
-    time: TimeCodec = "iso-ms"
-    boolean: BooleanCodec = "bool-01"
+    schema: Literal["dbctl.profile/1"]  #: the version of the profile language
+    name: str  #: the name of the profile, for ``--profile``
+    title: str  #: the name of the app in messages
+    time: TimeCodec = "iso-ms"  #: the format of new times in columns without a native type
+    boolean: BooleanCodec = "bool-01"  #: the format of new booleans in columns without a native type
     #: usual directories of the app (``~``: the user's home): ``init`` searches them if it gets no directory and finds no
     #: app below the current one
     home: Sequence[str] = ()
-    databases: Mapping[DatabaseName, Database]
+    databases: Mapping[DatabaseName, Database]  #: the databases of the app, by name
     ledgers: Mapping[str, Ledger] = {}  #: migration ledgers that several databases share
-    users: Users | None = None
-    roles: Roles | None = None
-    settings: Sequence[Settings] = ()
-    search: Sequence[Search] = ()
-    semantic: Semantic | None = None
+    users: Users | None = None  #: the users of the app
+    roles: Roles | None = None  #: roles, if the app stores them as rows
+    settings: Sequence[Settings] = ()  #: settings of the app and of users
+    search: Sequence[Search] = ()  #: searches, for ``search NAME``
+    semantic: Semantic | None = None  #: the table of vectors, for ``search semantic``
     sessions: Sequence[Sessions] = ()  #: the first is the default of ``--kind``
-    cleanup: Sequence[Cleanup] = ()
-    audit: Audit | None = None
-    link: Sequence[CrossLink] = ()
-    recount: Sequence[Recount] = ()
-    known_login: Sequence[KnownLogin] = ()
-    known_secret: Sequence[KnownSecret] = ()
+    cleanup: Sequence[Cleanup] = ()  #: rules for ``sessions cleanup``
+    audit: Audit | None = None  #: the table in which dbctl records its changes as the app does
+    link: Sequence[CrossLink] = ()  #: links between databases, for ``integrity cross-check``
+    recount: Sequence[Recount] = ()  #: stored counts, for ``integrity cross-check``
+    known_login: Sequence[KnownLogin] = ()  #: accounts with published passwords, for ``doctor``
+    known_secret: Sequence[KnownSecret] = ()  #: published keys and tokens, for ``doctor``
+    #: queries for rows that should not exist, for ``doctor`` and ``integrity cross-check``
     invariant: Sequence[InvariantQuery] = ()
-    rebuild: Sequence[Rebuild] = ()
-    report: Sequence[Report] = ()
-    states: Sequence[States] = ()
-    values: Sequence[Values] = ()
-    exclusive: Sequence[Exclusive] = ()
-    stored_file: Sequence[StoredFile] = ()
-    key_search: Sequence[KeySearch] = ()
-    backup: Backup = Backup()
+    rebuild: Sequence[Rebuild] = ()  #: statistics of users, for ``sessions rebuild-stats``
+    report: Sequence[Report] = ()  #: named queries, for ``stats run``
+    states: Sequence[States] = ()  #: state columns and their transitions
+    values: Sequence[Values] = ()  #: columns with lists of allowed values
+    exclusive: Sequence[Exclusive] = ()  #: columns that are true in at most one row
+    stored_file: Sequence[StoredFile] = ()  #: columns that contain files, for ``data show --column``
+    key_search: Sequence[KeySearch] = ()  #: columns with free text that may contain keys of services
+    backup: Backup = Backup()  #: names and contents of backups
 
     def __post_init__(self) -> None:
         within = self.backup.keep.within

@@ -2,18 +2,18 @@
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 
-from dbctl.profiles.model.base import ColumnName, Section, TableName
+from dbctl.profiles.model.base import ColumnName, FindingHint, FindingSeverity, Section, TableName
 
 
 class Rebuild(Section, frozen=True, kw_only=True):
     """A table of statistics, in the users' database. ``integrity cross-check`` compares it, ``sessions rebuild-stats`` corrects it."""
 
     name: str  #: the name of its rows in findings
-    table: TableName  #: optional with a trailing ``?``
+    table: TableName  #: the table; optional with a trailing ``?``
     key: Annotated[Sequence[ColumnName], msgspec.Meta(min_length=1)]  #: columns that a unique index covers
     user: str  #: the column of ``key`` with the user
     figures: Annotated[
@@ -24,8 +24,8 @@ class Rebuild(Section, frozen=True, kw_only=True):
     touched: Sequence[ColumnName] = ()  #: columns that get the current time when a figure is corrected
     #: portable SQL that recounts; selects the columns of ``key``, ``figures`` and ``further``, in this order
     select: str
-    severity: Literal["info", "warning", "error"] = "warning"
-    hint: str = "dbctl sessions rebuild-stats recounts them."
+    severity: FindingSeverity = "warning"
+    hint: FindingHint = "dbctl sessions rebuild-stats recounts them."
 
 
 def validate_rebuild(section: Rebuild) -> Iterator[tuple[Sequence[str], str]]:

@@ -14,9 +14,9 @@ class StoredFile(Section, frozen=True, kw_only=True):
     """A column with the content of a file in each row."""
 
     database: DatabaseReference = ""
-    table: TableName
-    column: ColumnNames
-    encoding: Encoding = "plain"
+    table: TableName  #: the table with the files
+    column: ColumnNames  #: the column with the content
+    encoding: Encoding = "plain"  #: how the column stores the content
     name: ColumnNames | None = None  #: the column with the file name
     type: ColumnNames | None = None  #: the column with the media type
     size: ColumnNames | None = None  #: the column with the size in bytes
@@ -25,7 +25,7 @@ class StoredFile(Section, frozen=True, kw_only=True):
 class RelativeTime(Section, frozen=True, kw_only=True):
     """A time parameter whose default is the current time minus a duration."""
 
-    ago: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,9}[smhdwy]$")]
+    ago: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,9}[smhdwy]$")]  #: the duration: ``30d``
 
 
 class ReportVariant(Section, frozen=True, kw_only=True):
@@ -38,11 +38,12 @@ class ReportVariant(Section, frozen=True, kw_only=True):
 class Report(Section, frozen=True, kw_only=True):
     """A query with a name."""
 
-    name: str
+    name: str  #: the name for ``stats run``
     title: str  #: one line for a list of reports
     database: DatabaseReference = ""
     columns: Annotated[Sequence[str], msgspec.Meta(min_length=1)]  #: names of the result columns
     times: Sequence[str] = ()  #: the columns with times, in any stored format
     parameters: Mapping[str, Constant | RelativeTime] = {}  #: parameters and their defaults
     optional: bool = False  #: whether deployments may lack its tables
+    #: the query in each variant of the schema
     variant: Annotated[Sequence[ReportVariant], msgspec.Meta(min_length=1)]

@@ -26,8 +26,8 @@ RESERVED_NAMES = frozenset({"index", "all", "semantic"})
 class SearchPath(Section, frozen=True, kw_only=True):
     """A path of links to a table, and its columns with the values."""
 
-    path: Annotated[Sequence[Step], msgspec.Meta(min_length=1)]
-    path_columns: Names
+    path: Annotated[Sequence[Step], msgspec.Meta(min_length=1)]  #: the links, in order
+    path_columns: Names  #: columns of the last table with the values
 
 
 class KeySource(Section, frozen=True, kw_only=True):
@@ -51,7 +51,9 @@ class SearchKey(KeySource, frozen=True, kw_only=True):
     """
 
     names: Names  #: its name, and aliases
+    #: the kind of the values
     kind: Literal["text", "number", "duration", "date", "time", "count", "boolean"] = "text"
+    #: the columns in each variant of the schema, instead of those of the key
     variant: Sequence[KeySource] = ()
     case: bool = False  #: whether ``=`` is case-sensitive, as for ids; an index may then be used
     prefix: Annotated[str, msgspec.Meta(max_length=1)] = ""  #: stands for the key in queries: ``#Puzzle``
@@ -65,8 +67,9 @@ class SearchKey(KeySource, frozen=True, kw_only=True):
 class Sort(Section, frozen=True, kw_only=True):
     """One sort order."""
 
-    name: str
+    name: str  #: the name for ``--sort``
     columns: Sequence[str] = ()  #: the first value that is neither NULL nor empty is used
+    #: how the values are compared; ``random``: a new order in each run
     kind: Literal["text", "number", "time", "random"] = "text"
     lowercase: bool = False  #: text: the first column has no capital letters; an index may then be used
     #: whether the default order of the search is descending, for its first sort order
@@ -76,7 +79,7 @@ class Sort(Section, frozen=True, kw_only=True):
 class DetailVariant(Section, frozen=True, kw_only=True):
     """The table and columns of a detail."""
 
-    path: Sequence[Step] = ()
+    path: Sequence[Step] = ()  #: the links to the table with the values, in order
     #: one column gives a list of values; several (or ``name?``) give a list of rows
     columns: Sequence[str] = ()
     order: Sequence[str] = ()  #: columns; ``-column`` for descending
@@ -87,46 +90,47 @@ class DetailVariant(Section, frozen=True, kw_only=True):
 class Detail(DetailVariant, frozen=True, kw_only=True):
     """Linked rows or values that are shown with one row."""
 
-    name: str
-    variant: Sequence[DetailVariant] = ()
+    name: str  #: the name of the detail
+    variant: Sequence[DetailVariant] = ()  #: the table and columns in each variant of the schema
 
 
 class Linked(Section, frozen=True, kw_only=True):
     """A column of an item that is stored in another table."""
 
-    path: Annotated[Sequence[Step], msgspec.Meta(min_length=1, max_length=1)]
-    column: str
+    path: Annotated[Sequence[Step], msgspec.Meta(min_length=1, max_length=1)]  #: the link to the other table
+    column: str  #: the column of the other table
 
 
 class RenamedRows(Section, frozen=True, kw_only=True):
     """A table of old and new ids of rows."""
 
-    table: str
-    old: str
-    new: str
+    table: str  #: the table
+    old: str  #: the column with the old id
+    new: str  #: the column with the new id
 
 
 class JoinedColumn(Section, frozen=True, kw_only=True):
     """A text column of linked rows, such as the names of a row's tags."""
 
+    #: the links to the table with the text, in order
     path: Annotated[Sequence[Step], msgspec.Meta(min_length=1)]
-    column: str
+    column: str  #: the column with the text
 
 
 class Mark(Section, frozen=True, kw_only=True):
     """A row that marks the index as existing, so that the app does not create its own."""
 
-    table: str
-    key: str
-    value: str
-    name: str
+    table: str  #: the table of the row
+    key: str  #: the column with ``name``
+    value: str  #: the column with the value of the mark
+    name: str  #: the key of the row
 
 
 class TextVariant(Section, frozen=True, kw_only=True):
     """Settings of a full-text index in one variant of the schema; the first variant whose columns exist is used."""
 
     needs: Names  #: columns of the searched table
-    triggers: str
+    triggers: str  #: the names of the triggers, as in ``text.triggers``
 
 
 class TextSearch(Section, frozen=True, kw_only=True):
@@ -144,19 +148,19 @@ class TextSearch(Section, frozen=True, kw_only=True):
     blocks: Sequence[str] = ()
     #: names of the triggers that update the index table; event: ai, au, ad; verb: insert, update, delete
     triggers: str = "{index}_{table}_{event}"
-    variant: Sequence[TextVariant] = ()
+    variant: Sequence[TextVariant] = ()  #: settings that differ in variants of the schema
     language: str = "english"  #: the language for stemming, if the engine supports it
-    mark: Mark | None = None
+    mark: Mark | None = None  #: the row that the app reads before it creates an index of its own
 
 
 class Search(Section, frozen=True, kw_only=True):
     """One search: ``dbctl search NAME``. Optional searches may share a name; the first whose table exists is used."""
 
-    name: str
-    database: DatabaseReference
-    table: TableName
+    name: str  #: the name of the search
+    database: DatabaseReference  #: the searched database
+    table: TableName  #: the searched table
     optional: bool = False  #: whether deployments may lack the table
-    id: ColumnName
+    id: ColumnName  #: the column that identifies a row
     #: of ``--query``: ``words`` with ``-`` and quotes; ``fpa``: also keys
     language: Literal["words", "fpa"] = "words"
     words: Columns  #: columns that are searched for words
@@ -167,13 +171,13 @@ class Search(Section, frozen=True, kw_only=True):
     times: Sequence[str] = ()  #: columns with times, also of details, in any stored format
     flags: Sequence[str] = ()  #: boolean columns, also of details, in any stored format
     text: TextSearch | None = None  #: a full-text index, for ranked results
-    key: Sequence[SearchKey] = ()
+    key: Sequence[SearchKey] = ()  #: filter keys, for ``--filter`` and queries
     sort: Annotated[Sequence[Sort], msgspec.Meta(min_length=1)]  #: sort orders; the first is the default
-    detail: Sequence[Detail] = ()
+    detail: Sequence[Detail] = ()  #: linked rows and values, for ``--id``
     #: Computed fields of one row, each with alternatives: the first alternative whose first field is not empty is used, its
     #: fields joined by spaces. A field is a column, or ``detail.column`` of the detail's first row.
     computed: Mapping[str, Sequence[str]] = {}
-    renamed: RenamedRows | None = None
+    renamed: RenamedRows | None = None  #: old ids that ``--id`` accepts
 
 
 def validate_search(search: Search) -> Iterator[tuple[Sequence[str | int], str]]:

@@ -21,15 +21,16 @@ from dbctl.profiles.model.base import (
 class LookupTable(Section, frozen=True, kw_only=True):
     """The table that contains the users or chats of a filter."""
 
-    database: str
-    table: str
-    key: str
+    database: str  #: the database of the table
+    table: str  #: the table
+    key: str  #: the column with the value of the filter
 
 
 class Filter(Section, frozen=True, kw_only=True):
     """A column that filters rows before their vectors are compared."""
 
-    column: Annotated[Alternatives, SchemaName("column", levels_up=1)]
+    column: Annotated[Alternatives, SchemaName("column", levels_up=1)]  #: the column of the table of vectors
+    #: the table that must contain the value; without it, every value is accepted
     lookup: LookupTable | None = None
 
 
@@ -37,9 +38,9 @@ class RelatedRows(Section, frozen=True, kw_only=True):
     """Rows of another database that belong to results; each of them may be missing."""
 
     name: str  #: the result column that shows whether the row exists
-    database: DatabaseReference
-    table: TableName
-    key: ColumnName
+    database: DatabaseReference  #: the database of the rows
+    table: TableName  #: the table of the rows
+    key: ColumnName  #: the column that identifies a row
     by: str  #: the result field with the key of the row; ``id`` is allowed
     fields: Mapping[str, ColumnNames] = {}  #: fields whose values replace those of the vector's row
 
@@ -56,20 +57,21 @@ class Source(Section, frozen=True, kw_only=True):
 class Semantic(Section, frozen=True, kw_only=True):
     """``dbctl search semantic``."""
 
-    database: DatabaseReference
-    table: Annotated[str, SchemaName("table", optional=True)]
+    database: DatabaseReference  #: the database with the vectors
+    table: Annotated[str, SchemaName("table", optional=True)]  #: the table of vectors
     id: ColumnNames  #: not necessarily unique
-    vector: ColumnNames
-    metric: Literal["cosine", "dot"] = "cosine"
+    vector: ColumnNames  #: the column with the vector
+    metric: Literal["cosine", "dot"] = "cosine"  #: how the app compares vectors
     model: str = ""  #: the model that computed the vectors
     row_name: str = "row"  #: a noun for a row, such as ``message``
     fields: Mapping[str, ColumnNames]  #: fields of a result, in their order
     text: str = ""  #: the field with long text
     times: Sequence[str] = ()  #: fields with times, in any stored format
     placeholders: Sequence[str] = ()  #: ids of internal rows of the app
+    #: the columns for ``--user`` and ``--chat``
     filters: Mapping[Annotated[str, msgspec.Meta(pattern="^(user|chat)$")], Filter] = {}
-    related: Sequence[RelatedRows] = ()
-    source: Source | None = None
+    related: Sequence[RelatedRows] = ()  #: rows of other databases that complete the results
+    source: Source | None = None  #: rows that should have a vector, for ``search vectors make``
     #: fields, and names of ``related`` rows, in tables on a terminal (default: all)
     summary: Sequence[str] = ()
 

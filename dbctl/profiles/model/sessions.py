@@ -12,17 +12,18 @@ from dbctl.profiles.model.base import ColumnName, ColumnNames, ExpectedValue, Se
 class SessionsVariant(Section, frozen=True, kw_only=True):
     """The conditions of open rows in one variant of the schema; the first variant whose columns exist is used."""
 
+    #: values of an open session, by column
     open: Annotated[Mapping[str, ExpectedValue], msgspec.Meta(min_length=1)]
 
 
 class Sessions(Section, frozen=True, kw_only=True):
     """One kind of sessions: plays, visits, connections, sign-ins."""
 
-    name: str = "sessions"
-    table: TableName  #: in the users' database; optional with a trailing ``?``
-    key: ColumnName = "id"
+    name: str = "sessions"  #: the name for ``--kind``
+    table: TableName  #: the table, in the users' database; optional with a trailing ``?``
+    key: ColumnName = "id"  #: the primary key
     user: ColumnName  #: the column with the user
-    started_at: ColumnName
+    started_at: ColumnName  #: the column with the time of the start
     seen_at: ColumnNames | None = None  #: the last activity; by default ``started_at`` is used
     ended_at: ColumnNames | None = None  #: NULL in an open session, unless ``open`` has another condition
     expires_at: ColumnNames | None = None  #: the session ends at this time at the latest

@@ -23,15 +23,16 @@ class StandardSetting(Section, frozen=True, kw_only=True):
     value: Constant  #: the default
     type: str  #: the app's name of the type
     schema: str = ""  #: the JSON Schema of its value, as text; used if its row has none
-    description: str = ""
-    public: bool = False
+    description: str = ""  #: the description of the setting
+    public: bool = False  #: whether users without an account may read it
 
 
 class SettingsVariant(Section, frozen=True, kw_only=True):
     """Key and types of settings in one variant of the schema; the first variant whose columns exist is used."""
 
     key: Alternatives  #: one column, or category and key, joined by a dot
-    type: str
+    type: str  #: the column with the type of the value
+    #: the type for each stored name of a type
     types: Mapping[str, Literal["boolean", "integer", "float", "number", "string", "json"]]
     standard: Mapping[str, StandardSetting] = {}  #: by key
 
@@ -50,19 +51,21 @@ class SettingsRow(Section, frozen=True, kw_only=True):
 class Settings(Section, frozen=True, kw_only=True):
     """Settings of the app or of each user, as rows or as columns of one row."""
 
-    scope: Literal["system", "user"]
+    scope: Literal["system", "user"]  #: ``system``: settings of the app; ``user``: settings of each user
     database: DatabaseReference = ""
-    table: TableName
+    table: TableName  #: the table of settings
     user: ColumnName = ""  #: scope user: the column with the user
     key: ColumnName | list[str] | None = None  #: without variants
+    #: the columns of a setting, by field: ``value`` and, if they exist, ``type``, ``schema``, ``description``, ``public``
     fields: Mapping[str, ColumnNames]
+    #: the key and types of each variant of the schema, instead of ``key``
     variant: Sequence[SettingsVariant] = ()
     row: SettingsRow | None = None  #: instead of key, value and variants
     #: scope user: whether ``value`` is a JSON object in the user's row, whose keys are the settings
     object: bool = False
     open: bool = False  #: scope system: whether the app accepts new keys and works without any setting
     true: str = "true"  #: the stored text of a boolean
-    false: str = "false"
+    false: str = "false"  #: the stored text of false
     rules: Mapping[str, Rule] = {}  #: rules for every ``key`` and every ``value``
     keys: Mapping[str, Rule] = {}  #: rules for the values of single settings, by key
     secret: Sequence[str] = ()  #: keys of secret settings; ``*``: any text
@@ -72,6 +75,6 @@ class Settings(Section, frozen=True, kw_only=True):
 class Audit(Section, frozen=True, kw_only=True):
     """The audit log of the app, in the database of the changed rows."""
 
-    table: TableName
+    table: TableName  #: the table of the audit log
     fields: Mapping[str, ColumnNames]  #: at, user, username, action, resource, resource_id, details
     actions: Mapping[str, str] = {}  #: dbctl's name of an action to the app's

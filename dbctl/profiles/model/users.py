@@ -2,11 +2,11 @@
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
 
-from dbctl.profiles.codecs import HashCodec, KeyCodec, TimeCodec
+from dbctl.profiles.codecs import HashFormat, KeyCodec, TimeCodec
 from dbctl.profiles.model.base import (
     ColumnName,
     ColumnNames,
@@ -33,22 +33,33 @@ class Rule(Section, frozen=True, kw_only=True):
 
 
 class Password(Section, frozen=True, kw_only=True):
-    """The column and hash format of passwords."""
+    """The columns and hash formats of passwords."""
 
     column: SubjectColumn
-    codec: HashCodec = "bcrypt"
-    cost: Annotated[int, msgspec.Meta(ge=4, le=31)] = 10
+    #: columns with the first parts of the hash, such as its algorithm and its salt, if ``column`` has only the last part
+    prefix_columns: Sequence[SubjectColumn] = ()
+    #: the first characters of the hashes that the app writes, up to the salt: ``$2b$10$``; empty: dbctl sets no passwords
+    writes: str = ""
+    accepts: Sequence[HashFormat] = ()  #: further formats that the app verifies
+    #: whether the app appends a secret of its configuration to passwords: ``pepper_file`` of the app in ``dbctl.toml``
+    pepper: bool = False
+    normal_form: Literal["NFC", "NFKC"] | None = None  #: the Unicode normal form of hashed passwords
     #: values that the app stores for accounts without password sign-in; ``*``: any text
     unusable: Sequence[str] = ()
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The columns whose values together are a hash."""
+        return (*self.prefix_columns, self.column)
 
 
 class UserRole(Section, frozen=True, kw_only=True):
     """The column of a user's role: the key of a row in another table, or the role's name."""
 
-    column: SubjectColumn
-    table: TableName = ""
-    key: ColumnName = "id"
-    name: ColumnName = "name"
+    column: SubjectColumn  #: the column of the table of users
+    table: TableName = ""  #: the table of roles; empty: the column contains the name of the role
+    key: ColumnName = "id"  #: the column of ``table`` to which the column refers
+    name: ColumnName = "name"  #: the column of ``table`` with the name of the role
     values: Sequence[str] = ()  #: the names of the roles, without a table
     default: str = ""  #: the default role of a new user
 
@@ -56,27 +67,29 @@ class UserRole(Section, frozen=True, kw_only=True):
 class SignInTable(Section, frozen=True, kw_only=True):
     """A table with the sign-in tokens of users; dbctl ends a sign-in by new values, or deletes the rows."""
 
-    table: TableName  #: optional with a trailing ``?``
-    user: ColumnName
+    table: TableName  #: the table; optional with a trailing ``?``
+    user: ColumnName  #: the column with the user
+    #: the values that end a sign-in, by column; empty: the row is deleted
     on_end: Mapping[ColumnName, Constant] = {}
-    expires_at: ColumnNames = "expires_at?"
-    token: ColumnNames = "token?"  # noqa: S105 - a column  #: the token, a secret
+    expires_at: ColumnNames = "expires_at?"  #: the column with the time of expiry
+    #: the column with the token, a secret
+    token: ColumnNames = "token?"  # noqa: S105 - a column
 
 
 class SettingOrDefault(Section, frozen=True, kw_only=True):
     """An integer that the app reads from a system setting, with a default."""
 
-    from_: str = msgspec.field(name="from", default="")
-    default: int = msgspec.field(name="else")
+    from_: str = msgspec.field(name="from", default="")  #: the key of the system setting
+    default: int = msgspec.field(name="else")  #: the value if the setting does not exist
 
 
 class Lockout(Section, frozen=True, kw_only=True):
     """The table of failed sign-ins, with the login as the user typed it."""
 
-    table: TableName
-    login: ColumnName
-    address: ColumnNames | None = None
-    failed: Mapping[ColumnName, Constant]
+    table: TableName  #: the table of failed sign-ins
+    login: ColumnName  #: the column with the login
+    address: ColumnNames | None = None  #: the column with the network address
+    failed: Mapping[ColumnName, Constant]  #: the values of a failed sign-in, by column
     attempted_at: ColumnName  #: the time of the attempt
     limit: SettingOrDefault  #: failed attempts per login or address before the app locks it
     minutes: SettingOrDefault  #: how long an attempt is counted
@@ -90,29 +103,29 @@ class NewSetting(Section, frozen=True, kw_only=True):
     #: keys of the system setting; the first that exists is used
     from_: Sequence[str] = msgspec.field(name="from", default=())
     needs: str = ""  #: ``table.column``: only variants of the app with this column add the setting
-    default: str = msgspec.field(name="else", default="")
+    default: str = msgspec.field(name="else", default="")  #: the value if no setting of ``from`` exists
 
 
 class StatisticsRow(Section, frozen=True, kw_only=True):
     """A table with one row of statistics per user."""
 
-    table: TableName
-    user: ColumnName
-    columns: Sequence[ColumnName]
+    table: TableName  #: the table of statistics
+    user: ColumnName  #: the column with the user
+    columns: Sequence[ColumnName]  #: the columns to show
 
 
 class Lookup(Section, frozen=True, kw_only=True):
     """A field with the key of a row in another table, or with plain text."""
 
-    table: TableName
-    key: ColumnName = "id"
+    table: TableName  #: the other table
+    key: ColumnName = "id"  #: its column to which the field refers
     name: ColumnName = "name"  #: the column with the name of a row
 
 
 class Transfer(Section, frozen=True, kw_only=True):
     """Rows that can be transferred to another user when their owner is deleted."""
 
-    table: TableName  #: optional with a trailing ``?``
+    table: TableName  #: the table; optional with a trailing ``?``
     column: ColumnName  #: the column with the user
     #: columns that are unique together with the user: if the other user has a row with the same values, that row is retained
     #: and this one is deleted; columns with a trailing ``?`` are optional
@@ -123,55 +136,56 @@ class Users(Section, frozen=True, kw_only=True):
     """Users: their table, keys, logins, and the values that the app accepts."""
 
     database: DatabaseReference = ""
-    table: TableName
-    id: Key
+    table: TableName  #: the table of users
+    id: Key  #: the primary key
     login: Sequence[str]  #: fields that a user may type to sign in
     #: how the app compares logins; ``exact``: ``Ida`` and ``ida`` differ
     match: Literal["nocase", "exact"] = "nocase"
     fields: Mapping[str, ColumnNames]  #: field name to column
-    rules: Mapping[str, Rule] = {}
-    password: Password | None = None
-    role: UserRole | None = None
+    rules: Mapping[str, Rule] = {}  #: the values that the app accepts, by field
+    password: Password | None = None  #: the password; without it, dbctl sets no passwords
+    role: UserRole | None = None  #: the role; without it, users have no roles
     admin: str = ""  #: the role that at least one active user must have
     new: Mapping[str, Constant] = {}  #: values of required columns without a field
     #: ``table.column``: rows that are deleted before their user, in this order, regardless of foreign keys;
     #: ``Rating.promptId -> Prompt.userId`` for rows that belong to rows of the user
     cascade: Sequence[RowPath] = ()
-    transfer: Sequence[Transfer] = ()
-    lookup: Mapping[str, Lookup] = {}  #: by field
+    transfer: Sequence[Transfer] = ()  #: rows for ``users delete --transfer-to``
+    lookup: Mapping[str, Lookup] = {}  #: by field, the table to whose rows its values refer
     cookie: str = ""  #: how long a signed cookie is valid, if the app stores no sign-in
+    #: tables with sign-ins; dbctl ends them when it changes a password or deactivates a user
     signed_in: Sequence[SignInTable] = ()
-    lockout: Lockout | None = None
-    statistics: StatisticsRow | None = None
+    lockout: Lockout | None = None  #: the table that locks users after failed sign-ins, for ``users unlock``
+    statistics: StatisticsRow | None = None  #: a row of statistics that ``users show`` prints
     counts: Mapping[str, RowPath] = {}  #: rows counted per user, by name; with the syntax of ``cascade``
-    new_settings: Mapping[str, NewSetting] = {}
+    new_settings: Mapping[str, NewSetting] = {}  #: the settings of a new user, by key
 
 
 class Link(Section, frozen=True, kw_only=True):
     """A table of pairs: role and permission."""
 
-    table: TableName
-    role: ColumnName
-    permission: ColumnName
+    table: TableName  #: the table of grants
+    role: ColumnName  #: the column with the key of the role
+    permission: ColumnName  #: the column with the key of the permission
 
 
 class Permissions(Section, frozen=True, kw_only=True):
     """Permissions, and the table that links them to roles."""
 
-    table: TableName
-    key: ColumnName = "id"
-    name: ColumnName
-    description: ColumnNames = "description?"
-    resource: ColumnNames = "resource?"
-    action: ColumnNames = "action?"
-    link: Link
+    table: TableName  #: the table of permissions
+    key: ColumnName = "id"  #: its primary key
+    name: ColumnName  #: the column with the name of the permission
+    description: ColumnNames = "description?"  #: the column with the description
+    resource: ColumnNames = "resource?"  #: the column with the resource to which the permission applies
+    action: ColumnNames = "action?"  #: the column with the action that it allows
+    link: Link  #: the table that grants permissions to roles
 
 
 class BuiltIn(Section, frozen=True, kw_only=True):
     """Roles that the app relies on."""
 
-    ids: Sequence[int | str] = ()
-    names: Sequence[str] = ()
+    ids: Sequence[int | str] = ()  #: keys of the roles
+    names: Sequence[str] = ()  #: names of the roles
     #: by id or name of such a role, its permissions; ``*``: any text, and a trailing ``?`` marks an optional permission.
     #: For a role without entry, dbctl neither adds nor removes permissions.
     permissions: Mapping[str, Sequence[str]] = {}
@@ -180,11 +194,11 @@ class BuiltIn(Section, frozen=True, kw_only=True):
 class Roles(Section, frozen=True, kw_only=True):
     """Roles as rows of a table."""
 
-    table: TableName
-    key: ColumnName = "id"
-    codec: KeyCodec = "autoincrement"
-    fields: Mapping[str, ColumnNames]
-    rules: Mapping[str, Rule] = {}
-    built_in: BuiltIn = BuiltIn()
-    permissions: Permissions | None = None
+    table: TableName  #: the table of roles
+    key: ColumnName = "id"  #: the primary key
+    codec: KeyCodec = "autoincrement"  #: how dbctl creates the key of a new role
+    fields: Mapping[str, ColumnNames]  #: field name to column; ``name`` is required
+    rules: Mapping[str, Rule] = {}  #: the values that the app accepts, by field
+    built_in: BuiltIn = BuiltIn()  #: roles that dbctl does not delete or rename
+    permissions: Permissions | None = None  #: permissions of roles; without it, roles have no permissions
     cache: str = ""  #: how long a running app may use the old permissions

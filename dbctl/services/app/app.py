@@ -43,8 +43,15 @@ class App:
         trust_clock: bool = False,
         acting_as: str = "",
     ) -> None:
+        writable = [name for name, section in profile.databases.items() if section.mode == "read-write"]
+        self._main = next(iter([*writable, *profile.databases]))
         # The profile decides the engine of a plain path.
-        self.configured = structs.replace(configured, databases=_resolve_urls(configured, profile))
+        sections = profile.databases
+        urls = {
+            name: resolve_engine(url, sections[name if name in sections else self._main].engines)
+            for name, url in configured.databases.items()
+        }
+        self.configured = structs.replace(configured, databases=urls)
         self.profile, self.timeout, self.only, self._traceless = profile, timeout, only, traceless
         self.name, self.protected = configured.name, configured.protected
         self.trust_clock, self.acting_as = trust_clock, acting_as
@@ -95,7 +102,7 @@ class App:
 
     def main(self) -> str:
         """Return the name of the first writable database, or of the first if none is writable."""
-        return _main_database(self.profile)
+        return self._main
 
     def require_section(self, section: T | None, feature: str, *, alternative: str = "") -> T:
         """Return a section of the profile; ``alternative`` is the hint if it is missing.
@@ -139,10 +146,7 @@ class App:
     ) -> Readable:
         """Return a database opened for reading; the writer, while the database is open for writing.
 
-        Args:
-            name: the database.
-            allow_empty: whether to accept a database without tables.
-            familiar_tables: accept a database also if at least half of its tables are among these.
+        ``allow_empty`` accepts a database without tables, ``familiar_tables`` one with at least half of its tables among these.
 
         Raises:
             WrongAppError: the database belongs to another app, or is empty without ``allow_empty``.
@@ -186,10 +190,8 @@ class App:
     def writer(self, name: str, purpose: str, *, create: bool = False) -> Iterator[Writable]:
         """Open a database for writing, locked against other dbctl processes.
 
-        Args:
-            name: the database.
-            purpose: shown to processes that wait for the lock; one of ``PATHS``.
-            create: whether it may be missing, empty or incomplete, for migrations.
+        ``purpose`` is shown to processes that wait for the lock; one of ``PATHS``. With ``create``, for migrations, the database
+        may be missing, empty or incomplete.
 
         Raises:
             ReadOnlyError: the profile declares the database as read-only; nothing was opened.
@@ -268,20 +270,6 @@ class App:
             if section.needs and all(table in tables for table in section.needs):
                 return f"Check the path: this looks like the database {other!r}."
         return "Check the path, or the URL, in the configuration."
-
-
-def _main_database(profile: Profile) -> str:
-    writable = [name for name, section in profile.databases.items() if section.mode == "read-write"]
-    return (writable or list(profile.databases))[0]
-
-
-def _resolve_urls(configured: model.App, profile: Profile) -> dict[str, Url]:
-    """Return the URLs of an app's databases, with the engine from the profile for plain paths."""
-    sections = profile.databases
-    return {
-        name: resolve_engine(url, sections[name if name in sections else _main_database(profile)].engines)
-        for name, url in configured.databases.items()
-    }
 
 
 def find_wrong_app_hint(section: Database, tables: Collection[str]) -> str:

@@ -52,24 +52,15 @@ def record(
     """Record ``action`` in the app's audit log; do nothing if the app has none in this database.
 
     The row names the user of ``--acting-as``. Without the option it names no user of the app, and its username is ``dbctl`` with
-    the name of the operator.
-
-    Args:
-        app: the app.
-        db: the changed database; its transaction is open.
-        action: dbctl's name of the action, ``users.create``; the profile may map it to the app's name.
-        resource: the kind of the changed row.
-        resource_id: its key.
-        details: further details of the action; never a secret.
+    the name of the operator. The profile may map ``action``, such as ``users.create``, to the app's name. ``resource`` is the kind
+    of the changed row, ``resource_id`` its key. ``details`` never contain a secret.
     """
     section = app.profile.audit
     if section is None or section.table not in db.tables():
         return
     live = LiveTable(app.profile, db, section.table, "the app's record of actions")
     operator = f"dbctl ({environment.operator_name()})"
-    user = None
-    if app.acting_as:
-        user = acting_user(app, db)
+    user = acting_user(app, db)
     facts = {
         "at": now(),
         "user": user.id if user else None,

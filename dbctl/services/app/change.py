@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -22,13 +22,23 @@ from dbctl.model import Plan, format_count
 from dbctl.services.app.app import App
 
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Prepared(Protocol[R_co]):
+    """A change for one state of a database; creating it reads the database and checks every invariant."""
+
+    @property
+    def plan(self) -> Plan: ...
+
+    def apply(self, db: Writable, /) -> R_co: ...
 
 
 class PreparedChange(msgspec.Struct, Generic[R], frozen=True):
-    """The plan of a change, and the function that applies it."""
+    """A prepared change whose function is part of another object."""
 
     plan: Plan
-    work: Callable[[Writable], R]
+    apply: Callable[[Writable], R]
 
 
 def require_row_count(actual: int, expected: int, db: Writable) -> None:
@@ -60,8 +70,8 @@ def required_for_cascade(app: App, database: str, changed: str) -> Iterator[None
 class Change(Generic[R]):
     """A change of one database by a writing command.
 
-    ``draft`` reads, checks every invariant and returns plan and work. It runs once on a reader for ``plan``, and again
-    inside the transaction for ``apply``, so the plan describes the work, and the invariants hold when the work is committed.
+    ``draft`` runs once on a reader for ``plan``, and again inside the transaction for ``apply``, so the plan describes the
+    work, and the invariants hold when the work is committed.
     """
 
     def __init__(
@@ -69,7 +79,7 @@ class Change(Generic[R]):
         app: App,
         database: str,
         purpose: str,
-        draft: Callable[[Readable], PreparedChange[R]],
+        draft: Callable[[Readable], Prepared[R]],
         *,
         prepare: Callable[[], None] | None = None,
         cascade_databases: Callable[[], Sequence[str]] = tuple,
@@ -80,7 +90,7 @@ class Change(Generic[R]):
             app: the app.
             database: the changed database.
             purpose: shown to processes that wait for the lock.
-            draft: returns plan and work for the current state of the database.
+            draft: prepares the change for the current state of the database.
             prepare: slow work before the transaction, such as hashing.
             cascade_databases: returns the other databases that the change writes. Their transactions end after the
                 transaction of ``database``, so a failure rolls back all of them. After a crash between the commits only
@@ -111,14 +121,11 @@ class Change(Generic[R]):
                 with required_for_cascade(self._app, name, self._database):
                     other = others.enter_context(self._app.writer(name, self._purpose))
                     others.enter_context(other.transaction())
-            return self._apply_to(database, confirmed)
-
-    def _apply_to(self, database: Writable, confirmed: str | None) -> R:
-        with self._transaction(database):
-            prepared = self.draft(database)
-            if confirmed is not None and prepared.plan.digest != confirmed:
-                raise PlanChangedError(target=self.target)
-            return prepared.work(database)
+            with self._transaction(database):
+                prepared = self.draft(database)
+                if confirmed is not None and prepared.plan.digest != confirmed:
+                    raise PlanChangedError(target=self.target)
+                return prepared.apply(database)
 
     def _transaction(self, database: Writable) -> AbstractContextManager[None]:
         return database.transaction()

@@ -77,9 +77,7 @@ class RowTimes:
 def find_contradiction(records: Sequence[Records], *, reach: timedelta = MAX_PAUSE) -> str:
     """Return how the clock contradicts the records; empty: it agrees with them, or there are none.
 
-    Args:
-        records: the recorded times.
-        reach: the maximum age of the newest record that is older than one day.
+    ``reach`` is the maximum age of the newest record that is older than one day.
     """
     timestamp = model.now()
     limit, yesterday = timestamp - max(reach, DAY), timestamp - DAY

@@ -45,9 +45,8 @@ def default_times(
     sortable.
     """
     times = db.part(TimeForms)
-    if times is None or table not in db.tables():
-        return {}
-    clocks = [column for column in times.clock_columns(table) if column not in provided_columns]
+    clocks = times.clock_columns(table) if times else ()
+    clocks = [column for column in clocks if column not in provided_columns]
     if not clocks:
         return {}
     live, timestamp = LiveTable(profile, db, table, "a new row"), now()
@@ -87,6 +86,11 @@ class LiveTable:
         if column is None:
             raise self._missing_column_error(names)
         return column
+
+    def map_columns(self, names: Mapping[str, ColumnNames | None]) -> dict[str, str]:
+        """Return the columns of fields by field, without missing optional ones; raises as ``optional_column``."""
+        columns = ((field, self.optional_column(name)) for field, name in names.items())
+        return {field: column for field, column in columns if column}
 
     def encode(self, column: str, value: object) -> object:
         """Return the stored form of ``value``: times and booleans as the profile defines, other values unchanged."""
@@ -140,10 +144,6 @@ class LiveTable:
         return self.encode(
             column, constants.get(constant, constant) if isinstance(constant, str) else constant
         )
-
-    def is_in(self, names: ColumnNames, values: list[object]) -> Condition:
-        """Return the condition that a column has one of ``values``."""
-        return Condition(self.column(names), "in", values)
 
     def missing_required_columns(self, provided: set[str]) -> list[str]:
         """Return the NOT NULL columns without default that ``provided`` lacks."""

@@ -46,6 +46,13 @@ def selected_databases(app: App) -> Iterator[str]:
         yield name
 
 
+def create_result(kind: type[T], target: str, *sources: Struct, **fields: object) -> T:
+    """Return a result about ``target``, with ``fields`` and those fields of the values of an engine that ``kind`` has."""
+    values = {name: value for source in sources for name, value in structs.asdict(source).items()}
+    values |= {**fields, "target": target}
+    return kind(**{name: values[name] for name in kind.__struct_fields__ if name in values})
+
+
 def collect_results(
     app: App,
     item_type: type[T],
@@ -56,12 +63,8 @@ def collect_results(
 ) -> DatabaseResults[T]:
     """Collect items from each configured database; databases whose engine does not support it are skipped.
 
-    Args:
-        app: the app.
-        item_type: the type of the items.
-        page_request: the requested page.
-        collect: returns the items of one database.
-        hide_single_target: whether a table omits the column of the target if all rows have the same.
+    ``collect`` returns the items of one database. With ``hide_single_target`` a table omits the column of the target if all rows
+    have the same.
 
     Raises:
         DbctlError: all databases failed; the error of the first.

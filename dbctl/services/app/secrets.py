@@ -62,17 +62,10 @@ def find_secret_columns(
     """Return the columns of one database that hold secrets, by table or view.
 
     A column of a view is secret if it depends on a secret column, also through other views, or if the view reads a secret
-    column and its lineage cannot be determined.
-
-    Args:
-        app: the app.
-        database: its name in the profile.
-        db: the open database.
-        tables: the tables whose values are sampled with ``guess_secrets``; None: all.
+    column and its lineage cannot be determined. ``tables`` are those whose values are sampled with ``guess_secrets``; None: all.
     """
     secret_columns = _declared_columns(app, database, db)
-    guesses = app.database(database).guess_secrets
-    if guesses:
+    if app.database(database).guess_secrets:
         for table, columns in _guess_columns(db, tables).items():
             secret_columns[table] = list(dict.fromkeys([*secret_columns.get(table, ()), *columns]))
     for view, columns in _find_view_columns(db, secret_columns).items():
@@ -143,7 +136,8 @@ def _profile_columns(app: App, database: str) -> Iterator[tuple[str, ColumnNames
     users = app.profile.users
     if users and (users.database or app.main()) == database:
         if users.password:
-            yield users.table, users.password.column
+            for name in users.password.columns:
+                yield users.table, name
         for sign_in_table in users.signed_in:
             yield sign_in_table.table.removesuffix("?"), sign_in_table.token
     for settings in app.profile.settings:

@@ -10,10 +10,10 @@ from dbctl.engines.contract import AllOf, AnyOf, Condition, InSubquery, Not, Op,
 from dbctl.errors import AmbiguousLoginError, RoleMissingError, UsageError, UserMissingError
 from dbctl.model import KeyText, PageRequest, Row, Struct, now
 from dbctl.profiles import BOOLEANS, read_boolean, read_time
-from dbctl.profiles.model import ColumnNames, UserRole, Users
+from dbctl.profiles.model import ColumnNames, UserRole
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable
-from dbctl.services.app.validation import check_field, parse_boolean, parse_time, truncate
+from dbctl.services.app.validation import check_rule, parse_boolean, parse_time, truncate
 
 #: Time fields of users; the profile maps them to columns.
 TIMES = ("created_at", "updated_at", "last_login_at")
@@ -38,11 +38,9 @@ class User(Struct, frozen=True, kw_only=True):
     extra: Mapping[str, object] = {}  #: further fields of the profile, under their own names
 
     def summary(self) -> Row:
-        row = {
-            field: getattr(self, field)
-            for field in ("id", "login", "email", "name", "role", "active", "last_login_at")
-        }
-        return {field: value for field, value in row.items() if not (field == "name" and value is None)}
+        names = () if self.name is None else ("name",)
+        fields = ("id", "login", "email", *names, "role", "active", "last_login_at")
+        return {field: getattr(self, field) for field in fields}
 
 
 class UserSelector(Struct, frozen=True, kw_only=True):
@@ -61,14 +59,14 @@ class UserSelector(Struct, frozen=True, kw_only=True):
 
 def users_database(app: App) -> str:
     """Return the database that holds the app's users."""
-    section = app.require_section(app.profile.users, "users")
-    return section.database or app.main()
+    return app.require_section(app.profile.users, "users").database or app.main()
 
 
-def open_users(app: App, db: Readable) -> UserTable:
+def open_users(app: App, db: Readable | None = None) -> UserTable:
     """Return the users table, in ``db`` if that is the users' database, otherwise in a reader of their database."""
     database = users_database(app)
-    return UserTable(app, db if db.target == app.target(database) else app.reader(database))
+    is_users_database = db is not None and db.target == app.target(database)
+    return UserTable(app, db if db and is_users_database else app.reader(database))
 
 
 class UserTable:
@@ -76,24 +74,23 @@ class UserTable:
 
     def __init__(self, app: App, db: Readable) -> None:
         self.app, self.db = app, db
-        self.section: Users = app.require_section(app.profile.users, "users")
-        self.live = LiveTable(app.profile, db, self.section.table, "users")
-        self.id = self.live.column(self.section.id.column)
-        self.fields = {
-            field: column
-            for field, name in self.section.fields.items()
-            if (column := self.live.optional_column(name))
-        }
-        self.role = self.live.column(self.section.role.column) if self.section.role else None
+        self.section = section = app.require_section(app.profile.users, "users")
+        self.live = LiveTable(app.profile, db, section.table, "users")
+        self.id = self.live.column(section.id.column)
+        self.fields = self.live.map_columns(section.fields)
+        self.role = self.live.column(section.role.column) if section.role else None
+        first, *others = section.login
+        #: the fields that users may type to sign in: the first, and all others that the live schema has
+        self.login_fields = [first, *(field for field in others if field in self.fields)]
+        #: how the app compares logins; ``exact``: those that differ only in case belong to different users
+        self._login_operator: Op = "=" if section.match == "exact" else "same"
         self._role_names: dict[object, str] | None = None
 
     @property
     def updated_at_names(self) -> ColumnNames | None:
         """The optional column with the time of a row's last change, in any table; None if the profile names none."""
-        name = self.app.profile.databases[users_database(self.app)].updated_at
-        return (
-            [f"{candidate}?" for candidate in ([name] if isinstance(name, str) else name)] if name else None
-        )
+        names = self.app.profile.databases[users_database(self.app)].updated_at
+        return [f"{name}?" for name in ([names] if isinstance(names, str) else names)] if names else None
 
     # Rows and columns ----------------------------------------------------------------------------------------
 
@@ -110,12 +107,41 @@ class UserTable:
             self.live.name,
             columns,
             where,
-            order_by=self._build_order(page_request.sort),
+            order_by=[self._parse_order(page_request.sort)] if page_request.sort else [],
             limit=page_request.limit,
             offset=page_request.offset,
             for_update=for_update,
         )
         return [self._build_user(dict(zip(columns, row, strict=True))) for row in rows]
+
+    def _parse_order(self, sort: str) -> Order:
+        descending, field = sort.startswith("-"), sort.lstrip("-")
+        role = self.section.role
+        if field == "role" and role and role.table:
+            through = InSubquery([role.column], role.table, [role.key])
+            return Order([role.name], descending, nocase=True, through=through)
+        if field in ("role", "id"):
+            return Order([self.role_column() if field == "role" else self.id], descending)
+        column = self.column("username" if field == "login" and "username" in self.fields else field)
+        return Order([column], descending, time=field in TIMES, nocase=field not in TIMES)
+
+    def _build_user(self, row: Mapping[str, object]) -> User:
+        values = {field: row[column] for field, column in self.fields.items()}
+        created, updated, seen = (read_time(values.get(field)) for field in TIMES)
+        login = next((values[field] for field in self.login_fields if values.get(field)), row[self.id])
+        return User(
+            id=row[self.id],
+            login=str(login),
+            role=self.role_name(row[self.role]) if self.role else None,
+            active=read_boolean(values["active"]) if "active" in values else None,
+            username=text_or_none(values.get("username")),
+            email=text_or_none(values.get("email")),
+            name=text_or_none(values.get("name")),
+            created_at=created,
+            updated_at=updated,
+            last_login_at=seen,
+            extra={field: value for field, value in values.items() if field not in User.__struct_fields__},
+        )
 
     def column(self, field: str) -> str:
         """Return the column of a mapped field.
@@ -128,32 +154,36 @@ class UserTable:
             raise UsageError(detail=f"users have no field {field!r}; known: {known}")
         return self.fields[field]
 
+    def login_columns(self) -> list[str]:
+        """Return the columns of ``login_fields``."""
+        return [self.column(field) for field in self.login_fields]
+
+    # Roles -----------------------------------------------------------------------------------------------------
+
     def role_column(self) -> str:
         """Return the column of the role.
 
         Raises:
             FeatureMissingError: the app has no roles.
         """
-        self.app.require_section(self.section.role, "roles")
-        return str(self.role)
+        return self.app.require_section(self.role, "roles")
 
     def roles(self) -> dict[object, str]:
         """Return all roles: the value in a user's row, and the name."""
         role = self.section.role
         if self._role_names is None:
-            if role is None:
-                self._role_names = {}
-            elif role.table:
+            if role and role.table:
                 rows = self.db.select(role.table, [role.key, role.name])
                 self._role_names = {key: str(name) for key, name in rows}
             else:
-                self._role_names = self._column_roles(role)
+                self._role_names = self._column_roles(role) if role else {}
         return self._role_names
 
     def _column_roles(self, role: UserRole) -> dict[object, str]:
         """Return the roles that are values of a column: the stored value, and its name.
 
-        The names are ``true`` and ``false`` in a boolean column, and digits in an integer column.
+        The names are ``true`` and ``false`` in a boolean column, and digits in an integer column. The column decides which
+        values exist, in the profile's order: an enum may have more labels than the profile lists.
         """
         column = self.live.table.columns[str(self.role)]
         if column.native == "boolean" or re.fullmatch(BOOLEAN_TYPE, column.type):
@@ -161,21 +191,12 @@ class UserTable:
             stored = {"true": true, "false": false}
             listed = [label for label in map(str.lower, role.values) if label in stored]
             return {stored[label]: label for label in listed or stored}
-        labels = self._role_labels(role)
-        if re.search(WHOLE_TYPE, column.type):
-            return {int(label) if label.isdecimal() else label: label for label in labels}
-        return {label: label for label in labels}
-
-    def _role_labels(self, role: UserRole) -> Sequence[str]:
-        """Return the values that the column of the role accepts, in the profile's order.
-
-        The live column decides: an enum may have more labels than the profile lists.
-        """
-        allowed = self.live.table.columns[str(self.role)].labels
-        known = [label for label in role.values if label in allowed or not allowed]
-        counts = [] if known or allowed else self.db.count_by(self.live.name, role.column)
-        stored = [str(value) for value in counts if value not in (None, "")]
-        return [*known, *(label for label in allowed if label not in known), *stored]
+        known = [label for label in role.values if label in column.labels or not column.labels]
+        counts = [] if known or column.labels else self.db.count_by(self.live.name, role.column)
+        other_labels = (label for label in column.labels if label not in known)
+        labels = [*known, *other_labels, *(str(value) for value in counts if value not in (None, ""))]
+        is_whole = re.search(WHOLE_TYPE, column.type)
+        return {int(label) if is_whole and label.isdecimal() else label: label for label in labels}
 
     def role_name(self, key: object) -> str | None:
         """Return the name of the role with the key ``key``."""
@@ -187,11 +208,13 @@ class UserTable:
         Raises:
             RoleMissingError: the role does not exist.
         """
-        self.app.require_section(self.section.role, "roles")
+        self.role_column()
         for key, known in self.roles().items():
             if known.casefold() == name.casefold():
                 return key
         raise RoleMissingError(name=name, target=self.db.target, names=", ".join(self.roles().values()))
+
+    # Conditions --------------------------------------------------------------------------------------------------
 
     def where_inactive(self, age: timedelta) -> Where:
         """Return the condition that a user has not signed in for ``age``; if never, that the account is older than that."""
@@ -211,6 +234,10 @@ class UserTable:
         condition = Condition(column, "=", self.live.encode(column, True))  # noqa: FBT003 - the value itself
         return condition if active else Not(condition)
 
+    def where_ids(self, users: Sequence[User]) -> Condition:
+        """Return the condition that a row belongs to one of ``users``."""
+        return Condition(self.id, "in", [user.id for user in users])
+
     # Selection -----------------------------------------------------------------------------------------------
 
     def find_users(self, selector: UserSelector) -> list[User]:
@@ -224,9 +251,8 @@ class UserTable:
         """
         if selector.is_empty:
             raise UsageError(detail="no user is selected")
-        users = [self.find_by_login(login) for login in selector.logins] + [
-            self._find_by_id(key) for key in selector.ids
-        ]
+        logins: list[str | KeyText] = [*selector.logins, *map(KeyText, selector.ids)]
+        users = [self.find_by_login(login) for login in logins]
         if selector.inactive_for is not None and (
             inactive := self.read([self.where_inactive(selector.inactive_for)])
         ):
@@ -236,6 +262,13 @@ class UserTable:
             users += inactive
         return list({user.id: user for user in users}.values())
 
+    def find_single_user(self, selector: UserSelector) -> User:
+        """Return the selected user; raises as ``find_users``, and UsageError for several users."""
+        users = self.find_users(selector)
+        if len(users) != 1:
+            raise UsageError(detail="select exactly one user")
+        return users[0]
+
     def find_by_login(self, login: str | KeyText) -> User:
         """Return the user with a login or id; case is significant only if several logins differ only in case.
 
@@ -243,13 +276,12 @@ class UserTable:
             UserMissingError, AmbiguousLoginError: no user, or several users have the login.
         """
         if isinstance(login, KeyText):
-            return self._find_by_id(login.text)
-        if not login.isprintable():
-            raise UserMissingError(login=truncate(login), target=self.db.target)
-        where = AnyOf([Condition(column, "same", login) for column in self.login_columns()])
-        user = self._find_unique(login, [where])
+            shown, user = f"id {truncate(login.text)}", self._find_by_id(login.text)
+        else:
+            same = [Condition(column, "same", login) for column in self.login_columns()]
+            shown, user = truncate(login), self._find_unique(login, AnyOf(same))
         if user is None:
-            raise UserMissingError(login=truncate(login), target=self.db.target)
+            raise UserMissingError(login=shown, target=self.db.target)
         return user
 
     def find_by_first_login(self, fields: Mapping[str, str]) -> User | None:
@@ -262,62 +294,41 @@ class UserTable:
         field = self.section.login[0]
         if field not in fields:
             raise UsageError(detail=f"{field} is missing")
-        return self._find_unique(
-            fields[field], [Condition(self.column(field), self._login_operator, fields[field])]
-        )
+        where = Condition(self.column(field), self._login_operator, fields[field])
+        return self._find_unique(fields[field], where)
 
-    def _find_unique(self, login: str, where: Sequence[Where]) -> User | None:
-        matches = self.read(where) if login.isprintable() else []
-        if len(matches) > 1 and self._is_case_sensitive:
-            matches = [user for user in matches if login in self._login_values(user)] or matches
+    def _find_unique(self, login: str, where: Where) -> User | None:
+        matches = self.read([where]) if login.isprintable() else []
+        if len(matches) > 1 and self._login_operator == "=":
+            logins = self.section.login
+            exact = [
+                user
+                for user in matches
+                if login in [getattr(user, field, user.extra.get(field)) for field in logins]
+            ]
+            matches = exact or matches
         if len(matches) > 1:
             ids = ", ".join(str(user.id) for user in matches)
             raise AmbiguousLoginError(login=truncate(login), target=self.db.target, ids=ids)
         return matches[0] if matches else None
 
-    def _login_values(self, user: User) -> list[object]:
-        values = {field: getattr(user, field, user.extra.get(field)) for field in self.section.login}
-        return list(values.values())
-
-    @property
-    def _is_case_sensitive(self) -> bool:
-        """Whether logins that differ only in case belong to different users."""
-        return self.section.match == "exact"
-
-    def login_columns(self) -> list[str]:
-        """Return the columns of ``login_fields``."""
-        return [self.column(field) for field in self.login_fields()]
-
-    def login_fields(self) -> list[str]:
-        """Return the fields that users may type to sign in: the first, and all others that the live schema has."""
-        first, *others = self.section.login
-        return [first, *(field for field in others if field in self.fields)]
+    def _find_by_id(self, key: str) -> User | None:
+        is_integer = "INT" in self.live.table.columns[self.id].type
+        is_valid = re.fullmatch(r"-?[0-9]{1,18}", key, re.ASCII) if is_integer else key.isprintable()
+        users = self.read([Condition(self.id, "=", int(key) if is_integer else key)]) if is_valid else []
+        return users[0] if users else None
 
     def is_login_taken(self, field: str, value: str, *, except_id: object = None) -> bool:
         """Return whether another user has that login, compared as the app does."""
-        matches = self.db.select(
-            self.live.name, [self.id], [Condition(self.column(field), self._login_operator, value)]
-        )
-        return any(key != except_id for (key,) in matches)
-
-    def reload(self, users: Sequence[User]) -> list[User]:
-        """Return the current rows of users, in the same order."""
-        reloaded = {
-            user.id: user
-            for user in self.read([self.live.is_in(self.section.id.column, [user.id for user in users])])
-        }
-        return [reloaded[user.id] for user in users]
-
-    @property
-    def _login_operator(self) -> Op:
-        return "=" if self._is_case_sensitive else "same"
+        where = Condition(self.column(field), self._login_operator, value)
+        return any(key != except_id for (key,) in self.db.select(self.live.name, [self.id], [where]))
 
     def fold_login(self, login: str) -> str:
         """Return a key that is equal for logins which the app considers equal.
 
         It folds only ASCII letters, as most databases do; a database that folds more refuses duplicates itself.
         """
-        if self._is_case_sensitive:
+        if self._login_operator == "=":
             return login
         if login.isascii():
             return login.lower()
@@ -344,7 +355,7 @@ class UserTable:
                 names = ", ".join(name for _, name in rows)
                 raise UsageError(detail=f"{field} {text!r} matches several: {names}; use the exact spelling")
             return next((key for key, name in rows if name == text), rows[0][0])
-        check_field(field, text, self.section.rules.get(field))
+        check_rule(field, text, self.section.rules.get(field), is_padded_valid=False)
         return text
 
     def lookup_rows(self, field: str, name: str) -> list[tuple[object, str]]:
@@ -357,61 +368,13 @@ class UserTable:
 
     def encode_values(self, values: Mapping[str, object]) -> dict[str, object]:
         """Return columns and stored values for values that ``parse_value`` returned."""
-        columns: dict[str, object] = {}
-        for field, value in values.items():
-            if field == "role":
-                columns[self.role_column()] = self.role_key(str(value))
-            else:
-                columns[self.column(field)] = self.live.encode(self.column(field), value)
-        return columns
-
-    # Conversion of rows ----------------------------------------------------------------------------------------
-
-    def _find_by_id(self, key: str) -> User:
-        is_integer = "INT" in self.live.table.columns[self.id].type
-        is_valid = re.fullmatch(r"-?[0-9]{1,18}", key, re.ASCII) if is_integer else key.isprintable()
-        users = self.read([Condition(self.id, "=", int(key) if is_integer else key)]) if is_valid else []
-        if not users:
-            raise UserMissingError(login=f"id {truncate(key)}", target=self.db.target)
-        return users[0]
-
-    def _build_order(self, sort: str) -> list[Order]:
-        if not sort:
-            return []
-        descending, field = sort.startswith("-"), sort.lstrip("-")
-        role = self.section.role
-        if field == "role" and role and role.table:
-            return [
-                Order(
-                    [role.name],
-                    descending,
-                    nocase=True,
-                    through=InSubquery([role.column], role.table, [role.key]),
-                )
-            ]
-        if field == "role":
-            return [Order([self.role_column()], descending)]
-        if field == "id":
-            return [Order([self.id], descending)]
-        column = self.column("username" if field == "login" and "username" in self.fields else field)
-        return [Order([column], descending, time=field in TIMES, nocase=field not in TIMES)]
-
-    def _build_user(self, row: Mapping[str, object]) -> User:
-        values = {field: row[column] for field, column in self.fields.items()}
-        created, updated, seen = (read_time(values.get(field)) for field in TIMES)
-        login = next((values[field] for field in self.login_fields() if values.get(field)), row[self.id])
-        return User(
-            id=row[self.id],
-            login=str(login),
-            role=self.role_name(row[self.role]) if self.role else None,
-            active=read_boolean(values["active"]) if "active" in values else None,
-            username=text_or_none(values.get("username")),
-            email=text_or_none(values.get("email")),
-            name=text_or_none(values.get("name")),
-            created_at=created,
-            updated_at=updated,
-            last_login_at=seen,
-            extra={field: value for field, value in values.items() if field not in User.__struct_fields__},
+        columns = {
+            self.column(field): self.live.encode(self.column(field), value)
+            for field, value in values.items()
+            if field != "role"
+        }
+        return columns | (
+            {self.role_column(): self.role_key(str(values["role"]))} if "role" in values else {}
         )
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from fnmatch import fnmatchcase
 from math import isfinite
 
 from dbctl.engines.sql import is_storable
 from dbctl.errors import ValueInvalidError
 from dbctl.model import Secret, format_count
-from dbctl.profiles import HASHES, read_time
-from dbctl.profiles.model import Password, Rule, TextFormat
+from dbctl.profiles import read_time
+from dbctl.profiles.model import Rule
 
 MAX_SHOWN_LENGTH = 40  #: characters of a refused value in a message
 #: Accepted spellings of booleans.
@@ -23,31 +22,17 @@ BOOLEAN_WORDS = {
 }
 
 
-def check_rule(label: str, value: str, rule: Rule | None) -> None:
-    """Refuse a value that violates ``rule`` or contains unprintable characters.
+def check_rule(label: str, value: str, rule: Rule | None, *, is_padded_valid: bool = True) -> None:
+    """Refuse a value that violates ``rule``, contains unprintable characters, or begins or ends with a space.
 
     Raises:
         ValueInvalidError: names the violated rule.
     """
-    if reason := text_problem(value, rule):
-        raise ValueInvalidError(name=f"the {label}", value=ascii(truncate(value)), reason=reason)
-
-
-def text_problem(value: str, rule: Rule | None) -> str:
-    """Return how a text violates ``rule``, or that it is not printable; empty: it is valid."""
-    return rule_problem(value, rule) if value.isprintable() else "it contains unprintable characters"
-
-
-def check_field(field: str, value: str, rule: Rule | None) -> None:
-    """Refuse an invalid value of a user's field.
-
-    Raises:
-        ValueInvalidError: names the violated rule.
-    """
-    check_rule(field, value, rule)
-    if value != value.strip():
+    reason = text_problem(value, rule)
+    if not (reason or is_padded_valid) and value != value.strip():
         reason = "it begins or ends with a space"
-        raise ValueInvalidError(name=f"the {field}", value=ascii(truncate(value)), reason=reason)
+    if reason:
+        raise ValueInvalidError(name=f"the {label}", value=ascii(truncate(value)), reason=reason)
 
 
 def check_secret(label: str, secret: Secret, rule: Rule | None) -> None:
@@ -57,11 +42,12 @@ def check_secret(label: str, secret: Secret, rule: Rule | None) -> None:
         ValueInvalidError: names the violated rule.
     """
     value = secret.reveal()
-    reason = (
-        "it contains a NUL character"
-        if "\0" in value
-        else _encoding_problem(value) or rule_problem(value, rule)
-    )
+    if "\0" in value:
+        reason = "it contains a NUL character"
+    elif not is_storable(value):
+        reason = "it contains half of a surrogate pair"
+    else:
+        reason = _rule_problem(value, rule)
     if reason:
         raise ValueInvalidError(name=f"the {label}", value="(not shown)", reason=reason)
 
@@ -97,25 +83,24 @@ def truncate(text: str, longest: int = MAX_SHOWN_LENGTH) -> str:
     return text if len(text) <= longest else text[:longest] + "…"
 
 
-def _encoding_problem(value: str) -> str:
-    return "" if is_storable(value) else "it contains half of a surrogate pair"
+def text_problem(value: str, rule: Rule | None) -> str:
+    """Return how a text violates ``rule``, or that it is not printable; empty: it is valid."""
+    return _rule_problem(value, rule) if value.isprintable() else "it contains unprintable characters"
 
 
-def rule_problem(value: str, rule: Rule | None) -> str:
-    """Return how a value violates ``rule``; empty: it is valid."""
+def _rule_problem(value: str, rule: Rule | None) -> str:
     if rule is None:
         return ""
     if rule.length and not rule.length[0] <= len(value) <= rule.length[1]:
         return f"it has {format_count(len(value), 'character')}, the app accepts {rule.length[0]} to {rule.length[1]}"
     if rule.bytes and len(value.encode("utf-8", "surrogatepass")) > rule.bytes:
         return f"it has more than {rule.bytes} bytes in UTF-8, and the app ignores the rest"
-    return (_format_problem(value, rule.format) if rule.format else "") or value_problem(value, rule.values)
+    problem = ""
+    if rule.format:
+        from dbctl.profiles import FORMATS
 
-
-def _format_problem(value: str, form: TextFormat) -> str:
-    from dbctl.profiles import FORMATS
-
-    return FORMATS[form](value)
+        problem = FORMATS[rule.format](value)
+    return problem or value_problem(value, rule.values)
 
 
 def value_problem(value: object, allowed: Sequence[object]) -> str:
@@ -130,13 +115,3 @@ def normalise_value(value: object) -> str:
     if isinstance(value, float | Decimal) and isfinite(value) and value == int(value):
         return str(int(value))
     return str(value)
-
-
-def hash_problem(password: Password, stored: object) -> str:
-    """Return why a stored value is not a password hash in the profile's format; empty: it is one."""
-    if isinstance(stored, str) and (
-        HASHES[password.codec].recognises(stored)
-        or any(fnmatchcase(stored, pattern) for pattern in password.unusable)
-    ):
-        return ""
-    return f"it is not a {password.codec} hash"

@@ -6,54 +6,40 @@ import os
 import shlex
 import stat
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
-
-from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.errors import FileFailedError
 from dbctl.model import Finding, format_count, now
 from dbctl.services.app import App
 from dbctl.services.backup.manifest import Manifest, Member
-from dbctl.services.backup.writer import BackupWriter
+from dbctl.services.backup.member_files import BackupWriter
+from dbctl.services.backup.sources import ByteProgress, MemberSource
 
 #: Bytes; a larger file is copied to a temporary file on disk before it is archived.
 MAX_IN_MEMORY = 4 << 20
 
 
-class AppFiles:
+class AppFiles(MemberSource):
     """The files of an app that its profile includes in backups, as one archive."""
 
-    def __init__(self, app: App, advance: Callable[[int], None]) -> None:
-        self._app, self._advance = app, advance
-        database_identities = _database_identities(app)
-        self._paths = [
-            path
-            for path in _find_files(app.configured.directory, app.profile.backup.extra)
-            if _identity(path) not in database_identities
-        ]
+    def __init__(self, app: App, advance: ByteProgress, rate_limit: ByteProgress | None = None) -> None:
+        self._app, self._advance, self._rate_limit = app, advance, rate_limit
+        paths = list(_find_files(app.configured.directory, app.profile.backup.extra))
+        database_identities = find_database_identities(app) if paths else ()
+        self._paths = [path for path in paths if find_identity(path) not in database_identities]
 
     def __bool__(self) -> bool:
         """Whether the app has such files."""
         return bool(self._paths)
 
-    def pin_snapshot(self) -> bool:
-        """Return False: each file is archived in its state at that time."""
-        return False
-
     def size(self) -> int:
-        """Return their uncompressed size in bytes."""
         return sum(_size(path) for path in self._paths)
 
-    def stored_size(self) -> int:
-        """Return an upper estimate of their bytes in the backup."""
-        return self.size()
-
     def plan_step(self) -> str:
-        """Return the step of a plan."""
         top_names = sorted({_top_level_name(path, self._app.configured.directory) for path in self._paths})
         description = f"{format_count(len(self._paths), 'file')} of the app ({', '.join(top_names)}; {self.size():,} bytes)"
         return f"archive {description} as {archive_name('TIME')}"
@@ -75,19 +61,10 @@ class AppFiles:
                 size = _add_to_archive(archive, path, self._app.configured.directory)
                 file_count += size is not None
                 self._advance(size or 0)
+                if self._rate_limit:
+                    self._rate_limit(size or 0)
         stored = folder.store(file)
-        return [
-            Member(
-                **structs.asdict(stored),
-                database="",
-                form="files",
-                engine="",
-                taken_at=read_at,
-                rows={},
-                schema="",
-                facts={"files": str(file_count)},
-            )
-        ]
+        return [stored.as_member("files", taken_at=read_at, facts={"files": str(file_count)})]
 
 
 def archive_name(time: str) -> str:
@@ -122,20 +99,23 @@ def _find_files(directory: Path, patterns: Sequence[str]) -> Iterator[Path]:
                     yield path
 
 
-def _database_identities(app: App) -> set[tuple[int, int] | None]:
+def find_database_identities(app: App) -> set[tuple[int, int] | None]:
     """Return the identities of the app's database files.
 
     Their engine copies them. Opening one here would release the locks that this process has on it.
     """
-    database_files = [
-        files_of_database
-        for url in app.configured.databases.values()
-        if (files_of_database := registry.load_engine(url.engine).database_files(url))
-    ]
-    return {_identity(path) for files in database_files for path in (files.file, *files.side_files)} - {None}
+    return {find_identity(path) for path in list_database_files(app)} - {None}
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def list_database_files(app: App) -> Iterator[Path]:
+    """Yield the files of the app's databases."""
+    for url in app.configured.databases.values():
+        if files := registry.load_engine(url.engine).database_files(url):
+            yield from (files.file, *files.side_files)
+
+
+def find_identity(path: Path) -> tuple[int, int] | None:
+    """Return the device and inode of a file, or None if it cannot be read."""
     try:
         status = path.stat()
     except OSError:  # a dangling link, or no permission

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from dbctl.errors import (
     BackupCorruptError,
@@ -15,15 +16,13 @@ from dbctl.errors import (
     worst_status,
 )
 from dbctl.model import ChangeResult, Plan, Row, Struct
-from dbctl.services.app import App
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup import verification_record
 from dbctl.services.backup.manifest import Manifest, ManifestInvalidError
+from dbctl.services.backup.operation import BackupOperation
 from dbctl.services.backup.repository import Repository
 from dbctl.stores import FolderState
 
-#: Receives the number of bytes copied since the last call.
-ByteProgress = Callable[[int], None]
 #: Errors of one backup; the copy continues with the next one.
 SINGLE_BACKUP_ERRORS = (BackupDiffersError, BackupCorruptError, RepositoryFailedError)
 
@@ -81,35 +80,6 @@ class CopySelection(Struct, frozen=True, kw_only=True):
     existing: Sequence[Manifest]
     unreadable: Mapping[str, str]  #: backups whose manifest cannot be read, with the reason
 
-    @property
-    def bytes(self) -> int:
-        """The number of bytes to copy."""
-        return sum(member.bytes for manifest in self.missing for member in manifest.members)
-
-
-def select_backups(
-    app: App, source: Repository, destination: Repository, names: Sequence[str]
-) -> CopySelection:
-    """Select the named backups, or all with a readable manifest.
-
-    Raises:
-        BackupMissingError, BackupCorruptError: a named backup does not exist, or its manifest cannot be read.
-        UsageError: both repositories are the same, or ``--db`` selects one database.
-    """
-    if app.only:
-        raise UsageError(detail="--db: only complete backups can be copied; omit it")
-    if source.store.location == destination.store.location:
-        raise UsageError(detail=f"--to {destination.store.location}: this is the source repository")
-    if names:
-        selected, unreadable = source.find_all(names), dict[str, str]()
-    else:
-        selected, unreadable = source.manifests()
-    try:
-        states = destination.store.list_folders()
-    except RepositoryMissingError:  # the copy creates it
-        states = {}
-    return _split_selection(selected, unreadable, states)
-
 
 def _split_selection(
     selected: Sequence[Manifest], unreadable: Mapping[str, str], states: Mapping[str, FolderState]
@@ -119,46 +89,49 @@ def _split_selection(
         for manifest in selected
         if states.get(manifest.id, FolderState.INCOMPLETE) is not FolderState.INCOMPLETE
     ]
-    return CopySelection(
-        missing=[manifest for manifest in selected if manifest not in existing],
-        existing=existing,
-        unreadable=unreadable,
-    )
+    missing = [manifest for manifest in selected if manifest not in existing]
+    return CopySelection(missing=missing, existing=existing, unreadable=unreadable)
 
 
-class CopyBackups:
+class CopyBackups(BackupOperation):
     """A planned ``backup copy``."""
 
-    def __init__(
-        self,
-        app: App,
-        source: Repository,
-        destination: Repository,
-        selection: CopySelection,
-        *,
-        timeout: float,
-        advance: ByteProgress = lambda _bytes: None,
-    ) -> None:
-        self.app, self.protected, self.target = app.name, app.protected, app.name
-        self._source, self._destination, self._selection = source, destination, selection
-        self._timeout, self._advance = timeout, advance
+    purpose = "backup copy"
+
+    def __init__(self, source: Repository, destination: Repository, names: Sequence[str]) -> None:
+        """Select the named backups, or all with a readable manifest.
+
+        Raises:
+            BackupMissingError, BackupCorruptError: a named backup does not exist, or its manifest cannot be read.
+            UsageError: both repositories are the same, or ``--db`` selects one database.
+        """
+        super().__init__(destination)
+        self._source = source
+        if self._app.only:
+            raise UsageError(detail="--db: only complete backups can be copied; omit it")
+        if source.store.location == destination.store.location:
+            raise UsageError(detail=f"--to {destination.store.location}: this is the source repository")
+        selected, unreadable = (source.find_all(names), {}) if names else source.manifests()
+        states: Mapping[str, FolderState] = {}
+        with suppress(RepositoryMissingError):  # the copy creates it
+            states = destination.store.list_folders()
+        self._selection = _split_selection(selected, unreadable, states)
+
+    def size(self) -> int:
+        return sum(manifest.bytes for manifest in self._selection.missing)
 
     def plan(self) -> Plan:
         """Return the backups to copy; writes nothing."""
-        steps = [
-            f"copy {manifest.id} ({sum(member.bytes for member in manifest.members):,} bytes)"
-            for manifest in self._selection.missing
-        ]
+        selection = self._selection
+        steps = [f"copy {manifest.id} ({manifest.bytes:,} bytes)" for manifest in selection.missing]
         steps += [
             f"refuse {manifest.id}: {error}"
-            for manifest in self._selection.existing
+            for manifest in selection.existing
             if (error := self._find_difference(manifest)) is not None
         ]
-        steps += [
-            f"refuse {name}: its manifest: {reason}" for name, reason in self._selection.unreadable.items()
-        ]
-        title = f"Copy from {self._source.store.location} to {self._destination.store.location}"
-        return Plan(title=title, target=self.target, steps=steps, rows={})
+        steps += [f"refuse {name}: its manifest: {reason}" for name, reason in selection.unreadable.items()]
+        title = f"Copy from {self._source.store.location} to {self._repository.store.location}"
+        return self._create_plan(title, steps)
 
     def apply(self, confirmed: str | None = None) -> BackupsCopied:
         """Copy the backups, newest first; existing ones are compared and never overwritten.
@@ -169,22 +142,21 @@ class CopyBackups:
         """
         del confirmed  # nothing is deleted, so no confirmation is required
         copied, existing, failed = list[Manifest](), list[str](), list[CopyFailure]()
-        store = self._destination.store
-        with store.lock("backup copy", timeout=self._timeout):
+        store = self._repository.store
+        with self._lock():
             states = store.list_folders()  # another process may have copied since the selection
             selection = _split_selection(
                 [*self._selection.missing, *self._selection.existing], self._selection.unreadable, states
             )
             pending = list(selection.missing)
             for manifest in selection.existing:
-                error = self._find_difference(manifest) or self._copy_verification(manifest)
-                if error is None:
+                try:
+                    self._update_existing(manifest)
                     existing.append(manifest.id)
-                else:
+                except (BackupDiffersError, RepositoryFailedError) as error:
                     failed.append(_failure(manifest.id, error))
             for name, detail in selection.unreadable.items():
-                reason = f"its manifest: {detail}"
-                failed.append(_failure(name, BackupCorruptError(id=name, app=self.app, reason=reason)))
+                failed.append(_failure(name, self._invalid_backup_error(name, f"its manifest: {detail}")))
             while pending:
                 manifest = pending.pop(0)
                 try:
@@ -202,13 +174,19 @@ class CopyBackups:
                     break
         return BackupsCopied(
             source=self._source.store.location,
-            destination=self._destination.store.location,
+            destination=store.location,
             copied=[manifest.id for manifest in copied],
             existing=existing,
             failed=failed,
             not_attempted=[manifest.id for manifest in pending],
-            copied_bytes=sum(member.bytes for manifest in copied for member in manifest.members),
+            copied_bytes=sum(manifest.bytes for manifest in copied),
         )
+
+    def _update_existing(self, manifest: Manifest) -> None:
+        """Copy the verification record of a backup that the other repository has; raises if it differs there."""
+        if difference := self._find_difference(manifest):
+            raise difference
+        verification_record.copy_record(self._source.store, self._repository.store, manifest.id)
 
     def _copy(self, manifest: Manifest) -> bool:
         """Copy one backup; return False if the source was deleted concurrently.
@@ -216,22 +194,20 @@ class CopyBackups:
         Raises:
             BackupCorruptError: it does not match its manifest; the copy was removed.
         """
-        source, destination, name = self._source.store, self._destination.store, manifest.id
+        source, destination, name = self._source.store, self._repository.store, manifest.id
         text, sizes = source.read_manifest(name), source.list_files(name)
         if text is None:
             return False
         self._check(manifest, text, sizes)
-        destination.require_space(sum(member.bytes for member in manifest.members), staged=False)
+        destination.require_space(manifest.bytes, staged=False)
         try:
             with destination.create_folder(name) as folder:
                 for member in manifest.members:
-                    stored = folder.write(
-                        member.file, self._read_with_progress(name, member.file), member.bytes
-                    )
+                    blocks = self._read_with_progress(name, member.file)
+                    stored = folder.write(member.file, blocks, member.bytes)
                     if (stored.bytes, stored.sha256) != (member.bytes, member.sha256):
-                        raise self._invalid_backup_error(
-                            name, f"{member.file}: its SHA-256 does not match the manifest"
-                        )
+                        reason = f"{member.file}: its SHA-256 does not match the manifest"
+                        raise self._invalid_backup_error(name, reason)
                 folder.write_manifest(text.decode())
             verification_record.copy_record(source, destination, name)
         except RepositoryFailedError:
@@ -239,14 +215,6 @@ class CopyBackups:
                 return False
             raise
         return True
-
-    def _copy_verification(self, manifest: Manifest) -> RepositoryFailedError | None:
-        """Copy the verification record of a backup; return the error, if any."""
-        try:
-            verification_record.copy_record(self._source.store, self._destination.store, manifest.id)
-        except RepositoryFailedError as error:
-            return error
-        return None
 
     def _check(self, manifest: Manifest, text: bytes, sizes: Mapping[str, int]) -> None:
         try:
@@ -270,11 +238,11 @@ class CopyBackups:
     def _read_with_progress(self, folder: str, file: str) -> Iterator[bytes]:
         for block in self._source.store.read(folder, file):
             yield block
-            self._advance(len(block))
+            self.advance(len(block))
 
     def _find_difference(self, manifest: Manifest) -> BackupDiffersError | None:
         """Return how the backup with the same id in the other repository differs, or None if it is the same."""
-        store, reason = self._destination.store, ""
+        store, reason = self._repository.store, ""
         try:
             text = store.read_manifest(manifest.id)
             if text is None or backup_manifest.parse(text) != manifest:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Protocol, TypeVar
 
 from dbctl import __version__, signals
-from dbctl.errors import DbctlError, Exit, NotSupportedError
+from dbctl.errors import DbctlError, Exit, NotSupportedError, UsageError
 from dbctl.files import RateLimiter
 from dbctl.model import ChangeResult, Compression, Plan, Row, format_count, now
 from dbctl.services.app import App
 from dbctl.services.backup.app_files import AppFiles
-from dbctl.services.backup.encryption import EncryptionPolicy
+from dbctl.services.backup.databases import find_database_with, select_databases, suggest_other_databases
 from dbctl.services.backup.manifest import (
     Kind,
     Manifest,
@@ -25,23 +24,15 @@ from dbctl.services.backup.manifest import (
     next_free_id,
     serialize,
 )
+from dbctl.services.backup.member_files import BackupWriter, open_writer
+from dbctl.services.backup.operation import BackupOperation
 from dbctl.services.backup.repository import Backup, Repository
 from dbctl.services.backup.sources import (
     SINGLE_DATABASE_ERRORS,
-    ByteProgress,
+    MemberSource,
     Source,
-    call_both,
-    check_form,
-    find_database_with,
-    list_copyable,
-    no_rate_limit,
-    open_dumps,
-    record_failure,
-    select_databases,
 )
-from dbctl.services.backup.writer import BackupWriter, open_writer
-
-T = TypeVar("T")
+from dbctl.services.backup.verification_record import Verification
 
 #: A clock that is further behind the newest backup was set back.
 CLOCK_TOLERANCE = timedelta(minutes=1)
@@ -66,32 +57,28 @@ class BackupCreated(Backup, ChangeResult, frozen=True, kw_only=True):
         }
 
 
-class CreateBackup:
+class CreateBackup(BackupOperation):
     """A planned ``backup create``."""
+
+    purpose = "backup create"
 
     def __init__(
         self,
-        app: App,
         repository: Repository,
         *,
-        timeout: float,
         form: str = "",
         tables: Sequence[str] = (),
         compress: Compression | None = None,
         rate: int = 0,
-        advance: ByteProgress = lambda _bytes: None,
     ) -> None:
         """Select the databases: the one of ``--db``, or all that the profile does not exclude.
 
         Args:
-            app: the app.
             repository: the destination.
-            timeout: seconds to wait for a lock.
             form: format of dumps, for engines that support several; empty: the configured or default format.
             tables: only these tables of one database; empty: all tables.
             compress: compression of dumps that their engine does not compress; None: as configured.
             rate: maximum bytes per second; 0: unlimited.
-            advance: receives the number of bytes processed since the last call.
 
         Raises:
             DatabaseNotConfiguredError: a required database is not configured.
@@ -99,53 +86,59 @@ class CreateBackup:
             UsageError: no database supports the form, or several have the tables.
             SchemaMismatchError: no database has the tables.
         """
-        self.app, self.protected, self.target = app.name, app.protected, app.name
-        self._app, self._repository, self._timeout = app, repository, timeout
-        self._encryption = EncryptionPolicy(app)
-        with suggest_other_databases(app, [] if tables else select_databases(app)[0]):
-            self._select_sources(form, tables, compress, rate, advance)
-
-    def _select_sources(
-        self, form: str, tables: Sequence[str], compress: Compression | None, rate: int, advance: ByteProgress
-    ) -> None:
-        app = self._app
-        databases, self._left_out = select_databases(app)
+        super().__init__(repository)
+        app, settings = self._app, self._app.configured.backup
+        self._encryption = repository.encryption
         self._kind: Kind = "partial" if tables else "backup"
+        self._databases, self._left_out = select_databases(app)
+        rate_limit = RateLimiter(rate) if rate else None
+        self._create_source = partial(
+            Source,
+            app,
+            advance=self._advance,
+            form=form or (settings.format if settings else ""),
+            tables=tables,
+            compress=compress or (settings.compress if settings else "gzip"),
+            rate_limit=rate_limit,
+        )
+        with suggest_other_databases(app, () if tables else self._databases):
+            sources = self._select_sources(tables)
+        self._databases = [source.database for source in sources]
+        if form or compress:
+            _require_form(app, sources, form, compress)
+        app_files = AppFiles(app, self._advance, rate_limit)
+        self._sources: list[Source | AppFiles] = [*sources]
+        self._sources += [app_files] if app_files and not (tables or app.only) else []
+
+    def _select_sources(self, tables: Sequence[str]) -> list[Source]:
+        """Return the sources of the databases that can be opened; the others are left out."""
         if tables:
-            self._left_out, databases = [], [find_database_with(app, databases, tables)]
-        else:
-            databases, failed = list_copyable(app, databases)
-            self._left_out += failed
-        check_form(app, databases, form)
-        settings = app.configured.backup
-        dump_form = form or (settings.format if settings else "")
-        if compress and all(open_dumps(app, name).is_compressed for name in databases):
-            raise NotSupportedError(
-                feature="another compression of the backup",
-                subject=app.name,
-                hint="The programs of its server compress their dumps. Omit --compress.",
-            )
-        compression = compress or (settings.compress if settings else "gzip")
-        rate_limit = RateLimiter(rate) if rate else no_rate_limit
-        self._database_sources = [
-            Source(
-                app, name, advance, form=dump_form, tables=tables, compress=compression, rate_limit=rate_limit
-            )
-            for name in databases
-        ]
-        app_files = AppFiles(app, call_both(advance, rate_limit))
-        self._database_names = databases
-        self._all_sources: list[Source | AppFiles] = [*self._database_sources]
-        self._all_sources += [app_files] if app_files and not (tables or app.only) else []
+            self._left_out = []
+            return [self._create_source(find_database_with(self._app, self._databases, tables))]
+        sources, errors = list[Source](), list[DbctlError]()
+        for source in map(self._create_source, self._databases):
+            try:
+                source.size()
+            except SINGLE_DATABASE_ERRORS as error:
+                self._left_out.append(_record_failure(source, error))
+                errors.append(error)
+            else:
+                sources.append(source)
+        if errors and not sources:
+            raise errors[0]
+        return sources
+
+    def size(self) -> int:
+        with suggest_other_databases(self._app, self._databases):
+            return sum(source.size() for source in self._sources)
 
     def plan(self) -> Plan:
         """Return the files to write; writes nothing."""
-        with suggest_other_databases(self._app, self._database_names):
-            steps = [source.plan_step() for source in self._all_sources]
+        with suggest_other_databases(self._app, self._databases):
+            steps = [source.plan_step() for source in self._sources]
         steps += [self._encryption.plan_step()] if self._encryption else []
         steps += [f"omit {omitted.database}: {omitted.reason}" for omitted in self._left_out]
-        title = f"Back up to {self._repository.store.location}"
-        return Plan(title=title, target=self.target, steps=steps, rows={})
+        return self._create_plan(f"Back up to {self._repository.store.location}", steps)
 
     def apply(self, confirmed: str | None = None) -> BackupCreated:
         """Create the backup; after an error, no part of it remains.
@@ -158,112 +151,60 @@ class CreateBackup:
         del confirmed  # nothing is deleted, so no confirmation is required
         repository = self._repository
         with ExitStack() as stack:
-            with (
-                suggest_other_databases(self._app, self._database_names),
-                repository.store.lock("backup create", timeout=self._timeout),
-            ):
+            with suggest_other_databases(self._app, self._databases), self._lock():
                 earlier, _ = repository.manifests()
                 created = create_backup(
-                    self._database_sources[0].app,
                     repository,
-                    self._all_sources,
-                    self._encryption,
+                    self._sources,
                     left_out=self._left_out,
                     kind=self._kind,
                     stack=stack,
                     allow_missing=True,
                 )
             newest = max((manifest.created_at for manifest in earlier), default=created.created_at)
-            remarks = [*_clock_remarks(created.created_at, newest), *self._collect_remarks(created)]
-            result = repository.describe(created, BackupCreated, remarks=remarks)
+            remarks = [*_clock_remarks(created.created_at, newest), *_describe_databases(self._app, created)]
+            result = repository.describe(
+                created, BackupCreated, lost_databases={}, verification=Verification(), remarks=remarks
+            )
             signals.commit_point()  # the backup is complete: report it even if a signal arrives
         return result
 
-    def _collect_remarks(self, manifest: Manifest) -> Iterator[str]:
-        """Yield warnings about databases in the backup, and about missing ones."""
-        for member in manifest.members:
-            if remark_text := member.facts.get("remarks"):
-                yield f"{self._database_sources[0].app.target(member.database)}: {remark_text}"
-        app = self._database_sources[0].app
-        for omitted in manifest.left_out:
-            target = app.target(omitted.database)
-            if omitted.failed:
-                reason = omitted.reason.removeprefix(f"backup of {target} failed: ")
-                yield f"{target} is not in the backup: {reason}"
-            elif omitted.database in app.configured.databases and omitted.reason == app.engine(
-                omitted.database
-            ).no_backup_reason(app.url(omitted.database)):
-                yield f"{target} is not in the backup: {omitted.reason}"
+
+def _require_form(app: App, sources: Sequence[Source], form: str, compress: Compression | None) -> None:
+    """Refuse a format of dumps or a compression that no database supports."""
+    forms = dict.fromkeys(dump_form for source in sources for dump_form in source.dumps.forms)
+    if form and form not in forms:
+        raise UsageError(detail=f"--format {form}: {app.name} can be dumped as {', '.join(forms)}")
+    if compress and all(source.dumps.is_compressed for source in sources):
+        raise NotSupportedError(
+            feature="another compression of the backup",
+            subject=app.name,
+            hint="The programs of its server compress their dumps. Omit --compress.",
+        )
 
 
-def estimate_size(app: App) -> int:
-    """Estimate the bytes that a backup of the app copies; raises as ``CreateBackup`` does."""
-    app_files_bytes = 0 if app.only else AppFiles(app, lambda _bytes: None).size()
-    databases = select_databases(app)[0]
-    with suggest_other_databases(app, databases):
-        names, _ = list_copyable(app, databases)
-        return sum(open_dumps(app, name).estimate_dump_size() for name in names) + app_files_bytes
+def _record_failure(source: MemberSource, error: DbctlError) -> OmittedDatabase:
+    """Return the entry of the manifest for a database that could not be copied."""
+    reason = str(error).removeprefix(f"{source.target}: ")
+    return OmittedDatabase(database=source.database, reason=reason, failed=True)
 
 
-@contextmanager
-def suggest_other_databases(app: App, names: Sequence[str]) -> Iterator[None]:
-    """If one of several databases fails, add to the error how to back up the others."""
-    try:
-        yield
-    except DbctlError as error:
-        failed_target = error.context.get("target")
-        others = [name for name in names if app.target(name) != failed_target]
-        if others and len(others) < len(names) and not error.details:
-            _add_suggestion(app, others, error)
-        raise
-
-
-def _add_suggestion(app: App, names: Sequence[str], error: DbctlError) -> None:
-    error_by_database = {name: _read_error(app, name) for name in names}
-    readable = [name for name, reason in error_by_database.items() if not reason]
-    error.details = [
-        f"No backup of {app.name} was created: a backup must include all of its databases.",
-        *(reason for reason in error_by_database.values() if reason),
-        *([f"{', '.join(readable)} can be read."] if readable else []),
-    ]
-    if readable:
-        commands = "; ".join(f"dbctl backup create --db {name}" for name in readable)
-        error.hint = f"{error.hint} Back up the others separately: {commands}"
-
-
-def _read_error(app: App, database: str) -> str:
-    try:
-        open_dumps(app, database).estimate_dump_size()
-    except DbctlError as error:
-        return str(error)
-    return ""
-
-
-class MemberSource(Protocol):
-    """A source of members for a backup."""
-
-    def pin_snapshot(self) -> bool:
-        """Open a snapshot if that blocks no writer; return whether it did."""
-        ...
-
-    def size(self) -> int:
-        """Estimate the number of bytes to copy."""
-        ...
-
-    def stored_size(self) -> int:
-        """Estimate the bytes in the backup."""
-        ...
-
-    def write_members(self, folder: BackupWriter) -> list[Member]:
-        """Write the members into the folder of a backup."""
-        ...
+def _describe_databases(app: App, manifest: Manifest) -> Iterator[str]:
+    """Yield warnings about databases in the backup, and about missing ones."""
+    for member in manifest.members:
+        if remarks := member.facts.get("remarks"):
+            yield f"{app.target(member.database)}: {remarks}"
+    for omitted in manifest.left_out:
+        name, target, reason = omitted.database, app.target(omitted.database), omitted.reason
+        if omitted.failed:
+            yield f"{target} is not in the backup: {reason.removeprefix(f'backup of {target} failed: ')}"
+        elif name in app.configured.databases and reason == app.engine(name).no_backup_reason(app.url(name)):
+            yield f"{target} is not in the backup: {reason}"
 
 
 def create_backup(
-    app: App,
     repository: Repository,
     sources: Sequence[MemberSource],
-    encryption: EncryptionPolicy,
     *,
     left_out: Sequence[OmittedDatabase] = (),
     kind: Kind = "backup",
@@ -276,10 +217,8 @@ def create_backup(
     """Create a backup; the caller has the lock of the repository.
 
     Args:
-        app: the app.
         repository: the destination.
-        sources: its databases, and the app's own files.
-        encryption: of its members.
+        sources: the databases of its app, and the app's own files.
         left_out: databases that are not in the backup.
         kind: the reason for the backup.
         restored: of a safety backup: the id of the backup that is restored after it.
@@ -288,7 +227,7 @@ def create_backup(
         stack: blocks signals from the last file on; the caller closes it after it has reported or removed the backup.
         allow_missing: whether to omit a database that cannot be copied, if another one can.
     """
-    store = repository.store
+    app, store, encryption = repository.app, repository.store, repository.encryption
     store.require_space(_required_space(sources, encrypted=bool(encryption)))
     largest = max((source.size() for source in sources), default=0) if encryption else 0
     earlier, unreadable = repository.manifests()
@@ -298,7 +237,6 @@ def create_backup(
         with open_writer(folder, name, encryption if sources else None, largest) as writer:
             key = writer.write_key()
             copied, failed = _write_sources(sources, writer, allow_missing=allow_missing)
-            members = [*key, *copied]
         manifest = Manifest(
             id=name,
             number=_next_number(created_at, earlier, len(unreadable), adopted=backup_time is not None),
@@ -312,7 +250,7 @@ def create_backup(
             restored=restored,
             origin=origin,
             recipients=writer.recipients,
-            members=members,
+            members=[*key, *copied],
             left_out=[*left_out, *failed],
         )
         if stack:  # a complete backup must not be reported as interrupted
@@ -329,32 +267,31 @@ def _write_sources(
     Raises:
         DbctlError: a source failed and must not be omitted, or no database remains.
     """
-    members, failed, errors = list[Member](), list[OmittedDatabase](), list[DbctlError]()
+    members, pinned, errors = list[Member](), set[MemberSource](), dict[MemberSource, DbctlError]()
 
-    def attempt(source: MemberSource, work: Callable[[], T], fallback: T) -> T:
+    @contextmanager
+    def omit_failed(source: MemberSource) -> Iterator[None]:
         try:
-            return work()
+            yield
         except SINGLE_DATABASE_ERRORS as error:
-            if not (allow_missing and isinstance(source, Source)):
+            if not (allow_missing and source.database):
                 raise
             source.discard(writer)
-            failed.append(record_failure(source.app, source.database, error))
-            errors.append(error)
-            return fallback
+            errors[source] = error
 
-    pinned = [source for source in sources if attempt(source, source.pin_snapshot, False)]  # noqa: FBT003
-    available = [source for source in sources if not _has_failed(source, failed)]
+    for source in sources:
+        with omit_failed(source):
+            if source.pin_snapshot():
+                pinned.add(source)
     # Sources without a snapshot are copied first, so that the times of all copies are close.
-    for source in sorted(available, key=lambda source: source in pinned):
-        members += attempt(source, partial(source.write_members, writer), [])
-        writer.clean_up()
+    for source in sorted(sources, key=lambda source: source in pinned):
+        if source not in errors:
+            with omit_failed(source):
+                members += source.write_members(writer)
+            writer.clean_up()
     if errors and not any(member.database for member in members):
-        raise errors[0]
-    return members, failed
-
-
-def _has_failed(source: MemberSource, failed: Sequence[OmittedDatabase]) -> bool:
-    return isinstance(source, Source) and any(omitted.database == source.database for omitted in failed)
+        raise next(iter(errors.values()))
+    return members, [_record_failure(source, error) for source, error in errors.items()]
 
 
 def _next_number(

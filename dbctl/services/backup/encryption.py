@@ -32,9 +32,9 @@ PassphrasePrompt = Callable[[str], Secret]
 
 
 class EncryptionPolicy:
-    """The configured encryption of an app's backups: all of them, or none."""
+    """The configured encryption of all of an app's backups."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, settings: EncryptionConfig) -> None:
         """Read the recipients or the passphrase.
 
         Raises:
@@ -42,22 +42,15 @@ class EncryptionPolicy:
             FileMissingError, FileFailedError: the file of recipients or of the passphrase cannot be read.
             DriverMissingError: the encryption package is not installed.
         """
-        backup_config = app.configured.backup
-        self._settings = backup_config.encrypt if backup_config else None
+        age.require_pyrage()
         self._passphrase = None
         self.staging = Staging(paths.staging_folder(app.configured))  #: for files before their encryption
         self.recipient_names: list[str] = []  #: the recipients as configured
         self._recipients: list[Recipient] = []
-        if self._settings:
-            age.require_pyrage()
-        if self._settings and self._settings.passphrase_file:
-            self._passphrase = read_passphrase(Path(self._settings.passphrase_file))
-        elif self._settings:
-            self._read_recipients(app.name, self._settings)
-
-    def __bool__(self) -> bool:
-        """Whether backups are encrypted."""
-        return self._settings is not None
+        if settings.passphrase_file:
+            self._passphrase = read_passphrase(Path(settings.passphrase_file))
+        else:
+            self._read_recipients(app.name, settings)
 
     def _read_recipients(self, app: str, settings: EncryptionConfig) -> None:
         entries = [(f"recipient {index} of {app}", text) for index, text in enumerate(settings.recipients, 1)]
@@ -96,6 +89,13 @@ class EncryptionPolicy:
             return age.can_decrypt(keys.file_identities, self._recipients)
         except DbctlError:  # an unreadable identity decrypts nothing
             return False
+
+
+def load_encryption(app: App) -> EncryptionPolicy | None:
+    """Return the encryption of an app's backups, or None; raises as ``EncryptionPolicy``."""
+    backup_config = app.configured.backup
+    settings = backup_config.encrypt if backup_config else None
+    return EncryptionPolicy(app, settings) if settings else None
 
 
 class DecryptionKeys:

@@ -109,6 +109,11 @@ class Manifest(Struct, frozen=True, kw_only=True):
     left_out: Sequence[OmittedDatabase]
 
     @property
+    def bytes(self) -> int:
+        """The size of its files."""
+        return sum(member.bytes for member in self.members)
+
+    @property
     def databases(self) -> Sequence[str]:
         """The databases in the backup, without duplicates."""
         return list(dict.fromkeys(member.database for member in self.members if member.database))

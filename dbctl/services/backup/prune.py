@@ -1,4 +1,4 @@
-"""Prune backups by the rules of retention; the last valid backup is never deleted."""
+"""Prune backups by the rules of retention, or delete them by id; the last valid backup is never deleted."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 from dbctl import model
 from dbctl.config import Retention
 from dbctl.config import model as config
-from dbctl.errors import PlanChangedError, RepositoryUnreadableError, RetentionNotConfiguredError, UsageError
+from dbctl.errors import LastBackupError, RepositoryUnreadableError, RetentionNotConfiguredError, UsageError
 from dbctl.model import ChangeResult, Plan, Struct, parse_duration
 from dbctl.profiles.model import Profile
-from dbctl.services.app import App, clock
+from dbctl.services.app import clock
 from dbctl.services.backup.manifest import Manifest
-from dbctl.services.backup.repository import Repository
+from dbctl.services.backup.operation import BackupOperation
+from dbctl.services.backup.repository import ID, Repository
 from dbctl.services.backup.verification_record import Verification
 
 DAMAGED = "damaged: see dbctl backup verify"
@@ -37,24 +38,32 @@ class BackupsPruned(ChangeResult, frozen=True, kw_only=True):
     freed_bytes: int
 
 
-class PruneBackups:
+class BackupsDeleted(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``backup delete``."""
+
+    deleted: Sequence[str]
+    freed_bytes: int
+
+
+class PruneBackups(BackupOperation):
     """A planned ``backup prune``."""
 
-    def __init__(self, app: App, repository: Repository, retention: Retention, *, timeout: float) -> None:
+    purpose = "backup prune"
+
+    def __init__(self, repository: Repository, retention: Retention) -> None:
         """Use ``retention`` if it has rules, otherwise the configured rules.
 
         Raises:
             RetentionNotConfiguredError: no rule is configured.
             UsageError: ``--db`` selects one database.
         """
+        super().__init__(repository)
+        app = self._app
         if app.only:
             raise UsageError(detail="--db: only complete backups can be pruned; omit it")
-        self.app, self.protected, self.target = app.name, app.protected, app.name
-        self._trust_clock = app.trust_clock
         self._retention = retention if has_rules(retention) else retention_for(app.configured, app.profile)
         if not has_rules(self._retention):
             raise RetentionNotConfiguredError(app=app.name)
-        self._repository, self._timeout = repository, timeout
 
     def plan(self) -> Plan:
         """Return the backups to delete, and the retained ones with the reasons; writes nothing.
@@ -72,7 +81,7 @@ class PruneBackups:
         if steps:
             steps += [f"retain {manifest.id}: {', '.join(reasons)}" for manifest, reasons in retained]
         title = f"Prune the backups in {self._repository.store.location}"
-        return Plan(title=title, target=self.target, steps=steps, rows={}, destructive=bool(to_delete))
+        return self._create_plan(title, steps, destructive=bool(to_delete))
 
     def apply(self, confirmed: str | None = None) -> BackupsPruned:
         """Delete the backups, oldest first, so that an interruption leaves the newest.
@@ -85,50 +94,41 @@ class PruneBackups:
         """
         store = self._repository.store
         store.list_folders()  # before the lock, which would create the repository
-        with store.lock("backup prune", timeout=self._timeout):
-            if confirmed is not None and self.plan().digest != confirmed:
-                raise PlanChangedError(target=self.target)
+        with self._lock():
+            self._require_confirmed(confirmed)
             to_delete, retained = self._split()
-            leftovers = self._repository.incomplete()
-            freed_bytes = 0
+            leftovers, leftover_bytes = self._repository.incomplete(), 0
             for manifest in reversed(to_delete):
                 store.remove_folder(manifest.id)
-                freed_bytes += sum(member.bytes for member in manifest.members)
             for name in leftovers:
-                freed_bytes += sum(store.list_files(name).values())
+                leftover_bytes += sum(store.list_files(name).values())
                 store.remove_folder(name)
         return BackupsPruned(
             deleted=[manifest.id for manifest in to_delete],
             retained=[RetainedBackup(id=manifest.id, reasons=reasons) for manifest, reasons in retained],
             leftovers=leftovers,
-            freed_bytes=freed_bytes,
+            freed_bytes=sum(manifest.bytes for manifest in to_delete) + leftover_bytes,
         )
 
     def _split(self) -> tuple[list[Manifest], list[tuple[Manifest, list[str]]]]:
         """Return the backups to delete, newest first, and the retained ones."""
-        manifests, unreadable = self._repository.manifests()
-        if unreadable:
-            raise RepositoryUnreadableError(
-                place=self._repository.store.location, names=", ".join(sorted(unreadable))
-            )
-        verifications = {manifest.id: self._repository.read_verification(manifest) for manifest in manifests}
-        damaged = {
-            manifest.id
-            for manifest in manifests
-            if self._repository.find_damage(manifest, verifications[manifest.id])
-        }
-        valid = [manifest for manifest in manifests if manifest.id not in damaged]
+        content = self._repository.read_content()
+        if content.unreadable:
+            names, place = ", ".join(sorted(content.unreadable)), self._repository.store.location
+            raise RepositoryUnreadableError(place=place, names=names)
+        manifests, damaged, valid = content.manifests, content.damaged, content.valid
         reasons_by_id = retention_reasons([_candidate(manifest) for manifest in valid], self._retention)
-        for backup_id in _last_drilled({manifest.id: verifications[manifest.id] for manifest in valid}):
+        for backup_id in _last_drilled(
+            {manifest.id: content.verifications[manifest.id] for manifest in valid}
+        ):
             reasons_by_id.setdefault(backup_id, []).append("the last one with a drill")
         # Damaged backups are neither counted nor deleted; verify reports them.
+        reasons_by_id |= {backup_id: [DAMAGED] for backup_id in damaged}
         to_delete = [manifest for manifest in valid if manifest.id not in reasons_by_id]
         retained = [
-            (manifest, backup_reasons)
-            for manifest in manifests
-            if (backup_reasons := [DAMAGED] if manifest.id in damaged else reasons_by_id.get(manifest.id))
+            (manifest, reasons_by_id[manifest.id]) for manifest in manifests if manifest.id in reasons_by_id
         ]
-        if not self._trust_clock:
+        if not self._app.trust_clock:
             self._check_clock(manifests, valid, to_delete)
         return to_delete, retained
 
@@ -142,6 +142,77 @@ class PruneBackups:
         reach = min(clock.MAX_PAUSE, max(MIN_GAP, 2 * parse_duration(self._retention.within)))
         times = clock.Times("backups", [manifest.created_at for manifest in valid], regular=True)
         clock.raise_if_implausible(clock.find_contradiction([times], reach=reach))
+
+
+class DeleteBackups(BackupOperation):
+    """A planned ``backup delete``: it is independent of the retention, and never deletes the last valid backup."""
+
+    purpose = "backup delete"
+
+    def __init__(self, repository: Repository, names: Sequence[str]) -> None:
+        """Check the ids.
+
+        Raises:
+            UsageError: a name is not an id; ``latest`` may be another backup than the user expects.
+        """
+        super().__init__(repository)
+        self._names = names
+        for name in names:
+            if not ID.fullmatch(name):
+                raise UsageError(detail=f"{name!r} is not a backup id; list ids with: dbctl backup list")
+
+    def plan(self) -> Plan:
+        """Return what would be deleted.
+
+        Raises:
+            BackupMissingError: a backup does not exist.
+            BackupCorruptError: a manifest cannot be read.
+            LastBackupError: no other valid backup of a database would remain.
+        """
+        steps = [
+            f"delete {manifest.id} ({manifest.kind}, {manifest.created_at:%Y-%m-%d %H:%M} UTC):"
+            f" {', '.join(manifest.affected_databases)}"
+            for manifest in self._select()
+        ]
+        title = f"Delete backups in {self._repository.store.location}"
+        return self._create_plan(title, steps, destructive=True)
+
+    def apply(self, confirmed: str | None = None) -> BackupsDeleted:
+        """Delete the backups.
+
+        Raises:
+            PlanChangedError: the plan differs from the confirmed plan; nothing was deleted.
+            BusyError: another dbctl process uses the repository.
+            BackupMissingError, BackupCorruptError, LastBackupError: as ``plan``.
+        """
+        store = self._repository.store
+        store.list_folders()  # before the lock, which would create the repository
+        with self._lock():
+            self._require_confirmed(confirmed)
+            selected = self._select()
+            for manifest in selected:
+                store.remove_folder(manifest.id)
+        return BackupsDeleted(
+            deleted=[manifest.id for manifest in selected],
+            freed_bytes=sum(manifest.bytes for manifest in selected),
+        )
+
+    def _select(self) -> Sequence[Manifest]:
+        repository = self._repository
+        selected = repository.find_all(self._names)
+        ids = {manifest.id for manifest in selected}
+        remaining = {
+            database
+            for manifest in repository.read_content().valid
+            if manifest.id not in ids and manifest.kind == "backup"
+            for database in manifest.databases
+        }
+        at_risk = {
+            database for manifest in selected if manifest.kind == "backup" for database in manifest.databases
+        }
+        if unprotected := sorted(at_risk - remaining):
+            raise LastBackupError(ids=", ".join(sorted(ids)), databases=", ".join(unprotected))
+        return selected
 
 
 def _last_drilled(verifications: Mapping[str, Verification]) -> Sequence[str]:

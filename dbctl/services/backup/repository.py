@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -23,6 +24,7 @@ from dbctl.model import Page, PageRequest, Row, Struct
 from dbctl.services.app import App, paginate, suggest_sentence
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup import verification_record
+from dbctl.services.backup.encryption import EncryptionPolicy, load_encryption
 from dbctl.services.backup.manifest import Kind, Manifest, ManifestInvalidError, Member, OmittedDatabase
 from dbctl.services.backup.verification_record import Drill, Verification
 from dbctl.stores import FolderState, Store, folders_in_state, registry
@@ -97,6 +99,20 @@ class BackupDetail(Backup, frozen=True, kw_only=True):
 B = TypeVar("B", bound=Backup)
 
 
+class RepositoryContent(Struct, frozen=True, kw_only=True):
+    """The backups of a repository, as far as they are known without reading their files."""
+
+    manifests: Sequence[Manifest] = ()  #: newest first
+    unreadable: Mapping[str, str] = {}  #: by folder: why the manifest cannot be read
+    verifications: Mapping[str, Verification] = {}  #: by id
+    damaged: Mapping[str, str] = {}  #: by id: the known damage
+
+    @property
+    def valid(self) -> Sequence[Manifest]:
+        """The backups without known damage."""
+        return [manifest for manifest in self.manifests if manifest.id not in self.damaged]
+
+
 class Repository:
     """The backups of one app."""
 
@@ -109,15 +125,19 @@ class Repository:
         backup_config = app.configured.backup
         if not (address or backup_config):
             raise RepositoryNotConfiguredError(app=app.name)
-        self.app, self._app, self._only = app.name, app, app.only
-        folder = app.configured.folder
+        self.app = app
         self.store: Store = registry.open_store(
             address or (backup_config.repository if backup_config else ""),
             app.name,
-            folder=Path.cwd() if address else folder,
+            folder=Path.cwd() if address else app.configured.folder,
             staging=paths.staging_folder(app.configured),
             timeout=app.timeout,
         )
+
+    @cached_property
+    def encryption(self) -> EncryptionPolicy | None:
+        """The encryption of new backups; None: they are plain. Raises as ``EncryptionPolicy``."""
+        return load_encryption(self.app)
 
     def overlay(self, folder: str, path: Path) -> Repository:
         """Return the repository with one more backup: the local folder ``path``, which is only read."""
@@ -152,6 +172,19 @@ class Repository:
             manifests, key=lambda manifest: (manifest.number, manifest.created_at, manifest.id), reverse=True
         ), unreadable
 
+    def read_content(self) -> RepositoryContent:
+        """Return the manifests with their verification records and their known damage."""
+        manifests, unreadable = self.manifests()
+        verifications = {manifest.id: self.read_verification(manifest) for manifest in manifests}
+        damaged = {
+            manifest.id: damage
+            for manifest in manifests
+            if (damage := self._find_damage(manifest, verifications[manifest.id]))
+        }
+        return RepositoryContent(
+            manifests=manifests, unreadable=unreadable, verifications=verifications, damaged=damaged
+        )
+
     def incomplete(self) -> Sequence[str]:
         """Return the folders of incomplete backups."""
         return self._folders(FolderState.INCOMPLETE)
@@ -171,7 +204,7 @@ class Repository:
         manifests, unreadable = self.manifests()
         if before is None:
             return self._pick(name, kind, manifests, unreadable)
-        candidates = [manifest for manifest in manifests if manifest.latest_time(self._only) <= before]
+        candidates = [manifest for manifest in manifests if manifest.latest_time(self.app.only) <= before]
         unreadable_before = {
             folder: reason for folder, reason in unreadable.items() if folder <= f"{before:%Y%m%d_%H%M%S}"
         }
@@ -179,7 +212,10 @@ class Repository:
             return self._pick(name, kind, candidates, unreadable_before)
         except BackupMissingError:
             raise NoBackupBeforeError(
-                kind=kind, app=self.app, place=self.store.location, before=f"{before:%Y-%m-%d %H:%M:%S} UTC"
+                kind=kind,
+                app=self.app.name,
+                place=self.store.location,
+                before=f"{before:%Y-%m-%d %H:%M:%S} UTC",
             ) from None
 
     def find_all(self, names: Sequence[str]) -> Sequence[Manifest]:
@@ -192,10 +228,12 @@ class Repository:
         self, name: str, kind: Kind, manifests: Sequence[Manifest], unreadable: Mapping[str, str]
     ) -> Manifest:
         if name in unreadable:
-            raise BackupCorruptError(id=name, app=self.app, reason=f"its manifest: {unreadable[name]}")
+            raise BackupCorruptError(id=name, app=self.app.name, reason=f"its manifest: {unreadable[name]}")
         for manifest in manifests:
             # A backup without some databases can only be the latest of the databases that it contains.
-            is_complete = self._only in manifest.affected_databases if self._only else not manifest.failed
+            is_complete = (
+                self.app.only in manifest.affected_databases if self.app.only else not manifest.failed
+            )
             is_latest = name == LATEST and manifest.kind == kind and is_complete
             if is_latest and (newer := [folder for folder in unreadable if folder > manifest.id]):
                 raise self._latest_unknown_error(max(newer), unreadable)
@@ -204,11 +242,13 @@ class Repository:
         if name == LATEST and unreadable:
             raise self._latest_unknown_error(max(unreadable), unreadable)
         suggestion = suggest_sentence(name, [manifest.id for manifest in manifests])
-        raise BackupMissingError(name=name, app=self.app, place=self.store.location, suggestion=suggestion)
+        raise BackupMissingError(
+            name=name, app=self.app.name, place=self.store.location, suggestion=suggestion
+        )
 
     def _latest_unknown_error(self, folder: str, unreadable: Mapping[str, str]) -> BackupCorruptError:
         reason = f"its manifest: {unreadable[folder]}; the latest backup is therefore unknown"
-        return BackupCorruptError(id=folder, app=self.app, reason=reason)
+        return BackupCorruptError(id=folder, app=self.app.name, reason=reason)
 
     def is_deleted(self, manifest: Manifest) -> bool:
         """Whether another process has deleted a backup since its manifest was read."""
@@ -226,12 +266,12 @@ class Repository:
         retained = dict[str, dict[str, Member]]()
         for manifest in manifests:
             for member in manifest.members:
-                if member.form == "kept" and manifest.app == self.app:
+                if member.form == "kept" and manifest.app == self.app.name:
                     retained.setdefault(member.database, {})[manifest.id] = member
         lost = dict[str, str]()
         for database, members in retained.items():
             with suppress(DbctlError):
-                restore_target = self._app.restore_target(database)
+                restore_target = self.app.restore_target(database)
                 missing = restore_target.find_missing([member.dump for member in members.values()])
                 for folder, member in members.items():
                     if (name := member.facts.get("kept", "")) in missing:
@@ -244,16 +284,18 @@ class Repository:
         backup_type: type[B],
         *,
         lost_databases: Mapping[str, str] | None = None,
+        verification: Verification | None = None,
         **fields: Any,
     ) -> B:
         """Return a backup as an instance of ``backup_type``, with the additional ``fields``.
 
-        ``lost_databases``: the result of ``find_lost_databases`` for several backups, if available.
+        ``lost_databases``: the result of ``find_lost_databases``, and ``verification``: that of ``read_verification``,
+        if the caller has them.
         """
-        verification = self.read_verification(manifest)
-        lost = (self.find_lost_databases([manifest]) if lost_databases is None else lost_databases).get(
-            manifest.id, ""
-        )
+        verification = verification or self.read_verification(manifest)
+        if lost_databases is None:
+            lost_databases = self.find_lost_databases([manifest])
+        lost = lost_databases.get(manifest.id, "")
         return backup_type(
             **fields,
             id=manifest.id,
@@ -261,7 +303,7 @@ class Repository:
             app=manifest.app,
             created_at=manifest.created_at,
             path=self.path(manifest),
-            bytes=sum(member.bytes for member in manifest.members),
+            bytes=manifest.bytes,
             complete=not manifest.failed,
             databases=manifest.databases,
             verified_at=None if lost else verified_at(manifest, verification),
@@ -277,7 +319,7 @@ class Repository:
         """Return the verification record of a backup."""
         return verification_record.read(self.store, manifest.id)
 
-    def find_damage(self, manifest: Manifest, verification: Verification) -> str:
+    def _find_damage(self, manifest: Manifest, verification: Verification) -> str:
         """Return the known damage of a backup, without reading its files; empty: none."""
         sizes = self.store.list_files(manifest.id)
         for member in manifest.members:
@@ -299,7 +341,7 @@ def partial_backup_error(repository: Repository, manifest: Manifest) -> BackupPa
     tables = ", ".join(name for member in manifest.members for name in member.only)
     selector = manifest.id if ID.fullmatch(manifest.id) else f"--file {manifest.id}"
     hint_text = f"Restore the rows of a table: dbctl restore apply {selector} --table NAME --merge missing"
-    return BackupPartialError(id=manifest.id, app=repository.app, tables=tables, hint=hint_text)
+    return BackupPartialError(id=manifest.id, app=repository.app.name, tables=tables, hint=hint_text)
 
 
 class BackupList(Struct, frozen=True, kw_only=True):

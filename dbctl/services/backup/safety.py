@@ -24,8 +24,8 @@ from dbctl.files import release_nothing, write_atomically
 from dbctl.model import now
 from dbctl.services.app import App
 from dbctl.services.backup.manifest import Member, member_file_name
+from dbctl.services.backup.member_files import BackupWriter
 from dbctl.services.backup.sources import Source
-from dbctl.services.backup.writer import BackupWriter
 
 #: Errors of files that exist, but cannot be copied as a database.
 UNREADABLE_ERRORS = (CorruptError, InterruptedWriteError, NotADatabaseError, QueryFailedError)
@@ -56,14 +56,16 @@ class SafetyBackupSource(Source):
 
     def _can_open(self) -> bool:
         try:
-            db = self.app.reader(self.database, allow_empty=True, familiar_tables=self.familiar_tables)
+            return self._open().part(Dumps) is not None
         except (*UNREADABLE_ERRORS, DatabaseMissingError):
             return False
         except DriverMissingError:
             if not self._is_retained:  # a retained database is not read
                 raise
             return False
-        return db.part(Dumps) is not None
+
+    def _open(self) -> Readable:
+        return self.app.reader(self.database, allow_empty=True, familiar_tables=self.familiar_tables)
 
     def block_writers(self, *, timeout: float) -> AbstractContextManager[Callable[[], None]]:
         """Block other writers with the restore target; an unreadable database is not locked."""
@@ -76,13 +78,7 @@ class SafetyBackupSource(Source):
     def schema(self) -> str:
         """Return the fingerprint of its schema; empty if it cannot be read."""
         try:
-            return (
-                schema_fingerprint(
-                    self.app.reader(self.database, allow_empty=True, familiar_tables=self.familiar_tables)
-                )
-                if self._is_readable
-                else ""
-            )
+            return schema_fingerprint(self._open()) if self._is_readable else ""
         except UNREADABLE_ERRORS:
             return ""
 
@@ -131,12 +127,10 @@ class SafetyBackupSource(Source):
             raise FileFailedError(path=Path(file), reason=error.strerror or str(error)) from error
         stored, rows = folder.store(file), dict[str, int]()
         with suppress(DbctlError):
-            db = self.app.reader(self.database, allow_empty=True, familiar_tables=self.familiar_tables)
-            rows = dict(count_dump_rows(db))
-        return Member(
-            **structs.asdict(stored),
+            rows = dict(count_dump_rows(self._open()))
+        return stored.as_member(
+            "kept",
             database=self.database,
-            form="kept",
             engine=self.engine,
             taken_at=taken_at,
             rows=rows,
@@ -151,16 +145,5 @@ class SafetyBackupSource(Source):
         base = Path(self.app.url(self.database).path).resolve().name
         for path in self._files:
             stored = folder.copy(path, f"{main_name}{path.name.removeprefix(base)}")
-            members.append(
-                Member(
-                    **structs.asdict(stored),
-                    database=self.database,
-                    form="raw",
-                    engine=self.engine,
-                    taken_at=now(),
-                    rows={},
-                    schema="",
-                    facts={},
-                )
-            )
+            members.append(stored.as_member("raw", database=self.database, engine=self.engine))
         return members

@@ -12,7 +12,7 @@ from dbctl.model import Row, Struct, format_count, now, parse_duration
 from dbctl.services.app import App, clock
 from dbctl.services.app import app as app_service
 from dbctl.services.backup.manifest import Manifest
-from dbctl.services.backup.repository import Repository, verified_at
+from dbctl.services.backup.repository import Repository, RepositoryContent, verified_at
 from dbctl.services.backup.verification_record import Drill, Verification
 
 #: A ``backup`` command that is due.
@@ -109,15 +109,6 @@ def collect_status(
     overall = worst_status([error.exit_status for _, error in failed])
     if failed and statuses:
         overall = Exit.PARTIAL
-    problem_statuses = [
-        Exit.CHECK_FAILED for status in statuses if status.repository.unreadable or status.repository.damaged
-    ]
-    problem_statuses += [
-        Exit.ACTION_NEEDED for status in statuses for database in status.databases if database.due
-    ]
-    problem_statuses += [
-        Exit.ACTION_NEEDED for status in statuses if status.repository.future or status.repository.interrupted
-    ]
     return StatusReport(
         backups=BackupStatus(
             databases=[
@@ -132,7 +123,7 @@ def collect_status(
             *(problem for status in statuses for problem in status.describe_problems(only)),
             *(f"{app}: {error}" for app, error in failed),
         ],
-        check_status=overall or worst_status(problem_statuses),
+        check_status=overall or worst_status([status.exit_status for status in statuses]),
         status=overall,
     )
 
@@ -146,6 +137,15 @@ class AppBackups(Struct, frozen=True, kw_only=True):
     def find_database(self, database: str) -> DatabaseBackups | None:
         """Return the status of a database, or None."""
         return next((entry for entry in self.databases if entry.database == database), None)
+
+    @property
+    def exit_status(self) -> Exit:
+        """The exit code of a check of the status."""
+        repository = self.repository
+        if repository.unreadable or repository.damaged:
+            return Exit.CHECK_FAILED
+        is_due = any(database.due for database in self.databases)
+        return Exit.ACTION_NEEDED if is_due or repository.future or repository.interrupted else Exit.OK
 
     def invalid_backups(self) -> Iterator[tuple[str, str]]:
         """Yield the invalid backups: a finding code and a message."""
@@ -191,59 +191,50 @@ def read_status(app: App, address: str = "") -> AppBackups | None:
     Raises:
         RepositoryFailedError: the repository cannot be read.
     """
-    backup_config = app.configured.backup
-    if backup_config is None and not address:
+    if app.configured.backup is None and not address:
         return None
     repository = Repository(app, address)
+    content, incomplete, missing_note = RepositoryContent(), list[str](), ""
     try:
-        (manifests, unreadable), incomplete, missing_note = (
-            repository.manifests(),
-            repository.incomplete(),
-            "",
-        )
+        content, incomplete = repository.read_content(), list(repository.incomplete())
     except RepositoryMissingError as error:  # no backup was created yet, or the disk is not mounted
-        manifests, unreadable, incomplete, missing_note = [], {}, [], f" ({error})"
-    verifications = {manifest.id: repository.read_verification(manifest) for manifest in manifests}
-    damaged = {
-        manifest.id: damage
-        for manifest in manifests
-        if (damage := repository.find_damage(manifest, verifications[manifest.id]))
+        missing_note = f" ({error})"
+    manifests = content.manifests
+    valid = [manifest for manifest in content.valid if manifest.kind == "backup"]
+    omissions = {
+        omitted.database: f"{newest.id} lacks it: {omitted.reason}"
+        for newest in valid[:1]
+        for omitted in newest.failed
     }
-    valid = [manifest for manifest in manifests if manifest.kind == "backup" and manifest.id not in damaged]
-    omissions = (
-        {omitted.database: f"{valid[0].id} lacks it: {omitted.reason}" for omitted in valid[0].failed}
-        if valid
-        else {}
-    )
+    databases = [
+        _read_database_status(
+            app,
+            name,
+            [
+                (manifest, content.verifications[manifest.id])
+                for manifest in valid
+                if manifest.restorable_member(name)
+            ],
+            missing_note,
+            omissions.get(name, ""),
+        )
+        for name, section in app.profile.databases.items()
+        if (section.backup and name in app.configured.databases)
+        or any(name in manifest.databases for manifest in valid)
+    ]
     return AppBackups(
-        databases=[
-            _read_database_status(
-                app,
-                name,
-                [
-                    (manifest, verifications[manifest.id])
-                    for manifest in valid
-                    if manifest.restorable_member(name)
-                ],
-                backup_config,
-                missing_note,
-                omissions.get(name, ""),
-            )
-            for name, database in app.profile.databases.items()
-            if (database.backup and name in app.configured.databases)
-            or any(name in manifest.databases for manifest in valid)
-        ],
+        databases=databases,
         repository=RepositoryStatus(
             app=app.name,
             location=repository.store.location,
             backups=len(manifests),
-            bytes=sum(member.bytes for manifest in manifests for member in manifest.members),
+            bytes=sum(manifest.bytes for manifest in manifests),
             free_bytes=None if missing_note else repository.store.free_space(),
             incomplete=incomplete,
             interrupted=() if incomplete and repository.store.is_locked() else incomplete,
-            unreadable=unreadable,
+            unreadable=content.unreadable,
             lost=repository.find_lost_databases(manifests),
-            damaged=damaged,
+            damaged=content.damaged,
             future=clock.find_future((manifest.id, manifest.created_at) for manifest in manifests),
         ),
     )
@@ -253,7 +244,6 @@ def _read_database_status(
     app: App,
     name: str,
     valid: Sequence[tuple[Manifest, Verification]],
-    backup_config: BackupConfig | None,
     missing_note: str,
     omission: str,
 ) -> DatabaseBackups:
@@ -274,7 +264,7 @@ def _read_database_status(
     if app.profile.databases[name].backup and name in app.configured.databases:
         due = {"create": f"no backup exists{missing_note}"}
         if newest:
-            due = dict(_find_due_jobs(newest, current_time, verified, drill, backup_config))
+            due = dict(_find_due_jobs(app.configured.backup, newest, current_time, verified, drill))
         if omission:
             due["create"] = f"the newest backup {omission}"
     sizes = [
@@ -299,11 +289,11 @@ def _read_database_status(
 
 
 def _find_due_jobs(
+    backup_config: BackupConfig | None,
     newest: Manifest,
     current_time: datetime,
     verified: Mapping[str, datetime],
     drill: Drill | None,
-    backup_config: BackupConfig | None,
 ) -> Iterator[tuple[Job, str]]:
     """Yield the overdue jobs; only jobs with a configured interval become due."""
     if newest.created_at > current_time + clock.MAX_SKEW:
@@ -320,18 +310,14 @@ def _find_due_jobs(
             if not _is_within(backup_config.verify_within, timestamp, current_time)
         ]
         if overdue:
-            description = (
-                f"{format_count(len(overdue), 'backup')} not verified within {backup_config.verify_within}"
-            )
+            count = format_count(len(overdue), "backup")
+            description = f"{count} not verified within {backup_config.verify_within}"
             yield "verify", f"{description}, the oldest {min(overdue)} (dbctl backup verify)"
     if backup_config.drill_within:
         if drill is None:
             yield "drill", NO_DRILL
         elif not _is_within(backup_config.drill_within, drill.at, current_time):
-            yield (
-                "drill",
-                f"no drill within {backup_config.drill_within} (dbctl backup drill)",
-            )
+            yield "drill", f"no drill within {backup_config.drill_within} (dbctl backup drill)"
 
 
 def _is_within(span: str, timestamp: datetime, current_time: datetime) -> bool:

@@ -1,77 +1,34 @@
-"""Verify backups: compare their files with the manifest, and load them."""
+"""``backup verify``: verify backups and foreign files, and compare them with the live databases."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 
-import msgspec
-
-from dbctl.engines import registry
-from dbctl.engines.contract import DumpVerification
-from dbctl.engines.sql import find_differences
-from dbctl.errors import (
-    BusyError,
-    ClientMissingError,
-    ClientOldError,
-    DatabaseNotConfiguredError,
-    DatabaseUnknownError,
-    DbctlError,
-    DiskFullError,
-    DriverMissingError,
-    Exit,
-    ForeignDumpRefusedError,
-    InsufficientSpaceError,
-    KeyInvalidError,
-    KeyMissingError,
-    KeyWrongError,
-    NotSupportedError,
-    PrivilegeMissingError,
-    ReadOnlyError,
-    StorageFailedError,
-    TempSpaceFailedError,
-    UnreachableError,
-)
-from dbctl.files import atomic, run_in_parallel
-from dbctl.model import Finding, Findings, Severity, Struct
-from dbctl.services.app import App
-from dbctl.services.backup import verification_record
-from dbctl.services.backup.compare_live import compare_with_live
+from dbctl.engines.contract import count_dump_rows
+from dbctl.errors import DbctlError, Exit, KeyWrongError
+from dbctl.model import Finding, Findings, Severity, Struct, format_count
+from dbctl.services.app import App, ledger_detection
 from dbctl.services.backup.encryption import DecryptionKeys, is_encrypted
+from dbctl.services.backup.foreign import StagedBackup, staging
 from dbctl.services.backup.manifest import Manifest, Member
-from dbctl.services.backup.reader import MemberReader, needs_decoding, open_reader
 from dbctl.services.backup.repository import Repository
-from dbctl.services.backup.verification_record import Drill
-from dbctl.stores import Store, hash_blocks
-from dbctl.url import Url
+from dbctl.services.backup.safety import schema_fingerprint
+from dbctl.services.backup.sources import ByteProgress, ignore_bytes
+from dbctl.services.backup.verifier import ENVIRONMENT_ERRORS, INVALID_HINT, BackupVerifier, record_result
 
-DATABASE_OMITTED = "backup-lacks-database"
-SCHEMA_DIFFERS, FOREIGN, DATABASE_LOST = "schema-differs", "backup-foreign", "retained-database-missing"
-#: Errors of the environment, which do not indicate a problem of the backup.
-ENVIRONMENT_ERRORS = (
-    BusyError,
-    ClientMissingError,
-    ClientOldError,
-    DiskFullError,
-    DriverMissingError,
-    ForeignDumpRefusedError,
-    KeyInvalidError,
-    KeyMissingError,
-    NotSupportedError,
-    PrivilegeMissingError,
-    ReadOnlyError,
-    InsufficientSpaceError,
-    TempSpaceFailedError,
-    StorageFailedError,
-    UnreachableError,
-)
-INVALID_HINT = "Do not restore it; keep it only if there is no other backup."
-WRONG_KEY_HINT = "Its files match the manifest. Older backups may require older keys: --identity FILE, --passphrase-file FILE"
+DATABASE_OMITTED, DATABASE_LOST = "backup-lacks-database", "retained-database-missing"
 DATABASE_LOST_HINT = (
     "Each restore drops the database that the previous one retained; dbctl restore undo reverts one restore."
 )
 NO_BACKUP_HINT = "Check that it is mounted, or create a backup: dbctl backup create"
+ROWS_HINT = "Rows may have been deleted or lost: dbctl restore preview compares all tables."
+TABLE_HINT = "It was dropped, or this is another database: dbctl restore preview compares all tables."
+SCHEMA_HINT = "Compare with: dbctl migrate status"
+LEDGER_HINT = "A restored database must be migrated again: dbctl migrate up"
+#: Maximum number of tables with row counts in a message.
+MAX_TABLES = 40
 
 
 class VerifyResult(Struct, frozen=True, kw_only=True):
@@ -87,313 +44,199 @@ class VerifyResult(Struct, frozen=True, kw_only=True):
         return Exit.CHECK_FAILED if self.findings.has_errors else Exit.OK
 
 
-def count_bytes(repository: Repository, names: Sequence[str]) -> int:
-    """Return the number of bytes that a verification of these backups, or of all, reads."""
-    selected = repository.find_all(names) if names else repository.manifests()[0]
-    return sum(member.bytes for manifest in selected for member in manifest.members)
+class VerifyBackups:
+    """Read backups completely and compare them with their manifests; load foreign files for trial."""
 
+    def __init__(
+        self,
+        repository: Repository,
+        names: Sequence[str] = (),
+        paths: Sequence[Path] = (),
+        *,
+        keys: DecryptionKeys,
+        deep: bool,
+        live: bool = False,
+    ) -> None:
+        """Select the backups; with ``deep``, read their keys, which may prompt for a passphrase.
 
-def prepare_keys(repository: Repository, names: Sequence[str], keys: DecryptionKeys) -> None:
-    """Read the keys of these backups, or of all; may prompt for a passphrase.
+        Args:
+            repository: the backups.
+            names: their ids; empty without paths: all backups, and a report of incomplete ones.
+            paths: foreign files and folders.
+            keys: for encrypted backups.
+            deep: whether to load each backup and check its content; foreign files are always loaded.
+            live: whether to compare each backup with the live databases.
 
-    A wrong key is reported later, when its backup is decrypted.
+        Raises:
+            BackupMissingError, BackupCorruptError: a named backup does not exist, or its manifest cannot be read.
+            KeyMissingError: no key for an encrypted backup; other errors as ``DecryptionKeys.prepare``.
+        """
+        self._repository, self._app, self._paths = repository, repository.app, paths
+        self._keys, self._deep, self._live = keys, deep, live
+        self._reports_all = not (names or paths)
+        self._selected: Sequence[Manifest] = repository.find_all(names) if names else ()
+        self._unreadable: Mapping[str, str] = {}
+        if self._reports_all:
+            self._selected, self._unreadable = repository.manifests()
+        for manifest in self._selected if deep else ():
+            with suppress(KeyWrongError):  # reported later, when the backup is decrypted
+                keys.prepare(repository.store, manifest)
 
-    Raises:
-        KeyMissingError: no key for an encrypted backup; other errors as ``DecryptionKeys.prepare``.
-    """
-    for manifest in repository.find_all(names) if names else repository.manifests()[0]:
-        with suppress(KeyWrongError):
-            keys.prepare(repository.store, manifest)
+    def size(self) -> int:
+        """Return the number of bytes to read."""
+        return sum(manifest.bytes for manifest in self._selected) + staging.count_bytes(self._paths)
 
-
-def verify(
-    app: App,
-    repository: Repository,
-    names: Sequence[str],
-    *,
-    deep: bool,
-    keys: DecryptionKeys,
-    live: bool = False,
-    advance: Callable[[int], None] = lambda _bytes: None,
-) -> VerifyResult:
-    """Read backups completely and compare them with their manifests.
-
-    Args:
-        app: the app.
-        repository: its backups.
-        names: their ids; empty: all backups, and a report of incomplete ones.
-        deep: whether to load each backup and check its content.
-        keys: for encrypted backups, after ``prepare_keys``.
-        live: whether to compare each backup with the live databases.
-        advance: receives the number of bytes read since the last call.
-
-    Raises:
-        BackupMissingError, BackupCorruptError: a named backup does not exist, or its manifest cannot be read.
-    """
-    manifests, unreadable = repository.manifests()
-    selected = repository.find_all(names) if names else manifests
-    findings = list[Finding]()
-    if not (manifests or unreadable):
-        message = f"no backup in {repository.store.location}"
-        findings.append(
-            Finding(target=app.name, severity="error", code="no-backup", message=message, hint=NO_BACKUP_HINT)
+    def run(self, advance: ByteProgress = ignore_bytes) -> VerifyResult:
+        """Verify the backups and files; ``advance`` receives the number of bytes read since the last call."""
+        app, repository, selected = self._app, self._repository, self._selected
+        findings, remarks = list[Finding](), list[str]()
+        if self._reports_all:
+            findings += self._find_without_manifest()
+        lost_databases = repository.find_lost_databases(selected)
+        verifier = BackupVerifier(repository, self._keys, deep=self._deep, advance=advance)
+        for manifest in selected:
+            problems = list(verifier.find_problems(manifest, [app.only] if app.only else ()))
+            if problems and repository.is_deleted(manifest):
+                remarks.append(f"{manifest.id} was deleted during the verification")
+                continue
+            findings += [*problems, *_find_unrestorable(app, manifest, lost_databases.get(manifest.id, ""))]
+            remarks += record_result(repository, manifest, problems, all_files=not app.only, deep=self._deep)
+            findings += compare_with_live(app, manifest) if self._live else ()
+        for path in self._paths:
+            findings += self._verify_file(path, advance)
+        checked = len(selected) + len(self._unreadable) + len(self._paths)
+        return VerifyResult(
+            findings=Findings(checked=checked, findings=findings),
+            remarks=remarks,
+            not_decrypted=0 if self._deep else sum(map(is_encrypted, selected)),
         )
-    if not names:
-        findings += _find_without_manifest(app, repository, unreadable)
-    remarks = list[str]()
-    lost_databases = repository.find_lost_databases(selected)
-    for manifest in selected:
-        databases = [app.only] if app.only else []
-        backup_findings = list(
-            find_problems(
-                app,
-                repository.store,
-                manifest,
-                deep=deep,
-                keys=keys,
-                advance=advance,
-                databases=databases,
+
+    def _find_without_manifest(self) -> Iterator[Finding]:
+        target, repository = self._app.name, self._repository
+        if not (self._selected or self._unreadable):
+            message = f"no backup in {repository.store.location}"
+            yield Finding(
+                target=target, severity="error", code="no-backup", message=message, hint=NO_BACKUP_HINT
             )
+        for folder, reason in self._unreadable.items():
+            yield Finding(
+                target=target,
+                severity="error",
+                code="manifest-unreadable",
+                message=f"backup {folder}: its manifest: {reason}",
+                hint=INVALID_HINT,
+            )
+        for folder in repository.incomplete():
+            yield Finding(
+                target=target,
+                severity="info",
+                code="backup-incomplete",
+                message=f"{folder} was interrupted, or is being created",
+                hint="It is not a backup. Remove it with: dbctl backup prune",
+            )
+
+    def _verify_file(self, path: Path, advance: ByteProgress) -> Iterator[Finding]:
+        app, problems = self._app, list[Finding]()
+        try:
+            with staging.stage_backup(self._repository, path, trial=True, advance=advance) as (
+                backup,
+                overlay,
+            ):
+                if not backup.manifest.origin:
+                    problems += BackupVerifier(overlay, self._keys, deep=True).find_problems(backup.manifest)
+        except ENVIRONMENT_ERRORS:
+            raise
+        except DbctlError as error:
+            yield Finding(
+                target=app.name, severity="error", code=error.code, message=str(error), hint=error.hint
+            )
+            return
+        for remark in backup.remarks:
+            yield Finding(target=app.name, severity="warning", code="maintenance", message=remark)
+        yield from problems
+        if not any(finding.severity == "error" for finding in problems):
+            yield _valid_file_finding(app, path, backup)
+            yield from compare_with_live(app, backup.manifest) if self._live else ()
+
+
+def _find_unrestorable(app: App, manifest: Manifest, lost: str) -> Iterator[Finding]:
+    """Yield databases that a backup lacks; ``lost``: why a retained database cannot be restored, or empty."""
+    for omitted in manifest.failed:
+        message = f"backup {manifest.id} lacks {omitted.database}: {omitted.reason}"
+        target = app.target(omitted.database)
+        yield Finding(target=target, severity="warning", code=DATABASE_OMITTED, message=message)
+    if lost:
+        yield Finding(
+            target=app.name,
+            severity="warning",
+            code=DATABASE_LOST,
+            message=f"backup {manifest.id}: {lost}; it cannot be restored",
+            hint=DATABASE_LOST_HINT,
         )
-        if backup_findings and repository.is_deleted(manifest):
-            remarks.append(f"{manifest.id} was deleted during the verification")
-            continue
-        findings += backup_findings
-        for omitted in manifest.failed:
-            message = f"backup {manifest.id} lacks {omitted.database}: {omitted.reason}"
-            target = app.target(omitted.database)
-            findings.append(
-                Finding(target=target, severity="warning", code=DATABASE_OMITTED, message=message)
-            )
-        if manifest.id in lost_databases:
-            message = f"backup {manifest.id}: {lost_databases[manifest.id]}; it cannot be restored"
-            findings.append(
-                Finding(
-                    target=app.name,
-                    severity="warning",
-                    code=DATABASE_LOST,
-                    message=message,
-                    hint=DATABASE_LOST_HINT,
-                )
-            )
-        remarks += record_result(repository, manifest, backup_findings, all_files=not databases, deep=deep)
-        findings += compare_with_live(app, manifest) if live else ()
-    return VerifyResult(
-        findings=Findings(checked=len(selected) + (len(unreadable) if not names else 0), findings=findings),
-        remarks=remarks,
-        not_decrypted=0 if deep else sum(map(is_encrypted, selected)),
+
+
+def _valid_file_finding(app: App, path: Path, backup: StagedBackup) -> Finding:
+    manifest = backup.manifest
+    contents = []
+    for member in manifest.members:
+        if member.form == "dump":
+            rows = f"{format_count(sum(member.rows.values()), 'row')} of {format_count(len(member.rows), 'table')}"
+            counts = ", ".join(f"{name} {count}" for name, count in list(member.rows.items())[:MAX_TABLES])
+            contents.append(f"{member.database}, {rows} ({counts})")
+    time_note = f" ({manifest.origin.time})" if manifest.origin else ""
+    trial_note = "; loaded for trial" if backup.is_loaded else ""
+    message = f"{path} is valid: {backup.description}; {'; '.join(contents)}; of {manifest.created_at:%Y-%m-%d %H:%M:%S} UTC{time_note}{trial_note}"
+    return Finding(
+        target=app.target(manifest.databases[0]) if manifest.databases else app.name,
+        severity="info",
+        code="file-valid",
+        message=message,
+        hint="Create a backup of it with dbctl backup adopt, or restore it with dbctl restore apply --file.",
     )
 
 
-def record_result(
-    repository: Repository,
-    manifest: Manifest,
-    findings: Sequence[Finding],
-    *,
-    all_files: bool,
-    deep: bool,
-    drills: Mapping[str, Drill] = {},
-) -> list[str]:
-    """Record the result of a verification; return messages about errors while recording."""
-    # A wrong key is not a problem of the backup.
-    has_wrong_key = any(finding.code == KeyWrongError.code for finding in findings)
-    errors = [
-        finding.message
-        for finding in findings
-        if finding.severity == "error" and finding.code != KeyWrongError.code
-    ]
-    if any(finding.code == FOREIGN for finding in findings):  # valid for another app
-        return []
-    try:
-        verification_record.record(
-            repository.store,
-            manifest.id,
-            errors,
-            all_files=all_files,
-            deep=deep and not has_wrong_key,
-            drills=drills,
-        )
-    except DbctlError as error:  # a read-only repository can still be verified
-        return [f"the verification of {manifest.id} cannot be recorded: {error}"]
-    return []
+def compare_with_live(app: App, manifest: Manifest) -> Iterator[Finding]:
+    """Yield the differences between each database of a backup and the live one: row counts, schema, migrations.
 
+    More live rows are expected, so they are only an info; fewer rows are a warning, and a missing table is an error.
 
-def _find_without_manifest(app: App, repository: Repository, unreadable: dict[str, str]) -> Iterator[Finding]:
-    for folder, reason in unreadable.items():
-        yield Finding(
-            target=app.name,
-            severity="error",
-            code="manifest-unreadable",
-            message=f"backup {folder}: its manifest: {reason}",
-            hint=INVALID_HINT,
-        )
-    for folder in repository.incomplete():
-        yield Finding(
-            target=app.name,
-            severity="info",
-            code="backup-incomplete",
-            message=f"{folder} was interrupted, or is being created",
-            hint="It is not a backup. Remove it with: dbctl backup prune",
-        )
-
-
-def find_problems(
-    app: App,
-    store: Store,
-    manifest: Manifest,
-    *,
-    deep: bool,
-    keys: DecryptionKeys,
-    quick: bool = False,
-    advance: Callable[[int], None] = lambda _bytes: None,
-    databases: Sequence[str] = (),
-    reader: MemberReader | None = None,
-) -> Iterator[Finding]:
-    """Yield the problems of one backup.
-
-    Args:
-        app: the app.
-        store: of the backup.
-        manifest: of the backup.
-        deep: whether to load its dumps and check their content.
-        keys: for decryption.
-        quick: whether to skip the comparison of indexes with tables.
-        advance: receives the number of bytes read since the last call.
-        databases: only the files of these; empty: all files.
-        reader: decodes the files; None: each decoded file is deleted before the next.
+    Raises:
+        DbctlError: a live database cannot be read.
     """
-    if (manifest.app, manifest.profile) != (app.name, app.profile.name):
-        message = f"backup {manifest.id} belongs to {manifest.app} ({manifest.profile})"
-        yield Finding(target=app.name, severity="error", code=FOREIGN, message=message, hint=INVALID_HINT)
-    sizes = store.list_files(manifest.id)
-    for name in sizes.keys() - {member.file for member in manifest.members}:
-        message = f"backup {manifest.id} contains an unknown file {name}"
-        yield Finding(target=app.name, severity="warning", code="file-unknown", message=message)
     for member in manifest.members:
-        if databases and member.database not in databases:
+        if member.form in ("dump", "kept") and app.only in ("", member.database):
+            target = app.target(member.database)
+            for severity, code, description, hint in _compare_database(app, member):
+                message = f"backup {manifest.id}: {description}"
+                yield Finding(target=target, severity=severity, code=code, message=message, hint=hint)
+
+
+def _compare_database(app: App, member: Member) -> Iterator[tuple[Severity, str, str, str]]:
+    """Yield severity, code, description and hint of each difference."""
+    live = app.reader(member.database)
+    live_counts = count_dump_rows(live, member.rows)
+    ledger_tables = ledger_detection.ledger_tables(app, member.database, live)
+    for table, saved_count in member.rows.items():
+        if table not in live_counts:
+            description = f"{table} does not exist in the live database; the backup has {saved_count} rows"
+            yield "error", "table-missing", description, TABLE_HINT
             continue
-        target = f"{manifest.app}/{member.database}" if member.database else manifest.app
-        check = MemberCheck(app=app, member=member, deep=deep, quick=quick, keys=keys, reader=reader)
-        for code, description in _check_member(store, manifest, check, sizes.get(member.file)):
-            # A file with the recorded checksum remains valid if only the computation of the schema changed.
-            severity: Severity = "warning" if code == SCHEMA_DIFFERS else "error"
-            hint = (
-                WRONG_KEY_HINT if code == KeyWrongError.code else INVALID_HINT if severity == "error" else ""
-            )
-            message = f"backup {manifest.id}, {member.file}: {description}"
-            yield Finding(target=target, severity=severity, code=code, message=message, hint=hint)
-        advance(member.bytes)
-
-
-class MemberCheck(msgspec.Struct, frozen=True, kw_only=True):
-    """The verification of one file; ``find_problems`` documents ``deep`` and ``quick``."""
-
-    app: App
-    member: Member
-    deep: bool
-    quick: bool
-    keys: DecryptionKeys
-    reader: MemberReader | None
-
-
-def _check_member(
-    store: Store, manifest: Manifest, check: MemberCheck, size: int | None
-) -> Iterator[tuple[str, str]]:
-    member = check.member
-    if size is None:
-        yield "file-missing", "it is missing, or no regular file"
-        return
-    if size != member.bytes:
-        yield "file-changed", f"it has {size:,} bytes instead of {member.bytes:,}"
-        return
-    try:
-        if not check.deep or (member.form != "dump" and member.encryption == "none"):
-            sha256, content_problems = (
-                hash_blocks(store.read(manifest.id, member.file)).sha256,
-                list[tuple[str, str]](),
-            )
+        counts = f"{table} has {live_counts[table]} live rows, {saved_count} in the backup"
+        if live_counts[table] == saved_count:
+            continue
+        if table in ledger_tables:
+            yield "warning", "migrations-differ", f"the ledger {counts}", LEDGER_HINT
+        elif live_counts[table] < saved_count:
+            yield "warning", "rows-fewer", counts, ROWS_HINT
         else:
-            with ExitStack() as stack:
-                reader = check.reader or stack.enter_context(open_reader(store, check.keys))
-                sha256, content_problems = _check_file_and_content(reader, manifest, check)
-    except ENVIRONMENT_ERRORS:
-        raise
-    except DbctlError as error:
-        yield error.code, str(error)
-        return
-    if sha256 != member.sha256:
-        yield "file-changed", "its SHA-256 does not match the manifest"
-    else:
-        yield from content_problems
-
-
-def _check_file_and_content(
-    reader: MemberReader, manifest: Manifest, check: MemberCheck
-) -> tuple[str, list[tuple[str, str]]]:
-    """Return the SHA-256 of a file as stored, and the problems of its content."""
-    member = check.member
-    stored_path = reader.stored_path(manifest.id, member)
-    if not needs_decoding(member):
-        stored_digest, content_problems = run_in_parallel(
-            lambda: hash_blocks(atomic.read_blocks(stored_path)),
-            lambda: _check_content(reader, manifest, check),
-        )
-        return stored_digest.sha256, content_problems
-    content_problems = _check_content(reader, manifest, check)
-    if reader.is_decoded(manifest, member):  # decoding has compared the SHA-256
-        return member.sha256, content_problems
-    return hash_blocks(atomic.read_blocks(stored_path)).sha256, content_problems
-
-
-def _check_content(reader: MemberReader, manifest: Manifest, check: MemberCheck) -> list[tuple[str, str]]:
-    member, target = check.member, f"{manifest.app}/{check.member.database}"
-    try:
-        with reader.open_decoded(manifest, member, target) as path:
-            if member.form != "dump":
-                return []  # other content has no checks
-            verification = registry.load_engine(member.engine).verify_dump(
-                path, member.dump, target, quick=check.quick, make_temp_dir=partial(reader.temp_dir, member)
+            yield "info", "rows-more", counts, ""
+    if not member.only:
+        for table in sorted(live_counts.keys() - member.rows.keys()):
+            yield (
+                "info",
+                "table-new",
+                f"{table} is not in the backup and has {live_counts[table]} live rows",
+                "",
             )
-            # Only a server can check the rest.
-            if not (check.quick or verification.problems or member.only or verification.schema):
-                url, timeout = trial_server(check.app, member), check.app.timeout
-                with registry.load_engine(member.engine).trial_restore(
-                    url, path, member.dump, target, timeout=timeout
-                ) as trial:
-                    verification = trial.verification
-    except ENVIRONMENT_ERRORS:
-        raise
-    except KeyWrongError as error:
-        return [(error.code, f"its content cannot be decrypted: {error.context['reason']}")]
-    except DbctlError as error:
-        return [(error.code, str(error))]
-    return compare_with_manifest(verification, member)
-
-
-def compare_with_manifest(verification: DumpVerification, member: Member) -> list[tuple[str, str]]:
-    """Return the problems of the content of a file, and its differences from the manifest: codes and messages."""
-    if verification.problems:
-        return [("corrupt", line) for line in verification.problems]
-    problems = []
-    if verification.tables != member.rows:
-        tables = [
-            name
-            for name in sorted(verification.tables.keys() | member.rows.keys())
-            if verification.tables.get(name) != member.rows.get(name)
-        ]
-        problems.append(("rows-differ", f"row counts differ from the manifest: {', '.join(tables)}"))
-    if changed_tables := find_differences(verification.digests, member.digests):
-        problems.append(("content-differs", f"rows differ from the saved rows: {', '.join(changed_tables)}"))
-    if verification.schema and member.schema and verification.schema != member.schema:
-        problems.append((SCHEMA_DIFFERS, "its schema differs from the manifest"))
-    return problems
-
-
-def trial_server(app: App, member: Member) -> Url | None:
-    """Return the server for a trial restore: the configured scratch server, otherwise that of the database."""
-    if app.configured.scratch:
-        return app.configured.scratch
-    try:
-        return app.url(member.database)
-    except (DatabaseUnknownError, DatabaseNotConfiguredError):
-        return None
+        if member.schema and schema_fingerprint(live) not in ("", member.schema):
+            yield "warning", "schema-changed", "the live schema is different", SCHEMA_HINT

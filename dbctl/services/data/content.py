@@ -64,13 +64,7 @@ def read_content(
 ) -> Content:
     """Return the content of the file in a row.
 
-    Args:
-        app: the app.
-        name: the table.
-        key: the primary key of the row.
-        columns: the column; empty for the column of the profile.
-        encoding: the stored encoding; None for the encoding of the profile, or plain.
-        secrets: allow secret columns.
+    ``columns`` is one column, or empty for that of the profile; ``encoding`` None is that of the profile, or plain.
 
     Raises:
         UsageError: not exactly one column is selected, or it is secret.
@@ -78,14 +72,12 @@ def read_content(
         ContentUndecodableError: the content does not have this encoding.
     """
     table = DataTable(app, app.reader(selected_database(app)), name, secrets=secrets)
-    stored_file = next(
-        (file for file in _stored_files(table) if columns in ((), [], [_content_column(table, file)])), None
-    )
-    if len(columns) > 1 or not (columns or stored_file):
+    stored_files = _find_stored_files(table)
+    stored_column = next((stored for stored in stored_files if columns in ((), [], [stored])), "")
+    if len(columns) > 1 or not (columns or stored_column):
         raise UsageError(detail=f"select the column of {name} that contains the file: --columns NAME")
-    column = table.require_readable_column(
-        columns[0] if columns else str(stored_file and _content_column(table, stored_file))
-    ).name
+    stored_file = stored_files.get(stored_column)
+    column = table.require_readable_column(columns[0] if columns else stored_column).name
     row = table.find(key)
     key_text = " ".join(truncate(word) for word in key)
     if row[column] is None:
@@ -116,19 +108,16 @@ def read_content(
     )
 
 
-def _stored_files(table: DataTable) -> list[StoredFile]:
+def _find_stored_files(table: DataTable) -> dict[str, StoredFile]:
+    """Return the files that the profile describes in a table, by their column."""
     app = table.app
-    return [
-        file
+    return {
+        column: file
         for file in app.profile.stored_file
         if (file.database or app.main()) == table.database
         and file.table == table.name
-        and _content_column(table, file) is not None
-    ]
-
-
-def _content_column(table: DataTable, file: StoredFile) -> str | None:
-    return find_column(table.live.table, file.column)
+        and (column := find_column(table.live.table, file.column))
+    }
 
 
 def _read_field(table: DataTable, row: Mapping[str, object], name: ColumnNames | None) -> str | None:

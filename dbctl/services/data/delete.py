@@ -1,14 +1,19 @@
-"""Delete one row of any table, within the rules of the app; ``DeleteRows`` deletes the rows of a condition."""
+"""Delete rows of any table by their key or by a filter, within the rules of the app."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from msgspec import structs
 
 from dbctl.engines.contract import Readable, Where, Writable
-from dbctl.model import ChangeResult, Plan, Row, Struct
+from dbctl.errors import UsageError, UseDedicatedCommandError
+from dbctl.model import ChangeResult, Plan, Row, format_count
 from dbctl.services.app import (
     App,
     Change,
+    Prepared,
     PreparedChange,
     UserSelector,
     UserTable,
@@ -17,7 +22,7 @@ from dbctl.services.app import (
     truncate,
 )
 from dbctl.services.data.new_values import is_users_table, refuse_role_table
-from dbctl.services.data.table import DataTable, row_key, selected_database
+from dbctl.services.data.table import DataTable, Filters, row_key, selected_database
 from dbctl.services.deletion import (
     CrossDatabaseDeletion,
     deletion_conditions,
@@ -30,6 +35,8 @@ from dbctl.services.rules import RowRules, guard_constraints
 from dbctl.services.search import add_repair_hint
 from dbctl.services.users import delete_users
 
+R = TypeVar("R")
+
 
 class RowDeleteResult(ChangeResult, frozen=True, kw_only=True):
     """Result of ``data delete``."""
@@ -38,6 +45,24 @@ class RowDeleteResult(ChangeResult, frozen=True, kw_only=True):
     key: Row
     rows: Mapping[str, int]  #: deleted rows, and rows whose reference became NULL, by table
     remaining: Sequence[str] = ()  #: warnings about remaining rows
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        return self.remaining
+
+
+class RowsDeleteResult(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``data delete`` with a filter."""
+
+    table: str
+    matched: int
+    rows: Mapping[str, int]  #: deleted rows, and rows whose reference became NULL, by table
+    remaining: Sequence[str] = ()  #: warnings about remaining rows
+
+    @property
+    def changed(self) -> bool:
+        """Whether any row was deleted."""
+        return bool(self.matched)
 
     @property
     def remarks(self) -> Sequence[str]:
@@ -55,41 +80,91 @@ def delete_row(app: App, name: str, key: Sequence[str]) -> Change[RowDeleteResul
         UseDedicatedCommandError: the table has a dedicated command.
     """
 
-    def draft(db: Readable) -> PreparedChange[RowDeleteResult]:
+    def draft(db: Readable) -> Prepared[RowDeleteResult]:
         table = DataTable(app, db, name)
         table.refuse_ledger()
         refuse_role_table(table)
         row = table.find(key)
         key_text = " ".join(truncate(part) for part in key)
-        title = f"Delete {name} {key_text}"
-        if is_users_table(table):
-            deletion: DeleteUserRow | DeleteRow = DeleteUserRow(table, row, title)
-        else:
-            RowRules(app, table.database, table.live).check_removed(row)
-            step, audit_key = f"delete {name} {key_text}", " ".join(key)
-            rows = DeleteRows(
-                table, table.key_conditions(key), 1, title=title, step=step, audit_key=audit_key
-            )
-            deletion = DeleteRow(table, row, rows)
-        return PreparedChange(deletion.plan(), deletion.apply)
+        title, row_id = f"Delete {name} {key_text}", row_key(table, row)
+        if is_users_table(table):  # as users delete does
+            selector = UserSelector(ids=[str(row[UserTable(app, db).id])])
+            user = delete_users(app, selector).draft(db)
+            plan = structs.replace(user.plan, title=title)
 
+            def apply(db: Writable) -> RowDeleteResult:
+                deleted = user.apply(db)
+                return RowDeleteResult(table=name, key=row_id, rows=deleted.rows, remaining=deleted.remaining)
+
+            return PreparedChange(plan, apply)
+        RowRules(app, table.database, table.live).check_removed(row)
+        return DeleteRows(
+            table,
+            table.key_conditions(key),
+            1,
+            title=title,
+            step=f"delete {name} {key_text}",
+            audit_key=" ".join(key),
+            create_result=lambda rows, remaining: RowDeleteResult(
+                table=name, key=row_id, rows=rows, remaining=remaining
+            ),
+        )
+
+    return _change(app, name, draft)
+
+
+def delete_rows(app: App, name: str, filters: Filters, *, limit: int) -> Change[RowsDeleteResult]:
+    """Delete all rows that match the filters, at most ``limit``, with the rows that foreign keys delete.
+
+    Raises (when planned and when applied):
+        LimitExceededError: more rows match.
+        ConstraintError, BuiltInRoleError, UseDedicatedCommandError: see ``delete_row``.
+    """
+
+    def draft(db: Readable) -> Prepared[RowsDeleteResult]:
+        table = DataTable(app, db, name)
+        table.refuse_ledger()
+        if table.live.table.is_view:
+            raise UsageError(detail=f"{name} is a view; its rows cannot be deleted")
+        if is_users_table(table):
+            operation = f"deleting rows of {name} by a filter"
+            raise UseDedicatedCommandError(operation=operation, command="users delete")
+        refuse_role_table(table)
+        where = table.conditions(filters)
+        matched = table.count_matches(where, limit)
+        rules = RowRules(app, table.database, table.live)
+        for row in table.read_stored(where) if rules.protects else ():
+            rules.check_removed(row)
+        if not matched:
+            plan = Plan(title=f"Delete rows of {name}", target=db.target, steps=[], rows={})
+            return PreparedChange(plan, lambda _: RowsDeleteResult(table=name, matched=0, rows={}))
+        rows_text = f"{format_count(matched, 'row')} of {name}"
+        return DeleteRows(
+            table,
+            where,
+            matched,
+            title=f"Delete {rows_text}",
+            step=f"delete {rows_text}",
+            audit_key="",
+            create_result=lambda rows, remaining: RowsDeleteResult(
+                table=name, matched=matched, rows=rows, remaining=remaining
+            ),
+        )
+
+    return _change(app, name, draft)
+
+
+def _change(app: App, name: str, draft: Callable[[Readable], Prepared[R]]) -> Change[R]:
     return Change(
         app,
         selected_database(app),
         "data delete",
         draft,
-        cascade_databases=lambda: find_cascade_databases(app, name),
+        cascade_databases=lambda: _find_cascade_databases(app, name),
     )
 
 
-class DeletedRows(Struct, frozen=True, kw_only=True):
-    """What a deletion did."""
-
-    rows: Mapping[str, int]  #: deleted rows, and rows whose reference became NULL, by table
-    remaining: Sequence[str]  #: warnings about remaining rows
-
-
-class DeleteRows:
+class DeleteRows(Generic[R]):
     """Delete the rows of one table that meet conditions, with the rows that foreign keys and links of the profile delete."""
 
     def __init__(
@@ -101,6 +176,7 @@ class DeleteRows:
         title: str,
         step: str,
         audit_key: str,
+        create_result: Callable[[Mapping[str, int], Sequence[str]], R],
     ) -> None:
         """Find the other rows.
 
@@ -111,81 +187,38 @@ class DeleteRows:
             title: the title of the plan.
             step: the step of the plan.
             audit_key: the key for the audit log of the app.
+            create_result: returns the result for the deleted rows by table, and warnings about remaining rows.
 
         Raises:
             ConstraintError: rows without ON DELETE action reference the rows.
         """
         self._table, self._where, self._row_count = table, where, row_count
-        self._title, self._audit_key = title, audit_key
+        self._audit_key, self._create_result = audit_key, create_result
         db, name = table.db, table.name
-        self._rows, self._steps = {name: row_count}, [step]
-        self._related = CrossDatabaseDeletion(
-            table.app, table.database, db, deletion_conditions(db, name, where)
-        )
-        for touched in [*find_affected_rows(db, name, where), *self._related.plan_steps()]:
-            self._rows[touched.table] = self._rows.get(touched.table, 0) + touched.rows
-            self._steps.append(touched.step)
+        self._rows, steps = {name: row_count}, [step]
+        deleted = deletion_conditions(db, name, where)
+        self._related = CrossDatabaseDeletion(table.app, table.database, db, deleted)
+        for item in [*find_affected_rows(db, name, where), *self._related.plan_steps()]:
+            self._rows[item.table] = self._rows.get(item.table, 0) + item.rows
+            steps.append(item.step)
+        self.plan = Plan(title=title, target=db.target, steps=steps, rows=self._rows, destructive=True)
 
-    def plan(self) -> Plan:
-        return Plan(
-            title=self._title,
-            target=self._table.db.target,
-            steps=self._steps,
-            rows=self._rows,
-            destructive=True,
-        )
-
-    def apply(self, db: Writable) -> DeletedRows:
+    def apply(self, db: Writable) -> R:
+        """Delete the rows and record the deletion."""
         app, database, name = self._table.app, self._table.database, self._table.name
         with guard_constraints(app, database, db), add_repair_hint(app.profile.search, name, db):
             require_row_count(db.delete(name, self._where), self._row_count, db)
         audit.record(app, db, "data.delete", name, self._audit_key, {"rows": self._rows})
         self._related.delete()
-        is_cascading = find_cascade_databases(app, name) or app.only
-        remaining = list_unchanged_databases(app, database) if is_cascading else []
-        return DeletedRows(rows=self._rows, remaining=remaining)
-
-
-class DeleteRow:
-    """Delete one row."""
-
-    def __init__(self, table: DataTable, row: Row, rows: DeleteRows) -> None:
-        self._table, self._key, self._rows = table, row_key(table, row), rows
-
-    def plan(self) -> Plan:
-        return self._rows.plan()
-
-    def apply(self, db: Writable) -> RowDeleteResult:
-        deleted = self._rows.apply(db)
-        return RowDeleteResult(
-            table=self._table.name, key=self._key, rows=deleted.rows, remaining=deleted.remaining
+        is_cascading = _find_cascade_databases(app, name) or app.only
+        return self._create_result(
+            self._rows, list_unchanged_databases(app, database) if is_cascading else []
         )
 
 
-class DeleteUserRow:
-    """Delete a user, as ``users delete`` does."""
-
-    def __init__(self, table: DataTable, row: Row, title: str) -> None:
-        users = UserTable(table.app, table.db)
-        self._table, self._key, self._title = table, row_key(table, row), title
-        self._prepared = delete_users(table.app, UserSelector(ids=[str(row[users.id])])).draft(table.db)
-
-    def plan(self) -> Plan:
-        plan = self._prepared.plan
-        return Plan(title=self._title, target=plan.target, steps=plan.steps, rows=plan.rows, destructive=True)
-
-    def apply(self, db: Writable) -> RowDeleteResult:
-        result = self._prepared.work(db)
-        return RowDeleteResult(
-            table=self._table.name, key=self._key, rows=result.rows, remaining=result.remaining
-        )
-
-
-def find_cascade_databases(app: App, name: str) -> Sequence[str]:
+def _find_cascade_databases(app: App, name: str) -> Sequence[str]:
     """Return the other databases that a deletion in this table writes."""
-    db = app.reader(selected_database(app))
-    return (
-        find_written_databases(app, selected_database(app), find_cascading_tables(db, name))
-        if name in db.tables()
-        else []
-    )
+    database = selected_database(app)
+    db = app.reader(database)
+    tables = find_cascading_tables(db, name) if name in db.tables() else []
+    return find_written_databases(app, database, tables)

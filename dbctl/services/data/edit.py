@@ -1,15 +1,15 @@
-"""Change columns of one row of any table, within the rules of the app."""
+"""Change columns of one row, or of the rows that match a filter, in any table, within the rules of the app."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract import Readable, Writable
-from dbctl.model import ChangeResult, Plan, Row, Secret, now
+from dbctl.engines.contract import AnyOf, Condition, Not, Readable, Where, Writable
+from dbctl.errors import UseDedicatedCommandError
+from dbctl.model import ChangeResult, Plan, Row, Secret, format_count, now
 from dbctl.services.app import (
     App,
     Change,
-    PreparedChange,
     UserSelector,
     UserTable,
     audit,
@@ -24,10 +24,10 @@ from dbctl.services.data.new_values import (
     refuse_dedicated_tables,
     user_fields,
 )
-from dbctl.services.data.table import DataTable, row_key, selected_database
+from dbctl.services.data.table import DataTable, Filters, row_key, selected_database
 from dbctl.services.rules import RowRules, SingleTrueUpdate, guard_constraints, is_equal_stored
 from dbctl.services.search import add_repair_hint
-from dbctl.services.users import UsersChanged, UserUpdate, prepare_update
+from dbctl.services.users import UpdateUsers, UserUpdate
 
 
 class RowChangeResult(ChangeResult, frozen=True, kw_only=True):
@@ -41,12 +41,16 @@ class RowChangeResult(ChangeResult, frozen=True, kw_only=True):
     ended_sessions: int = 0
 
     def summary(self) -> Row:
-        return {
-            "key": self.key,
-            "before": self.before,
-            "after": self.after,
-            "ended_sessions": self.ended_sessions,
-        }
+        return {name: getattr(self, name) for name in ("key", "before", "after", "ended_sessions")}
+
+
+class RowsChangeResult(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``data set`` with a filter."""
+
+    table: str
+    matched: int
+    changed: int  #: matched rows with other values
+    values: Row
 
 
 def set_row(
@@ -69,14 +73,42 @@ def set_row(
         UseDedicatedCommandError: the table has a dedicated command.
     """
 
-    def draft(db: Readable) -> PreparedChange[RowChangeResult]:
-        table = DataTable(app, db, name)
-        table.refuse_ledger()
-        refuse_dedicated_tables(table, {*new_values, *nulls, *secrets})
-        update = UpdateRow(table, key, new_values, nulls, secrets)
-        return PreparedChange(update.plan(), update.apply)
+    def draft(db: Readable) -> UpdateRow:
+        table = _open_table(app, db, name, {*new_values, *nulls, *secrets})
+        return UpdateRow(table, key, new_values, nulls, secrets)
 
     return Change(app, selected_database(app), "data set", draft)
+
+
+def set_rows(
+    app: App, name: str, filters: Filters, new_values: Mapping[str, str], nulls: Sequence[str], *, limit: int
+) -> Change[RowsChangeResult]:
+    """Change columns of all rows that match the filters, at most ``limit``; ``nulls`` become NULL.
+
+    Raises (when planned and when applied):
+        LimitExceededError: more rows match.
+        TransitionRefusedError, ValueInvalidError, LastAdminError, UseDedicatedCommandError: see ``set_row``.
+    """
+
+    def draft(db: Readable) -> UpdateRows:
+        table = _open_table(app, db, name, {*new_values, *nulls})
+        user_columns = [column for column in user_fields(table) if column in new_values]
+        if user_columns:
+            operation = f"setting {name}.{user_columns[0]} of several rows"
+            command = "users update, set-role, activate or deactivate"
+            raise UseDedicatedCommandError(operation=operation, command=command)
+        _, values = read_changes(table, new_values, nulls)
+        where = table.conditions(filters)
+        return UpdateRows(table, where, values, table.count_matches(where, limit))
+
+    return Change(app, selected_database(app), "data set", draft)
+
+
+def _open_table(app: App, db: Readable, name: str, columns: set[str]) -> DataTable:
+    table = DataTable(app, db, name)
+    table.refuse_ledger()
+    refuse_dedicated_tables(table, columns)
+    return table
 
 
 class UpdateRow:
@@ -93,31 +125,22 @@ class UpdateRow:
         """Read the row and check the rules of the app; the errors are those of ``set_row``."""
         self._table, self._key, self._before = table, key, table.find(key)
         fields, values = read_changes(table, new_values, nulls, secrets)
-        self._user_columns = list(fields)
         self._user_update = _prepare_user_update(table, self._before, fields) if fields else None
-        RowRules(table.app, table.database, table.live).check_changed(
-            self._before, values | _parse_role_key(table, new_values)
-        )
+        rules = RowRules(table.app, table.database, table.live)
+        rules.check_changed(self._before, values | _parse_role_key(table, new_values))
         self._single_true = SingleTrueUpdate(
             table.app, table.database, table.live, table.key_conditions(key), self._before, values
         )
         self._values = {
             name: value for name, value in values.items() if not is_equal_stored(self._before[name], value)
         }
-        self._stamp = self._find_stamp()
+        self._changed_columns = [*self._values, *fields]
+        # A single true column is a state of several rows, and no change of this one.
+        needs_stamp = not set(self._values) <= self._single_true.columns
+        self._stamp = _find_stamp(table, self._values) if needs_stamp else None
+        self.plan = self._create_plan()
 
-    def _find_stamp(self) -> str | None:
-        """Return the column that gets the current time; None if only a single true column changes."""
-        table = self._table
-        stamp = find_column(table.live.table, table.app.database(table.database).updated_at)
-        needs_stamp = stamp not in self._values and not set(self._values) <= self._single_true.columns
-        return stamp if needs_stamp else None
-
-    @property
-    def _changed_columns(self) -> list[str]:
-        return [*self._values, *self._user_columns]
-
-    def plan(self) -> Plan:
+    def _create_plan(self) -> Plan:
         table = self._table
         steps = [
             f"change {name} from {quote_value(table, name, self._before[name])} to {quote_value(table, name, value)}"
@@ -134,9 +157,9 @@ class UpdateRow:
         return Plan(title=title, target=table.db.target, steps=steps, rows=rows)
 
     def apply(self, db: Writable) -> RowChangeResult:
+        """Apply the parts of the change."""
         table = self._table
-        is_changed = not self.plan().is_empty
-        users_changed = self._user_update.work(db) if self._user_update else None
+        users_changed = self._user_update.apply(db) if self._user_update else None
         self._single_true.apply(db)
         if self._values:
             self._update_columns(db)
@@ -147,19 +170,15 @@ class UpdateRow:
             key=row_key(table, self._before),
             before={name: table.mask_value(name, self._before[name]) for name in columns},
             after={name: table.mask_value(name, after[name]) for name in columns},
-            changed=is_changed,
+            changed=not self.plan.is_empty,
             ended_sessions=users_changed.ended_sessions if users_changed else 0,
         )
 
     def _update_columns(self, db: Writable) -> None:
         table, app = self._table, self._table.app
-        stamps = {self._stamp: table.live.encode(self._stamp, now())} if self._stamp else {}
-        with (
-            guard_constraints(app, table.database, db),
-            add_repair_hint(app.profile.search, table.name, db),
-        ):
-            where = table.key_conditions(self._key)
-            require_row_count(db.update(table.name, self._values | stamps, where), 1, db)
+        where = table.key_conditions(self._key)
+        with guard_constraints(app, table.database, db), add_repair_hint(app.profile.search, table.name, db):
+            require_row_count(db.update(table.name, _stamped(table, self._values, self._stamp), where), 1, db)
         changes = {
             name: [table.mask_value(name, self._before[name]), table.mask_value(name, value)]
             for name, value in self._values.items()
@@ -167,24 +186,89 @@ class UpdateRow:
         audit.record(app, db, "data.set", table.name, " ".join(self._key), {"changed": changes})
 
 
+class UpdateRows:
+    """Change columns of the rows that match conditions and have other values."""
+
+    def __init__(
+        self, table: DataTable, where: Sequence[Where], values: dict[str, object], matched: int
+    ) -> None:
+        """Check the rules of the app for each row; the errors are those of ``set_rows``."""
+        self._table, self._values, self._matched = table, values, matched
+        _check_changes(table, where, values)
+        self._where = [*where, AnyOf([_differs(column, value) for column, value in values.items()])]
+        self._changed = changed = table.db.count(table.name, self._where)
+        self.plan = Plan(
+            title=f"Set {', '.join(values)} of {format_count(matched, 'row')} of {table.name}",
+            target=table.db.target,
+            steps=[
+                f"change {column} of {format_count(changed, 'row')} to {quote_value(table, column, value)}"
+                for column, value in values.items()
+                if changed
+            ],
+            rows={table.name: changed} if changed else {},
+            destructive=bool(changed),
+        )
+
+    def apply(self, db: Writable) -> RowsChangeResult:
+        """Update the rows and record the change."""
+        table, values, changed = self._table, self._values, self._changed
+        masked_values = {column: table.mask_value(column, value) for column, value in values.items()}
+        if changed:
+            stored = _stamped(table, values, _find_stamp(table, values))
+            with guard_constraints(table.app, table.database, db, {table.name: values}):
+                require_row_count(db.update(table.name, stored, self._where), changed, db)
+            details = {"rows": changed, "values": masked_values}
+            audit.record(table.app, db, "data.set", table.name, "", details)
+        return RowsChangeResult(
+            table=table.name, matched=self._matched, changed=changed, values=masked_values
+        )
+
+
+def _find_stamp(table: DataTable, values: Mapping[str, object]) -> str | None:
+    """Return the column with the time of the last change, unless it is among ``values``."""
+    stamp = find_column(table.live.table, table.app.database(table.database).updated_at)
+    return stamp if stamp not in values else None
+
+
+def _stamped(table: DataTable, values: Mapping[str, object], stamp: str | None) -> dict[str, object]:
+    return {**values, **({stamp: table.live.encode(stamp, now())} if stamp else {})}
+
+
+def _check_changes(table: DataTable, where: Sequence[Where], values: Mapping[str, object]) -> None:
+    """Refuse a change that violates a rule in any of the rows."""
+    rules = RowRules(table.app, table.database, table.live)
+    columns = [column for column in table.columns if column in rules.columns]
+    rows: Sequence[tuple[object, ...]] = []
+    if len(columns) == 1:  # the column has few distinct values
+        rows = [(value,) for value in table.db.count_by(table.name, columns[0], where)]
+    elif columns:
+        rows = table.db.select(table.name, columns, where)
+    for row in rows:
+        rules.check_changed(dict(zip(columns, row, strict=True)), values)
+
+
+def _differs(column: str, value: object) -> Where:
+    return Condition(column, "!=", None) if value is None else Not(Condition(column, "=", value))
+
+
 def _parse_role_key(table: DataTable, new_values: Mapping[str, str]) -> dict[str, object]:
     """Return the stored value of a new role, which may be a state with transitions."""
     users = UserTable(table.app, table.db) if is_users_table(table) else None
     if users is None or users.role is None or users.role not in new_values:
         return {}
-    names = {str(key): name for key, name in users.roles().items()}
-    return {users.role: users.role_key(names.get(new_values[users.role], new_values[users.role]))}
+    return {users.role: users.role_key(_role_name(users, new_values[users.role]))}
 
 
-def _prepare_user_update(
-    table: DataTable, row: Row, new_values: Mapping[str, str]
-) -> PreparedChange[UsersChanged]:
+def _role_name(users: UserTable, text: str) -> str:
+    """Return the name of a role: the row contains the key of a role, users enter its name."""
+    return {str(key): name for key, name in users.roles().items()}.get(text, text)
+
+
+def _prepare_user_update(table: DataTable, row: Row, new_values: Mapping[str, str]) -> UpdateUsers:
     """Return the change of ``users update`` for columns of a user."""
-    users = UserTable(table.app, table.db)
-    matches = users.find_users(UserSelector(ids=[str(row[users.id])]))
-    field_names = user_fields(table)
+    users, field_names = UserTable(table.app, table.db), user_fields(table)
     fields = {field_names[name]: text for name, text in new_values.items()}
-    if "role" in fields:  # the row contains the key of a role, users enter its name
-        names = {str(key): name for key, name in users.roles().items()}
-        fields["role"] = names.get(fields["role"], fields["role"])
-    return prepare_update(users, matches, UserUpdate(fields=fields), "", "users.update")
+    if "role" in fields:
+        fields["role"] = _role_name(users, fields["role"])
+    selected = users.find_users(UserSelector(ids=[str(row[users.id])]))
+    return UpdateUsers(users, selected, UserUpdate(fields=fields), "", "users.update")

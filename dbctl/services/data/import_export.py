@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import timedelta
 from pathlib import PurePath
 from typing import IO
 
@@ -17,8 +16,8 @@ from dbctl.errors import (
     UsageError,
     ValueInvalidError,
 )
-from dbctl.model import ChangeResult, Plan, format_count
-from dbctl.services.app import MASK, App, Change, PreparedChange, audit, require_row_count, require_streams
+from dbctl.model import ChangeResult, Plan, Struct, format_count
+from dbctl.services.app import MASK, App, Change, audit, require_row_count, require_streams
 from dbctl.services.data.csv_jsonl import (
     Cell,
     Form,
@@ -55,75 +54,79 @@ class ImportResult(ChangeResult, frozen=True, kw_only=True):
     added: int
 
 
-class CountingWriter:
-    """A writer that counts bytes."""
+class ExportTarget(Struct, frozen=True, kw_only=True):
+    """Where an export is written, and how."""
 
-    def __init__(self, write: Callable[[bytes], object]) -> None:
-        self._write, self.bytes = write, 0
+    write: Callable[[bytes], object]
+    file: str  #: its name for the result
+    form: Form
+    secrets: bool = False  #: also export secret columns
+    excel_safe: bool = False
 
-    def __call__(self, data: bytes) -> None:
+
+class _Sink:
+    """The writer of an export, which counts bytes."""
+
+    def __init__(self, target: ExportTarget) -> None:
+        self._target, self.bytes = target, 0
+
+    def write(self, data: bytes) -> None:
         self.bytes += len(data)
-        self._write(data)
+        self._target.write(data)
+
+    def write_rows(self, columns: Sequence[str], batches: Iterator[Sequence[Sequence[object]]]) -> int:
+        """Write rows, and return their number."""
+        if self._target.form is Form.CSV:
+            excel_safe = self._target.excel_safe
+            return write_csv(columns, _check_interrupts(batches), self.write, excel_safe=excel_safe)
+        if self._target.excel_safe:
+            raise UsageError(detail="--excel-safe requires --format csv")
+        return write_jsonl(columns, _check_interrupts(batches), self.write)
+
+    def create_result(
+        self, table: str | None, columns: Sequence[str], rows: int, left_out: Sequence[str] = ()
+    ) -> ExportResult:
+        return ExportResult(
+            table=table,
+            file=self._target.file,
+            format=self._target.form,
+            rows=rows,
+            bytes=self.bytes,
+            columns=columns,
+            left_out=left_out,
+        )
 
 
-def export_table(
-    app: App,
-    name: str,
-    write: Callable[[bytes], object],
-    *,
-    file: str,
-    form: Form,
-    columns: Sequence[str] = (),
-    secrets: bool = False,
-    excel_safe: bool = False,
-) -> ExportResult:
-    """Export a snapshot of a table without secret and generated columns.
+def export_table(app: App, name: str, target: ExportTarget, *, columns: Sequence[str] = ()) -> ExportResult:
+    """Export a snapshot of a table without generated columns, and without secret ones unless the target has them.
 
     Raises:
         UsageError: a selected column is secret or generated.
     """
     db = app.reader(selected_database(app))
-    table = DataTable(app, db, name, secrets=secrets)
+    table = DataTable(app, db, name, secrets=target.secrets)
     stored_columns = [column.name for column in table.columns.values() if not column.is_generated]
-    selected = [table.require_readable_column(column_name).name for column_name in columns] or [
-        column_name for column_name in stored_columns if column_name not in table.hidden
-    ]
+    visible_columns = [column for column in stored_columns if column not in table.hidden]
+    selected = [table.require_readable_column(column).name for column in columns] or visible_columns
     if not stored_columns:
         raise UsageError(detail=f"{name} has only generated columns, which are not exported")
     if not selected:
         raise UsageError(detail=f"all columns of {name} are secret; export them with --secrets")
-    sink = CountingWriter(write)
-    if form is Form.CSV and not excel_safe and (csv_writer := db.part(CsvWriter)):
-        rows = csv_writer.write_csv(name, selected, sink)
+    sink = _Sink(target)
+    if target.form is Form.CSV and not target.excel_safe and (csv_writer := db.part(CsvWriter)):
+        rows = csv_writer.write_csv(name, selected, sink.write)
     else:
         with require_streams(db).stream(name, selected) as stream:
-            rows = _write_rows(form, selected, stream.batches, sink, excel_safe=excel_safe)
-    left_out = (
-        [] if columns else [column_name for column_name in stored_columns if column_name not in selected]
-    )
-    return ExportResult(
-        table=name, file=file, format=form, rows=rows, bytes=sink.bytes, columns=selected, left_out=left_out
-    )
+            rows = sink.write_rows(selected, stream.batches)
+    left_out = [] if columns else [column for column in stored_columns if column not in selected]
+    return sink.create_result(name, selected, rows, left_out)
 
 
-def export_query(
-    app: App,
-    sql: str,
-    parameters: Mapping[str, str],
-    write: Callable[[bytes], object],
-    *,
-    file: str,
-    form: Form,
-    within: timedelta | None = None,
-    secrets: bool = False,
-    excel_safe: bool = False,
-) -> ExportResult:
+def export_query(app: App, sql: str, parameters: Mapping[str, str], target: ExportTarget) -> ExportResult:
     """Export the result of a statement; for errors see ``run_query``."""
-    sink = CountingWriter(write)
-    with run_query(app, sql, parameters, within=within, secrets=secrets) as stream:
-        rows = _write_rows(form, stream.columns, stream.batches, sink, excel_safe=excel_safe)
-        columns = stream.columns
-    return ExportResult(table=None, file=file, format=form, rows=rows, bytes=sink.bytes, columns=columns)
+    sink = _Sink(target)
+    with run_query(app, sql, parameters, within=None, secrets=target.secrets) as stream:
+        return sink.create_result(None, stream.columns, sink.write_rows(stream.columns, stream.batches))
 
 
 def import_rows(app: App, name: str, source: IO[bytes], *, file: str, form: Form) -> Change[ImportResult]:
@@ -131,12 +134,7 @@ def import_rows(app: App, name: str, source: IO[bytes], *, file: str, form: Form
 
     All lines are checked before the first write, so that one run reports all invalid lines.
 
-    Args:
-        app: the app.
-        name: the table.
-        source: the file, which must be seekable; it is read several times.
-        file: its name for messages.
-        form: its format.
+    ``source`` must be seekable, because it is read several times. ``file`` is its name for messages.
 
     Raises (when planned and when applied):
         ImportInvalidError: with all invalid lines.
@@ -144,52 +142,65 @@ def import_rows(app: App, name: str, source: IO[bytes], *, file: str, form: Form
         ConstraintError: the database refuses a row; the message contains its line.
         UseDedicatedCommandError: the table is the ledger of migrations.
     """
-    checked: dict[str, int] = {}
+    row_counts: list[int] = []  # of the checked file
 
     def prepare() -> None:
-        checked["rows"] = _check_file(
-            DataTable(app, app.reader(selected_database(app)), name), source, file, form
-        )
+        table = DataTable(app, app.reader(selected_database(app)), name)
+        row_counts.append(_check_file(table, source, file, form))
 
-    def draft(db: Readable) -> PreparedChange[ImportResult]:
+    def draft(db: Readable) -> ImportRows:
         table = DataTable(app, db, name)
         table.refuse_ledger()
-        row_count = checked["rows"] if checked else _check_file(table, source, file, form)
-
-        def work(db: Writable) -> ImportResult:
-            added = _insert_rows(db, table, source, file, form) if row_count else 0
-            require_row_count(added, row_count, db)
-            if added:
-                db.advance_sequences(name)
-                details = {"rows": added, "file": PurePath(file).name}
-                audit.record(app, db, "data.import", name, "", details)
-            return ImportResult(table=name, added=added)
-
-        steps = [f"add {format_count(row_count, 'row')} to {name}"] if row_count else []
-        rows = {name: row_count} if row_count else {}
-        return PreparedChange(
-            Plan(title=f"Import {file} into {name}", target=db.target, steps=steps, rows=rows), work
-        )
+        row_count = row_counts[0] if row_counts else _check_file(table, source, file, form)
+        return ImportRows(table, source, file, form, row_count)
 
     return Change(app, selected_database(app), "data import", draft, prepare=prepare)
 
 
+class ImportRows:
+    """Insert the rows of a checked file."""
+
+    def __init__(self, table: DataTable, source: IO[bytes], file: str, form: Form, row_count: int) -> None:
+        self._table, self._source, self._file, self._form = table, source, file, form
+        self._row_count = row_count
+        self.plan = Plan(
+            title=f"Import {file} into {table.name}",
+            target=table.db.target,
+            steps=[f"add {format_count(row_count, 'row')} to {table.name}"] if row_count else [],
+            rows={table.name: row_count} if row_count else {},
+        )
+
+    def apply(self, db: Writable) -> ImportResult:
+        """Insert the rows and record the import."""
+        app, name = self._table.app, self._table.name
+        added = self._insert(db) if self._row_count else 0
+        require_row_count(added, self._row_count, db)
+        if added:
+            db.advance_sequences(name)
+            details = {"rows": added, "file": PurePath(self._file).name}
+            audit.record(app, db, "data.import", name, "", details)
+        return ImportResult(table=name, added=added)
+
+    def _insert(self, db: Writable) -> int:
+        app, name = self._table.app, self._table.name
+        rows = _FileRows(DataTable(app, db, name), self._source, self._form)
+        with guard_constraints(app, self._table.database, db, {name: rows.columns}):
+            try:
+                return db.insert_many(name, rows.columns, rows)
+            except (AlreadyExistsError, BuiltInRoleError, ConstraintError, ValueInvalidError) as error:
+                row = error.context.get("row")
+                number = self._find_line(row if isinstance(row, int) else rows.row_count)
+                error.details = [f"line {number} of {self._file}"]
+                raise
+
+    def _find_line(self, row: int) -> int:
+        """Return the number of the first line of a row."""
+        self._source.seek(0)
+        _, lines = read_rows(self._source, self._form)
+        return next((line.number for index, line in enumerate(lines, 1) if index >= row), row)
+
+
 # Files --------------------------------------------------------------------------------------------------------
-
-
-def _write_rows(
-    form: Form,
-    columns: Sequence[str],
-    batches: Iterator[Sequence[Sequence[object]]],
-    write: Callable[[bytes], object],
-    *,
-    excel_safe: bool,
-) -> int:
-    if form is Form.CSV:
-        return write_csv(columns, _check_interrupts(batches), write, excel_safe=excel_safe)
-    if excel_safe:
-        raise UsageError(detail="--excel-safe requires --format csv")
-    return write_jsonl(columns, _check_interrupts(batches), write)
 
 
 def _check_interrupts(batches: Iterator[Sequence[Sequence[object]]]) -> Iterator[Sequence[Sequence[object]]]:
@@ -297,30 +308,3 @@ def _find_violation(rows: _FileRows, line: Line) -> str:
     except (AlreadyExistsError, BuiltInRoleError) as error:
         return str(error)
     return ""
-
-
-def _insert_rows(db: Writable, table: DataTable, source: IO[bytes], file: str, form: Form) -> int:
-    written = DataTable(table.app, db, table.name)
-    rows = _FileRows(written, source, form)
-    with guard_constraints(table.app, table.database, db, {table.name: rows.columns}):
-        return _insert_with_line_numbers(db, rows, table.name, source, file, form)
-
-
-def _insert_with_line_numbers(
-    db: Writable, rows: _FileRows, table: str, source: IO[bytes], file: str, form: Form
-) -> int:
-    try:
-        return db.insert_many(table, rows.columns, rows)
-    except (AlreadyExistsError, BuiltInRoleError, ConstraintError, ValueInvalidError) as error:
-        row_number = error.context.get("row")
-        error.details = [
-            f"line {_find_line(source, form, row_number if isinstance(row_number, int) else rows.row_count)} of {file}"
-        ]
-        raise
-
-
-def _find_line(source: IO[bytes], form: Form, row: int) -> int:
-    """Return the number of the first line of a row."""
-    source.seek(0)
-    _, lines = read_rows(source, form)
-    return next((line.number for index, line in enumerate(lines, 1) if index >= row), row)

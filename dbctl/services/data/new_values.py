@@ -55,7 +55,7 @@ def _refuse_unsupported_column(
     if name in table.key:
         raise UsageError(detail=f"{table.name}.{name} is part of the primary key and cannot be changed")
     if users and is_users_table(table):
-        if users.password and name == users.password.column:
+        if users.password and name in users.password.columns:
             raise UseDedicatedCommandError(operation=f"{table.name}.{name}", command="users set-password")
         role = UserTable(table.app, table.db).role
         if null and name in {role, find_column(table.live.table, users.fields.get("active"))}:

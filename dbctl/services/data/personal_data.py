@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from dbctl.engines.contract import AnyOf, Condition, InSubquery, Readable, Where
-from dbctl.errors import UsageError
 from dbctl.model import ChangeResult, Row, Struct, now
-from dbctl.profiles.model import ColumnNames
+from dbctl.profiles.model import ColumnNames, Settings
 from dbctl.services.app import (
     MASK,
     App,
@@ -19,17 +18,15 @@ from dbctl.services.app import (
     find_column,
     find_secret_columns,
     is_secret_setting,
+    open_users,
     require_streams,
     users_database,
 )
+from dbctl.services.deletion import BATCH, read_link_values
 from dbctl.services.users import STEP_SEPARATOR, follow_steps, match_logins
-from dbctl.services.users import open_user_table as user_table
 
 #: Name and version of the file format.
 FILE_FORMAT = "dbctl.user-data/1"
-#: Values in one condition.
-BATCH = 2_000
-
 #: The conditions of rows, by table; a row belongs to the user if it meets any of them.
 Conditions = dict[str, list[Where]]
 
@@ -75,11 +72,8 @@ def collect_user_data(app: App, selector: UserSelector, *, secrets: bool = False
         UserMissingError: the user does not exist.
         UnreachableError: a database that may hold rows of the user cannot be read.
     """
-    users = user_table(app)
-    matches = users.find_users(selector)
-    if len(matches) != 1:
-        raise UsageError(detail="select exactly one user")
-    (user,) = matches
+    users = open_users(app)
+    user = users.find_single_user(selector)
     main_database = users_database(app)
     user_rows = _user_rows(users, user)
     conditions = {main_database: user_rows}
@@ -91,7 +85,7 @@ def collect_user_data(app: App, selector: UserSelector, *, secrets: bool = False
         db = app.reader(name)
         secret = {} if secrets else find_secret_columns(app, name, db)
         for table, where in tables.items():
-            omitted = [column for column in secret.get(table, ()) if not _holds_settings(app, name, table)]
+            omitted = [] if any(_find_settings(app, name, table)) else list(secret.get(table, ()))
             rows = _read(db, table, where, omitted)
             if rows:
                 visible_rows = (
@@ -183,14 +177,7 @@ def _linked_conditions(app: App, home: str, db: Readable, user_rows: Conditions)
         column = find_column(live, link.column)
         if column is None:
             continue
-        values: dict[object, None] = {}
-        for place in [*link.targets, *([link.renamed_from] if link.renamed_from else [])]:
-            table, _, name = place.rpartition(".")
-            source_column = find_column(db.tables().get(table), name)
-            if source_column and table in user_rows:
-                rows = db.select(table, [source_column], [AnyOf(user_rows[table])])
-                values |= {value: None for (value,) in rows if value is not None}
-        keys = list(values)
+        keys = read_link_values(link, db, user_rows)
         for start in range(0, len(keys), BATCH):
             condition = Condition(column, "in", keys[start : start + BATCH])
             conditions.setdefault(database, {}).setdefault(link.table, []).append(condition)
@@ -204,26 +191,18 @@ def _read(db: Readable, table: str, where: Sequence[Where], omitted: Sequence[st
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-def _holds_settings(app: App, database: str, table: str) -> bool:
-    """Whether a table's secrets are single settings instead of a whole column."""
-    return any(
-        section.table == table
-        and (section.database or app.main()) == database
-        and isinstance(section.key, str)
-        for section in app.profile.settings
-    )
+def _find_settings(app: App, database: str, table: str) -> Iterator[Settings]:
+    """Yield the sections whose settings are rows of a table, so that its secrets are single settings instead of a column."""
+    for section in app.profile.settings:
+        is_section = section.table == table and (section.database or app.main()) == database
+        if is_section and isinstance(section.key, str):
+            yield section
 
 
 def _without_secret_settings(app: App, database: str, table: str, row: Row) -> Row:
     """Return a row of settings, with a masked value if its key is a secret."""
-    for section in app.profile.settings:
+    for section in _find_settings(app, database, table):
         value = section.fields.get("value")
-        if (
-            section.table == table
-            and (section.database or app.main()) == database
-            and isinstance(section.key, str)
-            and isinstance(value, str)
-            and is_secret_setting(section, str(row.get(section.key)))
-        ):
+        if isinstance(value, str) and is_secret_setting(section, str(row.get(str(section.key)))):
             return {**row, value: MASK}
     return row

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
-from dbctl.engines.contract import Order, Readable, RowStream, Where
+from dbctl.engines.contract import Order, Readable, RowStream, UserQuery, Where
 from dbctl.errors import QueryFailedError, UsageError
 from dbctl.model import Page, PageRequest, Row, Struct
 from dbctl.services.app import App, find_secret_columns, require_streams
@@ -105,9 +105,8 @@ def run_query(
     db = app.reader(name)
     secret_columns = {} if secrets else find_secret_columns(app, name, db, _named_tables(db, sql))
     try:
-        with require_streams(db).query_read_only(
-            sql, parameters, timeout=within, hidden=secret_columns
-        ) as stream:
+        query = UserQuery(sql, parameters, timeout=within, hidden=secret_columns)
+        with require_streams(db).query_read_only(query) as stream:
             yield RowStream(_make_unique(stream.columns), stream.batches)
     except QueryFailedError as error:
         target, reason = error.context["target"], error.context["reason"]

@@ -17,6 +17,7 @@ from dbctl.engines.contract import (
 )
 from dbctl.errors import (
     ColumnMissingError,
+    LimitExceededError,
     RowNotFoundError,
     TableMissingError,
     UsageError,
@@ -149,6 +150,17 @@ class DataTable:
         with require_streams(self.db).exact_numbers():
             rows = self.db.select(self.name, names, where)
         return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def count_matches(self, where: Sequence[Where], limit: int) -> int:
+        """Return the number of rows that meet conditions.
+
+        Raises:
+            LimitExceededError: it exceeds ``limit``.
+        """
+        matched = self.db.count(self.name, where)
+        if matched > limit:
+            raise LimitExceededError(target=self.db.target, table=self.name, rows=matched, limit=limit)
+        return matched
 
     def mask_value(self, column: str, value: object) -> object:
         """Return the value, or a mask if the column is secret."""

@@ -1,10 +1,8 @@
 """Deletion of rows with the rows that depend on them, also in other databases of the app."""
 
-from typing import TYPE_CHECKING
+from dbctl.exports import lazy_imports
 
-from dbctl.exports import lazy_exports
-
-if TYPE_CHECKING:
+with lazy_imports(__name__):
     from dbctl.services.deletion.cascade import (
         AffectedRows,
         deletion_conditions,
@@ -12,16 +10,10 @@ if TYPE_CHECKING:
         find_cascading_tables,
     )
     from dbctl.services.deletion.cross_database import (
+        BATCH,
         CrossDatabaseDeletion,
         find_configured_links,
         find_written_databases,
         list_unchanged_databases,
-    )
-else:
-    __getattr__ = lazy_exports(
-        __name__,
-        {
-            "cascade": "AffectedRows deletion_conditions find_affected_rows find_cascading_tables",
-            "cross_database": "CrossDatabaseDeletion find_configured_links find_written_databases list_unchanged_databases",
-        },
+        read_link_values,
     )

@@ -19,13 +19,7 @@ class CrossDatabaseDeletion:
     """Rows of other databases that reference the rows to delete."""
 
     def __init__(self, app: App, database: str, db: Readable, deleted: Mapping[str, Sequence[Where]]) -> None:
-        """Find the rows.
-
-        Args:
-            app: the app.
-            database: the name of the database with the rows to delete.
-            db: the same database.
-            deleted: conditions of the rows to delete by table; one of them is enough.
+        """Find the rows that reference the rows to delete in ``database``, which meet one of the conditions of their table.
 
         Raises:
             CascadeUnreachableError: another database cannot be read, or exists but is not configured.
@@ -51,7 +45,7 @@ class CrossDatabaseDeletion:
                 self._app.current_writer(database).delete(table, where)
 
     def _find_rows(self, link: CrossLink) -> None:
-        values = list(dict.fromkeys(self._read_values(link)))
+        values = read_link_values(link, self._db, self._deleted)
         if not values:
             return
         if link.database not in self._app.configured.databases:
@@ -84,14 +78,20 @@ class CrossDatabaseDeletion:
                 known.append(where)
                 self._row_counts[target] = self._row_counts.get(target, 0) + row_count
 
-    def _read_values(self, link: CrossLink) -> Iterator[object]:
-        """Yield the values by which other databases reference the rows, also in renamed columns."""
-        for column_name in [*link.targets, *([link.renamed_from] if link.renamed_from else [])]:
-            table, _, name = column_name.rpartition(".")
-            column = find_column(self._db.tables().get(table), name)
-            if table in self._deleted and column:
-                rows = self._db.select(table, [column], [AnyOf(self._deleted[table])])
-                yield from (value for (value,) in rows if value is not None)
+
+def read_link_values(link: CrossLink, db: Readable, rows: Mapping[str, Sequence[Where]]) -> list[object]:
+    """Return the values by which another database references rows of ``db``, also in renamed columns.
+
+    ``rows`` has the conditions of the rows by table; one of them is enough.
+    """
+    values: dict[object, None] = {}
+    for column_name in [*link.targets, *([link.renamed_from] if link.renamed_from else [])]:
+        table, _, name = column_name.rpartition(".")
+        column = find_column(db.tables().get(table), name)
+        if table in rows and column:
+            selected = db.select(table, [column], [AnyOf(rows[table])])
+            values |= {value: None for (value,) in selected if value is not None}
+    return list(values)
 
 
 def find_cascading_links(app: App, database: str) -> list[CrossLink]:

@@ -37,7 +37,7 @@ class CheckContext:
 
     def create_finding(self, severity: Severity, code: str, message: str, hint: str = "") -> Finding:
         """Return a finding about the database; ``hint`` is a command line."""
-        return Finding(target=self.target, severity=severity, code=code, message=message, hint=hint)
+        return Finding(self.target, severity, code, message, hint)
 
     def command(self, *arguments: str) -> str:
         """Return the command line that runs dbctl with these arguments for the app."""

@@ -19,8 +19,7 @@ from dbctl.model import CheckResult, Finding, format_count
 from dbctl.services.app import App, clock, unconfigured
 from dbctl.services.app import app as app_service
 from dbctl.services.backup import status
-from dbctl.services.doctor import disk_space, embedder, encryption, files, server, users
-from dbctl.services.doctor import server as doctor_server
+from dbctl.services.doctor import disk_space, files, keys, server, users
 from dbctl.services.doctor.context import CheckContext
 from dbctl.services.integrity import (
     CheckReport,
@@ -32,7 +31,7 @@ from dbctl.services.integrity import (
 )
 from dbctl.services.migrations import status as migration_status
 from dbctl.services.migrations.ledger import INCONSISTENT_STATES, read_state
-from dbctl.services.search import index, list_external_indexes
+from dbctl.services.search.indexes import RENAME_HINT, find_broken, list_external_indexes
 from dbctl.services.sessions import GRACE_PERIOD, CleanUp
 
 #: Finding codes of overdue ``backup`` commands.
@@ -124,10 +123,10 @@ def _examine_app(examination: Examination, app: App, selection: Selection) -> No
         if context.database in app.configured.databases:
             examination.add_findings(context.target, disk_space.check_leftovers(context))
     examination.add_findings(app.name, _check_backups(app, selection, list(contexts.values())))
-    examination.add_findings(app.name, encryption.check_keys(app))
+    examination.add_findings(app.name, keys.check_encryption(app))
     if app.configured.embedder:
-        examination.add_findings(app.name, embedder.check_embedder(app, app.configured.embedder))
-    examination.add_findings(app.name, doctor_server.check_scratch(app))
+        examination.add_findings(app.name, keys.check_embedder(app, app.configured.embedder))
+    examination.add_findings(app.name, server.check_scratch(app))
     rules = {rule.database or app.main() for rule in app.profile.cleanup}
     if rules and rules <= readable.keys():
         context = readable[min(rules)]
@@ -156,7 +155,7 @@ def _examine_database(examination: Examination, context: CheckContext) -> bool:
         examination.add_failure(target, error, _find_hint(context, error))
         return False
     if advisor := db.part(Advisor):
-        examination.add_findings(target, doctor_server.check_server(context, advisor))
+        examination.add_findings(target, server.check_server(context, advisor))
     if indexes := db.part(IndexMonitor):
         examination.add_findings(target, server.check_constraints(context, indexes))
     sizes = db.part(SizeMonitor)
@@ -205,11 +204,9 @@ def _check_migrations(context: CheckContext) -> Iterator[Finding]:
 
 def _check_known_problems(context: CheckContext) -> Iterator[Finding]:
     app, database, db = context.app, context.database, context.app.reader(context.database)
-    for search, state, message in index.find_broken(app, database):
+    for search, state, message in find_broken(app, database):
         repair = (
-            index.RENAME_HINT
-            if state.is_foreign
-            else context.command("search", "index", "repair", search.name)
+            RENAME_HINT if state.is_foreign else context.command("search", "index", "repair", search.name)
         )
         yield context.create_finding("warning", "text-index-broken", message, repair)
     for external_index in list_external_indexes(app, database):

@@ -8,6 +8,7 @@ import pwd
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -116,18 +117,11 @@ def check_configuration(file: Path) -> Iterator[Finding]:
         has_password = any(url.password and url.password.reveal() in text for url in urls)
         write_risk = "it determines the files that dbctl changes"
         read_risk = "it contains a password" if has_password else "it may contain a password later"
-        findings = list(
-            check_access(
-                file_stats,
-                write_risk=write_risk,
-                read_risk=read_risk,
-                severity="warning" if has_password else "info",
-            )
-        )
+        severity: Severity = "warning" if has_password else "info"
+        findings = list(check_access(str(file), file_stats, write_risk, read_risk, severity=severity))
     except OSError as error:
         raise FileFailedError(path=file, reason=error.strerror) from error
-    for severity, code, message, hint in findings:
-        yield Finding(target=str(file), severity=severity, code=code, message=message, hint=hint)
+    yield from findings
 
 
 def check_files(context: CheckContext, database_files: DatabaseFiles) -> Iterator[Finding]:
@@ -152,27 +146,27 @@ def check_files(context: CheckContext, database_files: DatabaseFiles) -> Iterato
         raise UnreachableError(
             target=context.target, reason=error.strerror or str(error), hint=directory_hint
         ) from error
-    for severity, code, message, hint in findings:
+    yield from findings
+
+
+def _check_files(context: CheckContext, file_stats: FileStats) -> Iterator[Finding]:
+    folder = next(iter(file_stats)).parent
+    write_risk = "this allows changes of data without the app"
+    yield from check_access(context.target, file_stats, write_risk, context.read_risk)
+    parts = _check_folder(folder)
+    if context.is_writable:
+        parts = chain(parts, _check_owners(file_stats, folder), _check_hard_links(file_stats))
+    for severity, code, message, hint in parts:
         yield context.create_finding(severity, code, message, hint)
 
 
-def _check_files(context: CheckContext, file_stats: FileStats) -> Iterator[FindingParts]:
-    folder = next(iter(file_stats)).parent
-    yield from check_access(
-        file_stats, write_risk="this allows changes of data without the app", read_risk=context.read_risk
-    )
-    yield from _check_folder(folder)
-    if context.is_writable:
-        yield from _check_owners(file_stats, folder)
-        yield from _check_hard_links(file_stats)
-
-
 def check_access(
-    file_stats: FileStats, *, write_risk: str, read_risk: str, severity: Severity = "warning"
-) -> Iterator[FindingParts]:
+    target: str, file_stats: FileStats, write_risk: str, read_risk: str, *, severity: Severity = "warning"
+) -> Iterator[Finding]:
     """Yield files that other users may write or read.
 
     Args:
+        target: of the findings.
         file_stats: the files; messages name the group of the first.
         write_risk: consequence of write access.
         read_risk: consequence of read access; empty: none.
@@ -194,7 +188,8 @@ def check_access(
                 audience_name = _describe_audience(audience, file_stats[paths[0]])
                 names, verb = ", ".join(map(str, paths)), "write" if right == WRITE else "read"
                 mode = f"{'o' if is_public else 'g'}-{'w' if right == WRITE else 'r'}"
-                yield (
+                yield Finding(
+                    target,
                     entry_severity,
                     f"{adjective}-by-{audience}",
                     f"{audience_name} may {verb} {names}: {risk}",

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dbctl.engines.contract import AnyOf, Condition
+from dbctl.errors import HashExpensiveError
 from dbctl.model import Finding, Secret, format_count
-from dbctl.profiles import HASHES
 from dbctl.profiles.model import KnownLogin
-from dbctl.services.app import App, UserTable
+from dbctl.services.app import App, UserTable, open_users
 from dbctl.services.doctor.context import CheckContext
-from dbctl.services.users import admin_role, list_admins, may_sign_in, queries
+from dbctl.services.users import Passwords, admin_role, list_admins, may_sign_in
 
-#: Hashes whose cost exceeds the app's by more than this are not tried: they could take days.
-MAX_COST_DIFFERENCE = 4
 EXAMPLES = 5
 MAX_IDS = 50  #: ids in one hint
 
@@ -26,7 +24,7 @@ def find_users_database(app: App) -> str:
 
 def check_roles(context: CheckContext) -> Iterator[Finding]:
     """Yield a missing admin, and users with an unknown role."""
-    user_table = queries.open_user_table(context.app)
+    user_table = open_users(context.app)
     if user_table.section.role:
         yield from _check_admin(context, user_table)
         yield from _check_unknown_roles(context, user_table)
@@ -34,18 +32,21 @@ def check_roles(context: CheckContext) -> Iterator[Finding]:
 
 def check_known_login(context: CheckContext, account: KnownLogin) -> Iterator[Finding]:
     """Yield accounts with a published password; findings never contain the password."""
-    user_table = queries.open_user_table(context.app)
-    password = context.app.require_section(user_table.section.password, "passwords")
-    codec, column = HASHES[password.codec], user_table.live.column(password.column)
+    user_table = open_users(context.app)
+    passwords = Passwords(context.app, user_table.live)
     is_login = AnyOf([Condition(column, "same", account.login) for column in user_table.login_columns()])
     for user in user_table.read([is_login]):
-        rows = user_table.db.select(user_table.live.name, [column], [Condition(user_table.id, "=", user.id)])
-        stored = str(rows[0][0]) if rows else ""
+        where = [Condition(user_table.id, "=", user.id)]
+        rows = user_table.db.select(user_table.live.name, passwords.columns, where)
+        stored = (passwords.join(rows[0]) if rows else None) or ""
         hint = account.hint or context.command("users", "set-password", "--id", str(user.id), "--generate")
-        if codec.cost(stored) > password.cost + MAX_COST_DIFFERENCE:
+        try:
+            matches = passwords.verify(Secret(account.password), stored)
+        except HashExpensiveError:
             message = f"{user.login} (id {user.id}) was not checked: its password hash is too expensive"
             yield context.create_finding("warning", "not-tried", message, hint)
-        elif codec.matches(Secret(account.password), stored):
+            continue
+        if matches:
             active = may_sign_in(user_table, user)
             inactive_note = "" if active else ", and is not active"
             message = f"{user.login} (id {user.id}) has a published password ({account.name}){inactive_note}"
@@ -78,7 +79,7 @@ def _check_unknown_roles(context: CheckContext, user_table: UserTable) -> Iterat
     unknown = {key: count for key, count in role_counts.items() if key is not None and key not in role_names}
     if not unknown:
         return
-    affected = user_table.read([user_table.live.is_in(user_table.role_column(), list(unknown))])
+    affected = user_table.read([Condition(user_table.role_column(), "in", list(unknown))])
     section = user_table.section.role
     role = section.default if section and section.default in role_names.values() else "ROLE"
     examples = ", ".join(f"{user.login} {user.role}" for user in affected[:EXAMPLES])

@@ -114,17 +114,13 @@ def _find_problems(app: App, name: str, db: Readable, *, quick: bool, table: str
     checks = db.part(Checks)
     if checks is None:
         message = "its engine has no integrity check"
-        yield Finding(target=target, severity="info", code="not-checked", message=message)
+        yield Finding(target, "info", "not-checked", message)
         return
     damage = list(_check_damage(app, name, checks, checks.find_damage(quick=quick, table=table)))
     yield from damage
     if not (quick or table) and (lost_commits := checks.count_lost_commits()):
         yield Finding(
-            target=target,
-            severity="warning",
-            code="commits-lost",
-            message=_describe_lost_commits(lost_commits),
-            hint=LOST_COMMITS_HINT,
+            target, "warning", "commits-lost", _describe_lost_commits(lost_commits), LOST_COMMITS_HINT
         )
     damaged = any(finding.code == CorruptError.code for finding in damage)
     try:
@@ -152,13 +148,7 @@ def _find_problems(app: App, name: str, db: Readable, *, quick: bool, table: str
 
 def create_finding(target: str, warning: EngineFinding) -> Finding:
     """Return a finding of an engine as a finding about the database."""
-    return Finding(
-        target=target,
-        severity=warning.severity,
-        code=warning.code,
-        message=warning.message,
-        hint=warning.hint,
-    )
+    return Finding(target, warning.severity, warning.code, warning.message, warning.hint)
 
 
 def _check_damage(app: App, database: str, checks: Checks, lines: Sequence[str]) -> Iterator[Finding]:
@@ -175,7 +165,7 @@ def _check_damage(app: App, database: str, checks: Checks, lines: Sequence[str])
         indexes.setdefault(index_damage.index, []).append(line)
         duplicated |= {index_damage.index} if index_damage.has_duplicates else set()
     for message in group_lines(other_lines):
-        yield Finding(target=target, severity="error", code="corrupt", message=message, hint=DAMAGED_HINT)
+        yield Finding(target, "error", "corrupt", message, DAMAGED_HINT)
     for name, index_lines in indexes.items():
         more_note = f", and {len(index_lines) - 1} more" if len(index_lines) > 1 else ""
         message = f"index {name} does not agree with its table ({index_lines[0]}{more_note})"
@@ -191,7 +181,7 @@ def _check_damage(app: App, database: str, checks: Checks, lines: Sequence[str])
             if differences
             else REINDEX_HINT
         )
-        yield Finding(target=target, severity="error", code="index", message=message, hint=hint)
+        yield Finding(target, "error", "index", message, hint)
 
 
 def _list_values(app: App, database: str, differences: Sequence[IndexDifference]) -> Iterator[str]:
@@ -227,13 +217,7 @@ def _check_foreign_keys(app: App, name: str, checks: Checks, table: str) -> Iter
         else f"{owner[:1].upper()}{owner[1:]} does not enforce foreign keys."
     )
     for orphans in checks.find_orphaned_rows(table):
-        yield Finding(
-            target=app.target(name),
-            severity=severity,
-            code="foreign-key-orphans",
-            message=_describe_orphans(orphans),
-            hint=hint,
-        )
+        yield Finding(app.target(name), severity, "foreign-key-orphans", _describe_orphans(orphans), hint)
 
 
 def _describe_orphans(orphans: OrphanedRows) -> str:
@@ -267,11 +251,7 @@ def _check_owned_rows(app: App, name: str, db: Readable, table: str) -> Iterator
                 table=child, columns=[column], referenced_table=section.table, count=row_count, example=None
             )
             yield Finding(
-                target=app.target(name),
-                severity="warning",
-                code="foreign-key-orphans",
-                message=_describe_orphans(orphans),
-                hint=ORPHANS_HINT,
+                app.target(name), "warning", "foreign-key-orphans", _describe_orphans(orphans), ORPHANS_HINT
             )
 
 
@@ -292,12 +272,10 @@ def check_text_indexes(
             for index in indexes:
                 if reason := checks.check_text_index(index):
                     message = f"{index}, a full-text index, differs from its rows: {reason}"
-                    yield Finding(
-                        target=target, severity="error", code="text-index", message=message, hint=hint
-                    )
+                    yield Finding(target, "error", "text-index", message, hint)
     except DbctlError as error:
         message = f"{', '.join(indexes)}: full-text indexes were not checked ({error})"
-        yield Finding(target=target, severity="info", code="text-index-not-checked", message=message)
+        yield Finding(target, "info", "text-index-not-checked", message)
 
 
 def find_exit_status(findings: list[Finding], failures: list[DbctlError]) -> Exit:
@@ -311,4 +289,4 @@ def find_exit_status(findings: list[Finding], failures: list[DbctlError]) -> Exi
 
 def create_failure_finding(target: str, error: DbctlError, severity: Severity = "error") -> Finding:
     """Return the failure of a check as a finding."""
-    return Finding(target=target, severity=severity, code=error.code, message=str(error), hint=error.hint)
+    return Finding(target, severity, error.code, str(error), error.hint)

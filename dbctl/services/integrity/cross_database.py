@@ -58,15 +58,7 @@ def cross_check(app: App) -> CheckReport:
             new_findings = _run_check(app, name, section)
         except DatabaseNotConfiguredError as error:
             message = f"{section.name}: {error}"
-            findings.append(
-                Finding(
-                    target=app.target(name),
-                    severity="info",
-                    code="not-checked",
-                    message=message,
-                    hint=error.hint,
-                )
-            )
+            findings.append(Finding(app.target(name), "info", "not-checked", message, error.hint))
             continue
         except DbctlError as error:
             failures.append(error)
@@ -111,13 +103,7 @@ def _run_check(
 
 
 def _create_flaw_finding(app: App, name: str, flaw: InvariantQuery, message: str) -> Finding:
-    return Finding(
-        target=app.target(name),
-        severity=flaw.severity,
-        code="invariant-violated",
-        message=message,
-        hint=flaw.hint,
-    )
+    return Finding(app.target(name), flaw.severity, "invariant-violated", message, flaw.hint)
 
 
 def _check_link(app: App, name: str, link: CrossLink) -> list[Finding] | None:
@@ -155,24 +141,14 @@ def _check_link(app: App, name: str, link: CrossLink) -> list[Finding] | None:
     findings = []
     if renamed_values.values:
         message = f"{link.name}: {format_count(renamed_values.rows, 'row')} of {link.table} use former keys of {link.to}: {renamed_values.format_examples()}"
-        findings.append(
-            Finding(target=target, severity="warning", code="renamed-key", message=message, hint=REPAIR_HINT)
-        )
+        findings.append(Finding(target, "warning", "renamed-key", message, REPAIR_HINT))
     if missing_values.values:
         verb = "is" if missing_values.values == 1 else "are"
         message = (
             f"{link.name}: {missing_values.values} of {format_count(values, 'value')} of {column_name} {verb} not in {link.to}"
             f" ({format_count(missing_values.rows, 'row')}): {missing_values.format_examples()}"
         )
-        findings.append(
-            Finding(
-                target=target,
-                severity=link.severity,
-                code="missing-reference",
-                message=message,
-                hint=link.hint,
-            )
-        )
+        findings.append(Finding(target, link.severity, "missing-reference", message, link.hint))
     return findings
 
 
@@ -187,15 +163,7 @@ def _check_missing_table(app: App, name: str, link: CrossLink) -> list[Finding] 
         f"{link.name}: table {link.table} is missing; {format_count(row_count, 'row')} of {table} in {link.to}"
         f" {verb} no row there"
     )
-    return [
-        Finding(
-            target=app.target(name),
-            severity="warning",
-            code="missing-rows",
-            message=message,
-            hint=NO_TABLE_HINT,
-        )
-    ]
+    return [Finding(app.target(name), "warning", "missing-rows", message, NO_TABLE_HINT)]
 
 
 class _UnmatchedValues:
@@ -240,25 +208,21 @@ def _check_duplicated(app: App, name: str, link: CrossLink) -> Iterator[Finding]
             f"{link.name}: {comparison.unmatched_rows} of {format_count(comparison.rows, 'row')} of {table} have no row of {duplicated.other_table}"
             f" in {link.to}: {_format_examples(comparison.unmatched.examples, comparison.unmatched.count)}"
         )
-        yield Finding(
-            target=target, severity=link.severity, code="missing-reference", message=message, hint=link.hint
-        )
+        yield Finding(target, link.severity, "missing-reference", message, link.hint)
     if link.every and comparison.missing.count:
         verb = "has" if comparison.missing.count == 1 else "have"
         message = (
             f"{link.name}: {comparison.missing.count} of {format_count(comparison.other_rows, 'row')} of {duplicated.other_table} in {link.to} {verb}"
             f" no row of {table}: {_format_examples(comparison.missing.examples, comparison.missing.count)}"
         )
-        yield Finding(
-            target=target, severity="warning", code="missing-rows", message=message, hint=MISSING_HINT
-        )
+        yield Finding(target, "warning", "missing-rows", message, MISSING_HINT)
     for column, sample in comparison.differing.items():
         message = (
             f"{link.name}: {table}.{column} differs from {duplicated.other_table}.{duplicated.columns[column]} in"
             f" {format_count(sample.count, 'row')}: {_format_examples(sample.examples, sample.count)}"
         )
         hint = DERIVED_HINT if column in link.derived else REPAIR_HINT
-        yield Finding(target=target, severity="warning", code="differs", message=message, hint=hint)
+        yield Finding(target, "warning", "differs", message, hint)
     if differing := _compare_by_user(app, duplicated):
         yield Finding(
             target=target,
@@ -268,14 +232,10 @@ def _check_duplicated(app: App, name: str, link: CrossLink) -> Iterator[Finding]
         )
     if comparison.duplicates.count:
         message = f"{link.name}: {format_count(comparison.duplicates.count, 'row')} of {table} are duplicates: {_format_examples(comparison.duplicates.examples, comparison.duplicates.count)}"
-        yield Finding(
-            target=target, severity="warning", code="duplicate", message=message, hint=DUPLICATE_HINT
-        )
+        yield Finding(target, "warning", "duplicate", message, DUPLICATE_HINT)
     if comparison.placeholders.count:
         message = f"{link.name}: {format_count(comparison.placeholders.count, 'row')} of {table} are placeholders: {_format_examples(comparison.placeholders.examples, comparison.placeholders.count)}"
-        yield Finding(
-            target=target, severity="info", code="placeholder", message=message, hint=PLACEHOLDER_HINT
-        )
+        yield Finding(target, "info", "placeholder", message, PLACEHOLDER_HINT)
 
 
 def _compare_by_user(app: App, duplicated: DuplicatedColumns) -> list[str]:
@@ -350,15 +310,7 @@ def _check_recount(app: App, name: str, recount: Recount) -> list[Finding] | Non
         for *key, stored, actual, _ in rows
     ]
     message = f"{recount.name}: {total} disagree{'s' if total == 1 else ''} with a recount ({_format_examples(examples, total, '; ')})"
-    return [
-        Finding(
-            target=app.target(name),
-            severity=recount.severity,
-            code="recount",
-            message=message,
-            hint=recount.hint,
-        )
-    ]
+    return [Finding(app.target(name), recount.severity, "recount", message, recount.hint)]
 
 
 def _format_examples(examples: Sequence[object], total: int, separator: str = ", ") -> str:

@@ -30,16 +30,10 @@ def find_exposed_keys(app: App, database: str, section: KeySearch) -> Iterator[F
             examples = ", ".join(search.examples[column, form]) + (" …" if rows > EXAMPLES else "")
             row_list = f": {examples}" if key else ""
             message = f"{format_count(rows, 'row')} of {table.name} with a possible key in {column} ({form}){row_list}"
-            yield Finding(
-                target=target,
-                severity=section.severity,
-                code="key-exposed",
-                message=message,
-                hint=section.hint,
-            )
+            yield Finding(target, section.severity, "key-exposed", message, section.hint)
         if scanned == MAX_ROWS:
             message = f"only {MAX_ROWS:,} rows of {table.name} were scanned for keys"
-            yield Finding(target=target, severity="info", code="not-checked", message=message, hint="")
+            yield Finding(target, "info", "not-checked", message, "")
 
 
 class _KeyScanner:

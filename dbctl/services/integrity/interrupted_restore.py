@@ -43,4 +43,4 @@ def find_interrupted_restore(app: App) -> Iterator[Finding]:
                 if other_databases
                 else ""
             )
-            yield Finding(target=target, severity="error", code=CODE, message=message, hint=HINT)
+            yield Finding(target, "error", CODE, message, HINT)

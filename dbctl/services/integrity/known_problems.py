@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from dbctl.engines.contract import Condition, Not, Readable, Where
 from dbctl.model import Secret, Struct, format_count, parse_duration, time_before
-from dbctl.profiles import EPOCH, HASHES, TIMES
+from dbctl.profiles import EPOCH, TIMES, estimate_cost, verify_password
 from dbctl.profiles.model import InvariantQuery, InvariantVariant, KnownSecret
 from dbctl.services.app import App, LiveTable, has_all
 
 #: Hashed secrets per check; each takes as long as a sign-in.
 MAX_TRIED = 20
-#: Hashes with a higher cost are not tried: they could take days.
-MAX_COST = 14
+#: Hashes that take longer are not tried.
+MAX_SECONDS = 1.0
 EXAMPLES = 5
 
 
@@ -54,9 +54,11 @@ def find_known_secret(app: App, db: Readable, secret: KnownSecret) -> KnownProbl
 def _find_matching(
     db: Readable, secret: KnownSecret, table: str, columns: tuple[str, str], where: list[Where]
 ) -> Iterator[str]:
-    codec = HASHES[secret.codec or "bcrypt"]
+    accepted = [secret.codec] if secret.codec else []
     for key, stored in db.select(table, list(columns), where, limit=MAX_TRIED):
-        if codec.cost(str(stored)) <= MAX_COST and codec.matches(Secret(secret.value), str(stored)):
+        cost = estimate_cost(str(stored))
+        is_tried = cost.is_accepted and cost.seconds <= MAX_SECONDS
+        if is_tried and verify_password(Secret(secret.value), str(stored), accepted):
             yield str(key)
 
 

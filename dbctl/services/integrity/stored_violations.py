@@ -9,14 +9,13 @@ from dbctl import signals
 from dbctl.engines.contract import Condition, Not, Readable, TimeFormCount, TimeForms, Where
 from dbctl.errors import SchemaMismatchError
 from dbctl.model import Finding, Severity, format_count
-from dbctl.profiles.model import ColumnNames, Password, Settings
+from dbctl.profiles.model import ColumnNames, Settings
 from dbctl.services.app import (
     App,
     LiveTable,
     UserTable,
     find_column,
     find_secret_columns,
-    hash_problem,
     is_time,
     require_streams,
     time_columns,
@@ -24,7 +23,8 @@ from dbctl.services.app import (
 )
 from dbctl.services.roles import BuiltInPermissions, RoleTable
 from dbctl.services.rules import known_states
-from dbctl.services.settings import find_text_violation, queries
+from dbctl.services.settings import find_text_violation, open_settings
+from dbctl.services.users import Passwords
 
 EXAMPLES = 5
 #: Names of time forms in messages.
@@ -97,24 +97,27 @@ class _StoredRowChecks:
         ):
             return
         users = UserTable(self._app, self._db)
-        logins = self._find_unhashed(users, section.password, users.live.column(section.password.column))
+        passwords = Passwords(self._app, users.live)
+        logins = self._find_unhashed(users, passwords)
         if logins:
             verb = "has" if len(logins) == 1 else "have"
             message = (
-                f"{format_count(len(logins), 'user')} {verb} a password that is not stored as a {section.password.codec} hash:"
+                f"{format_count(len(logins), 'user')} {verb} a password that is not stored as a {' or '.join(passwords.formats)} hash:"
                 f" {_format_examples(logins)}"
             )
             yield self._create_finding(
                 "error", "password-not-hashed", message, "dbctl users set-password LOGIN"
             )
 
-    def _find_unhashed(self, users: UserTable, section: Password, column: str) -> list[str]:
-        result = []
-        with require_streams(self._db).stream(users.live.name, [*users.login_columns(), column]) as stream:
+    def _find_unhashed(self, users: UserTable, passwords: Passwords) -> list[str]:
+        result, login_columns = [], users.login_columns()
+        columns = [*login_columns, *passwords.columns]
+        with require_streams(self._db).stream(users.live.name, columns) as stream:
             for batch in stream.batches:
                 signals.raise_if_interrupted()
-                for *logins, stored in batch:
-                    if stored is not None and hash_problem(section, stored):
+                for row in batch:
+                    logins, stored = row[: len(login_columns)], passwords.join(row[len(login_columns) :])
+                    if stored is not None and not passwords.is_declared(stored):
                         result.append(next((str(login) for login in logins if login), "(no login)"))
         return result
 
@@ -191,9 +194,9 @@ class _StoredRowChecks:
             if section.scope == "user":
                 yield from self._check_user_settings(section)
                 continue
-            table = queries.open_settings(self._app, self._db)
-            yield from queries.find_invalid(table)
-            if missing := table.missing_keys():
+            store = open_settings(self._app, self._db)
+            yield from store.find_invalid()
+            if missing := store.missing_keys():
                 message = (
                     f"{format_count(len(missing), 'setting')} of the app missing: {_format_examples(missing)}"
                 )
@@ -289,9 +292,7 @@ class _StoredRowChecks:
         )
 
     def _create_finding(self, severity: Severity, code: str, message: str, hint: str) -> Finding:
-        return Finding(
-            target=self._app.target(self._database), severity=severity, code=code, message=message, hint=hint
-        )
+        return Finding(self._app.target(self._database), severity, code, message, hint)
 
 
 def _format_example(times: TimeFormCount, column: str, secret: Collection[str]) -> str:

@@ -1,17 +1,7 @@
 """Maintenance tasks of databases, and cancellation of sessions."""
 
-from typing import TYPE_CHECKING
+from dbctl.exports import lazy_imports
 
-from dbctl.exports import lazy_exports
-
-if TYPE_CHECKING:
+with lazy_imports(__name__):
     from dbctl.services.maintenance.cancel import CancelSessions
     from dbctl.services.maintenance.tasks import MaintenanceResult, RunMaintenance, TaskKind
-else:
-    __getattr__ = lazy_exports(
-        __name__,
-        {
-            "cancel": "CancelSessions",
-            "tasks": "MaintenanceResult RunMaintenance TaskKind",
-        },
-    )

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from itertools import product
-from pathlib import Path
 from typing import NamedTuple, cast
 
 from msgspec import structs
@@ -13,18 +11,11 @@ from msgspec import structs
 from dbctl.errors import MigrationsMismatchError, PlanChangedError
 from dbctl.model import ChangeResult, Plan, Struct, format_count
 from dbctl.services.app import App
-from dbctl.services.migrations.drift import read_schema
+from dbctl.services.migrations.drift import SchemaReplay, read_parts
 from dbctl.services.migrations.execution import create_missing_ledger, replay, require_script_runner
 from dbctl.services.migrations.files import MigrationFile, rank_variants
 from dbctl.services.migrations.ledger import DatabaseState, MigrationTarget, read_records, read_state
-from dbctl.services.migrations.schema_diff import (
-    Difference,
-    Parts,
-    compare,
-    describe_difference,
-    split_schema,
-)
-from dbctl.services.migrations.status import find_targets
+from dbctl.services.migrations.schema_diff import Difference, Parts, compare, describe_difference
 
 #: Differences that an error message lists before it counts the others.
 MAX_LISTED_DIFFERENCES = 40
@@ -72,13 +63,10 @@ class _SchemaMatch(Struct, frozen=True):
 class Baseline:
     """Record migrations as applied in every database that has tables and no ledger."""
 
-    def __init__(
-        self, app: App, database: str = "", folder: Path | None = None, *, variant: str = ""
-    ) -> None:
+    def __init__(self, app: App, targets: Sequence[MigrationTarget]) -> None:
         self.app, self.protected = app.name, app.protected
-        self._open_app = app
-        self._targets = find_targets(app, database, folder, variant=variant)
-        self.target = self._targets[0].name if len(self._targets) == 1 else app.name
+        self._open_app, self._targets = app, targets
+        self.target = targets[0].name if len(targets) == 1 else app.name
 
     def plan(self) -> Plan:
         """Return the migrations to record. They run in a scratch database; the live database is only read.
@@ -170,9 +158,7 @@ def _refuse_disagreement(
                 if name in recorded_names
                 else f"the schema contains the result of {name}, but {runner} does not record it"
             )
-            raise MigrationsMismatchError(
-                target=target.name, folder=target.folder.path, differences=difference, count=1
-            )
+            raise _create_mismatch(target, difference, 1)
 
 
 def _select_variant(
@@ -187,7 +173,7 @@ def _select_variant(
         MigrationsMismatchError: no variant matches; the message is about the variant with the fewest differences.
     """
     db = app.reader(target.database)
-    live_parts = split_schema(read_schema(db), target.ledger_tables)
+    live_parts = read_parts(db, target)
     refusals: list[MigrationsMismatchError] = []
     for group in [[requested]] if requested or not target.variant_folders else rank_variants(target, db):
         matches: list[tuple[MigrationTarget, _SchemaMatch]] = []
@@ -233,29 +219,27 @@ def _match_schema(app: App, target: MigrationTarget, live_parts: Parts) -> _Sche
         trial := _run_and_compare(app, target, live_parts, compared_count)
     ).match is None and compared_count < len(target.folder.files):
         compared_count *= SEARCH_FACTOR
-    match, expected = trial.match, trial.expected_parts
     partial_tables = [
         part.table
-        for part in expected
+        for part in trial.expected_parts
         if part.kind == "table" and part in live_parts and part not in trial.matched_parts
     ]
-    if match is None:
-        listed = (
-            "; ".join(map(describe_difference, trial.missing[:MAX_LISTED_DIFFERENCES]))
-            or "the folder has no migrations"
-        )
-        if omitted := len(trial.missing) - MAX_LISTED_DIFFERENCES:
-            listed += f"; and {omitted} more" if omitted > 0 else ""
-        raise MigrationsMismatchError(
-            target=target.name, folder=target.folder.path, differences=listed, count=len(trial.missing)
-        )
+    if trial.match is None:
+        listed = "; ".join(map(describe_difference, trial.missing[:MAX_LISTED_DIFFERENCES]))
+        omitted = len(trial.missing) - MAX_LISTED_DIFFERENCES
+        listed += f"; and {omitted} more" if omitted > 0 else ""
+        raise _create_mismatch(target, listed or "the folder has no migrations", len(trial.missing))
     if partial_tables:
-        last_match = match.files[-1].name
-        reason = f"migrations after {last_match} are partly applied: table {', '.join(partial_tables)}"
-        raise MigrationsMismatchError(
-            target=target.name, folder=target.folder.path, differences=reason, count=len(partial_tables)
-        )
-    return match
+        last_match, tables = trial.match.files[-1].name, ", ".join(partial_tables)
+        reason = f"migrations after {last_match} are partly applied: table {tables}"
+        raise _create_mismatch(target, reason, len(partial_tables))
+    return trial.match
+
+
+def _create_mismatch(target: MigrationTarget, differences: str, count: int) -> MigrationsMismatchError:
+    return MigrationsMismatchError(
+        target=target.name, folder=target.folder.path, differences=differences, count=count
+    )
 
 
 class _TrialRun(NamedTuple):
@@ -275,14 +259,13 @@ def _run_and_compare(app: App, target: MigrationTarget, live_parts: Parts, compa
     matched_parts: Parts = {}
     expected: Parts = {}
     files = list(target.folder.files.values())
-    with closing(app.engine(target.database).open_scratch(app.url(target.database), target.name)) as scratch:
-        for name in replay(target, files, scratch):
+    with SchemaReplay(app, target, files).open_scratch() as scratch:
+        for number, name in enumerate(replay(target, files, scratch), 1 - (len(files) - compared_count)):
             applied.append(target.folder.files[name])
-            comparison_number = len(applied) - (len(files) - compared_count)
-            if comparison_number < 0:
+            if number < 0:
                 continue
-            before, expected = expected, split_schema(read_schema(scratch), target.ledger_tables)
-            if not comparison_number:  # the state before the first migration to compare
+            before, expected = expected, read_parts(scratch, target)
+            if not number:  # the state before the first migration to compare
                 continue
             new_parts = [
                 part
@@ -295,11 +278,7 @@ def _run_and_compare(app: App, target: MigrationTarget, live_parts: Parts, compa
                 not new_parts or any(live_parts.get(part) != before.get(part) for part in new_parts)
             ):
                 # Parts of later migrations exist, too; they are not differences yet.
-                match, matched_parts = (
-                    _SchemaMatch(
-                        list(applied), len([difference for difference in differences if difference.expected])
-                    ),
-                    expected,
-                )
+                count = sum(bool(difference.expected) for difference in differences)
+                match, matched_parts = _SchemaMatch(list(applied), count), expected
             missing = missing or errors
     return _TrialRun(match, matched_parts, expected, missing)

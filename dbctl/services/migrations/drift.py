@@ -6,16 +6,17 @@ import fnmatch
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
+from typing import NamedTuple
 
-from dbctl.engines.contract import Readable, Schema, SchemaReader, require_part
+from dbctl.engines.contract import Readable, Schema, SchemaReader, Writable, require_part
 from dbctl.model import Finding, Findings, Severity, format_count
+from dbctl.profiles.model import Search
 from dbctl.services.app import App
 from dbctl.services.migrations.execution import refuse_mismatch, replay
 from dbctl.services.migrations.files import MigrationFile
 from dbctl.services.migrations.ledger import DatabaseState, MigrationTarget, read_state
 from dbctl.services.migrations.schema_diff import Difference, Part, Parts, compare, split_schema
-from dbctl.services.migrations.status import find_targets, open_for_reading
+from dbctl.services.migrations.status import open_for_reading
 
 MISSING_HINT = "The migration is recorded, but this part is missing. Back up the database, then run the statement of that file by hand."
 CHANGED_HINT = "It was changed by hand, or created by an older version of the file. Back up the database before you correct it."
@@ -26,59 +27,100 @@ EXTRA_HINT = (
 SEVERITY_ORDER: tuple[Severity, ...] = ("error", "warning", "info")
 
 
-def drift(app: App, database: str = "", folder: Path | None = None, *, variant: str = "") -> Findings:
+class SchemaReplay(NamedTuple):
+    """Migrations that run in an empty scratch database, in the order of the folder, as in a new installation."""
+
+    app: App
+    target: MigrationTarget
+    files: Sequence[MigrationFile]
+    checksums: Mapping[str, str] = {}  #: by name, the checksum in the ledger; see ``replay``
+
+    def open_scratch(self) -> closing[Writable]:
+        """Open an empty scratch database."""
+        engine, url = self.app.engine(self.target.database), self.app.url(self.target.database)
+        return closing(engine.open_scratch(url, self.target.name))
+
+    def read_final_parts(self, searches: Sequence[Search] = ()) -> Parts:
+        """Return the schema after all migrations, and after ``search index repair`` has rebuilt the indexes of ``searches``."""
+        with self.open_scratch() as scratch:
+            deque(replay(self.target, self.files, scratch, self.checksums), maxlen=0)
+            if searches:
+                from dbctl.services.search.indexes import build_index
+
+                for search in searches:
+                    build_index(search, scratch, replace=True)
+            return read_parts(scratch, self.target)
+
+    def find_makers(self, differing: Collection[Part]) -> dict[Part, str]:
+        """Return the last migration that changed each of the parts.
+
+        The whole schema is read after each migration. That is slow, so only parts that differ are looked up.
+        """
+        makers = dict[Part, str]()
+        if not differing:
+            return makers
+        before: Parts = {}
+        with self.open_scratch() as scratch:
+            for name in replay(self.target, self.files, scratch, self.checksums):
+                after = read_parts(scratch, self.target)
+                makers |= {part: name for part in differing if before.get(part) != after.get(part)}
+                before = after
+        return makers
+
+
+def drift(app: App, targets: Sequence[MigrationTarget]) -> Findings:
     """Compare each database with the schema that its applied migrations create in an empty database; writes nothing.
 
-    The migrations run in a scratch database, in the order of the folder, as in a new installation. The ledger itself is
-    not compared.
+    The ledger itself is not compared.
 
     Raises:
         MigrationFilesMissingError, LedgerMissingError: the database and the folder do not belong together.
         ReplayFailedError, MigrationInvalidError: a migration cannot be run again.
-        DbctlError: a database or a folder cannot be read.
+        DbctlError: a database cannot be read.
     """
     findings: list[Finding] = []
     checked = 0
-    for configured in find_targets(app, database, folder, variant=variant):
+    for configured in targets:
         with open_for_reading(app, configured) as db:
             state = read_state(configured, db)
-            target = state.target
             refuse_mismatch(state)
-            live_parts = split_schema(read_schema(db), target.ledger_tables)
-        findings += _find_limitations(target, state)
+            live_parts = read_parts(db, state.target)
+        findings += _find_limitations(state)
         if state.is_empty or not _list_names_to_replay(state):
             continue
-        count, differences = find_differences(app, target, state, live_parts)
+        count, differences = find_differences(app, state, live_parts)
         checked += count
-        findings += [_create_finding(target, difference, maker) for difference, maker in differences]
+        findings += [_create_finding(state.target, difference, maker) for difference, maker in differences]
     findings.sort(key=lambda finding: SEVERITY_ORDER.index(finding.severity))
     return Findings(checked=checked, findings=findings)
 
 
 def find_differences(
-    app: App, target: MigrationTarget, state: DatabaseState, live_parts: Parts
+    app: App, state: DatabaseState, live_parts: Parts
 ) -> tuple[int, Sequence[tuple[Difference, str]]]:
     """Compare a live schema with the schema that the applied migrations create in an empty database.
 
     Returns:
         The number of compared parts; each difference with the name of the migration that creates the part, or ''.
     """
+    target = state.target
     files = [target.folder.files[name] for name in _list_names_to_replay(state)]
-    expected = _replay_schema(app, target, files, state.checksums)
+    schema_replay = SchemaReplay(app, target, files, state.checksums)
+    expected = schema_replay.read_final_parts()
     differences = [
         difference
         for difference in compare(expected, live_parts)
         if difference.expected or not _is_created_by_app(target, difference.part)
     ]
-    if differences:
-        rebuilt = _replay_schema_with_rebuilt_indexes(app, target, files, state.checksums)
+    searches = [search for search in app.profile.search if search.text and search.database == target.database]
+    if differences and searches:
+        rebuilt = schema_replay.read_final_parts(searches)
         differences = [
             difference
             for difference in differences
-            if not rebuilt or live_parts.get(difference.part) != rebuilt.get(difference.part)
+            if live_parts.get(difference.part) != rebuilt.get(difference.part)
         ]
-    differing_parts = [difference.part for difference in differences if difference.expected]
-    makers = _find_makers(app, target, files, state.checksums, differing_parts)
+    makers = schema_replay.find_makers([difference.part for difference in differences if difference.expected])
     return len(expected), [(difference, makers.get(difference.part, "")) for difference in differences]
 
 
@@ -99,57 +141,6 @@ def _list_names_to_replay(state: DatabaseState) -> list[str]:
     return [name for name in state.names_in("applied", "changed", "baseline") if name not in replaced]
 
 
-def _replay_schema(
-    app: App, target: MigrationTarget, files: Sequence[MigrationFile], checksums: Mapping[str, str]
-) -> Parts:
-    with closing(app.engine(target.database).open_scratch(app.url(target.database), target.name)) as scratch:
-        deque(replay(target, files, scratch, checksums), maxlen=0)
-        return split_schema(read_schema(scratch), target.ledger_tables)
-
-
-def _replay_schema_with_rebuilt_indexes(
-    app: App, target: MigrationTarget, files: Sequence[MigrationFile], checksums: Mapping[str, str]
-) -> Parts:
-    """Return the expected schema after ``search index repair`` has rebuilt the full-text indexes.
-
-    Empty if the database has no full-text search.
-    """
-    searches = [search for search in app.profile.search if search.text and search.database == target.database]
-    if not searches:
-        return {}
-    from dbctl.services.search import rebuild_index
-
-    with closing(app.engine(target.database).open_scratch(app.url(target.database), target.name)) as scratch:
-        deque(replay(target, files, scratch, checksums), maxlen=0)
-        for search in searches:
-            rebuild_index(search, scratch)
-        return split_schema(read_schema(scratch), target.ledger_tables)
-
-
-def _find_makers(
-    app: App,
-    target: MigrationTarget,
-    files: Sequence[MigrationFile],
-    checksums: Mapping[str, str],
-    differing: Collection[Part],
-) -> dict[Part, str]:
-    """Return the last migration that changed each of the parts.
-
-    The migrations run once more, and the whole schema is read after each. That is slow, so only parts that differ are
-    looked up.
-    """
-    makers = dict[Part, str]()
-    if not differing:
-        return makers
-    before: Parts = {}
-    with closing(app.engine(target.database).open_scratch(app.url(target.database), target.name)) as scratch:
-        for name in replay(target, files, scratch, checksums):
-            after = split_schema(read_schema(scratch), target.ledger_tables)
-            makers |= {part: name for part in differing if before.get(part) != after.get(part)}
-            before = after
-    return makers
-
-
 def read_schema(db: Readable) -> Schema:
     """Return the whole live schema.
 
@@ -160,49 +151,52 @@ def read_schema(db: Readable) -> Schema:
     return require_part(db, SchemaReader, "comparing schemas", hint).schema()
 
 
-def _find_limitations(target: MigrationTarget, database_state: DatabaseState) -> Iterator[Finding]:
+def read_parts(db: Readable, target: MigrationTarget) -> Parts:
+    """Return the parts of the whole live schema without the ledger; raises as ``read_schema``."""
+    return split_schema(read_schema(db), target.ledger_tables)
+
+
+def _find_limitations(state: DatabaseState) -> Iterator[Finding]:
     """Yield the limitations of the comparison: migrations that it could not include, or only with another text."""
-    retired, pending, changed = (
-        database_state.names_in(state) for state in ("retired", "pending", "changed")
-    )
+    target, names, changed = state.target, _list_names_to_replay(state), state.names_in("changed")
+
+    def limitation(severity: Severity, code: str, message: str, hint: str = "") -> Finding:
+        return Finding(target=target.name, severity=severity, code=code, message=message, hint=hint)
+
     retired = [
-        name for name in retired if database_state.recorded_checksum(name) not in target.section.earlier
+        name
+        for name in state.names_in("retired")
+        if state.recorded_checksum(name) not in target.section.earlier
     ]
-    if retired and not _list_names_to_replay(database_state):
+    if retired and not names:
         message = f"nothing was compared: all applied migrations ({', '.join(retired)}) no longer have a file"
-        yield Finding(target=target.name, severity="warning", code="not-compared", message=message)
+        yield limitation("warning", "not-compared", message)
     elif retired:
         message = f"{', '.join(retired)}: the app has removed the file since it was applied; its parts may be reported as extra"
-        yield Finding(target=target.name, severity="info", code="retired", message=message)
+        yield limitation("info", "retired", message)
     for name in changed:
         message = f"{name} changed after it was applied; the current text was compared"
-        hint = "Show details with: dbctl migrate verify"
-        yield Finding(target=target.name, severity="warning", code="changed", message=message, hint=hint)
-    for name in _list_names_to_replay(database_state):
-        checksum, file = database_state.recorded_checksum(name), target.folder.files[name]
+        yield limitation("warning", "changed", message, "Show details with: dbctl migrate verify")
+    for name in names:
+        checksum, file = state.recorded_checksum(name), target.folder.files[name]
         known = {"", file.checksum, *target.section.earlier}
         if name not in changed and checksum not in known and not file.describe_difference(checksum):
             message = f"{name} was applied with an earlier text; the current text was compared"
-            yield Finding(target=target.name, severity="info", code="superseded-text", message=message)
-    if pending:
+            yield limitation("info", "superseded-text", message)
+    if pending := state.names_in("pending"):
         message = f"{format_count(len(pending), 'migration')} pending; their results are not expected yet"
-        yield Finding(target=target.name, severity="info", code="pending", message=message)
+        yield limitation("info", "pending", message)
 
 
 def _create_finding(target: MigrationTarget, difference: Difference, maker: str) -> Finding:
-    if not difference.actual:
-        message, hint = (
-            f"{difference.place} is missing: {difference.expected}; created by {maker}",
-            MISSING_HINT,
-        )
-    elif not difference.expected:
-        message = f"{difference.place} exists, but no migration creates it: {difference.actual}"
+    place, expected, actual = difference.place, difference.expected, difference.actual
+    if not actual:
+        message, hint = f"{place} is missing: {expected}; created by {maker}", MISSING_HINT
+    elif not expected:
+        message = f"{place} exists, but no migration creates it: {actual}"
         hint = HARMLESS_EXTRA_HINT if difference.severity == "info" else EXTRA_HINT
     else:
-        message, hint = (
-            f"{difference.place}: {difference.actual} in the database, {difference.expected} by {maker}",
-            CHANGED_HINT,
-        )
+        message, hint = f"{place}: {actual} in the database, {expected} by {maker}", CHANGED_HINT
     return Finding(
         target=target.name, severity=difference.severity, code=difference.code, message=message, hint=hint
     )

@@ -16,7 +16,7 @@ from dbctl.services.app import App
 from dbctl.services.migrations.files import AllowedCode, MigrationFile, Steps
 from dbctl.services.migrations.ledger import MigrationTarget
 from dbctl.services.migrations.lint_rules import LINT_RULES
-from dbctl.services.migrations.status import find_targets, load_state
+from dbctl.services.migrations.status import load_state
 
 #: Codes that ``-- dbctl: allow-data-loss`` suppresses.
 DATA_LOSS_CODES = frozenset({"drops-table", "drops-column", "deletes-all", "deletes-rows", "updates-all"})
@@ -38,33 +38,29 @@ class _RunnableFile(Struct, frozen=True):
     down: Steps | None
 
 
-def lint(app: App, database: str = "", folder: Path | None = None, *, all_files: bool = False) -> Findings:
-    """Examine the pending files; writes nothing.
+def lint(app: App, targets: Sequence[MigrationTarget], *, all_files: bool = False) -> Findings:
+    """Examine the pending files, or ``all_files`` without opening a database; writes nothing.
 
-    All files are examined with ``all_files``, with a ``folder``, or if the database does not exist. In the first two
-    cases no database is opened.
+    All files are also examined if the database does not exist.
 
     Raises:
-        DbctlError: a database or a folder cannot be read.
+        DbctlError: a database cannot be read.
     """
-    without_database = all_files or folder is not None
-    findings: list[Finding] = []
-    checked = 0
-    for configured in find_targets(app, database, folder, may_connect=not without_database):
-        for target, names in (
-            iterate_variants(configured) if without_database else [_select_pending(app, configured)]
-        ):
-            checked += len(names)
-            findings += lint_files(target, names)
-    return Findings(checked=checked, findings=findings)
+    selections = [
+        selection
+        for target in targets
+        for selection in (iterate_variants(target) if all_files else [_select_pending(app, target)])
+    ]
+    return Findings(
+        checked=sum(len(names) for _, names in selections),
+        findings=[finding for target, names in selections for finding in lint_files(target, names)],
+    )
 
 
 def exit_status(findings: Findings, *, strict: bool) -> Exit:
     """Return the exit code of the command."""
-    severities = ("error", "warning") if strict else ("error",)
-    return (
-        Exit.CHECK_FAILED if any(finding.severity in severities for finding in findings.findings) else Exit.OK
-    )
+    has_warnings = any(finding.severity == "warning" for finding in findings.findings)
+    return Exit.CHECK_FAILED if findings.has_errors or (strict and has_warnings) else Exit.OK
 
 
 def _select_pending(app: App, target: MigrationTarget) -> tuple[MigrationTarget, Sequence[str]]:
@@ -83,11 +79,8 @@ def iterate_variants(target: MigrationTarget) -> Iterator[tuple[MigrationTarget,
 
 def lint_files(target: MigrationTarget, names: Sequence[str]) -> list[Finding]:
     """Return the findings for the files of these names; earlier files are read as context."""
-    language, findings_by_name, runnable_files = (
-        registry.load_engine(target.engine).script_dialect,
-        dict[str, list[Finding]](),
-        list[_RunnableFile](),
-    )
+    language = registry.load_engine(target.engine).script_dialect
+    findings_by_name, runnable_files = dict[str, list[Finding]](), list[_RunnableFile]()
     for file in target.folder.files.values():
         findings_by_name[file.name] = []
         try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import Literal
+from functools import partial
+from typing import Literal, NamedTuple, TypeAlias
 
 from dbctl.engines.contract import Readable, Writable
 from dbctl.errors import LedgerMissingError, UsageError
@@ -18,6 +18,7 @@ from dbctl.services.migrations.execution import (
     require_script_runner,
     resolve_name,
 )
+from dbctl.services.migrations.files import MigrationFile
 from dbctl.services.migrations.ledger import (
     DatabaseState,
     Ledger,
@@ -28,14 +29,42 @@ from dbctl.services.migrations.ledger import (
     journal,
     read_state,
 )
-from dbctl.services.migrations.status import find_targets, require_single_target
+from dbctl.services.migrations.status import require_single_target
 
-MarkedState = Literal["applied", "pending"]
-#: By option of ``repair``: the states that it corrects, and the step for the plan.
-REPAIRS: Mapping[str, tuple[frozenset[State], str]] = {
-    "checksums": (frozenset({"changed"}), "record the checksum of the current file of {name}"),
-    "failed": (frozenset({"failed"}), "remove the failed attempt of {name}"),
-    "missing": (frozenset({"missing-file", "ahead"}), "remove {name}, which has no file"),
+MarkedState: TypeAlias = Literal["applied", "pending"]
+#: ``failed``: still partial, but its progress is known
+NewState: TypeAlias = Literal["applied", "pending", "removed", "failed"]
+
+
+class _Repair(NamedTuple):
+    """One option of ``migrate repair``."""
+
+    states: frozenset[State]  #: that it corrects
+    now: NewState
+    description: str
+
+
+REPAIRS: Mapping[str, _Repair] = {
+    "checksums": _Repair(
+        frozenset({"changed"}), "applied", "record the checksum of the current file of {name}"
+    ),
+    "failed": _Repair(frozenset({"failed"}), "pending", "remove the failed attempt of {name}"),
+    "missing": _Repair(frozenset({"missing-file", "ahead"}), "removed", "remove {name}, which has no file"),
+}
+#: By state that ``migrate mark`` is to record: the states of migrations that have it already.
+MARKED_STATES: Mapping[MarkedState, frozenset[State]] = {
+    "applied": frozenset({"applied", "baseline", "retired", "missing-file", "ahead"}),
+    "pending": frozenset({"pending", "out-of-order", "duplicate-version"}),
+}
+#: By such a state: why migrations in other states cannot get it.
+MARK_REFUSALS: Mapping[MarkedState, Mapping[State, str]] = {
+    "applied": {
+        "changed": "{name} is applied with another text; accept the current one with: dbctl migrate repair --checksums",
+        "duplicate-version": "{name} has the number of another migration: renumber its file first",
+    },
+    "pending": {
+        "baseline": "{name} is treated as applied because a later row implies it; the ledger has no row for it"
+    },
 }
 
 
@@ -47,8 +76,7 @@ class LedgerRepair(Struct, frozen=True, kw_only=True):
     version: str
     name: str
     was: State
-    #: ``failed``: still partial, but its progress is known
-    now: Literal["applied", "pending", "removed", "failed"]
+    now: NewState
 
 
 class RepairResult(ChangeResult, frozen=True, kw_only=True):
@@ -66,8 +94,9 @@ class RepairResult(ChangeResult, frozen=True, kw_only=True):
 class _Step(Struct, frozen=True):
     """One row to write, with its description for the plan."""
 
+    migration: Migration
+    now: NewState
     description: str
-    repair: LedgerRepair
     write: Callable[[Writable, Ledger], int]  #: returns the number of written rows, which must be 1
     table: str = ""  #: that it writes; empty: the ledger
 
@@ -80,15 +109,13 @@ class LedgerChange(Change[RepairResult]):
         app: App,
         target: MigrationTarget,
         purpose: str,
-        steps: Callable[[DatabaseState], Sequence[_Step]],
+        list_steps: Callable[[DatabaseState], Sequence[_Step]],
     ) -> None:
-        self._target, self._steps, self._app = target, steps, app
+        self._target, self._list_steps = target, list_steps
         super().__init__(app, target.database, f"migrate {purpose}", self._prepare_change)
-        self._command = purpose
 
     def plan(self) -> Plan:
-        db = self._app.reader(self._target.database, allow_empty=True)
-        return self._prepare_change(db).plan
+        return self._prepare_change(self._app.reader(self._target.database, allow_empty=True)).plan
 
     def _transaction(self, database: Writable) -> AbstractContextManager[None]:
         return require_script_runner(database).schema_transaction()
@@ -97,7 +124,7 @@ class LedgerChange(Change[RepairResult]):
         target = self._target
         refuse_foreign(target)
         state = read_state(target, db)
-        steps = self._steps(state)
+        steps = self._list_steps(state)
         table = target.ledger.table
         creation = [f"create the ledger {table}"] if steps and table not in db.tables() else []
         plan = Plan(
@@ -108,28 +135,30 @@ class LedgerChange(Change[RepairResult]):
         )
 
         def work(db: Writable) -> RepairResult:
-            ledger = (
-                Ledger(target, db) if state.has_ledger or not steps else create_missing_ledger(target, db)
-            )
-            for step in steps:
-                require_row_count(step.write(db, ledger), 1, db)
-                details = {"database": target.database, "was": step.repair.was, "now": step.repair.now}
-                audit.record(
-                    self._app, db, f"migrate.{self._command}", "migrations", step.repair.name, details
-                )
-            return RepairResult(items=[step.repair for step in steps])
+            is_missing = steps and not state.has_ledger
+            ledger = create_missing_ledger(target, db) if is_missing else Ledger(target, db)
+            return RepairResult(items=[self._apply_step(step, db, ledger) for step in steps])
 
         return PreparedChange(plan, work)
 
+    def _apply_step(self, step: _Step, db: Writable, ledger: Ledger) -> LedgerRepair:
+        require_row_count(step.write(db, ledger), 1, db)
+        migration = step.migration
+        details = {"database": migration.database, "was": migration.state, "now": step.now}
+        action = self._purpose.replace(" ", ".")
+        audit.record(self._app, db, action, "migrations", migration.name, details)
+        return LedgerRepair(
+            app=migration.app,
+            database=migration.database,
+            version=migration.version,
+            name=migration.name,
+            was=migration.state,
+            now=step.now,
+        )
+
 
 def mark(
-    app: App,
-    names: Sequence[str],
-    requested: MarkedState,
-    database: str = "",
-    folder: Path | None = None,
-    *,
-    variant: str = "",
+    app: App, targets: Sequence[MigrationTarget], names: Sequence[str], requested: MarkedState
 ) -> LedgerChange:
     """Return the change that records migrations as applied or pending without running them.
 
@@ -137,204 +166,145 @@ def mark(
         UsageError: the database is ambiguous, or no migration was named.
         MigrationMissingError: neither folder nor ledger has a migration of that name.
     """
-    configured = require_single_target(find_targets(app, database, folder, variant=variant))
+    target = require_single_target(targets)
     if not names:
         raise UsageError(detail="name the migrations to mark")
 
-    def steps(state: DatabaseState) -> list[_Step]:
-        target = state.target
+    def list_steps(state: DatabaseState) -> list[_Step]:
         if requested == "pending" and not state.has_ledger:
-            raise LedgerMissingError(target=target.name, table=target.ledger.table)
+            raise LedgerMissingError(target=state.target.name, table=state.target.ledger.table)
         migrations = {migration.name: migration for migration in state.migrations}
-        selected = dict.fromkeys(resolve_name(target.folder, name, list(migrations)) for name in names)
-        steps = (_create_mark_step(target, state, migrations[name], requested) for name in selected)
+        selected = _resolve_names(state, names)
+        steps = [_create_mark_step(state, migrations[name], requested) for name in selected]
         return [step for step in steps if step]
 
-    return LedgerChange(app, configured, "mark", steps)
+    return LedgerChange(app, target, "mark", list_steps)
 
 
 def repair(
     app: App,
+    targets: Sequence[MigrationTarget],
     options: Sequence[str],
-    database: str = "",
-    folder: Path | None = None,
     *,
     names: Sequence[str] = (),
     outcome: StatementOutcome | None = None,
-    variant: str = "",
 ) -> LedgerChange:
     """Return the change that corrects the records of migrations.
 
     Args:
         app: the app.
+        targets: the database with its migrations; only one.
         options: what to correct: keys of ``REPAIRS``.
-        database: the database; required if several databases have migrations.
-        folder: the folder of migrations, instead of the configured one.
         names: the migrations to correct; empty for all.
         outcome: whether the statement at which a run was killed has run.
-        variant: the variant of the schema, if the migrations have several.
 
     Raises:
         UsageError: the database is ambiguous, or nothing to correct was selected.
         MigrationMissingError: neither folder nor ledger has a migration of a name.
     """
-    configured = require_single_target(find_targets(app, database, folder, variant=variant))
+    target = require_single_target(targets)
     if not (options or outcome):
         known = ", ".join(f"--{word}" for word in (*REPAIRS, "statement"))
         raise UsageError(detail=f"choose what to repair: {known}")
 
-    def steps(state: DatabaseState) -> list[_Step]:
-        target = state.target
+    def list_steps(state: DatabaseState) -> list[_Step]:
         if not (state.has_ledger or state.is_empty):
-            raise LedgerMissingError(target=target.name, table=target.ledger.table)
-        all_names = [migration.name for migration in state.migrations]
-        selected = {resolve_name(target.folder, name, all_names) for name in names} or {*all_names}
-        migrations = [migration for migration in state.migrations if migration.name in selected]
-        repairs = list(_create_repair_steps(target, state, migrations, options))
-        return repairs + [
-            _create_outcome_step(target, state, migration, outcome)
-            for migration in migrations
-            if outcome and _has_unknown_step(state, migration)
+            raise LedgerMissingError(target=state.target.name, table=state.target.ledger.table)
+        selected_names = _resolve_names(state, names)
+        selected = [
+            migration for migration in state.migrations if not names or migration.name in selected_names
         ]
+        steps = [
+            step for option in options for step in _create_repair_steps(state, selected, REPAIRS[option])
+        ]
+        if outcome:
+            steps += _create_outcome_steps(state, selected, outcome)
+        return steps
 
-    return LedgerChange(app, configured, "repair", steps)
+    return LedgerChange(app, target, "repair", list_steps)
 
 
-def _create_mark_step(
-    target: MigrationTarget, state: DatabaseState, migration: Migration, requested: MarkedState
-) -> _Step | None:
+def _resolve_names(state: DatabaseState, selectors: Sequence[str]) -> list[str]:
+    """Return the names of migrations that were selected by name or number, each once."""
+    names = [migration.name for migration in state.migrations]
+    return list(dict.fromkeys(resolve_name(state.target.folder, selector, names) for selector in selectors))
+
+
+def _create_mark_step(state: DatabaseState, migration: Migration, requested: MarkedState) -> _Step | None:
     """Return the step that records the ``requested`` state, or None if the migration has it already."""
-    if requested == "pending":
-        if migration.state in ("pending", "out-of-order", "duplicate-version"):
-            return None
-        if migration.state == "baseline":
-            raise UsageError(
-                detail=f"{migration.name} is treated as applied because a later row implies it; the ledger has no row for it"
-            )
-        return _create_remove_step(target, state, migration, f"record {migration.name} as pending", "pending")
-    if migration.state in ("applied", "baseline", "retired", "missing-file", "ahead"):
+    name = migration.name
+    if migration.state in MARKED_STATES[requested]:
         return None
-    if migration.state == "changed":
-        raise UsageError(
-            detail=f"{migration.name} is applied with another text; accept the current one with: dbctl migrate repair --checksums"
-        )
-    if migration.state == "duplicate-version":
-        raise UsageError(
-            detail=f"{migration.name} has the number of another migration: renumber its file first"
-        )
-    file = target.folder.files[migration.name]
-    if migration.state == "failed" and migration.name not in state.partial:
-        return _Step(
-            f"record {migration.name}, which failed, as applied",
-            _create_repair(target, migration, "applied"),
-            lambda db, ledger: ledger.complete(db, file),
-        )
+    if refusal := MARK_REFUSALS[requested].get(migration.state):
+        raise UsageError(detail=refusal.format(name=name))
+    if requested == "pending":
+        return _create_remove_step(state, migration, "pending", f"record {name} as pending")
+    file = state.target.folder.files[name]
+    if migration.state == "failed" and name not in state.partial:
+        description = f"record {name}, which failed, as applied"
+        return _Step(migration, "applied", description, lambda db, ledger: ledger.complete(db, file))
 
     def insert(db: Writable, ledger: Ledger) -> int:
-        journal.delete_steps(db, migration.name)
-        if db.count(ledger.table.name, ledger.applied_conditions(file)):  # it was partly reverted
-            return 1
-        db.insert(ledger.table.name, ledger.create_row(file, 0))
+        journal.delete_steps(db, name)
+        if not db.count(
+            ledger.table.name, ledger.applied_conditions(file)
+        ):  # otherwise it was partly reverted
+            db.insert(ledger.table.name, ledger.create_row(file, 0))
         return 1
 
-    return _Step(
-        f"record {migration.name} as applied without running it",
-        _create_repair(target, migration, "applied"),
-        insert,
-    )
-
-
-def _has_unknown_step(state: DatabaseState, migration: Migration) -> bool:
-    partial = state.partial.get(migration.name)
-    return partial is not None and partial.unknown_step is not None
-
-
-def _create_outcome_step(
-    target: MigrationTarget, state: DatabaseState, migration: Migration, outcome: StatementOutcome
-) -> _Step:
-    """Return the step that records whether the statement at which a run was killed has run."""
-    step = state.partial[migration.name].unknown_step
-    number = step.number if step else 0
-
-    def write(db: Writable, ledger: Ledger) -> int:  # noqa: ARG001 - the signature of a step
-        journal.resolve_statement(db, migration.name, done=outcome is StatementOutcome.DONE)
-        return 1
-
-    result = "has run" if outcome is StatementOutcome.DONE else "has not run"
-    return _Step(
-        f"record that statement {number} of {migration.name} {result}",
-        _create_repair(target, migration, "failed"),
-        write,
-        journal.TABLE,
-    )
+    return _Step(migration, "applied", f"record {name} as applied without running it", insert)
 
 
 def _create_repair_steps(
-    target: MigrationTarget, state: DatabaseState, migrations: Sequence[Migration], options: Sequence[str]
+    state: DatabaseState, migrations: Sequence[Migration], option: _Repair
 ) -> Iterator[_Step]:
-    for option in options:
-        states, template = REPAIRS[option]
-        for migration in migrations:
-            if migration.state not in states:
-                continue
-            description = template.format(name=migration.name)
-            if option == "checksums":
-                yield _Step(
-                    description,
-                    _create_repair(target, migration, "applied"),
-                    _create_checksum_writer(target, migration),
-                )
-            else:
-                new_state: Literal["pending", "removed"] = "pending" if option == "failed" else "removed"
-                yield _create_remove_step(target, state, migration, description, new_state)
+    for migration in migrations:
+        if migration.state not in option.states:
+            continue
+        description = option.description.format(name=migration.name)
+        if option.now == "applied":
+            file = state.target.folder.files[migration.name]
+            yield _Step(migration, option.now, description, partial(_write_checksum, file))
+        else:
+            yield _create_remove_step(state, migration, option.now, description)
 
 
-def _create_checksum_writer(
-    target: MigrationTarget, migration: Migration
-) -> Callable[[Writable, Ledger], int]:
-    file = target.folder.files[migration.name]
-
-    def write(db: Writable, ledger: Ledger) -> int:
-        column = ledger.table.column(ledger.checksum or "checksum")
-        return db.update(ledger.table.name, {column: file.checksum}, ledger.applied_conditions(file))
-
-    return write
+def _write_checksum(file: MigrationFile, db: Writable, ledger: Ledger) -> int:
+    column = ledger.table.column(ledger.checksum or "checksum")
+    return db.update(ledger.table.name, {column: file.checksum}, ledger.applied_conditions(file))
 
 
-def _create_remove_step(
-    target: MigrationTarget,
-    state: DatabaseState,
-    migration: Migration,
-    description: str,
-    new_state: Literal["pending", "removed"],
-) -> _Step:
-    partial = state.partial.get(migration.name)
+def _create_outcome_steps(
+    state: DatabaseState, migrations: Sequence[Migration], outcome: StatementOutcome
+) -> Iterator[_Step]:
+    """Yield the steps that record whether the statement at which a run was killed has run."""
+    is_done = outcome is StatementOutcome.DONE
+    for migration in migrations:
+        step = state.partial[migration.name].unknown_step if migration.name in state.partial else None
+        if step:
+            result = "has run" if is_done else "has not run"
+            description = f"record that statement {step.number} of {migration.name} {result}"
+            write = partial(_write_outcome, migration.name, is_done)
+            yield _Step(migration, "failed", description, write, journal.TABLE)
+
+
+def _write_outcome(name: str, is_done: bool, db: Writable, _ledger: Ledger) -> int:  # noqa: FBT001 - a step
+    journal.resolve_statement(db, name, done=is_done)
+    return 1
+
+
+def _create_remove_step(state: DatabaseState, migration: Migration, now: NewState, description: str) -> _Step:
+    """Return the step that removes a migration from the ledger, or a partial one from the journal."""
+    progress = state.partial.get(migration.name)
+    is_partly_applied = progress is not None and progress.direction == "up"
 
     def remove(db: Writable, ledger: Ledger) -> int:
-        rows = (
-            ledger.remove_rows(db, ledger.row_conditions(migration.version, migration.name))
-            if not partial or partial.direction == "down"
-            else 1
-        )
         journal.delete_steps(db, migration.name)
-        return rows
+        if is_partly_applied:
+            return 1
+        return ledger.remove_rows(db, ledger.row_conditions(migration.version, migration.name))
 
-    if partial and partial.direction == "up":
-        effects = f"; its effects remain ({migration.detail}), and up begins with its first statement"
-        return _Step(
-            description + effects, _create_repair(target, migration, new_state), remove, journal.TABLE
-        )
-    return _Step(description, _create_repair(target, migration, new_state), remove)
-
-
-def _create_repair(
-    target: MigrationTarget, migration: Migration, now: Literal["applied", "pending", "removed", "failed"]
-) -> LedgerRepair:
-    return LedgerRepair(
-        app=target.app,
-        database=target.database,
-        version=migration.version,
-        name=migration.name,
-        was=migration.state,
-        now=now,
-    )
+    if is_partly_applied:
+        description += f"; its effects remain ({migration.detail}), and up begins with its first statement"
+        return _Step(migration, now, description, remove, journal.TABLE)
+    return _Step(migration, now, description, remove)

@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 def create_safety_backup(app: App, repository: Repository, database: str) -> str:
     """Back up a database and return the id of the backup; the caller holds the lock of the repository."""
-    from dbctl.services.backup import EncryptionPolicy, Source, create_backup
+    from dbctl.services.backup import Source, create_backup, ignore_bytes
 
-    source = Source(app, database, lambda _bytes: None)
+    source = Source(app, database, ignore_bytes)
     app.close()
     url, target = app.url(database), app.target(database)
     with closing(app.engine(database).open_for_reading(url, target, timeout=app.timeout)) as db:
         # A partly migrated database may lack tables of the app.
         source.allow_empty, source.familiar_tables = True, list(db.tables())
-    return create_backup(app, repository, [source], EncryptionPolicy(app), kind="migration").id
+    return create_backup(repository, [source], kind="migration").id
 
 
 class SafetyBackup:

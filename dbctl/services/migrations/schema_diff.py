@@ -88,7 +88,7 @@ def _iterate_indexes(table: SchemaTable) -> Iterator[tuple[str, SchemaIndex]]:
     """Yield the indexes of a table with unique keys; constraints have no names and may be repeated."""
     seen = Counter[str]()
     for index in table.indexes:
-        key = index.name.lower() or describe_index(index).lower()
+        key = index.name.lower() or describe_part(index).lower()
         seen[key] += 1
         yield (f"{key} #{seen[key]}" if seen[key] > 1 else key), index
 
@@ -147,7 +147,7 @@ def _find_counterpart(
             for other, index in actual.items()
             if isinstance(index, SchemaIndex)
             and other.table == part.table
-            and describe_index(index) == describe_index(value)
+            and describe_part(index) == describe_part(value)
         ]
         return min(same, key=lambda other: other not in extra, default=None)
     missing_checks = [other for other in missing if other[:2] == part[:2]]
@@ -156,101 +156,69 @@ def _find_counterpart(
 
 
 def _create_renamed(part: Part, expected: object, actual: object) -> Difference:
-    if isinstance(expected, SchemaIndex) and isinstance(actual, SchemaIndex):
-        expected_index, actual_index = (
-            f"{index.name or 'a constraint'} {describe_index(index)}" for index in (expected, actual)
-        )
-        return Difference(
-            part=part,
-            severity="info",
-            place=f"an index of {part.table}",
-            expected=expected_index,
-            actual=actual_index,
-        )
-    return Difference(
-        part=part,
-        severity="error",
-        place=f"a check of {part.table}",
-        expected=str(expected),
-        actual=str(actual),
-    )
+    if not (isinstance(expected, SchemaIndex) and isinstance(actual, SchemaIndex)):
+        return _create_difference(part, "error", f"a check of {part.table}", str(expected), str(actual))
+    descriptions = (f"{index.name or 'a constraint'} {describe_part(index)}" for index in (expected, actual))
+    return _create_difference(part, "info", f"an index of {part.table}", *descriptions)
 
 
 def _create_missing(part: Part, expected: object) -> Difference:
     severity = SEVERITIES[part.kind][0]
     if isinstance(expected, SchemaIndex) and expected.unique:
         severity = "error"  # it is a constraint
-    return Difference(
-        part=part,
-        severity=severity,
-        place=describe_place(part.kind, part.table, expected),
-        expected=describe_part(expected),
+    return _create_difference(
+        part, severity, _describe_place(part, expected), expected=describe_part(expected)
     )
 
 
 def _create_extra(part: Part, actual: object) -> Difference:
     severity = SEVERITIES[part.kind][1]
-    if isinstance(actual, SchemaIndex) and actual.unique:
-        severity = "warning"  # it may reject writes of the app
-    if (
-        isinstance(actual, SchemaColumn)
-        and not (actual.nullable or actual.generated)
-        and actual.default is None
-    ):
-        severity = "error"  # it rejects every new row of the app
-    return Difference(
-        part=part,
-        severity=severity,
-        place=describe_place(part.kind, part.table, actual),
-        actual=describe_part(actual),
-    )
+    match actual:
+        case SchemaIndex(unique=True):
+            severity = "warning"  # it may reject writes of the app
+        case SchemaColumn(nullable=False, generated="", default=None):
+            severity = "error"  # it rejects every new row of the app
+    return _create_difference(part, severity, _describe_place(part, actual), actual=describe_part(actual))
+
+
+def _create_difference(
+    part: Part, severity: Severity, place: str, expected: str = "", actual: str = ""
+) -> Difference:
+    return Difference(part=part, severity=severity, place=place, expected=expected, actual=actual)
 
 
 def _compare_part(part: Part, expected: object, actual: object) -> Iterator[Difference]:
-    place = describe_place(part.kind, part.table, expected)
+    texts = describe_part(expected), describe_part(actual)
+    place = _describe_place(part, expected)
     match expected, actual:
         case SchemaColumn(), SchemaColumn():
-            yield from _compare_columns(part, expected, actual)
+            yield from _compare_columns(part, place, expected, actual)
         case SchemaTable(), SchemaTable():
             yield from _compare_tables(part, expected, actual)
-        case SchemaIndex(), SchemaIndex() if describe_index(expected) != describe_index(actual):
+        case SchemaIndex(), SchemaIndex() if texts[0] != texts[1]:
             severity: Severity = "error" if expected.unique or actual.unique else "warning"
-            yield _create_difference(part, severity, place, describe_index(expected), describe_index(actual))
-        case SchemaReference(), SchemaReference() if describe_reference(expected) != describe_reference(
-            actual
-        ):
-            yield _create_difference(
-                part, "error", place, describe_reference(expected), describe_reference(actual)
-            )
-        case SchemaCode(), SchemaCode() if expected.text != actual.text:
-            yield _create_difference(part, "error", place, expected.text, actual.text)
+            yield _create_difference(part, severity, place, *texts)
+        case (SchemaReference(), SchemaReference()) | (SchemaCode(), SchemaCode()) if texts[0] != texts[1]:
+            yield _create_difference(part, "error", place, *texts)
         case list(), list() if expected != actual and part.kind == "key":
-            yield _create_difference(
-                part, "error", f"the primary key of {part.table}", *map(join_names, (expected, actual))
-            )
+            yield _create_difference(part, "error", f"the primary key of {part.table}", *texts)
         case list(), list() if expected != actual and set(expected) == set(actual):
-            yield _create_difference(
-                part, "info", f"the order of columns in {part.table}", *map(join_names, (expected, actual))
-            )
-
-
-def _create_difference(part: Part, severity: Severity, place: str, expected: str, actual: str) -> Difference:
-    return Difference(part=part, severity=severity, place=place, expected=expected, actual=actual)
+            yield _create_difference(part, "info", f"the order of columns in {part.table}", *texts)
 
 
 def _compare_tables(part: Part, expected: SchemaTable, actual: SchemaTable) -> Iterator[Difference]:
     by_text = not (expected.columns and actual.columns)
     if by_text and (expected.columns or actual.columns or expected.options != actual.options):
-        descriptions = (join_names(table.options) or "a plain table" for table in (expected, actual))
+        descriptions = (", ".join(table.options) or "a plain table" for table in (expected, actual))
         yield _create_difference(part, "error", f"table {part.table}", *descriptions)
     if expected.name != actual.name:
-        yield _create_difference(
-            part, "warning", f"the spelling of table {part.table}", expected.name, actual.name
-        )
+        place = f"the spelling of table {part.table}"
+        yield _create_difference(part, "warning", place, expected.name, actual.name)
 
 
-def _compare_columns(part: Part, expected: SchemaColumn, actual: SchemaColumn) -> Iterator[Difference]:
-    place = describe_place(part.kind, part.table, expected)
+def _compare_columns(
+    part: Part, place: str, expected: SchemaColumn, actual: SchemaColumn
+) -> Iterator[Difference]:
     severities: dict[str, Severity] = {
         "type": "info" if expected.storage == actual.storage else "error",
         "nullable": "error" if actual.nullable or actual.default is None else "warning",
@@ -260,17 +228,13 @@ def _compare_columns(part: Part, expected: SchemaColumn, actual: SchemaColumn) -
         "name": "warning",
     }
     for field, severity in severities.items():
-        expected_value, actual_value = getattr(expected, field), getattr(actual, field)
-        if expected_value != actual_value:
-            yield _create_difference(
-                part,
-                severity,
-                place,
-                *(describe_field(field, value) for value in (expected_value, actual_value)),
-            )
+        values = getattr(expected, field), getattr(actual, field)
+        if values[0] != values[1]:
+            descriptions = (_describe_field(field, value) for value in values)
+            yield _create_difference(part, severity, place, *descriptions)
 
 
-def describe_field(field: str, value: object) -> str:
+def _describe_field(field: str, value: object) -> str:
     """Return one field of a column as text."""
     if field == "nullable":
         return "null is allowed" if value else "not null"
@@ -278,23 +242,28 @@ def describe_field(field: str, value: object) -> str:
     return f"{word} {value}" if value else f"no {word}"
 
 
-def describe_place(kind: str, table: str, value: object) -> str:
+def _describe_place(part: Part, value: object) -> str:
     """Return the name of a part for messages, with its table if the name does not contain it."""
-    if isinstance(value, SchemaColumn):
-        return f"{table}.{value.name}"
-    if isinstance(value, SchemaTable):
-        return f"table {value.name}"
-    if isinstance(value, SchemaIndex):
-        return f"index {value.name} of {table}" if value.name else f"a unique constraint of {table}"
-    if isinstance(value, SchemaReference):
-        return f"a foreign key of {table}"
-    if isinstance(value, SchemaCode):
-        return f"{value.kind} {value.name}"
-    return f"{'a check' if kind == 'check' else 'an option'} of {table}"
+    match value:
+        case SchemaColumn():
+            return f"{part.table}.{value.name}"
+        case SchemaTable():
+            return f"table {value.name}"
+        case SchemaIndex():
+            return (
+                f"index {value.name} of {part.table}"
+                if value.name
+                else f"a unique constraint of {part.table}"
+            )
+        case SchemaReference():
+            return f"a foreign key of {part.table}"
+        case SchemaCode():
+            return f"{value.kind} {value.name}"
+    return f"{'a check' if part.kind == 'check' else 'an option'} of {part.table}"
 
 
 def describe_part(value: object) -> str:
-    """Return the definition of a part as text."""
+    """Return the definition of a part as text, without the name of an index or a foreign key."""
     match value:
         case SchemaColumn():
             words = [value.type, "" if value.nullable else "not null"]
@@ -303,30 +272,16 @@ def describe_part(value: object) -> str:
             words += [f"generated as {value.generated}"] if value.generated else []
             return " ".join(filter(None, words)) or "no type"
         case SchemaTable():
-            return ", ".join(column.name for column in value.columns) or join_names(value.options)
+            return ", ".join(column.name for column in value.columns) or ", ".join(value.options)
         case SchemaIndex():
-            return describe_index(value)
+            where = f" where {value.where}" if value.where else ""
+            return f"{'unique ' if value.unique else ''}({', '.join(value.columns)}){where}"
         case SchemaReference():
-            return describe_reference(value)
+            keys = f"({', '.join(value.columns)}) references {value.table} ({', '.join(value.to)})"
+            acts = [f"on update {value.on_update}"] * (value.on_update != "NO ACTION")
+            acts += [f"on delete {value.on_delete}"] * (value.on_delete != "NO ACTION")
+            acts += ["deferred"] * value.deferred
+            return " ".join([keys, *acts]).lower()
         case SchemaCode():
             return value.text
-    return str(value)
-
-
-def describe_index(index: SchemaIndex) -> str:
-    """Return the definition of an index without its name, so that equal indexes have equal text."""
-    where = f" where {index.where}" if index.where else ""
-    return f"{'unique ' if index.unique else ''}({', '.join(index.columns)}){where}"
-
-
-def describe_reference(reference: SchemaReference) -> str:
-    """Return the definition of a foreign key without its name, in lower case."""
-    acts = [f"on update {reference.on_update}"] * (reference.on_update != "NO ACTION")
-    acts += [f"on delete {reference.on_delete}"] * (reference.on_delete != "NO ACTION")
-    acts += ["deferred"] * reference.deferred
-    keys = f"({', '.join(reference.columns)}) references {reference.table} ({', '.join(reference.to)})"
-    return " ".join([keys, *acts]).lower()
-
-
-def join_names(names: Sequence[str]) -> str:
-    return ", ".join(names)
+    return ", ".join(value) if isinstance(value, list) else str(value)

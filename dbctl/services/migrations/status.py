@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
+
+from msgspec import structs
 
 from dbctl.engines.contract import Readable
 from dbctl.errors import (
@@ -13,6 +15,7 @@ from dbctl.errors import (
     DbctlError,
     Exit,
     FeatureMissingError,
+    LedgerMissingError,
     MigrationPartiallyRevertedError,
     MigrationsMissingError,
     MigrationStatementUnknownError,
@@ -25,13 +28,12 @@ from dbctl.model import Page, Struct
 from dbctl.profiles import loader
 from dbctl.profiles.model import Migrations, Profile
 from dbctl.services.app import App, ledger_detection
-from dbctl.services.migrations.files import Folder, variants
+from dbctl.services.migrations.files import Folder
 from dbctl.services.migrations.files import loader as migration_files
 from dbctl.services.migrations.ledger import (
     DatabaseState,
     Migration,
     MigrationTarget,
-    create_empty_state,
     read_state,
 )
 
@@ -69,27 +71,22 @@ def find_targets(
             would create.
 
     Raises:
-        FeatureMissingError: no database has migrations.
-        MigrationsMissingError, FileFailedError: as ``files.loader.load_folder``.
+        FeatureMissingError: no database has migrations, or none has variants.
+        MigrationsMissingError: a folder does not exist.
+        FileFailedError: a folder or a file cannot be read.
         NotSupportedError: one folder was given for several databases.
-        UsageError, MigrationVariantUnknownError, FeatureMissingError: as ``variants.refuse_unusable``.
+        UsageError: a variant was given, and the migrations are not those that dbctl ships.
+        MigrationVariantUnknownError: no variant has that name.
     """
     names = [database] if database else list(app.profile.databases)
-    sections = {name: section for name in names if (section := app.database(name).migrations)}
     if not database:
-        sections = {
-            name: section
-            for name, section in sections.items()
-            if not app.database(name).optional or _is_configured(app, name)
-        }
+        names = [
+            name for name in names if not app.database(name).optional or name in app.configured.databases
+        ]
+    sections = {name: section for name in names if (section := app.database(name).migrations)}
+    subject = app.target(database) if database else app.name
     if not sections:
-        name = app.target(database) if database else app.name
-        raise FeatureMissingError(
-            app=name,
-            profile=app.profile.name,
-            feature="migrations",
-            profiles=_list_profiles_with_migrations(),
-        )
+        raise _missing_feature_error(app.profile, subject, "migrations", lambda _section: True)
     if folder and len(sections) > 1:
         raise NotSupportedError(
             feature="--migrations for several databases",
@@ -97,72 +94,26 @@ def find_targets(
             hint=f"Choose one with --db: {', '.join(sections)}.",
         )
     if variant:
-        variants.refuse_unusable(app, sections, variant, has_folder=folder is not None)
-    return [
-        _create_target(
-            app,
-            name,
-            section,
-            folder,
-            variant=variant,
-            may_lack_folder=may_lack_folder,
-            may_connect=may_connect,
-        )
-        for name, section in sections.items()
-    ]
-
-
-def _create_target(
-    app: App,
-    name: str,
-    section: Migrations,
-    folder_path: Path | None,
-    *,
-    variant: str,
-    may_lack_folder: bool,
-    may_connect: bool,
-) -> MigrationTarget:
-    engine, is_custom = app.url(name).engine, bool(folder_path) or name in app.configured.migrations
-    variant_folders: Mapping[str, Folder] = {}
-    shipped_folders: Mapping[str, Folder] = {}
-    if is_custom:
-        with suppress(MigrationsMissingError):
-            shipped_folders = _read_shipped_folders(app.profile, name, app.target(name), engine, section)
-    requested = variant if any(candidate.name == variant for candidate in section.variant) else ""
-    try:
-        if section.variant and not is_custom:
-            variant_folders = _read_shipped_folders(app.profile, name, app.target(name), engine, section)
-            if requested and requested not in variant_folders:
-                raise MigrationVariantUnknownError(
-                    app=app.target(name), name=requested, names=", ".join(variant_folders)
-                )
-        folder = (
-            _select_folder(variant_folders, requested)
-            if variant_folders
-            else migration_files.load_folder(app, name, folder_path)
-        )
-    except MigrationsMissingError:
-        if is_custom or not may_lack_folder:
-            raise
-        folder = migration_files.create_missing_folder()
-    ledger, foreign = ledger_detection.resolve_ledger(app.profile, section.ledger, folder.format), None
-    if section.ledger == ledger_detection.AUTO and may_connect:
-        with suppress(DatabaseMissingError):  # it will be created
-            db = app.reader(name, allow_empty=True)
-            ledger, foreign = ledger_detection.detect_ledgers(db, engine, folder.format)
-    return MigrationTarget(
-        app=app.name,
-        database=name,
-        profile=app.profile,
-        section=section,
-        ledger=ledger,
-        foreign=foreign,
-        folder=folder,
-        engine=engine,
-        variant_folders=variant_folders,
-        shipped_folders=shipped_folders,
-        variant=requested,
-    )
+        _refuse_unusable_variant(app, sections, variant, has_folder=folder is not None)
+    targets = []
+    for name, section in sections.items():
+        custom_path = folder or app.configured.migrations.get(name)
+        target = _create_target(app.profile, name, section, app.name, app.url(name).engine)
+        shipped: Mapping[str, Folder] = {}
+        try:
+            shipped = _read_shipped_folders(target)
+        except MigrationsMissingError:
+            if not (custom_path or may_lack_folder):
+                raise
+        requested = variant if any(candidate.name == variant for candidate in section.variant) else ""
+        target = _select_folder(target, shipped, requested, custom_path)
+        if section.ledger == ledger_detection.AUTO and may_connect:
+            with suppress(DatabaseMissingError):  # it will be created
+                db = app.reader(name, allow_empty=True)
+                ledger, foreign = ledger_detection.detect_ledgers(db, target.engine, target.folder.format)
+                target = structs.replace(target, ledger=ledger, foreign=foreign)
+        targets.append(target)
+    return targets
 
 
 def create_shipped_target(
@@ -183,63 +134,100 @@ def create_shipped_target(
     """
     section = profile.databases[database].migrations
     if section is None:
-        raise FeatureMissingError(
-            app=f"{app}/{database}",
-            profile=profile.name,
-            feature="migrations",
-            profiles=_list_profiles_with_migrations(),
-        )
-    folders = _read_shipped_folders(profile, database, f"{app}/{database}", engine, section)
+        raise _missing_feature_error(profile, f"{app}/{database}", "migrations", lambda _section: True)
+    target = _create_target(profile, database, section, app, engine)
+    return _select_folder(target, _read_shipped_folders(target), variant)
+
+
+def _create_target(
+    profile: Profile, database: str, section: Migrations, app: str, engine: str
+) -> MigrationTarget:
+    """Return a database without a folder."""
     return MigrationTarget(
         app=app,
         database=database,
         profile=profile,
         section=section,
         ledger=ledger_detection.resolve_ledger(profile, section.ledger),
-        folder=_select_folder(folders, variant),
+        folder=migration_files.create_missing_folder(),
         engine=engine,
-        variant_folders=folders if section.variant else {},
+    )
+
+
+def _select_folder(
+    target: MigrationTarget, shipped: Mapping[str, Folder], variant: str, custom_path: Path | None = None
+) -> MigrationTarget:
+    """Return the database with its custom folder, or that of a variant; by default, of that for an empty database."""
+    folder, section = target.folder, target.section
+    if custom_path:
+        folder = migration_files.load_folder(custom_path, target.name, section.format)
+    elif variant and shipped and variant not in shipped:
+        raise MigrationVariantUnknownError(app=target.name, name=variant, names=", ".join(shipped))
+    elif shipped:
+        folder = shipped[variant] if variant else next(iter(shipped.values()))
+    return structs.replace(
+        target,
+        ledger=ledger_detection.resolve_ledger(target.profile, section.ledger, folder.format),
+        folder=folder,
+        variant_folders=shipped if section.variant and not custom_path else {},
+        shipped_folders=shipped if custom_path else {},
         variant=variant,
     )
 
 
-def _read_shipped_folders(
-    profile: Profile, database: str, target: str, engine: str, section: Migrations
-) -> Mapping[str, Folder]:
+def _read_shipped_folders(target: MigrationTarget) -> dict[str, Folder]:
     """Return the shipped folders by variant; the key is '' if there are no variants."""
-    folders = {}
+    section, engine = target.section, target.engine
     variants = [variant for variant in section.variant if not variant.engines or engine in variant.engines]
-    for name, directory, last in [
-        (variant.name, variant.directory, variant.until) for variant in variants
-    ] or [("", "", "")]:
-        path = migration_files.find_shipped_path(profile.name, database, engine, directory)
+    places = {variant.name: (variant.directory, variant.until) for variant in variants} or {"": ("", "")}
+    folders = {}
+    for name, (directory, last) in places.items():
+        path = migration_files.find_shipped_path(target.profile.name, target.database, engine, directory)
         if not path.is_dir():
-            raise MigrationsMissingError(target=target, path=None)
+            raise MigrationsMissingError(target=target.name, path=None)
         folder = migration_files.read_folder(path, is_custom=False, format=section.format)
         folders[name] = migration_files.truncate_folder(folder, last) if last else folder
     return folders
 
 
-def _select_folder(folders: Mapping[str, Folder], variant: str) -> Folder:
-    """Return the folder of a variant; without a name, of the variant for an empty database."""
-    return folders[variant] if variant else next(iter(folders.values()))
-
-
-def _list_profiles_with_migrations() -> str:
-    """Return the names of the profiles that have migrations."""
-    profiles = map(loader.load, loader.names())
-    return (
-        ", ".join(
-            profile.name
-            for profile in profiles
-            if any(database.migrations for database in profile.databases.values())
+def _refuse_unusable_variant(
+    app: App, sections: Mapping[str, Migrations], variant: str, *, has_folder: bool
+) -> None:
+    """Refuse a variant that none of the selected databases can have; raises the errors of ``find_targets``."""
+    name = app.target(next(iter(sections))) if len(sections) == 1 else app.name
+    names = dict.fromkeys(known.name for section in sections.values() for known in section.variant)
+    if not names:
+        raise _missing_feature_error(
+            app.profile, name, "variants of migrations", lambda section: section.variant
         )
-        or "none"
+    if variant not in names:
+        raise MigrationVariantUnknownError(app=name, name=variant, names=", ".join(names))
+    custom = [
+        name for name, section in sections.items() if section.variant and name in app.configured.migrations
+    ]
+    if has_folder or custom:
+        reason = (
+            "remove --migrations"
+            if has_folder
+            else f"{app.target(custom[0])} has its own ([apps.NAME.migrations])"
+        )
+        raise UsageError(detail=f"--variant is only for migrations that dbctl ships; {reason}")
+
+
+def _missing_feature_error(
+    profile: Profile, name: str, feature: str, has_feature: Callable[[Migrations], object]
+) -> FeatureMissingError:
+    """Return the error for missing migrations, with the profiles whose migrations have the feature."""
+    profiles = [
+        other.name
+        for other in map(loader.load, loader.names())
+        if any(
+            database.migrations and has_feature(database.migrations) for database in other.databases.values()
+        )
+    ]
+    return FeatureMissingError(
+        app=name, profile=profile.name, feature=feature, profiles=", ".join(profiles) or "none"
     )
-
-
-def _is_configured(app: App, database: str) -> bool:
-    return database in app.configured.databases
 
 
 def collect_status(
@@ -250,56 +238,49 @@ def collect_status(
     Raises:
         DbctlError: the only target cannot be read; errors of one of several targets are part of the result.
     """
-    rows: list[Migration] = []
-    unrecorded, failed, statuses = [], [], [Exit.OK]
+    states, failed = list[DatabaseState](), list[DbctlError]()
     app_targets: list[tuple[App, MigrationTarget]] = []
     for app in apps:
         try:
             targets = find_targets(app, database, folder, variant=variant, may_lack_folder=True)
             app_targets += [(app, target) for target in targets]
-        except FeatureMissingError:  # some of several apps have no migrations
-            if len(apps) == 1:
-                raise
         except DbctlError as error:
             if len(apps) == 1:
                 raise
-            failed.append(error)
+            if not isinstance(error, FeatureMissingError):  # some of several apps have no migrations
+                failed.append(error)
+    is_single = len(app_targets) == 1 and not failed
     for app, target in app_targets:
         try:
-            state = load_state(app, target)
+            states.append(load_state(app, target))
         except DbctlError as error:
-            if len(app_targets) == 1 and not failed:
+            if is_single:
                 raise
             failed.append(error)
-            continue
-        rows += state.migrations
-        if state.is_unrecorded:
-            unrecorded.append(target.name)
-        statuses.append(
-            Exit.CHECK_FAILED
-            if state.is_inconsistent
-            else Exit.ACTION_NEEDED
-            if state.names_in("pending")
-            else Exit.OK
-        )
-    constant_columns = [
-        field for field in ("app", "database") if len({getattr(row, field) for row in rows}) == 1
-    ]
-    is_partial = len(statuses) > 1  # at least one was read
-    overall = Exit.PARTIAL if failed and is_partial else worst_status([error.exit_status for error in failed])
+    rows = [migration for state in states for migration in state.migrations]
+    failure = worst_status([error.exit_status for error in failed])
+    overall = Exit.PARTIAL if failed and states else failure
     return MigrationStatus(
         page=Page(
             items=rows,
             total=len(rows),
             column_names=Migration.__struct_fields__,
             empty_message="no migrations",
-            constant_columns=constant_columns,
+            constant_columns=[
+                field for field in ("app", "database") if len({getattr(row, field) for row in rows}) == 1
+            ],
         ),
-        unrecorded=unrecorded,
+        unrecorded=[state.target.name for state in states if state.is_unrecorded],
         failed=failed,
-        check=overall or worst_status(statuses),
+        check=overall or worst_status([_check(state) for state in states]),
         status=overall,
     )
+
+
+def _check(state: DatabaseState) -> Exit:
+    if state.is_inconsistent:
+        return Exit.CHECK_FAILED
+    return Exit.ACTION_NEEDED if state.names_in("pending") else Exit.OK
 
 
 def load_state(app: App, target: MigrationTarget) -> DatabaseState:
@@ -319,19 +300,21 @@ def open_for_reading(app: App, target: MigrationTarget) -> closing[Readable]:
     return closing(engine.open_for_reading(url, target.name, timeout=app.timeout))
 
 
-def load_state_or_empty(app: App, target: MigrationTarget) -> tuple[DatabaseState, bool]:
-    """Return the state of a database, and whether it is missing and would be created.
+@contextmanager
+def open_existing(app: App, target: MigrationTarget) -> Iterator[Readable | None]:
+    """Open a database read-only as ``open_for_reading``, or yield None if it is missing and would be created.
 
     Raises:
         DatabaseMissingError: its directory does not exist, too.
-        WrongAppError: it is a database of another app.
     """
-    try:
-        return load_state(app, target), False
-    except DatabaseMissingError as error:
-        if not Path(str(error.context["path"])).parent.is_dir():  # directories are not created
-            raise
-    return create_empty_state(target), True
+    with ExitStack() as stack:
+        db = None
+        try:
+            db = stack.enter_context(open_for_reading(app, target))
+        except DatabaseMissingError as error:
+            if not Path(str(error.context["path"])).parent.is_dir():  # directories are not created
+                raise
+        yield db
 
 
 def retry_after_running_migration(app: App, target: MigrationTarget, read: Callable[[], T]) -> T:
@@ -341,20 +324,26 @@ def retry_after_running_migration(app: App, target: MigrationTarget, read: Calla
         BusyError: the lock was not released within the timeout.
     """
     try:
-        return read()
+        try:
+            return read()
+        except LedgerMissingError:
+            # MariaDB lists tables one by one, so a list may omit the ledger and contain a table created after it.
+            return read()
     except (MigrationStatementUnknownError, MigrationPartiallyRevertedError):
         restore_target = app.engine(target.database).restore_target(app.url(target.database), target.name)
         with restore_target.lock("migrate", timeout=app.timeout):
             return read()
 
 
-def require_single_target(targets: Sequence[MigrationTarget], purpose: str = "") -> MigrationTarget:
+def require_single_target(
+    targets: Sequence[MigrationTarget], purpose: str = "", *, alternative: str = ""
+) -> MigrationTarget:
     """Return the only target.
 
     Raises:
-        UsageError: the app has several databases with migrations; ``purpose`` completes the message.
+        UsageError: the app has several databases with migrations; ``purpose`` and ``alternative`` complete the message.
     """
     if len(targets) > 1:
         names = ", ".join(target.database for target in targets)
-        raise UsageError(detail=f"choose the database{purpose}: --db {names}")
+        raise UsageError(detail=f"choose the database{purpose}: --db {names}{alternative}")
     return targets[0]

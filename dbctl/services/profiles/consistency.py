@@ -7,9 +7,11 @@ from typing import TypeAlias
 
 from dbctl.engines.contract import Readable
 from dbctl.errors import SchemaMismatchError
+from dbctl.profiles import find_prefix_problem
 from dbctl.profiles.model import (
     ColumnNames,
     Migrations,
+    Password,
     Profile,
     Roles,
     Settings,
@@ -23,6 +25,7 @@ from dbctl.profiles.model import sessions as sessions_model
 from dbctl.services.app import find_column, ledger_detection
 from dbctl.services.profiles.schema_references import list_database_references, list_schema_references
 from dbctl.services.search import QueryCompiler
+from dbctl.services.users import PREFIX_KEY
 
 #: A key in a profile, and the problem with its value.
 Problem: TypeAlias = tuple[Sequence[str | int], str]
@@ -159,9 +162,18 @@ def _check_users(users: Users) -> Iterator[Problem]:
     for field in users.lookup:
         if field not in users.fields:
             yield ("users", "lookup", field), f"{field} is not in users.fields"
+    if users.password:
+        yield from _check_password(users.password)
     for field in users.rules:
         if field not in users.fields and field != "password":
             yield ("users", "rules", field), f"{field} is not in users.fields"
+
+
+def _check_password(password: Password) -> Iterator[Problem]:
+    if not (password.writes or password.accepts):
+        yield PREFIX_KEY[:-1], "it requires writes or accepts"
+    if password.writes and (reason := find_prefix_problem(password.writes)):
+        yield PREFIX_KEY, reason
 
 
 def _check_users_role(profile: Profile, users: Users) -> Iterator[Problem]:
@@ -265,7 +277,8 @@ def find_uncovered_columns(profile: Profile, database: str, live: Readable, main
         return
     table = live.tables()[users.table]
     names: list[ColumnNames] = [users.id.column, *users.new, *users.fields.values()]
-    names += [section.column for section in (users.password, users.role) if section]
+    names += users.password.columns if users.password else ()
+    names += [users.role.column] if users.role else ()
     covered = {find_column(table, name) for name in names}
     for column in table.columns.values():
         if column.required and column.name not in covered:

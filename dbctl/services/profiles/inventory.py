@@ -22,7 +22,7 @@ from dbctl.profiles import loader
 from dbctl.profiles.model import Profile
 from dbctl.services.app import App
 from dbctl.services.backup import prune
-from dbctl.services.profiles import consistency, live_check, sql_check
+from dbctl.services.profiles import consistency, live_check, password_check, sql_check
 from dbctl.services.profiles.consistency import Problem
 from dbctl.services.profiles.schema_references import list_schema_references
 from dbctl.url import resolve_engine
@@ -175,6 +175,16 @@ def check_live(app: App) -> Findings:
                 live_check.find_unknown_variants(app.profile, database, live, app.main()),
                 "Add a variant with the columns of this deployment.",
             ),
+            "password-format": (
+                "error",
+                password_check.find_undeclared_formats(app, database, live),
+                "Add each format to users.password.accepts if the app accepts it, or correct users.password.writes.",
+            ),
+            "password-unknown": (
+                "info",
+                password_check.find_unknown_values(app, database, live),
+                "Users with such a value cannot sign in with a password. List intended values in users.password.unusable.",
+            ),
             "report-idle": (
                 "warning",
                 sql_check.find_unusable_reports(app, database, live),
@@ -185,9 +195,7 @@ def check_live(app: App) -> Findings:
             for key, reason in complaints:
                 problem = toml.create_problem(text, key, reason)
                 message = f"{problem.reason} ({profile_path.name}, line {problem.line}, {problem.key})"
-                findings.append(
-                    Finding(target=target, severity=severity, code=code, message=message, hint=hint)
-                )
+                findings.append(Finding(target, severity, code, message, hint))
     checked = sum(
         reference.database in app.used for reference in list_schema_references(app.profile, app.main())
     )
@@ -243,12 +251,9 @@ def _check_app(app: model.App) -> Iterator[Problem]:
 
 def _problem_finding(file: Path, problem: toml.Problem) -> Finding:
     return Finding(
-        target=str(file),
-        severity="error",
-        code="invalid-entry",
-        message=f"line {problem.line}, {problem.key}: {problem.reason}",
+        str(file), "error", "invalid-entry", f"line {problem.line}, {problem.key}: {problem.reason}"
     )
 
 
 def _create_error_finding(target: str, error: DbctlError, severity: Severity = "error") -> Finding:
-    return Finding(target=target, severity=severity, code=error.code, message=str(error), hint=error.hint)
+    return Finding(target, severity, error.code, str(error), error.hint)

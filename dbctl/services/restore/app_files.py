@@ -17,8 +17,14 @@ from dbctl.errors import (
 )
 from dbctl.files import atomic, compression, tar
 from dbctl.model import ChangeResult, Plan, Row, format_count
-from dbctl.services.app import App
-from dbctl.services.backup import DecryptionKeys, Manifest, Member, Repository, open_reader
+from dbctl.services.backup import (
+    BackupOperation,
+    DecryptionKeys,
+    Manifest,
+    Member,
+    Repository,
+    open_reader,
+)
 from dbctl.services.backup.foreign import MAX_COMPRESSION_RATIO, MIN_DECOMPRESSION_LIMIT, stat_file
 from dbctl.stores import hash_blocks
 
@@ -42,11 +48,13 @@ class FilesRestoreResult(ChangeResult, frozen=True, kw_only=True):
         return {"source": self.source, "path": self.path, "files": self.files, "bytes": self.bytes}
 
 
-class RestoreFiles:
+class RestoreFiles(BackupOperation):
     """Extract the files of a backup or an archive into a new folder."""
 
+    purpose = "restore files"
+
     def __init__(
-        self, app: App, repository: Repository, source: Manifest | Path, to: Path, keys: DecryptionKeys
+        self, repository: Repository, source: Manifest | Path, to: Path, keys: DecryptionKeys
     ) -> None:
         """Find the archive.
 
@@ -56,9 +64,8 @@ class RestoreFiles:
         """
         if isinstance(source, Path):
             stat_file(source)
-        self.app, self.protected, self.target = app.name, app.protected, app.name
-        self._repository, self._source, self._folder = repository, source, Path.cwd() / to
-        self._keys = keys
+        super().__init__(repository)
+        self._source, self._folder, self._keys = source, Path.cwd() / to, keys
         self._name = str(source) if isinstance(source, Path) else source.id
         self._member = None if isinstance(source, Path) else _find_member(source)
 
@@ -71,7 +78,7 @@ class RestoreFiles:
             step = f"extract {self._member.file} of {self._name} ({files}, {self._member.bytes:,} bytes compressed)"
         title = f"Extract files into {self._folder}"
         steps = [f"{step} into the new folder {self._folder}, without links"]
-        return Plan(title=title, target=self.target, steps=steps, rows={})
+        return self._create_plan(title, steps)
 
     def apply(self, confirmed: str | None = None) -> FilesRestoreResult:
         """Extract the files; on failure the folder is not created.
@@ -102,14 +109,10 @@ class RestoreFiles:
             yield self._source
             return
         store, member = self._repository.store, self._member or _find_member(self._source)
-        with (
-            open_reader(store, self._keys) as reader,
-            reader.open_decoded(self._source, member, self.target) as path,
-        ):
-            if (
-                hash_blocks(atomic.read_blocks(reader.stored_path(self._source.id, member))).sha256
-                != member.sha256
-            ):
+        with open_reader(store, self._keys) as reader:
+            path = reader.decode(self._source, member, self.target)
+            stored_path = reader.stored_path(self._source.id, member)
+            if hash_blocks(atomic.read_blocks(stored_path)).sha256 != member.sha256:
                 reason = f"{member.file}: its SHA-256 differs from the manifest"
                 raise BackupCorruptError(id=self._source.id, app=self.app, reason=reason)
             yield path

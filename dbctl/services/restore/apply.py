@@ -3,135 +3,94 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from dbctl.engines.contract import PreparedSwap
+from dbctl.engines.contract import LoadRequest, PreparedSwap
 from dbctl.errors import FileMissingError, TablesLostError, WriteConflictError
 from dbctl.files import make_folder
-from dbctl.model import Plan, format_count
-from dbctl.services.app import App
-from dbctl.services.backup import (
-    DecryptionKeys,
-    EncryptionPolicy,
-    Manifest,
-    MemberReader,
-    Repository,
-    SafetyBackupSource,
-    is_encrypted,
-    open_reader,
-)
+from dbctl.model import Plan
+from dbctl.services.backup import MemberReader, is_encrypted
 from dbctl.services.backup.foreign import CONTENT_FACT, find_missing_live_tables
-from dbctl.services.restore.replacement import (
-    BlockWriters,
-    DropOlderRetained,
-    LoadDatabase,
-    MarkSwap,
-    Replacement,
-    SwapDatabase,
-)
+from dbctl.services.restore.replacement import Replacement
 from dbctl.services.restore.result import (
     IDENTITY_MISSING,
-    CreateResult,
-    ReadStates,
     RestoreResult,
+    create_result,
     list_unchanged_databases,
 )
-from dbctl.services.restore.source import label_member, require_backup, select_members, verify_members
-from dbctl.services.restore.steps import ReleaseLocks, run_steps
+from dbctl.services.restore.source import BackupSource, RestoreOperation, count_rows, label_member
 from dbctl.url import Url
 
 #: Attempts to create a safety backup and replace the databases, if other processes write in between.
 MAX_ATTEMPTS = 5
-Advance = Callable[[int], None]
 
 
-class ApplyRestore:
+class ApplyRestore(RestoreOperation):
     """Restore a backup into the live databases."""
 
     purpose = "restore apply"
 
-    def __init__(
-        self,
-        app: App,
-        repository: Repository,
-        manifest: Manifest,
-        keys: DecryptionKeys,
-        *,
-        timeout: float,
-        replace: bool = False,
-        advance: Advance = lambda _bytes: None,
-    ) -> None:
+    def __init__(self, source: BackupSource, *, replace: bool = False) -> None:
         """Select the databases: the one of ``app.only``, or all of the backup.
 
         Args:
-            app: the app.
-            repository: the repository of the backup.
-            manifest: the backup.
-            keys: the keys for encrypted backups.
-            timeout: seconds to wait for a lock.
+            source: the backup.
             replace: whether tables may be dropped that a dump of another program does not contain.
-            advance: receives the number of bytes processed since the last call.
 
         Raises:
             BackupMissingError: the backup does not contain that database.
             NotSupportedError: it contains only files of it that are not a valid database.
             ReadOnlyError: the database belongs to another program.
-            KeyMissingError: the backup is encrypted, and no identity is available; and as ``DecryptionKeys.prepare``.
+            KeyMissingError: as ``RestoreOperation``.
             TablesLostError: the dump lacks tables of the live database, which would be dropped.
         """
-        self.app, self.protected, self.target = app.name, app.protected, app.name
-        self._open_app, self._repository, self._timeout = app, repository, timeout
-        self._manifest, self._advance = manifest, advance
-        self._members = select_members(app, repository, manifest)
+        super().__init__(source)
+        self._members = source.select_members()
         if not replace:
             self._refuse_some_tables()
-        keys.prepare(repository.store, manifest)
-        self._keys, self._encryption = keys, EncryptionPolicy(app)
-        self._can_undo = not self._encryption or self._encryption.can_be_decrypted_by(keys)
+        self._encryption = source.repository.encryption
+        self._can_undo = not self._encryption or self._encryption.can_be_decrypted_by(source.keys)
+
+    def size(self) -> int:
+        return sum(member.bytes + 2 * member.size for member in self._members)
 
     def plan(self) -> Plan:
         """Return the databases to replace and the backups to create; writes nothing."""
-        rows: dict[str, int] = {}
-        steps = [f"verify {self._manifest.id}: checksums, integrity, rows, schema"]
-        if is_encrypted(self._manifest):
-            steps.insert(0, f"decrypt {self._manifest.id} into a private temporary folder")
+        app, manifest, rows = self._app, self._manifest, Counter[str]()
+        steps = [f"verify {manifest.id}: checksums, integrity, rows, schema"]
+        if is_encrypted(manifest):
+            steps.insert(0, f"decrypt {manifest.id} into a private temporary folder")
         steps += [f"create the directory {folder}, which is missing" for folder in self._missing_folders()]
         for member in self._members:
-            count = f"{format_count(sum(member.rows.values()), 'row')} of {format_count(len(member.rows), 'table')}"
-            strategy = self._open_app.restore_target(member.database).strategy(member.dump)
+            strategy = app.restore_target(member.database).strategy(member.dump)
             safety = "as a safety backup, encrypted" if self._encryption else "as a safety backup"
             location = strategy.location if strategy.retains_previous else safety
             location += "" if self._can_undo else f" ({IDENTITY_MISSING})"
             if strategy.method != "new":
                 steps.append(f"back up {member.database} {location}")
             steps += strategy.steps
-            steps.append(f"replace the contents of {member.database} with {label_member(member)} ({count})")
-            for table, row_count in member.rows.items():
-                rows[table] = rows.get(table, 0) + row_count
-        steps += [
-            f"leave {target} unchanged: {reason}"
-            for target, reason in list_unchanged_databases(self._open_app, self._manifest)
-        ]
-        title = f"Restore {self._manifest.id} ({self._manifest.created_at:%Y-%m-%d %H:%M} UTC)"
-        return Plan(title=title, target=self.target, steps=steps, rows=rows, destructive=True)
+            content = f"{label_member(member)} ({count_rows(member)})"
+            steps.append(f"replace the contents of {member.database} with {content}")
+            rows.update(member.rows)
+        unchanged = list_unchanged_databases(app, manifest)
+        steps += [f"leave {target} unchanged: {reason}" for target, reason in unchanged]
+        return self._create_plan(f"Restore {self._source.label}", steps, rows, destructive=True)
 
     def _refuse_some_tables(self) -> None:
         """Refuse a dump of another program that lacks tables of the live database; it may be a partial dump."""
         for member in self._members:
-            tables = (
-                find_missing_live_tables(self._open_app, member.database, member.rows)
-                if CONTENT_FACT in member.facts
-                else []
-            )
-            if tables:
-                target = self._open_app.target(member.database)
+            if CONTENT_FACT in member.facts and (
+                tables := find_missing_live_tables(self._app, member.database, member.rows)
+            ):
+                target = self._app.target(member.database)
                 raise TablesLostError(dump=self._manifest.id, target=target, tables=", ".join(tables))
 
     def _missing_folders(self) -> Sequence[Path]:
         """Return the missing folders of the databases, each once."""
-        folders = (_find_missing_folder(self._open_app.url(member.database)) for member in self._members)
+        folders = (_find_missing_folder(self._app.url(member.database)) for member in self._members)
         return [folder for folder in dict.fromkeys(folders) if folder is not None]
 
     def apply(self, confirmed: str | None = None) -> RestoreResult:
@@ -148,7 +107,8 @@ class ApplyRestore:
         del confirmed  # the plan depends only on the backup, which does not change
         with ExitStack() as locks:
             self._lock_databases(locks)
-            reader = locks.enter_context(open_reader(self._repository.store, self._keys))
+            reader = locks.enter_context(self._source.open_reader())
+            self._source.verify(self._members, reader, self._advance)
             prepared = self._prepare_members(locks, reader)
             # Fast steps that rarely fail come last: this shortens the time in which some databases are old and some new.
             self._members.sort(key=lambda member: member.database in prepared)
@@ -162,35 +122,26 @@ class ApplyRestore:
 
     def _lock_databases(self, locks: ExitStack) -> None:
         """Lock the repository and the databases against other dbctl processes."""
-        app = self._open_app
-        locks.enter_context(self._repository.store.lock(self.purpose, timeout=self._timeout))
-        require_backup(self._repository, self._manifest)
+        app = self._app
+        locks.enter_context(self._lock())
+        self._source.require_existing()
         app.close()  # closing a reader later would drop the locks that this process holds on its file
         for folder in self._missing_folders():
             make_folder(folder)
         for member in self._members:
             restore_target = app.restore_target(member.database)
-            locks.enter_context(restore_target.lock(self.purpose, timeout=self._timeout))
+            locks.enter_context(restore_target.lock(self.purpose, timeout=app.timeout))
             restore_target.require_space(member.size)
 
     def _prepare_members(self, stack: ExitStack, reader: MemberReader) -> Mapping[str, PreparedSwap]:
-        """Verify the members, and return by database what is loaded and verified in advance; ``stack`` removes it."""
-        verify_members(
-            self._open_app,
-            self._repository,
-            self._manifest,
-            self._members,
-            keys=self._keys,
-            reader=reader,
-            advance=self._advance,
-        )
-        prepared = dict[str, PreparedSwap]()
+        """Return by database what is loaded and verified in advance; ``stack`` removes it."""
+        app, prepared = self._app, dict[str, PreparedSwap]()
         for member in self._members:
-            path = stack.enter_context(
-                reader.open_decoded(self._manifest, member, self._open_app.target(member.database))
-            )
-            restore_target = self._open_app.restore_target(member.database)
-            swap = stack.enter_context(restore_target.prepare(path, member.dump, timeout=self._timeout))
+            target = app.target(member.database)
+            path = reader.decode(self._manifest, member, target)
+            restore_target = app.restore_target(member.database)
+            request = LoadRequest(path=path, dump=member.dump, timeout=app.timeout)
+            swap = stack.enter_context(restore_target.prepare(request))
             if swap is not None:
                 prepared[member.database] = swap
         return prepared
@@ -198,46 +149,16 @@ class ApplyRestore:
     def _replace_all(
         self, locks: ExitStack, reader: MemberReader, prepared: Mapping[str, PreparedSwap]
     ) -> RestoreResult:
-        """Create the safety backup and replace the databases; closes ``locks`` afterwards.
-
-        Raises:
-            WriteConflictError: a database was changed after its safety backup; nothing was changed.
-        """
-        app, members = self._open_app, self._members
-        sources = [SafetyBackupSource(app, member.database, self._advance, member.dump) for member in members]
-        read_states = ReadStates(app, sources)
-        block_writers = BlockWriters(sources, timeout=self._timeout)
-        replacement = Replacement(
-            app,
-            self._repository,
-            self._manifest,
-            reader,
-            sources,
-            self._encryption,
-            timeout=self._timeout,
-            advance=self._advance,
+        """Create the safety backup and replace the databases; closes ``locks`` afterwards."""
+        replacement = Replacement(self._source, self._members, reader, prepared, self._advance)
+        results = list[RestoreResult]()
+        replacement.run(
+            locks,
+            lambda: results.append(
+                create_result(replacement, self._source, self._members, self.purpose, can_undo=self._can_undo)
+            ),
         )
-        drop_retained = DropOlderRetained(replacement, members)
-        create_result = CreateResult(
-            replacement,
-            members,
-            read_states,
-            drop_retained,
-            purpose=self.purpose,
-            can_undo=self._can_undo,
-        )
-        swapped = [member for member in members if member.database in prepared]
-        loaded = [member for member in members if member.database not in prepared]
-        run_steps(
-            prepare=[block_writers, read_states, replacement.create_safety_backup],
-            change=[
-                *(MarkSwap(replacement, member, prepared[member.database]) for member in swapped),
-                *(LoadDatabase(replacement, member, block_writers) for member in loaded),
-                *(SwapDatabase(replacement, member, prepared[member.database]) for member in swapped),
-            ],
-            finish=[drop_retained, ReleaseLocks(block_writers.locks, locks), create_result],
-        )
-        return create_result.result
+        return results[0]
 
 
 def _find_missing_folder(url: Url) -> Path | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from msgspec import structs
@@ -14,26 +15,40 @@ from msgspec import structs
 from dbctl import __version__
 from dbctl.config import model
 from dbctl.engines import registry
-from dbctl.engines.contract import Checks, TrialRestore
+from dbctl.engines.contract import Checks, LoadRequest, TrialRestore
 from dbctl.errors import (
     BackupMissingError,
     DbctlError,
     Exit,
     FeatureMissingError,
     KeyWrongError,
+    NotSupportedError,
     load_registry,
     worst_status,
 )
 from dbctl.model import ChangeResult, Finding, Row, Severity, Struct, now
 from dbctl.services.app import App
-from dbctl.services.backup import DecryptionKeys, Drill, Manifest, Member, Repository, open_reader, verify
+from dbctl.services.backup import (
+    LATEST,
+    ByteProgress,
+    DecryptionKeys,
+    Drill,
+    Manifest,
+    Member,
+    MemberReader,
+    Repository,
+    ignore_bytes,
+    open_reader,
+    partial_backup_error,
+    verifier,
+)
 from dbctl.services.integrity import check, cross_database
 from dbctl.services.migrations import status
 from dbctl.services.migrations.ledger import SchemaState, read_state
+from dbctl.services.restore.source import BackupSource, count_rows
 from dbctl.url import Url
 
 IN_BACKUP_HINT = "The backup contains it as it was. Check the live database with: dbctl integrity check, integrity cross-check"
-Advance = Callable[[int], None]
 
 
 class DatabaseDrill(Drill, frozen=True, kw_only=True):
@@ -106,76 +121,134 @@ class _RestoredDatabase(Struct, kw_only=True, frozen=True):
         )
 
 
-class DrillRun:
-    """Drill of one app, which restores all databases at the same time to check the references between them."""
+class AppDrill:
+    """The drill of one app; its live databases are neither changed nor read.
 
-    def __init__(
-        self, app: App, repository: Repository, keys: DecryptionKeys, stack: ExitStack, folder: Path
-    ) -> None:
-        self._app, self._repository, self._stack, self._folder = app, repository, stack, folder
-        self._keys, self._reader = keys, stack.enter_context(open_reader(repository.store, keys))
+    All databases are restored at the same time, to check the references between them.
+    """
+
+    def __init__(self, repository: Repository, keys: DecryptionKeys, name: str = LATEST) -> None:
+        """Select the members: those of one backup, or the newest of each database.
+
+        Raises:
+            BackupMissingError: there is no backup, or it does not contain that database.
+            BackupCorruptError: its manifest cannot be read.
+            BackupPartialError, NotSupportedError: it contains no database that can be restored.
+            KeyMissingError: a backup is encrypted, and no identity is available; and as ``DecryptionKeys.prepare``.
+        """
+        self._app, self._repository, self._keys = repository.app, repository, keys
+        self.name = self._app.name  #: of the app
+        self._selected = _select_newest(repository) if name == LATEST else _select_backup(repository, name)
+        self._manifests = {manifest.id: manifest for manifest, _ in self._selected}
+        for manifest in self._manifests.values():
+            keys.prepare(repository.store, manifest)
         self._restored = list[_RestoredDatabase]()
-        self._problems = dict[str, list[Finding]]()  #: errors by backup id
+        self._problems: dict[str, list[Finding]] = {
+            name: [] for name in self._manifests
+        }  #: errors by backup id
         #: problems of the rows that existed when the backup was created
         self._original_problems = list[Finding]()
         self._migrations = dict[str, SchemaState | None]()
         self._checks = 0
 
-    def restore(self, manifest: Manifest, member: Member, advance: Advance) -> None:
+    def size(self) -> int:
+        """Return the approximate number of bytes to read: each file twice."""
+        return sum(2 * member.bytes for _, member in self._selected)
+
+    def describe_steps(self) -> Iterator[str]:
+        """Yield one step per database: what is restored where."""
+        for manifest, member in self._selected:
+            url, into = (
+                create_temporary_url(self._app, member, Path()),
+                "nothing: no server for it is configured",
+            )
+            if url and url.is_local:
+                into = "a temporary file" if url.is_file else "a temporary folder"
+            elif url:
+                into = f"a new database on the server of {url}"
+            target, content = (
+                self._app.target(member.database),
+                f"{member.size:,} bytes, {count_rows(member)}",
+            )
+            yield f"restore {target} of {manifest.id} ({content}) into {into}"
+
+    def drill(self, advance: ByteProgress = ignore_bytes) -> DrillResult:
+        """Restore and verify the members, and record the result; called once.
+
+        Args:
+            advance: receives the number of bytes read since the last call.
+
+        Raises:
+            BackupMissingError: a backup was pruned since the plan.
+            NotSupportedError: no server for it is configured.
+            KeyWrongError: a backup is encrypted for other identities than the available ones.
+            PrivilegeMissingError, InsufficientSpaceError, UnreachableError, ClientMissingError: not an error of the backup.
+        """
+        store = self._repository.store
+        files = [member for _, member in self._selected if Url(engine=member.engine, path="").is_local]
+        is_encrypted = any(member.encryption != "none" for _, member in self._selected)
+        temp_folder = self._keys.staging.folder if is_encrypted else store.temp_dir
+        with ExitStack() as stack:
+            folder = stack.enter_context(temp_folder(sum(member.size for member in files)))
+            reader = stack.enter_context(open_reader(store, self._keys))
+            for manifest, member in self._selected:
+                self._restore(manifest, member, partial(self._load, stack, reader, folder), advance)
+            self._check()
+            return self._create_result()
+
+    def _restore(
+        self,
+        manifest: Manifest,
+        member: Member,
+        load: Callable[[Manifest, Member], TrialRestore],
+        advance: ByteProgress,
+    ) -> None:
         """Restore one member and measure the duration: read it, load it, check it and count its rows."""
         start, url, digests = time.monotonic(), None, 0
         findings = self._verify_files(manifest, member.database, advance)
         if not findings:
             try:
-                trial = self._load(manifest, member)
-            except (KeyWrongError, *verify.ENVIRONMENT_ERRORS):
+                trial = load(manifest, member)
+            except (KeyWrongError, *verifier.ENVIRONMENT_ERRORS):
                 raise
             except DbctlError as error:
                 findings.append(self._finding("error", error.code, manifest, member, str(error)))
             else:
                 url, digests = trial.url, len(trial.verification.digests.keys() & member.digests.keys())
-                for code, difference in verify.compare_with_manifest(trial.verification, member):
-                    severity: Severity = "warning" if code == verify.SCHEMA_DIFFERS else "error"
+                for code, difference in verifier.compare_with_manifest(trial.verification, member):
+                    severity: Severity = "warning" if code == verifier.SCHEMA_DIFFERS else "error"
                     findings.append(self._finding(severity, code, manifest, member, difference))
         if findings and self._repository.is_deleted(manifest):
-            address = self._repository.store.location
-            raise BackupMissingError(name=manifest.id, app=self._app.name, place=address, suggestion="")
+            raise BackupSource(self._repository, manifest, self._keys).missing_error()
         advance(member.bytes)
-        self._problems.setdefault(manifest.id, []).extend(findings)
+        self._problems[manifest.id] += findings
         duration = timedelta(milliseconds=round(1000 * (time.monotonic() - start)))
         self._restored.append(
             _RestoredDatabase(manifest=manifest, member=member, url=url, duration=duration, digests=digests)
         )
 
     def _verify_files(
-        self, manifest: Manifest, database: str, advance: Advance = lambda _bytes: None
+        self, manifest: Manifest, database: str, advance: ByteProgress = ignore_bytes
     ) -> list[Finding]:
-        findings = verify.find_problems(
-            self._app,
-            self._repository.store,
-            manifest,
-            deep=False,
-            keys=self._keys,
-            advance=advance,
-            databases=[database],
-        )
-        return [finding for finding in findings if finding.severity == "error"]
+        problems = verifier.BackupVerifier(
+            self._repository, self._keys, deep=False, advance=advance
+        ).find_problems(manifest, [database])
+        return [finding for finding in problems if finding.severity == "error"]
 
-    def _load(self, manifest: Manifest, member: Member) -> TrialRestore:
-        target = self._app.target(member.database)
-        path = self._stack.enter_context(self._reader.open_decoded(manifest, member, target))
-        url = create_temporary_url(self._app, member, self._folder)
-        return self._stack.enter_context(
-            registry.load_engine(member.engine).trial_restore(
-                url, path, member.dump, target, timeout=self._app.timeout
-            )
-        )
+    def _load(
+        self, stack: ExitStack, reader: MemberReader, folder: Path, manifest: Manifest, member: Member
+    ) -> TrialRestore:
+        """Load a member into a temporary database, which exists until ``stack`` is closed."""
+        target, url = self._app.target(member.database), create_temporary_url(self._app, member, folder)
+        path = reader.decode(manifest, member, target)
+        engine = registry.load_engine(member.engine)
+        request = LoadRequest(path=path, dump=member.dump, timeout=self._app.timeout)
+        return stack.enter_context(engine.trial_restore(url, request, target))
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Check the restored databases with the rules of the app, and verify the app files of the backups."""
-        for manifest in {restored.manifest.id: restored.manifest for restored in self._restored}.values():
-            if not self._app.only:
-                self._problems[manifest.id] += self._verify_files(manifest, "")
+        for manifest in self._manifests.values() if not self._app.only else ():
+            self._problems[manifest.id] += self._verify_files(manifest, "")
         urls = {
             restored.member.database: restored.url for restored in self._restored if restored.url is not None
         }
@@ -200,34 +273,31 @@ class DrillRun:
             findings = check.check(copy, quick=True).findings.findings
             db = copy.reader(name)
             checks = db.part(Checks)
-            indexes = checks.list_text_indexes() if checks else ()
-            if indexes:
+            if checks and (indexes := checks.list_text_indexes()):
                 findings = [*findings, *check.check_text_indexes(copy, name, indexes)]
             self._original_problems += [
                 _as_original_problem(finding) for finding in findings if finding.severity != "info"
             ]
             self._migrations[name] = _read_schema_state(copy, name)
-        except verify.ENVIRONMENT_ERRORS:
+        except verifier.ENVIRONMENT_ERRORS:
             raise
         except DbctlError as error:  # for example, it is not a database of this app
             problem = self._finding("error", error.code, restored.manifest, restored.member, str(error))
             self._problems[restored.manifest.id].append(problem)
 
-    def create_result(self) -> DrillResult:
+    def _create_result(self) -> DrillResult:
         """Record the verification next to the backups and return the result."""
         timestamp, unrecorded, databases = now(), list[str](), list[DatabaseDrill]()
         for backup_id, problems in self._problems.items():
-            restored = [database for database in self._restored if database.manifest.id == backup_id]
+            manifest = self._manifests[backup_id]
             drills = {
-                database.member.database: database.create_record(timestamp, self._checks)
-                for database in restored
+                restored.member.database: restored.create_record(timestamp, self._checks)
+                for restored in self._restored
+                if restored.manifest.id == backup_id
             }
-            manifest, passed = (
-                restored[0].manifest,
-                not any(finding.severity == "error" for finding in problems),
-            )
+            passed = not any(finding.severity == "error" for finding in problems)
             is_complete = not self._app.only and drills.keys() == set(manifest.databases)
-            unrecorded += verify.record_result(
+            unrecorded += verifier.record_result(
                 self._repository, manifest, problems, all_files=is_complete, deep=True, drills=drills
             )
             databases += [
@@ -252,7 +322,7 @@ class DrillRun:
         self, severity: Severity, code: str, manifest: Manifest, member: Member, text: str
     ) -> Finding:
         message = f"backup {manifest.id}, {member.file}: {text}"
-        hint = verify.INVALID_HINT if severity == "error" else ""
+        hint = verifier.INVALID_HINT if severity == "error" else ""
         return Finding(
             target=self._app.target(member.database), severity=severity, code=code, message=message, hint=hint
         )
@@ -261,7 +331,7 @@ class DrillRun:
 def create_temporary_url(app: App, member: Member, folder: Path) -> Url | None:
     """Return the address of the restored database: a file in ``folder``, or a server; None: no server is configured."""
     url = Url(engine=member.engine, path=str(folder / f"{member.database}.restored"))
-    return url if url.is_local else verify.trial_server(app, member)
+    return url if url.is_local else verifier.trial_server(app, member)
 
 
 def _read_schema_state(copy: App, name: str) -> SchemaState | None:
@@ -278,3 +348,36 @@ def _read_schema_state(copy: App, name: str) -> SchemaState | None:
 def _as_original_problem(finding: Finding) -> Finding:
     """Return a finding about rows as information: they are backed up correctly, as they were."""
     return structs.replace(finding, severity="info", hint=IN_BACKUP_HINT)
+
+
+def _select_newest(repository: Repository) -> list[tuple[Manifest, Member]]:
+    """Return the newest member of each database; ``backup status`` reports databases without a backup."""
+    manifests, _ = repository.manifests()
+    newest = dict[str, tuple[Manifest, Member]]()
+    for manifest in manifests:
+        for name in manifest.databases if manifest.kind == "backup" else ():
+            if (member := manifest.restorable_member(name)) and repository.app.only in ("", name):
+                newest.setdefault(name, (manifest, member))
+    if not newest:
+        repository.find(LATEST)  # raises BackupMissingError
+    return list(newest.values())
+
+
+def _select_backup(repository: Repository, name: str) -> list[tuple[Manifest, Member]]:
+    manifest, app = repository.find(name), repository.app
+    if manifest.kind == "partial":
+        raise partial_backup_error(repository, manifest)
+    databases = [name for name in manifest.databases if app.only in ("", name)]
+    if not databases:
+        target, place = app.target(app.only), repository.store.location
+        raise BackupMissingError(name=manifest.id, app=target, place=place, suggestion="")
+    members = [
+        member for member in manifest.members if member.form == "dump" and member.database in databases
+    ]
+    if not members:
+        raise NotSupportedError(
+            feature=f"a drill with {manifest.id}",
+            subject="its contents: retained databases, or files that are not a valid database",
+            hint=f"Its files are in {repository.path(manifest)}.",
+        )
+    return [(manifest, member) for member in members]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -28,8 +27,8 @@ from dbctl.services.app import (
     require_streams,
     suggest_sentence,
 )
-from dbctl.services.backup import Manifest, Member, Repository
-from dbctl.services.restore.source import require_copyable, select_members
+from dbctl.services.backup import Member
+from dbctl.services.restore.source import BackupSource, MergeMode, require_copyable
 from dbctl.services.rules import RowRules
 
 PURPOSE = "restore apply --table"
@@ -237,10 +236,6 @@ def find_users_section(app: App, database: str) -> Users | None:
     return section if section and (section.database or app.main()) == database else None
 
 
-#: ``missing``: insert rows whose key is missing; ``replace``: also replace rows that differ.
-MergeMode: TypeAlias = Literal["missing", "replace"]
-
-
 class TableSelection(Struct, frozen=True, kw_only=True):
     """The selected tables, and how to restore their rows."""
 
@@ -275,39 +270,29 @@ class Rows:
             raise
 
 
-def select_member(app: App, repository: Repository, manifest: Manifest, selection: TableSelection) -> Member:
+def select_member(source: BackupSource, selection: TableSelection) -> Member:
     """Return the member of a backup that contains the tables; raises the errors of ``RestoreTables``."""
+    tables = selection.tables
     if bool(selection.new_name) == bool(selection.merge):
         raise UsageError(
             detail="--table requires exactly one of: --into NEW, --merge missing, --merge replace"
         )
-    if selection.new_name and len(selection.tables) > 1:
+    if selection.new_name and len(tables) > 1:
         raise UsageError(detail="--into creates one new table: restore the tables one by one")
-    if len(set(selection.tables)) < len(selection.tables):
+    if len(set(tables)) < len(tables):
         raise UsageError(detail="--table: a table was named twice")
-    members = {
-        member.database: member for member in select_members(app, repository, manifest, allow_partial=True)
-    }
-    candidates = [member for member in members.values() if selection.tables[0] in member.rows]
+    members = source.select_members(allow_partial=True)
+    candidates = [member for member in members if tables[0] in member.rows]
     if len(candidates) > 1:
         names = " or --db ".join(member.database for member in candidates)
         raise UsageError(detail=f"--table: choose the database: --db {names}")
-    member = (candidates or list(members.values()))[0]
+    member = (candidates or members)[0]
     require_copyable(member)
-    for table in selection.tables:
+    for table in tables:
         if table not in member.rows:
-            raise TableMissingError(
-                name=table,
-                target=f"backup {manifest.id}",
-                suggestion=suggest_sentence(table, list(member.rows)),
-            )
+            suggestion = suggest_sentence(table, list(member.rows))
+            raise TableMissingError(name=table, target=f"backup {source.manifest.id}", suggestion=suggestion)
     return member
-
-
-def estimate_size(app: App, repository: Repository, manifest: Manifest, selection: TableSelection) -> int:
-    """Return the approximate number of bytes to read; raises the errors of ``RestoreTables``."""
-    member = select_member(app, repository, manifest, selection)
-    return member.bytes + (member.size if selection.merge == "replace" else 0)
 
 
 def require_table(source: Readable, name: str) -> Table:

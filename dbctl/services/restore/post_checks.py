@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from dbctl.engines.contract import Checks
 from dbctl.errors import DbctlError
-from dbctl.model import Finding, Struct, format_count
+from dbctl.model import Finding, Severity, Struct, format_count
 from dbctl.services.app import App, audit
 from dbctl.services.backup import Manifest, Member, schema_fingerprint
 from dbctl.services.migrations.ledger import DatabaseState, State
@@ -37,50 +37,55 @@ def record_restore(app: App, manifest: Manifest, safety: Manifest, purpose: str)
 
 def check_restored(app: App, member: Member, before: StateBefore) -> Iterator[Finding]:
     """Yield findings about a restored database; ``before`` is its state before the restore."""
-    target, schema = app.target(member.database), member.schema
+    for severity, code, message, hint in _check_database(app, member, before):
+        target = app.target(member.database)
+        yield Finding(target=target, severity=severity, code=code, message=message, hint=hint)
+
+
+def _check_database(
+    app: App, member: Member, before: StateBefore
+) -> Iterator[tuple[Severity, str, str, str]]:
+    """Yield severity, code, message and hint of each finding."""
+    database, schema = member.database, member.schema
     try:
-        live = app.reader(member.database)
+        live = app.reader(database)
         schema = schema_fingerprint(live)
         checks = live.part(Checks)
         damage = checks.find_damage(quick=True) if checks else []
     except DbctlError as error:
         message = f"it was restored but could not be checked: {error}"
-        hint = "Check it with: dbctl integrity check"
-        yield Finding(target=target, severity="warning", code="not-checked", message=message, hint=hint)
+        yield "warning", "not-checked", message, "Check it with: dbctl integrity check"
     else:
         for line in damage:
-            hint = "Undo the restore with: dbctl restore undo"
-            yield Finding(target=target, severity="error", code="corrupt", message=line, hint=hint)
+            yield "error", "corrupt", line, "Undo the restore with: dbctl restore undo"
     if before.schema and schema and before.schema != schema:
-        yield Finding(
-            target=target,
-            severity="warning",
-            code="schema-changed",
-            message="its schema differs from the schema before the restore",
-            hint="Restart the app"
-            + (
-                "; show pending migrations with: dbctl migrate status"
-                if app.database(member.database).migrations
-                else "."
-            ),
-        )
-    yield from _compare_migrations(app, member, target, before)
-    if any(search.text and search.database == member.database for search in app.profile.search):
-        yield Finding(
-            target=target,
-            severity="info",
-            code="search-indexes",
-            message="its search indexes are those of the backup",
-            hint="Check that they match their tables: dbctl search index check",
-        )
-    if app.profile.users and app.profile.users.signed_in and member.database == app.main():
-        yield Finding(
-            target=target,
-            severity="info",
-            code="sessions-restored",
-            message="passwords, roles and sessions are those of the backup: revoked sessions are valid again",
-            hint="Revoke the sessions of a user with: dbctl sessions revoke LOGIN",
-        )
+        has_migrations = app.database(database).migrations
+        hint = "; show pending migrations with: dbctl migrate status" if has_migrations else "."
+        message = "its schema differs from the schema before the restore"
+        yield "warning", "schema-changed", message, f"Restart the app{hint}"
+    if state := _read_state(app, database):
+        yield from _compare_migrations(state, before)
+    if any(search.text and search.database == database for search in app.profile.search):
+        hint = "Check that they match their tables: dbctl search index check"
+        yield "info", "search-indexes", "its search indexes are those of the backup", hint
+    if app.profile.users and app.profile.users.signed_in and database == app.main():
+        message = "passwords, roles and sessions are those of the backup: revoked sessions are valid again"
+        hint = "Revoke the sessions of a user with: dbctl sessions revoke LOGIN"
+        yield "info", "sessions-restored", message, hint
+
+
+def _compare_migrations(
+    state: DatabaseState, before: StateBefore
+) -> Iterator[tuple[Severity, str, str, str]]:
+    """Yield findings about migrations whose state the restore has changed."""
+    if pending := [name for name in state.names_in(*PENDING_STATES) if name not in before.pending]:
+        count = format_count(len(pending), "migration")
+        message = f"{count} newer than the backup: {', '.join(pending)}"
+        yield "warning", "migrations-behind", message, "Run them with: dbctl migrate up"
+    if ahead := state.names_in("ahead"):
+        message = f"the backup is newer than the files of the app: it contains {', '.join(ahead)}"
+        hint = "Install the app version of the backup. Show details with: dbctl migrate status"
+        yield "warning", "migrations-ahead", message, hint
 
 
 class StateBefore(Struct, frozen=True, kw_only=True):
@@ -104,42 +109,21 @@ def _read_state(app: App, database: str) -> DatabaseState | None:
     return state if state and state.has_ledger else None
 
 
-def _compare_migrations(app: App, member: Member, target: str, before: StateBefore) -> Iterator[Finding]:
-    """Yield findings about migrations whose state the restore has changed."""
-    state = _read_state(app, member.database)
-    if state is None:
-        return
-    if pending := [name for name in state.names_in(*PENDING_STATES) if name not in before.pending]:
-        yield Finding(
-            target=target,
-            severity="warning",
-            code="migrations-behind",
-            message=f"{format_count(len(pending), 'migration')} newer than the backup: {', '.join(pending)}",
-            hint="Run them with: dbctl migrate up",
-        )
-    if ahead := state.names_in("ahead"):
-        yield Finding(
-            target=target,
-            severity="warning",
-            code="migrations-ahead",
-            message=f"the backup is newer than the files of the app: it contains {', '.join(ahead)}",
-            hint="Install the app version of the backup. Show details with: dbctl migrate status",
-        )
-
-
 def check_surroundings(app: App, restored: Sequence[str]) -> Iterator[Finding]:
     """Yield findings about the other databases and the caches of the app."""
-    other_databases = [name for name in app.configured.databases if name not in restored]
     sections = app.profile.databases
-    other_databases = [
-        name for name in other_databases if name in sections and sections[name].mode == "read-write"
+    others = [
+        name
+        for name in app.configured.databases
+        if name not in restored and name in sections and sections[name].mode == "read-write"
     ]
-    if app.profile.link and other_databases:
+    if app.profile.link and others:
+        verb = "was" if len(others) == 1 else "were"
         yield Finding(
             target=app.name,
             severity="info",
             code="other-databases-unchanged",
-            message=f"{', '.join(other_databases)} {'was' if len(other_databases) == 1 else 'were'} not restored, and may not match the restored databases",
+            message=f"{', '.join(others)} {verb} not restored, and may not match the restored databases",
             hint="Compare them with: dbctl integrity cross-check",
         )
     yield Finding(

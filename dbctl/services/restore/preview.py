@@ -11,12 +11,11 @@ from dbctl.engines.contract import Readable, count_dump_rows
 from dbctl.errors import DbctlError, FeatureMissingError
 from dbctl.model import Row, Struct
 from dbctl.services.app import App
-from dbctl.services.backup import DecryptionKeys, Manifest, Member, Repository, schema_fingerprint
+from dbctl.services.backup import Member, schema_fingerprint
 from dbctl.services.migrations import status
 from dbctl.services.migrations.ledger import DatabaseState, MigrationTarget, State, read_state
-from dbctl.services.restore.source import open_content, select_members
-from dbctl.services.settings import SettingCollection, find_section, settings_database
-from dbctl.services.settings import queries as settings
+from dbctl.services.restore.source import BackupSource
+from dbctl.services.settings import SettingStore, find_section, open_settings, settings_database
 
 #: States of a migration that has run.
 APPLIED_STATES: tuple[State, ...] = ("applied", "changed", "missing-file", "ahead", "retired")
@@ -45,6 +44,30 @@ class ContentComparison(Struct, frozen=True, kw_only=True):
     migrations: MigrationsComparison | None  #: None: no migrations, or not comparable
     settings: Sequence[SettingComparison]
     not_compared: Sequence[str]  #: errors of comparisons that failed
+
+    def facts(self) -> Iterator[tuple[str, object]]:
+        """Yield the lines of the summary, each with its title."""
+        if self.migrations:
+            lists = {
+                "pending migrations": self.migrations.pending,
+                "migrations newer than the files of the app": self.migrations.ahead,
+                "migrations only in the live database": self.migrations.only_current,
+                "migrations only in the backup": self.migrations.only_in_backup,
+            }
+            different: list[tuple[str, object]] = [
+                (title, list(names)) for title, names in lists.items() if names
+            ]
+            yield from different or [("migrations", "same")]
+        if self.settings:
+            yield (
+                "different settings",
+                [
+                    {"key": setting.key, "current": setting.current, "backup": setting.in_backup}
+                    for setting in self.settings
+                ],
+            )
+        if self.not_compared:
+            yield "not compared", self.not_compared
 
 
 def compare_content(app: App, database: str, live: Readable, backup: Readable) -> ContentComparison:
@@ -88,10 +111,8 @@ def read_migration_state(app: App, database: str, db: Readable) -> DatabaseState
 def _compare_migrations(
     app: App, database: str, live: Readable, backup: Readable
 ) -> MigrationsComparison | None:
-    live_state, backup_state = (
-        read_migration_state(app, database, live),
-        read_migration_state(app, database, backup),
-    )
+    live_state = read_migration_state(app, database, live)
+    backup_state = read_migration_state(app, database, backup)
     if live_state is None or backup_state is None or not (live_state.has_ledger or backup_state.has_ledger):
         return None
     live_names, backup_names = live_state.names_in(*APPLIED_STATES), backup_state.names_in(*APPLIED_STATES)
@@ -104,7 +125,7 @@ def _compare_migrations(
 
 
 def _compare_settings(app: App, live: Readable, backup: Readable) -> Iterator[SettingComparison]:
-    live_table, backup_table = settings.open_settings(app, live), settings.open_settings(app, backup)
+    live_table, backup_table = open_settings(app, live), open_settings(app, backup)
     live_values, backup_values = _read_values(live_table), _read_values(backup_table)
     for key in sorted(live_values.keys() | backup_values.keys()):
         # The default, a table, differs from the value of every setting.
@@ -116,8 +137,8 @@ def _compare_settings(app: App, live: Readable, backup: Readable) -> Iterator[Se
             )
 
 
-def _read_values(collection: SettingCollection) -> dict[str, object]:
-    return {setting.key: setting.value for setting in collection.store.read()}
+def _read_values(store: SettingStore) -> dict[str, object]:
+    return {setting.key: setting.value for setting in store.read()}
 
 
 READABLE = "readable"
@@ -143,6 +164,19 @@ class DatabaseComparison(Struct, frozen=True, kw_only=True):
     tables: Sequence[TableComparison]
     content: ContentComparison | None = None  #: None: not compared
 
+    def facts(self) -> Iterator[tuple[str, object]]:
+        """Yield the lines of the summary, each with its title."""
+        yield "state", self.state
+        yield "schema", self.schema
+        yield "open in", ", ".join(self.held_by) or "no visible process"
+        yield "strategy", self.strategy or "not possible"
+        if self.steps:
+            yield "steps", self.steps
+        if self.content:
+            yield from self.content.facts()
+        elif self.state == READABLE:
+            yield "settings", "not compared; --deep loads the backup into a temporary database"
+
 
 class Preview(Struct, frozen=True, kw_only=True):
     """Result of ``restore preview``."""
@@ -154,13 +188,7 @@ class Preview(Struct, frozen=True, kw_only=True):
     def summary(self) -> Row:
         summary: dict[str, object] = {"backup": self.backup, "created_at": self.created_at}
         for database in self.databases:
-            summary[f"{database.database}: state"] = database.state
-            summary[f"{database.database}: schema"] = database.schema
-            summary[f"{database.database}: open in"] = ", ".join(database.held_by) or "no visible process"
-            summary[f"{database.database}: strategy"] = database.strategy or "not possible"
-            if database.steps:
-                summary[f"{database.database}: steps"] = database.steps
-            summary |= _summarize_content(database)
+            summary |= {f"{database.database}: {name}": value for name, value in database.facts()}
         summary["tables"] = [
             {
                 "database": database.database,
@@ -175,68 +203,32 @@ class Preview(Struct, frozen=True, kw_only=True):
         return summary
 
 
-def _summarize_content(database: DatabaseComparison) -> dict[str, object]:
-    content = database.content
-    if content is None and database.state != READABLE:
-        return {}
-    if content is None:
-        return {
-            f"{database.database}: settings": "not compared; --deep loads the backup into a temporary database"
-        }
-    summary = dict[str, object]()
-    if content.migrations:
-        lists = {
-            "pending migrations": content.migrations.pending,
-            "migrations newer than the files of the app": content.migrations.ahead,
-            "migrations only in the live database": content.migrations.only_current,
-            "migrations only in the backup": content.migrations.only_in_backup,
-        }
-        summary = {f"{database.database}: {title}": list(names) for title, names in lists.items() if names}
-        summary = summary or {f"{database.database}: migrations": "same"}
-    if content.settings:
-        summary[f"{database.database}: different settings"] = [
-            {"key": setting.key, "current": setting.current, "backup": setting.in_backup}
-            for setting in content.settings
-        ]
-    if content.not_compared:
-        summary[f"{database.database}: not compared"] = content.not_compared
-    return summary
-
-
-def preview(
-    app: App, repository: Repository, manifest: Manifest, keys: DecryptionKeys, *, deep: bool = False
-) -> Preview:
+def preview(source: BackupSource, *, deep: bool = False) -> Preview:
     """Compare the live databases with a backup; raises the errors of ``select_members``.
 
     ``deep``: load dumps into temporary databases if their rows cannot be read otherwise.
     """
-    databases = []
-    for member in select_members(app, repository, manifest):
+    app, databases = source.app, list[DatabaseComparison]()
+    for member in source.select_members():
         comparison = _compare_database(app, member)
-        reads_rows = member.form == "dump" and (deep or not _loads_dump(app, member))
-        if comparison.state == READABLE and not has_content(app, member.database):
-            empty = ContentComparison(migrations=None, settings=(), not_compared=())
-            comparison = structs.replace(comparison, content=empty)
-        elif reads_rows and comparison.state == READABLE:
-            comparison = structs.replace(
-                comparison, content=_compare_with_backup(app, repository, manifest, member, keys)
-            )
+        if comparison.state == READABLE:
+            content = None
+            if not has_content(app, member.database):
+                content = ContentComparison(migrations=None, settings=(), not_compared=())
+            elif member.form == "dump" and (deep or not app.restore_target(member.database).requires_load):
+                content = _compare_with_backup(source, member)
+            comparison = structs.replace(comparison, content=content)
         databases.append(comparison)
-    return Preview(backup=manifest.id, created_at=manifest.created_at, databases=databases)
+    return Preview(backup=source.manifest.id, created_at=source.manifest.created_at, databases=databases)
 
 
-def _loads_dump(app: App, member: Member) -> bool:
-    return app.restore_target(member.database).requires_load
-
-
-def _compare_with_backup(
-    app: App, repository: Repository, manifest: Manifest, member: Member, keys: DecryptionKeys
-) -> ContentComparison:
+def _compare_with_backup(source: BackupSource, member: Member) -> ContentComparison:
+    app, database = source.app, member.database
     try:
-        keys.prepare(repository.store, manifest)
-        with open_content(app, repository, manifest, member, keys) as backup:
-            live = app.reader(member.database, allow_empty=True, familiar_tables=member.rows)
-            return compare_content(app, member.database, live, backup)
+        source.prepare_keys()
+        with source.open_content(member) as backup:
+            live = app.reader(database, allow_empty=True, familiar_tables=member.rows)
+            return compare_content(app, database, live, backup)
     except DbctlError as error:
         return ContentComparison(migrations=None, settings=(), not_compared=[str(error)])
 

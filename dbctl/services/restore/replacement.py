@@ -1,93 +1,161 @@
-"""The steps of ``restore apply`` that replace the live databases, and return to the previous state after an error."""
+"""Replace live databases by the members of a backup, in steps that return to the previous state after an error."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 
-from dbctl.engines.contract import LoadResult, PreparedSwap
+from dbctl.engines.contract import LoadRequest, LoadResult, PreparedSwap
 from dbctl.errors import DbctlError, RestorePartialError, RestoreUnfinishedError
 from dbctl.files import release_nothing
 from dbctl.model import Finding
-from dbctl.services.app import App
 from dbctl.services.backup import (
-    EncryptionPolicy,
+    ByteProgress,
     Manifest,
     Member,
     MemberReader,
     OmittedDatabase,
-    Repository,
     SafetyBackupSource,
+    count_in_bytes,
 )
-from dbctl.services.restore.steps import CreateSafetyBackup, Step
+from dbctl.services.restore.post_checks import StateBefore, list_pending_migrations
+from dbctl.services.restore.source import BackupSource
+from dbctl.services.restore.steps import SafetyBackup, Step, run_steps
 
 #: The reason recorded in the manifest for a database that did not exist.
 NO_DATABASE = "the database did not exist"
-Advance = Callable[[int], None]
 
 
 class Replacement:
-    """The state that the steps of one restore share: which databases have the content of the backup."""
+    """The replacement of several databases: either all of them have the content of the backup, or none."""
 
     def __init__(
         self,
-        app: App,
-        repository: Repository,
-        manifest: Manifest,
+        source: BackupSource,
+        members: Sequence[Member],
         reader: MemberReader,
-        sources: Sequence[SafetyBackupSource],
-        encryption: EncryptionPolicy,
-        *,
-        timeout: float,
-        advance: Advance,
+        prepared: Mapping[str, PreparedSwap],
+        advance: ByteProgress,
     ) -> None:
-        """Set the options.
+        """Read the states of the databases.
 
         Args:
-            app: the app.
-            repository: the destination of the safety backup; the caller holds its lock.
-            manifest: the backup.
-            reader: reads its members and those of the safety backup.
-            sources: the databases to replace.
-            encryption: of the safety backup.
-            timeout: seconds to wait for a lock.
+            source: the backup; the caller holds the locks of its repository and of the databases.
+            members: the members to restore.
+            reader: reads them and those of the safety backup.
+            prepared: by database: what is loaded and verified in advance.
             advance: receives the number of bytes processed since the last call.
         """
-        self.app, self.manifest, self._reader = app, manifest, reader
-        self._timeout, self._advance = timeout, advance
-        self.create_safety_backup = CreateSafetyBackup(
-            app,
-            repository,
-            [source for source in sources if not source.is_empty],
-            encryption,
+        self._source, self._app, self._members, self._reader = source, source.app, members, reader
+        self._prepared, self._advance = prepared, advance
+        app = self._app
+        self._databases = [
+            SafetyBackupSource(app, member.database, advance, member.dump) for member in members
+        ]
+        self._pending = {member.database: list_pending_migrations(app, member.database) for member in members}
+        self.states = dict[str, StateBefore]()  #: of the databases before the replacement, by name
+        self._safety_backup = SafetyBackup(
+            source,
+            [database for database in self._databases if not database.is_empty],
             left_out=[
-                OmittedDatabase(database=source.database, reason=NO_DATABASE)
-                for source in sources
-                if source.is_empty
+                OmittedDatabase(database=database.database, reason=NO_DATABASE)
+                for database in self._databases
+                if database.is_empty
             ],
-            restored=manifest.id,
-            is_needed=self._is_safety_backup_needed,
+            is_needed=lambda error: bool(self.results) or isinstance(error, RestoreUnfinishedError),
         )
-        self.results = dict[
-            str, LoadResult
-        ]()  #: of the replaced databases, by name, in the order of their replacement
+        #: of the replaced databases, by name, in the order of their replacement
+        self.results = dict[str, LoadResult]()
+        self._drop_messages = dict[str, Sequence[str]]()
+        self._write_locks = ExitStack()
+        self._releases = dict[
+            str, Callable[[], None]
+        ]()  # by database: releases its lock before the stack is closed
         self._current = ""
         self._failed_reverts = list[tuple[str, str, str]]()  # database, reason, hint
 
     @property
     def safety(self) -> Manifest:
         """The safety backup, after its step."""
-        return self.create_safety_backup.manifest
+        return self._safety_backup.manifest
 
-    def _is_safety_backup_needed(self, error: BaseException) -> bool:
-        return bool(self.results) or isinstance(error, RestoreUnfinishedError)
+    def run(self, locks: ExitStack, finish: Callable[[], object]) -> None:
+        """Create the safety backup and replace the databases; close ``locks`` and call ``finish`` afterwards.
 
-    def replace(self, member: Member, load: Callable[[], LoadResult]) -> None:
-        """Replace a database by the function ``load``, which replaces it or raises an error."""
+        Raises:
+            WriteConflictError: a database was changed after its safety backup; nothing was changed.
+            RestoreUnfinishedError, RestorePartialError: see ``ApplyRestore.apply``.
+        """
+        swapped = [member for member in self._members if member.database in self._prepared]
+        loaded = [member for member in self._members if member.database not in self._prepared]
+        run_steps(
+            prepare=[
+                Step(self.block_writers, self._release_writers),
+                Step(self.read_states),
+                self._safety_backup.step,
+            ],
+            change=[
+                *(
+                    Step(partial(self._mark_swap, member), partial(self._unmark_swap, member))
+                    for member in swapped
+                ),
+                *(
+                    Step(partial(self.load_database, member), partial(self._revert, member))
+                    for member in loaded
+                ),
+                *(
+                    Step(partial(self.swap_database, member), partial(self._revert, member))
+                    for member in swapped
+                ),
+            ],
+            finish=[
+                Step(self.drop_older_retained),
+                Step(self._write_locks.close),
+                Step(locks.close),
+                Step(finish),
+            ],
+        )
+
+    def block_writers(self) -> None:
+        """Block writers of the databases: a write between the safety backup and the replacement would be lost."""
+        for database in self._databases:
+            lock = database.block_writers(timeout=self._app.timeout)
+            self._releases[database.database] = self._write_locks.enter_context(lock)
+
+    def _release_writers(self, error: BaseException) -> None:
+        self._write_locks.__exit__(type(error), error, error.__traceback__)
+
+    def read_states(self) -> None:
+        """Read the schemas while no other process writes, to compare them after the restore."""
+        for database in self._databases:
+            name = database.database
+            self.states[name] = StateBefore(schema=database.schema(), pending=self._pending[name])
+
+    def _mark_swap(self, member: Member) -> None:
+        """Write the marker of a prepared swap, so that a kill between two databases can be detected."""
+        self._prepared[member.database].write_marker(find_retained_facts(self.safety, member))
+
+    def _unmark_swap(self, member: Member, _error: BaseException) -> None:
+        self._prepared[member.database].remove_marker()
+
+    def swap_database(self, member: Member) -> None:
+        """Replace a database by a prepared swap."""
         self._current = member.database
-        self.results[member.database] = load()
+        swap = self._prepared[member.database].swap
+        self.results[member.database] = swap(find_retained_facts(self.safety, member))
 
-    def load(
+    def load_database(self, member: Member) -> None:
+        """Replace the content of a database by a member of the backup."""
+        self._current = member.database
+        self.results[member.database] = self._load(
+            self._source.manifest,
+            member,
+            find_retained_facts(self.safety, member),
+            self._releases[member.database],
+        )
+
+    def _load(
         self,
         manifest: Manifest,
         member: Member,
@@ -95,25 +163,18 @@ class Replacement:
         release_locks: Callable[[], None] = release_nothing,
     ) -> LoadResult:
         """Load a member of ``manifest`` into its live database; arguments and errors as of ``RestoreTarget.load``."""
-        done = 0
+        path = self._reader.decode(manifest, member, self._app.target(member.database))
+        request = LoadRequest(
+            path=path,
+            dump=member.dump,
+            timeout=self._app.timeout,
+            retained=retained,
+            progress=count_in_bytes((member.size, self._advance)),
+            release_locks=release_locks,
+        )
+        return self._app.restore_target(member.database).load(request)
 
-        def progress(share: float) -> None:
-            nonlocal done
-            completed_bytes = int(share * member.size)
-            self._advance(max(0, completed_bytes - done))
-            done = max(done, completed_bytes)
-
-        with self._reader.open_decoded(manifest, member, self.app.target(member.database)) as path:
-            return self.app.restore_target(member.database).load(
-                path,
-                member.dump,
-                timeout=self._timeout,
-                retained=retained,
-                progress=progress,
-                release_locks=release_locks,
-            )
-
-    def revert(self, member: Member, error: BaseException) -> None:
+    def _revert(self, member: Member, error: BaseException) -> None:
         """Restore a replaced database from the safety backup, because another one failed with ``error``.
 
         Raises:
@@ -126,7 +187,7 @@ class Replacement:
         if saved is not None:
             try:
                 # A retained database is the only copy: it gets its previous name.
-                self.load(self.safety, saved, find_retained_facts(self.manifest, member))
+                self._load(self.safety, saved, find_retained_facts(self._source.manifest, member))
             except DbctlError as failure:
                 reason = str(failure)
                 hint = f"Restore the previous state with: dbctl restore apply {self.safety.id} --db {member.database}"
@@ -136,7 +197,7 @@ class Replacement:
         self._failed_reverts.append((member.database, reason, hint))
         databases, reasons, hints = zip(*self._failed_reverts, strict=True)
         raise RestorePartialError(
-            app=self.app.name,
+            app=self._app.name,
             done=", ".join(databases),
             database=self._current,
             reason=error,
@@ -144,104 +205,30 @@ class Replacement:
             hint=" ".join(hints),
         ) from error
 
-
-class BlockWriters(Step):
-    """Block writers of the databases: a write between the safety backup and the replacement would be lost."""
-
-    def __init__(self, sources: Sequence[SafetyBackupSource], *, timeout: float) -> None:
-        """Set the databases, and the seconds to wait for a lock."""
-        self._sources, self._timeout = sources, timeout
-        self.locks = ExitStack()
-        self.releases = dict[
-            str, Callable[[], None]
-        ]()  #: by database: releases its lock before ``locks`` is closed
-
-    def run(self) -> None:
-        for source in self._sources:
-            self.releases[source.database] = self.locks.enter_context(
-                source.block_writers(timeout=self._timeout)
-            )
-
-    def undo(self, error: BaseException) -> None:
-        self.locks.__exit__(type(error), error, error.__traceback__)
-
-
-class MarkSwap(Step):
-    """Write the marker of a prepared swap, so that a kill between two databases can be detected."""
-
-    def __init__(self, replacement: Replacement, member: Member, prepared: PreparedSwap) -> None:
-        self._replacement, self._member, self._prepared = replacement, member, prepared
-
-    def run(self) -> None:
-        self._prepared.write_marker(find_retained_facts(self._replacement.safety, self._member))
-
-    def undo(self, error: BaseException) -> None:
-        del error
-        self._prepared.remove_marker()
-
-
-class SwapDatabase(Step):
-    """Replace a database by a prepared swap."""
-
-    def __init__(self, replacement: Replacement, member: Member, prepared: PreparedSwap) -> None:
-        self._replacement, self._member, self._prepared = replacement, member, prepared
-
-    def run(self) -> None:
-        retained = find_retained_facts(self._replacement.safety, self._member)
-        self._replacement.replace(self._member, lambda: self._prepared.swap(retained))
-
-    def undo(self, error: BaseException) -> None:
-        self._replacement.revert(self._member, error)
-
-
-class LoadDatabase(Step):
-    """Replace the content of a database by a member of the backup."""
-
-    def __init__(self, replacement: Replacement, member: Member, writers: BlockWriters) -> None:
-        self._replacement, self._member, self._writers = replacement, member, writers
-
-    def run(self) -> None:
-        replacement, member = self._replacement, self._member
-        retained = find_retained_facts(replacement.safety, member)
-        release_locks = self._writers.releases[member.database]
-        replacement.replace(
-            member, lambda: replacement.load(replacement.manifest, member, retained, release_locks)
-        )
-
-    def undo(self, error: BaseException) -> None:
-        self._replacement.revert(self._member, error)
-
-
-class DropOlderRetained(Step):
-    """Drop databases that earlier restores retained on a server, because only the latest restore can be undone."""
-
-    def __init__(self, replacement: Replacement, members: Sequence[Member]) -> None:
-        """Set the replaced databases."""
-        self._replacement, self._members = replacement, members
-        self.findings = list[Finding]()  #: what could not be dropped
-
-    def run(self) -> None:
-        app = self._replacement.app
+    def drop_older_retained(self) -> None:
+        """Drop databases that earlier restores retained on a server, because only the latest restore can be undone."""
         for member in self._members:
-            if self._replacement.results[member.database].method in ("swapped", "new"):
+            if self.results[member.database].method in ("swapped", "new"):
+                restore_target = self._app.restore_target(member.database)
                 try:
-                    messages = app.restore_target(member.database).drop_retained(
-                        find_retained_facts(self._replacement.safety, member)
-                    )
+                    messages = restore_target.drop_retained(find_retained_facts(self.safety, member))
                 except DbctlError as error:
                     messages = [f"databases retained by earlier restores were not dropped: {error}"]
-                self.findings += create_maintenance_findings(app.target(member.database), messages)
+                self._drop_messages[member.database] = messages
+
+    def find_remarks(self) -> Iterator[Finding]:
+        """Yield warnings about the replaced databases."""
+        for remarks in (
+            {name: result.remarks for name, result in self.results.items()},
+            self._drop_messages,
+        ):
+            for name, messages in remarks.items():
+                for message in messages:
+                    target = self._app.target(name)
+                    yield Finding(target=target, severity="warning", code="maintenance", message=message)
 
 
 def find_retained_facts(manifest: Manifest, member: Member) -> Mapping[str, str]:
     """Return the facts of a retained database in the manifest, such as its name on the server; empty if there is none."""
     retained = manifest.restorable_member(member.database)
     return retained.facts if retained and retained.form == "kept" else {}
-
-
-def create_maintenance_findings(target: str, messages: Sequence[str]) -> Sequence[Finding]:
-    """Return a warning for each message."""
-    return [
-        Finding(target=target, severity="warning", code="maintenance", message=message)
-        for message in messages
-    ]

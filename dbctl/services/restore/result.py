@@ -7,16 +7,10 @@ from collections.abc import Iterator, Sequence
 from dbctl.errors import Exit
 from dbctl.model import ChangeResult, Finding, Row, Struct, format_count
 from dbctl.services.app import App
-from dbctl.services.backup import Manifest, Member, SafetyBackupSource, report_unchanged_files
-from dbctl.services.restore.post_checks import (
-    StateBefore,
-    check_restored,
-    check_surroundings,
-    list_pending_migrations,
-    record_restore,
-)
-from dbctl.services.restore.replacement import DropOlderRetained, Replacement, create_maintenance_findings
-from dbctl.services.restore.steps import Step
+from dbctl.services.backup import Manifest, Member, report_unchanged_files
+from dbctl.services.restore.post_checks import check_restored, check_surroundings, record_restore
+from dbctl.services.restore.replacement import Replacement
+from dbctl.services.restore.source import BackupSource
 
 IDENTITY_MISSING = "its identity is not available: restore undo requires it"
 
@@ -64,96 +58,56 @@ class RestoreResult(ChangeResult, frozen=True, kw_only=True):
         return row | ({"notes": notes} if notes else {})
 
 
-class ReadStates(Step):
-    """Read the state of each database, to compare it with the state after the restore."""
+def create_result(
+    replacement: Replacement, source: BackupSource, members: Sequence[Member], purpose: str, *, can_undo: bool
+) -> RestoreResult:
+    """Record the restore in the app, check the restored databases, and return the result.
 
-    def __init__(self, app: App, sources: Sequence[SafetyBackupSource]) -> None:
-        """Read the pending migrations; the schemas are read when no other process writes."""
-        self._sources = sources
-        self._pending = {source.database: list_pending_migrations(app, source.database) for source in sources}
-        self.states = dict[str, StateBefore]()  #: by database
-
-    def run(self) -> None:
-        for source in self._sources:
-            self.states[source.database] = StateBefore(
-                schema=source.schema(), pending=self._pending[source.database]
+    Args:
+        replacement: the replacement of the databases, after its end.
+        source: the backup.
+        members: the restored members.
+        purpose: the command, for the audit record.
+        can_undo: whether the identity is available that decrypts the safety backup.
+    """
+    safety = replacement.safety
+    return RestoreResult(
+        backup=source.manifest.id,
+        safety_backup=safety.id if safety.members else None,
+        databases=[
+            RestoredDatabase(
+                database=member.database,
+                strategy=replacement.results[member.database].method,
+                rows=sum(member.rows.values()),
+                tables=len(member.rows),
             )
+            for member in members
+        ],
+        findings=list(_find_remaining_work(replacement, source, members, purpose, can_undo=can_undo)),
+    )
 
 
-class CreateResult(Step):
-    """Record the restore in the app, check the restored databases, and create the result."""
-
-    def __init__(
-        self,
-        replacement: Replacement,
-        members: Sequence[Member],
-        read_states: ReadStates,
-        drop_retained: DropOlderRetained,
-        *,
-        purpose: str,
-        can_undo: bool,
-    ) -> None:
-        """Set the steps before this one.
-
-        Args:
-            replacement: the replacement of the databases.
-            members: the restored members.
-            read_states: read the states before the replacement.
-            drop_retained: dropped the databases that earlier restores retained.
-            purpose: the command, for the audit record.
-            can_undo: whether the identity is available that decrypts the safety backup.
-        """
-        self._replacement, self._members = replacement, members
-        self._read_states, self._drop_retained = read_states, drop_retained
-        self._purpose, self._can_undo = purpose, can_undo
-        self._result: RestoreResult | None = None
-
-    @property
-    def result(self) -> RestoreResult:
-        """The result."""
-        if self._result is None:
-            raise RuntimeError("run was not called")
-        return self._result
-
-    def run(self) -> None:
-        safety, results = self._replacement.safety, self._replacement.results
-        self._result = RestoreResult(
-            backup=self._replacement.manifest.id,
-            safety_backup=safety.id if safety.members else None,
-            databases=[
-                RestoredDatabase(
-                    database=member.database,
-                    strategy=results[member.database].method,
-                    rows=sum(member.rows.values()),
-                    tables=len(member.rows),
-                )
-                for member in self._members
-            ],
-            findings=list(self._create_findings(safety)),
+def _find_remaining_work(
+    replacement: Replacement, source: BackupSource, members: Sequence[Member], purpose: str, *, can_undo: bool
+) -> Iterator[Finding]:
+    app, manifest, safety = source.app, source.manifest, replacement.safety
+    yield from replacement.find_remarks()
+    if safety.members and not can_undo:
+        yield Finding(
+            target=app.name,
+            severity="warning",
+            code="undo-needs-identity",
+            message=f"the safety backup {safety.id} is encrypted, and {IDENTITY_MISSING}",
+            hint="Make its identity available before you run dbctl restore undo.",
         )
-
-    def _create_findings(self, safety: Manifest) -> Iterator[Finding]:
-        app, manifest = self._replacement.app, self._replacement.manifest
-        for member in self._members:
-            remarks = self._replacement.results[member.database].remarks
-            yield from create_maintenance_findings(app.target(member.database), remarks)
-        yield from self._drop_retained.findings
-        if safety.members and not self._can_undo:
-            yield Finding(
-                target=app.name,
-                severity="warning",
-                code="undo-needs-identity",
-                message=f"the safety backup {safety.id} is encrypted, and {IDENTITY_MISSING}",
-                hint="Make its identity available before you run dbctl restore undo.",
-            )
-        for target, reason in list_unchanged_databases(app, manifest):
-            message = f"it stays unchanged: {reason}"
-            yield Finding(target=target, severity="warning", code="not-undone", message=message)
-        yield from report_unchanged_files(app, manifest)
-        yield from record_restore(app, manifest, safety, self._purpose)
-        for member in self._members:
-            yield from check_restored(app, member, self._read_states.states[member.database])
-        yield from check_surroundings(app, [member.database for member in self._members])
+    for target, reason in list_unchanged_databases(app, manifest):
+        message = f"it stays unchanged: {reason}"
+        yield Finding(target=target, severity="warning", code="not-undone", message=message)
+    yield from report_unchanged_files(app, manifest)
+    yield from record_restore(app, manifest, safety, purpose)
+    for member in members:
+        yield from check_restored(app, member, replacement.states[member.database])
+    yield from check_surroundings(app, [member.database for member in members])
 
 
 def list_unchanged_databases(app: App, manifest: Manifest) -> Iterator[tuple[str, str]]:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from dbctl.config import Selection
 from dbctl.engines import registry
 from dbctl.engines.contract import SalvagedTable, SalvageRequest, SalvageResult
-from dbctl.errors import BackupMissingError, BusyError, Exit, FileMissingError, NotSupportedError, UsageError
+from dbctl.errors import BusyError, Exit, FileMissingError, NotSupportedError, UsageError
+from dbctl.files import Progress, no_progress
 from dbctl.model import ChangeResult, Finding, Plan, Row, format_count, now
 from dbctl.services.app import App, command_line
-from dbctl.services.backup import ID, LATEST, DecryptionKeys, Repository, open_reader
+from dbctl.services.backup import ID, LATEST, DecryptionKeys, Repository
 from dbctl.services.integrity import group_lines
-from dbctl.services.restore.source import select_members
+from dbctl.services.restore.source import BackupSource
 from dbctl.url import PATH_ENGINE, Url
 
 NO_DAMAGE = "SQLite finds no damage; use --force to recover anyway"
@@ -88,7 +90,6 @@ class SalvageDatabase:
         reference: Path | None = None,
         reference_name: str = "",
         force: bool = False,
-        advance: Callable[[float], None] = lambda _share: None,
     ) -> None:
         """Select the database: that of ``app.only``, or the app's main database.
 
@@ -100,7 +101,6 @@ class SalvageDatabase:
             reference: a valid database with the same schema, for tables whose definition cannot be read.
             reference_name: its name in plans, if it comes from a backup.
             force: whether to read a database without damage, too.
-            advance: receives the share of the work since the last call, from 0 to 1.
 
         Raises:
             FileMissingError: ``source`` or ``reference`` does not exist.
@@ -108,7 +108,8 @@ class SalvageDatabase:
             UsageError: the same file was given as ``source`` and ``reference``.
         """
         self.app, self.protected = app.name, app.protected
-        self._open_app, self._selection, self._advance = app, selection, advance
+        self._app, self._selection = app, selection
+        self.progress: Progress = no_progress  #: receives the completed share
         self.database = app.only or app.main()
         self.target = app.target(self.database)
         url = Url(engine=PATH_ENGINE, path=str(source)) if source else app.url(self.database)
@@ -150,26 +151,14 @@ class SalvageDatabase:
             Others, as ``Engine.salvage``.
         """
         del confirmed  # no confirmation: nothing is destroyed
-        self._open_app.close()  # the file is read without SQLite; closing it would drop the locks of an open reader
+        self._app.close()  # the file is read without SQLite; closing it would drop the locks of an open reader
+        engine = registry.load_engine(self._url.engine)
         with ExitStack() as stack:
             if os.access(self._recovery.source.parent, os.W_OK):  # a failing disk may have become read-only
-                timeout = self._open_app.timeout
-                stack.enter_context(
-                    registry.load_engine(self._url.engine)
-                    .restore_target(self._url, self.target)
-                    .lock(self.purpose, timeout=timeout)
-                )
+                restore_target = engine.restore_target(self._url, self.target)
+                stack.enter_context(restore_target.lock(self.purpose, timeout=self._app.timeout))
             self._require_unused()
-            done = 0.0
-
-            def progress(share: float) -> None:
-                nonlocal done
-                self._advance(max(0.0, share - done))
-                done = max(done, share)
-
-            return self._create_result(
-                registry.load_engine(self._url.engine).salvage(self._recovery, self.target, progress=progress)
-            )
+            return self._create_result(engine.salvage(self._recovery, self.target, progress=self.progress))
 
     def _require_unused(self) -> None:
         try:
@@ -209,21 +198,16 @@ class SalvageDatabase:
     def _next_commands(self) -> Sequence[str]:
         """Return the commands that install the new file: through a backup if a repository is configured, otherwise with mv."""
         new, old = self._recovery.destination, self._recovery.source
-        if self._is_app_database and self._open_app.configured.backup and not self._selection.urls:
-            configured = self._open_app.configured
-            backup_command = command_line.build_command(
-                self._selection, configured, "backup", "create", "--db", self.database
-            )
-            restore_command = command_line.build_command(
-                self._selection, configured, "restore", "apply", "latest", "--db", self.database
-            )
+        app = self._app
+        if self._is_app_database and app.configured.backup and not self._selection.urls:
+            build = partial(command_line.build_command, self._selection, app.configured)
+            backup_command = build("backup", "create", "--db", self.database)
+            restore_command = build("restore", "apply", "latest", "--db", self.database)
             return [
                 shlex.join([*backup_command, "--url", f"{self.database}={new}"]),
                 shlex.join(restore_command),
             ]
-        installed_path = (
-            Path(self._open_app.url(self.database).path).resolve() if self._is_app_database else old
-        )
+        installed_path = Path(app.url(self.database).path).resolve() if self._is_app_database else old
         damaged_files = [Path(f"{installed_path}{suffix}") for suffix in ("", "-wal", "-journal", "-shm")]
         moves = [
             shlex.join(["mv", str(path), f"{path}.damaged"])
@@ -231,9 +215,6 @@ class SalvageDatabase:
             if path == installed_path or path.exists()
         ]
         return [*moves, shlex.join(["mv", str(new), str(installed_path)])]
-
-
-REFERENCE = "valid database"
 
 
 @contextmanager
@@ -250,17 +231,12 @@ def open_reference(app: App, path_or_id: str, database: str, keys: DecryptionKey
         yield path if path_or_id else None
         return
     if path_or_id != LATEST and not ID.fullmatch(path_or_id):
-        raise FileMissingError(kind=REFERENCE, path=path)
+        raise FileMissingError(kind="valid database", path=path)
     repository = Repository(app)
-    manifest = repository.find(path_or_id)
-    members = {
-        member.database: member for member in select_members(app, repository, manifest, replaces_live=False)
-    }
-    if database not in members:
-        address = repository.store.location
-        raise BackupMissingError(name=manifest.id, app=app.target(database), place=address, suggestion="")
-    keys.prepare(repository.store, manifest)
-    member = members[database]
-    with ExitStack() as stack:
-        reader = stack.enter_context(open_reader(repository.store, keys))
-        yield stack.enter_context(reader.open_decoded(manifest, member, app.target(database)))
+    source = BackupSource(repository, repository.find(path_or_id), keys)
+    members = [member for member in source.select_members(replaces_live=False) if member.database == database]
+    if not members:
+        raise source.missing_error(database)
+    source.prepare_keys()
+    with source.open_reader() as reader:
+        yield reader.decode(source.manifest, members[0], app.target(database))

@@ -1,12 +1,13 @@
-"""Select and verify the members of a backup that a restore reads."""
+"""The backup that a restore reads: selection, verification and content of its members."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from typing import Literal, TypeAlias
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Readable
+from dbctl.engines.contract import LoadRequest, Readable
 from dbctl.errors import (
     BackupCorruptError,
     BackupMissingError,
@@ -15,8 +16,10 @@ from dbctl.errors import (
     ReadOnlyError,
 )
 from dbctl.files import age
-from dbctl.services.app import App
+from dbctl.model import format_count
 from dbctl.services.backup import (
+    BackupOperation,
+    ByteProgress,
     DecryptionKeys,
     Manifest,
     Member,
@@ -24,113 +27,152 @@ from dbctl.services.backup import (
     Repository,
     open_reader,
     partial_backup_error,
-    verify,
+    verifier,
 )
 
+#: ``missing``: insert rows whose key is missing; ``replace``: also replace rows that differ.
+MergeMode: TypeAlias = Literal["missing", "replace"]
 
-def select_members(
-    app: App,
-    repository: Repository,
-    manifest: Manifest,
-    *,
-    replaces_live: bool = True,
-    allow_partial: bool = False,
-) -> list[Member]:
-    """Return the members of a backup for the selected databases.
 
-    ``replaces_live``: whether they will replace the live databases. ``allow_partial``: whether the backup may contain
-    only some tables.
+class BackupSource:
+    """One backup, with the repository that reads it and the keys that decrypt it."""
 
-    Raises:
-        BackupMissingError: the backup does not contain that database.
-        BackupPartialError: it contains only some tables.
-        NotSupportedError: it contains only files of the database that are not a valid database.
-        ReadOnlyError: the live database belongs to another program.
-    """
-    databases = [name for name in manifest.databases if app.only in ("", name)]
-    if not databases:
-        raise BackupMissingError(
-            name=manifest.id, app=f"{app.name}/{app.only}", place=repository.store.location, suggestion=""
-        )
-    if manifest.kind == "partial" and not allow_partial:
-        raise partial_backup_error(repository, manifest)
-    members = []
-    for name in databases:
-        section = app.database(name)
+    def __init__(self, repository: Repository, manifest: Manifest, keys: DecryptionKeys) -> None:
+        self.app, self.repository, self.manifest, self.keys = repository.app, repository, manifest, keys
+
+    @property
+    def label(self) -> str:
+        """Its id and time, for the titles of plans."""
+        return f"{self.manifest.id} ({self.manifest.created_at:%Y-%m-%d %H:%M} UTC)"
+
+    def prepare_keys(self) -> None:
+        """Read the keys of the backup; raises as ``DecryptionKeys.prepare``."""
+        self.keys.prepare(self.repository.store, self.manifest)
+
+    def select_members(self, *, replaces_live: bool = True, allow_partial: bool = False) -> list[Member]:
+        """Return the members for the selected databases.
+
+        ``replaces_live``: whether they will replace the live databases. ``allow_partial``: whether the backup may contain
+        only some tables.
+
+        Raises:
+            BackupMissingError: the backup does not contain that database.
+            BackupPartialError: it contains only some tables.
+            NotSupportedError: it contains only files of the database that are not a valid database.
+            ReadOnlyError: the live database belongs to another program.
+        """
+        app, manifest = self.app, self.manifest
+        databases = [name for name in manifest.databases if app.only in ("", name)]
+        if not databases:
+            raise self.missing_error(app.only)
+        if manifest.kind == "partial" and not allow_partial:
+            raise partial_backup_error(self.repository, manifest)
+        return [self._select_member(name, replaces_live=replaces_live) for name in databases]
+
+    def _select_member(self, database: str, *, replaces_live: bool) -> Member:
+        section, target = self.app.database(database), self.app.target(database)
+        place = self.repository.path(self.manifest)
         if replaces_live and section.mode == "read-only":
-            owner = section.owner or "another program"
             raise ReadOnlyError(
-                target=app.target(name),
-                reason=f"it belongs to {owner}",
-                hint=f"Nothing was changed. Its backup is in {repository.path(manifest)}; choose another database with --db.",
+                target=target,
+                reason=f"it belongs to {section.owner or 'another program'}",
+                hint=f"Nothing was changed. Its backup is in {place}; choose another database with --db.",
             )
-        member = manifest.restorable_member(name)
+        member = self.manifest.restorable_member(database)
         if member is None:
             raise NotSupportedError(
-                feature=f"restoring {app.target(name)} from {manifest.id}",
+                feature=f"restoring {target} from {self.manifest.id}",
                 subject="its contents: files that are not a valid database",
-                hint=f"Nothing was changed. The files are in {repository.path(manifest)}.",
+                hint=f"Nothing was changed. The files are in {place}.",
             )
-        members.append(member)
-    return members
+        return member
+
+    def missing_error(self, database: str = "") -> BackupMissingError:
+        """Return the error for a backup that does not exist any more, or that does not contain a database."""
+        target = self.app.target(database) if database else self.app.name
+        place = self.repository.store.location
+        return BackupMissingError(name=self.manifest.id, app=target, place=place, suggestion="")
+
+    def require_existing(self) -> None:
+        """Check that the backup still exists; the caller holds the lock of the repository.
+
+        Raises:
+            BackupMissingError: another process has pruned it.
+        """
+        if self.repository.is_deleted(self.manifest):
+            raise self.missing_error()
+
+    def open_reader(self, *, moved_databases: Sequence[str] = ()) -> AbstractContextManager[MemberReader]:
+        """Open a reader of the files of the backup; see ``backup.open_reader``."""
+        return open_reader(self.repository.store, self.keys, moved_databases=moved_databases)
+
+    def verify(self, members: Sequence[Member], reader: MemberReader, advance: ByteProgress) -> None:
+        """Verify members: checksums and content.
+
+        Raises:
+            BackupCorruptError: a member is damaged.
+            KeyWrongError: the backup is encrypted for other identities.
+        """
+        prefix, databases = f"backup {self.manifest.id}", [member.database for member in members]
+        problems = verifier.BackupVerifier(
+            self.repository, self.keys, deep=True, quick=True, advance=advance, reader=reader
+        ).find_problems(self.manifest, databases)
+        for finding in problems:
+            if finding.code == KeyWrongError.code:
+                raise KeyWrongError(file=prefix, reason=age.NOT_FOR_US)
+            if finding.severity == "error":
+                reason = finding.message.removeprefix(prefix).lstrip(", ")
+                reason = f"it {reason}" if reason.startswith("is ") else reason
+                raise BackupCorruptError(id=self.manifest.id, app=self.app.name, reason=reason)
+
+    @contextmanager
+    def open_content(self, member: Member, reader: MemberReader | None = None) -> Iterator[Readable]:
+        """Yield a temporary database with the content of a member; delete it afterwards.
+
+        ``reader``: the reader of the backup, if the caller has one.
+
+        Raises:
+            CorruptError: the member is damaged, or cannot be loaded.
+            PrivilegeMissingError: the dump must be loaded, and the user may not create a database.
+        """
+        require_copyable(member)
+        app, target = self.app, self.app.target(member.database)
+        url, scratch_url = app.url(member.database), app.configured.scratch
+        # A partial dump requires the types of its original database.
+        if scratch_url and scratch_url.engine == url.engine and not member.only:
+            url = scratch_url
+        with ExitStack() as stack:
+            reader = reader or stack.enter_context(self.open_reader())
+            path = reader.decode(self.manifest, member, target)
+            restore_target = registry.load_engine(url.engine).restore_target(url, target)
+            request = LoadRequest(path=path, dump=member.dump, timeout=app.timeout)
+            copy = stack.enter_context(restore_target.restored_copy(request))
+            engine, label = registry.load_engine(copy.engine), f"backup {self.manifest.id}"
+            yield stack.enter_context(closing(engine.open_for_reading(copy, label, timeout=app.timeout)))
 
 
-def estimate_size(app: App, repository: Repository, manifest: Manifest) -> int:
-    """Return the approximate number of bytes to verify, back up and load; raises the errors of ``select_members``."""
-    return sum(member.bytes + 2 * member.size for member in select_members(app, repository, manifest))
+class RestoreOperation(BackupOperation):
+    """A command that restores a backup."""
+
+    def __init__(self, source: BackupSource, database: str = "") -> None:
+        """Read the keys of the backup; ``database`` is the only one that the operation affects, if any.
+
+        Raises:
+            KeyMissingError: the backup is encrypted, and no identity is available; and as ``DecryptionKeys.prepare``.
+        """
+        super().__init__(source.repository, database)
+        self._source, self._manifest = source, source.manifest
+        source.prepare_keys()
+
+
+def count_rows(member: Member) -> str:
+    """Return the number of rows and tables of a member, for plans."""
+    return f"{format_count(sum(member.rows.values()), 'row')} of {format_count(len(member.rows), 'table')}"
 
 
 def label_member(member: Member) -> str:
     """Return the name of a member for messages: the retained database, or the file."""
     return member.facts.get("kept", member.file) if member.form == "kept" else member.file
-
-
-def require_backup(repository: Repository, manifest: Manifest) -> None:
-    """Check that a backup still exists; the caller holds the lock of the repository.
-
-    Raises:
-        BackupMissingError: another process has pruned it.
-    """
-    if repository.is_deleted(manifest):
-        raise BackupMissingError(
-            name=manifest.id, app=repository.app, place=repository.store.location, suggestion=""
-        )
-
-
-def verify_members(
-    app: App,
-    repository: Repository,
-    manifest: Manifest,
-    members: Sequence[Member],
-    *,
-    keys: DecryptionKeys,
-    reader: MemberReader,
-    advance: Callable[[int], None],
-) -> None:
-    """Verify members of a backup: checksums and content.
-
-    Raises:
-        BackupCorruptError: a member is damaged.
-        KeyWrongError: the backup is encrypted for other identities.
-    """
-    findings = verify.find_problems(
-        app,
-        repository.store,
-        manifest,
-        deep=True,
-        quick=True,
-        keys=keys,
-        advance=advance,
-        databases=[member.database for member in members],
-        reader=reader,
-    )
-    for finding in findings:
-        if finding.code == KeyWrongError.code:
-            raise KeyWrongError(file=f"backup {manifest.id}", reason=age.NOT_FOR_US)
-        if finding.severity == "error":
-            reason = finding.message.removeprefix(f"backup {manifest.id}").lstrip(", ")
-            reason = f"it {reason}" if reason.startswith("is ") else reason
-            raise BackupCorruptError(id=manifest.id, app=app.name, reason=reason)
 
 
 def require_copyable(member: Member) -> None:
@@ -144,44 +186,4 @@ def require_copyable(member: Member) -> None:
             feature=f"reading {label_member(member)}",
             subject="a retained database, which has no other copy",
             hint="Nothing was changed. Restore it with: dbctl restore undo",
-        )
-
-
-@contextmanager
-def open_content(
-    app: App,
-    repository: Repository,
-    manifest: Manifest,
-    member: Member,
-    keys: DecryptionKeys,
-    *,
-    reader: MemberReader | None = None,
-) -> Iterator[Readable]:
-    """Yield a temporary database with the content of a member; delete it afterwards.
-
-    ``reader``: the reader of the backup, if the caller has one.
-
-    Raises:
-        CorruptError: the member is damaged, or cannot be loaded.
-        PrivilegeMissingError: the dump must be loaded, and the user may not create a database.
-    """
-    require_copyable(member)
-    scratch_url, app_url, target = (
-        app.configured.scratch,
-        app.url(member.database),
-        app.target(member.database),
-    )
-    # A partial dump requires the types of its original database.
-    url = scratch_url if scratch_url and scratch_url.engine == app_url.engine and not member.only else app_url
-    with ExitStack() as stack:
-        reader = reader or stack.enter_context(open_reader(repository.store, keys))
-        path = stack.enter_context(reader.open_decoded(manifest, member, target))
-        copy = stack.enter_context(
-            registry.load_engine(url.engine)
-            .restore_target(url, target)
-            .restored_copy(path, member.dump, timeout=app.timeout)
-        )
-        label = f"backup {manifest.id}"
-        yield stack.enter_context(
-            closing(registry.load_engine(copy.engine).open_for_reading(copy, label, timeout=app.timeout))
         )

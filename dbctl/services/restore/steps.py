@@ -1,39 +1,29 @@
-"""Run a change as a list of named steps: a failure undoes them in reverse order, and a signal waits at one place."""
+"""Run a change as a list of steps: a failure undoes them in reverse order, and a signal waits at one place."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from typing import Generic, TypeVar
+from typing import NamedTuple
 
 from dbctl import signals
 from dbctl.errors import DbctlError
-from dbctl.services.app import App
-from dbctl.services.backup import (
-    EncryptionPolicy,
-    Manifest,
-    MemberSource,
-    OmittedDatabase,
-    Repository,
-    create_backup,
-)
-
-T = TypeVar("T")
+from dbctl.services.backup import Manifest, MemberSource, OmittedDatabase, create_backup
+from dbctl.services.restore.source import BackupSource
 
 
-class Step(ABC):
-    """One step of a change."""
+def _undo_nothing(_error: BaseException) -> None:
+    """Leave the effects of a step."""
 
-    @abstractmethod
-    def run(self) -> None:
-        """Perform the step."""
 
-    def undo(self, error: BaseException) -> None:  # noqa: B027 - not every step leaves something to undo
-        """Undo what ``run`` has done, which may be a part or nothing; the default is to do nothing.
+class Step(NamedTuple):
+    """One step of a change.
 
-        ``error`` is the error of this or a later step.
-        """
+    ``undo`` undoes what ``run`` has done, which may be a part or nothing. It receives the error of this or a later step.
+    """
+
+    run: Callable[[], object]
+    undo: Callable[[BaseException], None] = _undo_nothing
 
 
 def run_steps(prepare: Sequence[Step], change: Sequence[Step], finish: Sequence[Step]) -> None:
@@ -84,87 +74,57 @@ def _undo_steps(steps: Sequence[Step], error: BaseException) -> None:
         raise undo_error
 
 
-class CallFunction(Step, Generic[T]):
-    """Call a function that changes nothing if it fails."""
-
-    def __init__(self, function: Callable[[], T]) -> None:
-        self._function, self._results = function, list[T]()
-
-    @property
-    def result(self) -> T:
-        """The result of the function."""
-        (result,) = self._results
-        return result
-
-    def run(self) -> None:
-        self._results.append(self._function())
-
-
-class ReleaseLocks(Step):
-    """Close stacks of locks, the first one first."""
-
-    def __init__(self, *stacks: ExitStack) -> None:
-        self._stacks = stacks
-
-    def run(self) -> None:
-        for stack in self._stacks:
-            stack.close()
-
-
-class CreateSafetyBackup(Step):
-    """Back up what the next steps replace; the undo deletes the backup, unless it may still be needed."""
+class SafetyBackup:
+    """The backup of what the next steps replace."""
 
     def __init__(
         self,
-        app: App,
-        repository: Repository,
+        source: BackupSource,
         sources: Sequence[MemberSource],
-        encryption: EncryptionPolicy,
         *,
-        restored: str,
         is_needed: Callable[[BaseException], bool],
         left_out: Sequence[OmittedDatabase] = (),
     ) -> None:
         """Set the options.
 
         Args:
-            app: the app.
-            repository: the destination; the caller holds its lock.
-            sources: the databases.
-            encryption: of the members.
-            restored: the id of the backup that is restored.
+            source: the backup that is restored; the caller holds the lock of its repository.
+            sources: the databases to back up.
             is_needed: whether the previous state may exist only in the backup after an error of a later step.
             left_out: databases that are not in the backup.
         """
-        self._app, self._repository, self._encryption = app, repository, encryption
-        self._sources, self._left_out = sources, left_out
-        self._restored, self._is_needed = restored, is_needed
+        self._source, self._sources = source, sources
+        self._is_needed, self._left_out = is_needed, left_out
         self._manifest: Manifest | None = None
 
     @property
     def manifest(self) -> Manifest:
         """The manifest of the created backup."""
         if self._manifest is None:
-            raise RuntimeError("run was not called")
+            raise RuntimeError("create was not called")
         return self._manifest
 
-    def run(self) -> None:
-        with (
-            ExitStack() as stack
-        ):  # blocks signals while the backup is complete and ``undo`` could not find it
+    @property
+    def step(self) -> Step:
+        """The step that creates the backup; its undo deletes the backup, unless it may still be needed."""
+        return Step(self.create, self.delete_unneeded)
+
+    def create(self) -> None:
+        """Create the backup."""
+        # Signals are blocked while the backup is complete and ``delete_unneeded`` could not find it.
+        with ExitStack() as stack:
             self._manifest = create_backup(
-                self._app,
-                self._repository,
+                self._source.repository,
                 self._sources,
-                self._encryption,
                 left_out=self._left_out,
                 kind="safety",
-                restored=self._restored,
+                restored=self._source.manifest.id,
                 stack=stack,
             )
-            self._app.close()  # closing a reader later would drop the locks that this process holds on its file
+            self._source.app.close()  # closing a reader later would drop the locks that this process holds on its file
 
-    def undo(self, error: BaseException) -> None:
+    def delete_unneeded(self, error: BaseException) -> None:
+        """Delete the backup after ``error``, if the previous state exists without it."""
         # A damaged database is replaced file by file, so some of its files may exist only in the backup.
         if (
             self._manifest is not None
@@ -172,4 +132,4 @@ class CreateSafetyBackup(Step):
             and all(member.form != "raw" for member in self._manifest.members)
         ):
             with suppress(DbctlError):  # an unneeded backup that remains is not an error
-                self._repository.store.remove_folder(self._manifest.id)
+                self._source.repository.store.remove_folder(self._manifest.id)

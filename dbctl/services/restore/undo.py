@@ -14,7 +14,7 @@ from dbctl.services.app import App
 from dbctl.services.backup import LATEST, Manifest, Member, Repository
 
 
-def find_undo_backup(app: App, repository: Repository) -> Manifest:
+def find_undo_backup(repository: Repository) -> Manifest:
     """Return the safety backup of the last restore.
 
     Two kinds are skipped: backups of a restore that was killed before it replaced anything, as far as that is known (then
@@ -25,6 +25,7 @@ def find_undo_backup(app: App, repository: Repository) -> Manifest:
         UndoMissingError: there is no safety backup.
         NothingToUndoError: the last restore replaced no database, or was interrupted, and no earlier one exists.
     """
+    app = repository.app
     try:
         newest = repository.find(LATEST, "safety")
     except BackupMissingError:

@@ -1,10 +1,8 @@
 """Roles and their permissions."""
 
-from typing import TYPE_CHECKING
+from dbctl.exports import lazy_imports
 
-from dbctl.exports import lazy_exports
-
-if TYPE_CHECKING:
+with lazy_imports(__name__):
     from dbctl.services.roles.built_in import BuiltInPermissions
     from dbctl.services.roles.changes import RoleChangeResult, RoleDeleteResult
     from dbctl.services.roles.queries import (
@@ -14,13 +12,4 @@ if TYPE_CHECKING:
         Role,
         RoleTable,
         role_permissions,
-    )
-else:
-    __getattr__ = lazy_exports(
-        __name__,
-        {
-            "built_in": "BuiltInPermissions",
-            "changes": "RoleChangeResult RoleDeleteResult",
-            "queries": "Matrix Permission PermissionCheck Role RoleTable role_permissions",
-        },
     )

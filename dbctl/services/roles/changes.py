@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract import Condition, Readable, Where, Writable
+from dbctl.engines.contract import Condition, Readable, Writable
 from dbctl.errors import (
     AlreadyExistsError,
     BuiltInRoleError,
@@ -17,7 +17,6 @@ from dbctl.profiles import KEYS
 from dbctl.services.app import (
     App,
     Change,
-    PreparedChange,
     audit,
     check_rule,
     require_row_count,
@@ -45,104 +44,132 @@ def create_role(
     app: App, name: str, *, description: str, priority: int | None, permissions: Sequence[str]
 ) -> Change[RoleChangeResult]:
     """Add a role with permissions."""
+    fields = {"name": name, "description": description or None, "priority": priority}
+    values = {word: value for word, value in fields.items() if value is not None}
+    return Change(
+        app, users_database(app), "roles create", lambda db: CreateRole(app, db, values, permissions)
+    )
 
-    def draft(db: Readable) -> PreparedChange[RoleChangeResult]:
-        table = _require_role_table(app, db)
-        check_rule("role name", name, table.section.rules.get("name"))
-        if db.count(table.live.name, [Condition(table.fields["name"], "same", name)]):
-            raise AlreadyExistsError(
-                target=db.target, kind="a role", name=name, hint="dbctl roles update changes it."
-            )
-        granted = table.match_permissions(permissions)
-        fields = {"name": name, "description": description or None, "priority": priority}
-        values = _stored_values(table, {word: value for word, value in fields.items() if value is not None})
-        missing = table.live.missing_required_columns({table.section.key, *values})
-        if missing:
+
+class CreateRole:
+    """Add one role with permissions."""
+
+    def __init__(
+        self, app: App, db: Readable, fields: Mapping[str, object], permissions: Sequence[str]
+    ) -> None:
+        """Check the rules of the app.
+
+        Raises:
+            AlreadyExistsError: another role has the name.
+            ValueInvalidError, PermissionMissingError, SchemaMismatchError: a value is invalid or missing.
+        """
+        self._table, self._name = _require_role_table(app, db), str(fields["name"])
+        check_rule("role name", self._name, self._table.section.rules.get("name"))
+        _refuse_duplicate(self._table, self._name, "dbctl roles update changes it.")
+        self._granted = self._table.match_permissions(permissions)
+        self._values = _stored_values(self._table, fields)
+        live, key = self._table.live, self._table.section.key
+        if missing := live.missing_required_columns({key, *self._values}):
             missing_value = f"a value for {', '.join(missing)}"
             raise SchemaMismatchError(target=db.target, missing=missing_value, purpose="a new role")
-        steps = [f"add role {name}"] + ([f"grant it {', '.join(granted)}"] if granted else [])
-
-        def work(db: Writable) -> RoleChangeResult:
-            generator = KEYS[table.section.codec]
-            key_value = {table.section.key: generator()} if generator else {}
-            key = db.insert(table.live.name, values | key_value, returning=table.section.key)
-            _insert_links(table, db, key, granted)
-            audit.record(app, db, "roles.create", "roles", key, {"name": name, "permissions": granted})
-            return RoleChangeResult(role=table.find(name), changed=granted)
-
-        rows = {table.live.name: 1} | _linked_rows(table, len(granted))
-        return PreparedChange(
-            Plan(title=f"Create role {name}", target=db.target, steps=steps, rows=rows), work
+        grants = [f"grant it {', '.join(self._granted)}"] if self._granted else []
+        self.plan = Plan(
+            title=f"Create role {self._name}",
+            target=db.target,
+            steps=[f"add role {self._name}", *grants],
+            rows={live.name: 1} | _linked_rows(self._table, self._granted),
         )
 
-    return Change(app, users_database(app), "roles create", draft)
+    def apply(self, db: Writable) -> RoleChangeResult:
+        """Insert the role and its permissions."""
+        table, section = self._table, self._table.section
+        generator = KEYS[section.codec]
+        values = self._values | ({section.key: generator()} if generator else {})
+        key = db.insert(table.live.name, values, returning=section.key)
+        _insert_links(table, db, key, self._granted)
+        details = {"name": self._name, "permissions": self._granted}
+        audit.record(table.app, db, "roles.create", "roles", key, details)
+        return RoleChangeResult(role=table.find(self._name), changed=self._granted)
 
 
 def update_role(app: App, name: str | KeyText, fields: Mapping[str, object]) -> Change[RoleChangeResult]:
     """Change a role's name, description or priority."""
+    return Change(app, users_database(app), "roles update", lambda db: UpdateRole(app, db, name, fields))
 
-    def draft(db: Readable) -> PreparedChange[RoleChangeResult]:
-        table = _require_role_table(app, db)
-        role = _require_custom_role(table, name)
+
+class UpdateRole:
+    """Change the fields of one role that differ."""
+
+    def __init__(self, app: App, db: Readable, name: str | KeyText, fields: Mapping[str, object]) -> None:
+        """Check the rules of the app.
+
+        Raises:
+            BuiltInRoleError: the role is built in, or the role of admins would get another name.
+            AlreadyExistsError, ValueInvalidError: another role has the name, or the app does not accept it.
+        """
+        self._table = table = _require_role_table(app, db)
+        self._role = role = _require_custom_role(table, name)
         new = str(fields.get("name", role.name))
         if new != role.name:  # the stored name may violate the rule
             _refuse_admin(table, role)
             check_rule("role name", new, table.section.rules.get("name"))
-        same_name = db.select(
-            table.live.name, [table.section.key], [Condition(table.fields["name"], "same", new)]
-        )
-        if any(key != role.id for (key,) in same_name):
-            raise AlreadyExistsError(target=db.target, kind="a role", name=new, hint="Choose another name.")
-        differing = {word: value for word, value in fields.items() if _input_value(role, word) != value}
-        values = _stored_values(
-            table, {word: None if value == "" else value for word, value in differing.items()}
-        )
-        steps = [f"change {', '.join(differing)} of role {role.name}"] if differing else []
-
-        def work(db: Writable) -> RoleChangeResult:
-            if differing:
-                changed = db.update(table.live.name, values, [Condition(table.section.key, "=", role.id)])
-                require_row_count(changed, 1, db)
-                audit.record(
-                    app, db, "roles.update", "roles", role.id, {"name": role.name, "changed": list(differing)}
-                )
-            return RoleChangeResult(role=table.find(KeyText(str(role.id))), changed=list(differing))
-
-        rows = {table.live.name: 1} if differing else {}
-        return PreparedChange(
-            Plan(title=f"Update role {role.name}", target=db.target, steps=steps, rows=rows), work
+        _refuse_duplicate(table, new, "Choose another name.", except_id=role.id)
+        current = {word: "" if (value := getattr(role, word)) is None else value for word in fields}
+        differing = {word: value for word, value in fields.items() if current[word] != value}
+        new_values = {word: None if value == "" else value for word, value in differing.items()}
+        self._changed, self._values = list(differing), _stored_values(table, new_values)
+        self.plan = Plan(
+            title=f"Update role {role.name}",
+            target=db.target,
+            steps=[f"change {', '.join(differing)} of role {role.name}"] if differing else [],
+            rows={table.live.name: 1} if differing else {},
         )
 
-    return Change(app, users_database(app), "roles update", draft)
+    def apply(self, db: Writable) -> RoleChangeResult:
+        """Update the row, if a field differs."""
+        table, role = self._table, self._role
+        if self._changed:
+            where = [Condition(table.section.key, "=", role.id)]
+            require_row_count(db.update(table.live.name, self._values, where), 1, db)
+            details = {"name": role.name, "changed": self._changed}
+            audit.record(table.app, db, "roles.update", "roles", role.id, details)
+        return RoleChangeResult(role=table.find(KeyText(str(role.id))), changed=self._changed)
 
 
 def delete_role(app: App, name: str | KeyText) -> Change[RoleDeleteResult]:
     """Delete a role without users."""
+    return Change(app, users_database(app), "roles delete", lambda db: DeleteRole(app, db, name))
 
-    def draft(db: Readable) -> PreparedChange[RoleDeleteResult]:
-        table = _require_role_table(app, db)
-        role = _require_custom_role(table, name)
+
+class DeleteRole:
+    """Delete one role, with the rows that foreign keys delete."""
+
+    def __init__(self, app: App, db: Readable, name: str | KeyText) -> None:
+        """Find the rows.
+
+        Raises:
+            BuiltInRoleError: the role is built in, or it is the role of admins.
+            RoleInUseError: users have the role.
+        """
+        self._table = table = _require_role_table(app, db)
+        self._role = role = _require_custom_role(table, name)
         _refuse_admin(table, role)
         if role.users:
             raise RoleInUseError(name=role.name, count=role.users)
-        conditions: list[Where] = [Condition(table.section.key, "=", role.id)]
-        affected = find_affected_rows(db, table.live.name, conditions)
-        steps = [f"delete role {role.name}", *(rows_affected.step for rows_affected in affected)]
-        rows = {table.live.name: 1}
-        for rows_affected in affected:
-            rows[rows_affected.table] = rows.get(rows_affected.table, 0) + rows_affected.rows
+        self._where = [Condition(table.section.key, "=", role.id)]
+        steps, rows = [f"delete role {role.name}"], {table.live.name: 1}
+        for item in find_affected_rows(db, table.live.name, self._where):
+            steps.append(item.step)
+            rows[item.table] = rows.get(item.table, 0) + item.rows
+        title = f"Delete role {role.name}"
+        self.plan = Plan(title=title, target=db.target, steps=steps, rows=rows, destructive=True)
 
-        def work(db: Writable) -> RoleDeleteResult:
-            require_row_count(db.delete(table.live.name, conditions), 1, db)
-            audit.record(app, db, "roles.delete", "roles", role.id, {"name": role.name})
-            return RoleDeleteResult(role=role)
-
-        plan = Plan(
-            title=f"Delete role {role.name}", target=db.target, steps=steps, rows=rows, destructive=True
-        )
-        return PreparedChange(plan, work)
-
-    return Change(app, users_database(app), "roles delete", draft)
+    def apply(self, db: Writable) -> RoleDeleteResult:
+        """Delete the row."""
+        table, role = self._table, self._role
+        require_row_count(db.delete(table.live.name, self._where), 1, db)
+        audit.record(table.app, db, "roles.delete", "roles", role.id, {"name": role.name})
+        return RoleDeleteResult(role=role)
 
 
 def grant(app: App, name: str | KeyText, permissions: Sequence[str]) -> Change[RoleChangeResult]:
@@ -154,28 +181,8 @@ def grant(app: App, name: str | KeyText, permissions: Sequence[str]) -> Change[R
         BuiltInRoleError: a permission does not belong to the built-in role.
     """
 
-    def draft(db: Readable) -> PreparedChange[RoleChangeResult]:
-        table = RoleTable(app, db, "permissions")
-        role = table.find(name)
-        granted = [
-            permission
-            for permission in table.match_permissions(permissions)
-            if permission not in (role.permissions or ())
-        ]
-        built_in = BuiltInPermissions(table)
-        if role.built_in and not (
-            built_in.is_listed(role) and all(built_in.may_have(role, permission) for permission in granted)
-        ):
-            raise BuiltInRoleError(name=role.name, profile=app.profile.title)
-
-        def work(db: Writable) -> RoleChangeResult:
-            _insert_links(table, db, role.id, granted)
-            return _record_permissions(table, db, role, granted, "roles.grant")
-
-        steps = [f"grant {', '.join(granted)}"] if granted else []
-        rows = _linked_rows(table, len(granted)) | _stamped_rows(table, granted)
-        plan = Plan(title=f"Grant to role {role.name}", target=db.target, steps=steps, rows=rows)
-        return PreparedChange(plan, work)
+    def draft(db: Readable) -> ChangePermissions:
+        return ChangePermissions(RoleTable(app, db, "permissions"), name, permissions, granted=True)
 
     return Change(app, users_database(app), "roles grant", draft)
 
@@ -187,53 +194,65 @@ def revoke(app: App, name: str | KeyText, permissions: Sequence[str]) -> Change[
         BuiltInRoleError: a permission belongs to the built-in role.
     """
 
-    def draft(db: Readable) -> PreparedChange[RoleChangeResult]:
-        table = RoleTable(app, db, "permissions")
-        role = table.find(name)
-        revoked = [
-            permission
-            for permission in table.match_permissions(permissions)
-            if permission in (role.permissions or ())
-        ]
-        built_in = BuiltInPermissions(table)
-        if role.built_in and (
-            not built_in.is_listed(role)
-            or any(built_in.must_have(role, permission) for permission in revoked)
-        ):
-            raise BuiltInRoleError(name=role.name, profile=app.profile.title)
-        section = app.require_section(table.section.permissions, "permissions")
-
-        def work(db: Writable) -> RoleChangeResult:
-            keys = table.permission_keys()
-            owned = Condition(section.link.role, "=", role.id)
-            db.delete(
-                section.link.table,
-                [
-                    owned,
-                    Condition(section.link.permission, "in", [keys[permission] for permission in revoked]),
-                ],
-            )
-            return _record_permissions(table, db, role, revoked, "roles.revoke")
-
-        steps = [f"revoke {', '.join(revoked)}"] if revoked else []
-        rows = _linked_rows(table, len(revoked)) | _stamped_rows(table, revoked)
-        plan = Plan(title=f"Revoke from role {role.name}", target=db.target, steps=steps, rows=rows)
-        return PreparedChange(plan, work)
+    def draft(db: Readable) -> ChangePermissions:
+        return ChangePermissions(RoleTable(app, db, "permissions"), name, permissions, granted=False)
 
     return Change(app, users_database(app), "roles revoke", draft)
 
 
-def _record_permissions(
-    table: RoleTable, db: Writable, role: Role, changed: Sequence[str], action: str
-) -> RoleChangeResult:
-    if changed:
-        stamp = _stored_values(table, {})
-        if stamp:
-            db.update(table.live.name, stamp, [Condition(table.section.key, "=", role.id)])
-        audit.record(
-            table.app, db, action, "roles", role.id, {"name": role.name, "permissions": list(changed)}
+class ChangePermissions:
+    """Grant permissions to one role, or revoke them."""
+
+    def __init__(
+        self, table: RoleTable, name: str | KeyText, permissions: Sequence[str], *, granted: bool
+    ) -> None:
+        """Select the permissions that the role does not have yet, or has; raises as ``grant`` and ``revoke``."""
+        self._table, self._granted = table, granted
+        self._role = role = table.find(name)
+        self._link = table.app.require_section(table.section.permissions, "permissions").link
+        self._changed = changed = [
+            permission
+            for permission in table.match_permissions(permissions)
+            if (permission in (role.permissions or ())) != granted
+        ]
+        built_in = BuiltInPermissions(table)
+        is_allowed = built_in.is_listed(role) and all(
+            built_in.may_have(role, permission) if granted else not built_in.must_have(role, permission)
+            for permission in changed
         )
-    return RoleChangeResult(role=table.find(KeyText(str(role.id))), changed=changed)
+        if role.built_in and not is_allowed:
+            raise BuiltInRoleError(name=role.name, profile=table.app.profile.title)
+        is_stamped = bool(changed) and "updated_at" in table.fields
+        self.plan = Plan(
+            title=f"{'Grant to' if granted else 'Revoke from'} role {role.name}",
+            target=table.db.target,
+            steps=[f"{'grant' if granted else 'revoke'} {', '.join(changed)}"] if changed else [],
+            rows=_linked_rows(table, changed) | ({table.live.name: 1} if is_stamped else {}),
+        )
+
+    def apply(self, db: Writable) -> RoleChangeResult:
+        """Insert or delete the rows, and record the change."""
+        table, role, changed = self._table, self._role, self._changed
+        if self._granted:
+            _insert_links(table, db, role.id, changed)
+        elif changed:
+            keys = table.permission_keys()
+            owned = Condition(self._link.role, "=", role.id)
+            revoked = Condition(self._link.permission, "in", [keys[permission] for permission in changed])
+            db.delete(self._link.table, [owned, revoked])
+        if changed:
+            if stamp := _stored_values(table, {}):
+                db.update(table.live.name, stamp, [Condition(table.section.key, "=", role.id)])
+            action, details = "roles.grant" if self._granted else "roles.revoke", {"name": role.name}
+            audit.record(table.app, db, action, "roles", role.id, {**details, "permissions": changed})
+        return RoleChangeResult(role=table.find(KeyText(str(role.id))), changed=changed)
+
+
+def _refuse_duplicate(table: RoleTable, name: str, hint: str, *, except_id: object = None) -> None:
+    """Refuse the name of another role."""
+    same = [Condition(table.fields["name"], "same", name)]
+    if any(key != except_id for (key,) in table.db.select(table.live.name, [table.section.key], same)):
+        raise AlreadyExistsError(target=table.db.target, kind="a role", name=name, hint=hint)
 
 
 def _stored_values(table: RoleTable, fields: Mapping[str, object]) -> dict[str, object]:
@@ -262,19 +281,9 @@ def _insert_links(table: RoleTable, db: Writable, role: object, permissions: Seq
         )
 
 
-def _linked_rows(table: RoleTable, count: int) -> dict[str, int]:
+def _linked_rows(table: RoleTable, permissions: Sequence[str]) -> dict[str, int]:
     section = table.section.permissions
-    return {section.link.table: count} if section is not None and count else {}
-
-
-def _input_value(role: Role, field: str) -> object:
-    """Return the value of a field as users enter it: an empty text for None."""
-    value = getattr(role, field)
-    return "" if value is None else value
-
-
-def _stamped_rows(table: RoleTable, changed: Sequence[str]) -> dict[str, int]:
-    return {table.live.name: 1} if changed and "updated_at" in table.fields else {}
+    return {section.link.table: len(permissions)} if section is not None and permissions else {}
 
 
 def _require_custom_role(table: RoleTable, name: str | KeyText) -> Role:

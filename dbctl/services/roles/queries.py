@@ -80,11 +80,7 @@ class PermissionCheck(Struct, frozen=True, kw_only=True):
 
     def summary(self) -> Row:
         """Return the row, with the reasons if there are any."""
-        row: dict[str, object] = {
-            "login": self.login,
-            "permission": self.permission,
-            "allowed": self.allowed,
-        }
+        row = {name: getattr(self, name) for name in ("login", "permission", "allowed")}
         return row | ({"because": self.reasons} if self.reasons else {})
 
 
@@ -100,11 +96,7 @@ class RoleTable:
         self.app, self.db = app, db
         self.section: Roles = app.require_section(app.profile.roles, feature)
         self.live = LiveTable(app.profile, db, self.section.table, "roles")
-        self.fields = {
-            word: column
-            for word, name in self.section.fields.items()
-            if (column := self.live.optional_column(name))
-        }
+        self.fields = self.live.map_columns(self.section.fields)
 
     def read(self, where: Sequence[Where] = ()) -> list[Role]:
         """Return roles with their permissions and numbers of users."""
@@ -218,16 +210,14 @@ def show_role(app: App, name: str | KeyText) -> RoleDetail:
     """Return one role."""
     db = app.reader(users_database(app))
     if app.profile.roles:
-        role = RoleTable(app, db).find(name)
-    elif isinstance(name, KeyText):
-        role = find_by_id(read_role_names(app, db), name, db)
-    else:
-        known = {role_.name.casefold(): role_ for role_ in read_role_names(app, db)}
-        if name.casefold() not in known:
-            names = ", ".join(role_.name for role_ in known.values())
-            raise RoleMissingError(name=name, target=db.target, names=names)
-        role = known[name.casefold()]
-    return RoleDetail(**structs.asdict(role))
+        return RoleDetail(**structs.asdict(RoleTable(app, db).find(name)))
+    roles = read_role_names(app, db)
+    if isinstance(name, KeyText):
+        return RoleDetail(**structs.asdict(find_by_id(roles, name, db)))
+    for role in roles:
+        if role.name.casefold() == name.casefold():
+            return RoleDetail(**structs.asdict(role))
+    raise RoleMissingError(name=name, target=db.target, names=", ".join(role.name for role in roles))
 
 
 def list_permissions(app: App, page_request: PageRequest) -> Page[Permission]:
@@ -235,26 +225,18 @@ def list_permissions(app: App, page_request: PageRequest) -> Page[Permission]:
     table = RoleTable(app, app.reader(users_database(app)), "permissions")
     section = app.require_section(table.section.permissions, "permissions")
     live = LiveTable(app.profile, table.db, section.table, "permissions")
-    columns_by_field = {
-        "name": section.name,
-        "description": section.description,
-        "resource": section.resource,
-        "action": section.action,
-    }
-    columns = {
-        field: column for field, name in columns_by_field.items() if (column := live.optional_column(name))
-    }
-    roles = table.read()
-    items = []
+    fields = ("name", "description", "resource", "action")
+    columns = live.map_columns({field: getattr(section, field) for field in fields})
+    roles, items = table.read(), []
     for row in table.db.select(section.table, list(columns.values())):
-        values = dict(zip(columns, row, strict=True))
+        values = dict(zip(columns, map(text_or_none, row), strict=True))
         name = str(values["name"])
         items.append(
             Permission(
                 name=name,
-                description=text_or_none(values.get("description")),
-                resource=text_or_none(values.get("resource")),
-                action=text_or_none(values.get("action")),
+                description=values.get("description"),
+                resource=values.get("resource"),
+                action=values.get("action"),
                 roles=[role.name for role in roles if name in (role.permissions or ())],
             )
         )

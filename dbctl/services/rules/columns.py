@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 
 from dbctl.errors import TransitionRefusedError, ValueInvalidError
 from dbctl.model import now
 from dbctl.profiles import read_boolean, read_time
-from dbctl.profiles.model import Password, Rule, Settings, SignInTable, States
+from dbctl.profiles.model import Rule, Settings, SignInTable, States
 from dbctl.services.app import (
     MASK,
     App,
     LiveTable,
     UserTable,
-    check_field,
     check_rule,
     find_column,
-    hash_problem,
     is_secret_setting,
     normalise_value,
     truncate,
     value_problem,
 )
 from dbctl.services.settings import SettingRows, find_text_violation, load_json
+from dbctl.services.users import Passwords
 
 Row = Mapping[str, object]
 
@@ -47,6 +46,12 @@ class RowRule:
 
     def check_changed(self, before: Row, after: Row) -> None:
         """Refuse a change; ``after`` contains the changed columns."""
+        del before
+        self.check_added(after)
+
+    def check_replaced(self, before: Row, after: Row) -> None:
+        """Refuse a change by the row of a backup, like ``check_changed``."""
+        self.check_changed(before, after)
 
     def check_removed(self, row: Row) -> None:
         """Refuse the removal of a row."""
@@ -58,118 +63,91 @@ class RowRule:
 class ColumnRule(RowRule):
     """Allowed values of one column; NULL and omitted columns are checked by the database alone."""
 
-    def __init__(self, live: LiveTable, column: str) -> None:
-        self._live, self.column = live, column
+    def __init__(self, live: LiveTable, column: str, find_violation: Callable[[object], str]) -> None:
+        """Describe the rule; ``find_violation`` returns why the column must not have a value; empty: it is allowed."""
+        self._live, self.column, self._find_violation = live, column, find_violation
 
     @property
     def columns(self) -> Collection[str]:
         return (self.column,)
 
     def check_added(self, row: Row) -> None:
-        if row.get(self.column) is not None and (reason := self.find_violation(row[self.column])):
-            raise self.create_error(row[self.column], reason)
+        if (value := row.get(self.column)) is not None and (reason := self._find_violation(value)):
+            name = f"{self._live.name}.{self.column}"
+            raise ValueInvalidError(name=name, value=ascii(truncate(str(value))), reason=reason)
+
+
+class PasswordHash(RowRule):
+    """A password hash in a format that the profile declares; NULL is checked by the database alone."""
+
+    def __init__(self, passwords: Passwords, live: LiveTable) -> None:
+        self._passwords, self._live = passwords, live
+
+    @property
+    def columns(self) -> Collection[str]:
+        return self._passwords.columns
+
+    def check_added(self, row: Row) -> None:
+        columns = self._passwords.columns
+        stored = self._passwords.join([row.get(column) for column in columns])
+        if stored is not None and (reason := self._passwords.find_problem(stored)):
+            name = f"{self._live.name}.{columns[-1]}"
+            raise ValueInvalidError(name=name, value="(not shown)", reason=reason)
 
     def check_changed(self, before: Row, after: Row) -> None:
-        del before
-        self.check_added(after)
-
-    def find_violation(self, value: object) -> str:
-        """Return why the column must not have a value; empty if the value is allowed."""
-        del value
-        return ""
-
-    def create_error(self, value: object, reason: str) -> ValueInvalidError:
-        excerpt = ascii(truncate(str(value)))
-        return ValueInvalidError(name=f"{self._live.name}.{self.column}", value=excerpt, reason=reason)
-
-
-class ListedValue(ColumnRule):
-    """A value of a fixed list."""
-
-    def __init__(self, live: LiveTable, column: str, allowed: Sequence[object]) -> None:
-        super().__init__(live, column)
-        self._allowed, self._words = allowed, frozenset(map(normalise_value, allowed))
-
-    def find_violation(self, value: object) -> str:
-        return "" if normalise_value(value) in self._words else value_problem(value, self._allowed)
-
-
-class PasswordHash(ColumnRule):
-    """A hash, in the format that the profile names."""
-
-    def __init__(self, live: LiveTable, column: str, section: Password) -> None:
-        super().__init__(live, column)
-        self._section = section
-
-    def find_violation(self, value: object) -> str:
-        return hash_problem(self._section, value)
-
-    def create_error(self, value: object, reason: str) -> ValueInvalidError:
-        del value  # it may be the password itself
-        name = f"{self._live.name}.{self.column}"
-        return ValueInvalidError(name=name, value="(not shown)", reason=reason)
+        if not after.keys().isdisjoint(self.columns):
+            self.check_added({**before, **after})
 
 
 class UserText(ColumnRule):
     """A field of users, with the same rules as in ``users create``."""
 
     def __init__(self, live: LiveTable, column: str, field: str, rule: Rule | None) -> None:
-        super().__init__(live, column)
+        super().__init__(live, column, lambda value: "it is not text" if isinstance(value, bytes) else "")
         self._field, self._rule = field, rule
 
     def check_added(self, row: Row) -> None:
-        value = row.get(self.column)
-        if isinstance(value, bytes):
-            raise self.create_error(value, "it is not text")
-        if value is not None:
-            check_field(self._field, str(value), self._rule)
+        super().check_added(row)
+        if (value := row.get(self.column)) is not None:
+            check_rule(self._field, str(value), self._rule, is_padded_valid=False)
 
 
 class UserRole(ColumnRule):
     """An existing role, in apps without a table of roles that a foreign key could reference."""
 
     def __init__(self, app: App, live: LiveTable, column: str) -> None:
-        super().__init__(live, column)
+        super().__init__(live, column, self._find_missing_role)
         self._app = app
 
     def prepare(self) -> None:
         _ = self._known
 
-    def check_added(self, row: Row) -> None:
-        if (key := row.get(self.column)) is not None and str(key) not in self._known:
-            raise self.create_error(key, f"the role does not exist; known: {', '.join(self._known.values())}")
+    def _find_missing_role(self, key: object) -> str:
+        known = self._known
+        return "" if str(key) in known else f"the role does not exist; known: {', '.join(known.values())}"
 
     @cached_property
     def _known(self) -> Mapping[str, str]:
         return {str(key): name for key, name in UserTable(self._app, self._live.db).roles().items()}
 
 
-class JsonObject(ColumnRule):
-    """The settings of a user in one JSON object."""
-
-    def find_violation(self, value: object) -> str:
-        if not str(value).strip():
-            return ""
-        try:
-            decoded = value if isinstance(value, dict) else load_json(str(value))
-        except ValueError as error:
-            return str(error)
-        return "" if isinstance(decoded, dict) else "it is not a JSON object"
+def find_object_violation(value: object) -> str:
+    """Return why a value is not a JSON object, the form of the settings of a user; empty text is none."""
+    if not str(value).strip():
+        return ""
+    try:
+        decoded = value if isinstance(value, dict) else load_json(str(value))
+    except ValueError as error:
+        return str(error)
+    return "" if isinstance(decoded, dict) else "it is not a JSON object"
 
 
 class StateTransition(ColumnRule):
     """A state with allowed transitions."""
 
     def __init__(self, live: LiveTable, column: str, section: States) -> None:
-        super().__init__(live, column)
         self._section, self._known = section, known_states(section)
-
-    def find_violation(self, value: object) -> str:
-        return value_problem(value, self._known)
-
-    def check_state(self, row: Row) -> None:
-        """Refuse a row with an undefined state, regardless of the previous state."""
-        self.check_added(row)
+        super().__init__(live, column, lambda value: value_problem(value, self._known))
 
     def check_changed(self, before: Row, after: Row) -> None:
         if self.column not in after:
@@ -187,14 +165,16 @@ class StateTransition(ColumnRule):
                 hint=f" {self._section.hint}" if self._section.hint else "",
             )
 
+    def check_replaced(self, before: Row, after: Row) -> None:
+        """Accept any defined state, because a restore reverts to an earlier state on purpose."""
+        del before
+        self.check_added(after)
+
 
 def known_states(section: States) -> list[str]:
     """Return all defined states."""
-    return list(
-        dict.fromkeys(
-            [*section.transitions, *(state for states in section.transitions.values() for state in states)]
-        )
-    )
+    targets = (state for states in section.transitions.values() for state in states)
+    return list(dict.fromkeys([*section.transitions, *targets]))
 
 
 # Settings ----------------------------------------------------------------------------------------------------------
@@ -263,10 +243,6 @@ class SettingColumns(RowRule):
             if kind == "boolean" and value is not None and normalise_value(value).lower() not in BOOLEANS:
                 reason = "it is neither true nor false"
                 raise ValueInvalidError(name=f"{self._live.name}.{name}", value=ascii(value), reason=reason)
-
-    def check_changed(self, before: Row, after: Row) -> None:
-        del before
-        self.check_added(after)
 
 
 #: The normalised text of stored booleans; drivers and files return numbers, text or booleans.

@@ -5,18 +5,18 @@ A rule checks a row that is added, changed or removed. It raises the same error 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 
 from dbctl.engines.contract import Readable
 from dbctl.errors import SchemaMismatchError
 from dbctl.profiles import read_time
 from dbctl.profiles.model import Settings, Users
-from dbctl.services.app import TIMES, App, LiveTable, find_column
+from dbctl.services.app import TIMES, App, LiveTable, find_column, value_problem
 from dbctl.services.rules import single_true
 from dbctl.services.rules.columns import (
-    JsonObject,
-    ListedValue,
+    ColumnRule,
     OpenSession,
     PasswordHash,
     Row,
@@ -27,10 +27,11 @@ from dbctl.services.rules.columns import (
     UserRole,
     UserSetting,
     UserText,
+    find_object_violation,
 )
 from dbctl.services.rules.roles import BuiltInRole, Permission, PermissionOfRole
 from dbctl.services.settings import SettingRows
-from dbctl.services.users import last_admin
+from dbctl.services.users import Passwords, last_admin
 
 
 class RowRules:
@@ -75,25 +76,15 @@ class RowRules:
             TransitionRefusedError: the profile does not allow this transition.
             Others: see ``check_added``.
         """
-        changed = {
-            name: value for name, value in after.items() if not is_equal_stored(before.get(name), value)
-        }
+        changed = _changed_columns(before, after)
         for rule in self._rules:
             rule.check_changed(before, changed)
 
     def check_replaced(self, before: Row, after: Row) -> None:
-        """Check a row of a backup that replaces another one, like ``check_changed``.
-
-        State transitions are not checked, because a restore reverts to an earlier state on purpose.
-        """
-        changed = {
-            name: value for name, value in after.items() if not is_equal_stored(before.get(name), value)
-        }
+        """Check a row of a backup that replaces another one; unchanged columns are not checked."""
+        changed = _changed_columns(before, after)
         for rule in self._rules:
-            if not isinstance(rule, StateTransition):
-                rule.check_changed(before, changed)
-            elif changed:
-                rule.check_state(changed)
+            rule.check_replaced(before, changed)
 
     def check_removed(self, row: Row) -> None:
         """Refuse the removal of a protected row.
@@ -111,11 +102,7 @@ def guard_constraints(
 ) -> Iterator[None]:
     """Check constraints over several rows at the end of the block; the transaction must be open.
 
-    Args:
-        app: the app.
-        database: the name of the written database.
-        db: the same database.
-        columns: the columns of added or replaced rows by table.
+    ``columns`` are the columns of added or replaced rows by table.
 
     Raises:
         LastAdminError: no active admin would remain.
@@ -127,6 +114,14 @@ def guard_constraints(
             live = LiveTable(app.profile, db, table, "data")
             guards.enter_context(single_true.guard_single_true(app, database, live, written))
         yield
+
+
+def _changed_columns(before: Row, after: Row) -> dict[str, object]:
+    return {name: value for name, value in after.items() if not is_equal_stored(before.get(name), value)}
+
+
+def _find_unlisted(allowed: Sequence[object], value: object) -> str:
+    return value_problem(value, allowed)
 
 
 def is_equal_stored(stored: object, value: object) -> bool:
@@ -156,7 +151,7 @@ def find_rules(app: App, database: str, live: LiveTable) -> Iterator[RowRule]:
     for listed in profile.values:
         column = find_column(live.table, listed.column)
         if column and ((listed.database or main), listed.table.removesuffix("?")) == (database, live.name):
-            yield ListedValue(live, column, listed.allowed)
+            yield ColumnRule(live, column, partial(_find_unlisted, listed.allowed))
     for settings in profile.settings:
         if ((settings.database or main), settings.table) == (database, live.name):
             yield from _find_setting_rules(app, live, settings)
@@ -168,7 +163,7 @@ def find_rules(app: App, database: str, live: LiveTable) -> Iterator[RowRule]:
 def _find_setting_rules(app: App, live: LiveTable, settings: Settings) -> Iterator[RowRule]:
     if settings.object:
         if column := find_column(live.table, settings.fields["value"]):
-            yield JsonObject(live, column)
+            yield ColumnRule(live, column, find_object_violation)
     elif settings.row:
         yield SettingColumns(live, settings)
     elif settings.scope == "user":
@@ -184,8 +179,8 @@ def _find_user_rules(app: App, live: LiveTable, users: Users) -> Iterator[RowRul
             yield OpenSession(live, sign_in_table)
     if users.table != live.name:
         return
-    if users.password and (column := find_column(live.table, users.password.column)):
-        yield PasswordHash(live, column, users.password)
+    if users.password and all(find_column(live.table, name) for name in users.password.columns):
+        yield PasswordHash(Passwords(app, live), live)
     if users.role and not users.role.table and (column := find_column(live.table, users.role.column)):
         yield UserRole(app, live, column)
     for field, name in users.fields.items():

@@ -26,40 +26,19 @@ class SingleTrueUpdate:
         before: Mapping[str, object],
         after: Mapping[str, object],
     ) -> None:
-        """Find the rows.
-
-        Args:
-            app: the app.
-            database: the name of the database.
-            live: the table.
-            row_conditions: the conditions that select the row.
-            before: the current row.
-            after: the changed columns.
-        """
+        """Find the rows for a change of the row with these conditions; ``after`` has its changed columns."""
         self.columns = set[str]()  #: columns of the row that a rule covers
         self._live, self._updates = live, dict[str, tuple[list[Where], int]]()
-        for rule in app.profile.exclusive:
-            if (rule.database or app.main()) == database and rule.table == live.name:
-                self._find_rows(rule, row_conditions, before, after)
-
-    def _find_rows(
-        self,
-        rule: Exclusive,
-        row_conditions: Sequence[Where],
-        before: Mapping[str, object],
-        after: Mapping[str, object],
-    ) -> None:
-        column, within = _columns(self._live, rule)
-        if column is None or not ({column, within} & set(after)):
-            return
-        self.columns.add(column)
         row = {**before, **after}
-        if not read_boolean(row[column]):
-            return
-        where: list[Where] = [_is_set(self._live, column), Not(AllOf(row_conditions))]
-        where += [Condition(within, "=", row[within])] if within else []
-        if number := self._live.db.count(self._live.name, where):
-            self._updates[column] = (where, number)
+        for rule in _find_rules(app, database, live):
+            column, within = _columns(live, rule)
+            if column is None or not ({column, within} & set(after)):
+                continue
+            self.columns.add(column)
+            where: list[Where] = [_is_set(live, column), Not(AllOf(row_conditions))]
+            where += [Condition(within, "=", row[within])] if within else []
+            if read_boolean(row[column]) and (number := live.db.count(live.name, where)):
+                self._updates[column] = (where, number)
 
     def plan_steps(self) -> list[str]:
         """Return the steps of the plan."""
@@ -93,8 +72,7 @@ def guard_single_true(app: App, database: str, live: LiveTable, columns: Collect
     Raises:
         ConstraintError: the number of such rows has grown; existing violations are ignored.
     """
-    rules = [rule for rule in app.profile.exclusive if (rule.database or app.main()) == database]
-    rules = [rule for rule in rules if rule.table == live.name and _columns(live, rule)[0] in columns]
+    rules = [rule for rule in _find_rules(app, database, live) if _columns(live, rule)[0] in columns]
     before = [_count_true(live, rule) for rule in rules]
     yield
     for rule, count_before in zip(rules, before, strict=True):
@@ -107,6 +85,11 @@ def guard_single_true(app: App, database: str, live: LiveTable, columns: Collect
             owner_text = f": {conflicts[0]}{others}" if rule.within else ""
             reason = f"{rule.column} of {live.name} may be true in a single row{scope}, but would be in several{owner_text}"
             raise ConstraintError(target=live.db.target, reason=reason)
+
+
+def _find_rules(app: App, database: str, live: LiveTable) -> list[Exclusive]:
+    rules = app.profile.exclusive
+    return [rule for rule in rules if rule.table == live.name and (rule.database or app.main()) == database]
 
 
 def _count_true(live: LiveTable, rule: Exclusive) -> Counter[object]:

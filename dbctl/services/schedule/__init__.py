@@ -1,15 +1,6 @@
 """Scheduled jobs."""
 
-from typing import TYPE_CHECKING
+from dbctl.exports import lazy_imports
 
-from dbctl.exports import lazy_exports
-
-if TYPE_CHECKING:
+with lazy_imports(__name__):
     from dbctl.services.schedule.crontab import Job
-else:
-    __getattr__ = lazy_exports(
-        __name__,
-        {
-            "crontab": "Job",
-        },
-    )

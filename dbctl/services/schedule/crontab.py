@@ -28,8 +28,8 @@ MAX_LENGTH = 998
 
 #: The value of a schedule that disables the job.
 OFF = "off"
-
-
+#: The only target of a job for an app and not for parts of it: no argument.
+WHOLE_APP = ("",)
 #: Jobs that can be scheduled for single databases of any app.
 FOR_ANY_DATABASE = frozenset({"optimize", "vacuum"})
 
@@ -49,29 +49,28 @@ class _JobKind(NamedTuple):
     arguments: Sequence[str]
     minute: int  #: the minute of the first app; the minutes of other apps are derived from it
     hours: str  #: the other fields of the schedule; no two kinds share an hour
-    is_needed: Callable[[model.App, Profile], bool]
+    #: one job per target, which is an argument of the command; none: the app does not need the job
+    list_targets: Callable[[model.App, Profile], Sequence[str]] = lambda *_: WHOLE_APP
     is_destructive: bool = False  #: requires a confirmation
     redirection: str = ""  #: shell redirection of the output
-    list_targets: Callable[[model.App, Profile], Sequence[str]] = lambda *_: ("",)  #: one job per target
 
 
-def _has_backups(app: model.App, _profile: Profile) -> bool:
-    return app.backup is not None
+def _for_backups(app: model.App, _profile: Profile) -> Sequence[str]:
+    return WHOLE_APP if app.backup else ()
 
 
-def _can_decrypt_backups(app: model.App, _profile: Profile) -> bool:
+def _for_decryptable_backups(app: model.App, _profile: Profile) -> Sequence[str]:
     encryption = app.backup.encrypt if app.backup else None
-    return app.backup is not None and (
-        encryption is None or bool(encryption.identity_file or encryption.passphrase_file)
-    )
+    can_decrypt = encryption is None or encryption.identity_file or encryption.passphrase_file
+    return WHOLE_APP if app.backup and can_decrypt else ()
 
 
-def _has_retention(app: model.App, profile: Profile) -> bool:
-    return app.backup is not None and has_rules(retention_for(app, profile))
+def _for_retention(app: model.App, profile: Profile) -> Sequence[str]:
+    return WHOLE_APP if app.backup and has_rules(retention_for(app, profile)) else ()
 
 
-def _has_cleanup(_app: model.App, profile: Profile) -> bool:
-    return bool(profile.cleanup)
+def _for_cleanup(_app: model.App, profile: Profile) -> Sequence[str]:
+    return WHOLE_APP if profile.cleanup else ()
 
 
 def _list_indexed_searches(app: model.App, profile: Profile) -> list[str]:
@@ -102,7 +101,6 @@ KINDS = (
         arguments=("search", "index", "build"),
         minute=29,
         hours="1 * * *",
-        is_needed=lambda app, profile: bool(_list_indexed_searches(app, profile)),
         list_targets=_list_indexed_searches,
     ),
     _JobKind(
@@ -111,7 +109,7 @@ KINDS = (
         arguments=("backup", "create", *TIMEOUT_OPTIONS),
         minute=11,
         hours="2 * * *",
-        is_needed=_has_backups,
+        list_targets=_for_backups,
     ),
     _JobKind(
         name="prune",
@@ -119,7 +117,7 @@ KINDS = (
         arguments=("backup", "prune", *TIMEOUT_OPTIONS),
         minute=23,
         hours="3 * * *",
-        is_needed=_has_retention,
+        list_targets=_for_retention,
         is_destructive=True,
     ),
     _JobKind(
@@ -128,7 +126,7 @@ KINDS = (
         arguments=("backup", "verify", *TIMEOUT_OPTIONS),
         minute=37,
         hours="4 * * 0",
-        is_needed=_has_backups,
+        list_targets=_for_backups,
     ),
     _JobKind(
         name="drill",
@@ -136,7 +134,7 @@ KINDS = (
         arguments=("backup", "drill"),
         minute=53,
         hours="5 1 * *",
-        is_needed=_can_decrypt_backups,
+        list_targets=_for_decryptable_backups,
     ),
     _JobKind(
         name="optimize",
@@ -144,7 +142,6 @@ KINDS = (
         arguments=("maintain", "optimize", *TIMEOUT_OPTIONS),
         minute=17,
         hours="9 1 * *",
-        is_needed=lambda app, profile: bool(_list_growing_databases(app, profile)),
         list_targets=_list_growing_databases,
     ),
     _JobKind(
@@ -153,7 +150,6 @@ KINDS = (
         arguments=("maintain", "vacuum", *TIMEOUT_OPTIONS),
         minute=41,
         hours=OFF,
-        is_needed=lambda *_: True,
     ),
     _JobKind(
         name="cleanup",
@@ -161,7 +157,7 @@ KINDS = (
         arguments=("sessions", "cleanup", *TIMEOUT_OPTIONS),
         minute=7,
         hours="*/6 * * *",
-        is_needed=_has_cleanup,
+        list_targets=_for_cleanup,
     ),
     _JobKind(
         name="status",
@@ -169,7 +165,6 @@ KINDS = (
         arguments=("status", "--check"),
         minute=47,
         hours="7 * * *",
-        is_needed=lambda *_: True,
         redirection=" > /dev/null",
     ),
 )
@@ -247,10 +242,10 @@ def _list_app_jobs(selection: Selection) -> Iterator[Job]:
             for database, schedules in app.schedule.databases.items()
             if kind.name in schedules
         ]
-        if kind.is_needed(app, profile):
+        if targets := kind.list_targets(app, profile):
             minute = (kind.minute + 60 * position // app_count) % 60
             default = OFF if kind.hours == OFF else f"{minute} {kind.hours}"
-            entries[:0] = [(configured or default, target) for target in kind.list_targets(app, profile)]
+            entries[:0] = [(configured or default, target) for target in targets]
         elif configured not in ("", OFF) or (entries and kind.name not in FOR_ANY_DATABASE):
             raise UsageError(
                 detail=f"[apps.{app.name}.schedule] {kind.name}: the configuration of {app.name} has no such job"

@@ -91,7 +91,7 @@ class _PreparedQuery(Struct, frozen=True):
     """A compiled request."""
 
     compiler: QueryCompiler
-    query: str  #: words, filters and query as one text
+    terms: Sequence[Term]  #: conditions with a key
     text: TextQuery | None  #: condition on the texts of a row
     strategy: Strategy
     note: str  #: the reason why no index is used
@@ -261,21 +261,23 @@ def explain(app: App, name: str, request: SearchRequest, page_request: PageReque
     """
 
     def read_plan(query: _PreparedQuery) -> SearchPlan:
-        return _explain(query, page_request)
+        search, db = query.compiler.search, query.compiler.db
+        text = write_text(query.text, inside_words=_matches_inside_words(search))
+        terms = write_query(query.terms, query.compiler.prefixes)
+        plan = query.strategy.explain(_select_columns(search, db, (), summary=False), page_request)
+        return SearchPlan(
+            query=" ".join(part for part in (text, terms) if part),
+            sql=plan.sql,
+            parameters=plan.parameters,
+            plan=[Step(step=step) for step in plan.plan],
+            full_scans=plan.full_scans,
+        )
 
     return _run_with_fallback(app, name, request, page_request, read_plan)
 
 
-def _explain(query: _PreparedQuery, page_request: PageRequest) -> SearchPlan:
-    search, db = query.compiler.search, query.compiler.db
-    plan = query.strategy.explain(_select_columns(search, db, (), summary=False), page_request)
-    return SearchPlan(
-        query=query.query,
-        sql=plan.sql,
-        parameters=plan.parameters,
-        plan=[Step(step=step) for step in plan.plan],
-        full_scans=plan.full_scans,
-    )
+def _matches_inside_words(search: Search) -> bool:
+    return search.language == "fpa" and search.text is None
 
 
 def _run_with_fallback(
@@ -301,7 +303,7 @@ def _prepare_query(
     """Compile a request; with ``index_error``, the external index is not used."""
     search = select_search(app, name)
     compiler = QueryCompiler(app.profile, search, app.reader(search.database))
-    inside_words = search.language == "fpa" and search.text is None
+    inside_words = _matches_inside_words(search)
     filters = [parse_filter(text, compiler.keys) for text in request.filters]
     keyed, texts = _parse_request(compiler, request, inside_words=inside_words)
     terms = check_term_count([*filters, *keyed])
@@ -321,10 +323,9 @@ def _prepare_query(
         all_rows=not (terms or text),
     )
     choice = choose_strategy(app, compiler, conditions, index_error)
-    query_texts = (write_text(text, inside_words=inside_words), write_query(terms, compiler.prefixes))
     return _PreparedQuery(
         compiler=compiler,
-        query=" ".join(part for part in query_texts if part),
+        terms=terms,
         text=text,
         strategy=choice.strategy,
         note=choice.note,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from msgspec import structs
 
 from dbctl.engines.contract import (
     Explainer,
@@ -12,6 +14,7 @@ from dbctl.engines.contract import (
     ExternalIndexes,
     FullText,
     Order,
+    Query,
     Readable,
     TextQuery,
     Where,
@@ -21,11 +24,13 @@ from dbctl.errors import ExternalIndexInvalidError
 from dbctl.model import PageRequest, Struct
 from dbctl.profiles.model import Search
 from dbctl.services.app import App
-from dbctl.services.search import external_index
+from dbctl.services.search import external_lookup
 from dbctl.services.search.compiler import QueryCompiler, select_existing
-from dbctl.services.search.external_index import ExternalLookup, ExternalQuery
-from dbctl.services.search.fulltext import IndexQuery, describe_index_problem, prepare_index_query
+from dbctl.services.search.external_lookup import ExternalLookup, ExternalQuery
 from dbctl.services.search.narrowing import CandidateQuery, TextColumns, filter_keys, narrow, read_rows_by_key
+
+if TYPE_CHECKING:
+    from dbctl.services.search.fulltext import IndexQuery
 
 
 class RowSource(Protocol):
@@ -59,20 +64,18 @@ class PlainSelect:
 
     extra_columns: Sequence[str] = ()
 
-    def __init__(self, db: Readable, table: str, where: Sequence[Where], order: Sequence[Order]) -> None:
-        self._db, self._table, self._where, self._order = db, table, where, order
+    def __init__(self, db: Readable, query: Query) -> None:
+        self._db, self._query = db, query
 
     def rows(self, columns: Sequence[str], page: PageRequest) -> list[tuple[object, ...]]:
-        return self._db.select(
-            self._table, columns, self._where, order_by=self._order, limit=page.limit, offset=page.offset
-        )
+        return self._db.read_rows(_select_page(self._query, columns, page))
 
     def count(self) -> int:
-        return self._db.count(self._table, self._where)
+        return self._db.count(self._query.table, self._query.where)
 
     def explain(self, columns: Sequence[str], page: PageRequest) -> Explanation:
         return require_part(self._db, Explainer, "--explain", "Its engine cannot explain queries.").explain(
-            self._table, columns, self._where, order_by=self._order, limit=page.limit, offset=page.offset
+            _select_page(self._query, columns, page)
         )
 
 
@@ -81,63 +84,43 @@ class ExternalIndexSelect:
 
     extra_columns: Sequence[str] = ()
 
-    def __init__(
-        self,
-        indexes: ExternalIndexes,
-        query: ExternalQuery,
-        where: Sequence[Where],
-        order: Sequence[Order],
-    ) -> None:
-        self._indexes, self._query, self._where, self._order = indexes, query, where, order
+    def __init__(self, indexes: ExternalIndexes, lookup: ExternalQuery, query: Query) -> None:
+        self._indexes, self._lookup, self._query = indexes, lookup, query
 
     def rows(self, columns: Sequence[str], page: PageRequest) -> list[tuple[object, ...]]:
-        return self._indexes.search_external(
-            self._query.index,
-            self._query.words,
-            columns,
-            self._where,
-            order_by=self._order,
-            limit=page.limit,
-            offset=page.offset,
-        )
+        query = _select_page(self._query, columns, page)
+        return self._indexes.search_external(self._lookup.index, self._lookup.words, query)
 
     def count(self) -> int:
-        return self._indexes.count_external(self._query.index, self._query.words, self._where)
+        return self._indexes.count_external(self._lookup.index, self._lookup.words, self._query.where)
 
     def explain(self, columns: Sequence[str], page: PageRequest) -> Explanation:
-        return self._indexes.explain_external(
-            self._query.index,
-            self._query.words,
-            columns,
-            self._where,
-            order_by=self._order,
-            limit=page.limit,
-            offset=page.offset,
-        )
+        query = _select_page(self._query, columns, page)
+        return self._indexes.explain_external(self._lookup.index, self._lookup.words, query)
 
 
 class RankedSelect:
-    """A query of the full-text index of the database. Without ``order``, rows are sorted by their score.
+    """A query of the full-text index of the database. Without an order, rows are sorted by their score.
 
     The index returns candidates without a limit: their texts must be compared with the query.
     """
 
     extra_columns: Sequence[str] = ("score",)
 
-    def __init__(
-        self, fulltext: FullText, query: IndexQuery, where: Sequence[Where], order: Sequence[Order]
-    ) -> None:
-        self._fulltext, self._query, self._where, self._order = fulltext, query, where, order
+    def __init__(self, fulltext: FullText, text: IndexQuery, query: Query) -> None:
+        self._fulltext, self._text, self._query = fulltext, text, query
 
     def rows(self, columns: Sequence[str], page: PageRequest) -> list[tuple[object, ...]]:  # noqa: ARG002 - always all
-        return self._fulltext.select_ranked(
-            self._query.index, self._query.query, columns, self._where, order_by=self._order
-        )
+        query = structs.replace(self._query, columns=columns)
+        return self._fulltext.select_ranked(self._text.index, self._text.query, query)
 
     def explain(self, columns: Sequence[str], page: PageRequest) -> Explanation:  # noqa: ARG002 - always all
-        return self._fulltext.explain_ranked(
-            self._query.index, self._query.query, columns, self._where, order_by=self._order
-        )
+        query = structs.replace(self._query, columns=columns)
+        return self._fulltext.explain_ranked(self._text.index, self._text.query, query)
+
+
+def _select_page(query: Query, columns: Sequence[str], page: PageRequest) -> Query:
+    return structs.replace(query, columns=columns, limit=page.limit, offset=page.offset)
 
 
 class ComparedRows:
@@ -204,30 +187,38 @@ def choose_strategy(
     """Return how to find the rows of a request; with ``index_error``, the external index is not used."""
     search, db, text = compiler.search, compiler.db, conditions.text
     candidates = narrow(text, compiler.contains) if text else CandidateQuery((), (), exact=True)
-    fulltext, ranked = db.part(FullText), prepare_index_query(search, db, text) if text else None
-    if text and ranked and fulltext:
-        order = conditions.order if conditions.sorted else []
-        where = [*map(compiler.contains, candidates.words), *candidates.where]
-        where = [*([] if ranked.finds_rows else where), *conditions.where]
-        strategy: Strategy = ComparedRows(
-            RankedSelect(fulltext, ranked, where, order), db, list_text_columns(compiler), text
-        )
-        return StrategyChoice(strategy, describe_index_problem(search, db))
+    index_problem = ""
+    if text and search.text:
+        from dbctl.services.search.fulltext import describe_index_problem, prepare_index_query
+
+        fulltext, ranked = db.part(FullText), prepare_index_query(search, db, text)
+        index_problem = describe_index_problem(search, db)
+        if ranked and fulltext:
+            order = conditions.order if conditions.sorted else []
+            where = [*map(compiler.contains, candidates.words), *candidates.where]
+            where = [*([] if ranked.finds_rows else where), *conditions.where]
+            strategy: Strategy = ComparedRows(
+                RankedSelect(fulltext, ranked, Query(search.table, (), where, order)),
+                db,
+                list_text_columns(compiler),
+                text,
+            )
+            return StrategyChoice(strategy, index_problem)
     where, order = [*candidates.where, *conditions.where], conditions.order
     if index_error is None:
-        lookup = external_index.prepare_lookup(app, compiler, candidates.words, where, order)
+        lookup = external_lookup.prepare_lookup(app, compiler, candidates.words, where, order)
     else:
         lookup = ExternalLookup(None, f"{index_error}; every row was read; {index_error.hint}")
-    words = external_index.list_remaining_words(lookup.query, candidates.words)
+    words = external_lookup.list_remaining_words(lookup.query, candidates.words)
     where = [*map(compiler.contains, words), *where]
     indexes = db.part(ExternalIndexes)
     source: Strategy
     if lookup.query and indexes:
-        source = ExternalIndexSelect(indexes, lookup.query, where, order)
+        source = ExternalIndexSelect(indexes, lookup.query, Query(search.table, (), where, order))
     else:
         order = _use_index_order(search, order) if conditions.all_rows else order
-        source = PlainSelect(db, search.table, where, order)
-    note = (describe_index_problem(search, db) if text else "") or lookup.note
+        source = PlainSelect(db, Query(search.table, (), where, order))
+    note = index_problem or lookup.note
     if text and (not candidates.exact or (search.text and search.text.blocks)):
         return StrategyChoice(ComparedRows(source, db, list_text_columns(compiler), text), note)
     return StrategyChoice(source, note)

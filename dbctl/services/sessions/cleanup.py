@@ -70,12 +70,9 @@ class CleanUp:
     ) -> None:
         """Select the rules.
 
-        Args:
-            app: the app.
-            names: names of rules; by default all whose tables exist, except those that run only on demand.
-            older_than: replaces the age of the profile.
-            at_once: use one transaction per rule, for a stopped app.
-            advance: called with the number of processed rows; ``matched`` is the total.
+        By default these are all whose tables exist, except those that run only on demand. ``older_than`` replaces the age of the
+        profile; ``at_once`` uses one transaction per rule, for a stopped app. ``advance`` is called with the number of processed
+        rows; ``matched`` is the total.
 
         Raises:
             RuleMissingError: the profile has no such rule.
@@ -117,11 +114,7 @@ class CleanUp:
     def find_overdue(self, database: str, *, within: timedelta) -> OverdueRules:
         """Return the rules of one database that have been due for longer than ``GRACE_PERIOD``.
 
-        Rows are not counted: the first one found is enough.
-
-        Args:
-            database: the name of the database.
-            within: the time limit of all checks.
+        Rows are not counted: the first one is enough. ``within`` is the time limit of all checks.
         """
         rules, unknown = list[str](), list[str]()
         end = time.monotonic() + within.total_seconds()

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TypeAlias
 
 from dbctl import signals
-from dbctl.engines.contract import Condition, Order, ShiftedTime, TimeForm, Where, Writable
+from dbctl.engines.contract import Condition, Merge, Order, ShiftedTime, TimeForm, Where, Writable
 from dbctl.engines.sql import ident
 from dbctl.errors import SchemaMismatchError
 from dbctl.model import Struct, now, parse_duration, time_before
@@ -180,10 +180,14 @@ class RuleRun:
         require_row_count(changed, len(keys_due), db)
         timestamp = TIMES[self._app.profile.time](now())
         for after_rule in rule.after:
-            parameters = {"picked": keys_due, "now": timestamp}
-            db.merge(
-                after_rule.into, after_rule.select, parameters, key=after_rule.key, columns=after_rule.merge
+            merge = Merge(
+                table=after_rule.into,
+                select=after_rule.select,
+                parameters={"picked": keys_due, "now": timestamp},
+                key=after_rule.key,
+                columns=after_rule.merge,
             )
+            db.merge(merge)
         for correction in unchanged:
             self._correct(correction)
         return changed

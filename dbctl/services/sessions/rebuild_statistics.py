@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dbctl.engines.contract import MergeRule, Readable, Writable
+from dbctl.engines.contract import Merge, MergeRule, Readable, Writable
 from dbctl.engines.sql import Recount
 from dbctl.model import ChangeResult, Plan, Row, Struct, format_count, now
 from dbctl.profiles import TIMES
@@ -13,7 +13,7 @@ from dbctl.services.app import (
     App,
     Change,
     LiveTable,
-    PreparedChange,
+    User,
     UserTable,
     audit,
     require_row_count,
@@ -71,41 +71,51 @@ class RebuildStatistics(Change[RebuildResult]):
             return RebuildResult(tables=self._results)
         return super().apply(confirmed)
 
-    def _draft(self, db: Readable) -> PreparedChange[RebuildResult]:
+    def _draft(self, db: Readable) -> _Rebuild:
         user = UserTable(self._app, db).find_by_login(self._login) if self._login else None
-        parameters: dict[str, object] = {"only": user.id} if user else {}
-        recounts = [
-            (section, create_recount(self._app, db, section, only=bool(user))) for section in self._sections
-        ]
-        sections = [(section, figures) for section, figures in recounts if figures]
-        results = self._results = [_compare_recount(db, figures, parameters) for _, figures in sections]
+        prepared = _Rebuild(self._app, db, self._sections, user)
+        self._results = prepared.results
+        return prepared
 
-        def work(db: Writable) -> RebuildResult:
-            parameters["now"] = TIMES[self._app.profile.time](now())
-            for (section, figures), result in zip(sections, results, strict=True):
-                if result.changed:
-                    select = figures.corrected_rows_sql(len(section.touched))
-                    changed = db.merge(
-                        figures.table, select, parameters, key=section.key, columns=_merge_rules(section)
-                    )
-                    require_row_count(changed, result.changed, db)
-            rows = {result.table: result.changed for result in results if result.changed}
-            if rows:
-                user_id = user.id if user else "all"
-                audit.record(self._app, db, "sessions.rebuild-stats", "statistics", user_id, {"rows": rows})
-            return RebuildResult(tables=results)
 
-        return PreparedChange(_plan(db, results, user.login if user else ""), work)
+class _Rebuild:
+    """Merge the recounted values into the tables of statistics."""
+
+    def __init__(self, app: App, db: Readable, sections: Sequence[Rebuild], user: User | None) -> None:
+        self._app, self._user = app, user
+        self._parameters: dict[str, object] = {"only": user.id} if user else {}
+        recounts = [(section, create_recount(app, db, section, only=bool(user))) for section in sections]
+        self._recounts = [(section, figures) for section, figures in recounts if figures]
+        self.results = [_compare_recount(db, figures, self._parameters) for _, figures in self._recounts]
+        self._rows = {result.table: result.changed for result in self.results if result.changed}
+        self.plan = Plan(
+            title=f"Rebuild the statistics of {user.login if user else 'all users'}",
+            target=db.target,
+            steps=[step for result in self.results for step in _plan_steps(result)],
+            rows=self._rows,
+            destructive=any(result.lowered for result in self.results),
+        )
+
+    def apply(self, db: Writable) -> RebuildResult:
+        """Write the rows that differ, and record the change."""
+        parameters = {**self._parameters, "now": TIMES[self._app.profile.time](now())}
+        for (section, figures), result in zip(self._recounts, self.results, strict=True):
+            if result.changed:
+                select, rules = figures.corrected_rows_sql(len(section.touched)), _merge_rules(section)
+                merge = Merge(
+                    table=figures.table, select=select, parameters=parameters, key=section.key, columns=rules
+                )
+                changed = db.merge(merge)
+                require_row_count(changed, result.changed, db)
+        if self._rows:
+            user_id = self._user.id if self._user else "all"
+            details = {"rows": self._rows}
+            audit.record(self._app, db, "sessions.rebuild-stats", "statistics", user_id, details)
+        return RebuildResult(tables=self.results)
 
 
 def create_recount(app: App, db: Readable, section: Rebuild, *, only: bool = False) -> Recount | None:
-    """Return the recount of a section, or None if its optional table does not exist.
-
-    Args:
-        app: the app.
-        db: the database of its users.
-        section: the section of the profile.
-        only: whether the recount covers a single user.
+    """Return the recount of a section, for a single user with ``only``; None if its optional table does not exist.
 
     Raises:
         SchemaMismatchError: a column does not exist.
@@ -136,16 +146,6 @@ def _compare_recount(db: Readable, figures: Recount, parameters: dict[str, objec
     ((added, corrected, lowered),) = db.query(figures.summary_sql(), parameters)
     return RebuiltTable(
         table=figures.table, added=int(str(added)), corrected=int(str(corrected)), lowered=int(str(lowered))
-    )
-
-
-def _plan(db: Readable, results: Sequence[RebuiltTable], login: str) -> Plan:
-    return Plan(
-        title=f"Rebuild the statistics of {login or 'all users'}",
-        target=db.target,
-        steps=[step for result in results for step in _plan_steps(result)],
-        rows={result.table: result.changed for result in results if result.changed},
-        destructive=any(result.lowered for result in results),
     )
 
 

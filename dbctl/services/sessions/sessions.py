@@ -15,7 +15,7 @@ from dbctl.services.app import (
     App,
     Change,
     LiveTable,
-    PreparedChange,
+    User,
     UserSelector,
     UserTable,
     audit,
@@ -75,31 +75,45 @@ def list_sessions(
 
 
 def revoke(app: App, selector: UserSelector) -> Change[UsersChanged]:
-    """Sign users out: delete or invalidate their sessions and tokens."""
+    """Sign users out: delete or invalidate their sessions and tokens.
 
-    def draft(db: Readable) -> PreparedChange[UsersChanged]:
+    Raises (when planned and when applied):
+        NotSupportedError: the app stores no sessions or tokens.
+    """
+
+    def draft(db: Readable) -> RevokeSessions:
         users = UserTable(app, db)
         if not sign_in_state.stores_tokens(users):
-            raise NotSupportedError(
-                feature="revoking sessions",
-                subject=app.profile.title,
-                hint="Its database contains no sessions or tokens.",
-            )
-        selected = users.find_users(selector)
-        session_counts = sign_in_state.count_open_sessions(users, selected)
-        steps = [f"end {format_count(count, 'session')} ({table})" for table, count in session_counts.items()]
-
-        def work(db: Writable) -> UsersChanged:
-            signed_in = [user for user in selected if sign_in_state.count_open_sessions(users, [user])]
-            ended_sessions = sign_in_state.end_sessions(users, db, signed_in)
-            for user in signed_in:
-                audit.record(app, db, "sessions.revoke", "users", user.id, {"username": user.login})
-            return UsersChanged(users=selected, changed=len(signed_in), ended_sessions=ended_sessions)
-
-        title = f"End the sessions of {join_logins(selected)}"
-        return PreparedChange(Plan(title=title, target=db.target, steps=steps, rows=session_counts), work)
+            hint = "Its database contains no sessions or tokens."
+            raise NotSupportedError(feature="revoking sessions", subject=app.profile.title, hint=hint)
+        return RevokeSessions(users, users.find_users(selector))
 
     return Change(app, users_database(app), "sessions revoke", draft)
+
+
+class RevokeSessions:
+    """End all sessions of users."""
+
+    def __init__(self, users: UserTable, selected: Sequence[User]) -> None:
+        self._users, self._selected = users, selected
+        session_counts = sign_in_state.count_open_sessions(users, selected)
+        self.plan = Plan(
+            title=f"End the sessions of {join_logins(selected)}",
+            target=users.db.target,
+            steps=[
+                f"end {format_count(count, 'session')} ({table})" for table, count in session_counts.items()
+            ],
+            rows=session_counts,
+        )
+
+    def apply(self, db: Writable) -> UsersChanged:
+        """End the sessions and record each user with a session."""
+        users, selected = self._users, self._selected
+        signed_in = [user for user in selected if sign_in_state.count_open_sessions(users, [user])]
+        ended_sessions = sign_in_state.end_sessions(users, db, signed_in)
+        for user in signed_in:
+            audit.record(users.app, db, "sessions.revoke", "users", user.id, {"username": user.login})
+        return UsersChanged(users=selected, changed=len(signed_in), ended_sessions=ended_sessions)
 
 
 class _SessionTable:
@@ -111,13 +125,10 @@ class _SessionTable:
         self._live = live = LiveTable(app.profile, self._db, section.table.removesuffix("?"), "sessions")
         self._user = live.column(section.user)
         names = {"started_at": section.started_at, "ended_at": section.ended_at, "duration": section.duration}
-        columns = {word: live.optional_column(name) for word, name in names.items()}
-        self._columns = {"id": live.column(section.key), "user": self._user}
-        self._columns |= {word: column for word, column in columns.items() if column}
+        self._columns = {"id": live.column(section.key), "user": self._user, **live.map_columns(names)}
         self._last_seen = live.optional_column(section.seen_at) or live.column(section.started_at)
         self._expires = live.optional_column(section.expires_at)
-        extra = {word: live.optional_column(name) for word, name in section.fields.items()}
-        self._extra = {word: column for word, column in extra.items() if column}
+        self._extra = live.map_columns(section.fields)
         rule = next((rule for rule in app.profile.cleanup if rule.name == section.abandoned), None)
         self._since = time_before(parse_duration(rule.age.older_than)) if rule else None
         self._closed = live.conditions(select_variant(rule, live).where) if rule else []
@@ -144,9 +155,7 @@ class _SessionTable:
         """Return the conditions of the selected sessions."""
         where: list[Where] = [*self._live.conditions(self._section.only)]
         if login:
-            where.append(
-                Condition(self._user, "=", self._users.find_users(UserSelector(logins=[login]))[0].id)
-            )
+            where.append(Condition(self._user, "=", self._users.find_by_login(login).id))
         if state is None:
             return where
         expired = [Condition(self._expires, "<=", now())] if self._expires else []

@@ -1,15 +1,32 @@
-"""Set and reset one setting; its type and schema are checked first."""
+"""Set and reset one setting, and apply the settings of a file; types and schemas are checked first."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+from msgspec import structs
+
 from dbctl.engines.contract import Readable, Writable
 from dbctl.errors import SettingMissingError, ValueInvalidError
-from dbctl.model import ChangeResult, KeyText, Plan, Row
-from dbctl.services.app import App, Change, PreparedChange, audit
-from dbctl.services.settings.collection import SettingCollection
+from dbctl.model import ChangeResult, KeyText, Page, Plan, Row, Struct
+from dbctl.services.app import App, Change, audit, is_secret_setting, suggest_sentence, truncate
 from dbctl.services.settings.queries import open_for_login
-from dbctl.services.settings.store import Setting, settings_database
+from dbctl.services.settings.store import Setting, SettingStore, settings_database
 from dbctl.services.settings.values import is_equal, to_json
+
+Mode = Literal["create-only", "merge", "exact"]
+MODES: Sequence[Mode] = ("create-only", "merge", "exact")  #: each does more than the previous one
+NEW_KEYS_HINT = "Use --new-keys to add unknown keys."
+
+
+class Difference(Struct, frozen=True, kw_only=True):
+    """A setting with different values in a file and in the app."""
+
+    key: str
+    state: Literal["add", "change", "only-live"]
+    live: object
+    file: object
 
 
 class SettingChanged(ChangeResult, frozen=True, kw_only=True):
@@ -28,24 +45,31 @@ class SettingChanged(ChangeResult, frozen=True, kw_only=True):
         }
 
 
+class SettingsApplied(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``settings apply``."""
+
+    added: Sequence[str]
+    changed: Sequence[str]
+    removed: Sequence[str]
+
+
 def set_setting(app: App, key: str, text: str, *, login: str | KeyText = "") -> Change[SettingChanged]:
     """Set a setting to the value of ``text``, parsed by its type.
 
     A missing setting is added if it belongs to a user, if the app accepts any key, or if it is a standard setting of the app.
     """
 
-    def draft(db: Readable) -> PreparedChange[SettingChanged]:
-        collection = open_for_login(app, db, login)
+    def draft(db: Readable) -> ChangeSetting:
+        store = open_for_login(app, login, db)
         try:
-            setting = collection.find(key)
+            setting = store.find(key)
         except SettingMissingError:
-            if not (login or collection.accepts_new(key)):
+            if not (login or store.accepts_new(key)):
                 raise
-            return _plan_add(collection, key, collection.parse_new(key, text))
-        value = collection.parse(key, text, setting.type)
-        return _plan_set(collection, setting, value, f"Set {setting.key}", "settings.set")
+            return ChangeSetting.add(store, key, store.parse_new(key, text), "set")
+        return ChangeSetting.change(store, setting, store.parse(key, text, setting.type), "set")
 
-    return Change(app, settings_database(app, "user" if login else "system"), "settings set", draft)
+    return Change(app, _database(app, login), "settings set", draft)
 
 
 def reset_setting(app: App, key: str, *, login: str | KeyText = "") -> Change[SettingChanged]:
@@ -58,99 +82,209 @@ def reset_setting(app: App, key: str, *, login: str | KeyText = "") -> Change[Se
         ValueInvalidError: the setting has no default.
     """
 
-    def draft(db: Readable) -> PreparedChange[SettingChanged]:
-        collection = open_for_login(app, db, login)
+    def draft(db: Readable) -> ChangeSetting:
+        store = open_for_login(app, login, db)
         try:
-            setting = collection.find(key)
+            setting = store.find(key)
         except SettingMissingError:
-            standard = collection.store.standard.get(key)
-            if login or standard is None:
+            if login or key not in store.standard:
                 raise
-            return _plan_add(collection, key, standard.value, "Reset", "settings.reset")
-        if login or (setting.default is None and collection.store.section.open):
-            return _plan_remove(collection, setting)
+            return ChangeSetting.add(store, key, store.standard[key].value, "reset")
+        if login or (setting.default is None and store.section.open):
+            removal = Difference(key=setting.key, state="only-live", live=setting.value, file=None)
+            return ChangeSetting(store, setting, removal, "reset")
         if setting.default is None:
-            raise ValueInvalidError(
-                name="reset of", value=key, reason="neither the database nor the profile has a default"
-            )
-        return _plan_set(collection, setting, setting.default, f"Reset {setting.key}", "settings.reset")
+            reason = "neither the database nor the profile has a default"
+            raise ValueInvalidError(name="reset of", value=key, reason=reason)
+        return ChangeSetting.change(store, setting, setting.default, "reset")
 
-    return Change(app, settings_database(app, "user" if login else "system"), "settings reset", draft)
-
-
-def _plan_set(
-    collection: SettingCollection, setting: Setting, value: object, title: str, action: str
-) -> PreparedChange[SettingChanged]:
-    collection.check(setting, value)
-    differs = not is_equal(setting.value, value)
-
-    def work(db: Writable) -> SettingChanged:
-        if differs:
-            collection.store.write(db, setting, value)
-            details = {
-                **collection.audit_details(),
-                "key": setting.key,
-                "from": collection.mask_value(setting.key, setting.value),
-                "to": collection.mask_value(setting.key, value),
-            }
-            audit.record(collection.app, db, action, "settings", setting.key, details)
-        return _create_result(collection, setting.key, setting.value, changed=differs)
-
-    before, after = (
-        to_json(collection.mask_value(setting.key, state_value)) for state_value in (setting.value, value)
-    )
-    steps = [f"change {setting.key} from {before} to {after}"] if differs else []
-    rows = {collection.store.live.name: 1} if differs else {}
-    return PreparedChange(Plan(title=title, target=collection.store.db.target, steps=steps, rows=rows), work)
+    return Change(app, _database(app, login), "settings reset", draft)
 
 
-def _create_result(
-    collection: SettingCollection, key: str, before: object, *, changed: bool
-) -> SettingChanged:
-    """Return the result with masked secrets."""
-    now = collection.mask_setting(collection.find(key))
-    return SettingChanged(setting=now, before=collection.mask_value(key, before), changed=changed)
+def apply_file(
+    app: App,
+    file_settings: Mapping[str, object],
+    mode: Mode,
+    *,
+    login: str | KeyText = "",
+    new_keys: bool = False,
+) -> Change[SettingsApplied]:
+    """Apply the settings of a file in one transaction.
+
+    ``create-only`` adds missing settings; ``merge`` also changes different ones; ``exact`` also removes settings that the file
+    lacks, except secrets, because an export does not contain them. Unknown keys require ``new_keys``, except in settings of users.
+
+    Raises (when planned and when applied):
+        SettingMissingError: a key is unknown.
+        ValueInvalidError: a value is invalid; nothing was changed.
+    """
+
+    def draft(db: Readable) -> ApplyFile:
+        return ApplyFile(open_for_login(app, login, db), file_settings, mode, any_key=bool(login or new_keys))
+
+    return Change(app, _database(app, login), "settings apply", draft)
 
 
-def _plan_add(
-    collection: SettingCollection, key: str, value: object, verb: str = "Set", action: str = "settings.set"
-) -> PreparedChange[SettingChanged]:
-    collection.check_new(key, value)
-
-    def work(db: Writable) -> SettingChanged:
-        collection.store.add(db, key, value)
-        details = {**collection.audit_details(), "key": key, "to": collection.mask_value(key, value)}
-        audit.record(collection.app, db, action, "settings", key, details)
-        return _create_result(collection, key, None, changed=True)
-
-    plan = Plan(
-        title=f"{verb} {key}",
-        target=collection.store.db.target,
-        steps=[f"add {key} = {to_json(collection.mask_value(key, value))}"],
-        rows={collection.store.live.name: 1},
-    )
-    return PreparedChange(plan, work)
+def compare_file(
+    app: App, file_settings: Mapping[str, object], *, login: str | KeyText = ""
+) -> Page[Difference]:
+    """Return the differences between a file and the app."""
+    store = open_for_login(app, login)
+    items = [
+        _mask(store, difference) for difference in _find_differences(_live(store).values(), file_settings)
+    ]
+    names = Difference.__struct_fields__
+    return Page(items=items, total=len(items), column_names=names, empty_message="no difference")
 
 
-def _plan_remove(collection: SettingCollection, setting: Setting) -> PreparedChange[SettingChanged]:
-    def work(db: Writable) -> SettingChanged:
-        collection.store.remove(db, setting.key)
-        details = {
-            **collection.audit_details(),
-            "key": setting.key,
-            "from": collection.mask_value(setting.key, setting.value),
-        }
-        audit.record(collection.app, db, "settings.reset", "settings", setting.key, details)
-        masked = collection.mask_setting(setting)
-        return SettingChanged(setting=masked, before=masked.value, changed=True)
+class ChangeSetting:
+    """Add, change or remove one setting."""
 
-    steps = [f"remove {setting.key} (it is {to_json(collection.mask_value(setting.key, setting.value))})"]
-    return PreparedChange(
-        Plan(
-            title=f"Reset {setting.key}",
-            target=collection.store.db.target,
+    def __init__(
+        self,
+        store: SettingStore,
+        setting: Setting,
+        difference: Difference | None,
+        verb: Literal["set", "reset"],
+    ) -> None:
+        self._store, self._setting, self._difference, self._verb = store, setting, difference, verb
+        steps = [_describe(store, difference)] if difference else []
+        self.plan = Plan(
+            title=f"{verb.capitalize()} {setting.key}",
+            target=store.db.target,
             steps=steps,
-            rows={collection.store.live.name: 1},
-        ),
-        work,
-    )
+            rows={store.live.name: 1} if steps else {},
+        )
+
+    @classmethod
+    def add(
+        cls, store: SettingStore, key: str, value: object, verb: Literal["set", "reset"]
+    ) -> ChangeSetting:
+        """Add a setting; raises as ``SettingStore.check_new``."""
+        setting = store.create_setting(key, value)
+        store.check(setting, value)
+        difference = Difference(key=key, state="add", live=None, file=value)
+        return cls(store, structs.replace(setting, value=None), difference, verb)
+
+    @classmethod
+    def change(
+        cls, store: SettingStore, setting: Setting, value: object, verb: Literal["set", "reset"]
+    ) -> ChangeSetting:
+        """Change a setting, unless it has the value; raises as ``SettingStore.check``."""
+        store.check(setting, value)
+        difference = Difference(key=setting.key, state="change", live=setting.value, file=value)
+        return cls(store, setting, None if is_equal(setting.value, value) else difference, verb)
+
+    def apply(self, db: Writable) -> SettingChanged:
+        """Write the difference and the audit record."""
+        store, key, setting = self._store, self._setting.key, self._setting
+        if self._difference:
+            _write(store, db, self._difference, setting)
+            masked = _mask(store, self._difference)
+            details = {**store.audit_details(), "key": key}
+            details |= {"from": masked.live} if masked.state != "add" else {}
+            details |= {"to": masked.file} if masked.state != "only-live" else {}
+            audit.record(store.app, db, f"settings.{self._verb}", "settings", key, details)
+        is_removed = self._difference is not None and self._difference.state == "only-live"
+        return SettingChanged(
+            setting=store.mask_setting(setting if is_removed else store.find(key)),
+            before=store.mask_value(key, setting.value),
+            changed=self._difference is not None,
+        )
+
+
+class ApplyFile:
+    """Apply the differences between a file and the settings of a store."""
+
+    def __init__(
+        self, store: SettingStore, file_settings: Mapping[str, object], mode: Mode, *, any_key: bool
+    ) -> None:
+        self._store, self._live = store, _live(store)
+        states = ["add", "change", "only-live"][: MODES.index(mode) + 1]
+        differences = [
+            difference
+            for difference in _find_differences(self._live.values(), file_settings)
+            if difference.state != "only-live" or not is_secret_setting(store.section, difference.key)
+        ]
+        self._differences = [item for state in states for item in differences if item.state == state]
+        for difference in self._differences:
+            if difference.state == "add":
+                self._check_new(difference, any_key=any_key)
+            elif difference.state == "change":
+                store.check(self._live[difference.key], difference.file)
+        steps = [_describe(store, difference) for difference in self._differences]
+        self.plan = Plan(
+            title=f"Apply settings of a file ({mode})",
+            target=store.db.target,
+            steps=steps,
+            rows={store.live.name: len(steps)} if steps else {},
+            destructive=any(difference.state == "only-live" for difference in self._differences),
+        )
+
+    def _check_new(self, new: Difference, *, any_key: bool) -> None:
+        store = self._store
+        store.check_new(new.key, new.file)
+        if not (any_key or store.accepts_new(new.key)):
+            suggestion = f"{suggest_sentence(new.key, [*self._live, *store.standard])} {NEW_KEYS_HINT}"
+            raise SettingMissingError(key=truncate(new.key), target=store.db.target, suggestion=suggestion)
+
+    def apply(self, db: Writable) -> SettingsApplied:
+        """Write the differences and one audit record."""
+        store, keys = self._store, dict[str, list[str]]()
+        for difference in self._differences:
+            _write(store, db, difference, self._live.get(difference.key))
+            keys.setdefault(difference.state, []).append(difference.key)
+        result = SettingsApplied(
+            added=keys.get("add", []), changed=keys.get("change", []), removed=keys.get("only-live", [])
+        )
+        if self._differences:
+            details = {**store.audit_details(), **structs.asdict(result)}
+            login = store.user.login if store.user else ""
+            audit.record(store.app, db, "settings.apply", "settings", login, details)
+        return result
+
+
+def _database(app: App, login: str | KeyText) -> str:
+    return settings_database(app, "user" if login else "system")
+
+
+def _live(store: SettingStore) -> dict[str, Setting]:
+    return {setting.key: setting for setting in store.read()}
+
+
+def _find_differences(settings: Iterable[Setting], file_settings: Mapping[str, object]) -> list[Difference]:
+    live = {setting.key: setting.value for setting in settings}
+    differences = []
+    for key in sorted({**live, **file_settings}):
+        if key not in file_settings:
+            differences.append(Difference(key=key, state="only-live", live=live[key], file=None))
+        elif key not in live:
+            differences.append(Difference(key=key, state="add", live=None, file=file_settings[key]))
+        elif not is_equal(live[key], file_settings[key]):
+            differences.append(Difference(key=key, state="change", live=live[key], file=file_settings[key]))
+    return differences
+
+
+def _mask(store: SettingStore, difference: Difference) -> Difference:
+    live, file = (store.mask_value(difference.key, value) for value in (difference.live, difference.file))
+    return structs.replace(difference, live=live, file=file)
+
+
+def _describe(store: SettingStore, difference: Difference) -> str:
+    """Return the step of the plan for a difference."""
+    masked = _mask(store, difference)
+    live, file = to_json(masked.live), to_json(masked.file)
+    return {
+        "add": f"add {difference.key} = {file}",
+        "change": f"change {difference.key} from {live} to {file}",
+        "only-live": f"remove {difference.key} (it is {live})",
+    }[difference.state]
+
+
+def _write(store: SettingStore, db: Writable, difference: Difference, setting: Setting | None) -> None:
+    if difference.state == "only-live":
+        store.remove(db, difference.key)
+    elif difference.state == "change" and setting:
+        store.write(db, setting, difference.file)
+    else:
+        store.add(db, difference.key, difference.file)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 
-from dbctl.engines.contract import Condition, Readable, Where, Writable
+from dbctl.engines.contract import Readable, Writable
 from dbctl.errors import ValueInvalidError
-from dbctl.profiles.model import Settings, SettingsVariant, StandardSetting
-from dbctl.services.app import MASK, App, LiveTable, User, check_rule, require_row_count, truncate
-from dbctl.services.settings.store import Setting, mask_values
+from dbctl.profiles.model import Settings, SettingsVariant
+from dbctl.services.app import MASK, App, User, check_rule, require_row_count, truncate
+from dbctl.services.settings.store import Setting, SettingStore
 from dbctl.services.settings.values import SettingTypes, is_encodable, load_json
 
 #: The types of JSON values; the app declares none.
@@ -20,14 +19,12 @@ KINDS = SettingsVariant(
 )
 
 
-class JsonSettings:
+class JsonSettings(SettingStore):
     """The settings of one user in a JSON object; any key and any value is valid."""
 
-    def __init__(self, app: App, db: Readable, user: User, section: Settings) -> None:
-        self.app, self.db, self.user, self.section = app, db, user, section
-        self.live = LiveTable(app.profile, db, section.table, "settings of users")
-        self.standard: Mapping[str, StandardSetting] = {}
-        self._value = self.live.column(section.fields["value"])
+    def __init__(self, app: App, db: Readable, section: Settings, user: User) -> None:
+        super().__init__(app, db, section, user)
+        self._login, self._value = user.login, self.live.column(section.fields["value"])
         self.types = SettingTypes(section, KINDS)
 
     def read(self, key: str | None = None) -> list[Setting]:
@@ -39,11 +36,11 @@ class JsonSettings:
 
     def values(self) -> dict[str, object]:
         try:
-            return mask_values(self.section, self.read())
+            return super().values()
         except ValueInvalidError:  # the rest of the user is shown nevertheless
             return {self._value: MASK if self.section.secret else self._read_stored()}
 
-    def parse_untyped(self, text: str) -> object:
+    def _parse_untyped(self, text: str) -> object:
         try:
             return load_json(text)
         except ValueError:  # a bare word is text, without JSON quotes
@@ -60,7 +57,7 @@ class JsonSettings:
         return Setting(key=key, value=value, type=self.types.type_for(value) or "string")
 
     def write(self, db: Writable, setting: Setting, value: object) -> None:
-        self._store(db, {**self._read_object(), setting.key: value})
+        self.add(db, setting.key, value)
 
     def add(self, db: Writable, key: str, value: object) -> None:
         self._store(db, {**self._read_object(), key: value})
@@ -78,23 +75,17 @@ class JsonSettings:
         if stored is None or not str(stored).strip():
             return {}
         try:
-            value = load_json(str(stored))
+            value, reason = load_json(str(stored)), "it is not a JSON object"
         except ValueError as error:
-            raise self._create_error(stored, str(error)) from error
+            value, reason = None, str(error)
         if not isinstance(value, dict):
-            raise self._create_error(stored, "it is not a JSON object")
+            subject = f"{self.live.name}.{self._value} of {self._login}:"
+            raise ValueInvalidError(name=subject, value=ascii(truncate(str(stored))), reason=reason)
         return value
-
-    def _owner_conditions(self) -> list[Where]:
-        return [Condition(self.live.column(self.section.user), "=", self.user.id)]
 
     def _read_stored(self) -> object:
         rows = self.db.select(self.live.name, [self._value], self._owner_conditions())
         return rows[0][0] if rows else None
-
-    def _create_error(self, stored: object, reason: str) -> ValueInvalidError:
-        subject = f"{self.live.name}.{self._value} of {self.user.login}:"
-        return ValueInvalidError(name=subject, value=ascii(truncate(str(stored))), reason=reason)
 
     def _store(self, db: Writable, settings: dict[str, object]) -> None:
         text = json.dumps(settings, ensure_ascii=False, separators=(",", ":"))  # the format of the app

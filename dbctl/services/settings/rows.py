@@ -6,14 +6,12 @@ from collections.abc import Mapping
 
 from msgspec import structs
 
-from dbctl.engines.contract import AllOf, Condition, Readable, Where, Writable
+from dbctl.engines.contract import Condition, Readable, Where, Writable
 from dbctl.errors import SchemaMismatchError, ValueInvalidError
-from dbctl.model import now
 from dbctl.profiles import read_boolean, read_time
 from dbctl.profiles.model import Settings, SettingsVariant, StandardSetting
 from dbctl.services.app import (
     App,
-    LiveTable,
     User,
     check_rule,
     find_column,
@@ -22,11 +20,11 @@ from dbctl.services.app import (
     text_or_none,
     truncate,
 )
-from dbctl.services.settings.store import Setting, check_value, find_typed_violation, mask_values
+from dbctl.services.settings.store import Setting, SettingStore
 from dbctl.services.settings.values import SettingTypes, load_json
 
 
-class SettingRows:
+class SettingRows(SettingStore):
     """The settings of one open database in rows, of the app or (with ``user``) of one user."""
 
     def __init__(self, app: App, db: Readable, section: Settings, user: User | None = None) -> None:
@@ -35,48 +33,40 @@ class SettingRows:
         Raises:
             SchemaMismatchError: the live schema lacks the table, a column, or the columns of every variant.
         """
-        self.app, self.db, self.section, self.user = app, db, section, user
-        self.live = LiveTable(app.profile, db, section.table, "user settings" if user else "settings")
+        super().__init__(app, db, section, user)
         self._variant = self._select_variant()
-        self.standard: Mapping[str, StandardSetting] = self._variant.standard if self._variant else {}
+        if self._variant:
+            self.standard = self._variant.standard
         key = self._variant.key if self._variant else section.key
         self._keys = [self.live.column(name) for name in ([key] if isinstance(key, str) else key or [])]
         self._type = self.live.column(self._variant.type) if self._variant else None
-        self._fields = {
-            word: column
-            for word, name in section.fields.items()
-            if (column := self.live.optional_column(name))
-        }
         self._value = self.live.column(section.fields["value"])
         self.types = SettingTypes(section, self._variant)
+
+    def _select_variant(self) -> SettingsVariant | None:
+        variants = self.section.variant
+        variant = next((item for item in variants if find_column(self.live.table, item.type)), None)
+        if variants and variant is None:
+            missing = f"column {self.live.name}.{' or '.join(item.type for item in variants)}"
+            raise SchemaMismatchError(target=self.db.target, missing=missing, purpose="settings")
+        return variant
 
     # Reading -------------------------------------------------------------------------------------------------
 
     def read(self, key: str | None = None) -> list[Setting]:
         if key is not None and not key.isprintable():
             return []
-        columns = list(
-            dict.fromkeys([*self._keys, *([self._type] if self._type else []), *self._fields.values()])
-        )
-        where = [] if key is None else [self._key_condition(key)]
-        rows = self.db.select(self.live.name, columns, [*self._owner_conditions(), *where])
+        types = [self._type] if self._type else []
+        columns = list(dict.fromkeys([*self._keys, *types, *self._fields.values()]))
+        where = self._owner_conditions() if key is None else self._row_conditions(key)
+        rows = self.db.select(self.live.name, columns, where)
         users = self._read_updating_users()
         settings = [self._create_from_row(dict(zip(columns, row, strict=True)), users) for row in rows]
         return sorted(settings, key=lambda setting: setting.key)
 
-    def values(self) -> dict[str, object]:
-        return mask_values(self.section, self.read())
-
-    def _owner_conditions(self) -> list[Where]:
-        return [Condition(self.live.column(self.section.user), "=", self.user.id)] if self.user else []
-
-    def _key_condition(self, key: str) -> Where:
-        return AllOf(
-            [
-                Condition(column, "=", part)
-                for column, part in zip(self._keys, self._split_key(key), strict=True)
-            ]
-        )
+    def _row_conditions(self, key: str) -> list[Where]:
+        parts = zip(self._keys, self._split_key(key), strict=True)
+        return [*self._owner_conditions(), *(Condition(column, "=", part) for column, part in parts)]
 
     def _split_key(self, key: str) -> list[str]:
         """Split a key at its first dot if category and key are separate columns."""
@@ -85,13 +75,41 @@ class SettingRows:
         category, _, name = key.partition(".")
         return [category, name]
 
+    def _read_updating_users(self) -> dict[object, str]:
+        column = self._fields.get("updated_by")
+        if column is None or self.app.profile.users is None:
+            return {}
+        users = open_users(self.app, self.db)
+        keys = [key for key in self.db.count_by(self.live.name, column) if key is not None]
+        return {user.id: user.login for user in users.read([Condition(users.id, "in", keys)])} if keys else {}
+
+    def _create_from_row(self, row: Mapping[str, object], users: Mapping[object, str]) -> Setting:
+        values = {word: row.get(column) for word, column in self._fields.items()}
+        key = ".".join(str(row[column]) for column in self._keys)
+        standard = self.standard.get(key)
+        stored_type = str(row.get(self._type) or "string") if self._type else "string"
+        kind = self.types.kind(stored_type)
+        default = standard.value if standard else None
+        category = values.get("category", key.partition(".")[0] if "." in key else None)
+        updated_by = values.get("updated_by")
+        return Setting(
+            key=key,
+            category=text_or_none(category),
+            value=self.types.read(row.get(self._value), kind),
+            type=stored_type,
+            default=self.types.read(values["default"], kind) if "default" in values else default,
+            public=None if values.get("public") is None else read_boolean(values["public"]),
+            description=text_or_none(values.get("description")),
+            updated_at=read_time(values.get("updated_at")),
+            updated_by=None if updated_by is None else users.get(updated_by, f"(unknown: {updated_by})"),
+            schema=_parse_schema(values.get("schema") or self._standard_schema(standard)),
+        )
+
+    def _standard_schema(self, standard: StandardSetting | None) -> str:
+        """Return the shipped schema; empty before the migration that adds schemas."""
+        return standard.schema if standard and "schema" in self._fields else ""
+
     # Values --------------------------------------------------------------------------------------------------
-
-    def find_violation(self, setting: Setting, value: object) -> str:
-        return find_typed_violation(self, setting, value)
-
-    def parse_untyped(self, text: str) -> str:
-        return text
 
     @property
     def checked_columns(self) -> set[str]:
@@ -108,22 +126,19 @@ class SettingRows:
             return  # the constraints of the database decide
         setting = self._create_from_row(row, {})
         check_rule("key", setting.key, self.section.rules.get("key"))
+        standard, reason = self.standard.get(setting.key), ""
         if self._variant and setting.type not in self._variant.types:
             reason = f"the types of the app are {', '.join(self._variant.types)}"
-            raise ValueInvalidError(
-                name=f"the type of {setting.key}", value=ascii(truncate(setting.type)), reason=reason
-            )
-        standard = self.standard.get(setting.key)
-        if standard and setting.type != standard.type:
+        elif standard and setting.type != standard.type:
             reason = f"the app reads it as {standard.type}"
-            raise ValueInvalidError(
-                name=f"the type of {setting.key}", value=ascii(setting.type), reason=reason
-            )
+        if reason:
+            name, value = f"the type of {setting.key}", ascii(truncate(setting.type))
+            raise ValueInvalidError(name=name, value=value, reason=reason)
         if setting.value is None:
             return
-        check_value(self, setting, setting.value)
+        self.check(setting, setting.value)
         if schema := _parse_schema(self._standard_schema(standard)):
-            check_value(self, structs.replace(setting, schema=schema), setting.value)
+            self.check(structs.replace(setting, schema=schema), setting.value)
 
     def create_setting(self, key: str, value: object) -> Setting:
         """Return a new setting; a standard setting has its standard type and schema."""
@@ -131,13 +146,12 @@ class SettingRows:
         if not all(self._split_key(key)):
             raise ValueInvalidError(name="the key", value=repr(key), reason="its form is CATEGORY.KEY")
         if standard := self.standard.get(key):
-            schema = _parse_schema(self._standard_schema(standard))
             return Setting(
                 key=key,
                 value=value,
                 type=standard.type,
                 default=standard.value,
-                schema=schema,
+                schema=_parse_schema(self._standard_schema(standard)),
                 description=standard.description or None,
                 public=standard.public,
             )
@@ -146,28 +160,19 @@ class SettingRows:
     # Writing -------------------------------------------------------------------------------------------------
 
     def write(self, db: Writable, setting: Setting, value: object) -> None:
-        values = {
-            self._value: self.types.encode(value, self.types.kind(setting.type)),
-            **self._change_stamp(db),
-        }
-        require_row_count(
-            db.update(self.live.name, values, [*self._owner_conditions(), self._key_condition(setting.key)]),
-            1,
-            db,
-        )
+        values = self._changed_columns(db, setting, value)
+        require_row_count(db.update(self.live.name, values, self._row_conditions(setting.key)), 1, db)
 
     def add(self, db: Writable, key: str, value: object) -> None:
-        """Add a setting; a shipped one gets all columns of its shipped row."""
+        """Add a setting; a standard setting gets all columns of its standard row."""
         setting, standard = self.create_setting(key, value), self.standard.get(key)
-        stored_type = setting.type
         values: dict[str, object] = dict(zip(self._keys, self._split_key(key), strict=True))
         if standard:
-            kind = self.types.kind(stored_type)
             other_values = {
                 "schema": standard.schema or None,
                 "description": standard.description or None,
                 "public": standard.public,
-                "default": self.types.encode(standard.value, kind),
+                "default": self.types.encode(standard.value, self.types.kind(setting.type)),
             }
             values |= {
                 column: self.live.encode(column, other_values[field])
@@ -177,90 +182,21 @@ class SettingRows:
         if self.user:
             values[self.live.column(self.section.user)] = self.user.id
         if self._type:
-            values[self._type] = stored_type
-        category = self._fields.get("category")
-        if category and category not in values:
-            values[category] = key.partition(".")[0]
-        values |= {
-            self._value: self.types.encode(value, self.types.kind(stored_type)),
-            **self._change_stamp(db),
-        }
-        missing = self.live.missing_required_columns(set(values))
-        if missing:
-            raise SchemaMismatchError(
-                target=db.target, missing=f"a value for {', '.join(missing)}", purpose="a new setting"
-            )
+            values[self._type] = setting.type
+        if category := self._fields.get("category"):
+            values.setdefault(category, key.partition(".")[0])
+        values |= self._changed_columns(db, setting, value)
+        if missing := self.live.missing_required_columns(set(values)):
+            missing_value = f"a value for {', '.join(missing)}"
+            raise SchemaMismatchError(target=db.target, missing=missing_value, purpose="a new setting")
         db.insert(self.live.name, values)
 
+    def _changed_columns(self, db: Writable, setting: Setting, value: object) -> dict[str, object]:
+        encoded = self.types.encode(value, self.types.kind(setting.type))
+        return {self._value: encoded, **self._change_stamp(db)}
+
     def remove(self, db: Writable, key: str) -> None:
-        require_row_count(
-            db.delete(self.live.name, [*self._owner_conditions(), self._key_condition(key)]), 1, db
-        )
-
-    # Rows ----------------------------------------------------------------------------------------------------
-
-    def _change_stamp(self, db: Writable) -> dict[str, object]:
-        """Return the columns of the time of a change and of the user of ``--acting-as``, if any."""
-        values: dict[str, object] = {}
-        if "updated_at" in self._fields:
-            values[self._fields["updated_at"]] = self.live.encode(self._fields["updated_at"], now())
-        if "updated_by" in self._fields:
-            from dbctl.services.app import acting_user
-
-            user = acting_user(self.app, db)
-            values[self._fields["updated_by"]] = user.id if user else None
-        return values
-
-    def _select_variant(self) -> SettingsVariant | None:
-        for variant in self.section.variant:
-            if find_column(self.live.table, variant.type):
-                return variant
-        if self.section.variant:
-            types = " or ".join(variant.type for variant in self.section.variant)
-            raise SchemaMismatchError(
-                target=self.db.target, missing=f"column {self.live.name}.{types}", purpose="settings"
-            )
-        return None
-
-    def _read_updating_users(self) -> dict[object, str]:
-        if "updated_by" not in self._fields or self.app.profile.users is None:
-            return {}
-        users = open_users(self.app, self.db)
-        keys = [
-            key for key in self.db.count_by(self.live.name, self._fields["updated_by"]) if key is not None
-        ]
-        return {user.id: user.login for user in users.read([Condition(users.id, "in", keys)])} if keys else {}
-
-    def _create_from_row(self, row: Mapping[str, object], users: Mapping[object, str]) -> Setting:
-        values = {word: row.get(column) for word, column in self._fields.items()}
-        key = ".".join(str(row[column]) for column in self._keys)
-        standard = self.standard.get(key)
-        stored_type = str(row.get(self._type) or "string") if self._type else "string"
-        kind = self.types.kind(stored_type)
-        category = values.get("category", key.partition(".")[0] if "." in key else None)
-        updated_by = values.get("updated_by")
-        return Setting(
-            key=key,
-            category=text_or_none(category),
-            value=self.types.read(row.get(self._value), kind),
-            type=stored_type,
-            default=self._find_default(key, values, kind),
-            public=None if values.get("public") is None else read_boolean(values["public"]),
-            description=text_or_none(values.get("description")),
-            updated_at=read_time(values.get("updated_at")),
-            updated_by=None if updated_by is None else users.get(updated_by, f"(unknown: {updated_by})"),
-            schema=_parse_schema(values.get("schema") or self._standard_schema(standard)),
-        )
-
-    def _standard_schema(self, standard: StandardSetting | None) -> str:
-        """Return the shipped schema; empty before the migration that adds schemas."""
-        return standard.schema if standard and "schema" in self._fields else ""
-
-    def _find_default(self, key: str, values: Mapping[str, object], kind: str) -> object:
-        if "default" in self._fields:
-            return self.types.read(values.get("default"), kind)
-        standard = self.standard.get(key)
-        return standard.value if standard else None
+        require_row_count(db.delete(self.live.name, self._row_conditions(key)), 1, db)
 
 
 def _parse_schema(stored: object) -> object:

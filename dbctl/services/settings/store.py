@@ -1,22 +1,34 @@
-"""What every store of settings provides, and the settings themselves."""
+"""Settings, and the store that holds those of the app or of one user: found by key, parsed, checked, masked, written."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
 
-from dbctl.engines.contract import Readable, Writable
-from dbctl.errors import ValueInvalidError
-from dbctl.model import Row, Struct
+from msgspec import structs
+
+from dbctl.engines.contract import Condition, Readable, Where, Writable
+from dbctl.errors import SettingMissingError, ValueInvalidError
+from dbctl.model import Finding, Row, Struct, now
 from dbctl.profiles.model import Settings, StandardSetting
-from dbctl.services.app import MASK, App, LiveTable, User, is_secret_setting, text_problem, truncate
+from dbctl.services.app import (
+    MASK,
+    App,
+    LiveTable,
+    User,
+    is_secret_setting,
+    suggest_sentence,
+    text_problem,
+    truncate,
+)
 from dbctl.services.settings.values import (
     MAX_SHOWN_CHARACTERS,
     SettingTypes,
     find_schema_violation,
     is_encodable,
+    to_json,
 )
 
 
@@ -46,33 +58,27 @@ class SettingDetail(Setting, frozen=True, kw_only=True):
         return {}
 
 
-class SettingStore(Protocol):
-    """The place of the settings of the app or of one user: rows, the columns of one row, or one JSON object."""
+class SettingStore(ABC):
+    """The settings of the app or of one user: in rows, in the columns of one row, or in one JSON object."""
 
-    app: App
-    db: Readable
-    section: Settings
-    live: LiveTable
     types: SettingTypes
-    standard: Mapping[str, StandardSetting]  #: the standard settings of the app, by key
+    standard: Mapping[str, StandardSetting] = {}  #: the standard settings of the app, by key
 
-    @property
-    def user(self) -> User | None:
-        """The user of the settings; None: settings of the app."""
-        ...
+    def __init__(self, app: App, db: Readable, section: Settings, user: User | None) -> None:
+        """Find the columns; ``user`` is None for the settings of the app.
 
+        Raises:
+            SchemaMismatchError: the live schema lacks the table or a column.
+        """
+        self.app, self.db, self.section, self.user = app, db, section, user
+        self.live = LiveTable(app.profile, db, section.table, "user settings" if user else "settings")
+        self._fields = self.live.map_columns(section.fields)
+
+    @abstractmethod
     def read(self, key: str | None = None) -> Sequence[Setting]:
         """Return the settings, sorted by key; with ``key`` only this one, if it exists."""
-        ...
 
-    def values(self) -> dict[str, object]:
-        """Return the values by key with masked secrets; a value that cannot be parsed is the stored text."""
-        ...
-
-    def find_violation(self, setting: Setting, value: object) -> str:
-        """Return why a setting must not have this value, or an empty text."""
-        ...
-
+    @abstractmethod
     def create_setting(self, key: str, value: object) -> Setting:
         """Return a new setting, without storing it.
 
@@ -80,88 +86,160 @@ class SettingStore(Protocol):
             UsageError: the store accepts no new settings.
             ValueInvalidError: the key is invalid, or the app has no type for the value.
         """
-        ...
 
-    def parse_untyped(self, text: str) -> object:
-        """Return the value of ``text`` for a new setting without a standard type."""
-        ...
-
+    @abstractmethod
     def write(self, db: Writable, setting: Setting, value: object) -> None:
         """Store a value of an existing setting; the value is checked."""
-        ...
 
+    @abstractmethod
     def add(self, db: Writable, key: str, value: object) -> None:
         """Add a setting; key and value are checked."""
-        ...
 
+    @abstractmethod
     def remove(self, db: Writable, key: str) -> None:
         """Remove a setting.
 
         Raises:
             UsageError: the store always has this setting.
         """
-        ...
+
+    def find(self, key: str) -> Setting:
+        """Return one setting.
+
+        Raises:
+            SettingMissingError: no setting has this key; the hint suggests similar ones.
+        """
+        if settings := self.read(key):
+            return settings[0]
+        suggestion = suggest_sentence(key, [setting.key for setting in self.read()])
+        raise SettingMissingError(key=truncate(key), target=self.db.target, suggestion=suggestion)
+
+    def values(self) -> dict[str, object]:
+        """Return the values by key with masked secrets; a value that cannot be parsed is the stored text."""
+        return {setting.key: self.mask_value(setting.key, setting.value) for setting in self.read()}
+
+    def accepts_new(self, key: str) -> bool:
+        """Whether a setting with this key can be added: the app accepts any key, or it is a standard setting."""
+        return self.section.open or key in self.standard
+
+    def missing_keys(self) -> list[str]:
+        """Return the keys of standard settings that the store lacks."""
+        known = {setting.key for setting in self.read()} if self.standard else set()
+        return [key for key in self.standard if key not in known]
+
+    # Values --------------------------------------------------------------------------------------------------
+
+    def parse(self, key: str, text: str, stored_type: str) -> object:
+        """Return the value of ``text`` for a setting.
+
+        Raises:
+            ValueInvalidError: the text is invalid for the type.
+        """
+        try:
+            return self.types.parse(text, self.types.kind(stored_type))
+        except ValueError as error:
+            shown = MASK if is_secret_setting(self.section, key) else repr(truncate(text))
+            reason = f"{error} ({stored_type})"
+            raise ValueInvalidError(name=f"{key} =", value=shown, reason=reason) from error
+
+    def parse_new(self, key: str, text: str) -> object:
+        """Return the value of ``text`` for a new setting; raises as ``parse`` for a standard setting."""
+        standard = self.standard.get(key)
+        return self.parse(key, text, standard.type) if standard else self._parse_untyped(text)
+
+    def _parse_untyped(self, text: str) -> object:
+        return text
+
+    def check(self, setting: Setting, value: object) -> None:
+        """Refuse a value that violates the type, the schema or a rule.
+
+        Raises:
+            ValueInvalidError: with the violated rule.
+        """
+        reason = self.find_violation(setting, value)
+        if value == MASK and is_secret_setting(self.section, setting.key):
+            reason = "it is the mask of a secret; export with --secrets, or omit the key"
+        if reason:
+            excerpt = truncate(
+                json.dumps(self.mask_value(setting.key, value), default=str), MAX_SHOWN_CHARACTERS
+            )
+            raise ValueInvalidError(name=f"{setting.key} =", value=excerpt, reason=reason)
+
+    def check_new(self, key: str, value: object) -> None:
+        """Refuse a new setting with an invalid key or value; raises as ``check`` and ``create_setting``."""
+        self.check(self.create_setting(key, value), value)
+
+    def find_violation(self, setting: Setting, value: object) -> str:
+        """Return why a setting must not have this value, or an empty text."""
+        if not self.types.accepts(value, self.types.kind(setting.type)):
+            return f"it is not of type {setting.type}"
+        if not is_encodable(value):
+            return "it contains an unpaired surrogate and cannot be stored"
+        if isinstance(setting.schema, str):
+            return f"its schema in {self.live.name} is not JSON"
+        reason = find_schema_violation(value, setting.schema) if setting.schema is not None else ""
+        if not reason and isinstance(value, str):
+            return find_text_violation(self.section, setting.key, value)
+        # the message of a schema contains the value
+        return "it violates its schema" if reason and is_secret_setting(self.section, setting.key) else reason
+
+    def find_invalid(self) -> Iterator[Finding]:
+        """Yield a finding for each stored value that violates its type, its schema or a rule of the app."""
+        for setting in self.read():
+            if setting.value is not None and (reason := self.find_violation(setting, setting.value)):
+                excerpt = truncate(to_json(self.mask_value(setting.key, setting.value)))
+                yield Finding(
+                    target=self.db.target,
+                    severity="error",
+                    code="setting-invalid",
+                    message=f"{setting.key} = {excerpt}: {reason}",
+                    hint=f"dbctl settings set {setting.key} VALUE, or settings reset {setting.key}",
+                )
+
+    # Results and rows ----------------------------------------------------------------------------------------
+
+    def mask_value(self, key: str, value: object) -> object:
+        """Return the value, or a mask for a secret, for plans, audit records and results."""
+        return MASK if value is not None and is_secret_setting(self.section, key) else value
+
+    def mask_setting(self, setting: Setting) -> Setting:
+        """Return the setting with a masked value if it is a secret."""
+        value, default = (self.mask_value(setting.key, item) for item in (setting.value, setting.default))
+        return structs.replace(setting, value=value, default=default)
+
+    def audit_details(self) -> dict[str, object]:
+        """Return the user of the settings for an audit record; empty for settings of the app."""
+        return {"user": self.user.login} if self.user else {}
+
+    def _owner_conditions(self) -> list[Where]:
+        return [Condition(self.live.column(self.section.user), "=", self.user.id)] if self.user else []
+
+    def _change_stamp(self, db: Writable) -> dict[str, object]:
+        """Return the columns of the time of a change and of the user of ``--acting-as``, if any."""
+        values: dict[str, object] = {}
+        if column := self._fields.get("updated_at"):
+            values[column] = self.live.encode(column, now())
+        if column := self._fields.get("updated_by"):
+            from dbctl.services.app import acting_user
+
+            user = acting_user(self.app, db)
+            values[column] = user.id if user else None
+        return values
 
 
-def check_value(store: SettingStore, setting: Setting, value: object) -> None:
-    """Refuse a value that violates the type, the schema or a rule.
-
-    Raises:
-        ValueInvalidError: with the violated rule.
-    """
-    reason = store.find_violation(setting, value)
-    if value == MASK and is_secret_setting(store.section, setting.key):
-        reason = "it is the mask of a secret; export with --secrets, or omit the key"
-    if reason:
-        masked = mask_value(store.section, setting.key, value)
-        excerpt = truncate(json.dumps(masked, default=str), MAX_SHOWN_CHARACTERS)
-        raise ValueInvalidError(name=f"{setting.key} =", value=excerpt, reason=reason)
-
-
-def find_typed_violation(store: SettingStore, setting: Setting, value: object) -> str:
-    """Return why a setting with a type, and perhaps a schema, must not have this value, or an empty text."""
-    if not store.types.accepts(value, store.types.kind(setting.type)):
-        return f"it is not of type {setting.type}"
-    if not is_encodable(value):
-        return "it contains an unpaired surrogate and cannot be stored"
-    if isinstance(setting.schema, str):
-        return f"its schema in {store.live.name} is not JSON"
-    reason = find_schema_violation(value, setting.schema) if setting.schema is not None else ""
-    if not reason and isinstance(value, str):
-        return find_text_violation(store.section, setting.key, value)
-    # the message of a schema contains the value
-    return "it violates its schema" if reason and is_secret_setting(store.section, setting.key) else reason
-
-
-def mask_value(section: Settings, key: str, value: object) -> object:
-    """Return the value, or a mask for a secret, for plans, audit records and results."""
-    return MASK if value is not None and is_secret_setting(section, key) else value
-
-
-def mask_values(section: Settings, settings: Sequence[Setting]) -> dict[str, object]:
-    """Return the values by key with masked secrets."""
-    return {setting.key: mask_value(section, setting.key, setting.value) for setting in settings}
-
-
-def find_text_violation(settings_section: Settings, key: str, value: str) -> str:
+def find_text_violation(section: Settings, key: str, value: str) -> str:
     """Return why a text violates the rules of the table or of the key, or an empty text."""
     text = value.replace("\n", " ").replace("\t", " ")
-    reasons = (
-        text_problem(text, rule)
-        for rule in (settings_section.rules.get("value"), settings_section.keys.get(key))
-    )
+    reasons = (text_problem(text, rule) for rule in (section.rules.get("value"), section.keys.get(key)))
     return next(filter(None, reasons), "")
 
 
 def find_section(app: App, scope: str) -> Settings | None:
     """Return the section of the profile for a scope, or None."""
-    return next(
-        (settings_section for settings_section in app.profile.settings if settings_section.scope == scope),
-        None,
-    )
+    return next((section for section in app.profile.settings if section.scope == scope), None)
 
 
 def settings_database(app: App, scope: str) -> str:
     """Return the name of the database with the settings of a scope."""
-    settings_section = find_section(app, scope)
-    return (settings_section.database if settings_section else "") or app.main()
+    section = find_section(app, scope)
+    return (section.database if section else "") or app.main()

@@ -6,7 +6,7 @@ from msgspec import structs
 
 from dbctl.engines.contract import SessionMonitor, SlowQueryMonitor, require_part
 from dbctl.model import PageRequest, Row, Struct
-from dbctl.services.app import App, DatabaseResults, collect_results
+from dbctl.services.app import App, DatabaseResults, collect_results, create_result
 
 NO_SERVER_HINT = "Only servers have connections; stats locks lists the processes that have the file open."
 
@@ -76,14 +76,7 @@ def list_connections(app: App, page_request: PageRequest) -> DatabaseResults[Con
     def read_database(name: str) -> list[Connection]:
         db = require_sessions(app, name, "listing connections")
         notes.append(db.visibility_limits())
-        result = [structs.asdict(session) for session in db.list_sessions()]
-        return [
-            Connection(
-                target=app.target(name),
-                **{field: session[field] for field in Connection.__struct_fields__ if field in session},
-            )
-            for session in result
-        ]
+        return [create_result(Connection, app.target(name), session) for session in db.list_sessions()]
 
     result = collect_results(app, Connection, page_request, read_database, hide_single_target=True)
     return structs.replace(result, remarks=list(dict.fromkeys(filter(None, notes))))
@@ -129,9 +122,7 @@ def list_slow_statements(app: App, page_request: PageRequest) -> DatabaseResults
         statements = require_part(db, SlowQueryMonitor, "listing slow statements", hint).list_slow_queries()
         if sessions := db.part(SessionMonitor):
             notes.append(sessions.visibility_limits())
-        return [
-            SlowStatement(target=app.target(name), **structs.asdict(statement)) for statement in statements
-        ]
+        return [create_result(SlowStatement, app.target(name), statement) for statement in statements]
 
     result = collect_results(app, SlowStatement, page_request, read_database, hide_single_target=True)
     return structs.replace(result, remarks=list(dict.fromkeys(filter(None, notes))))

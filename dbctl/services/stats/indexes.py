@@ -10,7 +10,7 @@ from msgspec import structs
 
 from dbctl.engines.contract import Bloat, BloatMonitor, Index, IndexMonitor, require_part
 from dbctl.model import PageRequest, Row, Struct
-from dbctl.services.app import App, DatabaseResults, collect_results
+from dbctl.services.app import App, DatabaseResults, collect_results, create_result
 
 
 class IndexProblem(StrEnum):
@@ -99,10 +99,7 @@ def list_bloat(app: App, page_request: PageRequest) -> DatabaseResults[TableBloa
         entries = bloat.measure_bloat()
         if any(entry.estimated for entry in entries):
             notes.append(f"{db.target}: figures from {_join_sources(entries)} are estimates")
-        return [
-            TableBloat(target=db.target, **{**structs.asdict(entry), "table": entry.table or None})
-            for entry in entries
-        ]
+        return [create_result(TableBloat, db.target, entry, table=entry.table or None) for entry in entries]
 
     result = collect_results(
         app,
@@ -125,16 +122,11 @@ def classify_indexes(target: str, indexes: Sequence[Index]) -> Iterator[IndexSta
         by_table.setdefault(index.table, []).append(index)
     for candidate in indexes:
         state, covered_by = _classify(candidate, by_table[candidate.table])
-        yield IndexStats(
-            target=target,
-            table=candidate.table,
+        yield create_result(
+            IndexStats,
+            target,
+            candidate,
             index=candidate.name,
-            columns=candidate.columns,
-            unique=candidate.unique,
-            primary=candidate.primary,
-            constraint=candidate.constraint,
-            bytes=candidate.bytes,
-            scans=candidate.scans,
             state=state,
             covered_by=covered_by,
             drop=candidate.drop_statement if state and candidate.drop_statement else None,

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
-from msgspec import structs
-
 from dbctl.engines.contract import (
     Condition,
     Order,
@@ -33,11 +31,13 @@ from dbctl.services.app import (
     User,
     UserTable,
     collect_results,
+    create_result,
     find_column,
+    open_users,
     users_database,
 )
 from dbctl.services.deletion import find_configured_links
-from dbctl.services.users import STEP_SEPARATOR, detail, queries
+from dbctl.services.users import STEP_SEPARATOR, detail
 
 #: Errors of other databases that are reported instead of raised.
 SKIPPED_ERRORS = (CorruptError, DatabaseMissingError, DriverMissingError, NotADatabaseError, UnreachableError)
@@ -147,11 +147,9 @@ def list_databases(app: App, page_request: PageRequest) -> DatabaseResults[Datab
     """Return the size of each configured database, without a checkpoint of the ``-wal``."""
 
     def read_database(name: str) -> list[DatabaseStats]:
-        fields = structs.asdict(_require_sizes(app, name).measure_storage())
-        if sessions := app.reader(name).part(SessionMonitor):
-            fields |= structs.asdict(sessions.read_traffic())
-        values = {field: fields[field] for field in DatabaseStats.__struct_fields__ if field in fields}
-        return [DatabaseStats(target=app.target(name), **values)]
+        storage, sessions = _require_sizes(app, name).measure_storage(), app.reader(name).part(SessionMonitor)
+        traffic = [sessions.read_traffic()] if sessions else []
+        return [create_result(DatabaseStats, app.target(name), storage, *traffic)]
 
     return collect_results(app, DatabaseStats, page_request, read_database)
 
@@ -167,7 +165,7 @@ def list_tables(app: App, page_request: PageRequest, *, exact: bool = False) -> 
 
     def read_database(name: str) -> list[TableStats]:
         return [
-            TableStats(target=app.target(name), **structs.asdict(size))
+            create_result(TableStats, app.target(name), size)
             for size in _require_sizes(app, name).measure_tables(exact=exact)
         ]
 
@@ -180,7 +178,7 @@ def measure_user(app: App, login: str) -> UserStats:
     Raises:
         UserMissingError, AmbiguousLoginError: the login matches no user, or several.
     """
-    user_table = queries.open_user_table(app)
+    user_table = open_users(app)
     account = user_table.find_by_login(login)
     references = [
         (reference.table, reference.columns[0])
@@ -304,7 +302,7 @@ def list_locks(app: App, page_request: PageRequest) -> DatabaseResults[LockHolde
 
     def read_database(name: str) -> list[LockHolder]:
         return [
-            LockHolder(target=app.target(name), **structs.asdict(holder))
+            create_result(LockHolder, app.target(name), holder)
             for holder in app.engine(name).list_lock_holders(app.url(name), app.target(name))
         ]
 

@@ -12,30 +12,29 @@ from dbctl.errors import (
     SchemaMismatchError,
     UsageError,
 )
-from dbctl.model import ChangeResult, Plan, Row, Secret, Struct, now
-from dbctl.profiles import HASHES, KEYS
+from dbctl.model import ChangeResult, Plan, Row, Secret, now
+from dbctl.profiles import KEYS
 from dbctl.services.app import (
     App,
     Change,
+    Prepared,
     PreparedChange,
     User,
     UserTable,
     audit,
     check_secret,
+    open_users,
     users_database,
 )
 from dbctl.services.settings import add_for_user, defaults_for_new_user, settings_table_name
 from dbctl.services.users import sign_in_state
-from dbctl.services.users.update import UserUpdate, prepare_update
+from dbctl.services.users.passwords import Passwords, create_hash, refuse_unwritten_passwords
+from dbctl.services.users.update import UpdateUsers, UsersChanged, UserUpdate
 
 
-class NewUser(Struct, frozen=True, kw_only=True):
-    """The values of a new user."""
+class NewUser(UserUpdate, frozen=True, kw_only=True):
+    """The values of a new user; ``fields`` may also contain ``role`` and ``active``."""
 
-    fields: Mapping[str, str]  #: by field name of the profile, as typed; also ``role`` and ``active``
-    password_hash: str = ""  #: the password, hashed
-    #: the password, if dbctl generated it; shown once, in the result
-    generated_password: Secret | None = None
     with_settings: bool = False
 
 
@@ -59,21 +58,24 @@ class UserCreated(ChangeResult, frozen=True, kw_only=True):
         return sign_in_state.remarks(self.signed_in_for, changed=self.changed)
 
     def summary(self) -> Row:
-        summary: dict[str, object] = {"created": self.created, "changed": self.changed}
-        summary |= {"default_settings": self.default_settings} if self.default_settings else {}
-        return (
-            summary | ({"password": self.password} if self.password else {}) | {"user": self.user.summary()}
-        )
+        optional = {"default_settings": self.default_settings, "password": self.password}
+        return {
+            "created": self.created,
+            "changed": self.changed,
+            **{name: value for name, value in optional.items() if value},
+            "user": self.user.summary(),
+        }
 
 
 def check_password(app: App, password: Secret) -> None:
     """Refuse a password that the app does not accept.
 
     Raises:
+        NotSupportedError: the profile names no hash format that the app writes.
         ValueInvalidError: the password violates a rule of the app; the message does not contain it.
     """
     users = app.require_section(app.profile.users, "users")
-    app.require_section(users.password, "passwords")
+    refuse_unwritten_passwords(app)
     check_secret("password", password, users.rules.get("password"))
 
 
@@ -84,13 +86,12 @@ def hash_password(app: App, password: Secret) -> str:
         ValueInvalidError: the app or the hash format does not accept the password; the message does not contain it.
     """
     check_password(app, password)
-    section = app.require_section(app.require_section(app.profile.users, "users").password, "passwords")
-    return HASHES[section.codec].make(password, section.cost)
+    return create_hash(app, password)
 
 
 def needs_password(app: App, new: NewUser) -> bool:
     """Return whether creating ``new`` requires a password: the app has passwords, and no user has the login."""
-    users = UserTable(app, app.reader(users_database(app)))
+    users = open_users(app)
     return users.section.password is not None and users.find_by_first_login(new.fields) is None
 
 
@@ -102,40 +103,7 @@ def create_user(app: App, new: NewUser) -> Change[UserCreated]:
         ValueInvalidError, UsageError: a value is invalid or missing.
         RoleMissingError: the role does not exist.
     """
-
-    def draft(db: Readable) -> PreparedChange[UserCreated]:
-        users = UserTable(app, db)
-        row = validate_new_user(users, new.fields)
-        extra = defaults_for_new_user(app, db) if new.with_settings else {}
-        role = users.role_name(row.get(str(users.role)))
-        login = new.fields[users.section.login[0]]
-        steps = [f"add user {login}" + (f" with role {role}" if role else "")]
-        rows = {users.live.name: 1}
-        if extra:
-            steps.append(f"add the app's default user settings: {', '.join(extra)}")
-            rows[settings_table_name(app, "user")] = len(extra)
-
-        def work(db: Writable) -> UserCreated:
-            values = add_password(users, row, new.password_hash)
-            key = db.insert(users.live.name, values, returning=users.id)
-            add_for_user(app, db, key, extra)
-            user = next(iter(users.read([Condition(users.id, "=", key)])), None)
-            if user is None:  # a trigger can skip a row silently
-                raise ConstraintError(target=db.target, reason="the new user does not exist after the insert")
-            audit.record(app, db, "users.create", "users", key, {"username": user.login, "role": user.role})
-            return UserCreated(
-                user=user,
-                created=True,
-                changed=True,
-                default_settings=list(extra),
-                password=new.generated_password.reveal() if new.generated_password else None,
-            )
-
-        return PreparedChange(
-            Plan(title=f"Create user {login}", target=db.target, steps=steps, rows=rows), work
-        )
-
-    return Change(app, users_database(app), "users create", draft)
+    return Change(app, users_database(app), "users create", lambda db: CreateUser(UserTable(app, db), new))
 
 
 def ensure_user(app: App, new: NewUser) -> Change[UserCreated]:
@@ -143,37 +111,70 @@ def ensure_user(app: App, new: NewUser) -> Change[UserCreated]:
 
     Other fields, and the password of an existing user, are unchanged: a daily script must not revert changes of the user.
     """
-    creating = create_user(app, new)
 
-    def draft(db: Readable) -> PreparedChange[UserCreated]:
+    def draft(db: Readable) -> Prepared[UserCreated]:
         users = UserTable(app, db)
         user = users.find_by_first_login(new.fields)
         if user is None:
-            return creating.draft(db)
+            return CreateUser(users, new)
         fields = {field: text for field, text in new.fields.items() if field != users.section.login[0]}
-        update = prepare_update(
-            users, [user], UserUpdate(fields=fields), f"Ensure user {user.login}", "users.update"
-        )
-
-        def work(db: Writable) -> UserCreated:
-            result = update.work(db)
-            return UserCreated(
-                user=result.users[0],
-                created=False,
-                changed=bool(result.changed),
-                ended_sessions=result.ended_sessions,
-                signed_in_for=result.signed_in_for,
-            )
-
-        return PreparedChange(update.plan, work)
+        update = UpdateUsers(users, [user], UserUpdate(fields=fields), "Ensure user {logins}", "users.update")
+        return PreparedChange(update.plan, lambda db: _ensured(update.apply(db)))
 
     return Change(app, users_database(app), "users ensure", draft)
+
+
+def _ensured(result: UsersChanged) -> UserCreated:
+    return UserCreated(
+        user=result.users[0],
+        created=False,
+        changed=bool(result.changed),
+        ended_sessions=result.ended_sessions,
+        signed_in_for=result.signed_in_for,
+    )
+
+
+class CreateUser:
+    """Add one user, and the app's settings for new users if they are requested."""
+
+    def __init__(self, users: UserTable, new: NewUser) -> None:
+        self._users, self._new, self._row = users, new, build_row(users, new.fields)
+        self._settings = defaults_for_new_user(users.app, users.db) if new.with_settings else {}
+        if users.section.password:
+            refuse_unwritten_passwords(users.app)
+        require_declared_formats(users)
+        login, role = new.fields[users.section.login[0]], users.role_name(self._row.get(str(users.role)))
+        steps, rows = [f"add user {login}" + (f" with role {role}" if role else "")], {users.live.name: 1}
+        if self._settings:
+            steps.append(f"add the app's default user settings: {', '.join(self._settings)}")
+            rows[settings_table_name(users.app, "user")] = len(self._settings)
+        self.plan = Plan(title=f"Create user {login}", target=users.db.target, steps=steps, rows=rows)
+
+    def apply(self, db: Writable) -> UserCreated:
+        """Insert the row, the settings and the audit record."""
+        users, new = self._users, self._new
+        values = add_password(users, self._row, new.password_hash)
+        key = db.insert(users.live.name, values, returning=users.id)
+        if self._settings:
+            add_for_user(users.app, db, key, self._settings)
+        user = next(iter(users.read([Condition(users.id, "=", key)])), None)
+        if user is None:  # a trigger can skip a row silently
+            raise ConstraintError(target=db.target, reason="the new user does not exist after the insert")
+        details = {"username": user.login, "role": user.role}
+        audit.record(users.app, db, "users.create", "users", key, details)
+        return UserCreated(
+            user=user,
+            created=True,
+            changed=True,
+            default_settings=list(self._settings),
+            password=new.generated_password.reveal() if new.generated_password else None,
+        )
 
 
 # Rows of new users, also for imports ---------------------------------------------------------------------------
 
 
-def validate_new_user(
+def build_row(
     users: UserTable,
     texts: Mapping[str, str],
     *,
@@ -183,36 +184,38 @@ def validate_new_user(
 
     ``existing_logins`` has, by field, the logins of all users, folded by ``fold_login``; without it the database is queried.
     """
-    section, table = users.section, users.live
+    section = users.section
     fields = {"role": section.role.default} if section.role and section.role.default else {}
     fields |= {"active": "true"} if "active" in users.fields else {}
-    timestamp = now()
-    values: dict[str, object] = {
-        field: timestamp for field in ("created_at", "updated_at") if field in users.fields
-    }
+    values: dict[str, object] = dict.fromkeys(users.fields.keys() & {"created_at", "updated_at"}, now())
     values |= {field: users.parse_value(field, text) for field, text in (fields | dict(texts)).items()}
-    for field in users.login_fields():
+    for field in users.login_fields:
         if field in texts and (
             users.is_login_taken(field, texts[field])
             if existing_logins is None
             else users.fold_login(texts[field]) in existing_logins[field]
         ):
-            raise AlreadyExistsError(
-                target=users.db.target,
-                kind=field,
-                name=texts[field],
-                hint="dbctl users ensure accepts existing users.",
-            )
-    row = table.encode_constants(section.new) | users.encode_values(values)
-    generator = KEYS[section.id.codec]
-    if generator:
+            hint = "dbctl users ensure accepts existing users."
+            raise AlreadyExistsError(target=users.db.target, kind=field, name=texts[field], hint=hint)
+    row = users.live.encode_constants(section.new) | users.encode_values(values)
+    if generator := KEYS[section.id.codec]:
         row[users.id] = generator()
     _require_columns(users, row)
     return row
 
 
+def require_declared_formats(users: UserTable) -> None:
+    """Refuse a new password that the app may not accept, because stored hashes have a format that the profile does not declare.
+
+    Raises:
+        PasswordFormatError: names the formats.
+    """
+    if users.section.password:
+        Passwords(users.app, users.live).require_declared_formats()
+
+
 def add_password(users: UserTable, row: Mapping[str, object], hashed: str) -> dict[str, object]:
-    """Return a row of ``validate_new_user`` with its password.
+    """Return a row of ``build_row`` with its password.
 
     Raises:
         PlanChangedError: the password is missing, because the user existed before the confirmation and was deleted since.
@@ -221,23 +224,17 @@ def add_password(users: UserTable, row: Mapping[str, object], hashed: str) -> di
         return dict(row)
     if not hashed:
         raise PlanChangedError(target=users.db.target)
-    return {**row, users.live.column(users.section.password.column): hashed}
+    return {**row, **Passwords(users.app, users.live).split(hashed)}
 
 
 def _require_columns(users: UserTable, row: Mapping[str, object]) -> None:
-    section = users.section
-    secret = {users.live.column(section.password.column)} if section.password else set()
+    secret = Passwords(users.app, users.live).columns if users.section.password else ()
     uncovered = users.live.missing_required_columns({*row, *secret, users.id})
     columns = {**users.fields, **({"role": users.role} if users.role else {})}
-    missing = [field for field, column in columns.items() if column in uncovered]
-    if missing:
+    if missing := [field for field, column in columns.items() if column in uncovered]:
         options = " and ".join(f"--{field}" for field in missing)
-        raise UsageError(
-            detail=f"a user of {users.app.profile.title} requires {' and '.join(missing)}: add {options}"
-        )
+        detail = f"a user of {users.app.profile.title} requires {' and '.join(missing)}: add {options}"
+        raise UsageError(detail=detail)
     if uncovered:
-        raise SchemaMismatchError(
-            target=users.db.target,
-            missing=f"a value for {', '.join(uncovered)} (not in the profile)",
-            purpose="a new user",
-        )
+        missing_value = f"a value for {', '.join(uncovered)} (not in the profile)"
+        raise SchemaMismatchError(target=users.db.target, missing=missing_value, purpose="a new user")

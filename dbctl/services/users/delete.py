@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract import AllOf, AnyOf, Readable, Where, Writable
+from dbctl.engines.contract import AnyOf, Readable, Where, Writable
 from dbctl.errors import DuplicateRowsError, UsageError
 from dbctl.model import ChangeResult, KeyText, Plan, Row, format_count
 from dbctl.services.app import (
     App,
     Change,
-    PreparedChange,
     User,
     UserSelector,
     UserTable,
     audit,
+    open_users,
     require_row_count,
     users_database,
 )
@@ -74,121 +74,109 @@ def delete_users(
         DuplicateRowsError: rows cannot be transferred, and ``delete_duplicates`` is false.
     """
 
-    def draft(db: Readable) -> PreparedChange[UsersDeleted]:
+    def draft(db: Readable) -> DeleteUsers:
         users = UserTable(app, db)
         leaving = users.find_users(selector)
         last_admin.refuse_last_admin(users, leaving)
-        transfer = (
-            OwnershipTransfer(users, leaving, _find_new_owner(users, leaving, new_owner))
-            if new_owner
-            else None
-        )
-        duplicates = transfer.duplicates() if transfer else []
-        if transfer and duplicates and not delete_duplicates:
-            raise DuplicateRowsError(
-                target=db.target,
-                login=transfer.new_owner.login,
-                rows=", ".join(
-                    f"{format_count(item.rows, 'row')} of {item.table} ({', '.join(item.key)})"
-                    for item in duplicates
-                ),
+        transfer = _prepare_transfer(users, leaving, new_owner) if new_owner else None
+        if transfer and transfer.duplicates and not delete_duplicates:
+            duplicates = (
+                f"{format_count(item.rows, 'row')} of {item.table} ({', '.join(item.key)})"
+                for item in transfer.duplicates
             )
-        conditions: list[Where] = [users.live.is_in(users.section.id.column, [user.id for user in leaving])]
-        owned_rows = OwnedRows(users, leaving, transfer)
-        rows = {users.live.name: len(leaving)} if leaving else {}
-        steps = [f"delete {join_logins(leaving)}"] if leaving else []
-        transferred = transfer.count_rows() if transfer else {}
-        if transfer:
-            steps += [
-                f"transfer {format_count(row_count, 'row')} of {table} to {transfer.new_owner.login}"
-                for table, row_count in transferred.items()
-            ]
-        for table, row_count in transferred.items():
-            rows[table] = rows.get(table, 0) + row_count
-        other_databases = CrossDatabaseDeletion(
-            app,
-            users_database(app),
-            db,
-            _deleted_rows(users, conditions, owned_rows, transfer) if leaving else {},
-        )
-        affected = [
-            *owned_rows.affected_rows(),
-            *_rows_by_foreign_keys(users, conditions, owned_rows, transfer),
-            *other_databases.plan_steps(),
-        ]
-        for item in affected:
-            rows[item.table] = rows.get(item.table, 0) + item.rows
-            steps.append(item.step)
-
-        def work(db: Writable) -> UsersDeleted:
-            if transfer:
-                transfer.apply(db, transferred)
-            owned_rows.delete(db)
-            other_databases.delete()
-            require_row_count(db.delete(users.live.name, conditions), len(leaving), db)
-            for user in leaving:
-                audit.record(app, db, "users.delete", "users", user.id, {"username": user.login})
-            return UsersDeleted(
-                users=leaving,
-                rows=rows,
-                transferred=transferred,
-                duplicates={item.table: item.rows for item in duplicates},
-                signed_in_for=users.section.cookie or None,
-                remaining=list_unchanged_databases(app, users_database(app)),
-            )
-
-        plan = Plan(
-            title=f"Delete {join_logins(leaving)}",
-            target=db.target,
-            steps=steps,
-            rows=rows,
-            destructive=bool(leaving),
-        )
-        return PreparedChange(plan, work)
+            login = transfer.new_owner.login
+            raise DuplicateRowsError(target=db.target, login=login, rows=", ".join(duplicates))
+        return DeleteUsers(users, leaving, transfer)
 
     def cascade_databases() -> Sequence[str]:
-        users = UserTable(app, app.reader(users_database(app)))
-        owned = [path.partition(".")[0] for path in users.section.cascade]
+        users = open_users(app)
+        owned = (path.partition(".")[0] for path in users.section.cascade)
         tables = [users.live.name, *(name for name in owned if name in users.db.tables())]
-        return find_written_databases(
-            app,
-            users_database(app),
-            [database for name in tables for database in find_cascading_tables(users.db, name)],
-        )
+        cascading = [other for name in tables for other in find_cascading_tables(users.db, name)]
+        return find_written_databases(app, users_database(app), cascading)
 
     return Change(app, users_database(app), "users delete", draft, cascade_databases=cascade_databases)
 
 
-def _find_new_owner(users: UserTable, leaving: Sequence[User], login: str | KeyText) -> User:
+def _prepare_transfer(users: UserTable, leaving: Sequence[User], login: str | KeyText) -> OwnershipTransfer:
     users.app.require_section(users.section.transfer, "transfer of rows")
     new_owner = users.find_by_login(login)
     if any(user.id == new_owner.id for user in leaving):
         raise UsageError(detail=f"{new_owner.login} is deleted too and cannot get the rows")
-    return new_owner
+    return OwnershipTransfer(users, leaving, new_owner)
 
 
-def _deleted_rows(
-    users: UserTable, conditions: Sequence[Where], owned_rows: OwnedRows, transfer: OwnershipTransfer | None
-) -> dict[str, list[Where]]:
-    """Return, by table, the conditions of all deleted rows, according to the profile and the live foreign keys."""
-    handled_keys = [*owned_rows.keys, *(transfer.keys if transfer else ())]
-    deleted = dict[str, list[Where]]()
-    starting_points: dict[str, list[Where]] = {**owned_rows.conditions, users.live.name: [AllOf(conditions)]}
-    for table, where in starting_points.items():
-        for name, cascaded in deletion_conditions(
-            users.db, table, [AnyOf(where)], before=handled_keys
-        ).items():
-            deleted.setdefault(name, []).extend(cascaded)
-    return deleted
+class DeleteUsers:
+    """Delete users and the rows that depend on them."""
 
+    def __init__(self, users: UserTable, leaving: Sequence[User], transfer: OwnershipTransfer | None) -> None:
+        """Find all rows.
 
-def _rows_by_foreign_keys(
-    users: UserTable, conditions: Sequence[Where], owned_rows: OwnedRows, transfer: OwnershipTransfer | None
-) -> list[AffectedRows]:
-    """Return the rows that the live foreign keys delete or change with the users and their rows."""
-    handled_keys = [*owned_rows.keys, *(transfer.keys if transfer else ())]
-    affected = list[AffectedRows]()
-    for table, where in owned_rows.conditions.items():
-        if users.db.count(table, [AnyOf(where)]):
-            affected += find_affected_rows(users.db, table, [AnyOf(where)], before=handled_keys)
-    return [*affected, *find_affected_rows(users.db, users.live.name, conditions, before=handled_keys)]
+        Raises:
+            ConstraintError: rows of other users refer to rows of the deleted users, and no rule covers them.
+        """
+        self._users, self._leaving, self._transfer = users, leaving, transfer
+        self._owned = OwnedRows(users, leaving, transfer)
+        self._conditions: dict[str, list[Where]] = {
+            **self._owned.conditions,
+            users.live.name: [users.where_ids(leaving)],
+        }
+        self._handled_keys = [*self._owned.keys, *(transfer.keys if transfer else ())]
+        self._transferred = transfer.count_rows() if transfer else {}
+        deleted = self._find_deleted_rows() if leaving else {}
+        self._related = CrossDatabaseDeletion(users.app, users_database(users.app), users.db, deleted)
+        self._rows = {users.live.name: len(leaving)} if leaving else {}
+        steps = [f"delete {join_logins(leaving)}"] if leaving else []
+        transferred = transfer.affected_rows(self._transferred) if transfer else ()
+        for item in [
+            *transferred,
+            *self._owned.affected_rows(),
+            *self._find_affected_rows(),
+            *self._related.plan_steps(),
+        ]:
+            self._rows[item.table] = self._rows.get(item.table, 0) + item.rows
+            steps.append(item.step)
+        self.plan = Plan(
+            title=f"Delete {join_logins(leaving)}",
+            target=users.db.target,
+            steps=steps,
+            rows=self._rows,
+            destructive=bool(leaving),
+        )
+
+    def _find_deleted_rows(self) -> dict[str, list[Where]]:
+        """Return, by table, the conditions of all deleted rows, according to the profile and the live foreign keys."""
+        deleted = dict[str, list[Where]]()
+        for table, where in self._conditions.items():
+            start = [AnyOf(where)]
+            cascaded = deletion_conditions(self._users.db, table, start, before=self._handled_keys)
+            for name, conditions in cascaded.items():
+                deleted.setdefault(name, []).extend(conditions)
+        return deleted
+
+    def _find_affected_rows(self) -> list[AffectedRows]:
+        """Return the rows that the live foreign keys delete or change with the users and their rows."""
+        db, affected = self._users.db, list[AffectedRows]()
+        for table, where in self._conditions.items():
+            if table == self._users.live.name or db.count(table, [AnyOf(where)]):
+                affected += find_affected_rows(db, table, [AnyOf(where)], before=self._handled_keys)
+        return affected
+
+    def apply(self, db: Writable) -> UsersDeleted:
+        """Transfer and delete the rows, and record each user."""
+        users, leaving, transfer = self._users, self._leaving, self._transfer
+        if transfer:
+            transfer.apply(db, self._transferred)
+        self._owned.delete(db)
+        self._related.delete()
+        require_row_count(db.delete(users.live.name, [users.where_ids(leaving)]), len(leaving), db)
+        for user in leaving:
+            audit.record(users.app, db, "users.delete", "users", user.id, {"username": user.login})
+        return UsersDeleted(
+            users=leaving,
+            rows=self._rows,
+            transferred=self._transferred,
+            duplicates={item.table: item.rows for item in transfer.duplicates} if transfer else {},
+            signed_in_for=users.section.cookie or None,
+            remaining=list_unchanged_databases(users.app, users_database(users.app)),
+        )

@@ -8,12 +8,19 @@ from datetime import datetime
 from dbctl.engines.contract import Condition, Order, Readable
 from dbctl.model import Page, Row, Struct
 from dbctl.profiles import read_time
-from dbctl.services.app import App, LiveTable, User, UserSelector, UserTable, find_column, has_all
+from dbctl.services.app import (
+    App,
+    LiveTable,
+    User,
+    UserSelector,
+    UserTable,
+    find_column,
+    has_all,
+    open_users,
+)
 from dbctl.services.roles import role_permissions
-from dbctl.services.settings import find_section
-from dbctl.services.settings import queries as settings
+from dbctl.services.settings import find_section, open_settings
 from dbctl.services.users.ownership import STEP_SEPARATOR, follow_steps
-from dbctl.services.users.queries import open_user_table
 from dbctl.services.users.sign_in_state import Tokens, count_tokens, failed_attempts
 
 
@@ -56,7 +63,7 @@ class UsersShown(Page[UserShown], frozen=True, kw_only=True):
 
 def show_users(app: App, selector: UserSelector) -> UserShown | UsersShown:
     """Return the details of the selected user, or a page with those of several users."""
-    users = open_user_table(app)
+    users = open_users(app)
     details = [_create_detail(users, user) for user in users.find_users(selector)]
     return details[0] if len(details) == 1 else UsersShown(items=details, total=len(details))
 
@@ -68,7 +75,7 @@ def _create_detail(users: UserTable, user: User) -> UserShown:
         permissions=role_permissions(app, users.db, user.role) if app.profile.roles and user.role else None,
         tokens=count_tokens(users, user),
         failed_attempts=_failed_attempts(users, user),
-        settings=settings.user_setting_values(app, users.db, user) if find_section(app, "user") else None,
+        settings=open_settings(app, users.db, user).values() if find_section(app, "user") else None,
         statistics=statistics(users, user),
         last_activity=_last_activity(app, users.db, user),
     )

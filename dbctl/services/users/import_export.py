@@ -7,23 +7,31 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
+from msgspec import structs
+
 from dbctl import signals
 from dbctl.engines.contract import Readable, Writable
 from dbctl.errors import AlreadyExistsError, DbctlError, ImportInvalidError, UsageError, ValueInvalidError
 from dbctl.model import ChangeResult, Page, PageRequest, Plan, Secret, Struct, format_count
-from dbctl.profiles import HASHES, KEYS, new_password
+from dbctl.profiles import KEYS, new_password
 from dbctl.services.app import (
     App,
     Change,
-    PreparedChange,
     UserTable,
     audit,
+    open_users,
     require_row_count,
     users_database,
 )
-from dbctl.services.users.create import add_password, check_password, hash_password, validate_new_user
+from dbctl.services.users.create import (
+    add_password,
+    build_row,
+    check_password,
+    hash_password,
+    require_declared_formats,
+)
 from dbctl.services.users.files import Existing, Line
-from dbctl.services.users.queries import open_user_table as user_table
+from dbctl.services.users.passwords import Passwords
 
 #: Columns of a file that are not fields of the profile.
 EXTRA_COLUMNS = ("role", "password", "password_hash")
@@ -37,8 +45,9 @@ class Entry(Struct, frozen=True, kw_only=True):
     login: str
     logins: Sequence[tuple[str, str]]  #: login fields and folded values
     row: Mapping[str, object]
-    password_hash: str  #: if the file contains the hash
-    password: Secret | None  #: if the file contains the password
+    password_hash: str  #: empty before the password is hashed
+    password: Secret | None  #: None if the file contains its hash
+    is_generated: bool = False  #: whether dbctl generated the password
 
 
 def check_lines(
@@ -79,7 +88,7 @@ def check_lines(
         try:
             fields = _read_fields(users, line)
             logins = [
-                (field, users.fold_login(fields[field])) for field in users.login_fields() if field in fields
+                (field, users.fold_login(fields[field])) for field in users.login_fields if field in fields
             ]
             _refuse_duplicates(line, logins, seen)
             if existing is Existing.SKIP and users.fold_login(fields.get(name, "")) in existing_logins[name]:
@@ -125,7 +134,7 @@ def _refuse_duplicates(
 
 def _existing_logins(users: UserTable) -> dict[str, set[str]]:
     """Return, by field, the folded logins of all users."""
-    fields = users.login_fields()
+    fields = users.login_fields
     rows = users.db.select(users.live.name, users.login_columns())
     return {
         field: {users.fold_login(str(row[index])) for row in rows if row[index]}
@@ -167,9 +176,10 @@ def _check_entry(
         raise UsageError(detail="password is missing (or add password_hash, or use --generate)")
     if hashed and password:
         raise UsageError(detail="it has both password and password_hash")
-    if hashed and not (section and HASHES[section.codec].recognises(hashed)):
-        kind = f"it is not a {section.codec} hash" if section else "the app stores none"
-        raise ValueInvalidError(name="password_hash", value="(not shown)", reason=kind)
+    if hashed:
+        problem = Passwords(users.app, users.live).find_problem(hashed) if section else "the app stores none"
+        if problem:
+            raise ValueInvalidError(name="password_hash", value="(not shown)", reason=problem)
     if password:
         check_password(users.app, Secret(password))
         if not isinstance(line.values["password"], str):
@@ -177,7 +187,7 @@ def _check_entry(
     return Entry(
         login=fields[name],
         logins=logins,
-        row=validate_new_user(users, fields, existing_logins=existing_logins),
+        row=build_row(users, fields, existing_logins=existing_logins),
         password_hash=hashed,
         password=Secret(password) if password else None,
     )
@@ -227,63 +237,64 @@ def import_users(
         ImportInvalidError: lines are invalid.
         UsageError: a column is unknown.
     """
-    prepared: dict[int, Entry] = {}
-    hashes: dict[int, str] = {}
-    new_passwords: dict[int, Secret] = {}
+    entries: dict[int, Entry] = {}
+
+    def check(users: UserTable) -> tuple[dict[int, Entry], int]:
+        return check_lines(users, lines, file, existing=existing, generate=generate, checked=entries)
 
     def prepare() -> None:
-        entries, _skipped = check_lines(user_table(app), lines, file, existing=existing, generate=generate)
-        prepared.update(entries)
-        hashes.update(
-            {number: entry.password_hash for number, entry in entries.items() if entry.password_hash}
-        )
-        passwords = {number: entry.password for number, entry in entries.items() if entry.password}
-        if app.require_section(app.profile.users, "users").password:
-            without = [number for number in entries if number not in hashes and number not in passwords]
-            new_passwords.update({number: new_password() for number in without})
-        hashes.update(_hash_passwords(app, passwords | new_passwords, advance=advance))
+        entries.update(_hash_passwords(app, check(open_users(app))[0], advance=advance))
 
-    def draft(db: Readable) -> PreparedChange[UsersImported]:
+    def draft(db: Readable) -> ImportUsers:
         users = UserTable(app, db)
-        entries, skipped = check_lines(
-            users, lines, file, existing=existing, generate=generate, checked=prepared
-        )
-
-        def work(db: Writable) -> UsersImported:
-            new_rows = [
-                add_password(users, entry.row, hashes.get(number, "")) for number, entry in entries.items()
-            ]
-            added = sum(  # in the order of the file, so ids have the same order
-                db.insert_many(users.live.name, columns, [tuple(row.values()) for row in rows])
-                for columns, rows in groupby(new_rows, key=tuple)
-            )
-            require_row_count(added, len(entries), db)
-            if added:
-                audit.record(app, db, "users.import", "users", "", {"added": added, "file": Path(file).name})
-            generated_passwords = [
-                GeneratedPassword(login=entries[number].login, password=password.reveal())
-                for number, password in new_passwords.items()
-                if number in entries
-            ]
-            return UsersImported(added=added, skipped=skipped, generated=generated_passwords)
-
-        steps = [f"add {format_count(len(entries), 'user')}"] if entries else []
-        steps += [f"skip {format_count(skipped, 'existing user')}"] if skipped and entries else []
-        rows = {users.live.name: len(entries)} if entries else {}
-        return PreparedChange(
-            Plan(title=f"Import users from {file}", target=db.target, steps=steps, rows=rows), work
-        )
+        return ImportUsers(users, *check(users), file)
 
     return Change(app, users_database(app), "users import", draft, prepare=prepare)
 
 
+class ImportUsers:
+    """Add the checked users of a file."""
+
+    def __init__(self, users: UserTable, entries: Mapping[int, Entry], skipped: int, file: str) -> None:
+        self._users, self._entries, self._skipped, self._file = users, entries, skipped, file
+        require_declared_formats(users)
+        steps = [f"add {format_count(len(entries), 'user')}"] if entries else []
+        steps += [f"skip {format_count(skipped, 'existing user')}"] if skipped and entries else []
+        self.plan = Plan(
+            title=f"Import users from {file}",
+            target=users.db.target,
+            steps=steps,
+            rows={users.live.name: len(entries)} if entries else {},
+        )
+
+    def apply(self, db: Writable) -> UsersImported:
+        """Insert the rows in the order of the file, so that ids have the same order."""
+        users, entries = self._users, self._entries.values()
+        new_rows = [add_password(users, entry.row, entry.password_hash) for entry in entries]
+        added = sum(
+            db.insert_many(users.live.name, columns, [tuple(row.values()) for row in rows])
+            for columns, rows in groupby(new_rows, key=tuple)
+        )
+        require_row_count(added, len(entries), db)
+        if added:
+            details = {"added": added, "file": Path(self._file).name}
+            audit.record(users.app, db, "users.import", "users", "", details)
+        generated = [
+            GeneratedPassword(login=entry.login, password=entry.password.reveal())
+            for entry in entries
+            if entry.is_generated and entry.password
+        ]
+        return UsersImported(added=added, skipped=self._skipped, generated=generated)
+
+
 def export_users(app: App, *, secrets: bool) -> Page[Mapping[str, object]]:
     """Return all users in the format of ``users import``; with the password hashes only if ``secrets`` is true."""
-    users = user_table(app)
+    users = open_users(app)
     hashes: dict[object, object] = {}
     if secrets and users.section.password:
-        column = users.live.column(users.section.password.column)
-        hashes = {row[0]: row[1] for row in users.db.select(users.live.name, [users.id, column])}
+        passwords = Passwords(app, users.live)
+        rows = users.db.select(users.live.name, [users.id, *passwords.columns])
+        hashes = {key: passwords.join(values) for key, *values in rows}
     # Keys that are not numbers have no meaningful order, and the same users must produce the same file.
     order = PageRequest(sort="" if KEYS[users.section.id.codec] is None else users.section.login[0])
     items = []
@@ -303,28 +314,32 @@ def export_users(app: App, *, secrets: bool) -> Page[Mapping[str, object]]:
 
 
 def _hash_passwords(
-    app: App, passwords: Mapping[int, Secret], *, advance: Callable[[int], None]
-) -> dict[int, str]:
-    """Return the hashes of all passwords, computed on all available cores."""
-    if not passwords:
-        return {}
+    app: App, entries: Mapping[int, Entry], *, advance: Callable[[int], None]
+) -> dict[int, Entry]:
+    """Return the entries with hashes of all passwords, computed on all available cores; missing passwords are generated."""
+    if not app.require_section(app.profile.users, "users").password:
+        return dict(entries)
     from concurrent.futures import ThreadPoolExecutor
 
-    def hash_one(number: int) -> tuple[int, str]:
+    def add_hash(entry: Entry) -> Entry:
+        if entry.password_hash:
+            return entry
         signals.raise_if_interrupted()
-        return number, hash_password(app, passwords[number])
+        password = entry.password or new_password()
+        is_generated, hashed = entry.password is None, hash_password(app, password)
+        return structs.replace(entry, password=password, is_generated=is_generated, password_hash=hashed)
 
-    hashes = {}
+    hashed_entries = {}
     with signals.defer_signals():
         pool = ThreadPoolExecutor(_core_count())
         try:
-            for number, hashed in pool.map(hash_one, passwords):
+            for number, entry in zip(entries, pool.map(add_hash, entries.values()), strict=True):
                 signals.raise_if_interrupted()
-                hashes[number] = hashed
+                hashed_entries[number] = entry
                 advance(1)
         finally:
             pool.shutdown(cancel_futures=True)  # a signal must not wait for a thousand hashes
-    return hashes
+    return hashed_entries
 
 
 def _core_count() -> int:

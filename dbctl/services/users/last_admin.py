@@ -16,13 +16,10 @@ def refuse_last_admin(users: UserTable, leaving: Iterable[User]) -> None:
     Raises:
         LastAdminError: the ``leaving`` users, who lose the role or are deleted, are the last.
     """
-    # The rows are locked: the app may remove the role of another admin concurrently.
-    active = {user.id for user in list_admins(users, for_update=True) if may_sign_in(users, user)}
-    leaving_logins = {user.id: user.login for user in leaving if user.id in active}
-    if active and active == set(leaving_logins):
-        raise LastAdminError(
-            target=users.db.target, role=admin_role(users), logins=", ".join(leaving_logins.values())
-        )
+    leaving_ids = {user.id for user in leaving}
+    admins = _active_admins(users)
+    if admins and all(user.id in leaving_ids for user in admins):
+        raise _create_error(users, admins)
 
 
 @contextmanager
@@ -33,30 +30,31 @@ def guard_last_admin(app: App, database: str, db: Readable) -> Iterator[None]:
         LastAdminError: there was an active admin before, and there is none now.
     """
     section = app.profile.users
-    users = (
-        UserTable(app, db)
-        if section and section.admin and (section.database or app.main()) == database
-        else None
-    )
+    if not (section and section.admin and (section.database or app.main()) == database):
+        yield
+        return
+    users = UserTable(app, db)
     admins_before = _active_admins(users)
     yield
-    if users and admins_before and not _active_admins(users):
-        logins = ", ".join(user.login for user in admins_before)
-        raise LastAdminError(target=db.target, role=admin_role(users), logins=logins)
+    if admins_before and not _active_admins(users):
+        raise _create_error(users, admins_before)
 
 
-def _active_admins(users: UserTable | None) -> list[User]:
-    return [user for user in list_admins(users, for_update=True) if may_sign_in(users, user)] if users else []
+def _active_admins(users: UserTable) -> list[User]:
+    # The rows are locked: the app may remove the role of another admin concurrently.
+    return [user for user in list_admins(users, for_update=True) if may_sign_in(users, user)]
+
+
+def _create_error(users: UserTable, admins: Iterable[User]) -> LastAdminError:
+    logins = ", ".join(user.login for user in admins)
+    return LastAdminError(target=users.db.target, role=admin_role(users), logins=logins)
 
 
 def list_admins(users: UserTable, *, for_update: bool = False) -> list[User]:
     """Return the users with the admin role; empty if the app has no such role."""
-    role = admin_role(users)
-    return (
-        users.read([Condition(users.role_column(), "=", users.role_key(role))], for_update=for_update)
-        if role
-        else []
-    )
+    if not (role := admin_role(users)):
+        return []
+    return users.read([Condition(users.role_column(), "=", users.role_key(role))], for_update=for_update)
 
 
 def admin_role(users: UserTable) -> str:

@@ -11,10 +11,9 @@ from dbctl.engines.contract import Condition
 from dbctl.model import Page, PageRequest, Struct, now
 from dbctl.profiles import TIMES, read_time
 from dbctl.profiles.model import Lockout, SettingOrDefault
-from dbctl.services.app import App, LiveTable, User, UserTable
-from dbctl.services.settings import find_section, queries
-from dbctl.services.users.queries import UserFilter, build_conditions
-from dbctl.services.users.queries import open_user_table as user_table
+from dbctl.services.app import App, LiveTable, User, UserTable, open_users
+from dbctl.services.settings import find_section, open_settings
+from dbctl.services.users.queries import UserFilter, build_conditions, read_page
 
 _DATE = len("2026-01-31")
 
@@ -47,29 +46,18 @@ def list_locked(app: App, selection: UserFilter, page_request: PageRequest) -> L
     Raises:
         FeatureMissingError: the app has no lockout.
     """
-    users = user_table(app)
+    users = open_users(app)
     locks = find_locks(users)
     locked = locked_users(users, locks)
-    where = [*build_conditions(users, selection), users.live.is_in(users.section.id.column, list(locked))]
-    items = [
-        structs.replace(
-            user,
-            extra={
-                **user.extra,
-                "failed_attempts": locked[user.id].attempts,
-                "locked_until": locked[user.id].until,
-            },
-        )
-        for user in users.read(where, page_request=page_request)
-    ]
-    fields = dict.fromkeys([*User.__struct_fields__, *users.fields, "failed_attempts", "locked_until"])
-    page = Page(
-        items=items,
-        total=users.db.count(users.live.name, where),
-        limit=page_request.limit,
-        offset=page_request.offset,
-        column_names=[field for field in fields if field != "extra"],
-    )
+    where = [*build_conditions(users, selection), Condition(users.id, "in", list(locked))]
+    page = read_page(users, where, page_request)
+    items = []
+    for user in page.items:
+        lock = locked[user.id]
+        extra = {**user.extra, "failed_attempts": lock.attempts, "locked_until": lock.until}
+        items.append(structs.replace(user, extra=extra))
+    names = [*page.column_names, "failed_attempts", "locked_until"]
+    page = structs.replace(page, items=items, column_names=names)
     return LockedUsers(page=page, remarks=list(_address_remarks(locks)))
 
 
@@ -87,14 +75,11 @@ def find_locks(users: UserTable) -> Locks:
     """
     config = users.app.require_section(users.section.lockout, "lockout")
     live = LiveTable(users.app.profile, users.db, config.table, "failed sign-ins")
-    typed, time_column, address = (
-        live.column(config.login),
-        live.column(config.attempted_at),
-        live.optional_column(config.address),
-    )
+    typed, time_column = live.column(config.login), live.column(config.attempted_at)
+    address = live.optional_column(config.address)
     window = timedelta(minutes=_read_number(users, config.minutes))
     since = now() - window
-    where = [Condition(column, "=", value) for column, value in live.encode_constants(config.failed).items()]
+    where = live.conditions(config.failed)
     where.append(Condition(time_column, ">", TIMES[config.compared](since) if config.compared else since))
     columns = [typed, time_column, *([address] if address else [])]
     logins: dict[str, list[datetime | None]] = {}
@@ -155,10 +140,8 @@ def _expiry(stored: object, window: timedelta, config: Lockout) -> datetime | No
 def _read_number(users: UserTable, source: SettingOrDefault) -> int:
     """Return the whole number that the app uses."""
     if source.from_ and find_section(users.app, "system"):
-        values = {
-            setting.key: setting.value for setting in queries.open_settings(users.app, users.db).store.read()
-        }
-        value = values.get(source.from_)
+        settings = open_settings(users.app, users.db).read()
+        value = next((setting.value for setting in settings if setting.key == source.from_), None)
         if isinstance(value, int | float) and not isinstance(value, bool):
             return int(value)
     return source.default

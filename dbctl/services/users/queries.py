@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from dbctl.engines.contract import AllOf, AnyOf, Condition, Where
-from dbctl.errors import PasswordWrongError, UsageError
+from dbctl.errors import PasswordWrongError
 from dbctl.model import Page, PageRequest, Secret, Struct
-from dbctl.profiles import HASHES
 from dbctl.services.app import (
     TIMES,
     App,
     User,
     UserSelector,
     UserTable,
+    open_users,
     parse_boolean,
     parse_time,
-    users_database,
 )
+from dbctl.services.users.passwords import Passwords
 
 
 class PasswordChecked(Struct, frozen=True, kw_only=True):
@@ -28,21 +28,21 @@ class PasswordChecked(Struct, frozen=True, kw_only=True):
     matches: bool
 
 
-def open_user_table(app: App) -> UserTable:
-    """Return the users table of the app, opened for reading."""
-    return UserTable(app, app.reader(users_database(app)))
-
-
 def list_users(app: App, filters: UserFilter, page_request: PageRequest) -> Page[User]:
     """Return the users that match all ``filters``."""
-    users = open_user_table(app)
-    where = build_conditions(users, filters)
-    items = users.read(where, page_request=page_request)
-    total = users.db.count(users.live.name, where)
+    users = open_users(app)
+    return read_page(users, build_conditions(users, filters), page_request)
+
+
+def read_page(users: UserTable, where: Sequence[Where], page_request: PageRequest) -> Page[User]:
+    """Return one page of the users that meet conditions."""
     fields = dict.fromkeys([*User.__struct_fields__, *users.fields])
-    names = [field for field in fields if field != "extra"]
     return Page(
-        items=items, total=total, limit=page_request.limit, offset=page_request.offset, column_names=names
+        items=users.read(where, page_request=page_request),
+        total=users.db.count(users.live.name, where),
+        limit=page_request.limit,
+        offset=page_request.offset,
+        column_names=[field for field in fields if field != "extra"],
     )
 
 
@@ -54,26 +54,23 @@ def find_single_user(app: App, selector: UserSelector) -> User:
         UsageError: no user or several users are selected.
         UserMissingError, AmbiguousLoginError: no user, or several users have a login.
     """
-    user_table = open_user_table(app)
-    app.require_section(user_table.section.password, "passwords")
-    users = user_table.find_users(selector)
-    if len(users) != 1:
-        raise UsageError(detail="select exactly one user")
-    return users[0]
+    users = open_users(app)
+    app.require_section(users.section.password, "passwords")
+    return users.find_single_user(selector)
 
 
-def check_password(app: App, user: User, password: Secret) -> PasswordChecked:
+def verify_password(app: App, user: User, password: Secret) -> PasswordChecked:
     """Compare a password with the stored hash.
 
     Raises:
         PasswordWrongError: the password does not match.
+        HashExpensiveError: the stored hash demands too much time or memory.
     """
-    users = open_user_table(app)
-    section = app.require_section(users.section.password, "passwords")
-    stored = users.db.select(
-        users.live.name, [users.live.column(section.column)], [Condition(users.id, "=", user.id)]
-    )
-    if not (stored and HASHES[section.codec].matches(password, str(stored[0][0]))):
+    users = open_users(app)
+    passwords = Passwords(app, users.live)
+    rows = users.db.select(users.live.name, passwords.columns, [Condition(users.id, "=", user.id)])
+    stored = passwords.join(rows[0]) if rows else None
+    if stored is None or not passwords.verify(password, stored):
         raise PasswordWrongError(login=user.login)
     return PasswordChecked(login=user.login, matches=True)
 
@@ -95,9 +92,8 @@ def build_conditions(users: UserTable, filters: UserFilter) -> list[Where]:
         UsageError: the profile maps no such field.
         ValueInvalidError, RoleMissingError: a field cannot have the value.
     """
-    where = [match_field(users, field, value) for field, value in filters.fields.items()]
-    if filters.role:
-        where.append(match_field(users, "role", filters.role))
+    fields = [*filters.fields.items(), *([("role", filters.role)] if filters.role else [])]
+    where = [_match_field(users, field, value) for field, value in fields]
     if filters.active is not None:
         where.append(users.where_active(active=filters.active))
     if filters.never_signed_in:
@@ -107,7 +103,7 @@ def build_conditions(users: UserTable, filters: UserFilter) -> list[Where]:
     return where
 
 
-def match_field(users: UserTable, field: str, value: str) -> Where:
+def _match_field(users: UserTable, field: str, value: str) -> Where:
     """Return the condition that a field has ``value``; for a time, any time of the same day in UTC."""
     if field == "id":
         return Condition(users.id, "=", value)

@@ -70,11 +70,8 @@ def remarks(signed_in_for: str | None, *, changed: bool) -> Sequence[str]:
     """Return a warning if the app uses signed cookies, which remain valid after a change."""
     if not (signed_in_for and changed):
         return ()
-    remark = (
-        f"the app signs cookies and stores no sessions: users stay signed in, with their old role, for up to {signed_in_for};"
-        " only a new signing secret of the app ends that"
-    )
-    return [remark]
+    remark = f"the app signs cookies and stores no sessions: users stay signed in, with their old role, for up to {signed_in_for}"
+    return [f"{remark}; only a new signing secret of the app ends that"]
 
 
 def failed_attempts(users: UserTable, locked: Sequence[User], addresses: Sequence[str] = ()) -> list[Where]:
@@ -87,9 +84,7 @@ def failed_attempts(users: UserTable, locked: Sequence[User], addresses: Sequenc
     """
     lockout = users.app.require_section(users.section.lockout, "lockout")
     live = LiveTable(users.app.profile, users.db, lockout.table, "failed sign-ins")
-    failed = [
-        Condition(column, "=", value) for column, value in live.encode_constants(lockout.failed).items()
-    ]
+    failed = live.conditions(lockout.failed)
     typed = live.column(lockout.login)
     by_login = match_logins(typed, locked)
     address = live.optional_column(lockout.address)
@@ -104,14 +99,8 @@ def failed_attempts(users: UserTable, locked: Sequence[User], addresses: Sequenc
 
 def match_logins(column: str, users: Sequence[User]) -> Where:
     """Return the condition that a column has a login of these users, in any spelling."""
-    return AnyOf(
-        [
-            Condition(column, "same", text)
-            for user in users
-            for text in (user.username, user.email, user.login)
-            if text
-        ]
-    )
+    logins = [text for user in users for text in (user.username, user.email, user.login) if text]
+    return AnyOf([Condition(column, "same", text) for text in logins])
 
 
 def _token_tables(users: UserTable, db: Readable) -> Iterator[tuple[SignInTable, LiveTable]]:
@@ -123,19 +112,15 @@ def _token_tables(users: UserTable, db: Readable) -> Iterator[tuple[SignInTable,
 
 
 def _open_rows(live: LiveTable, section: SignInTable, leaving: Sequence[User]) -> list[Where]:
-    return [live.is_in(section.user, [user.id for user in leaving]), *_not_ended(live, section)]
+    owned_rows = Condition(live.column(section.user), "in", [user.id for user in leaving])
+    return [owned_rows, *_not_ended(live, section)]
 
 
 def _not_ended(live: LiveTable, section: SignInTable) -> list[Where]:
     """Return the conditions of a row without the values of ``on_end``: a time is unset, another value differs."""
     conditions: list[Where] = []
     for name, constant in section.on_end.items():
-        column = live.optional_column(name)
-        if column is None:
-            continue
-        if constant == ":now":
-            conditions.append(AnyOf([Condition(column, "=", None), Condition(column, "=", "")]))
-        else:
-            value = live.encode_constants({name: constant})[column]
-            conditions.append(AnyOf([Condition(column, "=", None), Condition(column, "!=", value)]))
+        for column, value in live.encode_constants({name: constant}).items():
+            differs = Condition(column, "=", "") if constant == ":now" else Condition(column, "!=", value)
+            conditions.append(AnyOf([Condition(column, "=", None), differs]))
     return conditions

@@ -1,15 +1,6 @@
 """Storage with the S3 protocol."""
 
-from typing import TYPE_CHECKING
+from dbctl.exports import lazy_imports
 
-from dbctl.exports import lazy_exports
-
-if TYPE_CHECKING:
+with lazy_imports(__name__):
     from dbctl.stores.s3.store import S3
-else:
-    __getattr__ = lazy_exports(
-        __name__,
-        {
-            "store": "S3",
-        },
-    )

@@ -14,14 +14,18 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+from obstore.store import S3Store
+
 from dbctl import signals
 from dbctl.config import Access
-from dbctl.errors import DriverMissingError, StorageFailedError
+from dbctl.errors import StorageFailedError
 from dbctl.model import Struct
 from dbctl.stores.s3.errors import EMPTY, FOREIGN, explain_failure
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, S3Config, S3Credential, S3Store
+    from obstore.store import ClientConfig, S3Config, S3Credential
 
 T = TypeVar("T")
 
@@ -69,11 +73,6 @@ class Client:
         self._location, self._bucket, self._access = location, bucket, access
         self._timeout = timedelta(seconds=max(1.0, timeout))
         self._has_responded = False  #: whether the last request got a response
-        try:
-            import obstore.store  # noqa: F401 - an extra
-        except ImportError as error:
-            reason = str(error).splitlines()[0]
-            raise DriverMissingError(target=location, driver="obstore", extra="s3", reason=reason) from error
 
     @property
     def _read_client(self) -> S3Store:
@@ -98,8 +97,6 @@ class Client:
         return self._create_store(retry_timeout=RETRY_TIMEOUT, read_timeout=WRITE_TIMEOUT)
 
     def _create_store(self, *, retry_timeout: timedelta, read_timeout: timedelta) -> S3Store:
-        from obstore.store import S3Store
-
         # Only AWS has a separate host for each bucket, and there no certificate covers a name with dots.
         hosted = not self._access.endpoint and "." not in self._bucket
         endpoint = self._access.endpoint or _aws_endpoint(self._access.region, self._bucket if hosted else "")
@@ -148,8 +145,6 @@ class Client:
 
     def list_entries(self, prefix: str) -> list[Entry]:
         """Return all objects below ``prefix``, sorted by key, regardless of their number."""
-        import obstore
-
         store = self._read_client
 
         def all_pages() -> list[Entry]:
@@ -177,9 +172,6 @@ class Client:
             FileNotFoundError: it does not exist.
             ConflictError: its content has changed.
         """
-        import obstore
-        from obstore.exceptions import PreconditionError
-
         store, options = self._read_client, dict[str, Any]()
         if end is not None:
             options["range"] = (start, end)
@@ -219,8 +211,6 @@ class Client:
 
     def put(self, key: str, content: bytes) -> None:
         """Write a small object, and replace an earlier one."""
-        import obstore
-
         store = self._write_client
         self._call(lambda: obstore.put(store, key, content, use_multipart=False), changes=True)
 
@@ -230,8 +220,6 @@ class Client:
         Raises:
             ConflictError: it exists with another content.
         """
-        from obstore.exceptions import AlreadyExistsError, PreconditionError
-
         try:
             return self._conditional(key, content, "create")
         except (AlreadyExistsError, PreconditionError) as error:
@@ -239,8 +227,6 @@ class Client:
 
     def is_created_once(self, key: str, content: bytes) -> bool:
         """Whether the server rejects the creation of an existing object, as it must."""
-        from obstore.exceptions import AlreadyExistsError, PreconditionError
-
         try:
             self._conditional(key, content, "create")
         except (AlreadyExistsError, PreconditionError):
@@ -253,16 +239,12 @@ class Client:
         Raises:
             ConflictError: it does not exist, or its content has changed.
         """
-        from obstore.exceptions import AlreadyExistsError, PreconditionError
-
         try:
             return self._conditional(key, content, {"e_tag": tag})
         except (AlreadyExistsError, PreconditionError, FileNotFoundError) as error:
             return self._existing_tag(key, content, error)
 
     def _conditional(self, key: str, content: bytes, mode: Any) -> str:
-        import obstore
-
         store = self._write_client
         result = self._call(lambda: obstore.put(store, key, content, mode=mode), changes=True)
         return result["e_tag"] or ""
@@ -280,8 +262,6 @@ class Client:
 
     def upload(self, key: str, blocks: Iterable[bytes], size: int) -> None:
         """Write an object of about ``size`` bytes in parts; an interrupted upload is aborted completely."""
-        import obstore
-
         store, stop = self._write_client, threading.Event()
 
         def interruptible_blocks() -> Iterator[bytes]:
@@ -304,8 +284,6 @@ class Client:
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects one after the other; missing objects are ignored."""
-        import obstore
-
         store = self._read_client
         for key in keys:
             self._call(lambda key=key: obstore.delete(store, key), changes=True)  # type: ignore[misc]
@@ -318,12 +296,6 @@ class Client:
         On a signal ``stop`` is called. A call that ``changes`` something is awaited: otherwise it could take effect after
         the cleanup.
         """
-        from obstore.exceptions import (
-            AlreadyExistsError,
-            BaseError,
-            PreconditionError,
-        )
-
         call_in_background = _BackgroundCall(call)
         try:
             while not call_in_background.wait(POLL_SECONDS):

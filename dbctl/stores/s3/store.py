@@ -19,7 +19,6 @@ from dbctl import signals
 from dbctl.config import Address, s3
 from dbctl.errors import DbctlError, RepositoryFailedError, StorageFailedError
 from dbctl.files import atomic
-from dbctl.stores import local
 from dbctl.stores.base import (
     INCOMPLETE_MARK,
     LOCK,
@@ -27,10 +26,13 @@ from dbctl.stores.base import (
     MAX_MANIFEST_BYTES,
     VERIFICATION,
     FolderState,
+    FolderWriter,
     HashingReader,
     StoredFile,
+    fill_folder,
     hash_blocks,
     read_each_manifest,
+    translate_errors,
 )
 from dbctl.stores.s3.client import PART, Client, ConflictError, Entry
 from dbctl.stores.s3.lock import Lease
@@ -135,7 +137,7 @@ class S3:
     def open_locally(self, folder: str, name: str) -> Iterator[Path]:
         size = self.list_files(folder).get(name, 0)
         with self._staging.folder(size) as folder_path:
-            with local.translate_errors(self._staging.path):
+            with translate_errors(self._staging.path):
                 atomic.write_blocks(folder_path / name, self.read(folder, name))
             yield folder_path / name
 
@@ -145,20 +147,14 @@ class S3:
             yield folder
 
     @contextmanager
-    def create_folder(self, folder: str) -> Iterator[S3Writer]:
+    def create_folder(self, folder: str) -> Iterator[FolderWriter]:
         while self._marked:  # left by a dbctl process that was killed just before deleting it
             self.client.delete([self.key(self._marked.pop(), INCOMPLETE_MARK)])
-        with self._staging.folder(0) as temp_folder:
-            writer = S3Writer(self, folder, temp_folder)
-            try:
-                with local.translate_errors(self._staging.path):
-                    writer.begin()
-                    yield writer
-            except BaseException:  # also on a signal: an incomplete folder must not remain
-                writer.undo()
-                raise
-        if not writer.is_complete:
-            raise RuntimeError(f"the manifest of {folder} was not written")
+        with (
+            self._staging.folder(0) as temp_folder,
+            fill_folder(S3Writer(self, folder, temp_folder), self._staging.path) as writer,
+        ):
+            yield writer
 
     def remove_folder(self, folder: str) -> None:
         # Writing the mark before deleting the manifest leaves a folder marked as incomplete after an interruption.

@@ -24,8 +24,9 @@ from dbctl.engines.contract import (
 )
 from dbctl.engines.contract.monitoring import MaintenanceTask
 from dbctl.engines.contract.vectors import VectorIndexSpec
+from dbctl.engines.lancedb import manifest
+from dbctl.engines.lancedb.manifest import ManifestError
 from dbctl.engines.lancedb.query.vector_checks import find_faults
-from dbctl.engines.lancedb.storage import ManifestError, manifest
 from dbctl.errors import (
     ChangedWhileReadError,
     CorruptError,

@@ -10,7 +10,16 @@ import lancedb
 import pyarrow as pa
 import pytest
 
-from dbctl.engines.contract import AnyOf, Condition, Order, RowStreams, SchemaReader, ShiftedTime
+from dbctl.engines.contract import (
+    AnyOf,
+    Condition,
+    Merge,
+    Order,
+    RowStreams,
+    SchemaReader,
+    ShiftedTime,
+    UserQuery,
+)
 from dbctl.errors import (
     ConcurrentChangeError,
     ConstraintError,
@@ -146,9 +155,9 @@ class TestLanceDB(EngineContract):
             with pytest.raises(NotSupportedError):
                 opened.query(sql)
             with pytest.raises(NotSupportedError):
-                find_part(opened, RowStreams).query_read_only(sql)
+                find_part(opened, RowStreams).query_read_only(UserQuery(sql))
         with pytest.raises(NotSupportedError), opened.transaction():
-            opened.merge("tags", sql, {}, key=["person"], columns={})
+            opened.merge(Merge(table="tags", select=sql, parameters={}, key=["person"], columns={}))
 
     def test_duplicate_key_is_refused(self, writer):
         for values in ({"id": 1, "name": "twice"}, {"id": 9, "name": None}, {"id": 9}):

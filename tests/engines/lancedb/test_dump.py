@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import warnings
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,12 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Checks
+from dbctl.engines.contract import Checks, DumpRequest, LoadRequest
 from dbctl.engines.contract.dumps import Dump
-from dbctl.engines.lancedb.backup import archive, open_files, snapshot, swap, verify
+from dbctl.engines.lancedb import manifest
+from dbctl.engines.lancedb.backup import archive, snapshot, swap, verify
 from dbctl.engines.lancedb.backup.dump import FolderDumps
 from dbctl.engines.lancedb.backup.restore_target import LanceRestoreTarget
-from dbctl.engines.lancedb.storage import ManifestError, manifest
+from dbctl.engines.lancedb.manifest import ManifestError
 from dbctl.errors import (
     ArchiveUnsafeError,
     BusyError,
@@ -30,7 +32,6 @@ from dbctl.errors import (
     RestoreFailedError,
     RetainedDatabaseMissingError,
 )
-from dbctl.files.progress import no_progress, release_nothing
 from dbctl.url import Url
 from tests.engines import lance
 from tests.engines.lance import TABLE
@@ -61,12 +62,15 @@ def message_ids(*numbers):
 
 def prune(table):
     """Compact a table, and delete all older versions with their files."""
-    table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
+    with warnings.catch_warnings(
+        action="ignore", category=UserWarning
+    ):  # that readers of older versions fail
+        table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
 
 
 def create_dump(root, destination):
     """Dump a folder; return the path of the archive and its description for a restore."""
-    result = FolderDumps(root, TARGET).dump(destination)
+    result = FolderDumps(root, TARGET).dump(DumpRequest(destination))
     return destination, Dump(
         metadata=result.metadata,
         tables=result.verification.tables,
@@ -82,9 +86,7 @@ def restore_target(root):
 def load(root, path, dump, stamp="20260101_000000"):
     """Restore an archive; return the retained database."""
     retained = restore_target(root).describe_retained(stamp)
-    restore_target(root).load(
-        path, dump, timeout=1, retained=retained.metadata, progress=no_progress, release_locks=release_nothing
-    )
+    restore_target(root).load(LoadRequest(path=path, dump=dump, timeout=1, retained=retained.metadata))
     return Dump(form="kept", metadata=retained.metadata, tables={}, schema="")
 
 
@@ -209,7 +211,7 @@ def test_truncated_file_is_damage(root):
 
 
 def test_removed_file_is_reported_without_open_descriptors(root, tmp_path, monkeypatch):
-    monkeypatch.setattr(open_files, "MAX_DESCRIPTORS", 0)
+    monkeypatch.setattr(snapshot, "MAX_DESCRIPTORS", 0)
     _, dump = create_dump(root, tmp_path / "backup.tar")
     assert dump.tables == {TABLE: 20}
     with snapshot.open_snapshot(root, TARGET) as source:
@@ -368,7 +370,7 @@ def test_processes_with_open_files_are_reported(root, tmp_path):
             assert lock_holder.pid == holder.pid
             retained = restore_target(root).describe_retained("20260101_000000").metadata
             result = restore_target(root).load(
-                path, dump, timeout=1, retained=retained, progress=no_progress, release_locks=release_nothing
+                LoadRequest(path=path, dump=dump, timeout=1, retained=retained)
             )
             assert any(description in remark for remark in result.remarks)
         finally:
@@ -394,7 +396,7 @@ def test_prepared_swap_is_unfinished_and_undo_changes_nothing(root, tmp_path):
     path, dump = create_dump(root, tmp_path / "backup.tar")
     open_table(root).add([lance.create_row(20)])
     retained = restore_target(root).describe_retained("20260101_000000")
-    with restore_target(root).prepare(path, dump, timeout=1) as prepared_swap:
+    with restore_target(root).prepare(LoadRequest(path=path, dump=dump, timeout=1)) as prepared_swap:
         prepared_swap.write_marker(retained.metadata)
         assert swap.is_unfinished(root)
         undo_dump = Dump(form="kept", metadata=retained.metadata, tables={}, schema="")
@@ -410,7 +412,7 @@ def test_stale_marker_is_ignored(root, tmp_path):
     open_table(root).add([lance.create_row(20)])
     stamps = ["20260101_000000", "20260101_000001"]
     retained = restore_target(root).describe_retained(stamps[0])
-    with restore_target(root).prepare(path, dump, timeout=1) as prepared_swap:
+    with restore_target(root).prepare(LoadRequest(path=path, dump=dump, timeout=1)) as prepared_swap:
         prepared_swap.write_marker(retained.metadata)
         prepared = root.with_name(retained.metadata["kept"])
         assert swap.is_prepared(prepared)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbctl.engines.contract import Dumps, FullText, Maintenance, MaintenanceTask, SnapshotPin, VectorIndexes
-from dbctl.engines.lancedb.storage.protobuf import Message, MessageError, encode_number
+from dbctl.engines.lancedb.manifest import Message, MessageError, encode_number
 from tests.engines import lance
 from tests.engines.lance import TABLE
 from tests.parts import find_part

@@ -17,13 +17,12 @@ import trustme
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Advisor, Condition, RowStreams, ScriptRunner
+from dbctl.engines.contract import Advisor, Condition, RowStreams, ScriptRunner, UserQuery
 from dbctl.engines.mysql import ENGINE
 from dbctl.engines.mysql.backup import client_programs
 from dbctl.engines.mysql.connection import Session, parse_server
+from dbctl.engines.mysql.database import MySQLReader, MySQLWriter
 from dbctl.engines.mysql.options import MODES, connection_arguments, read_encryption
-from dbctl.engines.mysql.reader import MySQLReader
-from dbctl.engines.mysql.writer import MySQLWriter
 from dbctl.errors import (
     BusyError,
     ConcurrentChangeError,
@@ -318,7 +317,7 @@ def test_quotes_in_values_are_escaped_in_derived_tables(table, text):
 def test_backslash_in_a_statement_is_a_plain_character(table, sql, expected):
     reader = table.reader()
     assert reader.query(sql) == [(expected,)]
-    with find_part(reader, RowStreams).query_read_only(sql) as result:
+    with find_part(reader, RowStreams).query_read_only(UserQuery(sql)) as result:
         assert [tuple(row) for batch in result.batches for row in batch] == [(expected,)]
 
 
@@ -409,7 +408,7 @@ def test_interrupted_commit_is_reported_as_in_doubt(table):
 SLEEPER = """
 import sys
 from dbctl import signals
-from dbctl.engines.mysql.writer import MySQLWriter
+from dbctl.engines.mysql.database import MySQLWriter
 from dbctl.url import parse_url
 signals.install_handlers()
 writer = MySQLWriter(parse_url(sys.argv[1]), "app/user", timeout=1)

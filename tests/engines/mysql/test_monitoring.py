@@ -12,12 +12,15 @@ import pytest
 from dbctl.engines.contract import (
     Advisor,
     BloatMonitor,
+    FindingQuery,
     IndexMonitor,
+    LockHolder,
     Maintenance,
     SessionMonitor,
     SizeMonitor,
     SlowQueryMonitor,
 )
+from dbctl.engines.servers import find_problems
 from dbctl.errors import NotSupportedError, PrivilegeMissingError, QueryFailedError, SchemaMismatchError
 from tests import servers
 from tests.engines.conftest import MySQLFixture
@@ -77,6 +80,16 @@ def run_statement(mysql, sql):
             if not results:
                 mysql.execute(f"kill query {connection_id}")
             thread.join()
+
+
+def test_null_in_a_text_field_is_empty_text(mysql):
+    connection = mysql.reader().connection
+    (holder,) = connection.fetch_as(
+        LockHolder, "select 1 as pid, null as command, null as owner, 'open' as mode"
+    )
+    assert (holder.command, holder.owner, holder.transaction_seconds) == ("", "", None)
+    check = FindingQuery(severity="info", code="test", sql="select null", message="since {0}.")
+    assert [finding.message for finding in find_problems(connection, [check])] == ["since ."]
 
 
 def test_lock_waits_are_listed_and_cancelled(mysql):

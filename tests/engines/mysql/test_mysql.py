@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dbctl.engines.contract import RowStreams
+from dbctl.engines.contract import RowStreams, UserQuery
 from dbctl.errors import QueryFailedError, SecretColumnError
 from tests.caching import mysql_database
 from tests.conformance.contract import ROWS, SCHEMA, EngineContract
@@ -49,7 +49,7 @@ class TestMySQL(EngineContract):
 def test_query_with_external_effects_is_refused(mysql, sql):
     with (
         pytest.raises(QueryFailedError, match="more than"),
-        find_part(mysql.reader(), RowStreams).query_read_only(sql),
+        find_part(mysql.reader(), RowStreams).query_read_only(UserQuery(sql)),
     ):
         pass
 

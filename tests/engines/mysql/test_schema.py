@@ -10,7 +10,7 @@ from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.contract import Checks, Condition, SchemaReader, ScriptRunner
-from dbctl.engines.mysql.sql.script import split
+from dbctl.engines.mysql.sql.script import SCRIPTS
 from dbctl.errors import PrivilegeMissingError, QueryFailedError, SchemaMismatchError
 from dbctl.model import Secret
 from tests import servers
@@ -172,7 +172,7 @@ def test_schema_changes_change_the_fingerprint(mysql, change):
     ],
 )
 def test_script_is_split_into_statements(text, expected):
-    assert [sql for _, sql in split(text)] == expected
+    assert [sql for _, sql in SCRIPTS.split(text)] == expected
 
 
 BODIES = """create trigger g before insert on t for each row begin
@@ -187,7 +187,7 @@ select 2;"""
 
 
 def test_trigger_body_is_one_statement(mysql):
-    statements = split(BODIES)
+    statements = SCRIPTS.split(BODIES)
     assert [line for line, _ in statements] == [1, 7, 8, 9]
     mysql.execute("create table t (a varchar(9), b integer)")
     writer = mysql.writer()
@@ -219,7 +219,7 @@ def test_trigger_body_is_one_statement(mysql):
 )
 def test_invalid_scripts_are_refused_with_line(text, reason):
     with pytest.raises(ValueError, match=reason):
-        split(text)
+        SCRIPTS.split(text)
 
 
 def test_failed_statement_keeps_earlier_ones_and_resets_session(mysql):

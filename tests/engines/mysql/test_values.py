@@ -8,7 +8,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dbctl.engines.contract import Condition, Explainer, InSubquery, Not, Order, ReferenceCount, ShiftedTime
+from dbctl.engines.contract import (
+    Condition,
+    Explainer,
+    InSubquery,
+    Merge,
+    Not,
+    Order,
+    Query,
+    ReferenceCount,
+    ShiftedTime,
+)
 from dbctl.engines.mysql.types.values import format_literal
 from dbctl.errors import (
     ConstraintError,
@@ -187,15 +197,16 @@ def test_text_comparison_uses_the_index(mysql):
     reader = mysql.reader()
     for op, value in (("=", "user 7"), ("in", ["user 7", "user 8"]), ("same", "USER 7")):
         assert (
-            find_part(reader, Explainer).explain("t", ["id"], [Condition("a", op, value)]).full_scans == []
+            find_part(reader, Explainer).explain(Query("t", ["id"], [Condition("a", op, value)])).full_scans
+            == []
         ), op
     assert (
         not find_part(reader, Explainer)
-        .explain("t", ["id"], [Condition("at", "<", datetime(2020, 1, 1, tzinfo=UTC))])
+        .explain(Query("t", ["id"], [Condition("at", "<", datetime(2020, 1, 1, tzinfo=UTC))]))
         .full_scans
     )
     assert find_part(reader, Explainer).explain(
-        "t", ["id"], [Condition("a", "contains", "7")]
+        Query("t", ["id"], [Condition("a", "contains", "7")])
     ).full_scans == ["t"]
 
 
@@ -464,10 +475,19 @@ def test_merge_converts_text_without_truncation(mysql):
     values = {"id": UUID, "m": "sad", "s": "abc", "at": "2024-03-01T12:30:15.250Z"}
     for mood in ("sad", "happy"):
         with writer.transaction():
-            assert writer.merge("t", select, values | {"m": mood}, key=["id"], columns=columns) == 1
+            assert (
+                writer.merge(
+                    Merge(
+                        table="t", select=select, parameters=values | {"m": mood}, key=["id"], columns=columns
+                    )
+                )
+                == 1
+            )
     assert writer.select("t", ["id", "m", "s", "at"]) == [(UUID, "happy", "abc", TIMESTAMP)]
     with pytest.raises(DbctlError, match="too long"), writer.transaction():
-        writer.merge("t", select, values | {"s": "abcd"}, key=["id"], columns=columns)
+        writer.merge(
+            Merge(table="t", select=select, parameters=values | {"s": "abcd"}, key=["id"], columns=columns)
+        )
 
 
 def test_merge_does_not_update_by_other_unique_key(mysql):
@@ -475,7 +495,15 @@ def test_merge_does_not_update_by_other_unique_key(mysql):
     mysql.execute("insert into t values (1, 'a@x', 5)")
     writer = mysql.writer()
     with pytest.raises(ConstraintError), writer.transaction():
-        writer.merge("t", "select 2, 'a@x', 9", {}, key=["id"], columns={"mail": "replace", "n": "replace"})
+        writer.merge(
+            Merge(
+                table="t",
+                select="select 2, 'a@x', 9",
+                parameters={},
+                key=["id"],
+                columns={"mail": "replace", "n": "replace"},
+            )
+        )
     assert writer.select("t", ["id", "mail", "n"]) == [(1, "a@x", 5)]
 
 
@@ -543,7 +571,9 @@ def test_non_transactional_table_is_not_written(mysql, engine):
         lambda: writer.insert_many("t", ["id"], [(2,)]),
         lambda: writer.update("t", {"a": "y"}, []),
         lambda: writer.delete("t", []),
-        lambda: writer.merge("t", "select 1, 'y'", {}, key=["id"], columns={"a": "replace"}),
+        lambda: writer.merge(
+            Merge(table="t", select="select 1, 'y'", parameters={}, key=["id"], columns={"a": "replace"})
+        ),
     ):
         with pytest.raises(NotSupportedError, match=engine) as caught, writer.transaction():
             write()

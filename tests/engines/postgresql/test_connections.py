@@ -19,10 +19,9 @@ import trustme
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Condition, RowStreams
+from dbctl.engines.contract import Condition, RowStreams, UserQuery
 from dbctl.engines.postgresql import ENGINE
-from dbctl.engines.postgresql.reader import PostgreSQLReader
-from dbctl.engines.postgresql.writer import PostgreSQLWriter
+from dbctl.engines.postgresql.database import PostgreSQLReader, PostgreSQLWriter
 from dbctl.errors import (
     BusyError,
     ConcurrentChangeError,
@@ -265,7 +264,7 @@ def test_interrupted_commit_is_reported_as_in_doubt(table):
 SLEEPER = """
 import sys
 from dbctl import signals
-from dbctl.engines.postgresql.writer import PostgreSQLWriter
+from dbctl.engines.postgresql.database import PostgreSQLWriter
 from dbctl.url import parse_url
 signals.install_handlers()
 writer = PostgreSQLWriter(parse_url(sys.argv[1]), "app/user", timeout=1)
@@ -290,6 +289,7 @@ def test_signal_cancels_the_statement_and_rolls_back(table, number):
         sleeping = "select count(*) from pg_stat_activity where query like '%%pg_sleep(600)%%' and state = 'active' and pid in (select pid from pg_locks where relation = 't'::regclass)"
         while table.rows(sleeping) == [(0,)]:
             assert process.poll() is None
+        time.sleep(0.2)  # before the wait begins, a signal closes the session
         process.send_signal(number)
         assert process.stdout.readline() == "5\n"
         assert process.wait() == 128 + number
@@ -300,7 +300,7 @@ def test_signal_cancels_the_statement_and_rolls_back(table, number):
 ENDLESS_COPY = """
 import sys
 from dbctl import signals
-from dbctl.engines.postgresql.writer import PostgreSQLWriter
+from dbctl.engines.postgresql.database import PostgreSQLWriter
 from dbctl.url import parse_url
 signals.install_handlers()
 writer = PostgreSQLWriter(parse_url(sys.argv[1]), "app/user", timeout=1)
@@ -558,18 +558,21 @@ def test_driver_errors_become_dbctl_errors(table):
 def test_query_with_external_effects_is_refused(postgresql, sql):
     with (
         pytest.raises(QueryFailedError, match="does more than read"),
-        find_part(postgresql.reader(), RowStreams).query_read_only(sql),
+        find_part(postgresql.reader(), RowStreams).query_read_only(UserQuery(sql)),
     ):
         pass
 
 
 def test_harmless_volatile_functions_are_allowed(postgresql):
     sql = "select random() < 2, pg_database_size(current_database()) > 0, clock_timestamp() is not null"
-    with find_part(postgresql.reader(), RowStreams).query_read_only(sql) as result:
+    with find_part(postgresql.reader(), RowStreams).query_read_only(UserQuery(sql)) as result:
         assert [row for batch in result.batches for row in batch] == [(True, True, True)]
 
 
 @pytest.mark.parametrize("sql", ["copy t to program 'x'", "do $$ begin end $$", 'select u&"a" (1)'])
 def test_statements_that_are_not_queries_are_refused(postgresql, sql):
-    with pytest.raises(DbctlError), find_part(postgresql.reader(), RowStreams).query_read_only(sql):
+    with (
+        pytest.raises(DbctlError),
+        find_part(postgresql.reader(), RowStreams).query_read_only(UserQuery(sql)),
+    ):
         pass

@@ -14,13 +14,16 @@ from dbctl.engines.contract import (
     Advisor,
     BloatMonitor,
     Checks,
+    FindingQuery,
     IndexMonitor,
+    LockHolder,
     Maintenance,
     SessionMonitor,
     SizeMonitor,
     SlowQueryMonitor,
 )
 from dbctl.engines.postgresql.monitoring.advice import check_encryption
+from dbctl.engines.servers import find_problems
 from dbctl.errors import (
     BusyError,
     NotSupportedError,
@@ -83,6 +86,16 @@ def run_blocked(postgresql, sql):
         finally:
             postgresql.execute(f"select pg_cancel_backend({pid})")
             thread.join()
+
+
+def test_null_in_a_text_field_is_empty_text(postgresql):
+    connection = postgresql.reader().connection
+    (holder,) = connection.fetch_as(
+        LockHolder, "select 1 as pid, null::text as command, null as owner, 'open' as mode"
+    )
+    assert (holder.command, holder.owner, holder.transaction_seconds) == ("", "", None)
+    check = FindingQuery(severity="info", code="test", sql="select null::text", message="since {0}.")
+    assert [finding.message for finding in find_problems(connection, [check])] == ["since ."]
 
 
 def test_lock_waits_are_listed_with_both_statements(postgresql):

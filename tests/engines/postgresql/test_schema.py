@@ -8,8 +8,16 @@ import psycopg
 import pytest
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Checks, Condition, Explainer, SchemaReader, ScriptRunner, SizeMonitor
-from dbctl.engines.postgresql.sql.script import split
+from dbctl.engines.contract import (
+    Checks,
+    Condition,
+    Explainer,
+    Query,
+    SchemaReader,
+    ScriptRunner,
+    SizeMonitor,
+)
+from dbctl.engines.postgresql.sql.script import SCRIPTS
 from dbctl.errors import ConstraintError, QueryFailedError, SchemaMismatchError
 from tests import servers
 from tests.engines.conftest import PostgreSQLFixture
@@ -52,7 +60,7 @@ def test_partitions_belong_to_their_parent_table(postgresql):
         writer.insert("p", {"id": 1})
         assert writer.insert_many("t", ["id", "p", "at"], [(1, 1, "2024-05-05"), (2, 1, "2030-01-01")]) == 2
         assert writer.delete("t", [Condition("at", "<", "2025-01-01")]) == 1
-    assert find_part(writer, Explainer).explain("t", ["id"], [Condition("p", "=", 1)]).full_scans
+    assert find_part(writer, Explainer).explain(Query("t", ["id"], [Condition("p", "=", 1)])).full_scans
     sizes = {item.table: item for item in find_part(writer, SizeMonitor).measure_tables()}
     assert sizes["t"].rows == 1
     assert sizes["t"].bytes > 0
@@ -170,7 +178,7 @@ end;
 
 
 def test_script_is_split_into_the_statements_of_the_server(postgresql):
-    statements = split(SCRIPT)
+    statements = SCRIPTS.split(SCRIPT)
     assert [(line, sql.split()[:2]) for line, sql in statements] == [
         (2, ["create", "table"]),
         (4, ["create", "function"]),
@@ -208,7 +216,7 @@ def test_script_is_split_into_the_statements_of_the_server(postgresql):
 )
 def test_non_transactional_scripts_are_refused_with_line(script, reason):
     with pytest.raises(ValueError, match=reason):
-        split(script)
+        SCRIPTS.split(script)
 
 
 def test_failed_script_leaves_no_objects_or_settings(postgresql):

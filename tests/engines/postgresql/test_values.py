@@ -7,8 +7,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dbctl.engines.contract import Condition, Explainer, InSubquery, Not, Order, ReferenceCount, ShiftedTime
-from dbctl.engines.postgresql.reader import PostgreSQLReader
+from dbctl.engines.contract import (
+    Condition,
+    Explainer,
+    InSubquery,
+    Merge,
+    Not,
+    Order,
+    Query,
+    ReferenceCount,
+    ShiftedTime,
+)
+from dbctl.engines.postgresql.database import PostgreSQLReader
 from dbctl.errors import (
     ConstraintError,
     DbctlError,
@@ -200,7 +210,7 @@ def test_native_time_comparison_uses_the_index(postgresql):
     )
     postgresql.execute("analyze t")
     explanation = find_part(postgresql.reader(), Explainer).explain(
-        "t", ["n"], [Condition("at", "<", datetime(2020, 1, 1, tzinfo=UTC))]
+        Query("t", ["n"], [Condition("at", "<", datetime(2020, 1, 1, tzinfo=UTC))])
     )
     assert explanation.full_scans == []
 
@@ -342,10 +352,19 @@ def test_merge_converts_text_without_truncation(postgresql):
     values = {"id": UUID, "m": "sad", "s": "abc", "at": "2024-03-01T12:30:15.250Z"}
     for mood in ("sad", "happy"):
         with writer.transaction():
-            assert writer.merge("t", select, values | {"m": mood}, key=["id"], columns=columns) == 1
+            assert (
+                writer.merge(
+                    Merge(
+                        table="t", select=select, parameters=values | {"m": mood}, key=["id"], columns=columns
+                    )
+                )
+                == 1
+            )
     assert writer.select("t", ["id", "m", "s", "at"]) == [(UUID, "happy", "abc", TIMESTAMP)]
     with pytest.raises(DbctlError, match="too long"), writer.transaction():
-        writer.merge("t", select, values | {"s": "abcd"}, key=["id"], columns=columns)
+        writer.merge(
+            Merge(table="t", select=select, parameters=values | {"s": "abcd"}, key=["id"], columns=columns)
+        )
 
 
 def test_insert_without_values_uses_defaults(postgresql):

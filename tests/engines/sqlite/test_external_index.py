@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbctl.engines.contract import AnyOf, Condition, ExternalIndexes, Not, Order
+from dbctl.engines.contract import AnyOf, Condition, ExternalIndexes, Not, Order, Query
 from dbctl.engines.contract.external_index import ExternalIndexSpec
 from dbctl.engines.sqlite.external_index import SQLiteExternalReader, build
 from dbctl.errors import (
@@ -104,12 +104,14 @@ def assert_same_as_like(reader: SQLiteExternalReader, words: list[str]) -> None:
         ):
             by_like = reader.select("game", ["id"], [*like_conditions(words), *where], order_by=order)
             assert (
-                reader.part(ExternalIndexes).search_external(SPEC, words, ["id"], where, order_by=order)
+                reader.part(ExternalIndexes).search_external(
+                    SPEC, words, Query(SPEC.table, ["id"], where, order_by=order)
+                )
                 == by_like
             )
             assert reader.part(ExternalIndexes).count_external(SPEC, words, where) == len(by_like)
             page = reader.part(ExternalIndexes).search_external(
-                SPEC, words, ["id"], where, order_by=order, limit=2, offset=1
+                SPEC, words, Query(SPEC.table, ["id"], where, order_by=order, limit=2, offset=1)
             )
             assert page == by_like[1:3]
 
@@ -141,7 +143,10 @@ def test_index_and_like_find_the_same_hostile_texts(hostile):
     for word in sorted(word for word in words if hostile.part(ExternalIndexes).can_find_word(word)):
         by_like = hostile.select("game", ["id"], like_conditions([word]), order_by=[TITLE])
         assert (
-            hostile.part(ExternalIndexes).search_external(SPEC, [word], ["id"], order_by=[TITLE]) == by_like
+            hostile.part(ExternalIndexes).search_external(
+                SPEC, [word], Query(SPEC.table, ["id"], order_by=[TITLE])
+            )
+            == by_like
         ), ascii(word)
         assert hostile.part(ExternalIndexes).count_external(SPEC, [word]) == len(by_like), ascii(word)
 
@@ -183,7 +188,9 @@ def test_short_or_invalid_words_are_not_searched(hostile, word):
 def test_search_without_words_returns_all_rows(hostile):
     all_rows = hostile.select("game", ["id"], CONDITIONS, order_by=[TITLE])
     assert (
-        hostile.part(ExternalIndexes).search_external(SPEC, [], ["id"], CONDITIONS, order_by=[TITLE])
+        hostile.part(ExternalIndexes).search_external(
+            SPEC, [], Query(SPEC.table, ["id"], CONDITIONS, order_by=[TITLE])
+        )
         == all_rows
     )
     assert hostile.part(ExternalIndexes).count_external(SPEC, [], CONDITIONS) == len(all_rows)
@@ -373,7 +380,7 @@ def test_modified_index_is_never_used(games, damage):
         assert state.state == "broken"
         assert state.reason
         with pytest.raises(ExternalIndexInvalidError):
-            reader.part(ExternalIndexes).search_external(SPEC, ["game"], ["id"])
+            reader.part(ExternalIndexes).search_external(SPEC, ["game"], Query(SPEC.table, ["id"]))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of a file")
@@ -406,7 +413,7 @@ def test_index_is_not_used_after_a_change_of_the_database(games, tmp_path, chang
         else:
             run_sql(games)
         with pytest.raises(ExternalIndexInvalidError):
-            reader.part(ExternalIndexes).search_external(SPEC, ["game"], ["id"])
+            reader.part(ExternalIndexes).search_external(SPEC, ["game"], Query(SPEC.table, ["id"]))
         assert reader.part(ExternalIndexes).open_external_index(SPEC, [path]).state == "stale"
 
 
@@ -457,7 +464,7 @@ def test_index_that_returns_rows_without_the_words_is_refused(games):
     with open_reader(games) as reader:
         assert reader.part(ExternalIndexes).open_external_index(SPEC, [path]).state == "fresh"
         with pytest.raises(ExternalIndexInvalidError, match="without the words"):
-            reader.part(ExternalIndexes).search_external(SPEC, ["alpha"], ["id"])
+            reader.part(ExternalIndexes).search_external(SPEC, ["alpha"], Query(SPEC.table, ["id"]))
         assert {
             fault.kind for fault in reader.part(ExternalIndexes).find_external_index_faults(SPEC, rows=100)
         } == {"stale"}
@@ -553,7 +560,7 @@ def test_columns_named_like_the_rowid_are_allowed(tmp_path):
     with open_reader(path) as reader:
         create_index(reader)
         assert reader.part(ExternalIndexes).search_external(
-            SPEC, ["game"], ["title"], CONDITIONS, order_by=[TITLE]
+            SPEC, ["game"], Query(SPEC.table, ["title"], CONDITIONS, order_by=[TITLE])
         ) == [("Some Game",)]
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from dbctl.engines.contract import ScriptRunner
 from dbctl.engines.sqlite.reader import SQLiteReader
-from dbctl.engines.sqlite.sql.script import split
+from dbctl.engines.sqlite.sql.script import SCRIPTS
 from dbctl.engines.sqlite.writer import SQLiteWriter
-from dbctl.errors import ConstraintError, QueryFailedError
+from dbctl.errors import ConstraintError, QueryFailedError, SchemaMismatchError
 from dbctl.profiles import ledgers, loader
 from dbctl.profiles.model import Ledger
 from dbctl.services.app.live_table import find_column
@@ -50,7 +50,7 @@ def run_in_other_connection(folder: Path, script: str) -> None:
 
 
 def split_statements(text: str) -> list[str]:
-    return [sql for _, sql in split(text)]
+    return [sql for _, sql in SCRIPTS.split(text)]
 
 
 # Splitting -----------------------------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ def test_comments_and_lone_semicolons_are_not_statements() -> None:
 
 def test_statement_has_its_line_and_no_leading_comment() -> None:
     text = "-- a comment\n\n/* two\nlines */ create table a (x);\n\ncreate table b (\n  x\n);select 1;\n"
-    assert split(text) == [
+    assert SCRIPTS.split(text) == [
         (4, "create table a (x);"),
         (6, "create table b (\n  x\n);"),
         (8, "select 1;"),
@@ -113,12 +113,12 @@ def test_last_statement_may_lack_its_semicolon() -> None:
 )
 def test_unterminated_statement_is_refused_with_its_line(text: str, line: int) -> None:
     with pytest.raises(ValueError, match=rf"inside the statement that begins on line {line}$"):
-        split(text)
+        SCRIPTS.split(text)
 
 
 def test_unterminated_comment_is_refused() -> None:
     with pytest.raises(ValueError, match="inside a comment"):
-        split("select 1;\n/* never closed;")
+        SCRIPTS.split("select 1;\n/* never closed;")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_unterminated_comment_is_refused() -> None:
 )
 def test_unsupported_statement_is_refused_with_its_line(statement: str) -> None:
     with pytest.raises(ValueError, match=r"^line 2: "):
-        split(f"select 1;\n{statement};")
+        SCRIPTS.split(f"select 1;\n{statement};")
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_transactional_statement_is_accepted(statement: str) -> None:
 def test_large_script_is_split_in_linear_time() -> None:
     """A string with many semicolons must not take quadratic time."""
     text = "insert into t values ('" + "x;" * 500_000 + "');" + "select 1;" * 20_000
-    assert len(split(text)) == 20_001
+    assert len(SCRIPTS.split(text)) == 20_001
 
 
 WORDS = st.sampled_from(
@@ -184,7 +184,7 @@ def test_sqlite_accepts_every_part_as_one_statement(statement_words: list[list[s
     """Python's ``execute`` refuses two statements, because SQLite returns the end of the first."""
     text = "".join("select " + " ".join(words) + ";" for words in statement_words)
     with closing(sqlite3.connect(":memory:")) as connection:
-        statements = split(text)
+        statements = SCRIPTS.split(text)
         assert len(statements) == len(statement_words)
         for _, sql in statements:
             try:
@@ -255,6 +255,50 @@ def test_existing_orphaned_rows_do_not_block_a_script(db: SQLiteWriter, tmp_path
         other.execute("delete from parents where id = 1")
     run(db, "create table notes (x);")
     assert "notes" in db.tables()
+
+
+def test_orphaned_rows_of_other_programs_between_two_scripts_do_not_block_the_second(
+    db: SQLiteWriter, tmp_path: Path
+) -> None:
+    run(db, "create table a (id integer primary key);\ncreate table b (a integer references a (id));")
+    run_in_other_connection(tmp_path, "insert into b values (1);")
+    run(db, "create table c (id integer);")
+    assert "c" in db.tables()
+
+
+def test_orphaned_rows_are_found_in_each_of_several_scripts(db: SQLiteWriter) -> None:
+    run(db, "create table a (id integer primary key);\ncreate table b (a integer references a (id));")
+    for _ in range(2):
+        with pytest.raises(ConstraintError):
+            run(db, "insert into b values (1);")
+    with db.transaction():
+        db.insert("a", {"id": 1})
+    run(db, "insert into b values (1);")
+    with pytest.raises(ConstraintError):
+        run(db, "delete from a;")
+
+
+@pytest.mark.parametrize(
+    "change", ["alter table a add column x text;", "drop table a;\ncreate table a (x text);"]
+)
+def test_row_is_inserted_into_a_table_that_a_script_changed(db: SQLiteWriter, change: str) -> None:
+    run(
+        db,
+        "create table a (id integer primary key, at text default current_timestamp);\ncreate table b (id integer);",
+    )
+    scripts = db.part(ScriptRunner)
+    assert {"a", "b"} == set(db.tables())
+    with scripts.schema_transaction():
+        scripts.insert("a", {"id": 1})
+        for _, sql in scripts.script_dialect.split(change):
+            scripts.run_statement(sql)
+        scripts.insert("a", {"x": "new"})
+        scripts.run_statement("drop table b;")
+        with pytest.raises(SchemaMismatchError):
+            scripts.insert("b", {"id": 1})
+        with pytest.raises(SchemaMismatchError):
+            scripts.insert("a", {"unknown": 1})
+    assert db.select("a", ["x"])[-1] == ("new",)
 
 
 def test_foreign_keys_are_enforced_after_any_script(db: SQLiteWriter) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dbctl.engines.contract import SchemaReader
 from dbctl.engines.sqlite.reader import SQLiteReader
-from dbctl.engines.sqlite.sql.normalize import tokenize
+from dbctl.engines.sqlite.sql.normalize import read_normal_words
 from dbctl.engines.sqlite.writer import SQLiteWriter
 from tests.conformance.contract import HOSTILE_NAMES
 from tests.shapes import flashpoint_web
@@ -145,7 +145,7 @@ def test_fingerprint_ignores_blanks_comments_quotes_and_case(tmp_path, rng):
     respelled = []
     for sql in STATEMENTS:
         text = ""
-        for kind, word in tokenize(sql, ()):
+        for kind, word, _ in read_normal_words(sql, ()):
             spellings = (
                 QUOTES if word in NAMES else [str.lower, str.upper, str.title] if kind == "word" else [str]
             )

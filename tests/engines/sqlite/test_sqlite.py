@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.engines.contract import Condition, Explainer, KeysetCursor, Order
+from dbctl.engines.contract import Condition, Explainer, KeysetCursor, Order, Query
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.engines.sqlite.writer import SQLiteWriter
 from dbctl.errors import ConstraintError, QueryFailedError, ReadOnlyError
@@ -120,7 +120,7 @@ def test_keyset_cursor_uses_the_index(fresh):
         "one": KeysetCursor(["id"], [5]),
         "two": KeysetCursor(["a", "b"], [5, "x"]),
     }.items():
-        explanation = reader.part(Explainer).explain(table, cursor.key, [cursor], limit=10)
+        explanation = reader.part(Explainer).explain(Query(table, cursor.key, [cursor], limit=10))
         assert (explanation.full_scans, "TEMP B-TREE" in " ".join(explanation.plan)) == ([], False), table
 
 

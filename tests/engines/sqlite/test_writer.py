@@ -399,6 +399,16 @@ def test_new_file_requires_an_existing_directory(tmp_path):
 
 
 @MODES
+def test_only_writers_have_a_large_cache_and_no_connection_maps_the_file(tmp_path, mode):
+    path = build(tmp_path / "app.db", mode)
+    names = ("cache_size", "mmap_size", "foreign_keys")
+    with closing(SQLiteWriter(path, "app/user", pragmas={})) as writer:
+        assert [writer.query(f"pragma {name}") for name in names] == [[(-64000,)], [(0,)], [(1,)]]
+    with closing(SQLiteReader(path, "app/user")) as reader:
+        assert [reader.query(f"pragma {name}") for name in names[:2]] == [[(-2000,)], [(0,)]]
+
+
+@MODES
 def test_journal_mode_is_not_changed(tmp_path, mode):
     path = build(tmp_path / "app.db", mode)
     with closing(

@@ -21,13 +21,12 @@ from dbctl.engines.contract import (
     Dump,
     DumpVerification,
     Engine,
-    FillRow,
     ImportedDump,
     LockHolder,
-    MergeRule,
+    Merge,
     Not,
-    Order,
-    PartOwner,
+    OpenOptions,
+    Query,
     Readable,
     Reference,
     RestoreTarget,
@@ -37,7 +36,6 @@ from dbctl.engines.contract import (
     TempDirFactory,
     Where,
     Writable,
-    fill_no_columns,
     temp_dir,
 )
 from dbctl.errors import DatabaseMissingError, NotSupportedError, QueryFailedError, SchemaMismatchError
@@ -46,10 +44,10 @@ from dbctl.url import Url
 JsonRow = dict[str, object]
 
 
-class ToyReader(PartOwner):
+class ToyReader(Readable):
     """The rows of a JSON file."""
 
-    PARTS: ClassVar = {"SizeMonitor": "tests.engines.toy.engine:ToySizes"}
+    PARTS: ClassVar[Mapping[str, str]] = {"SizeMonitor": "tests.engines.toy.engine:ToySizes"}
     native_types: frozenset[str] = frozenset()
 
     def __init__(self, path: Path, target: str) -> None:
@@ -68,23 +66,12 @@ class ToyReader(PartOwner):
         del table
         return ()
 
-    def select(
-        self,
-        table: str,
-        columns: Sequence[str],
-        where: Sequence[Where] = (),
-        *,
-        order_by: Sequence[Order] = (),
-        limit: int | None = None,
-        offset: int = 0,
-        for_update: bool = False,
-    ) -> list[tuple[object, ...]]:
-        del for_update
-        rows = sorted(self._matching(table, where), key=lambda row: str(row["id"]))
-        for order in reversed(order_by):
+    def read_rows(self, query: Query) -> list[tuple[object, ...]]:
+        rows = sorted(self._matching(query.table, query.where), key=lambda row: str(row["id"]))
+        for order in reversed(query.order_by):
             rows.sort(key=lambda row: str(row[order.columns[0]]), reverse=order.descending)
-        end = None if limit is None else offset + limit
-        return [tuple(row[column] for column in columns) for row in rows[offset:end]]
+        end = None if query.limit is None else query.offset + query.limit
+        return [tuple(row[column] for column in query.columns) for row in rows[query.offset : end]]
 
     def count(self, table: str, where: Sequence[Where] = ()) -> int:
         return len(self._matching(table, where))
@@ -142,17 +129,8 @@ class ToyWriter(ToyReader):
         self.content[table] = [row for row in self.content[table] if row not in rows]
         return len(rows)
 
-    def merge(
-        self,
-        table: str,
-        select: str,
-        parameters: Mapping[str, object],
-        *,
-        key: Sequence[str],
-        columns: Mapping[str, MergeRule],
-    ) -> int:
-        del table, parameters, key, columns
-        raise QueryFailedError(target=self.target, reason=f"there is no SQL: {select}")
+    def merge(self, merge: Merge) -> int:
+        raise QueryFailedError(target=self.target, reason=f"there is no SQL: {merge.select}")
 
     def advance_sequences(self, table: str) -> None:
         """Do nothing: a new key is larger than all keys."""
@@ -186,31 +164,12 @@ class ToyEngine(Engine):
 
     name, title = "toy", "Toy"
 
-    def open_for_reading(
-        self,
-        url: Url,
-        target: str,
-        *,
-        timeout: float,
-        traceless: bool = False,
-        use_external_indexes: bool = False,
-        keys: Mapping[str, Sequence[str]] = {},
-    ) -> Readable:
-        del timeout, traceless, use_external_indexes, keys
+    def create_reader(self, url: Url, target: str, options: OpenOptions) -> Readable:
+        del options
         return ToyReader(Path(url.path), target)
 
-    def open_for_writing(
-        self,
-        url: Url,
-        target: str,
-        *,
-        timeout: float,
-        pragmas: Mapping[str, str] = {},
-        create: Mapping[str, str] | None = None,
-        keys: Mapping[str, Sequence[str]] = {},
-        fill: FillRow = fill_no_columns,
-    ) -> Writable:
-        del timeout, pragmas, create, keys, fill
+    def create_writer(self, url: Url, target: str, options: OpenOptions) -> Writable:
+        del options
         return ToyWriter(Path(url.path), target)
 
     def list_lock_holders(self, url: Url, target: str) -> Sequence[LockHolder]:

@@ -11,7 +11,7 @@ from dbctl.errors import ClockImplausibleError, Exit, LastBackupError, UsageErro
 from dbctl.services.app import clock
 from dbctl.services.app.user_table import UserSelector
 from dbctl.services.backup import create as backup_create
-from dbctl.services.backup.delete import DeleteBackups
+from dbctl.services.backup.prune import DeleteBackups
 from dbctl.services.backup.status import collect_status
 from dbctl.services.doctor.examine import examine
 from dbctl.services.sessions.cleanup import CleanUp
@@ -68,8 +68,8 @@ def prune(path, **rules):
 
 
 def delete(path, *names):
-    with promptvault_app.open_repository(path) as (app, repository):
-        return DeleteBackups(app, repository, names, timeout=1).apply().deleted
+    with promptvault_app.open_repository(path) as (_app, repository):
+        return DeleteBackups(repository, names).apply().deleted
 
 
 # Backups ---------------------------------------------------------------------------------------------------------
@@ -92,9 +92,7 @@ def test_future_backup_does_not_displace_others(path, set_clock):
     (future,) = create_backups(path, set_clock, -YEAR)
     with promptvault_app.open_repository(path) as (app, repository):
         app.trust_clock = True
-        operation = promptvault_app.PruneBackups(
-            app, repository, promptvault_app.Retention(last=2), timeout=1
-        )
+        operation = promptvault_app.PruneBackups(repository, promptvault_app.Retention(last=2))
         assert operation.apply().deleted == recent[:1]
     assert set(list_backup_ids(path)) == {future, *recent[1:]}
 

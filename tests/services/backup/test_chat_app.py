@@ -20,11 +20,12 @@ from dbctl.engines.lancedb.backup import swap
 from dbctl.errors import BusyError, Exit, FileMissingError, NotSupportedError, RestoreFailedError
 from dbctl.files import temp
 from dbctl.model import Findings
-from dbctl.services.backup import create, verify
+from dbctl.services.backup import create
 from dbctl.services.backup.create import CreateBackup
+from dbctl.services.backup.verify import VerifyBackups
 from dbctl.services.integrity import check
 from dbctl.services.restore.copy import CopyRestore
-from dbctl.services.restore.drill import AppDrill
+from dbctl.services.restore.drill_run import AppDrill
 from dbctl.services.restore.preview import preview
 from dbctl.url import parse_url
 from tests import storage
@@ -128,8 +129,8 @@ def test_lost_data_directory_is_created_as_planned(path):
     path.parent.chmod(0o751)
     before, backup = chat_app.read_keys(database), promptvault_app.create_app_backup(path)
     shutil.rmtree(database.parent)
-    with promptvault_app.open_repository(path) as (app, repository):
-        steps = promptvault_app.create_restore(app, repository, backup.id).plan().steps
+    with promptvault_app.open_repository(path) as (_app, repository):
+        steps = promptvault_app.create_restore(repository, backup.id).plan().steps
     assert [step for step in steps if step.startswith("create the directory")] == [
         f"create the directory {database.parent}, which is missing"
     ]
@@ -195,8 +196,8 @@ def test_failed_check_of_vectors_replaces_nothing(path):
     backup = promptvault_app.create_app_backup(path)
     chat_app.add_messages(path, range(100, 110))
     after = chat_app.read_keys(path)
-    with promptvault_app.open_repository(path) as (app, repository):
-        operation = promptvault_app.create_restore(app, repository, backup.id)
+    with promptvault_app.open_repository(path) as (_app, repository):
+        operation = promptvault_app.create_restore(repository, backup.id)
         vectors = operation._members[1]
         digests = dict.fromkeys(vectors.digests, "0" * 64)
         operation._members[1] = vectors.__class__(
@@ -218,9 +219,8 @@ def test_copy_to_path_uses_engine_of_database(path, tmp_path, engine):
         "chat": parse_url(str(tmp_path / "other.db")),
         "vectors": parse_url(f"{engine}{tmp_path / 'other'}"),
     }
-    with promptvault_app.open_repository(path) as (app, repository):
-        keys = promptvault_app.create_keys(app)
-        result = CopyRestore(app, repository, repository.find(backup.id), to, keys, timeout=1).apply()
+    with promptvault_app.open_repository(path) as (_app, repository):
+        result = CopyRestore(promptvault_app.open_source(repository, backup.id), to).apply()
     table = lancedb.connect(tmp_path / "other").open_table(lance.TABLE)
     assert sorted(table.search().to_arrow().column("message_id").to_pylist()) == before[1]
     assert f"vectors=lancedb:{tmp_path / 'other'}" in result.command
@@ -230,10 +230,8 @@ def test_copy_to_path_uses_engine_of_database(path, tmp_path, engine):
 def test_preview_counts_live_and_backup_rows_of_both_databases(path):
     backup = promptvault_app.create_app_backup(path)
     chat_app.add_messages(path, range(100, 110))
-    with promptvault_app.open_repository(path) as (app, repository):
-        comparison = preview(
-            app, repository, repository.find(backup.id), promptvault_app.create_keys(app), deep=True
-        )
+    with promptvault_app.open_repository(path) as (_app, repository):
+        comparison = preview(promptvault_app.open_source(repository, backup.id), deep=True)
     counts = {
         (database.database, table.table): (table.current_rows, table.backup_rows)
         for database in comparison.databases
@@ -248,18 +246,16 @@ def test_preview_counts_live_and_backup_rows_of_both_databases(path):
 
 def test_preview_of_equal_data_suggests_no_deep_comparison(path):
     backup = promptvault_app.create_app_backup(path)
-    with promptvault_app.open_repository(path) as (app, repository):
-        rows = preview(
-            app, repository, repository.find(backup.id), promptvault_app.create_keys(app)
-        ).summary()
+    with promptvault_app.open_repository(path) as (_app, repository):
+        rows = preview(promptvault_app.open_source(repository, backup.id)).summary()
     assert not [row for row in rows if "settings" in row]
 
 
 def test_plan_for_missing_folder_contains_no_swap(path):
     backup = promptvault_app.create_app_backup(path)
     shutil.rmtree(chat_app.vector_folder(path))
-    with promptvault_app.open_repository(path) as (app, repository):
-        steps = promptvault_app.create_restore(app, repository, backup.id).plan().steps
+    with promptvault_app.open_repository(path) as (_app, repository):
+        steps = promptvault_app.create_restore(repository, backup.id).plan().steps
     assert f"extract it next to {chat_app.vector_folder(path)}, read it completely, and rename it" in steps
 
 
@@ -271,13 +267,13 @@ def test_backup_of_both_is_verified_drilled_and_compared(path, compress):
     backup = promptvault_app.create_app_backup(path, compress=compress)
     with promptvault_app.open_repository(path) as (app, repository):
         keys = promptvault_app.create_keys(app)
-        drill = AppDrill(app, repository, keys).drill(lambda _bytes: None)
+        drill = AppDrill(repository, keys).drill(lambda _bytes: None)
         assert [(database.database, database.passed, database.rows) for database in drill.databases] == [
             ("chat", True, 30),
             ("vectors", True, 30),
         ]
         assert drill.databases[1].digests == 1
-        verification = verify.verify(app, repository, [backup.id], deep=True, keys=keys, live=True)
+        verification = VerifyBackups(repository, [backup.id], deep=True, keys=keys, live=True).run()
     assert verification.status == Exit.OK
     assert not list(swap.list_siblings(chat_app.vector_folder(path)))
 
@@ -309,7 +305,7 @@ def test_remote_backups_of_both_are_restored_and_drilled(path, tmp_path, monkeyp
     chat_app.add_messages(path, range(100, 110))
     after = chat_app.read_keys(path)
     with promptvault_app.open_repository(path) as (app, repository):
-        drill = AppDrill(app, repository, promptvault_app.create_keys(app)).drill(lambda _bytes: None)
+        drill = AppDrill(repository, promptvault_app.create_keys(app)).drill(lambda _bytes: None)
     assert [database.passed for database in drill.databases] == [True, True]
     assert promptvault_app.list_codes(promptvault_app.verify_backups(path)) == []
     promptvault_app.apply_restore(path, backup.id)
@@ -366,8 +362,8 @@ def test_remote_vectors_are_omitted_with_remark(path):
     (omitted,) = backup.left_out
     assert (omitted.database, "storage" in omitted.reason) == ("vectors", True)
     assert any("vectors is not in the backup" in remark for remark in backup.remarks)
-    with promptvault_app.open_repository(path, only="vectors") as (app, repository):
-        catch_error(NotSupportedError, lambda: CreateBackup(app, repository, timeout=1).apply())
+    with promptvault_app.open_repository(path, only="vectors") as (_app, repository):
+        catch_error(NotSupportedError, lambda: CreateBackup(repository).apply())
 
 
 def test_restore_waits_for_lock_of_vector_folder(path):
@@ -377,7 +373,7 @@ def test_restore_waits_for_lock_of_vector_folder(path):
         lance.open_writer(chat_app.vector_folder(path)).lock("a test"),
     ):
         app.timeout = 0.1
-        catch_error(BusyError, promptvault_app.create_restore(app, repository, backup.id).apply)
+        catch_error(BusyError, promptvault_app.create_restore(repository, backup.id).apply)
         assert isinstance(check.check(app).findings, Findings)
 
 

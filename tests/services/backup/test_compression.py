@@ -24,7 +24,7 @@ from dbctl.errors import (
 )
 from dbctl.files import codecs, compression
 from dbctl.services.backup import manifest as backup_manifest
-from dbctl.services.backup import reader
+from dbctl.services.backup import member_files
 from dbctl.stores.directory import TEMP_PREFIX
 from tests.services import flashpoint_app, promptvault_app
 from tests.services.flashpoint_app import catch_error
@@ -246,14 +246,14 @@ def test_temporary_files_are_private_and_removed(deployed):
     (leftover / "user.db").write_text("x")
     with promptvault_app.open_repository(deployed) as (app, repository):
         manifest = repository.find(backup.id)
-        with reader.open_reader(repository.store, promptvault_app.create_keys(app)) as member_reader:
-            with member_reader.open_decoded(manifest, manifest.members[0], "fp/user") as plain:
-                assert not leftover.exists()
-                assert oct(plain.parent.stat().st_mode)[-3:] + oct(plain.stat().st_mode)[-3:] == "700600"
-                assert [item.id for item in list_all_backups(deployed).page.items] == [backup.id]
-                assert not list_all_backups(deployed).incomplete
-            with member_reader.open_decoded(manifest, manifest.members[0], "fp/user") as same:
-                assert same == plain  # the verified file is the loaded file
+        with member_files.open_reader(repository.store, promptvault_app.create_keys(app)) as member_reader:
+            plain = member_reader.decode(manifest, manifest.members[0], "fp/user")
+            assert not leftover.exists()
+            assert oct(plain.parent.stat().st_mode)[-3:] + oct(plain.stat().st_mode)[-3:] == "700600"
+            assert [item.id for item in list_all_backups(deployed).page.items] == [backup.id]
+            assert not list_all_backups(deployed).incomplete
+            same = member_reader.decode(manifest, manifest.members[0], "fp/user")
+            assert same == plain  # the verified file is the loaded file
             create_app_backup(deployed)
             assert plain.exists()  # files in use are not removed
     assert has_no_temp_files(deployed)
@@ -296,7 +296,7 @@ def test_full_temporary_disk_is_not_reported_as_damage(deployed, monkeypatch, op
 
 def test_compression_requires_space_for_both_copies(deployed, monkeypatch):
     size = deployed.stat().st_size
-    monkeypatch.setattr("dbctl.stores.local.free_space", lambda _path: size + size // 5)
+    monkeypatch.setattr("dbctl.files.mounts.free_space", lambda _path: size + size // 5)
     assert create_app_backup(deployed, compress="none").complete
     catch_error(InsufficientSpaceError, lambda: create_app_backup(deployed))
     assert len(list_all_backups(deployed).page.items) == 1
@@ -305,7 +305,7 @@ def test_compression_requires_space_for_both_copies(deployed, monkeypatch):
 def test_failed_compression_leaves_no_backup(deployed, monkeypatch):
     complete = create_app_backup(deployed)
 
-    def fail(*_args):
+    def fail(*_args, **_options):
         raise DiskFullError(target="tests")
 
     monkeypatch.setattr("dbctl.files.compression.compress_file", fail)

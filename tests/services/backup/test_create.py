@@ -44,8 +44,9 @@ from dbctl.errors import (
 from dbctl.profiles import loader
 from dbctl.services.backup import create as backup_create
 from dbctl.services.backup import manifest as backup_manifest
-from dbctl.services.backup import prune, verify
+from dbctl.services.backup import prune
 from dbctl.services.backup.prune import Candidate
+from dbctl.services.backup.verify import VerifyBackups
 from tests.services import flashpoint_app, promptvault_app
 from tests.services.flashpoint_app import catch_error
 from tests.services.promptvault_app import (
@@ -407,13 +408,8 @@ def test_listing_during_prune_includes_remaining_backups(deployed):
 def test_backup_deleted_during_verification_is_not_reported_as_damage(deployed):
     deleted, remaining = create_app_backup(deployed), create_app_backup(deployed)
     with promptvault_app.open_repository(deployed) as (app, repository):
-        verification = verify.verify(
-            app,
-            repository,
-            (),
-            deep=False,
-            keys=promptvault_app.create_keys(app),
-            advance=lambda _bytes: shutil.rmtree(find_backup_folder(deployed, deleted), ignore_errors=True),
+        verification = VerifyBackups(repository, deep=False, keys=promptvault_app.create_keys(app)).run(
+            lambda _bytes: shutil.rmtree(find_backup_folder(deployed, deleted), ignore_errors=True)
         )
     assert (list_codes(verification.findings), verification.remarks) == (
         [],

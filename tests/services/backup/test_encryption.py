@@ -36,17 +36,18 @@ from dbctl.errors import (
     KeyMissingError,
     KeyWrongError,
 )
+from dbctl.files import mounts
 from dbctl.files.subprocesses import NewFile
 from dbctl.services.backup import manifest as backup_manifest
-from dbctl.services.backup import verification_record, verify
+from dbctl.services.backup import verification_record
 from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.encryption import read_passphrase
+from dbctl.services.backup.verify import VerifyBackups
 from dbctl.services.doctor import examine
 from dbctl.services.migrations import safety_backup
 from dbctl.services.restore.drill import RunDrills
 from dbctl.services.restore.undo import find_undo_backup
 from dbctl.services.schedule import crontab
-from dbctl.stores import local
 from dbctl.stores.base import TEMP_PREFIX
 from tests import storage
 from tests.services import flashpoint_app, larder_app, promptvault_app
@@ -201,9 +202,9 @@ def test_wrong_key_changes_no_database(pantry):
     before = pantry.content()
     catch_error(KeyMissingError, lambda: apply_restore(pantry.path))
     create_identity(pantry.path.parent, "other.txt")
-    with promptvault_app.open_repository(pantry.path) as (app, repository):
+    with promptvault_app.open_repository(pantry.path) as (_app, repository):
         options = {"identities": [pantry.path.with_name("other.txt")]}
-        operation = promptvault_app.create_restore(app, repository, "latest", **options)
+        operation = promptvault_app.create_restore(repository, "latest", **options)
         assert catch_error(KeyWrongError, operation.apply).exit_status == 6
     assert pantry.content() == before
     assert len(list_all_backups(pantry.path).page.items) == 1
@@ -232,7 +233,7 @@ def test_create_list_and_prune_require_no_key(deployed):
     first, last = create_app_backup(deployed), create_app_backup(deployed)
     assert [backup.id for backup in list_all_backups(deployed).page.items] == [last.id, first.id]
     with promptvault_app.open_repository(deployed) as (app, repository):
-        verification = verify.verify(app, repository, (), deep=False, keys=promptvault_app.create_keys(app))
+        verification = VerifyBackups(repository, deep=False, keys=promptvault_app.create_keys(app)).run()
         assert (list_codes(verification.findings), verification.not_decrypted) == ([], 2)
         assert repository.find(last.id).recipients == [recipient]
     with promptvault_app.open_prune(deployed, last=1) as operation:
@@ -457,7 +458,7 @@ def test_recipients_of_file_and_list_are_combined(deployed):
     for name in ("one.txt", "two.txt"):
         with promptvault_app.open_repository(deployed) as (app, repository):
             keys = promptvault_app.create_keys(app, identities=[deployed.with_name(name)])
-            assert list_codes(verify.verify(app, repository, (), deep=True, keys=keys).findings) == []
+            assert list_codes(VerifyBackups(repository, deep=True, keys=keys).run().findings) == []
 
 
 # Keys -------------------------------------------------------------------------------------------------------------
@@ -494,18 +495,18 @@ def test_identity_file_from_environment_is_used(deployed, monkeypatch):
 def test_restore_without_undo_key_warns_before_and_after(deployed):
     create_app_backup(deployed)
     encrypt_backups(deployed, with_identity=False)
-    with promptvault_app.open_repository(deployed) as (app, repository):
-        operation = promptvault_app.create_restore(app, repository, "latest")
+    with promptvault_app.open_repository(deployed) as (_app, repository):
+        operation = promptvault_app.create_restore(repository, "latest")
         assert "its identity is not available" in operation.plan().steps[1]
         result = operation.apply()
     assert [finding.code for finding in result.findings if finding.severity == "warning"] == [
         "undo-needs-identity"
     ]
     catch_error(KeyMissingError, lambda: undo_restore(deployed))
-    with promptvault_app.open_repository(deployed) as (app, repository):
-        safety = find_undo_backup(app, repository)
+    with promptvault_app.open_repository(deployed) as (_app, repository):
+        safety = find_undo_backup(repository)
         options = {"identities": [deployed.with_name("id.txt")]}
-        promptvault_app.create_restore(app, repository, safety, **options).apply()
+        promptvault_app.create_restore(repository, safety, **options).apply()
 
 
 @pytest.mark.parametrize(
@@ -547,9 +548,9 @@ def test_passphrase_protects_one_key_per_backup(deployed):
     assert "of the" not in error_text(error)
     assert len(list_all_backups(deployed).page.items) == 1
     deployed.with_name("old").write_bytes(b"of the s\xc3\xa9a ")
-    with promptvault_app.open_repository(deployed) as (app, repository):
+    with promptvault_app.open_repository(deployed) as (_app, repository):
         options = {"passphrase": deployed.with_name("old")}
-        promptvault_app.create_restore(app, repository, backup.id, **options).apply()
+        promptvault_app.create_restore(repository, backup.id, **options).apply()
     assert promptvault_app.read_content(deployed) == before
     assert has_no_plain_files(deployed)
 
@@ -660,7 +661,8 @@ def test_child_processes_show_no_secrets(tmp_path, kind):
                 read_at = time.monotonic()
 
         with promptvault_app.open_repository(pantry.path) as (app, repository):
-            operation = CreateBackup(app, repository, timeout=5, advance=advance)
+            operation = CreateBackup(repository)
+            operation.advance = advance
             backup = operation.apply()
             identities = promptvault_app.create_keys(app).identities_for(
                 repository.store, repository.find(backup.id)
@@ -707,8 +709,8 @@ def test_plain_leftovers_of_killed_process_are_removed(encrypted_app, function):
 
 def test_insufficient_staging_space_is_reported_with_path(encrypted_app, monkeypatch):
     create_app_backup(encrypted_app)
-    real = local.free_space
-    monkeypatch.setattr(local, "free_space", lambda path: 1 if "dbctl-" in path.name else real(path))
+    real = mounts.free_space
+    monkeypatch.setattr(mounts, "free_space", lambda path: 1 if "dbctl-" in path.name else real(path))
     for operation in (create_app_backup, apply_restore, verify_backups):
         assert str(paths.default_staging_folder()) in str(
             catch_error(InsufficientSpaceError, lambda operation=operation: operation(encrypted_app))

@@ -9,7 +9,6 @@ import pytest
 
 from dbctl.errors import BackupCorruptError, BackupMissingError, NothingToUndoError, UndoMissingError
 from dbctl.services.backup.create import create_backup
-from dbctl.services.backup.encryption import EncryptionPolicy
 from dbctl.services.backup.repository import BackupDetail, list_backups
 from dbctl.services.backup.safety import SafetyBackupSource
 from dbctl.services.backup.status import read_status
@@ -122,6 +121,15 @@ def test_safety_backup_is_not_latest_and_is_retained(pantry):
         assert operation.apply().deleted == []  # each is the newest backup of its kind
 
 
+def test_retention_counts_safety_backups_separately(pantry):
+    backups = [create_app_backup(pantry.path).id for _ in range(2)]
+    safety_backups = [apply_restore(pantry.path).safety_backup for _ in range(2)]
+    with open_prune(pantry.path, last=2) as operation:
+        assert operation.apply().deleted == []  # two of each kind
+    with open_prune(pantry.path, last=1) as operation:
+        assert sorted(operation.apply().deleted) == sorted([backups[0], safety_backups[0]])
+
+
 def test_undo_without_restore_is_refused(pantry):
     create_app_backup(pantry.path)
     catch_error(UndoMissingError, lambda: undo_restore(pantry.path))
@@ -132,11 +140,9 @@ def test_preview_and_plan_change_nothing(pantry):
     backup = create_app_backup(pantry.path)
     pantry.change_data()
     before = pantry.content()
-    with promptvault_app.open_repository(pantry.path) as (app, repository):
-        comparison = preview.preview(
-            app, repository, repository.find(backup.id), promptvault_app.create_keys(app)
-        )
-        plan = promptvault_app.create_restore(app, repository, backup.id).plan()
+    with promptvault_app.open_repository(pantry.path) as (_app, repository):
+        comparison = preview.preview(promptvault_app.open_source(repository, backup.id))
+        plan = promptvault_app.create_restore(repository, backup.id).plan()
     (database,) = comparison.databases
     differing = {
         table.table: (table.current_rows, table.backup_rows)
@@ -190,9 +196,7 @@ def simulate_killed_restore(path):
     with promptvault_app.open_repository(path) as (app, repository):
         (member,) = repository.find("latest").members
         source = SafetyBackupSource(app, member.database, lambda _bytes: None, member.dump)
-        return create_backup(
-            app, repository, [source], EncryptionPolicy(app), kind="safety", restored="latest"
-        )
+        return create_backup(repository, [source], kind="safety", restored="latest")
 
 
 def test_undo_skips_restore_killed_before_changes(pantry):
@@ -259,7 +263,5 @@ def test_preview_excludes_own_session_from_lock_holders(pantry):
         own_pid = os.getpid()
         if pantry.engine in OWN_PID:
             own_pid = int(reader.query(OWN_PID[pantry.engine])[0][0])
-        comparison = preview.preview(
-            app, repository, repository.find(backup.id), promptvault_app.create_keys(app)
-        )
+        comparison = preview.preview(promptvault_app.open_source(repository, backup.id))
     assert own_pid not in {int(holder.split()[1]) for holder in comparison.databases[0].held_by}

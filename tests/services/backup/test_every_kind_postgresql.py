@@ -33,7 +33,7 @@ def kinds_database():
         try:
             url = structs.replace(server, path=name)
             with closing(servers.connection(url)) as connection:
-                postgresql_kinds.create_samples(connection, role=name, split=script.split)
+                postgresql_kinds.create_samples(connection, role=name, split=script.SCRIPTS.split)
             yield url
         finally:
             rows = admin.execute("select datname from pg_database where starts_with(datname, %s)", [name])

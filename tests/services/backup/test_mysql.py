@@ -19,12 +19,12 @@ import pytest
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Dumps
+from dbctl.engines.contract import DumpRequest, Dumps
 from dbctl.engines.contract.dumps import Dump
 from dbctl.engines.mysql import locks
 from dbctl.engines.mysql.backup import client_programs
 from dbctl.engines.mysql.backup.dump_reader import DumpScanner
-from dbctl.engines.mysql.reader import MySQLReader
+from dbctl.engines.mysql.database import MySQLReader
 from dbctl.engines.sql import ident
 from dbctl.errors import (
     BusyError,
@@ -220,7 +220,7 @@ def test_trap_rename_during_dump_starts_the_dump_again(pantry, tmp_path):
         calls.append(path)
 
     with closing(MySQLReader(pantry.own, "larder/pantry", timeout=5)) as reader:
-        find_part(reader, Dumps).dump(path, progress=rename_tables)
+        find_part(reader, Dumps).dump(DumpRequest(path, progress=rename_tables))
     text = gzip.decompress(path.read_bytes())
     for name in (b"one", b"two"):
         assert re.search(rb"INSERT INTO `%s` VALUES\s*\(2\);" % name, text)
@@ -284,7 +284,7 @@ def test_non_transactional_tables_are_locked_and_restored(pantry):
     with open_repository(pantry.path) as (app, _repository):
         db = app.reader("pantry")
         assert find_part(db, Dumps).blocks_writers()
-        dump = find_part(db, Dumps).dump(pantry.path.with_name("heap.sql.gz"), progress=write)
+        dump = find_part(db, Dumps).dump(DumpRequest(pantry.path.with_name("heap.sql.gz"), progress=write))
     assert error_codes == [1205, 1205]
     assert (dump.verification.tables["heap"], dump.verification.tables["memory_rows"]) == (2, 3)
 
@@ -319,7 +319,9 @@ def test_unlockable_table_leaves_no_backup(pantry):
     with open_repository(pantry.path) as (app, _repository):
         db = app.reader("pantry")
         ((reader,),) = db.connection.fetch("select connection_id()")
-        catch_error(UnreachableError, lambda: find_part(db, Dumps).dump(destination, progress=end_lock))
+        catch_error(
+            UnreachableError, lambda: find_part(db, Dumps).dump(DumpRequest(destination, progress=end_lock))
+        )
     assert not destination.exists()
 
 

@@ -94,10 +94,10 @@ def create_with_options(path, **options):
     with promptvault_app.open_repository(
         path, timeout=options.pop("timeout", 5), only=options.pop("only", "")
     ) as (
-        app,
+        _app,
         repository,
     ):
-        return CreateBackup(app, repository, timeout=app.timeout, **options).apply()
+        return CreateBackup(repository, **options).apply()
 
 
 def connect_to_server():
@@ -529,8 +529,8 @@ def test_sessions_are_listed_in_plan_and_ended(pantry):
     create_app_backup(pantry.path)
     url = servers.text(pantry.own)
     with psycopg.connect(url, autocommit=True, application_name="the app") as app:
-        with promptvault_app.open_repository(pantry.path) as (opened, repository):
-            steps = promptvault_app.create_restore(opened, repository, "latest").plan().steps
+        with promptvault_app.open_repository(pantry.path) as (_opened, repository):
+            steps = promptvault_app.create_restore(repository, "latest").plan().steps
         assert [step for step in steps if f"the app (pid {app.info.backend_pid}, user postgres" in step], (
             steps
         )
@@ -989,6 +989,24 @@ ALL_KINDS = (
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "postgresql schema"])
+def test_unlogged_tables_and_their_sequences_are_restored(kind, tmp_path):
+    persistence = "select relname, relkind, relpersistence from pg_class where relname ~ '^fast' and pg_table_is_visible(oid) order by 1"
+    queries = [persistence, "select * from fast order by id", "select last_value, is_called from fast_id_seq"]
+    with larder_app.open_pantry(kind, tmp_path / "app") as pantry:
+        pantry.run(
+            "create unlogged table fast (id int generated always as identity primary key, x text)",
+            "insert into fast (x) values ('a'), ('b')",
+        )
+        before = pantry.results(*queries)
+        assert ("fast", "r", "u") in before[0]
+        create_app_backup(pantry.path)
+        pantry.run("drop table fast")
+        assert apply_restore(pantry.path).exit_status == 0
+        assert pantry.results(*queries) == before
+        assert pantry.rows("insert into fast (x) values ('c') returning id") == [(3,)]
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "postgresql schema"])
 def test_objects_of_every_kind_are_restored(kind, tmp_path):
     with larder_app.open_pantry(kind, tmp_path / "app") as pantry:
         pantry.run(*ALL_KINDS)
@@ -1030,10 +1048,8 @@ def test_child_tables_are_counted_equally_by_backup_and_restore(kind, tmp_path):
         assert (rows["crate"], rows["cold_crate"], rows["low_shelf"]) == (1, 2, 2)
         assert list_codes(verify_backups(pantry.path)) == []
         pantry.run("delete from cold_crate")
-        with promptvault_app.open_repository(pantry.path) as (app, repository):
-            database = preview(
-                app, repository, repository.find(backup.id), promptvault_app.create_keys(app)
-            ).databases[0]
+        with promptvault_app.open_repository(pantry.path) as (_app, repository):
+            database = preview(promptvault_app.open_source(repository, backup.id)).databases[0]
         assert {
             table.table: (table.current_rows, table.backup_rows)
             for table in database.tables

@@ -17,8 +17,9 @@ from dbctl.errors import (
 )
 from dbctl.services.backup import create as backup_create
 from dbctl.services.backup import manifest as backup_manifest
-from dbctl.services.backup import status, verification_record, verify
+from dbctl.services.backup import status, verification_record
 from dbctl.services.backup.create import CreateBackup
+from dbctl.services.backup.verify import VerifyBackups
 from dbctl.services.restore import drill_run
 from dbctl.services.restore.drill import RunDrills
 from tests.services import larder_app, promptvault_app
@@ -238,10 +239,10 @@ def test_invalid_time_span_is_a_configuration_error(deployed, answer, monkeypatc
 
 def test_table_selects_the_only_database_with_it(pair):  # noqa: F811
     run_statements(pair[1], "create table second_only (x)")
-    with promptvault_app.open_repository(pair[0]) as (app, repository):
+    with promptvault_app.open_repository(pair[0]) as (_app, repository):
 
         def prepare_backup(*tables):
-            return lambda: CreateBackup(app, repository, timeout=5, tables=tables)
+            return lambda: CreateBackup(repository, tables=tables)
 
         assert "--db one or --db two" in str(catch_error(UsageError, prepare_backup("t")))
         assert "one, two" in str(catch_error(SchemaMismatchError, prepare_backup("missing")))
@@ -254,9 +255,8 @@ def test_table_selects_the_only_database_with_it(pair):  # noqa: F811
 
 def verify_with_live(path, **options):
     with promptvault_app.open_repository(path, **options) as (app, repository):
-        return verify.verify(
-            app, repository, ["latest"], deep=False, keys=promptvault_app.create_keys(app), live=True
-        )
+        keys = promptvault_app.create_keys(app)
+        return VerifyBackups(repository, ["latest"], deep=False, keys=keys, live=True).run()
 
 
 def test_differences_from_live_database_have_different_severities(pantry):

@@ -18,7 +18,6 @@ import pytest
 from dbctl.config import Retention, Selection
 from dbctl.errors import BackupMissingError, BusyError, Exit, StorageFailedError, UsageError
 from dbctl.services.app import app as app_service
-from dbctl.services.backup import copy as backup_copy
 from dbctl.services.backup import create as backup_create
 from dbctl.services.backup import verification_record
 from dbctl.services.backup.copy import CopyBackups
@@ -26,7 +25,7 @@ from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.prune import PruneBackups
 from dbctl.services.backup.repository import BackupDetail, Repository
 from dbctl.services.restore import preview
-from dbctl.services.restore.drill import AppDrill
+from dbctl.services.restore.drill_run import AppDrill
 from tests import storage
 from tests.fault_proxy import FaultProxy, error_response
 from tests.services import flashpoint_app, larder_app, promptvault_app
@@ -93,17 +92,12 @@ def test_remote_backups_support_all_operations(engine, tmp_path, bucket):
         assert list_codes(verify_backups(pantry.path)) == []
         (item,) = list_all_backups(pantry.path).page.items
         assert item.verified_at > backup.verified_at
-        with promptvault_app.open_repository(pantry.path) as (app, repository):
+        with promptvault_app.open_repository(pantry.path) as (_app, repository):
             detail = repository.describe(repository.find("latest"), BackupDetail)
             assert [member.sha256 for member in detail.members] == [
                 member.sha256 for member in backup.members
             ]
-            assert (
-                preview.preview(
-                    app, repository, repository.find("latest"), promptvault_app.create_keys(app)
-                ).backup
-                == backup.id
-            )
+            assert preview.preview(promptvault_app.open_source(repository, "latest")).backup == backup.id
         pantry.change_data()
         changed_content = pantry.content()
         result = apply_restore(pantry.path)
@@ -187,7 +181,7 @@ def test_interrupted_remote_backup_is_pruned(deployed, bucket):
 
 
 def test_insufficient_staging_space_is_reported_before_upload(deployed, monkeypatch, bucket):
-    monkeypatch.setattr("dbctl.stores.local.free_space", lambda _path: 100)
+    monkeypatch.setattr("dbctl.files.mounts.free_space", lambda _path: 100)
     error = catch_error(Exception, lambda: create_app_backup(deployed))
     assert (error.code, "staging" in str(error)) == ("insufficient-space", True)
     assert bucket.keys() == []
@@ -277,10 +271,9 @@ def prepare_copy(path, to, *names, source="", advance=lambda _bytes: None, timeo
     selection = Selection(config=str(path.with_name("dbctl.toml")))
     with app_service.open_app(selection, timeout=timeout, only=only) as app:
         source_repository, destination = Repository(app, source), Repository(app, to)
-        copy_selection = backup_copy.select_backups(app, source_repository, destination, names)
-        yield CopyBackups(
-            app, source_repository, destination, copy_selection, timeout=timeout, advance=advance
-        )
+        operation = CopyBackups(source_repository, destination, names)
+        operation.advance = advance
+        yield operation
 
 
 def copy_backups(path, to, *names, **options):
@@ -313,7 +306,7 @@ def run_drill(path, address):
     call_with_repository(
         path,
         address,
-        lambda app, repository: AppDrill(app, repository, promptvault_app.create_keys(app)).drill(
+        lambda app, repository: AppDrill(repository, promptvault_app.create_keys(app)).drill(
             lambda _bytes: None
         ),
     )
@@ -509,7 +502,7 @@ def test_remote_backup_of_same_second_is_a_conflict(source_app, destination_addr
     call_with_repository(
         source_app,
         destination_address,
-        lambda app, repository: CreateBackup(app, repository, timeout=5).apply(),
+        lambda _app, repository: CreateBackup(repository).apply(),
     )
     result = copy_backups(source_app, destination_address)
     assert [(failure.id, failure.code) for failure in result.failed] == [(ids[1], "backup-differs")]
@@ -619,16 +612,14 @@ def test_latest_of_merged_repository_is_the_newest(tmp_path, bucket, monkeypatch
     path, address = create_app(tmp_path / "app", "deployed"), f"s3://{bucket.name}"
     for day in (1, 2, 3):
         monkeypatch.setattr(backup_create, "now", lambda day=day: datetime(2026, 5, day, tzinfo=UTC))
-        call_with_repository(
-            path, address, lambda app, repository: CreateBackup(app, repository, timeout=5).apply()
-        )
+        call_with_repository(path, address, lambda _app, repository: CreateBackup(repository).apply())
     monkeypatch.setattr(backup_create, "now", lambda: datetime(2026, 5, 4, tzinfo=UTC))
     newest = create_app_backup(path).id
     copy_backups(path, address)
 
     def check(app, repository):
         assert repository.find("latest").id == newest
-        operation = PruneBackups(app, repository, Retention(last=1), timeout=5)
+        operation = PruneBackups(repository, Retention(last=1))
         assert newest not in operation.apply().deleted
 
     call_with_repository(path, address, check)

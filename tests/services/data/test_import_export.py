@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from dbctl.config import Selection
 from dbctl.services.app import app as app_service
 from dbctl.services.data.csv_jsonl import Form
-from dbctl.services.data.import_export import export_table, import_rows
+from dbctl.services.data.import_export import ExportTarget, export_table, import_rows
 from tests import servers
 
 TEXTS = st.text(
@@ -179,7 +179,7 @@ def table(request, tmp_path):
 def export_bytes(url: str, form: Form, **options: object) -> bytes:
     parts: list[bytes] = []
     with app_service.open_app(Selection(urls=[f"main={url}"]), timeout=5) as app:
-        result = export_table(app, "things", parts.append, file="-", form=form, **options)
+        result = export_table(app, "things", ExportTarget(write=parts.append, file="-", form=form, **options))
     text = b"".join(bytes(part) for part in parts)
     assert result.bytes == len(text)
     return text

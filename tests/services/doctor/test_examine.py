@@ -20,6 +20,7 @@ import pytest
 from dbctl.cli.main import main
 from dbctl.engines.file_locks import write_lock
 from dbctl.files import mounts
+from dbctl.render import Format
 from tests.profiles.test_larder import PROFILE
 from tests.services import flashpoint_app
 from tests.services.flashpoint_app import run_statements
@@ -307,7 +308,7 @@ def test_known_login_is_reported_without_the_password(path, capsys):
     run_statements(
         path, f"update users set email = 'ADMIN', password_hash = '{KNOWN_HASH}' where username = 'root'"
     )
-    for form in ("table", "json", "jsonl", "csv", "tsv", "markdown"):
+    for form in Format:
         capsys.readouterr()
         assert main(["doctor", "-o", form]) == 4
         streams = capsys.readouterr()

@@ -88,6 +88,7 @@ def test_lock_wait_is_reported_and_cancelled(larder, run_json):
         # InnoDB refreshes these views only if no session has read them in the last 0.1 s.
         while not pids <= (locks := {row["pid"]: row for row in run_json("stats locks")["items"]}).keys():
             assert time.monotonic() < deadline
+            time.sleep(0.2)
         blocked, blocking = locks[other.thread_id()], locks[holder.thread_id()]
         assert blocked["waits_for"] == [holder.thread_id()]
         assert any("members" in lock and lock.endswith(" (waiting)") for lock in blocked["locks"])

@@ -8,8 +8,9 @@ import pytest
 
 from dbctl.config import Selection
 from dbctl.engines import registry
+from dbctl.engines.contract import LoadRequest
 from dbctl.engines.sql import ident
-from dbctl.services.backup import reader
+from dbctl.services.backup import member_files
 from dbctl.services.doctor import examine
 from tests import servers
 from tests.services import larder_app, promptvault_app
@@ -48,10 +49,13 @@ def open_trial_restore(pantry):
     with promptvault_app.open_repository(pantry.path) as (app, repository):
         manifest = repository.find(backup.id)
         with (
-            reader.open_reader(repository.store, promptvault_app.create_keys(app)) as backup_reader,
-            backup_reader.open_decoded(manifest, member, "larder/pantry") as path,
+            member_files.open_reader(repository.store, promptvault_app.create_keys(app)) as backup_reader,
             registry.load_engine(member.engine).trial_restore(
-                pantry.own, path, member.dump, "larder/pantry", timeout=5
+                pantry.own,
+                LoadRequest(
+                    path=backup_reader.decode(manifest, member, "larder/pantry"), dump=member.dump, timeout=5
+                ),
+                "larder/pantry",
             ) as trial,
         ):
             yield trial.url.path

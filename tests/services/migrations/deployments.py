@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +11,9 @@ from pathlib import Path
 from dbctl.config import Selection
 from dbctl.services.app import app as app_service
 from dbctl.services.app.app import App
+from dbctl.services.migrations import MigrateUp, UpSelection, find_targets
 from dbctl.services.migrations import status as migration_status
-from dbctl.services.migrations.up import MigrateUp
+from tests import in_process
 from tests.databases import ComparedDatabase, empty_database
 
 ROOT = Path(__file__).parents[3]
@@ -77,7 +76,10 @@ class Desk:
     def up(self, **options):
         timeout = options.pop("timeout", 5)
         with self.open_app(timeout=timeout) as app:
-            return MigrateUp(app, **options).apply().items
+            targets = find_targets(
+                app, variant=options.pop("variant", ""), folder=options.pop("folder", None)
+            )
+            return MigrateUp(app, targets, UpSelection(**options)).apply().items
 
     def describe_states(self):
         """Return state and detail of each migration, by name."""
@@ -91,16 +93,8 @@ class Desk:
         return [state for state, _ in self.describe_states().values()]
 
     def dbctl(self, *words, status=0):
-        """Run dbctl in a process and return the data or the error of its output."""
-        process = subprocess.run(
-            [sys.executable, "-m", "dbctl", *map(str, words), "-o", "json"],
-            cwd=self.folder,
-            env=ENVIRONMENT,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        """Run dbctl and return the data or the error of its output."""
+        process = in_process.run_command([*words, "-o", "json"], environment=ENVIRONMENT, cwd=self.folder)
         assert process.returncode == status, (process.stdout, process.stderr)
         output = json.loads(process.stdout)
         return output["error"] or output["data"]

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.services.migrations.down import DownSelection, MigrateDown
-from dbctl.services.migrations.safety_backup import SafetyBackup
+from dbctl.services.migrations import DownSelection, MigrateDown, SafetyBackup, find_targets
 from tests import external_tools
 from tests.services.migrations import deployments
 from tests.services.migrations.deployments import Desk
@@ -48,7 +47,9 @@ class Runners:
             safety = SafetyBackup(app, enabled=False)
             return [
                 migration.name
-                for migration in MigrateDown(app, DownSelection(), safety_backup=safety).apply().items
+                for migration in MigrateDown(app, find_targets(app), DownSelection(), safety_backup=safety)
+                .apply()
+                .items
             ]
 
     def migrate_up(self) -> list[str]:

@@ -14,7 +14,7 @@ from dbctl.errors import (
     UsageError,
 )
 from dbctl.services.backup.repository import Repository
-from dbctl.services.migrations.down import DownSelection, MigrateDown
+from dbctl.services.migrations import DownSelection, MigrateDown, find_targets
 from tests.services.migrations import deployments
 
 FILES = {
@@ -44,7 +44,7 @@ def file(tmp_path):
 
 def down(desk, *, confirmed=None, **selection):
     with desk.open_app() as app:
-        return MigrateDown(app, DownSelection(**selection)).apply(confirmed).items
+        return MigrateDown(app, find_targets(app), DownSelection(**selection)).apply(confirmed).items
 
 
 def test_down_reverts_the_last_migration_and_its_ledger_row(desk):
@@ -109,14 +109,14 @@ def test_to_and_steps_limit_down(file):
     with pytest.raises(MigrationMissingError):
         down(file, to="003")
     with file.open_app() as app, pytest.raises(UsageError):
-        MigrateDown(app, DownSelection(steps=1, to="1"))
+        MigrateDown(app, find_targets(app), DownSelection(steps=1, to="1"))
 
 
 def test_plan_shows_lost_rows_and_changes_nothing(desk):
     desk.base.run("insert into notes values (1), (2)")
     before = desk.base.content()
     with desk.open_app() as app:
-        plan = MigrateDown(app, DownSelection(to="1")).plan()
+        plan = MigrateDown(app, find_targets(app), DownSelection(to="1")).plan()
     assert plan.destructive
     assert plan.rows == {"notes": 2}
     assert plan.steps[0].startswith("create a safety backup of main in ")

@@ -17,8 +17,8 @@ from dbctl.errors import (
     WrongAppError,
 )
 from dbctl.services.app import app as app_service
+from dbctl.services.migrations import MigrateUp, UpSelection, find_targets
 from dbctl.services.migrations.drift import drift
-from dbctl.services.migrations.up import MigrateUp
 from tests.shapes import flashpoint_web
 
 FILES = {
@@ -69,12 +69,12 @@ def open_app(path):
 
 def up(path, folder, to=""):
     with open_app(path) as app:
-        MigrateUp(app, "user", folder, to=to).apply()
+        MigrateUp(app, find_targets(app, "user", folder), UpSelection(to=to)).apply()
 
 
 def find_drift(path, folder=None):
     with open_app(path) as app:
-        return drift(app, "user", folder)
+        return drift(app, find_targets(app, "user", folder))
 
 
 def list_findings(path, folder=None):

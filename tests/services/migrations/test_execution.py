@@ -8,13 +8,17 @@ import pytest
 
 from dbctl.engines import registry
 from dbctl.errors import PlanChangedError
-from dbctl.services.migrations import down, up
-from dbctl.services.migrations.down import DownSelection, MigrateDown
+from dbctl.services.migrations import (
+    DownSelection,
+    MigrateDown,
+    MigrateUp,
+    ResetDatabase,
+    database_plan,
+    find_targets,
+)
 from dbctl.services.migrations.execution import ExecutionPlan
 from dbctl.services.migrations.files.loader import MigrationFile
 from dbctl.services.migrations.ledger.journal import PartialMigration, Step
-from dbctl.services.migrations.reset import ResetDatabase
-from dbctl.services.migrations.up import MigrateUp
 from tests.services.migrations import deployments
 
 FILES = {
@@ -96,10 +100,13 @@ def test_up_and_down_are_planned_before_the_lock_and_under_it(desk, monkeypatch,
 
         monkeypatch.setattr(module, name, counted)
 
-    count_calls(up, "plan_up")
-    count_calls(down, "plan_down")
+    count_calls(database_plan, "plan_up")
+    count_calls(database_plan, "plan_down")
     with desk.open_app() as app:
-        for operation in (MigrateUp(app), MigrateDown(app, DownSelection())):
+        for operation in (
+            MigrateUp(app, find_targets(app)),
+            MigrateDown(app, find_targets(app), DownSelection()),
+        ):
             operation.apply(operation.plan().digest if is_confirmed else None)
     assert calls == ["plan_up", "plan_up", "plan_down", "plan_down"]
 
@@ -108,7 +115,11 @@ def test_up_and_down_are_planned_before_the_lock_and_under_it(desk, monkeypatch,
 def test_rows_inserted_after_the_confirmation_are_not_deleted(desk, operation):
     desk.up()
     with desk.open_app() as app:
-        change = MigrateDown(app, DownSelection()) if operation == "down" else ResetDatabase(app)
+        change = (
+            MigrateDown(app, find_targets(app), DownSelection())
+            if operation == "down"
+            else ResetDatabase(app, find_targets(app))
+        )
         confirmed = change.plan().digest
         desk.base.run("insert into notes values (1)")
         with pytest.raises(PlanChangedError):

@@ -14,7 +14,7 @@ from dbctl.errors import (
     MigrationStepMissingError,
     MigrationStepsChangedError,
 )
-from dbctl.services.migrations import drift, repair, verify
+from dbctl.services.migrations import drift, find_targets, repair, verify
 from dbctl.services.migrations.ledger import journal as migration_journal
 from dbctl.services.migrations.ledger.journal import Journal, resolve_statement
 from tests.parts import find_part
@@ -45,10 +45,10 @@ def test_partial_migration_is_reported_and_continues_after_correction(desk):
     assert "statements 1–2 of 5 ran" in failed.value.hint
     assert desk.describe_states()["002_five"] == ("failed", "statements 1–2 of 5 are applied")
     with desk.open_app() as app:
-        (finding,) = verify.verify(app).findings
+        (finding,) = verify.verify(app, find_targets(app)).findings
         assert (finding.code, finding.severity) == ("failed", "error")
         assert "statements 1–2 of 5 are applied" in finding.message
-        assert not [item for item in drift.drift(app).findings if "dbctl" in item.message]
+        assert not [item for item in drift.drift(app, find_targets(app)).findings if "dbctl" in item.message]
     desk.write(
         {"002_five": OUTSIDE + FIVE.format("insert into one values (3);\ninsert into one values (4);")}
     )
@@ -100,10 +100,10 @@ def test_statement_in_unknown_state_requires_a_repair(desk, done):
     assert "insert into one values (3);" in str(caught.value)
     assert "statement 3 began but did not end" in desk.describe_states()["002_five"][1]
     with desk.open_app() as app:
-        assert "repair 002_five --statement" in verify.verify(app).findings[0].hint
+        assert "repair 002_five --statement" in verify.verify(app, find_targets(app)).findings[0].hint
     outcome = repair.StatementOutcome.DONE if done else repair.StatementOutcome.UNDONE
     with desk.open_app() as app:
-        change = repair.repair(app, [], names=["2"], outcome=outcome)
+        change = repair.repair(app, find_targets(app), [], names=["2"], outcome=outcome)
         result = "has run" if done else "has not run"
         assert change.plan().steps == [f"record that statement 3 of 002_five {result}"]
         assert change.plan().rows == {migration_journal.TABLE: 1}
@@ -111,7 +111,7 @@ def test_statement_in_unknown_state_requires_a_repair(desk, done):
             ("failed", "failed")
         ]
     with desk.open_app() as app:
-        assert repair.repair(app, [], outcome=outcome).plan().is_empty
+        assert repair.repair(app, find_targets(app), [], outcome=outcome).plan().is_empty
     with (
         desk.open_app() as app,
         app.writer("main", "migrate up") as db,
@@ -132,7 +132,7 @@ def test_ledger_overrides_the_journal(desk):
     assert desk.states() == ["applied", "applied"]
     desk.base.run("delete from schema_migrations where version = '002'", "drop table one")
     with desk.open_app() as app:
-        (step,) = repair.repair(app, ["failed"]).plan().steps
+        (step,) = repair.repair(app, find_targets(app), ["failed"]).plan().steps
     assert "its effects remain (statements 1–2 of 5 are applied)" in step
     desk.write({"002_five": OUTSIDE + "create table other (id integer);"})
     with pytest.raises(MigrationStepsChangedError):
@@ -248,7 +248,7 @@ def test_concurrent_index_is_created_and_an_invalid_one_dropped_first(tmp_path):
         ) == [(True,)]
         assert desk.states() == ["applied", "applied"]
         with desk.open_app() as app:
-            assert drift.drift(app).findings == []
+            assert drift.drift(app, find_targets(app)).findings == []
 
 
 def test_enum_value_is_added_and_used(tmp_path):

@@ -17,10 +17,8 @@ from dbctl.errors import (
     MigrationsAheadError,
     MigrationsMismatchError,
 )
-from dbctl.services.migrations import status, verify
-from dbctl.services.migrations.baseline import Baseline
+from dbctl.services.migrations import Baseline, MigrateUp, find_targets, status, verify
 from dbctl.services.migrations.files.loader import MigrationFile
-from dbctl.services.migrations.up import MigrateUp
 from tests import servers
 from tests.databases import ComparedDatabase, File, empty_database
 from tests.services.migrations.deployments import open_app, read_states, write_files
@@ -151,12 +149,14 @@ def create_ledger(database: ComparedDatabase, runner: str, *statements: str) -> 
 
 def up(database: ComparedDatabase, folder: Path) -> list[str]:
     with open_app(database) as app:
-        return [migration.name for migration in MigrateUp(app, folder=folder).apply().items]
+        return [
+            migration.name for migration in MigrateUp(app, find_targets(app, folder=folder)).apply().items
+        ]
 
 
 def record_baseline(database: ComparedDatabase, folder: Path) -> Sequence[str]:
     with open_app(database) as app:
-        adoption = Baseline(app, folder=folder)
+        adoption = Baseline(app, find_targets(app, folder=folder))
         steps = adoption.plan().steps
         adoption.apply()
     return steps
@@ -264,7 +264,7 @@ def test_verify_reports_a_down_file_without_up_file(database: ComparedDatabase, 
     (pairs / "2_b.down.sql").write_text("drop table b;")
     up(database, pairs)
     with open_app(database) as app:
-        findings = verify.verify(app, folder=pairs).findings
+        findings = verify.verify(app, find_targets(app, folder=pairs)).findings
     assert [finding.message for finding in findings] == [
         "2_b.down.sql is not a migration: its up file is missing"
     ]
@@ -348,10 +348,10 @@ def test_changed_file_is_found_with_every_ledger(
             ).flyway_checksum
             database.run(f"update flyway_schema_history set checksum = {checksum} where version = '{number}'")
     with open_app(database) as app:
-        assert verify.verify(app, folder=folder).findings == []
+        assert verify.verify(app, find_targets(app, folder=folder)).findings == []
     (folder / "002_b.sql").write_text("create table b (x int, y int);\ncreate index b_x on b (x);")
     with open_app(database) as app:
-        findings = verify.verify(app, folder=folder).findings
+        findings = verify.verify(app, find_targets(app, folder=folder)).findings
     assert [(finding.severity, finding.code) for finding in findings] == [
         ("error", "changed" if runner == "Flyway" else "differs")
     ]

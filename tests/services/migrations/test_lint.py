@@ -12,9 +12,9 @@ from dbctl.config import Selection
 from dbctl.errors import FeatureMissingError, MigrationsMissingError
 from dbctl.profiles import loader
 from dbctl.services.app import app as app_service
+from dbctl.services.migrations import MigrateUp, find_targets
 from dbctl.services.migrations import lint as migration_lint
 from dbctl.services.migrations.status import create_shipped_target
-from dbctl.services.migrations.up import MigrateUp
 
 #: An unreachable server.
 NOWHERE = "postgresql://nobody@nowhere.invalid/none"
@@ -27,9 +27,15 @@ def write(folder: Path, **files: str) -> Path:
     return folder
 
 
+def lint_folder(app, database="", folder=None, *, all_files=False):
+    all_files = all_files or folder is not None
+    targets = find_targets(app, database, folder, may_connect=not all_files)
+    return migration_lint.lint(app, targets, all_files=all_files)
+
+
 def lint(folder, *, url=NOWHERE, profile="plain", with_folder=True, all_files=False):
     with app_service.open_app(Selection(profile=profile, urls=[f"main={url}"]), timeout=1) as app:
-        return migration_lint.lint(app, "", folder if with_folder else None, all_files=all_files)
+        return lint_folder(app, "", folder if with_folder else None, all_files=all_files)
 
 
 def list_findings(folder, **options):
@@ -60,11 +66,11 @@ def test_pending_files_are_linted_and_all_files_on_request(tmp_path):
     folder = write(tmp_path / "m", n001_start="-- Start.\ncreate table t (a int);\ndrop table if exists old;")
     database = tmp_path / "app.db"
     with app_service.open_app(Selection(profile="plain", urls=[f"main={database}"]), timeout=1) as app:
-        MigrateUp(app, "", folder).apply()
+        MigrateUp(app, find_targets(app, "", folder)).apply()
         write(folder, n002_more="-- More.\ndrop table if exists t;")
         app.configured.migrations["main"] = folder
-        pending = migration_lint.lint(app)
-        all_files = migration_lint.lint(app, all_files=True)
+        pending = lint_folder(app)
+        all_files = lint_folder(app, all_files=True)
     assert [finding.message for finding in pending.findings] == [
         "002_more.sql:2: DROP TABLE t deletes its rows"
     ]
@@ -78,7 +84,7 @@ def test_all_files_are_pending_without_a_database(tmp_path):
         Selection(profile="plain", urls=[f"main={tmp_path / 'none.db'}"]), timeout=1
     ) as app:
         app.configured.migrations["main"] = folder
-        assert [finding.code for finding in migration_lint.lint(app).findings] == ["drops-table"]
+        assert [finding.code for finding in lint_folder(app).findings] == ["drops-table"]
     assert not (tmp_path / "none.db").exists()
 
 
@@ -203,7 +209,7 @@ def test_known_shared_number_is_not_reported(tmp_path):
     with app_service.open_app(
         Selection(profile="yaai", urls=[f"app={tmp_path / 'app.db'}"]), timeout=1
     ) as app:
-        findings = migration_lint.lint(app, "app", folder).findings
+        findings = lint_folder(app, "app", folder).findings
     assert [(finding.code, finding.message[:3]) for finding in findings] == [("shared-number", "007")] * 2
 
 
@@ -254,6 +260,6 @@ def test_lint_leaves_no_files_next_to_the_database(tmp_path):
     before = database.read_bytes()
     with app_service.open_app(Selection(profile="plain", urls=[f"main={database}"]), timeout=1) as app:
         app.configured.migrations["main"] = folder
-        assert migration_lint.lint(app).checked == 1
+        assert lint_folder(app).checked == 1
     assert database.read_bytes() == before
     assert sorted(item.name for item in tmp_path.iterdir()) == ["app.db", "m"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from dbctl.errors import (
     RehearsalFailedError,
     RehearsalRefusedError,
 )
+from dbctl.services.migrations import UpSelection, find_targets
 from dbctl.services.migrations import rehearse as migration_rehearsal
 from tests import servers
 from tests.databases import PostgreSQL
@@ -54,7 +54,7 @@ def file(tmp_path):
 
 def rehearse(desk, **options):
     with desk.open_app() as app:
-        return migration_rehearsal.rehearse(app, **options)
+        return migration_rehearsal.rehearse(app, find_targets(app), UpSelection(**options))
 
 
 def list_copies(desk):
@@ -251,8 +251,7 @@ def test_missing_createdb_privilege_is_named(tmp_path):
 
 def test_insufficient_disk_space_is_reported_before_copying(file, monkeypatch):
     file.write(MORE)
-    usage = shutil.disk_usage(file.folder)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1))
+    monkeypatch.setattr("dbctl.files.mounts.free_space", lambda _path: 1)
     with pytest.raises(InsufficientSpaceError):
         rehearse(file)
     assert list_folders(file) == []

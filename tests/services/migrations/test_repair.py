@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from dbctl.errors import LedgerForeignError, LedgerMissingError, MigrationMissingError, UsageError
+from dbctl.services.migrations import MigrateUp, UpSelection, find_targets
 from dbctl.services.migrations import repair as migration_repair
-from dbctl.services.migrations.up import MigrateUp
 from tests.databases import ComparedDatabase, empty_database
 from tests.services.migrations.deployments import open_app, read_states, write_files
 
@@ -31,14 +31,14 @@ def folder(tmp_path: Path) -> Path:
 
 def up(database: ComparedDatabase, folder: Path, to: str = "") -> None:
     with open_app(database) as app:
-        MigrateUp(app, folder=folder, to=to).apply()
+        MigrateUp(app, find_targets(app, folder=folder), UpSelection(to=to)).apply()
 
 
 def mark(
     database: ComparedDatabase, folder: Path, requested: migration_repair.MarkedState, *names: str
 ) -> dict[str, tuple[str, str]]:
     with open_app(database) as app:
-        change = migration_repair.mark(app, names, requested, folder=folder)
+        change = migration_repair.mark(app, find_targets(app, folder=folder), names, requested)
         planned = len(change.plan().steps)
         items = change.apply(change.plan().digest).items
     assert planned >= len(items)
@@ -47,7 +47,7 @@ def mark(
 
 def repair(database: ComparedDatabase, folder: Path, *options: str) -> dict[str, tuple[str, str]]:
     with open_app(database) as app:
-        change = migration_repair.repair(app, options, folder=folder)
+        change = migration_repair.repair(app, find_targets(app, folder=folder), options)
         return {
             repaired.name: (repaired.was, repaired.now)
             for repaired in change.apply(change.plan().digest).items

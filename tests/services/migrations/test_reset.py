@@ -14,7 +14,7 @@ from dbctl.errors import (
 )
 from dbctl.services.app import app as app_service
 from dbctl.services.backup.repository import Repository
-from dbctl.services.migrations.reset import ResetDatabase
+from dbctl.services.migrations import ResetDatabase, find_targets
 from tests.services.migrations import deployments
 
 MORE = {
@@ -55,14 +55,14 @@ def file(tmp_path):
 
 def reset(desk, *, confirmed=None):
     with desk.open_app() as app:
-        return ResetDatabase(app).apply(confirmed).items
+        return ResetDatabase(app, find_targets(app)).apply(confirmed).items
 
 
 def test_reset_drops_everything_and_runs_every_migration(desk):
     tables, content = desk.tables(), desk.base.content()
     desk.base.run("insert into books values (9, 1)", *MORE[desk.engine])
     with desk.open_app() as app:
-        plan = ResetDatabase(app).plan()
+        plan = ResetDatabase(app, find_targets(app)).plan()
     assert plan.destructive
     assert plan.rows["books"] == 6
     assert [step for step in plan.steps if step.startswith("run ")] == ["run 001_authors", "run 002_books"]
@@ -93,7 +93,7 @@ def test_reset_requires_confirmation_of_the_current_plan(desk):
     assert desk.dbctl("migrate", "reset", "--dry-run")["plan"]["destructive"] is True
     assert desk.base.content() == before
     with desk.open_app() as app:
-        confirmed = ResetDatabase(app).plan().digest
+        confirmed = ResetDatabase(app, find_targets(app)).plan().digest
     desk.base.run("insert into books values (9, 1)")
     with pytest.raises(PlanChangedError):
         reset(desk, confirmed=confirmed)
@@ -104,7 +104,7 @@ def test_a_protected_app_is_never_reset(file):
     config.write_text(config.read_text().replace("[apps.desk]\n", "[apps.desk]\nprotected = true\n"))
     before = file.base.content()
     with file.open_app() as app, pytest.raises(ResetRefusedError):
-        ResetDatabase(app)
+        ResetDatabase(app, find_targets(app))
     assert file.dbctl("migrate", "reset", "--yes", "--confirm", "desk", status=6)["code"] == "reset-refused"
     assert file.base.content() == before
 
@@ -114,7 +114,7 @@ def test_reset_drops_nothing_without_a_valid_migration(file):
     for path in (file.folder / "migrations").iterdir():
         path.unlink()
     with file.open_app() as app, pytest.raises(UsageError):
-        ResetDatabase(app).apply()
+        ResetDatabase(app, find_targets(app)).apply()
     file.write({"001_broken": "create table 'never closed (id integer);\n"})
     assert file.dbctl("migrate", "reset", "--yes", status=2)["code"] == "migration-invalid"
     assert file.base.content() == before
@@ -132,7 +132,7 @@ def test_reset_creates_a_missing_file(tmp_path):
     folder = deployments.write_files(tmp_path / "migrations", deployments.INITIAL_FILES)
     selection = Selection(profile="plain", urls=[f"main={tmp_path}/new.db"])
     with app_service.open_app(selection, timeout=5) as app:
-        result = ResetDatabase(app, folder=folder).apply().items
+        result = ResetDatabase(app, find_targets(app, folder=folder)).apply().items
     assert [migration.name for migration in result] == ["001_authors", "002_books"]
 
 

@@ -37,9 +37,8 @@ from dbctl.errors import (
 from dbctl.profiles import loader
 from dbctl.services.app import app as app_service
 from dbctl.services.app.app import App
-from dbctl.services.migrations import status, verify
+from dbctl.services.migrations import MigrateUp, UpSelection, apply_all, find_targets, status, verify
 from dbctl.services.migrations.files.new import CreateMigration
-from dbctl.services.migrations.up import MigrateUp, apply_all
 from dbctl.url import Url
 from tests.call_count import count_calls
 from tests.shapes.flashpoint_web import deployed_user_db, document_user_db
@@ -79,7 +78,12 @@ def open_app(path: Path, timeout: float = 5) -> Iterator[App]:
 
 def up(path: Path, folder: Path | None, to: str = "") -> list[str]:
     with open_app(path) as app:
-        return [migration.name for migration in MigrateUp(app, "user", folder, to=to).apply().items]
+        return [
+            migration.name
+            for migration in MigrateUp(app, find_targets(app, "user", folder), UpSelection(to=to))
+            .apply()
+            .items
+        ]
 
 
 def read_states(path: Path, folder: Path | None = None) -> dict[str, str]:
@@ -111,7 +115,7 @@ def list_tables(path: Path) -> set[object]:
 
 def list_codes(path: Path, folder: Path | None) -> list[tuple[str, str]]:
     with open_app(path) as app:
-        findings = verify.verify(app, "user", folder).findings
+        findings = verify.verify(app, find_targets(app, "user", folder)).findings
     return [(finding.severity, finding.code) for finding in findings]
 
 
@@ -181,7 +185,7 @@ def test_shipped_migrations_create_the_schema_of_the_profile(path: Path) -> None
 
 def test_plan_creates_no_file(path: Path, folder: Path) -> None:
     with open_app(path) as app:
-        plan = MigrateUp(app, "user", folder).plan()
+        plan = MigrateUp(app, find_targets(app, "user", folder)).plan()
     assert plan.steps == [
         "run 001_users (2 statements)",
         "run 002_more (2 statements)",
@@ -194,7 +198,7 @@ def test_plan_creates_no_file(path: Path, folder: Path) -> None:
 def test_pending_migrations_contain_their_sql(path: Path, folder: Path) -> None:
     up(path, folder, to="2")
     with open_app(path) as app:
-        (migration,) = MigrateUp(app, "user", folder).list_pending()
+        (migration,) = MigrateUp(app, find_targets(app, "user", folder)).list_pending()
     assert (migration.name, migration.sql, migration.statements) == (
         "003_notes",
         FILES["003_notes"].strip("\n"),
@@ -561,7 +565,7 @@ def test_verify_reports_line_ends_and_byte_order_marks(
     assert list_codes(path, folder) == []
     write(folder, {"001_users": current})
     with open_app(path) as app:
-        (finding,) = verify.verify(app, "user", folder).findings
+        (finding,) = verify.verify(app, find_targets(app, "user", folder)).findings
     assert (finding.severity, finding.code) == ("info", "same-text")
     assert finding.message == f"001_users has the applied text; only {difference} differ"
     assert read_states(path, folder) == {"001_users": "applied"}
@@ -575,7 +579,7 @@ def test_verify_reports_gaps_and_ignored_files(path: Path, folder: Path) -> None
     )
     (folder / "008_folder.sql").mkdir()
     with open_app(path) as app:
-        findings = verify.verify(app, "user", folder)
+        findings = verify.verify(app, find_targets(app, "user", folder))
     assert [finding.code for finding in findings.findings] == ["ignored", "ignored", "gap"]
     assert findings.findings[2].message == "numbers 4 to 6 are missing"
     assert not findings.has_errors

@@ -19,7 +19,7 @@ import pytest
 
 from dbctl import signals
 from dbctl.config import Retention
-from dbctl.engines.contract.dumps import Dump
+from dbctl.engines.contract import Dump, LoadRequest
 from dbctl.engines.sqlite.backup import SQLiteRestoreTarget
 from dbctl.errors import (
     BackupCorruptError,
@@ -36,9 +36,9 @@ from dbctl.errors import (
     UsageError,
     WrongAppError,
 )
-from dbctl.services.backup import verify
 from dbctl.services.backup.prune import PruneBackups
 from dbctl.services.backup.repository import list_backups
+from dbctl.services.backup.verify import VerifyBackups
 from dbctl.services.restore import preview
 from dbctl.services.restore.undo import find_undo_backup
 from tests.services import flashpoint_app, promptvault_app
@@ -284,8 +284,8 @@ def test_changed_backup_is_not_restored(deployed):
 
 def test_backup_pruned_after_the_plan_is_missing(deployed):
     backup = create_app_backup(deployed)
-    with promptvault_app.open_repository(deployed) as (app, repository):
-        operation = promptvault_app.create_restore(app, repository, "latest")
+    with promptvault_app.open_repository(deployed) as (_app, repository):
+        operation = promptvault_app.create_restore(repository, "latest")
         shutil.rmtree(promptvault_app.find_backup_folder(deployed, backup))
         catch_error(BackupMissingError, operation.apply)
 
@@ -321,7 +321,7 @@ def test_failed_safety_backup_stops_the_restore(deployed, monkeypatch):
     create_app_backup(deployed)
     change_data(deployed)
     before = read_content(deployed)
-    monkeypatch.setattr("dbctl.stores.local.free_space", lambda _path: 100)
+    monkeypatch.setattr("dbctl.files.mounts.free_space", lambda _path: 100)
     catch_error(InsufficientSpaceError, lambda: apply_restore(deployed))
     monkeypatch.undo()
     shutil.rmtree(deployed.with_name("backups"))
@@ -334,10 +334,8 @@ def test_preview_shows_differences_and_changes_nothing(path):
     backup = create_app_backup(path)
     change_data(path)
     raw = path.read_bytes()
-    with promptvault_app.open_repository(path) as (app, repository):
-        result = preview.preview(
-            app, repository, repository.find(backup.id), promptvault_app.create_keys(app)
-        )
+    with promptvault_app.open_repository(path) as (_app, repository):
+        result = preview.preview(promptvault_app.open_source(repository, backup.id))
     (database,) = result.databases
     assert (database.state, database.schema) == ("readable", "different")
     differing = {
@@ -462,8 +460,8 @@ def test_undo_reports_and_does_not_delete_a_database_that_was_missing(pair):
     pair[1].unlink()
     run_statements(pair[0], "update t set x = 'changed'")
     apply_restore(pair[0])
-    with promptvault_app.open_repository(pair[0]) as (app, repository):
-        operation = promptvault_app.create_restore(app, repository, find_undo_backup(app, repository).id)
+    with promptvault_app.open_repository(pair[0]) as (_app, repository):
+        operation = promptvault_app.create_restore(repository, find_undo_backup(repository).id)
         assert (
             f"leave pair/two unchanged: it did not exist before the restore of {backup.id}"
             in operation.plan().steps[-1]
@@ -485,9 +483,9 @@ def test_one_database_is_listed_and_verified_but_not_pruned_alone(pair):
     catch_error(BackupMissingError, lambda: apply_restore(pair[0], latest.id, only="one"))
     (pair[0].with_name("backups") / "pair" / latest.id / latest.members[0].file).write_bytes(b"")
     with promptvault_app.open_repository(pair[0], only="one") as (app, repository):
-        verification = verify.verify(app, repository, (), deep=False, keys=promptvault_app.create_keys(app))
+        verification = VerifyBackups(repository, deep=False, keys=promptvault_app.create_keys(app)).run()
         assert promptvault_app.list_codes(verification.findings) == []
-        catch_error(UsageError, lambda: PruneBackups(app, repository, Retention(last=1), timeout=1))
+        catch_error(UsageError, lambda: PruneBackups(repository, Retention(last=1)))
     assert promptvault_app.list_codes(promptvault_app.verify_backups(pair[0])) == ["file-changed"]
 
 
@@ -789,7 +787,7 @@ def test_restore_from_the_target_file_is_refused(deployed):
     catch_error(
         SameFileError,
         lambda: SQLiteRestoreTarget(deployed, "fp/user").load(
-            link, Dump(metadata={}, tables={}, schema=""), timeout=1
+            LoadRequest(path=link, dump=Dump(metadata={}, tables={}, schema=""), timeout=1)
         ),
     )
 

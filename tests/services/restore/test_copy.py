@@ -21,7 +21,7 @@ from dbctl.errors import (
     UrlInvalidError,
 )
 from dbctl.files import atomic
-from dbctl.services.backup import reader
+from dbctl.services.backup import member_files
 from dbctl.services.restore.copy import CopyRestore
 from tests import databases
 from tests.services import larder_app, promptvault_app
@@ -43,26 +43,16 @@ def empty_database(pantry, tmp_path):
 
 
 def create_copy(pantry, *to, name="latest", **options):
-    with promptvault_app.open_repository(pantry.path) as (app, repository):
+    with promptvault_app.open_repository(pantry.path) as (_app, repository):
         urls = loader.parse_urls(to, pantry.path.parent)
-        return CopyRestore(
-            app,
-            repository,
-            repository.find(name),
-            urls,
-            promptvault_app.create_keys(app),
-            timeout=5,
-            **options,
-        ).apply()
+        return CopyRestore(promptvault_app.open_source(repository, name), urls, **options).apply()
 
 
 def plan_copy(pantry, to):
-    with promptvault_app.open_repository(pantry.path) as (app, repository):
+    with promptvault_app.open_repository(pantry.path) as (_app, repository):
         urls = loader.parse_urls([to], pantry.path.parent)
-        manifest = repository.find("latest")
-        return CopyRestore(
-            app, repository, manifest, urls, promptvault_app.create_keys(app), replace=True, timeout=5
-        ).plan()
+        repository.find("latest")
+        return CopyRestore(promptvault_app.open_source(repository), urls, replace=True).plan()
 
 
 def read_copy(result):
@@ -167,12 +157,12 @@ def test_target_that_is_not_a_regular_file_is_refused(tmp_path):
     before = sorted(folder.iterdir())
     for name in ("folder", "pipe", "null"):
         for replace in (False, True):
-            with promptvault_app.open_repository(path) as (app, repository):
-                manifest, keys = repository.find("latest"), promptvault_app.create_keys(app)
+            with promptvault_app.open_repository(path) as (_app, repository):
+                source = promptvault_app.open_source(repository)
                 to = loader.parse_urls([str(folder / name)], path.parent)
                 error = catch_error(
                     NotSupportedError,
-                    lambda: CopyRestore(app, repository, manifest, to, keys, replace=replace, timeout=1),  # noqa: B023
+                    lambda: CopyRestore(source, to, replace=replace),  # noqa: B023
                 )
             assert name in str(error)
     assert sorted(folder.iterdir()) == before
@@ -241,12 +231,10 @@ def test_copy_that_was_not_synced_is_not_renamed(tmp_path, monkeypatch):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         real_sync(file)
 
-    monkeypatch.setattr(reader, "sync_file", sync)
-    with promptvault_app.open_repository(path) as (app, repository):
+    monkeypatch.setattr(member_files, "sync_file", sync)
+    with promptvault_app.open_repository(path) as (_app, repository):
         urls = loader.parse_urls(["copy.db"], path.parent)
-        operation = CopyRestore(
-            app, repository, repository.find("latest"), urls, promptvault_app.create_keys(app), timeout=5
-        )
+        operation = CopyRestore(promptvault_app.open_source(repository), urls)
         catch_error(FileFailedError, operation.apply)
         assert not [
             item for item in path.parent.iterdir() if item.name == "copy.db" or "partial" in item.name

@@ -258,8 +258,8 @@ def test_retained_databases_and_partial_backups_are_refused(tmp_path):
         create_app_backup(pantry.path)
         safety = apply_restore(pantry.path).safety_backup
         catch_error(NotSupportedError, lambda: drill(pantry.path, safety))
-        with promptvault_app.open_repository(pantry.path) as (app, repository):
-            partial_backup = CreateBackup(app, repository, timeout=5, tables=["members"]).apply()
+        with promptvault_app.open_repository(pantry.path) as (_app, repository):
+            partial_backup = CreateBackup(repository, tables=["members"]).apply()
         catch_error(BackupPartialError, lambda: drill(pantry.path, partial_backup.id))
 
 

@@ -8,10 +8,10 @@ import signal
 import pytest
 
 from dbctl import signals
-from dbctl.services.restore.steps import Step, run_steps
+from dbctl.services.restore.steps import run_steps
 
 
-class RecordingStep(Step):
+class RecordingStep:
     """A step that records its calls, and fails or sends a signal on demand."""
 
     def __init__(self, calls, name, *, error=None, undo_error=None, stop=False):

@@ -56,9 +56,7 @@ def server_pantry(request, tmp_path):
 
 def create_operation(app, repository, *tables, name="latest", **options):
     selection = TableSelection(tables=tables, **options)
-    return RestoreTables(
-        app, repository, repository.find(name), selection, promptvault_app.create_keys(app), timeout=5
-    )
+    return RestoreTables(promptvault_app.open_source(repository, name), selection)
 
 
 def restore_tables(pantry, *tables, **options):
@@ -359,16 +357,14 @@ def test_partial_backup_restores_its_tables(server_pantry):
 
 def assert_tables_restored(server_pantry, form):
     before = read_shelf(server_pantry), sorted(map(str, server_pantry.rows("select * from members")))
-    with promptvault_app.open_repository(server_pantry.path) as (app, repository):
-        backup = CreateBackup(
-            app, repository, timeout=5, form=form, tables=["shelf", "members", "recipes"]
-        ).apply()
+    with promptvault_app.open_repository(server_pantry.path) as (_app, repository):
+        backup = CreateBackup(repository, form=form, tables=["shelf", "members", "recipes"]).apply()
     server_pantry.run(
         "update shelf set above = null", "delete from shelf", "update members set kind = 'guest'"
     )
-    with promptvault_app.open_repository(server_pantry.path) as (app, repository):
+    with promptvault_app.open_repository(server_pantry.path) as (_app, repository):
         manifest = repository.find(backup.id)
-        catch_error(BackupPartialError, lambda: promptvault_app.create_restore(app, repository, manifest))
+        catch_error(BackupPartialError, lambda: promptvault_app.create_restore(repository, manifest))
     restore_tables(server_pantry, "shelf", name=backup.id, merge="missing")
     result = restore_tables(server_pantry, "members", name=backup.id, merge="replace")
     assert result.tables[0].replaced

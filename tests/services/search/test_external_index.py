@@ -16,8 +16,9 @@ from dbctl.model import PageRequest
 from dbctl.services.app import app as app_service
 from dbctl.services.doctor import examine
 from dbctl.services.schedule import crontab
-from dbctl.services.search import external_index, search
-from dbctl.services.search import index as search_index
+from dbctl.services.search import indexes as search_index
+from dbctl.services.search import search
+from dbctl.services.search.indexes import external
 from dbctl.services.search.search import SearchRequest
 from tests.shapes.flashpoint_web import launcher_flashpoint_db
 
@@ -253,7 +254,7 @@ def test_plan_writes_nothing_and_drop_removes_all_files(folder):
 
 
 def test_check_reports_problems_of_index(folder, monkeypatch):
-    monkeypatch.setattr(external_index, "SAMPLE", 50)
+    monkeypatch.setattr(external, "SAMPLE", 50)
 
     def list_codes(**options):
         with open_app(folder) as app:

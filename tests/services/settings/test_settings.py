@@ -22,7 +22,7 @@ from dbctl.errors import (
 )
 from dbctl.model import PageRequest
 from dbctl.services.app import app as app_service
-from dbctl.services.settings import files, queries
+from dbctl.services.settings import apply_file, compare_file, queries, read_settings_file
 from dbctl.services.settings.changes import reset_setting, set_setting
 from dbctl.services.settings.values import is_equal
 from tests.services.flashpoint_app import (
@@ -347,8 +347,8 @@ def test_applying_an_export_changes_nothing(path, shape, key, mode):
     store_column(path, shape, key["tries"], "value", "12")
     with open_app(path) as app:
         exported = json.loads(json.dumps(queries.export(app)))
-        assert files.diff(app, exported).items == []
-        change = files.apply(app, exported, mode)
+        assert compare_file(app, exported).items == []
+        change = apply_file(app, exported, mode)
         assert change.plan().is_empty
         before = read_all_rows(path)
         change.apply()
@@ -360,14 +360,14 @@ def test_modes_add_change_and_remove(path, key):
     with open_app(path) as app:
         total = queries.list_settings(app, PageRequest()).total
         with pytest.raises(SettingMissingError) as caught:
-            files.apply(app, file_settings, "create-only").plan()
+            apply_file(app, file_settings, "create-only").plan()
         assert "--new-keys" in caught.value.hint
-        created = files.apply(app, file_settings, "create-only", new_keys=True).apply()
+        created = apply_file(app, file_settings, "create-only", new_keys=True).apply()
         assert (list(created.added), list(created.changed), list(created.removed)) == (["app.extra"], [], [])
-        assert not files.apply(app, file_settings, "merge").plan().destructive
-        merged = files.apply(app, file_settings, "merge").apply()
+        assert not apply_file(app, file_settings, "merge").plan().destructive
+        merged = apply_file(app, file_settings, "merge").apply()
         assert (list(merged.added), list(merged.changed)) == ([], [key["site"]])
-        exact = files.apply(app, file_settings, "exact")
+        exact = apply_file(app, file_settings, "exact")
         assert exact.plan().destructive
         assert exact.plan().rows == {"system_settings": total - 2}
         assert len(exact.apply().removed) == total - 2
@@ -391,13 +391,13 @@ def test_file_with_an_invalid_value_is_refused(path, key, invalid):
     ((word, value),) = invalid.items()
     before = read_all_rows(path)
     with open_app(path) as app, pytest.raises(ValueInvalidError, match=key[word]):
-        files.apply(app, {key["theme"]: "light", key[word]: value}, "merge").apply()
+        apply_file(app, {key["theme"]: "light", key[word]: value}, "merge").apply()
     assert read_all_rows(path) == before
 
 
 def test_outdated_plan_of_apply_is_refused(path, key):
     with open_app(path) as app:
-        change = files.apply(app, {key["site"]: "New"}, "exact")
+        change = apply_file(app, {key["site"]: "New"}, "exact")
         confirmed = change.plan().digest
         run_statements(path, "delete from system_settings where category = 'metadata'")
         with pytest.raises(PlanChangedError):
@@ -417,7 +417,7 @@ def test_outdated_plan_of_apply_is_refused(path, key):
     ],
 )
 def test_settings_file_is_parsed(name, text, expected):
-    assert files.read_settings_file(text.encode(), name) == expected
+    assert read_settings_file(text.encode(), name) == expected
 
 
 @pytest.mark.parametrize(
@@ -439,13 +439,13 @@ def test_settings_file_is_parsed(name, text, expected):
 )
 def test_file_without_settings_is_refused(name, text, reason):
     with pytest.raises(UsageError, match=reason) as caught:
-        files.read_settings_file(text.encode(), name)
+        read_settings_file(text.encode(), name)
     assert name in str(caught.value)
 
 
 def test_file_that_is_not_utf_8_is_refused():
     with pytest.raises(UsageError, match="utf-8"):
-        files.read_settings_file(b'{"a": "\xff"}', "f.json")
+        read_settings_file(b'{"a": "\xff"}', "f.json")
 
 
 JSON = st.recursive(
@@ -513,7 +513,7 @@ def test_user_settings_are_limited_as_in_the_app(path, key, text, is_accepted):
 def test_exported_user_settings_are_applied_to_another_user(path):
     with open_app(path) as app:
         exported = queries.export(app, login="ann")
-        files.apply(app, exported, "exact", login="root").apply()
+        apply_file(app, exported, "exact", login="root").apply()
         assert queries.export(app, login="root") == exported
         with pytest.raises(UserMissingError):
             queries.export(app, login="nobody")

@@ -184,7 +184,7 @@ def test_exported_list_is_imported_with_generated_passwords(path, tmp_path):
     for generated in result.generated:
         with open_app(target) as app:
             user = users.find_single_user(app, UserSelector(logins=[generated.login]))
-            assert users.check_password(app, user, Secret(generated.password)).matches
+            assert users.verify_password(app, user, Secret(generated.password)).matches
 
 
 # Accepted files ------------------------------------------------------------------------------------------------

@@ -220,7 +220,7 @@ def test_names_that_differ_in_case_are_ambiguous(tmp_path):
 
 def check_password(path, login, password):
     with open_app(path) as app:
-        return queries.check_password(
+        return queries.verify_password(
             app, queries.find_single_user(app, UserSelector(logins=[login])), Secret(password)
         ).matches
 

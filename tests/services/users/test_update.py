@@ -271,7 +271,7 @@ def test_passwords_up_to_limit_are_accepted(path):
     ):
         apply_change(path, create(password, username=name, email=f"{name}@example.org"))
         with open_app(path) as app:
-            assert queries.check_password(
+            assert queries.verify_password(
                 app, queries.find_single_user(app, UserSelector(logins=[name])), Secret(password)
             ).matches
 
@@ -452,14 +452,13 @@ def test_activation_is_idempotent(path):
 
 def test_new_password_matches_ends_sessions_and_is_audited(path):
     def change(app):
-        return user_update.set_password(
-            app, UserSelector(logins=["ann"]), hash_password(app, Secret("new s3cret"))
-        )
+        update = user_update.UserUpdate(password_hash=hash_password(app, Secret("new s3cret")))
+        return user_update.set_password(app, UserSelector(logins=["ann"]), update)
 
     assert plan_change(path, change).rows == {"users": 1, "refresh_tokens": 2}
     with open_app(path) as app:
         result = change(app).apply()
-        assert queries.check_password(
+        assert queries.verify_password(
             app, queries.find_single_user(app, UserSelector(logins=["ann"])), Secret("new s3cret")
         ).matches
     assert (result.changed, result.ended_sessions, result.password, open_tokens(path, 2)) == (1, 2, None, 0)
@@ -474,7 +473,9 @@ def test_set_password_requires_one_user(path):
     assert_refused(
         path,
         UsageError,
-        lambda app: user_update.set_password(app, UserSelector(logins=["ann", "bob"]), "$2b$x"),
+        lambda app: user_update.set_password(
+            app, UserSelector(logins=["ann", "bob"]), user_update.UserUpdate(password_hash="$2b$x")
+        ),
     )
 
 
@@ -673,7 +674,9 @@ def test_outdated_plan_is_not_applied(path):
         update(UserSelector(logins=["ann"]), email="z@example.org"),
         lambda app: delete_users(app, UserSelector(logins=["ann"])),
         lambda app: user_update.unlock(app, UserSelector(logins=["ann"])),
-        lambda app: user_update.set_password(app, UserSelector(logins=["ann"]), "$2b$x"),
+        lambda app: user_update.set_password(
+            app, UserSelector(logins=["ann"]), user_update.UserUpdate(password_hash="$2b$x")
+        ),
     ],
 )
 def test_change_without_audit_row_is_rolled_back(path, change):

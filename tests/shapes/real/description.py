@@ -12,7 +12,7 @@ from dbctl import url
 from dbctl.engines import registry
 from dbctl.engines.contract import Readable
 from dbctl.services.migrations.drift import read_schema
-from dbctl.services.migrations.schema_diff import describe_index, describe_part, describe_reference
+from dbctl.services.migrations.schema_diff import describe_part
 
 #: Tables that record migrations; they do not belong to the schema of an application.
 LEDGERS = {"migrations", "schema_migrations", "_prisma_migrations", "_migrations"}
@@ -30,9 +30,9 @@ def describe(database: Readable) -> Description:
             "columns": [f"{column.name} {describe_part(column)}" for column in table.columns],
             "key": table.key,
             "indexes": sorted(
-                f"{index.name or 'constraint'} {describe_index(index)}" for index in table.indexes
+                f"{index.name or 'constraint'} {describe_part(index)}" for index in table.indexes
             ),
-            "references": sorted(map(describe_reference, table.references)),
+            "references": sorted(map(describe_part, table.references)),
             "checks": table.checks,
             "options": table.options,
         }

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import EngineFinding, SettingComparison, TableSize, VectorFault
-from dbctl.engines.lancedb.admin.sizes import LanceSizes
+from dbctl.engines.lancedb.admin.maintenance import LanceSizes
+from dbctl.engines.lancedb.manifest import LEGACY_FORMAT
 from dbctl.engines.lancedb.query import LanceVectors
-from dbctl.engines.lancedb.storage import LEGACY_FORMAT
 from dbctl.engines.lancedb.values import Row, to_rows
 
 if TYPE_CHECKING:

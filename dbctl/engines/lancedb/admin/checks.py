@@ -13,9 +13,10 @@ from dbctl.engines.contract import IndexDamage, IndexDifference, OrphanedRows
 from dbctl.engines.lancedb import schema
 from dbctl.engines.lancedb.errors import extract_reason, translate_error, translate_panics
 from dbctl.engines.lancedb.location import Files
+from dbctl.engines.lancedb.manifest import MAGIC, Fragment, Manifest
 from dbctl.engines.lancedb.query import MAX_PARTITIONS
-from dbctl.engines.lancedb.storage import MAGIC, Fragment, History, Manifest
 from dbctl.engines.lancedb.values import VECTOR_BATCH_ROWS
+from dbctl.engines.lancedb.versions import History
 from dbctl.errors import CorruptError, DbctlError, NotSupportedError
 
 if TYPE_CHECKING:

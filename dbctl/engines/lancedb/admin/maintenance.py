@@ -1,4 +1,4 @@
-"""Maintenance of a LanceDB: compact tables, prune versions, rebuild vector indexes."""
+"""Sizes of a LanceDB from its manifests, and maintenance: compact tables, prune versions, rebuild vector indexes."""
 
 from __future__ import annotations
 
@@ -6,15 +6,89 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import EngineFinding, MaintenanceKind, MaintenanceTask, TableSize
-from dbctl.engines.lancedb.admin.sizes import LanceSizes
+from dbctl.engines.contract import Bloat, EngineFinding, MaintenanceKind, MaintenanceTask, Storage, TableSize
 from dbctl.engines.lancedb.admin.vector_indexes import LanceVectorIndexes, change_table
+from dbctl.engines.lancedb.manifest import Manifest, ManifestError
 from dbctl.engines.lancedb.query import LanceVectors
-from dbctl.engines.lancedb.write_access import require_space
-from dbctl.errors import MaintenanceUnsafeError, NotSupportedError
+from dbctl.engines.lancedb.versions import History
+from dbctl.errors import CorruptError, MaintenanceUnsafeError, NotSupportedError
+from dbctl.files import atomic, mounts
 
 if TYPE_CHECKING:
     from dbctl.engines.lancedb.reader import LanceReader
+
+
+class LanceSizes:
+    """``SizeMonitor`` and ``BloatMonitor``."""
+
+    def __init__(self, db: LanceReader) -> None:
+        self._catalog, self._target = db.catalog, db.target
+        self._files = db.location.files
+
+    def measure_storage(self) -> Storage:
+        stored_bytes = sum(file.bytes for file in self._files.walk())
+        return Storage(bytes=stored_bytes, tables=len(self._catalog.tables()), page_size=0)
+
+    def measure_tables(self, *, exact: bool = True, table: str = "") -> Sequence[TableSize]:  # noqa: ARG002 - the exact values are cheap
+        return [
+            self._measure_table(name, History(self._files, name))
+            for name in self._catalog.tables()
+            if table in ("", name)
+        ]
+
+    def _measure_table(self, table: str, history: History) -> TableSize:
+        manifest = self._read_manifest(table, history)
+        sizes = history.file_sizes()
+        indexes = sum(size for path, size in sizes.items() if path.startswith("_indices/"))
+        return TableSize(
+            table=table,
+            rows=manifest.rows,
+            bytes=sum(sizes.values()),
+            indexes=sorted({index.name for index in manifest.indexes}),
+            table_bytes=manifest.bytes,
+            index_bytes=indexes,
+            dead_rows=manifest.deleted,
+            fragments=len(manifest.fragments),
+            versions=len(history.versions()),
+            format=manifest.format,
+        )
+
+    def _read_manifest(self, table: str, history: History) -> Manifest:
+        """Return the manifest of the version that this connection reads.
+
+        Raises:
+            ChangedWhileReadError: another process removed the version.
+            CorruptError: the manifest cannot be read.
+        """
+        version = self._catalog.versions()[table]
+        with self._catalog.translate_errors():
+            try:
+                return history.read_version(version)
+            except ManifestError as error:
+                reason = f"{table}, version {version}: {error}"
+                raise CorruptError(target=self._target, reason=reason) from error
+
+    def measure_bloat(self) -> Sequence[Bloat]:
+        return [self._measure_bloat(name, History(self._files, name)) for name in self._catalog.tables()]
+
+    def _measure_bloat(self, table: str, history: History) -> Bloat:
+        manifest, sizes = self._read_manifest(table, history), history.file_sizes()
+        used_paths = {file.path for file in manifest.files()}
+        used_folders = tuple(f"{index.folder}/" for index in manifest.indexes)
+        return Bloat(
+            table=table,
+            bytes=sum(sizes.values()),
+            wasted_bytes=sum(
+                size
+                for path, size in sizes.items()
+                if path not in used_paths and not path.startswith(used_folders)
+            ),
+            dead_rows=manifest.deleted,
+            rows=manifest.rows,
+            estimated=False,
+            source=f"{history.folder}: files that the newest version does not use",
+        )
+
 
 #: ``vacuum`` removes versions that are older; a reader of a removed version fails.
 DEFAULT_AGE = timedelta(days=7)
@@ -82,7 +156,8 @@ class LanceMaintenance:
     def _select_sizes(self, tables: Sequence[str]) -> Sequence[TableSize]:
         sizes = [size for size in self._sizes.measure_tables() if size.table in tables]
         if self._folder is not None:  # for new fragments next to the old ones
-            require_space(self._folder, sum(size.table_bytes or 0 for size in sizes))
+            with atomic.translate_errors(self._folder, self._folder):
+                mounts.require_space(self._folder, sum(size.table_bytes or 0 for size in sizes))
         return sizes
 
     def maintain(self, task: MaintenanceTask) -> None:

@@ -1,17 +1,7 @@
 """Backup of LanceDB: snapshot, archive, load, swap, verification."""
 
-from typing import TYPE_CHECKING
+from dbctl.exports import lazy_imports
 
-from dbctl.exports import lazy_exports
-
-if TYPE_CHECKING:
+with lazy_imports(__name__):
     from dbctl.engines.lancedb.backup.dump import FolderDumps
     from dbctl.engines.lancedb.backup.restore_target import LanceRestoreTarget
-else:
-    __getattr__ = lazy_exports(
-        __name__,
-        {
-            "dump": "FolderDumps",
-            "restore_target": "LanceRestoreTarget",
-        },
-    )

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dbctl import signals
-from dbctl.engines.contract import DumpResult
+from dbctl.engines.contract import DumpRequest, DumpResult
 from dbctl.engines.lancedb.backup import archive, snapshot, verify
 from dbctl.engines.lancedb.backup.snapshot import Snapshot
-from dbctl.files import Progress, create_file, no_progress
+from dbctl.files import create_file
 
 if TYPE_CHECKING:
     from dbctl.engines.lancedb.reader import LanceReader
@@ -25,12 +25,7 @@ class FolderDumps:
     is_compressed = False
 
     def __init__(self, root: Path, target: str) -> None:
-        """Open nothing yet.
-
-        Args:
-            root: the folder of the tables.
-            target: ``app/database``, for messages.
-        """
+        """Store the folder of the tables; nothing is opened."""
         self._root, self._target = root, target
         self._pinned: Snapshot | None = None
 
@@ -54,23 +49,15 @@ class FolderDumps:
         with snapshot.open_snapshot(self._root, self._target) as pinned:
             return archive.archive_size(pinned)
 
-    def dump(
-        self,
-        destination: Path,
-        *,
-        form: str = "",
-        tables: Sequence[str] = (),
-        progress: Progress = no_progress,
-    ) -> DumpResult:
+    def dump(self, request: DumpRequest) -> DumpResult:
         """Write the archive and verify its rows in a second thread.
 
         Raises:
             As ``snapshot.create_snapshot``.
         """
-        del form, tables  # there is one form, which contains all tables
         pinned = self._pinned or snapshot.create_snapshot(self._root, self._target)
         try:
-            return _write_archive(pinned, destination, progress)
+            return _write_archive(pinned, request)
         finally:
             pinned.close()
             self._pinned = None
@@ -85,14 +72,14 @@ def create_dumps(db: LanceReader) -> FolderDumps | None:
     return dumps
 
 
-def _write_archive(pinned: Snapshot, destination: Path, progress: Progress) -> DumpResult:
+def _write_archive(pinned: Snapshot, request: DumpRequest) -> DumpResult:
     total_bytes, written_bytes = archive.archive_size(pinned), 0
-    with signals.defer_signals(), create_file(destination) as file, ThreadPoolExecutor(1) as pool:
+    with signals.defer_signals(), create_file(request.destination) as file, ThreadPoolExecutor(1) as pool:
         future = pool.submit(verify.verify_snapshot, pinned)
         for block in archive.blocks(pinned):
             signals.raise_if_interrupted()
             written_bytes += file.write(block)
-            progress(min(1.0, written_bytes / total_bytes))
+            request.progress(min(1.0, written_bytes / total_bytes))
         verification = future.result()
     remarks = [*pinned.remarks, *([] if verify.is_readable() else [verify.NOT_READ])]
     metadata = {"format": "lance", **pinned.versions} | ({"remarks": "; ".join(remarks)} if remarks else {})

@@ -16,6 +16,7 @@ from dbctl import signals
 from dbctl.engines.contract import (
     Dump,
     DumpVerification,
+    LoadRequest,
     LoadResult,
     PreparedSwap,
     RestoreStrategy,
@@ -24,18 +25,15 @@ from dbctl.engines.contract import (
 )
 from dbctl.engines.file_locks import list_folder_users, write_lock
 from dbctl.engines.lancedb.backup import swap
-from dbctl.engines.lancedb.backup.archive import TOP_FOLDER
-from dbctl.engines.lancedb.backup.extract import copy_ownership, verify_extracted
-from dbctl.engines.lancedb.backup.prepared_swap import FolderSwap, UnchangedSwap
-from dbctl.engines.lancedb.errors import translate_file_errors
-from dbctl.engines.lancedb.write_access import require_space
+from dbctl.engines.lancedb.backup.archive import TOP_FOLDER, copy_ownership, verify_extracted
+from dbctl.engines.lancedb.backup.swap import FolderSwap, UnchangedSwap
 from dbctl.errors import (
     NotADatabaseError,
     NotSupportedError,
     RestoreFailedError,
     RetainedDatabaseMissingError,
 )
-from dbctl.files import Progress, no_progress, release_nothing, tar, temp
+from dbctl.files import atomic, mounts, release_nothing, tar, temp
 from dbctl.url import Url
 
 NOT_REPLACED = "nothing to do: the interrupted restore did not replace it"
@@ -93,7 +91,8 @@ class LanceRestoreTarget:
         return write_lock(self._root, self._target, purpose, timeout=timeout)
 
     def require_space(self, required_bytes: int) -> None:
-        require_space(self._root.parent, required_bytes)
+        with atomic.translate_errors(self._root.parent, self._root.parent):
+            mounts.require_space(self._root.parent, required_bytes)
 
     def block_writers(self, dump: Dump, *, timeout: float) -> AbstractContextManager[Callable[[], None]]:
         """Block no writers: the replaced folder is retained with all writes."""
@@ -189,63 +188,50 @@ class LanceRestoreTarget:
     # Restore -------------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def prepare(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[PreparedSwap]:
+    def prepare(self, request: LoadRequest) -> Iterator[PreparedSwap]:
         """Extract the dump next to the folder, read it completely and compare it with its checksums.
 
         Raises:
             RestoreFailedError: the content differs.
             DiskFullError, FileFailedError: it cannot be extracted.
         """
-        del timeout
-        with translate_file_errors(self._root.parent):
+        with atomic.translate_errors(self._root.parent, self._root.parent):
             swap.complete_interrupted(self._root)
             swap.remove_leftovers(self._root)
-            if dump.form == "kept":
-                retained = self._find_retained(dump)
+            if request.dump.form == "kept":
+                retained = self._find_retained(request.dump)
                 if retained is None:
-                    yield UnchangedSwap(self._root, self._root.with_name(dump.metadata["kept"]))
+                    yield UnchangedSwap(self._root, self._root.with_name(request.dump.metadata["kept"]))
                     return
                 swap.raise_versions(retained, self._root, self._target)
                 yield FolderSwap(self._root, retained, self._describe_holders)
                 return
-            with self._extract(path, dump) as (extracted, _):
+            with self._extract(request) as (extracted, _):
                 swap.raise_versions(extracted, self._root, self._target)
                 yield FolderSwap(self._root, extracted, self._describe_holders)
 
-    def load(
-        self,
-        path: Path,
-        dump: Dump,
-        *,
-        timeout: float,
-        retained: Mapping[str, str] = {},
-        progress: Progress = no_progress,
-        release_locks: Callable[[], None] = release_nothing,
-        can_consume: bool = False,
-    ) -> LoadResult:
-        del release_locks, can_consume  # no writer is blocked, and the archive is retained
+    def load(self, request: LoadRequest) -> LoadResult:
         if self.exists():
             self._require_movable()
-        with self.prepare(path, dump, timeout=timeout) as prepared_swap:
-            progress(0.9)
+        with self.prepare(request) as prepared_swap:
+            request.progress(0.9)
             signals.raise_if_interrupted()
-            prepared_swap.write_marker(retained)
-            result = prepared_swap.swap(retained)
-        progress(1.0)
+            prepared_swap.write_marker(request.retained)
+            result = prepared_swap.swap(request.retained)
+        request.progress(1.0)
         return result
 
     @contextmanager
-    def restored_copy(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[Url]:
-        with self.trial_restore(path, dump, timeout=timeout) as trial:
+    def restored_copy(self, request: LoadRequest) -> Iterator[Url]:
+        with self.trial_restore(request) as trial:
             yield trial.url
 
     @contextmanager
-    def trial_restore(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[TrialRestore]:
+    def trial_restore(self, request: LoadRequest) -> Iterator[TrialRestore]:
         """Yield a temporary folder with the content of an archive, next to the database."""
-        del timeout
         with (
-            translate_file_errors(self._root.parent),
-            self._extract(path, dump) as (extracted, verification),
+            atomic.translate_errors(self._root.parent, self._root.parent),
+            self._extract(request) as (extracted, verification),
         ):
             yield TrialRestore(url=Url(engine="lancedb", path=str(extracted)), verification=verification)
 
@@ -262,12 +248,12 @@ class LanceRestoreTarget:
         return remarks
 
     @contextmanager
-    def _extract(self, path: Path, dump: Dump) -> Iterator[tuple[Path, DumpVerification]]:
+    def _extract(self, request: LoadRequest) -> Iterator[tuple[Path, DumpVerification]]:
         """Extract an archive into a new folder next to the database, with its owner; yield the folder and its verification."""
-        root = self._root
+        root, path = self._root, request.path
         with temp.folder(root.parent, swap.temp_prefix(root)) as temporary:
             tar.extract(path, temporary / "archive", name=path.name, max_bytes=path.stat().st_size)
             extracted = temporary / "archive" / TOP_FOLDER
-            verification = verify_extracted(extracted, dump, self._target)
+            verification = verify_extracted(extracted, request.dump, self._target)
             copy_ownership(extracted, root if root.is_dir() else root.parent)
             yield extracted, verification

@@ -7,33 +7,162 @@ there is a newer version, and the attempt is repeated. A snapshot writes nothing
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
+import resource
+import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.lancedb.backup.open_files import (
-    TIMEOUT,
-    FileRemovedError,
-    OpenFiles,
-    SnapshotFile,
-    pruned_error,
-)
+from dbctl.engines.lancedb import manifest
 from dbctl.engines.lancedb.location import MAX_MANIFEST_BYTES, SUFFIX
-from dbctl.engines.lancedb.storage import (
-    HINT_FILE,
-    VERSIONS_FOLDER,
-    DataFile,
-    Manifest,
-    ManifestError,
-    manifest,
-)
-from dbctl.errors import CorruptError, FolderMissingError, NotSupportedError
+from dbctl.engines.lancedb.manifest import HINT_FILE, VERSIONS_FOLDER, DataFile, Manifest, ManifestError
+from dbctl.errors import BusyError, CorruptError, FolderMissingError, NotSupportedError, UnreachableError
 from dbctl.files import atomic
-from dbctl.model import now
+from dbctl.model import Struct, now
+
+#: The first descriptor of a snapshot (``select`` does not support higher ones), the number reserved for others, and the limit.
+FIRST_DESCRIPTOR, SPARE_DESCRIPTORS, MAX_DESCRIPTORS = 1024, 200, 1 << 20
+#: Seconds after which repeated attempts end.
+TIMEOUT = 30.0
+
+
+class SnapshotFile(Struct, frozen=True, kw_only=True):
+    """One file of a snapshot."""
+
+    name: str  #: relative to the folder of the tables
+    path: Path
+    stat: os.stat_result
+    descriptor: int | None  #: None: the limit of open files is reached, so it is opened when it is read
+
+    @property
+    def size(self) -> int:
+        return self.stat.st_size
+
+
+class FileRemovedError(Exception):
+    """A file is missing, or its size is wrong."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name} {reason}")
+
+
+class OpenFiles:
+    """Files in a folder, most of them open. The caller closes them."""
+
+    def __init__(self, root: Path, target: str) -> None:
+        """Open no file yet; ``target`` is ``app/database``, for messages."""
+        self.root, self._target = root, target
+        self.files = list[SnapshotFile]()
+        self._descriptors = list[int]()
+
+    def close(self) -> None:
+        """Close all files; may be called repeatedly."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+    def add(self, name: str, expected_size: int | None = None) -> None:
+        """Open a file, with its path relative to the folder, and add it.
+
+        Raises:
+            FileRemovedError: it is missing, or has another size than ``expected_size``.
+            UnreachableError: it cannot be opened.
+        """
+        path = self.root / name
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                raise FileRemovedError(name, "is missing") from error
+            raise self._read_error(path, error) from error
+        file_stat = os.fstat(descriptor)
+        if not stat.S_ISREG(file_stat.st_mode):
+            os.close(descriptor)
+            raise FileRemovedError(name, "is not a file")
+        if expected_size is not None and file_stat.st_size != expected_size:
+            os.close(descriptor)
+            raise FileRemovedError(name, f"has {file_stat.st_size:,} bytes and should have {expected_size:,}")
+        reserved = _reserve_descriptor(descriptor, len(self._descriptors))
+        if reserved is not None:
+            self._descriptors.append(reserved)
+        self.files.append(SnapshotFile(name=name, path=path, stat=file_stat, descriptor=reserved))
+
+    def remove_from(self, first: int) -> None:
+        """Close and remove the files from index ``first`` on."""
+        for file in self.files[first:]:
+            if file.descriptor is not None:
+                self._descriptors.remove(file.descriptor)
+                os.close(file.descriptor)
+        del self.files[first:]
+
+    def blocks(self, file: SnapshotFile) -> Iterator[bytes]:
+        """Yield the content of a file.
+
+        Raises:
+            CorruptError: the file was truncated.
+            BusyError: the file was not open and was removed.
+        """
+        descriptor, offset = file.descriptor, 0
+        if descriptor is None:
+            try:
+                descriptor = os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW)
+            except OSError as error:
+                raise pruned_error(self._target) from error
+        try:
+            while offset < file.size:
+                signals.raise_if_interrupted()
+                block = os.pread(descriptor, min(atomic.BLOCK, file.size - offset), offset)
+                if not block:
+                    raise CorruptError(target=self._target, reason=f"{file.name} was truncated")
+                offset += len(block)
+                yield block
+        except OSError as error:
+            raise self._read_error(file.path, error) from error
+        finally:
+            if file.descriptor is None:
+                os.close(descriptor)
+
+    def _read_error(self, path: Path, error: OSError) -> UnreachableError:
+        return UnreachableError(
+            target=self._target,
+            reason=f"{path}: {error.strerror or error}",
+            hint="Run dbctl as a user who may read all files of the database.",
+        )
+
+
+def pruned_error(target: str) -> BusyError:
+    """Return the error for files that are removed faster than they can be copied."""
+    return BusyError(
+        target=target, holder=": versions are removed faster than they are read", waited=f"{TIMEOUT:g}"
+    )
+
+
+def _reserve_descriptor(descriptor: int, open_count: int) -> int | None:
+    """Move a descriptor above those that ``select`` can use; return None and close it if the limit is reached.
+
+    Raises the soft limit of this process to its hard limit.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    limit = MAX_DESCRIPTORS if soft == resource.RLIM_INFINITY else min(soft, MAX_DESCRIPTORS)
+    first = FIRST_DESCRIPTOR if limit >= 4 * FIRST_DESCRIPTOR else 0
+    try:
+        if open_count < limit - first - SPARE_DESCRIPTORS:
+            return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, first)
+    except OSError:  # the limit of the whole system
+        pass
+    finally:
+        os.close(descriptor)
+    return None
+
 
 #: Bytes of a file with the number of a version.
 MAX_HINT_BYTES = 1 << 12
@@ -42,21 +171,14 @@ BRANCHES_FOLDER = "tree"
 EXTERNAL_FILES = "some of its files belong to another table"
 
 
-class Snapshot:
+class Snapshot(OpenFiles):
     """The open files of the tables, with the manifest of each table last. The caller closes it."""
 
     def __init__(self, root: Path, target: str) -> None:
-        """Open no file yet; ``target`` is ``app/database``, for messages."""
-        self.root, self._target = root, target
+        super().__init__(root, target)
         self.taken_at = now()
         self.tables = dict[str, Manifest]()  #: the copied version of each table
         self.folders, self.remarks = list[str](), list[str]()
-        self._open_files = OpenFiles(root, target)
-
-    @property
-    def files(self) -> list[SnapshotFile]:
-        """All files, in the order in which they are copied."""
-        return self._open_files.files
 
     @property
     def rows(self) -> dict[str, int]:
@@ -68,39 +190,21 @@ class Snapshot:
         """The version of each table, as metadata of a dump."""
         return {f"version of {name}": str(version.version) for name, version in self.tables.items()}
 
-    def close(self) -> None:
-        """Close all files; may be called repeatedly."""
-        self._open_files.close()
-
-    def blocks(self, file: SnapshotFile) -> Iterator[bytes]:
-        """Yield the content of a file; raises as ``OpenFiles.blocks``."""
-        return self._open_files.blocks(file)
-
-    def add_all(self, *, allow_older: bool) -> None:
-        """Add all files; ``allow_older``: use an older version of a table if the newest is incomplete."""
-        for name in _list_names(self.root):
-            path = self.root / name
-            if is_table(path):
-                self._add_table(name, allow_older=allow_older)
-            elif path.is_dir() and not path.is_symlink():
-                self._add_folder(name)
-            elif atomic.is_regular(path) and not path.is_symlink():
-                with suppress(FileRemovedError):
-                    self._open_files.add(name)
-
-    def _add_folder(self, folder: str) -> None:
-        """Add all files of a folder that is not a table."""
-        self.folders.append(folder)
+    def add_all(self, folder: str = "", *, allow_older: bool) -> None:
+        """Add all tables and files of a folder; ``allow_older``: use an older version of a table if the newest is incomplete."""
         for name in _list_names(self.root / folder):
-            child = f"{folder}/{name}"
+            child = f"{folder}/{name}" if folder else name
             path = self.root / child
-            if path.is_symlink():
+            if not folder and is_table(path):
+                self._add_table(name, allow_older=allow_older)
+            elif path.is_symlink():
                 continue
-            if path.is_dir():
-                self._add_folder(child)
-            else:
+            elif path.is_dir():
+                self.folders.append(child)
+                self.add_all(child, allow_older=allow_older)
+            elif atomic.is_regular(path):
                 with suppress(FileRemovedError):
-                    self._open_files.add(child)
+                    self.add(child)
 
     def _add_table(self, folder: str, *, allow_older: bool) -> None:
         """Add the newest version of a table, and its tags."""
@@ -122,7 +226,7 @@ class Snapshot:
             except (FileRemovedError, ManifestError) as error:
                 if not allow_older:
                     raise
-                self._open_files.remove_from(first_file)
+                self.remove_from(first_file)
                 reason = error if isinstance(error, FileRemovedError) else f"{name}: {error}"
                 failed = failed or FileRemovedError(
                     f"version {number} of {folder}", f"is incomplete: {reason}"
@@ -141,7 +245,7 @@ class Snapshot:
         """Add all files of a version, and its manifest last."""
         name = f"{folder}/{VERSIONS_FOLDER}/{manifest_name}"
         index = len(self.files)
-        self._open_files.add(name)
+        self.add(name)
         content = b"".join(self.blocks(self.files[index]))
         if len(content) > MAX_MANIFEST_BYTES:
             raise ManifestError("manifest too large")
@@ -159,10 +263,10 @@ class Snapshot:
             file_name = f"{folder}/{data_file.path}"
             if file_name not in file_names:
                 file_names.add(file_name)
-                self._open_files.add(file_name, data_file.bytes)
+                self.add(file_name, data_file.bytes)
         if version.transaction:
             with suppress(FileRemovedError):
-                self._open_files.add(f"{folder}/{version.transaction}")
+                self.add(f"{folder}/{version.transaction}")
         self.files.append(self.files.pop(index))  # last, in the order in which a table is written
         return version
 
@@ -191,7 +295,7 @@ class Snapshot:
                 number, branch = _read_tag(self.root / folder / TAGS_FOLDER / name)
                 if number != current_number:
                     self._add_version(folder, "" if branch else manifests[number])
-                self._open_files.add(f"{folder}/{TAGS_FOLDER}/{name}")
+                self.add(f"{folder}/{TAGS_FOLDER}/{name}")
             except (
                 FileRemovedError,
                 ManifestError,
@@ -201,7 +305,7 @@ class Snapshot:
                 AttributeError,
                 OSError,
             ):
-                self._open_files.remove_from(first_file)
+                self.remove_from(first_file)
                 self.remarks.append(f"{folder}: tag {name.removesuffix('.json')} was skipped")
 
 
@@ -216,12 +320,9 @@ def open_snapshot(root: Path, target: str, *, allow_older: bool = False) -> Iter
 
 
 def create_snapshot(root: Path, target: str, *, allow_older: bool = False) -> Snapshot:
-    """Create a snapshot of the folder ``root``; nothing is written.
+    """Create a snapshot of the tables in the folder ``root``; nothing is written.
 
-    Args:
-        root: the folder of the tables.
-        target: ``app/database``, for messages.
-        allow_older: use an older version of a table if the newest is incomplete, as in a copy by another program.
+    With ``allow_older``, an older version of a table is used if the newest is incomplete, as in a copy by another program.
 
     Raises:
         FolderMissingError: the folder does not exist.

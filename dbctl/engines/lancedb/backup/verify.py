@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from dbctl import signals
 from dbctl.engines.contract import DumpVerification
 from dbctl.engines.lancedb.backup.snapshot import Snapshot
-from dbctl.engines.lancedb.errors import extract_reason, translate_file_errors
-from dbctl.engines.lancedb.storage import VERSIONS_FOLDER
+from dbctl.engines.lancedb.errors import extract_reason
+from dbctl.engines.lancedb.manifest import VERSIONS_FOLDER
 from dbctl.engines.lancedb.values import VECTOR_BATCH_ROWS
 from dbctl.files import atomic, temp
 from dbctl.url import Url
@@ -90,7 +90,7 @@ def _fingerprint(folder: Path) -> str:
 @contextmanager
 def _link_files(snapshot: Snapshot, parent: Path) -> Iterator[Path]:
     """Yield a temporary folder with links to the open files of a snapshot."""
-    with translate_file_errors(parent), temp.folder(parent, VIEW_PREFIX) as folder:
+    with atomic.translate_errors(parent, parent), temp.folder(parent, VIEW_PREFIX) as folder:
         for file in snapshot.files:
             link = folder / file.name
             link.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

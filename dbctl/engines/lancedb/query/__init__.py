@@ -1,21 +1,8 @@
 """Queries of LanceDB: predicates, ordering, text scans, vector search."""
 
-from typing import TYPE_CHECKING
+from dbctl.exports import lazy_imports
 
-from dbctl.exports import lazy_exports
-
-if TYPE_CHECKING:
+with lazy_imports(__name__):
     from dbctl.engines.lancedb.query.ordering import RowOrder
-    from dbctl.engines.lancedb.query.predicates import MIN_MILLISECONDS, matches_row
-    from dbctl.engines.lancedb.query.rows import RowReader
+    from dbctl.engines.lancedb.query.rows import MIN_MILLISECONDS, RowReader, matches_row
     from dbctl.engines.lancedb.query.vectors import MAX_PARTITIONS, LanceVectors
-else:
-    __getattr__ = lazy_exports(
-        __name__,
-        {
-            "ordering": "RowOrder",
-            "predicates": "MIN_MILLISECONDS matches_row",
-            "rows": "RowReader",
-            "vectors": "LanceVectors MAX_PARTITIONS",
-        },
-    )

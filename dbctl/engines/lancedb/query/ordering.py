@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from dbctl.engines.contract import Condition, InSubquery, Order, Where
 from dbctl.engines.lancedb.catalog import Catalog
-from dbctl.engines.lancedb.query.predicates import MIN_MILLISECONDS, fold_case
-from dbctl.engines.lancedb.query.rows import ROW_ID, RowReader
+from dbctl.engines.lancedb.query.rows import MIN_MILLISECONDS, ROW_ID, RowReader, fold_case
 from dbctl.engines.lancedb.values import decoded_type, type_family
 
 if TYPE_CHECKING:

@@ -34,6 +34,9 @@ PACKAGES = {
     "MariaDB": "mariadb-client",
     "MySQL": "mysql-client (of dev.mysql.com; default-mysql-client is MariaDB's)",
 }
+#: Options of one product. Masking policies, which newer programs of MySQL dump, belong to the whole server, not to a database;
+#: older programs warn about the unknown option.
+PRODUCT_OPTIONS = {"MySQL": ["--set-gtid-purged=OFF", "--loose-skip-masking-policies"], "MariaDB": []}
 _MARIADB = re.compile(r"(?:Distrib|from) (\d+)\.(\d+)\.(\d+)-MariaDB")
 _MYSQL = re.compile(r"Ver (\d+)\.(\d+)\.(\d+)")
 _NUMBER = re.compile(r"(?:^ERROR (?=\d+ \()|error: (?=\d{4})|error (?=\d{4}))(\d{1,5})\b")
@@ -47,8 +50,6 @@ WARNING = "[Warning]"
 
 
 class Tool(Struct, frozen=True, kw_only=True):
-    """One installed program."""
-
     path: Path
     version: str
 

@@ -4,37 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from dbctl.engines.contract import DumpResult, DumpVerification, Table
-from dbctl.engines.mysql.backup import client_programs
+from dbctl.engines.contract import DumpRequest, DumpResult, DumpVerification, Table
+from dbctl.engines.mysql.backup import client_programs, stored_code
 from dbctl.engines.mysql.backup.dump_reader import DumpScanner
-from dbctl.engines.mysql.backup.table_locks import NO_BACKUP, TableLocks, open_dump_session
-from dbctl.engines.mysql.backup.views import list_unrestorable_views
+from dbctl.engines.mysql.backup.table_locks import TableLocks, open_dump_session
 from dbctl.engines.mysql.connection import Session
-from dbctl.engines.mysql.errors import (
-    quote,
-)
+from dbctl.engines.mysql.errors import quote
+from dbctl.engines.mysql.part import MySQLPart
 from dbctl.engines.mysql.schema import MySQLSchemaReader
 from dbctl.engines.mysql.types import MySQLColumn
+from dbctl.engines.servers import COMPRESSION_RATIO, NO_BACKUP, copy_output
 from dbctl.engines.sql import digest_tables, table_digest
-from dbctl.errors import (
-    ClientFailedError,
-    ConcurrentChangeError,
-    NotSupportedError,
-)
-from dbctl.files import Progress, no_progress, open_parallel_gzip, subprocesses
+from dbctl.errors import ClientFailedError, ConcurrentChangeError, NotSupportedError
+from dbctl.files import open_parallel_gzip, subprocesses
 from dbctl.model import now
 
 if TYPE_CHECKING:
-    from dbctl.engines.mysql.reader import MySQLReader
+    from dbctl.engines.mysql.database import MySQLReader
 
 FORMS: Mapping[str, str] = {"plain": ".sql.gz"}
 #: Maximum number of attempts at a dump while the schema changes.
 MAX_ATTEMPTS = 2
-#: Rows shrink to about a quarter; indexes are not in a dump.
-COMPRESSION_RATIO = 4
 SIZE = """select coalesce(sum(data_length), 0) from information_schema.tables
 where table_schema = database() and table_type <> 'VIEW'"""
 #: Small base tables. Sequences and system-versioned tables are excluded: values and history differ after a load.
@@ -75,14 +67,11 @@ HISTORY_REASON = (
 DEFINER_REASON = (
     "each reads a view whose definer does not exist, so it cannot be read, and MySQL does not create it"
 )
-#: Options of one product. Masking policies, which newer programs of MySQL dump, belong to the whole server, not to a database;
-#: older programs warn about the unknown option.
-PRODUCT_OPTIONS = {"MySQL": ["--set-gtid-purged=OFF", "--loose-skip-masking-policies"], "MariaDB": []}
 #: Histograms of columns; a statement in the dump computes them again.
 HISTOGRAMS = {"MySQL": ["--column-statistics"], "MariaDB": []}
 
 
-class MySQLDumper:
+class MySQLDumper(MySQLPart):
     """The part ``Dumps``."""
 
     forms = FORMS
@@ -90,7 +79,7 @@ class MySQLDumper:
     is_compressed = True
 
     def __init__(self, db: MySQLReader) -> None:
-        self._db, self._connection, self._catalog = db, db.connection, db.catalog
+        super().__init__(db)
         self._schema, self._locks = MySQLSchemaReader(db), TableLocks(db.connection)
 
     def estimate_dump_size(self) -> int:
@@ -99,70 +88,56 @@ class MySQLDumper:
     def blocks_writers(self) -> bool:
         return self._locks.are_required()
 
-    def dump(
-        self,
-        destination: Path,
-        *,
-        form: str = "",
-        tables: Sequence[str] = (),
-        progress: Progress = no_progress,
-    ) -> DumpResult:
-        del form  # there is only one form
-        self._refuse_unwritable(tables)
-        with self._locks.acquire(self._locks.find(tables)) as check_lock:
-            return self._dump_with_retry(destination, tables, progress, check_lock)
+    def dump(self, request: DumpRequest) -> DumpResult:
+        self._refuse_unwritable(request.tables)
+        with self._locks.acquire(self._locks.find(request.tables)) as check_lock:
+            for _ in range(MAX_ATTEMPTS):
+                if result := self._try_dump(request, check_lock):
+                    return result
+        raise ConcurrentChangeError(target=self._connection.target)
 
-    def _dump_with_retry(
-        self,
-        destination: Path,
-        tables: Sequence[str],
-        progress: Progress,
-        check_lock: Callable[[], None],
-    ) -> DumpResult:
-        """Dump, and try again if the schema changed during the dump."""
-        for attempts_left in reversed(range(MAX_ATTEMPTS)):
-            taken_at, schema, creation_times = (
-                now(),
-                self._schema.fingerprint(),
-                self._connection.fetch(CREATION_TIMES),
-            )
-            before = digest_tables(self._db, self._count_small_tables(tables))
-            scanner, version, sha256 = self._write(destination, tables, progress)
-            rows = scanner.rows
-            try:
-                check_lock()
-            except BaseException:  # the file is complete but inconsistent
-                destination.unlink()
-                raise
-            is_complete = all(name in rows for name, _ in creation_times if not tables or name in tables)
-            if is_complete and (schema, creation_times) == (
-                self._schema.fingerprint(),
-                self._connection.fetch(CREATION_TIMES),
-            ):
-                # The program reads its own snapshot. Tables with the same content before and after it have this content in the dump.
-                after = digest_tables(self._db, {name: rows[name] for name in before if name in rows})
-                content = {name: digest for name, digest in after.items() if before[name] == digest}
-                break
-            destination.unlink()
-            if not attempts_left:
-                raise ConcurrentChangeError(target=self._connection.target)
-        progress(1.0)
-        history = self._find_lost_history(tables)
+    def _try_dump(self, request: DumpRequest, check_lock: Callable[[], None]) -> DumpResult | None:
+        """Dump; return None if the schema changed during the dump."""
+        tables = request.tables
+        taken_at, schema = now(), self._schema.fingerprint()
+        creation_times = self._connection.fetch(CREATION_TIMES)
+        before = digest_tables(self._db, self._count_small_tables(tables))
+        scanner, version, sha256 = self._write(request)
+        rows = scanner.rows
+        try:
+            check_lock()
+        except BaseException:  # the file is complete but inconsistent
+            request.destination.unlink()
+            raise
+        is_complete = all(name in rows for name, _ in creation_times if not tables or name in tables)
+        current = self._schema.fingerprint(), self._connection.fetch(CREATION_TIMES)
+        if not is_complete or current != (schema, creation_times):
+            request.destination.unlink()
+            return None
+        # The program reads its own snapshot. Tables with the same content before and after it have this content in the dump.
+        after = digest_tables(self._db, {name: rows[name] for name in before if name in rows})
+        request.progress(1.0)
         verification = DumpVerification(
-            tables=rows, schema="" if tables else schema, problems=(), digests=content
+            tables=rows,
+            schema="" if tables else schema,
+            problems=(),
+            digests={name: digest for name, digest in after.items() if before[name] == digest},
         )
         metadata = self._metadata() | {"client": version}
+        if remarks := self._describe_losses(tables, scanner):
+            metadata["remarks"] = "; ".join(remarks)
+        return DumpResult(taken_at=taken_at, metadata=metadata, verification=verification, sha256=sha256)
+
+    def _describe_losses(self, tables: Sequence[str], scanner: DumpScanner) -> list[str]:
+        """Return a sentence for each loss in a dump, and for each requirement of a restore."""
         remarks = []
-        if history:
+        if history := self._find_lost_history(tables):
             remarks.append(
                 f"the backup lacks earlier versions of rows of {', '.join(history)}: {HISTORY_REASON}"
             )
-        if views := list_unrestorable_views(self._connection.session):
+        if views := stored_code.list_unrestorable_views(self._connection.session):
             remarks.append(f"a restore omits {', '.join(views)}: {DEFINER_REASON}")
-        remarks += _describe_tablespaces(scanner.tablespaces)
-        if remarks:
-            metadata["remarks"] = "; ".join(remarks)
-        return DumpResult(taken_at=taken_at, metadata=metadata, verification=verification, sha256=sha256)
+        return [*remarks, *_describe_tablespaces(scanner.tablespaces)]
 
     def _refuse_unwritable(self, tables: Sequence[str]) -> None:
         """Refuse tables whose rows the program of MySQL writes as a statement that no server accepts.
@@ -181,72 +156,42 @@ class MySQLDumper:
                     hint=f"Nothing was created. Add a regular column: ALTER TABLE {quote(name)} ADD id int;",
                 )
 
-    def _write(
-        self, destination: Path, tables: Sequence[str], progress: Progress
-    ) -> tuple[DumpScanner, str, str]:
+    def _write(self, request: DumpRequest) -> tuple[DumpScanner, str, str]:
         """Return the scanner of the dump, the version of the program, and the SHA-256 of the file."""
-        session = self._connection.session
-        tool, expected = (
-            client_programs.find_program("dump", session.server, self._connection.target),
-            max(1, self.estimate_dump_size()),
-        )
-        scanner, written = DumpScanner(), 0
-        history = (
-            ["--dump-history"] if self._find_versioned(tables) and not self._find_lost_history(tables) else []
+        session, target, timeout = self._connection.session, self._connection.target, self._connection.timeout
+        tables = request.tables
+        tool = client_programs.find_program("dump", session.server, target)
+        expected, scanner = max(1, self.estimate_dump_size()), DumpScanner()
+        options = [*OPTIONS, *client_programs.PRODUCT_OPTIONS[session.server.product]]
+        options += HISTOGRAMS[session.server.product]
+        if self._find_versioned(tables) and not self._find_lost_history(tables):
+            options.append("--dump-history")
+        watch = client_programs.create_watch(
+            self._connection.url, session.database, target, NO_BACKUP, timeout=timeout
         )
         with (
             self._connect_program(tables) as (connection, rounded),
-            subprocesses.create_file(destination) as file,
+            subprocesses.create_file(request.destination) as file,
             subprocesses.run_program(
-                [
-                    str(tool.path),
-                    connection,
-                    *OPTIONS,
-                    *PRODUCT_OPTIONS[session.server.product],
-                    *HISTOGRAMS[session.server.product],
-                    *history,
-                    "--",
-                    session.database,
-                    *tables,
-                ],
+                [str(tool.path), connection, *options, "--", session.database, *tables],
                 {},
-                watch=client_programs.create_watch(
-                    self._connection.url,
-                    session.database,
-                    self._connection.target,
-                    NO_BACKUP,
-                    timeout=self._connection.timeout,
-                ),
+                watch=watch,
                 writes=True,
             ) as client,
             open_parallel_gzip() as compressor,
         ):
-            for block in client.blocks():
-                scanner.feed(block)
-                written += file.write(compressor.feed(block))
-                progress(min(1.0, written / expected))
+            copy_output(client, file, scanner.feed, compressor, expected, request.progress)
             scanner.finish()
-            file.write(compressor.finish())
             if client.finish():
-                raise client_programs.to_error(
-                    client, self._connection.target, timeout=self._connection.timeout, instead=NO_BACKUP
-                )
-            if scanner.problem:
-                raise ClientFailedError(
-                    target=self._connection.target,
-                    program=client.name,
-                    reason=scanner.problem,
-                    hint=NO_BACKUP,
-                )
-            if inexact := sorted(
-                name for name, rows in scanner.rows.items() if rows and quote(name) in rounded
-            ):
-                reason = (
+                raise client_programs.to_error(client, target, timeout=timeout, instead=NO_BACKUP)
+            problem = scanner.problem
+            inexact = sorted(name for name, rows in scanner.rows.items() if rows and quote(name) in rounded)
+            if inexact and not problem:
+                problem = (
                     f"it read {', '.join(inexact)} without exact expressions, so values lose digits or bytes"
                 )
-                raise ClientFailedError(
-                    target=self._connection.target, program=client.name, reason=reason, hint=NO_BACKUP
-                )
+            if problem:
+                raise ClientFailedError(target=target, program=client.name, reason=problem, hint=NO_BACKUP)
         return scanner, tool.version, file.sha256
 
     @contextmanager

@@ -45,7 +45,6 @@ class DumpScanner:
         return self._inserting
 
     def feed(self, block: bytes) -> None:
-        """Scan the next block."""
         lines = (self._remainder + block).split(b"\n")
         self._remainder = lines.pop()
         for line in lines:

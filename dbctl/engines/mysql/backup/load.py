@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.contract import DumpVerification
+from dbctl.engines.contract import DumpVerification, LoadRequest
 from dbctl.engines.mysql.backup import client_programs
 from dbctl.engines.mysql.backup.dump_reader import DumpScanner
 from dbctl.engines.mysql.connection import Server
-from dbctl.errors import CorruptError, DbctlError, RestoreFailedError
-from dbctl.files import Progress, no_progress, read_gzip, subprocesses
+from dbctl.engines.servers import UNCHANGED, failed_verification, require_row_counts
+from dbctl.errors import CorruptError, DbctlError
+from dbctl.files import no_progress, read_gzip, subprocesses
 from dbctl.url import Url
 
 #: The beginning of the last part of a dump: the final definitions of views.
 FINAL_VIEWS = b"\n-- Final view structure for view `"
-UNCHANGED = "The database is unchanged."
 #: A library of a routine in the server's form, with an optional alias.
 _LIBRARY = rb"`(?:[^`\n]|``)+`\.`(?:[^`\n]|``)+`(?: AS `(?:[^`\n]|``)+`)?"
 #: Lines of a dump that name its database, or lock a table. A program writes ALTER DATABASE around code that was created while
@@ -41,62 +41,50 @@ _DEFINER = re.compile(rb"^/\*!50013 DEFINER=.* (SQL SECURITY (?:DEFINER|INVOKER)
 _QUOTED = re.compile(rb"`((?:[^`]|``)*)`")
 
 
-def verify_dump(path: Path, target: str) -> DumpVerification:
+def verify_dump(path: Path, metadata: Mapping[str, str], target: str) -> DumpVerification:
     """Read a whole dump and count its rows; only a server can determine its schema."""
+    del metadata  # there is only one form
     scanner = DumpScanner()
     try:
         for block in read_gzip(path, target, no_progress):
             scanner.feed(block)
     except CorruptError as error:
-        return DumpVerification(tables={}, schema="", problems=[str(error.context["reason"])])
+        return failed_verification(str(error.context["reason"]))
     scanner.finish()
     if scanner.problem:
-        return DumpVerification(tables={}, schema="", problems=[f"{path.name}: {scanner.problem}"])
+        return failed_verification(f"{path.name}: {scanner.problem}")
     return DumpVerification(tables=scanner.rows, schema="", problems=())
 
 
 def load_dump(
-    path: Path,
+    request: LoadRequest,
     url: Url,
     server: Server,
     target: str,
     *,
-    database: str,
-    tables: Mapping[str, int],
-    timeout: float,
-    progress: Progress,
-    change: Callable[[Iterator[bytes]], Iterator[bytes]] = iter,
+    rewrite: Callable[[Iterator[bytes]], Iterator[bytes]] = iter,
 ) -> None:
-    """Load a dump of ``database`` with the client into the database at ``url``, which no other session uses.
+    """Load a dump with the client into the database at ``url``, which no other session uses.
 
-    The load cannot be rolled back.
-
-    ``change``: a filter for the text.
+    The load cannot be rolled back. ``rewrite``: a filter for the text.
 
     Raises:
         RestoreFailedError, CorruptError, ClientFailedError, DiskFullError, PrivilegeMissingError, UnreachableError:
             the load is incomplete.
     """
-    scanner = DumpScanner()
+    scanner, path, dump = DumpScanner(), request.path, request.dump
 
     def scan_blocks() -> Iterator[bytes]:
-        for block in change(read_gzip(path, target, progress)):
+        for block in rewrite(read_gzip(path, target, request.progress)):
             scanner.feed(block)
             yield block
 
-    run_script(remove_database_name(scan_blocks(), database), url, server, target, timeout=timeout)
+    text = remove_database_name(scan_blocks(), dump.metadata.get("database", ""))
+    run_script(text, url, server, target, timeout=request.timeout)
     scanner.finish()
     if scanner.problem:
         raise CorruptError(target=target, reason=f"{path.name}: {scanner.problem}")
-    if scanner.rows != dict(tables):
-        names = sorted(
-            name for name in {*scanner.rows, *tables} if scanner.rows.get(name) != tables.get(name)
-        )
-        raise RestoreFailedError(
-            target=target,
-            reason=f"{path.name}: row counts of {', '.join(names)} are unexpected",
-            hint=UNCHANGED,
-        )
+    require_row_counts(path, target, scanner.rows, dump.tables)
 
 
 def remove_database_name(blocks: Iterable[bytes], database: str) -> Iterator[bytes]:
@@ -168,7 +156,6 @@ def run_script(
     timeout: float,
     interruptible: bool = True,
 ) -> None:
-    """Run a script with the client in the database at ``url``."""
     tool = client_programs.find_program("client", server, target)
     # A dump must not make the client send files of this machine.
     options = [

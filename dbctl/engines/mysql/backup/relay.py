@@ -102,7 +102,6 @@ class Relay(threading.Thread):
                 return
 
     def stop(self) -> None:
-        """Stop relaying; the program has ended."""
         self._stop_event.set()
         self.join(POLL_SECONDS * 20)
         with suppress(OSError):

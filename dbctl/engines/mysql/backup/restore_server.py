@@ -12,16 +12,16 @@ from msgspec import structs
 from dbctl import signals
 from dbctl.engines.contract import Dump
 from dbctl.engines.mysql.connection import Session, open_session, parse_server
-from dbctl.engines.mysql.errors import ErrorContext, error_number, translate_error, unreachable_error
+from dbctl.engines.mysql.errors import error_number, translate_error, unreachable_error
 from dbctl.engines.mysql.types import format_literal
+from dbctl.engines.servers import SHORT_TIMEOUT, ErrorContext
 from dbctl.engines.sql import ident
 from dbctl.errors import RestoreFailedError, RetainedDatabaseMissingError
 from dbctl.url import Url
 
-#: Seconds for a query that waits for no lock.
-SHORT_TIMEOUT = 5.0
 #: The database that every server has, and every user may connect to.
 CENTRAL = "information_schema"
+DATABASES = "select schema_name from information_schema.schemata"
 CHARSET = "select default_character_set_name, default_collation_name from information_schema.schemata where schema_name = {}"
 TABLES = """select table_name from information_schema.tables
 where table_schema = {} and table_type in ('BASE TABLE', 'SYSTEM VERSIONED', 'SEQUENCE') order by 1"""
@@ -44,7 +44,6 @@ class RestoreServer:
             session.drop()
 
     def exists(self, central: Session, name: str) -> bool:
-        """Return whether a database exists."""
         return bool(central.run(CHARSET.format(format_literal(name))))
 
     def require_retained(self, central: Session, dump: Dump) -> None:
@@ -73,16 +72,13 @@ class RestoreServer:
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:
-        """Convert driver errors to dbctl errors."""
         try:
             yield
         except pymysql.Error as error:
             signals.raise_if_interrupted()
             if error_number(error) in (0, 1040, 1045, 2002, 2003, 2006, 2013):
                 raise unreachable_error(error, self.target) from None
-            context = ErrorContext(
-                target=self.target, timeout=SHORT_TIMEOUT, database=self.name, blockers=lambda: ""
-            )
+            context = ErrorContext(target=self.target, timeout=SHORT_TIMEOUT, schema=self.name)
             raise translate_error(error, context, "", writing=True, broken=False) from error
 
 

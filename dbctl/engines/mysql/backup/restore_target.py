@@ -9,25 +9,37 @@ dumped as a script before, and created again afterwards.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 
 import pymysql
 from msgspec import structs
 
-from dbctl.engines.contract import Dump, LoadResult, RestoreStrategy, RetainedDatabase, TrialRestore
+from dbctl.engines.contract import (
+    Dump,
+    LoadRequest,
+    LoadResult,
+    RestoreStrategy,
+    RetainedDatabase,
+    TrialRestore,
+)
 from dbctl.engines.mysql.backup import stored_code
 from dbctl.engines.mysql.backup.dump import describe_server
-from dbctl.engines.mysql.backup.names import DATABASES, RETAINED_SUFFIX, derived_name
-from dbctl.engines.mysql.backup.restore_server import CENTRAL, CHARSET, TABLES, RestoreServer
-from dbctl.engines.mysql.backup.scratch_database import ScratchDatabases
-from dbctl.engines.mysql.backup.table_swap import CODE_MARKER, TableSwap, rename_statement
+from dbctl.engines.mysql.backup.restore_server import CENTRAL, CHARSET, DATABASES, TABLES, RestoreServer
+from dbctl.engines.mysql.backup.scratch_database import create_scratch_database, load_scratch_database
+from dbctl.engines.mysql.backup.table_swap import (
+    CODE_MARKER,
+    dump_code,
+    lock_swap,
+    rename_statement,
+    restore_retained,
+    swap_tables,
+)
 from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection, Session
 from dbctl.engines.mysql.types import format_literal
+from dbctl.engines.servers import RETAINED_SUFFIX, ServerRestoreTarget, derived_name
 from dbctl.engines.sql import ident
 from dbctl.errors import NotSupportedError
-from dbctl.files import Progress, no_progress, release_nothing
 from dbctl.url import Url
 
 #: Whether a database contains user objects.
@@ -38,14 +50,9 @@ or exists (select 1 from information_schema.events where event_schema = {0})"""
 SYSTEM = frozenset({"information_schema", "mysql", "performance_schema", "sys"})
 
 
-class MySQLRestoreTarget:
-    """A MySQL or MariaDB database as the target of a restore."""
-
-    requires_load = True
-
+class MySQLRestoreTarget(ServerRestoreTarget):
     def __init__(self, url: Url, target: str) -> None:
         self._server = RestoreServer(url, target)
-        self._scratch_databases, self._swap = ScratchDatabases(self._server), TableSwap(self._server)
 
     def exists(self) -> bool:
         with self._server.translate_errors(), self._server.central() as central:
@@ -63,17 +70,6 @@ class MySQLRestoreTarget:
     def has_content(self) -> bool:
         with self._server.translate_errors(), self._server.central() as central:
             return central.run(HAS_OBJECTS.format(format_literal(self._server.name))) == [(1,)]
-
-    def files(self) -> Sequence[Path]:
-        return ()  # the server owns them
-
-    def block_writers(self, dump: Dump, *, timeout: float) -> AbstractContextManager[Callable[[], None]]:
-        """Block no writers: the replaced tables are retained under another name, with all later writes."""
-        del dump, timeout
-        return nullcontext(release_nothing)
-
-    def require_space(self, required_bytes: int) -> None:
-        """Do nothing: a server does not report its free space."""
 
     @contextmanager
     def lock(self, purpose: str, *, timeout: float) -> Iterator[None]:
@@ -108,10 +104,8 @@ class MySQLRestoreTarget:
 
     def describe_retained(self, stamp: str) -> RetainedDatabase:
         with self._server.translate_errors(), self._server.central() as central:
-            name, tables = (
-                derived_name(self._server.name, f"{RETAINED_SUFFIX}{stamp}"),
-                stored_code.list_names(central, TABLES, self._server.name),
-            )
+            name = derived_name(self._server.name, f"{RETAINED_SUFFIX}{stamp}")
+            tables = stored_code.list_names(central, TABLES, self._server.name)
             ((charset, collation),) = central.run(CHARSET.format(format_literal(self._server.name)))
             metadata = {
                 **describe_server(central),
@@ -128,19 +122,13 @@ class MySQLRestoreTarget:
                 f"-- {self._server.name}:\nset sql_mode = concat(@@sql_mode, ',ANSI_QUOTES');\n{moves};\n"
                 f"set sql_mode = default;\nuse `{self._server.name.replace('`', '``')}`;\n{CODE_MARKER}"
             )
-            return RetainedDatabase(
-                metadata=metadata,
-                revert_script=note
-                + self._swap.dump_code(central, self._server.name).decode(errors="replace"),
-            )
+            code = dump_code(self._server, central, self._server.name).decode(errors="replace")
+            return RetainedDatabase(metadata=metadata, revert_script=note + code)
 
     def find_missing(self, retained: Sequence[Dump]) -> Sequence[str]:
         names = [dump.metadata["kept"] for dump in retained]
         with self._server.translate_errors(), self._server.central() as central:
             return [name for name in names if not self._server.exists(central, name)]
-
-    def markers(self) -> Mapping[str, str]:
-        return {}  # the retained database identifies the state
 
     def _refuse_system_database(self) -> None:
         if self._server.name.casefold() in SYSTEM:
@@ -150,43 +138,25 @@ class MySQLRestoreTarget:
                 hint="Nothing was changed. Choose another database.",
             )
 
-    def prepare(self, path: Path, dump: Dump, *, timeout: float) -> AbstractContextManager[None]:
-        """Do nothing: a restore needs no preparation here."""
-        del path, dump, timeout
-        return nullcontext()
-
-    def load(
-        self,
-        path: Path,
-        dump: Dump,
-        *,
-        timeout: float,
-        retained: Mapping[str, str] = {},
-        progress: Progress = no_progress,
-        release_locks: Callable[[], None] = release_nothing,
-        can_consume: bool = False,
-    ) -> LoadResult:
-        del release_locks, can_consume  # no session is blocked, and the dump is only read
+    def load(self, request: LoadRequest) -> LoadResult:
         self._refuse_system_database()
-        with self._server.translate_errors(), self._server.central(timeout) as central:
-            exists = self._server.exists(central, self._server.name)
-            stored_code.require_recreatable(central, self._server.name, self._server.target)
+        server, dump, remarks = self._server, request.dump, list[str]()
+        with server.translate_errors(), server.central(request.timeout) as central:
+            exists = server.exists(central, server.name)
+            stored_code.require_recreatable(central, server.name, server.target)
             if dump.form == "kept":
-                remarks = self._swap.restore_retained(central, path, dump, retained.get("kept", ""), timeout)
-                return LoadResult(method="swapped" if exists else "new", remarks=remarks)
-            self._server.refuse_newer(dump, central)
-            remarks = list[str]()
-            with self._scratch_databases.create(central, dump, remarks, timeout) as url:
-                self._scratch_databases.load(central, url, path, dump, timeout, progress)
-                with self._swap.lock(central):
-                    remarks += self._swap.swap(central, url.path, retained.get("kept", ""), dump, timeout)
+                remarks += restore_retained(server, central, request)
+            else:
+                server.refuse_newer(dump, central)
+                with create_scratch_database(server, central, request, remarks) as url:
+                    load_scratch_database(server, central, url, request)
+                    with lock_swap(server, central):
+                        remarks += swap_tables(server, central, url.path, request)
         return LoadResult(method="swapped" if exists else "new", remarks=remarks)
 
     def drop_retained(self, retained: Mapping[str, str]) -> Sequence[str]:
-        pattern, remarks = (
-            re.compile(rf"{re.escape(derived_name(self._server.name, RETAINED_SUFFIX))}\d{{8}}_\d{{6}}"),
-            [],
-        )
+        pattern = re.compile(rf"{re.escape(derived_name(self._server.name, RETAINED_SUFFIX))}\d{{8}}_\d{{6}}")
+        remarks = []
         with self._server.translate_errors(), self._server.central() as central:
             for (database,) in central.run(DATABASES):
                 if pattern.fullmatch(str(database)) and database != retained.get("kept"):
@@ -197,18 +167,13 @@ class MySQLRestoreTarget:
         return remarks
 
     @contextmanager
-    def restored_copy(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[Url]:
-        with self.trial_restore(path, dump, timeout=timeout) as trial:
-            yield trial.url
-
-    @contextmanager
-    def trial_restore(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[TrialRestore]:
+    def trial_restore(self, request: LoadRequest) -> Iterator[TrialRestore]:
         """Yield a temporary database with the loaded dump and its verification; it is dropped at the end."""
-        with self._server.translate_errors(), self._server.central(timeout) as central:
-            self._server.refuse_newer(dump, central)
-            remarks = list[str]()
-            with self._scratch_databases.create(central, dump, remarks, timeout) as url:
-                verification = self._scratch_databases.load(central, url, path, dump, timeout, no_progress)
+        server, remarks = self._server, list[str]()
+        with server.translate_errors(), server.central(request.timeout) as central:
+            server.refuse_newer(request.dump, central)
+            with create_scratch_database(server, central, request, remarks) as url:
+                verification = load_scratch_database(server, central, url, request)
                 yield TrialRestore(url=url, verification=verification, remarks=remarks)
 
     def _describe_location(self, session: Session) -> str:

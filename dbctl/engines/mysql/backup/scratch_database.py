@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import secrets
+import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
-from pathlib import Path
 
 import pymysql
 from msgspec import structs
 
 from dbctl import signals
-from dbctl.engines.contract import Dump, DumpVerification
+from dbctl.engines.contract import DumpVerification, LoadRequest
 from dbctl.engines.mysql import locks
 from dbctl.engines.mysql.backup import stored_code
 from dbctl.engines.mysql.backup.foreign import scratch_role
 from dbctl.engines.mysql.backup.foreign import stored_code as foreign
-from dbctl.engines.mysql.backup.load import UNCHANGED, load_dump
-from dbctl.engines.mysql.backup.names import (
-    DATABASES,
+from dbctl.engines.mysql.backup.load import load_dump
+from dbctl.engines.mysql.backup.restore_server import DATABASES, TABLES, RestoreServer, create_statement
+from dbctl.engines.mysql.connection import Session
+from dbctl.engines.mysql.database import MySQLReader
+from dbctl.engines.mysql.errors import error_number
+from dbctl.engines.mysql.schema import MySQLSchemaReader
+from dbctl.engines.servers import (
     RETAINED_SUFFIX,
-    SCRATCH_SUFFIX,
+    UNCHANGED,
     derived_name,
+    new_scratch_name,
     scratch_name_pattern,
 )
-from dbctl.engines.mysql.backup.restore_server import TABLES, RestoreServer, create_statement
-from dbctl.engines.mysql.connection import Session
-from dbctl.engines.mysql.errors import error_number
-from dbctl.engines.mysql.reader import MySQLReader
-from dbctl.engines.mysql.schema import MySQLSchemaReader
 from dbctl.engines.sql import digest_tables, ident, require_loaded_rows
 from dbctl.errors import (
     DumpOverreachesError,
@@ -37,7 +36,6 @@ from dbctl.errors import (
     PrivilegeMissingError,
     UnreachableError,
 )
-from dbctl.files import Progress
 from dbctl.url import Url
 
 VERSIONED = """select table_name from information_schema.tables
@@ -46,93 +44,70 @@ MAY_NOT_CREATE = 1044
 UNTRUSTED = "Check the dump. With a binary log, triggers and functions need SET GLOBAL log_bin_trust_function_creators = 1."
 
 
-class ScratchDatabases:
-    """Databases next to the one of a URL, with names that the next restore recognizes."""
+@contextmanager
+def create_scratch_database(
+    server: RestoreServer, central: Session, request: LoadRequest, remarks: list[str]
+) -> Iterator[Url]:
+    """Create a database, and drop it at the end; leftovers of killed processes are dropped, too.
 
-    def __init__(self, server: RestoreServer) -> None:
-        self._server = server
+    A foreign dump gets a scratch user, which is dropped as well. ``remarks`` gets what could not be dropped.
+    """
+    pattern = re.compile(scratch_name_pattern(server.name))
+    for (leftover,) in central.run(DATABASES):
+        lock = locks.acquire_sql(locks.lock_name(str(leftover)))
+        if pattern.search(str(leftover)) and central.run(lock) == [(1,)]:
+            remarks += scratch_role.remove(central, str(leftover))
+    for account in list(scratch_role.list_abandoned(central)):
+        with suppress(pymysql.Error):
+            central.run(f"drop user {account}")
+    name = new_scratch_name(server.name)
+    central.run(locks.acquire_sql(locks.lock_name(name)))
+    try:
+        central.run(create_statement(name, request.dump.metadata))
+    except pymysql.Error as error:
+        if error_number(error) != MAY_NOT_CREATE:
+            raise
+        grant_pattern = derived_name(server.name, RETAINED_SUFFIX).replace("_", "\\_")
+        hint = f"As an administrator: GRANT ALL ON `{grant_pattern}%`.* TO {central.account};"
+        reason = f"{central.account} may not create databases next to it"
+        if request.dump.foreign:
+            raise ForeignDumpRefusedError(target=server.target, reason=reason, hint=hint) from error
+        hint = f"Nothing was changed. {hint}"
+        raise PrivilegeMissingError(target=server.target, reason=reason, hint=hint) from error
+    url, prepared = structs.replace(server.url, path=name), None
+    try:
+        if request.dump.foreign:
+            prepared = scratch_role.list_prepared(central)
+            user, password = scratch_role.create_user(central, name, server.target)
+            url = structs.replace(url, user=user, password=password)
+            scratch_role.require_confined(url, server.target, timeout=request.timeout)
+        yield url
+    finally:
+        with signals.block_signals(), suppress(pymysql.Error):
+            remarks += scratch_role.remove(central, name, prepared)
 
-    @contextmanager
-    def create(self, central: Session, dump: Dump, remarks: list[str], timeout: float) -> Iterator[Url]:
-        """Create a scratch database, and drop it at the end; leftovers of killed processes are dropped, too.
 
-        A foreign dump gets a scratch user, which is dropped as well.
-        """
-        pattern = scratch_name_pattern(self._server.name)
-        for (leftover,) in central.run(DATABASES):
-            if pattern.fullmatch(str(leftover)) and central.run(
-                locks.acquire_sql(locks.lock_name(str(leftover)))
-            ) == [(1,)]:
-                remarks += scratch_role.remove(central, str(leftover))
-        for account in list(scratch_role.list_abandoned(central)):
-            with suppress(pymysql.Error):
-                central.run(f"drop user {account}")
-        name = derived_name(self._server.name, f"{SCRATCH_SUFFIX}{secrets.token_hex(4)}")
-        central.run(locks.acquire_sql(locks.lock_name(name)))
-        try:
-            central.run(create_statement(name, dump.metadata))
-        except pymysql.Error as error:
-            if error_number(error) != MAY_NOT_CREATE:
-                raise
-            grant_pattern = derived_name(self._server.name, RETAINED_SUFFIX).replace("_", "\\_")
-            grant = f"GRANT ALL ON `{grant_pattern}%`.* TO {central.account};"
-            reason = f"{central.account} may not create databases next to it"
-            if dump.foreign:
-                raise ForeignDumpRefusedError(
-                    target=self._server.target, reason=reason, hint=f"As an administrator: {grant}"
-                ) from error
-            raise PrivilegeMissingError(
-                target=self._server.target,
-                reason=reason,
-                hint=f"Nothing was changed. As an administrator: {grant}",
-            ) from error
-        url, prepared = structs.replace(self._server.url, path=name), None
-        try:
-            if dump.foreign:
-                prepared = scratch_role.list_prepared(central)
-                user, password = scratch_role.create_user(central, name, self._server.target)
-                url = scratch_role.user_url(url, name, user, password)
-                scratch_role.require_confined(url, self._server.target, timeout=timeout)
-            yield url
-        finally:
-            with signals.block_signals(), suppress(pymysql.Error):
-                remarks += scratch_role.remove(central, name, prepared)
-
-    def load(
-        self, central: Session, url: Url, path: Path, dump: Dump, timeout: float, progress: Progress
-    ) -> DumpVerification:
-        """Load a dump into a new database, and compare its rows, as the user of ``url``."""
-        scratch_name = url.path
-        try:
-            load_dump(
-                path,
-                url,
-                central.server,
-                self._server.target,
-                database=dump.metadata.get("database", ""),
-                tables=dump.tables,
-                timeout=timeout,
-                progress=progress,
-                change=partial(foreign.remove_definers, target=self._server.target) if dump.foreign else iter,
-            )
-            with closing(MySQLReader(url, self._server.target, timeout=timeout)) as reader:
-                tables = stored_code.list_names(central, TABLES, scratch_name)
-                versioned = stored_code.list_names(central, VERSIONED, scratch_name)
-                row_counts = {name: reader.count(name) for name in tables if name in reader.tables()}
-                row_counts |= {
-                    name: stored_code.count_versions(central, scratch_name, name) for name in versioned
-                }
-                fingerprint = MySQLSchemaReader(reader).fingerprint()
-                content = digest_tables(reader, {name: dump.tables[name] for name in dump.digests})
-        except (PrivilegeMissingError, UnreachableError) as error:
-            if not dump.foreign or not central.open:
-                raise
-            raise DumpOverreachesError(
-                target=self._server.target, reason=error.context["reason"], hint=UNTRUSTED
-            ) from error
-        require_loaded_rows(dump, row_counts, content, target=self._server.target, hint=UNCHANGED)
-        if row_counts:
-            central.run(
-                f"analyze table {', '.join(f'{ident(scratch_name)}.{ident(name)}' for name in row_counts)}"
-            )
-        return DumpVerification(tables=row_counts, schema=fingerprint, problems=(), digests=content)
+def load_scratch_database(
+    server: RestoreServer, central: Session, url: Url, request: LoadRequest
+) -> DumpVerification:
+    """Load a dump into a new database, and compare its rows, as the user of ``url``."""
+    name, dump, target = url.path, request.dump, server.target
+    rewrite = partial(foreign.remove_definers, target=target) if dump.foreign else iter
+    try:
+        load_dump(request, url, central.server, target, rewrite=rewrite)
+        with closing(MySQLReader(url, target, timeout=request.timeout)) as reader:
+            tables = stored_code.list_names(central, TABLES, name)
+            row_counts = {table: reader.count(table) for table in tables if table in reader.tables()}
+            for table in stored_code.list_names(central, VERSIONED, name):
+                row_counts[table] = stored_code.count_versions(central, name, table)
+            fingerprint = MySQLSchemaReader(reader).fingerprint()
+            content = digest_tables(reader, {table: dump.tables[table] for table in dump.digests})
+    except (PrivilegeMissingError, UnreachableError) as error:
+        if not dump.foreign or not central.open:
+            raise
+        reason = error.context["reason"]
+        raise DumpOverreachesError(target=target, reason=reason, hint=UNTRUSTED) from error
+    require_loaded_rows(dump, row_counts, content, target=target, hint=UNCHANGED)
+    if row_counts:
+        central.run(f"analyze table {', '.join(f'{ident(name)}.{ident(table)}' for table in row_counts)}")
+    return DumpVerification(tables=row_counts, schema=fingerprint, problems=(), digests=content)

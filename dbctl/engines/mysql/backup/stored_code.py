@@ -11,18 +11,22 @@ from typing import cast
 import pymysql
 
 from dbctl.engines.mysql.backup import client_programs
-from dbctl.engines.mysql.backup.dump import PRODUCT_OPTIONS
-from dbctl.engines.mysql.backup.load import FINAL_VIEWS, UNCHANGED, remove_database_name
-from dbctl.engines.mysql.backup.views import VIEW_BROKEN, VIEWS
+from dbctl.engines.mysql.backup.client_programs import PRODUCT_OPTIONS
+from dbctl.engines.mysql.backup.load import FINAL_VIEWS, remove_database_name
 from dbctl.engines.mysql.connection import Session
 from dbctl.engines.mysql.errors import error_number
-from dbctl.engines.mysql.reader import SHORT_TIMEOUT
 from dbctl.engines.mysql.types import format_literal
+from dbctl.engines.servers import SHORT_TIMEOUT, UNCHANGED
 from dbctl.engines.sql import ident
 from dbctl.errors import PrivilegeMissingError
 from dbctl.files import subprocesses
 from dbctl.url import Url
 
+VIEWS = "select table_name from information_schema.views where table_schema = {} order by 1"
+USES_OF_VIEWS = """select view_name, table_name from information_schema.view_table_usage
+where view_schema = {0} and table_schema = {0}"""
+#: The tables that a view reads, or its definer, do not exist.
+VIEW_BROKEN = (1356, 1449)
 TRIGGERS = "select trigger_name from information_schema.triggers where trigger_schema = {}"
 ROUTINES = "select routine_type, routine_name from information_schema.routines where routine_schema = {}"
 LIBRARIES = "select library_name from information_schema.libraries where library_schema = {} order by 1"
@@ -239,10 +243,29 @@ def _oracle_mode(central: Session) -> Iterator[None]:
 
 
 def list_routines(central: Session, database: str) -> list[tuple[str, str]]:
-    """Return the kind and the name of each routine of a database."""
     return cast("list[tuple[str, str]]", central.run(ROUTINES.format(format_literal(database))))
 
 
 def list_libraries(central: Session, database: str) -> list[str]:
     """Return the names of the libraries of a database; none on servers that have no libraries."""
     return list_names(central, LIBRARIES, database) if central.server.has_libraries else []
+
+
+def list_unrestorable_views(session: Session) -> list[str]:
+    """Return the views of this database that read a view whose definer does not exist.
+
+    No user can read them, and MySQL does not create them again. MariaDB does.
+    """
+    if session.server.is_mariadb:
+        return []
+    unreadable = set[str]()
+    for (name,) in session.run(VIEWS.format(format_literal(session.database))):
+        view = str(name)
+        try:
+            session.run(f"select 1 from {ident(view)} limit 0")
+        except pymysql.Error as error:
+            if error_number(error) not in VIEW_BROKEN:
+                raise
+            unreadable.add(view)
+    reads = session.run(USES_OF_VIEWS.format(format_literal(session.database))) if unreadable else []
+    return sorted({str(view) for view, used in reads if {str(view), str(used)} <= unreadable})

@@ -9,9 +9,9 @@ import pymysql
 
 from dbctl.engines.mysql.connection import MySQLConnection, Session, open_session
 from dbctl.engines.mysql.errors import error_number, format_reason, quote, translate_error, unreachable_error
+from dbctl.engines.servers import NO_BACKUP
 from dbctl.errors import DbctlError, NotSupportedError, PrivilegeMissingError
 
-NO_BACKUP = "No backup was created; existing backups are unchanged."
 #: Tables of engines without snapshots, which cannot be read consistently while others write.
 TABLES_WITHOUT_SNAPSHOT = """select table_name, engine from information_schema.tables where table_schema = database()
 and table_type in ('BASE TABLE', 'SYSTEM VERSIONED') and engine not in ('InnoDB', 'ROCKSDB') order by 1"""
@@ -30,7 +30,6 @@ class TableLocks:
         self._connection = connection
 
     def are_required(self) -> bool:
-        """Return whether any table needs a lock."""
         return bool(self._connection.fetch(TABLES_WITHOUT_SNAPSHOT))
 
     def find(self, tables: Sequence[str]) -> list[str]:
@@ -100,14 +99,8 @@ class TableLocks:
 
 
 def open_dump_session(connection: MySQLConnection) -> Session:
-    """Return a session for the dump program."""
     try:
-        session = open_session(
-            connection.url,
-            connection.target,
-            timeout=connection.timeout,
-            read_only=True,
-        )
+        session = open_session(connection.url, connection.target, timeout=connection.timeout, read_only=True)
     except pymysql.Error as error:
         raise unreachable_error(error, connection.target) from None
     session.run("set names utf8mb4")

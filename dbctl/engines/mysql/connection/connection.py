@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import timedelta
-from typing import cast
 
 import pymysql
 
@@ -17,22 +15,18 @@ from dbctl.engines.mysql.connection.session import Session
 from dbctl.engines.mysql.errors import (
     ROLLED_BACK,
     TIMEOUT_ERRORS,
-    ErrorContext,
     error_number,
     translate_error,
     unreachable_error,
 )
 from dbctl.engines.mysql.sql import find_rejection
 from dbctl.engines.mysql.types import bind_parameters
-from dbctl.engines.servers import ServerConnection
+from dbctl.engines.servers import ErrorContext, ServerConnection
 from dbctl.engines.sql import Row, is_storable
 from dbctl.errors import DbctlError, QueryFailedError, ValueInvalidError
 
 
 class MySQLConnection(ServerConnection[Session]):
-    """One session on a server."""
-
-    ending_error = ""  #: the error number that ended the open transaction
     has_failed = False  #: whether a statement of the open transaction failed
 
     def _connect(self) -> Session:
@@ -46,48 +40,37 @@ class MySQLConnection(ServerConnection[Session]):
 
     @property
     def server(self) -> Server:
-        """The product and the version of the server."""
         return self.session.server
 
     @property
     def is_broken(self) -> bool:
         return self._session is not None and not self._session.open
 
-    def fetch_within(
-        self, sql: str, parameters: Mapping[str, object], timeout: timedelta
-    ) -> list[Row] | None:
-        milliseconds = timeout // timedelta(milliseconds=1)
-        if milliseconds <= 0:  # 0 would mean no limit
-            return None
-        limited = (
-            f"set statement max_statement_time = {milliseconds / 1000} for {sql}"
-            if self.server.is_mariadb
-            else sql.replace("select", f"select /*+ MAX_EXECUTION_TIME({milliseconds}) */", 1)
-        )
-        try:
-            return self.fetch(limited, parameters)
-        except QueryFailedError as error:
-            if error_number(error.__cause__) in TIMEOUT_ERRORS:
-                return None
-            raise
+    def _fetch_limited(self, sql: str, parameters: Mapping[str, object], milliseconds: int) -> list[Row]:
+        if self.server.is_mariadb:
+            return self.fetch(
+                f"set statement max_statement_time = {milliseconds / 1000} for {sql}", parameters
+            )
+        hint = f"select /*+ MAX_EXECUTION_TIME({milliseconds}) */"
+        return self.fetch(sql.replace("select", hint, 1), parameters)
 
-    def fetch_by_column(self, sql: str, parameters: Mapping[str, object]) -> list[dict[str, object]]:
-        """Return the rows of a reading statement, each by column name."""
-        with self.execute(sql, parameters, writing=False) as cursor:
-            names = [str(description[0]) for description in cursor.description or ()]
-            return [dict(zip(names, row, strict=True)) for row in cast("list[Row]", cursor.fetchall())]
+    def _is_timeout(self, error: BaseException | None) -> bool:
+        return error_number(error) in TIMEOUT_ERRORS
+
+    def bind(self, sql: str, parameters: Mapping[str, object]) -> str:
+        """Return a statement with its parameters replaced by literals."""
+        try:
+            return bind_parameters(sql, parameters, escapes=self.server.backslash_escapes)
+        except KeyError as error:
+            reason = f"parameter :{error.args[0]} has no value"
+            raise QueryFailedError(target=self.target, reason=reason) from None
 
     @contextmanager
     def execute(
         self, sql: str, parameters: Mapping[str, object], *, writing: bool
     ) -> Iterator[pymysql.cursors.Cursor]:
         session = self.session
-        try:
-            text = bind_parameters(sql, parameters, escapes=session.server.backslash_escapes)
-        except KeyError as error:
-            raise QueryFailedError(
-                target=self.target, reason=f"parameter :{error.args[0]} has no value"
-            ) from None
+        text = self.bind(sql, parameters)
         if not is_storable(text):
             if "\0" in text:
                 raise QueryFailedError(target=self.target, reason="it contains a NUL")
@@ -134,8 +117,8 @@ class MySQLConnection(ServerConnection[Session]):
             target=self.target,
             timeout=lock_wait_seconds(self.timeout, session.server),
             account=session.account,
-            database=session.database,
-            blockers=lambda: describe_blockers(self.url, self.target, session),
+            schema=session.database,
+            blockers=lambda _message: describe_blockers(self.url, self.target, session),
         )
 
     def require_query(self, sql: str) -> None:
@@ -148,24 +131,21 @@ class MySQLConnection(ServerConnection[Session]):
             cursor.execute(sql)
             return cursor.rowcount
 
+    def _query_statements(self) -> tuple[Sequence[str], Sequence[str]]:
+        if self.session.in_transaction:
+            return ("savepoint question",), ("rollback to savepoint question",)
+        return ("start transaction with consistent snapshot, read only",), ("rollback",)
+
     @contextmanager
     def read_transaction(self) -> Iterator[None]:
         """Begin a transaction that cannot write, and roll it back at the end.
 
         Inside a writing transaction, a server cannot forbid writes temporarily; they are rolled back to a savepoint.
         """
-        in_transaction, had_failed = self.session.in_transaction, self.has_failed
-        begin, end = (
-            ("savepoint question", "rollback to savepoint question")
-            if in_transaction
-            else ("start transaction with consistent snapshot, read only", "rollback")
-        )
-        self.run(begin)
-        self._has_query_transaction = True
+        had_failed = self.has_failed
         try:
-            yield
+            with super().read_transaction():
+                yield
         finally:
-            self._has_query_transaction = False
             if self.is_usable and not self.ending_error:
-                self.run(end)
                 self.has_failed = had_failed

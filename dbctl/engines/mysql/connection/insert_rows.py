@@ -25,12 +25,7 @@ class RowInserter:
         self._connection = connection
 
     def insert(self, table: str, columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> int:
-        """Insert rows and return their number.
-
-        Args:
-            table: the name of the table in SQL.
-            columns: the column of each value of a row.
-            rows: the values.
+        """Insert rows into ``table``, a name in SQL; return their number.
 
         Raises:
             ConstraintError, ValueInvalidError: the server rejects a row, whose number is part of the error.

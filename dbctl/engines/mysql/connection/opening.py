@@ -109,7 +109,6 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool) -> S
 
 
 def new_session(url: Url, *, timeout: float) -> Session:
-    """Return a session that is not connected yet."""
     arguments: dict[str, Any] = {
         "connect_timeout": max(CONNECT_SECONDS, ceil(timeout)),
         **connection_arguments(url),

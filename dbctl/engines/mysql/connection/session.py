@@ -52,7 +52,6 @@ class Watchdog:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def stop(self) -> None:
-        """Stop watching the connection."""
         self._timer.cancel()
         self._timer.join()
         self._socket.close()

@@ -1,15 +1,6 @@
 """Monitoring of MySQL: connections, slow queries, sizes, indexes, checks, advice."""
 
-from typing import TYPE_CHECKING
+from dbctl.exports import lazy_imports
 
-from dbctl.exports import lazy_exports
-
-if TYPE_CHECKING:
-    from dbctl.engines.mysql.monitoring.connections import MySQLSessions
-else:
-    __getattr__ = lazy_exports(
-        __name__,
-        {
-            "connections": "MySQLSessions",
-        },
-    )
+with lazy_imports(__name__):
+    from dbctl.engines.mysql.monitoring.sessions import MySQLSessions

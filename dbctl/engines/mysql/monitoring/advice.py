@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import (
-    EngineFinding,
-    FindingQuery,
-    SettingComparison,
-    leftover_finding,
-    row_findings,
-)
+from dbctl.engines.contract import EngineFinding, FindingQuery, SettingComparison, leftover_finding
 from dbctl.engines.mysql.errors import quote
 from dbctl.engines.mysql.options import read_encryption
+from dbctl.engines.mysql.part import MySQLPart
 from dbctl.engines.mysql.types import format_literal
+from dbctl.engines.servers import find_problems, scratch_name_pattern
 from dbctl.errors import PrivilegeMissingError, QueryFailedError
 from dbctl.model import format_count
-
-if TYPE_CHECKING:
-    from dbctl.engines.mysql.database import MySQLDatabase
-
 
 SERVER_CHECKS = (
     FindingQuery(
@@ -90,22 +82,26 @@ VARIABLES = "show global variables where variable_name in :names"
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 #: Only MariaDB shows which settings require a restart.
 READ_ONLY = "select lower(variable_name) from information_schema.system_variables where read_only = 'YES' and lower(variable_name) in :names"
-UNENFORCED = """select table_name, constraint_name from information_schema.table_constraints
-where table_schema = database() and constraint_type = 'CHECK' and enforced = 'NO' order by 1, 2"""
+#: MySQL only: MariaDB enforces all constraints.
+UNENFORCED = FindingQuery(
+    severity="warning",
+    code="not-enforced",
+    sql="""select concat('`', replace(table_name, '`', '``'), '`'), concat('`', replace(constraint_name, '`', '``'), '`'),
+  table_name, constraint_name from information_schema.table_constraints
+where table_schema = database() and constraint_type = 'CHECK' and enforced = 'NO' and :table in ('', table_name) order by 3, 4""",
+    message="check {3} of {2} is not enforced",
+    hint="ALTER TABLE {0} ALTER CHECK {1} ENFORCED;",
+)
 
 
-class MySQLAdvice:
+class MySQLAdvice(MySQLPart):
     """The part ``Advisor``."""
-
-    def __init__(self, db: MySQLDatabase) -> None:
-        self._connection, self._catalog = db.connection, db.catalog
 
     def server_findings(self, *, writing: bool) -> Sequence[EngineFinding]:
         findings = [*self._check_encryption(), *self._check_rights(writing=writing), *self.find_abandoned()]
-        for check in SERVER_CHECKS:
-            findings += row_findings(check, self._connection.fetch(check.sql))
+        findings += find_problems(self._connection, SERVER_CHECKS)
         try:
-            findings += row_findings(IDLE_CHECK, self._connection.fetch(IDLE_CHECK.sql))
+            findings += find_problems(self._connection, [IDLE_CHECK])
         except PrivilegeMissingError:
             message = "open transactions are not visible to this account"
             hint = f"GRANT PROCESS ON *.* TO {self._connection.session.account};"
@@ -116,14 +112,14 @@ class MySQLAdvice:
 
     def find_abandoned(self) -> Sequence[EngineFinding]:
         from dbctl.engines.mysql import locks
-        from dbctl.engines.mysql.backup import names
+        from dbctl.engines.mysql.backup import restore_server
         from dbctl.engines.mysql.backup.foreign import scratch_role
 
-        pattern = names.scratch_name_pattern(self._connection.url.path)
+        pattern = re.compile(scratch_name_pattern(self._connection.url.path))
         databases = [
             leftover_finding(str(name), f"DROP DATABASE {quote(str(name))};")
-            for (name,) in self._connection.fetch(names.DATABASES)
-            if pattern.fullmatch(str(name))
+            for (name,) in self._connection.fetch(restore_server.DATABASES)
+            if pattern.search(str(name))
             and self._connection.fetch(
                 f"select is_free_lock({format_literal(locks.lock_name(str(name)))})", {}
             )
@@ -179,18 +175,8 @@ class MySQLAdvice:
             return False
 
     def schema_findings(self, table: str = "") -> Sequence[EngineFinding]:
-        if self._connection.session.server.is_mariadb:
-            return []  # MariaDB enforces all constraints
-        return [
-            EngineFinding(
-                severity="warning",
-                code="not-enforced",
-                message=f"check {rule} of {name} is not enforced",
-                hint=f"ALTER TABLE {quote(str(name))} ALTER CHECK {quote(str(rule))} ENFORCED;",
-            )
-            for name, rule in self._connection.fetch(UNENFORCED)
-            if table in ("", name)
-        ]
+        checks = [] if self._connection.session.server.is_mariadb else [UNENFORCED]
+        return list(find_problems(self._connection, checks, {"table": table}))
 
     def compare_settings(self, required: Mapping[str, str]) -> Sequence[SettingComparison]:
         if not required:

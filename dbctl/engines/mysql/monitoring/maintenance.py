@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import EngineFinding, MaintenanceKind, MaintenanceTask
 from dbctl.engines.mysql.errors import quote
+from dbctl.engines.mysql.part import MySQLPart
 from dbctl.errors import NotSupportedError, QueryFailedError
-
-if TYPE_CHECKING:
-    from dbctl.engines.mysql.database import MySQLDatabase
 
 STATEMENTS: Mapping[MaintenanceKind, str] = {
     "analyze": "ANALYZE TABLE {}",
@@ -29,11 +26,8 @@ DUE = """select table_name from information_schema.tables where table_schema = d
   and data_free > 4194304 and data_free > (data_length + index_length) / 4 order by table_name"""
 
 
-class MySQLMaintenance:
+class MySQLMaintenance(MySQLPart):
     """The part ``Maintenance``."""
-
-    def __init__(self, db: MySQLDatabase) -> None:
-        self._connection, self._catalog = db.connection, db.catalog
 
     def maintenance_tasks(self, kind: MaintenanceKind, tables: Sequence[str]) -> Sequence[MaintenanceTask]:
         for name in tables:

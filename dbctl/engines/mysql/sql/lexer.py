@@ -2,35 +2,24 @@ r"""Lexer of SQL in the mode of dbctl's sessions: ``"`` quotes names, ``\`` is a
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from typing import cast
+from dbctl.engines.parsing import Lexer, Token, TokenPattern
 
-from dbctl.engines.parsing import Token, TokenKind
-
-#: An unclosed token extends to the end of the text. ``--`` begins a comment only before a space.
-_TOKEN = re.compile(
-    r"""(?P<text> '[^']*(?:'|\Z))
-      | (?P<name> "[^"]*(?:"|\Z) | `[^`]*(?:`|\Z))
-      | (?P<comment> --(?=\s|\Z)[^\n]* | \#[^\n]* | /\*(?!M?!).*?(?:\*/|\Z))
-      | (?P<space>\s+) | (?P<word>@{0,2}\w[\w$]*)
-      | (?P<parameter>:[^\W\d]\w*) | (?P<end>;) | (?P<sign>/\*M?!|\*/|.)""",
-    re.VERBOSE | re.DOTALL,
+#: ``--`` begins a comment only before a space. The content of comments that servers run (``/*!``) is part of the statement.
+LEXER = Lexer(
+    [
+        TokenPattern("text", "'[^']*", "'"),
+        TokenPattern("name", '"[^"]*', '"'),
+        TokenPattern("name", "`[^`]*", "`"),
+        TokenPattern("comment", r"--(?=\s|\Z)[^\n]*"),
+        TokenPattern("comment", r"#[^\n]*"),
+        TokenPattern("comment", r"/\*(?!M?!).*?", r"\*/"),
+        TokenPattern("space", r"\s+"),
+        TokenPattern("word", r"@{0,2}\w[\w$]*"),
+        TokenPattern("parameter", r":[^\W\d]\w*"),
+        TokenPattern("end", ";"),
+        TokenPattern("sign", r"/\*M?!|\*/|."),
+    ]
 )
-
-
-def tokenize(sql: str) -> Iterator[Token]:
-    """Split ``sql`` into tokens; the content of comments that servers run (``/*!``) is part of the statement."""
-    for match in _TOKEN.finditer(sql):
-        yield Token(cast("TokenKind", match.lastgroup), match.group(), match.start())
-
-
-def is_closed(token: Token) -> bool:
-    """Return whether a text, a quoted name or a comment is closed."""
-    text = token.text
-    if token.kind == "comment":
-        return not text.startswith("/*") or (len(text) > 3 and text.endswith("*/"))  # noqa: PLR2004 - "/*/" is open
-    return token.kind not in ("text", "name") or (len(text) > 1 and text.endswith(text[0]))
 
 
 def split_variants(sql: str) -> list[list[Token]]:
@@ -41,7 +30,7 @@ def split_variants(sql: str) -> list[list[Token]]:
     with_comments: list[Token] = []
     without_comments: list[Token] = []
     in_comment = after_opening = False
-    for token in tokenize(sql):
+    for token in LEXER.tokenize(sql):
         if token.kind == "sign" and len(token.text) > 1:
             in_comment = after_opening = token.text != "*/"
             continue

@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 
-from dbctl.engines.contract import LintFinding, Script
-from dbctl.engines.mysql.sql.lexer import tokenize
-from dbctl.engines.parsing import CodedMessage, Dialect, Linter, Statement, Token, Word, WordReader, lint
+from dbctl.engines.mysql.sql.lexer import LEXER
+from dbctl.engines.parsing import CodedMessage, Linter, Statement, Word, parse_rules
 
 #: Statements that commit implicitly.
 _DDL_VERBS = ("create", "alter", "drop", "rename", "truncate", "optimize", "analyze", "grant", "revoke")
 _DML_VERBS = ("insert", "update", "delete", "replace", "load")
-#: Statements that affect the whole server, or run a text that cannot be checked.
-_SERVER_STATEMENTS = (
-    *(
-        (verb, kind)
-        for verb in ("create", "alter", "drop")
-        for kind in ("user", "role", "database", "schema", "server", "tablespace")
-    ),
-    ("create", "or", "replace", "user"),
-    ("rename", "user"),
-    ("set", "global"),
-    ("set", "persist"),
-    ("set", "password"),
-    ("grant",),
-    ("revoke",),
-    ("install",),
-    ("uninstall",),
-    ("flush",),
-    ("prepare",),
-    ("execute",),
-)
 #: The names of rows in a trigger.
 _TRIGGER_ROWS = ("new", "old")
 
@@ -39,13 +18,26 @@ _TRIGGER_ROWS = ("new", "old")
 class MySQLLinter(Linter):
     """The lint rules of MySQL and MariaDB."""
 
-    dialect = Dialect(
-        if_not_exists_kinds=frozenset({"table"}),
-        ignore_clauses=(("insert", "ignore"), ("on", "duplicate", "key")),
-    )
-
-    def tokenize(self, sql: str) -> Iterator[Token]:
-        return tokenize(sql)
+    lexer = LEXER
+    if_not_exists_kinds = ("table",)
+    ignore_clauses = (("insert", "ignore"), ("on", "duplicate", "key"))
+    #: Statements that affect the whole server, or run a text that cannot be checked.
+    statement_rules = parse_rules("""
+        external-side-effect  create|alter|drop user|role|database|schema|server|tablespace  {words} may affect more than this database
+        external-side-effect  create or replace user                                {words} may affect more than this database
+        external-side-effect  rename user                                           {words} may affect more than this database
+        external-side-effect  set global|persist|password                           {words} may affect more than this database
+        external-side-effect  grant|revoke|install|uninstall|flush|prepare|execute  {words} may affect more than this database
+    """)
+    action_rules = parse_rules("""
+        changes-enum  modify [column] {name} enum|set         {table}.{name}: a value that is not added at the end copies the table, and a removed value is lost in the rows
+        changes-enum  change [column] {name} {new} enum|set   {table}.{name}: a value that is not added at the end copies the table, and a removed value is lost in the rows
+        copies-table  modify [column] {name} !enum|set        MODIFY of {table}.{name} copies the table, unless the type is unchanged
+        copies-table  change [column] {name} {new} !enum|set  CHANGE of {table}.{name} copies the table, unless the type is unchanged
+        copies-table  convert                                 CONVERT TO CHARACTER SET copies {table}, and may change which values are equal
+        copies-table  drop primary                            DROP PRIMARY KEY copies {table}
+        copies-table  add fulltext                            the first full-text index of {table} copies the whole table
+    """)
 
     def check_script(self) -> Iterator[CodedMessage]:
         ddl_statements = [statement for statement in self.statements if statement.verb in _DDL_VERBS]
@@ -60,7 +52,7 @@ class MySQLLinter(Linter):
             yield "mixed-ddl-dml", "it changes the schema, which commits implicitly, and rows"
 
     def check_statement(self, statement: Statement) -> Iterator[CodedMessage]:
-        yield from self._check_scope(statement)
+        yield from self._check_qualifiers(statement)
         created = statement.created
         if (
             created
@@ -71,39 +63,12 @@ class MySQLLinter(Linter):
             yield "copies-table", f"the first full-text index of {created.table} copies the whole table"
         if statement.altered and not self.is_new_table(statement.altered):
             for action in statement.actions():
-                yield from self._check_action(statement.altered, action)
+                names = action.match("change [column] {name} {new_name}")
+                if names and names["new_name"] != names["name"]:
+                    message = "{table}.{name} is renamed to {new_name}"
+                    yield "renames", message.format(table=statement.altered, **names)
 
-    def _check_action(self, table: str, action: WordReader) -> Iterator[CodedMessage]:
-        verb = action.take_any("modify", "change", "convert", "drop", "add")
-        if verb in ("modify", "change"):
-            action.take("column")
-            name = action.read_name()
-            if verb == "change" and (new_name := action.read_name()) != name:
-                yield "renames", f"{table}.{name} is renamed to {new_name}"
-            if action.peek() in ("enum", "set"):
-                yield (
-                    "changes-enum",
-                    f"{table}.{name}: a value that is not added at the end copies the table, and a removed value is lost in the rows",
-                )
-            else:
-                yield (
-                    "copies-table",
-                    f"{verb.upper()} of {table}.{name} copies the table, unless the type is unchanged",
-                )
-        elif verb == "convert":
-            yield (
-                "copies-table",
-                f"CONVERT TO CHARACTER SET copies {table}, and may change which values are equal",
-            )
-        elif verb == "drop" and action.take("primary"):
-            yield "copies-table", f"DROP PRIMARY KEY copies {table}"
-        elif verb == "add" and action.take("fulltext"):
-            yield "copies-table", f"the first full-text index of {table} copies the whole table"
-
-    def _check_scope(self, statement: Statement) -> Iterator[CodedMessage]:
-        for prefix in _SERVER_STATEMENTS:
-            if statement.new_reader().take(*prefix):
-                yield "external-side-effect", f"{' '.join(prefix).upper()} may affect more than this database"
+    def _check_qualifiers(self, statement: Statement) -> Iterator[CodedMessage]:
         words = statement.tokens
         unqualified = {
             word.text
@@ -125,8 +90,3 @@ class MySQLLinter(Linter):
 
 def _is_name(word: Word) -> bool:
     return word.kind == "name" or (word.kind == "word" and not word.text[0].isdigit())
-
-
-def lint_scripts(scripts: Iterable[Script]) -> Iterator[list[LintFinding]]:
-    """Yield the findings of each script."""
-    return lint.lint_scripts(MySQLLinter(), scripts)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
-from dbctl.engines.mysql.sql.lexer import tokenize
-from dbctl.engines.parsing import Token
+from dbctl.engines.mysql.sql.lexer import LEXER
+from dbctl.engines.parsing import Token, unquote_name
 
 #: The first words of queries.
 QUERY_WORDS = ("select", "with", "values", "table", "show", "explain", "describe", "desc", "(")
@@ -85,7 +85,7 @@ def find_rejection(sql: str) -> str:
 
     A read-only transaction rejects writes to tables but not to files, and inside a writing transaction it rejects nothing.
     """
-    significant = [token for token in tokenize(sql) if token.kind not in ("space", "comment")]
+    significant = LEXER.read_significant(sql)
     first = significant[0].text.lower() if significant else ""
     if first not in QUERY_WORDS:
         return f"{first.upper() or 'an empty statement'} is not a query"
@@ -118,9 +118,9 @@ def find_secret(sql: str, hidden: Mapping[str, Collection[str]]) -> str:
     """
     if not hidden:
         return ""
-    significant = [token for token in tokenize(sql) if token.kind not in ("space", "comment")]
+    significant = LEXER.read_significant(sql)
     first = significant[0].text.lower() if significant else ""
-    words = [_unquote(token.text) for token in significant if token.kind in ("word", "name")]
+    words = [_read_name(token) for token in significant if token.kind in ("word", "name")]
     if words[:2] == ["show", "grants"] or words[:3] == ["show", "create", "user"]:
         return "a password hash of the server"
     selects_all = first not in ("show", "describe", "desc") and any(
@@ -146,16 +146,15 @@ def _selects_all(significant: Sequence[Token], position: int) -> bool:
     return following is None or following.text.lower() in AFTER_STAR or following.text in (",", ")", ";")
 
 
-def _unquote(text: str) -> str:
-    quote = text[0]
-    return (text[1:-1].replace(quote * 2, quote) if quote in '"`' else text).lower()
+def _read_name(token: Token) -> str:
+    return (unquote_name(token.text) if token.kind == "name" else token.text).lower()
 
 
 def find_external_call(sql: str) -> str:
     """Return the first function with external effects that a query calls; or an empty text."""
-    significant = [token for token in tokenize(sql) if token.kind not in ("space", "comment")]
+    significant = LEXER.read_significant(sql)
     functions = (
-        _unquote(token.text)
+        _read_name(token)
         for token, following in pairwise(significant)
         if token.kind in ("word", "name") and following.text == "("
     )

@@ -1,10 +1,8 @@
 """Column types of MySQL and MariaDB, and the values in them."""
 
-from typing import TYPE_CHECKING
+from dbctl.exports import lazy_imports
 
-from dbctl.exports import lazy_exports
-
-if TYPE_CHECKING:
+with lazy_imports(__name__):
     from dbctl.engines.mysql.types.columns import (
         KINDS,
         NATIVE,
@@ -22,15 +20,3 @@ if TYPE_CHECKING:
     )
     from dbctl.engines.mysql.types.text_values import csv_parser, json_parser
     from dbctl.engines.mysql.types.values import CONVERTERS, bind_parameters, encode_value, format_literal
-else:
-    __getattr__ = lazy_exports(
-        __name__,
-        {
-            "columns": (
-                "KINDS Kind MySQLColumn MySQLTable NATIVE TIMES UNICODE_CHARSETS charset_of comparable_value "
-                "encode_for_column kind_of normalize_type parse_labels"
-            ),
-            "text_values": "csv_parser json_parser",
-            "values": "CONVERTERS bind_parameters encode_value format_literal",
-        },
-    )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Literal, TypeAlias
 from uuid import UUID
 
 from dbctl.engines.contract import Column, Table
 from dbctl.engines.mysql.types.values import encode_value
+from dbctl.engines.servers import parse_time
 from dbctl.errors import ValueInvalidError
 
 #: How values of a type compare. ``other``: by their text, which never fails.
@@ -48,8 +49,6 @@ class MySQLColumn(Column, frozen=True, kw_only=True):
 
 
 class MySQLTable(Table, frozen=True, kw_only=True):
-    """A live table with its storage engine."""
-
     storage_engine: str = ""  #: InnoDB, MyISAM…; empty for a view
     transactional: bool = True
 
@@ -88,15 +87,6 @@ def comparable_value(column: Column, value: object) -> object:
         return Decimal(value)
     text = encode_value(value)
     return None if text is None else _COMPARE.get(kind, _compare_text)(text, column)
-
-
-def parse_time(text: str) -> datetime | None:
-    """Parse a time in ISO 8601; in UTC if it has no zone. Return None for other text."""
-    try:
-        timestamp = datetime.fromisoformat(text.strip())
-        return timestamp.astimezone(UTC) if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        return None
 
 
 def _compare_text(text: str, _column: Column) -> str:

@@ -12,7 +12,7 @@ from uuid import UUID
 from pymysql.constants import FIELD_TYPE
 from pymysql.converters import conversions
 
-from dbctl.engines.mysql.sql import tokenize
+from dbctl.engines.mysql.sql import LEXER
 from dbctl.engines.parsing import Fragment, Token, split_parameters
 from dbctl.engines.servers import Formatters, format_integer, format_value
 from dbctl.engines.sql import is_storable
@@ -70,7 +70,7 @@ def bind_parameters(sql: str, parameters: Mapping[str, object], *, escapes: bool
 
 @lru_cache(maxsize=64)
 def _split_statement(sql: str, *, escapes: bool) -> Sequence[Fragment]:
-    token_stream = tokenize(sql)
+    token_stream = LEXER.tokenize(sql)
     return split_parameters([_escape(token) for token in token_stream] if escapes else list(token_stream))
 
 

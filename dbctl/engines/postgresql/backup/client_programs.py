@@ -49,8 +49,6 @@ OPTION_VERSIONS = {
 
 
 class Tool(Struct, frozen=True, kw_only=True):
-    """One installed program."""
-
     path: Path
     major: int  #: major version; it reads dumps of this version and of older ones
 

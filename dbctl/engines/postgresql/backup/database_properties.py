@@ -11,19 +11,24 @@ from typing import Any
 
 import msgspec
 import psycopg
+from msgspec import structs
+from psycopg.rows import dict_row
 
 from dbctl.engines.sql import ident
 from dbctl.model import Struct
 
-#: Properties of database $1. The row is JSON because its columns differ between versions.
-_PROPERTIES = b"""select d.oid::int8, to_jsonb(d), pg_catalog.pg_get_userbyid(d.datdba), pg_catalog.pg_encoding_to_char(d.encoding), t.spcname,
-  coalesce(pg_catalog.shobj_description(d.oid, 'pg_database'), ''),
-  (select coalesce(jsonb_agg(jsonb_build_array(coalesce(pg_catalog.pg_get_userbyid(nullif(a.grantee, 0)), ''),
-      a.privilege_type, a.is_grantable) order by 1), 'null')
-    from pg_catalog.aclexplode(d.datacl) a),
+#: Properties of database $1. The columns of locales differ between versions; older versions have collations from libc only.
+_PROPERTIES = b"""select d.datname as database, d.oid::int8 as oid, pg_catalog.pg_get_userbyid(d.datdba) as owner,
+  pg_catalog.pg_encoding_to_char(d.encoding) as encoding, d.datcollate as collation, d.datctype as ctype,
+  case to_jsonb(d) ->> 'datlocprovider' when 'i' then 'icu' when 'b' then 'builtin' else 'libc' end as provider,
+  coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale', '') as locale, t.spcname as tablespace,
+  d.datconnlimit as connection_limit, coalesce(pg_catalog.shobj_description(d.oid, 'pg_database'), '') as comment,
+  case when d.datacl is not null then (select coalesce(jsonb_agg(jsonb_build_array(
+      coalesce(pg_catalog.pg_get_userbyid(nullif(a.grantee, 0)), ''), a.privilege_type, a.is_grantable) order by 1), '[]')
+    from pg_catalog.aclexplode(d.datacl) a) end as grants,
   (select coalesce(jsonb_agg(jsonb_build_array(coalesce(r.rolname, ''), c) order by 1), '[]')
     from pg_catalog.pg_db_role_setting s left join pg_catalog.pg_roles r on r.oid = s.setrole, unnest(s.setconfig) c
-    where s.setdatabase = d.oid)
+    where s.setdatabase = d.oid) as settings
 from pg_catalog.pg_database d join pg_catalog.pg_tablespace t on t.oid = d.dattablespace where d.datname = $1"""
 _ADDRESS = b"""select current_setting('server_version'), coalesce(host(inet_server_addr()), 'a local socket'),
   coalesce(inet_server_port(), current_setting('port')::int4)"""
@@ -31,45 +36,30 @@ _SYSTEM = b"select system_identifier::text from pg_catalog.pg_control_system()"
 _EXTENSIONS = (
     b"select extname || ' ' || extversion from pg_catalog.pg_extension where extname <> 'plpgsql' order by 1"
 )
-#: Older versions have no provider column: all collations are from libc.
-_PROVIDERS = {"c": "libc", "i": "icu", "b": "builtin"}
+_PROVIDERS = ("libc", "icu", "builtin")
 
 
 class Properties(Struct, frozen=True, kw_only=True):
-    """The properties of one database."""
-
-    name: str
+    database: str = ""  #: its name
     oid: int = 0
     owner: str = ""
     encoding: str = ""
-    collate: str = ""
+    collation: str = ""
     ctype: str = ""
     provider: str = "libc"
     locale: str = ""  #: unless the provider is libc
     tablespace: str = ""
     connection_limit: int = -1  #: -1: unlimited
-    allows_connections: bool = True  #: whether sessions may connect
     comment: str = ""
     #: grantee (empty: PUBLIC), privilege, and grant option; None: the default grants of a new database
     grants: Sequence[tuple[str, str, bool]] | None = None
     settings: Sequence[tuple[str, str]] = ()  #: role (empty: all roles), and ``name=value``
 
     def to_metadata(self) -> dict[str, str]:
-        """Return the properties as fields of a manifest."""
+        """Return the properties as fields of a manifest: texts, and JSON of other values."""
+        fields = structs.asdict(self)
         return {
-            "database": self.name,
-            "oid": str(self.oid),
-            "owner": self.owner,
-            "encoding": self.encoding,
-            "collation": self.collate,
-            "ctype": self.ctype,
-            "provider": self.provider,
-            "locale": self.locale,
-            "tablespace": self.tablespace,
-            "connection_limit": str(self.connection_limit),
-            "comment": self.comment,
-            "grants": json.dumps(self.grants),
-            "settings": json.dumps(self.settings),
+            name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()
         }
 
     def transferable(self) -> dict[str, str]:
@@ -79,55 +69,28 @@ class Properties(Struct, frozen=True, kw_only=True):
 
 def from_metadata(metadata: Mapping[str, str]) -> Properties:
     """Return the properties that ``Properties.to_metadata`` wrote."""
-    return Properties(
-        name=metadata.get("database", ""),
-        oid=int(metadata.get("oid", 0)),
-        owner=metadata.get("owner", ""),
-        encoding=metadata.get("encoding", ""),
-        collate=metadata.get("collation", ""),
-        ctype=metadata.get("ctype", ""),
-        provider=provider if (provider := metadata.get("provider", "")) in _PROVIDERS.values() else "libc",
-        locale=metadata.get("locale", ""),
-        tablespace=metadata.get("tablespace", ""),
-        connection_limit=int(metadata.get("connection_limit", -1)),
-        comment=metadata.get("comment", ""),
-        grants=msgspec.json.decode(metadata.get("grants", "null"), type=list[tuple[str, str, bool]] | None),
-        settings=msgspec.json.decode(metadata.get("settings", "[]"), type=list[tuple[str, str]]),
-    )
+    fields: dict[str, object] = {
+        name: metadata[name] for name in Properties.__struct_fields__ if name in metadata
+    }
+    for name in ("oid", "connection_limit", "grants", "settings"):
+        if name in metadata:
+            fields[name] = json.loads(metadata[name])
+    if fields.get("provider") not in _PROVIDERS:
+        fields["provider"] = "libc"
+    return msgspec.convert(fields, Properties)
 
 
 def read_properties(session: psycopg.Connection[Any], name: str) -> Properties | None:
     """Return the properties of a database of the server; None if it does not exist."""
-    rows = session.execute(_PROPERTIES, [name]).fetchall()
-    if not rows:
+    with session.cursor(row_factory=dict_row) as cursor:
+        row = cursor.execute(_PROPERTIES, [name]).fetchone()
+    if row is None:
         return None
-    oid, row_json, owner, encoding, tablespace, comment, grants, settings = rows[0]
-    row = _decode_json(row_json)
-    return Properties(
-        name=name,
-        oid=oid,
-        owner=owner,
-        encoding=encoding,
-        collate=row["datcollate"],
-        ctype=row["datctype"],
-        provider=_PROVIDERS.get(row.get("datlocprovider", "c"), "libc"),
-        locale=row.get("datlocale") or row.get("daticulocale") or "",
-        tablespace=tablespace,
-        connection_limit=row["datconnlimit"],
-        allows_connections=row["datallowconn"],
-        comment=comment,
-        grants=None
-        if row["datacl"] is None
-        else sorted(
-            (grantee, privilege, grantable) for grantee, privilege, grantable in _decode_json(grants) or []
-        ),
-        settings=sorted((role, setting) for role, setting in _decode_json(settings)),
-    )
-
-
-def _decode_json(value: object) -> Any:
-    """Decode a JSON column, which is text in a session without type loaders."""
-    return json.loads(value) if isinstance(value, str) else value
+    for field in ("grants", "settings"):
+        # A session without type loaders returns JSON as text.
+        items = json.loads(row[field]) if isinstance(row[field], str) else row[field]
+        row[field] = None if items is None else sorted(map(tuple, items))
+    return msgspec.convert(row, Properties)
 
 
 def describe_server(session: psycopg.Connection[Any]) -> dict[str, str]:
@@ -142,7 +105,6 @@ def describe_server(session: psycopg.Connection[Any]) -> dict[str, str]:
 
 
 def describe_extensions(session: psycopg.Connection[Any]) -> str:
-    """Return the extensions of the database with their versions."""
     return ", ".join(str(name) for (name,) in session.execute(_EXTENSIONS).fetchall())
 
 
@@ -152,8 +114,8 @@ def create_statement(name: str, template: Properties) -> str:
     clauses += [f"owner {ident(template.owner)}"] if template.owner else []
     clauses += [f"encoding {quote_literal(template.encoding)}"] if template.encoding else []
     clauses += (
-        [f"lc_collate {quote_literal(template.collate)} lc_ctype {quote_literal(template.ctype)}"]
-        if template.collate
+        [f"lc_collate {quote_literal(template.collation)} lc_ctype {quote_literal(template.ctype)}"]
+        if template.collation
         else []
     )
     if template.provider != "libc" and template.locale:
@@ -193,12 +155,10 @@ def apply_properties(session: psycopg.Connection[Any], name: str, properties: Pr
 
 
 def quote_literal(text: str) -> str:
-    """Return a text as an SQL literal."""
     escaped = text.replace("'", "''")
     return f"'{escaped}'" if "\\" not in text else "E'" + escaped.replace("\\", "\\\\") + "'"
 
 
 def find_differences(first: Properties, second: Properties) -> list[str]:
-    """Return the names of the properties that differ."""
     expected = second.transferable()
     return [name for name, text in first.transferable().items() if expected[name] != text]

@@ -10,30 +10,30 @@ import json
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from dbctl import signals
-from dbctl.engines.contract import DumpResult, DumpVerification
+from dbctl.engines.contract import DumpRequest, DumpResult, DumpVerification
 from dbctl.engines.postgresql.backup import client_programs, database_properties
 from dbctl.engines.postgresql.backup.dump_scanner import DumpScanner, index_by_app_name
 from dbctl.engines.postgresql.backup.limits import describe_losses
 from dbctl.engines.postgresql.connection import PostgreSQLConnection, Session
+from dbctl.engines.postgresql.part import PostgreSQLPart
 from dbctl.engines.postgresql.schema import PostgreSQLSchemaReader, read_scope
 from dbctl.engines.postgresql.types import UNDECLARED
+from dbctl.engines.servers import COMPRESSION_RATIO, NO_BACKUP, copy_output
 from dbctl.engines.sql import digest_tables, ident
 from dbctl.errors import BusyError, ClientFailedError, DbctlError, NotSupportedError
-from dbctl.files import LEVEL, Progress, no_progress, open_parallel_gzip, subprocesses
+from dbctl.files import LEVEL, open_parallel_gzip, subprocesses
 from dbctl.model import now
 
 if TYPE_CHECKING:
-    from dbctl.engines.postgresql.reader import PostgreSQLReader
+    from dbctl.engines.postgresql.database import PostgreSQLReader
 
 #: Custom: read by pg_restore, as a whole or in parts, over several connections. Plain: read by psql.
 FORMS: Mapping[str, str] = {"custom": ".dump", "plain": ".sql.gz"}
-NO_BACKUP = "No backup was created; existing backups are unchanged."
-#: Rows shrink to about a quarter; indexes, and the content of an empty database in bytes, are not in a dump.
-COMPRESSION_RATIO, EMPTY_SIZE = 4, 7 << 20
+#: The content of an empty database in bytes, which is not in a dump.
+EMPTY_SIZE = 7 << 20
 #: This query waits for no lock.
 SIZE = """select case when :scope = '' then greatest(0, pg_catalog.pg_database_size(current_database()) - :empty)
   else (select coalesce(sum(c.relpages::int8 * current_setting('block_size')::int8), 0)::int8 from pg_catalog.pg_class c
@@ -76,99 +76,83 @@ class PostgreSQLDumper:
     def blocks_writers(self) -> bool:
         return False
 
-    def dump(
-        self,
-        destination: Path,
-        *,
-        form: str = "",
-        tables: Sequence[str] = (),
-        progress: Progress = no_progress,
-    ) -> DumpResult:
-        form, session = form or "custom", self._connection.session
+    def dump(self, request: DumpRequest) -> DumpResult:
+        form, tables = request.form or "custom", request.tables
+        session, target = self._connection.session, self._connection.target
         server = session.info.server_version // 10000
-        tool = client_programs.find_program("pg_dump", self._connection.target, min_version=server)
-        decoder = (
-            client_programs.find_program("pg_restore", self._connection.target, min_version=server)
-            if form == "custom"
-            else None
-        )
+        tool = client_programs.find_program("pg_dump", target, min_version=server)
+        decoder = None
+        if form == "custom":
+            decoder = client_programs.find_program("pg_restore", target, min_version=server)
         expected = max(1, self.estimate_dump_size())
         with self._connection.read_transaction():
-            ((snapshot,),) = self._connection.fetch("select pg_export_snapshot()")
+            arguments = self._arguments(form, tables)
             taken_at, scope = now(), read_scope(session)
             with self._connection.translate_errors(""):
-                losses = [] if tables else describe_losses(session, scope, self._connection.target)
+                losses = [] if tables else describe_losses(session, scope, target)
             if form == "plain" and self._connection.fetch(LARGE_OBJECTS) == [(True,)]:
                 raise NotSupportedError(
                     feature="a plain dump of large objects",
-                    subject=self._connection.target,
+                    subject=target,
                     hint="Nothing was created. Use --format custom.",
                 )
-            arguments = [
-                f"--lock-wait-timeout={max(1, round(self._connection.timeout * 1000))}",
-                f"--snapshot={snapshot}",
-                f"--format={form}",
-                f"--compress={LEVEL if form == 'custom' else 0}",
-            ]
-            if session.settings.get("client_encoding") != UNDECLARED:
-                arguments.append("--encoding=UTF8")
-            arguments += [f"--schema={_quote_pattern(scope)}"] if scope and not tables else []
-            arguments += [
-                f"--table={_quote_pattern(schema)}.{_quote_pattern(name)}"
-                for schema, name in self._with_partitions(tables)
-            ]
             with (
                 client_programs.write_connection_files(session, session.info.dbname, tool) as (
                     connection,
                     environment,
                 ),
-                subprocesses.create_file(destination) as file,
+                subprocesses.create_file(request.destination) as file,
                 subprocesses.run_program(
                     [str(tool.path), "--no-password", f"--dbname={connection}", *arguments],
                     environment,
-                    watch=client_programs.create_watch(
-                        session, environment, self._connection.target, NO_BACKUP
-                    ),
+                    watch=client_programs.create_watch(session, environment, target, NO_BACKUP),
                     writes=True,
                 ) as client,
-                follow_dump(decoder, self._connection.target) as follower,
+                follow_dump(decoder, target) as follower,
                 open_parallel_gzip() if form == "plain" else nullcontext() as compressor,
             ):
                 # In the same snapshot, while pg_dump connects and reads the catalog.
                 schema = "" if tables else self._schema.fingerprint()
-                with self._connection.translate_errors(
-                    SEARCH_PATH.decode()
-                ):  # the server may end this session
+                # The server may end this session.
+                with self._connection.translate_errors(SEARCH_PATH.decode()):
                     metadata = self._metadata(session, scope)
                 metadata |= {"client": client_programs.read_version(tool.path), "format": form}
                 metadata |= {"remarks": "; ".join(losses)} if losses else {}
-                written = 0
-                for block in client.blocks():
-                    follower.feed(block)
-                    written += file.write(compressor.feed(block) if compressor else block)
-                    progress(min(1.0, written / expected))
-                if compressor:
-                    file.write(compressor.finish())
+                copy_output(client, file, follower.feed, compressor, expected, request.progress)
                 if client.finish():
-                    error = client_programs.to_error(
-                        client,
-                        session,
-                        self._connection.target,
-                        timeout=self._connection.timeout,
-                        instead=NO_BACKUP,
-                    )
-                    raise self._add_holder(error, session)
+                    raise self._create_error(client)
                 if problem := follower.find_problem():
                     raise ClientFailedError(
-                        target=self._connection.target, program=tool.path.name, reason=problem, hint=NO_BACKUP
+                        target=target, program=tool.path.name, reason=problem, hint=NO_BACKUP
                     )
                 rows = index_by_app_name(follower.scanner.rows, metadata["path"])
                 inheriting = {name for (name,) in self._connection.fetch(INHERITING)}
                 countable = {name: count for name, count in rows.items() if name not in inheriting}
                 content = digest_tables(self._db, countable)
-        progress(1.0)
+        request.progress(1.0)
         verification = DumpVerification(tables=rows, schema=schema, problems=(), digests=content)
         return DumpResult(taken_at=taken_at, metadata=metadata, verification=verification, sha256=file.sha256)
+
+    def _arguments(self, form: str, tables: Sequence[str]) -> list[str]:
+        """Return the arguments of pg_dump, with the snapshot of this transaction."""
+        session = self._connection.session
+        ((snapshot,),) = self._connection.fetch("select pg_export_snapshot()")
+        arguments = [
+            f"--lock-wait-timeout={max(1, round(self._connection.timeout * 1000))}",
+            f"--snapshot={snapshot}",
+            f"--format={form}",
+            f"--compress={LEVEL if form == 'custom' else 0}",
+        ]
+        if session.settings.get("client_encoding") != UNDECLARED:
+            arguments.append("--encoding=UTF8")
+        if tables:
+            names = self._with_partitions(tables)
+            return [
+                *arguments,
+                *(f"--table={_quote_pattern(schema)}.{_quote_pattern(name)}" for schema, name in names),
+            ]
+        scope = read_scope(session)
+        return [*arguments, f"--schema={_quote_pattern(scope)}"] if scope else arguments
 
     def _with_partitions(self, tables: Sequence[str]) -> list[tuple[str, str]]:
         """Return tables with their partitions, each with its schema."""
@@ -178,14 +162,14 @@ class PostgreSQLDumper:
             names += [(schema, name), *cast("list[tuple[str, str]]", rows)]
         return names
 
-    def _add_holder(self, error: DbctlError, session: Session) -> DbctlError:
-        """Add the lock holders to the error."""
-        if not isinstance(error, BusyError):
-            return error
-        holder = self._connection.describe_blockers("", session.pgconn.backend_pid)
-        return BusyError(
-            target=self._connection.target, holder=holder, waited=f"{self._connection.timeout:g}"
-        )
+    def _create_error(self, client: subprocesses.ClientProgram) -> DbctlError:
+        """Return the error of pg_dump, with the lock holders."""
+        session, target, timeout = self._connection.session, self._connection.target, self._connection.timeout
+        error = client_programs.to_error(client, session, target, timeout=timeout, instead=NO_BACKUP)
+        if isinstance(error, BusyError):
+            holder = self._connection.describe_blockers("", session.pgconn.backend_pid)
+            return BusyError(target=target, holder=holder, waited=f"{timeout:g}")
+        return error
 
     def _metadata(self, session: Session, scope: str) -> dict[str, str]:
         properties = database_properties.read_properties(session, session.info.dbname)
@@ -198,11 +182,8 @@ class PostgreSQLDumper:
         }
 
 
-class PostgreSQLRowCounter:
+class PostgreSQLRowCounter(PostgreSQLPart):
     """The part ``DumpRowCounter``."""
-
-    def __init__(self, db: PostgreSQLReader) -> None:
-        self._connection = db.connection
 
     def list_dump_tables(self) -> Collection[str]:
         with self._connection.read_transaction():

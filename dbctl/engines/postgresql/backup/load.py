@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
+from msgspec import structs
+
 from dbctl import signals
-from dbctl.engines.contract import DumpVerification
+from dbctl.engines.contract import DumpVerification, LoadRequest
 from dbctl.engines.postgresql.backup import client_programs
 from dbctl.engines.postgresql.backup.dump_scanner import DumpScanner, adapt_to_server, index_by_app_name
 from dbctl.engines.postgresql.backup.rename_swap import list_sessions
 from dbctl.engines.postgresql.connection import Session
-from dbctl.errors import (
-    BusyError,
-    CorruptError,
-    DbctlError,
-    RestoreFailedError,
-    RestoreUnfinishedError,
-    UnreachableError,
-)
+from dbctl.engines.servers import UNCHANGED, failed_verification, require_row_counts
+from dbctl.errors import BusyError, CorruptError, DbctlError, RestoreUnfinishedError, UnreachableError
 from dbctl.files import Progress, no_progress, read_gzip, subprocesses
-
-UNCHANGED = "The database is unchanged."
+from dbctl.model import Struct
 
 
 def major_version(version: str) -> int:
@@ -91,56 +86,66 @@ def verify_dump(path: Path, metadata: Mapping[str, str], target: str) -> DumpVer
             for block in blocks:
                 scanner.feed(block)
     except CorruptError as error:
-        return DumpVerification(tables={}, schema="", problems=[str(error.context["reason"])])
+        return failed_verification(str(error.context["reason"]))
     if not scanner.is_complete:
-        return DumpVerification(tables={}, schema="", problems=[f"{path.name}: its end is missing"])
-    return DumpVerification(
-        tables=index_by_app_name(scanner.rows, metadata.get("path", "")), schema="", problems=()
-    )
+        return failed_verification(f"{path.name}: its end is missing")
+    tables = index_by_app_name(scanner.rows, metadata.get("path", ""))
+    return DumpVerification(tables=tables, schema="", problems=())
+
+
+class LoadTarget(Struct, frozen=True):
+    session: Session  #: a session on the server; psql connects in the same way
+    database: str
+    target: str  #: ``app/database``, for messages
+    timeout: float  #: seconds to wait for a lock
 
 
 class Psql:
-    """A psql with an open transaction."""
+    """A running psql; as the function that releases locks, it does nothing: a commit releases them."""
 
-    def __init__(self, client: subprocesses.ClientProgram, tool: client_programs.Tool) -> None:
-        self.client, self.tool = client, tool
+    def __init__(
+        self, client: subprocesses.ClientProgram, tool: client_programs.Tool, place: LoadTarget
+    ) -> None:
+        self.client, self.tool, self._place = client, tool, place
 
     def __call__(self) -> None:
-        """Do nothing: its locks are released when the transaction commits."""
+        """Do nothing."""
+
+    def send(self, text: str | bytes) -> None:
+        """Send statements; raises the error of psql or the server if it does not accept them."""
+        if not self.client.write(text.encode() if isinstance(text, str) else text):
+            raise self.create_error()
+
+    def create_error(self) -> DbctlError:
+        """Wait for the end of psql, and return its error."""
+        self.client.finish()
+        session, database, target, timeout = structs.astuple(self._place)
+        error = client_programs.to_error(self.client, session, target, timeout=timeout, instead=UNCHANGED)
+        others = list_sessions(session, database) if isinstance(error, BusyError) else []
+        if not others:
+            return error
+        # Readers block the lock as well, so any of the sessions may be the holder.
+        return BusyError(target=target, holder=f" by one of {', '.join(others)}", waited=f"{timeout:g}")
 
 
 @contextmanager
 def begin_psql(
-    session: Session,
-    database: str,
-    target: str,
-    metadata: Mapping[str, str],
-    *,
-    timeout: float,
-    read_output: bool = False,
-    atomic: bool = True,
+    place: LoadTarget, metadata: Mapping[str, str], *, read_output: bool = False, atomic: bool = True
 ) -> Iterator[Psql]:
     """Yield a psql with an open transaction, which is aborted unless it is committed.
 
     Without ``atomic``, each statement is committed: a transaction that creates thousands of tables locks each of them,
     which exceeds the default limits of a server.
-
-    Args:
-        session: a session on the server; psql connects in the same way.
-        database: the database for psql.
-        target: ``app/database``, for messages.
-        metadata: the metadata of the dump that psql will read.
-        timeout: seconds to wait for a lock.
-        read_output: whether the output of psql is read.
-        atomic: whether it begins a transaction.
+    ``metadata`` is that of the dump that psql will read; ``read_output``: whether the output of psql is read.
     """
     decoder = 0 if metadata.get("format") == "plain" else major_version(metadata.get("client", ""))
+    session, target = place.session, place.target
     tool = client_programs.find_program(
         "psql", target, min_version=max(session.info.server_version // 10000, decoder)
     )
     options = ["--no-psqlrc", "--no-password", "--quiet", "--set=ON_ERROR_STOP=1", "--set=VERBOSITY=verbose"]
     with (
-        client_programs.write_connection_files(session, database, tool) as (connection, environment),
+        client_programs.write_connection_files(session, place.database, tool) as (connection, environment),
         subprocesses.run_program(
             [str(tool.path), f"--dbname={connection}", *options],
             environment,
@@ -155,134 +160,92 @@ def begin_psql(
             "statement_timeout": "0",
             "idle_in_transaction_session_timeout": "0",
             "array_nulls": "on",
-            "lock_timeout": str(max(1, round(timeout * 1000))),
+            "lock_timeout": str(max(1, round(place.timeout * 1000))),
         }
         begin, command = "begin read write;\n", "set local"
         if not atomic:
             begin, command = "", "set"
             settings |= {"default_transaction_read_only": "off", "synchronous_commit": "off"}
-        client.write(
-            (begin + "".join(f"{command} {name} = {text};\n" for name, text in settings.items())).encode()
-        )
-        yield Psql(client, tool)
+        statements = "".join(f"{command} {name} = {text};\n" for name, text in settings.items())
+        client.write((begin + statements).encode())
+        yield Psql(client, tool, place)
 
 
 @contextmanager
-def lock_tables(
-    tables: Sequence[str],
-    session: Session,
-    database: str,
-    target: str,
-    metadata: Mapping[str, str],
-    *,
-    timeout: float,
-) -> Iterator[Psql]:
+def lock_tables(tables: Sequence[str], place: LoadTarget, metadata: Mapping[str, str]) -> Iterator[Psql]:
     """Yield a psql that has locked ``tables`` against writes of other sessions; reads are allowed.
 
     A stronger lock that this transaction requests later takes precedence over waiting sessions.
 
     Raises:
-        BusyError: another session held a lock for ``timeout`` seconds.
+        BusyError: another session held a lock for the timeout of ``place``.
     """
-    with begin_psql(session, database, target, metadata, timeout=timeout, read_output=True) as psql:
+    with begin_psql(place, metadata, read_output=True) as psql:
         lock = f"lock table {', '.join(tables)} in exclusive mode;\n" if tables else ""
         psql.client.write(f"{lock}\\echo held\n\\o /dev/null\n".encode())
         if not next(psql.client.blocks(), b""):
-            raise _to_error(psql, session, database, target, timeout)
+            raise psql.create_error()
         yield psql
 
 
-def _to_error(psql: Psql, session: Session, database: str, target: str, timeout: float) -> DbctlError:
-    psql.client.finish()
-    error = client_programs.to_error(psql.client, session, target, timeout=timeout, instead=UNCHANGED)
-    others = list_sessions(session, database) if isinstance(error, BusyError) else []
-    if not others:
-        return error
-    # Readers block the lock as well, so any of the sessions may be the holder.
-    return BusyError(target=target, holder=f" by one of {', '.join(others)}", waited=f"{timeout:g}")
+class DumpLoader(Struct, frozen=True, kw_only=True):
+    """Loads a dump with psql in one transaction, which is committed after the end mark of the dump."""
 
+    place: LoadTarget
+    request: LoadRequest
+    before_sql: str = ""
+    rewrite: Callable[[Iterator[bytes]], Iterator[bytes]] = iter  #: a filter for the text
+    after_sql: Callable[[DumpScanner], str] = lambda _scanner: ""  #: returns statements, from the row counts
+    #: whether the database remains on failure, so that an unknown outcome of the commit must be reported
+    permanent: bool = False
+    atomic: bool = True  #: a load into a database that is dropped on failure need not be one transaction
 
-def load_dump(
-    path: Path,
-    metadata: Mapping[str, str],
-    session: Session,
-    database: str,
-    target: str,
-    *,
-    tables: Mapping[str, int],
-    timeout: float,
-    transaction: Psql | None = None,
-    head: str = "",
-    change: Callable[[Iterator[bytes]], Iterator[bytes]] = iter,
-    tail: Callable[[DumpScanner], str] = lambda _scanner: "",
-    progress: Progress = no_progress,
-    permanent: bool = False,
-    atomic: bool = True,
-) -> None:
-    """Run a dump with psql in one transaction of a database, and commit it after the end mark.
+    def load(self, transaction: Psql | None = None) -> None:
+        """Load the dump in an open transaction, or in a new one.
 
-    A load into a database that is dropped on failure need not be ``atomic``.
+        Raises:
+            RestoreUnfinishedError: psql or the server stopped during the commit, and ``permanent`` is set.
+            RestoreFailedError, CorruptError, ClientFailedError, BusyError, DiskFullError, PrivilegeMissingError,
+            UnreachableError: nothing was changed.
+        """
+        if transaction:
+            self._run(transaction)
+        else:
+            with begin_psql(self.place, self.request.dump.metadata, atomic=self.atomic) as psql:
+                self._run(psql)
 
-    Args:
-        path: the dump.
-        metadata: the metadata of the dump.
-        session: a session on the server; psql connects in the same way.
-        database: the database for psql.
-        target: ``app/database``, for messages.
-        tables: the expected row count of each table.
-        timeout: seconds to wait for a lock.
-        transaction: an open transaction to use, if any.
-        head: statements to run before the dump.
-        change: a filter for the text.
-        tail: statements to run after the dump, from its row counts.
-        progress: receives the completed share.
-        permanent: whether the database remains on failure, so that an unknown outcome of the commit must be reported.
-        atomic: whether it is one transaction.
+    def _run(self, psql: Psql) -> None:
+        path, dump, target, scanner = self.request.path, self.request.dump, self.place.target, DumpScanner()
+        version = self.place.session.info.server_version // 10000
+        with open_text(
+            path,
+            dump.metadata,
+            target,
+            min_version=psql.tool.major,
+            atomic=self.atomic,
+            progress=self.request.progress,
+        ) as blocks:
+            psql.send(f"{self.before_sql}\n")
+            for block in self.rewrite(adapt_to_server(blocks, version)):
+                scanner.feed(block)
+                psql.send(block)
+            if not scanner.is_complete:
+                raise CorruptError(target=target, reason=f"{path.name}: its end is missing")
+            counts = index_by_app_name(scanner.rows, dump.metadata.get("path", ""))
+            require_row_counts(path, target, counts, dump.tables)
+            psql.send(f"{self.after_sql(scanner)}\n")
+            signals.raise_if_interrupted()
+            psql.send("commit;\n" if self.atomic else "")
+            self._finish(psql)
 
-    Raises:
-        RestoreUnfinishedError: psql or the server stopped during the commit, and ``permanent`` is set.
-        RestoreFailedError, CorruptError, ClientFailedError, BusyError, DiskFullError, PrivilegeMissingError,
-        UnreachableError: nothing was changed.
-    """
-    version, scanner = session.info.server_version // 10000, DumpScanner()
-    with (
-        nullcontext(transaction)
-        if transaction
-        else begin_psql(session, database, target, metadata, timeout=timeout, atomic=atomic) as psql,
-        open_text(
-            path, metadata, target, min_version=psql.tool.major, atomic=atomic, progress=progress
-        ) as blocks,
-    ):
-
-        def send(text: bytes) -> None:
-            if not psql.client.write(text):
-                raise _to_error(psql, session, database, target, timeout)
-
-        send(f"{head}\n".encode())
-        for block in change(adapt_to_server(blocks, version)):
-            scanner.feed(block)
-            send(block)
-        if not scanner.is_complete:
-            raise CorruptError(target=target, reason=f"{path.name}: its end is missing")
-        if (counts := index_by_app_name(scanner.rows, metadata.get("path", ""))) != dict(tables):
-            names = sorted(name for name in {*counts, *tables} if counts.get(name) != tables.get(name))
-            raise RestoreFailedError(
-                target=target,
-                reason=f"{path.name}: row counts of {', '.join(names)} are unexpected",
-                hint=UNCHANGED,
-            )
-        send(f"{tail(scanner)}\n".encode())
-        signals.raise_if_interrupted()
-        send(b"commit;\n" if atomic else b"")
+    def _finish(self, psql: Psql) -> None:
         try:
             status = psql.client.finish(interruptible=False)
         except UnreachableError as error:
-            if permanent:
-                raise RestoreUnfinishedError(target=target, reason=str(error)) from error
+            if self.permanent:
+                raise RestoreUnfinishedError(target=self.place.target, reason=str(error)) from error
             raise
         if status:
-            if permanent and not client_programs.is_rejected(psql.client):
-                raise RestoreUnfinishedError(
-                    target=target, reason=str(_to_error(psql, session, database, target, timeout))
-                )
-            raise _to_error(psql, session, database, target, timeout)
+            if self.permanent and not client_programs.is_rejected(psql.client):
+                raise RestoreUnfinishedError(target=self.place.target, reason=str(psql.create_error()))
+            raise psql.create_error()

@@ -53,15 +53,9 @@ def swap_databases(
     *,
     timeout: float,
 ) -> None:
-    """Run statements that rename databases in one transaction, and terminate the sessions that block them.
+    """Run statements that rename databases in one transaction, and terminate the sessions of ``name`` that block them.
 
-    Args:
-        rename_session: a session to another database of the server, which runs the statements.
-        terminate_session: a second such session, which terminates the blocking sessions.
-        statements: the statements to run.
-        name: the database whose sessions are terminated.
-        target: ``app/database``, for messages.
-        timeout: seconds after which it fails.
+    Both sessions are connected to another database of the server.
 
     Raises:
         BusyError: a session could not be terminated; nothing was changed.

@@ -13,13 +13,13 @@ from dbctl import signals
 from dbctl.engines.postgresql.backup import database_properties
 from dbctl.engines.postgresql.backup.foreign import scratch_role
 from dbctl.engines.postgresql.connection import Session, open_session
-from dbctl.engines.postgresql.errors import ErrorContext, translate_error, unreachable_error
+from dbctl.engines.postgresql.errors import translate_error, unreachable_error
 from dbctl.engines.postgresql.schema import resolve_scope
+from dbctl.engines.servers import SHORT_TIMEOUT, ErrorContext
+from dbctl.engines.sql import ident
 from dbctl.errors import RestoreFailedError
 from dbctl.url import Url
 
-#: Seconds for a query that waits for no lock.
-SHORT_TIMEOUT = 5.0
 #: Databases that every server has, to connect to while another one is renamed.
 CENTRAL = ("postgres", "template1")
 
@@ -92,14 +92,11 @@ class RestoreServer:
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:
-        """Convert driver errors to dbctl errors."""
         try:
             yield
         except psycopg.Error as error:
             signals.raise_if_interrupted()
             if error.sqlstate is None:
                 raise unreachable_error(error, self.target) from None
-            place = ErrorContext(
-                target=self.target, timeout=SHORT_TIMEOUT, user=self.url.user, blockers=lambda _: ""
-            )
-            raise translate_error(error, place, "", writing=True, broken=False) from error
+            context = ErrorContext(target=self.target, timeout=SHORT_TIMEOUT, account=ident(self.url.user))
+            raise translate_error(error, context, "", writing=True, broken=False) from error

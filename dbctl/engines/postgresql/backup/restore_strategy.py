@@ -29,101 +29,90 @@ RIGHTS = b"""select current_user::text, rolsuper or rolcreatedb,
 from pg_catalog.pg_roles where rolname = current_user"""
 
 
-class StrategySelector:
-    """Selects the strategy for a dump, and refuses dumps that the server cannot load."""
+def select_strategy(server: RestoreServer, dump: Dump) -> RestoreStrategy:
+    """Return the strategy, as ``RestoreTarget.strategy`` describes."""
+    if server.name in TEMPLATES:
+        raise NotSupportedError(
+            feature="a restore",
+            subject=f"{server.target}, a template for new databases",
+            hint="Nothing was changed. Choose another database.",
+        )
+    if dump.form != "kept":
+        _require_same_schema(server, dump)
+    with server.translate_errors():
+        central_url = server.central_url()
+        if central_url is None:
+            return _in_place_strategy(server, dump, "no other database of the server accepts connections")
+        with server.open_session(central_url) as central:
+            return _select(server, central, dump)
 
-    def __init__(self, server: RestoreServer) -> None:
-        self._server = server
 
-    def select(self, dump: Dump) -> RestoreStrategy:
-        """Return the strategy, as ``RestoreTarget.strategy`` describes."""
-        if self._server.name in TEMPLATES:
-            raise NotSupportedError(
-                feature="a restore",
-                subject=f"{self._server.target}, a template for new databases",
-                hint="Nothing was changed. Choose another database.",
-            )
-        if dump.form != "kept":
-            self._require_same_schema(dump)
-        with self._server.translate_errors():
-            central_url = self._server.central_url()
-            if central_url is None:
-                return self._in_place_strategy(dump, "no other database of the server accepts connections")
-            with self._server.open_session(central_url) as central:
-                return self._select(central, dump)
+def require_creation(server: RestoreServer, central: Session, dump: Dump) -> None:
+    """Refuse a trial restore if this role may not create databases, or the server is older than the dump."""
+    ((user, creates, _),) = central.execute(RIGHTS, [server.name]).fetchall()
+    if not creates:
+        raise _create_denied_error(server.target, str(user))
+    refuse_newer(dump, central, server.target)
+    if dump.foreign:
+        scratch_role.require_rights(central, server.target)
 
-    def require_creation(self, central: Session, dump: Dump) -> None:
-        """Refuse a trial restore if this role may not create databases, or the server is older than the dump."""
-        ((user, creates, _),) = central.execute(RIGHTS, [self._server.name]).fetchall()
+
+def _select(server: RestoreServer, central: Session, dump: Dump) -> RestoreStrategy:
+    live = database_properties.read_properties(central, server.name)
+    location = _describe_location(central, server.name)
+    ((user, creates, owns),) = central.execute(RIGHTS, [server.name]).fetchall()
+    connected = list_sessions(central, server.name)
+    end_steps = [f"end the sessions of {server.name} ({len(connected)}): {', '.join(connected)}"]
+    end_steps = end_steps if connected else []
+    if dump.form == "kept":
+        find_retained(central, dump, server.target)
+        steps = [f"rename {dump.metadata['kept']} to replace {location}", *end_steps]
+        return RestoreStrategy(method="swapped", retains_previous=True, steps=steps)
+    refuse_newer(dump, central, server.target)
+    if dump.foreign:
+        scratch_role.require_rights(central, server.target)
+    notes = _describe_other_server(central, dump)
+    if live is None:
         if not creates:
-            raise _create_denied_error(self._server.target, str(user))
-        refuse_newer(dump, central, self._server.target)
-        if dump.foreign:
-            scratch_role.require_rights(central, self._server.target)
+            raise _create_denied_error(server.target, str(user))
+        return RestoreStrategy(method="new", steps=[f"create {location}", *notes])
+    schema = server.read_scope(central)
+    if schema:
+        return _in_place_strategy(server, dump, f"objects outside of schema {schema} are not replaced")
+    if not (creates and owns):
+        missing = f"ALTER ROLE {ident(str(user))} CREATEDB" if owns else f"its owner is {live.owner}"
+        return _in_place_strategy(server, dump, f"{user} may not rename it ({missing})")
+    steps = [f"load into a new database next to {location}, verify it, and swap the names"]
+    return RestoreStrategy(method="swapped", retains_previous=True, steps=[*steps, *end_steps, *notes])
 
-    def _select(self, central: Session, dump: Dump) -> RestoreStrategy:
-        live, location = (
-            database_properties.read_properties(central, self._server.name),
-            _describe_location(central, self._server.name),
+
+def _in_place_strategy(server: RestoreServer, dump: Dump, reason: str) -> RestoreStrategy:
+    if dump.foreign:
+        raise ForeignDumpRefusedError(
+            target=server.target,
+            reason=f"a foreign dump needs a separate database: {reason}",
+            hint="Load it with restore apply --to NEW-DATABASE, or copy rows with --table NAME --merge missing.",
         )
-        ((user, creates, owns),) = central.execute(RIGHTS, [self._server.name]).fetchall()
-        connected = list_sessions(central, self._server.name)
-        end_steps = (
-            [f"end the sessions of {self._server.name} ({len(connected)}): {', '.join(connected)}"]
-            if connected
-            else []
+    with server.open_session(server.url) as session:
+        refuse_newer(dump, session, server.target)
+        location = _describe_location(session, server.name)
+        notes = _describe_other_server(session, dump)
+    steps = [f"empty {location} and fill it in one transaction, which blocks all other sessions: {reason}"]
+    return RestoreStrategy(method="in place", steps=[*steps, *notes])
+
+
+def _require_same_schema(server: RestoreServer, dump: Dump) -> None:
+    """Refuse to empty the schema that the URL names and then to fill another one.
+
+    A dump of the whole database is treated as ``public``, which means the whole database unless there are other schemas.
+    """
+    requested, dumped = unquote(server.schema), dump.metadata.get("schema", "")
+    if requested and requested != (dumped or PUBLIC):
+        raise NotSupportedError(
+            feature=f"restoring {f'schema {dumped}' if dumped else 'a whole database'}",
+            subject=f"{server.target}, whose URL names schema {requested}",
+            hint="Nothing was changed. A restore does not rename schemas: remove schema= from the URL, or choose another database.",
         )
-        if dump.form == "kept":
-            find_retained(central, dump, self._server.target)
-            steps = [f"rename {dump.metadata['kept']} to replace {location}", *end_steps]
-            return RestoreStrategy(method="swapped", retains_previous=True, steps=steps)
-        refuse_newer(dump, central, self._server.target)
-        if dump.foreign:
-            scratch_role.require_rights(central, self._server.target)
-        notes = _describe_other_server(central, dump)
-        if live is None:
-            if not creates:
-                raise _create_denied_error(self._server.target, str(user))
-            return RestoreStrategy(method="new", steps=[f"create {location}", *notes])
-        schema = self._server.read_scope(central)
-        if schema:
-            return self._in_place_strategy(dump, f"objects outside of schema {schema} are not replaced")
-        if not (creates and owns):
-            missing = f"ALTER ROLE {ident(str(user))} CREATEDB" if owns else f"its owner is {live.owner}"
-            return self._in_place_strategy(dump, f"{user} may not rename it ({missing})")
-        steps = [f"load into a new database next to {location}, verify it, and swap the names"]
-        return RestoreStrategy(method="swapped", retains_previous=True, steps=[*steps, *end_steps, *notes])
-
-    def _in_place_strategy(self, dump: Dump, reason: str) -> RestoreStrategy:
-        if dump.foreign:
-            raise ForeignDumpRefusedError(
-                target=self._server.target,
-                reason=f"a foreign dump needs a separate database: {reason}",
-                hint="Load it with restore apply --to NEW-DATABASE, or copy rows with --table NAME --merge missing.",
-            )
-        with self._server.open_session(self._server.url) as session:
-            refuse_newer(dump, session, self._server.target)
-            location, notes = (
-                _describe_location(session, self._server.name),
-                _describe_other_server(session, dump),
-            )
-        steps = [
-            f"empty {location} and fill it in one transaction, which blocks all other sessions: {reason}"
-        ]
-        return RestoreStrategy(method="in place", steps=[*steps, *notes])
-
-    def _require_same_schema(self, dump: Dump) -> None:
-        """Refuse to empty the schema that the URL names and then to fill another one.
-
-        A dump of the whole database is treated as ``public``, which means the whole database unless there are other schemas.
-        """
-        requested, dumped = unquote(self._server.schema), dump.metadata.get("schema", "")
-        if requested and requested != (dumped or PUBLIC):
-            raise NotSupportedError(
-                feature=f"restoring {f'schema {dumped}' if dumped else 'a whole database'}",
-                subject=f"{self._server.target}, whose URL names schema {requested}",
-                hint="Nothing was changed. A restore does not rename schemas: remove schema= from the URL, or choose another database.",
-            )
 
 
 def find_retained(central: Session, dump: Dump, target: str) -> Properties:
@@ -145,10 +134,8 @@ def refuse_newer(dump: Dump, session: Session, target: str) -> None:
     Raises:
         RestoreFailedError: the server is older.
     """
-    dump_version, server_version = (
-        major_version(dump.metadata.get("server", "")),
-        session.info.server_version // 10000,
-    )
+    dump_version = major_version(dump.metadata.get("server", ""))
+    server_version = session.info.server_version // 10000
     if dump_version > server_version:
         raise RestoreFailedError(
             target=target,
@@ -173,10 +160,8 @@ def _create_denied_error(target: str, user: str) -> PrivilegeMissingError:
 
 def _describe_other_server(session: Session, dump: Dump) -> list[str]:
     """Return a note if the dump is from another server than this one."""
-    source, system = (
-        dump.metadata.get("system", ""),
-        database_properties.describe_server(session).get("system", ""),
-    )
+    source = dump.metadata.get("system", "")
+    system = database_properties.describe_server(session).get("system", "")
     if source in ("", system) or not system:
         return []
     return [

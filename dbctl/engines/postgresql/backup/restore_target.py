@@ -9,28 +9,46 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
-from pathlib import Path
+from contextlib import ExitStack, closing, contextmanager, suppress
 from urllib.parse import quote, unquote
 
 import psycopg
 from msgspec import structs
 
-from dbctl.engines.contract import Dump, LoadResult, RestoreStrategy, RetainedDatabase, TrialRestore
-from dbctl.engines.postgresql.backup import database_properties, partial
-from dbctl.engines.postgresql.backup.load import Psql, lock_tables
-from dbctl.engines.postgresql.backup.names import RETAINED_SUFFIX, derived_name
+from dbctl.engines.contract import (
+    Dump,
+    LoadRequest,
+    LoadResult,
+    RestoreStrategy,
+    RetainedDatabase,
+    TrialRestore,
+)
+from dbctl.engines.postgresql.backup import database_properties
+from dbctl.engines.postgresql.backup.dump_scanner import format_type_statements
+from dbctl.engines.postgresql.backup.load import LoadTarget, lock_tables
 from dbctl.engines.postgresql.backup.rename_swap import swap_lock_key
-from dbctl.engines.postgresql.backup.restore_methods import InPlaceRestore, SwapRestore, new_properties
-from dbctl.engines.postgresql.backup.restore_server import SHORT_TIMEOUT, RestoreServer
-from dbctl.engines.postgresql.backup.restore_strategy import StrategySelector
-from dbctl.engines.postgresql.backup.scratch_database import ScratchDatabases, copy_settings
+from dbctl.engines.postgresql.backup.restore_methods import (
+    create_scratch_database,
+    load_scratch_database,
+    new_properties,
+    restore_by_swap,
+    restore_in_place,
+    restore_retained,
+)
+from dbctl.engines.postgresql.backup.restore_server import RestoreServer
+from dbctl.engines.postgresql.backup.restore_strategy import require_creation, select_strategy
 from dbctl.engines.postgresql.connection import DbctlLock, PostgreSQLConnection, lock_key, open_session
 from dbctl.engines.postgresql.errors import unreachable_error
 from dbctl.engines.postgresql.schema import read_scope
+from dbctl.engines.servers import (
+    RETAINED_SUFFIX,
+    SHORT_TIMEOUT,
+    ServerRestoreTarget,
+    derived_name,
+)
 from dbctl.engines.sql import ident
 from dbctl.errors import RetainedDatabaseMissingError
-from dbctl.files import Progress, no_progress, release_nothing
+from dbctl.files import release_nothing
 from dbctl.url import Url
 
 #: The database and its oldest table: after a restore in place the tables have new ids.
@@ -56,15 +74,9 @@ or exists (select from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.
 or exists (select from pg_catalog.pg_largeobject_metadata)"""
 
 
-class PostgreSQLRestoreTarget:
-    """A PostgreSQL database as the target of a restore."""
-
-    requires_load = True
-
+class PostgreSQLRestoreTarget(ServerRestoreTarget):
     def __init__(self, url: Url, target: str) -> None:
         self._server = RestoreServer(url, target)
-        self._strategies = StrategySelector(self._server)
-        self._scratch_databases = ScratchDatabases(self._server)
 
     def exists(self) -> bool:
         try:
@@ -97,9 +109,6 @@ class PostgreSQLRestoreTarget:
         with self._server.translate_errors(), self._server.open_session(url) as session:
             return session.execute(HAS_OBJECTS.encode()).fetchall() == [(True,)]
 
-    def files(self) -> Sequence[Path]:
-        return ()  # the server owns them
-
     @contextmanager
     def block_writers(self, dump: Dump, *, timeout: float) -> Iterator[Callable[[], None]]:
         """Block writers of tables that are replaced in place; a retained database needs no lock, since it contains later writes.
@@ -107,58 +116,39 @@ class PostgreSQLRestoreTarget:
         The lock belongs to the transaction that replaces the rows. It covers the existing tables: the safety backup lacks
         later changes of large objects, and tables that are created later.
         """
+        server = self._server
         with ExitStack() as stack:
             release: Callable[[], None] = release_nothing
-            with self._server.translate_errors():
+            with server.translate_errors():
                 if self.strategy(dump).method == "in place":
-                    session = stack.enter_context(
-                        self._server.open_session(self._server.url, timeout=timeout)
-                    )
-                    tables = [
-                        str(table) for (table,) in session.execute(TABLES, [read_scope(session)]).fetchall()
-                    ]
-                    release = stack.enter_context(
-                        lock_tables(
-                            tables,
-                            session,
-                            self._server.name,
-                            self._server.target,
-                            dump.metadata,
-                            timeout=timeout,
-                        )
-                    )
+                    session = stack.enter_context(server.open_session(server.url, timeout=timeout))
+                    rows = session.execute(TABLES, [read_scope(session)]).fetchall()
+                    place = LoadTarget(session, server.name, server.target, timeout)
+                    tables = [str(table) for (table,) in rows]
+                    release = stack.enter_context(lock_tables(tables, place, dump.metadata))
             yield release
-
-    def require_space(self, required_bytes: int) -> None:
-        """Do nothing: a server does not report its free space."""
 
     @contextmanager
     def lock(self, purpose: str, *, timeout: float) -> Iterator[None]:
         """Lock the database, and its name in another database, in case the database is missing."""
+        server = self._server
         with ExitStack() as stack:
-            central = self._server.central_url()
+
+            def open_connection(url: Url) -> PostgreSQLConnection:
+                connection = PostgreSQLConnection(url, server.target, timeout=timeout, read_only=False)
+                return stack.enter_context(closing(connection))
+
+            central = server.central_url()
             if central is not None:
-                connection = stack.enter_context(
-                    closing(
-                        PostgreSQLConnection(central, self._server.target, timeout=timeout, read_only=False)
-                    )
-                )
-                lock = DbctlLock(connection, lock_key(f"{self._server.name}/{self._server.schema}"))
+                lock = DbctlLock(open_connection(central), lock_key(f"{server.name}/{server.schema}"))
                 stack.enter_context(lock.acquire(purpose))
-                lock.wait_for_killed_restore(swap_lock_key(self._server.name))
+                lock.wait_for_killed_restore(swap_lock_key(server.name))
             if central is None or self.exists():
-                live = stack.enter_context(
-                    closing(
-                        PostgreSQLConnection(
-                            self._server.url, self._server.target, timeout=timeout, read_only=False
-                        )
-                    )
-                )
-                stack.enter_context(DbctlLock(live).acquire(purpose))
+                stack.enter_context(DbctlLock(open_connection(server.url)).acquire(purpose))
             yield
 
     def strategy(self, dump: Dump) -> RestoreStrategy:
-        return self._strategies.select(dump)
+        return select_strategy(self._server, dump)
 
     def describe_retained(self, stamp: str) -> RetainedDatabase:
         with self._server.translate_errors(), self._server.central() as central:
@@ -191,57 +181,27 @@ class PostgreSQLRestoreTarget:
             ((database, table),) = session.execute(MARKERS.encode(), [schema]).fetchall()
         return {"database_oid": str(database), "table_oid": str(table)} if table else {}
 
-    def prepare(self, path: Path, dump: Dump, *, timeout: float) -> AbstractContextManager[None]:
-        """Do nothing: a restore needs no preparation here."""
-        del path, dump, timeout
-        return nullcontext()
-
-    def load(
-        self,
-        path: Path,
-        dump: Dump,
-        *,
-        timeout: float,
-        retained: Mapping[str, str] = {},
-        progress: Progress = no_progress,
-        release_locks: Callable[[], None] = release_nothing,
-        can_consume: bool = False,
-    ) -> LoadResult:
-        del can_consume  # the dump is only read
+    def load(self, request: LoadRequest) -> LoadResult:
         with self._server.translate_errors():
-            if dump.form == "kept":
-                return SwapRestore(self._server).restore_retained(dump, retained.get("kept", ""), timeout)
-            strategy = self.strategy(dump)
-            if strategy.method == "in place":
-                return InPlaceRestore(self._server).run(
-                    path, dump, timeout, progress, release_locks if isinstance(release_locks, Psql) else None
-                )
-            return SwapRestore(self._server).load(path, dump, retained.get("kept", ""), timeout, progress)
+            if request.dump.form == "kept":
+                return restore_retained(self._server, request)
+            if self.strategy(request.dump).method == "in place":
+                return restore_in_place(self._server, request)
+            return restore_by_swap(self._server, request)
 
     @contextmanager
-    def restored_copy(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[Url]:
-        with self.trial_restore(path, dump, timeout=timeout) as trial:
-            yield trial.url
-
-    @contextmanager
-    def trial_restore(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[TrialRestore]:
+    def trial_restore(self, request: LoadRequest) -> Iterator[TrialRestore]:
         """Yield a temporary database with the loaded dump and its verification; it is dropped at the end."""
-        with self._server.translate_errors(), self._server.central(timeout) as central:
-            self._strategies.require_creation(central, dump)
-            properties, remarks = (
-                structs.replace(new_properties(dump, self._server.name), owner=""),
-                list[str](),
-            )
-            with self._scratch_databases.create(central, properties, dump, remarks, timeout) as url:
-                scratch_name = url.path
-                copy_settings(central, scratch_name, properties)
+        server, dump, remarks = self._server, request.dump, list[str]()
+        with server.translate_errors(), server.central(request.timeout) as central:
+            require_creation(server, central, dump)
+            properties = structs.replace(new_properties(dump, server.name), owner="")
+            with create_scratch_database(server, central, properties, request, remarks) as url:
                 head = ""
                 if dump.is_partial:
-                    with self._server.open_session(self._server.url) as live:
-                        head = partial.format_type_statements(live)
-                verification = self._scratch_databases.load(
-                    central, url, path, dump, timeout, no_progress, remarks, head=head
-                )
+                    with server.open_session(server.url) as live:
+                        head = format_type_statements(live)
+                verification = load_scratch_database(server, central, url, request, remarks, head)
                 yield TrialRestore(url=url, verification=verification, remarks=remarks)
 
     def drop_retained(self, retained: Mapping[str, str]) -> Sequence[str]:

@@ -38,19 +38,11 @@ def describe_blockers(url: Url, target: str, message: str, own_pid: int, names: 
     """Return the holders of a lock, such as " by psql (pid 4711, user bob)", or "" if they are unknown.
 
     A second connection queries them, since the transaction on the first one has failed.
-
-    Args:
-        url: the database.
-        target: ``app/database``.
-        message: the server's message about the wait.
-        own_pid: the pid of the session that waited.
-        names: words of the statement, which include the names of the tables that it changes.
+    ``message`` is the server's about the wait of the session ``own_pid``, and ``names`` are words of the statement, which
+    include the names of the tables that it changes.
     """
     blocked, relation = _BLOCKED_BY.findall(message), _RELATION.search(message)
-    with (
-        suppress(psycopg.Error),
-        open_session(url, target, timeout=1, read_only=True) as session,
-    ):
+    with suppress(psycopg.Error), open_session(url, target, timeout=1, read_only=True) as session:
         excluded = [own_pid, session.pgconn.backend_pid]
         others = [int(pid) for pid in blocked if int(pid) not in excluded]
         if others:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 
 import psycopg
 from psycopg import pq
@@ -13,7 +12,7 @@ from dbctl import signals
 from dbctl.engines.contract import Column
 from dbctl.engines.postgresql.connection.blockers import describe_blockers
 from dbctl.engines.postgresql.connection.session import Session, open_session
-from dbctl.engines.postgresql.errors import ErrorContext, translate_error, unreachable_error
+from dbctl.engines.postgresql.errors import translate_error, unreachable_error
 from dbctl.engines.postgresql.sql import read_only
 from dbctl.engines.postgresql.types import (
     UNUSED_PARAMETER,
@@ -21,14 +20,12 @@ from dbctl.engines.postgresql.types import (
     encode_for_column,
     encode_statement,
 )
-from dbctl.engines.servers import ServerConnection
+from dbctl.engines.servers import ErrorContext, ServerConnection
 from dbctl.engines.sql import Row, ident
 from dbctl.errors import QueryFailedError
 
 
 class PostgreSQLConnection(ServerConnection[Session]):
-    """One session on a server."""
-
     running_statement = ""  #: the running statement of a script, to find the sessions that block it
 
     def _connect(self) -> Session:
@@ -46,25 +43,16 @@ class PostgreSQLConnection(ServerConnection[Session]):
 
     @property
     def transaction_status(self) -> pq.TransactionStatus:
-        """The state of the session's transaction."""
         return pq.TransactionStatus(self.session.pgconn.transaction_status)
 
-    def fetch_within(
-        self, sql: str, parameters: Mapping[str, object], timeout: timedelta
-    ) -> list[Row] | None:
-        milliseconds = timeout // timedelta(milliseconds=1)
-        if milliseconds <= 0:  # 0 would mean no limit
-            return None
-        try:
-            with self.read_transaction():
-                self.fetch(
-                    "select set_config('statement_timeout', :limit, true)", {"limit": f"{milliseconds}ms"}
-                )
-                return self.fetch(sql, parameters)
-        except QueryFailedError as error:
-            if isinstance(error.__cause__, psycopg.errors.QueryCanceled):
-                return None
-            raise
+    def _fetch_limited(self, sql: str, parameters: Mapping[str, object], milliseconds: int) -> list[Row]:
+        with self.read_transaction():
+            limit = {"limit": f"{milliseconds}ms"}
+            self.fetch("select set_config('statement_timeout', :limit, true)", limit)
+            return self.fetch(sql, parameters)
+
+    def _is_timeout(self, error: BaseException | None) -> bool:
+        return isinstance(error, psycopg.errors.QueryCanceled)
 
     def require_query(self, sql: str) -> None:
         first = read_only.read_first_word(sql)
@@ -100,12 +88,9 @@ class PostgreSQLConnection(ServerConnection[Session]):
         return text, values
 
     def copy_rows(self, table: str, columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> int:
-        """Insert many rows by COPY and return their number; an error of the iterator is raised unchanged.
+        """Insert many rows by COPY into ``table``, a name in SQL; return their number.
 
-        Args:
-            table: the name of the table in SQL.
-            columns: the column of each value of a row.
-            rows: the values.
+        An error of the iterator is raised unchanged.
         """
         sql = f"copy {table} ({', '.join(ident(column.name) for column in columns)}) from stdin"
         with self.translate_errors(sql, writing=True), self.session.cursor() as cursor:
@@ -123,17 +108,14 @@ class PostgreSQLConnection(ServerConnection[Session]):
             yield
         except psycopg.Error as error:
             signals.raise_if_interrupted()  # a driver error is expected after a signal
-            context = self._error_context(session)
+            context = ErrorContext(
+                target=self.target,
+                timeout=self.timeout,
+                account="" if self.is_broken else ident(session.info.user),
+                schema=session.schema,
+                blockers=lambda message: self.describe_blockers(message, session.pgconn.backend_pid),
+            )
             raise translate_error(error, context, sql, writing=writing, broken=self.is_broken) from error
-
-    def _error_context(self, session: Session) -> ErrorContext:
-        return ErrorContext(
-            target=self.target,
-            timeout=self.timeout,
-            user="" if self.is_broken else session.info.user,
-            schema=session.schema,
-            blockers=lambda message: self.describe_blockers(message, session.pgconn.backend_pid),
-        )
 
     def describe_blockers(self, message: str, pid: int) -> str:
         """Return the holders of the lock for which the session ``pid`` waited, from the server's message about it."""
@@ -141,29 +123,14 @@ class PostgreSQLConnection(ServerConnection[Session]):
 
     def _statement_names(self) -> Sequence[str]:
         """Return the names in the running statement, if it may change tables."""
-        from dbctl.engines.postgresql.sql import script
+        from dbctl.engines.postgresql.sql import LEXER
 
-        significant = script.significant_tokens(self.running_statement)
+        significant = LEXER.read_significant(self.running_statement)
         words = [token.text.lower() for token in significant if token.kind == "word"]
         return words + [token.text[1:-1].replace('""', '"') for token in significant if token.kind == "name"]
 
-    @contextmanager
-    def read_transaction(self) -> Iterator[None]:
-        begin, end = (
-            (
-                ("savepoint question", "set transaction read only"),
-                ("rollback to question", "release question"),
-            )
-            if self.transaction_status == pq.TransactionStatus.INTRANS
-            else (("begin isolation level repeatable read read only",), ("rollback",))
-        )
-        for sql in begin:
-            self.run(sql)
-        self._has_query_transaction = True
-        try:
-            yield
-        finally:
-            self._has_query_transaction = False
-            if self.is_usable:
-                for sql in end:
-                    self.run(sql)
+    def _query_statements(self) -> tuple[Sequence[str], Sequence[str]]:
+        if self.transaction_status == pq.TransactionStatus.INTRANS:
+            begin = ("savepoint question", "set transaction read only")
+            return begin, ("rollback to question", "release question")
+        return ("begin isolation level repeatable read read only",), ("rollback",)

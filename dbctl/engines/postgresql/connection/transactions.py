@@ -1,15 +1,18 @@
-"""Transactions of a session that writes."""
+"""Transactions of a session that writes, and the lock between dbctl processes on a server."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, suppress
+import hashlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 import psycopg
 from psycopg import pq
 
 from dbctl.engines.postgresql.connection.connection import PostgreSQLConnection
-from dbctl.engines.servers import TRANSACTION_ENDED, ServerTransactions
-from dbctl.errors import QueryFailedError
+from dbctl.engines.postgresql.connection.session import application_name
+from dbctl.engines.servers import TRANSACTION_ENDED, ServerTransactions, wait_for_lock
+from dbctl.errors import DbctlError, QueryFailedError
 
 
 class PostgreSQLTransactions(ServerTransactions):
@@ -49,3 +52,72 @@ class PostgreSQLTransactions(ServerTransactions):
             with suppress(psycopg.Error):
                 session.cancel_safe(timeout=1)
             self._connection.close()  # this rolls back; the original error is reported
+
+
+HOLDER = """select a.application_name, a.pid, coalesce(host(a.client_addr), 'the server itself'), a.backend_start
+from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a on a.pid = l.pid
+where l.locktype = 'advisory' and l.granted and l.objsubid = 1
+  and l.database = (select oid from pg_catalog.pg_database where datname = current_database())
+  and (l.classid::int8 << 32) | l.objid::int8 = :key limit 1"""
+
+
+def lock_key(name: str) -> int:
+    """Return the key of the advisory lock for a name."""
+    digest = hashlib.sha256(f"dbctl/{name}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1  # not negative, since pg_locks shows two unsigned halves
+
+
+class DbctlLock:
+    """An advisory lock of a session, by its key; the server separates such locks by database."""
+
+    def __init__(self, connection: PostgreSQLConnection, key: int | None = None) -> None:
+        """Create the lock of the connection's database and schema, or with ``key`` another one."""
+        self._connection, self._key = connection, key
+
+    @contextmanager
+    def acquire(self, purpose: str) -> Iterator[None]:
+        """Block other dbctl processes, as ``Writable.lock`` describes.
+
+        Raises:
+            BusyError: another dbctl process holds the lock.
+        """
+        key = self._own_key() if self._key is None else self._key
+        self._connection.session.settings["application_name"] = application_name(f"dbctl {purpose}")
+        self._connection.apply_settings()
+        wait_for_lock(self._connection, lambda: self._try(key), lambda: self._describe_holder(key))
+        try:
+            yield
+        finally:  # the lock ends with the session at the latest
+            with suppress(DbctlError, RuntimeError):
+                self._release(key)
+
+    def wait_for_killed_restore(self, key: int) -> None:
+        """Wait until no session holds the lock ``key``, which a killed restore leaves until its statement ends.
+
+        Raises:
+            BusyError: a session held it for longer than the timeout.
+        """
+        wait_for_lock(
+            self._connection,
+            lambda: self._try(key),
+            lambda: f"{self._describe_holder(key)}, a killed restore that has not ended yet",
+        )
+        self._release(key)
+
+    def _try(self, key: int) -> bool:
+        return self._connection.fetch("select pg_try_advisory_lock(:key)", {"key": key}) == [(True,)]
+
+    def _release(self, key: int) -> None:
+        self._connection.fetch("select pg_advisory_unlock(:key)", {"key": key})
+
+    def _own_key(self) -> int:
+        """Return the key that all dbctl processes use for this database and schema."""
+        (row,) = self._connection.fetch("select current_database() || '/' || coalesce(current_schema(), '')")
+        return lock_key(str(row[0]))
+
+    def _describe_holder(self, key: int) -> str:
+        rows = self._connection.fetch(HOLDER, {"key": key})
+        if not rows:
+            return " by another dbctl"
+        name, pid, host, since = rows[0]
+        return f" by {name or 'another dbctl'} (pid {pid} of the server, from {host}, since {since})"

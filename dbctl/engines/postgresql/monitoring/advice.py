@@ -6,16 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
-from dbctl.engines.contract import (
-    EngineFinding,
-    FindingQuery,
-    SettingComparison,
-    leftover_finding,
-    row_findings,
-)
+from dbctl.engines.contract import EngineFinding, FindingQuery, SettingComparison, leftover_finding
 from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, VISIBLE
 from dbctl.engines.postgresql.monitoring.schema_advice import SchemaAdvice
 from dbctl.engines.postgresql.monitoring.settings import compare_settings
+from dbctl.engines.servers import find_problems, scratch_name_pattern
 from dbctl.engines.sql import ident
 from dbctl.model import Severity, format_count
 
@@ -29,6 +24,22 @@ RETAINED_WAL = 1 << 30
 _FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
 
 
+_VERSION = "select current_setting('server_version') where current_setting('server_version_num')::int / 10000"
+VERSION_CHECKS = (
+    FindingQuery(
+        severity="warning",
+        code="version-old",
+        sql=f"{_VERSION} < {OLDEST}",
+        message="PostgreSQL {0} no longer gets updates, including security fixes",
+        hint="Upgrade with pg_upgrade, or restore a dump on a newer server.",
+    ),
+    FindingQuery(
+        severity="info",
+        code="version-new",
+        sql=f"{_VERSION} > {NEWEST}",
+        message=f"PostgreSQL {{0}} is newer than the versions that this dbctl is tested with (up to {NEWEST})",
+    ),
+)
 SERVER_CHECKS = (
     FindingQuery(
         severity="warning",
@@ -129,9 +140,14 @@ from (select slot_name, pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_la
         message="dbctl signs in as superuser {0}: its password gives access to the whole server and its machine",
     ),
 )
-#: Relevant for writing only: a standby rejects writes.
-STANDBY = "select 1 where pg_is_in_recovery()"
-VERSION = "select current_setting('server_version_num')::int / 10000, current_setting('server_version')"
+#: Relevant for writing only.
+STANDBY = FindingQuery(
+    severity="warning",
+    code="standby",
+    sql="select 1 where pg_is_in_recovery()",
+    message="this server is a standby and rejects writes",
+    hint="Use the URL of the primary, or name both hosts and add ?target_session_attrs=read-write",
+)
 #: Whether this connection is encrypted, and whether it leaves the machine; a socket has no client address.
 ENCRYPTED = """select s.ssl, a.client_addr is not null and a.client_addr <> inet_server_addr()
   and not (a.client_addr <<= '127.0.0.0/8' or a.client_addr = '::1')
@@ -171,20 +187,15 @@ class PostgreSQLAdvice:
 
     def server_findings(self, *, writing: bool) -> Sequence[EngineFinding]:
         return [
-            *self._check_version(),
+            *find_problems(self._connection, VERSION_CHECKS),
             *self._check_encryption(),
-            *(self._check_standby() if writing else ()),
+            *find_problems(self._connection, [STANDBY] if writing else []),
             *self._check_rights(writing=writing),
             *self.find_abandoned(),
-            *(
-                finding
-                for check in SERVER_CHECKS
-                for finding in row_findings(check, self._connection.fetch(check.sql))
-            ),
+            *find_problems(self._connection, SERVER_CHECKS),
         ]
 
     def find_abandoned(self) -> Sequence[EngineFinding]:
-        from dbctl.engines.postgresql.backup import scratch_name_pattern
         from dbctl.engines.postgresql.connection import lock_key
 
         rows = self._connection.fetch(
@@ -201,27 +212,11 @@ class PostgreSQLAdvice:
             for name, database in abandoned
         ]
 
-    def _check_version(self) -> Iterator[EngineFinding]:
-        ((major, version),) = self._connection.fetch(VERSION)
-        if int(str(major)) < OLDEST:
-            message = f"PostgreSQL {version} no longer gets updates, including security fixes"
-            hint = "Upgrade with pg_upgrade, or restore a dump on a newer server."
-            yield EngineFinding(severity="warning", code="version-old", message=message, hint=hint)
-        elif int(str(major)) > NEWEST:
-            message = f"PostgreSQL {version} is newer than the versions that this dbctl is tested with (up to {NEWEST})"
-            yield EngineFinding(severity="info", code="version-new", message=message)
-
     def _check_encryption(self) -> Iterator[EngineFinding]:
         ((encrypted, is_remote),) = self._connection.fetch(ENCRYPTED)
         if is_remote:
             ssl_mode = parse_qs(self._connection.url.options).get("sslmode", [""])[0]
             yield from check_encryption(ssl_mode, encrypted=bool(encrypted))
-
-    def _check_standby(self) -> Iterator[EngineFinding]:
-        if self._connection.fetch(STANDBY):
-            message = "this server is a standby and rejects writes"
-            hint = "Use the URL of the primary, or name both hosts and add ?target_session_attrs=read-write"
-            yield EngineFinding(severity="warning", code="standby", message=message, hint=hint)
 
     def _check_rights(self, *, writing: bool) -> Iterator[EngineFinding]:
         rows = self._connection.fetch(RIGHTS, {"writing": writing})

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import psycopg
 
 from dbctl.engines.contract import EngineFinding, MaintenanceKind, MaintenanceTask
 from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, VISIBLE
-from dbctl.engines.postgresql.monitoring.schema_advice import find_leftover_indexes, list_leftover_indexes
+from dbctl.engines.postgresql.monitoring.schema_advice import LEFTOVERS
+from dbctl.engines.postgresql.part import PostgreSQLPart
+from dbctl.engines.servers import find_problems
 from dbctl.engines.sql import Row, ident
 from dbctl.errors import BusyError, DbctlError, NotSupportedError, PrivilegeMissingError, QueryFailedError
-
-if TYPE_CHECKING:
-    from dbctl.engines.postgresql.database import PostgreSQLDatabase
 
 #: The server only warns if a role may not maintain a table, so the privilege is checked first. A table is due if more than
 #: 50 rows plus a tenth of its rows are dead, or have changed since they were analysed: half of autovacuum's thresholds.
@@ -39,11 +37,8 @@ from pg_catalog.pg_index x join pg_catalog.pg_class c on c.oid = x.indrelid
 where {VISIBLE} and c.relname = any(:tables) order by c.relname, i.relname"""
 
 
-class PostgreSQLMaintenance:
+class PostgreSQLMaintenance(PostgreSQLPart):
     """The part ``Maintenance``."""
-
-    def __init__(self, db: PostgreSQLDatabase) -> None:
-        self._connection, self._catalog = db.connection, db.catalog
 
     def maintenance_tasks(self, kind: MaintenanceKind, tables: Sequence[str]) -> Sequence[MaintenanceTask]:
         for name in tables:
@@ -117,11 +112,11 @@ class PostgreSQLMaintenance:
 
     def _find_unfinished(self) -> set[str]:
         """Return the indexes that an interrupted REINDEX left, quoted, with their schema."""
-        rows = list_leftover_indexes(self._connection, self._catalog.base_tables())
-        return {f"{ident(str(schema))}.{ident(str(name))}" for schema, name, _ in rows}
+        tables = {"tables": self._catalog.base_tables()}
+        return {str(row[0]) for row in self._connection.fetch(LEFTOVERS.sql, tables)}
 
     def find_leftovers(self) -> Sequence[EngineFinding]:
-        return list(find_leftover_indexes(self._connection, self._catalog.base_tables()))
+        return list(find_problems(self._connection, [LEFTOVERS], {"tables": self._catalog.base_tables()}))
 
     def _drop_indexes(self, indexes: set[str]) -> None:
         """Drop the leftovers of a failed statement; ``find_leftovers`` reports those that cannot be dropped now."""

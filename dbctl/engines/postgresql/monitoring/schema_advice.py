@@ -5,21 +5,65 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import EngineFinding
-from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, VISIBLE, PostgreSQLCatalog
-from dbctl.engines.sql import Row, ident, quote_literal
+from dbctl.engines.contract import EngineFinding, FindingQuery
+from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, VISIBLE, PostgreSQLCatalog, quoted
+from dbctl.engines.servers import find_problems
+from dbctl.engines.sql import ident, quote_literal
 from dbctl.errors import CorruptError, PrivilegeMissingError
 
 if TYPE_CHECKING:
     from dbctl.engines.postgresql.connection import PostgreSQLConnection
 
 _FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
-NOT_VALIDATED = f"""select n.nspname, c.relname, f.conname, f.contype = 'f' {_FROM}
-  join pg_catalog.pg_constraint f on f.conrelid = c.oid and not f.convalidated and f.contype in ('c', 'f')
-where {VISIBLE} and c.relname = any(:tables) order by 2, 3"""
-LEFTOVERS = f"""select s.nspname, i.relname, c.relname {_FROM} join pg_catalog.pg_index x on x.indrelid = c.oid
+LEFTOVERS = FindingQuery(
+    severity="warning",
+    code="index-leftover",
+    sql=f"""select {quoted("s.nspname", "i.relname")}, i.relname, c.relname {_FROM} join pg_catalog.pg_index x on x.indrelid = c.oid
   join pg_catalog.pg_class i on i.oid = x.indexrelid join pg_catalog.pg_namespace s on s.oid = i.relnamespace
-where {VISIBLE} and {LEFTOVER_INDEX} and c.relname = any(:tables) order by 3, 2"""
+where {VISIBLE} and {LEFTOVER_INDEX} and c.relname = any(:tables) order by 3, 2""",
+    message="index {1} of {2} is a leftover of an interrupted REINDEX: it is updated but not used",
+    hint="DROP INDEX CONCURRENTLY {0};",
+)
+NOT_VALIDATED = FindingQuery(
+    severity="warning",
+    code="not-validated",
+    sql=f"""select {quoted("n.nspname", "c.relname")}, c.relname, f.conname, {quoted("f.conname")},
+  case f.contype when 'f' then 'foreign key' else 'check' end {_FROM}
+  join pg_catalog.pg_constraint f on f.conrelid = c.oid and not f.convalidated and f.contype in ('c', 'f')
+where {VISIBLE} and c.relname = any(:tables) order by 2, 3""",
+    message="{4} {2} of {1} is not validated for rows that are older than it",
+    hint="ALTER TABLE {0} VALIDATE CONSTRAINT {3};",
+)
+#: Only collations of the app's columns; built-in collations have no version.
+COLLATIONS = FindingQuery(
+    severity="warning",
+    code="collation-changed",
+    sql=f"""select distinct {quoted("s.nspname", "l.collname")}, l.collname, l.collversion, pg_collation_actual_version(l.oid),
+  {quoted("current_database()::text")} {_FROM}
+  join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+  join pg_catalog.pg_collation l on l.oid = a.attcollation join pg_catalog.pg_namespace s on s.oid = l.collnamespace
+where {VISIBLE} and c.relname = any(:tables) and l.collversion <> pg_collation_actual_version(l.oid) order by 2""",
+    message="collation {1} changed from version {2} to {3}: indexes over text may have the wrong order",
+    hint="REINDEX DATABASE CONCURRENTLY {4}; ALTER COLLATION {0} REFRESH VERSION;",
+)
+#: The collation of the database has a version since PostgreSQL 15.
+_VERSIONED = "select count(*) from pg_catalog.pg_attribute where attrelid = 'pg_catalog.pg_database'::regclass and attname = 'datcollversion'"
+DATABASE_COLLATION = FindingQuery(
+    severity="warning",
+    code="collation-changed",
+    sql=f"""select {quoted("datname")}, datcollversion, pg_database_collation_actual_version(oid) from pg_catalog.pg_database
+where datname = current_database() and datcollversion <> pg_database_collation_actual_version(oid)""",
+    message="the collation of the database changed from version {1} to {2}: indexes over text may have the wrong order",
+    hint="REINDEX DATABASE CONCURRENTLY {0}; ALTER DATABASE {0} REFRESH COLLATION VERSION;",
+)
+CHECKSUMS = FindingQuery(
+    severity="error",
+    code="checksums-failed",
+    sql="""select checksum_failures, checksum_last_failure::text from pg_catalog.pg_stat_database
+where datname = current_database() and checksum_failures > 0""",
+    message="{0} pages failed their checksum, the last one at {1}",
+    hint="Disk or memory is faulty. Stop the app, copy all files as they are, and restore a backup on another disk.",
+)
 #: The sequences of columns: of their default, or of an identity column.
 SEQUENCES = f"""select distinct n.nspname, c.relname, a.attname, s.nspname, q.relname, z.seqincrement,
   case when q.relkind = 'S' then has_sequence_privilege(q.oid, 'SELECT') end and has_column_privilege(c.oid, a.attnum, 'SELECT'), z.seqcycle {_FROM}
@@ -34,33 +78,6 @@ SEQUENCES = f"""select distinct n.nspname, c.relname, a.attname, s.nspname, q.re
   join pg_catalog.pg_sequence z on z.seqrelid = q.oid join pg_catalog.pg_namespace s on s.oid = q.relnamespace
 where {VISIBLE} and c.relkind in ('r', 'p') and c.relname = any(:tables) and a.atttypid in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
 order by 2, 3"""
-#: Only collations of the app's columns; built-in collations have no version.
-COLLATIONS = f"""select distinct s.nspname, l.collname, l.collversion, pg_collation_actual_version(l.oid), current_database() {_FROM}
-  join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-  join pg_catalog.pg_collation l on l.oid = a.attcollation join pg_catalog.pg_namespace s on s.oid = l.collnamespace
-where {VISIBLE} and c.relname = any(:tables) and l.collversion <> pg_collation_actual_version(l.oid) order by 2"""
-#: The collation of the database has a version since PostgreSQL 15.
-_VERSIONED = "select count(*) from pg_catalog.pg_attribute where attrelid = 'pg_catalog.pg_database'::regclass and attname = 'datcollversion'"
-OWN_COLLATION = """select datname, datcollversion, pg_database_collation_actual_version(oid) from pg_catalog.pg_database
-where datname = current_database() and datcollversion <> pg_database_collation_actual_version(oid)"""
-CHECKSUMS = """select checksum_failures, checksum_last_failure::text from pg_catalog.pg_stat_database
-where datname = current_database() and checksum_failures > 0"""
-
-
-def list_leftover_indexes(connection: PostgreSQLConnection, tables: Sequence[str]) -> list[Row]:
-    """Return schema, name and table of the indexes that an interrupted REINDEX left."""
-    return connection.fetch(LEFTOVERS, {"tables": list(tables)})
-
-
-def find_leftover_indexes(connection: PostgreSQLConnection, tables: Sequence[str]) -> Iterator[EngineFinding]:
-    """Yield a finding for each index that an interrupted REINDEX left."""
-    for schema, name, table in list_leftover_indexes(connection, tables):
-        yield EngineFinding(
-            severity="warning",
-            code="index-leftover",
-            message=f"index {name} of {table} is a leftover of an interrupted REINDEX: it is updated but not used",
-            hint=f"DROP INDEX CONCURRENTLY {ident(str(schema))}.{ident(str(name))};",
-        )
 
 
 class SchemaAdvice:
@@ -73,22 +90,15 @@ class SchemaAdvice:
         """Return the findings about a table, or about the whole database."""
         tables = [self._catalog.require_table(table).name] if table else self._catalog.base_tables()
         findings = [
-            *find_leftover_indexes(self._connection, tables),
-            *self._find_not_validated(tables),
+            *find_problems(self._connection, [LEFTOVERS, NOT_VALIDATED], {"tables": tables}),
             *self._find_lagging_sequences(tables),
-            *self._find_changed_collations(tables),
+            *find_problems(self._connection, [COLLATIONS], {"tables": tables}),
         ]
-        return findings if table else [*findings, *self._check_database()]
-
-    def _find_not_validated(self, tables: Sequence[str]) -> Iterator[EngineFinding]:
-        for schema, table, name, key in self._connection.fetch(NOT_VALIDATED, {"tables": tables}):
-            kind = "foreign key" if key else "check"
-            yield EngineFinding(
-                severity="warning",
-                code="not-validated",
-                message=f"{kind} {name} of {table} is not validated for rows that are older than it",
-                hint=f"ALTER TABLE {ident(str(schema))}.{ident(str(table))} VALIDATE CONSTRAINT {ident(str(name))};",
-            )
+        if not table:
+            is_versioned = self._connection.fetch(_VERSIONED) == [(1,)]
+            checks = [DATABASE_COLLATION, CHECKSUMS] if is_versioned else [CHECKSUMS]
+            findings += find_problems(self._connection, checks)
+        return findings
 
     def _find_lagging_sequences(self, tables: Sequence[str]) -> Iterator[EngineFinding]:
         for table_schema, table, column, schema, name, step, readable, cycles in self._connection.fetch(
@@ -125,32 +135,6 @@ from {sequence} s, (select {aggregate}({ident(column)}) as furthest from {qualif
                 message=f"sequence {name} returns {following} next, but {table}.{column} has reached {furthest}: new rows fail or get duplicate keys",
                 hint=f"SELECT setval({quote_literal(sequence)}, (SELECT {aggregate}({ident(column)}) FROM {qualified}));",
                 column=f"{table}.{column}",
-            )
-
-    def _find_changed_collations(self, tables: Sequence[str]) -> Iterator[EngineFinding]:
-        for schema, name, old, new, database in self._connection.fetch(COLLATIONS, {"tables": tables}):
-            yield EngineFinding(
-                severity="warning",
-                code="collation-changed",
-                message=f"collation {name} changed from version {old} to {new}: indexes over text may have the wrong order",
-                hint=f"REINDEX DATABASE CONCURRENTLY {ident(str(database))}; ALTER COLLATION {ident(str(schema))}.{ident(str(name))} REFRESH VERSION;",
-            )
-
-    def _check_database(self) -> Iterator[EngineFinding]:
-        if self._connection.fetch(_VERSIONED) == [(1,)]:
-            for name, old, new in self._connection.fetch(OWN_COLLATION):
-                yield EngineFinding(
-                    severity="warning",
-                    code="collation-changed",
-                    message=f"the collation of the database changed from version {old} to {new}: indexes over text may have the wrong order",
-                    hint=f"REINDEX DATABASE CONCURRENTLY {ident(str(name))}; ALTER DATABASE {ident(str(name))} REFRESH COLLATION VERSION;",
-                )
-        for failures, last in self._connection.fetch(CHECKSUMS):
-            yield EngineFinding(
-                severity="error",
-                code="checksums-failed",
-                message=f"{failures} pages failed their checksum, the last one at {last}",
-                hint="Disk or memory is faulty. Stop the app, copy all files as they are, and restore a backup on another disk.",
             )
 
     def _quote_role(self) -> str:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 
 from dbctl.engines.contract import LintFinding, Script
 from dbctl.engines.parsing import (
     CodedMessage,
-    Dialect,
     Linter,
     Statement,
-    Token,
     WordReader,
     find_default,
-    lint,
+    parse_rules,
+    read_words,
 )
-from dbctl.engines.postgresql.sql.lexer import tokenize
+from dbctl.engines.postgresql.sql.lexer import LEXER
 
 #: Functions with the same value for every row of a statement: a default that uses them is stored only once.
 _STABLE_FUNCTIONS = frozenset(
@@ -48,49 +47,56 @@ _TYPES = frozenset(
     "float",
 }
 _SERIAL = ("serial", "bigserial", "smallserial", "serial4", "serial8", "serial2")
-#: Statements that affect the whole server, or another database of it.
-_SERVER_STATEMENTS = (
-    *(
-        (verb, kind)
-        for verb in ("create", "alter", "drop")
-        for kind in ("role", "user", "group", "database", "tablespace", "subscription")
-    ),
-    ("alter", "system"),
-    ("reassign", "owned"),
-    ("drop", "owned"),
-)
+#: Statements that affect the whole server, or another database of it; also inside DO.
+_SERVER_RULES = parse_rules("""
+    external-side-effect  create|alter|drop role|user|group|database|tablespace|subscription  {words} affects more than this database
+    external-side-effect  alter system                                                        {words} affects more than this database
+    external-side-effect  reassign|drop owned                                                 {words} affects more than this database
+""")
 
 
 class PostgreSQLLinter(Linter):
     """The lint rules of PostgreSQL."""
 
-    dialect = Dialect(if_not_exists_kinds=frozenset({"table", "index", "schema", "sequence", "extension"}))
-
-    def tokenize(self, sql: str) -> Iterator[Token]:
-        return tokenize(sql)
+    lexer = LEXER
+    if_not_exists_kinds = ("table", "index", "schema", "sequence", "extension")
+    statement_rules = (
+        *_SERVER_RULES,
+        *parse_rules("""
+            external-side-effect  copy +program               COPY … PROGRAM runs a program on the server
+            external-side-effect  grant|revoke -on            {words} of a role affects more than this database
+            locks-table           lock [table] [only] {name}  LOCK blocks other sessions on {name} until the migration ends
+            locks-table           refresh materialized view !concurrently {name}  REFRESH blocks reads of {name} until it is complete
+        """),
+    )
+    action_rules = parse_rules("""
+        rewrites-table    alter [column] {name} [set] [data] type            a type change of {table}.{name} rewrites the table, unless both types store values in the same way
+        not-null-scans    alter [column] {name} set not null                 SET NOT NULL locks {table} while it scans all rows
+        constraint-scans  add constraint {name} foreign|check -not_valid     {name} of {table} is checked for every row, which blocks writes
+        constraint-scans  add foreign|check -not_valid                       {word} of {table} is checked for every row, which blocks writes
+        unique-locks      add constraint {name} primary|unique|exclude -using_index  {name} of {table} creates an index, which locks the table
+        unique-locks      add primary|unique|exclude -using_index            {word} of {table} creates an index, which locks the table
+    """)
 
     def check_statement(self, statement: Statement) -> Iterator[CodedMessage]:
-        yield from self._check_scope(statement)
+        yield from self._check_blocks(statement)
         yield from self._check_indexes(statement)
         yield from self._check_locks(statement)
         yield from self._check_labels(statement)
         if statement.altered and not self.is_new_table(statement.altered):
             yield from self._check_columns(statement)
-            for action in statement.actions():
-                yield from self._check_action(statement.altered, action)
 
     def _check_indexes(self, statement: Statement) -> Iterator[CodedMessage]:
         created, dropped = statement.created, statement.dropped
-        if created and created.kind == "index":
-            if not (created.concurrently or self.is_new_table(created.table)):
-                yield (
-                    "index-locks",
-                    f"CREATE INDEX blocks writes to {created.table} until it is complete",
-                )
-            self._created_indexes.update(created.names)
+        if (
+            created
+            and created.kind == "index"
+            and not (created.concurrently or self.is_new_table(created.table))
+        ):
+            yield "index-locks", f"CREATE INDEX blocks writes to {created.table} until it is complete"
         if dropped and dropped.kind == "index" and not dropped.concurrently:
             for name in dropped.names:
-                if name not in self._created_indexes:
+                if not self.is_new("index", name):
                     yield (
                         "index-locks",
                         f"DROP INDEX {name} locks its table, and waits for all readers",
@@ -98,11 +104,7 @@ class PostgreSQLLinter(Linter):
 
     def _check_locks(self, statement: Statement) -> Iterator[CodedMessage]:
         words = statement.new_reader()
-        if words.take("lock"):
-            words.take("table")
-            words.take("only")
-            yield "locks-table", f"LOCK blocks other sessions on {words.read_name()} until the migration ends"
-        elif words.take("cluster"):
+        if words.take("cluster"):
             yield (
                 "locks-table",
                 f"CLUSTER rewrites {words.read_name() or 'every table'} and locks it",
@@ -111,8 +113,6 @@ class PostgreSQLLinter(Linter):
             yield "locks-table", "VACUUM FULL rewrites tables and locks them"
         elif words.take("reindex") and not any(word.text == "concurrently" for word in words.remaining):
             yield "locks-table", "REINDEX blocks writes to the table until it is complete"
-        elif words.take("refresh", "materialized", "view") and words.peek() != "concurrently":
-            yield "locks-table", f"REFRESH blocks reads of {words.read_name()} until it is complete"
 
     def _check_labels(self, statement: Statement) -> Iterator[CodedMessage]:
         """Find uses of an enum label in the transaction that adds it."""
@@ -127,13 +127,8 @@ class PostgreSQLLinter(Linter):
                     f"{word.text} cannot be used in the migration that adds it",
                 )
         words = statement.new_reader()
-        if statement.created and statement.created.kind == "type":
-            self._created_types.update(statement.created.names)
-        if (
-            words.take("alter", "type")
-            and words.read_name() not in self._created_types
-            and words.take("add", "value")
-        ):
+        names = words.match("alter type {name} add value")
+        if names and not self.is_new("type", names["name"]):
             words.take("if", "not", "exists")
             if words and words.remaining[0].kind == "text":
                 self._added_labels.add(words.remaining[0].text)
@@ -155,51 +150,17 @@ class PostgreSQLLinter(Linter):
                     f"{statement.altered}.{name} is NOT NULL without a default, which fails if the table has rows",
                 )
 
-    def _check_action(self, table: str, action: WordReader) -> Iterator[CodedMessage]:
-        if action.take("alter"):
-            action.take("column")
-            name = action.read_name()
-            if action.take("type") or action.take("set", "data", "type"):
-                yield (
-                    "rewrites-table",
-                    f"a type change of {table}.{name} rewrites the table, unless both types store values in the same way",
-                )
-            elif action.take("set", "not", "null"):
-                yield (
-                    "not-null-scans",
-                    f"SET NOT NULL locks {table} while it scans all rows",
-                )
-        elif action.take("add"):
-            constraint_name = action.take("constraint") and action.read_name()
-            kind = action.take_any("foreign", "check", "primary", "unique", "exclude")
-            constraint = f"{constraint_name or kind.upper()} of {table}"
-            if kind in ("foreign", "check") and not action.contains("not", "valid"):
-                yield "constraint-scans", f"{constraint} is checked for every row, which blocks writes"
-            if kind in ("primary", "unique", "exclude") and not action.contains("using", "index"):
-                yield "unique-locks", f"{constraint} creates an index, which locks the table"
-
-    def _check_scope(self, statement: Statement) -> Iterator[CodedMessage]:
-        texts = [word.text for word in statement.tokens]
-        if statement.verb == "do":  # its body is a text token
-            for word in statement.tokens:
-                if word.kind == "text":
-                    texts += [
-                        token.text.lower() for token in tokenize(word.text.strip("$")) if token.kind == "word"
-                    ]
-        for prefix in _SERVER_STATEMENTS:
-            starts = range(len(texts) if statement.verb == "do" else 1)
-            if any(texts[start : start + 2] == [*prefix] for start in starts):
-                yield "external-side-effect", f"{' '.join(prefix).upper()} affects more than this database"
-        if statement.verb in ("grant", "revoke") and "on" not in texts:
-            yield (
-                "external-side-effect",
-                f"{statement.verb.upper()} of a role affects more than this database",
-            )
-        if statement.verb == "copy" and statement.main_reader().contains("program"):
-            yield "external-side-effect", "COPY … PROGRAM runs a program on the server"
+    def _check_blocks(self, statement: Statement) -> Iterator[CodedMessage]:
+        """Apply the rules for statements that affect the whole server to each word of a DO block."""
+        if statement.verb == "do":
+            bodies = (word.text.strip("$") for word in statement.tokens if word.kind == "text")
+            words = [word for body in bodies for word in read_words(LEXER.tokenize(body))]
+            for rule in _SERVER_RULES:
+                starts = (rule.match(WordReader(words[start:])) for start in range(len(words)))
+                yield from dict.fromkeys(filter(None, starts))
 
     def lint(self, script: Script) -> list[LintFinding]:
-        self._added_labels, self._created_types, self._created_indexes = set[str](), set[str](), set[str]()
+        self._added_labels = set[str]()
         return super().lint(script)
 
 
@@ -212,8 +173,3 @@ def _is_volatile(default: WordReader) -> bool:
         and word.text not in _STABLE_FUNCTIONS | _TYPES
         for word, following in pairwise(words)
     )
-
-
-def lint_scripts(scripts: Iterable[Script]) -> Iterator[list[LintFinding]]:
-    """Yield the findings of each script."""
-    return lint.lint_scripts(PostgreSQLLinter(), scripts)

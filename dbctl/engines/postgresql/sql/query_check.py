@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import psycopg
 from psycopg import capabilities
 
-from dbctl.engines.contract import BATCH_ROWS, RowStream
+from dbctl.engines.contract import BATCH_ROWS, RowStream, UserQuery
 from dbctl.engines.postgresql.connection import Session
 from dbctl.engines.postgresql.sql import read_only
 from dbctl.engines.postgresql.types import UNUSED_PARAMETER, ExactNumberLoader, encode_statement
@@ -32,21 +32,14 @@ class ReadOnlyQueries:
         self._connection = connection
 
     @contextmanager
-    def run(
-        self,
-        sql: str,
-        parameters: Mapping[str, object] = {},
-        *,
-        timeout: timedelta | None = None,
-        hidden: Mapping[str, Collection[str]] = {},
-    ) -> Iterator[RowStream]:
+    def run(self, query: UserQuery) -> Iterator[RowStream]:
         """Run one statement of a user read-only, as ``RowStreams.query_read_only`` describes."""
-        self._connection.require_query(sql)
-        session = self._connection.session
+        self._connection.require_query(query.sql)
+        session, timeout = self._connection.session, query.timeout
         with self._connection.read_transaction():
-            self._refuse_side_effects(sql)
-            if hidden:
-                self._refuse_secrets(sql, parameters, hidden)
+            self._refuse_side_effects(query.sql)
+            if query.hidden:
+                self._refuse_secrets(query)
             if timeout is not None:
                 limit = f"{max(1, timeout // timedelta(milliseconds=1))}ms"
                 self._connection.fetch(
@@ -54,11 +47,11 @@ class ReadOnlyQueries:
                 )
             with (
                 self._translate_timeout(timeout),
-                self._connection.translate_errors(sql),
+                self._connection.translate_errors(query.sql),
                 session.cursor() as cursor,
             ):
                 cursor.adapters.register_loader("numeric", ExactNumberLoader)
-                text, values = self._connection.bind_parameters(sql, parameters)
+                text, values = self._connection.bind_parameters(query.sql, query.parameters)
                 rows = cursor.stream(encode_statement(text), values or [UNUSED_PARAMETER], size=CHUNK_ROWS)
                 with closing(cast("Generator[Row]", rows)):
                     first_row = next(rows, None)
@@ -80,22 +73,20 @@ class ReadOnlyQueries:
                 target=self._connection.target, limit=limit, hint="Increase --within."
             ) from error
 
-    def _refuse_secrets(
-        self, sql: str, parameters: Mapping[str, object], hidden: Mapping[str, Collection[str]]
-    ) -> None:
-        statement = read_only.explained_statement(sql)
+    def _refuse_secrets(self, query: UserQuery) -> None:
+        statement = read_only.explained_statement(query.sql)
         first = read_only.read_first_word(statement)
         if first not in read_only.EXPLAINED_WORDS:
-            if statement != sql and first not in read_only.DML_WORDS:
+            if statement != query.sql and first not in read_only.DML_WORDS:
                 raise QueryFailedError(
                     target=self._connection.target, reason=f"EXPLAIN {first.upper()} is not a query"
                 )
             return
-        hidden = self._with_child_tables(hidden)
+        hidden = self._with_child_tables(query.hidden)
         secret = read_only.find_renamed_columns(statement, hidden)
         if not secret:
             ((plan,),) = self._connection.fetch(
-                f"explain (verbose, costs off, format json) {statement}", parameters
+                f"explain (verbose, costs off, format json) {statement}", query.parameters
             )
             secret = read_only.find_secret(str(plan), hidden)
         if secret:

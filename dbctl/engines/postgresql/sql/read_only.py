@@ -6,8 +6,8 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 
-from dbctl.engines.parsing import Token
-from dbctl.engines.postgresql.sql.lexer import tokenize
+from dbctl.engines.parsing import Token, unquote_name
+from dbctl.engines.postgresql.sql.lexer import LEXER
 
 #: The first words of queries. COPY can run programs on the server, and DO any code.
 QUERY_WORDS = frozenset({"select", "with", "values", "table", "show", "explain"})
@@ -108,19 +108,19 @@ RESERVED = frozenset(
     from full grant group having ilike in initially inner intersect into is isnull join lateral leading left like limit
     localtime localtimestamp natural not notnull null offset on only or order outer overlaps placing primary references
     returning right select session_user similar some symmetric system_user table tablesample then to trailing true
-    union unique user using variadic verbose when where window with""".split()  # noqa: SIM905 - a hundred words
+    union unique user using variadic verbose when where window with""".split()
 )
 _COLUMN = re.compile(r'(?:(?:[^\W\d][\w$]*|"(?:[^"]|"")*")\.)?(?:[^\W\d][\w$]*|"(?:[^"]|"")*")')
 
 
 def read_first_word(sql: str) -> str:
     """Return the first word of a statement, in lower case."""
-    return next((token.text for token in tokenize(sql) if token.kind == "word"), "").lower()
+    return next((token.text for token in LEXER.tokenize(sql) if token.kind == "word"), "").lower()
 
 
 def explained_statement(sql: str) -> str:
     """Return the statement inside an EXPLAIN; any other statement unchanged."""
-    tokens_read = [token for token in tokenize(sql) if token.kind not in ("space", "comment")]
+    tokens_read = LEXER.read_significant(sql)
     words = [token.text.lower() for token in tokens_read]
     if not words or words[0] != "explain":
         return sql
@@ -141,7 +141,7 @@ def find_renamed_columns(sql: str, hidden: Collection[str]) -> str:
 
     The plan shows the new names only.
     """
-    tokens_read = [token for token in tokenize(sql) if token.kind not in ("space", "comment")]
+    tokens_read = LEXER.read_significant(sql)
     for position, token in enumerate(tokens_read):
         if _unquote(token) not in hidden:
             continue
@@ -163,12 +163,12 @@ def _unquote(token: Token) -> str:
     """Return a name as the server stores it."""
     if token.kind == "word":
         return token.text.lower()
-    return token.text[1:-1].replace('""', '"') if token.kind == "name" else ""
+    return unquote_name(token.text) if token.kind == "name" else ""
 
 
 def find_called_functions(sql: str) -> tuple[list[str], bool]:
     """Return the names of called functions, and whether the statement contains U& names, which hide calls."""
-    tokens_read = [token for token in tokenize(sql) if token.kind not in ("space", "comment")]
+    tokens_read = LEXER.read_significant(sql)
     names, has_hidden_names = [], False
     for token, following in zip(tokens_read, [*tokens_read[1:], None], strict=True):
         if following is not None and following.text == "(":

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
 from dbctl.engines.contract import Column
 from dbctl.engines.postgresql.types.values import encode_value
-from dbctl.engines.servers import LARGEST, SMALLEST
+from dbctl.engines.servers import LARGEST, SMALLEST, parse_time
 from dbctl.engines.sql import is_storable
 from dbctl.errors import ValueInvalidError
 
@@ -63,10 +62,8 @@ CASTS: Mapping[Kind, str] = {
     "uuid": "uuid",
 }
 
-TRUE, FALSE = (
-    frozenset({"t", "true", "y", "yes", "on", "1"}),
-    frozenset({"f", "false", "n", "no", "off", "0"}),
-)
+TRUE: frozenset[str] = frozenset({"t", "true", "y", "yes", "on", "1"})
+FALSE: frozenset[str] = frozenset({"f", "false", "n", "no", "off", "0"})
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,40}\s*", re.ASCII)
 
 
@@ -122,7 +119,7 @@ def _compare_boolean(text: str, _kind: Kind) -> ComparableValue | None:
 
 
 def _compare_time(text: str, kind: Kind) -> ComparableValue | None:
-    timestamp = _parse_time(text)
+    timestamp = parse_time(text)
     return None if timestamp is None else ComparableValue(encode_value(timestamp) or "", kind)
 
 
@@ -144,14 +141,6 @@ def _compare_uuid(text: str, _kind: Kind) -> ComparableValue | None:
     try:
         return ComparableValue(str(UUID(text)), "uuid")
     except ValueError:
-        return None
-
-
-def _parse_time(text: str) -> datetime | None:
-    try:
-        timestamp = datetime.fromisoformat(text.strip())
-        return timestamp.astimezone(UTC) if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
         return None
 
 

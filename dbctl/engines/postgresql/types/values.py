@@ -16,7 +16,7 @@ from psycopg.types.numeric import Int8Dumper
 from psycopg.types.string import TextLoader
 
 from dbctl.engines.parsing import Fragment, split_parameters
-from dbctl.engines.postgresql.sql import tokenize
+from dbctl.engines.postgresql.sql import LEXER
 from dbctl.engines.servers import Formatters, format_integer, format_value
 from dbctl.engines.sql import is_storable
 from dbctl.errors import ValueInvalidError
@@ -72,7 +72,7 @@ def encode_statement(sql: str) -> bytes:
 
 @lru_cache(maxsize=64)
 def _split_statement(sql: str) -> Sequence[Fragment]:
-    return split_parameters(list(tokenize(sql)))
+    return split_parameters(list(LEXER.tokenize(sql)))
 
 
 def _encode_parameter(value: object) -> object:
@@ -113,7 +113,6 @@ def _encode_time(value: datetime) -> str:
 
 
 def format_array(values: Sequence[object]) -> str:
-    """Return an array literal."""
     return "{" + ",".join(map(_format_element, values)) + "}"
 
 

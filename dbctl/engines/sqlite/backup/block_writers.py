@@ -16,7 +16,7 @@ from typing import IO
 
 from dbctl import signals
 from dbctl.engines.file_locks import describe_lock_holders
-from dbctl.engines.sqlite.files import quote_for_uri
+from dbctl.engines.sqlite.files import build_uri
 from dbctl.errors import BusyError
 
 #: Prints ``held`` or ``busy``, or nothing if the file is not a writable database. At the end of its input it releases
@@ -61,15 +61,8 @@ def block_writers(path: Path, target: str, *, timeout: float) -> Iterator[Callab
     if not path.exists():
         yield lambda: None
         return
-    arguments = [
-        sys.executable,
-        "-I",
-        "-S",
-        "-c",
-        LOCK_SCRIPT,
-        f"file://{quote_for_uri(path)}?mode=rw",
-        str(timeout),
-    ]
+    uri = build_uri(path, "mode=rw")
+    arguments = [sys.executable, "-I", "-S", "-c", LOCK_SCRIPT, uri, str(timeout)]
     with subprocess.Popen(  # noqa: S603 - this Python, without a shell
         arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
     ) as holder:

@@ -7,7 +7,6 @@ process, and never ends while a busy process writes. sqlite-utils has neither th
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,8 +16,7 @@ from dbctl import signals
 from dbctl.engines.contract import DumpResult
 from dbctl.engines.sqlite.errors import ErrorContext, get_error_name, translate_create_error
 from dbctl.engines.sqlite.files import SIDE_FILES
-from dbctl.errors import DbctlError, DiskFullError, FileFailedError
-from dbctl.files import Progress, is_full
+from dbctl.files import Progress, atomic, create_empty
 from dbctl.model import now
 
 #: Pages per step; signals are checked between two steps, about every 20 ms.
@@ -59,30 +57,22 @@ def _pin_snapshot(source: sqlite3.Connection) -> Iterator[None]:
 @contextmanager
 def _create_file(path: Path) -> Iterator[None]:
     """Create an empty file with mode 0600; remove it and its side files if the block raises."""
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
-        yield
-        # SQLite removes its side files, but does not report a failure to do so.
-        for suffix in SIDE_FILES:
-            Path(f"{path}{suffix}").unlink(missing_ok=True)
-    except BaseException as error:  # also on a signal: an incomplete copy must be removed
-        if not isinstance(error, FileExistsError):
+    with atomic.translate_errors(path, path.parent):
+        create_empty(path)
+        try:
+            yield
+            # SQLite removes its side files, but does not report a failure to do so.
+            for suffix in SIDE_FILES:
+                Path(f"{path}{suffix}").unlink(missing_ok=True)
+        except BaseException:  # also on a signal: an incomplete copy must be removed
             for suffix in ("", *SIDE_FILES):
                 with suppress(OSError):
                     Path(f"{path}{suffix}").unlink()
-        if isinstance(error, OSError):
-            raise _translate_os_error(path, error) from error
-        raise
-
-
-def _translate_os_error(path: Path, error: OSError) -> DbctlError:
-    if is_full(error):
-        return DiskFullError(target=str(path.parent))
-    return FileFailedError(path=path, reason=error.strerror or str(error))
+            raise
 
 
 def _copy(source: sqlite3.Connection, destination: Path, progress: Progress) -> None:
-    context = ErrorContext(target=str(destination.parent), path=destination, timeout=0, read_only=False)
+    context = ErrorContext(target=str(destination.parent), path=destination)
     try:
         copy = sqlite3.connect(destination, isolation_level=None)
         try:

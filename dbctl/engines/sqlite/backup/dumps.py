@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
-from dbctl.engines.contract import DumpResult, DumpVerification
+from dbctl.engines.contract import DumpRequest, DumpResult, DumpVerification
 from dbctl.engines.sql import digest_tables
 from dbctl.engines.sqlite.backup.dumper import dump as dump_file
 from dbctl.engines.sqlite.checks import SQLiteChecks
 from dbctl.engines.sqlite.describe import SQLiteSchemaReader
 from dbctl.engines.sqlite.monitoring import SQLiteSizes
 from dbctl.engines.sqlite.reader import SQLiteReader
-from dbctl.files import Progress, no_progress
 
 #: Findings of SQLite's check about rows that violate a constraint: the app wrote them, and a copy is not worse.
 APP_VIOLATIONS = ("NULL value in ", "CHECK constraint failed in ", "TEXT value in ", "NUMERIC value in ")
@@ -31,23 +29,15 @@ class SQLiteDumps:
     def __init__(self, db: SQLiteReader) -> None:
         self._db, self._connection, self._catalog = db, db.connection, db.catalog
 
-    def dump(
-        self,
-        destination: Path,
-        *,
-        form: str = "",
-        tables: Sequence[str] = (),
-        progress: Progress = no_progress,
-    ) -> DumpResult:
-        del form  # there is only one form
-        if tables:
+    def dump(self, request: DumpRequest) -> DumpResult:
+        if request.tables:
             raise RuntimeError("single tables of a file cannot be dumped")
 
         mode = self._connection.read_journal_mode()
 
         def copy_file() -> DumpResult:
-            destination.unlink(missing_ok=True)  # left by an unlocked read of a file that changed
-            return dump_file(self._connection.driver, destination, progress)
+            request.destination.unlink(missing_ok=True)  # left by an unlocked read of a file that changed
+            return dump_file(self._connection.driver, request.destination, request.progress)
 
         # A copy takes long, and an unlocked one is discarded after any write: one try is enough.
         result = self._connection.retry_if_changed(copy_file, unlocked_tries=1)

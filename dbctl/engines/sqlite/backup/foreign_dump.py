@@ -1,6 +1,7 @@
 """Import a SQLite file or an SQL dump that dbctl did not create into a single new file.
 
-A dump runs in a new file with an authorizer: it can create and fill tables there, and access nothing else.
+A dump runs in a new file with an authorizer: it can create and fill tables there, and access nothing else. ``executescript``
+of sqlite-utils would read all of it into memory, and would not separate the statements that are not allowed.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from typing import IO
 from dbctl import signals
 from dbctl.engines.contract import Content, ImportedDump
 from dbctl.engines.sqlite.errors import ErrorContext, get_error_name, translate_create_error
-from dbctl.engines.sqlite.files import SIDE_FILES, quote_for_uri
+from dbctl.engines.sqlite.files import SIDE_FILES, connect
 from dbctl.errors import CorruptError
-from dbctl.files import create_file
+from dbctl.files import atomic, create_empty
 
 #: Virtual-machine steps between two checks for signals.
 STEPS = 10_000
@@ -71,15 +72,15 @@ def import_dump(
         DiskFullError: not enough free space.
     """
     if content == "sqlite-sql":
-        with create_file(destination, temporary=True):
-            pass
+        with atomic.translate_errors(destination, destination.parent):
+            create_empty(destination)
         _run_script(plain, destination, target, max_bytes)
     else:
         plain.rename(destination)
         for suffix in SIDE_FILES:
             if (side_file := Path(f"{plain}{suffix}")).exists():
                 side_file.rename(f"{destination}{suffix}")
-    context = ErrorContext(target=target, path=destination, timeout=0, read_only=False)
+    context = ErrorContext(target=target, path=destination)
     try:
         with closing(sqlite3.connect(destination, isolation_level=None)) as db:
             (journal_mode,) = db.execute("pragma journal_mode").fetchone()
@@ -103,19 +104,12 @@ def import_dump(
 def _run_script(script: Path, destination: Path, target: str, max_bytes: int) -> None:
     line, last = 1, ""
     try:
-        with (
-            script.open("rb") as file,
-            closing(
-                sqlite3.connect(
-                    f"file://{quote_for_uri(destination)}?mode=rw", uri=True, isolation_level=None
-                )
-            ) as db,
-        ):
+        with script.open("rb") as file, closing(connect(destination, "mode=rw")) as db:
             for pragma in (f"page_size = {PAGE_BYTES}", "journal_mode = off", "synchronous = off"):
                 db.execute(f"pragma {pragma}")
             db.execute(f"pragma max_page_count = {max(1, max_bytes // PAGE_BYTES)}")
             db.execute("pragma trusted_schema = off")
-            db.set_progress_handler(_is_signal_pending, STEPS)
+            db.set_progress_handler(lambda: signals.received_signal() is not None, STEPS)
             db.execute("begin")
             for line, sql in _read_statements(file):
                 last = _run_statement(db, sql, line)
@@ -130,15 +124,11 @@ def _run_script(script: Path, destination: Path, target: str, max_bytes: int) ->
         if get_error_name(error) == "SQLITE_FULL":
             raise translate_create_error(
                 error,
-                ErrorContext(target=str(destination.parent), path=destination, timeout=0, read_only=False),
+                ErrorContext(target=str(destination.parent), path=destination),
             ) from error
         raise CorruptError(target=target, reason=f"line {line}: {error}") from error
     if last != "commit":
         raise CorruptError(target=target, reason="its end is missing")
-
-
-def _is_signal_pending() -> int:
-    return signals.received_signal() is not None
 
 
 def _run_statement(db: sqlite3.Connection, sql: str, line: int) -> str:

@@ -13,14 +13,13 @@ import sqlite3
 import stat
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from itertools import cycle
 from pathlib import Path
-from typing import NoReturn
 
 from dbctl import signals
-from dbctl.engines.contract import LoadResult
+from dbctl.engines.contract import LoadRequest, LoadResult
 from dbctl.engines.file_locks import describe_lock_holders, list_lock_holders
 from dbctl.engines.sqlite.backup.dumper import create_step_callback
 from dbctl.engines.sqlite.connection import WAIT_SECONDS
@@ -34,9 +33,9 @@ from dbctl.engines.sqlite.errors import (
 )
 from dbctl.engines.sqlite.files import (
     SIDE_FILES,
+    connect,
     list_partial_files,
     new_partial_path,
-    quote_for_uri,
     refuse_unsafe,
 )
 from dbctl.engines.sqlite.wal import list_descriptors, may_reappear
@@ -48,7 +47,7 @@ from dbctl.errors import (
     SameFileError,
     WriteConflictError,
 )
-from dbctl.files import Progress, release_nothing, sync_directory, sync_file
+from dbctl.files import create_empty, sync_directory, sync_file
 
 #: Milliseconds that one try waits for the lock. A busy writer leaves gaps of microseconds, so most tries are short;
 #: overlapping readers are only blocked while a try lasts, so some tries are long.
@@ -68,68 +67,50 @@ FIRST_BLOCK_BYTES = 4096
 AFTER_COMMIT_ERRORS = (UNSYNCED, "SQLITE_IOERR_TRUNCATE")
 
 
-def replace_database(
-    path: Path,
-    source: Path,
-    target: str,
-    *,
-    timeout: float,
-    metadata: Mapping[str, str],
-    progress: Progress,
-    release_locks: Callable[[], None] = release_nothing,
-    can_consume: bool = False,
-) -> LoadResult:
-    """Replace the content of the database ``path`` with the dump ``source``.
+def replace_database(path: Path, request: LoadRequest, target: str) -> LoadResult:
+    """Replace the content of the database ``path`` with a dump.
 
-    The caller has verified ``source`` and backed up ``path`` with its side files. An existing database keeps its
-    ``journal_mode``; a new one gets that in ``metadata``. With ``can_consume``, ``source`` may be renamed to ``path``.
+    The caller has verified the dump and backed up ``path`` with its side files. An existing database keeps its
+    ``journal_mode``; a new one gets that in the metadata. With ``can_consume``, the dump may be renamed to ``path``.
 
     Raises:
         BusyError: another process held a lock for all of ``timeout`` seconds; nothing was changed.
         WriteConflictError: another process changed the database after ``release_locks``; nothing was changed.
-        SameFileError: ``source`` is the database itself.
+        SameFileError: the dump is the database itself.
     """
     path = Path(os.path.realpath(path))
-    context = ErrorContext(target=target, path=path, timeout=timeout, read_only=False)
+    context = ErrorContext(target=target, path=path, timeout=request.timeout)
+    replacer = _ContentReplacer(context, request)
     if not path.exists():
-        return _ContentReplacer(context, source, progress, can_consume=can_consume).create(
-            metadata, owner=path.parent.stat()
-        )
-    if path.samefile(source):  # SQLite would never finish
-        raise SameFileError(path=source)
+        return replacer.create(owner=path.parent.stat(), can_consume=request.can_consume)
+    if path.samefile(request.path):  # SQLite would never finish
+        raise SameFileError(path=request.path)
     refuse_unsafe(path, target)
-    return _ContentReplacer(context, source, progress).replace_content(metadata, release_locks)
+    return replacer.replace_content()
 
 
 class _ContentReplacer:
-    def __init__(
-        self, context: ErrorContext, source: Path, progress: Progress, *, can_consume: bool = False
-    ) -> None:
-        self._context, self._path, self._source, self._progress = context, context.path, source, progress
-        self._may_consume_source = can_consume
+    def __init__(self, context: ErrorContext, request: LoadRequest) -> None:
+        self._context, self._path, self._source = context, context.path, request.path
+        self._request, self._metadata = request, request.dump.metadata
 
-    def replace_content(self, metadata: Mapping[str, str], release_locks: Callable[[], None]) -> LoadResult:
+    def replace_content(self) -> LoadResult:
         try:
             with closing(self._connect(self._path)) as live, closing(self._connect(self._path)) as observer:
-                self._overwrite(live, _ChangeDetector(observer, self._context, release_locks))
+                self._overwrite(live, _ChangeDetector(observer, self._context, self._request.release_locks))
                 return LoadResult(method="in place")
         except sqlite3.Error as error:
             if get_error_name(error) in AFTER_COMMIT_ERRORS or may_reappear(error, self._path):
                 raise RestoreUnfinishedError(target=self._context.target, reason=error) from error
             if get_error_name(error) != "SQLITE_NOTADB":
                 raise translate_error(error, self._context) from error
-        return self._replace(metadata)
+        return self._replace()
 
     def _connect(self, path: Path) -> sqlite3.Connection:
-        wait = min(WAIT_SECONDS, self._context.timeout)
-        return sqlite3.connect(
-            f"file://{quote_for_uri(path)}?mode=rw", uri=True, isolation_level=None, timeout=wait
-        )
+        return connect(path, "mode=rw", timeout=min(WAIT_SECONDS, self._context.timeout))
 
     def _overwrite(self, live: sqlite3.Connection, detector: _ChangeDetector | None = None) -> None:
-        with closing(
-            sqlite3.connect(f"file://{quote_for_uri(self._source)}?mode=ro&immutable=1", uri=True)
-        ) as source:
+        with closing(connect(self._source, "mode=ro&immutable=1")) as source:
             # The current schema is not needed; with this pragma a damaged one does not prevent reading the mode.
             live.execute("pragma writable_schema = on")
             # A smaller file is truncated after its journal was deleted, and the deletion must be synced by then:
@@ -147,7 +128,7 @@ class _ContentReplacer:
                 if detector:
                     detector.stop()  # no other process may have it open now, so none can change it
                 live.execute("pragma locking_mode = exclusive")  # no other process may open it now
-                self._retry_while_locked(lambda: _leave_wal_mode(live))
+                self._retry_while_locked(lambda: live.execute("pragma journal_mode = delete").fetchone())
             try:
                 self._copy(source, live, detector)
             finally:
@@ -171,7 +152,7 @@ class _ContentReplacer:
         def progress(share: float) -> None:
             if detector:
                 detector.check()
-            self._progress(share)
+            self._request.progress(share)
             if share < 1:
                 signals.raise_if_interrupted()  # the next step may be the last
 
@@ -194,21 +175,21 @@ class _ContentReplacer:
                     raise
                 deadline.check()
 
-    def create(self, metadata: Mapping[str, str], *, owner: os.stat_result) -> LoadResult:
+    def create(self, *, owner: os.stat_result, can_consume: bool = False) -> LoadResult:
         """Create the database with the owner of ``owner``: its directory, or the file that it replaces."""
         partial = new_partial_path(self._path)
-        mode = stat.S_IMODE(owner.st_mode) if stat.S_ISREG(owner.st_mode) else _read_mode(metadata)
+        mode = stat.S_IMODE(owner.st_mode) if stat.S_ISREG(owner.st_mode) else _read_mode(self._metadata)
         try:
             for leftover in list_partial_files(self._path):  # left by a dbctl that was killed
                 leftover.unlink()
-            is_moved = self._may_consume_source and self._move_source(partial)
+            is_moved = can_consume and self._move_source(partial)
             if not is_moved:
-                os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+                create_empty(partial)
             try:
                 with closing(self._connect(partial)) as db:
                     if not is_moved:
                         self._overwrite(db)
-                    if metadata.get("journal_mode") == "wal":
+                    if self._metadata.get("journal_mode") == "wal":
                         db.execute("pragma journal_mode = wal").fetchall()
                 if os.geteuid() == 0:  # the app must be able to open the file
                     os.chown(partial, owner.st_uid, owner.st_gid)
@@ -232,7 +213,7 @@ class _ContentReplacer:
             self._source.rename(partial)
         except OSError:  # on another file system
             return False
-        self._progress(1.0)
+        self._request.progress(1.0)
         return True
 
     def _install(self, partial: Path) -> None:
@@ -279,24 +260,21 @@ class _ContentReplacer:
                 raise RestoreUnfinishedError(target=self._context.target, reason=error) from error
         partial.unlink()
 
-    def _replace(self, metadata: Mapping[str, str]) -> LoadResult:
+    def _replace(self) -> LoadResult:
         """Replace a file that is no longer a database, if no process has it open."""
         try:
             holders = list_lock_holders(self._path)
         except NotSupportedError as error:
-            self._refuse_to_replace(error)
+            raise NotSupportedError(
+                feature=f"replacing the invalid file {self._path}",
+                subject="a system that does not report open files",
+                hint="Stop the app, move the file away, and restore again.",
+            ) from error
         if holders:
             descriptions = ", ".join(f"pid {process.pid} ({process.command})" for process in holders)
             raise BusyError(target=self._context.target, holder=f" by {descriptions}", waited="0")
-        self.create(metadata, owner=self._path.stat())
+        self.create(owner=self._path.stat())
         return LoadResult(method="replaced")
-
-    def _refuse_to_replace(self, error: Exception) -> NoReturn:
-        raise NotSupportedError(
-            feature=f"replacing the invalid file {self._path}",
-            subject="a system that does not report open files",
-            hint="Stop the app, move the file away, and restore again.",
-        ) from error
 
 
 def _read_mode(metadata: Mapping[str, str]) -> int:
@@ -370,16 +348,3 @@ class _LockedError(Exception):
 
 def _raise_locked() -> None:
     raise _LockedError
-
-
-def _leave_wal_mode(live: sqlite3.Connection) -> tuple[object, ...]:
-    """Leave WAL mode, which requires that no other process has the file open."""
-    row: tuple[object, ...] = live.execute("pragma journal_mode = delete").fetchone()
-    return row
-
-
-def list_files(path: Path) -> Sequence[Path]:
-    """Return the existing files with content of a database: the file, its ``-wal`` and its ``-journal``."""
-    path = Path(os.path.realpath(path))
-    candidates = (Path(f"{path}{suffix}") for suffix in ("", "-wal", "-journal"))
-    return [candidate for candidate in candidates if os.path.lexists(candidate)]

@@ -7,13 +7,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 
-from dbctl.engines.contract import Dump, LoadResult, RestoreStrategy, RetainedDatabase, TrialRestore
+from dbctl.engines.contract import (
+    Dump,
+    LoadRequest,
+    LoadResult,
+    RestoreStrategy,
+    RetainedDatabase,
+    TrialRestore,
+)
 from dbctl.engines.file_locks import write_lock
 from dbctl.engines.sqlite.backup import block_writers, replace
 from dbctl.engines.sqlite.backup.dumps import SQLiteDumps
+from dbctl.engines.sqlite.files import list_files
 from dbctl.engines.sqlite.reader import SQLiteReader
-from dbctl.errors import DbctlError, FileFailedError, InsufficientSpaceError, NotSupportedError
-from dbctl.files import Progress, is_regular, no_progress, release_nothing
+from dbctl.errors import DbctlError, NotSupportedError
+from dbctl.files import atomic, is_regular, mounts
 from dbctl.url import Url
 
 
@@ -47,7 +55,7 @@ class SQLiteRestoreTarget:
             return bool(reader.query("select 1 from sqlite_master limit 1"))
 
     def files(self) -> Sequence[Path]:
-        return replace.list_files(self._path)
+        return list_files(self._path)
 
     def lock(self, purpose: str, *, timeout: float) -> AbstractContextManager[None]:
         path = Path(os.path.realpath(self._path))
@@ -55,14 +63,8 @@ class SQLiteRestoreTarget:
 
     def require_space(self, required_bytes: int) -> None:
         folder = Path(os.path.realpath(self._path)).parent
-        try:
-            file_system = os.statvfs(folder)
-        except OSError as error:
-            raise FileFailedError(path=folder, reason=error.strerror or str(error)) from error
-        if file_system.f_bavail * file_system.f_frsize < required_bytes:
-            raise InsufficientSpaceError(
-                place=folder, required=required_bytes, free=file_system.f_bavail * file_system.f_frsize
-            )
+        with atomic.translate_errors(folder, folder):
+            mounts.require_space(folder, required_bytes)
 
     def block_writers(self, dump: Dump, *, timeout: float) -> AbstractContextManager[Callable[[], None]]:
         del dump
@@ -82,9 +84,9 @@ class SQLiteRestoreTarget:
     def describe_retained(self, stamp: str) -> RetainedDatabase:
         raise RuntimeError(f"{self._target} has no retained database {stamp}")
 
-    def prepare(self, path: Path, dump: Dump, *, timeout: float) -> AbstractContextManager[None]:
+    def prepare(self, request: LoadRequest) -> AbstractContextManager[None]:
         """Return an empty context: no preparation is necessary."""
-        del path, dump, timeout
+        del request
         return nullcontext()
 
     def find_missing(self, retained: Sequence[Dump]) -> Sequence[str]:
@@ -101,41 +103,18 @@ class SQLiteRestoreTarget:
         # SQLite's backup interface increments the schema version of the database that it overwrites.
         return {"file": self.identity(), "schema_version": str(version)}
 
-    def load(
-        self,
-        path: Path,
-        dump: Dump,
-        *,
-        timeout: float,
-        retained: Mapping[str, str] = {},
-        progress: Progress = no_progress,
-        release_locks: Callable[[], None] = release_nothing,
-        can_consume: bool = False,
-    ) -> LoadResult:
-        del retained
-        return replace.replace_database(
-            self._path,
-            path,
-            self._target,
-            timeout=timeout,
-            metadata=dump.metadata,
-            progress=progress,
-            release_locks=release_locks,
-            can_consume=can_consume,
-        )
+    def load(self, request: LoadRequest) -> LoadResult:
+        return replace.replace_database(self._path, request, self._target)
 
     @contextmanager
-    def restored_copy(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[Url]:
+    def restored_copy(self, request: LoadRequest) -> Iterator[Url]:
         """Yield the dump itself, which is a database in a private folder."""
-        del dump, timeout
-        yield Url(engine="sqlite", path=str(path))
+        yield Url(engine="sqlite", path=str(request.path))
 
     @contextmanager
-    def trial_restore(self, path: Path, dump: Dump, *, timeout: float) -> Iterator[TrialRestore]:
-        self.load(
-            path, dump, timeout=timeout, retained={}, progress=no_progress, release_locks=release_nothing
-        )
-        with closing(SQLiteReader(self._path, self._target, timeout=timeout)) as reader:
+    def trial_restore(self, request: LoadRequest) -> Iterator[TrialRestore]:
+        self.load(request)
+        with closing(SQLiteReader(self._path, self._target, timeout=request.timeout)) as reader:
             verification = SQLiteDumps(reader).verify_dump(quick=False)
         yield TrialRestore(url=Url(engine="sqlite", path=str(self._path)), verification=verification)
 

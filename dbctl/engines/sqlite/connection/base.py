@@ -25,7 +25,7 @@ from dbctl.engines.sqlite.errors import (
     is_busy,
     translate_error,
 )
-from dbctl.engines.sqlite.files import quote_for_uri
+from dbctl.engines.sqlite.files import connect
 from dbctl.errors import DatabaseMissingError, DbctlError, QueryFailedError, ValueInvalidError
 
 T = TypeVar("T")
@@ -54,9 +54,8 @@ class SQLiteConnection(ABC):
         except ValueError:
             raise ValueInvalidError(name="path", value=ascii(str(path)), reason="it contains a NUL") from None
         self.timeout = timeout  #: seconds to wait for a lock
-        self.on_change: list[
-            Callable[[], None]
-        ] = []  #: called when the tables of the connection may have changed
+        #: called when the tables of the connection may have changed
+        self.on_change = list[Callable[[], None]]()
         self._connection: sqlite3.Connection | None = None
         self._deadline = math.inf  #: when the current statement is interrupted
 
@@ -99,15 +98,8 @@ class SQLiteConnection(ABC):
             callback()
 
     def _connect(self, parameters: str) -> None:
-        # sqlite-utils would open the path without these parameters, and begin transactions itself; it gets this connection
-        wait = min(WAIT_SECONDS, self.timeout)
         try:
-            self._connection = sqlite3.connect(
-                f"file://{quote_for_uri(self.path)}?{parameters}",
-                uri=True,
-                isolation_level=None,
-                timeout=wait,
-            )
+            self._connection = connect(self.path, parameters, timeout=min(WAIT_SECONDS, self.timeout))
         except sqlite3.Error as error:
             raise self.translate(error) from error
         self._connection.set_progress_handler(self._must_interrupt, STEPS_BETWEEN_CHECKS)

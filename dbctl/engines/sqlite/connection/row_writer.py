@@ -42,6 +42,13 @@ class RowWriter:
         # Recursive triggers would change what the app's triggers do; a plugin of another program may do anything.
         self.database = Database(connection, recursive_triggers=False, execute_plugins=False)
         self.refused_row: int | None = None  #: number of the row, from 1, with which ``insert_all`` failed
+        self._schema_version: object = None
+        self._tables: dict[str, Table] = {}  #: tables that exist in this version of the schema
+        self._self_references: dict[str, bool] = {}  #: whether they have a foreign key to themselves
+
+    def forget(self) -> None:
+        """Forget the tables: after a rollback, another schema may get the same version."""
+        self._schema_version = None
 
     def insert(self, table: str, values: Mapping[str, object]) -> None:
         """Insert one row; without values, a row of defaults."""
@@ -56,7 +63,10 @@ class RowWriter:
         """
         self.refused_row = None
         writer, inserted, before = self._table(table), 0, 0
-        if any(key.other_table.lower() == table.lower() for key in writer.foreign_keys):
+        if table not in self._self_references:
+            keys = writer.foreign_keys
+            self._self_references[table] = any(key.other_table.lower() == table.lower() for key in keys)
+        if self._self_references[table]:
             self.database.execute("pragma defer_foreign_keys = 1")
         for batch in split_batches(rows, max(1, min(BATCH_ROWS, SQLITE_MAX_VARS // len(columns)))):
             signals.raise_if_interrupted()
@@ -90,16 +100,17 @@ class RowWriter:
         self._table(table).delete_where(where or None, dict(parameters))
         return self._count_changes()
 
-    def execute(self, sql: str, parameters: Mapping[str, object]) -> sqlite3.Cursor:
-        """Run a statement that sqlite-utils has no method for."""
-        return self.database.execute(sql, dict(parameters))
-
     def _table(self, name: str) -> Table:
         """Return an existing table: sqlite-utils creates a missing table for an insert, and deletes nothing from it."""
-        table = Table(self.database, name)
-        if not table.exists():
-            raise sqlite3.OperationalError(f"no such table, or a view: {name}")
-        return table
+        version = self.database.execute("pragma schema_version").fetchone()
+        if version != self._schema_version:
+            self._tables, self._self_references, self._schema_version = {}, {}, version
+        if name not in self._tables:
+            table = Table(self.database, name)
+            if not table.exists():
+                raise sqlite3.OperationalError(f"no such table, or a view: {name}")
+            self._tables[name] = table
+        return self._tables[name]
 
     def _count_changes(self) -> int:
         """Return the number of rows of the last statement, without those that triggers and foreign keys changed."""

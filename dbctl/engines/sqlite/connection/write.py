@@ -16,6 +16,8 @@ from dbctl.errors import CommitUnsyncedError, NotADatabaseError, QueryFailedErro
 from dbctl.files import sync_directory
 
 if TYPE_CHECKING:
+    from sqlite_utils import Database
+
     from dbctl.engines.sqlite.connection.row_writer import RowWriter
 
 T = TypeVar("T")
@@ -97,12 +99,18 @@ class WriteConnection(SQLiteConnection):
 
     @property
     def row_writer(self) -> RowWriter:
-        """The ``Database`` of sqlite-utils on this connection, which only commands that write have to import."""
+        """Writes rows through ``database``."""
         if self._row_writer is None:
             from dbctl.engines.sqlite.connection.row_writer import RowWriter
 
             self._row_writer = RowWriter(self.driver)
+            self.on_change.append(self._row_writer.forget)
         return self._row_writer
+
+    @property
+    def database(self) -> Database:
+        """The ``Database`` of sqlite-utils on this connection, which only commands that write have to import."""
+        return self.row_writer.database
 
     def retry_if_changed(self, read: Callable[[], T]) -> T:
         return self._retry_while_locked(read)  # with locks, the file does not change while it is read
@@ -166,6 +174,10 @@ class WriteConnection(SQLiteConnection):
         if not self.driver.in_transaction:
             raise QueryFailedError(target=self.target, reason="an earlier error ended the transaction")
         return self.call_once(call)
+
+    def execute_write(self, sql: str, parameters: Mapping[str, object] = {}) -> int:
+        """Run a statement that sqlite-utils has no method for; return the number of its rows."""
+        return self.write(lambda: int(self.database.execute(sql, dict(parameters)).rowcount))
 
     def call_once(self, call: Callable[[], T]) -> T:
         """Return the result of ``call``, which uses the driver, without a retry, and with translated errors."""

@@ -8,12 +8,12 @@ import secrets
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from dbctl import signals
 from dbctl.errors import BusyError, FileFailedError, FileUnsyncedError
-from dbctl.files import sync_directory
+from dbctl.files import atomic, create_empty, sync_directory
 
 #: The name of an unfinished file, also of a dbctl that was killed.
 PARTIAL = ".{name}.dbctl-{number}.partial"
@@ -33,17 +33,13 @@ def create_partial(path: Path, target: str, *, timeout: float) -> Iterator[Path]
     """
     if path.is_dir() and not path.is_symlink():  # refuse before the work, not after it
         raise FileFailedError(path=path, reason="a directory has this name; move it away first")
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise FileFailedError(path=path.parent, reason=error.strerror or str(error)) from error
-    try:
-        if _lock_folder(folder, target, timeout):
-            _remove_leftovers(path)
+    with ExitStack() as stack:
+        with atomic.translate_errors(path.parent, path.parent):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            stack.enter_context(_lock_folder(path, target, timeout))
         partial = path.with_name(PARTIAL.format(name=path.name, number=secrets.token_hex(4)))
         try:
-            os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+            create_empty(partial)
         except OSError as error:
             raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
         try:
@@ -51,11 +47,21 @@ def create_partial(path: Path, target: str, *, timeout: float) -> Iterator[Path]
         finally:
             with signals.block_signals(), suppress(OSError):
                 partial.unlink()
+
+
+@contextmanager
+def _lock_folder(path: Path, target: str, timeout: float) -> Iterator[None]:
+    """Lock the folder of a file, and remove the leftovers of killed processes; on a file system without locks, nothing."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if _wait_for_lock(folder, target, timeout):
+            _remove_leftovers(path)
+        yield
     finally:
         os.close(folder)
 
 
-def _lock_folder(folder: int, target: str, timeout: float) -> bool:
+def _wait_for_lock(folder: int, target: str, timeout: float) -> bool:
     """Wait for the lock of a folder; return False if its file system has no locks."""
     deadline = time.monotonic() + timeout
     while True:
@@ -87,7 +93,7 @@ def seal(partial: Path, database: Path, timestamp: int) -> None:
     Raises:
         FileFailedError: one of these steps failed.
     """
-    try:
+    with atomic.translate_errors(partial, partial.parent):
         status = database.stat()
         descriptor = os.open(partial, os.O_RDWR | os.O_NOFOLLOW)
         try:
@@ -96,8 +102,6 @@ def seal(partial: Path, database: Path, timestamp: int) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-    except OSError as error:
-        raise FileFailedError(path=partial, reason=error.strerror or str(error)) from error
 
 
 def _copy_ownership(descriptor: int, owner: os.stat_result, database: Path) -> int:
@@ -139,18 +143,11 @@ def remove(path: Path) -> None:
     Raises:
         FileFailedError: the file cannot be removed.
     """
-    try:
+    with atomic.translate_errors(path, path.parent), suppress(NotADirectoryError):
         path.unlink(missing_ok=True)
         if path.parent.is_dir():
-            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                if _lock_folder(folder, path.name, 0):
-                    _remove_leftovers(path)
-            except BusyError:  # another process creates a new one
+            with (
+                suppress(BusyError),
+                _lock_folder(path, path.name, 0),
+            ):  # another process may create a new one
                 pass
-            finally:
-                os.close(folder)
-    except NotADirectoryError:
-        return
-    except OSError as error:
-        raise FileFailedError(path=path, reason=error.strerror or str(error)) from error

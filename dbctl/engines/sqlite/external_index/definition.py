@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import ExternalIndexSpec
 from dbctl.engines.sql import Statement
+from dbctl.engines.sqlite.dialect import find_rowid_name
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.external_index.reader import SQLiteExternalReader
@@ -16,8 +17,6 @@ SCHEMA_NAME = "dbctl_external_index"
 META, PLACES, TEXTS = (f"{SCHEMA_NAME}.{name}" for name in ("meta", "places", "texts"))
 #: Version of the content of the file.
 FORMAT = 2
-#: Names of the rowid, unless a column has the same name.
-ROWID_NAMES = ("rowid", "_rowid_", "oid")
 #: Whether LIKE matches BLOBs, and folds non-ASCII letters, as does lower(): depends on the build of SQLite.
 _BUILD_OPTIONS = "select cast(x'61' as blob) like 'a', 'é' like 'É', lower('É') = 'É'"
 
@@ -43,8 +42,7 @@ class ExternalIndexDefinition:
 
     def rowid_name(self) -> str:
         """Return a name of the rowid; empty if columns have all of its names."""
-        column_names = {name.lower() for name in self._catalog.require_table(self.spec.table).columns}
-        return next((name for name in ROWID_NAMES if name not in column_names), "")
+        return find_rowid_name(self._catalog.require_table(self.spec.table).columns)
 
     def table_definitions(self) -> dict[str, str]:
         """Return the tables of the file, each with the statement that SQLite stores for it."""
@@ -76,6 +74,7 @@ class ExternalIndexDefinition:
         values = ", ".join(self.text_expressions())
         source = f"{PLACES} p cross join {table} t0 on t0.{rowid} = p.number"
         texts = f"select p.place, {values} from {source} order by p.place"
+        # sqlite-utils writes only the main database, and these tables are in an attached one
         return [
             (f"insert into {PLACES} ({names}) {rows}", statement.parameters),
             (f"insert into {TEXTS} (rowid, {names_of_texts}) {texts}", {}),

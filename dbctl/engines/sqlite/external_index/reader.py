@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from dbctl.engines.contract import Order, Where
+from dbctl.engines.contract import Order, Query, Where
 from dbctl.engines.sql import Catalog, Connection, Dialect, QueryBuilder, Statement
 from dbctl.engines.sqlite.reader import SQLiteReader
 
@@ -28,35 +28,25 @@ class IndexOrderBuilder(QueryBuilder):
         super().__init__(catalog, dialect)
         self._connection = connection
 
-    def select(
-        self,
-        statement: Statement,
-        table: str,
-        columns: Sequence[str],
-        where: Sequence[Where],
-        order_by: Sequence[Order],
-        limit: int | None,
-        offset: int,
-    ) -> str:
-        if limit is None or len(order_by) != 1 or not self._has_index(table, order_by[0]):
-            return super().select(statement, table, columns, where, order_by, limit, offset)
+    def select(self, statement: Statement, query: Query) -> str:
+        table, order_by = query.table, query.order_by
+        if query.limit is None or len(order_by) != 1 or not self._has_index(table, order_by[0]):
+            return super().select(statement, query)
         first, *others = (self._catalog.quote_column(table, column, "t0") for column in order_by[0].columns)
-        names = [self._catalog.quote_column(table, column, "t0") for column in columns]
+        names = [self._catalog.quote_column(table, column, "t0") for column in query.columns]
         keys = [self._catalog.quote_column(table, key, "t0") for key in self._catalog.primary_key(table)]
         lowered = [f"lower(nullif({name}, ''))" for name in others]
         fallback = f"coalesce({', '.join([*lowered, _LAST])})"
         halves = [
             f"select {', '.join([*names, value, *keys])} from {self._catalog.quote_table(table)} t0{condition}"
             for value, test in ((first, f"{first} > ''"), (fallback, f"{first} <= ''"))
-            for condition in [self._add_condition(statement, table, where, test)]
+            for condition in [self._add_condition(statement, table, query.where, test)]
         ]
         width = len(names)
         sorted_by = ", ".join(str(width + 1 + position) for position in range(1 + len(keys)))
         selected = ", ".join(f"c{position}" for position in range(width))
         all_columns = ", ".join(f"c{position}" for position in range(width + 1 + len(keys)))
-        merged = (
-            f"{' union all '.join(halves)} order by {sorted_by}{self.limit_clause(statement, limit, offset)}"
-        )
+        merged = f"{' union all '.join(halves)} order by {sorted_by}{self.limit_clause(statement, query)}"
         return f"with page ({all_columns}) as ({merged}) select {selected} from page"
 
     def _add_condition(self, statement: Statement, table: str, where: Sequence[Where], test: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import AnyOf, Condition, Explanation, ExternalIndexSpec, Order, Where
+from dbctl.engines.contract import AnyOf, Condition, Explanation, ExternalIndexSpec, Query, Where
 from dbctl.engines.sql import Row, Statement, is_storable
 from dbctl.engines.sqlite.external_index.definition import PLACES, TEXTS
 from dbctl.engines.sqlite.external_index.state import ExternalIndexFile
@@ -32,19 +32,9 @@ class ExternalSearch:
     def can_find_word(self, word: str) -> bool:
         return is_storable(word) and MIN_LENGTH <= len(word) <= MAX_LENGTH
 
-    def search_external(
-        self,
-        spec: ExternalIndexSpec,
-        words: Sequence[str],
-        columns: Sequence[str],
-        where: Sequence[Where] = (),
-        *,
-        order_by: Sequence[Order] = (),
-        limit: int | None = None,
-        offset: int = 0,
-    ) -> list[Row]:
+    def search_external(self, spec: ExternalIndexSpec, words: Sequence[str], query: Query) -> list[Row]:
         statement = Statement(spec.table)
-        sql = self._build_search(statement, spec, words, columns, where, order_by, limit, offset)
+        sql = self._build_search(statement, spec, words, query)
         rows = self._file.read_attached(lambda: self._connection.rows(sql, statement.parameters))
         if not all(row[-1] for row in rows):
             raise self._file.invalid_error("it returns rows without the words")
@@ -61,36 +51,18 @@ class ExternalSearch:
             str(self._file.read_attached(lambda: self._connection.rows(sql, statement.parameters))[0][0])
         )
 
-    def explain_external(
-        self,
-        spec: ExternalIndexSpec,
-        words: Sequence[str],
-        columns: Sequence[str],
-        where: Sequence[Where] = (),
-        *,
-        order_by: Sequence[Order] = (),
-        limit: int | None = None,
-        offset: int = 0,
-    ) -> Explanation:
+    def explain_external(self, spec: ExternalIndexSpec, words: Sequence[str], query: Query) -> Explanation:
         statement = Statement(spec.table)
-        sql = self._build_search(statement, spec, words, columns, where, order_by, limit, offset)
+        sql = self._build_search(statement, spec, words, query)
         try:
             return self._explainer.explain_statement(sql, statement.parameters, statement.aliases)
         except DbctlError as error:
             raise self._file.invalid_error(str(error)) from error
 
     def _build_search(
-        self,
-        statement: Statement,
-        spec: ExternalIndexSpec,
-        words: Sequence[str],
-        columns: Sequence[str],
-        where: Sequence[Where],
-        order_by: Sequence[Order],
-        limit: int | None,
-        offset: int,
+        self, statement: Statement, spec: ExternalIndexSpec, words: Sequence[str], query: Query
     ) -> str:
-        names = [self._catalog.quote_column(spec.table, column, "t0") for column in columns]
+        names = [self._catalog.quote_column(spec.table, column, "t0") for column in query.columns]
         tests = [
             self._builder.condition(
                 statement, spec.table, AnyOf([Condition(c, "contains", word) for c in spec.columns]), "t0"
@@ -98,15 +70,13 @@ class ExternalSearch:
             for word in words
         ]
         names.append(" and ".join(tests) or "1")
-        conditions = self._index_conditions(statement, spec, words, where)
-        if list(dict.fromkeys(order_by)) == list(spec.order):
+        conditions = self._index_conditions(statement, spec, words, query.where)
+        if list(dict.fromkeys(query.order_by)) == list(spec.order):
             order_terms = ["x.rowid" if words else "p.place"]
         else:
-            order_terms = self._builder.order_terms(statement, spec.table, order_by)
+            order_terms = self._builder.order_terms(statement, spec.table, query.order_by)
         sql = f"select {', '.join(names)} from {self._from_clause(spec, words, rows=True)}{conditions}"
-        return (
-            f"{sql} order by {', '.join(order_terms)}{self._builder.limit_clause(statement, limit, offset)}"
-        )
+        return f"{sql} order by {', '.join(order_terms)}{self._builder.limit_clause(statement, query)}"
 
     def _from_clause(self, spec: ExternalIndexSpec, words: Sequence[str], *, rows: bool) -> str:
         """Return the FROM clause; CROSS JOIN makes SQLite read the index first and then each matching row."""

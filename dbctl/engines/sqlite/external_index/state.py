@@ -7,12 +7,14 @@ import stat
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from zlib import crc32
+
+from msgspec import structs
 
 from dbctl.engines.contract import ExternalIndexSpec, ExternalIndexState
 from dbctl.engines.sqlite.external_index.definition import META, SCHEMA_NAME, ExternalIndexDefinition
-from dbctl.engines.sqlite.files import quote_for_uri
+from dbctl.engines.sqlite.files import build_uri
 from dbctl.errors import DbctlError, ExternalIndexInvalidError
 from dbctl.model import Struct
 
@@ -147,74 +149,61 @@ class ExternalIndexFile:
             return ExternalIndexState(
                 path=path, state="missing", reason=self.define(spec).unsupported_reason()
             )
-        if file_state.reason:
-            return ExternalIndexState(
-                path=path, state="broken", reason=file_state.reason, bytes=file_state.bytes
-            )
+        state = ExternalIndexState(
+            path=path, state="broken", reason=file_state.reason, bytes=file_state.bytes
+        )
+        if state.reason:
+            return state
         if reason := self.unstable_reason():
-            return ExternalIndexState(path=path, state="stale", reason=reason, bytes=file_state.bytes)
+            return structs.replace(state, state="stale", reason=reason)
         opened_state = self._connection.opened_state
         try:
-            return self._attach_and_check(spec, path, file_state)
+            self.attach(path, "mode=ro&immutable=1")
+            self._attached_file = _AttachedFile(path, file_state)
+            state = self._compare(spec, state, file_state.modified_ns)
         except (DbctlError, ValueError, KeyError, TypeError, OverflowError, OSError) as error:
-            self.detach()
-            if self._connection.opened_state != opened_state:  # opened again, without the attached file
+            if self._connection.opened_state == opened_state:
+                state = structs.replace(state, reason=f"it cannot be read: {error}")
+            else:  # opened again, without the attached file
                 reason = f"{self._connection.path.name} has changed since then"
-                return ExternalIndexState(path=path, state="stale", reason=reason, bytes=file_state.bytes)
-            reason = f"it cannot be read: {error}"
-            return ExternalIndexState(path=path, state="broken", reason=reason, bytes=file_state.bytes)
+                state = structs.replace(state, state="stale", reason=reason)
+        if state.state != "fresh":
+            self.detach()
+        return state
 
-    def _attach_and_check(
-        self, spec: ExternalIndexSpec, path: Path, file_state: FileState
+    def _compare(
+        self, spec: ExternalIndexSpec, state: ExternalIndexState, modified_ns: int
     ) -> ExternalIndexState:
-        """Attach a file and compare it with the expected definition."""
-        self.attach(path, "mode=ro&immutable=1")
-        self._attached_file = _AttachedFile(path, file_state)
-
-        def build_state(
-            kind: Literal["fresh", "stale", "broken"], reason: str, created_at: datetime | None = None
-        ) -> ExternalIndexState:
-            if kind != "fresh":
-                self.detach()
-            return ExternalIndexState(
-                path=path, state=kind, reason=reason, bytes=file_state.bytes, created_at=created_at
-            )
-
-        definition = self.define(spec)
-        definitions, entries = (
-            definition.table_definitions(),
-            self._connection.fetch(_catalog_sql(SCHEMA_NAME)),
-        )
+        """Return the state of the attached file, after comparing it with the definition and the database."""
+        definition, entries = self.define(spec), self._connection.fetch(_catalog_sql(SCHEMA_NAME))
+        definitions = definition.table_definitions()
         tables = {str(name): str(sql) for kind, name, sql in entries if kind == "table"}
         if len(tables) != len(entries) or tables.keys() != definitions.keys() | _SHADOWS:
-            return build_state("broken", "it is a different kind of SQLite file")
+            return structs.replace(state, reason="it is a different kind of SQLite file")
         metadata = {
             str(key): value for key, value in self._connection.fetch(f"select key, value from {META}")
         }
         created_at = datetime.fromtimestamp(int(str(metadata["created_at"])), UTC)
-        if int(str(metadata["sealed"])) * 10**9 != file_state.modified_ns:
-            return build_state("broken", "it was modified after it was created", created_at)
+        state = structs.replace(state, created_at=created_at)
+        if int(str(metadata["sealed"])) * 10**9 != modified_ns:
+            return structs.replace(state, reason="it was modified after it was created")
         if metadata["definition"] != definition.describe() or any(
             tables[name] != sql for name, sql in definitions.items()
         ):
-            return build_state(
-                "stale", "it was created by another version of dbctl, or for another profile", created_at
-            )
+            reason = "it was created by another version of dbctl, or for another profile"
+            return structs.replace(state, state="stale", reason=reason)
         now = self.read_database_state()
         if any(metadata[name] != now[name] for name in now):
-            return build_state(
-                "stale", f"{self._connection.path.name} was changed since it was created", created_at
-            )
-        return build_state("fresh", "", created_at)
+            reason = f"{self._connection.path.name} was changed since it was created"
+            return structs.replace(state, state="stale", reason=reason)
+        return structs.replace(state, state="fresh")
 
     def attach(self, path: Path, parameters: str) -> None:
         """Attach a file to the connection instead of the attached one."""
         self.detach()
         self._connection.driver.set_authorizer(None)
         try:
-            self._connection.run(
-                f"attach :file as {SCHEMA_NAME}", {"file": f"file://{quote_for_uri(path)}?{parameters}"}
-            )
+            self._connection.run(f"attach :file as {SCHEMA_NAME}", {"file": build_uri(path, parameters)})
         finally:
             self._connection.set_authorizer(None)
 

@@ -25,7 +25,14 @@ class StoredTextIndex:
 
     def __init__(self, connection: Connection, spec: TextIndexSpec) -> None:
         self._definition, self._spec = TextIndexDefinition(spec), spec
-        self._entries = _read_entries(connection, self._definition)
+        names = {("table", spec.index_table.lower()), ("index", self._definition.key_index.lower())}
+        pattern = re.compile(rf"\b{re.escape(spec.index_table)}\b", re.IGNORECASE)
+        rows = connection.fetch("select type, lower(name), coalesce(sql, '') from sqlite_master")
+        self._entries = {
+            str(name): str(sql)
+            for kind, name, sql in rows
+            if (kind, name) in names or (kind == "trigger" and pattern.search(str(sql)))
+        }
 
     @property
     def exists(self) -> bool:
@@ -106,16 +113,3 @@ class StoredTextIndex:
         if actual != expected:
             return "its triggers differ, so it does not follow every change"
         return ""
-
-
-def _read_entries(connection: Connection, definition: TextIndexDefinition) -> dict[str, str]:
-    """Return the SQL of the FTS5 table, its key index and every trigger that names it, by name in lower case."""
-    rows = connection.fetch("select type, lower(name), coalesce(sql, '') from sqlite_master")
-    table_name, key_index = definition.spec.index_table.lower(), definition.key_index.lower()
-    pattern = re.compile(rf"\b{re.escape(table_name)}\b", re.IGNORECASE)
-    return {
-        str(name): str(sql)
-        for kind, name, sql in rows
-        if (kind, name) in (("table", table_name), ("index", key_index))
-        or (kind == "trigger" and pattern.search(str(sql)))
-    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import Condition, ScriptRunner, TextIndexSpec, Where, require_part
+from dbctl.engines.contract import Condition, TextIndexSpec, Where
 from dbctl.engines.sql import ident
 from dbctl.engines.sqlite.fulltext.definition import TextIndexDefinition
 from dbctl.engines.sqlite.fulltext.state import StoredTextIndex
@@ -29,12 +29,14 @@ class SQLiteTextIndexes:
         stored = StoredTextIndex(self._connection, spec)
         if stored.is_foreign:
             raise TextIndexForeignError(target=self._catalog.target, name=spec.index_table)
-        rows = self._connection.fetch(
-            "select type, name from sqlite_master where type in ('table', 'trigger')"
-        )
-        kinds = {str(name): str(kind) for kind, name in rows if stored.contains(str(name))}
-        ordered = sorted(kinds, key=lambda name: kinds[name] == "table")
-        return {f"drop {kinds[name]} {name}": f"drop {kinds[name]} {ident(name)}" for name in ordered}
+        database = self._connection.database
+        names = [("trigger", trigger.name) for trigger in database.triggers]
+        names += [("table", table) for table in database.table_names()]
+        return {
+            f"drop {kind} {name}": f"drop {kind} {ident(name)}"
+            for kind, name in names
+            if stored.contains(name)
+        }
 
     def text_index_create_statements(self, spec: TextIndexSpec) -> Mapping[str, str]:
         definition = TextIndexDefinition(spec)
@@ -52,10 +54,10 @@ class SQLiteTextIndexes:
         if mark is None:
             return
         if mark.table not in self._catalog.tables():
-            columns = f"{ident(mark.key)} text primary key, {ident(mark.value)} text"
-            require_part(self._db, ScriptRunner, "scripts", "").run_statement(
-                f"create table {ident(mark.table)} ({columns})"
-            )
+            database = self._connection.database
+            columns = {mark.key: str, mark.value: str}
+            self._connection.write(lambda: database.create_table(mark.table, columns, pk=mark.key))
+            self._catalog.forget_changed()
         if not self._db.count(mark.table, [Condition(mark.key, "=", mark.name)]):
             timestamp = f"{now():%Y-%m-%dT%H:%M:%S.000Z}"
             self._db.insert(mark.table, {mark.key: mark.name, mark.value: timestamp})

@@ -1,17 +1,7 @@
 """Statistics and maintenance of a SQLite file: sizes, indexes, free pages, vacuum."""
 
-from typing import TYPE_CHECKING
+from dbctl.exports import lazy_imports
 
-from dbctl.exports import lazy_exports
-
-if TYPE_CHECKING:
-    from dbctl.engines.sqlite.monitoring.sizes import SQLiteSizes
-    from dbctl.engines.sqlite.monitoring.statistics import SQLiteIndexMonitor, SQLiteMaintenance
-else:
-    __getattr__ = lazy_exports(
-        __name__,
-        {
-            "sizes": "SQLiteSizes",
-            "statistics": "SQLiteIndexMonitor SQLiteMaintenance",
-        },
-    )
+with lazy_imports(__name__):
+    from dbctl.engines.sqlite.monitoring.maintenance import SQLiteMaintenance
+    from dbctl.engines.sqlite.monitoring.sizes import SQLiteIndexMonitor, SQLiteSizes

@@ -1,18 +1,27 @@
-"""Plan the maintenance of a SQLite file, and refuse it if it is unsafe."""
+"""Maintenance of a SQLite file: its statements, which are refused if they are unsafe."""
 
 from __future__ import annotations
 
-import os
 import re
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from dbctl import signals
 from dbctl.engines.contract import MaintenanceKind, MaintenanceTask, Storage
-from dbctl.engines.sql import ident
-from dbctl.engines.sqlite.monitoring.indexes import Fetch
-from dbctl.errors import InsufficientSpaceError, MaintenanceUnsafeError, NotSupportedError
-from dbctl.files import read_volume
+from dbctl.engines.sql import Row, ident
+from dbctl.engines.sqlite.connection import WriteConnection
+from dbctl.engines.sqlite.monitoring.sizes import SQLiteSizes
+from dbctl.errors import BusyError, MaintenanceUnsafeError, NotSupportedError
+from dbctl.files import mounts, read_volume
 
+if TYPE_CHECKING:
+    from dbctl.engines.contract import EngineFinding
+    from dbctl.engines.sqlite.reader import SQLiteDatabase
+
+#: Seconds between two tries of a checkpoint that readers block.
+RETRY_SECONDS = 0.05
 #: For each kind: the statement for the database, and for one table; None: not for single tables.
 STATEMENTS: Mapping[MaintenanceKind, tuple[str, str | None]] = {
     "vacuum": ("VACUUM", None),
@@ -34,26 +43,101 @@ ROWID_TABLES = """select l.name from pragma_table_list l where l.schema = 'main'
 and l.name not like 'sqlite!_%' escape '!'"""
 
 
-def plan_tasks(
-    kind: MaintenanceKind, tables: Sequence[str], target: str, fetch: Fetch, path: Path, storage: Storage
-) -> Sequence[MaintenanceTask]:
-    """Return the tasks of one kind, after the checks that refuse harmful ones."""
-    database_statement, table_statement = STATEMENTS[kind]
-    if tables and table_statement is None:
-        raise NotSupportedError(feature=f"{kind} of one table", subject=target, hint="Leave --table out.")
-    if kind == "checkpoint" and storage.journal_mode != "wal":
-        return []
-    if kind in ("wal", "rollback-journal"):
-        if (kind == "wal") == (storage.journal_mode == "wal"):
+class SQLiteMaintenance:
+    """The part ``Maintenance``."""
+
+    def __init__(self, db: SQLiteDatabase) -> None:
+        self._connection, self._catalog, self._sizes = db.connection, db.catalog, SQLiteSizes(db)
+
+    def maintenance_tasks(self, kind: MaintenanceKind, tables: Sequence[str]) -> Sequence[MaintenanceTask]:
+        """Return the tasks of one kind, after the checks that refuse harmful ones."""
+        for name in tables:
+            self._catalog.require_table(name)
+        storage, path = self._sizes.measure_storage(), self._connection.path
+        database_statement, table_statement = STATEMENTS[kind]
+        if tables and table_statement is None:
+            raise NotSupportedError(
+                feature=f"{kind} of one table", subject=self._catalog.target, hint="Leave --table out."
+            )
+        if kind == "checkpoint" and storage.journal_mode != "wal":
             return []
-        if kind == "wal":
-            _refuse_network_disk(path, target)
-    if kind == "vacuum":
-        _refuse_renumbering(target, fetch)
-        _require_space(path, storage)
-    if table_statement is None or not tables:
-        return [MaintenanceTask(table="", statement=database_statement)]
-    return [MaintenanceTask(table=table, statement=table_statement.format(ident(table))) for table in tables]
+        if kind in ("wal", "rollback-journal"):
+            if (kind == "wal") == (storage.journal_mode == "wal"):
+                return []
+            if kind == "wal":
+                _refuse_network_disk(path, self._catalog.target)
+        if kind == "vacuum":
+            self._refuse_renumbering()
+            _require_space(path, storage)
+        if table_statement is None or not tables:
+            return [MaintenanceTask(table="", statement=database_statement)]
+        return [
+            MaintenanceTask(table=table, statement=table_statement.format(ident(table))) for table in tables
+        ]
+
+    def _refuse_renumbering(self) -> None:
+        """Refuse VACUUM if it could change rowids to which a full-text index refers."""
+        texts = self._connection.fetch(
+            "select sql from sqlite_master where type = 'table' and sql is not null"
+        )
+        matches = [match for (sql,) in texts if (match := EXTERNAL_CONTENT.match(str(sql)))]
+        if not matches:
+            return
+        named = {match["name"].lower() for match in matches if match["name"]}
+        unknown = not all(match["name"] for match in matches)
+        for (name,) in self._connection.fetch(ROWID_TABLES):
+            table = str(name)
+            if (unknown or table.lower() in named) and not self._has_stable_rowids(table):
+                raise MaintenanceUnsafeError(
+                    operation="VACUUM",
+                    target=self._catalog.target,
+                    reason=f"{table} has no INTEGER PRIMARY KEY: VACUUM may change its rowids, to which a full-text index may refer",
+                    hint="Skip VACUUM, because free pages are reused, or run it manually and rebuild the text index.",
+                )
+
+    def _has_stable_rowids(self, table: str) -> bool:
+        """Whether the key is the rowid; ``integer primary key desc`` has an index and is not."""
+        key = [row for row in self._connection.fetch(f"pragma table_info({ident(table)})") if row[5]]
+        indexes = self._connection.fetch(f"pragma index_list({ident(table)})")
+        has_key_index = any(row[3] == "pk" for row in indexes)
+        return len(key) == 1 and str(key[0][2]).upper() == "INTEGER" and not has_key_index
+
+    def maintain(self, task: MaintenanceTask) -> None:
+        deadline = time.monotonic() + self._connection.timeout
+        while (rows := self._run(task)) and _is_incomplete(task.statement, rows[0][0]):
+            # SQLite reports no error if readers block a checkpoint or a change of the journal mode.
+            signals.raise_if_interrupted()
+            if time.monotonic() >= deadline:
+                from dbctl.engines.file_locks import describe_lock_holders
+
+                holder = describe_lock_holders(self._connection.path)
+                raise BusyError(
+                    target=self._catalog.target, holder=holder, waited=f"{self._connection.timeout:g}"
+                )
+            time.sleep(RETRY_SECONDS)
+
+    def _run(self, task: MaintenanceTask) -> list[Row]:
+        """Run the statement of a task once, waiting for locks, and return its rows."""
+        connection = self._connection
+        if not isinstance(connection, WriteConnection):
+            raise TypeError("maintenance through a reader")
+        if task.statement == "VACUUM":
+            connection.retry_if_changed(connection.database.vacuum)
+        elif task.statement.startswith("ANALYZE"):
+            connection.retry_if_changed(lambda: connection.database.analyze(task.table or None))
+        else:  # sqlite-utils changes the journal mode without a check that it did change
+            return connection.run(task.statement)
+        return []
+
+    def find_leftovers(self) -> Sequence[EngineFinding]:
+        return ()  # every statement is atomic
+
+
+def _is_incomplete(statement: str, answer: object) -> bool:
+    """Whether other users of the file blocked the statement."""
+    if "checkpoint" in statement:
+        return bool(answer)
+    return "journal_mode" in statement and answer != statement.rpartition(" ")[2]
 
 
 def _refuse_network_disk(path: Path, target: str) -> None:
@@ -68,40 +152,8 @@ def _refuse_network_disk(path: Path, target: str) -> None:
         )
 
 
-def _refuse_renumbering(target: str, fetch: Fetch) -> None:
-    """Refuse VACUUM if it could change rowids to which a full-text index refers."""
-    texts = fetch("select sql from sqlite_master where type = 'table' and sql is not null", {})
-    matches = [match for (sql,) in texts if (match := EXTERNAL_CONTENT.match(str(sql)))]
-    if not matches:
-        return
-    named = {match["name"].lower() for match in matches if match["name"]}
-    unknown = not all(match["name"] for match in matches)
-    for (name,) in fetch(ROWID_TABLES, {}):
-        table = str(name)
-        if (unknown or table.lower() in named) and not _has_stable_rowids(table, fetch):
-            raise MaintenanceUnsafeError(
-                operation="VACUUM",
-                target=target,
-                reason=f"{table} has no INTEGER PRIMARY KEY: VACUUM may change its rowids, to which a full-text index may refer",
-                hint="Skip VACUUM, because free pages are reused, or run it manually and rebuild the text index.",
-            )
-
-
-def _has_stable_rowids(table: str, fetch: Fetch) -> bool:
-    columns = fetch(f"pragma table_info({ident(table)})", {})
-    key = [row for row in columns if row[5]]
-    return len(key) == 1 and str(key[0][2]).upper() == "INTEGER" and not _has_key_index(table, fetch)
-
-
-def _has_key_index(table: str, fetch: Fetch) -> bool:
-    """Whether the key has an index, as for ``integer primary key desc``, and so is not the rowid."""
-    return any(row[3] == "pk" for row in fetch(f"pragma index_list({ident(table)})", {}))
-
-
 def _require_space(path: Path, storage: Storage) -> None:
     """Refuse VACUUM without free space for the new content and for the -wal or the journal."""
     used = storage.bytes - (storage.freelist_pages or 0) * storage.page_size
     need = used + (used if storage.journal_mode == "wal" else storage.bytes)
-    disk = os.statvfs(path.parent)
-    if disk.f_bavail * disk.f_frsize < need:
-        raise InsufficientSpaceError(place=path.parent, required=need, free=disk.f_bavail * disk.f_frsize)
+    mounts.require_space(path.parent, need)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 from dbctl import signals
@@ -176,17 +175,19 @@ class Trees:
         high: Any,
     ) -> set[int]:
         """Return the positions of the rows that are in order."""
-        fitting = [
-            (index, fields) for index, fields in enumerate(records) if fields is not None and fits(fields)
-        ]
+        fitting = {
+            index: fields for index, fields in enumerate(records) if fields is not None and fits(fields)
+        }
         if order is None:
-            return {index for index, _ in fitting}
-        keys = [(index, order(fields)) for index, fields in fitting]
-        in_bounds = [
-            (index, key) for index, key in keys if (low is None or low < key) and (high is None or key < high)
-        ]
-        increasing = longest_increasing([key for _, key in in_bounds])
-        return {in_bounds[position][0] for position in increasing}
+            return set(fitting)
+        keys = {index: order(fields) for index, fields in fitting.items()}
+        return longest_increasing(
+            {
+                index: key
+                for index, key in keys.items()
+                if (low is None or low < key) and (high is None or key < high)
+            }
+        )
 
     def release(self, page_number: int) -> None:
         """Release a page and its overflow pages for other trees."""
@@ -224,20 +225,13 @@ class Trees:
     def _read_cells(self, page_number: int, page: bytes) -> tuple[list[int], int]:
         """Return the offsets of the cells of a page, and the number of invalid offsets."""
         header = self._header_offset(page_number)
-        cells_start, cell_count = (
-            header + HEADER_SIZES[page[header]],
-            int.from_bytes(page[header + 3 : header + 5], "big"),
-        )
-        if cells_start + 2 * cell_count > self._image.usable:
+        start, cell_count = header + HEADER_SIZES[page[header]], int.from_bytes(page[header + 3 : header + 5])
+        end = start + 2 * cell_count
+        if end > self._image.usable:
             self.release(page_number)
             raise PageError("its header is damaged")
-        offsets = [
-            int.from_bytes(page[offset : offset + 2], "big")
-            for offset in range(cells_start, cells_start + 2 * cell_count, 2)
-        ]
-        valid = [
-            offset for offset in offsets if cells_start + 2 * cell_count <= offset <= self._image.usable - 4
-        ]
+        offsets = [int.from_bytes(page[offset : offset + 2]) for offset in range(start, end, 2)]
+        valid = [offset for offset in offsets if end <= offset <= self._image.usable - 4]
         return valid, cell_count - len(valid)
 
     def _read_leaf(self, page_number: int, page: bytes, low: int, high: int, fits: RowTest) -> Batch:
@@ -257,22 +251,14 @@ class Trees:
                     crossed.add(len(records) - 1)
             except (IndexError, RecordError):
                 records.append(None)
-        in_bounds = [low < key <= high for key in keys]
-        is_ordered = all(in_bounds) and all(key < next_key for key, next_key in pairwise(keys))
-        if not is_ordered:
-            candidates = [position for position, is_valid in enumerate(in_bounds) if is_valid]
-            increasing = longest_increasing([keys[position] for position in candidates])
-            placed = {candidates[position] for position in increasing}
-        else:
-            placed = set(range(len(keys)))
+        placed = longest_increasing({position: key for position, key in enumerate(keys) if low < key <= high})
         readable = [(position, fields) for position, fields in enumerate(records) if fields is not None]
-        proper = [
+        fitting = {
             position for position, fields in readable if position in placed and fits(keys[position], fields)
-        ]
-        if readable and 2 * len(proper) < len(readable):
+        }
+        if 2 * len(fitting) < len(readable):
             self.release(page_number)
             raise PageError(WRONG_TABLE)
-        fitting = set(proper)
         return Batch(
             page_number,
             [
@@ -306,12 +292,10 @@ class Trees:
                 entries.append((_read_page_number(page, offset), read_varint(page, offset + 4)[0]))
             except IndexError:
                 continue
-        candidates = [position for position, (_, key) in enumerate(entries) if low <= key <= high]
-        placed = {
-            candidates[position]
-            for position in longest_increasing([entries[position][1] for position in candidates])
-        }
-        if entries and 2 * len(placed) < len(entries):
+        placed = longest_increasing(
+            {position: key for position, (_, key) in enumerate(entries) if low <= key <= high}
+        )
+        if 2 * len(placed) < len(entries):
             self.release(page_number)
             raise PageError(WRONG_TABLE)
         children, bottom = list[tuple[int, int, int]](), low
@@ -343,11 +327,8 @@ class Trees:
         local_bytes = local_bytes if local_bytes <= max_local else min_local
         if offset + local_bytes + 4 > usable:
             raise RecordError("it ends beyond its page")
-        fragments, remaining, overflow_page = (
-            [page[offset : offset + local_bytes]],
-            length - local_bytes,
-            _read_page_number(page, offset + local_bytes),
-        )
+        fragments, remaining = [page[offset : offset + local_bytes]], length - local_bytes
+        overflow_page = _read_page_number(page, offset + local_bytes)
         chain, has_zeros = list[int](), 0
         while remaining > 0:
             overflow = self._image.read_page(overflow_page)

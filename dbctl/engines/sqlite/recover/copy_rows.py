@@ -6,12 +6,13 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 from dbctl import signals
 from dbctl.engines.contract import EngineFinding, SalvagedTable
 from dbctl.engines.sql import ident
-from dbctl.engines.sqlite.errors import get_error_name
 from dbctl.engines.sqlite.recover.btree import HIGHEST, LOWEST, Batch, Gap, Trees
+from dbctl.engines.sqlite.recover.finish import create_entries
 from dbctl.engines.sqlite.recover.image import Image
 from dbctl.engines.sqlite.recover.new_database import Inserter, RejectedRows, Table
 from dbctl.engines.sqlite.recover.schema import Entry, correct_name
@@ -46,13 +47,8 @@ class RowCopier:
     def __init__(
         self, db: sqlite3.Connection, image: Image, trees: Trees, rejected: RejectedRows, progress: Progress
     ) -> None:
-        self._db, self._image, self.trees, self._rejected, self._progress = (
-            db,
-            image,
-            trees,
-            rejected,
-            progress,
-        )
+        self._db, self._image, self.trees = db, image, trees
+        self._rejected, self._progress = rejected, progress
         self._salvages = dict[str, TableSalvage]()
         self._pages_read = 0
         self.findings = list[EngineFinding]()
@@ -194,7 +190,7 @@ class RowCopier:
                 "several tables" if candidates else "no table with missing rows"
             )
             for key, fields in batch.rows:
-                self._reject_unlinked(reason, key, fields)
+                self._rejected.add("rows_of_no_table", FIELD_NAMES, reason, key, fields)
         if placed:
             self._report(
                 "unlinked", f"{format_count(placed, 'row')} recovered from pages without a parent", "info"
@@ -214,21 +210,10 @@ class RowCopier:
             for key, fields in batch.rows if not entry.is_internal else ():
                 self._rejected.add(entry.name, FIELD_NAMES, "its table could not be created", key, fields)
 
-    def _reject_unlinked(self, reason: str, key: int, fields: list[object]) -> None:
-        self._rejected.add("rows_of_no_table", FIELD_NAMES, reason, key, fields)
-
     def _create_indexes(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            if entry.kind == "index" and entry.sql:
-                try:
-                    self._db.execute(entry.sql)
-                except sqlite3.DatabaseError as error:
-                    signals.raise_if_interrupted()
-                    if get_error_name(error).startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_NOMEM")):
-                        raise
-                    self._report(
-                        "not-created", f"index {entry.name} of {entry.table} could not be rebuilt: {error}"
-                    )
+        for entry, error in create_entries(self._db, entries, "index"):
+            message = f"index {entry.name} of {entry.table} could not be rebuilt: {error}"
+            self._report("not-created", message)
 
     def _compare_indexes(self, salvage: TableSalvage, indexes: Iterable[Entry]) -> None:
         """Compare a table with its old indexes, to find lost rows and different values."""
@@ -329,10 +314,8 @@ class RowCopier:
             rejected=salvage.rejected,
         )
 
-    def _report(self, code: str, message: str, severity: str = "error") -> None:
-        self.findings.append(
-            EngineFinding(severity="info" if severity == "info" else "error", code=code, message=message)
-        )
+    def _report(self, code: str, message: str, severity: Literal["error", "info"] = "error") -> None:
+        self.findings.append(EngineFinding(severity=severity, code=code, message=message))
 
     def _count_page(self) -> None:
         self._pages_read += 1

@@ -24,22 +24,32 @@ CONTENTLESS = re.compile(r"""content\s*=\s*(''|"")""", re.IGNORECASE)
 FATAL = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_NOMEM")
 
 
+def create_entries(
+    db: sqlite3.Connection, entries: Sequence[Entry], kind: str
+) -> Iterator[tuple[Entry, Exception]]:
+    """Create the objects of one kind; yield those that could not be created."""
+    for entry in entries:
+        if entry.kind == kind and entry.sql:
+            try:
+                db.execute(entry.sql)
+            except sqlite3.DatabaseError as error:
+                raise_if_fatal(error)
+                yield entry, error
+
+
+def raise_if_fatal(error: sqlite3.Error) -> None:
+    """Raise an error that does not concern a single statement, or the interruption that caused it."""
+    signals.raise_if_interrupted()
+    if get_error_name(error).startswith(FATAL):
+        raise error
+
+
 def create_objects(db: sqlite3.Connection, entries: Sequence[Entry]) -> Iterator[EngineFinding]:
     """Create views, triggers and virtual tables; yield the objects that could not be created."""
     for kind in ("view", "trigger"):
-        for entry in entries:
-            if entry.kind == kind and entry.sql:
-                try:
-                    db.execute(entry.sql)
-                except sqlite3.DatabaseError as error:
-                    signals.raise_if_interrupted()
-                    if get_error_name(error).startswith(FATAL):
-                        raise
-                    yield EngineFinding(
-                        severity="error",
-                        code="not-created",
-                        message=f"{kind} {entry.name} could not be created: {error}",
-                    )
+        for entry, error in create_entries(db, entries, kind):
+            message = f"{kind} {entry.name} could not be created: {error}"
+            yield EngineFinding(severity="error", code="not-created", message=message)
     if any(entry.name == "sqlite_stat1" for entry in entries):
         db.execute("analyze")
     # The shadow tables are already filled, so only the catalog entry of the virtual table is written.
@@ -85,9 +95,7 @@ def _repair_text_index(path: Path, target: str, entry: Entry) -> Iterator[Engine
         _rebuild_text_index(path, entry)
         reason = _read_damage(path, target, entry.name)
     except sqlite3.Error as error:
-        signals.raise_if_interrupted()
-        if get_error_name(error).startswith(FATAL):
-            raise
+        raise_if_fatal(error)
         reason = str(error)
     if reason:
         yield EngineFinding(
@@ -123,5 +131,6 @@ def _rebuild_text_index(path: Path, entry: Entry) -> None:
             for row in empty.execute(f"select * from {ident(table)}"):
                 placeholders = ", ".join("?" for _ in row)
                 db.execute(f"insert into {ident(table)} values ({placeholders})", row)
+        # rebuild_fts of sqlite-utils searches for the index with LIKE, which may return another one
         db.execute(f"insert into {ident(entry.name)} ({ident(entry.name)}) values ('rebuild')")
         db.execute("commit")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 import struct
 from collections.abc import Iterator, Sequence
@@ -13,9 +12,9 @@ from typing import BinaryIO
 
 from dbctl import signals
 from dbctl.engines.sqlite import wal
-from dbctl.engines.sqlite.checks import INDEX_DAMAGE, MAX_LINES
+from dbctl.engines.sqlite.checks import MAX_LINES, split_reports
 from dbctl.engines.sqlite.errors import ErrorContext, get_error_name, translate_create_error
-from dbctl.engines.sqlite.files import quote_for_uri
+from dbctl.engines.sqlite.files import connect
 from dbctl.errors import BusyError, FileFailedError
 from dbctl.files import atomic
 from dbctl.model import Struct
@@ -48,7 +47,7 @@ def copy_files(source: Path, copy: Path, target: str) -> CopyResult:
         OSError: a file cannot be read or written.
     """
     files = [Path(f"{source}{suffix}") for suffix in ("", "-wal", "-journal")]
-    initial_states = _read_states(files)
+    initial_states = [_read_state(path) for path in files]
     atomic.copy_file(source, copy)
     lost_commits, is_wal = 0, False
     if initial_states[1] is not None:
@@ -58,7 +57,7 @@ def copy_files(source: Path, copy: Path, target: str) -> CopyResult:
         wal_copy.unlink()
     if initial_states[2] is not None:
         atomic.copy_file(files[2], Path(f"{copy}-journal"))
-    if _read_states(files) != initial_states:
+    if [_read_state(path) for path in files] != initial_states:
         raise BusyError(target=target, holder=" by a program that writes it: stop the app", waited="0")
     with copy.open("r+b") as file:
         if file.read(len(MAGIC)) == MAGIC:
@@ -70,15 +69,12 @@ def copy_files(source: Path, copy: Path, target: str) -> CopyResult:
     return CopyResult(lost_commits=lost_commits, wal=is_wal)
 
 
-def _read_states(files: Sequence[Path]) -> list[tuple[int, int] | None]:
-    states = list[tuple[int, int] | None]()
-    for path in files:
-        try:
-            status = path.stat()
-            states.append((status.st_size, status.st_mtime_ns))
-        except FileNotFoundError:
-            states.append(None)
-    return states
+def _read_state(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def _apply_wal(wal_copy: Path, copy: Path) -> int:
@@ -102,23 +98,13 @@ def check_copy(copy: Path, target: str) -> Sequence[str]:
         DiskFullError, FileFailedError: the check cannot run.
     """
     try:
-        with closing(
-            sqlite3.connect(f"file://{quote_for_uri(copy)}?mode=rw", uri=True, isolation_level=None)
-        ) as db:
+        with closing(connect(copy, "mode=rw")) as db:
             db.set_progress_handler(lambda: signals.received_signal() is not None, 20_000)
-            reports = [str(row[0]) for row in db.execute(f"pragma integrity_check({MAX_LINES})")]
-            lines = [
-                line
-                for text in reports
-                for line in ([text] if re.match(INDEX_DAMAGE, text) else text.splitlines())
-            ]
-            return [line for line in lines if line != "ok" and not line.startswith("*** in database")]
+            return split_reports(str(row[0]) for row in db.execute(f"pragma integrity_check({MAX_LINES})"))
     except sqlite3.Error as error:
         signals.raise_if_interrupted()
         if not get_error_name(error).startswith(DAMAGE_ERRORS):
-            raise translate_create_error(
-                error, ErrorContext(target=target, path=copy, timeout=0, read_only=False)
-            ) from error
+            raise translate_create_error(error, ErrorContext(target=target, path=copy)) from error
         return [str(error)]
     finally:
         for suffix in ("-journal", "-wal", "-shm"):

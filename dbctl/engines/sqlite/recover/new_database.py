@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -11,11 +10,11 @@ from pathlib import Path
 
 from dbctl import signals
 from dbctl.engines.sql import ident
+from dbctl.engines.sqlite.dialect import find_rowid_name
 from dbctl.engines.sqlite.recover.btree import KeyFunction
-from dbctl.engines.sqlite.recover.records import RawText
+from dbctl.engines.sqlite.types import RawText, find_affinity
+from dbctl.files import create_empty
 
-#: Names of the rowid.
-ROWID_NAMES = ("rowid", "_rowid_", "oid")
 #: Values of ``hidden`` in ``table_xinfo`` for generated columns.
 VIRTUAL, STORED = 2, 3
 #: Columns that precede those of a rejected row.
@@ -35,7 +34,7 @@ Fields = list[object]
 
 def create_database(path: Path) -> sqlite3.Connection:
     """Create an empty database with mode 0600; the caller syncs it when it is complete."""
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+    create_empty(path)
     db = sqlite3.connect(path, isolation_level=None)
     db.set_progress_handler(lambda: signals.received_signal() is not None, 20_000)
     for pragma in (
@@ -53,6 +52,7 @@ class Table:
 
     def __init__(self, db: sqlite3.Connection, name: str) -> None:
         self.name, self._db = name, db
+        # sqlite-utils reports no generated columns, whose values an old row contains
         definitions = db.execute(f"pragma table_xinfo({ident(name)})").fetchall()
         stored = [column for column in definitions if column[6] != VIRTUAL]
         key_indexes = [
@@ -60,7 +60,7 @@ class Table:
         ]
         key = db.execute(f"pragma index_xinfo({ident(key_indexes[0])})").fetchall() if key_indexes else []
         self.has_rowid = not key or any(row[1] < 0 for row in key)
-        self.rowid_name = self._find_rowid_name(definitions) if self.has_rowid else ""
+        self.rowid_name = find_rowid_name(str(column[1]) for column in definitions) if self.has_rowid else ""
         self.key_function: KeyFunction | None = None
         if not self.has_rowid:  # its records are ordered by the key
             by_position = {column[0]: column for column in stored}
@@ -78,17 +78,14 @@ class Table:
         )
         self._inserted = [index for index, column in enumerate(stored) if column[6] != STORED]
         self._defaults = [column[4] for column in stored]
-        self._text_flags = [_is_text(str(column[2])) for column in stored]
+        #: whether SQLite never stores numbers in the column
+        self._text_flags = [find_affinity(str(column[2])) == "TEXT" for column in stored]
         self._required = [bool(column[3]) for column in stored]
         self._default_values = dict[int, object]()
         columns = [self.stored_columns[index] for index in self._inserted]
         if self.has_rowid and self.rowid_alias is None and self.rowid_name:
             columns = [self.rowid_name, *columns]
         self.columns = columns
-
-    def _find_rowid_name(self, definitions: Iterable[tuple[object, ...]]) -> str:
-        names = {str(column[1]).lower() for column in definitions}
-        return next((name for name in ROWID_NAMES if name not in names), "")
 
     def fits(self, _key: int, fields: Fields) -> bool:
         """Whether a record can be a row: not more fields than columns, and NULL for the rowid alias."""
@@ -178,14 +175,11 @@ class _Descending:
     __hash__ = None  # type: ignore[assignment]  # not used in sets
 
 
-def _is_text(declared: str) -> bool:
-    """Whether the type has the affinity TEXT, so that SQLite never stores numbers in the column."""
-    upper = declared.upper()
-    return "INT" not in upper and any(word in upper for word in ("CHAR", "CLOB", "TEXT"))
-
-
 class Inserter:
-    """Writer of the rows of one table, which returns rejected rows."""
+    """Writer of the rows of one table, which returns rejected rows.
+
+    sqlite-utils would reject all rows of a statement with the first one, and writes no temporary tables.
+    """
 
     def __init__(
         self, db: sqlite3.Connection, table: str, columns: Sequence[str], *, schema: str = "main"
@@ -203,28 +197,20 @@ class Inserter:
         """Insert rows; yield position and reason of each rejected row."""
         position = 0
         while position < len(rows):
-            inserted = 0
-
-            def remaining(begin: int) -> Iterator[Fields]:
-                nonlocal inserted
-                for row in rows[begin:]:
-                    if RawText in map(type, row):
-                        return
-                    inserted += 1
-                    yield row
-
+            raw_rows = (index for index in range(position, len(rows)) if RawText in map(type, rows[index]))
+            end, reason, changes = next(raw_rows, len(rows)), "", self._db.total_changes
             try:
-                self._db.executemany(self._sql, remaining(position))
+                self._db.executemany(self._sql, rows[position:end])
             except (sqlite3.IntegrityError, sqlite3.DataError) as error:
-                self.saved += inserted - 1
-                position += inserted
-                yield position - 1, str(error)
-                continue
-            self.saved += inserted
+                reason = str(error)
+            inserted = self._db.total_changes - changes
             position += inserted
-            if position < len(rows):
-                if reason := self._insert_raw(rows[position]):
-                    yield position, reason
+            self.saved += inserted
+            if not reason and position < len(rows):
+                reason = self._insert_raw(rows[position])
+                position += not reason
+            if reason:
+                yield position, reason
                 position += 1
 
     def _insert_raw(self, row: Fields) -> str:
@@ -277,6 +263,7 @@ class RejectedRows:
             self._db.execute("begin")
         if table not in self._inserters:
             all_columns = [*REJECTED_COLUMNS, *columns]
+            # without types, as values of a typed column would be converted; sqlite-utils declares one for each column
             listed = ", ".join(ident(name) for name in all_columns)
             self._db.execute(f"create table {ident(table)} ({listed})")
             self._inserters[table] = Inserter(self._db, table, all_columns)

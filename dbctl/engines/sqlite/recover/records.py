@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
+
+from dbctl.engines.sqlite.types import RawText
 
 #: Maximum number of cached record headers; tables have few different ones.
 MAX_HEADERS = 4096
@@ -17,12 +20,6 @@ UNUSED_TYPES, FIRST_TEXT_TYPE = (10, 11), 12
 
 _FieldReader = Callable[[bytes], object]
 _Header = tuple[list[tuple[_FieldReader, int]], int]
-
-
-class RawText(bytes):
-    """The bytes of a text that is invalid in its encoding."""
-
-    __slots__ = ()
 
 
 class RecordError(Exception):
@@ -127,20 +124,21 @@ def _read_real(raw: bytes) -> float | None:
 READERS: dict[int, _FieldReader] = {0: lambda _: None, 7: _read_real, 8: lambda _: 0, 9: lambda _: 1}
 
 
-def longest_increasing(keys: Sequence[Any]) -> set[int]:
-    """Return the positions of the longest increasing subsequence of ``keys``; the other keys are out of order."""
+def longest_increasing(keys: Mapping[int, Any]) -> set[int]:
+    """Return the positions of the longest increasing subsequence of ``keys``; the other keys are out of order.
+
+    ``keys`` are by position, in the order of their positions.
+    """
     from bisect import bisect_left
 
+    if all(key < next_key for key, next_key in pairwise(keys.values())):
+        return set(keys)
     ends, end_positions, previous = list[Any](), list[int](), dict[int, int]()
-    for position, key in enumerate(keys):
+    for position, key in keys.items():
         rank = bisect_left(ends, key)
-        if rank == len(ends):
-            ends.append(key)
-            end_positions.append(position)
-        else:
-            ends[rank], end_positions[rank] = key, position
+        ends[rank : rank + 1], end_positions[rank : rank + 1] = [key], [position]
         previous[position] = end_positions[rank - 1] if rank else -1
-    result, position = set[int](), end_positions[-1] if end_positions else -1
+    result, position = set[int](), end_positions[-1]
     while position >= 0:
         result.add(position)
         position = previous[position]

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 import sqlite3
 import stat
-import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from glob import escape
 from pathlib import Path
 
 from dbctl import signals
 from dbctl.engines.contract import EngineFinding, SalvagedTable, SalvageRequest, SalvageResult
 from dbctl.engines.sqlite.errors import ErrorContext, translate_create_error
+from dbctl.engines.sqlite.files import list_files
 from dbctl.engines.sqlite.recover import image as images
 from dbctl.engines.sqlite.recover import new_database, schema
 from dbctl.engines.sqlite.recover.btree import Trees
@@ -26,14 +23,11 @@ from dbctl.engines.sqlite.recover.match import match_roots
 from dbctl.engines.sqlite.recover.schema import Entry, ReferenceSchema
 from dbctl.errors import (
     DatabaseMissingError,
-    DiskFullError,
     FileExistsAlreadyError,
-    FileFailedError,
-    InsufficientSpaceError,
     UnreachableError,
     UnrecoverableError,
 )
-from dbctl.files import Progress, is_full, rename_exclusively, sync_directory, sync_file
+from dbctl.files import Progress, atomic, mounts, rename_exclusively, sync_directory, sync_file, temp
 from dbctl.model import format_count
 
 #: Size of the smallest possible page.
@@ -78,15 +72,8 @@ def recover(request: SalvageRequest, target: str, progress: Progress) -> Salvage
                 _install(folder / "new", request.destination, status)
         except sqlite3.Error as error:
             signals.raise_if_interrupted()
-            context = ErrorContext(
-                target=str(request.destination.parent), path=folder / "new", timeout=0, read_only=False
-            )
+            context = ErrorContext(target=str(request.destination.parent), path=folder / "new")
             raise translate_create_error(error, context) from error
-        except OSError as error:
-            if is_full(error):
-                raise DiskFullError(target=str(request.destination.parent)) from error
-            path = Path(str(error.filename or request.destination))
-            raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
     return SalvageResult(
         created=True, tables=tables, findings=findings, rejected_rows=rejected_path if has_rejected else None
     )
@@ -115,29 +102,13 @@ def _unreadable(source: Path, target: str, reason: str) -> UnreachableError:
 
 @contextmanager
 def _create_workspace(source: Path, destination: Path) -> Iterator[Path]:
-    """Yield a private directory next to the new file, after removing those of a dbctl that was killed."""
-    prefix = f".{source.name}.dbctl-recover-{zlib.crc32(os.fsencode(source)):08x}-"
-    folder = destination.with_name(f"{prefix}{secrets.token_hex(4)}")
-    try:
-        for leftover in destination.parent.glob(f"{escape(prefix)}*"):
-            shutil.rmtree(leftover)
-        file_system = os.statvfs(destination.parent)
-        need = 2 * sum(
-            os.stat(f"{source}{suffix}").st_size  # noqa: PTH116 - a name with a suffix
-            for suffix in ("", "-wal", "-journal")
-            if os.path.lexists(f"{source}{suffix}")
-        )
-        if file_system.f_bavail * file_system.f_frsize < need:
-            raise InsufficientSpaceError(
-                place=destination.parent, required=need, free=file_system.f_bavail * file_system.f_frsize
-            )
-        folder.mkdir(mode=0o700)
-    except OSError as error:
-        raise FileFailedError(path=destination, reason=error.strerror or str(error)) from error
-    try:
+    """Yield a private directory next to the new file, on a disk with enough free space for two copies."""
+    with (
+        atomic.translate_errors(destination, destination.parent),
+        temp.folder(destination.parent, f".{source.name}.dbctl-recover-") as folder,
+    ):
+        mounts.require_space(destination.parent, 2 * sum(path.stat().st_size for path in list_files(source)))
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Salvage:
@@ -153,10 +124,9 @@ class _Salvage:
         if not (lines or force):
             return None
         findings = [EngineFinding(severity="warning", code="corrupt", message=line) for line in lines]
-        findings += _describe_wal(copy_result)
         rejected = new_database.RejectedRows(self._folder / "rejected")
         with closing(Image(self._folder / "image", page_size=self._reference.page_size)) as image:
-            findings += _describe_header(image)
+            findings += _describe_source(copy_result, image)
             with closing(new_database.create_database(self._folder / "new")) as db, closing(rejected):
                 for name, value in (
                     ("page_size", image.page_size),
@@ -202,28 +172,23 @@ class _Salvage:
         return entries, findings
 
 
-def _describe_wal(copy_result: CopyResult) -> list[EngineFinding]:
-    if not copy_result.lost_commits:
-        return []
-    message = f"the -wal is damaged: {format_count(copy_result.lost_commits, 'commit')} after the damage lost"
-    return [EngineFinding(severity="error", code="commits-lost", message=message)]
-
-
-def _describe_header(image: Image) -> list[EngineFinding]:
-    findings = list[EngineFinding]()
+def _describe_source(copy_result: CopyResult, image: Image) -> Iterator[EngineFinding]:
+    """Yield the damage of the -wal and of the header."""
+    if lost := copy_result.lost_commits:
+        message = f"the -wal is damaged: {format_count(lost, 'commit')} after the damage lost"
+        yield EngineFinding(severity="error", code="commits-lost", message=message)
     if not image.has_header:
         message = f"the header of the file is damaged; a page size of {image.page_size} bytes was assumed"
-        findings.append(EngineFinding(severity="warning", code="header", message=message))
+        yield EngineFinding(severity="warning", code="header", message=message)
     elif image.has_wrong_page_size:
         message = f"the page size in the header is wrong; the pages have {image.page_size} bytes"
-        findings.append(EngineFinding(severity="warning", code="header", message=message))
+        yield EngineFinding(severity="warning", code="header", message=message)
     if image.missing_pages:
         message = (
             f"the header counts {image.total_pages} pages and the file has {image.present_pages}:"
             " the file is truncated, or its header is damaged"
         )
-        findings.append(EngineFinding(severity="warning", code="truncated", message=message))
-    return findings
+        yield EngineFinding(severity="warning", code="truncated", message=message)
 
 
 def _install(source: Path, destination: Path, owner: os.stat_result) -> None:

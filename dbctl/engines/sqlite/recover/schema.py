@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dbctl.engines.sql import ident
+from dbctl.engines.sqlite.describe import VIRTUAL
 from dbctl.engines.sqlite.errors import ErrorContext, translate_error
-from dbctl.engines.sqlite.files import quote_for_uri
+from dbctl.engines.sqlite.files import connect
 from dbctl.engines.sqlite.recover.btree import Gap, Trees
-from dbctl.engines.sqlite.recover.records import RawText
+from dbctl.engines.sqlite.types import RawText
 
 KINDS = ("table", "index", "view", "trigger")
 FIELDS = 5
 _DECLARED = "select name from sqlite_master where type = 'table' and name not like 'sqlite!_%' escape '!'"
-VIRTUAL = re.compile(r"create\s+virtual\s+table\b", re.IGNORECASE)
 CREATE = re.compile(r"create\s+(?:table|(?:unique\s+)?index|view|trigger|virtual\s+table)\b", re.IGNORECASE)
 
 
@@ -34,7 +34,7 @@ class Entry(NamedTuple):
     @property
     def is_virtual(self) -> bool:
         """Whether it is a virtual table."""
-        return self.kind == "table" and self.sql is not None and bool(VIRTUAL.match(self.sql))
+        return self.kind == "table" and self.sql is not None and re.match(VIRTUAL, self.sql) is not None
 
     @property
     def is_internal(self) -> bool:
@@ -109,11 +109,9 @@ def read_reference(path: Path, target: str) -> ReferenceSchema:
         NotADatabaseError, CorruptError, UnreachableError: the file is not a valid database, or not readable.
     """
     try:
-        with closing(sqlite3.connect(f"file://{quote_for_uri(path.absolute())}?mode=ro", uri=True)) as db:
+        with closing(connect(path.absolute(), "mode=ro")) as db:
             (size,) = db.execute("pragma page_size").fetchone()
             rows = db.execute("select type, name, tbl_name, rootpage, sql from sqlite_master").fetchall()
     except sqlite3.Error as error:
-        raise translate_error(
-            error, ErrorContext(target=target, path=path, timeout=0, read_only=True)
-        ) from error
+        raise translate_error(error, ErrorContext(target=target, path=path, read_only=True)) from error
     return ReferenceSchema(size, [Entry(*row) for row in rows], path)

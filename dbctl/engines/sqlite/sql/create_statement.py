@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 
-from dbctl.engines.sqlite.sql.normalize import TOKEN, Token, Tokens, join_tokens, tokenize
+from dbctl.engines.parsing import Word, WordReader
+from dbctl.engines.sqlite.sql.lexer import LEXER
+from dbctl.engines.sqlite.sql.normalize import Words, join_words, read_normal_words
 from dbctl.model import Struct
 
 #: First words of table constraints in CREATE TABLE.
@@ -40,14 +42,14 @@ class IndexText(Struct, frozen=True, kw_only=True):
 
 def parse_table(sql: str, names: Collection[str]) -> TableText:
     """Parse a CREATE TABLE statement."""
-    tokens = tokenize(sql, names)
-    opening = tokens.index(Token("sign", "("))
+    tokens = read_normal_words(sql, names)
+    opening = tokens.index(Word("sign", "("))
     closing = _find_closing(tokens, opening)
     elements = [_TableElement(element) for element in _split_at_commas(tokens[opening + 1 : closing])]
     columns = [element for element in elements if element.is_column]
     for element in elements:
         element.parse()
-    options = {join_tokens(option) for option in _split_at_commas(tokens[closing + 1 :])} - {""}
+    options = {join_words(option) for option in _split_at_commas(tokens[closing + 1 :])} - {""}
     return TableText(
         columns=[ColumnText(collation=element.collation, generated=element.generated) for element in columns],
         checks=sorted(check for element in elements for check in element.checks),
@@ -58,30 +60,30 @@ def parse_table(sql: str, names: Collection[str]) -> TableText:
 
 def parse_index(sql: str, names: Collection[str]) -> IndexText:
     """Parse a CREATE INDEX statement."""
-    tokens = tokenize(sql, names)
-    opening = tokens.index(Token("sign", "("), tokens.index(Token("word", "on")))
+    tokens = read_normal_words(sql, names)
+    opening = tokens.index(Word("sign", "("), tokens.index(Word("word", "on")))
     closing = _find_closing(tokens, opening)
     terms = []
     for part in _split_at_commas(tokens[opening + 1 : closing]):
         term = list(part)
-        if term[-1] in (Token("word", "asc"), Token("word", "desc")):
+        if term[-1] in (Word("word", "asc"), Word("word", "desc")):
             term.pop()
-        if Token("word", "collate") in term[-2:-1]:
+        if Word("word", "collate") in term[-2:-1]:
             del term[-2:]
-        terms.append(join_tokens(term))
-    return IndexText(terms=terms, where=join_tokens(tokens[closing + 2 :]))
+        terms.append(join_words(term))
+    return IndexText(terms=terms, where=join_words(tokens[closing + 2 :]))
 
 
 def normalize_trigger(sql: str, names: Collection[str]) -> str:
     """Return the event and body of a trigger in normal form, with defaults made explicit."""
-    tokens = _skip_name(tokenize(sql, names), "trigger")
-    text = re.sub(r"^([^']*?) for each row\b", r"\1", join_tokens(tokens))
+    tokens = _skip_name(read_normal_words(sql, names), "trigger")
+    text = re.sub(r"^([^']*?) for each row\b", r"\1", join_words(tokens))
     return text if tokens[0].text in _TRIGGER_TIMES else f"before {text}"
 
 
 def normalize_view(sql: str, names: Collection[str]) -> str:
     """Return the query of a view in normal form."""
-    return join_tokens(_skip_name(tokenize(sql, names), "view"))
+    return join_words(_skip_name(read_normal_words(sql, names), "view"))
 
 
 def normalize_virtual_table(sql: str) -> str:
@@ -89,20 +91,23 @@ def normalize_virtual_table(sql: str) -> str:
 
     Case and blanks are normalized; quotes are not, because their meaning depends on the module.
     """
-    tokens = [token for token in TOKEN.finditer(sql) if token.lastgroup != "space"]
-    name = next(index for index, token in enumerate(tokens) if token.group().lower() == "table") + 1
+    tokens = LEXER.read_significant(sql)
+    name = next(index for index, token in enumerate(tokens) if token.text.lower() == "table") + 1
     text = ""
     for previous, token in pairwise(tokens[name:]):
-        word = token.group().lower() if token.lastgroup == "word" else token.group()
-        is_separated = previous.end() < token.start() and "sign" not in (previous.lastgroup, token.lastgroup)
-        text += f" {word}" if text and (is_separated or previous.group() == ",") else word
+        word = token.text.lower() if token.kind == "word" else token.text
+        is_separated = previous.start + len(previous.text) < token.start and "sign" not in (
+            previous.kind,
+            token.kind,
+        )
+        text += f" {word}" if text and (is_separated or previous.text == ",") else word
     return text
 
 
 class _TableElement:
     """One column or one constraint of a CREATE TABLE statement."""
 
-    def __init__(self, tokens: Tokens) -> None:
+    def __init__(self, tokens: Words) -> None:
         self._tokens = tokens
         self.is_column = not (tokens[0].kind == "word" and tokens[0].text in _CONSTRAINTS)
         self.collation = self.generated = ""
@@ -118,12 +123,12 @@ class _TableElement:
             word = tokens[position].text if tokens[position].kind == "word" else ""
             group = self._read_group(position + 1)
             if word == "check" and group:
-                self.checks.append(join_tokens(group))
+                self.checks.append(join_words(group))
             elif word == "as" and group:
                 kind = (
                     tokens[position + len(group) + 3].text if position + len(group) + 3 < len(tokens) else ""
                 )
-                self.generated = f"{join_tokens(group)} {'stored' if kind == 'stored' else 'virtual'}"
+                self.generated = f"{join_words(group)} {'stored' if kind == 'stored' else 'virtual'}"
             elif word == "collate":
                 self.collation = tokens[position + 1].text.strip("'\"").upper()
             elif word == "autoincrement":
@@ -132,7 +137,7 @@ class _TableElement:
                 location = (
                     f"{keys[0]} {tokens[position - 2].text}"
                     if self.is_column
-                    else join_tokens(tokens[: position - 1])
+                    else join_words(tokens[: position - 1])
                 )
                 self.options.add(f"{location} on conflict {tokens[position + 1].text}")
             elif word == "key" and group and tokens[position - 1].text == "foreign":
@@ -141,9 +146,9 @@ class _TableElement:
                 self.deferred.append(keys)
             position += 1 if tokens[position].text != "(" else len(self._read_group(position)) + 2
 
-    def _read_group(self, position: int) -> Tokens:
+    def _read_group(self, position: int) -> Words:
         """Return the tokens in the parentheses that open at ``position``; empty without parentheses."""
-        if position >= len(self._tokens) or self._tokens[position] != Token("sign", "("):
+        if position >= len(self._tokens) or self._tokens[position] != Word("sign", "("):
             return ()
         return self._tokens[position + 1 : _find_closing(self._tokens, position)]
 
@@ -151,13 +156,13 @@ class _TableElement:
         return [token.text for token in self._tokens[position - 3 : position - 1]] == ["not", "deferrable"]
 
 
-def _skip_name(tokens: Tokens, kind: str) -> Tokens:
+def _skip_name(tokens: Words, kind: str) -> Words:
     """Return the tokens after the name in CREATE … ``kind`` name."""
-    start = tokens.index(Token("word", kind)) + 2
-    return tokens[start + 2 :] if tokens[start : start + 1] == [Token("sign", ".")] else tokens[start:]
+    start = tokens.index(Word("word", kind)) + 2
+    return tokens[start + 2 :] if tokens[start : start + 1] == [Word("sign", ".")] else tokens[start:]
 
 
-def _find_closing(tokens: Tokens, opening: int) -> int:
+def _find_closing(tokens: Words, opening: int) -> int:
     depth = 0
     for index in range(opening, len(tokens)):
         if tokens[index].kind == "sign":
@@ -167,14 +172,5 @@ def _find_closing(tokens: Tokens, opening: int) -> int:
     return len(tokens)
 
 
-def _split_at_commas(tokens: Tokens) -> Iterator[Tokens]:
-    """Split the tokens at commas outside parentheses."""
-    begin = depth = 0
-    for index, token in enumerate(tokens):
-        if token.kind == "sign":
-            depth += {"(": 1, ")": -1}.get(token.text, 0)
-            if token.text == "," and not depth:
-                yield tokens[begin:index]
-                begin = index + 1
-    if begin < len(tokens):
-        yield tokens[begin:]
+def _split_at_commas(words: Words) -> list[Words]:
+    return [reader.words for reader in WordReader(words).split_at_commas()]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
-from dbctl.engines.contract import LintFinding, Script
-from dbctl.engines.parsing import CodedMessage, Dialect, Linter, Statement, Token, find_default, lint
-from dbctl.engines.sqlite.sql.script import tokenize
+from dbctl.engines.parsing import CodedMessage, Linter, Statement, find_default, parse_rules
+from dbctl.engines.sqlite.sql.lexer import LEXER
 
 #: Operators before a value.
 _BEFORE_VALUE = ("=", "==", "<>", "!=", "<", ">", "<=", ">=", "like", "glob")
@@ -19,16 +18,15 @@ _INEFFECTIVE_PRAGMA = "foreign_keys"
 class SQLiteLinter(Linter):
     """The lint rules of SQLite."""
 
-    dialect = Dialect(
-        ignore_clauses=(("insert", "or", "ignore"), ("on", "conflict"), ("insert", "or", "replace"))
-    )
+    lexer = LEXER
+    ignore_clauses = (("insert", "or", "ignore"), ("on", "conflict"), ("insert", "or", "replace"))
+    statement_rules = parse_rules("""
+        external-side-effect  attach  ATTACH opens another file
+    """)
 
     def __init__(self) -> None:
         #: The indexes and triggers of each table, as kind and name, after the scripts so far.
         self._table_objects = dict[str, set[tuple[str, str]]]()
-
-    def tokenize(self, sql: str) -> Iterator[Token]:
-        return tokenize(sql)
 
     def check_statement(self, statement: Statement) -> Iterator[CodedMessage]:
         reader = statement.new_reader()
@@ -42,8 +40,6 @@ class SQLiteLinter(Linter):
                 "pragma-no-effect",
                 "PRAGMA foreign_keys has no effect inside the transaction of the script",
             )
-        if reader.take("attach"):
-            yield "external-side-effect", "ATTACH opens another file"
         if statement.altered:
             yield from self._check_columns(statement)
         yield from self._check_texts(statement)
@@ -120,8 +116,3 @@ class SQLiteLinter(Linter):
         }
         for kind, name in sorted(lost - recreated):
             yield "rebuild-drops-objects", f"{kind} {name} is dropped with {table} and not created again"
-
-
-def lint_scripts(scripts: Iterable[Script]) -> Iterator[list[LintFinding]]:
-    """Yield the findings of each script."""
-    return lint.lint_scripts(SQLiteLinter(), scripts)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import TimeFormCount
+from dbctl.engines.contract import Table, TimeFormCount
 from dbctl.engines.sql import ident
 
 if TYPE_CHECKING:
@@ -39,14 +39,23 @@ class SQLiteTimes:
 
     def __init__(self, db: SQLiteDatabase) -> None:
         self._connection, self._catalog = db.connection, db.catalog
+        #: by table, which the catalog replaces when its definition has changed
+        self._clock_columns: dict[str, tuple[Table, Sequence[str]]] = {}
 
     def clock_columns(self, table: str) -> Sequence[str]:
-        defaults = "select name, dflt_value from pragma_table_xinfo(:table) where dflt_value is not null and hidden = 0"
-        return [
-            str(name)
-            for name, default in self._connection.fetch(defaults, {"table": table})
-            if re.fullmatch(_CLOCK_DEFAULT, "".join(str(default).lower().split()))
-        ]
+        definition = self._catalog.find_table(table)
+        if definition is None:
+            return ()
+        known, columns = self._clock_columns.get(table, (None, ()))
+        if known is not definition:
+            defaults = "select name, dflt_value from pragma_table_xinfo(:table) where dflt_value is not null and hidden = 0"
+            columns = [
+                str(name)
+                for name, default in self._connection.fetch(defaults, {"table": table})
+                if re.fullmatch(_CLOCK_DEFAULT, "".join(str(default).lower().split()))
+            ]
+            self._clock_columns[table] = definition, columns
+        return columns
 
     def count_time_forms(self, table: str, column: str) -> Sequence[TimeFormCount]:
         definition = self._catalog.require_table(table)
@@ -86,12 +95,11 @@ class SQLiteTimeRewriter(SQLiteTimes):
         self._writer = db.connection
 
     def rewrite_times(self, table: str, column: str, form: str, convert: Callable[[object], object]) -> int:
-        self._writer.driver.create_function(
-            "dbctl_time", 1, cast("Callable[..., str | int]", convert), deterministic=True
-        )
+        # ``convert`` of sqlite-utils would use the function of the first column for all columns
+        self._writer.database.register_function(convert, deterministic=True, replace=True, name="dbctl_time")
         name = self._catalog.quote_column(table, column, "")
         sql = (
             f"update {self._catalog.quote_table(table)} set {name} = dbctl_time({name})"
             f" where {_FORM.format(name)} <> :form"
         )
-        return self._writer.write(lambda: self._writer.row_writer.execute(sql, {"form": form}).rowcount)
+        return self._writer.execute_write(sql, {"form": form})

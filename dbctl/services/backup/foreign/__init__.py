@@ -1,21 +1,13 @@
 """Backups that dbctl did not create: detection, verification, adoption."""
 
-from typing import TYPE_CHECKING
+from dbctl.exports import lazy_imports
 
-from dbctl.exports import lazy_exports
-
-if TYPE_CHECKING:
+with lazy_imports(__name__):
     from dbctl.services.backup.foreign.adopt import AdoptBackup, BackupsAdopted
-    from dbctl.services.backup.foreign.import_file import MAX_COMPRESSION_RATIO, MIN_DECOMPRESSION_LIMIT
-    from dbctl.services.backup.foreign.matching import CONTENT_FACT, find_missing_live_tables
-    from dbctl.services.backup.foreign.staging import stat_file
-else:
-    __getattr__ = lazy_exports(
-        __name__,
-        {
-            "adopt": "AdoptBackup BackupsAdopted",
-            "import_file": "MAX_COMPRESSION_RATIO MIN_DECOMPRESSION_LIMIT",
-            "matching": "CONTENT_FACT find_missing_live_tables",
-            "staging": "stat_file",
-        },
+    from dbctl.services.backup.foreign.import_file import (
+        MAX_COMPRESSION_RATIO,
+        MIN_DECOMPRESSION_LIMIT,
+        StagedBackup,
     )
+    from dbctl.services.backup.foreign.matching import CONTENT_FACT, find_missing_live_tables
+    from dbctl.services.backup.foreign.staging import repository_or_temp_dir, stat_file

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
 from msgspec import structs
 
-from dbctl.engines.contract import DumpResult, Dumps, DumpVerification
 from dbctl.errors import (
     AlreadyAdoptedError,
     BackupCorruptError,
+    BackupFailedError,
     FileNotRestorableError,
     RepositoryMissingError,
     UsageError,
 )
-from dbctl.files import Progress, atomic, no_progress
+from dbctl.files import SUFFIXES, atomic
 from dbctl.model import ChangeResult, Compression, Plan, Row, format_count
-from dbctl.services.app import App
-from dbctl.services.backup import verify
 from dbctl.services.backup.create import create_backup
-from dbctl.services.backup.encryption import DecryptionKeys, EncryptionPolicy, is_encrypted
-from dbctl.services.backup.foreign import file_sets
-from dbctl.services.backup.foreign.dump_import import StagedBackup
-from dbctl.services.backup.foreign.staging import stage_backup
-from dbctl.services.backup.manifest import Kind, Manifest, Member, Origin
+from dbctl.services.backup.encryption import DecryptionKeys, is_encrypted
+from dbctl.services.backup.foreign.matching import find_set
+from dbctl.services.backup.foreign.staging import count_bytes, stage_backup
+from dbctl.services.backup.manifest import Manifest, Member, Origin, member_file_name
+from dbctl.services.backup.member_files import BackupWriter
+from dbctl.services.backup.operation import BackupOperation
 from dbctl.services.backup.repository import Backup, Repository
-from dbctl.services.backup.sources import ByteProgress, Source
-from dbctl.services.backup.writer import BackupWriter
+from dbctl.services.backup.sources import ByteProgress, MemberSource, count_in_bytes
+from dbctl.services.backup.verifier import BackupVerifier
 from dbctl.stores import MANIFEST, hash_blocks
 
 #: Suffixes of dump files by form: of compressed forms, and of uncompressed ones.
@@ -66,44 +66,40 @@ class BackupsAdopted(ChangeResult, frozen=True, kw_only=True):
         }
 
 
-class AdoptBackup:
+class AdoptBackup(BackupOperation):
     """A planned ``backup adopt``."""
 
     purpose = "backup adopt"
 
     def __init__(
         self,
-        app: App,
         repository: Repository,
         paths: Sequence[Path],
         keys: DecryptionKeys,
         *,
-        created_at: datetime | None,
-        timeout: float,
-        advance: ByteProgress = lambda _bytes: None,
+        created_at: datetime | None = None,
     ) -> None:
         """Group the files; each set becomes a backup.
 
         Args:
-            app: the app.
             repository: the destination.
             paths: files and folders.
             keys: for encrypted backups.
             created_at: time of the only file; None: from its name or its modification time.
-            timeout: seconds to wait for a lock.
-            advance: receives the number of bytes processed since the last call.
 
         Raises:
             UsageError: a time for several files.
         """
+        super().__init__(repository)
         if created_at is not None and len(paths) != 1:
             raise UsageError(detail="--at: requires exactly one file")
-        self.app, self.protected, self.target = app.name, app.protected, app.name
-        self._app, self._repository, self._timeout = app, repository, timeout
-        self._keys, self._encryption = keys, EncryptionPolicy(app)
+        self._keys, self._created_at = keys, created_at
         # Files of one set become one backup, regardless of which of them is named.
-        path_by_set = {tuple(file_sets.find_set(app, path)): path for path in reversed(paths)}
-        self._paths, self._created_at, self._advance = [*reversed(path_by_set.values())], created_at, advance
+        path_by_set = {tuple(find_set(self._app, path)): path for path in reversed(paths)}
+        self._paths = [*reversed(path_by_set.values())]
+
+    def size(self) -> int:
+        return count_bytes(self._paths)
 
     def plan(self) -> Plan:
         """Return the backups to create; the files are read and verified, and nothing is written.
@@ -113,22 +109,16 @@ class AdoptBackup:
         """
         steps = []
         for path in self._paths:
-            with stage_backup(
-                self._app, self._repository, path, created_at=self._created_at, trial=False
-            ) as (
-                backup,
-                _,
-            ):
-                self._refuse_duplicate(path, backup.manifest)
-                manifest = backup.manifest
-                rows = sum(sum(member.rows.values()) for member in manifest.members)
+            with stage_backup(self._repository, path, created_at=self._created_at, trial=False) as staged:
+                description, manifest = staged[0].description, staged[0].manifest
+                self._refuse_duplicate(path, manifest)
+                rows = format_count(sum(sum(member.rows.values()) for member in manifest.members), "row")
                 origin = f" ({manifest.origin.time})" if manifest.origin else ""
                 steps.append(
-                    f"create a backup from {path}: {backup.description}, {format_count(rows, 'row')} of {', '.join(manifest.databases)},"
+                    f"create a backup from {path}: {description}, {rows} of {', '.join(manifest.databases)},"
                     f" of {manifest.created_at:%Y-%m-%d %H:%M} UTC{origin}"
                 )
-        title = f"Adopt into {self._repository.store.location}"
-        return Plan(title=title, target=self.target, steps=steps, rows={})
+        return self._create_plan(f"Adopt into {self._repository.store.location}", steps)
 
     def apply(self, confirmed: str | None = None) -> BackupsAdopted:
         """Create the backups in order; an error stops the operation and leaves the previous backups.
@@ -139,83 +129,58 @@ class AdoptBackup:
             As ``stage_backup``.
         """
         del confirmed  # nothing is deleted, so no confirmation is required
-        adopted, remarks = list[BackupAdopted](), list[str]()
-        with self._repository.store.lock(self.purpose, timeout=self._timeout):
+        adopted, remarks, repository = list[BackupAdopted](), list[str](), self._repository
+        with self._lock():
             for path in self._paths:
                 with stage_backup(
-                    self._app,
-                    self._repository,
-                    path,
-                    created_at=self._created_at,
-                    trial=True,
-                    advance=self._advance,
+                    repository, path, created_at=self._created_at, trial=True, advance=self._advance
                 ) as (backup, overlay):
                     self._refuse_duplicate(path, backup.manifest)
-                    created = self._create_backup(path, backup, overlay)
+                    created = self._create_backup(path, backup.manifest, overlay)
                 remarks += backup.remarks
                 time = created.origin.time if created.origin else ""
-                adopted.append(self._repository.describe(created, BackupAdopted, source=str(path), time=time))
+                adopted.append(repository.describe(created, BackupAdopted, source=str(path), time=time))
         return BackupsAdopted(adopted=adopted, remarks=remarks)
 
-    def _create_backup(self, path: Path, backup: StagedBackup, overlay: Repository) -> Manifest:
-        manifest = backup.manifest
-        if manifest.origin is None:
+    def _create_backup(self, path: Path, manifest: Manifest, overlay: Repository) -> Manifest:
+        origin = manifest.origin
+        if origin is None:
             if is_encrypted(manifest):
                 hint = "Copy encrypted backups with: dbctl backup copy --from REPOSITORY"
                 raise FileNotRestorableError(path=path, reason="it is encrypted", hint=hint)
             self._require_valid(manifest, overlay)
-            sha256 = hash_blocks(atomic.read_blocks(path / MANIFEST)).sha256
             time = f"its manifest, created by dbctl on {manifest.host}"
-            manifest = structs.replace(
-                manifest, origin=Origin(path=str(path.resolve()), sha256=sha256, time=time)
-            )
-            sources: list[Source | CopiedBackupSource] = [CopiedBackupSource(manifest, overlay)]
-        else:
-            sources = [
-                AdoptedSource(self._app, member, overlay, manifest, self._advance)
-                for member in manifest.members
-            ]
-        # A safety backup of another repository becomes a normal backup.
-        kind: Kind = "partial" if manifest.kind == "partial" else "backup"
+            origin = Origin(path=str(path.resolve()), sha256=_hash_manifest(path), time=time)
         return create_backup(
-            self._app,
             self._repository,
-            sources,
-            self._encryption,
+            [CopiedSource(manifest, overlay, self._advance)],
             left_out=manifest.left_out,
-            kind=kind,
+            # A safety backup of another repository becomes a normal backup.
+            kind="partial" if manifest.kind == "partial" else "backup",
             backup_time=manifest.created_at,
-            origin=manifest.origin,
+            origin=origin,
         )
 
     def _require_valid(self, manifest: Manifest, overlay: Repository) -> None:
-        findings = verify.find_problems(
-            self._app, overlay.store, manifest, deep=True, keys=self._keys, advance=self._advance
-        )
-        for finding in findings:
+        verifier = BackupVerifier(overlay, self._keys, deep=True, advance=self._advance)
+        for finding in verifier.find_problems(manifest):
             if finding.severity == "error":
                 reason = finding.message.removeprefix(f"backup {manifest.id}").lstrip(", ")
                 raise BackupCorruptError(id=manifest.id, app=self.app, reason=reason)
 
-    def _manifests(self) -> Sequence[Manifest]:
-        """Return the manifests of the repository; empty if it does not exist yet."""
-        try:
-            return self._repository.manifests()[0]
-        except RepositoryMissingError:
-            return []
-
     def _refuse_duplicate(self, path: Path, manifest: Manifest) -> None:
-        sha256 = (
-            manifest.origin.sha256
-            if manifest.origin
-            else hash_blocks(atomic.read_blocks(path / MANIFEST)).sha256
-        )
-        for existing in self._manifests():
-            is_same_backup = manifest.origin is None and _content_identity(existing) == _content_identity(
-                manifest
-            )
-            if is_same_backup or (existing.origin and existing.origin.sha256 == sha256):
-                raise AlreadyAdoptedError(path=path, id=existing.id)
+        sha256 = manifest.origin.sha256 if manifest.origin else _hash_manifest(path)
+        with suppress(RepositoryMissingError):  # it will be created
+            for existing in self._repository.manifests()[0]:
+                is_same_backup = manifest.origin is None and _content_identity(existing) == _content_identity(
+                    manifest
+                )
+                if is_same_backup or (existing.origin and existing.origin.sha256 == sha256):
+                    raise AlreadyAdoptedError(path=path, id=existing.id)
+
+
+def _hash_manifest(folder: Path) -> str:
+    return hash_blocks(atomic.read_blocks(folder / MANIFEST)).sha256
 
 
 def _content_identity(manifest: Manifest) -> tuple[datetime, list[str]]:
@@ -223,101 +188,50 @@ def _content_identity(manifest: Manifest) -> tuple[datetime, list[str]]:
     return manifest.created_at, [member.sha256 for member in manifest.members]
 
 
-class CopiedBackupSource:
-    """The files of a backup of another repository, copied unchanged."""
+class CopiedSource(MemberSource):
+    """The files of a backup of another repository, copied unchanged, or those of another program, compressed."""
 
-    def __init__(self, manifest: Manifest, overlay: Repository) -> None:
-        self._manifest, self._overlay = manifest, overlay
-
-    def pin_snapshot(self) -> bool:
-        """Return False: no process writes the files."""
-        return False
+    def __init__(self, manifest: Manifest, overlay: Repository, advance: ByteProgress) -> None:
+        self._manifest, self._overlay, self._advance = manifest, overlay, advance
 
     def size(self) -> int:
-        """Return the number of bytes to copy."""
-        return sum(member.bytes for member in self._manifest.members)
-
-    def stored_size(self) -> int:
-        """Return the number of bytes in the backup."""
-        return self.size()
+        return self._manifest.bytes
 
     def write_members(self, folder: BackupWriter) -> list[Member]:
         """Copy the files into a folder.
 
         Raises:
             BackupCorruptError: a file changed during the copy.
+            BackupFailedError: a dump has no table.
         """
-        members = []
-        for member in self._manifest.members:
-            with self._overlay.store.open_locally(self._manifest.id, member.file) as path:
-                stored = folder.copy(path, member.file)
-            if member.sha256 != (stored.inner_sha256 or stored.sha256):
-                raise BackupCorruptError(
-                    id=self._manifest.id,
-                    app=self._manifest.app,
-                    reason=f"{member.file} changed during the copy",
-                )
+        manifest, members = self._manifest, list[Member]()
+        for member in manifest.members:
+            compress: Compression = "none"
+            file, progress = member.file, count_in_bytes()
+            if manifest.origin:
+                file, compress = self._choose_file(member, folder.name)
+                progress = count_in_bytes((member.bytes, self._advance))
+            with self._overlay.store.open_locally(manifest.id, member.file) as path:
+                stored, plain_bytes = folder.compress(path, file, compress, progress)
+            if compress == "none" and member.sha256 != (stored.inner_sha256 or stored.sha256):
+                reason = f"{member.file} changed during the copy"
+                raise BackupCorruptError(id=manifest.id, app=manifest.app, reason=reason)
             digests = member.digests if stored.encryption == "none" else {}
-            members.append(structs.replace(member, **structs.asdict(stored), digests=digests))
+            copied = structs.replace(member, **structs.asdict(stored), digests=digests)
+            if compress != "none":
+                copied = structs.replace(copied, compress=compress, plain_bytes=plain_bytes)
+            members.append(copied)
         return members
 
-
-class AdoptedSource(Source):
-    """A database that another program copied, with the time of that copy."""
-
-    def __init__(
-        self, app: App, member: Member, overlay: Repository, manifest: Manifest, advance: ByteProgress
-    ) -> None:
-        backup_config = app.configured.backup
-        compress: Compression = backup_config.compress if backup_config else "gzip"
-        self._dumps = _AdoptedDump(member, overlay, manifest)
-        super().__init__(
-            app, member.database, advance, form=self._dumps.form, tables=member.only, compress=compress
-        )
-        self.engine = member.engine
-
-    def _open_source(self) -> Dumps:
-        return self._dumps
-
-
-class _AdoptedDump:
-    """A file that replaces its database as the source of a dump: it is copied."""
-
-    supports_partial = False
-
-    def __init__(self, member: Member, overlay: Repository, manifest: Manifest) -> None:
-        self._member, self._overlay, self._manifest = member, overlay, manifest
-        self.form = member.facts.get("format", "")
-        self.is_compressed = self.form in COMPRESSED_SUFFIXES
-        self.forms: Mapping[str, str] = {
-            self.form: COMPRESSED_SUFFIXES.get(self.form) or UNCOMPRESSED_SUFFIXES.get(self.form, "")
-        }
-
-    def blocks_writers(self) -> bool:
-        """Return False: no process writes the file."""
-        return False
-
-    def estimate_dump_size(self) -> int:
-        """Return its size in bytes."""
-        return self._member.bytes
-
-    def dump(
-        self,
-        destination: Path,
-        *,
-        form: str = "",
-        tables: Collection[str] = (),
-        progress: Progress = no_progress,
-    ) -> DumpResult:
-        """Copy the file."""
-        del form, tables  # the file has one form and is copied completely
-        with self._overlay.store.open_locally(self._manifest.id, self._member.file) as path:
-            atomic.copy_file(path, destination)
-        progress(1.0)
-        verification = DumpVerification(tables=self._member.rows, schema=self._member.schema, problems=())
-        return DumpResult(
-            taken_at=self._member.taken_at,
-            metadata=self._member.facts,
-            verification=verification,
-            sha256=self._member.sha256,
-        )
+    def _choose_file(self, member: Member, backup_id: str) -> tuple[str, Compression]:
+        """Return the name and the compression of the file of another program in the backup."""
+        app, form = self._overlay.app, member.facts.get("format", "")
+        if not member.rows:
+            raise BackupFailedError(target=app.target(member.database), reason="it has no table")
+        settings = app.configured.backup
+        compress: Compression = settings.compress if settings else "gzip"
+        if form in COMPRESSED_SUFFIXES:
+            compress = "none"
+        ending = COMPRESSED_SUFFIXES.get(form) or UNCOMPRESSED_SUFFIXES.get(form, "")
+        name = member_file_name(app, member.database, backup_id, ending=ending)
+        return name + SUFFIXES[compress], compress

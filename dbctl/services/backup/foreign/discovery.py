@@ -11,17 +11,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from stat import S_ISREG
 
 from dbctl.engines import registry
 from dbctl.engines.file_type import FileType, detect_file_type
 from dbctl.errors import UsageError
-from dbctl.files import expand_home
+from dbctl.files import expand_home, is_regular
 from dbctl.profiles.model import ForeignFiles
 from dbctl.services.app import App
-from dbctl.services.backup.foreign import file_sets
-from dbctl.services.backup.foreign.matching import is_dbctl_file_name
-from dbctl.services.backup.foreign.timestamps import detect_time
+from dbctl.services.backup.app_files import find_database_identities, find_identity
+from dbctl.services.backup.foreign.matching import find_in_folder, is_dbctl_file_name, match_name
+from dbctl.services.backup.foreign.timestamps import DetectedTime, detect_time
 from dbctl.services.backup.manifest import member_file_name
 from dbctl.services.backup.repository import ID, Backup, Repository
 from dbctl.stores import FolderState
@@ -30,29 +29,29 @@ from dbctl.stores import FolderState
 MAX_FILES = 1000
 #: Suffix of a copied database file, as in ``user.db.bak`` or ``chat.backup.db``.
 COPY_SUFFIX = re.compile(r"[._-](?:bak|backup|old|orig|save|copy)\b.*", re.IGNORECASE)
-_TIME_PATTERN = r"\d[\dTZ_-]*"
 
 
-def find_foreign_backups(app: App, repository: Repository) -> list[Backup]:
+def find_foreign_backups(repository: Repository) -> list[Backup]:
     """Return the foreign backups, newest first."""
-    seen_files, items = _database_identities(app), list[Backup]()
+    app, seen_files, items = repository.app, find_database_identities(repository.app), list[Backup]()
     adopted = {manifest.origin.path: manifest.id for manifest in repository.manifests()[0] if manifest.origin}
-    for location, include_all in _folders_to_scan(app, repository):
+    locations = list(_folders_to_scan(app, repository))
+    for location, include_all in locations:
         for path in _list_files(location):
-            kind = _match_pattern(app, path)
-            if not (kind or include_all) or (identity := _identity(path)) in seen_files or identity is None:
+            pattern = _match_pattern(app, path)
+            if not (pattern or include_all) or not is_regular(path) or find_identity(path) in seen_files:
                 continue
             with suppress(OSError):  # it was deleted, or is not readable
                 file_type = detect_file_type(path)
-                if file_type.engine or kind:
+                if file_type.engine or pattern:
                     items.append(
-                        _describe_file(app, path, file_type, kind, adopted.get(str(path.resolve()), ""))
+                        _describe_file(app, path, file_type, pattern, adopted.get(str(path.resolve()), ""))
                     )
-                    seen_files.add(identity)
+                    seen_files.add(find_identity(path))
     folders = {}
-    for location, include_all in _folders_to_scan(app, repository):
+    for location, include_all in locations:
         for folder in _list_folders(app, location) if include_all else ():
-            members = file_sets.find_in_folder(app, folder)
+            members = find_in_folder(app, folder)
             is_set = len(members) > 1 or any(member_path.is_dir() for member_path in members.values())
             if is_set and folder.resolve() not in folders:
                 folders[folder.resolve()] = _describe_folder(app, folder, members)
@@ -62,22 +61,9 @@ def find_foreign_backups(app: App, repository: Repository) -> list[Backup]:
 def _describe_folder(app: App, folder: Path, members: Mapping[str, Path]) -> Backup:
     time = detect_time(folder.name, folder.stat().st_mtime)
     names = ", ".join(entry.name for entry in members.values())
-    return Backup(
-        id=str(folder),
-        kind="foreign",
-        app=app.name,
-        created_at=time.timestamp,
-        path=str(folder),
-        bytes=sum(entry.lstat().st_size for path in members.values() for entry in (path, *path.rglob("*"))),
-        complete=False,
-        databases=list(members),
-        verified_at=None,
-        recipients=(),
-        taken_within=timedelta(0),
-        drills={},
-        members=(),
-        left_out=(),
-        note=f"a folder with {names}; time: {time.description}",
+    byte_count = sum(entry.lstat().st_size for path in members.values() for entry in (path, *path.rglob("*")))
+    return _describe(
+        app, folder, time, byte_count, list(members), f"a folder with {names}; time: {time.description}"
     )
 
 
@@ -86,36 +72,40 @@ def _describe_file(
 ) -> Backup:
     status = path.stat()
     time = detect_time(path.name, status.st_mtime, is_utc=is_dbctl_file_name(app, path))
-    database = pattern.database if pattern else ""
-    if not database:
+    databases = [pattern.database] if pattern and pattern.database else []
+    if not databases:
         matches = [
             name
             for name, url in app.configured.databases.items()
             if url.engine == file_type.engine and name in app.profile.databases
         ]
-        database = matches[0] if len(matches) == 1 else ""
-    notes = [
-        file_type.description,
-        *([pattern.note] if pattern and pattern.note else []),
-        f"time: {time.description}",
-    ]
+        databases = matches if len(matches) == 1 else []
+    notes = [file_type.description]
+    notes += [pattern.note] if pattern and pattern.note else []
+    notes.append(f"time: {time.description}")
     notes += [f"adopted as {adopted}"] if adopted else []
+    return _describe(app, path, time, status.st_size, databases, "; ".join(notes))
+
+
+def _describe(
+    app: App, path: Path, time: DetectedTime, byte_count: int, databases: Sequence[str], note: str
+) -> Backup:
     return Backup(
         id=str(path),
         kind="foreign",
         app=app.name,
         created_at=time.timestamp,
         path=str(path),
-        bytes=status.st_size,
+        bytes=byte_count,
         complete=False,
-        databases=[database] if database else [],
+        databases=databases,
         verified_at=None,
         recipients=(),
         taken_within=timedelta(0),
         drills={},
         members=(),
         left_out=(),
-        note="; ".join(notes),
+        note=note,
     )
 
 
@@ -144,10 +134,10 @@ def _folders_to_scan(app: App, repository: Repository) -> Iterator[tuple[Path, b
 def _match_pattern(app: App, path: Path) -> ForeignFiles | None:
     """Return the pattern of the profile for a file name, or one for a copy next to its database."""
     for pattern in app.profile.backup.foreign:
-        if _name_pattern(pattern.name).fullmatch(path.name):
+        if match_name(pattern.name, path.name):
             return pattern
     for name in app.profile.databases:
-        if _name_pattern(member_file_name(app, name, "{time}")).fullmatch(path.name):
+        if match_name(member_file_name(app, name, "{time}"), path.name):
             return ForeignFiles(name="{time}", database=name)
     for name, url in app.configured.databases.items():
         database_files = registry.load_engine(url.engine).database_files(url)
@@ -161,11 +151,6 @@ def _is_copy(name: str, database: Path) -> bool:
         if name.startswith(begin) and COPY_SUFFIX.fullmatch(name[len(begin) :]):
             return True
     return False
-
-
-def _name_pattern(name: str) -> re.Pattern[str]:
-    plain = re.escape(name).replace(re.escape("{time}"), _TIME_PATTERN)
-    return re.compile(rf"{plain}(?:\.gz|\.zst)?")
 
 
 def _list_files(folder: Path) -> Sequence[Path]:
@@ -198,24 +183,3 @@ def _list_folders(app: App, folder: Path) -> Iterator[Path]:
                 for database_path in database_paths
             ):
                 yield path
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Return the identity of a regular file; None for other types."""
-    try:
-        status = path.lstat()
-    except OSError:
-        return None
-    return (status.st_dev, status.st_ino) if S_ISREG(status.st_mode) else None
-
-
-def _database_identities(app: App) -> set[tuple[int, int] | None]:
-    """Return the identities of the app's database files, which must not be opened here."""
-    all_files = [
-        files
-        for url in app.configured.databases.values()
-        if (files := registry.load_engine(url.engine).database_files(url))
-    ]
-    return {_identity(path.resolve()) for entry in all_files for path in (entry.file, *entry.side_files)} - {
-        None
-    }

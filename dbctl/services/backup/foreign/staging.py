@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -24,36 +25,33 @@ from dbctl.errors import (
     FileMissingError,
     FileNotRestorableError,
     FileUnsafeError,
+    RepositoryNotConfiguredError,
     SameFileError,
 )
 from dbctl.files import atomic
 from dbctl.services.app import App
 from dbctl.services.backup import manifest as backup_manifest
-from dbctl.services.backup.encryption import EncryptionPolicy
-from dbctl.services.backup.foreign import file_sets
-from dbctl.services.backup.foreign.dump_import import DumpImport, StagedBackup
-from dbctl.services.backup.foreign.import_file import ForeignFile
-from dbctl.services.backup.foreign.import_folder import TableFolder
+from dbctl.services.backup.app_files import list_database_files
+from dbctl.services.backup.foreign.import_file import ForeignImport, StagedBackup
+from dbctl.services.backup.foreign.matching import find_missing_files, find_set
 from dbctl.services.backup.manifest import Manifest, ManifestInvalidError, Origin
 from dbctl.services.backup.repository import Repository
-from dbctl.services.backup.sources import ByteProgress
+from dbctl.services.backup.sources import ByteProgress, ignore_bytes
 from dbctl.stores import MANIFEST, MAX_MANIFEST_BYTES
 
 
 @contextmanager
 def stage_backup(
-    app: App,
     repository: Repository,
     path: Path,
     *,
     created_at: datetime | None = None,
     trial: bool,
-    advance: ByteProgress = lambda _bytes: None,
+    advance: ByteProgress = ignore_bytes,
 ) -> Iterator[tuple[StagedBackup, Repository]]:
     """Yield the staged backup, and the repository through which it is read.
 
     Args:
-        app: the app.
         repository: provides temporary space; its backups are not changed.
         path: a file, or a folder with a manifest.
         created_at: time of the backup; None: from the name of the file or its modification time.
@@ -71,7 +69,8 @@ def stage_backup(
         BusyError, ChangedWhileReadError: another process is writing it.
         DecompressionLimitError, InsufficientSpaceError, DiskFullError: it is too large.
     """
-    status, set_paths = stat_file(path), file_sets.find_set(app, path)
+    app = repository.app
+    status, set_paths = stat_file(path), find_set(app, path)
     if stat.S_ISDIR(status.st_mode) and set_paths == [path] and registry.find_folder_engine(path) is None:
         manifest, remarks = _read_backup_folder(app, path)
         backup = StagedBackup(manifest=manifest, description="a backup created by dbctl", remarks=remarks)
@@ -80,7 +79,7 @@ def stage_backup(
     for set_path in set_paths:
         stat_file(set_path)
         _refuse_live(app, set_path)
-    encryption = EncryptionPolicy(app)  # with encryption, the repository must not contain plain files
+    encryption = repository.encryption  # with encryption, the repository must not contain plain files
     open_temp_dir = encryption.staging.folder if encryption else repository.store.temp_dir
     with open_temp_dir(sum(set_path.stat().st_size for set_path in set_paths)) as temp_dir:
         folder = temp_dir / "folder"
@@ -89,12 +88,10 @@ def stage_backup(
         for index, set_path in enumerate(set_paths):
             file_dir = temp_dir / str(index)
             file_dir.mkdir(mode=0o700)
-            dump_import = DumpImport(app, set_path, file_dir, created_at, source_name=path.name)
-            staged_files.append(
-                TableFolder(dump_import).stage(folder)
-                if set_path.is_dir()
-                else ForeignFile(dump_import, advance).stage(folder, trial=trial)
+            file_import = ForeignImport(
+                app, set_path, file_dir, created_at, source_name=path.name, advance=advance
             )
+            staged_files.append(file_import.stage(folder, trial=trial))
         backup = _join(app, path, staged_files)
         yield backup, repository.overlay(backup.manifest.id, folder)
 
@@ -106,7 +103,7 @@ def _join(app: App, path: Path, parts: Sequence[StagedBackup]) -> StagedBackup:
     sha256 = origins[0] if len(parts) == 1 else hashlib.sha256("\n".join(origins).encode()).hexdigest()
     time = first.origin.time if first.origin else ""
     remarks = [remark for part in parts for remark in part.remarks]
-    if missing := file_sets.find_missing(app, path):
+    if missing := find_missing_files(app, path):
         remarks.append(f"{path}: no copy of {', '.join(missing)} with the same time is next to it")
     return StagedBackup(
         manifest=structs.replace(
@@ -119,6 +116,14 @@ def _join(app: App, path: Path, parts: Sequence[StagedBackup]) -> StagedBackup:
         remarks=remarks,
         is_loaded=any(part.is_loaded for part in parts),
     )
+
+
+def repository_or_temp_dir(app: App, address: str) -> Repository:
+    """Return the repository, where files are decompressed; without one, use the temporary folder."""
+    try:
+        return Repository(app, address)
+    except RepositoryNotConfiguredError:
+        return Repository(app, tempfile.gettempdir())
 
 
 def count_bytes(paths: Sequence[Path]) -> int:
@@ -144,14 +149,13 @@ def _refuse_live(app: App, path: Path) -> None:
     for url in app.configured.databases.values():
         if url.is_folder and path.resolve() == Path(url.path).resolve():
             raise SameFileError(path=path)
-        database_files = registry.load_engine(url.engine).database_files(url)
-        for live_file in (database_files.file, *database_files.side_files) if database_files else ():
-            with suppress(OSError):
-                if path.samefile(live_file):
-                    raise SameFileError(path=path)
+    for live_file in list_database_files(app):
+        with suppress(OSError):
+            if path.samefile(live_file):
+                raise SameFileError(path=path)
 
 
-def _read_backup_folder(app: App, path: Path) -> tuple[Manifest, Sequence[str]]:
+def _read_backup_folder(app: App, path: Path) -> tuple[Manifest, list[str]]:
     """Return the manifest of a folder that dbctl created on any machine, and warnings."""
     try:
         text = atomic.read_whole(path / MANIFEST, MAX_MANIFEST_BYTES)

@@ -1,10 +1,15 @@
 """Which migrations run and how, their execution in an open database, and the rows that they delete."""
 
-from typing import TYPE_CHECKING
+from dbctl.exports import lazy_imports
 
-from dbctl.exports import lazy_exports
-
-if TYPE_CHECKING:
+with lazy_imports(__name__):
+    from dbctl.services.migrations.execution.executor import (
+        CompletedMigration,
+        MigrationSession,
+        create_missing_ledger,
+        open_session,
+        require_script_runner,
+    )
     from dbctl.services.migrations.execution.plan import (
         DownSelection,
         ExecutionPlan,
@@ -16,28 +21,10 @@ if TYPE_CHECKING:
         resolve_name,
     )
     from dbctl.services.migrations.execution.row_loss import (
+        RowLoss,
         count_rows,
         describe_losses,
         find_losses,
         find_rows_at_risk,
     )
-    from dbctl.services.migrations.execution.run import CompletedMigration, replay, run_plans
-    from dbctl.services.migrations.execution.session import (
-        MigrationSession,
-        create_missing_ledger,
-        open_session,
-        require_script_runner,
-    )
-else:
-    __getattr__ = lazy_exports(
-        __name__,
-        {
-            "plan": (
-                "DownSelection ExecutionPlan UpSelection plan_down plan_up refuse_foreign refuse_mismatch "
-                "resolve_name"
-            ),
-            "row_loss": "count_rows describe_losses find_losses find_rows_at_risk",
-            "run": "CompletedMigration replay run_plans",
-            "session": "MigrationSession create_missing_ledger open_session require_script_runner",
-        },
-    )
+    from dbctl.services.migrations.execution.run import replay, run_plans

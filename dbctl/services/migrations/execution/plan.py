@@ -237,19 +237,17 @@ def _refuse_unknown_progress(
         MigrationStatementUnknownError: it is unknown whether its last statement has run.
         MigrationStepsChangedError: the file has changed since its first statements ran.
     """
+    statements = dict(enumerate((sql for _, sql in steps.statements), 1))
     for step in partial.steps:
-        current_sql = steps.statements[step.number - 1][1] if step.number <= len(steps.statements) else ""
-        if step.ended and journal.hash_statement(current_sql) != step.sha256:
+        if step.ended and journal.hash_statement(statements.get(step.number, "")) != step.sha256:
             raise MigrationStepsChangedError(target=target.name, name=file.name, number=step.number)
-    if unknown_step := partial.unknown_step:
-        number = unknown_step.number
-        sql = steps.statements[number - 1][1] if number <= len(steps.statements) else ""
-        text = (
-            " ".join(sql.split())[:MAX_SQL_LENGTH]
-            if journal.hash_statement(sql) == unknown_step.sha256
-            else "the statement is no longer in the file"
+    if unknown := partial.unknown_step:
+        sql = statements.get(unknown.number, "")
+        is_unchanged = journal.hash_statement(sql) == unknown.sha256
+        text = " ".join(sql.split()) if is_unchanged else "the statement is no longer in the file"
+        raise MigrationStatementUnknownError(
+            target=target.name, name=file.name, number=unknown.number, sql=text[:MAX_SQL_LENGTH]
         )
-        raise MigrationStatementUnknownError(target=target.name, name=file.name, number=number, sql=text)
 
 
 def resolve_name(folder: Folder, selector: str, names: Sequence[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 from dbctl.engines.contract import Writable
 from dbctl.errors import (
@@ -15,24 +14,18 @@ from dbctl.errors import (
     ReplayFailedError,
     RowsLostError,
 )
-from dbctl.services.migrations.execution.executors import (
+from dbctl.services.migrations.execution.executor import (
     COMMITTING,
     STATEMENT_ERRORS,
-    Progress,
-    create_executor,
+    CompletedMigration,
+    MigrationExecutor,
+    MigrationSession,
+    open_session,
 )
 from dbctl.services.migrations.execution.plan import ExecutionPlan, join_names
-from dbctl.services.migrations.execution.session import ExecutionResult, MigrationSession, open_session
 from dbctl.services.migrations.files import MigrationFile, order_key_of
 from dbctl.services.migrations.ledger import MigrationTarget, journal
 from dbctl.signals import Interrupted
-
-
-class CompletedMigration(NamedTuple):
-    """A migration that has run."""
-
-    plan: ExecutionPlan
-    result: ExecutionResult
 
 
 def run_plans(
@@ -54,8 +47,8 @@ def run_plans(
     completed, names = list[CompletedMigration](), list(done_names)
     try:
         for index, plan in enumerate(plans):
-            if result := _run_plan(session, plan, names, plans[index + 1 :]):
-                completed.append(CompletedMigration(plan, result))
+            if migration := _run_plan(session, plan, names, plans[index + 1 :]):
+                completed.append(migration)
                 names.append(plan.file.name)
     finally:
         journal.drop_if_empty(session.db)
@@ -107,64 +100,54 @@ def _run_plan(
     plan: ExecutionPlan,
     done: Sequence[str] = (),
     pending: Sequence[ExecutionPlan] = (),
-) -> ExecutionResult | None:
+) -> CompletedMigration | None:
     """Run one migration; ``done`` and ``pending`` are those before and after it, for messages."""
-    progress = Progress(plan)
+    executor = MigrationExecutor(session, plan)
     try:
-        return create_executor(session, plan, progress).run(plan)
+        return executor.run()
     except DbctlError as error:
         pending_names = [later.file.name for later in pending]
         others = {"applied": join_names(done) or "none", "pending": join_names(pending_names) or "none"}
         if isinstance(error, RowsLostError):
             raise RowsLostError(**error.context | others) from error.__cause__
+        is_in_doubt = isinstance(error, IN_DOUBT) and executor.place == COMMITTING
         # Other failures are not errors of the migration, unless it or an earlier one has changed the database.
-        if not (isinstance(error, STATEMENT_ERRORS) or _is_in_doubt(error, progress)) and not (
-            done or progress.committed_count
-        ):
+        if not (isinstance(error, STATEMENT_ERRORS) or is_in_doubt or done or executor.committed_count):
             raise
-        raise _create_failure(error, session, plan, progress, others) from error
+        reason = error.context.get("reason", error)
+        context = {
+            "target": session.db.target,
+            "name": plan.file.name,
+            "place": executor.place,
+            "reason": reason
+            if isinstance(error, STATEMENT_ERRORS)
+            else str(error).removeprefix(f"{session.db.target}: "),
+            "known": session.ledger.remedy(str(reason)),
+            **others,
+        }
+        if is_in_doubt:
+            raise MigrationInDoubtError(**context) from error
+        raise _create_failure(executor, plan, context) from error
     except Interrupted as interruption:
-        if progress.committed_count:
+        if executor.committed_count:
             position = (
-                f"{progress.committed_count} of {len(plan.steps.statements)} statements of {plan.file.name}"
+                f"{executor.committed_count} of {len(plan.steps.statements)} statements of {plan.file.name}"
             )
             interruption.hint = f"The first {position} remain applied; the migration is not recorded. Show its progress with: dbctl migrate status"
         raise
 
 
-def _is_in_doubt(error: DbctlError, progress: Progress) -> bool:
-    """Return whether the failure leaves it unknown if the migration was committed."""
-    return isinstance(error, IN_DOUBT) and progress.place == COMMITTING
-
-
 def _create_failure(
-    error: DbctlError,
-    session: MigrationSession,
-    plan: ExecutionPlan,
-    progress: Progress,
-    others: Mapping[str, str],
+    executor: MigrationExecutor, plan: ExecutionPlan, context: Mapping[str, object]
 ) -> MigrationFailedError:
-    """Return a database error as an error of the migration; ``others`` describes the other migrations of the run."""
-    reason = error.context.get("reason", error)
-    context: dict[str, object] = {
-        "target": session.db.target,
-        "name": plan.file.name,
-        "place": progress.place,
-        "reason": reason
-        if isinstance(error, STATEMENT_ERRORS)
-        else str(error).removeprefix(f"{session.db.target}: "),
-        "known": session.ledger.remedy(str(reason)),
-        **others,
-    }
-    if _is_in_doubt(error, progress):
-        return MigrationInDoubtError(**context)
-    count, total = progress.committed_count, len(plan.steps.statements)
-    if count or progress.leftovers:
-        done = f"statement{'s 1–' if count > 1 else ' '}{count} of {total} ran"
-        return MigrationPartialError(
-            done=done if count else f"none of its {total} statements completed",
-            direction=plan.direction,
-            leftovers=progress.leftovers,
-            **context,
-        )
-    return MigrationFailedError(**context)
+    """Return the error of a migration that was rolled back, or of which some statements remain."""
+    count, total = executor.committed_count, len(plan.steps.statements)
+    if not (count or executor.leftovers):
+        return MigrationFailedError(**context)
+    done = f"statement{'s 1–' if count > 1 else ' '}{count} of {total} ran"
+    return MigrationPartialError(
+        done=done if count else f"none of its {total} statements completed",
+        direction=plan.direction,
+        leftovers=executor.leftovers,
+        **context,
+    )

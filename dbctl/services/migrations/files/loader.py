@@ -7,7 +7,7 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cached_property
 from pathlib import Path
 
 from msgspec import structs
@@ -17,7 +17,6 @@ from dbctl.engines.contract import ScriptDialect, StatementEffect
 from dbctl.errors import FileFailedError, MigrationInvalidError, MigrationsMissingError
 from dbctl.model import Struct
 from dbctl.profiles.model import Format
-from dbctl.services.app import App
 from dbctl.services.migrations.files.parser import NO_TRANSACTION, Section, parse_sections
 from dbctl.services.migrations.ledger import Direction
 
@@ -48,7 +47,7 @@ class Steps(Struct, frozen=True, kw_only=True):
         return self.section.allows_data_loss or any(effect.is_destructive for effect in self.effects)
 
 
-class MigrationFile(Struct, frozen=True, kw_only=True):
+class MigrationFile(Struct, frozen=True, kw_only=True, dict=True):
     """One migration, as read from its file."""
 
     version: str  #: the digits
@@ -59,12 +58,12 @@ class MigrationFile(Struct, frozen=True, kw_only=True):
     format: Format
     down_file: tuple[Path, bytes] | None = None  #: path and content of the separate down file, if any
 
-    @property
+    @cached_property
     def order_key(self) -> OrderKey:
         """The key that sorts migrations."""
         return order_key_of(self.name)
 
-    @property
+    @cached_property
     def checksum(self) -> str:
         """SHA-256 of the file exactly as it is, line ends and byte order mark included."""
         return hashlib.sha256(self.raw).hexdigest()
@@ -86,7 +85,11 @@ class MigrationFile(Struct, frozen=True, kw_only=True):
         Raises:
             MigrationInvalidError: it is not UTF-8.
         """
-        return _decode(self.path, self.raw)
+        try:
+            return self.raw.decode()
+        except UnicodeDecodeError as error:
+            line = self.raw.count(b"\n", 0, error.start) + 1
+            raise MigrationInvalidError(file=self.path, reason=f"line {line} is not UTF-8") from error
 
     def parse_up(self, language: ScriptDialect) -> Steps:
         """Return the up script.
@@ -95,7 +98,7 @@ class MigrationFile(Struct, frozen=True, kw_only=True):
             MigrationInvalidError: it is not UTF-8, its markers are invalid, or it contains no statement, an incomplete
                 one, or one that would end the transaction.
         """
-        steps = _parse_steps(self.path, self.decode(), self.format, "up", language)
+        steps = self._parse("up", language)
         if steps is None:
             raise MigrationInvalidError(file=self.path, reason="it contains no statement")
         return steps
@@ -103,8 +106,33 @@ class MigrationFile(Struct, frozen=True, kw_only=True):
     def parse_down(self, language: ScriptDialect) -> Steps | None:
         """Return the down script, or None; raises the errors of ``parse_up``."""
         if self.down_file:
-            return _parse_steps(self.down_file[0], _decode(*self.down_file), "numbered", "up", language)
-        return _parse_steps(self.path, self.decode(), self.format, "down", language)
+            path, raw = self.down_file
+            script = structs.replace(self, path=path, raw=raw, format="numbered")
+            return script._parse("up", language)  # noqa: SLF001 - of this class
+        return self._parse("down", language)
+
+    def _parse(self, direction: Direction, language: ScriptDialect) -> Steps | None:
+        """Return the statements of one direction, or None if there are none; the plan and ``apply`` parse the same text."""
+        key = direction, language
+        if key not in self._steps:
+            text = self.decode()
+            try:
+                sections = parse_sections(text, self.format, language)
+                section = sections.up if direction == "up" else sections.down
+                statements = _split_statements(section, language) if section else []
+            except ValueError as error:
+                raise MigrationInvalidError(file=self.path, reason=str(error)) from error
+            effects = [language.effect(sql) for _, sql in statements]
+            self._steps[key] = (
+                Steps(statements=statements, section=section, effects=effects, path=self.path)
+                if section and statements
+                else None
+            )
+        return self._steps[key]
+
+    @cached_property
+    def _steps(self) -> dict[tuple[Direction, ScriptDialect], Steps | None]:
+        return {}
 
     def describe_difference(self, checksum: str) -> str:
         """Return how the text with ``checksum`` differs, if only in line ends or byte order mark; otherwise ''."""
@@ -149,19 +177,16 @@ def order_key_of(name: str) -> OrderKey:
     return (int(digits.group()) if digits else -1, name)
 
 
-def load_folder(app: App, database: str, folder_path: Path | None = None) -> Folder:
-    """Read the folder of a database's migrations: the one of the option, the configured one, or the shipped one.
+def load_folder(path: Path, target: str, format: Format) -> Folder:  # noqa: A002 - the name in the profile
+    """Read a folder of the user.
 
     Raises:
         MigrationsMissingError: the folder does not exist.
         FileFailedError: the folder or a file cannot be read.
     """
-    custom_path = folder_path or app.configured.migrations.get(database)
-    path = custom_path or find_shipped_path(app.profile.name, database, app.url(database).engine)
     if not path.is_dir():
-        raise MigrationsMissingError(target=app.target(database), path=custom_path)
-    section = app.database(database).migrations
-    return read_folder(path, is_custom=custom_path is not None, format=section.format if section else "auto")
+        raise MigrationsMissingError(target=target, path=path)
+    return read_folder(path, is_custom=True, format=format)
 
 
 def create_missing_folder() -> Folder:
@@ -194,10 +219,7 @@ def read_folder(path: Path, *, is_custom: bool, format: Format = "auto") -> Fold
             if paired and paired["direction"] == "down":
                 down_files[paired["name"]] = entry, _read_bytes(entry)
                 continue
-            migration = (
-                _read_migration_folder(entry) if kind == "prisma" else _read_migration_file(entry, kind)
-            )
-            if migration:
+            if migration := _read_migration_file(entry, kind):
                 files[migration.name] = migration
             elif _is_stray(entry):
                 ignored.append(entry.name)
@@ -226,36 +248,24 @@ def _detect_format(entries: Sequence[Path]) -> Format:
 
 
 def _read_migration_file(entry: Path, kind: Format) -> MigrationFile | None:
-    """Return the migration of a file, or None."""
+    """Return the migration of a file, or of a folder that Prisma has created; None for other entries."""
+    name, path, down_file = entry.stem, entry, None
     matched = (_NUMBERED if kind == "numbered" else _FILE).fullmatch(entry.name)
-    if entry.is_dir() or not matched:
+    if kind == "prisma":
+        name, path, down_script = entry.name, entry / _SCRIPT, entry / _DOWN_SCRIPT
+        matched = _FOLDER.fullmatch(entry.name)
+        down_file = (down_script, _read_bytes(down_script)) if matched and down_script.is_file() else None
+    if not matched or (not path.is_file() if kind == "prisma" else path.is_dir()):
         return None
-    description, name = matched["description"] or "", entry.stem
-    if kind == "pairs":
-        description, name = description.removesuffix(".up"), name.removesuffix(".up")
+    suffix = ".up" if kind == "pairs" else ""
     return MigrationFile(
         version=matched["version"],
-        description=description,
-        name=name,
-        path=entry,
-        raw=_read_bytes(entry),
+        description=(matched["description"] or "").removesuffix(suffix),
+        name=name.removesuffix(suffix),
+        path=path,
+        raw=_read_bytes(path),
         format=kind,
-    )
-
-
-def _read_migration_folder(entry: Path) -> MigrationFile | None:
-    """Return the migration of a folder that Prisma has created, or None."""
-    matched, script, down_script = _FOLDER.fullmatch(entry.name), entry / _SCRIPT, entry / _DOWN_SCRIPT
-    if not (matched and script.is_file()):
-        return None
-    return MigrationFile(
-        version=matched["version"],
-        description=matched["description"],
-        name=entry.name,
-        path=script,
-        raw=_read_bytes(script),
-        format="prisma",
-        down_file=(down_script, _read_bytes(down_script)) if down_script.is_file() else None,
+        down_file=down_file,
     )
 
 
@@ -264,37 +274,13 @@ def _is_stray(entry: Path) -> bool:
     return (entry.suffix.lower() == ".sql" and not entry.is_dir()) or (entry / _SCRIPT).is_file()
 
 
-def build_file_path(folder: Folder, name: str) -> Path:
-    """Return the path of a new migration."""
+def build_paths(folder: Folder, name: str) -> tuple[Path, Path | None]:
+    """Return the path of a new migration, and of its down file if the layout has down files."""
     if folder.format == "prisma":
-        return folder.path / name / _SCRIPT
-    return folder.path / (f"{name}.up.sql" if folder.format == "pairs" else f"{name}.sql")
-
-
-def build_down_path(folder: Folder, name: str) -> Path | None:
-    """Return the path of the down file of a new migration, or None if the layout has no down files."""
-    return folder.path / f"{name}.down.sql" if folder.format == "pairs" else None
-
-
-@cache  # the plan and ``apply`` parse the same text
-def _parse_steps(
-    path: Path,
-    text: str,
-    format: Format,  # noqa: A002 - the name in the profile
-    direction: Direction,
-    language: ScriptDialect,
-) -> Steps | None:
-    """Return the statements of one direction, or None if there are none."""
-    try:
-        sections = parse_sections(text, format, language)
-        section = sections.up if direction == "up" else sections.down
-        statements = _split_statements(section, language) if section else []
-    except ValueError as error:
-        raise MigrationInvalidError(file=path, reason=str(error)) from error
-    if section is None or not statements:
-        return None
-    effects = [language.effect(sql) for _, sql in statements]
-    return Steps(statements=statements, section=section, effects=effects, path=path)
+        return folder.path / name / _SCRIPT, None
+    if folder.format == "pairs":
+        return folder.path / f"{name}.up.sql", folder.path / f"{name}.down.sql"
+    return folder.path / f"{name}.sql", None
 
 
 def _split_statements(section: Section, language: ScriptDialect) -> Sequence[tuple[int, str]]:
@@ -311,14 +297,6 @@ def _split_statements(section: Section, language: ScriptDialect) -> Sequence[tup
         raise ValueError(
             f"{error}; a line -- dbctl: {NO_TRANSACTION} lets its statements run one by one"
         ) from None
-
-
-def _decode(path: Path, raw: bytes) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise MigrationInvalidError(file=path, reason=f"line {line} is not UTF-8") from error
 
 
 def _read_bytes(path: Path) -> bytes:

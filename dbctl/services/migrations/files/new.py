@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dbctl.engines import registry
+from dbctl.engines.contract import TableChange
 from dbctl.errors import (
     DatabaseMissingError,
     DbctlError,
@@ -22,15 +23,19 @@ from dbctl.model import Plan, Struct, now
 from dbctl.services.app import App
 from dbctl.services.migrations.files.loader import (
     MigrationFile,
-    build_down_path,
-    build_file_path,
+    build_paths,
     order_key_of,
 )
 from dbctl.services.migrations.files.parser import find_section_markers
+from dbctl.services.migrations.files.rebuild import write_statements
 from dbctl.services.migrations.ledger import MigrationTarget
 from dbctl.services.migrations.status import load_state
 
 _HEADER_NOTE = "-- The runner begins and ends the transaction: do not write BEGIN, COMMIT or ROLLBACK."
+_REBUILD_NOTE = (
+    "-- The runner must set foreign_keys = off before the transaction, as dbctl does: otherwise DROP TABLE also deletes\n"
+    "-- the rows that refer to the table.\n"
+)
 _TIMESTAMP_DIGITS = 14  #: of a version that is a timestamp, as created by dbmate, goose and Prisma
 _NUMBER_DIGITS = 3  #: of the first number in an empty folder
 _MAX_NAME_LENGTH = 100
@@ -45,12 +50,15 @@ class CreatedFile(Struct, frozen=True, kw_only=True):
 
 
 class CreateMigration:
-    """Create a migration file: the next number or the current time, a safe name, and a header."""
+    """Create a migration file: the next number or the current time, a safe name, a header, and the change of a table."""
 
-    def __init__(self, app: App, targets: Sequence[MigrationTarget], purpose: str) -> None:
-        """Find the next number and a safe name.
+    def __init__(
+        self, app: App, targets: Sequence[MigrationTarget], purpose: str, change: TableChange | None = None
+    ) -> None:
+        """Find the next number and a safe name, and write the statements of the change.
 
         Raises:
+            As ``write_statements``.
             UsageError: several databases have migrations.
             MigrationsShippedError: the folder is the one shipped with dbctl.
             ValueInvalidError: the name is too long, or has no letter or digit.
@@ -74,14 +82,18 @@ class CreateMigration:
                 list(folder.files.values()), _iterate_used_numbers(app, targets[0])
             )
             self._name = f"{self._version}{_detect_separator(names)}{_create_safe_name(purpose, names)}"
-        self._path = build_file_path(folder, self._name)
-        self._down_path = build_down_path(folder, self._name)
+        self._path, self._down_path = build_paths(folder, self._name)
         language = registry.load_engine(targets[0].engine).script_dialect
         self._markers = find_section_markers(newest.decode() if newest else "", folder.format, language)
+        self._statements: Sequence[str] = ()
+        if change:
+            is_goose = "+goose" in self._markers[0]
+            self._statements = write_statements(app, targets[0], change, self._version, goose=is_goose)
 
     def plan(self) -> Plan:
-        """Return the files to write."""
+        """Return the files to write, and the statements in them."""
         steps = [f"write {path}" for path in (self._path, self._down_path) if path]
+        steps += [" ".join(statement.split()) for statement in self._statements]
         return Plan(title="Create a migration", target=self.target, steps=steps, rows={})
 
     def apply(self, confirmed: str | None = None) -> CreatedFile:
@@ -93,12 +105,14 @@ class CreateMigration:
         """
         del confirmed  # the name is fixed, and an existing file is never replaced
         up, down = self._markers
-        header = f"-- Purpose: {self._purpose}\n--\n{_HEADER_NOTE}\n"
+        drops_table = any(statement.startswith("DROP TABLE") for statement in self._statements)
+        header = f"-- Purpose: {self._purpose}\n--\n{_HEADER_NOTE}\n{_REBUILD_NOTE if drops_table else ''}"
+        script = "".join(f"{statement}\n\n" for statement in self._statements)
         with self._create_folder():
             if self._down_path:
                 self._write(self._down_path, f"-- Reverts: {self._purpose}\n--\n{_HEADER_NOTE}\n\n")
             try:
-                self._write(self._path, header + (f"{up}\n\n{down}\n\n" if up else "\n"))
+                self._write(self._path, header + (f"{up}\n\n{script}{down}\n\n" if up else f"\n{script}"))
             except BaseException:  # half of a pair is of no use
                 if self._down_path:
                     self._down_path.unlink()

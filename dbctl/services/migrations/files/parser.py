@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 from msgspec import structs
 
@@ -13,23 +14,42 @@ from dbctl.profiles.model import Format
 from dbctl.services.app import suggest_question
 from dbctl.services.migrations.lint_rules import LINT_RULES
 
-#: Markers that begin a section, by format: a comment on a separate line. For dbmate, options may follow.
-_MARKER_PATTERNS: dict[str, tuple[re.Pattern[str], re.Pattern[str]]] = {
-    "up-down": (re.compile(r"up", re.IGNORECASE), re.compile(r"down", re.IGNORECASE)),
-    "dbmate": (
-        re.compile(r"migrate:up(?:\s.*)?", re.IGNORECASE),
-        re.compile(r"migrate:down(?:\s.*)?", re.IGNORECASE),
+
+class _MarkerFormat(NamedTuple):
+    """The markers that begin the up and the down section: comments on separate lines."""
+
+    up: str  #: for a new file
+    down: str
+    pattern: str  #: of the comment, with the direction as ``{}``; for dbmate, options may follow
+    #: text that the runner recognises as a marker anywhere, because it does not parse SQL
+    raw_pattern: re.Pattern[str]
+    is_required: bool = True  #: whether the runner refuses a file without an up marker
+
+    def find_direction(self, comment: str) -> Literal["up", "down", ""]:
+        """Return the direction of a marker; empty for other comments."""
+        for direction in ("up", "down"):
+            if re.fullmatch(self.pattern.format(direction), comment, re.IGNORECASE):
+                return direction
+        return ""
+
+
+_MARKERS = {
+    "up-down": _MarkerFormat(
+        "-- Up", "-- Down", "{}", re.compile(r"--\s*down", re.IGNORECASE), is_required=False
     ),
-    "goose": (re.compile(r"\+goose\s+up", re.IGNORECASE), re.compile(r"\+goose\s+down", re.IGNORECASE)),
+    "dbmate": _MarkerFormat(
+        "-- migrate:up",
+        "-- migrate:down",
+        r"migrate:{}(?:\s.*)?",
+        re.compile(r"^--\s*migrate:(?:up|down)\b", re.MULTILINE),
+    ),
+    "goose": _MarkerFormat(
+        "-- +goose Up",
+        "-- +goose Down",
+        r"\+goose\s+{}",
+        re.compile(r"^--\s*\+goose\s+(?:up|down)\b", re.MULTILINE | re.IGNORECASE),
+    ),
 }
-#: Text that the runner of a format recognises as a marker anywhere, because it does not parse SQL.
-_RAW_MARKER_PATTERNS: dict[str, re.Pattern[str]] = {
-    "up-down": re.compile(r"--\s*down", re.IGNORECASE),
-    "dbmate": re.compile(r"^--\s*migrate:(?:up|down)\b", re.MULTILINE),
-    "goose": re.compile(r"^--\s*\+goose\s+(?:up|down)\b", re.MULTILINE | re.IGNORECASE),
-}
-#: Formats whose runner refuses a file without an up marker.
-_FORMATS_WITH_MARKERS = ("dbmate", "goose")
 _NO_TRANSACTION_MARKER = re.compile(
     r"migrate:(?:up|down)\s.*\btransaction\s*:\s*false\b.*|\+goose\s+no\s+transaction", re.IGNORECASE
 )
@@ -99,8 +119,8 @@ def parse_sections(text: str, format: Format, language: ScriptDialect) -> Sectio
     if any(_NO_TRANSACTION_MARKER.fullmatch(comment) for _, comment in comments if comment.startswith("+")):
         file_words.add(NO_TRANSACTION)
     if not markers:
-        if format in _FORMATS_WITH_MARKERS:
-            raise ValueError(f"it has no line that begins the up section ({_SECTION_MARKERS[format][0]})")
+        if format in _MARKERS and _MARKERS[format].is_required:
+            raise ValueError(f"it has no line that begins the up section ({_MARKERS[format].up})")
         header_end = _find_header_end(text, language) if allowed_codes else 0
         allowed = [AllowedCode(code, line, in_whole_file=line < header_end) for line, code in allowed_codes]
         return Sections(up=_create_section(text, file_words, allowed))
@@ -138,7 +158,7 @@ def _create_section(text: str, words: set[str], allowed: Sequence[AllowedCode]) 
 def _find_hidden_markers(marker_format: str, body: str) -> list[int]:
     """Return the lines at which a runner that does not parse SQL would end the section."""
     return [
-        body.count("\n", 0, match.start()) + 1 for match in _RAW_MARKER_PATTERNS[marker_format].finditer(body)
+        body.count("\n", 0, match.start()) + 1 for match in _MARKERS[marker_format].raw_pattern.finditer(body)
     ]
 
 
@@ -155,8 +175,8 @@ def _detect_marker_format(format: Format, comments: Sequence[tuple[int, str]]) -
         return format
     used = [
         family
-        for family, patterns in _MARKER_PATTERNS.items()
-        if any(pattern.fullmatch(comment) for pattern in patterns for _, comment in comments)
+        for family, markers in _MARKERS.items()
+        if any(markers.find_direction(comment) for _, comment in comments)
     ]
     if len(used) > 1:
         raise ValueError(f"it has markers of several formats: {', '.join(used)}")
@@ -168,14 +188,14 @@ def _find_markers(marker_format: str, comments: Sequence[tuple[int, str]]) -> li
     for line, comment in comments:
         if _UNSUPPORTED_MARKER.fullmatch(comment):
             raise ValueError(f"line {line}: dbctl does not substitute environment variables (goose envsub)")
-        for direction, pattern in zip(("up", "down"), _MARKER_PATTERNS.get(marker_format, ()), strict=False):
-            if not pattern.fullmatch(comment):
-                continue
-            if direction in [marker.direction for marker in markers]:
-                raise ValueError(f"line {line}: second {direction} section")
-            if direction == "down" and not markers:
-                raise ValueError(f"line {line}: the down section comes before the up section")
-            markers.append(_Marker(line, direction, _NO_TRANSACTION_MARKER.fullmatch(comment) is not None))
+        direction = _MARKERS[marker_format].find_direction(comment) if marker_format in _MARKERS else ""
+        if not direction:
+            continue
+        if direction in [marker.direction for marker in markers]:
+            raise ValueError(f"line {line}: second {direction} section")
+        if direction == "down" and not markers:
+            raise ValueError(f"line {line}: the down section comes before the up section")
+        markers.append(_Marker(line, direction, _NO_TRANSACTION_MARKER.fullmatch(comment) is not None))
     return markers
 
 
@@ -207,17 +227,10 @@ def _parse_code(word: str, line: int) -> str:
     return word
 
 
-#: The lines that begin the up and the down section, by format.
-_SECTION_MARKERS = {
-    "up-down": ("-- Up", "-- Down"),
-    "dbmate": ("-- migrate:up", "-- migrate:down"),
-    "goose": ("-- +goose Up", "-- +goose Down"),
-}
-
-
 def find_section_markers(newest: str, format: Format, language: ScriptDialect) -> tuple[str, str]:  # noqa: A002
     """Return the markers for a new file, in the format of the ``newest`` file of its folder; empty for plain files."""
     marker_format = _detect_marker_format(format, language.comments(newest))
-    return _SECTION_MARKERS.get(
-        "dbmate" if marker_format == "auto" and not newest.strip() else marker_format, ("", "")
-    )
+    if marker_format == "auto" and not newest.strip():
+        marker_format = "dbmate"
+    markers = _MARKERS.get(marker_format)
+    return (markers.up, markers.down) if markers else ("", "")

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from dbctl.engines.contract import Readable
-from dbctl.errors import FeatureMissingError, MigrationVariantUnknownError, UsageError
-from dbctl.profiles import loader
-from dbctl.profiles.model import Migrations, MigrationsVariant, Profile
-from dbctl.services.app import App, has_all
+from dbctl.profiles.model import MigrationsVariant
+from dbctl.services.app import has_all
 from dbctl.services.migrations.files.loader import Folder
 from dbctl.services.migrations.ledger import MigrationTarget, Record
 
@@ -52,89 +50,20 @@ def is_reachable(variants: Sequence[MigrationsVariant], current: Collection[str]
     return not current or directories[requested] in {directories[name] for name in current}
 
 
-def find_largest_variants(
-    variants: Sequence[MigrationsVariant], folders: Mapping[str, Folder]
-) -> Sequence[str]:
-    """Return the variant with the most migrations of each folder, in the order of the profile."""
-    largest: dict[str, str] = {}
-    for variant in variants:
-        other = largest.get(variant.directory)
-        if variant.name in folders and (
-            other is None or len(folders[variant.name].files) > len(folders[other].files)
-        ):
-            largest[variant.directory] = variant.name
-    return list(largest.values())
-
-
 def rank_variants(target: MigrationTarget, db: Readable) -> Sequence[Sequence[str]]:
     """Return the largest variant of each folder, in two groups: required tables exist, required tables are missing."""
     variants = target.section.variant
     present = set(match_variants(variants, target.variant_folders, db, ()))
     likely = {variant.directory for variant in variants if variant.name in present}
     directories = {variant.name: variant.directory for variant in variants}
-    names = find_largest_variants(variants, target.variant_folders)
+    largest: dict[
+        str, str
+    ] = {}  # the variant with the most migrations of each folder, in the order of the profile
+    for name, folder in target.variant_folders.items():
+        other = target.variant_folders.get(largest.get(directories[name], ""))
+        if other is None or len(folder.files) > len(other.files):
+            largest[directories[name]] = name
     return [
-        [name for name in names if (directories[name] in likely) is is_likely] for is_likely in (True, False)
-    ]
-
-
-def refuse_unusable(app: App, sections: Mapping[str, Migrations], variant: str, *, has_folder: bool) -> None:
-    """Refuse a variant that none of the selected databases can have.
-
-    Args:
-        app: the app.
-        sections: the migrations of the selected databases, by database name.
-        variant: the name of the variant.
-        has_folder: whether a folder was also given.
-
-    Raises:
-        FeatureMissingError, MigrationVariantUnknownError: as ``refuse_unknown``.
-        UsageError: the migrations are not those that dbctl ships.
-    """
-    refuse_unknown(
-        app.target(next(iter(sections))) if len(sections) == 1 else app.name, app.profile, sections, variant
-    )
-    if has_folder:
-        raise UsageError(detail="--variant is only for migrations that dbctl ships; remove --migrations")
-    custom = [
-        name for name, section in sections.items() if section.variant and name in app.configured.migrations
-    ]
-    if custom:
-        raise UsageError(
-            detail=f"--variant is only for migrations that dbctl ships; {app.target(custom[0])}"
-            " has its own ([apps.NAME.migrations])"
-        )
-
-
-def refuse_unknown(name: str, profile: Profile, sections: Mapping[str, Migrations], variant: str) -> None:
-    """Refuse a variant that no database has; ``name`` is the app in messages.
-
-    Raises:
-        FeatureMissingError: no database has variants.
-        MigrationVariantUnknownError: no variant has that name.
-    """
-    names = list(
-        dict.fromkeys(candidate.name for section in sections.values() for candidate in section.variant)
-    )
-    if not names:
-        raise FeatureMissingError(
-            app=name,
-            profile=profile.name,
-            feature="variants of migrations",
-            profiles=", ".join(_list_profiles_with_variants()) or "none",
-        )
-    if variant not in names:
-        raise MigrationVariantUnknownError(app=name, name=variant, names=", ".join(names))
-
-
-def _list_profiles_with_variants() -> list[str]:
-    """Return the names of the profiles whose migrations have variants."""
-    profiles = map(loader.load, loader.names())
-    sections_by_profile = {
-        profile.name: [database.migrations for database in profile.databases.values()] for profile in profiles
-    }
-    return [
-        name
-        for name, sections in sections_by_profile.items()
-        if any(section and section.variant for section in sections)
+        [name for directory, name in largest.items() if (directory in likely) is is_likely]
+        for is_likely in (True, False)
     ]

@@ -1,10 +1,8 @@
 """The record of applied migrations, the journal of steps, and the state of each migration."""
 
-from typing import TYPE_CHECKING
+from dbctl.exports import lazy_imports
 
-from dbctl.exports import lazy_exports
-
-if TYPE_CHECKING:
+with lazy_imports(__name__):
     from dbctl.services.migrations.ledger.journal import (
         Direction,
         Journal,
@@ -21,13 +19,4 @@ if TYPE_CHECKING:
         classify,
         create_empty_state,
         read_state,
-    )
-else:
-    __getattr__ = lazy_exports(
-        __name__,
-        {
-            "journal": "Direction Journal PartialMigration StatementOutcome",
-            "ledger": "Ledger MigrationTarget Record read_records",
-            "state": "DatabaseState INCONSISTENT_STATES Migration SchemaState State classify create_empty_state read_state",
-        },
     )

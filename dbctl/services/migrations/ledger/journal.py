@@ -33,6 +33,17 @@ CREATE = f"""create table if not exists {TABLE} (
 _COLUMNS = ("migration", "way", "number", "sha256", "ended_at", "failed_at")
 
 
+#: Words for the progress of a partial migration: one statement, several, none.
+_PROGRESS: Mapping[Direction, tuple[str, str, str]] = {
+    "up": ("is applied", "are applied", "no statement has run"),
+    "down": (
+        "of the down script has run",
+        "of the down script have run",
+        "no statement of the down script has run",
+    ),
+}
+
+
 class StatementOutcome(StrEnum):
     """What the user reports about the statement at which a run was killed: whether it has run."""
 
@@ -68,17 +79,11 @@ class PartialMigration(Struct, frozen=True, kw_only=True):
 
     def describe(self, statement_count: int = 0) -> str:
         """Return the progress, for example ``statements 1–3 of 5 are applied``; ``statement_count``: 0 if unknown."""
-        done = f"{self.ended_count}" if self.ended_count == 1 else f"1–{self.ended_count}"
+        singular, plural, nothing = _PROGRESS[self.direction]
         total = f" of {statement_count}" if statement_count else ""
-        verb = "of the down script has run" if self.direction == "down" else "is applied"
-        verbs = "of the down script have run" if self.direction == "down" else "are applied"
-        progress = (
-            f"statement {done}{total} {verb}"
-            if self.ended_count == 1
-            else f"statements {done}{total} {verbs}"
-        )
-        nothing = f"no statement{' of the down script' if self.direction == 'down' else ''} has run"
-        text = progress if self.ended_count else nothing
+        text = f"statements 1–{self.ended_count}{total} {plural}" if self.ended_count else nothing
+        if self.ended_count == 1:
+            text = f"statement 1{total} {singular}"
         if self.unknown_step:
             text += f"; statement {self.unknown_step.number} began but did not end"
         return text
@@ -134,15 +139,9 @@ class Journal:
                 self._db.delete(TABLE, self._row_conditions(number))
             self._db.insert(TABLE, values)
 
-    def end(self, number: int) -> None:
-        """Record that a statement has run."""
-        self._set_time(number, "ended_at")
-
-    def fail(self, number: int) -> None:
-        """Record that a statement has failed and had no effect."""
-        self._set_time(number, "failed_at")
-
-    def _set_time(self, number: int, column: str) -> None:
+    def end(self, number: int, *, failed: bool = False) -> None:
+        """Record that a statement has run, or that it has ``failed`` and had no effect."""
+        column = "failed_at" if failed else "ended_at"
         with self._db.transaction():
             self._db.update(TABLE, {column: _timestamp()}, self._row_conditions(number))
 
@@ -182,8 +181,7 @@ def resolve_statement(db: Writable, name: str, *, done: bool) -> Step:
     partial = read_partial_migrations(db).get(name)
     if partial is None or partial.unknown_step is None:
         raise MigrationStepMissingError(target=db.target, name=name)
-    journal = Journal(db, name, partial.direction)
-    (journal.end if done else journal.fail)(partial.unknown_step.number)
+    Journal(db, name, partial.direction).end(partial.unknown_step.number, failed=not done)
     return partial.unknown_step
 
 

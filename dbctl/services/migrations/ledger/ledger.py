@@ -181,7 +181,7 @@ class Ledger:
         if self.version is None:
             return [Condition(self.table.column(self._section.name or "name"), "=", name), *where]
         versions: list[object] = [int(version)] if self._section.numeric else [version, str(int(version))]
-        return [self.table.is_in(self.version, versions), *where]
+        return [Condition(self.table.column(self.version), "in", versions), *where]
 
     def remove_rows(self, db: Writable, where: Sequence[Where]) -> int:
         """Mark rows as rolled back if the ledger has such a column, otherwise delete them; return their number."""

@@ -135,33 +135,27 @@ def read_state(target: MigrationTarget, db: Readable) -> DatabaseState:
         SchemaMismatchError: its ledger has other columns.
         MigrationVariantMismatchError: it has another variant than the requested one.
     """
-    ledger, tables = target.ledger, db.tables()
+    ledger, tables, database = target.ledger, db.tables(), target.profile.databases[target.database]
+    missing = [table for table in database.needs if table not in tables]
     version_column = find_column(tables.get(ledger.table), ledger.version or ledger.name)
-    recorded = version_column is not None or target.foreign is not None
-    missing = [table for table in target.profile.databases[target.database].needs if table not in tables]
-    if tables and missing and not recorded:
+    if tables and missing and version_column is None and not target.foreign:
         raise WrongAppError(
             target=db.target,
             profile=target.profile.title,
             missing=f"table {', '.join(missing)}",
-            hint=find_wrong_app_hint(target.profile.databases[target.database], tables)
+            hint=find_wrong_app_hint(database, tables)
             or "Check the path in the configuration; nothing was run.",
         )
-    recorded = ledger.table in tables or target.foreign is not None
-    rows = (
-        read_foreign_records(target.foreign, db, target.engine)
-        if target.foreign
-        else read_records(target, db)
-        if recorded
-        else []
-    )
+    has_ledger = ledger.table in tables or target.foreign is not None
+    rows: list[Record] = []
+    if target.foreign:
+        rows = read_foreign_records(target.foreign, db, target.engine)
+    elif has_ledger:
+        rows = read_records(target, db)
     target = _resolve_variant(_add_shipped_files(target, rows), db, rows)
     journaled = read_partial_migrations(db)
-    if (
-        not (rows or missing or journaled or target.foreign)
-        and target.profile.databases[target.database].needs
-    ):
-        recorded = False  # an empty ledger next to tables of the app records nothing
+    if database.needs and not (rows or missing or journaled or target.foreign):
+        has_ledger = False  # an empty ledger next to tables of the app records nothing
     migrations = classify(target, rows)
     recorded_names = {migration.name for migration in migrations if migration.state in ("applied", "changed")}
     # The ledger decides: the app's own runner may have completed a partial migration.
@@ -173,7 +167,7 @@ def read_state(target: MigrationTarget, db: Readable) -> DatabaseState:
     return DatabaseState(
         target=target,
         migrations=_mark_partial(target, migrations, partial),
-        has_ledger=recorded,
+        has_ledger=has_ledger,
         is_empty=not tables,
         partial=partial,
     )
@@ -237,7 +231,7 @@ def _mark_partial(
 ) -> Sequence[Migration]:
     """Return the migrations; partial ones get the state ``failed`` and their progress."""
     missing = [
-        _create_migration(target, name, _parse_version(name), "failed", Record())
+        _create_migration(target, name, "failed", Record())
         for name in partial
         if name not in {migration.name for migration in migrations}
     ]
@@ -282,33 +276,28 @@ def classify(target: MigrationTarget, recorded: Sequence[Record]) -> list[Migrat
     numbers.update(row.number for row in unmatched)
     newest = max((folder.files[name].order_key for name in rows), default=None)
     level = max((row for row in recorded if row.level), key=lambda row: row.number, default=Record())
-    migrations: list[Migration] = []
-    for file in files:
-        recorded_as = rows.get(file.name)
-        state: State
-        if recorded_as is not None:
-            state = _classify_recorded(target, file, recorded_as)
-        elif _is_replaced(target, file, rows):
-            state = "baseline"
-        elif level.level and file.order_key[0] < level.number:
-            state = level.level
-        elif (
-            newest
-            and file.order_key < newest
-            and not (target.ledger.version and numbers[file.order_key[0]] > 1)
-        ):
-            state = "out-of-order"
-        else:
-            state = "duplicate-version" if numbers[file.order_key[0]] > 1 else "pending"
-        migrations.append(
-            _create_migration(
-                target, file.name, file.version, state, recorded_as or Record(checksum=file.checksum)
-            )
-        )
-    migrations += [
+
+    def classify_file(file: MigrationFile) -> State:
+        number = file.order_key[0]
+        if file.name in rows:
+            return _classify_recorded(target, file, rows[file.name])
+        if _is_replaced(target, file, rows):
+            return "baseline"
+        if level.level and number < level.number:
+            return level.level
+        is_shared = numbers[number] > 1
+        if newest and file.order_key < newest and not (target.ledger.version and is_shared):
+            return "out-of-order"
+        return "duplicate-version" if is_shared else "pending"
+
+    migrations = [
         _create_migration(
-            target, row.title, row.version or _parse_version(row.title), _classify_unmatched(target, row), row
+            target, file.name, classify_file(file), rows.get(file.name) or Record(checksum=file.checksum)
         )
+        for file in files
+    ]
+    migrations += [
+        _create_migration(target, row.title, _classify_unmatched(target, row), row, row.version)
         for row in unmatched
     ]
     return sorted(migrations, key=lambda migration: order_key_of(migration.name))
@@ -348,20 +337,16 @@ def _classify_recorded(target: MigrationTarget, file: MigrationFile, row: Record
 
 
 def _create_migration(
-    target: MigrationTarget, name: str, version: str, state: State, row: Record
+    target: MigrationTarget, name: str, state: State, row: Record, version: str = ""
 ) -> Migration:
+    """Return a migration; by default, its version is the digits with which its name begins."""
     return Migration(
         app=target.app,
         database=target.database,
-        version=version,
+        version=version or name[: len(name) - len(name.lstrip("0123456789"))],
         name=name,
         state=state,
         applied_at=row.applied_at,
         checksum=row.checksum,
         duration=row.duration,
     )
-
-
-def _parse_version(name: str) -> str:
-    number, _ = order_key_of(name)
-    return "" if number < 0 else name[: len(name) - len(name.lstrip("0123456789"))]

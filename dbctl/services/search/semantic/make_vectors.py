@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from dbctl import signals
-from dbctl.embedders import Embedder, registry
+from dbctl.embedders import Embedder, create_embedder
 from dbctl.engines.contract import Condition, KeysetCursor, Where
 from dbctl.errors import EmbedderFailedError, Exit, PlanChangedError, UsageError
 from dbctl.files import no_progress
@@ -76,7 +76,7 @@ class MakeVectors:
         section = app.require_section(app.profile.semantic, "semantic search")
         self._app, self._filters, self._limit, self._advance = app, filters, limit, advance
         self._database = section.database
-        self._embedder: Embedder = registry.create_embedder(app.configured, vector_model=section.model)
+        self._embedder: Embedder = create_embedder(app.configured, vector_model=section.model)
         self.app, self.protected, self.target = app.name, app.protected, app.target(section.database)
         self.total = 0  #: vectors to create, for the display of progress
 

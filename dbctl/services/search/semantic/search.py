@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from dbctl.embedders import registry
+from dbctl.embedders import create_embedder
 from dbctl.engines.contract import (
     Checks,
     Condition,
@@ -318,7 +318,7 @@ def _create_vector(search: SemanticSearch, reference: Reference) -> tuple[Sequen
     text = check_text(reference.text or "", "--text")
     if not text.strip():
         raise UsageError(detail="--text is empty")
-    embedder = registry.create_embedder(search.app.configured, vector_model=search.section.model)
+    embedder = create_embedder(search.app.configured, vector_model=search.section.model)
     vector = list(embedder.embed(text))
     search.check_comparable(vector, f"the vector from {embedder.place}")
     return vector, warn_about_model(search)

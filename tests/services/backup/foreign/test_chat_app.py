@@ -72,8 +72,8 @@ def test_one_database_of_a_set_is_restored_alone(path):
     promptvault_app.undo_restore(path)
     foreign_file(path, VECTORS).unlink()
     with (
-        promptvault_app.open_repository(path) as (app, repository),
-        staging.stage_backup(app, repository, foreign_file(path, CHAT), trial=False) as (staged, _),
+        promptvault_app.open_repository(path) as (_app, repository),
+        staging.stage_backup(repository, foreign_file(path, CHAT), trial=False) as (staged, _),
     ):
         assert staged.manifest.databases == ["chat"]
         assert any("no copy of vectors with the same time" in remark for remark in staged.remarks)
@@ -101,8 +101,8 @@ def test_interrupted_copy_is_restored_at_its_last_complete_version(path):
     data = folder / "lancedb" / f"{lance.TABLE}.lance" / "data"
     max(data.iterdir(), key=lambda entry: entry.stat().st_mtime_ns).unlink()
     with (
-        promptvault_app.open_repository(path) as (app, repository),
-        staging.stage_backup(app, repository, folder, trial=False) as (staged, _),
+        promptvault_app.open_repository(path) as (_app, repository),
+        staging.stage_backup(repository, folder, trial=False) as (staged, _),
     ):
         assert staged.manifest.members[1].rows == {lance.TABLE: 30}
         assert any("is incomplete" in remark for remark in staged.remarks)

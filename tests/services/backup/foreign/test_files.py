@@ -31,13 +31,13 @@ from dbctl.errors import (
     UsageError,
     WrongAppError,
 )
-from dbctl.services.backup.foreign import discovery, import_file, staging, verify
+from dbctl.services.backup.foreign import discovery, import_file, staging
 from dbctl.services.backup.foreign.adopt import AdoptBackup
 from dbctl.services.backup.foreign.timestamps import detect_time
 from dbctl.services.backup.prune import PruneBackups
 from dbctl.services.backup.repository import list_backups
+from dbctl.services.backup.verify import VerifyBackups
 from dbctl.services.restore import preview
-from dbctl.services.restore.apply import ApplyRestore
 from tests.services import promptvault_app
 from tests.services.flashpoint_app import catch_error, run_statements
 from tests.services.promptvault_app import (
@@ -112,35 +112,31 @@ def write_all_formats(path, folder):
 def stage_file(path, file, **options):
     with (
         promptvault_app.open_repository(path, only=options.pop("only", "")) as (app, repository),
-        staging.stage_backup(app, repository, file, trial=False, **options) as (staged, overlay),
+        staging.stage_backup(repository, file, trial=False, **options) as (staged, overlay),
     ):
         yield app, overlay, staged
 
 
 def apply(path, file, *, replace=True, **options):
     """Restore a file; ``replace``: drop tables that the file does not contain."""
-    with stage_file(path, file, **options) as (app, overlay, staged):
-        keys = promptvault_app.create_keys(app)
-        return ApplyRestore(app, overlay, staged.manifest, keys, timeout=5, replace=replace).apply()
+    with stage_file(path, file, **options) as (_app, overlay, staged):
+        return promptvault_app.create_restore(overlay, staged.manifest, replace=replace).apply()
 
 
 def adopt(path, *files, at=None):
     with promptvault_app.open_repository(path) as (app, repository):
-        return AdoptBackup(
-            app, repository, files, promptvault_app.create_keys(app), created_at=at, timeout=5
-        ).apply()
+        return AdoptBackup(repository, files, promptvault_app.create_keys(app), created_at=at).apply()
 
 
 def verify_files(path, *files):
     with promptvault_app.open_repository(path) as (app, repository):
-        return verify.verify(
-            app, repository, (), files, deep=False, keys=promptvault_app.create_keys(app)
-        ).findings.findings
+        keys = promptvault_app.create_keys(app)
+        return VerifyBackups(repository, (), files, deep=False, keys=keys).run().findings.findings
 
 
 def find_backups(path):
-    with promptvault_app.open_repository(path) as (app, repository):
-        return discovery.find_foreign_backups(app, repository)
+    with promptvault_app.open_repository(path) as (_app, repository):
+        return discovery.find_foreign_backups(repository)
 
 
 # Restore ------------------------------------------------------------------------------------------------------------
@@ -166,8 +162,8 @@ def test_preview_of_file_changes_nothing(path, foreign_dir):
     file = copy_database(path, foreign_dir / "backup.db")
     change_data(path)
     changed_content = read_content(path)
-    with stage_file(path, file) as (app, overlay, staged):
-        comparison = preview.preview(app, overlay, staged.manifest, promptvault_app.create_keys(app))
+    with stage_file(path, file) as (_app, overlay, staged):
+        comparison = preview.preview(promptvault_app.open_source(overlay, staged.manifest))
     differences = {
         table.table: (table.current_rows, table.backup_rows)
         for table in comparison.databases[0].tables
@@ -472,9 +468,7 @@ def test_adoption_creates_missing_repository(path, foreign_dir):
     with promptvault_app.open_repository(path) as (app, repository):
         folder = Path(repository.store.location)
         assert not folder.parent.exists()
-        operation = AdoptBackup(
-            app, repository, [file], promptvault_app.create_keys(app), created_at=None, timeout=5
-        )
+        operation = AdoptBackup(repository, [file], promptvault_app.create_keys(app), created_at=None)
         assert len(operation.plan().steps) == 1
         assert not folder.parent.exists(), "the plan creates nothing"
         (adopted,) = operation.apply().adopted
@@ -565,9 +559,9 @@ def test_adopted_file_is_marked_in_list(path, foreign_dir):
 def test_foreign_files_are_listed_after_backups(path):
     copy_database(path, path.with_name("user.db.bak"))
     backup = create_app_backup(path)
-    with promptvault_app.open_repository(path) as (app, repository):
+    with promptvault_app.open_repository(path) as (_app, repository):
         page = list_backups(
-            repository, promptvault_app.ALL_ROWS, foreign=discovery.find_foreign_backups(app, repository)
+            repository, promptvault_app.ALL_ROWS, foreign=discovery.find_foreign_backups(repository)
         ).page
     assert [backup.kind for backup in page.items] == ["backup", "foreign"]
     assert page.items[0].id == backup.id

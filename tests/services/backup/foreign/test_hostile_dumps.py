@@ -267,11 +267,11 @@ def test_hostile_dump_is_harmless_on_every_load_path(engine, tmp_path):
     text = QUIETLY + text if engine == "postgresql" else statements[0]
     file = hostile.write_dump(victim, tmp_path / "dump.sql", text)
     before = victim.read_state()
-    with stage_file(victim.pantry.path, file) as (app, scratch, backup):
-        keys = promptvault_app.create_keys(app)
-        preview.preview(app, scratch, backup.manifest, keys, deep=True)
+    with stage_file(victim.pantry.path, file) as (_app, scratch, backup):
+        source = promptvault_app.open_source(scratch, backup.manifest)
+        preview.preview(source, deep=True)
         selection = TableSelection(tables=["members"], merge="missing")
-        RestoreTables(app, scratch, backup.manifest, selection, keys, timeout=5).apply()
+        RestoreTables(source, selection).apply()
     adopt(victim.pantry.path, file)
     assert not promptvault_app.verify_backups(victim.pantry.path).has_errors
     with promptvault_app.open_repository(victim.pantry.path) as (app, _repository):

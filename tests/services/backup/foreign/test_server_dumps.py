@@ -207,19 +207,15 @@ def test_partial_dump_restores_tables_but_no_database(pantry, foreign_dir):
     assert (finding.code, finding.message.endswith("; loaded for trial")) == ("file-valid", True)
     pantry.run("update members set mail = handle || '@changed.example'")
     selection = TableSelection(tables=["members"], merge="replace")
-    with stage_file(pantry.path, file) as (app, overlay, staged):
-        RestoreTables(
-            app, overlay, staged.manifest, selection, promptvault_app.create_keys(app), timeout=5
-        ).apply()
+    with stage_file(pantry.path, file) as (_app, overlay, staged):
+        RestoreTables(promptvault_app.open_source(overlay, staged.manifest), selection).apply()
     assert pantry.content()["members"] == before["members"]
     (adopted,) = adopt(pantry.path, file).adopted
     assert (adopted.kind, adopted.databases) == ("partial", ["pantry"])
     pantry.run("update members set mail = handle || '@changed.example'")
-    with promptvault_app.open_repository(pantry.path) as (app, repository):
+    with promptvault_app.open_repository(pantry.path) as (_app, repository):
         manifest = repository.find(adopted.id)
-        RestoreTables(
-            app, repository, manifest, selection, promptvault_app.create_keys(app), timeout=5
-        ).apply()
+        RestoreTables(promptvault_app.open_source(repository, manifest), selection).apply()
     assert pantry.content()["members"] == before["members"]
 
 
@@ -232,8 +228,8 @@ def test_dump_of_unknown_tables_is_rejected(pantry, foreign_dir):
 
 def test_schema_of_foreign_dump_is_compared_after_restore(pantry, foreign_dir):
     file = write_all_formats(pantry, foreign_dir)[0]
-    with stage_file(pantry.path, file) as (app, overlay, staged):
-        comparison = preview(app, overlay, staged.manifest, promptvault_app.create_keys(app))
+    with stage_file(pantry.path, file) as (_app, overlay, staged):
+        comparison = preview(promptvault_app.open_source(overlay, staged.manifest))
         assert [database.schema for database in comparison.databases] == ["unknown"]
     assert "schema-changed" not in [finding.code for finding in apply(pantry.path, file).findings]
     pantry.run("create table new_table (id int primary key)")
@@ -244,17 +240,10 @@ def test_foreign_dump_is_copied_to_new_database(postgresql_pantry, foreign_dir):
     before = postgresql_pantry.content()
     file = write_all_formats(postgresql_pantry, foreign_dir)[0]
     url = structs.replace(postgresql_pantry.own, path=f"{postgresql_pantry.own.path}_copy")
-    with stage_file(postgresql_pantry.path, file) as (app, overlay, staged):
+    with stage_file(postgresql_pantry.path, file) as (_app, overlay, staged):
         for replace in (False, True):
-            operation = CopyRestore(
-                app,
-                overlay,
-                staged.manifest,
-                {"pantry": url},
-                promptvault_app.create_keys(app),
-                replace=replace,
-                timeout=5,
-            )
+            source = promptvault_app.open_source(overlay, staged.manifest)
+            operation = CopyRestore(source, {"pantry": url}, replace=replace)
             assert operation.apply().databases[0].tables == len(before)
     with closing(servers.connection(servers.postgresql())) as connection:
         connection.execute(f"drop database {ident(url.path)}")
@@ -389,7 +378,7 @@ def test_replication_statements_of_dump_are_removed(mysql_pantry, foreign_dir):
     mysql_pantry.change_data()
     apply(mysql_pantry.path, foreign_dir / "gtids.sql")
     assert mysql_pantry.content() == before
-    import_dump(foreign_dir / "gtids.sql", foreign_dir / "imported.sql.gz", "larder/pantry")
+    import_dump(foreign_dir / "gtids.sql", foreign_dir / "imported.sql.gz", "mysql-sql", "larder/pantry")
     loaded = gzip.decompress((foreign_dir / "imported.sql.gz").read_bytes())
     assert b"INSERT INTO" in loaded
     assert not re.search(rb"LOG_BIN|GTID_PURGED|36b06734|REPLICATION", loaded)

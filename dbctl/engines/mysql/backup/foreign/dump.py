@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.engines.contract import ImportedDump
+from dbctl.engines.contract import Content, ImportedDump
 from dbctl.engines.mysql.backup.dump_reader import DumpScanner
 from dbctl.engines.mysql.backup.foreign.stored_code import split_lines
 from dbctl.errors import CorruptError, FileNotRestorableError
@@ -31,7 +31,7 @@ _SERVER = re.compile(rb"-- Server version\s+(\S+)")
 _DATABASE = re.compile(rb"-- Host: .*    Database: ([^\n]+)\n")
 
 
-def import_dump(copy: Path, destination: Path, target: str) -> ImportedDump:
+def import_dump(copy: Path, destination: Path, content: Content, target: str) -> ImportedDump:
     """Convert ``copy``, a private copy of a foreign dump, to ``destination``; the copy is consumed.
 
     Statements that name its database are removed, so that it can be loaded into another one. Statements for the whole
@@ -41,6 +41,7 @@ def import_dump(copy: Path, destination: Path, target: str) -> ImportedDump:
         CorruptError: the dump is incomplete.
         FileNotRestorableError: it contains several databases, or commands for the client.
     """
+    del content  # there is only one form
     scanner, metadata, databases, is_skipping = DumpScanner(), {"format": "plain"}, set[bytes](), False
     with (
         copy.open("rb") as file,
@@ -69,9 +70,9 @@ def import_dump(copy: Path, destination: Path, target: str) -> ImportedDump:
                 if match := _SERVER.match(line):
                     metadata.setdefault("server", match[1].decode(errors="replace"))
             scanner.feed(line)
-            output.write(compressor.feed(line))
+            output.write(compressor.compress(line))
         scanner.finish()
-        output.write(compressor.finish())
+        output.write(compressor.flush())
     copy.unlink()
     if scanner.problem:
         raise CorruptError(target=target, reason=scanner.problem)

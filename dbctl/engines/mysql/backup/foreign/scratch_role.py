@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 
 import pymysql
-from msgspec import structs
 
 from dbctl.engines.mysql import locks
 from dbctl.engines.mysql.connection import Session, open_session
@@ -74,11 +73,6 @@ def _quote_account(central: Session, user: str) -> str:
     """
     ((account,),) = central.run("select user()")
     return f"{format_literal(user)}@{format_literal(str(account).rpartition('@')[2])}"
-
-
-def user_url(url: Url, database: str, user: str, password: Secret) -> Url:
-    """Return the URL of a scratch database for its user."""
-    return structs.replace(url, path=database, user=user, password=password)
 
 
 def require_confined(url: Url, target: str, *, timeout: float) -> None:

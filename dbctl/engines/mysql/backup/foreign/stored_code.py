@@ -14,7 +14,6 @@ import pymysql
 from dbctl.engines.mysql.backup import stored_code
 from dbctl.engines.mysql.backup.dump_reader import DumpScanner
 from dbctl.engines.mysql.backup.load import remove_database_name
-from dbctl.engines.mysql.backup.views import VIEWS
 from dbctl.engines.mysql.connection import Session
 from dbctl.engines.mysql.errors import error_number
 from dbctl.engines.mysql.types import format_literal
@@ -82,7 +81,7 @@ def read_definitions(session: Session, database: str) -> list[Definition]:
     session.run("set session sql_mode = ''")  # quotes names in the form that every mode reads
     session.run(f"use {_quote_name(database)}")
     definitions = list[Definition]()
-    for view in stored_code.list_names(session, VIEWS, database):
+    for view in stored_code.list_names(session, stored_code.VIEWS, database):
         ((_, statement, _, collation),) = session.run(f"show create view {_quote_name(view)}")
         definitions.append(_create_definition("view", view, statement, "", collation))
     for name in stored_code.list_libraries(session, database):
@@ -145,7 +144,6 @@ def create_objects(session: Session, database: str, definitions: Sequence[Defini
 
 
 def _try_create(session: Session, definition: Definition, definer: str) -> bool:
-    """Execute a definition; return whether it succeeded."""
     try:
         _create(session, definition, definer)
     except pymysql.Error as error:

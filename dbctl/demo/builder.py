@@ -1,0 +1,187 @@
+"""Creates the databases and files of a sample: in a temporary folder, or in empty databases of ``--url``."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext, suppress
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from dbctl.demo import DemoBuilt
+from dbctl.demo.definition import SampleDatabase
+from dbctl.demo.sample import Progress, RowWriter, Sample
+from dbctl.engines.contract import ScriptRunner, SizeMonitor, Writable, require_part
+from dbctl.engines.lancedb import create_table
+from dbctl.engines.registry import load_engine
+from dbctl.errors import DatabaseNotEmptyError, FileExistsAlreadyError, FileFailedError
+from dbctl.profiles import load
+from dbctl.profiles.model import Profile
+from dbctl.services.app import ledger_detection
+from dbctl.services.migrations import apply_all, create_shipped_target
+from dbctl.services.migrations.ledger import read_state
+from dbctl.services.search.indexes import build_index
+from dbctl.url import Url
+
+#: The name of the app in messages.
+TARGET = "demo"
+
+
+class Builder:
+    """Creates one sample; the module of the app has ``FILLS``, a function for each database."""
+
+    def __init__(
+        self,
+        profile: str,
+        directory: Path,
+        sample: Sample,
+        urls: Mapping[str, Url],
+        progress: Progress | None,
+    ) -> None:
+        self._profile, self._directory, self._sample = load(profile), directory, sample
+        self._urls, self._progress = urls, progress
+        self._module = import_module(f"dbctl.demo.{profile.replace('-', '_')}")
+        self._rows: dict[str, int] = {}
+        self._bytes = 0
+
+    def build(self) -> DemoBuilt:
+        """Create the sample.
+
+        Raises:
+            FileExistsAlreadyError, DatabaseNotEmptyError: a database or file already exists; nothing was changed.
+            FileFailedError: the directory cannot be created or written.
+        """
+        start, definition = time.monotonic(), self._sample.definition
+        files = {name: db.path for name, db in definition.databases.items() if name not in self._urls}
+        claims = definition.claims or tuple(files.values())
+        self._require_absent(claims)
+        targets = [self._directory / claim for claim in claims]
+        parent = targets[-1].parent if targets else self._directory
+        try:
+            # Created in a temporary folder, so that no app opens an incomplete database.
+            with (
+                create_directories([self._directory, *(path.parent for path in targets)]),
+                TemporaryDirectory(prefix=".dbctl-demo-", dir=parent) as folder,
+            ):
+                temporary = Path(folder)
+                for name, database in definition.databases.items():
+                    self._fill(name, database, temporary)
+                self._write_files(temporary)
+                self._require_absent(claims)
+                for claim, target in zip(claims, targets, strict=True):
+                    (temporary / claim).rename(target)
+        except OSError as error:
+            raise FileFailedError(path=self._directory, reason=error.strerror or str(error)) from error
+        paths = {name: self._directory / path for name, path in files.items()}
+        url_files = {name: Path(url.path) for name, url in self._urls.items() if url.is_file}
+        return DemoBuilt(
+            profile=self._profile.name,
+            directory=self._directory,
+            databases=paths | url_files,
+            servers={name: str(url) for name, url in self._urls.items() if not url.is_file},
+            rows=self._rows,
+            bytes=self._bytes,
+            seconds=round(time.monotonic() - start, 3),
+            accounts=definition.accounts,
+            password_of_others=definition.password_of_others,
+        )
+
+    def _require_absent(self, claims: Iterable[str]) -> None:
+        for claim in claims:
+            if os.path.lexists(path := self._directory / claim):
+                raise FileExistsAlreadyError(path=path, hint="Choose an empty directory for the sample.")
+
+    def _fill(self, name: str, database: SampleDatabase, temporary: Path) -> None:
+        """Create the schema of a database, and insert its rows."""
+        is_new = name not in self._urls
+        url = self._urls.get(name) or Url(engine=database.engine, path=str(temporary / database.path))
+        target = f"{TARGET}/{name}"
+        if is_new:
+            Path(url.path if database.tables else Path(url.path).parent).mkdir(parents=True, exist_ok=True)
+        for table, columns in database.tables.get(self._sample.variant, {}).items():
+            create_table(url, target, table, columns, timeout=5)
+        opened = load_engine(url.engine).open_for_writing(
+            url,
+            target,
+            timeout=5,
+            # An interrupted sample is created again. Servers ignore pragmas.
+            pragmas={"synchronous": "off"},
+            create=database.create or self._profile.databases[name].create,
+        )
+        with closing(opened) as db, nullcontext() if is_new else db.lock("demo"):
+            if not is_new:
+                require_empty(db, self._profile, name)
+            self._run_script(db, database.before)
+            if migrations := self._profile.databases[name].migrations:
+                variant = self._sample.variant if migrations.variant else ""
+                shipped = create_shipped_target(self._profile, name, TARGET, url.engine, variant=variant)
+                apply_all(read_state(shipped, db).target, db)
+            writer = RowWriter(db, self._profile, self._sample, self._progress)
+            if name in self._module.FILLS:
+                with db.transaction():
+                    self._module.FILLS[name](self._sample, writer)
+                    writer.flush()
+            self._run_script(db, database.after)
+            for search in self._profile.search if database.indexed else ():
+                build_index(search, db)
+            tables = db.tables()
+            self._rows |= {
+                kind: writer.counts.get(table, 0) for kind, table in database.rows.items() if table in tables
+            }
+            if sizes := db.part(SizeMonitor):
+                self._bytes += sizes.measure_storage().bytes
+
+    @staticmethod
+    def _run_script(db: Writable, script: str) -> None:
+        """Run the statements in one transaction."""
+        if not script:
+            return
+        engine = require_part(db, ScriptRunner, "the demo", "Its engine runs no scripts.")
+        with engine.schema_transaction():
+            for _line, sql in engine.script_dialect.split(script):
+                engine.run_statement(sql)
+
+    def _write_files(self, home: Path) -> None:
+        """Write the files of the app that are not databases, and set the permissions of all files."""
+        create_files = getattr(self._module, "create_files", None)
+        for name, content in (create_files(self._sample) if create_files else {}).items():
+            (home / name).parent.mkdir(parents=True, exist_ok=True)
+            (home / name).write_bytes(content)
+        for path in home.rglob("*"):
+            if path.name.endswith(".dbctl-lock"):
+                path.unlink()
+            elif self._sample.definition.private:
+                path.chmod(0o700 if path.is_dir() else 0o600)
+
+
+@contextmanager
+def create_directories(paths: Iterable[Path]) -> Iterator[None]:
+    """Create missing directories; remove them again if the block fails."""
+    new: list[Path] = []
+    try:
+        for path in paths:
+            missing = [parent for parent in [path, *path.parents] if not os.path.lexists(parent)]
+            path.mkdir(parents=True, exist_ok=True)
+            new += reversed(missing)
+        yield
+    except BaseException:  # also after a signal: an incomplete sample is removed
+        for path in reversed(new):
+            with suppress(OSError):  # another process created files in it
+                path.rmdir()
+        raise
+
+
+def require_empty(db: Writable, profile: Profile, database: str) -> None:
+    """Refuse a database with rows; an interrupted sample leaves only migrations.
+
+    Raises:
+        DatabaseNotEmptyError: nothing was changed.
+    """
+    tables = list(db.tables())
+    migrations = profile.databases[database].migrations
+    ledger = ledger_detection.resolve_ledger(profile, migrations.ledger).table if migrations else ""
+    full = [name for name in tables if name != ledger and db.count(name)]
+    if full or (tables and ledger not in tables):
+        raise DatabaseNotEmptyError(target=db.target, tables=", ".join((full or tables)[:5]))

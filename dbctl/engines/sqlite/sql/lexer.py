@@ -1,0 +1,22 @@
+"""Tokens of SQLite's SQL: strings, quoted names and comments are single tokens."""
+
+from __future__ import annotations
+
+from dbctl.engines.parsing import Lexer, TokenPattern
+
+#: SQLite reads a name in double quotes as text if no such name exists.
+LEXER = Lexer(
+    [
+        TokenPattern("text", "[xX]?'[^']*(?:''[^']*)*", "'"),
+        TokenPattern("name", '"[^"]*(?:""[^"]*)*', '"'),
+        TokenPattern("name", "`[^`]*(?:``[^`]*)*", "`"),
+        TokenPattern("name", r"\[[^\]]*", r"\]"),
+        TokenPattern("comment", r"--[^\n]*"),
+        TokenPattern("comment", r"/\*.*?", r"\*/"),
+        TokenPattern("space", r"[ \t\n\f\r]+"),
+        TokenPattern("word", r"[A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*"),
+        TokenPattern("number", r"0[xX][0-9a-fA-F]+|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"),
+        TokenPattern("end", ";"),
+        TokenPattern("sign", r"->>|->|\|\||[<>!=]=|<>|<<|>>|."),
+    ]
+)

@@ -1,0 +1,404 @@
+"""Formats of password hashes: the pattern, the cost and the computation of each.
+
+The text of a hash begins with its prefix: the algorithm and its cost. The salt and the digest follow.
+Over 400 lines: the formats are one table, and share the functions that compute PBKDF2, scrypt and bcrypt.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from dbctl.errors import HashExpensiveError
+from dbctl.model import Struct
+from dbctl.profiles.codecs import HashFormat
+
+#: The named groups of a hash: parameters of its prefix, ``salt`` and ``hash``.
+Parts: TypeAlias = Mapping[str, str]
+
+#: bcrypt ignores further bytes, so longer passwords are refused.
+BCRYPT_BYTES = 72
+#: A stored hash that demands more is not computed. Seconds are those of one core of a small server.
+MAX_SECONDS, MAX_MEMORY = 8.0, 2**30
+
+LETTERS_64 = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+LETTERS_AND_DIGITS = LETTERS_64[2:]
+#: Bytes of a digest, and seconds of one round of PBKDF2 with it.
+DIGESTS: Mapping[str, tuple[int, float]] = {
+    "sha1": (20, 3e-7),
+    "sha256": (32, 4.5e-7),
+    "sha512": (64, 7e-7),
+}
+
+
+class Cost(Struct, frozen=True):
+    """The resources that the computation of a hash demands."""
+
+    seconds: float
+    memory: int = 0  #: bytes
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether dbctl computes such a hash."""
+        return self.seconds <= MAX_SECONDS and self.memory <= MAX_MEMORY
+
+
+class PasswordFormat(Struct, frozen=True, kw_only=True):
+    """One format: patterns of its text, and functions of the parts of a hash."""
+
+    prefix: str  #: regular expression of the prefix
+    rest: str  #: regular expression of salt and digest
+    cost: Callable[[Parts], Cost]
+    compute: Callable[[bytes, Parts], str]  #: the group ``hash`` of a password
+    new_salt: Callable[[], str] | None  #: None: dbctl verifies the format, but does not write it
+    template: str = "{salt}${hash}"  #: the text after the prefix
+    #: whether the parts are consistent, beyond the patterns; a prefix has no ``hash``
+    is_valid: Callable[[Parts], bool] = lambda _parts: True
+    max_bytes: int | None = None  #: of a password; the algorithm ignores further bytes, and those after a NUL
+
+
+def random_text(length: int, letters: str) -> str:
+    import secrets
+
+    return "".join(secrets.choice(letters) for _ in range(length))
+
+
+def _random_base64() -> str:
+    import secrets
+
+    return b64encode(secrets.token_bytes(16)).decode()
+
+
+def _random_hex() -> str:
+    import secrets
+
+    return secrets.token_hex(16)
+
+
+# bcrypt ---------------------------------------------------------------------------------------------------------------
+
+
+def _create_bcrypt(
+    leading: str, transform: Callable[[bytes], bytes], max_bytes: int | None = None
+) -> PasswordFormat:
+    """Return the format of bcrypt hashes with a leading text, of transformed passwords."""
+
+    def compute(password: bytes, parts: Parts) -> str:
+        import bcrypt
+
+        salt = f"$2{parts['variant']}${parts['rounds']}${parts['salt']}"
+        return bcrypt.hashpw(transform(password), salt.encode()).decode()[len(salt) :]
+
+    def new_salt() -> str:
+        import bcrypt
+
+        return bcrypt.gensalt(4).decode()[-22:]
+
+    return PasswordFormat(
+        prefix=rf"{leading}\$2(?P<variant>[abxy])\$(?P<rounds>0[4-9]|[12]\d|3[01])\$",
+        rest=r"(?P<salt>[./A-Za-z0-9]{22})(?P<hash>[./A-Za-z0-9]{31})",
+        cost=lambda parts: Cost(6e-5 * 2 ** int(parts["rounds"])),
+        compute=compute,
+        new_salt=new_salt,
+        template="{salt}{hash}",
+        max_bytes=max_bytes,
+    )
+
+
+def _digest_wordpress(password: bytes) -> bytes:
+    import hmac
+
+    # WordPress removes these characters from the password that a user types.
+    trimmed = password.strip(b" \t\n\r\0\x0b")
+    return b64encode(hmac.digest(b"wp-sha384", trimmed, "sha384"))
+
+
+def _digest_django(password: bytes) -> bytes:
+    import hashlib
+
+    return hashlib.sha256(password).hexdigest().encode()
+
+
+# Argon2 ---------------------------------------------------------------------------------------------------------------
+
+
+def _create_argon2(leading: str) -> PasswordFormat:
+    """Return the format of PHC strings of Argon2 with a leading text."""
+    return PasswordFormat(
+        prefix=rf"{leading}\$argon2(?P<type>id|i|d)\$v=19\$m=(?P<memory>\d{{1,10}}),t=(?P<passes>\d{{1,10}}),p=(?P<lanes>\d{{1,2}})\$",
+        rest=r"(?P<salt>[A-Za-z0-9+/]{11,64})\$(?P<hash>[A-Za-z0-9+/]{16,128})",
+        cost=lambda parts: Cost(
+            1.2e-6 * int(parts["memory"]) * int(parts["passes"]), 1024 * int(parts["memory"])
+        ),
+        compute=_compute_argon2,
+        new_salt=lambda: _random_base64().rstrip("="),
+        is_valid=lambda parts: (
+            0 < 8 * int(parts["lanes"]) <= int(parts["memory"])
+            and int(parts["passes"]) > 0
+            and 1 not in (len(parts.get("salt", "")) % 4, len(parts.get("hash", "")) % 4)
+        ),
+    )
+
+
+def _compute_argon2(password: bytes, parts: Parts) -> str:
+    from argon2.exceptions import HashingError
+    from argon2.low_level import Type, hash_secret_raw
+
+    try:
+        raw = hash_secret_raw(
+            password,
+            salt=_decode_unpadded(parts["salt"]),
+            time_cost=int(parts["passes"]),
+            memory_cost=int(parts["memory"]),
+            parallelism=int(parts["lanes"]),
+            hash_len=len(_decode_unpadded(parts["hash"])) if "hash" in parts else 32,
+            type=Type[parts["type"].upper()],
+        )
+    except HashingError as error:  # not enough memory
+        raise HashExpensiveError(format="argon2") from error
+    return b64encode(raw).decode().rstrip("=")
+
+
+def _decode_unpadded(text: str) -> bytes:
+    return b64decode(text + "=" * (-len(text) % 4))
+
+
+# PBKDF2 ---------------------------------------------------------------------------------------------------------------
+
+#: Characters of a salt of old versions of Gitea; newer salts are hexadecimal digits.
+OLD_GITEA_SALT = 10
+_ROUNDS = r"(?P<rounds>[1-9]\d{0,9})"
+#: Bytes of a key, 10 to 299: the patterns of the digests and ``MAX_LENGTH`` accept each of these lengths.
+_LENGTH = r"(?P<length>[1-9]\d|[12]\d\d)"
+
+
+def _cost_of_pbkdf2(parts: Parts, length: int = 0) -> Cost:
+    """Return the cost of a key of ``length`` bytes, 0: of the length of the digest."""
+    size, seconds = DIGESTS[parts.get("digest", "sha256")]
+    return Cost(seconds * int(parts["rounds"]) * -(-(length or size) // size))
+
+
+def _compute_pbkdf2(password: bytes, salt: bytes, parts: Parts, length: int | None = None) -> bytes:
+    import hashlib
+
+    return hashlib.pbkdf2_hmac(parts.get("digest", "sha256"), password, salt, int(parts["rounds"]), length)
+
+
+def _decode_gitea_salt(salt: str) -> bytes:
+    return salt.encode() if len(salt) == OLD_GITEA_SALT else bytes.fromhex(salt)
+
+
+_DJANGO_PBKDF2 = PasswordFormat(
+    prefix=rf"pbkdf2_(?P<digest>sha1|sha256)\${_ROUNDS}\$",
+    rest=r"(?P<salt>[^$\s]{1,128})\$(?P<hash>[A-Za-z0-9+/]{27}=|[A-Za-z0-9+/]{43}=)",
+    cost=_cost_of_pbkdf2,
+    compute=lambda password, parts: b64encode(
+        _compute_pbkdf2(password, parts["salt"].encode(), parts)
+    ).decode(),
+    new_salt=lambda: random_text(22, LETTERS_AND_DIGITS),
+    is_valid=lambda parts: (
+        "hash" not in parts or len(b64decode(parts["hash"])) == DIGESTS[parts["digest"]][0]
+    ),
+)
+_WERKZEUG_PBKDF2 = PasswordFormat(
+    prefix=rf"pbkdf2:(?P<digest>sha1|sha256|sha512):{_ROUNDS}\$",
+    rest=r"(?P<salt>[^$\s]{1,128})\$(?P<hash>[0-9a-f]{40,128})",
+    cost=_cost_of_pbkdf2,
+    compute=lambda password, parts: _compute_pbkdf2(password, parts["salt"].encode(), parts).hex(),
+    new_salt=lambda: random_text(16, LETTERS_AND_DIGITS),
+    is_valid=lambda parts: "hash" not in parts or len(parts["hash"]) == 2 * DIGESTS[parts["digest"]][0],
+)
+_MEDIAWIKI_PBKDF2 = PasswordFormat(
+    prefix=rf":pbkdf2:(?P<digest>sha1|sha256|sha512):{_ROUNDS}:{_LENGTH}:",
+    rest=r"(?P<salt>[A-Za-z0-9+/]{4,128}={0,2}):(?P<hash>[A-Za-z0-9+/]{4,700}={0,2})",
+    cost=lambda parts: _cost_of_pbkdf2(parts, int(parts["length"])),
+    compute=lambda password, parts: b64encode(
+        _compute_pbkdf2(password, b64decode(parts["salt"]), parts, int(parts["length"]))
+    ).decode(),
+    new_salt=_random_base64,
+    template="{salt}:{hash}",
+    is_valid=lambda parts: "hash" not in parts or len(parts["hash"]) == -(-int(parts["length"]) // 3) * 4,
+)
+_GITEA_PBKDF2 = PasswordFormat(
+    prefix=rf"pbkdf2\${_ROUNDS}\${_LENGTH}\$",
+    rest=r"(?P<salt>(?:[0-9a-f]{2}){16,64}|[^$\s]{10})\$(?P<hash>[0-9a-f]{2,1000})",
+    cost=lambda parts: _cost_of_pbkdf2(parts, int(parts["length"])),
+    compute=lambda password, parts: _compute_pbkdf2(
+        password, _decode_gitea_salt(parts["salt"]), parts, int(parts["length"])
+    ).hex(),
+    new_salt=_random_hex,
+    is_valid=lambda parts: "hash" not in parts or len(parts["hash"]) == 2 * int(parts["length"]),
+)
+
+# scrypt ---------------------------------------------------------------------------------------------------------------
+
+
+def _cost_of_scrypt(work: int, block: int, lanes: int) -> Cost:
+    return Cost(3e-7 * work * block * lanes, 128 * work * block)
+
+
+def _compute_scrypt(password: bytes, salt: str, work: int, block: int, lanes: int) -> bytes:
+    import hashlib
+
+    limit = 128 * block * (work + lanes + 4)
+    return hashlib.scrypt(password, salt=salt.encode(), n=work, r=block, p=lanes, maxmem=limit, dklen=64)
+
+
+def _is_power_of_two(text: str) -> bool:
+    return int(text) > 1 and int(text).bit_count() == 1
+
+
+_WERKZEUG_SCRYPT = PasswordFormat(
+    prefix=r"scrypt:(?P<work>[1-9]\d{0,9}):(?P<block>[1-9]\d{0,2}):(?P<lanes>[1-9]\d{0,2})\$",
+    rest=r"(?P<salt>[^$\s]{1,128})\$(?P<hash>[0-9a-f]{128})",
+    cost=lambda parts: _cost_of_scrypt(int(parts["work"]), int(parts["block"]), int(parts["lanes"])),
+    compute=lambda password, parts: _compute_scrypt(
+        password, parts["salt"], int(parts["work"]), int(parts["block"]), int(parts["lanes"])
+    ).hex(),
+    new_salt=lambda: random_text(16, LETTERS_AND_DIGITS),
+    # The algorithm requires a work factor below 2 ** (16 * block).
+    is_valid=lambda parts: (
+        _is_power_of_two(parts["work"]) and int(parts["work"]).bit_length() <= 16 * int(parts["block"])
+    ),
+)
+#: Django writes the block size and the parallelism, which are constants, after the salt.
+_DJANGO_SCRYPT = PasswordFormat(
+    prefix=r"scrypt\$(?P<work>[1-9]\d{0,9})\$",
+    rest=r"(?P<salt>[^$\s]{1,128})\$(?P<block>[1-9]\d{0,2})\$(?P<lanes>[1-9]\d{0,2})\$(?P<hash>[A-Za-z0-9+/]{86}==)",
+    cost=lambda parts: _cost_of_scrypt(
+        int(parts["work"]), int(parts.get("block", 8)), int(parts.get("lanes", 5))
+    ),
+    compute=lambda password, parts: b64encode(
+        _compute_scrypt(
+            password,
+            parts["salt"],
+            int(parts["work"]),
+            int(parts.get("block", 8)),
+            int(parts.get("lanes", 5)),
+        )
+    ).decode(),
+    new_salt=lambda: random_text(22, LETTERS_AND_DIGITS),
+    template="{salt}$8$5${hash}",
+    is_valid=lambda parts: _is_power_of_two(parts["work"]),
+)
+
+# phpass and SHA-crypt -------------------------------------------------------------------------------------------------
+
+
+def _encode_64(data: bytes) -> str:
+    """Return bytes in groups of three, the least significant six bits first, as the functions of crypt encode them."""
+    text = ""
+    for start in range(0, len(data), 3):
+        group = data[start : start + 3]
+        bits = int.from_bytes(group, "little")
+        text += "".join(LETTERS_64[bits >> 6 * place & 63] for place in range(len(group) + 1))
+    return text
+
+
+def _compute_phpass(password: bytes, parts: Parts) -> str:
+    from hashlib import md5
+
+    digest = md5(parts["salt"].encode() + password, usedforsecurity=False).digest()
+    for _ in range(2 ** LETTERS_64.index(parts["rounds"])):
+        digest = md5(digest + password, usedforsecurity=False).digest()
+    return _encode_64(digest)
+
+
+_PHPASS = PasswordFormat(
+    prefix=r"\$[PH]\$(?P<rounds>[5-9A-S])",
+    rest=r"(?P<salt>[./0-9A-Za-z]{8})(?P<hash>[./0-9A-Za-z]{22})",
+    cost=lambda parts: Cost(1e-6 * 2 ** LETTERS_64.index(parts["rounds"])),
+    compute=_compute_phpass,
+    new_salt=lambda: random_text(8, LETTERS_64),
+    template="{salt}{hash}",
+)
+
+
+def _compute_sha_crypt(password: bytes, parts: Parts) -> str:
+    """Return the digest of SHA-crypt; its specification numbers these steps."""
+    import hashlib
+
+    new_hash = hashlib.sha256 if parts["variant"] == "5" else hashlib.sha512
+    salt = parts["salt"].encode()
+    size, length = new_hash().digest_size, len(password)
+
+    def repeat(block: bytes, total: int) -> bytes:
+        return (block * (total // len(block) + 1))[:total]
+
+    alternate = new_hash(password + salt + password).digest()  # steps 4 to 8
+    initial = new_hash(password + salt + repeat(alternate, length))  # 1 to 3, 9 and 10
+    bits = length
+    while bits:  # 11
+        initial.update(alternate if bits & 1 else password)
+        bits >>= 1
+    digest = initial.digest()  # 12
+    passwords = repeat(new_hash(password * length).digest(), length)  # 13 to 16
+    salts = repeat(new_hash(salt * (16 + digest[0])).digest(), len(salt))  # 17 to 20
+    for number in range(_count_sha_rounds(parts)):  # 21
+        text = passwords if number & 1 else digest
+        text += salts if number % 3 else b""
+        text += passwords if number % 7 else b""
+        digest = new_hash(text + (digest if number & 1 else passwords)).digest()
+    # 22: the order of the bytes in groups of three; each group begins in another third of the digest.
+    third, order = size // 3, list[int]()
+    for number in range(third):
+        triple = [number, number + third, number + 2 * third]
+        turn = (number if parts["variant"] == "6" else 2 * number) % 3
+        order += reversed(triple[turn:] + triple[:turn])
+    order += range(3 * third, size)
+    return _encode_64(bytes(digest[index] for index in order))
+
+
+def _count_sha_rounds(parts: Parts) -> int:
+    return int(parts["rounds"] or 5000)
+
+
+_SHA_CRYPT = PasswordFormat(
+    prefix=r"\$(?P<variant>[56])\$(?:rounds=(?P<rounds>[1-9]\d{3,8})\$)?",
+    rest=r"(?P<salt>[./0-9A-Za-z]{1,16})\$(?P<hash>[./0-9A-Za-z]{43}|[./0-9A-Za-z]{86})",
+    cost=lambda parts: Cost(2e-6 * _count_sha_rounds(parts)),
+    compute=_compute_sha_crypt,
+    new_salt=lambda: random_text(16, LETTERS_64),
+    is_valid=lambda parts: (
+        "hash" not in parts or len(parts["hash"]) == (43 if parts["variant"] == "5" else 86)
+    ),
+)
+
+
+# Redmine --------------------------------------------------------------------------------------------------------------
+
+
+def _compute_redmine(password: bytes, parts: Parts) -> str:
+    from hashlib import sha1
+
+    inner = sha1(password, usedforsecurity=False).hexdigest()
+    return sha1((parts["salt"] + inner).encode(), usedforsecurity=False).hexdigest()
+
+
+_REDMINE_SHA1 = PasswordFormat(
+    prefix="",
+    rest=r"(?P<salt>[0-9a-f]{32})\$(?P<hash>[0-9a-f]{40})",
+    cost=lambda _parts: Cost(0),
+    compute=_compute_redmine,
+    new_salt=None,
+)
+
+PASSWORD_FORMATS: Mapping[HashFormat, PasswordFormat] = {
+    "bcrypt": _create_bcrypt("", lambda password: password, BCRYPT_BYTES),
+    "wordpress-bcrypt": _create_bcrypt(r"\$wp", _digest_wordpress),
+    "django-bcrypt": _create_bcrypt(r"bcrypt_sha256\$", _digest_django),
+    "nextcloud-bcrypt": _create_bcrypt(r"1\|", lambda password: password, BCRYPT_BYTES),
+    "argon2": _create_argon2(""),
+    "django-argon2": _create_argon2("argon2"),
+    "nextcloud-argon2": _create_argon2(r"[23]\|"),
+    "django-pbkdf2": _DJANGO_PBKDF2,
+    "werkzeug-pbkdf2": _WERKZEUG_PBKDF2,
+    "mediawiki-pbkdf2": _MEDIAWIKI_PBKDF2,
+    "gitea-pbkdf2": _GITEA_PBKDF2,
+    "werkzeug-scrypt": _WERKZEUG_SCRYPT,
+    "django-scrypt": _DJANGO_SCRYPT,
+    "phpass": _PHPASS,
+    "sha-crypt": _SHA_CRYPT,
+    "redmine-sha1": _REDMINE_SHA1,
+}

@@ -1,0 +1,142 @@
+"""Hashes of passwords: identify the format of a stored text, verify a password, create a hash.
+
+A profile names the format that the app writes by the prefix of its hashes. Apps that store parts of a hash in other columns
+have a format whose text is these parts joined by ``JOINT``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator
+
+from dbctl.errors import HashExpensiveError, ValueInvalidError
+from dbctl.model import Secret
+from dbctl.profiles.codecs import HashFormat
+from dbctl.profiles.password_formats import PASSWORD_FORMATS, Cost, Parts, PasswordFormat, random_text
+
+#: Joins the parts of a hash that an app stores in several columns.
+JOINT = "$"
+#: No format has longer hashes; longer texts are not compared with the patterns.
+MAX_LENGTH = 1024
+#: Longer passwords are refused: the time of some formats is proportional to the length.
+MAX_PASSWORD_BYTES = 4096
+#: Letters and digits that cannot be confused.
+READABLE = "abcdefghjkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
+
+
+def identify_format(stored: str) -> HashFormat | None:
+    """Return the format of a stored text; None if it is no hash of a known format."""
+    match = _match(stored)
+    return match[0] if match else None
+
+
+def find_hash_problem(stored: str, accepted: Collection[HashFormat]) -> str:
+    """Return why a text is not a password hash in one of the accepted formats; empty: it is one."""
+    match = _match(stored)
+    if match is None or match[0] not in accepted:
+        return f"it is not a {' or '.join(accepted)} hash"
+    cost = PASSWORD_FORMATS[match[0]].cost(match[1])
+    return "" if cost.is_accepted else "its cost is too high"
+
+
+def estimate_cost(stored: str) -> Cost:
+    """Return the cost of verifying a password; none for a text in no known format."""
+    match = _match(stored)
+    return PASSWORD_FORMATS[match[0]].cost(match[1]) if match else Cost(0)
+
+
+def verify_password(password: Secret, stored: str, accepted: Collection[HashFormat]) -> bool:
+    """Return whether a password has the stored hash, which must have one of the accepted formats.
+
+    Raises:
+        HashExpensiveError: the hash demands too much time or memory; it was not computed.
+    """
+    from hmac import compare_digest
+
+    match = _match(stored)
+    if match is None or match[0] not in accepted:
+        return False
+    hash_format, parts = PASSWORD_FORMATS[match[0]], match[1]
+    if not hash_format.cost(parts).is_accepted:
+        raise HashExpensiveError(format=match[0])
+    # Apps let bcrypt truncate passwords, so only the first bytes are compared.
+    raw = password.reveal().encode("utf-8", "surrogateescape")[: hash_format.max_bytes]
+    if len(raw) > MAX_PASSWORD_BYTES:
+        return False
+    try:
+        return compare_digest(hash_format.compute(raw, parts), parts["hash"])
+    except ValueError:  # the salt or digest is not valid in its encoding
+        return False
+
+
+def hash_password(password: Secret, prefix: str) -> str:
+    """Return a hash with a new salt that begins with ``prefix``, for which ``find_prefix_problem`` returns nothing.
+
+    Raises:
+        ValueInvalidError: the format does not accept the password; the message does not contain it.
+    """
+    name, parts = _require_prefix(prefix)
+    hash_format, raw = PASSWORD_FORMATS[name], password.reveal().encode()
+    limit = hash_format.max_bytes
+    reason = f"{name} reads only {limit} bytes" if limit and len(raw) > limit else ""
+    if limit and b"\0" in raw:
+        reason = f"{name} ends at a NUL character"
+    if len(raw) > MAX_PASSWORD_BYTES:
+        reason = f"it has more than {MAX_PASSWORD_BYTES} bytes"
+    if reason:
+        raise ValueInvalidError(name="the password", value="(not shown)", reason=reason)
+    salt = hash_format.new_salt() if hash_format.new_salt else ""
+    digest = hash_format.compute(raw, {**parts, "salt": salt})
+    return prefix + hash_format.template.format(salt=salt, hash=digest)
+
+
+def find_prefix_problem(prefix: str) -> str:
+    """Return why a text is not the prefix of hashes that dbctl can write; empty: it is one."""
+    match = match_prefix(prefix)
+    if match is None:
+        return "no known hash begins with it; it must end where the salt begins"
+    hash_format = PASSWORD_FORMATS[match[0]]
+    if hash_format.new_salt is None:
+        return f"dbctl only verifies {match[0]}"
+    return "" if hash_format.cost(match[1]).is_accepted else "its cost is too high"
+
+
+def format_of_prefix(prefix: str) -> HashFormat:
+    """Return the format of hashes that begin with a prefix; it must be valid."""
+    return _require_prefix(prefix)[0]
+
+
+def new_password(length: int = 20) -> Secret:
+    """Return a random password of readable letters and digits; 20 of them have 115 bits of entropy."""
+    return Secret(random_text(length, READABLE))
+
+
+# Matching -------------------------------------------------------------------------------------------------------------
+
+
+def _match(stored: str) -> tuple[HashFormat, Parts] | None:
+    if len(stored) > MAX_LENGTH:
+        return None
+    return next(_list_matches(stored, lambda entry: entry.prefix + entry.rest), None)
+
+
+def match_prefix(prefix: str) -> tuple[HashFormat, Parts] | None:
+    if len(prefix) > MAX_LENGTH:
+        return None
+    return next(_list_matches(prefix, lambda entry: entry.prefix), None)
+
+
+def _require_prefix(prefix: str) -> tuple[HashFormat, Parts]:
+    match = match_prefix(prefix)
+    if match is None:
+        raise ValueError(prefix)
+    return match
+
+
+def _list_matches(
+    text: str, pattern_of: Callable[[PasswordFormat], str]
+) -> Iterator[tuple[HashFormat, Parts]]:
+    for name, entry in PASSWORD_FORMATS.items():
+        match = re.fullmatch(pattern_of(entry), text, re.ASCII)
+        if match and entry.is_valid(parts := match.groupdict(default="")):
+            yield name, parts

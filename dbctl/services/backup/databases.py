@@ -1,0 +1,133 @@
+"""Select the databases of a backup, and open them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+
+from dbctl.engines import registry
+from dbctl.engines.contract import Dumps, require_part
+from dbctl.errors import (
+    DatabaseNotConfiguredError,
+    DbctlError,
+    DriverMissingError,
+    NotSupportedError,
+    SchemaMismatchError,
+    TableMissingError,
+    UsageError,
+)
+from dbctl.services.app import App, suggest_sentence
+from dbctl.services.backup.manifest import OmittedDatabase
+
+
+def select_databases(app: App) -> tuple[list[str], list[OmittedDatabase]]:
+    """Return the databases of a backup, and the omitted ones with the reason.
+
+    Raises:
+        DatabaseNotConfiguredError: a required database is not configured.
+        NotSupportedError: no database can be backed up.
+    """
+    selected, left_out = list[str](), dict[str, str]()
+    for name, section in app.profile.databases.items():
+        if app.only not in ("", name):
+            continue
+        try:
+            url = app.url(name)
+        except DatabaseNotConfiguredError:
+            if not section.optional or app.only:
+                raise
+            left_out[name] = "it is not configured"
+            continue
+        if remote_reason := registry.load_engine(url.engine).no_backup_reason(url):
+            if app.only:
+                raise NotSupportedError(
+                    feature="a backup", subject=app.target(name), hint=f"Its tables: {remote_reason}."
+                )
+            left_out[name] = remote_reason
+        elif section.backup or app.only:
+            selected.append(name)
+        else:
+            owner = section.owner or "another program"
+            left_out[name] = f"it belongs to {owner}; include it with --db {name}"
+    if not selected:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        raise NotSupportedError(feature="a backup without any database", subject=app.name, hint=f"{reasons}.")
+    return selected, [OmittedDatabase(database=name, reason=reason) for name, reason in left_out.items()]
+
+
+def find_database_with(app: App, databases: Sequence[str], tables: Sequence[str]) -> str:
+    """Return the only database that has these tables.
+
+    Raises:
+        SchemaMismatchError, UsageError: none of several databases has the tables, or more than one.
+        NotSupportedError, TableMissingError: the database can only be copied completely, or lacks a table.
+    """
+    matches = list(databases)
+    if len(databases) > 1:
+        matches = [name for name in databases if set(tables) <= app.reader(name).tables().keys()]
+        if not matches:
+            missing_tables = f"table {', '.join(tables)} in one of its databases ({', '.join(databases)})"
+            raise SchemaMismatchError(target=app.name, missing=missing_tables, purpose="this backup")
+        if len(matches) > 1:
+            raise UsageError(detail=f"--table: select one database (--db {' or --db '.join(matches)})")
+    live, dumps = app.reader(matches[0]), open_dumps(app, matches[0])
+    existing_tables = live.tables()
+    if not dumps.supports_partial:
+        raise NotSupportedError(
+            feature="a backup of some tables",
+            subject=live.target,
+            hint="Its file can only be copied completely. Omit --table.",
+        )
+    for name in tables:
+        if name not in existing_tables:
+            suggestion = suggest_sentence(name, existing_tables)
+            raise TableMissingError(name=name, target=live.target, suggestion=suggestion)
+    return matches[0]
+
+
+def open_dumps(
+    app: App, database: str, *, allow_empty: bool = False, familiar_tables: Collection[str] = ()
+) -> Dumps:
+    """Open a database for dumping, or its files if its driver is missing.
+
+    Raises:
+        DriverMissingError: its driver is missing, and its files cannot be copied without it.
+        NotSupportedError: its engine has no dumps.
+    """
+    try:
+        db = app.reader(database, allow_empty=allow_empty, familiar_tables=familiar_tables)
+    except DriverMissingError:
+        if (files := app.engine(database).open_copier(app.url(database), app.target(database))) is None:
+            raise
+        return files
+    return require_part(db, Dumps, "a backup", "Its engine cannot be copied.")
+
+
+@contextmanager
+def suggest_other_databases(app: App, names: Sequence[str]) -> Iterator[None]:
+    """If one of several databases fails, add to the error how to back up the others."""
+    try:
+        yield
+    except DbctlError as error:
+        failed_target = error.context.get("target")
+        others = [name for name in names if app.target(name) != failed_target]
+        if others and len(others) < len(names) and not error.details:
+            _add_suggestion(app, others, error)
+        raise
+
+
+def _add_suggestion(app: App, names: Sequence[str], error: DbctlError) -> None:
+    readable, reasons = list[str](), list[str]()
+    for name in names:
+        try:
+            open_dumps(app, name).estimate_dump_size()
+        except DbctlError as failure:
+            reasons.append(str(failure))
+        else:
+            readable.append(name)
+    explanation = f"No backup of {app.name} was created: a backup must include all of its databases."
+    error.details = [explanation, *reasons]
+    if readable:
+        error.details.append(f"{', '.join(readable)} can be read.")
+        commands = "; ".join(f"dbctl backup create --db {name}" for name in readable)
+        error.hint = f"{error.hint} Back up the others separately: {commands}"

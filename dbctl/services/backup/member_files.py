@@ -1,0 +1,269 @@
+"""Read and write the files of backups: decrypted and decompressed when they are read, plain or encrypted when written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from msgspec import structs
+
+from dbctl.errors import CorruptError, FileFailedError, RepositoryFailedError, TempSpaceFailedError
+from dbctl.files import Progress, age, compression, create_file, is_regular, no_progress, sync_file
+from dbctl.model import Compression, Struct, now
+from dbctl.services.backup.encryption import DecryptionKeys, EncryptionPolicy
+from dbctl.services.backup.manifest import Encryption, Form, Manifest, Member
+from dbctl.stores import FolderWriter, Store
+
+
+class MemberFile(Struct, frozen=True, kw_only=True):
+    """A file in a backup: these fields of its ``Member``."""
+
+    file: str
+    bytes: int
+    sha256: str
+    encryption: Encryption = "none"
+    inner_bytes: int = 0
+    inner_sha256: str = ""
+
+    def as_member(
+        self,
+        form: Form,
+        *,
+        database: str = "",
+        engine: str = "",
+        taken_at: datetime | None = None,
+        rows: Mapping[str, int] = {},
+        schema: str = "",
+        facts: Mapping[str, str] = {},
+    ) -> Member:
+        """Return the file as a member that is not a dump; without ``taken_at``, the current time."""
+        return Member(
+            **structs.asdict(self),
+            form=form,
+            database=database,
+            engine=engine,
+            taken_at=taken_at or now(),
+            rows=rows,
+            schema=schema,
+            facts=facts,
+        )
+
+
+@contextmanager
+def open_writer(
+    folder: FolderWriter, name: str, encryption: EncryptionPolicy | None, need: int
+) -> Iterator[BackupWriter]:
+    """Open a writer for the files of the backup ``name``.
+
+    With encryption, plain files are written to a private local folder with space for ``need`` bytes, because other users
+    may read the repository.
+
+    Raises:
+        InsufficientSpaceError, RepositoryFailedError, RepositoryUnsafeError: this folder cannot be created.
+    """
+    if not encryption:
+        yield BackupWriter(folder, name)
+        return
+    with encryption.staging.folder(need) as staging_dir:
+        yield BackupWriter(folder, name, encryption, staging_dir)
+
+
+class BackupWriter:
+    """Writer of the files of one backup."""
+
+    def __init__(
+        self,
+        folder: FolderWriter,
+        name: str,
+        encryption: EncryptionPolicy | None = None,
+        staging_dir: Path | None = None,
+    ) -> None:
+        self._folder, self._staging_dir = folder, staging_dir
+        self.name = name  #: the id of the backup
+        self.recipients: list[str] = []  #: of the encrypted files
+        self._key, self._encrypt, self._suffix = None, None, ""
+        if encryption:
+            self._key = encryption.create_key()
+            self.recipients = [self._key.recipient] if self._key else encryption.recipient_names
+            self._encrypt = partial(age.encrypt, recipients=encryption.recipients(self._key))
+            self._suffix = age.SUFFIX
+
+    def path_for(self, file: str) -> Path:
+        """Return the path at which to create a file for ``store`` or ``compress``."""
+        return self._staging_dir / file if self._staging_dir else self._folder.local_path(file)
+
+    def store(self, file: str, sha256: str = "") -> MemberFile:
+        """Store the file created at its path; without ``sha256``, it is read to compute the checksum."""
+        if self._encrypt:
+            return self.copy(self.path_for(file), file)
+        stored = self._folder.store(file, sha256)
+        return MemberFile(file=file, bytes=stored.bytes, sha256=stored.sha256)
+
+    def copy(self, source: Path, file: str) -> MemberFile:
+        """Store a copy of a file.
+
+        Raises:
+            FileFailedError: it cannot be read.
+        """
+        return self.compress(source, file, "none")[0]
+
+    def compress(
+        self, plain: Path, file: str, form: Compression, progress: Progress = no_progress
+    ) -> tuple[MemberFile, int]:
+        """Store a compressed copy of a file; return also its uncompressed size in bytes."""
+        name = f"{file}{self._suffix}"
+        compressed = compression.compress_file(
+            plain, self._folder.local_path(name), form, progress, encrypt=self._encrypt
+        )
+        stored = self._folder.store(name, compressed.sha256)
+        member_file = MemberFile(file=name, bytes=stored.bytes, sha256=stored.sha256)
+        if self._encrypt:
+            member_file = structs.replace(
+                member_file,
+                encryption="age",
+                inner_bytes=compressed.inner_bytes,
+                inner_sha256=compressed.inner_sha256,
+            )
+        return member_file, compressed.plain_bytes
+
+    def discard(self, file: str) -> None:
+        """Delete a file that is not needed, stored or not."""
+        if self._staging_dir:
+            (self._staging_dir / file).unlink(missing_ok=True)
+        self._folder.remove(f"{file}{self._suffix}")
+
+    def clean_up(self) -> None:
+        """Delete temporary copies of stored files."""
+        for path in self._staging_dir.iterdir() if self._staging_dir else ():
+            path.unlink()
+
+    def write_key(self) -> list[Member]:
+        """Store the key of this backup, if it has its own key."""
+        if self._key is None:
+            return []
+        file = f"key_{self.name}{age.SUFFIX}"
+        with create_file(self._folder.local_path(file)) as output:
+            output.write(self._key.file)
+        stored = self._folder.store(file, output.sha256)
+        return [MemberFile(file=file, bytes=stored.bytes, sha256=stored.sha256).as_member("key")]
+
+
+@contextmanager
+def open_reader(
+    store: Store, keys: DecryptionKeys, *, moved_databases: Collection[str] = ()
+) -> Iterator[MemberReader]:
+    """Open a reader that decodes each file once; its temporary files are deleted when the block ends.
+
+    Files of ``moved_databases`` are synced in the background, because the caller usually moves them away.
+    """
+    with ExitStack() as stack:
+        yield MemberReader(store, keys, stack, moved_databases)
+
+
+class MemberReader:
+    """Files of backups, decrypted and decompressed if necessary."""
+
+    def __init__(
+        self, store: Store, keys: DecryptionKeys, stack: ExitStack, moved_databases: Collection[str]
+    ) -> None:
+        self._store, self._keys, self._stack, self._moved_databases = store, keys, stack, moved_databases
+        self._syncing = dict[tuple[str, str], Future[None]]()
+        self._decoded_paths = dict[tuple[str, str], Path]()
+        self._stored_paths = dict[tuple[str, str], Path]()
+
+    def decode(self, manifest: Manifest, member: Member, target: str) -> Path:
+        """Return a path at which the content of a file can be read until the reader is closed; it must not be modified.
+
+        Raises:
+            CorruptError: the content does not match the manifest.
+            KeyMissingError, KeyWrongError: as ``DecryptionKeys.identities_for``, or no key decrypts it.
+            InsufficientSpaceError, DiskFullError: not enough disk space for the content.
+        """
+        if not needs_decoding(member):
+            return self.stored_path(manifest.id, member)
+        key = (manifest.id, member.file)
+        if key not in self._decoded_paths:
+            self._decoded_paths[key] = self._decode(manifest, member, target)
+            if member.database in self._moved_databases:
+                self._syncing[key] = self._sync(self._decoded_paths[key])
+        return self._decoded_paths[key]
+
+    def is_decoded(self, manifest: Manifest, member: Member) -> bool:
+        """Whether a file was decoded, and therefore matched the manifest."""
+        return (manifest.id, member.file) in self._decoded_paths
+
+    def wait_until_synced(self, manifest: Manifest, member: Member) -> None:
+        """Wait until the file of a moved database is synced to disk.
+
+        Raises:
+            FileFailedError: writing to the disk failed.
+        """
+        syncing = self._syncing.pop((manifest.id, member.file), None)
+        if syncing is None:
+            return
+        try:
+            syncing.result()
+        except OSError as error:
+            raise FileFailedError(
+                path=self._decoded_paths[manifest.id, member.file], reason=error.strerror or str(error)
+            ) from error
+
+    def _sync(self, path: Path) -> Future[None]:
+        pool = ThreadPoolExecutor(1)
+        self._stack.callback(pool.shutdown, wait=False)  # files to be deleted need no sync
+        return pool.submit(sync_file, path)
+
+    def stored_path(self, folder: str, member: Member) -> Path:
+        """Return a path to a file as stored, which is valid until the block ends.
+
+        A remote file is downloaded once, so that the verified bytes are the loaded bytes.
+
+        Raises:
+            CorruptError: it is missing, or no regular file: opening a pipe could block forever.
+        """
+        key = (folder, member.file)
+        if key not in self._stored_paths:
+            path = self._stack.enter_context(self._store.open_locally(folder, member.file))
+            if path.is_symlink() or not is_regular(path):
+                problem = "is not a regular file" if os.path.lexists(path) else "is missing"
+                raise CorruptError(target=f"backup {folder}", reason=f"{member.file} {problem}")
+            self._stored_paths[key] = path
+        return self._stored_paths[key]
+
+    def temp_dir(self, member: Member, required_bytes: int) -> AbstractContextManager[Path]:
+        """Create a private folder for content: in the store, or in the staging folder if the file is encrypted.
+
+        The file is encrypted against readers of the store, so its content must not be written there.
+        """
+        open_temp_dir = self._store.temp_dir if member.encryption == "none" else self._keys.staging.folder
+        return open_temp_dir(required_bytes)
+
+    def _decode(self, manifest: Manifest, member: Member, target: str) -> Path:
+        decrypt = None
+        if member.encryption != "none":
+            identities = self._keys.identities_for(self._store, manifest)
+            decrypt = partial(age.decrypt, identities=identities, target=target, name=member.file)
+        stored_path = self.stored_path(manifest.id, member)
+        try:
+            path = self._stack.enter_context(self.temp_dir(member, member.size)) / member.file
+            decoded = compression.decompress_file(
+                stored_path, path, member.compress, expected_bytes=member.size, target=target, decrypt=decrypt
+            )
+        except (FileFailedError, RepositoryFailedError) as error:
+            # It is an error of the temporary folder, not of the backup.
+            raise TempSpaceFailedError(target=target, reason=error) from error
+        if (decoded.sha256, decoded.inner_sha256) != (member.sha256, member.inner_sha256):
+            raise CorruptError(
+                target=target, reason=f"{member.file}: its SHA-256 does not match the manifest"
+            )
+        return path
+
+
+def needs_decoding(member: Member) -> bool:
+    """Whether reading a file creates a decoded temporary copy, which the caller may move."""
+    return member.compress != "none" or member.encryption != "none"

@@ -1,0 +1,245 @@
+"""Compare the files of backups with their manifests, load them, and record the result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+
+from dbctl.engines import registry
+from dbctl.engines.contract import DumpVerification, LoadRequest
+from dbctl.engines.sql import find_differences
+from dbctl.errors import (
+    BusyError,
+    ClientMissingError,
+    ClientOldError,
+    DatabaseNotConfiguredError,
+    DatabaseUnknownError,
+    DbctlError,
+    DiskFullError,
+    DriverMissingError,
+    ForeignDumpRefusedError,
+    InsufficientSpaceError,
+    KeyInvalidError,
+    KeyMissingError,
+    KeyWrongError,
+    NotSupportedError,
+    PrivilegeMissingError,
+    ReadOnlyError,
+    StorageFailedError,
+    TempSpaceFailedError,
+    UnreachableError,
+)
+from dbctl.files import atomic, run_in_parallel
+from dbctl.model import Finding, Severity
+from dbctl.services.app import App
+from dbctl.services.backup import verification_record
+from dbctl.services.backup.encryption import DecryptionKeys
+from dbctl.services.backup.manifest import Manifest, Member
+from dbctl.services.backup.member_files import MemberReader, needs_decoding, open_reader
+from dbctl.services.backup.repository import Repository
+from dbctl.services.backup.sources import ByteProgress, ignore_bytes
+from dbctl.services.backup.verification_record import Drill
+from dbctl.stores import hash_blocks
+from dbctl.url import Url
+
+SCHEMA_DIFFERS, FOREIGN = "schema-differs", "backup-foreign"
+#: Errors of the environment, which do not indicate a problem of the backup.
+ENVIRONMENT_ERRORS = (
+    BusyError,
+    ClientMissingError,
+    ClientOldError,
+    DiskFullError,
+    DriverMissingError,
+    ForeignDumpRefusedError,
+    KeyInvalidError,
+    KeyMissingError,
+    NotSupportedError,
+    PrivilegeMissingError,
+    ReadOnlyError,
+    InsufficientSpaceError,
+    TempSpaceFailedError,
+    StorageFailedError,
+    UnreachableError,
+)
+INVALID_HINT = "Do not restore it; keep it only if there is no other backup."
+WRONG_KEY_HINT = "Its files match the manifest. Older backups may require older keys: --identity FILE, --passphrase-file FILE"
+
+
+def record_result(
+    repository: Repository,
+    manifest: Manifest,
+    findings: Sequence[Finding],
+    *,
+    all_files: bool,
+    deep: bool,
+    drills: Mapping[str, Drill] = {},
+) -> list[str]:
+    """Record the result of a verification; return messages about errors while recording."""
+    # A wrong key is not a problem of the backup.
+    has_wrong_key = any(finding.code == KeyWrongError.code for finding in findings)
+    errors = [
+        finding.message
+        for finding in findings
+        if finding.severity == "error" and finding.code != KeyWrongError.code
+    ]
+    if any(finding.code == FOREIGN for finding in findings):  # valid for another app
+        return []
+    try:
+        verification_record.record(
+            repository.store,
+            manifest.id,
+            errors,
+            all_files=all_files,
+            deep=deep and not has_wrong_key,
+            drills=drills,
+        )
+    except DbctlError as error:  # a read-only repository can still be verified
+        return [f"the verification of {manifest.id} cannot be recorded: {error}"]
+    return []
+
+
+class BackupVerifier:
+    """Compares the files of backups with their manifests."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        keys: DecryptionKeys,
+        *,
+        deep: bool,
+        quick: bool = False,
+        advance: ByteProgress = ignore_bytes,
+        reader: MemberReader | None = None,
+    ) -> None:
+        """Set the options.
+
+        Args:
+            repository: the backups.
+            keys: for decryption.
+            deep: whether to load dumps and check their content.
+            quick: whether to skip the comparison of indexes with tables.
+            advance: receives the number of bytes read since the last call.
+            reader: decodes the files; None: each decoded file is deleted before the next.
+        """
+        self._app, self._store, self._keys = repository.app, repository.store, keys
+        self._deep, self._quick, self._advance, self._reader = deep, quick, advance, reader
+
+    def find_problems(self, manifest: Manifest, databases: Sequence[str] = ()) -> Iterator[Finding]:
+        """Yield the problems of one backup, or only of its files of ``databases``."""
+        app = self._app
+        if (manifest.app, manifest.profile) != (app.name, app.profile.name):
+            message = f"backup {manifest.id} belongs to {manifest.app} ({manifest.profile})"
+            yield Finding(target=app.name, severity="error", code=FOREIGN, message=message, hint=INVALID_HINT)
+        sizes = self._store.list_files(manifest.id)
+        for name in sizes.keys() - {member.file for member in manifest.members}:
+            message = f"backup {manifest.id} contains an unknown file {name}"
+            yield Finding(target=app.name, severity="warning", code="file-unknown", message=message)
+        for member in manifest.members:
+            if databases and member.database not in databases:
+                continue
+            target = f"{manifest.app}/{member.database}" if member.database else manifest.app
+            for code, description in self._check_member(manifest, member, sizes.get(member.file)):
+                # A file with the recorded checksum remains valid if only the computation of the schema changed.
+                severity: Severity = "warning" if code == SCHEMA_DIFFERS else "error"
+                hint = INVALID_HINT if severity == "error" else ""
+                hint = WRONG_KEY_HINT if code == KeyWrongError.code else hint
+                message = f"backup {manifest.id}, {member.file}: {description}"
+                yield Finding(target=target, severity=severity, code=code, message=message, hint=hint)
+            self._advance(member.bytes)
+
+    def _check_member(
+        self, manifest: Manifest, member: Member, size: int | None
+    ) -> Iterator[tuple[str, str]]:
+        if size is None:
+            yield "file-missing", "it is missing, or no regular file"
+            return
+        if size != member.bytes:
+            yield "file-changed", f"it has {size:,} bytes instead of {member.bytes:,}"
+            return
+        content_problems = list[tuple[str, str]]()
+        try:
+            if not self._deep or (member.form != "dump" and member.encryption == "none"):
+                sha256 = hash_blocks(self._store.read(manifest.id, member.file)).sha256
+            else:
+                with ExitStack() as stack:
+                    reader = self._reader or stack.enter_context(open_reader(self._store, self._keys))
+                    sha256, content_problems = self._check_file_and_content(reader, manifest, member)
+        except ENVIRONMENT_ERRORS:
+            raise
+        except DbctlError as error:
+            yield error.code, str(error)
+            return
+        if sha256 != member.sha256:
+            yield "file-changed", "its SHA-256 does not match the manifest"
+        else:
+            yield from content_problems
+
+    def _check_file_and_content(
+        self, reader: MemberReader, manifest: Manifest, member: Member
+    ) -> tuple[str, list[tuple[str, str]]]:
+        """Return the SHA-256 of a file as stored, and the problems of its content."""
+        stored_path = reader.stored_path(manifest.id, member)
+        if not needs_decoding(member):
+            stored_digest, content_problems = run_in_parallel(
+                lambda: hash_blocks(atomic.read_blocks(stored_path)),
+                lambda: self._check_content(reader, manifest, member),
+            )
+            return stored_digest.sha256, content_problems
+        content_problems = self._check_content(reader, manifest, member)
+        if reader.is_decoded(manifest, member):  # decoding has compared the SHA-256
+            return member.sha256, content_problems
+        return hash_blocks(atomic.read_blocks(stored_path)).sha256, content_problems
+
+    def _check_content(
+        self, reader: MemberReader, manifest: Manifest, member: Member
+    ) -> list[tuple[str, str]]:
+        target = f"{manifest.app}/{member.database}"
+        try:
+            path = reader.decode(manifest, member, target)
+            if member.form != "dump":
+                return []  # other content has no checks
+            engine, dump = registry.load_engine(member.engine), member.dump
+            temp_dir = partial(reader.temp_dir, member)
+            verification = engine.verify_dump(path, dump, target, quick=self._quick, make_temp_dir=temp_dir)
+            # Only a server can check the rest.
+            if not (self._quick or verification.problems or member.only or verification.schema):
+                request = LoadRequest(path=path, dump=dump, timeout=self._app.timeout)
+                with engine.trial_restore(trial_server(self._app, member), request, target) as trial:
+                    verification = trial.verification
+        except ENVIRONMENT_ERRORS:
+            raise
+        except KeyWrongError as error:
+            return [(error.code, f"its content cannot be decrypted: {error.context['reason']}")]
+        except DbctlError as error:
+            return [(error.code, str(error))]
+        return compare_with_manifest(verification, member)
+
+
+def compare_with_manifest(verification: DumpVerification, member: Member) -> list[tuple[str, str]]:
+    """Return the problems of the content of a file, and its differences from the manifest: codes and messages."""
+    if verification.problems:
+        return [("corrupt", line) for line in verification.problems]
+    problems = []
+    if verification.tables != member.rows:
+        tables = [
+            name
+            for name in sorted(verification.tables.keys() | member.rows.keys())
+            if verification.tables.get(name) != member.rows.get(name)
+        ]
+        problems.append(("rows-differ", f"row counts differ from the manifest: {', '.join(tables)}"))
+    if changed_tables := find_differences(verification.digests, member.digests):
+        problems.append(("content-differs", f"rows differ from the saved rows: {', '.join(changed_tables)}"))
+    if verification.schema and member.schema and verification.schema != member.schema:
+        problems.append((SCHEMA_DIFFERS, "its schema differs from the manifest"))
+    return problems
+
+
+def trial_server(app: App, member: Member) -> Url | None:
+    """Return the server for a trial restore: the configured scratch server, otherwise that of the database."""
+    if app.configured.scratch:
+        return app.configured.scratch
+    try:
+        return app.url(member.database)
+    except (DatabaseUnknownError, DatabaseNotConfiguredError):
+        return None

@@ -1,0 +1,116 @@
+"""Add one row to any table, within the rules of the app."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from dbctl.engines.contract import Condition, Writable
+from dbctl.errors import UsageError, UseDedicatedCommandError, ValueInvalidError
+from dbctl.model import ChangeResult, Plan, Row, now
+from dbctl.services.app import MASK, App, Change, audit, find_column
+from dbctl.services.data.new_values import is_users_table, quote_value, refuse_dedicated_tables
+from dbctl.services.data.table import DataTable, selected_database
+from dbctl.services.rules import RowRules, guard_constraints
+
+
+class RowAddResult(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``data add``."""
+
+    table: str
+    key: Row  #: empty without a primary key
+    row: Row  #: the stored row, with generated values
+
+
+def add_row(app: App, name: str, new_values: Mapping[str, str], nulls: Sequence[str]) -> Change[RowAddResult]:
+    """Add one row; omitted columns get the defaults of the database.
+
+    Raises (when planned and when applied):
+        ValueInvalidError: a value is invalid for its column.
+        UsageError: a required column is missing, or a column is generated.
+        ConstraintError: the database refuses the row.
+        UseDedicatedCommandError: the table has a dedicated command.
+        BuiltInRoleError: a built-in role would get a permission.
+    """
+    return Change(
+        app,
+        selected_database(app),
+        "data add",
+        lambda db: AddRow(DataTable(app, db, name), new_values, nulls),
+    )
+
+
+class AddRow:
+    """Add one row."""
+
+    def __init__(self, table: DataTable, new_values: Mapping[str, str], nulls: Sequence[str]) -> None:
+        """Check the rules of the app; the errors are those of ``add_row``."""
+        name = table.name
+        table.refuse_ledger()
+        if table.live.table.is_view:
+            raise UsageError(detail=f"{name} is a view; rows cannot be added")
+        if is_users_table(table):
+            raise UseDedicatedCommandError(operation=f"adding a row to {name}", command="users create")
+        refuse_dedicated_tables(table, {*new_values, *nulls})
+        self._table, self._values = table, _parse_new_values(table, new_values, nulls)
+        if missing := table.live.missing_required_columns(set(self._values)):
+            raise UsageError(detail=f"a row of {name} requires {', '.join(missing)}: add {missing[0]}=VALUE")
+        RowRules(table.app, table.database, table.live).check_added(self._values)
+        values = (f"{column} {quote_value(table, column, value)}" for column, value in self._values.items())
+        value_list = ", ".join(values)
+        self.plan = Plan(
+            title=f"Add a row to {name}",
+            target=table.db.target,
+            steps=[f"add a row to {name}" + (f": {value_list}" if value_list else "")],
+            rows={name: 1},
+        )
+
+    def apply(self, db: Writable) -> RowAddResult:
+        """Insert the row and record it."""
+        app, name, values = self._table.app, self._table.name, self._values
+        with guard_constraints(app, self._table.database, db, {name: values}):
+            key = self._insert(db)
+        audit.record(app, db, "data.add", name, " ".join(map(str, key.values())), {"columns": [*values]})
+        where = [Condition(column, "=", value) for column, value in key.items()]
+        rows = DataTable(app, db, name).read_stored(where) if key else [values]
+        row = {column: self._table.mask_value(column, value) for column, value in (rows or [key])[0].items()}
+        return RowAddResult(table=name, key={column: row[column] for column in key}, row=row)
+
+    def _insert(self, db: Writable) -> dict[str, object]:
+        """Insert the row and return its primary key, with generated values.
+
+        Raises:
+            ValueInvalidError: a column of the key would be NULL, which SQLite allows; no selector could find the row.
+        """
+        name, values = self._table.name, self._values
+        generated = next((column for column in self._table.key if values.get(column) is None), None)
+        returned = db.insert(name, values, returning=generated)
+        db.advance_sequences(name)
+        key = {column: returned if column == generated else values.get(column) for column in self._table.key}
+        for column, value in key.items():
+            if value is None:
+                reason = "a column of the primary key must not be NULL"
+                raise ValueInvalidError(name=column, value="NULL", reason=reason)
+        return key
+
+
+def _parse_new_values(
+    table: DataTable, new_values: Mapping[str, str], nulls: Sequence[str]
+) -> dict[str, object]:
+    """Return the stored values of a new row, without omitted columns."""
+    values: dict[str, object] = {}
+    for column in [*new_values, *nulls]:
+        live_column = table.column(column)
+        if column in new_values and column in nulls:
+            raise UsageError(detail=f"{column} has a value and --null")
+        if live_column.is_generated:
+            raise UsageError(detail=f"{table.name}.{column} is a generated column and cannot be set")
+        if column in new_values and column in table.hidden:
+            reason = "secrets are not accepted as arguments; use dbctl data import"
+            raise ValueInvalidError(name=f"{table.name}.{column}", value=MASK, reason=reason)
+        if column in nulls and (live_column.is_primary_key or not live_column.nullable):
+            raise ValueInvalidError(name=column, value="NULL", reason="the column is NOT NULL")
+        values[column] = table.parse_value(column, new_values[column]) if column in new_values else None
+    stamp = find_column(table.live.table, table.app.database(table.database).updated_at)
+    if stamp and stamp not in values:
+        values[stamp] = table.live.encode(stamp, now())
+    return values

@@ -1,0 +1,138 @@
+"""Plan the migrations of one database, and run them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+from dbctl.engines.contract import Readable, Writable
+from dbctl.model import Row, Struct
+from dbctl.services.migrations.execution import (
+    DownSelection,
+    ExecutionPlan,
+    MigrationSession,
+    UpSelection,
+    find_rows_at_risk,
+    open_session,
+    plan_down,
+    plan_up,
+    run_plans,
+)
+from dbctl.services.migrations.ledger import (
+    DatabaseState,
+    MigrationTarget,
+    create_empty_state,
+    read_state,
+)
+
+
+class AppliedMigration(Struct, frozen=True, kw_only=True):
+    """One migration that this run applied."""
+
+    app: str
+    database: str
+    version: str
+    name: str
+    statements: int
+    duration: timedelta
+    rows_lost: Mapping[str, int] = {}  #: by table; only for migrations that may delete rows
+    safety_backup: str | None = None  #: id of the backup of the previous state, if one was created
+
+    def summary(self) -> Row:
+        fields = ("app", "database", "version", "name", "statements", "duration")
+        row: dict[str, object] = {field: getattr(self, field) for field in fields}
+        if self.rows_lost:
+            row["rows_lost"] = ", ".join(f"{table}: {rows}" for table, rows in self.rows_lost.items())
+        return row | ({"safety_backup": self.safety_backup} if self.safety_backup else {})
+
+
+class RevertedMigration(AppliedMigration, frozen=True, kw_only=True):
+    """One migration that this run reverted."""
+
+
+class DatabasePlan(Struct, frozen=True, kw_only=True):
+    """The migrations to run in one database."""
+
+    state: DatabaseState  #: its target has the folder of the database's variant
+    plans: Sequence[ExecutionPlan]
+    rows: Mapping[str, int] = {}  #: rows that the statements would delete, by table, if they were counted
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the migrations."""
+        return [plan.file.name for plan in self.plans]
+
+    @property
+    def destructive_names(self) -> list[str]:
+        """The names of the migrations that require a safety backup."""
+        return [plan.file.name for plan in self.plans if plan.needs_safety_backup]
+
+    def run(
+        self,
+        session: MigrationSession,
+        result: type[AppliedMigration],
+        done: Sequence[AppliedMigration],
+        backup: str | None,
+    ) -> list[AppliedMigration]:
+        """Run the migrations; ``done`` are those of this run in other databases, ``backup`` is the safety backup."""
+        return [
+            result(
+                app=session.target.app,
+                database=session.target.database,
+                version=migration.plan.file.version,
+                name=migration.plan.file.name,
+                statements=len(migration.plan.steps.statements),
+                duration=migration.duration,
+                rows_lost=migration.rows_lost,
+                safety_backup=backup,
+            )
+            for migration in run_plans(session, self.plans, done_names=[other.name for other in done])
+        ]
+
+
+def plan_database(
+    target: MigrationTarget,
+    db: Readable | None,
+    selection: UpSelection | DownSelection,
+    *,
+    counts_rows: bool = False,
+) -> DatabasePlan:
+    """Plan one database, before the lock or under it.
+
+    Args:
+        target: the database and its migrations.
+        db: the open database; None if it does not exist.
+        selection: the migrations to run or revert.
+        counts_rows: whether to count the rows that they would delete.
+
+    Raises:
+        DbctlError: as ``plan_up`` and ``plan_down``; nothing was run.
+    """
+    state = read_state(target, db) if db else create_empty_state(target)
+    plans = plan_down(state, selection) if isinstance(selection, DownSelection) else plan_up(state, selection)
+    if db is None or not counts_rows:
+        return DatabasePlan(state=state, plans=plans)
+    effects = [effect for plan in plans for effect in plan.steps.effects]
+    rows = {loss.table: loss.before for loss in find_rows_at_risk(db, effects)}
+    return DatabasePlan(state=state, plans=plans, rows=rows)
+
+
+def apply_all(
+    target: MigrationTarget,
+    db: Writable,
+    selection: UpSelection = UpSelection(),  # noqa: B008 - immutable
+    *,
+    done: Sequence[AppliedMigration] = (),
+    safety_backup: str | None = None,
+) -> list[AppliedMigration]:
+    """Run the pending migrations in an open database, each in one transaction with its row in the ledger.
+
+    A missing ledger is created. The caller holds the write lock of dbctl. A migration that the app itself applies
+    concurrently does not run twice.
+
+    Raises:
+        DbctlError: as ``plan_up``; nothing was run.
+        MigrationFailedError: as ``run_plans``.
+    """
+    plan = plan_database(target, db, selection)
+    return plan.run(open_session(plan.state.target, db), AppliedMigration, done, safety_backup)

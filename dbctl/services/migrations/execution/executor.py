@@ -1,0 +1,261 @@
+"""Execution of one migration in an open database: in one transaction with its row in the ledger, or statement by statement."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import NamedTuple
+
+from dbctl.engines.contract import ScriptRunner, Writable, require_part
+from dbctl.errors import (
+    BusyError,
+    ConstraintError,
+    QueryFailedError,
+    RowsLostError,
+    SchemaMismatchError,
+    ValueInvalidError,
+)
+from dbctl.services.migrations.execution import row_loss
+from dbctl.services.migrations.execution.plan import ExecutionPlan
+from dbctl.services.migrations.execution.row_loss import RowLoss
+from dbctl.services.migrations.ledger import Journal, Ledger, MigrationTarget, journal
+
+#: Errors that a statement of the migration causes.
+STATEMENT_ERRORS = (QueryFailedError, ConstraintError, ValueInvalidError, SchemaMismatchError)
+IN_STATEMENT = " in statement {number} (line {line})"
+#: The places outside the statements at which a migration may fail; after the second, it may have been committed.
+RECORDING, COMMITTING = " while it was recorded", " during the commit"
+#: Seconds between two attempts to get a lock, in which waiting sessions get it first.
+LOCK_RETRY_PAUSE = 0.2
+
+
+class CompletedMigration(NamedTuple):
+    """A migration that has run."""
+
+    plan: ExecutionPlan
+    duration: timedelta
+    rows_lost: Mapping[str, int]  #: number of deleted rows by table, if they were counted
+
+
+class MigrationSession:
+    """One database that is open for migrations; the caller holds the write lock of dbctl."""
+
+    def __init__(self, target: MigrationTarget, db: Writable, ledger: Ledger) -> None:
+        self.target, self.db, self.ledger = target, db, ledger
+        self.scripts = require_script_runner(db)
+        self.has_journal = journal.TABLE in db.tables()
+
+
+class MigrationExecutor:
+    """Runs one migration, and records how far it has come, for messages about its failure."""
+
+    def __init__(self, session: MigrationSession, plan: ExecutionPlan) -> None:
+        self._session, self._plan = session, plan
+        self._db, self._scripts = session.db, session.scripts
+        self.place = ""  #: the statement or phase that runs
+        self.committed_count = plan.completed_count  #: number of statements that are committed
+        self.leftovers = ""  #: the statements that remove what the failed statement left
+
+    def run(self) -> CompletedMigration | None:
+        """Run the migration; return None if another process has run it since the plan.
+
+        An engine that cannot roll back changes of the schema runs it statement by statement, each committed separately;
+        the journal records each of them, and the next run continues after them.
+
+        Raises:
+            RowsLostError: it deletes rows, and its file does not allow that; nothing was changed.
+            DbctlError: it failed. In one transaction, it was rolled back, unless the failed step is the commit;
+                otherwise its first statements remain.
+        """
+        if self._plan.is_atomic and self._scripts.transactional_ddl:
+            return self._run_atomic()
+        try:
+            return self._run_stepwise()
+        except STATEMENT_ERRORS:
+            self._describe_leftovers()
+            raise
+
+    def _run_atomic(self) -> CompletedMigration | None:
+        start, attempts = time.monotonic(), self._scripts.lock_attempts
+        for attempt in range(attempts, 0, -1):
+            try:
+                with self._scripts.schema_transaction(short_waits=True):
+                    return self._run_in_transaction()
+            except BusyError as error:
+                if attempt == 1:
+                    total = f"{max(time.monotonic() - start, 0):.1f}"
+                    waited = total if attempts > 1 else error.context["waited"]
+                    raise BusyError(
+                        target=self._db.target, holder=error.context["holder"], waited=waited
+                    ) from error
+            time.sleep(LOCK_RETRY_PAUSE)
+        raise AssertionError  # the last attempt has returned or raised
+
+    def _run_in_transaction(self) -> CompletedMigration | None:
+        if self._is_recorded():
+            return None
+        start, before = time.monotonic(), self._count_rows()
+        for number, (line, sql) in enumerate(self._plan.steps.statements, 1):
+            self.place = IN_STATEMENT.format(number=number, line=line)
+            self._scripts.run_statement(sql)
+        losses = [
+            loss
+            for loss in self._find_losses(before)
+            if loss.after is None or self._scripts.may_have_deleted(loss.table)
+        ]
+        if losses and self._plan.row_loss == "refuse":
+            raise self._create_row_loss_error(losses, "It was rolled back.")
+        return self._record(start, losses)
+
+    def _run_stepwise(self) -> CompletedMigration | None:
+        plan, start = self._plan, time.monotonic()
+        with self._scripts.outside_transaction():
+            if self._is_recorded():
+                return None
+            self._refuse_row_loss()
+            before = self._count_rows()
+            steps = Journal(self._db, plan.file.name, plan.direction) if plan.records_steps else None
+            if steps:
+                steps.open(reset=plan.resumes_from is None)
+                self._session.has_journal = True
+            for number, (line, sql) in enumerate(plan.steps.statements, 1):
+                self.place = IN_STATEMENT.format(number=number, line=line)
+                if number > plan.completed_count:
+                    self._run_step(steps, number, sql)
+                elif plan.steps.effects[number - 1].session_only:
+                    self._scripts.run_statement(sql)  # its effect ended with the session
+            losses = self._find_losses(before)
+            with self._db.transaction():
+                return self._record(start, losses)
+
+    def _refuse_row_loss(self) -> None:
+        """Refuse statements that would delete rows; the statements are examined, not run."""
+        if self._plan.row_loss != "refuse":
+            return
+        remaining = self._plan.steps.effects[self._plan.completed_count :]
+        if losses := row_loss.find_rows_at_risk(self._db, remaining):
+            undone = "Nothing was run." if self._plan.completed_count else "None of its statements was run."
+            raise self._create_row_loss_error(losses, undone)
+
+    def _run_step(self, steps: Journal | None, number: int, sql: str) -> None:
+        partial = self._plan.resumes_from
+        again = partial is not None and any(step.failed and step.number == number for step in partial.steps)
+        for cleanup in self._scripts.cleanup_statements(sql) if again else ():
+            self._scripts.run_statement(cleanup)
+        if steps:
+            steps.begin(number, sql, again=again)
+        try:
+            self._scripts.run_statement(sql)
+        except (*STATEMENT_ERRORS, BusyError):  # the server reported the error, so the statement did nothing
+            if steps:
+                steps.end(number, failed=True)
+            raise
+        self.committed_count = number
+        if steps:
+            steps.end(number)
+
+    def _describe_leftovers(self) -> None:
+        """Describe the cleanup for the next statement, which failed; delete the steps if none has had an effect."""
+        plan, number = self._plan, self.committed_count + 1
+        statements = plan.steps.statements
+        if not plan.records_steps or number > len(statements) or journal.TABLE not in self._db.tables():
+            return
+        if cleanup := self._scripts.cleanup_statements(statements[number - 1][1]):
+            self.leftovers = f" Remains of the failed statement are removed first: {' '.join(cleanup)}"
+        elif not self.committed_count:
+            with self._db.transaction():
+                journal.delete_steps(self._db, plan.file.name)
+
+    def _is_recorded(self) -> bool:
+        """Return whether the ledger already has the final state, because another process ran the migration."""
+        ledger = self._session.ledger
+        is_applied = self._db.count(ledger.table.name, ledger.applied_conditions(self._plan.file)) > 0
+        return is_applied == (self._plan.direction == "up")
+
+    def _count_rows(self) -> Mapping[str, int]:
+        """Return the number of rows by table; empty if the plan does not count them."""
+        excluded = self._session.target.ledger_tables
+        return row_loss.count_rows(self._db, excluded) if self._plan.counts_rows else {}
+
+    def _find_losses(self, before: Mapping[str, int]) -> Sequence[RowLoss]:
+        """Return the tables that have fewer rows than before; none if they were not counted."""
+        return row_loss.find_losses(before, self._count_rows()) if before else ()
+
+    def _record(self, start: float, losses: Sequence[RowLoss]) -> CompletedMigration:
+        """Insert or remove the row of the ledger, as the last step of the transaction.
+
+        Raises:
+            QueryFailedError: the migration has dropped the ledger.
+        """
+        self.place = RECORDING
+        duration = time.monotonic() - start
+        file, ledger = self._plan.file, self._session.ledger
+        table = ledger.table.name
+        if self._session.has_journal:
+            journal.delete_steps(self._db, file.name)
+        try:
+            if self._plan.direction == "up":
+                self._scripts.insert(table, ledger.create_row(file, duration))
+            else:
+                ledger.remove_rows(self._db, ledger.applied_conditions(file))
+        except SchemaMismatchError as error:
+            if table in self._db.tables():
+                raise
+            reason = f"it drops the ledger ({table})"
+            raise QueryFailedError(target=self._db.target, reason=reason) from error
+        self.place = COMMITTING
+        milliseconds = timedelta(milliseconds=round(duration * 1000))
+        return CompletedMigration(self._plan, milliseconds, {loss.table: loss.rows for loss in losses})
+
+    def _create_row_loss_error(self, losses: Sequence[RowLoss], undone: str) -> RowsLostError:
+        described = row_loss.describe_losses(losses)
+        return RowsLostError(
+            target=self._db.target,
+            name=self._plan.file.name,
+            losses=described,
+            place="",
+            reason=f"it deletes rows: {described}",
+            undone=undone,
+            applied="none",  # the run replaces both
+            pending="none",
+        )
+
+
+def require_script_runner(db: Writable) -> ScriptRunner:
+    """Return the part of a database that runs scripts.
+
+    Raises:
+        NotSupportedError: the engine cannot run migrations.
+    """
+    return require_part(db, ScriptRunner, "running migrations", "Nothing was changed.")
+
+
+def create_missing_ledger(target: MigrationTarget, db: Writable) -> Ledger:
+    """Return the ledger; create it if it is missing, inside the ``schema_transaction`` of the caller.
+
+    Raises:
+        SchemaMismatchError: the ledger has a required column that the profile does not fill.
+    """
+    if target.ledger.table not in db.tables():
+        scripts, script = require_script_runner(db), target.ledger.create
+        text = script if isinstance(script, str) else script[target.engine]
+        for _, sql in scripts.script_dialect.split(text):
+            scripts.run_statement(sql)
+    ledger = Ledger(target, db)
+    ledger.refuse_unknown_columns()
+    return ledger
+
+
+def open_session(target: MigrationTarget, db: Writable) -> MigrationSession:
+    """Return the session of a database; create its ledger in one transaction if it is missing.
+
+    Raises:
+        NotSupportedError: the engine cannot run migrations.
+        SchemaMismatchError: as ``create_missing_ledger``.
+    """
+    if target.ledger.table in db.tables():
+        return MigrationSession(target, db, create_missing_ledger(target, db))
+    with require_script_runner(db).schema_transaction():
+        ledger = create_missing_ledger(target, db)
+    return MigrationSession(target, db, ledger)

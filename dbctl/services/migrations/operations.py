@@ -1,0 +1,311 @@
+"""``migrate up``, ``down`` and ``reset``: plan migrations, and run them under the write lock of dbctl."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+from dbctl.engines.contract import Readable, SizeMonitor, Writable
+from dbctl.errors import (
+    DatabaseMissingError,
+    DownAllRefusedError,
+    PlanChangedError,
+    ResetRefusedError,
+    UsageError,
+)
+from dbctl.model import Page, Plan, Struct, format_count
+from dbctl.services.app import App
+from dbctl.services.migrations.database_plan import (
+    AppliedMigration,
+    DatabasePlan,
+    RevertedMigration,
+    apply_all,
+    plan_database,
+)
+from dbctl.services.migrations.execution import (
+    DownSelection,
+    MigrationSession,
+    UpSelection,
+    open_session,
+    plan_up,
+    refuse_foreign,
+    require_script_runner,
+)
+from dbctl.services.migrations.ledger import (
+    Direction,
+    Ledger,
+    MigrationTarget,
+    create_empty_state,
+    read_state,
+)
+from dbctl.services.migrations.safety_backup import SafetyBackup
+from dbctl.services.migrations.status import (
+    open_existing,
+    open_for_reading,
+    require_single_target,
+    retry_after_running_migration,
+)
+
+NOTHING_PENDING = "nothing to do: no migration is pending"
+NOTHING_APPLIED = "nothing to do: no migration is applied"
+
+
+class PendingMigration(Struct, frozen=True, kw_only=True):
+    """One migration that ``migrate up`` would run."""
+
+    app: str
+    database: str
+    version: str
+    name: str
+    path: Path
+    statements: int
+    sql: str
+
+
+class _Operation:
+    """An operation on the databases of an app, with its options."""
+
+    purpose: ClassVar[str]  #: shown to processes that wait for the lock, and the reason of the safety backup
+
+    def __init__(
+        self,
+        app: App,
+        targets: Sequence[MigrationTarget],
+        selection: UpSelection | DownSelection = UpSelection(),  # noqa: B008 - immutable
+        *,
+        safety_backup: SafetyBackup | None = None,
+    ) -> None:
+        """Select the migrations.
+
+        Args:
+            app: the app.
+            targets: the databases with their migrations.
+            selection: the migrations to run or revert.
+            safety_backup: options of the safety backup; the default is the configuration.
+
+        Raises:
+            UsageError: the number of migrations or the database is ambiguous.
+            DownAllRefusedError, ResetRefusedError: the app is protected.
+        """
+        self.app, self.protected = app.name, app.protected
+        self.target = targets[0].name if len(targets) == 1 else app.name
+        self._open_app, self._targets, self._selection = app, targets, selection
+        self._safety = safety_backup or SafetyBackup(app)
+        self._digest = ""  #: of the plan; empty before it is computed
+        self._planned: Sequence[DatabasePlan] = ()  #: before the lock, for each target
+        self._refuse_options()
+
+    def _refuse_options(self) -> None:
+        """Refuse a selection or a database that is ambiguous or protected."""
+
+    def _create_plan(
+        self, title: str, steps: Sequence[str], rows: Mapping[str, int], *, destructive: bool
+    ) -> Plan:
+        plan = Plan(title=title, target=self.target, steps=steps, rows=rows, destructive=destructive)
+        self._digest = plan.digest
+        return plan
+
+    @contextmanager
+    def _open_locked(
+        self, target: MigrationTarget, destructive_names: Sequence[str]
+    ) -> Iterator[tuple[Writable, str | None]]:
+        """Create the safety backup, and yield the database under the lock, and the id of the backup."""
+        with (
+            self._safety.protect(target, destructive_names) as backup,
+            self._open_app.writer(target.database, self.purpose, create=True) as db,
+        ):
+            yield db, backup
+
+
+class _RunMigrations(_Operation):
+    """Run migrations in one direction, database by database."""
+
+    direction: ClassVar[Direction]
+    verb: ClassVar[str]
+    result: ClassVar[type[AppliedMigration]]
+    empty_message: ClassVar[str]
+
+    def plan(self) -> Plan:
+        """Return the migrations and the rows at risk; writes nothing, and raises the errors of ``apply``."""
+        self._planned = self._plan_before_lock(counts_rows=self.direction == "down")
+        steps, rows = list[str](), Counter[str]()
+        for target, planned in zip(self._targets, self._planned, strict=True):
+            rows.update(planned.rows)
+            steps += self._safety.describe_steps(target, planned.destructive_names)
+            where = f"{target.database}/" if len(self._targets) > 1 else ""
+            steps += [
+                f"{self.verb} {where}{plan.file.name} ({format_count(len(plan.steps.statements), 'statement')})"
+                for plan in planned.plans
+            ]
+        count = sum(len(planned.plans) for planned in self._planned)
+        title = f"{self.verb.capitalize()} {format_count(count, 'migration')}"
+        return self._create_plan(title, steps, rows, destructive=self.direction == "down")
+
+    def apply(self, confirmed: str | None = None) -> Page[AppliedMigration]:
+        """Run each migration in one transaction with its row in the ledger.
+
+        A missing ledger, and for ``up`` a missing database, is created.
+
+        Raises:
+            PlanChangedError: scripts that revert migrations delete rows, and the plan under the lock differs from the
+                ``confirmed`` plan, or, without one, in its migrations; nothing was changed.
+            MigrationFailedError: a migration failed and was rolled back; the migrations before it stay.
+            MigrationPartialError: a migration failed and could not be rolled back; its first statements stay.
+        """
+        if confirmed is not None and (self._digest or self.plan().digest) != confirmed:
+            raise PlanChangedError(target=self.target)
+        is_revert = self.direction == "down"
+        counts_rows = is_revert and confirmed is not None
+        done: list[AppliedMigration] = []
+        before_lock = self._planned or self._plan_before_lock(counts_rows=counts_rows)
+        for target, planned in zip(self._targets, before_lock, strict=True):
+            self._safety.describe_steps(
+                target, planned.destructive_names
+            )  # refuse before any database is changed
+        for target, planned in zip(self._targets, before_lock, strict=True):
+            if not planned.plans:
+                continue  # a scheduled job needs no write privilege while nothing is pending
+            with self._open_locked(target, planned.destructive_names) as (db, backup):
+                current = plan_database(target, db, self._selection, counts_rows=counts_rows)
+                if is_revert and current.names != planned.names:
+                    raise PlanChangedError(target=target.name)
+                if counts_rows and current.rows != planned.rows:
+                    raise PlanChangedError(target=target.name)
+                variant = current.state.target
+                session = (
+                    MigrationSession(variant, db, Ledger(variant, db))
+                    if is_revert
+                    else open_session(variant, db)
+                )
+                done += current.run(session, self.result, done, backup)
+        return Page(
+            items=done,
+            total=len(done),
+            column_names=self.result.__struct_fields__,
+            empty_message=self.empty_message,
+        )
+
+    def _plan_before_lock(self, *, counts_rows: bool) -> list[DatabasePlan]:
+        open_database = open_for_reading if self.direction == "down" else open_existing
+
+        def read(target: MigrationTarget) -> DatabasePlan:
+            with open_database(self._open_app, target) as db:
+                return plan_database(target, db, self._selection, counts_rows=counts_rows)
+
+        return [
+            retry_after_running_migration(self._open_app, target, partial(read, target))
+            for target in self._targets
+        ]
+
+
+class MigrateUp(_RunMigrations):
+    """Run pending migrations."""
+
+    purpose, direction, verb = "migrate up", "up", "run"
+    result, empty_message = AppliedMigration, NOTHING_PENDING
+    _selection: UpSelection
+
+    def list_pending(self) -> list[PendingMigration]:
+        """Return the migrations to run; raises the errors of ``apply``."""
+        return [
+            PendingMigration(
+                app=target.app,
+                database=target.database,
+                version=plan.file.version,
+                name=plan.file.name,
+                path=plan.file.path,
+                statements=len(plan.steps.statements),
+                sql=plan.steps.section.text.removeprefix("\ufeff").strip("\n"),
+            )
+            for target, planned in zip(self._targets, self._plan_before_lock(counts_rows=False), strict=True)
+            for plan in planned.plans
+        ]
+
+    def _refuse_options(self) -> None:
+        if self._selection.to and self._selection.steps:
+            raise UsageError(detail="use only one of --to and --steps")
+
+
+class MigrateDown(_RunMigrations):
+    """Revert migrations with their own down scripts, newest first."""
+
+    purpose, direction, verb = "migrate down", "down", "revert"
+    result, empty_message = RevertedMigration, NOTHING_APPLIED
+    _selection: DownSelection
+
+    def _refuse_options(self) -> None:
+        selection = self._selection
+        if (selection.steps > 0) + bool(selection.to) + selection.all_migrations > 1:
+            raise UsageError(detail="use only one of --steps, --to and --all")
+        if selection.all_migrations and self.protected:
+            raise DownAllRefusedError(app=self.app)
+        if not selection.all_migrations:
+            require_single_target(self._targets, alternative=", or --all")
+
+
+class ResetDatabase(_Operation):
+    """Empty a development database, and run every migration again."""
+
+    purpose = "migrate reset"
+
+    def _refuse_options(self) -> None:
+        if self.protected:
+            raise ResetRefusedError(app=self.app)
+        self._target = require_single_target(self._targets, " to reset")
+        self._rows: Mapping[str, int] = {}  #: by table, before the lock
+
+    def plan(self) -> Plan:
+        """Return the objects to drop and the migrations to run.
+
+        Raises:
+            UsageError: the folder contains no migration.
+            MigrationInvalidError: a file cannot be run.
+            LedgerForeignError: another runner writes the ledger.
+        """
+        rows, steps = {}, list[str]()
+        with suppress(DatabaseMissingError), open_for_reading(self._open_app, self._target) as db:
+            refuse_foreign(read_state(self._target, db).target)
+            rows = _count_approximately(db)
+        plans = plan_up(create_empty_state(self._target))
+        if not plans:
+            raise UsageError(detail=f"{self._target.folder.path} contains no migration to run")
+        if rows:
+            steps += self._safety.describe_steps(self._target, [self.purpose])
+            contents = f"{format_count(len(rows), 'table')} with {format_count(sum(rows.values()), 'row')}"
+            steps.append(f"drop {contents}, and all other objects of the schema")
+        steps += [f"run {plan.file.name}" for plan in plans]
+        self._rows = rows
+        return self._create_plan(f"Reset {self.target}", steps, rows, destructive=bool(rows))
+
+    def apply(self, confirmed: str | None = None) -> Page[AppliedMigration]:
+        """Empty the database and run every migration.
+
+        Raises:
+            PlanChangedError: the plan differs from the ``confirmed`` plan; nothing was changed.
+            ConstraintError: an object outside of the database's own schemas depends on an object to drop.
+            MigrationFailedError: a migration failed; the database contains only the results of the earlier migrations.
+        """
+        if not self._digest:
+            self.plan()
+        if confirmed not in (None, self._digest):
+            raise PlanChangedError(target=self.target)
+        with self._open_locked(self._target, [self.purpose] if self._rows else []) as (db, backup):
+            if confirmed is not None and _count_approximately(db) != self._rows:
+                raise PlanChangedError(target=self.target)
+            scripts = require_script_runner(db)
+            with scripts.schema_transaction():
+                for sql in scripts.drop_statements():
+                    scripts.run_statement(sql)
+            done = apply_all(self._target, db, safety_backup=backup)
+        return Page(items=done, total=len(done), column_names=AppliedMigration.__struct_fields__)
+
+
+def _count_approximately(db: Readable) -> dict[str, int]:
+    """Return the approximate number of rows of each table."""
+    if sizes := db.part(SizeMonitor):
+        return {size.table: size.rows for size in sizes.measure_tables(exact=False)}
+    return {name: db.count(name) for name, table in db.tables().items() if not table.is_view}

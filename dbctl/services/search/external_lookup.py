@@ -1,0 +1,110 @@
+"""Queries of external indexes: search indexes in separate files, next to a database that dbctl only reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dbctl.config import paths
+from dbctl.engines.contract import ExternalIndexes, ExternalIndexSpec, ExternalIndexState, Order, Where
+from dbctl.model import Struct
+from dbctl.profiles.model import Profile, Search
+from dbctl.services.app import App
+from dbctl.services.search.compiler import QueryCompiler, select_existing
+
+#: Note about a search without its external index.
+NOT_USED = (
+    "the search index {path} {reason}: every row was read; build it with: dbctl search index build {search}"
+)
+#: By state.
+STATE_REASONS = {
+    "missing": "is missing",
+    "stale": "is not used ({reason})",
+    "broken": "is not usable ({reason})",
+}
+
+
+class ExternalQuery(Struct, frozen=True):
+    """A query of an external index."""
+
+    index: ExternalIndexSpec
+    words: Sequence[str]  #: empty: all rows match
+
+
+class ExternalLookup(Struct, frozen=True):
+    """The query of the external index, or a note why it is not used."""
+
+    query: ExternalQuery | None
+    note: str = ""
+
+
+def has_external_index(search: Search, profile: Profile) -> bool:
+    """Whether a search has an external index: its database is read-only for dbctl, and it has no full-text index.
+
+    Optional tables have none: they are small, so every row is read.
+    """
+    read_only = profile.databases[search.database].mode == "read-only"
+    return search.text is None and read_only and not search.optional
+
+
+def define_index(compiler: QueryCompiler) -> ExternalIndexSpec:
+    """Return the definition of a search's index: in the default order, without hidden rows."""
+    search = compiler.search
+    sort = search.sort[0]
+    order = [] if sort.kind == "random" else [compiler.compile_order(sort, descending=sort.descending)]
+    return ExternalIndexSpec(
+        table=search.table,
+        columns=select_existing(compiler.tables, search.table, search.words),
+        order=order,
+        stored_conditions=compiler.exclude_hidden(frozenset()),
+    )
+
+
+def list_locations(app: App, search: Search, db: ExternalIndexes) -> Sequence[Path]:
+    """Return the possible paths of the index file, the preferred path first."""
+    name = search.name
+    if app.configured.search is not None:
+        return [db.external_index_path(app.configured.search, name)]
+    cache = paths.cache_folder()
+    return [db.external_index_path(None, name), *([db.external_index_path(cache, name)] if cache else [])]
+
+
+def prepare_lookup(
+    app: App, compiler: QueryCompiler, words: Sequence[str], where: Sequence[Where], order: Sequence[Order]
+) -> ExternalLookup:
+    """Return the part of a search for which the external index is queried.
+
+    Args:
+        app: the app.
+        compiler: the compiler of the search.
+        words: texts that a row must contain.
+        where: further conditions, which the engine checks.
+        order: the order of the rows.
+    """
+    db, search = compiler.db.part(ExternalIndexes), compiler.search
+    if db is None or not has_external_index(search, app.profile):
+        return ExternalLookup(None)
+    words = [word for word in words if db.can_find_word(word)]
+    index = define_index(compiler)
+    if not words and (
+        list(order) != list(index.order)
+        or any(condition not in index.stored_conditions for condition in where)
+    ):
+        return ExternalLookup(None)  # every row would have to be compared anyway
+    state = db.open_external_index(index, list_locations(app, search, db))
+    if state.state == "fresh":
+        return ExternalLookup(ExternalQuery(index, words))
+    return ExternalLookup(None, describe_unused_index(search, state) if words else "")
+
+
+def list_remaining_words(query: ExternalQuery | None, words: Sequence[str]) -> list[str]:
+    """Return the words that the external index does not search."""
+    return [word for word in words if not (query and word in query.words)]
+
+
+def describe_unused_index(search: Search, state: ExternalIndexState) -> str:
+    """Return why the index is not used; empty if no index is possible."""
+    if state.state == "missing" and state.reason:
+        return ""
+    reason = STATE_REASONS[state.state].format(reason=state.reason)
+    return NOT_USED.format(path=state.path, reason=reason, search=search.name)

@@ -1,0 +1,176 @@
+"""Passwords of users: the columns that store them, and the formats that the profile declares."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import cached_property
+
+from dbctl.config import read_pepper
+from dbctl.engines.contract import Condition, Order
+from dbctl.errors import NotSupportedError, PasswordFormatError, ProfileInvalidError
+from dbctl.files import toml
+from dbctl.model import Secret, Struct
+from dbctl.profiles import (
+    JOINT,
+    HashFormat,
+    find_hash_problem,
+    find_prefix_problem,
+    format_of_prefix,
+    hash_password,
+    identify_format,
+    loader,
+    verify_password,
+)
+from dbctl.services.app import App, LiveTable
+
+#: Rows at each end of the users table whose hashes are compared with the declared formats.
+SAMPLE_ROWS = 100
+#: The key in a profile of the prefix of new hashes.
+PREFIX_KEY = ("users", "password", "writes")
+
+
+class StoredFormats(Struct, frozen=True):
+    """The formats of a sample of stored passwords."""
+
+    row_count: int  #: rows with a value
+    undeclared: Mapping[HashFormat, int]  #: hashes in known formats that the profile does not declare
+    unknown: int  #: values in no known format that the profile does not list as unusable
+
+    def describe_undeclared(self) -> str:
+        """Return the undeclared formats with the numbers of their hashes."""
+        return ", ".join(f"{name} ({count} of {self.row_count})" for name, count in self.undeclared.items())
+
+
+class Passwords:
+    """The stored passwords of an app.
+
+    The text of a hash is the values of ``columns``, joined: most apps have a single column.
+    """
+
+    def __init__(self, app: App, live: LiveTable) -> None:
+        users = app.require_section(app.profile.users, "users")
+        self.section = app.require_section(users.password, "passwords")
+        self._app, self._live = app, live
+        self.columns = [live.column(name) for name in self.section.columns]
+
+    @cached_property
+    def formats(self) -> Sequence[HashFormat]:
+        """The formats that the app accepts, first the format that it writes."""
+        written = [format_of_prefix(_check_prefix(self._app))] if self.section.writes else []
+        return list(dict.fromkeys([*written, *self.section.accepts]))
+
+    def join(self, values: Sequence[object]) -> str | None:
+        """Return the text of the hash in the values of ``columns``; None: the user has no password."""
+        return None if values[-1] is None else JOINT.join(map(_decode, values))
+
+    def split(self, hashed: str) -> dict[str, str]:
+        """Return the values of ``columns`` that store a hash."""
+        return dict(zip(self.columns, hashed.rsplit(JOINT, len(self.columns) - 1), strict=True))
+
+    def verify(self, password: Secret, stored: str) -> bool:
+        """Return whether a password has the stored hash.
+
+        Raises:
+            HashExpensiveError: the hash demands too much time or memory.
+            PepperMissingError: the app appends a secret to passwords, which is not available.
+        """
+        return verify_password(_add_pepper(self._app, password), stored, self.formats)
+
+    def find_problem(self, stored: str) -> str:
+        """Return why a stored text is not a password hash in a declared format; empty: it is one."""
+        if stored.count(JOINT) < len(self.columns) - 1:
+            return f"it lacks a part of the hash: expected the values of {', '.join(self.columns)}, joined by {JOINT}"
+        return "" if self._is_unusable(stored) else find_hash_problem(stored, self.formats)
+
+    def is_declared(self, stored: str) -> bool:
+        """Return whether a stored text is a hash in a declared format, or a value of accounts without password sign-in."""
+        return self._is_unusable(stored) or identify_format(stored) in self.formats
+
+    def _is_unusable(self, stored: str) -> bool:
+        return any(fnmatchcase(stored, pattern) for pattern in self.section.unusable)
+
+    def sample_formats(self) -> StoredFormats:
+        """Return the formats of the oldest and the newest users, because apps change formats over the years."""
+        section = self._app.require_section(self._app.profile.users, "users")
+        live, key = self._live, self._live.column(section.id.column)
+        rows = dict[object, str]()
+        where = [Condition(self.columns[-1], "!=", None)]
+        for descending in (False, True):
+            order = [Order([key], descending)]
+            for row_key, *values in live.db.select(
+                live.name, [key, *self.columns], where, order_by=order, limit=SAMPLE_ROWS
+            ):
+                rows[row_key] = self.join(values) or ""
+        undeclared, unknown = Counter[HashFormat](), 0
+        for stored in rows.values():
+            if self.is_declared(stored):
+                continue
+            if name := identify_format(stored):
+                undeclared[name] += 1
+            else:
+                unknown += 1
+        return StoredFormats(len(rows), undeclared, unknown)
+
+    def require_declared_formats(self) -> None:
+        """Refuse a new password if stored hashes have a format that the profile does not declare.
+
+        Raises:
+            PasswordFormatError: the app may not accept hashes in the format that the profile names.
+        """
+        stored = self.sample_formats()
+        if stored.undeclared:
+            raise PasswordFormatError(
+                target=self._live.db.target,
+                formats=stored.describe_undeclared(),
+                names=", ".join(f'"{name}"' for name in stored.undeclared),
+            )
+
+
+def create_hash(app: App, password: Secret) -> str:
+    """Return the hash of a password in the format that the app writes.
+
+    Raises:
+        NotSupportedError: the profile names no format that the app writes.
+        ProfileInvalidError: the profile names an unknown format.
+        PepperMissingError: the app appends a secret to passwords, which is not available.
+        ValueInvalidError: the format does not accept the password; the message does not contain it.
+    """
+    return hash_password(_add_pepper(app, password), _check_prefix(app))
+
+
+def refuse_unwritten_passwords(app: App) -> None:
+    """Refuse to set a password if the profile names no format that the app writes; raises as ``create_hash``."""
+    _check_prefix(app)
+
+
+def _add_pepper(app: App, password: Secret) -> Secret:
+    """Return the text that the app hashes: the password in the normal form of the app, and its secret."""
+    users = app.require_section(app.profile.users, "users")
+    section = app.require_section(users.password, "passwords")
+    text = password.reveal()
+    if section.normal_form:
+        from unicodedata import normalize
+
+        text = normalize(section.normal_form, text)
+    return Secret(text + read_pepper(app.configured).reveal()) if section.pepper else Secret(text)
+
+
+def _check_prefix(app: App) -> str:
+    users = app.require_section(app.profile.users, "users")
+    prefix = app.require_section(users.password, "passwords").writes
+    if not prefix:
+        hint = "Set the password in the app: the profile has no users.password.writes."
+        raise NotSupportedError(feature="setting passwords", subject=app.profile.title, hint=hint)
+    if reason := find_prefix_problem(prefix):
+        path = loader.path_of(app.configured.profile)
+        problem = toml.create_problem(path.read_text(encoding="utf-8-sig"), PREFIX_KEY, reason)
+        raise ProfileInvalidError(file=path, line=problem.line, key=problem.key, reason=reason)
+    return prefix
+
+
+def _decode(value: object) -> str:
+    if value is None:
+        return ""
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,304 @@
+"""Users of apps whose password hashes have other formats than bcrypt, in one column or in several."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from dbctl.model import Secret
+from dbctl.profiles import identify_format, verify_password
+
+PASSWORD = "a long passphrase"
+PROFILE = """
+schema = "dbctl.profile/1"
+name = "forge"
+title = "Forge"
+[databases.main]
+engines = ["sqlite"]
+needs = ["people"]
+[users]
+table = "people"
+id = {{ column = "id" }}
+login = ["login"]
+password = {{ column = "passwd", {password} }}
+fields = {{ login = "login" }}
+"""
+GITEA = 'prefix_columns = ["algo", "salt"], writes = "pbkdf2$9$50$"'
+WORDPRESS = 'writes = "$wp$2y$04$", accepts = ["bcrypt", "phpass"]'
+PHPASS_HASH = "$P$BGHR2eF0FJayiZ7exgYlpQHY6Tezsu0"
+DJANGO_HASH = f"pbkdf2_sha256$9$salt${'a' * 43}="
+MASK = "***"
+
+
+class Forge:
+    """The app, in the working directory."""
+
+    def __init__(self, folder) -> None:
+        self._folder, self._path, self._profiles = folder, folder / "forge.db", 0
+        self.run(
+            "create table people (id integer primary key, login text not null, passwd text, algo text not null"
+            " default '', salt text not null default '')"
+        )
+        (folder / "password").write_text(f"{PASSWORD}\n")
+        (folder / "password").chmod(0o600)
+
+    def declare(self, password: str, option: str = "") -> None:
+        """Write the profile and the configuration; each profile has its own file, because a process reads a file once."""
+        self._profiles += 1
+        self.profile = self._folder / f"forge{self._profiles}.toml"
+        self.profile.write_text(PROFILE.format(password=password))
+        (self._folder / "dbctl.toml").write_text(
+            f'[apps.forge]\nprofile = "{self.profile}"\n{option}\n[apps.forge.databases]\nmain = "sqlite:///{self._path}"\n'
+        )
+
+    def run(self, sql: str, *values: object) -> list[tuple[object, ...]]:
+        db = sqlite3.connect(self._path)
+        try:
+            rows = db.execute(sql, values).fetchall()
+            db.commit()
+        finally:
+            db.close()
+        return rows
+
+    def add(self, login: str, passwd: str | None, algo: str = "", salt: str = "") -> None:
+        self.run(
+            "insert into people (login, passwd, algo, salt) values (?, ?, ?, ?)", login, passwd, algo, salt
+        )
+
+    def rows(self) -> list[tuple[object, ...]]:
+        return self.run("select * from people order by id")
+
+
+@pytest.fixture
+def forge(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return Forge(tmp_path)
+
+
+def list_codes(result) -> set[tuple[str, str]]:
+    return {(finding["severity"], finding["code"]) for finding in result["data"]["findings"]}
+
+
+WRITES = [
+    ("users", "create", "bo", "--password-file", "password", "--yes"),
+    ("users", "ensure", "bo", "--password-file", "password", "--yes"),
+    ("users", "set-password", "ann", "--password-file", "password", "--yes"),
+    ("users", "import", "users.csv", "--yes"),
+]
+
+
+def write_users_file(folder, **values: str) -> None:
+    (folder / "users.csv").write_text(",".join(values) + "\n" + ",".join(values.values()) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("password", "name"),
+    [
+        (WORDPRESS, "wordpress-bcrypt"),
+        ('writes = "pbkdf2_sha256$9$"', "django-pbkdf2"),
+        ('writes = "3|$argon2id$v=19$m=64,t=1,p=1$"', "nextcloud-argon2"),
+        (GITEA, "gitea-pbkdf2"),
+    ],
+)
+def test_passwords_are_written_in_the_declared_format(answer, forge, tmp_path, password, name):
+    forge.declare(password)
+    answer("users", "create", "ann", "--generate", "--yes")
+    write_users_file(tmp_path, login="cy", password=PASSWORD)
+    for words in WRITES:
+        answer(*words, status=None)
+    rows = forge.run("select login, algo, salt, passwd from people order by id")
+    assert [row[0] for row in rows] == ["ann", "bo", "cy"]
+    for login, *parts in rows:
+        assert identify_format("$".join(part for part in parts if part)) == name
+        answer("users", "check-password", login, "--password-file", "password")
+    answer("apps", "check")
+    assert answer("integrity", "check", status=None)["exit_code"] in (0, 4)
+
+
+def test_hash_in_several_columns_is_exported_and_imported(answer, forge, tmp_path):
+    forge.declare(GITEA)
+    answer("users", "create", "ann", "--password-file", "password", "--yes")
+    (user,) = answer("users", "export", "--secrets")["data"]["items"]
+    assert identify_format(user["password_hash"]) == "gitea-pbkdf2"
+    write_users_file(tmp_path, login="bo", password_hash=user["password_hash"])
+    answer("users", "import", "users.csv", "--yes")
+    assert forge.rows()[0][2:] == forge.rows()[1][2:]
+    answer("users", "check-password", "bo", "--password-file", "password")
+
+
+def test_hash_in_several_columns_is_secret_and_checked_as_a_whole(answer, forge):
+    forge.declare(GITEA)
+    answer("users", "create", "ann", "--password-file", "password", "--yes")
+    before = forge.rows()
+    (row,) = answer("data", "rows", "people")["data"]["items"]
+    assert [row[name] for name in ("passwd", "algo", "salt")] == [MASK] * 3
+    for column in ("salt", "passwd", "algo"):
+        result = answer("data", "set", "people", "1", f"{column}=abc", "--yes", status=None)
+        assert result["exit_code"] != 0
+    assert forge.rows() == before
+
+
+def test_redmine_hash_is_only_verified(answer, forge, tmp_path):
+    forge.declare('prefix_columns = ["salt"], accepts = ["redmine-sha1"], unusable = ["*$"]')
+    forge.add("ann", "bf0c63f9ca0cf510ce2d66482a43d19f3869bb08", salt="4571430df544de5d10033f0788162d26")
+    forge.add("ldap", "")
+    (tmp_path / "password").write_text("admin-pw-1\n")
+    answer("users", "check-password", "ann", "--password-file", "password")
+    (tmp_path / "password").write_text("admin-pw-2\n")
+    answer("users", "check-password", "ann", "--password-file", "password", status=1)
+    answer("apps", "check")
+    before = forge.rows()
+    for words in WRITES[:3]:
+        assert answer(*words, status=2)["error"]["code"] == "not-supported"
+    assert forge.rows() == before
+
+
+def test_incomplete_hash_of_several_columns_is_refused(answer, forge, tmp_path):
+    forge.declare(f'{GITEA}, unusable = ["!*"]')
+    write_users_file(tmp_path, login="bo", password_hash="!none")
+    assert answer("users", "import", "users.csv", "--yes", status=None)["error"]["code"] == "import-invalid"
+    write_users_file(tmp_path, login="bo", password_hash="!$$")
+    answer("users", "import", "users.csv", "--yes")
+    assert forge.run("select algo, salt, passwd from people") == [("!", "", "")]
+
+
+@pytest.mark.parametrize("hashed", ["plain words", DJANGO_HASH, "$2b$31$" + "a" * 53])
+def test_clear_text_and_other_formats_and_costs_are_refused(answer, forge, tmp_path, hashed):
+    forge.declare(WORDPRESS)
+    forge.add("ann", PHPASS_HASH)
+    before = forge.rows()
+    write_users_file(tmp_path, login="bo", password_hash=hashed)
+    result = answer("users", "import", "users.csv", "--yes", status=None)
+    assert result["error"]["code"] == "import-invalid"
+    (tmp_path / "rows.csv").write_text(f"login,passwd\nbo,{hashed}\n")
+    result = answer("data", "import", "people", "rows.csv", "--yes", status=None)
+    assert result["exit_code"] != 0
+    assert forge.rows() == before
+
+
+# Stored hashes that the profile does not declare -------------------------------------------------------------------
+
+
+def test_undeclared_format_is_an_error_and_passwords_are_refused(answer, forge, tmp_path):
+    forge.declare(WORDPRESS)
+    forge.add("ann", DJANGO_HASH)
+    write_users_file(tmp_path, login="cy", password=PASSWORD)
+    before = forge.rows()
+    result = answer("apps", "check", status=4)
+    assert ("error", "password-format") in list_codes(result)
+    (finding,) = (entry for entry in result["data"]["findings"] if entry["code"] == "password-format")
+    assert "users.password" in finding["message"]
+    assert "django-pbkdf2 (1 of 1)" in finding["message"]
+    for words in WRITES:
+        for option in ([], ["--dry-run"]):
+            result = answer(*words, *option, status=6)
+            assert result["error"]["code"] == "password-format"
+            assert "django-pbkdf2" in result["error"]["hint"]
+    assert forge.rows() == before
+
+    forge.declare(WORDPRESS.replace('"phpass"', '"phpass", "django-pbkdf2"'))
+    assert not list_codes(answer("apps", "check"))
+    answer(*WRITES[2])
+    assert forge.rows()[0][2].startswith("$wp$2y$04$")
+
+
+@pytest.mark.parametrize(
+    "hashes", [["!unusable", "", None], [PHPASS_HASH, "invited"], [PHPASS_HASH, None], []]
+)
+def test_values_in_no_known_format_do_not_refuse_passwords(answer, forge, hashes):
+    forge.declare(WORDPRESS)
+    for number, stored in enumerate(hashes):
+        forge.add(f"user{number}", stored)
+    is_reported = any(stored not in (PHPASS_HASH, None) for stored in hashes)
+    codes = list_codes(answer("apps", "check"))
+    assert codes == ({("info", "password-unknown")} if is_reported else set())
+    answer(*WRITES[0])
+    answer("users", "check-password", "bo", "--password-file", "password")
+
+
+def test_newest_of_many_users_are_in_the_sample(answer, forge):
+    forge.declare(WORDPRESS)
+    for number in range(250):
+        forge.add(f"user{number}", DJANGO_HASH if number == 249 else PHPASS_HASH)
+    (finding,) = answer("apps", "check", status=4)["data"]["findings"]
+    assert "django-pbkdf2 (1 of 200)" in finding["message"]
+
+
+@pytest.mark.parametrize(
+    ("password", "reason"),
+    [
+        ('writes = "$2b$10"', "no known hash begins with it"),
+        ('writes = "$2b$31$"', "its cost is too high"),
+        ('prefix_columns = ["salt"]', "it requires writes or accepts"),
+    ],
+)
+def test_invalid_format_in_the_profile_is_reported(answer, forge, password, reason):
+    forge.declare(password)
+    (finding,) = answer("apps", "check", str(forge.profile), status=2)["data"]["findings"]
+    assert "users.password" in finding["message"]
+    assert reason in finding["message"]
+
+
+def test_invalid_prefix_refuses_passwords_with_its_line(answer, forge):
+    forge.declare('writes = "$2b$10"')
+    result = answer(*WRITES[0], status=2)
+    assert result["error"]["code"] == "profile-invalid"
+    assert "users.password.writes" in result["error"]["message"]
+    assert forge.rows() == []
+
+
+def test_expensive_stored_hash_is_not_computed(answer, forge):
+    forge.declare('writes = "$2b$04$"')
+    forge.add("ann", "$2b$31$" + "a" * 53)
+    result = answer("users", "check-password", "ann", "--password-file", "password", status=6)
+    assert result["error"]["code"] == "hash-expensive"
+
+
+# Peppers -----------------------------------------------------------------------------------------------------------
+
+SYNAPSE = 'writes = "$2b$04$", pepper = true, normal_form = "NFKC"'
+
+
+def test_pepper_of_a_file_follows_the_password(answer, forge, tmp_path):
+    forge.declare(SYNAPSE, "pepper_file = 'pepper'")
+    (tmp_path / "pepper").write_text("fixture-pepper\n")
+    forge.add("ann", "$2b$06$Fw8hitM/P/CBm/4I65fzGuSrN9Ju1dG46.75oQFk4BKh9edP6DYz6")
+    (tmp_path / "password").write_text("\uff41dmin-pw-1\n")  # NFKC changes the first letter to an ordinary a
+    answer("users", "check-password", "ann", "--password-file", "password")
+    answer(*WRITES[0])
+    ((stored,),) = forge.run("select passwd from people where login = 'bo'")
+    assert verify_password(Secret("admin-pw-1fixture-pepper"), stored, ["bcrypt"])
+
+
+@pytest.mark.parametrize("option", ["", "pepper_file = 'missing'"])
+def test_missing_pepper_refuses_passwords(answer, forge, option):
+    forge.declare(SYNAPSE, option)
+    forge.add("ann", PHPASS_HASH.replace("$P$B", "!"))
+    before = forge.rows()
+    for words in (WRITES[0], WRITES[2], ("users", "check-password", "ann", "--password-file", "password")):
+        assert answer(*words, status=2)["error"]["code"] == "pepper-missing"
+    assert forge.rows() == before
+
+
+def test_byte_order_mark_is_no_part_of_a_pepper(answer, forge, tmp_path):
+    forge.declare(SYNAPSE, "pepper_file = 'pepper'")
+    (tmp_path / "pepper").write_bytes(b"\xef\xbb\xbffixture-pepper\r\n")
+    answer(*WRITES[0])
+    ((stored,),) = forge.run("select passwd from people")
+    assert verify_password(Secret(PASSWORD + "fixture-pepper"), stored, ["bcrypt"])
+
+
+def test_long_pepper_is_refused_and_not_shortened(answer, forge, tmp_path):
+    forge.declare(SYNAPSE, "pepper_file = 'pepper'")
+    (tmp_path / "pepper").write_text("x" * 5000)
+    assert answer(*WRITES[0], status=2)["error"]["code"] == "pepper-missing"
+    assert forge.rows() == []
+
+
+def test_empty_pepper_file_is_an_app_without_pepper(answer, forge, tmp_path):
+    forge.declare(SYNAPSE, "pepper_file = 'pepper'")
+    (tmp_path / "pepper").write_text("")
+    answer(*WRITES[0])
+    ((stored,),) = forge.run("select passwd from people")
+    assert verify_password(Secret(PASSWORD), stored, ["bcrypt"])

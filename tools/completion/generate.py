@@ -1,0 +1,46 @@
+"""Generate static shell completion files from the command tree, so that completion does not start Python.
+
+``python -m tools.completion.generate`` writes them to ``completions/``, and the help of ``dbctl`` to ``dbctl/cli/help.txt``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from typer.main import get_group
+
+from dbctl.cli._support.options import add_common_options
+from dbctl.cli.completions import FILES
+from dbctl.cli.main import app
+from dbctl.config import bundled_folder
+from tools.completion.fish import render_fish
+from tools.completion.shells import render_bash, render_zsh
+from tools.completion.tree import build_tree
+
+#: What ``dbctl --help`` prints without importing the command tree.
+HELP = Path(__file__).parents[2] / "dbctl/cli/help.txt"
+
+
+def generate(shell: str) -> str:
+    """Return the completion file for ``shell``, one of ``Shell``."""
+    nodes, common = build_tree()
+    return {"bash": render_bash, "zsh": render_zsh, "fish": render_fish}[shell](nodes, common)
+
+
+def write() -> None:
+    """Write the completion files of all shells, and the help."""
+    for shell, name in FILES.items():
+        (bundled_folder("completions") / name).write_text(generate(shell), encoding="utf-8")
+    HELP.write_text(root_help(), encoding="utf-8")
+
+
+def root_help() -> str:
+    """Return the output of ``dbctl --help`` for 80 columns."""
+    root = add_common_options(get_group(app))
+    # 78 is Typer's value for 80 columns.
+    ctx = root.make_context("dbctl", [], resilient_parsing=True, terminal_width=78)
+    return root.get_help(ctx) + "\n"
+
+
+if __name__ == "__main__":
+    write()

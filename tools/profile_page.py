@@ -1,0 +1,204 @@
+"""The reference page of the profile language: every key with type, default, meaning, and an example from a built-in profile."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dbctl.files import toml
+from dbctl.profiles import generate, loader
+
+MAX_EXAMPLE = 60  #: characters
+_TYPES = {"string": "text", "integer": "integer", "number": "number", "boolean": "boolean", "null": "none"}
+
+#: Examples of keys that no built-in profile has, by section and key.
+EXAMPLES: dict[tuple[str, str], object] = {
+    ("Database", "pragmas"): {"synchronous": "full"},
+    ("Environment", "tls_option"): "sslmode=verify-full",
+    ("Ledger", "new"): {"hostname": "dbctl", "batch": 1},
+    ("Ledger", "rolled_back_at"): "rolled_back_at",
+    ("Ledger", "started_at"): "started_at",
+    ("Users", "database"): "main",
+    ("Password", "prefix_columns"): ["passwd_hash_algo", "salt"],
+    ("Password", "accepts"): ["bcrypt", "phpass"],
+    ("Password", "pepper"): True,
+    ("Password", "normal_form"): "NFKC",
+    ("Users", "new"): {"locale": "en", "created_at": ":now"},
+    ("SignInTable", "token"): "token_hash",
+    ("Roles", "codec"): "uuid4",
+    ("BuiltIn", "names"): ["admin", "user"],
+    ("Settings", "secret"): ["smtp.password", "*.api_key"],
+    ("KeySource", "contains"): "extreme",
+    ("KeySource", "order"): "position",
+    ("SearchKey", "contains"): "extreme",
+    ("SearchKey", "order"): "position",
+    ("DetailVariant", "lists"): ["tags", "tagsStr"],
+    ("Detail", "lists"): ["tags", "tagsStr"],
+    ("Sessions", "key"): "session_id",
+    ("Rebuild", "hint"): "Stop the app, then run: dbctl sessions rebuild-stats",
+    ("KnownLogin", "hint"): "The app creates this account at each start: remove it from its configuration.",
+    ("KnownSecret", "key"): "token_id",
+    ("Retention", "last"): 3,
+    ("Retention", "hourly"): 24,
+    ("Retention", "daily"): 7,
+    ("Retention", "weekly"): 5,
+    ("Retention", "monthly"): 12,
+    ("Retention", "yearly"): 3,
+}
+#: Examples of keys that several sections have.
+COMMON_EXAMPLES: dict[str, object] = {
+    "database": "main",
+    "severity": "error",
+    "hint": "Correct them in the app.",
+}
+
+Schema = Mapping[str, Any]
+#: An example value by section and key.
+Examples = dict[tuple[str, str], object]
+
+
+def profile_page() -> str:
+    """Return a page with a table for each section."""
+    schema = json.loads(generate.build_schema())
+    sections: Mapping[str, Schema] = schema["$defs"]
+    examples = collect_examples(schema)
+    places: dict[str, str] = {}
+    _collect_places(sections, schema["$ref"].rpartition("/")[2], "", places)
+    lines = [
+        "# Profile language\n",
+        "Generated from `dbctl/profiles/model/`. [Write a profile](../how-to/write-a-profile.md) explains the sections step by step;",
+        "[`profile.schema.json`](../../dbctl/profiles/profile.schema.json) is the JSON Schema for editors. A column or table with a",
+        "trailing `?` is optional. Most examples are from built-in profiles.",
+    ]
+    for name, place in places.items():
+        section = sections[name]
+        lines += [f"\n## {place}\n", _escape(section["description"]), ""]
+        lines += ["| key | type | default | meaning | example |", "| --- | --- | --- | --- | --- |"]
+        for key, described in section["properties"].items():
+            has_section = contains_section(described)
+            default = "" if has_section else _format_value(described.get("default"))
+            if key in section.get("required", ()):
+                default = "required"
+            example = "" if has_section else _format_value(examples.get((name, key)))
+            description = described["description"]
+            meaning = _escape(description[:1].upper() + description[1:])
+            lines.append(
+                f"| `{key}` | {_format_type(described, places)} | {default} | {meaning} | {example} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def collect_examples(schema: Schema) -> Examples:
+    """Return an example of each key, from the built-in profiles if one of them has the key."""
+    sections, examples = schema["$defs"], Examples()
+    for name in loader.names():
+        values, _ = toml.load(loader.path_of(name))
+        _collect_examples(sections, {"$ref": schema["$ref"]}, values, examples)
+    keys = [(name, key) for name, section in sections.items() for key in section["properties"]]
+    common = {(name, key): COMMON_EXAMPLES[key] for name, key in keys if key in COMMON_EXAMPLES}
+    return common | EXAMPLES | examples
+
+
+def contains_section(schema: Schema) -> bool:
+    """Whether the value of a key is a section, or contains sections."""
+    return any(_sections_of(schema))
+
+
+def _collect_examples(
+    sections: Mapping[str, Schema], schema: Schema, value: object, examples: Examples
+) -> None:
+    """Record the first value of each key below ``value``."""
+    for option in schema.get("anyOf", [schema]):
+        if "$ref" in option and isinstance(value, dict):
+            name = option["$ref"].rpartition("/")[2]
+            properties = sections[name]["properties"]
+            for key in [key for key in properties if key in value]:
+                examples.setdefault((name, key), value[key])
+                _collect_examples(sections, properties[key], value[key], examples)
+        elif isinstance(value, list) and isinstance(option.get("items"), dict):
+            for item in value:
+                _collect_examples(sections, option["items"], item, examples)
+        elif isinstance(value, dict) and isinstance(option.get("additionalProperties"), dict):
+            for item in value.values():
+                _collect_examples(sections, option["additionalProperties"], item, examples)
+
+
+def _collect_places(sections: Mapping[str, Schema], name: str, place: str, places: dict[str, str]) -> None:
+    """Record the TOML header of each section, in the order of the keys."""
+    places[name] = place or "Top level"
+    for key, described in sections[name]["properties"].items():
+        for inner, suffix, is_list in _sections_of(described):
+            if inner not in places:
+                path = f"{place.strip('`[]')}.{key}".removeprefix(".") + suffix
+                _collect_places(sections, inner, f"`[[{path}]]`" if is_list else f"`[{path}]`", places)
+
+
+def _sections_of(
+    schema: Schema, suffix: str = "", *, is_list: bool = False
+) -> Iterator[tuple[str, str, bool]]:
+    """Yield the sections that a key contains, the end of their path, and whether they are a list."""
+    for option in schema.get("anyOf", [schema]):
+        if "$ref" in option:
+            yield option["$ref"].rpartition("/")[2], suffix, is_list
+        elif isinstance(option.get("items"), dict):
+            yield from _sections_of(option["items"], suffix, is_list=True)
+        elif isinstance(option.get("additionalProperties"), dict):
+            yield from _sections_of(option["additionalProperties"], f"{suffix}.NAME", is_list=is_list)
+
+
+def _format_type(schema: Schema, places: Mapping[str, str]) -> str:
+    names = dict.fromkeys(_format_option(option, places) for option in _options_of(schema))
+    return " or ".join(names) or "any value"
+
+
+def _options_of(schema: Schema) -> Iterator[Schema]:
+    """Yield the alternatives of a schema, except for null."""
+    for option in schema.get("anyOf", ()):
+        yield from _options_of(option)
+    if "anyOf" not in schema and schema.get("type") != "null":
+        yield schema
+
+
+def _format_option(option: Schema, places: Mapping[str, str]) -> str:
+    if "$ref" in option:
+        place = places[option["$ref"].rpartition("/")[2]]
+        anchor = "".join(letter for letter in place.lower() if letter.isalnum() or letter in "-_")
+        return f"[section](#{anchor})"
+    if "enum" in option:
+        return " or ".join(f"`{json.dumps(value)}`" for value in option["enum"])
+    if option.get("type") == "array":
+        if "prefixItems" in option:
+            return " and ".join(_format_type(item, places) for item in option["prefixItems"])
+        return f"list of {_format_type(option.get('items', {}), places)}"
+    if option.get("type") == "object":
+        return f"table of {_format_type(option.get('additionalProperties', {}), places)}"
+    return _TYPES.get(str(option.get("type")), "any value")
+
+
+def _format_value(value: object) -> str:
+    """Return a value in TOML, shortened; nothing for an empty value."""
+    if value in (None, "", [], {}):
+        return ""
+    text = _write_toml(value)
+    shortened = text if len(text) <= MAX_EXAMPLE else text[: MAX_EXAMPLE - 1] + "…"
+    return f"`{_escape(shortened, code=True)}`"
+
+
+def _write_toml(value: object) -> str:
+    if isinstance(value, dict):
+        return (
+            "{ " + ", ".join(f"{_write_key(key)} = {_write_toml(item)}" for key, item in value.items()) + " }"
+        )
+    if isinstance(value, list):
+        return f"[{', '.join(map(_write_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _write_key(key: str) -> str:
+    return key if key.replace("_", "").replace("-", "").isalnum() and key.isascii() else json.dumps(key)
+
+
+def _escape(text: str, *, code: bool = False) -> str:
+    text = text.replace("|", "\\|")
+    return text.replace("`", "'") if code else text.replace("``", "`")
