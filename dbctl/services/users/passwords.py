@@ -13,6 +13,7 @@ from dbctl.errors import (
     NotSupportedError,
     PasswordFormatError,
     PasswordUnknownError,
+    PasswordWrongError,
     ProfileInvalidError,
 )
 from dbctl.files import toml
@@ -28,12 +29,19 @@ from dbctl.profiles import (
     loader,
     verify_password,
 )
-from dbctl.services.app import App, LiveTable
+from dbctl.services.app import App, LiveTable, User, open_users
 
 #: Rows at each end of the users table whose hashes are compared with the declared formats.
 SAMPLE_ROWS = 100
 #: The key in a profile of the prefix of new hashes.
 PREFIX_KEY = ("users", "password", "writes")
+
+
+class PasswordChecked(Struct, frozen=True, kw_only=True):
+    """Result of ``users check-password``."""
+
+    login: str
+    matches: bool
 
 
 class StoredFormats(Struct, frozen=True):
@@ -137,6 +145,22 @@ class Passwords:
             )
         if stored.is_unknown:
             raise PasswordUnknownError(target=self._live.db.target, count=stored.unknown)
+
+
+def check_password(app: App, user: User, password: Secret) -> PasswordChecked:
+    """Compare a password with the stored hash.
+
+    Raises:
+        PasswordWrongError: the password does not match.
+        HashExpensiveError: the stored hash demands too much time or memory.
+    """
+    users = open_users(app)
+    passwords = Passwords(app, users.live)
+    rows = users.db.select(users.live.name, passwords.columns, [Condition(users.id, "=", user.id)])
+    stored = passwords.join(rows[0]) if rows else None
+    if stored is None or not passwords.verify(password, stored):
+        raise PasswordWrongError(login=user.login)
+    return PasswordChecked(login=user.login, matches=True)
 
 
 def create_hash(app: App, password: Secret) -> str:
