@@ -24,7 +24,7 @@ with lazy_imports(__name__):
         PasswordChecked,
         Passwords,
         StoredFormats,
-        check_password,
+        compare_password,
     )
     from dbctl.services.users.queries import UserFilter, find_single_user, list_users
     from dbctl.services.users.sign_in_state import match_logins

@@ -147,7 +147,7 @@ class Passwords:
             raise PasswordUnknownError(target=self._live.db.target, count=stored.unknown)
 
 
-def check_password(app: App, user: User, password: Secret) -> PasswordChecked:
+def compare_password(app: App, user: User, password: Secret) -> PasswordChecked:
     """Compare a password with the stored hash.
 
     Raises:

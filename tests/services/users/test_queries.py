@@ -220,7 +220,7 @@ def test_names_that_differ_in_case_are_ambiguous(tmp_path):
 
 def check_password(path, login, password):
     with open_app(path) as app:
-        return passwords.check_password(
+        return passwords.compare_password(
             app, queries.find_single_user(app, UserSelector(logins=[login])), Secret(password)
         ).matches
 
