@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from fnmatch import fnmatchcase
 
 from dbctl.engines.contract import Readable, RowStreams
@@ -90,16 +89,23 @@ def _guess_columns(db: Readable, sampled: Collection[str] | None) -> dict[str, l
         secret = [name for name in texts if SECRET_NAMES.search(_CAMEL.sub("_", name).lower())]
         others = [name for name in texts if name not in secret]
         if others and (sampled is None or table.name in sampled):
-            with suppress(DbctlError):  # an unreadable table shows no secrets either
-                rows = db.select(table.name, others, limit=SAMPLE_ROWS)
-                secret += [
-                    name
-                    for name, *values in zip(others, *rows, strict=True)
-                    if any(map(_is_secret_value, values))
-                ]
+            try:
+                secret += find_secret_values(db, table.name, others)
+            except DbctlError:  # a locked table may be readable later
+                secret += others
         if secret:
             guessed[table.name] = secret
     return guessed
+
+
+def find_secret_values(db: Readable, table: str, columns: Sequence[str]) -> list[str]:
+    """Return those of ``columns`` that have a value in the form of a secret in a sample of rows.
+
+    Raises:
+        DbctlError: the table cannot be read.
+    """
+    rows = db.select(table, columns, limit=SAMPLE_ROWS)
+    return [name for name, *values in zip(columns, *rows, strict=True) if any(map(_is_secret_value, values))]
 
 
 def _is_secret_value(value: object) -> bool:
