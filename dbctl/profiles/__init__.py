@@ -27,3 +27,11 @@ with lazy_imports(__name__):
         new_password,
         verify_password,
     )
+    from dbctl.profiles.templates import (
+        create_value,
+        fill,
+        find_filter_problem,
+        find_generator_problem,
+        list_fields,
+        slugify,
+    )
