@@ -55,6 +55,7 @@ with lazy_imports(__name__):
         Link,
         Lockout,
         Password,
+        Payload,
         Roles,
         Rule,
         SettingOrDefault,
