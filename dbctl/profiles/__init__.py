@@ -7,6 +7,7 @@ with lazy_imports(__name__):
         BOOLEANS,
         EPOCH,
         KEYS,
+        SMALLEST_MILLISECONDS,
         TIMES,
         Encoding,
         HashFormat,
@@ -26,4 +27,13 @@ with lazy_imports(__name__):
         identify_format,
         new_password,
         verify_password,
+    )
+    from dbctl.profiles.payloads import PayloadCodec, read_payload
+    from dbctl.profiles.templates import (
+        create_value,
+        fill,
+        find_filter_problem,
+        find_generator_problem,
+        list_fields,
+        slugify,
     )
