@@ -194,6 +194,8 @@ with lazy_imports(__name__):
         PasswordFormatError,
         PepperMissingError,
         PermissionMissingError,
+        RoleFormError,
         RoleInUseError,
+        RoleStoredError,
         SettingMissingError,
     )

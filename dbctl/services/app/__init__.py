@@ -23,8 +23,8 @@ with lazy_imports(__name__):
     from dbctl.services.app.secrets import KEY_FORMS, MASK, find_secret_columns, is_secret_setting, mask
     from dbctl.services.app.suggestions import suggest_question, suggest_sentence
     from dbctl.services.app.times import is_time, time_columns
+    from dbctl.services.app.user_roles import BOOLEAN_TYPE, Assignment, RoleAction, RoleForm
     from dbctl.services.app.user_table import (
-        BOOLEAN_TYPE,
         TIMES,
         User,
         UserSelector,
