@@ -123,6 +123,8 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "users delete": (UsersDeleted, DryRunResult),
     "users set-password": (UsersChanged, DryRunResult),
     "users set-role": (UsersChanged, DryRunResult),
+    "users add-role": (UsersChanged, DryRunResult),
+    "users remove-role": (UsersChanged, DryRunResult),
     "users activate": (UsersChanged, DryRunResult),
     "users deactivate": (UsersChanged, DryRunResult),
     "users unlock": (Unlocked, DryRunResult),

@@ -27,6 +27,8 @@ LINES: dict[str, int] = {
     "users update pip --email pip@example.net": 0,
     "users set-password pip --generate": 0,
     "users set-role ana guest": 0,
+    "users add-role ana guest": 2,
+    "users remove-role ana guest": 2,
     "users activate pip": 0,
     "users deactivate ana": 0,
     "users list --locked": 2,

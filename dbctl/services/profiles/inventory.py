@@ -22,7 +22,7 @@ from dbctl.profiles import loader
 from dbctl.profiles.model import Profile
 from dbctl.services.app import App
 from dbctl.services.backup import prune
-from dbctl.services.profiles import consistency, live_check, password_check, sql_check
+from dbctl.services.profiles import consistency, live_check, password_check, role_check, sql_check
 from dbctl.services.profiles.consistency import Problem
 from dbctl.services.profiles.schema_references import list_schema_references
 from dbctl.url import resolve_engine
@@ -184,6 +184,11 @@ def check_live(app: App) -> Findings:
                 "info",
                 password_check.find_unknown_values(app, database, live),
                 "Users with such a value cannot sign in with a password. List intended values in users.password.unusable.",
+            ),
+            "role-form": (
+                "error",
+                role_check.find_role_problems(app, database, live),
+                "Correct it: dbctl refuses to change roles, and to delete or deactivate users, until it matches.",
             ),
             "report-idle": (
                 "warning",
