@@ -8,8 +8,10 @@ with lazy_imports(__name__):
         EPOCH,
         KEYS,
         TIMES,
+        BooleanCodec,
         Encoding,
         HashFormat,
+        KeyCodec,
         TimeCodec,
         read_boolean,
         read_time,
@@ -25,5 +27,6 @@ with lazy_imports(__name__):
         hash_password,
         identify_format,
         new_password,
+        read_prefix,
         verify_password,
     )

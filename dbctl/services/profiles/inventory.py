@@ -51,6 +51,21 @@ class AppListed(Struct, frozen=True, kw_only=True):
         return row | {"databases": [database.name for database in self.databases if database.url]}
 
 
+class ProfileListed(Struct, frozen=True, kw_only=True):
+    """One profile that commands find by its name."""
+
+    name: str
+    title: str | None  #: None: the file has an error
+    origin: str  #: ``built-in``, or the configuration directory: ``user`` or ``system``
+    file: str
+    features: Sequence[str] = ()
+    problem: str = ""  #: why commands do not use the profile
+
+    def summary(self) -> Row:
+        row = {"name": self.name, "title": self.title, "origin": self.origin, "file": self.file}
+        return row | ({"problem": self.problem} if self.problem else {})
+
+
 class ProfileShown(Struct, frozen=True, kw_only=True):
     """A profile, as dbctl loaded it."""
 
@@ -81,6 +96,32 @@ def list_apps(selection: model.Selection) -> Page[AppListed]:
             )
         )
     return Page(items=items, total=len(items), column_names=AppListed.__struct_fields__)
+
+
+def list_profiles() -> Page[ProfileListed]:
+    """Return every profile that commands find by its name, with its origin."""
+    items: list[ProfileListed] = []
+    for available in loader.list_available():
+        title, features, problem = None, list[str](), ""
+        try:
+            profile = loader.load(str(available.path))
+        except DbctlError as error:
+            problem = str(error)
+        else:
+            title, features = profile.title, profile.list_features()
+        if any(item.name == available.name for item in items):
+            problem = problem or "an earlier profile of the list has the same name"
+        items.append(
+            ProfileListed(
+                name=available.name,
+                title=title,
+                origin=available.origin,
+                file=str(available.path),
+                features=features,
+                problem=problem,
+            )
+        )
+    return Page(items=items, total=len(items), column_names=ProfileListed.__struct_fields__)
 
 
 def show_profile(name: str, app: model.App | None = None) -> ProfileShown:
