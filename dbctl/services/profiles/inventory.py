@@ -21,8 +21,9 @@ from dbctl.model import Finding, Findings, Page, Row, Severity, Struct
 from dbctl.profiles import loader
 from dbctl.profiles.model import Profile
 from dbctl.services.app import App
+from dbctl.services.app.evidence import find_contradictions
 from dbctl.services.backup import prune
-from dbctl.services.profiles import consistency, live_check, password_check, sql_check
+from dbctl.services.profiles import consistency, live_check, owned_rows, password_check, sql_check
 from dbctl.services.profiles.consistency import Problem
 from dbctl.services.profiles.schema_references import list_schema_references
 from dbctl.url import resolve_engine
@@ -226,17 +227,30 @@ def check_live(app: App) -> Findings:
                 password_check.find_unknown_values(app, database, live),
                 "Users with such a value cannot sign in with a password. List intended values in users.password.unusable.",
             ),
+            "owned-rows": (
+                "warning",
+                owned_rows.find_unlisted_rows(app, database, live),
+                "List the column in users.cascade or [[users.transfer]].",
+            ),
             "report-idle": (
                 "warning",
                 sql_check.find_unusable_reports(app, database, live),
                 "A deployment without these cannot run it.",
             ),
         }
-        for code, (severity, complaints, hint) in checks.items():
-            for key, reason in complaints:
-                problem = toml.create_problem(text, key, reason)
-                message = f"{problem.reason} ({profile_path.name}, line {problem.line}, {problem.key})"
-                findings.append(Finding(target, severity, code, message, hint))
+        problems = [
+            (severity, code, key, reason, hint)
+            for code, (severity, complaints, hint) in checks.items()
+            for key, reason in complaints
+        ]
+        problems += [
+            ("error", entry.code, entry.key, entry.reason, entry.remedy)
+            for entry in find_contradictions(app, database, live)
+        ]
+        for severity, code, key, reason, hint in problems:
+            problem = toml.create_problem(text, key, reason)
+            message = f"{problem.reason} ({profile_path.name}, line {problem.line}, {problem.key})"
+            findings.append(Finding(target, severity, code, message, hint))
     checked = sum(
         reference.database in app.used for reference in list_schema_references(app.profile, app.main())
     )

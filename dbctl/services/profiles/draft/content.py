@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from dbctl.engines.sql import ident
+from dbctl.services.app.evidence import Evidence, TableEvidence, names, values
 from dbctl.services.profiles.draft.document import Line, Part
-from dbctl.services.profiles.evidence import Evidence, TableEvidence, names, values
 
 #: The most searches and columns of a search.
 MOST_SEARCHES, MOST_WORDS, MOST_SHOWN = 4, 4, 6

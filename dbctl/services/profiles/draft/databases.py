@@ -9,8 +9,8 @@ from dbctl.engines.contract import Readable
 from dbctl.model import Struct
 from dbctl.profiles import BooleanCodec
 from dbctl.services.app import has_secret_name, ledger_detection
+from dbctl.services.app.evidence import Evidence, TableEvidence, names, values
 from dbctl.services.profiles.draft.document import Entry, Line, Part, write_header
-from dbctl.services.profiles.evidence import Evidence, TableEvidence, names, values
 
 #: The database of a drafted profile.
 MAIN = "main"

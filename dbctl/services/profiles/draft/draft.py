@@ -11,6 +11,7 @@ from dbctl.engines.contract import Readable, SchemaReader, require_part
 from dbctl.errors import FileExistsAlreadyError, FileFailedError, SchemaMismatchError, UsageError
 from dbctl.files import write_atomically
 from dbctl.model import ChangeResult
+from dbctl.services.app.evidence import Evidence, gather_evidence
 from dbctl.services.profiles.draft.content import draft_reports, draft_searches
 from dbctl.services.profiles.draft.databases import MAIN, draft_database
 from dbctl.services.profiles.draft.document import Part, join_names, write_document
@@ -19,7 +20,6 @@ from dbctl.services.profiles.draft.settings import draft_settings
 from dbctl.services.profiles.draft.sign_ins import SignInDraft, draft_sign_ins
 from dbctl.services.profiles.draft.users import draft_users
 from dbctl.services.profiles.draft.users_table import UsersCandidate, rank_users_tables
-from dbctl.services.profiles.evidence import Evidence, gather_evidence
 from dbctl.url import Url
 
 NAME = re.compile(r"\w[\w.-]*")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from dbctl.model import Struct
-from dbctl.services.profiles.draft.document import Entry, Line, Part, join_names
-from dbctl.services.profiles.evidence import (
+from dbctl.services.app.evidence import (
     Evidence,
     TableEvidence,
     UserReference,
     find_user_references,
     names,
 )
+from dbctl.services.profiles.draft.document import Entry, Line, Part, join_names
 
 _REASONS = {"blocked": "a foreign key would prevent the deletion", "unhandled": "by its name; no foreign key"}
 

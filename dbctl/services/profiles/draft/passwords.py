@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from dbctl.model import Struct
 from dbctl.profiles import JOINT, HashFormat, find_prefix_problem, identify_format, read_prefix
+from dbctl.services.app.evidence import TableEvidence, names, values
 from dbctl.services.profiles.draft.document import Line, Value
-from dbctl.services.profiles.evidence import TableEvidence, names, values
 
 #: Beginnings of values that apps store for accounts without a password, and the patterns for them.
 UNUSABLE = {"!": "!*", "*": "[*]*", "x": "x", "": ""}

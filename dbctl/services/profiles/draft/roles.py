@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from dbctl.model import Struct
+from dbctl.services.app.evidence import Evidence, TableEvidence, names, values
 from dbctl.services.profiles.draft.document import Line, Part, Value, write_header
-from dbctl.services.profiles.evidence import Evidence, TableEvidence, names, values
 
 #: The most different values of a column of roles.
 MOST_ROLES, LONGEST_ROLE = 12, 40

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from dbctl.services.app import has_secret_name
+from dbctl.services.app.evidence import Evidence, TableEvidence, names, values
 from dbctl.services.profiles.draft.document import Line, Part, Value
-from dbctl.services.profiles.evidence import Evidence, TableEvidence, names, values
 
 #: The kind of a setting for the usual names of types.
 KINDS: Mapping[str, str] = {

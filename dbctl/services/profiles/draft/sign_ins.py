@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from dbctl.model import Struct
+from dbctl.services.app.evidence import Evidence, TableEvidence, find_user_references, names, values
 from dbctl.services.profiles.draft.document import Line, Part
-from dbctl.services.profiles.evidence import Evidence, TableEvidence, find_user_references, names, values
 
 
 class SignInDraft(Struct, frozen=True, kw_only=True):

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dbctl.engines.contract import Column
 from dbctl.model import Struct
 from dbctl.services.app import has_secret_name
+from dbctl.services.app.evidence import Evidence, TableEvidence, names, values
 from dbctl.services.profiles.draft.document import Line, Part, Value
 from dbctl.services.profiles.draft.passwords import draft_password
 from dbctl.services.profiles.draft.roles import draft_role
 from dbctl.services.profiles.draft.users_table import NEAR_POINTS, UsersCandidate
-from dbctl.services.profiles.evidence import Evidence, TableEvidence, names, values
 
 #: The most characters of a constant that a draft copies from rows.
 LONGEST_CONSTANT = 40

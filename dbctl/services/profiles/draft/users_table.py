@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dbctl.model import Struct
 from dbctl.profiles import identify_format
-from dbctl.services.profiles.evidence import Evidence, TableEvidence, names
+from dbctl.services.app.evidence import Evidence, TableEvidence, names
 
 #: Candidates with fewer points are not users; a second candidate is named if it has nearly as many as the first.
 LEAST_POINTS, NEAR_POINTS = 7, 3

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from dbctl.services.profiles.evidence.gather import TableEvidence
+from dbctl.services.app.evidence.gather import TableEvidence
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
@@ -37,7 +37,7 @@ TIME_FIELDS = ("created_at", "updated_at", "last_login_at")
 PERSONAL = re.compile(r"^(first_?name|last_?name|given_name|family_name|phone|locale|language|time_?zone)$")
 
 PASSWORD = re.compile(
-    r"^(user_?|hashed_|encrypted_|crypted_)?(password|passwd|pass|pwd|pw)(_?(hash|hashed|digest|bcrypt))?$|^(hash|secret_hash)$"
+    r"^(user_?|hashed_|encrypted_|crypted_)?(password|passwd|pass|pwd|pw)(_?(hash|hashed|digest|bcrypt))?$|^(hash|secret_?hash)$"
 )
 SALT = re.compile(r"^(password_)?salt$")
 USERS_TABLE = re.compile(r"^(\w+_)?(users?|accounts?|members?|customers?|people|persons?|logins?)$")
@@ -79,7 +79,7 @@ SESSIONS_TABLE = re.compile(
 #: Tables with keys of programs: a new password does not end them in every app.
 KEYS_TABLE = re.compile(r"api_?(token|key)s?|access_keys?")
 TOKEN = re.compile(
-    r"^((access|refresh|session|auth|remember|login|api)_?)?(token|key|key_hash|token_hash|hash|secret_hash)$|^session_id$|^sid$|^id$"
+    r"^((access|refresh|session|auth|remember|login|api)_?)?(token|key|key_hash|token_hash|hash|secret_?hash)$|^session_id$|^sid$|^id$"
 )
 #: Parts of the names of sessions that are no sign-ins: visits, plays, chats.
 NOT_SIGN_IN = re.compile(r"visit|play|chat|game|replay|builder|activity_log|reset|verif|confirm|invit|valid")

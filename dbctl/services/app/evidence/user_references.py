@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Literal
 
 from dbctl.model import Struct
-from dbctl.services.profiles.evidence import names
-from dbctl.services.profiles.evidence.gather import Evidence, TableEvidence
+from dbctl.services.app.evidence import names
+from dbctl.services.app.evidence.gather import Evidence, TableEvidence
 
 #: What happens to the rows when their user is deleted.
 Deletion = Literal["handled", "blocked", "unhandled"]
