@@ -168,6 +168,7 @@ with lazy_imports(__name__):
         NotSupportedError,
         PasswordWrongError,
         PlanChangedError,
+        ProfileContradictionError,
         ProfileInvalidError,
         ProfileMissingError,
         ReportMissingError,

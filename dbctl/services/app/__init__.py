@@ -25,6 +25,7 @@ with lazy_imports(__name__):
         MASK,
         find_secret_columns,
         find_secret_values,
+        has_secret_name,
         is_secret_setting,
         mask,
     )
@@ -33,6 +34,7 @@ with lazy_imports(__name__):
     from dbctl.services.app.user_roles import BOOLEAN_TYPE, Assignment, RoleAction, RoleForm
     from dbctl.services.app.user_table import (
         TIMES,
+        WHOLE_TYPE,
         User,
         UserSelector,
         UserTable,

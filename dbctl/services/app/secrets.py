@@ -55,6 +55,11 @@ def mask(row: Row, columns: Collection[str]) -> Row:
     return {name: MASK if name in columns and value is not None else value for name, value in row.items()}
 
 
+def has_secret_name(column: str) -> bool:
+    """Return whether columns with such a name usually hold secrets."""
+    return SECRET_NAMES.search(_CAMEL.sub("_", column).lower()) is not None
+
+
 def find_secret_columns(
     app: App, database: str, db: Readable, tables: Collection[str] | None = None
 ) -> dict[str, list[str]]:
@@ -86,7 +91,7 @@ def _guess_columns(db: Readable, sampled: Collection[str] | None) -> dict[str, l
     guessed = dict[str, list[str]]()
     for table in db.tables().values():
         texts = [column.name for column in table.columns.values() if _TEXT.search(column.type.upper())]
-        secret = [name for name in texts if SECRET_NAMES.search(_CAMEL.sub("_", name).lower())]
+        secret = [name for name in texts if has_secret_name(name)]
         others = [name for name in texts if name not in secret]
         if others and (sampled is None or table.name in sampled):
             try:
