@@ -243,6 +243,33 @@ def test_every_command_writes_a_table(line, words, capsys):
     assert bool(output.err) == bool(status), output.err
 
 
+def accepts_dry_run(line):
+    return any(
+        "--dry-run" in text and f"{line} ".startswith(f"{command} ")
+        for command, text in reference.command_helps()
+    )
+
+
+def read_files(folder):
+    """Return the content of every file except lock files, which contain the last process with the lock."""
+    return {
+        path: path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".dbctl-lock"
+    }
+
+
+@pytest.mark.parametrize("deployments", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    "line",
+    [line for line, status in LINES.items() if not status and "--dry-run" not in line and accepts_dry_run(line)],
+)  # fmt: skip
+def test_dry_run_changes_no_file(words, tmp_path):
+    before = read_files(tmp_path)
+    assert main([*words, "--dry-run"]) == 0
+    assert read_files(tmp_path) == before
+
+
 def test_every_command_is_tested():
     words = {words for words, text in reference.command_helps() if "Commands:" not in text}
     tested = {command for command in words if any(f"{line} ".startswith(f"{command} ") for line in LINES)}
