@@ -34,7 +34,6 @@ with lazy_imports(__name__):
     from dbctl.services.app.user_roles import BOOLEAN_TYPE, Assignment, RoleAction, RoleForm
     from dbctl.services.app.user_table import (
         TIMES,
-        WHOLE_TYPE,
         User,
         UserSelector,
         UserTable,
