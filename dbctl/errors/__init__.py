@@ -196,6 +196,8 @@ with lazy_imports(__name__):
         PasswordUnknownError,
         PepperMissingError,
         PermissionMissingError,
+        RoleFormError,
         RoleInUseError,
+        RoleStoredError,
         SettingMissingError,
     )

@@ -30,3 +30,4 @@ with lazy_imports(__name__):
         read_prefix,
         verify_password,
     )
+    from dbctl.profiles.php import dump_flags, load_flags

@@ -30,10 +30,9 @@ with lazy_imports(__name__):
     )
     from dbctl.services.app.suggestions import suggest_question, suggest_sentence
     from dbctl.services.app.times import is_time, time_columns
+    from dbctl.services.app.user_roles import BOOLEAN_TYPE, Assignment, RoleAction, RoleForm
     from dbctl.services.app.user_table import (
-        BOOLEAN_TYPE,
         TIMES,
-        WHOLE_TYPE,
         User,
         UserSelector,
         UserTable,

@@ -21,9 +21,9 @@ from dbctl.model import Finding, Findings, Page, Row, Severity, Struct
 from dbctl.profiles import loader
 from dbctl.profiles.model import Profile
 from dbctl.services.app import App
-from dbctl.services.app.evidence import find_contradictions
+from dbctl.services.app.evidence import find_contradictions, find_uncovered_rows
 from dbctl.services.backup import prune
-from dbctl.services.profiles import consistency, live_check, owned_rows, password_check, sql_check
+from dbctl.services.profiles import consistency, live_check, owned_rows, password_check, role_check, sql_check
 from dbctl.services.profiles.consistency import Problem
 from dbctl.services.profiles.schema_references import list_schema_references
 from dbctl.url import resolve_engine
@@ -232,6 +232,11 @@ def check_live(app: App) -> Findings:
                 owned_rows.find_unlisted_rows(app, database, live),
                 "List the column in users.cascade or [[users.transfer]].",
             ),
+            "role-form": (
+                "error",
+                role_check.find_role_problems(app, database, live),
+                "Correct it: dbctl refuses to change roles, and to delete or deactivate users, until it matches.",
+            ),
             "report-idle": (
                 "warning",
                 sql_check.find_unusable_reports(app, database, live),
@@ -246,6 +251,10 @@ def check_live(app: App) -> Findings:
         problems += [
             ("error", entry.code, entry.key, entry.reason, entry.remedy)
             for entry in find_contradictions(app, database, live)
+        ]
+        problems += [
+            ("warning", entry.code, entry.key, entry.reason, entry.remedy)
+            for entry in find_uncovered_rows(app, database, live)
         ]
         for severity, code, key, reason, hint in problems:
             problem = toml.create_problem(text, key, reason)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from dbctl.engines.contract import Condition, Readable, Writable
 from dbctl.errors import (
@@ -11,11 +11,13 @@ from dbctl.errors import (
     PlanChangedError,
     SchemaMismatchError,
     UsageError,
+    ValueInvalidError,
 )
 from dbctl.model import ChangeResult, Plan, Row, Secret, now
 from dbctl.profiles import KEYS
 from dbctl.services.app import (
     App,
+    Assignment,
     Change,
     Prepared,
     PreparedChange,
@@ -24,12 +26,16 @@ from dbctl.services.app import (
     audit,
     check_secret,
     open_users,
+    truncate,
     users_database,
 )
-from dbctl.services.settings import add_for_user, defaults_for_new_user, settings_table_name
+from dbctl.services.settings import add_for_user, defaults_for_new_user, load_json, settings_table_name
 from dbctl.services.users import sign_in_state
 from dbctl.services.users.passwords import Passwords, create_hash, refuse_unwritten_passwords
 from dbctl.services.users.update import UpdateUsers, UsersChanged, UserUpdate
+
+#: Fields of a new user with roles: one, or several in a list in JSON.
+ROLE_FIELDS = ("role", "roles")
 
 
 class NewUser(UserUpdate, frozen=True, kw_only=True):
@@ -143,8 +149,10 @@ class CreateUser:
         if users.section.password:
             refuse_unwritten_passwords(users.app)
         require_declared_formats(users)
-        login, role = new.fields[users.section.login[0]], users.role_name(self._row.get(str(users.role)))
+        login, self._roles = new.fields[users.section.login[0]], select_roles(users, new.fields)
+        role = ", ".join(self._roles)
         steps, rows = [f"add user {login}" + (f" with role {role}" if role else "")], {users.live.name: 1}
+        rows |= count_role_rows(users, [self._roles])
         if self._settings:
             steps.append(f"add the app's default user settings: {', '.join(self._settings)}")
             rows[settings_table_name(users.app, "user")] = len(self._settings)
@@ -154,13 +162,13 @@ class CreateUser:
         """Insert the row, the settings and the audit record."""
         users, new = self._users, self._new
         values = add_password(users, self._row, new.password_hash)
-        key = db.insert(users.live.name, values, returning=users.id)
+        key = insert_user(users, db, values, self._roles)
         if self._settings:
             add_for_user(users.app, db, key, self._settings)
         user = next(iter(users.read([Condition(users.id, "=", key)])), None)
         if user is None:  # a trigger can skip a row silently
             raise ConstraintError(target=db.target, reason="the new user does not exist after the insert")
-        details = {"username": user.login, "role": user.role}
+        details = {"username": user.login, "role": ", ".join(user.role_names) or None}
         audit.record(users.app, db, "users.create", "users", key, details)
         return UserCreated(
             user=user,
@@ -185,10 +193,13 @@ def build_row(
     ``existing_logins`` has, by field, the logins of all users, folded by ``fold_login``; without it the database is queried.
     """
     section = users.section
-    fields = {"role": section.role.default} if section.role and section.role.default else {}
-    fields |= {"active": "true"} if "active" in users.fields else {}
+    fields = {"active": "true"} if "active" in users.fields else {}
     values: dict[str, object] = dict.fromkeys(users.fields.keys() & {"created_at", "updated_at"}, now())
-    values |= {field: users.parse_value(field, text) for field, text in (fields | dict(texts)).items()}
+    values |= {
+        field: users.parse_value(field, text)
+        for field, text in (fields | dict(texts)).items()
+        if field not in ROLE_FIELDS
+    }
     for field in users.login_fields:
         if field in texts and (
             users.is_login_taken(field, texts[field])
@@ -198,10 +209,54 @@ def build_row(
             hint = "dbctl users ensure accepts existing users."
             raise AlreadyExistsError(target=users.db.target, kind=field, name=texts[field], hint=hint)
     row = users.live.encode_constants(section.new) | users.encode_values(values)
+    row |= users.roles.encode(select_roles(users, texts)) if users.roles else {}
     if generator := KEYS[section.id.codec]:
         row[users.id] = generator()
     _require_columns(users, row)
     return row
+
+
+def select_roles(users: UserTable, texts: Mapping[str, str]) -> list[str]:
+    """Return the roles of a new user; ``roles`` is a list in JSON.
+
+    Raises:
+        FeatureMissingError: the app has no roles.
+        RoleFormError: the profile contradicts the stored roles.
+        RoleMissingError, ValueInvalidError: a role does not exist, or ``roles`` is no list.
+    """
+    names = [texts[field] for field in ("role",) if texts.get(field)] + parse_roles(texts.get("roles", ""))
+    if not (names or users.roles):
+        return []
+    roles = users.require_roles()
+    roles.require_consistent()
+    return roles.select_new(names)
+
+
+def parse_roles(text: str) -> list[str]:
+    """Return the names of roles in a list in JSON; raises ValueInvalidError."""
+    try:
+        names = load_json(text) if text else []
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueInvalidError(
+            name="roles", value=ascii(truncate(text)), reason="it is not a list of names in JSON"
+        )
+    return names
+
+
+def count_role_rows(users: UserTable, roles: Iterable[Sequence[str]]) -> dict[str, int]:
+    """Return the number of rows of other tables, by table, for the roles of each new user."""
+    assignments = [Assignment(user=None, after=names) for names in roles if names]
+    return users.roles.count_rows(assignments) if users.roles and assignments else {}
+
+
+def insert_user(users: UserTable, db: Writable, row: Mapping[str, object], roles: Sequence[str]) -> object:
+    """Insert the row of a user, and the rows with the roles; return the key of the user."""
+    key = db.insert(users.live.name, row, returning=users.id)
+    if users.roles and roles:
+        users.roles.write(db, [Assignment(user=key, after=roles)])
+    return key
 
 
 def require_declared_formats(users: UserTable) -> None:
@@ -230,7 +285,7 @@ def add_password(users: UserTable, row: Mapping[str, object], hashed: str) -> di
 def _require_columns(users: UserTable, row: Mapping[str, object]) -> None:
     secret = Passwords(users.app, users.live).columns if users.section.password else ()
     uncovered = users.live.missing_required_columns({*row, *secret, users.id})
-    columns = {**users.fields, **({"role": users.role} if users.role else {})}
+    columns = {**users.fields, **({"role": users.roles.column} if users.roles else {})}
     if missing := [field for field, column in columns.items() if column in uncovered]:
         options = " and ".join(f"--{field}" for field in missing)
         detail = f"a user of {users.app.profile.title} requires {' and '.join(missing)}: add {options}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
@@ -24,17 +25,21 @@ from dbctl.services.app import (
     users_database,
 )
 from dbctl.services.users.create import (
+    ROLE_FIELDS,
     add_password,
     build_row,
     check_password,
+    count_role_rows,
     hash_password,
+    insert_user,
     require_declared_formats,
+    select_roles,
 )
 from dbctl.services.users.files import Existing, Line
 from dbctl.services.users.passwords import Passwords
 
 #: Columns of a file that are not fields of the profile.
-EXTRA_COLUMNS = ("role", "password", "password_hash")
+EXTRA_COLUMNS = (*ROLE_FIELDS, "password", "password_hash")
 #: Columns of exported lists that an import ignores if they are not fields: the database generates them.
 IGNORED_COLUMNS = ("id", "login")
 
@@ -45,6 +50,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     login: str
     logins: Sequence[tuple[str, str]]  #: login fields and folded values
     row: Mapping[str, object]
+    roles: Sequence[str]
     password_hash: str  #: empty before the password is hashed
     password: Secret | None  #: None if the file contains its hash
     is_generated: bool = False  #: whether dbctl generated the password
@@ -152,6 +158,9 @@ def _read_fields(users: UserTable, line: Line) -> dict[str, str]:
     for name, value in line.values.items():
         if value in (None, "") or (name in IGNORED_COLUMNS and name not in users.fields):
             continue
+        if name == "roles" and isinstance(value, list):
+            fields[name] = json.dumps(value)
+            continue
         if not isinstance(value, str | int | float) or (isinstance(value, bool) and name != "active"):
             raise ValueInvalidError(name=name, value="(not shown)", reason="it is not text")
         fields[name] = str(value)
@@ -188,6 +197,7 @@ def _check_entry(
         login=fields[name],
         logins=logins,
         row=build_row(users, fields, existing_logins=existing_logins),
+        roles=select_roles(users, fields),
         password_hash=hashed,
         password=Secret(password) if password else None,
     )
@@ -260,21 +270,27 @@ class ImportUsers:
         require_declared_formats(users)
         steps = [f"add {format_count(len(entries), 'user')}"] if entries else []
         steps += [f"skip {format_count(skipped, 'existing user')}"] if skipped and entries else []
+        roles = [entry.roles for entry in entries.values()]
         self.plan = Plan(
             title=f"Import users from {file}",
             target=users.db.target,
             steps=steps,
-            rows={users.live.name: len(entries)} if entries else {},
+            rows={users.live.name: len(entries)} | count_role_rows(users, roles) if entries else {},
         )
 
     def apply(self, db: Writable) -> UsersImported:
         """Insert the rows in the order of the file, so that ids have the same order."""
         users, entries = self._users, self._entries.values()
         new_rows = [add_password(users, entry.row, entry.password_hash) for entry in entries]
-        added = sum(
-            db.insert_many(users.live.name, columns, [tuple(row.values()) for row in rows])
-            for columns, rows in groupby(new_rows, key=tuple)
-        )
+        if users.roles and users.roles.has_rows:
+            for entry, row in zip(entries, new_rows, strict=True):
+                insert_user(users, db, row, entry.roles)
+            added = len(entries)
+        else:
+            added = sum(
+                db.insert_many(users.live.name, columns, [tuple(row.values()) for row in rows])
+                for columns, rows in groupby(new_rows, key=tuple)
+            )
         require_row_count(added, len(entries), db)
         if added:
             details = {"added": added, "file": Path(self._file).name}
@@ -302,8 +318,8 @@ def export_users(app: App, *, secrets: bool) -> Page[Mapping[str, object]]:
         row: dict[str, object] = {
             field: user.extra.get(field, getattr(user, field, None)) for field in users.fields
         }
-        if users.section.role:
-            row["role"] = user.role
+        if users.roles:
+            row |= {"roles": user.roles} if users.roles.has_several else {"role": user.role}
         if hashes:
             row["password_hash"] = hashes.get(user.id)
         items.append(row)

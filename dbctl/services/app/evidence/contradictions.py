@@ -224,23 +224,22 @@ def _check_required(app: App, database: str, db: Readable, part: Part) -> Iterat
         yield from _find_uncovered(
             db, ("audit", "fields"), profile.audit.table, [*profile.audit.fields.values()]
         )
-    if (
-        part == "roles"
-        and profile.roles
-        and ((profile.users.database if profile.users else "") or app.main()) == database
-    ):
-        roles = profile.roles
+    permissions = profile.roles.permissions if part == "roles" and profile.roles else None
+    if permissions:
+        link = permissions.link
+        columns = [link.role, link.permission]
+        yield from _find_uncovered(db, ("roles", "permissions", "link"), link.table, columns)
+
+
+def find_uncovered_rows(app: App, database: str, db: Readable) -> Iterator[Contradiction]:
+    """Yield the required columns of roles and settings: without a value, commands change rows, but add none."""
+    users, roles = app.profile.users, app.profile.roles
+    if roles and ((users.database if users else "") or app.main()) == database:
         yield from _find_uncovered(db, ("roles", "fields"), roles.table, [roles.key, *roles.fields.values()])
-        if permissions := roles.permissions:
-            link = permissions.link
-            yield from _find_uncovered(
-                db, ("roles", "permissions", "link"), link.table, [link.role, link.permission]
-            )
-    if part == "settings":
-        for index, settings in enumerate(profile.settings):
-            if (settings.database or app.main()) == database and _adds_rows(settings, db):
-                columns = _list_setting_columns(settings)
-                yield from _find_uncovered(db, ("settings", index, "fields"), settings.table, columns)
+    for index, settings in enumerate(app.profile.settings):
+        if (settings.database or app.main()) == database and _adds_rows(settings, db):
+            columns = _list_setting_columns(settings)
+            yield from _find_uncovered(db, ("settings", index, "fields"), settings.table, columns)
 
 
 def _adds_rows(settings: Settings, db: Readable) -> bool:
@@ -273,7 +272,7 @@ def _find_uncovered(
                 key=key,
                 code="column-uncovered",
                 reason=f"{table.name}.{column.name} requires a value, but the profile has none",
-                remedy="Map the column, or remove the section: dbctl cannot add rows to the table.",
+                remedy="Map the column: without a value, dbctl adds no rows to the table.",
             )
 
 

@@ -10,10 +10,11 @@ from typing import Literal
 
 from dbctl.engines.contract import Column
 from dbctl.profiles import BooleanCodec, KeyCodec, TimeCodec
-from dbctl.services.app.user_table import BOOLEAN_TYPE, WHOLE_TYPE
+from dbctl.services.app.user_roles import BOOLEAN_TYPE
 
 #: Numbers that are times from 2001 to 2286: in seconds, and in milliseconds.
 SECONDS, MILLISECONDS = range(1_000_000_000, 10_000_000_000), range(1_000_000_000_000, 10_000_000_000_000)
+WHOLE_TYPE = r"INT|SERIAL"
 TIME_TYPE = re.compile(r"DATE|TIME")
 TEXT_TYPE = re.compile(r"CHAR|TEXT|CLOB|STRING|UUID|CITEXT|^$")
 _DAY = r"\d{4}-\d\d-\d\d"
