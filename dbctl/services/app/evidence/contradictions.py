@@ -97,7 +97,7 @@ def find_contradictions(
     for column in columns:
         yield from _check_time(app, db, column)
     for part in parts:
-        yield from _check_required(app, database, db, part)
+        yield from _check_required(app, db, part)
     if "ledger" in parts:
         yield from _check_ledger(app, database, db)
 
@@ -217,7 +217,7 @@ def _check_booleans(app: App, db: Readable) -> Iterator[Contradiction]:
 # Required columns -----------------------------------------------------------------------------------------------------
 
 
-def _check_required(app: App, database: str, db: Readable, part: Part) -> Iterator[Contradiction]:
+def _check_required(app: App, db: Readable, part: Part) -> Iterator[Contradiction]:
     """Yield the NOT NULL columns without a default in the rows that dbctl adds, if the profile has no value for them."""
     profile = app.profile
     if part == "audit" and profile.audit:
