@@ -84,11 +84,11 @@ def find_contradictions(
     users = app.profile.users
     users_database = (users.database if users else "") or app.main()
     if "users" in parts and users and users_database == database:
-        yield from _check_keys(app, db, ("users", "id"), users.table, users.id.column, users.id.codec)
+        yield from _check_keys(db, ("users", "id"), users.table, users.id.column, users.id.codec)
         yield from _check_booleans(app, db)
     if "roles" in parts and app.profile.roles and users_database == database:
         roles = app.profile.roles
-        yield from _check_keys(app, db, ("roles",), roles.table, roles.key, roles.codec)
+        yield from _check_keys(db, ("roles",), roles.table, roles.key, roles.codec)
     columns = [
         column
         for part in parts
@@ -106,7 +106,7 @@ def find_contradictions(
 
 
 def _check_keys(
-    app: App, db: Readable, key: Sequence[str | int], table_name: str, column_name: str, codec: KeyCodec
+    db: Readable, key: Sequence[str | int], table_name: str, column_name: str, codec: KeyCodec
 ) -> Iterator[Contradiction]:
     table = db.tables().get(table_name)
     column = table.columns.get(column_name) if table else None
@@ -119,11 +119,10 @@ def _check_keys(
     )
     if is_created or actual == codec or (not stored and codec != "autoincrement"):
         return
-    where = app.profile.name
     yield Contradiction(
         key=(*key, "codec"),
         code="key-format",
-        reason=f"{where} declares keys of {table_name} as {codec}, but: {evidence}{_show(stored)}",
+        reason=f"keys of {table_name} are not {codec}: {evidence}{_show(stored)}",
         remedy=f'Write codec = "{actual}".',
     )
 
