@@ -141,16 +141,26 @@ class RoleForm:
         """
         del current
         if action != "set":
-            hint = "Replace the role with: dbctl users set-role LOGIN ROLE"
-            raise NotSupportedError(
-                feature="a user with several roles", subject=self.live.profile.title, hint=hint
-            )
+            raise self._create_single_role_error()
         return [self.resolve(name)]
 
-    def select_new(self, names: Sequence[str]) -> list[str]:
-        """Return the roles of a new user: ``names``, or the default role; raises as ``resolve``."""
+    def select_new(self, names: Sequence[str] | None) -> list[str]:
+        """Return the roles of a new user: ``names``, or the default role if it is None; raises as ``resolve``.
+
+        Raises:
+            NotSupportedError: there are several, and users have a single role.
+        """
         default = [self.section.default] if self.section.default else []
-        return list(dict.fromkeys(self.resolve(name) for name in names or default))
+        selected = list(dict.fromkeys(self.resolve(name) for name in (default if names is None else names)))
+        if len(selected) > 1 and not self.has_several:
+            raise self._create_single_role_error()
+        return selected
+
+    def _create_single_role_error(self) -> NotSupportedError:
+        hint = "Replace the role with: dbctl users set-role LOGIN ROLE"
+        return NotSupportedError(
+            feature="a user with several roles", subject=self.live.profile.title, hint=hint
+        )
 
     def encode(self, names: Iterable[str]) -> dict[str, object]:
         """Return the values of ``columns`` that store roles."""
@@ -173,7 +183,7 @@ class RoleForm:
 
     def find_problems(self) -> Iterator[Problem]:
         """Yield contradictions between the profile and the database."""
-        if problems := list(self._find_type_problems()):
+        if problems := list(self.find_type_problems()):
             yield from problems  # they cause the others
             return
         names = {name.casefold() for name in self.names()}
@@ -197,7 +207,8 @@ class RoleForm:
             raise RoleFormError(target=self.db.target, key=key_text, reason=reason)
         self._is_consistent = True
 
-    def _find_type_problems(self) -> Iterator[Problem]:
+    def find_type_problems(self) -> Iterator[Problem]:
+        """Yield contradictions between the profile and the types of columns."""
         return iter(())
 
     def has_only_unknown_roles(self) -> bool:
