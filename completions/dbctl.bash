@@ -23,6 +23,8 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'demo:--prompts') candidates='' ;;
         'demo:--seed') candidates='' ;;
         'demo:--variant') candidates='' ;;
+        'profiles draft:--name') candidates='' ;;
+        'profiles draft:--to') candidates='@file' ;;
         'users list:--role') candidates='' ;;
         'users list:--inactive') candidates='' ;;
         'users list:--filter') candidates='' ;;
@@ -323,6 +325,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'init') path=$next; count=0; return 0 ;;
         'demo') path=$next; count=0; return 0 ;;
         'apps') path=$next; count=0; return 0 ;;
+        'profiles') path=$next; count=0; return 0 ;;
         'status') path=$next; count=0; return 0 ;;
         'doctor') path=$next; count=0; return 0 ;;
         'users') path=$next; count=0; return 0 ;;
@@ -342,6 +345,8 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'apps list') path=$next; count=0; return 0 ;;
         'apps show') path=$next; count=0; return 0 ;;
         'apps check') path=$next; count=0; return 0 ;;
+        'profiles list') path=$next; count=0; return 0 ;;
+        'profiles draft') path=$next; count=0; return 0 ;;
         'users list') path=$next; count=0; return 0 ;;
         'users show') path=$next; count=0; return 0 ;;
         'users create') path=$next; count=0; return 0 ;;
@@ -476,13 +481,16 @@ _dbctl() {
     done
     [[ -n $option && $current == "=" ]] && current=
     case "$path" in
-        '') children='init demo apps status doctor users roles settings migrate backup restore integrity stats maintain sessions schedule search data completions'; flags='--version' ;;
+        '') children='init demo apps profiles status doctor users roles settings migrate backup restore integrity stats maintain sessions schedule search data completions'; flags='--version' ;;
         'init') children=''; flags='--env-file --protected --dry-run -n' ;;
         'demo') children=''; flags='--games --users --plays --messages --chats --prompts --seed --variant --dry-run -n' ;;
         'apps') children='list show check'; flags='' ;;
         'apps list') children=''; flags='' ;;
         'apps show') children=''; flags='' ;;
         'apps check') children=''; flags='' ;;
+        'profiles') children='list draft'; flags='' ;;
+        'profiles list') children=''; flags='' ;;
+        'profiles draft') children=''; flags='--name --to' ;;
         'status') children=''; flags='--check' ;;
         'doctor') children=''; flags='--all-apps' ;;
         'users') children='list show create ensure update delete set-password set-role add-role remove-role activate deactivate unlock check-password import export export-data'; flags='' ;;

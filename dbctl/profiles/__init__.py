@@ -7,9 +7,12 @@ with lazy_imports(__name__):
         BOOLEANS,
         EPOCH,
         KEYS,
+        SMALLEST_MILLISECONDS,
         TIMES,
+        BooleanCodec,
         Encoding,
         HashFormat,
+        KeyCodec,
         TimeCodec,
         read_boolean,
         read_time,
@@ -25,6 +28,16 @@ with lazy_imports(__name__):
         hash_password,
         identify_format,
         new_password,
+        read_prefix,
         verify_password,
     )
+    from dbctl.profiles.payloads import PayloadCodec, read_payload
     from dbctl.profiles.php import dump_flags, load_flags
+    from dbctl.profiles.templates import (
+        create_value,
+        fill,
+        find_filter_problem,
+        find_generator_problem,
+        list_fields,
+        slugify,
+    )

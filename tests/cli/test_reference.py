@@ -34,6 +34,8 @@ LINES = [
     "apps list",
     "apps show",
     "apps check",
+    "profiles list",
+    "profiles draft --db user",
     "status",
     "status --app fp",
     "doctor",

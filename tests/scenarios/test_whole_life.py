@@ -104,6 +104,8 @@ COMMANDS = [
     "apps list",
     "apps show",
     "apps check",
+    "profiles list",
+    "profiles draft --db {db}",
     "migrate status --check",
     "migrate plan",
     "migrate up",

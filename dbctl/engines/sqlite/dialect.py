@@ -88,14 +88,24 @@ class SQLiteDialect(Dialect):
         # LIKE would compare BLOBs as text.
         return f"(typeof({value}) = 'text' and {super().contains(value, column, statement, text)})"
 
-    def is_among(self, value: str, _column: Column, statement: Statement, values: Sequence[object]) -> str:
+    def is_among(self, value: str, column: Column, statement: Statement, values: Sequence[object]) -> str:
         import json
 
+        values = [_apply_affinity(column, item) for item in values]
         plain = [item for item in values if _is_json_safe(item)]
         listed = statement.bind(json.dumps(plain))
         test = f"{value} in (select value from json_each({listed}))"
         placeholders = [statement.bind(item) for item in values if not _is_json_safe(item)]
         return f"({test} or {value} in ({', '.join(placeholders)}))" if placeholders else test
+
+
+def _apply_affinity(column: Column, item: object) -> object:
+    """Return an integer or its text as ``=`` would compare it with the column; the values of json_each have no affinity."""
+    if "INT" in column.type:
+        is_number = isinstance(item, str) and re.fullmatch("-?[1-9][0-9]{0,17}|0", item)
+        return int(str(item)) if is_number else item
+    is_text = any(word in column.type for word in ("CHAR", "CLOB", "TEXT"))
+    return str(item) if is_text and type(item) is int and _is_json_safe(item) else item
 
 
 def find_rowid_name(columns: Iterable[str]) -> str:

@@ -63,8 +63,10 @@ with lazy_imports(__name__):
     from dbctl.profiles.model.sessions import Sessions
     from dbctl.profiles.model.settings import Settings, SettingsRow, SettingsVariant, StandardSetting
     from dbctl.profiles.model.users import (
+        CompanionRow,
         Lockout,
         Password,
+        Payload,
         SettingOrDefault,
         SignInTable,
         Users,

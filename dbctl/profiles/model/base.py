@@ -69,6 +69,11 @@ FindingHint = str
 #: A value that a profile writes to a column: a constant, or ``:now`` for the current time.
 Constant = str | int | float | bool
 
+#: A value of a new row of a user: a constant, ``:now``, ``:null``, a generator (``:uuid4``, ``:cuid``, ``:object-id``, ``:hex-N``,
+#: ``:alphanumeric-N``), or a text with fields of the user: ``{username}``, ``{name,username}`` (the first with a value),
+#: ``{username:lower}``, ``{name:slug}``, and ``{id}``, the key of the user.
+NewValue = str | int | float | bool
+
 #: The value of a column, or a list of possible values.
 ExpectedValue = str | int | float | bool | Annotated[list[str | int], msgspec.Meta(min_length=1)]
 
@@ -88,6 +93,8 @@ class Rule(Section, frozen=True, kw_only=True):
     bytes: int | None = None  #: maximum number of bytes in UTF-8
     format: TextFormat | None = None  #: ``cron``: five fields, or six with seconds first
     values: Sequence[Constant] = ()  #: allowed values; empty: any
+    #: whether the app stores the value in lower case: dbctl converts the value of a user's field, and refuses others
+    lowercase: bool = False
 
 
 class Lookup(Section, frozen=True, kw_only=True):

@@ -12,7 +12,9 @@ from dbctl.profiles.model.base import (
     ColumnNames,
     Constant,
     DatabaseReference,
+    ExpectedValue,
     Lookup,
+    NewValue,
     RowPath,
     Rule,
     Section,
@@ -21,6 +23,7 @@ from dbctl.profiles.model.base import (
 )
 from dbctl.profiles.model.databases import Key
 from dbctl.profiles.model.roles import UserRole
+from dbctl.profiles.payloads import PayloadCodec
 
 
 class Password(Section, frozen=True, kw_only=True):
@@ -44,11 +47,21 @@ class Password(Section, frozen=True, kw_only=True):
         return (*self.prefix_columns, self.column)
 
 
+class Payload(Section, frozen=True, kw_only=True):
+    """A column with encoded data that contains the key of the user, in a table without a column for the user."""
+
+    column: SubjectColumn  #: the column with the data
+    codec: PayloadCodec  #: how the data is encoded: JSON, or the signed JSON of Django
+    key: str  #: the name of the value in the JSON object; a dot leads into an inner object: ``passport.user``
+
+
 class SignInTable(Section, frozen=True, kw_only=True):
     """A table with the sign-in tokens of users; dbctl ends a sign-in by new values, or deletes the rows."""
 
     table: TableName  #: the table; optional with a trailing ``?``
-    user: ColumnName  #: the column with the user
+    user: ColumnName = ""  #: the column with the user; or ``payload``
+    payload: Payload | None = None  #: a column whose data contains the user
+    only: Mapping[ColumnName, ExpectedValue] = {}  #: values of the rows that are sign-ins
     #: the values that end a sign-in, by column; empty: the row is deleted
     on_end: Mapping[ColumnName, Constant] = {}
     expires_at: ColumnNames = "expires_at?"  #: the column with the time of expiry
@@ -94,6 +107,21 @@ class StatisticsRow(Section, frozen=True, kw_only=True):
     columns: Sequence[ColumnName]  #: the columns to show
 
 
+class CompanionRow(Section, frozen=True, kw_only=True):
+    """Rows of another table that belong to each user: dbctl adds them with the user, and deletes them with the user."""
+
+    table: TableName  #: the table; optional with a trailing ``?``
+    #: the column with the key of the user, whose rows are deleted with the user; empty: no column has it, and the rows are
+    #: deleted if other rows of the user refer to them
+    user: ColumnName = ""
+    #: the values by column; ``{table.column}`` is a value of an earlier row of ``users.create``
+    values: Mapping[ColumnName, NewValue] = {}
+    #: one row for each entry, with the values of the entry besides ``values``; empty: one row
+    rows: Sequence[Mapping[ColumnName, NewValue]] = ()
+    #: columns of ``values``: only rows with these values are deleted with the user
+    same: Sequence[ColumnName] = ()
+
+
 class Transfer(Section, frozen=True, kw_only=True):
     """Rows that can be transferred to another user when their owner is deleted."""
 
@@ -118,13 +146,24 @@ class Users(Section, frozen=True, kw_only=True):
     password: Password | None = None  #: the password; without it, dbctl sets no passwords
     role: UserRole | None = None  #: the role; without it, users have no roles
     admin: str = ""  #: the role that at least one active user must have
-    new: Mapping[str, Constant] = {}  #: values of required columns without a field
+    #: values of columns of a new user, unless a field has a value for the column; ``{table.column}`` is a value of a row of
+    #: ``create``, which is then added before the user
+    new: Mapping[str, NewValue] = {}
+    create: Sequence[CompanionRow] = ()  #: rows of other tables that each user has
+    #: why only the app can create users, such as ``clients compute the keys of the vault``; empty: dbctl creates them
+    only_app_creates: str = ""
     #: ``table.column``: rows that are deleted before their user, in this order, regardless of foreign keys;
     #: ``Rating.promptId -> Prompt.userId`` for rows that belong to rows of the user
     cascade: Sequence[RowPath] = ()
     transfer: Sequence[Transfer] = ()  #: rows for ``users delete --transfer-to``
     lookup: Mapping[str, Lookup] = {}  #: by field, the table to whose rows its values refer
-    cookie: str = ""  #: how long a signed cookie is valid, if the app stores no sign-in
+    #: how long a signed cookie or token is valid that dbctl cannot revoke, because the app does not store it
+    cookie: str = ""
+    #: fields that the app compares with a signed cookie in each request: their change ends these sign-ins
+    checked: Sequence[Literal["password", "active", "role"]] = ()
+    #: columns of the user that end all sign-ins by a new value, such as a security stamp (``:uuid4``), a time (``:now``) or a version of
+    #: tokens (``:next``, the stored number plus one)
+    on_sign_out: Mapping[ColumnName, NewValue] = {}
     #: tables with sign-ins; dbctl ends them when it changes a password or deactivates a user
     signed_in: Sequence[SignInTable] = ()
     lockout: Lockout | None = None  #: the table that locks users after failed sign-ins, for ``users unlock``

@@ -8,12 +8,13 @@ from dbctl.engines.contract import Condition, Readable, Writable
 from dbctl.errors import (
     AlreadyExistsError,
     ConstraintError,
+    NotSupportedError,
     PlanChangedError,
     SchemaMismatchError,
     UsageError,
     ValueInvalidError,
 )
-from dbctl.model import ChangeResult, Plan, Row, Secret, now
+from dbctl.model import ChangeResult, Plan, Row, Secret, Struct, now
 from dbctl.profiles import KEYS
 from dbctl.services.app import (
     App,
@@ -31,6 +32,7 @@ from dbctl.services.app import (
 )
 from dbctl.services.settings import add_for_user, defaults_for_new_user, load_json, settings_table_name
 from dbctl.services.users import sign_in_state
+from dbctl.services.users.companions import CompanionRows, fill_row, has_reference
 from dbctl.services.users.passwords import Passwords, create_hash, refuse_unwritten_passwords
 from dbctl.services.users.update import UpdateUsers, UsersChanged, UserUpdate
 
@@ -144,25 +146,27 @@ class CreateUser:
     """Add one user, and the app's settings for new users if they are requested."""
 
     def __init__(self, users: UserTable, new: NewUser) -> None:
+        refuse_creation(users)
         self._users, self._new, self._row = users, new, build_row(users, new.fields)
+        self._companions = CompanionRows(users)
         self._settings = defaults_for_new_user(users.app, users.db) if new.with_settings else {}
         if users.section.password:
             refuse_unwritten_passwords(users.app)
         require_declared_formats(users)
-        login, self._roles = new.fields[users.section.login[0]], select_roles(users, new.fields)
-        role = ", ".join(self._roles)
-        steps, rows = [f"add user {login}" + (f" with role {role}" if role else "")], {users.live.name: 1}
-        rows |= count_role_rows(users, [self._roles])
+        login, roles = new.fields[users.section.login[0]], self._row.roles
+        steps = [f"add user {login}" + (f" with role {', '.join(roles)}" if roles else "")]
+        steps += self._companions.plan_steps(1)
+        rows = {users.live.name: 1, **self._companions.count(), **count_role_rows(users, [roles])}
         if self._settings:
             steps.append(f"add the app's default user settings: {', '.join(self._settings)}")
             rows[settings_table_name(users.app, "user")] = len(self._settings)
         self.plan = Plan(title=f"Create user {login}", target=users.db.target, steps=steps, rows=rows)
 
     def apply(self, db: Writable) -> UserCreated:
-        """Insert the row, the settings and the audit record."""
+        """Insert the row, its companion rows, the settings and the audit record."""
         users, new = self._users, self._new
-        values = add_password(users, self._row, new.password_hash)
-        key = insert_user(users, db, values, self._roles)
+        values = add_password(users, self._row.columns, new.password_hash)
+        key = insert_user(users, self._companions, db, values, self._row)
         if self._settings:
             add_for_user(users.app, db, key, self._settings)
         user = next(iter(users.read([Condition(users.id, "=", key)])), None)
@@ -182,13 +186,32 @@ class CreateUser:
 # Rows of new users, also for imports ---------------------------------------------------------------------------
 
 
+class UserRow(Struct, frozen=True):
+    """The row of a new user without the password, the values of its fields, from which other values are derived, and its roles."""
+
+    columns: Mapping[str, object]
+    fields: Mapping[str, object]
+    roles: Sequence[str]
+
+
+def refuse_creation(users: UserTable) -> None:
+    """Refuse new users if only the app can create them.
+
+    Raises:
+        NotSupportedError: the hint has the reason.
+    """
+    if reason := users.section.only_app_creates:
+        hint = f"Create the user in the app: {reason}."
+        raise NotSupportedError(feature="creating users", subject=users.app.profile.title, hint=hint)
+
+
 def build_row(
     users: UserTable,
     texts: Mapping[str, str],
     *,
     existing_logins: Mapping[str, Collection[str]] | None = None,
-) -> dict[str, object]:
-    """Return the row of a new user without the password, after checking all values.
+) -> UserRow:
+    """Return the row of a new user, after checking all values.
 
     ``existing_logins`` has, by field, the logins of all users, folded by ``fold_login``; without it the database is queried.
     """
@@ -208,12 +231,14 @@ def build_row(
         ):
             hint = "dbctl users ensure accepts existing users."
             raise AlreadyExistsError(target=users.db.target, kind=field, name=texts[field], hint=hint)
-    row = users.live.encode_constants(section.new) | users.encode_values(values)
-    row |= users.roles.encode(select_roles(users, texts)) if users.roles else {}
+    row = fill_row(users.live, section.new, values) | users.encode_values(values)
+    roles = select_roles(users, texts)
+    row |= users.roles.encode(roles) if users.roles else {}
     if generator := KEYS[section.id.codec]:
         row[users.id] = generator()
     _require_columns(users, row)
-    return row
+    CompanionRows(users).check(values)
+    return UserRow(row, values, roles)
 
 
 def select_roles(users: UserTable, texts: Mapping[str, str]) -> list[str]:
@@ -251,11 +276,13 @@ def count_role_rows(users: UserTable, roles: Iterable[Sequence[str]]) -> dict[st
     return users.roles.count_rows(assignments) if users.roles and assignments else {}
 
 
-def insert_user(users: UserTable, db: Writable, row: Mapping[str, object], roles: Sequence[str]) -> object:
-    """Insert the row of a user, and the rows with the roles; return the key of the user."""
-    key = db.insert(users.live.name, row, returning=users.id)
-    if users.roles and roles:
-        users.roles.write(db, [Assignment(user=key, after=roles)])
+def insert_user(
+    users: UserTable, companions: CompanionRows, db: Writable, values: Mapping[str, object], row: UserRow
+) -> object:
+    """Insert a user with ``values``, the companion rows, and the rows with the roles; return the key of the user."""
+    key = companions.insert_user(db, values, row.fields)
+    if users.roles and row.roles:
+        users.roles.write(db, [Assignment(user=key, after=row.roles)])
     return key
 
 
@@ -284,7 +311,8 @@ def add_password(users: UserTable, row: Mapping[str, object], hashed: str) -> di
 
 def _require_columns(users: UserTable, row: Mapping[str, object]) -> None:
     secret = Passwords(users.app, users.live).columns if users.section.password else ()
-    uncovered = users.live.missing_required_columns({*row, *secret, users.id})
+    referring = (name.removesuffix("?") for name, value in users.section.new.items() if has_reference(value))
+    uncovered = users.live.missing_required_columns({*row, *secret, *referring, users.id})
     columns = {**users.fields, **({"role": users.roles.column} if users.roles else {})}
     if missing := [field for field, column in columns.items() if column in uncovered]:
         options = " and ".join(f"--{field}" for field in missing)

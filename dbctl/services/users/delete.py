@@ -120,6 +120,7 @@ class DeleteUsers:
         self._conditions: dict[str, list[Where]] = {
             **self._owned.conditions,
             users.live.name: [users.where_ids(leaving)],
+            **self._owned.later_conditions,
         }
         self._handled_keys = [*self._owned.keys, *(transfer.keys if transfer else ())]
         self._transferred = transfer.count_rows() if transfer else {}
@@ -170,6 +171,7 @@ class DeleteUsers:
         self._owned.delete(db)
         self._related.delete()
         require_row_count(db.delete(users.live.name, [users.where_ids(leaving)]), len(leaving), db)
+        self._owned.delete_later(db)
         for user in leaving:
             audit.record(users.app, db, "users.delete", "users", user.id, {"username": user.login})
         return UsersDeleted(
@@ -177,6 +179,6 @@ class DeleteUsers:
             rows=self._rows,
             transferred=self._transferred,
             duplicates={item.table: item.rows for item in transfer.duplicates} if transfer else {},
-            signed_in_for=users.section.cookie or None,
+            signed_in_for=sign_in_state.remaining_sign_in(users),
             remaining=list_unchanged_databases(users.app, users_database(users.app)),
         )

@@ -24,16 +24,18 @@ from dbctl.services.app import (
     require_row_count,
     users_database,
 )
+from dbctl.services.users.companions import CompanionRows
 from dbctl.services.users.create import (
     ROLE_FIELDS,
+    UserRow,
     add_password,
     build_row,
     check_password,
     count_role_rows,
     hash_password,
     insert_user,
+    refuse_creation,
     require_declared_formats,
-    select_roles,
 )
 from dbctl.services.users.files import Existing, Line
 from dbctl.services.users.passwords import Passwords
@@ -49,8 +51,7 @@ class Entry(Struct, frozen=True, kw_only=True):
 
     login: str
     logins: Sequence[tuple[str, str]]  #: login fields and folded values
-    row: Mapping[str, object]
-    roles: Sequence[str]
+    row: UserRow
     password_hash: str  #: empty before the password is hashed
     password: Secret | None  #: None if the file contains its hash
     is_generated: bool = False  #: whether dbctl generated the password
@@ -80,6 +81,7 @@ def check_lines(
         UsageError: a column is unknown.
     """
     if not checked:
+        refuse_creation(users)
         _refuse_unknown(users, lines, file)
     entries: dict[int, Entry] = {}
     errors: list[str] = []
@@ -197,7 +199,6 @@ def _check_entry(
         login=fields[name],
         logins=logins,
         row=build_row(users, fields, existing_logins=existing_logins),
-        roles=select_roles(users, fields),
         password_hash=hashed,
         password=Secret(password) if password else None,
     )
@@ -267,25 +268,28 @@ class ImportUsers:
 
     def __init__(self, users: UserTable, entries: Mapping[int, Entry], skipped: int, file: str) -> None:
         self._users, self._entries, self._skipped, self._file = users, entries, skipped, file
+        self._companions = CompanionRows(users)
         require_declared_formats(users)
         steps = [f"add {format_count(len(entries), 'user')}"] if entries else []
+        steps += self._companions.plan_steps(len(entries)) if entries else []
+        added = {table: rows * len(entries) for table, rows in self._companions.count().items()}
         steps += [f"skip {format_count(skipped, 'existing user')}"] if skipped and entries else []
-        roles = [entry.roles for entry in entries.values()]
+        roles = [entry.row.roles for entry in entries.values()]
         self.plan = Plan(
             title=f"Import users from {file}",
             target=users.db.target,
             steps=steps,
-            rows={users.live.name: len(entries)} | count_role_rows(users, roles) if entries else {},
+            rows={users.live.name: len(entries), **added, **count_role_rows(users, roles)} if entries else {},
         )
 
     def apply(self, db: Writable) -> UsersImported:
         """Insert the rows in the order of the file, so that ids have the same order."""
         users, entries = self._users, self._entries.values()
-        new_rows = [add_password(users, entry.row, entry.password_hash) for entry in entries]
-        if users.roles and users.roles.has_rows:
-            for entry, row in zip(entries, new_rows, strict=True):
-                insert_user(users, db, row, entry.roles)
-            added = len(entries)
+        new_rows = [add_password(users, entry.row.columns, entry.password_hash) for entry in entries]
+        if self._companions or (users.roles and users.roles.has_rows):
+            for entry, values in zip(entries, new_rows, strict=True):
+                insert_user(users, self._companions, db, values, entry.row)
+            added = len(new_rows)
         else:
             added = sum(
                 db.insert_many(users.live.name, columns, [tuple(row.values()) for row in rows])

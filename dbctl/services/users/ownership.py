@@ -9,6 +9,7 @@ from dbctl.errors import SchemaMismatchError
 from dbctl.model import Struct, format_count
 from dbctl.services.app import User, UserTable, find_column, require_row_count
 from dbctl.services.deletion import AffectedRows
+from dbctl.services.users.companions import CompanionRows
 
 STEP_SEPARATOR = " -> "
 
@@ -130,7 +131,7 @@ class OwnershipTransfer:
 
 
 class OwnedRows:
-    """Rows that are deleted before their users, by table, in the order of their deletion."""
+    """Rows that are deleted before their users or, if the users refer to them, after them; by table, in the order of deletion."""
 
     def __init__(self, users: UserTable, leaving: Sequence[User], transfer: OwnershipTransfer | None) -> None:
         self._db, ids, tables = users.db, [user.id for user in leaving], users.db.tables()
@@ -147,12 +148,21 @@ class OwnedRows:
             where = follow_steps(users.db, steps, ids)
             self.conditions.setdefault(steps[0].partition(".")[0], []).append(where)
             self.keys.append(steps[0])
+        companions = CompanionRows(users)
+        for owned in companions.find_owned(ids):
+            if owned.key not in (*self.keys, *(transfer.keys if transfer else ())):
+                self.conditions.setdefault(owned.table, []).append(owned.where)
+                self.keys.append(owned.key)
+        self.later_conditions: dict[str, list[Where]] = {}
+        for owned in companions.find_owned_later(ids):
+            self.later_conditions.setdefault(owned.table, []).append(owned.where)
+            self.keys.append(owned.key)
         for table, duplicates in self._duplicates.items():
             self.conditions.setdefault(table, []).append(duplicates.where)
 
     def affected_rows(self) -> Iterator[AffectedRows]:
         """Yield the deleted rows, table by table."""
-        for table, where in self.conditions.items():
+        for table, where in (*self.conditions.items(), *self.later_conditions.items()):
             if row_count := self._db.count(table, [AnyOf(where)]):
                 step = f"delete {format_count(row_count, 'row')} of {table}"
                 if duplicates := self._duplicates.get(table):
@@ -160,8 +170,16 @@ class OwnedRows:
                 yield AffectedRows(table=table, rows=row_count, step=step)
 
     def delete(self, db: Writable) -> None:
-        """Delete the rows."""
-        for table, where in self.conditions.items():
+        """Delete the rows that are deleted before their users."""
+        self._delete(db, self.conditions)
+
+    def delete_later(self, db: Writable) -> None:
+        """Delete the rows that are deleted after their users."""
+        self._delete(db, self.later_conditions)
+
+    @staticmethod
+    def _delete(db: Writable, conditions: Mapping[str, Sequence[Where]]) -> None:
+        for table, where in conditions.items():
             row_count = db.count(table, [AnyOf(where)])
             require_row_count(db.delete(table, [AnyOf(where)]), row_count, db)
 

@@ -12,7 +12,8 @@ from dbctl.services.app.user_roles.form import SAMPLE_ROWS, Problem, RoleForm
 
 #: Declared types of boolean, of number and of text columns, for drivers without such types.
 BOOLEAN_TYPE = r"BOOL.*|TINYINT\(1\)"
-NUMBER_TYPE = r"INT|SERIAL|NUMERIC|DECIMAL|REAL|DOUBLE|FLOAT"
+WHOLE_TYPE = r"INT|SERIAL"
+NUMBER_TYPE = rf"{WHOLE_TYPE}|NUMERIC|DECIMAL|REAL|DOUBLE|FLOAT"
 TEXT_TYPE = r"CHAR|TEXT|CLOB|STRING"
 BOOLEAN_LABELS = {"true": True, "false": False}
 
