@@ -17,6 +17,7 @@ Problem: TypeAlias = tuple[Sequence[str | int], str]
 #: How a command changes the roles of a user.
 RoleAction = Literal["set", "add", "remove"]
 
+MAX_NAMED = 10  #: maximum number of roles in a message about a contradiction
 SAMPLE_ROWS = 100  #: rows in which ``find_problems`` searches for a known role
 
 
@@ -190,11 +191,14 @@ class RoleForm:
         has_roles = bool(names) or bool(self.db.select(self.live.name, [self.id], limit=1))
         for key, name in ((("admin",), self.users.admin), (("role", "default"), self.section.default)):
             if name and has_roles and name.casefold() not in names:
-                known = ", ".join(self.names()) or "none"
-                yield key, f"{name!r} is none of the roles in the database: {known}"
+                yield key, f"{name!r} is none of the roles in the database: {self._describe_names()}"
         if self.has_only_unknown_roles():
             stored = f"the roles of users in {self.live.name}"
-            yield ("role",), f"{stored} are none of the declared ones: {', '.join(self.names())}"
+            yield ("role",), f"{stored} are none of the declared ones: {self._describe_names()}"
+
+    def _describe_names(self) -> str:
+        more = len(self.names()) - MAX_NAMED
+        return (", ".join(self.names()[:MAX_NAMED]) or "none") + (f" and {more} more" if more > 0 else "")
 
     def require_consistent(self) -> None:
         """Refuse a write if the profile contradicts the database: it could damage accounts or remove the last admin.
