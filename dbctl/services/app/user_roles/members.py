@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 from dbctl.engines.contract import AllOf, Condition, InSubquery, Not, Where, Writable
@@ -11,7 +11,7 @@ from dbctl.profiles import KEYS
 from dbctl.profiles.model import Membership
 from dbctl.services.app.change import require_row_count
 from dbctl.services.app.live_table import LiveTable
-from dbctl.services.app.user_roles.form import SAMPLE_ROWS, Assignment, RoleAction, RoleForm
+from dbctl.services.app.user_roles.form import SAMPLE_ROWS, Assignment, Problem, RoleAction, RoleForm
 
 
 class Members(RoleForm):
@@ -93,6 +93,15 @@ class Members(RoleForm):
         pair = {**self._pairs.encode_constants(member.new), member.user: user, member.role: role}
         generator = KEYS[member.id.codec] if member.id else None
         return {**pair, member.id.column: generator()} if member.id and generator else pair
+
+    def find_type_problems(self) -> Iterator[Problem]:
+        member = self._membership
+        missing = self._pairs.missing_required_columns(set(self._create_pair(None, None)))
+        for name in missing:
+            yield (
+                ("role", "members", "new"),
+                f"{member.table}.{name} requires a value, but the profile has none",
+            )
 
     def has_only_unknown_roles(self) -> bool:
         rows = self.db.select(self._pairs.name, [self._membership.role], self._where_valid, limit=SAMPLE_ROWS)
