@@ -121,7 +121,7 @@ def _user_rows(users: UserTable, user: User) -> Conditions:
         live = LiveTable(profile, db, lockout.table, "failed sign-ins")
         conditions.setdefault(lockout.table, []).append(match_logins(live.column(lockout.login), [user]))
     direct_tables = set(conditions)
-    for path in users.section.cascade:
+    for path in users.section.owned:
         steps = path.split(STEP_SEPARATOR)
         table = steps[0].partition(".")[0]
         if (
@@ -150,7 +150,7 @@ def _add_cascades(
 def _named_columns(users: UserTable) -> Iterator[tuple[str, ColumnNames]]:
     """Yield tables and their columns that refer to a user, by the sections of the profile."""
     profile, section = users.app.profile, users.section
-    for place in section.cascade:
+    for place in section.owned:
         if STEP_SEPARATOR not in place:
             table, _, column = place.partition(".")
             yield table, column

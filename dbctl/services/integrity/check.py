@@ -238,7 +238,7 @@ def _check_owned_rows(app: App, name: str, db: Readable, table: str) -> Iterator
         for reference in db.references(section.table)
         if len(reference.columns) == 1
     }
-    for owned in section.cascade:
+    for owned in section.owned:
         child, _, column = owned.partition(".")
         if (child, column) in declared or child not in tables or table not in ("", child):
             continue

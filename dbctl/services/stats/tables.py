@@ -184,7 +184,7 @@ def measure_user(app: App, login: str) -> UserStats:
         (reference.table, reference.columns[0])
         for reference in user_table.db.references(user_table.live.name)
     ]
-    direct = [path.partition(".") for path in user_table.section.cascade if STEP_SEPARATOR not in path]
+    direct = [path.partition(".") for path in user_table.section.owned if STEP_SEPARATOR not in path]
     references += [(table, column) for table, _, column in direct]
     existing = user_table.db.tables()
     references = [pair for pair in dict.fromkeys(references) if pair[0] in existing]

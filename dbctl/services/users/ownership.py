@@ -139,7 +139,7 @@ class OwnedRows:
         self._duplicates = {item.table: item for item in transfer.duplicates} if transfer else {}
         self.conditions: dict[str, list[Where]] = {}
         self.keys: list[str] = []
-        for steps_text in users.section.cascade:
+        for steps_text in users.section.owned:
             steps = steps_text.split(STEP_SEPARATOR)
             if any(step.partition(".")[0] not in tables for step in steps):
                 continue  # the deployment lacks the table
