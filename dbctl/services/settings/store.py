@@ -155,9 +155,9 @@ class SettingStore(ABC):
         """Return the value of ``text`` for a new setting; raises as ``parse`` for a standard setting."""
         standard, declared = self.standard.get(key), find_key(self.section, key)
         stored_type = standard.type if standard else declared.type
-        return self.parse(key, text, stored_type) if stored_type else self._parse_untyped(text)
+        return self.parse(key, text, stored_type) if stored_type else self._parse_untyped(key, text)
 
-    def _parse_untyped(self, text: str) -> object:
+    def _parse_untyped(self, key: str, text: str) -> object:  # noqa: ARG002 - used by overrides
         return text
 
     def check(self, setting: Setting, value: object) -> None:

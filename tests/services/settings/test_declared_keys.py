@@ -95,9 +95,9 @@ def test_serialized_arrays_of_php(answer, options):
     }  # fmt: skip
     answer("settings", "set", "plugins", '["ä", {"on": true, "3": 1.5}]')
     answer("settings", "set", "public", "off")
-    answer("settings", "set", "new", "word")
+    answer("settings", "set", "new", "true")
     assert (stored()["plugins"], stored()["public"], stored()["new"]) == (
-        'a:2:{i:0;s:2:"ä";i:1;a:2:{s:2:"on";b:1;i:3;d:1.5;}}', "0", "word",
+        'a:2:{i:0;s:2:"ä";i:1;a:2:{s:2:"on";b:1;i:3;d:1.5;}}', "0", "true",
     )  # fmt: skip
     before = stored()
     for key, value in (
