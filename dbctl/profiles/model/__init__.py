@@ -70,6 +70,7 @@ with lazy_imports(__name__):
     )
     from dbctl.profiles.model.users import (
         CompanionRow,
+        JoinedField,
         Lockout,
         Password,
         Payload,

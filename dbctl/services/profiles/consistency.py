@@ -170,7 +170,7 @@ def _check_users(users: Users) -> Iterator[Problem]:
     if users.password:
         yield from _check_password(users.password)
     for field in users.rules:
-        if field not in users.fields and field != "password":
+        if field not in (*users.fields, *users.joined, "password"):
             yield ("users", "rules", field), f"{field} is not in users.fields"
 
 
