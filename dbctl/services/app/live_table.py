@@ -1,15 +1,25 @@
-"""A table of the live schema, addressed by the column names of a profile section."""
+"""A table of the live schema, addressed by the column names of a profile section, and fields in rows of other tables."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from dbctl.engines.contract import Condition, Order, Readable, RowStreams, Table, TimeForms, require_part
+from dbctl.engines.contract import (
+    Condition,
+    Order,
+    Readable,
+    RowStreams,
+    Table,
+    TimeForms,
+    Where,
+    Writable,
+    require_part,
+)
 from dbctl.errors import SchemaMismatchError
 from dbctl.model import now
 from dbctl.profiles import BOOLEANS, SMALLEST_MILLISECONDS, TIMES, TimeCodec
-from dbctl.profiles.model import ColumnNames, Profile
+from dbctl.profiles.model import ColumnNames, JoinedField, Profile
 
 #: The formats of times that are numbers.
 NUMERIC_TIMES = ("epoch-s", "epoch-ms")
@@ -176,6 +186,63 @@ class LiveTable:
         ]
         missing = f"column {self.name}.{' or '.join(candidates)}"
         return SchemaMismatchError(target=self.db.target, missing=missing, purpose=self._purpose)
+
+
+class JoinedFields:
+    """Fields of users in other tables."""
+
+    def __init__(self, sections: Mapping[str, JoinedField], users: LiveTable, key: str) -> None:
+        """Find the tables, without missing optional ones.
+
+        Raises:
+            SchemaMismatchError: a table or column is missing.
+        """
+        self._users, self._key, tables = users, key, users.db.tables()
+        self._fields = {
+            field: (section, LiveTable(users.profile, users.db, name, "users"))
+            for field, section in sections.items()
+            if (name := section.table.removesuffix("?")) in tables or name == section.table
+        }
+        self.names = list(self._fields)
+        #: the columns of the users to which the other tables refer
+        self.columns = [users.column(item.through) for item, _ in self._fields.values() if item.through]
+
+    def read(self, users: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
+        """Return the values by field for rows of users."""
+        values = [dict.fromkeys(self.names) for _ in users]
+        for field, (section, live) in self._fields.items() if users else ():
+            links = [str(row[section.through or self._key]) for row in users]
+            where = self._where(section, live, [row[section.through or self._key] for row in users])
+            columns = [live.column(section.user), live.column(section.column)]
+            stored = {str(link): value for link, value in live.db.select(live.name, columns, where)}
+            for row, link in zip(values, links, strict=True):
+                row[field] = stored.get(link)
+        return values
+
+    def count_rows(self, names: Collection[str], users: int) -> dict[str, int]:
+        """Return the number of written rows by table, if these fields of a number of users change."""
+        return {live.name: users for field, (_, live) in self._fields.items() if field in names}
+
+    def write(self, db: Writable, ids: Sequence[object], values: Mapping[str, object]) -> None:
+        """Write fields of users; a user without a row of the table gets one."""
+        for field, (section, live) in self._fields.items():
+            if field not in values:
+                continue
+            source = section.through or self._key
+            rows = db.select(self._users.name, [source], [Condition(self._key, "in", ids)])
+            links = [link for (link,) in rows if link is not None]
+            user, where = live.column(section.user), self._where(section, live, links)
+            column = live.column(section.column)
+            value = live.encode(column, values[field])
+            owners = {str(owner) for (owner,) in db.select(live.name, [user], where)}
+            db.update(live.name, {column: value}, where)
+            for link in links:
+                if str(link) not in owners:
+                    db.insert(live.name, {**live.encode_constants(section.only), user: link, column: value})
+
+    @staticmethod
+    def _where(section: JoinedField, live: LiveTable, links: Sequence[object]) -> list[Where]:
+        return [Condition(live.column(section.user), "in", links), *live.conditions(section.only)]
 
 
 def require_streams(db: Readable) -> RowStreams:
