@@ -15,6 +15,7 @@ with lazy_imports(__name__):
         KeyCodec,
         TimeCodec,
         read_boolean,
+        read_text,
         read_time,
     )
     from dbctl.profiles.formats import CRON_FIELDS, FORMATS

@@ -8,7 +8,7 @@ from functools import cached_property
 from dbctl.engines.contract import AnyOf, Condition, Where, Writable
 from dbctl.errors import RoleStoredError
 from dbctl.model import Row
-from dbctl.profiles import dump_flags, load_flags
+from dbctl.profiles import dump_flags, load_flags, read_text
 from dbctl.profiles.model import RoleMetadata
 from dbctl.services.app.change import require_row_count
 from dbctl.services.app.live_table import LiveTable
@@ -121,8 +121,7 @@ class Metadata(RoleForm):
 
 def _parse(value: object) -> dict[str, bool] | None:
     """Return the map in a stored value; None: it is not a simple map."""
-    text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value or "a:0:{}")
     try:
-        return load_flags(text)
+        return load_flags(read_text(value)) if value else {}
     except ValueError:
         return None
