@@ -149,3 +149,9 @@ HashFormat = Literal[
     "sha-crypt",
     "redmine-sha1",
 ]
+
+# Sessions -------------------------------------------------------------------------------------------------------------
+
+#: Encodings of the data of sessions; ``dbctl.profiles.payloads`` reads them. ``json``: a JSON object; ``django``: signed JSON,
+#: compressed or not, which is read without its signing key.
+PayloadCodec = Literal["json", "django"]
