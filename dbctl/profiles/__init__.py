@@ -33,7 +33,7 @@ with lazy_imports(__name__):
         verify_password,
     )
     from dbctl.profiles.payloads import read_payload
-    from dbctl.profiles.php import dump_flags, load_flags
+    from dbctl.profiles.php import dump_php, load_flags, load_php
     from dbctl.profiles.templates import (
         create_value,
         fill,

@@ -6,17 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbctl.profiles import dump_flags, load_flags
+from dbctl.profiles import dump_php, load_flags
 
 
 @given(st.dictionaries(st.text(), st.booleans()))
 def test_written_map_is_read_again(flags):
-    assert load_flags(dump_flags(flags)) == flags
-    assert list(load_flags(dump_flags(flags))) == list(flags)
+    assert load_flags(dump_php(flags)) == flags
+    assert list(load_flags(dump_php(flags))) == list(flags)
 
 
 def test_lengths_are_bytes():
-    assert dump_flags({"läuft": True, 'a";b:1;': False}) == 'a:2:{s:6:"läuft";b:1;s:7:"a";b:1;";b:0;}'
+    assert dump_php({"läuft": True, 'a";b:1;': False}) == 'a:2:{s:6:"läuft";b:1;s:7:"a";b:1;";b:0;}'
 
 
 @pytest.mark.parametrize(
