@@ -55,7 +55,7 @@ def default_times(
     """Return the current time for the columns of a new row whose database default is the current time.
 
     The default may write another time format than the app; the returned values have the format of the column, so it stays
-    sortable.
+    sortable. The default of a column of integers has the unit of the column, unless the app stores numbers.
     """
     times = db.part(TimeForms)
     clocks = times.clock_columns(table) if times else ()
@@ -63,7 +63,7 @@ def default_times(
     if not clocks:
         return {}
     live, timestamp = LiveTable(profile, db, table, "a new row"), now()
-    return {name: live.encode(name, timestamp) for name in clocks}
+    return {name: live.encode(name, timestamp) for name in clocks if not live.has_other_type(name)}
 
 
 class LiveTable:
@@ -124,14 +124,14 @@ class LiveTable:
             times = self.db.part(TimeForms)
             stored_forms = times.newest_time_forms(self.name, column) if times else ()
             other = next((form for form in TIMES if [form] == list(stored_forms)), None)
-            if (
-                other is None
-                and "INT" in self.table.columns[column].type
-                and self.profile.time not in NUMERIC_TIMES
-            ):
+            if other is None and self.has_other_type(column):
                 other = self._sample_numeric_form(column)
             self._time_forms[column] = other or self.profile.time
         return self._time_forms[column]
+
+    def has_other_type(self, column: str) -> bool:
+        """Return whether a column of integers cannot store times in the format of the app, which is text."""
+        return "INT" in self.table.columns[column].type and self.profile.time not in NUMERIC_TIMES
 
     def _sample_numeric_form(self, column: str) -> TimeCodec:
         """Return the unit of the newest time in a column of integers; seconds if it is empty."""

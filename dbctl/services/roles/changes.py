@@ -68,6 +68,8 @@ class CreateRole:
         _refuse_duplicate(self._table, self._name, "dbctl roles update changes it.")
         self._granted = self._table.match_permissions(permissions)
         self._values = _stored_values(self._table, fields)
+        if created := self._table.fields.get("created_at"):
+            self._values[created] = self._table.live.encode(created, now())
         live, key = self._table.live, self._table.section.key
         if missing := live.missing_required_columns({key, *self._values}):
             missing_value = f"a value for {', '.join(missing)}"

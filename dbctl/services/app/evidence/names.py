@@ -52,6 +52,7 @@ INACTIVE = re.compile(
     r"|^(deleted|disabled|banned|suspended|deactivated|locked)_(at|on|date)$|^(status|state|user_status|account_status)$"
 )
 ROLE = re.compile(r"^(user_?)?(role|roles|rank|level|user_type|type|group)(_?(id|slug|name|uuid))?$")
+ROLE_OF_PAIR = re.compile(r"^(role|group|gid|r_?id|g_?id)(_?(id|name|slug|uuid))?$")
 ADMIN_FLAG = re.compile(
     r"^(is_|user_)?(admin|administrator|super_?user|staff|owner|root|moderator|sys_?admin)(_flag)?$"
 )
