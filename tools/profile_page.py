@@ -69,6 +69,7 @@ EXAMPLES: dict[tuple[str, str], object] = {
     ("RoleMetadata", "levels"): {"administrator": 10, "subscriber": 0},
     ("Roles", "codec"): "uuid4",
     ("BuiltIn", "names"): ["admin", "user"],
+    ("Settings", "of"): {"table": "projects", "name": "title"},
     ("Settings", "stored"): "json",
     ("SettingKey", "length"): [0, 120],
     ("SettingKey", "bytes"): 64,
