@@ -168,7 +168,9 @@ class UpdateUsers:
                 self._values |= passwords.split(update.password_hash)
         self._ends_sessions = bool(touched) and not SIGN_OUT_FIELDS.isdisjoint(self._names)
         sessions = sign_in_state.count_open_sessions(users, touched) if self._ends_sessions else {}
-        steps = [f"change {', '.join(self._names)} of {join_logins(touched)}"] if touched else []
+        changed_names = [name for name in self._names if name != "role" or not self._has_several_roles()]
+        steps = [f"change {', '.join(changed_names)} of {join_logins(touched)}"] if changed_names else []
+        steps += self._plan_role_steps()
         steps += sign_in_state.plan_steps(users, touched) if self._ends_sessions else []
         self.plan = Plan(
             title=title.format(logins=join_logins(selected), **fields),
@@ -176,6 +178,22 @@ class UpdateUsers:
             steps=steps,
             rows={**self._count_rows(), **sessions} if touched else {},
         )
+
+    def _has_several_roles(self) -> bool:
+        return bool(self._users.roles and self._users.roles.has_several)
+
+    def _plan_role_steps(self) -> list[str]:
+        """Return the added and removed roles, in apps whose users may have several."""
+        if not self._has_several_roles():
+            return []
+        users: dict[str, list[User]] = {}
+        for user in self._touched:
+            if assignment := self._assignments.get(user.id):
+                for role in assignment.removed:
+                    users.setdefault(f"remove the role {role} from", []).append(user)
+                for role in assignment.added:
+                    users.setdefault(f"add the role {role} to", []).append(user)
+        return [f"{step} {join_logins(touched)}" for step, touched in users.items()]
 
     def _is_leaving(self, user: User, fields: Mapping[str, object]) -> bool:
         """Return whether the change deactivates a user, or removes the admin role."""
