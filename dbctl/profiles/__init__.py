@@ -31,7 +31,7 @@ with lazy_imports(__name__):
         read_prefix,
         verify_password,
     )
-    from dbctl.profiles.payloads import read_payload
+    from dbctl.profiles.payloads import is_payload, read_payload
     from dbctl.profiles.php import dump_flags, load_flags
     from dbctl.profiles.templates import (
         create_value,
