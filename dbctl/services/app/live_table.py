@@ -63,7 +63,7 @@ def default_times(
     if not clocks:
         return {}
     live, timestamp = LiveTable(profile, db, table, "a new row"), now()
-    return {name: live.encode(name, timestamp) for name in clocks if not live.has_other_type(name)}
+    return {name: live.encode(name, timestamp) for name in clocks if not live.has_own_unit(name)}
 
 
 class LiveTable:
@@ -124,14 +124,18 @@ class LiveTable:
             times = self.db.part(TimeForms)
             stored_forms = times.newest_time_forms(self.name, column) if times else ()
             other = next((form for form in TIMES if [form] == list(stored_forms)), None)
-            if other is None and self.has_other_type(column):
+            if other is None and self._is_number(column) and self.profile.time not in NUMERIC_TIMES:
                 other = self._sample_numeric_form(column)
             self._time_forms[column] = other or self.profile.time
         return self._time_forms[column]
 
-    def has_other_type(self, column: str) -> bool:
-        """Return whether a column of integers cannot store times in the format of the app, which is text."""
-        return "INT" in self.table.columns[column].type and self.profile.time not in NUMERIC_TIMES
+    def has_own_unit(self, column: str) -> bool:
+        """Return whether a column of integers stores times as numbers, although the app stores text."""
+        is_text = self.profile.time not in NUMERIC_TIMES
+        return is_text and self._is_number(column) and self.time_form(column) in NUMERIC_TIMES
+
+    def _is_number(self, column: str) -> bool:
+        return "INT" in self.table.columns[column].type
 
     def _sample_numeric_form(self, column: str) -> TimeCodec:
         """Return the unit of the newest time in a column of integers; seconds if it is empty."""

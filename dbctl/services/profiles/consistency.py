@@ -204,6 +204,9 @@ def _check_roles(profile: Profile, roles: Roles) -> Iterator[Problem]:
         yield ("roles",), "it requires [users]"
     if "name" not in roles.fields:
         yield ("roles", "fields"), "name is missing"
+    permissions = roles.permissions
+    if permissions and bool(permissions.name) == bool(permissions.parts):
+        yield ("roles", "permissions"), "it requires either name or parts"
     known = {*map(str, roles.built_in.ids), *roles.built_in.names}
     for role in roles.built_in.permissions:
         if role not in known:

@@ -34,7 +34,7 @@ def find_unlisted_rows(app: App, database: str, live: Readable) -> Iterator[Prob
 
 def _list_handled(profile: Profile, users: Users) -> Iterator[str]:
     """Yield the columns (``table.column``) that sections of the profile name as those of a user."""
-    for path in users.cascade:
+    for path in users.owned:
         yield path.split(STEP_SEPARATOR)[0]
     sections = [(transfer.table, transfer.column) for transfer in users.transfer]
     sections += [(companion.table, companion.user) for companion in users.create]
