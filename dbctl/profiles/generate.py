@@ -59,7 +59,8 @@ SCHEMA = Path(__file__).with_name("profile.schema.json")
 def build_schema() -> str:
     """Return the JSON Schema of a profile; the ``#:`` comments of the model describe its keys."""
     definitions = msgspec.json.schema(profile.Profile)
-    comments = {name: comment for module in MODULES for name, comment in _key_comments(module)}
+    fields: dict[str, dict[str, str]] = {}
+    comments = {name: comment for module in MODULES for name, comment in _key_comments(module, fields)}
     for kind, definition in definitions["$defs"].items():
         definition["description"] = " ".join(definition.get("description", "").split())
         for key, described in definition.get("properties", {}).items():
@@ -80,10 +81,14 @@ def generated_files() -> Mapping[Path, str]:
     return {SCHEMA: build_schema()} | {path.with_suffix(".json"): encode_cache(path) for path in built_in}
 
 
-def _key_comments(module: ModuleType) -> Iterator[tuple[tuple[str, str], str]]:
-    """Yield class and key of each field, and its ``#:`` comment, or else that of its type in ``base``."""
+def _key_comments(
+    module: ModuleType, fields: dict[str, dict[str, str]]
+) -> Iterator[tuple[tuple[str, str], str]]:
+    """Yield class and key of each field, and its ``#:`` comment, or else that of its type in ``base``.
+
+    ``fields`` has the comments of the classes of earlier modules, which may be base classes; those of this module are added.
+    """
     types = {name: comment for name, comment, _ in _comments(base, ast.parse(inspect.getsource(base)))}
-    fields: dict[str, dict[str, str]] = {}
     for definition in ast.parse(inspect.getsource(module)).body:
         if not isinstance(definition, ast.ClassDef):
             continue

@@ -39,6 +39,8 @@ with lazy_imports(__name__):
     from dbctl.profiles.model.roles import (
         Link,
         Membership,
+        NamePart,
+        Permissions,
         Rank,
         RoleMetadata,
         Roles,
@@ -59,9 +61,18 @@ with lazy_imports(__name__):
     )
     from dbctl.profiles.model.semantic import FIXED_FIELDS, RelatedRows, Semantic
     from dbctl.profiles.model.sessions import Sessions
-    from dbctl.profiles.model.settings import Settings, SettingsRow, SettingsVariant, StandardSetting
+    from dbctl.profiles.model.settings import (
+        SettingFormat,
+        SettingKey,
+        Settings,
+        SettingsRow,
+        SettingsVariant,
+        SettingType,
+        StandardSetting,
+    )
     from dbctl.profiles.model.users import (
         CompanionRow,
+        JoinedField,
         Lockout,
         Password,
         Payload,

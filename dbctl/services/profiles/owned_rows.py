@@ -34,13 +34,13 @@ def find_unlisted_rows(app: App, database: str, live: Readable) -> Iterator[Prob
 
 def _list_handled(profile: Profile, users: Users) -> Iterator[str]:
     """Yield the columns (``table.column``) that sections of the profile name as those of a user."""
-    for path in users.cascade:
+    for path in users.owned:
         yield path.split(STEP_SEPARATOR)[0]
     sections = [(transfer.table, transfer.column) for transfer in users.transfer]
     sections += [(companion.table, companion.user) for companion in users.create]
     sections += [(section.table, section.user) for section in users.signed_in]
     sections += [(section.table, section.user) for section in profile.sessions]
-    sections += [(settings.table, settings.user) for settings in profile.settings]
+    sections += [(settings.table, settings.user) for settings in profile.settings if settings.scope == "user"]
     sections += [(rule.table, rule.user) for rule in profile.rebuild]
     sections += [(companion.table, companion.user) for companion in users.create]
     if users.statistics:

@@ -6,13 +6,15 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from fnmatch import fnmatchcase
+from typing import TypeAlias
 
 from msgspec import structs
 
 from dbctl.engines.contract import Condition, Readable, Where, Writable
 from dbctl.errors import SettingMissingError, ValueInvalidError
-from dbctl.model import Finding, Row, Struct, now
-from dbctl.profiles.model import Settings, StandardSetting
+from dbctl.model import Finding, KeyText, ObjectText, Row, Struct, now
+from dbctl.profiles.model import SettingKey, Settings, StandardSetting
 from dbctl.services.app import (
     MASK,
     App,
@@ -31,6 +33,12 @@ from dbctl.services.settings.values import (
     to_json,
 )
 
+#: A login or key of a user, or the key or name of an object; empty for settings of the app.
+SettingOwner: TypeAlias = str | KeyText | ObjectText
+
+#: The entry of a key that the profile does not name.
+UNDECLARED = SettingKey()
+
 
 class Setting(Struct, frozen=True, kw_only=True):
     """One setting. ``value`` is typed; a stored text that is invalid for its type stays text."""
@@ -44,11 +52,19 @@ class Setting(Struct, frozen=True, kw_only=True):
     description: str | None = None
     updated_at: datetime | None = None
     updated_by: str | None = None
-    schema: object = None  #: the JSON Schema that the app stores with the setting
+    schema: object = None  #: the JSON Schema that the app stores with the setting, or that of the profile
+    read_only: bool = False  #: whether dbctl does not write the form in which the value is stored
 
     def summary(self) -> Row:
         names = ("key", "value", "type", "public", "updated_at", "updated_by")
         return {name: getattr(self, name) for name in names}
+
+
+class SettingObject(Struct, frozen=True):
+    """An object of the app that has its own settings."""
+
+    id: object
+    login: str  #: its name
 
 
 class SettingDetail(Setting, frozen=True, kw_only=True):
@@ -64,14 +80,16 @@ class SettingStore(ABC):
     types: SettingTypes
     standard: Mapping[str, StandardSetting] = {}  #: the standard settings of the app, by key
 
-    def __init__(self, app: App, db: Readable, section: Settings, user: User | None) -> None:
-        """Find the columns; ``user`` is None for the settings of the app.
+    def __init__(self, app: App, db: Readable, section: Settings, user: User | SettingObject | None) -> None:
+        """Find the columns; ``user`` has the settings, and is None for the settings of the app.
 
         Raises:
             SchemaMismatchError: the live schema lacks the table or a column.
         """
         self.app, self.db, self.section, self.user = app, db, section, user
-        self.live = LiveTable(app.profile, db, section.table, "user settings" if user else "settings")
+        self.live = LiveTable(
+            app.profile, db, section.table, f"{section.scope} settings" if user else "settings"
+        )
         self._fields = self.live.map_columns(section.fields)
 
     @abstractmethod
@@ -119,8 +137,12 @@ class SettingStore(ABC):
         return {setting.key: self.mask_value(setting.key, setting.value) for setting in self.read()}
 
     def accepts_new(self, key: str) -> bool:
-        """Whether a setting with this key can be added: the app accepts any key, or it is a standard setting."""
-        return self.section.open or key in self.standard
+        """Whether a setting with this key can be added: the app accepts any key, or the profile has a type or standard value."""
+        return (
+            self.section.open
+            or key in self.standard
+            or (key in self.section.keys and find_key(self.section, key).type is not None)
+        )
 
     def missing_keys(self) -> list[str]:
         """Return the keys of standard settings that the store lacks."""
@@ -144,10 +166,11 @@ class SettingStore(ABC):
 
     def parse_new(self, key: str, text: str) -> object:
         """Return the value of ``text`` for a new setting; raises as ``parse`` for a standard setting."""
-        standard = self.standard.get(key)
-        return self.parse(key, text, standard.type) if standard else self._parse_untyped(text)
+        standard, declared = self.standard.get(key), find_key(self.section, key)
+        stored_type = standard.type if standard else declared.type
+        return self.parse(key, text, stored_type) if stored_type else self._parse_untyped(key, text)
 
-    def _parse_untyped(self, text: str) -> object:
+    def _parse_untyped(self, key: str, text: str) -> object:  # noqa: ARG002 - used by overrides
         return text
 
     def check(self, setting: Setting, value: object) -> None:
@@ -157,6 +180,8 @@ class SettingStore(ABC):
             ValueInvalidError: with the violated rule.
         """
         reason = self.find_violation(setting, value)
+        if setting.read_only:
+            reason = "the stored value has a form that dbctl does not write; change it in the app"
         if value == MASK and is_secret_setting(self.section, setting.key):
             reason = "it is the mask of a secret; export with --secrets, or omit the key"
         if reason:
@@ -208,8 +233,8 @@ class SettingStore(ABC):
         return structs.replace(setting, value=value, default=default)
 
     def audit_details(self) -> dict[str, object]:
-        """Return the user of the settings for an audit record; empty for settings of the app."""
-        return {"user": self.user.login} if self.user else {}
+        """Return the user or the object of the settings for an audit record; empty for settings of the app."""
+        return {self.section.scope: self.user.login} if self.user else {}
 
     def _owner_conditions(self) -> list[Where]:
         return [Condition(self.live.column(self.section.user), "=", self.user.id)] if self.user else []
@@ -230,13 +255,24 @@ class SettingStore(ABC):
 def find_text_violation(section: Settings, key: str, value: str) -> str:
     """Return why a text violates the rules of the table or of the key, or an empty text."""
     text = value.replace("\n", " ").replace("\t", " ")
-    reasons = (text_problem(text, rule) for rule in (section.rules.get("value"), section.keys.get(key)))
+    reasons = (text_problem(text, rule) for rule in (section.rules.get("value"), find_key(section, key)))
     return next(filter(None, reasons), "")
+
+
+def find_key(section: Settings, key: str) -> SettingKey:
+    """Return what the profile declares for a key; an empty entry without a declaration."""
+    matches = (declared for pattern, declared in section.keys.items() if fnmatchcase(key, pattern))
+    return section.keys.get(key) or next(matches, UNDECLARED)
 
 
 def find_section(app: App, scope: str) -> Settings | None:
     """Return the section of the profile for a scope, or None."""
     return next((section for section in app.profile.settings if section.scope == scope), None)
+
+
+def scope_of(owner: SettingOwner) -> str:
+    """Return the scope of the settings of a user, of an object, or of the app."""
+    return "object" if isinstance(owner, ObjectText) else "user" if owner else "system"
 
 
 def settings_database(app: App, scope: str) -> str:
