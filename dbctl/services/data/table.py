@@ -107,7 +107,9 @@ class DataTable:
             return
         ledger = ledger_detection.resolve_ledger(self.app.profile, migrations.ledger)
         if migrations.ledger == ledger_detection.AUTO:
-            ledger, _ = ledger_detection.detect_ledgers(self.db, self.app.url(self.database).engine)
+            ledger, _ = ledger_detection.detect_ledgers(
+                migrations, self.db, self.app.url(self.database).engine
+            )
         if self.name in (ledger.table, ledger_detection.JOURNAL):
             operation = f"changing the ledger {self.name}"
             raise UseDedicatedCommandError(operation=operation, command="migrate mark (or migrate repair)")
