@@ -27,3 +27,4 @@ with lazy_imports(__name__):
         new_password,
         verify_password,
     )
+    from dbctl.profiles.row_paths import RowStep, parse_row_path

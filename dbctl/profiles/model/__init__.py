@@ -51,6 +51,7 @@ with lazy_imports(__name__):
     from dbctl.profiles.model.sessions import Sessions
     from dbctl.profiles.model.settings import Settings, SettingsRow, SettingsVariant, StandardSetting
     from dbctl.profiles.model.users import (
+        ActiveValues,
         Link,
         Lockout,
         Password,

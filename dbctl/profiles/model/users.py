@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -12,6 +12,7 @@ from dbctl.profiles.model.base import (
     ColumnNames,
     Constant,
     DatabaseReference,
+    ExpectedValue,
     RowPath,
     Section,
     SubjectColumn,
@@ -132,6 +133,14 @@ class Transfer(Section, frozen=True, kw_only=True):
     once: Sequence[ColumnName] = ()
 
 
+class ActiveValues(Section, frozen=True, kw_only=True):
+    """The stored values of the field ``active``, if its column is not true for active users; ``:null`` is NULL."""
+
+    #: the values of users who can sign in; the first is stored when a user is activated
+    values: Annotated[Sequence[Constant], msgspec.Meta(min_length=1)]
+    inactive: Constant  #: the value that is stored when a user is deactivated; ``:now`` is the current time
+
+
 class Users(Section, frozen=True, kw_only=True):
     """Users: their table, keys, logins, and the values that the app accepts."""
 
@@ -142,6 +151,11 @@ class Users(Section, frozen=True, kw_only=True):
     #: how the app compares logins; ``exact``: ``Ida`` and ``ida`` differ
     match: Literal["nocase", "exact"] = "nocase"
     fields: Mapping[str, ColumnNames]  #: field name to column
+    active: ActiveValues | None = (
+        None  #: without it, the column of the field ``active`` is true for active users
+    )
+    #: values of the rows that are users, by column, if the table has other rows; new users get the first value
+    only: Mapping[ColumnName, ExpectedValue] = {}
     rules: Mapping[str, Rule] = {}  #: the values that the app accepts, by field
     password: Password | None = None  #: the password; without it, dbctl sets no passwords
     role: UserRole | None = None  #: the role; without it, users have no roles
@@ -150,6 +164,8 @@ class Users(Section, frozen=True, kw_only=True):
     #: ``table.column``: rows that are deleted before their user, in this order, regardless of foreign keys;
     #: ``Rating.promptId -> Prompt.userId`` for rows that belong to rows of the user
     cascade: Sequence[RowPath] = ()
+    #: ``table.column``: columns that are set to NULL before their user is deleted; with the syntax of ``cascade``
+    clear: Sequence[RowPath] = ()
     transfer: Sequence[Transfer] = ()  #: rows for ``users delete --transfer-to``
     lookup: Mapping[str, Lookup] = {}  #: by field, the table to whose rows its values refer
     cookie: str = ""  #: how long a signed cookie is valid, if the app stores no sign-in

@@ -79,6 +79,8 @@ class UserTable:
         self.id = self.live.column(section.id.column)
         self.fields = self.live.map_columns(section.fields)
         self.role = self.live.column(section.role.column) if section.role else None
+        #: the conditions of rows that are users
+        self.only: Sequence[Where] = self.live.conditions(section.only)
         first, *others = section.login
         #: the fields that users may type to sign in: the first, and all others that the live schema has
         self.login_fields = [first, *(field for field in others if field in self.fields)]
@@ -106,7 +108,7 @@ class UserTable:
         rows = self.db.select(
             self.live.name,
             columns,
-            where,
+            [*where, *self.only],
             order_by=[self._parse_order(page_request.sort)] if page_request.sort else [],
             limit=page_request.limit,
             offset=page_request.offset,
@@ -133,7 +135,7 @@ class UserTable:
             id=row[self.id],
             login=str(login),
             role=self.role_name(row[self.role]) if self.role else None,
-            active=read_boolean(values["active"]) if "active" in values else None,
+            active=self._is_active(values["active"]) if "active" in values else None,
             username=text_or_none(values.get("username")),
             email=text_or_none(values.get("email")),
             name=text_or_none(values.get("name")),
@@ -141,6 +143,17 @@ class UserTable:
             updated_at=updated,
             last_login_at=seen,
             extra={field: value for field, value in values.items() if field not in User.__struct_fields__},
+        )
+
+    def _is_active(self, stored: object) -> bool:
+        """Return whether a stored value of the field ``active`` lets a user sign in."""
+        if self.section.active is None:
+            return read_boolean(stored)
+        return any(
+            stored is None
+            if value == ":null"
+            else stored is not None and (read_boolean(stored) is value or str(stored) == str(value))
+            for value in self.section.active.values
         )
 
     def column(self, field: str) -> str:
@@ -231,7 +244,9 @@ class UserTable:
     def where_active(self, *, active: bool) -> Where:
         """Return the condition that a user is active, or is not."""
         column = self.column("active")
-        condition = Condition(column, "=", self.live.encode(column, True))  # noqa: FBT003 - the value itself
+        values = self.section.active.values if self.section.active else [True]
+        stored = [self.live.encode_constants({column: value})[column] for value in values]
+        condition = AnyOf([Condition(column, "=", value) for value in stored])
         return condition if active else Not(condition)
 
     def where_ids(self, users: Sequence[User]) -> Condition:
@@ -320,8 +335,8 @@ class UserTable:
 
     def is_login_taken(self, field: str, value: str, *, except_id: object = None) -> bool:
         """Return whether another user has that login, compared as the app does."""
-        where = Condition(self.column(field), self._login_operator, value)
-        return any(key != except_id for (key,) in self.db.select(self.live.name, [self.id], [where]))
+        where = [Condition(self.column(field), self._login_operator, value), *self.only]
+        return any(key != except_id for (key,) in self.db.select(self.live.name, [self.id], where))
 
     def fold_login(self, login: str) -> str:
         """Return a key that is equal for logins which the app considers equal.
@@ -371,8 +386,12 @@ class UserTable:
         columns = {
             self.column(field): self.live.encode(self.column(field), value)
             for field, value in values.items()
-            if field != "role"
+            if field != "role" and not (field == "active" and self.section.active)
         }
+        if self.section.active and "active" in values:
+            active = self.section.active
+            stored = active.values[0] if values["active"] else active.inactive
+            columns |= self.live.encode_constants({self.column("active"): stored})
         return columns | (
             {self.role_column(): self.role_key(str(values["role"]))} if "role" in values else {}
         )

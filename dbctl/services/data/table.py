@@ -93,7 +93,7 @@ class DataTable:
         self.hidden: Collection[str] = frozenset(secret_columns)
         self._times = time_columns(app, self.database, self.live)
         users = app.profile.users
-        active = users.fields.get("active") if users and users.table == name else None
+        active = users.fields.get("active") if users and not users.active and users.table == name else None
         self._booleans = {find_column(self.live.table, active)}
 
     def refuse_ledger(self) -> None:

@@ -197,7 +197,8 @@ def build_row(
         ):
             hint = "dbctl users ensure accepts existing users."
             raise AlreadyExistsError(target=users.db.target, kind=field, name=texts[field], hint=hint)
-    row = users.live.encode_constants(section.new) | users.encode_values(values)
+    only = {name: value[0] if isinstance(value, list) else value for name, value in section.only.items()}
+    row = users.live.encode_constants({**only, **section.new}) | users.encode_values(values)
     if generator := KEYS[section.id.codec]:
         row[users.id] = generator()
     _require_columns(users, row)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dbctl.engines.contract import AnyOf, Readable, Where, Writable
 from dbctl.errors import DuplicateRowsError, UsageError
 from dbctl.model import ChangeResult, KeyText, Plan, Row, format_count
+from dbctl.profiles import parse_row_path
 from dbctl.services.app import (
     App,
     Change,
@@ -90,7 +91,7 @@ def delete_users(
 
     def cascade_databases() -> Sequence[str]:
         users = open_users(app)
-        owned = (path.partition(".")[0] for path in users.section.cascade)
+        owned = (parse_row_path(path)[0].table for path in users.section.cascade)
         tables = [users.live.name, *(name for name in owned if name in users.db.tables())]
         cascading = [other for name in tables for other in find_cascading_tables(users.db, name)]
         return find_written_databases(app, users_database(app), cascading)

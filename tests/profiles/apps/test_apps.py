@@ -1,0 +1,205 @@
+"""Built-in profiles of real applications: one contract, for each application on each engine that it supports.
+
+``APP.toml`` has the tables and columns that the profile names, with the types of the application, some rows, and the expected results.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dbctl.profiles import TIMES, loader, read_time
+from tests.databases import ComparedDatabase, empty_database
+from tests.profiles.apps import hashes
+
+FOLDER = Path(__file__).parent
+NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
+#: Types and constants of the engines, for ``@name@`` in a schema.
+WORDS: Mapping[str, Mapping[str, str]] = {
+    "sqlite": {
+        "serial": "integer primary key autoincrement",
+        "uuid": "varchar(36)",
+        "bool": "boolean",
+        "time": "datetime",
+        "naive": "datetime",
+        "json": "json",
+        "bytes": "blob",
+        "true": "1",
+        "false": "0",
+    },
+    "postgresql": {
+        "serial": "serial primary key",
+        "uuid": "uuid",
+        "bool": "boolean",
+        "time": "timestamptz",
+        "naive": "timestamp",
+        "json": "jsonb",
+        "bytes": "bytea",
+        "true": "true",
+        "false": "false",
+    },
+    "mysql": {
+        "serial": "int auto_increment primary key",
+        "uuid": "char(36)",
+        "bool": "tinyint(1)",
+        "time": "datetime(3)",
+        "naive": "datetime",
+        "json": "json",
+        "bytes": "longblob",
+        "true": "1",
+        "false": "0",
+    },
+}
+PAST, FUTURE = "2020-01-01 00:00:00", "2036-01-01 00:00:00"
+PASSWORD, NEW_PASSWORD = "correct horse 42", "another horse 43"
+
+Answer = Callable[..., dict[str, Any]]
+
+
+def read_expectations(name: str) -> dict[str, Any]:
+    return tomllib.loads((FOLDER / f"{name}.toml").read_text())
+
+
+CASES = [(name, engine) for name in NAMES for engine in read_expectations(name)["engines"]]
+
+
+class App:
+    """One application in a new database, and its expected results."""
+
+    def __init__(self, name: str, database: ComparedDatabase, folder: Path, answer: Answer) -> None:
+        self.name, self.database, self.expected = name, database, read_expectations(name)
+        self._answer = answer
+        self.folder = folder
+        words = dict(WORDS[database.engine])
+        profile = loader.load(name)
+        encode = TIMES[profile.time] if database.engine == "sqlite" else None
+        for word, text in (("past", PAST), ("future", FUTURE)):
+            time = read_time(text)
+            assert time is not None
+            words[word] = str(encode(time)) if encode else text
+        words["hash"] = hashes.create_hash(self.expected.get("hash", ""), PASSWORD)
+        for text in (self.expected["schema"], self.expected["rows"]):
+            for word, value in words.items():
+                text = text.replace(f"@{word}@", value)  # noqa: PLW2901 - replaced word by word
+            if database.engine == "mysql":
+                text = text.replace('"', "`") if self.expected.get("quoted", True) else text  # noqa: PLW2901
+            database.run(*filter(str.strip, text.split(";\n")))
+        for file in self.expected.get("extra", []):
+            path = folder / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("key")
+        (folder / "dbctl.toml").write_text(
+            f'[apps.app]\nprofile = "{name}"\ndirectory = "."\n[apps.app.databases]\nmain = "{database.url}"\n'
+            '[apps.app.backup]\nrepository = "backups"\n'
+        )
+
+    def run(self, *words: str, status: int | None = 0) -> Any:
+        """Return the data of a command."""
+        return self._answer("--config", str(self.folder / "dbctl.toml"), *words, status=status)["data"]
+
+    def password_file(self, password: str) -> Sequence[str]:
+        path = self.folder / "password"
+        path.write_text(password)
+        return "--password-file", str(path)
+
+    def select(self, sql: str) -> list[tuple[object, ...]]:
+        return [
+            tuple(row)
+            for row in self.database.rows(sql.replace('"', "`") if self.database.engine == "mysql" else sql)
+        ]
+
+
+@pytest.fixture(params=CASES, ids=["-".join(case) for case in CASES])
+def app(request: pytest.FixtureRequest, tmp_path: Path, answer: Answer) -> Iterator[App]:
+    name, engine = request.param
+    with empty_database(engine, tmp_path / "main.db") as database:
+        yield App(name, database, tmp_path, answer)
+
+
+def test_profile_agrees_with_the_schema_and_reads_everything(app: App) -> None:
+    expected, profile = app.expected, loader.load(app.name)
+    assert app.run("apps", "check")["findings"] == []
+    users = {item["login"]: item for item in app.run("users", "list")["items"]} if profile.users else {}
+    if expected.get("admin"):
+        assert users[expected["admin"]]["role"] == (profile.users.admin if profile.users else "")
+    if expected.get("inactive"):
+        assert [login for login in users if users[login]["active"] is False] == [expected["inactive"]]
+    for login in expected.get("not_users", []):
+        assert login not in users
+    if expected.get("user"):
+        assert app.run("users", "show", expected["user"])["login"] == expected["user"]
+    if "migrations" in expected:
+        migrations = app.run("migrate", "status")["items"]
+        assert len(migrations) == expected["migrations"]
+        assert {migration["state"] for migration in migrations} == {"applied"}
+    if "search" in expected:
+        items = app.run("search", *expected["search"])["items"]
+        assert [str(next(iter(item.values()))) for item in items] == [expected["found"]]
+    for report in profile.report:
+        app.run("stats", "run", report.name)
+    assert {finding["code"] for finding in app.run("integrity", "check", status=None)["findings"]} == set()
+    for listed in profile.sessions:
+        app.run("sessions", "list", "--kind", listed.name)
+
+
+def test_users_are_changed_as_the_application_does(app: App) -> None:
+    expected, profile = app.expected, loader.load(app.name)
+    if profile.users is None:
+        pytest.skip("the application has no users")
+    user, admin = expected["user"], expected.get("admin")
+    if profile.users.password and profile.users.password.writes:
+        app.run("users", "set-password", user, *app.password_file(NEW_PASSWORD))
+        app.run("users", "check-password", user, *app.password_file(PASSWORD), status=1)
+        app.run("users", "check-password", user, *app.password_file(NEW_PASSWORD))
+        column, table, key = profile.users.password.column, profile.users.table, profile.users.id.column
+        shown = app.run("users", "show", user)["id"]
+        stored = app.select(f"""select "{column}" from "{table}" where "{key}" = '{shown}'""")
+        assert hashes.accepts(expected["hash"], NEW_PASSWORD, str(stored[0][0]))
+    if "create" in expected:
+        words = ["users", "create", *expected["create"]]
+        created = app.run(*words, *app.password_file(PASSWORD))["user"]
+        assert created["active"] in (True, None)
+        for table, count in expected.get("rows_after_create", {}).items():
+            assert app.select(f'select count(*) from "{table}"') == [(count,)], table
+        app.run(*words, *app.password_file(PASSWORD), status=6)
+        app.run("users", "delete", expected["create"][0], "--yes")
+    if "role" in expected:
+        old_role = app.run("users", "show", user)["role"]
+        assert app.run("users", "set-role", user, expected["role"])["users"][0]["role"] == expected["role"]
+        app.run("users", "set-role", user, old_role)
+    if expected.get("deactivate"):
+        assert app.run("users", "deactivate", user)["users"][0]["active"] is False
+        assert app.run("users", "activate", user)["users"][0]["active"] is True
+    if admin:
+        app.run("users", "delete", admin, "--yes", status=6)
+    app.run("sessions", "revoke", user, "--yes", status=expected.get("revoke", 0))
+    if "delete" in expected:
+        app.run("users", "delete", user, "--yes", status=expected["delete"])
+        return
+    plan = app.run("users", "delete", user, "--dry-run")["plan"]
+    app.run("users", "delete", user, "--yes")
+    assert plan["destructive"]
+    for table, count in expected.get("rows_after_delete", {}).items():
+        assert app.select(f'select count(*) from "{table}"') == [(count,)], table
+    assert app.run("apps", "check")["findings"] == []
+
+
+def test_settings_cleanup_backup_and_restore(app: App) -> None:
+    expected = app.expected
+    if "setting" in expected:
+        key, value = expected["setting"]
+        app.run("settings", "set", key, value)
+        assert str(app.run("settings", "get", key)["value"]).lower() == value.lower()
+    created = app.run("backup", "create")
+    assert created["complete"]
+    if "cleanup" in expected:
+        changed = {rule["rule"]: rule for rule in app.run("sessions", "cleanup")["rules"]}
+        for table, count in expected["cleanup"].items():
+            assert app.select(f'select count(*) from "{table}"') == [(count - 1,)], changed
+    app.run("restore", "apply", "latest", "--yes")
+    for table, count in expected.get("cleanup", {}).items():
+        assert app.select(f'select count(*) from "{table}"') == [(count,)]
