@@ -6,11 +6,11 @@ import argon2
 import bcrypt
 
 
-def create_hash(format: str, password: str) -> str:  # noqa: A002 - the name of the key
+def create_hash(format: str, password: str, prefix: bytes = b"2b") -> str:  # noqa: A002 - the name of the key
     """Return a hash of a password, with low cost."""
     if format == "argon2":
         return argon2.PasswordHasher(time_cost=1, memory_cost=8192, parallelism=1).hash(password)
-    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode() if format == "bcrypt" else ""
+    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(4, prefix)).decode() if format == "bcrypt" else ""
 
 
 def accepts(format: str, password: str, stored: str) -> bool:  # noqa: A002 - the name of the key

@@ -81,7 +81,9 @@ class App:
             time = read_time(text)
             assert time is not None
             words[word] = str(encode(time)) if encode else text
-        words["hash"] = hashes.create_hash(self.expected.get("hash", ""), PASSWORD)
+        writes = profile.users.password.writes if profile.users and profile.users.password else ""
+        prefix = writes[1:3].encode() or b"2b"
+        words["hash"] = hashes.create_hash(self.expected.get("hash", ""), PASSWORD, prefix)
         for text in (self.expected["schema"], self.expected["rows"]):
             for word, value in words.items():
                 text = text.replace(f"@{word}@", value)  # noqa: PLW2901 - replaced word by word
