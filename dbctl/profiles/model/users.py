@@ -70,6 +70,7 @@ class SignInTable(Section, frozen=True, kw_only=True):
 
     table: TableName  #: the table; optional with a trailing ``?``
     user: ColumnName  #: the column with the user
+    only: Mapping[ColumnName, ExpectedValue] = {}  #: values of the rows that are sign-ins, by column
     #: the values that end a sign-in, by column; empty: the row is deleted
     on_end: Mapping[ColumnName, Constant] = {}
     expires_at: ColumnNames = "expires_at?"  #: the column with the time of expiry
@@ -167,6 +168,8 @@ class Users(Section, frozen=True, kw_only=True):
     #: ``table.column``: columns that are set to NULL before their user is deleted; with the syntax of ``cascade``
     clear: Sequence[RowPath] = ()
     transfer: Sequence[Transfer] = ()  #: rows for ``users delete --transfer-to``
+    #: values of the row, such as an anonymous user, that gets the rows of ``transfer`` without ``--transfer-to``, by column
+    successor: Mapping[ColumnName, ExpectedValue] = {}
     lookup: Mapping[str, Lookup] = {}  #: by field, the table to whose rows its values refer
     cookie: str = ""  #: how long a signed cookie is valid, if the app stores no sign-in
     #: tables with sign-ins; dbctl ends them when it changes a password or deactivates a user

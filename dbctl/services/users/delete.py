@@ -79,7 +79,7 @@ def delete_users(
         users = UserTable(app, db)
         leaving = users.find_users(selector)
         last_admin.refuse_last_admin(users, leaving)
-        transfer = _prepare_transfer(users, leaving, new_owner) if new_owner else None
+        transfer = _prepare_transfer(users, leaving, new_owner)
         if transfer and transfer.duplicates and not delete_duplicates:
             duplicates = (
                 f"{format_count(item.rows, 'row')} of {item.table} ({', '.join(item.key)})"
@@ -99,12 +99,31 @@ def delete_users(
     return Change(app, users_database(app), "users delete", draft, cascade_databases=cascade_databases)
 
 
-def _prepare_transfer(users: UserTable, leaving: Sequence[User], login: str | KeyText) -> OwnershipTransfer:
+def _prepare_transfer(
+    users: UserTable, leaving: Sequence[User], login: str | KeyText
+) -> OwnershipTransfer | None:
+    if not (login or users.section.successor):
+        return None
     users.app.require_section(users.section.transfer, "transfer of rows")
-    new_owner = users.find_by_login(login)
+    new_owner = users.find_by_login(login) if login else _find_successor(users)
     if any(user.id == new_owner.id for user in leaving):
         raise UsageError(detail=f"{new_owner.login} is deleted too and cannot get the rows")
     return OwnershipTransfer(users, leaving, new_owner)
+
+
+def _find_successor(users: UserTable) -> User:
+    """Return the row that gets the rows of deleted users.
+
+    Raises:
+        UsageError: there is no such row.
+    """
+    where = users.live.conditions(users.section.successor)
+    keys = users.db.select(users.live.name, [users.id], where, limit=1)
+    if not keys:
+        raise UsageError(
+            detail=f"no row of {users.live.name} gets the rows of deleted users: add --transfer-to"
+        )
+    return User(id=keys[0][0], login=", ".join(map(str, users.section.successor.values())))
 
 
 class DeleteUsers:

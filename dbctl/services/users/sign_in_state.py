@@ -25,9 +25,9 @@ def count_tokens(users: UserTable, user: User) -> Tokens | None:
         return None
     total = expired = revoked = 0
     for section, live in _token_tables(users, users.db):
-        owned_rows: Where = Condition(live.column(section.user), "=", user.id)
-        count = users.db.count(live.name, [owned_rows])
-        open_rows = [owned_rows, *_not_ended(live, section)]
+        owned_rows = [Condition(live.column(section.user), "=", user.id), *live.conditions(section.only)]
+        count = users.db.count(live.name, owned_rows)
+        open_rows = [*owned_rows, *_not_ended(live, section)]
         open_count = users.db.count(live.name, open_rows)
         expiry = live.optional_column(section.expires_at)
         expired_count = (
@@ -113,7 +113,7 @@ def _token_tables(users: UserTable, db: Readable) -> Iterator[tuple[SignInTable,
 
 def _open_rows(live: LiveTable, section: SignInTable, leaving: Sequence[User]) -> list[Where]:
     owned_rows = Condition(live.column(section.user), "in", [user.id for user in leaving])
-    return [owned_rows, *_not_ended(live, section)]
+    return [owned_rows, *live.conditions(section.only), *_not_ended(live, section)]
 
 
 def _not_ended(live: LiveTable, section: SignInTable) -> list[Where]:
