@@ -171,6 +171,8 @@ class Users(Section, frozen=True, kw_only=True):
     #: values of the row, such as an anonymous user, that gets the rows of ``transfer`` without ``--transfer-to``, by column
     successor: Mapping[ColumnName, ExpectedValue] = {}
     lookup: Mapping[str, Lookup] = {}  #: by field, the table to whose rows its values refer
+    #: why only the app can delete users, such as ``another user could register the name``; empty: dbctl deletes them
+    only_app_deletes: str = ""
     cookie: str = ""  #: how long a signed cookie is valid, if the app stores no sign-in
     #: tables with sign-ins; dbctl ends them when it changes a password or deactivates a user
     signed_in: Sequence[SignInTable] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dbctl.engines.contract import AnyOf, Readable, Where, Writable
-from dbctl.errors import DuplicateRowsError, UsageError
+from dbctl.errors import DuplicateRowsError, NotSupportedError, UsageError
 from dbctl.model import ChangeResult, KeyText, Plan, Row, format_count
 from dbctl.profiles import parse_row_path
 from dbctl.services.app import (
@@ -72,11 +72,18 @@ def delete_users(
         LastAdminError: no active admin would remain.
         ConstraintError: rows of other users refer to rows of the deleted users, and no rule covers them.
         FeatureMissingError: the app has no transferable rows.
+        NotSupportedError: only the app can delete users.
         DuplicateRowsError: rows cannot be transferred, and ``delete_duplicates`` is false.
     """
 
     def draft(db: Readable) -> DeleteUsers:
         users = UserTable(app, db)
+        if reason := users.section.only_app_deletes:
+            raise NotSupportedError(
+                feature="users delete",
+                subject=app.profile.title,
+                hint=f"Only the app deletes users: {reason}. Prevent a sign-in with: dbctl users deactivate",
+            )
         leaving = users.find_users(selector)
         last_admin.refuse_last_admin(users, leaving)
         transfer = _prepare_transfer(users, leaving, new_owner)

@@ -83,7 +83,9 @@ class App:
             words[word] = str(encode(time)) if encode else text
         writes = profile.users.password.writes if profile.users and profile.users.password else ""
         prefix = writes[1:3].encode() or b"2b"
-        words["hash"] = hashes.create_hash(self.expected.get("hash", ""), PASSWORD, prefix)
+        words["hash"] = hashes.create_hash(
+            self.expected.get("hash", ""), PASSWORD + self.expected.get("pepper", ""), prefix
+        )
         for text in (self.expected["schema"], self.expected["rows"]):
             for word, value in words.items():
                 text = text.replace(f"@{word}@", value)  # noqa: PLW2901 - replaced word by word
@@ -94,8 +96,9 @@ class App:
             path = folder / file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("key")
+        (folder / "pepper").write_text(self.expected.get("pepper", ""))
         (folder / "dbctl.toml").write_text(
-            f'[apps.app]\nprofile = "{name}"\ndirectory = "."\n[apps.app.databases]\nmain = "{database.url}"\n'
+            f'[apps.app]\nprofile = "{name}"\ndirectory = "."\npepper_file = "pepper"\n[apps.app.databases]\nmain = "{database.url}"\n'
             '[apps.app.backup]\nrepository = "backups"\n'
         )
 
@@ -160,7 +163,7 @@ def test_users_are_changed_as_the_application_does(app: App) -> None:
         column, table, key = profile.users.password.column, profile.users.table, profile.users.id.column
         shown = app.run("users", "show", user)["id"]
         stored = app.select(f"""select "{column}" from "{table}" where "{key}" = '{shown}'""")
-        assert hashes.accepts(expected["hash"], NEW_PASSWORD, str(stored[0][0]))
+        assert hashes.accepts(expected["hash"], NEW_PASSWORD + expected.get("pepper", ""), str(stored[0][0]))
     if "create" in expected:
         words = ["users", "create", *expected["create"]]
         created = app.run(*words, *app.password_file(PASSWORD))["user"]
@@ -177,7 +180,7 @@ def test_users_are_changed_as_the_application_does(app: App) -> None:
         assert app.run("users", "deactivate", user)["users"][0]["active"] is False
         assert app.run("users", "activate", user)["users"][0]["active"] is True
     if admin:
-        app.run("users", "delete", admin, "--yes", status=6)
+        app.run("users", "delete", admin, "--yes", status=expected.get("delete", 6))
     app.run("sessions", "revoke", user, "--yes", status=expected.get("revoke", 0))
     if "delete" in expected:
         app.run("users", "delete", user, "--yes", status=expected["delete"])
