@@ -157,6 +157,8 @@ class Users(Section, frozen=True, kw_only=True):
     )
     #: values of the rows that are users, by column, if the table has other rows; new users get the first value
     only: Mapping[ColumnName, ExpectedValue] = {}
+    #: values of rows that are not users, by column, such as the user that the app acts as
+    excluded: Mapping[ColumnName, ExpectedValue] = {}
     rules: Mapping[str, Rule] = {}  #: the values that the app accepts, by field
     password: Password | None = None  #: the password; without it, dbctl sets no passwords
     role: UserRole | None = None  #: the role; without it, users have no roles

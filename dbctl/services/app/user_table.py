@@ -80,7 +80,9 @@ class UserTable:
         self.fields = self.live.map_columns(section.fields)
         self.role = self.live.column(section.role.column) if section.role else None
         #: the conditions of rows that are users
-        self.only: Sequence[Where] = self.live.conditions(section.only)
+        self.only: list[Where] = [*self.live.conditions(section.only)]
+        if section.excluded:
+            self.only.append(Not(AllOf(self.live.conditions(section.excluded))))
         first, *others = section.login
         #: the fields that users may type to sign in: the first, and all others that the live schema has
         self.login_fields = [first, *(field for field in others if field in self.fields)]
