@@ -6,13 +6,17 @@ READY := $(VENV)/.ready
 PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,\
 	$(shell $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
 
-.PHONY: demo test check lint format bench torture golden docs completions smell clean
+.PHONY: demo test retest check lint format bench torture golden docs completions smell clean
 
 demo: $(READY) ## run the tutorial on a sample deployment
 	$(BIN)/python docs/console.py show docs/tutorial/first-steps.md
 
 test: $(READY) ## run all tests in parallel
 	$(BIN)/pytest --numprocesses=auto --dist=worksteal $(ARGS)
+
+retest: $(READY) ## run the tests that failed in the last run again, one after the other, if they are at most five
+	@test "$$(grep -c true .pytest_cache/v/cache/lastfailed)" -le 5
+	$(BIN)/pytest --last-failed --last-failed-no-failures=none -ra $(ARGS)
 
 check: $(READY) ## check format, lint rules, types, and imports between packages
 	$(BIN)/ruff format --check .

@@ -112,7 +112,8 @@ class Bucket:
                 "disable_bulk_delete": True,
             },
             client_options={"allow_http": True},
-            retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=10)},
+            # the server fails to read an object that is replaced at the same moment
+            retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=10)},
         )
 
     def keys(self, prefix: str = "") -> list[str]:

@@ -338,7 +338,7 @@ def check_password(
     with open_app(ctx) as app:
         user = users.find_single_user(app, select_users(login, ids))
         password = read_password(ctx, PasswordSource(stdin, file), confirm=False)
-        return emit(ctx, users.verify_password(app, user, password), app=app)
+        return emit(ctx, users.compare_password(app, user, password), app=app)
 
 
 @app.command("import")

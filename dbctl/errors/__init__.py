@@ -192,6 +192,7 @@ with lazy_imports(__name__):
         HashExpensiveError,
         LastAdminError,
         PasswordFormatError,
+        PasswordUnknownError,
         PepperMissingError,
         PermissionMissingError,
         RoleInUseError,

@@ -53,6 +53,15 @@ class PasswordFormatError(DbctlError):
     )
 
 
+class PasswordUnknownError(DbctlError):
+    code, exit_status = "password-unknown", Exit.REFUSED
+    sentence = "{target}: no stored password has a format that the profile declares (unknown values: {count})"
+    remedy = (
+        "Nothing was changed: the app may not accept the new hash. If the values mark accounts without password sign-in, add"
+        " their pattern to users.password.unusable of the profile; otherwise set the password in the app."
+    )
+
+
 class HashExpensiveError(DbctlError):
     code, exit_status = "hash-expensive", Exit.REFUSED
     sentence = "the stored {format} hash was not computed: it demands too much time or memory"

@@ -49,7 +49,8 @@ class Lexer:
         alternatives: dict[TokenKind, list[str]] = {}
         for kind, pattern, end in self._patterns:
             alternatives.setdefault(kind, []).append(f"(?:{pattern}){end}")
-        return {kind: re.compile("|".join(texts), re.DOTALL) for kind, texts in alternatives.items()}
+        endable = {kind for kind, _, end in self._patterns if end}
+        return {kind: re.compile("|".join(alternatives[kind]), re.DOTALL) for kind in endable}
 
     def tokenize(self, sql: str) -> Iterator[Token]:
         """Split ``sql`` into tokens; each character belongs to one."""
@@ -68,7 +69,8 @@ class Lexer:
         """Whether a text, a quoted name or a comment is closed; other tokens always are."""
         if self._nests_comments and token.text.startswith("/*"):
             return token.text.count("/*") == token.text.count("*/")
-        return self._closed_tokens[token.kind].fullmatch(token.text) is not None
+        pattern = self._closed_tokens.get(token.kind)
+        return pattern is None or pattern.fullmatch(token.text) is not None
 
 
 def _find_comment_end(sql: str, start: int) -> int:

@@ -16,6 +16,11 @@ KEY = ("users", "password")
 def find_undeclared_formats(app: App, database: str, live: Readable) -> Iterator[Problem]:
     """Yield the formats of stored hashes that the profile does not declare: the app may not accept the format that it names."""
     stored = _sample_formats(app, database, live)
+    if stored and stored.is_unknown:
+        yield (
+            KEY,
+            f"no stored value is a hash in a format that it declares (unknown: {stored.unknown} of {stored.row_count})",
+        )
     if stored and stored.undeclared:
         yield KEY, f"stored hashes have formats that it does not declare: {stored.describe_undeclared()}"
 
@@ -23,7 +28,7 @@ def find_undeclared_formats(app: App, database: str, live: Readable) -> Iterator
 def find_unknown_values(app: App, database: str, live: Readable) -> Iterator[Problem]:
     """Yield the number of stored values that are no hash of a known format."""
     stored = _sample_formats(app, database, live)
-    if stored and stored.unknown:
+    if stored and stored.unknown and not stored.is_unknown:
         yield KEY, f"{stored.unknown} of {stored.row_count} stored values are in no known hash format"
 
 

@@ -19,14 +19,14 @@ with lazy_imports(__name__):
     from dbctl.services.users.last_admin import admin_role, list_admins, may_sign_in
     from dbctl.services.users.lockout import list_locked
     from dbctl.services.users.ownership import follow_steps
-    from dbctl.services.users.passwords import PREFIX_KEY, Passwords, StoredFormats
-    from dbctl.services.users.queries import (
+    from dbctl.services.users.passwords import (
+        PREFIX_KEY,
         PasswordChecked,
-        UserFilter,
-        find_single_user,
-        list_users,
-        verify_password,
+        Passwords,
+        StoredFormats,
+        compare_password,
     )
+    from dbctl.services.users.queries import UserFilter, find_single_user, list_users
     from dbctl.services.users.sign_in_state import match_logins
     from dbctl.services.users.update import (
         Unlocked,

@@ -9,7 +9,13 @@ from functools import cached_property
 
 from dbctl.config import read_pepper
 from dbctl.engines.contract import Condition, Order
-from dbctl.errors import NotSupportedError, PasswordFormatError, ProfileInvalidError
+from dbctl.errors import (
+    NotSupportedError,
+    PasswordFormatError,
+    PasswordUnknownError,
+    PasswordWrongError,
+    ProfileInvalidError,
+)
 from dbctl.files import toml
 from dbctl.model import Secret, Struct
 from dbctl.profiles import (
@@ -23,7 +29,7 @@ from dbctl.profiles import (
     loader,
     verify_password,
 )
-from dbctl.services.app import App, LiveTable
+from dbctl.services.app import App, LiveTable, User, open_users
 
 #: Rows at each end of the users table whose hashes are compared with the declared formats.
 SAMPLE_ROWS = 100
@@ -31,12 +37,25 @@ SAMPLE_ROWS = 100
 PREFIX_KEY = ("users", "password", "writes")
 
 
+class PasswordChecked(Struct, frozen=True, kw_only=True):
+    """Result of ``users check-password``."""
+
+    login: str
+    matches: bool
+
+
 class StoredFormats(Struct, frozen=True):
     """The formats of a sample of stored passwords."""
 
-    row_count: int  #: rows with a value
+    row_count: int  #: rows with a value that is not empty
+    declared: int  #: hashes in formats that the profile declares
     undeclared: Mapping[HashFormat, int]  #: hashes in known formats that the profile does not declare
     unknown: int  #: values in no known format that the profile does not list as unusable
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether no stored value shows that the app accepts a declared format, although accounts have values."""
+        return self.unknown > 0 and not self.declared
 
     def describe_undeclared(self) -> str:
         """Return the undeclared formats with the numbers of their hashes."""
@@ -102,22 +121,20 @@ class Passwords:
             for row_key, *values in live.db.select(
                 live.name, [key, *self.columns], where, order_by=order, limit=SAMPLE_ROWS
             ):
-                rows[row_key] = self.join(values) or ""
-        undeclared, unknown = Counter[HashFormat](), 0
-        for stored in rows.values():
-            if self.is_declared(stored):
-                continue
-            if name := identify_format(stored):
-                undeclared[name] += 1
-            else:
-                unknown += 1
-        return StoredFormats(len(rows), undeclared, unknown)
+                if any(values):
+                    rows[row_key] = self.join(values) or ""
+        hashes = [stored for stored in rows.values() if not self._is_unusable(stored)]
+        formats = Counter(name for stored in hashes if (name := identify_format(stored)))
+        unknown = len(hashes) - formats.total()
+        declared = sum(formats.pop(name, 0) for name in self.formats)
+        return StoredFormats(len(rows), declared, formats, unknown)
 
     def require_declared_formats(self) -> None:
         """Refuse a new password if stored hashes have a format that the profile does not declare.
 
         Raises:
             PasswordFormatError: the app may not accept hashes in the format that the profile names.
+            PasswordUnknownError: no stored value shows that the app accepts that format.
         """
         stored = self.sample_formats()
         if stored.undeclared:
@@ -126,6 +143,24 @@ class Passwords:
                 formats=stored.describe_undeclared(),
                 names=", ".join(f'"{name}"' for name in stored.undeclared),
             )
+        if stored.is_unknown:
+            raise PasswordUnknownError(target=self._live.db.target, count=stored.unknown)
+
+
+def compare_password(app: App, user: User, password: Secret) -> PasswordChecked:
+    """Compare a password with the stored hash.
+
+    Raises:
+        PasswordWrongError: the password does not match.
+        HashExpensiveError: the stored hash demands too much time or memory.
+    """
+    users = open_users(app)
+    passwords = Passwords(app, users.live)
+    rows = users.db.select(users.live.name, passwords.columns, [Condition(users.id, "=", user.id)])
+    stored = passwords.join(rows[0]) if rows else None
+    if stored is None or not passwords.verify(password, stored):
+        raise PasswordWrongError(login=user.login)
+    return PasswordChecked(login=user.login, matches=True)
 
 
 def create_hash(app: App, password: Secret) -> str:

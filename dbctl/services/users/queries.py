@@ -1,4 +1,4 @@
-"""List and filter users, and check a password."""
+"""List, filter and select users."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from dbctl.engines.contract import AllOf, AnyOf, Condition, Where
-from dbctl.errors import PasswordWrongError
-from dbctl.model import Page, PageRequest, Secret, Struct
+from dbctl.model import Page, PageRequest, Struct
 from dbctl.services.app import (
     TIMES,
     App,
@@ -18,14 +17,6 @@ from dbctl.services.app import (
     parse_boolean,
     parse_time,
 )
-from dbctl.services.users.passwords import Passwords
-
-
-class PasswordChecked(Struct, frozen=True, kw_only=True):
-    """Result of ``users check-password``."""
-
-    login: str
-    matches: bool
 
 
 def list_users(app: App, filters: UserFilter, page_request: PageRequest) -> Page[User]:
@@ -57,22 +48,6 @@ def find_single_user(app: App, selector: UserSelector) -> User:
     users = open_users(app)
     app.require_section(users.section.password, "passwords")
     return users.find_single_user(selector)
-
-
-def verify_password(app: App, user: User, password: Secret) -> PasswordChecked:
-    """Compare a password with the stored hash.
-
-    Raises:
-        PasswordWrongError: the password does not match.
-        HashExpensiveError: the stored hash demands too much time or memory.
-    """
-    users = open_users(app)
-    passwords = Passwords(app, users.live)
-    rows = users.db.select(users.live.name, passwords.columns, [Condition(users.id, "=", user.id)])
-    stored = passwords.join(rows[0]) if rows else None
-    if stored is None or not passwords.verify(password, stored):
-        raise PasswordWrongError(login=user.login)
-    return PasswordChecked(login=user.login, matches=True)
 
 
 class UserFilter(Struct, frozen=True, kw_only=True):

@@ -203,18 +203,33 @@ def test_undeclared_format_is_an_error_and_passwords_are_refused(answer, forge, 
     assert forge.rows()[0][2].startswith("$wp$2y$04$")
 
 
-@pytest.mark.parametrize(
-    "hashes", [["!unusable", "", None], [PHPASS_HASH, "invited"], [PHPASS_HASH, None], []]
-)
+@pytest.mark.parametrize("hashes", [["", None], [PHPASS_HASH, "invited"], [PHPASS_HASH, None], []])
 def test_values_in_no_known_format_do_not_refuse_passwords(answer, forge, hashes):
     forge.declare(WORDPRESS)
     for number, stored in enumerate(hashes):
         forge.add(f"user{number}", stored)
-    is_reported = any(stored not in (PHPASS_HASH, None) for stored in hashes)
     codes = list_codes(answer("apps", "check"))
-    assert codes == ({("info", "password-unknown")} if is_reported else set())
+    assert codes == ({("info", "password-unknown")} if "invited" in hashes else set())
     answer(*WRITES[0])
     answer("users", "check-password", "bo", "--password-file", "password")
+
+
+@pytest.mark.parametrize("hashes", [[":B:1234:0123456789abcdef"], ["!none", "", None]])
+def test_passwords_are_refused_if_no_stored_value_has_a_declared_format(answer, forge, tmp_path, hashes):
+    forge.declare(WORDPRESS)
+    forge.add("ann", hashes[0])
+    for number, stored in enumerate(hashes[1:]):
+        forge.add(f"user{number}", stored)
+    write_users_file(tmp_path, login="cy", password=PASSWORD)
+    before = forge.rows()
+    assert ("error", "password-format") in list_codes(answer("apps", "check", status=4))
+    for words in WRITES:
+        assert answer(*words, status=6)["error"]["code"] == "password-unknown"
+    assert forge.rows() == before
+
+    forge.declare(f'{WORDPRESS}, unusable = ["{hashes[0][:2]}*"]')
+    assert not list_codes(answer("apps", "check"))
+    answer(*WRITES[0])
 
 
 def test_newest_of_many_users_are_in_the_sample(answer, forge):
@@ -274,7 +289,7 @@ def test_pepper_of_a_file_follows_the_password(answer, forge, tmp_path):
 @pytest.mark.parametrize("option", ["", "pepper_file = 'missing'"])
 def test_missing_pepper_refuses_passwords(answer, forge, option):
     forge.declare(SYNAPSE, option)
-    forge.add("ann", PHPASS_HASH.replace("$P$B", "!"))
+    forge.add("ann", "$2b$06$Fw8hitM/P/CBm/4I65fzGuSrN9Ju1dG46.75oQFk4BKh9edP6DYz6")
     before = forge.rows()
     for words in (WRITES[0], WRITES[2], ("users", "check-password", "ann", "--password-file", "password")):
         assert answer(*words, status=2)["error"]["code"] == "pepper-missing"

@@ -16,7 +16,7 @@ from dbctl.errors import (
 )
 from dbctl.model import PageRequest, Secret
 from dbctl.services.app.user_table import UserSelector
-from dbctl.services.users import queries
+from dbctl.services.users import passwords, queries
 from dbctl.services.users.detail import show_users
 from dbctl.services.users.queries import UserFilter
 from tests.services import flashpoint_app
@@ -220,7 +220,7 @@ def test_names_that_differ_in_case_are_ambiguous(tmp_path):
 
 def check_password(path, login, password):
     with open_app(path) as app:
-        return queries.verify_password(
+        return passwords.compare_password(
             app, queries.find_single_user(app, UserSelector(logins=[login])), Secret(password)
         ).matches
 
