@@ -28,3 +28,11 @@ with lazy_imports(__name__):
         verify_password,
     )
     from dbctl.profiles.row_paths import RowStep, parse_row_path
+    from dbctl.profiles.templates import (
+        create_value,
+        fill,
+        find_filter_problem,
+        find_generator_problem,
+        list_fields,
+        slugify,
+    )

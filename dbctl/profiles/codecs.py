@@ -101,13 +101,21 @@ def _cuid() -> str:
     return f"c{_base_36(_milliseconds(datetime.now(UTC)), 8)}{_base_36(secrets.randbelow(36**16), 16)}"
 
 
-KeyCodec = Literal["autoincrement", "uuid4", "cuid", "given"]
+def _object_id() -> str:
+    """Return 24 hexadecimal digits: the seconds since 1970, and a random part."""
+    import secrets
+
+    return f"{_seconds(datetime.now(UTC)):08x}{secrets.token_hex(8)}"
+
+
+KeyCodec = Literal["autoincrement", "uuid4", "cuid", "object-id", "given"]
 
 #: Generators of the keys of new rows; with ``autoincrement`` the database creates them, with ``given`` the caller.
 KEYS: Mapping[KeyCodec, Callable[[], str] | None] = {
     "autoincrement": None,
     "uuid4": _uuid4,
     "cuid": _cuid,
+    "object-id": _object_id,
     "given": None,
 }
 

@@ -88,14 +88,21 @@ class SQLiteDialect(Dialect):
         # LIKE would compare BLOBs as text.
         return f"(typeof({value}) = 'text' and {super().contains(value, column, statement, text)})"
 
-    def is_among(self, value: str, _column: Column, statement: Statement, values: Sequence[object]) -> str:
+    def is_among(self, value: str, column: Column, statement: Statement, values: Sequence[object]) -> str:
         import json
 
+        if has_text_affinity(column):  # as ``=`` compares; values of json_each have no affinity
+            values = [str(item) if type(item) is int and _is_json_safe(item) else item for item in values]
         plain = [item for item in values if _is_json_safe(item)]
         listed = statement.bind(json.dumps(plain))
         test = f"{value} in (select value from json_each({listed}))"
         placeholders = [statement.bind(item) for item in values if not _is_json_safe(item)]
         return f"({test} or {value} in ({', '.join(placeholders)}))" if placeholders else test
+
+
+def has_text_affinity(column: Column) -> bool:
+    """Return whether SQLite stores numbers in the column as text."""
+    return "INT" not in column.type and any(word in column.type for word in ("CHAR", "CLOB", "TEXT"))
 
 
 def find_rowid_name(columns: Iterable[str]) -> str:

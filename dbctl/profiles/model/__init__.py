@@ -52,6 +52,7 @@ with lazy_imports(__name__):
     from dbctl.profiles.model.settings import Settings, SettingsRow, SettingsVariant, StandardSetting
     from dbctl.profiles.model.users import (
         ActiveValues,
+        CompanionRow,
         Link,
         Lockout,
         Password,

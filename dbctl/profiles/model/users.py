@@ -13,6 +13,7 @@ from dbctl.profiles.model.base import (
     Constant,
     DatabaseReference,
     ExpectedValue,
+    NewValue,
     RowPath,
     Section,
     SubjectColumn,
@@ -31,6 +32,8 @@ class Rule(Section, frozen=True, kw_only=True):
     bytes: int | None = None  #: maximum number of bytes in UTF-8
     format: TextFormat | None = None  #: ``cron``: five fields, or six with seconds first
     values: Sequence[Constant] = ()  #: allowed values; empty: any
+    #: whether the app stores the value in lower case: dbctl converts the value of a user's field, and refuses others
+    lowercase: bool = False
 
 
 class Password(Section, frozen=True, kw_only=True):
@@ -116,6 +119,21 @@ class StatisticsRow(Section, frozen=True, kw_only=True):
     columns: Sequence[ColumnName]  #: the columns to show
 
 
+class CompanionRow(Section, frozen=True, kw_only=True):
+    """Rows of another table that belong to each user: dbctl adds them with the user, and deletes them with the user."""
+
+    table: TableName  #: the table; optional with a trailing ``?``
+    #: the column with the key of the user, whose rows are deleted with the user; empty: no column has it, and the rows are
+    #: deleted if other rows of the user refer to them
+    user: ColumnName = ""
+    #: the values by column; ``{table.column}`` is a value of an earlier row of ``users.create``
+    values: Mapping[ColumnName, NewValue] = {}
+    #: one row for each entry, with the values of the entry besides ``values``; empty: one row
+    rows: Sequence[Mapping[ColumnName, NewValue]] = ()
+    #: columns of ``values``: only rows with these values are deleted with the user
+    same: Sequence[ColumnName] = ()
+
+
 class Lookup(Section, frozen=True, kw_only=True):
     """A field with the key of a row in another table, or with plain text."""
 
@@ -163,7 +181,12 @@ class Users(Section, frozen=True, kw_only=True):
     password: Password | None = None  #: the password; without it, dbctl sets no passwords
     role: UserRole | None = None  #: the role; without it, users have no roles
     admin: str = ""  #: the role that at least one active user must have
-    new: Mapping[str, Constant] = {}  #: values of required columns without a field
+    #: values of columns of a new user, unless a field has a value for the column; ``{table.column}`` is a value of a row of
+    #: ``create``, which is then added before the user
+    new: Mapping[str, NewValue] = {}
+    create: Sequence[CompanionRow] = ()  #: rows of other tables that each user has
+    #: why only the app can create users, such as ``clients compute the keys of the vault``; empty: dbctl creates them
+    only_app_creates: str = ""
     #: ``table.column``: rows that are deleted before their user, in this order, regardless of foreign keys;
     #: ``Rating.promptId -> Prompt.userId`` for rows that belong to rows of the user
     cascade: Sequence[RowPath] = ()

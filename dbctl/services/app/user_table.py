@@ -372,7 +372,9 @@ class UserTable:
                 names = ", ".join(name for _, name in rows)
                 raise UsageError(detail=f"{field} {text!r} matches several: {names}; use the exact spelling")
             return next((key for key, name in rows if name == text), rows[0][0])
-        check_rule(field, text, self.section.rules.get(field), is_padded_valid=False)
+        rule = self.section.rules.get(field)
+        text = text.lower() if rule and rule.lowercase else text
+        check_rule(field, text, rule, is_padded_valid=False)
         return text
 
     def lookup_rows(self, field: str, name: str) -> list[tuple[object, str]]:

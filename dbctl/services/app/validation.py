@@ -95,6 +95,8 @@ def _rule_problem(value: str, rule: Rule | None) -> str:
         return f"it has {format_count(len(value), 'character')}, the app accepts {rule.length[0]} to {rule.length[1]}"
     if rule.bytes and len(value.encode("utf-8", "surrogatepass")) > rule.bytes:
         return f"it has more than {rule.bytes} bytes in UTF-8, and the app ignores the rest"
+    if rule.lowercase and value != value.lower():
+        return "the app stores it in lower case"
     problem = ""
     if rule.format:
         from dbctl.profiles import FORMATS

@@ -23,6 +23,7 @@ from dbctl.profiles.model import rebuild as rebuild_model
 from dbctl.profiles.model import search as search_model
 from dbctl.profiles.model import sessions as sessions_model
 from dbctl.services.app import find_column, ledger_detection
+from dbctl.services.profiles.new_users import find_uncovered_companions, find_value_problems
 from dbctl.services.profiles.schema_references import list_database_references, list_schema_references
 from dbctl.services.search import QueryCompiler
 from dbctl.services.users import PREFIX_KEY
@@ -162,6 +163,7 @@ def _check_users(users: Users) -> Iterator[Problem]:
     for field in users.lookup:
         if field not in users.fields:
             yield ("users", "lookup", field), f"{field} is not in users.fields"
+    yield from find_value_problems(users)
     if users.password:
         yield from _check_password(users.password)
     for field in users.rules:
@@ -271,9 +273,14 @@ def find_unusable_search_keys(profile: Profile, database: str, live: Readable) -
 
 
 def find_uncovered_columns(profile: Profile, database: str, live: Readable, main: str) -> Iterator[Problem]:
-    """Yield the required columns of a user's row for which the profile has no value."""
+    """Yield the required columns of the rows of a new user for which the profile has no value."""
     users = profile.users
-    if users is None or (users.database or main) != database or users.table not in live.tables():
+    if (
+        users is None
+        or users.only_app_creates
+        or (users.database or main) != database
+        or users.table not in live.tables()
+    ):
         return
     table = live.tables()[users.table]
     names: list[ColumnNames] = [users.id.column, *users.new, *users.fields.values()]
@@ -286,6 +293,7 @@ def find_uncovered_columns(profile: Profile, database: str, live: Readable, main
                 ("users", "fields"),
                 f"{users.table}.{column.name} requires a value, but the profile has none",
             )
+    yield from find_uncovered_companions(users, live)
 
 
 def _missing_settings_columns(settings: Settings, live: Readable) -> Iterator[str]:

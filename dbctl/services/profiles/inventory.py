@@ -153,7 +153,7 @@ def check_live(app: App) -> Findings:
             "column-uncovered": (
                 "error",
                 consistency.find_uncovered_columns(app.profile, database, live, app.main()),
-                "Add it to [users.fields] or, with a constant, to [users.new].",
+                "Add it to [users.fields] or, with a value, to [users.new] or [[users.create]].",
             ),
             "search-key-idle": (
                 "warning",

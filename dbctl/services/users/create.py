@@ -8,11 +8,12 @@ from dbctl.engines.contract import Condition, Readable, Writable
 from dbctl.errors import (
     AlreadyExistsError,
     ConstraintError,
+    NotSupportedError,
     PlanChangedError,
     SchemaMismatchError,
     UsageError,
 )
-from dbctl.model import ChangeResult, Plan, Row, Secret, now
+from dbctl.model import ChangeResult, Plan, Row, Secret, Struct, now
 from dbctl.profiles import KEYS
 from dbctl.services.app import (
     App,
@@ -28,6 +29,7 @@ from dbctl.services.app import (
 )
 from dbctl.services.settings import add_for_user, defaults_for_new_user, settings_table_name
 from dbctl.services.users import sign_in_state
+from dbctl.services.users.companions import CompanionRows, fill_row, has_reference
 from dbctl.services.users.passwords import Passwords, create_hash, refuse_unwritten_passwords
 from dbctl.services.users.update import UpdateUsers, UsersChanged, UserUpdate
 
@@ -138,23 +140,30 @@ class CreateUser:
     """Add one user, and the app's settings for new users if they are requested."""
 
     def __init__(self, users: UserTable, new: NewUser) -> None:
+        refuse_creation(users)
         self._users, self._new, self._row = users, new, build_row(users, new.fields)
+        self._companions = CompanionRows(users)
         self._settings = defaults_for_new_user(users.app, users.db) if new.with_settings else {}
         if users.section.password:
             refuse_unwritten_passwords(users.app)
         require_declared_formats(users)
-        login, role = new.fields[users.section.login[0]], users.role_name(self._row.get(str(users.role)))
+        login, role = (
+            new.fields[users.section.login[0]],
+            users.role_name(self._row.columns.get(str(users.role))),
+        )
         steps, rows = [f"add user {login}" + (f" with role {role}" if role else "")], {users.live.name: 1}
+        steps += self._companions.plan_steps(1)
+        rows |= self._companions.count()
         if self._settings:
             steps.append(f"add the app's default user settings: {', '.join(self._settings)}")
             rows[settings_table_name(users.app, "user")] = len(self._settings)
         self.plan = Plan(title=f"Create user {login}", target=users.db.target, steps=steps, rows=rows)
 
     def apply(self, db: Writable) -> UserCreated:
-        """Insert the row, the settings and the audit record."""
+        """Insert the row, its companion rows, the settings and the audit record."""
         users, new = self._users, self._new
-        values = add_password(users, self._row, new.password_hash)
-        key = db.insert(users.live.name, values, returning=users.id)
+        values = add_password(users, self._row.columns, new.password_hash)
+        key = self._companions.insert_user(db, values, self._row.fields)
         if self._settings:
             add_for_user(users.app, db, key, self._settings)
         user = next(iter(users.read([Condition(users.id, "=", key)])), None)
@@ -174,13 +183,31 @@ class CreateUser:
 # Rows of new users, also for imports ---------------------------------------------------------------------------
 
 
+class UserRow(Struct, frozen=True):
+    """The row of a new user without the password, and the values of its fields, from which other values are derived."""
+
+    columns: Mapping[str, object]
+    fields: Mapping[str, object]
+
+
+def refuse_creation(users: UserTable) -> None:
+    """Refuse new users if only the app can create them.
+
+    Raises:
+        NotSupportedError: the hint has the reason.
+    """
+    if reason := users.section.only_app_creates:
+        hint = f"Create the user in the app: {reason}."
+        raise NotSupportedError(feature="creating users", subject=users.app.profile.title, hint=hint)
+
+
 def build_row(
     users: UserTable,
     texts: Mapping[str, str],
     *,
     existing_logins: Mapping[str, Collection[str]] | None = None,
-) -> dict[str, object]:
-    """Return the row of a new user without the password, after checking all values.
+) -> UserRow:
+    """Return the row of a new user, after checking all values.
 
     ``existing_logins`` has, by field, the logins of all users, folded by ``fold_login``; without it the database is queried.
     """
@@ -198,11 +225,16 @@ def build_row(
             hint = "dbctl users ensure accepts existing users."
             raise AlreadyExistsError(target=users.db.target, kind=field, name=texts[field], hint=hint)
     only = {name: value[0] if isinstance(value, list) else value for name, value in section.only.items()}
-    row = users.live.encode_constants({**only, **section.new}) | users.encode_values(values)
+    row = (
+        users.live.encode_constants(only)
+        | fill_row(users.live, section.new, values)
+        | users.encode_values(values)
+    )
     if generator := KEYS[section.id.codec]:
         row[users.id] = generator()
     _require_columns(users, row)
-    return row
+    CompanionRows(users).check(values)
+    return UserRow(row, values)
 
 
 def require_declared_formats(users: UserTable) -> None:
@@ -230,7 +262,8 @@ def add_password(users: UserTable, row: Mapping[str, object], hashed: str) -> di
 
 def _require_columns(users: UserTable, row: Mapping[str, object]) -> None:
     secret = Passwords(users.app, users.live).columns if users.section.password else ()
-    uncovered = users.live.missing_required_columns({*row, *secret, users.id})
+    referring = (name.removesuffix("?") for name, value in users.section.new.items() if has_reference(value))
+    uncovered = users.live.missing_required_columns({*row, *secret, *referring, users.id})
     columns = {**users.fields, **({"role": users.role} if users.role else {})}
     if missing := [field for field, column in columns.items() if column in uncovered]:
         options = " and ".join(f"--{field}" for field in missing)

@@ -147,6 +147,7 @@ class DeleteUsers:
         self._conditions: dict[str, list[Where]] = {
             **self._owned.conditions,
             users.live.name: [users.where_ids(leaving)],
+            **self._owned.later_conditions,
         }
         self._handled_keys = [*self._owned.keys, *(transfer.keys if transfer else ())]
         self._transferred = transfer.count_rows() if transfer else {}
@@ -197,6 +198,7 @@ class DeleteUsers:
         self._owned.delete(db)
         self._related.delete()
         require_row_count(db.delete(users.live.name, [users.where_ids(leaving)]), len(leaving), db)
+        self._owned.delete_later(db)
         for user in leaving:
             audit.record(users.app, db, "users.delete", "users", user.id, {"username": user.login})
         return UsersDeleted(

@@ -23,11 +23,14 @@ from dbctl.services.app import (
     require_row_count,
     users_database,
 )
+from dbctl.services.users.companions import CompanionRows
 from dbctl.services.users.create import (
+    UserRow,
     add_password,
     build_row,
     check_password,
     hash_password,
+    refuse_creation,
     require_declared_formats,
 )
 from dbctl.services.users.files import Existing, Line
@@ -44,7 +47,7 @@ class Entry(Struct, frozen=True, kw_only=True):
 
     login: str
     logins: Sequence[tuple[str, str]]  #: login fields and folded values
-    row: Mapping[str, object]
+    row: UserRow
     password_hash: str  #: empty before the password is hashed
     password: Secret | None  #: None if the file contains its hash
     is_generated: bool = False  #: whether dbctl generated the password
@@ -74,6 +77,7 @@ def check_lines(
         UsageError: a column is unknown.
     """
     if not checked:
+        refuse_creation(users)
         _refuse_unknown(users, lines, file)
     entries: dict[int, Entry] = {}
     errors: list[str] = []
@@ -257,24 +261,32 @@ class ImportUsers:
 
     def __init__(self, users: UserTable, entries: Mapping[int, Entry], skipped: int, file: str) -> None:
         self._users, self._entries, self._skipped, self._file = users, entries, skipped, file
+        self._companions = CompanionRows(users)
         require_declared_formats(users)
         steps = [f"add {format_count(len(entries), 'user')}"] if entries else []
+        steps += self._companions.plan_steps(len(entries)) if entries else []
+        added = {table: rows * len(entries) for table, rows in self._companions.count().items()}
         steps += [f"skip {format_count(skipped, 'existing user')}"] if skipped and entries else []
         self.plan = Plan(
             title=f"Import users from {file}",
             target=users.db.target,
             steps=steps,
-            rows={users.live.name: len(entries)} if entries else {},
+            rows={users.live.name: len(entries), **added} if entries else {},
         )
 
     def apply(self, db: Writable) -> UsersImported:
         """Insert the rows in the order of the file, so that ids have the same order."""
         users, entries = self._users, self._entries.values()
-        new_rows = [add_password(users, entry.row, entry.password_hash) for entry in entries]
-        added = sum(
-            db.insert_many(users.live.name, columns, [tuple(row.values()) for row in rows])
-            for columns, rows in groupby(new_rows, key=tuple)
-        )
+        new_rows = [add_password(users, entry.row.columns, entry.password_hash) for entry in entries]
+        if self._companions:
+            for row, entry in zip(new_rows, entries, strict=True):
+                self._companions.insert_user(db, row, entry.row.fields)
+            added = len(new_rows)
+        else:
+            added = sum(
+                db.insert_many(users.live.name, columns, [tuple(row.values()) for row in rows])
+                for columns, rows in groupby(new_rows, key=tuple)
+            )
         require_row_count(added, len(entries), db)
         if added:
             details = {"added": added, "file": Path(self._file).name}

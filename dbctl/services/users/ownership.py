@@ -10,6 +10,7 @@ from dbctl.model import Struct, format_count
 from dbctl.profiles import RowStep, parse_row_path
 from dbctl.services.app import User, UserTable, find_column, require_row_count
 from dbctl.services.deletion import AffectedRows
+from dbctl.services.users.companions import CompanionRows
 
 
 class Duplicates(Struct, frozen=True, kw_only=True):
@@ -129,7 +130,7 @@ class OwnershipTransfer:
 
 
 class OwnedRows:
-    """Rows that are deleted before their users, by table, in the order of their deletion, and references that are cleared."""
+    """Rows that are deleted before their users or, if the users refer to them, after them, in the order of deletion; and references that are cleared."""
 
     def __init__(self, users: UserTable, leaving: Sequence[User], transfer: OwnershipTransfer | None) -> None:
         self._db, ids, tables = users.db, [user.id for user in leaving], users.db.tables()
@@ -150,6 +151,15 @@ class OwnedRows:
                 self._cleared[steps[0].path] = where
             else:
                 self.conditions.setdefault(steps[0].table, []).append(where)
+        companions = CompanionRows(users)
+        for owned in companions.find_owned(ids):
+            if owned.key not in (*self.keys, *(transfer.keys if transfer else ())):
+                self.conditions.setdefault(owned.table, []).append(owned.where)
+                self.keys.append(owned.key)
+        self.later_conditions: dict[str, list[Where]] = {}
+        for owned in companions.find_owned_later(ids):
+            self.later_conditions.setdefault(owned.table, []).append(owned.where)
+            self.keys.append(owned.key)
         for table, duplicates in self._duplicates.items():
             self.conditions.setdefault(table, []).append(duplicates.where)
 
@@ -160,7 +170,7 @@ class OwnedRows:
             if row_count := self._db.count(table, [referring]):
                 step = f"keep {format_count(row_count, 'row')} of {table}, and set {column} to NULL"
                 yield AffectedRows(table=table, rows=row_count, step=step)
-        for table, where in self.conditions.items():
+        for table, where in (*self.conditions.items(), *self.later_conditions.items()):
             if row_count := self._db.count(table, [AnyOf(where)]):
                 step = f"delete {format_count(row_count, 'row')} of {table}"
                 if duplicates := self._duplicates.get(table):
@@ -168,12 +178,20 @@ class OwnedRows:
                 yield AffectedRows(table=table, rows=row_count, step=step)
 
     def delete(self, db: Writable) -> None:
-        """Clear the references, and delete the rows."""
+        """Clear the references, and delete the rows that are deleted before their users."""
         for path, referring in self._cleared.items():
             table, _, column = path.partition(".")
             row_count = db.count(table, [referring])
             require_row_count(db.update(table, {column: None}, [referring]), row_count, db)
-        for table, where in self.conditions.items():
+        self._delete(db, self.conditions)
+
+    def delete_later(self, db: Writable) -> None:
+        """Delete the rows that are deleted after their users."""
+        self._delete(db, self.later_conditions)
+
+    @staticmethod
+    def _delete(db: Writable, conditions: Mapping[str, Sequence[Where]]) -> None:
+        for table, where in conditions.items():
             row_count = db.count(table, [AnyOf(where)])
             require_row_count(db.delete(table, [AnyOf(where)]), row_count, db)
 

@@ -1,0 +1,99 @@
+"""Values of new rows in a profile: generators (``:uuid4``) and texts with fields of the user (``{username:lower}``)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from dbctl.profiles.codecs import KEYS
+
+#: Generators of keys, by the name of their codec.
+KEY_GENERATORS = {str(codec): generator for codec, generator in KEYS.items() if generator}
+
+#: A field, alternatives to it, and a filter. Other text in braces, such as JSON, is not a placeholder.
+PLACEHOLDER = r"\{([A-Za-z_][\w.]*(?:,[A-Za-z_][\w.]*)*)(?::([a-z]+))?\}"
+FILTERS = ("lower", "slug")
+#: Constants with the values of ``LiveTable.encode_constants``.
+NAMED = (":now", ":null")
+HEX_DIGITS = "0123456789abcdef"
+ALPHANUMERIC = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+#: Random texts of a length: ``:hex-32``.
+ALPHABETS = {"hex": HEX_DIGITS, "alphanumeric": ALPHANUMERIC}
+MAX_LENGTH = 512
+
+
+def create_value(value: object) -> object:
+    """Return a new key or random text for a generator, and any other value unchanged."""
+    if not isinstance(value, str) or find_generator_problem(value) or not _is_generator(value):
+        return value
+    if key := KEY_GENERATORS.get(value[1:]):
+        return key()
+    import secrets
+
+    alphabet, _, length = value[1:].partition("-")
+    return "".join(secrets.choice(ALPHABETS[alphabet]) for _ in range(int(length)))
+
+
+def find_generator_problem(value: object) -> str:
+    """Return why a value looks like a generator, but is none; empty: it is a generator or a constant."""
+    if not _is_generator(value):
+        return ""
+    name = str(value)[1:]
+    alphabet, _, length = name.partition("-")
+    is_length = re.fullmatch("[1-9][0-9]{0,2}", length) and int(length) <= MAX_LENGTH
+    if name in KEY_GENERATORS or (alphabet in ALPHABETS and is_length):
+        return ""
+    known = [*(f":{codec}" for codec in KEY_GENERATORS), *(f":{name}-N" for name in ALPHABETS)]
+    return f"no generator {value}; known: {', '.join([*NAMED, *known])}"
+
+
+def _is_generator(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r":[a-z][\w-]*", value) is not None and value not in NAMED
+
+
+def list_fields(value: object) -> Iterator[str]:
+    """Yield the names in the placeholders of a value."""
+    for names, _ in re.findall(PLACEHOLDER, value) if isinstance(value, str) else ():
+        yield from names.split(",")
+
+
+def find_filter_problem(value: object) -> str:
+    """Return the first unknown filter of a value; empty: it has none."""
+    filters = [name for _, name in re.findall(PLACEHOLDER, value)] if isinstance(value, str) else []
+    unknown = [name for name in filters if name and name not in FILTERS]
+    return f"no filter {unknown[0]!r}; known: {', '.join(FILTERS)}" if unknown else ""
+
+
+def fill(value: object, fields: Mapping[str, object]) -> object:
+    """Return a value with the fields in its placeholders.
+
+    A value that is a single placeholder keeps the type of the field, and is None if no field has a value; in other texts a
+    missing field is empty.
+    """
+    if not isinstance(value, str):
+        return value
+    if (whole := re.fullmatch(PLACEHOLDER, value)) and not whole[2]:
+        return _first(whole[1], fields)
+    if whole and _first(whole[1], fields) is None:
+        return None
+    return re.sub(PLACEHOLDER, lambda match: _filter(_first(match[1], fields), match[2]), value)
+
+
+def _first(names: str, fields: Mapping[str, object]) -> object:
+    values = (fields.get(name) for name in names.split(","))
+    return next((value for value in values if value not in (None, "")), None)
+
+
+def _filter(value: object, name: str | None) -> str:
+    text = "" if value is None else str(value)
+    if name == "lower":
+        return text.lower()
+    return slugify(text) if name == "slug" else text
+
+
+def slugify(text: str) -> str:
+    """Return a text as part of a URL: ASCII letters in lower case, digits, and hyphens for all other characters."""
+    from unicodedata import normalize
+
+    ascii_text = normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "-", ascii_text.lower()).strip("-")

@@ -1,0 +1,222 @@
+"""Users that consist of several rows: created, imported and deleted together, on each engine."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+import pytest
+
+from tests.databases import empty_database
+
+ENGINES = ("sqlite", "postgresql", "mysql")
+SCHEMA = {
+    "sqlite": {"key": "integer primary key autoincrement", "text": "text", "flag": "boolean", "time": "datetime"},
+    "postgresql": {"key": "serial primary key", "text": "text", "flag": "boolean", "time": "timestamptz"},
+    "mysql": {
+        "key": "integer primary key auto_increment", "text": "varchar(99)", "flag": "tinyint(1)", "time": "datetime(3)",
+    },
+}  # fmt: skip
+#: A person is added first, because the user refers to it; the project has no column with the user.
+TABLES = [
+    "create table persons (id {key}, label {text} not null)",
+    (
+        "create table people (id {key}, person integer not null references persons (id), login {text} not null unique,"
+        " login_lower {text} not null unique, slug {text} not null, shown {text}, mail {text}, passwd {text})"
+    ),
+    (
+        "create table folders (id {key}, owner integer not null references people (id) on delete cascade,"
+        " title {text} not null, made {time} not null)"
+    ),
+    "create table meta (id {key}, owner_key {text} not null, name {text} not null, value {text}, on_by_default {flag})",
+    "create table projects (id {text} primary key, kind {text} not null, title {text})",
+    (
+        "create table members (project {text} not null references projects (id), person integer not null references"
+        " people (id), rank_ {text} not null)"
+    ),
+]
+PROFILE = """
+schema = "dbctl.profile/1"
+name = "forge"
+title = "Forge"
+[databases.main]
+engines = ["sqlite", "postgresql", "mysql"]
+needs = ["people"]
+[users]
+table = "people"
+id = {{ column = "id" }}
+login = ["username"]
+password = {{ column = "passwd", writes = "$2b$04$" }}
+fields = {{ username = "login", name = "shown", email = "mail" }}
+{more}
+[users.rules]
+email = {{ lowercase = true }}
+[users.new]
+person = "{{persons.id}}"
+login_lower = "{{username:lower}}"
+slug = "{{name,username:slug}}"
+{create}
+"""
+CREATE = """
+[[users.create]]
+table = "persons"
+values = { label = "{name,username}" }
+[[users.create]]
+table = "folders"
+user = "owner"
+values = { title = "All", made = ":now" }
+[[users.create]]
+table = "meta"
+user = "owner_key"
+values = { on_by_default = true }
+rows = [{ name = "nickname", value = "{username}" }, { name = "caps", value = 'a:1:{s:5:"admin";b:1;}' }]
+[[users.create]]
+table = "missing_table?"
+user = "owner"
+[[users.create]]
+table = "projects"
+values = { id = ":alphanumeric-16", kind = "personal", title = "{name} <{email}>" }
+same = ["kind"]
+[[users.create]]
+table = "members"
+user = "person"
+values = { project = "{projects.id}", rank_ = "owner" }
+same = ["rank_"]
+"""
+TABLE_NAMES = ("persons", "people", "folders", "meta", "projects", "members")
+
+
+@pytest.fixture(params=ENGINES)
+def forge(request, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with empty_database(request.param, tmp_path / "forge.db") as db:
+        for statement in TABLES:
+            db.run(statement.format(**SCHEMA[request.param]))
+        declare(tmp_path, db.url)
+        (tmp_path / "password").write_text("a long passphrase\n")
+        (tmp_path / "password").chmod(0o600)
+        yield db
+
+
+def declare(folder, url: str, *, create: str = CREATE, more: str = "") -> str:
+    """Write the profile and the configuration; each profile has its own file, because a process reads a file once."""
+    path = folder / f"{uuid.uuid4()}.toml"
+    path.write_text(PROFILE.format(create=create, more=more))
+    (folder / "dbctl.toml").write_text(
+        f'[apps.forge]\nprofile = "{path}"\n[apps.forge.databases]\nmain = "{url}"\n'
+    )
+    return str(path)
+
+
+def counts(db) -> dict[str, int]:
+    return {name: len(db.rows(f"select * from {name}")) for name in TABLE_NAMES}
+
+
+def test_companion_rows_live_as_long_as_their_user(answer, forge, tmp_path):
+    assert answer("apps", "check")["data"]["findings"] == []
+    create = ["users", "create", "Ann", "--name", "Änn O'Neil", "--email", "A@x.example", "--generate"]
+    plan = answer(*create, "--dry-run")["data"]["plan"]
+    assert plan["rows"] == {"people": 1, "persons": 1, "folders": 1, "meta": 2, "projects": 1, "members": 1}
+    assert counts(forge) == dict.fromkeys(TABLE_NAMES, 0)
+    answer(*create)
+    (tmp_path / "users.jsonl").write_text(
+        "".join(
+            json.dumps({"username": name, "password": "a long passphrase"}) + "\n" for name in ("bo", ":now")
+        )
+    )
+    plan = answer("users", "import", "users.jsonl", "--dry-run")["data"]["plan"]
+    assert plan["rows"] == {"people": 2, "persons": 2, "folders": 2, "meta": 4, "projects": 2, "members": 2}
+    answer("users", "import", "users.jsonl")
+    people = forge.rows("select id, person, login, login_lower, slug, shown, mail from people order by id")
+    assert [row[2:] for row in people] == [
+        ("Ann", "ann", "ann-o-neil", "Änn O'Neil", "a@x.example"),
+        ("bo", "bo", "bo", None, None),
+        (":now", ":now", "now", None, None),
+    ]
+    assert forge.rows("select label from persons order by id") == [("Änn O'Neil",), ("bo",), (":now",)]
+    ann, bo, now = (row[0] for row in people)
+    assert forge.rows("select name, value from meta order by id")[:2] == [
+        ("nickname", "Ann"),
+        ("caps", 'a:1:{s:5:"admin";b:1;}'),
+    ]
+    assert {key for (key,) in forge.rows("select owner_key from meta")} == {str(ann), str(bo), str(now)}
+    titles = forge.rows(
+        "select title, person from projects join members on project = projects.id order by person"
+    )
+    assert titles == [("Änn O'Neil <a@x.example>", ann), (" <>", bo), (" <>", now)]
+    assert len({key for (key,) in forge.rows("select id from projects")}) == 3
+
+    # a team project of the user remains, and prevents the deletion until the user leaves it
+    forge.run(
+        "insert into projects values ('team', 'team', 'Team')",
+        f"insert into members values ('team', {bo}, 'editor')",
+    )
+    assert answer("users", "delete", "bo", "--yes", status=6)["error"]["code"] == "constraint"
+    forge.run("delete from members where rank_ = 'editor'")
+    forge.run(f"insert into members values ('team', {ann}, 'owner')")
+    plan = answer("users", "delete", "Ann", "--dry-run")["data"]["plan"]
+    expected = {"people": 1, "persons": 1, "folders": 1, "meta": 2, "projects": 1, "members": 2}
+    assert plan["rows"] == expected
+    before = counts(forge)
+    answer("users", "delete", "Ann", "--yes")
+    assert counts(forge) == {name: before[name] - expected[name] for name in TABLE_NAMES}
+    answer("users", "delete", "bo", ":now", "--yes")
+    assert counts(forge) == dict.fromkeys(TABLE_NAMES, 0) | {"projects": 1}
+
+
+def test_rows_without_required_values_are_refused(answer, forge, tmp_path):
+    without_title = CREATE.replace('title = "All", ', "")
+    path = declare(tmp_path, forge.url, create=without_title)
+    findings = answer("apps", "check", status=4)["data"]["findings"]
+    assert [(finding["code"], "folders.title" in finding["message"]) for finding in findings] == [
+        ("column-uncovered", True)
+    ]
+    assert answer("users", "create", "ann", "--generate", status=2)["error"]["code"] == "schema-mismatch"
+    declare(tmp_path, forge.url, create=CREATE.replace('title = "All"', 'title = "{email}"'))
+    result = answer("users", "create", "ann", "--generate", status=2)
+    assert "--email" in result["error"]["message"]
+    (tmp_path / "users.csv").write_text("username,password\nbo,a long passphrase\n")
+    assert answer("users", "import", "users.csv", status=2)["error"]["code"] == "import-invalid"
+    declare(tmp_path, forge.url, create=CREATE.replace("made", "created"))
+    assert {finding["code"] for finding in answer("apps", "check", status=4)["data"]["findings"]} == {
+        "schema-mismatch", "column-uncovered",
+    }  # fmt: skip
+    assert counts(forge) == dict.fromkeys(TABLE_NAMES, 0)
+    assert path
+
+
+def test_users_that_only_the_app_creates(answer, forge, tmp_path):
+    forge.run("insert into persons (label) values ('Ann')")
+    forge.run(
+        "insert into people (person, login, login_lower, slug) select id, 'ann', 'ann', 'ann' from persons"
+    )
+    more = 'only_app_creates = "clients compute the keys of the vault"'
+    declare(tmp_path, forge.url, create="", more=more)
+    (tmp_path / "users.csv").write_text("username,password\nbo,a long passphrase\n")
+    for words in (["create", "bo", "--generate"], ["ensure", "bo", "--generate"], ["import", "users.csv"]):
+        error = answer("users", *words, status=2)["error"]
+        assert (error["code"], "keys of the vault" in error["hint"]) == ("not-supported", True)
+    assert answer("users", "ensure", "ann", "--name", "Ann")["data"]["changed"]
+    answer("users", "set-password", "ann", "--generate")
+
+
+WRONG = [
+    ('user = "owner"', 'user = "owner"\nrows = [{ title = ":uuid9" }]'),
+    ("{username}", "{usrname}"),
+    ("{username}", "{username:upper}"),
+    ("{projects.id}", "{members.id}"),
+    ('same = ["kind"]', 'same = ["title"]'),
+    ('values = { label = "{name,username}" }', 'values = { label = "{id}" }'),
+    ('values = { label = "{name,username}" }', 'user = "label"'),
+    ('table = "projects"', 'table = "projects"\nrows = [{}]'),
+    ('project = "{projects.id}", ', ""),
+    ('rank_ = "owner"', 'rank_ = "{projects.nr}{projects.key}"'),
+]
+
+
+@pytest.mark.parametrize(("old", "new"), WRONG)
+def test_wrong_values_are_reported(answer, tmp_path, old, new):
+    path = declare(tmp_path, "sqlite:///unused.db", create=CREATE.replace(old, new, 1))
+    findings = answer("apps", "check", path, status=2)["data"]["findings"]
+    assert {finding["code"] for finding in findings} == {"invalid-entry"}
+    assert "users.create" in findings[0]["message"]
