@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from dbctl.profiles import TIMES, loader, read_time
+from dbctl.profiles.model import Users
 from tests.databases import ComparedDatabase, empty_database
 from tests.profiles.apps import hashes
 
@@ -81,11 +82,12 @@ class App:
             time = read_time(text)
             assert time is not None
             words[word] = str(encode(time)) if encode else text
-        writes = profile.users.password.writes if profile.users and profile.users.password else ""
-        prefix = writes[1:3].encode() or b"2b"
-        words["hash"] = hashes.create_hash(
-            self.expected.get("hash", ""), PASSWORD + self.expected.get("pepper", ""), prefix
-        )
+        password = profile.users and profile.users.password
+        writes = password.writes if password else ""
+        words |= {
+            "hash": hashes.create_hash(writes, PASSWORD + self.expected.get("pepper", "")),
+            "salt": hashes.SALT,
+        }
         for text in (self.expected["schema"], self.expected["rows"]):
             for word, value in words.items():
                 text = text.replace(f"@{word}@", value)  # noqa: PLW2901 - replaced word by word
@@ -110,6 +112,11 @@ class App:
         path = self.folder / "password"
         path.write_text(password)
         return "--password-file", str(path)
+
+    def assert_rows(self, key: str) -> None:
+        """Assert the numbers of rows that the expectations have under a key, by table."""
+        for table, count in self.expected.get(key, {}).items():
+            assert self.select(f'select count(*) from "{table}"') == [(count,)], table
 
     def select(self, sql: str) -> list[tuple[object, ...]]:
         return [
@@ -151,27 +158,46 @@ def test_profile_agrees_with_the_schema_and_reads_everything(app: App) -> None:
         app.run("sessions", "list", "--kind", listed.name)
 
 
+def change_password(app: App, users: Users) -> None:
+    """Set a password that the library of the application then accepts, or assert that dbctl refuses it."""
+    user, words = app.expected["user"], ("users", "check-password", app.expected["user"])
+    if users.password is None or not users.password.writes:
+        app.run("users", "set-password", user, *app.password_file(NEW_PASSWORD), status=2)
+    if users.password is None:
+        return
+    app.run(*words, *app.password_file(PASSWORD))
+    if not users.password.writes:
+        return
+    app.run("users", "set-password", user, *app.password_file(NEW_PASSWORD))
+    app.run(*words, *app.password_file(PASSWORD), status=1)
+    app.run(*words, *app.password_file(NEW_PASSWORD))
+    key = app.run("users", "show", user)["id"]
+    stored = app.select(
+        f"""select "{users.password.column}" from "{users.table}" where "{users.id.column}" = '{key}'"""
+    )
+    assert hashes.accepts(NEW_PASSWORD + app.expected.get("pepper", ""), str(stored[0][0]))
+
+
+def create_user(app: App, users: Users) -> None:
+    """Create a user with the rows that the application creates, or assert that only the application can."""
+    if users.only_app_creates:
+        app.run("users", "create", "dora@example.org", *app.password_file(PASSWORD), status=2)
+        return
+    words = ["users", "create", *app.expected["create"], *app.password_file(PASSWORD)]
+    created = app.run(*words)["user"]
+    assert created["active"] in (True, None)
+    app.assert_rows("rows_after_create")
+    app.run(*words, status=6)
+    app.run("users", "delete", created["login"], "--yes")
+
+
 def test_users_are_changed_as_the_application_does(app: App) -> None:
-    expected, profile = app.expected, loader.load(app.name)
-    if profile.users is None:
+    expected, users = app.expected, loader.load(app.name).users
+    if users is None:
         pytest.skip("the application has no users")
-    user, admin = expected["user"], expected.get("admin")
-    if profile.users.password and profile.users.password.writes:
-        app.run("users", "set-password", user, *app.password_file(NEW_PASSWORD))
-        app.run("users", "check-password", user, *app.password_file(PASSWORD), status=1)
-        app.run("users", "check-password", user, *app.password_file(NEW_PASSWORD))
-        column, table, key = profile.users.password.column, profile.users.table, profile.users.id.column
-        shown = app.run("users", "show", user)["id"]
-        stored = app.select(f"""select "{column}" from "{table}" where "{key}" = '{shown}'""")
-        assert hashes.accepts(expected["hash"], NEW_PASSWORD + expected.get("pepper", ""), str(stored[0][0]))
-    if "create" in expected:
-        words = ["users", "create", *expected["create"]]
-        created = app.run(*words, *app.password_file(PASSWORD))["user"]
-        assert created["active"] in (True, None)
-        for table, count in expected.get("rows_after_create", {}).items():
-            assert app.select(f'select count(*) from "{table}"') == [(count,)], table
-        app.run(*words, *app.password_file(PASSWORD), status=6)
-        app.run("users", "delete", expected["create"][0], "--yes")
+    user = expected["user"]
+    change_password(app, users)
+    create_user(app, users)
     if "role" in expected:
         old_role = app.run("users", "show", user)["role"]
         assert app.run("users", "set-role", user, expected["role"])["users"][0]["role"] == expected["role"]
@@ -179,17 +205,11 @@ def test_users_are_changed_as_the_application_does(app: App) -> None:
     if expected.get("deactivate"):
         assert app.run("users", "deactivate", user)["users"][0]["active"] is False
         assert app.run("users", "activate", user)["users"][0]["active"] is True
-    if admin:
-        app.run("users", "delete", admin, "--yes", status=expected.get("delete", 6))
+    if "admin" in expected:  # the last one
+        app.run("users", "delete", expected["admin"], "--yes", status=expected.get("delete", 6))
     app.run("sessions", "revoke", user, "--yes", status=expected.get("revoke", 0))
-    if "delete" in expected:
-        app.run("users", "delete", user, "--yes", status=expected["delete"])
-        return
-    plan = app.run("users", "delete", user, "--dry-run")["plan"]
-    app.run("users", "delete", user, "--yes")
-    assert plan["destructive"]
-    for table, count in expected.get("rows_after_delete", {}).items():
-        assert app.select(f'select count(*) from "{table}"') == [(count,)], table
+    app.run("users", "delete", user, "--yes", status=expected.get("delete", 0))
+    app.assert_rows("rows_after_delete")
     assert app.run("apps", "check")["findings"] == []
 
 
@@ -206,5 +226,4 @@ def test_settings_cleanup_backup_and_restore(app: App) -> None:
         for table, count in expected["cleanup"].items():
             assert app.select(f'select count(*) from "{table}"') == [(count - 1,)], changed
     app.run("restore", "apply", "latest", "--yes")
-    for table, count in expected.get("cleanup", {}).items():
-        assert app.select(f'select count(*) from "{table}"') == [(count,)]
+    app.assert_rows("cleanup")
