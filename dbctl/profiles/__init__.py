@@ -7,6 +7,7 @@ with lazy_imports(__name__):
         BOOLEANS,
         EPOCH,
         KEYS,
+        SMALLEST_MILLISECONDS,
         TIMES,
         Encoding,
         HashFormat,
@@ -27,6 +28,7 @@ with lazy_imports(__name__):
         new_password,
         verify_password,
     )
+    from dbctl.profiles.payloads import PayloadCodec, read_payload
     from dbctl.profiles.row_paths import RowStep, parse_row_path
     from dbctl.profiles.templates import (
         create_value,

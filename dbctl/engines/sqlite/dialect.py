@@ -91,8 +91,7 @@ class SQLiteDialect(Dialect):
     def is_among(self, value: str, column: Column, statement: Statement, values: Sequence[object]) -> str:
         import json
 
-        if has_text_affinity(column):  # as ``=`` compares; values of json_each have no affinity
-            values = [str(item) if type(item) is int and _is_json_safe(item) else item for item in values]
+        values = [_apply_affinity(column, item) for item in values]
         plain = [item for item in values if _is_json_safe(item)]
         listed = statement.bind(json.dumps(plain))
         test = f"{value} in (select value from json_each({listed}))"
@@ -100,9 +99,13 @@ class SQLiteDialect(Dialect):
         return f"({test} or {value} in ({', '.join(placeholders)}))" if placeholders else test
 
 
-def has_text_affinity(column: Column) -> bool:
-    """Return whether SQLite stores numbers in the column as text."""
-    return "INT" not in column.type and any(word in column.type for word in ("CHAR", "CLOB", "TEXT"))
+def _apply_affinity(column: Column, item: object) -> object:
+    """Return an integer or its text as ``=`` would compare it with the column; the values of json_each have no affinity."""
+    if "INT" in column.type:
+        is_number = isinstance(item, str) and re.fullmatch("-?[1-9][0-9]{0,17}|0", item)
+        return int(str(item)) if is_number else item
+    is_text = any(word in column.type for word in ("CHAR", "CLOB", "TEXT"))
+    return str(item) if is_text and type(item) is int and _is_json_safe(item) else item
 
 
 def find_rowid_name(columns: Iterable[str]) -> str:

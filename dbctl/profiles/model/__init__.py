@@ -56,6 +56,7 @@ with lazy_imports(__name__):
         Link,
         Lockout,
         Password,
+        Payload,
         Roles,
         Rule,
         SettingOrDefault,

@@ -1,12 +1,14 @@
-"""Sections about sessions of users: rows that are open until they end."""
+"""Sections about sessions of users: rows that are open until they end, or that exist while a user is signed in."""
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 from dbctl.profiles.model.base import ColumnName, ColumnNames, ExpectedValue, Section, TableName
+from dbctl.profiles.model.cleanup import Span
+from dbctl.profiles.model.users import Payload
 
 
 class SessionsVariant(Section, frozen=True, kw_only=True):
@@ -22,11 +24,18 @@ class Sessions(Section, frozen=True, kw_only=True):
     name: str = "sessions"  #: the name for ``--kind``
     table: TableName  #: the table, in the users' database; optional with a trailing ``?``
     key: ColumnName = "id"  #: the primary key
-    user: ColumnName  #: the column with the user
-    started_at: ColumnName  #: the column with the time of the start
+    user: ColumnName = (
+        ""  #: the column with the user; without it and without ``payload``, the users are unknown
+    )
+    payload: Payload | None = None  #: a column whose data contains the user
+    started_at: ColumnNames | None = None  #: the column with the time of the start
     seen_at: ColumnNames | None = None  #: the last activity; by default ``started_at`` is used
-    ended_at: ColumnNames | None = None  #: NULL in an open session, unless ``open`` has another condition
+    #: the time of the end; NULL in an open session, unless ``open`` has another condition. Without ``ended_at``, ``open`` and
+    #: variants, each row is an open session until it expires
+    ended_at: ColumnNames | None = None
     expires_at: ColumnNames | None = None  #: the session ends at this time at the latest
+    #: without ``expires_at``: how long after ``seen_at`` or ``started_at`` a session ends
+    lifetime: Span | Literal[""] = ""
     duration: ColumnNames | None = None  #: seconds
     open: Mapping[ColumnName, ExpectedValue] = {}  #: values of an open session
     variant: Sequence[SessionsVariant] = ()  #: instead of ``open``
@@ -37,6 +46,10 @@ class Sessions(Section, frozen=True, kw_only=True):
 
 def validate_sessions(section: Sessions) -> str:
     """Return the error in a section; empty if it is valid."""
-    if not (section.ended_at or section.open or section.variant):
-        return "one of ended_at, open or variant is required"
+    if section.user and section.payload:
+        return "user and payload exclude each other"
+    if section.lifetime and (section.expires_at or not (section.seen_at or section.started_at)):
+        return "lifetime requires seen_at or started_at, and no expires_at"
+    if section.abandoned and not (section.seen_at or section.started_at):
+        return "abandoned requires seen_at or started_at"
     return ""

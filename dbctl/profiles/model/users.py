@@ -20,6 +20,7 @@ from dbctl.profiles.model.base import (
     TableName,
 )
 from dbctl.profiles.model.databases import Key
+from dbctl.profiles.payloads import PayloadCodec
 
 #: Formats of text, checked by ``dbctl.profiles.formats``.
 TextFormat = Literal["email", "cron", "url", "time-zone"]
@@ -68,12 +69,21 @@ class UserRole(Section, frozen=True, kw_only=True):
     default: str = ""  #: the default role of a new user
 
 
+class Payload(Section, frozen=True, kw_only=True):
+    """A column with encoded data that contains the key of the user, in a table without a column for the user."""
+
+    column: SubjectColumn  #: the column with the data
+    codec: PayloadCodec  #: how the data is encoded: JSON, or the signed JSON of Django
+    key: str  #: the name of the value in the JSON object; a dot leads into an inner object: ``passport.user``
+
+
 class SignInTable(Section, frozen=True, kw_only=True):
     """A table with the sign-in tokens of users; dbctl ends a sign-in by new values, or deletes the rows."""
 
     table: TableName  #: the table; optional with a trailing ``?``
-    user: ColumnName  #: the column with the user
-    only: Mapping[ColumnName, ExpectedValue] = {}  #: values of the rows that are sign-ins, by column
+    user: ColumnName = ""  #: the column with the user; or ``payload``
+    payload: Payload | None = None  #: a column whose data contains the user
+    only: Mapping[ColumnName, ExpectedValue] = {}  #: values of the rows that are sign-ins
     #: the values that end a sign-in, by column; empty: the row is deleted
     on_end: Mapping[ColumnName, Constant] = {}
     expires_at: ColumnNames = "expires_at?"  #: the column with the time of expiry
@@ -198,7 +208,13 @@ class Users(Section, frozen=True, kw_only=True):
     lookup: Mapping[str, Lookup] = {}  #: by field, the table to whose rows its values refer
     #: why only the app can delete users, such as ``another user could register the name``; empty: dbctl deletes them
     only_app_deletes: str = ""
-    cookie: str = ""  #: how long a signed cookie is valid, if the app stores no sign-in
+    #: how long a signed cookie or token is valid that dbctl cannot revoke, because the app does not store it
+    cookie: str = ""
+    #: fields that the app compares with a signed cookie in each request: their change ends these sign-ins
+    checked: Sequence[Literal["password", "active", "role"]] = ()
+    #: columns of the user that end all sign-ins by a new value, such as a security stamp (``:uuid4``), a time (``:now``) or a version of
+    #: tokens (``:next``, the stored number plus one)
+    on_sign_out: Mapping[ColumnName, NewValue] = {}
     #: tables with sign-ins; dbctl ends them when it changes a password or deactivates a user
     signed_in: Sequence[SignInTable] = ()
     lockout: Lockout | None = None  #: the table that locks users after failed sign-ins, for ``users unlock``

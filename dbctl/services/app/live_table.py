@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from dbctl.engines.contract import Condition, Readable, RowStreams, Table, TimeForms, require_part
+from dbctl.engines.contract import Condition, Order, Readable, RowStreams, Table, TimeForms, require_part
 from dbctl.errors import SchemaMismatchError
 from dbctl.model import now
-from dbctl.profiles import BOOLEANS, TIMES, TimeCodec
+from dbctl.profiles import BOOLEANS, SMALLEST_MILLISECONDS, TIMES, TimeCodec
 from dbctl.profiles.model import ColumnNames, Profile
+
+#: The formats of times that are numbers.
+NUMERIC_TIMES = ("epoch-s", "epoch-ms")
 
 
 def find_column(table: Table | None, names: ColumnNames | None) -> str | None:
@@ -105,14 +108,26 @@ class LiveTable:
         """Return the format of times in a column without a native time type.
 
         It is the format of the profile, unless all of the newest rows have another one, from another version of the app:
-        mixed formats would break the sort order of the column.
+        mixed formats would break the sort order of the column. A column of integers cannot store text.
         """
         if column not in self._time_forms:
             times = self.db.part(TimeForms)
             stored_forms = times.newest_time_forms(self.name, column) if times else ()
             other = next((form for form in TIMES if [form] == list(stored_forms)), None)
+            if (
+                other is None
+                and "INT" in self.table.columns[column].type
+                and self.profile.time not in NUMERIC_TIMES
+            ):
+                other = self._sample_numeric_form(column)
             self._time_forms[column] = other or self.profile.time
         return self._time_forms[column]
+
+    def _sample_numeric_form(self, column: str) -> TimeCodec:
+        """Return the unit of the newest time in a column of integers; seconds if it is empty."""
+        rows = self.db.select(self.name, [column], order_by=[Order([column], descending=True)], limit=1)
+        newest = rows[0][0] if rows else None
+        return "epoch-ms" if isinstance(newest, int) and newest >= SMALLEST_MILLISECONDS else "epoch-s"
 
     def encode_constants(self, constants: Mapping[str, object]) -> dict[str, object]:
         """Return columns and stored values for constants of a profile, without missing optional columns.

@@ -151,8 +151,8 @@ def _named_columns(users: UserTable) -> Iterator[tuple[str, ColumnNames]]:
         step, *later_steps = parse_row_path(place)
         if not later_steps:
             yield step.table, step.column
-    yield from ((signed_in.table, signed_in.user) for signed_in in section.signed_in)
-    yield from ((kind.table, kind.user) for kind in profile.sessions)
+    for sections in (section.create, section.signed_in, profile.sessions):
+        yield from ((item.table, item.user) for item in sections if item.user)
     yield from ((transfer.table, transfer.column) for transfer in section.transfer)
     if section.statistics:
         yield section.statistics.table, section.statistics.user

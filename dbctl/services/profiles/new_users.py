@@ -1,4 +1,4 @@
-"""Check the values of new users in a profile, and that they cover the required columns of companion tables."""
+"""Check the values that a profile writes for users, and that they cover the required columns of companion tables."""
 
 from __future__ import annotations
 
@@ -8,13 +8,25 @@ from dbctl.engines.contract import Readable
 from dbctl.profiles import KEYS, find_filter_problem, find_generator_problem, list_fields
 from dbctl.profiles.model import Users
 from dbctl.services.app import find_column
+from dbctl.services.users import NEXT
 
 #: A key in a profile, and the problem with its value.
 Problem = tuple[Sequence[str | int], str]
 
 
 def find_value_problems(users: Users) -> Iterator[Problem]:
-    """Yield the values of new users that name an unknown field, row, filter or generator."""
+    """Yield the values of users that name an unknown field, row, filter or generator, and tables of sign-ins without users."""
+    yield from _check_new_values(users)
+    for index, table in enumerate(users.signed_in):
+        if bool(table.user) == bool(table.payload):
+            yield ("users", "signed_in", index), "it requires user or payload"
+    for column, value in users.on_sign_out.items():
+        reason = find_generator_problem(value) if value != NEXT else ""
+        if reason or any(list_fields(value)):
+            yield ("users", "on_sign_out", column), reason or "it must not depend on fields of the user"
+
+
+def _check_new_values(users: Users) -> Iterator[Problem]:
     tables = [row.table.removesuffix("?") for row in users.create]
     first = {
         name.partition(".")[0] for value in users.new.values() for name in list_fields(value) if "." in name

@@ -263,10 +263,12 @@ class OpenSession(RowRule):
             if (column := find_column(live.table, name))
         }
         self._expires = find_column(live.table, section.expires_at)
+        self._only = live.conditions(section.only)
 
     @property
     def columns(self) -> Collection[str]:
-        return [*self._ends, *([self._expires] if self._expires else [])]
+        only = [condition.column for condition in self._only]
+        return [*only, *self._ends, *([self._expires] if self._expires else [])]
 
     def check_added(self, row: Row) -> None:
         if self._is_open(row):
@@ -278,6 +280,10 @@ class OpenSession(RowRule):
             self.check_added({**before, **after})
 
     def _is_open(self, row: Row) -> bool:
+        for condition in self._only:
+            expected = condition.value if isinstance(condition.value, list) else [condition.value]
+            if value_problem(row.get(condition.column), expected):
+                return False
         for column, end_value in self._ends.items():
             value = row.get(column)
             if read_boolean(value) if isinstance(end_value, bool) else value is not None:

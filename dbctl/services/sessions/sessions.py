@@ -8,10 +8,11 @@ from enum import StrEnum
 
 from dbctl.engines.contract import AllOf, Condition, InSubquery, Not, Order, Readable, Where, Writable
 from dbctl.errors import NotSupportedError, SchemaMismatchError, UsageError
-from dbctl.model import Page, PageRequest, Plan, Row, Struct, format_count, now, parse_duration, time_before
-from dbctl.profiles import read_time
+from dbctl.model import Page, PageRequest, Plan, Row, Struct, now, parse_duration, time_before
+from dbctl.profiles import read_payload, read_time
 from dbctl.profiles.model import Sessions
 from dbctl.services.app import (
+    MASK,
     App,
     Change,
     LiveTable,
@@ -20,12 +21,13 @@ from dbctl.services.app import (
     UserTable,
     audit,
     find_column,
+    find_secret_columns,
     users_database,
 )
 from dbctl.services.sessions.cleanup_rule import select_variant
-from dbctl.services.users import UsersChanged, join_logins, sign_in_state
+from dbctl.services.users import UsersChanged, join_logins, sign_in_state, where_payload
 
-TIMES = ("started_at", "ended_at")
+TIMES = ("started_at", "ended_at", "expires_at")
 
 
 class State(StrEnum):
@@ -44,11 +46,12 @@ class Session(Struct, frozen=True, kw_only=True):
     state: State
     started_at: datetime | None
     ended_at: datetime | None
+    expires_at: datetime | None  #: when the session ends at the latest
     duration: timedelta | None
     extra: Mapping[str, object] = {}  #: other fields of the profile
 
     def summary(self) -> Row:
-        names = ("id", "user", "state", "started_at", "ended_at", "duration")
+        names = ("id", "user", "state", "started_at", "ended_at", "expires_at", "duration")
         return {name: getattr(self, name) for name in names} | dict(self.extra)
 
 
@@ -83,12 +86,27 @@ def revoke(app: App, selector: UserSelector) -> Change[UsersChanged]:
 
     def draft(db: Readable) -> RevokeSessions:
         users = UserTable(app, db)
-        if not sign_in_state.stores_tokens(users):
-            hint = "Its database contains no sessions or tokens."
+        if not sign_in_state.can_sign_out(users):
+            hint = _describe_cookies(users)
             raise NotSupportedError(feature="revoking sessions", subject=app.profile.title, hint=hint)
         return RevokeSessions(users, users.find_users(selector))
 
     return Change(app, users_database(app), "sessions revoke", draft)
+
+
+#: By field of ``users.checked``, the command that changes it.
+COMMANDS = {"password": "users set-password", "active": "users deactivate", "role": "users set-role"}
+
+
+def _describe_cookies(users: UserTable) -> str:
+    """Return how sign-ins end that no command can revoke."""
+    section = users.section
+    if not section.cookie:
+        return "Its database contains no sessions or tokens."
+    hint = f"Its sign-ins are signed cookies, which are valid for up to {section.cookie}."
+    if commands := [f"dbctl {COMMANDS[field]}" for field in section.checked]:
+        return f"{hint} They end with: {' or '.join(commands)}."
+    return f"{hint} Only a new signing secret of the app ends them."
 
 
 class RevokeSessions:
@@ -97,19 +115,18 @@ class RevokeSessions:
     def __init__(self, users: UserTable, selected: Sequence[User]) -> None:
         self._users, self._selected = users, selected
         session_counts = sign_in_state.count_open_sessions(users, selected)
+        renewed = {users.live.name: len(selected)} if users.section.on_sign_out and selected else {}
         self.plan = Plan(
             title=f"End the sessions of {join_logins(selected)}",
             target=users.db.target,
-            steps=[
-                f"end {format_count(count, 'session')} ({table})" for table, count in session_counts.items()
-            ],
-            rows=session_counts,
+            steps=sign_in_state.plan_steps(users, selected),
+            rows={**renewed, **session_counts},
         )
 
     def apply(self, db: Writable) -> UsersChanged:
         """End the sessions and record each user with a session."""
         users, selected = self._users, self._selected
-        signed_in = [user for user in selected if sign_in_state.count_open_sessions(users, [user])]
+        signed_in = sign_in_state.find_signed_in(users, selected)
         ended_sessions = sign_in_state.end_sessions(users, db, signed_in)
         for user in signed_in:
             audit.record(users.app, db, "sessions.revoke", "users", user.id, {"username": user.login})
@@ -123,11 +140,15 @@ class _SessionTable:
         self._users = UserTable(app, app.reader(users_database(app)))
         self._db, self._section = self._users.db, section
         self._live = live = LiveTable(app.profile, self._db, section.table.removesuffix("?"), "sessions")
-        self._user = live.column(section.user)
-        names = {"started_at": section.started_at, "ended_at": section.ended_at, "duration": section.duration}
-        self._columns = {"id": live.column(section.key), "user": self._user, **live.map_columns(names)}
-        self._last_seen = live.optional_column(section.seen_at) or live.column(section.started_at)
-        self._expires = live.optional_column(section.expires_at)
+        self._user = live.column(section.user) if section.user else None
+        source = self._user or (live.column(section.payload.column) if section.payload else None)
+        names = {name: getattr(section, name) for name in (*TIMES, "duration")}
+        self._columns = {"id": live.column(section.key), **live.map_columns(names)}
+        self._columns |= {"user": source} if source else {}
+        self._secret = find_secret_columns(app, users_database(app), self._db, [live.name]).get(live.name, ())
+        self._last_seen = live.optional_column(section.seen_at) or self._columns.get("started_at")
+        self._expires = self._columns.get("expires_at")
+        self._lifetime = parse_duration(section.lifetime) if section.lifetime else None
         self._extra = live.map_columns(section.fields)
         rule = next((rule for rule in app.profile.cleanup if rule.name == section.abandoned), None)
         self._since = time_before(parse_duration(rule.age.older_than)) if rule else None
@@ -149,26 +170,46 @@ class _SessionTable:
                 f"{live.name}.{name}" for variant in section.variant for name in variant.open
             )
             raise SchemaMismatchError(target=self._db.target, missing=f"column {missing}", purpose="sessions")
-        return live.conditions(section.open) or [Condition(live.column(section.ended_at or ""), "=", None)]
+        ended = [Condition(live.column(section.ended_at), "=", None)] if section.ended_at else []
+        return live.conditions(section.open) or ended
 
     def where(self, state: State | None, login: str) -> list[Where]:
         """Return the conditions of the selected sessions."""
         where: list[Where] = [*self._live.conditions(self._section.only)]
         if login:
-            where.append(Condition(self._user, "=", self._users.find_by_login(login).id))
+            where.append(self._where_user(self._users.find_by_login(login), where))
         if state is None:
             return where
-        expired = [Condition(self._expires, "<=", now())] if self._expires else []
+        expired = self._where_expired()
         is_open = AllOf([*self._open, *(Not(condition) for condition in expired)])
         if state is State.COMPLETED:
             return [*where, Not(is_open)]
         where.append(is_open)
-        if self._since is not None:
+        if self._since is not None and self._last_seen:
             old = AllOf([*self._closed, Condition(self._last_seen, "<", self._since)])
             where.append(old if state is State.ABANDONED else Not(old))
         elif state is State.ABANDONED:
             raise UsageError(detail="the profile does not define when a session is abandoned")
         return where
+
+    def _where_user(self, user: User, where: Sequence[Where]) -> Where:
+        """Return the condition of the sessions of a user.
+
+        Raises:
+            UsageError: the app stores no users with its sessions.
+        """
+        if self._user:
+            return Condition(self._user, "=", user.id)
+        if self._section.payload is None:
+            raise UsageError(detail=f"{self._live.name} does not contain the users of its sessions")
+        return where_payload(self._live, self._section.payload, [user.id], where)
+
+    def _where_expired(self) -> list[Condition]:
+        if self._expires:
+            return [Condition(self._expires, "<=", now())]
+        if self._lifetime and self._last_seen:
+            return [Condition(self._last_seen, "<=", now() - self._lifetime)]
+        return []
 
     def page(self, where: Sequence[Where], page_request: PageRequest) -> Page[Session]:
         """Return one page of sessions."""
@@ -178,13 +219,14 @@ class _SessionTable:
             self._live.name,
             columns,
             where,
-            order_by=[self._order(page_request.sort), Order([self._columns["id"]], descending=True)],
+            order_by=[*self._order(page_request.sort), Order([self._columns["id"]], descending=True)],
             limit=page_request.limit,
             offset=page_request.offset,
         )
         records = [dict(zip(columns, row, strict=True)) for row in rows]
-        keys = list({row[self._user] for row in records if row[self._user] is not None})
-        logins = {user.id: user.login for user in self._users.read([Condition(self._users.id, "in", keys)])}
+        keys = list({key for row in records if (key := self._read_user(row)) is not None})
+        users = self._users.read([Condition(self._users.id, "in", keys)]) if keys else []
+        logins = {str(user.id): user.login for user in users}
         fields = [name for name in Session.__struct_fields__ if name != "extra"]
         return Page(
             items=[self._session(row, logins) for row in records],
@@ -194,51 +236,72 @@ class _SessionTable:
             column_names=[*fields, *self._extra],
         )
 
+    def _read_user(self, row: Mapping[str, object]) -> object:
+        """Return the key of the user of a session; None if it is unknown."""
+        payload, column = self._section.payload, self._columns.get("user")
+        if payload and column:
+            return read_payload(payload.codec, payload.key, row[column])
+        return row[column] if column else None
+
     def _state_columns(self) -> list[str]:
         """Return the columns that determine the state of a session."""
-        times = [self._last_seen, *([self._expires] if self._expires else [])]
+        times = [column for column in (self._last_seen, self._expires) if column]
         return [*times, *(condition.column for condition in (*self._open, *self._closed))]
 
-    def _session(self, row: Mapping[str, object], logins: Mapping[object, str]) -> Session:
+    def _session(self, row: Mapping[str, object], logins: Mapping[str, str]) -> Session:
         values = {word: row[column] for word, column in self._columns.items()}
         duration = values.get("duration")
         return Session(
-            id=values["id"],
-            user=logins.get(values["user"]),
+            id=MASK if self._columns["id"] in self._secret else values["id"],
+            user=logins.get(str(self._read_user(row))),
             state=self._state(row),
-            started_at=read_time(values["started_at"]),
+            started_at=read_time(values.get("started_at")),
             ended_at=read_time(values.get("ended_at")),
+            expires_at=self._expiry(row),
             duration=timedelta(seconds=duration)
             if isinstance(duration, int) and abs(duration) < 10**12
             else None,
-            extra={
-                word: read_time(row[column]) if word.endswith("_at") else row[column]
-                for word, column in self._extra.items()
-            },
+            extra={word: self._extra_value(word, row[column]) for word, column in self._extra.items()},
         )
 
+    def _extra_value(self, word: str, value: object) -> object:
+        if self._extra[word] in self._secret:
+            return None if value is None else MASK
+        return read_time(value) if word.endswith("_at") else value
+
+    def _expiry(self, row: Mapping[str, object]) -> datetime | None:
+        if self._expires:
+            return read_time(row[self._expires])
+        seen = read_time(row[self._last_seen]) if self._lifetime and self._last_seen else None
+        return seen + self._lifetime if seen and self._lifetime else None
+
     def _state(self, row: Mapping[str, object]) -> State:
-        expiry = read_time(row[self._expires]) if self._expires else None
+        expiry = self._expiry(row)
         if not all(_meets(row[condition.column], condition) for condition in self._open) or (
             expiry and expiry <= now()
         ):
             return State.COMPLETED
-        seen = read_time(row[self._last_seen])
+        seen = read_time(row[self._last_seen]) if self._last_seen else None
         is_old = self._since is not None and seen is not None and seen < self._since
         is_old = is_old and all(_meets(row[condition.column], condition) for condition in self._closed)
         return State.ABANDONED if is_old else State.ACTIVE
 
-    def _order(self, sort: str) -> Order:
-        sort = sort or "-started_at"
+    def _order(self, sort: str) -> list[Order]:
+        """Return the order of a list; by default the newest sessions are first."""
+        names = self._columns | self._extra
+        times = [name for name in TIMES if name in names]
+        sort = sort or (f"-{times[0]}" if times else "")
         descending, field = sort.startswith("-"), sort.removeprefix("-")
-        if field == "user":
+        if not field:
+            return []
+        if field == "user" and self._user:
             login = self._users.column(self._users.section.login[0])
             through = InSubquery([self._user], self._users.live.name, [self._users.id])
-            return Order([login], descending, nocase=True, through=through)
-        names = self._columns | self._extra
-        if field not in names:
-            raise UsageError(detail=f"--sort: there is no field {field!r}; known: {', '.join(names)}")
-        return Order([names[field]], descending, time=field in TIMES, nocase=field in self._extra)
+            return [Order([login], descending, nocase=True, through=through)]
+        if field not in names or field == "user":
+            known = ", ".join(name for name in names if name != "user" or self._user)
+            raise UsageError(detail=f"--sort: there is no field {field!r}; known: {known}")
+        return [Order([names[field]], descending, time=field in TIMES, nocase=field in self._extra)]
 
 
 def _meets(value: object, condition: Condition) -> bool:

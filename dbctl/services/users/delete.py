@@ -206,6 +206,6 @@ class DeleteUsers:
             rows=self._rows,
             transferred=self._transferred,
             duplicates={item.table: item.rows for item in transfer.duplicates} if transfer else {},
-            signed_in_for=users.section.cookie or None,
+            signed_in_for=sign_in_state.remaining_sign_in(users),
             remaining=list_unchanged_databases(users.app, users_database(users.app)),
         )

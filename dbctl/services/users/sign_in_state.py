@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
-from dbctl.engines.contract import AnyOf, Condition, Readable, Where, Writable
-from dbctl.errors import UsageError
-from dbctl.model import Struct, now
+from dbctl.engines.contract import AnyOf, Condition, Not, Readable, Where, Writable
+from dbctl.errors import UsageError, ValueInvalidError
+from dbctl.model import Struct, format_count, now
 from dbctl.profiles.model import SignInTable
 from dbctl.services.app import LiveTable, User, UserTable, require_row_count
+from dbctl.services.users.companions import fill_row
+from dbctl.services.users.session_payloads import read_payload_users, where_payload
+
+#: The value of a column of ``on_sign_out`` that counts sign-outs: the stored number plus one.
+NEXT = ":next"
 
 
 class Tokens(Struct, frozen=True, kw_only=True):
@@ -21,56 +26,113 @@ class Tokens(Struct, frozen=True, kw_only=True):
 
 def count_tokens(users: UserTable, user: User) -> Tokens | None:
     """Return the number of a user's tokens by state; None if the app stores no tokens."""
-    if not stores_tokens(users):
+    tables = list(_token_tables(users, users.db))
+    if not tables:
         return None
     total = expired = revoked = 0
-    for section, live in _token_tables(users, users.db):
-        owned_rows = [Condition(live.column(section.user), "=", user.id), *live.conditions(section.only)]
-        count = users.db.count(live.name, owned_rows)
-        open_rows = [*owned_rows, *_not_ended(live, section)]
-        open_count = users.db.count(live.name, open_rows)
-        expiry = live.optional_column(section.expires_at)
+    for table in tables:
+        owned = table.where_users([user.id])
+        count = table.count(owned)
+        open_count = table.count([*owned, *table.not_ended])
         expired_count = (
-            users.db.count(live.name, [*open_rows, Condition(expiry, "<=", now())]) if expiry else 0
+            table.count([*owned, *table.not_ended, *table.where_expired]) if table.where_expired else 0
         )
         total, expired, revoked = total + count, expired + expired_count, revoked + count - open_count
     return Tokens(valid=total - expired - revoked, expired=expired, revoked=revoked)
 
 
-def stores_tokens(users: UserTable) -> bool:
-    """Return whether the app stores sign-in tokens."""
-    return any(True for _ in _token_tables(users, users.db))
+def can_sign_out(users: UserTable) -> bool:
+    """Return whether sign-ins can be ended: the app stores them, or compares them with a column of the user."""
+    return bool(users.section.on_sign_out) or any(True for _ in _token_tables(users, users.db))
+
+
+def find_signed_in(users: UserTable, selected: Sequence[User]) -> list[User]:
+    """Return the users whose rows ``end_sessions`` would change."""
+    if users.section.on_sign_out:
+        return list(selected)
+    owners = {owner for table in _token_tables(users, users.db) for owner in table.find_owners(selected)}
+    return [user for user in selected if str(user.id) in owners]
 
 
 def count_open_sessions(users: UserTable, leaving: Sequence[User]) -> dict[str, int]:
-    """Return, by table, the number of rows that ``end_sessions`` would change."""
-    counts = {}
-    for section, live in _token_tables(users, users.db):
-        counts[live.name] = users.db.count(live.name, _open_rows(live, section, leaving))
+    """Return, by table, the number of rows that ``end_sessions`` would delete or end."""
+    ids = [user.id for user in leaving]
+    counts: dict[str, int] = {}
+    for table in _token_tables(users, users.db):
+        counts[table.live.name] = counts.get(table.live.name, 0) + table.count(table.open_rows(ids))
     return {table: rows for table, rows in counts.items() if rows}
 
 
+def plan_steps(users: UserTable, leaving: Sequence[User]) -> list[str]:
+    """Return the steps of ``end_sessions``."""
+    steps = [
+        f"end {format_count(count, 'session')} ({table})"
+        for table, count in count_open_sessions(users, leaving).items()
+    ]
+    if leaving and users.section.on_sign_out:
+        columns = ", ".join(
+            users.live.map_columns({name: name for name in users.section.on_sign_out}).values()
+        )
+        steps.append(
+            f"change {columns} of {format_count(len(leaving), 'user')}, which ends all of their sessions"
+        )
+    return steps
+
+
 def end_sessions(users: UserTable, db: Writable, users_to_sign_out: Sequence[User]) -> int:
-    """End all sessions of users; return their number."""
-    ended = 0
-    for section, live in _token_tables(users, db):
+    """End all sessions of users; return the number of rows that stored them."""
+    ended, ids = 0, [user.id for user in users_to_sign_out]
+    for table in _token_tables(users, db):
+        section, live = table.section, table.live
         values = live.encode_constants(section.on_end)
         changed = live.optional_column(users.updated_at_names) if values else None
         if changed:
             values.setdefault(changed, live.encode(changed, now()))
-        where = _open_rows(live, section, users_to_sign_out)
+        where = table.open_rows(ids)
         open_count = db.count(live.name, where)
         changed_count = db.update(live.name, values, where) if values else db.delete(live.name, where)
         require_row_count(changed_count, open_count, db)
         ended += changed_count
+    if users.section.on_sign_out:
+        _renew_columns(users, db, users_to_sign_out)
     return ended
+
+
+def _renew_columns(users: UserTable, db: Writable, users_to_sign_out: Sequence[User]) -> None:
+    """Write new values to the columns that end all sign-ins, different ones for each user.
+
+    Raises:
+        ValueInvalidError: a number that counts sign-outs is not an integer.
+    """
+    live, section = users.live, users.section.on_sign_out
+    counters = [
+        column for name, value in section.items() if value == NEXT and (column := live.optional_column(name))
+    ]
+    others = {name: value for name, value in section.items() if value != NEXT}
+    for key, *numbers in db.select(live.name, [users.id, *counters], [users.where_ids(users_to_sign_out)]):
+        values = fill_row(live, others, {})
+        for column, number in zip(counters, numbers, strict=True):
+            if not isinstance(number, int | None):
+                raise ValueInvalidError(name=column, value=ascii(number), reason="it is not an integer")
+            values[column] = (number or 0) + 1
+        require_row_count(db.update(live.name, values, [Condition(users.id, "=", key)]), 1, db)
+
+
+def remaining_sign_in(users: UserTable, changed: Collection[str] = ()) -> str | None:
+    """Return how long signed cookies remain valid after a change of these fields, or a deletion; None: they end.
+
+    An app that compares any field in each request reads the row, so that a deletion ends them too.
+    """
+    section = users.section
+    ends = set(changed) <= set(section.checked) if changed else section.checked
+    return None if ends else section.cookie or None
 
 
 def remarks(signed_in_for: str | None, *, changed: bool) -> Sequence[str]:
     """Return a warning if the app uses signed cookies, which remain valid after a change."""
     if not (signed_in_for and changed):
         return ()
-    remark = f"the app signs cookies and stores no sessions: users stay signed in, with their old role, for up to {signed_in_for}"
+    remark = f"the app signs cookies, which dbctl cannot revoke: users stay signed in, with their old role, for up to {signed_in_for}"
     return [f"{remark}; only a new signing secret of the app ends that"]
 
 
@@ -103,24 +165,57 @@ def match_logins(column: str, users: Sequence[User]) -> Where:
     return AnyOf([Condition(column, "same", text) for text in logins])
 
 
-def _token_tables(users: UserTable, db: Readable) -> Iterator[tuple[SignInTable, LiveTable]]:
+class TokenTable:
+    """A table of sign-in tokens of one open database."""
+
+    def __init__(self, section: SignInTable, live: LiveTable) -> None:
+        self.section, self.live = section, live
+        self._user = live.column(section.user) if section.user else None
+        expiry = live.optional_column(section.expires_at)
+        self.where_expired = [Condition(expiry, "<=", now())] if expiry else []
+        self.not_ended = list(_not_ended(live, section))
+
+    def where_users(self, ids: Sequence[object]) -> list[Where]:
+        """Return the conditions of the tokens of users; if payloads contain the user, expired tokens are omitted."""
+        only = self.live.conditions(self.section.only)
+        if self._user:
+            return [Condition(self._user, "in", ids), *only]
+        if self.section.payload is None:
+            return [AnyOf([])]
+        current: list[Where] = [*only, *map(Not, self.where_expired)]
+        return [where_payload(self.live, self.section.payload, ids, current)]
+
+    def open_rows(self, ids: Sequence[object]) -> list[Where]:
+        """Return the conditions of the tokens of users that have not ended."""
+        return [*self.where_users(ids), *self.not_ended]
+
+    def count(self, where: Sequence[Where]) -> int:
+        return self.live.db.count(self.live.name, where)
+
+    def find_owners(self, users: Sequence[User]) -> set[str]:
+        """Return the keys, as text, of those of the users who have open rows."""
+        ids = [user.id for user in users]
+        if self._user:
+            return {
+                str(key) for key in self.live.db.count_by(self.live.name, self._user, self.open_rows(ids))
+            }
+        if self.section.payload is None:
+            return set()
+        where = [*self.live.conditions(self.section.only), *self.not_ended, *map(Not, self.where_expired)]
+        return {user for _, user in read_payload_users(self.live, self.section.payload, where)}
+
+
+def _token_tables(users: UserTable, db: Readable) -> Iterator[TokenTable]:
     """Yield the tables of sign-in tokens, without missing optional ones."""
     for section in users.section.signed_in:
         table = section.table.removesuffix("?")
         if table in db.tables() or table == section.table:
-            yield section, LiveTable(users.app.profile, db, table, "sign-in tokens")
+            yield TokenTable(section, LiveTable(users.app.profile, db, table, "sign-in tokens"))
 
 
-def _open_rows(live: LiveTable, section: SignInTable, leaving: Sequence[User]) -> list[Where]:
-    owned_rows = Condition(live.column(section.user), "in", [user.id for user in leaving])
-    return [owned_rows, *live.conditions(section.only), *_not_ended(live, section)]
-
-
-def _not_ended(live: LiveTable, section: SignInTable) -> list[Where]:
-    """Return the conditions of a row without the values of ``on_end``: a time is unset, another value differs."""
-    conditions: list[Where] = []
+def _not_ended(live: LiveTable, section: SignInTable) -> Iterator[Where]:
+    """Yield the conditions of a row without the values of ``on_end``: a time is unset, another value differs."""
     for name, constant in section.on_end.items():
         for column, value in live.encode_constants({name: constant}).items():
             differs = Condition(column, "=", "") if constant == ":now" else Condition(column, "!=", value)
-            conditions.append(AnyOf([Condition(column, "=", None), differs]))
-    return conditions
+            yield AnyOf([Condition(column, "=", None), differs])

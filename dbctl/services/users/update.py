@@ -146,7 +146,7 @@ class UpdateUsers:
         self._ends_sessions = bool(touched) and not SIGN_OUT_FIELDS.isdisjoint(self._names)
         sessions = sign_in_state.count_open_sessions(users, touched) if self._ends_sessions else {}
         steps = [f"change {', '.join(self._names)} of {join_logins(touched)}"] if touched else []
-        steps += [f"end {format_count(count, 'session')} ({table})" for table, count in sessions.items()]
+        steps += sign_in_state.plan_steps(users, touched) if self._ends_sessions else []
         self.plan = Plan(
             title=title.format(logins=join_logins(selected), **fields),
             target=users.db.target,
@@ -191,9 +191,14 @@ class UpdateUsers:
             users=[reloaded[user.id] for user in self._selected],
             changed=changed,
             ended_sessions=ended,
-            signed_in_for=(users.section.cookie or None) if self._ends_sessions else None,
+            signed_in_for=self._remaining_sign_in(),
             password=self._generated_password.reveal() if self._generated_password else None,
         )
+
+    def _remaining_sign_in(self) -> str | None:
+        if not self._ends_sessions:
+            return None
+        return sign_in_state.remaining_sign_in(self._users, SIGN_OUT_FIELDS.intersection(self._names))
 
 
 def unlock(app: App, selector: UserSelector, addresses: Sequence[str] = ()) -> Change[Unlocked]:

@@ -1,0 +1,222 @@
+"""Sign-ins that are rows, payloads, columns of users or signed cookies, on each engine."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.core.signing import JSONSerializer, TimestampSigner
+
+from dbctl.profiles import read_payload
+from tests.databases import empty_database
+
+COLUMNS = {
+    "sqlite": {"key": "integer primary key", "text": "text", "time": "datetime", "json": "text"},
+    "postgresql": {"key": "serial primary key", "text": "text", "time": "timestamptz", "json": "jsonb"},
+    "mysql": {"key": "integer primary key auto_increment", "text": "varchar(999)", "time": "datetime(3)", "json": "json"},
+}  # fmt: skip
+TABLES = [
+    "create table people (id {key}, login {text}, stamp varchar(36), version integer, valid_after bigint)",
+    "create table visits (token varchar(99) primary key, person integer, kind varchar(9), expires bigint)",
+    "create table django_session (session_key varchar(40) primary key, session_data {text}, expire_date {time})",
+    "create table stores (sid varchar(40) primary key, sess {json}, started {time})",
+]
+PROFILE = """
+schema = "dbctl.profile/1"
+name = "forge"
+title = "Forge"
+time = "sqlite-time"
+[databases.main]
+engines = ["sqlite", "postgresql", "mysql"]
+needs = ["people"]
+[users]
+table = "people"
+id = { column = "id" }
+login = ["username"]
+fields = { username = "login" }
+"""
+ROWS = """
+[[users.signed_in]]
+table = "visits"
+user = "person"
+only = { kind = ["web", "app"] }
+expires_at = "expires"
+[[users.signed_in]]
+table = "django_session"
+payload = { column = "session_data", codec = "django", key = "_auth_user_id" }
+expires_at = "expire_date"
+[users.on_sign_out]
+stamp = ":uuid4"
+version = ":next"
+valid_after = ":now"
+[[sessions]]
+name = "web"
+table = "visits"
+key = "token"
+user = "person"
+expires_at = "expires"
+[[sessions]]
+name = "django"
+table = "django_session"
+key = "session_key"
+payload = { column = "session_data", codec = "django", key = "_auth_user_id" }
+expires_at = "expire_date"
+[[sessions]]
+name = "stores"
+table = "stores"
+key = "sid"
+payload = { column = "sess", codec = "json", key = "passport.user" }
+started_at = "started"
+lifetime = "2d"
+[[sessions]]
+name = "anonymous"
+table = "stores"
+key = "sid"
+"""
+COOKIE = 'cookie = "7 days"\nchecked = ["password"]\n'
+
+
+def sign(user: int | None, *, compress: bool = False) -> str:
+    data = {"_auth_user_id": str(user), "filling": "x" * 300 * compress} if user else {"cart": [1]}
+    signer = TimestampSigner(key="unknown to dbctl", salt="sessions", fallback_keys=[])
+    return str(signer.sign_object(data, serializer=JSONSerializer, compress=compress))
+
+
+def at(**offset: float) -> str:
+    return f"{datetime.now(UTC) + timedelta(**offset):%Y-%m-%d %H:%M:%S}"
+
+
+def declare(folder, url: str, profile: str) -> None:
+    path = folder / f"{uuid.uuid4()}.toml"
+    path.write_text(profile)
+    (folder / "dbctl.toml").write_text(
+        f'[apps.forge]\nprofile = "{path}"\n[apps.forge.databases]\nmain = "{url}"\n'
+    )
+
+
+@pytest.fixture(params=COLUMNS)
+def forge(request, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with empty_database(request.param, tmp_path / "forge.db") as db:
+        db.run(*(table.format(**COLUMNS[request.param]) for table in TABLES))
+        now = int(datetime.now(UTC).timestamp())
+        db.run("insert into people (id, login, version) values (1, 'ann', 4), (2, 'bo', null)")
+        db.run(
+            f"insert into visits values ('a', 1, 'web', {now + 99}), ('b', 1, 'web', {now - 99}), ('c', 1, 'key', null),"
+            f" ('d', 2, 'app', {now + 99})"
+        )
+        for key, user, compress, expires in (
+            ("k1", 1, False, at(days=1)), ("k2", 1, True, at(days=1)), ("k3", 2, True, at(days=1)),
+            ("k4", None, False, at(days=1)), ("k5", 1, False, at(days=-1)),
+        ):  # fmt: skip
+            db.run(
+                f"insert into django_session values ('{key}', '{sign(user, compress=compress)}', '{expires}')"
+            )
+        db.run("insert into django_session values ('k6', 'no payload', null)")
+        sess = json.dumps({"passport": {"user": 2}})
+        db.run(
+            f"insert into stores values ('s1', '{sess}', '{at(days=-1)}'), ('s2', '{{}}', '{at(days=-3)}')"
+        )
+        declare(tmp_path, db.url, PROFILE + ROWS)
+        yield db
+
+
+def test_rows_without_end_are_sessions_until_they_expire(answer, forge):
+    def states(*words: str) -> dict[str, list[str | None]]:
+        items = answer("sessions", "list", *words)["data"]["items"]
+        return {
+            state: sorted(str(item["user"]) for item in items if item["state"] == state)
+            for state in ("active", "completed")
+        }
+
+    assert answer("apps", "check")["data"]["findings"] == []
+    assert states() == {"active": ["ann", "ann", "bo"], "completed": ["ann"]}
+    # the key of these rows is the token, which is secret
+    assert {item["id"] for item in answer("sessions", "list")["data"]["items"]} == {"***"}
+    assert states("--state", "completed") == {"active": [], "completed": ["ann"]}
+    assert states("--kind", "django") == {
+        "active": ["None", "None", "ann", "ann", "bo"],
+        "completed": ["ann"],
+    }
+    assert states("--kind", "django", "--user", "ann", "--state", "active") == {
+        "active": ["ann", "ann"],
+        "completed": [],
+    }
+    assert states("--kind", "stores") == {"active": ["bo"], "completed": ["None"]}
+    assert states("--kind", "anonymous") == {"active": ["None", "None"], "completed": []}
+    for words in (("--user", "ann"), ("--sort", "user"), ("--sort", "started_at")):
+        assert answer("sessions", "list", "--kind", "anonymous", *words, status=2)["error"]["code"] == "usage"
+
+
+def test_revoke_ends_rows_payloads_and_stamps(answer, forge):
+    plan = answer("sessions", "revoke", "ann", "--dry-run")["data"]["plan"]
+    assert plan["rows"] == {"people": 1, "visits": 2, "django_session": 2}
+    assert answer("users", "show", "ann")["data"]["tokens"] == {"valid": 3, "expired": 1, "revoked": 0}
+    result = answer("sessions", "revoke", "ann", "--yes")["data"]
+    assert (result["changed"], result["ended_sessions"]) == (1, 4)
+    assert [key for (key,) in forge.rows("select token from visits order by token")] == ["c", "d"]
+    keys = [key for (key,) in forge.rows("select session_key from django_session order by session_key")]
+    assert keys == ["k3", "k4", "k5", "k6"]
+    (ann, bo) = forge.rows("select stamp, version, valid_after from people order by id")
+    assert (str(uuid.UUID(ann[0])), ann[1], bo) == (ann[0], 5, (None, None, None))
+    assert abs(ann[2] - datetime.now(UTC).timestamp()) < 60  # seconds, in a column of integers
+    answer("sessions", "revoke", "ann", "bo", "--yes")
+    stamps = forge.rows("select stamp, version from people order by id")
+    assert len({stamp for stamp, _ in stamps} | {ann[0]}) == 3
+    assert [version for _, version in stamps] == [6, 1]
+
+
+def test_signed_cookies_end_only_by_checked_fields(answer, forge, tmp_path):
+    forge.run("alter table people add passwd varchar(99)", "alter table people add rank_ varchar(9)")
+    section = '[users.password]\ncolumn = "passwd"\nwrites = "$2b$04$"\n[users.role]\ncolumn = "rank_"\nvalues = ["a", "b"]\n'
+    declare(tmp_path, forge.url, PROFILE + COOKIE + section)
+    error = answer("sessions", "revoke", "ann", status=2)["error"]
+    assert (error["code"], "7 days" in error["hint"], "set-password" in error["hint"]) == (
+        "not-supported",
+        True,
+        True,
+    )
+    assert answer("users", "set-password", "ann", "--generate")["data"]["signed_in_for"] is None
+    assert answer("users", "set-role", "ann", "b")["data"]["signed_in_for"] == "7 days"
+    assert answer("users", "delete", "ann", "--yes")["data"]["signed_in_for"] is None
+
+
+WRONG = [
+    ('user = "person"\nonly', "only"),
+    (":uuid4", ":uuid9"),
+    (":uuid4", "{username}"),
+    ('key = "sid"\npayload', 'key = "sid"\nuser = "sid"\npayload'),
+    ('started_at = "started"\n', ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new"), WRONG)
+def test_wrong_sections_are_reported(answer, tmp_path, old, new):
+    path = tmp_path / "wrong.toml"
+    path.write_text((PROFILE + ROWS).replace(old, new, 1))
+    findings = answer("apps", "check", str(path), status=2)["data"]["findings"]
+    assert {finding["code"] for finding in findings} == {"invalid-entry"}
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        None,
+        "",
+        ":",
+        "::",
+        ".eJw:1:2",
+        "a" * 5000,
+        ".AAAA:x:y",
+        b"\xff",
+        "[1]",
+        '{"a": {}}',
+        '{"a": true}',
+        "[" * 9999,
+    ],
+)
+def test_unreadable_payload_has_no_user(stored):
+    assert read_payload("django", "a", stored) is None
+    assert read_payload("json", "a", stored) is None
