@@ -23,6 +23,8 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'demo:--prompts') candidates='' ;;
         'demo:--seed') candidates='' ;;
         'demo:--variant') candidates='' ;;
+        'profiles draft:--name') candidates='' ;;
+        'profiles draft:--to') candidates='@file' ;;
         'users list:--role') candidates='' ;;
         'users list:--inactive') candidates='' ;;
         'users list:--filter') candidates='' ;;
@@ -51,6 +53,10 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'users set-password:--password-file') candidates='@file' ;;
         'users set-role:--id') candidates='' ;;
         'users set-role:--inactive') candidates='' ;;
+        'users add-role:--id') candidates='' ;;
+        'users add-role:--inactive') candidates='' ;;
+        'users remove-role:--id') candidates='' ;;
+        'users remove-role:--inactive') candidates='' ;;
         'users activate:--id') candidates='' ;;
         'users activate:--inactive') candidates='' ;;
         'users deactivate:--id') candidates='' ;;
@@ -319,6 +325,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'init') path=$next; count=0; return 0 ;;
         'demo') path=$next; count=0; return 0 ;;
         'apps') path=$next; count=0; return 0 ;;
+        'profiles') path=$next; count=0; return 0 ;;
         'status') path=$next; count=0; return 0 ;;
         'doctor') path=$next; count=0; return 0 ;;
         'users') path=$next; count=0; return 0 ;;
@@ -338,6 +345,8 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'apps list') path=$next; count=0; return 0 ;;
         'apps show') path=$next; count=0; return 0 ;;
         'apps check') path=$next; count=0; return 0 ;;
+        'profiles list') path=$next; count=0; return 0 ;;
+        'profiles draft') path=$next; count=0; return 0 ;;
         'users list') path=$next; count=0; return 0 ;;
         'users show') path=$next; count=0; return 0 ;;
         'users create') path=$next; count=0; return 0 ;;
@@ -346,6 +355,8 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'users delete') path=$next; count=0; return 0 ;;
         'users set-password') path=$next; count=0; return 0 ;;
         'users set-role') path=$next; count=0; return 0 ;;
+        'users add-role') path=$next; count=0; return 0 ;;
+        'users remove-role') path=$next; count=0; return 0 ;;
         'users activate') path=$next; count=0; return 0 ;;
         'users deactivate') path=$next; count=0; return 0 ;;
         'users unlock') path=$next; count=0; return 0 ;;
@@ -470,16 +481,19 @@ _dbctl() {
     done
     [[ -n $option && $current == "=" ]] && current=
     case "$path" in
-        '') children='init demo apps status doctor users roles settings migrate backup restore integrity stats maintain sessions schedule search data completions'; flags='--version' ;;
+        '') children='init demo apps profiles status doctor users roles settings migrate backup restore integrity stats maintain sessions schedule search data completions'; flags='--version' ;;
         'init') children=''; flags='--env-file --protected --dry-run -n' ;;
         'demo') children=''; flags='--games --users --plays --messages --chats --prompts --seed --variant --dry-run -n' ;;
         'apps') children='list show check'; flags='' ;;
         'apps list') children=''; flags='' ;;
         'apps show') children=''; flags='' ;;
         'apps check') children=''; flags='' ;;
+        'profiles') children='list draft'; flags='' ;;
+        'profiles list') children=''; flags='' ;;
+        'profiles draft') children=''; flags='--name --to' ;;
         'status') children=''; flags='--check' ;;
         'doctor') children=''; flags='--all-apps' ;;
-        'users') children='list show create ensure update delete set-password set-role activate deactivate unlock check-password import export export-data'; flags='' ;;
+        'users') children='list show create ensure update delete set-password set-role add-role remove-role activate deactivate unlock check-password import export export-data'; flags='' ;;
         'users list') children=''; flags='--role --active --no-active --never-signed-in --locked --inactive --filter --limit --offset --sort' ;;
         'users show') children=''; flags='--id' ;;
         'users create') children=''; flags='--email --role --name --set --active --no-active --with-settings --password-stdin --password-file --generate --dry-run -n' ;;
@@ -488,6 +502,8 @@ _dbctl() {
         'users delete') children=''; flags='--id --inactive --transfer-to --delete-duplicates --dry-run -n' ;;
         'users set-password') children=''; flags='--id --password-stdin --password-file --generate --dry-run -n' ;;
         'users set-role') children=''; flags='--id --inactive --dry-run -n' ;;
+        'users add-role') children=''; flags='--id --inactive --dry-run -n' ;;
+        'users remove-role') children=''; flags='--id --inactive --dry-run -n' ;;
         'users activate') children=''; flags='--id --inactive --dry-run -n' ;;
         'users deactivate') children=''; flags='--id --inactive --dry-run -n' ;;
         'users unlock') children=''; flags='--id --address --dry-run -n' ;;

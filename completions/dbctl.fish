@@ -7,11 +7,11 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --acting-as --timeout --env-file --games --users --plays --messages --chats --prompts --seed --variant --role --inactive --filter --limit --offset --sort --id --email --name --set --password-file --transfer-to --address --existing --description --priority --permission --category --user --mode --migrations --to --steps --allow-data-loss --repository --statement --alter --rename-column --drop-column --type --not-null --nullable --default --add-foreign-key --drop-foreign-key --table --format --compress --limit-rate --kind --before --identity --passphrase-file --from --at --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --file --into --merge --reference --action --resource --since --only --older-than --state --rule --query --include-hidden --mark --within --similar-to --vector --text --chat --min-similarity --null --after --encoding --secret --filter-null --filter-not-null --param
+        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --acting-as --timeout --env-file --games --users --plays --messages --chats --prompts --seed --variant --name --to --role --inactive --filter --limit --offset --sort --id --email --set --password-file --transfer-to --address --existing --description --priority --permission --category --user --mode --migrations --steps --allow-data-loss --repository --statement --alter --rename-column --drop-column --type --not-null --nullable --default --add-foreign-key --drop-foreign-key --table --format --compress --limit-rate --kind --before --identity --passphrase-file --from --at --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --file --into --merge --reference --action --resource --since --only --older-than --state --rule --query --include-hidden --mark --within --similar-to --vector --text --chat --min-similarity --null --after --encoding --secret --filter-null --filter-not-null --param
             set skip 1
         else if string match -q -- '-*' $word
             continue
-        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'status' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'maintain' 'sessions' 'schedule' 'search' 'data' 'completions' 'apps list' 'apps show' 'apps check' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'users export-data' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate down' 'migrate reset' 'migrate baseline' 'migrate mark' 'migrate repair' 'migrate new' 'migrate verify' 'migrate drift' 'migrate lint' 'migrate rehearse' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup copy' 'backup adopt' 'backup status' 'backup drill' 'backup prune' 'backup delete' 'restore preview' 'restore apply' 'restore undo' 'restore files' 'restore recover' 'integrity check' 'integrity cross-check' 'integrity repair' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats connections' 'stats slow' 'stats indexes' 'stats bloat' 'stats reports' 'stats run' 'maintain vacuum' 'maintain analyze' 'maintain optimize' 'maintain reindex' 'maintain checkpoint' 'maintain wal' 'maintain cancel' 'sessions list' 'sessions revoke' 'sessions cleanup' 'sessions rebuild-stats' 'schedule cron' 'search all' 'search semantic' 'search index' 'search vectors' 'search index status' 'search index check' 'search index build' 'search index repair' 'search index drop' 'search vectors store' 'search vectors make' 'data rows' 'data show' 'data describe' 'data set' 'data add' 'data delete' 'data query' 'data export' 'data import' 'completions show' 'completions install'
+        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'profiles' 'status' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'maintain' 'sessions' 'schedule' 'search' 'data' 'completions' 'apps list' 'apps show' 'apps check' 'profiles list' 'profiles draft' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users add-role' 'users remove-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'users export-data' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate down' 'migrate reset' 'migrate baseline' 'migrate mark' 'migrate repair' 'migrate new' 'migrate verify' 'migrate drift' 'migrate lint' 'migrate rehearse' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup copy' 'backup adopt' 'backup status' 'backup drill' 'backup prune' 'backup delete' 'restore preview' 'restore apply' 'restore undo' 'restore files' 'restore recover' 'integrity check' 'integrity cross-check' 'integrity repair' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats connections' 'stats slow' 'stats indexes' 'stats bloat' 'stats reports' 'stats run' 'maintain vacuum' 'maintain analyze' 'maintain optimize' 'maintain reindex' 'maintain checkpoint' 'maintain wal' 'maintain cancel' 'sessions list' 'sessions revoke' 'sessions cleanup' 'sessions rebuild-stats' 'schedule cron' 'search all' 'search semantic' 'search index' 'search vectors' 'search index status' 'search index check' 'search index build' 'search index repair' 'search index drop' 'search vectors store' 'search vectors make' 'data rows' 'data show' 'data describe' 'data set' 'data add' 'data delete' 'data query' 'data export' 'data import' 'completions show' 'completions install'
             set -a path $word
         else
             set count (math $count + 1)
@@ -26,6 +26,7 @@ complete -c dbctl -f
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'init' -d 'Find an app\'s databases below DIR and write them to dbctl.toml, or to…'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'demo' -d 'Create a sample deployment of an app, with a dbctl.toml'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'apps' -d 'Configured apps and their profiles'
+complete -c dbctl -n '__dbctl_at \'\'' -f -a 'profiles' -d 'Draft profiles of apps, and list them'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'status' -d 'Show the state of every database of every configured app, one line…'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'doctor' -d 'Check whether a deployment is safe to operate; exit 4 if a finding…'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'users' -d 'Users of the app'
@@ -45,6 +46,8 @@ complete -c dbctl -n '__dbctl_at \'\'' -f -a 'completions' -d 'Shell completion'
 complete -c dbctl -n '__dbctl_at \'apps\'' -f -a 'list' -d 'List the configured apps and their databases'
 complete -c dbctl -n '__dbctl_at \'apps\'' -f -a 'show' -d 'Show the profile of an app: databases, features, searches'
 complete -c dbctl -n '__dbctl_at \'apps\'' -f -a 'check' -d 'Check the configuration, the profiles, and whether the live databases…'
+complete -c dbctl -n '__dbctl_at \'profiles\'' -f -a 'list' -d 'List the profiles that commands find by name, with their origin'
+complete -c dbctl -n '__dbctl_at \'profiles\'' -f -a 'draft' -d 'Draft a profile from the schema and some rows of a database'
 complete -c dbctl -n '__dbctl_at \'users\'' -f -a 'list' -d 'List users'
 complete -c dbctl -n '__dbctl_at \'users\'' -f -a 'show' -d 'Show users with role, permissions, tokens (without their values),…'
 complete -c dbctl -n '__dbctl_at \'users\'' -f -a 'create' -d 'Add a user'
@@ -52,7 +55,9 @@ complete -c dbctl -n '__dbctl_at \'users\'' -f -a 'ensure' -d 'Create a user, or
 complete -c dbctl -n '__dbctl_at \'users\'' -f -a 'update' -d 'Change fields of a user, such as the e-mail address'
 complete -c dbctl -n '__dbctl_at \'users\'' -f -a 'delete' -d 'Delete users with all their rows; the plan lists the rows per table'
 complete -c dbctl -n '__dbctl_at \'users\'' -f -a 'set-password' -d 'Set the password of a user and end their sessions'
-complete -c dbctl -n '__dbctl_at \'users\'' -f -a 'set-role' -d 'Assign a role to users and end their sessions'
+complete -c dbctl -n '__dbctl_at \'users\'' -f -a 'set-role' -d 'Assign a role to users, instead of their roles, and end their sessions'
+complete -c dbctl -n '__dbctl_at \'users\'' -f -a 'add-role' -d 'Give users a further role, in apps whose users may have several, and…'
+complete -c dbctl -n '__dbctl_at \'users\'' -f -a 'remove-role' -d 'Remove one of the roles of users, in apps whose users may have…'
 complete -c dbctl -n '__dbctl_at \'users\'' -f -a 'activate' -d 'Allow users to sign in'
 complete -c dbctl -n '__dbctl_at \'users\'' -f -a 'deactivate' -d 'Prevent users from signing in, and end their sessions'
 complete -c dbctl -n '__dbctl_at \'users\'' -f -a 'unlock' -d 'Clear the failed attempts that lock users out, for every spelling of…'
@@ -169,6 +174,8 @@ complete -c dbctl -n '__dbctl_at \'demo\'' -l seed -x -d 'Seed of the random dat
 complete -c dbctl -n '__dbctl_at \'demo\'' -l variant -x -d 'Select the variant of the schema for an empty database, if the app has several'
 complete -c dbctl -n '__dbctl_at \'demo\'' -l dry-run -s n -d 'Show the plan without changing anything'
 complete -c dbctl -n '__dbctl_at \'demo\' 0' -f -a '(__fish_complete_directories)'
+complete -c dbctl -n '__dbctl_at \'profiles draft\'' -l name -x -d 'Name of the profile; default: the name of the database'
+complete -c dbctl -n '__dbctl_at \'profiles draft\'' -l to -r -F -d 'Write the profile to this new file; default: standard output'
 complete -c dbctl -n '__dbctl_at \'status\'' -l check -d 'Exit 3 if an action is due, and 4, 10 or 11 on more severe problems'
 complete -c dbctl -n '__dbctl_at \'doctor\'' -l all-apps -d 'Apply to every configured app'
 complete -c dbctl -n '__dbctl_at \'users list\'' -l role -x -d 'Show only users with this role'
@@ -218,6 +225,12 @@ complete -c dbctl -n '__dbctl_at \'users set-password\'' -l dry-run -s n -d 'Sho
 complete -c dbctl -n '__dbctl_at \'users set-role\'' -l id -x -d 'Select a user by id; repeatable'
 complete -c dbctl -n '__dbctl_at \'users set-role\'' -l inactive -x -d 'Select users who have not signed in for this long'
 complete -c dbctl -n '__dbctl_at \'users set-role\'' -l dry-run -s n -d 'Show the plan without changing anything'
+complete -c dbctl -n '__dbctl_at \'users add-role\'' -l id -x -d 'Select a user by id; repeatable'
+complete -c dbctl -n '__dbctl_at \'users add-role\'' -l inactive -x -d 'Select users who have not signed in for this long'
+complete -c dbctl -n '__dbctl_at \'users add-role\'' -l dry-run -s n -d 'Show the plan without changing anything'
+complete -c dbctl -n '__dbctl_at \'users remove-role\'' -l id -x -d 'Select a user by id; repeatable'
+complete -c dbctl -n '__dbctl_at \'users remove-role\'' -l inactive -x -d 'Select users who have not signed in for this long'
+complete -c dbctl -n '__dbctl_at \'users remove-role\'' -l dry-run -s n -d 'Show the plan without changing anything'
 complete -c dbctl -n '__dbctl_at \'users activate\'' -l id -x -d 'Select a user by id; repeatable'
 complete -c dbctl -n '__dbctl_at \'users activate\'' -l inactive -x -d 'Select users who have not signed in for this long'
 complete -c dbctl -n '__dbctl_at \'users activate\'' -l dry-run -s n -d 'Show the plan without changing anything'

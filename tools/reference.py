@@ -60,6 +60,7 @@ from dbctl.services.migrations import (
 from dbctl.services.migrations.files import CreatedFile
 from dbctl.services.migrations.ledger import Migration
 from dbctl.services.profiles import inventory
+from dbctl.services.profiles.draft import ProfileDraft
 from dbctl.services.restore import (
     CopyResult,
     DatabaseSalvageResult,
@@ -113,6 +114,8 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "apps list": (Page[inventory.AppListed],),
     "apps show": (inventory.ProfileShown,),
     "apps check": (Findings,),
+    "profiles list": (Page[inventory.ProfileListed],),
+    "profiles draft": (ProfileDraft,),
     "status": (Page[status.DatabaseStatus],),
     "doctor": (CheckResult,),
     "users list": (Page[User],),
@@ -123,6 +126,8 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "users delete": (UsersDeleted, DryRunResult),
     "users set-password": (UsersChanged, DryRunResult),
     "users set-role": (UsersChanged, DryRunResult),
+    "users add-role": (UsersChanged, DryRunResult),
+    "users remove-role": (UsersChanged, DryRunResult),
     "users activate": (UsersChanged, DryRunResult),
     "users deactivate": (UsersChanged, DryRunResult),
     "users unlock": (Unlocked, DryRunResult),

@@ -21,6 +21,7 @@ GROUPS = {
     "init": "Find an app's databases and write dbctl.toml.",
     "demo": "Create a sample deployment.",
     "apps": "Configured apps and their profiles.",
+    "profiles": "Draft profiles of apps, and list them.",
     "status": "State of every database, one line each.",
     "doctor": "Check whether a deployment is safe to operate.",
     "users": "Users of the app.",

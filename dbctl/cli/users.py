@@ -46,6 +46,9 @@ Generate: TypeAlias = Annotated[
 Role: TypeAlias = Annotated[
     str, typer.Option("--role", metavar="ROLE", help="Role; default for a new user: the app's default role.")
 ]
+RoleOfLogins: TypeAlias = Annotated[
+    list[str], typer.Argument(metavar="LOGIN... ROLE", help="Logins, and the role as last argument.")
+]
 Email: TypeAlias = Annotated[str, typer.Option("--email", metavar="ADDRESS", help="E-mail address.")]
 Name: TypeAlias = Annotated[str, typer.Option("--name", metavar="NAME", help="Name, if the app stores one.")]
 Fields: TypeAlias = Annotated[
@@ -249,19 +252,51 @@ def set_password(
 @app.command("set-role")
 def set_role(
     ctx: typer.Context,
-    logins: Annotated[
-        list[str], typer.Argument(metavar="LOGIN... ROLE", help="Logins, and the new role as last argument.")
-    ],
+    logins: RoleOfLogins,
     ids: Ids = None,
     inactive: Inactive = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Assign a role to users and end their sessions.
+    """Assign a role to users, instead of their roles, and end their sessions.
 
     Example: dbctl users set-role alice bob editor
     """
     with open_app(ctx) as app:
         operation = users.set_role(app, select_users(logins[:-1], ids, inactive), logins[-1])
+        return run_change(ctx, operation, dry_run=dry_run)
+
+
+@app.command("add-role")
+def add_role(
+    ctx: typer.Context,
+    logins: RoleOfLogins,
+    ids: Ids = None,
+    inactive: Inactive = None,
+    dry_run: DryRun = False,
+) -> int:
+    """Give users a further role, in apps whose users may have several, and end their sessions.
+
+    Example: dbctl users add-role alice bob editors
+    """
+    with open_app(ctx) as app:
+        operation = users.add_role(app, select_users(logins[:-1], ids, inactive), logins[-1])
+        return run_change(ctx, operation, dry_run=dry_run)
+
+
+@app.command("remove-role")
+def remove_role(
+    ctx: typer.Context,
+    logins: RoleOfLogins,
+    ids: Ids = None,
+    inactive: Inactive = None,
+    dry_run: DryRun = False,
+) -> int:
+    """Remove one of the roles of users, in apps whose users may have several, and end their sessions.
+
+    Example: dbctl users remove-role alice editors --dry-run
+    """
+    with open_app(ctx) as app:
+        operation = users.remove_role(app, select_users(logins[:-1], ids, inactive), logins[-1])
         return run_change(ctx, operation, dry_run=dry_run)
 
 

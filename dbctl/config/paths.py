@@ -20,6 +20,14 @@ def cache_folder() -> Path | None:
     return base and base / "dbctl" / "search"
 
 
+def profile_folders() -> dict[str, Path]:
+    """Return the folders of installed profiles by their origin, ``user`` before ``system``."""
+    from platformdirs import site_config_path, user_config_path
+
+    folders = {"system": site_config_path("dbctl") / "profiles"}
+    return {"user": user_config_path("dbctl") / "profiles", **folders} if has_home() else folders
+
+
 def has_home() -> bool:
     """Return whether the user has a home directory."""
     return os.path.expanduser("~").startswith("/")  # noqa: PTH111 - pathlib raises without one

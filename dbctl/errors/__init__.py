@@ -168,6 +168,7 @@ with lazy_imports(__name__):
         NotSupportedError,
         PasswordWrongError,
         PlanChangedError,
+        ProfileContradictionError,
         ProfileInvalidError,
         ProfileMissingError,
         ReportMissingError,
@@ -195,6 +196,8 @@ with lazy_imports(__name__):
         PasswordUnknownError,
         PepperMissingError,
         PermissionMissingError,
+        RoleFormError,
         RoleInUseError,
+        RoleStoredError,
         SettingMissingError,
     )

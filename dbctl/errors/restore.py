@@ -32,7 +32,7 @@ class ForeignDumpRefusedError(DbctlError):
 class DumpOverreachesError(DbctlError):
     code, exit_status = "dump-overreaches", Exit.CHECK_FAILED
     sentence = "{target}: the dump requires rights outside its own database: {reason}"
-    remedy = "The temporary role denied it; nothing outside the temporary database was changed. {hint}"
+    remedy = "The temporary role denied it; nothing outside the temporary database was changed. Check the dump. {hint}"
 
 
 class BackupPartialError(DbctlError):

@@ -61,6 +61,12 @@ class ProfileMissingError(DbctlError):
     sentence, remedy = "no profile {name!r}", "Profiles: {names}; or pass the path of a profile file (.toml)."
 
 
+class ProfileContradictionError(DbctlError):
+    code, exit_status = "profile-contradiction", Exit.REFUSED
+    sentence = "{target}: the profile contradicts the data: {reason} ({file}, line {line}, {key})"
+    remedy = "Nothing was changed. {remedy} All contradictions: dbctl apps check"
+
+
 class ProfileInvalidError(DbctlError):
     code, exit_status = "profile-invalid", Exit.USAGE
     sentence = "{file}, line {line}, {key}: {reason}"

@@ -44,6 +44,20 @@ class LastAdminError(DbctlError):
     remedy = "Nothing was changed. Assign that role to another active user first: dbctl users set-role LOGIN {role}"
 
 
+class RoleFormError(DbctlError):
+    code, exit_status = "role-form", Exit.REFUSED
+    sentence = "{target}: the profile contradicts the roles of users: {reason} ({key})"
+    remedy = (
+        "Nothing was changed. Correct the key of the profile; dbctl apps check lists every contradiction."
+    )
+
+
+class RoleStoredError(DbctlError):
+    code, exit_status = "role-stored", Exit.REFUSED
+    sentence = "{target}: {row} is not a single map from names to true or false, the form that dbctl changes"
+    remedy = "Nothing was changed. Change the role in the app."
+
+
 class PasswordFormatError(DbctlError):
     code, exit_status = "password-format", Exit.REFUSED
     sentence = "{target}: users have password hashes in a format that the profile does not declare: {formats}"

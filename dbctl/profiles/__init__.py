@@ -9,8 +9,10 @@ with lazy_imports(__name__):
         KEYS,
         SMALLEST_MILLISECONDS,
         TIMES,
+        BooleanCodec,
         Encoding,
         HashFormat,
+        KeyCodec,
         TimeCodec,
         read_boolean,
         read_time,
@@ -26,9 +28,11 @@ with lazy_imports(__name__):
         hash_password,
         identify_format,
         new_password,
+        read_prefix,
         verify_password,
     )
     from dbctl.profiles.payloads import PayloadCodec, read_payload
+    from dbctl.profiles.php import dump_flags, load_flags
     from dbctl.profiles.row_paths import RowStep, parse_row_path
     from dbctl.profiles.templates import (
         create_value,

@@ -28,6 +28,7 @@ from dbctl.profiles.model import (
     profile,
     rebuild,
     reports,
+    roles,
     search,
     semantic,
     sessions,
@@ -38,7 +39,9 @@ from dbctl.profiles.model import (
 #: The modules of the model; if two have a class of the same name, the comments of the later are used.
 MODULES = (
     config,
+    base,
     databases,
+    roles,
     users,
     settings,
     integrity,

@@ -16,23 +16,54 @@ from dbctl.profiles.model import Profile
 BUILTIN = Path(__file__).with_name("builtin")
 
 
+class AvailableProfile(msgspec.Struct, frozen=True):
+    """A profile that commands find by its name."""
+
+    name: str
+    origin: str  #: ``built-in``, or the configuration directory: ``user`` or ``system``
+    path: Path
+
+
 def names() -> list[str]:
     """Return the names of the profiles that ship with dbctl."""
     return sorted(path.stem for path in BUILTIN.glob("*.toml"))
 
 
+def list_available() -> list[AvailableProfile]:
+    """Return every profile that has a name: the built-in ones, then those of the user and of the system."""
+    from dbctl.config import profile_folders
+
+    available = [AvailableProfile(name, "built-in", BUILTIN / f"{name}.toml") for name in names()]
+    for origin, folder in profile_folders().items():
+        available += [AvailableProfile(path.stem, origin, path) for path in sorted(folder.glob("*.toml"))]
+    return available
+
+
 def path_of(name: str) -> Path:
-    """Return the file of a built-in profile, or the path itself if ``name`` ends in ``.toml``.
+    """Return the file of a profile, or the path itself if ``name`` ends in ``.toml``.
+
+    A built-in profile has precedence over one of the user, and that over one of the system.
 
     Raises:
-        ProfileMissingError: no built-in profile has that name.
+        ProfileMissingError: no profile has that name.
     """
     if name.endswith(".toml"):
         return Path(name)
-    path = BUILTIN / f"{name}.toml"
-    if path.parent != BUILTIN or not os.path.isfile(path):  # noqa: PTH113 - pathlib raises for names that are too long
-        raise ProfileMissingError(name=name, names=", ".join(names()))
-    return path
+    if path := _find_in(BUILTIN, name):
+        return path
+    from dbctl.config import profile_folders
+
+    for folder in profile_folders().values():
+        if path := _find_in(folder, name):
+            return path
+    known = dict.fromkeys(profile.name for profile in list_available())
+    raise ProfileMissingError(name=name, names=", ".join(known))
+
+
+def _find_in(folder: Path, name: str) -> Path | None:
+    path = folder / f"{name}.toml"
+    is_file = path.parent == folder and os.path.isfile(path)  # noqa: PTH113 - pathlib raises for names that are too long
+    return path if is_file else None
 
 
 def load(name: str) -> Profile:

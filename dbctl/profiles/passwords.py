@@ -30,6 +30,16 @@ def identify_format(stored: str) -> HashFormat | None:
     return match[0] if match else None
 
 
+def read_prefix(stored: str) -> str:
+    """Return the prefix of a hash: its first characters, up to the salt; empty if it has no known format."""
+    match = _match(stored)
+    if match is None:
+        return ""
+    entry = PASSWORD_FORMATS[match[0]]
+    parts = re.fullmatch(f"(?P<_prefix>{entry.prefix}){entry.rest}", stored, re.ASCII)
+    return parts["_prefix"] if parts else ""
+
+
 def find_hash_problem(stored: str, accepted: Collection[HashFormat]) -> str:
     """Return why a text is not a password hash in one of the accepted formats; empty: it is one."""
     match = _match(stored)

@@ -19,6 +19,9 @@ LINES: dict[str, int] = {
     "apps list": 0,
     "apps show": 0,
     "apps check": 0,
+    "profiles list": 0,
+    "profiles draft": 0,
+    "profiles draft --to drafted.toml": 0,
     "users list": 0,
     "users show pip": 0,
     "users create zoe --email zoe@example.org --generate": 0,
@@ -27,6 +30,8 @@ LINES: dict[str, int] = {
     "users update pip --email pip@example.net": 0,
     "users set-password pip --generate": 0,
     "users set-role ana guest": 0,
+    "users add-role ana guest": 2,
+    "users remove-role ana guest": 2,
     "users activate pip": 0,
     "users deactivate ana": 0,
     "users list --locked": 2,
@@ -236,6 +241,33 @@ def test_every_command_writes_a_table(line, words, capsys):
     assert status == LINES[line], output.err
     assert "\x1b" not in output.out
     assert bool(output.err) == bool(status), output.err
+
+
+def accepts_dry_run(line):
+    return any(
+        "--dry-run" in text and f"{line} ".startswith(f"{command} ")
+        for command, text in reference.command_helps()
+    )
+
+
+def read_files(folder):
+    """Return the content of every file except lock files, which contain the last process with the lock."""
+    return {
+        path: path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".dbctl-lock"
+    }
+
+
+@pytest.mark.parametrize("deployments", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    "line",
+    [line for line, status in LINES.items() if not status and "--dry-run" not in line and accepts_dry_run(line)],
+)  # fmt: skip
+def test_dry_run_changes_no_file(words, tmp_path):
+    before = read_files(tmp_path)
+    assert main([*words, "--dry-run"]) == 0
+    assert read_files(tmp_path) == before
 
 
 def test_every_command_is_tested():

@@ -34,6 +34,8 @@ LINES = [
     "apps list",
     "apps show",
     "apps check",
+    "profiles list",
+    "profiles draft --db user",
     "status",
     "status --app fp",
     "doctor",
@@ -354,6 +356,7 @@ def test_every_command_has_schema_help_and_test_line() -> None:
     assert words == set(reference.ANSWERS)
     tested = {command for command in words if any(f"{line} ".startswith(f"{command} ") for line in LINES)}
     tested |= {item for item in words if item.startswith("search index ")}  # tested in test_everywhere
+    tested |= {"users add-role", "users remove-role"}  # with other apps, in test_role_forms
     tested |= {"search semantic", "search vectors store", "search vectors make"}  # tested below
     on_servers = {
         "maintain cancel",

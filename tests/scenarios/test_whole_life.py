@@ -104,6 +104,8 @@ COMMANDS = [
     "apps list",
     "apps show",
     "apps check",
+    "profiles list",
+    "profiles draft --db {db}",
     "migrate status --check",
     "migrate plan",
     "migrate up",
@@ -127,6 +129,8 @@ COMMANDS = [
     "users ensure new@example.org --name Newer --generate",
     "users update new@example.org --name Newest",
     "users set-role new@example.org {role}",
+    "users add-role new@example.org {role}",
+    "users remove-role new@example.org {role}",
     "users set-password {ana} --password-file password",
     "users check-password {ana} --password-file password",
     "users export-data {ana} user.json",
@@ -262,7 +266,7 @@ UNSUPPORTED = {
     "postgresql": ("restore recover",),
     "mysql": ("restore recover", "maintain vacuum", "maintain checkpoint"),
     "": (
-        "users unlock",
+        *("users unlock", "users add-role", "users remove-role"),
         *(
             f"roles {word}"
             for word in ["create", "update", "delete", "grant", "revoke", "matrix", "permissions", "can"]

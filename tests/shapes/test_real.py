@@ -1,4 +1,4 @@
-"""Compare the schemas that dbctl creates with the read_record schemas of the real applications."""
+"""Compare the schemas that dbctl creates with the recorded schemas of the real applications."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.databases import ComparedDatabase, empty_database
 from tests.shapes import chat_lancedb, flashpoint_web, promptvault, waqtor, yaai
 from tests.shapes.real.description import Description, describe, read_record
 
-#: Record, profile, database, engine, variant: the shipped migrations must create the read_record schema.
+#: Record, profile, database, engine, variant: the shipped migrations must create the recorded schema.
 SHIPPED = [
     ("waqtor-main", "waqtor", "main", "postgresql", "deployed"),
     ("waqtor-legacy", "waqtor", "legacy", "sqlite", ""),

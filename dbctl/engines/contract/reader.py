@@ -120,6 +120,20 @@ class Readable(Protocol):
             SchemaMismatchError: no such table or column.
         """
 
+    def sample(
+        self,
+        table: str,
+        columns: Sequence[str],
+        *,
+        rows: int,
+        timeout: timedelta,  # noqa: ARG002 - used by overrides
+    ) -> list[tuple[object, ...]] | None:
+        """Return the first and the last ``rows`` rows of a table by its key; None if they are not known after ``timeout``.
+
+        It reads no other rows. Without a key of one column, it returns any ``rows`` rows.
+        """
+        return self.select(table, columns, limit=rows)
+
     def count(self, table: str, where: Sequence[Where] = ()) -> int:
         """Return the number of rows that meet all conditions."""
 

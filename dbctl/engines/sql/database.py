@@ -58,6 +58,25 @@ class SqlDatabase(Readable):
         """Return the clause that locks the rows of ``t0``; empty if the transaction locks them anyway."""
         return ""
 
+    def sample(
+        self, table: str, columns: Sequence[str], *, rows: int, timeout: timedelta
+    ) -> list[Row] | None:
+        names = ", ".join(self.catalog.quote_column(table, column, "") for column in columns)
+        sql = f"select {names} from {self.catalog.quote_table(table)}"
+        keys = self.catalog.primary_key(table)
+        if len(keys) != 1:
+            return self.connection.fetch_within(f"{sql} limit {rows:d}", {}, timeout)
+        key = self.catalog.quote_column(table, keys[0], "")
+        first, last = (
+            self.connection.fetch_within(f"{sql} order by {key} {direction} limit {rows:d}", {}, timeout)
+            for direction in ("asc", "desc")
+        )
+        if first is None or last is None:
+            return None
+        # Values such as lists cannot be hashed, so duplicates are found by their position.
+        overlap = next((index for index, row in enumerate(first) if last and row == last[-1]), len(first))
+        return first[:overlap] + last[::-1]
+
     def count(self, table: str, where: Sequence[Where] = ()) -> int:
         statement = Statement(table)
         sql = self.builder.count(statement, table, where)

@@ -3,7 +3,7 @@
 from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
-    from dbctl.profiles.model.base import ColumnNames, SchemaName, Section
+    from dbctl.profiles.model.base import ColumnNames, Lookup, Rule, SchemaName, Section, TextFormat
     from dbctl.profiles.model.cleanup import (
         Cleanup,
         RecountRule,
@@ -36,6 +36,16 @@ with lazy_imports(__name__):
     from dbctl.profiles.model.profile import Backup, ForeignFiles, Profile
     from dbctl.profiles.model.rebuild import Rebuild
     from dbctl.profiles.model.reports import RelativeTime, Report, ReportVariant, StoredFile
+    from dbctl.profiles.model.roles import (
+        Link,
+        Membership,
+        Rank,
+        RoleMetadata,
+        Roles,
+        UserRole,
+        list_role_names,
+        validate_user_role,
+    )
     from dbctl.profiles.model.search import (
         RESERVED_NAMES,
         Detail,
@@ -53,15 +63,10 @@ with lazy_imports(__name__):
     from dbctl.profiles.model.users import (
         ActiveValues,
         CompanionRow,
-        Link,
         Lockout,
         Password,
         Payload,
-        Roles,
-        Rule,
         SettingOrDefault,
         SignInTable,
-        TextFormat,
-        UserRole,
         Users,
     )

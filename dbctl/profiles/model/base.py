@@ -1,6 +1,7 @@
 """The base class of all sections of a profile, and types that several sections use."""
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -84,3 +85,26 @@ ExpectedValue = str | int | float | bool | Annotated[list[str | int], msgspec.Me
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base class of all sections; unknown keys are errors."""
+
+
+#: Formats of text, checked by ``dbctl.profiles.formats``.
+TextFormat = Literal["email", "cron", "url", "time-zone"]
+
+
+class Rule(Section, frozen=True, kw_only=True):
+    """The values that the app accepts."""
+
+    length: tuple[int, int] | None = None  #: minimum and maximum number of characters
+    bytes: int | None = None  #: maximum number of bytes in UTF-8
+    format: TextFormat | None = None  #: ``cron``: five fields, or six with seconds first
+    values: Sequence[Constant] = ()  #: allowed values; empty: any
+    #: whether the app stores the value in lower case: dbctl converts the value of a user's field, and refuses others
+    lowercase: bool = False
+
+
+class Lookup(Section, frozen=True, kw_only=True):
+    """A field with the key of a row in another table, or with plain text."""
+
+    table: TableName  #: the other table
+    key: ColumnName = "id"  #: its column to which the field refers
+    name: ColumnName = "name"  #: the column with the name of a row

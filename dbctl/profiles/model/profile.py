@@ -25,11 +25,12 @@ from dbctl.profiles.model.integrity import (
 )
 from dbctl.profiles.model.rebuild import Rebuild
 from dbctl.profiles.model.reports import Report, StoredFile
+from dbctl.profiles.model.roles import Roles
 from dbctl.profiles.model.search import Search
 from dbctl.profiles.model.semantic import Semantic
 from dbctl.profiles.model.sessions import Sessions
 from dbctl.profiles.model.settings import Audit, Settings
-from dbctl.profiles.model.users import Roles, Users
+from dbctl.profiles.model.users import Users
 
 #: A file name with ``{time}``, which makes it unique: no path, not hidden.
 FileName = Annotated[str, msgspec.Meta(pattern=r"^\w[\w. -]*\{time\}[\w.]*$")]

@@ -1,4 +1,4 @@
-"""Sections about users, roles and passwords."""
+"""Sections about users and passwords."""
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Mapping, Sequence
@@ -6,35 +6,24 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from dbctl.profiles.codecs import HashFormat, KeyCodec, TimeCodec
+from dbctl.profiles.codecs import HashFormat, TimeCodec
 from dbctl.profiles.model.base import (
     ColumnName,
     ColumnNames,
     Constant,
     DatabaseReference,
     ExpectedValue,
+    Lookup,
     NewValue,
     RowPath,
+    Rule,
     Section,
     SubjectColumn,
     TableName,
 )
 from dbctl.profiles.model.databases import Key
+from dbctl.profiles.model.roles import UserRole
 from dbctl.profiles.payloads import PayloadCodec
-
-#: Formats of text, checked by ``dbctl.profiles.formats``.
-TextFormat = Literal["email", "cron", "url", "time-zone"]
-
-
-class Rule(Section, frozen=True, kw_only=True):
-    """The values that the app accepts."""
-
-    length: tuple[int, int] | None = None  #: minimum and maximum number of characters
-    bytes: int | None = None  #: maximum number of bytes in UTF-8
-    format: TextFormat | None = None  #: ``cron``: five fields, or six with seconds first
-    values: Sequence[Constant] = ()  #: allowed values; empty: any
-    #: whether the app stores the value in lower case: dbctl converts the value of a user's field, and refuses others
-    lowercase: bool = False
 
 
 class Password(Section, frozen=True, kw_only=True):
@@ -56,17 +45,6 @@ class Password(Section, frozen=True, kw_only=True):
     def columns(self) -> Sequence[str]:
         """The columns whose values together are a hash."""
         return (*self.prefix_columns, self.column)
-
-
-class UserRole(Section, frozen=True, kw_only=True):
-    """The column of a user's role: the key of a row in another table, or the role's name."""
-
-    column: SubjectColumn  #: the column of the table of users
-    table: TableName = ""  #: the table of roles; empty: the column contains the name of the role
-    key: ColumnName = "id"  #: the column of ``table`` to which the column refers
-    name: ColumnName = "name"  #: the column of ``table`` with the name of the role
-    values: Sequence[str] = ()  #: the names of the roles, without a table
-    default: str = ""  #: the default role of a new user
 
 
 class Payload(Section, frozen=True, kw_only=True):
@@ -144,14 +122,6 @@ class CompanionRow(Section, frozen=True, kw_only=True):
     same: Sequence[ColumnName] = ()
 
 
-class Lookup(Section, frozen=True, kw_only=True):
-    """A field with the key of a row in another table, or with plain text."""
-
-    table: TableName  #: the other table
-    key: ColumnName = "id"  #: its column to which the field refers
-    name: ColumnName = "name"  #: the column with the name of a row
-
-
 class Transfer(Section, frozen=True, kw_only=True):
     """Rows that can be transferred to another user when their owner is deleted."""
 
@@ -222,45 +192,9 @@ class Users(Section, frozen=True, kw_only=True):
     counts: Mapping[str, RowPath] = {}  #: rows counted per user, by name; with the syntax of ``cascade``
     new_settings: Mapping[str, NewSetting] = {}  #: the settings of a new user, by key
 
-
-class Link(Section, frozen=True, kw_only=True):
-    """A table of pairs: role and permission."""
-
-    table: TableName  #: the table of grants
-    role: ColumnName  #: the column with the key of the role
-    permission: ColumnName  #: the column with the key of the permission
-
-
-class Permissions(Section, frozen=True, kw_only=True):
-    """Permissions, and the table that links them to roles."""
-
-    table: TableName  #: the table of permissions
-    key: ColumnName = "id"  #: its primary key
-    name: ColumnName  #: the column with the name of the permission
-    description: ColumnNames = "description?"  #: the column with the description
-    resource: ColumnNames = "resource?"  #: the column with the resource to which the permission applies
-    action: ColumnNames = "action?"  #: the column with the action that it allows
-    link: Link  #: the table that grants permissions to roles
-
-
-class BuiltIn(Section, frozen=True, kw_only=True):
-    """Roles that the app relies on."""
-
-    ids: Sequence[int | str] = ()  #: keys of the roles
-    names: Sequence[str] = ()  #: names of the roles
-    #: by id or name of such a role, its permissions; ``*``: any text, and a trailing ``?`` marks an optional permission.
-    #: For a role without entry, dbctl neither adds nor removes permissions.
-    permissions: Mapping[str, Sequence[str]] = {}
-
-
-class Roles(Section, frozen=True, kw_only=True):
-    """Roles as rows of a table."""
-
-    table: TableName  #: the table of roles
-    key: ColumnName = "id"  #: the primary key
-    codec: KeyCodec = "autoincrement"  #: how dbctl creates the key of a new role
-    fields: Mapping[str, ColumnNames]  #: field name to column; ``name`` is required
-    rules: Mapping[str, Rule] = {}  #: the values that the app accepts, by field
-    built_in: BuiltIn = BuiltIn()  #: roles that dbctl does not delete or rename
-    permissions: Permissions | None = None  #: permissions of roles; without it, roles have no permissions
-    cache: str = ""  #: how long a running app may use the old permissions
+    @property
+    def owned(self) -> Sequence[str]:
+        """The rows that are deleted before their user: those of ``cascade``, and the rows with roles."""
+        tables = [self.role.members, self.role.metadata] if self.role else []
+        paths = [f"{rows.table}.{rows.user}" for rows in tables if rows]
+        return list(dict.fromkeys([*self.cascade, *paths]))

@@ -20,11 +20,19 @@ with lazy_imports(__name__):
         create_result,
         selected_databases,
     )
-    from dbctl.services.app.secrets import KEY_FORMS, MASK, find_secret_columns, is_secret_setting, mask
+    from dbctl.services.app.secrets import (
+        KEY_FORMS,
+        MASK,
+        find_secret_columns,
+        find_secret_values,
+        has_secret_name,
+        is_secret_setting,
+        mask,
+    )
     from dbctl.services.app.suggestions import suggest_question, suggest_sentence
     from dbctl.services.app.times import is_time, time_columns
+    from dbctl.services.app.user_roles import BOOLEAN_TYPE, Assignment, RoleAction, RoleForm
     from dbctl.services.app.user_table import (
-        BOOLEAN_TYPE,
         TIMES,
         User,
         UserSelector,

@@ -218,12 +218,23 @@ class App:
         try:
             if not create:
                 self._verify_schema(name, database)
+            self.refuse_contradictions(name, database, purpose)
             with database.lock(purpose):
                 self._writers[name] = database
                 yield database
         finally:
             self._writers.pop(name, None)
             database.close()
+
+    def refuse_contradictions(self, name: str, database: Readable, purpose: str) -> None:
+        """Refuse a command that would write by a key of the profile that the data contradicts.
+
+        Raises:
+            ProfileContradictionError: the first contradiction.
+        """
+        from dbctl.services.app import evidence
+
+        evidence.refuse_contradictions(self, name, database, purpose)
 
     def current_writer(self, name: str) -> Writable:
         """Return the open writer of a database, for a change that writes several databases."""

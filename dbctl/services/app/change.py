@@ -102,8 +102,14 @@ class Change(Generic[R]):
         self._cascade_databases = cascade_databases
 
     def plan(self) -> Plan:
-        """Return the plan for the current state; writes nothing, and needs no write privileges."""
-        return self.draft(self._app.reader(self._database)).plan
+        """Return the plan for the current state; writes nothing, and needs no write privileges.
+
+        Raises:
+            ProfileContradictionError: the data contradicts what the profile declares.
+        """
+        database = self._app.reader(self._database)
+        self._app.refuse_contradictions(self._database, database, self._purpose)
+        return self.draft(database).plan
 
     def apply(self, confirmed: str | None = None) -> R:
         """Apply the change in one transaction.

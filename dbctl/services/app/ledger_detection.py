@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from dbctl.engines.contract import Readable
 from dbctl.profiles import ledgers
-from dbctl.profiles.model import NO_LEDGER, ForeignLedger, Format, Ledger, Migrations, Profile
+from dbctl.profiles.model import NO_LEDGER, ForeignLedger, Format, Ledger, Profile
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import find_column, has_all
 
@@ -33,18 +33,20 @@ def resolve_ledger(profile: Profile, ledger: Ledger | str, format: Format = "aut
 
 
 def detect_ledgers(
-    section: Migrations,
     db: Readable,
     engine: str,
     format: Format = "auto",  # noqa: A002 - the name of the profile's key
+    *,
+    own: ForeignLedger | None = None,
 ) -> tuple[Ledger, ForeignLedger | None]:
     """Return the ledger that dbctl writes, and the ledger of another runner that records the applied migrations, if any.
 
-    The ``section`` of the profile may describe a ledger of the app. If no ledger exists, the first is the one that ``resolve_ledger`` returns for ``format``.
+    ``own`` is the ledger of the app's own runner, by its profile. If no ledger exists, the first is the one that ``resolve_ledger`` returns for ``format``.
     """
     tables, known = db.tables(), ledgers.load_ledgers()
-    own = [section.foreign] if section.foreign else []
-    foreign = [ledger for ledger in (*own, *known.foreign.values()) if _exists(ledger, db, engine)]
+    foreign = [
+        ledger for ledger in (*([own] if own else []), *known.foreign.values()) if _exists(ledger, db, engine)
+    ]
     foreign_tables = {ledger.table for ledger in foreign}
     available = [
         ledger
@@ -65,7 +67,7 @@ def ledger_tables(app: App, database: str, db: Readable) -> frozenset[str]:
         return frozenset()
     ledger, foreign = resolve_ledger(app.profile, section.ledger), None
     if section.ledger == AUTO:
-        ledger, foreign = detect_ledgers(section, db, app.url(database).engine)
+        ledger, foreign = detect_ledgers(db, app.url(database).engine, own=section.foreign)
     return frozenset({ledger.table, JOURNAL, *([foreign.table] if foreign else [])})
 
 

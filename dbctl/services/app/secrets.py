@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
 from fnmatch import fnmatchcase
 
 from dbctl.engines.contract import Readable, RowStreams
@@ -56,6 +55,11 @@ def mask(row: Row, columns: Collection[str]) -> Row:
     return {name: MASK if name in columns and value is not None else value for name, value in row.items()}
 
 
+def has_secret_name(column: str) -> bool:
+    """Return whether columns with such a name usually hold secrets."""
+    return SECRET_NAMES.search(_CAMEL.sub("_", column).lower()) is not None
+
+
 def find_secret_columns(
     app: App, database: str, db: Readable, tables: Collection[str] | None = None
 ) -> dict[str, list[str]]:
@@ -87,19 +91,26 @@ def _guess_columns(db: Readable, sampled: Collection[str] | None) -> dict[str, l
     guessed = dict[str, list[str]]()
     for table in db.tables().values():
         texts = [column.name for column in table.columns.values() if _TEXT.search(column.type.upper())]
-        secret = [name for name in texts if SECRET_NAMES.search(_CAMEL.sub("_", name).lower())]
+        secret = [name for name in texts if has_secret_name(name)]
         others = [name for name in texts if name not in secret]
         if others and (sampled is None or table.name in sampled):
-            with suppress(DbctlError):  # an unreadable table shows no secrets either
-                rows = db.select(table.name, others, limit=SAMPLE_ROWS)
-                secret += [
-                    name
-                    for name, *values in zip(others, *rows, strict=True)
-                    if any(map(_is_secret_value, values))
-                ]
+            try:
+                secret += find_secret_values(db, table.name, others)
+            except DbctlError:  # a locked table may be readable later
+                secret += others
         if secret:
             guessed[table.name] = secret
     return guessed
+
+
+def find_secret_values(db: Readable, table: str, columns: Sequence[str]) -> list[str]:
+    """Return those of ``columns`` that have a value in the form of a secret in a sample of rows.
+
+    Raises:
+        DbctlError: the table cannot be read.
+    """
+    rows = db.select(table, columns, limit=SAMPLE_ROWS)
+    return [name for name, *values in zip(columns, *rows, strict=True) if any(map(_is_secret_value, values))]
 
 
 def _is_secret_value(value: object) -> bool:

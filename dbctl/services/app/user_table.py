@@ -6,20 +6,18 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from dbctl.engines.contract import AllOf, AnyOf, Condition, InSubquery, Not, Op, Order, Readable, Where
-from dbctl.errors import AmbiguousLoginError, RoleMissingError, UsageError, UserMissingError
+from dbctl.engines.contract import AllOf, AnyOf, Condition, Not, Op, Order, Readable, Where
+from dbctl.errors import AmbiguousLoginError, UsageError, UserMissingError
 from dbctl.model import KeyText, PageRequest, Row, Struct, now
-from dbctl.profiles import BOOLEANS, read_boolean, read_time
-from dbctl.profiles.model import ColumnNames, UserRole
+from dbctl.profiles import read_boolean, read_time
+from dbctl.profiles.model import ColumnNames
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import LiveTable
+from dbctl.services.app.user_roles import RoleForm, create_role_form
 from dbctl.services.app.validation import check_rule, parse_boolean, parse_time, truncate
 
 #: Time fields of users; the profile maps them to columns.
 TIMES = ("created_at", "updated_at", "last_login_at")
-#: Declared types of boolean and of integer columns, for drivers without such types.
-BOOLEAN_TYPE = r"BOOL.*|TINYINT\(1\)"
-WHOLE_TYPE = r"INT|SERIAL"
 
 
 class User(Struct, frozen=True, kw_only=True):
@@ -30,16 +28,23 @@ class User(Struct, frozen=True, kw_only=True):
     username: str | None = None
     email: str | None = None
     name: str | None = None
-    role: str | None = None
+    role: str | None = None  #: the first of ``roles``
+    roles: Sequence[str] | None = None  #: all roles, in apps whose users may have several
     active: bool | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
     last_login_at: datetime | None = None
     extra: Mapping[str, object] = {}  #: further fields of the profile, under their own names
 
+    @property
+    def role_names(self) -> Sequence[str]:
+        """The names of all roles."""
+        return self.roles or ([self.role] if self.role else [])
+
     def summary(self) -> Row:
         names = () if self.name is None else ("name",)
-        fields = ("id", "login", "email", *names, "role", "active", "last_login_at")
+        role = "role" if self.roles is None else "roles"
+        fields = ("id", "login", "email", *names, role, "active", "last_login_at")
         return {field: getattr(self, field) for field in fields}
 
 
@@ -78,7 +83,8 @@ class UserTable:
         self.live = LiveTable(app.profile, db, section.table, "users")
         self.id = self.live.column(section.id.column)
         self.fields = self.live.map_columns(section.fields)
-        self.role = self.live.column(section.role.column) if section.role else None
+        #: how the app stores the roles of users; None: it has none
+        self.roles = create_role_form(section, self.live)
         #: the conditions of rows that are users
         self.only: list[Where] = [*self.live.conditions(section.only)]
         if section.excluded:
@@ -88,7 +94,6 @@ class UserTable:
         self.login_fields = [first, *(field for field in others if field in self.fields)]
         #: how the app compares logins; ``exact``: those that differ only in case belong to different users
         self._login_operator: Op = "=" if section.match == "exact" else "same"
-        self._role_names: dict[object, str] | None = None
 
     @property
     def updated_at_names(self) -> ColumnNames | None:
@@ -106,7 +111,8 @@ class UserTable:
         for_update: bool = False,
     ) -> list[User]:
         """Return users in the order of ``page_request.sort``, by default of their keys; ``for_update`` locks the rows."""
-        columns = list(dict.fromkeys([self.id, *self.fields.values(), *([self.role] if self.role else [])]))
+        role_columns = self.roles.columns if self.roles else ()
+        columns = list(dict.fromkeys([self.id, *self.fields.values(), *role_columns]))
         rows = self.db.select(
             self.live.name,
             columns,
@@ -116,27 +122,28 @@ class UserTable:
             offset=page_request.offset,
             for_update=for_update,
         )
-        return [self._build_user(dict(zip(columns, row, strict=True))) for row in rows]
+        records = [dict(zip(columns, row, strict=True)) for row in rows]
+        roles = self.roles.read(records) if self.roles else [[] for _ in records]
+        return [self._build_user(*pair) for pair in zip(records, roles, strict=True)]
 
     def _parse_order(self, sort: str) -> Order:
         descending, field = sort.startswith("-"), sort.lstrip("-")
-        role = self.section.role
-        if field == "role" and role and role.table:
-            through = InSubquery([role.column], role.table, [role.key])
-            return Order([role.name], descending, nocase=True, through=through)
-        if field in ("role", "id"):
-            return Order([self.role_column() if field == "role" else self.id], descending)
+        if field == "role":
+            return self.require_roles().create_order(descending=descending)
+        if field == "id":
+            return Order([self.id], descending)
         column = self.column("username" if field == "login" and "username" in self.fields else field)
         return Order([column], descending, time=field in TIMES, nocase=field not in TIMES)
 
-    def _build_user(self, row: Mapping[str, object]) -> User:
+    def _build_user(self, row: Mapping[str, object], roles: Sequence[str]) -> User:
         values = {field: row[column] for field, column in self.fields.items()}
         created, updated, seen = (read_time(values.get(field)) for field in TIMES)
         login = next((values[field] for field in self.login_fields if values.get(field)), row[self.id])
         return User(
             id=row[self.id],
             login=str(login),
-            role=self.role_name(row[self.role]) if self.role else None,
+            role=roles[0] if roles else None,
+            roles=roles if self.roles and self.roles.has_several else None,
             active=self._is_active(values["active"]) if "active" in values else None,
             username=text_or_none(values.get("username")),
             email=text_or_none(values.get("email")),
@@ -175,59 +182,13 @@ class UserTable:
 
     # Roles -----------------------------------------------------------------------------------------------------
 
-    def role_column(self) -> str:
-        """Return the column of the role.
+    def require_roles(self) -> RoleForm:
+        """Return the roles of users.
 
         Raises:
             FeatureMissingError: the app has no roles.
         """
-        return self.app.require_section(self.role, "roles")
-
-    def roles(self) -> dict[object, str]:
-        """Return all roles: the value in a user's row, and the name."""
-        role = self.section.role
-        if self._role_names is None:
-            if role and role.table:
-                rows = self.db.select(role.table, [role.key, role.name])
-                self._role_names = {key: str(name) for key, name in rows}
-            else:
-                self._role_names = self._column_roles(role) if role else {}
-        return self._role_names
-
-    def _column_roles(self, role: UserRole) -> dict[object, str]:
-        """Return the roles that are values of a column: the stored value, and its name.
-
-        The names are ``true`` and ``false`` in a boolean column, and digits in an integer column. The column decides which
-        values exist, in the profile's order: an enum may have more labels than the profile lists.
-        """
-        column = self.live.table.columns[str(self.role)]
-        if column.native == "boolean" or re.fullmatch(BOOLEAN_TYPE, column.type):
-            false, true = (False, True) if column.native else BOOLEANS[self.app.profile.boolean]
-            stored = {"true": true, "false": false}
-            listed = [label for label in map(str.lower, role.values) if label in stored]
-            return {stored[label]: label for label in listed or stored}
-        known = [label for label in role.values if label in column.labels or not column.labels]
-        counts = [] if known or column.labels else self.db.count_by(self.live.name, role.column)
-        other_labels = (label for label in column.labels if label not in known)
-        labels = [*known, *other_labels, *(str(value) for value in counts if value not in (None, ""))]
-        is_whole = re.search(WHOLE_TYPE, column.type)
-        return {int(label) if is_whole and label.isdecimal() else label: label for label in labels}
-
-    def role_name(self, key: object) -> str | None:
-        """Return the name of the role with the key ``key``."""
-        return self.roles().get(key, None if key is None else f"(unknown: {key})")
-
-    def role_key(self, name: str) -> object:
-        """Return the stored key of a role, by its name without regard to case.
-
-        Raises:
-            RoleMissingError: the role does not exist.
-        """
-        self.role_column()
-        for key, known in self.roles().items():
-            if known.casefold() == name.casefold():
-                return key
-        raise RoleMissingError(name=name, target=self.db.target, names=", ".join(self.roles().values()))
+        return self.app.require_section(self.roles, "roles")
 
     # Conditions --------------------------------------------------------------------------------------------------
 
@@ -359,9 +320,12 @@ class UserTable:
         Raises:
             UsageError: the profile maps no such field.
             ValueInvalidError, RoleMissingError: the app does not accept the value.
+            RoleFormError: the profile contradicts the stored roles.
         """
         if field == "role":
-            return self.roles()[self.role_key(text)]
+            roles = self.require_roles()
+            roles.require_consistent()
+            return roles.resolve(text)
         self.column(field)
         if field == "active":
             return parse_boolean(field, text)
@@ -396,9 +360,7 @@ class UserTable:
             active = self.section.active
             stored = active.values[0] if values["active"] else active.inactive
             columns |= self.live.encode_constants({self.column("active"): stored})
-        return columns | (
-            {self.role_column(): self.role_key(str(values["role"]))} if "role" in values else {}
-        )
+        return columns | (self.require_roles().encode([str(values["role"])]) if "role" in values else {})
 
 
 def text_or_none(value: object) -> str | None:

@@ -11,7 +11,7 @@ from typing import Literal
 Source = Literal["input", "generated", "schema"]
 
 _INPUT = (
-    "users create", "users ensure", "users update", "users set-role", "users set-password", "users activate",
+    "users create", "users ensure", "users update", "users set-role", "users add-role", "users remove-role", "users set-password", "users activate",
     "users deactivate", "users import", "users delete", "roles create", "roles update", "roles delete", "roles grant",
     "roles revoke", "settings set", "settings reset", "settings apply", "data set", "data add", "data delete", "data import",
     "restore apply --table",

@@ -253,15 +253,10 @@ def _differs(column: str, value: object) -> Where:
 
 def _parse_role_key(table: DataTable, new_values: Mapping[str, str]) -> dict[str, object]:
     """Return the stored value of a new role, which may be a state with transitions."""
-    users = UserTable(table.app, table.db) if is_users_table(table) else None
-    if users is None or users.role is None or users.role not in new_values:
+    roles = UserTable(table.app, table.db).roles if is_users_table(table) else None
+    if roles is None or roles.column not in new_values:
         return {}
-    return {users.role: users.role_key(_role_name(users, new_values[users.role]))}
-
-
-def _role_name(users: UserTable, text: str) -> str:
-    """Return the name of a role: the row contains the key of a role, users enter its name."""
-    return {str(key): name for key, name in users.roles().items()}.get(text, text)
+    return roles.encode([roles.resolve(roles.parse_name(new_values[roles.column]))])
 
 
 def _prepare_user_update(table: DataTable, row: Row, new_values: Mapping[str, str]) -> UpdateUsers:
@@ -269,6 +264,6 @@ def _prepare_user_update(table: DataTable, row: Row, new_values: Mapping[str, st
     users, field_names = UserTable(table.app, table.db), user_fields(table)
     fields = {field_names[name]: text for name, text in new_values.items()}
     if "role" in fields:
-        fields["role"] = _role_name(users, fields["role"])
+        fields["role"] = users.require_roles().parse_name(fields["role"])
     selected = users.find_users(UserSelector(ids=[str(row[users.id])]))
     return UpdateUsers(users, selected, UserUpdate(fields=fields), "", "users.update")

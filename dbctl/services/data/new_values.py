@@ -57,8 +57,11 @@ def _refuse_unsupported_column(
     if users and is_users_table(table):
         if users.password and name in users.password.columns:
             raise UseDedicatedCommandError(operation=f"{table.name}.{name}", command="users set-password")
-        role = UserTable(table.app, table.db).role
-        if null and name in {role, find_column(table.live.table, users.fields.get("active"))}:
+        roles = UserTable(table.app, table.db).roles
+        if null and name in {
+            roles and roles.column,
+            find_column(table.live.table, users.fields.get("active")),
+        }:
             raise UseDedicatedCommandError(
                 operation=f"{table.name}.{name}", command="users set-role (or users deactivate)"
             )
@@ -110,7 +113,7 @@ def user_fields(table: DataTable) -> dict[str, str]:
         return {}
     users = UserTable(table.app, table.db)
     fields_by_column = {column: field for field, column in users.fields.items() if field not in TIMES}
-    return fields_by_column | ({users.role: "role"} if users.role else {})
+    return fields_by_column | ({users.roles.column: "role"} if users.roles and users.roles.column else {})
 
 
 def quote_value(table: DataTable, name: str, value: object) -> str:

@@ -122,7 +122,7 @@ def _user_rows(users: UserTable, user: User) -> Conditions:
         live = LiveTable(profile, db, lockout.table, "failed sign-ins")
         conditions.setdefault(lockout.table, []).append(match_logins(live.column(lockout.login), [user]))
     direct_tables = set(conditions)
-    for path in users.section.cascade:
+    for path in users.section.owned:
         steps = parse_row_path(path)
         table = steps[0].table
         if len(steps) > 1 and table not in direct_tables and all(step.table in tables for step in steps):
@@ -147,7 +147,7 @@ def _add_cascades(
 def _named_columns(users: UserTable) -> Iterator[tuple[str, ColumnNames]]:
     """Yield tables and their columns that refer to a user, by the sections of the profile."""
     profile, section = users.app.profile, users.section
-    for place in section.cascade:
+    for place in section.owned:
         step, *later_steps = parse_row_path(place)
         if not later_steps:
             yield step.table, step.column

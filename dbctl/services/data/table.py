@@ -108,7 +108,7 @@ class DataTable:
         ledger = ledger_detection.resolve_ledger(self.app.profile, migrations.ledger)
         if migrations.ledger == ledger_detection.AUTO:
             ledger, _ = ledger_detection.detect_ledgers(
-                migrations, self.db, self.app.url(self.database).engine
+                self.db, self.app.url(self.database).engine, own=migrations.foreign
             )
         if self.name in (ledger.table, ledger_detection.JOURNAL):
             operation = f"changing the ledger {self.name}"

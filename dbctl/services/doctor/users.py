@@ -25,7 +25,13 @@ def find_users_database(app: App) -> str:
 def check_roles(context: CheckContext) -> Iterator[Finding]:
     """Yield a missing admin, and users with an unknown role."""
     user_table = open_users(context.app)
-    if user_table.section.role:
+    if not user_table.roles:
+        return
+    problems = list(user_table.roles.find_problems())
+    for key, reason in problems:
+        hint = f"Correct users.{'.'.join(map(str, key))} of the profile."
+        yield context.create_finding("error", "role-form", reason, hint)
+    if not problems:  # otherwise the roles of users are not known
         yield from _check_admin(context, user_table)
         yield from _check_unknown_roles(context, user_table)
 
@@ -74,15 +80,12 @@ def _check_admin(context: CheckContext, user_table: UserTable) -> Iterator[Findi
 
 
 def _check_unknown_roles(context: CheckContext, user_table: UserTable) -> Iterator[Finding]:
-    role_names = user_table.roles()
-    role_counts = user_table.db.count_by(user_table.live.name, user_table.role_column())
-    unknown = {key: count for key, count in role_counts.items() if key is not None and key not in role_names}
-    if not unknown:
+    roles = user_table.require_roles()
+    affected = user_table.read([roles.where_unknown()])
+    if not affected:
         return
-    affected = user_table.read([Condition(user_table.role_column(), "in", list(unknown))])
-    section = user_table.section.role
-    role = section.default if section and section.default in role_names.values() else "ROLE"
-    examples = ", ".join(f"{user.login} {user.role}" for user in affected[:EXAMPLES])
+    role = roles.section.default if roles.section.default in roles.names() else "ROLE"
+    examples = ", ".join(f"{user.login} {', '.join(user.role_names)}" for user in affected[:EXAMPLES])
     examples += " …" if len(affected) > EXAMPLES else ""
     message = f"{format_count(len(affected), 'user')} with an unknown role may be locked out: {examples}"
     id_options = [option for user in affected[:MAX_IDS] for option in ("--id", str(user.id))]

@@ -239,7 +239,7 @@ def _check_owned_rows(app: App, name: str, db: Readable, table: str) -> Iterator
         for reference in db.references(section.table)
         if len(reference.columns) == 1
     }
-    for owned in section.cascade:
+    for owned in section.owned:
         step, *later_steps = parse_row_path(owned)
         child, column = step.table, step.column
         if later_steps or (child, column) in declared or child not in tables or table not in ("", child):

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dbctl import signals
 from dbctl.engines.contract import Condition, Not, Readable, TimeFormCount, TimeForms, Where
 from dbctl.errors import SchemaMismatchError
-from dbctl.model import Finding, Severity, format_count
+from dbctl.model import Finding, PageRequest, Severity, format_count
 from dbctl.profiles.model import ColumnNames, Settings
 from dbctl.services.app import (
     App,
@@ -127,10 +127,13 @@ class _StoredRowChecks:
         if section is None or section.role is None or not self._is_included(section.database, section.table):
             return
         users = UserTable(self._app, self._db)
-        column, role_keys = users.role_column(), list(users.roles())
-        where: list[Where] = [Condition(column, "!=", None), Not(Condition(column, "in", role_keys))]
-        hint = "dbctl users set-role LOGIN ROLE"
-        yield from self._report_values(users.live, column, where, "error", "unknown-role", hint)
+        where = [users.require_roles().where_unknown()]
+        affected = users.read(where, page_request=PageRequest(limit=EXAMPLES + 1))
+        if affected:
+            row_count = users.db.count(users.live.name, where)
+            examples = [f"{', '.join(user.role_names)} of {user.login}" for user in affected]
+            message = f"{format_count(row_count, 'user')} with an unknown role: {_format_examples(examples)}"
+            yield self._create_finding("error", "unknown-role", message, "dbctl users set-role LOGIN ROLE")
 
     def check_values(self) -> Iterator[Finding]:
         """Yield rows with values that the profile does not allow."""

@@ -111,7 +111,7 @@ def find_targets(
             with suppress(DatabaseMissingError):  # it will be created
                 db = app.reader(name, allow_empty=True)
                 ledger, foreign = ledger_detection.detect_ledgers(
-                    section, db, target.engine, target.folder.format
+                    db, target.engine, target.folder.format, own=section.foreign
                 )
                 target = structs.replace(target, ledger=ledger, foreign=foreign)
         targets.append(target)

@@ -17,7 +17,9 @@ from dbctl.profiles.model import (
     Settings,
     Users,
     cleanup,
+    list_role_names,
     semantic,
+    validate_user_role,
 )
 from dbctl.profiles.model import rebuild as rebuild_model
 from dbctl.profiles.model import search as search_model
@@ -184,13 +186,16 @@ def _check_users_role(profile: Profile, users: Users) -> Iterator[Problem]:
         if users.admin:
             yield ("users", "admin"), "it requires [users.role]"
         return
-    if profile.roles and not role.table:
+    for role_key, reason in validate_user_role(role):
+        yield ("users", "role", *role_key), reason
+    if profile.roles and not role.role_table:
         yield ("users", "role"), "there are [roles], but users.role names no table"
-    elif profile.roles and role.table != profile.roles.table:
+    elif profile.roles and role.role_table != profile.roles.table:
         yield ("users", "role", "table"), f"[roles] are in {profile.roles.table}"
+    names = list_role_names(role)
     for key, name in ((("users", "role", "default"), role.default), (("users", "admin"), users.admin)):
-        if name and role.values and name not in role.values:
-            yield key, f"{name} is not in users.role.values"
+        if name and names and name not in names:
+            yield key, f"{name} is none of the roles: {', '.join(names)}"
 
 
 def _check_roles(profile: Profile, roles: Roles) -> Iterator[Problem]:
@@ -285,7 +290,8 @@ def find_uncovered_columns(profile: Profile, database: str, live: Readable, main
     table = live.tables()[users.table]
     names: list[ColumnNames] = [users.id.column, *users.new, *users.fields.values()]
     names += users.password.columns if users.password else ()
-    names += [users.role.column] if users.role else ()
+    if users.role:
+        names += [users.role.column, *(column for rank in users.role.ranks for column in rank.columns)]
     covered = {find_column(table, name) for name in names}
     for column in table.columns.values():
         if column.required and column.name not in covered:

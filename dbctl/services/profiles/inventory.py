@@ -21,8 +21,9 @@ from dbctl.model import Finding, Findings, Page, Row, Severity, Struct
 from dbctl.profiles import loader
 from dbctl.profiles.model import Profile
 from dbctl.services.app import App
+from dbctl.services.app.evidence import find_contradictions
 from dbctl.services.backup import prune
-from dbctl.services.profiles import consistency, live_check, password_check, sql_check
+from dbctl.services.profiles import consistency, live_check, owned_rows, password_check, role_check, sql_check
 from dbctl.services.profiles.consistency import Problem
 from dbctl.services.profiles.schema_references import list_schema_references
 from dbctl.url import resolve_engine
@@ -49,6 +50,21 @@ class AppListed(Struct, frozen=True, kw_only=True):
     def summary(self) -> Row:
         row = {"name": self.name, "profile": self.profile, "protected": self.protected}
         return row | {"databases": [database.name for database in self.databases if database.url]}
+
+
+class ProfileListed(Struct, frozen=True, kw_only=True):
+    """One profile that commands find by its name."""
+
+    name: str
+    title: str | None  #: None: the file has an error
+    origin: str  #: ``built-in``, or the configuration directory: ``user`` or ``system``
+    file: str
+    features: Sequence[str] = ()
+    problem: str = ""  #: why commands do not use the profile
+
+    def summary(self) -> Row:
+        row = {"name": self.name, "title": self.title, "origin": self.origin, "file": self.file}
+        return row | ({"problem": self.problem} if self.problem else {})
 
 
 class ProfileShown(Struct, frozen=True, kw_only=True):
@@ -81,6 +97,32 @@ def list_apps(selection: model.Selection) -> Page[AppListed]:
             )
         )
     return Page(items=items, total=len(items), column_names=AppListed.__struct_fields__)
+
+
+def list_profiles() -> Page[ProfileListed]:
+    """Return every profile that commands find by its name, with its origin."""
+    items: list[ProfileListed] = []
+    for available in loader.list_available():
+        title, features, problem = None, list[str](), ""
+        try:
+            profile = loader.load(str(available.path))
+        except DbctlError as error:
+            problem = str(error)
+        else:
+            title, features = profile.title, profile.list_features()
+        if any(item.name == available.name for item in items):
+            problem = problem or "an earlier profile of the list has the same name"
+        items.append(
+            ProfileListed(
+                name=available.name,
+                title=title,
+                origin=available.origin,
+                file=str(available.path),
+                features=features,
+                problem=problem,
+            )
+        )
+    return Page(items=items, total=len(items), column_names=ProfileListed.__struct_fields__)
 
 
 def show_profile(name: str, app: model.App | None = None) -> ProfileShown:
@@ -185,17 +227,35 @@ def check_live(app: App) -> Findings:
                 password_check.find_unknown_values(app, database, live),
                 "Users with such a value cannot sign in with a password. List intended values in users.password.unusable.",
             ),
+            "role-form": (
+                "error",
+                role_check.find_role_problems(app, database, live),
+                "Correct it: dbctl refuses to change roles, and to delete or deactivate users, until it matches.",
+            ),
+            "owned-rows": (
+                "warning",
+                owned_rows.find_unlisted_rows(app, database, live),
+                "List the column in users.cascade or [[users.transfer]].",
+            ),
             "report-idle": (
                 "warning",
                 sql_check.find_unusable_reports(app, database, live),
                 "A deployment without these cannot run it.",
             ),
         }
-        for code, (severity, complaints, hint) in checks.items():
-            for key, reason in complaints:
-                problem = toml.create_problem(text, key, reason)
-                message = f"{problem.reason} ({profile_path.name}, line {problem.line}, {problem.key})"
-                findings.append(Finding(target, severity, code, message, hint))
+        problems = [
+            (severity, code, key, reason, hint)
+            for code, (severity, complaints, hint) in checks.items()
+            for key, reason in complaints
+        ]
+        problems += [
+            ("error", entry.code, entry.key, entry.reason, entry.remedy)
+            for entry in find_contradictions(app, database, live)
+        ]
+        for severity, code, key, reason, hint in problems:
+            problem = toml.create_problem(text, key, reason)
+            message = f"{problem.reason} ({profile_path.name}, line {problem.line}, {problem.key})"
+            findings.append(Finding(target, severity, code, message, hint))
     checked = sum(
         reference.database in app.used for reference in list_schema_references(app.profile, app.main())
     )

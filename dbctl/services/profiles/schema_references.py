@@ -148,7 +148,7 @@ def _accepts(kind: object, value: object) -> bool:
 def _resolve(name: _MarkedName) -> Iterator[SchemaReference]:
     key, mark, value, scope = _report_key(name), name.mark, name.value, name.scope
     if mark.kind == "column":
-        scope = scope.owner if mark.of_owner and scope.owner else scope
+        scope = _find_owner(scope) if mark.of_owner else scope
         if scope.table:
             yield SchemaReference(key=key, database=scope.database, table=scope.table, column=value)
     elif isinstance(value, list):
@@ -175,6 +175,15 @@ def _resolve_row_path(key: Key, database: str, path: str) -> Iterator[SchemaRefe
         yield SchemaReference(key=key, database=database, table=step.table, is_table_optional=True)
         for column in filter(None, (step.column, step.key, step.filter)):
             yield SchemaReference(key=key, database=database, table=step.table, column=column)
+
+
+def _find_owner(scope: _Scope) -> _Scope:
+    """Return the next enclosing scope with a table."""
+    while scope.owner:
+        scope = scope.owner
+        if scope.table:
+            break
+    return scope
 
 
 def _report_key(name: _MarkedName) -> Key:

@@ -318,7 +318,8 @@ def _require_role_table(app: App, db: Readable) -> RoleTable:
     users = app.profile.users
     if app.profile.roles is None and users and users.role:
         known = ", ".join(role.name for role in read_role_names(app, db))
-        place = users.role.table or f"{users.table}.{users.role.column}"
+        section = users.role
+        place = section.role_table or f"{users.table}.{section.column}" if section.column else "users"
         hint = f"Roles are values of {place} ({known}). Change the role of a user with: dbctl users set-role"
         raise NotSupportedError(feature="changing roles", subject=app.profile.title, hint=hint)
     return RoleTable(app, db)

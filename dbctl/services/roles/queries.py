@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from msgspec import structs
@@ -14,6 +14,7 @@ from dbctl.profiles.model import Roles
 from dbctl.services.app import (
     App,
     LiveTable,
+    User,
     UserTable,
     paginate,
     suggest_sentence,
@@ -171,18 +172,16 @@ class RoleTable:
             matched += matches
         return list(dict.fromkeys(matched))
 
-    def _count_users(self) -> dict[object, int]:
-        users = self.app.profile.users
-        if users is None or users.role is None:
-            return {}
-        return self.db.count_by(users.table, users.role.column)
+    def _count_users(self) -> Mapping[object, int]:
+        users = UserTable(self.app, self.db) if self.app.profile.users else None
+        return users.roles.count_users() if users and users.roles else {}
 
 
-def role_permissions(app: App, db: Readable, role: str | None) -> Sequence[str] | None:
-    """Return the permissions of a role, or None if the app has no permissions or the role does not exist."""
-    table = RoleTable(app, db)
-    matching = [role_ for role_ in table.read() if role_.name == role]
-    return matching[0].permissions if matching else None
+def role_permissions(app: App, db: Readable, user: User) -> Sequence[str] | None:
+    """Return the permissions of a user's roles, or None if the app has no permissions or no such role exists."""
+    roles = [role for role in RoleTable(app, db).read() if role.name in user.role_names]
+    names = dict.fromkeys(name for role in roles for name in role.permissions or ())
+    return list(names) if roles and roles[0].permissions is not None else None
 
 
 def list_roles(app: App, page_request: PageRequest) -> Page[Role]:
@@ -256,30 +255,32 @@ def check_permission(app: App, login: str | KeyText, permission: str, *, explain
     if "*" in permission:
         raise UsageError(detail="specify a single permission, without *")
     name = table.match_permissions([permission])[0]
-    roles = {role.name: role for role in table.read()}
-    role = roles.get(user.role or "")
+    permitted = {role.name: name in (role.permissions or ()) for role in table.read()}
     active = user.active is not False
-    permitted = role is not None and name in (role.permissions or ())
-    reasons = [
-        f"{user.login} is {'active' if active else 'deactivated and has no permissions'}",
-        f"{user.login} has the role {user.role}"
-        if role
-        else f"the role of {user.login} ({user.role}) does not exist",
-        f"role {user.role} {'has' if permitted else 'lacks'} {name}",
-        "roles with it: "
-        + (", ".join(role_.name for role_ in roles.values() if name in (role_.permissions or ())) or "none"),
-    ]
+    reasons = [f"{user.login} is {'active' if active else 'deactivated and has no permissions'}"]
+    for role in user.role_names or ["(none)"]:
+        reasons += (
+            [
+                f"{user.login} has the role {role}",
+                f"role {role} {'has' if permitted[role] else 'lacks'} {name}",
+            ]
+            if role in permitted
+            else [f"the role of {user.login} ({role}) does not exist", f"role {role} lacks {name}"]
+        )
+    reasons.append("roles with it: " + (", ".join(role for role in permitted if permitted[role]) or "none"))
+    allowed = active and any(permitted.get(role) for role in user.role_names)
     return PermissionCheck(
-        login=user.login, permission=name, allowed=active and permitted, reasons=reasons if explain else ()
+        login=user.login, permission=name, allowed=allowed, reasons=reasons if explain else ()
     )
 
 
 def read_role_names(app: App, db: Readable) -> list[Role]:
     """Return roles that are values in the rows of users: those of the profile, and all others that users have."""
     users = UserTable(app, db)
-    app.require_section(users.section.role, "roles")
-    user_counts = db.count_by(users.live.name, users.role_column())
-    known = users.roles() | {
-        key: str(key) for key in user_counts if key is not None and key not in users.roles()
-    }
-    return [Role(id=name, name=name, users=user_counts.get(key, 0)) for key, name in known.items()]
+    roles = users.require_roles()
+    user_counts = roles.count_users()
+    known = roles.keys()
+    unknown = {key: str(key) for key in user_counts if key is not None and key not in known}
+    return [
+        Role(id=name, name=name, users=user_counts.get(key, 0)) for key, name in {**known, **unknown}.items()
+    ]

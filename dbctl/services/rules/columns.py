@@ -124,11 +124,12 @@ class UserRole(ColumnRule):
 
     def _find_missing_role(self, key: object) -> str:
         known = self._known
-        return "" if str(key) in known else f"the role does not exist; known: {', '.join(known.values())}"
+        is_known = key in known or str(key) in map(str, known)
+        return "" if is_known else f"the role does not exist; known: {', '.join(known.values())}"
 
     @cached_property
-    def _known(self) -> Mapping[str, str]:
-        return {str(key): name for key, name in UserTable(self._app, self._live.db).roles().items()}
+    def _known(self) -> Mapping[object, str]:
+        return UserTable(self._app, self._live.db).require_roles().keys()
 
 
 def find_object_violation(value: object) -> str:

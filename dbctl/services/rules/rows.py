@@ -181,7 +181,7 @@ def _find_user_rules(app: App, live: LiveTable, users: Users) -> Iterator[RowRul
         return
     if users.password and all(find_column(live.table, name) for name in users.password.columns):
         yield PasswordHash(Passwords(app, live), live)
-    if users.role and not users.role.table and (column := find_column(live.table, users.role.column)):
+    if users.role and not users.role.table and (column := find_column(live.table, users.role.column or None)):
         yield UserRole(app, live, column)
     for field, name in users.fields.items():
         column = find_column(live.table, name)

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Literal, TypeAlias
 
+from msgspec.structs import replace
+
 from dbctl.engines.contract import Readable, TextMatch, TextScanner, TextTerm, require_part
 from dbctl.errors import (
     DatabaseNotConfiguredError,
@@ -16,7 +18,7 @@ from dbctl.errors import (
     worst_status,
 )
 from dbctl.model import Struct, format_count
-from dbctl.services.app import MASK, App, find_secret_columns
+from dbctl.services.app import MASK, App, find_secret_columns, find_secret_values
 from dbctl.services.search.query_values import check_text
 from dbctl.services.search.snippets import Marks, create_snippet
 from dbctl.services.search.text_match import TextMatcher
@@ -92,11 +94,14 @@ class _Task(Struct, frozen=True):
     """A table to scan."""
 
     target: str
-    db: TextScanner
+    db: Readable
+    scanner: TextScanner
     table: str
     key: Sequence[str]
     columns: Sequence[str]
-    hidden: Sequence[str]
+    hidden: Sequence[str]  #: columns of the key with secrets
+    #: whether secrets remain to be detected in a sample of rows, which may have to wait for a lock of the table
+    is_unsampled: bool
 
 
 def scan_tables(
@@ -187,30 +192,52 @@ class _Scan:
         for share in (timeout.total_seconds() / TURN_SHARE, timeout.total_seconds()):
             pending, unfinished = unfinished, []
             for index in pending:
-                task = self.tasks[index]
-                remaining = timedelta(seconds=max(0.0, min(share, until - time.monotonic())))
                 try:
-                    hits = (
-                        task.db.scan_text(task.table, task.columns, word, limit=limit, timeout=remaining)
-                        if remaining
-                        else None
-                    )
+                    hits = self._scan(index, word, limit=limit, until=min(until, time.monotonic() + share))
                 except DbctlError as error:
-                    self._add_failure(task.target, task.table, error)
+                    self._add_failure(self.tasks[index].target, self.tasks[index].table, error)
                     continue
                 if hits is None:
                     unfinished.append(index)
-                else:
+                elif self.tasks[index].columns:
                     results[index] = hits
         for task in (self.tasks[index] for index in unfinished):
             message = f"it takes longer than {timeout.total_seconds():g} s; raise --within"
             self._add_skipped(task.target, "time", task.table, message=message)
         return results
 
+    def _scan(self, index: int, word: str, *, limit: int, until: float) -> Sequence[TextMatch] | None:
+        """Scan the table of a task; return None if that takes longer than ``until``."""
+        task = self.tasks[index]
+        if task.is_unsampled:
+            # the sample would wait for a lock of the table as long as other commands do
+            remaining = _remaining(until)
+            if not remaining or task.db.exists(task.table, timeout=remaining) is None:
+                return None
+            task = self.tasks[index] = self._exclude_secrets(task)
+        if not task.columns:
+            return ()
+        remaining = _remaining(until)
+        if not remaining:
+            return None
+        return task.scanner.scan_text(task.table, task.columns, word, limit=limit, timeout=remaining)
+
+    def _exclude_secrets(self, task: _Task) -> _Task:
+        """Return a task without the columns that contain secrets in a sample of rows."""
+        secret = find_secret_values(task.db, task.table, list(dict.fromkeys([*task.columns, *task.key])))
+        columns = [column for column in task.columns if column not in secret]
+        if len(columns) < len(task.columns):
+            self._add_skipped(
+                task.target, "secret", task.table, [column for column in task.columns if column in secret]
+            )
+        hidden = [column for column in task.key if column in task.hidden or column in secret]
+        return replace(task, columns=columns, hidden=hidden, is_unsampled=False)
+
     def _add_tasks(self, app: App, name: str, *, secrets: bool) -> None:
         db, target = app.reader(name), app.target(name)
-        secret_columns = {} if secrets else find_secret_columns(app, name, db)
+        secret_columns = {} if secrets else find_secret_columns(app, name, db, tables=())
         scanner = _require_scanner(db)
+        is_unsampled = app.database(name).guess_secrets and not secrets
         for table in db.tables().values():
             if table.is_view:
                 self._add_skipped(target, "view", table.name)
@@ -226,7 +253,7 @@ class _Scan:
             if columns:
                 key = [column.name for column in table.columns.values() if column.is_primary_key]
                 masked = [column for column in key if column in secret_columns.get(table.name, ())]
-                self.tasks.append(_Task(target, scanner, table.name, key, columns, masked))
+                self.tasks.append(_Task(target, db, scanner, table.name, key, columns, masked, is_unsampled))
 
     def _add_failure(self, target: str, table: str | None, error: DbctlError) -> None:
         self._failures.append(error)
@@ -244,6 +271,10 @@ class _Scan:
         self.skipped.append(
             SkippedTable(target=target, table=table, columns=columns, reason=reason, message=message)
         )
+
+
+def _remaining(until: float) -> timedelta:
+    return timedelta(seconds=max(0.0, until - time.monotonic()))
 
 
 def _require_scanner(db: Readable) -> TextScanner:

@@ -184,7 +184,7 @@ def measure_user(app: App, login: str) -> UserStats:
         (reference.table, reference.columns[0])
         for reference in user_table.db.references(user_table.live.name)
     ]
-    paths = map(parse_row_path, user_table.section.cascade)
+    paths = map(parse_row_path, user_table.section.owned)
     references += [(path[0].table, path[0].column) for path in paths if len(path) == 1]
     existing = user_table.db.tables()
     references = [pair for pair in dict.fromkeys(references) if pair[0] in existing]

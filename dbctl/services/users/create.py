@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from dbctl.engines.contract import Condition, Readable, Writable
 from dbctl.errors import (
@@ -12,11 +12,13 @@ from dbctl.errors import (
     PlanChangedError,
     SchemaMismatchError,
     UsageError,
+    ValueInvalidError,
 )
 from dbctl.model import ChangeResult, Plan, Row, Secret, Struct, now
 from dbctl.profiles import KEYS
 from dbctl.services.app import (
     App,
+    Assignment,
     Change,
     Prepared,
     PreparedChange,
@@ -25,13 +27,17 @@ from dbctl.services.app import (
     audit,
     check_secret,
     open_users,
+    truncate,
     users_database,
 )
-from dbctl.services.settings import add_for_user, defaults_for_new_user, settings_table_name
+from dbctl.services.settings import add_for_user, defaults_for_new_user, load_json, settings_table_name
 from dbctl.services.users import sign_in_state
 from dbctl.services.users.companions import CompanionRows, fill_row, has_reference
 from dbctl.services.users.passwords import Passwords, create_hash, refuse_unwritten_passwords
 from dbctl.services.users.update import UpdateUsers, UsersChanged, UserUpdate
+
+#: Fields of a new user with roles: one, or several in a list in JSON.
+ROLE_FIELDS = ("role", "roles")
 
 
 class NewUser(UserUpdate, frozen=True, kw_only=True):
@@ -147,13 +153,10 @@ class CreateUser:
         if users.section.password:
             refuse_unwritten_passwords(users.app)
         require_declared_formats(users)
-        login, role = (
-            new.fields[users.section.login[0]],
-            users.role_name(self._row.columns.get(str(users.role))),
-        )
-        steps, rows = [f"add user {login}" + (f" with role {role}" if role else "")], {users.live.name: 1}
+        login, roles = new.fields[users.section.login[0]], self._row.roles
+        steps = [f"add user {login}" + (f" with role {', '.join(roles)}" if roles else "")]
         steps += self._companions.plan_steps(1)
-        rows |= self._companions.count()
+        rows = {users.live.name: 1, **self._companions.count(), **count_role_rows(users, [roles])}
         if self._settings:
             steps.append(f"add the app's default user settings: {', '.join(self._settings)}")
             rows[settings_table_name(users.app, "user")] = len(self._settings)
@@ -163,13 +166,13 @@ class CreateUser:
         """Insert the row, its companion rows, the settings and the audit record."""
         users, new = self._users, self._new
         values = add_password(users, self._row.columns, new.password_hash)
-        key = self._companions.insert_user(db, values, self._row.fields)
+        key = insert_user(users, self._companions, db, values, self._row)
         if self._settings:
             add_for_user(users.app, db, key, self._settings)
         user = next(iter(users.read([Condition(users.id, "=", key)])), None)
         if user is None:  # a trigger can skip a row silently
             raise ConstraintError(target=db.target, reason="the new user does not exist after the insert")
-        details = {"username": user.login, "role": user.role}
+        details = {"username": user.login, "role": ", ".join(user.role_names) or None}
         audit.record(users.app, db, "users.create", "users", key, details)
         return UserCreated(
             user=user,
@@ -184,10 +187,11 @@ class CreateUser:
 
 
 class UserRow(Struct, frozen=True):
-    """The row of a new user without the password, and the values of its fields, from which other values are derived."""
+    """The row of a new user without the password, the values of its fields, from which other values are derived, and its roles."""
 
     columns: Mapping[str, object]
     fields: Mapping[str, object]
+    roles: Sequence[str]
 
 
 def refuse_creation(users: UserTable) -> None:
@@ -212,10 +216,13 @@ def build_row(
     ``existing_logins`` has, by field, the logins of all users, folded by ``fold_login``; without it the database is queried.
     """
     section = users.section
-    fields = {"role": section.role.default} if section.role and section.role.default else {}
-    fields |= {"active": "true"} if "active" in users.fields else {}
+    fields = {"active": "true"} if "active" in users.fields else {}
     values: dict[str, object] = dict.fromkeys(users.fields.keys() & {"created_at", "updated_at"}, now())
-    values |= {field: users.parse_value(field, text) for field, text in (fields | dict(texts)).items()}
+    values |= {
+        field: users.parse_value(field, text)
+        for field, text in (fields | dict(texts)).items()
+        if field not in ROLE_FIELDS
+    }
     for field in users.login_fields:
         if field in texts and (
             users.is_login_taken(field, texts[field])
@@ -230,11 +237,58 @@ def build_row(
         | fill_row(users.live, section.new, values)
         | users.encode_values(values)
     )
+    roles = select_roles(users, texts)
+    row |= users.roles.encode(roles) if users.roles else {}
     if generator := KEYS[section.id.codec]:
         row[users.id] = generator()
     _require_columns(users, row)
     CompanionRows(users).check(values)
-    return UserRow(row, values)
+    return UserRow(row, values, roles)
+
+
+def select_roles(users: UserTable, texts: Mapping[str, str]) -> list[str]:
+    """Return the roles of a new user; ``roles`` is a list in JSON.
+
+    Raises:
+        FeatureMissingError: the app has no roles.
+        RoleFormError: the profile contradicts the stored roles.
+        RoleMissingError, ValueInvalidError: a role does not exist, or ``roles`` is no list.
+    """
+    names = [texts[field] for field in ("role",) if texts.get(field)] + parse_roles(texts.get("roles", ""))
+    if not (names or users.roles):
+        return []
+    roles = users.require_roles()
+    roles.require_consistent()
+    return roles.select_new(names)
+
+
+def parse_roles(text: str) -> list[str]:
+    """Return the names of roles in a list in JSON; raises ValueInvalidError."""
+    try:
+        names = load_json(text) if text else []
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueInvalidError(
+            name="roles", value=ascii(truncate(text)), reason="it is not a list of names in JSON"
+        )
+    return names
+
+
+def count_role_rows(users: UserTable, roles: Iterable[Sequence[str]]) -> dict[str, int]:
+    """Return the number of rows of other tables, by table, for the roles of each new user."""
+    assignments = [Assignment(user=None, after=names) for names in roles if names]
+    return users.roles.count_rows(assignments) if users.roles and assignments else {}
+
+
+def insert_user(
+    users: UserTable, companions: CompanionRows, db: Writable, values: Mapping[str, object], row: UserRow
+) -> object:
+    """Insert a user with ``values``, the companion rows, and the rows with the roles; return the key of the user."""
+    key = companions.insert_user(db, values, row.fields)
+    if users.roles and row.roles:
+        users.roles.write(db, [Assignment(user=key, after=row.roles)])
+    return key
 
 
 def require_declared_formats(users: UserTable) -> None:
@@ -264,7 +318,7 @@ def _require_columns(users: UserTable, row: Mapping[str, object]) -> None:
     secret = Passwords(users.app, users.live).columns if users.section.password else ()
     referring = (name.removesuffix("?") for name, value in users.section.new.items() if has_reference(value))
     uncovered = users.live.missing_required_columns({*row, *secret, *referring, users.id})
-    columns = {**users.fields, **({"role": users.role} if users.role else {})}
+    columns = {**users.fields, **({"role": users.roles.column} if users.roles else {})}
     if missing := [field for field, column in columns.items() if column in uncovered]:
         options = " and ".join(f"--{field}" for field in missing)
         detail = f"a user of {users.app.profile.title} requires {' and '.join(missing)}: add {options}"

@@ -98,7 +98,7 @@ def delete_users(
 
     def cascade_databases() -> Sequence[str]:
         users = open_users(app)
-        owned = (parse_row_path(path)[0].table for path in users.section.cascade)
+        owned = (parse_row_path(path)[0].table for path in users.section.owned)
         tables = [users.live.name, *(name for name in owned if name in users.db.tables())]
         cascading = [other for name in tables for other in find_cascading_tables(users.db, name)]
         return find_written_databases(app, users_database(app), cascading)

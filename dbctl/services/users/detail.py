@@ -40,6 +40,7 @@ class UserShown(Struct, frozen=True, kw_only=True):
     email: str | None
     name: str | None
     role: str | None
+    roles: Sequence[str] | None
     active: bool | None
     created_at: datetime | None
     updated_at: datetime | None
@@ -72,7 +73,7 @@ def _create_detail(users: UserTable, user: User) -> UserShown:
     app = users.app
     return UserShown(
         **{field: getattr(user, field) for field in User.__struct_fields__},
-        permissions=role_permissions(app, users.db, user.role) if app.profile.roles and user.role else None,
+        permissions=role_permissions(app, users.db, user) if app.profile.roles else None,
         tokens=count_tokens(users, user),
         failed_attempts=_failed_attempts(users, user),
         settings=open_settings(app, users.db, user).values() if find_section(app, "user") else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
@@ -25,11 +26,14 @@ from dbctl.services.app import (
 )
 from dbctl.services.users.companions import CompanionRows
 from dbctl.services.users.create import (
+    ROLE_FIELDS,
     UserRow,
     add_password,
     build_row,
     check_password,
+    count_role_rows,
     hash_password,
+    insert_user,
     refuse_creation,
     require_declared_formats,
 )
@@ -37,7 +41,7 @@ from dbctl.services.users.files import Existing, Line
 from dbctl.services.users.passwords import Passwords
 
 #: Columns of a file that are not fields of the profile.
-EXTRA_COLUMNS = ("role", "password", "password_hash")
+EXTRA_COLUMNS = (*ROLE_FIELDS, "password", "password_hash")
 #: Columns of exported lists that an import ignores if they are not fields: the database generates them.
 IGNORED_COLUMNS = ("id", "login")
 
@@ -156,6 +160,9 @@ def _read_fields(users: UserTable, line: Line) -> dict[str, str]:
     for name, value in line.values.items():
         if value in (None, "") or (name in IGNORED_COLUMNS and name not in users.fields):
             continue
+        if name == "roles" and isinstance(value, list):
+            fields[name] = json.dumps(value)
+            continue
         if not isinstance(value, str | int | float) or (isinstance(value, bool) and name != "active"):
             raise ValueInvalidError(name=name, value="(not shown)", reason="it is not text")
         fields[name] = str(value)
@@ -267,20 +274,21 @@ class ImportUsers:
         steps += self._companions.plan_steps(len(entries)) if entries else []
         added = {table: rows * len(entries) for table, rows in self._companions.count().items()}
         steps += [f"skip {format_count(skipped, 'existing user')}"] if skipped and entries else []
+        roles = [entry.row.roles for entry in entries.values()]
         self.plan = Plan(
             title=f"Import users from {file}",
             target=users.db.target,
             steps=steps,
-            rows={users.live.name: len(entries), **added} if entries else {},
+            rows={users.live.name: len(entries), **added, **count_role_rows(users, roles)} if entries else {},
         )
 
     def apply(self, db: Writable) -> UsersImported:
         """Insert the rows in the order of the file, so that ids have the same order."""
         users, entries = self._users, self._entries.values()
         new_rows = [add_password(users, entry.row.columns, entry.password_hash) for entry in entries]
-        if self._companions:
-            for row, entry in zip(new_rows, entries, strict=True):
-                self._companions.insert_user(db, row, entry.row.fields)
+        if self._companions or (users.roles and users.roles.has_rows):
+            for entry, values in zip(entries, new_rows, strict=True):
+                insert_user(users, self._companions, db, values, entry.row)
             added = len(new_rows)
         else:
             added = sum(
@@ -314,8 +322,8 @@ def export_users(app: App, *, secrets: bool) -> Page[Mapping[str, object]]:
         row: dict[str, object] = {
             field: user.extra.get(field, getattr(user, field, None)) for field in users.fields
         }
-        if users.section.role:
-            row["role"] = user.role
+        if users.roles:
+            row |= {"roles": user.roles} if users.roles.has_several else {"role": user.role}
         if hashes:
             row["password_hash"] = hashes.get(user.id)
         items.append(row)

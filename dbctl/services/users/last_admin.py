@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from dbctl.engines.contract import Condition, Readable
+from dbctl.engines.contract import Readable
 from dbctl.errors import LastAdminError
 from dbctl.services.app import App, User, UserTable
 
@@ -15,8 +15,12 @@ def refuse_last_admin(users: UserTable, leaving: Iterable[User]) -> None:
 
     Raises:
         LastAdminError: the ``leaving`` users, who lose the role or are deleted, are the last.
+        RoleFormError: the profile contradicts the stored roles, so the last admin is not known.
     """
     leaving_ids = {user.id for user in leaving}
+    if not leaving_ids:
+        return
+    _require_consistent_roles(users)
     admins = _active_admins(users)
     if admins and all(user.id in leaving_ids for user in admins):
         raise _create_error(users, admins)
@@ -28,16 +32,23 @@ def guard_last_admin(app: App, database: str, db: Readable) -> Iterator[None]:
 
     Raises:
         LastAdminError: there was an active admin before, and there is none now.
+        RoleFormError: see ``refuse_last_admin``.
     """
     section = app.profile.users
     if not (section and section.admin and (section.database or app.main()) == database):
         yield
         return
     users = UserTable(app, db)
+    _require_consistent_roles(users)
     admins_before = _active_admins(users)
     yield
-    if admins_before and not _active_admins(users):
+    if admins_before and not _active_admins(UserTable(app, db)):  # the change may have deleted roles
         raise _create_error(users, admins_before)
+
+
+def _require_consistent_roles(users: UserTable) -> None:
+    if users.roles and users.section.admin:
+        users.roles.require_consistent()
 
 
 def _active_admins(users: UserTable) -> list[User]:
@@ -52,14 +63,15 @@ def _create_error(users: UserTable, admins: Iterable[User]) -> LastAdminError:
 
 def list_admins(users: UserTable, *, for_update: bool = False) -> list[User]:
     """Return the users with the admin role; empty if the app has no such role."""
-    if not (role := admin_role(users)):
+    role = admin_role(users)
+    if not (users.roles and role):
         return []
-    return users.read([Condition(users.role_column(), "=", users.role_key(role))], for_update=for_update)
+    return users.read([users.roles.where(role, for_update=for_update)], for_update=for_update)
 
 
 def admin_role(users: UserTable) -> str:
     """Return the name of the admin role, as the app spells it; empty if the app has none."""
-    return next((name for name in users.roles().values() if is_admin(users, name)), "")
+    return next((name for name in users.roles.names() if is_admin(users, name)), "") if users.roles else ""
 
 
 def may_sign_in(users: UserTable, user: User) -> bool:

@@ -139,7 +139,7 @@ class OwnedRows:
         self.conditions: dict[str, list[Where]] = {}
         self.keys: list[str] = []
         self._cleared: dict[str, Where] = {}
-        for path in [*users.section.clear, *users.section.cascade]:
+        for path in [*users.section.clear, *users.section.owned]:
             steps = parse_row_path(path)
             if any(step.table not in tables for step in steps):
                 continue  # the deployment lacks the table

@@ -27,13 +27,14 @@ def list_users(app: App, filters: UserFilter, page_request: PageRequest) -> Page
 
 def read_page(users: UserTable, where: Sequence[Where], page_request: PageRequest) -> Page[User]:
     """Return one page of the users that meet conditions."""
+    has_several = users.roles is not None and users.roles.has_several
     fields = dict.fromkeys([*User.__struct_fields__, *users.fields])
     return Page(
         items=users.read(where, page_request=page_request),
         total=users.db.count(users.live.name, [*where, *users.only]),
         limit=page_request.limit,
         offset=page_request.offset,
-        column_names=[field for field in fields if field != "extra"],
+        column_names=[field for field in fields if field != "extra" and (has_several or field != "roles")],
     )
 
 
@@ -85,7 +86,7 @@ def _match_field(users: UserTable, field: str, value: str) -> Where:
     if field == "login":
         return AnyOf([Condition(column, "same", value) for column in users.login_columns()])
     if field == "role":
-        return Condition(users.role_column(), "=", users.role_key(value))
+        return users.require_roles().where(value)
     if field == "active":
         return users.where_active(active=parse_boolean(field, value))
     column = users.column(field)

@@ -9,7 +9,9 @@ from dbctl.errors import AlreadyExistsError, UsageError
 from dbctl.model import ChangeResult, Plan, Row, Secret, Struct, format_count, now
 from dbctl.services.app import (
     App,
+    Assignment,
     Change,
+    RoleAction,
     User,
     UserSelector,
     UserTable,
@@ -68,6 +70,7 @@ class UserUpdate(Struct, frozen=True, kw_only=True):
     password_hash: str = ""  #: the hash of a new password
     #: the password, if dbctl generated it; shown once, in the result
     generated_password: Secret | None = None
+    role_action: RoleAction = "set"  #: what happens with the role in ``fields``
 
 
 def update_user(app: App, selector: UserSelector, fields: Mapping[str, str]) -> Change[UsersChanged]:
@@ -79,6 +82,18 @@ def set_role(app: App, selector: UserSelector, role: str) -> Change[UsersChanged
     """Set the role of users, and end their sessions, because tokens may contain the old role."""
     update = UserUpdate(fields={"role": role})
     return _change(app, selector, update, "Give {logins} the role {role}", "set-role")
+
+
+def add_role(app: App, selector: UserSelector, role: str) -> Change[UsersChanged]:
+    """Give users another role, in apps whose users may have several, and end their sessions."""
+    update = UserUpdate(fields={"role": role}, role_action="add")
+    return _change(app, selector, update, "Add the role {role} to {logins}", "add-role")
+
+
+def remove_role(app: App, selector: UserSelector, role: str) -> Change[UsersChanged]:
+    """Remove one of the roles of users, in apps whose users may have several, and end their sessions."""
+    update = UserUpdate(fields={"role": role}, role_action="remove")
+    return _change(app, selector, update, "Remove the role {role} from {logins}", "remove-role")
 
 
 def set_active(app: App, selector: UserSelector, *, active: bool) -> Change[UsersChanged]:
@@ -119,21 +134,28 @@ class UpdateUsers:
             AlreadyExistsError: another user has a login, in any case.
             LastAdminError: no active admin would remain.
             PasswordFormatError: stored hashes have a format that the profile does not declare.
+            RoleFormError: the profile contradicts the stored roles.
             ValueInvalidError, RoleMissingError, UsageError: a value is invalid.
         """
         self._users, self._selected, self._action = users, selected, action
         self._generated_password = update.generated_password
         fields = self._parse_fields(update)
         has_password = action == "users.set-password"
+        self._assignments = _assign_roles(users, selected, fields, update.role_action)
         differing = {
-            user.id: [field for field in fields if not _has_value(user, field, fields[field])]
+            user.id: [
+                field
+                for field in fields
+                if (
+                    user.id in self._assignments
+                    if field == "role"
+                    else not _has_value(user, field, fields[field])
+                )
+            ]
             for user in selected
         }
         self._touched = touched = [user for user in selected if differing[user.id] or has_password]
-        if fields.get("active") is False or not last_admin.is_admin(
-            users, str(fields.get("role", users.section.admin))
-        ):
-            last_admin.refuse_last_admin(users, touched)
+        last_admin.refuse_last_admin(users, [user for user in touched if self._is_leaving(user, fields)])
         self._names = [field for field in fields if any(field in differing[user.id] for user in touched)]
         self._values = users.encode_values({field: fields[field] for field in self._names})
         if has_password:
@@ -151,8 +173,28 @@ class UpdateUsers:
             title=title.format(logins=join_logins(selected), **fields),
             target=users.db.target,
             steps=steps,
-            rows={users.live.name: len(touched), **sessions} if touched else {},
+            rows={**self._count_rows(), **sessions} if touched else {},
         )
+
+    def _is_leaving(self, user: User, fields: Mapping[str, object]) -> bool:
+        """Return whether the change deactivates a user, or removes the admin role."""
+        assignment = self._assignments.get(user.id)
+        removed = assignment.removed if assignment else []
+        return fields.get("active") is False or any(
+            last_admin.is_admin(self._users, role) for role in removed
+        )
+
+    def _count_rows(self) -> dict[str, int]:
+        users, assignments = self._users, list(self._assignments.values())
+        other_rows = users.roles.count_rows(assignments) if users.roles and assignments else {}
+        return ({users.live.name: len(self._touched)} if self._stored() else {}) | other_rows
+
+    def _stored(self) -> dict[str, object]:
+        """Return the new values of the rows of users, with the time of the change."""
+        users, stored = self._users, dict(self._values)
+        if column := users.fields.get("updated_at"):
+            stored.setdefault(column, users.live.encode(column, now()))
+        return stored
 
     def _parse_fields(self, update: UserUpdate) -> dict[str, object]:
         users, selected = self._users, self._selected
@@ -177,11 +219,11 @@ class UpdateUsers:
         users, touched = self._users, self._touched
         if not touched:
             return UsersChanged(users=self._selected, changed=0)
-        stored = dict(self._values)
-        if column := users.fields.get("updated_at"):
-            stored.setdefault(column, users.live.encode(column, now()))
-        changed = db.update(users.live.name, stored, [users.where_ids(touched)])
-        require_row_count(changed, len(touched), db)
+        if stored := self._stored():
+            changed = db.update(users.live.name, stored, [users.where_ids(touched)])
+            require_row_count(changed, len(touched), db)
+        if users.roles and self._assignments:
+            users.roles.write(db, list(self._assignments.values()))
         ended = sign_in_state.end_sessions(users, db, touched) if self._ends_sessions else 0
         for user in touched:
             details = {"username": user.login, "changed": self._names}
@@ -189,7 +231,7 @@ class UpdateUsers:
         reloaded = {user.id: user for user in users.read([users.where_ids(self._selected)])}
         return UsersChanged(
             users=[reloaded[user.id] for user in self._selected],
-            changed=changed,
+            changed=len(touched),
             ended_sessions=ended,
             signed_in_for=self._remaining_sign_in(),
             password=self._generated_password.reveal() if self._generated_password else None,
@@ -247,6 +289,25 @@ def join_logins(users: Sequence[User]) -> str:
     """Return the logins of users for a title, shortened."""
     names = ", ".join(user.login for user in users[:MAX_NAMED]) or "no user"
     return names + (f" and {len(users) - MAX_NAMED} more" if len(users) > MAX_NAMED else "")
+
+
+def _assign_roles(
+    users: UserTable, selected: Sequence[User], fields: Mapping[str, object], action: RoleAction
+) -> dict[object, Assignment]:
+    """Return the changes of roles by the key of the user; users who have the roles already have none.
+
+    Raises:
+        NotSupportedError: users of the app have a single role.
+    """
+    if "role" not in fields:
+        return {}
+    roles = users.require_roles()
+    assignments = {}
+    for user in selected:
+        after = roles.change(action, user.role_names, str(fields["role"]))
+        if set(after) != set(user.role_names):
+            assignments[user.id] = Assignment(user=user.id, before=user.role_names, after=after)
+    return assignments
 
 
 def _has_value(user: User, field: str, value: object) -> bool:

@@ -429,6 +429,17 @@ def test_text_literals_are_valid_in_every_sql_mode(mysql, mode, text):
     ]
 
 
+def test_negative_zero_is_stored_as_by_the_server(mysql):
+    """MySQL stores the sign of a zero, MariaDB does not."""
+    mysql.execute("create table t (d double, f float)")
+    mysql.execute("insert into t values (-0e0, -0e0)")
+    writer = mysql.writer()
+    with writer.transaction():
+        writer.insert_many("t", ["d", "f"], [[-0.0, -0.0]])
+    by_server, by_dbctl = mysql.rows("select concat(d), concat(f) from t")
+    assert by_dbctl == by_server
+
+
 @pytest.mark.parametrize(
     ("sql", "parameters", "expected"),
     [

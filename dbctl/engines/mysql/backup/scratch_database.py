@@ -41,7 +41,7 @@ from dbctl.url import Url
 VERSIONED = """select table_name from information_schema.tables
 where table_schema = {} and table_type = 'SYSTEM VERSIONED' order by 1"""
 MAY_NOT_CREATE = 1044
-UNTRUSTED = "Check the dump. With a binary log, triggers and functions need SET GLOBAL log_bin_trust_function_creators = 1."
+UNTRUSTED = "With a binary log, triggers and functions need SET GLOBAL log_bin_trust_function_creators = 1."
 
 
 @contextmanager

@@ -102,6 +102,8 @@ def format_literal(value: object) -> str:
         return "NULL"
     if isinstance(value, bytes):
         return f"x'{value.hex()}'"
+    if isinstance(value, float) and value == 0:
+        return f"({value}e0)"  # a decimal literal has no sign of zero
     if isinstance(value, bool | int | float | Decimal):
         return f"({encode_value(value)})" if value < 0 else encode_value(value) or ""
     text = encode_value(value) or ""

@@ -41,7 +41,7 @@ from dbctl.url import Url
 #: Leftovers of killed restores and test restores: databases, and the roles that loaded them.
 SCRATCH_NAMES = b"""select datname::text from pg_catalog.pg_database where datname ~ $1
 union select rolname::text from pg_catalog.pg_roles where rolname ~ $1"""
-UNTRUSTED = "Check the dump. Install untrusted extensions in the live database first."
+UNTRUSTED = "Install untrusted extensions in the live database first."
 
 
 @contextmanager

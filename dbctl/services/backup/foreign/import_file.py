@@ -22,6 +22,7 @@ from dbctl.errors import (
     CorruptError,
     DbctlError,
     DecompressionLimitError,
+    DumpOverreachesError,
     FileFailedError,
     FileInvalidError,
     FileNotRestorableError,
@@ -211,12 +212,12 @@ class ForeignImport:
             reason = str(error.context.get("reason", error)).removeprefix(f"{self._path.name}: ")
             raise self._create_invalid_error(reason) from error
 
-    def _create_invalid_error(self, reason: str) -> FileInvalidError:
-        """Return the error of an invalid file, with the hint for its content."""
+    def _create_invalid_error(self, reason: str, hint: str = "") -> FileInvalidError:
+        """Return the error of an invalid file, with the hint for its content; ``hint`` is added to that for dumps."""
         if self._content == "sqlite":
             return FileInvalidError(path=self._path, reason=reason, hint=RECOVER_HINT)
         if self._content in ENGINES and self._content not in COMPLETE_CONTENTS:
-            return FileInvalidError(path=self._path, reason=reason, hint=DUMP_AGAIN_HINT)
+            return FileInvalidError(path=self._path, reason=reason, hint=f"{DUMP_AGAIN_HINT} {hint}".strip())
         return FileInvalidError(path=self._path, reason=reason)
 
     def _detect_type(self) -> FileType:
@@ -323,7 +324,8 @@ class ForeignImport:
             self._remarks.append(f"{self._name}: not loaded for trial: {error}")
             return None
         except DbctlError as error:
-            raise self._create_invalid_error(f"it cannot be loaded: {error}") from error
+            hint = str(error.context["hint"]) if isinstance(error, DumpOverreachesError) else ""
+            raise self._create_invalid_error(f"it cannot be loaded: {error}", hint) from error
         self._remarks += remarks
         return verification
 

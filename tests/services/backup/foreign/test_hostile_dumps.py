@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
+import tracemalloc
 from contextlib import closing
 
 import pytest
@@ -16,6 +17,8 @@ from tests import hostile
 from tests.services import larder_app, promptvault_app
 from tests.services.backup.foreign.test_files import adopt, stage_file, verify_files
 
+#: Size of the rows of a large dump.
+LARGE_BYTES = 32_000_000
 #: A function that runs a statement and ignores errors.
 QUIETLY = """create function public.quietly(text) returns int language plpgsql as $$
 begin execute $1; return 1; exception when others then return 0; end $$;
@@ -208,6 +211,8 @@ def test_hint_of_rejected_dump_mentions_dumps(engine, statements, tmp_path):
     assert finding.code == "file-invalid"
     assert "recover" not in finding.hint
     assert "dump program" in finding.hint
+    instead = "extensions" if engine == "postgresql" else "log_bin_trust_function_creators"
+    assert instead in finding.hint
 
 
 @pytest.mark.parametrize("name", POSTGRESQL)
@@ -226,6 +231,32 @@ def test_hostile_mysql_dump_changes_only_scratch_database(name, tmp_path):
         "file-invalid",
         "file-valid",
     )
+
+
+@pytest.mark.parametrize("engine", ["postgresql", "mysql"])
+def test_hostile_last_line_of_a_large_dump_is_rejected_with_little_memory(engine, tmp_path):
+    row, rows_per_insert = "x" * 1000, 1000
+    if engine == "postgresql":
+        rows = f"{row}\n" * (LARGE_BYTES // len(row))
+        text = "create table public.bulk (text text);\n--\n-- Data for Name: bulk; Type: TABLE DATA; Schema: public\n--\n\n"
+        text += f"COPY public.bulk (text) FROM stdin;\n{rows}\\.\n"
+        text += POSTGRESQL["create-role"]
+    else:
+        values = ",".join([f"('{row}')"] * rows_per_insert)
+        inserts = f"insert into bulk values {values};\n" * (LARGE_BYTES // len(values))
+        text = f"create table bulk (text text);\n{inserts}" + MYSQL["drop-table"]
+    victim = hostile.victim(engine)
+    file = hostile.write_dump(victim, tmp_path / "dump.sql", text)
+    before = victim.read_state()
+    tracemalloc.start()
+    try:
+        codes = [finding.code for finding in verify_files(victim.pantry.path, file)]
+        _current, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert codes == ["file-invalid"], peak
+    assert peak < LARGE_BYTES * 0.6  # blocks of at most 16 MiB
+    hostile.assert_unchanged(victim, before)
 
 
 @pytest.mark.parametrize("name", SQLITE)

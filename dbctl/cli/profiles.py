@@ -1,0 +1,90 @@
+"""``dbctl profiles``: draft profiles of apps, and list those that exist."""
+
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dbctl.cli._support.app import read_selection
+from dbctl.cli._support.emit import emit
+from dbctl.cli._support.options import read_options
+from dbctl.config import loader
+from dbctl.errors import DatabaseNotConfiguredError, UsageError
+from dbctl.render import Format, streams
+from dbctl.services.profiles import inventory
+from dbctl.services.profiles.draft import draft_profile, write_draft
+from dbctl.url import Url
+
+app = typer.Typer()
+
+
+@app.command("list")
+def list_(ctx: typer.Context) -> int:
+    """List the profiles that commands find by name, with their origin.
+
+    Besides the built-in ones, these are the files NAME.toml in the folder profiles of the configuration directories of
+    the user and of the system.
+
+    Example: dbctl profiles list
+    """
+    return emit(ctx, inventory.list_profiles())
+
+
+@app.command()
+def draft(
+    ctx: typer.Context,
+    address: Annotated[
+        str,
+        typer.Argument(
+            metavar="[URL]",
+            help="Database: a path, or an address of a server; default: the database of --url or --app.",
+        ),
+    ] = "",
+    name: Annotated[
+        str,
+        typer.Option(
+            "--name", metavar="NAME", help="Name of the profile; default: the name of the database."
+        ),
+    ] = "",
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to", metavar="FILE", help="Write the profile to this new file; default: standard output."
+        ),
+    ] = None,
+) -> int:
+    """Draft a profile from the schema and some rows of a database.
+
+    Each line has its evidence as a comment. What the database does not show is a comment with the candidates, and is
+    listed at the beginning. Only a few rows of each table are read, and nothing is written to the database.
+
+    Example: dbctl profiles draft /srv/app/app.db --to app.toml
+    """
+    options = read_options(ctx)
+    url = _read_address(address) if address else _find_configured(ctx, options.db)
+    result = draft_profile(url, name=name, timeout=options.timeout)
+    if to:
+        result = write_draft(result, to)
+    elif options.output is Format.TABLE:
+        streams.write(result.profile, utf8=True)
+        return 0
+    return emit(ctx, result)
+
+
+def _read_address(text: str) -> Url:
+    urls = loader.parse_urls([text], Path.cwd())
+    if list(urls) != ["main"]:
+        raise UsageError(detail=f"{text!r}: write only the address of the database, without a name")
+    return urls["main"]
+
+
+def _find_configured(ctx: typer.Context, database: str) -> Url:
+    """Return the address of the database that ``--url``, or ``--app`` and ``--db`` select."""
+    configured = loader.find_app(read_selection(ctx))
+    urls = {name: url for name, url in configured.databases.items() if database in ("", name)}
+    if not urls:
+        raise DatabaseNotConfiguredError(app=configured.name, name=database)
+    if len(urls) > 1:
+        raise UsageError(detail=f"select one database with --db: {', '.join(urls)}")
+    return next(iter(urls.values()))

@@ -1,0 +1,175 @@
+"""Names of tables and columns by which apps usually call their users, sessions and settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+from dbctl.services.app.evidence.gather import TableEvidence
+
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+@lru_cache(maxsize=20_000)
+def normalize(name: str) -> str:
+    """Return a name in lower case with underscores: ``lastLoginAt`` as ``last_login_at``."""
+    return re.sub(r"[^a-z0-9]+", "_", _CAMEL.sub("_", name).lower()).strip("_")
+
+
+#: Names of columns for each field of a user, the most usual first; the prefix of all columns of a table is ignored.
+FIELDS: Mapping[str, Sequence[str]] = {
+    "username": ["username", "user_name", "login", "login_name", "uname", "user_login", "nick", "nickname",
+                 "handle", "account_name", "name"],
+    "email": ["email", "mail", "email_address", "e_mail", "mail_address", "email_addr"],
+    "name": ["display_name", "displayname", "full_name", "fullname", "real_name", "realname", "nicename", "name"],
+    "active": ["active", "is_active", "enabled", "is_enabled", "activated"],
+    "created_at": ["created_at", "created_on", "created", "created_time", "create_time", "creation_date", "date_created",
+                   "creation_ts", "date_joined", "joined_at", "joined", "registered_at", "registered", "registration",
+                   "inserted_at", "since"],
+    "updated_at": ["updated_at", "updated_on", "updated", "changed_on", "changed_at", "modified_at", "modified", "update_time",
+                   "last_modified"],
+    "last_login_at": ["last_login_at", "last_login", "last_login_on", "lastlogin", "last_sign_in_at", "current_sign_in_at",
+                      "last_seen_at", "last_seen", "last_active_at", "last_access"],
+}  # fmt: skip
+TIME_FIELDS = ("created_at", "updated_at", "last_login_at")
+#: Further columns of users that a profile shows under their own names.
+PERSONAL = re.compile(r"^(first_?name|last_?name|given_name|family_name|phone|locale|language|time_?zone)$")
+
+PASSWORD = re.compile(
+    r"^(user_?|hashed_|encrypted_|crypted_)?(password|passwd|pass|pwd|pw)(_?(hash|hashed|digest|bcrypt))?$|^(hash|secret_?hash)$"
+)
+SALT = re.compile(r"^(password_)?salt$")
+USERS_TABLE = re.compile(r"^(\w+_)?(users?|accounts?|members?|customers?|people|persons?|logins?)$")
+#: Words of tables that belong to users but are not users.
+NOT_USERS = re.compile(
+    r"(session|token|log|histor|setting|option|meta|role|group|permission|register|archive|key|device|preference|invit|agent"
+    r"|stat|activit|avatar|notification|audit|request|block|queue)"
+)
+#: Columns that are not true for an active user, so that they cannot be the field ``active``.
+INACTIVE = re.compile(
+    r"^(is_)?(disabled|blocked|banned|locked|deactivated|suspended|inactive)$"
+    r"|^(deleted|disabled|banned|suspended|deactivated|locked)_(at|on|date)$|^(status|state|user_status|account_status)$"
+)
+ROLE = re.compile(r"^(user_?)?(role|roles|rank|level|user_type|type|group)(_?(id|slug|name|uuid))?$")
+ADMIN_FLAG = re.compile(
+    r"^(is_|user_)?(admin|administrator|super_?user|staff|owner|root|moderator|sys_?admin)(_flag)?$"
+)
+ADMIN_ROLES = (
+    "admin",
+    "administrator",
+    "superadmin",
+    "superuser",
+    "owner",
+    "root",
+    "sysadmin",
+    "global:owner",
+    "global:admin",
+)
+ROLES_TABLE = re.compile(r"^(\w+_)?(roles?|groups?)$")
+PERMISSIONS_TABLE = re.compile(r"^(\w+_)?(permissions?|privileges?|scopes?|capabilit(y|ies))$")
+LABEL = ("name", "slug", "title", "label", "code", "codename", "display_name")
+
+#: Columns with the key of a user, without a foreign key: by names that always mean a user, and by those that often do.
+USER_REFERENCE = re.compile(r"^(user|owner|author)_?(id|uuid|key|fk)$|^userid$|^(user|owner|author)_user_id$")
+USER_WORD = re.compile(r"^(user|owner|author|uid)$")
+SESSIONS_TABLE = re.compile(
+    r"session|(access|refresh|auth|login|remember|personal_access|persistent)_?tokens?|authtoken|logins?$|^tokens?$|_tokens?$"
+)
+#: Tables with keys of programs: a new password does not end them in every app.
+KEYS_TABLE = re.compile(r"api_?(token|key)s?|access_keys?")
+TOKEN = re.compile(
+    r"^((access|refresh|session|auth|remember|login|api)_?)?(token|key|key_hash|token_hash|hash|secret_?hash)$|^session_id$|^sid$|^id$"
+)
+#: Parts of the names of sessions that are no sign-ins: visits, plays, chats.
+NOT_SIGN_IN = re.compile(r"visit|play|chat|game|replay|builder|activity_log|reset|verif|confirm|invit|valid")
+EXPIRES = ("expires_at", "expires", "expire_date", "expiry", "expires_on", "expiration", "expire", "expire_at", "expired_at",
+           "valid_until", "valid_until_ms", "expiry_ts", "ttl_at")  # fmt: skip
+ENDED = (
+    "ended_at",
+    "end",
+    "end_time",
+    "ended",
+    "closed_at",
+    "revoked_at",
+    "logout_at",
+    "logged_out_at",
+    "finished_at",
+)
+SEEN = (
+    "last_seen_at",
+    "last_seen",
+    "last_used_at",
+    "last_activity",
+    "last_active_at",
+    "last_accessed_at",
+    "seen_at",
+    "updated_at",
+)
+
+SETTINGS_TABLE = re.compile(
+    r"(^|_)(app_?)?(settings?|options?|config(s|urations?)?|app_?config|preferences|system_metadata|parameters?|registry|variables?|properties)$"
+)
+SETTING_KEY = ("key", "name", "option_name", "config_key", "configkey", "setting_key", "setting", "var", "param", "property",
+               "setting_name", "knob", "id")  # fmt: skip
+SETTING_VALUE = ("value", "option_value", "config_value", "configvalue", "setting_value", "val", "content")
+SETTING_TYPE = ("type", "value_type", "data_type", "kind", "setting_type")
+
+#: Rows that have no meaning without their user, and are deleted with the user.
+PERSONAL_ROWS = re.compile(
+    r"session|token|key|preference|setting|option|meta|group|role|permission|polic|device|otp|totp|mfa|twofactor|2fa|webauthn"
+    r"|passkey|oauth|identit|notification|favou?rite|favstar|star|watch|subscri|follow|like|bookmark|profile|propert|attribute"
+    r"|threepid|push|credential|bot_password|recover|backup_?code|login|ui_state|dashboard_view"
+)
+TIME_NAME = re.compile(
+    r"(^|_)(at|on|ts|date|time|datetime|timestamp|created|updated|modified|changed|expires?|expiry|expiration|joined|since"
+    r"|registered|start(ed)?|end(ed)?|applied|last_(login|seen|activity|used|check))(_ms)?$"
+)
+TITLE = ("title", "name", "subject", "label", "summary", "headline", "display_name")
+BODY = (
+    "description",
+    "content",
+    "body",
+    "text",
+    "excerpt",
+    "notes",
+    "note",
+    "comment",
+    "message",
+    "abstract",
+)
+
+
+def find_names(table: TableEvidence, names: Sequence[str]) -> list[str]:
+    """Return the columns that have one of ``names``, in the order of ``names``; see ``shorten``."""
+    by_name: dict[str, list[str]] = {}
+    for column in table.columns:
+        for form in dict.fromkeys((normalize(column), shorten(table, column))):
+            by_name.setdefault(form, []).append(column)
+    return list(dict.fromkeys(column for name in names for column in by_name.get(name, ())))
+
+
+def match_columns(table: TableEvidence, pattern: re.Pattern[str]) -> list[str]:
+    """Return the columns whose name matches, also without the common prefix of the table."""
+    return [
+        column
+        for column in table.columns
+        if pattern.search(normalize(column)) or pattern.search(shorten(table, column))
+    ]
+
+
+def shorten(table: TableEvidence, column: str) -> str:
+    """Return the name of a column without the prefix that most columns of the table have: ``user_email`` as ``email``."""
+    return normalize(column).removeprefix(_common_prefix(tuple(table.columns)))
+
+
+@lru_cache(maxsize=5_000)
+def _common_prefix(columns: tuple[str, ...]) -> str:
+    firsts = [normalize(column).partition("_")[0] for column in columns]
+    common = max(set(firsts), key=firsts.count, default="")
+    return f"{common}_" if firsts.count(common) * 2 > len(firsts) > 2 else ""  # noqa: PLR2004 - a prefix of two columns is chance
+
+
+def list_words(name: str) -> list[str]:
+    """Return the words of a name, without the plural: ``user_tokens`` as ``user``, ``token``."""
+    return [word.removesuffix("s") for word in normalize(name).split("_")]

@@ -1,0 +1,210 @@
+"""The base class of the forms in which apps store the roles of users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal, TypeAlias
+
+from dbctl.engines.contract import Condition, Order, Readable, Where, Writable
+from dbctl.errors import NotSupportedError, RoleFormError, RoleMissingError
+from dbctl.model import Row, Struct
+from dbctl.profiles.model import UserRole, Users
+from dbctl.services.app.live_table import LiveTable
+
+#: A key below ``[users]``, and the problem with its value.
+Problem: TypeAlias = tuple[Sequence[str | int], str]
+
+#: How a command changes the roles of a user.
+RoleAction = Literal["set", "add", "remove"]
+
+SAMPLE_ROWS = 100  #: rows in which ``find_problems`` searches for a known role
+
+
+class Assignment(Struct, frozen=True, kw_only=True):
+    """The roles of one user before and after a change."""
+
+    user: object  #: the key of the user
+    before: Sequence[str] = ()
+    after: Sequence[str]
+
+    @property
+    def added(self) -> list[str]:
+        """The new roles."""
+        return [name for name in self.after if name not in self.before]
+
+    @property
+    def removed(self) -> list[str]:
+        """The roles that the user loses."""
+        return [name for name in self.before if name not in self.after]
+
+
+class RoleForm:
+    """How one app stores the roles of users. This class is the common part of all forms."""
+
+    has_several = False  #: whether a user may have several roles
+    has_rows = False  #: whether roles are rows of other tables than that of the users
+    #: the columns of a user's row that contain roles
+    columns: Sequence[str] = ()
+    column = ""  #: the column of a user's row, if it alone contains the role
+
+    def __init__(self, users: Users, role: UserRole, live: LiveTable) -> None:
+        self.users, self.section, self.live = users, role, live
+        self.id = live.column(users.id.column)
+        self._keys: Mapping[object, str] | None = None
+        self._is_consistent = False
+
+    @property
+    def db(self) -> Readable:
+        """The open database."""
+        return self.live.db
+
+    # Names -----------------------------------------------------------------------------------------------------
+
+    def keys(self) -> Mapping[object, str]:
+        """Return all roles in the order of the app: what the database stores for a role, and its name."""
+        if self._keys is None:
+            self._keys = self._read_keys()
+        return self._keys
+
+    def _read_keys(self) -> Mapping[object, str]:
+        raise NotImplementedError
+
+    def names(self) -> list[str]:
+        """Return the names of all roles."""
+        return list(self.keys().values())
+
+    def name_of(self, key: object) -> str:
+        """Return the name of a role by its key."""
+        return self.keys().get(key) or f"(unknown: {key})"
+
+    def resolve(self, name: str) -> str:
+        """Return the name of a role as the app spells it.
+
+        Raises:
+            RoleMissingError: the role does not exist.
+        """
+        for known in self.names():
+            if known.casefold() == name.casefold():
+                return known
+        raise RoleMissingError(name=name, target=self.db.target, names=", ".join(self.names()))
+
+    def key_of(self, name: str) -> object:
+        """Return the key of a role; raises as ``resolve``."""
+        known = self.resolve(name)
+        return next(key for key, other in self.keys().items() if other == known)
+
+    def parse_name(self, text: str) -> str:
+        """Return the name of a role that a user entered as the value of ``column``, or as its name."""
+        return text
+
+    # Reading ---------------------------------------------------------------------------------------------------
+
+    def read(self, rows: Sequence[Row]) -> list[list[str]]:
+        """Return the roles of users in the order of ``names``, one list for each of their rows.
+
+        A row has at least the primary key and ``columns``.
+        """
+        raise NotImplementedError
+
+    def where(self, name: str, *, for_update: bool = False) -> Where:
+        """Return the condition that a user has a role; raises as ``resolve``.
+
+        ``for_update`` locks the rows of other tables that contain the role.
+        """
+        raise NotImplementedError
+
+    def where_unknown(self) -> Where:
+        """Return the condition that a user has a role that does not exist, or whose form dbctl does not support."""
+        raise NotImplementedError
+
+    def create_order(self, *, descending: bool) -> Order:
+        """Return the order of users by role.
+
+        Raises:
+            NotSupportedError: roles of this form have no order.
+        """
+        del descending
+        hint = "List the users of one role with: dbctl users list --role ROLE"
+        raise NotSupportedError(feature="sorting users by role", subject=self.live.profile.title, hint=hint)
+
+    def count_users(self) -> Mapping[object, int]:
+        """Return the number of users by the key of their role; keys of unknown roles are included."""
+        return {key: self.db.count(self.live.name, [self.where(name)]) for key, name in self.keys().items()}
+
+    # Changes ---------------------------------------------------------------------------------------------------
+
+    def change(self, action: RoleAction, current: Sequence[str], name: str) -> list[str]:
+        """Return the roles of a user after a change; raises as ``resolve``.
+
+        Raises:
+            NotSupportedError: users have a single role, which can only be replaced.
+        """
+        del current
+        if action != "set":
+            hint = "Replace the role with: dbctl users set-role LOGIN ROLE"
+            raise NotSupportedError(
+                feature="a user with several roles", subject=self.live.profile.title, hint=hint
+            )
+        return [self.resolve(name)]
+
+    def select_new(self, names: Sequence[str]) -> list[str]:
+        """Return the roles of a new user: ``names``, or the default role; raises as ``resolve``."""
+        default = [self.section.default] if self.section.default else []
+        return list(dict.fromkeys(self.resolve(name) for name in names or default))
+
+    def encode(self, names: Iterable[str]) -> dict[str, object]:
+        """Return the values of ``columns`` that store roles."""
+        del names
+        return {}
+
+    def count_rows(self, assignments: Sequence[Assignment]) -> dict[str, int]:
+        """Return, by table, the number of rows that ``write`` adds, changes or deletes.
+
+        Raises:
+            RoleStoredError: the stored roles of a user have a form that dbctl does not change.
+        """
+        del assignments
+        return {}
+
+    def write(self, db: Writable, assignments: Sequence[Assignment]) -> None:
+        """Write the rows of other tables."""
+
+    # Comparison of the profile with the database -----------------------------------------------------------------
+
+    def find_problems(self) -> Iterator[Problem]:
+        """Yield contradictions between the profile and the database."""
+        if problems := list(self._find_type_problems()):
+            yield from problems  # they cause the others
+            return
+        names = {name.casefold() for name in self.names()}
+        has_roles = bool(names) or bool(self.db.select(self.live.name, [self.id], limit=1))
+        for key, name in ((("admin",), self.users.admin), (("role", "default"), self.section.default)):
+            if name and has_roles and name.casefold() not in names:
+                known = ", ".join(self.names()) or "none"
+                yield key, f"{name!r} is none of the roles in the database: {known}"
+        if self.has_only_unknown_roles():
+            stored = f"the roles of users in {self.live.name}"
+            yield ("role",), f"{stored} are none of the declared ones: {', '.join(self.names())}"
+
+    def require_consistent(self) -> None:
+        """Refuse a write if the profile contradicts the database: it could damage accounts or remove the last admin.
+
+        Raises:
+            RoleFormError: has the first problem.
+        """
+        for key, reason in () if self._is_consistent else self.find_problems():
+            key_text = ".".join(map(str, ("users", *key)))
+            raise RoleFormError(target=self.db.target, key=key_text, reason=reason)
+        self._is_consistent = True
+
+    def _find_type_problems(self) -> Iterator[Problem]:
+        return iter(())
+
+    def has_only_unknown_roles(self) -> bool:
+        """Return whether users have roles, and all of a sample are unknown."""
+        return False
+
+
+def where_keys(column: str, keys: Sequence[object]) -> Where:
+    """Return the condition that a column has one of several values."""
+    return Condition(column, "=", keys[0]) if len(keys) == 1 else Condition(column, "in", list(keys))

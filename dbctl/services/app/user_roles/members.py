@@ -1,0 +1,103 @@
+"""Roles in a table of pairs, user and role: users may have several roles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+from dbctl.engines.contract import AllOf, Condition, InSubquery, Not, Where, Writable
+from dbctl.model import Row
+from dbctl.profiles import KEYS
+from dbctl.profiles.model import Membership
+from dbctl.services.app.change import require_row_count
+from dbctl.services.app.live_table import LiveTable
+from dbctl.services.app.user_roles.form import SAMPLE_ROWS, Assignment, RoleAction, RoleForm
+
+
+class Members(RoleForm):
+    """A table of pairs."""
+
+    has_several = has_rows = True
+
+    @cached_property
+    def _pairs(self) -> LiveTable:
+        return LiveTable(self.live.profile, self.db, self._membership.table, "the roles of users")
+
+    @property
+    def _membership(self) -> Membership:
+        assert self.section.members is not None  # noqa: S101 - the form is created for this section only
+        return self.section.members
+
+    @cached_property
+    def _where_valid(self) -> list[Where]:
+        return list(self._pairs.conditions(self._membership.where))
+
+    def _read_keys(self) -> Mapping[object, str]:
+        roles = self._membership.roles
+        if roles:
+            return {key: _decode(name) for key, name in self.db.select(roles.table, [roles.key, roles.name])}
+        stored = {_decode(key): key for key in self.db.count_by(self._pairs.name, self._membership.role)}
+        names = self.section.values or stored
+        return {stored.get(name, name): name for name in names}
+
+    def read(self, rows: Sequence[Row]) -> list[list[str]]:
+        member = self._membership
+        is_member = Condition(member.user, "in", [row[self.id] for row in rows])
+        pairs = self.db.select(self._pairs.name, [member.user, member.role], [is_member, *self._where_valid])
+        roles = dict[object, set[object]]()
+        for user, key in pairs:
+            roles.setdefault(user, set()).add(key)
+        return [self._sort_names(roles.get(row[self.id], set())) for row in rows]
+
+    def _sort_names(self, keys: set[object]) -> list[str]:
+        known = [name for key, name in self.keys().items() if key in keys]
+        return known + sorted(self.name_of(key) for key in keys if key not in self.keys())
+
+    def where(self, name: str, *, for_update: bool = False) -> Where:
+        key, member = self.key_of(name), self._membership
+        has_role = [Condition(member.role, "=", key), *self._where_valid]
+        if for_update:  # the app may delete the pair of another user concurrently
+            self.db.select(self._pairs.name, [member.user], has_role, for_update=True)
+        return InSubquery([self.id], self._pairs.name, [member.user], has_role)
+
+    def where_unknown(self) -> Where:
+        member = self._membership
+        is_unknown = Not(Condition(member.role, "in", list(self.keys())))
+        return InSubquery([self.id], self._pairs.name, [member.user], [is_unknown, *self._where_valid])
+
+    def count_users(self) -> Mapping[object, int]:
+        return self.db.count_by(self._pairs.name, self._membership.role, self._where_valid)
+
+    def change(self, action: RoleAction, current: Sequence[str], name: str) -> list[str]:
+        known = self.resolve(name)
+        if action == "set":
+            return [known]
+        return [*(other for other in current if other != known), *([known] if action == "add" else [])]
+
+    def count_rows(self, assignments: Sequence[Assignment]) -> dict[str, int]:
+        return {self._pairs.name: sum(len(item.added) + len(item.removed) for item in assignments)}
+
+    def write(self, db: Writable, assignments: Sequence[Assignment]) -> None:
+        member, stored = self._membership, {key: self.name_of(key) for key in self.count_users()}
+        for item in assignments:
+            if item.removed:
+                keys = [key for key, name in stored.items() if name in item.removed]
+                is_removed = [Condition(member.user, "=", item.user), Condition(member.role, "in", keys)]
+                deleted = db.delete(member.table, [AllOf([*is_removed, *self._where_valid])])
+                require_row_count(deleted, len(item.removed), db)
+            for name in item.added:
+                db.insert(member.table, self._create_pair(item.user, self.key_of(name)))
+
+    def _create_pair(self, user: object, role: object) -> dict[str, object]:
+        member = self._membership
+        pair = {**self._pairs.encode_constants(member.new), member.user: user, member.role: role}
+        generator = KEYS[member.id.codec] if member.id else None
+        return {**pair, member.id.column: generator()} if member.id and generator else pair
+
+    def has_only_unknown_roles(self) -> bool:
+        rows = self.db.select(self._pairs.name, [self._membership.role], self._where_valid, limit=SAMPLE_ROWS)
+        return bool(rows) and not any(key in self.keys() for (key,) in rows)
+
+
+def _decode(name: object) -> str:
+    return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name)

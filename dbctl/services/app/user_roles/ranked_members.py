@@ -1,0 +1,86 @@
+"""Roles in columns and in a table of pairs: users have one rank, and any number of groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from msgspec import structs
+
+from dbctl.engines.contract import AnyOf, Where, Writable
+from dbctl.model import Row
+from dbctl.services.app.user_roles.columns import Ranks
+from dbctl.services.app.user_roles.form import Assignment, Problem, RoleAction, RoleForm
+from dbctl.services.app.user_roles.members import Members
+
+
+class RankedMembers(RoleForm):
+    """Ranks, and members of groups; a command changes the part with the role that it names."""
+
+    has_several = has_rows = True
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)  # type: ignore[arg-type]  # the arguments of the base class
+        self._ranks = Ranks(self.users, self.section, self.live)
+        self._members = Members(self.users, self.section, self.live)
+        self.columns = self._ranks.columns
+
+    def _read_keys(self) -> Mapping[object, str]:
+        groups = {key: name for key, name in self._members.keys().items() if not self._is_rank(name)}
+        return {**self._ranks.keys(), **groups}
+
+    def _is_rank(self, name: str) -> bool:
+        return name in self._ranks.names()
+
+    def _part(self, name: str) -> Ranks | Members:
+        return self._ranks if self._is_rank(self.resolve(name)) else self._members
+
+    def read(self, rows: Sequence[Row]) -> list[list[str]]:
+        parts = zip(self._ranks.read(rows), self._members.read(rows), strict=True)
+        return [[*ranks, *groups] for ranks, groups in parts]
+
+    def where(self, name: str, *, for_update: bool = False) -> Where:
+        return self._part(name).where(name, for_update=for_update)
+
+    def where_unknown(self) -> Where:
+        return AnyOf([self._ranks.where_unknown(), self._members.where_unknown()])
+
+    def count_users(self) -> Mapping[object, int]:
+        return {**self._members.count_users(), **self._ranks.count_users()}
+
+    def change(self, action: RoleAction, current: Sequence[str], name: str) -> list[str]:
+        rank, groups = self._split(current)
+        if self._part(name) is self._ranks:
+            return [*self._ranks.change(action, rank, name), *groups]
+        return [*rank, *self._members.change(action, groups, name)]
+
+    def _split(self, names: Iterable[str]) -> tuple[list[str], list[str]]:
+        """Return the ranks and the groups; a rank that dbctl does not recognize is a rank."""
+        groups = [name for name in names if name in self._members.names() and not self._is_rank(name)]
+        return [name for name in names if name not in groups], groups
+
+    def select_new(self, names: Sequence[str]) -> list[str]:
+        selected = super().select_new(names)
+        if self.section.default and not any(self._is_rank(name) for name in selected):
+            selected = [*super().select_new(()), *selected]
+        return list(dict.fromkeys(selected))
+
+    def encode(self, names: Iterable[str]) -> dict[str, object]:
+        return self._ranks.encode(name for name in names if self._is_rank(name))
+
+    def count_rows(self, assignments: Sequence[Assignment]) -> dict[str, int]:
+        return self._members.count_rows(self._select_groups(assignments))
+
+    def write(self, db: Writable, assignments: Sequence[Assignment]) -> None:
+        self._members.write(db, self._select_groups(assignments))
+
+    def _select_groups(self, assignments: Sequence[Assignment]) -> list[Assignment]:
+        return [
+            structs.replace(item, before=self._split(item.before)[1], after=self._split(item.after)[1])
+            for item in assignments
+        ]
+
+    def _find_type_problems(self) -> Iterator[Problem]:
+        return self._ranks._find_type_problems()  # noqa: SLF001 - a part of this form
+
+    def has_only_unknown_roles(self) -> bool:
+        return self._ranks.has_only_unknown_roles() or self._members.has_only_unknown_roles()

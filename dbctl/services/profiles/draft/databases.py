@@ -1,0 +1,167 @@
+"""Draft the root of a profile and the section of its database: formats, secrets, the ledger of migrations."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+from dbctl.engines.contract import Readable
+from dbctl.model import Struct
+from dbctl.profiles import BooleanCodec
+from dbctl.services.app import has_secret_name, ledger_detection
+from dbctl.services.app.evidence import Evidence, TableEvidence, names, values
+from dbctl.services.profiles.draft.document import Entry, Line, Part, write_header
+
+#: The database of a drafted profile.
+MAIN = "main"
+#: Tables that identify the database.
+MOST_NEEDS = 3
+#: Tables that record migrations of runners without a ledger in dbctl.
+LEDGERS = ("migrations", "schema_version", "schema_migrations", "migration", "updatelog", "db_version", "migration_versions",
+           "diesel_schema_migrations", "ef_migrations_history", "sqlx_migrations", "refinery_schema_history")  # fmt: skip
+#: Tables whose columns named like secrets are none.
+_NO_SECRETS = ("migration", "content_type")
+
+
+class DatabaseDraft(Struct, frozen=True, kw_only=True):
+    """The root and the section of the database."""
+
+    parts: Sequence[Part]
+    decisions: Sequence[str]
+
+
+def draft_database(
+    evidence: Evidence,
+    db: Readable,
+    *,
+    name: str,
+    title: str,
+    file_name: str,
+    users: TableEvidence | None,
+    covered: Collection[str],
+) -> DatabaseDraft:
+    """Return the first sections of a profile; ``covered`` are secret columns (``table.column``) of other sections."""
+    decisions = list[str]()
+    root: list[Line | str] = [
+        Line("schema", "dbctl.profile/1"),
+        Line("name", name),
+        Line("title", title),
+        *_describe_times(evidence, decisions),
+        *_describe_booleans(evidence),
+    ]
+    lines: list[Line | str] = [Line("engines", [evidence.engine])]
+    lines += [Line("find", [file_name])] if file_name else []
+    if needs := _choose_needs(evidence, users):
+        lines.append(Line("needs", needs, "tables that identify the database"))
+    updated = Counter(
+        column
+        for table in evidence.base_tables()
+        for column in names.find_names(table, names.FIELDS["updated_at"])[:1]
+        if values.is_time(table.columns[column], table.values(column))
+    ).most_common(1)
+    if updated and updated[0][1] > 1:
+        lines.append(Line("updated_at", updated[0][0], f"in {updated[0][1]} tables"))
+    if evidence.engine == "sqlite" and not any(table.references for table in evidence.base_tables()):
+        lines.append("No table has a foreign key.")
+    if secret := _list_secrets(evidence, covered):
+        lines.append(Line("secret", secret, "the names of the columns"))
+    lines.append(Line("guess_secrets", True, "also by the names and values of new columns"))  # noqa: FBT003 - the value itself
+    parts = [
+        Part(lines=root),
+        Part(header=write_header("databases", MAIN), lines=lines),
+        *_describe_ledger(evidence, db, decisions),
+    ]
+    return DatabaseDraft(parts=parts, decisions=decisions)
+
+
+def _describe_times(evidence: Evidence, decisions: list[str]) -> list[Line | str]:
+    """Return the line about the format of times in columns without a type for times."""
+    forms, columns = Counter[values.TimeForm](), 0
+    for table in evidence.base_tables():
+        for column in table.columns.values():
+            if column.native == "time" or not (
+                names.TIME_NAME.search(names.normalize(column.name)) or "TIME" in column.type
+            ):
+                continue
+            if stored := values.count_time_forms(table.values(column.name)):
+                forms += stored
+                columns += 1
+    known = [(form, count) for form, count in forms.most_common() if form != "other"]
+    counts = ", ".join(f"{count} {form}" for form, count in forms.most_common())
+    if not forms:
+        return []
+    evidence_text = f"of {forms.total()} values in {columns} columns without a type for times: {counts}"
+    if not known:
+        decisions.append(
+            "the format of times: dbctl reads it, but writes none like it; the nearest is sqlite-time"
+        )
+        return [Line("time", "sqlite-time", evidence_text, is_candidate=True)]
+    if forms["other"] > known[0][1]:
+        decisions.append(
+            "the format of times: most values have a format that dbctl reads, but does not write"
+        )
+    return [Line("time", known[0][0], evidence_text)]
+
+
+def _describe_booleans(evidence: Evidence) -> list[Line | str]:
+    forms, columns = Counter[BooleanCodec](), 0
+    for table in evidence.base_tables():
+        for column in table.columns.values():
+            stored = table.values(column.name)
+            if column.native != "boolean" and stored and values.is_boolean(column, stored):
+                forms += values.boolean_form(stored)
+                columns += 1
+    if not forms:
+        return []
+    counts = ", ".join(f"{count} {form}" for form, count in forms.most_common())
+    return [Line("boolean", forms.most_common(1)[0][0], f"{counts}, in {columns} columns")]
+
+
+def _choose_needs(evidence: Evidence, users: TableEvidence | None) -> list[str]:
+    """Return the users and the tables to which most others refer."""
+    incoming = Counter(reference.table for table in evidence.base_tables() for reference in table.references)
+    usual = [
+        name
+        for name, _ in incoming.most_common()
+        if name in evidence.tables and not evidence.tables[name].is_view
+    ]
+    ranked = [*([users.name] if users else []), *usual, *(table.name for table in evidence.base_tables())]
+    return list(dict.fromkeys(ranked))[:MOST_NEEDS]
+
+
+def _list_secrets(evidence: Evidence, covered: Collection[str]) -> list[Entry]:
+    entries = []
+    for table in evidence.base_tables():
+        if any(word in names.normalize(table.name) for word in _NO_SECRETS):
+            continue
+        for column in table.columns.values():
+            path = f"{table.name}.{column.name}"
+            is_stored = (
+                values.is_text(column)
+                or "BLOB" in column.type
+                or "BYTEA" in column.type
+                or "BINARY" in column.type
+            )
+            if is_stored and path not in covered and has_secret_name(names.shorten(table, column.name)):
+                entries.append(Entry(path))
+    return entries
+
+
+def _describe_ledger(evidence: Evidence, db: Readable, decisions: list[str]) -> list[Part]:
+    """Return the section about migrations if the database has a ledger."""
+    ledger, foreign = ledger_detection.detect_ledgers(db, evidence.engine)
+    header = write_header("databases", MAIN, "migrations")
+    if foreign:
+        rows = len(evidence.tables[foreign.table].rows) if foreign.table in evidence.tables else 0
+        text = f"the ledger of {foreign.runner}, which dbctl reads and does not write" + (
+            f"; {rows} sampled rows" if rows else ""
+        )
+        return [Part(header=header, lines=[Line("ledger", "auto", text)])]
+    if ledger.table in evidence.tables:
+        return [Part(header=header, lines=[Line("ledger", "auto", f"the table {ledger.table}")])]
+    for table in evidence.base_tables():
+        if names.normalize(table.name) in LEDGERS or names.normalize(table.name).endswith("_migrations"):
+            decisions.append(f"{table.name} may be a ledger of migrations; dbctl has no description of it")
+            remark = f"{table.name} ({', '.join(table.columns)}) may record migrations, of a runner that dbctl does not support."
+            return [Part(lines=[remark])]
+    return []

@@ -1,0 +1,111 @@
+"""A commented TOML document: sections of lines, each with its evidence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from dbctl.files import toml
+from dbctl.model import Struct
+
+#: A value in TOML.
+Value: TypeAlias = "str | int | float | bool | Sequence[Value] | Mapping[str, Value]"
+#: Columns before the comments of a section, and characters of a line without a list of several lines.
+COMMENT_COLUMN, LINE_LENGTH = 44, 100
+LONGEST_COMMENT = 600
+#: The most names in a comment.
+MOST_LISTED = 10
+
+
+class Entry(Struct, frozen=True):
+    """An item of a list that is written on its own line."""
+
+    value: Value
+    evidence: str = ""
+
+
+class Line(Struct, frozen=True):
+    """A key with its value, and the evidence for it."""
+
+    key: str
+    value: Value | Sequence[Entry]
+    evidence: str = ""
+    is_candidate: bool = False  #: written as a comment: the database does not show whether it is right
+
+
+class Part(Struct, frozen=True, kw_only=True):
+    """One section: its header, without brackets, and its lines."""
+
+    header: str = ""  #: dotted keys in TOML syntax; empty: the root
+    is_array: bool = False  #: a section of an array: ``[[header]]``
+    remarks: Sequence[str] = ()  #: comments before the header
+    lines: Sequence[Line | str] = ()  #: a text is a comment
+    is_candidate: bool = False  #: the whole section is written as a comment
+
+
+def write_document(parts: Sequence[Part]) -> str:
+    """Return the text of a profile."""
+    return "\n".join(text for part in parts if (text := _write_part(part)))
+
+
+def write_header(*keys: str) -> str:
+    """Return dotted keys in TOML syntax."""
+    return ".".join(toml.quoted(key) for key in keys)
+
+
+def write_comment(text: str) -> str:
+    """Return a text from a database as part of a comment: on one line, without control characters."""
+    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    return shown if len(shown) <= LONGEST_COMMENT else shown[: LONGEST_COMMENT - 1] + "…"
+
+
+def join_names(names: Sequence[str]) -> str:
+    """Return names from a database for a comment; of many only the first."""
+    further = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    return ", ".join(names[:MOST_LISTED]) + further
+
+
+def _write_part(part: Part) -> str:
+    lines = [f"# {write_comment(remark)}" for remark in part.remarks]
+    mark = "# " if part.is_candidate else ""
+    if part.header:
+        lines.append(f"{mark}[[{part.header}]]" if part.is_array else f"{mark}[{part.header}]")
+    for line in part.lines:
+        prefix = mark or ("# " if isinstance(line, Line) and line.is_candidate else "")
+        lines += [prefix + text for text in _write_line(line)]
+    return "\n".join([*lines, ""]) if lines else ""
+
+
+def _write_line(line: Line | str) -> list[str]:
+    if isinstance(line, str):
+        return [f"# {write_comment(line)}"]
+    key = toml.quoted(line.key)
+    if isinstance(line.value, list) and line.value and isinstance(line.value[0], Entry):
+        return [
+            _add_comment(f"{key} = [", line.evidence),
+            *(_add_comment(f"    {write_value(entry.value)},", entry.evidence) for entry in line.value),
+            "]",
+        ]
+    return [_add_comment(f"{key} = {write_value(line.value)}", line.evidence)]
+
+
+def _add_comment(text: str, evidence: str) -> str:
+    return f"{text.ljust(COMMENT_COLUMN)} # {write_comment(evidence)}" if evidence else text
+
+
+def write_value(value: object) -> str:
+    """Return a value in TOML syntax, on one line."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        if re.search(r"[\ud800-\udfff]", value):
+            raise ValueError(f"{value!a} is not valid in TOML")
+        is_literal = '"' in value and "'" not in value and value.isprintable()
+        return f"'{value}'" if is_literal else toml.quoted(value, value=True)
+    if isinstance(value, Mapping):
+        items = ", ".join(f"{toml.quoted(key)} = {write_value(item)}" for key, item in value.items())
+        return f"{{ {items} }}" if items else "{}"
+    if isinstance(value, Sequence):
+        return f"[{', '.join(map(write_value, value))}]"
+    return repr(value)

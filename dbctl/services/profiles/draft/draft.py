@@ -1,0 +1,161 @@
+"""Draft a profile of the app of one database, and write it to a file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from dbctl.engines import registry
+from dbctl.engines.contract import Readable, SchemaReader, require_part
+from dbctl.errors import FileExistsAlreadyError, FileFailedError, SchemaMismatchError, UsageError
+from dbctl.files import write_atomically
+from dbctl.model import ChangeResult
+from dbctl.services.app.evidence import Evidence, gather_evidence
+from dbctl.services.profiles.draft.content import draft_reports, draft_searches
+from dbctl.services.profiles.draft.databases import MAIN, draft_database
+from dbctl.services.profiles.draft.document import Part, join_names, write_document
+from dbctl.services.profiles.draft.owned_rows import OwnedDraft, draft_owned_rows
+from dbctl.services.profiles.draft.settings import draft_settings
+from dbctl.services.profiles.draft.sign_ins import SignInDraft, draft_sign_ins
+from dbctl.services.profiles.draft.users import draft_users
+from dbctl.services.profiles.draft.users_table import UsersCandidate, rank_users_tables
+from dbctl.url import Url
+
+NAME = re.compile(r"\w[\w.-]*")
+
+
+class ProfileDraft(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``profiles draft``."""
+
+    name: str
+    target: str  #: the address of the database, without a password
+    file: str | None  #: None: the profile was not written to a file
+    tables: int
+    users: str | None  #: the table of users; None: the database has none
+    decisions: Sequence[str]  #: what the database does not show
+    profile: str  #: the text
+
+
+def draft_profile(url: Url, *, name: str = "", timeout: float) -> ProfileDraft:
+    """Read the database at ``url``, and return a profile of its app.
+
+    Raises:
+        UsageError: the name is no name of a profile.
+        NotSupportedError: the engine has no schema that a draft can read.
+        SchemaMismatchError: the database has no tables.
+    """
+    name = name or _default_name(url)
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            detail=f"--name {name!r}: only letters, digits, dots, dashes and underscores are allowed"
+        )
+    db = registry.load_engine(url.engine).open_for_reading(url, name, timeout=timeout)
+    try:
+        require_part(
+            db, SchemaReader, "a draft", "Write the profile by hand: docs/how-to/write-a-profile.md."
+        )
+        if not db.tables():
+            raise SchemaMismatchError(target=str(url), missing="every table", purpose="a draft")
+        evidence = gather_evidence(db, url.engine)
+        return _draft(evidence, db, url, name)
+    finally:
+        db.close()
+
+
+def _default_name(url: Url) -> str:
+    stem = Path(url.path).stem if url.is_file else url.path
+    return re.sub(r"[^\w.-]+", "-", stem).strip("-._") or "app"
+
+
+def _draft(evidence: Evidence, db: Readable, url: Url, name: str) -> ProfileDraft:
+    candidates = rank_users_tables(evidence)
+    users = draft_users(evidence, candidates)
+    table = users.table if users else None
+    sign_ins = draft_sign_ins(evidence, table) if table else SignInDraft()
+    owned = draft_owned_rows(evidence, table, sign_ins.tables) if table else OwnedDraft()
+    database = draft_database(
+        evidence,
+        db,
+        name=name,
+        title=name,
+        file_name=Path(url.path).name if url.is_file else "",
+        users=table,
+        covered=[*(users.secrets if users else ()), *sign_ins.secrets],
+    )
+    decisions = [
+        *(users.decisions if users else _explain_missing_users(candidates)),
+        *sign_ins.decisions,
+        *owned.decisions,
+        *database.decisions,
+        *_explain_gaps(evidence),
+    ]
+    sections = list[Part]()
+    if users:
+        first, *others = users.parts
+        sections += [_extend(first, owned), *others, *owned.parts, *sign_ins.signed_in]
+    excluded = {*sign_ins.tables, *([table.name] if table else [])}
+    parts = [
+        *_introduce(url, decisions),
+        *database.parts,
+        *sections,
+        *sign_ins.parts,
+        *draft_settings(evidence, table),
+        *draft_searches(evidence, excluded, MAIN),
+        *draft_reports(evidence, table, users.fields if users else {}),
+    ]
+    return ProfileDraft(
+        name=name,
+        target=str(url),
+        file=None,
+        tables=len(evidence.tables),
+        users=table.name if table else None,
+        decisions=decisions,
+        profile=write_document(parts),
+    )
+
+
+def _extend(part: Part, owned: OwnedDraft) -> Part:
+    return Part(header=part.header, remarks=part.remarks, lines=[*part.lines, *owned.lines])
+
+
+def _introduce(url: Url, decisions: Sequence[str]) -> list[Part]:
+    lines = [
+        f"Drafted by dbctl from {url}. A comment after a line is the evidence for it.",
+        "A line that begins with # is a candidate: the database does not show whether it is right.",
+    ]
+    if decisions:
+        lines += ["", "Decide:", *(f"- {decision}" for decision in decisions)]
+    return [Part(lines=lines)]
+
+
+def _explain_missing_users(candidates: Sequence[UsersCandidate]) -> list[str]:
+    if candidates:
+        tables = join_names([candidate.table.name for candidate in candidates])
+        return [f"no table can be the users: {tables} is a view, or has no key of one column"]
+    return ["no table looks like users: dbctl manages none"]
+
+
+def _explain_gaps(evidence: Evidence) -> list[str]:
+    gaps = [
+        ("names that a profile cannot contain", evidence.skipped),
+        ("tables that were not read", evidence.unread),
+    ]
+    return [f"{title}: {join_names(items)}" for title, items in gaps if items]
+
+
+def write_draft(draft: ProfileDraft, path: Path) -> ProfileDraft:
+    """Write a draft to a new file.
+
+    Raises:
+        FileExistsAlreadyError, FileFailedError: the file exists, or cannot be written.
+    """
+    from msgspec import structs
+
+    if path.exists():
+        raise FileExistsAlreadyError(path=path, hint="Choose another file, or delete it first.")
+    if not path.parent.is_dir():
+        raise FileFailedError(path=path, reason="its folder does not exist")
+    with write_atomically(path, mode=0o644, replace=False) as file:
+        file.write(draft.profile)
+    return structs.replace(draft, file=str(path))

@@ -1,0 +1,74 @@
+"""Draft what happens to the rows of a user who is deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from dbctl.model import Struct
+from dbctl.services.app.evidence import (
+    Evidence,
+    TableEvidence,
+    UserReference,
+    find_user_references,
+    names,
+)
+from dbctl.services.profiles.draft.document import Entry, Line, Part, join_names
+
+_REASONS = {"blocked": "a foreign key would prevent the deletion", "unhandled": "by its name; no foreign key"}
+
+
+class OwnedDraft(Struct, frozen=True, kw_only=True):
+    """The lines of users, and sections, about the rows of a deleted user."""
+
+    lines: Sequence[Line | str] = ()
+    parts: Sequence[Part] = ()
+    decisions: Sequence[str] = ()
+
+
+def draft_owned_rows(evidence: Evidence, users: TableEvidence, signed_in: Collection[str]) -> OwnedDraft:
+    """Return the sections; ``signed_in`` are the tables whose rows end with a sign-in."""
+    references = list(find_user_references(evidence, users, users.key))
+    handled = [reference.path for reference in references if reference.deletion == "handled"]
+    others = [reference for reference in references if reference.deletion != "handled"]
+    deleted = [reference for reference in others if _is_personal(evidence, reference, signed_in)]
+    transferable = [reference for reference in others if reference not in deleted]
+    lines: list[Line | str] = []
+    if handled:
+        lines.append(f"Foreign keys delete these, or set them to NULL: {join_names(handled)}")
+    if deleted:
+        entries = [Entry(reference.path, _REASONS[reference.deletion]) for reference in deleted]
+        lines.append(Line("cascade", entries, "rows that are deleted before their user"))
+    parts = [_draft_transfer(evidence, reference) for reference in transferable]
+    blocked = [reference.path for reference in transferable if reference.deletion == "blocked"]
+    decisions = (
+        [
+            f"users with rows in {join_names(blocked)} are deleted only with --transfer-to, or add them to cascade"
+        ]
+        if blocked
+        else []
+    )
+    left = [reference.path for reference in transferable if reference.deletion == "unhandled"]
+    if left:
+        decisions.append(
+            f"rows of {join_names(left)} remain without their user, unless --transfer-to is used"
+        )
+    return OwnedDraft(lines=lines, parts=parts, decisions=decisions)
+
+
+def _is_personal(evidence: Evidence, reference: UserReference, signed_in: Collection[str]) -> bool:
+    table = evidence.tables[reference.table]
+    column = table.columns[reference.column]
+    is_own_key = table.is_unique(reference.column)  # one row for each user
+    is_personal = is_own_key or bool(names.PERSONAL_ROWS.search(names.normalize(reference.table)))
+    return reference.table in signed_in or (
+        is_personal and (not column.nullable or reference.deletion == "unhandled")
+    )
+
+
+def _draft_transfer(evidence: Evidence, reference: UserReference) -> Part:
+    table = evidence.tables[reference.table]
+    lines = [Line("table", reference.table, _REASONS[reference.deletion]), Line("column", reference.column)]
+    once = [list(key) for key in table.keys if reference.column in key and len(key) > 1]
+    if once:
+        lines.append(Line("once", [name for name in once[0] if name != reference.column], "a unique index"))
+    return Part(header="users.transfer", is_array=True, lines=lines)

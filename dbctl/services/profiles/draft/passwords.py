@@ -1,0 +1,109 @@
+"""Recognize the columns and formats of passwords."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from dbctl.model import Struct
+from dbctl.profiles import JOINT, HashFormat, find_prefix_problem, identify_format, read_prefix
+from dbctl.services.app.evidence import TableEvidence, names, values
+from dbctl.services.profiles.draft.document import Line, Value
+
+#: Beginnings of values that apps store for accounts without a password, and the patterns for them.
+UNUSABLE = {"!": "!*", "*": "[*]*", "x": "x", "": ""}
+
+
+class PasswordDraft(Struct, frozen=True, kw_only=True):
+    """The lines about passwords, and what they leave open."""
+
+    columns: Sequence[str] = ()  #: the columns that the profile covers
+    lines: Sequence[Line | str] = ()
+    decisions: Sequence[str] = ()
+
+
+class _Sample(Struct, frozen=True, kw_only=True):
+    """The stored texts of passwords, from the first to the last user."""
+
+    columns: Sequence[str]
+    stored: Sequence[str]
+
+    @property
+    def formats(self) -> Counter[HashFormat]:
+        return Counter(name for text in self.stored if (name := identify_format(text)))
+
+
+def draft_password(table: TableEvidence) -> PasswordDraft:
+    """Return the lines about the passwords in a table of users."""
+    candidates = names.match_columns(table, names.PASSWORD)
+    samples = [_read(table, [column]) for column in candidates]
+    samples += [
+        _read(table, [salt, column])
+        for column in candidates
+        for salt in names.match_columns(table, names.SALT)
+        if all(values.is_text(table.columns[name]) for name in (salt, column))
+    ]
+    if not samples:
+        return PasswordDraft()
+    best = max(samples, key=lambda sample: sample.formats.total())
+    return _describe(best) if best.formats else _describe_unknown(best)
+
+
+def _read(table: TableEvidence, columns: Sequence[str]) -> _Sample:
+    rows = [[row.get(column) for column in columns] for row in table.rows]
+    stored = [JOINT.join(map(_text, values)) for values in rows if values[-1] is not None]
+    return _Sample(columns=columns, stored=stored)
+
+
+def _text(value: object) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value or "")
+
+
+def _describe(sample: _Sample) -> PasswordDraft:
+    formats, total, decisions = sample.formats, len(sample.stored), list[str]()
+    newest = next(text for text in reversed(sample.stored) if identify_format(text))
+    prefix = read_prefix(newest)
+    problem = find_prefix_problem(prefix)
+    written = identify_format(newest)
+    password: dict[str, Value] = {"column": sample.columns[-1]}
+    if len(sample.columns) > 1:
+        password["prefix_columns"] = list(sample.columns[:-1])
+    if not problem:
+        password["writes"] = prefix
+    if others := [name for name in formats if name != written or problem]:
+        password["accepts"] = others
+    counts = ", ".join(f"{count} of {total} values are {name}" for name, count in formats.most_common())
+    evidence = counts if len(formats) == 1 else f"{counts}; the newest is {written}"
+    unknown = [text for text in sample.stored if identify_format(text) is None]
+    unusable = sorted(
+        {pattern for start, pattern in UNUSABLE.items() if any(_begins(text, start) for text in unknown)}
+    )
+    if unusable:
+        password["unusable"] = unusable
+        evidence += f"; {len(unknown)} are no hashes"
+    if len(formats) > 1:
+        decisions.append(
+            f"passwords have {len(formats)} formats; check that the newest version of the app writes {written}"
+        )
+    if problem:
+        decisions.append(f"dbctl cannot set passwords: {problem}")
+    lines: list[Line | str] = [
+        Line("password", password, evidence),
+        "The database does not show whether the app adds a secret of its configuration to passwords: pepper = true",
+    ]
+    return PasswordDraft(columns=sample.columns, lines=lines, decisions=decisions)
+
+
+def _begins(text: str, start: str) -> bool:
+    return text == start if start in ("", "x") else text.startswith(start)
+
+
+def _describe_unknown(sample: _Sample) -> PasswordDraft:
+    reason = "no known format" if sample.stored else "no stored hash shows the format"
+    line = Line(
+        "password",
+        {"column": sample.columns[-1], "writes": "$2b$10$"},
+        f"{reason}; {len(sample.stored)} values",
+        is_candidate=True,
+    )
+    return PasswordDraft(lines=[line], decisions=[f"the format of passwords: {reason}"])

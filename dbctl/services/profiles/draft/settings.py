@@ -1,0 +1,124 @@
+"""Draft the settings of the app and of its users."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from dbctl.services.app import has_secret_name
+from dbctl.services.app.evidence import Evidence, TableEvidence, names, values
+from dbctl.services.profiles.draft.document import Line, Part, Value
+
+#: The kind of a setting for the usual names of types.
+KINDS: Mapping[str, str] = {
+    "bool": "boolean", "boolean": "boolean", "switch": "boolean", "int": "integer", "integer": "integer", "float": "float",
+    "double": "float", "decimal": "float", "number": "number", "numeric": "number", "string": "string", "str": "string",
+    "text": "string", "json": "json", "object": "json", "array": "json", "list": "json",
+}  # fmt: skip
+#: The most different values of a column of types.
+MOST_TYPES = 12
+
+
+def draft_settings(evidence: Evidence, users: TableEvidence | None) -> Iterator[Part]:
+    """Yield a section for each table of settings; the app has at most one table of each scope."""
+    scopes = set[str]()
+    tables = [
+        table for table in evidence.base_tables() if names.SETTINGS_TABLE.search(names.normalize(table.name))
+    ]
+    for table in sorted(tables, key=lambda table: (not table.rows, len(table.name))):
+        part = _draft_table(table, users, scopes)
+        if part:
+            yield part
+
+
+def _draft_table(table: TableEvidence, users: TableEvidence | None, scopes: set[str]) -> Part | None:
+    value = next(iter(names.find_names(table, names.SETTING_VALUE)), "")
+    keys = [column for column in names.find_names(table, names.SETTING_KEY) if column != value]
+    keys = [column for column in keys if values.is_text(table.columns[column])]
+    if not (value and keys):
+        return None
+    user = next(
+        iter(
+            [*names.match_columns(table, names.USER_REFERENCE), *names.match_columns(table, names.USER_WORD)]
+        ),
+        "",
+    )
+    scope = "user" if user else "system"
+    is_unique = any({keys[0], *([user] if user else [])} == set(key) for key in table.keys)
+    lines: list[Line | str] = [
+        Line("scope", scope, f"the column {user}" if user else ""),
+        Line("table", table.name, f"{len(table.rows)} sampled rows"),
+    ]
+    lines += [Line("user", user)] if user else []
+    lines.append(Line("fields", {"value": value} | _map_fields(table)))
+    kind = _find_types(table)
+    types = _describe_types(table, kind) if kind else {}
+    if not types:
+        lines.append(Line("key", keys[0], "a unique index" if is_unique else "the name of the column"))
+    booleans = _find_booleans(table, value, kind)
+    if booleans:
+        lines += [Line("true", booleans[1], "stored values"), Line("false", booleans[0])]
+    if secret := _list_secret_keys(table, keys[0]):
+        lines.append(Line("secret", secret, "the names of the keys"))
+    is_candidate = not is_unique or scope in scopes or (bool(user) and users is None)
+    remarks = ["Settings"]
+    if is_candidate:
+        remarks = [
+            f"{table.name}: no unique index covers the key of a setting, or another table has the settings"
+        ]
+    else:
+        scopes.add(scope)
+    if types:
+        lines.append(Line("variant", [{"key": keys[0], "type": kind, "types": types}], "the stored types"))
+    return Part(header="settings", is_array=True, remarks=remarks, lines=lines, is_candidate=is_candidate)
+
+
+def _map_fields(table: TableEvidence) -> dict[str, Value]:
+    candidates = {
+        "description": ["description"],
+        "public": ["is_public", "public"],
+        "updated_at": names.FIELDS["updated_at"],
+    }
+    return {
+        field: found[0] for field, words in candidates.items() if (found := names.find_names(table, words))
+    }
+
+
+def _find_types(table: TableEvidence) -> str:
+    """Return the column with the types of settings; empty if its values are other than types."""
+    for column in names.find_names(table, names.SETTING_TYPE):
+        stored = {str(value) for value in table.values(column)}
+        if (
+            stored
+            and len(stored) <= MOST_TYPES
+            and sum(value.lower() in KINDS for value in stored) * 2 > len(stored)
+        ):
+            return column
+    return ""
+
+
+def _describe_types(table: TableEvidence, column: str) -> dict[str, Value]:
+    stored = Counter(str(value) for value in table.values(column))
+    return {name: KINDS.get(name.lower(), "string") for name, _ in stored.most_common()}
+
+
+def _find_booleans(table: TableEvidence, value: str, kind: str) -> Sequence[str]:
+    """Return the stored texts of false and true of boolean settings, if they are not ``false`` and ``true``."""
+    if not kind:
+        return ()
+    rows = [row for row in table.rows if KINDS.get(str(row.get(kind)).lower()) == "boolean"]
+    stored = {str(row.get(value)) for row in rows if row.get(value) is not None}
+    for pair in (("0", "1"), ("no", "yes"), ("off", "on"), ("f", "t")):
+        if stored and stored <= set(pair):
+            return pair
+    return ()
+
+
+def _list_secret_keys(table: TableEvidence, key: str) -> list[str]:
+    return sorted(
+        {
+            name
+            for name in map(str, table.values(key))
+            if has_secret_name(name.replace("-", "_").replace(".", "_")) and not set("*?[") & set(name)
+        }
+    )

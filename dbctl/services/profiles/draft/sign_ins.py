@@ -1,0 +1,147 @@
+"""Draft the tables of sign-ins and tokens, the sessions in them, and the cleanup of expired rows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+from dbctl.model import Struct
+from dbctl.services.app.evidence import Evidence, TableEvidence, find_user_references, names, values
+from dbctl.services.profiles.draft.document import Line, Part
+
+
+class SignInDraft(Struct, frozen=True, kw_only=True):
+    """The sections about sign-ins."""
+
+    tables: Collection[str] = ()  #: whose rows end with a sign-in
+    secrets: Sequence[str] = ()  #: columns (``table.column``) of tokens, which are always secret
+    signed_in: Sequence[Part] = ()
+    parts: Sequence[Part] = ()
+    decisions: Sequence[str] = ()
+
+
+def draft_sign_ins(evidence: Evidence, users: TableEvidence) -> SignInDraft:
+    """Return the sections about tables of sessions and tokens that refer to users."""
+    columns = dict[str, str]()
+    for reference in find_user_references(evidence, users, users.key):
+        columns.setdefault(reference.table, reference.column)
+    signed_in, tables, parts, decisions = list[Part](), list[TableEvidence](), list[Part](), list[str]()
+    for table in evidence.base_tables():
+        kind = _find_kind(table)
+        if not kind or table.name == users.name:
+            continue
+        user = columns.get(table.name)
+        if user is None:
+            if kind == "session" and _has_token(table):
+                decisions.append(f"{table.name} has no column with the user: its rows are not ended")
+        elif kind == "session" and _has_token(table):
+            tables.append(table)
+            signed_in.append(_draft_signed_in(table, user))
+            parts += _draft_sessions(table, user)
+        else:
+            signed_in.append(_draft_signed_in(table, user, is_candidate=True))
+    parts += [part for table in evidence.base_tables() for part in _draft_cleanup(table)]
+    secrets = [f"{table.name}.{token}" for table in tables if (token := _find_token(table))]
+    return SignInDraft(
+        tables=[table.name for table in tables],
+        secrets=secrets,
+        signed_in=signed_in,
+        parts=parts,
+        decisions=decisions,
+    )
+
+
+def _find_kind(table: TableEvidence) -> str:
+    """Return ``session`` or ``key`` for a table of sign-ins, or of keys of programs."""
+    name = names.normalize(table.name)
+    if names.KEYS_TABLE.search(name):
+        return "key"
+    return "session" if names.SESSIONS_TABLE.search(name) and not names.NOT_SIGN_IN.search(name) else ""
+
+
+def _has_token(table: TableEvidence) -> bool:
+    """Return whether rows have a token, or a key that is one."""
+    token = _find_token(table)
+    return bool(token) or any(name for name in names.find_names(table, names.EXPIRES))
+
+
+def _find_token(table: TableEvidence) -> str:
+    columns = names.match_columns(table, names.TOKEN)
+    is_plain = {column: names.shorten(table, column) in ("id", "key") for column in columns}
+    candidates = [column for column in columns if not is_plain[column] or _is_random(table, column)]
+    return min(candidates, key=lambda column: is_plain[column], default="")
+
+
+def _is_random(table: TableEvidence, column: str) -> bool:
+    stored = table.values(column)
+    return bool(stored) and all(isinstance(value, str | bytes) and len(value) >= 24 for value in stored)  # noqa: PLR2004 - shorter values can be guessed
+
+
+def _draft_signed_in(table: TableEvidence, user: str, *, is_candidate: bool = False) -> Part:
+    lines = [Line("table", table.name, "the name of the table"), Line("user", user)]
+    if expires := _find_time(table, names.EXPIRES):
+        lines.append(Line("expires_at", expires))
+    if token := _find_token(table):
+        lines.append(Line("token", token))
+    if ended := _find_time(table, ["revoked_at"]):
+        lines.append(Line("on_end", {ended: ":now"}, "rows that remain after a sign-out"))
+    elif revoked := names.find_names(table, ["revoked", "is_revoked"]):
+        lines.append(Line("on_end", {revoked[0]: True}, "rows that remain after a sign-out"))
+    remarks = [f"If a new password ends the keys in {table.name}:"] if is_candidate else []
+    return Part(
+        header="users.signed_in", is_array=True, lines=lines, remarks=remarks, is_candidate=is_candidate
+    )
+
+
+def _draft_sessions(table: TableEvidence, user: str) -> Iterator[Part]:
+    """Yield the section about sessions, if a column shows which rows are open."""
+    started = _find_time(table, names.FIELDS["created_at"])
+    ended = _find_time(table, names.ENDED)
+    revoked = names.find_names(table, ["revoked", "is_revoked"])
+    if not (started and table.key and (ended or revoked)):
+        return
+    lines = [
+        Line("name", names.normalize(table.name).replace("_", "-")),
+        Line("table", table.name),
+        Line("key", table.key),
+        Line("user", user),
+        Line("started_at", started),
+    ]
+    lines.append(Line("ended_at", ended) if ended else Line("open", {revoked[0]: False}))
+    if seen := _find_time(table, names.SEEN):
+        lines.append(Line("seen_at", seen))
+    if expires := _find_time(table, names.EXPIRES):
+        lines.append(Line("expires_at", expires))
+    yield Part(header="sessions", is_array=True, lines=lines)
+
+
+def _draft_cleanup(table: TableEvidence) -> Iterator[Part]:
+    """Yield a rule for rows with a time of expiry; it runs only if ``--rule`` names it."""
+    expires = _find_time(table, names.EXPIRES)
+    name = names.normalize(table.name)
+    is_temporary = names.SESSIONS_TABLE.search(name) or names.NOT_SIGN_IN.search(name) or "cache" in name
+    if not (expires and table.key and is_temporary):
+        return
+    yield Part(
+        header="cleanup",
+        is_array=True,
+        remarks=[f"Expired rows of {table.name}: without on_demand_only, every cleanup deletes them"],
+        lines=[
+            Line("name", f"expired-{name.replace('_', '-')}"),
+            Line("table", table.name),
+            Line("key", table.key),
+            Line("age", {"column": expires, "older_than": "1d"}, "the name of the column"),
+            Line("delete", True),  # noqa: FBT003 - the value itself
+            Line("on_demand_only", True),  # noqa: FBT003 - the value itself
+        ],
+    )
+
+
+def _find_time(table: TableEvidence, candidates: Sequence[str]) -> str:
+    """Return the first of ``candidates`` that stores times, or numbers that are times of no sampled row."""
+    for column in names.find_names(table, candidates):
+        stored = table.values(column)
+        if values.is_time(table.columns[column], stored) or (
+            not stored and values.is_whole(table.columns[column])
+        ):
+            return column
+    return ""

@@ -1,0 +1,48 @@
+"""Check that a profile covers the rows that refer to users, which a deletion would leave or which would prevent it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dbctl.engines.contract import Readable
+from dbctl.profiles import parse_row_path
+from dbctl.profiles.model import Profile, Users
+from dbctl.services.app import App
+from dbctl.services.app.evidence import find_user_references, gather_evidence
+from dbctl.services.profiles.consistency import Problem
+
+_REASONS = {
+    "blocked": "a foreign key prevents the deletion of a user with rows in",
+    "unhandled": "the deletion of a user leaves rows of",
+}
+
+
+def find_unlisted_rows(app: App, database: str, live: Readable) -> Iterator[Problem]:
+    """Yield the columns that refer to users if neither a foreign key nor the profile handles them in a deletion."""
+    users = app.profile.users
+    if users is None or (users.database or app.main()) != database or users.table not in live.tables():
+        return
+    evidence = gather_evidence(live, app.url(database).engine)
+    table = evidence.tables.get(users.table)
+    if table is None or users.id.column not in table.columns:
+        return
+    listed = set(_list_handled(app.profile, users))
+    for reference in find_user_references(evidence, table, users.id.column):
+        if reference.deletion != "handled" and reference.path not in listed:
+            yield ("users", "cascade"), f"{_REASONS[reference.deletion]} {reference.path}"
+
+
+def _list_handled(profile: Profile, users: Users) -> Iterator[str]:
+    """Yield the columns (``table.column``) that sections of the profile name as those of a user."""
+    for path in (*users.owned, *users.clear):
+        yield parse_row_path(path)[0].path
+    sections = [(transfer.table, transfer.column) for transfer in users.transfer]
+    sections += [(section.table, section.user) for section in users.signed_in]
+    sections += [(row.table, row.user) for row in users.create]
+    sections += [(section.table, section.user) for section in profile.sessions]
+    sections += [(settings.table, settings.user) for settings in profile.settings]
+    sections += [(rule.table, rule.user) for rule in profile.rebuild]
+    if users.statistics:
+        sections.append((users.statistics.table, users.statistics.user))
+    for name, column in sections:
+        yield f"{name.removesuffix('?')}.{column}"

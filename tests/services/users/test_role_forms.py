@@ -1,0 +1,346 @@
+"""Roles in every form: each command reads and writes them, and no path removes the last admin."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.databases import empty_database
+
+PROFILE = """\
+schema = "dbctl.profile/1"
+name = "club"
+title = "Club"
+[databases.main]
+engines = ["sqlite", "postgresql", "mysql"]
+[users]
+table = "people"
+id = {{ column = "id" }}
+login = ["login"]
+admin = "{admin}"
+[users.fields]
+login = "login"
+active = "active"
+[users.role]
+{role}
+"""
+RANKS = """
+[[users.role.ranks]]
+name = "root"
+columns = { is_root = true, is_staff = true }
+match = ["is_root"]
+[[users.role.ranks]]
+name = "staff"
+columns = { is_root = false, is_staff = true }
+[[users.role.ranks]]
+name = "user"
+columns = { is_root = false, is_staff = false }
+"""
+GROUPS = 'members = { table = "people_groups", user = "person_id", role = "group_id", roles = { table = "groups_of_people" }, where = { until = ":null" } }'
+NAMES = 'members = { table = "people_names", user = "person_id", role = "name" }\nvalues = ["boss", "user", "guest"]'
+METADATA = """
+values = ["boss", "user", "guest"]
+[users.role.metadata]
+table = "people_meta"
+user = "person_id"
+key = "name"
+value = "content"
+name = "club_roles"
+level_name = "club_level"
+levels = { boss = 10, user = 0 }
+"""
+LABELS = "labels = { true = 'boss', false = 'user' }"
+#: By form: the section, the admin role, the role of a user, a third role, the columns with the roles, and a change that removes
+#: the admin role.
+FORMS = {
+    "boolean": (f"column = 'is_admin'\n{LABELS}", "boss", "user", "user", "is_admin", "is_admin=false"),
+    "number": (
+        "column = 'level'\nlabels = { 1 = 'boss', 0 = 'user', -1 = 'guest' }",
+        "boss",
+        "user",
+        "guest",
+        "level",
+        "level=-1",
+    ),
+    "boolean as number": (f"column = 'level'\n{LABELS}", "boss", "user", "user", "level", "level=0"),
+    "enum": (
+        "column = 'kind'\nvalues = ['boss', 'user', 'guest']\ndefault = 'user'",
+        "boss",
+        "user",
+        "guest",
+        "kind",
+        "kind=user",
+    ),
+    "labelled enum": (
+        "column = 'kind'\nlabels = { boss = 'Boss', user = 'User' }",
+        "Boss",
+        "User",
+        "User",
+        "kind",
+        "kind=user",
+    ),
+    "ranks": (RANKS, "root", "user", "staff", "is_root, is_staff", "is_root=false"),
+}
+DDL = [
+    (
+        "create table people (id {serial}, login varchar(50) not null unique, active {boolean} not null, is_admin {boolean},"
+        " level smallint not null default 0, kind {kind}, is_root {boolean} not null default {false},"
+        " is_staff {boolean} not null default {false})"
+    ),
+    "create table groups_of_people (id {serial}, name varchar(50) not null)",
+    (
+        "create table people_groups"
+        " (id {serial}, person_id integer not null, group_id integer not null, until varchar(20),"
+        " unique (person_id, group_id), foreign key (group_id) references groups_of_people (id) on delete cascade)"
+    ),
+    "create table people_names (person_id integer not null, name varchar(50) not null, primary key (person_id, name))",
+    "create table people_meta (id {serial}, person_id integer not null, name varchar(50), content varchar(500))",
+    "insert into groups_of_people (name) values ('boss'), ('user'), ('guest')",
+]
+TYPES = {
+    "sqlite": {"serial": "integer primary key", "boolean": "boolean", "kind": "text", "false": "0"},
+    "postgresql": {
+        "serial": "serial primary key",
+        "boolean": "boolean",
+        "kind": "person_kind",
+        "false": "false",
+    },
+    "mysql": {
+        "serial": "integer primary key auto_increment",
+        "boolean": "boolean",
+        "kind": "enum('boss', 'user', 'guest')",
+        "false": "0",
+    },
+}
+
+
+class Club:
+    """A database with the tables of all forms, and commands with the profile of one form."""
+
+    def __init__(self, engine, database, folder, answer):
+        self.engine, self.database, self.folder, self._answer = engine, database, folder, answer
+        if engine == "postgresql":
+            database.run("create type person_kind as enum ('boss', 'user', 'guest')")
+        database.run(*(statement.format(**TYPES[engine]) for statement in DDL))
+
+    def add(self, *logins, **columns):
+        """Add users with SQL literals as values."""
+        for login in logins:
+            values = {"login": f"'{login}'", "active": "true", **columns}
+            names = ", ".join(values)
+            self.database.run(f"insert into people ({names}) values ({', '.join(values.values())})")
+
+    def use(self, role, admin):
+        """Write the configuration, with a section about roles."""
+        profile, self.config = self.folder / "club.toml", self.folder / "dbctl.toml"
+        profile.write_text(PROFILE.format(role=role, admin=admin))
+        url = self.database.path if self.engine == "sqlite" else self.database.url
+        databases = f'[apps.club.databases]\nmain = "{url}"'
+        self.config.write_text(f'[apps.club]\nprofile = "{profile}"\n{databases}\n')
+
+    def run(self, *words, status=0):
+        result = self._answer("--config", str(self.config), "--yes", *words, status=status)
+        return result["data"] if status == 0 else result["error"]
+
+    def check(self):
+        """Return the findings of ``apps check``."""
+        return self._answer("--config", str(self.config), "apps", "check", status=None)["data"]["findings"]
+
+    def refuse(self, code, *words):
+        """Assert that a command is refused and changes nothing."""
+        before = self.database.content()
+        error = self.run(*words, status=6)
+        assert (error["code"], self.database.content()) == (code, before)
+        return error
+
+    def roles(self):
+        """Return the roles by login, as ``users list`` shows them."""
+        users = self.run("users", "list")["items"]
+        return {user["login"]: user["role"] if user["roles"] is None else user["roles"] for user in users}
+
+    def stored(self, login, columns):
+        return list(self.database.rows(f"select {columns} from people where login = '{login}'")[0])
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+def club(request, tmp_path, answer):
+    with empty_database(request.param, tmp_path / "club.db") as database:
+        yield Club(request.param, database, tmp_path, answer)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_role_in_columns_has_type_of_column(club, form, tmp_path):
+    role, admin, user, third, columns, demotion = FORMS[form]
+    club.use(role, admin)
+    club.add("ada", is_admin="true", level="1", kind="'boss'", is_root="true", is_staff="true")
+    club.add("bob", "cy", is_admin="false", kind="'user'")
+    assert club.roles() == {"ada": admin, "bob": user, "cy": user}
+    assert club.check() == []
+    boss, base = club.stored("ada", columns), club.stored("bob", columns)
+
+    club.refuse("last-admin", "users", "set-role", "ada", user)
+    club.refuse("last-admin", "users", "deactivate", "ada")
+    club.refuse("last-admin", "users", "delete", "ada")
+    club.refuse("last-admin", "data", "set", "people", "1", demotion)
+    club.refuse("last-admin", "data", "delete", "people", "1")
+
+    club.run("users", "set-role", "bob", admin.upper())
+    assert club.stored("bob", columns) == boss
+    club.run("users", "set-role", "ada", third)
+    club.refuse("last-admin", "users", "ensure", "bob", "--role", user)
+    club.run("users", "set-role", "ada", user)
+    assert club.stored("ada", columns) == base
+    club.run("users", "create", "dan", "--role", third)
+    club.run("users", "create", "eve", "--role", "wizard", status=5)
+    club.run("users", "add-role", "cy", admin, status=2)
+    assert club.roles() == {"ada": user, "bob": admin, "cy": user, "dan": third}
+    assert {item["name"]: item["users"] for item in club.run("roles", "list")["items"]}[admin] == 1
+    assert [item["login"] for item in club.run("users", "list", "--role", admin)["items"]] == ["bob"]
+
+    exported = club.run("users", "export")
+    club.run("users", "delete", "dan", "cy")
+    (tmp_path / "users.json").write_text(json.dumps(exported))
+    assert club.run("users", "import", str(tmp_path / "users.json"), "--existing", "skip")["added"] == 2
+    assert club.roles() == {"ada": user, "bob": admin, "cy": user, "dan": third}
+
+
+@pytest.mark.parametrize(
+    ("role", "admin", "key"),
+    [
+        ('column = "is_admin"\nvalues = ["boss", "user"]', "boss", "role.values"),
+        ('column = "is_admin"\nlabels = { yes = "boss", no = "user" }', "boss", "role.labels"),
+        ('column = "is_admin"', "boss", "admin"),
+        ('column = "level"\nlabels = { high = "boss", low = "user" }', "boss", "role.labels"),
+        ('column = "level"\nlabels = { 10 = "boss", 20 = "user" }', "boss", "role"),
+        ('column = "login"\nvalues = ["boss", "user"]', "boss", "role"),
+        ('column = "login"', "boss", "admin"),
+        (
+            'ranks = [{ name = "boss", columns = { is_root = "yes" } }]',
+            "boss",
+            "role.ranks[0].columns.is_root",
+        ),
+        ('ranks = [{ name = "boss", columns = { level = 5 } }]', "boss", "role"),
+    ],
+)
+def test_profile_that_contradicts_roles_cannot_write(club, role, admin, key):
+    club.use(role, admin)
+    club.add("ada", is_admin="true", level="1", kind="'boss'")
+    club.add("bob", is_admin="false", kind="'user'")
+    (finding,) = club.check()
+    assert finding["code"] == "role-form"
+    assert f", users.{key})" in finding["message"]
+    for words in (["set-role", "ada", "user"], ["deactivate", "ada"], ["delete", "ada"], ["create", "cy"]):
+        club.refuse("role-form", "users", *words)
+    club.refuse("role-form", "data", "delete", "people", "1")
+
+
+@pytest.mark.parametrize(("role", "table"), [(GROUPS, "people_groups"), (NAMES, "people_names")])
+def test_users_have_several_roles_in_table_of_pairs(club, role, table, tmp_path):
+    club.use(role, "boss")
+    club.add("ada", "bob")
+    values = (
+        "(person_id, group_id) values (1, 1), (1, 2)" if role is GROUPS else "values (1, 'boss'), (1, 'user')"
+    )
+    club.database.run(f"insert into {table} {values}")
+    assert club.roles() == {"ada": ["boss", "user"], "bob": []}
+    assert club.check() == []
+    pair = ["1"] if role is GROUPS else ["1", "boss"]
+
+    club.refuse("last-admin", "users", "remove-role", "ada", "boss")
+    club.refuse("last-admin", "users", "set-role", "ada", "user")
+    club.refuse("last-admin", "users", "delete", "ada")
+    club.refuse("last-admin", "data", "delete", table, *pair)
+    if role is GROUPS:
+        club.refuse("last-admin", "data", "set", table, "1", "group_id=3")
+        club.refuse("last-admin", "data", "set", table, "1", "until=2020")
+        club.refuse("last-admin", "data", "delete", "groups_of_people", "1")
+        club.refuse("last-admin", "data", "set", "groups_of_people", "1", "name=other")
+
+    assert club.run("users", "remove-role", "ada", "user")["changed"] == 1
+    assert club.run("users", "remove-role", "ada", "user")["changed"] == 0
+    assert club.run("users", "add-role", "ada", "bob", "GUEST")["changed"] == 2
+    club.run("users", "add-role", "bob", "boss")
+    club.run("users", "set-role", "ada", "user")
+    club.run("users", "create", "cy", "--role", "guest")
+    club.run("users", "create", "dan")
+    club.run("users", "add-role", "dan", "wizard", status=5)
+    expected = {"ada": ["user"], "bob": ["boss", "guest"], "cy": ["guest"], "dan": []}
+    assert club.roles() == expected
+    assert {item["name"]: item["users"] for item in club.run("roles", "list")["items"]} == {
+        "boss": 1,
+        "user": 1,
+        "guest": 2,
+    }
+    assert [item["login"] for item in club.run("users", "list", "--role", "guest")["items"]] == ["bob", "cy"]
+
+    exported = club.run("users", "export")
+    club.run("users", "delete", "cy", "ada", "dan")
+    assert club.database.rows(f"select count(*) from {table}") == [(2,)]
+    (tmp_path / "users.json").write_text(json.dumps(exported))
+    assert club.run("users", "import", str(tmp_path / "users.json"), "--existing", "skip")["added"] == 3
+    assert club.roles() == expected
+
+
+def test_users_have_rank_and_groups(club):
+    club.use(
+        f"{GROUPS}\ndefault = 'user'\n{RANKS.replace('user', 'plain', 0)}".replace(
+            '"user"', '"plain"'
+        ).replace("'user'", "'plain'"),
+        "root",
+    )
+    club.add("ada", is_root="true", is_staff="true")
+    club.add("bob")
+    club.run("users", "add-role", "bob", "guest")
+    club.run("users", "add-role", "ada", "boss")
+    club.run("users", "set-role", "bob", "staff")
+    club.run("users", "create", "cy", "--role", "guest")
+    assert club.roles() == {"ada": ["root", "boss"], "bob": ["staff", "guest"], "cy": ["plain", "guest"]}
+    club.run("users", "set-role", "bob", "boss")
+    club.run("users", "remove-role", "bob", "staff", status=2)
+    club.refuse("last-admin", "users", "set-role", "ada", "staff")
+    assert club.roles()["bob"] == ["staff", "boss"]
+    assert club.stored("bob", "is_root, is_staff") == [0, 1]
+    assert club.check() == []
+
+
+def test_roles_in_row_of_metadata_are_written_exactly(club):
+    club.use(METADATA, "boss")
+    club.add("ada", "bob", "cy", "dan")
+    rows = [
+        (1, "club_roles", 'a:2:{s:4:"boss";b:1;s:8:"läuft";b:0;}'.replace("s:8", "s:6")),
+        (1, "club_level", "10"),
+        (2, "club_roles", 'a:2:{s:5:"guest";b:1;s:4:"edit";b:1;}'),
+        (2, "color", "red"),
+        (3, "club_roles", 'a:1:{s:9:"boss";b:1;}'),
+    ]
+    values = ", ".join(f"({user}, '{name}', '{content}')" for user, name, content in rows)
+    club.database.run(f"insert into people_meta (person_id, name, content) values {values}")
+    assert club.roles() == {"ada": ["boss"], "bob": ["guest"], "cy": ["(unknown)"], "dan": []}
+    assert club.check() == []
+
+    club.refuse("role-stored", "users", "set-role", "cy", "user")
+    club.refuse("last-admin", "users", "set-role", "ada", "user")
+    club.refuse("last-admin", "users", "deactivate", "ada")
+    club.refuse("last-admin", "users", "delete", "ada")
+    club.refuse("last-admin", "data", "delete", "people_meta", "1")
+    club.refuse("last-admin", "data", "set", "people_meta", "1", "content=a:0:{}")
+
+    club.run("users", "add-role", "bob", "boss")
+    club.run("users", "set-role", "ada", "user")
+    club.run("users", "set-role", "dan", "guest")
+    club.run("users", "remove-role", "bob", "guest")
+    query = "select person_id, name, content from people_meta order by person_id, name"
+    assert [tuple(row) for row in club.database.rows(query)] == [
+        (1, "club_level", "0"),
+        (1, "club_roles", 'a:2:{s:6:"läuft";b:0;s:4:"user";b:1;}'),
+        (2, "club_level", "10"),
+        (2, "club_roles", 'a:2:{s:4:"edit";b:1;s:4:"boss";b:1;}'),
+        (2, "color", "red"),
+        (3, "club_roles", 'a:1:{s:9:"boss";b:1;}'),
+        (4, "club_level", "0"),
+        (4, "club_roles", 'a:1:{s:5:"guest";b:1;}'),
+    ]
+    assert club.run("users", "create", "eve", "--role", "user")["user"]["roles"] == ["user"]
+    club.run("users", "delete", "eve")
+    assert club.database.rows("select count(*) from people_meta where person_id = 5") == [(0,)]
