@@ -59,7 +59,15 @@ with lazy_imports(__name__):
     )
     from dbctl.profiles.model.semantic import FIXED_FIELDS, RelatedRows, Semantic
     from dbctl.profiles.model.sessions import Sessions
-    from dbctl.profiles.model.settings import Settings, SettingsRow, SettingsVariant, StandardSetting
+    from dbctl.profiles.model.settings import (
+        SettingFormat,
+        SettingKey,
+        Settings,
+        SettingsRow,
+        SettingsVariant,
+        SettingType,
+        StandardSetting,
+    )
     from dbctl.profiles.model.users import (
         ActiveValues,
         CompanionRow,

@@ -16,6 +16,23 @@ from dbctl.profiles.model.base import (
 )
 from dbctl.profiles.model.users import Rule
 
+#: The type of a value.
+SettingType = Literal["boolean", "integer", "float", "number", "string", "json"]
+
+#: How values are stored: ``text``, as ``type``, ``true`` and ``false`` define; ``json``; ``yaml``: scalars and lists of scalars;
+#: ``php``: plain text, and serialized arrays. A stored value in another form is shown as its text, and dbctl does not change it.
+SettingFormat = Literal["text", "json", "yaml", "php"]
+
+
+class SettingKey(Rule, frozen=True, kw_only=True):
+    """The values of one setting; a text must also follow the rules."""
+
+    type: SettingType | None = None  #: the type of the value, if no column has it
+    stored: SettingFormat | None = None  #: how the value is stored, if not as the other values of the table
+    schema: str = ""  #: the JSON Schema of the value, as text; used if its row has none
+    default: Constant | None = None  #: the default of the app
+    description: str = ""  #: the description of the setting
+
 
 class StandardSetting(Section, frozen=True, kw_only=True):
     """A standard setting of the app: the values of a missing row."""
@@ -33,7 +50,7 @@ class SettingsVariant(Section, frozen=True, kw_only=True):
     key: Alternatives  #: one column, or category and key, joined by a dot
     type: str  #: the column with the type of the value
     #: the type for each stored name of a type
-    types: Mapping[str, Literal["boolean", "integer", "float", "number", "string", "json"]]
+    types: Mapping[str, SettingType]
     standard: Mapping[str, StandardSetting] = {}  #: by key
 
 
@@ -42,9 +59,7 @@ class SettingsRow(Section, frozen=True, kw_only=True):
 
     key: SubjectColumn  #: the key column
     value: int | str  #: the key of the row, also for a missing row
-    types: Mapping[
-        ColumnName, Literal["boolean", "integer", "float", "number", "string", "json"]
-    ]  #: by column
+    types: Mapping[ColumnName, SettingType]  #: by column
     defaults: Mapping[str, Constant] = {}  #: by column, while the row does not exist
 
 
@@ -67,7 +82,9 @@ class Settings(Section, frozen=True, kw_only=True):
     true: str = "true"  #: the stored text of a boolean
     false: str = "false"  #: the stored text of false
     rules: Mapping[str, Rule] = {}  #: rules for every ``key`` and every ``value``
-    keys: Mapping[str, Rule] = {}  #: rules for the values of single settings, by key
+    stored: SettingFormat = "text"  #: how values are stored, unless ``keys`` has another form
+    #: types, schemas and rules of single settings, by key; ``*``: any text. The first entry that matches is used
+    keys: Mapping[str, SettingKey] = {}
     secret: Sequence[str] = ()  #: keys of secret settings; ``*``: any text
     cache: str = ""  #: how long a running app may use the old value
 

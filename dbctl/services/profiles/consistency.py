@@ -28,6 +28,7 @@ from dbctl.services.app import find_column, ledger_detection
 from dbctl.services.profiles.new_users import find_uncovered_companions, find_value_problems
 from dbctl.services.profiles.schema_references import list_database_references, list_schema_references
 from dbctl.services.search import QueryCompiler
+from dbctl.services.settings import parse_schema
 from dbctl.services.users import PREFIX_KEY
 
 #: A key in a profile, and the problem with its value.
@@ -209,7 +210,22 @@ def _check_roles(profile: Profile, roles: Roles) -> Iterator[Problem]:
             yield ("roles", "built_in", "permissions", role), f"{role} is not in ids or names"
 
 
+def _check_setting_keys(settings: Settings) -> Iterator[Problem]:
+    forms = {"stored": settings.stored, **{name: key.stored for name, key in settings.keys.items()}}
+    for name, form in forms.items():
+        if form not in (None, "text") and (settings.row or settings.object or settings.variant):
+            key = ("stored",) if name == "stored" else ("keys", name, "stored")
+            yield key, "only values without row, object and variant have a stored form"
+    for name, declared in settings.keys.items():
+        if declared.type and (settings.row or settings.variant):
+            yield ("keys", name, "type"), "the types are in row or variant"
+        schema = parse_schema(declared.schema)
+        if isinstance(schema, str):
+            yield ("keys", name, "schema"), "it is not JSON"
+
+
 def _check_settings(settings: Settings) -> Iterator[Problem]:
+    yield from _check_setting_keys(settings)
     if settings.row:
         if settings.scope == "user" or settings.variant or settings.key or "value" in settings.fields:
             yield ("row",), "it requires scope system, and no key, value or variant"

@@ -27,4 +27,4 @@ with lazy_imports(__name__):
         find_text_violation,
         settings_database,
     )
-    from dbctl.services.settings.values import load_json
+    from dbctl.services.settings.values import load_json, parse_schema

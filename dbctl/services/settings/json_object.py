@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 
+from msgspec import structs
+
 from dbctl.engines.contract import Readable, Writable
 from dbctl.errors import ValueInvalidError
 from dbctl.profiles.model import Settings, SettingsVariant
 from dbctl.services.app import MASK, App, User, check_rule, require_row_count, truncate
-from dbctl.services.settings.store import Setting, SettingStore
-from dbctl.services.settings.values import SettingTypes, is_encodable, load_json
+from dbctl.services.settings.store import Setting, SettingStore, find_key
+from dbctl.services.settings.values import SettingTypes, load_json, parse_schema
 
 #: The types of JSON values; the app declares none.
 KINDS = SettingsVariant(
@@ -20,7 +22,7 @@ KINDS = SettingsVariant(
 
 
 class JsonSettings(SettingStore):
-    """The settings of one user in a JSON object; any key and any value is valid."""
+    """The settings of one user in a JSON object; any key is valid, and any value that the profile does not exclude."""
 
     def __init__(self, app: App, db: Readable, section: Settings, user: User) -> None:
         super().__init__(app, db, section, user)
@@ -29,10 +31,21 @@ class JsonSettings(SettingStore):
 
     def read(self, key: str | None = None) -> list[Setting]:
         return [
-            Setting(key=name, value=value, type=self.types.type_for(value))
+            self._create(name, value)
             for name, value in sorted(self._read_object().items())
             if key in (None, name)
         ]
+
+    def _create(self, key: str, value: object) -> Setting:
+        declared = find_key(self.section, key)
+        return Setting(
+            key=key,
+            value=value,
+            type=declared.type or self.types.type_for(value) or "string",
+            default=declared.default,
+            schema=parse_schema(declared.schema),
+            description=declared.description or None,
+        )
 
     def values(self) -> dict[str, object]:
         try:
@@ -47,14 +60,16 @@ class JsonSettings(SettingStore):
             return text
 
     def find_violation(self, setting: Setting, value: object) -> str:
-        del setting  # the app accepts any value
-        return "" if is_encodable(value) else "it contains an unpaired surrogate and cannot be stored"
+        declared = find_key(self.section, setting.key)
+        if declared.type and not self.types.accepts(value, declared.type):
+            return f"it is not of type {declared.type}"
+        return super().find_violation(structs.replace(setting, type=self.types.type_for(value)), value)
 
     def create_setting(self, key: str, value: object) -> Setting:
         check_rule("key", key, self.section.rules.get("key"))
         if not key:
             raise ValueInvalidError(name="the key", value=repr(key), reason="it is empty")
-        return Setting(key=key, value=value, type=self.types.type_for(value) or "string")
+        return self._create(key, value)
 
     def write(self, db: Writable, setting: Setting, value: object) -> None:
         self.add(db, setting.key, value)

@@ -9,7 +9,7 @@ from msgspec import structs
 from dbctl.engines.contract import Condition, Readable, Where, Writable
 from dbctl.errors import SchemaMismatchError, ValueInvalidError
 from dbctl.profiles import read_boolean, read_time
-from dbctl.profiles.model import Settings, SettingsVariant, StandardSetting
+from dbctl.profiles.model import SettingFormat, Settings, SettingsVariant, StandardSetting
 from dbctl.services.app import (
     App,
     User,
@@ -20,8 +20,9 @@ from dbctl.services.app import (
     text_or_none,
     truncate,
 )
-from dbctl.services.settings.store import Setting, SettingStore
-from dbctl.services.settings.values import SettingTypes, load_json
+from dbctl.services.settings.encodings import decode, encode
+from dbctl.services.settings.store import Setting, SettingStore, find_key
+from dbctl.services.settings.values import SettingTypes, parse_any, parse_schema
 
 
 class SettingRows(SettingStore):
@@ -87,23 +88,47 @@ class SettingRows(SettingStore):
         values = {word: row.get(column) for word, column in self._fields.items()}
         key = ".".join(str(row[column]) for column in self._keys)
         standard = self.standard.get(key)
-        stored_type = str(row.get(self._type) or "string") if self._type else "string"
+        declared = find_key(self.section, key)
+        stored_type = str(row.get(self._type) or "string") if self._type else self._declared_type(key)
         kind = self.types.kind(stored_type)
-        default = standard.value if standard else None
+        default = standard.value if standard else declared.default
+        value, is_readable = self._read_value(key, row.get(self._value), kind)
         category = values.get("category", key.partition(".")[0] if "." in key else None)
         updated_by = values.get("updated_by")
         return Setting(
             key=key,
             category=text_or_none(category),
-            value=self.types.read(row.get(self._value), kind),
+            value=value,
             type=stored_type,
             default=self.types.read(values["default"], kind) if "default" in values else default,
             public=None if values.get("public") is None else read_boolean(values["public"]),
-            description=text_or_none(values.get("description")),
+            description=text_or_none(values.get("description")) or declared.description or None,
             updated_at=read_time(values.get("updated_at")),
             updated_by=None if updated_by is None else users.get(updated_by, f"(unknown: {updated_by})"),
-            schema=_parse_schema(values.get("schema") or self._standard_schema(standard)),
+            schema=parse_schema(values.get("schema") or self._standard_schema(standard) or declared.schema),
+            read_only=not is_readable,
         )
+
+    def _declared_type(self, key: str) -> str:
+        """Return the type of a setting without a column for its type: that of the profile, or any value of the stored form."""
+        return find_key(self.section, key).type or ("string" if self._form(key) == "text" else "json")
+
+    def _form(self, key: str) -> SettingFormat:
+        return find_key(self.section, key).stored or self.section.stored
+
+    def _read_value(self, key: str, stored: object, kind: str) -> tuple[object, bool]:
+        """Return a stored value, and whether dbctl can write its form."""
+        form = self._form(key)
+        if form == "text" or stored is None or isinstance(stored, bytes):
+            return self.types.read(stored, kind), True
+        if isinstance(stored, dict | list):
+            return stored, True
+        try:
+            value = decode(form, str(stored))
+        except ValueError:
+            return stored, False
+        is_plain = form == "php" and isinstance(value, str)
+        return (self.types.read(value, kind) if is_plain and kind != "json" else value), True
 
     def _standard_schema(self, standard: StandardSetting | None) -> str:
         """Return the shipped schema; empty before the migration that adds schemas."""
@@ -124,7 +149,7 @@ class SettingRows(SettingStore):
         """
         if any(row.get(column) is None for column in self._keys):
             return  # the constraints of the database decide
-        setting = self._create_from_row(row, {})
+        setting = structs.replace(self._create_from_row(row, {}), read_only=False)
         check_rule("key", setting.key, self.section.rules.get("key"))
         standard, reason = self.standard.get(setting.key), ""
         if self._variant and setting.type not in self._variant.types:
@@ -137,7 +162,7 @@ class SettingRows(SettingStore):
         if setting.value is None:
             return
         self.check(setting, setting.value)
-        if schema := _parse_schema(self._standard_schema(standard)):
+        if schema := parse_schema(self._standard_schema(standard)):
             self.check(structs.replace(setting, schema=schema), setting.value)
 
     def create_setting(self, key: str, value: object) -> Setting:
@@ -151,11 +176,39 @@ class SettingRows(SettingStore):
                 value=value,
                 type=standard.type,
                 default=standard.value,
-                schema=_parse_schema(self._standard_schema(standard)),
+                schema=parse_schema(self._standard_schema(standard)),
                 description=standard.description or None,
                 public=standard.public,
             )
-        return Setting(key=key, value=value, type=self.types.type_for(value) or "string")
+        declared = find_key(self.section, key)
+        return Setting(
+            key=key,
+            value=value,
+            type=self.types.type_for(value) or self._declared_type(key),
+            default=declared.default,
+            schema=parse_schema(declared.schema),
+            description=declared.description or None,
+        )
+
+    def _parse_untyped(self, text: str) -> object:
+        return text if self.section.stored == "text" else parse_any(text)
+
+    def find_violation(self, setting: Setting, value: object) -> str:
+        reason = super().find_violation(setting, value)
+        if reason or self._form(setting.key) == "text" or setting.read_only:
+            return reason
+        try:
+            self._encode(setting, value)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    def _encode(self, setting: Setting, value: object) -> str:
+        """Return the stored text of a value; raises ValueError if its form cannot contain the value."""
+        form, kind = self._form(setting.key), self.types.kind(setting.type)
+        if form == "text" or (form == "php" and not isinstance(value, list | dict | str)):
+            return self.types.encode(value, kind)
+        return encode(form, value)
 
     # Writing -------------------------------------------------------------------------------------------------
 
@@ -192,18 +245,7 @@ class SettingRows(SettingStore):
         db.insert(self.live.name, values)
 
     def _changed_columns(self, db: Writable, setting: Setting, value: object) -> dict[str, object]:
-        encoded = self.types.encode(value, self.types.kind(setting.type))
-        return {self._value: encoded, **self._change_stamp(db)}
+        return {self._value: self._encode(setting, value), **self._change_stamp(db)}
 
     def remove(self, db: Writable, key: str) -> None:
         require_row_count(db.delete(self.live.name, self._row_conditions(key)), 1, db)
-
-
-def _parse_schema(stored: object) -> object:
-    """Return a stored JSON Schema, or the text itself if it is not JSON."""
-    if stored is None or stored == "":
-        return None
-    try:
-        return load_json(str(stored))
-    except ValueError:
-        return str(stored)

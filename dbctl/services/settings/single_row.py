@@ -9,8 +9,8 @@ from dbctl.errors import UsageError
 from dbctl.profiles import read_boolean, read_time
 from dbctl.profiles.model import Settings, SettingsRow, SettingsVariant
 from dbctl.services.app import App, require_row_count
-from dbctl.services.settings.store import Setting, SettingStore
-from dbctl.services.settings.values import SettingTypes
+from dbctl.services.settings.store import Setting, SettingStore, find_key
+from dbctl.services.settings.values import SettingTypes, parse_schema
 
 
 class SingleRowSettings(SettingStore):
@@ -38,12 +38,15 @@ class SingleRowSettings(SettingStore):
 
     def _create_from_row(self, name: str, stored: object, row: Mapping[str, object]) -> Setting:
         kind, default = self._row.types[name], self._row.defaults.get(name)
+        declared = find_key(self.section, name)
         value = default if stored is None else read_boolean(stored) if kind == "boolean" else stored
         return Setting(
             key=name,
             value=value if kind in ("boolean", "string") else self.types.read(value, kind),
             type=kind,
             default=default,
+            schema=parse_schema(declared.schema),
+            description=declared.description or None,
             updated_at=read_time(row.get(self._fields.get("updated_at", ""))),
         )
 

@@ -6,13 +6,14 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from fnmatch import fnmatchcase
 
 from msgspec import structs
 
 from dbctl.engines.contract import Condition, Readable, Where, Writable
 from dbctl.errors import SettingMissingError, ValueInvalidError
 from dbctl.model import Finding, Row, Struct, now
-from dbctl.profiles.model import Settings, StandardSetting
+from dbctl.profiles.model import SettingKey, Settings, StandardSetting
 from dbctl.services.app import (
     MASK,
     App,
@@ -31,6 +32,9 @@ from dbctl.services.settings.values import (
     to_json,
 )
 
+#: The entry of a key that the profile does not name.
+UNDECLARED = SettingKey()
+
 
 class Setting(Struct, frozen=True, kw_only=True):
     """One setting. ``value`` is typed; a stored text that is invalid for its type stays text."""
@@ -44,7 +48,8 @@ class Setting(Struct, frozen=True, kw_only=True):
     description: str | None = None
     updated_at: datetime | None = None
     updated_by: str | None = None
-    schema: object = None  #: the JSON Schema that the app stores with the setting
+    schema: object = None  #: the JSON Schema that the app stores with the setting, or that of the profile
+    read_only: bool = False  #: whether dbctl does not write the form in which the value is stored
 
     def summary(self) -> Row:
         names = ("key", "value", "type", "public", "updated_at", "updated_by")
@@ -119,8 +124,12 @@ class SettingStore(ABC):
         return {setting.key: self.mask_value(setting.key, setting.value) for setting in self.read()}
 
     def accepts_new(self, key: str) -> bool:
-        """Whether a setting with this key can be added: the app accepts any key, or it is a standard setting."""
-        return self.section.open or key in self.standard
+        """Whether a setting with this key can be added: the app accepts any key, or the profile has a type or standard value."""
+        return (
+            self.section.open
+            or key in self.standard
+            or (key in self.section.keys and find_key(self.section, key).type is not None)
+        )
 
     def missing_keys(self) -> list[str]:
         """Return the keys of standard settings that the store lacks."""
@@ -144,8 +153,9 @@ class SettingStore(ABC):
 
     def parse_new(self, key: str, text: str) -> object:
         """Return the value of ``text`` for a new setting; raises as ``parse`` for a standard setting."""
-        standard = self.standard.get(key)
-        return self.parse(key, text, standard.type) if standard else self._parse_untyped(text)
+        standard, declared = self.standard.get(key), find_key(self.section, key)
+        stored_type = standard.type if standard else declared.type
+        return self.parse(key, text, stored_type) if stored_type else self._parse_untyped(text)
 
     def _parse_untyped(self, text: str) -> object:
         return text
@@ -157,6 +167,8 @@ class SettingStore(ABC):
             ValueInvalidError: with the violated rule.
         """
         reason = self.find_violation(setting, value)
+        if setting.read_only:
+            reason = "the stored value has a form that dbctl does not write; change it in the app"
         if value == MASK and is_secret_setting(self.section, setting.key):
             reason = "it is the mask of a secret; export with --secrets, or omit the key"
         if reason:
@@ -230,8 +242,14 @@ class SettingStore(ABC):
 def find_text_violation(section: Settings, key: str, value: str) -> str:
     """Return why a text violates the rules of the table or of the key, or an empty text."""
     text = value.replace("\n", " ").replace("\t", " ")
-    reasons = (text_problem(text, rule) for rule in (section.rules.get("value"), section.keys.get(key)))
+    reasons = (text_problem(text, rule) for rule in (section.rules.get("value"), find_key(section, key)))
     return next(filter(None, reasons), "")
+
+
+def find_key(section: Settings, key: str) -> SettingKey:
+    """Return what the profile declares for a key; an empty entry without a declaration."""
+    matches = (declared for pattern, declared in section.keys.items() if fnmatchcase(key, pattern))
+    return section.keys.get(key) or next(matches, UNDECLARED)
 
 
 def find_section(app: App, scope: str) -> Settings | None:

@@ -39,8 +39,9 @@ class SettingTypes:
         self._variant, self._true, self._false = variant, section.true, section.false
 
     def kind(self, stored_type: str) -> str:
-        """Return the kind of a stored type."""
-        return self._variant.types.get(stored_type, "string") if self._variant else "string"
+        """Return the kind of a stored type; a type that the app does not name is a kind of the profile."""
+        types = self._variant.types if self._variant else {}
+        return types.get(stored_type) or (stored_type if stored_type in (*VALUE_TYPES, "json") else "string")
 
     def parse(self, text: str, kind: str) -> object:
         """Return the value of a text.
@@ -55,7 +56,7 @@ class SettingTypes:
         if kind in ("integer", "float", "number"):
             return parse_number(text, whole=kind == "integer")
         if kind == "json":
-            return load_json(text)
+            return load_json(text) if self._variant else parse_any(text)
         return text
 
     def read(self, stored: object, kind: str) -> object:
@@ -138,6 +139,29 @@ def load_json(text: str) -> object:
         raise ValueError(
             f"it is not JSON ({error.msg}, line {error.lineno}, column {error.colno})"
         ) from error
+
+
+def parse_schema(stored: object) -> object:
+    """Return a stored JSON Schema, or the text itself if it is not JSON; None if there is none."""
+    if stored is None or stored == "":
+        return None
+    try:
+        return load_json(str(stored))
+    except ValueError:
+        return str(stored)
+
+
+def parse_any(text: str) -> object:
+    """Return the value of a typed text: JSON, or a bare word as text; raises ValueError for invalid JSON.
+
+    A text that begins like JSON is never a bare word, so that a typing error is not stored as text.
+    """
+    try:
+        return load_json(text)
+    except ValueError:
+        if text.lstrip()[:1] in ("{", "[", '"'):
+            raise
+        return text
 
 
 def _reject_duplicate_keys(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
