@@ -9,6 +9,7 @@ import ast
 import inspect
 import io
 import json
+import sys
 import tokenize
 from binascii import crc32
 from collections.abc import Iterator, Mapping
@@ -82,21 +83,29 @@ def generated_files() -> Mapping[Path, str]:
 
 def _key_comments(module: ModuleType) -> Iterator[tuple[tuple[str, str], str]]:
     """Yield class and key of each field, and its ``#:`` comment, or else that of its type in ``base``."""
-    types = {name: comment for name, comment, _ in _comments(base, ast.parse(inspect.getsource(base)))}
-    fields: dict[str, dict[str, str]] = {}
     for definition in ast.parse(inspect.getsource(module)).body:
-        if not isinstance(definition, ast.ClassDef):
-            continue
-        kind = getattr(module, definition.name)
-        if not issubclass(kind, msgspec.Struct):
-            continue
-        inherited = fields.get(kind.__base__.__name__, {})
-        fields[kind.__name__] = inherited | {
-            name: comment or types.get(annotation, "")
-            for name, comment, annotation in _comments(module, definition)
-        }
-        for field in msgspec.structs.fields(kind):
-            yield (kind.__name__, field.encode_name), fields[kind.__name__][field.name]
+        kind = getattr(module, definition.name) if isinstance(definition, ast.ClassDef) else None
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            comments = _field_comments(kind)
+            for field in msgspec.structs.fields(kind):
+                yield (kind.__name__, field.encode_name), comments[field.name]
+
+
+def _field_comments(kind: type) -> dict[str, str]:
+    """Return the comments of the fields of a class and of its base classes."""
+    if kind in (msgspec.Struct, base.Section):
+        return {}
+    types = {name: comment for name, comment, _ in _comments(base, ast.parse(inspect.getsource(base)))}
+    module = sys.modules[kind.__module__]
+    definition = next(
+        node
+        for node in ast.parse(inspect.getsource(module)).body
+        if isinstance(node, ast.ClassDef) and node.name == kind.__name__
+    )
+    return _field_comments(kind.__base__ or object) | {
+        name: comment or types.get(annotation, "")
+        for name, comment, annotation in _comments(module, definition)
+    }
 
 
 def _comments(module: ModuleType, owner: ast.Module | ast.ClassDef) -> Iterator[tuple[str, str, str]]:

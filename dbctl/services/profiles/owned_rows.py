@@ -20,7 +20,12 @@ _REASONS = {
 def find_unlisted_rows(app: App, database: str, live: Readable) -> Iterator[Problem]:
     """Yield the columns that refer to users if neither a foreign key nor the profile handles them in a deletion."""
     users = app.profile.users
-    if users is None or (users.database or app.main()) != database or users.table not in live.tables():
+    if (
+        users is None
+        or users.only_app_deletes
+        or (users.database or app.main()) != database
+        or users.table not in live.tables()
+    ):
         return
     evidence = gather_evidence(live, app.url(database).engine)
     table = evidence.tables.get(users.table)
@@ -34,7 +39,7 @@ def find_unlisted_rows(app: App, database: str, live: Readable) -> Iterator[Prob
 
 def _list_handled(profile: Profile, users: Users) -> Iterator[str]:
     """Yield the columns (``table.column``) that sections of the profile name as those of a user."""
-    for path in (*users.owned, *users.clear):
+    for path in (*users.owned, *users.clear, *users.retained):
         yield parse_row_path(path)[0].path
     sections = [(transfer.table, transfer.column) for transfer in users.transfer]
     sections += [(section.table, section.user) for section in users.signed_in]
