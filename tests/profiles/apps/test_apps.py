@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -218,7 +219,7 @@ def test_settings_cleanup_backup_and_restore(app: App) -> None:
     if "setting" in expected:
         key, value = expected["setting"]
         app.run("settings", "set", key, value)
-        assert str(app.run("settings", "get", key)["value"]).lower() == value.lower()
+        assert json.dumps(app.run("settings", "get", key)["value"]).strip(chr(34)) == value
     created = app.run("backup", "create")
     assert created["complete"]
     if "cleanup" in expected:
