@@ -34,6 +34,7 @@ with lazy_imports(__name__):
     from dbctl.profiles.payloads import PayloadCodec, read_payload
     from dbctl.profiles.php import dump_flags, load_flags
     from dbctl.profiles.row_paths import RowStep, parse_row_path
+    from dbctl.profiles.table_prefix import change_prefix, find_prefixes
     from dbctl.profiles.templates import (
         create_value,
         fill,
