@@ -136,7 +136,7 @@ class UserTable:
         return Order([column], descending, time=field in TIMES, nocase=field not in TIMES)
 
     def _build_user(self, row: Mapping[str, object], roles: Sequence[str]) -> User:
-        values = {field: row[column] for field, column in self.fields.items()}
+        values = {field: _decode(row[column]) for field, column in self.fields.items()}
         created, updated, seen = (read_time(values.get(field)) for field in TIMES)
         login = next((values[field] for field in self.login_fields if values.get(field)), row[self.id])
         return User(
@@ -361,6 +361,16 @@ class UserTable:
             stored = active.values[0] if values["active"] else active.inactive
             columns |= self.live.encode_constants({self.column("active"): stored})
         return columns | (self.require_roles().encode([str(values["role"])]) if "role" in values else {})
+
+
+def _decode(value: object) -> object:
+    """Return bytes as text if they are valid UTF-8: some apps store all text in binary columns."""
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode().rstrip("\0")
+    except UnicodeDecodeError:
+        return value
 
 
 def text_or_none(value: object) -> str | None:

@@ -79,11 +79,9 @@ def delete_users(
     def draft(db: Readable) -> DeleteUsers:
         users = UserTable(app, db)
         if reason := users.section.only_app_deletes:
-            raise NotSupportedError(
-                feature="users delete",
-                subject=app.profile.title,
-                hint=f"Only the app deletes users: {reason}. Prevent a sign-in with: dbctl users deactivate",
-            )
+            hint = f"Only the app deletes users: {reason}."
+            hint += " Prevent a sign-in with: dbctl users deactivate" if "active" in users.fields else ""
+            raise NotSupportedError(feature="users delete", subject=app.profile.title, hint=hint)
         leaving = users.find_users(selector)
         last_admin.refuse_last_admin(users, leaving)
         transfer = _prepare_transfer(users, leaving, new_owner)

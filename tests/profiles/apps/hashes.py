@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 
 import argon2
@@ -15,6 +16,12 @@ SALT = "4571430df544de5d10033f0788162d26"
 
 def create_hash(prefix: str, password: str) -> str:
     """Return the hash of a password with low cost, in the format of a prefix of new hashes; empty: salted SHA-1 of Redmine."""
+    if prefix.startswith("3|"):
+        return "3|" + create_hash(prefix[2:], password)
+    if prefix.startswith(":pbkdf2"):
+        return _hash_mediawiki(password, b"salt", 1000)
+    if prefix.startswith("$P$"):
+        return _hash_phpass(password, "$P$5saltsalt")
     if prefix.startswith("$argon2"):
         return argon2.PasswordHasher(time_cost=1, memory_cost=8192, parallelism=1).hash(password)
     if prefix.startswith("pbkdf2_sha256"):
@@ -31,6 +38,13 @@ def create_hash(prefix: str, password: str) -> str:
 
 def accepts(password: str, stored: str) -> bool:
     """Return whether the library of the application accepts a password."""
+    if stored.startswith("3|"):
+        return accepts(password, stored[2:])
+    if stored.startswith(":pbkdf2"):
+        _, _, _, rounds, _, salt, _ = stored.split(":")
+        return stored == _hash_mediawiki(password, base64.b64decode(salt), int(rounds))
+    if stored.startswith("$P$"):
+        return stored == _hash_phpass(password, stored[:12])
     if stored.startswith("$argon2"):
         return argon2.PasswordHasher().verify(stored, password)
     if stored.startswith("pbkdf2_sha256"):
@@ -44,3 +58,22 @@ def accepts(password: str, stored: str) -> bool:
 def _configure_django() -> None:
     if not settings.configured:
         settings.configure(PASSWORD_HASHERS=["django.contrib.auth.hashers.PBKDF2PasswordHasher"])
+
+
+def _hash_mediawiki(password: str, salt: bytes, rounds: int) -> str:
+    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, rounds, 64)
+    return f":pbkdf2:sha512:{rounds}:64:{base64.b64encode(salt).decode()}:{base64.b64encode(digest).decode()}"
+
+
+def _hash_phpass(password: str, prefix: str) -> str:
+    """Return the hash of WordPress: MD5, repeated, in groups of three bytes with the lowest six bits first."""
+    alphabet = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+    digest = hashlib.md5(prefix[4:].encode() + password.encode(), usedforsecurity=False).digest()
+    for _ in range(1 << alphabet.index(prefix[3])):
+        digest = hashlib.md5(digest + password.encode(), usedforsecurity=False).digest()
+    text = ""
+    for start in range(0, len(digest), 3):
+        group = digest[start : start + 3]
+        number = int.from_bytes(group, "little")
+        text += "".join(alphabet[number >> 6 * index & 63] for index in range(len(group) + 1))
+    return prefix + text

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from dbctl.profiles import TIMES, loader, read_time
-from dbctl.profiles.model import Users
+from dbctl.profiles import TIMES, change_prefix, loader, read_time
+from dbctl.profiles.model import Profile, Users
 from tests.databases import ComparedDatabase, empty_database
 from tests.profiles.apps import hashes
 
@@ -30,6 +30,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "naive": "datetime",
         "json": "json",
         "bytes": "blob",
+        "binary": "",
         "true": "1",
         "false": "0",
     },
@@ -52,6 +53,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "naive": "datetime",
         "json": "json",
         "bytes": "longblob",
+        "binary": "character set binary",
         "true": "1",
         "false": "0",
     },
@@ -66,6 +68,12 @@ def read_expectations(name: str) -> dict[str, Any]:
     return tomllib.loads((FOLDER / f"{name}.toml").read_text())
 
 
+def load_profile(name: str) -> Profile:
+    """Return a built-in profile with the prefix of the test schema."""
+    profile = loader.load(name)
+    return change_prefix(profile, read_expectations(name).get("prefix", profile.prefix))
+
+
 CASES = [(name, engine) for name in NAMES for engine in read_expectations(name)["engines"]]
 
 
@@ -77,7 +85,7 @@ class App:
         self._answer = answer
         self.folder = folder
         words = dict(WORDS[database.engine])
-        profile = loader.load(name)
+        self.profile = profile = load_profile(name)
         encode = TIMES[profile.time] if database.engine == "sqlite" else None
         for word, text in (("past", PAST), ("future", FUTURE)):
             time = read_time(text)
@@ -134,7 +142,7 @@ def app(request: pytest.FixtureRequest, tmp_path: Path, answer: Answer) -> Itera
 
 
 def test_profile_agrees_with_the_schema_and_reads_everything(app: App) -> None:
-    expected, profile = app.expected, loader.load(app.name)
+    expected, profile = app.expected, app.profile
     assert app.run("apps", "check")["findings"] == []
     users = {item["login"]: item for item in app.run("users", "list")["items"]} if profile.users else {}
     if expected.get("admin"):
@@ -193,7 +201,7 @@ def create_user(app: App, users: Users) -> None:
 
 
 def test_users_are_changed_as_the_application_does(app: App) -> None:
-    expected, users = app.expected, loader.load(app.name).users
+    expected, users = app.expected, app.profile.users
     if users is None:
         pytest.skip("the application has no users")
     user = expected["user"]
