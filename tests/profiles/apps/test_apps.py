@@ -100,8 +100,6 @@ class App:
         for text in (self.expected["schema"], self.expected["rows"]):
             for word, value in words.items():
                 text = text.replace(f"@{word}@", value)  # noqa: PLW2901 - replaced word by word
-            if database.engine == "mysql":
-                text = text.replace('"', "`") if self.expected.get("quoted", True) else text  # noqa: PLW2901
             database.run(*filter(str.strip, text.split(";\n")))
         for file in self.expected.get("extra", []):
             path = folder / file
@@ -115,7 +113,9 @@ class App:
 
     def run(self, *words: str, status: int | None = 0) -> Any:
         """Return the data of a command."""
-        return self._answer("--config", str(self.folder / "dbctl.toml"), *words, status=status)["data"]
+        result = self._answer("--config", str(self.folder / "dbctl.toml"), *words, status=None)
+        assert status in (None, result["exit_code"]), result["error"] or result["data"]
+        return result["data"]
 
     def password_file(self, password: str) -> Sequence[str]:
         path = self.folder / "password"
@@ -128,10 +128,7 @@ class App:
             assert self.select(f'select count(*) from "{table}"') == [(count,)], table
 
     def select(self, sql: str) -> list[tuple[object, ...]]:
-        return [
-            tuple(row)
-            for row in self.database.rows(sql.replace('"', "`") if self.database.engine == "mysql" else sql)
-        ]
+        return [tuple(row) for row in self.database.rows(sql)]
 
 
 @pytest.fixture(params=CASES, ids=["-".join(case) for case in CASES])
@@ -184,7 +181,11 @@ def change_password(app: App, users: Users) -> None:
     stored = app.select(
         f"""select "{users.password.column}" from "{users.table}" where "{users.id.column}" = '{key}'"""
     )
-    assert hashes.accepts(NEW_PASSWORD + app.expected.get("pepper", ""), str(stored[0][0]))
+    assert hashes.accepts(NEW_PASSWORD + app.expected.get("pepper", ""), _to_text(stored[0][0]))
+
+
+def _to_text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def create_user(app: App, users: Users) -> None:
