@@ -81,6 +81,14 @@ def read_boolean(stored: object) -> bool:
     return bool(stored)
 
 
+# Texts --------------------------------------------------------------------------------------------------------------
+
+
+def read_text(stored: object) -> str:
+    """Return a stored value as text; some apps store text in columns for bytes."""
+    return stored.decode("utf-8", "surrogateescape") if isinstance(stored, bytes) else str(stored)
+
+
 # Keys ---------------------------------------------------------------------------------------------------------------
 
 
@@ -147,3 +155,9 @@ HashFormat = Literal[
     "sha-crypt",
     "redmine-sha1",
 ]
+
+# Sessions -------------------------------------------------------------------------------------------------------------
+
+#: Encodings of the data of sessions; ``dbctl.profiles.payloads`` reads them. ``json``: a JSON object; ``django``: signed JSON,
+#: compressed or not, which is read without its signing key.
+PayloadCodec = Literal["json", "django"]

@@ -9,7 +9,6 @@ import ast
 import inspect
 import io
 import json
-import sys
 import tokenize
 from binascii import crc32
 from collections.abc import Iterator, Mapping
@@ -60,7 +59,8 @@ SCHEMA = Path(__file__).with_name("profile.schema.json")
 def build_schema() -> str:
     """Return the JSON Schema of a profile; the ``#:`` comments of the model describe its keys."""
     definitions = msgspec.json.schema(profile.Profile)
-    comments = {name: comment for module in MODULES for name, comment in _key_comments(module)}
+    fields: dict[str, dict[str, str]] = {}
+    comments = {name: comment for module in MODULES for name, comment in _key_comments(module, fields)}
     for kind, definition in definitions["$defs"].items():
         definition["description"] = " ".join(definition.get("description", "").split())
         for key, described in definition.get("properties", {}).items():
@@ -81,31 +81,27 @@ def generated_files() -> Mapping[Path, str]:
     return {SCHEMA: build_schema()} | {path.with_suffix(".json"): encode_cache(path) for path in built_in}
 
 
-def _key_comments(module: ModuleType) -> Iterator[tuple[tuple[str, str], str]]:
-    """Yield class and key of each field, and its ``#:`` comment, or else that of its type in ``base``."""
-    for definition in ast.parse(inspect.getsource(module)).body:
-        kind = getattr(module, definition.name) if isinstance(definition, ast.ClassDef) else None
-        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-            comments = _field_comments(kind)
-            for field in msgspec.structs.fields(kind):
-                yield (kind.__name__, field.encode_name), comments[field.name]
+def _key_comments(
+    module: ModuleType, fields: dict[str, dict[str, str]]
+) -> Iterator[tuple[tuple[str, str], str]]:
+    """Yield class and key of each field, and its ``#:`` comment, or else that of its type in ``base``.
 
-
-def _field_comments(kind: type) -> dict[str, str]:
-    """Return the comments of the fields of a class and of its base classes."""
-    if kind in (msgspec.Struct, base.Section):
-        return {}
+    ``fields`` has the comments of the classes of earlier modules, which may be base classes; those of this module are added.
+    """
     types = {name: comment for name, comment, _ in _comments(base, ast.parse(inspect.getsource(base)))}
-    module = sys.modules[kind.__module__]
-    definition = next(
-        node
-        for node in ast.parse(inspect.getsource(module)).body
-        if isinstance(node, ast.ClassDef) and node.name == kind.__name__
-    )
-    return _field_comments(kind.__base__ or object) | {
-        name: comment or types.get(annotation, "")
-        for name, comment, annotation in _comments(module, definition)
-    }
+    for definition in ast.parse(inspect.getsource(module)).body:
+        if not isinstance(definition, ast.ClassDef):
+            continue
+        kind = getattr(module, definition.name)
+        if not issubclass(kind, msgspec.Struct):
+            continue
+        inherited = fields.get(kind.__base__.__name__, {})
+        fields[kind.__name__] = inherited | {
+            name: comment or types.get(annotation, "")
+            for name, comment, annotation in _comments(module, definition)
+        }
+        for field in msgspec.structs.fields(kind):
+            yield (kind.__name__, field.encode_name), fields[kind.__name__][field.name]
 
 
 def _comments(module: ModuleType, owner: ast.Module | ast.ClassDef) -> Iterator[tuple[str, str, str]]:

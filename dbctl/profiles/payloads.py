@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
 
-#: ``json``: a JSON object; ``django``: signed JSON, compressed or not, which is read without its signing key.
-PayloadCodec = Literal["json", "django"]
+from dbctl.profiles.codecs import PayloadCodec
 
 MAX_DECODED_BYTES = 1 << 20  #: larger payloads are not read
 

@@ -107,7 +107,7 @@ def test_list_is_plain_table_in_pipe_and_complete_in_json(path):
         "total": 3, "limit": 100, "offset": 0, "has_more": False,
     }  # fmt: skip
     assert page["items"][1] == {
-        "id": 2, "login": "ann", "username": "ann", "email": "ann@example.org", "name": None, "role": "user", "active": True,
+        "id": 2, "login": "ann", "username": "ann", "email": "ann@example.org", "name": None, "role": "user", "roles": None, "active": True,
         "created_at": "2024-01-05T08:00:00.000Z", "updated_at": "2024-01-05T08:00:00.000Z", "last_login_at": "2025-02-03T04:05:06.000Z",
     }  # fmt: skip
 

@@ -136,6 +136,21 @@ def test_sqlite_catalog_queries_grow_linearly_with_the_number_of_indexes(tmp_pat
     assert calculate_growth(figures) < MAXIMUM_GROWTH, figures
 
 
+def test_sqlite_reads_each_table_after_a_change_in_linear_time(tmp_path):
+    database, figures, first = File(tmp_path / "many.db"), [], 0
+    for size in (200, 400, 800):
+        add_tables(database, first, size)
+        first = size
+        with closing(SQLiteReader(tmp_path / "many.db", "many/main")) as reader:
+            reader.catalog.tables()
+            reader.connection.notify_change()
+            steps = []
+            reader.connection.driver.set_progress_handler(lambda steps=steps: steps.append(1), 10)
+            assert all(reader.catalog.find_table(f"t{number}") for number in range(size))
+            figures.append(len(steps))
+    assert calculate_growth(figures, 10) < MAXIMUM_GROWTH, figures
+
+
 def count_visited_rows(plan):
     """Return the number of rows that the nodes of a plan read, including the rows that they filtered out."""
     rows = sum(

@@ -43,6 +43,8 @@ PRIVILEGES = {
     "delete": "SELECT, DELETE",
     "truncate": "TRUNCATE",
 }
+#: The remedy if the locks of all tables do not fit into the memory of the server.
+MORE_LOCKS = "It locks each table: ALTER SYSTEM SET max_locks_per_transaction = 1024; and restart the server."
 _PERMISSION_DENIED = re.compile(
     r"permission denied for (?P<kind>(?:foreign |materialized )?\w+) (?P<name>.+)", re.DOTALL
 )
@@ -64,6 +66,8 @@ def translate_error(
 ) -> DbctlError:
     """Convert a driver error; ``broken``: the connection is lost."""
     state, reason, row = error.sqlstate or "", _format_reason(error), _failed_row(error)
+    if "max_locks_per_transaction" in (error.diag.message_hint or ""):
+        return UnreachableError(target=context.target, reason=reason, hint=MORE_LOCKS)
     if broken or (state[:2] in ("08", "53", "57") and state not in ("53100", "57014")):
         return context.disconnected_error(reason, committing=broken and sql == "commit")
     if kind := ERRORS.get(state) or ERRORS.get(state[:2]):

@@ -22,7 +22,7 @@ where m.type = 'table' and m.name in (select value from json_each(:tables)) and 
 order by m.rowid, f.id, f.seq"""
 #: The columns of a primary key in the order of its declaration.
 _KEY_COLUMNS = "select name from pragma_table_info(:table) where pk order by pk"
-#: Up to this number of unknown tables, each is read with a separate query.
+#: Up to this number of tables, each is read with a separate query.
 MAX_SINGLE_READS = 3
 
 
@@ -46,7 +46,9 @@ class SQLiteCatalog(Catalog):
     def find_table(self, name: str) -> Table | None:
         if self._tables is not None or not self._known_tables:
             return self.tables().get(name)
-        if name not in self._single_tables:  # a script has changed the schema: read only what is needed
+        if name not in self._single_tables:  # the schema may have changed: read only what is needed
+            if len(self._single_tables) >= MAX_SINGLE_READS:  # each scans all of sqlite_master
+                return self.tables().get(name)
             rows = self._connection.fetch(f"{_ALL_TABLES} and name = :name", {"name": name})
             table = (self._known_tables.get(rows[0]) or self._build_table(rows[0], {})) if rows else None
             self._single_tables[name] = table if table and table.columns else None

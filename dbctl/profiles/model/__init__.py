@@ -39,6 +39,8 @@ with lazy_imports(__name__):
     from dbctl.profiles.model.roles import (
         Link,
         Membership,
+        NamePart,
+        Permissions,
         Rank,
         RoleMetadata,
         Roles,
@@ -71,6 +73,7 @@ with lazy_imports(__name__):
     from dbctl.profiles.model.users import (
         ActiveValues,
         CompanionRow,
+        JoinedField,
         Lockout,
         Password,
         Payload,

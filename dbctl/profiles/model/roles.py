@@ -76,6 +76,8 @@ class UserRole(Section, frozen=True, kw_only=True):
     metadata: RoleMetadata | None = None  #: the row of metadata
     values: Sequence[str] = ()  #: the names of the roles, if no table, labels or ranks list them
     default: str = ""  #: the default role of a new user
+    #: by role, the permissions that the app's code gives it; ``posts.*`` and ``*`` match every name of that form
+    permissions: Mapping[str, Sequence[str]] = {}
 
     @property
     def role_table(self) -> str:
@@ -98,17 +100,30 @@ def validate_user_role(role: UserRole) -> Iterator[tuple[Sequence[str | int], st
     if role.values and (owner := _find_names(role)):
         yield ("values",), f"the names of roles are in {owner}"
     yield from _validate_ranks(role.ranks)
-    names = [*role.labels.values(), *(rank.name for rank in role.ranks)]
-    for name in {name: None for name in names if names.count(name) > 1}:
-        yield ("labels" if role.labels else "ranks",), f"{name} is a duplicate"
-    metadata = role.metadata
-    if metadata and bool(metadata.level_name) != bool(metadata.levels):
-        yield (
-            ("metadata", "levels" if metadata.levels else "level_name"),
-            "level_name and levels require each other",
-        )
-    if metadata and not role.values:
+    if role.metadata:
+        yield from _validate_metadata(role, role.metadata)
+    yield from _validate_names(role)
+
+
+def _validate_metadata(role: UserRole, metadata: RoleMetadata) -> Iterator[tuple[Sequence[str | int], str]]:
+    if bool(metadata.level_name) != bool(metadata.levels):
+        key = "levels" if metadata.levels else "level_name"
+        yield ("metadata", key), "level_name and levels require each other"
+    if not role.values:
         yield ("metadata",), "it requires the names of the roles in values"
+    for name in metadata.levels:
+        if role.values and name not in role.values:
+            yield ("metadata", "levels", name), f"{name} is none of the roles: {', '.join(role.values)}"
+
+
+def _validate_names(role: UserRole) -> Iterator[tuple[Sequence[str | int], str]]:
+    names = [*role.labels.values(), *(rank.name for rank in role.ranks)]
+    for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+        yield ("labels" if role.labels else "ranks",), f"{name} is a duplicate"
+    known = list_role_names(role)
+    for name in role.permissions:
+        if known and name not in known:
+            yield ("permissions", name), f"{name} is none of the roles: {', '.join(known)}"
 
 
 def list_role_names(role: UserRole) -> Sequence[str]:
@@ -142,16 +157,38 @@ class Link(Section, frozen=True, kw_only=True):
     permission: ColumnName  #: the column with the key of the permission
 
 
+class NamePart(Section, frozen=True, kw_only=True):
+    """A part of a name: the value of a column, or the name of the row in another table to which the column refers."""
+
+    column: SubjectColumn  #: the column
+    table: TableName = ""  #: the other table; empty: the column contains the part
+    key: ColumnName = "id"  #: the column of ``table`` to which the column refers
+    name: ColumnName = "name"  #: the column of ``table`` with the part
+
+
+class UserLink(Section, frozen=True, kw_only=True):
+    """A table of pairs: user and permission."""
+
+    table: TableName  #: the table of grants
+    user: ColumnName  #: the column with the key of the user
+    permission: ColumnName  #: the column with the key of the permission
+
+
 class Permissions(Section, frozen=True, kw_only=True):
     """Permissions, and the table that links them to roles."""
 
     table: TableName  #: the table of permissions
     key: ColumnName = "id"  #: its primary key
-    name: ColumnName  #: the column with the name of the permission
+    name: ColumnName = ""  #: the column with the name of the permission
+    parts: Sequence[
+        NamePart
+    ] = ()  #: the parts of the name, if no column contains it: ``auth.add_user`` of Django
+    separator: str = "."  #: the text between ``parts``
     description: ColumnNames = "description?"  #: the column with the description
     resource: ColumnNames = "resource?"  #: the column with the resource to which the permission applies
     action: ColumnNames = "action?"  #: the column with the action that it allows
     link: Link  #: the table that grants permissions to roles
+    user_link: UserLink | None = None  #: the table that grants permissions to users, which dbctl reads
 
 
 class BuiltIn(Section, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from dbctl.profiles.codecs import HashFormat, TimeCodec
+from dbctl.profiles.codecs import HashFormat, PayloadCodec, TimeCodec
 from dbctl.profiles.model.base import (
     ColumnName,
     ColumnNames,
@@ -23,7 +23,6 @@ from dbctl.profiles.model.base import (
 )
 from dbctl.profiles.model.databases import Key
 from dbctl.profiles.model.roles import UserRole
-from dbctl.profiles.payloads import PayloadCodec
 
 
 class Password(Section, frozen=True, kw_only=True):
@@ -140,6 +139,16 @@ class ActiveValues(Section, frozen=True, kw_only=True):
     inactive: Constant  #: the value that is stored when a user is deactivated; ``:now`` is the current time
 
 
+class JoinedField(Section, frozen=True, kw_only=True):
+    """A field of users that is a column of another table, which has at most one row for each user."""
+
+    table: TableName  #: the other table; optional with a trailing ``?``
+    column: ColumnName  #: its column with the value
+    user: ColumnName  #: its column with the key of the user, or with the value of ``through``
+    through: SubjectColumn = ""  #: the column of the user that refers to ``user``; empty: the key of the user
+    only: Mapping[ColumnName, Constant] = {}  #: values of the row, if a user has several
+
+
 class Users(Section, frozen=True, kw_only=True):
     """Users: their table, keys, logins, and the values that the app accepts."""
 
@@ -157,6 +166,8 @@ class Users(Section, frozen=True, kw_only=True):
     only: Mapping[ColumnName, ExpectedValue] = {}
     #: values of rows that are not users, by column, such as the user that the app acts as
     excluded: Mapping[ColumnName, ExpectedValue] = {}
+    #: fields in other tables, which are shown and changed like others; they are no logins, filters or orders
+    joined: Mapping[str, JoinedField] = {}
     rules: Mapping[str, Rule] = {}  #: the values that the app accepts, by field
     password: Password | None = None  #: the password; without it, dbctl sets no passwords
     role: UserRole | None = None  #: the role; without it, users have no roles

@@ -1,15 +1,25 @@
-"""A table of the live schema, addressed by the column names of a profile section."""
+"""A table of the live schema, addressed by the column names of a profile section, and fields in rows of other tables."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from dbctl.engines.contract import Condition, Order, Readable, RowStreams, Table, TimeForms, require_part
+from dbctl.engines.contract import (
+    Condition,
+    Order,
+    Readable,
+    RowStreams,
+    Table,
+    TimeForms,
+    Where,
+    Writable,
+    require_part,
+)
 from dbctl.errors import SchemaMismatchError
 from dbctl.model import now
 from dbctl.profiles import BOOLEANS, SMALLEST_MILLISECONDS, TIMES, TimeCodec
-from dbctl.profiles.model import ColumnNames, Profile
+from dbctl.profiles.model import ColumnNames, JoinedField, Profile
 
 #: The formats of times that are numbers.
 NUMERIC_TIMES = ("epoch-s", "epoch-ms")
@@ -45,7 +55,7 @@ def default_times(
     """Return the current time for the columns of a new row whose database default is the current time.
 
     The default may write another time format than the app; the returned values have the format of the column, so it stays
-    sortable.
+    sortable. The default of a column of integers has the unit of the column, unless the app stores numbers.
     """
     times = db.part(TimeForms)
     clocks = times.clock_columns(table) if times else ()
@@ -53,7 +63,7 @@ def default_times(
     if not clocks:
         return {}
     live, timestamp = LiveTable(profile, db, table, "a new row"), now()
-    return {name: live.encode(name, timestamp) for name in clocks}
+    return {name: live.encode(name, timestamp) for name in clocks if not live.has_own_unit(name)}
 
 
 class LiveTable:
@@ -114,14 +124,18 @@ class LiveTable:
             times = self.db.part(TimeForms)
             stored_forms = times.newest_time_forms(self.name, column) if times else ()
             other = next((form for form in TIMES if [form] == list(stored_forms)), None)
-            if (
-                other is None
-                and "INT" in self.table.columns[column].type
-                and self.profile.time not in NUMERIC_TIMES
-            ):
+            if other is None and self._is_number(column) and self.profile.time not in NUMERIC_TIMES:
                 other = self._sample_numeric_form(column)
             self._time_forms[column] = other or self.profile.time
         return self._time_forms[column]
+
+    def has_own_unit(self, column: str) -> bool:
+        """Return whether a column of integers stores times as numbers, although the app stores text."""
+        is_text = self.profile.time not in NUMERIC_TIMES
+        return is_text and self._is_number(column) and self.time_form(column) in NUMERIC_TIMES
+
+    def _is_number(self, column: str) -> bool:
+        return "INT" in self.table.columns[column].type
 
     def _sample_numeric_form(self, column: str) -> TimeCodec:
         """Return the unit of the newest time in a column of integers; seconds if it is empty."""
@@ -172,6 +186,63 @@ class LiveTable:
         ]
         missing = f"column {self.name}.{' or '.join(candidates)}"
         return SchemaMismatchError(target=self.db.target, missing=missing, purpose=self._purpose)
+
+
+class JoinedFields:
+    """Fields of users in other tables."""
+
+    def __init__(self, sections: Mapping[str, JoinedField], users: LiveTable, key: str) -> None:
+        """Find the tables, without missing optional ones.
+
+        Raises:
+            SchemaMismatchError: a table or column is missing.
+        """
+        self._users, self._key, tables = users, key, users.db.tables()
+        self._fields = {
+            field: (section, LiveTable(users.profile, users.db, name, "users"))
+            for field, section in sections.items()
+            if (name := section.table.removesuffix("?")) in tables or name == section.table
+        }
+        self.names = list(self._fields)
+        #: the columns of the users to which the other tables refer
+        self.columns = [users.column(item.through) for item, _ in self._fields.values() if item.through]
+
+    def read(self, users: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
+        """Return the values by field for rows of users."""
+        values = [dict.fromkeys(self.names) for _ in users]
+        for field, (section, live) in self._fields.items() if users else ():
+            links = [str(row[section.through or self._key]) for row in users]
+            where = self._where(section, live, [row[section.through or self._key] for row in users])
+            columns = [live.column(section.user), live.column(section.column)]
+            stored = {str(link): value for link, value in live.db.select(live.name, columns, where)}
+            for row, link in zip(values, links, strict=True):
+                row[field] = stored.get(link)
+        return values
+
+    def count_rows(self, names: Collection[str], users: int) -> dict[str, int]:
+        """Return the number of written rows by table, if these fields of a number of users change."""
+        return {live.name: users for field, (_, live) in self._fields.items() if field in names}
+
+    def write(self, db: Writable, ids: Sequence[object], values: Mapping[str, object]) -> None:
+        """Write fields of users; a user without a row of the table gets one."""
+        for field, (section, live) in self._fields.items():
+            if field not in values:
+                continue
+            source = section.through or self._key
+            rows = db.select(self._users.name, [source], [Condition(self._key, "in", ids)])
+            links = [link for (link,) in rows if link is not None]
+            user, where = live.column(section.user), self._where(section, live, links)
+            column = live.column(section.column)
+            value = live.encode(column, values[field])
+            owners = {str(owner) for (owner,) in db.select(live.name, [user], where)}
+            db.update(live.name, {column: value}, where)
+            for link in links:
+                if str(link) not in owners:
+                    db.insert(live.name, {**live.encode_constants(section.only), user: link, column: value})
+
+    @staticmethod
+    def _where(section: JoinedField, live: LiveTable, links: Sequence[object]) -> list[Where]:
+        return [Condition(live.column(section.user), "in", links), *live.conditions(section.only)]
 
 
 def require_streams(db: Readable) -> RowStreams:

@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from dbctl.engines.contract import AllOf, AnyOf, Condition, Not, Op, Order, Readable, Where
 from dbctl.errors import AmbiguousLoginError, UsageError, UserMissingError
 from dbctl.model import KeyText, PageRequest, Row, Struct, now
-from dbctl.profiles import read_boolean, read_time
+from dbctl.profiles import read_boolean, read_text, read_time
 from dbctl.profiles.model import ColumnNames
 from dbctl.services.app.app import App
-from dbctl.services.app.live_table import LiveTable
+from dbctl.services.app.live_table import JoinedFields, LiveTable
 from dbctl.services.app.user_roles import RoleForm, create_role_form
 from dbctl.services.app.validation import check_rule, parse_boolean, parse_time, truncate
 
@@ -83,6 +83,8 @@ class UserTable:
         self.live = LiveTable(app.profile, db, section.table, "users")
         self.id = self.live.column(section.id.column)
         self.fields = self.live.map_columns(section.fields)
+        #: the fields in other tables
+        self.joined = JoinedFields(section.joined, self.live, self.id)
         #: how the app stores the roles of users; None: it has none
         self.roles = create_role_form(section, self.live)
         #: the conditions of rows that are users
@@ -112,7 +114,7 @@ class UserTable:
     ) -> list[User]:
         """Return users in the order of ``page_request.sort``, by default of their keys; ``for_update`` locks the rows."""
         role_columns = self.roles.columns if self.roles else ()
-        columns = list(dict.fromkeys([self.id, *self.fields.values(), *role_columns]))
+        columns = list(dict.fromkeys([self.id, *self.fields.values(), *role_columns, *self.joined.columns]))
         rows = self.db.select(
             self.live.name,
             columns,
@@ -124,7 +126,8 @@ class UserTable:
         )
         records = [dict(zip(columns, row, strict=True)) for row in rows]
         roles = self.roles.read(records) if self.roles else [[] for _ in records]
-        return [self._build_user(*pair) for pair in zip(records, roles, strict=True)]
+        joined = self.joined.read(records)
+        return [self._build_user(*parts) for parts in zip(records, roles, joined, strict=True)]
 
     def _parse_order(self, sort: str) -> Order:
         descending, field = sort.startswith("-"), sort.lstrip("-")
@@ -135,13 +138,15 @@ class UserTable:
         column = self.column("username" if field == "login" and "username" in self.fields else field)
         return Order([column], descending, time=field in TIMES, nocase=field not in TIMES)
 
-    def _build_user(self, row: Mapping[str, object], roles: Sequence[str]) -> User:
-        values = {field: _decode(row[column]) for field, column in self.fields.items()}
+    def _build_user(
+        self, row: Mapping[str, object], roles: Sequence[str], joined: Mapping[str, object]
+    ) -> User:
+        values = {**{field: _decode(row[column]) for field, column in self.fields.items()}, **joined}
         created, updated, seen = (read_time(values.get(field)) for field in TIMES)
         login = next((values[field] for field in self.login_fields if values.get(field)), row[self.id])
         return User(
             id=row[self.id],
-            login=str(login),
+            login=read_text(login),
             role=roles[0] if roles else None,
             roles=roles if self.roles and self.roles.has_several else None,
             active=self._is_active(values["active"]) if "active" in values else None,
@@ -165,6 +170,11 @@ class UserTable:
             for value in self.section.active.values
         )
 
+    @property
+    def field_names(self) -> list[str]:
+        """The names of all fields, also of those in other tables."""
+        return [*self.fields, *self.joined.names]
+
     def column(self, field: str) -> str:
         """Return the column of a mapped field.
 
@@ -173,7 +183,10 @@ class UserTable:
         """
         if field not in self.fields:
             known = ", ".join(["role", *self.fields])
-            raise UsageError(detail=f"users have no field {field!r}; known: {known}")
+            detail = f"users have no field {field!r}; known: {known}"
+            if field in self.joined.names:
+                detail = f"{field} is in another table; use one of {known}"
+            raise UsageError(detail=detail)
         return self.fields[field]
 
     def login_columns(self) -> list[str]:
@@ -326,7 +339,8 @@ class UserTable:
             roles = self.require_roles()
             roles.require_consistent()
             return roles.resolve(text)
-        self.column(field)
+        if field not in self.joined.names:
+            self.column(field)
         if field == "active":
             return parse_boolean(field, text)
         if field in TIMES:
@@ -354,7 +368,9 @@ class UserTable:
         columns = {
             self.column(field): self.live.encode(self.column(field), value)
             for field, value in values.items()
-            if field != "role" and not (field == "active" and self.section.active)
+            if field != "role"
+            and field not in self.joined.names
+            and not (field == "active" and self.section.active)
         }
         if self.section.active and "active" in values:
             active = self.section.active
@@ -375,4 +391,4 @@ def _decode(value: object) -> object:
 
 def text_or_none(value: object) -> str | None:
     """Return a stored value as text; None for NULL."""
-    return None if value is None else str(value)
+    return None if value is None else read_text(value)

@@ -153,11 +153,16 @@ def _named_columns(users: UserTable) -> Iterator[tuple[str, ColumnNames]]:
             yield step.table, step.column
     for sections in (section.create, section.signed_in, profile.sessions):
         yield from ((item.table, item.user) for item in sections if item.user)
+    yield from ((item.table, item.user) for item in section.joined.values() if not item.through)
     yield from ((transfer.table, transfer.column) for transfer in section.transfer)
     if section.statistics:
         yield section.statistics.table, section.statistics.user
     for setting in profile.settings:
-        if setting.user and (setting.database or users.app.main()) == users_database(users.app):
+        if (
+            setting.scope == "user"
+            and setting.user
+            and (setting.database or users.app.main()) == users_database(users.app)
+        ):
             yield setting.table, setting.user
     if profile.audit and "user" in profile.audit.fields:
         yield profile.audit.table, profile.audit.fields["user"]

@@ -194,6 +194,8 @@ class _RunMigrations(_Operation):
 
         def read(target: MigrationTarget) -> DatabasePlan:
             with open_database(self._open_app, target) as db:
+                if db is not None:
+                    self._open_app.refuse_contradictions(target.database, db, self.purpose)
                 return plan_database(target, db, self._selection, counts_rows=counts_rows)
 
         return [

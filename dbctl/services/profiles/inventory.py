@@ -21,7 +21,7 @@ from dbctl.model import Finding, Findings, Page, Row, Severity, Struct
 from dbctl.profiles import loader
 from dbctl.profiles.model import Profile
 from dbctl.services.app import App
-from dbctl.services.app.evidence import find_contradictions
+from dbctl.services.app.evidence import find_contradictions, find_uncovered_rows
 from dbctl.services.backup import prune
 from dbctl.services.profiles import consistency, live_check, owned_rows, password_check, role_check, sql_check
 from dbctl.services.profiles.consistency import Problem
@@ -195,7 +195,7 @@ def check_live(app: App) -> Findings:
             "column-uncovered": (
                 "error",
                 consistency.find_uncovered_columns(app.profile, database, live, app.main()),
-                "Add it to [users.fields] or, with a value, to [users.new] or [[users.create]].",
+                "Add it to [users.fields] or, with a constant, to [users.new].",
             ),
             "search-key-idle": (
                 "warning",
@@ -227,15 +227,15 @@ def check_live(app: App) -> Findings:
                 password_check.find_unknown_values(app, database, live),
                 "Users with such a value cannot sign in with a password. List intended values in users.password.unusable.",
             ),
-            "role-form": (
-                "error",
-                role_check.find_role_problems(app, database, live),
-                "Correct it: dbctl refuses to change roles, and to delete or deactivate users, until it matches.",
-            ),
             "owned-rows": (
                 "warning",
                 owned_rows.find_unlisted_rows(app, database, live),
                 "List the column in users.cascade or [[users.transfer]].",
+            ),
+            "role-form": (
+                "error",
+                role_check.find_role_problems(app, database, live),
+                "Correct it: dbctl refuses to change roles, and to delete or deactivate users, until it matches.",
             ),
             "report-idle": (
                 "warning",
@@ -251,6 +251,10 @@ def check_live(app: App) -> Findings:
         problems += [
             ("error", entry.code, entry.key, entry.reason, entry.remedy)
             for entry in find_contradictions(app, database, live)
+        ]
+        problems += [
+            ("warning", entry.code, entry.key, entry.reason, entry.remedy)
+            for entry in find_uncovered_rows(app, database, live)
         ]
         for severity, code, key, reason, hint in problems:
             problem = toml.create_problem(text, key, reason)

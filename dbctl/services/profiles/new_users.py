@@ -17,6 +17,9 @@ Problem = tuple[Sequence[str | int], str]
 def find_value_problems(users: Users) -> Iterator[Problem]:
     """Yield the values of users that name an unknown field, row, filter or generator, and tables of sign-ins without users."""
     yield from _check_new_values(users)
+    for field in users.joined:
+        if field in users.fields:
+            yield ("users", "joined", field), "it is also in users.fields"
     for index, table in enumerate(users.signed_in):
         if bool(table.user) == bool(table.payload):
             yield ("users", "signed_in", index), "it requires user or payload"
@@ -64,7 +67,7 @@ def _check_value(
             yield key, f"{{{name}}}: no earlier row of users.create has the table {table}"
         elif name == "id" and not has_key:
             yield key, "{id}: the database creates the key of the user later"
-        elif "." not in name and name not in ("id", "role", *users.fields):
+        elif "." not in name and name not in ("id", "role", *users.fields, *users.joined):
             yield key, f"{{{name}}}: {name} is not in users.fields"
 
 

@@ -42,10 +42,10 @@ def _list_handled(profile: Profile, users: Users) -> Iterator[str]:
     for path in (*users.owned, *users.clear, *users.retained):
         yield parse_row_path(path)[0].path
     sections = [(transfer.table, transfer.column) for transfer in users.transfer]
+    sections += [(companion.table, companion.user) for companion in users.create]
     sections += [(section.table, section.user) for section in users.signed_in]
-    sections += [(row.table, row.user) for row in users.create]
     sections += [(section.table, section.user) for section in profile.sessions]
-    sections += [(settings.table, settings.user) for settings in profile.settings]
+    sections += [(settings.table, settings.user) for settings in profile.settings if settings.scope == "user"]
     sections += [(rule.table, rule.user) for rule in profile.rebuild]
     if users.statistics:
         sections.append((users.statistics.table, users.statistics.user))

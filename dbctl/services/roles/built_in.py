@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from dbctl.services.roles.queries import Role, RoleTable
+from dbctl.services.roles.role_table import Role, RoleTable
 
 OPTIONAL = "?"  #: the suffix of a permission that a deployment may lack
 

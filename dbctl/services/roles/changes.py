@@ -24,7 +24,8 @@ from dbctl.services.app import (
 )
 from dbctl.services.deletion import find_affected_rows
 from dbctl.services.roles.built_in import BuiltInPermissions
-from dbctl.services.roles.queries import Role, RoleTable, read_role_names
+from dbctl.services.roles.queries import read_roles
+from dbctl.services.roles.role_table import Role, RoleTable
 
 
 class RoleChangeResult(ChangeResult, frozen=True, kw_only=True):
@@ -68,6 +69,8 @@ class CreateRole:
         _refuse_duplicate(self._table, self._name, "dbctl roles update changes it.")
         self._granted = self._table.match_permissions(permissions)
         self._values = _stored_values(self._table, fields)
+        if created := self._table.fields.get("created_at"):
+            self._values[created] = self._table.live.encode(created, now())
         live, key = self._table.live, self._table.section.key
         if missing := live.missing_required_columns({key, *self._values}):
             missing_value = f"a value for {', '.join(missing)}"
@@ -317,7 +320,7 @@ def _require_role_table(app: App, db: Readable) -> RoleTable:
     """
     users = app.profile.users
     if app.profile.roles is None and users and users.role:
-        known = ", ".join(role.name for role in read_role_names(app, db))
+        known = ", ".join(role.name for role in read_roles(app, db))
         section = users.role
         place = section.role_table or f"{users.table}.{section.column}" if section.column else "users"
         hint = f"Roles are values of {place} ({known}). Change the role of a user with: dbctl users set-role"

@@ -7,37 +7,11 @@ from fnmatch import fnmatchcase
 
 from msgspec import structs
 
-from dbctl.engines.contract import Condition, Readable, Where
-from dbctl.errors import PermissionMissingError, RoleMissingError, UsageError
+from dbctl.engines.contract import Condition, Readable
+from dbctl.errors import RoleMissingError, UsageError
 from dbctl.model import KeyText, Page, PageRequest, Row, Struct
-from dbctl.profiles.model import Roles
-from dbctl.services.app import (
-    App,
-    LiveTable,
-    User,
-    UserTable,
-    paginate,
-    suggest_sentence,
-    text_or_none,
-    truncate,
-    users_database,
-)
-
-
-class Role(Struct, frozen=True, kw_only=True):
-    """One role; ``permissions`` is None if the app has no permissions."""
-
-    id: object
-    name: str
-    description: str | None = None
-    priority: int | None = None
-    users: int
-    permissions: Sequence[str] | None = None
-    built_in: bool = False
-
-    def summary(self) -> Row:
-        count = None if self.permissions is None else len(self.permissions)
-        return {word: getattr(self, word) for word in self.__struct_fields__} | {"permissions": count}
+from dbctl.services.app import App, LiveTable, User, UserTable, paginate, text_or_none, users_database
+from dbctl.services.roles.role_table import PermissionNames, Role, RoleTable, find_by_id, match_permissions
 
 
 class RoleDetail(Role, frozen=True, kw_only=True):
@@ -85,178 +59,145 @@ class PermissionCheck(Struct, frozen=True, kw_only=True):
         return row | ({"because": self.reasons} if self.reasons else {})
 
 
-class RoleTable:
-    """The roles of one open database, in a table."""
-
-    def __init__(self, app: App, db: Readable, feature: str = "roles") -> None:
-        """Open the table; ``feature`` is named in the error message.
-
-        Raises:
-            FeatureMissingError: the app has no table of roles.
-        """
-        self.app, self.db = app, db
-        self.section: Roles = app.require_section(app.profile.roles, feature)
-        self.live = LiveTable(app.profile, db, self.section.table, "roles")
-        self.fields = self.live.map_columns(self.section.fields)
-
-    def read(self, where: Sequence[Where] = ()) -> list[Role]:
-        """Return roles with their permissions and numbers of users."""
-        columns = [self.section.key, *self.fields.values()]
-        rows = self.db.select(self.live.name, columns, where)
-        user_counts = self._count_users()
-        permitted = self.permissions_by_role()
-        roles = []
-        for row in rows:
-            record = dict(zip(columns, row, strict=True))
-            key = record[self.section.key]
-            values = {word: record[column] for word, column in self.fields.items()}
-            roles.append(
-                Role(
-                    id=key,
-                    name=str(values["name"]),
-                    description=text_or_none(values.get("description")),
-                    priority=values.get("priority"),  # type: ignore[arg-type]  # any stored value
-                    users=user_counts.get(key, 0),
-                    permissions=permitted.get(key, []) if self.section.permissions else None,
-                    built_in=key in self.section.built_in.ids
-                    or str(values["name"]) in self.section.built_in.names,
-                )
-            )
-        return roles
-
-    def find(self, name: str | KeyText) -> Role:
-        """Return the role with this name, ignoring case, or with this ID.
-
-        Raises:
-            RoleMissingError: no such role exists.
-        """
-        if isinstance(name, KeyText):
-            return find_by_id(self.read(), name, self.db)
-        roles = self.read([Condition(self.fields["name"], "same", name)]) if name.isprintable() else []
-        if not roles:
-            names = ", ".join(role.name for role in self.read())
-            raise RoleMissingError(name=name, target=self.db.target, names=names)
-        return next((role for role in roles if role.name == name), roles[0])
-
-    def permission_keys(self) -> dict[str, object]:
-        """Return the keys of all permissions by name."""
-        section = self.app.require_section(self.section.permissions, "permissions")
-        return {str(name): key for name, key in self.db.select(section.table, [section.name, section.key])}
-
-    def permissions_by_role(self) -> dict[object, list[str]]:
-        """Return the names of permissions by the key of the role, in the order of the app."""
-        section = self.section.permissions
-        if section is None:
-            return {}
-        names = {key: name for name, key in self.permission_keys().items()}
-        pairs = self.db.select(section.link.table, [section.link.role, section.link.permission])
-        linked: dict[object, set[object]] = {}
-        for role, permission in pairs:
-            linked.setdefault(role, set()).add(permission)
-        return {role: [name for key, name in names.items() if key in keys] for role, keys in linked.items()}
-
-    def match_permissions(self, patterns: Sequence[str]) -> list[str]:
-        """Return the permissions that match the names or patterns such as ``games.*``.
-
-        Raises:
-            PermissionMissingError: a pattern matches no permission.
-        """
-        known = list(self.permission_keys()) if patterns else []
-        matched: list[str] = []
-        for pattern in patterns:
-            matches = [name for name in known if fnmatchcase(name, pattern)] if "*" in pattern else [pattern]
-            if not matches or not set(matches) <= set(known):
-                raise PermissionMissingError(
-                    name=pattern, target=self.db.target, suggestion=suggest_sentence(pattern, known)
-                )
-            matched += matches
-        return list(dict.fromkeys(matched))
-
-    def _count_users(self) -> Mapping[object, int]:
-        users = UserTable(self.app, self.db) if self.app.profile.users else None
-        return users.roles.count_users() if users and users.roles else {}
-
-
-def role_permissions(app: App, db: Readable, user: User) -> Sequence[str] | None:
-    """Return the permissions of a user's roles, or None if the app has no permissions or no such role exists."""
-    roles = [role for role in RoleTable(app, db).read() if role.name in user.role_names]
-    names = dict.fromkeys(name for role in roles for name in role.permissions or ())
-    return list(names) if roles and roles[0].permissions is not None else None
-
-
 def list_roles(app: App, page_request: PageRequest) -> Page[Role]:
     """Return all roles, also those that are only values in the rows of users."""
-    db = app.reader(users_database(app))
-    return paginate(
-        RoleTable(app, db).read() if app.profile.roles else read_role_names(app, db), Role, page_request
-    )
+    return paginate(read_roles(app, app.reader(users_database(app))), Role, page_request)
 
 
-def find_by_id(roles: Sequence[Role], selector: KeyText, db: Readable) -> Role:
-    """Return the role with this ID.
+def show_role(app: App, name: str | KeyText) -> RoleDetail:
+    """Return one role, by its name without regard to case, or by its ID.
 
     Raises:
         RoleMissingError: no such role exists.
     """
-    by_key = {str(role.id): role for role in roles}
-    if selector.text not in by_key:
-        known = ", ".join(f"{key} ({role.name})" for key, role in by_key.items())
-        raise RoleMissingError(name=f"id {truncate(selector.text)}", target=db.target, names=known)
-    return by_key[selector.text]
-
-
-def show_role(app: App, name: str | KeyText) -> RoleDetail:
-    """Return one role."""
     db = app.reader(users_database(app))
-    if app.profile.roles:
-        return RoleDetail(**structs.asdict(RoleTable(app, db).find(name)))
-    roles = read_role_names(app, db)
+    roles = read_roles(app, db)
     if isinstance(name, KeyText):
         return RoleDetail(**structs.asdict(find_by_id(roles, name, db)))
-    for role in roles:
-        if role.name.casefold() == name.casefold():
-            return RoleDetail(**structs.asdict(role))
-    raise RoleMissingError(name=name, target=db.target, names=", ".join(role.name for role in roles))
+    same = [role for role in roles if role.name.casefold() == name.casefold()]
+    if not same:
+        raise RoleMissingError(name=name, target=db.target, names=", ".join(role.name for role in roles))
+    return RoleDetail(**structs.asdict(next((role for role in same if role.name == name), same[0])))
+
+
+def read_roles(app: App, db: Readable) -> list[Role]:
+    """Return the rows of the table of roles, and the roles that are only values in the rows of users."""
+    stored = RoleTable(app, db).read() if app.profile.roles else []
+    names = {role.name for role in stored}
+    users = UserTable(app, db) if app.profile.users else None
+    known = _list_permission_names(app, db) if _has_permissions(app) else None
+    if users is None or (users.roles is None and stored):
+        return stored
+    roles = users.require_roles()
+    counts, keys = roles.count_users(), roles.keys()
+    if not stored:  # the table of roles, if there is one, is checked by other commands
+        keys = {**keys, **{key: str(key) for key in counts if key is not None and key not in keys}}
+    others = [
+        Role(id=name, name=name, users=counts.get(key, 0)) for key, name in keys.items() if name not in names
+    ]
+    return [_add_fixed_permissions(role, roles.section.permissions, known) for role in [*stored, *others]]
+
+
+def _add_fixed_permissions(
+    role: Role, fixed: Mapping[str, Sequence[str]], known: Sequence[str] | None
+) -> Role:
+    if known is None:
+        return role
+    granted, patterns = role.permissions or (), fixed.get(role.name, ())
+    names = [
+        name for name in known if name in granted or any(fnmatchcase(name, pattern) for pattern in patterns)
+    ]
+    return structs.replace(role, permissions=names)
+
+
+def _has_permissions(app: App) -> bool:
+    roles, users = app.profile.roles, app.profile.users
+    return bool((roles and roles.permissions) or (users and users.role and users.role.permissions))
+
+
+def _list_permission_names(app: App, db: Readable) -> list[str]:
+    """Return all permissions: of the table, or those that the profile names without a pattern.
+
+    Raises:
+        FeatureMissingError: the app has no permissions.
+    """
+    if app.profile.roles and app.profile.roles.permissions:
+        return list(RoleTable(app, db).permission_keys())
+    users = app.profile.users
+    fixed = users.role.permissions if users and users.role else {}
+    names = [name for names in fixed.values() for name in names if "*" not in name]
+    return list(dict.fromkeys(app.require_section(names, "permissions")))
+
+
+def read_permissions(app: App, db: Readable, user: User) -> Sequence[str] | None:
+    """Return the permissions of a user, or None if the app has no permissions, or the user neither a role nor a grant."""
+    if not _has_permissions(app):
+        return None
+    roles = [role for role in read_roles(app, db) if role.name in user.role_names]
+    names = {*_read_grants(app, db, user), *(name for role in roles for name in role.permissions or ())}
+    return [name for name in _list_permission_names(app, db) if name in names] if roles or names else None
+
+
+def _read_grants(app: App, db: Readable, user: User) -> list[str]:
+    """Return the permissions that a user has without a role."""
+    section = app.profile.roles.permissions if app.profile.roles else None
+    link = section.user_link if section else None
+    if link is None:
+        return []
+    keys = {key for (key,) in db.select(link.table, [link.permission], [Condition(link.user, "=", user.id)])}
+    return [name for name, key in RoleTable(app, db).permission_keys().items() if key in keys]
 
 
 def list_permissions(app: App, page_request: PageRequest) -> Page[Permission]:
     """Return all permissions."""
-    table = RoleTable(app, app.reader(users_database(app)), "permissions")
-    section = app.require_section(table.section.permissions, "permissions")
-    live = LiveTable(app.profile, table.db, section.table, "permissions")
-    fields = ("name", "description", "resource", "action")
-    columns = live.map_columns({field: getattr(section, field) for field in fields})
-    roles, items = table.read(), []
-    for row in table.db.select(section.table, list(columns.values())):
-        values = dict(zip(columns, map(text_or_none, row), strict=True))
-        name = str(values["name"])
-        items.append(
-            Permission(
-                name=name,
-                description=values.get("description"),
-                resource=values.get("resource"),
-                action=values.get("action"),
-                roles=[role.name for role in roles if name in (role.permissions or ())],
-            )
+    db = app.reader(users_database(app))
+    details = _read_details(app, db)
+    roles = read_roles(app, db)
+    items = [
+        Permission(
+            name=name,
+            description=details.get(name, {}).get("description"),
+            resource=details.get(name, {}).get("resource"),
+            action=details.get(name, {}).get("action"),
+            roles=[role.name for role in roles if name in (role.permissions or ())],
         )
+        for name in _list_permission_names(app, db)
+    ]
     return paginate(items, Permission, page_request)
+
+
+def _read_details(app: App, db: Readable) -> dict[str, dict[str, str | None]]:
+    """Return the description, resource and action of each permission in a table."""
+    section = app.profile.roles.permissions if app.profile.roles else None
+    if section is None:
+        return {}
+    live = LiveTable(app.profile, db, section.table, "permissions")
+    columns = live.map_columns(
+        {field: getattr(section, field) for field in ("description", "resource", "action")}
+    )
+    names, details = PermissionNames(db, section), {}
+    for row in db.select(section.table, [*names.columns, *columns.values()]):
+        count = len(names.columns)
+        details[names.join(row[:count])] = dict(zip(columns, map(text_or_none, row[count:]), strict=True))
+    return details
 
 
 def read_matrix(app: App) -> Matrix:
     """Return the roles with their permissions."""
-    table = RoleTable(app, app.reader(users_database(app)), "permissions")
-    return Matrix(items=table.read(), permissions=list(table.permission_keys()))
+    db = app.reader(users_database(app))
+    names = _list_permission_names(app, db)
+    return Matrix(items=read_roles(app, db), permissions=names)
 
 
 def check_permission(app: App, login: str | KeyText, permission: str, *, explain: bool) -> PermissionCheck:
     """Check whether a user has a permission; with ``explain``, return the reasons."""
     db = app.reader(users_database(app))
-    table, user = RoleTable(app, db, "permissions"), UserTable(app, db).find_by_login(login)
+    known, user = _list_permission_names(app, db), UserTable(app, db).find_by_login(login)
     if "*" in permission:
         raise UsageError(detail="specify a single permission, without *")
-    name = table.match_permissions([permission])[0]
-    permitted = {role.name: name in (role.permissions or ()) for role in table.read()}
-    active = user.active is not False
+    name = match_permissions(db, known, [permission])[0]
+    permitted = {role.name: name in (role.permissions or ()) for role in read_roles(app, db)}
+    is_granted, active = name in _read_grants(app, db, user), user.active is not False
     reasons = [f"{user.login} is {'active' if active else 'deactivated and has no permissions'}"]
     for role in user.role_names or ["(none)"]:
         reasons += (
@@ -267,20 +208,9 @@ def check_permission(app: App, login: str | KeyText, permission: str, *, explain
             if role in permitted
             else [f"the role of {user.login} ({role}) does not exist", f"role {role} lacks {name}"]
         )
+    reasons += [f"{user.login} has {name} without a role"] if is_granted else []
     reasons.append("roles with it: " + (", ".join(role for role in permitted if permitted[role]) or "none"))
-    allowed = active and any(permitted.get(role) for role in user.role_names)
+    allowed = active and (is_granted or any(permitted.get(role) for role in user.role_names))
     return PermissionCheck(
         login=user.login, permission=name, allowed=allowed, reasons=reasons if explain else ()
     )
-
-
-def read_role_names(app: App, db: Readable) -> list[Role]:
-    """Return roles that are values in the rows of users: those of the profile, and all others that users have."""
-    users = UserTable(app, db)
-    roles = users.require_roles()
-    user_counts = roles.count_users()
-    known = roles.keys()
-    unknown = {key: str(key) for key in user_counts if key is not None and key not in known}
-    return [
-        Role(id=name, name=name, users=user_counts.get(key, 0)) for key, name in {**known, **unknown}.items()
-    ]

@@ -8,7 +8,7 @@ from functools import cached_property
 from dbctl.errors import AlreadyExistsError, BuiltInRoleError
 from dbctl.profiles.model import Link
 from dbctl.services.app import App, LiveTable, check_rule
-from dbctl.services.roles import BuiltInPermissions, Role, RoleTable
+from dbctl.services.roles import BuiltInPermissions, PermissionNames, Role, RoleTable
 from dbctl.services.rules.columns import Row, RowRule
 
 
@@ -78,17 +78,25 @@ class Permission(_RoleRule):
 
     @property
     def columns(self) -> Collection[str]:
-        permissions = self._table.section.permissions
-        return [permissions.name] if permissions else []
+        return self._names.columns
+
+    @cached_property
+    def _names(self) -> PermissionNames:
+        section = self._app.require_section(self._table.section.permissions, "permissions")
+        return PermissionNames(self._live.db, section)
+
+    def prepare(self) -> None:
+        super().prepare()
+        _ = self._names
 
     def check_changed(self, before: Row, after: Row) -> None:
-        if self._table.section.permissions and self._table.section.permissions.name in after:
+        if not after.keys().isdisjoint(self.columns):
             self.check_removed(before)
 
     def check_removed(self, row: Row) -> None:
-        permissions = self._table.section.permissions
+        name = self._names.join([row[column] for column in self.columns])
         for role in self._built_in.roles:
-            if permissions and self._built_in.must_have(role, str(row[permissions.name])):
+            if self._built_in.must_have(role, name):
                 raise self._create_error(role)
 
 

@@ -53,7 +53,8 @@ class JsonSettings(SettingStore):
         except ValueInvalidError:  # the rest of the user is shown nevertheless
             return {self._value: MASK if self.section.secret else self._read_stored()}
 
-    def _parse_untyped(self, text: str) -> object:
+    def _parse_untyped(self, key: str, text: str) -> object:
+        del key
         try:
             return load_json(text)
         except ValueError:  # a bare word is text, without JSON quotes

@@ -21,14 +21,16 @@ from dbctl.services.app import (
     truncate,
 )
 from dbctl.services.settings.encodings import decode, encode
-from dbctl.services.settings.store import Setting, SettingStore, find_key
-from dbctl.services.settings.values import SettingTypes, parse_any, parse_schema
+from dbctl.services.settings.store import Setting, SettingObject, SettingStore, find_key
+from dbctl.services.settings.values import SettingTypes, parse_schema
 
 
 class SettingRows(SettingStore):
     """The settings of one open database in rows, of the app or (with ``user``) of one user."""
 
-    def __init__(self, app: App, db: Readable, section: Settings, user: User | None = None) -> None:
+    def __init__(
+        self, app: App, db: Readable, section: Settings, user: User | SettingObject | None = None
+    ) -> None:
         """Find the columns.
 
         Raises:
@@ -190,8 +192,17 @@ class SettingRows(SettingStore):
             description=declared.description or None,
         )
 
-    def _parse_untyped(self, text: str) -> object:
-        return text if self.section.stored == "text" else parse_any(text)
+    def parse(self, key: str, text: str, stored_type: str) -> object:
+        value = super().parse(key, text, stored_type)
+        is_plain = (
+            self._form(key) == "php"
+            and self.types.kind(stored_type) == "json"
+            and not isinstance(value, list | dict)
+        )
+        return text if is_plain else value  # an app in PHP stores true and 5 as text
+
+    def _parse_untyped(self, key: str, text: str) -> object:
+        return self.parse(key, text, self._declared_type(key))
 
     def find_violation(self, setting: Setting, value: object) -> str:
         reason = super().find_violation(setting, value)
@@ -207,7 +218,7 @@ class SettingRows(SettingStore):
         """Return the stored text of a value; raises ValueError if its form cannot contain the value."""
         form, kind = self._form(setting.key), self.types.kind(setting.type)
         if form == "text" or (form == "php" and not isinstance(value, list | dict | str)):
-            return self.types.encode(value, kind)
+            return self.types.encode(value, "boolean" if isinstance(value, bool) else kind)
         return encode(form, value)
 
     # Writing -------------------------------------------------------------------------------------------------

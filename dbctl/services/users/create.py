@@ -254,12 +254,12 @@ def select_roles(users: UserTable, texts: Mapping[str, str]) -> list[str]:
         RoleFormError: the profile contradicts the stored roles.
         RoleMissingError, ValueInvalidError: a role does not exist, or ``roles`` is no list.
     """
-    names = [texts[field] for field in ("role",) if texts.get(field)] + parse_roles(texts.get("roles", ""))
+    names = [*([texts["role"]] if texts.get("role") else []), *parse_roles(texts.get("roles", ""))]
     if not (names or users.roles):
         return []
     roles = users.require_roles()
     roles.require_consistent()
-    return roles.select_new(names)
+    return roles.select_new(names if names or texts.get("roles") else None)
 
 
 def parse_roles(text: str) -> list[str]:
@@ -286,6 +286,7 @@ def insert_user(
 ) -> object:
     """Insert a user with ``values``, the companion rows, and the rows with the roles; return the key of the user."""
     key = companions.insert_user(db, values, row.fields)
+    users.joined.write(db, [key], row.fields)
     if users.roles and row.roles:
         users.roles.write(db, [Assignment(user=key, after=row.roles)])
     return key

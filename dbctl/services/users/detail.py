@@ -18,7 +18,7 @@ from dbctl.services.app import (
     has_all,
     open_users,
 )
-from dbctl.services.roles import role_permissions
+from dbctl.services.roles import read_permissions
 from dbctl.services.settings import find_section, open_settings
 from dbctl.services.users.ownership import follow_steps
 from dbctl.services.users.sign_in_state import Tokens, count_tokens, failed_attempts
@@ -73,7 +73,7 @@ def _create_detail(users: UserTable, user: User) -> UserShown:
     app = users.app
     return UserShown(
         **{field: getattr(user, field) for field in User.__struct_fields__},
-        permissions=role_permissions(app, users.db, user) if app.profile.roles else None,
+        permissions=read_permissions(app, users.db, user),
         tokens=count_tokens(users, user),
         failed_attempts=_failed_attempts(users, user),
         settings=open_settings(app, users.db, user).values() if find_section(app, "user") else None,

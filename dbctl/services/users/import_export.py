@@ -115,7 +115,7 @@ def check_lines(
 
 
 def _refuse_unknown(users: UserTable, lines: Sequence[Line], file: str) -> None:
-    known = [*users.fields, *EXTRA_COLUMNS]
+    known = [*users.field_names, *EXTRA_COLUMNS]
     for line in lines:
         for column in line.values:
             if (
@@ -158,7 +158,7 @@ def _read_fields(users: UserTable, line: Line) -> dict[str, str]:
     """
     fields = {}
     for name, value in line.values.items():
-        if value in (None, "") or (name in IGNORED_COLUMNS and name not in users.fields):
+        if value in (None, "") or (name in IGNORED_COLUMNS and name not in users.field_names):
             continue
         if name == "roles" and isinstance(value, list):
             fields[name] = json.dumps(value)
@@ -286,7 +286,7 @@ class ImportUsers:
         """Insert the rows in the order of the file, so that ids have the same order."""
         users, entries = self._users, self._entries.values()
         new_rows = [add_password(users, entry.row.columns, entry.password_hash) for entry in entries]
-        if self._companions or (users.roles and users.roles.has_rows):
+        if self._companions or users.joined.names or (users.roles and users.roles.has_rows):
             for entry, values in zip(entries, new_rows, strict=True):
                 insert_user(users, self._companions, db, values, entry.row)
             added = len(new_rows)
@@ -320,7 +320,7 @@ def export_users(app: App, *, secrets: bool) -> Page[Mapping[str, object]]:
     items = []
     for user in users.read(page_request=order):
         row: dict[str, object] = {
-            field: user.extra.get(field, getattr(user, field, None)) for field in users.fields
+            field: user.extra.get(field, getattr(user, field, None)) for field in users.field_names
         }
         if users.roles:
             row |= {"roles": user.roles} if users.roles.has_several else {"role": user.role}

@@ -28,7 +28,7 @@ def list_users(app: App, filters: UserFilter, page_request: PageRequest) -> Page
 def read_page(users: UserTable, where: Sequence[Where], page_request: PageRequest) -> Page[User]:
     """Return one page of the users that meet conditions."""
     has_several = users.roles is not None and users.roles.has_several
-    fields = dict.fromkeys([*User.__struct_fields__, *users.fields])
+    fields = dict.fromkeys([*User.__struct_fields__, *users.field_names])
     return Page(
         items=users.read(where, page_request=page_request),
         total=users.db.count(users.live.name, [*where, *users.only]),

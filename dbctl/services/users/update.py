@@ -157,7 +157,8 @@ class UpdateUsers:
         self._touched = touched = [user for user in selected if differing[user.id] or has_password]
         last_admin.refuse_last_admin(users, [user for user in touched if self._is_leaving(user, fields)])
         self._names = [field for field in fields if any(field in differing[user.id] for user in touched)]
-        self._values = users.encode_values({field: fields[field] for field in self._names})
+        self._new_values = {field: fields[field] for field in self._names}
+        self._values = users.encode_values(self._new_values)
         if has_password:
             passwords = Passwords(users.app, users.live)
             refuse_unwritten_passwords(users.app)
@@ -187,6 +188,7 @@ class UpdateUsers:
     def _count_rows(self) -> dict[str, int]:
         users, assignments = self._users, list(self._assignments.values())
         other_rows = users.roles.count_rows(assignments) if users.roles and assignments else {}
+        other_rows |= users.joined.count_rows(self._names, len(self._touched))
         return ({users.live.name: len(self._touched)} if self._stored() else {}) | other_rows
 
     def _stored(self) -> dict[str, object]:
@@ -222,6 +224,7 @@ class UpdateUsers:
         if stored := self._stored():
             changed = db.update(users.live.name, stored, [users.where_ids(touched)])
             require_row_count(changed, len(touched), db)
+        users.joined.write(db, [user.id for user in touched], self._new_values)
         if users.roles and self._assignments:
             users.roles.write(db, list(self._assignments.values()))
         ended = sign_in_state.end_sessions(users, db, touched) if self._ends_sessions else 0

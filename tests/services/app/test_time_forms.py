@@ -46,6 +46,13 @@ def list_mixed_columns(output):
     return [finding for finding in output["data"]["findings"] if finding["code"] == "times-mixed"]
 
 
+def check_times(times):
+    """Check the values of ``TIME_COLUMNS``: text in the format of the app, and the defaults of the columns of integers."""
+    first, second, seconds, milliseconds, last = times
+    assert all(ISO.fullmatch(value) for value in (first, second, last)), times
+    assert 1_700_000_000 < seconds < 10_000_000_000 < milliseconds, times
+
+
 @pytest.mark.parametrize("columns", [["body"], ["body", "a"]])
 def test_import_fills_columns_with_time_default(web, tmp_path, answer, columns):
     run_sql(web, NOTES)
@@ -53,7 +60,7 @@ def test_import_fills_columns_with_time_default(web, tmp_path, answer, columns):
     (tmp_path / "new.jsonl").write_text(json.dumps({name: row[name] for name in columns}) + "\n")
     answer("data", "import", "notes", "new.jsonl", "--yes")
     ((*times, day, name),) = run_sql(web, f"select {', '.join(TIME_COLUMNS)}, day, name from notes")
-    assert all(ISO.fullmatch(value) for value in times), times
+    check_times(times)
     assert (len(day), name) == (10, "now")
     if "a" in columns:
         assert times[0] == row["a"]
@@ -63,7 +70,7 @@ def test_new_row_gets_time_format_of_app(web, answer):
     run_sql(web, NOTES)
     answer("data", "add", "notes", "body=x", "b=2026-01-02 03:04:05", "--yes")
     ((*times,),) = run_sql(web, f"select {', '.join(TIME_COLUMNS)} from notes")
-    assert all(ISO.fullmatch(value) for value in times), times
+    check_times(times)
     assert times[1] == "2026-01-02T03:04:05.000Z"
 
 

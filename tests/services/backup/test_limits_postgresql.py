@@ -8,7 +8,8 @@ from contextlib import closing
 import pytest
 from msgspec import structs
 
-from dbctl.errors import BackupUnloadableError
+from dbctl.engines.postgresql.database import PostgreSQLReader
+from dbctl.errors import BackupUnloadableError, UnreachableError
 from tests import caching, servers
 from tests.sandbox import start_private
 from tests.services import larder_app, promptvault_app
@@ -185,7 +186,7 @@ def test_subscription_is_restored_disabled_and_reported(tmp_path):
         ).fetchall() == [("sub", False)]
 
 
-def test_more_tables_than_available_locks_are_restored(tmp_path):
+def test_more_tables_than_available_locks_are_restored_or_reported(tmp_path):
     with start_private("max_locks_per_transaction=10", "max_connections=20") as server:
         url = structs.replace(servers.parse_url(server.url), path="many")
         with server.connection() as admin:
@@ -198,3 +199,11 @@ def test_more_tables_than_available_locks_are_restored(tmp_path):
         assert promptvault_app.list_codes(promptvault_app.verify_backups(tmp_path / "any")) == []
         (database,) = promptvault_app.apply_restore(tmp_path / "any").databases
         assert (database.strategy, database.tables) == ("swapped", 200)
+        with closing(servers.connection(url)) as connection:
+            connection.execute(
+                "do $$ begin for i in 1..1300 loop execute format('create table u%s ()', i); commit; end loop; end $$"
+            )
+        union = " union all ".join(f"select {i} from u{i}" for i in range(1, 1301))
+        with closing(PostgreSQLReader(url, "many/main", timeout=5)) as reader:
+            error = catch_error(UnreachableError, lambda: reader.query(union))
+        assert "max_locks_per_transaction" in error.hint

@@ -220,3 +220,54 @@ def test_wrong_values_are_reported(answer, tmp_path, old, new):
     findings = answer("apps", "check", path, status=2)["data"]["findings"]
     assert {finding["code"] for finding in findings} == {"invalid-entry"}
     assert "users.create" in findings[0]["message"]
+
+
+JOINED = """
+[users.joined.email]
+table = "meta"
+user = "owner_key"
+column = "value"
+only = { name = "email" }
+[users.joined.label]
+table = "persons"
+user = "id"
+through = "person"
+column = "label"
+[users.joined.absent]
+table = "missing_table?"
+user = "owner"
+column = "value"
+"""
+
+
+def test_fields_in_other_tables_are_shown_and_changed(answer, forge, tmp_path):
+    profile, create = PROFILE.replace(', email = "mail"', ""), CREATE.replace("{name,username}", "{label}")
+    path = tmp_path / "joined.toml"
+    path.write_text(profile.format(create=create, more=JOINED))
+    (tmp_path / "dbctl.toml").write_text(
+        f'[apps.forge]\nprofile = "{path}"\n[apps.forge.databases]\nmain = "{forge.url}"\n'
+    )
+    assert answer("apps", "check")["data"]["findings"] == []
+    user = answer("users", "create", "ann", "--email", "A@x.example", "--set", "label=Ann", "--generate")[
+        "data"
+    ]["user"]
+    assert (user["email"], user["label"]) == ("a@x.example", "Ann")
+    assert forge.rows("select value from meta where name = 'email'") == [("a@x.example",)]
+    (tmp_path / "users.jsonl").write_text(
+        json.dumps(
+            {"username": "bo", "email": "bo@x.example", "label": "Bo", "password": "a long passphrase"}
+        )
+    )
+    answer("users", "import", "users.jsonl")
+    plan = answer("users", "update", "bo", "--email", "b@y.example", "--set", "label=Bob", "--dry-run")[
+        "data"
+    ]["plan"]
+    assert (plan["rows"]["meta"], plan["rows"]["persons"]) == (1, 1)
+    answer("users", "update", "bo", "--email", "b@y.example", "--set", "label=Bob")
+    assert not answer("users", "update", "bo", "--email", "b@y.example")["data"]["changed"]
+    items = answer("users", "list")["data"]["items"]
+    assert [(item["login"], item["email"], item["label"]) for item in items] == [
+        ("ann", "a@x.example", "Ann"), ("bo", "b@y.example", "Bob"),
+    ]  # fmt: skip
+    assert len(forge.rows("select * from meta where name = 'email'")) == 2
+    assert answer("users", "list", "--filter", "email=x", status=2)["error"]["code"] == "usage"

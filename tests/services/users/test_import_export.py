@@ -20,7 +20,7 @@ from dbctl.errors import DbctlError, ImportInvalidError, PlanChangedError, Usage
 from dbctl.model import PageRequest, Secret
 from dbctl.render.values import jsonable
 from dbctl.services.app.user_table import UserSelector
-from dbctl.services.users import import_export
+from dbctl.services.users import import_export, passwords
 from dbctl.services.users import queries as users
 from dbctl.services.users.files import Existing, read_lines
 from dbctl.services.users.queries import UserFilter
@@ -184,7 +184,7 @@ def test_exported_list_is_imported_with_generated_passwords(path, tmp_path):
     for generated in result.generated:
         with open_app(target) as app:
             user = users.find_single_user(app, UserSelector(logins=[generated.login]))
-            assert users.verify_password(app, user, Secret(generated.password)).matches
+            assert passwords.compare_password(app, user, Secret(generated.password)).matches
 
 
 # Accepted files ------------------------------------------------------------------------------------------------

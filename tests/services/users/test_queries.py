@@ -145,6 +145,15 @@ def test_show_returns_all_details(path):
     assert ann.last_activity.action == "play.start"
 
 
+def test_show_masks_secret_settings_of_users(path):
+    profile = path.with_name("quick.toml")
+    text = profile.read_text(encoding="utf-8")
+    scope = 'scope = "user"\n'
+    assert scope in text
+    profile.write_text(text.replace(scope, f'{scope}secret = ["theme_*"]\n'), encoding="utf-8")
+    assert show(path, "ann").settings == {"theme_mode": "***"}
+
+
 def test_show_of_user_without_details_returns_null(path):
     bob = show(path, "bob")
     assert (bob.tokens.valid, bob.settings, bob.last_activity) == (0, {}, None)

@@ -23,7 +23,7 @@ from dbctl.errors import (
 )
 from dbctl.model import PageRequest, Secret
 from dbctl.services.app.user_table import UserSelector
-from dbctl.services.users import queries
+from dbctl.services.users import passwords, queries
 from dbctl.services.users import update as user_update
 from dbctl.services.users.create import NewUser, create_user, ensure_user, hash_password, needs_password
 from dbctl.services.users.delete import delete_users
@@ -271,7 +271,7 @@ def test_passwords_up_to_limit_are_accepted(path):
     ):
         apply_change(path, create(password, username=name, email=f"{name}@example.org"))
         with open_app(path) as app:
-            assert queries.verify_password(
+            assert passwords.compare_password(
                 app, queries.find_single_user(app, UserSelector(logins=[name])), Secret(password)
             ).matches
 
@@ -458,7 +458,7 @@ def test_new_password_matches_ends_sessions_and_is_audited(path):
     assert plan_change(path, change).rows == {"users": 1, "refresh_tokens": 2}
     with open_app(path) as app:
         result = change(app).apply()
-        assert queries.verify_password(
+        assert passwords.compare_password(
             app, queries.find_single_user(app, UserSelector(logins=["ann"])), Secret("new s3cret")
         ).matches
     assert (result.changed, result.ended_sessions, result.password, open_tokens(path, 2)) == (1, 2, None, 0)

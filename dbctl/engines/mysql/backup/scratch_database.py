@@ -41,7 +41,8 @@ from dbctl.url import Url
 VERSIONED = """select table_name from information_schema.tables
 where table_schema = {} and table_type = 'SYSTEM VERSIONED' order by 1"""
 MAY_NOT_CREATE = 1044
-UNTRUSTED = "With a binary log, triggers and functions need SET GLOBAL log_bin_trust_function_creators = 1."
+#: The setting that allows triggers and functions with a binary log; the server names it if it rejects them.
+TRUSTING = "log_bin_trust_function_creators"
 
 
 @contextmanager
@@ -106,7 +107,12 @@ def load_scratch_database(
         if not dump.foreign or not central.open:
             raise
         reason = error.context["reason"]
-        raise DumpOverreachesError(target=target, reason=reason, hint=UNTRUSTED) from error
+        hint = (
+            f"To allow its triggers and functions: SET GLOBAL {TRUSTING} = 1."
+            if TRUSTING in str(reason)
+            else ""
+        )
+        raise DumpOverreachesError(target=target, reason=reason, hint=hint) from error
     require_loaded_rows(dump, row_counts, content, target=target, hint=UNCHANGED)
     if row_counts:
         central.run(f"analyze table {', '.join(f'{ident(name)}.{ident(table)}' for table in row_counts)}")

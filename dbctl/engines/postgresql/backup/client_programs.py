@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 
 from dbctl.engines.postgresql.connection import Session, probe_program
-from dbctl.engines.postgresql.errors import grant_hint
+from dbctl.engines.postgresql.errors import MORE_LOCKS, grant_hint
 from dbctl.errors import (
     BusyError,
     ClientFailedError,
@@ -162,7 +162,7 @@ def to_error(
     if sqlstate in ("55P03", "57014") or "canceling statement due to" in reason:
         return BusyError(target=target, holder="", waited=f"{timeout:g}")
     if sqlstate == "53200" or "out of shared memory" in reason:
-        instead = f"{instead} It locks each table: ALTER SYSTEM SET max_locks_per_transaction = 1024; and restart the server."
+        instead = f"{instead} {MORE_LOCKS}"
     # The program may notice a lost connection before this session does, and prints no code for it.
     if sqlstate[:2] in ("08", "57") or "terminating connection due to" in reason:
         return UnreachableError(target=target, reason=reason, hint=instead)

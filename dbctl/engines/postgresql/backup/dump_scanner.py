@@ -102,14 +102,14 @@ def create_missing_schemas(blocks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def adapt_to_server(blocks: Iterable[bytes], version: int) -> Iterator[bytes]:
-    """Remove the transaction around a dump, and settings that the server version does not support.
+    """Remove the transaction around a dump, and settings and options that the server version does not support.
 
-    A program writes the settings of its own version, even into the dump of an older server.
+    A program writes those of its own version, even into the dump of an older server.
 
     Raises:
         ValueError: the dump begins a transaction and does not commit it.
     """
-    buffer, blocks = b"", iter(blocks)
+    buffer, blocks = b"", _remove_persistence(blocks) if version < SEQUENCE_PERSISTENCE else iter(blocks)
     for block in blocks:
         buffer += block
         if _HEAD_END.search(buffer) or len(buffer) > LONGEST_LINE:
@@ -132,6 +132,21 @@ def adapt_to_server(blocks: Iterable[bytes], version: int) -> Iterator[bytes]:
     yield text + (b"\n--" + END if commit else b"") + end
 
 
+def _remove_persistence(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Remove LOGGED and UNLOGGED from the identity sequences of a dump; they are described before all rows."""
+    text, blocks = b"", iter(blocks)
+    for block in blocks:
+        text += block
+        begin = text.find(b"; Type: TABLE DATA; ")
+        end = begin if begin >= 0 else max(0, text.rfind(b"\n--\n"))  # between two statements
+        yield _PERSISTENCE.sub(rb"\1", text[:end])
+        text = text[end:]
+        if begin >= 0:
+            break
+    yield text
+    yield from blocks
+
+
 def create_schema_if_missing(match: re.Match[bytes]) -> bytes:
     """Return a statement that creates the schema named in the first group of a match, if it is missing."""
     # IF NOT EXISTS would require the privilege to create schemas even if the schema exists.
@@ -144,6 +159,11 @@ def create_schema_if_missing(match: re.Match[bytes]) -> bytes:
 
 #: Settings of the head, by the version that introduced them.
 _SETTING_VERSIONS = {b"transaction_timeout": 17}
+#: The version in which sequences may be unlogged.
+SEQUENCE_PERSISTENCE = 15
+_PERSISTENCE = re.compile(
+    rb'( AS IDENTITY \(\n    SEQUENCE NAME (?:[^\n"]|"(?:[^"]|"")*")+\n)    (?:UN)?LOGGED\n'
+)
 _HEAD_END = re.compile(rb"\nSET client_min_messages = [^\n]*\n")
 _SCHEMA = re.compile(rb"(?<=\n)CREATE SCHEMA (" + _NAME + rb");\n")
 #: Comments of the public schema and of extensions. Only their owners can set them, and they are set already.

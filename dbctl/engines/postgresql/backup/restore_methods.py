@@ -111,7 +111,8 @@ def load_scratch_database(
         if not dump.foreign or central.broken:
             raise
         reason = error.context["reason"]
-        raise DumpOverreachesError(target=target, reason=reason, hint=UNTRUSTED) from error
+        hint = UNTRUSTED if "extension" in str(reason) else ""
+        raise DumpOverreachesError(target=target, reason=reason, hint=hint) from error
     return verification
 
 

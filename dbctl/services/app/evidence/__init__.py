@@ -3,6 +3,10 @@
 from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
-    from dbctl.services.app.evidence.contradictions import find_contradictions, refuse_contradictions
+    from dbctl.services.app.evidence.contradictions import (
+        find_contradictions,
+        find_uncovered_rows,
+        refuse_contradictions,
+    )
     from dbctl.services.app.evidence.gather import Evidence, TableEvidence, gather_evidence
     from dbctl.services.app.evidence.user_references import UserReference, find_user_references

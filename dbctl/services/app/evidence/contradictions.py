@@ -64,16 +64,16 @@ def refuse_contradictions(app: App, database: str, db: Readable, purpose: str) -
         ProfileContradictionError: the first contradiction, with its line and key.
     """
     parts = USED_PARTS.get(purpose.partition(" ")[0], ())
-    for found in find_contradictions(app, database, db, parts):
+    for contradiction in find_contradictions(app, database, db, parts):
         path = loader.path_of(app.configured.profile)
-        problem = toml.create_problem(toml.read_text(path), found.key, found.reason)
+        problem = toml.create_problem(toml.read_text(path), contradiction.key, contradiction.reason)
         raise ProfileContradictionError(
             target=db.target,
-            reason=found.reason,
+            reason=contradiction.reason,
             file=path,
             line=problem.line,
             key=problem.key,
-            remedy=found.remedy,
+            remedy=contradiction.remedy,
         )
 
 
@@ -84,11 +84,11 @@ def find_contradictions(
     users = app.profile.users
     users_database = (users.database if users else "") or app.main()
     if "users" in parts and users and users_database == database:
-        yield from _check_keys(app, db, ("users", "id"), users.table, users.id.column, users.id.codec)
+        yield from _check_keys(db, ("users", "id"), users.table, users.id.column, users.id.codec)
         yield from _check_booleans(app, db)
     if "roles" in parts and app.profile.roles and users_database == database:
         roles = app.profile.roles
-        yield from _check_keys(app, db, ("roles",), roles.table, roles.key, roles.codec)
+        yield from _check_keys(db, ("roles",), roles.table, roles.key, roles.codec)
     columns = [
         column
         for part in parts
@@ -97,7 +97,7 @@ def find_contradictions(
     for column in columns:
         yield from _check_time(app, db, column)
     for part in parts:
-        yield from _check_required(app, database, db, part)
+        yield from _check_required(app, db, part)
     if "ledger" in parts:
         yield from _check_ledger(app, database, db)
 
@@ -106,7 +106,7 @@ def find_contradictions(
 
 
 def _check_keys(
-    app: App, db: Readable, key: Sequence[str | int], table_name: str, column_name: str, codec: KeyCodec
+    db: Readable, key: Sequence[str | int], table_name: str, column_name: str, codec: KeyCodec
 ) -> Iterator[Contradiction]:
     table = db.tables().get(table_name)
     column = table.columns.get(column_name) if table else None
@@ -119,11 +119,10 @@ def _check_keys(
     )
     if is_created or actual == codec or (not stored and codec != "autoincrement"):
         return
-    where = app.profile.name
     yield Contradiction(
         key=(*key, "codec"),
         code="key-format",
-        reason=f"{where} declares keys of {table_name} as {codec}, but: {evidence}{_show(stored)}",
+        reason=f"keys of {table_name} are not {codec}: {evidence}{_show(stored)}",
         remedy=f'Write codec = "{actual}".',
     )
 
@@ -217,30 +216,29 @@ def _check_booleans(app: App, db: Readable) -> Iterator[Contradiction]:
 # Required columns -----------------------------------------------------------------------------------------------------
 
 
-def _check_required(app: App, database: str, db: Readable, part: Part) -> Iterator[Contradiction]:
+def _check_required(app: App, db: Readable, part: Part) -> Iterator[Contradiction]:
     """Yield the NOT NULL columns without a default in the rows that dbctl adds, if the profile has no value for them."""
     profile = app.profile
     if part == "audit" and profile.audit:
         yield from _find_uncovered(
             db, ("audit", "fields"), profile.audit.table, [*profile.audit.fields.values()]
         )
-    if (
-        part == "roles"
-        and profile.roles
-        and ((profile.users.database if profile.users else "") or app.main()) == database
-    ):
-        roles = profile.roles
+    permissions = profile.roles.permissions if part == "roles" and profile.roles else None
+    if permissions:
+        link = permissions.link
+        columns = [link.role, link.permission]
+        yield from _find_uncovered(db, ("roles", "permissions", "link"), link.table, columns)
+
+
+def find_uncovered_rows(app: App, database: str, db: Readable) -> Iterator[Contradiction]:
+    """Yield the required columns of roles and settings: without a value, commands change rows, but add none."""
+    users, roles = app.profile.users, app.profile.roles
+    if roles and ((users.database if users else "") or app.main()) == database:
         yield from _find_uncovered(db, ("roles", "fields"), roles.table, [roles.key, *roles.fields.values()])
-        if permissions := roles.permissions:
-            link = permissions.link
-            yield from _find_uncovered(
-                db, ("roles", "permissions", "link"), link.table, [link.role, link.permission]
-            )
-    if part == "settings":
-        for index, settings in enumerate(profile.settings):
-            if (settings.database or app.main()) == database and _adds_rows(settings, db):
-                columns = _list_setting_columns(settings)
-                yield from _find_uncovered(db, ("settings", index, "fields"), settings.table, columns)
+    for index, settings in enumerate(app.profile.settings):
+        if (settings.database or app.main()) == database and _adds_rows(settings, db):
+            columns = _list_setting_columns(settings)
+            yield from _find_uncovered(db, ("settings", index, "fields"), settings.table, columns)
 
 
 def _adds_rows(settings: Settings, db: Readable) -> bool:
@@ -273,7 +271,7 @@ def _find_uncovered(
                 key=key,
                 code="column-uncovered",
                 reason=f"{table.name}.{column.name} requires a value, but the profile has none",
-                remedy="Map the column, or remove the section: dbctl cannot add rows to the table.",
+                remedy="Map the column: without a value, dbctl adds no rows to the table.",
             )
 
 

@@ -28,9 +28,11 @@ READ_LIMIT, TOTAL_SECONDS = timedelta(seconds=1), 6.0
 #: Columns whose values may be large, and show nothing that a draft needs.
 _LARGE_TYPES = re.compile(r"LONG(TEXT|BLOB)|MEDIUM(TEXT|BLOB)|JSON|XML|TSVECTOR|VECTOR|GEOMETRY")
 _LARGE_NAMES = re.compile(
-    r"^(data|payload|contents?|body|html|text|blob|raw|nodes|lexical|mobiledoc|session_?data|embedding|attachment|image|file)$",
+    r"^(data|payload|contents?|body|html|text|blob|raw|nodes|lexical|mobiledoc|embedding|attachment|image|file)$",
     re.IGNORECASE,
 )
+#: A column of large texts that is read, because the roles of users are in it.
+_METADATA = "meta_value"
 #: The tables that are sampled first.
 _RELEVANT = re.compile(
     r"user|account|member|person|people|customer|auth|login|session|token|setting|option|config|role",
@@ -159,7 +161,7 @@ def _sample_tables(db: Readable, names: Sequence[str]) -> tuple[dict[str, list[R
             column.name
             for column in db.tables()[name].columns.values()
             if is_nameable(column.name)
-            and not _LARGE_TYPES.search(column.type)
+            and (column.name == _METADATA or not _LARGE_TYPES.search(column.type))
             and not _LARGE_NAMES.search(column.name)
         ]
         try:

@@ -52,6 +52,7 @@ INACTIVE = re.compile(
     r"|^(deleted|disabled|banned|suspended|deactivated|locked)_(at|on|date)$|^(status|state|user_status|account_status)$"
 )
 ROLE = re.compile(r"^(user_?)?(role|roles|rank|level|user_type|type|group)(_?(id|slug|name|uuid))?$")
+ROLE_OF_PAIR = re.compile(r"^(role|group|gid|r_?id|g_?id)(_?(id|name|slug|uuid))?$")
 ADMIN_FLAG = re.compile(
     r"^(is_|user_)?(admin|administrator|super_?user|staff|owner|root|moderator|sys_?admin)(_flag)?$"
 )
@@ -83,8 +84,12 @@ TOKEN = re.compile(
 )
 #: Parts of the names of sessions that are no sign-ins: visits, plays, chats.
 NOT_SIGN_IN = re.compile(r"visit|play|chat|game|replay|builder|activity_log|reset|verif|confirm|invit|valid")
+#: Columns with the data of a session, and the paths in it that usually lead to the user.
+PAYLOAD = re.compile(r"^(session_?data|session_?value|sess|state|value)$")
+PAYLOAD_USER = ("_auth_user_id", "user_id", "userId", "uid", "passport.user", "user.id", "user")
 EXPIRES = ("expires_at", "expires", "expire_date", "expiry", "expires_on", "expiration", "expire", "expire_at", "expired_at",
            "valid_until", "valid_until_ms", "expiry_ts", "ttl_at")  # fmt: skip
+REVOKED = ("revoked", "is_revoked")
 ENDED = (
     "ended_at",
     "end",

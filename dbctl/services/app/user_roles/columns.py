@@ -108,7 +108,7 @@ class RoleColumn(RoleForm):
         through = InSubquery([role.column], role.table, [role.key])
         return Order([role.name], descending, nocase=True, through=through)
 
-    def _find_type_problems(self) -> Iterator[Problem]:
+    def find_type_problems(self) -> Iterator[Problem]:
         role, definition = self.section, self._definition
         declared = "labels" if role.labels else "values"
         texts = [] if role.table else list(role.labels or role.values)
@@ -168,7 +168,7 @@ class Ranks(RoleForm):
     def encode(self, names: Iterable[str]) -> dict[str, object]:
         return {column: value for name in names for column, value in self._stored[name].items()}
 
-    def _find_type_problems(self) -> Iterator[Problem]:
+    def find_type_problems(self) -> Iterator[Problem]:
         for index, (name, stored) in enumerate(self._stored.items()):
             for column, value in stored.items():
                 definition = self.live.table.columns[column]

@@ -17,6 +17,7 @@ Problem: TypeAlias = tuple[Sequence[str | int], str]
 #: How a command changes the roles of a user.
 RoleAction = Literal["set", "add", "remove"]
 
+MAX_NAMED = 10  #: maximum number of roles in a message about a contradiction
 SAMPLE_ROWS = 100  #: rows in which ``find_problems`` searches for a known role
 
 
@@ -142,16 +143,26 @@ class RoleForm:
         """
         del current
         if action != "set":
-            hint = "Replace the role with: dbctl users set-role LOGIN ROLE"
-            raise NotSupportedError(
-                feature="a user with several roles", subject=self.live.profile.title, hint=hint
-            )
+            raise self._create_single_role_error()
         return [self.resolve(name)]
 
-    def select_new(self, names: Sequence[str]) -> list[str]:
-        """Return the roles of a new user: ``names``, or the default role; raises as ``resolve``."""
+    def select_new(self, names: Sequence[str] | None) -> list[str]:
+        """Return the roles of a new user: ``names``, or the default role if it is None; raises as ``resolve``.
+
+        Raises:
+            NotSupportedError: there are several, and users have a single role.
+        """
         default = [self.section.default] if self.section.default else []
-        return list(dict.fromkeys(self.resolve(name) for name in names or default))
+        selected = list(dict.fromkeys(self.resolve(name) for name in (default if names is None else names)))
+        if len(selected) > 1 and not self.has_several:
+            raise self._create_single_role_error()
+        return selected
+
+    def _create_single_role_error(self) -> NotSupportedError:
+        hint = "Replace the role with: dbctl users set-role LOGIN ROLE"
+        return NotSupportedError(
+            feature="a user with several roles", subject=self.live.profile.title, hint=hint
+        )
 
     def encode(self, names: Iterable[str]) -> dict[str, object]:
         """Return the values of ``columns`` that store roles."""
@@ -174,18 +185,21 @@ class RoleForm:
 
     def find_problems(self) -> Iterator[Problem]:
         """Yield contradictions between the profile and the database."""
-        if problems := list(self._find_type_problems()):
+        if problems := list(self.find_type_problems()):
             yield from problems  # they cause the others
             return
         names = {name.casefold() for name in self.names()}
         has_roles = bool(names) or bool(self.db.select(self.live.name, [self.id], limit=1))
         for key, name in ((("admin",), self.users.admin), (("role", "default"), self.section.default)):
             if name and has_roles and name.casefold() not in names:
-                known = ", ".join(self.names()) or "none"
-                yield key, f"{name!r} is none of the roles in the database: {known}"
+                yield key, f"{name!r} is none of the roles in the database: {self._describe_names()}"
         if self.has_only_unknown_roles():
             stored = f"the roles of users in {self.live.name}"
-            yield ("role",), f"{stored} are none of the declared ones: {', '.join(self.names())}"
+            yield ("role",), f"{stored} are none of the declared ones: {self._describe_names()}"
+
+    def _describe_names(self) -> str:
+        more = len(self.names()) - MAX_NAMED
+        return (", ".join(self.names()[:MAX_NAMED]) or "none") + (f" and {more} more" if more > 0 else "")
 
     def require_consistent(self) -> None:
         """Refuse a write if the profile contradicts the database: it could damage accounts or remove the last admin.
@@ -198,7 +212,8 @@ class RoleForm:
             raise RoleFormError(target=self.db.target, key=key_text, reason=reason)
         self._is_consistent = True
 
-    def _find_type_problems(self) -> Iterator[Problem]:
+    def find_type_problems(self) -> Iterator[Problem]:
+        """Yield contradictions between the profile and the types of columns."""
         return iter(())
 
     def has_only_unknown_roles(self) -> bool:

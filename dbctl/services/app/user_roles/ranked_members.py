@@ -58,11 +58,12 @@ class RankedMembers(RoleForm):
         groups = [name for name in names if name in self._members.names() and not self._is_rank(name)]
         return [name for name in names if name not in groups], groups
 
-    def select_new(self, names: Sequence[str]) -> list[str]:
+    def select_new(self, names: Sequence[str] | None) -> list[str]:
         selected = super().select_new(names)
-        if self.section.default and not any(self._is_rank(name) for name in selected):
-            selected = [*super().select_new(()), *selected]
-        return list(dict.fromkeys(selected))
+        ranks = [name for name in selected if self._is_rank(name)]
+        if not ranks:  # the default rank also applies to a user with groups
+            ranks = [name for name in super().select_new(None) if self._is_rank(name)]
+        return [*self._ranks.select_new(ranks), *(name for name in selected if name not in ranks)]
 
     def encode(self, names: Iterable[str]) -> dict[str, object]:
         return self._ranks.encode(name for name in names if self._is_rank(name))
@@ -79,8 +80,9 @@ class RankedMembers(RoleForm):
             for item in assignments
         ]
 
-    def _find_type_problems(self) -> Iterator[Problem]:
-        return self._ranks._find_type_problems()  # noqa: SLF001 - a part of this form
+    def find_type_problems(self) -> Iterator[Problem]:
+        for part in (self._ranks, self._members):
+            yield from part.find_type_problems()
 
     def has_only_unknown_roles(self) -> bool:
         return self._ranks.has_only_unknown_roles() or self._members.has_only_unknown_roles()

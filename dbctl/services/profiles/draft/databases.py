@@ -46,7 +46,7 @@ def draft_database(
         Line("schema", "dbctl.profile/1"),
         Line("name", name),
         Line("title", title),
-        *_describe_times(evidence, decisions),
+        *_describe_times(evidence, users, decisions),
         *_describe_booleans(evidence),
     ]
     lines: list[Line | str] = [Line("engines", [evidence.engine])]
@@ -74,33 +74,26 @@ def draft_database(
     return DatabaseDraft(parts=parts, decisions=decisions)
 
 
-def _describe_times(evidence: Evidence, decisions: list[str]) -> list[Line | str]:
-    """Return the line about the format of times in columns without a type for times."""
-    forms, columns = Counter[values.TimeForm](), 0
+def _describe_times(
+    evidence: Evidence, users: TableEvidence | None, decisions: list[str]
+) -> list[Line | str]:
+    """Return the line about the format of times in columns without a type for times: that of users, or of most columns."""
+    forms, forms_of_users = Counter[values.TimeForm](), Counter[values.TimeForm]()
     for table in evidence.base_tables():
         for column in table.columns.values():
-            if column.native == "time" or not (
-                names.TIME_NAME.search(names.normalize(column.name)) or "TIME" in column.type
-            ):
-                continue
-            if stored := values.count_time_forms(table.values(column.name)):
-                forms += stored
-                columns += 1
-    known = [(form, count) for form, count in forms.most_common() if form != "other"]
-    counts = ", ".join(f"{count} {form}" for form, count in forms.most_common())
+            is_named = names.TIME_NAME.search(names.normalize(column.name)) or "TIME" in column.type
+            if is_named and column.native != "time":
+                forms += (stored := values.count_time_forms(table.values(column.name)))
+                forms_of_users += stored if table is users else {}
     if not forms:
         return []
-    evidence_text = f"of {forms.total()} values in {columns} columns without a type for times: {counts}"
-    if not known:
-        decisions.append(
-            "the format of times: dbctl reads it, but writes none like it; the nearest is sqlite-time"
-        )
-        return [Line("time", "sqlite-time", evidence_text, is_candidate=True)]
-    if forms["other"] > known[0][1]:
-        decisions.append(
-            "the format of times: most values have a format that dbctl reads, but does not write"
-        )
-    return [Line("time", known[0][0], evidence_text)]
+    counts = ", ".join(f"{count} {form}" for form, count in forms.most_common())
+    written = forms_of_users or forms
+    form = next((form for form, _ in written.most_common() if form != "other"), None)
+    if form is None or written["other"] > written[form]:
+        decisions.append("the format of times: most have one that dbctl reads, but does not write")
+    text = f"without a type for times: {counts}"
+    return [Line("time", form or "sqlite-time", f"{text}; users have this" if forms_of_users else text)]
 
 
 def _describe_booleans(evidence: Evidence) -> list[Line | str]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
 from dbctl.model import Struct
-from dbctl.services.app.evidence import Evidence, TableEvidence, names, values
-from dbctl.services.profiles.draft.document import Line, Part, Value, write_header
+from dbctl.services.app.evidence import Evidence, TableEvidence, find_user_references, names, values
+from dbctl.services.profiles.draft.document import Entry, Line, Part, Value, write_header
 
 #: The most different values of a column of roles.
 MOST_ROLES, LONGEST_ROLE = 12, 40
+#: The most columns of a table of pairs: two keys, a key of its own, and times.
+MOST_PAIR_COLUMNS = 6
+#: The names that a draft gives to the roles of boolean columns.
+ADMIN, USER = "admin", "user"
 
 
 class RoleDraft(Struct, frozen=True, kw_only=True):
@@ -23,7 +28,17 @@ class RoleDraft(Struct, frozen=True, kw_only=True):
 
 
 def draft_role(evidence: Evidence, users: TableEvidence) -> RoleDraft:
-    """Return the lines about the roles of users; candidates if several forms are possible."""
+    """Return the lines about the roles of users, in the first form that the database shows."""
+    return (
+        _draft_column(evidence, users)
+        or _draft_flags(evidence, users)
+        or _draft_members(evidence, users)
+        or _draft_metadata(evidence)
+        or RoleDraft()
+    )
+
+
+def _draft_column(evidence: Evidence, users: TableEvidence) -> RoleDraft | None:
     candidates = names.match_columns(users, names.ROLE)
     for column in candidates:
         target = users.target(column)
@@ -33,18 +48,7 @@ def draft_role(evidence: Evidence, users: TableEvidence) -> RoleDraft:
     for column in candidates:
         if labels := list(users.columns[column].labels) or _list_labels(users, column):
             return _describe_labels(users, column, labels)
-    flags = [
-        column
-        for column in names.match_columns(users, names.ADMIN_FLAG)
-        if values.is_boolean(users.columns[column], users.values(column))
-    ]
-    if flags:
-        return _describe_flag(users, flags)
-    joins = list(_find_join_tables(evidence, users))
-    if joins:
-        remarks = [f"roles through a join table: {', '.join(joins)}"]
-        return RoleDraft(lines=[f"A role may be a row of: {', '.join(joins)}"], decisions=remarks)
-    return RoleDraft()
+    return None
 
 
 # A table of roles -------------------------------------------------------------------------------------------------
@@ -71,19 +75,22 @@ def _describe_table(
     source = "foreign key" if users.target(column) else "names of the columns"
     role = {"column": column, "table": table.name, "key": key, "name": label}
     admin, decisions = _choose_admin(stored)
-    codec, codec_evidence = values.guess_key_codec(table.columns[key], table.values(key))
-    fields = {"name": label} | {
-        field: found[0]
-        for field in ("description", "priority")
-        if (found := names.find_names(table, [field]))
-    }
-    lines = [Line("table", table.name, f"{len(stored)} roles"), Line("key", key)]
-    lines += [Line("codec", codec, codec_evidence)] if codec != "autoincrement" else []
-    lines.append(Line("fields", fields))
-    parts = [Part(header="roles", remarks=["Roles"], lines=lines), *_draft_permissions(evidence, table)]
+    parts = [_describe_roles_table(table, key, label), *_draft_permissions(evidence, table)]
     return RoleDraft(
         columns=[column], lines=[Line("role", role, source), *admin], parts=parts, decisions=decisions
     )
+
+
+def _describe_roles_table(table: TableEvidence, key: str, label: str) -> Part:
+    codec, codec_evidence = values.guess_key_codec(table.columns[key], table.values(key))
+    fields = {"name": label} | {
+        field: columns[0]
+        for field in ("description", "priority", "created_at", "updated_at")
+        if (columns := names.find_names(table, names.FIELDS.get(field, [field])))
+    }
+    lines = [Line("table", table.name, f"{len(table.rows)} roles"), Line("key", key)]
+    lines += [Line("codec", codec, codec_evidence)] if codec != "autoincrement" else []
+    return Part(header="roles", remarks=["Roles"], lines=[*lines, Line("fields", fields)])
 
 
 def _draft_permissions(evidence: Evidence, roles: TableEvidence) -> list[Part]:
@@ -139,19 +146,182 @@ def _describe_labels(users: TableEvidence, column: str, labels: list[str]) -> Ro
     return RoleDraft(columns=[column], lines=[Line("role", role, counts), *admin], decisions=decisions)
 
 
-def _describe_flag(users: TableEvidence, flags: list[str]) -> RoleDraft:
-    column = flags[0]
-    stored = users.values(column)
-    role: dict[str, Value] = {"column": column, "values": ["true", "false"], "default": "false"}
-    lines: list[Line | str] = [
-        Line("role", role, f"{sum(map(bool, stored))} of {len(stored)} are true"),
-        Line("admin", "true"),
+def _draft_flags(evidence: Evidence, users: TableEvidence) -> RoleDraft | None:
+    """Return the roles in boolean columns: labels of one column, or ranks of several, with the groups of users."""
+    flags = [
+        column
+        for column in names.match_columns(users, names.ADMIN_FLAG)
+        if values.is_boolean(users.columns[column], users.values(column))
     ]
-    decisions = []
-    if len(flags) > 1:
-        lines.append(f"Further columns of roles: {', '.join(flags[1:])}")
-        decisions.append(f"several columns are roles: {', '.join(flags)}")
-    return RoleDraft(columns=[column], lines=lines, decisions=decisions)
+    if not flags:
+        return None
+    admin = Line("admin", ADMIN)
+    counts = ", ".join(
+        f"{sum(map(bool, users.values(column)))} of {len(users.values(column))} {column}" for column in flags
+    )
+    if len(flags) == 1:
+        role: dict[str, Value] = {
+            "column": flags[0],
+            "labels": {"true": ADMIN, "false": USER},
+            "default": USER,
+        }
+        return RoleDraft(columns=flags, lines=[Line("role", role, f"true: {counts}"), admin])
+    flags.sort(key=lambda column: "super" not in names.normalize(column))
+    # The first column alone makes an admin; the rank of each further column has all columns before it cleared.
+    ranks = [
+        Entry({"name": ADMIN, "columns": dict.fromkeys(flags, True), "match": [flags[0]]}, "all columns"),
+        *(
+            Entry(
+                {
+                    "name": names.normalize(column).removeprefix("is_"),
+                    "columns": {flag: flag == column for flag in flags},
+                }
+            )
+            for column in flags[1:]
+        ),
+        Entry({"name": USER, "columns": dict.fromkeys(flags, False)}),
+    ]
+    parts = [
+        Part(header="users.role", lines=[Line("default", USER), Line("ranks", ranks, f"true: {counts}")])
+    ]
+    members = _draft_members(evidence, users)
+    if members:
+        parts += [part for part in members.parts if part.header != "users.role"]
+    return RoleDraft(
+        columns=flags, lines=[admin], parts=parts, decisions=[f"roles of several columns: {', '.join(flags)}"]
+    )
+
+
+# Roles in other tables --------------------------------------------------------------------------------------------
+
+
+def _draft_members(evidence: Evidence, users: TableEvidence) -> RoleDraft | None:
+    """Return the roles in a table of pairs: of the users and of a table of roles, or with the name of the role."""
+    for link in evidence.base_tables():
+        words = names.list_words(link.name)
+        if (
+            not {"role", "group"} & set(words)
+            or len(link.columns) > MOST_PAIR_COLUMNS
+            or link.name == users.name
+        ):
+            continue
+        user = next(
+            (
+                reference.column
+                for reference in find_user_references(evidence, users, users.key)
+                if reference.table == link.name
+            ),
+            "",
+        )
+        role = user and _find_role_of_pair(evidence, users, link, user)
+        if role:
+            return _describe_members(evidence, link, user, *role)
+    return None
+
+
+def _find_role_of_pair(
+    evidence: Evidence, users: TableEvidence, link: TableEvidence, user: str
+) -> tuple[str, TableEvidence | None] | None:
+    """Return the column with the role, and the table of roles to whose rows it refers; None: the column has the name."""
+    others = [column for column in link.columns if column != user]
+    for column in others:
+        target = link.target(column)
+        table = evidence.tables.get(target[0]) if target else None
+        if table and table is not users and names.ROLES_TABLE.search(names.normalize(table.name)):
+            return (column, table) if _find_label(table) else None
+    if any(reference.table != users.name for reference in link.references):
+        return None
+    for column in others:
+        if not names.ROLE_OF_PAIR.search(names.shorten(link, column)):
+            continue
+        tables = [
+            table
+            for table in evidence.base_tables()
+            if names.ROLES_TABLE.search(names.normalize(table.name)) and _contains(table, link.values(column))
+        ]
+        if tables and _find_label(tables[0]):
+            return column, tables[0]
+        stored = link.values(column)
+        if values.is_text(link.columns[column]) or (
+            stored and all(isinstance(value, str) for value in stored)
+        ):
+            return column, None
+    return None
+
+
+def _contains(table: TableEvidence, stored: Sequence[object]) -> bool:
+    """Return whether all values are keys of a table."""
+    known = set(map(str, table.values(table.key))) if table.key else set[str]()
+    return bool(stored) and {str(value) for value in stored} <= known
+
+
+def _describe_members(
+    evidence: Evidence, link: TableEvidence, user: str, role: str, table: TableEvidence | None
+) -> RoleDraft:
+    lines = [Line("table", link.name, "the name of the table"), Line("user", user), Line("role", role)]
+    if link.key and link.columns[link.key].required and link.key not in (user, role):
+        codec, codec_evidence = values.guess_key_codec(link.columns[link.key], link.values(link.key))
+        lines.append(Line("id", {"column": link.key, "codec": codec}, codec_evidence))
+    parts, stored = list[Part](), sorted({str(value) for value in link.values(role)})
+    if table:
+        label = _find_label(table)
+        target = link.target(role)
+        key = target[1] if target else table.key
+        lines.append(
+            Line("roles", {"table": table.name, "key": key, "name": label}, f"{len(table.rows)} roles")
+        )
+        parts.append(_describe_roles_table(table, key, label))
+        parts += _draft_permissions(evidence, table)
+        stored = [str(value) for value in table.values(label)]
+    admin, decisions = _choose_admin(stored)
+    own = (
+        []
+        if table
+        else [Part(header="users.role", lines=[Line("values", stored, "stored values; add the others")])]
+    )
+    if not table:
+        decisions = [
+            *decisions,
+            f"the roles are those of {len(link.rows)} sampled rows of {link.name}: add the others",
+        ]
+    return RoleDraft(
+        lines=admin, parts=[*own, Part(header="users.role.members", lines=lines), *parts], decisions=decisions
+    )
+
+
+def _draft_metadata(evidence: Evidence) -> RoleDraft | None:
+    """Return the roles in a row of metadata, in PHP's serialization."""
+    for table in evidence.base_tables():
+        if "meta" not in names.normalize(table.name):
+            continue
+        keys, stored = (
+            names.find_names(table, ["meta_key", "key"]),
+            names.find_names(table, ["meta_value", "value"]),
+        )
+        user = next((column for column in names.match_columns(table, names.USER_REFERENCE)), "")
+        rows = [
+            row for row in table.rows if keys and stored and str(row.get(keys[0])).endswith("capabilities")
+        ]
+        labels = sorted(
+            {label for row in rows for label in re.findall(r's:\d+:"([\w-]+)";b:1', str(row.get(stored[0])))}
+        )
+        if not (user and labels):
+            continue
+        metadata: dict[str, Value] = {
+            "table": table.name,
+            "user": user,
+            "key": keys[0],
+            "value": stored[0],
+            "name": str(rows[0][keys[0]]),
+        }
+        admin, decisions = _choose_admin(labels)
+        lines = [Line("metadata", metadata), Line("values", labels, f"stored in {len(rows)} rows")]
+        decisions = [
+            *decisions,
+            f"the roles are those of {len(rows)} sampled rows of {table.name}: add the others",
+        ]
+        return RoleDraft(lines=admin, parts=[Part(header="users.role", lines=lines)], decisions=decisions)
+    return None
 
 
 def _choose_admin(labels: Sequence[str]) -> tuple[list[Line | str], list[str]]:
@@ -162,17 +332,3 @@ def _choose_admin(labels: Sequence[str]) -> tuple[list[Line | str], list[str]]:
     shown = [label for label in known or labels if len(label) <= LONGEST_ROLE][:MOST_ROLES]
     lines: list[Line | str] = [Line("admin", label, "a candidate", is_candidate=True) for label in shown]
     return lines, [f"the role that at least one active user must have: {', '.join(shown)}"] if shown else []
-
-
-def _find_join_tables(evidence: Evidence, users: TableEvidence) -> list[str]:
-    """Return the tables that link users to roles or groups."""
-    joins = []
-    for table in evidence.base_tables():
-        words = names.list_words(table.name)
-        is_link = ("role" in words or "group" in words) and len(table.columns) <= 6  # noqa: PLR2004 - two keys, a key of its own, and times
-        refers = any(reference.table == users.name for reference in table.references) or names.match_columns(
-            table, names.USER_REFERENCE
-        )
-        if is_link and refers and table.name != users.name:
-            joins.append(table.name)
-    return joins

@@ -80,7 +80,9 @@ def _map_fields(table: TableEvidence) -> dict[str, Value]:
         "updated_at": names.FIELDS["updated_at"],
     }
     return {
-        field: found[0] for field, words in candidates.items() if (found := names.find_names(table, words))
+        field: columns[0]
+        for field, words in candidates.items()
+        if (columns := names.find_names(table, words))
     }
 
 

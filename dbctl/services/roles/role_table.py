@@ -1,0 +1,169 @@
+"""The table of roles, the permissions that it links, and the names of permissions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+
+from dbctl.engines.contract import Condition, Readable, Where
+from dbctl.errors import NotSupportedError, PermissionMissingError, RoleMissingError
+from dbctl.model import KeyText, Row, Struct
+from dbctl.profiles.model import NamePart, Permissions, Roles
+from dbctl.services.app import App, LiveTable, UserTable, suggest_sentence, text_or_none, truncate
+
+
+class Role(Struct, frozen=True, kw_only=True):
+    """One role; ``permissions`` is None if the app has no permissions."""
+
+    id: object
+    name: str
+    description: str | None = None
+    priority: int | None = None
+    users: int
+    permissions: Sequence[str] | None = None
+    built_in: bool = False
+
+    def summary(self) -> Row:
+        count = None if self.permissions is None else len(self.permissions)
+        return {word: getattr(self, word) for word in self.__struct_fields__} | {"permissions": count}
+
+
+class PermissionNames:
+    """The names of permissions: the values of a column, or composed of parts."""
+
+    def __init__(self, db: Readable, section: Permissions) -> None:
+        parts = section.parts or [NamePart(column=section.name)]
+        self.columns = [part.column for part in parts]
+        self._separator = section.separator
+        self._names = [_read_names(db, part) for part in parts]
+
+    def join(self, values: Sequence[object]) -> str:
+        """Return the name of a permission with these values of ``columns``."""
+        parts = zip(self._names, values, strict=True)
+        return self._separator.join(str(names.get(value, value)) for names, value in parts)
+
+
+def _read_names(db: Readable, part: NamePart) -> Mapping[object, object]:
+    """Return the names in the table of a part, by key."""
+    rows = db.select(part.table, [part.key, part.name]) if part.table else []
+    return {row[0]: row[1] for row in rows}
+
+
+class RoleTable:
+    """The roles of one open database, in a table."""
+
+    def __init__(self, app: App, db: Readable, feature: str = "roles") -> None:
+        """Open the table; ``feature`` is named in the error message.
+
+        Raises:
+            FeatureMissingError: the app has no table of roles.
+        """
+        self.app, self.db = app, db
+        self.section: Roles = app.require_section(app.profile.roles, feature)
+        self.live = LiveTable(app.profile, db, self.section.table, "roles")
+        self.fields = self.live.map_columns(self.section.fields)
+
+    def read(self, where: Sequence[Where] = ()) -> list[Role]:
+        """Return roles with their permissions and numbers of users."""
+        columns = [self.section.key, *self.fields.values()]
+        rows = self.db.select(self.live.name, columns, where)
+        user_counts = self._count_users()
+        permitted = self.permissions_by_role()
+        roles = []
+        for row in rows:
+            record = dict(zip(columns, row, strict=True))
+            key = record[self.section.key]
+            values = {word: record[column] for word, column in self.fields.items()}
+            roles.append(
+                Role(
+                    id=key,
+                    name=str(values["name"]),
+                    description=text_or_none(values.get("description")),
+                    priority=values.get("priority"),  # type: ignore[arg-type]  # any stored value
+                    users=user_counts.get(key, 0),
+                    permissions=permitted.get(key, []) if self.section.permissions else None,
+                    built_in=key in self.section.built_in.ids
+                    or str(values["name"]) in self.section.built_in.names,
+                )
+            )
+        return roles
+
+    def find(self, name: str | KeyText) -> Role:
+        """Return the role with this name, ignoring case, or with this ID.
+
+        Raises:
+            RoleMissingError: no such role exists.
+            NotSupportedError: the role exists, but not as a row of the table.
+        """
+        if isinstance(name, KeyText):
+            return find_by_id(self.read(), name, self.db)
+        roles = self.read([Condition(self.fields["name"], "same", name)]) if name.isprintable() else []
+        if not roles:
+            self._refuse_fixed_role(name)
+            names = ", ".join(role.name for role in self.read())
+            raise RoleMissingError(name=name, target=self.db.target, names=names)
+        return next((role for role in roles if role.name == name), roles[0])
+
+    def _refuse_fixed_role(self, name: str) -> None:
+        users = UserTable(self.app, self.db) if self.app.profile.users else None
+        if users and users.roles and name.casefold() in map(str.casefold, users.roles.names()):
+            hint = f"The rows of users contain it; change roles of {self.live.name} only."
+            raise NotSupportedError(
+                feature=f"changing the role {name}", subject=self.app.profile.title, hint=hint
+            )
+
+    def permission_keys(self) -> dict[str, object]:
+        """Return the keys of all permissions by name."""
+        section = self.app.require_section(self.section.permissions, "permissions")
+        names = PermissionNames(self.db, section)
+        rows = self.db.select(section.table, [section.key, *names.columns])
+        return {names.join(values): key for key, *values in rows}
+
+    def permissions_by_role(self) -> dict[object, list[str]]:
+        """Return the names of permissions by the key of the role, in the order of the app."""
+        section = self.section.permissions
+        if section is None:
+            return {}
+        names = {key: name for name, key in self.permission_keys().items()}
+        pairs = self.db.select(section.link.table, [section.link.role, section.link.permission])
+        linked: dict[object, set[object]] = {}
+        for role, permission in pairs:
+            linked.setdefault(role, set()).add(permission)
+        return {role: [name for key, name in names.items() if key in keys] for role, keys in linked.items()}
+
+    def match_permissions(self, patterns: Sequence[str]) -> list[str]:
+        """Return the permissions that match names or patterns; raises as ``match_permissions``."""
+        return match_permissions(self.db, list(self.permission_keys()) if patterns else [], patterns)
+
+    def _count_users(self) -> Mapping[object, int]:
+        users = UserTable(self.app, self.db) if self.app.profile.users else None
+        return users.roles.count_users() if users and users.roles else {}
+
+
+def match_permissions(db: Readable, known: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    """Return the names in ``known`` that match names or patterns such as ``games.*``.
+
+    Raises:
+        PermissionMissingError: a pattern matches no permission.
+    """
+    matched: list[str] = []
+    for pattern in patterns:
+        matches = [name for name in known if fnmatchcase(name, pattern)] if "*" in pattern else [pattern]
+        if not matches or not set(matches) <= set(known):
+            suggestion = suggest_sentence(pattern, known)
+            raise PermissionMissingError(name=pattern, target=db.target, suggestion=suggestion)
+        matched += matches
+    return list(dict.fromkeys(matched))
+
+
+def find_by_id(roles: Sequence[Role], selector: KeyText, db: Readable) -> Role:
+    """Return the role with this ID.
+
+    Raises:
+        RoleMissingError: no such role exists.
+    """
+    by_key = {str(role.id): role for role in roles}
+    if selector.text not in by_key:
+        known = ", ".join(f"{key} ({role.name})" for key, role in by_key.items())
+        raise RoleMissingError(name=f"id {truncate(selector.text)}", target=db.target, names=known)
+    return by_key[selector.text]
