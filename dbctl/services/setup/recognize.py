@@ -14,7 +14,7 @@ from dbctl.engines.file_type import detect_file_type
 from dbctl.errors import DbctlError, FileMissingError
 from dbctl.files import is_regular
 from dbctl.model import Struct
-from dbctl.profiles import loader
+from dbctl.profiles import find_prefixes, loader
 from dbctl.profiles.model import Profile
 from dbctl.services.setup.init import walk_directory
 from dbctl.url import Url, parse_url
@@ -98,13 +98,19 @@ def _match_profiles(url: Url, tables: Collection[str]) -> Iterator[tuple[int, Pr
         except DbctlError:  # reported by: dbctl profiles list
             continue
         for name, section in profile.databases.items():
-            if (
-                url.engine in section.engines
-                and section.needs
-                and all(need in tables for need in section.needs)
-            ):
+            if url.engine not in section.engines or not section.needs:
+                continue
+            for prefix in _find_prefixes(profile, section.needs, tables):
                 known = {*section.needs, *_list_tables(profile)}
-                yield sum(table in tables for table in known), profile, name
+                stems = (table.removeprefix(profile.prefix) for table in known)
+                yield sum(f"{prefix}{stem}" in tables for stem in stems), profile, name
+
+
+def _find_prefixes(profile: Profile, needs: Sequence[str], tables: Collection[str]) -> Sequence[str]:
+    """Return the prefixes of tables with which a database has those that identify it."""
+    if profile.prefix:
+        return find_prefixes(profile, needs, tables)
+    return [""] if all(need in tables for need in needs) else []
 
 
 def _list_tables(profile: Profile) -> Sequence[str]:
