@@ -236,7 +236,7 @@ def test_missing_folder_and_app_without_migrations_are_refused(tmp_path):
 SHIPPED = [
     (name, database, engine)
     for name in loader.names()
-    if name != "plain"
+    if (Path(__file__).parents[3] / "migrations" / name).is_dir()
     for database, section in loader.load(name).databases.items()
     if section.migrations
     for engine in section.engines
