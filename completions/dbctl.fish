@@ -7,7 +7,7 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --acting-as --timeout --env-file --games --users --plays --messages --chats --prompts --seed --variant --name --to --role --inactive --filter --limit --offset --sort --id --email --set --password-file --transfer-to --address --existing --description --priority --permission --category --user --mode --migrations --steps --allow-data-loss --repository --statement --alter --rename-column --drop-column --type --not-null --nullable --default --add-foreign-key --drop-foreign-key --table --format --compress --limit-rate --kind --before --identity --passphrase-file --from --at --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --file --into --merge --reference --action --resource --since --only --older-than --state --rule --query --include-hidden --mark --within --similar-to --vector --text --chat --min-similarity --null --after --encoding --secret --filter-null --filter-not-null --param
+        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --acting-as --timeout --env-file --games --users --plays --messages --chats --prompts --seed --variant --name --to --role --inactive --filter --limit --offset --sort --id --email --set --password-file --transfer-to --address --existing --description --priority --permission --category --user --of --mode --migrations --steps --allow-data-loss --repository --statement --alter --rename-column --drop-column --type --not-null --nullable --default --add-foreign-key --drop-foreign-key --table --format --compress --limit-rate --kind --before --identity --passphrase-file --from --at --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --file --into --merge --reference --action --resource --since --only --older-than --state --rule --query --include-hidden --mark --within --similar-to --vector --text --chat --min-similarity --null --after --encoding --secret --filter-null --filter-not-null --param
             set skip 1
         else if string match -q -- '-*' $word
             continue
@@ -278,31 +278,39 @@ complete -c dbctl -n '__dbctl_at \'settings list\'' -l category -x -d 'Show only
 complete -c dbctl -n '__dbctl_at \'settings list\'' -l public -l no-public -d 'Show only public settings, or only others'
 complete -c dbctl -n '__dbctl_at \'settings list\'' -l user -x -d 'Use the settings of this user'
 complete -c dbctl -n '__dbctl_at \'settings list\'' -l id -x -d 'Select the user by id'
+complete -c dbctl -n '__dbctl_at \'settings list\'' -l of -x -d 'Use the settings of this object, by its name or key'
 complete -c dbctl -n '__dbctl_at \'settings list\'' -l secrets -d 'Show secrets instead of ***'
 complete -c dbctl -n '__dbctl_at \'settings list\'' -l limit -x -d 'Show at most N rows'
 complete -c dbctl -n '__dbctl_at \'settings list\'' -l offset -x -d 'Skip the first N rows'
 complete -c dbctl -n '__dbctl_at \'settings list\'' -l sort -x -d 'Sort by this column; -COLUMN or COLUMN:desc for descending order'
 complete -c dbctl -n '__dbctl_at \'settings get\'' -l user -x -d 'Use the settings of this user'
 complete -c dbctl -n '__dbctl_at \'settings get\'' -l id -x -d 'Select the user by id'
+complete -c dbctl -n '__dbctl_at \'settings get\'' -l of -x -d 'Use the settings of this object, by its name or key'
 complete -c dbctl -n '__dbctl_at \'settings get\'' -l secrets -d 'Show secrets instead of ***'
 complete -c dbctl -n '__dbctl_at \'settings set\'' -l user -x -d 'Use the settings of this user'
 complete -c dbctl -n '__dbctl_at \'settings set\'' -l id -x -d 'Select the user by id'
+complete -c dbctl -n '__dbctl_at \'settings set\'' -l of -x -d 'Use the settings of this object, by its name or key'
 complete -c dbctl -n '__dbctl_at \'settings set\'' -l dry-run -s n -d 'Show the plan without changing anything'
 complete -c dbctl -n '__dbctl_at \'settings reset\'' -l user -x -d 'Use the settings of this user'
 complete -c dbctl -n '__dbctl_at \'settings reset\'' -l id -x -d 'Select the user by id'
+complete -c dbctl -n '__dbctl_at \'settings reset\'' -l of -x -d 'Use the settings of this object, by its name or key'
 complete -c dbctl -n '__dbctl_at \'settings reset\'' -l dry-run -s n -d 'Show the plan without changing anything'
 complete -c dbctl -n '__dbctl_at \'settings validate\'' -l user -x -d 'Use the settings of this user'
 complete -c dbctl -n '__dbctl_at \'settings validate\'' -l id -x -d 'Select the user by id'
+complete -c dbctl -n '__dbctl_at \'settings validate\'' -l of -x -d 'Use the settings of this object, by its name or key'
 complete -c dbctl -n '__dbctl_at \'settings export\'' -l user -x -d 'Use the settings of this user'
 complete -c dbctl -n '__dbctl_at \'settings export\'' -l id -x -d 'Select the user by id'
+complete -c dbctl -n '__dbctl_at \'settings export\'' -l of -x -d 'Use the settings of this object, by its name or key'
 complete -c dbctl -n '__dbctl_at \'settings export\'' -l secrets -d 'Include secrets'
 complete -c dbctl -n '__dbctl_at \'settings diff\'' -l user -x -d 'Use the settings of this user'
 complete -c dbctl -n '__dbctl_at \'settings diff\'' -l id -x -d 'Select the user by id'
+complete -c dbctl -n '__dbctl_at \'settings diff\'' -l of -x -d 'Use the settings of this object, by its name or key'
 complete -c dbctl -n '__dbctl_at \'settings diff\' 0' -F
 complete -c dbctl -n '__dbctl_at \'settings apply\'' -l mode -x -a 'create-only merge exact' -d 'create-only: add missing keys; merge: also change values; exact: also remove other keys'
 complete -c dbctl -n '__dbctl_at \'settings apply\'' -l new-keys -d 'Also add keys that the app does not define'
 complete -c dbctl -n '__dbctl_at \'settings apply\'' -l user -x -d 'Use the settings of this user'
 complete -c dbctl -n '__dbctl_at \'settings apply\'' -l id -x -d 'Select the user by id'
+complete -c dbctl -n '__dbctl_at \'settings apply\'' -l of -x -d 'Use the settings of this object, by its name or key'
 complete -c dbctl -n '__dbctl_at \'settings apply\'' -l dry-run -s n -d 'Show the plan without changing anything'
 complete -c dbctl -n '__dbctl_at \'settings apply\' 0' -F
 complete -c dbctl -n '__dbctl_at \'migrate status\'' -l check -d 'Exit 3 if migrations are pending, 4 if a check fails'

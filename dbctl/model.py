@@ -77,6 +77,12 @@ class KeyText(Struct, frozen=True):
     text: str
 
 
+class ObjectText(Struct, frozen=True):
+    """The key or name, as typed, of an object of the app that has its own settings."""
+
+    text: str
+
+
 class Page(Struct, Generic[T], frozen=True, kw_only=True):
     """A part of a list. ``limit`` is None for all items."""
 

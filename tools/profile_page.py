@@ -78,6 +78,7 @@ EXAMPLES: dict[tuple[str, str], object] = {
     ("Permissions", "separator"): " on ",
     ("Roles", "codec"): "uuid4",
     ("BuiltIn", "names"): ["admin", "user"],
+    ("Settings", "of"): {"table": "projects", "name": "title"},
     ("Settings", "stored"): "json",
     ("SettingKey", "length"): [0, 120],
     ("SettingKey", "bytes"): 64,

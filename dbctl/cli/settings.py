@@ -1,4 +1,4 @@
-"""``dbctl settings``: settings of the app, and of single users."""
+"""``dbctl settings``: settings of the app, of single users, and of other objects."""
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from enum import StrEnum
@@ -10,17 +10,19 @@ import typer
 from dbctl.cli._support.app import name_or_id, open_app, read_file
 from dbctl.cli._support.emit import emit, run_change
 from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, requested_page
-from dbctl.errors import Exit
-from dbctl.model import KeyText
+from dbctl.errors import Exit, UsageError
+from dbctl.model import ObjectText
 from dbctl.render import Format
 from dbctl.services.app import App
 from dbctl.services.settings import (
+    SettingOwner,
     apply_file,
     compare_file,
     find_section,
     queries,
     read_settings_file,
     reset_setting,
+    scope_of,
     set_setting,
 )
 
@@ -33,6 +35,9 @@ User: TypeAlias = Annotated[
     str, typer.Option("--user", metavar="LOGIN", help="Use the settings of this user.")
 ]
 UserId: TypeAlias = Annotated[str, typer.Option("--id", metavar="ID", help="Select the user by id.")]
+Of: TypeAlias = Annotated[
+    str, typer.Option("--of", metavar="NAME", help="Use the settings of this object, by its name or key.")
+]
 File: TypeAlias = Annotated[
     Path, typer.Argument(metavar="FILE", help="Keys and values as JSON or TOML; - is JSON on standard input.")
 ]
@@ -60,6 +65,7 @@ def list_(
     ] = None,
     user: User = "",
     ident: UserId = "",
+    of: Of = "",
     secrets: Secrets = False,
     limit: Limit = 1000,
     offset: Offset = 0,
@@ -69,7 +75,7 @@ def list_(
 
     Example: dbctl settings list --category app
     """
-    page_request, login = requested_page(limit, offset, sort), name_or_id(user, ident)
+    page_request, login = requested_page(limit, offset, sort), _select_owner(user, ident, of)
     with open_app(ctx) as app:
         page = queries.list_settings(
             app, page_request, category=category, public=public, login=login, secrets=secrets
@@ -78,14 +84,16 @@ def list_(
 
 
 @app.command()
-def get(ctx: typer.Context, key: Key, user: User = "", ident: UserId = "", secrets: Secrets = False) -> int:
+def get(
+    ctx: typer.Context, key: Key, user: User = "", ident: UserId = "", of: Of = "", secrets: Secrets = False
+) -> int:
     """Show one setting.
 
     Example: dbctl settings get app.site_name
     """
     with open_app(ctx) as app:
         return emit(
-            ctx, queries.get_setting(app, key, login=name_or_id(user, ident), secrets=secrets), app=app
+            ctx, queries.get_setting(app, key, login=_select_owner(user, ident, of), secrets=secrets), app=app
         )
 
 
@@ -99,6 +107,7 @@ def set_(
     ],
     user: User = "",
     ident: UserId = "",
+    of: Of = "",
     dry_run: DryRun = False,
 ) -> int:
     """Change a setting, after validation against its schema.
@@ -106,31 +115,33 @@ def set_(
     Example: dbctl settings set app.site_name Arcade --dry-run
     """
     with open_app(ctx) as app:
-        login = name_or_id(user, ident)
+        login = _select_owner(user, ident, of)
         operation = set_setting(app, key, value, login=login)
         return run_change(ctx, operation, notes=_cache_notes(app, login), dry_run=dry_run)
 
 
 @app.command()
-def reset(ctx: typer.Context, key: Key, user: User = "", ident: UserId = "", dry_run: DryRun = False) -> int:
+def reset(
+    ctx: typer.Context, key: Key, user: User = "", ident: UserId = "", of: Of = "", dry_run: DryRun = False
+) -> int:
     """Reset a setting to its default; for a user's own setting, the app's value applies again.
 
     Example: dbctl settings reset app.site_name
     """
     with open_app(ctx) as app:
-        login = name_or_id(user, ident)
+        login = _select_owner(user, ident, of)
         operation = reset_setting(app, key, login=login)
         return run_change(ctx, operation, notes=_cache_notes(app, login), dry_run=dry_run)
 
 
 @app.command()
-def validate(ctx: typer.Context, user: User = "", ident: UserId = "") -> int:
+def validate(ctx: typer.Context, user: User = "", ident: UserId = "", of: Of = "") -> int:
     """Check every stored value against its type and schema; exit 4 if one is invalid.
 
     Example: dbctl settings validate
     """
     with open_app(ctx) as app:
-        findings = queries.validate(app, login=name_or_id(user, ident))
+        findings = queries.validate(app, login=_select_owner(user, ident, of))
         return emit(ctx, findings, app=app, status=Exit.CHECK_FAILED if findings.has_errors else Exit.OK)
 
 
@@ -139,6 +150,7 @@ def export(
     ctx: typer.Context,
     user: User = "",
     ident: UserId = "",
+    of: Of = "",
     secrets: Annotated[bool, typer.Option("--secrets", help="Include secrets.")] = False,
 ) -> int:
     """Print all keys and values in the form that dbctl settings apply reads; JSON unless -o selects another
@@ -147,19 +159,19 @@ def export(
     Example: dbctl settings export > settings.json
     """
     with open_app(ctx) as app:
-        values = queries.export(app, login=name_or_id(user, ident), secrets=secrets)
+        values = queries.export(app, login=_select_owner(user, ident, of), secrets=secrets)
         return emit(ctx, values, app=app, instead_of_table=Format.JSON)
 
 
 @app.command()
-def diff(ctx: typer.Context, file: File, user: User = "", ident: UserId = "") -> int:
+def diff(ctx: typer.Context, file: File, user: User = "", ident: UserId = "", of: Of = "") -> int:
     """Show the differences between a file and the app's settings.
 
     Example: dbctl settings diff settings.json
     """
     settings = read_settings_file(read_file(file, "file of settings"), str(file))
     with open_app(ctx) as app:
-        return emit(ctx, compare_file(app, settings, login=name_or_id(user, ident)), app=app)
+        return emit(ctx, compare_file(app, settings, login=_select_owner(user, ident, of)), app=app)
 
 
 @app.command()
@@ -178,6 +190,7 @@ def apply(
     ] = False,
     user: User = "",
     ident: UserId = "",
+    of: Of = "",
     dry_run: DryRun = False,
 ) -> int:
     """Change the settings to the values of a file, in one transaction.
@@ -186,13 +199,24 @@ def apply(
     """
     settings = read_settings_file(read_file(file, "file of settings"), str(file))
     with open_app(ctx) as app:
-        login = name_or_id(user, ident)
+        login = _select_owner(user, ident, of)
         operation = apply_file(app, settings, mode.value, login=login, new_keys=new_keys)
         return run_change(ctx, operation, notes=_cache_notes(app, login), dry_run=dry_run)
 
 
-def _cache_notes(app: App, login: str | KeyText) -> list[str]:
-    section = find_section(app, "user" if login else "system")
+def _select_owner(user: str, ident: str, of: str) -> SettingOwner:
+    """Return the user or the object that was passed; empty for the app.
+
+    Raises:
+        UsageError: both were passed.
+    """
+    if of and (user or ident):
+        raise UsageError(detail="pass either a user or --of, not both")
+    return ObjectText(of) if of else name_or_id(user, ident)
+
+
+def _cache_notes(app: App, login: SettingOwner) -> list[str]:
+    section = find_section(app, scope_of(login))
     if section is None or not section.cache:
         return []
     return [f"a running {app.profile.title} may use the old value for up to {section.cache}"]

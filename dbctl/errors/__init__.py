@@ -192,6 +192,7 @@ with lazy_imports(__name__):
         DuplicateRowsError,
         HashExpensiveError,
         LastAdminError,
+        ObjectMissingError,
         PasswordFormatError,
         PasswordUnknownError,
         PepperMissingError,

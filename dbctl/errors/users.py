@@ -27,6 +27,14 @@ class SettingMissingError(DbctlError):
     )
 
 
+class ObjectMissingError(DbctlError):
+    code, exit_status = "object-missing", Exit.NOT_FOUND
+    sentence, remedy = (
+        "no row of {table} in {target} has the key or name {name!r}",
+        "List them with: dbctl data list {table}",
+    )
+
+
 class CategoryMissingError(DbctlError):
     code, exit_status = "category-missing", Exit.NOT_FOUND
     sentence, remedy = "no settings of category {name!r} in {target}", "Categories: {names}."

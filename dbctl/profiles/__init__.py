@@ -15,6 +15,7 @@ with lazy_imports(__name__):
         KeyCodec,
         TimeCodec,
         read_boolean,
+        read_text,
         read_time,
     )
     from dbctl.profiles.formats import CRON_FIELDS, FORMATS
@@ -31,8 +32,8 @@ with lazy_imports(__name__):
         read_prefix,
         verify_password,
     )
-    from dbctl.profiles.payloads import read_payload
-    from dbctl.profiles.php import dump_flags, load_flags
+    from dbctl.profiles.payloads import DECODERS, PayloadCodec, read_payload
+    from dbctl.profiles.php import dump_php, load_flags, load_php
     from dbctl.profiles.templates import (
         create_value,
         fill,

@@ -75,6 +75,14 @@ def read_boolean(stored: object) -> bool:
     return bool(stored)
 
 
+# Texts --------------------------------------------------------------------------------------------------------------
+
+
+def read_text(stored: object) -> str:
+    """Return a stored value as text; some apps store text in columns for bytes."""
+    return stored.decode("utf-8", "surrogateescape") if isinstance(stored, bytes) else str(stored)
+
+
 # Keys ---------------------------------------------------------------------------------------------------------------
 
 

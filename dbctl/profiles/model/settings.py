@@ -10,6 +10,7 @@ from dbctl.profiles.model.base import (
     ColumnNames,
     Constant,
     DatabaseReference,
+    Lookup,
     Section,
     SubjectColumn,
     TableName,
@@ -64,12 +65,18 @@ class SettingsRow(Section, frozen=True, kw_only=True):
 
 
 class Settings(Section, frozen=True, kw_only=True):
-    """Settings of the app or of each user, as rows or as columns of one row."""
+    """Settings of the app, of each user or of each object, as rows or as columns of one row."""
 
-    scope: Literal["system", "user"]  #: ``system``: settings of the app; ``user``: settings of each user
+    #: ``system``: settings of the app; ``user``: of each user; ``object``: of each row of the table ``of``
+    scope: Literal["system", "user", "object"]
+    of: Lookup | None = (
+        None  #: scope object: the table of the objects, such as projects, with their keys and names
+    )
     database: DatabaseReference = ""
     table: TableName  #: the table of settings
-    user: ColumnName = ""  #: scope user: the column with the user
+    user: ColumnName = (
+        ""  #: scope user: the column with the user; scope object: the column with the key of the object
+    )
     key: ColumnName | list[str] | None = None  #: without variants
     #: the columns of a setting, by field: ``value`` and, if they exist, ``type``, ``schema``, ``description``, ``public``
     fields: Mapping[str, ColumnNames]

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from dbctl.engines.contract import AllOf, AnyOf, Condition, Not, Op, Order, Readable, Where
 from dbctl.errors import AmbiguousLoginError, UsageError, UserMissingError
 from dbctl.model import KeyText, PageRequest, Row, Struct, now
-from dbctl.profiles import read_boolean, read_time
+from dbctl.profiles import read_boolean, read_text, read_time
 from dbctl.profiles.model import ColumnNames
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import JoinedFields, LiveTable
@@ -142,7 +142,7 @@ class UserTable:
         login = next((values[field] for field in self.login_fields if values.get(field)), row[self.id])
         return User(
             id=row[self.id],
-            login=str(login),
+            login=read_text(login),
             role=roles[0] if roles else None,
             roles=roles if self.roles and self.roles.has_several else None,
             active=read_boolean(values["active"]) if "active" in values else None,
@@ -358,4 +358,4 @@ class UserTable:
 
 def text_or_none(value: object) -> str | None:
     """Return a stored value as text; None for NULL."""
-    return None if value is None else str(value)
+    return None if value is None else read_text(value)

@@ -78,7 +78,8 @@ def refuse_dedicated_tables(table: DataTable, columns: Collection[str]) -> None:
         if is_settings_table and (
             not section.object or find_column(table.live.table, section.fields["value"]) in columns
         ):
-            command = "settings set --user LOGIN" if section.scope == "user" else "settings set"
+            owner = {"user": " --user LOGIN", "object": " --of NAME"}.get(section.scope, "")
+            command = f"settings set{owner}"
             raise UseDedicatedCommandError(operation=f"setting a row of {table.name}", command=command)
     roles = table.app.profile.roles
     if roles and _is_users_database(table) and roles.table == table.name:

@@ -161,7 +161,11 @@ def _named_columns(users: UserTable) -> Iterator[tuple[str, ColumnNames]]:
     if section.statistics:
         yield section.statistics.table, section.statistics.user
     for setting in profile.settings:
-        if setting.user and (setting.database or users.app.main()) == users_database(users.app):
+        if (
+            setting.scope == "user"
+            and setting.user
+            and (setting.database or users.app.main()) == users_database(users.app)
+        ):
             yield setting.table, setting.user
     if profile.audit and "user" in profile.audit.fields:
         yield profile.audit.table, profile.audit.fields["user"]

@@ -194,6 +194,8 @@ class _StoredRowChecks:
         for section in self._app.profile.settings:
             if not self._is_included(section.database, section.table) or section.object:
                 continue
+            if section.scope == "object":  # each object has its own store
+                continue
             if section.scope == "user":
                 yield from self._check_user_settings(section)
                 continue

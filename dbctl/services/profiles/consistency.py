@@ -214,6 +214,8 @@ def _check_roles(profile: Profile, roles: Roles) -> Iterator[Problem]:
 
 
 def _check_setting_keys(settings: Settings) -> Iterator[Problem]:
+    if (settings.scope == "object") != bool(settings.of):
+        yield ("of",), "scope object requires the table of the objects, and other scopes have none"
     forms = {"stored": settings.stored, **{name: key.stored for name, key in settings.keys.items()}}
     for name, form in forms.items():
         if form not in (None, "text") and (settings.row or settings.object or settings.variant):
@@ -230,17 +232,17 @@ def _check_setting_keys(settings: Settings) -> Iterator[Problem]:
 def _check_settings(settings: Settings) -> Iterator[Problem]:
     yield from _check_setting_keys(settings)
     if settings.row:
-        if settings.scope == "user" or settings.variant or settings.key or "value" in settings.fields:
+        if settings.scope != "system" or settings.variant or settings.key or "value" in settings.fields:
             yield ("row",), "it requires scope system, and no key, value or variant"
         return
     if "value" not in settings.fields:
         yield ("fields",), "value is missing"
-    if settings.object and (settings.scope == "system" or settings.variant or settings.key):
+    if settings.object and (settings.scope != "user" or settings.variant or settings.key):
         yield ("object",), "it requires scope user, and no key or variant"
     elif not (settings.object or settings.variant or settings.key):
         yield (), "key or variant is missing"
-    if settings.scope == "user" and not settings.user:
-        yield (), "scope user requires the column user"
+    if settings.scope != "system" and not settings.user:
+        yield (), f"scope {settings.scope} requires the column user"
     for index, variant in enumerate(settings.variant):
         for key, standard in variant.standard.items():
             if standard.type not in variant.types:

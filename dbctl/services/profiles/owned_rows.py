@@ -37,10 +37,10 @@ def _list_handled(profile: Profile, users: Users) -> Iterator[str]:
     for path in users.owned:
         yield path.split(STEP_SEPARATOR)[0]
     sections = [(transfer.table, transfer.column) for transfer in users.transfer]
-    sections += [(row.table, row.user) for row in users.create]
+    sections += [(companion.table, companion.user) for companion in users.create]
     sections += [(section.table, section.user) for section in users.signed_in]
     sections += [(section.table, section.user) for section in profile.sessions]
-    sections += [(settings.table, settings.user) for settings in profile.settings]
+    sections += [(settings.table, settings.user) for settings in profile.settings if settings.scope == "user"]
     sections += [(rule.table, rule.user) for rule in profile.rebuild]
     if users.statistics:
         sections.append((users.statistics.table, users.statistics.user))

@@ -166,7 +166,7 @@ def _find_setting_rules(app: App, live: LiveTable, settings: Settings) -> Iterat
             yield ColumnRule(live, column, find_object_violation)
     elif settings.row:
         yield SettingColumns(live, settings)
-    elif settings.scope == "user":
+    elif settings.scope != "system":
         yield UserSetting(live, settings)
     else:
         with suppress(SchemaMismatchError):  # an unknown variant of the table has no rules

@@ -22,9 +22,11 @@ with lazy_imports(__name__):
     from dbctl.services.settings.rows import SettingRows
     from dbctl.services.settings.store import (
         Setting,
+        SettingOwner,
         SettingStore,
         find_section,
         find_text_violation,
+        scope_of,
         settings_database,
     )
     from dbctl.services.settings.values import load_json, parse_schema

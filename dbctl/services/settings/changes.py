@@ -9,10 +9,10 @@ from msgspec import structs
 
 from dbctl.engines.contract import Readable, Writable
 from dbctl.errors import SettingMissingError, ValueInvalidError
-from dbctl.model import ChangeResult, KeyText, Page, Plan, Row, Struct
+from dbctl.model import ChangeResult, Page, Plan, Row, Struct
 from dbctl.services.app import App, Change, audit, is_secret_setting, suggest_sentence, truncate
 from dbctl.services.settings.queries import open_for_login
-from dbctl.services.settings.store import Setting, SettingStore, settings_database
+from dbctl.services.settings.store import Setting, SettingOwner, SettingStore, scope_of, settings_database
 from dbctl.services.settings.values import is_equal, to_json
 
 Mode = Literal["create-only", "merge", "exact"]
@@ -53,7 +53,7 @@ class SettingsApplied(ChangeResult, frozen=True, kw_only=True):
     removed: Sequence[str]
 
 
-def set_setting(app: App, key: str, text: str, *, login: str | KeyText = "") -> Change[SettingChanged]:
+def set_setting(app: App, key: str, text: str, *, login: SettingOwner = "") -> Change[SettingChanged]:
     """Set a setting to the value of ``text``, parsed by its type.
 
     A missing setting is added if it belongs to a user, if the app accepts any key, or if it is a standard setting of the app.
@@ -72,7 +72,7 @@ def set_setting(app: App, key: str, text: str, *, login: str | KeyText = "") -> 
     return Change(app, _database(app, login), "settings set", draft)
 
 
-def reset_setting(app: App, key: str, *, login: str | KeyText = "") -> Change[SettingChanged]:
+def reset_setting(app: App, key: str, *, login: SettingOwner = "") -> Change[SettingChanged]:
     """Reset a setting to its default.
 
     A setting of a user is removed, so that the default of the app applies. A setting that is not a standard setting is also
@@ -106,7 +106,7 @@ def apply_file(
     file_settings: Mapping[str, object],
     mode: Mode,
     *,
-    login: str | KeyText = "",
+    login: SettingOwner = "",
     new_keys: bool = False,
 ) -> Change[SettingsApplied]:
     """Apply the settings of a file in one transaction.
@@ -126,7 +126,7 @@ def apply_file(
 
 
 def compare_file(
-    app: App, file_settings: Mapping[str, object], *, login: str | KeyText = ""
+    app: App, file_settings: Mapping[str, object], *, login: SettingOwner = ""
 ) -> Page[Difference]:
     """Return the differences between a file and the app."""
     store = open_for_login(app, login)
@@ -244,8 +244,8 @@ class ApplyFile:
         return result
 
 
-def _database(app: App, login: str | KeyText) -> str:
-    return settings_database(app, "user" if login else "system")
+def _database(app: App, login: SettingOwner) -> str:
+    return settings_database(app, scope_of(login))
 
 
 def _live(store: SettingStore) -> dict[str, Setting]:

@@ -7,15 +7,19 @@ from collections.abc import Mapping
 from msgspec import structs
 
 from dbctl.engines.contract import Condition, Readable, Writable
-from dbctl.errors import CategoryMissingError, UsageError
-from dbctl.model import Findings, KeyText, Page, PageRequest
-from dbctl.services.app import App, User, UserTable, is_secret_setting, open_users, paginate
+from dbctl.errors import CategoryMissingError, ObjectMissingError, UsageError
+from dbctl.model import Findings, ObjectText, Page, PageRequest
+from dbctl.profiles.model import Settings
+from dbctl.services.app import App, User, UserTable, is_secret_setting, open_users, paginate, truncate
 from dbctl.services.settings.rows import SettingRows
 from dbctl.services.settings.store import (
     Setting,
     SettingDetail,
+    SettingObject,
+    SettingOwner,
     SettingStore,
     find_section,
+    scope_of,
     settings_database,
 )
 
@@ -32,7 +36,7 @@ def list_settings(
     *,
     category: str = "",
     public: bool | None = None,
-    login: str | KeyText = "",
+    login: SettingOwner = "",
     secrets: bool = False,
 ) -> Page[Setting]:
     """Return the settings of the app or of one user; secret values are masked without ``secrets``.
@@ -55,20 +59,20 @@ def list_settings(
     return paginate(items, Setting, page_request)
 
 
-def get_setting(app: App, key: str, *, login: str | KeyText = "", secrets: bool = False) -> SettingDetail:
+def get_setting(app: App, key: str, *, login: SettingOwner = "", secrets: bool = False) -> SettingDetail:
     """Return one setting; a secret value is masked without ``secrets``."""
     store = open_for_login(app, login)
     setting = store.find(key)
     return SettingDetail(**structs.asdict(setting if secrets else store.mask_setting(setting)))
 
 
-def validate(app: App, *, login: str | KeyText = "") -> Findings:
+def validate(app: App, *, login: SettingOwner = "") -> Findings:
     """Check each stored value against its type and schema."""
     store = open_for_login(app, login)
     return Findings(checked=len(store.read()), findings=list(store.find_invalid()))
 
 
-def export(app: App, *, login: str | KeyText = "", secrets: bool = False) -> Mapping[str, object]:
+def export(app: App, *, login: SettingOwner = "", secrets: bool = False) -> Mapping[str, object]:
     """Return the typed values by key, as ``apply_file`` accepts them; secrets are omitted without ``secrets``."""
     store = open_for_login(app, login)
     return {
@@ -78,10 +82,35 @@ def export(app: App, *, login: str | KeyText = "", secrets: bool = False) -> Map
     }
 
 
-def open_for_login(app: App, login: str | KeyText, db: Readable | None = None) -> SettingStore:
-    """Open the settings of the app, or of the user with this login, in ``db`` or in a reader."""
-    db = db or app.reader(settings_database(app, "user" if login else "system"))
+def open_for_login(app: App, login: SettingOwner, db: Readable | None = None) -> SettingStore:
+    """Open the settings of the app, or of the user or object with this name, in ``db`` or in a reader."""
+    db = db or app.reader(settings_database(app, scope_of(login)))
+    if isinstance(login, ObjectText):
+        section = app.require_section(find_section(app, "object"), "settings of objects")
+        return SettingRows(app, db, section, _find_object(app, db, section, login.text))
     return open_settings(app, db, open_users(app, db).find_by_login(login) if login else None)
+
+
+def _find_object(app: App, db: Readable, section: Settings, text: str) -> SettingObject:
+    """Return the object with this key or name.
+
+    Raises:
+        UsageError: no object, or several objects have the name.
+    """
+    of = app.require_section(section.of, "settings of objects")
+    conditions = (
+        [Condition(of.key, "=", text), Condition(of.name, "same", text)] if text.isprintable() else []
+    )
+    pages = (db.select(of.table, [of.key, of.name], [condition]) for condition in conditions)
+    rows = next(filter(None, pages), [])
+    if len(rows) > 1:
+        keys = ", ".join(str(key) for key, _ in rows)
+        raise UsageError(
+            detail=f"several rows of {of.table} are called {truncate(text)!r}; use the key: {keys}"
+        )
+    if not rows:
+        raise ObjectMissingError(name=truncate(text), table=of.table, target=db.target)
+    return SettingObject(rows[0][0], str(rows[0][1]))
 
 
 def open_settings(app: App, db: Readable, user: User | None = None) -> SettingStore:

@@ -21,14 +21,16 @@ from dbctl.services.app import (
     truncate,
 )
 from dbctl.services.settings.encodings import decode, encode
-from dbctl.services.settings.store import Setting, SettingStore, find_key
+from dbctl.services.settings.store import Setting, SettingObject, SettingStore, find_key
 from dbctl.services.settings.values import SettingTypes, parse_schema
 
 
 class SettingRows(SettingStore):
     """The settings of one open database in rows, of the app or (with ``user``) of one user."""
 
-    def __init__(self, app: App, db: Readable, section: Settings, user: User | None = None) -> None:
+    def __init__(
+        self, app: App, db: Readable, section: Settings, user: User | SettingObject | None = None
+    ) -> None:
         """Find the columns.
 
         Raises:

@@ -7,12 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
+from typing import TypeAlias
 
 from msgspec import structs
 
 from dbctl.engines.contract import Condition, Readable, Where, Writable
 from dbctl.errors import SettingMissingError, ValueInvalidError
-from dbctl.model import Finding, Row, Struct, now
+from dbctl.model import Finding, KeyText, ObjectText, Row, Struct, now
 from dbctl.profiles.model import SettingKey, Settings, StandardSetting
 from dbctl.services.app import (
     MASK,
@@ -31,6 +32,9 @@ from dbctl.services.settings.values import (
     is_encodable,
     to_json,
 )
+
+#: A login or key of a user, or the key or name of an object; empty for settings of the app.
+SettingOwner: TypeAlias = str | KeyText | ObjectText
 
 #: The entry of a key that the profile does not name.
 UNDECLARED = SettingKey()
@@ -56,6 +60,13 @@ class Setting(Struct, frozen=True, kw_only=True):
         return {name: getattr(self, name) for name in names}
 
 
+class SettingObject(Struct, frozen=True):
+    """An object of the app that has its own settings."""
+
+    id: object
+    login: str  #: its name
+
+
 class SettingDetail(Setting, frozen=True, kw_only=True):
     """Result of ``settings get``: all fields, also in a table."""
 
@@ -69,14 +80,16 @@ class SettingStore(ABC):
     types: SettingTypes
     standard: Mapping[str, StandardSetting] = {}  #: the standard settings of the app, by key
 
-    def __init__(self, app: App, db: Readable, section: Settings, user: User | None) -> None:
-        """Find the columns; ``user`` is None for the settings of the app.
+    def __init__(self, app: App, db: Readable, section: Settings, user: User | SettingObject | None) -> None:
+        """Find the columns; ``user`` has the settings, and is None for the settings of the app.
 
         Raises:
             SchemaMismatchError: the live schema lacks the table or a column.
         """
         self.app, self.db, self.section, self.user = app, db, section, user
-        self.live = LiveTable(app.profile, db, section.table, "user settings" if user else "settings")
+        self.live = LiveTable(
+            app.profile, db, section.table, f"{section.scope} settings" if user else "settings"
+        )
         self._fields = self.live.map_columns(section.fields)
 
     @abstractmethod
@@ -220,8 +233,8 @@ class SettingStore(ABC):
         return structs.replace(setting, value=value, default=default)
 
     def audit_details(self) -> dict[str, object]:
-        """Return the user of the settings for an audit record; empty for settings of the app."""
-        return {"user": self.user.login} if self.user else {}
+        """Return the user or the object of the settings for an audit record; empty for settings of the app."""
+        return {self.section.scope: self.user.login} if self.user else {}
 
     def _owner_conditions(self) -> list[Where]:
         return [Condition(self.live.column(self.section.user), "=", self.user.id)] if self.user else []
@@ -255,6 +268,11 @@ def find_key(section: Settings, key: str) -> SettingKey:
 def find_section(app: App, scope: str) -> Settings | None:
     """Return the section of the profile for a scope, or None."""
     return next((section for section in app.profile.settings if section.scope == scope), None)
+
+
+def scope_of(owner: SettingOwner) -> str:
+    """Return the scope of the settings of a user, of an object, or of the app."""
+    return "object" if isinstance(owner, ObjectText) else "user" if owner else "system"
 
 
 def settings_database(app: App, scope: str) -> str:

@@ -29,7 +29,7 @@ table = "actions"
 fields = {{ at = "at", action = "action"{audit} }}
 """
 RIGHT = {
-    "time": "epoch-s",
+    "time": "iso-ms",
     "boolean": "bool-text",
     "codec": "uuid4",
     "ledger": "path",
@@ -38,7 +38,7 @@ RIGHT = {
 }
 #: A wrong value of the profile, the code of the finding, and a command that is refused.
 WRONG = {
-    "time": ("iso-ms", "time-format", "users deactivate ida"),
+    "time": ("epoch-s", "time-format", "users deactivate ida"),
     "boolean": ("bool-01", "boolean-format", "users deactivate ida"),
     "codec": ("cuid", "key-format", "users create bo"),
     "ledger": ("name", "ledger-merged", "migrate up --migrations files --no-backup"),
@@ -48,12 +48,12 @@ WRONG = {
 SCHEMA = [
     (
         "create table people (id varchar(36) primary key, login varchar(40) not null unique, active varchar(5) not null,"
-        " joined bigint not null)"
+        " joined varchar(30) not null)"
     ),
     "create table notes (id integer primary key, user_id varchar(36) not null)",
-    "create table actions (at bigint, action varchar(40) not null, kind varchar(40) not null)",
+    "create table actions (at varchar(30), action varchar(40) not null, kind varchar(40) not null)",
     "create table club_migrations (path varchar(40) primary key, name varchar(40) not null, applied_at varchar(40))",
-    "insert into people values ('5f0c7a4e-52c7-4d39-8e0f-3a8f2f6f1c11', 'ida', 'true', 1767225600)",
+    "insert into people values ('5f0c7a4e-52c7-4d39-8e0f-3a8f2f6f1c11', 'ida', 'true', '2026-01-01T00:00:00.000Z')",
     "insert into notes values (1, '5f0c7a4e-52c7-4d39-8e0f-3a8f2f6f1c11')",
     "insert into club_migrations values ('a/1_initial', '1_initial', null), ('b/1_initial', '1_initial', null)",
 ]
@@ -91,5 +91,7 @@ def test_each_contradiction_is_reported_and_refused(club, answer, tmp_path):
             assert club.content() == before
     path.write_text(PROFILE.format(**RIGHT))
     answer("users", "create", "bo", *options)
-    assert club.rows("select count(*) from people where active = 'true' and joined > 1767225600") == [(1,)]
+    assert club.rows(
+        "select count(*) from people where active = 'true' and joined > '2026-01-01T00:00:01'"
+    ) == [(1,)]
     assert club.rows("select kind from actions") == [("users",)]

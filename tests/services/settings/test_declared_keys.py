@@ -251,3 +251,38 @@ theme = { values = ["dark", "light"] }
             "theme": "dark",
             "other": [1],
         }
+
+
+def test_settings_of_objects(answer, tmp_path, monkeypatch):
+    import sqlite3
+    from contextlib import closing
+
+    monkeypatch.chdir(tmp_path)
+    scope = 'of = { table = "sites", name = "title" }\nuser = "site"\nstored = "json"'
+    (tmp_path / "forge.toml").write_text(
+        PROFILE.format(settings=scope).replace('scope = "system"', 'scope = "object"')
+    )
+    (tmp_path / "dbctl.toml").write_text(
+        '[apps.forge]\nprofile = "forge.toml"\n[apps.forge.databases]\nmain = "forge.db"\n'
+    )
+    with closing(sqlite3.connect("forge.db")) as db, db:
+        db.execute("create table sites (id integer primary key, title text)")
+        db.execute("create table options (site integer, name text, value text, unique (site, name))")
+        db.execute("insert into sites values (1, 'Home'), (2, 'Blog'), (3, 'Blog')")
+        db.execute("insert into options values (2, 'days', '9')")
+    assert answer("apps", "check")["data"]["findings"] == []
+    answer("settings", "set", "days", "7", "--of", "home")
+    answer("settings", "set", "days", "8", "--of", "2")
+    assert [item["value"] for item in answer("settings", "list", "--of", "1")["data"]["items"]] == [7]
+    with closing(sqlite3.connect("forge.db")) as db:
+        assert db.execute("select * from options order by site").fetchall() == [
+            (1, "days", "7"),
+            (2, "days", "8"),
+        ]
+    answer("settings", "reset", "days", "--of", "1")
+    for words, status, code in (
+        (["--of", "Shop"], 5, "object-missing"), (["--of", "Blog"], 2, "usage"), (["--of", "1", "--user", "ann"], 2, "usage"),
+        ([], 2, "feature-missing"), (["--of", "\x00"], 5, "object-missing"),
+    ):  # fmt: skip
+        assert answer("settings", "set", "days", "6", *words, status=status)["error"]["code"] == code
+    assert answer("integrity", "check")["data"]["findings"] == []

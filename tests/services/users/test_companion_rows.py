@@ -241,11 +241,9 @@ column = "value"
 
 
 def test_fields_in_other_tables_are_shown_and_changed(answer, forge, tmp_path):
-    profile = PROFILE.replace(', email = "mail"', "").replace("[users.rules]", f"{JOINED}\n[users.rules]")
+    profile, create = PROFILE.replace(', email = "mail"', ""), CREATE.replace("{name,username}", "{label}")
     path = tmp_path / "joined.toml"
-    path.write_text(
-        profile.format(create=CREATE.replace('"{{name,username}}" }}', '"{{label}}" }}'), more="")
-    )
+    path.write_text(profile.format(create=create, more=JOINED))
     (tmp_path / "dbctl.toml").write_text(
         f'[apps.forge]\nprofile = "{path}"\n[apps.forge.databases]\nmain = "{forge.url}"\n'
     )
@@ -253,7 +251,7 @@ def test_fields_in_other_tables_are_shown_and_changed(answer, forge, tmp_path):
     user = answer("users", "create", "ann", "--email", "A@x.example", "--set", "label=Ann", "--generate")[
         "data"
     ]["user"]
-    assert (user["email"], user["extra"]["label"]) == ("a@x.example", "Ann")
+    assert (user["email"], user["label"]) == ("a@x.example", "Ann")
     assert forge.rows("select value from meta where name = 'email'") == [("a@x.example",)]
     (tmp_path / "users.jsonl").write_text(
         json.dumps(
@@ -268,7 +266,7 @@ def test_fields_in_other_tables_are_shown_and_changed(answer, forge, tmp_path):
     answer("users", "update", "bo", "--email", "b@y.example", "--set", "label=Bob")
     assert not answer("users", "update", "bo", "--email", "b@y.example")["data"]["changed"]
     items = answer("users", "list")["data"]["items"]
-    assert [(item["login"], item["email"], item["extra"]["label"]) for item in items] == [
+    assert [(item["login"], item["email"], item["label"]) for item in items] == [
         ("ann", "a@x.example", "Ann"), ("bo", "b@y.example", "Bob"),
     ]  # fmt: skip
     assert len(forge.rows("select * from meta where name = 'email'")) == 2

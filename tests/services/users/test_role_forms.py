@@ -94,7 +94,7 @@ DDL = [
         " (id {serial}, person_id integer not null, group_id integer not null, until varchar(20),"
         " unique (person_id, group_id), foreign key (group_id) references groups_of_people (id) on delete cascade)"
     ),
-    "create table people_names (person_id integer not null, name varchar(50) not null, primary key (person_id, name))",
+    "create table people_names (person_id integer not null, name {bytes} not null, primary key (person_id, name))",
     "create table people_meta (id {serial}, person_id integer not null, name varchar(50), content varchar(500))",
     "create table topics (id {serial}, topic varchar(50))",
     "create table rights (id {serial}, topic_id integer, verb varchar(50), note varchar(50))",
@@ -107,18 +107,26 @@ DDL = [
     "insert into groups_of_people (name) values ('boss'), ('user'), ('guest')",
 ]
 TYPES = {
-    "sqlite": {"serial": "integer primary key", "boolean": "boolean", "kind": "text", "false": "0"},
+    "sqlite": {
+        "serial": "integer primary key",
+        "boolean": "boolean",
+        "kind": "text",
+        "false": "0",
+        "bytes": "text",
+    },
     "postgresql": {
         "serial": "serial primary key",
         "boolean": "boolean",
         "kind": "person_kind",
         "false": "false",
+        "bytes": "text",
     },
     "mysql": {
         "serial": "integer primary key auto_increment",
         "boolean": "boolean",
         "kind": "enum('boss', 'user', 'guest')",
         "false": "0",
+        "bytes": "varbinary(50)",  # some apps store text in such columns
     },
 }
 
@@ -253,7 +261,7 @@ def test_users_have_several_roles_in_table_of_pairs(club, role, table, tmp_path)
     club.database.run(f"insert into {table} {values}")
     assert club.roles() == {"ada": ["boss", "user"], "bob": []}
     assert club.check() == []
-    pair = ["1"] if role is GROUPS else ["1", "boss"]
+    pair = ["1"] if role is GROUPS else ["--filter", "person_id=1"]
 
     club.refuse("last-admin", "users", "remove-role", "ada", "boss")
     club.refuse("last-admin", "users", "set-role", "ada", "user")

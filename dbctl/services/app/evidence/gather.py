@@ -28,7 +28,7 @@ READ_LIMIT, TOTAL_SECONDS = timedelta(seconds=1), 6.0
 #: Columns whose values may be large, and show nothing that a draft needs.
 _LARGE_TYPES = re.compile(r"LONG(TEXT|BLOB)|MEDIUM(TEXT|BLOB)|JSON|XML|TSVECTOR|VECTOR|GEOMETRY")
 _LARGE_NAMES = re.compile(
-    r"^(data|payload|contents?|body|html|text|blob|raw|nodes|lexical|mobiledoc|session_?data|embedding|attachment|image|file)$",
+    r"^(data|payload|contents?|body|html|text|blob|raw|nodes|lexical|mobiledoc|embedding|attachment|image|file)$",
     re.IGNORECASE,
 )
 #: A column of large texts that is read, because the roles of users are in it.

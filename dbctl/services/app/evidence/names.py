@@ -84,8 +84,12 @@ TOKEN = re.compile(
 )
 #: Parts of the names of sessions that are no sign-ins: visits, plays, chats.
 NOT_SIGN_IN = re.compile(r"visit|play|chat|game|replay|builder|activity_log|reset|verif|confirm|invit|valid")
+#: Columns with the data of a session, and the paths in it that usually lead to the user.
+PAYLOAD = re.compile(r"^(session_?data|session_?value|sess|state|value)$")
+PAYLOAD_USER = ("_auth_user_id", "user_id", "userId", "uid", "passport.user", "user.id", "user")
 EXPIRES = ("expires_at", "expires", "expire_date", "expiry", "expires_on", "expiration", "expire", "expire_at", "expired_at",
            "valid_until", "valid_until_ms", "expiry_ts", "ttl_at")  # fmt: skip
+REVOKED = ("revoked", "is_revoked")
 ENDED = (
     "ended_at",
     "end",

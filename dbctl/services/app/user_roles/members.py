@@ -7,7 +7,7 @@ from functools import cached_property
 
 from dbctl.engines.contract import AllOf, Condition, InSubquery, Not, Where, Writable
 from dbctl.model import Row
-from dbctl.profiles import KEYS
+from dbctl.profiles import KEYS, read_text
 from dbctl.profiles.model import Membership
 from dbctl.services.app.change import require_row_count
 from dbctl.services.app.live_table import LiveTable
@@ -35,8 +35,10 @@ class Members(RoleForm):
     def _read_keys(self) -> Mapping[object, str]:
         roles = self._membership.roles
         if roles:
-            return {key: _decode(name) for key, name in self.db.select(roles.table, [roles.key, roles.name])}
-        stored = {_decode(key): key for key in self.db.count_by(self._pairs.name, self._membership.role)}
+            return {
+                key: read_text(name) for key, name in self.db.select(roles.table, [roles.key, roles.name])
+            }
+        stored = {read_text(key): key for key in self.db.count_by(self._pairs.name, self._membership.role)}
         names = self.section.values or stored
         return {stored.get(name, name): name for name in names}
 
@@ -106,7 +108,3 @@ class Members(RoleForm):
     def has_only_unknown_roles(self) -> bool:
         rows = self.db.select(self._pairs.name, [self._membership.role], self._where_valid, limit=SAMPLE_ROWS)
         return bool(rows) and not any(key in self.keys() for (key,) in rows)
-
-
-def _decode(name: object) -> str:
-    return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name)

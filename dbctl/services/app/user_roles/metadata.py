@@ -8,7 +8,7 @@ from functools import cached_property
 from dbctl.engines.contract import AnyOf, Condition, Where, Writable
 from dbctl.errors import RoleStoredError
 from dbctl.model import Row
-from dbctl.profiles import dump_flags, load_flags
+from dbctl.profiles import dump_php, load_flags, read_text
 from dbctl.profiles.model import RoleMetadata
 from dbctl.services.app.change import require_row_count
 from dbctl.services.app.live_table import LiveTable
@@ -101,7 +101,7 @@ class Metadata(RoleForm):
             flags = maps.get(item.user, {})
             further = {name: flag for name, flag in flags.items() if name not in item.removed}
             changed = further | dict.fromkeys(item.after, True)
-            self._store(db, item.user, rows.name, dump_flags(changed))
+            self._store(db, item.user, rows.name, dump_php(changed))
             if rows.level_name:
                 level = max((rows.levels.get(name, 0) for name in item.after), default=0)
                 self._store(db, item.user, rows.level_name, str(level))
@@ -121,8 +121,7 @@ class Metadata(RoleForm):
 
 def _parse(value: object) -> dict[str, bool] | None:
     """Return the map in a stored value; None: it is not a simple map."""
-    text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value or "a:0:{}")
     try:
-        return load_flags(text)
+        return load_flags(read_text(value)) if value else {}
     except ValueError:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from dbctl.model import Struct
+from dbctl.profiles import DECODERS, read_payload
 from dbctl.services.app.evidence import Evidence, TableEvidence, find_user_references, names, values
 from dbctl.services.profiles.draft.document import Line, Part
 
@@ -29,15 +30,15 @@ def draft_sign_ins(evidence: Evidence, users: TableEvidence) -> SignInDraft:
         kind = _find_kind(table)
         if not kind or table.name == users.name:
             continue
-        user = columns.get(table.name)
-        if user is None:
-            if kind == "session" and _has_token(table):
+        user = _find_user(table, users, columns.get(table.name, ""))
+        if kind == "session" and _has_token(table):
+            if user is None:
                 decisions.append(f"{table.name} has no column with the user: its rows are not ended")
-        elif kind == "session" and _has_token(table):
+                continue
             tables.append(table)
             signed_in.append(_draft_signed_in(table, user))
             parts += _draft_sessions(table, user)
-        else:
+        elif user:
             signed_in.append(_draft_signed_in(table, user, is_candidate=True))
     parts += [part for table in evidence.base_tables() for part in _draft_cleanup(table)]
     secrets = [f"{table.name}.{token}" for table in tables if (token := _find_token(table))]
@@ -48,6 +49,22 @@ def draft_sign_ins(evidence: Evidence, users: TableEvidence) -> SignInDraft:
         parts=parts,
         decisions=decisions,
     )
+
+
+def _find_user(table: TableEvidence, users: TableEvidence, column: str) -> Line | None:
+    """Return the line that names the user of a sign-in: a column, or a path in the data of a column."""
+    if column:
+        return Line("user", column)
+    known = set(map(str, users.values(users.key)))
+    for name in names.match_columns(table, names.PAYLOAD):
+        stored = table.values(name)
+        for codec in DECODERS:
+            for path in names.PAYLOAD_USER:
+                count = sum(read_payload(codec, path, value) in known for value in stored)
+                if count:
+                    payload = {"column": name, "codec": codec, "key": path}
+                    return Line("payload", payload, f"the key of a user in {count} of {len(stored)} values")
+    return None
 
 
 def _find_kind(table: TableEvidence) -> str:
@@ -76,15 +93,15 @@ def _is_random(table: TableEvidence, column: str) -> bool:
     return bool(stored) and all(isinstance(value, str | bytes) and len(value) >= 24 for value in stored)  # noqa: PLR2004 - shorter values can be guessed
 
 
-def _draft_signed_in(table: TableEvidence, user: str, *, is_candidate: bool = False) -> Part:
-    lines = [Line("table", table.name, "the name of the table"), Line("user", user)]
+def _draft_signed_in(table: TableEvidence, user: Line, *, is_candidate: bool = False) -> Part:
+    lines = [Line("table", table.name, "the name of the table"), user]
     if expires := _find_time(table, names.EXPIRES):
         lines.append(Line("expires_at", expires))
     if token := _find_token(table):
         lines.append(Line("token", token))
     if ended := _find_time(table, ["revoked_at"]):
         lines.append(Line("on_end", {ended: ":now"}, "rows that remain after a sign-out"))
-    elif revoked := names.find_names(table, ["revoked", "is_revoked"]):
+    elif revoked := names.find_names(table, names.REVOKED):
         lines.append(Line("on_end", {revoked[0]: True}, "rows that remain after a sign-out"))
     remarks = [f"If a new password ends the keys in {table.name}:"] if is_candidate else []
     return Part(
@@ -92,25 +109,27 @@ def _draft_signed_in(table: TableEvidence, user: str, *, is_candidate: bool = Fa
     )
 
 
-def _draft_sessions(table: TableEvidence, user: str) -> Iterator[Part]:
-    """Yield the section about sessions, if a column shows which rows are open."""
-    started = _find_time(table, names.FIELDS["created_at"])
-    ended = _find_time(table, names.ENDED)
-    revoked = names.find_names(table, ["revoked", "is_revoked"])
-    if not (started and table.key and (ended or revoked)):
+def _draft_sessions(table: TableEvidence, user: Line) -> Iterator[Part]:
+    """Yield the section that lists the rows as sessions; without a column for the end, each row is open until it expires."""
+    if not table.key:
         return
     lines = [
         Line("name", names.normalize(table.name).replace("_", "-")),
         Line("table", table.name),
         Line("key", table.key),
-        Line("user", user),
-        Line("started_at", started),
+        user,
     ]
-    lines.append(Line("ended_at", ended) if ended else Line("open", {revoked[0]: False}))
-    if seen := _find_time(table, names.SEEN):
-        lines.append(Line("seen_at", seen))
-    if expires := _find_time(table, names.EXPIRES):
-        lines.append(Line("expires_at", expires))
+    times = {
+        "started_at": names.FIELDS["created_at"],
+        "seen_at": names.SEEN,
+        "ended_at": names.ENDED,
+        "expires_at": names.EXPIRES,
+    }
+    found = {key: column for key, candidates in times.items() if (column := _find_time(table, candidates))}
+    lines += [Line(key, column) for key, column in found.items()]
+    revoked = names.find_names(table, names.REVOKED)
+    if revoked and "ended_at" not in found:
+        lines.append(Line("open", {revoked[0]: False}))
     yield Part(header="sessions", is_array=True, lines=lines)
 
 
