@@ -270,7 +270,7 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'sessions list:--sort') candidates='' ;;
         'sessions revoke:--id') candidates='' ;;
         'sessions revoke:--inactive') candidates='' ;;
-        'sessions cleanup:--rule') candidates='abandoned-plays activity-logs drafts expired-subscriptions expired-tokens expired-trials job-logs login-attempts revoked-tokens sent-messages stale-whatsapp-sessions stuck-campaigns' ;;
+        'sessions cleanup:--rule') candidates='abandoned-plays access-tokens activities activity activity-logs cache drafts event-data events executions expired-subscriptions expired-tokens expired-trials failed-jobs failed-sign-ins heartbeats invalid-tokens job-logs login-attempts login-tokens logins logs open-id-tokens password-resets recovery-tokens replays revoked-tokens sent-messages sessions shared-states short-term-statistics stale-whatsapp-sessions stuck-campaigns tasks tokens unfinished-sign-ins' ;;
         'sessions cleanup:--older-than') candidates='' ;;
         'sessions rebuild-stats:--user') candidates='' ;;
         'schedule cron:--user') candidates='' ;;
@@ -642,8 +642,8 @@ _dbctl() {
             'settings diff:'0) candidates='@file' ;;
             'settings apply:'0) candidates='@file' ;;
             'backup adopt:'*) candidates='@file' ;;
-            'stats run:'0) candidates='admin-users artifacts attachments campaigns chat chats failed-messages games-per-category games-per-library games-per-platform games-per-tag group-members history jobs message messages-by-status messages-by-user messages-per-day models most-played most-used-tags pending-jobs plays-per-user popular-prompts prompts-by-user providers public-prompts recent-chats recent-messages recent-plays research running-campaigns sessions stuck summary tag-usage tags team-members team-prompts teams tools user-activity user-sessions user-statistics users users-by-team' ;;
-            'search:'0) candidates='artifacts campaigns chats games messages playlists prompts recipients' ;;
+            'stats run:'0) candidates='actions activity admin-log admin-users artifacts attachments campaigns chat chats devices domains edits entities events executions failed-jobs failed-messages feeds games-per-category games-per-library games-per-platform games-per-tag group-members history jobs kinds members message messages-by-status messages-by-user messages-per-day models monitors most-played most-used-tags owners pending-jobs plays-per-user popular-prompts posts projects prompts-by-user providers public-prompts queues recent-chats recent-messages recent-plays research rooms rows running-campaigns sessions settings shares statistics storages stuck summary tag-usage tags team-members team-prompts teams tools user-activity user-sessions user-statistics users users-by-team websites' ;;
+            'search:'0) candidates='accounts albums artifacts assets campaigns charts chats dashboards documents entities entries feeds files games issues members messages monitors organizations pages playlists posts prompts recipients rooms statuses websites workflows' ;;
             'search vectors store:'1) candidates='@file' ;;
             'data import:'1) candidates='@file' ;;
             'completions show:'0) candidates='bash zsh fish' ;;

@@ -180,6 +180,7 @@ class _Resolver:
             name=self._name,
             profile=str(folder / app.profile) if app.profile.endswith(".toml") else app.profile,
             protected=app.protected,
+            prefix=app.prefix,
             databases={name: _resolve_path(url, folder) for name, url in databases.items() if url},
             migrations={
                 database: folder / self._fill(path, "migrations", database)

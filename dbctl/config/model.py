@@ -115,6 +115,8 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     directory: str = ""  #: where the app is installed; default: the directory of the file
     env_file: str = ""  #: the app's env file; its variables take precedence over the environment
     pepper_file: str = ""  #: a file with the secret that the app appends to passwords
+    #: the prefix of the app's tables; by default it is detected
+    prefix: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_]{0,64}$")] | None = None
     databases: dict[str, str] = {}
     migrations: dict[str, str] = {}
     backup: BackupConfig | None = None
@@ -137,6 +139,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     embedder: Embedder | None = None
     env_file: Path | None = None  #: the app's env file
     pepper_file: Path | None = None  #: the file with the secret that the app appends to passwords
+    prefix: str | None = None  #: the prefix of the app's tables, if configured
     search: Path | None = None  #: the folder of external search indexes, if configured
     folder: Path  #: the base of relative paths
     directory: Path  #: where the app is installed

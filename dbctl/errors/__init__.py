@@ -152,6 +152,7 @@ with lazy_imports(__name__):
     )
     from dbctl.errors.usage import (
         AmbiguousLoginError,
+        AmbiguousPrefixError,
         AppAmbiguousError,
         AppMissingError,
         ConfigInvalidError,

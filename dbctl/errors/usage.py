@@ -56,6 +56,12 @@ class DatabaseNotConfiguredError(DbctlError):
     remedy = "Add it under [apps.{app}.databases], or pass --url {name}=PATH."
 
 
+class AmbiguousPrefixError(DbctlError):
+    code, exit_status = "prefix-ambiguous", Exit.USAGE
+    sentence = "the main database of {app} has its tables with several prefixes: {prefixes}"
+    remedy = "Select one in the configuration: prefix = ... under [apps.{app}]."
+
+
 class ProfileMissingError(DbctlError):
     code, exit_status = "profile-missing", Exit.NOT_FOUND
     sentence, remedy = "no profile {name!r}", "Profiles: {names}; or pass the path of a profile file (.toml)."

@@ -11,6 +11,9 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Smaller numbers are seconds: as milliseconds they would be times before March 1973.
 SMALLEST_MILLISECONDS = 100_000_000_000
 
+#: The digits of a time without separators, as MediaWiki stores it.
+COMPACT_DIGITS = 14
+
 #: How a column stores the content of a file: as bytes or text, or in base64, with or without the prefix ``data:…,``.
 Encoding = Literal["plain", "base64"]
 
@@ -54,7 +57,10 @@ def read_time(stored: object) -> datetime | None:
         if isinstance(stored, int | float):
             milliseconds = stored if abs(stored) >= SMALLEST_MILLISECONDS else stored * 1000
             return EPOCH + timedelta(milliseconds=milliseconds)
-        time = datetime.fromisoformat(str(stored).strip())
+        text = str(stored).strip()
+        if len(text) == COMPACT_DIGITS and text.isascii() and text.isdecimal():  # 20260102150405
+            text = f"{text[:8]}T{text[8:]}"
+        time = datetime.fromisoformat(text)
         return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
     except (ValueError, OverflowError):  # an offset may lead out of the range of datetime
         return None

@@ -71,6 +71,7 @@ with lazy_imports(__name__):
         StandardSetting,
     )
     from dbctl.profiles.model.users import (
+        ActiveValues,
         CompanionRow,
         JoinedField,
         Lockout,

@@ -49,8 +49,13 @@ SubjectColumn = Annotated[str, SchemaName("column", of_owner=True, levels_up=1)]
 #: A column, as ``table.column``. ``table.column?`` is optional.
 ColumnPath = Annotated[str, SchemaName("path")]
 
-#: ``Rating.promptId -> Prompt.userId``: rows that belong to rows of another table. Deployments may lack the tables.
-RowPath = Annotated[str, SchemaName("row-path")]
+#: ``Rating.promptId -> Prompt.userId``: rows that belong to rows of another table. Deployments may lack the tables. A step refers
+#: to the primary key of the next table, or to ``key`` of ``table(key).column``; ``table[column=value].column`` are the rows with a value.
+RowPath = Annotated[
+    str,
+    SchemaName("row-path"),
+    msgspec.Meta(pattern=r"^[^.]+\.[^.]+( -> [^.]+\.[^.]+)*$"),
+]
 
 #: A name that is part of file names, targets (``app/database``) and options.
 Name = Annotated[str, msgspec.Meta(pattern=r"^\w[\w.-]*$")]

@@ -56,6 +56,7 @@ class ForeignLedger(Section, frozen=True, kw_only=True):
     runner: str  #: the name of the runner
     table: str = ""  #: the table that identifies the ledger; without it, ``select`` must return rows
     columns: Sequence[str] = ()  #: columns that the table must have
+    needs: Sequence[str] = ()  #: further ``table`` or ``table.column`` that must exist
     #: One row per migration: version, name, applied_at, whether it failed, the state of all earlier migrations (``applied``,
     #: ``baseline`` or nothing), and the checksum; NULL if the ledger does not record it. A mapping has one query per engine;
     #: the other engines have no such ledger.
@@ -103,6 +104,8 @@ class Migrations(Section, frozen=True, kw_only=True):
     #: a ledger; the name of one in [ledgers] or of a built-in one (``dbmate``, ``prisma``); ``auto``: the existing ledger,
     #: or that of dbmate; ``none``: the database has no migrations
     ledger: Ledger | str = "auto"
+    #: the ledger of the app's own runner, if no built-in one describes it; dbctl reads it with ``ledger = "auto"``
+    foreign: ForeignLedger | None = None
     published: Mapping[str, Sequence[str]] = {}  #: checksums of earlier published texts of a migration
     #: by the checksum of a published text: SQL that changes the result of the current file into the result of that text; if
     #: the app has removed the file, SQL with the same result as the text

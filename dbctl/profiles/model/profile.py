@@ -74,6 +74,9 @@ class Profile(Section, frozen=True, kw_only=True):
     title: str  #: the name of the app in messages
     time: TimeCodec = "iso-ms"  #: the format of new times in columns without a native type
     boolean: BooleanCodec = "bool-01"  #: the format of new booleans in columns without a native type
+    #: the prefix of the tables in this profile; deployments may have another, which dbctl detects by ``needs`` of the main
+    #: database, and replaces in all names and texts
+    prefix: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_]{0,64}$")] = ""
     #: usual directories of the app (``~``: the user's home): ``init`` searches them if it gets no directory and finds no
     #: app below the current one
     home: Sequence[str] = ()

@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -131,6 +131,14 @@ class Transfer(Section, frozen=True, kw_only=True):
     once: Sequence[ColumnName] = ()
 
 
+class ActiveValues(Section, frozen=True, kw_only=True):
+    """The stored values of the field ``active``, if its column is not true for active users; ``:null`` is NULL."""
+
+    #: the values of users who can sign in; the first is stored when a user is activated
+    values: Annotated[Sequence[Constant], msgspec.Meta(min_length=1)]
+    inactive: Constant  #: the value that is stored when a user is deactivated; ``:now`` is the current time
+
+
 class JoinedField(Section, frozen=True, kw_only=True):
     """A field of users that is a column of another table, which has at most one row for each user."""
 
@@ -151,6 +159,13 @@ class Users(Section, frozen=True, kw_only=True):
     #: how the app compares logins; ``exact``: ``Ida`` and ``ida`` differ
     match: Literal["nocase", "exact"] = "nocase"
     fields: Mapping[str, ColumnNames]  #: field name to column
+    active: ActiveValues | None = (
+        None  #: without it, the column of the field ``active`` is true for active users
+    )
+    #: values of the rows that are users, by column, if the table has other rows; new users get the first value
+    only: Mapping[ColumnName, ExpectedValue] = {}
+    #: values of rows that are not users, by column, such as the user that the app acts as
+    excluded: Mapping[ColumnName, ExpectedValue] = {}
     #: fields in other tables, which are shown and changed like others; they are no logins, filters or orders
     joined: Mapping[str, JoinedField] = {}
     rules: Mapping[str, Rule] = {}  #: the values that the app accepts, by field
@@ -166,8 +181,16 @@ class Users(Section, frozen=True, kw_only=True):
     #: ``table.column``: rows that are deleted before their user, in this order, regardless of foreign keys;
     #: ``Rating.promptId -> Prompt.userId`` for rows that belong to rows of the user
     cascade: Sequence[RowPath] = ()
+    #: ``table.column``: columns that are set to NULL before their user is deleted; with the syntax of ``cascade``
+    clear: Sequence[RowPath] = ()
+    #: ``table.column``: columns that retain the key of a deleted user, as in the app
+    retained: Sequence[RowPath] = ()
     transfer: Sequence[Transfer] = ()  #: rows for ``users delete --transfer-to``
+    #: values of the row, such as an anonymous user, that gets the rows of ``transfer`` without ``--transfer-to``, by column
+    successor: Mapping[ColumnName, ExpectedValue] = {}
     lookup: Mapping[str, Lookup] = {}  #: by field, the table to whose rows its values refer
+    #: why only the app can delete users, such as ``another user could register the name``; empty: dbctl deletes them
+    only_app_deletes: str = ""
     #: how long a signed cookie or token is valid that dbctl cannot revoke, because the app does not store it
     cookie: str = ""
     #: fields that the app compares with a signed cookie in each request: their change ends these sign-ins

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from typing import TypeVar
 
@@ -14,15 +14,17 @@ from dbctl.config import model
 from dbctl.engines import registry
 from dbctl.engines.contract import Engine, Readable, RestoreTarget, Writable
 from dbctl.errors import (
+    AmbiguousPrefixError,
     DatabaseNotConfiguredError,
     DatabaseUnknownError,
+    DbctlError,
     FeatureMissingError,
     InterruptedWriteError,
     ReadOnlyError,
     UsageError,
     WrongAppError,
 )
-from dbctl.profiles import loader
+from dbctl.profiles import change_prefix, find_prefixes, loader
 from dbctl.profiles.model import NO_LEDGER, Database, Profile
 from dbctl.url import Url, resolve_engine
 
@@ -58,6 +60,25 @@ class App:
         self.used: list[str] = []  #: the databases that were opened, in the order of their first use
         self._readers: dict[str, Readable] = {}
         self._writers: dict[str, Writable] = {}
+
+    def resolve_prefix(self) -> None:
+        """Change the prefix of the profile's tables to the configured one, or to that of the main database.
+
+        Raises:
+            AmbiguousPrefixError: the main database has the tables with several prefixes.
+        """
+        configured, needs = self.configured.prefix, self.profile.databases[self._main].needs
+        if not self.profile.prefix or configured == self.profile.prefix:
+            return
+        prefixes = [configured or ""]
+        if configured is None:
+            prefixes = []
+            with suppress(DbctlError), closing(self._open_for_reading(self._main)) as database:
+                prefixes = find_prefixes(self.profile, needs, database.tables())
+        if len(prefixes) > 1:
+            raise AmbiguousPrefixError(app=self.name, prefixes=", ".join(map(repr, prefixes)))
+        if prefixes:
+            self.profile = change_prefix(self.profile, prefixes[0])
 
     def target(self, database: str) -> str:
         """Return the name of a database in messages and results: ``app/database``."""
@@ -321,6 +342,7 @@ def open_app(
         trust_clock=trust_clock,
         acting_as=acting_as,
     )
+    app.resolve_prefix()
     if only:
         app.database(only)
     unknown = [name for name in configured.databases if name not in app.profile.databases]

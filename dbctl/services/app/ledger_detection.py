@@ -8,7 +8,7 @@ from dbctl.engines.contract import Readable
 from dbctl.profiles import ledgers
 from dbctl.profiles.model import NO_LEDGER, ForeignLedger, Format, Ledger, Profile
 from dbctl.services.app.app import App
-from dbctl.services.app.live_table import find_column
+from dbctl.services.app.live_table import find_column, has_all
 
 #: The value of ``ledger`` in a profile if dbctl detects the ledger.
 AUTO = "auto"
@@ -36,13 +36,17 @@ def detect_ledgers(
     db: Readable,
     engine: str,
     format: Format = "auto",  # noqa: A002 - the name of the profile's key
+    *,
+    own: ForeignLedger | None = None,
 ) -> tuple[Ledger, ForeignLedger | None]:
     """Return the ledger that dbctl writes, and the ledger of another runner that records the applied migrations, if any.
 
-    If no ledger exists, the first is the one that ``resolve_ledger`` returns for ``format``.
+    ``own`` is the ledger of the app's own runner, by its profile. If no ledger exists, the first is the one that ``resolve_ledger`` returns for ``format``.
     """
     tables, known = db.tables(), ledgers.load_ledgers()
-    foreign = [ledger for ledger in known.foreign.values() if _exists(ledger, db, engine)]
+    foreign = [
+        ledger for ledger in (*([own] if own else []), *known.foreign.values()) if _exists(ledger, db, engine)
+    ]
     foreign_tables = {ledger.table for ledger in foreign}
     available = [
         ledger
@@ -63,7 +67,7 @@ def ledger_tables(app: App, database: str, db: Readable) -> frozenset[str]:
         return frozenset()
     ledger, foreign = resolve_ledger(app.profile, section.ledger), None
     if section.ledger == AUTO:
-        ledger, foreign = detect_ledgers(db, app.url(database).engine)
+        ledger, foreign = detect_ledgers(db, app.url(database).engine, own=section.foreign)
     return frozenset({ledger.table, JOURNAL, *([foreign.table] if foreign else [])})
 
 
@@ -100,6 +104,6 @@ def _exists(ledger: ForeignLedger, db: Readable, engine: str) -> bool:
         return False
     if not ledger.table:
         return bool(db.tables()) and bool(list(query_foreign(ledger, db, engine)))
-    return ledger.table in db.tables() and all(
-        db.tables()[ledger.table].columns.get(column) for column in ledger.columns
+    return has_all(
+        db, [ledger.table, *(f"{ledger.table}.{column}" for column in ledger.columns), *ledger.needs]
     )

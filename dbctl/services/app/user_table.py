@@ -87,6 +87,10 @@ class UserTable:
         self.joined = JoinedFields(section.joined, self.live, self.id)
         #: how the app stores the roles of users; None: it has none
         self.roles = create_role_form(section, self.live)
+        #: the conditions of rows that are users
+        self.only: list[Where] = [*self.live.conditions(section.only)]
+        if section.excluded:
+            self.only.append(Not(AllOf(self.live.conditions(section.excluded))))
         first, *others = section.login
         #: the fields that users may type to sign in: the first, and all others that the live schema has
         self.login_fields = [first, *(field for field in others if field in self.fields)]
@@ -114,7 +118,7 @@ class UserTable:
         rows = self.db.select(
             self.live.name,
             columns,
-            where,
+            [*where, *self.only],
             order_by=[self._parse_order(page_request.sort)] if page_request.sort else [],
             limit=page_request.limit,
             offset=page_request.offset,
@@ -137,7 +141,7 @@ class UserTable:
     def _build_user(
         self, row: Mapping[str, object], roles: Sequence[str], joined: Mapping[str, object]
     ) -> User:
-        values = {**{field: row[column] for field, column in self.fields.items()}, **joined}
+        values = {**{field: _decode(row[column]) for field, column in self.fields.items()}, **joined}
         created, updated, seen = (read_time(values.get(field)) for field in TIMES)
         login = next((values[field] for field in self.login_fields if values.get(field)), row[self.id])
         return User(
@@ -145,7 +149,7 @@ class UserTable:
             login=read_text(login),
             role=roles[0] if roles else None,
             roles=roles if self.roles and self.roles.has_several else None,
-            active=read_boolean(values["active"]) if "active" in values else None,
+            active=self._is_active(values["active"]) if "active" in values else None,
             username=text_or_none(values.get("username")),
             email=text_or_none(values.get("email")),
             name=text_or_none(values.get("name")),
@@ -153,6 +157,17 @@ class UserTable:
             updated_at=updated,
             last_login_at=seen,
             extra={field: value for field, value in values.items() if field not in User.__struct_fields__},
+        )
+
+    def _is_active(self, stored: object) -> bool:
+        """Return whether a stored value of the field ``active`` lets a user sign in."""
+        if self.section.active is None:
+            return read_boolean(stored)
+        return any(
+            stored is None
+            if value == ":null"
+            else stored is not None and (read_boolean(stored) is value or str(stored) == str(value))
+            for value in self.section.active.values
         )
 
     @property
@@ -205,7 +220,9 @@ class UserTable:
     def where_active(self, *, active: bool) -> Where:
         """Return the condition that a user is active, or is not."""
         column = self.column("active")
-        condition = Condition(column, "=", self.live.encode(column, True))  # noqa: FBT003 - the value itself
+        values = self.section.active.values if self.section.active else [True]
+        stored = [self.live.encode_constants({column: value})[column] for value in values]
+        condition = AnyOf([Condition(column, "=", value) for value in stored])
         return condition if active else Not(condition)
 
     def where_ids(self, users: Sequence[User]) -> Condition:
@@ -294,8 +311,8 @@ class UserTable:
 
     def is_login_taken(self, field: str, value: str, *, except_id: object = None) -> bool:
         """Return whether another user has that login, compared as the app does."""
-        where = Condition(self.column(field), self._login_operator, value)
-        return any(key != except_id for (key,) in self.db.select(self.live.name, [self.id], [where]))
+        where = [Condition(self.column(field), self._login_operator, value), *self.only]
+        return any(key != except_id for (key,) in self.db.select(self.live.name, [self.id], where))
 
     def fold_login(self, login: str) -> str:
         """Return a key that is equal for logins which the app considers equal.
@@ -351,9 +368,25 @@ class UserTable:
         columns = {
             self.column(field): self.live.encode(self.column(field), value)
             for field, value in values.items()
-            if field != "role" and field not in self.joined.names
+            if field != "role"
+            and field not in self.joined.names
+            and not (field == "active" and self.section.active)
         }
+        if self.section.active and "active" in values:
+            active = self.section.active
+            stored = active.values[0] if values["active"] else active.inactive
+            columns |= self.live.encode_constants({self.column("active"): stored})
         return columns | (self.require_roles().encode([str(values["role"])]) if "role" in values else {})
+
+
+def _decode(value: object) -> object:
+    """Return bytes as text if they are valid UTF-8: some apps store all text in binary columns."""
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode().rstrip("\0")
+    except UnicodeDecodeError:
+        return value
 
 
 def text_or_none(value: object) -> str | None:

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from dbctl.engines.contract import AnyOf, Condition, InSubquery, Readable, Where
 from dbctl.model import ChangeResult, Row, Struct, now
+from dbctl.profiles import parse_row_path
 from dbctl.profiles.model import ColumnNames, Settings
 from dbctl.services.app import (
     MASK,
@@ -23,7 +24,7 @@ from dbctl.services.app import (
     users_database,
 )
 from dbctl.services.deletion import BATCH, read_link_values
-from dbctl.services.users import STEP_SEPARATOR, follow_steps, match_logins
+from dbctl.services.users import follow_steps, match_logins
 
 #: Name and version of the file format.
 FILE_FORMAT = "dbctl.user-data/1"
@@ -122,13 +123,9 @@ def _user_rows(users: UserTable, user: User) -> Conditions:
         conditions.setdefault(lockout.table, []).append(match_logins(live.column(lockout.login), [user]))
     direct_tables = set(conditions)
     for path in users.section.owned:
-        steps = path.split(STEP_SEPARATOR)
-        table = steps[0].partition(".")[0]
-        if (
-            len(steps) > 1
-            and table not in direct_tables
-            and all(step.partition(".")[0] in tables for step in steps)
-        ):
+        steps = parse_row_path(path)
+        table = steps[0].table
+        if len(steps) > 1 and table not in direct_tables and all(step.table in tables for step in steps):
             conditions.setdefault(table, []).append(follow_steps(db, steps, [user.id]))
     for table in direct_tables - {users.live.name}:
         _add_cascades(db, table, [AnyOf(conditions[table])], direct_tables, conditions)
@@ -151,9 +148,9 @@ def _named_columns(users: UserTable) -> Iterator[tuple[str, ColumnNames]]:
     """Yield tables and their columns that refer to a user, by the sections of the profile."""
     profile, section = users.app.profile, users.section
     for place in section.owned:
-        if STEP_SEPARATOR not in place:
-            table, _, column = place.partition(".")
-            yield table, column
+        step, *later_steps = parse_row_path(place)
+        if not later_steps:
+            yield step.table, step.column
     for sections in (section.create, section.signed_in, profile.sessions):
         yield from ((item.table, item.user) for item in sections if item.user)
     yield from ((item.table, item.user) for item in section.joined.values() if not item.through)

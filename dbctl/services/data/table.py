@@ -93,7 +93,7 @@ class DataTable:
         self.hidden: Collection[str] = frozenset(secret_columns)
         self._times = time_columns(app, self.database, self.live)
         users = app.profile.users
-        active = users.fields.get("active") if users and users.table == name else None
+        active = users.fields.get("active") if users and not users.active and users.table == name else None
         self._booleans = {find_column(self.live.table, active)}
 
     def refuse_ledger(self) -> None:
@@ -107,7 +107,9 @@ class DataTable:
             return
         ledger = ledger_detection.resolve_ledger(self.app.profile, migrations.ledger)
         if migrations.ledger == ledger_detection.AUTO:
-            ledger, _ = ledger_detection.detect_ledgers(self.db, self.app.url(self.database).engine)
+            ledger, _ = ledger_detection.detect_ledgers(
+                self.db, self.app.url(self.database).engine, own=migrations.foreign
+            )
         if self.name in (ledger.table, ledger_detection.JOURNAL):
             operation = f"changing the ledger {self.name}"
             raise UseDedicatedCommandError(operation=operation, command="migrate mark (or migrate repair)")

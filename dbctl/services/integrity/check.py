@@ -27,6 +27,7 @@ from dbctl.errors import (
     SchemaMismatchError,
 )
 from dbctl.model import Finding, Findings, Severity, Struct, format_count
+from dbctl.profiles import parse_row_path
 from dbctl.services.app import MASK, App, find_secret_columns, truncate
 from dbctl.services.integrity.interrupted_restore import find_interrupted_restore
 from dbctl.services.integrity.stored_violations import find_mixed_times, find_stored_violations
@@ -239,8 +240,9 @@ def _check_owned_rows(app: App, name: str, db: Readable, table: str) -> Iterator
         if len(reference.columns) == 1
     }
     for owned in section.owned:
-        child, _, column = owned.partition(".")
-        if (child, column) in declared or child not in tables or table not in ("", child):
+        step, *later_steps = parse_row_path(owned)
+        child, column = step.table, step.column
+        if later_steps or (child, column) in declared or child not in tables or table not in ("", child):
             continue
         if column not in tables[child].columns:
             continue

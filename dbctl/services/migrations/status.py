@@ -110,7 +110,9 @@ def find_targets(
         if section.ledger == ledger_detection.AUTO and may_connect:
             with suppress(DatabaseMissingError):  # it will be created
                 db = app.reader(name, allow_empty=True)
-                ledger, foreign = ledger_detection.detect_ledgers(db, target.engine, target.folder.format)
+                ledger, foreign = ledger_detection.detect_ledgers(
+                    db, target.engine, target.folder.format, own=section.foreign
+                )
                 target = structs.replace(target, ledger=ledger, foreign=foreign)
         targets.append(target)
     return targets

@@ -19,7 +19,7 @@ from dbctl.services.migrations.status import load_state
 #: The beginning of a migration name, for messages.
 NAME_PREFIXES: Mapping[Format, str] = {
     "numbered": "three digits and _ or -",
-    "prisma": "fourteen digits (a timestamp) and _",
+    "prisma": "digits (usually a timestamp) and _",
 }
 #: Minimum number of digits of a version that is a date or timestamp.
 TIMESTAMP_DIGITS = 8

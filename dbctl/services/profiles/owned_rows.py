@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dbctl.engines.contract import Readable
+from dbctl.profiles import parse_row_path
 from dbctl.profiles.model import Profile, Users
 from dbctl.services.app import App
 from dbctl.services.app.evidence import find_user_references, gather_evidence
 from dbctl.services.profiles.consistency import Problem
-from dbctl.services.users import STEP_SEPARATOR
 
 _REASONS = {
     "blocked": "a foreign key prevents the deletion of a user with rows in",
@@ -20,7 +20,12 @@ _REASONS = {
 def find_unlisted_rows(app: App, database: str, live: Readable) -> Iterator[Problem]:
     """Yield the columns that refer to users if neither a foreign key nor the profile handles them in a deletion."""
     users = app.profile.users
-    if users is None or (users.database or app.main()) != database or users.table not in live.tables():
+    if (
+        users is None
+        or users.only_app_deletes
+        or (users.database or app.main()) != database
+        or users.table not in live.tables()
+    ):
         return
     evidence = gather_evidence(live, app.url(database).engine)
     table = evidence.tables.get(users.table)
@@ -34,14 +39,15 @@ def find_unlisted_rows(app: App, database: str, live: Readable) -> Iterator[Prob
 
 def _list_handled(profile: Profile, users: Users) -> Iterator[str]:
     """Yield the columns (``table.column``) that sections of the profile name as those of a user."""
-    for path in users.owned:
-        yield path.split(STEP_SEPARATOR)[0]
+    for path in (*users.owned, *users.clear, *users.retained):
+        yield parse_row_path(path)[0].path
     sections = [(transfer.table, transfer.column) for transfer in users.transfer]
     sections += [(companion.table, companion.user) for companion in users.create]
     sections += [(section.table, section.user) for section in users.signed_in]
     sections += [(section.table, section.user) for section in profile.sessions]
     sections += [(settings.table, settings.user) for settings in profile.settings if settings.scope == "user"]
     sections += [(rule.table, rule.user) for rule in profile.rebuild]
+    sections += [(companion.table, companion.user) for companion in users.create]
     if users.statistics:
         sections.append((users.statistics.table, users.statistics.user))
     for name, column in sections:

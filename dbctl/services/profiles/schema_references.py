@@ -9,9 +9,9 @@ from typing import Annotated, TypeAlias, Union, get_args, get_origin
 import msgspec
 
 from dbctl.model import Struct
+from dbctl.profiles import parse_row_path
 from dbctl.profiles.model import ColumnNames, CrossLink, Profile, SchemaName, Section, Semantic
 from dbctl.services.app import is_optional
-from dbctl.services.users import STEP_SEPARATOR
 
 #: A path of keys and indexes in a profile.
 Key: TypeAlias = tuple[str | int, ...]
@@ -160,10 +160,7 @@ def _resolve(name: _MarkedName) -> Iterator[SchemaReference]:
                 key=key, database=scope.database, table=table, is_table_optional=scope.is_optional
             )
     elif mark.kind == "row-path":
-        for step in value.split(STEP_SEPARATOR):
-            table, _, column = step.partition(".")
-            yield SchemaReference(key=key, database=scope.database, table=table, is_table_optional=True)
-            yield SchemaReference(key=key, database=scope.database, table=table, column=column)
+        yield from _resolve_row_path(key, scope.database, value)
     elif mark.kind in ("path", "table-path"):
         table, _, column = value.rpartition(".")
         if mark.kind == "table-path":
@@ -171,6 +168,13 @@ def _resolve(name: _MarkedName) -> Iterator[SchemaReference]:
                 key=key, database=scope.database, table=table, is_table_optional=value.endswith("?")
             )
         yield SchemaReference(key=key, database=scope.database, table=table, column=column)
+
+
+def _resolve_row_path(key: Key, database: str, path: str) -> Iterator[SchemaReference]:
+    for step in parse_row_path(path):
+        yield SchemaReference(key=key, database=database, table=step.table, is_table_optional=True)
+        for column in filter(None, (step.column, step.key, step.filter)):
+            yield SchemaReference(key=key, database=database, table=step.table, column=column)
 
 
 def _find_owner(scope: _Scope) -> _Scope:

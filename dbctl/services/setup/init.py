@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from dbctl.config import Retention
+from dbctl.config import Retention, model
 from dbctl.config import loader as config
 from dbctl.engines import registry
 from dbctl.errors import (
@@ -22,9 +22,9 @@ from dbctl.errors import (
 )
 from dbctl.files import expand_home, is_regular, toml, write_atomically
 from dbctl.model import ChangeResult, Plan
-from dbctl.profiles import loader
+from dbctl.profiles import find_prefixes, loader
 from dbctl.profiles.model import Database, Profile
-from dbctl.services.app import find_wrong_app_hint
+from dbctl.services.app import App, find_wrong_app_hint
 from dbctl.services.backup import has_rules, prune
 from dbctl.services.setup import env_file
 from dbctl.url import PATH_ENGINE, Url, resolve_engine
@@ -138,6 +138,7 @@ class InitConfig:
         # Only needed if backups include files of the app.
         self._directory = relative_directory if app_profile.backup.extra and relative_directory != "." else ""
         self._databases = {name: addresses[name] for name in app_profile.databases if name in addresses}
+        self._prefix = self._detect_prefix(app_profile)
         self._missing = [name for name in app_profile.databases if name not in addresses]
         self._migrations = {
             name: self._relative(folder)
@@ -188,6 +189,7 @@ class InitConfig:
 
     def _create_section(self) -> str:
         lines = [f"[apps.{toml.quoted(self.app)}]", f"profile = {toml.quoted(self._profile, value=True)}"]
+        lines += [f"prefix = {toml.quoted(self._prefix, value=True)}"] if self._prefix is not None else []
         lines += ["protected = true"] if self._mark_protected else []
         lines += [f"directory = {toml.quoted(self._directory, value=True)}"] if self._directory else []
         lines += [f"env_file = {toml.quoted(self._settings, value=True)}"] if self._settings else []
@@ -217,11 +219,7 @@ class InitConfig:
             file = env_file.find_env_file(profile.databases[name], directory, settings)
             paths = env_file.list_database_paths(profile.databases[name], directory, file) if file else None
             if paths is not None:  # otherwise it is searched like the other databases
-                valid = [
-                    path
-                    for path in paths
-                    if path.is_file() and not _find_mismatch(path, profile.databases[name], name)
-                ]
+                valid = [path for path in paths if path.is_file() and not _find_mismatch(path, profile, name)]
                 addresses |= {name: self._relative(valid[0])} if valid else {}
                 continue
             address = env_file.build_address(profile.databases[name], file, name) if file else ""
@@ -250,6 +248,33 @@ class InitConfig:
             )
         return addresses
 
+    def _detect_prefix(self, profile: Profile) -> str | None:
+        """Return the prefix of the app's tables if it differs from that of the profile.
+
+        Raises:
+            AmbiguousPrefixError: the main database has the tables with several prefixes.
+        """
+        if not profile.prefix:
+            return None
+        folder = self._file.resolve().parent
+        addresses = [f"{name}={address}" for name, address in self._databases.items()]
+        try:
+            databases = config.parse_urls(addresses, folder)
+        except UsageError:  # an address with a variable
+            return None
+        configured = model.App(
+            name=self.app,
+            profile=self._profile,
+            protected=False,
+            databases=databases,
+            migrations={},
+            folder=folder,
+            directory=folder,
+        )
+        app = App(configured, profile, timeout=1)
+        app.resolve_prefix()
+        return app.profile.prefix if app.profile.prefix != profile.prefix else None
+
     def _relative(self, path: Path) -> str:
         return os.path.relpath(os.path.realpath(path), Path(os.path.realpath(self._file)).parent)
 
@@ -266,17 +291,17 @@ def _find_database(profile: Profile, name: str, directory: Path) -> Path | None:
         )
     for pattern in section.find:
         if _has_database_type(directory / pattern, section) and not _find_mismatch(
-            directory / pattern, section, name
+            directory / pattern, profile, name
         ):
             return directory / pattern
     file_names = {Path(pattern).name for pattern in section.find}
     unreadable: list[str] = []
     files = {
         os.path.realpath(path): path
-        for path in _walk(directory, unreadable)
+        for path in walk_directory(directory, unreadable)
         if path.name in file_names and _has_database_type(path, section)
     }
-    reasons = {path: _find_mismatch(path, section, name) for path in files.values()}
+    reasons = {path: _find_mismatch(path, profile, name) for path in files.values()}
     valid = [path for path, reason in reasons.items() if not reason]
     nearest = [path for path in valid if len(path.parts) == min(len(candidate.parts) for candidate in valid)]
     if len(nearest) > 1:
@@ -339,7 +364,7 @@ def _strip_pattern(section: Database, path: Path) -> Path | None:
     return None
 
 
-def _walk(directory: Path, unreadable: list[str]) -> Iterator[Path]:
+def walk_directory(directory: Path, unreadable: list[str]) -> Iterator[Path]:
     """Yield files and folders below ``directory``; adds unreadable folders to ``unreadable``."""
     for root, folders, files in os.walk(directory, onerror=lambda error: unreadable.append(error.filename)):
         folders[:] = sorted(set(folders) - SKIPPED_FOLDERS)
@@ -360,8 +385,9 @@ def _create_bare_url(path: Path) -> Url:
     return Url(engine=PATH_ENGINE, path=os.path.realpath(path), has_no_scheme=True)
 
 
-def _find_mismatch(path: Path, section: Database, name: str) -> str:
+def _find_mismatch(path: Path, profile: Profile, name: str) -> str:
     """Return why a file is not the database, or an empty string."""
+    section = profile.databases[name]
     try:
         url = resolve_engine(_create_bare_url(path), section.engines)
         db = registry.load_engine(url.engine).open_for_reading(url, name, timeout=1)
@@ -369,6 +395,8 @@ def _find_mismatch(path: Path, section: Database, name: str) -> str:
         return str(error)
     try:
         missing = [table for table in section.needs if table not in db.tables()]
+        if missing and profile.prefix and find_prefixes(profile, section.needs, db.tables()):
+            return ""
     except DbctlError as error:
         return str(error)
     else:

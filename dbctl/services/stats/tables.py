@@ -23,7 +23,7 @@ from dbctl.errors import (
     UnreachableError,
 )
 from dbctl.model import Page, PageRequest, Row, Struct, now
-from dbctl.profiles import read_time
+from dbctl.profiles import parse_row_path, read_time
 from dbctl.services.app import (
     App,
     DatabaseResults,
@@ -37,7 +37,7 @@ from dbctl.services.app import (
     users_database,
 )
 from dbctl.services.deletion import find_configured_links
-from dbctl.services.users import STEP_SEPARATOR, detail
+from dbctl.services.users import detail
 
 #: Errors of other databases that are reported instead of raised.
 SKIPPED_ERRORS = (CorruptError, DatabaseMissingError, DriverMissingError, NotADatabaseError, UnreachableError)
@@ -184,8 +184,8 @@ def measure_user(app: App, login: str) -> UserStats:
         (reference.table, reference.columns[0])
         for reference in user_table.db.references(user_table.live.name)
     ]
-    direct = [path.partition(".") for path in user_table.section.owned if STEP_SEPARATOR not in path]
-    references += [(table, column) for table, _, column in direct]
+    paths = map(parse_row_path, user_table.section.owned)
+    references += [(path[0].table, path[0].column) for path in paths if len(path) == 1]
     existing = user_table.db.tables()
     references = [pair for pair in dict.fromkeys(references) if pair[0] in existing]
     rows = {}

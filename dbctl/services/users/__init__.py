@@ -18,7 +18,7 @@ with lazy_imports(__name__):
     from dbctl.services.users.import_export import UsersImported, export_users, import_users
     from dbctl.services.users.last_admin import admin_role, list_admins, may_sign_in
     from dbctl.services.users.lockout import list_locked
-    from dbctl.services.users.ownership import STEP_SEPARATOR, follow_steps
+    from dbctl.services.users.ownership import follow_steps
     from dbctl.services.users.passwords import (
         PREFIX_KEY,
         PasswordChecked,

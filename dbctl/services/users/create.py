@@ -231,7 +231,12 @@ def build_row(
         ):
             hint = "dbctl users ensure accepts existing users."
             raise AlreadyExistsError(target=users.db.target, kind=field, name=texts[field], hint=hint)
-    row = fill_row(users.live, section.new, values) | users.encode_values(values)
+    only = {name: value[0] if isinstance(value, list) else value for name, value in section.only.items()}
+    row = (
+        users.live.encode_constants(only)
+        | fill_row(users.live, section.new, values)
+        | users.encode_values(values)
+    )
     roles = select_roles(users, texts)
     row |= users.roles.encode(roles) if users.roles else {}
     if generator := KEYS[section.id.codec]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dbctl.engines.contract import AnyOf, Readable, Where, Writable
-from dbctl.errors import DuplicateRowsError, UsageError
+from dbctl.errors import DuplicateRowsError, NotSupportedError, UsageError
 from dbctl.model import ChangeResult, KeyText, Plan, Row, format_count
+from dbctl.profiles import parse_row_path
 from dbctl.services.app import (
     App,
     Change,
@@ -71,14 +72,19 @@ def delete_users(
         LastAdminError: no active admin would remain.
         ConstraintError: rows of other users refer to rows of the deleted users, and no rule covers them.
         FeatureMissingError: the app has no transferable rows.
+        NotSupportedError: only the app can delete users.
         DuplicateRowsError: rows cannot be transferred, and ``delete_duplicates`` is false.
     """
 
     def draft(db: Readable) -> DeleteUsers:
         users = UserTable(app, db)
+        if reason := users.section.only_app_deletes:
+            hint = f"Only the app deletes users: {reason}."
+            hint += " Prevent a sign-in with: dbctl users deactivate" if "active" in users.fields else ""
+            raise NotSupportedError(feature="users delete", subject=app.profile.title, hint=hint)
         leaving = users.find_users(selector)
         last_admin.refuse_last_admin(users, leaving)
-        transfer = _prepare_transfer(users, leaving, new_owner) if new_owner else None
+        transfer = _prepare_transfer(users, leaving, new_owner)
         if transfer and transfer.duplicates and not delete_duplicates:
             duplicates = (
                 f"{format_count(item.rows, 'row')} of {item.table} ({', '.join(item.key)})"
@@ -90,7 +96,7 @@ def delete_users(
 
     def cascade_databases() -> Sequence[str]:
         users = open_users(app)
-        owned = (path.partition(".")[0] for path in users.section.owned)
+        owned = (parse_row_path(path)[0].table for path in users.section.owned)
         tables = [users.live.name, *(name for name in owned if name in users.db.tables())]
         cascading = [other for name in tables for other in find_cascading_tables(users.db, name)]
         return find_written_databases(app, users_database(app), cascading)
@@ -98,12 +104,31 @@ def delete_users(
     return Change(app, users_database(app), "users delete", draft, cascade_databases=cascade_databases)
 
 
-def _prepare_transfer(users: UserTable, leaving: Sequence[User], login: str | KeyText) -> OwnershipTransfer:
+def _prepare_transfer(
+    users: UserTable, leaving: Sequence[User], login: str | KeyText
+) -> OwnershipTransfer | None:
+    if not (login or users.section.successor):
+        return None
     users.app.require_section(users.section.transfer, "transfer of rows")
-    new_owner = users.find_by_login(login)
+    new_owner = users.find_by_login(login) if login else _find_successor(users)
     if any(user.id == new_owner.id for user in leaving):
         raise UsageError(detail=f"{new_owner.login} is deleted too and cannot get the rows")
     return OwnershipTransfer(users, leaving, new_owner)
+
+
+def _find_successor(users: UserTable) -> User:
+    """Return the row that gets the rows of deleted users.
+
+    Raises:
+        UsageError: there is no such row.
+    """
+    where = users.live.conditions(users.section.successor)
+    keys = users.db.select(users.live.name, [users.id], where, limit=1)
+    if not keys:
+        raise UsageError(
+            detail=f"no row of {users.live.name} gets the rows of deleted users: add --transfer-to"
+        )
+    return User(id=keys[0][0], login=", ".join(map(str, users.section.successor.values())))
 
 
 class DeleteUsers:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from dbctl.engines.contract import Condition, Order, Readable
 from dbctl.model import Page, Row, Struct
-from dbctl.profiles import read_time
+from dbctl.profiles import RowStep, parse_row_path, read_time
 from dbctl.services.app import (
     App,
     LiveTable,
@@ -20,7 +20,7 @@ from dbctl.services.app import (
 )
 from dbctl.services.roles import read_permissions
 from dbctl.services.settings import find_section, open_settings
-from dbctl.services.users.ownership import STEP_SEPARATOR, follow_steps
+from dbctl.services.users.ownership import follow_steps
 from dbctl.services.users.sign_in_state import Tokens, count_tokens, failed_attempts
 
 
@@ -93,7 +93,7 @@ def statistics(users: UserTable, user: User) -> Mapping[str, object] | None:
     """Return the statistics of a user: stored by the app, or counted as the profile defines; None if the app has none."""
     section, counts = users.section.statistics, users.section.counts
     if counts:
-        return {name: _count_rows(users, user, steps.split(STEP_SEPARATOR)) for name, steps in counts.items()}
+        return {name: _count_rows(users, user, parse_row_path(steps)) for name, steps in counts.items()}
     if section is None or section.table not in users.db.tables():
         return None
     live = LiveTable(users.app.profile, users.db, section.table, "statistics")
@@ -103,11 +103,11 @@ def statistics(users: UserTable, user: User) -> Mapping[str, object] | None:
     return {name: read_time(value) if name.endswith("_at") else value for name, value in values.items()}
 
 
-def _count_rows(users: UserTable, user: User, steps: Sequence[str]) -> int | None:
+def _count_rows(users: UserTable, user: User, steps: Sequence[RowStep]) -> int | None:
     """Return the number of rows to which ``steps`` lead; None if the deployment lacks a table or column."""
-    if not has_all(users.db, steps):
+    if not has_all(users.db, [step.path for step in steps]):
         return None
-    return users.db.count(steps[0].partition(".")[0], [follow_steps(users.db, steps, [user.id])])
+    return users.db.count(steps[0].table, [follow_steps(users.db, steps, [user.id])])
 
 
 def _last_activity(app: App, db: Readable, user: User) -> Activity | None:

@@ -143,7 +143,7 @@ def _refuse_duplicates(
 def _existing_logins(users: UserTable) -> dict[str, set[str]]:
     """Return, by field, the folded logins of all users."""
     fields = users.login_fields
-    rows = users.db.select(users.live.name, users.login_columns())
+    rows = users.db.select(users.live.name, users.login_columns(), users.only)
     return {
         field: {users.fold_login(str(row[index])) for row in rows if row[index]}
         for index, field in enumerate(fields)

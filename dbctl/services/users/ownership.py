@@ -7,11 +7,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dbctl.engines.contract import AllOf, AnyOf, Condition, InSubquery, Not, Readable, Where, Writable
 from dbctl.errors import SchemaMismatchError
 from dbctl.model import Struct, format_count
+from dbctl.profiles import RowStep, parse_row_path
 from dbctl.services.app import User, UserTable, find_column, require_row_count
 from dbctl.services.deletion import AffectedRows
 from dbctl.services.users.companions import CompanionRows
-
-STEP_SEPARATOR = " -> "
 
 
 class Duplicates(Struct, frozen=True, kw_only=True):
@@ -131,7 +130,7 @@ class OwnershipTransfer:
 
 
 class OwnedRows:
-    """Rows that are deleted before their users or, if the users refer to them, after them; by table, in the order of deletion."""
+    """Rows that are deleted before their users or, if the users refer to them, after them, in the order of deletion; and references that are cleared."""
 
     def __init__(self, users: UserTable, leaving: Sequence[User], transfer: OwnershipTransfer | None) -> None:
         self._db, ids, tables = users.db, [user.id for user in leaving], users.db.tables()
@@ -139,15 +138,19 @@ class OwnedRows:
         self._duplicates = {item.table: item for item in transfer.duplicates} if transfer else {}
         self.conditions: dict[str, list[Where]] = {}
         self.keys: list[str] = []
-        for steps_text in users.section.owned:
-            steps = steps_text.split(STEP_SEPARATOR)
-            if any(step.partition(".")[0] not in tables for step in steps):
+        self._cleared: dict[str, Where] = {}
+        for path in [*users.section.clear, *users.section.owned]:
+            steps = parse_row_path(path)
+            if any(step.table not in tables for step in steps):
                 continue  # the deployment lacks the table
-            if transfer and steps[-1] in transfer.keys:
+            if transfer and steps[-1].path in transfer.keys:
                 continue  # it is transferred, or has duplicates, which are added below
             where = follow_steps(users.db, steps, ids)
-            self.conditions.setdefault(steps[0].partition(".")[0], []).append(where)
-            self.keys.append(steps[0])
+            self.keys.append(steps[0].path)
+            if path in users.section.clear:
+                self._cleared[steps[0].path] = where
+            else:
+                self.conditions.setdefault(steps[0].table, []).append(where)
         companions = CompanionRows(users)
         for owned in companions.find_owned(ids):
             if owned.key not in (*self.keys, *(transfer.keys if transfer else ())):
@@ -161,7 +164,12 @@ class OwnedRows:
             self.conditions.setdefault(table, []).append(duplicates.where)
 
     def affected_rows(self) -> Iterator[AffectedRows]:
-        """Yield the deleted rows, table by table."""
+        """Yield the rows whose reference is set to NULL, and the deleted rows, table by table."""
+        for path, referring in self._cleared.items():
+            table, _, column = path.partition(".")
+            if row_count := self._db.count(table, [referring]):
+                step = f"keep {format_count(row_count, 'row')} of {table}, and set {column} to NULL"
+                yield AffectedRows(table=table, rows=row_count, step=step)
         for table, where in (*self.conditions.items(), *self.later_conditions.items()):
             if row_count := self._db.count(table, [AnyOf(where)]):
                 step = f"delete {format_count(row_count, 'row')} of {table}"
@@ -170,7 +178,11 @@ class OwnedRows:
                 yield AffectedRows(table=table, rows=row_count, step=step)
 
     def delete(self, db: Writable) -> None:
-        """Delete the rows that are deleted before their users."""
+        """Clear the references, and delete the rows that are deleted before their users."""
+        for path, referring in self._cleared.items():
+            table, _, column = path.partition(".")
+            row_count = db.count(table, [referring])
+            require_row_count(db.update(table, {column: None}, [referring]), row_count, db)
         self._delete(db, self.conditions)
 
     def delete_later(self, db: Writable) -> None:
@@ -184,18 +196,32 @@ class OwnedRows:
             require_row_count(db.delete(table, [AnyOf(where)]), row_count, db)
 
 
-def follow_steps(db: Readable, steps: Sequence[str], ids: Sequence[object]) -> Where:
+def follow_steps(db: Readable, steps: Sequence[RowStep], ids: Sequence[object]) -> Where:
     """Return the condition that ``steps`` lead from a row to one of the users.
 
     Raises:
-        SchemaMismatchError: a table of the path has no primary key of one column.
+        SchemaMismatchError: a table of the path has no primary key of one column, and the path does not name a column.
     """
-    (_, column), *later_steps = [step.partition(".")[::2] for step in steps]
-    if not later_steps:
-        return Condition(column, "in", ids)
-    parent = later_steps[0][0]
-    keys = [item.name for item in db.tables()[parent].columns.values() if item.is_primary_key]
-    if len(keys) != 1:
-        missing = f"a primary key of {parent} with one column"
-        raise SchemaMismatchError(target=db.target, missing=missing, purpose="rows of users")
-    return InSubquery([column], parent, keys, [follow_steps(db, steps[1:], ids)])
+    step, *later_steps = steps
+    where: Where = Condition(step.column, "in", ids)
+    if later_steps:
+        parent = later_steps[0]
+        keys = [item.name for item in db.tables()[parent.table].columns.values() if item.is_primary_key]
+        if len(keys) != 1 and not parent.key:
+            missing = f"a primary key of {parent.table} with one column"
+            raise SchemaMismatchError(target=db.target, missing=missing, purpose="rows of users")
+        where = InSubquery(
+            [step.column],
+            parent.table,
+            [parent.key] if parent.key else keys,
+            [follow_steps(db, later_steps, ids)],
+        )
+    return AllOf([where, Condition(step.filter, "=", _filter_value(db, step))]) if step.filter else where
+
+
+def _filter_value(db: Readable, step: RowStep) -> object:
+    """Return the value of a filter in the type of its column."""
+    column = db.tables()[step.table].columns.get(step.filter)
+    if column and column.native == "boolean":
+        return step.value == "true"
+    return int(step.value) if column and "INT" in column.type and step.value.isdecimal() else step.value

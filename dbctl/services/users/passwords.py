@@ -115,7 +115,7 @@ class Passwords:
         section = self._app.require_section(self._app.profile.users, "users")
         live, key = self._live, self._live.column(section.id.column)
         rows = dict[object, str]()
-        where = [Condition(self.columns[-1], "!=", None)]
+        where = [Condition(self.columns[-1], "!=", None), *live.conditions(section.only)]
         for descending in (False, True):
             order = [Order([key], descending)]
             for row_key, *values in live.db.select(

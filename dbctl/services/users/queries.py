@@ -31,7 +31,7 @@ def read_page(users: UserTable, where: Sequence[Where], page_request: PageReques
     fields = dict.fromkeys([*User.__struct_fields__, *users.field_names])
     return Page(
         items=users.read(where, page_request=page_request),
-        total=users.db.count(users.live.name, where),
+        total=users.db.count(users.live.name, [*where, *users.only]),
         limit=page_request.limit,
         offset=page_request.offset,
         column_names=[field for field in fields if field != "extra" and (has_several or field != "roles")],

@@ -20,6 +20,7 @@ from dbctl.services.app import (
     users_database,
 )
 from dbctl.services.users import last_admin, sign_in_state
+from dbctl.services.users.companions import copy_fields
 from dbctl.services.users.passwords import Passwords, refuse_unwritten_passwords
 
 #: Fields whose change ends a user's sessions, because tokens may contain the old value.
@@ -158,7 +159,7 @@ class UpdateUsers:
         last_admin.refuse_last_admin(users, [user for user in touched if self._is_leaving(user, fields)])
         self._names = [field for field in fields if any(field in differing[user.id] for user in touched)]
         self._new_values = {field: fields[field] for field in self._names}
-        self._values = users.encode_values(self._new_values)
+        self._values = copy_fields(users, self._new_values) | users.encode_values(self._new_values)
         if has_password:
             passwords = Passwords(users.app, users.live)
             refuse_unwritten_passwords(users.app)

@@ -81,6 +81,8 @@ def comparable_value(column: Column, value: object) -> object:
         ValueInvalidError: no database can store it.
     """
     kind = kind_of(column)
+    if isinstance(value, str) and kind == "bytes":  # some apps store all text as bytes
+        return value.encode(errors="surrogatepass")
     if isinstance(value, bytes) or kind == "bytes":
         return value if isinstance(value, bytes) and kind == "bytes" else None
     if isinstance(value, int) and abs(value) < LIMITS.get(kind, 0):

@@ -195,7 +195,7 @@ def _check_booleans(app: App, db: Readable) -> Iterator[Contradiction]:
     """Yield the field ``active`` if no value is a boolean of the profile: all users would seem inactive."""
     users = app.profile.users
     table = db.tables().get(users.table) if users else None
-    name = find_column(table, users.fields.get("active")) if users else None
+    name = find_column(table, users.fields.get("active")) if users and not users.active else None
     if table is None or name is None or table.columns[name].native == "boolean":
         return
     stored = {str(value).lower() for value in _sample(db, table, name) if not isinstance(value, bool | bytes)}
@@ -284,7 +284,9 @@ def _check_ledger(app: App, database: str, db: Readable) -> Iterator[Contradicti
     if section is None:
         return
     if section.ledger == ledger_detection.AUTO:
-        ledger: Ledger = ledger_detection.detect_ledgers(db, app.url(database).engine, section.format)[0]
+        ledger: Ledger = ledger_detection.detect_ledgers(
+            db, app.url(database).engine, section.format, own=section.foreign
+        )[0]
     else:
         ledger = ledger_detection.resolve_ledger(app.profile, section.ledger, section.format)
     table = db.tables().get(ledger.table)

@@ -24,6 +24,7 @@ _TIMES: Mapping[str, TimeCodec] = {
 _ANY_TIME = rf"{_DAY}[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?"
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _CUID = r"c[0-9a-z]{24}"
+_OBJECT_ID = r"[0-9a-f]{24}"
 
 TimeForm = TimeCodec | Literal["other"]
 
@@ -87,12 +88,11 @@ def guess_key_codec(column: Column, values: list[object]) -> tuple[KeyCodec, str
         return "given", "integers that the database does not create"
     texts = [str(value) for value in values]
     total = len(texts)
-    for codec, pattern in (("uuid4", _UUID), ("cuid", _CUID)):
+    forms: Mapping[KeyCodec, str] = {"uuid4": _UUID, "cuid": _CUID, "object-id": _OBJECT_ID}
+    for codec, pattern in forms.items():
         count = sum(1 for text in texts if re.fullmatch(pattern, text, re.IGNORECASE))
         if count and 2 * count > total:
-            return (
-                "uuid4" if codec == "uuid4" else "cuid"
-            ), f"{count} of {total} keys are {codec.removesuffix('4').upper()}s"
+            return codec, f"{count} of {total} keys are {codec.removesuffix('4').upper()}s"
     if column.native == "uuid":
         return "uuid4", "the type of the column"
     return (

@@ -76,7 +76,8 @@ class RoleForm:
 
     def name_of(self, key: object) -> str:
         """Return the name of a role by its key."""
-        return self.keys().get(key) or f"(unknown: {key})"
+        text = key.decode("utf-8", "surrogateescape") if isinstance(key, bytes) else key
+        return self.keys().get(key) or self.keys().get(text) or f"(unknown: {text})"
 
     def resolve(self, name: str) -> str:
         """Return the name of a role as the app spells it.

@@ -24,7 +24,7 @@ from dbctl.services.migrations.ledger import Direction
 _NUMBERED = re.compile(r"(?P<version>[0-9]{3,})[_-](?P<description>.+)\.sql")
 _FILE = re.compile(r"(?P<version>[0-9]+)(?:[_-](?P<description>.+))?\.sql")
 _PAIRED = re.compile(r"(?P<name>.+)\.(?P<direction>up|down)\.sql")
-_FOLDER = re.compile(r"(?P<version>[0-9]{14})_(?P<description>.+)")
+_FOLDER = re.compile(r"(?P<version>[0-9]+)_(?P<description>.+)")
 _SCRIPT, _DOWN_SCRIPT = "migration.sql", "down.sql"  #: in such a folder
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"  #: of UTF-8

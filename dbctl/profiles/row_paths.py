@@ -1,0 +1,44 @@
+"""Paths from the rows of a table to a user: ``Rating.promptId -> Prompt.userId``."""
+
+from __future__ import annotations
+
+import re
+
+from dbctl.model import Struct
+
+_STEP = re.compile(
+    r"(?P<table>[^.\[(]+)(?:\[(?P<filter>[^\]=]+)=(?P<value>[^\]]*)\])?(?:\((?P<key>[^)]+)\))?\.(?P<column>.+)"
+)
+
+
+class RowStep(Struct, frozen=True):
+    """One step of a path: ``table[filter=value](key).column``."""
+
+    table: str
+    column: str  #: the column that refers to the next step, or to the user
+    key: str  #: the column to which the step before refers; empty: the primary key
+    filter: str  #: a column; only rows with ``value`` belong to the path; empty: all rows
+    value: str
+
+    @property
+    def path(self) -> str:
+        """``table.column``."""
+        return f"{self.table}.{self.column}"
+
+
+def parse_row_path(text: str) -> list[RowStep]:
+    """Return the steps of a path.
+
+    Raises:
+        ValueError: a step is not ``table.column``.
+    """
+    steps = []
+    for part in text.split(" -> "):
+        match = _STEP.fullmatch(part)
+        if match is None:
+            raise ValueError(f"{part!r} is not table.column")
+        fields = match.groupdict(default="")
+        steps.append(
+            RowStep(fields["table"], fields["column"], fields["key"], fields["filter"], fields["value"])
+        )
+    return steps

@@ -1,0 +1,239 @@
+"""Built-in profiles of real applications: one contract, for each application on each engine that it supports.
+
+``APP.toml`` has the tables and columns that the profile names, with the types of the application, some rows, and the expected results.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dbctl.profiles import TIMES, change_prefix, loader, read_time
+from dbctl.profiles.model import Profile, Users
+from tests.databases import ComparedDatabase, empty_database
+from tests.profiles.apps import hashes
+
+FOLDER = Path(__file__).parent
+NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
+#: Types and constants of the engines, for ``@name@`` in a schema.
+WORDS: Mapping[str, Mapping[str, str]] = {
+    "sqlite": {
+        "serial": "integer primary key autoincrement",
+        "uuid": "varchar(36)",
+        "bool": "boolean",
+        "time": "datetime",
+        "naive": "datetime",
+        "json": "json",
+        "bytes": "blob",
+        "binary": "",
+        "true": "1",
+        "false": "0",
+    },
+    "postgresql": {
+        "serial": "serial primary key",
+        "uuid": "uuid",
+        "bool": "boolean",
+        "time": "timestamptz",
+        "naive": "timestamp",
+        "json": "jsonb",
+        "bytes": "bytea",
+        "true": "true",
+        "false": "false",
+    },
+    "mysql": {
+        "serial": "int auto_increment primary key",
+        "uuid": "char(36)",
+        "bool": "tinyint(1)",
+        "time": "datetime(3)",
+        "naive": "datetime",
+        "json": "json",
+        "bytes": "longblob",
+        "binary": "character set binary",
+        "true": "1",
+        "false": "0",
+    },
+}
+PAST, FUTURE = "2020-01-01 00:00:00", "2036-01-01 00:00:00"
+PASSWORD, NEW_PASSWORD = "correct horse 42", "another horse 43"
+
+Answer = Callable[..., dict[str, Any]]
+
+
+def read_expectations(name: str) -> dict[str, Any]:
+    return tomllib.loads((FOLDER / f"{name}.toml").read_text())
+
+
+def load_profile(name: str) -> Profile:
+    """Return a built-in profile with the prefix of the test schema."""
+    profile = loader.load(name)
+    return change_prefix(profile, read_expectations(name).get("prefix", profile.prefix))
+
+
+CASES = [(name, engine) for name in NAMES for engine in read_expectations(name)["engines"]]
+
+
+class App:
+    """One application in a new database, and its expected results."""
+
+    def __init__(self, name: str, database: ComparedDatabase, folder: Path, answer: Answer) -> None:
+        self.name, self.database, self.expected = name, database, read_expectations(name)
+        self._answer = answer
+        self.folder = folder
+        words = dict(WORDS[database.engine])
+        self.profile = profile = load_profile(name)
+        encode = TIMES[profile.time] if database.engine == "sqlite" else None
+        for word, text in (("past", PAST), ("future", FUTURE)):
+            time = read_time(text)
+            assert time is not None
+            words[word] = str(encode(time)) if encode else text
+        password = profile.users and profile.users.password
+        writes = password.writes if password else ""
+        words |= {
+            "hash": hashes.create_hash(writes, PASSWORD + self.expected.get("pepper", "")),
+            "salt": hashes.SALT,
+        }
+        for text in (self.expected["schema"], self.expected["rows"]):
+            for word, value in words.items():
+                text = text.replace(f"@{word}@", value)  # noqa: PLW2901 - replaced word by word
+            database.run(*filter(str.strip, text.split(";\n")))
+        for file in self.expected.get("extra", []):
+            path = folder / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("key")
+        (folder / "pepper").write_text(self.expected.get("pepper", ""))
+        (folder / "dbctl.toml").write_text(
+            f'[apps.app]\nprofile = "{name}"\ndirectory = "."\npepper_file = "pepper"\n[apps.app.databases]\nmain = "{database.url}"\n'
+            '[apps.app.backup]\nrepository = "backups"\n'
+        )
+
+    def run(self, *words: str, status: int | None = 0) -> Any:
+        """Return the data of a command."""
+        result = self._answer("--config", str(self.folder / "dbctl.toml"), *words, status=None)
+        assert status in (None, result["exit_code"]), result["error"] or result["data"]
+        return result["data"]
+
+    def password_file(self, password: str) -> Sequence[str]:
+        path = self.folder / "password"
+        path.write_text(password)
+        return "--password-file", str(path)
+
+    def assert_rows(self, key: str) -> None:
+        """Assert the numbers of rows that the expectations have under a key, by table."""
+        for table, count in self.expected.get(key, {}).items():
+            assert self.select(f'select count(*) from "{table}"') == [(count,)], table
+
+    def select(self, sql: str) -> list[tuple[object, ...]]:
+        return [tuple(row) for row in self.database.rows(sql)]
+
+
+@pytest.fixture(params=CASES, ids=["-".join(case) for case in CASES])
+def app(request: pytest.FixtureRequest, tmp_path: Path, answer: Answer) -> Iterator[App]:
+    name, engine = request.param
+    with empty_database(engine, tmp_path / "main.db") as database:
+        yield App(name, database, tmp_path, answer)
+
+
+def test_profile_agrees_with_the_schema_and_reads_everything(app: App) -> None:
+    expected, profile = app.expected, app.profile
+    assert app.run("apps", "check")["findings"] == []
+    users = {item["login"]: item for item in app.run("users", "list")["items"]} if profile.users else {}
+    if expected.get("admin"):
+        assert users[expected["admin"]]["role"] == (profile.users.admin if profile.users else "")
+    if expected.get("inactive"):
+        assert [login for login in users if users[login]["active"] is False] == [expected["inactive"]]
+    for login in expected.get("not_users", []):
+        assert login not in users
+    if expected.get("user"):
+        assert app.run("users", "show", expected["user"])["login"] == expected["user"]
+    if "migrations" in expected:
+        migrations = app.run("migrate", "status")["items"]
+        assert len(migrations) == expected["migrations"]
+        assert {migration["state"] for migration in migrations} == {"applied"}
+    if "search" in expected:
+        items = app.run("search", *expected["search"])["items"]
+        assert [str(next(iter(item.values()))) for item in items] == [expected["found"]]
+    for report in profile.report:
+        app.run("stats", "run", report.name)
+    assert {finding["code"] for finding in app.run("integrity", "check", status=None)["findings"]} == set()
+    for listed in profile.sessions:
+        app.run("sessions", "list", "--kind", listed.name)
+
+
+def change_password(app: App, users: Users) -> None:
+    """Set a password that the library of the application then accepts, or assert that dbctl refuses it."""
+    user, words = app.expected["user"], ("users", "check-password", app.expected["user"])
+    if users.password is None or not users.password.writes:
+        app.run("users", "set-password", user, *app.password_file(NEW_PASSWORD), status=2)
+    if users.password is None:
+        return
+    app.run(*words, *app.password_file(PASSWORD))
+    if not users.password.writes:
+        return
+    app.run("users", "set-password", user, *app.password_file(NEW_PASSWORD))
+    app.run(*words, *app.password_file(PASSWORD), status=1)
+    app.run(*words, *app.password_file(NEW_PASSWORD))
+    key = app.run("users", "show", user)["id"]
+    stored = app.select(
+        f"""select "{users.password.column}" from "{users.table}" where "{users.id.column}" = '{key}'"""
+    )
+    assert hashes.accepts(NEW_PASSWORD + app.expected.get("pepper", ""), _to_text(stored[0][0]))
+
+
+def _to_text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def create_user(app: App, users: Users) -> None:
+    """Create a user with the rows that the application creates, or assert that only the application can."""
+    if users.only_app_creates:
+        app.run("users", "create", "dora@example.org", *app.password_file(PASSWORD), status=2)
+        return
+    words = ["users", "create", *app.expected["create"], *app.password_file(PASSWORD)]
+    created = app.run(*words)["user"]
+    assert created["active"] in (True, None)
+    app.assert_rows("rows_after_create")
+    app.run(*words, status=6)
+    app.run("users", "delete", created["login"], "--yes")
+
+
+def test_users_are_changed_as_the_application_does(app: App) -> None:
+    expected, users = app.expected, app.profile.users
+    if users is None:
+        pytest.skip("the application has no users")
+    user = expected["user"]
+    change_password(app, users)
+    create_user(app, users)
+    if "role" in expected:
+        old_role = app.run("users", "show", user)["role"]
+        assert app.run("users", "set-role", user, expected["role"])["users"][0]["role"] == expected["role"]
+        app.run("users", "set-role", user, old_role)
+    if expected.get("deactivate"):
+        assert app.run("users", "deactivate", user)["users"][0]["active"] is False
+        assert app.run("users", "activate", user)["users"][0]["active"] is True
+    if "admin" in expected:  # the last one
+        app.run("users", "delete", expected["admin"], "--yes", status=expected.get("delete", 6))
+    app.run("sessions", "revoke", user, "--yes", status=expected.get("revoke", 0))
+    app.run("users", "delete", user, "--yes", status=expected.get("delete", 0))
+    app.assert_rows("rows_after_delete")
+    assert app.run("apps", "check")["findings"] == []
+
+
+def test_settings_cleanup_backup_and_restore(app: App) -> None:
+    expected = app.expected
+    if "setting" in expected:
+        key, value = expected["setting"]
+        app.run("settings", "set", key, value)
+        assert json.dumps(app.run("settings", "get", key)["value"]).strip(chr(34)) == value
+    created = app.run("backup", "create")
+    assert created["complete"]
+    if "cleanup" in expected:
+        changed = {rule["rule"]: rule for rule in app.run("sessions", "cleanup")["rules"]}
+        for table, count in expected["cleanup"].items():
+            assert app.select(f'select count(*) from "{table}"') == [(count - 1,)], changed
+    app.run("restore", "apply", "latest", "--yes")
+    app.assert_rows("cleanup")
