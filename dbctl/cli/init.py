@@ -67,19 +67,19 @@ def init(
     """
     selection = read_selection(ctx)
     if directory is None and is_place(profile):
-        found = recognize_databases(profile)
-        name = find_single_app(found)
+        databases = recognize_databases(profile)
+        name = find_single_app(databases)
         if not name:
             return emit(
-                ctx, Page(items=found, total=len(found), column_names=FoundDatabase.__struct_fields__)
+                ctx, Page(items=databases, total=len(databases), column_names=FoundDatabase.__struct_fields__)
             )
-        for entry in found:
+        for entry in databases:
             if entry.profile is None:
                 warn(ctx, f"{entry.database} belongs to no known app: {entry.next}")
         directory = Path(profile) if Path(profile).is_dir() else None
         # The found address of a server has no password.
         urls = [
-            f"{entry.name}={entry.database if directory else profile}" for entry in found if entry.profile
+            f"{entry.name}={entry.database if directory else profile}" for entry in databases if entry.profile
         ]
         selection = structs.replace(selection, urls=[*urls, *selection.urls])
         profile = name

@@ -32,9 +32,9 @@ class FoundDatabase(Struct, frozen=True, kw_only=True):
     next: str  #: the command that configures the app, or drafts its profile
 
 
-def find_single_app(found: Sequence[FoundDatabase]) -> str:
+def find_single_app(databases: Sequence[FoundDatabase]) -> str:
     """Return the profile of the only recognized app; empty if there are several, or several databases of one kind."""
-    known = [entry for entry in found if entry.profile]
+    known = [entry for entry in databases if entry.profile]
     profiles, names = {entry.profile for entry in known}, {entry.name for entry in known}
     return str(known[0].profile) if len(profiles) == 1 and len(names) == len(known) else ""
 
@@ -55,10 +55,10 @@ def recognize_databases(place: str) -> list[FoundDatabase]:
         FileMissingError: there is none.
         UrlInvalidError, UnreachableError: the address is invalid, or its server is not reachable.
     """
-    found = list(_recognize_directory(Path(place)) if os.path.isdir(place) else [_recognize(place)])  # noqa: PTH112 - a URL is no path
-    if not found:
+    databases = list(_recognize_directory(Path(place)) if os.path.isdir(place) else [_recognize(place)])  # noqa: PTH112 - a URL is no path
+    if not databases:
         raise FileMissingError(kind="database", path=place)
-    return found
+    return databases
 
 
 def _recognize_directory(directory: Path) -> Iterator[FoundDatabase]:
