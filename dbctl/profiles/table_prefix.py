@@ -26,9 +26,9 @@ def find_prefixes(profile: Profile, needs: Collection[str], tables: Collection[s
     """Return the prefixes with which ``tables`` contain all of ``needs``, sorted; only that of the profile if it is one of them."""
     stems = [need.removeprefix(profile.prefix) for need in needs]
     candidates = {table.removesuffix(stems[0]) for table in tables if table.endswith(stems[0])}
-    found = [
+    prefixes = [
         prefix
         for prefix in sorted(candidates)
         if re.fullmatch(PREFIX, prefix) and all(f"{prefix}{stem}" in tables for stem in stems)
     ]
-    return [profile.prefix] if profile.prefix in found else found
+    return [profile.prefix] if profile.prefix in prefixes else prefixes
