@@ -25,6 +25,7 @@ EXAMPLES: dict[tuple[str, str], object] = {
     ("Password", "pepper"): True,
     ("Password", "normal_form"): "NFKC",
     ("Rule", "lowercase"): True,
+    ("Rule", "values"): ["admin", "editor"],
     ("Users", "new"): {"locale": "en", "slug": "{username:slug}", "created_at": ":now"},
     ("Users", "create"): [{"table": "categories", "user": "user_id", "values": {"title": "All"}}],
     ("Users", "joined"): {"email": {"table": "email_addresses", "user": "user_id", "column": "address"}},

@@ -77,7 +77,7 @@ from dbctl.services.search.indexes import IndexChangeResult, IndexStatus
 from dbctl.services.search.semantic import MakeVectorsResult, VectorStored
 from dbctl.services.sessions import RebuildResult, cleanup, sessions
 from dbctl.services.settings import Difference, Setting, SettingChanged, SettingsApplied
-from dbctl.services.setup import InitResult
+from dbctl.services.setup import FoundDatabase, InitResult
 from dbctl.services.stats import (
     AuditEntry,
     BlockedSession,
@@ -109,7 +109,7 @@ WIDTH = 100
 
 #: Result types of each command; several if they depend on the options.
 ANSWERS: Mapping[str, tuple[Any, ...]] = {
-    "init": (InitResult, DryRunResult),
+    "init": (InitResult, DryRunResult, Page[FoundDatabase]),
     "demo": (SampleBuilt, DryRunResult),
     "apps list": (Page[inventory.AppListed],),
     "apps show": (inventory.ProfileShown,),

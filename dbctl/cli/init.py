@@ -5,12 +5,20 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from msgspec import structs
 
 from dbctl.cli._support.app import read_selection
-from dbctl.cli._support.emit import run_change
+from dbctl.cli._support.emit import emit, run_change, warn
 from dbctl.cli._support.options import DryRun
 from dbctl.config import FILE_NAME
-from dbctl.services.setup import InitConfig
+from dbctl.model import Page
+from dbctl.services.setup import (
+    FoundDatabase,
+    InitConfig,
+    find_single_app,
+    is_place,
+    recognize_databases,
+)
 
 app = typer.Typer()
 
@@ -19,7 +27,11 @@ app = typer.Typer()
 def init(
     ctx: typer.Context,
     profile: Annotated[
-        str, typer.Argument(metavar="PROFILE", help="Name or file of a profile, such as flashpoint-web.")
+        str,
+        typer.Argument(
+            metavar="PROFILE",
+            help="Name or file of a profile, such as flashpoint-web; or a directory or database whose app is recognized.",
+        ),
     ],
     directory: Annotated[
         Path | None,
@@ -47,9 +59,30 @@ def init(
     database on a server comes from the app's own settings; the password remains there, and dbctl.toml only names
     the variable.
 
+    Without a profile, dbctl compares the databases below a directory, or at an address, with every profile. If they
+    belong to one app, it is configured; otherwise each database is listed with the command that continues: dbctl init
+    for a known app, dbctl profiles draft for the others.
+
     Example: dbctl init flashpoint-web /srv/flashpoint --dry-run
     """
     selection = read_selection(ctx)
+    if directory is None and is_place(profile):
+        databases = recognize_databases(profile)
+        name = find_single_app(databases)
+        if not name:
+            return emit(
+                ctx, Page(items=databases, total=len(databases), column_names=FoundDatabase.__struct_fields__)
+            )
+        for entry in databases:
+            if entry.profile is None:
+                warn(ctx, f"{entry.database} belongs to no known app: {entry.next}")
+        directory = Path(profile) if Path(profile).is_dir() else None
+        # The found address of a server has no password.
+        urls = [
+            f"{entry.name}={entry.database if directory else profile}" for entry in databases if entry.profile
+        ]
+        selection = structs.replace(selection, urls=[*urls, *selection.urls])
+        profile = name
     file = Path(selection.config or FILE_NAME)
     return run_change(
         ctx,

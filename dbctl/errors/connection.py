@@ -124,9 +124,14 @@ class QueryFailedError(DbctlError):
     sentence, remedy = "{target} rejected a statement: {reason}", "Nothing was changed. {hint}"
 
     def __init__(
-        self, *, hint: str = "Compare profile and database with: dbctl apps check", **context: object
+        self,
+        *,
+        hint: str = "Compare profile and database with: dbctl apps check",
+        is_table_missing: bool = False,
+        **context: object,
     ) -> None:
         super().__init__(hint=hint, **context)
+        self.is_table_missing = is_table_missing  #: on a server
 
 
 class QueryTimeoutError(DbctlError):

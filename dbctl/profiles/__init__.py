@@ -32,7 +32,7 @@ with lazy_imports(__name__):
         read_prefix,
         verify_password,
     )
-    from dbctl.profiles.payloads import DECODERS, PayloadCodec, read_payload
+    from dbctl.profiles.payloads import DECODERS, PayloadCodec, is_payload, read_payload
     from dbctl.profiles.php import dump_php, load_flags, load_php
     from dbctl.profiles.row_paths import RowStep, parse_row_path
     from dbctl.profiles.table_prefix import change_prefix, find_prefixes

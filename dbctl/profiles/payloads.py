@@ -22,6 +22,14 @@ def read_payload(codec: PayloadCodec, path: str, stored: object) -> str | None:
     return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
 
 
+def is_payload(codec: PayloadCodec, stored: object) -> bool:
+    """Return whether a stored value has the form of a payload."""
+    try:
+        return isinstance(DECODERS[codec](stored), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
 def _json(stored: object) -> object:
     import json
 

@@ -75,6 +75,9 @@ def unreachable_error(error: pymysql.Error, target: str) -> UnreachableError:
     return UnreachableError(target=target, reason=reason, hint=instead)
 
 
+NO_SUCH_TABLE = 1146
+
+
 def translate_error(
     error: pymysql.Error, context: ErrorContext, sql: str, *, writing: bool, broken: bool
 ) -> DbctlError:
@@ -88,7 +91,7 @@ def translate_error(
         return context.create_error(kind, reason, grant_hint=lambda: _grant_statement(error, context, sql))
     if writing and number in _VALUE_ERRORS:
         return ValueInvalidError(name="a value", value="given", reason=reason)
-    return QueryFailedError(target=context.target, reason=reason)
+    return QueryFailedError(target=context.target, reason=reason, is_table_missing=number == NO_SUCH_TABLE)
 
 
 def _grant_statement(error: pymysql.Error, context: ErrorContext, sql: str) -> str:

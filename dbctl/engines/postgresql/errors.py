@@ -81,7 +81,8 @@ def translate_error(
     # Without a SQLSTATE, the driver could not encode a value.
     if (writing and state.startswith("22")) or (not state and isinstance(error, psycopg.DataError)):
         return ValueInvalidError(name="a value", value="given", reason=reason, row=row)
-    return QueryFailedError(target=context.target, reason=reason)
+    is_table_missing = isinstance(error, psycopg.errors.UndefinedTable)
+    return QueryFailedError(target=context.target, reason=reason, is_table_missing=is_table_missing)
 
 
 def _format_reason(error: psycopg.Error) -> str:

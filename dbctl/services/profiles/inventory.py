@@ -23,7 +23,15 @@ from dbctl.profiles.model import Profile
 from dbctl.services.app import App
 from dbctl.services.app.evidence import find_contradictions, find_uncovered_rows
 from dbctl.services.backup import prune
-from dbctl.services.profiles import consistency, live_check, owned_rows, password_check, role_check, sql_check
+from dbctl.services.profiles import (
+    consistency,
+    live_check,
+    owned_rows,
+    password_check,
+    role_check,
+    sql_check,
+    stored_forms,
+)
 from dbctl.services.profiles.consistency import Problem
 from dbctl.services.profiles.schema_references import list_schema_references
 from dbctl.url import resolve_engine
@@ -195,7 +203,7 @@ def check_live(app: App) -> Findings:
             "column-uncovered": (
                 "error",
                 consistency.find_uncovered_columns(app.profile, database, live, app.main()),
-                "Add it to [users.fields] or, with a constant, to [users.new].",
+                "Add it to [users.fields] or, with a value, to [users.new] or [[users.create]].",
             ),
             "search-key-idle": (
                 "warning",
@@ -231,6 +239,11 @@ def check_live(app: App) -> Findings:
                 "warning",
                 owned_rows.find_unlisted_rows(app, database, live),
                 "List the column in users.cascade or [[users.transfer]].",
+            ),
+            "stored-form": (
+                "error",
+                stored_forms.find_wrong_forms(app, database, live),
+                "Declare the form that the app writes: dbctl neither reads nor writes values in other forms.",
             ),
             "role-form": (
                 "error",

@@ -47,6 +47,7 @@ def _list_handled(profile: Profile, users: Users) -> Iterator[str]:
     sections += [(section.table, section.user) for section in profile.sessions]
     sections += [(settings.table, settings.user) for settings in profile.settings if settings.scope == "user"]
     sections += [(rule.table, rule.user) for rule in profile.rebuild]
+    sections += [(companion.table, companion.user) for companion in users.create]
     if users.statistics:
         sections.append((users.statistics.table, users.statistics.user))
     for name, column in sections:

@@ -134,8 +134,8 @@ def add_repair_hint(searches: Sequence[Search], table: str, db: Readable) -> Ite
                 hint = (
                     f"The search index is broken and blocks writes: dbctl search index repair {search.name}."
                 )
-                context = {name: value for name, value in error.context.items() if name != "hint"}
-                raise QueryFailedError(hint=hint, **context) from error
+                facts = error.context
+                raise QueryFailedError(hint=hint, target=facts["target"], reason=facts["reason"]) from error
         raise
 
 

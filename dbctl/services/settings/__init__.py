@@ -12,6 +12,7 @@ with lazy_imports(__name__):
         reset_setting,
         set_setting,
     )
+    from dbctl.services.settings.encodings import decode
     from dbctl.services.settings.files import read_settings_file
     from dbctl.services.settings.queries import (
         add_for_user,
@@ -24,6 +25,7 @@ with lazy_imports(__name__):
         Setting,
         SettingOwner,
         SettingStore,
+        find_key,
         find_section,
         find_text_violation,
         scope_of,

@@ -298,7 +298,7 @@ def _find_database(profile: Profile, name: str, directory: Path) -> Path | None:
     unreadable: list[str] = []
     files = {
         os.path.realpath(path): path
-        for path in _walk(directory, unreadable)
+        for path in walk_directory(directory, unreadable)
         if path.name in file_names and _has_database_type(path, section)
     }
     reasons = {path: _find_mismatch(path, profile, name) for path in files.values()}
@@ -364,7 +364,7 @@ def _strip_pattern(section: Database, path: Path) -> Path | None:
     return None
 
 
-def _walk(directory: Path, unreadable: list[str]) -> Iterator[Path]:
+def walk_directory(directory: Path, unreadable: list[str]) -> Iterator[Path]:
     """Yield files and folders below ``directory``; adds unreadable folders to ``unreadable``."""
     for root, folders, files in os.walk(directory, onerror=lambda error: unreadable.append(error.filename)):
         folders[:] = sorted(set(folders) - SKIPPED_FOLDERS)

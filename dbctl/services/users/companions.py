@@ -201,6 +201,13 @@ def fill_row(
     return row
 
 
+def copy_fields(users: UserTable, fields: Mapping[str, object]) -> dict[str, object]:
+    """Return the columns with lower-case copies of changed fields, which the app compares with logins."""
+    copies = {f"{{{field}:lower}}": field for field in fields}
+    changed = {name: value for name, value in users.section.new.items() if value in copies}
+    return fill_row(users.live, changed, fields)
+
+
 def _find_companion(live: LiveTable, section: CompanionRow, references: set[str]) -> _Companion:
     columns = (name.partition(".")[2] for name in references if name.partition(".")[0] == live.name)
     generated = [column for column in columns if column not in section.values]

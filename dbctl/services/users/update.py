@@ -20,6 +20,7 @@ from dbctl.services.app import (
     users_database,
 )
 from dbctl.services.users import last_admin, sign_in_state
+from dbctl.services.users.companions import copy_fields
 from dbctl.services.users.passwords import Passwords, refuse_unwritten_passwords
 
 #: Fields whose change ends a user's sessions, because tokens may contain the old value.
@@ -158,7 +159,7 @@ class UpdateUsers:
         last_admin.refuse_last_admin(users, [user for user in touched if self._is_leaving(user, fields)])
         self._names = [field for field in fields if any(field in differing[user.id] for user in touched)]
         self._new_values = {field: fields[field] for field in self._names}
-        self._values = users.encode_values(self._new_values)
+        self._values = copy_fields(users, self._new_values) | users.encode_values(self._new_values)
         if has_password:
             passwords = Passwords(users.app, users.live)
             refuse_unwritten_passwords(users.app)
@@ -168,7 +169,9 @@ class UpdateUsers:
                 self._values |= passwords.split(update.password_hash)
         self._ends_sessions = bool(touched) and not SIGN_OUT_FIELDS.isdisjoint(self._names)
         sessions = sign_in_state.count_open_sessions(users, touched) if self._ends_sessions else {}
-        steps = [f"change {', '.join(self._names)} of {join_logins(touched)}"] if touched else []
+        changed_names = [name for name in self._names if name != "role" or not self._has_several_roles()]
+        steps = [f"change {', '.join(changed_names)} of {join_logins(touched)}"] if changed_names else []
+        steps += self._plan_role_steps()
         steps += sign_in_state.plan_steps(users, touched) if self._ends_sessions else []
         self.plan = Plan(
             title=title.format(logins=join_logins(selected), **fields),
@@ -176,6 +179,22 @@ class UpdateUsers:
             steps=steps,
             rows={**self._count_rows(), **sessions} if touched else {},
         )
+
+    def _has_several_roles(self) -> bool:
+        return bool(self._users.roles and self._users.roles.has_several)
+
+    def _plan_role_steps(self) -> list[str]:
+        """Return the added and removed roles, in apps whose users may have several."""
+        if not self._has_several_roles():
+            return []
+        users: dict[str, list[User]] = {}
+        for user in self._touched:
+            if assignment := self._assignments.get(user.id):
+                for role in assignment.removed:
+                    users.setdefault(f"remove the role {role} from", []).append(user)
+                for role in assignment.added:
+                    users.setdefault(f"add the role {role} to", []).append(user)
+        return [f"{step} {join_logins(touched)}" for step, touched in users.items()]
 
     def _is_leaving(self, user: User, fields: Mapping[str, object]) -> bool:
         """Return whether the change deactivates a user, or removes the admin role."""

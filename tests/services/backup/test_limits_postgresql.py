@@ -178,12 +178,13 @@ def test_subscription_is_restored_disabled_and_reported(tmp_path):
         )
     (tmp_path / "dbctl.toml").write_text(PROFILE.format(url=servers.text(url)))
     (remark,) = promptvault_app.create_app_backup(tmp_path / "any").remarks
-    assert "subscription sub is restored disabled" in remark
+    is_omitted = "subscription sub is left out" in remark  # an older server than the dump program
+    assert is_omitted or "subscription sub is restored disabled" in remark
     promptvault_app.apply_restore(tmp_path / "any")
     with closing(servers.connection(url)) as connection:
         assert connection.execute(
             "select subname, subenabled from pg_subscription s join pg_database d on d.oid = subdbid and datname = current_database()"
-        ).fetchall() == [("sub", False)]
+        ).fetchall() == ([] if is_omitted else [("sub", False)])
 
 
 def test_more_tables_than_available_locks_are_restored_or_reported(tmp_path):

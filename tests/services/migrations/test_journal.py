@@ -1,6 +1,7 @@
 """Migrations without a transaction: the journal records their progress, and the next run continues there."""
 
 import os
+from contextlib import closing
 
 import pytest
 
@@ -17,6 +18,8 @@ from dbctl.errors import (
 from dbctl.services.migrations import drift, find_targets, repair, verify
 from dbctl.services.migrations.ledger import journal as migration_journal
 from dbctl.services.migrations.ledger.journal import Journal, resolve_statement
+from dbctl.url import parse_url
+from tests.databases import empty_database
 from tests.parts import find_part
 from tests.services.migrations import deployments
 
@@ -35,6 +38,22 @@ def desk(request, tmp_path):
         created.write({"001_first": "create table first_one (id integer);\n"})
         created.up()
         yield created
+
+
+@pytest.mark.parametrize("engine", ["postgresql", "mysql"])
+def test_journal_that_another_run_dropped_is_empty(engine, tmp_path):
+    with empty_database(engine, tmp_path) as database:
+        database.run(migration_journal.CREATE)
+        url = parse_url(database.url)
+        with closing(registry.load_engine(engine).open_for_reading(url, "desk", timeout=5)) as reader:
+            assert migration_journal.TABLE in reader.tables()
+            database.run(f"drop table {migration_journal.TABLE}")
+            assert migration_journal.read_partial_migrations(reader) == {}
+        database.run(migration_journal.CREATE)
+        with closing(registry.load_engine(engine).open_for_writing(url, "desk", timeout=5)) as writer:
+            assert migration_journal.TABLE in writer.tables()
+            database.run(f"drop table {migration_journal.TABLE}")
+            migration_journal.drop_if_empty(writer)
 
 
 def test_partial_migration_is_reported_and_continues_after_correction(desk):

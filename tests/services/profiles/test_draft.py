@@ -254,3 +254,22 @@ def test_profiles_of_user_are_found_by_name(tmp_path, monkeypatch, answer):
     assert listed["plain", "built-in"] is False
     assert answer("data", "rows", "notes", "--profile", "pad", "--url", str(path))["data"]["total"] == 0
     assert answer("apps", "show", "nosuch", status=5)["error"]["hint"].count("pad") == 1
+
+
+def test_init_recognizes_apps_and_offers_drafts_for_others(tmp_path, monkeypatch, answer):
+    monkeypatch.chdir(tmp_path)
+    assert answer("init", ".", status=5)["error"]["code"] == "file-missing"
+    answer("demo", "flashpoint-web", "fp")
+    (tmp_path / "dbctl.toml").unlink(missing_ok=True)
+    (tmp_path / "other").mkdir()
+    draft_sqlite(answer, tmp_path / "other" / "notes.db", "create table notes (id integer primary key)")
+    configured = answer("init", "fp")["data"]
+    assert (configured["profile"], set(configured["databases"])) == ("flashpoint-web", {"user", "flashpoint"})
+    (tmp_path / "dbctl.toml").unlink()
+    with_other = answer("init", ".", "--dry-run")
+    assert with_other["data"]["plan"]["target"] == "flashpoint-web"
+    assert "profiles draft" in with_other["warnings"][0]
+    listed = answer("init", "other")["data"]["items"]
+    assert [(item["profile"], "profiles draft" in item["next"]) for item in listed] == [(None, True)]
+    assert not (tmp_path / "dbctl.toml").exists()
+    assert answer("init", "nosuch", status=5)["error"]["code"] == "profile-missing"

@@ -123,7 +123,7 @@ def forge(request, tmp_path, monkeypatch):
         yield db
 
 
-def test_rows_without_end_are_sessions_until_they_expire(answer, forge):
+def test_rows_without_end_are_sessions_until_they_expire(answer, forge, tmp_path):
     def states(*words: str) -> dict[str, list[str | None]]:
         items = answer("sessions", "list", *words)["data"]["items"]
         return {
@@ -132,6 +132,10 @@ def test_rows_without_end_are_sessions_until_they_expire(answer, forge):
         }
 
     assert answer("apps", "check")["data"]["findings"] == []
+    declare(tmp_path, forge.url, PROFILE + ROWS.replace('codec = "django"', 'codec = "json"'))
+    findings = answer("apps", "check", status=4)["data"]["findings"]
+    assert [finding["code"] for finding in findings] == ["stored-form", "stored-form"]
+    declare(tmp_path, forge.url, PROFILE + ROWS)
     assert states() == {"active": ["ann", "ann", "bo"], "completed": ["ann"]}
     # the key of these rows is the token, which is secret
     assert {item["id"] for item in answer("sessions", "list")["data"]["items"]} == {"***"}

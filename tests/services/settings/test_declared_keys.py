@@ -145,6 +145,10 @@ def test_simple_yaml(answer, options):
         assert answer("settings", "set", key, value, status=None)["exit_code"] in (0, 2)
     assert answer("settings", "set", "other", "x", status=5)["error"]["code"] == "setting-missing"
     assert stored()["title"] == "--- ''\n"
+    options(YAML, title="My forge", days="[1]", more="--- x")
+    assert [finding["code"] for finding in answer("apps", "check", status=4)["data"]["findings"]] == [
+        "stored-form"
+    ]
 
 
 TEXTS = st.text(st.characters(codec="utf-8"))

@@ -146,6 +146,10 @@ def test_companion_rows_live_as_long_as_their_user(answer, forge, tmp_path):
     assert titles == [("Änn O'Neil <a@x.example>", ann), (" <>", bo), (" <>", now)]
     assert len({key for (key,) in forge.rows("select id from projects")}) == 3
 
+    answer("users", "update", "bo", "--set", "username=Bob")
+    assert forge.rows("select login_lower, slug from people where login = 'Bob'") == [("bob", "bo")]
+    answer("users", "update", "Bob", "--set", "username=bo")
+
     # a team project of the user remains, and prevents the deletion until the user leaves it
     forge.run(
         "insert into projects values ('team', 'team', 'Team')",

@@ -273,6 +273,8 @@ def test_users_have_several_roles_in_table_of_pairs(club, role, table, tmp_path)
         club.refuse("last-admin", "data", "delete", "groups_of_people", "1")
         club.refuse("last-admin", "data", "set", "groups_of_people", "1", "name=other")
 
+    plan = club.run("users", "add-role", "ada", "bob", "user", "--dry-run")["plan"]
+    assert (plan["steps"], plan["rows"]) == (["add the role user to bob"], {table: 1})
     assert club.run("users", "remove-role", "ada", "user")["changed"] == 1
     assert club.run("users", "remove-role", "ada", "user")["changed"] == 0
     assert club.run("users", "add-role", "ada", "bob", "GUEST")["changed"] == 2

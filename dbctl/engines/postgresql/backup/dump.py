@@ -57,6 +57,10 @@ INHERITING = """select c.relname::text from pg_catalog.pg_class c where c.relkin
   and c.oid in (select inhparent from pg_catalog.pg_inherits union select inhrelid from pg_catalog.pg_inherits)"""
 
 
+#: The version that introduced an option of subscriptions that pg_dump writes even for an older server.
+SUBSCRIPTION_OWNERS = 16
+
+
 class PostgreSQLDumper:
     """The part ``Dumps``."""
 
@@ -84,12 +88,17 @@ class PostgreSQLDumper:
         decoder = None
         if form == "custom":
             decoder = client_programs.find_program("pg_restore", target, min_version=server)
+        omits_subscriptions = server < SUBSCRIPTION_OWNERS <= tool.major
         expected = max(1, self.estimate_dump_size())
         with self._connection.read_transaction():
-            arguments = self._arguments(form, tables)
+            arguments = self._arguments(form, tables) + ["--no-subscriptions"] * omits_subscriptions
             taken_at, scope = now(), read_scope(session)
             with self._connection.translate_errors(""):
-                losses = [] if tables else describe_losses(session, scope, target)
+                losses = (
+                    []
+                    if tables
+                    else describe_losses(session, scope, target, omits_subscriptions=omits_subscriptions)
+                )
             if form == "plain" and self._connection.fetch(LARGE_OBJECTS) == [(True,)]:
                 raise NotSupportedError(
                     feature="a plain dump of large objects",

@@ -109,7 +109,8 @@ where $1::text = '' and v.default_version <> e.extversion
 union all select format('extension %s is no longer available on the server; a restore needs it', e.extname)
 from pg_catalog.pg_extension e where $1::text = '' and not exists (
   select from pg_catalog.pg_available_extensions v where v.name = e.extname)
-union all select format('subscription %s is restored disabled, and only if a superuser created the backup', s.subname)
+union all select format(case when $2::boolean then 'subscription %s is left out, because this pg_dump writes options that the server lacks'
+  else 'subscription %s is restored disabled, and only if a superuser created the backup' end, s.subname)
 from pg_catalog.pg_subscription s where $1::text = ''
   and s.subdbid = (select d.oid from pg_catalog.pg_database d where d.datname = current_database())
 union all select format('replication slot %s is left out', s.slot_name) from pg_catalog.pg_replication_slots s
@@ -125,7 +126,9 @@ union all select format('publication %s: only a superuser can restore it', p.pub
 where $1::text = '' and p.puballtables and not (select rolsuper from pg_catalog.pg_roles where rolname = current_user)"""
 
 
-def describe_losses(session: Session, scope: str, target: str) -> list[str]:
+def describe_losses(
+    session: Session, scope: str, target: str, *, omits_subscriptions: bool = False
+) -> list[str]:
     """Return a sentence for each loss in a dump of a schema, or of all schemas; write nothing, and run no user function.
 
     Raises:
@@ -138,7 +141,7 @@ def describe_losses(session: Session, scope: str, target: str) -> list[str]:
         session.execute(b"set local search_path = ''")  # as every dump sets it
         for problem, remedy in _find_obstacles(session, scope):
             raise BackupUnloadableError(target=target, reason=problem, hint=remedy)
-        losses = [str(text) for (text,) in session.execute(LOSSES.encode(), [scope]).fetchall()]
+        losses = [str(text) for (text,) in session.execute(LOSSES.encode(), [scope, omits_subscriptions])]
         losses += [str(text) for (text,) in session.execute(ROLE_LOSSES.encode(), [scope]).fetchall()]
         return [*losses, *_find_unverifiable(session, scope)]
     finally:

@@ -31,8 +31,8 @@ _LARGE_NAMES = re.compile(
     r"^(data|payload|contents?|body|html|text|blob|raw|nodes|lexical|mobiledoc|embedding|attachment|image|file)$",
     re.IGNORECASE,
 )
-#: A column of large texts that is read, because the roles of users are in it.
-_METADATA = "meta_value"
+#: Columns of large texts that are read, because they show the roles of users and the forms of settings.
+_VALUES = ("meta_value", "option_value", "value")
 #: The tables that are sampled first.
 _RELEVANT = re.compile(
     r"user|account|member|person|people|customer|auth|login|session|token|setting|option|config|role",
@@ -161,7 +161,7 @@ def _sample_tables(db: Readable, names: Sequence[str]) -> tuple[dict[str, list[R
             column.name
             for column in db.tables()[name].columns.values()
             if is_nameable(column.name)
-            and (column.name == _METADATA or not _LARGE_TYPES.search(column.type))
+            and (column.name in _VALUES or not _LARGE_TYPES.search(column.type))
             and not _LARGE_NAMES.search(column.name)
         ]
         try:

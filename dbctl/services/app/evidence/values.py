@@ -22,9 +22,11 @@ _TIMES: Mapping[str, TimeCodec] = {
     rf"{_DAY} \d\d:\d\d:\d\d": "sqlite-time",
 }
 _ANY_TIME = rf"{_DAY}[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?"
-_UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-_CUID = r"c[0-9a-z]{24}"
-_OBJECT_ID = r"[0-9a-f]{24}"
+_KEYS: Mapping[KeyCodec, tuple[str, str]] = {
+    "uuid4": (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "UUIDs"),
+    "cuid": (r"c[0-9a-z]{24}", "CUIDs"),
+    "object-id": (r"[0-9a-f]{24}", "object ids"),
+}
 
 TimeForm = TimeCodec | Literal["other"]
 
@@ -88,11 +90,10 @@ def guess_key_codec(column: Column, values: list[object]) -> tuple[KeyCodec, str
         return "given", "integers that the database does not create"
     texts = [str(value) for value in values]
     total = len(texts)
-    forms: Mapping[KeyCodec, str] = {"uuid4": _UUID, "cuid": _CUID, "object-id": _OBJECT_ID}
-    for codec, pattern in forms.items():
+    for codec, (pattern, label) in _KEYS.items():
         count = sum(1 for text in texts if re.fullmatch(pattern, text, re.IGNORECASE))
         if count and 2 * count > total:
-            return codec, f"{count} of {total} keys are {codec.removesuffix('4').upper()}s"
+            return codec, f"{count} of {total} keys are {label}"
     if column.native == "uuid":
         return "uuid4", "the type of the column"
     return (

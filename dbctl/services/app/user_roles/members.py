@@ -77,10 +77,13 @@ class Members(RoleForm):
         return [*(other for other in current if other != known), *([known] if action == "add" else [])]
 
     def count_rows(self, assignments: Sequence[Assignment]) -> dict[str, int]:
-        return {self._pairs.name: sum(len(item.added) + len(item.removed) for item in assignments)}
+        row_count = sum(len(item.added) + len(item.removed) for item in assignments)
+        return {self._pairs.name: row_count} if row_count else {}
 
     def write(self, db: Writable, assignments: Sequence[Assignment]) -> None:
-        member, stored = self._membership, {key: self.name_of(key) for key in self.count_users()}
+        member = self._membership
+        is_removing = any(item.removed for item in assignments)
+        stored = {key: self.name_of(key) for key in self.count_users()} if is_removing else {}
         for item in assignments:
             if item.removed:
                 keys = [key for key, name in stored.items() if name in item.removed]

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Literal, TypeAlias
 
 from dbctl.engines.contract import Condition, Order, Readable, ScriptRunner, Where, Writable
-from dbctl.errors import MigrationStepMissingError
+from dbctl.errors import MigrationStepMissingError, QueryFailedError
 from dbctl.model import Struct, now
 from dbctl.services.app import ledger_detection
 
@@ -100,7 +100,13 @@ def read_partial_migrations(db: Readable) -> dict[str, PartialMigration]:
         return {}
     steps_by_migration: dict[tuple[str, Direction], list[Step]] = {}
     ordered = [Order(columns=["migration"]), Order(columns=["way"]), Order(columns=["number"])]
-    for name, direction, number, sha256, ended, failed in db.select(TABLE, _COLUMNS, order_by=ordered):
+    try:
+        rows = list(db.select(TABLE, _COLUMNS, order_by=ordered))
+    except QueryFailedError as error:
+        if not error.is_table_missing:
+            raise
+        return {}  # another run has dropped it since the tables were listed
+    for name, direction, number, sha256, ended, failed in rows:
         step = Step(
             number=int(str(number)), sha256=str(sha256), ended=ended is not None, failed=failed is not None
         )
@@ -119,7 +125,9 @@ class Journal:
 
     def open(self, *, reset: bool = True) -> None:
         """Create the table if it is missing; ``reset`` deletes old rows. The caller is ``outside_transaction``."""
-        if TABLE not in self._db.tables() and (scripts := self._db.part(ScriptRunner)):
+        if scripts := self._db.part(
+            ScriptRunner
+        ):  # the cached tables may be older than a drop by another run
             scripts.run_statement(CREATE)
         if reset:
             with self._db.transaction():
@@ -153,9 +161,19 @@ class Journal:
 def drop_if_empty(db: Writable) -> None:
     """Drop the table if it is empty, because apps may verify their schema."""
     scripts = db.part(ScriptRunner)
-    if scripts and TABLE in db.tables() and not db.count(TABLE):
+    if scripts and TABLE in db.tables() and _is_empty(db):
         with scripts.outside_transaction():
-            scripts.run_statement(f"drop table {TABLE};")
+            scripts.run_statement(f"drop table if exists {TABLE};")
+
+
+def _is_empty(db: Readable) -> bool:
+    """Return whether the table has no rows; also if another run has dropped it since the tables were listed."""
+    try:
+        return not db.count(TABLE)
+    except QueryFailedError as error:
+        if not error.is_table_missing:
+            raise
+        return True
 
 
 def delete_steps(db: Writable, name: str) -> None:

@@ -10,7 +10,7 @@ from dbctl.engines import registry
 from dbctl.engines.contract import Readable, SchemaReader, require_part
 from dbctl.errors import FileExistsAlreadyError, FileFailedError, SchemaMismatchError, UsageError
 from dbctl.files import write_atomically
-from dbctl.model import ChangeResult
+from dbctl.model import ChangeResult, Row
 from dbctl.services.app.evidence import Evidence, gather_evidence
 from dbctl.services.profiles.draft.content import draft_reports, draft_searches
 from dbctl.services.profiles.draft.databases import MAIN, draft_database
@@ -35,6 +35,9 @@ class ProfileDraft(ChangeResult, frozen=True, kw_only=True):
     users: str | None  #: the table of users; None: the database has none
     decisions: Sequence[str]  #: what the database does not show
     profile: str  #: the text
+
+    def summary(self) -> Row:
+        return {"name": self.name, "file": self.file, "users": self.users, "decisions": self.decisions}
 
 
 def draft_profile(url: Url, *, name: str = "", timeout: float) -> ProfileDraft:

@@ -261,7 +261,9 @@ def _describe_members(
     lines = [Line("table", link.name, "the name of the table"), Line("user", user), Line("role", role)]
     if link.key and link.columns[link.key].required and link.key not in (user, role):
         codec, codec_evidence = values.guess_key_codec(link.columns[link.key], link.values(link.key))
-        lines.append(Line("id", {"column": link.key, "codec": codec}, codec_evidence))
+        lines.append(
+            Line("id", {"column": link.key, "codec": codec}, codec_evidence, is_candidate=codec == "given")
+        )
     parts, stored = list[Part](), sorted({str(value) for value in link.values(role)})
     if table:
         label = _find_label(table)

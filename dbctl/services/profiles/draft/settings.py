@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -15,6 +16,12 @@ KINDS: Mapping[str, str] = {
     "double": "float", "decimal": "float", "number": "number", "numeric": "number", "string": "string", "str": "string",
     "text": "string", "json": "json", "object": "json", "array": "json", "list": "json",
 }  # fmt: skip
+#: By stored form, patterns of which the first matches all values, and the second at least one.
+FORMS: Mapping[str, tuple[str, str]] = {
+    "json": (r"[{\[\"].*[}\]\"]$|(true|false|null|-?\d+(\.\d+)?)$", r"[{\[\"]"),
+    "yaml": (r"---", r"---"),
+    "php": (r"", r"a:\d+:\{"),
+}
 #: The most different values of a column of types.
 MOST_TYPES = 12
 
@@ -55,6 +62,9 @@ def _draft_table(table: TableEvidence, users: TableEvidence | None, scopes: set[
     types = _describe_types(table, kind) if kind else {}
     if not types:
         lines.append(Line("key", keys[0], "a unique index" if is_unique else "the name of the column"))
+    stored = _find_form(table.values(value))
+    if stored and not types:
+        lines.append(Line("stored", stored, "the form of the values"))
     booleans = _find_booleans(table, value, kind)
     if booleans:
         lines += [Line("true", booleans[1], "stored values"), Line("false", booleans[0])]
@@ -102,6 +112,18 @@ def _find_types(table: TableEvidence) -> str:
 def _describe_types(table: TableEvidence, column: str) -> dict[str, Value]:
     stored = Counter(str(value) for value in table.values(column))
     return {name: KINDS.get(name.lower(), "string") for name, _ in stored.most_common()}
+
+
+def _find_form(stored: Sequence[object]) -> str:
+    """Return how values without a column of types are stored; empty: as text."""
+    texts = [str(value) for value in stored if value != ""]
+    return next((form for form, (every, some) in FORMS.items() if _have_form(texts, every, some)), "")
+
+
+def _have_form(texts: Sequence[str], every: str, some: str) -> bool:
+    return all(re.match(every, text, re.DOTALL) for text in texts) and any(
+        re.match(some, text) for text in texts
+    )
 
 
 def _find_booleans(table: TableEvidence, value: str, kind: str) -> Sequence[str]:

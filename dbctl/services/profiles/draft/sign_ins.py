@@ -125,10 +125,10 @@ def _draft_sessions(table: TableEvidence, user: Line) -> Iterator[Part]:
         "ended_at": names.ENDED,
         "expires_at": names.EXPIRES,
     }
-    found = {key: column for key, candidates in times.items() if (column := _find_time(table, candidates))}
-    lines += [Line(key, column) for key, column in found.items()]
+    columns = {key: column for key, candidates in times.items() if (column := _find_time(table, candidates))}
+    lines += [Line(key, column) for key, column in columns.items()]
     revoked = names.find_names(table, names.REVOKED)
-    if revoked and "ended_at" not in found:
+    if revoked and "ended_at" not in columns:
         lines.append(Line("open", {revoked[0]: False}))
     yield Part(header="sessions", is_array=True, lines=lines)
 

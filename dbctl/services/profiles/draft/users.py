@@ -216,7 +216,7 @@ def find_constant(column: Column, stored: Sequence[object]) -> Value | None:
     if values.is_boolean(column, stored):
         return bool(stored[0]) if len(distinct) == 1 else False
     first = stored[0] if stored else None
-    if len(distinct) != 1 or (has_secret_name(column.name) and first != ""):
+    if len(distinct) != 1 or (first not in ("", 0) and (len(stored) == 1 or has_secret_name(column.name))):
         return None
     if isinstance(first, int) or (
         isinstance(first, str) and len(first) <= LONGEST_CONSTANT and first.isprintable()
