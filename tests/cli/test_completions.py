@@ -67,7 +67,7 @@ BASH = [
     (("completions", "show", "--", "z"), {"zsh"}),
     (("--timeout", ""), set()),
     (("stats", "run", "most-p"), {"most-played"}),
-    (("sessions", "cleanup", "--rule", "a"), {"abandoned-plays", "activity-logs"}),
+    (("sessions", "cleanup", "--rule", "ab"), {"abandoned-plays"}),
     (("search", ""), {search.name for name in loader.names() for search in loader.load(name).search}),
 ]
 
@@ -104,7 +104,7 @@ FISH = [
     ("dbctl --config a", {"a.toml"}),
     ("dbctl --app completions use", {"users"}),
     ("dbctl stats run most-p", {"most-played"}),
-    ("dbctl sessions cleanup --rule a", {"abandoned-plays", "activity-logs"}),
+    ("dbctl sessions cleanup --rule ab", {"abandoned-plays"}),
 ]
 
 

@@ -29,6 +29,8 @@ from dbctl.profiles.model import NO_LEDGER, Database, Profile
 from dbctl.url import Url, resolve_engine
 
 T = TypeVar("T")
+#: Profiles that an error names.
+MAX_LISTED_PROFILES = 5
 
 
 class App:
@@ -139,11 +141,12 @@ class App:
             for profile in profiles
             if feature in [*profile.list_features(), *profile.list_special_features()]
         ]
+        omitted = f" and {count} more" if (count := len(others) - MAX_LISTED_PROFILES) > 0 else ""
         raise FeatureMissingError(
             app=self.name,
             profile=self.profile.name,
             feature=feature,
-            profiles=", ".join(others) or "none of the built-in profiles",
+            profiles=", ".join(others[:MAX_LISTED_PROFILES]) + omitted or "none of the built-in profiles",
             hint=alternative,
         )
 
