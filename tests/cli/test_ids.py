@@ -80,7 +80,7 @@ def test_permission_check_by_user_id(ambiguous_users, run_command):
 
 def test_role_with_unprintable_name_is_selected_by_id(path, run_command):
     run_statements(path, "insert into roles (id, name, description) values (9, 'bell\x07', 'x')")
-    assert run_command("roles", "show", "bell\x07", status=5)["code"] == "role-missing"
+    assert run_command("roles", "show", "bell\x07")["id"] == 9
     assert run_command("roles", "show", "--id", "9")["name"] == "bell\x07"
     assert run_command("roles", "grant", "--id", "9", "games.read", "games.play")["changed"] == [
         "games.read",
