@@ -4,36 +4,37 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dbctl.config import Retention, model
 from dbctl.config import loader as config
-from dbctl.engines import registry
 from dbctl.errors import (
     AlreadyExistsError,
-    DatabaseNotFoundError,
     DatabaseUnknownError,
-    DbctlError,
     FileFailedError,
     FileMissingError,
     NotSupportedError,
     UsageError,
 )
-from dbctl.files import expand_home, is_regular, toml, write_atomically
+from dbctl.files import is_regular, toml, write_atomically
 from dbctl.model import ChangeResult, Plan
-from dbctl.profiles import find_prefixes, loader
-from dbctl.profiles.model import Database, Profile
-from dbctl.services.app import App, find_wrong_app_hint
+from dbctl.profiles import loader
+from dbctl.profiles.model import Profile
+from dbctl.services.app import App
 from dbctl.services.backup import has_rules, prune
 from dbctl.services.setup import env_file
-from dbctl.url import PATH_ENGINE, Url, resolve_engine
+from dbctl.services.setup.database_files import (
+    find_app_directory,
+    find_database,
+    find_migrations,
+    find_mismatch,
+    strip_pattern,
+)
+from dbctl.url import resolve_engine
 
-MAX_DEPTH = 5  #: searched levels below the directory
 #: A literal password in a URL; names of variables are not secret.
 PASSWORD = re.compile(r"(://[^:@]*:)(?!\$\{\w+\}@).*(?=@)")
-#: Large folders without databases.
-SKIPPED_FOLDERS = frozenset({"node_modules", ".git", ".venv", "__pycache__"})
 #: The initial backup section. The durations match the jobs of ``schedule cron``.
 BACKUP_SECTION = """repository = "backups"
 keep = {{ {keep} }}
@@ -100,7 +101,7 @@ class InitConfig:
             AlreadyExistsError: the configuration contains an app with that name.
         """
         app_profile = loader.load(profile)
-        directory = _find_app_directory(app_profile) if directory is None else directory
+        directory = find_app_directory(app_profile) if directory is None else directory
         self.app = app or app_profile.name
         self.protected = False  #: deletes nothing
         self._file, self._mark_protected = file, protected
@@ -122,11 +123,11 @@ class InitConfig:
         files = {
             name: path
             for name in app_profile.databases
-            if name not in addresses and (path := _find_database(app_profile, name, directory))
+            if name not in addresses and (path := find_database(app_profile, name, directory))
         }
         addresses |= {name: self._relative(path) for name, path in files.items()}
         relative_directory = self._relative(
-            next((_strip_pattern(app_profile.databases[name], path) for name, path in files.items()), None)
+            next((strip_pattern(app_profile.databases[name], path) for name, path in files.items()), None)
             or directory
         )
         keep = app_profile.backup.keep if has_rules(app_profile.backup.keep) else DEFAULT_RETENTION
@@ -143,7 +144,7 @@ class InitConfig:
         self._migrations = {
             name: self._relative(folder)
             for name, database in app_profile.databases.items()
-            for folder in _find_migrations(database, directory)
+            for folder in find_migrations(database, directory)
             if name in self._databases
         }
 
@@ -219,7 +220,7 @@ class InitConfig:
             file = env_file.find_env_file(profile.databases[name], directory, settings)
             paths = env_file.list_database_paths(profile.databases[name], directory, file) if file else None
             if paths is not None:  # otherwise it is searched like the other databases
-                valid = [path for path in paths if path.is_file() and not _find_mismatch(path, profile, name)]
+                valid = [path for path in paths if path.is_file() and not find_mismatch(path, profile, name)]
                 addresses |= {name: self._relative(valid[0])} if valid else {}
                 continue
             address = env_file.build_address(profile.databases[name], file, name) if file else ""
@@ -277,138 +278,3 @@ class InitConfig:
 
     def _relative(self, path: Path) -> str:
         return os.path.relpath(os.path.realpath(path), Path(os.path.realpath(self._file)).parent)
-
-
-def _find_database(profile: Profile, name: str, directory: Path) -> Path | None:
-    """Return the path of a database below ``directory``, or None for a missing optional database."""
-    section = profile.databases[name]
-    if section.environment and not (section.find or section.optional):
-        expected = (
-            f"{' or '.join(section.environment.find)} that sets {env_file.join_variable_names(section)}"
-        )
-        raise DatabaseNotFoundError(
-            name=name, profile=profile.title, files=expected, directory=directory, candidates=""
-        )
-    for pattern in section.find:
-        if _has_database_type(directory / pattern, section) and not _find_mismatch(
-            directory / pattern, profile, name
-        ):
-            return directory / pattern
-    file_names = {Path(pattern).name for pattern in section.find}
-    unreadable: list[str] = []
-    files = {
-        os.path.realpath(path): path
-        for path in walk_directory(directory, unreadable)
-        if path.name in file_names and _has_database_type(path, section)
-    }
-    reasons = {path: _find_mismatch(path, profile, name) for path in files.values()}
-    valid = [path for path, reason in reasons.items() if not reason]
-    nearest = [path for path in valid if len(path.parts) == min(len(candidate.parts) for candidate in valid)]
-    if len(nearest) > 1:
-        names = ", ".join(str(path) for path in nearest)
-        raise UsageError(
-            detail=f"several files match the database {name}: {names}; select one with --url {name}=PATH"
-        )
-    if nearest or section.optional:
-        return nearest[0] if nearest else None
-    notes = [f" {path} does not match: {reason}." for path, reason in reasons.items()]
-    notes += [f" {folder} is not readable." for folder in unreadable]
-    raise DatabaseNotFoundError(
-        name=name,
-        profile=profile.title,
-        files=" or ".join(sorted(file_names)) or "any file",
-        directory=directory,
-        candidates="".join(notes),
-    )
-
-
-def _find_app_directory(profile: Profile) -> Path:
-    """Return the usual directory of the app if only that contains a database, otherwise the current directory."""
-    current = Path()
-    for path in profile.home:
-        try:
-            home = expand_home(path)
-        except UsageError:  # the user has no home directory
-            continue
-        if (
-            home.is_dir()
-            and not _contains_database(profile, current, excluding=home)
-            and _contains_database(profile, home)
-        ):
-            return home
-    return current
-
-
-def _contains_database(profile: Profile, directory: Path, *, excluding: Path | None = None) -> bool:
-    """Whether a directory contains a required database, outside of ``excluding``."""
-    for name, section in profile.databases.items():
-        if section.optional or not section.find:
-            continue
-        try:
-            path = _find_database(profile, name, directory)
-        except DatabaseNotFoundError:
-            continue
-        except UsageError:  # several files match
-            return True
-        if path and not (excluding and path.resolve().is_relative_to(excluding.resolve())):
-            return True
-    return False
-
-
-def _strip_pattern(section: Database, path: Path) -> Path | None:
-    """Return the directory of the app, derived from the path of a database, or None if it is ambiguous."""
-    for pattern in sorted(section.find, key=lambda candidate: -len(Path(candidate).parts)):
-        parts = Path(pattern).parts
-        if len(parts) > 1 and path.parts[-len(parts) :] == parts:
-            return Path(*path.parts[: -len(parts)])
-    return None
-
-
-def walk_directory(directory: Path, unreadable: list[str]) -> Iterator[Path]:
-    """Yield files and folders below ``directory``; adds unreadable folders to ``unreadable``."""
-    for root, folders, files in os.walk(directory, onerror=lambda error: unreadable.append(error.filename)):
-        folders[:] = sorted(set(folders) - SKIPPED_FOLDERS)
-        if len(Path(root).relative_to(directory).parts) >= MAX_DEPTH:
-            folders.clear()
-        for name in sorted([*files, *folders]):
-            yield Path(root) / name
-
-
-def _has_database_type(path: Path, section: Database) -> bool:
-    """Whether a path is a file, or a folder for engines that store databases in folders."""
-    return (
-        path.is_dir() if resolve_engine(_create_bare_url(path), section.engines).is_folder else path.is_file()
-    )
-
-
-def _create_bare_url(path: Path) -> Url:
-    return Url(engine=PATH_ENGINE, path=os.path.realpath(path), has_no_scheme=True)
-
-
-def _find_mismatch(path: Path, profile: Profile, name: str) -> str:
-    """Return why a file is not the database, or an empty string."""
-    section = profile.databases[name]
-    try:
-        url = resolve_engine(_create_bare_url(path), section.engines)
-        db = registry.load_engine(url.engine).open_for_reading(url, name, timeout=1)
-    except DbctlError as error:
-        return str(error)
-    try:
-        missing = [table for table in section.needs if table not in db.tables()]
-        if missing and profile.prefix and find_prefixes(profile, section.needs, db.tables()):
-            return ""
-    except DbctlError as error:
-        return str(error)
-    else:
-        recognised = find_wrong_app_hint(section, db.tables()) if missing else ""
-    finally:
-        db.close()
-    if not missing:
-        return ""
-    return f"it lacks table {', '.join(missing)}" + (f" ({recognised})" if recognised else "")
-
-
-def _find_migrations(section: Database, directory: Path) -> list[Path]:
-    if section.migrations is None:
-        return []
-    return [directory / folder for folder in section.migrations.find if (directory / folder).is_dir()][:1]

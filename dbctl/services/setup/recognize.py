@@ -16,7 +16,7 @@ from dbctl.files import is_regular
 from dbctl.model import Struct
 from dbctl.profiles import find_prefixes, loader
 from dbctl.profiles.model import Profile
-from dbctl.services.setup.init import walk_directory
+from dbctl.services.setup.database_files import walk_directory
 from dbctl.url import Url, parse_url
 
 #: Seconds to wait for a locked database.
