@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from dbctl.model import Struct
+from dbctl.model import Struct, format_count
 from dbctl.services.app.evidence import Evidence, TableEvidence, find_user_references, names, values
 from dbctl.services.profiles.draft.document import Entry, Line, Part, Value, write_header
 
@@ -88,7 +88,7 @@ def _describe_roles_table(table: TableEvidence, key: str, label: str) -> Part:
         for field in ("description", "priority", "created_at", "updated_at")
         if (columns := names.find_names(table, names.FIELDS.get(field, [field])))
     }
-    lines = [Line("table", table.name, f"{len(table.rows)} roles"), Line("key", key)]
+    lines = [Line("table", table.name, format_count(len(table.rows), "role")), Line("key", key)]
     lines += [Line("codec", codec, codec_evidence)] if codec != "autoincrement" else []
     return Part(header="roles", remarks=["Roles"], lines=[*lines, Line("fields", fields)])
 
@@ -139,7 +139,10 @@ def _describe_labels(users: TableEvidence, column: str, labels: list[str]) -> Ro
         ", ".join(f"{count} {label}" for label, count in stored.most_common(5)) or "the labels of the type"
     )
     decisions = (
-        [*decisions, f"the roles are those of {len(users.rows)} sampled users: add the others"]
+        [
+            *decisions,
+            f"the roles are those of {format_count(len(users.rows), 'sampled user')}: add the others",
+        ]
         if (not users.columns[column].labels)
         else decisions
     )
@@ -270,7 +273,11 @@ def _describe_members(
         target = link.target(role)
         key = target[1] if target else table.key
         lines.append(
-            Line("roles", {"table": table.name, "key": key, "name": label}, f"{len(table.rows)} roles")
+            Line(
+                "roles",
+                {"table": table.name, "key": key, "name": label},
+                format_count(len(table.rows), "role"),
+            )
         )
         parts.append(_describe_roles_table(table, key, label))
         parts += _draft_permissions(evidence, table)
@@ -317,7 +324,10 @@ def _draft_metadata(evidence: Evidence) -> RoleDraft | None:
             "name": str(rows[0][keys[0]]),
         }
         admin, decisions = _choose_admin(labels)
-        lines = [Line("metadata", metadata), Line("values", labels, f"stored in {len(rows)} rows")]
+        lines = [
+            Line("metadata", metadata),
+            Line("values", labels, f"stored in {format_count(len(rows), 'row')}"),
+        ]
         decisions = [
             *decisions,
             f"the roles are those of {len(rows)} sampled rows of {table.name}: add the others",

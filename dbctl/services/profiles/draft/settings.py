@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from dbctl.model import format_count
 from dbctl.services.app import has_secret_name
 from dbctl.services.app.evidence import Evidence, TableEvidence, names, values
 from dbctl.services.profiles.draft.document import Line, Part, Value
@@ -54,7 +55,7 @@ def _draft_table(table: TableEvidence, users: TableEvidence | None, scopes: set[
     is_unique = any({keys[0], *([user] if user else [])} == set(key) for key in table.keys)
     lines: list[Line | str] = [
         Line("scope", scope, f"the column {user}" if user else ""),
-        Line("table", table.name, f"{len(table.rows)} sampled rows"),
+        Line("table", table.name, format_count(len(table.rows), "sampled row")),
     ]
     lines += [Line("user", user)] if user else []
     lines.append(Line("fields", {"value": value} | _map_fields(table)))

@@ -51,10 +51,10 @@ def _rate(table: TableEvidence, references: int) -> UsersCandidate:
         (4, bool(names.USERS_TABLE.search(name)), "the name of the table"),
         (-6, bool(names.NOT_USERS.search(name)), "the name of another table"),
         (2, bool(passwords), f"the column {', '.join(passwords[:2])}"),
-        (4, hashes > 0, f"{hashes} password hashes"),
+        (4, hashes > 0, f"password hashes: {hashes}"),
         (2, bool(logins), f"the login {', '.join(logins[:2])}"),
         (1, any(table.is_unique(column) for column in logins), "unique logins"),
-        (min(references, MOST_REFERENCES), references > 0, f"{references} tables refer to it"),
+        (min(references, MOST_REFERENCES), references > 0, f"tables that refer to it: {references}"),
         (1, bool(names.find_names(table, names.FIELDS["last_login_at"])), "times of logins"),
     ]
     if not (passwords or logins):
