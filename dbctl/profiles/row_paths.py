@@ -7,7 +7,8 @@ import re
 from dbctl.model import Struct
 
 _STEP = re.compile(
-    r"(?P<table>[^.\[(]+)(?:\[(?P<filter>[^\]=]+)=(?P<value>[^\]]*)\])?(?:\((?P<key>[^)]+)\))?\.(?P<column>.+)"
+    r"(?P<table>[^.\[(]+)(?:\[(?P<filter>[^\]=]+)=(?P<value>[^\]]*)\])?(?:\((?P<key>[^)]+)\))?\.(?P<column>.+)",
+    re.DOTALL,
 )
 
 
@@ -24,6 +25,13 @@ class RowStep(Struct, frozen=True):
     def path(self) -> str:
         """``table.column``."""
         return f"{self.table}.{self.column}"
+
+
+def has_row_path(table: str, column: str) -> bool:
+    """Return whether ``table.column`` is a path: names may contain the characters that separate its parts."""
+    path = f"{table}.{column}"
+    match = _STEP.fullmatch(path)
+    return match is not None and match["table"] == table and "." not in column and " -> " not in path
 
 
 def parse_row_path(text: str) -> list[RowStep]:

@@ -38,6 +38,8 @@ class Membership(Section, frozen=True, kw_only=True):
     role: ColumnName  #: the column with the key of the role, or with its name
     roles: Lookup | None = None  #: the table of roles; without it, the column contains the name
     where: Mapping[ColumnName, ExpectedValue] = {}  #: rows with other values give no role; ``:null`` is NULL
+    #: values of rows whose role does not expire; rows with other values do not count as the last admin
+    lasting: Mapping[ColumnName, ExpectedValue] = {}
     new: Mapping[ColumnName, Constant] = {}  #: values of further columns of a new row
 
 

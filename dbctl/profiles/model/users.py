@@ -136,7 +136,9 @@ class ActiveValues(Section, frozen=True, kw_only=True):
 
     #: the values of users who can sign in; the first is stored when a user is activated
     values: Annotated[Sequence[Constant], msgspec.Meta(min_length=1)]
-    inactive: Constant  #: the value that is stored when a user is deactivated; ``:now`` is the current time
+    #: the value that is stored when a user is deactivated; ``:now`` is the current time; without it, only the app activates
+    #: and deactivates users
+    inactive: Constant | None = None
 
 
 class JoinedField(Section, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from dbctl.engines.contract import AllOf, AnyOf, Condition, Not, Op, Order, Readable, Where
-from dbctl.errors import AmbiguousLoginError, UsageError, UserMissingError
+from dbctl.errors import AmbiguousLoginError, NotSupportedError, UsageError, UserMissingError
 from dbctl.model import KeyText, PageRequest, Row, Struct, now
 from dbctl.profiles import read_boolean, read_text, read_time
 from dbctl.profiles.model import ColumnNames
@@ -363,6 +363,17 @@ class UserTable:
         rows = self.db.select(lookup.table, [lookup.key, lookup.name], [Condition(lookup.name, "same", name)])
         return [(key, str(label)) for key, label in rows]
 
+    def require_deactivation(self) -> None:
+        """Refuse a change of the field ``active`` that only the app can make.
+
+        Raises:
+            NotSupportedError: the profile has no value for inactive users.
+        """
+        if self.section.active and self.section.active.inactive is None:
+            hint = "Activate or deactivate the user in the app: the profile has no users.active.inactive."
+            subject = self.app.profile.title
+            raise NotSupportedError(feature="changing active", subject=subject, hint=hint)
+
     def encode_values(self, values: Mapping[str, object]) -> dict[str, object]:
         """Return columns and stored values for values that ``parse_value`` returned."""
         columns = {
@@ -374,6 +385,8 @@ class UserTable:
         }
         if self.section.active and "active" in values:
             active = self.section.active
+            if not values["active"]:
+                self.require_deactivation()
             stored = active.values[0] if values["active"] else active.inactive
             columns |= self.live.encode_constants({self.column("active"): stored})
         return columns | (self.require_roles().encode([str(values["role"])]) if "role" in values else {})

@@ -208,11 +208,20 @@ class SettingRows(SettingStore):
         reason = super().find_violation(setting, value)
         if reason or self._form(setting.key) == "text" or setting.read_only:
             return reason
+        if self._changes_form(setting, value):
+            return "the stored value is a list or an object, and the profile declares no type for the key"
         try:
             self._encode(setting, value)
         except ValueError as error:
             return str(error)
         return ""
+
+    def _changes_form(self, setting: Setting, value: object) -> bool:
+        """Return whether a list or an object would become a text or a number, which the app cannot read as before."""
+        is_declared = self._type is not None or bool(find_key(self.section, setting.key).type)
+        return (
+            not is_declared and isinstance(setting.value, list | dict) and not isinstance(value, list | dict)
+        )
 
     def _encode(self, setting: Setting, value: object) -> str:
         """Return the stored text of a value; raises ValueError if its form cannot contain the value."""

@@ -86,7 +86,7 @@ class CompanionRows:
                 missing = item.live.missing_required_columns({*row, item.returned or ""})
                 sources = [name for name in values if item.live.optional_column(name) in missing]
                 if lacking := list(dict.fromkeys(_list_fields(values[name] for name in sources))):
-                    options = " or ".join(f"--{field}" for field in lacking if field != ID)
+                    options = " or ".join(name_option(field) for field in lacking if field != ID)
                     detail = f"{item.live.name} requires a value for {', '.join(missing)}: add {options}"
                     raise UsageError(detail=detail)
                 if missing:
@@ -206,6 +206,11 @@ def copy_fields(users: UserTable, fields: Mapping[str, object]) -> dict[str, obj
     copies = {f"{{{field}:lower}}": field for field in fields}
     changed = {name: value for name, value in users.section.new.items() if value in copies}
     return fill_row(users.live, changed, fields)
+
+
+def name_option(field: str) -> str:
+    """Return the option of ``users create`` that sets a field."""
+    return f"--{field}" if field in ("email", "name", "role") else f"--set {field}=VALUE"
 
 
 def _find_companion(live: LiveTable, section: CompanionRow, references: set[str]) -> _Companion:

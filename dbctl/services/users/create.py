@@ -32,7 +32,7 @@ from dbctl.services.app import (
 )
 from dbctl.services.settings import add_for_user, defaults_for_new_user, load_json, settings_table_name
 from dbctl.services.users import sign_in_state
-from dbctl.services.users.companions import CompanionRows, fill_row, has_reference
+from dbctl.services.users.companions import CompanionRows, fill_row, has_reference, name_option
 from dbctl.services.users.passwords import Passwords, create_hash, refuse_unwritten_passwords
 from dbctl.services.users.update import UpdateUsers, UsersChanged, UserUpdate
 
@@ -321,7 +321,7 @@ def _require_columns(users: UserTable, row: Mapping[str, object]) -> None:
     uncovered = users.live.missing_required_columns({*row, *secret, *referring, users.id})
     columns = {**users.fields, **({"role": users.roles.column} if users.roles else {})}
     if missing := [field for field, column in columns.items() if column in uncovered]:
-        options = " and ".join(f"--{field}" for field in missing)
+        options = " and ".join(map(name_option, missing))
         detail = f"a user of {users.app.profile.title} requires {' and '.join(missing)}: add {options}"
         raise UsageError(detail=detail)
     if uncovered:

@@ -62,11 +62,11 @@ def _create_error(users: UserTable, admins: Iterable[User]) -> LastAdminError:
 
 
 def list_admins(users: UserTable, *, for_update: bool = False) -> list[User]:
-    """Return the users with the admin role; empty if the app has no such role."""
+    """Return the users with the admin role, unless it may expire; empty if the app has no such role."""
     role = admin_role(users)
     if not (users.roles and role):
         return []
-    return users.read([users.roles.where(role, for_update=for_update)], for_update=for_update)
+    return users.read([users.roles.where_lasting(role, for_update=for_update)], for_update=for_update)
 
 
 def admin_role(users: UserTable) -> str:

@@ -224,6 +224,8 @@ class UpdateUsers:
         for field in update.fields:
             if users.fields.get(field) == users.id:
                 raise UsageError(detail=f"{field} is the key of the users and cannot be changed")
+        if "active" in update.fields:
+            users.require_deactivation()
         fields = {field: users.parse_value(field, text) for field, text in update.fields.items()}
         for field, login in update.fields.items():
             if field not in users.section.login:

@@ -212,6 +212,8 @@ def test_users_are_changed_as_the_application_does(app: App) -> None:
         old_role = app.run("users", "show", user)["role"]
         assert app.run("users", "set-role", user, expected["role"])["users"][0]["role"] == expected["role"]
         app.run("users", "set-role", user, old_role)
+    if expected.get("inactive") and not expected.get("deactivate"):
+        app.run("users", "activate", expected["inactive"], status=2)  # the app deletes such users
     if expected.get("deactivate"):
         assert app.run("users", "deactivate", user)["users"][0]["active"] is False
         assert app.run("users", "activate", user)["users"][0]["active"] is True

@@ -121,6 +121,7 @@ def test_hostile_names_and_values_stay_text(engine, tmp_path, monkeypatch, answe
             if engine != "postgresql"
             else f"insert into {name('posts ' + HOSTILE)} (id, title, status) values (1, 'a', 'x'), (2, 'b', 'y')",
             f"create table {name('a -> b.c')} (id {key})",
+            f"create table {name('sessions [x')} (token varchar(80) primary key, user_id integer not null)",
         )
         draft = answer("profiles", "draft", database.url, "--name", "hostile", "--to", "hostile.toml")["data"]
         profile = tomllib.loads(draft["profile"])
@@ -134,9 +135,11 @@ def test_hostile_names_and_values_stay_text(engine, tmp_path, monkeypatch, answe
             "search",
             "report",
             "roles",
+            "sessions",
         }
         assert profile["users"]["table"] == HOSTILE
         assert any("a -> b.c" in decision and "no.path" in decision for decision in draft["decisions"])
+        assert "sessions [x" in [item["table"] for item in profile["users"]["transfer"]]  # has no path
         check = answer("apps", "check", "hostile.toml", "--url", f"main={database.url}")["data"]
         assert [finding for finding in check["findings"] if finding["severity"] == "error"] == []
         assert (

@@ -300,6 +300,18 @@ def test_users_have_several_roles_in_table_of_pairs(club, role, table, tmp_path)
     assert club.roles() == expected
 
 
+def test_role_that_expires_does_not_keep_last_admin(club):
+    club.use(GROUPS.replace("where =", "lasting ="), "boss")
+    club.add("ada", "bob")
+    club.database.run(
+        "insert into people_groups (person_id, group_id, until) values (1, 1, null), (2, 1, '2020')"
+    )
+    assert club.roles() == {"ada": ["boss"], "bob": ["boss"]}
+    club.refuse("last-admin", "users", "set-role", "ada", "user")
+    club.refuse("last-admin", "data", "set", "people_groups", "1", "until=2020")
+    assert club.run("users", "remove-role", "bob", "boss")["changed"] == 1
+
+
 def test_users_have_rank_and_groups(club):
     club.use(
         f"{GROUPS}\ndefault = 'user'\n{RANKS.replace('user', 'plain', 0)}".replace(

@@ -115,6 +115,10 @@ class RoleForm:
         """
         raise NotImplementedError
 
+    def where_lasting(self, name: str, *, for_update: bool = False) -> Where:
+        """As ``where``, but without roles that may expire."""
+        return self.where(name, for_update=for_update)
+
     def where_unknown(self) -> Where:
         """Return the condition that a user has a role that does not exist, or whose form dbctl does not support."""
         raise NotImplementedError

@@ -56,8 +56,15 @@ class Members(RoleForm):
         return known + sorted(self.name_of(key) for key in keys if key not in self.keys())
 
     def where(self, name: str, *, for_update: bool = False) -> Where:
-        key, member = self.key_of(name), self._membership
-        has_role = [Condition(member.role, "=", key), *self._where_valid]
+        return self._where_role(name, self._where_valid, for_update=for_update)
+
+    def where_lasting(self, name: str, *, for_update: bool = False) -> Where:
+        lasting = [*self._where_valid, *self._pairs.conditions(self._membership.lasting)]
+        return self._where_role(name, lasting, for_update=for_update)
+
+    def _where_role(self, name: str, where_pair: Sequence[Where], *, for_update: bool) -> Where:
+        member = self._membership
+        has_role = [Condition(member.role, "=", self.key_of(name)), *where_pair]
         if for_update:  # the app may delete the pair of another user concurrently
             self.db.select(self._pairs.name, [member.user], has_role, for_update=True)
         return InSubquery([self.id], self._pairs.name, [member.user], has_role)

@@ -41,6 +41,9 @@ class RankedMembers(RoleForm):
     def where(self, name: str, *, for_update: bool = False) -> Where:
         return self._part(name).where(name, for_update=for_update)
 
+    def where_lasting(self, name: str, *, for_update: bool = False) -> Where:
+        return self._part(name).where_lasting(name, for_update=for_update)
+
     def where_unknown(self) -> Where:
         return AnyOf([self._ranks.where_unknown(), self._members.where_unknown()])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from dbctl.model import Struct
+from dbctl.profiles import has_row_path
 from dbctl.services.app.evidence import (
     Evidence,
     TableEvidence,
@@ -60,6 +61,8 @@ def _is_personal(evidence: Evidence, reference: UserReference, signed_in: Collec
     column = table.columns[reference.column]
     is_own_key = table.is_unique(reference.column)  # one row for each user
     is_personal = is_own_key or bool(names.PERSONAL_ROWS.search(names.normalize(reference.table)))
+    if not has_row_path(reference.table, reference.column):
+        return False
     return reference.table in signed_in or (
         is_personal and (not column.nullable or reference.deletion == "unhandled")
     )
