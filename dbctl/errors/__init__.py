@@ -192,6 +192,7 @@ with lazy_imports(__name__):
         CategoryMissingError,
         DuplicateRowsError,
         HashExpensiveError,
+        InvariantViolatedError,
         LastAdminError,
         ObjectMissingError,
         PasswordFormatError,

@@ -96,6 +96,12 @@ class PepperMissingError(DbctlError):
     remedy = "Write it to a file, and set pepper_file to its path in [apps.{app}] of dbctl.toml. If the app has none, the file is empty."
 
 
+class InvariantViolatedError(DbctlError):
+    code, exit_status = "invariant-violated", Exit.REFUSED
+    sentence = "{target}: after the deletion there would be further {name}: {keys}"
+    remedy = "Nothing was changed. Change the rows that refer to the user first, or transfer them."
+
+
 class RoleInUseError(DbctlError):
     code, exit_status = "role-in-use", Exit.REFUSED
     sentence, remedy = (

@@ -153,3 +153,5 @@ class InvariantQuery(Section, frozen=True, kw_only=True):
     variant: Annotated[Sequence[InvariantVariant], msgspec.Meta(min_length=1)]
     severity: FindingSeverity = "warning"
     hint: FindingHint = ""
+    #: whether ``users delete`` refuses a deletion after which there are further such rows
+    guards_deletion: bool = False

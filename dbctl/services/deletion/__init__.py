@@ -17,3 +17,4 @@ with lazy_imports(__name__):
         list_unchanged_databases,
         read_link_values,
     )
+    from dbctl.services.deletion.invariants import GuardedInvariants, create_query, select_variant

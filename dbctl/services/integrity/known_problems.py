@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from dbctl.engines.contract import Condition, Not, Readable, Where
-from dbctl.model import Secret, Struct, format_count, parse_duration, time_before
-from dbctl.profiles import EPOCH, TIMES, estimate_cost, verify_password
-from dbctl.profiles.model import InvariantQuery, InvariantVariant, KnownSecret
-from dbctl.services.app import App, LiveTable, has_all
+from dbctl.model import Secret, Struct, format_count
+from dbctl.profiles import EPOCH, estimate_cost, verify_password
+from dbctl.profiles.model import InvariantQuery, KnownSecret
+from dbctl.services.app import App, LiveTable
+from dbctl.services.deletion import create_query, select_variant
 
 #: Hashed secrets per check; each takes as long as a sign-in.
 MAX_TRIED = 20
 #: Hashes that take longer are not tried.
 MAX_SECONDS = 1.0
 EXAMPLES = 5
-
-
-class ProblemQuery(Struct, frozen=True, kw_only=True):
-    """The query for rows that violate an invariant."""
-
-    sql: str
-    parameters: Mapping[str, object]
 
 
 class KnownProblem(Struct, frozen=True, kw_only=True):
@@ -62,20 +56,9 @@ def _find_matching(
             yield str(key)
 
 
-def create_query(app: App, flaw: InvariantQuery, db: Readable) -> ProblemQuery | None:
-    """Return the query for rows that violate an invariant, or None if the database lacks their tables."""
-    variant = _select_variant(flaw, db)
-    if variant is None or not variant.sql:
-        return None
-    parameters = (
-        {"since": TIMES[app.profile.time](time_before(parse_duration(flaw.since)))} if flaw.since else {}
-    )
-    return ProblemQuery(sql=variant.sql.strip(), parameters=parameters)
-
-
 def find_flaw(app: App, db: Readable, flaw: InvariantQuery) -> KnownProblem | None:
     """Return the rows that violate an invariant, or None."""
-    variant = _select_variant(flaw, db)
+    variant = select_variant(flaw, db)
     if variant and variant.times:
         return _find_invalid_times(db, flaw, variant.times)
     query = create_query(app, flaw, db)
@@ -88,10 +71,6 @@ def find_flaw(app: App, db: Readable, flaw: InvariantQuery) -> KnownProblem | No
     total = int(str(rows[0][-1]))
     examples = ", ".join(_format_value(row[0]) for row in rows) + (" …" if total > len(rows) else "")
     return KnownProblem(message=f"{format_count(total, 'row')}: {flaw.name} ({examples})", rows=total)
-
-
-def _select_variant(flaw: InvariantQuery, db: Readable) -> InvariantVariant | None:
-    return next((variant for variant in flaw.variant if has_all(db, variant.needs)), None)
 
 
 def _find_invalid_times(

@@ -16,7 +16,7 @@ from dbctl.errors import QueryFailedError, SchemaMismatchError, ValueInvalidErro
 from dbctl.model import Struct
 from dbctl.profiles.model import Profile, Report
 from dbctl.services.app import App
-from dbctl.services.integrity import known_problems
+from dbctl.services.deletion import create_query
 from dbctl.services.profiles.consistency import Problem
 from dbctl.services.sessions import create_recount
 from dbctl.services.stats import read_defaults, select_variant
@@ -67,11 +67,7 @@ def _statements(app: App, database: str, live: Readable) -> Iterator[Statement]:
 
 def _invariant_statements(app: App, database: str, live: Readable) -> Iterator[Statement]:
     for index, invariant in enumerate(app.profile.invariant):
-        query = (
-            known_problems.create_query(app, invariant, live)
-            if (invariant.database or app.main()) == database
-            else None
-        )
+        query = create_query(app, invariant, live) if (invariant.database or app.main()) == database else None
         if query:
             yield Statement(
                 key=("invariant", index), sql=select_all_from(query.sql), parameters=query.parameters

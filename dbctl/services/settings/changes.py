@@ -75,7 +75,7 @@ def set_setting(app: App, key: str, text: str, *, login: SettingOwner = "") -> C
 def reset_setting(app: App, key: str, *, login: SettingOwner = "") -> Change[SettingChanged]:
     """Reset a setting to its default.
 
-    A setting of a user is removed, so that the default of the app applies. A setting that is not a standard setting is also
+    A setting of a user is removed, so that the default of the app applies. A setting that the profile does not name is also
     removed. A standard setting without a row is added.
 
     Raises (when planned and when applied):
@@ -90,7 +90,7 @@ def reset_setting(app: App, key: str, *, login: SettingOwner = "") -> Change[Set
             if login or key not in store.standard:
                 raise
             return ChangeSetting.add(store, key, store.standard[key].value, "reset")
-        if login or (setting.default is None and store.section.open):
+        if login or (setting.default is None and store.section.open and key not in store.section.keys):
             removal = Difference(key=setting.key, state="only-live", live=setting.value, file=None)
             return ChangeSetting(store, setting, removal, "reset")
         if setting.default is None:

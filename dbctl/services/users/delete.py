@@ -22,6 +22,7 @@ from dbctl.services.app import (
 from dbctl.services.deletion import (
     AffectedRows,
     CrossDatabaseDeletion,
+    GuardedInvariants,
     deletion_conditions,
     find_affected_rows,
     find_cascading_tables,
@@ -191,12 +192,14 @@ class DeleteUsers:
     def apply(self, db: Writable) -> UsersDeleted:
         """Transfer and delete the rows, and record each user."""
         users, leaving, transfer = self._users, self._leaving, self._transfer
+        guarded = GuardedInvariants(users.app, db, users_database(users.app))
         if transfer:
             transfer.apply(db, self._transferred)
         self._owned.delete(db)
         self._related.delete()
         require_row_count(db.delete(users.live.name, [users.where_ids(leaving)]), len(leaving), db)
         self._owned.delete_later(db)
+        guarded.refuse_new_violations()
         for user in leaving:
             audit.record(users.app, db, "users.delete", "users", user.id, {"username": user.login})
         return UsersDeleted(

@@ -124,7 +124,9 @@ def test_each_type_can_be_found_counted_and_sorted(typed, kind):
 )
 def test_impossible_values_match_no_row(typed, value):
     reader = typed.reader()
-    for index, kind in enumerate(VALUES_BY_TYPE):
+    for index, (kind, (_, stored)) in enumerate(VALUES_BY_TYPE.items()):
+        if stored == str(value).encode():  # text is compared with the bytes of a column
+            continue
         column = f"c{index}"
         for op in ("=", "in", "<", ">="):
             where = Condition(column, op, [value] if op == "in" else value)

@@ -104,6 +104,7 @@ def test_serialized_arrays_of_php(answer, options):
         ("cron", "{}"), ("broken", "x"), ("limit", "10"), ("limit", "x"), ("mail_from", "nobody"), ("title", "s:1:2"), ("plugins", "{"), ("plugins", "x"), ("plugins", "5"),
     ):  # fmt: skip
         assert answer("settings", "set", key, value, status=2)["error"]["code"] == "value-invalid"
+    assert answer("settings", "reset", "limit", status=2)["error"]["code"] == "value-invalid"
     assert stored() == before
     answer("settings", "reset", "public")
     assert stored()["public"] == "1"

@@ -61,7 +61,7 @@ def draft_database(
     ).most_common(1)
     if updated and updated[0][1] > 1:
         lines.append(Line("updated_at", updated[0][0], f"in {updated[0][1]} tables"))
-    if evidence.engine == "sqlite" and not any(table.references for table in evidence.base_tables()):
+    if not any(table.references for table in evidence.base_tables()):
         lines.append("No table has a foreign key.")
     if secret := _list_secrets(evidence, covered):
         lines.append(Line("secret", secret, "the names of the columns"))

@@ -1,0 +1,68 @@
+"""Invariants of a profile: their queries, and the refusal of deletions that violate them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dbctl.engines.contract import Readable
+from dbctl.errors import InvariantViolatedError
+from dbctl.model import Struct, parse_duration, time_before
+from dbctl.profiles import TIMES
+from dbctl.profiles.model import InvariantQuery, InvariantVariant
+from dbctl.services.app import App, has_all
+
+
+class ProblemQuery(Struct, frozen=True, kw_only=True):
+    """The query for rows that violate an invariant."""
+
+    sql: str
+    parameters: Mapping[str, object]
+
+
+def create_query(app: App, flaw: InvariantQuery, db: Readable) -> ProblemQuery | None:
+    """Return the query for rows that violate an invariant, or None if the database lacks their tables."""
+    variant = select_variant(flaw, db)
+    if variant is None or not variant.sql:
+        return None
+    parameters = (
+        {"since": TIMES[app.profile.time](time_before(parse_duration(flaw.since)))} if flaw.since else {}
+    )
+    return ProblemQuery(sql=variant.sql.strip(), parameters=parameters)
+
+
+def select_variant(flaw: InvariantQuery, db: Readable) -> InvariantVariant | None:
+    """Return the variant of an invariant whose tables and columns exist, or None."""
+    return next((variant for variant in flaw.variant if has_all(db, variant.needs)), None)
+
+
+class GuardedInvariants:
+    """The rows that violate invariants with ``guards_deletion`` before a deletion."""
+
+    def __init__(self, app: App, db: Readable, database: str) -> None:
+        self._db = db
+        self._queries = {
+            flaw.name: query
+            for flaw in app.profile.invariant
+            if flaw.guards_deletion
+            and (flaw.database or app.main()) == database
+            and (query := create_query(app, flaw, db))
+        }
+        self._before = self._read()
+
+    def refuse_new_violations(self) -> None:
+        """Refuse a deletion, in its transaction, if further rows violate an invariant.
+
+        Raises:
+            InvariantViolatedError: names the invariant and the rows.
+        """
+        for name, keys in self._read().items():
+            if violations := keys - self._before[name]:
+                raise InvariantViolatedError(
+                    target=self._db.target, name=name, keys=", ".join(sorted(violations))
+                )
+
+    def _read(self) -> dict[str, set[str]]:
+        return {
+            name: {str(row[0]) for row in self._db.query(query.sql, query.parameters)}
+            for name, query in self._queries.items()
+        }
