@@ -280,7 +280,9 @@ class DirectoryWriter:
 
     def write_manifest(self, text: str) -> None:
         try:
-            # A rename is needed: no other file may exist next to a manifest, because it would be part of the backup.
+            # No other file may exist next to a manifest, because it would be part of the backup: removed files must not return
+            # after a loss of power, and the manifest is renamed.
+            atomic.sync_directory(self._path)
             with atomic.write_atomically(self._path / MANIFEST, replace=True, follow=False) as file:
                 file.write(text)
         except FileUnsyncedError as error:  # it is deleted with the folder

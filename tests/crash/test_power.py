@@ -67,8 +67,10 @@ def test_reported_backup_survives_power_loss(path, compression):
         names = {backup.id for backup in promptvault_app.list_all_backups(path).page.items}
         assert earlier.id in names
         assert not is_done or losses.result["data"]["id"] in names
+        # the disk may keep both names of a renamed file, of which one is reported as unknown
         assert set(promptvault_app.list_codes(promptvault_app.verify_backups(path, deep=False))) <= {
-            "backup-incomplete"
+            "backup-incomplete",
+            "file-unknown",
         }
         assert promptvault_app.read_content(path) == before
 
