@@ -52,6 +52,7 @@ class SQLiteWriter(SQLiteDatabase):
         self._fill = fill
 
     def transaction(self) -> AbstractContextManager[None]:
+        self.connection.load_row_writer()
         return self.connection.transaction()
 
     def fill_values(self, table: str, columns: Iterable[str]) -> Mapping[str, object]:
