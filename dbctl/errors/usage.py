@@ -59,7 +59,7 @@ class DatabaseNotConfiguredError(DbctlError):
 class AmbiguousPrefixError(DbctlError):
     code, exit_status = "prefix-ambiguous", Exit.USAGE
     sentence = "the main database of {app} has its tables with several prefixes: {prefixes}"
-    remedy = "Select one in the configuration: prefix = ... under [apps.{app}]."
+    remedy = "Select a prefix in the configuration: prefix = ... under [apps.{app}]."
 
 
 class ProfileMissingError(DbctlError):

@@ -14,9 +14,11 @@ with lazy_imports(__name__):
         HashFormat,
         KeyCodec,
         TimeCodec,
+        decode_text,
         read_boolean,
         read_text,
         read_time,
+        text_or_none,
     )
     from dbctl.profiles.formats import CRON_FIELDS, FORMATS
     from dbctl.profiles.loader import load

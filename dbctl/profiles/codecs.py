@@ -89,6 +89,21 @@ def read_text(stored: object) -> str:
     return stored.decode("utf-8", "surrogateescape") if isinstance(stored, bytes) else str(stored)
 
 
+def text_or_none(stored: object) -> str | None:
+    """Return a stored value as text; None for NULL."""
+    return None if stored is None else read_text(stored)
+
+
+def decode_text(stored: object) -> object:
+    """Return bytes as text, without trailing zero bytes, if they are valid UTF-8; return other values unchanged."""
+    if not isinstance(stored, bytes):
+        return stored
+    try:
+        return stored.decode().rstrip("\0")
+    except UnicodeDecodeError:
+        return stored
+
+
 # Keys ---------------------------------------------------------------------------------------------------------------
 
 

@@ -101,7 +101,7 @@ class Migrations(Section, frozen=True, kw_only=True):
     find: Sequence[str] = ()  #: folders of the app's migration files below its directory, for ``init``
     #: the first is the default for an empty database; the ledger, or the first variant whose needs exist, decides for others
     variant: Sequence[MigrationsVariant] = ()
-    #: a ledger; the name of one in [ledgers] or of a built-in one (``dbmate``, ``prisma``); ``auto``: the existing ledger,
+    #: a ledger; the name of an entry of [ledgers], or of a built-in ledger (``dbmate``, ``prisma``); ``auto``: the existing ledger,
     #: or that of dbmate; ``none``: the database has no migrations
     ledger: Ledger | str = "auto"
     #: the ledger of the app's own runner, if no built-in one describes it; dbctl reads it with ``ledger = "auto"``

@@ -38,7 +38,6 @@ with lazy_imports(__name__):
         UserSelector,
         UserTable,
         open_users,
-        text_or_none,
         users_database,
     )
     from dbctl.services.app.validation import (

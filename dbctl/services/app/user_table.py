@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from dbctl.engines.contract import AllOf, AnyOf, Condition, Not, Op, Order, Readable, Where
 from dbctl.errors import AmbiguousLoginError, NotSupportedError, UsageError, UserMissingError
 from dbctl.model import KeyText, PageRequest, Row, Struct, now
-from dbctl.profiles import read_boolean, read_text, read_time
+from dbctl.profiles import decode_text, read_boolean, read_text, read_time, text_or_none
 from dbctl.profiles.model import ColumnNames
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import JoinedFields, LiveTable
@@ -141,7 +141,7 @@ class UserTable:
     def _build_user(
         self, row: Mapping[str, object], roles: Sequence[str], joined: Mapping[str, object]
     ) -> User:
-        values = {**{field: _decode(row[column]) for field, column in self.fields.items()}, **joined}
+        values = {**{field: decode_text(row[column]) for field, column in self.fields.items()}, **joined}
         created, updated, seen = (read_time(values.get(field)) for field in TIMES)
         login = next((values[field] for field in self.login_fields if values.get(field)), row[self.id])
         return User(
@@ -390,18 +390,3 @@ class UserTable:
             stored = active.values[0] if values["active"] else active.inactive
             columns |= self.live.encode_constants({self.column("active"): stored})
         return columns | (self.require_roles().encode([str(values["role"])]) if "role" in values else {})
-
-
-def _decode(value: object) -> object:
-    """Return bytes as text if they are valid UTF-8: some apps store all text in binary columns."""
-    if not isinstance(value, bytes):
-        return value
-    try:
-        return value.decode().rstrip("\0")
-    except UnicodeDecodeError:
-        return value
-
-
-def text_or_none(value: object) -> str | None:
-    """Return a stored value as text; None for NULL."""
-    return None if value is None else read_text(value)

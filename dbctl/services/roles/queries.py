@@ -10,7 +10,8 @@ from msgspec import structs
 from dbctl.engines.contract import Condition, Readable
 from dbctl.errors import RoleMissingError, UsageError
 from dbctl.model import KeyText, Page, PageRequest, Row, Struct
-from dbctl.services.app import App, LiveTable, User, UserTable, paginate, text_or_none, users_database
+from dbctl.profiles import text_or_none
+from dbctl.services.app import App, LiveTable, User, UserTable, paginate, users_database
 from dbctl.services.roles.role_table import PermissionNames, Role, RoleTable, find_by_id, match_permissions
 
 

@@ -8,8 +8,9 @@ from fnmatch import fnmatchcase
 from dbctl.engines.contract import Condition, Readable, Where
 from dbctl.errors import NotSupportedError, PermissionMissingError, RoleMissingError
 from dbctl.model import KeyText, Row, Struct
+from dbctl.profiles import text_or_none
 from dbctl.profiles.model import NamePart, Permissions, Roles
-from dbctl.services.app import App, LiveTable, UserTable, suggest_sentence, text_or_none, truncate
+from dbctl.services.app import App, LiveTable, UserTable, suggest_sentence, truncate
 
 
 class Role(Struct, frozen=True, kw_only=True):

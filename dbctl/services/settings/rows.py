@@ -8,7 +8,7 @@ from msgspec import structs
 
 from dbctl.engines.contract import Condition, Readable, Where, Writable
 from dbctl.errors import SchemaMismatchError, ValueInvalidError
-from dbctl.profiles import read_boolean, read_time
+from dbctl.profiles import read_boolean, read_time, text_or_none
 from dbctl.profiles.model import SettingFormat, Settings, SettingsVariant, StandardSetting
 from dbctl.services.app import (
     App,
@@ -17,7 +17,6 @@ from dbctl.services.app import (
     find_column,
     open_users,
     require_row_count,
-    text_or_none,
     truncate,
 )
 from dbctl.services.settings.encodings import decode, encode

@@ -27,6 +27,7 @@ from dbctl.profiles import (
     hash_password,
     identify_format,
     loader,
+    text_or_none,
     verify_password,
 )
 from dbctl.services.app import App, LiveTable, User, open_users
@@ -82,7 +83,7 @@ class Passwords:
 
     def join(self, values: Sequence[object]) -> str | None:
         """Return the text of the hash in the values of ``columns``; None: the user has no password."""
-        return None if values[-1] is None else JOINT.join(map(_decode, values))
+        return None if values[-1] is None else JOINT.join(text_or_none(value) or "" for value in values)
 
     def split(self, hashed: str) -> dict[str, str]:
         """Return the values of ``columns`` that store a hash."""
@@ -203,9 +204,3 @@ def _check_prefix(app: App) -> str:
         problem = toml.create_problem(path.read_text(encoding="utf-8-sig"), PREFIX_KEY, reason)
         raise ProfileInvalidError(file=path, line=problem.line, key=problem.key, reason=reason)
     return prefix
-
-
-def _decode(value: object) -> str:
-    if value is None:
-        return ""
-    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)

@@ -156,7 +156,7 @@ def test_profile_agrees_with_the_schema_and_reads_everything(app: App) -> None:
         assert {migration["state"] for migration in migrations} == {"applied"}
     if "search" in expected:
         items = app.run("search", *expected["search"])["items"]
-        assert [str(next(iter(item.values()))) for item in items] == [expected["found"]]
+        assert [str(next(iter(item.values()))) for item in items] == [expected["first_match"]]
     for report in profile.report:
         app.run("stats", "run", report.name)
     assert {finding["code"] for finding in app.run("integrity", "check", status=None)["findings"]} == set()

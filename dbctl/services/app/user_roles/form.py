@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, TypeAlias
 
-from dbctl.engines.contract import Condition, Order, Readable, Where, Writable
+from dbctl.engines.contract import Order, Readable, Where, Writable
 from dbctl.errors import NotSupportedError, RoleFormError, RoleMissingError
 from dbctl.model import Row, Struct
 from dbctl.profiles.model import UserRole, Users
@@ -39,8 +40,8 @@ class Assignment(Struct, frozen=True, kw_only=True):
         return [name for name in self.before if name not in self.after]
 
 
-class RoleForm:
-    """How one app stores the roles of users. This class is the common part of all forms."""
+class RoleForm(ABC):
+    """How an app stores the roles of users: the common part of all forms."""
 
     has_several = False  #: whether a user may have several roles
     has_rows = False  #: whether roles are rows of other tables than that of the users
@@ -67,8 +68,9 @@ class RoleForm:
             self._keys = self._read_keys()
         return self._keys
 
+    @abstractmethod
     def _read_keys(self) -> Mapping[object, str]:
-        raise NotImplementedError
+        """Read what ``keys`` returns."""
 
     def names(self) -> list[str]:
         """Return the names of all roles."""
@@ -101,27 +103,27 @@ class RoleForm:
 
     # Reading ---------------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def read(self, rows: Sequence[Row]) -> list[list[str]]:
         """Return the roles of users in the order of ``names``, one list for each of their rows.
 
         A row has at least the primary key and ``columns``.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def where(self, name: str, *, for_update: bool = False) -> Where:
         """Return the condition that a user has a role; raises as ``resolve``.
 
         ``for_update`` locks the rows of other tables that contain the role.
         """
-        raise NotImplementedError
 
     def where_lasting(self, name: str, *, for_update: bool = False) -> Where:
         """As ``where``, but without roles that may expire."""
         return self.where(name, for_update=for_update)
 
+    @abstractmethod
     def where_unknown(self) -> Where:
         """Return the condition that a user has a role that does not exist, or whose form dbctl does not support."""
-        raise NotImplementedError
 
     def create_order(self, *, descending: bool) -> Order:
         """Return the order of users by role.
@@ -183,7 +185,8 @@ class RoleForm:
         return {}
 
     def write(self, db: Writable, assignments: Sequence[Assignment]) -> None:
-        """Write the rows of other tables."""
+        """Write the rows of other tables; without such rows, nothing."""
+        del db, assignments
 
     # Comparison of the profile with the database -----------------------------------------------------------------
 
@@ -223,8 +226,3 @@ class RoleForm:
     def has_only_unknown_roles(self) -> bool:
         """Return whether users have roles, and all of a sample are unknown."""
         return False
-
-
-def where_keys(column: str, keys: Sequence[object]) -> Where:
-    """Return the condition that a column has one of several values."""
-    return Condition(column, "=", keys[0]) if len(keys) == 1 else Condition(column, "in", list(keys))
