@@ -185,8 +185,8 @@ class Users(Section, frozen=True, kw_only=True):
     cascade: Sequence[RowPath] = ()
     #: ``table.column``: columns that are set to NULL before their user is deleted; with the syntax of ``cascade``
     clear: Sequence[RowPath] = ()
-    #: ``table.column``: columns that retain the key of a deleted user, as in the app
-    retained: Sequence[RowPath] = ()
+    #: by ``table.column``, why rows retain the key of a deleted user, as in the app; ``users delete`` shows it in the plan
+    retained: Mapping[RowPath, str] = {}
     transfer: Sequence[Transfer] = ()  #: rows for ``users delete --transfer-to``
     #: values of the row, such as an anonymous user, that gets the rows of ``transfer`` without ``--transfer-to``, by column
     successor: Mapping[ColumnName, ExpectedValue] = {}
