@@ -199,6 +199,7 @@ with lazy_imports(__name__):
         PasswordUnknownError,
         PepperMissingError,
         PermissionMissingError,
+        RoleExclusiveError,
         RoleFormError,
         RoleInUseError,
         RoleStoredError,

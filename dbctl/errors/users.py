@@ -52,6 +52,15 @@ class LastAdminError(DbctlError):
     remedy = "Nothing was changed. Assign that role to another active user first: dbctl users set-role LOGIN {role}"
 
 
+class RoleExclusiveError(DbctlError):
+    code, exit_status = "role-exclusive", Exit.REFUSED
+    sentence = "{target}: exactly one user has the role {role!r}; now: {logins}"
+    remedy = (
+        "Nothing was changed. Transfer the role, and give its holder another one: dbctl users set-role LOGIN {role}"
+        " --demote-to ROLE"
+    )
+
+
 class RoleFormError(DbctlError):
     code, exit_status = "role-form", Exit.REFUSED
     sentence = "{target}: the profile contradicts the roles of users: {reason} ({key})"
@@ -105,7 +114,7 @@ class InvariantViolatedError(DbctlError):
 class RoleInUseError(DbctlError):
     code, exit_status = "role-in-use", Exit.REFUSED
     sentence, remedy = (
-        "role {name!r} is in use (users: {count})",
+        "role {name!r} is in use (users: {count}, other rows: {others})",
         "Nothing was changed. Assign them another role first: dbctl users set-role LOGIN ROLE",
     )
 

@@ -152,13 +152,13 @@ class DeleteRole:
 
         Raises:
             BuiltInRoleError: the role is built in, or it is the role of admins.
-            RoleInUseError: users have the role.
+            RoleInUseError: users have the role, or rows that do not belong to users contain it.
         """
         self._table = table = _require_role_table(app, db)
         self._role = role = _require_custom_role(table, name)
         _refuse_admin(table, role)
-        if role.users:
-            raise RoleInUseError(name=role.name, count=role.users)
+        if holders := table.count_holders(role):
+            raise RoleInUseError(name=role.name, count=role.users, others=holders - role.users)
         self._where = [Condition(table.section.key, "=", role.id)]
         steps, rows = [f"delete role {role.name}"], {table.live.name: 1}
         for item in find_affected_rows(db, table.live.name, self._where):

@@ -10,6 +10,7 @@ from dbctl.model import ChangeResult, KeyText, Plan, RetainedRows, Row, format_c
 from dbctl.profiles import parse_row_path
 from dbctl.services.app import (
     App,
+    Assignment,
     Change,
     User,
     UserSelector,
@@ -30,7 +31,7 @@ from dbctl.services.deletion import (
     list_unchanged_databases,
     plan_rows,
 )
-from dbctl.services.users import last_admin, sign_in_state
+from dbctl.services.users import exclusive_role, last_admin, sign_in_state
 from dbctl.services.users.ownership import OwnedRows, OwnershipTransfer, find_retained_rows
 from dbctl.services.users.update import join_logins
 
@@ -77,6 +78,7 @@ def delete_users(
 
     Raises (when planned and when applied):
         LastAdminError: no active admin would remain.
+        RoleExclusiveError: a user has the exclusive role.
         ConstraintError: rows of other users refer to rows of the deleted users, and no rule covers them.
         FeatureMissingError: the app has no transferable rows.
         NotSupportedError: only the app can delete users.
@@ -91,6 +93,8 @@ def delete_users(
             hint += " Prevent a sign-in with: dbctl users deactivate" if "active" in users.fields else ""
             raise NotSupportedError(feature="users delete", subject=app.profile.title, hint=hint)
         leaving = users.find_users(selector)
+        removals = [Assignment(user=user.id, before=user.role_names, after=()) for user in leaving]
+        exclusive_role.refuse_shared_role(users, removals)
         last_admin.refuse_last_admin(users, leaving)
         transfer = _prepare_transfer(users, leaving, new_owner)
         if transfer and transfer.duplicates and not delete_duplicates:
