@@ -203,5 +203,6 @@ with lazy_imports(__name__):
         RoleFormError,
         RoleInUseError,
         RoleStoredError,
+        SessionsUnlistedError,
         SettingMissingError,
     )

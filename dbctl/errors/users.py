@@ -40,6 +40,12 @@ class CategoryMissingError(DbctlError):
     sentence, remedy = "no settings of category {name!r} in {target}", "Categories: {names}."
 
 
+class SessionsUnlistedError(DbctlError):
+    code, exit_status = "sessions-unlisted", Exit.USAGE
+    sentence = "{app} ({profile}) has sessions that cannot be listed: {reason}"
+    remedy = "{hint}"
+
+
 class ActingUserInactiveError(DbctlError):
     code, exit_status = "acting-user-inactive", Exit.REFUSED
     sentence = "{login!r} is not active in {target} and cannot act as author of a change"
