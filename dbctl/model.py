@@ -127,7 +127,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     steps: Sequence[str]
     rows: Mapping[str, int]  #: affected rows per table
     destructive: bool = False  #: whether it deletes data that the command cannot restore
-    retained: Sequence[RetainedRows] = ()  #: rows that still refer to a deleted row afterwards; also in ``steps``
+    retained: Sequence[
+        RetainedRows
+    ] = ()  #: rows that still refer to a deleted row afterwards; also in ``steps``
 
     @property
     def digest(self) -> str:

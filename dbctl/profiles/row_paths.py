@@ -32,7 +32,9 @@ def has_row_path(table: str, column: str) -> bool:
     """Return whether ``table.column`` is a path: names may contain the characters that separate its parts."""
     path = f"{table}.{column}"
     match = _STEP.fullmatch(path)
-    return match is not None and match["table"] == table and "." not in column and " -> " not in path
+    return (
+        match is not None and match["table"] == table and not {".", "?"} & set(column) and " -> " not in path
+    )
 
 
 def parse_row_path(text: str) -> list[RowStep]:

@@ -9,7 +9,6 @@ from dbctl.engines.contract import AllOf, AnyOf, Not, PlannedRows
 from dbctl.engines.sql.database import SqlDatabase
 from dbctl.engines.sql.statement import Row, Statement, ident
 
-
 _WITH = re.compile(r"\s*with\s+(recursive\s+)?", re.IGNORECASE)
 
 

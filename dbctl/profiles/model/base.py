@@ -51,7 +51,7 @@ ColumnPath = Annotated[str, SchemaName("path")]
 
 #: ``table?[column=value](key).column``, without the arrow between steps.
 _ROW_STEP = (
-    r"((?! -> )[^.\[(])+(\[((?! -> )[^\]=])+=((?! -> )[^\]])*\])?(\(((?! -> )[^)])+\))?\.((?! -> )[^.])+"
+    r"((?! -> )[^.\[(])+(\[((?! -> )[^\]=])+=((?! -> )[^\]])*\])?(\(((?! -> )[^)])+\))?\.((?! -> )[^.?])+"
 )
 
 #: ``Rating.promptId -> Prompt.userId``: rows that belong to rows of another table. A step refers to the primary key of the next

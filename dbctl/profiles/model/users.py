@@ -181,7 +181,8 @@ class Users(Section, frozen=True, kw_only=True):
     #: why only the app can create users, such as ``clients compute the keys of the vault``; empty: dbctl creates them
     only_app_creates: str = ""
     #: ``table.column``: rows that are deleted before their user, in this order, regardless of foreign keys;
-    #: ``Rating.promptId -> Prompt.userId`` for rows that belong to rows of the user
+    #: ``Rating.promptId -> Prompt.userId`` for rows that belong to rows of the user; deployments may lack the table of
+    #: ``table?.column``
     cascade: Sequence[RowPath] = ()
     #: ``table.column``: columns that are set to NULL before their user is deleted; with the syntax of ``cascade``
     clear: Sequence[RowPath] = ()

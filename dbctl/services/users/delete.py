@@ -175,9 +175,7 @@ class DeleteUsers:
         ]:
             self._rows[item.table] = self._rows.get(item.table, 0) + item.rows
             steps.append(item.step)
-        self._retained = (
-            find_retained_rows(users, leaving, self._handled_keys, deleted) if leaving else []
-        )
+        self._retained = find_retained_rows(users, leaving, self._handled_keys, deleted) if leaving else []
         for rows in self._retained:
             row_count = format_count(rows.rows, "row")
             steps.append(f"keep {row_count} of {rows.table} with the user in {rows.column}: {rows.reason}")

@@ -9,7 +9,6 @@ from dbctl.engines.contract import Readable
 from dbctl.errors import RoleExclusiveError
 from dbctl.services.app import App, Assignment, User, UserTable
 
-
 EXAMPLES = 5  #: maximum number of logins in a finding
 
 

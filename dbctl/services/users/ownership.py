@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from dbctl.engines.contract import AllOf, AnyOf, Condition, InSubquery, Not, PlannedRows, Readable, Where, Writable
+from dbctl.engines.contract import (
+    AllOf,
+    AnyOf,
+    Condition,
+    InSubquery,
+    Not,
+    PlannedRows,
+    Readable,
+    Where,
+    Writable,
+)
 from dbctl.errors import SchemaMismatchError
 from dbctl.model import RetainedRows, Struct, format_count
 from dbctl.profiles import RowStep, parse_row_path

@@ -323,7 +323,11 @@ CASES: Mapping[str, Case] = {
         commands={
             "users create": ["users create bob --role chief --password-file long.txt"],
             "users ensure": ["users ensure ann --role chief"],
-            "users set-role": ["users set-role ann chief", "users set-role root member", "users set-role ann member --demote-to member"],
+            "users set-role": [
+                "users set-role ann chief",
+                "users set-role root member",
+                "users set-role ann member --demote-to member",
+            ],
             "users update": ["users update ann --set role=chief"],
             "users import": ["users import chiefs.json"],
         },
