@@ -27,15 +27,15 @@ def refuse_shared_role(users: UserTable, assignments: Iterable[Assignment]) -> N
     if added or removed:
         holders = list_holders(users, for_update=True)
         remaining = len([user for user in holders if user.id not in removed])
-        _require_one(users, holders, remaining=remaining, added=added)
+        _require_one(users, role, holders, remaining=remaining, added=added)
 
 
 @contextmanager
 def guard_exclusive_role(app: App, database: str, db: Readable) -> Iterator[None]:
     """Refuse, at the end, changes of the open transaction; raises as ``refuse_shared_role``."""
     section = app.profile.users
-    is_guarded = section and section.role and section.role.exclusive
-    if not (section and is_guarded and (section.database or app.main()) == database):
+    role = section.role.exclusive if section and section.role else ""
+    if not (section and role and (section.database or app.main()) == database):
         yield
         return
     before = list_holders(UserTable(app, db), for_update=True)
@@ -44,7 +44,7 @@ def guard_exclusive_role(app: App, database: str, db: Readable) -> Iterator[None
     former_ids = {user.id for user in before}
     holders = list_holders(users)
     remaining = len([user for user in holders if user.id in former_ids])
-    _require_one(users, before, remaining=remaining, added=len(holders) - remaining)
+    _require_one(users, role, before, remaining=remaining, added=len(holders) - remaining)
 
 
 def list_holders(users: UserTable, *, for_update: bool = False) -> list[User]:
@@ -76,10 +76,11 @@ def find_holder_problem(users: UserTable) -> str:
     return ""
 
 
-def _require_one(users: UserTable, holders: Collection[User], *, remaining: int, added: int) -> None:
+def _require_one(
+    users: UserTable, role: str, holders: Collection[User], *, remaining: int, added: int
+) -> None:
     has_too_many = added > 0 and remaining + added > 1
     has_none = bool(holders) and remaining + added == 0
     if has_too_many or has_none:
         logins = ", ".join(user.login for user in holders) or "none"
-        role = find_exclusive_role(users)
         raise RoleExclusiveError(target=users.db.target, role=role, logins=logins)

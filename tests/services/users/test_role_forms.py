@@ -540,6 +540,12 @@ def test_several_holders_of_exclusive_role_are_reported_and_reduced(club):
     assert list_problems() == [0, 0]
     club.refuse("role-exclusive", "data", "set", "people_groups", "2", "group_id=1")
     club.refuse("role-exclusive", "data", "add", "people_groups", "person_id=2", "group_id=1")
+    club.refuse("role-exclusive", "data", "set", "groups_of_people", "1", "name=other")
+    club.refuse("role-exclusive", "data", "delete", "groups_of_people", "1")
+    club.use(
+        f"exclusive = 'boss'\n{GROUPS}\n[roles]\ntable = 'groups_of_people'\nfields = {{ name = 'name' }}", ""
+    )
+    club.refuse("role-built-in", "roles", "update", "boss", "--name", "other")
 
 
 def test_exclusive_role_that_does_not_exist_is_reported(club):
