@@ -93,7 +93,7 @@ def set_role(
 
     Raises (when planned and when applied):
         UsageError: ``role`` is not exclusive, several users are selected, or both roles are the same.
-        LastAdminError: the role is that of admins, and the selected user is not active.
+        LastAdminError: no active admin would remain.
         Others: see ``UpdateUsers``.
     """
     if not previous_holder_role:
@@ -194,9 +194,10 @@ class UpdateUsers:
             for user in selected
         }
         self._touched = touched = [user for user in selected if differing[user.id] or has_password]
+        self.leaving_admins = [user for user in touched if self._is_leaving(user, fields)]
         if is_guarded:
             refuse_shared_role(users, self._assignments.values())
-            last_admin.refuse_last_admin(users, [user for user in touched if self._is_leaving(user, fields)])
+            last_admin.refuse_last_admin(users, self.leaving_admins)
         self._names = [field for field in fields if any(field in differing[user.id] for user in touched)]
         self._new_values = {field: fields[field] for field in self._names}
         self._values = copy_fields(users, self._new_values) | users.encode_values(self._new_values)
@@ -334,6 +335,9 @@ class TransferRole:
             )
             for selected, name in [*changes, ([user], known)]
         ]
+        if not last_admin.is_admin(users, known):
+            leaving = [admin for update in self._updates for admin in update.leaving_admins]
+            last_admin.refuse_last_admin(users, leaving)
         plans = [update.plan for update in self._updates]
         demoted = f", and {join_logins(holders)} the role {other}" if holders else ""
         self.plan = structs.replace(

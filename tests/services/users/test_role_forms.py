@@ -548,6 +548,16 @@ def test_several_holders_of_exclusive_role_are_reported_and_reduced(club):
     club.refuse("role-built-in", "roles", "update", "boss", "--name", "other")
 
 
+def test_transfer_of_exclusive_role_retains_an_admin(club):
+    club.use(f"exclusive = 'guest'\n{GROUPS}", "boss")
+    club.add("ada", "bob")
+    club.database.run("insert into people_groups (person_id, group_id) values (1, 1), (1, 3)")
+    club.refuse("last-admin", "users", "set-role", "bob", "guest", "--demote-to", "user")
+    club.run("users", "set-role", "bob", "guest", "--demote-to", "boss")
+    assert club.roles() == {"ada": ["boss"], "bob": ["guest"]}
+    club.refuse("last-admin", "users", "set-role", "ada", "guest", "--demote-to", "user")
+
+
 def test_exclusive_role_that_does_not_exist_is_reported(club):
     club.use(f"exclusive = 'king'\n{GROUPS}", "boss")
     club.add("ada")
