@@ -199,8 +199,10 @@ with lazy_imports(__name__):
         PasswordUnknownError,
         PepperMissingError,
         PermissionMissingError,
+        RoleExclusiveError,
         RoleFormError,
         RoleInUseError,
         RoleStoredError,
+        SessionsUnlistedError,
         SettingMissingError,
     )

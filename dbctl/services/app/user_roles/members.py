@@ -74,8 +74,9 @@ class Members(RoleForm):
         is_unknown = Not(Condition(member.role, "in", list(self.keys())))
         return InSubquery([self.id], self._pairs.name, [member.user], [is_unknown, *self._where_valid])
 
-    def count_users(self) -> Mapping[object, int]:
-        return self.db.count_by(self._pairs.name, self._membership.role, self._where_valid)
+    def count_users(self, *, with_others: bool = False) -> Mapping[object, int]:
+        only = [] if with_others else [self.where_users(self._membership.user)]
+        return self.db.count_by(self._pairs.name, self._membership.role, [*self._where_valid, *only])
 
     def change(self, action: RoleAction, current: Sequence[str], name: str) -> list[str]:
         known = self.resolve(name)
