@@ -39,9 +39,8 @@ def is_optional(names: ColumnNames) -> bool:
     return any(candidate.endswith("?") for candidate in ([names] if isinstance(names, str) else names))
 
 
-def has_all(db: Readable, needs: Sequence[str]) -> bool:
-    """Return whether a database has every ``table`` and ``table.column`` in ``needs``."""
-    tables = db.tables()
+def has_all(tables: Mapping[str, Table], needs: Sequence[str]) -> bool:
+    """Return whether the tables of a database include every ``table`` and ``table.column`` in ``needs``."""
     for need in needs:
         table, _, column = need.partition(".")
         if table not in tables or (column and column not in tables[table].columns):
