@@ -3,7 +3,7 @@
 from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
-    from dbctl.profiles.model.base import ColumnNames, Lookup, Rule, SchemaName, Section, TextFormat
+    from dbctl.profiles.model.base import ColumnNames, Constant, Lookup, Rule, SchemaName, Section, TextFormat
     from dbctl.profiles.model.cleanup import (
         Cleanup,
         RecountRule,

@@ -132,7 +132,10 @@ class Transfer(Section, frozen=True, kw_only=True):
 
 
 class ActiveValues(Section, frozen=True, kw_only=True):
-    """The stored values of the field ``active``, if its column is not true for active users; ``:null`` is NULL."""
+    """The stored values of the field ``active``, if its column is not true for active users.
+
+    ``:null`` is NULL, and, for a column of another table, also a user without a row.
+    """
 
     #: the values of users who can sign in; the first is stored when a user is activated
     values: Annotated[Sequence[Constant], msgspec.Meta(min_length=1)]
@@ -149,6 +152,8 @@ class JoinedField(Section, frozen=True, kw_only=True):
     user: ColumnName  #: its column with the key of the user, or with the value of ``through``
     through: SubjectColumn = ""  #: the column of the user that refers to ``user``; empty: the key of the user
     only: Mapping[ColumnName, Constant] = {}  #: values of the row, if a user has several
+    #: the column with the end of the row, which is no row afterwards; text that is no time is no end
+    expires_at: ColumnName = ""
 
 
 class Users(Section, frozen=True, kw_only=True):
@@ -168,7 +173,7 @@ class Users(Section, frozen=True, kw_only=True):
     only: Mapping[ColumnName, ExpectedValue] = {}
     #: values of rows that are not users, by column, such as the user that the app acts as
     excluded: Mapping[ColumnName, ExpectedValue] = {}
-    #: fields in other tables, which are shown and changed like others; they are no logins, filters or orders
+    #: fields in other tables, which are shown and changed like others; they are no logins and orders, and only ``active`` is a filter
     joined: Mapping[str, JoinedField] = {}
     rules: Mapping[str, Rule] = {}  #: the values that the app accepts, by field
     password: Password | None = None  #: the password; without it, dbctl sets no passwords
@@ -193,6 +198,8 @@ class Users(Section, frozen=True, kw_only=True):
     lookup: Mapping[str, Lookup] = {}  #: by field, the table to whose rows its values refer
     #: why only the app can delete users, such as ``another user could register the name``; empty: dbctl deletes them
     only_app_deletes: str = ""
+    #: why only the app can activate and deactivate users, such as ``a block also has a log entry``; empty: dbctl does
+    only_app_deactivates: str = ""
     #: how long a signed cookie or token is valid that dbctl cannot revoke, because the app does not store it
     cookie: str = ""
     #: fields that the app compares with a signed cookie in each request: their change ends these sign-ins

@@ -20,6 +20,12 @@ def find_value_problems(users: Users) -> Iterator[Problem]:
     for field in users.joined:
         if field in users.fields:
             yield ("users", "joined", field), "it is also in users.fields"
+        if users.joined[field].expires_at and not (field == "active" and users.only_app_deactivates):
+            key = ("users", "joined", field, "expires_at")
+            yield (
+                key,
+                "it requires the field active and users.only_app_deactivates: dbctl writes no such rows",
+            )
     for index, table in enumerate(users.signed_in):
         if bool(table.user) == bool(table.payload):
             yield ("users", "signed_in", index), "it requires user or payload"

@@ -216,7 +216,14 @@ def test_users_are_changed_as_the_application_does(app: App) -> None:
         app.run("users", "activate", expected["inactive"], status=2)  # the app deletes such users
     if expected.get("deactivate"):
         assert app.run("users", "deactivate", user)["users"][0]["active"] is False
+        app.assert_rows("rows_after_deactivate")
         assert app.run("users", "activate", user)["users"][0]["active"] is True
+        if "admin" in expected:
+            app.run("users", "deactivate", expected["admin"], status=6)
+    if expected.get("inactive"):
+        for option, is_active in (("--active", True), ("--no-active", False)):
+            listed = app.run("users", "list", option)["items"]
+            assert (expected["inactive"] in [item["login"] for item in listed]) is not is_active
     if "admin" in expected:  # the last one
         app.run("users", "delete", expected["admin"], "--yes", status=expected.get("delete", 6))
     app.run("sessions", "revoke", user, "--yes", status=expected.get("revoke", 0))
