@@ -200,6 +200,7 @@ with lazy_imports(__name__):
         PepperMissingError,
         PermissionMissingError,
         RoleFormError,
+        RoleInheritedError,
         RoleInUseError,
         RoleStoredError,
         SettingMissingError,

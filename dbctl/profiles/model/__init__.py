@@ -37,6 +37,7 @@ with lazy_imports(__name__):
     from dbctl.profiles.model.rebuild import Rebuild
     from dbctl.profiles.model.reports import RelativeTime, Report, ReportVariant, StoredFile
     from dbctl.profiles.model.roles import (
+        GroupMembership,
         Link,
         Membership,
         NamePart,

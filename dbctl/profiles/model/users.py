@@ -217,6 +217,7 @@ class Users(Section, frozen=True, kw_only=True):
     @property
     def owned(self) -> Sequence[str]:
         """The rows that are deleted before their user: those of ``cascade``, and the rows with roles."""
-        tables = [self.role.members, self.role.metadata] if self.role else []
-        paths = [f"{rows.table}.{rows.user}" for rows in tables if rows]
+        members, metadata = (self.role.members, self.role.metadata) if self.role else (None, None)
+        tables = [members, members.groups if members else None, metadata]
+        paths = [f"{rows.table.removesuffix('?')}.{rows.user}" for rows in tables if rows]
         return list(dict.fromkeys([*self.cascade, *paths]))
