@@ -40,8 +40,9 @@ def find_prefixes(profile: Profile, database: str, tables: Collection[str]) -> l
 def _find_prefixes(prefix: str, needs: Sequence[str], tables: Collection[str]) -> Iterator[str]:
     """Yield the prefixes with which ``tables`` contain all of ``needs``, whose names have ``prefix``."""
     stems = [need.removeprefix(prefix) for need in needs]
-    first = stems[0] if stems else ""
-    candidates = {table.removesuffix(first) for table in tables if table.endswith(first)} if prefix else {""}
+    candidates = {prefix}
+    if prefix and stems:
+        candidates = {table.removesuffix(stems[0]) for table in tables if table.endswith(stems[0])}
     for candidate in candidates:
         if re.fullmatch(PREFIX, candidate) and all(f"{candidate}{stem}" in tables for stem in stems):
             yield candidate

@@ -144,12 +144,21 @@ class ActiveValues(Section, frozen=True, kw_only=True):
     inactive: Constant | None = None
 
 
+class RowOwner(Section, frozen=True, kw_only=True):
+    """A table between a row and its user: the row refers to it, and it has the key of the user."""
+
+    table: TableName  #: the table
+    key: ColumnName  #: its column to which the row refers
+    user: ColumnName  #: its column with the key of the user
+
+
 class JoinedField(Section, frozen=True, kw_only=True):
     """A field of users that is a column of another table, which has at most one row for each user."""
 
     table: TableName  #: the other table; optional with a trailing ``?``
     column: ColumnName  #: its column with the value
-    user: ColumnName  #: its column with the key of the user, or with the value of ``through``
+    user: ColumnName  #: its column with the key of the user, with the value of ``through``, or with that of ``owner.key``
+    owner: RowOwner | None = None  #: the table that has the user of a row; dbctl does not write such rows
     through: SubjectColumn = ""  #: the column of the user that refers to ``user``; empty: the key of the user
     only: Mapping[ColumnName, Constant] = {}  #: values of the row, if a user has several
     #: the column with the end of the row, which is no row afterwards; text that is no time is no end

@@ -215,14 +215,28 @@ class JoinedFields:
         """Return the values by field for rows of users; ``for_update`` locks the rows of the other tables."""
         values = [dict.fromkeys(self.names) for _ in users]
         for field, (section, live) in self._fields.items() if users else ():
-            links = [str(row[section.through or self._key]) for row in users]
-            where = self._where(section, live, [row[section.through or self._key] for row in users])
+            links = [row[section.through or self._key] for row in users]
+            owners = self._read_owners(section, live, links)
+            where = self._where(section, live, list(owners))
             columns = [live.column(section.user), live.column(section.column)]
             rows = live.db.select(live.name, columns, where, for_update=for_update)
             stored = {str(link): decode_text(value) for link, value in rows}
+            # The types of the columns may differ, such as text that refers to a number.
+            by_user = {str(user): stored[str(link)] for link, user in owners.items() if str(link) in stored}
             for row, link in zip(values, links, strict=True):
-                row[field] = stored.get(link)
+                row[field] = by_user.get(str(link))
         return values
+
+    @staticmethod
+    def _read_owners(
+        section: JoinedField, live: LiveTable, links: Sequence[object]
+    ) -> Mapping[object, object]:
+        """Return users by that to which their rows refer: the users themselves, or rows of the table ``owner``."""
+        owner = section.owner
+        if owner is None:
+            return {link: link for link in links}
+        where = [Condition(owner.user, "in", links)]
+        return {row[0]: row[1] for row in live.db.select(owner.table, [owner.key, owner.user], where)}
 
     def count_rows(self, names: Collection[str], users: int) -> dict[str, int]:
         """Return the number of written rows by table, if these fields of a number of users change."""
@@ -242,8 +256,12 @@ class JoinedFields:
 
     def _where_row(self, section: JoinedField, live: LiveTable, where: Where) -> Where:
         """Return the condition that a user has a row with a condition."""
-        conditions = [*self._where_valid(section, live), where]
-        return InSubquery([section.through or self._key], live.name, [live.column(section.user)], conditions)
+        source, user, owner = section.through or self._key, live.column(section.user), section.owner
+        conditions: list[Where] = [*self._where_valid(section, live), where]
+        if owner is None:
+            return InSubquery([source], live.name, [user], conditions)
+        has_row = InSubquery([owner.key], live.name, [user], conditions)
+        return InSubquery([source], owner.table, [owner.user], [has_row])
 
     def write(
         self,

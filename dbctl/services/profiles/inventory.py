@@ -19,7 +19,7 @@ from dbctl.errors import (
 from dbctl.files import toml
 from dbctl.model import Finding, Findings, Page, Row, Severity, Struct
 from dbctl.profiles import apply_variant, loader, locate_key
-from dbctl.profiles.model import Profile
+from dbctl.profiles.model import Profile, ProfileVariant
 from dbctl.services.app import App, read_profile
 from dbctl.services.app.evidence import find_contradictions, find_uncovered_rows
 from dbctl.services.backup import prune
@@ -184,7 +184,7 @@ def check_files(selection: model.Selection, file: str) -> Findings:
 
 def check_live(app: App) -> Findings:
     """Check that the live databases have every table and column that the profile names."""
-    findings = [_describe_variant(app)] if app.profile.variants else []
+    findings = [_describe_variant(app, app.variant)] if app.variant else []
     profile_path = loader.path_of(app.configured.profile)
     text = profile_path.read_text(encoding="utf-8-sig")
     for database, section in app.profile.databases.items():
@@ -288,13 +288,9 @@ def check_live(app: App) -> Findings:
     return Findings(checked=checked, findings=findings)
 
 
-def _describe_variant(app: App) -> Finding:
+def _describe_variant(app: App, variant: ProfileVariant) -> Finding:
     """Return a finding that names the variant of the profile by which the database is checked."""
-    message = "no variant of the profile matches the schema: the profile is used as written"
-    if app.variant:
-        message = (
-            f"the schema is that of the variant {app.variant.name}: it has {', '.join(app.variant.needs)}"
-        )
+    message = f"the schema is that of the variant {variant.name}: it has {', '.join(variant.needs)}"
     return Finding(app.target(app.main()), "info", "variant", message, "")
 
 

@@ -23,7 +23,7 @@ role = {{ column = "part", values = ["lead", "alto"] }}
 [users.fields]
 username = "code"
 [users.joined]
-active = {{ table = "choices", column = "content", user = "singer", {joined} }}
+active = {{ {joined} }}
 [users.active]
 values = {values}
 {inactive}
@@ -31,13 +31,22 @@ values = {values}
 FORMS = {
     "written": {
         "more": "",
-        "joined": 'only = { topic = "state" }',
+        "joined": 'table = "choices", column = "content", user = "singer", only = { topic = "state" }',
         "values": '["on", ":null"]',
         "inactive": 'inactive = "off"',
     },
+    "owner": {
+        "more": 'only_app_deactivates = "it also sends a letter"',
+        "joined": (
+            'table = "bans", column = "kind", user = "target", expires_at = "until", only = { kind = 1 },'
+            ' owner = { table = "targets", key = "id", user = "singer" }'
+        ),
+        "values": '[":null"]',
+        "inactive": "",
+    },
     "only the app": {
         "more": 'only_app_deactivates = "it also sends a letter"',
-        "joined": 'only = { topic = "ban" }, expires_at = "until"',
+        "joined": 'table = "choices", column = "content", user = "singer", only = { topic = "ban" }, expires_at = "until"',
         "values": '[":null"]',
         "inactive": "",
     },
@@ -47,6 +56,13 @@ DDL = [
     (
         "create table choices (singer varchar(20) not null, topic varchar(20) not null, content varchar(20),"
         " until varchar(20), level integer not null default 7, primary key (singer, topic))"
+    ),
+    "create table targets (id integer primary key, singer varchar(20))",
+    "create table bans (id integer primary key, target integer not null, kind integer not null, until varchar(20))",
+    "insert into targets values (11, 'bob'), (12, 'cy'), (13, null), (14, 'di'), (15, 'ada')",
+    (
+        "insert into bans values (1, 11, 1, 'infinity'), (2, 12, 1, '20200101000000'), (3, 13, 1, 'infinity'),"
+        " (4, 14, 1, '99990101000000'), (5, 14, 1, '20200101000000'), (6, 15, 0, 'infinity')"
     ),
     "insert into singers values ('ada', 'lead'), ('bob', 'lead'), ('cy', 'alto'), ('di', 'alto')",
     (
@@ -114,8 +130,9 @@ def test_last_admin_who_is_active_in_another_table_remains(answer, create_app):
     assert database.rows("select content from choices where singer = 'bob' and topic = 'state'")[0][0] == "on"
 
 
-def test_state_that_only_the_app_changes_is_read(answer, create_app):
-    create_app("only the app")
+@pytest.mark.parametrize("form", ["only the app", "owner"])
+def test_state_that_only_the_app_changes_is_read(answer, create_app, form):
+    create_app(form)
     assert answer("apps", "check")["data"]["findings"] == []
     assert list_active(answer) == {"ada": True, "bob": False, "cy": True, "di": False}
     assert list_active(answer, "--no-active") == {"bob": False, "di": False}
