@@ -201,6 +201,7 @@ with lazy_imports(__name__):
         PermissionMissingError,
         RoleExclusiveError,
         RoleFormError,
+        RoleInheritedError,
         RoleInUseError,
         RoleStoredError,
         SessionsUnlistedError,

@@ -81,6 +81,12 @@ class RoleStoredError(DbctlError):
     remedy = "Nothing was changed. Change the role in the app."
 
 
+class RoleInheritedError(DbctlError):
+    code, exit_status = "role-inherited", Exit.REFUSED
+    sentence = "{target}: the user with the key {user} has the role {role!r} as a member of a group"
+    remedy = "Nothing was changed. Remove the user from the group in the app, or delete the row of {table} with: dbctl data delete"
+
+
 class PasswordFormatError(DbctlError):
     code, exit_status = "password-format", Exit.REFUSED
     sentence = "{target}: users have password hashes in a format that the profile does not declare: {formats}"

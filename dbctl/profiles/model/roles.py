@@ -29,6 +29,23 @@ class Rank(Section, frozen=True, kw_only=True):
     match: Sequence[str] = ()  #: the columns that decide whether a user has the role; empty: all
 
 
+class GroupGrant(Section, frozen=True, kw_only=True):
+    """A table of pairs, group and role: the members of a group have its roles."""
+
+    table: TableName  #: the table of pairs; optional with a trailing ``?``
+    group: ColumnName  #: the column with the key of the group
+    role: ColumnName  #: the column with the key of the role, as in the table of users and roles
+
+
+class GroupMembership(Section, frozen=True, kw_only=True):
+    """A table of pairs, user and group, in apps whose groups have roles; dbctl reads them, and the app changes them."""
+
+    table: TableName  #: the table of pairs; optional with a trailing ``?``
+    user: ColumnName  #: the column with the key of the user
+    group: ColumnName  #: the column with the key of the group
+    grants: GroupGrant  #: the roles of groups
+
+
 class Membership(Section, frozen=True, kw_only=True):
     """A table of pairs, user and role: a user may have several roles."""
 
@@ -41,6 +58,7 @@ class Membership(Section, frozen=True, kw_only=True):
     #: values of rows whose role does not expire; rows with other values do not count as the last admin
     lasting: Mapping[ColumnName, ExpectedValue] = {}
     new: Mapping[ColumnName, Constant] = {}  #: values of further columns of a new row
+    groups: GroupMembership | None = None  #: groups whose members have roles, besides those of this table
 
 
 class RoleMetadata(Section, frozen=True, kw_only=True):

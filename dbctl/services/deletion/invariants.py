@@ -32,7 +32,7 @@ def create_query(app: App, flaw: InvariantQuery, db: Readable) -> ProblemQuery |
 
 def select_variant(flaw: InvariantQuery, db: Readable) -> InvariantVariant | None:
     """Return the variant of an invariant whose tables and columns exist, or None."""
-    return next((variant for variant in flaw.variant if has_all(db, variant.needs)), None)
+    return next((variant for variant in flaw.variant if has_all(db.tables(), variant.needs)), None)
 
 
 class GuardedInvariants:

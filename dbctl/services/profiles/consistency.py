@@ -67,6 +67,7 @@ def find_inconsistencies(profile: Profile) -> Iterator[Problem]:
     yield from _find_ambiguous_searches(profile)
     yield from _find_duplicates("rebuild", "name", [rebuild.name for rebuild in profile.rebuild])
     yield from _find_duplicates("report", "name", [report.name for report in profile.report])
+    yield from _find_duplicates("variants", "name", [variant.name for variant in profile.variants])
     for section_name, entries in (
         ("known_login", profile.known_login),
         ("known_secret", profile.known_secret),

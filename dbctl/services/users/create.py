@@ -219,7 +219,7 @@ def build_row(
     ``existing_logins`` has, by field, the logins of all users, folded by ``fold_login``; without it the database is queried.
     """
     section = users.section
-    fields = {"active": "true"} if "active" in users.fields else {}
+    fields = {"active": "true"} if users.requires_active_value else {}
     values: dict[str, object] = dict.fromkeys(users.fields.keys() & {"created_at", "updated_at"}, now())
     values |= {
         field: users.parse_value(field, text)
@@ -294,7 +294,7 @@ def insert_user(
 ) -> object:
     """Insert a user with ``values``, the companion rows, and the rows with the roles; return the key of the user."""
     key = companions.insert_user(db, values, row.fields)
-    users.joined.write(db, [key], row.fields)
+    users.write_joined(db, [key], row.fields)
     if users.roles and row.roles:
         users.roles.write(db, [Assignment(user=key, after=row.roles)])
     return key

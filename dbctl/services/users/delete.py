@@ -90,7 +90,8 @@ def delete_users(
         users = UserTable(app, db)
         if reason := users.section.only_app_deletes:
             hint = f"Only the app deletes users: {reason}."
-            hint += " Prevent a sign-in with: dbctl users deactivate" if "active" in users.fields else ""
+            has_state = "active" in users.field_names and users.can_deactivate
+            hint += " Prevent a sign-in with: dbctl users deactivate" if has_state else ""
             raise NotSupportedError(feature="users delete", subject=app.profile.title, hint=hint)
         leaving = users.find_users(selector)
         removals = [Assignment(user=user.id, before=user.role_names, after=()) for user in leaving]

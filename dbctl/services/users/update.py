@@ -286,7 +286,7 @@ class UpdateUsers:
         if stored := self._stored():
             changed = db.update(users.live.name, stored, [users.where_ids(touched)])
             require_row_count(changed, len(touched), db)
-        users.joined.write(db, [user.id for user in touched], self._new_values)
+        users.write_joined(db, [user.id for user in touched], self._new_values)
         if users.roles and self._assignments:
             users.roles.write(db, list(self._assignments.values()))
         ended = sign_in_state.end_sessions(users, db, touched) if self._ends_sessions else 0

@@ -190,6 +190,7 @@ class RoleForm(ABC):
         """Return, by table, the number of rows that ``write`` adds, changes or deletes.
 
         Raises:
+            RoleInheritedError: a user has a removed role as a member of a group.
             RoleStoredError: the stored roles of a user have a form that dbctl does not change.
         """
         del assignments
