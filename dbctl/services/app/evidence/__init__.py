@@ -4,8 +4,11 @@ from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
     from dbctl.services.app.evidence.contradictions import (
+        Contradiction,
         find_contradictions,
         find_uncovered_rows,
+        read_sample,
+        refuse_contradicted_purpose,
         refuse_contradictions,
     )
     from dbctl.services.app.evidence.gather import Evidence, TableEvidence, gather_evidence

@@ -19,6 +19,10 @@ class Members(RoleForm):
 
     has_several = has_rows = True
 
+    @property
+    def tables(self) -> Sequence[str]:
+        return [*super().tables, self._membership.table]
+
     @cached_property
     def _pairs(self) -> LiveTable:
         return LiveTable(self.live.profile, self.db, self._membership.table, "the roles of users")
