@@ -11,5 +11,15 @@ with lazy_imports(__name__):
         refuse_contradicted_purpose,
         refuse_contradictions,
     )
-    from dbctl.services.app.evidence.gather import Evidence, TableEvidence, gather_evidence
-    from dbctl.services.app.evidence.user_references import UserReference, find_user_references
+    from dbctl.services.app.evidence.gather import (
+        Evidence,
+        TableEvidence,
+        add_samples,
+        gather_evidence,
+        read_definitions,
+    )
+    from dbctl.services.app.evidence.user_references import (
+        UserReference,
+        find_user_references,
+        list_compared_columns,
+    )
