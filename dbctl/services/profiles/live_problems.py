@@ -9,7 +9,12 @@ from dbctl.engines.contract import Readable
 from dbctl.errors import PrivilegeMissingError
 from dbctl.model import Severity, Struct
 from dbctl.services.app import App
-from dbctl.services.app.evidence import Contradiction, find_contradictions, find_uncovered_rows
+from dbctl.services.app.evidence import (
+    UNREADABLE,
+    Contradiction,
+    find_contradictions,
+    find_uncovered_rows,
+)
 from dbctl.services.profiles import (
     consistency,
     live_check,
@@ -107,15 +112,13 @@ def find_problems(app: App, database: str, live: Readable) -> Iterator[Contradic
     """Yield what does not match; a check omits tables that the role may not read, and each of them is reported once."""
     denials = set[str]()
     for check in _CHECKS:
-        for problem in _report_denial(check, app, database, live):
-            if problem.code != readability.CODE or problem.reason not in denials:
-                yield problem
-            if problem.code == readability.CODE:
-                denials.add(problem.reason)
-
-
-def _report_denial(check: _Check, app: App, database: str, live: Readable) -> Iterator[Contradiction]:
-    try:
-        yield from check(app, database, live)
-    except PrivilegeMissingError as error:
-        yield readability.create_unreadable((), error)
+        try:
+            for problem in check(app, database, live):
+                if problem.code != UNREADABLE:
+                    yield problem
+                elif problem.reason not in denials:
+                    denials.add(problem.reason)
+                    yield problem
+        except PrivilegeMissingError:
+            if not denials:  # otherwise ``find_unreadable_tables`` has reported the table
+                raise

@@ -11,11 +11,11 @@ from dbctl.services.app import App
 from dbctl.services.app.evidence import (
     Contradiction,
     add_samples,
+    create_unreadable,
     find_user_references,
     list_compared_columns,
     read_definitions,
 )
-from dbctl.services.profiles.readability import create_unreadable
 
 _REASONS = {
     "blocked": "a foreign key prevents the deletion of a user with rows in",

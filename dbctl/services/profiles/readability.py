@@ -8,22 +8,10 @@ from datetime import timedelta
 from dbctl.engines.contract import Readable
 from dbctl.errors import PrivilegeMissingError
 from dbctl.services.app import App, find_column
-from dbctl.services.app.evidence import Contradiction
+from dbctl.services.app.evidence import Contradiction, create_unreadable
 from dbctl.services.profiles.schema_references import list_schema_references
 
-CODE = "table-unreadable"
 _READ_LIMIT = timedelta(seconds=1)
-
-
-def create_unreadable(key: Sequence[str | int], error: PrivilegeMissingError) -> Contradiction:
-    """Return the finding about rows that were not compared with the profile; ``error`` names their table."""
-    return Contradiction(
-        key=key,
-        code=CODE,
-        reason=str(error.context["reason"]),
-        remedy=f"The table was not checked. {error.hint}",
-        severity="warning",
-    )
 
 
 def find_unreadable_tables(app: App, database: str, live: Readable) -> Iterator[Contradiction]:

@@ -16,10 +16,9 @@ from dbctl.errors import PrivilegeMissingError, QueryFailedError, SchemaMismatch
 from dbctl.model import Struct
 from dbctl.profiles.model import Profile, Report
 from dbctl.services.app import App
-from dbctl.services.app.evidence import Contradiction
+from dbctl.services.app.evidence import Contradiction, create_unreadable
 from dbctl.services.deletion import create_query
 from dbctl.services.profiles.consistency import Problem
-from dbctl.services.profiles.readability import create_unreadable
 from dbctl.services.sessions import create_recount
 from dbctl.services.stats import read_defaults, select_variant
 

@@ -82,6 +82,7 @@ class PasswordHash(RowRule):
 
     def __init__(self, passwords: Passwords, live: LiveTable) -> None:
         self._passwords, self._live = passwords, live
+        self._is_profile_verified = False
 
     @property
     def columns(self) -> Collection[str]:
@@ -90,9 +91,14 @@ class PasswordHash(RowRule):
     def check_added(self, row: Row) -> None:
         columns = self._passwords.columns
         stored = self._passwords.join([row.get(column) for column in columns])
-        if stored is not None and (reason := self._passwords.find_problem(stored)):
+        if stored is None:
+            return
+        if reason := self._passwords.find_problem(stored):
             name = f"{self._live.name}.{columns[-1]}"
             raise ValueInvalidError(name=name, value="(not shown)", reason=reason)
+        if not self._is_profile_verified:
+            self._passwords.require_declared_formats()
+            self._is_profile_verified = True
 
     def check_changed(self, before: Row, after: Row) -> None:
         if not after.keys().isdisjoint(self.columns):

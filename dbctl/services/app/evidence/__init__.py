@@ -4,10 +4,11 @@ from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
     from dbctl.services.app.evidence.contradictions import (
+        UNREADABLE,
         Contradiction,
+        create_unreadable,
         find_contradictions,
         find_uncovered_rows,
-        read_sample,
         refuse_contradicted_purpose,
         refuse_contradictions,
     )

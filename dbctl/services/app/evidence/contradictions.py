@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from datetime import timedelta
 
 from dbctl.engines.contract import Readable, Table
@@ -25,6 +24,7 @@ from dbctl.services.app.write_paths import FACTS, FACTS_BY_PURPOSE, Fact
 
 #: Sampled rows at each end of a table, and of a ledger; the time limit of a sample.
 SAMPLE_ROWS, LEDGER_ROWS, SAMPLE_LIMIT = 50, 1000, timedelta(seconds=1)
+UNREADABLE = "table-unreadable"  #: the code of a table that the role may not read
 MOST_SHOWN = 3  #: values in a message
 _BOOLEAN_KEY = ("boolean",)  #: another codec, which dbctl reads, but would not write
 _NUMBERS = {"0", "1"}  #: how some databases return ``true`` and ``false``
@@ -59,6 +59,8 @@ def refuse_contradictions(app: App, database: str, db: Readable, facts: Sequence
         ProfileContradictionError: the first contradiction, with its line and key.
     """
     for contradiction in find_contradictions(app, database, db, facts):
+        if contradiction.severity != "error":
+            continue
         path = loader.path_of(app.configured.profile)
         problem = toml.create_problem(toml.read_text(path), contradiction.key, contradiction.reason)
         raise ProfileContradictionError(
@@ -79,44 +81,65 @@ def refuse_contradicted_purpose(app: App, database: str, db: Readable, purpose: 
 def find_contradictions(
     app: App, database: str, db: Readable, facts: Sequence[Fact] = FACTS
 ) -> Iterator[Contradiction]:
-    """Yield what the data of a database contradicts; only bounded samples are read."""
+    """Yield what the data of a database contradicts, and the tables that the role may not read; samples are bounded."""
+    for check in _list_checks(app, database, db, facts):
+        try:
+            yield from check
+        except PrivilegeMissingError as error:
+            yield create_unreadable(("databases", database), error)
+
+
+def _list_checks(
+    app: App, database: str, db: Readable, facts: Sequence[Fact]
+) -> Iterator[Iterator[Contradiction]]:
     users = app.profile.users
     is_users_database = ((users.database if users else "") or app.main()) == database
     if is_users_database:
-        yield from _check_users(app, db, facts)
-        yield from _check_roles(app, db, facts)
+        yield from _list_user_checks(app, db, facts)
+        yield from _list_role_checks(app, db, facts)
     columns = {
         column.key: column
         for fact in facts
         for column in _list_times(app, database, fact, is_users=is_users_database)
     }
     for column in columns.values():
-        yield from _check_time(app, db, column)
+        yield _check_time(app, db, column)
     if "audit" in facts and app.profile.audit:
         audit = app.profile.audit
-        yield from _find_uncovered(db, ("audit", "fields"), audit.table, [*audit.fields.values()])
+        yield _find_uncovered(db, ("audit", "fields"), audit.table, [*audit.fields.values()])
     if "ledger" in facts:
-        yield from _check_ledger(app, database, db)
+        yield _check_ledger(app, database, db)
 
 
-def _check_users(app: App, db: Readable, facts: Sequence[Fact]) -> Iterator[Contradiction]:
+def _list_user_checks(app: App, db: Readable, facts: Sequence[Fact]) -> Iterator[Iterator[Contradiction]]:
     users = app.profile.users
     if users and "user-key" in facts:
-        yield from _check_keys(db, ("users", "id"), users.table, users.id.column, users.id.codec)
+        yield _check_keys(db, ("users", "id"), users.table, users.id.column, users.id.codec)
     if users and "active" in facts and not users.active:
-        yield from _check_booleans(users, app.profile.boolean, db)
+        yield _check_booleans(users, app.profile.boolean, db)
     if users and "active-known" in facts:
-        yield from _check_known_states(users, app.profile.boolean, db, has_checked="active" in facts)
+        yield _check_known_states(users, app.profile.boolean, db, has_checked="active" in facts)
 
 
-def _check_roles(app: App, db: Readable, facts: Sequence[Fact]) -> Iterator[Contradiction]:
+def _list_role_checks(app: App, db: Readable, facts: Sequence[Fact]) -> Iterator[Iterator[Contradiction]]:
     roles = app.profile.roles
     if roles and "role-key" in facts:
-        yield from _check_keys(db, ("roles",), roles.table, roles.key, roles.codec)
+        yield _check_keys(db, ("roles",), roles.table, roles.key, roles.codec)
     if roles and roles.permissions and "permission-link" in facts:
         link = roles.permissions.link
-        columns = [link.role, link.permission]
-        yield from _find_uncovered(db, ("roles", "permissions", "link"), link.table, columns)
+        columns: list[ColumnNames] = [link.role, link.permission]
+        yield _find_uncovered(db, ("roles", "permissions", "link"), link.table, columns)
+
+
+def create_unreadable(key: Sequence[str | int], error: PrivilegeMissingError) -> Contradiction:
+    """Return the finding about rows that were not compared with the profile; ``error`` names their table."""
+    return Contradiction(
+        key=key,
+        code=UNREADABLE,
+        reason=str(error.context["reason"]),
+        remedy=f"The table was not checked. {error.hint}",
+        severity="warning",
+    )
 
 
 # Keys -----------------------------------------------------------------------------------------------------------------
@@ -340,7 +363,7 @@ def _check_ledger(app: App, database: str, db: Readable) -> Iterator[Contradicti
         return
     ignored = find_column(table, ledger.rolled_back_at)
     columns = [identity, *([ignored] if ignored else [])]
-    sample = read_sample(db, table, columns, rows=LEDGER_ROWS)
+    sample = db.sample(table.name, columns, rows=LEDGER_ROWS, timeout=SAMPLE_LIMIT) or []
     counts = Counter(str(row[0]) for row in sample if len(row) == 1 or row[1] is None)
     repeated = [name for name, count in counts.items() if count > 1]
     if repeated:
@@ -355,17 +378,9 @@ def _check_ledger(app: App, database: str, db: Readable) -> Iterator[Contradicti
 # Samples --------------------------------------------------------------------------------------------------------------
 
 
-def read_sample(
-    db: Readable, table: Table, columns: Sequence[str], *, rows: int = SAMPLE_ROWS
-) -> list[tuple[object, ...]]:
-    """Return the first and the last rows; none of a table that the role may not read, or that is not read in time."""
-    with suppress(PrivilegeMissingError):
-        return db.sample(table.name, columns, rows=rows, timeout=SAMPLE_LIMIT) or []
-    return []
-
-
 def _sample(db: Readable, table: Table, column: str) -> list[object]:
-    return [value for (value,) in read_sample(db, table, [column]) if value is not None]
+    rows = db.sample(table.name, [column], rows=SAMPLE_ROWS, timeout=SAMPLE_LIMIT) or []
+    return [value for (value,) in rows if value is not None]
 
 
 def _show(stored: Sequence[object]) -> str:
