@@ -48,6 +48,6 @@ def _sample_formats(app: App, database: str, live: Readable) -> StoredFormats | 
     if users is None or users.password is None or users_database(app) != database:
         return None
     try:
-        return Passwords(app, UserTable(app, live).live).sample_formats()
+        return Passwords(app, UserTable(app, live).live).stored_formats
     except (ProfileInvalidError, SchemaMismatchError):  # reported by other checks
         return None

@@ -82,11 +82,13 @@ class PasswordHash(RowRule):
 
     def __init__(self, passwords: Passwords, live: LiveTable) -> None:
         self._passwords, self._live = passwords, live
-        self._is_profile_verified = False
 
     @property
     def columns(self) -> Collection[str]:
         return self._passwords.columns
+
+    def prepare(self) -> None:
+        _ = self._passwords.stored_formats
 
     def check_added(self, row: Row) -> None:
         columns = self._passwords.columns
@@ -96,9 +98,7 @@ class PasswordHash(RowRule):
         if reason := self._passwords.find_problem(stored):
             name = f"{self._live.name}.{columns[-1]}"
             raise ValueInvalidError(name=name, value="(not shown)", reason=reason)
-        if not self._is_profile_verified:
-            self._passwords.require_declared_formats()
-            self._is_profile_verified = True
+        self._passwords.require_declared_formats()
 
     def check_changed(self, before: Row, after: Row) -> None:
         if not after.keys().isdisjoint(self.columns):

@@ -112,8 +112,9 @@ class Passwords:
     def _is_unusable(self, stored: str) -> bool:
         return any(fnmatchcase(stored, pattern) for pattern in self.section.unusable)
 
-    def sample_formats(self) -> StoredFormats:
-        """Return the formats of the oldest and the newest users, because apps change formats over the years.
+    @cached_property
+    def stored_formats(self) -> StoredFormats:
+        """The formats of the oldest and the newest users, because apps change formats over the years.
 
         Of other users none is read, however few of these have a password.
         """
@@ -135,7 +136,7 @@ class Passwords:
             PasswordFormatError: the app may not accept hashes in the format that the profile names.
             PasswordUnknownError: no stored value shows that the app accepts that format.
         """
-        stored = self.sample_formats()
+        stored = self.stored_formats
         if stored.undeclared:
             raise PasswordFormatError(
                 target=self._live.db.target,
