@@ -9,6 +9,7 @@ with lazy_imports(__name__):
         find_affected_rows,
         find_cascading_tables,
         find_dependent_tables,
+        plan_rows,
     )
     from dbctl.services.deletion.cross_database import (
         BATCH,

@@ -47,10 +47,10 @@ def guard_last_admin(app: App, database: str, db: Readable, tables: Collection[s
         yield
         return
     users = UserTable(app, db)
-    takes_part = _is_any_relevant(users, tables)
+    takes_part = is_relevant(users, tables)
     if takes_part:
         _require_consistent_roles(users)
-    elif not _can_find_admins(users):
+    elif not can_read_roles(users):
         yield
         return
     admins_before = _active_admins(users, for_update=takes_part)
@@ -60,16 +60,18 @@ def guard_last_admin(app: App, database: str, db: Readable, tables: Collection[s
         raise _create_error(users, admins_before)
 
 
-def _is_any_relevant(users: UserTable, tables: Collection[str]) -> bool:
-    """Return whether a change of a table can change who is an active admin, also by its foreign keys."""
+def is_relevant(users: UserTable, tables: Collection[str]) -> bool:
+    """Return whether a change of a table can change the roles of users or who is active, also by its foreign keys."""
     from dbctl.services.deletion import find_dependent_tables
 
     relevant = {users.live.name, *(users.roles.tables if users.roles else ())}
+    if joined := users.section.joined.get("active"):
+        relevant.add(joined.table.removesuffix("?"))
     return any(relevant.intersection(find_dependent_tables(users.db, table)) for table in tables)
 
 
-def _can_find_admins(users: UserTable) -> bool:
-    """Return whether the role may read the users and their roles, and the profile does not contradict them.
+def can_read_roles(users: UserTable) -> bool:
+    """Return whether the database role may read the users and their roles, and the profile does not contradict them.
 
     It reads with a time limit, because a denied privilege would otherwise end the transaction.
     """
@@ -118,7 +120,7 @@ def admin_role(users: UserTable) -> str:
 
 def may_sign_in(users: UserTable, user: User) -> bool:
     """Return whether a user is active; always true if the app does not store it."""
-    return bool(user.active) or "active" not in users.fields
+    return bool(user.active) or "active" not in users.field_names
 
 
 def is_admin(users: UserTable, role: str | None) -> bool:

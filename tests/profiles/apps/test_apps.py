@@ -97,10 +97,9 @@ class App:
             "hash": hashes.create_hash(writes, PASSWORD + self.expected.get("pepper", "")),
             "salt": hashes.SALT,
         }
-        for text in (self.expected["schema"], self.expected["rows"]):
-            for word, value in words.items():
-                text = text.replace(f"@{word}@", value)  # noqa: PLW2901 - replaced word by word
-            database.run(*filter(str.strip, text.split(";\n")))
+        self.words = words
+        self.run_sql(self.expected["schema"])
+        self.run_sql(self.expected["rows"])
         for file in self.expected.get("extra", []):
             path = folder / file
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,6 +109,12 @@ class App:
             f'[apps.app]\nprofile = "{name}"\ndirectory = "."\npepper_file = "pepper"\n[apps.app.databases]\nmain = "{database.url}"\n'
             '[apps.app.backup]\nrepository = "backups"\n'
         )
+
+    def run_sql(self, text: str) -> None:
+        """Run statements in which ``@name@`` is a word of the engine."""
+        for word, value in self.words.items():
+            text = text.replace(f"@{word}@", value)
+        self.database.run(*filter(str.strip, text.split(";\n")))
 
     def run(self, *words: str, status: int | None = 0) -> Any:
         """Return the data of a command."""
@@ -216,13 +221,40 @@ def test_users_are_changed_as_the_application_does(app: App) -> None:
         app.run("users", "activate", expected["inactive"], status=2)  # the app deletes such users
     if expected.get("deactivate"):
         assert app.run("users", "deactivate", user)["users"][0]["active"] is False
+        app.assert_rows("rows_after_deactivate")
         assert app.run("users", "activate", user)["users"][0]["active"] is True
+        if "admin" in expected:
+            app.run("users", "deactivate", expected["admin"], status=6)
+    if expected.get("inactive"):
+        for option, is_active in (("--active", True), ("--no-active", False)):
+            listed = app.run("users", "list", option)["items"]
+            assert (expected["inactive"] in [item["login"] for item in listed]) is not is_active
     if "admin" in expected:  # the last one
         app.run("users", "delete", expected["admin"], "--yes", status=expected.get("delete", 6))
     app.run("sessions", "revoke", user, "--yes", status=expected.get("revoke", 0))
     app.run("users", "delete", user, "--yes", status=expected.get("delete", 0))
     app.assert_rows("rows_after_delete")
     assert app.run("apps", "check")["findings"] == []
+
+
+@pytest.mark.parametrize(
+    "app", [case for case in CASES if "variant" in read_expectations(case[0])], indirect=True
+)
+def test_another_version_has_the_variant_of_the_profile(app: App) -> None:
+    variant, inactive = app.expected["variant"], app.expected["inactive"]
+    app.run_sql(variant["schema"])
+    assert app.run("apps", "list")["items"][0]["variant"] == variant["name"]
+    assert {finding["code"] for finding in app.run("apps", "check")["findings"]} == {"variant"}
+    users = app.run("users", "list")["items"]
+    assert [user["login"] for user in users if user["active"] is False] == [inactive]
+    assert [user["login"] for user in app.run("users", "list", "--no-active")["items"]] == [inactive]
+    app.run(
+        "users",
+        "remove-role",
+        app.expected["admin"],
+        app.profile.users.admin if app.profile.users else "",
+        status=6,
+    )
 
 
 def test_settings_cleanup_backup_and_restore(app: App) -> None:

@@ -62,7 +62,8 @@ def refuse_contradictions(app: App, database: str, db: Readable, facts: Sequence
         if contradiction.severity != "error":
             continue
         path = loader.path_of(app.configured.profile)
-        problem = toml.create_problem(toml.read_text(path), contradiction.key, contradiction.reason)
+        key = app.locate_key(contradiction.key)
+        problem = toml.create_problem(toml.read_text(path), key, contradiction.reason)
         raise ProfileContradictionError(
             target=db.target,
             reason=contradiction.reason,
