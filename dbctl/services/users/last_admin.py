@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from dbctl.engines.contract import Readable
 from dbctl.errors import LastAdminError, PrivilegeMissingError, ProfileContradictionError, RoleFormError
-from dbctl.services.app import App, User, UserTable, evidence, users_database
+from dbctl.services.app import App, User, UserTable, users_database
 
 #: Time limit of a read that only verifies that it is permitted.
 _READ_LIMIT = timedelta(seconds=1)
@@ -92,6 +92,8 @@ def _require_consistent_roles(users: UserTable) -> None:
     if users.roles and users.section.admin:
         users.roles.require_consistent()
         if "active" in users.fields:
+            from dbctl.services.app import evidence
+
             evidence.refuse_contradictions(users.app, users_database(users.app), users.db, ["active-known"])
 
 
