@@ -124,15 +124,17 @@ class Readable(Protocol):
         self,
         table: str,
         columns: Sequence[str],
+        where: Sequence[Where] = (),
         *,
         rows: int,
         timeout: timedelta,  # noqa: ARG002 - used by overrides
     ) -> list[tuple[object, ...]] | None:
         """Return the first and the last ``rows`` rows of a table by its key; None if they are not known after ``timeout``.
 
-        It reads no other rows. Without a key of one column, it returns any ``rows`` rows.
+        It reads no other rows; of these it returns only those that meet all conditions. Without a key of one column, the
+        rows are any ``rows`` rows.
         """
-        return self.select(table, columns, limit=rows)
+        return self.select(table, columns, where, limit=rows)
 
     def count(self, table: str, where: Sequence[Where] = ()) -> int:
         """Return the number of rows that meet all conditions."""

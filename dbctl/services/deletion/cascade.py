@@ -93,9 +93,18 @@ def _find_deletion_paths(
 
 def find_cascading_tables(db: Readable, table: str) -> list[str]:
     """Return ``table`` and all tables from which ON DELETE CASCADE may delete rows."""
+    return _find_referring_tables(db, table, ("CASCADE",))
+
+
+def find_dependent_tables(db: Readable, table: str) -> list[str]:
+    """Return ``table`` and all tables whose rows its foreign keys may change or delete, when one of its rows is deleted."""
+    return _find_referring_tables(db, table, ("CASCADE", "SET NULL", "SET DEFAULT"))
+
+
+def _find_referring_tables(db: Readable, table: str, actions: Collection[str]) -> list[str]:
     tables = [table]
     for name_ in tables:  # the list grows during the loop
-        keys = (key.table for key in db.references(name_) if key.on_delete == "CASCADE")
+        keys = (key.table for key in db.references(name_) if key.on_delete in actions)
         tables += [name for name in dict.fromkeys(keys) if name not in tables]
     return tables
 

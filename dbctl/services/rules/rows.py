@@ -98,11 +98,11 @@ class RowRules:
 
 @contextmanager
 def guard_constraints(
-    app: App, database: str, db: Readable, columns: Mapping[str, Collection[str]] = {}
+    app: App, database: str, db: Readable, columns: Mapping[str, Collection[str]]
 ) -> Iterator[None]:
     """Check constraints over several rows at the end of the block; the transaction must be open.
 
-    ``columns`` are the columns of added or replaced rows by table.
+    ``columns`` are the changed tables, each with the columns of rows that are added or replaced.
 
     Raises:
         LastAdminError: no active admin would remain.
@@ -110,8 +110,8 @@ def guard_constraints(
         ConstraintError: a column would be true in more rows than allowed.
     """
     with ExitStack() as guards:
-        guards.enter_context(last_admin.guard_last_admin(app, database, db))
-        guards.enter_context(exclusive_role.guard_exclusive_role(app, database, db))
+        guards.enter_context(last_admin.guard_last_admin(app, database, db, columns))
+        guards.enter_context(exclusive_role.guard_exclusive_role(app, database, db, columns))
         for table, written in columns.items():
             live = LiveTable(app.profile, db, table, "data")
             guards.enter_context(single_true.guard_single_true(app, database, live, written))

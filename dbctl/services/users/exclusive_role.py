@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dbctl.engines.contract import Readable
 from dbctl.errors import RoleExclusiveError
 from dbctl.services.app import App, Assignment, User, UserTable
+from dbctl.services.users import last_admin
 
 EXAMPLES = 5  #: maximum number of logins in a finding
 
@@ -31,14 +32,19 @@ def refuse_shared_role(users: UserTable, assignments: Iterable[Assignment]) -> N
 
 
 @contextmanager
-def guard_exclusive_role(app: App, database: str, db: Readable) -> Iterator[None]:
-    """Refuse, at the end, changes of the open transaction; raises as ``refuse_shared_role``."""
+def guard_exclusive_role(app: App, database: str, db: Readable, tables: Collection[str]) -> Iterator[None]:
+    """Refuse, at the end, changes of the open transaction; ``tables`` as for ``guard_last_admin``; raises as ``refuse_shared_role``."""
     section = app.profile.users
     role = section.role.exclusive if section and section.role else ""
     if not (section and role and (section.database or app.main()) == database):
         yield
         return
-    before = list_holders(UserTable(app, db), for_update=True)
+    users = UserTable(app, db)
+    takes_part = last_admin.is_relevant(users, tables)
+    if not (takes_part or last_admin.can_read_roles(users)):
+        yield
+        return
+    before = list_holders(users, for_update=takes_part)
     yield
     users = UserTable(app, db)  # the change may have renamed roles
     former_ids = {user.id for user in before}

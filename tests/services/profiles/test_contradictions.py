@@ -38,7 +38,7 @@ RIGHT = {
 }
 #: A wrong value of the profile, the code of the finding, and a command that is refused.
 WRONG = {
-    "time": ("epoch-s", "time-format", "users deactivate ida"),
+    "time": ("epoch-s", "time-format", "users create bo"),
     "boolean": ("bool-01", "boolean-format", "users deactivate ida"),
     "codec": ("cuid", "key-format", "users create bo"),
     "ledger": ("name", "ledger-merged", "migrate up --migrations files --no-backup"),
@@ -91,6 +91,12 @@ def test_each_contradiction_is_reported_and_refused(club, answer, tmp_path):
                 error = answer(*command.split(), *dry_run, *options, status=6)["error"]
                 assert error["code"] == "profile-contradiction", (key, error)
             assert club.content() == before
+        if command in (
+            "users create bo",
+            "migrate up --migrations files --no-backup",
+        ):  # no part of other commands
+            answer("users", "delete", "ida", "--dry-run", *options)
+            answer("data", "set", "notes", "1", "user_id=x", "--dry-run", *options)
     path.write_text(PROFILE.format(**RIGHT))
     answer("users", "create", "bo", *options)
     assert club.rows(

@@ -57,6 +57,11 @@ class RoleForm(ABC):
         self._is_consistent = False
 
     @property
+    def tables(self) -> Sequence[str]:
+        """The tables whose rows decide which roles users have."""
+        return [self.live.name, *([self.section.role_table] if self.section.role_table else [])]
+
+    @property
     def db(self) -> Readable:
         """The open database."""
         return self.live.db

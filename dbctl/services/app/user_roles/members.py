@@ -22,6 +22,12 @@ class Members(RoleForm):
 
     has_several = has_rows = True
 
+    @property
+    def tables(self) -> Sequence[str]:
+        groups = self._groups
+        inherited = [groups.table, groups.grants.table] if groups else []
+        return [*super().tables, self._membership.table, *inherited]
+
     @cached_property
     def _pairs(self) -> LiveTable:
         return LiveTable(self.live.profile, self.db, self._membership.table, "the roles of users")

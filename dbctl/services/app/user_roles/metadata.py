@@ -27,6 +27,10 @@ class Metadata(RoleForm):
         assert self.section.metadata is not None  # noqa: S101 - the form is created for this section only
         return self.section.metadata
 
+    @property
+    def tables(self) -> Sequence[str]:
+        return [*super().tables, self._rows.table]
+
     @cached_property
     def _table(self) -> LiveTable:
         return LiveTable(self.live.profile, self.db, self._rows.table, "the roles of users")

@@ -24,6 +24,10 @@ class RankedMembers(RoleForm):
         self._members = Members(self.users, self.section, self.live, self.only)
         self.columns = self._ranks.columns
 
+    @property
+    def tables(self) -> Sequence[str]:
+        return self._members.tables
+
     def _read_keys(self) -> Mapping[object, str]:
         groups = {key: name for key, name in self._members.keys().items() if not self._is_rank(name)}
         return {**self._ranks.keys(), **groups}
