@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from msgspec import structs
 
+from dbctl import profiles
 from dbctl.config import loader as config
 from dbctl.config import model
 from dbctl.engines import registry
@@ -25,7 +26,7 @@ from dbctl.errors import (
     UsageError,
     WrongAppError,
 )
-from dbctl.profiles import apply_variant, change_prefix, find_prefixes, loader, locate_key
+from dbctl.profiles import loader
 from dbctl.profiles.model import NO_LEDGER, Database, Profile, ProfileVariant
 from dbctl.url import Url, resolve_engine
 
@@ -83,28 +84,32 @@ class App:
             with suppress(DbctlError), closing(self._open_for_reading(self._main)) as database:
                 tables = database.tables()
         if detects_prefix:
-            prefixes = find_prefixes(profile, self._main, tables)
+            prefixes = profiles.find_prefixes(profile, self._main, tables)
             if len(prefixes) > 1:
                 raise AmbiguousPrefixError(app=self.name, prefixes=", ".join(map(repr, prefixes)))
             prefix = prefixes[0] if prefixes else profile.prefix
         if profile.prefix:
-            self.profile = self.base_profile = change_prefix(profile, prefix or "")
+            self.profile = self.base_profile = profiles.change_prefix(profile, prefix or "")
         self._select_variant(tables)
 
     def locate_key(self, key: Sequence[str | int]) -> Sequence[str | int]:
         """Return where the file of the profile has a key: below the active variant if that changes it."""
         if self.variant is None:
             return key
-        return locate_key(self.base_profile.variants.index(self.variant), self.variant, key)
+        return profiles.locate_key(self.base_profile.variants.index(self.variant), self.variant, key)
 
     def _select_variant(self, tables: Mapping[str, Table]) -> None:
         """Apply the variant that the tables of the main database have; without one, the profile is used as written."""
         variant = self._find_variant(tables)
         if variant != self.variant:
             self.variant = variant
-            self.profile = apply_variant(self.base_profile, variant) if variant else self.base_profile
+            self.profile = (
+                profiles.apply_variant(self.base_profile, variant) if variant else self.base_profile
+            )
 
     def _find_variant(self, tables: Mapping[str, Table]) -> ProfileVariant | None:
+        if not self.base_profile.variants:
+            return None
         from dbctl.services.app.live_table import has_all
 
         variants = self.base_profile.variants
