@@ -26,7 +26,7 @@ from dbctl.profiles.passwords import (
     identify_format,
     verify_password,
 )
-from tests.profiles.apps import hashes
+from tests.profiles.apps.hashes import configure_django
 
 #: Hashes that the applications themselves created.
 REAL = [
@@ -130,7 +130,7 @@ PIECES = st.sampled_from(
 
 @pytest.fixture(scope="module", autouse=True)
 def _django_settings():
-    hashes.configure_django()
+    configure_django()
 
 
 def matches(password: str, stored: str) -> bool:

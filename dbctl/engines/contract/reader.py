@@ -124,15 +124,17 @@ class Readable(Protocol):
         self,
         table: str,
         columns: Sequence[str],
+        where: Sequence[Where] = (),
         *,
         rows: int,
         timeout: timedelta,  # noqa: ARG002 - used by overrides
     ) -> list[tuple[object, ...]] | None:
         """Return the first and the last ``rows`` rows of a table by its key; None if they are not known after ``timeout``.
 
-        It reads no other rows. Without a key of one column, it returns any ``rows`` rows.
+        It reads no other rows; of these it returns only those that meet all conditions. Without a key of one column, the
+        rows are any ``rows`` rows.
         """
-        return self.select(table, columns, limit=rows)
+        return self.select(table, columns, where, limit=rows)
 
     def count(self, table: str, where: Sequence[Where] = ()) -> int:
         """Return the number of rows that meet all conditions."""
@@ -180,4 +182,24 @@ class Explainer(Protocol):
 
         Raises:
             QueryFailedError: it would be rejected, or a name in it would not be resolved as a column.
+        """
+
+
+class PlannedRows(Struct, frozen=True, kw_only=True):
+    """Rows of one table that a change would delete or update."""
+
+    table: str
+    where: Sequence[Where]  #: the conditions, on the rows before the change; all of them must be met
+    values: Mapping[str, object] = {}  #: the new values by column; empty: the rows are deleted
+
+
+class Preview(Protocol):
+    """The part that queries the rows that a planned change would leave; it writes nothing."""
+
+    def query_after(
+        self, changes: Sequence[PlannedRows], sql: str, parameters: Mapping[str, object] = {}
+    ) -> list[tuple[object, ...]]:
+        """Return the rows of ``Readable.query`` as after ``changes``; triggers are not considered.
+
+        Views show the rows before the change.
         """

@@ -59,23 +59,54 @@ class SqlDatabase(Readable):
         return ""
 
     def sample(
-        self, table: str, columns: Sequence[str], *, rows: int, timeout: timedelta
+        self,
+        table: str,
+        columns: Sequence[str],
+        where: Sequence[Where] = (),
+        *,
+        rows: int,
+        timeout: timedelta,
     ) -> list[Row] | None:
-        names = ", ".join(self.catalog.quote_column(table, column, "") for column in columns)
-        sql = f"select {names} from {self.catalog.quote_table(table)}"
         keys = self.catalog.primary_key(table)
         if len(keys) != 1:
-            return self.connection.fetch_within(f"{sql} limit {rows:d}", {}, timeout)
-        key = self.catalog.quote_column(table, keys[0], "")
+            return self._fetch_end(table, columns, where, "", rows, timeout)
         first, last = (
-            self.connection.fetch_within(f"{sql} order by {key} {direction} limit {rows:d}", {}, timeout)
+            self._fetch_end(table, [*keys, *columns], where, direction, rows, timeout)
             for direction in ("asc", "desc")
         )
         if first is None or last is None:
             return None
-        # Values such as lists cannot be hashed, so duplicates are found by their position.
-        overlap = next((index for index, row in enumerate(first) if last and row == last[-1]), len(first))
-        return first[:overlap] + last[::-1]
+        overlap = next(
+            (index for index, row in enumerate(first) if last and row[0] == last[-1][0]), len(first)
+        )
+        return [row[1:] for row in first[:overlap] + last[::-1]]
+
+    def _fetch_end(
+        self,
+        table: str,
+        columns: Sequence[str],
+        where: Sequence[Where],
+        direction: str,
+        rows: int,
+        timeout: timedelta,
+    ) -> list[Row] | None:
+        """Return rows at one end of a table that meet all conditions, or any rows if ``direction`` is empty."""
+        name, statement = self.catalog.quote_table(table), Statement(table)
+        names = ", ".join(self.catalog.quote_column(table, column, "t0") for column in columns)
+        condition = self.builder.where_clause(statement, table, where)
+        key = self.catalog.quote_column(table, columns[0], "t0")
+        order = f" order by {key} {direction}" if direction else ""
+        source = f"{name} t0"
+        if condition:  # conditions apply to the sampled rows, because rows that meet them may be rare
+            selected = f"{key} as sampled_key" if direction else "*"
+            sampled = f"(select {selected} from {source}{order} limit {rows:d})"
+            source = (
+                f"{sampled} sampled join {source} on {key} = sampled.sampled_key"
+                if direction
+                else f"{sampled} t0"
+            )
+        sql = f"select {names} from {source}{condition}{order} limit {rows:d}"
+        return self.connection.fetch_within(sql, statement.parameters, timeout)
 
     def count(self, table: str, where: Sequence[Where] = ()) -> int:
         statement = Statement(table)

@@ -96,6 +96,8 @@ class UserRole(Section, frozen=True, kw_only=True):
     metadata: RoleMetadata | None = None  #: the row of metadata
     values: Sequence[str] = ()  #: the names of the roles, if no table, labels or ranks list them
     default: str = ""  #: the default role of a new user
+    #: the role that exactly one user has, such as the owner: ``users set-role --demote-to`` transfers it
+    exclusive: str = ""
     #: by role, the permissions that the app's code gives it; ``posts.*`` and ``*`` match every name of that form
     permissions: Mapping[str, Sequence[str]] = {}
 
@@ -119,6 +121,8 @@ def validate_user_role(role: UserRole) -> Iterator[tuple[Sequence[str | int], st
         yield ("labels",), f"the names of roles are in {role.table}"
     if role.values and (owner := _find_names(role)):
         yield ("values",), f"the names of roles are in {owner}"
+    if role.exclusive and role.exclusive == role.default:
+        yield ("exclusive",), "only one user has this role, so it is no default"
     yield from _validate_ranks(role.ranks)
     if role.metadata:
         yield from _validate_metadata(role, role.metadata)

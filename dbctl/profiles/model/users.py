@@ -195,12 +195,13 @@ class Users(Section, frozen=True, kw_only=True):
     #: why only the app can create users, such as ``clients compute the keys of the vault``; empty: dbctl creates them
     only_app_creates: str = ""
     #: ``table.column``: rows that are deleted before their user, in this order, regardless of foreign keys;
-    #: ``Rating.promptId -> Prompt.userId`` for rows that belong to rows of the user
+    #: ``Rating.promptId -> Prompt.userId`` for rows that belong to rows of the user; deployments may lack the table of
+    #: ``table?.column``
     cascade: Sequence[RowPath] = ()
     #: ``table.column``: columns that are set to NULL before their user is deleted; with the syntax of ``cascade``
     clear: Sequence[RowPath] = ()
-    #: ``table.column``: columns that retain the key of a deleted user, as in the app
-    retained: Sequence[RowPath] = ()
+    #: by ``table.column``, why rows retain the key of a deleted user, as in the app; ``users delete`` shows it in the plan
+    retained: Mapping[RowPath, str] = {}
     transfer: Sequence[Transfer] = ()  #: rows for ``users delete --transfer-to``
     #: values of the row, such as an anonymous user, that gets the rows of ``transfer`` without ``--transfer-to``, by column
     successor: Mapping[ColumnName, ExpectedValue] = {}

@@ -290,7 +290,7 @@ class App:
         """
         from dbctl.services.app import evidence
 
-        evidence.refuse_contradictions(self, name, database, purpose)
+        evidence.refuse_contradicted_purpose(self, name, database, purpose)
 
     def current_writer(self, name: str) -> Writable:
         """Return the open writer of a database, for a change that writes several databases."""

@@ -85,12 +85,12 @@ class UserTable:
         self.fields = self.live.map_columns(section.fields)
         #: the fields in other tables
         self.joined = JoinedFields(section.joined, self.live, self.id)
-        #: how the app stores the roles of users; None: it has none
-        self.roles = create_role_form(section, self.live)
         #: the conditions of rows that are users
         self.only: list[Where] = [*self.live.conditions(section.only)]
         if section.excluded:
             self.only.append(Not(AllOf(self.live.conditions(section.excluded))))
+        #: how the app stores the roles of users; None: it has none
+        self.roles = create_role_form(section, self.live, self.only)
         first, *others = section.login
         #: the fields that users may type to sign in: the first, and all others that the live schema has
         self.login_fields = [first, *(field for field in others if field in self.fields)]

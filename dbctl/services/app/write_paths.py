@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
 
 #: ``input``: rows from a user, a file or a backup; each is checked by the rules of the app (``RowRules``).
 #: ``generated``: rows from dbctl itself, or from constants of the profile. ``schema``: no rows of the app, only its schema,
@@ -32,4 +32,42 @@ PATHS: Mapping[str, Source] = {
     **dict.fromkeys(_INPUT, "input"),
     **dict.fromkeys(_GENERATED, "generated"),
     **dict.fromkeys(_SCHEMA, "schema"),
+}
+
+#: Facts of a profile by which commands write, and which the stored data can contradict:
+#: ``user-key``, ``role-key``: the codec of new keys; ``user-created``, ``user-updated``, ``role-created``, ``role-updated``,
+#: ``setting-times``, ``sign-out``: the format of the times that a command writes; ``active``: the codec of this field;
+#: ``active-known``: whether its values show who is active; ``permission-link``, ``audit``: the columns of new rows, and the
+#: time of the record; ``ledger``: what distinguishes migrations.
+Fact = Literal[
+    "user-key", "user-created", "user-updated", "active", "active-known", "sign-out", "role-key", "role-created", "role-updated",
+    "permission-link", "setting-times", "audit", "ledger",
+]  # fmt: skip
+FACTS: Sequence[Fact] = get_args(Fact)
+
+#: The facts that take part in a command; a contradiction of another fact does not refuse it. The rule of the last admin
+#: and passwords have their own checks.
+FACTS_BY_PURPOSE: Mapping[str, Sequence[Fact]] = {
+    **dict.fromkeys(
+        ["users create", "users ensure", "users import"], ("user-key", "user-created", "active", "audit")
+    ),
+    **dict.fromkeys(["users activate", "users deactivate"], ("user-updated", "active", "sign-out", "audit")),
+    **dict.fromkeys(
+        ["users update", "users set-role", "users add-role", "users remove-role", "users set-password"],
+        ("user-updated", "sign-out", "audit"),
+    ),
+    **dict.fromkeys(["users delete", "users unlock"], ("audit",)),
+    "roles create": ("role-key", "role-created", "audit"),
+    "roles update": ("role-updated", "audit"),
+    "roles grant": ("permission-link", "audit"),
+    **dict.fromkeys(["roles revoke", "roles delete"], ("audit",)),
+    **dict.fromkeys(["settings set", "settings reset", "settings apply"], ("setting-times", "audit")),
+    "sessions revoke": ("sign-out", "audit"),
+    **dict.fromkeys(["sessions cleanup", "sessions rebuild-stats"], ("audit",)),
+    **dict.fromkeys(["data set", "data add", "data delete", "data import"], ("audit",)),
+    "restore apply --table": ("audit",),
+    **dict.fromkeys(
+        ["migrate up", "migrate down", "migrate reset", "migrate baseline", "migrate mark", "migrate repair"],
+        ("ledger",),
+    ),
 }

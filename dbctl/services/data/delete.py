@@ -206,7 +206,8 @@ class DeleteRows(Generic[R]):
     def apply(self, db: Writable) -> R:
         """Delete the rows and record the deletion."""
         app, database, name = self._table.app, self._table.database, self._table.name
-        with guard_constraints(app, database, db), add_repair_hint(app.profile.search, name, db):
+        guard = guard_constraints(app, database, db, {name: ()})
+        with guard, add_repair_hint(app.profile.search, name, db):
             require_row_count(db.delete(name, self._where), self._row_count, db)
         audit.record(app, db, "data.delete", name, self._audit_key, {"rows": self._rows})
         self._related.delete()

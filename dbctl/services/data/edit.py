@@ -177,7 +177,8 @@ class UpdateRow:
     def _update_columns(self, db: Writable) -> None:
         table, app = self._table, self._table.app
         where = table.key_conditions(self._key)
-        with guard_constraints(app, table.database, db), add_repair_hint(app.profile.search, table.name, db):
+        guard = guard_constraints(app, table.database, db, {table.name: ()})
+        with guard, add_repair_hint(app.profile.search, table.name, db):
             require_row_count(db.update(table.name, _stamped(table, self._values, self._stamp), where), 1, db)
         changes = {
             name: [table.mask_value(name, self._before[name]), table.mask_value(name, value)]

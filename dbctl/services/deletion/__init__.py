@@ -8,6 +8,8 @@ with lazy_imports(__name__):
         deletion_conditions,
         find_affected_rows,
         find_cascading_tables,
+        find_dependent_tables,
+        plan_rows,
     )
     from dbctl.services.deletion.cross_database import (
         BATCH,

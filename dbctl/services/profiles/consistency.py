@@ -195,7 +195,11 @@ def _check_users_role(profile: Profile, users: Users) -> Iterator[Problem]:
     elif profile.roles and role.role_table != profile.roles.table:
         yield ("users", "role", "table"), f"[roles] are in {profile.roles.table}"
     names = list_role_names(role)
-    for key, name in ((("users", "role", "default"), role.default), (("users", "admin"), users.admin)):
+    for key, name in (
+        (("users", "role", "default"), role.default),
+        (("users", "role", "exclusive"), role.exclusive),
+        (("users", "admin"), users.admin),
+    ):
         if name and names and name not in names:
             yield key, f"{name} is none of the roles: {', '.join(names)}"
 

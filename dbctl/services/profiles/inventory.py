@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,18 +21,10 @@ from dbctl.model import Finding, Findings, Page, Row, Severity, Struct
 from dbctl.profiles import apply_variant, loader, locate_key
 from dbctl.profiles.model import Profile, ProfileVariant
 from dbctl.services.app import App, read_profile
-from dbctl.services.app.evidence import find_contradictions, find_uncovered_rows
 from dbctl.services.backup import prune
-from dbctl.services.profiles import (
-    consistency,
-    live_check,
-    owned_rows,
-    password_check,
-    role_check,
-    sql_check,
-    stored_forms,
-)
+from dbctl.services.profiles import consistency
 from dbctl.services.profiles.consistency import Problem
+from dbctl.services.profiles.live_problems import find_problems
 from dbctl.services.profiles.schema_references import list_schema_references
 from dbctl.url import resolve_engine
 
@@ -203,85 +195,10 @@ def check_live(app: App) -> Findings:
         except DbctlError as error:
             findings.append(_create_error_finding(target, error))
             continue
-        checks: Mapping[str, tuple[Severity, Iterable[Problem], str]] = {
-            "schema-mismatch": (
-                "error",
-                consistency.find_missing(app.profile, database, live, app.main()),
-                "Migrations may be pending (dbctl migrate status). Mark optional names with a trailing ?",
-            ),
-            "column-uncovered": (
-                "error",
-                consistency.find_uncovered_columns(app.profile, database, live, app.main()),
-                "Add it to [users.fields] or, with a value, to [users.new] or [[users.create]].",
-            ),
-            "search-key-idle": (
-                "warning",
-                consistency.find_unusable_search_keys(app.profile, database, live),
-                "Explain with `missing` why a deployment may lack it.",
-            ),
-            "sql-fails": (
-                "error",
-                sql_check.find_failing_statements(app, database, live),
-                "The statement was only prepared, not run.",
-            ),
-            "key-not-unique": (
-                "error",
-                sql_check.find_keys_without_index(app, database, live),
-                "Without one, existing rows cannot be distinguished from new rows.",
-            ),
-            "variant-unknown": (
-                "error",
-                live_check.find_unknown_variants(app.profile, database, live, app.main()),
-                "Add a variant with the columns of this deployment.",
-            ),
-            "password-format": (
-                "error",
-                password_check.find_undeclared_formats(app, database, live),
-                "Add each format to users.password.accepts if the app accepts it, or correct users.password.writes.",
-            ),
-            "password-unknown": (
-                "info",
-                password_check.find_unknown_values(app, database, live),
-                "Users with such a value cannot sign in with a password. List intended values in users.password.unusable.",
-            ),
-            "owned-rows": (
-                "warning",
-                owned_rows.find_unlisted_rows(app, database, live),
-                "List the column in users.cascade or [[users.transfer]].",
-            ),
-            "stored-form": (
-                "error",
-                stored_forms.find_wrong_forms(app, database, live),
-                "Declare the form that the app writes: dbctl neither reads nor writes values in other forms.",
-            ),
-            "role-form": (
-                "error",
-                role_check.find_role_problems(app, database, live),
-                "Correct it: dbctl refuses to change roles, and to delete or deactivate users, until it matches.",
-            ),
-            "report-idle": (
-                "warning",
-                sql_check.find_unusable_reports(app, database, live),
-                "A deployment without these cannot run it.",
-            ),
-        }
-        problems = [
-            (severity, code, key, reason, hint)
-            for code, (severity, complaints, hint) in checks.items()
-            for key, reason in complaints
-        ]
-        problems += [
-            ("error", entry.code, entry.key, entry.reason, entry.remedy)
-            for entry in find_contradictions(app, database, live)
-        ]
-        problems += [
-            ("warning", entry.code, entry.key, entry.reason, entry.remedy)
-            for entry in find_uncovered_rows(app, database, live)
-        ]
-        for severity, code, key, reason, hint in problems:
-            problem = toml.create_problem(text, app.locate_key(key), reason)
+        for entry in find_problems(app, database, live):
+            problem = toml.create_problem(text, app.locate_key(entry.key), entry.reason)
             message = f"{problem.reason} ({profile_path.name}, line {problem.line}, {problem.key})"
-            findings.append(Finding(target, severity, code, message, hint))
+            findings.append(Finding(target, entry.severity, entry.code, message, entry.remedy))
     checked = sum(
         reference.database in app.used for reference in list_schema_references(app.profile, app.main())
     )

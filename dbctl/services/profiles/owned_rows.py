@@ -8,8 +8,14 @@ from dbctl.engines.contract import Readable
 from dbctl.profiles import parse_row_path
 from dbctl.profiles.model import Profile, Users
 from dbctl.services.app import App
-from dbctl.services.app.evidence import find_user_references, gather_evidence
-from dbctl.services.profiles.consistency import Problem
+from dbctl.services.app.evidence import (
+    Contradiction,
+    add_samples,
+    create_unreadable,
+    find_user_references,
+    list_compared_columns,
+    read_definitions,
+)
 
 _REASONS = {
     "blocked": "a foreign key prevents the deletion of a user with rows in",
@@ -17,8 +23,11 @@ _REASONS = {
 }
 
 
-def find_unlisted_rows(app: App, database: str, live: Readable) -> Iterator[Problem]:
-    """Yield the columns that refer to users if neither a foreign key nor the profile handles them in a deletion."""
+def find_unlisted_rows(app: App, database: str, live: Readable) -> Iterator[Contradiction]:
+    """Yield the columns that refer to users if neither a foreign key nor the profile handles them in a deletion.
+
+    Only columns are sampled whose name alone does not decide. Also yield the tables of which that was not permitted.
+    """
     users = app.profile.users
     if (
         users is None
@@ -27,14 +36,29 @@ def find_unlisted_rows(app: App, database: str, live: Readable) -> Iterator[Prob
         or users.table not in live.tables()
     ):
         return
-    evidence = gather_evidence(live, app.url(database).engine)
+    evidence = read_definitions(live, app.url(database).engine)
     table = evidence.tables.get(users.table)
     if table is None or users.id.column not in table.columns:
         return
     listed = set(_list_handled(app.profile, users))
-    for reference in find_user_references(evidence, table, users.id.column):
+    compared = {
+        name: columns
+        for name, names in list_compared_columns(evidence, table, users.id.column).items()
+        if (columns := [column for column in names if f"{name}.{column}" not in listed])
+    }
+    if compared.keys() - {table.name}:
+        evidence = add_samples(live, evidence, compared)
+    for error in evidence.denials:
+        yield create_unreadable(("users",), error)
+    for reference in find_user_references(evidence, evidence.tables[users.table], users.id.column):
         if reference.deletion != "handled" and reference.path not in listed:
-            yield ("users", "cascade"), f"{_REASONS[reference.deletion]} {reference.path}"
+            yield Contradiction(
+                key=("users", "cascade"),
+                code="owned-rows",
+                reason=f"{_REASONS[reference.deletion]} {reference.path}",
+                remedy="List the column in users.cascade or [[users.transfer]].",
+                severity="warning",
+            )
 
 
 def _list_handled(profile: Profile, users: Users) -> Iterator[str]:

@@ -175,7 +175,9 @@ def _resolve(name: _MarkedName) -> Iterator[SchemaReference]:
 
 def _resolve_row_path(key: Key, database: str, path: str) -> Iterator[SchemaReference]:
     for step in parse_row_path(path):
-        yield SchemaReference(key=key, database=database, table=step.table, is_table_optional=True)
+        yield SchemaReference(
+            key=key, database=database, table=step.table, is_table_optional=step.is_optional
+        )
         for column in filter(None, (step.column, step.key, step.filter)):
             yield SchemaReference(key=key, database=database, table=step.table, column=column)
 

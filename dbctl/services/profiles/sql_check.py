@@ -12,10 +12,11 @@ from dbctl.engines.contract import (
     strip_collation,
 )
 from dbctl.engines.sql import require_column_count, select_all_from
-from dbctl.errors import QueryFailedError, SchemaMismatchError, ValueInvalidError
+from dbctl.errors import PrivilegeMissingError, QueryFailedError, SchemaMismatchError, ValueInvalidError
 from dbctl.model import Struct
 from dbctl.profiles.model import Profile, Report
 from dbctl.services.app import App
+from dbctl.services.app.evidence import Contradiction, create_unreadable
 from dbctl.services.deletion import create_query
 from dbctl.services.profiles.consistency import Problem
 from dbctl.services.sessions import create_recount
@@ -30,16 +31,23 @@ class Statement(Struct, frozen=True, kw_only=True):
     parameters: Mapping[str, object] = {}
 
 
-def find_failing_statements(app: App, database: str, live: Readable) -> Iterator[Problem]:
-    """Yield the statements that the database rejects, with the reason."""
+def find_failing_statements(app: App, database: str, live: Readable) -> Iterator[Contradiction]:
+    """Yield the statements that the database rejects, with the reason, and those whose tables the role may not read."""
     explainer = live.part(Explainer)
     if explainer is None:
         return
     for statement in _statements(app, database, live):
         try:
             explainer.explain_query(statement.sql, statement.parameters)
+        except PrivilegeMissingError as error:
+            yield create_unreadable(statement.key, error)
         except (QueryFailedError, ValueInvalidError) as error:
-            yield statement.key, str(error.context["reason"])
+            yield Contradiction(
+                key=statement.key,
+                code="sql-fails",
+                reason=str(error.context["reason"]),
+                remedy="The statement was only prepared, not run.",
+            )
 
 
 def _statements(app: App, database: str, live: Readable) -> Iterator[Statement]:

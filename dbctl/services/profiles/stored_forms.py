@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 from dbctl.engines.contract import Readable
+from dbctl.errors import PrivilegeMissingError
 from dbctl.profiles import is_payload
 from dbctl.profiles.model import Payload, Settings
 from dbctl.services.app import App, find_column, users_database
@@ -69,10 +71,12 @@ def _has_form(settings: Settings, value: str) -> bool:
 
 
 def _sample(live: Readable, table_name: str, names: Sequence[str]) -> list[tuple[object, ...]]:
-    """Return rows without NULL in the last column; none of a table that lacks a column or is not read in time."""
+    """Return rows without NULL in the last column; none of a table that lacks a column or is not read."""
     table = live.tables().get(table_name.removesuffix("?"))
     columns = [column for name in names if (column := find_column(table, name))]
     if table is None or len(columns) != len(names):
         return []
-    rows = live.sample(table.name, columns, rows=SAMPLE_ROWS, timeout=SAMPLE_LIMIT) or []
-    return [row for row in rows if row[-1] is not None]
+    with suppress(PrivilegeMissingError):  # reported by ``find_unreadable_tables``
+        rows = live.sample(table.name, columns, rows=SAMPLE_ROWS, timeout=SAMPLE_LIMIT) or []
+        return [row for row in rows if row[-1] is not None]
+    return []

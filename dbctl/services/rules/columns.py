@@ -87,12 +87,18 @@ class PasswordHash(RowRule):
     def columns(self) -> Collection[str]:
         return self._passwords.columns
 
+    def prepare(self) -> None:
+        _ = self._passwords.stored_formats
+
     def check_added(self, row: Row) -> None:
         columns = self._passwords.columns
         stored = self._passwords.join([row.get(column) for column in columns])
-        if stored is not None and (reason := self._passwords.find_problem(stored)):
+        if stored is None:
+            return
+        if reason := self._passwords.find_problem(stored):
             name = f"{self._live.name}.{columns[-1]}"
             raise ValueInvalidError(name=name, value="(not shown)", reason=reason)
+        self._passwords.require_declared_formats()
 
     def check_changed(self, before: Row, after: Row) -> None:
         if not after.keys().isdisjoint(self.columns):

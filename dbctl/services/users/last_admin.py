@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from dbctl.engines.contract import Readable
-from dbctl.errors import LastAdminError
-from dbctl.services.app import App, User, UserTable
+from dbctl.errors import LastAdminError, PrivilegeMissingError, ProfileContradictionError, RoleFormError
+from dbctl.services.app import App, User, UserTable, users_database
+
+#: Time limit of a read that only verifies that it is permitted.
+_READ_LIMIT = timedelta(seconds=1)
 
 
 def refuse_last_admin(users: UserTable, leaving: Iterable[User]) -> None:
@@ -15,7 +19,8 @@ def refuse_last_admin(users: UserTable, leaving: Iterable[User]) -> None:
 
     Raises:
         LastAdminError: the ``leaving`` users, who lose the role or are deleted, are the last.
-        RoleFormError: the profile contradicts the stored roles, so the last admin is not known.
+        RoleFormError, ProfileContradictionError: the profile contradicts the stored roles, or who is active, so the last
+            admin is not known.
     """
     leaving_ids = {user.id for user in leaving}
     if not leaving_ids:
@@ -27,33 +32,74 @@ def refuse_last_admin(users: UserTable, leaving: Iterable[User]) -> None:
 
 
 @contextmanager
-def guard_last_admin(app: App, database: str, db: Readable) -> Iterator[None]:
+def guard_last_admin(app: App, database: str, db: Readable, tables: Collection[str]) -> Iterator[None]:
     """Refuse, at the end, changes of the open transaction that removed the last active user with the admin role.
+
+    ``tables`` are the changed tables. If none of them takes part in the rule, only a trigger of the app could break it: the
+    rule is not checked then if the profile contradicts the roles, or if they cannot be read.
 
     Raises:
         LastAdminError: there was an active admin before, and there is none now.
-        RoleFormError: see ``refuse_last_admin``.
+        RoleFormError, ProfileContradictionError: see ``refuse_last_admin``.
     """
     section = app.profile.users
     if not (section and section.admin and (section.database or app.main()) == database):
         yield
         return
     users = UserTable(app, db)
-    _require_consistent_roles(users)
-    admins_before = _active_admins(users)
+    takes_part = is_relevant(users, tables)
+    if takes_part:
+        _require_consistent_roles(users)
+    elif not can_read_roles(users):
+        yield
+        return
+    admins_before = _active_admins(users, for_update=takes_part)
     yield
-    if admins_before and not _active_admins(UserTable(app, db)):  # the change may have deleted roles
+    after = UserTable(app, db)  # the change may have deleted roles
+    if admins_before and not _active_admins(after, for_update=takes_part):
         raise _create_error(users, admins_before)
+
+
+def is_relevant(users: UserTable, tables: Collection[str]) -> bool:
+    """Return whether a change of a table can change the roles of users or who is active, also by its foreign keys."""
+    from dbctl.services.deletion import find_dependent_tables
+
+    relevant = {users.live.name, *(users.roles.tables if users.roles else ())}
+    if joined := users.section.joined.get("active"):
+        relevant.add(joined.table.removesuffix("?"))
+    return any(relevant.intersection(find_dependent_tables(users.db, table)) for table in tables)
+
+
+def can_read_roles(users: UserTable) -> bool:
+    """Return whether the database role may read the users and their roles, and the profile does not contradict them.
+
+    It reads with a time limit, because a denied privilege would otherwise end the transaction.
+    """
+    tables = {users.live.name: [users.id, *users.fields.values()]}
+    for name in users.roles.tables if users.roles else ():
+        tables.setdefault(name, list(users.db.tables()[name].columns) if name in users.db.tables() else [])
+    try:
+        for name, columns in tables.items():
+            if users.db.sample(name, columns, rows=1, timeout=_READ_LIMIT) is None:
+                return False
+        _require_consistent_roles(users)
+    except (PrivilegeMissingError, RoleFormError, ProfileContradictionError):
+        return False
+    return True
 
 
 def _require_consistent_roles(users: UserTable) -> None:
     if users.roles and users.section.admin:
         users.roles.require_consistent()
+        if "active" in users.fields:
+            from dbctl.services.app import evidence
+
+            evidence.refuse_contradictions(users.app, users_database(users.app), users.db, ["active-known"])
 
 
-def _active_admins(users: UserTable) -> list[User]:
+def _active_admins(users: UserTable, *, for_update: bool = True) -> list[User]:
     # The rows are locked: the app may remove the role of another admin concurrently.
-    return [user for user in list_admins(users, for_update=True) if may_sign_in(users, user)]
+    return [user for user in list_admins(users, for_update=for_update) if may_sign_in(users, user)]
 
 
 def _create_error(users: UserTable, admins: Iterable[User]) -> LastAdminError:

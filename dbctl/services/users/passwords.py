@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from fnmatch import fnmatchcase
 from functools import cached_property
 
 from dbctl.config import read_pepper
-from dbctl.engines.contract import Condition, Order
+from dbctl.engines.contract import Condition
 from dbctl.errors import (
     NotSupportedError,
     PasswordFormatError,
@@ -32,8 +33,8 @@ from dbctl.profiles import (
 )
 from dbctl.services.app import App, LiveTable, User, open_users
 
-#: Rows at each end of the users table whose hashes are compared with the declared formats.
-SAMPLE_ROWS = 100
+#: Rows at each end of the users table whose hashes are compared with the declared formats, and the time limit of a read.
+SAMPLE_ROWS, SAMPLE_LIMIT = 500, timedelta(seconds=2)
 #: The key in a profile of the prefix of new hashes.
 PREFIX_KEY = ("users", "password", "writes")
 
@@ -111,20 +112,18 @@ class Passwords:
     def _is_unusable(self, stored: str) -> bool:
         return any(fnmatchcase(stored, pattern) for pattern in self.section.unusable)
 
-    def sample_formats(self) -> StoredFormats:
-        """Return the formats of the oldest and the newest users, because apps change formats over the years."""
+    @cached_property
+    def stored_formats(self) -> StoredFormats:
+        """The formats of the oldest and the newest users, because apps change formats over the years.
+
+        Of other users none is read, however few of these have a password.
+        """
         section = self._app.require_section(self._app.profile.users, "users")
-        live, key = self._live, self._live.column(section.id.column)
-        rows = dict[object, str]()
+        live = self._live
         where = [Condition(self.columns[-1], "!=", None), *live.conditions(section.only)]
-        for descending in (False, True):
-            order = [Order([key], descending)]
-            for row_key, *values in live.db.select(
-                live.name, [key, *self.columns], where, order_by=order, limit=SAMPLE_ROWS
-            ):
-                if any(values):
-                    rows[row_key] = self.join(values) or ""
-        hashes = [stored for stored in rows.values() if not self._is_unusable(stored)]
+        sample = live.db.sample(live.name, self.columns, where, rows=SAMPLE_ROWS, timeout=SAMPLE_LIMIT) or []
+        rows = [self.join(values) or "" for values in sample if any(values)]
+        hashes = [stored for stored in rows if not self._is_unusable(stored)]
         formats = Counter(name for stored in hashes if (name := identify_format(stored)))
         unknown = len(hashes) - formats.total()
         declared = sum(formats.pop(name, 0) for name in self.formats)
@@ -137,7 +136,7 @@ class Passwords:
             PasswordFormatError: the app may not accept hashes in the format that the profile names.
             PasswordUnknownError: no stored value shows that the app accepts that format.
         """
-        stored = self.sample_formats()
+        stored = self.stored_formats
         if stored.undeclared:
             raise PasswordFormatError(
                 target=self._live.db.target,

@@ -52,11 +52,13 @@ def _check_mediawiki(password: str, stored: str) -> bool:
 
 
 def configure_django() -> None:
-    """Configure Django once in this process, with every format of hashes that a test requires."""
+    """Configure Django with all password hashers; it can be configured once in each process."""
     if not settings.configured:
-        names = ("PBKDF2", "PBKDF2SHA1", "Argon2", "BCryptSHA256", "Scrypt")
         settings.configure(
-            PASSWORD_HASHERS=[f"django.contrib.auth.hashers.{name}PasswordHasher" for name in names]
+            PASSWORD_HASHERS=[
+                f"django.contrib.auth.hashers.{name}PasswordHasher"
+                for name in ("PBKDF2", "PBKDF2SHA1", "Argon2", "BCryptSHA256", "Scrypt")
+            ]
         )
         django.setup()
 

@@ -38,13 +38,15 @@ RIGHT = {
 }
 #: A wrong value of the profile, the code of the finding, and a command that is refused.
 WRONG = {
-    "time": ("epoch-s", "time-format", "users deactivate ida"),
+    "time": ("epoch-s", "time-format", "users create bo"),
     "boolean": ("bool-01", "boolean-format", "users deactivate ida"),
     "codec": ("cuid", "key-format", "users create bo"),
     "ledger": ("name", "ledger-merged", "migrate up --migrations files --no-backup"),
     "audit": ("", "column-uncovered", "users deactivate ida"),
     "cascade": ("", "owned-rows", ""),
 }
+#: Further values of ``cascade`` with a name that the database lacks.
+MISSPELLED = ['"note.user_id"', '"notes.userid"', '"notes[kind=a].user_id"', '"notes.id -> note(id).user_id"']
 SCHEMA = [
     (
         "create table people (id varchar(36) primary key, login varchar(40) not null unique, active varchar(5) not null,"
@@ -89,9 +91,31 @@ def test_each_contradiction_is_reported_and_refused(club, answer, tmp_path):
                 error = answer(*command.split(), *dry_run, *options, status=6)["error"]
                 assert error["code"] == "profile-contradiction", (key, error)
             assert club.content() == before
+        if command in (
+            "users create bo",
+            "migrate up --migrations files --no-backup",
+        ):  # no part of other commands
+            answer("users", "delete", "ida", "--dry-run", *options)
+            answer("data", "set", "notes", "1", "user_id=x", "--dry-run", *options)
     path.write_text(PROFILE.format(**RIGHT))
     answer("users", "create", "bo", *options)
     assert club.rows(
         "select count(*) from people where active = 'true' and joined > '2026-01-01T00:00:01'"
     ) == [(1,)]
     assert club.rows("select kind from actions") == [("users",)]
+
+
+def test_misspelled_names_of_row_paths_are_reported(club, answer, tmp_path):
+    path = tmp_path / "club.toml"
+    options = ("--profile", str(path), "--url", f"main={club.url}")
+    for cascade in MISSPELLED:
+        path.write_text(PROFILE.format(**(RIGHT | {"cascade": f'"notes.user_id", {cascade}'})))
+        findings = answer("apps", "check", *options, status=4)["data"]["findings"]
+        assert {finding["code"] for finding in findings} == {"schema-mismatch"}, cascade
+        assert "(club.toml, line 13, users.cascade[1])" in findings[0]["message"]
+    path.write_text(PROFILE.format(**(RIGHT | {"cascade": '"notes.user_id", "note?.user_id"'})))
+    assert answer("apps", "check", *options)["data"]["findings"] == []
+    answer("users", "delete", "ida", "--yes", *options)
+    assert club.rows("select count(*) from notes") == [(0,)]
+    path.write_text(PROFILE.format(**(RIGHT | {"cascade": '"notes.user_id?"'})))
+    assert answer("users", "list", *options, status=2)["error"]["code"] == "profile-invalid"

@@ -122,6 +122,11 @@ def test_hostile_names_and_values_stay_text(engine, tmp_path, monkeypatch, answe
             else f"insert into {name('posts ' + HOSTILE)} (id, title, status) values (1, 'a', 'x'), (2, 'b', 'y')",
             f"create table {name('a -> b.c')} (id {key})",
             f"create table {name('sessions [x')} (token varchar(80) primary key, user_id integer not null)",
+            *(
+                f"create table {name(title)} (token varchar(80) primary key, user_id integer not null,"
+                " expires_at varchar(30))"
+                for title in ("login sessions#", "login sessions]", "login sessions'")
+            ),
         )
         draft = answer("profiles", "draft", database.url, "--name", "hostile", "--to", "hostile.toml")["data"]
         profile = tomllib.loads(draft["profile"])

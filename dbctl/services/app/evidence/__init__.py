@@ -4,9 +4,23 @@ from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
     from dbctl.services.app.evidence.contradictions import (
+        UNREADABLE,
+        Contradiction,
+        create_unreadable,
         find_contradictions,
         find_uncovered_rows,
+        refuse_contradicted_purpose,
         refuse_contradictions,
     )
-    from dbctl.services.app.evidence.gather import Evidence, TableEvidence, gather_evidence
-    from dbctl.services.app.evidence.user_references import UserReference, find_user_references
+    from dbctl.services.app.evidence.gather import (
+        Evidence,
+        TableEvidence,
+        add_samples,
+        gather_evidence,
+        read_definitions,
+    )
+    from dbctl.services.app.evidence.user_references import (
+        UserReference,
+        find_user_references,
+        list_compared_columns,
+    )

@@ -9,62 +9,58 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Literal, TypeAlias
 
 from dbctl.engines.contract import Readable, Table
-from dbctl.errors import ProfileContradictionError
+from dbctl.errors import PrivilegeMissingError, ProfileContradictionError
 from dbctl.files import toml
-from dbctl.model import Struct
-from dbctl.profiles import BOOLEANS, KeyCodec, loader
+from dbctl.model import Severity, Struct
+from dbctl.profiles import BOOLEANS, BooleanCodec, KeyCodec, loader
 from dbctl.profiles.model import ColumnNames, Ledger, Settings, Users
 from dbctl.services.app import ledger_detection
 from dbctl.services.app.app import App
 from dbctl.services.app.evidence import values
 from dbctl.services.app.live_table import LiveTable, find_column
+from dbctl.services.app.write_paths import FACTS, FACTS_BY_PURPOSE, Fact
 
 #: Sampled rows at each end of a table, and of a ledger; the time limit of a sample.
 SAMPLE_ROWS, LEDGER_ROWS, SAMPLE_LIMIT = 50, 1000, timedelta(seconds=1)
+UNREADABLE = "table-unreadable"  #: the code of a table that the role may not read
 MOST_SHOWN = 3  #: values in a message
-#: The parts of a profile that commands write by, and for the first word of a command the parts that it uses.
-Part: TypeAlias = Literal["users", "roles", "settings", "audit", "ledger"]
-PARTS: Sequence[Part] = ("users", "roles", "settings", "audit", "ledger")
-USED_PARTS: dict[str, Sequence[Part]] = {
-    "users": ("users", "audit"),
-    "roles": ("roles", "audit"),
-    "settings": ("settings", "audit"),
-    "migrate": ("ledger",),
-}
-#: The fields in which commands write the current time.
-WRITTEN_TIMES = ("created_at", "updated_at", "at")
+_BOOLEAN_KEY = ("boolean",)  #: another codec, which dbctl reads, but would not write
+_NUMBERS = {"0", "1"}  #: how some databases return ``true`` and ``false``
 #: The forms of times that the app reads alike: texts with any separators and fractions.
 _TEXT_FORMS = frozenset({"iso-ms", "sqlite-time", "other"})
 
 
 class Contradiction(Struct, frozen=True, kw_only=True):
-    """A key of the profile that the data contradicts."""
+    """A key of the profile that the live database contradicts, or with which it cannot be compared."""
 
     key: Sequence[str | int]
     code: str  #: of the finding
     reason: str
     remedy: str
+    severity: Severity = "error"
 
 
 class _Column(Struct, frozen=True):
     """A column that dbctl writes, and its key in the profile."""
 
-    key: Sequence[str | int]
+    key: tuple[str | int, ...]
     table: str
-    name: ColumnNames
+    names: ColumnNames
 
 
-def refuse_contradictions(app: App, database: str, db: Readable, purpose: str) -> None:
-    """Refuse a command that would write by a key of the profile that the data contradicts.
+def refuse_contradictions(app: App, database: str, db: Readable, facts: Sequence[Fact]) -> None:
+    """Refuse a command that would write by a fact of the profile that the data contradicts.
+
+    A table that the role may not read contradicts nothing: a command that depends on its rows reads them itself.
 
     Raises:
         ProfileContradictionError: the first contradiction, with its line and key.
     """
-    parts = USED_PARTS.get(purpose.partition(" ")[0], ())
-    for contradiction in find_contradictions(app, database, db, parts):
+    for contradiction in find_contradictions(app, database, db, facts):
+        if contradiction.severity != "error":
+            continue
         path = loader.path_of(app.configured.profile)
         key = app.locate_key(contradiction.key)
         problem = toml.create_problem(toml.read_text(path), key, contradiction.reason)
@@ -78,29 +74,73 @@ def refuse_contradictions(app: App, database: str, db: Readable, purpose: str) -
         )
 
 
+def refuse_contradicted_purpose(app: App, database: str, db: Readable, purpose: str) -> None:
+    """Refuse a command by its purpose; raises as ``refuse_contradictions``."""
+    refuse_contradictions(app, database, db, FACTS_BY_PURPOSE.get(purpose, ()))
+
+
 def find_contradictions(
-    app: App, database: str, db: Readable, parts: Sequence[Part] = PARTS
+    app: App, database: str, db: Readable, facts: Sequence[Fact] = FACTS
 ) -> Iterator[Contradiction]:
-    """Yield what the data of a database contradicts; only bounded samples are read."""
+    """Yield what the data of a database contradicts, and the tables that the role may not read; samples are bounded."""
+    for check in _list_checks(app, database, db, facts):
+        try:
+            yield from check
+        except PrivilegeMissingError as error:
+            yield create_unreadable(("databases", database), error)
+
+
+def _list_checks(
+    app: App, database: str, db: Readable, facts: Sequence[Fact]
+) -> Iterator[Iterator[Contradiction]]:
     users = app.profile.users
-    users_database = (users.database if users else "") or app.main()
-    if "users" in parts and users and users_database == database:
-        yield from _check_keys(db, ("users", "id"), users.table, users.id.column, users.id.codec)
-        yield from _check_booleans(app, db)
-    if "roles" in parts and app.profile.roles and users_database == database:
-        roles = app.profile.roles
-        yield from _check_keys(db, ("roles",), roles.table, roles.key, roles.codec)
-    columns = [
-        column
-        for part in parts
-        for column in _list_times(app, database, part, in_users_database=users_database == database)
-    ]
-    for column in columns:
-        yield from _check_time(app, db, column)
-    for part in parts:
-        yield from _check_required(app, db, part)
-    if "ledger" in parts:
-        yield from _check_ledger(app, database, db)
+    is_users_database = ((users.database if users else "") or app.main()) == database
+    if is_users_database:
+        yield from _list_user_checks(app, db, facts)
+        yield from _list_role_checks(app, db, facts)
+    columns = {
+        column.key: column
+        for fact in facts
+        for column in _list_times(app, database, fact, is_users=is_users_database)
+    }
+    for column in columns.values():
+        yield _check_time(app, db, column)
+    if "audit" in facts and app.profile.audit:
+        audit = app.profile.audit
+        yield _find_uncovered(db, ("audit", "fields"), audit.table, [*audit.fields.values()])
+    if "ledger" in facts:
+        yield _check_ledger(app, database, db)
+
+
+def _list_user_checks(app: App, db: Readable, facts: Sequence[Fact]) -> Iterator[Iterator[Contradiction]]:
+    users = app.profile.users
+    if users and "user-key" in facts:
+        yield _check_keys(db, ("users", "id"), users.table, users.id.column, users.id.codec)
+    if users and "active" in facts and not users.active:
+        yield _check_booleans(users, app.profile.boolean, db)
+    if users and "active-known" in facts:
+        yield _check_known_states(users, app.profile.boolean, db, has_checked="active" in facts)
+
+
+def _list_role_checks(app: App, db: Readable, facts: Sequence[Fact]) -> Iterator[Iterator[Contradiction]]:
+    roles = app.profile.roles
+    if roles and "role-key" in facts:
+        yield _check_keys(db, ("roles",), roles.table, roles.key, roles.codec)
+    if roles and roles.permissions and "permission-link" in facts:
+        link = roles.permissions.link
+        columns: list[ColumnNames] = [link.role, link.permission]
+        yield _find_uncovered(db, ("roles", "permissions", "link"), link.table, columns)
+
+
+def create_unreadable(key: Sequence[str | int], error: PrivilegeMissingError) -> Contradiction:
+    """Return the finding about rows that were not compared with the profile; ``error`` names their table."""
+    return Contradiction(
+        key=key,
+        code=UNREADABLE,
+        reason=str(error.context["reason"]),
+        remedy=f"The table was not checked. {error.hint}",
+        severity="warning",
+    )
 
 
 # Keys -----------------------------------------------------------------------------------------------------------------
@@ -131,25 +171,38 @@ def _check_keys(
 # Times and booleans ---------------------------------------------------------------------------------------------------
 
 
-def _list_times(app: App, database: str, part: Part, *, in_users_database: bool) -> Iterator[_Column]:
-    """Yield the columns in which commands write the current time."""
+#: The times of which a fact consists: the field of the profile, and the fields in it that commands write.
+_WRITTEN_TIMES: Mapping[Fact, tuple[str, Sequence[str]]] = {
+    "user-created": ("users", ("created_at", "updated_at")),
+    "user-updated": ("users", ("updated_at",)),
+    "role-created": ("roles", ("created_at", "updated_at")),
+    "role-updated": ("roles", ("updated_at",)),
+    "setting-times": ("settings", ("created_at", "updated_at")),
+    "audit": ("audit", ("at",)),
+}
+
+
+def _list_times(app: App, database: str, fact: Fact, *, is_users: bool) -> Iterator[_Column]:
+    """Yield the columns of a fact in which commands write the current time."""
     profile = app.profile
-    fields: list[tuple[Sequence[str | int], str, Mapping[str, ColumnNames]]] = []
-    if part == "users" and profile.users and in_users_database:
-        fields.append((("users",), profile.users.table, profile.users.fields))
+    if fact == "sign-out" and profile.users and is_users:
         yield from _list_end_times(profile.users)
-    if part == "roles" and profile.roles and in_users_database:
-        fields.append((("roles",), profile.roles.table, profile.roles.fields))
-    if part == "audit" and profile.audit:
-        fields.append((("audit",), profile.audit.table, profile.audit.fields))
-    if part == "settings":
-        fields += [
+    name, written = _WRITTEN_TIMES.get(fact, ("", ()))
+    sections: list[tuple[tuple[str | int, ...], str, Mapping[str, ColumnNames]]] = []
+    if name == "users" and profile.users and is_users:
+        sections.append((("users",), profile.users.table, profile.users.fields))
+    if name == "roles" and profile.roles and is_users:
+        sections.append((("roles",), profile.roles.table, profile.roles.fields))
+    if name == "audit" and profile.audit:
+        sections.append((("audit",), profile.audit.table, profile.audit.fields))
+    if name == "settings":
+        sections += [
             (("settings", index), settings.table, settings.fields)
             for index, settings in enumerate(profile.settings)
             if (settings.database or app.main()) == database
         ]
-    for key, table, columns in fields:
-        for field in WRITTEN_TIMES:
+    for key, table, columns in sections:
+        for field in written:
             if field in columns:
                 yield _Column((*key, "fields", field), table, columns[field])
 
@@ -163,7 +216,7 @@ def _list_end_times(users: Users) -> Iterator[_Column]:
 
 def _check_time(app: App, db: Readable, written: _Column) -> Iterator[Contradiction]:
     table = db.tables().get(written.table.removesuffix("?"))
-    name = find_column(table, written.name)
+    name = find_column(table, written.names)
     if table is None or name is None or table.columns[name].native == "time":
         return
     form = LiveTable(app.profile, db, table.name, "times").time_form(name)
@@ -192,54 +245,64 @@ def _describe_times(forms: Counter[str], table: Table, name: str) -> str:
     return "stored are " + ", ".join(f"{count} of {form}" for form, count in forms.most_common())
 
 
-def _check_booleans(app: App, db: Readable) -> Iterator[Contradiction]:
+def _check_booleans(users: Users, codec: BooleanCodec, db: Readable) -> Iterator[Contradiction]:
     """Yield the field ``active`` if no value is a boolean of the profile: all users would seem inactive."""
-    users = app.profile.users
-    table = db.tables().get(users.table) if users else None
-    name = find_column(table, users.fields.get("active")) if users and not users.active else None
+    table = db.tables().get(users.table)
+    name = find_column(table, users.fields.get("active"))
     if table is None or name is None or table.columns[name].native == "boolean":
         return
     stored = {str(value).lower() for value in _sample(db, table, name) if not isinstance(value, bool | bytes)}
-    pairs = {codec: {str(value) for value in pair} for codec, pair in BOOLEANS.items()}
-    if not stored or stored & pairs[app.profile.boolean]:
+    pairs = {name: {str(value) for value in pair} for name, pair in BOOLEANS.items()}
+    if not stored or stored & pairs[codec]:
         return
-    other = next((codec for codec, pair in pairs.items() if stored <= pair), "")
+    other = next((other for other, pair in pairs.items() if stored <= pair), "")
     yield Contradiction(
-        key=("boolean",) if other else ("users", "fields", "active"),
+        key=_BOOLEAN_KEY if other else ("users", "fields", "active"),
         code="boolean-format",
-        reason=f"{table.name}.{name} would get booleans as {app.profile.boolean}, but has other values{_show(sorted(stored))}",
+        reason=f"{table.name}.{name} would get booleans as {codec}, but has other values{_show(sorted(stored))}",
         remedy=f'Write boolean = "{other}".'
         if other
         else "Map the field active to a column of booleans, or to none.",
     )
 
 
-# Required columns -----------------------------------------------------------------------------------------------------
-
-
-def _check_required(app: App, db: Readable, part: Part) -> Iterator[Contradiction]:
-    """Yield the NOT NULL columns without a default in the rows that dbctl adds, if the profile has no value for them."""
-    profile = app.profile
-    if part == "audit" and profile.audit:
-        yield from _find_uncovered(
-            db, ("audit", "fields"), profile.audit.table, [*profile.audit.fields.values()]
+def _check_known_states(
+    users: Users, codec: BooleanCodec, db: Readable, *, has_checked: bool
+) -> Iterator[Contradiction]:
+    """Yield the field ``active`` if no value is that of an active or an inactive user: the last admin would not be known."""
+    active = users.active
+    if active is None:
+        contradictions = () if has_checked else _check_booleans(users, codec, db)
+        yield from (entry for entry in contradictions if entry.key != _BOOLEAN_KEY)
+        return
+    table = db.tables().get(users.table)
+    name = find_column(table, users.fields.get("active"))
+    known = {str(value).lower() for value in [*active.values, active.inactive] if value is not None}
+    if table is None or name is None or any(text.startswith(":") for text in known):
+        return
+    stored = {str(value).lower() for value in _sample(db, table, name)}
+    if stored and not stored & (known | (_NUMBERS if known & {"true", "false"} else set())):
+        yield Contradiction(
+            key=("users", "active"),
+            code="boolean-format",
+            reason=f"no value of {table.name}.{name} is that of an active user{_show(sorted(stored))}",
+            remedy="Correct values and inactive.",
         )
-    permissions = profile.roles.permissions if part == "roles" and profile.roles else None
-    if permissions:
-        link = permissions.link
-        columns = [link.role, link.permission]
-        yield from _find_uncovered(db, ("roles", "permissions", "link"), link.table, columns)
+
+
+# Required columns -----------------------------------------------------------------------------------------------------
 
 
 def find_uncovered_rows(app: App, database: str, db: Readable) -> Iterator[Contradiction]:
     """Yield the required columns of roles and settings: without a value, commands change rows, but add none."""
     users, roles = app.profile.users, app.profile.roles
     if roles and ((users.database if users else "") or app.main()) == database:
-        yield from _find_uncovered(db, ("roles", "fields"), roles.table, [roles.key, *roles.fields.values()])
+        columns = [roles.key, *roles.fields.values()]
+        yield from _find_uncovered(db, ("roles", "fields"), roles.table, columns, "warning")
     for index, settings in enumerate(app.profile.settings):
         if (settings.database or app.main()) == database and _adds_rows(settings, db):
             columns = _list_setting_columns(settings)
-            yield from _find_uncovered(db, ("settings", index, "fields"), settings.table, columns)
+            yield from _find_uncovered(db, ("settings", index, "fields"), settings.table, columns, "warning")
 
 
 def _adds_rows(settings: Settings, db: Readable) -> bool:
@@ -260,7 +323,11 @@ def _list_setting_columns(settings: Settings) -> list[ColumnNames]:
 
 
 def _find_uncovered(
-    db: Readable, key: Sequence[str | int], table_name: str, columns: Sequence[ColumnNames]
+    db: Readable,
+    key: Sequence[str | int],
+    table_name: str,
+    columns: Sequence[ColumnNames],
+    severity: Severity = "error",
 ) -> Iterator[Contradiction]:
     table = db.tables().get(table_name.removesuffix("?"))
     if table is None:
@@ -273,6 +340,7 @@ def _find_uncovered(
                 code="column-uncovered",
                 reason=f"{table.name}.{column.name} requires a value, but the profile has none",
                 remedy="Map the column: without a value, dbctl adds no rows to the table.",
+                severity=severity,
             )
 
 
@@ -312,7 +380,6 @@ def _check_ledger(app: App, database: str, db: Readable) -> Iterator[Contradicti
 
 
 def _sample(db: Readable, table: Table, column: str) -> list[object]:
-    """Return values of the first and the last rows; none of a table that is not read in time."""
     rows = db.sample(table.name, [column], rows=SAMPLE_ROWS, timeout=SAMPLE_LIMIT) or []
     return [value for (value,) in rows if value is not None]
 

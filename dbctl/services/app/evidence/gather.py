@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 
+from msgspec import structs
+
 from dbctl.engines.contract import (
     Column,
     Readable,
@@ -82,6 +84,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
     tables: Mapping[str, TableEvidence]
     skipped: Sequence[str] = ()  #: tables and columns with names that a profile cannot contain
     unread: Sequence[str] = ()  #: tables whose rows the role may not read, or that were not read in time
+    denials: Sequence[PrivilegeMissingError] = ()  #: for each table whose rows the role may not read
 
     def base_tables(self) -> Iterable[TableEvidence]:
         """Return the tables that are not views."""
@@ -101,6 +104,13 @@ def gather_evidence(db: Readable, engine: str) -> Evidence:
     Raises:
         PrivilegeMissingError: the role may not use the schema.
     """
+    evidence = read_definitions(db, engine)
+    columns = {table.name: _select_columns(table) for table in evidence.base_tables()}
+    return add_samples(db, evidence, columns)
+
+
+def read_definitions(db: Readable, engine: str) -> Evidence:
+    """Read the schema without rows; raises as ``gather_evidence``."""
     live = db.tables()
     schema = _read_schema(db)
     names = [name for name in live if is_nameable(name)]
@@ -108,7 +118,6 @@ def gather_evidence(db: Readable, engine: str) -> Evidence:
     skipped += [
         f"{name}.{column}" for name in names for column in live[name].columns if not is_nameable(column)
     ]
-    rows, unread = _sample_tables(db, [name for name in names if not live[name].is_view])
     tables = {}
     for name in names:
         definition = schema.get(name)
@@ -119,10 +128,21 @@ def gather_evidence(db: Readable, engine: str) -> Evidence:
             is_view=live[name].is_view,
             keys=_list_keys(columns, definition),
             references=definition.references if definition else (),
-            rows=rows.get(name, ()),
-            unread=unread.get(name, ""),
         )
-    return Evidence(engine=engine, tables=tables, skipped=skipped, unread=list(unread))
+    return Evidence(engine=engine, tables=tables, skipped=skipped)
+
+
+def add_samples(db: Readable, evidence: Evidence, columns: Mapping[str, Sequence[str]]) -> Evidence:
+    """Return evidence with some rows of the tables in ``columns``, with these columns."""
+    rows, unread = _sample_tables(db, columns)
+    tables = {
+        name: structs.replace(
+            table, rows=rows.get(name, ()), unread=_describe(unread[name]) if name in unread else ""
+        )
+        for name, table in evidence.tables.items()
+    }
+    denials = [error for error in unread.values() if isinstance(error, PrivilegeMissingError)]
+    return structs.replace(evidence, tables=tables, unread=list(unread), denials=denials)
 
 
 def _read_schema(db: Readable) -> dict[str, SchemaTable]:
@@ -149,32 +169,40 @@ def _find_spelling(columns: Mapping[str, Column], text: str) -> str:
     return name if name in columns else ""
 
 
-def _sample_tables(db: Readable, names: Sequence[str]) -> tuple[dict[str, list[Row]], dict[str, str]]:
-    """Return the sampled rows by table, and the reason for each table that was not read."""
+def _select_columns(table: TableEvidence) -> list[str]:
+    """Return the columns without those of large values."""
+    return [
+        column.name
+        for column in table.columns.values()
+        if (column.name in _VALUES or not _LARGE_TYPES.search(column.type))
+        and not _LARGE_NAMES.search(column.name)
+    ]
+
+
+def _sample_tables(
+    db: Readable, columns_by_table: Mapping[str, Sequence[str]]
+) -> tuple[dict[str, list[Row]], dict[str, DbctlError | None]]:
+    """Return the sampled rows by table, and each table that was not read, with its error; None: for lack of time."""
     deadline = time.monotonic() + TOTAL_SECONDS
-    rows, unread = dict[str, list[Row]](), dict[str, str]()
-    for index, name in enumerate(sorted(names, key=lambda name: not _RELEVANT.search(name))):
+    rows, unread = dict[str, list[Row]](), dict[str, DbctlError | None]()
+    for index, name in enumerate(sorted(columns_by_table, key=lambda name: not _RELEVANT.search(name))):
+        columns = columns_by_table[name]
         if index >= SAMPLED_TABLES or time.monotonic() > deadline:
-            unread[name] = "the limit of the sample was reached"
+            unread[name] = None
             continue
-        columns = [
-            column.name
-            for column in db.tables()[name].columns.values()
-            if is_nameable(column.name)
-            and (column.name in _VALUES or not _LARGE_TYPES.search(column.type))
-            and not _LARGE_NAMES.search(column.name)
-        ]
         try:
             sample = db.sample(name, columns, rows=SAMPLE_ROWS, timeout=READ_LIMIT) if columns else []
         except (BusyError, PrivilegeMissingError, QueryFailedError) as error:
-            unread[name] = _describe(error)
+            unread[name] = error
             continue
         if sample is None:
-            unread[name] = "reading it took too long"
+            unread[name] = None
         else:
             rows[name] = [dict(zip(columns, values, strict=True)) for values in sample]
     return rows, unread
 
 
-def _describe(error: DbctlError) -> str:
+def _describe(error: DbctlError | None) -> str:
+    if error is None:
+        return "reading it took too long"
     return "no privilege to read it" if isinstance(error, PrivilegeMissingError) else "it cannot be read"

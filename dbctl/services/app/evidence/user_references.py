@@ -48,30 +48,55 @@ def find_user_references(evidence: Evidence, users: TableEvidence, key: str) -> 
                 yield UserReference(table=table.name, column=column, deletion="unhandled")
 
 
+def list_compared_columns(evidence: Evidence, users: TableEvidence, key: str) -> dict[str, list[str]]:
+    """Return, by table, the columns whose values ``find_user_references`` compares with the keys of users."""
+    columns = dict[str, list[str]]()
+    for table in evidence.base_tables():
+        if table.name == users.name:
+            continue
+        other_keys = {name for reference in table.references for name in reference.columns}
+        compared = [
+            column
+            for column in table.columns
+            if column not in other_keys
+            and (precision := _match_name(table, column, users))
+            and _has_type_of_key(table, column, users, key)
+            and not (precision == "exact" and _is_whole(users, key))
+        ]
+        if compared:
+            columns[table.name] = compared
+    return {users.name: [key], **columns} if columns else {}
+
+
 def _is_named_after_users(table: TableEvidence, column: str, users: TableEvidence, key: str) -> bool:
     """Return whether the name of a column shows that it refers to users; a short name only if values are those of users."""
+    precision = _match_name(table, column, users)
+    if not precision or not _has_type_of_key(table, column, users, key):
+        return False
+    known, stored = set(map(str, users.values(key))), list(map(str, table.values(column)))
+    if precision == "exact" and (not known or not stored or _is_whole(users, key)):
+        return True
+    return any(value in known for value in stored)
+
+
+def _match_name(table: TableEvidence, column: str, users: TableEvidence) -> Literal["exact", "short", ""]:
+    """Return how the name of a column refers to users; empty: it does not."""
     forms = {names.normalize(column), names.shorten(table, column)}
     own_name = f"{names.list_words(users.name)[-1]}_id"
     if own_name in forms or any(map(names.USER_REFERENCE.search, forms)):
-        return _has_type_of_key(table, column, users, key)
-    known = set(map(str, users.values(key)))
-    return (
-        any(map(names.USER_WORD.search, forms))
-        and _has_type_of_key(table, column, users, key)
-        and any(str(value) in known for value in table.values(column))
-    )
+        return "exact"
+    return "short" if any(map(names.USER_WORD.search, forms)) else ""
 
 
 def _has_type_of_key(table: TableEvidence, column: str, users: TableEvidence, key: str) -> bool:
-    """Return whether a column can contain the keys of users: the same kind of type, and for texts a value of a user."""
+    """Return whether a column can contain the keys of users: the same kind of type."""
     own, referenced = table.columns[column], users.columns[key]
-    if (
-        own.native != referenced.native
-        or own.is_generated
-        or ("INT" in own.type) != ("INT" in referenced.type)
-    ):
-        return False
-    known, stored = list(map(str, users.values(key))), list(map(str, table.values(column)))
-    if not known or not stored or "INT" in own.type:
-        return True
-    return any(value in known for value in stored)
+    return (
+        own.native == referenced.native
+        and not own.is_generated
+        and ("INT" in own.type) == ("INT" in referenced.type)
+    )
+
+
+def _is_whole(users: TableEvidence, key: str) -> bool:
+    return "INT" in users.columns[key].type

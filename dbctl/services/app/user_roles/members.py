@@ -22,6 +22,12 @@ class Members(RoleForm):
 
     has_several = has_rows = True
 
+    @property
+    def tables(self) -> Sequence[str]:
+        groups = self._groups
+        inherited = [groups.table, groups.grants.table] if groups else []
+        return [*super().tables, self._membership.table, *inherited]
+
     @cached_property
     def _pairs(self) -> LiveTable:
         return LiveTable(self.live.profile, self.db, self._membership.table, "the roles of users")
@@ -115,12 +121,13 @@ class Members(RoleForm):
         is_unknown = Not(Condition(member.role, "in", list(self.keys())))
         return InSubquery([self.id], self._pairs.name, [member.user], [is_unknown, *self._where_valid])
 
-    def count_users(self) -> Mapping[object, int]:
-        # A user may have a role directly and as a member of several groups.
-        return super().count_users() if self._groups else self._count_pairs()
+    def count_users(self, *, with_others: bool = False) -> Mapping[object, int]:
+        if self._groups:  # a user may have a role directly and as a member of several groups
+            return super().count_users(with_others=with_others)
+        return self._count_pairs([] if with_others else [self.where_users(self._membership.user)])
 
-    def _count_pairs(self) -> Mapping[object, int]:
-        return self.db.count_by(self._pairs.name, self._membership.role, self._where_valid)
+    def _count_pairs(self, only: Sequence[Where] = ()) -> Mapping[object, int]:
+        return self.db.count_by(self._pairs.name, self._membership.role, [*self._where_valid, *only])
 
     def change(self, action: RoleAction, current: Sequence[str], name: str) -> list[str]:
         known = self.resolve(name)

@@ -27,6 +27,10 @@ class Metadata(RoleForm):
         assert self.section.metadata is not None  # noqa: S101 - the form is created for this section only
         return self.section.metadata
 
+    @property
+    def tables(self) -> Sequence[str]:
+        return [*super().tables, self._rows.table]
+
     @cached_property
     def _table(self) -> LiveTable:
         return LiveTable(self.live.profile, self.db, self._rows.table, "the roles of users")
@@ -72,8 +76,9 @@ class Metadata(RoleForm):
     def where_unknown(self) -> Where:
         return self._where_users(user for user, flags in self._load([]).items() if flags is None)
 
-    def count_users(self) -> Mapping[object, int]:
-        roles = [name for flags in self._load([]).values() for name in self._select_roles(flags)]
+    def count_users(self, *, with_others: bool = False) -> Mapping[object, int]:
+        maps = self._load([] if with_others else [self.where_users(self._rows.user)])
+        roles = [name for flags in maps.values() for name in self._select_roles(flags)]
         return {name: roles.count(name) for name in self.names()}
 
     def change(self, action: RoleAction, current: Sequence[str], name: str) -> list[str]:

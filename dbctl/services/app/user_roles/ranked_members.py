@@ -20,9 +20,13 @@ class RankedMembers(RoleForm):
 
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)  # type: ignore[arg-type]  # the arguments of the base class
-        self._ranks = Ranks(self.users, self.section, self.live)
-        self._members = Members(self.users, self.section, self.live)
+        self._ranks = Ranks(self.users, self.section, self.live, self.only)
+        self._members = Members(self.users, self.section, self.live, self.only)
         self.columns = self._ranks.columns
+
+    @property
+    def tables(self) -> Sequence[str]:
+        return self._members.tables
 
     def _read_keys(self) -> Mapping[object, str]:
         groups = {key: name for key, name in self._members.keys().items() if not self._is_rank(name)}
@@ -47,8 +51,9 @@ class RankedMembers(RoleForm):
     def where_unknown(self) -> Where:
         return AnyOf([self._ranks.where_unknown(), self._members.where_unknown()])
 
-    def count_users(self) -> Mapping[object, int]:
-        return {**self._members.count_users(), **self._ranks.count_users()}
+    def count_users(self, *, with_others: bool = False) -> Mapping[object, int]:
+        members = self._members.count_users(with_others=with_others)
+        return {**members, **self._ranks.count_users(with_others=with_others)}
 
     def change(self, action: RoleAction, current: Sequence[str], name: str) -> list[str]:
         rank, groups = self._split(current)

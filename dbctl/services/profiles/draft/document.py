@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
+
+from msgspec import structs
 
 from dbctl.files import toml
 from dbctl.model import Struct
@@ -47,6 +50,22 @@ class Part(Struct, frozen=True, kw_only=True):
 def write_document(parts: Sequence[Part]) -> str:
     """Return the text of a profile."""
     return "\n".join(text for part in parts if (text := _write_part(part)))
+
+
+def number_names(parts: Iterable[Part]) -> Iterator[Part]:
+    """Yield the sections of arrays with different names; tables whose names differ only in signs would have the same."""
+    counts = Counter[tuple[str, str]]()
+    for part in parts:
+        lines = list[Line | str]()
+        for line in part.lines:
+            if part.is_array and isinstance(line, Line) and line.key == "name":
+                entry = (part.header, str(line.value))
+                counts[entry] += 1
+                suffix = f"-{counts[entry]}" if counts[entry] > 1 else ""
+                lines.append(structs.replace(line, value=f"{line.value or 'table'}{suffix}"))
+            else:
+                lines.append(line)
+        yield structs.replace(part, lines=lines)
 
 
 def write_header(*keys: str) -> str:

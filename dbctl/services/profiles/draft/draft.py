@@ -14,7 +14,7 @@ from dbctl.model import ChangeResult, Row
 from dbctl.services.app.evidence import Evidence, gather_evidence
 from dbctl.services.profiles.draft.content import draft_reports, draft_searches
 from dbctl.services.profiles.draft.databases import MAIN, draft_database
-from dbctl.services.profiles.draft.document import Part, join_names, write_document
+from dbctl.services.profiles.draft.document import Part, join_names, number_names, write_document
 from dbctl.services.profiles.draft.owned_rows import OwnedDraft, draft_owned_rows
 from dbctl.services.profiles.draft.settings import draft_settings
 from dbctl.services.profiles.draft.sign_ins import SignInDraft, draft_sign_ins
@@ -114,7 +114,7 @@ def _draft(evidence: Evidence, db: Readable, url: Url, name: str) -> ProfileDraf
         tables=len(evidence.tables),
         users=table.name if table else None,
         decisions=decisions,
-        profile=write_document(parts),
+        profile=write_document([*number_names(parts)]),
     )
 
 
