@@ -25,7 +25,7 @@ from dbctl.errors import (
     UsageError,
     WrongAppError,
 )
-from dbctl.profiles import apply_variant, change_prefix, find_prefixes, loader, locate_key
+from dbctl.profiles import change_prefix, find_prefixes, loader
 from dbctl.profiles.model import NO_LEDGER, Database, Profile, ProfileVariant
 from dbctl.url import Url, resolve_engine
 
@@ -95,16 +95,22 @@ class App:
         """Return where the file of the profile has a key: below the active variant if that changes it."""
         if self.variant is None:
             return key
+        from dbctl.profiles import locate_key
+
         return locate_key(self.base_profile.variants.index(self.variant), self.variant, key)
 
     def _select_variant(self, tables: Mapping[str, Table]) -> None:
         """Apply the variant that the tables of the main database have; without one, the profile is used as written."""
         variant = self._find_variant(tables)
         if variant != self.variant:
+            from dbctl.profiles import apply_variant
+
             self.variant = variant
             self.profile = apply_variant(self.base_profile, variant) if variant else self.base_profile
 
     def _find_variant(self, tables: Mapping[str, Table]) -> ProfileVariant | None:
+        if not self.base_profile.variants:
+            return None
         from dbctl.services.app.live_table import has_all
 
         variants = self.base_profile.variants
