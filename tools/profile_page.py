@@ -37,6 +37,7 @@ EXAMPLES: dict[tuple[str, str], object] = {
     ("JoinedField", "user"): "user_id",
     ("JoinedField", "through"): "account_id",
     ("JoinedField", "only"): {"is_default": True},
+    ("JoinedField", "owner"): {"table": "mw_block_target", "key": "bt_id", "user": "bt_user"},
     ("Users", "only_app_creates"): "clients compute the keys of the vault",
     ("CompanionRow", "table"): "usermeta",
     ("CompanionRow", "user"): "user_id",
