@@ -47,11 +47,11 @@ class Cost(Struct, frozen=True):
 class PasswordFormat(Struct, frozen=True, kw_only=True):
     """One format: patterns of its text, and functions of the parts of a hash."""
 
-    prefix: str  #: regular expression of the prefix
+    prefix: str  #: regular expression of the prefix; empty: hashes have none, and the name of the format replaces it
     rest: str  #: regular expression of salt and digest
     cost: Callable[[Parts], Cost]
     compute: Callable[[bytes, Parts], str]  #: the group ``hash`` of a password
-    new_salt: Callable[[], str] | None  #: None: dbctl verifies the format, but does not write it
+    new_salt: Callable[[], str]
     template: str = "{salt}${hash}"  #: the text after the prefix
     #: whether the parts are consistent, beyond the patterns; a prefix has no ``hash``
     is_valid: Callable[[Parts], bool] = lambda _parts: True
@@ -381,7 +381,7 @@ _REDMINE_SHA1 = PasswordFormat(
     rest=r"(?P<salt>[0-9a-f]{32})\$(?P<hash>[0-9a-f]{40})",
     cost=lambda _parts: Cost(0),
     compute=_compute_redmine,
-    new_salt=None,
+    new_salt=_random_hex,
 )
 
 PASSWORD_FORMATS: Mapping[HashFormat, PasswordFormat] = {

@@ -26,6 +26,7 @@ from dbctl.profiles.passwords import (
     format_of_prefix,
     hash_password,
     identify_format,
+    read_prefix,
     verify_password,
 )
 
@@ -104,6 +105,7 @@ PREFIXES = [
     "$H$6",
     "$5$rounds=1000$",
     "$6$rounds=1001$",
+    "redmine-sha1",
 ]
 ALL_FORMATS = get_args(codecs.HashFormat)
 #: Text around the parts of hashes, for malformed ones.
@@ -147,8 +149,7 @@ def matches(password: str, stored: str) -> bool:
 
 def test_each_name_has_an_implementation():
     assert tuple(PASSWORD_FORMATS) == ALL_FORMATS
-    written = {format_of_prefix(prefix) for prefix in PREFIXES}
-    assert written == {name for name, entry in PASSWORD_FORMATS.items() if entry.new_salt}
+    assert {format_of_prefix(prefix) for prefix in PREFIXES} == {*ALL_FORMATS}
 
 
 @pytest.mark.parametrize(("name", "password", "stored"), REAL)
@@ -163,8 +164,9 @@ def test_hash_of_application_is_verified(name, password, stored):
 def test_created_hash_matches_only_its_password(prefix):
     assert find_prefix_problem(prefix) == ""
     stored, other = (hash_password(Secret("pässword"), prefix) for _ in range(2))
-    assert stored.startswith(prefix)
+    assert stored.startswith(prefix if PASSWORD_FORMATS[format_of_prefix(prefix)].prefix else "")
     assert stored != other
+    assert read_prefix(stored) == prefix
     assert identify_format(stored) == format_of_prefix(prefix)
     assert matches("pässword", stored)
     assert not matches("passw\xf6rd", stored)

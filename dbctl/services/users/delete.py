@@ -23,6 +23,7 @@ from dbctl.services.deletion import (
     AffectedRows,
     CrossDatabaseDeletion,
     GuardedInvariants,
+    count_affected_rows,
     deletion_conditions,
     find_affected_rows,
     find_cascading_tables,
@@ -149,24 +150,28 @@ class DeleteUsers:
             **self._owned.later_conditions,
         }
         self._handled_keys = [*self._owned.keys, *(transfer.keys if transfer else ())]
-        self._transferred = transfer.count_rows() if transfer else {}
         deleted = self._find_deleted_rows() if leaving else {}
         self._related = CrossDatabaseDeletion(users.app, users_database(users.app), users.db, deleted)
-        self._rows = {users.live.name: len(leaving)} if leaving else {}
-        steps = [f"delete {join_logins(leaving)}"] if leaving else []
-        transferred = transfer.affected_rows(self._transferred) if transfer else ()
-        for item in [
+        deletion = AffectedRows(
+            table=users.live.name,
+            rows=len(leaving),
+            step=f"delete {join_logins(leaving)}",
+            where=users.where_ids(leaving),
+        )
+        transferred = list(transfer.affected_rows()) if transfer else []
+        self._transferred = count_affected_rows(users.db, transferred)
+        affected = [
+            *([deletion] if leaving else ()),
             *transferred,
             *self._owned.affected_rows(),
             *self._find_affected_rows(),
             *self._related.plan_steps(),
-        ]:
-            self._rows[item.table] = self._rows.get(item.table, 0) + item.rows
-            steps.append(item.step)
+        ]
+        self._rows = count_affected_rows(users.db, affected)
         self.plan = Plan(
             title=f"Delete {join_logins(leaving)}",
             target=users.db.target,
-            steps=steps,
+            steps=[item.step for item in affected],
             rows=self._rows,
             destructive=bool(leaving),
         )
@@ -183,18 +188,20 @@ class DeleteUsers:
 
     def _find_affected_rows(self) -> list[AffectedRows]:
         """Return the rows that the live foreign keys delete or change with the users and their rows."""
-        db, affected = self._users.db, list[AffectedRows]()
-        for table, where in self._conditions.items():
-            if table == self._users.live.name or db.count(table, [AnyOf(where)]):
-                affected += find_affected_rows(db, table, [AnyOf(where)], before=self._handled_keys)
-        return affected
+        db = self._users.db
+        starts = {
+            table: where
+            for table, where in self._conditions.items()
+            if table == self._users.live.name or db.count(table, [AnyOf(where)])
+        }
+        return find_affected_rows(db, starts, before=self._handled_keys)
 
     def apply(self, db: Writable) -> UsersDeleted:
         """Transfer and delete the rows, and record each user."""
         users, leaving, transfer = self._users, self._leaving, self._transfer
         guarded = GuardedInvariants(users.app, db, users_database(users.app))
         if transfer:
-            transfer.apply(db, self._transferred)
+            transfer.apply(db)
         self._owned.delete(db)
         self._related.delete()
         require_row_count(db.delete(users.live.name, [users.where_ids(leaving)]), len(leaving), db)

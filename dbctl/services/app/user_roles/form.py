@@ -135,9 +135,12 @@ class RoleForm(ABC):
         hint = "List the users of one role with: dbctl users list --role ROLE"
         raise NotSupportedError(feature="sorting users by role", subject=self.live.profile.title, hint=hint)
 
-    def count_users(self) -> Mapping[object, int]:
-        """Return the number of users by the key of their role; keys of unknown roles are included."""
-        return {key: self.db.count(self.live.name, [self.where(name)]) for key, name in self.keys().items()}
+    def count_users(self, where: Sequence[Where] = ()) -> Mapping[object, int]:
+        """Return the number of users that meet all conditions by the key of their role; keys of unknown roles are included."""
+        return {
+            key: self.db.count(self.live.name, [self.where(name), *where])
+            for key, name in self.keys().items()
+        }
 
     # Changes ---------------------------------------------------------------------------------------------------
 

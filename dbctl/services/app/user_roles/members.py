@@ -74,8 +74,10 @@ class Members(RoleForm):
         is_unknown = Not(Condition(member.role, "in", list(self.keys())))
         return InSubquery([self.id], self._pairs.name, [member.user], [is_unknown, *self._where_valid])
 
-    def count_users(self) -> Mapping[object, int]:
-        return self.db.count_by(self._pairs.name, self._membership.role, self._where_valid)
+    def count_users(self, where: Sequence[Where] = ()) -> Mapping[object, int]:
+        member = self._membership
+        is_user = [InSubquery([member.user], self.live.name, [self.id], where)] if where else []
+        return self.db.count_by(self._pairs.name, member.role, [*self._where_valid, *is_user])
 
     def change(self, action: RoleAction, current: Sequence[str], name: str) -> list[str]:
         known = self.resolve(name)

@@ -13,6 +13,17 @@ from dbctl.services.app.user_roles.form import Assignment, Problem, RoleAction, 
 from dbctl.services.app.user_roles.members import Members
 
 
+class _Groups(Members):
+    """Members of groups; a group with the name of a rank has another name here, so that commands distinguish the two."""
+
+    def _read_keys(self) -> Mapping[object, str]:
+        ranks = {rank.name.casefold() for rank in self.section.ranks}
+        return {
+            key: f"{name} (group)" if name.casefold() in ranks else name
+            for key, name in super()._read_keys().items()
+        }
+
+
 class RankedMembers(RoleForm):
     """Ranks, and members of groups; a command changes the part with the role that it names."""
 
@@ -21,12 +32,11 @@ class RankedMembers(RoleForm):
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)  # type: ignore[arg-type]  # the arguments of the base class
         self._ranks = Ranks(self.users, self.section, self.live)
-        self._members = Members(self.users, self.section, self.live)
+        self._members = _Groups(self.users, self.section, self.live)
         self.columns = self._ranks.columns
 
     def _read_keys(self) -> Mapping[object, str]:
-        groups = {key: name for key, name in self._members.keys().items() if not self._is_rank(name)}
-        return {**self._ranks.keys(), **groups}
+        return {**self._ranks.keys(), **self._members.keys()}
 
     def _is_rank(self, name: str) -> bool:
         return name in self._ranks.names()
@@ -47,8 +57,8 @@ class RankedMembers(RoleForm):
     def where_unknown(self) -> Where:
         return AnyOf([self._ranks.where_unknown(), self._members.where_unknown()])
 
-    def count_users(self) -> Mapping[object, int]:
-        return {**self._members.count_users(), **self._ranks.count_users()}
+    def count_users(self, where: Sequence[Where] = ()) -> Mapping[object, int]:
+        return {**self._members.count_users(where), **self._ranks.count_users(where)}
 
     def change(self, action: RoleAction, current: Sequence[str], name: str) -> list[str]:
         rank, groups = self._split(current)
@@ -58,7 +68,7 @@ class RankedMembers(RoleForm):
 
     def _split(self, names: Iterable[str]) -> tuple[list[str], list[str]]:
         """Return the ranks and the groups; a rank that dbctl does not recognize is a rank."""
-        groups = [name for name in names if name in self._members.names() and not self._is_rank(name)]
+        groups = [name for name in names if name in self._members.names()]
         return [name for name in names if name not in groups], groups
 
     def select_new(self, names: Sequence[str] | None) -> list[str]:
