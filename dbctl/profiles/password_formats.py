@@ -123,10 +123,17 @@ def _digest_django(password: bytes) -> bytes:
 # Argon2 ---------------------------------------------------------------------------------------------------------------
 
 
+#: Passes and lanes in the order of the reference implementation, or in the alphabetical order of other libraries.
+_ARGON2_COSTS = (
+    r"(?=(?:p=\d+,)?t=(?P<passes>\d{1,10})[,$])(?=(?:t=\d+,)?p=(?P<lanes>\d{1,2})[,$])"
+    r"(?:t=\d{1,10},p=\d{1,2}|p=\d{1,2},t=\d{1,10})"
+)
+
+
 def _create_argon2(leading: str) -> PasswordFormat:
     """Return the format of PHC strings of Argon2 with a leading text."""
     return PasswordFormat(
-        prefix=rf"{leading}\$argon2(?P<type>id|i|d)\$v=19\$m=(?P<memory>\d{{1,10}}),t=(?P<passes>\d{{1,10}}),p=(?P<lanes>\d{{1,2}})\$",
+        prefix=rf"{leading}\$argon2(?P<type>id|i|d)\$v=19\$m=(?P<memory>\d{{1,10}}),{_ARGON2_COSTS}\$",
         rest=r"(?P<salt>[A-Za-z0-9+/]{11,64})\$(?P<hash>[A-Za-z0-9+/]{16,128})",
         cost=lambda parts: Cost(
             1.2e-6 * int(parts["memory"]) * int(parts["passes"]), 1024 * int(parts["memory"])

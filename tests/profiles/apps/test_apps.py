@@ -135,10 +135,10 @@ class App:
         for table, count in self.expected.get(key, {}).items():
             assert self.select(f'select count(*) from "{table}"') == [(count,)], table
 
-    def read_tables(self) -> dict[str, Counter[tuple[object, ...]]]:
+    def read_tables(self) -> dict[str, Counter[str]]:
         """Return the rows of all tables of the schema."""
         tables = re.findall(r'^create table "?(\w+)', self.expected["schema"], re.MULTILINE)
-        return {name: Counter(self.select(f'select * from "{name}"')) for name in tables}
+        return {name: Counter(map(repr, self.select(f'select * from "{name}"'))) for name in tables}
 
     def select(self, sql: str) -> list[tuple[object, ...]]:
         return [tuple(row) for row in self.database.rows(sql)]
