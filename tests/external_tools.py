@@ -17,14 +17,13 @@ INSTALL_SECONDS = 120
 PHP_PACKAGE = "@php-wasm/node-8-4@3.1.54"
 #: Runs the PHP script of the standard input.
 PHP_RUNNER = """
-const { PHP, loadPHPRuntime } = require("@php-wasm/universal");
-const { getPHPLoaderModule } = require("@php-wasm/node-8-4");
-(async () => {
-  const php = new PHP(await loadPHPRuntime(await getPHPLoaderModule(), {}));
-  const { text, errors, exitCode } = await php.run({ code: require("fs").readFileSync(0, "utf8") });
-  process.stderr.write(errors);
-  process.stdout.write(text, () => process.exit(exitCode));
-})();
+import { readFileSync } from "node:fs";
+import { PHP, loadPHPRuntime } from "@php-wasm/universal";
+import { getPHPLoaderModule } from "@php-wasm/node-8-4";
+const php = new PHP(await loadPHPRuntime(await getPHPLoaderModule(), {}));
+const { text, errors, exitCode } = await php.run({ code: readFileSync(0, "utf8") });
+process.stderr.write(errors);
+process.stdout.write(text, () => process.exit(exitCode));
 """
 
 
@@ -70,7 +69,7 @@ def php() -> Script | None:
     if program := shutil.which("php"):
         return Script([program, "-n"], None)
     folder = _install(PHP_PACKAGE)
-    return folder and Script(["node", "-e", PHP_RUNNER], folder)
+    return folder and Script(["node", "--input-type=module", "-e", PHP_RUNNER], folder)
 
 
 def _install(*packages: str) -> Path | None:

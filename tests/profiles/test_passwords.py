@@ -7,9 +7,7 @@ import shutil
 import subprocess
 from typing import get_args
 
-import django
 import pytest
-from django.conf import settings
 from django.contrib.auth import hashers
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,6 +27,7 @@ from dbctl.profiles.passwords import (
     read_prefix,
     verify_password,
 )
+from tests.profiles.apps.hashes import configure_django
 
 #: Hashes that the applications themselves created.
 REAL = [
@@ -133,14 +132,7 @@ PIECES = st.sampled_from(
 
 @pytest.fixture(scope="module", autouse=True)
 def _django_settings():
-    if not settings.configured:
-        settings.configure(
-            PASSWORD_HASHERS=[
-                f"django.contrib.auth.hashers.{name}PasswordHasher"
-                for name in ("PBKDF2", "PBKDF2SHA1", "Argon2", "BCryptSHA256", "Scrypt")
-            ]
-        )
-        django.setup()
+    configure_django()
 
 
 def matches(password: str, stored: str) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 import argon2
 import bcrypt
+import django
 from django.conf import settings
 from django.contrib.auth import hashers
 from werkzeug import security
@@ -30,12 +31,12 @@ def _hash_argon2(_prefix: str, password: str) -> str:
 
 
 def _hash_django(_prefix: str, password: str) -> str:
-    _configure_django()
+    configure_django()
     return hashers.PBKDF2PasswordHasher().encode(password, "salt", 1000)
 
 
 def _check_django(password: str, stored: str) -> bool:
-    _configure_django()
+    configure_django()
     return hashers.check_password(password, stored)
 
 
@@ -54,9 +55,14 @@ def _check_mediawiki(password: str, stored: str) -> bool:
     return stored == _hash_mediawiki(password, base64.b64decode(salt), int(rounds))
 
 
-def _configure_django() -> None:
+def configure_django() -> None:
+    """Configure the formats of Django once for all tests of a process."""
     if not settings.configured:
-        settings.configure(PASSWORD_HASHERS=["django.contrib.auth.hashers.PBKDF2PasswordHasher"])
+        names = ("PBKDF2", "PBKDF2SHA1", "Argon2", "BCryptSHA256", "Scrypt")
+        settings.configure(
+            PASSWORD_HASHERS=[f"django.contrib.auth.hashers.{name}PasswordHasher" for name in names]
+        )
+        django.setup()
 
 
 def _hash_mediawiki(password: str, salt: bytes, rounds: int) -> str:
