@@ -169,7 +169,7 @@ class Users(Section, frozen=True, kw_only=True):
     only: Mapping[ColumnName, ExpectedValue] = {}
     #: values of rows that are not users, by column, such as the user that the app acts as
     excluded: Mapping[ColumnName, ExpectedValue] = {}
-    #: fields in other tables, which are shown and changed like others; they are no logins, filters or orders
+    #: fields in other tables, which are shown and changed like others; they are no logins or orders, and only ``active`` is a filter
     joined: Mapping[str, JoinedField] = {}
     rules: Mapping[str, Rule] = {}  #: the values that the app accepts, by field
     password: Password | None = None  #: the password; without it, dbctl sets no passwords

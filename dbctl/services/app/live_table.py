@@ -6,7 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from dbctl.engines.contract import (
+    AnyOf,
     Condition,
+    InSubquery,
+    Not,
     Order,
     Readable,
     RowStreams,
@@ -218,6 +221,26 @@ class JoinedFields:
             for row, link in zip(values, links, strict=True):
                 row[field] = stored.get(link)
         return values
+
+    def where_value(self, field: str, values: Sequence[object]) -> Where:
+        """Return the condition that a user has one of these values; ``:null`` includes users without a row."""
+        section, live = self._fields[field]
+        source, user, column = (
+            section.through or self._key,
+            live.column(section.user),
+            live.column(section.column),
+        )
+        stored = [self.encode_constant(field, value) for value in values if value != ":null"]
+        only = live.conditions(section.only)
+        has_value = InSubquery([source], live.name, [user], [*only, Condition(column, "in", stored)])
+        has_any = InSubquery([source], live.name, [user], [*only, Condition(column, "!=", None)])
+        return AnyOf([has_value, Not(has_any)]) if ":null" in values else has_value
+
+    def encode_constant(self, field: str, constant: object) -> object:
+        """Return the stored value for a constant of a profile."""
+        section, live = self._fields[field]
+        column = live.column(section.column)
+        return live.encode_constants({column: constant})[column]
 
     def count_rows(self, names: Collection[str], users: int) -> dict[str, int]:
         """Return the number of written rows by table, if these fields of a number of users change."""

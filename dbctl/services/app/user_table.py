@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from dbctl.engines.contract import AllOf, AnyOf, Condition, Not, Op, Order, Readable, Where
+from dbctl.engines.contract import AllOf, AnyOf, Condition, Not, Op, Order, Readable, Where, Writable
 from dbctl.errors import AmbiguousLoginError, NotSupportedError, UsageError, UserMissingError
 from dbctl.model import KeyText, PageRequest, Row, Struct, now
 from dbctl.profiles import decode_text, read_boolean, read_text, read_time, text_or_none
@@ -219,8 +219,11 @@ class UserTable:
 
     def where_active(self, *, active: bool) -> Where:
         """Return the condition that a user is active, or is not."""
-        column = self.column("active")
         values = self.section.active.values if self.section.active else [True]
+        if "active" in self.joined.names:
+            is_active = self.joined.where_value("active", values)
+            return is_active if active else Not(is_active)
+        column = self.column("active")
         stored = [self.live.encode_constants({column: value})[column] for value in values]
         condition = AnyOf([Condition(column, "=", value) for value in stored])
         return condition if active else Not(condition)
@@ -374,6 +377,20 @@ class UserTable:
             subject = self.app.profile.title
             raise NotSupportedError(feature="changing active", subject=subject, hint=hint)
 
+    def write_joined(self, db: Writable, ids: Sequence[object], values: Mapping[str, object]) -> None:
+        """Write the fields in other tables of values that ``parse_value`` returned."""
+        if self.section.active and "active" in values and "active" in self.joined.names:
+            constant = self._active_constant(is_active=bool(values["active"]))
+            values = {**values, "active": self.joined.encode_constant("active", constant)}
+        self.joined.write(db, ids, values)
+
+    def _active_constant(self, *, is_active: bool) -> object:
+        """Return the constant of the profile for users who may sign in, or may not; raises as ``require_deactivation``."""
+        assert self.section.active is not None  # noqa: S101 - the callers check it
+        if not is_active:
+            self.require_deactivation()
+        return self.section.active.values[0] if is_active else self.section.active.inactive
+
     def encode_values(self, values: Mapping[str, object]) -> dict[str, object]:
         """Return columns and stored values for values that ``parse_value`` returned."""
         columns = {
@@ -383,10 +400,7 @@ class UserTable:
             and field not in self.joined.names
             and not (field == "active" and self.section.active)
         }
-        if self.section.active and "active" in values:
-            active = self.section.active
-            if not values["active"]:
-                self.require_deactivation()
-            stored = active.values[0] if values["active"] else active.inactive
+        if self.section.active and "active" in values and "active" in self.fields:
+            stored = self._active_constant(is_active=bool(values["active"]))
             columns |= self.live.encode_constants({self.column("active"): stored})
         return columns | (self.require_roles().encode([str(values["role"])]) if "role" in values else {})

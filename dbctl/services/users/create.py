@@ -286,7 +286,7 @@ def insert_user(
 ) -> object:
     """Insert a user with ``values``, the companion rows, and the rows with the roles; return the key of the user."""
     key = companions.insert_user(db, values, row.fields)
-    users.joined.write(db, [key], row.fields)
+    users.write_joined(db, [key], row.fields)
     if users.roles and row.roles:
         users.roles.write(db, [Assignment(user=key, after=row.roles)])
     return key

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dbctl.engines.contract import AnyOf, Readable, Where, Writable
-from dbctl.errors import DuplicateRowsError, NotSupportedError, UsageError
+from dbctl.errors import ConstraintError, DuplicateRowsError, NotSupportedError, UsageError
 from dbctl.model import ChangeResult, KeyText, Plan, Row, format_count
 from dbctl.profiles import parse_row_path
 from dbctl.services.app import (
@@ -33,6 +33,9 @@ from dbctl.services.deletion import (
 from dbctl.services.users import last_admin, sign_in_state
 from dbctl.services.users.ownership import OwnedRows, OwnershipTransfer
 from dbctl.services.users.update import join_logins
+
+TRANSFER_HINT = "Transfer the rows to another user: --transfer-to LOGIN"
+PROFILE_HINT = "List the keys that the profile does not handle: dbctl apps check"
 
 
 class UsersDeleted(ChangeResult, frozen=True, kw_only=True):
@@ -82,7 +85,7 @@ def delete_users(
         users = UserTable(app, db)
         if reason := users.section.only_app_deletes:
             hint = f"Only the app deletes users: {reason}."
-            hint += " Prevent a sign-in with: dbctl users deactivate" if "active" in users.fields else ""
+            hint += " Prevent a sign-in with: dbctl users deactivate" if "active" in users.field_names else ""
             raise NotSupportedError(feature="users delete", subject=app.profile.title, hint=hint)
         leaving = users.find_users(selector)
         last_admin.refuse_last_admin(users, leaving)
@@ -194,7 +197,12 @@ class DeleteUsers:
             for table, where in self._conditions.items()
             if table == self._users.live.name or db.count(table, [AnyOf(where)])
         }
-        return find_affected_rows(db, starts, before=self._handled_keys)
+        try:
+            return find_affected_rows(db, starts, before=self._handled_keys)
+        except ConstraintError as error:
+            is_transferable = self._users.section.transfer and not self._transfer
+            error.hint += " " + (TRANSFER_HINT if is_transferable else PROFILE_HINT)
+            raise
 
     def apply(self, db: Writable) -> UsersDeleted:
         """Transfer and delete the rows, and record each user."""

@@ -76,7 +76,7 @@ def admin_role(users: UserTable) -> str:
 
 def may_sign_in(users: UserTable, user: User) -> bool:
     """Return whether a user is active; always true if the app does not store it."""
-    return bool(user.active) or "active" not in users.fields
+    return bool(user.active) or "active" not in users.field_names
 
 
 def is_admin(users: UserTable, role: str | None) -> bool:

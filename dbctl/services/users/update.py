@@ -104,7 +104,7 @@ def set_active(app: App, selector: UserSelector, *, active: bool) -> Change[User
         FeatureMissingError: the app has no inactive users.
     """
     users = app.require_section(app.profile.users, "users")
-    app.require_section("active" in users.fields, "inactive users")
+    app.require_section("active" in (*users.fields, *users.joined), "inactive users")
     verb = "activate" if active else "deactivate"
     update = UserUpdate(fields={"active": "true" if active else "false"})
     return _change(app, selector, update, f"{verb.capitalize()} {{logins}}", verb)
@@ -253,7 +253,7 @@ class UpdateUsers:
         if stored := self._stored():
             changed = db.update(users.live.name, stored, [users.where_ids(touched)])
             require_row_count(changed, len(touched), db)
-        users.joined.write(db, [user.id for user in touched], self._new_values)
+        users.write_joined(db, [user.id for user in touched], self._new_values)
         if users.roles and self._assignments:
             users.roles.write(db, list(self._assignments.values()))
         ended = sign_in_state.end_sessions(users, db, touched) if self._ends_sessions else 0

@@ -159,6 +159,8 @@ def test_profile_agrees_with_the_schema_and_reads_everything(app: App) -> None:
         assert users[expected["admin"]]["role"] == (profile.users.admin if profile.users else "")
     if expected.get("inactive"):
         assert [login for login in users if users[login]["active"] is False] == [expected["inactive"]]
+        listed = app.run("users", "list", "--no-active")["items"]
+        assert [item["login"] for item in listed] == [expected["inactive"]]
     for login in expected.get("not_users", []):
         assert login not in users
     if profile.users and profile.users.role:
@@ -256,7 +258,7 @@ def test_users_are_changed_as_the_application_does(app: App) -> None:
     if expected.get("deactivate"):
         assert app.run("users", "deactivate", user)["users"][0]["active"] is False
         assert app.run("users", "activate", user)["users"][0]["active"] is True
-    if "active" not in users.fields:
+    if "active" not in (*users.fields, *users.joined):
         assert app.refuse("users", "deactivate", user) == "feature-missing"
     if "admin" in expected:  # the last one
         app.run("users", "delete", expected["admin"], "--yes", status=expected.get("delete", 6))
