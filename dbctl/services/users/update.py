@@ -216,6 +216,7 @@ class UpdateUsers:
         other_rows |= users.joined.count_rows(self._names, len(self._touched))
         # the first plan precedes the hash of a new password
         is_written = bool(self._stored()) or "password" in self._names
+        is_written |= self._ends_sessions and bool(users.section.on_sign_out)
         return ({users.live.name: len(self._touched)} if is_written else {}) | other_rows
 
     def _stored(self) -> dict[str, object]:
