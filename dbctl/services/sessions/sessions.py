@@ -70,7 +70,12 @@ def list_sessions(
     Raises:
         UsageError: the profile has no such kind.
     """
-    kinds = {section.name: section for section in app.require_section(app.profile.sessions, "sessions")}
+    users = app.profile.users
+    hint = (
+        "End the sign-ins of a user with: dbctl sessions revoke LOGIN." if users and users.signed_in else ""
+    )
+    sections = app.require_section(app.profile.sessions, "sessions", alternative=hint)
+    kinds = {section.name: section for section in sections}
     if kind and kind not in kinds:
         raise UsageError(detail=f"--kind: there is no kind of sessions {kind!r}; known: {', '.join(kinds)}")
     table = _SessionTable(app, kinds[kind or next(iter(kinds))])

@@ -17,7 +17,6 @@ from dbctl.services.app import (
     parse_boolean,
     parse_time,
 )
-from dbctl.services.users.passwords import require_passwords
 
 
 def list_users(app: App, filters: UserFilter, page_request: PageRequest) -> Page[User]:
@@ -47,6 +46,8 @@ def find_single_user(app: App, selector: UserSelector) -> User:
         UsageError: no user or several users are selected.
         UserMissingError, AmbiguousLoginError: no user, or several users have a login.
     """
+    from dbctl.services.users.passwords import require_passwords
+
     users = open_users(app)
     require_passwords(app)
     return users.find_single_user(selector)

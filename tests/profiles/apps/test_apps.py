@@ -164,12 +164,12 @@ def test_profile_agrees_with_the_schema_and_reads_everything(app: App) -> None:
     for login in expected.get("not_users", []):
         assert login not in users
     if profile.users and profile.users.role:
-        held = Counter(
+        user_counts = Counter(
             name for user in users.values() for name in user.get("roles") or [user["role"]] if name
         )
         assert {
             role["name"]: role["users"] for role in app.run("roles", "list")["items"] if role["users"]
-        } == held
+        } == user_counts
     if expected.get("user"):
         assert app.run("users", "show", expected["user"])["login"] == expected["user"]
     if "migrations" in expected:
