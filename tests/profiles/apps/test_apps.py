@@ -260,6 +260,8 @@ def test_users_are_changed_as_the_application_does(app: App) -> None:
         assert app.run("users", "activate", user)["users"][0]["active"] is True
     if "active" not in (*users.fields, *users.joined):
         assert app.refuse("users", "deactivate", user) == "feature-missing"
+    if "all_users" in expected:
+        app.run("users", "delete", *expected["all_users"], "--yes", status=6)
     if "admin" in expected:  # the last one
         app.run("users", "delete", expected["admin"], "--yes", status=expected.get("delete", 6))
     app.run("sessions", "revoke", user, "--yes", status=expected.get("revoke", 0))
