@@ -140,6 +140,8 @@ class ActiveValues(Section, frozen=True, kw_only=True):
     #: the value that is stored when a user is deactivated; ``:now`` is the current time; without it, only the app activates
     #: and deactivates users
     inactive: Constant | None = None
+    #: why only the app activates and deactivates users, such as ``a job deletes the files of deleted users``
+    only_app_changes: str = ""
 
 
 class JoinedField(Section, frozen=True, kw_only=True):

@@ -373,7 +373,8 @@ class UserTable:
             NotSupportedError: the profile has no value for inactive users.
         """
         if self.section.active and self.section.active.inactive is None:
-            hint = "Activate or deactivate the user in the app: the profile has no users.active.inactive."
+            reason = self.section.active.only_app_changes or "the profile has no users.active.inactive"
+            hint = f"Activate or deactivate the user in the app: {reason}."
             subject = self.app.profile.title
             raise NotSupportedError(feature="changing active", subject=subject, hint=hint)
 
