@@ -6,6 +6,9 @@ READY := $(VENV)/.ready
 PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,\
 	$(shell $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
 
+# Tests and benchmarks start many processes; without its bytecode, each would compile every module of dbctl.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test retest check lint format bench torture golden docs completions smell clean
 
 demo: $(READY) ## run the tutorial on a sample deployment

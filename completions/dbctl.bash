@@ -53,6 +53,7 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'users set-password:--password-file') candidates='@file' ;;
         'users set-role:--id') candidates='' ;;
         'users set-role:--inactive') candidates='' ;;
+        'users set-role:--demote-to') candidates='' ;;
         'users add-role:--id') candidates='' ;;
         'users add-role:--inactive') candidates='' ;;
         'users remove-role:--id') candidates='' ;;
@@ -509,7 +510,7 @@ _dbctl() {
         'users update') children=''; flags='--id --email --name --set --dry-run -n' ;;
         'users delete') children=''; flags='--id --inactive --transfer-to --delete-duplicates --dry-run -n' ;;
         'users set-password') children=''; flags='--id --password-stdin --password-file --generate --dry-run -n' ;;
-        'users set-role') children=''; flags='--id --inactive --dry-run -n' ;;
+        'users set-role') children=''; flags='--id --inactive --demote-to --dry-run -n' ;;
         'users add-role') children=''; flags='--id --inactive --dry-run -n' ;;
         'users remove-role') children=''; flags='--id --inactive --dry-run -n' ;;
         'users activate') children=''; flags='--id --inactive --dry-run -n' ;;

@@ -7,7 +7,7 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     for word in (commandline -opc)[2..-1]
         if test $skip = 1
             set skip 0
-        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --acting-as --timeout --env-file --games --users --plays --messages --chats --prompts --seed --variant --name --to --role --inactive --filter --limit --offset --sort --id --email --set --password-file --transfer-to --address --existing --description --priority --permission --category --user --of --mode --migrations --steps --allow-data-loss --repository --statement --alter --rename-column --drop-column --type --not-null --nullable --default --add-foreign-key --drop-foreign-key --table --format --compress --limit-rate --kind --before --identity --passphrase-file --from --at --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --file --into --merge --reference --action --resource --since --only --older-than --state --rule --query --include-hidden --mark --within --similar-to --vector --text --chat --min-similarity --null --after --encoding --secret --filter-null --filter-not-null --param
+        else if contains -- $word --config --app --db --profile --url --output -o --columns --confirm --acting-as --timeout --env-file --games --users --plays --messages --chats --prompts --seed --variant --name --to --role --inactive --filter --limit --offset --sort --id --email --set --password-file --transfer-to --demote-to --address --existing --description --priority --permission --category --user --of --mode --migrations --steps --allow-data-loss --repository --statement --alter --rename-column --drop-column --type --not-null --nullable --default --add-foreign-key --drop-foreign-key --table --format --compress --limit-rate --kind --before --identity --passphrase-file --from --at --keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --file --into --merge --reference --action --resource --since --only --older-than --state --rule --query --include-hidden --mark --within --similar-to --vector --text --chat --min-similarity --null --after --encoding --secret --filter-null --filter-not-null --param
             set skip 1
         else if string match -q -- '-*' $word
             continue
@@ -224,6 +224,7 @@ complete -c dbctl -n '__dbctl_at \'users set-password\'' -l generate -d 'Generat
 complete -c dbctl -n '__dbctl_at \'users set-password\'' -l dry-run -s n -d 'Show the plan without changing anything'
 complete -c dbctl -n '__dbctl_at \'users set-role\'' -l id -x -d 'Select a user by id; repeatable'
 complete -c dbctl -n '__dbctl_at \'users set-role\'' -l inactive -x -d 'Select users who have not signed in for this long'
+complete -c dbctl -n '__dbctl_at \'users set-role\'' -l demote-to -x -d 'Transfer a role that exactly one user has: its holder gets this role'
 complete -c dbctl -n '__dbctl_at \'users set-role\'' -l dry-run -s n -d 'Show the plan without changing anything'
 complete -c dbctl -n '__dbctl_at \'users add-role\'' -l id -x -d 'Select a user by id; repeatable'
 complete -c dbctl -n '__dbctl_at \'users add-role\'' -l inactive -x -d 'Select users who have not signed in for this long'

@@ -51,10 +51,11 @@ def _read_help() -> str:
 
 def run_command_line() -> int:
     """Run the command line and return its status."""
-    from dbctl import signals
+    from dbctl import exports, signals
 
     try:
         signals.install_handlers()
+        exports.defer_imports()
         gc.disable()  # imported modules remain in memory; scanning them for garbage is wasted
         from dbctl.cli.main import main
 

@@ -1,4 +1,4 @@
-"""Public names of packages, imported from their modules on first use, so that a command loads only what it needs."""
+"""Imports on first use, so that a command loads only what it needs: public names of packages, and rarely used modules."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
+#: Modules of the standard library that Typer and others import, but that most commands do not use.
+_RARELY_USED = ("bz2", "ipaddress", "lzma", "subprocess", "textwrap", "tokenize")
+
 _PATCH = threading.Lock()  # two threads that replace the import function would restore each other's
+_REPLACEMENT = threading.Lock()  # only one thread replaces a deferred module
 
 
 @contextmanager
@@ -53,3 +58,20 @@ class _Placeholder:
 
     def __getattr__(self, name: str) -> None:
         """Return nothing; the name is deleted at the end of the block."""
+
+
+class _DeferredModule(ModuleType):
+    """A module that is imported when one of its names is used."""
+
+    def __getattr__(self, name: str) -> object:
+        with _REPLACEMENT:
+            if sys.modules.get(self.__name__) is self:
+                del sys.modules[self.__name__]
+        return getattr(import_module(self.__name__), name)
+
+
+def defer_imports() -> None:
+    """Delay the imports of ``_RARELY_USED`` until one of their names is used."""
+    for name in _RARELY_USED:
+        if name not in sys.modules:
+            sys.modules[name] = _DeferredModule(name)

@@ -110,6 +110,15 @@ class PageRequest(Struct, frozen=True, kw_only=True):
     sort: str = ""  #: a column, ``-column`` for descending order; empty: the default order
 
 
+class RetainedRows(Struct, frozen=True, kw_only=True):
+    """Rows that a deletion leaves unchanged, although they refer to a deleted row."""
+
+    table: str
+    column: str  #: the column that refers to the deleted row
+    rows: int
+    reason: str  #: why they remain
+
+
 class Plan(Struct, frozen=True, kw_only=True):
     """The exact effects of a change; ``--dry-run`` prints it, and the change does nothing else."""
 
@@ -118,6 +127,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     steps: Sequence[str]
     rows: Mapping[str, int]  #: affected rows per table
     destructive: bool = False  #: whether it deletes data that the command cannot restore
+    retained: Sequence[
+        RetainedRows
+    ] = ()  #: rows that still refer to a deleted row afterwards; also in ``steps``
 
     @property
     def digest(self) -> str:

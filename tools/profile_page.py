@@ -107,6 +107,13 @@ EXAMPLES: dict[tuple[str, str], object] = {
     ("Retention", "weekly"): 5,
     ("Retention", "monthly"): 12,
     ("Retention", "yearly"): 3,
+    ("Profile", "variants"): [{"name": "3.x", "needs": ["accounts.is_admin"], "remove": ["sessions[0]"]}],
+    ("ProfileVariant", "name"): "3.x",
+    ("ProfileVariant", "needs"): ["accounts.is_admin", "teams"],
+    ("ProfileVariant", "changes"): {
+        "users.role": {"column": "is_admin", "labels": {"true": "admin", "false": "user"}}
+    },
+    ("ProfileVariant", "remove"): ["users.fields.last_login_at", "sessions[0]"],
 }
 #: Examples of keys that several sections have.
 COMMON_EXAMPLES: dict[str, object] = {

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -281,12 +282,12 @@ def commands_page() -> str:
     return "\n".join(sections)
 
 
-def command_helps() -> Iterator[tuple[str, str]]:
-    """Yield the path and the help of every command, starting with the root."""
+@cache
+def command_helps() -> Sequence[tuple[str, str]]:
+    """Return the path and the help of every command, starting with the root."""
     root = add_common_options(get_group(app))
-    yield from _helps(
-        root, root.make_context("dbctl", [], resilient_parsing=True, max_content_width=WIDTH), ""
-    )
+    context = root.make_context("dbctl", [], resilient_parsing=True, max_content_width=WIDTH)
+    return tuple(_helps(root, context, ""))
 
 
 def errors_page() -> str:

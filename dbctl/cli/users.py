@@ -255,6 +255,14 @@ def set_role(
     logins: RoleOfLogins,
     ids: Ids = None,
     inactive: Inactive = None,
+    demote_to: Annotated[
+        str,
+        typer.Option(
+            "--demote-to",
+            metavar="ROLE",
+            help="Transfer a role that exactly one user has: its holder gets this role.",
+        ),
+    ] = "",
     dry_run: DryRun = False,
 ) -> int:
     """Assign a role to users, instead of their roles, and end their sessions.
@@ -262,7 +270,8 @@ def set_role(
     Example: dbctl users set-role alice bob editor
     """
     with open_app(ctx) as app:
-        operation = users.set_role(app, select_users(logins[:-1], ids, inactive), logins[-1])
+        selector = select_users(logins[:-1], ids, inactive)
+        operation = users.set_role(app, selector, logins[-1], previous_holder_role=demote_to)
         return run_change(ctx, operation, dry_run=dry_run)
 
 

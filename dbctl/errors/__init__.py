@@ -199,8 +199,11 @@ with lazy_imports(__name__):
         PasswordUnknownError,
         PepperMissingError,
         PermissionMissingError,
+        RoleExclusiveError,
         RoleFormError,
+        RoleInheritedError,
         RoleInUseError,
         RoleStoredError,
+        SessionsUnlistedError,
         SettingMissingError,
     )

@@ -40,6 +40,12 @@ class CategoryMissingError(DbctlError):
     sentence, remedy = "no settings of category {name!r} in {target}", "Categories: {names}."
 
 
+class SessionsUnlistedError(DbctlError):
+    code, exit_status = "sessions-unlisted", Exit.USAGE
+    sentence = "{app} ({profile}) has sessions that cannot be listed: {reason}"
+    remedy = "{hint}"
+
+
 class ActingUserInactiveError(DbctlError):
     code, exit_status = "acting-user-inactive", Exit.REFUSED
     sentence = "{login!r} is not active in {target} and cannot act as author of a change"
@@ -50,6 +56,15 @@ class LastAdminError(DbctlError):
     code, exit_status = "last-admin", Exit.REFUSED
     sentence = "{target} would have no active {role!r} left: {logins}"
     remedy = "Nothing was changed. Assign that role to another active user first: dbctl users set-role LOGIN {role}"
+
+
+class RoleExclusiveError(DbctlError):
+    code, exit_status = "role-exclusive", Exit.REFUSED
+    sentence = "{target}: exactly one user has the role {role!r}; now: {logins}"
+    remedy = (
+        "Nothing was changed. Transfer the role, and give its holder another one: dbctl users set-role LOGIN {role}"
+        " --demote-to ROLE"
+    )
 
 
 class RoleFormError(DbctlError):
@@ -64,6 +79,12 @@ class RoleStoredError(DbctlError):
     code, exit_status = "role-stored", Exit.REFUSED
     sentence = "{target}: {row} is not a single map from names to true or false, the form that dbctl changes"
     remedy = "Nothing was changed. Change the role in the app."
+
+
+class RoleInheritedError(DbctlError):
+    code, exit_status = "role-inherited", Exit.REFUSED
+    sentence = "{target}: the user with the key {user} has the role {role!r} as a member of a group"
+    remedy = "Nothing was changed. Remove the user from the group in the app, or delete the row of {table} with: dbctl data delete"
 
 
 class PasswordFormatError(DbctlError):
@@ -105,7 +126,7 @@ class InvariantViolatedError(DbctlError):
 class RoleInUseError(DbctlError):
     code, exit_status = "role-in-use", Exit.REFUSED
     sentence, remedy = (
-        "role {name!r} is in use (users: {count})",
+        "role {name!r} is in use (users: {count}, other rows: {others})",
         "Nothing was changed. Assign them another role first: dbctl users set-role LOGIN ROLE",
     )
 

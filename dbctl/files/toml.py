@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from codecs import BOM_UTF8
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -119,8 +119,10 @@ def load(path: Path) -> tuple[dict[str, Any], str]:
     return loads(text), text
 
 
-def structure(value: object, kind: type[T], text: str, *, prefix: Sequence[Key] = ()) -> T:
-    """Convert a value of a file to a ``kind``; ``prefix`` is its path in ``text``.
+def structure(
+    value: object, kind: type[T], text: str, *, locate: Callable[[Sequence[Key]], Sequence[Key]] = tuple
+) -> T:
+    """Convert a value of a file to a ``kind``; ``locate`` returns the path in ``text`` of a path in the value.
 
     The fast conversion reports only the first error. If it fails, the same rules as a JSON Schema find all errors with
     their exact keys.
@@ -137,7 +139,7 @@ def structure(value: object, kind: type[T], text: str, *, prefix: Sequence[Key] 
         reasons: dict[tuple[Key, ...], str] = {}
         for error_item in errors:
             for path, reason in _reasons(error_item):
-                reasons[(*prefix, *path)] = reason
+                reasons[tuple(locate(path))] = reason
                 if len(reasons) > MAX_PROBLEMS:
                     break
             else:
@@ -149,9 +151,9 @@ def structure(value: object, kind: type[T], text: str, *, prefix: Sequence[Key] 
         )
         if len(problems) > MAX_PROBLEMS:
             problems[MAX_PROBLEMS:] = [
-                Problem(problems[-1].line, dotted(prefix), "further errors are not listed")
+                Problem(problems[-1].line, dotted(locate(())), "further errors are not listed")
             ]
-        raise TomlError(*(problems or [Problem(1, dotted(prefix), str(error))])) from error
+        raise TomlError(*(problems or [create_problem(text, locate(()), str(error))])) from error
 
 
 def _reasons(error: Any) -> Iterator[tuple[list[Key], str]]:

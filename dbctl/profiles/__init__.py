@@ -46,3 +46,4 @@ with lazy_imports(__name__):
         list_fields,
         slugify,
     )
+    from dbctl.profiles.variants import apply_variant, locate_key

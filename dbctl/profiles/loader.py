@@ -123,4 +123,9 @@ def read_with_text(path: Path) -> tuple[Profile, str]:
 
 @lru_cache(maxsize=16)  # a deployment has several apps with the same profile
 def _parse(text: str) -> Profile:
-    return toml.structure(toml.loads(text), Profile, text)
+    profile = toml.structure(toml.loads(text), Profile, text)
+    if profile.variants:
+        from dbctl.profiles.variants import validate_variants
+
+        validate_variants(profile, text)
+    return profile

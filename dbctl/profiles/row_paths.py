@@ -7,19 +7,20 @@ import re
 from dbctl.model import Struct
 
 _STEP = re.compile(
-    r"(?P<table>[^.\[(]+)(?:\[(?P<filter>[^\]=]+)=(?P<value>[^\]]*)\])?(?:\((?P<key>[^)]+)\))?\.(?P<column>.+)",
+    r"(?P<table>[^.\[(]+?)(?P<optional>\?)?(?:\[(?P<filter>[^\]=]+)=(?P<value>[^\]]*)\])?(?:\((?P<key>[^)]+)\))?\.(?P<column>.+)",
     re.DOTALL,
 )
 
 
 class RowStep(Struct, frozen=True):
-    """One step of a path: ``table[filter=value](key).column``."""
+    """One step of a path: ``table?[filter=value](key).column``."""
 
     table: str
     column: str  #: the column that refers to the next step, or to the user
     key: str  #: the column to which the step before refers; empty: the primary key
     filter: str  #: a column; only rows with ``value`` belong to the path; empty: all rows
     value: str
+    is_optional: bool  #: whether deployments may lack the table: ``table?``
 
     @property
     def path(self) -> str:
@@ -31,7 +32,9 @@ def has_row_path(table: str, column: str) -> bool:
     """Return whether ``table.column`` is a path: names may contain the characters that separate its parts."""
     path = f"{table}.{column}"
     match = _STEP.fullmatch(path)
-    return match is not None and match["table"] == table and "." not in column and " -> " not in path
+    return (
+        match is not None and match["table"] == table and not {".", "?"} & set(column) and " -> " not in path
+    )
 
 
 def parse_row_path(text: str) -> list[RowStep]:
@@ -46,7 +49,6 @@ def parse_row_path(text: str) -> list[RowStep]:
         if match is None:
             raise ValueError(f"{part!r} is not table.column")
         fields = match.groupdict(default="")
-        steps.append(
-            RowStep(fields["table"], fields["column"], fields["key"], fields["filter"], fields["value"])
-        )
+        is_optional = bool(fields.pop("optional"))
+        steps.append(RowStep(**fields, is_optional=is_optional))
     return steps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 
 import msgspec
 
@@ -22,13 +22,27 @@ def change_prefix(profile: Profile, prefix: str) -> Profile:
     return msgspec.json.decode(re.sub(pattern, prefix, text), type=Profile)
 
 
-def find_prefixes(profile: Profile, needs: Collection[str], tables: Collection[str]) -> list[str]:
-    """Return the prefixes with which ``tables`` contain all of ``needs``, sorted; only that of the profile if it is one of them."""
-    stems = [need.removeprefix(profile.prefix) for need in needs]
-    candidates = {table.removesuffix(stems[0]) for table in tables if table.endswith(stems[0])}
-    prefixes = [
+def find_prefixes(profile: Profile, database: str, tables: Collection[str]) -> list[str]:
+    """Return the prefixes with which ``tables`` contain those that identify a database, in any variant of the profile.
+
+    They are sorted; the prefix of the profile is the only one if it is among them. A profile without a prefix has no other.
+    """
+    from dbctl.profiles.variants import list_versions
+
+    prefixes = {
         prefix
-        for prefix in sorted(candidates)
-        if re.fullmatch(PREFIX, prefix) and all(f"{prefix}{stem}" in tables for stem in stems)
-    ]
-    return [profile.prefix] if profile.prefix in prefixes else prefixes
+        for version in list_versions(profile)
+        for prefix in _find_prefixes(profile.prefix, version.databases[database].needs, tables)
+    }
+    return [profile.prefix] if profile.prefix in prefixes else sorted(prefixes)
+
+
+def _find_prefixes(prefix: str, needs: Sequence[str], tables: Collection[str]) -> Iterator[str]:
+    """Yield the prefixes with which ``tables`` contain all of ``needs``, whose names have ``prefix``."""
+    stems = [need.removeprefix(prefix) for need in needs]
+    candidates = {prefix}
+    if prefix and stems:
+        candidates = {table.removesuffix(stems[0]) for table in tables if table.endswith(stems[0])}
+    for candidate in candidates:
+        if re.fullmatch(PREFIX, candidate) and all(f"{candidate}{stem}" in tables for stem in stems):
+            yield candidate

@@ -103,6 +103,8 @@ with lazy_imports(__name__):
         Explainer,
         Explanation,
         FillRow,
+        PlannedRows,
+        Preview,
         Readable,
         Reference,
         Table,

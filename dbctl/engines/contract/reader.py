@@ -181,3 +181,23 @@ class Explainer(Protocol):
         Raises:
             QueryFailedError: it would be rejected, or a name in it would not be resolved as a column.
         """
+
+
+class PlannedRows(Struct, frozen=True, kw_only=True):
+    """Rows of one table that a change would delete or update."""
+
+    table: str
+    where: Sequence[Where]  #: the conditions, on the rows before the change; all of them must be met
+    values: Mapping[str, object] = {}  #: the new values by column; empty: the rows are deleted
+
+
+class Preview(Protocol):
+    """The part that queries the rows that a planned change would leave; it writes nothing."""
+
+    def query_after(
+        self, changes: Sequence[PlannedRows], sql: str, parameters: Mapping[str, object] = {}
+    ) -> list[tuple[object, ...]]:
+        """Return the rows of ``Readable.query`` as after ``changes``; triggers are not considered.
+
+        Views show the rows before the change.
+        """

@@ -28,8 +28,9 @@ from dbctl.errors import NotSupportedError
 from dbctl.url import Url
 
 _PLACE = "dbctl.engines.mysql", "MySQL"
-READER_PARTS = servers.locate_parts(*_PLACE, servers.READER_PARTS)
-WRITER_PARTS = servers.locate_parts(*_PLACE, servers.WRITER_PARTS)
+_PREVIEW = "queries:MySQLPreview"
+READER_PARTS = servers.locate_parts(*_PLACE, servers.READER_PARTS, Preview=_PREVIEW)
+WRITER_PARTS = servers.locate_parts(*_PLACE, servers.WRITER_PARTS, Preview=_PREVIEW)
 
 
 def _connect(

@@ -17,12 +17,31 @@ from dbctl.engines.contract import (
 )
 from dbctl.engines.mysql.part import MySQLPart
 from dbctl.engines.mysql.sql import LEXER
-from dbctl.engines.sql import Connection, RankedSearch, Ranking, SqlExplainer, Statement, ident
+from dbctl.engines.sql import (
+    Connection,
+    RankedSearch,
+    Ranking,
+    SqlExplainer,
+    SqlPreview,
+    Statement,
+    add_expressions,
+    ident,
+    is_recursive,
+)
 
 if TYPE_CHECKING:
     from dbctl.engines.mysql.database import MySQLDatabase
 
 PLAN_COLUMNS = ("id", "select_type", "table", "type", "key", "rows", "extra")
+
+
+class MySQLPreview(SqlPreview):
+    """The part ``Preview``."""
+
+    def _hide_tables(self, rows: Sequence[str], tables: Sequence[str], sql: str) -> str:
+        # MariaDB does not resolve names of an outer query in such expressions. In one list, they see only earlier ones, unless
+        # it is recursive: then the query reads the stored rows.
+        return sql if is_recursive(sql) else add_expressions([*rows, *tables], sql)
 
 
 class MySQLExplainer(SqlExplainer):

@@ -174,14 +174,16 @@ class ServerConnection(ABC, Generic[S]):
     @contextmanager
     def read_transaction(self) -> Iterator[None]:
         """Begin a transaction that cannot write, and roll it back at the end."""
-        begin, end = self._query_statements()
-        for sql in begin:
-            self.run(sql)
+        is_nested = self._has_query_transaction
+        (begin, *settings), end = self._query_statements()
+        self.run(begin)
         self._has_query_transaction = True
         try:
+            for sql in settings:
+                self.run(sql)
             yield
         finally:
-            self._has_query_transaction = False
+            self._has_query_transaction = is_nested
             if self.is_usable and not self.ending_error:
                 for sql in end:
                     self.run(sql)

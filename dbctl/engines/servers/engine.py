@@ -65,8 +65,11 @@ def locate_parts(
 ) -> Mapping[str, str]:
     """Return the parts of readers or writers: the shared ones, ``parts``, and those that only one engine has."""
     located = {name: f"{package}.{place}" for name, place in {**PARTS, **parts, **further}.items()}
-    scanner = {"TextScanner": "dbctl.engines.sql.fulltext:SqlTextScanner"}
-    return {name: place.format(class_prefix) for name, place in located.items()} | scanner
+    shared = {
+        "Preview": "dbctl.engines.sql.preview:SqlPreview",
+        "TextScanner": "dbctl.engines.sql.fulltext:SqlTextScanner",
+    }
+    return {name: place.format(class_prefix) for name, place in (shared | located).items()}
 
 
 class ServerEngine(Engine):

@@ -36,9 +36,9 @@ class SQLiteSchemaReader:
         self._connection, self._catalog = db.connection, db.catalog
 
     def schema(self) -> Schema:
-        from dbctl.engines.sqlite.schema import SchemaBuilder
+        from dbctl.engines.sqlite.schema import build_schema
 
-        return SchemaBuilder(*self._connection.retry_if_changed(self._read_catalog)).build()
+        return build_schema(*self._connection.retry_if_changed(self._read_catalog))
 
     def fingerprint(self) -> str:
         from dbctl.engines.contract import fingerprint
@@ -49,7 +49,7 @@ class SQLiteSchemaReader:
         self._catalog.require_table(table)
         return {}  # SQLite stores comments only in the text of statements
 
-    def _read_catalog(self) -> list[list[Row]]:
+    def _read_catalog(self) -> list[tuple[Row, ...]]:
         """Read the catalog and the pragmas; read again if another connection changed the schema in between."""
         import json
 
@@ -61,9 +61,9 @@ class SQLiteSchemaReader:
                     [name for kind, name, _, sql in entries if _has_pragmas(str(kind), str(name), str(sql))]
                 )
             }
-            details = [self._connection.rows(sql, parameters) for sql in (_COLUMNS, _KEYS, _INDEXES)]
+            details = [tuple(self._connection.rows(sql, parameters)) for sql in (_COLUMNS, _KEYS, _INDEXES)]
             if self._connection.rows("pragma schema_version") == version:
-                return [entries, *details]
+                return [tuple(entries), *details]
 
 
 def _has_pragmas(kind: str, name: str, sql: str) -> bool:

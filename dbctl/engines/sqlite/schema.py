@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
+from functools import lru_cache
 from typing import cast
 
 from dbctl.engines.contract import (
@@ -33,10 +34,18 @@ from dbctl.engines.sqlite.types import find_affinity
 _SHADOWS = "config content data docsize idx node parent rowid segdir segments stat".split()
 
 
-class SchemaBuilder:
-    """Builder of a schema from the rows of the catalog and of the pragmas."""
+@lru_cache(maxsize=4)  # a database, its backup and the restored database have the same catalog
+def build_schema(
+    entries: tuple[Row, ...], columns: tuple[Row, ...], keys: tuple[Row, ...], indexes: tuple[Row, ...]
+) -> Schema:
+    """Return the schema in the rows of the catalog and of the pragmas for columns, foreign keys and indexes."""
+    return _SchemaBuilder(entries, columns, keys, indexes).build()
 
-    def __init__(self, entries: list[Row], columns: list[Row], keys: list[Row], indexes: list[Row]) -> None:
+
+class _SchemaBuilder:
+    def __init__(
+        self, entries: Sequence[Row], columns: Sequence[Row], keys: Sequence[Row], indexes: Sequence[Row]
+    ) -> None:
         self._entries = [tuple(str(value or "") for value in entry) for entry in entries]
         self._columns, self._keys = group_by_table(columns), group_by_table(keys)
         self._indexes = group_by_table(indexes)

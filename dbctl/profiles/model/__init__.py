@@ -3,7 +3,7 @@
 from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
-    from dbctl.profiles.model.base import ColumnNames, Lookup, Rule, SchemaName, Section, TextFormat
+    from dbctl.profiles.model.base import ColumnNames, Constant, Lookup, Rule, SchemaName, Section, TextFormat
     from dbctl.profiles.model.cleanup import (
         Cleanup,
         RecountRule,
@@ -33,10 +33,11 @@ with lazy_imports(__name__):
         Recount,
         States,
     )
-    from dbctl.profiles.model.profile import Backup, ForeignFiles, Profile
+    from dbctl.profiles.model.profile import Backup, ForeignFiles, Profile, ProfileVariant
     from dbctl.profiles.model.rebuild import Rebuild
     from dbctl.profiles.model.reports import RelativeTime, Report, ReportVariant, StoredFile
     from dbctl.profiles.model.roles import (
+        GroupMembership,
         Link,
         Membership,
         NamePart,

@@ -49,13 +49,14 @@ SubjectColumn = Annotated[str, SchemaName("column", of_owner=True, levels_up=1)]
 #: A column, as ``table.column``. ``table.column?`` is optional.
 ColumnPath = Annotated[str, SchemaName("path")]
 
-#: ``table[column=value](key).column``, without the arrow between steps.
+#: ``table?[column=value](key).column``, without the arrow between steps.
 _ROW_STEP = (
-    r"((?! -> )[^.\[(])+(\[((?! -> )[^\]=])+=((?! -> )[^\]])*\])?(\(((?! -> )[^)])+\))?\.((?! -> )[^.])+"
+    r"((?! -> )[^.\[(])+(\[((?! -> )[^\]=])+=((?! -> )[^\]])*\])?(\(((?! -> )[^)])+\))?\.((?! -> )[^.?])+"
 )
 
-#: ``Rating.promptId -> Prompt.userId``: rows that belong to rows of another table. Deployments may lack the tables. A step refers
-#: to the primary key of the next table, or to ``key`` of ``table(key).column``; ``table[column=value].column`` are the rows with a value.
+#: ``Rating.promptId -> Prompt.userId``: rows that belong to rows of another table. A step refers to the primary key of the next
+#: table, or to ``key`` of ``table(key).column``; ``table[column=value].column`` are the rows with a value. ``table?.column``:
+#: deployments may lack the table, and then the path has no rows.
 RowPath = Annotated[
     str,
     SchemaName("row-path"),

@@ -2,14 +2,14 @@
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from dbctl.config import Retention
 from dbctl.model import is_duration
 from dbctl.profiles.codecs import BooleanCodec, TimeCodec
-from dbctl.profiles.model.base import DatabaseName, Section
+from dbctl.profiles.model.base import DatabaseName, Name, Section
 from dbctl.profiles.model.cleanup import Cleanup
 from dbctl.profiles.model.databases import Database, Ledger
 from dbctl.profiles.model.integrity import (
@@ -66,6 +66,21 @@ class Backup(Section, frozen=True, kw_only=True):
     keep: Retention = Retention()
 
 
+class ProfileVariant(Section, frozen=True, kw_only=True):
+    """A version of the app with another schema, and the keys of the profile that differ for it.
+
+    A path is ``users.role`` or ``settings[0].fields``; indexes begin at 0, and a key with a dot is in double quotes.
+    """
+
+    name: Name  #: the name of the variant, such as the versions of the app that it describes
+    #: tables (``table``) and columns (``table.column``) of the main database: the first variant applies whose needs all exist
+    needs: Annotated[
+        Sequence[Annotated[str, msgspec.Meta(pattern=r"^[^.]+(\.[^.]+)?$")]], msgspec.Meta(min_length=1)
+    ]
+    changes: Mapping[str, Any] = {}  #: by path, a new value, which replaces the other as a whole
+    remove: Sequence[str] = ()  #: paths of keys that the version does not have
+
+
 class Profile(Section, frozen=True, kw_only=True):
     """One kind of application."""
 
@@ -104,6 +119,8 @@ class Profile(Section, frozen=True, kw_only=True):
     stored_file: Sequence[StoredFile] = ()  #: columns that contain files, for ``data show --column``
     key_search: Sequence[KeySearch] = ()  #: columns with free text that may contain keys of services
     backup: Backup = Backup()  #: names and contents of backups
+    #: versions of the app with other schemas; without a match, the profile is used as written
+    variants: Sequence[ProfileVariant] = ()
 
     def __post_init__(self) -> None:
         within = self.backup.keep.within

@@ -29,6 +29,23 @@ class Rank(Section, frozen=True, kw_only=True):
     match: Sequence[str] = ()  #: the columns that decide whether a user has the role; empty: all
 
 
+class GroupGrant(Section, frozen=True, kw_only=True):
+    """A table of pairs, group and role: the members of a group have its roles."""
+
+    table: TableName  #: the table of pairs; optional with a trailing ``?``
+    group: ColumnName  #: the column with the key of the group
+    role: ColumnName  #: the column with the key of the role, as in the table of users and roles
+
+
+class GroupMembership(Section, frozen=True, kw_only=True):
+    """A table of pairs, user and group, in apps whose groups have roles; dbctl reads them, and the app changes them."""
+
+    table: TableName  #: the table of pairs; optional with a trailing ``?``
+    user: ColumnName  #: the column with the key of the user
+    group: ColumnName  #: the column with the key of the group
+    grants: GroupGrant  #: the roles of groups
+
+
 class Membership(Section, frozen=True, kw_only=True):
     """A table of pairs, user and role: a user may have several roles."""
 
@@ -41,6 +58,7 @@ class Membership(Section, frozen=True, kw_only=True):
     #: values of rows whose role does not expire; rows with other values do not count as the last admin
     lasting: Mapping[ColumnName, ExpectedValue] = {}
     new: Mapping[ColumnName, Constant] = {}  #: values of further columns of a new row
+    groups: GroupMembership | None = None  #: groups whose members have roles, besides those of this table
 
 
 class RoleMetadata(Section, frozen=True, kw_only=True):
@@ -78,6 +96,8 @@ class UserRole(Section, frozen=True, kw_only=True):
     metadata: RoleMetadata | None = None  #: the row of metadata
     values: Sequence[str] = ()  #: the names of the roles, if no table, labels or ranks list them
     default: str = ""  #: the default role of a new user
+    #: the role that exactly one user has, such as the owner: ``users set-role --demote-to`` transfers it
+    exclusive: str = ""
     #: by role, the permissions that the app's code gives it; ``posts.*`` and ``*`` match every name of that form
     permissions: Mapping[str, Sequence[str]] = {}
 
@@ -101,6 +121,8 @@ def validate_user_role(role: UserRole) -> Iterator[tuple[Sequence[str | int], st
         yield ("labels",), f"the names of roles are in {role.table}"
     if role.values and (owner := _find_names(role)):
         yield ("values",), f"the names of roles are in {owner}"
+    if role.exclusive and role.exclusive == role.default:
+        yield ("exclusive",), "only one user has this role, so it is no default"
     yield from _validate_ranks(role.ranks)
     if role.metadata:
         yield from _validate_metadata(role, role.metadata)

@@ -133,15 +133,24 @@ class Transfer(Section, frozen=True, kw_only=True):
 
 
 class ActiveValues(Section, frozen=True, kw_only=True):
-    """The stored values of the field ``active``, if its column is not true for active users; ``:null`` is NULL."""
+    """The stored values of the field ``active``, if its column is not true for active users.
+
+    ``:null`` is NULL, and, for a column of another table, also a user without a row.
+    """
 
     #: the values of users who can sign in; the first is stored when a user is activated
     values: Annotated[Sequence[Constant], msgspec.Meta(min_length=1)]
     #: the value that is stored when a user is deactivated; ``:now`` is the current time; without it, only the app activates
     #: and deactivates users
     inactive: Constant | None = None
-    #: why only the app activates and deactivates users, such as ``a job deletes the files of deleted users``
-    only_app_changes: str = ""
+
+
+class RowOwner(Section, frozen=True, kw_only=True):
+    """A table between a row and its user: the row refers to it, and it has the key of the user."""
+
+    table: TableName  #: the table
+    key: ColumnName  #: its column to which the row refers
+    user: ColumnName  #: its column with the key of the user
 
 
 class JoinedField(Section, frozen=True, kw_only=True):
@@ -149,9 +158,12 @@ class JoinedField(Section, frozen=True, kw_only=True):
 
     table: TableName  #: the other table; optional with a trailing ``?``
     column: ColumnName  #: its column with the value
-    user: ColumnName  #: its column with the key of the user, or with the value of ``through``
+    user: ColumnName  #: its column with the key of the user, with the value of ``through``, or with that of ``owner.key``
+    owner: RowOwner | None = None  #: the table that has the user of a row; dbctl does not write such rows
     through: SubjectColumn = ""  #: the column of the user that refers to ``user``; empty: the key of the user
     only: Mapping[ColumnName, Constant] = {}  #: values of the row, if a user has several
+    #: the column with the end of the row, which is no row afterwards; text that is no time is no end
+    expires_at: ColumnName = ""
 
 
 class Users(Section, frozen=True, kw_only=True):
@@ -171,7 +183,7 @@ class Users(Section, frozen=True, kw_only=True):
     only: Mapping[ColumnName, ExpectedValue] = {}
     #: values of rows that are not users, by column, such as the user that the app acts as
     excluded: Mapping[ColumnName, ExpectedValue] = {}
-    #: fields in other tables, which are shown and changed like others; they are no logins or orders, and only ``active`` is a filter
+    #: fields in other tables, which are shown and changed like others; they are no logins and orders, and only ``active`` is a filter
     joined: Mapping[str, JoinedField] = {}
     rules: Mapping[str, Rule] = {}  #: the values that the app accepts, by field
     password: Password | None = None  #: the password; without it, dbctl sets no passwords
@@ -186,18 +198,21 @@ class Users(Section, frozen=True, kw_only=True):
     #: why only the app can set and check passwords, such as ``clients compute the keys of the vault from the password``
     only_app_sets_passwords: str = ""
     #: ``table.column``: rows that are deleted before their user, in this order, regardless of foreign keys;
-    #: ``Rating.promptId -> Prompt.userId`` for rows that belong to rows of the user
+    #: ``Rating.promptId -> Prompt.userId`` for rows that belong to rows of the user; deployments may lack the table of
+    #: ``table?.column``
     cascade: Sequence[RowPath] = ()
     #: ``table.column``: columns that are set to NULL before their user is deleted; with the syntax of ``cascade``
     clear: Sequence[RowPath] = ()
-    #: ``table.column``: columns that retain the key of a deleted user, as in the app
-    retained: Sequence[RowPath] = ()
+    #: by ``table.column``, why rows retain the key of a deleted user, as in the app; ``users delete`` shows it in the plan
+    retained: Mapping[RowPath, str] = {}
     transfer: Sequence[Transfer] = ()  #: rows for ``users delete --transfer-to``
     #: values of the row, such as an anonymous user, that gets the rows of ``transfer`` without ``--transfer-to``, by column
     successor: Mapping[ColumnName, ExpectedValue] = {}
     lookup: Mapping[str, Lookup] = {}  #: by field, the table to whose rows its values refer
     #: why only the app can delete users, such as ``another user could register the name``; empty: dbctl deletes them
     only_app_deletes: str = ""
+    #: why only the app can activate and deactivate users, such as ``a block also has a log entry``; empty: dbctl does
+    only_app_deactivates: str = ""
     #: how long a signed cookie or token is valid that dbctl cannot revoke, because the app does not store it
     cookie: str = ""
     #: fields that the app compares with a signed cookie in each request: their change ends these sign-ins
@@ -215,6 +230,7 @@ class Users(Section, frozen=True, kw_only=True):
     @property
     def owned(self) -> Sequence[str]:
         """The rows that are deleted before their user: those of ``cascade``, and the rows with roles."""
-        tables = [self.role.members, self.role.metadata] if self.role else []
-        paths = [f"{rows.table}.{rows.user}" for rows in tables if rows]
+        members, metadata = (self.role.members, self.role.metadata) if self.role else (None, None)
+        tables = [members, members.groups if members else None, metadata]
+        paths = [f"{rows.table.removesuffix('?')}.{rows.user}" for rows in tables if rows]
         return list(dict.fromkeys([*self.cascade, *paths]))

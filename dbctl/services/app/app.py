@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from typing import TypeVar
@@ -12,9 +12,10 @@ from msgspec import structs
 from dbctl.config import loader as config
 from dbctl.config import model
 from dbctl.engines import registry
-from dbctl.engines.contract import Engine, Readable, RestoreTarget, Writable
+from dbctl.engines.contract import Engine, Readable, RestoreTarget, Table, Writable
 from dbctl.errors import (
     AmbiguousPrefixError,
+    ConcurrentChangeError,
     DatabaseNotConfiguredError,
     DatabaseUnknownError,
     DbctlError,
@@ -24,13 +25,15 @@ from dbctl.errors import (
     UsageError,
     WrongAppError,
 )
-from dbctl.profiles import change_prefix, find_prefixes, loader
-from dbctl.profiles.model import NO_LEDGER, Database, Profile
+from dbctl.profiles import apply_variant, change_prefix, find_prefixes, loader, locate_key
+from dbctl.profiles.model import NO_LEDGER, Database, Profile, ProfileVariant
 from dbctl.url import Url, resolve_engine
 
 T = TypeVar("T")
 #: Profiles that an error names.
 MAX_LISTED_PROFILES = 5
+#: Seconds to wait for a locked database whose schema selects the variant of a profile, in commands that open no database.
+SCHEMA_TIMEOUT = 1.0
 
 
 class App:
@@ -57,30 +60,55 @@ class App:
         }
         self.configured = structs.replace(configured, databases=urls)
         self.profile, self.timeout, self.only, self._traceless = profile, timeout, only, traceless
+        self.base_profile = profile  #: the profile without the changes of a variant
+        self.variant: ProfileVariant | None = None  #: the variant of the profile that the live schema has
         self.name, self.protected = configured.name, configured.protected
         self.trust_clock, self.acting_as = trust_clock, acting_as
         self.used: list[str] = []  #: the databases that were opened, in the order of their first use
         self._readers: dict[str, Readable] = {}
         self._writers: dict[str, Writable] = {}
 
-    def resolve_prefix(self) -> None:
-        """Change the prefix of the profile's tables to the configured one, or to that of the main database.
+    def resolve_profile(self) -> None:
+        """Change the profile to the prefix of the app's tables, and to the variant that the main database has.
+
+        Without access to the main database, the profile remains as written, with the configured prefix.
 
         Raises:
             AmbiguousPrefixError: the main database has the tables with several prefixes.
         """
-        configured, needs = self.configured.prefix, self.profile.databases[self._main].needs
-        if not self.profile.prefix or configured == self.profile.prefix:
-            return
-        prefixes = [configured or ""]
-        if configured is None:
-            prefixes = []
+        profile, prefix = self.base_profile, self.configured.prefix
+        detects_prefix = bool(profile.prefix) and prefix is None
+        tables: Mapping[str, Table] = {}
+        if detects_prefix or profile.variants:
             with suppress(DbctlError), closing(self._open_for_reading(self._main)) as database:
-                prefixes = find_prefixes(self.profile, needs, database.tables())
-        if len(prefixes) > 1:
-            raise AmbiguousPrefixError(app=self.name, prefixes=", ".join(map(repr, prefixes)))
-        if prefixes:
-            self.profile = change_prefix(self.profile, prefixes[0])
+                tables = database.tables()
+        if detects_prefix:
+            prefixes = find_prefixes(profile, self._main, tables)
+            if len(prefixes) > 1:
+                raise AmbiguousPrefixError(app=self.name, prefixes=", ".join(map(repr, prefixes)))
+            prefix = prefixes[0] if prefixes else profile.prefix
+        if profile.prefix:
+            self.profile = self.base_profile = change_prefix(profile, prefix or "")
+        self._select_variant(tables)
+
+    def locate_key(self, key: Sequence[str | int]) -> Sequence[str | int]:
+        """Return where the file of the profile has a key: below the active variant if that changes it."""
+        if self.variant is None:
+            return key
+        return locate_key(self.base_profile.variants.index(self.variant), self.variant, key)
+
+    def _select_variant(self, tables: Mapping[str, Table]) -> None:
+        """Apply the variant that the tables of the main database have; without one, the profile is used as written."""
+        variant = self._find_variant(tables)
+        if variant != self.variant:
+            self.variant = variant
+            self.profile = apply_variant(self.base_profile, variant) if variant else self.base_profile
+
+    def _find_variant(self, tables: Mapping[str, Table]) -> ProfileVariant | None:
+        from dbctl.services.app.live_table import has_all
+
+        variants = self.base_profile.variants
+        return next((variant for variant in variants if has_all(tables, variant.needs)), None)
 
     def target(self, database: str) -> str:
         """Return the name of a database in messages and results: ``app/database``."""
@@ -182,6 +210,8 @@ class App:
             database = self._open_for_reading(name)
             try:
                 tables = database.tables()
+                if name == self._main:  # a migration or a restore may have changed it since the command began
+                    self._select_variant(tables)
                 is_alike = 2 * sum(table in familiar_tables for table in tables) >= len(tables)
                 if not ((familiar_tables and is_alike) if tables else allow_empty):
                     self._verify_schema(name, database)
@@ -219,6 +249,7 @@ class App:
 
         Raises:
             ReadOnlyError: the profile declares the database as read-only; nothing was opened.
+            ConcurrentChangeError: the main database has another variant of the profile than when the command began.
             WrongAppError: as for ``reader``.
         """
         from dbctl.services.app.live_table import default_times
@@ -241,6 +272,7 @@ class App:
         )
         try:
             if not create:
+                self._verify_variant(name, database)
                 self._verify_schema(name, database)
             self.refuse_contradictions(name, database, purpose)
             with database.lock(purpose):
@@ -282,6 +314,11 @@ class App:
         while self._readers:
             self._readers.popitem()[1].close()
 
+    def _verify_variant(self, name: str, database: Readable) -> None:
+        """Refuse to write by a profile for another version of the app."""
+        if name == self._main and self._find_variant(database.tables()) != self.variant:
+            raise ConcurrentChangeError(target=self.target(name))
+
     def _verify_schema(self, name: str, database: Readable) -> None:
         required_tables = self.database(name).needs
         missing_tables = [table for table in required_tables if table not in database.tables()]
@@ -312,6 +349,19 @@ def find_wrong_app_hint(section: Database, tables: Collection[str]) -> str:
     return next(
         (hint.hint for hint in section.wrong_app_hint if any(table in tables for table in hint.tables)), ""
     )
+
+
+def read_profile(configured: model.App) -> tuple[Profile, str | None]:
+    """Return the profile of a configured app, and the name of the variant that the live schema has; None: no variant.
+
+    Only for profiles with variants, the main database is opened; see ``App.resolve_profile``.
+    """
+    profile = loader.load(configured.profile)
+    if not profile.variants:
+        return profile, None
+    app = App(configured, profile, timeout=SCHEMA_TIMEOUT)
+    app.resolve_profile()
+    return app.profile, app.variant.name if app.variant else None
 
 
 @contextmanager
@@ -345,7 +395,7 @@ def open_app(
         trust_clock=trust_clock,
         acting_as=acting_as,
     )
-    app.resolve_prefix()
+    app.resolve_profile()
     if only:
         app.database(only)
     unknown = [name for name in configured.databases if name not in app.profile.databases]

@@ -104,6 +104,5 @@ def _exists(ledger: ForeignLedger, db: Readable, engine: str) -> bool:
         return False
     if not ledger.table:
         return bool(db.tables()) and bool(list(query_foreign(ledger, db, engine)))
-    return has_all(
-        db, [ledger.table, *(f"{ledger.table}.{column}" for column in ledger.columns), *ledger.needs]
-    )
+    needs = [ledger.table, *(f"{ledger.table}.{column}" for column in ledger.columns), *ledger.needs]
+    return has_all(db.tables(), needs)

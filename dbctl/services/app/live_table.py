@@ -21,8 +21,8 @@ from dbctl.engines.contract import (
 )
 from dbctl.errors import SchemaMismatchError
 from dbctl.model import now
-from dbctl.profiles import BOOLEANS, SMALLEST_MILLISECONDS, TIMES, TimeCodec
-from dbctl.profiles.model import ColumnNames, JoinedField, Profile
+from dbctl.profiles import BOOLEANS, SMALLEST_MILLISECONDS, TIMES, TimeCodec, decode_text, read_time
+from dbctl.profiles.model import ColumnNames, Constant, JoinedField, Profile
 
 #: The formats of times that are numbers.
 NUMERIC_TIMES = ("epoch-s", "epoch-ms")
@@ -42,9 +42,8 @@ def is_optional(names: ColumnNames) -> bool:
     return any(candidate.endswith("?") for candidate in ([names] if isinstance(names, str) else names))
 
 
-def has_all(db: Readable, needs: Sequence[str]) -> bool:
-    """Return whether a database has every ``table`` and ``table.column`` in ``needs``."""
-    tables = db.tables()
+def has_all(tables: Mapping[str, Table], needs: Sequence[str]) -> bool:
+    """Return whether the tables of a database include every ``table`` and ``table.column`` in ``needs``."""
     for need in needs:
         table, _, column = need.partition(".")
         if table not in tables or (column and column not in tables[table].columns):
@@ -210,44 +209,75 @@ class JoinedFields:
         #: the columns of the users to which the other tables refer
         self.columns = [users.column(item.through) for item, _ in self._fields.values() if item.through]
 
-    def read(self, users: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
-        """Return the values by field for rows of users."""
+    def read(
+        self, users: Sequence[Mapping[str, object]], *, for_update: bool = False
+    ) -> list[dict[str, object]]:
+        """Return the values by field for rows of users; ``for_update`` locks the rows of the other tables."""
         values = [dict.fromkeys(self.names) for _ in users]
         for field, (section, live) in self._fields.items() if users else ():
-            links = [str(row[section.through or self._key]) for row in users]
-            where = self._where(section, live, [row[section.through or self._key] for row in users])
+            links = [row[section.through or self._key] for row in users]
+            owners = self._read_owners(section, live, links)
+            where = self._where(section, live, list(owners))
             columns = [live.column(section.user), live.column(section.column)]
-            stored = {str(link): value for link, value in live.db.select(live.name, columns, where)}
+            rows = live.db.select(live.name, columns, where, for_update=for_update)
+            stored = {str(link): decode_text(value) for link, value in rows}
+            # The types of the columns may differ, such as text that refers to a number.
+            by_user = {str(user): stored[str(link)] for link, user in owners.items() if str(link) in stored}
             for row, link in zip(values, links, strict=True):
-                row[field] = stored.get(link)
+                row[field] = by_user.get(str(link))
         return values
 
-    def where_value(self, field: str, values: Sequence[object]) -> Where:
-        """Return the condition that a user has one of these values; ``:null`` includes users without a row."""
-        section, live = self._fields[field]
-        source, user, column = (
-            section.through or self._key,
-            live.column(section.user),
-            live.column(section.column),
-        )
-        stored = [self.encode_constant(field, value) for value in values if value != ":null"]
-        only = live.conditions(section.only)
-        has_value = InSubquery([source], live.name, [user], [*only, Condition(column, "in", stored)])
-        has_any = InSubquery([source], live.name, [user], [*only, Condition(column, "!=", None)])
-        return AnyOf([has_value, Not(has_any)]) if ":null" in values else has_value
-
-    def encode_constant(self, field: str, constant: object) -> object:
-        """Return the stored value for a constant of a profile."""
-        section, live = self._fields[field]
-        column = live.column(section.column)
-        return live.encode_constants({column: constant})[column]
+    @staticmethod
+    def _read_owners(
+        section: JoinedField, live: LiveTable, links: Sequence[object]
+    ) -> Mapping[object, object]:
+        """Return users by that to which their rows refer: the users themselves, or rows of the table ``owner``."""
+        owner = section.owner
+        if owner is None:
+            return {link: link for link in links}
+        where = [Condition(owner.user, "in", links)]
+        return {row[0]: row[1] for row in live.db.select(owner.table, [owner.key, owner.user], where)}
 
     def count_rows(self, names: Collection[str], users: int) -> dict[str, int]:
         """Return the number of written rows by table, if these fields of a number of users change."""
         return {live.name: users for field, (_, live) in self._fields.items() if field in names}
 
-    def write(self, db: Writable, ids: Sequence[object], values: Mapping[str, object]) -> None:
-        """Write fields of users; a user without a row of the table gets one."""
+    def where(self, field: str, constants: Sequence[Constant]) -> Where:
+        """Return the condition that a field of a user has one of some constants of the profile; ``:null``: also no row."""
+        section, live = self._fields[field]
+        column = live.column(section.column)
+        values = [live.encode_constants({column: constant})[column] for constant in constants]
+        conditions: list[Where] = []
+        if stored := [value for value in values if value is not None]:
+            conditions.append(self._where_row(section, live, Condition(column, "in", stored)))
+        if None in values:
+            conditions.append(Not(self._where_row(section, live, Not(Condition(column, "=", None)))))
+        return AnyOf(conditions)
+
+    def _where_row(self, section: JoinedField, live: LiveTable, where: Where) -> Where:
+        """Return the condition that a user has a row with a condition."""
+        source, user, owner = section.through or self._key, live.column(section.user), section.owner
+        conditions: list[Where] = [*self._where_valid(section, live), where]
+        if owner is None:
+            return InSubquery([source], live.name, [user], conditions)
+        has_row = InSubquery([owner.key], live.name, [user], conditions)
+        return InSubquery([source], owner.table, [owner.user], [has_row])
+
+    def write(
+        self,
+        db: Writable,
+        ids: Sequence[object],
+        values: Mapping[str, object],
+        constants: Mapping[str, object],
+    ) -> None:
+        """Write fields of users; a user without a row of the table gets one.
+
+        Args:
+            db: the open database.
+            ids: the keys of the users.
+            values: the new values by field, also of fields in the table of users.
+            constants: constants of the profile by field, which are written instead of the value.
+        """
         for field, (section, live) in self._fields.items():
             if field not in values:
                 continue
@@ -256,16 +286,30 @@ class JoinedFields:
             links = [link for (link,) in rows if link is not None]
             user, where = live.column(section.user), self._where(section, live, links)
             column = live.column(section.column)
-            value = live.encode(column, values[field])
+            value = (
+                live.encode_constants({column: constants[field]})[column]
+                if field in constants
+                else live.encode(column, values[field])
+            )
             owners = {str(owner) for (owner,) in db.select(live.name, [user], where)}
             db.update(live.name, {column: value}, where)
             for link in links:
                 if str(link) not in owners:
                     db.insert(live.name, {**live.encode_constants(section.only), user: link, column: value})
 
+    def _where(self, section: JoinedField, live: LiveTable, links: Sequence[object]) -> list[Where]:
+        return [Condition(live.column(section.user), "in", links), *self._where_valid(section, live)]
+
     @staticmethod
-    def _where(section: JoinedField, live: LiveTable, links: Sequence[object]) -> list[Where]:
-        return [Condition(live.column(section.user), "in", links), *live.conditions(section.only)]
+    def _where_valid(section: JoinedField, live: LiveTable) -> list[Where]:
+        """Return the conditions of rows that contain the field and have not expired."""
+        where: list[Where] = [*live.conditions(section.only)]
+        if column := live.optional_column(section.expires_at):
+            # The forms of times differ, and text such as "infinity" is no time: they are compared here, not in SQL.
+            ends, present = live.db.count_by(live.name, column, where), now()
+            expired = [end for end in ends if (time := read_time(decode_text(end))) and time <= present]
+            where += [Not(Condition(column, "in", expired))] if expired else []
+        return where
 
 
 def require_streams(db: Readable) -> RowStreams:

@@ -10,7 +10,7 @@ from dbctl.engines.contract import AllOf, AnyOf, Condition, Not, Op, Order, Read
 from dbctl.errors import AmbiguousLoginError, NotSupportedError, UsageError, UserMissingError
 from dbctl.model import KeyText, PageRequest, Row, Struct, now
 from dbctl.profiles import decode_text, read_boolean, read_text, read_time, text_or_none
-from dbctl.profiles.model import ColumnNames
+from dbctl.profiles.model import ColumnNames, Constant
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import JoinedFields, LiveTable
 from dbctl.services.app.user_roles import RoleForm, create_role_form
@@ -85,12 +85,12 @@ class UserTable:
         self.fields = self.live.map_columns(section.fields)
         #: the fields in other tables
         self.joined = JoinedFields(section.joined, self.live, self.id)
-        #: how the app stores the roles of users; None: it has none
-        self.roles = create_role_form(section, self.live)
         #: the conditions of rows that are users
         self.only: list[Where] = [*self.live.conditions(section.only)]
         if section.excluded:
             self.only.append(Not(AllOf(self.live.conditions(section.excluded))))
+        #: how the app stores the roles of users; None: it has none
+        self.roles = create_role_form(section, self.live, self.only)
         first, *others = section.login
         #: the fields that users may type to sign in: the first, and all others that the live schema has
         self.login_fields = [first, *(field for field in others if field in self.fields)]
@@ -126,7 +126,7 @@ class UserTable:
         )
         records = [dict(zip(columns, row, strict=True)) for row in rows]
         roles = self.roles.read(records) if self.roles else [[] for _ in records]
-        joined = self.joined.read(records)
+        joined = self.joined.read(records, for_update=for_update)
         return [self._build_user(*parts) for parts in zip(records, roles, joined, strict=True)]
 
     def _parse_order(self, sort: str) -> Order:
@@ -221,8 +221,8 @@ class UserTable:
         """Return the condition that a user is active, or is not."""
         values = self.section.active.values if self.section.active else [True]
         if "active" in self.joined.names:
-            is_active = self.joined.where_value("active", values)
-            return is_active if active else Not(is_active)
+            condition = self.joined.where("active", values)
+            return condition if active else Not(condition)
         column = self.column("active")
         stored = [self.live.encode_constants({column: value})[column] for value in values]
         condition = AnyOf([Condition(column, "=", value) for value in stored])
@@ -366,31 +366,29 @@ class UserTable:
         rows = self.db.select(lookup.table, [lookup.key, lookup.name], [Condition(lookup.name, "same", name)])
         return [(key, str(label)) for key, label in rows]
 
+    @property
+    def requires_active_value(self) -> bool:
+        """Whether a new user is only active with a stored value of the field ``active``."""
+        has_default = self.section.active is not None and ":null" in self.section.active.values
+        return "active" in self.fields or ("active" in self.joined.names and not has_default)
+
+    @property
+    def can_deactivate(self) -> bool:
+        """Whether dbctl activates and deactivates users, if the app stores whether they are active."""
+        active = self.section.active
+        return not (self.section.only_app_deactivates or (active and active.inactive is None))
+
     def require_deactivation(self) -> None:
         """Refuse a change of the field ``active`` that only the app can make.
 
         Raises:
-            NotSupportedError: the profile has no value for inactive users.
+            NotSupportedError: the profile has a reason, or no value for inactive users.
         """
-        if self.section.active and self.section.active.inactive is None:
-            reason = self.section.active.only_app_changes or "the profile has no users.active.inactive"
+        if not self.can_deactivate:
+            reason = self.section.only_app_deactivates or "the profile has no users.active.inactive"
             hint = f"Activate or deactivate the user in the app: {reason}."
             subject = self.app.profile.title
             raise NotSupportedError(feature="changing active", subject=subject, hint=hint)
-
-    def write_joined(self, db: Writable, ids: Sequence[object], values: Mapping[str, object]) -> None:
-        """Write the fields in other tables of values that ``parse_value`` returned."""
-        if self.section.active and "active" in values and "active" in self.joined.names:
-            constant = self._active_constant(is_active=bool(values["active"]))
-            values = {**values, "active": self.joined.encode_constant("active", constant)}
-        self.joined.write(db, ids, values)
-
-    def _active_constant(self, *, is_active: bool) -> object:
-        """Return the constant of the profile for users who may sign in, or may not; raises as ``require_deactivation``."""
-        assert self.section.active is not None  # noqa: S101 - the callers check it
-        if not is_active:
-            self.require_deactivation()
-        return self.section.active.values[0] if is_active else self.section.active.inactive
 
     def encode_values(self, values: Mapping[str, object]) -> dict[str, object]:
         """Return columns and stored values for values that ``parse_value`` returned."""
@@ -401,7 +399,19 @@ class UserTable:
             and field not in self.joined.names
             and not (field == "active" and self.section.active)
         }
-        if self.section.active and "active" in values and "active" in self.fields:
-            stored = self._active_constant(is_active=bool(values["active"]))
-            columns |= self.live.encode_constants({self.column("active"): stored})
+        if "active" in self.fields and (constants := self._select_constants(values)):
+            columns |= self.live.encode_constants({self.column("active"): constants["active"]})
         return columns | (self.require_roles().encode([str(values["role"])]) if "role" in values else {})
+
+    def write_joined(self, db: Writable, ids: Sequence[object], values: Mapping[str, object]) -> None:
+        """Write the fields of users in other tables; raises as ``require_deactivation``."""
+        self.joined.write(db, ids, values, self._select_constants(values))
+
+    def _select_constants(self, values: Mapping[str, object]) -> dict[str, Constant | None]:
+        """Return the constant that stores a new value of ``active``; empty if the profile has none."""
+        active = self.section.active
+        if active is None or "active" not in values:
+            return {}
+        if not values["active"]:
+            self.require_deactivation()
+        return {"active": active.values[0] if values["active"] else active.inactive}

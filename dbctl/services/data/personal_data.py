@@ -153,7 +153,8 @@ def _named_columns(users: UserTable) -> Iterator[tuple[str, ColumnNames]]:
             yield step.table, step.column
     for sections in (section.create, section.signed_in, profile.sessions):
         yield from ((item.table, item.user) for item in sections if item.user)
-    yield from ((item.table, item.user) for item in section.joined.values() if not item.through)
+    joined = (item.owner or item for item in section.joined.values() if not item.through)
+    yield from ((item.table, item.user) for item in joined)
     yield from ((transfer.table, transfer.column) for transfer in section.transfer)
     if section.statistics:
         yield section.statistics.table, section.statistics.user

@@ -9,6 +9,7 @@ with lazy_imports(__name__):
         deletion_conditions,
         find_affected_rows,
         find_cascading_tables,
+        plan_rows,
     )
     from dbctl.services.deletion.cross_database import (
         BATCH,

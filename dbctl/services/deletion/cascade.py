@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from dbctl.engines.contract import AllOf, AnyOf, InSubquery, Not, Readable, Where
+from dbctl.engines.contract import AllOf, AnyOf, InSubquery, Not, PlannedRows, Readable, Where
 from dbctl.errors import ConstraintError
 from dbctl.model import Struct, format_count
 
@@ -22,7 +22,7 @@ class _CascadePaths(Struct, frozen=True, kw_only=True):
     """Conditions of affected rows: by table, and by table and columns for rows that remain."""
 
     deleted: dict[str, list[Where]]
-    set_null: dict[tuple[str, str], list[Where]]
+    set_null: dict[tuple[str, tuple[str, ...]], list[Where]]
     blocking: dict[tuple[str, str], list[Where]]
 
 
@@ -38,7 +38,7 @@ def find_affected_rows(
     Raises:
         ConstraintError: rows without ON DELETE action reference the deleted rows.
     """
-    deleted, set_null = dict[str, list[Where]](), dict[tuple[str, str], list[Where]]()
+    deleted, set_null = dict[str, list[Where]](), dict[tuple[str, tuple[str, ...]], list[Where]]()
     for table, conditions in starts.items():
         paths = _CascadePaths(deleted={}, set_null={}, blocking={})
         _follow(db, table, [AnyOf(conditions)], [table], before, paths)
@@ -55,7 +55,7 @@ def find_affected_rows(
     for (name, columns), where in set_null.items():
         remaining = [*_not_deleted(name, starts), *_not_deleted(name, deleted)]
         if rows := db.count(name, [AnyOf(where), *remaining]):
-            step = f"keep {format_count(rows, 'row')} of {name}, and set {columns} to NULL"
+            step = f"keep {format_count(rows, 'row')} of {name}, and set {', '.join(columns)} to NULL"
             affected.append(AffectedRows(table=name, rows=rows, step=step, where=AnyOf(where)))
     return affected
 
@@ -91,9 +91,28 @@ def deletion_conditions(
 
     A row is deleted if it meets any of the conditions of its table. For the arguments, see ``find_affected_rows``.
     """
+    return _find_deletion_paths(db, table, conditions, before).deleted
+
+
+def plan_rows(
+    db: Readable, table: str, conditions: Sequence[Where], *, before: Collection[str] = ()
+) -> list[PlannedRows]:
+    """Return the rows that the deletion deletes or sets to NULL, in all tables; for the arguments, see ``find_affected_rows``."""
+    paths = _find_deletion_paths(db, table, conditions, before)
+    deleted = [PlannedRows(table=name, where=[AnyOf(where)]) for name, where in paths.deleted.items()]
+    cleared = [
+        PlannedRows(table=name, where=[AnyOf(where)], values=dict.fromkeys(columns))
+        for (name, columns), where in paths.set_null.items()
+    ]
+    return [*cleared, *deleted]
+
+
+def _find_deletion_paths(
+    db: Readable, table: str, conditions: Sequence[Where], before: Collection[str]
+) -> _CascadePaths:
     paths = _CascadePaths(deleted={table: [AllOf(conditions)]}, set_null={}, blocking={})
     _follow(db, table, conditions, [table], before, paths)
-    return paths.deleted
+    return paths
 
 
 def find_cascading_tables(db: Readable, table: str) -> list[str]:
@@ -122,7 +141,7 @@ def _follow(
             paths.deleted.setdefault(key.table, []).append(within)
             _follow(db, key.table, [within], [*path, key.table], before, paths)
         elif key.on_delete in ("SET NULL", "SET DEFAULT"):
-            paths.set_null.setdefault((key.table, ", ".join(key.columns)), []).append(within)
+            paths.set_null.setdefault((key.table, tuple(key.columns)), []).append(within)
         else:
             paths.blocking.setdefault((key.table, key.on_delete), []).append(within)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract import Readable
+from dbctl.engines.contract import PlannedRows, Preview, Readable
 from dbctl.errors import InvariantViolatedError
 from dbctl.model import Struct, parse_duration, time_before
 from dbctl.profiles import TIMES
@@ -32,14 +32,17 @@ def create_query(app: App, flaw: InvariantQuery, db: Readable) -> ProblemQuery |
 
 def select_variant(flaw: InvariantQuery, db: Readable) -> InvariantVariant | None:
     """Return the variant of an invariant whose tables and columns exist, or None."""
-    return next((variant for variant in flaw.variant if has_all(db, variant.needs)), None)
+    return next((variant for variant in flaw.variant if has_all(db.tables(), variant.needs)), None)
 
 
 class GuardedInvariants:
-    """The rows that violate invariants with ``guards_deletion`` before a deletion."""
+    """The rows that violate invariants with ``guards_deletion`` before a deletion.
+
+    Both methods raise InvariantViolatedError, which names the invariant and the rows, if the deletion adds such rows.
+    """
 
     def __init__(self, app: App, db: Readable, database: str) -> None:
-        self._db = db
+        self._db, self._preview = db, db.part(Preview)
         self._queries = {
             flaw.name: query
             for flaw in app.profile.invariant
@@ -47,22 +50,31 @@ class GuardedInvariants:
             and (flaw.database or app.main()) == database
             and (query := create_query(app, flaw, db))
         }
-        self._before = self._read()
-
-    def refuse_new_violations(self) -> None:
-        """Refuse a deletion, in its transaction, if further rows violate an invariant.
-
-        Raises:
-            InvariantViolatedError: names the invariant and the rows.
-        """
-        for name, keys in self._read().items():
-            if violations := keys - self._before[name]:
-                raise InvariantViolatedError(
-                    target=self._db.target, name=name, keys=", ".join(sorted(violations))
-                )
-
-    def _read(self) -> dict[str, set[str]]:
-        return {
-            name: {str(row[0]) for row in self._db.query(query.sql, query.parameters)}
-            for name, query in self._queries.items()
+        self._before = {
+            name: _read_keys(db.query(query.sql, query.parameters)) for name, query in self._queries.items()
         }
+
+    def __bool__(self) -> bool:
+        return bool(self._queries)
+
+    def refuse_planned(self, changes: Sequence[PlannedRows]) -> None:
+        """Refuse a planned deletion; an engine without the part ``Preview`` refuses it when it is applied."""
+        if self._preview is None:
+            return
+        for name, query in self._queries.items():
+            self._refuse(name, self._preview.query_after(changes, query.sql, query.parameters))
+
+    def refuse_applied(self) -> None:
+        """Refuse a deletion at the end of its transaction, which also contains the effects of triggers."""
+        for name, query in self._queries.items():
+            self._refuse(name, self._db.query(query.sql, query.parameters))
+
+    def _refuse(self, name: str, rows: Sequence[Sequence[object]]) -> None:
+        if violations := _read_keys(rows) - self._before[name]:
+            raise InvariantViolatedError(
+                target=self._db.target, name=name, keys=", ".join(sorted(violations))
+            )
+
+
+def _read_keys(rows: Sequence[Sequence[object]]) -> set[str]:
+    return {str(row[0]) for row in rows}

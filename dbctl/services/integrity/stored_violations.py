@@ -24,7 +24,7 @@ from dbctl.services.app import (
 from dbctl.services.roles import BuiltInPermissions, RoleTable
 from dbctl.services.rules import known_states
 from dbctl.services.settings import find_text_violation, open_settings
-from dbctl.services.users import Passwords
+from dbctl.services.users import Passwords, find_holder_problem
 
 EXAMPLES = 5
 #: Names of time forms in messages.
@@ -122,7 +122,7 @@ class _StoredRowChecks:
         return result
 
     def check_roles(self) -> Iterator[Finding]:
-        """Yield users with an unknown role."""
+        """Yield users with an unknown role, and an exclusive role that not exactly one user has."""
         section = self._app.profile.users
         if section is None or section.role is None or not self._is_included(section.database, section.table):
             return
@@ -130,10 +130,12 @@ class _StoredRowChecks:
         where = [users.require_roles().where_unknown()]
         affected = users.read(where, page_request=PageRequest(limit=EXAMPLES + 1))
         if affected:
-            row_count = users.db.count(users.live.name, where)
+            row_count = users.db.count(users.live.name, [*where, *users.only])
             examples = [f"{', '.join(user.role_names)} of {user.login}" for user in affected]
             message = f"{format_count(row_count, 'user')} with an unknown role: {_format_examples(examples)}"
             yield self._create_finding("error", "unknown-role", message, "dbctl users set-role LOGIN ROLE")
+        if problem := find_holder_problem(users):
+            yield self._create_finding("error", "role-exclusive", problem, "dbctl users set-role LOGIN ROLE")
 
     def check_values(self) -> Iterator[Finding]:
         """Yield rows with values that the profile does not allow."""

@@ -67,6 +67,7 @@ def find_inconsistencies(profile: Profile) -> Iterator[Problem]:
     yield from _find_ambiguous_searches(profile)
     yield from _find_duplicates("rebuild", "name", [rebuild.name for rebuild in profile.rebuild])
     yield from _find_duplicates("report", "name", [report.name for report in profile.report])
+    yield from _find_duplicates("variants", "name", [variant.name for variant in profile.variants])
     for section_name, entries in (
         ("known_login", profile.known_login),
         ("known_secret", profile.known_secret),
@@ -194,7 +195,11 @@ def _check_users_role(profile: Profile, users: Users) -> Iterator[Problem]:
     elif profile.roles and role.role_table != profile.roles.table:
         yield ("users", "role", "table"), f"[roles] are in {profile.roles.table}"
     names = list_role_names(role)
-    for key, name in ((("users", "role", "default"), role.default), (("users", "admin"), users.admin)):
+    for key, name in (
+        (("users", "role", "default"), role.default),
+        (("users", "role", "exclusive"), role.exclusive),
+        (("users", "admin"), users.admin),
+    ):
         if name and names and name not in names:
             yield key, f"{name} is none of the roles: {', '.join(names)}"
 

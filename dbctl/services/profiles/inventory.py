@@ -18,9 +18,9 @@ from dbctl.errors import (
 )
 from dbctl.files import toml
 from dbctl.model import Finding, Findings, Page, Row, Severity, Struct
-from dbctl.profiles import loader
-from dbctl.profiles.model import Profile
-from dbctl.services.app import App
+from dbctl.profiles import apply_variant, loader, locate_key
+from dbctl.profiles.model import Profile, ProfileVariant
+from dbctl.services.app import App, read_profile
 from dbctl.services.app.evidence import find_contradictions, find_uncovered_rows
 from dbctl.services.backup import prune
 from dbctl.services.profiles import (
@@ -52,11 +52,15 @@ class AppListed(Struct, frozen=True, kw_only=True):
 
     name: str
     profile: str
+    variant: str | None = (
+        None  #: the variant of the profile that the live schema has; None: the profile as written
+    )
     protected: bool
     databases: Sequence[DatabaseListed]
 
     def summary(self) -> Row:
-        row = {"name": self.name, "profile": self.profile, "protected": self.protected}
+        variant = {"variant": self.variant} if self.variant else {}
+        row = {"name": self.name, "profile": self.profile, **variant, "protected": self.protected}
         return row | {"databases": [database.name for database in self.databases if database.url]}
 
 
@@ -88,18 +92,21 @@ class ProfileShown(Struct, frozen=True, kw_only=True):
     searches: Sequence[str]
     foreign_backups: Sequence[str]  #: names of backup files that the app's scripts create
     keep: Mapping[str, int | str] = {}  #: the default retention
+    variants: Sequence[str] = ()  #: versions of the app with other schemas
     app: str | None = None  #: the configured app
+    variant: str | None = None  #: the variant that its live schema has; None: the profile as written
 
 
 def list_apps(selection: model.Selection) -> Page[AppListed]:
     """Return every configured app."""
     items = []
     for app in config.load(selection).apps.values():
-        profile = loader.load(app.profile)
+        profile, variant = read_profile(app)
         items.append(
             AppListed(
                 name=app.name,
                 profile=profile.name,
+                variant=variant,
                 protected=app.protected,
                 databases=_list_databases(profile, app.databases),
             )
@@ -134,8 +141,8 @@ def list_profiles() -> Page[ProfileListed]:
 
 
 def show_profile(name: str, app: model.App | None = None) -> ProfileShown:
-    """Return a profile as dbctl loaded it, optionally with the databases of a configured app."""
-    profile = loader.load(name)
+    """Return a profile as dbctl loaded it, optionally with the databases and the variant of a configured app."""
+    profile, variant = read_profile(app) if app else (loader.load(name), None)
     return ProfileShown(
         name=profile.name,
         title=profile.title,
@@ -147,7 +154,9 @@ def show_profile(name: str, app: model.App | None = None) -> ProfileShown:
         searches=list(dict.fromkeys(search.name for search in profile.search)),
         foreign_backups=[files.name for files in profile.backup.foreign],
         keep=prune.rules_by_name(profile.backup.keep),
+        variants=[entry.name for entry in profile.variants],
         app=app.name if app else None,
+        variant=variant,
     )
 
 
@@ -175,7 +184,7 @@ def check_files(selection: model.Selection, file: str) -> Findings:
 
 def check_live(app: App) -> Findings:
     """Check that the live databases have every table and column that the profile names."""
-    findings: list[Finding] = []
+    findings = [_describe_variant(app, app.variant)] if app.variant else []
     profile_path = loader.path_of(app.configured.profile)
     text = profile_path.read_text(encoding="utf-8-sig")
     for database, section in app.profile.databases.items():
@@ -270,13 +279,19 @@ def check_live(app: App) -> Findings:
             for entry in find_uncovered_rows(app, database, live)
         ]
         for severity, code, key, reason, hint in problems:
-            problem = toml.create_problem(text, key, reason)
+            problem = toml.create_problem(text, app.locate_key(key), reason)
             message = f"{problem.reason} ({profile_path.name}, line {problem.line}, {problem.key})"
             findings.append(Finding(target, severity, code, message, hint))
     checked = sum(
         reference.database in app.used for reference in list_schema_references(app.profile, app.main())
     )
     return Findings(checked=checked, findings=findings)
+
+
+def _describe_variant(app: App, variant: ProfileVariant) -> Finding:
+    """Return a finding that names the variant of the profile by which the database is checked."""
+    message = f"the schema is that of the variant {variant.name}: it has {', '.join(variant.needs)}"
+    return Finding(app.target(app.main()), "info", "variant", message, "")
 
 
 def _list_databases(profile: Profile, urls: Mapping[str, object]) -> list[DatabaseListed]:
@@ -298,9 +313,13 @@ def _check_profile_file(name: str) -> list[Finding]:
         profile, text = loader.read_with_text(path)
     except toml.TomlError as error:
         return [_problem_finding(path, problem) for problem in error.problems]
-    problems = [
-        toml.create_problem(text, key, reason) for key, reason in consistency.find_inconsistencies(profile)
-    ]
+    inconsistencies = list(consistency.find_inconsistencies(profile))
+    problems = [toml.create_problem(text, key, reason) for key, reason in inconsistencies]
+    for index, variant in enumerate(profile.variants):
+        for key, reason in consistency.find_inconsistencies(apply_variant(profile, variant)):
+            if (key, reason) not in inconsistencies:
+                located = locate_key(index, variant, key)
+                problems.append(toml.create_problem(text, located, f"{reason} (variant {variant.name})"))
     return [_problem_finding(path, problem) for problem in sorted(problems, key=lambda problem: problem.line)]
 
 

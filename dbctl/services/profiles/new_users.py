@@ -20,6 +20,13 @@ def find_value_problems(users: Users) -> Iterator[Problem]:
     for field in users.joined:
         if field in users.fields:
             yield ("users", "joined", field), "it is also in users.fields"
+        is_read_only = field == "active" and users.only_app_deactivates
+        for name in ("expires_at", "owner"):
+            if getattr(users.joined[field], name) and not is_read_only:
+                reason = (
+                    "it requires the field active and users.only_app_deactivates: dbctl writes no such rows"
+                )
+                yield ("users", "joined", field, name), reason
     for index, table in enumerate(users.signed_in):
         if bool(table.user) == bool(table.payload):
             yield ("users", "signed_in", index), "it requires user or payload"

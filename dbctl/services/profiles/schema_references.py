@@ -83,7 +83,10 @@ def _walk_profile(profile: Profile, main: str) -> Iterator[_MarkedName]:
     for name, database in profile.databases.items():
         yield from _walk_section(database, ("databases", name), _Scope(name))
     for field in msgspec.structs.fields(profile):
-        if field.name != "databases":
+        if field.name not in (
+            "databases",
+            "variants",
+        ):  # the changes of a variant are part of its own profile
             scope = _Scope(users_database if field.name in IN_USERS_DATABASE else main)
             yield from _walk(getattr(profile, field.name), field.type, (field.name,), scope)
 
@@ -172,7 +175,9 @@ def _resolve(name: _MarkedName) -> Iterator[SchemaReference]:
 
 def _resolve_row_path(key: Key, database: str, path: str) -> Iterator[SchemaReference]:
     for step in parse_row_path(path):
-        yield SchemaReference(key=key, database=database, table=step.table, is_table_optional=True)
+        yield SchemaReference(
+            key=key, database=database, table=step.table, is_table_optional=step.is_optional
+        )
         for column in filter(None, (step.column, step.key, step.filter)):
             yield SchemaReference(key=key, database=database, table=step.table, column=column)
 

@@ -265,7 +265,12 @@ class AppDrill:
             ]
 
     def _open_restored(self, configured: model.App, *, only: str = "") -> App:
-        return App(configured, self._app.profile, timeout=self._app.timeout, only=only)
+        # A backup may be from before a migration: its main database selects the variant of the profile.
+        has_main = self._app.main() in configured.databases
+        profile = self._app.base_profile if has_main else self._app.profile
+        copy = App(configured, profile, timeout=self._app.timeout, only=only)
+        copy.resolve_profile()
+        return copy
 
     def _check_database(self, copy: App, restored: _RestoredDatabase) -> None:
         name = restored.member.database

@@ -107,14 +107,14 @@ class UpdateRole:
         """Check the rules of the app.
 
         Raises:
-            BuiltInRoleError: the role is built in, or the role of admins would get another name.
+            BuiltInRoleError: the role is built in, or the role of admins or the exclusive role would get another name.
             AlreadyExistsError, ValueInvalidError: another role has the name, or the app does not accept it.
         """
         self._table = table = _require_role_table(app, db)
         self._role = role = _require_custom_role(table, name)
         new = str(fields.get("name", role.name))
         if new != role.name:  # the stored name may violate the rule
-            _refuse_admin(table, role)
+            _refuse_guarded_role(table, role)
             check_rule("role name", new, table.section.rules.get("name"))
         _refuse_duplicate(table, new, "Choose another name.", except_id=role.id)
         current = {word: "" if (value := getattr(role, word)) is None else value for word in fields}
@@ -151,14 +151,14 @@ class DeleteRole:
         """Find the rows.
 
         Raises:
-            BuiltInRoleError: the role is built in, or it is the role of admins.
-            RoleInUseError: users have the role.
+            BuiltInRoleError: the role is built in, or it is the role of admins or the exclusive role.
+            RoleInUseError: users have the role, or rows that do not belong to users contain it.
         """
         self._table = table = _require_role_table(app, db)
         self._role = role = _require_custom_role(table, name)
-        _refuse_admin(table, role)
-        if role.users:
-            raise RoleInUseError(name=role.name, count=role.users)
+        _refuse_guarded_role(table, role)
+        if holders := table.count_holders(role):
+            raise RoleInUseError(name=role.name, count=role.users, others=holders - role.users)
         self._where = [Condition(table.section.key, "=", role.id)]
         steps, rows = [f"delete role {role.name}"], {table.live.name: 1}
         for item in find_affected_rows(db, {table.live.name: self._where}):
@@ -301,14 +301,15 @@ def _require_custom_role(table: RoleTable, name: str | KeyText) -> Role:
     return role
 
 
-def _refuse_admin(table: RoleTable, role: Role) -> None:
-    """Refuse the role of admins: the guard of the last admin depends on its name.
+def _refuse_guarded_role(table: RoleTable, role: Role) -> None:
+    """Refuse the role of admins and the exclusive role: the guards of their holders depend on the names.
 
     Raises:
-        BuiltInRoleError: it is the role of admins.
+        BuiltInRoleError: it is one of them.
     """
     users = table.app.profile.users
-    if users and users.admin and role.name.casefold() == users.admin.casefold():
+    names = [users.admin, users.role.exclusive if users.role else ""] if users else []
+    if role.name.casefold() in map(str.casefold, filter(None, names)):
         raise BuiltInRoleError(name=role.name, profile=table.app.profile.title)
 
 

@@ -136,6 +136,11 @@ class RoleTable:
         """Return the permissions that match names or patterns; raises as ``match_permissions``."""
         return match_permissions(self.db, list(self.permission_keys()) if patterns else [], patterns)
 
+    def count_holders(self, role: Role) -> int:
+        """Return the number of users and of other rows, such as groups, that have a role."""
+        users = UserTable(self.app, self.db) if self.app.profile.users else None
+        return users.roles.count_users(with_others=True).get(role.id, 0) if users and users.roles else 0
+
     def _count_users(self) -> Mapping[object, int]:
         users = UserTable(self.app, self.db) if self.app.profile.users else None
         return users.roles.count_users() if users and users.roles else {}

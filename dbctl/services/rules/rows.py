@@ -31,7 +31,7 @@ from dbctl.services.rules.columns import (
 )
 from dbctl.services.rules.roles import BuiltInRole, Permission, PermissionOfRole
 from dbctl.services.settings import SettingRows
-from dbctl.services.users import Passwords, last_admin
+from dbctl.services.users import Passwords, exclusive_role, last_admin
 
 
 class RowRules:
@@ -106,10 +106,12 @@ def guard_constraints(
 
     Raises:
         LastAdminError: no active admin would remain.
+        RoleExclusiveError: several users, or none, would have the exclusive role.
         ConstraintError: a column would be true in more rows than allowed.
     """
     with ExitStack() as guards:
         guards.enter_context(last_admin.guard_last_admin(app, database, db))
+        guards.enter_context(exclusive_role.guard_exclusive_role(app, database, db))
         for table, written in columns.items():
             live = LiveTable(app.profile, db, table, "data")
             guards.enter_context(single_true.guard_single_true(app, database, live, written))

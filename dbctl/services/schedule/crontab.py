@@ -13,9 +13,9 @@ from dbctl.config import loader as config
 from dbctl.engines import registry
 from dbctl.errors import UsageError
 from dbctl.model import Struct
-from dbctl.profiles import CRON_FIELDS, FORMATS, loader
+from dbctl.profiles import CRON_FIELDS, FORMATS
 from dbctl.profiles.model import Profile
-from dbctl.services.app import command_line
+from dbctl.services.app import command_line, read_profile
 from dbctl.services.backup import has_rules, retention_for
 from dbctl.services.search import has_external_index
 from dbctl.url import resolve_engine
@@ -225,7 +225,7 @@ def quote(word: str) -> str:
 
 def _list_app_jobs(selection: Selection) -> Iterator[Job]:
     app = config.find_app(selection)
-    profile = loader.load(app.profile)
+    profile, _ = read_profile(app)
     if any(url.password for url in config.parse_urls(selection.urls, Path.cwd()).values()):
         raise UsageError(detail="the crontab would contain a password; write the URL into a configuration")
     position, app_count = _find_position(selection, app)

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from dbctl.engines.contract import AllOf, Condition, InSubquery, Not, Order, Readable, Where, Writable
-from dbctl.errors import NotSupportedError, SchemaMismatchError, UsageError
+from dbctl.errors import NotSupportedError, SchemaMismatchError, SessionsUnlistedError, UsageError
 from dbctl.model import Page, PageRequest, Plan, Row, Struct, now, parse_duration, time_before
 from dbctl.profiles import read_payload, read_time
-from dbctl.profiles.model import Sessions
+from dbctl.profiles.model import Sessions, Users
 from dbctl.services.app import (
     MASK,
     App,
@@ -69,17 +69,31 @@ def list_sessions(
 
     Raises:
         UsageError: the profile has no such kind.
+        SessionsUnlistedError: the app has sign-ins, and the profile does not describe them as sessions.
+        FeatureMissingError: the app has neither.
     """
-    users = app.profile.users
-    hint = (
-        "End the sign-ins of a user with: dbctl sessions revoke LOGIN." if users and users.signed_in else ""
-    )
-    sections = app.require_section(app.profile.sessions, "sessions", alternative=hint)
-    kinds = {section.name: section for section in sections}
+    _refuse_unlisted(app)
+    kinds = {section.name: section for section in app.require_section(app.profile.sessions, "sessions")}
     if kind and kind not in kinds:
         raise UsageError(detail=f"--kind: there is no kind of sessions {kind!r}; known: {', '.join(kinds)}")
     table = _SessionTable(app, kinds[kind or next(iter(kinds))])
     return table.page(table.where(state, login), page_request)
+
+
+def _refuse_unlisted(app: App) -> None:
+    users = app.profile.users
+    if app.profile.sessions or users is None:
+        return
+    tables = dict.fromkeys(table.table.removesuffix("?") for table in users.signed_in)
+    if tables or users.on_sign_out:
+        places = [*tables, *(f"{users.table}.{name.removesuffix('?')}" for name in users.on_sign_out)]
+        reason = f"no section [[sessions]] of the profile describes {', '.join(places)}"
+        hint = "End the sessions of a user with: dbctl sessions revoke LOGIN"
+    elif users.cookie:
+        reason, hint = "the database does not contain them", _describe_cookies(users)
+    else:
+        return
+    raise SessionsUnlistedError(app=app.name, profile=app.profile.name, reason=reason, hint=hint)
 
 
 def revoke(app: App, selector: UserSelector) -> Change[UsersChanged]:
@@ -92,7 +106,7 @@ def revoke(app: App, selector: UserSelector) -> Change[UsersChanged]:
     def draft(db: Readable) -> RevokeSessions:
         users = UserTable(app, db)
         if not sign_in_state.can_sign_out(users):
-            hint = _describe_cookies(users)
+            hint = _describe_cookies(users.section)
             raise NotSupportedError(feature="revoking sessions", subject=app.profile.title, hint=hint)
         return RevokeSessions(users, users.find_users(selector))
 
@@ -103,9 +117,8 @@ def revoke(app: App, selector: UserSelector) -> Change[UsersChanged]:
 COMMANDS = {"password": "users set-password", "active": "users deactivate", "role": "users set-role"}
 
 
-def _describe_cookies(users: UserTable) -> str:
+def _describe_cookies(section: Users) -> str:
     """Return how sign-ins end that no command can revoke."""
-    section = users.section
     if not section.cookie:
         return "Its database contains no sessions or tokens."
     hint = f"Its sign-ins are signed cookies, which are valid for up to {section.cookie}."

@@ -136,7 +136,7 @@ def find_mismatch(path: Path, profile: Profile, name: str) -> str:
         return str(error)
     try:
         missing = [table for table in section.needs if table not in db.tables()]
-        if missing and profile.prefix and find_prefixes(profile, section.needs, db.tables()):
+        if missing and find_prefixes(profile, name, db.tables()):
             return ""
     except DbctlError as error:
         return str(error)

@@ -273,7 +273,7 @@ class InitConfig:
             directory=folder,
         )
         app = App(configured, profile, timeout=1)
-        app.resolve_prefix()
+        app.resolve_profile()
         return app.profile.prefix if app.profile.prefix != profile.prefix else None
 
     def _relative(self, path: Path) -> str:

@@ -100,17 +100,10 @@ def _match_profiles(url: Url, tables: Collection[str]) -> Iterator[tuple[int, Pr
         for name, section in profile.databases.items():
             if url.engine not in section.engines or not section.needs:
                 continue
-            for prefix in _find_prefixes(profile, section.needs, tables):
+            for prefix in find_prefixes(profile, name, tables):
                 known = {*section.needs, *_list_tables(profile)}
                 stems = (table.removeprefix(profile.prefix) for table in known)
                 yield sum(f"{prefix}{stem}" in tables for stem in stems), profile, name
-
-
-def _find_prefixes(profile: Profile, needs: Sequence[str], tables: Collection[str]) -> Sequence[str]:
-    """Return the prefixes of tables with which a database has those that identify it."""
-    if profile.prefix:
-        return find_prefixes(profile, needs, tables)
-    return [""] if all(need in tables for need in needs) else []
 
 
 def _list_tables(profile: Profile) -> Sequence[str]:

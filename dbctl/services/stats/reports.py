@@ -66,7 +66,7 @@ def select_report(app: App, name: str) -> Report:
 
 def select_variant(report: Report, db: Readable) -> ReportVariant | None:
     """Return the first variant whose tables and columns exist in a database, or None."""
-    return next((variant for variant in report.variant if has_all(db, variant.needs)), None)
+    return next((variant for variant in report.variant if has_all(db.tables(), variant.needs)), None)
 
 
 def run(app: App, name: str, values: Mapping[str, str], page_request: PageRequest) -> Page[Row]:

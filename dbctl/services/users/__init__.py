@@ -14,6 +14,7 @@ with lazy_imports(__name__):
     )
     from dbctl.services.users.delete import UsersDeleted, delete_users
     from dbctl.services.users.detail import UserShown, show_users
+    from dbctl.services.users.exclusive_role import find_holder_problem
     from dbctl.services.users.files import Existing, read_lines
     from dbctl.services.users.import_export import UsersImported, export_users, import_users
     from dbctl.services.users.last_admin import admin_role, list_admins, may_sign_in

@@ -33,6 +33,7 @@ from dbctl.services.app import (
 from dbctl.services.settings import add_for_user, defaults_for_new_user, load_json, settings_table_name
 from dbctl.services.users import sign_in_state
 from dbctl.services.users.companions import CompanionRows, fill_row, has_reference, name_option
+from dbctl.services.users.exclusive_role import refuse_shared_role
 from dbctl.services.users.passwords import Passwords, create_hash, refuse_unwritten_passwords
 from dbctl.services.users.update import UpdateUsers, UsersChanged, UserUpdate
 
@@ -110,6 +111,7 @@ def create_user(app: App, new: NewUser) -> Change[UserCreated]:
         AlreadyExistsError: another user has the login, in any case.
         ValueInvalidError, UsageError: a value is invalid or missing.
         RoleMissingError: the role does not exist.
+        RoleExclusiveError: another user has the exclusive role.
     """
     return Change(app, users_database(app), "users create", lambda db: CreateUser(UserTable(app, db), new))
 
@@ -154,6 +156,7 @@ class CreateUser:
             refuse_unwritten_passwords(users.app)
         require_declared_formats(users)
         login, roles = new.fields[users.section.login[0]], self._row.roles
+        refuse_shared_role(users, assign_new_roles([roles]))
         steps = [f"add user {login}" + (f" with role {', '.join(roles)}" if roles else "")]
         steps += self._companions.plan_steps(1)
         rows = {users.live.name: 1, **self._companions.count(), **count_role_rows(users, [roles])}
@@ -216,7 +219,7 @@ def build_row(
     ``existing_logins`` has, by field, the logins of all users, folded by ``fold_login``; without it the database is queried.
     """
     section = users.section
-    fields = {"active": "true"} if "active" in users.fields else {}
+    fields = {"active": "true"} if users.requires_active_value else {}
     values: dict[str, object] = dict.fromkeys(users.fields.keys() & {"created_at", "updated_at"}, now())
     values |= {
         field: users.parse_value(field, text)
@@ -275,9 +278,14 @@ def parse_roles(text: str) -> list[str]:
     return names
 
 
+def assign_new_roles(roles: Iterable[Sequence[str]]) -> list[Assignment]:
+    """Return the changes of roles for the roles of each new user."""
+    return [Assignment(user=None, after=names) for names in roles if names]
+
+
 def count_role_rows(users: UserTable, roles: Iterable[Sequence[str]]) -> dict[str, int]:
     """Return the number of rows of other tables, by table, for the roles of each new user."""
-    assignments = [Assignment(user=None, after=names) for names in roles if names]
+    assignments = assign_new_roles(roles)
     return users.roles.count_rows(assignments) if users.roles and assignments else {}
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract import AnyOf, Readable, Where, Writable
+from dbctl.engines.contract import AnyOf, PlannedRows, Readable, Where, Writable
 from dbctl.errors import ConstraintError, DuplicateRowsError, NotSupportedError, UsageError
-from dbctl.model import ChangeResult, KeyText, Plan, Row, format_count
+from dbctl.model import ChangeResult, KeyText, Plan, RetainedRows, Row, format_count
 from dbctl.profiles import parse_row_path
 from dbctl.services.app import (
     App,
+    Assignment,
     Change,
     User,
     UserSelector,
@@ -29,9 +30,10 @@ from dbctl.services.deletion import (
     find_cascading_tables,
     find_written_databases,
     list_unchanged_databases,
+    plan_rows,
 )
-from dbctl.services.users import last_admin, sign_in_state
-from dbctl.services.users.ownership import OwnedRows, OwnershipTransfer
+from dbctl.services.users import exclusive_role, last_admin, sign_in_state
+from dbctl.services.users.ownership import OwnedRows, OwnershipTransfer, find_retained_rows
 from dbctl.services.users.update import join_logins
 
 TRANSFER_HINT = "Transfer the rows to another user: --transfer-to LOGIN"
@@ -48,13 +50,18 @@ class UsersDeleted(ChangeResult, frozen=True, kw_only=True):
     duplicates: Mapping[str, int] = {}
     signed_in_for: str | None = None  #: how long signed cookies of the users remain valid
     remaining: Sequence[str] = ()  #: notes about rows in other databases that were not deleted
+    retained: Sequence[RetainedRows] = ()  #: rows that still refer to the users
 
     @property
     def remarks(self) -> Sequence[str]:
         return [*sign_in_state.remarks(self.signed_in_for, changed=bool(self.users)), *self.remaining]
 
     def summary(self) -> Row:
-        optional = {"transferred": self.transferred, "duplicates": self.duplicates}
+        optional = {
+            "transferred": self.transferred,
+            "duplicates": self.duplicates,
+            "retained": {f"{item.table}.{item.column}": item.rows for item in self.retained},
+        }
         return {
             "deleted": [user.login for user in self.users],
             "rows": self.rows,
@@ -75,19 +82,24 @@ def delete_users(
 
     Raises (when planned and when applied):
         LastAdminError: no active admin would remain.
+        RoleExclusiveError: a user has the exclusive role.
         ConstraintError: rows of other users refer to rows of the deleted users, and no rule covers them.
         FeatureMissingError: the app has no transferable rows.
         NotSupportedError: only the app can delete users.
         DuplicateRowsError: rows cannot be transferred, and ``delete_duplicates`` is false.
+        InvariantViolatedError: further rows would violate an invariant with ``guards_deletion``.
     """
 
     def draft(db: Readable) -> DeleteUsers:
         users = UserTable(app, db)
         if reason := users.section.only_app_deletes:
             hint = f"Only the app deletes users: {reason}."
-            hint += " Prevent a sign-in with: dbctl users deactivate" if "active" in users.field_names else ""
+            has_state = "active" in users.field_names and users.can_deactivate
+            hint += " Prevent a sign-in with: dbctl users deactivate" if has_state else ""
             raise NotSupportedError(feature="users delete", subject=app.profile.title, hint=hint)
         leaving = users.find_users(selector)
+        removals = [Assignment(user=user.id, before=user.role_names, after=()) for user in leaving]
+        exclusive_role.refuse_shared_role(users, removals)
         last_admin.refuse_last_admin(users, leaving)
         transfer = _prepare_transfer(users, leaving, new_owner)
         if transfer and transfer.duplicates and not delete_duplicates:
@@ -144,6 +156,7 @@ class DeleteUsers:
 
         Raises:
             ConstraintError: rows of other users refer to rows of the deleted users, and no rule covers them.
+            InvariantViolatedError: see ``delete_users``.
         """
         self._users, self._leaving, self._transfer = users, leaving, transfer
         self._owned = OwnedRows(users, leaving, transfer)
@@ -170,14 +183,29 @@ class DeleteUsers:
             *self._find_affected_rows(),
             *self._related.plan_steps(),
         ]
-        self._rows = count_affected_rows(users.db, affected)
+        self._rows, steps = count_affected_rows(users.db, affected), [item.step for item in affected]
+        self._retained = find_retained_rows(users, leaving, self._handled_keys, deleted) if leaving else []
+        for rows in self._retained:
+            row_count = format_count(rows.rows, "row")
+            steps.append(f"keep {row_count} of {rows.table} with the user in {rows.column}: {rows.reason}")
+        self._guarded = GuardedInvariants(users.app, users.db, users_database(users.app))
+        if self._guarded and leaving:
+            self._guarded.refuse_planned(self._plan_rows())
         self.plan = Plan(
             title=f"Delete {join_logins(leaving)}",
             target=users.db.target,
-            steps=[item.step for item in affected],
+            steps=steps,
             rows=self._rows,
             destructive=bool(leaving),
+            retained=self._retained,
         )
+
+    def _plan_rows(self) -> list[PlannedRows]:
+        """Return all rows that ``apply`` deletes or updates in the database of the users."""
+        changes = [*(self._transfer.plan_rows() if self._transfer else ()), *self._owned.plan_cleared_rows()]
+        for table, where in self._conditions.items():
+            changes += plan_rows(self._users.db, table, [AnyOf(where)], before=self._handled_keys)
+        return changes
 
     def _find_deleted_rows(self) -> dict[str, list[Where]]:
         """Return, by table, the conditions of all deleted rows, according to the profile and the live foreign keys."""
@@ -207,14 +235,13 @@ class DeleteUsers:
     def apply(self, db: Writable) -> UsersDeleted:
         """Transfer and delete the rows, and record each user."""
         users, leaving, transfer = self._users, self._leaving, self._transfer
-        guarded = GuardedInvariants(users.app, db, users_database(users.app))
         if transfer:
             transfer.apply(db)
         self._owned.delete(db)
         self._related.delete()
         require_row_count(db.delete(users.live.name, [users.where_ids(leaving)]), len(leaving), db)
         self._owned.delete_later(db)
-        guarded.refuse_new_violations()
+        self._guarded.refuse_applied()
         for user in leaving:
             audit.record(users.app, db, "users.delete", "users", user.id, {"username": user.login})
         return UsersDeleted(
@@ -224,4 +251,5 @@ class DeleteUsers:
             duplicates={item.table: item.rows for item in transfer.duplicates} if transfer else {},
             signed_in_for=sign_in_state.remaining_sign_in(users),
             remaining=list_unchanged_databases(users.app, users_database(users.app)),
+            retained=self._retained,
         )

@@ -105,7 +105,7 @@ def statistics(users: UserTable, user: User) -> Mapping[str, object] | None:
 
 def _count_rows(users: UserTable, user: User, steps: Sequence[RowStep]) -> int | None:
     """Return the number of rows to which ``steps`` lead; None if the deployment lacks a table or column."""
-    if not has_all(users.db, [step.path for step in steps]):
+    if not has_all(users.db.tables(), [step.path for step in steps]):
         return None
     return users.db.count(steps[0].table, [follow_steps(users.db, steps, [user.id])])
 

@@ -29,6 +29,7 @@ from dbctl.services.users.create import (
     ROLE_FIELDS,
     UserRow,
     add_password,
+    assign_new_roles,
     build_row,
     check_password,
     count_role_rows,
@@ -37,6 +38,7 @@ from dbctl.services.users.create import (
     refuse_creation,
     require_declared_formats,
 )
+from dbctl.services.users.exclusive_role import refuse_shared_role
 from dbctl.services.users.files import Existing, Line
 from dbctl.services.users.passwords import Passwords
 
@@ -247,6 +249,7 @@ def import_users(
     Raises (when planned and when applied):
         ImportInvalidError: lines are invalid.
         UsageError: a column is unknown.
+        RoleExclusiveError: several users would have the exclusive role.
     """
     entries: dict[int, Entry] = {}
 
@@ -270,11 +273,12 @@ class ImportUsers:
         self._users, self._entries, self._skipped, self._file = users, entries, skipped, file
         self._companions = CompanionRows(users)
         require_declared_formats(users)
+        roles = [entry.row.roles for entry in entries.values()]
+        refuse_shared_role(users, assign_new_roles(roles))
         steps = [f"add {format_count(len(entries), 'user')}"] if entries else []
         steps += self._companions.plan_steps(len(entries)) if entries else []
         added = {table: rows * len(entries) for table, rows in self._companions.count().items()}
         steps += [f"skip {format_count(skipped, 'existing user')}"] if skipped and entries else []
-        roles = [entry.row.roles for entry in entries.values()]
         self.plan = Plan(
             title=f"Import users from {file}",
             target=users.db.target,

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from dbctl.engines.contract import AllOf, AnyOf, Condition, InSubquery, Not, Readable, Where, Writable
+from dbctl.engines.contract import (
+    AllOf,
+    AnyOf,
+    Condition,
+    InSubquery,
+    Not,
+    PlannedRows,
+    Readable,
+    Where,
+    Writable,
+)
 from dbctl.errors import SchemaMismatchError
-from dbctl.model import Struct, format_count
+from dbctl.model import RetainedRows, Struct, format_count
 from dbctl.profiles import RowStep, parse_row_path
+from dbctl.profiles.model import Users
 from dbctl.services.app import User, UserTable, find_column, require_row_count
 from dbctl.services.deletion import AffectedRows
 from dbctl.services.users.companions import CompanionRows
@@ -48,6 +59,12 @@ class OwnershipTransfer:
         self.keys = [f"{item.table}.{item.column}" for item in self._tables]
         # Selected in advance: some databases do not allow a change of a table to query the same table.
         self.duplicates = list(self._find_duplicates())
+
+    def plan_rows(self) -> Iterator[PlannedRows]:
+        """Yield the transferred rows with their new owner."""
+        for item in self._tables:
+            values = {item.column: self.new_owner.id}
+            yield PlannedRows(table=item.table, where=self._transferable_rows(item), values=values)
 
     def affected_rows(self) -> Iterator[AffectedRows]:
         """Yield the transferred rows, column by column."""
@@ -159,6 +176,12 @@ class OwnedRows:
         for table, duplicates in self._duplicates.items():
             self.conditions.setdefault(table, []).append(duplicates.where)
 
+    def plan_cleared_rows(self) -> Iterator[PlannedRows]:
+        """Yield the rows whose reference is set to NULL."""
+        for path, referring in self._cleared.items():
+            table, _, column = path.partition(".")
+            yield PlannedRows(table=table, where=[referring], values={column: None})
+
     def affected_rows(self) -> Iterator[AffectedRows]:
         """Yield the rows whose reference is set to NULL, and the deleted rows, table by table."""
         for path, referring in self._cleared.items():
@@ -190,6 +213,47 @@ class OwnedRows:
         for table, where in conditions.items():
             row_count = db.count(table, [AnyOf(where)])
             require_row_count(db.delete(table, [AnyOf(where)]), row_count, db)
+
+
+NOT_TRANSFERRED = "they are not transferred to another user (--transfer-to)"
+
+
+def find_retained_rows(
+    users: UserTable,
+    leaving: Sequence[User],
+    handled_keys: Collection[str],
+    deleted: Mapping[str, Sequence[Where]],
+) -> list[RetainedRows]:
+    """Return the rows of the profile that still refer to the users after their deletion.
+
+    Args:
+        users: the users.
+        leaving: the users to delete.
+        handled_keys: the columns (``table.column``) whose rows are deleted, cleared or transferred.
+        deleted: by table, the conditions of deleted rows, one of which each row meets.
+    """
+    tables = users.db.tables()
+    foreign_keys = {f"{key.table}.{key.columns[0]}" for key in users.db.references(users.live.name)}
+    paths = {steps[0].path: (steps, reason) for steps, reason in _list_retained_paths(users.section)}
+    retained = []
+    for path, (steps, reason) in paths.items():
+        step = steps[0]
+        if any(item.table not in tables for item in steps) or path in (*handled_keys, *foreign_keys):
+            continue
+        is_deleted = AnyOf(deleted.get(step.table, ()))
+        where = [follow_steps(users.db, steps, [user.id for user in leaving]), Not(is_deleted)]
+        if row_count := users.db.count(step.table, where):
+            rows = RetainedRows(table=step.table, column=step.column, rows=row_count, reason=reason)
+            retained.append(rows)
+    return retained
+
+
+def _list_retained_paths(section: Users) -> Iterator[tuple[Sequence[RowStep], str]]:
+    for transfer in section.transfer:
+        table = transfer.table.removesuffix("?")
+        yield [RowStep(table, transfer.column, "", "", "", is_optional=True)], NOT_TRANSFERRED
+    for path, reason in section.retained.items():
+        yield parse_row_path(path), reason
 
 
 def follow_steps(db: Readable, steps: Sequence[RowStep], ids: Sequence[object]) -> Where:

@@ -213,6 +213,7 @@ def _check_prefix(app: App) -> str:
         raise NotSupportedError(feature="setting passwords", subject=app.profile.title, hint=hint)
     if reason := find_prefix_problem(prefix):
         path = loader.path_of(app.configured.profile)
-        problem = toml.create_problem(path.read_text(encoding="utf-8-sig"), PREFIX_KEY, reason)
+        key = app.locate_key(PREFIX_KEY)
+        problem = toml.create_problem(path.read_text(encoding="utf-8-sig"), key, reason)
         raise ProfileInvalidError(file=path, line=problem.line, key=problem.key, reason=reason)
     return prefix

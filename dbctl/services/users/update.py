@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from msgspec import structs
+
 from dbctl.engines.contract import Readable, Writable
-from dbctl.errors import AlreadyExistsError, UsageError
+from dbctl.errors import AlreadyExistsError, LastAdminError, UsageError
 from dbctl.model import ChangeResult, Plan, Row, Secret, Struct, format_count, now
 from dbctl.services.app import (
     App,
@@ -21,10 +24,12 @@ from dbctl.services.app import (
 )
 from dbctl.services.users import last_admin, sign_in_state
 from dbctl.services.users.companions import copy_fields
+from dbctl.services.users.exclusive_role import find_exclusive_role, list_holders, refuse_shared_role
 from dbctl.services.users.passwords import Passwords, refuse_unwritten_passwords
 
 #: Fields whose change ends a user's sessions, because tokens may contain the old value.
 SIGN_OUT_FIELDS = frozenset({"role", "active", "password"})
+SET_ROLE = "Give {logins} the role {role}"  #: the title of a plan
 MAX_NAMED = 5  #: maximum number of logins in a title; further users are counted
 
 
@@ -79,10 +84,27 @@ def update_user(app: App, selector: UserSelector, fields: Mapping[str, str]) -> 
     return _change(app, selector, UserUpdate(fields=fields), "Update {logins}", "update")
 
 
-def set_role(app: App, selector: UserSelector, role: str) -> Change[UsersChanged]:
-    """Set the role of users, and end their sessions, because tokens may contain the old role."""
-    update = UserUpdate(fields={"role": role})
-    return _change(app, selector, update, "Give {logins} the role {role}", "set-role")
+def set_role(
+    app: App, selector: UserSelector, role: str, *, previous_holder_role: str = ""
+) -> Change[UsersChanged]:
+    """Set the role of users, and end their sessions, because tokens may contain the old role.
+
+    With ``previous_holder_role``, the exclusive role is transferred: the user who has it gets that other role.
+
+    Raises (when planned and when applied):
+        UsageError: ``role`` is not exclusive, several users are selected, or both roles are the same.
+        LastAdminError: no active admin would remain.
+        Others: see ``UpdateUsers``.
+    """
+    if not previous_holder_role:
+        update = UserUpdate(fields={"role": role})
+        return _change(app, selector, update, SET_ROLE, "set-role")
+
+    def draft(db: Readable) -> TransferRole:
+        users = UserTable(app, db)
+        return TransferRole(users, users.find_single_user(selector), role, previous_holder_role)
+
+    return Change(app, users_database(app), "users set-role", draft)
 
 
 def add_role(app: App, selector: UserSelector, role: str) -> Change[UsersChanged]:
@@ -104,7 +126,8 @@ def set_active(app: App, selector: UserSelector, *, active: bool) -> Change[User
         FeatureMissingError: the app has no inactive users.
     """
     users = app.require_section(app.profile.users, "users")
-    app.require_section("active" in (*users.fields, *users.joined), "inactive users")
+    has_state = "active" in (*users.fields, *users.joined)
+    app.require_section(has_state or users.only_app_deactivates, "inactive users")
     verb = "activate" if active else "deactivate"
     update = UserUpdate(fields={"active": "true" if active else "false"})
     return _change(app, selector, update, f"{verb.capitalize()} {{logins}}", verb)
@@ -133,13 +156,29 @@ class UpdateUsers:
     """Give users new values; users who already have them are not changed."""
 
     def __init__(
-        self, users: UserTable, selected: Sequence[User], update: UserUpdate, title: str, action: str
+        self,
+        users: UserTable,
+        selected: Sequence[User],
+        update: UserUpdate,
+        title: str,
+        action: str,
+        *,
+        is_guarded: bool = True,
     ) -> None:
-        """Check the rules of the app; ``title`` may contain ``{logins}`` and names of fields.
+        """Check the rules of the app.
+
+        Args:
+            users: the users.
+            selected: those who get the new values.
+            update: the values.
+            title: the title of the plan; it may contain ``{logins}`` and names of fields.
+            action: the name of the command, for the audit log of the app.
+            is_guarded: whether to check the last admin and the exclusive role, which ``TransferRole`` checks itself.
 
         Raises:
             AlreadyExistsError: another user has a login, in any case.
             LastAdminError: no active admin would remain.
+            RoleExclusiveError: several users, or none, would have the exclusive role.
             PasswordFormatError: stored hashes have a format that the profile does not declare.
             RoleFormError: the profile contradicts the stored roles.
             ValueInvalidError, RoleMissingError, UsageError: a value is invalid.
@@ -162,7 +201,10 @@ class UpdateUsers:
             for user in selected
         }
         self._touched = touched = [user for user in selected if differing[user.id] or has_password]
-        last_admin.refuse_last_admin(users, [user for user in touched if self._is_leaving(user, fields)])
+        self.leaving_admins = [user for user in touched if self._is_leaving(user, fields)]
+        if is_guarded:
+            refuse_shared_role(users, self._assignments.values())
+            last_admin.refuse_last_admin(users, self.leaving_admins)
         self._names = [field for field in fields if any(field in differing[user.id] for user in touched)]
         self._new_values = {field: fields[field] for field in self._names}
         self._values = copy_fields(users, self._new_values) | users.encode_values(self._new_values)
@@ -274,6 +316,56 @@ class UpdateUsers:
         if not self._ends_sessions:
             return None
         return sign_in_state.remaining_sign_in(self._users, SIGN_OUT_FIELDS.intersection(self._names))
+
+
+class TransferRole:
+    """Give one user the exclusive role, and its present holder another role."""
+
+    def __init__(self, users: UserTable, user: User, role: str, previous_holder_role: str) -> None:
+        """Check the rules of the app; raises as ``set_role``."""
+        roles = users.require_roles()
+        roles.require_consistent()
+        known, other = roles.resolve(role), roles.resolve(previous_holder_role)
+        if known != find_exclusive_role(users):
+            raise UsageError(detail=f"--demote-to: several users may have the role {known}")
+        if other == known:
+            raise UsageError(detail=f"--demote-to: choose another role than {known}")
+        if last_admin.is_admin(users, known) and not last_admin.may_sign_in(users, user):
+            raise LastAdminError(target=users.db.target, role=known, logins=f"{user.login} is not active")
+        holders = [holder for holder in list_holders(users, for_update=True) if holder.id != user.id]
+        changes = [(holders, other)] if holders else []
+        self._updates = [
+            UpdateUsers(
+                users,
+                selected,
+                UserUpdate(fields={"role": name}),
+                SET_ROLE,
+                "users.set-role",
+                is_guarded=False,
+            )
+            for selected, name in [*changes, ([user], known)]
+        ]
+        if not last_admin.is_admin(users, known):
+            leaving = [admin for update in self._updates for admin in update.leaving_admins]
+            last_admin.refuse_last_admin(users, leaving)
+        plans = [update.plan for update in self._updates]
+        demoted = f", and {join_logins(holders)} the role {other}" if holders else ""
+        self.plan = structs.replace(
+            plans[-1],
+            title=f"{plans[-1].title}{demoted}",
+            steps=[step for plan in plans for step in plan.steps],
+            rows=dict(sum((Counter(plan.rows) for plan in plans), Counter())),
+        )
+
+    def apply(self, db: Writable) -> UsersChanged:
+        """Update the rows of both users, end their sessions and record the changes."""
+        results = [update.apply(db) for update in self._updates]
+        return structs.replace(
+            results[-1],
+            users=[user for result in results for user in result.users],
+            changed=sum(result.changed for result in results),
+            ended_sessions=sum(result.ended_sessions for result in results),
+        )
 
 
 def unlock(app: App, selector: UserSelector, addresses: Sequence[str] = ()) -> Change[Unlocked]:

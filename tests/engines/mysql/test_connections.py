@@ -393,6 +393,14 @@ def test_only_readers_reconnect_after_a_killed_session(table):
     assert reader.count("t") == 5
 
 
+def test_reader_that_lost_its_transaction_does_not_reconnect(table):
+    reader = table.reader()
+    with pytest.raises(UnreachableError), reader.connection.read_transaction():
+        assert reader.query("select count(*) from t") == [(5,)]  # nested
+        table.execute(f"kill {reader.connection.session.connection_id}")
+        reader.count("t")
+
+
 def test_interrupted_commit_is_reported_as_in_doubt(table):
     writer = table.writer()
     with pytest.raises(UnreachableError) as caught, writer.transaction():

@@ -252,6 +252,14 @@ def test_killed_copy_is_reported_once_and_not_logged(table, monkeypatch):
     assert log.getvalue() == ""
 
 
+def test_reader_that_lost_its_transaction_does_not_reconnect(table):
+    reader = table.reader()
+    with pytest.raises(UnreachableError), reader.connection.read_transaction():
+        assert reader.query("select count(*) from t") == [(5,)]  # nested
+        table.execute(f"select pg_terminate_backend({reader.connection.session.pgconn.backend_pid}, 5000)")
+        reader.count("t")
+
+
 def test_interrupted_commit_is_reported_as_in_doubt(table):
     writer = table.writer()
     with pytest.raises(UnreachableError) as caught, writer.transaction():

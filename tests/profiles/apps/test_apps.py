@@ -99,10 +99,9 @@ class App:
             "hash": hashes.create_hash(writes, PASSWORD + self.expected.get("pepper", "")),
             "salt": hashes.SALT,
         }
-        for text in (self.expected["schema"], self.expected["rows"]):
-            for word, value in words.items():
-                text = text.replace(f"@{word}@", value)  # noqa: PLW2901 - replaced word by word
-            database.run(*filter(str.strip, text.split(";\n")))
+        self.words = words
+        self.run_sql(self.expected["schema"])
+        self.run_sql(self.expected["rows"])
         for file in self.expected.get("extra", []):
             path = folder / file
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,6 +111,12 @@ class App:
             f'[apps.app]\nprofile = "{name}"\ndirectory = "."\npepper_file = "pepper"\n[apps.app.databases]\nmain = "{database.url}"\n'
             '[apps.app.backup]\nrepository = "backups"\n'
         )
+
+    def run_sql(self, text: str) -> None:
+        """Run statements in which ``@name@`` is a word of the engine."""
+        for word, value in self.words.items():
+            text = text.replace(f"@{word}@", value)
+        self.database.run(*filter(str.strip, text.split(";\n")))
 
     def run(self, *words: str, status: int | None = 0) -> Any:
         """Return the data of a command."""
@@ -159,8 +164,6 @@ def test_profile_agrees_with_the_schema_and_reads_everything(app: App) -> None:
         assert users[expected["admin"]]["role"] == (profile.users.admin if profile.users else "")
     if expected.get("inactive"):
         assert [login for login in users if users[login]["active"] is False] == [expected["inactive"]]
-        listed = app.run("users", "list", "--no-active")["items"]
-        assert [item["login"] for item in listed] == [expected["inactive"]]
     for login in expected.get("not_users", []):
         assert login not in users
     if profile.users and profile.users.role:
@@ -242,6 +245,26 @@ def delete_user(app: App, user: str) -> None:
     assert {name: count for name, count in changed.items() if count} == planned
 
 
+def change_state(app: App, users: Users) -> None:
+    """Deactivate and activate a user, or assert that dbctl refuses it; list users by their state."""
+    expected, user = app.expected, app.expected["user"]
+    if expected.get("inactive") and not expected.get("deactivate"):
+        app.run("users", "activate", expected["inactive"], status=2)  # the app deletes such users
+    if expected.get("deactivate"):
+        assert app.run("users", "deactivate", user)["users"][0]["active"] is False
+        app.assert_rows("rows_after_deactivate")
+        assert app.run("users", "activate", user)["users"][0]["active"] is True
+        if "admin" in expected:
+            app.run("users", "deactivate", expected["admin"], status=6)
+    if "active" not in (*users.fields, *users.joined):
+        reason = "not-supported" if users.only_app_deactivates else "feature-missing"
+        assert app.refuse("users", "deactivate", user) == reason
+    if expected.get("inactive"):
+        for option, is_active in (("--active", True), ("--no-active", False)):
+            listed = app.run("users", "list", option)["items"]
+            assert (expected["inactive"] in [item["login"] for item in listed]) is not is_active
+
+
 def test_users_are_changed_as_the_application_does(app: App) -> None:
     expected, users = app.expected, app.profile.users
     if users is None:
@@ -253,13 +276,7 @@ def test_users_are_changed_as_the_application_does(app: App) -> None:
         old_role = app.run("users", "show", user)["role"]
         assert app.run("users", "set-role", user, expected["role"])["users"][0]["role"] == expected["role"]
         app.run("users", "set-role", user, old_role)
-    if expected.get("inactive") and not expected.get("deactivate"):
-        app.run("users", "activate", expected["inactive"], status=2)  # the app deletes such users
-    if expected.get("deactivate"):
-        assert app.run("users", "deactivate", user)["users"][0]["active"] is False
-        assert app.run("users", "activate", user)["users"][0]["active"] is True
-    if "active" not in (*users.fields, *users.joined):
-        assert app.refuse("users", "deactivate", user) == "feature-missing"
+    change_state(app, users)
     if "all_users" in expected:
         app.run("users", "delete", *expected["all_users"], "--yes", status=6)
     if "admin" in expected:  # the last one
@@ -268,6 +285,26 @@ def test_users_are_changed_as_the_application_does(app: App) -> None:
     delete_user(app, user)
     app.assert_rows("rows_after_delete")
     assert app.run("apps", "check")["findings"] == []
+
+
+@pytest.mark.parametrize(
+    "app", [case for case in CASES if "variant" in read_expectations(case[0])], indirect=True
+)
+def test_another_version_has_the_variant_of_the_profile(app: App) -> None:
+    variant, inactive = app.expected["variant"], app.expected["inactive"]
+    app.run_sql(variant["schema"])
+    assert app.run("apps", "list")["items"][0]["variant"] == variant["name"]
+    assert {finding["code"] for finding in app.run("apps", "check")["findings"]} == {"variant"}
+    users = app.run("users", "list")["items"]
+    assert [user["login"] for user in users if user["active"] is False] == [inactive]
+    assert [user["login"] for user in app.run("users", "list", "--no-active")["items"]] == [inactive]
+    app.run(
+        "users",
+        "remove-role",
+        app.expected["admin"],
+        app.profile.users.admin if app.profile.users else "",
+        status=6,
+    )
 
 
 def test_settings_cleanup_backup_and_restore(app: App) -> None:

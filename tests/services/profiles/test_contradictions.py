@@ -45,6 +45,8 @@ WRONG = {
     "audit": ("", "column-uncovered", "users deactivate ida"),
     "cascade": ("", "owned-rows", ""),
 }
+#: Further values of ``cascade`` with a name that the database lacks.
+MISSPELLED = ['"note.user_id"', '"notes.userid"', '"notes[kind=a].user_id"', '"notes.id -> note(id).user_id"']
 SCHEMA = [
     (
         "create table people (id varchar(36) primary key, login varchar(40) not null unique, active varchar(5) not null,"
@@ -95,3 +97,19 @@ def test_each_contradiction_is_reported_and_refused(club, answer, tmp_path):
         "select count(*) from people where active = 'true' and joined > '2026-01-01T00:00:01'"
     ) == [(1,)]
     assert club.rows("select kind from actions") == [("users",)]
+
+
+def test_misspelled_names_of_row_paths_are_reported(club, answer, tmp_path):
+    path = tmp_path / "club.toml"
+    options = ("--profile", str(path), "--url", f"main={club.url}")
+    for cascade in MISSPELLED:
+        path.write_text(PROFILE.format(**(RIGHT | {"cascade": f'"notes.user_id", {cascade}'})))
+        findings = answer("apps", "check", *options, status=4)["data"]["findings"]
+        assert {finding["code"] for finding in findings} == {"schema-mismatch"}, cascade
+        assert "(club.toml, line 13, users.cascade[1])" in findings[0]["message"]
+    path.write_text(PROFILE.format(**(RIGHT | {"cascade": '"notes.user_id", "note?.user_id"'})))
+    assert answer("apps", "check", *options)["data"]["findings"] == []
+    answer("users", "delete", "ida", "--yes", *options)
+    assert club.rows("select count(*) from notes") == [(0,)]
+    path.write_text(PROFILE.format(**(RIGHT | {"cascade": '"notes.user_id?"'})))
+    assert answer("users", "list", *options, status=2)["error"]["code"] == "profile-invalid"

@@ -44,6 +44,39 @@ def test_every_reference_is_to_a_database_of_the_profile(name: str) -> None:
     assert {database for _, database in list_database_references(profile)} <= set(profile.databases)
 
 
+def test_each_table_of_a_row_path_is_required_unless_it_is_optional() -> None:
+    values = {
+        "schema": "dbctl.profile/1",
+        "name": "p",
+        "title": "P",
+        "databases": {"main": {"engines": ["sqlite"]}},
+        "users": {
+            "table": "people",
+            "id": {"column": "id"},
+            "login": ["login"],
+            "fields": {"login": "login"},
+            "cascade": ["votes.post -> posts?[kind=text](key).author"],
+            "retained": {"log.user": "history"},
+        },
+    }
+    profile = msgspec.convert(values, Profile)
+    references = [
+        (toml.dotted(entry.key), entry.table, entry.column, entry.is_optional)
+        for entry in list_schema_references(profile, "main")
+        if entry.table != "people"
+    ]
+    assert references == [
+        ("users.cascade[0]", "votes", None, False),
+        ("users.cascade[0]", "votes", "post", False),
+        ("users.cascade[0]", "posts", None, True),
+        ("users.cascade[0]", "posts", "author", False),
+        ("users.cascade[0]", "posts", "key", False),
+        ("users.cascade[0]", "posts", "kind", False),
+        ("users.retained", "log", None, False),
+        ("users.retained", "log", "user", False),
+    ]
+
+
 def test_table_that_deployments_may_lack_is_optional_with_required_columns() -> None:
     values = {
         "schema": "dbctl.profile/1",

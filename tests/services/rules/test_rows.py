@@ -160,9 +160,10 @@ SERIAL = {
 }
 #: Expected error codes, by the first two words of a command of ``GENERIC``.
 CODES = {
-    "data import": {"constraint", "import-invalid"},
+    "data import": {"constraint", "import-invalid", "role-exclusive"},
     "data add": {"use-dedicated-command", "role-built-in", "value-invalid"},
     "data set": {
+        "role-exclusive",
         "last-admin",
         "transition-refused",
         "use-dedicated-command",
@@ -170,13 +171,13 @@ CODES = {
         "value-invalid",
         "role-missing",
     },
-    "data delete": {"last-admin", "use-dedicated-command", "role-built-in"},
-    "restore apply": {"constraint", "last-admin", "table-not-restored"},
+    "data delete": {"last-admin", "role-exclusive", "use-dedicated-command", "role-built-in"},
+    "restore apply": {"constraint", "last-admin", "role-exclusive", "table-not-restored"},
 }
 #: Expected error codes of other commands.
 REFUSALS = {
     "already-exists", "constraint", "import-invalid", "last-admin", "transition-refused", "use-dedicated-command", "role-built-in",
-    "role-missing", "setting-missing", "table-not-restored", "usage", "value-invalid",
+    "role-exclusive", "role-missing", "setting-missing", "table-not-restored", "usage", "value-invalid",
 }  # fmt: skip
 
 
@@ -313,6 +314,25 @@ CASES: Mapping[str, Case] = {
         },
     ),
     "exclusive": Case("jobs", {"id": 9, "state": "open", "shown": 1}),
+    "exclusive role": Case(
+        "members",
+        {**MEMBER, "word": "chief"},
+        2,
+        {"word": "chief"},
+        1,
+        commands={
+            "users create": ["users create bob --role chief --password-file long.txt"],
+            "users ensure": ["users ensure ann --role chief"],
+            "users set-role": [
+                "users set-role ann chief",
+                "users set-role root member",
+                "users set-role ann member --demote-to member",
+            ],
+            "users update": ["users update ann --set role=chief"],
+            "users import": ["users import chiefs.json"],
+        },
+        profile=COLUMNS.replace('default = "member"', 'default = "member"\nexclusive = "chief"'),
+    ),
 }
 #: Commands that change only users, roles or settings; each has a line in ``CASES`` for the rules that it can break.
 #: ``users activate`` can break none; ``tests/services/users/test_role_forms.py`` has the commands for several roles.
@@ -326,6 +346,7 @@ FILES = {
     "long.txt": "long enough\n",
     "hashes.json": json.dumps([{"login": "bob", "password_hash": "plain words"}]),
     "names.json": json.dumps([{"login": "xy", "password_hash": HASH}]),
+    "chiefs.json": json.dumps([{"login": "bob", "role": "chief", "password_hash": HASH}]),
     "roles.json": json.dumps([{"login": "bob", "role": "king", "password_hash": HASH}]),
     "zero.json": '{"tries": 0}',
     "typo.json": '{"tires": 3}',
@@ -346,7 +367,7 @@ def list_leaf_classes(kind: type[RowRule]) -> Iterator[type[RowRule]]:
 def test_every_rule_and_every_path_has_a_case():
     rules = {rule.__name__ for rule in list_leaf_classes(RowRule)}
     assert BuiltInRole.__name__ in rules
-    assert set(CASES) - {"last admin", "exclusive", "JSON object", "listed value"} == rules
+    assert set(CASES) - {"last admin", "exclusive", "exclusive role", "JSON object", "listed value"} == rules
     assert {f"maintain {kind}" for kind in get_args(MaintenanceKind)} <= set(write_paths.PATHS)
     input_paths = {path for path, source in write_paths.PATHS.items() if source == "input"}
     assert input_paths == DEDICATED & input_paths | GENERIC
@@ -434,7 +455,8 @@ def test_every_write_path_rejects_rows_that_break_a_rule(answer, guild, engine, 
     if case.added:
         Path("row.jsonl").write_text(json.dumps(case.added) + "\n")
         # a rule for several rows is checked after the import, not in its plan
-        assert_refused(answer, db, "data", "import", case.table, "row.jsonl", plan=rule != "exclusive")
+        is_planned = rule not in ("exclusive", "exclusive role")
+        assert_refused(answer, db, "data", "import", case.table, "row.jsonl", plan=is_planned)
         if rule != "exclusive":  # ``data add`` adds one row and resets the others
             assert_refused(answer, db, "data", "add", case.table, *format_assignments(case.added))
     if case.changed:

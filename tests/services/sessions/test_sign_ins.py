@@ -172,6 +172,23 @@ def test_revoke_ends_rows_payloads_and_stamps(answer, forge):
     assert [version for _, version in stamps] == [6, 1]
 
 
+@pytest.mark.parametrize(
+    ("section", "place"),
+    [
+        ('[[users.signed_in]]\ntable = "visits"\nuser = "person"\n', "visits"),
+        ('[users.on_sign_out]\nversion = ":next"\n', "people.version"),
+    ],
+)
+def test_sign_ins_without_section_sessions_are_not_denied(answer, forge, tmp_path, section, place):
+    declare(tmp_path, forge.url, PROFILE + section)
+    error = answer("sessions", "list", status=2)["error"]
+    assert (error["code"], place in error["message"]) == ("sessions-unlisted", True)
+    assert "dbctl sessions revoke" in error["hint"]
+    assert answer("sessions", "revoke", "ann", "--yes")["data"]["changed"] == 1
+    declare(tmp_path, forge.url, PROFILE)
+    assert answer("sessions", "list", status=2)["error"]["code"] == "feature-missing"
+
+
 def test_signed_cookies_end_only_by_checked_fields(answer, forge, tmp_path):
     forge.run("alter table people add passwd varchar(99)", "alter table people add rank_ varchar(9)")
     section = '[users.password]\ncolumn = "passwd"\nwrites = "$2b$04$"\n[users.role]\ncolumn = "rank_"\nvalues = ["a", "b"]\n'
@@ -182,6 +199,8 @@ def test_signed_cookies_end_only_by_checked_fields(answer, forge, tmp_path):
         True,
         True,
     )
+    error = answer("sessions", "list", status=2)["error"]
+    assert (error["code"], "7 days" in error["hint"]) == ("sessions-unlisted", True)
     assert answer("users", "set-password", "ann", "--generate")["data"]["signed_in_for"] is None
     assert answer("users", "set-role", "ann", "b")["data"]["signed_in_for"] == "7 days"
     assert answer("users", "delete", "ann", "--yes")["data"]["signed_in_for"] is None

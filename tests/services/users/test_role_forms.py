@@ -476,3 +476,116 @@ def test_contradicting_keys_are_reported_with_position(tmp_path, answer, role, l
     path.write_text(PROFILE.format(role=role, admin="boss"))
     findings = answer("apps", "check", str(path), status=None)["data"]["findings"]
     assert f"line {line}, users.{key}" in [finding["message"].partition(":")[0] for finding in findings]
+
+
+@pytest.mark.parametrize("form", ["enum", "ranks", GROUPS, METADATA])
+def test_exclusive_role_has_one_holder(club, form, tmp_path):
+    section, boss, user = form, "boss", "user"
+    if form in FORMS:
+        section, boss, user, *_ = FORMS[form]
+    role, tables = section.partition("[")[::2] if form in ("ranks", METADATA) else (section, "")
+    bracket = "[" if tables else ""
+    club.use(f"exclusive = '{boss}'\n{role}{bracket}{tables}", boss)
+    club.add("ada", "bob", "cy", is_admin="false", kind="'user'", is_staff="false")
+    club.run("users", "set-role", "ada", boss)  # no user had the role
+    holder = club.roles()["ada"]
+
+    for words in (
+        ["set-role", "bob", boss],
+        ["set-role", "ada", user],
+        ["set-role", "bob", "cy", boss],
+        ["delete", "ada"],
+        ["create", "dan", "--role", boss],
+    ):
+        club.refuse("role-exclusive", "users", *words)
+        club.refuse("role-exclusive", "users", *words, "--dry-run")
+    if form in (GROUPS, METADATA):
+        club.refuse("role-exclusive", "users", "add-role", "bob", boss)
+        club.refuse("role-exclusive", "users", "remove-role", "ada", boss)
+    (tmp_path / "users.json").write_text(json.dumps([{"login": "eve", "role": boss}]))
+    club.refuse("role-exclusive", "users", "import", str(tmp_path / "users.json"))
+
+    club.run("users", "set-role", "bob", user, "--demote-to", user, status=2)
+    club.run("users", "set-role", "bob", boss, "--demote-to", boss, status=2)
+    club.run("users", "set-role", "bob", "cy", boss, "--demote-to", user, status=2)
+    club.run("users", "deactivate", "cy")
+    club.refuse("last-admin", "users", "set-role", "cy", boss, "--demote-to", user)
+    transfer = ("users", "set-role", "bob", boss, "--demote-to", user)
+    plan = club.run(*transfer, "--dry-run")["plan"]
+    assert plan["title"] == f"Give bob the role {boss}, and ada the role {user}"
+    assert club.run(*transfer)["changed"] == 2
+    demoted = [user] if isinstance(holder, list) else user
+    assert (club.roles()["ada"], club.roles()["bob"]) == (demoted, holder)
+    assert club.run(*transfer)["changed"] == 0
+
+
+def test_several_holders_of_exclusive_role_are_reported_and_reduced(club):
+    club.use(f"exclusive = 'boss'\n{GROUPS}", "boss")
+    club.add("ada", "bob", "cy")
+
+    def list_problems():
+        result = [
+            club._answer("--config", str(club.config), *words, status=None)
+            for words in (["integrity", "check"], ["doctor"])
+        ]
+        return [
+            sum(item["code"] == "role-exclusive" for item in answer["data"]["findings"]) for answer in result
+        ]
+
+    assert list_problems() == [1, 1]  # no user has the role
+    club.database.run("insert into people_groups (person_id, group_id) values (1, 1), (2, 1), (3, 1)")
+    assert list_problems() == [1, 1]
+    club.run("users", "set-role", "cy", "user")  # the holders become fewer
+    club.run("data", "set", "people_groups", "2", "group_id=3")
+    assert list_problems() == [0, 0]
+    club.refuse("role-exclusive", "data", "set", "people_groups", "2", "group_id=1")
+    club.refuse("role-exclusive", "data", "add", "people_groups", "person_id=2", "group_id=1")
+    club.refuse("role-exclusive", "data", "set", "groups_of_people", "1", "name=other")
+    club.refuse("role-exclusive", "data", "delete", "groups_of_people", "1")
+    club.use(
+        f"exclusive = 'boss'\n{GROUPS}\n[roles]\ntable = 'groups_of_people'\nfields = {{ name = 'name' }}", ""
+    )
+    club.refuse("role-built-in", "roles", "update", "boss", "--name", "other")
+
+
+def test_transfer_of_exclusive_role_retains_an_admin(club):
+    club.use(f"exclusive = 'guest'\n{GROUPS}", "boss")
+    club.add("ada", "bob")
+    club.database.run("insert into people_groups (person_id, group_id) values (1, 1), (1, 3)")
+    club.refuse("last-admin", "users", "set-role", "bob", "guest", "--demote-to", "user")
+    club.run("users", "set-role", "bob", "guest", "--demote-to", "boss")
+    assert club.roles() == {"ada": ["boss"], "bob": ["guest"]}
+    club.refuse("last-admin", "users", "set-role", "ada", "guest", "--demote-to", "user")
+
+
+def test_exclusive_role_that_does_not_exist_is_reported(club):
+    club.use(f"exclusive = 'king'\n{GROUPS}", "boss")
+    club.add("ada")
+    (finding,) = club.check()
+    assert finding["code"] == "role-form"
+    assert "users.role.exclusive" in finding["message"]
+
+
+@pytest.mark.parametrize("form", ["enum", "ranks", GROUPS, METADATA])
+def test_roles_list_counts_only_users(club, form):
+    section, boss = (FORMS[form][0], FORMS[form][1]) if form in FORMS else (form, "boss")
+    club.use(section, "")
+    club.add("ada", "bot", is_admin="false", kind="'user'")
+    club.run("users", "set-role", "ada", "bot", boss)
+    if form == GROUPS:
+        club.database.run("insert into people_groups (person_id, group_id) values (99, 1)")  # no person
+    if form == METADATA:
+        club.database.run(
+            "insert into people_meta (person_id, name, content)"
+            " select 99, name, content from people_meta where person_id = 1 and name = 'club_roles'"
+        )
+    club.use(f"{section}\n[users.excluded]\nlogin = 'bot'", "")
+    assert {item["name"]: item["users"] for item in club.run("roles", "list")["items"]}[boss] == 1
+
+
+def test_role_of_other_rows_than_users_is_not_deleted(club):
+    club.use(f"{GROUPS}\n[roles]\ntable = 'groups_of_people'\nfields = {{ name = 'name' }}", "boss")
+    club.add("ada")
+    club.database.run("insert into people_groups (person_id, group_id) values (99, 3)")
+    assert {item["name"]: item["users"] for item in club.run("roles", "list")["items"]}["guest"] == 0
+    club.refuse("role-in-use", "roles", "delete", "guest")

@@ -66,7 +66,8 @@ def refuse_contradictions(app: App, database: str, db: Readable, purpose: str) -
     parts = USED_PARTS.get(purpose.partition(" ")[0], ())
     for contradiction in find_contradictions(app, database, db, parts):
         path = loader.path_of(app.configured.profile)
-        problem = toml.create_problem(toml.read_text(path), contradiction.key, contradiction.reason)
+        key = app.locate_key(contradiction.key)
+        problem = toml.create_problem(toml.read_text(path), key, contradiction.reason)
         raise ProfileContradictionError(
             target=db.target,
             reason=contradiction.reason,

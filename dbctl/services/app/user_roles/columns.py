@@ -94,8 +94,8 @@ class RoleColumn(RoleForm):
         is_known = Condition(self.column, "in", list(self.keys()))
         return AllOf([Condition(self.column, "!=", None), Not(is_known)])
 
-    def count_users(self, where: Sequence[Where] = ()) -> Mapping[object, int]:
-        return self.db.count_by(self.live.name, self.column, where)
+    def count_users(self, *, with_others: bool = False) -> Mapping[object, int]:
+        return self.db.count_by(self.live.name, self.column, [] if with_others else self.only)
 
     def encode(self, names: Iterable[str]) -> dict[str, object]:
         return dict.fromkeys(self.columns, self.key_of(name)) if (name := next(iter(names), "")) else {}

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, TypeAlias
 
-from dbctl.engines.contract import Order, Readable, Where, Writable
+from dbctl.engines.contract import InSubquery, Order, Readable, Where, Writable
 from dbctl.errors import NotSupportedError, RoleFormError, RoleMissingError
 from dbctl.model import Row, Struct
 from dbctl.profiles.model import UserRole, Users
@@ -49,8 +49,9 @@ class RoleForm(ABC):
     columns: Sequence[str] = ()
     column = ""  #: the column of a user's row, if it alone contains the role
 
-    def __init__(self, users: Users, role: UserRole, live: LiveTable) -> None:
-        self.users, self.section, self.live = users, role, live
+    def __init__(self, users: Users, role: UserRole, live: LiveTable, only: Sequence[Where]) -> None:
+        """Describe the form; ``only`` are the conditions of rows of ``live`` that are users."""
+        self.users, self.section, self.live, self.only = users, role, live, only
         self.id = live.column(users.id.column)
         self._keys: Mapping[object, str] | None = None
         self._is_consistent = False
@@ -135,12 +136,19 @@ class RoleForm(ABC):
         hint = "List the users of one role with: dbctl users list --role ROLE"
         raise NotSupportedError(feature="sorting users by role", subject=self.live.profile.title, hint=hint)
 
-    def count_users(self, where: Sequence[Where] = ()) -> Mapping[object, int]:
-        """Return the number of users that meet all conditions by the key of their role; keys of unknown roles are included."""
+    def count_users(self, *, with_others: bool = False) -> Mapping[object, int]:
+        """Return the number of users by the key of their role; keys of unknown roles are included.
+
+        ``with_others`` also counts rows that contain a role and do not belong to users, such as those of groups.
+        """
+        only = [] if with_others else self.only
         return {
-            key: self.db.count(self.live.name, [self.where(name), *where])
-            for key, name in self.keys().items()
+            key: self.db.count(self.live.name, [self.where(name), *only]) for key, name in self.keys().items()
         }
+
+    def where_users(self, column: str) -> Where:
+        """Return the condition that a column of another table refers to a user."""
+        return InSubquery([column], self.live.name, [self.id], self.only)
 
     # Changes ---------------------------------------------------------------------------------------------------
 
@@ -182,6 +190,7 @@ class RoleForm(ABC):
         """Return, by table, the number of rows that ``write`` adds, changes or deletes.
 
         Raises:
+            RoleInheritedError: a user has a removed role as a member of a group.
             RoleStoredError: the stored roles of a user have a form that dbctl does not change.
         """
         del assignments
@@ -200,7 +209,11 @@ class RoleForm(ABC):
             return
         names = {name.casefold() for name in self.names()}
         has_roles = bool(names) or bool(self.db.select(self.live.name, [self.id], limit=1))
-        for key, name in ((("admin",), self.users.admin), (("role", "default"), self.section.default)):
+        for key, name in (
+            (("admin",), self.users.admin),
+            (("role", "default"), self.section.default),
+            (("role", "exclusive"), self.section.exclusive),
+        ):
             if name and has_roles and name.casefold() not in names:
                 yield key, f"{name!r} is none of the roles in the database: {self._describe_names()}"
         if self.has_only_unknown_roles():

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
-from dbctl.engines.contract import AllOf, Condition, InSubquery, Not, Where, Writable
+from msgspec import structs
+
+from dbctl.engines.contract import AllOf, AnyOf, Condition, InSubquery, Not, Where, Writable
+from dbctl.errors import RoleInheritedError
 from dbctl.model import Row
 from dbctl.profiles import KEYS, read_text
-from dbctl.profiles.model import Membership
+from dbctl.profiles.model import GroupMembership, Membership
 from dbctl.services.app.change import require_row_count
 from dbctl.services.app.live_table import LiveTable
 from dbctl.services.app.user_roles.form import SAMPLE_ROWS, Assignment, Problem, RoleAction, RoleForm
@@ -32,6 +35,21 @@ class Members(RoleForm):
     def _where_valid(self) -> list[Where]:
         return list(self._pairs.conditions(self._membership.where))
 
+    @cached_property
+    def _groups(self) -> GroupMembership | None:
+        """The groups whose members have roles; None if the database has none."""
+        groups, tables = self._membership.groups, self.db.tables()
+        if (
+            groups is None
+            or not {groups.table.removesuffix("?"), groups.grants.table.removesuffix("?")} <= tables.keys()
+        ):
+            return None
+        return structs.replace(
+            groups,
+            table=groups.table.removesuffix("?"),
+            grants=structs.replace(groups.grants, table=groups.grants.table.removesuffix("?")),
+        )
+
     def _read_keys(self) -> Mapping[object, str]:
         roles = self._membership.roles
         if roles:
@@ -47,9 +65,22 @@ class Members(RoleForm):
         is_member = Condition(member.user, "in", [row[self.id] for row in rows])
         pairs = self.db.select(self._pairs.name, [member.user, member.role], [is_member, *self._where_valid])
         roles = dict[object, set[object]]()
-        for user, key in pairs:
+        for user, key in [*pairs, *self._read_inherited([row[self.id] for row in rows])]:
             roles.setdefault(user, set()).add(key)
         return [self._sort_names(roles.get(row[self.id], set())) for row in rows]
+
+    def _read_inherited(self, users: Sequence[object]) -> list[tuple[object, object]]:
+        """Return the keys of users and of the roles that they have as members of groups."""
+        groups = self._groups
+        if groups is None:
+            return []
+        is_member = Condition(groups.user, "in", users)
+        memberships = self.db.select(groups.table, [groups.user, groups.group], [is_member])
+        grants, roles = groups.grants, dict[object, list[object]]()
+        has_members = Condition(grants.group, "in", list({group for _, group in memberships}))
+        for group, role in self.db.select(grants.table, [grants.group, grants.role], [has_members]):
+            roles.setdefault(group, []).append(role)
+        return [(user, role) for user, group in memberships for role in roles.get(group, ())]
 
     def _sort_names(self, keys: set[object]) -> list[str]:
         known = [name for key, name in self.keys().items() if key in keys]
@@ -67,17 +98,30 @@ class Members(RoleForm):
         has_role = [Condition(member.role, "=", self.key_of(name)), *where_pair]
         if for_update:  # the app may delete the pair of another user concurrently
             self.db.select(self._pairs.name, [member.user], has_role, for_update=True)
-        return InSubquery([self.id], self._pairs.name, [member.user], has_role)
+        is_member: Where = InSubquery([self.id], self._pairs.name, [member.user], has_role)
+        groups = self._groups
+        if groups is None:
+            return is_member
+        grants = groups.grants
+        grants_role = [Condition(grants.role, "=", self.key_of(name))]
+        has_group = [InSubquery([groups.group], grants.table, [grants.group], grants_role)]
+        if for_update:
+            self.db.select(grants.table, [grants.role], grants_role, for_update=True)
+            self.db.select(groups.table, [groups.user], has_group, for_update=True)
+        return AnyOf([is_member, InSubquery([self.id], groups.table, [groups.user], has_group)])
 
     def where_unknown(self) -> Where:
         member = self._membership
         is_unknown = Not(Condition(member.role, "in", list(self.keys())))
         return InSubquery([self.id], self._pairs.name, [member.user], [is_unknown, *self._where_valid])
 
-    def count_users(self, where: Sequence[Where] = ()) -> Mapping[object, int]:
-        member = self._membership
-        is_user = [InSubquery([member.user], self.live.name, [self.id], where)] if where else []
-        return self.db.count_by(self._pairs.name, member.role, [*self._where_valid, *is_user])
+    def count_users(self, *, with_others: bool = False) -> Mapping[object, int]:
+        if self._groups:  # a user may have a role directly and as a member of several groups
+            return super().count_users(with_others=with_others)
+        return self._count_pairs([] if with_others else [self.where_users(self._membership.user)])
+
+    def _count_pairs(self, only: Sequence[Where] = ()) -> Mapping[object, int]:
+        return self.db.count_by(self._pairs.name, self._membership.role, [*self._where_valid, *only])
 
     def change(self, action: RoleAction, current: Sequence[str], name: str) -> list[str]:
         known = self.resolve(name)
@@ -86,13 +130,22 @@ class Members(RoleForm):
         return [*(other for other in current if other != known), *([known] if action == "add" else [])]
 
     def count_rows(self, assignments: Sequence[Assignment]) -> dict[str, int]:
+        self._refuse_inherited(assignments)
         row_count = sum(len(item.added) + len(item.removed) for item in assignments)
         return {self._pairs.name: row_count} if row_count else {}
+
+    def _refuse_inherited(self, assignments: Sequence[Assignment]) -> None:
+        """Refuse to remove roles that users have as members of groups: they would retain them."""
+        removed = {item.user: item.removed for item in assignments if item.removed}
+        for user, key in self._read_inherited(list(removed)) if removed else ():
+            if (name := self.name_of(key)) in removed[user]:
+                table = self._groups.table if self._groups else ""
+                raise RoleInheritedError(target=self.db.target, user=user, role=name, table=table)
 
     def write(self, db: Writable, assignments: Sequence[Assignment]) -> None:
         member = self._membership
         is_removing = any(item.removed for item in assignments)
-        stored = {key: self.name_of(key) for key in self.count_users()} if is_removing else {}
+        stored = {key: self.name_of(key) for key in self._count_pairs()} if is_removing else {}
         for item in assignments:
             if item.removed:
                 keys = [key for key, name in stored.items() if name in item.removed]

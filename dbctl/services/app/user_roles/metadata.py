@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
-from dbctl.engines.contract import AnyOf, Condition, InSubquery, Where, Writable
+from dbctl.engines.contract import AnyOf, Condition, Where, Writable
 from dbctl.errors import RoleStoredError
 from dbctl.model import Row
 from dbctl.profiles import dump_php, load_flags, read_text
@@ -72,9 +72,9 @@ class Metadata(RoleForm):
     def where_unknown(self) -> Where:
         return self._where_users(user for user, flags in self._load([]).items() if flags is None)
 
-    def count_users(self, where: Sequence[Where] = ()) -> Mapping[object, int]:
-        is_user = [InSubquery([self._rows.user], self.live.name, [self.id], where)] if where else []
-        roles = [name for flags in self._load(is_user).values() for name in self._select_roles(flags)]
+    def count_users(self, *, with_others: bool = False) -> Mapping[object, int]:
+        maps = self._load([] if with_others else [self.where_users(self._rows.user)])
+        roles = [name for flags in maps.values() for name in self._select_roles(flags)]
         return {name: roles.count(name) for name in self.names()}
 
     def change(self, action: RoleAction, current: Sequence[str], name: str) -> list[str]:

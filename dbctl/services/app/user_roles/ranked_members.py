@@ -31,12 +31,13 @@ class RankedMembers(RoleForm):
 
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)  # type: ignore[arg-type]  # the arguments of the base class
-        self._ranks = Ranks(self.users, self.section, self.live)
-        self._members = _Groups(self.users, self.section, self.live)
+        self._ranks = Ranks(self.users, self.section, self.live, self.only)
+        self._members = _Groups(self.users, self.section, self.live, self.only)
         self.columns = self._ranks.columns
 
     def _read_keys(self) -> Mapping[object, str]:
-        return {**self._ranks.keys(), **self._members.keys()}
+        groups = {key: name for key, name in self._members.keys().items() if not self._is_rank(name)}
+        return {**self._ranks.keys(), **groups}
 
     def _is_rank(self, name: str) -> bool:
         return name in self._ranks.names()
@@ -57,8 +58,9 @@ class RankedMembers(RoleForm):
     def where_unknown(self) -> Where:
         return AnyOf([self._ranks.where_unknown(), self._members.where_unknown()])
 
-    def count_users(self, where: Sequence[Where] = ()) -> Mapping[object, int]:
-        return {**self._members.count_users(where), **self._ranks.count_users(where)}
+    def count_users(self, *, with_others: bool = False) -> Mapping[object, int]:
+        members = self._members.count_users(with_others=with_others)
+        return {**members, **self._ranks.count_users(with_others=with_others)}
 
     def change(self, action: RoleAction, current: Sequence[str], name: str) -> list[str]:
         rank, groups = self._split(current)
@@ -68,7 +70,7 @@ class RankedMembers(RoleForm):
 
     def _split(self, names: Iterable[str]) -> tuple[list[str], list[str]]:
         """Return the ranks and the groups; a rank that dbctl does not recognize is a rank."""
-        groups = [name for name in names if name in self._members.names()]
+        groups = [name for name in names if name in self._members.names() and not self._is_rank(name)]
         return [name for name in names if name not in groups], groups
 
     def select_new(self, names: Sequence[str] | None) -> list[str]:

@@ -12,6 +12,7 @@ from dbctl.engines import registry
 from dbctl.engines.contract import Dumps, list_dump_tables
 from dbctl.errors import DbctlError, FileNotRestorableError, UsageError, WrongAppError
 from dbctl.files import is_regular
+from dbctl.profiles import find_prefixes
 from dbctl.services.app import App, find_wrong_app_hint
 from dbctl.services.backup.manifest import member_file_name
 from dbctl.services.backup.repository import ID
@@ -68,7 +69,8 @@ def detect_database(app: App, engine: str, tables: Mapping[str, int], path: Path
             reason=f"its engine is {registry.engine_title(engine)}",
             hint=f"{app.name} uses {names or 'no configured database'}. Import rows from other sources with: dbctl data import",
         )
-    complete = [name for name in matches if all(table in tables for table in databases[name].needs)]
+    profile = app.base_profile  # the file may be from another version of the app
+    complete = [name for name in matches if profile.prefix in find_prefixes(profile, name, tables)]
     if len(complete) == 1:
         return complete[0]
     if not complete:

@@ -39,7 +39,7 @@ def match_variants(
     if highest:
         candidates.sort(key=lambda name: len(folders[name].files))
     needs = {variant.name: variant.needs for variant in variants}
-    matches = [name for name in candidates if has_all(db, needs[name])]
+    matches = [name for name in candidates if has_all(db.tables(), needs[name])]
     largest = [name for name in matches if not any(set(needs[name]) < set(needs[other]) for other in matches)]
     return largest or (candidates if highest else [])
 

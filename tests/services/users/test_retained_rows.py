@@ -1,0 +1,73 @@
+"""Rows that still refer to a user after the deletion: the plan and the result list them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.databases import empty_database
+
+PROFILE = """
+schema = "dbctl.profile/1"
+name = "club"
+title = "Club"
+[databases.main]
+engines = ["sqlite", "postgresql", "mysql"]
+[users]
+table = "people"
+id = { column = "id", codec = "given" }
+login = ["login"]
+fields = { login = "login" }
+cascade = ["notes.person"]
+[users.retained]
+"posts.author" = "the app retains them"
+"log.person" = "history"
+"archive?.person" = "history"
+"log[kind=note].editor -> people.boss" = "history of others"
+[[users.transfer]]
+table = "posts"
+column = "author"
+[[users.transfer]]
+table = "files"
+column = "owner"
+"""
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+def test_plan_and_result_list_retained_rows(answer, tmp_path, engine):
+    (tmp_path / "club.toml").write_text(PROFILE)
+    with empty_database(engine, tmp_path / "club.db") as database:
+        database.run(
+            "create table people (id integer primary key, login varchar(9) not null unique, boss integer)",
+            "create table notes (id integer primary key, person integer)",
+            (
+                "create table log (kind varchar(9), person integer, editor integer, note integer,"
+                " foreign key (note) references notes (id) on delete cascade)"
+            ),
+            "create table posts (author integer)",
+            "create table files (owner integer)",
+            "insert into people values (1, 'ida', null), (2, 'bo', 1), (3, 'cy', null)",
+            "insert into notes values (7, 1), (8, 2)",
+            # the first row is deleted with the note of ida
+            "insert into log values ('note', 1, 2, 7), ('note', 1, 2, 8), ('other', 1, 2, null), ('note', 2, 3, null)",
+            "insert into posts values (1), (1), (2)",
+            "insert into files values (1), (2)",
+        )
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+
+        def list_retained(*words: str) -> list[tuple[str, str, int, str]]:
+            data = answer("users", "delete", *words, *options)["data"]
+            rows = data.get("plan", data)["retained"]
+            return sorted((row["table"], row["column"], row["rows"], row["reason"]) for row in rows)
+
+        expected = [("log", "editor", 1, "history of others"), ("log", "person", 2, "history")]
+        assert list_retained("ida", "--transfer-to", "bo", "--dry-run") == expected
+        retained = list_retained("ida", "--dry-run")
+        assert retained[1:] == [*expected, ("posts", "author", 2, "the app retains them")]
+        assert retained[0][:3] == ("files", "owner", 1)  # with the option that transfers them as reason
+        plan = answer("users", "delete", "ida", "--dry-run", *options)["data"]["plan"]
+        assert plan["rows"] == {"people": 1, "notes": 1, "log": 1}
+        assert len([step for step in plan["steps"] if step.startswith("keep")]) == 4
+        assert list_retained("ida", "--yes") == retained
+        assert database.rows("select count(*) from log where person = 1") == [(2,)]
+        assert database.rows("select count(*) from posts where author = 1") == [(2,)]
+        assert list_retained("cy", "--dry-run") == []
