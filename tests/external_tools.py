@@ -1,4 +1,4 @@
-"""External programs for comparison, which npm installs for tests and benchmarks."""
+"""External programs and packages for comparison, which npm installs for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -6,12 +6,25 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 #: Time limit of an installation by npm.
 INSTALL_SECONDS = 120
+#: PHP as WebAssembly, without Argon2.
+PHP_PACKAGE = "@php-wasm/node-8-4@3.1.54"
+#: Runs the PHP script of the standard input.
+PHP_RUNNER = """
+import { readFileSync } from "node:fs";
+import { PHP, loadPHPRuntime } from "@php-wasm/universal";
+import { getPHPLoaderModule } from "@php-wasm/node-8-4";
+const php = new PHP(await loadPHPRuntime(await getPHPLoaderModule(), {}));
+const { text, errors, exitCode } = await php.run({ code: readFileSync(0, "utf8") });
+process.stderr.write(errors);
+process.stdout.write(text, () => process.exit(exitCode));
+"""
 
 
 class Peer(NamedTuple):
@@ -19,6 +32,13 @@ class Peer(NamedTuple):
 
     folder: Path  #: folder in which npx finds it
     binary: Path  #: the program that npx runs
+
+
+class Script(NamedTuple):
+    """A program that runs a script."""
+
+    command: Sequence[str]
+    folder: Path | None  #: the working directory; None: any
 
 
 @cache
@@ -37,9 +57,24 @@ def flashpoint() -> Path | None:
     return _install("@fparchive/flashpoint-archive@0.11.2")
 
 
-def _install(package: str) -> Path | None:
-    """Install a package unless it is cached in the virtual environment; return its folder."""
-    place = Path(sys.prefix) / "peers" / package
+@cache
+def node_hashers() -> Path | None:
+    """Return the folder in which node finds the packages for password hashes, or None if npm cannot install them."""
+    return _install("bcryptjs@3.0.3", "bcryptjs-2@npm:bcryptjs@2.4.3", "bcrypt@6.0.0", "argon2@0.45.1")
+
+
+@cache
+def php() -> Script | None:
+    """Return PHP, which reads a script from the standard input: the installed one, or that of npm; None: npm cannot install it."""
+    if program := shutil.which("php"):
+        return Script([program, "-n"], None)
+    folder = _install(PHP_PACKAGE)
+    return folder and Script(["node", "--input-type=module", "-e", PHP_RUNNER], folder)
+
+
+def _install(*packages: str) -> Path | None:
+    """Install packages unless they are cached in the virtual environment; return their folder."""
+    place = Path(sys.prefix) / "peers" / "+".join(packages)
     if place.is_dir():
         return place
     if not shutil.which("npm"):
@@ -49,7 +84,7 @@ def _install(package: str) -> Path | None:
         words = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--fetch-retries=0", "--prefix"]
         try:
             subprocess.run(
-                [*words, temporary, package], capture_output=True, check=True, timeout=INSTALL_SECONDS
+                [*words, temporary, *packages], capture_output=True, check=True, timeout=INSTALL_SECONDS
             )
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
             return None

@@ -47,11 +47,11 @@ class Cost(Struct, frozen=True):
 class PasswordFormat(Struct, frozen=True, kw_only=True):
     """One format: patterns of its text, and functions of the parts of a hash."""
 
-    prefix: str  #: regular expression of the prefix
+    prefix: str  #: regular expression of the prefix; empty: hashes have none, and the name of the format replaces it
     rest: str  #: regular expression of salt and digest
     cost: Callable[[Parts], Cost]
     compute: Callable[[bytes, Parts], str]  #: the group ``hash`` of a password
-    new_salt: Callable[[], str] | None  #: None: dbctl verifies the format, but does not write it
+    new_salt: Callable[[], str]
     template: str = "{salt}${hash}"  #: the text after the prefix
     #: whether the parts are consistent, beyond the patterns; a prefix has no ``hash``
     is_valid: Callable[[Parts], bool] = lambda _parts: True
@@ -123,10 +123,17 @@ def _digest_django(password: bytes) -> bytes:
 # Argon2 ---------------------------------------------------------------------------------------------------------------
 
 
+#: Passes and lanes in the order of the reference implementation, or in the alphabetical order of other libraries.
+_ARGON2_COSTS = (
+    r"(?=(?:p=\d+,)?t=(?P<passes>\d{1,10})[,$])(?=(?:t=\d+,)?p=(?P<lanes>\d{1,2})[,$])"
+    r"(?:t=\d{1,10},p=\d{1,2}|p=\d{1,2},t=\d{1,10})"
+)
+
+
 def _create_argon2(leading: str) -> PasswordFormat:
     """Return the format of PHC strings of Argon2 with a leading text."""
     return PasswordFormat(
-        prefix=rf"{leading}\$argon2(?P<type>id|i|d)\$v=19\$m=(?P<memory>\d{{1,10}}),t=(?P<passes>\d{{1,10}}),p=(?P<lanes>\d{{1,2}})\$",
+        prefix=rf"{leading}\$argon2(?P<type>id|i|d)\$v=19\$m=(?P<memory>\d{{1,10}}),{_ARGON2_COSTS}\$",
         rest=r"(?P<salt>[A-Za-z0-9+/]{11,64})\$(?P<hash>[A-Za-z0-9+/]{16,128})",
         cost=lambda parts: Cost(
             1.2e-6 * int(parts["memory"]) * int(parts["passes"]), 1024 * int(parts["memory"])
@@ -381,7 +388,7 @@ _REDMINE_SHA1 = PasswordFormat(
     rest=r"(?P<salt>[0-9a-f]{32})\$(?P<hash>[0-9a-f]{40})",
     cost=lambda _parts: Cost(0),
     compute=_compute_redmine,
-    new_salt=None,
+    new_salt=_random_hex,
 )
 
 PASSWORD_FORMATS: Mapping[HashFormat, PasswordFormat] = {

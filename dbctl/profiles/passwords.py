@@ -31,11 +31,16 @@ def identify_format(stored: str) -> HashFormat | None:
 
 
 def read_prefix(stored: str) -> str:
-    """Return the prefix of a hash: its first characters, up to the salt; empty if it has no known format."""
+    """Return the prefix of a hash: its first characters, up to the salt, or the name of a format whose hashes have none.
+
+    It is empty if the hash has no known format.
+    """
     match = _match(stored)
     if match is None:
         return ""
     entry = PASSWORD_FORMATS[match[0]]
+    if not entry.prefix:
+        return match[0]
     parts = re.fullmatch(f"(?P<_prefix>{entry.prefix}){entry.rest}", stored, re.ASCII)
     return parts["_prefix"] if parts else ""
 
@@ -82,6 +87,8 @@ def verify_password(password: Secret, stored: str, accepted: Collection[HashForm
 def hash_password(password: Secret, prefix: str) -> str:
     """Return a hash with a new salt that begins with ``prefix``, for which ``find_prefix_problem`` returns nothing.
 
+    ``prefix`` is the name of the format if its hashes have no prefix.
+
     Raises:
         ValueInvalidError: the format does not accept the password; the message does not contain it.
     """
@@ -95,9 +102,9 @@ def hash_password(password: Secret, prefix: str) -> str:
         reason = f"it has more than {MAX_PASSWORD_BYTES} bytes"
     if reason:
         raise ValueInvalidError(name="the password", value="(not shown)", reason=reason)
-    salt = hash_format.new_salt() if hash_format.new_salt else ""
+    salt = hash_format.new_salt()
     digest = hash_format.compute(raw, {**parts, "salt": salt})
-    return prefix + hash_format.template.format(salt=salt, hash=digest)
+    return (prefix if hash_format.prefix else "") + hash_format.template.format(salt=salt, hash=digest)
 
 
 def find_prefix_problem(prefix: str) -> str:
@@ -105,10 +112,7 @@ def find_prefix_problem(prefix: str) -> str:
     match = match_prefix(prefix)
     if match is None:
         return "no known hash begins with it; it must end where the salt begins"
-    hash_format = PASSWORD_FORMATS[match[0]]
-    if hash_format.new_salt is None:
-        return f"dbctl only verifies {match[0]}"
-    return "" if hash_format.cost(match[1]).is_accepted else "its cost is too high"
+    return "" if PASSWORD_FORMATS[match[0]].cost(match[1]).is_accepted else "its cost is too high"
 
 
 def format_of_prefix(prefix: str) -> HashFormat:
@@ -133,7 +137,12 @@ def _match(stored: str) -> tuple[HashFormat, Parts] | None:
 def match_prefix(prefix: str) -> tuple[HashFormat, Parts] | None:
     if len(prefix) > MAX_LENGTH:
         return None
-    return next(_list_matches(prefix, lambda entry: entry.prefix), None)
+    unprefixed = next(
+        (name for name, entry in PASSWORD_FORMATS.items() if name == prefix and not entry.prefix), None
+    )
+    if unprefixed:
+        return unprefixed, {}
+    return next(_list_matches(prefix, lambda entry: entry.prefix or "(?!)"), None)
 
 
 def _require_prefix(prefix: str) -> tuple[HashFormat, Parts]:

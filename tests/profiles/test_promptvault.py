@@ -201,7 +201,7 @@ def test_last_admin_cannot_be_removed(run: Run, vault: Vault, arguments: tuple[s
 
 @pytest.mark.parametrize("word", ["activate", "deactivate"])
 def test_deactivating_users_is_not_supported(run: Run, word: str) -> None:
-    assert run("users", word, "ben@example.org", status=2)["code"] == "usage"
+    assert run("users", word, "ben@example.org", status=2)["code"] == "feature-missing"
 
 
 def test_roles_are_listed_but_cannot_be_changed(run: Run) -> None:

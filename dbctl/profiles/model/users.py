@@ -31,7 +31,8 @@ class Password(Section, frozen=True, kw_only=True):
     column: SubjectColumn
     #: columns with the first parts of the hash, such as its algorithm and its salt, if ``column`` has only the last part
     prefix_columns: Sequence[SubjectColumn] = ()
-    #: the first characters of the hashes that the app writes, up to the salt: ``$2b$10$``; empty: dbctl sets no passwords
+    #: the first characters of the hashes that the app writes, up to the salt: ``$2b$10$``; the name of the format if its hashes
+    #: begin with the salt: ``redmine-sha1``; empty: dbctl sets no passwords
     writes: str = ""
     accepts: Sequence[HashFormat] = ()  #: further formats that the app verifies
     #: whether the app appends a secret of its configuration to passwords: ``pepper_file`` of the app in ``dbctl.toml``
@@ -194,6 +195,8 @@ class Users(Section, frozen=True, kw_only=True):
     create: Sequence[CompanionRow] = ()  #: rows of other tables that each user has
     #: why only the app can create users, such as ``clients compute the keys of the vault``; empty: dbctl creates them
     only_app_creates: str = ""
+    #: why only the app can set and check passwords, such as ``clients compute the keys of the vault from the password``
+    only_app_sets_passwords: str = ""
     #: ``table.column``: rows that are deleted before their user, in this order, regardless of foreign keys;
     #: ``Rating.promptId -> Prompt.userId`` for rows that belong to rows of the user; deployments may lack the table of
     #: ``table?.column``

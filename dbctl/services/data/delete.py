@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from msgspec import structs
 
-from dbctl.engines.contract import Readable, Where, Writable
+from dbctl.engines.contract import AllOf, Readable, Where, Writable
 from dbctl.errors import UsageError, UseDedicatedCommandError
 from dbctl.model import ChangeResult, Plan, Row, format_count
 from dbctl.services.app import (
@@ -24,7 +24,9 @@ from dbctl.services.app import (
 from dbctl.services.data.new_values import is_users_table, refuse_role_table
 from dbctl.services.data.table import DataTable, Filters, row_key, selected_database
 from dbctl.services.deletion import (
+    AffectedRows,
     CrossDatabaseDeletion,
+    count_affected_rows,
     deletion_conditions,
     find_affected_rows,
     find_cascading_tables,
@@ -195,12 +197,14 @@ class DeleteRows(Generic[R]):
         self._table, self._where, self._row_count = table, where, row_count
         self._audit_key, self._create_result = audit_key, create_result
         db, name = table.db, table.name
-        self._rows, steps = {name: row_count}, [step]
         deleted = deletion_conditions(db, name, where)
         self._related = CrossDatabaseDeletion(table.app, table.database, db, deleted)
-        for item in [*find_affected_rows(db, name, where), *self._related.plan_steps()]:
-            self._rows[item.table] = self._rows.get(item.table, 0) + item.rows
-            steps.append(item.step)
+        affected = [
+            AffectedRows(table=name, rows=row_count, step=step, where=AllOf(where)),
+            *find_affected_rows(db, {name: [AllOf(where)]}),
+            *self._related.plan_steps(),
+        ]
+        self._rows, steps = count_affected_rows(db, affected), [item.step for item in affected]
         self.plan = Plan(title=title, target=db.target, steps=steps, rows=self._rows, destructive=True)
 
     def apply(self, db: Writable) -> R:

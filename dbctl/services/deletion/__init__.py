@@ -5,6 +5,7 @@ from dbctl.exports import lazy_imports
 with lazy_imports(__name__):
     from dbctl.services.deletion.cascade import (
         AffectedRows,
+        count_affected_rows,
         deletion_conditions,
         find_affected_rows,
         find_cascading_tables,

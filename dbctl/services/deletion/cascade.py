@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from dbctl.engines.contract import AllOf, AnyOf, InSubquery, Not, PlannedRows, Readable, Where
 from dbctl.errors import ConstraintError
@@ -10,11 +10,12 @@ from dbctl.model import Struct, format_count
 
 
 class AffectedRows(Struct, frozen=True, kw_only=True):
-    """Rows of one table that a deletion in another table deletes, or whose reference it sets to NULL."""
+    """Rows of one table that a deletion deletes or changes."""
 
     table: str
     rows: int
     step: str  #: the step of the plan
+    where: Where | None = None  #: the condition of the rows; None: they are in another database
 
 
 class _CascadePaths(Struct, frozen=True, kw_only=True):
@@ -26,18 +27,53 @@ class _CascadePaths(Struct, frozen=True, kw_only=True):
 
 
 def find_affected_rows(
-    db: Readable, table: str, conditions: Sequence[Where], *, before: Collection[str] = ()
+    db: Readable, starts: Mapping[str, Sequence[Where]], *, before: Collection[str] = ()
 ) -> list[AffectedRows]:
-    """Return the effects of foreign keys when the rows of ``table`` with these conditions are deleted.
+    """Return the effects of foreign keys when rows are deleted, without these rows themselves.
 
-    Rows that several keys reference are counted once. ``before`` contains the keys (``table.column``) whose rows are deleted first.
+    ``starts`` contains, by table, the rows that are deleted in this order: those that meet any of the conditions. A row is counted
+    once, even if several keys reference deleted rows. ``before`` contains the keys (``table.column``) whose rows are deleted first.
     A cycle of references is followed once; the database deletes the rows of further rounds.
 
     Raises:
         ConstraintError: rows without ON DELETE action reference the deleted rows.
     """
-    paths = _CascadePaths(deleted={}, set_null={}, blocking={})
-    _follow(db, table, conditions, [table], before, paths)
+    deleted, set_null = dict[str, list[Where]](), dict[tuple[str, tuple[str, ...]], list[Where]]()
+    for table, conditions in starts.items():
+        paths = _CascadePaths(deleted={}, set_null={}, blocking={})
+        _follow(db, table, [AnyOf(conditions)], [table], before, paths)
+        _refuse_blocking_rows(db, paths)
+        for name, where in paths.deleted.items():
+            deleted.setdefault(name, []).extend(where)
+        for place, where in paths.set_null.items():
+            set_null.setdefault(place, []).extend(where)
+    affected = []
+    for name, where in deleted.items():
+        if rows := db.count(name, [AnyOf(where), *_not_deleted(name, starts)]):
+            step = f"delete {format_count(rows, 'row')} of {name}"
+            affected.append(AffectedRows(table=name, rows=rows, step=step, where=AnyOf(where)))
+    for (name, columns), where in set_null.items():
+        remaining = [*_not_deleted(name, starts), *_not_deleted(name, deleted)]
+        if rows := db.count(name, [AnyOf(where), *remaining]):
+            step = f"keep {format_count(rows, 'row')} of {name}, and set {', '.join(columns)} to NULL"
+            affected.append(AffectedRows(table=name, rows=rows, step=step, where=AnyOf(where)))
+    return affected
+
+
+def count_affected_rows(db: Readable, affected: Iterable[AffectedRows]) -> dict[str, int]:
+    """Return the number of rows by table; a row that several items contain counts once."""
+    items_by_table = dict[str, list[AffectedRows]]()
+    for item in affected:
+        items_by_table.setdefault(item.table, []).append(item)
+    counts = dict[str, int]()
+    for table, items in items_by_table.items():
+        conditions = [item.where for item in items if item.where]
+        is_single = len(items) == 1
+        counts[table] = items[0].rows if is_single else db.count(table, [AnyOf(conditions)])
+    return counts
+
+
+def _refuse_blocking_rows(db: Readable, paths: _CascadePaths) -> None:
     for (name, action), where in paths.blocking.items():
         # Rows that another path deletes do not block, except with RESTRICT, which is checked immediately.
         rows = db.count(
@@ -46,18 +82,6 @@ def find_affected_rows(
         if rows:
             reason = f"{format_count(rows, 'row')} of {name} still reference the rows"
             raise ConstraintError(target=db.target, reason=reason)
-    affected = []
-    for name, where in paths.deleted.items():
-        rows = db.count(name, [AnyOf(where)])
-        affected.append(
-            AffectedRows(table=name, rows=rows, step=f"delete {format_count(rows, 'row')} of {name}")
-        )
-    for (name, columns), where in paths.set_null.items():
-        rows = db.count(name, [AnyOf(where), *_not_deleted(name, paths.deleted)])
-        if rows:
-            step = f"keep {format_count(rows, 'row')} of {name}, and set {', '.join(columns)} to NULL"
-            affected.append(AffectedRows(table=name, rows=rows, step=step))
-    return affected
 
 
 def deletion_conditions(
@@ -131,5 +155,5 @@ def _follow(
             paths.blocking.setdefault((key.table, key.on_delete), []).append(within)
 
 
-def _not_deleted(table: str, deleted: dict[str, list[Where]]) -> list[Where]:
+def _not_deleted(table: str, deleted: Mapping[str, Sequence[Where]]) -> list[Where]:
     return [Not(AnyOf(deleted[table]))] if table in deleted else []

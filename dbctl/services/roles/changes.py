@@ -161,7 +161,7 @@ class DeleteRole:
             raise RoleInUseError(name=role.name, count=role.users, others=holders - role.users)
         self._where = [Condition(table.section.key, "=", role.id)]
         steps, rows = [f"delete role {role.name}"], {table.live.name: 1}
-        for item in find_affected_rows(db, table.live.name, self._where):
+        for item in find_affected_rows(db, {table.live.name: self._where}):
             steps.append(item.step)
             rows[item.table] = rows.get(item.table, 0) + item.rows
         title = f"Delete role {role.name}"

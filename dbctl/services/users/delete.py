@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dbctl.engines.contract import AnyOf, PlannedRows, Readable, Where, Writable
-from dbctl.errors import DuplicateRowsError, NotSupportedError, UsageError
+from dbctl.errors import ConstraintError, DuplicateRowsError, NotSupportedError, UsageError
 from dbctl.model import ChangeResult, KeyText, Plan, RetainedRows, Row, format_count
 from dbctl.profiles import parse_row_path
 from dbctl.services.app import (
@@ -24,6 +24,7 @@ from dbctl.services.deletion import (
     AffectedRows,
     CrossDatabaseDeletion,
     GuardedInvariants,
+    count_affected_rows,
     deletion_conditions,
     find_affected_rows,
     find_cascading_tables,
@@ -34,6 +35,9 @@ from dbctl.services.deletion import (
 from dbctl.services.users import exclusive_role, last_admin, sign_in_state
 from dbctl.services.users.ownership import OwnedRows, OwnershipTransfer, find_retained_rows
 from dbctl.services.users.update import join_logins
+
+TRANSFER_HINT = "Transfer the rows to another user: --transfer-to LOGIN"
+PROFILE_HINT = "List the keys that the profile does not handle: dbctl apps check"
 
 
 class UsersDeleted(ChangeResult, frozen=True, kw_only=True):
@@ -162,20 +166,24 @@ class DeleteUsers:
             **self._owned.later_conditions,
         }
         self._handled_keys = [*self._owned.keys, *(transfer.keys if transfer else ())]
-        self._transferred = transfer.count_rows() if transfer else {}
         deleted = self._find_deleted_rows() if leaving else {}
         self._related = CrossDatabaseDeletion(users.app, users_database(users.app), users.db, deleted)
-        self._rows = {users.live.name: len(leaving)} if leaving else {}
-        steps = [f"delete {join_logins(leaving)}"] if leaving else []
-        transferred = transfer.affected_rows(self._transferred) if transfer else ()
-        for item in [
+        deletion = AffectedRows(
+            table=users.live.name,
+            rows=len(leaving),
+            step=f"delete {join_logins(leaving)}",
+            where=users.where_ids(leaving),
+        )
+        transferred = list(transfer.affected_rows()) if transfer else []
+        self._transferred = count_affected_rows(users.db, transferred)
+        affected = [
+            *([deletion] if leaving else ()),
             *transferred,
             *self._owned.affected_rows(),
             *self._find_affected_rows(),
             *self._related.plan_steps(),
-        ]:
-            self._rows[item.table] = self._rows.get(item.table, 0) + item.rows
-            steps.append(item.step)
+        ]
+        self._rows, steps = count_affected_rows(users.db, affected), [item.step for item in affected]
         self._retained = find_retained_rows(users, leaving, self._handled_keys, deleted) if leaving else []
         for rows in self._retained:
             row_count = format_count(rows.rows, "row")
@@ -211,17 +219,24 @@ class DeleteUsers:
 
     def _find_affected_rows(self) -> list[AffectedRows]:
         """Return the rows that the live foreign keys delete or change with the users and their rows."""
-        db, affected = self._users.db, list[AffectedRows]()
-        for table, where in self._conditions.items():
-            if table == self._users.live.name or db.count(table, [AnyOf(where)]):
-                affected += find_affected_rows(db, table, [AnyOf(where)], before=self._handled_keys)
-        return affected
+        db = self._users.db
+        starts = {
+            table: where
+            for table, where in self._conditions.items()
+            if table == self._users.live.name or db.count(table, [AnyOf(where)])
+        }
+        try:
+            return find_affected_rows(db, starts, before=self._handled_keys)
+        except ConstraintError as error:
+            is_transferable = self._users.section.transfer and not self._transfer
+            error.hint += " " + (TRANSFER_HINT if is_transferable else PROFILE_HINT)
+            raise
 
     def apply(self, db: Writable) -> UsersDeleted:
         """Transfer and delete the rows, and record each user."""
         users, leaving, transfer = self._users, self._leaving, self._transfer
         if transfer:
-            transfer.apply(db, self._transferred)
+            transfer.apply(db)
         self._owned.delete(db)
         self._related.delete()
         require_row_count(db.delete(users.live.name, [users.where_ids(leaving)]), len(leaving), db)

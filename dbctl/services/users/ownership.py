@@ -60,31 +60,27 @@ class OwnershipTransfer:
         # Selected in advance: some databases do not allow a change of a table to query the same table.
         self.duplicates = list(self._find_duplicates())
 
-    def count_rows(self) -> dict[str, int]:
-        """Return the number of transferred rows by table."""
-        counts = {
-            item.table: self._db.count(item.table, self._transferable_rows(item)) for item in self._tables
-        }
-        return {table: row_count for table, row_count in counts.items() if row_count}
-
     def plan_rows(self) -> Iterator[PlannedRows]:
         """Yield the transferred rows with their new owner."""
         for item in self._tables:
             values = {item.column: self.new_owner.id}
             yield PlannedRows(table=item.table, where=self._transferable_rows(item), values=values)
 
-    def affected_rows(self, planned: Mapping[str, int]) -> Iterator[AffectedRows]:
-        """Yield the transferred rows, table by table."""
-        for table, row_count in planned.items():
-            step = f"transfer {format_count(row_count, 'row')} of {table} to {self.new_owner.login}"
-            yield AffectedRows(table=table, rows=row_count, step=step)
-
-    def apply(self, db: Writable, planned: Mapping[str, int]) -> None:
-        """Transfer the planned numbers of rows."""
+    def affected_rows(self) -> Iterator[AffectedRows]:
+        """Yield the transferred rows, column by column."""
         for item in self._tables:
-            if row_count := planned.get(item.table, 0):
+            where = self._transferable_rows(item)
+            if row_count := self._db.count(item.table, where):
+                step = f"transfer {format_count(row_count, 'row')} of {item.table} to {self.new_owner.login}"
+                yield AffectedRows(table=item.table, rows=row_count, step=step, where=AllOf(where))
+
+    def apply(self, db: Writable) -> None:
+        """Transfer the rows."""
+        for item in self._tables:
+            where = self._transferable_rows(item)
+            if row_count := db.count(item.table, where):
                 values = {item.column: self.new_owner.id}
-                require_row_count(db.update(item.table, values, self._transferable_rows(item)), row_count, db)
+                require_row_count(db.update(item.table, values, where), row_count, db)
 
     def _leaving_rows(self, item: _TransferTable) -> Where:
         return Condition(item.column, "in", self._leaving)
@@ -192,13 +188,13 @@ class OwnedRows:
             table, _, column = path.partition(".")
             if row_count := self._db.count(table, [referring]):
                 step = f"keep {format_count(row_count, 'row')} of {table}, and set {column} to NULL"
-                yield AffectedRows(table=table, rows=row_count, step=step)
+                yield AffectedRows(table=table, rows=row_count, step=step, where=referring)
         for table, where in (*self.conditions.items(), *self.later_conditions.items()):
             if row_count := self._db.count(table, [AnyOf(where)]):
                 step = f"delete {format_count(row_count, 'row')} of {table}"
                 if duplicates := self._duplicates.get(table):
                     step += f", which {self._new_owner} has too ({', '.join(duplicates.key)})"
-                yield AffectedRows(table=table, rows=row_count, step=step)
+                yield AffectedRows(table=table, rows=row_count, step=step, where=AnyOf(where))
 
     def delete(self, db: Writable) -> None:
         """Clear the references, and delete the rows that are deleted before their users."""

@@ -31,6 +31,7 @@ from dbctl.profiles import (
     text_or_none,
     verify_password,
 )
+from dbctl.profiles.model import Password
 from dbctl.services.app import App, LiveTable, User, open_users
 
 #: Rows at each end of the users table whose hashes are compared with the declared formats, and the time limit of a read.
@@ -71,8 +72,7 @@ class Passwords:
     """
 
     def __init__(self, app: App, live: LiveTable) -> None:
-        users = app.require_section(app.profile.users, "users")
-        self.section = app.require_section(users.password, "passwords")
+        self.section = require_passwords(app)
         self._app, self._live = app, live
         self.columns = [live.column(name) for name in self.section.columns]
 
@@ -147,6 +147,20 @@ class Passwords:
             raise PasswordUnknownError(target=self._live.db.target, count=stored.unknown)
 
 
+def require_passwords(app: App) -> Password:
+    """Return the section of the profile about passwords.
+
+    Raises:
+        FeatureMissingError: the app has no passwords.
+        NotSupportedError: only the app can set them; the hint has the reason.
+    """
+    users = app.require_section(app.profile.users, "users")
+    if reason := users.only_app_sets_passwords:
+        hint = f"Set the password in the app: {reason}."
+        raise NotSupportedError(feature="setting passwords", subject=app.profile.title, hint=hint)
+    return app.require_section(users.password, "passwords")
+
+
 def compare_password(app: App, user: User, password: Secret) -> PasswordChecked:
     """Compare a password with the stored hash.
 
@@ -182,8 +196,7 @@ def refuse_unwritten_passwords(app: App) -> None:
 
 def _add_pepper(app: App, password: Secret) -> Secret:
     """Return the text that the app hashes: the password in the normal form of the app, and its secret."""
-    users = app.require_section(app.profile.users, "users")
-    section = app.require_section(users.password, "passwords")
+    section = require_passwords(app)
     text = password.reveal()
     if section.normal_form:
         from unicodedata import normalize
@@ -193,8 +206,7 @@ def _add_pepper(app: App, password: Secret) -> Secret:
 
 
 def _check_prefix(app: App) -> str:
-    users = app.require_section(app.profile.users, "users")
-    prefix = app.require_section(users.password, "passwords").writes
+    prefix = require_passwords(app).writes
     if not prefix:
         hint = "Set the password in the app: the profile has no users.password.writes."
         raise NotSupportedError(feature="setting passwords", subject=app.profile.title, hint=hint)

@@ -42,12 +42,14 @@ def find_single_user(app: App, selector: UserSelector) -> User:
     """Return the selected user, before the command prompts for a password.
 
     Raises:
-        FeatureMissingError: the app has no passwords.
+        FeatureMissingError, NotSupportedError: the app has no passwords, or only the app can set them.
         UsageError: no user or several users are selected.
         UserMissingError, AmbiguousLoginError: no user, or several users have a login.
     """
+    from dbctl.services.users.passwords import require_passwords
+
     users = open_users(app)
-    app.require_section(users.section.password, "passwords")
+    require_passwords(app)
     return users.find_single_user(selector)
 
 

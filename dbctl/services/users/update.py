@@ -120,7 +120,14 @@ def remove_role(app: App, selector: UserSelector, role: str) -> Change[UsersChan
 
 
 def set_active(app: App, selector: UserSelector, *, active: bool) -> Change[UsersChanged]:
-    """Activate or deactivate users, and end their sessions."""
+    """Activate or deactivate users, and end their sessions.
+
+    Raises:
+        FeatureMissingError: the app has no inactive users.
+    """
+    users = app.require_section(app.profile.users, "users")
+    has_state = "active" in (*users.fields, *users.joined)
+    app.require_section(has_state or users.only_app_deactivates, "inactive users")
     verb = "activate" if active else "deactivate"
     update = UserUpdate(fields={"active": "true" if active else "false"})
     return _change(app, selector, update, f"{verb.capitalize()} {{logins}}", verb)
@@ -249,7 +256,10 @@ class UpdateUsers:
         users, assignments = self._users, list(self._assignments.values())
         other_rows = users.roles.count_rows(assignments) if users.roles and assignments else {}
         other_rows |= users.joined.count_rows(self._names, len(self._touched))
-        return ({users.live.name: len(self._touched)} if self._stored() else {}) | other_rows
+        # the first plan precedes the hash of a new password
+        is_written = bool(self._stored()) or "password" in self._names
+        is_written |= self._ends_sessions and bool(users.section.on_sign_out)
+        return ({users.live.name: len(self._touched)} if is_written else {}) | other_rows
 
     def _stored(self) -> dict[str, object]:
         """Return the new values of the rows of users, with the time of the change."""

@@ -17,14 +17,13 @@ SALT = "4571430df544de5d10033f0788162d26"
 
 
 def create_hash(prefix: str, password: str) -> str:
-    """Return the hash of a password with low cost, in the format of a prefix of new hashes; empty: salted SHA-1 of Redmine."""
-    format_ = next((name for name in HASHES if prefix.startswith(name)), "")
-    return HASHES[format_](prefix, password) if format_ else _hash_redmine(password)
+    """Return the hash of a password with low cost, in the format of a prefix of new hashes; empty: the app has none."""
+    return next((create(prefix, password) for name, create in HASHES.items() if prefix.startswith(name)), "")
 
 
 def accepts(password: str, stored: str) -> bool:
     """Return whether the library of the application accepts a password."""
-    return VERIFIERS[next(name for name in VERIFIERS if stored.startswith(name))](password, stored)
+    return next(verify(password, stored) for name, verify in VERIFIERS.items() if stored.startswith(name))
 
 
 def _hash_argon2(_prefix: str, password: str) -> str:
@@ -41,9 +40,14 @@ def _check_django(password: str, stored: str) -> bool:
     return hashers.check_password(password, stored)
 
 
-def _hash_redmine(password: str) -> str:
+def _hash_redmine(password: str, salt: str) -> str:
     inner = hashlib.sha1(password.encode(), usedforsecurity=False).hexdigest()
-    return hashlib.sha1((SALT + inner).encode(), usedforsecurity=False).hexdigest()
+    return hashlib.sha1((salt + inner).encode(), usedforsecurity=False).hexdigest()
+
+
+def _check_redmine(password: str, stored: str) -> bool:
+    salt, digest = stored.split("$")
+    return len(salt) == len(SALT) and digest == _hash_redmine(password, salt)
 
 
 def _check_mediawiki(password: str, stored: str) -> bool:
@@ -52,13 +56,11 @@ def _check_mediawiki(password: str, stored: str) -> bool:
 
 
 def configure_django() -> None:
-    """Configure Django with all password hashers; it can be configured once in each process."""
+    """Configure the formats of Django once for all tests of a process."""
     if not settings.configured:
+        names = ("PBKDF2", "PBKDF2SHA1", "Argon2", "BCryptSHA256", "Scrypt")
         settings.configure(
-            PASSWORD_HASHERS=[
-                f"django.contrib.auth.hashers.{name}PasswordHasher"
-                for name in ("PBKDF2", "PBKDF2SHA1", "Argon2", "BCryptSHA256", "Scrypt")
-            ]
+            PASSWORD_HASHERS=[f"django.contrib.auth.hashers.{name}PasswordHasher" for name in names]
         )
         django.setup()
 
@@ -91,6 +93,7 @@ HASHES: Mapping[str, Callable[[str, str], str]] = {
     "$P$": lambda _, password: _hash_phpass(password, "$P$5saltsalt"),
     ":pbkdf2": lambda _, password: _hash_mediawiki(password, b"salt", 1000),
     "pbkdf2_sha256": _hash_django,
+    "redmine-sha1": lambda _, password: _hash_redmine(password, SALT),
     "scrypt:": lambda _, password: security.generate_password_hash(password, "scrypt:1024:8:1"),
 }
 VERIFIERS: Mapping[str, Callable[[str, str], bool]] = {
@@ -101,4 +104,5 @@ VERIFIERS: Mapping[str, Callable[[str, str], bool]] = {
     ":pbkdf2": _check_mediawiki,
     "pbkdf2_sha256": _check_django,
     "scrypt:": lambda password, stored: security.check_password_hash(stored, password),
+    "": _check_redmine,
 }

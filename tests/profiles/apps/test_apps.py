@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,6 +124,12 @@ class App:
         assert status in (None, result["exit_code"]), result["error"] or result["data"]
         return result["data"]
 
+    def refuse(self, *words: str) -> str:
+        """Return the code of the error of a command that the app cannot have."""
+        result = self._answer("--config", str(self.folder / "dbctl.toml"), *words, status=None)
+        assert result["exit_code"] == 2, result
+        return str(result["error"]["code"])
+
     def password_file(self, password: str) -> Sequence[str]:
         path = self.folder / "password"
         path.write_text(password)
@@ -131,6 +139,11 @@ class App:
         """Assert the numbers of rows that the expectations have under a key, by table."""
         for table, count in self.expected.get(key, {}).items():
             assert self.select(f'select count(*) from "{table}"') == [(count,)], table
+
+    def read_tables(self) -> dict[str, Counter[str]]:
+        """Return the rows of all tables of the schema."""
+        tables = re.findall(r'^create table "?(\w+)', self.expected["schema"], re.MULTILINE)
+        return {name: Counter(map(repr, self.select(f'select * from "{name}"'))) for name in tables}
 
     def select(self, sql: str) -> list[tuple[object, ...]]:
         return [tuple(row) for row in self.database.rows(sql)]
@@ -153,6 +166,13 @@ def test_profile_agrees_with_the_schema_and_reads_everything(app: App) -> None:
         assert [login for login in users if users[login]["active"] is False] == [expected["inactive"]]
     for login in expected.get("not_users", []):
         assert login not in users
+    if profile.users and profile.users.role:
+        user_counts = Counter(
+            name for user in users.values() for name in user.get("roles") or [user["role"]] if name
+        )
+        assert {
+            role["name"]: role["users"] for role in app.run("roles", "list")["items"] if role["users"]
+        } == user_counts
     if expected.get("user"):
         assert app.run("users", "show", expected["user"])["login"] == expected["user"]
     if "migrations" in expected:
@@ -173,20 +193,23 @@ def change_password(app: App, users: Users) -> None:
     """Set a password that the library of the application then accepts, or assert that dbctl refuses it."""
     user, words = app.expected["user"], ("users", "check-password", app.expected["user"])
     if users.password is None or not users.password.writes:
-        app.run("users", "set-password", user, *app.password_file(NEW_PASSWORD), status=2)
+        reason = app.refuse("users", "set-password", user, *app.password_file(NEW_PASSWORD))
+        assert reason == "not-supported"  # the app has passwords
     if users.password is None:
         return
     app.run(*words, *app.password_file(PASSWORD))
     if not users.password.writes:
         return
-    app.run("users", "set-password", user, *app.password_file(NEW_PASSWORD))
+    words_of_change = ("users", "set-password", user, *app.password_file(NEW_PASSWORD))
+    assert app.run(*words_of_change, "--dry-run")["plan"]["rows"][users.table] == 1
+    app.run(*words_of_change)
     app.run(*words, *app.password_file(PASSWORD), status=1)
     app.run(*words, *app.password_file(NEW_PASSWORD))
     key = app.run("users", "show", user)["id"]
-    stored = app.select(
-        f"""select "{users.password.column}" from "{users.table}" where "{users.id.column}" = '{key}'"""
-    )
-    assert hashes.accepts(NEW_PASSWORD + app.expected.get("pepper", ""), _to_text(stored[0][0]))
+    columns = ", ".join(f'"{name}"' for name in users.password.columns)
+    (stored,) = app.select(f"""select {columns} from "{users.table}" where "{users.id.column}" = '{key}'""")
+    stored_hash = "$".join(map(_to_text, stored))
+    assert hashes.accepts(NEW_PASSWORD + app.expected.get("pepper", ""), stored_hash)
 
 
 def _to_text(value: object) -> str:
@@ -206,6 +229,42 @@ def create_user(app: App, users: Users) -> None:
     app.run("users", "delete", created["login"], "--yes")
 
 
+def delete_user(app: App, user: str) -> None:
+    """Delete a user with the rows of the plan, or assert that only the application can."""
+    words = ("users", "delete", user)
+    if status := app.expected.get("delete", 0):
+        app.run(*words, "--yes", status=status)
+        return
+    planned, before = app.run(*words, "--dry-run")["plan"]["rows"], app.read_tables()
+    app.run(*words, "--yes")
+    after = app.read_tables()
+    changed = {
+        name: max((before[name] - after[name]).total(), (after[name] - before[name]).total())
+        for name in before
+    }
+    assert {name: count for name, count in changed.items() if count} == planned
+
+
+def change_state(app: App, users: Users) -> None:
+    """Deactivate and activate a user, or assert that dbctl refuses it; list users by their state."""
+    expected, user = app.expected, app.expected["user"]
+    if expected.get("inactive") and not expected.get("deactivate"):
+        app.run("users", "activate", expected["inactive"], status=2)  # the app deletes such users
+    if expected.get("deactivate"):
+        assert app.run("users", "deactivate", user)["users"][0]["active"] is False
+        app.assert_rows("rows_after_deactivate")
+        assert app.run("users", "activate", user)["users"][0]["active"] is True
+        if "admin" in expected:
+            app.run("users", "deactivate", expected["admin"], status=6)
+    if "active" not in (*users.fields, *users.joined):
+        reason = "not-supported" if users.only_app_deactivates else "feature-missing"
+        assert app.refuse("users", "deactivate", user) == reason
+    if expected.get("inactive"):
+        for option, is_active in (("--active", True), ("--no-active", False)):
+            listed = app.run("users", "list", option)["items"]
+            assert (expected["inactive"] in [item["login"] for item in listed]) is not is_active
+
+
 def test_users_are_changed_as_the_application_does(app: App) -> None:
     expected, users = app.expected, app.profile.users
     if users is None:
@@ -217,22 +276,13 @@ def test_users_are_changed_as_the_application_does(app: App) -> None:
         old_role = app.run("users", "show", user)["role"]
         assert app.run("users", "set-role", user, expected["role"])["users"][0]["role"] == expected["role"]
         app.run("users", "set-role", user, old_role)
-    if expected.get("inactive") and not expected.get("deactivate"):
-        app.run("users", "activate", expected["inactive"], status=2)  # the app deletes such users
-    if expected.get("deactivate"):
-        assert app.run("users", "deactivate", user)["users"][0]["active"] is False
-        app.assert_rows("rows_after_deactivate")
-        assert app.run("users", "activate", user)["users"][0]["active"] is True
-        if "admin" in expected:
-            app.run("users", "deactivate", expected["admin"], status=6)
-    if expected.get("inactive"):
-        for option, is_active in (("--active", True), ("--no-active", False)):
-            listed = app.run("users", "list", option)["items"]
-            assert (expected["inactive"] in [item["login"] for item in listed]) is not is_active
+    change_state(app, users)
+    if "all_users" in expected:
+        app.run("users", "delete", *expected["all_users"], "--yes", status=6)
     if "admin" in expected:  # the last one
         app.run("users", "delete", expected["admin"], "--yes", status=expected.get("delete", 6))
     app.run("sessions", "revoke", user, "--yes", status=expected.get("revoke", 0))
-    app.run("users", "delete", user, "--yes", status=expected.get("delete", 0))
+    delete_user(app, user)
     app.assert_rows("rows_after_delete")
     assert app.run("apps", "check")["findings"] == []
 

@@ -43,7 +43,7 @@ def create_database(path: Path, by: str) -> Path:
 def list_affected(path: Path) -> dict[str, list[int]]:
     with closing(SQLiteReader(path, "app/user")) as db:
         counts: dict[str, list[int]] = {}
-        for affected in find_affected_rows(db, "people", [Condition("id", "=", 1)]):
+        for affected in find_affected_rows(db, {"people": [Condition("id", "=", 1)]}):
             counts.setdefault(affected.table, []).append(affected.rows)
         return counts
 

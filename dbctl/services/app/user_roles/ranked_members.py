@@ -13,6 +13,17 @@ from dbctl.services.app.user_roles.form import Assignment, Problem, RoleAction, 
 from dbctl.services.app.user_roles.members import Members
 
 
+class _Groups(Members):
+    """Members of groups; a group with the name of a rank has another name here, so that commands distinguish the two."""
+
+    def _read_keys(self) -> Mapping[object, str]:
+        ranks = {rank.name.casefold() for rank in self.section.ranks}
+        return {
+            key: f"{name} (group)" if name.casefold() in ranks else name
+            for key, name in super()._read_keys().items()
+        }
+
+
 class RankedMembers(RoleForm):
     """Ranks, and members of groups; a command changes the part with the role that it names."""
 
@@ -21,7 +32,7 @@ class RankedMembers(RoleForm):
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)  # type: ignore[arg-type]  # the arguments of the base class
         self._ranks = Ranks(self.users, self.section, self.live, self.only)
-        self._members = Members(self.users, self.section, self.live, self.only)
+        self._members = _Groups(self.users, self.section, self.live, self.only)
         self.columns = self._ranks.columns
 
     @property
