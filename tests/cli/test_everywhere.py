@@ -228,7 +228,7 @@ def test_every_command_runs_on_app_with_custom_profile(line, deployments, words,
     answer = json.loads(output.out)
     assert status in expected_statuses(line, deployments.engine), answer
     if status == UNABLE:
-        assert answer["error"]["code"] in {"feature-missing", "not-supported"}
+        assert answer["error"]["code"] in {"feature-missing", "not-supported", "sessions-unlisted"}
     schema = {**SCHEMAS["answers"][answer["schema"]], "$defs": SCHEMAS["$defs"]}
     Draft202012Validator(schema).validate(answer)
 
