@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from benchmarks.measure import BIN, DBCTL, Area, Result, in_turn, process, ratios
 from benchmarks.sample import deployment
@@ -11,6 +12,15 @@ BARE = "python -c pass"
 SQLITE = "python -c 'import sqlite3'"
 UTILS = "sqlite-utils query"
 ROUNDS = 21
+#: Profiles in the configuration directory of the user.
+FEW_PROFILES, MANY_PROFILES = 5, 25
+PROFILE = """\
+schema = "dbctl.profile/1"
+name = "app{number}"
+title = "App {number}"
+[databases.main]
+engines = ["sqlite"]
+"""
 
 
 def measure() -> Area:
@@ -25,6 +35,9 @@ def measure() -> Area:
         "users --help": process([DBCTL, "users", "--help"], cwd=place),
         "users list": process([DBCTL, "users", "list"], cwd=place),
     }
+    for count in (FEW_PROFILES, MANY_PROFILES):
+        words = ["env", f"XDG_CONFIG_HOME={_create_profiles(place, count)}", DBCTL, "users", "list"]
+        runs[f"users list with {count} profiles"] = process(words, cwd=place)
     utils = BIN / "sqlite-utils"
     if utils.exists():
         runs[UTILS] = process([str(utils), "query", database, "select * from users limit 100"], cwd=place)
@@ -36,6 +49,7 @@ def measure() -> Area:
         ("users list", BARE, 8.0),
         ("users list", SQLITE, 6.0),
         ("users list", UTILS, 1.0),
+        (f"users list with {MANY_PROFILES} profiles", f"users list with {FEW_PROFILES} profiles", 1.1),
     ]
     return Area(
         "Start-up, whole processes",
@@ -46,3 +60,13 @@ def measure() -> Area:
         ],
         () if UTILS in runs else ["sqlite-utils"],
     )
+
+
+def _create_profiles(place: Path, count: int) -> Path:
+    """Return a configuration directory with ``count`` profiles."""
+    configuration = place.parent / f"profiles{count}"
+    folder = configuration / "dbctl" / "profiles"
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        (folder / f"app{number}.toml").write_text(PROFILE.format(number=number))
+    return configuration

@@ -321,3 +321,18 @@ def test_empty_pepper_file_is_an_app_without_pepper(answer, forge, tmp_path):
     answer(*WRITES[0])
     ((stored,),) = forge.run("select passwd from people")
     assert verify_password(Secret(PASSWORD), stored, ["bcrypt"])
+
+
+def test_sample_of_users_without_passwords_is_bounded(answer, forge):
+    forge.declare(WORDPRESS)
+    forge.run(
+        "with recursive numbers (n) as (select 1 union all select n + 1 from numbers where n < 1200)"
+        " insert into people (login, passwd) select 'user' || n, iif(n = 600, ?, null) from numbers",
+        DJANGO_HASH,
+    )
+    assert (
+        answer("apps", "check")["data"]["findings"] == []
+    )  # the user is in no sample of 500 rows at each end
+    forge.run("update people set passwd = ? where id = 500", DJANGO_HASH)
+    (finding,) = answer("apps", "check", status=4)["data"]["findings"]
+    assert "django-pbkdf2 (1 of 1)" in finding["message"]
