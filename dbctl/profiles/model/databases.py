@@ -1,7 +1,7 @@
 """Sections about databases: migrations, ledgers, and the env file with the URL of a database."""
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -177,3 +177,8 @@ class Database(Section, frozen=True, kw_only=True):
     migrations: Migrations | None = None  #: the migrations; without it, dbctl runs none
     #: recommended settings of its server, by engine: numbers and sizes are minimums, other values must be equal
     recommended: Mapping[EngineName, Mapping[str, str | int | float | bool]] = {}
+
+    def find_wrong_app_hint(self, tables: Collection[str]) -> str:
+        """Return the first ``wrong_app_hint`` that matches one of ``tables``; empty: no match."""
+        hints = (hint.hint for hint in self.wrong_app_hint if any(table in tables for table in hint.tables))
+        return next(hints, "")

@@ -1,7 +1,7 @@
 """The root section of a profile. Each section describes a feature of the app; without the section, dbctl does not support the feature."""
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -142,6 +142,17 @@ class Profile(Section, frozen=True, kw_only=True):
     def file_name(self, database: str) -> str:
         """Return the name of a database's file in a backup, with ``{time}`` in it."""
         return self.backup.names.get(database, f"{database}_{{time}}.db")
+
+    def suggest_cause(self, section: Database, tables: Collection[str]) -> str:
+        """Return a hint about a database with ``tables``, which lacks tables that ``section`` of the profile needs."""
+        if hint := section.find_wrong_app_hint(tables):
+            return hint
+        if not tables and section.migrations:
+            return "It is empty. If the path is correct, dbctl migrate up creates the tables."
+        for name, other in self.databases.items():
+            if other.needs and all(table in tables for table in other.needs):
+                return f"Check the path: this looks like the database {name!r}."
+        return "Check the path, or the URL, in the configuration."
 
     def list_features(self) -> list[str]:
         """Return the features of the app that dbctl supports."""

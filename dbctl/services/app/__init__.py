@@ -3,7 +3,7 @@
 from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
-    from dbctl.services.app.app import App, find_wrong_app_hint, open_app, read_profile
+    from dbctl.services.app.app import App, open_app, read_profile
     from dbctl.services.app.audit import acting_user
     from dbctl.services.app.change import (
         Change,

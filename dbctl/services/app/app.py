@@ -333,27 +333,8 @@ class App:
                 target=self.target(name),
                 profile=self.profile.title,
                 missing=missing,
-                hint=self._suggest_cause(name, database),
+                hint=self.profile.suggest_cause(self.database(name), database.tables()),
             )
-
-    def _suggest_cause(self, name: str, database: Readable) -> str:
-        """Return a hint about a database that lacks required tables."""
-        tables = database.tables()
-        if hint := find_wrong_app_hint(self.database(name), tables):
-            return hint
-        if not tables and self.database(name).migrations:
-            return "It is empty. If the path is correct, dbctl migrate up creates the tables."
-        for other, section in self.profile.databases.items():
-            if section.needs and all(table in tables for table in section.needs):
-                return f"Check the path: this looks like the database {other!r}."
-        return "Check the path, or the URL, in the configuration."
-
-
-def find_wrong_app_hint(section: Database, tables: Collection[str]) -> str:
-    """Return the first ``wrong_app_hint`` of the profile that matches one of ``tables``; empty: no match."""
-    return next(
-        (hint.hint for hint in section.wrong_app_hint if any(table in tables for table in hint.tables)), ""
-    )
 
 
 def read_profile(configured: model.App) -> tuple[Profile, str | None]:

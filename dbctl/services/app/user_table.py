@@ -1,4 +1,7 @@
-"""The users of an app as its profile maps them: read rows as users, and select users by login, id or activity."""
+"""The users of an app as its profile maps them: read rows as users, and select users by login, id or activity.
+
+Over 400 lines: each method translates one property of users to the columns of the app, and most use the same parts.
+"""
 
 from __future__ import annotations
 

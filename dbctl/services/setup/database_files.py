@@ -11,7 +11,6 @@ from dbctl.errors import DatabaseNotFoundError, DbctlError, UsageError
 from dbctl.files import expand_home
 from dbctl.profiles import find_prefixes
 from dbctl.profiles.model import Database, Profile
-from dbctl.services.app import find_wrong_app_hint
 from dbctl.services.setup import env_file
 from dbctl.url import PATH_ENGINE, Url, resolve_engine
 
@@ -141,7 +140,7 @@ def find_mismatch(path: Path, profile: Profile, name: str) -> str:
     except DbctlError as error:
         return str(error)
     else:
-        recognised = find_wrong_app_hint(section, db.tables()) if missing else ""
+        recognised = section.find_wrong_app_hint(db.tables()) if missing else ""
     finally:
         db.close()
     if not missing:

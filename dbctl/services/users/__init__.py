@@ -18,7 +18,7 @@ with lazy_imports(__name__):
     from dbctl.services.users.files import Existing, read_lines
     from dbctl.services.users.import_export import UsersImported, export_users, import_users
     from dbctl.services.users.last_admin import admin_role, list_admins, may_sign_in
-    from dbctl.services.users.lockout import list_locked
+    from dbctl.services.users.lockout import Unlocked, list_locked, unlock
     from dbctl.services.users.ownership import follow_steps
     from dbctl.services.users.passwords import (
         PREFIX_KEY,
@@ -31,7 +31,6 @@ with lazy_imports(__name__):
     from dbctl.services.users.session_payloads import where_payload
     from dbctl.services.users.sign_in_state import NEXT, match_logins
     from dbctl.services.users.update import (
-        Unlocked,
         UpdateUsers,
         UsersChanged,
         UserUpdate,
@@ -41,6 +40,5 @@ with lazy_imports(__name__):
         set_active,
         set_password,
         set_role,
-        unlock,
         update_user,
     )

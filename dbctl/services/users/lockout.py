@@ -7,13 +7,26 @@ from datetime import datetime, timedelta
 
 from msgspec import structs
 
-from dbctl.engines.contract import Condition
-from dbctl.model import Page, PageRequest, Struct, now
+from dbctl.engines.contract import Condition, Readable, Writable
+from dbctl.model import ChangeResult, Page, PageRequest, Plan, Row, Struct, format_count, now
 from dbctl.profiles import TIMES, read_time
 from dbctl.profiles.model import Lockout, SettingOrDefault
-from dbctl.services.app import App, LiveTable, User, UserTable, open_users
+from dbctl.services.app import (
+    App,
+    Change,
+    LiveTable,
+    User,
+    UserSelector,
+    UserTable,
+    audit,
+    open_users,
+    require_row_count,
+    users_database,
+)
 from dbctl.services.settings import find_section, open_settings
+from dbctl.services.users import sign_in_state
 from dbctl.services.users.queries import UserFilter, build_conditions, read_page
+from dbctl.services.users.update import join_logins
 
 _DATE = len("2026-01-31")
 
@@ -38,6 +51,16 @@ class LockedUsers(Struct, frozen=True, kw_only=True):
 
     page: Page[User]
     remarks: Sequence[str]  #: warnings about locked addresses
+
+
+class Unlocked(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``users unlock``."""
+
+    users: Sequence[User]
+    cleared: int  #: number of deleted failed attempts
+
+    def summary(self) -> Row:
+        return {"users": [user.login for user in self.users], "cleared": self.cleared}
 
 
 def list_locked(app: App, selection: UserFilter, page_request: PageRequest) -> LockedUsers:
@@ -145,3 +168,45 @@ def _read_number(users: UserTable, source: SettingOrDefault) -> int:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return int(value)
     return source.default
+
+
+def unlock(app: App, selector: UserSelector, addresses: Sequence[str] = ()) -> Change[Unlocked]:
+    """Delete the failed sign-ins of users: with any spelling of their login, and from the same addresses.
+
+    Attempts from ``addresses`` are deleted too, with any login.
+    """
+
+    def draft(db: Readable) -> UnlockUsers:
+        users = UserTable(app, db)
+        selected = [] if addresses and selector.is_empty else users.find_users(selector)
+        return UnlockUsers(users, selected, addresses)
+
+    return Change(app, users_database(app), "users unlock", draft)
+
+
+class UnlockUsers:
+    """Delete the failed sign-ins of users and from addresses."""
+
+    def __init__(self, users: UserTable, selected: Sequence[User], addresses: Sequence[str]) -> None:
+        self._app, self._selected, self._addresses = users.app, selected, addresses
+        self._where = sign_in_state.failed_attempts(users, selected, addresses)
+        self._table = users.app.require_section(users.section.lockout, "lockout").table
+        self._count = count = users.db.count(self._table, self._where)
+        step = f"delete {format_count(count, 'failed attempt')} to sign in, with any spelling and from the same addresses"
+        self.plan = Plan(
+            title=f"Unlock {', '.join([*([join_logins(selected)] if selected else []), *addresses])}",
+            target=users.db.target,
+            steps=[step] if count else [],
+            rows={self._table: count} if count else {},
+        )
+
+    def apply(self, db: Writable) -> Unlocked:
+        """Delete the rows and record each user and address."""
+        cleared = db.delete(self._table, self._where) if self._count else 0
+        require_row_count(cleared, self._count, db)
+        if cleared:
+            for user in self._selected:
+                audit.record(self._app, db, "users.unlock", "users", user.id, {"username": user.login})
+            for address in self._addresses:
+                audit.record(self._app, db, "users.unlock", "users", "", {"address": address})
+        return Unlocked(users=self._selected, cleared=cleared)

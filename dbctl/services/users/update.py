@@ -9,7 +9,7 @@ from msgspec import structs
 
 from dbctl.engines.contract import Readable, Writable
 from dbctl.errors import AlreadyExistsError, LastAdminError, UsageError
-from dbctl.model import ChangeResult, Plan, Row, Secret, Struct, format_count, now
+from dbctl.model import ChangeResult, Plan, Row, Secret, Struct, now
 from dbctl.services.app import (
     App,
     Assignment,
@@ -57,16 +57,6 @@ class UsersChanged(ChangeResult, frozen=True, kw_only=True):
             **({"password": self.password} if self.password else {}),
             "users": [user.summary() for user in self.users],
         }
-
-
-class Unlocked(ChangeResult, frozen=True, kw_only=True):
-    """Result of ``users unlock``."""
-
-    users: Sequence[User]
-    cleared: int  #: number of deleted failed attempts
-
-    def summary(self) -> Row:
-        return {"users": [user.login for user in self.users], "cleared": self.cleared}
 
 
 class UserUpdate(Struct, frozen=True, kw_only=True):
@@ -366,48 +356,6 @@ class TransferRole:
             changed=sum(result.changed for result in results),
             ended_sessions=sum(result.ended_sessions for result in results),
         )
-
-
-def unlock(app: App, selector: UserSelector, addresses: Sequence[str] = ()) -> Change[Unlocked]:
-    """Delete the failed sign-ins of users: with any spelling of their login, and from the same addresses.
-
-    Attempts from ``addresses`` are deleted too, with any login.
-    """
-
-    def draft(db: Readable) -> UnlockUsers:
-        users = UserTable(app, db)
-        selected = [] if addresses and selector.is_empty else users.find_users(selector)
-        return UnlockUsers(users, selected, addresses)
-
-    return Change(app, users_database(app), "users unlock", draft)
-
-
-class UnlockUsers:
-    """Delete the failed sign-ins of users and from addresses."""
-
-    def __init__(self, users: UserTable, selected: Sequence[User], addresses: Sequence[str]) -> None:
-        self._app, self._selected, self._addresses = users.app, selected, addresses
-        self._where = sign_in_state.failed_attempts(users, selected, addresses)
-        self._table = users.app.require_section(users.section.lockout, "lockout").table
-        self._count = count = users.db.count(self._table, self._where)
-        step = f"delete {format_count(count, 'failed attempt')} to sign in, with any spelling and from the same addresses"
-        self.plan = Plan(
-            title=f"Unlock {', '.join([*([join_logins(selected)] if selected else []), *addresses])}",
-            target=users.db.target,
-            steps=[step] if count else [],
-            rows={self._table: count} if count else {},
-        )
-
-    def apply(self, db: Writable) -> Unlocked:
-        """Delete the rows and record each user and address."""
-        cleared = db.delete(self._table, self._where) if self._count else 0
-        require_row_count(cleared, self._count, db)
-        if cleared:
-            for user in self._selected:
-                audit.record(self._app, db, "users.unlock", "users", user.id, {"username": user.login})
-            for address in self._addresses:
-                audit.record(self._app, db, "users.unlock", "users", "", {"address": address})
-        return Unlocked(users=self._selected, cleared=cleared)
 
 
 def join_logins(users: Sequence[User]) -> str:

@@ -8,8 +8,7 @@ import pytest
 
 from dbctl.model import PageRequest
 from dbctl.services.app.user_table import UserSelector
-from dbctl.services.users import update
-from dbctl.services.users.lockout import list_locked
+from dbctl.services.users.lockout import list_locked, unlock
 from dbctl.services.users.queries import UserFilter
 from tests.services.flashpoint_app import SHAPES, create_app, open_app, query_rows, run_statements
 
@@ -101,10 +100,10 @@ def test_unlock_affects_exactly_listed_users(path):
     names, result = list_locked_logins(path)
     assert (names, len(result.remarks)) == (["ann"], 2)
     with open_app(path) as app:
-        update.unlock(app, UserSelector(logins=["ann"])).apply()
+        unlock(app, UserSelector(logins=["ann"])).apply()
     assert list_locked_logins(path)[0] == []
     with open_app(path) as app:
-        assert update.unlock(app, UserSelector(), ["10.0.0.9"]).apply().cleared == 5
+        assert unlock(app, UserSelector(), ["10.0.0.9"]).apply().cleared == 5
     assert list_locked_logins(path)[1].remarks == []
     assert query_rows(path, "select count(*) from login_attempts") == [(0,)]
 

@@ -13,7 +13,7 @@ from dbctl.engines.contract import Dumps, list_dump_tables
 from dbctl.errors import DbctlError, FileNotRestorableError, UsageError, WrongAppError
 from dbctl.files import is_regular
 from dbctl.profiles import find_prefixes
-from dbctl.services.app import App, find_wrong_app_hint
+from dbctl.services.app import App
 from dbctl.services.backup.manifest import member_file_name
 from dbctl.services.backup.repository import ID
 from dbctl.stores import MANIFEST
@@ -82,7 +82,7 @@ def detect_database(app: App, engine: str, tables: Mapping[str, int], path: Path
             target=path,
             profile=app.profile.title,
             missing=description,
-            hint=f"Nothing was changed. {find_wrong_app_hint(databases[name], tables) or partial_hint}",
+            hint=f"Nothing was changed. {databases[name].find_wrong_app_hint(tables) or partial_hint}",
         )
     raise UsageError(
         detail=f"{path} matches {' and '.join(complete)}: select one with --db {' or --db '.join(complete)}"

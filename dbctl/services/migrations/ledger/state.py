@@ -13,7 +13,7 @@ from dbctl.engines import registry
 from dbctl.engines.contract import Readable
 from dbctl.errors import MigrationInvalidError, MigrationVariantMismatchError, WrongAppError
 from dbctl.model import Row, Struct
-from dbctl.services.app import find_column, find_wrong_app_hint, ledger_detection
+from dbctl.services.app import find_column, ledger_detection
 from dbctl.services.migrations.files import MigrationFile, order_key_of, variants
 from dbctl.services.migrations.ledger.journal import PartialMigration, read_partial_migrations
 from dbctl.services.migrations.ledger.ledger import (
@@ -143,7 +143,7 @@ def read_state(target: MigrationTarget, db: Readable) -> DatabaseState:
             target=db.target,
             profile=target.profile.title,
             missing=f"table {', '.join(missing)}",
-            hint=find_wrong_app_hint(database, tables)
+            hint=database.find_wrong_app_hint(tables)
             or "Check the path in the configuration; nothing was run.",
         )
     has_ledger = ledger.table in tables or target.foreign is not None
