@@ -408,7 +408,15 @@ def wait_for_exit(child_process):
 
 def test_dry_run_shows_plan_without_change(tmp_path):
     result = data("sample", "wipe", "--step", "x", "--dry-run", cwd=tmp_path)
-    assert set(result["data"]["plan"]) == {"title", "target", "steps", "rows", "destructive", "digest"}
+    assert set(result["data"]["plan"]) == {
+        "title",
+        "target",
+        "steps",
+        "rows",
+        "destructive",
+        "digest",
+        "retained",
+    }
     assert result["target"] == "shop/main"
     assert not (tmp_path / "done").exists()
 

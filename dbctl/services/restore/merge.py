@@ -12,6 +12,7 @@ from dbctl.engines.sql import StagedCounts, StagedRows, StagingTables
 from dbctl.errors import (
     AlreadyExistsError,
     BuiltInRoleError,
+    PasswordUnknownError,
     TableMissingError,
     TableNotRestoredError,
     UsageError,
@@ -86,7 +87,7 @@ class CheckedRows:
     def _is_refused(self, row: dict[str, object]) -> bool:
         try:
             self._rules.check_added(row)
-        except RULE_ERRORS:
+        except (*RULE_ERRORS, PasswordUnknownError):  # existing rows keep their hashes
             return True
         return False
 
