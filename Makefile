@@ -9,13 +9,16 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 py
 # Tests and benchmarks start many processes; without its bytecode, each would compile every module of dbctl.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test retest check lint format bench torture golden docs completions smell clean
+.PHONY: demo test slow retest check lint format bench torture golden docs completions smell clean
 
 demo: $(READY) ## run the tutorial on a sample deployment
 	$(BIN)/python docs/console.py show docs/tutorial/first-steps.md
 
-test: $(READY) ## run all tests in parallel
-	$(BIN)/pytest --numprocesses=auto --dist=worksteal $(ARGS)
+test: $(READY) ## run the tests in parallel, except the slow ones
+	$(BIN)/pytest --numprocesses=auto --dist=worksteal -m "not slow" $(ARGS)
+
+slow: $(READY) ## run the slow tests in parallel: crashes, every application, the commands of the pages
+	$(BIN)/pytest --numprocesses=auto --dist=worksteal -m slow $(ARGS)
 
 retest: $(READY) ## run the tests that failed in the last run again, one after the other, if they are at most five
 	@test "$$(grep -c true .pytest_cache/v/cache/lastfailed)" -le 5

@@ -41,6 +41,7 @@ def run_console(*words: str) -> None:
         atexit._run_exitfuncs()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_on_page_print_shown_output(page: Path, tmp_path: Path) -> None:
     copy = tmp_path / page.name

@@ -91,6 +91,7 @@ def calculate_growth(figures, minimum=MINIMUM_LINES):
     return (large - middle) / max(middle - small, minimum)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_work_of_each_command_grows_linearly_with_the_number_of_tables(engine, tmp_path, answer, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -355,6 +355,7 @@ def list_further_databases(profile, folder):
     return [legacy]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("profile", "engine", "variant"), DEPLOYMENTS)
 def test_restore_returns_every_row_after_every_command_and_loss_of_all_databases(
     profile, engine, variant, folder, run

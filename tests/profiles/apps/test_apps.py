@@ -265,6 +265,7 @@ def change_state(app: App, users: Users) -> None:
             assert (expected["inactive"] in [item["login"] for item in listed]) is not is_active
 
 
+@pytest.mark.slow
 def test_users_are_changed_as_the_application_does(app: App) -> None:
     expected, users = app.expected, app.profile.users
     if users is None:
@@ -307,6 +308,7 @@ def test_another_version_has_the_variant_of_the_profile(app: App) -> None:
     )
 
 
+@pytest.mark.slow
 def test_settings_cleanup_backup_and_restore(app: App) -> None:
     expected = app.expected
     if "setting" in expected:

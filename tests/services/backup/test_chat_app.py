@@ -414,6 +414,7 @@ def run_writer(code, database):
             writer.kill()
 
 
+@pytest.mark.slow
 def test_sample_backed_up_under_writers_is_restored_exactly(tmp_path, capsys):
     app, config = tmp_path / "app", ["--config", str(tmp_path / "app" / "dbctl.toml")]
     chat, vectors = app / "data" / "chat.db", app / "data" / "lancedb"

@@ -604,6 +604,7 @@ def test_passphrase_prompt_is_not_echoed(deployed, start):
     assert error.exit_status == 2
 
 
+@pytest.mark.slow
 def test_output_and_messages_contain_no_secrets(deployed):
     """The secrets are also passed in the wrong option or file."""
     secret = str(pyrage.x25519.Identity.generate())
@@ -647,6 +648,7 @@ def read_processes():
             yield (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["postgresql", "mysql"])
 def test_child_processes_show_no_secrets(tmp_path, kind):
     with larder_app.open_pantry(kind, tmp_path / "app") as pantry:

@@ -187,6 +187,7 @@ def test_subscription_is_restored_disabled_and_reported(tmp_path):
         ).fetchall() == ([] if is_omitted else [("sub", False)])
 
 
+@pytest.mark.slow
 def test_more_tables_than_available_locks_are_restored_or_reported(tmp_path):
     with start_private("max_locks_per_transaction=10", "max_connections=20") as server:
         url = structs.replace(servers.parse_url(server.url), path="many")

@@ -344,6 +344,7 @@ def test_single_table_of_sqlite_file_is_not_backed_up(tmp_path):
 # Passwords and leftovers -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_trap_password_is_in_no_process_file_or_message(tmp_path):
     secret = "very;s3cret:\\pass w0rd"
     server = servers.parse_url(servers.private_postgresql(password=secret))

@@ -78,6 +78,7 @@ def staging_leftovers(tmp_path):
 # Backups in remote storage ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
 def test_remote_backups_support_all_operations(engine, tmp_path, bucket):
     with larder_app.open_pantry(engine, tmp_path / "app") as pantry:

@@ -158,6 +158,7 @@ PROBLEMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_hint_command_solves_the_problem(path, run_doctor, problem):
     if problem == "warning leftover-files":
@@ -486,6 +487,7 @@ def test_doctor_does_not_change_shared_memory_of_readers(path, run_doctor):
         assert snapshot(path.parent) == before
 
 
+@pytest.mark.slow
 @requires_root
 def test_unprivileged_user_gets_same_findings(open_path):
     run_statements(

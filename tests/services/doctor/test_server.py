@@ -445,6 +445,7 @@ def test_invalid_row_ages_are_found_with_amcheck(deployment, run_json):
     assert run_json("integrity check --quick")["findings"] == []
 
 
+@pytest.mark.slow
 def test_incomplete_index_is_found_with_amcheck(server, deployment, run_json):
     deployment.connection.execute("create extension amcheck")
     deployment.connection.execute("create index by_title on recipes (title)")

@@ -299,6 +299,7 @@ def test_servers_refuse_with_the_statement_to_use(answer: Answer, tmp_path: Path
     assert (error["code"], "ALTER TABLE" in error["hint"]) == ("not-supported", True)
 
 
+@pytest.mark.slow
 def test_every_table_of_the_apps_can_be_rebuilt(answer: Answer, tmp_path: Path) -> None:
     databases = {
         "flashpoint": flashpoint_web.deployed_user_db(tmp_path / "flashpoint.db"),

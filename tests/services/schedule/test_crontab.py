@@ -110,6 +110,7 @@ def crontab(capsys):
     return run
 
 
+@pytest.mark.slow
 def test_every_crontab_line_runs_without_output(folder, crontab):
     entries = parse_crontab(crontab("--all-apps"))
     assert len(entries) == 12
