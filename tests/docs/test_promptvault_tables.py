@@ -14,6 +14,8 @@ from dbctl.errors import Exit
 from docs.documents import Row, read_rows
 from tests.shapes import promptvault
 
+pytestmark = pytest.mark.slow
+
 ROWS = read_rows("PromptVault")
 ENGINES = {"SQLite": "sqlite", "PostgreSQL": "postgresql", "MySQL": "mysql"}
 #: Exit codes other than 0: ``doctor`` reports errors of the sample; ``stats slow`` a missing extension.

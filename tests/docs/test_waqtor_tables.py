@@ -17,6 +17,8 @@ from tests import servers
 from tests.caching import postgresql_database
 from tests.shapes import waqtor
 
+pytestmark = pytest.mark.slow
+
 ROWS = read_rows("WaQtor")
 COMMANDS = list(dict.fromkeys(command for row in ROWS for command in row.commands))
 FUNCTIONS = {

@@ -26,6 +26,8 @@ from tests.services.promptvault_app import (
     verify_backups,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=larder_app.KINDS)
 def pantry(request, tmp_path):

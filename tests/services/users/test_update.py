@@ -23,7 +23,7 @@ from dbctl.errors import (
 )
 from dbctl.model import PageRequest, Secret
 from dbctl.services.app.user_table import UserSelector
-from dbctl.services.users import passwords, queries
+from dbctl.services.users import lockout, passwords, queries
 from dbctl.services.users import update as user_update
 from dbctl.services.users.create import NewUser, create_user, ensure_user, hash_password, needs_password
 from dbctl.services.users.delete import delete_users
@@ -571,9 +571,9 @@ def test_concurrent_demotions_leave_one_admin(path):
 
 
 def test_unlock_deletes_attempts_of_spellings_and_addresses(path):
-    planned = plan_change(path, lambda app: user_update.unlock(app, UserSelector(logins=["ann"])))
+    planned = plan_change(path, lambda app: lockout.unlock(app, UserSelector(logins=["ann"])))
     assert planned.rows == {"login_attempts": 4}
-    assert apply_change(path, lambda app: user_update.unlock(app, UserSelector(logins=["ann"]))).cleared == 4
+    assert apply_change(path, lambda app: lockout.unlock(app, UserSelector(logins=["ann"]))).cleared == 4
     assert query_rows(path, "select username, ip_address, success from login_attempts") == [
         ("bob", "10.0.0.9", 0),
         ("ann", "10.0.0.1", 1),
@@ -583,7 +583,7 @@ def test_unlock_deletes_attempts_of_spellings_and_addresses(path):
 
 def test_unlock_without_attempts_is_not_audited(path):
     before = read_all_rows(path)
-    assert apply_change(path, lambda app: user_update.unlock(app, UserSelector(logins=["root"]))).cleared == 0
+    assert apply_change(path, lambda app: lockout.unlock(app, UserSelector(logins=["root"]))).cleared == 0
     assert read_all_rows(path) == before
 
 
@@ -673,7 +673,7 @@ def test_outdated_plan_is_not_applied(path):
         ensure(username="bob", role="guest"),
         update(UserSelector(logins=["ann"]), email="z@example.org"),
         lambda app: delete_users(app, UserSelector(logins=["ann"])),
-        lambda app: user_update.unlock(app, UserSelector(logins=["ann"])),
+        lambda app: lockout.unlock(app, UserSelector(logins=["ann"])),
         lambda app: user_update.set_password(
             app, UserSelector(logins=["ann"]), user_update.UserUpdate(password_hash="$2b$x")
         ),
