@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -103,6 +104,20 @@ class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     databases: dict[str, dict[Literal["backup", "verify", "optimize", "vacuum"], str]] = {}
 
 
+class ReplicaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[apps.NAME.replicas.DATABASE]``: a copy of a database on another server, which its server replicates."""
+
+    url: str
+    max_lag: str = "5m"  #: reads are refused if the replica is further behind
+
+
+class Replica(msgspec.Struct, frozen=True, kw_only=True):
+    """A replica with its resolved URL."""
+
+    url: Url
+    max_lag: timedelta
+
+
 #: The value for a database without migrations, instead of a folder.
 NO_MIGRATIONS = "none"
 
@@ -118,6 +133,7 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     #: the prefix of the app's tables; by default it is detected
     prefix: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_]{0,64}$")] | None = None
     databases: dict[str, str] = {}
+    replicas: dict[str, ReplicaConfig] = {}
     migrations: dict[str, str] = {}
     backup: BackupConfig | None = None
     embedder: Embedder | None = None
@@ -132,6 +148,8 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     profile: str  #: a name, or the path of a profile file
     protected: bool
     databases: Mapping[str, Url]
+    replicas: Mapping[str, Replica] = {}
+    reads_replicas: bool = False  #: whether ``databases`` has the URLs of ``replicas``, which are only read
     migrations: Mapping[str, Path]
     unmigrated: Collection[str] = ()  #: databases that are configured without migrations
     backup: BackupConfig | None = None
@@ -160,3 +178,4 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     app: str = ""
     profile: str = ""
     urls: Sequence[str] = ()
+    replica: bool = False  #: read databases from their replicas

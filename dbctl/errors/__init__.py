@@ -122,6 +122,14 @@ with lazy_imports(__name__):
         ResetRefusedError,
         RowsLostError,
     )
+    from dbctl.errors.replication import (
+        CommitInDoubtError,
+        ReplicaConflictError,
+        ReplicaLagError,
+        ReplicaNotConfiguredError,
+        ReplicaPromotedError,
+        ReplicaReadOnlyError,
+    )
     from dbctl.errors.restore import (
         BackupPartialError,
         DumpOverreachesError,

@@ -31,7 +31,13 @@ LARGEST_FILE = 256 * 1024 * 1024  #: bytes
 def read_selection(ctx: typer.Context) -> Selection:
     """Return the options that select an app."""
     options = read_options(ctx)
-    return Selection(config=options.config, app=options.app, profile=options.profile, urls=options.url or ())
+    return Selection(
+        config=options.config,
+        app=options.app,
+        profile=options.profile,
+        urls=options.url or (),
+        replica=options.replica,
+    )
 
 
 AllApps: TypeAlias = Annotated[bool, typer.Option("--all-apps", help="Apply to every configured app.")]

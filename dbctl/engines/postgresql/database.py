@@ -18,7 +18,11 @@ from dbctl.url import Url
 
 _PLACE = "dbctl.engines.postgresql", "PostgreSQL"
 READER_PARTS = servers.locate_parts(
-    *_PLACE, servers.READER_PARTS, CsvWriter="stream:{}CsvWriter", DumpRowCounter="backup.dump:{}RowCounter"
+    *_PLACE,
+    servers.READER_PARTS,
+    CsvWriter="stream:{}CsvWriter",
+    DumpRowCounter="backup.dump:{}RowCounter",
+    ReplicaMonitor="monitoring.replication:{}Replication",
 )
 WRITER_PARTS = servers.locate_parts(*_PLACE, servers.WRITER_PARTS, CsvWriter="stream:{}CsvWriter")
 #: Ascending sequences from which columns of a table take their values, of any owner.

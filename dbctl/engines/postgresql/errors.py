@@ -18,6 +18,7 @@ from dbctl.errors import (
     PrivilegeMissingError,
     QueryFailedError,
     ReadOnlyError,
+    ReplicaConflictError,
     UnreachableError,
     ValueInvalidError,
 )
@@ -68,6 +69,8 @@ def translate_error(
     state, reason, row = error.sqlstate or "", _format_reason(error), _failed_row(error)
     if "max_locks_per_transaction" in (error.diag.message_hint or ""):
         return UnreachableError(target=context.target, reason=reason, hint=MORE_LOCKS)
+    if broken and state == "40001":  # only a standby ends a session for this reason
+        return ReplicaConflictError(target=context.target)
     if broken or (state[:2] in ("08", "53", "57") and state not in ("53100", "57014")):
         return context.disconnected_error(reason, committing=broken and sql == "commit")
     if kind := ERRORS.get(state) or ERRORS.get(state[:2]):

@@ -113,6 +113,7 @@ class PostgreSQLConnection(ServerConnection[Session]):
                 timeout=self.timeout,
                 account="" if self.is_broken else ident(session.info.user),
                 schema=session.schema,
+                in_standby=session.in_standby,
                 blockers=lambda message: self.describe_blockers(message, session.pgconn.backend_pid),
             )
             raise translate_error(error, context, sql, writing=writing, broken=self.is_broken) from error
