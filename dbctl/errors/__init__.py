@@ -124,6 +124,7 @@ with lazy_imports(__name__):
     )
     from dbctl.errors.replication import (
         CommitInDoubtError,
+        NodeNotReadyError,
         ReplicaConflictError,
         ReplicaLagError,
         ReplicaNotConfiguredError,

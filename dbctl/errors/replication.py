@@ -8,8 +8,14 @@ from dbctl.errors.connection import ReadOnlyError, UnreachableError
 
 class CommitInDoubtError(UnreachableError):
     code, exit_status = "commit-in-doubt", Exit.FAILED
-    sentence = "{target}: the connection was lost during a commit: {reason}"
+    sentence = "{target}: it is unknown whether a commit took effect: {reason}"
     remedy = "The change was made completely, or not at all: check which, before you run it again."
+
+
+class NodeNotReadyError(UnreachableError):
+    code = "node-not-ready"
+    sentence = "cannot open {target}: this node of the cluster accepts no statements ({reason})"
+    remedy = "Nothing was changed. Use another node, or wait until this one has joined the primary component."
 
 
 class ReplicaNotConfiguredError(DbctlError):

@@ -51,6 +51,13 @@ class ReplicaMonitor(Protocol):
         """Return settings of a replica because of which it cancels long reads, such as backups."""
 
 
+class Cluster(Protocol):
+    """The part of a database that every server of a cluster writes; absent without a cluster."""
+
+    def blocks_all_servers(self, sql: str) -> bool:
+        """Whether no server of the cluster can write while a statement runs."""
+
+
 def require_replica(db: Readable, *, max_lag: timedelta, timeout: float) -> None:
     """Check that ``db`` is a replica, and wait until it is at most ``max_lag`` behind.
 

@@ -26,8 +26,8 @@ from dbctl.errors import (
 #: Errors by SQLSTATE, or by its class.
 ERRORS: dict[str, type[DbctlError]] = {
     "55P03": BusyError,
-    "40P01": BusyError,
     "40001": ConcurrentChangeError,
+    "40P01": ConcurrentChangeError,
     "42501": PrivilegeMissingError,
     "25006": ReadOnlyError,
     "53100": DiskFullError,
@@ -71,8 +71,9 @@ def translate_error(
         return UnreachableError(target=context.target, reason=reason, hint=MORE_LOCKS)
     if broken and state == "40001":  # only a standby ends a session for this reason
         return ReplicaConflictError(target=context.target)
-    if broken or (state[:2] in ("08", "53", "57") and state not in ("53100", "57014")):
-        return context.disconnected_error(reason, committing=broken and sql == "commit")
+    is_in_doubt = state == "40003" or (broken and sql == "commit")
+    if broken or is_in_doubt or (state[:2] in ("08", "53", "57") and state not in ("53100", "57014")):
+        return context.disconnected_error(reason, committing=is_in_doubt)
     if kind := ERRORS.get(state) or ERRORS.get(state[:2]):
         return context.create_error(
             kind,

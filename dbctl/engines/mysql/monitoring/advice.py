@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from dbctl.engines.contract import EngineFinding, FindingQuery, SettingComparison, leftover_finding
 from dbctl.engines.mysql.errors import quote
+from dbctl.engines.mysql.monitoring.cluster import find_cluster
 from dbctl.engines.mysql.options import read_encryption
 from dbctl.engines.mysql.part import MySQLPart
 from dbctl.engines.mysql.types import format_literal
@@ -100,6 +101,8 @@ class MySQLAdvice(MySQLPart):
     def server_findings(self, *, writing: bool) -> Sequence[EngineFinding]:
         findings = [*self._check_encryption(), *self._check_rights(writing=writing), *self.find_abandoned()]
         findings += find_problems(self._connection, SERVER_CHECKS)
+        if cluster := find_cluster(self._db):
+            findings += cluster.find_problems()
         try:
             findings += find_problems(self._connection, [IDLE_CHECK])
         except PrivilegeMissingError:
