@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from dbctl.config import Selection
-from dbctl.errors import ConcurrentChangeError
+from dbctl.errors import BusyError, ConcurrentChangeError
 from dbctl.files import toml
 from dbctl.profiles import generate, loader
 from dbctl.services.app import open_app
@@ -210,6 +210,22 @@ def test_writer_refuses_a_schema_of_another_version_than_at_the_start(write_app,
             create_schema(database, None)
             with pytest.raises(ConcurrentChangeError), app.writer("main", "users update"):
                 pass
+
+
+def test_locked_database_is_reported_without_a_second_wait(write_app, tmp_path):
+    """The selection of the variant has waited for the lock; the command reports this, although the lock is released."""
+    with empty_database("sqlite", tmp_path / "guild.db") as database:
+        create_schema(database, "3.x")
+        write_app(database.url)
+        with closing(sqlite3.connect(database.path, isolation_level=None)) as connection:
+            connection.execute("pragma journal_mode = delete")
+            connection.execute("begin exclusive")
+            with open_app(Selection(), timeout=0.1) as app:
+                connection.execute("rollback")
+                with pytest.raises(BusyError):
+                    app.reader("main")
+                with pytest.raises(BusyError), app.writer("main", "users update"):
+                    pass
 
 
 @pytest.mark.parametrize(
