@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 
 import msgspec
@@ -85,6 +87,15 @@ SCHEMAS = {
         "insert into {p}people (handle, active, rank_id) values ('ada', true, 1), ('bob', true, 2), ('cy', false, 1)",
     ],
 }
+#: Locks the file, so that no other process can read it.
+HOLD_LOCK = """\
+import sqlite3, sys, time
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("pragma journal_mode = delete")
+connection.execute("begin exclusive")
+print("locked", flush=True)
+time.sleep(60)
+"""
 ROLE = {
     "3.x": "select is_chief, is_helper from {p}people where nick = 'bob'",
     None: "select rank_id from {p}people where handle = 'bob'",
@@ -217,11 +228,13 @@ def test_locked_database_is_reported_without_a_second_wait(write_app, tmp_path):
     with empty_database("sqlite", tmp_path / "guild.db") as database:
         create_schema(database, "3.x")
         write_app(database.url)
-        with closing(sqlite3.connect(database.path, isolation_level=None)) as connection:
-            connection.execute("pragma journal_mode = delete")
-            connection.execute("begin exclusive")
+        command = [sys.executable, "-c", HOLD_LOCK, database.path]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+            assert holder.stdout
+            holder.stdout.readline()
             with open_app(Selection(), timeout=0.1) as app:
-                connection.execute("rollback")
+                holder.kill()
+                holder.wait()
                 with pytest.raises(BusyError):
                     app.reader("main")
                 with pytest.raises(BusyError), app.writer("main", "users update"):
