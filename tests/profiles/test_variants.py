@@ -87,12 +87,13 @@ SCHEMAS = {
         "insert into {p}people (handle, active, rank_id) values ('ada', true, 1), ('bob', true, 2), ('cy', false, 1)",
     ],
 }
-#: Locks the file, so that no other process can read it.
+#: Locks the file and begins to write it, so that no other process can read it.
 HOLD_LOCK = """\
 import sqlite3, sys, time
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
 connection.execute("pragma journal_mode = delete")
 connection.execute("begin exclusive")
+connection.execute("create table unfinished (id)")
 print("locked", flush=True)
 time.sleep(60)
 """
