@@ -19,11 +19,15 @@ from dbctl.config import Selection, loader
 from dbctl.errors import DbctlError, FileFailedError, FileMissingError, UsageError
 from dbctl.files import atomic
 from dbctl.model import KeyText, parse_duration
+from dbctl.profiles import loader as profile_loader
 from dbctl.services.app import App
 from dbctl.services.app import app as app_service
 
 if TYPE_CHECKING:
     from dbctl.services.app import UserSelector
+
+#: A mistake in the users or the settings of a profile must not prevent a backup or a restore.
+GROUPS_WITHOUT_PROFILE_CHECK = ("backup", "restore")
 
 LARGEST_FILE = 256 * 1024 * 1024  #: bytes
 
@@ -59,7 +63,11 @@ def read_selections(ctx: typer.Context, *, all_apps: bool) -> list[Selection]:
 
 @contextmanager
 def open_app(ctx: typer.Context, selection: Selection | None = None) -> Iterator[App]:
-    """Yield the app of the options, or of ``selection``; its databases are closed at the end."""
+    """Yield the app of the options, or of ``selection``; its databases are closed at the end.
+
+    Raises:
+        ProfileInvalidError: the profile contradicts itself; commands of ``backup`` and ``restore`` do not check this.
+    """
     options = read_options(ctx)
     with app_service.open_app(
         selection or read_selection(ctx),
@@ -69,6 +77,8 @@ def open_app(ctx: typer.Context, selection: Selection | None = None) -> Iterator
         acting_as=options.acting_as,
     ) as app:
         try:
+            if not (ctx.parent and ctx.parent.info_name in GROUPS_WITHOUT_PROFILE_CHECK):
+                _check_profile(app)
             if app.acting_as:
                 from dbctl.services.app import audit
 
@@ -77,6 +87,13 @@ def open_app(ctx: typer.Context, selection: Selection | None = None) -> Iterator
         except DbctlError as error:  # errors are reported with the target
             error.context.setdefault("target", target_of(app))
             raise
+
+
+def _check_profile(app: App) -> None:
+    if not profile_loader.is_built_in(app.configured.profile):
+        from dbctl.services.profiles import consistency
+
+        consistency.refuse_inconsistent_profile(app.configured.profile)
 
 
 def read_file(path: Path, kind: str, *, limit: int = LARGEST_FILE) -> bytes:
