@@ -130,6 +130,7 @@ with lazy_imports(__name__):
         ReplicaNotConfiguredError,
         ReplicaPromotedError,
         ReplicaReadOnlyError,
+        RowLocksMissingError,
     )
     from dbctl.errors.restore import (
         BackupPartialError,

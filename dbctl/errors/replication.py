@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dbctl.errors.base import DbctlError, Exit
-from dbctl.errors.connection import ReadOnlyError, UnreachableError
+from dbctl.errors.connection import ConcurrentChangeError, ReadOnlyError, UnreachableError
 
 
 class CommitInDoubtError(UnreachableError):
@@ -16,6 +16,12 @@ class NodeNotReadyError(UnreachableError):
     code = "node-not-ready"
     sentence = "cannot open {target}: this node of the cluster accepts no statements ({reason})"
     remedy = "Nothing was changed. Use another node, or wait until this one has joined the primary component."
+
+
+class RowLocksMissingError(ConcurrentChangeError):
+    code, exit_status = "row-locks-missing", Exit.FAILED
+    sentence = "{target}: this server cannot lock rows that a query reads"
+    remedy = "Nothing was changed. Compatible servers may lack a feature that this command needs."
 
 
 class ReplicaNotConfiguredError(DbctlError):

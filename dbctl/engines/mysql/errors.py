@@ -28,6 +28,8 @@ from dbctl.errors import (
 REFUSED = frozenset({1040, 1053, 1129, 1130, 1152, 1158, 1159, 1160, 1161, 1203, 1226, 1927, 4031})
 CONNECTION_ERRORS = REFUSED | {0, 2002, 2003, 2006, 2013, 2026}
 DEADLOCK, CHANGED, TIMEOUT_ERRORS = 1213, 1020, frozenset({1969, 3024})
+#: The server lacks a function or a feature, as compatible servers may.
+UNSUPPORTED = frozenset({1105, 1235, 1305})
 #: After these errors the transaction is rolled back, and the next statement does not belong to it.
 ROLLED_BACK = frozenset({DEADLOCK, CHANGED})
 

@@ -9,7 +9,12 @@ from typing import TypeAlias
 from dbctl.engines import servers
 from dbctl.engines.contract import Column, Merge, Where
 from dbctl.engines.postgresql.catalog import PostgreSQLCatalog
-from dbctl.engines.postgresql.connection import DbctlLock, PostgreSQLConnection, PostgreSQLTransactions
+from dbctl.engines.postgresql.connection import (
+    ROW_LOCK,
+    DbctlLock,
+    PostgreSQLConnection,
+    PostgreSQLTransactions,
+)
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
 from dbctl.engines.postgresql.types import base_type, encode_for_column
 from dbctl.engines.servers import ServerReader, ServerWriter
@@ -77,7 +82,7 @@ class PostgreSQLWriter(ServerWriter):
 
     def _lock_clause(self, table: str) -> str:
         is_lockable = self.transactions.depth and not self.catalog.require_table(table).is_view
-        return " for no key update of t0" if is_lockable else ""
+        return ROW_LOCK if is_lockable and self.connection.can_lock_rows else ""
 
     def _encode(self, column: Column, value: object) -> object:
         return encode_for_column(column, value)

@@ -53,6 +53,11 @@ _COPY_LINE = re.compile(r"^COPY .*, line (\d+)(?:, column|:|$)", re.MULTILINE)
 _VALUES = re.compile(r"=\(.*\)(?= )", re.DOTALL)
 
 
+def is_unsupported(error: BaseException | None) -> bool:
+    """Whether the server lacks the function or the feature of a statement, as compatible servers may."""
+    return isinstance(error, psycopg.errors.UndefinedFunction | psycopg.errors.FeatureNotSupported)
+
+
 def unreachable_error(error: psycopg.Error, target: str) -> UnreachableError:
     """Return the error of a connection that could not be opened."""
     lines = str(error).splitlines() or ["the server did not answer"]

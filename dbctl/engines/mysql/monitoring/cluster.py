@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dbctl.engines.contract import EngineFinding, FindingQuery
 from dbctl.engines.mysql.database import MySQLDatabase
 from dbctl.engines.mysql.part import MySQLPart
-from dbctl.engines.mysql.sql.lexer import LEXER
+from dbctl.engines.mysql.sql import LEXER
 from dbctl.engines.servers import find_problems
 
 #: The first words of statements that run in total order isolation.
