@@ -110,9 +110,9 @@ class Standby(PrivateServer):
 
 
 @contextmanager
-def start_standby(primary: PrivateServer, *settings: str) -> Iterator[Standby]:
-    """Yield a running standby of ``primary`` with ``settings``."""
-    place = Path(tempfile.mkdtemp(prefix="dbctl-pg-", dir=data_folder()))
+def start_standby(primary: PrivateServer, *settings: str, parent: str = "") -> Iterator[Standby]:
+    """Yield a running standby of ``primary`` with ``settings``, whose files are below ``parent``."""
+    place = Path(tempfile.mkdtemp(prefix="dbctl-pg-", dir=parent or data_folder()))
     try:
         standby = Standby(primary, place, settings)
         try:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import tempfile
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
 from dbctl.engines.postgresql.database import PostgreSQLReader
 from dbctl.errors import ReplicaConflictError
 from dbctl.url import parse_url
+from tests import servers
 from tests.crash import forge
 from tests.crash.figures import choose_count, create_rng
 from tests.databases import PostgreSQL
@@ -232,6 +237,42 @@ def test_replica_works_without_primary_and_promotion_is_detected(tmp_path, monke
 LABELS = "recipe_uuid,label\n" + "".join(
     f"b2c8d1ef-0000-4000-8000-000000000003,label {number}\n" for number in range(2000)
 )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_standby_with_full_disk_is_refused(pair, answer):
+    """It cannot receive changes; reads return no old rows, and the primary is not affected."""
+    with tempfile.TemporaryDirectory(prefix="dbctl-disk-", dir=servers.data_folder()) as disk:
+        mount = ["mount", "-t", "tmpfs", "-o", "size=128m,mode=755", "tmpfs", disk]
+        if subprocess.run(mount, check=False, capture_output=True).returncode:
+            pytest.skip("mounting is not permitted")
+        try:
+            with start_standby(pair.primary, parent=disk) as full:
+                pair.configure(standby_url=full.url, max_lag="1s")
+                answer("users", "list", "--replica", "--timeout", "30")
+                fill_disk(Path(disk))
+                pair.run("create table large (text text)")
+                pair.run("insert into large select repeat('x', 2000) from generate_series(1, 20000)")
+                deadline = time.monotonic() + 60
+                while not (refused := answer("users", "list", "--replica", "--timeout", "0", status=None))[
+                    "exit_code"
+                ]:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.1)
+                assert refused["error"]["code"] in ("unreachable", "replica-lag")
+                assert answer("settings", "list")["data"]["items"]
+                assert answer("status", "--check", "--timeout", "0", status=3)["exit_code"] == 3
+                pair.run("drop table large")
+        finally:
+            subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def fill_disk(folder):
+    with suppress(OSError), (folder / "filler").open("wb") as file:
+        while True:
+            file.write(bytes(1 << 20))
+
+
 FAILOVER_WRITES = [
     ["users", "deactivate", "ana"],
     ["users", "delete", "ana", "--yes"],
