@@ -333,6 +333,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
     case "$next" in
         'init') path=$next; count=0; return 0 ;;
         'demo') path=$next; count=0; return 0 ;;
+        'config') path=$next; count=0; return 0 ;;
         'apps') path=$next; count=0; return 0 ;;
         'profiles') path=$next; count=0; return 0 ;;
         'status') path=$next; count=0; return 0 ;;
@@ -351,6 +352,10 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'search') path=$next; count=0; return 0 ;;
         'data') path=$next; count=0; return 0 ;;
         'completions') path=$next; count=0; return 0 ;;
+        'config show') path=$next; count=0; return 0 ;;
+        'config explain') path=$next; count=0; return 0 ;;
+        'config validate') path=$next; count=0; return 0 ;;
+        'config schema') path=$next; count=0; return 0 ;;
         'apps list') path=$next; count=0; return 0 ;;
         'apps show') path=$next; count=0; return 0 ;;
         'apps check') path=$next; count=0; return 0 ;;
@@ -490,9 +495,14 @@ _dbctl() {
     done
     [[ -n $option && $current == "=" ]] && current=
     case "$path" in
-        '') children='init demo apps profiles status doctor users roles settings migrate backup restore integrity stats maintain sessions schedule search data completions'; flags='--version' ;;
+        '') children='init demo config apps profiles status doctor users roles settings migrate backup restore integrity stats maintain sessions schedule search data completions'; flags='--version' ;;
         'init') children=''; flags='--env-file --protected --dry-run -n' ;;
         'demo') children=''; flags='--games --users --plays --messages --chats --prompts --seed --variant --dry-run -n' ;;
+        'config') children='show explain validate schema'; flags='' ;;
+        'config show') children=''; flags='--defaults' ;;
+        'config explain') children=''; flags='' ;;
+        'config validate') children=''; flags='' ;;
+        'config schema') children=''; flags='' ;;
         'apps') children='list show check'; flags='' ;;
         'apps list') children=''; flags='' ;;
         'apps show') children=''; flags='' ;;

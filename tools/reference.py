@@ -1,4 +1,4 @@
-"""Generate the reference from the code: JSON Schemas of answers, commands, errors, lint rules, and keys of profiles.
+"""Generate the reference from the code: JSON Schemas of answers, commands, errors, lint rules, and keys of profiles and of the configuration.
 
 ``python -m tools.reference`` writes it; a test compares it with the code.
 """
@@ -78,7 +78,7 @@ from dbctl.services.search.indexes import IndexChangeResult, IndexStatus
 from dbctl.services.search.semantic import MakeVectorsResult, VectorStored
 from dbctl.services.sessions import RebuildResult, cleanup, sessions
 from dbctl.services.settings import Difference, Setting, SettingChanged, SettingsApplied
-from dbctl.services.setup import FoundDatabase, InitResult
+from dbctl.services.setup import ConfiguredKey, FoundDatabase, InitResult, KeyDescription
 from dbctl.services.stats import (
     AuditEntry,
     BlockedSession,
@@ -101,7 +101,7 @@ from dbctl.services.users import (
     UserShown,
     UsersImported,
 )
-from tools.profile_page import profile_page
+from tools.schema_pages import configuration_page, profile_page
 
 ROOT = Path(__file__).parents[1]
 SCHEMAS = ROOT / "dbctl/render/answers.schema.json"
@@ -112,6 +112,10 @@ WIDTH = 100
 ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "init": (InitResult, DryRunResult, Page[FoundDatabase]),
     "demo": (SampleBuilt, DryRunResult),
+    "config show": (Page[ConfiguredKey],),
+    "config explain": (KeyDescription, Page[KeyDescription]),
+    "config validate": (Findings,),
+    "config schema": (dict[str, Any],),
     "apps list": (Page[inventory.AppListed],),
     "apps show": (inventory.ProfileShown,),
     "apps check": (Findings,),
@@ -370,6 +374,7 @@ def main() -> None:
     (PAGES / "errors.md").write_text(errors_page(), encoding="utf-8")
     (PAGES / "lint.md").write_text(lint_page(), encoding="utf-8")
     (PAGES / "profile.md").write_text(profile_page(), encoding="utf-8")
+    (PAGES / "configuration.md").write_text(configuration_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

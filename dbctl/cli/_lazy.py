@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 GROUPS = {
     "init": "Find an app's databases and write dbctl.toml.",
     "demo": "Create a sample deployment.",
+    "config": "Keys of the configuration: values, meaning, errors.",
     "apps": "Configured apps and their profiles.",
     "profiles": "Draft profiles of apps, and list them.",
     "status": "State of every database, one line each.",

@@ -17,6 +17,7 @@ from dbctl.config.model import (
     App,
     AppConfig,
     BackupConfig,
+    ConfigFile,
     Configuration,
     Embedder,
     EmbedderKind,
@@ -39,10 +40,6 @@ from dbctl.model import is_duration
 from dbctl.url import Url
 
 FILE_NAME = "dbctl.toml"
-
-
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    apps: dict[str, AppConfig] = {}
 
 
 def find_app(selection: Selection) -> App:
@@ -125,7 +122,7 @@ def parse(file: Path, *, only: str = "") -> Configuration:
     folder = file.resolve().parent
     problems: list[toml.Problem] = []
     apps = {}
-    for name, app in toml.structure(values, _File, text).apps.items():
+    for name, app in toml.structure(values, ConfigFile, text).apps.items():
         app_problems = list[tuple[Sequence[toml.Key], str]]()
         apps[name] = _Resolver(name, app, folder, _collect_into(app_problems)).resolve()
         if only in ("", name):
@@ -311,7 +308,7 @@ def referenced_variables(file: Path) -> Sequence[str]:
         raise FileFailedError(path=file, reason=error.strerror) from error
     folder, unread = file.resolve().parent, list[str]()
     app_variables: set[str] = set()
-    for app in toml.structure(values, _File, text).apps.values():
+    for app in toml.structure(values, ConfigFile, text).apps.values():
         app_variables |= read_env_file(app, folder, (), lambda _, reason: unread.append(reason)).keys()
     return [name for name in dict.fromkeys(re.findall(VARIABLE_PATTERN, text)) if name not in app_variables]
 

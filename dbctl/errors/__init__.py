@@ -156,6 +156,7 @@ with lazy_imports(__name__):
         AppAmbiguousError,
         AppMissingError,
         ConfigInvalidError,
+        ConfigKeyMissingError,
         ConfigMissingError,
         ConfirmationMissingError,
         ConfirmationWrongError,

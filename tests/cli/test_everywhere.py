@@ -16,6 +16,10 @@ SCHEMAS = json.loads(reference.SCHEMAS.read_text(encoding="utf-8"))
 UNABLE = 2
 #: Every command with its exit code on SQLite: 0, or 2 if the app lacks the feature.
 LINES: dict[str, int] = {
+    "config show --defaults": 0,
+    "config explain backup": 0,
+    "config validate": 0,
+    "config schema": 0,
     "apps list": 0,
     "apps show": 0,
     "apps check": 0,
