@@ -17,6 +17,7 @@ from typer.main import get_group
 
 from dbctl.cli import completions
 from dbctl.cli._support.options import add_common_options
+from dbctl.cli.help import HelpText
 from dbctl.cli.main import app
 from dbctl.demo.command import SampleBuilt
 from dbctl.errors import Exit, StoppedError, load_registry
@@ -231,6 +232,7 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "data query": (QueryResult,),
     "data export": (ExportResult,),
     "data import": (ImportResult, DryRunResult),
+    "help": (HelpText,),
     "completions show": (completions.Script,),
     "completions install": (completions.Installed,),
 }
@@ -292,6 +294,11 @@ def command_helps() -> Sequence[tuple[str, str]]:
     root = add_common_options(get_group(app))
     context = root.make_context("dbctl", [], resilient_parsing=True, max_content_width=WIDTH)
     return tuple(_helps(root, context, ""))
+
+
+def list_commands() -> dict[str, str]:
+    """Return the path and the help of every command that is not a group."""
+    return {words: text for words, text in command_helps() if words and "Commands:" not in text}
 
 
 def errors_page() -> str:

@@ -165,6 +165,7 @@ with lazy_imports(__name__):
         DeclinedError,
         DriverMissingError,
         FeatureMissingError,
+        HelpTopicMissingError,
         KeyMissingError,
         NoMatchError,
         NotSupportedError,

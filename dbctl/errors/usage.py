@@ -41,6 +41,11 @@ class ConfigKeyMissingError(DbctlError):
     remedy = "Similar keys: {names}. List all keys with: dbctl config explain"
 
 
+class HelpTopicMissingError(DbctlError):
+    code, exit_status = "help-topic-missing", Exit.NOT_FOUND
+    sentence, remedy = "no help about {name!r}", "Topics: {names}. Commands: dbctl --help."
+
+
 class AppAmbiguousError(DbctlError):
     code, exit_status = "app-ambiguous", Exit.USAGE
     sentence, remedy = "several apps are configured ({names})", "Select one with --app NAME or DBCTL_APP."

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _LARGEST = 2**63 - 1  # the largest integer of databases
 _DIGITS = len(str(_LARGEST))
-EPILOG = "Options of every command (--app, --db, -o, …): dbctl --help."
+EPILOG = "Options of every command (--app, --db, -o, …): dbctl help options."
 
 
 def _parse_seconds(text: str) -> float:
@@ -239,7 +239,7 @@ _COMMAND = "dbctl.command"
 
 
 def add_common_options(command: "Command", *, is_root: bool = True) -> "Command":
-    """Add the common options to ``command`` and its subcommands; only the help of the root lists them."""
+    """Add the common options to ``command`` and its subcommands; ``dbctl help options`` lists them."""
     from typer.core import TyperCommand, TyperGroup
 
     command.params.extend(_common_parameters(hidden=not is_root))
@@ -264,6 +264,13 @@ def _common_parameters(*, hidden: bool) -> Sequence["TyperArgument | TyperOption
     for param in params:
         param.expose_value, param.callback, param.hidden = False, _store_value, hidden
     return params
+
+
+def describe_common_options(ctx: "Context") -> list[tuple[str, str]]:
+    """Return the names and the help of the common options, and of those of ``dbctl`` itself."""
+    root = ctx.find_root()
+    records = [param.get_help_record(root) for param in root.command.get_params(root)]
+    return [record for record in records if record]
 
 
 def common_parameter_names() -> frozenset[str]:
