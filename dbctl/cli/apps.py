@@ -8,6 +8,7 @@ from msgspec import structs
 
 from dbctl.cli._support.app import open_app, read_selection
 from dbctl.cli._support.emit import emit
+from dbctl.cli._support.options import read_options
 from dbctl.config import loader
 from dbctl.errors import Exit
 from dbctl.model import Findings
@@ -43,6 +44,28 @@ def show_(
         return emit(ctx, inventory.show_profile(profile))
     app_config = loader.find_app(read_selection(ctx))
     return emit(ctx, inventory.show_profile(app_config.profile, app_config))
+
+
+@app.command()
+def instances(ctx: typer.Context) -> int:
+    """List the instances of fleets, with their addresses and problems; --app NAME selects a fleet.
+
+    Exit 4 if no command works on an instance: its name is invalid, or its database is that of another instance.
+
+    Example: dbctl apps instances --app shop
+    """
+    from dbctl.config import FleetSelection
+    from dbctl.services import fleet
+
+    selection = read_selection(ctx)
+    if selection.app or selection.urls:
+        selected = loader.find_app(selection, allow_fleet=True)
+        fleets = [FleetSelection(selected)]
+    else:
+        fleets = [FleetSelection(app) for app in loader.load(selection).apps.values() if app.is_fleet]
+    page = fleet.describe_instances(fleet.list_instances(fleets, timeout=read_options(ctx).timeout))
+    has_problem = any(instance.problem for instance in page.items)
+    return emit(ctx, page, status=Exit.CHECK_FAILED if has_problem else Exit.OK)
 
 
 @app.command()

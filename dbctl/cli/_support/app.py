@@ -14,9 +14,16 @@ import typer
 from msgspec import structs
 
 from dbctl.cli._support.emit import read_logins, target_of
-from dbctl.cli._support.options import read_options
+from dbctl.cli._support.options import CommonOptions, read_options
 from dbctl.config import Selection, loader
-from dbctl.errors import DbctlError, FileFailedError, FileMissingError, UsageError
+from dbctl.errors import (
+    DbctlError,
+    FileFailedError,
+    FileMissingError,
+    FleetRequiredError,
+    FleetSelectedError,
+    UsageError,
+)
 from dbctl.files import atomic
 from dbctl.model import KeyText, parse_duration
 from dbctl.services.app import App
@@ -25,13 +32,21 @@ from dbctl.services.app import app as app_service
 if TYPE_CHECKING:
     from dbctl.services.app import UserSelector
 
+#: Key in the context for the configured app, if the command runs on one instance of a fleet.
+CONFIGURED_APP = "dbctl.configured"
 LARGEST_FILE = 256 * 1024 * 1024  #: bytes
 
 
 def read_selection(ctx: typer.Context) -> Selection:
     """Return the options that select an app."""
     options = read_options(ctx)
-    return Selection(config=options.config, app=options.app, profile=options.profile, urls=options.url or ())
+    return Selection(
+        config=options.config,
+        app=options.app,
+        profile=options.profile,
+        urls=options.url or (),
+        configured=ctx.meta.get(CONFIGURED_APP),
+    )
 
 
 AllApps: TypeAlias = Annotated[bool, typer.Option("--all-apps", help="Apply to every configured app.")]
@@ -42,27 +57,36 @@ def read_selections(ctx: typer.Context, *, all_apps: bool) -> list[Selection]:
 
     Raises:
         UsageError: ``--all-apps`` and options that describe one app are combined.
+        FleetSelectedError: one of the apps is a fleet.
     """
     selection = read_selection(ctx)
-    if not all_apps:
+    if not all_apps or selection.configured:
         return [selection]
     if selection.urls or selection.profile:
         raise UsageError(detail="--all-apps cannot be combined with --profile or --url")
-    return [structs.replace(selection, app=name) for name in loader.load(selection).apps]
+    apps = loader.load(selection).apps
+    if fleet := next((app for app in apps.values() if app.is_fleet), None):
+        from dbctl.config import FleetSelection
+
+        raise FleetSelectedError(app=fleet.name, selections=[FleetSelection(app) for app in apps.values()])
+    return [structs.replace(selection, app=name) for name in apps]
 
 
 @contextmanager
 def open_app(ctx: typer.Context, selection: Selection | None = None) -> Iterator[App]:
     """Yield the app of the options, or of ``selection``; its databases are closed at the end."""
     options = read_options(ctx)
+    selection = selection or read_selection(ctx)
     with app_service.open_app(
-        selection or read_selection(ctx),
+        selection,
         timeout=options.timeout,
         only=options.db,
         trust_clock=options.trust_clock,
         acting_as=options.acting_as,
     ) as app:
         try:
+            if not selection.configured:
+                _refuse_fleet_options(options, app)
             if app.acting_as:
                 from dbctl.services.app import audit
 
@@ -71,6 +95,22 @@ def open_app(ctx: typer.Context, selection: Selection | None = None) -> Iterator
         except DbctlError as error:  # errors are reported with the target
             error.context.setdefault("target", target_of(app))
             raise
+
+
+def _refuse_fleet_options(options: CommonOptions, app: App) -> None:
+    """Refuse options of fleets for one app.
+
+    Raises:
+        FleetRequiredError: an option was passed.
+    """
+    for option, value in {
+        "--jobs": options.jobs,
+        "--canary": options.canary,
+        "--max-failures": options.max_failures,
+        "--resume": options.resume or None,
+    }.items():
+        if value is not None:
+            raise FleetRequiredError(option=option, app=app.name)
 
 
 def read_file(path: Path, kind: str, *, limit: int = LARGEST_FILE) -> bytes:

@@ -271,7 +271,8 @@ class App:
             self.target(name),
             timeout=self.timeout,
             pragmas=section.pragmas,
-            create=section.create if create else None,
+            # An instance of a fleet may have been deleted since it was listed.
+            create=section.create if create and not self.configured.fleet else None,
             keys=self._identity_columns(name),
             fill=partial(default_times, self.profile),
         )
