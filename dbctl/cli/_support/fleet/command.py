@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from shlex import quote
 from typing import TYPE_CHECKING, NamedTuple
 
 import typer
@@ -153,7 +152,7 @@ class _FleetCommand:
                     counts = fleet_run.tally.summarize(self._words)
                     error.hint = (
                         f"{counts.done} of {len(instances)} instances are done."
-                        f" Continue with: dbctl {self._words} --app {quote(self._options.app)} --resume"
+                        " Continue with the same command and --resume."
                     )
                 raise
         if record:

@@ -12,7 +12,7 @@ import typer
 from dbctl.cli._support.emit import collected_warnings, emit
 from dbctl.cli._support.fleet.plans import PlanCollector
 from dbctl.cli._support.options import read_options
-from dbctl.errors import SEVERITY_ORDER, Exit
+from dbctl.errors import SEVERITY_ORDER, Exit, InstanceSkippedError
 from dbctl.model import ChangeResult, DryRunResult, Findings, Page, Row, Struct, format_count
 from dbctl.render import Format, envelope, fields_of, line, list_rows, streams, summary_fields
 from dbctl.services.fleet import Outcome, Tally
@@ -68,7 +68,7 @@ class _Messages:
 
     def add(self, outcome: Outcome) -> None:
         """Add why an instance failed, and its warnings."""
-        if outcome.error and outcome.state == "failed":
+        if outcome.error and (outcome.state == "failed" or outcome.error.code == InstanceSkippedError.code):
             self._add(outcome.app, f"{outcome.error.message} ({outcome.error.code})")
         for text in outcome.warnings:
             self._add(outcome.app, text)
