@@ -104,6 +104,7 @@ COMMANDS = [
     "apps list",
     "apps show",
     "apps check",
+    "apps instances",
     "profiles list",
     "profiles draft --db {db}",
     "migrate status --check",

@@ -14,7 +14,7 @@ import typer
 from msgspec import structs
 
 from dbctl.cli._support.emit import read_logins, target_of
-from dbctl.cli._support.options import CommonOptions, read_options
+from dbctl.cli._support.options import read_options
 from dbctl.config import Selection, loader
 from dbctl.errors import (
     DbctlError,
@@ -52,8 +52,10 @@ def read_selection(ctx: typer.Context) -> Selection:
 AllApps: TypeAlias = Annotated[bool, typer.Option("--all-apps", help="Apply to every configured app.")]
 
 
-def read_selections(ctx: typer.Context, *, all_apps: bool) -> list[Selection]:
+def read_selections(ctx: typer.Context, *, all_apps: bool, allow_fleets: bool = False) -> list[Selection]:
     """Return one selection for the app of the options, or one per configured app.
+
+    With ``allow_fleets``, a selection may be a fleet, and not an instance.
 
     Raises:
         UsageError: ``--all-apps`` and options that describe one app are combined.
@@ -61,11 +63,14 @@ def read_selections(ctx: typer.Context, *, all_apps: bool) -> list[Selection]:
     """
     selection = read_selection(ctx)
     if not all_apps or selection.configured:
+        if not allow_fleets:
+            _refuse_fleet_options(ctx, selection)
         return [selection]
     if selection.urls or selection.profile:
         raise UsageError(detail="--all-apps cannot be combined with --profile or --url")
     apps = loader.load(selection).apps
-    if fleet := next((app for app in apps.values() if app.is_fleet), None):
+    fleet = next((app for app in apps.values() if app.is_fleet), None)
+    if fleet and not allow_fleets:
         from dbctl.config import FleetSelection
 
         raise FleetSelectedError(app=fleet.name, selections=[FleetSelection(app) for app in apps.values()])
@@ -77,6 +82,7 @@ def open_app(ctx: typer.Context, selection: Selection | None = None) -> Iterator
     """Yield the app of the options, or of ``selection``; its databases are closed at the end."""
     options = read_options(ctx)
     selection = selection or read_selection(ctx)
+    _refuse_fleet_options(ctx, selection)
     with app_service.open_app(
         selection,
         timeout=options.timeout,
@@ -85,8 +91,6 @@ def open_app(ctx: typer.Context, selection: Selection | None = None) -> Iterator
         acting_as=options.acting_as,
     ) as app:
         try:
-            if not selection.configured:
-                _refuse_fleet_options(options, app)
             if app.acting_as:
                 from dbctl.services.app import audit
 
@@ -97,20 +101,23 @@ def open_app(ctx: typer.Context, selection: Selection | None = None) -> Iterator
             raise
 
 
-def _refuse_fleet_options(options: CommonOptions, app: App) -> None:
+def _refuse_fleet_options(ctx: typer.Context, selection: Selection) -> None:
     """Refuse options of fleets for one app.
 
     Raises:
         FleetRequiredError: an option was passed.
+        FleetSelectedError: the app is a fleet.
     """
-    for option, value in {
+    options = read_options(ctx)
+    values = {
         "--jobs": options.jobs,
         "--canary": options.canary,
         "--max-failures": options.max_failures,
         "--resume": options.resume or None,
-    }.items():
-        if value is not None:
-            raise FleetRequiredError(option=option, app=app.name)
+    }
+    option = next((name for name, value in values.items() if value is not None), "")
+    if option and not selection.configured:
+        raise FleetRequiredError(option=option, app=loader.find_app(selection).name)
 
 
 def read_file(path: Path, kind: str, *, limit: int = LARGEST_FILE) -> bytes:

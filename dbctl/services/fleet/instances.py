@@ -47,7 +47,7 @@ class ListedInstance(Struct, frozen=True, kw_only=True):
     """An instance in the list of a fleet."""
 
     app: str  #: ``APP/INSTANCE``
-    address: str  #: of its first database
+    address: str | None  #: of its first database; None: the name is invalid
     problem: str | None  #: why no command works on it
 
 
@@ -65,12 +65,12 @@ def describe_instances(instances: Sequence[Instance]) -> Page[ListedInstance]:
     """Return the list of instances with their addresses and problems."""
     items = []
     for instance in instances:
-        valid = is_valid_name(instance.name)
-        urls = (instance.configure() if valid else instance.fleet).databases
+        has_address = not isinstance(instance.problem, InstanceNameInvalidError)
+        urls = instance.configure().databases if has_address else {}
         items.append(
             ListedInstance(
                 app=instance.app,
-                address=str(next(iter(urls.values()))) if valid else "",
+                address=next((str(url) for url in urls.values()), None),
                 problem=str(instance.problem) if instance.problem else None,
             )
         )
@@ -175,16 +175,16 @@ def _list_by_query(app: App, timeout: float) -> list[Instance]:
     except QueryFailedError as error:
         hint = f"Check query under [apps.{app.name}.instances]."
         raise InstanceListingError(app=app.name, reason=error.context["reason"], hint=hint) from error
-    seen, instances = set[object](), list[Instance]()
-    for name in sorted(names, key=str):
-        text = name if isinstance(name, str) else "NULL" if name is None else str(name)
-        if name is None or not isinstance(name, str):
-            problem: DbctlError = InstanceNameInvalidError(app=app.name, name=name)
-            instances.append(Instance(fleet=app, name=text, problem=problem))
-        else:
-            instances.append(_create_instance(app, text, text if name in seen else ""))
-        seen.add(name)
-    return instances
+    return [
+        _create_instance(app, name)
+        if isinstance(name, str)
+        else Instance(
+            fleet=app,
+            name="NULL" if name is None else str(name),
+            problem=InstanceNameInvalidError(app=app.name, name=name),
+        )
+        for name in sorted(set(names), key=str)  # a name that is listed twice is one instance
+    ]
 
 
 def _create_instance(app: App, name: str, other: str = "") -> Instance:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +33,6 @@ class WorkerPool(Generic[T]):
         self._workers: list[_Worker[T]] = []
 
     def __enter__(self) -> WorkerPool[T]:
-        gc.freeze()  # a collection in a worker would copy the memory that it shares with this process
         return self
 
     def __exit__(self, *_exception: object) -> None:

@@ -43,6 +43,8 @@ _DELETIONS = _Properties(is_recorded=True, may_destroy=True)
 _COMMANDS: Mapping[str, _Properties] = {
     # The board is sorted by the exit code of each instance.
     "status": _Properties(parameters={"check": True}),
+    "doctor": _Properties(is_recorded=True, parameters={"all_apps": False}),
+    "apps check": _CHECKS,
     "users list": _LISTS,
     "users show": _LISTS,
     "users activate": _CHANGES,
@@ -72,6 +74,9 @@ _COMMANDS: Mapping[str, _Properties] = {
     "integrity check": _CHECKS,
     "integrity cross-check": _CHECKS,
     "integrity repair": _DELETIONS,
+    "search index status": _LISTS,
+    "search index check": _CHECKS,
+    "search index build": _CHANGES,
     "stats overview": _LISTS,
     "stats tables": _LISTS,
     "data query": _LISTS,

@@ -213,10 +213,11 @@ class _CombinedRows:
             emit(self._ctx, DryRunResult(plan=self._plans.create_plan()), status=status, target=self._target)
         elif self._checked or self._findings:
             self._findings.sort(key=lambda entry: entry[0])
-            findings = [finding for _, result in self._findings for finding in result.findings]
+            # A finding about the configuration is the same for each instance.
+            findings = dict.fromkeys(finding for _, result in self._findings for finding in result.findings)
             emit(
                 self._ctx,
-                Findings(checked=self._checked, findings=findings),
+                Findings(checked=self._checked, findings=list(findings)),
                 status=status,
                 target=self._target,
             )

@@ -91,7 +91,7 @@ class InstanceCommand:
         return Outcome(
             app=instance.app,
             state="failed" if exit_code in _UNAVAILABLE or _has_no_readable_database(data) else "done",
-            exit_code=exit_code,
+            exit_code=int(exit_code),
             data=data,
         )
 
@@ -102,7 +102,7 @@ class InstanceCommand:
             migrations=Path(os.fsdecode(folder)) if isinstance(folder, (str, Path)) else None,
             timeout=self._timeout,
         )
-        return Outcome(app=instance.app, state="done", exit_code=Exit.OK)
+        return Outcome(app=instance.app, state="done", exit_code=int(Exit.OK))
 
 
 def _has_no_readable_database(data: object) -> bool:
