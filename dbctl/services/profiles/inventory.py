@@ -250,12 +250,12 @@ def _check_app(app: model.App) -> Iterator[Problem]:
         return
     known = ", ".join(profile.databases)
     for name, url in app.databases.items():
-        if name not in profile.databases:
+        if name not in profile.databases and list(app.databases) != ["main"]:
             yield ("databases", name), f"{profile.name} has no such database; known: {known}"
-        elif (
-            resolve_engine(url, profile.databases[name].engines).engine not in profile.databases[name].engines
-        ):
-            engines = " or ".join(profile.databases[name].engines)
+            continue
+        section = profile.databases.get(name) or profile.databases[profile.main_database]
+        if resolve_engine(url, section.engines).engine not in section.engines:
+            engines = " or ".join(section.engines)
             yield ("databases", name), f"{profile.name} uses {engines} for it, not {url.engine}"
     for name in app.migrations:
         if name not in profile.databases:
