@@ -114,7 +114,7 @@ def _find_address(app: App) -> str:
             return url.path
     raise InstanceListingError(
         app=app.name,
-        reason="its databases are on a server, and no query lists them",
+        reason="its databases are not on this machine, and no query lists them",
         hint=f"Add url and query under [apps.{app.name}.instances].",
     )
 
