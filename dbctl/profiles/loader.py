@@ -39,6 +39,11 @@ def list_available() -> list[AvailableProfile]:
     return available
 
 
+def is_built_in(name: str) -> bool:
+    """Return whether ``name`` is the name of a profile that ships with dbctl."""
+    return not name.endswith(".toml") and _find_in(BUILTIN, name) is not None
+
+
 def path_of(name: str) -> Path:
     """Return the file of a profile, or the path itself if ``name`` ends in ``.toml``.
 

@@ -26,6 +26,7 @@ from dbctl.errors import (
 )
 from dbctl.files import atomic
 from dbctl.model import KeyText, parse_duration
+from dbctl.profiles import loader as profile_loader
 from dbctl.services.app import App
 from dbctl.services.app import app as app_service
 
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 #: Key in the context for the configured app, if the command runs on one instance of a fleet.
 CONFIGURED_APP = "dbctl.configured"
+#: A mistake in the users or the settings of a profile must not prevent a backup or a restore.
+GROUPS_WITHOUT_PROFILE_CHECK = ("backup", "restore")
+
 LARGEST_FILE = 256 * 1024 * 1024  #: bytes
 
 
@@ -79,7 +83,11 @@ def read_selections(ctx: typer.Context, *, all_apps: bool, allow_fleets: bool = 
 
 @contextmanager
 def open_app(ctx: typer.Context, selection: Selection | None = None) -> Iterator[App]:
-    """Yield the app of the options, or of ``selection``; its databases are closed at the end."""
+    """Yield the app of the options, or of ``selection``; its databases are closed at the end.
+
+    Raises:
+        ProfileInvalidError: the profile contradicts itself; commands of ``backup`` and ``restore`` do not check this.
+    """
     options = read_options(ctx)
     selection = selection or read_selection(ctx)
     _refuse_fleet_options(ctx, selection)
@@ -91,6 +99,8 @@ def open_app(ctx: typer.Context, selection: Selection | None = None) -> Iterator
         acting_as=options.acting_as,
     ) as app:
         try:
+            if not (ctx.parent and ctx.parent.info_name in GROUPS_WITHOUT_PROFILE_CHECK):
+                _check_profile(app)
             if app.acting_as:
                 from dbctl.services.app import audit
 
@@ -118,6 +128,13 @@ def _refuse_fleet_options(ctx: typer.Context, selection: Selection) -> None:
     option = next((name for name, value in values.items() if value is not None), "")
     if option and not selection.configured:
         raise FleetRequiredError(option=option, app=loader.find_app(selection).name)
+
+
+def _check_profile(app: App) -> None:
+    if not profile_loader.is_built_in(app.configured.profile):
+        from dbctl.services.profiles import consistency
+
+        consistency.refuse_inconsistent_profile(app.configured.profile)
 
 
 def read_file(path: Path, kind: str, *, limit: int = LARGEST_FILE) -> bytes:
