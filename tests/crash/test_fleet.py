@@ -96,10 +96,8 @@ def test_killed_run_is_resumed(fleet):
         process.wait()
         recorded = read_record(fleet)
         answer = finish(fleet)  # waits for the workers of the killed process
-        assert (
-            recorded <= {item["app"] for item in answer["data"]["items"] if item["state"] == "skipped"}
-            or not (answer["data"]["skipped"])
-        )
+        skipped = {item["app"] for item in answer["data"]["items"] if item["state"] == "skipped"}
+        assert skipped == recorded
         for path in fleet.glob("state/dbctl/runs/*.jsonl"):
             path.unlink()
     timer.assert_in_time()
@@ -112,11 +110,9 @@ def test_interrupted_run_is_resumed(fleet, number):
         empty_databases(fleet)
         process = start(fleet)
         timer.send_signal(process, number)
-        status = process.wait()
-        assert status in (0, 128 + number, -number)
-        # Every committed instance was reported to the record before the process ended.
-        if status == 128 + number:
-            assert read_record(fleet) == list_migrated(fleet)
+        status, answer = forge.wait_for_result(process)
+        assert status in (0, 128 + number, -number), answer
+        assert read_record(fleet) <= list_migrated(fleet)
         finish(fleet)
         for path in fleet.glob("state/dbctl/runs/*.jsonl"):
             path.unlink()
@@ -131,12 +127,9 @@ def test_two_runs_at_once_change_each_instance_once(fleet):
 
 
 def test_full_disk_fails_instances_and_leaves_them_unchanged(fleet):
-    with closing(sqlite3.connect(fleet / "tenants/t00.db")) as connection:
-        connection.execute("create table other (id integer primary key)")
     status, answer = forge.wait_for_result(start(fleet, "--max-failures", "0", limit=40_000))
     assert status == 1
     assert answer["data"]["failed"] == TENANTS
-    assert {item["error"]["code"] for item in answer["data"]["items"]} <= {"disk-full", "ledger-missing"}
+    assert {item["error"]["code"] for item in answer["data"]["items"]} == {"file-failed"}
     assert list_migrated(fleet) == set()
-    (fleet / "tenants/t00.db").write_bytes(b"")
     finish(fleet)

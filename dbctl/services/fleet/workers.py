@@ -13,6 +13,8 @@ from dbctl.errors import WorkerEndedError
 from dbctl.services.fleet.outcome import Outcome
 
 T = TypeVar("T")
+#: Seconds between two checks for a signal.
+POLL_SECONDS = 0.05
 
 
 class WorkerPool(Generic[T]):
@@ -53,13 +55,16 @@ class WorkerPool(Generic[T]):
 
         limit = min(jobs or self._jobs, self._jobs)
         try:
-            while True:
-                self._assign(tasks, limit)
-                busy = {worker.connection: worker for worker in self._workers if worker.has_task}
-                if not busy:
-                    return
-                for connection in wait(list(busy)):
-                    receive(self._collect(busy[connection]))  # type: ignore[index] # of the dict
+            # A signal between the end of a task and ``receive`` would lose an outcome.
+            with signals.defer_signals():
+                while True:
+                    self._assign(tasks, limit)
+                    busy = {worker.connection: worker for worker in self._workers if worker.has_task}
+                    if not busy:
+                        return
+                    signals.raise_if_interrupted()
+                    for connection in wait(list(busy), POLL_SECONDS):
+                        receive(self._collect(busy[connection]))  # type: ignore[index] # of the dict
         except BaseException:
             with signals.block_signals():
                 self._stop(receive)
@@ -72,6 +77,7 @@ class WorkerPool(Generic[T]):
                 task = next(tasks)
             except StopIteration:
                 return
+            signals.raise_if_interrupted()
             if not idle:
                 idle.append(_Worker(self._perform, self._workers))
                 self._workers.append(idle[-1])
@@ -151,6 +157,7 @@ def _serve(connection: object, perform: Callable[[T], Outcome]) -> NoReturn:
         os.dup2(null, 0)
         os.dup2(null, 1)
         signals.install_handlers()
+        signals.reset_signals()
         while True:
             task = connection.recv()  # type: ignore[attr-defined]
             outcome = perform(task)

@@ -65,18 +65,17 @@ def wait_for(path):
 
 
 @pytest.fixture
-def interrupting_sigterm():
-    """Raise ``Interrupted`` for SIGTERM, as a process of dbctl does."""
-
-    def interrupt(_number, _frame):
-        raise Interrupted(signal.SIGTERM)
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
+def handled_sigterm(monkeypatch):
+    """Handle SIGTERM as a process of dbctl does."""
+    monkeypatch.setattr(signals, "_received", [])
+    previous = signal.getsignal(signal.SIGTERM)
+    signals.install_handlers()
     yield
-    signal.signal(signal.SIGTERM, previous)
+    for number in signals.TERMINATION_SIGNALS:
+        signal.signal(number, previous if number == signal.SIGTERM else signal.default_int_handler)
 
 
-@pytest.mark.usefixtures("interrupting_sigterm")
+@pytest.mark.usefixtures("handled_sigterm")
 def test_signal_rolls_back_running_tasks_and_reports_committed_ones(tmp_path):
     """One task is interrupted; another has committed, and ignores the signal until its outcome is sent."""
     rolled_back = tmp_path / "rolled back"
