@@ -14,6 +14,9 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         *:--confirm) candidates='' ;;
         *:--acting-as) candidates='' ;;
         *:--timeout) candidates='' ;;
+        *:--jobs) candidates='' ;;
+        *:--canary) candidates='' ;;
+        *:--max-failures) candidates='' ;;
         'init:--env-file') candidates='@file' ;;
         'profiles draft:--name') candidates='' ;;
         'profiles draft:--to') candidates='@file' ;;
@@ -359,6 +362,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'config schema') path=$next; count=0; return 0 ;;
         'apps list') path=$next; count=0; return 0 ;;
         'apps show') path=$next; count=0; return 0 ;;
+        'apps instances') path=$next; count=0; return 0 ;;
         'apps check') path=$next; count=0; return 0 ;;
         'profiles list') path=$next; count=0; return 0 ;;
         'profiles draft') path=$next; count=0; return 0 ;;
@@ -503,15 +507,16 @@ _dbctl() {
         'config explain') children=''; flags='' ;;
         'config validate') children=''; flags='' ;;
         'config schema') children=''; flags='' ;;
-        'apps') children='list show check'; flags='' ;;
+        'apps') children='list show instances check'; flags='' ;;
         'apps list') children=''; flags='' ;;
         'apps show') children=''; flags='' ;;
+        'apps instances') children=''; flags='' ;;
         'apps check') children=''; flags='' ;;
         'profiles') children='list draft'; flags='' ;;
         'profiles list') children=''; flags='' ;;
         'profiles draft') children=''; flags='--name --to' ;;
         'demo') children=''; flags='--games --users --plays --messages --chats --prompts --seed --variant --dry-run -n' ;;
-        'status') children=''; flags='--check' ;;
+        'status') children=''; flags='--check --all' ;;
         'doctor') children=''; flags='--all-apps' ;;
         'integrity') children='check cross-check repair'; flags='' ;;
         'integrity check') children=''; flags='--quick --table' ;;
@@ -643,7 +648,7 @@ _dbctl() {
     if [[ -n $option ]]; then
         _dbctl_value "$option"
     elif [[ $current == -* && -z $only_arguments ]]; then
-        COMPREPLY=($(compgen -W "$flags --config --app --db --profile --url --output -o --columns --excel-safe --quiet -q --verbose -v --no-color --yes -y --confirm --trust-clock --acting-as --timeout --help -h" -- "$current"))
+        COMPREPLY=($(compgen -W "$flags --config --app --db --profile --url --output -o --columns --excel-safe --quiet -q --verbose -v --no-color --yes -y --confirm --trust-clock --acting-as --timeout --jobs --canary --max-failures --resume --help -h" -- "$current"))
         return
     else
         candidates=$children

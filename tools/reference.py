@@ -48,6 +48,7 @@ from dbctl.services.data import (
     TableDescription,
     UserDataExported,
 )
+from dbctl.services.fleet import FleetResult, ListedInstance
 from dbctl.services.integrity import RepairResult as IntegrityRepairResult
 from dbctl.services.maintenance import MaintenanceResult, cancel
 from dbctl.services.migrations import (
@@ -120,6 +121,7 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "apps list": (Page[inventory.AppListed],),
     "apps show": (inventory.ProfileShown,),
     "apps check": (Findings,),
+    "apps instances": (Page[ListedInstance],),
     "profiles list": (Page[inventory.ProfileListed],),
     "profiles draft": (ProfileDraft,),
     "status": (Page[status.DatabaseStatus],),
@@ -237,6 +239,9 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "completions install": (completions.Installed,),
 }
 
+#: Names of schemas that are not those of commands: every command on a fleet has the same.
+OTHER_ANSWERS: Mapping[str, tuple[Any, ...]] = {"fleet": (FleetResult,)}
+
 ERROR = {
     "type": "object",
     "required": ["code", "message", "hint"],
@@ -247,7 +252,8 @@ ERROR = {
 
 def build_schemas() -> dict[str, Any]:
     """Return the JSON Schema of every answer in its envelope, by the name in its ``schema`` field."""
-    types = [type_ for types in ANSWERS.values() for type_ in types]
+    types_by_name = {**ANSWERS, **OTHER_ANSWERS}
+    types = [type_ for types in types_by_name.values() for type_ in types]
     definitions, components = msgspec.json.schema_components(
         types, schema_hook=_any_schema, ref_template="#/$defs/{name}"
     )
@@ -270,7 +276,7 @@ def build_schemas() -> dict[str, Any]:
                 "error": {"anyOf": [{"$ref": "#/$defs/error"}, {"type": "null"}]},
             },
         }
-        for command, types in ANSWERS.items()
+        for command, types in types_by_name.items()
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -54,6 +54,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "XDG_CACHE_HOME": "The directory of external search indexes.",
     "XDG_CONFIG_HOME": "The directory of the configuration and of profiles.",
     "XDG_DATA_HOME": "Where completions install writes for fish and bash.",
+    "XDG_STATE_HOME": "The directory of the records of runs on fleets.",
 }
 CONFIG = """\
 dbctl reads one file: that of --config or DBCTL_CONFIG, otherwise the first of

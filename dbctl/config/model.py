@@ -111,6 +111,21 @@ class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 #: The value for a database without migrations, instead of a folder.
 NO_MIGRATIONS = "none"
 
+#: The sign in the addresses of a fleet that the name of an instance replaces.
+PLACEHOLDER = "*"
+
+
+class InstancesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[apps.NAME.instances]``: the instances of a fleet, an app whose addresses contain ``*``."""
+
+    url: str = ""  #: the database in which ``query`` runs
+    query: str = ""  #: returns the names of the instances; default: the paths that match the address
+    exclude: Sequence[
+        str
+    ] = ()  #: names and patterns (``test-*``) of instances that are not part of the fleet
+    canaries: Sequence[str] = ()  #: the instances that ``migrate up`` migrates first
+    jobs: Annotated[int, msgspec.Meta(ge=1, le=256)] | None = None  #: default for ``--jobs``
+
 
 class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[apps.NAME]``: one deployed application. Paths are relative to the file."""
@@ -122,9 +137,9 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pepper_file: str = ""  #: a file with the secret that the app appends to passwords
     #: the prefix of the app's tables; by default it is detected
     prefix: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_]{0,64}$")] | None = None
-    databases: dict[
-        str, str
-    ] = {}  #: the address of each database: a path, or a URL; ``${NAME}`` is a variable
+    #: the address of each database: a path, or a URL; ``${NAME}`` is a variable, ``*`` the name of an instance; a text is that of the main database
+    databases: dict[str, str] | str = {}
+    instances: InstancesConfig = InstancesConfig()  #: the instances of a fleet
     migrations: dict[str, str] = {}  #: the folder with the migrations of each database; ``none``: it has none
     backup: BackupConfig | None = None  #: where backups are stored, and how long
     embedder: Embedder | None = None  #: computes vectors for semantic search
@@ -157,6 +172,14 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     folder: Path  #: the base of relative paths
     directory: Path  #: where the app is installed
     schedule: Schedule = Schedule()
+    instances: InstancesConfig = InstancesConfig()
+    listing_url: Url | None = None  #: the database that lists the instances of a fleet
+    fleet: str = ""  #: the fleet of which it is an instance
+
+    @property
+    def is_fleet(self) -> bool:
+        """Whether it describes many instances: an address contains ``*``."""
+        return any(PLACEHOLDER in url.path + url.options for url in self.databases.values())
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,3 +196,4 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     app: str = ""
     profile: str = ""
     urls: Sequence[str] = ()
+    configured: App | None = None  #: the app, if it was read from the configuration already

@@ -56,6 +56,18 @@ class AppMissingError(DbctlError):
     sentence, remedy = "no app {name!r} in {file}", "Configured apps: {names}."
 
 
+class FleetSelectedError(DbctlError):
+    code, exit_status = "fleet-selected", Exit.USAGE
+    sentence = "{app} is a fleet, and this command works on one instance"
+    remedy = "Select an instance with --app {app}/NAME; list them with: dbctl apps instances --app {app}"
+
+
+class FleetRequiredError(DbctlError):
+    code, exit_status = "fleet-required", Exit.USAGE
+    sentence = "{option} requires a fleet, but {app} is one app"
+    remedy = "A fleet is an app with * in the address of a database."
+
+
 class DatabaseUnknownError(DbctlError):
     code, exit_status = "database-unknown", Exit.NOT_FOUND
     sentence, remedy = "{app} has no database {name!r}", "Databases: {names}."

@@ -24,6 +24,7 @@ LINES: dict[str, int] = {
     "apps list": 0,
     "apps show": 0,
     "apps check": 0,
+    "apps instances": 0,
     "profiles list": 0,
     "profiles draft": 0,
     "profiles draft --to drafted.toml": 0,

@@ -39,6 +39,7 @@ LINES = [
     "apps list",
     "apps show",
     "apps check",
+    "apps instances",
     "profiles list",
     "profiles draft --db user",
     "status",

@@ -109,6 +109,7 @@ COMMANDS = [
     "apps list",
     "apps show",
     "apps check",
+    "apps instances",
     "profiles list",
     "profiles draft --db {db}",
     "migrate status --check",
