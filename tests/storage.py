@@ -19,7 +19,7 @@ import obstore
 import pytest
 from obstore.store import S3Store
 
-from dbctl.config import environment
+from dbctl.config import s3
 from tests import servers
 
 #: The server accepts any keys.
@@ -140,7 +140,7 @@ class Bucket:
 
 def use_new_bucket(environ: pytest.MonkeyPatch, staging: Path, at: str = "") -> Bucket:
     """Set the environment variables for the duration of a test; return a new bucket."""
-    for name in environment.STORAGE_VARIABLES:
+    for name in s3.VARIABLES:
         environ.delenv(name, raising=False)
     for name, value in (variables(at) | {"TMPDIR": str(staging)}).items():
         environ.setenv(name, value)

@@ -22,8 +22,8 @@ from dbctl.errors import (
     StorageSettingInvalidError,
 )
 from dbctl.stores.base import FolderState, Store, hash_blocks
+from dbctl.stores.objects import client, lock
 from dbctl.stores.registry import open_store
-from dbctl.stores.s3 import client, lock
 from tests import servers, storage
 from tests.conformance.stores import (
     FIRST_FOLDER,
