@@ -170,7 +170,7 @@ class Client:
         tries = 0
         while True:
             try:
-                return self._call(read_object, conditional=True)
+                entry, content = self._call(read_object, conditional=True)
             except PreconditionError as error:
                 raise ConflictError(key) from error
             except StorageFailedError as error:
@@ -180,6 +180,10 @@ class Client:
                 # The library does not repeat a request whose response was interrupted.
                 if not error.context["cut"] or tries == MAX_ATTEMPTS:
                     raise
+            else:
+                if tag and entry.tag != tag:  # some servers ignore the condition of a read
+                    raise ConflictError(key)
+                return entry, content
             _pause(RETRY_PAUSE.total_seconds() * 2 ** (tries - 1))
 
     def read_blocks(self, key: str) -> Iterator[bytes]:

@@ -130,7 +130,7 @@ class BucketStore:
             raise RepositoryFailedError(place=self.location, reason=f"{folder}/{name} was deleted") from error
         except ConflictError as error:
             raise RepositoryFailedError(
-                place=self.location, reason=f"{folder}/{name} was replaced while it was read"
+                place=self.location, reason=f"{folder}/{name} was replaced or deleted while it was read"
             ) from error
 
     @contextmanager
