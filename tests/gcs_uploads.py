@@ -89,8 +89,11 @@ class UploadAdapter:
             )
         )
         if received.status != 200:
-            return error_response(
-                received.status, "PreconditionFailed" if received.status == 412 else "Other"
+            is_conflict = received.status == 412
+            return (
+                error_response(412, "PreconditionFailed")
+                if is_conflict
+                else error_response(404, "NoSuchBucket")
             )
         stored = json.loads(received.body)
         return Response(headers={"ETag": f'"{stored["etag"]}"', "x-goog-generation": stored["generation"]})
@@ -102,6 +105,8 @@ def _xml(text: str, headers: dict[str, str] | None = None) -> Response:
 
 def _add_error_code(request: Request, response: Response) -> Response:
     """Add the error code that the XML API returns for missing objects and buckets."""
+    if response.status == 500 and request.method == "GET":  # the bucket does not exist
+        return error_response(404, "NoSuchBucket")
     if response.status != 404:
         return response
     is_object = "/" in urlsplit(request.path).path.strip("/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -60,10 +61,10 @@ def count_winners(attempt: Callable[[bytes], object]) -> int:
     """Return how many of several concurrent attempts with different content succeed; the others meet a conflict."""
     barrier = threading.Barrier(WRITERS)
 
-    def run(number: int) -> bool:
+    def run(_number: int) -> bool:
         barrier.wait()
         try:
-            attempt(b"writer %d" % number)
+            attempt(os.urandom(16))
         except client.ConflictError:
             return False
         return True

@@ -170,7 +170,7 @@ class Client:
         tries = 0
         while True:
             try:
-                entry, content = self._call(read_object, conditional=True)
+                return self._call(read_object, conditional=True)
             except PreconditionError as error:
                 raise ConflictError(key) from error
             except StorageFailedError as error:
@@ -180,10 +180,6 @@ class Client:
                 # The library does not repeat a request whose response was interrupted.
                 if not error.context["cut"] or tries == MAX_ATTEMPTS:
                     raise
-            else:
-                if tag and entry.tag != tag:  # some servers ignore the condition of a read
-                    raise ConflictError(key)
-                return entry, content
             _pause(RETRY_PAUSE.total_seconds() * 2 ** (tries - 1))
 
     def read_blocks(self, key: str) -> Iterator[bytes]:
@@ -196,7 +192,10 @@ class Client:
         entry, block = self.get(key, end=BLOCK)
         yield block
         for start in range(BLOCK, entry.bytes, BLOCK):
-            yield self.get(key, start=start, end=min(start + BLOCK, entry.bytes), tag=entry.tag)[1]
+            later, block = self.get(key, start=start, end=min(start + BLOCK, entry.bytes), tag=entry.tag)
+            if later.tag != entry.tag:  # the server ignores the condition of a read
+                raise ConflictError(key)
+            yield block
 
     def put(self, key: str, content: bytes) -> None:
         """Write a small object, and replace an earlier one."""
