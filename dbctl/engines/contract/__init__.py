@@ -98,6 +98,24 @@ with lazy_imports(__name__):
         leftover_finding,
         row_findings,
     )
+    from dbctl.engines.contract.portable import (
+        STRICT_KINDS,
+        ColumnPair,
+        DerivedSchema,
+        IndexTerm,
+        LogicalKind,
+        LogicalType,
+        Omission,
+        PortableColumn,
+        PortableIndex,
+        PortableReference,
+        PortableSchema,
+        PortableSchemas,
+        PortableTable,
+        PortableView,
+        StorageLimits,
+        exchange_kind,
+    )
     from dbctl.engines.contract.reader import (
         Column,
         Explainer,
