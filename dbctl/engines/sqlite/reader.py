@@ -25,6 +25,7 @@ class SQLiteDatabase(SqlDatabase):
         "IndexMonitor": "dbctl.engines.sqlite.monitoring:SQLiteIndexMonitor",
         "Maintenance": "dbctl.engines.sqlite.monitoring:SQLiteMaintenance",
         "Preview": "dbctl.engines.sql.preview:SqlPreview",
+        "RowSource": "dbctl.engines.sqlite.transfer:SQLiteRowSource",
         "RowStreams": "dbctl.engines.sqlite.stream:SQLiteStreams",
         "SchemaReader": "dbctl.engines.sqlite.describe:SQLiteSchemaReader",
         "SizeMonitor": "dbctl.engines.sqlite.monitoring:SQLiteSizes",
