@@ -46,6 +46,7 @@ PARTS = {
     "FullText": "queries:{}FullText",
     "IndexMonitor": "monitoring.statistics:{}Indexes",
     "Maintenance": "monitoring.maintenance:{}Maintenance",
+    "PortableSchemas": "portable:{}PortableSchemas",
     "RowStreams": "stream:{}Streams",
     "SchemaReader": "schema:{}SchemaReader",
     "SessionMonitor": "monitoring.sessions:{}Sessions",
