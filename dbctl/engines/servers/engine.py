@@ -47,6 +47,7 @@ PARTS = {
     "IndexMonitor": "monitoring.statistics:{}Indexes",
     "Maintenance": "monitoring.maintenance:{}Maintenance",
     "RowSource": "transfer:{}RowSource",
+    "PortableSchemas": "portable:{}PortableSchemas",
     "RowStreams": "stream:{}Streams",
     "SchemaReader": "schema:{}SchemaReader",
     "SessionMonitor": "monitoring.sessions:{}Sessions",

@@ -1,0 +1,86 @@
+"""Types of PostgreSQL as logical types, and the types that tables of other engines get."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dbctl.engines.contract import LogicalKind, LogicalType
+from dbctl.engines.sql.portable import parse_declared
+
+_TEXT = LogicalType(kind="text")
+TYPES: Mapping[str, LogicalType] = {
+    "BOOLEAN": LogicalType(kind="boolean"),
+    "SMALLINT": LogicalType(kind="integer", bits=16),
+    "INTEGER": LogicalType(kind="integer", bits=32),
+    "BIGINT": LogicalType(kind="integer"),
+    "OID": LogicalType(kind="integer", bits=32, is_unsigned=True),
+    "NUMERIC": LogicalType(kind="decimal"),
+    "REAL": LogicalType(kind="real", bits=32),
+    "DOUBLE PRECISION": LogicalType(kind="real"),
+    **dict.fromkeys(["TEXT", "CITEXT", "CHARACTER VARYING", "XML"], _TEXT),
+    "CHARACTER": LogicalType(kind="text", length=1, is_fixed=True),
+    **dict.fromkeys(["NAME", '"CHAR"'], LogicalType(kind="text", length=63)),
+    **dict.fromkeys(["INET", "CIDR"], LogicalType(kind="text", length=43)),
+    **dict.fromkeys(["MACADDR", "MACADDR8"], LogicalType(kind="text", length=23)),
+    "BYTEA": LogicalType(kind="bytes"),
+    "DATE": LogicalType(kind="date"),
+    "TIME WITHOUT TIME ZONE": LogicalType(kind="time"),
+    "TIMESTAMP WITHOUT TIME ZONE": LogicalType(kind="timestamp"),
+    "TIMESTAMP WITH TIME ZONE": LogicalType(kind="timestamp", has_zone=True),
+    **dict.fromkeys(["JSON", "JSONB"], LogicalType(kind="json")),
+    "UUID": LogicalType(kind="uuid"),
+    "BIT": LogicalType(kind="bits", bits=1, is_fixed=True),
+    "BIT VARYING": LogicalType(kind="bits", bits=0),
+}
+#: Types that the database maintains, or for which no other engine has an equivalent.
+IGNORES_CASE = frozenset({"CITEXT"})
+
+#: The types of columns by kind, without arguments.
+NAMES: Mapping[LogicalKind, str] = {
+    "boolean": "boolean",
+    "text": "text",
+    "enum": "text",
+    "set": "text",
+    "array": "text",
+    "any": "text",
+    "other": "text",
+    "bytes": "bytea",
+    "date": "date",
+    "json": "jsonb",
+    "uuid": "uuid",
+}
+_LARGEST_FRACTION = 6
+
+
+def read_type(declared: str) -> LogicalType:
+    """Return the logical type of a type of the catalog, in upper case."""
+    if declared.endswith("[]"):
+        return LogicalType(kind="array", name=declared)
+    return parse_declared(declared, TYPES) or LogicalType(kind="other", name=declared)
+
+
+def write_type(logical: LogicalType) -> str:
+    """Return the type for values of a logical type."""
+    match logical.kind:
+        case "integer":
+            bits = logical.bits + 1 if logical.is_unsigned else logical.bits
+            return (
+                "smallint" if bits <= 16 else "integer" if bits <= 32 else "bigint" if bits <= 64 else "numeric(20)"  # noqa: PLR2004 - sizes of the types
+            )
+        case "decimal":
+            return f"numeric({logical.digits},{logical.scale})" if logical.digits else "numeric"
+        case "real":
+            return "real" if logical.bits == 32 else "double precision"  # noqa: PLR2004
+        case "text" if logical.length:
+            return f"character({logical.length})" if logical.is_fixed else f"character varying({logical.length})"
+        case "time":
+            return f"time({logical.fraction})" if logical.fraction < _LARGEST_FRACTION else "time"
+        case "timestamp":
+            fraction = f"({logical.fraction})" if logical.fraction < _LARGEST_FRACTION else ""
+            return f"timestamp{fraction}{' with time zone' if logical.has_zone else ''}"
+        case "bits":
+            return f"bit({logical.bits})" if logical.is_fixed else "bit varying"
+        case _:
+            return NAMES[logical.kind]
+
+

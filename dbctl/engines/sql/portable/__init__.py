@@ -1,0 +1,7 @@
+"""Portable schemas: what the SQL engines share to read them and to derive statements from them."""
+
+from dbctl.exports import lazy_imports
+
+with lazy_imports(__name__):
+    from dbctl.engines.sql.portable.read import interpret_checks, split_generated, strip_parentheses
+    from dbctl.engines.sql.portable.types import parse_declared

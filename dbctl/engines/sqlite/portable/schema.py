@@ -1,0 +1,143 @@
+"""Read the schema of a SQLite file for other engines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from dbctl.engines.contract import (
+    DerivedSchema,
+    IndexTerm,
+    Omission,
+    PortableColumn,
+    PortableIndex,
+    PortableReference,
+    PortableSchema,
+    PortableTable,
+    PortableView,
+    Schema,
+    SchemaColumn,
+    SchemaIndex,
+    SchemaTable,
+    StorageLimits,
+    strip_collation,
+)
+from dbctl.engines.sql import quote_literal
+from dbctl.engines.sql.portable import interpret_checks, split_generated
+from dbctl.engines.sqlite.describe import SQLiteSchemaReader
+from dbctl.engines.sqlite.portable.types import read_type
+
+if TYPE_CHECKING:
+    from dbctl.engines.sqlite.reader import SQLiteDatabase
+
+_TERM = re.compile(r"(.*?)(?: collate (\w+))?( desc)?", re.DOTALL)
+_VIEWS = "select name, sql from sqlite_master where type = 'view' order by rowid"
+_HAS_SEQUENCES = "select 1 from sqlite_master where name = 'sqlite_sequence'"
+
+
+class SQLitePortableSchemas:
+    """The part ``PortableSchemas``."""
+
+    limits = StorageLimits(stores_nan=False, stores_invalid_text=True, years=(-4712, 9999))
+
+    def __init__(self, db: SQLiteDatabase) -> None:
+        self._connection, self._schema_reader = db.connection, SQLiteSchemaReader(db)
+
+    def read_portable(self) -> PortableSchema:
+        schema = self._schema_reader.schema()
+        return PortableSchema(
+            dialect="sqlite",
+            tables=[_build_table(table) for table in schema.tables if table.columns],
+            views=[
+                PortableView(name=str(name), query=str(sql)) for name, sql in self._connection.fetch(_VIEWS)
+            ],
+            omissions=list(_find_omissions(schema)),
+        )
+
+    def derive(self, schema: PortableSchema) -> DerivedSchema:
+        from dbctl.engines.sqlite.portable.derive import SQLiteDerivation
+
+        return SQLiteDerivation(schema).derive()
+
+    def read_counters(self) -> Mapping[str, int]:
+        if not self._connection.fetch(_HAS_SEQUENCES):
+            return {}
+        rows = self._connection.fetch("select name, seq from sqlite_sequence")
+        return {str(name): int(str(last)) + 1 for name, last in rows if isinstance(last, int)}
+
+    def set_counters(self, numbers: Mapping[str, int]) -> Sequence[str]:
+        if not self._connection.fetch(_HAS_SEQUENCES):
+            return ()
+        return [
+            f"update sqlite_sequence set seq = {number - 1:d} where name = {quote_literal(table)} and seq < {number - 1:d}"
+            for table, number in numbers.items()
+        ]
+
+
+def _build_table(table: SchemaTable) -> PortableTable:
+    key = [strip_collation(name) for name in table.key]
+    names = {column.name for column in table.columns}
+    is_rowid = len(key) == 1 and "without rowid" not in table.options
+    return interpret_checks(
+        PortableTable(
+            name=table.name,
+            columns=[_build_column(column, key if is_rowid else ()) for column in table.columns],
+            key=key,
+            indexes=[_build_index(index, names) for index in table.indexes],
+            references=[
+                PortableReference(
+                    columns=reference.columns,
+                    table=reference.table,
+                    to=reference.to,
+                    on_update=reference.on_update,
+                    on_delete=reference.on_delete,
+                    is_deferred=reference.deferred,
+                )
+                for reference in table.references
+            ],
+            checks=table.checks,
+        )
+    )
+
+
+def _build_column(column: SchemaColumn, rowid: Sequence[str]) -> PortableColumn:
+    generated, is_stored = split_generated(column.generated)
+    return PortableColumn(
+        name=column.name,
+        declared=column.type,
+        type=read_type(column.type),
+        is_nullable=column.nullable,
+        default=column.default or "",
+        generated=generated,
+        is_stored=is_stored,
+        is_automatic=column.type == "INTEGER" and list(rowid) == [column.name],
+        ignores_case=column.collation == "NOCASE",
+    )
+
+
+def _build_index(index: SchemaIndex, names: set[str]) -> PortableIndex:
+    terms = []
+    for text in index.columns:
+        term, collation, descending = _TERM.fullmatch(text).groups()  # type: ignore[union-attr] - matches every text
+        is_column = term in names
+        terms.append(
+            IndexTerm(
+                column=term if is_column else "",
+                expression="" if is_column else term,
+                is_descending=bool(descending),
+                ignores_case=collation == "NOCASE",
+            )
+        )
+    return PortableIndex(name=index.name, terms=terms, is_unique=index.unique, where=index.where)
+
+
+def _find_omissions(schema: Schema) -> Iterator[Omission]:
+    for table in schema.tables:
+        if not table.columns:
+            yield Omission(kind="virtual table", name=table.name, reason=f"only SQLite has it: {table.options[0]}")
+    for code in schema.codes:
+        if code.kind == "trigger":
+            yield Omission(
+                kind="trigger", name=code.name, table=code.table, reason="triggers have to be written again"
+            )
