@@ -3,7 +3,6 @@
 from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
-    from dbctl.engines.sql import canonical, lines
     from dbctl.engines.sql.catalog import Catalog
     from dbctl.engines.sql.database import Connection, SqlDatabase, SqlExplainer
     from dbctl.engines.sql.dialect import Dialect
