@@ -63,10 +63,9 @@ def write_type(logical: LogicalType) -> str:
     """Return the type for values of a logical type."""
     match logical.kind:
         case "integer":
-            bits = logical.bits + 1 if logical.is_unsigned else logical.bits
-            return (
-                "smallint" if bits <= 16 else "integer" if bits <= 32 else "bigint" if bits <= 64 else "numeric(20)"  # noqa: PLR2004 - sizes of the types
-            )
+            bits = logical.bits + logical.is_unsigned
+            # the largest unsigned numbers do not fit, but a key of type numeric would be slow, and is not numbered
+            return "smallint" if bits <= 16 else "integer" if bits <= 32 else "bigint"  # noqa: PLR2004 - sizes of the types
         case "decimal":
             return f"numeric({logical.digits},{logical.scale})" if logical.digits else "numeric"
         case "real":
@@ -74,13 +73,14 @@ def write_type(logical: LogicalType) -> str:
         case "text" if logical.length:
             return f"character({logical.length})" if logical.is_fixed else f"character varying({logical.length})"
         case "time":
-            return f"time({logical.fraction})" if logical.fraction < _LARGEST_FRACTION else "time"
+            return f"time{_fraction(logical)} without time zone"
         case "timestamp":
-            fraction = f"({logical.fraction})" if logical.fraction < _LARGEST_FRACTION else ""
-            return f"timestamp{fraction}{' with time zone' if logical.has_zone else ''}"
+            return f"timestamp{_fraction(logical)} {'with' if logical.has_zone else 'without'} time zone"
         case "bits":
             return f"bit({logical.bits})" if logical.is_fixed else "bit varying"
         case _:
             return NAMES[logical.kind]
 
 
+def _fraction(logical: LogicalType) -> str:
+    return f"({logical.fraction})" if logical.fraction < _LARGEST_FRACTION else ""
