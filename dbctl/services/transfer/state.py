@@ -6,16 +6,18 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
-from dbctl.engines.contract import Condition, Readable, ScriptRunner, Writable, require_part
+from dbctl.engines.contract import Condition, Readable, Writable
 from dbctl.errors import TransferOtherError
 from dbctl.model import Struct
-from dbctl.services.app import TRANSFER_TABLE
+from dbctl.services.app import ledger_detection
 from dbctl.services.transfer.digest import TableDigest
+from dbctl.services.transfer.parts import require_scripts
 
 #: ``schema``: the tables are being created; ``copy``: rows are being copied; ``finish``: indexes and foreign keys are
 #: being created; ``copied``: the rows of a snapshot are complete and verified.
 Phase: TypeAlias = Literal["schema", "copy", "finish", "copied"]
 
+TRANSFER_TABLE = ledger_detection.TRANSFER_TABLE
 #: The same statement for every engine.
 _CREATE = f"create table {TRANSFER_TABLE} (name varchar(250) not null primary key, content text not null)"
 _HEADER, _TABLE, _ATTACHMENT = "transfer", "table/", "attachment/"
@@ -147,11 +149,3 @@ def drop_state(db: Writable) -> None:
     with scripts.schema_transaction():
         scripts.run_statement(f"drop table {TRANSFER_TABLE}")
 
-
-def require_scripts(db: Writable) -> ScriptRunner:
-    """Return the part that changes the schema.
-
-    Raises:
-        NotSupportedError: the engine has none.
-    """
-    return require_part(db, ScriptRunner, "a transfer", "Supported by SQLite, PostgreSQL, MySQL and MariaDB.")

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from dbctl.engines.contract import ColumnPair, LineColumn, PortableSchema, PortableTable, TimeForm, exchange_kind
+from dbctl.engines.contract import ColumnPair, LineColumn, PortableSchema, PortableTable, Readable, TimeForm, exchange_kind
 from dbctl.errors import TransferSchemaError
 from dbctl.model import Struct
-from dbctl.services.app import App, TRANSFER_TABLE
-from dbctl.services.migrations.ledger import MigrationTarget
+from dbctl.services.app import App, ledger_detection
 
 
 class TransferTable(Struct, frozen=True, kw_only=True):
@@ -37,13 +36,12 @@ class Exclusions(Struct, frozen=True, kw_only=True):
         return table in self.names or any(fnmatchcase(table, pattern) for pattern in self.patterns)
 
 
-def list_exclusions(app: App, database: str, target: MigrationTarget | None) -> Exclusions:
-    """Return the tables that are not copied; ``target`` has the ledger of the source, if any."""
+def list_exclusions(app: App, database: str, db: Readable) -> Exclusions:
+    """Return the tables of ``database``, open as ``db``, that are not copied."""
     section = app.database(database).migrations
-    ledgers = target.ledger_tables if target else frozenset[str]()
+    ledgers = ledger_detection.ledger_tables(app, database, db)
     return Exclusions(
-        names=ledgers | {TRANSFER_TABLE},
-        patterns=section.unmanaged if section else (),
+        names=ledgers | {ledger_detection.TRANSFER_TABLE}, patterns=section.unmanaged if section else ()
     )
 
 
