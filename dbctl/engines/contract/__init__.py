@@ -154,6 +154,19 @@ with lazy_imports(__name__):
         join_queries,
         positive_terms,
     )
+    from dbctl.engines.contract.transfer import (
+        NULL,
+        TAB,
+        Line,
+        LineBatch,
+        LineColumn,
+        RowSink,
+        RowSource,
+        escape,
+        join_line,
+        key_of,
+        split_line,
+    )
     from dbctl.engines.contract.vectors import (
         Metric,
         Recall,

@@ -46,6 +46,7 @@ PARTS = {
     "FullText": "queries:{}FullText",
     "IndexMonitor": "monitoring.statistics:{}Indexes",
     "Maintenance": "monitoring.maintenance:{}Maintenance",
+    "RowSource": "transfer:{}RowSource",
     "PortableSchemas": "portable:{}PortableSchemas",
     "RowStreams": "stream:{}Streams",
     "SchemaReader": "schema:{}SchemaReader",
@@ -55,6 +56,7 @@ PARTS = {
 }
 READER_PARTS = {"Dumps": "backup.dump:{}Dumper"}
 WRITER_PARTS = {
+    "RowSink": "transfer:{}RowSink",
     "ScriptRunner": "scripts:{}Scripts",
     "StagingTables": "staging:{}Staging",
     "TextIndexes": "queries:{}TextIndexes",

@@ -26,6 +26,7 @@ class SQLiteDatabase(SqlDatabase):
         "Maintenance": "dbctl.engines.sqlite.monitoring:SQLiteMaintenance",
         "PortableSchemas": "dbctl.engines.sqlite.portable:SQLitePortableSchemas",
         "Preview": "dbctl.engines.sql.preview:SqlPreview",
+        "RowSource": "dbctl.engines.sqlite.transfer:SQLiteRowSource",
         "RowStreams": "dbctl.engines.sqlite.stream:SQLiteStreams",
         "SchemaReader": "dbctl.engines.sqlite.describe:SQLiteSchemaReader",
         "SizeMonitor": "dbctl.engines.sqlite.monitoring:SQLiteSizes",
