@@ -21,7 +21,7 @@ from dbctl.engines.mysql.connection import Server
 from dbctl.engines.mysql.errors import quote
 from dbctl.engines.mysql.portable.types import CHARACTER_BYTES, read_type, write_type
 from dbctl.engines.mysql.types import normalize_type
-from dbctl.engines.sql.portable import Derivation, UntranslatableError, find_unique_columns
+from dbctl.engines.sql.portable import Derivation, UntranslatableError
 
 #: The largest key of InnoDB, and the bytes of its columns that are not text.
 _KEY_BYTES, _OTHER_BYTES = 3072, 16
@@ -85,7 +85,7 @@ class MySQLDerivation(Derivation):
     def collation_clause(self, table: PortableTable, column: PortableColumn, logical: LogicalType) -> str:
         if logical.kind == "uuid" and not self._server.is_mariadb:
             return "character set ascii collate ascii_bin"
-        if column.ignores_case and logical.kind == "text" and column.name in find_unique_columns(table):
+        if column.ignores_case and logical.kind == "text":
             return f"collate {self._server.folding_collation}"
         return ""
 
@@ -103,9 +103,11 @@ class MySQLDerivation(Derivation):
     def key_list(self, table: PortableTable) -> str:
         return ", ".join(self._key_term(table, IndexTerm(column=name), self.quote(name), len(table.key)) for name in table.key)
 
-    def can_refer(self, source: LogicalType, target: LogicalType) -> bool:
-        same_size = source.kind != "integer" or (source.bits, source.is_unsigned) == (target.bits, target.is_unsigned)
-        return super().can_refer(source, target) and same_size
+    def can_refer(self, source: PortableColumn, target: PortableColumn) -> bool:
+        is_integer = source.type.kind == "integer"
+        if is_integer and (source.type.bits, source.type.is_unsigned) != (target.type.bits, target.type.is_unsigned):
+            return False
+        return super().can_refer(source, target) and source.ignores_case == target.ignores_case
 
     def reference_clause(self, reference: PortableReference) -> str:
         name = ", ".join(reference.columns)

@@ -120,8 +120,8 @@ def _build_table(table: SchemaTable, columns: Rows, indexes: Rows, *, is_mariadb
                     columns=reference.columns,
                     table=reference.table,
                     to=reference.to,
-                    on_update=reference.on_update,
-                    on_delete=reference.on_delete,
+                    on_update=_action(reference.on_update),
+                    on_delete=_action(reference.on_delete),
                 )
                 for reference in table.references
             ],
@@ -171,6 +171,11 @@ def _build_index(name: str, parts: Rows) -> PortableIndex:
             )
         )
     return PortableIndex(name=name, terms=terms, is_unique=bool(parts[0]["unique"]))
+
+
+def _action(name: str) -> str:
+    """Return the action of a foreign key; the server treats both words alike, and MariaDB reports only one of them."""
+    return "NO ACTION" if name == "RESTRICT" else name
 
 
 def _find_omissions(table: str, columns: Rows, indexes: Rows) -> Iterator[Omission]:

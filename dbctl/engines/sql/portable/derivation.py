@@ -277,13 +277,13 @@ class Derivation(ABC):
         if not any(set(key) == set(reference.to) for key in keys if key):
             return f"({', '.join(reference.to)}) of {parent.name} is not unique"
         for name, to in zip(reference.columns, reference.to, strict=True):
-            if not self.can_refer(self._types[table.name][name], self._types[parent.name][to]):
-                return f"{name} and {parent.name}.{to} have different types"
+            if not self.can_refer(table.column(name), parent.column(to)):
+                return f"{name} and {parent.name}.{to} have different types or collations"
         return ""
 
-    def can_refer(self, source: LogicalType, target: LogicalType) -> bool:
-        """Whether a foreign key can connect columns of two types."""
-        return source.kind == target.kind
+    def can_refer(self, source: PortableColumn, target: PortableColumn) -> bool:
+        """Whether a foreign key can connect two columns."""
+        return source.type.kind == target.type.kind
 
     def reference_clause(self, reference: PortableReference) -> str:
         """Return the clause of a foreign key."""

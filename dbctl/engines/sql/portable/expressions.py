@@ -18,7 +18,7 @@ PORTABLE_NODES = frozenset(
     Paren Select Star Sub Subquery Sum Table TableAlias Trim Tuple Union Upper Where""".split()
 )
 #: Types to which a cast of a portable expression converts; their names have the same meaning everywhere.
-_TEXT_CASTS = frozenset({"TEXT", "VARCHAR", "CHAR", "NVARCHAR", "NCHAR"})
+_TEXT_CASTS = frozenset({"TEXT", "VARCHAR", "CHAR", "NVARCHAR", "NCHAR", "BPCHAR"})
 
 
 class UntranslatableError(Exception):
