@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from typing import TYPE_CHECKING, Any
 
 from dbctl import signals
-from dbctl.engines.contract import Line, LineBatch, LineColumn
+from dbctl.engines.contract import TAB, Line, LineBatch, LineColumn
 from dbctl.engines.sql import ident, lines
 from dbctl.engines.sqlite.backup import block_writers
 from dbctl.engines.sqlite.dialect import find_rowid_name
-from dbctl.engines.sqlite.transfer.values import key_expression, key_literal, line_expression, register_functions
+from dbctl.engines.sqlite.transfer.values import (
+    backslash_expression,
+    key_expression,
+    key_literal,
+    line_expression,
+    plain_expression,
+    register_functions,
+)
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.reader import SQLiteDatabase
 
 #: Rows of one batch.
 BATCH_ROWS = 2000
+#: SQL between two values of a line.
+JOIN = " || '\t' || "
 _IS_ROWID_TABLE = "select 1 from pragma_table_list where schema = 'main' and name = :table and type = 'table' and not wr"
 
 
@@ -50,14 +59,54 @@ class SQLiteRowSource:
     def stream_lines(
         self, table: str, columns: Sequence[LineColumn], *, position: str = ""
     ) -> Iterator[Iterator[LineBatch]]:
-        # rows in the order of the file; the order of a key would read its pages many times
-        rowid = self._find_rowid(table)
-        where = f" where {rowid} > {int(position)}" if position else ""
+        with self._bytes() as driver, ExitStack() as cursors:
+
+            def execute(sql: str) -> sqlite3.Cursor:
+                cursor = self._connection.retry_while_locked(lambda: driver.execute(sql))
+                return cursors.enter_context(closing(cursor))
+
+            yield self._read(table, columns, position, execute)
+
+    def _read(
+        self, table: str, columns: Sequence[LineColumn], position: str, execute: Callable[[str], sqlite3.Cursor]
+    ) -> Iterator[LineBatch]:
+        """Yield the rows in the order of the file; the order of a key would read its pages many times."""
+        name, rowid = self._catalog.quote_table(table), self._find_rowid(table)
         order = f" order by {rowid}" if rowid else ""
-        line = self._line(table, columns)
-        sql = f"select {line}, {rowid or 0} from {self._catalog.quote_table(table)}{where}{order}"
-        with self._bytes() as driver, closing(self._connection.retry_while_locked(lambda: driver.execute(sql))) as cursor:
-            yield self._batches(cursor, has_position=bool(rowid))
+        if rowid:  # most tables contain nothing to escape, and searching each value takes as long as reading it
+            where = f" where {rowid} > {int(position)}" if position else ""
+            sql = f"select {self._plain_line(table, columns)}, {rowid} from {name}{where}{order}"
+            for batch in self._plain_batches(execute(sql), len(columns)):
+                if batch is None:
+                    break
+                position = batch.position
+                yield batch
+            else:
+                return
+        where = f" where {rowid} > {int(position)}" if position else ""
+        cursor = execute(f"select {self._line(table, columns)}, {rowid or 0} from {name}{where}{order}")
+        for rows in self._fetch(cursor):
+            yield LineBatch([line for line, _ in rows], str(rows[-1][1]) if rowid else "")
+
+    def _plain_batches(self, cursor: sqlite3.Cursor, width: int) -> Iterator[LineBatch | None]:
+        """Yield rows without escapes; None before the first row that needs one."""
+        for rows in self._fetch(cursor):
+            lines = [line for line, _, _ in rows]
+            text = b"\n".join(lines)
+            yield (
+                LineBatch(lines, str(rows[-1][2]))
+                if text.count(b"\n") == len(lines) - 1
+                and text.count(TAB) == len(lines) * (width - 1)
+                and text.count(b"\\") == sum([count for _, count, _ in rows])
+                and b"\r" not in text
+                else None
+            )
+
+    def _fetch(self, cursor: sqlite3.Cursor) -> Iterator[list[Any]]:
+        while rows := self._connection.retry_while_locked(lambda: cursor.fetchmany(BATCH_ROWS)):
+            signals.raise_if_interrupted()
+            self._connection.require_unchanged()
+            yield rows
 
     def fetch_lines(
         self, table: str, columns: Sequence[LineColumn], key: Sequence[LineColumn], keys: Sequence[Line]
@@ -73,9 +122,20 @@ class SQLiteRowSource:
         return result
 
     def _line(self, table: str, columns: Sequence[LineColumn]) -> str:
-        return " || char(9) || ".join(
+        """Return SQL for the line of a row."""
+        return JOIN.join(
             line_expression(self._catalog.quote_column(table, column.name, ""), column.kind) for column in columns
         )
+
+    def _plain_line(self, table: str, columns: Sequence[LineColumn]) -> str:
+        """Return SQL for the line of a row without escapes, and for the number of its backslashes."""
+        texts, counts = [], ["0"]
+        for column in columns:
+            live = self._catalog.require_column(table, column.name)
+            name = ident(live.name)
+            texts.append(plain_expression(name, column.kind))
+            counts.append(backslash_expression(name, column.kind, nullable=live.nullable))
+        return f"{JOIN.join(texts)}, {' + '.join(filter(None, counts))}"
 
     def _find_rowid(self, table: str) -> str:
         """Return the name of the rowid; empty if the table has none."""
@@ -94,12 +154,6 @@ class SQLiteRowSource:
             yield driver
         finally:
             driver.text_factory = text_factory
-
-    def _batches(self, cursor: sqlite3.Cursor, *, has_position: bool) -> Iterator[LineBatch]:
-        while rows := self._connection.retry_while_locked(lambda: cursor.fetchmany(BATCH_ROWS)):
-            signals.raise_if_interrupted()
-            self._connection.require_unchanged()
-            yield LineBatch([line for line, _ in rows], str(rows[-1][1]) if has_position else "")
 
 
 def match_keys(key: Sequence[LineColumn], keys: Sequence[Line]) -> str:
