@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -31,7 +30,6 @@ from dbctl.engines.sqlite.portable.types import read_type
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.reader import SQLiteDatabase
 
-_TERM = re.compile(r"(.*?)(?: collate (\w+))?( desc)?", re.DOTALL)
 _VIEWS = "select name, sql from sqlite_master where type = 'view' order by rowid"
 _HAS_SEQUENCES = "select 1 from sqlite_master where name = 'sqlite_sequence'"
 
@@ -39,7 +37,9 @@ _HAS_SEQUENCES = "select 1 from sqlite_master where name = 'sqlite_sequence'"
 class SQLitePortableSchemas:
     """The part ``PortableSchemas``."""
 
-    limits = StorageLimits(stores_nan=False, stores_invalid_text=True, years=(-4712, 9999))
+    limits = StorageLimits(
+        enforces_types=False, stores_nan=False, stores_invalid_text=True, exact_digits=15, max_hours=1 << 31
+    )
 
     def __init__(self, db: SQLiteDatabase) -> None:
         self._connection, self._schema_reader = db.connection, SQLiteSchemaReader(db)
@@ -119,13 +119,14 @@ def _build_column(column: SchemaColumn, rowid: Sequence[str]) -> PortableColumn:
 def _build_index(index: SchemaIndex, names: set[str]) -> PortableIndex:
     terms = []
     for text in index.columns:
-        term, collation, descending = _TERM.fullmatch(text).groups()  # type: ignore[union-attr] - matches every text
+        plain = text.removesuffix(" desc")
+        term, _, collation = plain.partition(" collate ") if plain not in names else (plain, "", "")
         is_column = term in names
         terms.append(
             IndexTerm(
                 column=term if is_column else "",
                 expression="" if is_column else term,
-                is_descending=bool(descending),
+                is_descending=plain != text,
                 ignores_case=collation == "NOCASE",
             )
         )
