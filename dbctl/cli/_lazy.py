@@ -41,6 +41,7 @@ GROUPS = {
     "search index": "Full-text and vector indexes of searches.",
     "search vectors": "Vectors of semantic search.",
     "data": "Rows of any table: list, edit, query, export, import.",
+    "transfer": "Move a database to another engine: plan, copy, verify, switch.",
     "completions": "Shell completion.",
 }
 

@@ -51,6 +51,14 @@ class RowSource(Protocol):
     def snapshot(self) -> AbstractContextManager[None]:
         """Read one state of the database in the block."""
 
+    def block_writers(self, tables: Sequence[str]) -> AbstractContextManager[None]:
+        """Block writes of other sessions to tables in the block; they can still be read.
+
+        Raises:
+            BusyError: another session was writing until the timeout.
+            PrivilegeMissingError: this user may not lock tables.
+        """
+
     def stream_lines(
         self, table: str, columns: Sequence[LineColumn], *, position: str = ""
     ) -> AbstractContextManager[Iterator[LineBatch]]:

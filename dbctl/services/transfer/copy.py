@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
+from collections.abc import Iterator, Sequence
 
 from dbctl.engines.contract import Line, LineBatch, RowSink, RowSource, Writable
 from dbctl.errors import ConstraintError, ValueInvalidError
 from dbctl.model import Struct
 from dbctl.services.app import require_row_count
 from dbctl.services.transfer.compare import MAX_DIFFERENCES, find_differences
-from dbctl.services.transfer.digest import TableDigest, digest_table
+from dbctl.services.transfer.digest import Advance, TableDigest, digest_table
 from dbctl.services.transfer.parts import require_rows, require_sink
 from dbctl.services.transfer.state import TableState, TransferState
 from dbctl.services.transfer.tables import TransferTable
@@ -19,8 +18,6 @@ from dbctl.services.transfer.tables import TransferTable
 CHUNK_ROWS, CHUNK_BYTES = 50_000, 16 << 20
 #: Keys whose rows are fetched at once.
 KEYS = 1000
-#: Receives numbers of copied rows.
-Advance: TypeAlias = Callable[[int], object]
 
 
 class Destination(Struct, frozen=True):
@@ -103,13 +100,13 @@ class _Chunks:
 
 
 def synchronize(
-    source: RowSource, destination: Destination, state: TransferState, table: TransferTable
+    source: RowSource, destination: Destination, state: TransferState, table: TransferTable, advance: Advance
 ) -> SyncResult | None:
     """Make a table equal to the snapshot of the source, and record its digest; None if it was equal.
 
     Constraints between tables must be detached. The changes are one transaction.
     """
-    digest = digest_table(source, table.name, table.columns)
+    digest = digest_table(source, table.name, table.columns, advance=advance)
     complete = TableState(digest=digest, is_complete=True)
     current = digest_table(destination.rows, table.name, table.columns)
     if current == digest:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
+from typing import TypeAlias
 
 from dbctl.engines.contract import Line, LineColumn, RowSource
 from dbctl.model import Struct
 
+#: Receives numbers of rows that were read.
+Advance: TypeAlias = Callable[[int], object]
 #: Bytes of the digest of a row.
 DIGEST_BYTES = 16
 _MODULUS = 1 << 8 * DIGEST_BYTES
@@ -35,15 +38,17 @@ class TableDigest(Struct, frozen=True, kw_only=True):
         return cls(rows=rows, total=int(hexadecimal, 16))
 
 
-def digest_lines(batches: Iterable[Sequence[Line]]) -> TableDigest:
-    """Return the digest of all rows."""
-    result = TableDigest()
-    for lines in batches:
-        result = result.add(lines)
-    return result
+def ignore_rows(_rows: int) -> None:
+    """Report no progress."""
 
 
-def digest_table(source: RowSource, table: str, columns: Sequence[LineColumn]) -> TableDigest:
+def digest_table(
+    source: RowSource, table: str, columns: Sequence[LineColumn], *, advance: Advance = ignore_rows
+) -> TableDigest:
     """Return the digest of all rows of a table."""
+    result = TableDigest()
     with source.stream_lines(table, columns) as batches:
-        return digest_lines(batch.lines for batch in batches)
+        for batch in batches:
+            result = result.add(batch.lines)
+            advance(len(batch.lines))
+    return result

@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from dbctl.engines.contract import Readable, RowSource, Writable
 from dbctl.errors import TransferDifferentError
-from dbctl.files import Progress, no_progress
 from dbctl.model import ChangeResult, Plan, Row, Struct, format_count
 from dbctl.services.transfer.check import refuse_unstorable_values
 from dbctl.services.transfer.copy import Destination, SyncResult, copy_table, synchronize
-from dbctl.services.transfer.digest import TableDigest, digest_table
+from dbctl.services.transfer.digest import Advance, TableDigest, digest_table, ignore_rows
 from dbctl.services.transfer.endpoints import Endpoints
 from dbctl.services.transfer.parts import require_rows, require_schemas, require_scripts
 from dbctl.services.transfer.schema import (
@@ -59,10 +58,10 @@ class RunTransfer:
 
     purpose = "transfer run"
 
-    def __init__(self, endpoints: Endpoints, options: SchemaOptions, *, progress: Progress = no_progress) -> None:
+    def __init__(self, endpoints: Endpoints, options: SchemaOptions, *, advance: Advance = ignore_rows) -> None:
         self.app, self.protected = endpoints.app.name, endpoints.app.protected
         self.target = endpoints.target
-        self._endpoints, self._options, self._progress = endpoints, options, progress
+        self._endpoints, self._options, self._advance = endpoints, options, advance
 
     def plan(self) -> Plan:
         """Return the tables to copy; reads only."""
@@ -95,7 +94,7 @@ class RunTransfer:
                 self._copy(require_rows(source), destination, state, tables)
             finish_copy(source, db, state)
             copied = time.monotonic()
-            digests = verify_digests(endpoints, state, destination.rows, tables)
+            digests = verify_digests(endpoints, state, destination.rows, tables, self._advance)
             with db.transaction():
                 state.enter_phase("copied")
             return TransferResult(
@@ -122,12 +121,11 @@ class RunTransfer:
     def _copy(
         self, rows: RowSource, destination: Destination, state: TransferState, tables: Sequence[TransferTable]
     ) -> None:
-        for number, table in enumerate(tables):
-            copy_table(rows, destination, state, table, lambda _rows: None)
-            self._progress((number + 1) / len(tables))
+        for table in tables:
+            copy_table(rows, destination, state, table, self._advance)
         if state.was_interrupted:
             for table in tables:
-                synchronize(rows, destination, state, table)
+                synchronize(rows, destination, state, table, self._advance)
 
 
 def pair_tables(endpoints: Endpoints, schema: TransferSchema, db: Readable) -> list[TransferTable]:
@@ -154,14 +152,20 @@ def finish_copy(source: Readable, db: Writable, state: TransferState) -> None:
 
 
 def verify_digests(
-    endpoints: Endpoints, state: TransferState, rows: RowSource, tables: Sequence[TransferTable]
+    endpoints: Endpoints,
+    state: TransferState,
+    rows: RowSource,
+    tables: Sequence[TransferTable],
+    advance: Advance,
 ) -> Mapping[str, TableDigest]:
     """Compare each table of the destination with the rows that were read from the source; return the digests.
 
     Raises:
         TransferDifferentError: a table differs.
     """
-    digests = {table.name: digest_table(rows, table.name, table.columns) for table in tables}
+    digests = {
+        table.name: digest_table(rows, table.name, table.columns, advance=advance) for table in tables
+    }
     if differing := [name for name, digest in digests.items() if state.tables[name].digest != digest]:
         raise TransferDifferentError(target=endpoints.target, tables=", ".join(differing))
     return digests

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from dbctl.engines.contract import Readable, Writable
 from dbctl.errors import SourceChangingError, TransferMissingError
-from dbctl.files import Progress, no_progress
 from dbctl.model import ChangeResult, Plan, Row
 from dbctl.services.transfer.copy import Destination, SyncResult, synchronize
-from dbctl.services.transfer.digest import digest_table
+from dbctl.services.transfer.digest import Advance, digest_table, ignore_rows
 from dbctl.services.transfer.endpoints import Endpoints
 from dbctl.services.transfer.parts import require_rows, require_scripts, require_sink
 from dbctl.services.transfer.run import TransferredTable, describe_digests, finish_copy, pair_tables, verify_digests
-from dbctl.services.transfer.schema import SchemaOptions, detach, select_schema
+from dbctl.services.transfer.schema import SchemaOptions, detach, read_schema, select_schema
 from dbctl.services.transfer.state import TransferState, drop_state, has_state, load_state
-from dbctl.services.transfer.tables import TransferTable, list_exclusions
+from dbctl.services.transfer.tables import TransferTable, list_exclusions, select_tables
 
 
 class SwitchResult(ChangeResult, frozen=True, kw_only=True):
@@ -54,10 +52,10 @@ class SwitchTransfer:
 
     purpose = "transfer switch"
 
-    def __init__(self, endpoints: Endpoints, *, progress: Progress = no_progress) -> None:
+    def __init__(self, endpoints: Endpoints, *, advance: Advance = ignore_rows) -> None:
         self.app, self.protected = endpoints.app.name, endpoints.app.protected
         self.target = endpoints.target
-        self._endpoints, self._progress = endpoints, progress
+        self._endpoints, self._advance = endpoints, advance
 
     def plan(self) -> Plan:
         """Return the steps; reads only.
@@ -97,7 +95,7 @@ class SwitchTransfer:
         self.plan()
         source = endpoints.open_source()
         rows = require_rows(source)
-        with rows.block_writers(), endpoints.open_destination(self.purpose) as db:
+        with rows.block_writers(self._list_tables(source)), endpoints.open_destination(self.purpose) as db:
             state = load_state(db, endpoints.identity)
             if state.phase == "schema":
                 raise TransferMissingError(target=db.target, url=endpoints.destination_url)
@@ -109,11 +107,12 @@ class SwitchTransfer:
                 changing = [
                     table.name
                     for table in tables
-                    if digest_table(rows, table.name, table.columns) != state.tables[table.name].digest
+                    if digest_table(rows, table.name, table.columns, advance=self._advance)
+                    != state.tables[table.name].digest
                 ]
             if changing:
                 raise SourceChangingError(target=self.target, tables=", ".join(changing))
-            digests = verify_digests(endpoints, state, destination.rows, tables)
+            digests = verify_digests(endpoints, state, destination.rows, tables, self._advance)
             drop_state(db)
         return SwitchResult(
             source=str(endpoints.source_url),
@@ -123,6 +122,10 @@ class SwitchTransfer:
             rows=sum(digest.rows for digest in digests.values()),
             next_steps=self._describe_next_steps(),
         )
+
+    def _list_tables(self, source: Readable) -> list[str]:
+        exclusions = list_exclusions(self._endpoints.app, self._endpoints.database, source)
+        return [table.name for table in select_tables(read_schema(source), exclusions)]
 
     def _pair_tables(self, source: Readable, db: Writable) -> list[TransferTable]:
         endpoints = self._endpoints
@@ -139,10 +142,9 @@ class SwitchTransfer:
             detach(db, state)
         changes = list[SyncResult]()
         with require_sink(db).bulk_load():
-            for number, table in enumerate(tables):
-                if change := synchronize(require_rows(source), destination, state, table):
+            for table in tables:
+                if change := synchronize(require_rows(source), destination, state, table, self._advance):
                     changes.append(change)
-                self._progress((number + 1) / len(tables))
         finish_copy(source, db, state)
         return changes
 

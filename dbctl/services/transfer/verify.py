@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from dbctl.engines.contract import Line, RowSource, split_line
 from dbctl.errors import Exit, TransferDestinationMissingError
-from dbctl.files import Progress, no_progress
 from dbctl.model import Row, Struct
 from dbctl.services.transfer.compare import MAX_DIFFERENCES, Differences, find_differences
-from dbctl.services.transfer.digest import digest_table
+from dbctl.services.transfer.digest import Advance, digest_table, ignore_rows
 from dbctl.services.transfer.endpoints import Endpoints
 from dbctl.services.transfer.parts import require_rows
 from dbctl.services.transfer.schema import SchemaOptions, select_schema
@@ -55,7 +54,7 @@ class TransferVerification(Struct, frozen=True, kw_only=True):
         return [{field: getattr(table, field) for field in fields} for table in self.tables]
 
 
-def verify_transfer(endpoints: Endpoints, *, progress: Progress = no_progress) -> TransferVerification:
+def verify_transfer(endpoints: Endpoints, *, advance: Advance = ignore_rows) -> TransferVerification:
     """Compare each table of the source with the destination, by count, by digest, and by key if they differ.
 
     Raises:
@@ -72,9 +71,8 @@ def verify_transfer(endpoints: Endpoints, *, progress: Progress = no_progress) -
         tables = pair_tables(endpoints, schema, destination)
         results = []
         with rows.snapshot(), other_rows.snapshot():
-            for number, table in enumerate(tables):
-                results.append(verify_table(rows, other_rows, table))
-                progress((number + 1) / len(tables))
+            for table in tables:
+                results.append(verify_table(rows, other_rows, table, advance))
     return TransferVerification(
         target=endpoints.target,
         source=str(endpoints.source_url),
@@ -84,9 +82,13 @@ def verify_transfer(endpoints: Endpoints, *, progress: Progress = no_progress) -
     )
 
 
-def verify_table(source: RowSource, destination: RowSource, table: TransferTable) -> VerifiedTable:
+def verify_table(
+    source: RowSource, destination: RowSource, table: TransferTable, advance: Advance = ignore_rows
+) -> VerifiedTable:
     """Compare one table, each side in a snapshot."""
-    left, right = (digest_table(side, table.name, table.columns) for side in (source, destination))
+    left, right = (
+        digest_table(side, table.name, table.columns, advance=advance) for side in (source, destination)
+    )
     differences = Differences()
     if left != right:
         rows = max(left.rows, right.rows)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 from dbctl.engines.contract import Column, Line, LineBatch, LineColumn, LogicalKind, key_of, split_line
+from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.part import MySQLPart
 from dbctl.engines.mysql.stream import stream_rows
 from dbctl.engines.mysql.types import kind_of
@@ -41,6 +42,18 @@ class MySQLRowSource(MySQLPart):
 
     def snapshot(self) -> AbstractContextManager[None]:
         return self._connection.read_transaction()
+
+    @contextmanager
+    def block_writers(self, tables: Sequence[str]) -> Iterator[None]:
+        own = self._connection
+        connection = MySQLConnection(own.url, own.target, timeout=own.timeout, read_only=False)
+        try:
+            if tables:
+                locks = (f"{self._catalog.quote_table(table)} read" for table in tables)
+                connection.run(f"lock tables {', '.join(locks)}")
+            yield
+        finally:
+            connection.close()
 
     @contextmanager
     def stream_lines(

@@ -10,6 +10,7 @@ from psycopg import Copy, pq
 
 from dbctl import signals
 from dbctl.engines.contract import Line, LineBatch, LineColumn, LogicalKind, key_of, split_line
+from dbctl.engines.postgresql.connection import PostgreSQLConnection
 from dbctl.engines.postgresql.part import PostgreSQLPart
 from dbctl.engines.postgresql.types import kind_of
 from dbctl.engines.sql import canonical, lines, quote_literal
@@ -38,6 +39,20 @@ class PostgreSQLRowSource(PostgreSQLPart):
 
     def snapshot(self) -> AbstractContextManager[None]:
         return self._connection.read_transaction()
+
+    @contextmanager
+    def block_writers(self, tables: Sequence[str]) -> Iterator[None]:
+        names = ", ".join(map(self._catalog.quote_table, tables))
+        own = self._connection
+        # a lock needs a transaction that may write, which the connection of a reader has not
+        connection = PostgreSQLConnection(own.url, own.target, timeout=own.timeout, read_only=False)
+        try:
+            connection.run("begin")
+            if names:
+                connection.run(f"lock table {names} in share mode")
+            yield
+        finally:
+            connection.close()
 
     @contextmanager
     def stream_lines(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dbctl import signals
 from dbctl.engines.contract import Line, LineBatch, LineColumn
 from dbctl.engines.sql import ident, lines
+from dbctl.engines.sqlite.backup import block_writers
 from dbctl.engines.sqlite.dialect import find_rowid_name
 from dbctl.engines.sqlite.transfer.values import key_expression, key_literal, line_expression, register_functions
 
@@ -37,6 +38,13 @@ class SQLiteRowSource:
         finally:
             if self._connection.is_open and self._connection.driver.in_transaction:
                 self._connection.driver.rollback()
+
+    @contextmanager
+    def block_writers(self, tables: Sequence[str]) -> Iterator[None]:
+        del tables  # SQLite locks the whole file
+        connection = self._connection
+        with block_writers.block_writers(connection.path, connection.target, timeout=connection.timeout):
+            yield
 
     @contextmanager
     def stream_lines(
