@@ -45,7 +45,12 @@ class UnstorableValues(Struct, frozen=True, kw_only=True):
 
 
 def find_unstorable_values(
-    source: RowSource, tables: Sequence[TransferTable], limits: StorageLimits, *, examples: int = 5
+    source: RowSource,
+    tables: Sequence[TransferTable],
+    limits: StorageLimits,
+    destination: PortableSchema,
+    *,
+    examples: int = 5,
 ) -> Iterator[UnstorableValues]:
     """Yield the values that the destination cannot store, table by table; each table is read at most once.
 
@@ -53,8 +58,10 @@ def find_unstorable_values(
         source: the rows of the source, in a snapshot.
         tables: the tables to copy.
         limits: what the destination cannot store at all.
+        destination: the schema of the destination.
         examples: the largest number of ``keys``.
     """
+    del destination
     for table in tables:
         checks = {
             pair.column: check for pair in table.pairs if (check := create_check(pair, limits)) is not None
