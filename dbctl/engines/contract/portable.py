@@ -164,14 +164,17 @@ class DerivedSchema(Struct, frozen=True, kw_only=True):
 
 
 class StorageLimits(Struct, frozen=True, kw_only=True):
-    """Values that no column of an engine can store."""
+    """Values that no column of an engine can store unchanged."""
 
+    enforces_types: bool = True  #: a column refuses values that its type does not describe
     stores_nul: bool = True  #: text with NUL characters
     stores_invalid_text: bool = False  #: text that is not valid UTF-8
     stores_nan: bool = True
     stores_infinity: bool = True
+    exact_digits: int | None = None  #: of decimals; None: as many as the type has
     years: tuple[int, int] = (1, 9999)
-    max_hours: int = 24  #: of a time of day
+    zoned_years: tuple[int, int] | None = None  #: of times with a zone, if they differ
+    max_hours: int = 23  #: of a time of day
 
 
 class PortableSchemas(Protocol):

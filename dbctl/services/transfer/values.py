@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 
-from dbctl.engines.contract import ColumnPair, PortableSchema
+from dbctl.engines.contract import ColumnPair, PortableSchema, RowSource, StorageLimits, split_line
+from dbctl.model import Row, Struct
+from dbctl.services.transfer.tables import TransferTable
+from dbctl.services.transfer.value_checks import BatchCheck, create_check
 
 
 def pair_columns(source: PortableSchema, destination: PortableSchema) -> Sequence[ColumnPair]:
@@ -15,7 +19,7 @@ def pair_columns(source: PortableSchema, destination: PortableSchema) -> Sequenc
         others = {column.name: column for column in tables[table.name].columns} if table.name in tables else {}
         for column in table.columns:
             other = others.get(column.name)
-            if other is not None and not other.generated and not column.generated:
+            if other is not None and not other.generated:
                 pairs.append(
                     ColumnPair(
                         table=table.name,
@@ -28,3 +32,68 @@ def pair_columns(source: PortableSchema, destination: PortableSchema) -> Sequenc
                     )
                 )
     return pairs
+
+
+class UnstorableValues(Struct, frozen=True, kw_only=True):
+    """Values of a column that the destination cannot store, for the same reason."""
+
+    table: str
+    column: str
+    reason: str  #: completes a sentence that begins with the number of rows
+    rows: int
+    keys: Sequence[Row]  #: the primary keys of the first of these rows
+
+
+def find_unstorable_values(
+    source: RowSource,
+    tables: Sequence[TransferTable],
+    limits: StorageLimits,
+    destination: PortableSchema,
+    *,
+    examples: int = 5,
+) -> Iterator[UnstorableValues]:
+    """Yield the values that the destination cannot store, table by table; each table is read at most once.
+
+    Args:
+        source: the rows of the source, in a snapshot.
+        tables: the tables to copy.
+        limits: what the destination cannot store at all.
+        destination: the schema of the destination.
+        examples: the largest number of ``keys``.
+    """
+    del destination
+    for table in tables:
+        checks = {
+            pair.column: check for pair in table.pairs if (check := create_check(pair, limits)) is not None
+        }
+        if checks:
+            yield from _check_table(source, table, checks, examples)
+
+
+def _check_table(
+    source: RowSource, table: TransferTable, checks: Mapping[str, BatchCheck], examples: int
+) -> Iterator[UnstorableValues]:
+    columns = [column for column in table.columns if column in table.key or column.name in checks]
+    counts = Counter[tuple[str, str]]()
+    keys = defaultdict[tuple[str, str], list[Row]](list)
+    with source.stream_lines(table.name, columns) as batches:
+        for batch in batches:
+            rows = list(map(split_line, batch.lines))
+            for column, values in zip(columns, zip(*rows, strict=True), strict=True):
+                check = checks.get(column.name)
+                for index, reason in check(values) if check else ():
+                    problem = column.name, reason
+                    counts[problem] += 1
+                    if counts[problem] <= examples and table.key:
+                        keys[problem].append(_format_key(table, rows[index]))
+    for (column_name, reason), count in counts.items():
+        yield UnstorableValues(
+            table=table.name, column=column_name, reason=reason, rows=count, keys=keys[column_name, reason]
+        )
+
+
+def _format_key(table: TransferTable, row: Sequence[bytes | None]) -> Row:
+    return {
+        column.name: None if value is None else value.decode(errors="backslashreplace")
+        for column, value in zip(table.key, row, strict=False)
+    }

@@ -130,23 +130,31 @@ class MySQLDerivation(Derivation):
             self.omit("index", index.name, "MariaDB has no indexes of expressions", table.name)
             return
         is_unique, size = index.is_unique, sum(self._term_bytes(table, term) for term in index.terms)
-        if is_unique and (index.where or size > _KEY_BYTES):
-            reason = "it is unique for some rows only" if index.where else "its columns are longer than 3072 bytes"
-            self.omit("unique index", index.name, f"{reason}; the index is created, but is not unique", table.name)
+        if is_unique and size > _KEY_BYTES:
+            reason = "its columns are longer than 3072 bytes; the index is created, but is not unique"
+            self.omit("unique index", index.name, reason, table.name)
             is_unique = False
-        elif index.where:
+        if index.where and not is_unique:
             self.omit("index condition", index.name, "the server indexes all rows", table.name)
 
         def write(term: IndexTerm, expression: str) -> str:
             return self._key_term(table, term, expression, len(index.terms), is_unique=is_unique)
 
+        name, table_name = self.index_name(table, index), self.quote(table.name)
         try:
             terms = self.write_terms(table, index, write)
+            if is_unique and index.where:
+                # NULL is never a duplicate, so a column that is NULL in all other rows limits the index to some rows
+                condition = self.expressions(table).translate_condition(index.where)
+                yield (
+                    f"alter table {table_name} add column {name} tinyint"
+                    f" generated always as (case when {condition} then 1 end) virtual invisible"
+                )
+                terms += f", {name}"
         except UntranslatableError as error:
             self.omit("index", index.name, str(error), table.name)
             return
-        unique = "unique " if is_unique else ""
-        yield f"create {unique}index {self.index_name(table, index)} on {self.quote(table.name)} ({terms})"
+        yield f"create {'unique ' if is_unique else ''}index {name} on {table_name} ({terms})"
 
     def _term_bytes(self, table: PortableTable, term: IndexTerm) -> int:
         logical = self._types[table.name].get(term.column)
@@ -173,12 +181,12 @@ class MySQLDerivation(Derivation):
 def _limit_lengths(table: PortableTable) -> dict[str, int]:
     """Return lengths for texts and bytes without a limit that are part of keys, so that each key is small enough."""
     lengths: dict[str, int] = {}
-    keys = [table.key, *([term.column for term in index.terms] for index in table.indexes if index.is_unique and not index.where)]
+    keys = [table.key, *([term.column for term in index.terms] for index in table.indexes if index.is_unique)]
     keys += [reference.columns for reference in table.references]
     for key in keys:
         columns = [column for column in table.columns if column.name in key]
         unlimited = [column.name for column in columns if _is_unlimited(column.type)]
-        used = sum(_size(column.type) for column in columns if column.name not in unlimited)
+        used = sum(_size(column.type) for column in columns if column.name not in unlimited) + _OTHER_BYTES
         for name in unlimited:
             available = max((_KEY_BYTES - used) // CHARACTER_BYTES // len(unlimited), 1)
             lengths[name] = min(lengths.get(name, available), available)

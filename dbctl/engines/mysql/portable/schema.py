@@ -23,15 +23,16 @@ from dbctl.engines.contract import (
     SchemaTable,
     StorageLimits,
 )
+from dbctl.engines.mysql.part import MySQLPart
 from dbctl.engines.mysql.portable.types import read_type
 from dbctl.engines.mysql.schema import INDEXES, VIEWS, MySQLSchemaReader
 from dbctl.engines.mysql.types import UNICODE_CHARSETS, normalize_type, parse_labels
-from dbctl.engines.servers import NamedRow, Rows, ServerReader, ServerWriter, group_rows
+from dbctl.engines.servers import NamedRow, Rows, group_rows
 from dbctl.engines.sql import quote_literal
 from dbctl.engines.sql.portable import interpret_checks, strip_parentheses
 
 if TYPE_CHECKING:
-    from dbctl.engines.mysql.connection import MySQLConnection
+    from dbctl.engines.mysql.database import MySQLDatabase
 
 COLUMNS = """select table_name as owner, column_name as name, column_type as type, is_nullable = 'YES' as is_nullable,
   column_default as "default", lower(coalesce(extra, '')) as attributes, coalesce(generation_expression, '') as expression,
@@ -49,13 +50,13 @@ SORTED = frozenset({"BTREE", "HASH"})
 _PREFIX = re.compile(r"\((\d+)\)(?: desc)?$")
 
 
-class MySQLPortableSchemas:
+class MySQLPortableSchemas(MySQLPart):
     """The part ``PortableSchemas``."""
 
-    limits = StorageLimits(stores_nan=False, stores_infinity=False, years=(0, 9999), max_hours=838)
+    limits = StorageLimits(stores_nan=False, stores_infinity=False, zoned_years=(1970, 2037), max_hours=838)
 
-    def __init__(self, db: ServerReader | ServerWriter) -> None:
-        self._connection: MySQLConnection = db.connection  # type: ignore[assignment] - of this engine
+    def __init__(self, db: MySQLDatabase) -> None:
+        super().__init__(db)
         self._schema_reader = MySQLSchemaReader(db)
 
     def read_portable(self) -> PortableSchema:

@@ -23,14 +23,15 @@ from dbctl.engines.contract import (
     StorageLimits,
 )
 from dbctl.engines.postgresql.catalog import VISIBLE
+from dbctl.engines.postgresql.part import PostgreSQLPart
 from dbctl.engines.postgresql.portable.types import IGNORES_CASE, read_type
 from dbctl.engines.postgresql.schema import PostgreSQLSchemaReader
-from dbctl.engines.servers import NamedRow, Rows, ServerReader, ServerWriter, group_rows
+from dbctl.engines.servers import NamedRow, Rows, group_rows
 from dbctl.engines.sql import ident, quote_literal
 from dbctl.engines.sql.portable import interpret_checks, strip_parentheses
 
 if TYPE_CHECKING:
-    from dbctl.engines.postgresql.connection import PostgreSQLConnection
+    from dbctl.engines.postgresql.database import PostgreSQLDatabase
 
 _FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
 #: Columns of tables; a domain has its base type and length.
@@ -85,13 +86,13 @@ _NUMBERS_ROWS = re.compile(r"nextval\(")
 _CHECK = re.compile(r"CHECK \((.*)\)(?: NO INHERIT)?(?: NOT VALID)?", re.DOTALL)
 
 
-class PostgreSQLPortableSchemas:
+class PostgreSQLPortableSchemas(PostgreSQLPart):
     """The part ``PortableSchemas``."""
 
-    limits = StorageLimits(stores_nul=False, years=(-4712, 294276))
+    limits = StorageLimits(stores_nul=False)
 
-    def __init__(self, db: ServerReader | ServerWriter) -> None:
-        self._connection: PostgreSQLConnection = db.connection  # type: ignore[assignment] - of this engine
+    def __init__(self, db: PostgreSQLDatabase) -> None:
+        super().__init__(db)
         self._schema_reader = PostgreSQLSchemaReader(db)
 
     def read_portable(self) -> PortableSchema:

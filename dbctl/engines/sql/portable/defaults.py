@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import date, datetime, time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from dbctl.engines.contract import LogicalKind
 from dbctl.engines.sql.portable.read import strip_parentheses
@@ -25,17 +26,21 @@ _CAST = re.compile(r"cast\((.*)as\w+(\(\d+(,\d+)?\))?\)")
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 
 
+DefaultKind: TypeAlias = Literal["text", "number", "bytes", "now", "today", "uuid", "expression"]
+_FUNCTIONS: Mapping[DefaultKind, re.Pattern[str]] = {"now": _NOW, "today": _TODAY, "uuid": _UUID}
+
+
 class PortableDefault(Struct, frozen=True, kw_only=True):
-    kind: Literal["text", "number", "bytes", "now", "today", "uuid", "expression"]
+    kind: DefaultKind
     value: str = ""  #: bytes: hexadecimal digits
 
 
 def read_default(sql: str, dialect: str) -> PortableDefault | None:
     """Return a default; None if it is NULL."""
     plain = _normalize(sql)
-    for kind, pattern in (("now", _NOW), ("today", _TODAY), ("uuid", _UUID)):
+    for kind, pattern in _FUNCTIONS.items():
         if pattern.fullmatch(plain):
-            return PortableDefault(kind=kind)  # type: ignore[arg-type] - one of the literals
+            return PortableDefault(kind=kind)
     return _read_literal(sql, dialect)
 
 
@@ -55,9 +60,10 @@ def _read_literal(sql: str, dialect: str) -> PortableDefault | None:
     from sqlglot import exp
 
     try:
-        tree = sqlglot.parse_one(f"select {sql}", dialect=dialect).selects[0]
-    except (sqlglot.errors.SqlglotError, RecursionError, AttributeError, IndexError):
+        query = sqlglot.parse_one(f"select {sql}", dialect=dialect)
+    except (sqlglot.errors.SqlglotError, RecursionError):
         return PortableDefault(kind="expression", value=sql)
+    tree = query.selects[0] if isinstance(query, exp.Query) and query.selects else query
     while isinstance(tree, exp.Paren | exp.Cast | exp.Introducer | exp.Alias):
         tree = tree.expression if isinstance(tree, exp.Introducer) else tree.this
     is_negative = isinstance(tree, exp.Neg)

@@ -22,6 +22,7 @@ from dbctl.engines.contract import (
 )
 from dbctl.engines.sql.portable.defaults import PortableDefault, fits_kind, read_default
 from dbctl.engines.sql.portable.expressions import Expressions, UntranslatableError
+from dbctl.engines.sql.portable.views import ViewQueries
 from dbctl.engines.sql.statement import quote_literal
 
 _HASH_LENGTH = 8
@@ -335,10 +336,20 @@ class Derivation(ABC):
 
     # Views -------------------------------------------------------------------------------------------------------
 
-    def _create_views(self) -> Sequence[str]:
+    def _create_views(self) -> Iterator[str]:
+        queries, omitted = ViewQueries(self._schema.dialect, self.dialect, self._types), set[str]()
         for view in self._schema.views:
-            self.omit("view", view.name, "views have to be written again")
-        return ()
+            try:
+                query = queries.translate(view.query)
+            except UntranslatableError as error:
+                self.omit("view", view.name, str(error))
+                omitted.add(view.name.lower())
+                continue
+            if other := next((name for name in omitted if self.quote(name).lower() in query.lower()), ""):
+                self.omit("view", view.name, f"it reads view {other}")
+                omitted.add(view.name.lower())
+            else:
+                yield f"create view {self.quote(view.name)} as {query}"
 
 
 def _plain_columns(index: PortableIndex) -> Sequence[str]:

@@ -59,12 +59,12 @@ class Expressions:
             raise UntranslatableError("it cannot be parsed")
         return tree
 
-    def _write(self, tree: exp.Expression) -> str:
+    def _write(self, tree: exp.Expr) -> str:
         if unknown := next((node for node in tree.walk() if type(node).__name__ not in PORTABLE_NODES), None):
             raise UntranslatableError(f"{unknown.sql(dialect=self._source)[:60]} has no equivalent")
         return tree.sql(dialect=self._destination)
 
-    def _translate_nodes(self, tree: exp.Expression) -> exp.Expression:
+    def _translate_nodes(self, tree: exp.Expr) -> exp.Expr:
         from sqlglot import exp
 
         if self._source == "mysql" and tree.find(exp.Length):
@@ -104,7 +104,7 @@ class Expressions:
             and any(self._is_boolean(node) for node in parent.iter_expressions())
         )
 
-    def _is_boolean(self, node: exp.Expression) -> bool:
+    def _is_boolean(self, node: exp.Expr) -> bool:
         from sqlglot import exp
 
         node = node.unnest()
@@ -125,7 +125,7 @@ def _replace_any(node: exp.EQ) -> None:
         node.replace(exp.In(this=node.this.copy(), expressions=[each.copy() for each in values.expressions]))
 
 
-def _compare_numbers(tree: exp.Expression, is_boolean: Callable[[exp.Expression], bool]) -> exp.Expression:
+def _compare_numbers(tree: exp.Expr, is_boolean: Callable[[exp.Expr], bool]) -> exp.Expr:
     """Replace columns with numbers that are used as a condition by comparisons with 0."""
     from sqlglot import exp
 
@@ -136,7 +136,7 @@ def _compare_numbers(tree: exp.Expression, is_boolean: Callable[[exp.Expression]
     return wrapper.this  # type: ignore[no-any-return]
 
 
-def _find_conditions(tree: exp.Expression) -> Iterator[exp.Expression]:
+def _find_conditions(tree: exp.Expr) -> Iterator[exp.Expr]:
     from sqlglot import exp
 
     for child in tree.iter_expressions():

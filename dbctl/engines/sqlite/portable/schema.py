@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from dbctl.engines.contract import (
     DerivedSchema,
@@ -23,15 +24,14 @@ from dbctl.engines.contract import (
     StorageLimits,
     strip_collation,
 )
-from dbctl.engines.sql import quote_literal
+from dbctl.engines.sql import ident, quote_literal
 from dbctl.engines.sql.portable import interpret_checks, split_generated
 from dbctl.engines.sqlite.describe import SQLiteSchemaReader
-from dbctl.engines.sqlite.portable.types import read_type
+from dbctl.engines.sqlite.portable.types import observe_type, read_type
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.reader import SQLiteDatabase
 
-_TERM = re.compile(r"(.*?)(?: collate (\w+))?( desc)?", re.DOTALL)
 _VIEWS = "select name, sql from sqlite_master where type = 'view' order by rowid"
 _HAS_SEQUENCES = "select 1 from sqlite_master where name = 'sqlite_sequence'"
 
@@ -39,7 +39,9 @@ _HAS_SEQUENCES = "select 1 from sqlite_master where name = 'sqlite_sequence'"
 class SQLitePortableSchemas:
     """The part ``PortableSchemas``."""
 
-    limits = StorageLimits(stores_nan=False, stores_invalid_text=True, years=(-4712, 9999))
+    limits = StorageLimits(
+        enforces_types=False, stores_nan=False, stores_invalid_text=True, exact_digits=15, max_hours=1 << 31
+    )
 
     def __init__(self, db: SQLiteDatabase) -> None:
         self._connection, self._schema_reader = db.connection, SQLiteSchemaReader(db)
@@ -48,12 +50,26 @@ class SQLitePortableSchemas:
         schema = self._schema_reader.schema()
         return PortableSchema(
             dialect="sqlite",
-            tables=[_build_table(table) for table in schema.tables if table.columns],
+            tables=_adopt_types(
+                [self._observe_types(_build_table(table)) for table in schema.tables if table.columns]
+            ),
             views=[
                 PortableView(name=str(name), query=str(sql)) for name, sql in self._connection.fetch(_VIEWS)
             ],
             omissions=list(_find_omissions(schema)),
         )
+
+    def _observe_types(self, table: PortableTable) -> PortableTable:
+        """Return a table with types that its first rows have, for columns whose declared type allows any value."""
+        columns = []
+        for column in table.columns:
+            logical = column.type
+            if logical.kind in ("any", "decimal"):
+                name = ident(column.name)
+                sql = f"select distinct typeof(v), length(v) = 16 from (select {name} as v from {ident(table.name)} limit 1000) where v is not null"
+                logical = observe_type(column, {(str(kind), bool(is_uuid)) for kind, is_uuid in self._connection.fetch(sql)})
+            columns.append(msgspec.structs.replace(column, type=logical))
+        return msgspec.structs.replace(table, columns=columns)
 
     def derive(self, schema: PortableSchema) -> DerivedSchema:
         from dbctl.engines.sqlite.portable.derive import SQLiteDerivation
@@ -101,6 +117,31 @@ def _build_table(table: SchemaTable) -> PortableTable:
     )
 
 
+def _adopt_types(tables: Sequence[PortableTable]) -> Sequence[PortableTable]:
+    """Return tables whose foreign keys have the types of the columns to which they refer.
+
+    SQLite stores equal values in both columns whatever their types are, while servers refuse such a foreign key.
+    """
+    types = {(table.name, column.name): column.type for table in tables for column in table.columns}
+    adopted = {
+        (table.name, name): types[reference.table, to]
+        for table in tables
+        for reference in table.references
+        for name, to in zip(reference.columns, reference.to, strict=True)
+        if (reference.table, to) in types and types[table.name, name].kind != types[reference.table, to].kind
+    }
+    return [
+        msgspec.structs.replace(
+            table,
+            columns=[
+                msgspec.structs.replace(column, type=adopted.get((table.name, column.name), column.type))
+                for column in table.columns
+            ],
+        )
+        for table in tables
+    ]
+
+
 def _build_column(column: SchemaColumn, rowid: Sequence[str]) -> PortableColumn:
     generated, is_stored = split_generated(column.generated)
     return PortableColumn(
@@ -119,13 +160,14 @@ def _build_column(column: SchemaColumn, rowid: Sequence[str]) -> PortableColumn:
 def _build_index(index: SchemaIndex, names: set[str]) -> PortableIndex:
     terms = []
     for text in index.columns:
-        term, collation, descending = _TERM.fullmatch(text).groups()  # type: ignore[union-attr] - matches every text
+        plain = text.removesuffix(" desc")
+        term, _, collation = plain.partition(" collate ") if plain not in names else (plain, "", "")
         is_column = term in names
         terms.append(
             IndexTerm(
                 column=term if is_column else "",
                 expression="" if is_column else term,
-                is_descending=bool(descending),
+                is_descending=plain != text,
                 ignores_case=collation == "NOCASE",
             )
         )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-from dbctl.engines.contract import LogicalKind, LogicalType
+from dbctl.engines.contract import LogicalKind, LogicalType, PortableColumn
 from dbctl.engines.sql.portable import parse_declared
 from dbctl.engines.sqlite.types import find_affinity
 
@@ -66,6 +66,23 @@ def read_type(declared: str) -> LogicalType:
     if not declared:
         return _ANY
     return parse_declared(declared, TYPES) or _AFFINITIES[find_affinity(declared)]
+
+
+def observe_type(column: PortableColumn, classes: Collection[tuple[str, bool]]) -> LogicalType:
+    """Return the type of a column that allows any value.
+
+    Args:
+        column: the column.
+        classes: storage classes of its values, each with whether the value has 16 bytes.
+    """
+    names = {name for name, _ in classes}
+    if names == {"blob"}:
+        is_uuid = "uuid" in column.name.lower() and all(has_size for _, has_size in classes)
+        return LogicalType(kind="uuid") if is_uuid else _BYTES
+    if column.type.kind == "decimal":
+        return column.type if names <= {"integer", "real"} else _ANY
+    observed = {"integer": _INTEGER, "real": _REAL, "text": _TEXT}
+    return observed[names.pop()] if len(names) == 1 else _REAL if names == {"integer", "real"} else _ANY
 
 
 def write_type(logical: LogicalType) -> str:
