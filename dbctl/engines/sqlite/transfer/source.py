@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dbctl import signals
 from dbctl.engines.contract import TAB, Line, LineBatch, LineColumn
@@ -29,6 +29,22 @@ BATCH_ROWS = 2000
 #: SQL between two values of a line.
 JOIN = " || '\t' || "
 _IS_ROWID_TABLE = "select 1 from pragma_table_list where schema = 'main' and name = :table and type = 'table' and not wr"
+
+
+class _Statements(NamedTuple):
+    """The parts of the statements that read a table."""
+
+    table: str
+    rowid: str  #: empty if the table has none
+    line: str  #: SQL for the line of a row
+    plain_line: str  #: SQL for the line of a row without escapes, and for the number of its backslashes
+    width: int  #: number of columns
+
+    def select(self, columns: str, position: str) -> str:
+        """Return the statement that reads ``columns`` and the position of each row after ``position``."""
+        where = f" where {self.rowid} > {int(position)}" if position else ""
+        order = f" order by {self.rowid}" if self.rowid else ""
+        return f"select {columns}, {self.rowid or 0} from {self.table}{where}{order}"
 
 
 class SQLiteRowSource:
@@ -59,33 +75,36 @@ class SQLiteRowSource:
     def stream_lines(
         self, table: str, columns: Sequence[LineColumn], *, position: str = ""
     ) -> Iterator[Iterator[LineBatch]]:
+        statements = _Statements(
+            table=self._catalog.quote_table(table),
+            rowid=self._find_rowid(table),
+            line=self._line(table, columns),
+            plain_line=self._plain_line(table, columns),
+            width=len(columns),
+        )
         with self._bytes() as driver, ExitStack() as cursors:
 
             def execute(sql: str) -> sqlite3.Cursor:
                 cursor = self._connection.retry_while_locked(lambda: driver.execute(sql))
                 return cursors.enter_context(closing(cursor))
 
-            yield self._read(table, columns, position, execute)
+            yield self._read(statements, position, execute)
 
     def _read(
-        self, table: str, columns: Sequence[LineColumn], position: str, execute: Callable[[str], sqlite3.Cursor]
+        self, statements: _Statements, position: str, execute: Callable[[str], sqlite3.Cursor]
     ) -> Iterator[LineBatch]:
         """Yield the rows in the order of the file; the order of a key would read its pages many times."""
-        name, rowid = self._catalog.quote_table(table), self._find_rowid(table)
-        order = f" order by {rowid}" if rowid else ""
+        rowid = statements.rowid
         if rowid:  # most tables contain nothing to escape, and searching each value takes as long as reading it
-            where = f" where {rowid} > {int(position)}" if position else ""
-            sql = f"select {self._plain_line(table, columns)}, {rowid} from {name}{where}{order}"
-            for batch in self._plain_batches(execute(sql), len(columns)):
+            cursor = execute(statements.select(statements.plain_line, position))
+            for batch in self._plain_batches(cursor, statements.width):
                 if batch is None:
                     break
                 position = batch.position
                 yield batch
             else:
                 return
-        where = f" where {rowid} > {int(position)}" if position else ""
-        cursor = execute(f"select {self._line(table, columns)}, {rowid or 0} from {name}{where}{order}")
-        for rows in self._fetch(cursor):
+        for rows in self._fetch(execute(statements.select(statements.line, position))):
             yield LineBatch([line for line, _ in rows], str(rows[-1][1]) if rowid else "")
 
     def _plain_batches(self, cursor: sqlite3.Cursor, width: int) -> Iterator[LineBatch | None]:
@@ -111,8 +130,7 @@ class SQLiteRowSource:
     def fetch_lines(
         self, table: str, columns: Sequence[LineColumn], key: Sequence[LineColumn], keys: Sequence[Line]
     ) -> Sequence[Line]:
-        sql = f"select {self._line(table, columns)} from {self._catalog.quote_table(table)} where "
-        result: list[Line] = []
+        sql, result = f"select {self._line(table, columns)} from {self._catalog.quote_table(table)} where ", list[Line]()
         with self._bytes() as driver:
             for batch in lines.split_batches(keys):
                 signals.raise_if_interrupted()
