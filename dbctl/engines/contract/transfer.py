@@ -86,10 +86,11 @@ class RowSink(Protocol):
     def delete_lines(self, table: str, key: Sequence[LineColumn], keys: Sequence[Line]) -> int:
         """Delete the rows with these values of ``key``; return their number."""
 
-    def list_attachments(self) -> Sequence[tuple[str, str]]:
-        """Return what slows down or changes a copy: triggers, foreign keys and indexes that are not unique.
+    def list_attachments(self, *, indexes: bool) -> Sequence[tuple[str, str]]:
+        """Return what changes or refuses copied rows, triggers and foreign keys, and with ``indexes`` what slows down a copy.
 
-        Each is the statement that drops it, and the statement that creates it again.
+        Each is the statement that drops it, and the statement that creates it again. Foreign keys that ``bulk_load`` does
+        not check and unique indexes are not among them.
         """
 
     def is_duplicate_object(self, error: Exception) -> bool:

@@ -54,7 +54,7 @@ def copy_table(
         return
     with source.stream_lines(table.name, table.columns, position=progress.position) as batches:
         chunks = _Chunks(batches, progress.digest, advance)
-        while not chunks.is_exhausted:
+        while not progress.is_complete:  # also once for an empty table
             try:
                 with destination.db.transaction():
                     written = destination.sink.write_lines(table.name, table.columns, chunks.read())

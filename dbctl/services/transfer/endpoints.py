@@ -11,7 +11,7 @@ from dbctl.engines import registry
 from dbctl.engines.contract import Readable, TimeForm, Writable
 from dbctl.errors import DatabaseMissingError, TransferDestinationError, TransferSameError
 from dbctl.services.app import App
-from dbctl.services.transfer.state import TransferState, create_state, has_state, load_state
+from dbctl.services.transfer.state import TransferState, create_state, has_state, load_state, restart_state
 from dbctl.url import Url, resolve_engine
 
 #: The name of the destination in messages.
@@ -74,10 +74,11 @@ class Endpoints:
             TransferDestinationError: the destination has tables that no transfer of dbctl created.
             TransferOtherError: it is the destination of another source.
         """
-        if has_state(db):
-            return load_state(db, self.identity)
-        self.require_empty(db)
-        return create_state(db, self.identity)
+        if not has_state(db):
+            self.require_empty(db)
+            return create_state(db, self.identity)
+        state = load_state(db, self.identity)
+        return restart_state(db, self.identity) if state.phase == "schema" else state
 
     def require_empty(self, db: Readable) -> None:
         """Refuse a destination with tables or views.

@@ -116,6 +116,10 @@ class RunTransfer:
             if not schema.migrations:
                 schema, _ = derive_schema(schema, db)
             create_schema(schema, db, state)
+        elif state.phase != "copy":
+            with require_scripts(db).schema_transaction():
+                detach(db, state, indexes=False)
+                state.enter_phase("copy")
         return schema
 
     def _copy(

@@ -141,7 +141,7 @@ def create_schema(schema: TransferSchema, db: Writable, state: TransferState) ->
     with scripts.schema_transaction():
         for sql in schema.statements:
             scripts.run_statement(sql)
-        detach(db, state)
+        detach(db, state, indexes=True)
         state.add_attachments(schema.later_statements)
     with sink.bulk_load(), db.transaction():
         for table in reversed(schema.source.tables):  # the source has the rows that migrations insert
@@ -149,13 +149,14 @@ def create_schema(schema: TransferSchema, db: Writable, state: TransferState) ->
         state.enter_phase("copy")
 
 
-def detach(db: Writable, state: TransferState) -> None:
-    """Drop triggers, foreign keys and indexes for the copy, and record how they are created again.
+def detach(db: Writable, state: TransferState, *, indexes: bool) -> None:
+    """Drop triggers and foreign keys, and with ``indexes`` also indexes, and record how they are created again.
 
-    On a server without transactions for schemas, a statement is recorded before its object is dropped.
+    It runs in a transaction of ``ScriptRunner``. On a server without transactions for schemas, a statement is recorded
+    before its object is dropped.
     """
     scripts = require_scripts(db)
-    for drop, create in require_sink(db).list_attachments():
+    for drop, create in require_sink(db).list_attachments(indexes=indexes):
         if create not in state.attachments.values():
             state.add_attachments([create])
         scripts.run_statement(drop)

@@ -126,6 +126,20 @@ def create_state(db: Writable, source: str) -> TransferState:
     return state
 
 
+def restart_state(db: Writable, source: str) -> TransferState:
+    """Empty a destination in which the creation of the schema was interrupted, and return a new state.
+
+    The destination was empty when its state was created, so everything in it comes from this transfer.
+    """
+    scripts = require_scripts(db)
+    with scripts.schema_transaction():
+        statements = scripts.drop_statements()
+        # the state last: without it, the remaining tables would be those of another program
+        for sql in sorted(statements, key=lambda sql: TRANSFER_TABLE in sql):
+            scripts.run_statement(sql)
+    return create_state(db, source)
+
+
 def load_state(db: Writable, source: str) -> TransferState:
     """Read the state of an unfinished transfer.
 

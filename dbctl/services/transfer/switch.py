@@ -139,7 +139,8 @@ class SwitchTransfer:
         """Make all tables equal to the snapshot, without constraints between them until the end."""
         db = destination.db
         with require_scripts(db).schema_transaction():
-            detach(db, state)
+            detach(db, state, indexes=False)
+            state.enter_phase("copy")
         changes = list[SyncResult]()
         with require_sink(db).bulk_load():
             for table in tables:

@@ -88,7 +88,8 @@ class MySQLRowSink:
             for part in lines.split_batches(keys)
         )
 
-    def list_attachments(self) -> Sequence[tuple[str, str]]:
+    def list_attachments(self, *, indexes: bool) -> Sequence[tuple[str, str]]:
+        del indexes  # InnoDB creates an index slowly, and a foreign key needs one
         names = [str(name) for (name,) in self._connection.fetch(TRIGGERS)]
         return [(f"drop trigger if exists {quote(name)}", self._read_trigger(name)) for name in names]
 

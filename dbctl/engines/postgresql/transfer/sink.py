@@ -15,14 +15,14 @@ from dbctl.engines.sql import ident, lines
 _TABLES = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
 #: Statements that drop an object and create it again.
 _ATTACHMENTS = f"""
-select 1, f.conname, format('alter table %s drop constraint %I', c.oid::regclass, f.conname),
+select 'key' as kind, f.conname, format('alter table %s drop constraint %I', c.oid::regclass, f.conname),
   format('alter table %s add constraint %I %s', c.oid::regclass, f.conname, pg_get_constraintdef(f.oid))
 {_TABLES} join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.contype = 'f' and f.conparentid = 0 where {VISIBLE}
 union all
-select 2, g.tgname, format('drop trigger %I on %s', g.tgname, c.oid::regclass), pg_get_triggerdef(g.oid)
+select 'trigger', g.tgname, format('drop trigger %I on %s', g.tgname, c.oid::regclass), pg_get_triggerdef(g.oid)
 {_TABLES} join pg_catalog.pg_trigger g on g.tgrelid = c.oid and not g.tgisinternal where {VISIBLE}
 union all
-select 0, i.relname, format('drop index %s', i.oid::regclass), pg_get_indexdef(i.oid)
+select 'index', i.relname, format('drop index %s', i.oid::regclass), pg_get_indexdef(i.oid)
 {_TABLES} join pg_catalog.pg_index x on x.indrelid = c.oid and not x.indisunique
   join pg_catalog.pg_class i on i.oid = x.indexrelid
 where {VISIBLE} and not exists (select from pg_catalog.pg_constraint f where f.conindid = i.oid and f.contype in ('p', 'u', 'x'))
@@ -58,8 +58,12 @@ class PostgreSQLRowSink:
             for part in lines.split_batches(keys)
         )
 
-    def list_attachments(self) -> Sequence[tuple[str, str]]:
-        return [(str(drop), str(create)) for _, _, drop, create in self._connection.fetch(_ATTACHMENTS)]
+    def list_attachments(self, *, indexes: bool) -> Sequence[tuple[str, str]]:
+        return [
+            (str(drop), str(create))
+            for kind, _, drop, create in self._connection.fetch(_ATTACHMENTS)
+            if indexes or kind != "index"
+        ]
 
     def is_duplicate_object(self, error: Exception) -> bool:
         del error  # a statement and the record of its success are one transaction

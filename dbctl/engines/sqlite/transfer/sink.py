@@ -68,9 +68,11 @@ class SQLiteRowSink:
             for batch in lines.split_batches(keys)
         )
 
-    def list_attachments(self) -> Sequence[tuple[str, str]]:
+    def list_attachments(self, *, indexes: bool) -> Sequence[tuple[str, str]]:
         return [
-            (f"drop {kind} {ident(str(name))}", str(sql)) for kind, name, sql in self._connection.run(_ATTACHMENTS)
+            (f"drop {kind} {ident(str(name))}", str(sql))
+            for kind, name, sql in self._connection.run(_ATTACHMENTS)
+            if indexes or kind == "trigger"
         ]
 
     def is_duplicate_object(self, error: Exception) -> bool:

@@ -10,9 +10,8 @@ from dbctl.engines.contract import LineColumn, LogicalKind, TimeForm, escape
 from dbctl.engines.sql import canonical
 from dbctl.engines.sqlite.types import RawText
 
-#: Text as part of a line.
-_ESCAPED = r"replace(replace(replace(replace({0}, '\', '\\'), char(9), '\t'), char(10), '\n'), char(13), '\r')"
-_TEXT = _ESCAPED.format("cast({0} as text)")
+#: Characters that a line escapes, as SQL, and their escapes.
+_ESCAPES = {r"'\'": r"'\\'", "'\t'": r"'\t'", "'\n'": r"'\n'", "'\r'": r"'\r'"}
 _MILLISECONDS = "case when {0} < 100000000000 then {0} * 1000 else {0} end"
 #: A positive number of seconds or milliseconds, which are the most frequent forms, as a time.
 _EPOCH = (
@@ -22,18 +21,17 @@ _EPOCH = (
 _DAY = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
 _CLOCK = "[0-9][0-9]:[0-9][0-9]:[0-9][0-9]"
 #: SQL for the text of a value that is not NULL, by kind; other kinds are text.
-EXPRESSIONS: Mapping[LogicalKind, str] = {
-    "integer": f"case typeof({{0}}) when 'integer' then {{0}} else {_TEXT} end",
-    "boolean": f"case typeof({{0}}) when 'integer' then {{0}} else case lower({{0}}) when 'true' then 1 when 'false' then 0 else {_TEXT} end end",
-    "real": f"case typeof({{0}}) when 'text' then {_TEXT} else dbctl_real({{0}}) end",
-    "decimal": f"case typeof({{0}}) when 'integer' then {{0}} else {_ESCAPED.format('dbctl_decimal({0})')} end",
+TEXTS: Mapping[LogicalKind, str] = {
+    "boolean": "case {0} when 0 then 0 when 1 then 1 else case lower({0}) when 'true' then 1 when 'false' then 0 else {0} end end",
+    "real": "case typeof({0}) when 'text' then {0} else dbctl_real({0}) end",
+    "decimal": "case typeof({0}) when 'integer' then {0} else dbctl_decimal({0}) end",
     "timestamp": f"case when typeof({{0}}) = 'integer' and {{0}} > 0 and {{0}} < 100000000000000 then {_EPOCH}"
-    f" when {{0}} glob '{_DAY} {_CLOCK}' then {{0}} else {_ESCAPED.format('dbctl_timestamp({0})')} end",
-    "date": f"case when {{0}} glob '{_DAY}' then {{0}} else {_ESCAPED.format('dbctl_date({0})')} end",
-    "time": f"case when {{0}} glob '{_CLOCK}' then {{0}} else {_ESCAPED.format('dbctl_time({0})')} end",
+    f" when {{0}} glob '{_DAY} {_CLOCK}' then {{0}} else dbctl_timestamp({{0}}) end",
+    "date": f"case when {{0}} glob '{_DAY}' then {{0}} else dbctl_date({{0}}) end",
+    "time": f"case when {{0}} glob '{_CLOCK}' then {{0}} else dbctl_time({{0}}) end",
     "bytes": r"'\\x' || lower(hex({0}))",
-    "uuid": _ESCAPED.format("dbctl_uuid({0})"),
-    "json": _ESCAPED.format("dbctl_json({0})"),
+    "uuid": "dbctl_uuid({0})",
+    "json": "dbctl_json({0})",
 }
 #: Kinds of keys that are stored in one form only.
 DIRECT_KINDS = frozenset[LogicalKind]({"integer", "text", "enum"})
@@ -44,9 +42,32 @@ _DASHES = (8, 13, 18, 23)
 _UUID_DIGITS, _UUID_BYTES = 32, 16
 
 
+def plain_expression(name: str, kind: LogicalKind) -> str:
+    """Return SQL for the value of a column, a name in SQL, as part of a line in which no character needs an escape."""
+    return rf"coalesce({TEXTS.get(kind, '{0}').format(name)}, '\N')"
+
+
 def line_expression(name: str, kind: LogicalKind) -> str:
     """Return SQL for the value of a column, a name in SQL, as part of a line."""
-    return rf"coalesce({EXPRESSIONS.get(kind, _TEXT).format(name)}, '\N')"
+    if kind == "bytes":
+        return plain_expression(name, kind)
+    text = TEXTS.get(kind, "{0}").format(name)
+    escaped = text
+    for character, escape_sequence in _ESCAPES.items():
+        escaped = f"replace({escaped}, {character}, {escape_sequence})"
+    if kind not in TEXTS:  # four searches take less time than four replacements
+        is_special = " or ".join(f"instr({name}, {character})" for character in _ESCAPES)
+        text = f"case when {is_special} then {escaped} else {name} end"
+    else:
+        text = escaped
+    return rf"coalesce({text}, '\N')"
+
+
+def backslash_expression(name: str, kind: LogicalKind, *, nullable: bool) -> str:
+    """Return SQL for the number of backslashes that a value adds to a line without escapes; empty for none."""
+    if kind == "bytes":
+        return f"2 - ({name} is null)"
+    return f"({name} is null)" if nullable else ""
 
 
 def key_expression(name: str, kind: LogicalKind) -> str:
