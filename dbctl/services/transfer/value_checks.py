@@ -10,6 +10,7 @@ import codecs
 import json
 import re
 import struct
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime
 from functools import partial
@@ -28,12 +29,15 @@ BatchCheck: TypeAlias = Callable[[Values], Iterator[tuple[int, str]]]
 
 _INTEGER = re.compile(rb"-?[0-9]+")
 _DECIMAL = re.compile(rb"-?([0-9]+)(?:\.([0-9]+))?")
+_REAL = re.compile(rb"-?[0-9]+(?:\.[0-9]*)?(?:e[-+]?[0-9]+)?", re.IGNORECASE)
 _UUID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _TIMESTAMP = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.([0-9]+))?")
 _TIME = re.compile(rb"(-?[0-9]+):[0-5][0-9]:[0-5][0-9](?:\.([0-9]+))?")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _ZERO_DATE = re.compile(rb"\d{4}-00-\d\d|\d{4}-\d\d-00|0000-.*", re.DOTALL)
 _SAFE_DIGITS = 9
+_SINGLE_BITS = 32
+_HOURS_OF_A_DAY = 24
 #: Character sets of MySQL that Python knows under another name.
 _CODECS = {"latin1": "cp1252", "ascii": "ascii", "latin2": "iso8859_2", "cp1251": "cp1251", "koi8r": "koi8_r"}
 _FIRST_LONG_BYTE = 0xF0
@@ -56,7 +60,9 @@ def _check_batch(
 ) -> Iterator[tuple[int, str]]:
     present = [value for value in values if value is not None]
     if len(present) < len(values) and not is_nullable:
-        yield from ((index, "are NULL in a NOT NULL column") for index, value in enumerate(values) if value is None)
+        yield from (
+            (index, "are NULL in a NOT NULL column") for index, value in enumerate(values) if value is None
+        )
     if not present or accepts_all(present):
         return
     for index, value in enumerate(values):
@@ -77,7 +83,9 @@ def _check_integer(logical: LogicalType, limits: StorageLimits) -> _Checks:
         joined = b"".join(values)
         if joined.isdigit() and b"" not in values and max(map(len, values)) <= safe_digits:
             return True
-        return all(map(_INTEGER.fullmatch, values)) and all(smallest <= int(value) <= largest for value in values)
+        return all(map(_INTEGER.fullmatch, values)) and all(
+            smallest <= int(value) <= largest for value in values
+        )
 
     def find_reason(value: bytes) -> str:
         if not _INTEGER.fullmatch(value):
@@ -89,7 +97,10 @@ def _check_integer(logical: LogicalType, limits: StorageLimits) -> _Checks:
 
 def _check_boolean(logical: LogicalType, limits: StorageLimits) -> _Checks:
     del logical, limits
-    return {b"0", b"1"}.issuperset, lambda value: "" if value in (b"0", b"1") else "are neither true nor false"
+    return {
+        b"0",
+        b"1",
+    }.issuperset, lambda value: "" if value in (b"0", b"1") else "are neither true nor false"
 
 
 def _check_labels(logical: LogicalType, limits: StorageLimits) -> _Checks:
@@ -130,72 +141,62 @@ def _check_real(logical: LogicalType, limits: StorageLimits) -> _Checks:
         if value in _NOT_FINITE:
             is_storable = limits.stores_nan if value == b"NaN" else limits.stores_infinity
             return "" if is_storable else "are not finite"
-        try:
-            number = float(value)
-            if logical.bits == _SINGLE_BITS and not _is_single(number):
-                return "have more digits than a number of 4 bytes"
-        except (ValueError, OverflowError):
-            return "are not numbers" if isinstance(value, bytes) and not _is_number(value) else "are too large"
+        if not _REAL.fullmatch(value):
+            return "are not numbers"
+        if logical.bits == _SINGLE_BITS and not _is_single(float(value)):
+            return "have more digits than a number of 4 bytes"
         return ""
 
     return lambda values: not any(map(find_reason, values)), find_reason
 
 
-_SINGLE_BITS = 32
-
-
-def _is_number(value: bytes) -> bool:
-    try:
-        float(value)
-    except ValueError:
-        return False
-    return True
-
-
 def _is_single(number: float) -> bool:
     """Whether the shortest digits of a number are those of a float with 32 bits."""
-    (single,) = struct.unpack("f", struct.pack("f", number))
+    try:
+        (single,) = struct.unpack("f", struct.pack("f", number))
+    except OverflowError:
+        return False
     return any(float(f"{single:.{width}g}") == number for width in range(6, 10))
 
 
 def _check_text(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
     if not limits.enforces_types:
         return None
-    codec = _CODECS.get(logical.charset, "")
-    is_short = logical.charset in ("utf8mb3", "utf8")
+    rules = list(_text_rules(logical, limits))
+    longest = min(size for size in (logical.length, logical.max_bytes, sys.maxsize) if size is not None)
+    is_unicode = not logical.charset
 
     def accepts_all(values: Sequence[bytes]) -> bool:
         joined = b"\n".join(values)
-        if not limits.stores_nul and b"\0" in joined:
-            return False
-        longest = max(map(len, values))
-        if logical.length is not None and longest > logical.length:
-            return False
-        if logical.max_bytes is not None and longest > logical.max_bytes:
+        if (not limits.stores_nul and b"\0" in joined) or max(map(len, values)) > longest:
             return False
         if logical.is_fixed and (b" \n" in joined or joined.endswith(b" ")):
             return False
-        if joined.isascii():
-            return True
-        return not (codec or is_short) and _is_utf8(joined)
+        return joined.isascii() or (is_unicode and _is_utf8(joined))
 
     def find_reason(value: bytes) -> str:
-        if not limits.stores_nul and b"\0" in value:
-            return "contain NUL characters"
-        if not _is_utf8(value):
-            return "are not valid UTF-8"
-        length = len(value.decode())
-        if logical.length is not None and length > logical.length:
-            return f"have more than {logical.length} characters"
-        if logical.max_bytes is not None and len(value) > logical.max_bytes:
-            return f"have more than {logical.max_bytes} bytes"
-        if logical.is_fixed and value.endswith(b" "):
-            return "end with a space, which the column removes"
-        if is_short and max(value, default=0) >= _FIRST_LONG_BYTE or codec and not _can_encode(value.decode(), codec):
-            return f"have characters that {logical.charset} lacks"
-        return ""
+        return next((reason for is_refused, reason in rules if is_refused(value)), "")
 
     return accepts_all, find_reason
+
+
+def _text_rules(logical: LogicalType, limits: StorageLimits) -> Iterator[tuple[Callable[[bytes], bool], str]]:
+    """Yield what a column of text refuses, with the reason; each rule may rely on the ones before it."""
+    if not limits.stores_nul:
+        yield lambda value: b"\0" in value, "contain NUL characters"
+    yield lambda value: not _is_utf8(value), "are not valid UTF-8"
+    length, size, codec = logical.length, logical.max_bytes, _CODECS.get(logical.charset, "")
+    if length is not None:
+        yield lambda value: len(value.decode()) > length, f"have more than {length} characters"
+    if size is not None:
+        yield lambda value: len(value) > size, f"have more than {size} bytes"
+    if logical.is_fixed:
+        yield lambda value: value.endswith(b" "), "end with a space, which the column removes"
+    reason = f"have characters that {logical.charset} lacks"
+    if logical.charset in ("utf8mb3", "utf8"):
+        yield lambda value: max(value, default=0) >= _FIRST_LONG_BYTE, reason
+    elif codec:
+        yield lambda value: not _can_encode(value.decode(), codec), reason
 
 
 def _is_utf8(value: bytes) -> bool:
@@ -280,7 +281,11 @@ def _time_checks(
         try:
             year = read_year(value)
         except ValueError:
-            return "are zero dates" if _ZERO_DATE.fullmatch(value) else f"are not a {logical.kind} in the Gregorian calendar"
+            return (
+                "are zero dates"
+                if _ZERO_DATE.fullmatch(value)
+                else f"are not a {logical.kind} in the Gregorian calendar"
+            )
         if not first <= year <= last:
             return f"are not in the years {first} to {last}"
         if logical.kind == "timestamp" and len(value.partition(b".")[2]) > logical.fraction:
@@ -293,14 +298,16 @@ def _time_checks(
 def _check_time(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
     if not limits.enforces_types:
         return None
+    is_time_of_day = limits.max_hours < _HOURS_OF_A_DAY
 
     def find_reason(value: bytes) -> str:
         match = _TIME.fullmatch(value)
         if match is None:
             return "are not a time"
-        if not -limits.max_hours <= int(match[1]) <= limits.max_hours or (limits.max_hours < 24 and value[:1] == b"-"):  # noqa: PLR2004 - a day
-            return "are longer than the largest time of the column"
-        return f"have more than {logical.fraction} digits after the second" if len(match[2] or b"") > logical.fraction else ""
+        if abs(int(match[1])) > limits.max_hours or (is_time_of_day and value.startswith(b"-")):
+            return "are not a time of a day"
+        is_long = len(match[2] or b"") > logical.fraction
+        return f"have more than {logical.fraction} digits after the second" if is_long else ""
 
     return lambda values: not any(map(find_reason, set(values))), find_reason
 

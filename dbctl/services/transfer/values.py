@@ -16,7 +16,9 @@ def pair_columns(source: PortableSchema, destination: PortableSchema) -> Sequenc
     tables = {table.name: table for table in destination.tables}
     pairs = list[ColumnPair]()
     for table in source.tables:
-        others = {column.name: column for column in tables[table.name].columns} if table.name in tables else {}
+        others = (
+            {column.name: column for column in tables[table.name].columns} if table.name in tables else {}
+        )
         for column in table.columns:
             other = others.get(column.name)
             if other is not None and not other.generated:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import msgspec
@@ -19,7 +19,7 @@ from dbctl.engines.contract import (
 )
 from dbctl.engines.mysql.connection import Server
 from dbctl.engines.mysql.errors import quote
-from dbctl.engines.mysql.portable.types import CHARACTER_BYTES, read_type, write_type
+from dbctl.engines.mysql.portable.types import CHARACTER_BYTES, LONGEST_VARCHAR, read_type, write_type
 from dbctl.engines.mysql.types import normalize_type
 from dbctl.engines.sql.portable import Derivation, UntranslatableError
 
@@ -27,9 +27,12 @@ from dbctl.engines.sql.portable import Derivation, UntranslatableError
 _KEY_BYTES, _OTHER_BYTES = 3072, 16
 #: The largest sum of the sizes of columns, with a reserve for columns that are not text.
 _ROW_BYTES = 60_000
+_VARCHAR_LENGTHS = (LONGEST_VARCHAR, 255, 64)
 #: Characters of a long text that an index contains.
 _PREFIX = 255
-_LITERAL_KINDS = frozenset[LogicalKind]({"boolean", "integer", "decimal", "real", "date", "time", "timestamp", "enum", "set"})
+_LITERAL_KINDS = frozenset[LogicalKind](
+    {"boolean", "integer", "decimal", "real", "date", "time", "timestamp", "enum", "set"}
+)
 
 
 class MySQLDerivation(Derivation):
@@ -54,6 +57,14 @@ class MySQLDerivation(Derivation):
         super().__init__(schema)
         self._server = server
         self._lengths = {table.name: _limit_lengths(table) for table in schema.tables}
+        self._keys = {
+            table.name: {name for key in _find_keys(table) for name in key} for table in schema.tables
+        }
+        for reference in (reference for table in schema.tables for reference in table.references):
+            self._keys.setdefault(reference.table, set()).update(reference.to)
+        self._longest_varchar = {
+            table.name: _find_longest_varchar(table, self._keys[table.name]) for table in schema.tables
+        }
 
     def quote(self, name: str) -> str:
         return quote(name)
@@ -61,11 +72,15 @@ class MySQLDerivation(Derivation):
     def column_type(self, table: PortableTable, column: PortableColumn) -> tuple[str, LogicalType]:
         logical = column.type
         if length := self._lengths[table.name].get(column.name):
-            logical = msgspec.structs.replace(logical, kind="bytes" if logical.kind == "bytes" else "text", length=length)
-        declared = write_type(logical, is_mariadb=self._server.is_mariadb)
-        is_long = declared.startswith("varchar") and column.name not in self._lengths[table.name]
-        if is_long and _row_bytes(table) > _ROW_BYTES:
-            declared = "text" if (logical.length or 0) * CHARACTER_BYTES < 1 << 16 else "mediumtext"
+            logical = msgspec.structs.replace(
+                logical, kind="bytes" if logical.kind == "bytes" else "text", length=length
+            )
+        declared = write_type(logical)
+        if logical.kind == "uuid" and self._server.is_mariadb:
+            declared = "uuid"
+        is_text = logical.kind == "text" and column.name not in self._keys[table.name]
+        if is_text and logical.length is not None and logical.length > self._longest_varchar[table.name]:
+            declared = "text"
         if logical.kind in ("json", "uuid"):
             return declared, LogicalType(kind=logical.kind)
         return declared, read_type(normalize_type(declared), list(logical.labels))
@@ -83,6 +98,7 @@ class MySQLDerivation(Derivation):
         return f" engine=InnoDB default charset=utf8mb4 collate={self._server.exact_collation}"
 
     def collation_clause(self, table: PortableTable, column: PortableColumn, logical: LogicalType) -> str:
+        del table
         if logical.kind == "uuid" and not self._server.is_mariadb:
             return "character set ascii collate ascii_bin"
         if column.ignores_case and logical.kind == "text":
@@ -96,23 +112,31 @@ class MySQLDerivation(Derivation):
         # long texts, bytes and JSON have only expressions as defaults
         return super().default_clause(expression, kind, is_literal=is_literal and kind in _LITERAL_KINDS)
 
-    def type_checks(self, table: PortableTable, column: PortableColumn) -> Iterator[str]:
-        del table, column
+    def type_checks(self, column: PortableColumn) -> Iterator[str]:
+        del column
         yield from ()
 
     def key_list(self, table: PortableTable) -> str:
-        return ", ".join(self._key_term(table, IndexTerm(column=name), self.quote(name), len(table.key)) for name in table.key)
+        return ", ".join(
+            self._key_term(table, IndexTerm(column=name), self.quote(name), len(table.key))
+            for name in table.key
+        )
 
     def can_refer(self, source: PortableColumn, target: PortableColumn) -> bool:
         is_integer = source.type.kind == "integer"
-        if is_integer and (source.type.bits, source.type.is_unsigned) != (target.type.bits, target.type.is_unsigned):
+        if is_integer and (source.type.bits, source.type.is_unsigned) != (
+            target.type.bits,
+            target.type.is_unsigned,
+        ):
             return False
         return super().can_refer(source, target) and source.ignores_case == target.ignores_case
 
     def reference_clause(self, reference: PortableReference) -> str:
         name = ", ".join(reference.columns)
         if reference.is_deferred:
-            self.omit("deferred check", name, "the server checks foreign keys at each statement", reference.table)
+            self.omit(
+                "deferred check", name, "the server checks foreign keys at each statement", reference.table
+            )
         actions = {"SET DEFAULT": "NO ACTION"}
         if "SET DEFAULT" in (reference.on_delete, reference.on_update):
             self.omit("foreign key action", name, "the server has no SET DEFAULT", reference.table)
@@ -170,9 +194,15 @@ class MySQLDerivation(Derivation):
         logical = self._types[table.name].get(term.column)
         if logical is None or logical.kind not in ("text", "bytes", "json"):
             return expression
-        limit = _KEY_BYTES // CHARACTER_BYTES // terms if is_unique else min(_PREFIX, _KEY_BYTES // CHARACTER_BYTES // terms)
+        limit = (
+            _KEY_BYTES // CHARACTER_BYTES // terms
+            if is_unique
+            else min(_PREFIX, _KEY_BYTES // CHARACTER_BYTES // terms)
+        )
         declared = self.column_type(table, table.column(term.column))[0]
-        is_short = declared.startswith(("varchar", "char", "varbinary", "binary")) and (logical.length or 0) <= limit
+        is_short = (
+            declared.startswith(("varchar", "char", "varbinary", "binary")) and (logical.length or 0) <= limit
+        )
         if is_short:
             return expression
         return f"{expression}({min(term.prefix or limit, limit)})"
@@ -181,9 +211,7 @@ class MySQLDerivation(Derivation):
 def _limit_lengths(table: PortableTable) -> dict[str, int]:
     """Return lengths for texts and bytes without a limit that are part of keys, so that each key is small enough."""
     lengths: dict[str, int] = {}
-    keys = [table.key, *([term.column for term in index.terms] for index in table.indexes if index.is_unique)]
-    keys += [reference.columns for reference in table.references]
-    for key in keys:
+    for key in _find_keys(table):
         columns = [column for column in table.columns if column.name in key]
         unlimited = [column.name for column in columns if _is_unlimited(column.type)]
         used = sum(_size(column.type) for column in columns if column.name not in unlimited) + _OTHER_BYTES
@@ -203,5 +231,25 @@ def _size(logical: LogicalType) -> int:
     return logical.length or 0 if logical.kind == "bytes" else _OTHER_BYTES
 
 
-def _row_bytes(table: PortableTable) -> int:
-    return sum(_size(column.type) for column in table.columns if column.type.kind == "text")
+def _find_keys(table: PortableTable) -> Iterator[Sequence[str]]:
+    """Yield the columns of each key, unique index and foreign key."""
+    yield table.key
+    for index in table.indexes:
+        if index.is_unique:
+            yield [term.column for term in index.terms]
+    for reference in table.references:
+        yield reference.columns
+
+
+def _find_longest_varchar(table: PortableTable, keys: Collection[str]) -> int:
+    """Return the largest length for columns of type VARCHAR outside of keys so that a row is not too long."""
+    texts = [column for column in table.columns if column.type.kind == "text"]
+
+    def measure(limit: int) -> int:
+        return sum(
+            _size(column.type)
+            for column in texts
+            if column.name in keys or (column.type.length or 0) <= limit
+        )
+
+    return next((limit for limit in _VARCHAR_LENGTHS if measure(limit) <= _ROW_BYTES), 0)

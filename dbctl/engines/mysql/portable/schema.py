@@ -29,7 +29,7 @@ from dbctl.engines.mysql.schema import INDEXES, VIEWS, MySQLSchemaReader
 from dbctl.engines.mysql.types import UNICODE_CHARSETS, normalize_type, parse_labels
 from dbctl.engines.servers import NamedRow, Rows, group_rows
 from dbctl.engines.sql import quote_literal
-from dbctl.engines.sql.portable import interpret_checks, strip_parentheses
+from dbctl.engines.sql.portable import interpret_constraints, strip_parentheses
 
 if TYPE_CHECKING:
     from dbctl.engines.mysql.database import MySQLDatabase
@@ -104,7 +104,7 @@ class MySQLPortableSchemas(MySQLPart):
 
 
 def _build_table(table: SchemaTable, columns: Rows, indexes: Rows, *, is_mariadb: bool) -> PortableTable:
-    return interpret_checks(
+    return interpret_constraints(
         PortableTable(
             name=table.name,
             columns=[_build_column(row, is_mariadb=is_mariadb) for row in columns],
@@ -183,7 +183,9 @@ def _find_omissions(table: str, columns: Rows, indexes: Rows) -> Iterator[Omissi
     for row in columns:
         if "on update" in row["attributes"]:
             reason = "only MySQL updates columns by their definition"
-            yield Omission(kind="default", name=f"{row['name']}: {row['attributes']}", table=table, reason=reason)
+            yield Omission(
+                kind="default", name=f"{row['name']}: {row['attributes']}", table=table, reason=reason
+            )
         if read_type(normalize_type(row["type"]), []).kind == "other":
             reason = f"only MySQL has type {row['type']}; its values are stored as text"
             yield Omission(kind="type", name=row["name"], table=table, reason=reason)

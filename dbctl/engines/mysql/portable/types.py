@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from dbctl.engines.contract import LogicalKind, LogicalType
 from dbctl.engines.sql.portable import parse_declared
@@ -47,8 +47,9 @@ TYPES: Mapping[str, LogicalType] = {
 #: Bytes of a character in utf8mb4.
 CHARACTER_BYTES = 4
 #: Texts up to this length are VARCHAR, because the sizes of all columns of a table have a limit.
-_LONGEST_VARCHAR = 2000
+LONGEST_VARCHAR = 2000
 _LONGEST_CHAR = 255
+_MAX_DIGITS, _MAX_SCALE = 65, 38
 _NAMES: Mapping[LogicalKind, str] = {
     "boolean": "tinyint(1)",
     "array": "longtext",
@@ -58,6 +59,7 @@ _NAMES: Mapping[LogicalKind, str] = {
     "real": "double",
     "date": "date",
     "json": "json",
+    "uuid": "char(36)",
 }
 
 
@@ -70,41 +72,42 @@ def read_type(declared: str, labels: list[str]) -> LogicalType:
     return parse_declared(declared, TYPES) or LogicalType(kind="other", name=declared)
 
 
-def write_type(logical: LogicalType, *, is_mariadb: bool) -> str:
+def write_type(logical: LogicalType) -> str:
     """Return the type for values of a logical type, in lower case except for labels."""
-    match logical.kind:
-        case "integer":
-            name = next(name for name, bits in _INTEGERS.items() if bits >= logical.bits).lower()
-            return f"{name} unsigned" if logical.is_unsigned else name
-        case "decimal":
-            digits, scale = (logical.digits, logical.scale) if logical.digits else (65, 30)
-            return f"decimal({min(digits, 65)},{min(scale, 38)})"
-        case "text":
-            return _write_text(logical)
-        case "bytes":
-            return _write_bytes(logical)
-        case "time" | "timestamp":
-            name = "datetime" if logical.kind == "timestamp" else "time"
-            return f"{name}({logical.fraction})" if logical.fraction else name
-        case "uuid":
-            return "uuid" if is_mariadb else "char(36)"
-        case "enum" | "set":
-            return f"{logical.kind}({', '.join(map(_quote_label, logical.labels))})"
-        case _:
-            return _NAMES[logical.kind]
+    write = _WRITERS.get(logical.kind)
+    return write(logical) if write else _NAMES[logical.kind]
+
+
+def _write_integer(logical: LogicalType) -> str:
+    name = next(name for name, bits in _INTEGERS.items() if bits >= logical.bits).lower()
+    return f"{name} unsigned" if logical.is_unsigned else name
+
+
+def _write_decimal(logical: LogicalType) -> str:
+    digits, scale = (logical.digits, logical.scale) if logical.digits else (_MAX_DIGITS, 30)
+    return f"decimal({min(digits, _MAX_DIGITS)},{min(scale, _MAX_SCALE)})"
+
+
+def _write_time(logical: LogicalType) -> str:
+    name = "datetime" if logical.kind == "timestamp" else "time"
+    return f"{name}({logical.fraction})" if logical.fraction else name
+
+
+def _write_labels(logical: LogicalType) -> str:
+    return f"{logical.kind}({', '.join(map(_quote_label, logical.labels))})"
 
 
 def _write_text(logical: LogicalType) -> str:
     if logical.length is None:
         return _smallest("text", logical.max_bytes)
-    if logical.length > _LONGEST_VARCHAR:
+    if logical.length > LONGEST_VARCHAR:
         return _smallest("text", logical.length * CHARACTER_BYTES)
     is_char = logical.is_fixed and logical.length <= _LONGEST_CHAR
     return f"{'char' if is_char else 'varchar'}({logical.length})"
 
 
 def _write_bytes(logical: LogicalType) -> str:
-    if logical.length is None or logical.length > _LONGEST_VARCHAR:
+    if logical.length is None or logical.length > LONGEST_VARCHAR:
         return _smallest("blob", logical.length)
     is_binary = logical.is_fixed and logical.length <= _LONGEST_CHAR
     return f"{'binary' if is_binary else 'varbinary'}({logical.length})"
@@ -112,9 +115,25 @@ def _write_bytes(logical: LogicalType) -> str:
 
 def _smallest(kind: str, size: int | None) -> str:
     """Return the smallest long type for a number of bytes; TINYTEXT is as large as a short VARCHAR."""
-    beginnings = [name for name, largest in _SIZES.items() if name != "TINY" and largest and size is not None and size <= largest]
+    beginnings = [
+        name
+        for name, largest in _SIZES.items()
+        if name != "TINY" and largest and size is not None and size <= largest
+    ]
     return f"{(beginnings or ['LONG'])[0]}{kind}".lower()
 
 
 def _quote_label(label: str) -> str:
     return "'" + label.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+_WRITERS: Mapping[LogicalKind, Callable[[LogicalType], str]] = {
+    "integer": _write_integer,
+    "decimal": _write_decimal,
+    "text": _write_text,
+    "bytes": _write_bytes,
+    "time": _write_time,
+    "timestamp": _write_time,
+    "enum": _write_labels,
+    "set": _write_labels,
+}

@@ -11,7 +11,6 @@ from dbctl.engines.contract import (
     LogicalType,
     PortableColumn,
     PortableIndex,
-    PortableSchema,
     PortableTable,
 )
 from dbctl.engines.postgresql.portable.types import read_type, write_type
@@ -33,7 +32,11 @@ class PostgreSQLDerivation(Derivation):
             "text": f"to_char({_UTC}, 'YYYY-MM-DD HH24:MI:SS')",
             "any": f"to_char({_UTC}, 'YYYY-MM-DD HH24:MI:SS')",
         },
-        "today": {"date": f"({_UTC})::date", "timestamp": f"({_UTC})::date", "text": f"(({_UTC})::date)::text"},
+        "today": {
+            "date": f"({_UTC})::date",
+            "timestamp": f"({_UTC})::date",
+            "text": f"(({_UTC})::date)::text",
+        },
         "uuid": {"uuid": "gen_random_uuid()", "text": "gen_random_uuid()::text"},
     }
 
@@ -41,6 +44,7 @@ class PostgreSQLDerivation(Derivation):
         return ident(name)
 
     def column_type(self, table: PortableTable, column: PortableColumn) -> tuple[str, LogicalType]:
+        del table
         declared = write_type(column.type)
         return declared, read_type(declared.upper())
 
@@ -59,10 +63,16 @@ class PostgreSQLDerivation(Derivation):
         return f"generated always as ({expression}) stored"
 
     def create_index(self, table: PortableTable, index: PortableIndex) -> Iterator[str]:
-        folded = {term.column for term in index.terms if term.ignores_case or (term.column and table.column(term.column).ignores_case)}
+        folded = {
+            term.column
+            for term in index.terms
+            if term.ignores_case or (term.column and table.column(term.column).ignores_case)
+        }
         for is_folded in (False, True) if index.is_unique and folded else (False,):
 
-            def write(term: IndexTerm, expression: str, folded: set[str] = folded if is_folded else set()) -> str:
+            def write(
+                term: IndexTerm, expression: str, folded: set[str] = folded if is_folded else set()
+            ) -> str:
                 if term.column in folded:
                     return f"lower({expression})"
                 is_long = term.prefix and table.column(term.column).type.length is None
@@ -70,7 +80,11 @@ class PostgreSQLDerivation(Derivation):
 
             try:
                 terms = self.write_terms(table, index, write)
-                where = f" where {self.expressions(table).translate_condition(index.where)}" if index.where else ""
+                where = (
+                    f" where {self.expressions(table).translate_condition(index.where)}"
+                    if index.where
+                    else ""
+                )
             except UntranslatableError as error:
                 self.omit("index", index.name, str(error), table.name)
                 return

@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from dbctl.engines.contract import (
     DerivedSchema,
     IndexTerm,
@@ -28,7 +26,7 @@ from dbctl.engines.postgresql.portable.types import IGNORES_CASE, read_type
 from dbctl.engines.postgresql.schema import PostgreSQLSchemaReader
 from dbctl.engines.servers import NamedRow, Rows, group_rows
 from dbctl.engines.sql import ident, quote_literal
-from dbctl.engines.sql.portable import interpret_checks, strip_parentheses
+from dbctl.engines.sql.portable import interpret_constraints, strip_parentheses
 
 if TYPE_CHECKING:
     from dbctl.engines.postgresql.database import PostgreSQLDatabase
@@ -113,7 +111,11 @@ class PostgreSQLPortableSchemas(PostgreSQLPart):
         return PortableSchema(
             dialect="postgres",
             tables=tables,
-            views=[PortableView(name=view["name"], query=view["query"]) for view in views if not view["is_stored"]],
+            views=[
+                PortableView(name=view["name"], query=view["query"])
+                for view in views
+                if not view["is_stored"]
+            ],
             omissions=[
                 *omissions,
                 *(
@@ -148,7 +150,7 @@ def _is_automatic(row: NamedRow) -> bool:
 
 
 def _build_table(table: SchemaTable, columns: Rows, indexes: Rows) -> PortableTable:
-    return interpret_checks(
+    return interpret_constraints(
         PortableTable(
             name=table.name,
             columns=[_build_column(row) for row in columns],
@@ -193,7 +195,9 @@ def _build_index(row: NamedRow) -> PortableIndex:
         name=row["name"],
         terms=[
             IndexTerm(column=column, expression="" if column else term, is_descending=is_descending)
-            for column, term, is_descending in zip(row["columns"], row["terms"], row["descending"], strict=True)
+            for column, term, is_descending in zip(
+                row["columns"], row["terms"], row["descending"], strict=True
+            )
         ],
         is_unique=row["is_unique"],
         where=row["where"],
@@ -218,5 +222,3 @@ def _find_omissions(table: SchemaTable, columns: Rows, indexes: Rows) -> Iterato
             yield Omission(kind="inheritance", name=option, table=table.name, reason=reason, is_blocking=True)
         elif option.startswith("partition by "):
             yield Omission(kind="partitions", name=option, table=table.name, reason="it becomes one table")
-
-

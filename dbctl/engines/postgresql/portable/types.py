@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from dbctl.engines.contract import LogicalKind, LogicalType
 from dbctl.engines.sql.portable import parse_declared
@@ -49,7 +49,8 @@ NAMES: Mapping[LogicalKind, str] = {
     "json": "jsonb",
     "uuid": "uuid",
 }
-_LARGEST_FRACTION = 6
+_LARGEST_FRACTION, _SINGLE_BITS = 6, 32
+_INTEGERS = {"smallint": 16, "integer": 32}
 
 
 def read_type(declared: str) -> LogicalType:
@@ -60,27 +61,37 @@ def read_type(declared: str) -> LogicalType:
 
 
 def write_type(logical: LogicalType) -> str:
-    """Return the type for values of a logical type."""
-    match logical.kind:
-        case "integer":
-            bits = logical.bits + logical.is_unsigned
-            # the largest unsigned numbers do not fit, but a key of type numeric would be slow, and is not numbered
-            return "smallint" if bits <= 16 else "integer" if bits <= 32 else "bigint"  # noqa: PLR2004 - sizes of the types
-        case "decimal":
-            return f"numeric({logical.digits},{logical.scale})" if logical.digits else "numeric"
-        case "real":
-            return "real" if logical.bits == 32 else "double precision"  # noqa: PLR2004
-        case "text" if logical.length:
-            return f"character({logical.length})" if logical.is_fixed else f"character varying({logical.length})"
-        case "time":
-            return f"time{_fraction(logical)} without time zone"
-        case "timestamp":
-            return f"timestamp{_fraction(logical)} {'with' if logical.has_zone else 'without'} time zone"
-        case "bits":
-            return f"bit({logical.bits})" if logical.is_fixed else "bit varying"
-        case _:
-            return NAMES[logical.kind]
+    """Return the type for values of a logical type, as the catalog names it."""
+    write = _WRITERS.get(logical.kind)
+    return write(logical) if write else NAMES[logical.kind]
+
+
+def _write_integer(logical: LogicalType) -> str:
+    # the largest unsigned numbers of 64 bits do not fit; a key of type numeric would be slow, and is not numbered
+    bits = logical.bits + logical.is_unsigned
+    return next((name for name, size in _INTEGERS.items() if bits <= size), "bigint")
+
+
+def _write_text(logical: LogicalType) -> str:
+    if not logical.length:
+        return "text"
+    return f"character{'' if logical.is_fixed else ' varying'}({logical.length})"
+
+
+def _write_timestamp(logical: LogicalType) -> str:
+    return f"timestamp{_fraction(logical)} {'with' if logical.has_zone else 'without'} time zone"
 
 
 def _fraction(logical: LogicalType) -> str:
     return f"({logical.fraction})" if logical.fraction < _LARGEST_FRACTION else ""
+
+
+_WRITERS: Mapping[LogicalKind, Callable[[LogicalType], str]] = {
+    "integer": _write_integer,
+    "decimal": lambda logical: f"numeric({logical.digits},{logical.scale})" if logical.digits else "numeric",
+    "real": lambda logical: "real" if logical.bits == _SINGLE_BITS else "double precision",
+    "text": _write_text,
+    "time": lambda logical: f"time{_fraction(logical)} without time zone",
+    "timestamp": _write_timestamp,
+    "bits": lambda logical: f"bit({logical.bits})" if logical.is_fixed else "bit varying",
+}

@@ -5,5 +5,5 @@ from dbctl.exports import lazy_imports
 with lazy_imports(__name__):
     from dbctl.engines.sql.portable.derivation import Derivation, find_unique_columns
     from dbctl.engines.sql.portable.expressions import UntranslatableError
-    from dbctl.engines.sql.portable.read import interpret_checks, split_generated, strip_parentheses
+    from dbctl.engines.sql.portable.read import interpret_constraints, split_generated, strip_parentheses
     from dbctl.engines.sql.portable.types import parse_declared

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, time
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -59,58 +59,48 @@ def _read_literal(sql: str, dialect: str) -> PortableDefault | None:
     import sqlglot
     from sqlglot import exp
 
+    expression = PortableDefault(kind="expression", value=sql)
     try:
         query = sqlglot.parse_one(f"select {sql}", dialect=dialect)
     except (sqlglot.errors.SqlglotError, RecursionError):
-        return PortableDefault(kind="expression", value=sql)
+        return expression
     tree = query.selects[0] if isinstance(query, exp.Query) and query.selects else query
     while isinstance(tree, exp.Paren | exp.Cast | exp.Introducer | exp.Alias):
         tree = tree.expression if isinstance(tree, exp.Introducer) else tree.this
-    is_negative = isinstance(tree, exp.Neg)
-    if is_negative:
+    sign = "-" if isinstance(tree, exp.Neg) else ""
+    if sign:
         tree = tree.this.unnest()
-    match tree:
-        case exp.Null():
-            return None
-        case exp.Literal() if tree.is_string and not is_negative:
-            return PortableDefault(kind="text", value=tree.name)
-        case exp.Literal() if not tree.is_string:
-            return PortableDefault(kind="number", value=f"-{tree.name}" if is_negative else tree.name)
-        case exp.Boolean():
-            return PortableDefault(kind="number", value="1" if tree.this else "0")
-        case exp.HexString():
-            return PortableDefault(kind="bytes", value=_hexadecimal(tree))
-        case exp.BitString():
-            return PortableDefault(kind="number", value=str(int(tree.name, 2)))
-        case _:
-            return PortableDefault(kind="expression", value=sql)
+    if isinstance(tree, exp.Null):
+        return None
+    if isinstance(tree, exp.Literal):
+        return PortableDefault(kind="text" if tree.is_string else "number", value=sign + tree.name)
+    read = _LITERALS.get(type(tree).__name__)
+    return read(tree) if read else expression
 
 
-def _hexadecimal(tree: exp.HexString) -> str:
-    return str(tree.name).removeprefix("0x").lower()
+_LITERALS: Mapping[str, Callable[[exp.Expr], PortableDefault]] = {
+    "Boolean": lambda tree: PortableDefault(kind="number", value="1" if tree.this else "0"),
+    "HexString": lambda tree: PortableDefault(kind="bytes", value=tree.name.removeprefix("0x").lower()),
+    "BitString": lambda tree: PortableDefault(kind="number", value=str(int(tree.name, 2))),
+}
 
 
 def fits_kind(default: PortableDefault, kind: LogicalKind) -> bool:
     """Whether a literal is a value of a kind."""
+    if kind == "bytes" or default.kind == "bytes":
+        return kind == "bytes" and default.kind != "number"
     try:
-        match kind:
-            case "boolean":
-                return default.value.lower() in ("0", "1", "true", "false", "t", "f")
-            case "integer":
-                return bool(re.fullmatch(r"[-+]?\d+", default.value))
-            case "decimal" | "real":
-                return bool(_NUMBER.fullmatch(default.value))
-            case "timestamp":
-                return bool(datetime.fromisoformat(default.value))
-            case "date":
-                return bool(date.fromisoformat(default.value))
-            case "time":
-                return time.fromisoformat(default.value) is not None
-            case "bytes":
-                return default.kind in ("bytes", "text")
-            case _:
-                return default.kind != "bytes"
+        return bool(_PARSERS[kind](default.value)) if kind in _PARSERS else True
     except ValueError:
         return False
 
 
+_PARSERS: Mapping[LogicalKind, Callable[[str], object]] = {
+    "boolean": re.compile(r"[01]|true|false|t|f", re.IGNORECASE).fullmatch,
+    "integer": re.compile(r"[-+]?\d+").fullmatch,
+    "decimal": _NUMBER.fullmatch,
+    "real": _NUMBER.fullmatch,
+    "timestamp": datetime.fromisoformat,
+    "date": date.fromisoformat,
+    "time": lambda value: [time.fromisoformat(value)],
+}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
+from itertools import chain, count
 from typing import ClassVar
 
 from dbctl.engines.contract import (
@@ -83,7 +84,7 @@ class Derivation(ABC):
     def generated_clause(self, expression: str, *, is_stored: bool) -> str:
         return f"generated always as ({expression}) {'stored' if is_stored else 'virtual'}"
 
-    def type_checks(self, table: PortableTable, column: PortableColumn) -> Iterator[str]:
+    def type_checks(self, column: PortableColumn) -> Iterator[str]:
         """Yield conditions of the values of a column that its type does not check."""
         if column.type.kind == "enum":
             labels = ", ".join(map(quote_literal, column.type.labels))
@@ -92,7 +93,7 @@ class Derivation(ABC):
     def table_options(self) -> str:
         return ""
 
-    def extra_definitions(self, table: PortableTable) -> Iterator[str]:
+    def extra_definitions(self, table: PortableTable) -> Iterator[str]:  # noqa: ARG002 - used by overrides
         """Yield further definitions of CREATE TABLE."""
         yield from ()
 
@@ -167,7 +168,11 @@ class Derivation(ABC):
             definitions += [f"check ({check})" for check in self._translate_checks(table)]
             definitions += [self.reference_clause(reference) for reference in self.usable_references(table)]
         definitions += self.extra_definitions(table)
-        return f"create table {self.quote(table.name)} (\n  " + ",\n  ".join(definitions) + f"\n){self.table_options()}"
+        return (
+            f"create table {self.quote(table.name)} (\n  "
+            + ",\n  ".join(definitions)
+            + f"\n){self.table_options()}"
+        )
 
     def has_inline_key(self, table: PortableTable) -> bool:
         """Whether the definition of a column contains the primary key."""
@@ -233,7 +238,9 @@ class Derivation(ABC):
         if kind in ("integer", "decimal", "real"):
             return default.value
         if kind == "bytes":
-            return self.bytes_literal(default.value if default.kind == "bytes" else default.value.encode().hex())
+            return self.bytes_literal(
+                default.value if default.kind == "bytes" else default.value.encode().hex()
+            )
         return quote_literal(default.value)
 
     def boolean_literal(self, *, is_true: bool) -> str:
@@ -247,7 +254,7 @@ class Derivation(ABC):
 
     def _translate_checks(self, table: PortableTable) -> Iterator[str]:
         for column in table.columns:
-            yield from self.type_checks(table, column)
+            yield from self.type_checks(column)
         for check in table.checks:
             try:
                 yield self.expressions(table).translate_condition(check)
@@ -301,7 +308,9 @@ class Derivation(ABC):
         for index in table.indexes:
             yield from self.create_index(table, index)
 
-    def write_terms(self, table: PortableTable, index: PortableIndex, write: Callable[[IndexTerm, str], str]) -> str:
+    def write_terms(
+        self, table: PortableTable, index: PortableIndex, write: Callable[[IndexTerm, str], str]
+    ) -> str:
         """Return the list of the terms of an index.
 
         Raises:
@@ -309,23 +318,27 @@ class Derivation(ABC):
         """
         written = []
         for term in index.terms:
-            expression = self.quote(term.column) if term.column else f"({self.expressions(table).translate(term.expression)})"
+            expression = (
+                self.quote(term.column)
+                if term.column
+                else f"({self.expressions(table).translate(term.expression)})"
+            )
             written.append(write(term, expression) + (" desc" if term.is_descending else ""))
         return ", ".join(written)
 
     def index_name(self, table: PortableTable, index: PortableIndex, suffix: str = "") -> str:
         """Return a quoted name that no other index has."""
-        base = index.name or "_".join([table.name, *(term.column for term in index.terms if term.column), "key"])
-        candidates = [base + suffix, f"{table.name}_{base}{suffix}"]
-        for number in range(2, 1000):
-            candidates.append(f"{table.name}_{base}{suffix}_{number}")
+        base = index.name or "_".join(
+            [table.name, *(term.column for term in index.terms if term.column), "key"]
+        )
         scope = "" if self.has_global_index_names else f"{table.name}\0"
-        for candidate in candidates:
+        numbered = (f"{table.name}_{base}{suffix}_{number}" for number in count(2))
+        for candidate in chain([base + suffix, f"{table.name}_{base}{suffix}"], numbered):
             name = self._shorten(candidate)
             if self._fold(scope + name) not in self._index_names:
-                self._index_names.add(self._fold(scope + name))
-                return self.quote(name)
-        raise AssertionError("no free name")
+                break
+        self._index_names.add(self._fold(scope + name))
+        return self.quote(name)
 
     def _shorten(self, name: str) -> str:
         if len(name.encode()) <= self.max_name_bytes:

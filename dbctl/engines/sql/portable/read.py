@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 import msgspec
 
@@ -12,11 +11,13 @@ from dbctl.engines.contract import LogicalType, PortableColumn, PortableTable
 #: Checks that a logical type implies, with the name of the column as {}.
 _JSON_CHECK = r"\(*json_valid\({0}\)( or {0} is null)?\)*"
 _BOOLEAN_CHECK = r"\(*{0} in \(0, ?1\)( or {0} is null)?\)*"
+#: A default that no boolean has.
+_LARGE_NUMBER = re.compile(r"'?(?!0+\b|1\b)\d+'?")
 _QUOTES = re.compile(r'["`]')
 
 
-def interpret_checks(table: PortableTable) -> PortableTable:
-    """Return a table whose text columns with a check ``json_valid`` have the kind ``json``, without checks of types."""
+def interpret_constraints(table: PortableTable) -> PortableTable:
+    """Return a table with the types that checks and defaults imply, without the checks that the types imply."""
     checks, columns = dict.fromkeys(table.checks), list[PortableColumn]()
     for column in table.columns:
         patterns = {"text": _JSON_CHECK, "any": _JSON_CHECK, "json": _JSON_CHECK, "boolean": _BOOLEAN_CHECK}
@@ -24,10 +25,12 @@ def interpret_checks(table: PortableTable) -> PortableTable:
         implied = [check for check in checks if re.fullmatch(pattern, _QUOTES.sub("", check).lower())]
         for check in implied:
             del checks[check]
-        is_json = implied and column.type.kind in ("text", "any")
-        columns.append(
-            msgspec.structs.replace(column, type=LogicalType(kind="json")) if is_json else column
-        )
+        logical = column.type
+        if implied and logical.kind in ("text", "any"):
+            logical = LogicalType(kind="json")
+        elif logical.kind == "boolean" and _LARGE_NUMBER.fullmatch(column.default):
+            logical = LogicalType(kind="integer")
+        columns.append(msgspec.structs.replace(column, type=logical))
     return msgspec.structs.replace(table, columns=columns, checks=list(checks))
 
 
@@ -47,5 +50,3 @@ def strip_parentheses(text: str) -> str:
                 return text
         text = text[1:-1].strip()
     return text
-
-

@@ -15,14 +15,17 @@ if TYPE_CHECKING:
 class ViewQueries:
     """Translates the queries of views over tables with known columns."""
 
-    def __init__(
-        self, source: str, destination: str, types: Mapping[str, Mapping[str, LogicalType]]
-    ) -> None:
+    def __init__(self, source: str, destination: str, types: Mapping[str, Mapping[str, LogicalType]]) -> None:
         """Set the dialects, by their names in sqlglot, and the types of columns by table."""
         self._source, self._destination = source, destination
-        self._spellings = {name.lower(): name for name in [*types, *(name for columns in types.values() for name in columns)]}
+        self._spellings = {
+            name.lower(): name for name in [*types, *(name for columns in types.values() for name in columns)]
+        }
         self._booleans = {
-            name.lower() for columns in types.values() for name, logical in columns.items() if logical.kind == "boolean"
+            name.lower()
+            for columns in types.values()
+            for name, logical in columns.items()
+            if logical.kind == "boolean"
         }
 
     def translate(self, sql: str) -> str:
@@ -39,7 +42,9 @@ class ViewQueries:
         except (sqlglot.errors.SqlglotError, RecursionError):
             raise UntranslatableError("it cannot be parsed") from None
         query = tree.expression if isinstance(tree, exp.Create) else tree
-        if not isinstance(query, exp.Query) or (isinstance(tree, exp.Create) and isinstance(tree.this, exp.Schema)):
+        if not isinstance(query, exp.Query) or (
+            isinstance(tree, exp.Create) and isinstance(tree.this, exp.Schema)
+        ):
             raise UntranslatableError("it cannot be parsed")
         self._require_portable(query.walk())
         for identifier in query.find_all(exp.Identifier):
@@ -53,7 +58,21 @@ class ViewQueries:
         from sqlglot import exp
 
         for node in nodes:
-            if type(node).__name__ not in PORTABLE_NODES or (self._source == "mysql" and isinstance(node, exp.Length)):
+            if type(node).__name__ not in PORTABLE_NODES or (
+                self._source == "mysql" and isinstance(node, exp.Length)
+            ):
                 raise UntranslatableError(f"{node.sql(dialect=self._source)[:60]} has no equivalent")
-            if isinstance(node, exp.Column) and node.name.lower() in self._booleans and isinstance(node.parent, exp.Binary):
-                raise UntranslatableError(f"{node.name} is compared as a number")
+            if (
+                isinstance(node, exp.Column)
+                and node.name.lower() in self._booleans
+                and _has_number(node.parent)
+            ):
+                raise UntranslatableError(f"{node.name} is compared with a number")
+
+
+def _has_number(node: exp.Expr | None) -> bool:
+    from sqlglot import exp
+
+    return node is not None and any(
+        isinstance(child, exp.Literal) and child.is_number for child in node.iter_expressions()
+    )

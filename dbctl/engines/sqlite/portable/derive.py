@@ -44,6 +44,7 @@ class SQLiteDerivation(Derivation):
         return ident(name)
 
     def column_type(self, table: PortableTable, column: PortableColumn) -> tuple[str, LogicalType]:
+        del table
         declared = write_type(column.type)
         if column.type.kind == "json":
             return declared, LogicalType(kind="json")
@@ -55,7 +56,9 @@ class SQLiteDerivation(Derivation):
     def automatic_clause(self, table: PortableTable, column: PortableColumn) -> str:
         if self.has_inline_key(table) and [column.name] == list(table.key):
             return "primary key autoincrement"  # servers do not reuse numbers, either
-        self.omit("automatic number", column.name, "SQLite numbers only a primary key of one column", table.name)
+        self.omit(
+            "automatic number", column.name, "SQLite numbers only a primary key of one column", table.name
+        )
         return ""
 
     def bytes_literal(self, digits: str) -> str:
@@ -65,8 +68,8 @@ class SQLiteDerivation(Derivation):
         del logical
         return "collate nocase" if column.ignores_case and column.name in find_unique_columns(table) else ""
 
-    def type_checks(self, table: PortableTable, column: PortableColumn) -> Iterator[str]:
-        yield from super().type_checks(table, column)
+    def type_checks(self, column: PortableColumn) -> Iterator[str]:
+        yield from super().type_checks(column)
         if column.type.kind == "json":
             yield f"json_valid({self.quote(column.name)})"
 
@@ -76,7 +79,9 @@ class SQLiteDerivation(Derivation):
 
         try:
             terms = self.write_terms(table, index, write)
-            where = f" where {self.expressions(table).translate_condition(index.where)}" if index.where else ""
+            where = (
+                f" where {self.expressions(table).translate_condition(index.where)}" if index.where else ""
+            )
         except UntranslatableError as error:
             self.omit("index", index.name, str(error), table.name)
             return

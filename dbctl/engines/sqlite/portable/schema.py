@@ -25,7 +25,7 @@ from dbctl.engines.contract import (
     strip_collation,
 )
 from dbctl.engines.sql import ident, quote_literal
-from dbctl.engines.sql.portable import interpret_checks, split_generated
+from dbctl.engines.sql.portable import interpret_constraints, split_generated
 from dbctl.engines.sqlite.describe import SQLiteSchemaReader
 from dbctl.engines.sqlite.portable.types import observe_type, read_type
 
@@ -67,7 +67,9 @@ class SQLitePortableSchemas:
             if logical.kind in ("any", "decimal"):
                 name = ident(column.name)
                 sql = f"select distinct typeof(v), length(v) = 16 from (select {name} as v from {ident(table.name)} limit 1000) where v is not null"
-                logical = observe_type(column, {(str(kind), bool(is_uuid)) for kind, is_uuid in self._connection.fetch(sql)})
+                logical = observe_type(
+                    column, {(str(kind), bool(is_uuid)) for kind, is_uuid in self._connection.fetch(sql)}
+                )
             columns.append(msgspec.structs.replace(column, type=logical))
         return msgspec.structs.replace(table, columns=columns)
 
@@ -95,7 +97,7 @@ def _build_table(table: SchemaTable) -> PortableTable:
     key = [strip_collation(name) for name in table.key]
     names = {column.name for column in table.columns}
     is_rowid = len(key) == 1 and "without rowid" not in table.options
-    return interpret_checks(
+    return interpret_constraints(
         PortableTable(
             name=table.name,
             columns=[_build_column(column, key if is_rowid else ()) for column in table.columns],
@@ -177,7 +179,9 @@ def _build_index(index: SchemaIndex, names: set[str]) -> PortableIndex:
 def _find_omissions(schema: Schema) -> Iterator[Omission]:
     for table in schema.tables:
         if not table.columns:
-            yield Omission(kind="virtual table", name=table.name, reason=f"only SQLite has it: {table.options[0]}")
+            yield Omission(
+                kind="virtual table", name=table.name, reason=f"only SQLite has it: {table.options[0]}"
+            )
     for code in schema.codes:
         if code.kind == "trigger":
             yield Omission(
