@@ -29,7 +29,7 @@ TEXTS: Mapping[LogicalKind, str] = {
     f" when {{0}} glob '{_DAY} {_CLOCK}' then {{0}} else dbctl_timestamp({{0}}) end",
     "date": f"case when {{0}} glob '{_DAY}' then {{0}} else dbctl_date({{0}}) end",
     "time": f"case when {{0}} glob '{_CLOCK}' then {{0}} else dbctl_time({{0}}) end",
-    "bytes": r"'\\x' || lower(hex({0}))",
+    "bytes": r"'\\x' || case when {0} is not null then lower(hex({0})) end",  # hex(null) is empty,
     "uuid": "dbctl_uuid({0})",
     "json": "dbctl_json({0})",
 }
