@@ -95,7 +95,9 @@ class Endpoints:
             TransferDestinationError: it has some.
         """
         if names := sorted(db.tables()):
-            tables = ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
+            tables = ", ".join(names[:MAX_NAMES]) + (
+                f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+            )
             raise TransferDestinationError(url=self.destination_url, tables=tables)
 
     @contextmanager
@@ -105,7 +107,10 @@ class Endpoints:
         Raises:
             DatabaseMissingError: it is a database of a server, which dbctl does not create.
         """
-        engine, target = registry.load_engine(self.destination_url.engine), self.destination.target(self.database)
+        engine, target = (
+            registry.load_engine(self.destination_url.engine),
+            self.destination.target(self.database),
+        )
         with ExitStack() as stack:
             db = None
             try:

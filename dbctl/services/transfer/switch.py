@@ -11,7 +11,13 @@ from dbctl.services.transfer.copy import Destination, SyncResult, synchronize
 from dbctl.services.transfer.digest import Advance, digest_table, ignore_rows
 from dbctl.services.transfer.endpoints import Endpoints
 from dbctl.services.transfer.parts import require_rows, require_scripts, require_sink
-from dbctl.services.transfer.run import TransferredTable, describe_digests, finish_copy, pair_tables, verify_digests
+from dbctl.services.transfer.run import (
+    TransferredTable,
+    describe_digests,
+    finish_copy,
+    pair_tables,
+    verify_digests,
+)
 from dbctl.services.transfer.schema import SchemaOptions, detach, read_schema, select_schema
 from dbctl.services.transfer.state import TransferState, drop_state, has_state, load_state
 from dbctl.services.transfer.tables import TransferTable, list_exclusions, select_tables
@@ -66,7 +72,9 @@ class SwitchTransfer:
         endpoints = self._endpoints
         with endpoints.open_destination_for_reading() as db:
             if db is None or not has_state(db):
-                raise TransferMissingError(target=str(endpoints.destination_url), url=endpoints.destination_url)
+                raise TransferMissingError(
+                    target=str(endpoints.destination_url), url=endpoints.destination_url
+                )
         steps = [
             f"block writers of {endpoints.source_url}, as far as its engine can: the application must be stopped",
             "copy rows that were added, changed or deleted since the copy",
@@ -134,7 +142,11 @@ class SwitchTransfer:
         return pair_tables(endpoints, schema, db)
 
     def _catch_up(
-        self, source: Readable, destination: Destination, state: TransferState, tables: Sequence[TransferTable]
+        self,
+        source: Readable,
+        destination: Destination,
+        state: TransferState,
+        tables: Sequence[TransferTable],
     ) -> list[SyncResult]:
         """Make all tables equal to the snapshot, without constraints between them until the end."""
         db = destination.db
@@ -152,10 +164,12 @@ class SwitchTransfer:
     def _describe_next_steps(self) -> list[str]:
         endpoints = self._endpoints
         steps = [
-            f"in the configuration of dbctl: [apps.{self.app}.databases] {endpoints.database} = \"{endpoints.destination_url}\""
+            f'in the configuration of dbctl: [apps.{self.app}.databases] {endpoints.database} = "{endpoints.destination_url}"'
         ]
         environment = endpoints.app.database(endpoints.database).environment
         if environment and environment.url:
             steps.append(f"in the environment of the application: {environment.url}")
-        steps.append(f"the source is unchanged: to go back, start the application with {endpoints.source_url} again")
+        steps.append(
+            f"the source is unchanged: to go back, start the application with {endpoints.source_url} again"
+        )
         return steps

@@ -20,7 +20,16 @@ create table member (person varchar(40) not null references person (id), room in
   since datetime, primary key (person, room));
 create table event (happened_at timestamp, message text);
 """
-TEXTS = ["plain", "tab\there", "line\nbreak\r\n", "back\\slash \\N \\t", "quote ' \" `", "é ü 漢字 🎉", "", " padded"]
+TEXTS = [
+    "plain",
+    "tab\there",
+    "line\nbreak\r\n",
+    "back\\slash \\N \\t",
+    "quote ' \" `",
+    "é ü 漢字 🎉",
+    "",
+    " padded",
+]
 
 
 def create_source(path, people=40):
@@ -29,7 +38,10 @@ def create_source(path, people=40):
         db.executescript(SCHEMA)
         db.executemany(
             "insert into room values (?, ?, ?, ?)",
-            [(number * 7, f"room {number}", number - 3, '{"b": [1, 2.5], "a": "x"}') for number in range(1, 6)],
+            [
+                (number * 7, f"room {number}", number - 3, '{"b": [1, 2.5], "a": "x"}')
+                for number in range(1, 6)
+            ],
         )
         db.executemany(
             "insert into person values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -44,7 +56,9 @@ def create_source(path, people=40):
                     number * 1.125 - 10,
                     None if number % 5 == 0 else bytes([0, 92, 9, 10, 255, number % 256]),
                     f"19{number % 100:02d}-02-0{number % 9 + 1}",
-                    1_700_000_000_000 + number * 1_001 if number % 2 else f"2026-01-02 03:04:{number % 60:02d}",
+                    1_700_000_000_000 + number * 1_001
+                    if number % 2
+                    else f"2026-01-02 03:04:{number % 60:02d}",
                     TEXTS[number % len(TEXTS)],
                 )
                 for number in range(people)

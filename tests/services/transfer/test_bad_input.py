@@ -44,17 +44,25 @@ def start(answer, source):
         ("note", "update person set note = 'a' || char(0) where id = 'p0039'"),
     ],
 )
-def test_value_that_does_not_fit_is_reported_before_any_row_is_copied(start, tmp_path, databases, source, column, sql):
+def test_value_that_does_not_fit_is_reported_before_any_row_is_copied(
+    start, tmp_path, databases, source, column, sql
+):
     change(source, sql)
     destination = databases("postgresql", tmp_path)
     problems = start("plan", "--to", destination, status=4)["data"]["problems"]
-    assert [(problem["table"], problem["column"], problem["rows"]) for problem in problems] == [("person", column, 1)]
+    assert [(problem["table"], problem["column"], problem["rows"]) for problem in problems] == [
+        ("person", column, 1)
+    ]
     assert problems[0]["keys"] == [{"id": "p0039"}]
     error = start("run", "--to", destination, status=6)["error"]
     assert error["code"] == "values-unstorable"
     assert "p0039" in error["message"]
     assert count_rows(destination, "room") == 0
-    change(source, f"update person set {column} = (select {column} from person where id = 'p0001') || '' where id = 'p0039' and '{column}' <> 'mail'", "update person set mail = 'fits' where id = 'p0039'")
+    change(
+        source,
+        f"update person set {column} = (select {column} from person where id = 'p0001') || '' where id = 'p0039' and '{column}' <> 'mail'",
+        "update person set mail = 'fits' where id = 'p0039'",
+    )
     start("run", "--to", destination)
     assert count_rows(destination, "person") == 40
 
@@ -75,7 +83,9 @@ def test_destination_with_tables_is_refused(start, answer, tmp_path, databases, 
     answer("--url", f"main={other}", "transfer", "switch", "--to", destination, "--yes")
     for command in ("plan", "run"):
         assert start(command, "--to", destination, status=6)["error"]["code"] == "transfer-destination"
-    assert answer("--url", f"main={other}", "transfer", "verify", "--to", destination)["data"]["equal"] is True
+    assert (
+        answer("--url", f"main={other}", "transfer", "verify", "--to", destination)["data"]["equal"] is True
+    )
 
 
 def test_unfinished_transfer_of_another_database_is_refused(start, answer, tmp_path, databases):
@@ -97,14 +107,19 @@ def test_second_transfer_at_the_same_time_is_refused(start, tmp_path, databases)
 
     destination = databases("postgresql", tmp_path)
     url = parse_url(destination)
-    with closing(registry.load_engine("postgresql").open_for_writing(url, "x/y", timeout=1)) as db, db.lock("test"):
+    with (
+        closing(registry.load_engine("postgresql").open_for_writing(url, "x/y", timeout=1)) as db,
+        db.lock("test"),
+    ):
         assert start("run", "--to", destination, "--timeout", "0", status=11)["error"]["code"] == "busy"
     start("run", "--to", destination)
 
 
 def test_missing_databases(start, answer, tmp_path):
     missing = tmp_path / "missing.db"
-    error = answer("--url", f"main={missing}", "transfer", "run", "--to", str(tmp_path / "x.db"), status=10)["error"]
+    error = answer("--url", f"main={missing}", "transfer", "run", "--to", str(tmp_path / "x.db"), status=10)[
+        "error"
+    ]
     assert error["code"] == "database-missing"
     assert not (tmp_path / "x.db").exists()
     assert start("verify", "--to", str(missing), status=10)["error"]["code"] == "transfer-destination-missing"
@@ -112,7 +127,13 @@ def test_missing_databases(start, answer, tmp_path):
 
 @pytest.mark.parametrize(
     ("to", "status"),
-    [("", 2), ("nonsense://x", 2), ("lancedb:///tmp/x", 2), ("postgresql://127.0.0.1:1/x", 10), ("/nonexistent/x.db", 10)],
+    [
+        ("", 2),
+        ("nonsense://x", 2),
+        ("lancedb:///tmp/x", 2),
+        ("postgresql://127.0.0.1:1/x", 10),
+        ("/nonexistent/x.db", 10),
+    ],
 )
 def test_bad_destinations(start, to, status):
     start("run", "--to", to, status=status)
@@ -121,7 +142,10 @@ def test_bad_destinations(start, to, status):
 def test_source_that_lacks_migrations_is_refused(answer, tmp_path):
     answer("demo", "promptvault", str(tmp_path / "app"))
     database = next((tmp_path / "app").rglob("promptvault.db"))
-    change(database, "delete from _prisma_migrations where migration_name = '20250828120646_add_public_sharing_fields'")
+    change(
+        database,
+        "delete from _prisma_migrations where migration_name = '20250828120646_add_public_sharing_fields'",
+    )
     config = ("--config", str(tmp_path / "app" / "dbctl.toml"))
     error = answer(*config, "transfer", "run", "--to", str(tmp_path / "new.db"), status=4)["error"]
     assert error["code"] == "transfer-source-pending"

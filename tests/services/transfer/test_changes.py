@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from tests.services.transfer.conftest import create_source, digests
+from tests.services.transfer.conftest import digests
 
 ENGINES = ["sqlite", "postgresql", "mysql"]
 CHANGES = """
@@ -43,7 +43,10 @@ def test_switch_copies_all_changes_since_the_copy(start, answer, tmp_path, datab
     start("run", "--to", destination)
     run(source, CHANGES)
     differences = start("verify", "--to", destination, status=4)["data"]
-    counts = {table["table"]: (table["missing"], table["changed"], table["extra"]) for table in differences["tables"]}
+    counts = {
+        table["table"]: (table["missing"], table["changed"], table["extra"])
+        for table in differences["tables"]
+    }
     assert counts == {"room": (1, 0, 0), "person": (1, 4, 1), "member": (0, 0, 1), "event": (0, 0, 0)}
     changes = start("switch", "--to", destination, "--yes")["data"]["changes"]
     assert {change["table"] for change in changes} == {"room", "person", "member", "event"}
@@ -80,7 +83,9 @@ def test_verify_reports_keys_of_rows_changed_in_the_destination(start, tmp_path,
         tmp_path / "destination.db",
         "update person set height = 1.5 where id = 'p0007'; delete from member where person = 'p0008'",
     )
-    tables = {table["table"]: table for table in start("verify", "--to", destination, status=4)["data"]["tables"]}
+    tables = {
+        table["table"]: table for table in start("verify", "--to", destination, status=4)["data"]["tables"]
+    }
     assert (tables["person"]["changed"], tables["person"]["keys"]) == (1, [{"id": "p0007"}])
     assert (tables["member"]["missing"], tables["member"]["keys"]) == (1, [{"person": "p0008", "room": "28"}])
     assert tables["room"]["equal"] is True

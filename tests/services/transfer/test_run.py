@@ -9,7 +9,7 @@ import pytest
 
 from dbctl.url import parse_url
 from tests import servers
-from tests.services.transfer.conftest import create_source, digests, read_rows
+from tests.services.transfer.conftest import digests, read_rows
 
 ENGINES = ["sqlite", "postgresql", "mysql"]
 TABLES = ["room", "person", "member", "event"]
@@ -38,7 +38,12 @@ def test_content_stays_equal_through_all_engines_and_back(answer, tmp_path, data
     second = databases("mysql", tmp_path)
     last = tmp_path / "back.db"
     expected = transfer(answer, source, first)
-    assert {name: rows for name, (rows, _) in expected.items()} == {"room": 5, "person": 40, "member": 40, "event": 16}
+    assert {name: rows for name, (rows, _) in expected.items()} == {
+        "room": 5,
+        "person": 40,
+        "member": 40,
+        "event": 16,
+    }
     switch(answer, source, first)
     assert transfer(answer, first, second) == expected
     switch(answer, first, second)
