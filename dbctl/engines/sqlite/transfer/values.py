@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from dbctl.engines.contract import LineColumn, LogicalKind, TimeForm, escape
 from dbctl.engines.sql import canonical
@@ -142,7 +143,7 @@ def _skip_null(function: Callable[[object], object]) -> Callable[[object], objec
     return lambda value: None if value is None else function(value)
 
 
-_FUNCTIONS: Mapping[str, Callable[[object], object]] = {
+_FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
     "dbctl_real": _apply(canonical.normalize_real),
     "dbctl_decimal": _apply(canonical.normalize_decimal),
     "dbctl_json": _apply(canonical.normalize_json),
