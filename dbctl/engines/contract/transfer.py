@@ -76,7 +76,9 @@ class RowSink(Protocol):
     def bulk_load(self) -> AbstractContextManager[None]:
         """Write without checks of foreign keys in the block, outside of transactions."""
 
-    def write_lines(self, table: str, columns: Sequence[LineColumn], batches: Iterable[Sequence[Line]]) -> int:
+    def write_lines(
+        self, table: str, columns: Sequence[LineColumn], batches: Iterable[Sequence[Line]]
+    ) -> int:
         """Insert rows; return their number.
 
         Raises:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from dbctl.engines.contract import PortableSchemas, Readable, RowSink, RowSource, ScriptRunner, Writable, require_part
+from dbctl.engines.contract import (
+    PortableSchemas,
+    Readable,
+    RowSink,
+    RowSource,
+    ScriptRunner,
+    Writable,
+    require_part,
+)
 
 P = TypeVar("P")
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from dbctl.engines.contract import Readable, RowSource, Writable
 from dbctl.errors import TransferDifferentError
-from dbctl.model import ChangeResult, Plan, Row, Struct, format_count
+from dbctl.model import ChangeResult, Plan, Row, Struct
 from dbctl.services.transfer.check import refuse_unstorable_values
-from dbctl.services.transfer.copy import Destination, SyncResult, copy_table, synchronize
+from dbctl.services.transfer.copy import Destination, copy_table, synchronize
 from dbctl.services.transfer.digest import Advance, TableDigest, digest_table, ignore_rows
 from dbctl.services.transfer.endpoints import Endpoints
 from dbctl.services.transfer.parts import require_rows, require_schemas, require_scripts

@@ -11,7 +11,13 @@ from dbctl.services.transfer.copy import Destination, SyncResult, synchronize
 from dbctl.services.transfer.digest import Advance, digest_table, ignore_rows
 from dbctl.services.transfer.endpoints import Endpoints
 from dbctl.services.transfer.parts import require_rows, require_scripts, require_sink
-from dbctl.services.transfer.run import TransferredTable, describe_digests, finish_copy, pair_tables, verify_digests
+from dbctl.services.transfer.run import (
+    TransferredTable,
+    describe_digests,
+    finish_copy,
+    pair_tables,
+    verify_digests,
+)
 from dbctl.services.transfer.schema import SchemaOptions, detach, read_schema, select_schema
 from dbctl.services.transfer.state import TransferState, drop_state, has_state, load_state
 from dbctl.services.transfer.tables import TransferTable, list_exclusions, select_tables
@@ -152,7 +158,7 @@ class SwitchTransfer:
     def _describe_next_steps(self) -> list[str]:
         endpoints = self._endpoints
         steps = [
-            f"in the configuration of dbctl: [apps.{self.app}.databases] {endpoints.database} = \"{endpoints.destination_url}\""
+            f'in the configuration of dbctl: [apps.{self.app}.databases] {endpoints.database} = "{endpoints.destination_url}"'
         ]
         environment = endpoints.app.database(endpoints.database).environment
         if environment and environment.url:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from dbctl.engines.contract import ColumnPair, LineColumn, PortableSchema, PortableTable, Readable, TimeForm, exchange_kind
+from dbctl.engines.contract import (
+    ColumnPair,
+    LineColumn,
+    PortableSchema,
+    PortableTable,
+    Readable,
+    TimeForm,
+    exchange_kind,
+)
 from dbctl.errors import TransferSchemaError
 from dbctl.model import Struct
 from dbctl.services.app import App, ledger_detection

@@ -11,8 +11,8 @@ from dbctl.services.transfer.compare import MAX_DIFFERENCES, Differences, find_d
 from dbctl.services.transfer.digest import Advance, digest_table, ignore_rows
 from dbctl.services.transfer.endpoints import Endpoints
 from dbctl.services.transfer.parts import require_rows
-from dbctl.services.transfer.schema import SchemaOptions, select_schema
 from dbctl.services.transfer.run import pair_tables
+from dbctl.services.transfer.schema import SchemaOptions, select_schema
 from dbctl.services.transfer.tables import TransferTable, list_exclusions
 
 #: Keys of differing rows in a result.

@@ -25,7 +25,6 @@ from dbctl.engines.servers import ErrorContext, ServerConnection
 from dbctl.engines.sql import Row, is_storable
 from dbctl.errors import DbctlError, QueryFailedError, ValueInvalidError
 
-
 #: Bytes of a statement of bytes that an error may need.
 LONGEST_SHOWN = 1000
 

@@ -16,8 +16,8 @@ from dbctl.errors import QueryFailedError
 _BACKSLASH = "x'5C'"
 #: Bytes of a text as part of a line; a backslash in a literal would depend on the mode of the session.
 _ESCAPED = (
-    "replace(replace(replace(replace({{0}}, {0}, x'5C5C'), x'09', x'5C74'), x'0A', x'5C6E'), x'0D', x'5C72')"
-).format(_BACKSLASH)
+    f"replace(replace(replace(replace({{0}}, {_BACKSLASH}, x'5C5C'), x'09', x'5C74'), x'0A', x'5C6E'), x'0D', x'5C72')"
+)
 _TEXT = _ESCAPED.format("cast(convert({0} using utf8mb4) as binary)")
 _TRIMMED = "trim(trailing '.' from trim(trailing '0' from {0}))"
 _FRACTION = f"if(locate('.', {{0}}), {_TRIMMED}, {{0}})"

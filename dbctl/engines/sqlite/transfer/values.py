@@ -15,9 +15,9 @@ _ESCAPES = {r"'\'": r"'\\'", "'\t'": r"'\t'", "'\n'": r"'\n'", "'\r'": r"'\r'"}
 _MILLISECONDS = "case when {0} < 100000000000 then {0} * 1000 else {0} end"
 #: A positive number of seconds or milliseconds, which are the most frequent forms, as a time.
 _EPOCH = (
-    "strftime('%Y-%m-%d %H:%M:%S', ({0}) / 1000, 'unixepoch')"
-    " || case when ({0}) % 1000 then rtrim(printf('.%03d', ({0}) % 1000), '0') else '' end"
-).format(_MILLISECONDS)
+    f"strftime('%Y-%m-%d %H:%M:%S', ({_MILLISECONDS}) / 1000, 'unixepoch')"
+    f" || case when ({_MILLISECONDS}) % 1000 then rtrim(printf('.%03d', ({_MILLISECONDS}) % 1000), '0') else '' end"
+)
 _DAY = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
 _CLOCK = "[0-9][0-9]:[0-9][0-9]:[0-9][0-9]"
 #: SQL for the text of a value that is not NULL, by kind; other kinds are text.
