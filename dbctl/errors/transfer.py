@@ -22,7 +22,9 @@ class TransferSameError(DbctlError):
 class TransferOtherError(DbctlError):
     code, exit_status = "transfer-other", Exit.REFUSED
     sentence = "{target} has an unfinished transfer of another database: {source}"
-    remedy = "Nothing was changed. Continue that transfer, or pass the address of an empty database with --to."
+    remedy = (
+        "Nothing was changed. Continue that transfer, or pass the address of an empty database with --to."
+    )
 
 
 class TransferMissingError(DbctlError):

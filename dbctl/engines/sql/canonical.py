@@ -30,7 +30,11 @@ def normalize_single(text: bytes) -> bytes:
     try:
         number = float(text)
         shorter = next(
-            (digits for width in range(6, 10) if _to_single(float(digits := f"{number:.{width}g}")) == _to_single(number)),
+            (
+                digits
+                for width in range(6, 10)
+                if _to_single(float(digits := f"{number:.{width}g}")) == _to_single(number)
+            ),
             text,
         )
     except (ValueError, OverflowError):

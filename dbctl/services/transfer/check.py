@@ -26,7 +26,9 @@ class CopyProblem(Struct, frozen=True, kw_only=True):
         return f"{self.table}.{self.column}: {format_count(self.rows, 'row')} {self.reason}{example}"
 
 
-def find_problems(source: Readable, destination: Readable, tables: Sequence[TransferTable]) -> Iterator[CopyProblem]:
+def find_problems(
+    source: Readable, destination: Readable, tables: Sequence[TransferTable]
+) -> Iterator[CopyProblem]:
     """Yield what prevents the copy; every row of the source is read."""
     limits = require_schemas(destination).limits
     for values in find_unstorable_values(source, tables, limits):
@@ -46,7 +48,9 @@ def find_problems(source: Readable, destination: Readable, tables: Sequence[Tran
             )
 
 
-def refuse_unstorable_values(source: Readable, destination: Readable, tables: Sequence[TransferTable]) -> None:
+def refuse_unstorable_values(
+    source: Readable, destination: Readable, tables: Sequence[TransferTable]
+) -> None:
     """Refuse a copy that the destination would not accept.
 
     Raises:

@@ -52,13 +52,17 @@ def find_differences(
     sums = [_digest_parts(side, table, parts) for side in (source, destination)]
     differing = [part for part in range(parts) if sums[0][part] != sums[1][part]]
     missing, changed, extra = list[Line](), list[Line](), list[Line]()
-    for group in _group_parts(differing, [max(left.rows, right.rows) for left, right in zip(*sums, strict=True)]):
+    for group in _group_parts(
+        differing, [max(left.rows, right.rows) for left, right in zip(*sums, strict=True)]
+    ):
         left, right = (_read_rows(side, table, parts, group) for side in (source, destination))
         missing += [key for key in left if key not in right]
         changed += [key for key, digest in left.items() if key in right and right[key] != digest]
         extra += [key for key in right if key not in left]
         if len(missing) + len(changed) + len(extra) > limit:
-            return Differences(missing=missing, changed=changed, extra=extra, is_complete=group[-1] == differing[-1])
+            return Differences(
+                missing=missing, changed=changed, extra=extra, is_complete=group[-1] == differing[-1]
+            )
     return Differences(missing=missing, changed=changed, extra=extra)
 
 

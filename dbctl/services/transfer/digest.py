@@ -24,7 +24,9 @@ class TableDigest(Struct, frozen=True, kw_only=True):
 
     def add(self, lines: Sequence[Line]) -> TableDigest:
         """Return the digest with further rows."""
-        total = sum([int.from_bytes(blake2b(line, digest_size=DIGEST_BYTES).digest(), "little") for line in lines])
+        total = sum(
+            [int.from_bytes(blake2b(line, digest_size=DIGEST_BYTES).digest(), "little") for line in lines]
+        )
         return TableDigest(rows=self.rows + len(lines), total=(self.total + total) % _MODULUS)
 
     @property

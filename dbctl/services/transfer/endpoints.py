@@ -28,6 +28,7 @@ class Endpoints:
 
         Raises:
             TransferSameError: it is the database of the app.
+            NotSupportedError: an engine has no SQL.
         """
         self.app = app
         self.database = app.only or app.main()
@@ -38,9 +39,16 @@ class Endpoints:
         )
         self.destination = App(configured, app.base_profile, timeout=app.timeout)
         self.destination.profile, self.destination.variant = app.profile, app.variant
+        for side in (app, self.destination):
+            _ = side.engine(self.database).script_dialect  # engines without SQL refuse
         self.identity = app.restore_target(self.database).identity()
         other = self.destination.restore_target(self.database)
-        if self.source_url.engine == self.destination_url.engine and other.identity() == self.identity:
+        # the options select the schema of a server
+        same_place = (self.source_url.engine, self.source_url.options) == (
+            self.destination_url.engine,
+            self.destination_url.options,
+        )
+        if same_place and other.identity() == self.identity:
             raise TransferSameError(url=self.destination_url)
 
     @property
@@ -87,7 +95,9 @@ class Endpoints:
             TransferDestinationError: it has some.
         """
         if names := sorted(db.tables()):
-            tables = ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
+            tables = ", ".join(names[:MAX_NAMES]) + (
+                f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+            )
             raise TransferDestinationError(url=self.destination_url, tables=tables)
 
     @contextmanager
@@ -97,7 +107,10 @@ class Endpoints:
         Raises:
             DatabaseMissingError: it is a database of a server, which dbctl does not create.
         """
-        engine, target = registry.load_engine(self.destination_url.engine), self.destination.target(self.database)
+        engine, target = (
+            registry.load_engine(self.destination_url.engine),
+            self.destination.target(self.database),
+        )
         with ExitStack() as stack:
             db = None
             try:

@@ -115,9 +115,7 @@ def plan_transfer(endpoints: Endpoints, options: SchemaOptions) -> TransferPlan:
         else:
             schema, pairs = derive_schema(schema, destination)
             target = endpoints.destination.target(database)
-            tables = build_tables(
-                schema.source.tables, pairs, time_form=endpoints.time_form, target=target
-            )
+            tables = build_tables(schema.source.tables, pairs, time_form=endpoints.time_form, target=target)
         problems = list(find_problems(source, destination, tables))
         sizes = source.part(SizeMonitor)
         measured = {size.table: size.bytes for size in sizes.measure_tables(exact=False)} if sizes else {}
@@ -138,11 +136,15 @@ def plan_transfer(endpoints: Endpoints, options: SchemaOptions) -> TransferPlan:
         schema=schema.origin,
         tables=planned,
         excluded=sorted(
-            name for name, table in source.tables().items() if not table.is_view and exclusions.is_excluded(name)
+            name
+            for name, table in source.tables().items()
+            if not table.is_view and exclusions.is_excluded(name)
         ),
         statements=[*schema.statements, *schema.later_statements],
         omissions=[
-            PlannedOmission(kind=omission.kind, name=omission.name, table=omission.table, reason=omission.reason)
+            PlannedOmission(
+                kind=omission.kind, name=omission.name, table=omission.table, reason=omission.reason
+            )
             for omission in schema.omissions
         ],
         problems=problems,

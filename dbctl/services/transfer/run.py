@@ -58,7 +58,9 @@ class RunTransfer:
 
     purpose = "transfer run"
 
-    def __init__(self, endpoints: Endpoints, options: SchemaOptions, *, advance: Advance = ignore_rows) -> None:
+    def __init__(
+        self, endpoints: Endpoints, options: SchemaOptions, *, advance: Advance = ignore_rows
+    ) -> None:
         self.app, self.protected = endpoints.app.name, endpoints.app.protected
         self.target = endpoints.target
         self._endpoints, self._options, self._advance = endpoints, options, advance
@@ -167,9 +169,7 @@ def verify_digests(
     Raises:
         TransferDifferentError: a table differs.
     """
-    digests = {
-        table.name: digest_table(rows, table.name, table.columns, advance=advance) for table in tables
-    }
+    digests = {table.name: digest_table(rows, table.name, table.columns, advance=advance) for table in tables}
     if differing := [name for name, digest in digests.items() if state.tables[name].digest != digest]:
         raise TransferDifferentError(target=endpoints.target, tables=", ".join(differing))
     return digests
@@ -178,5 +178,6 @@ def verify_digests(
 def describe_digests(digests: Mapping[str, TableDigest]) -> list[TransferredTable]:
     """Return the digests for output."""
     return [
-        TransferredTable(table=name, rows=digest.rows, digest=digest.hexadecimal) for name, digest in digests.items()
+        TransferredTable(table=name, rows=digest.rows, digest=digest.hexadecimal)
+        for name, digest in digests.items()
     ]

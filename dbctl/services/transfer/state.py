@@ -40,7 +40,9 @@ class TransferState:
         self.phase, self.runs = phase, runs
         self._names: set[str] = set()
         self.tables: dict[str, TableState] = {}
-        self.attachments: dict[str, str] = {}  #: statements that create what was dropped for the copy, by number
+        self.attachments: dict[
+            str, str
+        ] = {}  #: statements that create what was dropped for the copy, by number
 
     @property
     def was_interrupted(self) -> bool:
@@ -162,4 +164,3 @@ def drop_state(db: Writable) -> None:
     scripts = require_scripts(db)
     with scripts.schema_transaction():
         scripts.run_statement(f"drop table {TRANSFER_TABLE}")
-

@@ -72,7 +72,9 @@ class SwitchTransfer:
         endpoints = self._endpoints
         with endpoints.open_destination_for_reading() as db:
             if db is None or not has_state(db):
-                raise TransferMissingError(target=str(endpoints.destination_url), url=endpoints.destination_url)
+                raise TransferMissingError(
+                    target=str(endpoints.destination_url), url=endpoints.destination_url
+                )
         steps = [
             f"block writers of {endpoints.source_url}, as far as its engine can: the application must be stopped",
             "copy rows that were added, changed or deleted since the copy",
@@ -140,7 +142,11 @@ class SwitchTransfer:
         return pair_tables(endpoints, schema, db)
 
     def _catch_up(
-        self, source: Readable, destination: Destination, state: TransferState, tables: Sequence[TransferTable]
+        self,
+        source: Readable,
+        destination: Destination,
+        state: TransferState,
+        tables: Sequence[TransferTable],
     ) -> list[SyncResult]:
         """Make all tables equal to the snapshot, without constraints between them until the end."""
         db = destination.db
@@ -163,5 +169,7 @@ class SwitchTransfer:
         environment = endpoints.app.database(endpoints.database).environment
         if environment and environment.url:
             steps.append(f"in the environment of the application: {environment.url}")
-        steps.append(f"the source is unchanged: to go back, start the application with {endpoints.source_url} again")
+        steps.append(
+            f"the source is unchanged: to go back, start the application with {endpoints.source_url} again"
+        )
         return steps

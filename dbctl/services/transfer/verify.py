@@ -69,10 +69,8 @@ def verify_transfer(endpoints: Endpoints, *, advance: Advance = ignore_rows) -> 
             raise TransferDestinationMissingError(url=endpoints.destination_url)
         rows, other_rows = require_rows(source), require_rows(destination)
         tables = pair_tables(endpoints, schema, destination)
-        results = []
         with rows.snapshot(), other_rows.snapshot():
-            for table in tables:
-                results.append(verify_table(rows, other_rows, table, advance))
+            results = [verify_table(rows, other_rows, table, advance) for table in tables]
     return TransferVerification(
         target=endpoints.target,
         source=str(endpoints.source_url),

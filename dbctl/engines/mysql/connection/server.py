@@ -36,7 +36,11 @@ class Server(Struct, frozen=True, kw_only=True):
         """The collation that ignores only case."""
         if not self.is_mariadb:
             return "utf8mb4_0900_as_ci"
-        return "utf8mb4_uca1400_nopad_as_ci" if self.version >= UCA1400_VERSION else "utf8mb4_unicode_520_nopad_ci"
+        return (
+            "utf8mb4_uca1400_nopad_as_ci"
+            if self.version >= UCA1400_VERSION
+            else "utf8mb4_unicode_520_nopad_ci"
+        )
 
     @property
     def is_mariadb(self) -> bool:

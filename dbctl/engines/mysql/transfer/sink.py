@@ -39,7 +39,9 @@ class MySQLRowSink:
                 self._connection.apply_settings()
                 self._connection.run("set session foreign_key_checks = 1")
 
-    def write_lines(self, table: str, columns: Sequence[LineColumn], batches: Iterable[Sequence[Line]]) -> int:
+    def write_lines(
+        self, table: str, columns: Sequence[LineColumn], batches: Iterable[Sequence[Line]]
+    ) -> int:
         names = ", ".join(ident(column.name) for column in columns)
         sql = f"insert into {self._catalog.quote_table(table)} ({names}) values ".encode()
         limit = min(MAX_STATEMENT_BYTES, self._connection.session.max_statement_bytes // 2)

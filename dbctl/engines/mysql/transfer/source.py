@@ -15,9 +15,7 @@ from dbctl.errors import QueryFailedError
 
 _BACKSLASH = "x'5C'"
 #: Bytes of a text as part of a line; a backslash in a literal would depend on the mode of the session.
-_ESCAPED = (
-    f"replace(replace(replace(replace({{0}}, {_BACKSLASH}, x'5C5C'), x'09', x'5C74'), x'0A', x'5C6E'), x'0D', x'5C72')"
-)
+_ESCAPED = f"replace(replace(replace(replace({{0}}, {_BACKSLASH}, x'5C5C'), x'09', x'5C74'), x'0A', x'5C6E'), x'0D', x'5C72')"
 _TEXT = _ESCAPED.format("cast(convert({0} using utf8mb4) as binary)")
 _TRIMMED = "trim(trailing '.' from trim(trailing '0' from {0}))"
 _FRACTION = f"if(locate('.', {{0}}), {_TRIMMED}, {{0}})"
@@ -86,16 +84,16 @@ class MySQLRowSource(MySQLPart):
         result: list[Line] = []
         for part in lines.split_batches(keys):
             condition = lines.match_keys(names, key, part, quote_value)
-            with stream_rows(self._connection, f"select {self._line(table, columns)} where {condition}") as stream:
+            with stream_rows(
+                self._connection, f"select {self._line(table, columns)} where {condition}"
+            ) as stream:
                 for batch in map(normalize, stream.batches):
                     result += batch
         return result
 
     def _line(self, table: str, columns: Sequence[LineColumn]) -> str:
         """Return SQL for the line of each row of a table."""
-        parts = ", ".join(
-            f"coalesce({self._expression(table, column)}, x'5C4E')" for column in columns
-        )
+        parts = ", ".join(f"coalesce({self._expression(table, column)}, x'5C4E')" for column in columns)
         return f"concat_ws(x'09', {parts}) from {self._catalog.quote_table(table)}"
 
     def _expression(self, table: str, column: LineColumn) -> str:

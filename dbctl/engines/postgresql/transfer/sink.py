@@ -38,11 +38,16 @@ class PostgreSQLRowSink:
     def bulk_load(self) -> AbstractContextManager[None]:
         return nullcontext()  # foreign keys are dropped, because only a superuser may ignore them
 
-    def write_lines(self, table: str, columns: Sequence[LineColumn], batches: Iterable[Sequence[Line]]) -> int:
+    def write_lines(
+        self, table: str, columns: Sequence[LineColumn], batches: Iterable[Sequence[Line]]
+    ) -> int:
         names = ", ".join(ident(column.name) for column in columns)
         sql = f"copy {self._catalog.quote_table(table)} ({names}) from stdin"
         self._db.require_writable(table)
-        with self._connection.translate_errors(sql, writing=True), self._connection.session.cursor() as cursor:
+        with (
+            self._connection.translate_errors(sql, writing=True),
+            self._connection.session.cursor() as cursor,
+        ):
             with cursor.copy(sql.encode()) as copy:
                 for batch in batches:
                     signals.raise_if_interrupted()
@@ -54,7 +59,9 @@ class PostgreSQLRowSink:
         sql = f"delete from {self._catalog.quote_table(table)} where "
         self._db.require_writable(table)
         return sum(
-            self._connection.execute_write(sql + lines.match_keys(names, key, part, lambda _column, value: quote_value(value)))
+            self._connection.execute_write(
+                sql + lines.match_keys(names, key, part, lambda _column, value: quote_value(value))
+            )
             for part in lines.split_batches(keys)
         )
 

@@ -106,7 +106,9 @@ class PostgreSQLRowSource(PostgreSQLPart):
 
     def _normalizers(self, columns: Sequence[LineColumn]) -> Mapping[int, canonical.Normalizer]:
         return {
-            index: NORMALIZERS[column.kind] for index, column in enumerate(columns) if column.kind in NORMALIZERS
+            index: NORMALIZERS[column.kind]
+            for index, column in enumerate(columns)
+            if column.kind in NORMALIZERS
         }
 
     @contextmanager

@@ -75,6 +75,7 @@ class SQLiteConnection(ABC):
     def prepare_snapshot(self) -> None:
         """Prepare the connection for a transaction that reads."""
 
+    @abstractmethod
     def require_unchanged(self) -> None:
         """Raise ChangedWhileReadError if the file changed although it is read without locks."""
 

@@ -125,6 +125,9 @@ class WriteConnection(SQLiteConnection):
     def prepare_snapshot(self) -> None:
         """Do nothing, because the connection reads with locks."""
 
+    def require_unchanged(self) -> None:
+        """Do nothing, because a connection with locks reads a file that does not change."""
+
     @contextmanager
     def query_only(self) -> Iterator[None]:
         self.set_pragma("query_only", "1")

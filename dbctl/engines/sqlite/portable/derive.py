@@ -71,7 +71,8 @@ class SQLiteDerivation(Derivation):
     def type_checks(self, column: PortableColumn) -> Iterator[str]:
         yield from super().type_checks(column)
         if column.type.kind == "json":
-            yield f"json_valid({self.quote(column.name)})"
+            # older versions of SQLite return 0 for NULL
+            yield f"json_valid({self.quote(column.name)}) or {self.quote(column.name)} is null"
 
     def create_index(self, table: PortableTable, index: PortableIndex) -> Iterator[str]:
         def write(term: IndexTerm, expression: str) -> str:

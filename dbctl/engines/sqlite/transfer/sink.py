@@ -39,7 +39,9 @@ class SQLiteRowSink:
             if self._connection.is_open:
                 self._connection.set_pragma("foreign_keys", "1")
 
-    def write_lines(self, table: str, columns: Sequence[LineColumn], batches: Iterable[Sequence[Line]]) -> int:
+    def write_lines(
+        self, table: str, columns: Sequence[LineColumn], batches: Iterable[Sequence[Line]]
+    ) -> int:
         live = [self._catalog.require_column(table, column.name) for column in columns]
         parsers = [value_parser(column, one.type) for column, one in zip(columns, live, strict=True)]
         names = ", ".join(ident(column.name) for column in columns)
@@ -81,5 +83,6 @@ class SQLiteRowSink:
 
 def _parse_line(line: Line, parsers: Sequence[Callable[[bytes], object]]) -> list[object]:
     return [
-        None if value is None else parse(value) for parse, value in zip(parsers, split_line(line), strict=True)
+        None if value is None else parse(value)
+        for parse, value in zip(parsers, split_line(line), strict=True)
     ]

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 BATCH_ROWS = 2000
 #: SQL between two values of a line.
 JOIN = " || '\t' || "
-_IS_ROWID_TABLE = "select 1 from pragma_table_list where schema = 'main' and name = :table and type = 'table' and not wr"
+_IS_ROWID_TABLE = (
+    "select 1 from pragma_table_list where schema = 'main' and name = :table and type = 'table' and not wr"
+)
 
 
 class _Statements(NamedTuple):
@@ -58,7 +60,9 @@ class SQLiteRowSource:
         self._connection.prepare_snapshot()
         self._connection.run("begin")
         try:
-            self._connection.run("select count(*) from sqlite_master")  # the snapshot begins with the first read
+            self._connection.run(
+                "select count(*) from sqlite_master"
+            )  # the snapshot begins with the first read
             yield
         finally:
             if self._connection.is_open and self._connection.driver.in_transaction:
@@ -95,7 +99,9 @@ class SQLiteRowSource:
     ) -> Iterator[LineBatch]:
         """Yield the rows in the order of the file; the order of a key would read its pages many times."""
         rowid = statements.rowid
-        if rowid:  # most tables contain nothing to escape, and searching each value takes as long as reading it
+        if (
+            rowid
+        ):  # most tables contain nothing to escape, and searching each value takes as long as reading it
             cursor = execute(statements.select(statements.plain_line, position))
             for batch in self._plain_batches(cursor, statements.width):
                 if batch is None:
@@ -130,7 +136,10 @@ class SQLiteRowSource:
     def fetch_lines(
         self, table: str, columns: Sequence[LineColumn], key: Sequence[LineColumn], keys: Sequence[Line]
     ) -> Sequence[Line]:
-        sql, result = f"select {self._line(table, columns)} from {self._catalog.quote_table(table)} where ", list[Line]()
+        sql, result = (
+            f"select {self._line(table, columns)} from {self._catalog.quote_table(table)} where ",
+            list[Line](),
+        )
         with self._bytes() as driver:
             for batch in lines.split_batches(keys):
                 signals.raise_if_interrupted()
@@ -142,7 +151,8 @@ class SQLiteRowSource:
     def _line(self, table: str, columns: Sequence[LineColumn]) -> str:
         """Return SQL for the line of a row."""
         return JOIN.join(
-            line_expression(self._catalog.quote_column(table, column.name, ""), column.kind) for column in columns
+            line_expression(self._catalog.quote_column(table, column.name, ""), column.kind)
+            for column in columns
         )
 
     def _plain_line(self, table: str, columns: Sequence[LineColumn]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from dbctl.engines.contract import LineColumn, LogicalKind, TimeForm, escape
 from dbctl.engines.sql import canonical
@@ -29,7 +30,7 @@ TEXTS: Mapping[LogicalKind, str] = {
     f" when {{0}} glob '{_DAY} {_CLOCK}' then {{0}} else dbctl_timestamp({{0}}) end",
     "date": f"case when {{0}} glob '{_DAY}' then {{0}} else dbctl_date({{0}}) end",
     "time": f"case when {{0}} glob '{_CLOCK}' then {{0}} else dbctl_time({{0}}) end",
-    "bytes": r"'\\x' || lower(hex({0}))",
+    "bytes": r"'\\x' || case when {0} is not null then lower(hex({0})) end",  # hex(null) is empty,
     "uuid": "dbctl_uuid({0})",
     "json": "dbctl_json({0})",
 }
@@ -142,7 +143,7 @@ def _skip_null(function: Callable[[object], object]) -> Callable[[object], objec
     return lambda value: None if value is None else function(value)
 
 
-_FUNCTIONS: Mapping[str, Callable[[object], object]] = {
+_FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
     "dbctl_real": _apply(canonical.normalize_real),
     "dbctl_decimal": _apply(canonical.normalize_decimal),
     "dbctl_json": _apply(canonical.normalize_json),
