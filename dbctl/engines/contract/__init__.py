@@ -114,6 +114,7 @@ with lazy_imports(__name__):
         PortableTable,
         PortableView,
         StorageLimits,
+        ValueScreen,
         exchange_kind,
     )
     from dbctl.engines.contract.reader import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, Protocol, TypeAlias
 
 from dbctl.model import Struct
@@ -175,6 +175,21 @@ class StorageLimits(Struct, frozen=True, kw_only=True):
     years: tuple[int, int] = (1, 9999)
     zoned_years: tuple[int, int] | None = None  #: of times with a zone, if they differ
     max_hours: int = 23  #: of a time of day
+
+
+class ValueScreen(Protocol):
+    """The part that finds out, with few statements, which columns have values that another engine may not store."""
+
+    def find_suspects(
+        self, table: str, pairs: Sequence[ColumnPair], limits: StorageLimits
+    ) -> Collection[str]:
+        """Return the columns of a table that may have values that the destination cannot store unchanged.
+
+        Args:
+            table: the table.
+            pairs: its columns, and those of the destination.
+            limits: what the destination cannot store at all.
+        """
 
 
 class PortableSchemas(Protocol):

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from dbctl.engines.contract import Checks, Readable
 from dbctl.errors import ValuesUnstorableError
 from dbctl.model import Row, Struct, format_count
-from dbctl.services.transfer.parts import require_rows, require_schemas
-from dbctl.services.transfer.schema import read_schema
+from dbctl.services.transfer.parts import require_schemas
 from dbctl.services.transfer.tables import TransferTable
 from dbctl.services.transfer.values import find_unstorable_values
 
@@ -32,8 +31,7 @@ def find_problems(
 ) -> Iterator[CopyProblem]:
     """Yield what prevents the copy; every row of the source is read."""
     limits = require_schemas(destination).limits
-    schema = read_schema(destination)
-    for values in find_unstorable_values(require_rows(source), tables, limits, schema):
+    for values in find_unstorable_values(source, tables, limits):
         yield CopyProblem(
             table=values.table, column=values.column, keys=values.keys, rows=values.rows, reason=values.reason
         )

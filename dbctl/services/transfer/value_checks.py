@@ -95,16 +95,19 @@ def _check_integer(logical: LogicalType, limits: StorageLimits) -> _Checks:
     return accepts_all, find_reason
 
 
-def _check_boolean(logical: LogicalType, limits: StorageLimits) -> _Checks:
-    del logical, limits
+def _check_boolean(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
+    del logical
+    if not limits.enforces_types:
+        return None
     return {
         b"0",
         b"1",
     }.issuperset, lambda value: "" if value in (b"0", b"1") else "are neither true nor false"
 
 
-def _check_labels(logical: LogicalType, limits: StorageLimits) -> _Checks:
-    del limits
+def _check_labels(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
+    if not limits.enforces_types:
+        return None
     labels = {label.encode() for label in logical.labels}
     if logical.kind == "enum":
         return labels.issuperset, lambda value: "" if value in labels else "are not labels of the enum"

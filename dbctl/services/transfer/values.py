@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from dbctl.engines.contract import ColumnPair, PortableSchema, RowSource, StorageLimits, split_line
+from dbctl.engines.contract import (
+    ColumnPair,
+    PortableSchema,
+    Readable,
+    RowSource,
+    StorageLimits,
+    ValueScreen,
+    split_line,
+)
 from dbctl.model import Row, Struct
+from dbctl.services.transfer.parts import require_rows
 from dbctl.services.transfer.tables import TransferTable
 from dbctl.services.transfer.value_checks import BatchCheck, create_check
 
@@ -47,29 +56,28 @@ class UnstorableValues(Struct, frozen=True, kw_only=True):
 
 
 def find_unstorable_values(
-    source: RowSource,
-    tables: Sequence[TransferTable],
-    limits: StorageLimits,
-    destination: PortableSchema,
-    *,
-    examples: int = 5,
+    source: Readable, tables: Sequence[TransferTable], limits: StorageLimits, *, examples: int = 5
 ) -> Iterator[UnstorableValues]:
-    """Yield the values that the destination cannot store, table by table; each table is read at most once.
+    """Yield the values that the destination cannot store, table by table.
+
+    Only columns that conditions in SQL do not clear are read value by value.
 
     Args:
-        source: the rows of the source, in a snapshot.
+        source: the source, in a snapshot.
         tables: the tables to copy.
         limits: what the destination cannot store at all.
-        destination: the schema of the destination.
         examples: the largest number of ``keys``.
     """
-    del destination
+    screen, rows = source.part(ValueScreen), require_rows(source)
     for table in tables:
         checks = {
             pair.column: check for pair in table.pairs if (check := create_check(pair, limits)) is not None
         }
-        if checks:
-            yield from _check_table(source, table, checks, examples)
+        pairs = [pair for pair in table.pairs if pair.column in checks]
+        suspects = screen.find_suspects(table.name, pairs, limits) if screen and pairs else checks
+        if suspects:
+            suspected_checks = {column: checks[column] for column in suspects}
+            yield from _check_table(rows, table, suspected_checks, examples)
 
 
 def _check_table(

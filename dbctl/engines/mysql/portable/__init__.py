@@ -4,3 +4,4 @@ from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
     from dbctl.engines.mysql.portable.schema import MySQLPortableSchemas
+    from dbctl.engines.mysql.portable.screen import MySQLValueScreen
