@@ -326,6 +326,14 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'maintain optimize:--table') candidates='' ;;
         'maintain reindex:--table') candidates='' ;;
         'maintain cancel:--older-than') candidates='' ;;
+        'transfer plan:--to') candidates='' ;;
+        'transfer plan:--migrations') candidates='@directory' ;;
+        'transfer plan:--variant') candidates='' ;;
+        'transfer run:--to') candidates='' ;;
+        'transfer run:--migrations') candidates='@directory' ;;
+        'transfer run:--variant') candidates='' ;;
+        'transfer verify:--to') candidates='' ;;
+        'transfer switch:--to') candidates='' ;;
         'schedule cron:--user') candidates='' ;;
         *) return 1 ;;
     esac
@@ -353,6 +361,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'restore') path=$next; count=0; return 0 ;;
         'migrate') path=$next; count=0; return 0 ;;
         'maintain') path=$next; count=0; return 0 ;;
+        'transfer') path=$next; count=0; return 0 ;;
         'schedule') path=$next; count=0; return 0 ;;
         'completions') path=$next; count=0; return 0 ;;
         'help') path=$next; count=0; return 0 ;;
@@ -474,6 +483,10 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'maintain checkpoint') path=$next; count=0; return 0 ;;
         'maintain wal') path=$next; count=0; return 0 ;;
         'maintain cancel') path=$next; count=0; return 0 ;;
+        'transfer plan') path=$next; count=0; return 0 ;;
+        'transfer run') path=$next; count=0; return 0 ;;
+        'transfer verify') path=$next; count=0; return 0 ;;
+        'transfer switch') path=$next; count=0; return 0 ;;
         'schedule cron') path=$next; count=0; return 0 ;;
         'completions show') path=$next; count=0; return 0 ;;
         'completions install') path=$next; count=0; return 0 ;;
@@ -500,7 +513,7 @@ _dbctl() {
     done
     [[ -n $option && $current == "=" ]] && current=
     case "$path" in
-        '') children='init config apps profiles demo status doctor integrity stats search users roles settings sessions data backup restore migrate maintain schedule completions help'; flags='--version' ;;
+        '') children='init config apps profiles demo status doctor integrity stats search users roles settings sessions data backup restore migrate maintain transfer schedule completions help'; flags='--version' ;;
         'init') children=''; flags='--env-file --protected --dry-run -n' ;;
         'config') children='show explain validate schema'; flags='' ;;
         'config show') children=''; flags='--defaults' ;;
@@ -638,6 +651,11 @@ _dbctl() {
         'maintain checkpoint') children=''; flags='--dry-run -n' ;;
         'maintain wal') children=''; flags='--off --dry-run -n' ;;
         'maintain cancel') children=''; flags='--older-than --terminate --dry-run -n' ;;
+        'transfer') children='plan run verify switch'; flags='' ;;
+        'transfer plan') children=''; flags='--to --derive --migrations --variant' ;;
+        'transfer run') children=''; flags='--to --derive --migrations --variant --dry-run -n' ;;
+        'transfer verify') children=''; flags='--to' ;;
+        'transfer switch') children=''; flags='--to --dry-run -n' ;;
         'schedule') children='cron'; flags='' ;;
         'schedule cron') children=''; flags='--all-apps --user' ;;
         'completions') children='show install'; flags='' ;;

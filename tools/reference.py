@@ -94,6 +94,7 @@ from dbctl.services.stats import (
     UserStats,
     reports,
 )
+from dbctl.services.transfer import SwitchResult, TransferPlan, TransferResult, TransferVerification
 from dbctl.services.users import (
     PasswordChecked,
     Unlocked,
@@ -235,6 +236,10 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "data export": (ExportResult,),
     "data import": (ImportResult, DryRunResult),
     "help": (HelpText,),
+    "transfer plan": (TransferPlan,),
+    "transfer run": (TransferResult, DryRunResult),
+    "transfer verify": (TransferVerification,),
+    "transfer switch": (SwitchResult, DryRunResult),
     "completions show": (completions.Script,),
     "completions install": (completions.Installed,),
 }

@@ -51,6 +51,7 @@ SECTIONS = {
     "Schema": {
         "migrate": "Schema migrations.",
         "maintain": "Vacuum, analyze and reindex databases.",
+        "transfer": "Move a database to another engine or server.",
     },
     "Automate": {
         "schedule": "Generate crontab lines for scheduled jobs.",

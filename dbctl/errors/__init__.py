@@ -160,6 +160,18 @@ with lazy_imports(__name__):
         VectorInvalidError,
         VectorMissingError,
     )
+    from dbctl.errors.transfer import (
+        SourceChangingError,
+        TransferDestinationError,
+        TransferDestinationMissingError,
+        TransferDifferentError,
+        TransferMissingError,
+        TransferOtherError,
+        TransferSameError,
+        TransferSchemaError,
+        TransferSourcePendingError,
+        ValuesUnstorableError,
+    )
     from dbctl.errors.usage import (
         AmbiguousLoginError,
         AmbiguousPrefixError,
