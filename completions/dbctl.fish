@@ -641,6 +641,7 @@ complete -c dbctl -l app -x -d 'Select an app; required if several are configure
 complete -c dbctl -l db -x -d 'Select a database by its name in the profile'
 complete -c dbctl -l profile -x -d 'Use this profile with --url, without a configuration'
 complete -c dbctl -l url -x -d 'Set the address of a database; repeatable'
+complete -c dbctl -l replica -d 'Read from the configured replicas; commands that write are refused'
 complete -c dbctl -l output -s o -x -a 'table json jsonl csv tsv markdown html rst asciidoc mediawiki jira latex psql' -d 'Select the output format: table, json, jsonl, csv, tsv, markdown, html, rst, asciidoc, mediawiki, jira, latex, psql'
 complete -c dbctl -l columns -x -d 'Show only these columns, in this order'
 complete -c dbctl -l excel-safe -d 'Prefix text that a spreadsheet would execute with \' (csv and tsv)'
