@@ -52,13 +52,14 @@ class App:
         trust_clock: bool = False,
         acting_as: str = "",
     ) -> None:
-        writable = [name for name, section in profile.databases.items() if section.mode == "read-write"]
-        self._main = next(iter([*writable, *profile.databases]))
+        self._main = profile.main_database
+        sections, databases = profile.databases, configured.databases
+        if list(databases) == ["main"] and "main" not in sections:  # an address without a name
+            databases = {self._main: databases["main"]}
         # The profile decides the engine of a plain path.
-        sections = profile.databases
         urls = {
             name: resolve_engine(url, sections[name if name in sections else self._main].engines)
-            for name, url in configured.databases.items()
+            for name, url in databases.items()
         }
         self.configured = structs.replace(configured, databases=urls)
         self.profile, self.timeout, self.only, self._traceless = profile, timeout, only, traceless
@@ -151,8 +152,6 @@ class App:
         """
         self.database(name)
         databases = self.configured.databases
-        if name not in databases and list(databases) == ["main"] and self.main() == name:
-            return databases["main"]  # --url PATH without a name is for the main database
         if name not in databases:
             raise DatabaseNotConfiguredError(app=self.name, name=name)
         return databases[name]
@@ -314,7 +313,8 @@ class App:
             self.target(name),
             timeout=self.timeout,
             pragmas=section.pragmas,
-            create=section.create if create else None,
+            # An instance of a fleet may have been deleted since it was listed.
+            create=section.create if create and not self.configured.fleet else None,
             keys=self._identity_columns(name),
             fill=partial(default_times, self.profile),
         )
@@ -431,9 +431,8 @@ def open_app(
     app.resolve_profile()
     if only:
         app.database(only)
-    unknown = [name for name in configured.databases if name not in app.profile.databases]
-    # A URL without a name is used for the only database; with several databases it would be ignored silently.
-    if unknown and list(configured.databases) != ["main"]:
+    unknown = [name for name in app.configured.databases if name not in app.profile.databases]
+    if unknown:
         raise DatabaseUnknownError(app=app.name, name=unknown[0], names=", ".join(app.profile.databases))
     try:
         yield app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -54,9 +55,16 @@ def refuse_inconsistent_profile(name: str) -> None:
 def find_file_problems(path: Path) -> list[toml.Problem]:
     """Return the errors in a profile file, also those of its variants, in the order of lines."""
     try:
-        profile, text = loader.read_with_text(path)
+        _, text = loader.read_with_text(path)
     except toml.TomlError as error:
         return list(error.problems)
+    return _find_problems(text)
+
+
+@lru_cache(maxsize=16)  # the instances of a fleet have the same profile
+def _find_problems(text: str) -> list[toml.Problem]:
+    """Return the errors in a profile that its schema does not detect."""
+    profile = loader.parse(text)
     inconsistencies = list(find_inconsistencies(profile))
     problems = [toml.create_problem(text, key, reason) for key, reason in inconsistencies]
     for index, variant in enumerate(profile.variants):

@@ -239,12 +239,14 @@ def _check_app(app: model.App) -> Iterator[Problem]:
         return
     known = ", ".join(profile.databases)
     for name, url in app.databases.items():
-        if name not in profile.databases:
+        is_unnamed = list(app.databases) == ["main"] and bool(profile.databases)
+        section = profile.databases.get(
+            name if name in profile.databases or not is_unnamed else profile.main_database
+        )
+        if section is None:
             yield ("databases", name), f"{profile.name} has no such database; known: {known}"
-        elif (
-            resolve_engine(url, profile.databases[name].engines).engine not in profile.databases[name].engines
-        ):
-            engines = " or ".join(profile.databases[name].engines)
+        elif resolve_engine(url, section.engines).engine not in section.engines:
+            engines = " or ".join(section.engines)
             yield ("databases", name), f"{profile.name} uses {engines} for it, not {url.engine}"
     for name in app.migrations:
         if name not in profile.databases:
