@@ -26,6 +26,7 @@ from dbctl.config.model import (
     Replica,
     SearchConfig,
     Selection,
+    has_placeholder,
 )
 from dbctl.errors import (
     AppAmbiguousError,
@@ -75,7 +76,7 @@ def _find_configured(selection: Selection) -> App:
     """Return the selected app, or the fleet of the selected instance."""
     if selection.profile and selection.urls:
         app = _app_from_options(selection, selection.profile)
-        return _select_replicas(app) if selection.replica else app
+        return select_replicas(app) if selection.replica else app
     try:
         configuration = read(config_path(selection), only=selection.app)
     except ConfigMissingError:
@@ -95,10 +96,10 @@ def _find_configured(selection: Selection) -> App:
     app = apps[name or next(iter(apps))]
     databases = {**app.databases, **parse_urls(selection.urls, Path.cwd())}
     app = msgspec.structs.replace(app, profile=selection.profile or app.profile, databases=databases)
-    return _select_replicas(app) if selection.replica else app
+    return select_replicas(app) if selection.replica else app
 
 
-def _select_replicas(app: App) -> App:
+def select_replicas(app: App) -> App:
     """Replace the URLs of databases by those of their replicas.
 
     Raises:
@@ -261,7 +262,11 @@ class _Resolver:
     def _url(self, text: str, *key: toml.Key) -> Url | None:
         """Return a URL; None if it is empty, or invalid, which is reported."""
         try:
-            return urls.parse_url(self._fill(text, *key)) if text or key[0] in ("databases", "replicas") else None
+            return (
+                urls.parse_url(self._fill(text, *key))
+                if text or key[0] in ("databases", "replicas")
+                else None
+            )
         except UrlInvalidError as error:
             self._report(str(error), *key)
             return None
@@ -273,6 +278,9 @@ class _Resolver:
                 self._report(f"databases has no {name!r}", "replicas", name)
             elif url and primary and (url.engine != primary.engine or url.is_local):
                 reason = f"it is no address of a server with the engine of {name!r}"
+                self._report(reason, "replicas", name, "url")
+            elif url and primary and has_placeholder(url) != has_placeholder(primary):
+                reason = f"it must contain * exactly if the address of {name!r} does"
                 self._report(reason, "replicas", name, "url")
             elif not is_duration(section.max_lag):
                 reason = f"{section.max_lag!r} is not a duration; write 30s or 5m"
