@@ -244,7 +244,16 @@ def test_replica_replaces_address_on_request(tmp_path):
 def test_replica_option_without_replica_is_refused(tmp_path):
     file = tmp_path / "dbctl.toml"
     file.write_text('[apps.shop]\nprofile = "plain"\n[apps.shop.databases]\nmain = "shop.db"\n')
-    for selection in (Selection(config=str(file)), Selection(profile="plain", urls=["main=shop.db"])):
+    other = tmp_path / "other.toml"  # the replica is that of another address
+    other.write_text(
+        '[apps.shop]\nprofile = "plain"\n[apps.shop.databases]\nmain = "postgresql://primary/shop"\n'
+        '[apps.shop.replicas.main]\nurl = "postgresql://replica/shop"\n'
+    )
+    for selection in (
+        Selection(config=str(file)),
+        Selection(profile="plain", urls=["main=shop.db"]),
+        Selection(config=str(other), urls=["main=postgresql://elsewhere/shop"]),
+    ):
         with pytest.raises(ReplicaNotConfiguredError):
             loader.find_app(structs.replace(selection, replica=True))
 

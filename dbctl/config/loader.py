@@ -94,8 +94,13 @@ def _find_configured(selection: Selection) -> App:
     if not apps:
         raise ConfigMissingError(reason=f"{configuration.path} has no [apps.NAME]")
     app = apps[name or next(iter(apps))]
-    databases = {**app.databases, **parse_urls(selection.urls, Path.cwd())}
-    app = msgspec.structs.replace(app, profile=selection.profile or app.profile, databases=databases)
+    urls_by_name = parse_urls(selection.urls, Path.cwd())
+    app = msgspec.structs.replace(
+        app,
+        profile=selection.profile or app.profile,
+        databases={**app.databases, **urls_by_name},
+        replicas={name: replica for name, replica in app.replicas.items() if name not in urls_by_name},
+    )
     return select_replicas(app) if selection.replica else app
 
 
