@@ -210,7 +210,7 @@ class Derivation(ABC):
         return self.generated_clause(expression, is_stored=column.is_stored)
 
     def _default(self, table: PortableTable, column: PortableColumn, logical: LogicalType) -> str:
-        default = read_default(column.default, self._schema.dialect)
+        default = read_default(column.default, self._schema.dialect, column.type.kind)
         if default is None:
             return ""
         expression = self._literal(default, logical.kind)
@@ -238,9 +238,7 @@ class Derivation(ABC):
         if kind in ("integer", "decimal", "real"):
             return default.value
         if kind == "bytes":
-            return self.bytes_literal(
-                default.value if default.kind == "bytes" else default.value.encode().hex()
-            )
+            return self.bytes_literal(default.value)
         return quote_literal(default.value)
 
     def boolean_literal(self, *, is_true: bool) -> str:
