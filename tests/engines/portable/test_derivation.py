@@ -178,6 +178,16 @@ def test_tables_that_differ_in_case_only_block_a_transfer_to_sqlite(create_datab
     }
 
 
+@pytest.mark.parametrize("engine", ["postgresql", "mysql"])
+def test_long_names_block_a_transfer(engine: str, create_database: Create) -> None:
+    source = create_database("sqlite", f"create table {'t' * 65} (x int, {'c' * 65} int)")
+    derived = derive(read_portable(source), create_database(engine))
+    assert [(each.kind, len(each.name)) for each in derived.omissions if each.is_blocking] == [
+        ("table", 65),
+        ("column", 65),
+    ]
+
+
 def test_rows_of_inherited_tables_block_a_transfer(create_database: Create) -> None:
     source = create_database("postgresql", "create table a (x int)", "create table b () inherits (a)")
     derived = derive(read_portable(source), create_database("sqlite"))
