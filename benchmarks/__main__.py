@@ -22,6 +22,7 @@ AREAS = (
     "cleanup",
     "migrate",
     "export",
+    "transfer",
 )
 
 

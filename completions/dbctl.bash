@@ -324,6 +324,14 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'data export:--format') candidates='csv jsonl' ;;
         'data export:--param') candidates='' ;;
         'data import:--format') candidates='csv jsonl' ;;
+        'transfer plan:--to') candidates='' ;;
+        'transfer plan:--migrations') candidates='@directory' ;;
+        'transfer plan:--variant') candidates='' ;;
+        'transfer run:--to') candidates='' ;;
+        'transfer run:--migrations') candidates='@directory' ;;
+        'transfer run:--variant') candidates='' ;;
+        'transfer verify:--to') candidates='' ;;
+        'transfer switch:--to') candidates='' ;;
         *) return 1 ;;
     esac
 }
@@ -350,6 +358,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'schedule') path=$next; count=0; return 0 ;;
         'search') path=$next; count=0; return 0 ;;
         'data') path=$next; count=0; return 0 ;;
+        'transfer') path=$next; count=0; return 0 ;;
         'completions') path=$next; count=0; return 0 ;;
         'apps list') path=$next; count=0; return 0 ;;
         'apps show') path=$next; count=0; return 0 ;;
@@ -465,6 +474,10 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'data query') path=$next; count=0; return 0 ;;
         'data export') path=$next; count=0; return 0 ;;
         'data import') path=$next; count=0; return 0 ;;
+        'transfer plan') path=$next; count=0; return 0 ;;
+        'transfer run') path=$next; count=0; return 0 ;;
+        'transfer verify') path=$next; count=0; return 0 ;;
+        'transfer switch') path=$next; count=0; return 0 ;;
         'completions show') path=$next; count=0; return 0 ;;
         'completions install') path=$next; count=0; return 0 ;;
     esac
@@ -490,7 +503,7 @@ _dbctl() {
     done
     [[ -n $option && $current == "=" ]] && current=
     case "$path" in
-        '') children='init demo apps profiles status doctor users roles settings migrate backup restore integrity stats maintain sessions schedule search data completions'; flags='--version' ;;
+        '') children='init demo apps profiles status doctor users roles settings migrate backup restore integrity stats maintain sessions schedule search data transfer completions'; flags='--version' ;;
         'init') children=''; flags='--env-file --protected --dry-run -n' ;;
         'demo') children=''; flags='--games --users --plays --messages --chats --prompts --seed --variant --dry-run -n' ;;
         'apps') children='list show check'; flags='' ;;
@@ -624,6 +637,11 @@ _dbctl() {
         'data query') children=''; flags='--file --param --within --secrets --limit' ;;
         'data export') children=''; flags='--query --format --param --secrets' ;;
         'data import') children=''; flags='--format --dry-run -n' ;;
+        'transfer') children='plan run verify switch'; flags='' ;;
+        'transfer plan') children=''; flags='--to --derive --migrations --variant' ;;
+        'transfer run') children=''; flags='--to --derive --migrations --variant --dry-run -n' ;;
+        'transfer verify') children=''; flags='--to' ;;
+        'transfer switch') children=''; flags='--to --dry-run -n' ;;
         'completions') children='show install'; flags='' ;;
         'completions show') children=''; flags='' ;;
         'completions install') children=''; flags='' ;;

@@ -11,7 +11,7 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
             set skip 1
         else if string match -q -- '-*' $word
             continue
-        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'profiles' 'status' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'maintain' 'sessions' 'schedule' 'search' 'data' 'completions' 'apps list' 'apps show' 'apps check' 'profiles list' 'profiles draft' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users add-role' 'users remove-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'users export-data' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate down' 'migrate reset' 'migrate baseline' 'migrate mark' 'migrate repair' 'migrate new' 'migrate verify' 'migrate drift' 'migrate lint' 'migrate rehearse' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup copy' 'backup adopt' 'backup status' 'backup drill' 'backup prune' 'backup delete' 'restore preview' 'restore apply' 'restore undo' 'restore files' 'restore recover' 'integrity check' 'integrity cross-check' 'integrity repair' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats connections' 'stats slow' 'stats indexes' 'stats bloat' 'stats reports' 'stats run' 'maintain vacuum' 'maintain analyze' 'maintain optimize' 'maintain reindex' 'maintain checkpoint' 'maintain wal' 'maintain cancel' 'sessions list' 'sessions revoke' 'sessions cleanup' 'sessions rebuild-stats' 'schedule cron' 'search all' 'search semantic' 'search index' 'search vectors' 'search index status' 'search index check' 'search index build' 'search index repair' 'search index drop' 'search vectors store' 'search vectors make' 'data rows' 'data show' 'data describe' 'data set' 'data add' 'data delete' 'data query' 'data export' 'data import' 'completions show' 'completions install'
+        else if contains -- (string join ' ' $path $word) 'init' 'demo' 'apps' 'profiles' 'status' 'doctor' 'users' 'roles' 'settings' 'migrate' 'backup' 'restore' 'integrity' 'stats' 'maintain' 'sessions' 'schedule' 'search' 'data' 'transfer' 'completions' 'apps list' 'apps show' 'apps check' 'profiles list' 'profiles draft' 'users list' 'users show' 'users create' 'users ensure' 'users update' 'users delete' 'users set-password' 'users set-role' 'users add-role' 'users remove-role' 'users activate' 'users deactivate' 'users unlock' 'users check-password' 'users import' 'users export' 'users export-data' 'roles list' 'roles show' 'roles create' 'roles update' 'roles delete' 'roles grant' 'roles revoke' 'roles matrix' 'roles permissions' 'roles can' 'settings list' 'settings get' 'settings set' 'settings reset' 'settings validate' 'settings export' 'settings diff' 'settings apply' 'migrate status' 'migrate plan' 'migrate up' 'migrate down' 'migrate reset' 'migrate baseline' 'migrate mark' 'migrate repair' 'migrate new' 'migrate verify' 'migrate drift' 'migrate lint' 'migrate rehearse' 'backup create' 'backup list' 'backup show' 'backup verify' 'backup copy' 'backup adopt' 'backup status' 'backup drill' 'backup prune' 'backup delete' 'restore preview' 'restore apply' 'restore undo' 'restore files' 'restore recover' 'integrity check' 'integrity cross-check' 'integrity repair' 'stats overview' 'stats tables' 'stats user' 'stats activity' 'stats locks' 'stats connections' 'stats slow' 'stats indexes' 'stats bloat' 'stats reports' 'stats run' 'maintain vacuum' 'maintain analyze' 'maintain optimize' 'maintain reindex' 'maintain checkpoint' 'maintain wal' 'maintain cancel' 'sessions list' 'sessions revoke' 'sessions cleanup' 'sessions rebuild-stats' 'schedule cron' 'search all' 'search semantic' 'search index' 'search vectors' 'search index status' 'search index check' 'search index build' 'search index repair' 'search index drop' 'search vectors store' 'search vectors make' 'data rows' 'data show' 'data describe' 'data set' 'data add' 'data delete' 'data query' 'data export' 'data import' 'transfer plan' 'transfer run' 'transfer verify' 'transfer switch' 'completions show' 'completions install'
             set -a path $word
         else
             set count (math $count + 1)
@@ -42,6 +42,7 @@ complete -c dbctl -n '__dbctl_at \'\'' -f -a 'sessions' -d 'User sessions, and c
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'schedule' -d 'Generate crontab lines for scheduled jobs'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'search' -d 'Search the app\'s content'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'data' -d 'Rows of any table: list, edit, query, export, import'
+complete -c dbctl -n '__dbctl_at \'\'' -f -a 'transfer' -d 'Move a database to another engine: plan, copy, verify, switch'
 complete -c dbctl -n '__dbctl_at \'\'' -f -a 'completions' -d 'Shell completion'
 complete -c dbctl -n '__dbctl_at \'apps\'' -f -a 'list' -d 'List the configured apps and their databases'
 complete -c dbctl -n '__dbctl_at \'apps\'' -f -a 'show' -d 'Show the profile of an app: databases, features, searches'
@@ -157,6 +158,10 @@ complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'delete' -d 'Delete one row, or
 complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'query' -d 'Run one SQL statement that only reads; the database itself rejects…'
 complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'export' -d 'Write all rows of a table to a file without loss: NULL is an empty…'
 complete -c dbctl -n '__dbctl_at \'data\'' -f -a 'import' -d 'Add all rows of a file, or none; every invalid line is reported…'
+complete -c dbctl -n '__dbctl_at \'transfer\'' -f -a 'plan' -d 'Show which tables a transfer copies, how values are converted, and…'
+complete -c dbctl -n '__dbctl_at \'transfer\'' -f -a 'run' -d 'Copy a database into an empty one, which may be of another engine,…'
+complete -c dbctl -n '__dbctl_at \'transfer\'' -f -a 'verify' -d 'Compare each table of both databases by count, digest and key; exit 4…'
+complete -c dbctl -n '__dbctl_at \'transfer\'' -f -a 'switch' -d 'Copy what changed since the copy, compare all tables again, and end…'
 complete -c dbctl -n '__dbctl_at \'completions\'' -f -a 'show' -d 'Print the completion file of a shell'
 complete -c dbctl -n '__dbctl_at \'completions\'' -f -a 'install' -d 'Install the completion file of a shell for the current user'
 complete -c dbctl -n '__dbctl_at \'\'' -l version -d 'Show the version'
@@ -608,6 +613,18 @@ complete -c dbctl -n '__dbctl_at \'data export\'' -l secrets -d 'Include columns
 complete -c dbctl -n '__dbctl_at \'data import\'' -l format -x -a 'csv jsonl' -d 'csv or jsonl; default: by the suffix of the file'
 complete -c dbctl -n '__dbctl_at \'data import\'' -l dry-run -s n -d 'Show the plan without changing anything'
 complete -c dbctl -n '__dbctl_at \'data import\' 1' -F
+complete -c dbctl -n '__dbctl_at \'transfer plan\'' -l to -x -d 'The address of the destination: sqlite:///FILE, postgresql://… or mysql://…'
+complete -c dbctl -n '__dbctl_at \'transfer plan\'' -l derive -d 'Derive the tables from the source, although the app has migrations for the destination'
+complete -c dbctl -n '__dbctl_at \'transfer plan\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Use this folder of migrations instead of the configured one'
+complete -c dbctl -n '__dbctl_at \'transfer plan\'' -l variant -x -d 'Select the variant of the schema for an empty database, if the app has several'
+complete -c dbctl -n '__dbctl_at \'transfer run\'' -l to -x -d 'The address of the destination: sqlite:///FILE, postgresql://… or mysql://…'
+complete -c dbctl -n '__dbctl_at \'transfer run\'' -l derive -d 'Derive the tables from the source, although the app has migrations for the destination'
+complete -c dbctl -n '__dbctl_at \'transfer run\'' -l migrations -x -a '(__fish_complete_directories)' -d 'Use this folder of migrations instead of the configured one'
+complete -c dbctl -n '__dbctl_at \'transfer run\'' -l variant -x -d 'Select the variant of the schema for an empty database, if the app has several'
+complete -c dbctl -n '__dbctl_at \'transfer run\'' -l dry-run -s n -d 'Show the plan without changing anything'
+complete -c dbctl -n '__dbctl_at \'transfer verify\'' -l to -x -d 'The address of the destination: sqlite:///FILE, postgresql://… or mysql://…'
+complete -c dbctl -n '__dbctl_at \'transfer switch\'' -l to -x -d 'The address of the destination: sqlite:///FILE, postgresql://… or mysql://…'
+complete -c dbctl -n '__dbctl_at \'transfer switch\'' -l dry-run -s n -d 'Show the plan without changing anything'
 complete -c dbctl -n '__dbctl_at \'completions show\' 0' -f -a 'bash zsh fish'
 complete -c dbctl -n '__dbctl_at \'completions install\' 0' -f -a 'bash zsh fish'
 complete -c dbctl -l config -r -F -d 'Read this configuration (default: ./dbctl.toml, then the user\'s, then the system\'s)'

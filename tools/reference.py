@@ -92,6 +92,7 @@ from dbctl.services.stats import (
     UserStats,
     reports,
 )
+from dbctl.services.transfer import SwitchResult, TransferPlan, TransferResult, TransferVerification
 from dbctl.services.users import (
     PasswordChecked,
     Unlocked,
@@ -227,6 +228,10 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "data query": (QueryResult,),
     "data export": (ExportResult,),
     "data import": (ImportResult, DryRunResult),
+    "transfer plan": (TransferPlan,),
+    "transfer run": (TransferResult, DryRunResult),
+    "transfer verify": (TransferVerification,),
+    "transfer switch": (SwitchResult, DryRunResult),
     "completions show": (completions.Script,),
     "completions install": (completions.Installed,),
 }

@@ -197,6 +197,11 @@ LINES = [
     "data export roles roles.csv",
     "data import login_attempts attempts.csv",
     "data import login_attempts attempts.csv --dry-run",
+    "transfer plan --to new.db",
+    "transfer run --to new.db",
+    "transfer run --to new.db --dry-run",
+    "transfer verify --to copied.db",
+    "transfer switch --to copied.db --dry-run",
     "completions show bash",
     "completions install bash",
     "init flashpoint-web . --app second",
@@ -211,6 +216,7 @@ BEFORE = [
     "restore apply latest --yes",
     "backup create",
     "backup drill",
+    "transfer run --to copied.db",
 ]
 KEYS = {"document": "app.siteName", "deployed": "app.site_name"}
 

@@ -161,7 +161,7 @@ class SQLiteRowSource:
         for column in columns:
             live = self._catalog.require_column(table, column.name)
             name = ident(live.name)
-            texts.append(plain_expression(name, column.kind))
+            texts.append(plain_expression(name, column.kind, nullable=live.nullable))
             counts.append(backslash_expression(name, column.kind, nullable=live.nullable))
         return f"{JOIN.join(texts)}, {' + '.join(filter(None, counts))}"
 

@@ -43,15 +43,16 @@ _DASHES = (8, 13, 18, 23)
 _UUID_DIGITS, _UUID_BYTES = 32, 16
 
 
-def plain_expression(name: str, kind: LogicalKind) -> str:
+def plain_expression(name: str, kind: LogicalKind, *, nullable: bool) -> str:
     """Return SQL for the value of a column, a name in SQL, as part of a line in which no character needs an escape."""
-    return rf"coalesce({TEXTS.get(kind, '{0}').format(name)}, '\N')"
+    text = TEXTS.get(kind, "{0}").format(name)
+    return rf"coalesce({text}, '\N')" if nullable else f"({text})"
 
 
 def line_expression(name: str, kind: LogicalKind) -> str:
     """Return SQL for the value of a column, a name in SQL, as part of a line."""
     if kind == "bytes":
-        return plain_expression(name, kind)
+        return plain_expression(name, kind, nullable=True)
     text = TEXTS.get(kind, "{0}").format(name)
     escaped = text
     for character, escape_sequence in _ESCAPES.items():
