@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import count
 from typing import ClassVar
 
 import msgspec
@@ -37,7 +38,7 @@ _LITERAL_KINDS = frozenset[LogicalKind](
 
 class MySQLDerivation(Derivation):
     dialect = "mysql"
-    max_name_bytes = 64
+    max_name_size = 64
     has_global_index_names = False
     ignores_case_of_columns = True
     functions: ClassVar[Mapping[str, Mapping[LogicalKind, str]]] = {
@@ -170,15 +171,25 @@ class MySQLDerivation(Derivation):
             if is_unique and index.where:
                 # NULL is never a duplicate, so a column that is NULL in all other rows limits the index to some rows
                 condition = self.expressions(table).translate_condition(index.where)
+                marker = self.quote(self._marker_name(table, index))
                 yield (
-                    f"alter table {table_name} add column {name} tinyint"
+                    f"alter table {table_name} add column {marker} tinyint"
                     f" generated always as (case when {condition} then 1 end) virtual invisible"
                 )
-                terms += f", {name}"
+                terms += f", {marker}"
         except UntranslatableError as error:
             self.omit("index", index.name, str(error), table.name)
             return
         yield f"create {'unique ' if is_unique else ''}index {name} on {table_name} ({terms})"
+
+    def _marker_name(self, table: PortableTable, index: PortableIndex) -> str:
+        """Return the name of a column that marks the rows of an index."""
+        names = {column.name.lower() for column in table.columns}
+        candidates = (self.shorten_name(f"{index.name}_rows{number or ''}") for number in count())
+        return next(name for name in candidates if name.lower() not in names)
+
+    def name_size(self, name: str) -> int:
+        return len(name)
 
     def _term_bytes(self, table: PortableTable, term: IndexTerm) -> int:
         logical = self._types[table.name].get(term.column)

@@ -33,7 +33,7 @@ class Derivation(ABC):
     """Derives one schema. A class of each engine writes its types and constraints."""
 
     dialect: ClassVar[str]  #: the name of the engine's SQL in sqlglot
-    max_name_bytes: ClassVar[int] = 63
+    max_name_size: ClassVar[int] = 63
     #: constraints are part of CREATE TABLE, because they cannot be added later
     has_inline_constraints: ClassVar[bool] = False
     #: names of indexes are unique in a schema, not only in a table
@@ -101,7 +101,7 @@ class Derivation(ABC):
 
     def derive(self) -> DerivedSchema:
         """Return the statements and what they omit."""
-        self._require_different_names()
+        self._check_names()
         pairs = list[ColumnPair]()
         for table in self._schema.tables:
             self._types[table.name] = {
@@ -128,19 +128,23 @@ class Derivation(ABC):
     def _fold(self, name: str) -> str:
         return name.lower() if self.ignores_case_of_tables else name
 
-    def _require_different_names(self) -> None:
-        tables = dict[str, str]()
-        for table in self._schema.tables:
-            other = tables.setdefault(self._fold(table.name), table.name)
-            if other != table.name:
-                reason = f"this engine does not distinguish it from {other}"
-                self.omit("table", table.name, reason, is_blocking=True)
-            columns = dict[str, str]()
-            for column in table.columns if self.ignores_case_of_columns else ():
-                other = columns.setdefault(column.name.lower(), column.name)
-                if other != column.name:
+    def _check_names(self) -> None:
+        """Record names of tables and columns that the engine cannot have, or does not distinguish."""
+        names = [("table", "", [table.name for table in self._schema.tables], self.ignores_case_of_tables)]
+        names += [
+            ("column", table.name, [column.name for column in table.columns], self.ignores_case_of_columns)
+            for table in self._schema.tables
+        ]
+        for kind, table_name, group, ignores_case in names:
+            known = dict[str, str]()
+            for name in group:
+                other = known.setdefault(name.lower() if ignores_case else name, name)
+                if other != name:
                     reason = f"this engine does not distinguish it from {other}"
-                    self.omit("column", column.name, reason, table.name, is_blocking=True)
+                    self.omit(kind, name, reason, table_name, is_blocking=True)
+                if self.name_size(name) > self.max_name_size:
+                    reason = f"names of this engine have at most {self.max_name_size} characters"
+                    self.omit(kind, name, reason, table_name, is_blocking=True)
 
     # Tables ------------------------------------------------------------------------------------------------------
 
@@ -210,7 +214,7 @@ class Derivation(ABC):
         return self.generated_clause(expression, is_stored=column.is_stored)
 
     def _default(self, table: PortableTable, column: PortableColumn, logical: LogicalType) -> str:
-        default = read_default(column.default, self._schema.dialect)
+        default = read_default(column.default, self._schema.dialect, column.type.kind)
         if default is None:
             return ""
         expression = self._literal(default, logical.kind)
@@ -238,9 +242,7 @@ class Derivation(ABC):
         if kind in ("integer", "decimal", "real"):
             return default.value
         if kind == "bytes":
-            return self.bytes_literal(
-                default.value if default.kind == "bytes" else default.value.encode().hex()
-            )
+            return self.bytes_literal(default.value)
         return quote_literal(default.value)
 
     def boolean_literal(self, *, is_true: bool) -> str:
@@ -334,18 +336,23 @@ class Derivation(ABC):
         scope = "" if self.has_global_index_names else f"{table.name}\0"
         numbered = (f"{table.name}_{base}{suffix}_{number}" for number in count(2))
         for candidate in chain([base + suffix, f"{table.name}_{base}{suffix}"], numbered):
-            name = self._shorten(candidate)
+            name = self.shorten_name(candidate)
             if self._fold(scope + name) not in self._index_names:
                 break
         self._index_names.add(self._fold(scope + name))
         return self.quote(name)
 
-    def _shorten(self, name: str) -> str:
-        if len(name.encode()) <= self.max_name_bytes:
+    def shorten_name(self, name: str) -> str:
+        """Return a name that is short enough; different names remain different."""
+        if self.name_size(name) <= self.max_name_size:
             return name
         digest = sha256(name.encode()).hexdigest()[:_HASH_LENGTH]
-        start = name.encode()[: self.max_name_bytes - _HASH_LENGTH - 1].decode(errors="ignore")
+        start = name.encode()[: self.max_name_size - _HASH_LENGTH - 1].decode(errors="ignore")
         return f"{start}_{digest}"
+
+    def name_size(self, name: str) -> int:
+        """Return the length of a name in the unit of ``max_name_size``."""
+        return len(name.encode())
 
     # Views -------------------------------------------------------------------------------------------------------
 

@@ -67,8 +67,8 @@ class Expressions:
     def _translate_nodes(self, tree: exp.Expr) -> exp.Expr:
         from sqlglot import exp
 
-        if self._source == "mysql" and tree.find(exp.Length):
-            raise UntranslatableError("it may count bytes")
+        if any(length.args.get("binary") for length in tree.find_all(exp.Length)):
+            raise UntranslatableError("it counts bytes")
         wrapper = exp.Paren(this=tree.copy())
         for node in list(wrapper.find_all(exp.EQ)):
             _replace_any(node)

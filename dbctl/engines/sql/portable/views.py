@@ -50,17 +50,15 @@ class ViewQueries:
         for identifier in query.find_all(exp.Identifier):
             name = identifier.name
             identifier.replace(exp.Identifier(this=self._spellings.get(name.lower(), name), quoted=True))
-        for table in query.find_all(exp.Table):
-            table.set("db", None)
+        for node in query.find_all(exp.Table, exp.Column):
+            node.set("db", None)
         return query.sql(dialect=self._destination)
 
     def _require_portable(self, nodes: Iterable[exp.Expr]) -> None:
         from sqlglot import exp
 
         for node in nodes:
-            if type(node).__name__ not in PORTABLE_NODES or (
-                self._source == "mysql" and isinstance(node, exp.Length)
-            ):
+            if type(node).__name__ not in PORTABLE_NODES or node.args.get("binary"):
                 raise UntranslatableError(f"{node.sql(dialect=self._source)[:60]} has no equivalent")
             if (
                 isinstance(node, exp.Column)
