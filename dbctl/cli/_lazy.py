@@ -16,33 +16,6 @@ if TYPE_CHECKING:
 
     from typer._click import Command, Context, HelpFormatter
 
-#: Modules of ``dbctl.cli`` that define an ``app``, with their help, so that the help of dbctl imports none of them.
-GROUPS = {
-    "init": "Find an app's databases and write dbctl.toml.",
-    "demo": "Create a sample deployment.",
-    "apps": "Configured apps and their profiles.",
-    "profiles": "Draft profiles of apps, and list them.",
-    "status": "State of every database, one line each.",
-    "doctor": "Check whether a deployment is safe to operate.",
-    "users": "Users of the app.",
-    "roles": "Roles and their permissions.",
-    "settings": "Settings of the app, and of one user.",
-    "migrate": "Schema migrations.",
-    "backup": "Create, list, verify, drill, adopt, copy, prune and delete backups.",
-    "restore": "Restore a backup, undo a restore, or salvage a damaged database.",
-    "integrity": "Check and repair the consistency of databases.",
-    "stats": "Statistics: sizes, rows, indexes, connections, locks, reports.",
-    "maintain": "Vacuum, analyze and reindex databases; cancel running statements.",
-    "sessions": "User sessions, and cleanup of expired rows.",
-    "schedule": "Generate crontab lines for scheduled jobs.",
-    "search": "Search the app's content.",
-    "search all": "Find a word in every text column of every database.",
-    "search semantic": "Semantic search (vector similarity).",
-    "search index": "Full-text and vector indexes of searches.",
-    "search vectors": "Vectors of semantic search.",
-    "data": "Rows of any table: list, edit, query, export, import.",
-    "transfer": "Move a database to another engine: plan, copy, verify, switch.",
-    "completions": "Shell completion.",
 #: Modules of ``dbctl.cli`` that define an ``app``, by the section of the help, with their help, so that the help of dbctl
 #: imports none of them.
 SECTIONS = {
@@ -77,6 +50,7 @@ SECTIONS = {
     },
     "Schema": {
         "migrate": "Schema migrations.",
+        "transfer": "Move a database to another engine.",
         "maintain": "Vacuum, analyze and reindex databases.",
     },
     "Automate": {
