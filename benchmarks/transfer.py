@@ -44,7 +44,17 @@ def measure() -> Area:
                 connection.execute(f"drop schema {schema} cascade")
                 connection.execute(f"create schema {schema}")
 
-            words = [DBCTL, "--url", f"main={path}", "transfer", "run", "--to", servers.text(url), "-o", "json"]
+            words = [
+                DBCTL,
+                "--url",
+                f"main={path}",
+                "transfer",
+                "run",
+                "--to",
+                servers.text(url),
+                "-o",
+                "json",
+            ]
 
             def transfer() -> float:
                 empty()

@@ -53,10 +53,9 @@ def plan(
 
     with _open_endpoints(ctx, to) as endpoints:
         result = plan_transfer(endpoints, _schema_options(derive, migrations, variant))
-        notes = [f"{problem}" for problem in result.problems]
-        notes += [
-            f"{omission.kind} {omission.name} is omitted: {omission.reason}" for omission in result.omissions
-        ]
+        for problem in result.problems:
+            warn(ctx, str(problem))
+        notes = [f"{part.kind} {part.name} is omitted: {part.reason}" for part in result.omissions]
         return emit(ctx, result, status=result.status, notes=notes)
 
 

@@ -35,7 +35,7 @@ with lazy_imports(__name__):
         TargetIsSourceError,
         TargetNotEmptyError,
     )
-    from dbctl.errors.base import DbctlError, Exit, load_registry, worst_status
+    from dbctl.errors.base import SEVERITY_ORDER, DbctlError, Exit, load_registry, worst_status
     from dbctl.errors.connection import (
         IN_DOUBT,
         BusyError,
@@ -89,6 +89,16 @@ with lazy_imports(__name__):
         TimesAmbiguousError,
         TransitionRefusedError,
         VersionsTaggedError,
+    )
+    from dbctl.errors.fleets import (
+        CanaryFailedError,
+        FleetEmptyError,
+        InstanceDuplicateError,
+        InstanceListingError,
+        InstanceNameInvalidError,
+        InstanceSkippedError,
+        RunMissingError,
+        WorkerEndedError,
     )
     from dbctl.errors.migrations import (
         DownAllRefusedError,
@@ -168,6 +178,7 @@ with lazy_imports(__name__):
         AppAmbiguousError,
         AppMissingError,
         ConfigInvalidError,
+        ConfigKeyMissingError,
         ConfigMissingError,
         ConfirmationMissingError,
         ConfirmationWrongError,
@@ -176,6 +187,9 @@ with lazy_imports(__name__):
         DeclinedError,
         DriverMissingError,
         FeatureMissingError,
+        FleetRequiredError,
+        FleetSelectedError,
+        HelpTopicMissingError,
         KeyMissingError,
         NoMatchError,
         NotSupportedError,

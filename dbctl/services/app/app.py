@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from dbctl.engines import registry
 from dbctl.engines.contract import Engine, Readable, RestoreTarget, Table, Writable
 from dbctl.errors import (
     AmbiguousPrefixError,
+    BusyError,
     ConcurrentChangeError,
     DatabaseNotConfiguredError,
     DatabaseUnknownError,
@@ -51,13 +52,14 @@ class App:
         trust_clock: bool = False,
         acting_as: str = "",
     ) -> None:
-        writable = [name for name, section in profile.databases.items() if section.mode == "read-write"]
-        self._main = next(iter([*writable, *profile.databases]))
+        self._main = profile.main_database
+        sections, databases = profile.databases, configured.databases
+        if list(databases) == ["main"] and "main" not in sections:  # an address without a name
+            databases = {self._main: databases["main"]}
         # The profile decides the engine of a plain path.
-        sections = profile.databases
         urls = {
             name: resolve_engine(url, sections[name if name in sections else self._main].engines)
-            for name, url in configured.databases.items()
+            for name, url in databases.items()
         }
         self.configured = structs.replace(configured, databases=urls)
         self.profile, self.timeout, self.only, self._traceless = profile, timeout, only, traceless
@@ -68,6 +70,9 @@ class App:
         self.used: list[str] = []  #: the databases that were opened, in the order of their first use
         self._readers: dict[str, Readable] = {}
         self._writers: dict[str, Writable] = {}
+        self._main_lock: BusyError | None = (
+            None  #: another program has locked the main database for the whole timeout
+        )
 
     def resolve_profile(self) -> None:
         """Change the profile to the prefix of the app's tables, and to the variant that the main database has.
@@ -81,8 +86,13 @@ class App:
         detects_prefix = bool(profile.prefix) and prefix is None
         tables: Mapping[str, Table] = {}
         if detects_prefix or profile.variants:
-            with suppress(DbctlError), closing(self._open_for_reading(self._main)) as database:
-                tables = database.tables()
+            try:
+                with closing(self._open_for_reading(self._main)) as database:
+                    tables = database.tables()
+            except BusyError as error:
+                self._main_lock = error
+            except DbctlError:  # a command that uses the database reports it
+                pass
         if detects_prefix:
             prefixes = profiles.find_prefixes(profile, self._main, tables)
             if len(prefixes) > 1:
@@ -142,8 +152,6 @@ class App:
         """
         self.database(name)
         databases = self.configured.databases
-        if name not in databases and list(databases) == ["main"] and self.main() == name:
-            return databases["main"]  # --url PATH without a name is for the main database
         if name not in databases:
             raise DatabaseNotConfiguredError(app=self.name, name=name)
         return databases[name]
@@ -209,6 +217,7 @@ class App:
             WrongAppError: the database belongs to another app, or is empty without ``allow_empty``.
         """
         self._mark_used(name)
+        self._refuse_second_wait(name)
         if name in self._writers:
             return self._writers[name]
         if name not in self._readers:
@@ -264,6 +273,7 @@ class App:
             raise ValueError(f"{purpose!r} is not in write_paths.PATHS")
         section = self.require_writable(name)
         self._mark_used(name)
+        self._refuse_second_wait(name)
         if name in self._readers:  # closing a reader later would drop this process's locks on the file
             self._readers.pop(name).close()
         database = self.engine(name).open_for_writing(
@@ -271,7 +281,8 @@ class App:
             self.target(name),
             timeout=self.timeout,
             pragmas=section.pragmas,
-            create=section.create if create else None,
+            # An instance of a fleet may have been deleted since it was listed.
+            create=section.create if create and not self.configured.fleet else None,
             keys=self._identity_columns(name),
             fill=partial(default_times, self.profile),
         )
@@ -313,6 +324,10 @@ class App:
             raise UsageError(detail=f"this command uses {self.target(name)}, but --db selects {self.only!r}")
         if name not in self.used:
             self.used.append(name)
+
+    def _refuse_second_wait(self, name: str) -> None:
+        if name == self._main and self._main_lock:
+            raise self._main_lock
 
     def close(self) -> None:
         """Close every database."""
@@ -384,9 +399,8 @@ def open_app(
     app.resolve_profile()
     if only:
         app.database(only)
-    unknown = [name for name in configured.databases if name not in app.profile.databases]
-    # A URL without a name is used for the only database; with several databases it would be ignored silently.
-    if unknown and list(configured.databases) != ["main"]:
+    unknown = [name for name in app.configured.databases if name not in app.profile.databases]
+    if unknown:
         raise DatabaseUnknownError(app=app.name, name=unknown[0], names=", ".join(app.profile.databases))
     try:
         yield app
