@@ -61,6 +61,8 @@ class PortableColumn(Struct, frozen=True, kw_only=True):
     is_stored: bool = False  #: a generated column is stored
     is_automatic: bool = False  #: the engine numbers new rows
     ignores_case: bool = False  #: values that differ only in case are equal
+    ignores_accents: bool = False
+    ignores_spaces: bool = False  #: spaces at the end
 
 
 class IndexTerm(Struct, frozen=True, kw_only=True):

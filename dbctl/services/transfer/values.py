@@ -95,14 +95,14 @@ def _check_table(
                     problem = column.name, reason
                     counts[problem] += 1
                     if counts[problem] <= examples and table.key:
-                        keys[problem].append(_format_key(table, rows[index]))
+                        keys[problem].append(format_key(table, rows[index]))
     for (column_name, reason), count in counts.items():
         yield UnstorableValues(
             table=table.name, column=column_name, reason=reason, rows=count, keys=keys[column_name, reason]
         )
 
 
-def _format_key(table: TransferTable, row: Sequence[bytes | None]) -> Row:
+def format_key(table: TransferTable, row: Sequence[bytes | None]) -> Row:
     return {
         column.name: None if value is None else value.decode(errors="backslashreplace")
         for column, value in zip(table.key, row, strict=False)

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from dbctl.engines.contract import PortableSchemas, ValueScreen, require_part
+from dbctl.services.transfer.duplicates import find_duplicates
 from dbctl.services.transfer.parts import require_rows
 from dbctl.services.transfer.tables import build_tables
-from dbctl.services.transfer.values import find_unstorable_values
+from dbctl.services.transfer.values import find_unstorable_values, pair_columns
 from tests.databases import ComparedDatabase, empty_database
 from tests.engines.portable.conftest import derive, open_reader, read_portable
 
@@ -89,6 +90,27 @@ def test_values_of_sqlite_for_postgresql(find: Callable[..., dict[tuple[str, str
     }
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "'2026-02-30 03:04:05'",
+        "'2026-02-29 03:04:05.25'",
+        "'0000-01-01 00:00:00'",
+        "'2026-01-02 24:00:00'",
+        "-1",
+        "'x'",
+    ],
+)
+def test_one_wrong_time_of_sqlite(find: Callable[..., dict[tuple[str, str], list[str]]], value: str) -> None:
+    statements = (
+        "create table note (id integer primary key, created datetime)",
+        "insert into note values (2, '2024-02-29 03:04:05'), (3, '2026-01-31 03:04:05.123456'), (4, 1767225600), (5, null)",
+    )
+    assert not find("sqlite", statements, "postgresql")
+    found = find("sqlite", (*statements, f"insert into note values (1, {value})"), "postgresql")
+    assert found == ({} if value == "-1" else {("note", "created"): ["1"]})
+
+
 def test_values_of_mysql_for_postgresql(find: Callable[..., dict[tuple[str, str], list[str]]]) -> None:
     columns = ["flag", "body", "created", "day", "at", "number"]
     assert find("mysql", BAD_MYSQL, "postgresql") == {("note", column): ["2"] for column in columns}
@@ -121,3 +143,37 @@ def test_only_suspected_columns_are_read_value_by_value(tmp_path: Path) -> None:
             assert not screen.find_suspects("plain", pairs, limits)
             pairs = [pair for pair in derived.columns if pair.table == "note"]
             assert not {"id", "data"} & set(screen.find_suspects("note", pairs, limits))
+
+
+@pytest.mark.parametrize(
+    ("collation", "refused"),
+    [("utf8mb4_unicode_ci", ["2", "3", "4"]), ("utf8mb4_bin", ["4"]), ("utf8mb4_nopad_bin", [])],
+)
+@pytest.mark.mariadb
+def test_rows_that_are_equal_in_a_unique_index_of_the_destination(
+    tmp_path: Path, collation: str, refused: list[str]
+) -> None:
+    with (
+        empty_database("sqlite", tmp_path / "app.db") as source,
+        empty_database("mysql", tmp_path) as destination,
+    ):
+        source.run(
+            "create table note (id integer primary key, title varchar(20) unique, body varchar(20))",
+            "insert into note values (1, 'é', 'x'), (2, 'É', 'x'), (3, 'e', 'x'), (4, 'é ', 'x'), (5, null, 'x'), (6, null, 'x'), (7, 'f', 'x')",
+        )
+        destination.run(
+            f"create table note (id bigint primary key, title varchar(20) collate {collation} unique, body varchar(20)) default charset utf8mb4"
+        )
+        before, after = read_portable(source), read_portable(destination)
+        tables = build_tables(
+            before.tables, pair_columns(before, after), time_form="sqlite-time", target="app/main"
+        )
+        with open_reader(source) as reader, require_rows(reader).snapshot():
+            problems = list(find_duplicates(reader, tables, before, after))
+        assert [str(key["id"]) for problem in problems for key in problem.keys] == refused
+        rows = [
+            row
+            for row in source.rows("select * from note where title is not null order by id")
+            if str(row[0]) not in refused
+        ]
+        destination.run(*(f"insert into note values ({number}, '{title}', 'x')" for number, title, _ in rows))

@@ -52,6 +52,8 @@ where table_schema = database() and auto_increment is not null"""
 SORTED = frozenset({"BTREE", "HASH"})
 #: Defaults of bytes that the catalog contains as they are.
 _KNOWN_BYTES = re.compile(r"0x[0-9A-Fa-f]*|NULL|'[ !#-&(->@-\[\]-~]*'|[ !#-&(->@-\[\]-~]*")
+#: Collations, by their names.
+_IGNORES_ACCENTS, _KEEPS_SPACES = re.compile("(?<!_as)_ci"), re.compile("_nopad_|_0900_")
 _PREFIX = re.compile(r"\((\d+)\)(?: desc)?$")
 
 
@@ -149,6 +151,8 @@ def _build_column(row: NamedRow, *, is_mariadb: bool) -> PortableColumn:
         is_stored="stored" in row["attributes"] or "persistent" in row["attributes"],
         is_automatic="auto_increment" in row["attributes"],
         ignores_case=logical.kind == "text" and "_ci" in row["collation"],
+        ignores_accents=logical.kind == "text" and bool(_IGNORES_ACCENTS.search(row["collation"])),
+        ignores_spaces=logical.kind == "text" and not _KEEPS_SPACES.search(row["collation"]),
     )
 
 
