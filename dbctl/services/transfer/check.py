@@ -26,7 +26,7 @@ class CopyProblem(Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         example = f" ({', '.join(_format_key(key) for key in self.keys)})" if self.keys else ""
-        return f"{self.table}.{self.column}: {format_count(self.rows, 'row')} {self.reason}{example}"
+        return f"{self.table}.{self.column}: values {self.reason}: {format_count(self.rows, 'row')}{example}"
 
 
 def find_problems(
