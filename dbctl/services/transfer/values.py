@@ -50,7 +50,7 @@ class UnstorableValues(Struct, frozen=True, kw_only=True):
 
     table: str
     column: str
-    reason: str  #: completes a sentence that begins with the number of rows
+    reason: str
     rows: int
     keys: Sequence[Row]  #: the primary keys of the first of these rows
 
