@@ -9,7 +9,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from dbctl.cli._support.app import open_app
-from dbctl.cli._support.emit import emit, run_change, show_progress
+from dbctl.cli._support.emit import emit, run_change, show_progress, warn
 from dbctl.cli._support.migration_options import MigrationsFolder
 from dbctl.cli._support.options import DryRun, Variant, require_address
 from dbctl.errors import UsageError

@@ -143,7 +143,24 @@ with lazy_imports(__name__):
         group_by_table,
         strip_collation,
     )
-    from dbctl.engines.contract.streaming import BATCH_ROWS, CsvWriter, RowStream, RowStreams, UserQuery
+    from dbctl.engines.contract.streaming import (
+        BATCH_ROWS,
+        NULL,
+        TAB,
+        CsvWriter,
+        Line,
+        LineBatch,
+        LineColumn,
+        RowSink,
+        RowSource,
+        RowStream,
+        RowStreams,
+        UserQuery,
+        escape,
+        join_line,
+        key_of,
+        split_line,
+    )
     from dbctl.engines.contract.text_query import (
         UNSPACED,
         TextAnd,
@@ -154,19 +171,6 @@ with lazy_imports(__name__):
         conjuncts,
         join_queries,
         positive_terms,
-    )
-    from dbctl.engines.contract.transfer import (
-        NULL,
-        TAB,
-        Line,
-        LineBatch,
-        LineColumn,
-        RowSink,
-        RowSource,
-        escape,
-        join_line,
-        key_of,
-        split_line,
     )
     from dbctl.engines.contract.vectors import (
         Metric,

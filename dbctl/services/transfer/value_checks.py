@@ -1,6 +1,6 @@
 """Checks of values, in the texts of ``RowSource``, against the type of the column that receives them.
 
-A check returns the first reason of each value that cannot be stored. It looks at all values of a batch at once, and at
+A check returns the first reason of each value that cannot be stored. It reads all values of a batch at once, and at
 single values only if the batch has such a value.
 """
 
@@ -38,7 +38,7 @@ _ZERO_DATE = re.compile(rb"\d{4}-00-\d\d|\d{4}-\d\d-00|0000-.*", re.DOTALL)
 _SAFE_DIGITS = 9
 _SINGLE_BITS = 32
 _HOURS_OF_A_DAY = 24
-#: Character sets of MySQL that Python knows under another name.
+#: Character sets of MySQL to which Python gives another name.
 _CODECS = {"latin1": "cp1252", "ascii": "ascii", "latin2": "iso8859_2", "cp1251": "cp1251", "koi8r": "koi8_r"}
 _FIRST_LONG_BYTE = 0xF0
 _NOT_FINITE = {b"NaN", b"Infinity", b"-Infinity"}

@@ -138,7 +138,7 @@ def test_view_returns_rows(case: Case) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_names_are_quoted_and_kept(engine: str, create_database: Create) -> None:
+def test_names_are_quoted(engine: str, create_database: Create) -> None:
     name = """sel"ect `x` é"""
     quoted = '"' + name.replace('"', '""') + '"'
     source = create_database(
