@@ -26,7 +26,7 @@ class CopyProblem(Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         example = f" ({', '.join(_format_key(key) for key in self.keys)})" if self.keys else ""
-        return f"{self.table}.{self.column}: values {self.reason}: {format_count(self.rows, 'row')}{example}"
+        return f"{self.table}.{self.column}: {self.reason} in {format_count(self.rows, 'row')}{example}"
 
 
 def find_problems(
@@ -51,7 +51,7 @@ def find_problems(
                 column=", ".join(orphans.columns),
                 keys=[{"row": orphans.example}] if orphans.example else [],
                 rows=orphans.count,
-                reason=f"without their row of {orphans.referenced_table}",
+                reason=f"no row of {orphans.referenced_table}",
             )
 
 

@@ -138,7 +138,7 @@ def _compare_rows(
                 keys += [key] if len(keys) < examples and table.key else []
     if count:
         names = ", ".join(comparison.column.name for comparison in comparisons)
-        reason = "are equal to another row in a unique index of the destination"
+        reason = "equal to another row in a unique index of the destination"
         yield UnstorableValues(table=table.name, column=names, reason=reason, rows=count, keys=keys)
 
 

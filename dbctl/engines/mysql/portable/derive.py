@@ -72,6 +72,8 @@ class MySQLDerivation(Derivation):
 
     def column_type(self, table: PortableTable, column: PortableColumn) -> tuple[str, LogicalType]:
         logical = column.type
+        if any("\\" in label for label in logical.labels):
+            logical = LogicalType(kind="text", length=255)
         if length := self._lengths[table.name].get(column.name):
             logical = msgspec.structs.replace(
                 logical, kind="bytes" if logical.kind == "bytes" else "text", length=length
@@ -108,6 +110,10 @@ class MySQLDerivation(Derivation):
 
     def bytes_literal(self, digits: str) -> str:
         return f"x'{digits}'"
+
+    def text_literal(self, value: str) -> str:
+        # the meaning of a backslash depends on the session
+        return f"_utf8mb4 x'{value.encode().hex()}'" if "\\" in value else super().text_literal(value)
 
     def default_clause(self, expression: str, kind: LogicalKind, *, is_literal: bool) -> str:
         # long texts, bytes and JSON have only expressions as defaults

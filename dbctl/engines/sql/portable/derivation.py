@@ -108,8 +108,15 @@ class Derivation(ABC):
                 column.name: self.column_type(table, column)[1] for column in table.columns
             }
         before = [self._create_table(table, pairs) for table in self._schema.tables]
+        indexes = [
+            (statement, self.has_inline_constraints and self._is_referenced(table, index))
+            for table in self._schema.tables
+            for index in table.indexes
+            for statement in self.create_index(table, index)
+        ]
+        before += [statement for statement, is_early in indexes if is_early]
         after = [
-            *self._each_table(self._create_indexes),
+            *(statement for statement, is_early in indexes if not is_early),
             *([] if self.has_inline_constraints else self._each_table(self._add_checks)),
             *([] if self.has_inline_constraints else self._each_table(self._add_references)),
         ]
@@ -243,7 +250,10 @@ class Derivation(ABC):
             return default.value
         if kind == "bytes":
             return self.bytes_literal(default.value)
-        return quote_literal(default.value)
+        return self.text_literal(default.value)
+
+    def text_literal(self, value: str) -> str:
+        return quote_literal(value)
 
     def boolean_literal(self, *, is_true: bool) -> str:
         return "1" if is_true else "0"
@@ -306,9 +316,14 @@ class Derivation(ABC):
 
     # Indexes -----------------------------------------------------------------------------------------------------
 
-    def _create_indexes(self, table: PortableTable) -> Iterator[str]:
-        for index in table.indexes:
-            yield from self.create_index(table, index)
+    def _is_referenced(self, table: PortableTable, index: PortableIndex) -> bool:
+        """Whether a foreign key requires an index."""
+        columns = set(_plain_columns(index)) if index.is_unique else set()
+        return any(
+            reference.table == table.name and set(reference.to) == columns
+            for other in self._schema.tables
+            for reference in other.references
+        )
 
     def write_terms(
         self, table: PortableTable, index: PortableIndex, write: Callable[[IndexTerm, str], str]

@@ -60,8 +60,14 @@ class Expressions:
         return tree
 
     def _write(self, tree: exp.Expr) -> str:
+        from sqlglot import exp
+
         if unknown := next((node for node in tree.walk() if type(node).__name__ not in PORTABLE_NODES), None):
             raise UntranslatableError(f"{unknown.sql(dialect=self._source)[:60]} has no equivalent")
+        if self._destination == "mysql" and any(
+            "\\" in literal.name for literal in tree.find_all(exp.Literal)
+        ):
+            raise UntranslatableError("the meaning of a backslash depends on the session")
         return tree.sql(dialect=self._destination)
 
     def _translate_nodes(self, tree: exp.Expr) -> exp.Expr:

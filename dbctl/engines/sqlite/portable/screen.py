@@ -124,7 +124,7 @@ _CONDITIONS: Mapping[LogicalKind, Callable[[LogicalType, StorageLimits], str | N
     "bytes": _check_bytes,
     "timestamp": _check_timestamp,
     "date": lambda _logical, _limits: f"{{0}} is date({{0}}) and {_IS_DAY}",
-    "time": lambda _logical, _limits: "{0} is time({0}) and {0} < '24'",
+    "time": lambda _logical, _limits: "{0} is time({0}) and substr({0}, 1, 2) < '24'",
     "uuid": lambda _logical, _limits: f"typeof({{0}}) = 'text' and {{0}} glob '{_UUID}'",
     "json": _check_json,
     "enum": lambda logical, _limits: match_labels(logical),

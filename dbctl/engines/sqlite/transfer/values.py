@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -126,6 +127,8 @@ def _format_date(value: object) -> object:
 
 def _format_time(value: object) -> object:
     text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
+    if re.fullmatch("[0-2][0-9]:[0-5][0-9]", text):
+        return f"{text}:00"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
