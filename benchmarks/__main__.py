@@ -24,6 +24,8 @@ AREAS = (
     "export",
     "transfer",
     "fleet",
+    "fleet",
+    "transfer",
 )
 
 

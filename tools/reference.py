@@ -235,6 +235,7 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "data query": (QueryResult,),
     "data export": (ExportResult,),
     "data import": (ImportResult, DryRunResult),
+    "help": (HelpText,),
     "transfer plan": (TransferPlan,),
     "transfer run": (TransferResult, DryRunResult),
     "transfer verify": (TransferVerification,),
