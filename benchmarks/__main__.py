@@ -22,8 +22,6 @@ AREAS = (
     "cleanup",
     "migrate",
     "export",
-    "transfer",
-    "fleet",
     "fleet",
     "transfer",
 )

@@ -240,7 +240,6 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "transfer run": (TransferResult, DryRunResult),
     "transfer verify": (TransferVerification,),
     "transfer switch": (SwitchResult, DryRunResult),
-    "help": (HelpText,),
     "completions show": (completions.Script,),
     "completions install": (completions.Installed,),
 }
