@@ -189,7 +189,7 @@ class MySQLDerivation(Derivation):
         except UntranslatableError as error:
             self.omit("index", index.name, str(error), table.name)
             return
-        yield f"create {'unique ' if is_unique else ''}index {name} on {table_name} ({terms})"
+        yield f"alter table {table_name} add {'unique ' if is_unique else ''}index {name} ({terms})"
 
     def _marker_name(self, table: PortableTable, index: PortableIndex) -> str:
         """Return the name of a column that marks the rows of an index."""
