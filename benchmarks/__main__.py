@@ -22,8 +22,8 @@ AREAS = (
     "cleanup",
     "migrate",
     "export",
-    "transfer",
     "fleet",
+    "transfer",
 )
 
 

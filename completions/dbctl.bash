@@ -666,7 +666,7 @@ _dbctl() {
     if [[ -n $option ]]; then
         _dbctl_value "$option"
     elif [[ $current == -* && -z $only_arguments ]]; then
-        COMPREPLY=($(compgen -W "$flags --config --app --db --profile --url --output -o --columns --excel-safe --quiet -q --verbose -v --no-color --yes -y --confirm --trust-clock --acting-as --timeout --jobs --canary --max-failures --resume --help -h" -- "$current"))
+        COMPREPLY=($(compgen -W "$flags --config --app --db --profile --url --replica --output -o --columns --excel-safe --quiet -q --verbose -v --no-color --yes -y --confirm --trust-clock --acting-as --timeout --jobs --canary --max-failures --resume --help -h" -- "$current"))
         return
     else
         candidates=$children

@@ -235,11 +235,11 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "data query": (QueryResult,),
     "data export": (ExportResult,),
     "data import": (ImportResult, DryRunResult),
+    "help": (HelpText,),
     "transfer plan": (TransferPlan,),
     "transfer run": (TransferResult, DryRunResult),
     "transfer verify": (TransferVerification,),
     "transfer switch": (SwitchResult, DryRunResult),
-    "help": (HelpText,),
     "completions show": (completions.Script,),
     "completions install": (completions.Installed,),
 }

@@ -136,6 +136,8 @@ CONFIGURATION_EXAMPLES: dict[tuple[str, str], object] = {
     ("AppConfig", "prefix"): "wp_",
     ("AppConfig", "databases"): {"main": "mysql://dbctl:${PASSWORD}@localhost/blog"},
     ("AppConfig", "migrations"): {"main": "db/migrations"},
+    ("ReplicaConfig", "url"): "postgresql://dbctl@replica/blog",
+    ("ReplicaConfig", "max_lag"): "5m",
     ("InstancesConfig", "url"): "postgresql://dbctl@localhost/postgres",
     ("InstancesConfig", "query"): "select name from tenants where active",
     ("InstancesConfig", "exclude"): ["test-*"],

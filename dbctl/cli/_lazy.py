@@ -52,6 +52,7 @@ SECTIONS = {
         "migrate": "Schema migrations.",
         "transfer": "Move a database to another engine.",
         "maintain": "Vacuum, analyze and reindex databases.",
+        "transfer": "Move a database to another engine or server.",
     },
     "Automate": {
         "schedule": "Generate crontab lines for scheduled jobs.",

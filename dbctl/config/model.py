@@ -2,6 +2,7 @@
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -108,6 +109,20 @@ class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     databases: dict[str, dict[Literal["backup", "verify", "optimize", "vacuum"], str]] = {}
 
 
+class ReplicaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[apps.NAME.replicas.DATABASE]``: a copy of a database on another server, which its server replicates."""
+
+    url: str  #: the address of the replica
+    max_lag: str = "5m"  #: reads are refused if the replica is further behind
+
+
+class Replica(msgspec.Struct, frozen=True, kw_only=True):
+    """A replica with its resolved URL."""
+
+    url: Url
+    max_lag: timedelta
+
+
 #: The value for a database without migrations, instead of a folder.
 NO_MIGRATIONS = "none"
 
@@ -140,6 +155,7 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     #: the address of each database: a path, or a URL; ``${NAME}`` is a variable, ``*`` the name of an instance; a text is that of the main database
     databases: dict[str, str] | str = {}
     instances: InstancesConfig = InstancesConfig()  #: the instances of a fleet
+    replicas: dict[str, ReplicaConfig] = {}  #: the replica of each database, for ``--replica``
     migrations: dict[str, str] = {}  #: the folder with the migrations of each database; ``none``: it has none
     backup: BackupConfig | None = None  #: where backups are stored, and how long
     embedder: Embedder | None = None  #: computes vectors for semantic search
@@ -160,6 +176,8 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     profile: str  #: a name, or the path of a profile file
     protected: bool
     databases: Mapping[str, Url]
+    replicas: Mapping[str, Replica] = {}
+    reads_replicas: bool = False  #: whether ``databases`` has the URLs of ``replicas``, which are only read
     migrations: Mapping[str, Path]
     unmigrated: Collection[str] = ()  #: databases that are configured without migrations
     backup: BackupConfig | None = None
@@ -197,3 +215,4 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     profile: str = ""
     urls: Sequence[str] = ()
     configured: App | None = None  #: the app, if it was read from the configuration already
+    replica: bool = False  #: read databases from their replicas

@@ -132,6 +132,16 @@ with lazy_imports(__name__):
         ResetRefusedError,
         RowsLostError,
     )
+    from dbctl.errors.replication import (
+        CommitInDoubtError,
+        NodeNotReadyError,
+        ReplicaConflictError,
+        ReplicaLagError,
+        ReplicaNotConfiguredError,
+        ReplicaPromotedError,
+        ReplicaReadOnlyError,
+        RowLocksMissingError,
+    )
     from dbctl.errors.restore import (
         BackupPartialError,
         DumpOverreachesError,

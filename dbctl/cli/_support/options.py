@@ -83,6 +83,10 @@ class CommonOptions(Struct, frozen=True, kw_only=True):
         list[str] | None,
         typer.Option("--url", metavar="[NAME=]URL", help="Set the address of a database; repeatable."),
     ] = None
+    replica: Annotated[
+        bool,
+        typer.Option("--replica", help="Read from the configured replicas; commands that write are refused."),
+    ] = False
     output: Annotated[
         Format,
         typer.Option(

@@ -131,6 +131,7 @@ with lazy_imports(__name__):
         require_part,
     )
     from dbctl.engines.contract.recovery import SalvagedTable, SalvageRequest, SalvageResult
+    from dbctl.engines.contract.replication import Cluster, ReplicaMonitor, ReplicaState, require_replica
     from dbctl.engines.contract.schema import (
         Schema,
         SchemaCode,

@@ -14,6 +14,7 @@ from dbctl.services.transfer.parts import require_rows, require_scripts, require
 from dbctl.services.transfer.run import (
     TransferredTable,
     describe_digests,
+    explain_failure,
     finish_copy,
     pair_tables,
     verify_digests,
@@ -108,7 +109,7 @@ class SwitchTransfer:
             if state.phase == "schema":
                 raise TransferMissingError(target=db.target, url=endpoints.destination_url)
             destination = Destination.open(db)
-            with rows.snapshot():
+            with rows.snapshot(), explain_failure():
                 tables = self._pair_tables(source, db)
                 changes = self._catch_up(source, destination, state, tables)
             with rows.snapshot():  # of a later state, in which nothing may have changed

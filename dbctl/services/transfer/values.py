@@ -21,7 +21,7 @@ from dbctl.services.transfer.value_checks import BatchCheck, create_check
 
 
 def pair_columns(source: PortableSchema, destination: PortableSchema) -> Sequence[ColumnPair]:
-    """Return the columns that rows are copied to: those with the same name in the same table, unless one is generated."""
+    """Return the columns that rows are copied to: those with the same name in the same table, unless the destination computes them."""
     tables = {table.name: table for table in destination.tables}
     pairs = list[ColumnPair]()
     for table in source.tables:
