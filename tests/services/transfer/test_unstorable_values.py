@@ -1,4 +1,4 @@
-"""Values that the destination cannot store, problems in a database of each engine."""
+"""Values that the destination cannot store, found in a database of each engine."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def find(tmp_path: Path) -> Iterator[Callable[..., dict[tuple[str, str], list[st
                 keys.setdefault((problem.table, problem.column), []).extend(
                     str(key["id"]) for key in problem.keys
                 )
-            return {name: sorted(problems) for name, problems in keys.items()}
+            return {name: sorted(values) for name, values in keys.items()}
 
         yield run
 
@@ -107,8 +107,8 @@ def test_one_wrong_time_of_sqlite(find: Callable[..., dict[tuple[str, str], list
         "insert into note values (2, '2024-02-29 03:04:05'), (3, '2026-01-31 03:04:05.123456'), (4, 1767225600), (5, null)",
     )
     assert not find("sqlite", statements, "postgresql")
-    problems = find("sqlite", (*statements, f"insert into note values (1, {value})"), "postgresql")
-    assert problems == ({} if value == "-1" else {("note", "created"): ["1"]})
+    keys = find("sqlite", (*statements, f"insert into note values (1, {value})"), "postgresql")
+    assert keys == ({} if value == "-1" else {("note", "created"): ["1"]})
 
 
 def test_values_of_mysql_for_postgresql(find: Callable[..., dict[tuple[str, str], list[str]]]) -> None:

@@ -112,8 +112,11 @@ class MySQLDerivation(Derivation):
         return f"x'{digits}'"
 
     def text_literal(self, value: str) -> str:
-        # the meaning of a backslash depends on the session
-        return f"_utf8mb4 x'{value.encode().hex()}'" if "\\" in value else super().text_literal(value)
+        if "\\" not in value:
+            return super().text_literal(value)
+        # its meaning depends on the session, also where the server stores the expression as text
+        parts = [super(MySQLDerivation, self).text_literal(part) for part in value.split("\\")]
+        return f"concat({', char(92 using utf8mb4), '.join(parts)})"
 
     def default_clause(self, expression: str, kind: LogicalKind, *, is_literal: bool) -> str:
         # long texts, bytes and JSON have only expressions as defaults
@@ -186,7 +189,7 @@ class MySQLDerivation(Derivation):
         except UntranslatableError as error:
             self.omit("index", index.name, str(error), table.name)
             return
-        yield f"create {'unique ' if is_unique else ''}index {name} on {table_name} ({terms})"
+        yield f"alter table {table_name} add {'unique ' if is_unique else ''}index {name} ({terms})"
 
     def _marker_name(self, table: PortableTable, index: PortableIndex) -> str:
         """Return the name of a column that marks the rows of an index."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import chain, count
 from typing import ClassVar
@@ -108,23 +108,35 @@ class Derivation(ABC):
                 column.name: self.column_type(table, column)[1] for column in table.columns
             }
         before = [self._create_table(table, pairs) for table in self._schema.tables]
-        indexes = [
-            (statement, self.has_inline_constraints and self._is_referenced(table, index))
-            for table in self._schema.tables
-            for index in table.indexes
-            for statement in self.create_index(table, index)
-        ]
-        before += [statement for statement, is_early in indexes if is_early]
-        after = [
-            *(statement for statement, is_early in indexes if not is_early),
-            *([] if self.has_inline_constraints else self._each_table(self._add_checks)),
-            *([] if self.has_inline_constraints else self._each_table(self._add_references)),
-        ]
+        early, after = self._create_indexes()
+        if not self.has_inline_constraints:
+            for write in (self._add_checks, self._add_references):
+                for table in self._schema.tables:
+                    after += self._join_alterations(table, write(table))
         after += self._create_views()
-        return DerivedSchema(before=before, after=after, columns=pairs, omissions=self._omissions)
+        return DerivedSchema(before=[*before, *early], after=after, columns=pairs, omissions=self._omissions)
 
-    def _each_table(self, create: Callable[[PortableTable], Iterator[str]]) -> list[str]:
-        return [statement for table in self._schema.tables for statement in create(table)]
+    def _create_indexes(self) -> tuple[list[str], list[str]]:
+        """Return the statements of indexes that foreign keys require before rows are copied, and of other indexes."""
+        early, late = list[str](), list[str]()
+        for table in self._schema.tables:
+            statements = list[str]()
+            for index in table.indexes:
+                is_early = self.has_inline_constraints and self._is_referenced(table, index)
+                (early if is_early else statements).extend(self.create_index(table, index))
+            late += self._join_alterations(table, statements)
+        return early, late
+
+    def _join_alterations(self, table: PortableTable, statements: Iterable[str]) -> Iterator[str]:
+        """Yield statements; those that alter the table are joined, because each one may read it completely."""
+        beginning, clauses = f"alter table {self.quote(table.name)} ", list[str]()
+        for statement in statements:
+            if statement.startswith(beginning):
+                clauses.append(statement.removeprefix(beginning))
+            else:
+                yield statement
+        if clauses:
+            yield beginning + ", ".join(clauses)
 
     def omit(self, kind: str, name: str, reason: str, table: str = "", *, is_blocking: bool = False) -> None:
         """Record that the derived schema lacks something."""

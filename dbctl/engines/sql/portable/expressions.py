@@ -73,6 +73,8 @@ class Expressions:
     def _translate_nodes(self, tree: exp.Expr) -> exp.Expr:
         from sqlglot import exp
 
+        if tree.find(exp.Query):
+            raise UntranslatableError("it reads other rows")
         if any(length.args.get("binary") for length in tree.find_all(exp.Length)):
             raise UntranslatableError("it counts bytes")
         wrapper = exp.Paren(this=tree.copy())
