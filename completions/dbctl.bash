@@ -320,6 +320,12 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'migrate rehearse:--to') candidates='' ;;
         'migrate rehearse:--migrations') candidates='@directory' ;;
         'migrate rehearse:--variant') candidates='' ;;
+        'maintain vacuum:--table') candidates='' ;;
+        'maintain vacuum:--older-than') candidates='' ;;
+        'maintain analyze:--table') candidates='' ;;
+        'maintain optimize:--table') candidates='' ;;
+        'maintain reindex:--table') candidates='' ;;
+        'maintain cancel:--older-than') candidates='' ;;
         'transfer plan:--to') candidates='' ;;
         'transfer plan:--migrations') candidates='@directory' ;;
         'transfer plan:--variant') candidates='' ;;
@@ -328,12 +334,6 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'transfer run:--variant') candidates='' ;;
         'transfer verify:--to') candidates='' ;;
         'transfer switch:--to') candidates='' ;;
-        'maintain vacuum:--table') candidates='' ;;
-        'maintain vacuum:--older-than') candidates='' ;;
-        'maintain analyze:--table') candidates='' ;;
-        'maintain optimize:--table') candidates='' ;;
-        'maintain reindex:--table') candidates='' ;;
-        'maintain cancel:--older-than') candidates='' ;;
         'schedule cron:--user') candidates='' ;;
         *) return 1 ;;
     esac
@@ -360,8 +360,8 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'backup') path=$next; count=0; return 0 ;;
         'restore') path=$next; count=0; return 0 ;;
         'migrate') path=$next; count=0; return 0 ;;
-        'transfer') path=$next; count=0; return 0 ;;
         'maintain') path=$next; count=0; return 0 ;;
+        'transfer') path=$next; count=0; return 0 ;;
         'schedule') path=$next; count=0; return 0 ;;
         'completions') path=$next; count=0; return 0 ;;
         'help') path=$next; count=0; return 0 ;;
@@ -476,10 +476,6 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'migrate drift') path=$next; count=0; return 0 ;;
         'migrate lint') path=$next; count=0; return 0 ;;
         'migrate rehearse') path=$next; count=0; return 0 ;;
-        'transfer plan') path=$next; count=0; return 0 ;;
-        'transfer run') path=$next; count=0; return 0 ;;
-        'transfer verify') path=$next; count=0; return 0 ;;
-        'transfer switch') path=$next; count=0; return 0 ;;
         'maintain vacuum') path=$next; count=0; return 0 ;;
         'maintain analyze') path=$next; count=0; return 0 ;;
         'maintain optimize') path=$next; count=0; return 0 ;;
@@ -487,6 +483,10 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'maintain checkpoint') path=$next; count=0; return 0 ;;
         'maintain wal') path=$next; count=0; return 0 ;;
         'maintain cancel') path=$next; count=0; return 0 ;;
+        'transfer plan') path=$next; count=0; return 0 ;;
+        'transfer run') path=$next; count=0; return 0 ;;
+        'transfer verify') path=$next; count=0; return 0 ;;
+        'transfer switch') path=$next; count=0; return 0 ;;
         'schedule cron') path=$next; count=0; return 0 ;;
         'completions show') path=$next; count=0; return 0 ;;
         'completions install') path=$next; count=0; return 0 ;;
@@ -513,7 +513,7 @@ _dbctl() {
     done
     [[ -n $option && $current == "=" ]] && current=
     case "$path" in
-        '') children='init config apps profiles demo status doctor integrity stats search users roles settings sessions data backup restore migrate transfer maintain schedule completions help'; flags='--version' ;;
+        '') children='init config apps profiles demo status doctor integrity stats search users roles settings sessions data backup restore migrate maintain transfer schedule completions help'; flags='--version' ;;
         'init') children=''; flags='--env-file --protected --dry-run -n' ;;
         'config') children='show explain validate schema'; flags='' ;;
         'config show') children=''; flags='--defaults' ;;
@@ -643,11 +643,6 @@ _dbctl() {
         'migrate drift') children=''; flags='--migrations --variant' ;;
         'migrate lint') children=''; flags='--migrations --all --strict' ;;
         'migrate rehearse') children=''; flags='--to --migrations --variant' ;;
-        'transfer') children='plan run verify switch'; flags='' ;;
-        'transfer plan') children=''; flags='--to --derive --migrations --variant' ;;
-        'transfer run') children=''; flags='--to --derive --migrations --variant --dry-run -n' ;;
-        'transfer verify') children=''; flags='--to' ;;
-        'transfer switch') children=''; flags='--to --dry-run -n' ;;
         'maintain') children='vacuum analyze optimize reindex checkpoint wal cancel'; flags='' ;;
         'maintain vacuum') children=''; flags='--table --older-than --dry-run -n' ;;
         'maintain analyze') children=''; flags='--table --dry-run -n' ;;
@@ -656,6 +651,11 @@ _dbctl() {
         'maintain checkpoint') children=''; flags='--dry-run -n' ;;
         'maintain wal') children=''; flags='--off --dry-run -n' ;;
         'maintain cancel') children=''; flags='--older-than --terminate --dry-run -n' ;;
+        'transfer') children='plan run verify switch'; flags='' ;;
+        'transfer plan') children=''; flags='--to --derive --migrations --variant' ;;
+        'transfer run') children=''; flags='--to --derive --migrations --variant --dry-run -n' ;;
+        'transfer verify') children=''; flags='--to' ;;
+        'transfer switch') children=''; flags='--to --dry-run -n' ;;
         'schedule') children='cron'; flags='' ;;
         'schedule cron') children=''; flags='--all-apps --user' ;;
         'completions') children='show install'; flags='' ;;

@@ -50,7 +50,6 @@ SECTIONS = {
     },
     "Schema": {
         "migrate": "Schema migrations.",
-        "transfer": "Move a database to another engine.",
         "maintain": "Vacuum, analyze and reindex databases.",
         "transfer": "Move a database to another engine or server.",
     },
