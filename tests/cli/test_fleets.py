@@ -373,6 +373,11 @@ def test_dry_run_of_migrations_has_no_canary(migrated, run):
     assert list_migrated(migrated) == []
 
 
+def test_damaged_tenant_is_partial_without_check(migrated, answer):
+    tenant_path(migrated, "ada").write_bytes(b"damaged " * 1000)
+    assert codes(answer("migrate", "status", status=12)) == {"ada": "not-a-database"}
+
+
 # Options and other commands -------------------------------------------------------------------------------------
 
 

@@ -11,12 +11,11 @@ import typer
 
 from dbctl.cli._support.emit import collected_warnings, emit
 from dbctl.cli._support.fleet.plans import PlanCollector
-from dbctl.cli._support.options import read_options
+from dbctl.cli._support.options import command_path, read_options
 from dbctl.errors import SEVERITY_ORDER, Exit, InstanceSkippedError
 from dbctl.model import ChangeResult, DryRunResult, Findings, Page, Row, Struct, format_count
 from dbctl.render import Format, envelope, fields_of, line, list_rows, streams, summary_fields
 from dbctl.services.fleet import Outcome, Tally
-from dbctl.services.status import DatabaseStatus
 
 #: Messages about instances that are shown; further ones are counted.
 SHOWN_MESSAGES = 20
@@ -54,7 +53,7 @@ def create_output(ctx: typer.Context, target: str, command: str, count: int) -> 
 def find_status(ctx: typer.Context, tally: Tally) -> int:
     """Return the exit code of the command."""
     # status runs with --check on each instance, whether or not the user requested it.
-    is_unchecked_status = ctx.info_name == "status" and ctx.params.get("check") is False
+    is_unchecked_status = command_path(ctx) == ("status",) and ctx.params.get("check") is False
     return Exit.OK if is_unchecked_status else tally.status
 
 
@@ -259,7 +258,7 @@ class _Board:
             for item in self._list_items(outcome):
                 rows.append(summary_fields(item) if self._is_table else fields_of(item))
         status = find_status(self._ctx, tally)
-        page = Page(items=rows, total=len(rows), column_names=DatabaseStatus.__struct_fields__)
+        page = Page(items=rows, total=len(rows))
         emit(self._ctx, page, status=status, target=self._target)
         if self._hidden and sys.stderr.isatty():
             streams.remark(f"{format_count(self._hidden, 'instance')} without a problem; --all shows them")
@@ -270,5 +269,7 @@ class _Board:
     def _list_items(outcome: Outcome) -> Sequence[Struct]:
         if isinstance(outcome.data, Page):
             return outcome.data.items
+        from dbctl.services.status import DatabaseStatus
+
         code = outcome.error.code if outcome.error else "failed"
         return [DatabaseStatus(app=outcome.app, database=None, state=code)]
