@@ -320,6 +320,19 @@ def test_failure_after_the_canary_does_not_stop_the_others(migrated, answer):
     assert list_migrated(migrated) == ["ada", "cleo", "dora"]
 
 
+def test_resumed_run_has_no_canary(migrated, answer):
+    break_second(migrated, "bea", "cleo")
+    answer("migrate", "up", status=12)
+    query(migrated, "cleo", "delete from items")
+    result = answer("migrate", "up", "--resume", status=12)
+    assert states(result) == {
+        "shop/ada": "skipped",
+        "shop/bea": "failed",
+        "shop/cleo": "done",
+        "shop/dora": "skipped",
+    }
+
+
 def test_maximum_of_failures_stops_the_run(migrated, answer):
     break_second(migrated, "bea", "cleo")
     result = answer("migrate", "up", "--max-failures", "1", "--jobs", "1", status=12)

@@ -141,6 +141,8 @@ class _FleetCommand:
     ) -> int:
         order = {instance.app: index for index, instance in enumerate(instances)}
         limits = self._limits(instances)
+        if completed:  # the canaries of the earlier run; the first instance may be one that failed then
+            limits = structs.replace(limits, canaries=0)
         with show_progress(self._ctx, "Instances", len(instances)) as advance:
 
             def receive(outcome: Outcome) -> None:
