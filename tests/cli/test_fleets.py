@@ -411,6 +411,7 @@ def test_options_of_fleets_are_refused_for_an_instance(shop, answer, line):
 @pytest.mark.parametrize(
     "line",
     [
+        "users list --columns login",
         "status --resume",
         "users list --resume",
         "backup create --canary 1",
@@ -420,6 +421,12 @@ def test_options_of_fleets_are_refused_for_an_instance(shop, answer, line):
 )
 def test_impossible_options_are_refused(shop, answer, line):
     assert answer(*line.split(), status=2)["error"]["code"] == "usage"
+
+
+def test_unknown_column_does_not_hide_that_changes_were_applied(shop, run):
+    run("users", "list", "-o", "csv", "--columns", "nonsense", status=2)
+    run("users", "deactivate", "ana", "-o", "csv", "--columns", "nonsense")
+    assert not any(is_enabled(shop, name, "ana") for name in NAMES)
 
 
 def test_resume_without_a_run_is_not_found(shop, answer):

@@ -13,7 +13,7 @@ import typer
 from dbctl.cli._support.emit import collected_warnings, emit
 from dbctl.cli._support.fleet.plans import PlanCollector
 from dbctl.cli._support.options import command_path, read_options
-from dbctl.errors import SEVERITY_ORDER, Exit, InstanceSkippedError
+from dbctl.errors import SEVERITY_ORDER, Exit, InstanceSkippedError, UsageError
 from dbctl.model import ChangeResult, DryRunResult, Findings, Page, Row, Struct, format_count
 from dbctl.render import Format, envelope, fields_of, line, list_rows, streams, summary_fields
 from dbctl.services.fleet import Outcome, Tally
@@ -183,7 +183,7 @@ class _CombinedRows:
         self._rows: list[tuple[int, Row]] = []
         self._findings: list[tuple[int, Findings]] = []
         self._plans = PlanCollector(target)
-        self._has_plans = self._has_page = False
+        self._has_plans = self._has_page = self._has_changes = False
         self._total, self._checked = 0, 0
 
     def add(self, index: int, outcome: Outcome) -> None:
@@ -196,6 +196,7 @@ class _CombinedRows:
             if data.findings:
                 self._findings.append((index, data))
         elif data is not None and not (self._is_table and isinstance(data, ChangeResult)):
+            self._has_changes |= isinstance(data, ChangeResult)
             items = getattr(data, "items", None)
             rows = list_rows(data) if items is None else items
             self._has_page = True
@@ -237,9 +238,18 @@ class _CombinedRows:
                 limit=self._limit,
                 offset=self._offset,
             )
-            emit(self._ctx, page, status=status, target=self._target)
+            self._emit_page(page, status)
         self._messages.finish(tally)
         return status
+
+    def _emit_page(self, page: Page[Row], status: int) -> None:
+        try:
+            emit(self._ctx, page, status=status, target=self._target)
+        except UsageError as error:
+            if not self._has_changes:
+                raise
+            # The changes were applied, and the exit code must report that.
+            streams.remark(f"dbctl: {error}; the command itself succeeded")
 
 
 class _Board:
