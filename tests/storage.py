@@ -17,9 +17,9 @@ from pathlib import Path
 
 import obstore
 import pytest
-from obstore.store import S3Store
+from obstore.store import ObjectStore, S3Store
 
-from dbctl.config import environment
+from dbctl.config import s3
 from tests import servers
 
 #: The server accepts any keys.
@@ -100,21 +100,8 @@ def create_bucket() -> str:
 class Bucket:
     """The content of a bucket, read without dbctl."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._store = S3Store(
-            name,
-            config={
-                "endpoint": endpoint(),
-                "access_key_id": "other",
-                "secret_access_key": "other",
-                "region": "us-east-1",
-                "disable_bulk_delete": True,
-            },
-            client_options={"allow_http": True},
-            # the server fails to read an object that is replaced at the same moment
-            retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=10)},
-        )
+    def __init__(self, name: str, store: ObjectStore) -> None:
+        self.name, self._store = name, store
 
     def keys(self, prefix: str = "") -> list[str]:
         return sorted(
@@ -138,10 +125,27 @@ class Bucket:
         return send_request(port(), "GET", f"/{self.name}?uploads=")
 
 
+def open_bucket(name: str) -> Bucket:
+    store = S3Store(
+        name,
+        config={
+            "endpoint": endpoint(),
+            "access_key_id": "other",
+            "secret_access_key": "other",
+            "region": "us-east-1",
+            "disable_bulk_delete": True,
+        },
+        client_options={"allow_http": True},
+        # the server fails to read an object that is replaced at the same moment
+        retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=10)},
+    )
+    return Bucket(name, store)
+
+
 def use_new_bucket(environ: pytest.MonkeyPatch, staging: Path, at: str = "") -> Bucket:
     """Set the environment variables for the duration of a test; return a new bucket."""
-    for name in environment.STORAGE_VARIABLES:
+    for name in s3.VARIABLES:
         environ.delenv(name, raising=False)
     for name, value in (variables(at) | {"TMPDIR": str(staging)}).items():
         environ.setenv(name, value)
-    return Bucket(create_bucket())
+    return open_bucket(create_bucket())

@@ -1,4 +1,4 @@
-"""Generate the reference from the code: JSON Schemas of answers, commands, errors, lint rules, and keys of profiles.
+"""Generate the reference from the code: JSON Schemas of answers, commands, errors, lint rules, and keys of profiles and of the configuration.
 
 ``python -m tools.reference`` writes it; a test compares it with the code.
 """
@@ -17,6 +17,7 @@ from typer.main import get_group
 
 from dbctl.cli import completions
 from dbctl.cli._support.options import add_common_options
+from dbctl.cli.help import HelpText
 from dbctl.cli.main import app
 from dbctl.demo.command import SampleBuilt
 from dbctl.errors import Exit, StoppedError, load_registry
@@ -79,7 +80,7 @@ from dbctl.services.search.indexes import IndexChangeResult, IndexStatus
 from dbctl.services.search.semantic import MakeVectorsResult, VectorStored
 from dbctl.services.sessions import RebuildResult, cleanup, sessions
 from dbctl.services.settings import Difference, Setting, SettingChanged, SettingsApplied
-from dbctl.services.setup import FoundDatabase, InitResult
+from dbctl.services.setup import ConfiguredKey, FoundDatabase, InitResult, KeyDescription
 from dbctl.services.stats import (
     AuditEntry,
     BlockedSession,
@@ -93,6 +94,7 @@ from dbctl.services.stats import (
     UserStats,
     reports,
 )
+from dbctl.services.transfer import SwitchResult, TransferPlan, TransferResult, TransferVerification
 from dbctl.services.users import (
     PasswordChecked,
     Unlocked,
@@ -102,7 +104,7 @@ from dbctl.services.users import (
     UserShown,
     UsersImported,
 )
-from tools.profile_page import profile_page
+from tools.schema_pages import configuration_page, profile_page
 
 ROOT = Path(__file__).parents[1]
 SCHEMAS = ROOT / "dbctl/render/answers.schema.json"
@@ -113,6 +115,10 @@ WIDTH = 100
 ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "init": (InitResult, DryRunResult, Page[FoundDatabase]),
     "demo": (SampleBuilt, DryRunResult),
+    "config show": (Page[ConfiguredKey],),
+    "config explain": (KeyDescription, Page[KeyDescription]),
+    "config validate": (Findings,),
+    "config schema": (dict[str, Any],),
     "apps list": (Page[inventory.AppListed],),
     "apps show": (inventory.ProfileShown,),
     "apps check": (Findings,),
@@ -229,6 +235,11 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "data query": (QueryResult,),
     "data export": (ExportResult,),
     "data import": (ImportResult, DryRunResult),
+    "help": (HelpText,),
+    "transfer plan": (TransferPlan,),
+    "transfer run": (TransferResult, DryRunResult),
+    "transfer verify": (TransferVerification,),
+    "transfer switch": (SwitchResult, DryRunResult),
     "completions show": (completions.Script,),
     "completions install": (completions.Installed,),
 }
@@ -294,6 +305,11 @@ def command_helps() -> Sequence[tuple[str, str]]:
     root = add_common_options(get_group(app))
     context = root.make_context("dbctl", [], resilient_parsing=True, max_content_width=WIDTH)
     return tuple(_helps(root, context, ""))
+
+
+def list_commands() -> dict[str, str]:
+    """Return the path and the help of every command that is not a group."""
+    return {words: text for words, text in command_helps() if words and "Commands:" not in text}
 
 
 def errors_page() -> str:
@@ -376,6 +392,7 @@ def main() -> None:
     (PAGES / "errors.md").write_text(errors_page(), encoding="utf-8")
     (PAGES / "lint.md").write_text(lint_page(), encoding="utf-8")
     (PAGES / "profile.md").write_text(profile_page(), encoding="utf-8")
+    (PAGES / "configuration.md").write_text(configuration_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

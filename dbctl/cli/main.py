@@ -55,7 +55,7 @@ def root(
 ) -> None:
     """Operate the databases of self-hosted applications.
 
-    The options below can be placed before or after the name of any command.
+    Help about a command: dbctl COMMAND --help. Options of every command: dbctl help options.
     """
 
 

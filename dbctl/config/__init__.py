@@ -1,4 +1,4 @@
-"""The configuration: ``dbctl.toml``, access to S3 storage, and the data files of the package."""
+"""The configuration: ``dbctl.toml``, access to object storage, and the data files of the package."""
 
 from dbctl.exports import lazy_imports
 
@@ -8,6 +8,7 @@ with lazy_imports(__name__):
     from dbctl.config.fleet import FleetSelection, is_pattern, is_valid_name, select_instance
     from dbctl.config.loader import FILE_NAME
     from dbctl.config.model import (
+        CONFIG_SCHEMA,
         PLACEHOLDER,
         App,
         BackupConfig,
@@ -17,5 +18,6 @@ with lazy_imports(__name__):
         Selection,
     )
     from dbctl.config.paths import has_home, profile_folders, state_folder
-    from dbctl.config.s3 import Access, Address, parse_address
+    from dbctl.config.s3 import Access
     from dbctl.config.secrets import DecryptionFiles, embedder_key, read_pepper
+    from dbctl.config.storage import PROVIDERS, Address, is_storage, parse_address, resolve_settings

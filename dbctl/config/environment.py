@@ -9,24 +9,6 @@ from dbctl.config.model import AppConfig
 from dbctl.errors import UsageError
 from dbctl.files import atomic, toml
 
-#: The standard variables for S3 storage and its keys.
-STORAGE_VARIABLES = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_CA_BUNDLE",
-    "AWS_CONFIG_FILE",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-    "AWS_DEFAULT_REGION",
-    "AWS_ENDPOINT_URL",
-    "AWS_ENDPOINT_URL_S3",
-    "AWS_PROFILE",
-    "AWS_REGION",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_SHARED_CREDENTIALS_FILE",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-)
-
 #: A function that records a configuration error: key in the file, reason.
 ReportProblem = Callable[[Sequence[toml.Key], str], None]
 
@@ -114,14 +96,14 @@ def explain_unreadable(name: str, error: Exception) -> str:
     return f"the file that {name}_FILE names cannot be read: {reason}"
 
 
-def read_storage_variables() -> Mapping[str, str]:
-    """Return the variables of ``STORAGE_VARIABLES`` that are set, directly or with ``NAME_FILE``.
+def read_storage_variables(names: Sequence[str]) -> Mapping[str, str]:
+    """Return the variables in ``names`` that are set, directly or with ``NAME_FILE``.
 
     Raises:
         UsageError: a file cannot be read.
     """
     values = {}
-    for name in STORAGE_VARIABLES:
+    for name in names:
         try:
             values[name] = read_variable(name)
         except KeyError:

@@ -17,11 +17,13 @@ from dbctl.config.model import (
     App,
     AppConfig,
     BackupConfig,
+    ConfigFile,
     Configuration,
     Embedder,
     EmbedderKind,
     EncryptionConfig,
     InstancesConfig,
+    Replica,
     SearchConfig,
     Selection,
 )
@@ -36,14 +38,10 @@ from dbctl.errors import (
     UsageError,
 )
 from dbctl.files import atomic, toml
-from dbctl.model import is_duration
+from dbctl.model import is_duration, parse_duration
 from dbctl.url import Url
 
 FILE_NAME = "dbctl.toml"
-
-
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    apps: dict[str, AppConfig] = {}
 
 
 def find_app(selection: Selection, *, allow_fleet: bool = False) -> App:
@@ -60,6 +58,7 @@ def find_app(selection: Selection, *, allow_fleet: bool = False) -> App:
         ConfigInvalidError: the file has an error; contains the first one, with its line and key.
         FleetSelectedError: it is a fleet, and not one instance is selected.
         InstanceNameInvalidError: no instance can have the selected name.
+        ReplicaNotConfiguredError: replicas are selected, and no database has one.
     """
     if selection.configured:
         return selection.configured
@@ -75,7 +74,8 @@ def find_app(selection: Selection, *, allow_fleet: bool = False) -> App:
 def _find_configured(selection: Selection) -> App:
     """Return the selected app, or the fleet of the selected instance."""
     if selection.profile and selection.urls:
-        return _app_from_options(selection, selection.profile)
+        app = _app_from_options(selection, selection.profile)
+        return _select_replicas(app) if selection.replica else app
     try:
         configuration = read(config_path(selection), only=selection.app)
     except ConfigMissingError:
@@ -94,7 +94,22 @@ def _find_configured(selection: Selection) -> App:
         raise ConfigMissingError(reason=f"{configuration.path} has no [apps.NAME]")
     app = apps[name or next(iter(apps))]
     databases = {**app.databases, **parse_urls(selection.urls, Path.cwd())}
-    return msgspec.structs.replace(app, profile=selection.profile or app.profile, databases=databases)
+    app = msgspec.structs.replace(app, profile=selection.profile or app.profile, databases=databases)
+    return _select_replicas(app) if selection.replica else app
+
+
+def _select_replicas(app: App) -> App:
+    """Replace the URLs of databases by those of their replicas.
+
+    Raises:
+        ReplicaNotConfiguredError: no database has one.
+    """
+    if not app.replicas:
+        from dbctl.errors import ReplicaNotConfiguredError
+
+        raise ReplicaNotConfiguredError(app=app.name)
+    urls = {name: replica.url for name, replica in app.replicas.items()}
+    return msgspec.structs.replace(app, databases={**app.databases, **urls}, reads_replicas=True)
 
 
 def load(selection: Selection) -> Configuration:
@@ -148,7 +163,7 @@ def parse(file: Path, *, only: str = "") -> Configuration:
     folder = file.resolve().parent
     problems: list[toml.Problem] = []
     apps = {}
-    for name, app in toml.structure(values, _File, text).apps.items():
+    for name, app in toml.structure(values, ConfigFile, text).apps.items():
         app_problems = list[tuple[Sequence[toml.Key], str]]()
         apps[name] = _Resolver(name, app, folder, _collect_into(app_problems)).resolve()
         if only in ("", name) or only.startswith(f"{name}/"):
@@ -206,6 +221,7 @@ class _Resolver:
             protected=app.protected,
             prefix=app.prefix,
             databases={name: _resolve_path(url, folder) for name, url in databases.items() if url},
+            replicas=dict(self._replicas(databases)),
             migrations={
                 database: folder / self._fill(path, "migrations", database)
                 for database, path in app.migrations.items()
@@ -245,10 +261,24 @@ class _Resolver:
     def _url(self, text: str, *key: toml.Key) -> Url | None:
         """Return a URL; None if it is empty, or invalid, which is reported."""
         try:
-            return urls.parse_url(self._fill(text, *key)) if text or key[0] == "databases" else None
+            return urls.parse_url(self._fill(text, *key)) if text or key[0] in ("databases", "replicas") else None
         except UrlInvalidError as error:
             self._report(str(error), *key)
             return None
+
+    def _replicas(self, databases: Mapping[str, Url | None]) -> Iterator[tuple[str, Replica]]:
+        for name, section in self._app.replicas.items():
+            url, primary = self._url(section.url, "replicas", name, "url"), databases.get(name)
+            if name not in databases:
+                self._report(f"databases has no {name!r}", "replicas", name)
+            elif url and primary and (url.engine != primary.engine or url.is_local):
+                reason = f"it is no address of a server with the engine of {name!r}"
+                self._report(reason, "replicas", name, "url")
+            elif not is_duration(section.max_lag):
+                reason = f"{section.max_lag!r} is not a duration; write 30s or 5m"
+                self._report(reason, "replicas", name, "max_lag")
+            elif url:
+                yield name, Replica(url=url, max_lag=parse_duration(section.max_lag))
 
     def _search_folder(self, section: SearchConfig) -> Path:
         if not section.folder:
@@ -343,7 +373,7 @@ def referenced_variables(file: Path) -> Sequence[str]:
         raise FileFailedError(path=file, reason=error.strerror) from error
     folder, unread = file.resolve().parent, list[str]()
     app_variables: set[str] = set()
-    for app in toml.structure(values, _File, text).apps.values():
+    for app in toml.structure(values, ConfigFile, text).apps.values():
         app_variables |= read_env_file(app, folder, (), lambda _, reason: unread.append(reason)).keys()
     return [name for name in dict.fromkeys(re.findall(VARIABLE_PATTERN, text)) if name not in app_variables]
 

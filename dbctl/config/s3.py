@@ -1,25 +1,37 @@
-"""Address, endpoint and keys of S3 storage, from the URL, the AWS variables and the shared files of AWS profiles."""
+"""Endpoint, region and keys of S3 storage, from the AWS variables and the shared files of AWS profiles."""
 
 from __future__ import annotations
 
 import configparser
-import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from dbctl.config import environment
-from dbctl.errors import StorageKeysMissingError, StorageSettingInvalidError
+from dbctl.config.storage import Address, check_endpoint, create_missing_error
+from dbctl.errors import StorageSettingInvalidError
 from dbctl.files import expand_home, read_settings, read_whole
 from dbctl.model import Secret, Struct
 
+#: The standard variables of S3 storage and its keys.
+VARIABLES = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_CA_BUNDLE",
+    "AWS_CONFIG_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_PROFILE",
+    "AWS_REGION",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+)
 #: The default of AWS; also for storage without regions.
 DEFAULT_REGION = "us-east-1"
-#: 3 to 63 lowercase letters, digits, dots and dashes, which every provider accepts.
-_BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9-]|\.(?!\.)){1,61}[a-z0-9]")
-#: Characters that all tools show unchanged in object keys.
-_PREFIX = re.compile(r"[\w!.*'()=+@,~:-]+")
 #: Characters that HTTP headers may contain.
 _HEADER_TEXT = re.compile(r"[!-~]*")
 #: Maximum bytes of a certificate bundle; one with all public authorities is smaller.
@@ -30,20 +42,6 @@ _TEMPORARY_KEYS = (
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 )
-
-
-class Address(Struct, frozen=True, kw_only=True):
-    """``s3://[PROFILE@]BUCKET[/PREFIX]``."""
-
-    profile: str  #: a profile of the shared files; empty: from the variables
-    bucket: str
-    prefix: str  #: without leading and trailing slash; may be empty
-
-    @property
-    def text(self) -> str:
-        """The address as text."""
-        profile, prefix = self.profile and f"{self.profile}@", self.prefix and f"/{self.prefix}"
-        return f"s3://{profile}{self.bucket}{prefix}"
 
 
 class Keys(Struct, frozen=True, kw_only=True):
@@ -63,45 +61,6 @@ class Access(Struct, frozen=True, kw_only=True):
     authorities: bytes = b""  #: further certificate authorities besides those of the system, as PEM
 
 
-def parse_address(text: str) -> Address:
-    """Parse an address.
-
-    Raises:
-        StorageSettingInvalidError: the address is invalid.
-    """
-    bucket_part, separator, prefix = text.removeprefix("s3://").partition("/")
-    profile, _, bucket = bucket_part.rpartition("@")
-
-    def refuse(reason: str) -> StorageSettingInvalidError:
-        return StorageSettingInvalidError(
-            setting=f"the address {_mask_secrets(text)!r}",
-            reason=reason,
-            hint="Write s3://BUCKET/PREFIX, or s3://PROFILE@BUCKET/PREFIX with a profile of ~/.aws/credentials.",
-        )
-
-    if ":" in profile:
-        raise refuse("addresses must not contain keys")
-    if not _BUCKET.fullmatch(bucket) or _is_host(bucket):
-        raise refuse(f"{bucket!r} is not a bucket name (3 to 63 of a-z, 0-9, - and .)")
-    for part in prefix.rstrip("/").split("/") if separator and prefix.rstrip("/") else []:
-        if part in {".", ".."} or not _PREFIX.fullmatch(part):
-            raise refuse(f"{part!r} is not allowed in a prefix")
-    return Address(profile=profile, bucket=bucket, prefix=prefix.rstrip("/"))
-
-
-def _mask_secrets(text: str) -> str:
-    """Return an address with user and password masked."""
-    return re.sub(r"(?<=://)[^/@]*:[^/@]*(?=@)", "***", text)
-
-
-def _is_host(bucket: str) -> bool:
-    try:
-        ipaddress.ip_address(bucket)
-    except ValueError:
-        return False
-    return True
-
-
 def resolve_access(address: Address) -> Access:
     """Return endpoint, region and keys for an address.
 
@@ -112,7 +71,7 @@ def resolve_access(address: Address) -> Access:
         StorageKeysMissingError: no keys are configured.
         StorageSettingInvalidError: the endpoint or region is invalid, or the profile does not exist.
     """
-    variables = environment.read_storage_variables()
+    variables = environment.read_storage_variables(VARIABLES)
     profile = _read_profile(address, variables)
     address_variables = {} if address.profile else variables
     endpoint = (
@@ -133,7 +92,7 @@ def resolve_access(address: Address) -> Access:
             hint="Correct AWS_REGION or the profile.",
         )
     return Access(
-        endpoint=_check_endpoint(endpoint),
+        endpoint=check_endpoint(endpoint, "AWS_ENDPOINT_URL"),
         region=region,
         keys=_find_keys(address, address_variables, profile),
         authorities=_read_authorities(variables.get("AWS_CA_BUNDLE") or profile.get("ca_bundle", "")),
@@ -156,25 +115,6 @@ def _read_authorities(file: str) -> bytes:
     )
 
 
-def _check_endpoint(text: str) -> str:
-    if not text:
-        return ""
-    try:
-        parts = urlsplit(text)
-        is_valid = (
-            parts.scheme in {"http", "https"} and parts.hostname and (parts.port or 1) and text.isascii()
-        )
-    except ValueError:
-        is_valid = False
-    if not is_valid or re.search(r"[\s?#@\\]", text):  # not shown, because it may contain a login
-        raise StorageSettingInvalidError(
-            setting="the endpoint of AWS_ENDPOINT_URL",
-            reason="it is not a URL",
-            hint="Write https://HOST or https://HOST:PORT; http:// is not encrypted.",
-        )
-    return text.rstrip("/")
-
-
 def _find_keys(address: Address, variables: Mapping[str, str], profile: Mapping[str, str]) -> Keys | None:
     for source, names in (
         (variables, ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")),
@@ -182,15 +122,15 @@ def _find_keys(address: Address, variables: Mapping[str, str], profile: Mapping[
     ):
         key, secret, token = (source.get(name, "") for name in names)
         if not (_HEADER_TEXT.fullmatch(key) and _HEADER_TEXT.fullmatch(token)):
-            raise StorageKeysMissingError(place=address.text, reason=f"{names[0]} or {names[2]} is invalid")
+            raise create_missing_error(address, f"{names[0]} or {names[2]} is invalid")
         if key and secret:
             return Keys(key=key, secret=Secret(secret), token=Secret(token) if token else None)
         if key or secret:
             missing = names[1] if key else names[0]
-            raise StorageKeysMissingError(place=address.text, reason=f"{missing} is not set")
+            raise create_missing_error(address, f"{missing} is not set")
     if any(variables.get(name) for name in _TEMPORARY_KEYS):
         return None
-    raise StorageKeysMissingError(place=address.text, reason="no keys are configured")
+    raise create_missing_error(address, "no keys are configured")
 
 
 def _read_profile(address: Address, variables: Mapping[str, str]) -> dict[str, str]:

@@ -132,6 +132,16 @@ with lazy_imports(__name__):
         ResetRefusedError,
         RowsLostError,
     )
+    from dbctl.errors.replication import (
+        CommitInDoubtError,
+        NodeNotReadyError,
+        ReplicaConflictError,
+        ReplicaLagError,
+        ReplicaNotConfiguredError,
+        ReplicaPromotedError,
+        ReplicaReadOnlyError,
+        RowLocksMissingError,
+    )
     from dbctl.errors.restore import (
         BackupPartialError,
         DumpOverreachesError,
@@ -160,12 +170,25 @@ with lazy_imports(__name__):
         VectorInvalidError,
         VectorMissingError,
     )
+    from dbctl.errors.transfer import (
+        SourceChangingError,
+        TransferDestinationError,
+        TransferDestinationMissingError,
+        TransferDifferentError,
+        TransferMissingError,
+        TransferOtherError,
+        TransferSameError,
+        TransferSchemaError,
+        TransferSourcePendingError,
+        ValuesUnstorableError,
+    )
     from dbctl.errors.usage import (
         AmbiguousLoginError,
         AmbiguousPrefixError,
         AppAmbiguousError,
         AppMissingError,
         ConfigInvalidError,
+        ConfigKeyMissingError,
         ConfigMissingError,
         ConfirmationMissingError,
         ConfirmationWrongError,
@@ -176,6 +199,7 @@ with lazy_imports(__name__):
         FeatureMissingError,
         FleetRequiredError,
         FleetSelectedError,
+        HelpTopicMissingError,
         KeyMissingError,
         NoMatchError,
         NotSupportedError,

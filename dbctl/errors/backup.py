@@ -18,14 +18,13 @@ class StorageSettingInvalidError(DbctlError):
 
 class StorageKeysMissingError(DbctlError):
     code, exit_status = "storage-keys-missing", Exit.USAGE
-    sentence = "{place} requires access keys: {reason}"
-    remedy = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or set AWS_PROFILE to a profile of ~/.aws/credentials."
+    sentence, remedy = "{place} requires access keys: {reason}", "{hint}"
 
 
 class StorageIncompatibleError(DbctlError):
     code, exit_status = "storage-incompatible", Exit.USAGE
     sentence = "{place}: this storage cannot store backups: {reason}"
-    remedy = "No backup was stored. Use other storage, or ask its provider for a newer version."
+    remedy = "No backup was stored. Use a bucket without versioning, a newer version of the server, or other storage."
 
 
 class RetentionNotConfiguredError(DbctlError):

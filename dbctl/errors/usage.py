@@ -35,6 +35,17 @@ class ConfigInvalidError(DbctlError):
     remedy = "Check the whole configuration with: dbctl apps check"
 
 
+class ConfigKeyMissingError(DbctlError):
+    code, exit_status = "config-key-missing", Exit.NOT_FOUND
+    sentence = "the configuration has no key {name}"
+    remedy = "Similar keys: {names}. List all keys with: dbctl config explain"
+
+
+class HelpTopicMissingError(DbctlError):
+    code, exit_status = "help-topic-missing", Exit.NOT_FOUND
+    sentence, remedy = "no help about {name!r}", "Topics: {names}. Commands: dbctl --help."
+
+
 class AppAmbiguousError(DbctlError):
     code, exit_status = "app-ambiguous", Exit.USAGE
     sentence, remedy = "several apps are configured ({names})", "Select one with --app NAME or DBCTL_APP."

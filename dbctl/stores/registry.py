@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from dbctl.config import is_storage, parse_address
 from dbctl.errors import NotSupportedError, UsageError, require_driver
 from dbctl.files import expand_home
 from dbctl.stores.base import Store
@@ -16,7 +17,7 @@ def open_store(
     """Return the store of one app's backups; nothing is created or accessed yet.
 
     Args:
-        address: a path, which is relative to ``folder``, or ``s3://BUCKET/PREFIX``.
+        address: a path, which is relative to ``folder``, or ``SCHEME://BUCKET/PREFIX`` with a scheme of ``PROVIDERS``.
         app: the name of the app.
         folder: the folder of the configuration.
         staging: a local folder for files of a remote store; None: the default of ``Staging``.
@@ -29,22 +30,21 @@ def open_store(
         StorageSettingInvalidError, UsageError: the address is invalid.
     """
     scheme, separator, _ = address.partition("://")
-    if scheme == "s3" and separator:
-        from dbctl.config import parse_address
+    if is_storage(address):
         from dbctl.stores.staging import Staging
 
         location = parse_address(address)
         with require_driver(f"{location.text}/{app}", driver="obstore", extra="s3"):
             import obstore  # noqa: F401 - an extra
 
-            from dbctl.stores.s3 import S3
+            from dbctl.stores.objects import BucketStore
 
-        return S3(location, _folder_name(app), Staging(staging), timeout=timeout)
+        return BucketStore(location, _folder_name(app), Staging(staging), timeout=timeout)
     if separator:
         raise NotSupportedError(
             feature=f"storing backups in {scheme}",
             subject="this version of dbctl",
-            hint="Use a directory, or storage with the S3 protocol (s3://BUCKET/PREFIX).",
+            hint="Use a directory, s3://BUCKET/PREFIX, az://CONTAINER/PREFIX or gs://BUCKET/PREFIX.",
         )
     from dbctl.stores.directory import DirectoryStore
 

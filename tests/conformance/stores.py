@@ -215,6 +215,17 @@ class StoreContract:
         assert list(reopened.list_folders()) == [FIRST_FOLDER]
         assert b"".join(reopened.read(FIRST_FOLDER, "a")) == b"1"
 
+    @pytest.mark.parametrize(
+        "name", ["a b", "ä", "%41%2F", "a+b&c=d", "a#b?c", "'\"<>", "\u202ea", "~" * 200]
+    )
+    def test_file_name_may_contain_special_characters(self, place, store, name):
+        with store.create_folder(FIRST_FOLDER) as writer:
+            writer.write(name, iter([b"1"]), 1)
+            writer.write_manifest("{}")
+        assert place.open().list_files(FIRST_FOLDER) == {name: 1}
+        assert b"".join(place.open().read(FIRST_FOLDER, name)) == b"1"
+        assert place.list_names(FIRST_FOLDER) == {name, "manifest.json"}
+
     def test_missing_file_is_reported(self, place, store):
         create_backup(store, a=b"1")
         place.delete(FIRST_FOLDER, "a")

@@ -10,8 +10,8 @@ import pytest
 
 from dbctl.errors import DbctlError
 from dbctl.stores.base import FolderState, folders_in_state, hash_blocks
+from dbctl.stores.objects import client
 from dbctl.stores.registry import open_store
-from dbctl.stores.s3 import client
 from tests import storage
 from tests.fault_proxy import CUT, FaultProxy, Response, error_response
 

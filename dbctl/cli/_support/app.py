@@ -50,6 +50,7 @@ def read_selection(ctx: typer.Context) -> Selection:
         profile=options.profile,
         urls=options.url or (),
         configured=ctx.meta.get(CONFIGURED_APP),
+        replica=options.replica,
     )
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MAX_JOBS = 256
 _LARGEST = 2**63 - 1  # the largest integer of databases
 _DIGITS = len(str(_LARGEST))
-EPILOG = "Options of every command (--app, --db, -o, …): dbctl --help."
+EPILOG = "Options of every command (--app, --db, -o, …): dbctl help options."
 
 
 def _parse_seconds(text: str) -> float:
@@ -83,6 +83,10 @@ class CommonOptions(Struct, frozen=True, kw_only=True):
         list[str] | None,
         typer.Option("--url", metavar="[NAME=]URL", help="Set the address of a database; repeatable."),
     ] = None
+    replica: Annotated[
+        bool,
+        typer.Option("--replica", help="Read from the configured replicas; commands that write are refused."),
+    ] = False
     output: Annotated[
         Format,
         typer.Option(
@@ -286,7 +290,7 @@ _COMMAND = "dbctl.command"
 
 
 def add_common_options(command: "Command", *, is_root: bool = True) -> "Command":
-    """Add the common options to ``command`` and its subcommands; only the help of the root lists them."""
+    """Add the common options to ``command`` and its subcommands; ``dbctl help options`` lists them."""
     from typer.core import TyperCommand, TyperGroup
 
     command.params.extend(_common_parameters(hidden=not is_root))
@@ -311,6 +315,13 @@ def _common_parameters(*, hidden: bool) -> Sequence["TyperArgument | TyperOption
     for param in params:
         param.expose_value, param.callback, param.hidden = False, _store_value, hidden
     return params
+
+
+def describe_common_options(ctx: "Context") -> list[tuple[str, str]]:
+    """Return the names and the help of the common options, and of those of ``dbctl`` itself."""
+    root = ctx.find_root()
+    records = [param.get_help_record(root) for param in root.command.get_params(root)]
+    return [record for record in records if record]
 
 
 def common_parameter_names() -> frozenset[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbctl import signals
-from dbctl.config import s3
+from dbctl.config import parse_address, s3
 from dbctl.errors import FolderMissingError, NotADatabaseError, UnreachableError, require_driver
 from dbctl.files import read_whole
 from dbctl.url import Url
@@ -152,7 +152,7 @@ class Location:
         """The address for the library."""
         if self.folder is not None:
             return str(self.folder)
-        address = s3.parse_address(self.url.path)
+        address = parse_address(self.url.path)
         return f"s3://{address.bucket}/{address.prefix}".rstrip("/")
 
     @cached_property
@@ -163,7 +163,7 @@ class Location:
     @cached_property
     def access(self) -> s3.Access:
         """Endpoint, region and keys of the storage; raises as ``options``."""
-        return s3.resolve_access(s3.parse_address(self.url.path))
+        return s3.resolve_access(parse_address(self.url.path))
 
     @cached_property
     def options(self) -> Mapping[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -195,8 +195,9 @@ class App:
         """Return the profile's section about a database that dbctl may change.
 
         Raises:
-            ReadOnlyError: the profile declares the database as read-only.
+            ReadOnlyError: the profile declares the database as read-only, or it is read from its replica.
         """
+        self.require_primary(name)
         section = self.database(name)
         if section.mode == "read-only":
             raise ReadOnlyError(
@@ -205,6 +206,17 @@ class App:
                 hint=f"No option changes that. Change it through {section.owner or 'that program'}.",
             )
         return section
+
+    def require_primary(self, name: str) -> None:
+        """Refuse to change a database that is read from its replica.
+
+        Raises:
+            ReplicaReadOnlyError: it is.
+        """
+        if self.configured.reads_replicas and name in self.configured.replicas:
+            from dbctl.errors import ReplicaReadOnlyError
+
+            raise ReplicaReadOnlyError(target=self.target(name))
 
     def reader(
         self, name: str, *, allow_empty: bool = False, familiar_tables: Collection[str] = ()
@@ -221,7 +233,7 @@ class App:
         if name in self._writers:
             return self._writers[name]
         if name not in self._readers:
-            database = self._open_for_reading(name)
+            database = self.open_for_reading(name)
             try:
                 tables = database.tables()
                 if name == self._main:  # a migration or a restore may have changed it since the command began
@@ -234,6 +246,23 @@ class App:
                 raise
             self._readers[name] = database
         return self._readers[name]
+
+    def open_for_reading(self, name: str) -> Readable:
+        """Open a database read-only; ``reader`` also checks its tables, and opens it once.
+
+        Raises:
+            ReplicaPromotedError, ReplicaLagError: it is read from its replica, which is none, or too far behind.
+        """
+        database = self._open_for_reading(name)
+        replica = self.configured.replicas.get(name) if self.configured.reads_replicas else None
+        if replica:
+            from dbctl.engines.contract import require_replica
+
+            with ExitStack() as stack:
+                stack.callback(database.close)
+                require_replica(database, max_lag=replica.max_lag, timeout=self.timeout)
+                stack.pop_all()
+        return database
 
     def _open_for_reading(self, name: str) -> Readable:
         url, target, is_read_only = self.url(name), self.target(name), self.database(name).mode == "read-only"

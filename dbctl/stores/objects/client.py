@@ -1,7 +1,7 @@
-"""Requests to storage with the S3 protocol: bounded memory and time, interruptible, with short error messages.
+"""Requests to object storage: bounded memory and time, interruptible, with short error messages.
 
-The library signs each request with the SHA-256 of its body, which the server has to check, and repeats requests whose
-connection failed.
+The library repeats requests whose connection failed. With the S3 protocol it signs each request with the SHA-256 of its
+body, which the server has to check.
 """
 
 from __future__ import annotations
@@ -16,16 +16,22 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
-from obstore.store import S3Store
 
 from dbctl import signals
-from dbctl.config import Access
-from dbctl.errors import StorageFailedError
+from dbctl.config import Address
+from dbctl.errors import StorageFailedError, StorageSettingInvalidError
 from dbctl.model import Struct
-from dbctl.stores.s3.errors import EMPTY, FOREIGN, explain_failure
+from dbctl.stores.objects.connection import MAX_ATTEMPTS, RETRY_PAUSE, Connect, Timeouts, prepare_connection
+from dbctl.stores.objects.errors import (
+    EMPTY,
+    RequestFailure,
+    explain_failure,
+    explain_foreign,
+    is_missing_object,
+)
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, S3Config, S3Credential
+    from obstore.store import ObjectStore
 
 T = TypeVar("T")
 
@@ -35,14 +41,12 @@ PART, BLOCK = 5 << 20, 4 << 20
 MAX_PARTS = 9_000
 #: Parts that are sent at the same time; one more than this number is in memory.
 CONCURRENT_PARTS = 3
-#: Attempts of one request, the pause before the second one, and the time after which no further attempt starts.
-MAX_ATTEMPTS, RETRY_PAUSE, RETRY_TIMEOUT = 5, timedelta(milliseconds=100), timedelta(seconds=60)
-#: The longest time without a received byte: for reads, short enough for another attempt; for writes, longer because
-#: nothing is received while the body is sent. And the longest time of a whole request.
-READ_TIMEOUT, WRITE_TIMEOUT, REQUEST_TIMEOUT = (
+#: The time after which no further attempt of a request starts, and the longest time without a received byte: for reads,
+#: short enough for another attempt; for writes, longer because nothing is received while the body is sent.
+RETRY_TIMEOUT, READ_TIMEOUT, WRITE_TIMEOUT = (
+    timedelta(seconds=60),
     timedelta(seconds=15),
     timedelta(seconds=60),
-    timedelta(seconds=300),
 )
 #: Seconds between two checks for a signal, and seconds for which a running write is awaited after a signal.
 POLL_SECONDS, FINISH_SECONDS = 0.05, 10.0
@@ -52,12 +56,24 @@ POLL_SECONDS, FINISH_SECONDS = 0.05, 10.0
 ABSENT_KEY = ".dbctl-nobodys"
 
 
+class Tag(Struct, frozen=True):
+    """Identifies the content of an object."""
+
+    e_tag: str = ""
+    version: str = ""  #: where the storage has versions: required by Google, unused otherwise
+
+    @property
+    def condition(self) -> dict[str, str]:
+        """The condition of a replacement, as the library expects it."""
+        return {name: value for name in ("e_tag", "version") if (value := getattr(self, name))}
+
+
 class Entry(Struct, frozen=True, kw_only=True):
     """The metadata of an object."""
 
     key: str
     bytes: int
-    tag: str  #: changes with its content
+    tag: Tag
     at: datetime  #: by the clock of the server
 
 
@@ -68,80 +84,48 @@ class ConflictError(Exception):
 class Client:
     """One bucket."""
 
-    def __init__(self, location: str, bucket: str, access: Access, *, timeout: float) -> None:
-        """Open no connection yet; ``location`` is for messages, ``timeout`` is the connection timeout in seconds."""
-        self._location, self._bucket, self._access = location, bucket, access
+    def __init__(self, location: str, address: Address, *, timeout: float) -> None:
+        """Open no connection yet; ``location`` is for messages, ``timeout`` is the connection timeout in seconds.
+
+        Raises:
+            StorageKeysMissingError, StorageSettingInvalidError: as ``prepare_connection``.
+        """
+        self._location, self._address = location, address
+        self._connect: Connect = prepare_connection(address)
         self._timeout = timedelta(seconds=max(1.0, timeout))
         self._has_responded = False  #: whether the last request got a response
 
     @property
-    def _read_client(self) -> S3Store:
+    def _read_client(self) -> ObjectStore:
         """The client for reads, with short timeouts until the server has responded."""
         return self._responding_read_client if self._has_responded else self._first_client
 
     @property
-    def _write_client(self) -> S3Store:
+    def _write_client(self) -> ObjectStore:
         """The client for writes, with short timeouts until the server has responded."""
         return self._responding_write_client if self._has_responded else self._first_client
 
     @cached_property
-    def _first_client(self) -> S3Store:
-        return self._create_store(retry_timeout=self._timeout, read_timeout=self._timeout)
+    def _first_client(self) -> ObjectStore:
+        return self._create_client(self._timeout, self._timeout)
 
     @cached_property
-    def _responding_read_client(self) -> S3Store:
-        return self._create_store(retry_timeout=RETRY_TIMEOUT, read_timeout=READ_TIMEOUT)
+    def _responding_read_client(self) -> ObjectStore:
+        return self._create_client(READ_TIMEOUT, RETRY_TIMEOUT)
 
     @cached_property
-    def _responding_write_client(self) -> S3Store:
-        return self._create_store(retry_timeout=RETRY_TIMEOUT, read_timeout=WRITE_TIMEOUT)
+    def _responding_write_client(self) -> ObjectStore:
+        return self._create_client(WRITE_TIMEOUT, RETRY_TIMEOUT)
 
-    def _create_store(self, *, retry_timeout: timedelta, read_timeout: timedelta) -> S3Store:
-        # Only AWS has a separate host for each bucket, and there no certificate covers a name with dots.
-        hosted = not self._access.endpoint and "." not in self._bucket
-        endpoint = self._access.endpoint or _aws_endpoint(self._access.region, self._bucket if hosted else "")
-        settings: S3Config = {
-            "region": self._access.region,
-            # Otherwise the environment variables of these names would override a profile.
-            "endpoint": endpoint,
-            "aws_endpoint_url_s3": endpoint,
-            "virtual_hosted_style_request": hosted,
-            "skip_signature": False,
-            "unsigned_payload": False,
-            "disable_bulk_delete": True,  # many servers do not support it, and a folder has few files
-        }
-        keys, credentials = self._access.keys, {}
-        if keys is not None:
-            credential: S3Credential = {
-                "access_key_id": keys.key,
-                "secret_access_key": keys.secret.reveal(),
-                "token": keys.token.reveal() if keys.token else None,
-                "expires_at": None,
-            }
-            credentials["credential_provider"] = lambda: credential
-        options: ClientConfig = {
-            "allow_http": endpoint.startswith("http://"),
-            "connect_timeout": self._timeout,
-            "read_timeout": read_timeout,
-            "timeout": REQUEST_TIMEOUT,
-        }
-        if self._access.authorities:
-            options["root_certificate"] = self._access.authorities
-        return S3Store(
-            self._bucket,
-            config=settings,
-            client_options=options,
-            retry_config={
-                "max_retries": MAX_ATTEMPTS - 1,
-                "retry_timeout": retry_timeout,
-                "backoff": {
-                    "init_backoff": RETRY_PAUSE,
-                    "max_backoff": timedelta(seconds=10),
-                    "base": 2,
-                },
-            },
-            **credentials,  # type: ignore[arg-type]
-        )
+    def _create_client(self, read: timedelta, retry: timedelta) -> ObjectStore:
+        try:
+            return self._connect(Timeouts(connect=self._timeout, read=read, retry=retry))
+        except (BaseError, ValueError) as error:  # the library refuses a setting; its message may contain it
+            raise StorageSettingInvalidError(
+                setting=f"the keys of {self._location}",
+                reason="they are invalid",
+                hint="Check the variables and the files that they name.",
+            ) from error
 
     def list_entries(self, prefix: str) -> list[Entry]:
         """Return all objects below ``prefix``, sorted by key, regardless of their number."""
@@ -162,10 +146,11 @@ class Client:
             self.get(key)
         except FileNotFoundError:
             return
-        reason, hint = FOREIGN
-        raise StorageFailedError(place=self._location, reason=reason, hint=hint)
+        raise self._create_error(explain_foreign(self._address))
 
-    def get(self, key: str, *, start: int = 0, end: int | None = None, tag: str = "") -> tuple[Entry, bytes]:
+    def get(
+        self, key: str, *, start: int = 0, end: int | None = None, tag: Tag | None = None
+    ) -> tuple[Entry, bytes]:
         """Return the metadata of an object, and its bytes from ``start`` up to ``end``; if ``tag`` is set, only of the content with that tag.
 
         Raises:
@@ -176,7 +161,7 @@ class Client:
         if end is not None:
             options["range"] = (start, end)
         if tag:
-            options["if_match"] = tag
+            options["if_match"] = tag.e_tag
 
         def read_object() -> tuple[Entry, bytes]:
             response = obstore.get(store, key, options=options)  # type: ignore[arg-type]
@@ -185,7 +170,7 @@ class Client:
         tries = 0
         while True:
             try:
-                return self._call(read_object)
+                return self._call(read_object, conditional=True)
             except PreconditionError as error:
                 raise ConflictError(key) from error
             except StorageFailedError as error:
@@ -207,14 +192,17 @@ class Client:
         entry, block = self.get(key, end=BLOCK)
         yield block
         for start in range(BLOCK, entry.bytes, BLOCK):
-            yield self.get(key, start=start, end=min(start + BLOCK, entry.bytes), tag=entry.tag)[1]
+            later, block = self.get(key, start=start, end=min(start + BLOCK, entry.bytes), tag=entry.tag)
+            if later.tag != entry.tag:  # the server ignores the condition of a read
+                raise ConflictError(key)
+            yield block
 
     def put(self, key: str, content: bytes) -> None:
         """Write a small object, and replace an earlier one."""
         store = self._write_client
         self._call(lambda: obstore.put(store, key, content, use_multipart=False), changes=True)
 
-    def create(self, key: str, content: bytes) -> str:
+    def create(self, key: str, content: bytes) -> Tag:
         """Create a small object; return the tag of its content.
 
         Raises:
@@ -223,42 +211,58 @@ class Client:
         try:
             return self._conditional(key, content, "create")
         except (AlreadyExistsError, PreconditionError) as error:
-            return self._existing_tag(key, content, error)
+            # If only the response to the first attempt was lost, the library's second attempt is rejected.
+            existing = self._read_existing(key)
+            if existing is None or existing[1] != content:
+                raise ConflictError(key) from error
+            return existing[0].tag
 
-    def is_created_once(self, key: str, content: bytes) -> bool:
-        """Whether the server rejects the creation of an existing object, as it must."""
-        try:
-            self._conditional(key, content, "create")
-        except (AlreadyExistsError, PreconditionError):
-            return True
-        return False
+    def find_ignored_condition(self, key: str, content: bytes) -> str:
+        """Return the header of a condition that the server ignores for an existing object; empty if it ignores none.
 
-    def exchange(self, key: str, content: bytes, tag: str) -> str:
+        An ignored condition replaces the object with ``content``.
+        """
+        for condition, mode in (
+            ("If-None-Match", "create"),
+            ("If-Match", Tag('"00000000000000000000000000000000"', "1").condition),
+        ):
+            try:
+                self._conditional(key, content, mode)
+            except (AlreadyExistsError, PreconditionError, FileNotFoundError):
+                continue
+            return condition
+        return ""
+
+    def exchange(self, key: str, content: bytes, tag: Tag) -> Tag:
         """Replace the object whose content has ``tag``; return the tag of the new content.
 
         Raises:
             ConflictError: it does not exist, or its content has changed.
         """
-        try:
-            return self._conditional(key, content, {"e_tag": tag})
-        except (AlreadyExistsError, PreconditionError, FileNotFoundError) as error:
-            return self._existing_tag(key, content, error)
+        # Ceph compares the header with the tag without its quotes, which it returns with quotes.
+        unquoted = Tag(tag.e_tag.strip('"'), tag.version)
+        for condition in dict.fromkeys((tag, unquoted)):
+            try:
+                return self._conditional(key, content, condition.condition)
+            except (AlreadyExistsError, PreconditionError, FileNotFoundError):
+                existing = self._read_existing(key)
+                if existing and existing[1] == content:
+                    return existing[0].tag
+                if existing is None or existing[0].tag != tag:
+                    break
+        raise ConflictError(key)
 
-    def _conditional(self, key: str, content: bytes, mode: Any) -> str:
+    def _conditional(self, key: str, content: bytes, mode: Any) -> Tag:
         store = self._write_client
-        result = self._call(lambda: obstore.put(store, key, content, mode=mode), changes=True)
-        return result["e_tag"] or ""
+        result = self._call(
+            lambda: obstore.put(store, key, content, mode=mode), changes=True, conditional=True
+        )
+        return Tag(result["e_tag"] or "", result["version"] or "")
 
-    def _existing_tag(self, key: str, content: bytes, error: Exception) -> str:
-        """Return the tag of an object whose creation was rejected, if it has the same content.
-
-        If only the response to the first attempt was lost, the library's second attempt is rejected.
-        """
+    def _read_existing(self, key: str) -> tuple[Entry, bytes] | None:
         with suppress(FileNotFoundError):
-            entry, current = self.get(key)
-            if current == content:
-                return entry.tag
-        raise ConflictError(key) from error
+            return self.get(key)
+        return None
 
     def upload(self, key: str, blocks: Iterable[bytes], size: int) -> None:
         """Write an object of about ``size`` bytes in parts; an interrupted upload is aborted completely."""
@@ -286,15 +290,21 @@ class Client:
         """Delete objects one after the other; missing objects are ignored."""
         store = self._read_client
         for key in keys:
-            self._call(lambda key=key: obstore.delete(store, key), changes=True)  # type: ignore[misc]
+            with suppress(FileNotFoundError):
+                self._call(lambda key=key: obstore.delete(store, key), changes=True)  # type: ignore[misc]
 
     def _call(
-        self, call: Callable[[], T], *, changes: bool = False, stop: Callable[[], None] = lambda: None
+        self,
+        call: Callable[[], T],
+        *,
+        changes: bool = False,
+        conditional: bool = False,
+        stop: Callable[[], None] = lambda: None,
     ) -> T:
         """Run a call of the library in a thread, while this one checks for signals.
 
         On a signal ``stop`` is called. A call that ``changes`` something is awaited: otherwise it could take effect after
-        the cleanup.
+        the cleanup. If a call is ``conditional``, the errors of conditions that are not met are raised unchanged.
         """
         call_in_background = _BackgroundCall(call)
         try:
@@ -307,19 +317,18 @@ class Client:
             raise
         try:
             result = call_in_background.result()
-        except (AlreadyExistsError, PreconditionError):
-            raise
         except FileNotFoundError as error:  # raised by the library, or for a local file that is sent
-            if "status code: 404" in str(error) and "<Code>NoSuchKey</Code>" not in str(error):
-                raise self._failed(error) from error
-            raise
+            if is_missing_object(str(error), self._address):
+                raise
+            raise self._create_error(explain_failure(str(error), self._address)) from error
         except BaseError as error:
-            raise self._failed(error) from error
+            if conditional and isinstance(error, (AlreadyExistsError, PreconditionError)):
+                raise
+            raise self._create_error(explain_failure(str(error), self._address)) from error
         self._has_responded = True
         return result
 
-    def _failed(self, error: Exception) -> StorageFailedError:
-        failure = explain_failure(str(error), self._bucket)
+    def _create_error(self, failure: RequestFailure) -> StorageFailedError:
         if failure.silent:
             self._has_responded = False
         return StorageFailedError(
@@ -361,14 +370,9 @@ class _BackgroundCall(Generic[T]):
         return self._results[0]
 
 
-def _aws_endpoint(region: str, bucket: str) -> str:
-    """Return the endpoint of AWS for a region, or for one bucket in it."""
-    china = ".cn" if region.startswith("cn-") else ""
-    return f"https://{bucket and f'{bucket}.'}s3.{region}.amazonaws.com{china}"
-
-
 def _to_entry(meta: Mapping[str, Any]) -> Entry:
-    return Entry(key=meta["path"], bytes=meta["size"], tag=meta["e_tag"] or "", at=meta["last_modified"])
+    tag = Tag(meta["e_tag"] or "", meta["version"] or "")
+    return Entry(key=meta["path"], bytes=meta["size"], tag=tag, at=meta["last_modified"])
 
 
 def _pause(seconds: float) -> None:

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dbctl import signals
 from dbctl.errors import BusyError, DbctlError, StorageIncompatibleError
 from dbctl.model import now
-from dbctl.stores.s3.client import Client, ConflictError
+from dbctl.stores.objects.client import Client, ConflictError, Tag
 
 #: Seconds between two renewals, and the age after which another process takes over: 15 minutes of clock error and 5 more.
 RENEW_SECONDS, EXPIRY_SECONDS = 60.0, 20 * 60.0
@@ -43,7 +43,7 @@ class Lease:
             "machine": machine,
             "token": secrets.token_hex(16),
         }
-        self._tag, self._renewal_count = "", 0
+        self._tag, self._renewal_count = Tag(), 0
         self._renew_lock, self._is_ended = threading.Lock(), threading.Event()
         self._lost = False
 
@@ -53,7 +53,7 @@ class Lease:
 
         Raises:
             BusyError: another dbctl process held the lock for ``timeout`` seconds.
-            StorageIncompatibleError: the server allows an existing object to be created again, so it cannot provide a lock.
+            StorageIncompatibleError: the server ignores conditions of writes, so it cannot provide a lock.
         """
         deadline = time.monotonic() + timeout
         try:
@@ -64,10 +64,9 @@ class Lease:
                     )
                 signals.raise_if_interrupted()
                 time.sleep(RETRY_SECONDS)
-            if not self._client.is_created_once(self._key, self._serialize()):
+            if condition := self._client.find_ignored_condition(self._key, self._serialize()):
                 raise StorageIncompatibleError(
-                    place=self._location,
-                    reason="it overwrites an existing object despite If-None-Match",
+                    place=self._location, reason=f"it overwrites an existing object despite {condition}"
                 )
             threading.Thread(target=self._renew_repeatedly, daemon=True).start()
             yield

@@ -1,4 +1,4 @@
-"""Storage with the S3 protocol as a store: ``s3://BUCKET/PREFIX/APP/FOLDER/FILE``.
+"""Object storage as a store: ``SCHEME://BUCKET/PREFIX/APP/FOLDER/FILE``.
 
 A folder is a common prefix of keys. Its mark is created conditionally, so only one dbctl process fills it. Every file is
 read back before the manifest completes the backup.
@@ -16,7 +16,7 @@ from itertools import groupby
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.config import Address, s3
+from dbctl.config import Address
 from dbctl.errors import DbctlError, RepositoryFailedError, StorageFailedError
 from dbctl.files import atomic
 from dbctl.stores.base import (
@@ -34,15 +34,15 @@ from dbctl.stores.base import (
     read_each_manifest,
     translate_errors,
 )
-from dbctl.stores.s3.client import PART, Client, ConflictError, Entry
-from dbctl.stores.s3.lock import Lease
+from dbctl.stores.objects.client import PART, Client, ConflictError, Entry
+from dbctl.stores.objects.lock import Lease
 from dbctl.stores.staging import Staging
 
 #: Maximum number of small objects that are read at the same time.
 CONCURRENT_READS = 8
 
 
-class S3:
+class BucketStore:
     """The backups of one app in a bucket."""
 
     def __init__(self, address: Address, app: str, staging: Staging, *, timeout: float) -> None:
@@ -53,7 +53,7 @@ class S3:
         #: Folders that had no verification record when they were listed or completed.
         self._unverified = set[str]()
         self._marked = set[str]()  #: folders with a manifest and a mark when they were listed
-        self.client = Client(self.location, address.bucket, s3.resolve_access(address), timeout=timeout)
+        self.client = Client(self.location, address, timeout=timeout)
 
     def list_folders(self) -> Mapping[str, FolderState]:
         states = dict[str, FolderState]()
@@ -130,7 +130,7 @@ class S3:
             raise RepositoryFailedError(place=self.location, reason=f"{folder}/{name} was deleted") from error
         except ConflictError as error:
             raise RepositoryFailedError(
-                place=self.location, reason=f"{folder}/{name} was replaced while it was read"
+                place=self.location, reason=f"{folder}/{name} was replaced or deleted while it was read"
             ) from error
 
     @contextmanager
@@ -152,7 +152,7 @@ class S3:
             self.client.delete([self.key(self._marked.pop(), INCOMPLETE_MARK)])
         with (
             self._staging.folder(0) as temp_folder,
-            fill_folder(S3Writer(self, folder, temp_folder), self._staging.path) as writer,
+            fill_folder(BucketWriter(self, folder, temp_folder), self._staging.path) as writer,
         ):
             yield writer
 
@@ -205,10 +205,10 @@ class S3:
         self.client.delete([*keys, self.key(folder, INCOMPLETE_MARK)])
 
 
-class S3Writer:
+class BucketWriter:
     """A folder of a bucket that is being filled; files are created in a local folder first."""
 
-    def __init__(self, store: S3, folder: str, temp_dir: Path) -> None:
+    def __init__(self, store: BucketStore, folder: str, temp_dir: Path) -> None:
         self._store, self._folder, self._temp_dir = store, folder, temp_dir
         mark = {"pid": os.getpid(), "host": os.uname().nodename, "token": secrets.token_hex(16)}
         self._mark = json.dumps(mark).encode()

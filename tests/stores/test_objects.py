@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from datetime import timedelta
@@ -12,7 +11,6 @@ import pytest
 from msgspec import structs
 
 from dbctl.errors import (
-    BusyError,
     DbctlError,
     Exit,
     RepositoryFailedError,
@@ -21,47 +19,21 @@ from dbctl.errors import (
     StorageKeysMissingError,
     StorageSettingInvalidError,
 )
-from dbctl.stores.base import FolderState, Store, hash_blocks
+from dbctl.stores.base import FolderState, hash_blocks
+from dbctl.stores.objects import client
 from dbctl.stores.registry import open_store
-from dbctl.stores.s3 import client, lock
 from tests import servers, storage
-from tests.conformance.stores import (
-    FIRST_FOLDER,
-    LARGE_SIZE,
-    SECOND_FOLDER,
-    StoreContract,
-    StoreLocation,
-    create_backup,
-)
+from tests.conformance.buckets import BucketContract, BucketLocation
+from tests.conformance.stores import FIRST_FOLDER, LARGE_SIZE, SECOND_FOLDER, create_backup
 from tests.fault_proxy import CUT, FaultProxy, Response, error_response
-
-
-class S3Location(StoreLocation):
-    """``PREFIX`` in a separate bucket."""
-
-    def __init__(self, bucket: storage.Bucket) -> None:
-        self.bucket = bucket
-
-    def open(self, app: str = "app") -> Store:
-        return open_store(f"s3://{self.bucket.name}/deep/er", app, folder=Path("/nonexistent"), timeout=2)
-
-    def put(self, folder: str, name: str, content: bytes) -> None:
-        self.bucket.put(f"deep/er/app/{folder}/{name}", content)
-
-    def delete(self, folder: str, name: str) -> None:
-        self.bucket.delete(f"deep/er/app/{folder}/{name}")
-
-    def list_names(self, folder: str) -> set[str]:
-        prefix = f"deep/er/app/{folder}"
-        return {key.removeprefix(f"{prefix}/") for key in self.bucket.keys(prefix)}
 
 
 @pytest.fixture
 def place(monkeypatch, tmp_path):
-    return S3Location(storage.use_new_bucket(monkeypatch, tmp_path))
+    return BucketLocation(storage.use_new_bucket(monkeypatch, tmp_path))
 
 
-class TestS3(StoreContract):
+class TestS3(BucketContract):
     @pytest.fixture
     def place(self, place):
         return place
@@ -334,15 +306,6 @@ def test_objects_are_listed_page_by_page(place, proxy):
     assert len(pages) == 6
 
 
-def test_other_objects_are_ignored(place):
-    place.bucket.put("deep/er/app/", b"")  # a folder as created by web consoles
-    place.bucket.put("deep/er/app/notes.txt", b"x")
-    place.bucket.put("deep/er/apple/20260101_000000/manifest.json", b"x")
-    place.bucket.put("deep/erratic", b"x")
-    create_backup(place.open(), a=b"1")
-    assert place.open().list_folders() == {FIRST_FOLDER: FolderState.COMPLETE}
-
-
 @pytest.mark.parametrize("name", ["a//b", "a/../b"])
 def test_invalid_object_name_is_reported(place, name):
     create_backup(place.open(), a=b"1")
@@ -463,15 +426,6 @@ def test_every_request_has_signed_digest(place, proxy):
         assert storage.SECRET not in str(request.headers)
 
 
-def test_object_replaced_while_reading_is_detected(place):
-    create_backup(place.open(), a=b"1" * LARGE_SIZE)
-    reading = place.open().read(FIRST_FOLDER, "a")
-    next(reading)
-    place.put(FIRST_FOLDER, "a", b"2" * LARGE_SIZE)
-    with pytest.raises(RepositoryFailedError, match="replaced while it was read"):
-        list(reading)
-
-
 def test_interrupted_removal_leaves_incomplete_folder(place, proxy):
     create_backup(place.open(), a=b"1", b=b"2")
     proxy.interfere = lambda request: (
@@ -486,88 +440,7 @@ def test_interrupted_removal_leaves_incomplete_folder(place, proxy):
     assert place.bucket.keys() == []
 
 
-def test_verification_without_manifest_is_incomplete(place):
-    place.put(FIRST_FOLDER, "verified.json", b"{}")
-    assert place.open().list_folders() == {FIRST_FOLDER: FolderState.INCOMPLETE}
-
-
 # Locks ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def open_from_other_machine(place, monkeypatch, tmp_path):
-    """Return a function that opens the store as another machine does."""
-    (tmp_path / "elsewhere").mkdir()
-
-    def open_from_new_machine():
-        monkeypatch.setenv("TMPDIR", str(tmp_path / "elsewhere"))
-        store = place.open()
-        monkeypatch.setenv("TMPDIR", str(tmp_path))
-        return store
-
-    return open_from_new_machine
-
-
-def test_other_machine_waits_for_lock(place, open_from_other_machine):
-    with (
-        place.open().lock("backup create", timeout=0),
-        pytest.raises(BusyError, match="by dbctl backup create"),
-        open_from_other_machine().lock("prune", timeout=0),
-    ):
-        pass
-    with open_from_other_machine().lock("prune", timeout=0):
-        pass
-    assert place.bucket.keys() == []
-
-
-def leave_lock_of_killed_process(place, open_from_other_machine):
-    """Leave the lock object of a killed dbctl process on another machine."""
-    holder = open_from_other_machine().lock("backup create", timeout=0)
-    holder.__enter__()
-    lock_object = place.bucket.get("deep/er/app/.dbctl-lock")
-    holder.__exit__(None, None, None)
-    place.bucket.put("deep/er/app/.dbctl-lock", lock_object)
-
-
-def test_lock_of_killed_local_process_is_taken_over(place, open_from_other_machine):
-    leave_lock_of_killed_process(place, open_from_other_machine)
-    with pytest.raises(BusyError), place.open().lock("prune", timeout=0):
-        pass
-    with open_from_other_machine().lock("prune", timeout=0):  # the machine of the killed process
-        pass
-
-
-def test_expired_lock_of_other_machine_is_taken_over(place, open_from_other_machine, monkeypatch):
-    leave_lock_of_killed_process(place, open_from_other_machine)
-    expiry = lock.now() + timedelta(seconds=lock.EXPIRY_SECONDS + 1)
-    monkeypatch.setattr(lock, "now", lambda: expiry)
-    with place.open().lock("prune", timeout=0):
-        assert json.loads(place.bucket.get("deep/er/app/.dbctl-lock"))["command"] == "prune"
-
-
-def test_lock_is_renewed(place, monkeypatch):
-    monkeypatch.setattr(lock, "RENEW_SECONDS", 0.05)
-    with place.open().lock("backup create", timeout=0):
-        first = place.bucket.get("deep/er/app/.dbctl-lock")
-        deadline = time.monotonic() + 20
-        while place.bucket.get("deep/er/app/.dbctl-lock") == first:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-
-
-def test_lost_lock_prevents_backup(place):
-    store = place.open()
-    with pytest.raises(BusyError), store.lock("backup create", timeout=0):
-        place.bucket.put("deep/er/app/.dbctl-lock", b'{"token": "of another dbctl"}')
-        create_backup(store, a=b"1")
-    assert place.bucket.keys() == ["deep/er/app/.dbctl-lock"]  # the lock of the other process
-
-
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff", b'{"machine": 1}', b"[" * 100_000])
-def test_unreadable_lock_is_respected(place, text):
-    place.bucket.put("deep/er/app/.dbctl-lock", text)
-    with pytest.raises(BusyError, match="by another dbctl"), place.open().lock("prune", timeout=0):
-        pass
 
 
 def test_storage_without_conditional_writes_is_refused(place, proxy):
@@ -620,15 +493,6 @@ def test_unknown_state_of_folder_is_reported(place, proxy, monkeypatch):
     sent.clear()
     proxy.change = lambda _request, response: response
     assert store.list_folders() == {FIRST_FOLDER: FolderState.COMPLETE}
-
-
-def test_leftover_mark_of_complete_folder_is_deleted(place):
-    store = place.open()
-    create_backup(store, a=b"1")
-    place.put(FIRST_FOLDER, ".dbctl-incomplete", b"")
-    assert store.list_folders() == {FIRST_FOLDER: FolderState.COMPLETE}
-    create_backup(store, SECOND_FOLDER, a=b"1")
-    assert ".dbctl-incomplete" not in place.list_names(FIRST_FOLDER)
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT"])
