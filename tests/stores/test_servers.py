@@ -10,7 +10,7 @@ from dbctl.errors import BackupRetainedError, Exit, StorageFailedError, StorageI
 from dbctl.model import now
 from dbctl.services.backup.prune import DeleteBackups
 from dbctl.services.backup.status import read_status
-from dbctl.stores import Protection
+from dbctl.stores import FolderState, Protection
 from tests import storage_servers
 from tests.conformance.buckets import BucketContract, BucketLocation
 from tests.conformance.stores import FIRST_FOLDER, SECOND_FOLDER, create_backup
@@ -61,6 +61,26 @@ class TestAzurite(ServerContract):
 
 class TestGoogle(ServerContract):
     server = GOOGLE
+
+
+def test_missing_permission_is_reported(monkeypatch, tmp_path):
+    bucket = SEAWEEDFS.use_new_bucket(monkeypatch, tmp_path)
+    place = BucketLocation(bucket, timeout=20)
+    create_backup(place.open(), a=b"1")
+    before = bucket.keys()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", storage_servers.READER_KEY)
+    store = place.open()
+    assert b"".join(store.read(FIRST_FOLDER, "a")) == b"1"
+    for action in (
+        lambda: create_backup(store, SECOND_FOLDER, a=b"1"),
+        lambda: store.lock("backup create", timeout=0).__enter__(),
+        lambda: store.remove_folder(FIRST_FOLDER),
+    ):
+        with pytest.raises(StorageFailedError, match="lacks a permission") as caught:
+            action()
+        assert (caught.value.exit_status, "PutObject" in caught.value.hint) == (Exit.UNREACHABLE, True)
+    assert bucket.keys() == before
+    assert store.list_folders() == {FIRST_FOLDER: FolderState.COMPLETE}
 
 
 def test_server_that_ignores_conditions_is_refused(monkeypatch, tmp_path):
