@@ -51,6 +51,15 @@ class TestSeaweedFS(ServerContract):
     server = SEAWEEDFS
 
 
+class TestVersionedSeaweedFS(ServerContract):
+    server = SEAWEEDFS
+
+    @pytest.fixture
+    def place(self, monkeypatch, tmp_path):
+        SEAWEEDFS.use_new_bucket(monkeypatch, tmp_path)
+        return BucketLocation(SEAWEEDFS.create_bucket(versioned=True), timeout=20)
+
+
 class TestCeph(ServerContract):
     server = CEPH
 
