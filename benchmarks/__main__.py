@@ -22,6 +22,8 @@ AREAS = (
     "cleanup",
     "migrate",
     "export",
+    "fleet",
+    "transfer",
 )
 
 

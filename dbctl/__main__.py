@@ -55,8 +55,8 @@ def run_command_line() -> int:
 
     try:
         signals.install_handlers()
-        exports.defer_imports()
         gc.disable()  # imported modules remain in memory; scanning them for garbage is wasted
+        exports.defer_imports()
         from dbctl.cli.main import main
 
         gc.freeze()

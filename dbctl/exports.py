@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import builtins
+import os
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-#: Modules of the standard library that Typer and others import, but that most commands do not use.
-_RARELY_USED = ("bz2", "ipaddress", "lzma", "subprocess", "textwrap", "tokenize")
+#: Modules that Typer and others import, but that most commands do not use, with the functions that they import by name.
+_RARELY_USED: dict[str, tuple[str, ...]] = {
+    "bz2": (),
+    "difflib": ("get_close_matches",),
+    "gettext": ("gettext",),
+    "ipaddress": (),
+    "lzma": (),
+    "ntpath": (),
+    "platform": (),
+    "shutil": ("get_terminal_size",),
+    "subprocess": (),
+    "textwrap": (),
+    "tokenize": (),
+    "typer.completion": ("get_completion_inspect_parameters",),
+    "urllib.parse": ("quote_from_bytes",),
+}
 
 _PATCH = threading.Lock()  # two threads that replace the import function would restore each other's
 _REPLACEMENT = threading.Lock()  # only one thread replaces a deferred module
@@ -61,9 +77,19 @@ class _Placeholder:
 
 
 class _DeferredModule(ModuleType):
-    """A module that is imported when one of its names is used."""
+    """A module that is imported when one of its names is used, or one of its functions is called."""
 
     def __getattr__(self, name: str) -> object:
+        if name == "__path__":  # every import of a name looks it up; no package is deferred
+            raise AttributeError(name)
+        if name not in _RARELY_USED[self.__name__]:
+            return self._load(name)
+        return partial(self._call, name)
+
+    def _call(self, name: str, *args: Any, **options: Any) -> object:
+        return self._load(name)(*args, **options)
+
+    def _load(self, name: str) -> Any:
         with _REPLACEMENT:
             if sys.modules.get(self.__name__) is self:
                 del sys.modules[self.__name__]
@@ -73,5 +99,13 @@ class _DeferredModule(ModuleType):
 def defer_imports() -> None:
     """Delay the imports of ``_RARELY_USED`` until one of their names is used."""
     for name in _RARELY_USED:
-        if name not in sys.modules:
-            sys.modules[name] = _DeferredModule(name)
+        sys.modules.setdefault(name, _DeferredModule(name))
+    vars(sys.modules["platform"]).setdefault("system", lambda: os.uname().sysname)  # uuid calls it on import
+    for name in _RARELY_USED:
+        package, _, module = name.rpartition(".")
+        if package:
+            vars(import_module(package)).setdefault(module, sys.modules[name])
+    if "typing_extensions" not in sys.modules:
+        sys.modules["typing_extensions"] = None  # type: ignore[assignment] # msgspec uses typing instead, which is loaded
+        import_module("msgspec")
+        del sys.modules["typing_extensions"]

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -21,24 +21,27 @@ class PrivateServer:
     """A server that listens only on a private socket; ``postgres`` is superuser."""
 
     def __init__(self, binaries: Path, place: Path, settings: Sequence[str]) -> None:
-        self.data, self._binaries, self._place = place / "data", binaries, place
+        self.data, self.binaries, self._place = place / "data", binaries, place
         self.url = f"postgresql://postgres@/postgres?host={place}"
         self._settings = [word for setting in settings for word in ("-c", setting)]
         self._as_user: Sequence[str] = []
         if os.geteuid() == 0:  # the server refuses to run as root
             shutil.chown(place, "postgres", "postgres")
             self._as_user = ["runuser", "-u", "postgres", "--"]
-        create_data(self.data, self._initialize, binaries, "checksums")
+        self._create_data()
         self._running: subprocess.Popen[bytes] | None = None
+
+    def _create_data(self) -> None:
+        create_data(self.data, self._initialize, self.binaries, "checksums")
 
     def _initialize(self, data: Path) -> None:
         options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--data-checksums"]
-        command = [*self._as_user, self._binaries / "initdb", "-D", data, *options]
+        command = [*self._as_user, self.binaries / "initdb", "-D", data, *options]
         subprocess.run(command, check=True, capture_output=True)
 
     def _run(self, program: str, *words: str) -> None:
         subprocess.run(
-            [*self._as_user, self._binaries / program, "-D", self.data, *words],
+            [*self._as_user, self.binaries / program, "-D", self.data, *words],
             check=True,
             capture_output=True,
         )
@@ -46,7 +49,7 @@ class PrivateServer:
     def start(self) -> None:
         where = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={self._place}", "-c", "fsync=off"]
         self._running = subprocess.Popen(
-            [*self._as_user, self._binaries / "postgres", "-D", self.data, *where, *self._settings],
+            [*self._as_user, self.binaries / "postgres", "-D", self.data, *where, *self._settings],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -68,8 +71,57 @@ class PrivateServer:
             self._running.wait(timeout=30)
             self._running = None
 
+    def kill(self) -> None:
+        """End the server as a power failure would; SIGKILL would leave its shared memory."""
+        if self._running is not None:
+            self._run("pg_ctl", "stop", "-m", "immediate")
+            self._running.wait(timeout=30)
+            self._running = None
+
     def connection(self) -> psycopg.Connection:
         return psycopg.connect(self.url, autocommit=True)
+
+
+class Standby(PrivateServer):
+    """A server that replicates all changes of a primary."""
+
+    def __init__(self, primary: PrivateServer, place: Path, settings: Sequence[str]) -> None:
+        self._primary = primary
+        super().__init__(primary.binaries, place, settings)
+
+    def _create_data(self) -> None:
+        options = ["-X", "stream", "--checkpoint=fast", "--no-sync", "--write-recovery-conf", "-D", self.data]
+        command = [*self._as_user, self.binaries / "pg_basebackup", "-d", self._primary.url, *options]
+        subprocess.run(command, check=True, capture_output=True)
+
+    def promote(self) -> None:
+        self._run("pg_ctl", "promote", "--wait")
+
+    def wait_for_replay(self) -> None:
+        """Wait until every change of the primary is visible here."""
+        with closing(self._primary.connection()) as connection:
+            ((position,),) = connection.execute("select pg_current_wal_insert_lsn()").fetchall()
+        deadline = time.monotonic() + 30
+        with closing(self.connection()) as connection:
+            sql = "select pg_last_wal_replay_lsn() >= %s::pg_lsn"
+            while connection.execute(sql, [position]).fetchall() != [(True,)]:
+                assert time.monotonic() < deadline, "the standby does not replay"
+                time.sleep(0.01)
+
+
+@contextmanager
+def start_standby(primary: PrivateServer, *settings: str, parent: str = "") -> Iterator[Standby]:
+    """Yield a running standby of ``primary`` with ``settings``, whose files are below ``parent``."""
+    place = Path(tempfile.mkdtemp(prefix="dbctl-pg-", dir=parent or data_folder()))
+    try:
+        standby = Standby(primary, place, settings)
+        try:
+            standby.start()
+            yield standby
+        finally:
+            standby.kill()
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 @contextmanager

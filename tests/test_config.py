@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from dbctl.config import Selection, environment, loader
 from dbctl.errors import (
@@ -13,6 +15,7 @@ from dbctl.errors import (
     ConfigInvalidError,
     ConfigMissingError,
     FileMissingError,
+    ReplicaNotConfiguredError,
     UrlInvalidError,
     UsageError,
 )
@@ -198,3 +201,48 @@ def test_operator_is_user_of_sudo(monkeypatch):
     assert environment.operator_name() == "ann"
     monkeypatch.setattr("os.geteuid", lambda: 4_000_000)
     assert environment.operator_name() == "4000000"
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ('[apps.shop.replicas.other]\nurl = "postgresql://replica/shop"', "replicas.other"),
+        ('[apps.shop.replicas.main]\nurl = "mysql://replica/shop"', "replicas.main.url"),
+        ('[apps.shop.replicas.main]\nurl = "replica.db"', "replicas.main.url"),
+        ('[apps.shop.replicas.main]\nurl = ""', "replicas.main.url"),
+        (
+            '[apps.shop.replicas.main]\nurl = "postgresql://replica/shop"\nmax_lag = "soon"',
+            "replicas.main.max_lag",
+        ),
+        ("[apps.shop.replicas.main]", "replicas.main.url"),
+    ],
+)
+def test_invalid_replica_is_reported_with_its_key(tmp_path, section, key):
+    file = tmp_path / "dbctl.toml"
+    file.write_text(
+        f'[apps.shop]\nprofile = "plain"\n[apps.shop.databases]\nmain = "postgresql://primary/shop"\n{section}\n'
+    )
+    with pytest.raises(ConfigInvalidError) as raised:
+        loader.find_app(Selection(config=str(file)))
+    assert raised.value.context["key"] == f"apps.shop.{key}"
+
+
+def test_replica_replaces_address_on_request(tmp_path):
+    file = tmp_path / "dbctl.toml"
+    file.write_text(
+        '[apps.shop]\nprofile = "plain"\n[apps.shop.databases]\nmain = "postgresql://primary/shop"\n'
+        '[apps.shop.replicas.main]\nurl = "postgresql://replica/shop"\n'
+    )
+    app = loader.find_app(Selection(config=str(file)))
+    assert (app.databases["main"].host, app.reads_replicas) == ("primary", False)
+    app = loader.find_app(Selection(config=str(file), replica=True))
+    assert (app.databases["main"].host, app.reads_replicas) == ("replica", True)
+    assert app.replicas["main"].max_lag == timedelta(minutes=5)
+
+
+def test_replica_option_without_replica_is_refused(tmp_path):
+    file = tmp_path / "dbctl.toml"
+    file.write_text('[apps.shop]\nprofile = "plain"\n[apps.shop.databases]\nmain = "shop.db"\n')
+    for selection in (Selection(config=str(file)), Selection(profile="plain", urls=["main=shop.db"])):
+        with pytest.raises(ReplicaNotConfiguredError):
+            loader.find_app(structs.replace(selection, replica=True))

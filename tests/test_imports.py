@@ -19,7 +19,8 @@ RUN = "from dbctl.__main__ import run; run()"
 #: Packages whose import takes longer than a whole reading command; only commands that use them may load them.
 HEAVY = {
     "argon2", "bcrypt", "jsonschema", "lancedb", "numpy", "obstore", "psycopg", "pyarrow", "pymysql", "pyrage", "rich", "sqlglot",
-    "bz2", "ipaddress", "json", "lzma", "sqlite_utils", "subprocess", "tabulate", "textwrap", "tokenize", "urllib.request",
+    "bz2", "difflib", "ipaddress", "json", "lzma", "platform", "sqlite_utils", "subprocess", "tabulate", "textwrap", "tokenize",
+    "typer.completion", "typing_extensions", "urllib.request",
 }  # fmt: skip
 #: Maximum number of modules of dbctl that a command loads.
 BUDGET = {"users list": 99, "search games wizard": 109}

@@ -1,4 +1,4 @@
-"""Generate the reference from the code: JSON Schemas of answers, commands, errors, lint rules, and keys of profiles.
+"""Generate the reference from the code: JSON Schemas of answers, commands, errors, lint rules, and keys of profiles and of the configuration.
 
 ``python -m tools.reference`` writes it; a test compares it with the code.
 """
@@ -17,6 +17,7 @@ from typer.main import get_group
 
 from dbctl.cli import completions
 from dbctl.cli._support.options import add_common_options
+from dbctl.cli.help import HelpText
 from dbctl.cli.main import app
 from dbctl.demo.command import SampleBuilt
 from dbctl.errors import Exit, StoppedError, load_registry
@@ -47,6 +48,7 @@ from dbctl.services.data import (
     TableDescription,
     UserDataExported,
 )
+from dbctl.services.fleet import FleetResult, ListedInstance
 from dbctl.services.integrity import RepairResult as IntegrityRepairResult
 from dbctl.services.maintenance import MaintenanceResult, cancel
 from dbctl.services.migrations import (
@@ -78,7 +80,7 @@ from dbctl.services.search.indexes import IndexChangeResult, IndexStatus
 from dbctl.services.search.semantic import MakeVectorsResult, VectorStored
 from dbctl.services.sessions import RebuildResult, cleanup, sessions
 from dbctl.services.settings import Difference, Setting, SettingChanged, SettingsApplied
-from dbctl.services.setup import FoundDatabase, InitResult
+from dbctl.services.setup import ConfiguredKey, FoundDatabase, InitResult, KeyDescription
 from dbctl.services.stats import (
     AuditEntry,
     BlockedSession,
@@ -92,6 +94,7 @@ from dbctl.services.stats import (
     UserStats,
     reports,
 )
+from dbctl.services.transfer import SwitchResult, TransferPlan, TransferResult, TransferVerification
 from dbctl.services.users import (
     PasswordChecked,
     Unlocked,
@@ -101,7 +104,7 @@ from dbctl.services.users import (
     UserShown,
     UsersImported,
 )
-from tools.profile_page import profile_page
+from tools.schema_pages import configuration_page, profile_page
 
 ROOT = Path(__file__).parents[1]
 SCHEMAS = ROOT / "dbctl/render/answers.schema.json"
@@ -112,9 +115,14 @@ WIDTH = 100
 ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "init": (InitResult, DryRunResult, Page[FoundDatabase]),
     "demo": (SampleBuilt, DryRunResult),
+    "config show": (Page[ConfiguredKey],),
+    "config explain": (KeyDescription, Page[KeyDescription]),
+    "config validate": (Findings,),
+    "config schema": (dict[str, Any],),
     "apps list": (Page[inventory.AppListed],),
     "apps show": (inventory.ProfileShown,),
     "apps check": (Findings,),
+    "apps instances": (Page[ListedInstance],),
     "profiles list": (Page[inventory.ProfileListed],),
     "profiles draft": (ProfileDraft,),
     "status": (Page[status.DatabaseStatus],),
@@ -227,9 +235,17 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "data query": (QueryResult,),
     "data export": (ExportResult,),
     "data import": (ImportResult, DryRunResult),
+    "help": (HelpText,),
+    "transfer plan": (TransferPlan,),
+    "transfer run": (TransferResult, DryRunResult),
+    "transfer verify": (TransferVerification,),
+    "transfer switch": (SwitchResult, DryRunResult),
     "completions show": (completions.Script,),
     "completions install": (completions.Installed,),
 }
+
+#: Names of schemas that are not those of commands: every command on a fleet has the same.
+OTHER_ANSWERS: Mapping[str, tuple[Any, ...]] = {"fleet": (FleetResult,)}
 
 ERROR = {
     "type": "object",
@@ -241,7 +257,8 @@ ERROR = {
 
 def build_schemas() -> dict[str, Any]:
     """Return the JSON Schema of every answer in its envelope, by the name in its ``schema`` field."""
-    types = [type_ for types in ANSWERS.values() for type_ in types]
+    types_by_name = {**ANSWERS, **OTHER_ANSWERS}
+    types = [type_ for types in types_by_name.values() for type_ in types]
     definitions, components = msgspec.json.schema_components(
         types, schema_hook=_any_schema, ref_template="#/$defs/{name}"
     )
@@ -264,7 +281,7 @@ def build_schemas() -> dict[str, Any]:
                 "error": {"anyOf": [{"$ref": "#/$defs/error"}, {"type": "null"}]},
             },
         }
-        for command, types in ANSWERS.items()
+        for command, types in types_by_name.items()
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -288,6 +305,11 @@ def command_helps() -> Sequence[tuple[str, str]]:
     root = add_common_options(get_group(app))
     context = root.make_context("dbctl", [], resilient_parsing=True, max_content_width=WIDTH)
     return tuple(_helps(root, context, ""))
+
+
+def list_commands() -> dict[str, str]:
+    """Return the path and the help of every command that is not a group."""
+    return {words: text for words, text in command_helps() if words and "Commands:" not in text}
 
 
 def errors_page() -> str:
@@ -370,6 +392,7 @@ def main() -> None:
     (PAGES / "errors.md").write_text(errors_page(), encoding="utf-8")
     (PAGES / "lint.md").write_text(lint_page(), encoding="utf-8")
     (PAGES / "profile.md").write_text(profile_page(), encoding="utf-8")
+    (PAGES / "configuration.md").write_text(configuration_page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

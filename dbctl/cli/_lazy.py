@@ -16,36 +16,59 @@ if TYPE_CHECKING:
 
     from typer._click import Command, Context, HelpFormatter
 
-#: Modules of ``dbctl.cli`` that define an ``app``, with their help, so that the help of dbctl imports none of them.
-GROUPS = {
-    "init": "Find an app's databases and write dbctl.toml.",
-    "demo": "Create a sample deployment.",
-    "apps": "Configured apps and their profiles.",
-    "profiles": "Draft profiles of apps, and list them.",
-    "status": "State of every database, one line each.",
-    "doctor": "Check whether a deployment is safe to operate.",
-    "users": "Users of the app.",
-    "roles": "Roles and their permissions.",
-    "settings": "Settings of the app, and of one user.",
-    "migrate": "Schema migrations.",
-    "backup": "Create, list, verify, drill, adopt, copy, prune and delete backups.",
-    "restore": "Restore a backup, undo a restore, or salvage a damaged database.",
-    "integrity": "Check and repair the consistency of databases.",
-    "stats": "Statistics: sizes, rows, indexes, connections, locks, reports.",
-    "maintain": "Vacuum, analyze and reindex databases; cancel running statements.",
-    "sessions": "User sessions, and cleanup of expired rows.",
-    "schedule": "Generate crontab lines for scheduled jobs.",
-    "search": "Search the app's content.",
-    "search all": "Find a word in every text column of every database.",
-    "search semantic": "Semantic search (vector similarity).",
-    "search index": "Full-text and vector indexes of searches.",
-    "search vectors": "Vectors of semantic search.",
-    "data": "Rows of any table: list, edit, query, export, import.",
-    "completions": "Shell completion.",
+#: Modules of ``dbctl.cli`` that define an ``app``, by the section of the help, with their help, so that the help of dbctl
+#: imports none of them.
+SECTIONS = {
+    "Set up": {
+        "init": "Find an app's databases and write dbctl.toml.",
+        "config": "Keys of the configuration: values, meaning, errors.",
+        "apps": "Configured apps and their profiles.",
+        "profiles": "Draft profiles of apps, and list them.",
+        "demo": "Create a sample deployment.",
+    },
+    "Inspect": {
+        "status": "State of every database, one line each.",
+        "doctor": "Check whether a deployment is safe to operate.",
+        "integrity": "Check and repair the consistency of databases.",
+        "stats": "Statistics: sizes, rows, indexes, connections, reports.",
+        "search": "Search the app's content.",
+        "search all": "Find a word in every text column of every database.",
+        "search semantic": "Semantic search (vector similarity).",
+        "search index": "Full-text and vector indexes of searches.",
+        "search vectors": "Vectors of semantic search.",
+    },
+    "Change": {
+        "users": "Users of the app.",
+        "roles": "Roles and their permissions.",
+        "settings": "Settings of the app, and of one user.",
+        "sessions": "User sessions, and cleanup of expired rows.",
+        "data": "Rows of any table: list, edit, query, export, import.",
+    },
+    "Back up": {
+        "backup": "Create, list, verify, drill, copy and prune backups.",
+        "restore": "Restore a backup, or salvage a damaged database.",
+    },
+    "Schema": {
+        "migrate": "Schema migrations.",
+        "maintain": "Vacuum, analyze and reindex databases.",
+        "transfer": "Move a database to another engine or server.",
+    },
+    "Automate": {
+        "schedule": "Generate crontab lines for scheduled jobs.",
+        "completions": "Shell completion.",
+        "help": "Help about a topic, or a command.",
+    },
+}
+GROUPS = {name: text for commands in SECTIONS.values() for name, text in commands.items()}
+EXAMPLES = {
+    "dbctl init /srv/blog": "Write a configuration for an app.",
+    "dbctl status": "Show the state of every database.",
+    "dbctl backup create": "Back up the databases, and verify the copies.",
+    "dbctl users set-password ann": "Set the password of a user.",
 }
 
 #: Entries of ``GROUPS`` that are commands, not groups.
-COMMANDS = frozenset({"init", "demo", "doctor", "search", "search all", "search semantic", "status"})
+COMMANDS = frozenset({"init", "demo", "doctor", "help", "search", "search all", "search semantic", "status"})
 
 
 class LazyGroup(TyperGroup):
@@ -83,8 +106,14 @@ class Root(LazyGroup):
         self.loaders = {name: partial(_load_module, name) for name in GROUPS}
 
     def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002 - the signature is Typer's
-        with formatter.section("Commands"):
-            formatter.write_dl(list(GROUPS.items()))
+        width = max(map(len, GROUPS))
+        for section, commands in {**SECTIONS, "Examples": EXAMPLES}.items():
+            with formatter.section(section):
+                formatter.write_dl([(name.ljust(width), text) for name, text in commands.items()])
+
+    def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Write only the commands; ``dbctl help options`` lists the options."""
+        self.format_commands(ctx, formatter)
 
 
 def _load_module(name: str) -> Command:

@@ -7,7 +7,8 @@ import typer
 from msgspec import structs
 
 from dbctl.cli._support.app import open_app, read_selection
-from dbctl.cli._support.emit import emit
+from dbctl.cli._support.emit import emit, note
+from dbctl.cli._support.options import read_options
 from dbctl.config import loader
 from dbctl.errors import Exit
 from dbctl.model import Findings
@@ -41,8 +42,30 @@ def show_(
     """
     if profile:
         return emit(ctx, inventory.show_profile(profile))
-    app_config = loader.find_app(read_selection(ctx))
+    app_config = loader.find_app(read_selection(ctx), allow_fleet=True)
     return emit(ctx, inventory.show_profile(app_config.profile, app_config))
+
+
+@app.command()
+def instances(ctx: typer.Context) -> int:
+    """List the instances of fleets, with their addresses and problems; --app NAME selects a fleet.
+
+    Exit 4 if no command works on an instance: its name is invalid, or its database is that of another instance.
+
+    Example: dbctl apps instances --app shop
+    """
+    from dbctl.config import FleetSelection
+    from dbctl.services import fleet
+
+    selection = read_selection(ctx)
+    if selection.app or selection.urls:
+        selected = loader.find_app(selection, allow_fleet=True)
+        fleets = [FleetSelection(selected)]
+    else:
+        fleets = [FleetSelection(app) for app in loader.load(selection).apps.values() if app.is_fleet]
+    page = fleet.describe_instances(fleet.list_instances(fleets, timeout=read_options(ctx).timeout))
+    has_problem = any(instance.problem for instance in page.items)
+    return emit(ctx, page, status=Exit.CHECK_FAILED if has_problem else Exit.OK)
 
 
 @app.command()
@@ -68,7 +91,13 @@ def check(
     files = inventory.check_files(selection, selection.profile)
     if files.has_errors or (file and not selection.urls):
         return emit(ctx, files, status=Exit.USAGE if files.has_errors else Exit.OK)
-    names = [selection.app] if selection.app or selection.profile else list(loader.load(selection).apps)
+    if selection.app or selection.profile:
+        names = [selection.app]
+    else:
+        apps = loader.load(selection).apps
+        names = [name for name in apps if not apps[name].is_fleet]
+        for name in apps.keys() - set(names):
+            note(ctx, f"{name} is a fleet; check its databases with: dbctl apps check --app {name}")
     live_results: list[Findings] = []
     for name in names:
         with open_app(ctx, structs.replace(selection, app=name)) as app:

@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from errno import EDQUOT, EIO, ENAMETOOLONG, ENOSPC
+from errno import EDQUOT, EIO, ENOSPC
 from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,16 +20,15 @@ from dbctl.cli._support.options import (
     command_path,
     current_command,
     is_verbose,
+    leaf_context,
     requested_format,
 )
-from dbctl.errors import DbctlError, Exit, OutputFailedError, StoppedError, UsageError
+from dbctl.errors import DbctlError, Exit, FleetSelectedError, OutputFailedError, StoppedError, UsageError
 from dbctl.render import failure, streams
 from dbctl.signals import Interrupted
 
 if TYPE_CHECKING:
     from typer._click import Command, Context
-
-LONGEST_NAME = 60  #: characters shown of a file name that is too long
 
 app = typer.Typer(
     name="dbctl",
@@ -56,7 +55,7 @@ def root(
 ) -> None:
     """Operate the databases of self-hosted applications.
 
-    The options below can be placed before or after the name of any command.
+    Help about a command: dbctl COMMAND --help. Options of every command: dbctl help options.
     """
 
 
@@ -119,7 +118,12 @@ class _Run:
         # not ``main`` of the command, which turns a closed pipe into its own exit
         with command.make_context("dbctl", list(self._words)) as ctx:
             self._ctx = ctx
-            status = command.invoke(ctx)
+            try:
+                status = command.invoke(ctx)
+            except FleetSelectedError as error:
+                from dbctl.cli._support.fleet import run_on_fleet
+
+                status = run_on_fleet(leaf_context(ctx), error)
         return status if isinstance(status, int) else 0
 
     def _report_failure(
@@ -152,27 +156,12 @@ class _Run:
             traceback.print_exc()  # without local variables, which may contain secrets
         if isinstance(error, OSError) and error.errno in {ENOSPC, EIO, EDQUOT} and error.filename is None:
             raise OutputFailedError(reason=error.strerror) from error  # Typer writes help without ``streams``
-        if isinstance(error, OSError) and error.errno == ENAMETOOLONG and error.filename:
-            name = os.fsdecode(error.filename)
-            return self._report_failure(UsageError(detail=f"{name[:LONGEST_NAME]}…: {error.strerror}"))
-        if isinstance(error, OSError) and error.filename is None and error.strerror:
-            detail = error.strerror
-        else:
-            detail = f"{type(error).__name__}{_location(error)}"
-        return self._report_failure(DbctlError(detail=detail))
+        from dbctl.cli._support.internal_error import describe_internal_error
+
+        return self._report_failure(describe_internal_error(error))
 
 
 @cache
 def _root_command() -> "Command":
     """Build the command tree once per process, so that the parameters of a command are read once."""
     return add_common_options(get_group(app))
-
-
-def _location(error: BaseException) -> str:
-    """Return the location in dbctl that raised ``error``, without values, which may be secret."""
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if f"{os.sep}dbctl{os.sep}" in frame.filename
-    ]
-    return f" at {frames[-1].filename.rpartition(os.sep)[2]}:{frames[-1].lineno}" if frames else ""

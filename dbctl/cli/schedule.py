@@ -31,7 +31,7 @@ def cron(
 
     Example: dbctl schedule cron --all-apps
     """
-    apps = read_selections(ctx, all_apps=all_apps)
+    apps = read_selections(ctx, all_apps=all_apps, allow_fleets=True)
     jobs = crontab.list_jobs(apps)
     text = crontab.write_crontab(jobs, apps, user=user)
     if read_options(ctx).output is not Format.TABLE:

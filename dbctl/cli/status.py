@@ -20,12 +20,15 @@ def status(
         bool,
         typer.Option("--check", help="Exit 3 if an action is due, and 4, 10 or 11 on more severe problems."),
     ] = False,
+    all_instances: Annotated[  # noqa: ARG001 - the output of fleets reads it
+        bool, typer.Option("--all", help="Fleet: also list instances without a problem.")
+    ] = False,
 ) -> int:
     """Show the state of every database of every configured app, one line each; --app NAME selects one app.
 
     It shows whether each database is readable, its size, pending migrations, cleanup that is overdue by more than
     a day, and the newest backup. Nothing is written, and nothing large is read: dbctl integrity check examines
-    the content.
+    the content. Of a fleet, the instances with a problem are listed, worst first.
 
     Example: dbctl status --check
     """

@@ -17,10 +17,13 @@ from dbctl.config.model import (
     App,
     AppConfig,
     BackupConfig,
+    ConfigFile,
     Configuration,
     Embedder,
     EmbedderKind,
     EncryptionConfig,
+    InstancesConfig,
+    Replica,
     SearchConfig,
     Selection,
 )
@@ -35,27 +38,44 @@ from dbctl.errors import (
     UsageError,
 )
 from dbctl.files import atomic, toml
-from dbctl.model import is_duration
+from dbctl.model import is_duration, parse_duration
 from dbctl.url import Url
 
 FILE_NAME = "dbctl.toml"
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    apps: dict[str, AppConfig] = {}
+def find_app(selection: Selection, *, allow_fleet: bool = False) -> App:
+    """Return the selected app, or the only one; the instance of a fleet is selected as ``APP/INSTANCE``.
 
-
-def find_app(selection: Selection) -> App:
-    """Return the selected app, or the only one.
+    Args:
+        selection: the options of the command line.
+        allow_fleet: return a fleet itself, with ``*`` in its addresses.
 
     Raises:
         ConfigMissingError: no configuration exists, or it has no app.
         AppAmbiguousError: several apps are configured, and none is selected.
         AppMissingError: the selected app is not configured.
         ConfigInvalidError: the file has an error; contains the first one, with its line and key.
+        FleetSelectedError: it is a fleet, and not one instance is selected.
+        InstanceNameInvalidError: no instance can have the selected name.
+        ReplicaNotConfiguredError: replicas are selected, and no database has one.
     """
+    if selection.configured:
+        return selection.configured
+    app = _find_configured(selection)
+    if not app.is_fleet:
+        return app
+    from dbctl.config.fleet import select_instance
+
+    _, separator, instance = selection.app.removeprefix(app.name).partition("/")
+    return app if allow_fleet and not separator else select_instance(app, instance)
+
+
+def _find_configured(selection: Selection) -> App:
+    """Return the selected app, or the fleet of the selected instance."""
     if selection.profile and selection.urls:
-        return _app_from_options(selection, selection.profile)
+        app = _app_from_options(selection, selection.profile)
+        return _select_replicas(app) if selection.replica else app
     try:
         configuration = read(config_path(selection), only=selection.app)
     except ConfigMissingError:
@@ -63,15 +83,33 @@ def find_app(selection: Selection) -> App:
             return _app_from_options(selection, PLAIN)
         raise
     apps, names = configuration.apps, ", ".join(configuration.apps)
-    if selection.app and selection.app not in apps:
-        raise AppMissingError(name=selection.app, file=configuration.path, names=names or "none")
-    if not selection.app and len(apps) > 1:
+    name, fleet_name = selection.app, selection.app.partition("/")[0]
+    if name not in apps and fleet_name in apps and apps[fleet_name].is_fleet:
+        name = fleet_name
+    if name and name not in apps:
+        raise AppMissingError(name=name, file=configuration.path, names=names or "none")
+    if not name and len(apps) > 1:
         raise AppAmbiguousError(names=names)
     if not apps:
         raise ConfigMissingError(reason=f"{configuration.path} has no [apps.NAME]")
-    app = apps[selection.app or next(iter(apps))]
+    app = apps[name or next(iter(apps))]
     databases = {**app.databases, **parse_urls(selection.urls, Path.cwd())}
-    return msgspec.structs.replace(app, profile=selection.profile or app.profile, databases=databases)
+    app = msgspec.structs.replace(app, profile=selection.profile or app.profile, databases=databases)
+    return _select_replicas(app) if selection.replica else app
+
+
+def _select_replicas(app: App) -> App:
+    """Replace the URLs of databases by those of their replicas.
+
+    Raises:
+        ReplicaNotConfiguredError: no database has one.
+    """
+    if not app.replicas:
+        from dbctl.errors import ReplicaNotConfiguredError
+
+        raise ReplicaNotConfiguredError(app=app.name)
+    urls = {name: replica.url for name, replica in app.replicas.items()}
+    return msgspec.structs.replace(app, databases={**app.databases, **urls}, reads_replicas=True)
 
 
 def load(selection: Selection) -> Configuration:
@@ -110,7 +148,7 @@ def parse(file: Path, *, only: str = "") -> Configuration:
 
     Args:
         file: the path.
-        only: the selected app: unset variables and missing files of other apps are not errors.
+        only: the selected app or instance: unset variables and missing files of other apps are not errors.
 
     Raises:
         TomlError: the file has errors; contains all of them.
@@ -125,10 +163,10 @@ def parse(file: Path, *, only: str = "") -> Configuration:
     folder = file.resolve().parent
     problems: list[toml.Problem] = []
     apps = {}
-    for name, app in toml.structure(values, _File, text).apps.items():
+    for name, app in toml.structure(values, ConfigFile, text).apps.items():
         app_problems = list[tuple[Sequence[toml.Key], str]]()
         apps[name] = _Resolver(name, app, folder, _collect_into(app_problems)).resolve()
-        if only in ("", name):
+        if only in ("", name) or only.startswith(f"{name}/"):
             problems += [toml.create_problem(text, key, reason) for key, reason in app_problems]
     if problems:
         raise toml.TomlError(*sorted(problems, key=lambda problem: problem.line))
@@ -175,13 +213,15 @@ class _Resolver:
 
     def resolve(self) -> App:
         app, folder = self._app, self._folder
-        databases = {name: self._url(address, "databases", name) for name, address in app.databases.items()}
+        addresses = {"main": app.databases} if isinstance(app.databases, str) else app.databases
+        databases = {name: self._url(address, "databases", name) for name, address in addresses.items()}
         return App(
             name=self._name,
             profile=str(folder / app.profile) if app.profile.endswith(".toml") else app.profile,
             protected=app.protected,
             prefix=app.prefix,
             databases={name: _resolve_path(url, folder) for name, url in databases.items() if url},
+            replicas=dict(self._replicas(databases)),
             migrations={
                 database: folder / self._fill(path, "migrations", database)
                 for database, path in app.migrations.items()
@@ -199,7 +239,15 @@ class _Resolver:
             search=self._search_folder(app.search) if app.search else None,
             folder=folder,
             directory=folder / app.directory,
+            instances=app.instances,
+            listing_url=self._listing_url(app.instances),
         )
+
+    def _listing_url(self, section: InstancesConfig) -> Url | None:
+        if bool(section.url) != bool(section.query):
+            self._report("url and query require each other", "instances", "query" if section.url else "url")
+        url = self._url(section.url, "instances", "url")
+        return url and _resolve_path(url, self._folder)
 
     def _report(self, reason: str, *key: toml.Key) -> None:
         self._report_problem(("apps", self._name, *key), reason)
@@ -213,10 +261,28 @@ class _Resolver:
     def _url(self, text: str, *key: toml.Key) -> Url | None:
         """Return a URL; None if it is empty, or invalid, which is reported."""
         try:
-            return urls.parse_url(self._fill(text, *key)) if text or key[0] == "databases" else None
+            return (
+                urls.parse_url(self._fill(text, *key))
+                if text or key[0] in ("databases", "replicas")
+                else None
+            )
         except UrlInvalidError as error:
             self._report(str(error), *key)
             return None
+
+    def _replicas(self, databases: Mapping[str, Url | None]) -> Iterator[tuple[str, Replica]]:
+        for name, section in self._app.replicas.items():
+            url, primary = self._url(section.url, "replicas", name, "url"), databases.get(name)
+            if name not in databases:
+                self._report(f"databases has no {name!r}", "replicas", name)
+            elif url and primary and (url.engine != primary.engine or url.is_local):
+                reason = f"it is no address of a server with the engine of {name!r}"
+                self._report(reason, "replicas", name, "url")
+            elif not is_duration(section.max_lag):
+                reason = f"{section.max_lag!r} is not a duration; write 30s or 5m"
+                self._report(reason, "replicas", name, "max_lag")
+            elif url:
+                yield name, Replica(url=url, max_lag=parse_duration(section.max_lag))
 
     def _search_folder(self, section: SearchConfig) -> Path:
         if not section.folder:
@@ -311,7 +377,7 @@ def referenced_variables(file: Path) -> Sequence[str]:
         raise FileFailedError(path=file, reason=error.strerror) from error
     folder, unread = file.resolve().parent, list[str]()
     app_variables: set[str] = set()
-    for app in toml.structure(values, _File, text).apps.values():
+    for app in toml.structure(values, ConfigFile, text).apps.values():
         app_variables |= read_env_file(app, folder, (), lambda _, reason: unread.append(reason)).keys()
     return [name for name in dict.fromkeys(re.findall(VARIABLE_PATTERN, text)) if name not in app_variables]
 
@@ -342,7 +408,7 @@ def parse_urls(texts: Sequence[str], folder: Path, *, option: str = "--url") -> 
 
 def _app_from_options(selection: Selection, profile: str) -> App:
     folder = Path.cwd()
-    return App(
+    app = App(
         name=selection.app or UNNAMED_APP,
         profile=profile,
         protected=False,
@@ -351,3 +417,4 @@ def _app_from_options(selection: Selection, profile: str) -> App:
         folder=folder,
         directory=folder,
     )
+    return msgspec.structs.replace(app, name=app.name.partition("/")[0]) if app.is_fleet else app

@@ -20,6 +20,14 @@ def cache_folder() -> Path | None:
     return base and base / "dbctl" / "search"
 
 
+def state_folder() -> Path | None:
+    """Return the user's folder for records of runs; None without a home directory."""
+    from platformdirs import user_state_path
+
+    configured = Path(os.environ.get("XDG_STATE_HOME", "").strip())
+    return user_state_path("dbctl") / "runs" if configured.is_absolute() or has_home() else None
+
+
 def profile_folders() -> dict[str, Path]:
     """Return the folders of installed profiles by their origin, ``user`` before ``system``."""
     from platformdirs import site_config_path, user_config_path

@@ -36,7 +36,7 @@ with lazy_imports(__name__):
         TargetIsSourceError,
         TargetNotEmptyError,
     )
-    from dbctl.errors.base import DbctlError, Exit, load_registry, worst_status
+    from dbctl.errors.base import SEVERITY_ORDER, DbctlError, Exit, load_registry, worst_status
     from dbctl.errors.connection import (
         IN_DOUBT,
         BusyError,
@@ -91,6 +91,16 @@ with lazy_imports(__name__):
         TransitionRefusedError,
         VersionsTaggedError,
     )
+    from dbctl.errors.fleets import (
+        CanaryFailedError,
+        FleetEmptyError,
+        InstanceDuplicateError,
+        InstanceListingError,
+        InstanceNameInvalidError,
+        InstanceSkippedError,
+        RunMissingError,
+        WorkerEndedError,
+    )
     from dbctl.errors.migrations import (
         DownAllRefusedError,
         DuplicateMigrationNumberError,
@@ -123,6 +133,16 @@ with lazy_imports(__name__):
         ResetRefusedError,
         RowsLostError,
     )
+    from dbctl.errors.replication import (
+        CommitInDoubtError,
+        NodeNotReadyError,
+        ReplicaConflictError,
+        ReplicaLagError,
+        ReplicaNotConfiguredError,
+        ReplicaPromotedError,
+        ReplicaReadOnlyError,
+        RowLocksMissingError,
+    )
     from dbctl.errors.restore import (
         BackupPartialError,
         DumpOverreachesError,
@@ -151,12 +171,25 @@ with lazy_imports(__name__):
         VectorInvalidError,
         VectorMissingError,
     )
+    from dbctl.errors.transfer import (
+        SourceChangingError,
+        TransferDestinationError,
+        TransferDestinationMissingError,
+        TransferDifferentError,
+        TransferMissingError,
+        TransferOtherError,
+        TransferSameError,
+        TransferSchemaError,
+        TransferSourcePendingError,
+        ValuesUnstorableError,
+    )
     from dbctl.errors.usage import (
         AmbiguousLoginError,
         AmbiguousPrefixError,
         AppAmbiguousError,
         AppMissingError,
         ConfigInvalidError,
+        ConfigKeyMissingError,
         ConfigMissingError,
         ConfirmationMissingError,
         ConfirmationWrongError,
@@ -165,6 +198,9 @@ with lazy_imports(__name__):
         DeclinedError,
         DriverMissingError,
         FeatureMissingError,
+        FleetRequiredError,
+        FleetSelectedError,
+        HelpTopicMissingError,
         KeyMissingError,
         NoMatchError,
         NotSupportedError,

@@ -35,6 +35,17 @@ class ConfigInvalidError(DbctlError):
     remedy = "Check the whole configuration with: dbctl apps check"
 
 
+class ConfigKeyMissingError(DbctlError):
+    code, exit_status = "config-key-missing", Exit.NOT_FOUND
+    sentence = "the configuration has no key {name}"
+    remedy = "Similar keys: {names}. List all keys with: dbctl config explain"
+
+
+class HelpTopicMissingError(DbctlError):
+    code, exit_status = "help-topic-missing", Exit.NOT_FOUND
+    sentence, remedy = "no help about {name!r}", "Topics: {names}. Commands: dbctl --help."
+
+
 class AppAmbiguousError(DbctlError):
     code, exit_status = "app-ambiguous", Exit.USAGE
     sentence, remedy = "several apps are configured ({names})", "Select one with --app NAME or DBCTL_APP."
@@ -43,6 +54,18 @@ class AppAmbiguousError(DbctlError):
 class AppMissingError(DbctlError):
     code, exit_status = "app-missing", Exit.NOT_FOUND
     sentence, remedy = "no app {name!r} in {file}", "Configured apps: {names}."
+
+
+class FleetSelectedError(DbctlError):
+    code, exit_status = "fleet-selected", Exit.USAGE
+    sentence = "{app} is a fleet, and this command works on one instance"
+    remedy = "Select an instance with --app {app}/NAME; list them with: dbctl apps instances --app {app}"
+
+
+class FleetRequiredError(DbctlError):
+    code, exit_status = "fleet-required", Exit.USAGE
+    sentence = "{option} requires a fleet, but {app} is one app"
+    remedy = "A fleet is an app with * in the address of a database."
 
 
 class DatabaseUnknownError(DbctlError):

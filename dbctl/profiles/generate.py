@@ -1,4 +1,4 @@
-"""Write the JSON Schema of profiles, and the JSON caches of the built-in profiles.
+"""Write the JSON Schemas of profiles and of the configuration, and the JSON caches of the built-in profiles.
 
 python -m dbctl.profiles.generate
 """
@@ -11,12 +11,13 @@ import io
 import json
 import tokenize
 from binascii import crc32
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
 import msgspec
 
+from dbctl.config import CONFIG_SCHEMA
 from dbctl.config import model as config
 from dbctl.files import toml, write_atomically
 from dbctl.profiles import ledgers, loader
@@ -57,16 +58,26 @@ SCHEMA = Path(__file__).with_name("profile.schema.json")
 
 
 def build_schema() -> str:
-    """Return the JSON Schema of a profile; the ``#:`` comments of the model describe its keys."""
-    definitions = msgspec.json.schema(profile.Profile)
+    """Return the JSON Schema of a profile."""
+    return _describe(profile.Profile, "A profile of dbctl", MODULES)
+
+
+def build_config_schema() -> str:
+    """Return the JSON Schema of ``dbctl.toml``."""
+    return _describe(config.ConfigFile, "The configuration of dbctl", [config])
+
+
+def _describe(kind: type[msgspec.Struct], title: str, modules: Sequence[ModuleType]) -> str:
+    """Return the JSON Schema of ``kind``; the ``#:`` comments of the model describe its keys."""
+    definitions = msgspec.json.schema(kind)
     fields: dict[str, dict[str, str]] = {}
-    comments = {name: comment for module in MODULES for name, comment in _key_comments(module, fields)}
-    for kind, definition in definitions["$defs"].items():
+    comments = {name: comment for module in modules for name, comment in _key_comments(module, fields)}
+    for name, definition in definitions["$defs"].items():
         definition["description"] = " ".join(definition.get("description", "").split())
         for key, described in definition.get("properties", {}).items():
-            described["description"] = comments[kind, key]
-    title = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A profile of dbctl"}
-    return json.dumps(title | definitions, indent=2) + "\n"
+            described["description"] = comments[name, key]
+    header = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title}
+    return json.dumps(header | definitions, indent=2) + "\n"
 
 
 def encode_cache(path: Path) -> str:
@@ -78,7 +89,8 @@ def encode_cache(path: Path) -> str:
 def generated_files() -> Mapping[Path, str]:
     """Return the path and text of every generated file."""
     built_in = [*(loader.path_of(name) for name in loader.names()), ledgers.SOURCE]
-    return {SCHEMA: build_schema()} | {path.with_suffix(".json"): encode_cache(path) for path in built_in}
+    schemas = {SCHEMA: build_schema(), CONFIG_SCHEMA: build_config_schema()}
+    return schemas | {path.with_suffix(".json"): encode_cache(path) for path in built_in}
 
 
 def _key_comments(

@@ -39,6 +39,11 @@ def list_available() -> list[AvailableProfile]:
     return available
 
 
+def is_built_in(name: str) -> bool:
+    """Return whether ``name`` is the name of a profile that ships with dbctl."""
+    return not name.endswith(".toml") and _find_in(BUILTIN, name) is not None
+
+
 def path_of(name: str) -> Path:
     """Return the file of a profile, or the path itself if ``name`` ends in ``.toml``.
 
@@ -118,11 +123,16 @@ def read_with_text(path: Path) -> tuple[Profile, str]:
         raise FileMissingError(kind="profile", path=path) from error
     except OSError as error:
         raise FileFailedError(path=path, reason=error.strerror) from error
-    return _parse(text), text
+    return parse(text), text
 
 
 @lru_cache(maxsize=16)  # a deployment has several apps with the same profile
-def _parse(text: str) -> Profile:
+def parse(text: str) -> Profile:
+    """Return the profile of the text of a file.
+
+    Raises:
+        TomlError: it has errors.
+    """
     profile = toml.structure(toml.loads(text), Profile, text)
     if profile.variants:
         from dbctl.profiles.variants import validate_variants

@@ -44,6 +44,11 @@ def records(result: object) -> list[dict[str, object]]:
         return [fields_of(finding) for finding in result.findings]
     if isinstance(result, Mapping):
         return [{"key": key, "value": value} for key, value in result.items()]
+    return list_rows(result)
+
+
+def list_rows(result: object) -> list[dict[str, object]]:
+    """Return a single result as rows: its parts, or the result itself as one row."""
     summary = result.summary() if isinstance(result, Struct) else {}
     return [fields_of(result)] if isinstance(summary, Mapping) else [dict(row) for row in summary]
 
@@ -87,7 +92,7 @@ def build_blocks(result: object, columns: Sequence[str] = ()) -> list[Block]:
         return [line for finding in result.findings for line in _finding_lines(finding)]
     if isinstance(result, (Page, Findings)) and (columns or not result.summary()):
         items = result.items if isinstance(result, Page) else result.findings
-        rows = [fields_of(item) if columns else _summary_fields(item) for item in items]
+        rows = [fields_of(item) if columns else summary_fields(item) for item in items]
         if isinstance(result, Page) and result.constant_columns and not columns:
             rows = [
                 {name: value for name, value in row.items() if name not in result.constant_columns}
@@ -101,7 +106,8 @@ def build_blocks(result: object, columns: Sequence[str] = ()) -> list[Block]:
     return _record_blocks({name: fields[name] for name in select_columns([fields], columns)}, 0)
 
 
-def _summary_fields(item: object) -> Mapping[str, object]:
+def summary_fields(item: object) -> Mapping[str, object]:
+    """Return the columns of an item in a table: its summary, otherwise its fields."""
     summary = item.summary() if isinstance(item, Struct) else {}
     return summary if summary and isinstance(summary, Mapping) else fields_of(item)
 

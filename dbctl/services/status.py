@@ -16,6 +16,7 @@ from dbctl.services.app import App
 from dbctl.services.app import app as app_service
 from dbctl.services.backup import AppBackups
 from dbctl.services.backup import status as backup_status
+from dbctl.services.integrity import check_replica
 from dbctl.services.migrations import status as migration_status
 from dbctl.services.migrations.ledger import SchemaState, read_state
 from dbctl.services.sessions import CleanUp
@@ -147,6 +148,9 @@ class _StatusCollector:
         except DbctlError as error:
             self.add_failure(error, app.target(name))
             return structs.replace(row, state=error.code)
+        for finding in check_replica(app, name):
+            if finding.severity == "error":
+                self._add_problem(Exit.ACTION_NEEDED, app.target(name), finding.message)
         if app.database(name).mode == "read-write" and database_files and _is_read_only(database_files):
             self._add_problem(Exit.REFUSED, app.target(name), "its disk is read-only")
             row = structs.replace(row, state=ReadOnlyError.code)

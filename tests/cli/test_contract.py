@@ -132,12 +132,13 @@ def test_misspelled_argument_gets_suggestion(words, suggestion):
     assert not process.stdout
 
 
-def test_command_help_refers_to_root_help_for_common_options():
+def test_command_help_refers_to_the_topic_of_common_options():
     shown = dbctl("sample", "list", "--help").stdout
     assert "--limit" in shown
     assert "--profile" not in shown
-    assert "dbctl --help" in shown
-    assert "--profile" in dbctl("--help").stdout
+    assert "dbctl help options" in shown
+    assert "--profile" in dbctl("help", "options").stdout
+    assert "--profile" not in dbctl("--help").stdout
 
 
 def test_missing_arguments_print_help_to_standard_error():
@@ -183,7 +184,7 @@ def test_version_and_help_import_no_heavy_modules(word):
 
 def test_ordinary_command_imports_no_heavy_modules():
     modules = list_imports("completions", "show", "bash")
-    assert "typer" in modules
+    assert "typer.main" in modules
     assert (
         modules & {"rich", "tabulate", "pydantic", "click", "sqlite_utils", "csv", "getpass", "tomlkit"}
         == set()

@@ -25,15 +25,21 @@ from dbctl.profiles import generate
 from dbctl.services.setup.init import InitConfig
 from tests.engines import lance
 from tests.shapes import chat_lancedb, flashpoint_web
-from tools import profile_page, reference
+from tools import reference, schema_pages
 
 SCHEMAS = json.loads(reference.SCHEMAS.read_text(encoding="utf-8"))
 
 #: Every command with a result, for both variants of the schema; {key} is a setting of the variant.
 LINES = [
+    "help exit-codes",
+    "config show --defaults",
+    "config explain backup.keep",
+    "config validate",
+    "config schema",
     "apps list",
     "apps show",
     "apps check",
+    "apps instances",
     "profiles list",
     "profiles draft --db user",
     "status",
@@ -197,6 +203,11 @@ LINES = [
     "data export roles roles.csv",
     "data import login_attempts attempts.csv",
     "data import login_attempts attempts.csv --dry-run",
+    "transfer plan --to new.db",
+    "transfer run --to new.db",
+    "transfer run --to new.db --dry-run",
+    "transfer verify --to copied.db",
+    "transfer switch --to copied.db --dry-run",
     "completions show bash",
     "completions install bash",
     "init flashpoint-web . --app second",
@@ -211,6 +222,7 @@ BEFORE = [
     "restore apply latest --yes",
     "backup create",
     "backup drill",
+    "transfer run --to copied.db",
 ]
 KEYS = {"document": "app.siteName", "deployed": "app.site_name"}
 
@@ -323,9 +335,7 @@ def test_result_is_written_as_table(line: str, app_folder: Path, capsys: pytest.
     assert "\x1b" not in output.out
 
 
-@pytest.mark.parametrize(
-    ("words", "text"), [pair for pair in reference.command_helps() if "Commands:" not in pair[1]]
-)
+@pytest.mark.parametrize(("words", "text"), reference.list_commands().items())
 def test_help_has_a_valid_example_of_the_command(words: str, text: str) -> None:
     (example,) = re.findall(r"Example: (.*?)\n\n", text, re.DOTALL)
     command, arguments = add_common_options(get_group(app)), shlex.split(example.partition(" > ")[0])
@@ -352,7 +362,7 @@ def test_failure_matches_its_schema(line: str, app_folder: Path, capsys: pytest.
 
 
 def test_every_command_has_schema_help_and_test_line() -> None:
-    words = {words for words, text in reference.command_helps() if "Commands:" not in text}
+    words = set(reference.list_commands())
     assert words == set(reference.ANSWERS)
     tested = {command for command in words if any(f"{line} ".startswith(f"{command} ") for line in LINES)}
     tested |= {item for item in words if item.startswith("search index ")}  # tested in test_everywhere
@@ -406,19 +416,33 @@ def test_reference_is_current() -> None:
     assert (reference.PAGES / "errors.md").read_text(encoding="utf-8") == reference.errors_page(), (
         "run make golden"
     )
-    assert (reference.PAGES / "profile.md").read_text(encoding="utf-8") == profile_page.profile_page(), (
+    assert (reference.PAGES / "configuration.md").read_text(
+        encoding="utf-8"
+    ) == schema_pages.configuration_page(), "run make golden"
+    assert (reference.PAGES / "profile.md").read_text(encoding="utf-8") == schema_pages.profile_page(), (
         "run make golden"
     )
 
 
 def test_every_key_of_profiles_has_a_valid_example() -> None:
     schema = json.loads(generate.build_schema())
-    examples = profile_page.collect_examples(schema)
+    examples = schema_pages.collect_examples(schema)
     for name, section in schema["$defs"].items():
         for key, described in section["properties"].items():
-            if not profile_page.contains_section(described):
+            if not schema_pages.contains_section(described):
                 validator = Draft202012Validator({**described, "$defs": schema["$defs"]})
                 assert list(validator.iter_errors(examples[name, key])) == [], f"{name}.{key}"
+
+
+def test_every_key_of_the_configuration_has_a_meaning_and_a_valid_example() -> None:
+    schema = json.loads(generate.build_config_schema())
+    for name, section in schema["$defs"].items():
+        for key, described in section["properties"].items():
+            assert described["description"], f"{name}.{key}"
+            if not schema_pages.contains_section(described):
+                validator = Draft202012Validator({**described, "$defs": schema["$defs"]})
+                example = schema_pages.CONFIGURATION_EXAMPLES[name, key]
+                assert list(validator.iter_errors(example)) == [], f"{name}.{key}"
 
 
 @pytest.mark.parametrize("error", sorted(load_registry().values(), key=lambda error: error.code))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 
 import msgspec
 import pytest
 
 from dbctl.config import Selection
-from dbctl.errors import ConcurrentChangeError
+from dbctl.errors import BusyError, ConcurrentChangeError
 from dbctl.files import toml
 from dbctl.profiles import generate, loader
 from dbctl.services.app import open_app
@@ -85,6 +87,16 @@ SCHEMAS = {
         "insert into {p}people (handle, active, rank_id) values ('ada', true, 1), ('bob', true, 2), ('cy', false, 1)",
     ],
 }
+#: Locks the file and begins to write it, so that no other process can read it.
+HOLD_LOCK = """\
+import sqlite3, sys, time
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("pragma journal_mode = delete")
+connection.execute("begin exclusive")
+connection.execute("create table unfinished (id)")
+print("locked", flush=True)
+time.sleep(60)
+"""
 ROLE = {
     "3.x": "select is_chief, is_helper from {p}people where nick = 'bob'",
     None: "select rank_id from {p}people where handle = 'bob'",
@@ -210,6 +222,24 @@ def test_writer_refuses_a_schema_of_another_version_than_at_the_start(write_app,
             create_schema(database, None)
             with pytest.raises(ConcurrentChangeError), app.writer("main", "users update"):
                 pass
+
+
+def test_locked_database_is_reported_without_a_second_wait(write_app, tmp_path):
+    """The selection of the variant has waited for the lock; the command reports this, although the lock is released."""
+    with empty_database("sqlite", tmp_path / "guild.db") as database:
+        create_schema(database, "3.x")
+        write_app(database.url)
+        command = [sys.executable, "-c", HOLD_LOCK, database.path]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+            assert holder.stdout
+            holder.stdout.readline()
+            with open_app(Selection(), timeout=0.1) as app:
+                holder.kill()
+                holder.wait()
+                with pytest.raises(BusyError):
+                    app.reader("main")
+                with pytest.raises(BusyError), app.writer("main", "users update"):
+                    pass
 
 
 @pytest.mark.parametrize(

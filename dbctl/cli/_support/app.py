@@ -16,14 +16,27 @@ from msgspec import structs
 from dbctl.cli._support.emit import read_logins, target_of
 from dbctl.cli._support.options import read_options
 from dbctl.config import Selection, loader
-from dbctl.errors import DbctlError, FileFailedError, FileMissingError, UsageError
+from dbctl.errors import (
+    DbctlError,
+    FileFailedError,
+    FileMissingError,
+    FleetRequiredError,
+    FleetSelectedError,
+    UsageError,
+)
 from dbctl.files import atomic
 from dbctl.model import KeyText, parse_duration
+from dbctl.profiles import loader as profile_loader
 from dbctl.services.app import App
 from dbctl.services.app import app as app_service
 
 if TYPE_CHECKING:
     from dbctl.services.app import UserSelector
+
+#: Key in the context for the configured app, if the command runs on one instance of a fleet.
+CONFIGURED_APP = "dbctl.configured"
+#: A mistake in the users or the settings of a profile must not prevent a backup or a restore.
+GROUPS_WITHOUT_PROFILE_CHECK = ("backup", "restore")
 
 LARGEST_FILE = 256 * 1024 * 1024  #: bytes
 
@@ -31,38 +44,64 @@ LARGEST_FILE = 256 * 1024 * 1024  #: bytes
 def read_selection(ctx: typer.Context) -> Selection:
     """Return the options that select an app."""
     options = read_options(ctx)
-    return Selection(config=options.config, app=options.app, profile=options.profile, urls=options.url or ())
+    return Selection(
+        config=options.config,
+        app=options.app,
+        profile=options.profile,
+        urls=options.url or (),
+        configured=ctx.meta.get(CONFIGURED_APP),
+        replica=options.replica,
+    )
 
 
 AllApps: TypeAlias = Annotated[bool, typer.Option("--all-apps", help="Apply to every configured app.")]
 
 
-def read_selections(ctx: typer.Context, *, all_apps: bool) -> list[Selection]:
+def read_selections(ctx: typer.Context, *, all_apps: bool, allow_fleets: bool = False) -> list[Selection]:
     """Return one selection for the app of the options, or one per configured app.
+
+    With ``allow_fleets``, a selection may be a fleet, and not an instance.
 
     Raises:
         UsageError: ``--all-apps`` and options that describe one app are combined.
+        FleetSelectedError: one of the apps is a fleet.
     """
     selection = read_selection(ctx)
-    if not all_apps:
+    if not all_apps or selection.configured:
+        if not allow_fleets:
+            _refuse_fleet_options(ctx, selection)
         return [selection]
     if selection.urls or selection.profile:
         raise UsageError(detail="--all-apps cannot be combined with --profile or --url")
-    return [structs.replace(selection, app=name) for name in loader.load(selection).apps]
+    apps = loader.load(selection).apps
+    fleet = next((app for app in apps.values() if app.is_fleet), None)
+    if fleet and not allow_fleets:
+        from dbctl.config import FleetSelection
+
+        raise FleetSelectedError(app=fleet.name, selections=[FleetSelection(app) for app in apps.values()])
+    return [structs.replace(selection, app=name) for name in apps]
 
 
 @contextmanager
 def open_app(ctx: typer.Context, selection: Selection | None = None) -> Iterator[App]:
-    """Yield the app of the options, or of ``selection``; its databases are closed at the end."""
+    """Yield the app of the options, or of ``selection``; its databases are closed at the end.
+
+    Raises:
+        ProfileInvalidError: the profile contradicts itself; commands of ``backup`` and ``restore`` do not check this.
+    """
     options = read_options(ctx)
+    selection = selection or read_selection(ctx)
+    _refuse_fleet_options(ctx, selection)
     with app_service.open_app(
-        selection or read_selection(ctx),
+        selection,
         timeout=options.timeout,
         only=options.db,
         trust_clock=options.trust_clock,
         acting_as=options.acting_as,
     ) as app:
         try:
+            if not (ctx.parent and ctx.parent.info_name in GROUPS_WITHOUT_PROFILE_CHECK):
+                _check_profile(app)
             if app.acting_as:
                 from dbctl.services.app import audit
 
@@ -71,6 +110,32 @@ def open_app(ctx: typer.Context, selection: Selection | None = None) -> Iterator
         except DbctlError as error:  # errors are reported with the target
             error.context.setdefault("target", target_of(app))
             raise
+
+
+def _refuse_fleet_options(ctx: typer.Context, selection: Selection) -> None:
+    """Refuse options of fleets for one app.
+
+    Raises:
+        FleetRequiredError: an option was passed.
+        FleetSelectedError: the app is a fleet.
+    """
+    options = read_options(ctx)
+    values = {
+        "--jobs": options.jobs,
+        "--canary": options.canary,
+        "--max-failures": options.max_failures,
+        "--resume": options.resume or None,
+    }
+    option = next((name for name, value in values.items() if value is not None), "")
+    if option and not selection.configured:
+        raise FleetRequiredError(option=option, app=loader.find_app(selection).name)
+
+
+def _check_profile(app: App) -> None:
+    if not profile_loader.is_built_in(app.configured.profile):
+        from dbctl.services.profiles import consistency
+
+        consistency.refuse_inconsistent_profile(app.configured.profile)
 
 
 def read_file(path: Path, kind: str, *, limit: int = LARGEST_FILE) -> bytes:

@@ -39,6 +39,11 @@ if TYPE_CHECKING:
 #: Key in the context for the exit code of a command whose result was written.
 EXIT_STATUS = "answered"
 
+#: Key in the context for the function that receives the output, instead of standard output.
+RECEIVER = "dbctl.receiver"
+#: Key in the context for the digest of a plan that the user confirmed for a fleet; None: without a plan.
+CONFIRMED_DIGEST = "dbctl.confirmed"
+
 _WARNINGS = "dbctl.warnings"
 _LONGEST_PASSWORD = 4096  # bytes; longer than any app allows, so that a wrong file is rejected
 _TRIES = 3
@@ -90,18 +95,19 @@ def emit(
         output = structs.replace(output, columns=(), excel_safe=False)
     if output.format is Format.TABLE:
         output = structs.replace(output, format=instead_of_table)
+    command_output = result_output.CommandOutput(
+        command=command_path(ctx),
+        result=result,
+        status=int(status),
+        target=target,
+        warnings=collected_warnings(ctx),
+    )
     # The result of a change is written even if a signal arrives.
     with signals.block_signals() if isinstance(result, ChangeResult) else nullcontext():
-        result_output.show(
-            result_output.CommandOutput(
-                command=command_path(ctx),
-                result=result,
-                status=int(status),
-                target=target,
-                warnings=collected_warnings(ctx),
-            ),
-            output,
-        )
+        if RECEIVER in ctx.meta:
+            ctx.meta[RECEIVER](command_output)
+        else:
+            result_output.show(command_output, output)
         ctx.meta[EXIT_STATUS] = int(status)
         if isinstance(result, ChangeResult):
             signals.ignore_signals_until_exit()
@@ -140,6 +146,13 @@ def collected_warnings(ctx: Context | None) -> Sequence[str]:
     return () if ctx is None else tuple(ctx.meta.get(_WARNINGS, ()))
 
 
+def reset(ctx: Context, receive: Callable[[result_output.CommandOutput], None]) -> None:
+    """Prepare a context for another run of its command, whose output ``receive`` gets."""
+    for key in (_WARNINGS, CONFIRMED_DIGEST):
+        ctx.meta.pop(key, None)
+    ctx.meta[RECEIVER] = receive
+
+
 def run_change(
     ctx: typer.Context,
     operation: Operation,
@@ -176,6 +189,9 @@ def run_change(
 
 def _confirm(ctx: typer.Context, operation: Operation, plan: Plan | None) -> str | None:
     """Return the digest of the plan that the user confirmed; None if no confirmation was required."""
+    if CONFIRMED_DIGEST in ctx.meta:
+        digest: str | None = ctx.meta[CONFIRMED_DIGEST]
+        return digest
     options = read_options(ctx)
     if options.confirm and options.confirm != operation.app:
         raise ConfirmationWrongError(value=options.confirm, app=operation.app)
@@ -184,12 +200,18 @@ def _confirm(ctx: typer.Context, operation: Operation, plan: Plan | None) -> str
     plan = plan or operation.plan()
     if not plan.destructive or plan.is_empty:
         return None
-    _ask_confirmation(ctx, plan, word=operation.app if operation.protected else "yes")
+    ask_confirmation(ctx, plan, word=operation.app if operation.protected else "yes")
     return plan.digest
 
 
-def _ask_confirmation(ctx: typer.Context, plan: Plan, *, word: str) -> None:
-    """Show ``plan`` and ask for ``word``; ``y`` is accepted for ``yes``, but a name must be typed completely."""
+def ask_confirmation(ctx: typer.Context, plan: Plan, *, word: str) -> None:
+    """Show ``plan`` and ask for ``word``; ``y`` is accepted for ``yes``, but a name must be typed completely.
+
+    Raises:
+        ConfirmationMissingError: there is no terminal.
+        DeclinedError: the user declined.
+        Abort: the input ended before an answer.
+    """
     protected = word != "yes"
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         confirm_hint = (

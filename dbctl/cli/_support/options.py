@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from typer._click import Command, Context, Parameter
     from typer.core import TyperArgument, TyperOption
 
+#: Processes of a fleet.
+MAX_JOBS = 256
 _LARGEST = 2**63 - 1  # the largest integer of databases
 _DIGITS = len(str(_LARGEST))
-EPILOG = "Options of every command (--app, --db, -o, …): dbctl --help."
+EPILOG = "Options of every command (--app, --db, -o, …): dbctl help options."
 
 
 def _parse_seconds(text: str) -> float:
@@ -34,6 +36,17 @@ def _parse_seconds(text: str) -> float:
             f"{text!r} is not a timeout; write seconds, such as 5 or 0.5 (0 fails immediately)"
         )
     return seconds
+
+
+def _parse_natural(text: str) -> int:
+    return parse_count(text, 0)
+
+
+def _parse_jobs(text: str) -> int:
+    jobs = parse_count(text, 1)
+    if jobs > MAX_JOBS:
+        raise typer.BadParameter(f"{text!r} is more than {MAX_JOBS}")
+    return jobs
 
 
 class CommonOptions(Struct, frozen=True, kw_only=True):
@@ -70,6 +83,10 @@ class CommonOptions(Struct, frozen=True, kw_only=True):
         list[str] | None,
         typer.Option("--url", metavar="[NAME=]URL", help="Set the address of a database; repeatable."),
     ] = None
+    replica: Annotated[
+        bool,
+        typer.Option("--replica", help="Read from the configured replicas; commands that write are refused."),
+    ] = False
     output: Annotated[
         Format,
         typer.Option(
@@ -130,6 +147,39 @@ class CommonOptions(Struct, frozen=True, kw_only=True):
             help="Wait this long for a lock or a server; 0 fails immediately.",
         ),
     ] = 5.0
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            parser=_parse_jobs,
+            metavar="N",
+            help="Fleet: process N instances at the same time; default: as configured, or one per processor.",
+        ),
+    ] = None
+    canary: Annotated[
+        int | None,
+        typer.Option(
+            "--canary",
+            parser=_parse_natural,
+            metavar="N",
+            help="Fleet: change and verify N instances before the others; default: 1 for migrate up.",
+        ),
+    ] = None
+    max_failures: Annotated[
+        int | None,
+        typer.Option(
+            "--max-failures",
+            parser=_parse_natural,
+            metavar="N",
+            help="Fleet: start no instance after N failures; 0: no limit, the default except for migrate up (10).",
+        ),
+    ] = None
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Fleet: skip the instances that the last run of the command completed."
+        ),
+    ] = False
 
     @property
     def color(self) -> bool:
@@ -157,6 +207,11 @@ def read_options(ctx: typer.Context) -> CommonOptions:
     )
 
 
+def override_options(ctx: "Context", **values: object) -> None:
+    """Replace values of common options, for a command that runs on one instance of a fleet."""
+    ctx.meta[_VALUES].update(values)
+
+
 def parse_count(text: str, minimum: int) -> int:
     """Parse a whole number of at least ``minimum``."""
     digits = str(text)
@@ -169,10 +224,6 @@ def parse_count(text: str, minimum: int) -> int:
 def parse_positive(text: str) -> int:
     """Parse a whole number of at least 1."""
     return parse_count(text, 1)
-
-
-def _parse_offset(text: str) -> int:
-    return parse_count(text, 0)
 
 
 def require_address(ctx: typer.Context, parameter: typer.CallbackParam, value: str) -> str:
@@ -212,7 +263,7 @@ Limit: TypeAlias = Annotated[
     int, typer.Option("--limit", parser=parse_positive, metavar="N", help="Show at most N rows.")
 ]
 Offset: TypeAlias = Annotated[
-    int, typer.Option("--offset", parser=_parse_offset, metavar="N", help="Skip the first N rows.")
+    int, typer.Option("--offset", parser=_parse_natural, metavar="N", help="Skip the first N rows.")
 ]
 Sort: TypeAlias = Annotated[
     str,
@@ -239,7 +290,7 @@ _COMMAND = "dbctl.command"
 
 
 def add_common_options(command: "Command", *, is_root: bool = True) -> "Command":
-    """Add the common options to ``command`` and its subcommands; only the help of the root lists them."""
+    """Add the common options to ``command`` and its subcommands; ``dbctl help options`` lists them."""
     from typer.core import TyperCommand, TyperGroup
 
     command.params.extend(_common_parameters(hidden=not is_root))
@@ -264,6 +315,13 @@ def _common_parameters(*, hidden: bool) -> Sequence["TyperArgument | TyperOption
     for param in params:
         param.expose_value, param.callback, param.hidden = False, _store_value, hidden
     return params
+
+
+def describe_common_options(ctx: "Context") -> list[tuple[str, str]]:
+    """Return the names and the help of the common options, and of those of ``dbctl`` itself."""
+    root = ctx.find_root()
+    records = [param.get_help_record(root) for param in root.command.get_params(root)]
+    return [record for record in records if record]
 
 
 def common_parameter_names() -> frozenset[str]:
@@ -292,6 +350,12 @@ def command_path(ctx: "Context") -> tuple[str, ...]:
         words[:0] = (ctx.info_name or "").split()
         ctx = ctx.parent
     return tuple(words)
+
+
+def leaf_context(ctx: "Context") -> typer.Context:
+    """Return the context of the last parsed command."""
+    leaf: typer.Context = ctx.meta[_COMMAND]
+    return leaf
 
 
 def current_command(ctx: "Context | None") -> tuple[str, ...]:

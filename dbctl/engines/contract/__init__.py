@@ -98,6 +98,25 @@ with lazy_imports(__name__):
         leftover_finding,
         row_findings,
     )
+    from dbctl.engines.contract.portable import (
+        STRICT_KINDS,
+        ColumnPair,
+        DerivedSchema,
+        IndexTerm,
+        LogicalKind,
+        LogicalType,
+        Omission,
+        PortableColumn,
+        PortableIndex,
+        PortableReference,
+        PortableSchema,
+        PortableSchemas,
+        PortableTable,
+        PortableView,
+        StorageLimits,
+        ValueScreen,
+        exchange_kind,
+    )
     from dbctl.engines.contract.reader import (
         Column,
         Explainer,
@@ -112,6 +131,7 @@ with lazy_imports(__name__):
         require_part,
     )
     from dbctl.engines.contract.recovery import SalvagedTable, SalvageRequest, SalvageResult
+    from dbctl.engines.contract.replication import Cluster, ReplicaMonitor, ReplicaState, require_replica
     from dbctl.engines.contract.schema import (
         Schema,
         SchemaCode,
@@ -135,6 +155,19 @@ with lazy_imports(__name__):
         conjuncts,
         join_queries,
         positive_terms,
+    )
+    from dbctl.engines.contract.transfer import (
+        NULL,
+        TAB,
+        Line,
+        LineBatch,
+        LineColumn,
+        RowSink,
+        RowSource,
+        escape,
+        join_line,
+        key_of,
+        split_line,
     )
     from dbctl.engines.contract.vectors import (
         Metric,

@@ -28,9 +28,11 @@ from dbctl.errors import NotSupportedError
 from dbctl.url import Url
 
 _PLACE = "dbctl.engines.mysql", "MySQL"
-_PREVIEW = "queries:MySQLPreview"
-READER_PARTS = servers.locate_parts(*_PLACE, servers.READER_PARTS, Preview=_PREVIEW)
-WRITER_PARTS = servers.locate_parts(*_PLACE, servers.WRITER_PARTS, Preview=_PREVIEW)
+_PARTS = {"Cluster": "monitoring.cluster:find_cluster", "Preview": "queries:MySQLPreview"}
+READER_PARTS = servers.locate_parts(
+    *_PLACE, servers.READER_PARTS, ReplicaMonitor="monitoring.replication:MySQLReplication", **_PARTS
+)
+WRITER_PARTS = servers.locate_parts(*_PLACE, servers.WRITER_PARTS, **_PARTS)
 
 
 def _connect(

@@ -16,6 +16,7 @@ from dbctl.errors import (
     CorruptError,
     DbctlError,
     DiskFullError,
+    NodeNotReadyError,
     PrivilegeMissingError,
     QueryFailedError,
     ReadOnlyError,
@@ -27,6 +28,8 @@ from dbctl.errors import (
 REFUSED = frozenset({1040, 1053, 1129, 1130, 1152, 1158, 1159, 1160, 1161, 1203, 1226, 1927, 4031})
 CONNECTION_ERRORS = REFUSED | {0, 2002, 2003, 2006, 2013, 2026}
 DEADLOCK, CHANGED, TIMEOUT_ERRORS = 1213, 1020, frozenset({1969, 3024})
+#: The server lacks a function or a feature, as compatible servers may.
+UNSUPPORTED = frozenset({1105, 1235, 1305})
 #: After these errors the transaction is rolled back, and the next statement does not belong to it.
 ROLLED_BACK = frozenset({DEADLOCK, CHANGED})
 
@@ -83,8 +86,10 @@ def translate_error(
 ) -> DbctlError:
     """Convert a driver error; ``broken``: the connection is lost."""
     number, reason = error_number(error), format_reason(error)
-    if broken or number in CONNECTION_ERRORS:
-        return context.disconnected_error(reason, committing=broken and sql == "commit")
+    # After a failed commit, a node that rejoins its cluster may still apply the change.
+    is_in_doubt = sql == "commit" and (broken or number not in ERRORS)
+    if broken or is_in_doubt or number in CONNECTION_ERRORS:
+        return context.disconnected_error(reason, committing=is_in_doubt)
     if number == 1290 and "read-only" not in reason:  # noqa: PLR2004 - the number has other meanings, too
         return QueryFailedError(target=context.target, reason=reason)
     if kind := ERRORS.get(number):
@@ -128,8 +133,9 @@ _VALUE_ERRORS = frozenset(
 )
 _CONSTRAINTS = (1022, 1048, 1062, 1169, 1216, 1217, 1364, 1451, 1452, 1557, 1586, 1761, 1762, 3819, 4025)
 ERRORS: Mapping[int, type[DbctlError]] = {
-    **dict.fromkeys([1205, 3572, DEADLOCK], BusyError),
-    CHANGED: ConcurrentChangeError,
+    **dict.fromkeys([1205, 3572], BusyError),
+    **dict.fromkeys([DEADLOCK, CHANGED, 9007], ConcurrentChangeError),  # 9007: TiDB's conflict of two writes
+    1047: NodeNotReadyError,  # it rejects every statement
     **dict.fromkeys([1044, 1045, 1142, 1143, 1227, 1370, 1410, 1419], PrivilegeMissingError),
     **dict.fromkeys([1290, 1792, 1836, 3989], ReadOnlyError),
     **dict.fromkeys([1021, 1114], DiskFullError),

@@ -13,7 +13,7 @@ from pymysql.cursors import SSCursor
 
 from dbctl import signals
 from dbctl.engines.contract import BATCH_ROWS, Column, RowStream, UserQuery
-from dbctl.engines.mysql.connection import Session
+from dbctl.engines.mysql.connection import MySQLConnection, Session
 from dbctl.engines.mysql.errors import TIMEOUT_ERRORS, error_number
 from dbctl.engines.mysql.part import MySQLPart
 from dbctl.engines.mysql.sql import find_external_call, find_secret
@@ -43,7 +43,7 @@ class MySQLStreams(MySQLPart):
             )
             for column in columns
         )
-        return self._stream_rows(f"select {names} from {self._catalog.quote_table(table)}", columns)
+        return self._stream_exact(f"select {names} from {self._catalog.quote_table(table)}", columns)
 
     @contextmanager
     def exact_numbers(self) -> Iterator[None]:
@@ -72,7 +72,7 @@ class MySQLStreams(MySQLPart):
         with (
             self._connection.read_transaction(),
             self._limit_time(query.timeout),
-            self._stream_rows(self._connection.bind(query.sql, query.parameters)) as answer,
+            self._stream_exact(self._connection.bind(query.sql, query.parameters)) as answer,
         ):
             yield answer
 
@@ -107,28 +107,38 @@ class MySQLStreams(MySQLPart):
                         session.run(f"set session {name} = default")
 
     @contextmanager
-    def _stream_rows(self, sql: str, columns: Sequence[str] | None = None) -> Iterator[RowStream]:
-        session = self._connection.session
-        with self.exact_numbers(), self._connection.translate_errors(sql):
-            cursor = session.cursor(SSCursor)
-            try:
-                cursor.execute(sql)
-                names = [str(description[0]) for description in cursor.description or ()]
-                yield RowStream(columns or names, _batches(cursor))
-            finally:
-                self._end_stream(session, cursor)
+    def _stream_exact(self, sql: str, columns: Sequence[str] | None = None) -> Iterator[RowStream]:
+        with self.exact_numbers(), stream_rows(self._connection, sql, columns) as stream:
+            yield stream
 
-    def _end_stream(self, session: Session, cursor: SSCursor) -> None:
-        """End a stream. The driver would read to the last row, so a session with unread rows is closed."""
-        result = session._result  # type: ignore[attr-defined]  # noqa: SLF001 - the driver has no public attribute for it
-        if result is not None and result.unbuffered_active:
-            if session.open:
-                self._connection.abandon(session)
-                session._force_close()  # type: ignore[attr-defined]  # noqa: SLF001 - no public method
-            result.unbuffered_active, result.connection = False, None
-            cursor.connection = None  # type: ignore[assignment]
-        else:
-            cursor.close()
+
+@contextmanager
+def stream_rows(
+    connection: MySQLConnection, sql: str, columns: Sequence[str] | None = None
+) -> Iterator[RowStream]:
+    """Run a statement and provide its rows, which the server sends as they are read."""
+    session = connection.session
+    with connection.translate_errors(sql):
+        cursor = session.cursor(SSCursor)
+        try:
+            cursor.execute(sql)
+            names = [str(description[0]) for description in cursor.description or ()]
+            yield RowStream(columns or names, _batches(cursor))
+        finally:
+            _end_stream(connection, session, cursor)
+
+
+def _end_stream(connection: MySQLConnection, session: Session, cursor: SSCursor) -> None:
+    """End a stream. The driver would read to the last row, so a session with unread rows is closed."""
+    result = session._result  # type: ignore[attr-defined]  # noqa: SLF001 - the driver has no public attribute for it
+    if result is not None and result.unbuffered_active:
+        if session.open:
+            connection.abandon(session)
+            session._force_close()  # type: ignore[attr-defined]  # noqa: SLF001 - no public method
+        result.unbuffered_active, result.connection = False, None
+        cursor.connection = None  # type: ignore[assignment]
+    else:
+        cursor.close()
 
 
 def _batches(cursor: SSCursor) -> Iterator[list[Row]]:

@@ -9,7 +9,12 @@ from typing import TypeAlias
 from dbctl.engines import servers
 from dbctl.engines.contract import Column, Merge, Where
 from dbctl.engines.postgresql.catalog import PostgreSQLCatalog
-from dbctl.engines.postgresql.connection import DbctlLock, PostgreSQLConnection, PostgreSQLTransactions
+from dbctl.engines.postgresql.connection import (
+    ROW_LOCK,
+    DbctlLock,
+    PostgreSQLConnection,
+    PostgreSQLTransactions,
+)
 from dbctl.engines.postgresql.dialect import PostgreSQLDialect
 from dbctl.engines.postgresql.types import base_type, encode_for_column
 from dbctl.engines.servers import ServerReader, ServerWriter
@@ -18,7 +23,11 @@ from dbctl.url import Url
 
 _PLACE = "dbctl.engines.postgresql", "PostgreSQL"
 READER_PARTS = servers.locate_parts(
-    *_PLACE, servers.READER_PARTS, CsvWriter="stream:{}CsvWriter", DumpRowCounter="backup.dump:{}RowCounter"
+    *_PLACE,
+    servers.READER_PARTS,
+    CsvWriter="stream:{}CsvWriter",
+    DumpRowCounter="backup.dump:{}RowCounter",
+    ReplicaMonitor="monitoring.replication:{}Replication",
 )
 WRITER_PARTS = servers.locate_parts(*_PLACE, servers.WRITER_PARTS, CsvWriter="stream:{}CsvWriter")
 #: Ascending sequences from which columns of a table take their values, of any owner.
@@ -73,7 +82,7 @@ class PostgreSQLWriter(ServerWriter):
 
     def _lock_clause(self, table: str) -> str:
         is_lockable = self.transactions.depth and not self.catalog.require_table(table).is_view
-        return " for no key update of t0" if is_lockable else ""
+        return ROW_LOCK if is_lockable and self.connection.can_lock_rows else ""
 
     def _encode(self, column: Column, value: object) -> object:
         return encode_for_column(column, value)

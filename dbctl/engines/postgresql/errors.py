@@ -18,6 +18,7 @@ from dbctl.errors import (
     PrivilegeMissingError,
     QueryFailedError,
     ReadOnlyError,
+    ReplicaConflictError,
     UnreachableError,
     ValueInvalidError,
 )
@@ -25,8 +26,8 @@ from dbctl.errors import (
 #: Errors by SQLSTATE, or by its class.
 ERRORS: dict[str, type[DbctlError]] = {
     "55P03": BusyError,
-    "40P01": BusyError,
     "40001": ConcurrentChangeError,
+    "40P01": ConcurrentChangeError,
     "42501": PrivilegeMissingError,
     "25006": ReadOnlyError,
     "53100": DiskFullError,
@@ -52,6 +53,11 @@ _COPY_LINE = re.compile(r"^COPY .*, line (\d+)(?:, column|:|$)", re.MULTILINE)
 _VALUES = re.compile(r"=\(.*\)(?= )", re.DOTALL)
 
 
+def is_unsupported(error: BaseException | None) -> bool:
+    """Whether the server lacks the function or the feature of a statement, as compatible servers may."""
+    return isinstance(error, psycopg.errors.UndefinedFunction | psycopg.errors.FeatureNotSupported)
+
+
 def unreachable_error(error: psycopg.Error, target: str) -> UnreachableError:
     """Return the error of a connection that could not be opened."""
     lines = str(error).splitlines() or ["the server did not answer"]
@@ -68,8 +74,11 @@ def translate_error(
     state, reason, row = error.sqlstate or "", _format_reason(error), _failed_row(error)
     if "max_locks_per_transaction" in (error.diag.message_hint or ""):
         return UnreachableError(target=context.target, reason=reason, hint=MORE_LOCKS)
-    if broken or (state[:2] in ("08", "53", "57") and state not in ("53100", "57014")):
-        return context.disconnected_error(reason, committing=broken and sql == "commit")
+    if broken and state == "40001":  # only a standby ends a session for this reason
+        return ReplicaConflictError(target=context.target)
+    is_in_doubt = state == "40003" or (broken and sql == "commit")
+    if broken or is_in_doubt or (state[:2] in ("08", "53", "57") and state not in ("53100", "57014")):
+        return context.disconnected_error(reason, committing=is_in_doubt)
     if kind := ERRORS.get(state) or ERRORS.get(state[:2]):
         return context.create_error(
             kind,

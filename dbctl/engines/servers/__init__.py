@@ -8,6 +8,7 @@ with lazy_imports(__name__):
     from dbctl.engines.servers.errors import CHECK_URL, ErrorContext
     from dbctl.engines.servers.monitoring import (
         LARGE_TABLE,
+        LOCK_MISSING,
         SHORT_TIMEOUT,
         ServerChecks,
         describe_holders,

@@ -46,14 +46,18 @@ PARTS = {
     "FullText": "queries:{}FullText",
     "IndexMonitor": "monitoring.statistics:{}Indexes",
     "Maintenance": "monitoring.maintenance:{}Maintenance",
+    "RowSource": "transfer:{}RowSource",
+    "PortableSchemas": "portable:{}PortableSchemas",
     "RowStreams": "stream:{}Streams",
     "SchemaReader": "schema:{}SchemaReader",
     "SessionMonitor": "monitoring.sessions:{}Sessions",
     "SizeMonitor": "monitoring.statistics:{}Sizes",
     "SlowQueryMonitor": "monitoring.statistics:{}SlowQueries",
+    "ValueScreen": "portable:{}ValueScreen",
 }
 READER_PARTS = {"Dumps": "backup.dump:{}Dumper"}
 WRITER_PARTS = {
+    "RowSink": "transfer:{}RowSink",
     "ScriptRunner": "scripts:{}Scripts",
     "StagingTables": "staging:{}Staging",
     "TextIndexes": "queries:{}TextIndexes",

@@ -6,21 +6,20 @@ from collections.abc import Callable
 
 from dbctl.errors import (
     BusyError,
+    CommitInDoubtError,
     ConcurrentChangeError,
     ConstraintError,
     DbctlError,
     DiskFullError,
     PrivilegeMissingError,
     ReadOnlyError,
+    ReplicaConflictError,
     UnreachableError,
 )
 from dbctl.model import Struct
 
 CHECK_URL = "Check that the server runs, and host, port, name, user and password in the URL of this database."
 DISCONNECTED = "Uncommitted changes were rolled back. Run it again when the server is available."
-IN_DOUBT = (
-    "The connection was lost during a commit: check whether the change was made before you run it again."
-)
 
 
 class ErrorContext(Struct, frozen=True, kw_only=True):
@@ -29,14 +28,17 @@ class ErrorContext(Struct, frozen=True, kw_only=True):
     target: str  #: ``app/database``
     timeout: float  #: seconds of waiting for a lock
     account: str = ""  #: the role, or the user and host, quoted for GRANT
+    in_standby: bool = (
+        False  #: whether the server is a replica, which cancels reads that conflict with replicated changes
+    )
     schema: str = ""  #: the schema, or the database on a server without schemas
     #: describes the lock holders as `` by …``, from the server's message
     blockers: Callable[[str], str] = lambda _message: ""
 
     def disconnected_error(self, reason: str, *, committing: bool) -> UnreachableError:
-        return UnreachableError(
-            target=self.target, reason=reason, hint=IN_DOUBT if committing else DISCONNECTED
-        )
+        if committing:
+            return CommitInDoubtError(target=self.target, reason=reason)
+        return UnreachableError(target=self.target, reason=reason, hint=DISCONNECTED)
 
     def create_error(
         self,
@@ -55,6 +57,8 @@ class ErrorContext(Struct, frozen=True, kw_only=True):
         facts: dict[str, object] = {"target": self.target}
         if kind is BusyError:
             facts |= {"holder": self.blockers(message), "waited": f"{self.timeout:g}"}
+        elif kind is ConcurrentChangeError and self.in_standby:
+            kind = ReplicaConflictError
         elif kind not in (ConcurrentChangeError, DiskFullError):
             facts["reason"] = reason
         if kind is PrivilegeMissingError:

@@ -27,6 +27,15 @@ SHORT_TIMEOUT = 5.0
 LARGE_TABLE = 16 << 20
 
 
+#: A server without locks that last as long as a session.
+LOCK_MISSING = EngineFinding(
+    severity="warning",
+    code="lock-missing",
+    message="this server has no locks of sessions, so two dbctl processes may write at the same time",
+    hint="Run one dbctl process at a time for this database.",
+)
+
+
 def describe_holders(
     holders: Sequence[LockHolder], sessions: Sequence[Session], locks: Mapping[int, Sequence[str]]
 ) -> Sequence[LockHolder]:

@@ -21,6 +21,7 @@ class SQLiteWriter(SQLiteDatabase):
 
     PARTS: ClassVar[Mapping[str, str]] = {
         **SQLiteDatabase.PARTS,
+        "RowSink": "dbctl.engines.sqlite.transfer:SQLiteRowSink",
         "ScriptRunner": "dbctl.engines.sqlite.scripts:SQLiteScriptRunner",
         "StagingTables": "dbctl.engines.sqlite.staging:SQLiteStagingTables",
         "TextIndexes": "dbctl.engines.sqlite.fulltext:SQLiteTextIndexes",

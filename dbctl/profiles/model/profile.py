@@ -139,6 +139,12 @@ class Profile(Section, frozen=True, kw_only=True):
         if duplicates:
             raise ValueError(f"backup.names: two databases have the file {duplicates[0]!r}")
 
+    @property
+    def main_database(self) -> str:
+        """The name of the first writable database, or of the first if none is writable."""
+        writable = [name for name, section in self.databases.items() if section.mode == "read-write"]
+        return next(iter([*writable, *self.databases]))
+
     def file_name(self, database: str) -> str:
         """Return the name of a database's file in a backup, with ``{time}`` in it."""
         return self.backup.names.get(database, f"{database}_{{time}}.db")

@@ -11,6 +11,7 @@ with lazy_imports(__name__):
         PreparedChange,
         require_row_count,
         required_for_cascade,
+        retry_conflicts,
     )
     from dbctl.services.app.live_table import LiveTable, find_column, has_all, is_optional, require_streams
     from dbctl.services.app.pagination import paginate

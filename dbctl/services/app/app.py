@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from dbctl.engines import registry
 from dbctl.engines.contract import Engine, Readable, RestoreTarget, Table, Writable
 from dbctl.errors import (
     AmbiguousPrefixError,
+    BusyError,
     ConcurrentChangeError,
     DatabaseNotConfiguredError,
     DatabaseUnknownError,
@@ -51,13 +52,14 @@ class App:
         trust_clock: bool = False,
         acting_as: str = "",
     ) -> None:
-        writable = [name for name, section in profile.databases.items() if section.mode == "read-write"]
-        self._main = next(iter([*writable, *profile.databases]))
+        self._main = profile.main_database
+        sections, databases = profile.databases, configured.databases
+        if list(databases) == ["main"] and "main" not in sections:  # an address without a name
+            databases = {self._main: databases["main"]}
         # The profile decides the engine of a plain path.
-        sections = profile.databases
         urls = {
             name: resolve_engine(url, sections[name if name in sections else self._main].engines)
-            for name, url in configured.databases.items()
+            for name, url in databases.items()
         }
         self.configured = structs.replace(configured, databases=urls)
         self.profile, self.timeout, self.only, self._traceless = profile, timeout, only, traceless
@@ -68,6 +70,9 @@ class App:
         self.used: list[str] = []  #: the databases that were opened, in the order of their first use
         self._readers: dict[str, Readable] = {}
         self._writers: dict[str, Writable] = {}
+        self._main_lock: BusyError | None = (
+            None  #: another program has locked the main database for the whole timeout
+        )
 
     def resolve_profile(self) -> None:
         """Change the profile to the prefix of the app's tables, and to the variant that the main database has.
@@ -81,8 +86,13 @@ class App:
         detects_prefix = bool(profile.prefix) and prefix is None
         tables: Mapping[str, Table] = {}
         if detects_prefix or profile.variants:
-            with suppress(DbctlError), closing(self._open_for_reading(self._main)) as database:
-                tables = database.tables()
+            try:
+                with closing(self._open_for_reading(self._main)) as database:
+                    tables = database.tables()
+            except BusyError as error:
+                self._main_lock = error
+            except DbctlError:  # a command that uses the database reports it
+                pass
         if detects_prefix:
             prefixes = profiles.find_prefixes(profile, self._main, tables)
             if len(prefixes) > 1:
@@ -142,8 +152,6 @@ class App:
         """
         self.database(name)
         databases = self.configured.databases
-        if name not in databases and list(databases) == ["main"] and self.main() == name:
-            return databases["main"]  # --url PATH without a name is for the main database
         if name not in databases:
             raise DatabaseNotConfiguredError(app=self.name, name=name)
         return databases[name]
@@ -187,8 +195,9 @@ class App:
         """Return the profile's section about a database that dbctl may change.
 
         Raises:
-            ReadOnlyError: the profile declares the database as read-only.
+            ReadOnlyError: the profile declares the database as read-only, or it is read from its replica.
         """
+        self.require_primary(name)
         section = self.database(name)
         if section.mode == "read-only":
             raise ReadOnlyError(
@@ -197,6 +206,17 @@ class App:
                 hint=f"No option changes that. Change it through {section.owner or 'that program'}.",
             )
         return section
+
+    def require_primary(self, name: str) -> None:
+        """Refuse to change a database that is read from its replica.
+
+        Raises:
+            ReplicaReadOnlyError: it is.
+        """
+        if self.configured.reads_replicas and name in self.configured.replicas:
+            from dbctl.errors import ReplicaReadOnlyError
+
+            raise ReplicaReadOnlyError(target=self.target(name))
 
     def reader(
         self, name: str, *, allow_empty: bool = False, familiar_tables: Collection[str] = ()
@@ -209,10 +229,11 @@ class App:
             WrongAppError: the database belongs to another app, or is empty without ``allow_empty``.
         """
         self._mark_used(name)
+        self._refuse_second_wait(name)
         if name in self._writers:
             return self._writers[name]
         if name not in self._readers:
-            database = self._open_for_reading(name)
+            database = self.open_for_reading(name)
             try:
                 tables = database.tables()
                 if name == self._main:  # a migration or a restore may have changed it since the command began
@@ -225,6 +246,23 @@ class App:
                 raise
             self._readers[name] = database
         return self._readers[name]
+
+    def open_for_reading(self, name: str) -> Readable:
+        """Open a database read-only; ``reader`` also checks its tables, and opens it once.
+
+        Raises:
+            ReplicaPromotedError, ReplicaLagError: it is read from its replica, which is none, or too far behind.
+        """
+        database = self._open_for_reading(name)
+        replica = self.configured.replicas.get(name) if self.configured.reads_replicas else None
+        if replica:
+            from dbctl.engines.contract import require_replica
+
+            with ExitStack() as stack:
+                stack.callback(database.close)
+                require_replica(database, max_lag=replica.max_lag, timeout=self.timeout)
+                stack.pop_all()
+        return database
 
     def _open_for_reading(self, name: str) -> Readable:
         url, target, is_read_only = self.url(name), self.target(name), self.database(name).mode == "read-only"
@@ -264,6 +302,7 @@ class App:
             raise ValueError(f"{purpose!r} is not in write_paths.PATHS")
         section = self.require_writable(name)
         self._mark_used(name)
+        self._refuse_second_wait(name)
         if name in self._readers:  # closing a reader later would drop this process's locks on the file
             self._readers.pop(name).close()
         database = self.engine(name).open_for_writing(
@@ -271,7 +310,8 @@ class App:
             self.target(name),
             timeout=self.timeout,
             pragmas=section.pragmas,
-            create=section.create if create else None,
+            # An instance of a fleet may have been deleted since it was listed.
+            create=section.create if create and not self.configured.fleet else None,
             keys=self._identity_columns(name),
             fill=partial(default_times, self.profile),
         )
@@ -313,6 +353,10 @@ class App:
             raise UsageError(detail=f"this command uses {self.target(name)}, but --db selects {self.only!r}")
         if name not in self.used:
             self.used.append(name)
+
+    def _refuse_second_wait(self, name: str) -> None:
+        if name == self._main and self._main_lock:
+            raise self._main_lock
 
     def close(self) -> None:
         """Close every database."""
@@ -384,9 +428,8 @@ def open_app(
     app.resolve_profile()
     if only:
         app.database(only)
-    unknown = [name for name in configured.databases if name not in app.profile.databases]
-    # A URL without a name is used for the only database; with several databases it would be ignored silently.
-    if unknown and list(configured.databases) != ["main"]:
+    unknown = [name for name in app.configured.databases if name not in app.profile.databases]
+    if unknown:
         raise DatabaseUnknownError(app=app.name, name=unknown[0], names=", ".join(app.profile.databases))
     try:
         yield app

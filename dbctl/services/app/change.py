@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
+from dbctl import signals
 from dbctl.engines.contract import Readable, Writable
 from dbctl.errors import (
     CascadeUnreachableError,
+    ConcurrentChangeError,
     ConstraintError,
     DatabaseMissingError,
     DriverMissingError,
@@ -23,6 +25,24 @@ from dbctl.services.app.app import App
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+
+
+T = TypeVar("T")
+#: Attempts of a transaction that conflicts with concurrent ones.
+MAX_ATTEMPTS = 5
+
+
+def retry_conflicts(run_transaction: Callable[[], T]) -> T:
+    """Run a whole transaction, again if the server rolled it back because of a concurrent one.
+
+    Raises:
+        ConcurrentChangeError: every attempt conflicted; nothing was changed.
+    """
+    for _ in range(MAX_ATTEMPTS - 1):
+        with suppress(ConcurrentChangeError):
+            return run_transaction()
+        signals.raise_if_interrupted()
+    return run_transaction()
 
 
 class Prepared(Protocol[R_co]):
@@ -123,15 +143,21 @@ class Change(Generic[R]):
         if self._prepare:
             self._prepare()
         with ExitStack() as others, self._app.writer(self._database, self._purpose) as database:
-            for name in self._cascade_databases():
+            cascade_databases = self._cascade_databases()
+            for name in cascade_databases:
                 with required_for_cascade(self._app, name, self._database):
                     other = others.enter_context(self._app.writer(name, self._purpose))
                     others.enter_context(other.transaction())
-            with self._transaction(database):
-                prepared = self.draft(database)
-                if confirmed is not None and prepared.plan.digest != confirmed:
-                    raise PlanChangedError(target=self.target)
-                return prepared.apply(database)
+            if cascade_databases:  # the changes of the other databases would remain in their transactions
+                return self._apply_once(database, confirmed)
+            return retry_conflicts(lambda: self._apply_once(database, confirmed))
+
+    def _apply_once(self, database: Writable, confirmed: str | None) -> R:
+        with self._transaction(database):
+            prepared = self.draft(database)
+            if confirmed is not None and prepared.plan.digest != confirmed:
+                raise PlanChangedError(target=self.target)
+            return prepared.apply(database)
 
     def _transaction(self, database: Writable) -> AbstractContextManager[None]:
         return database.transaction()

@@ -179,7 +179,7 @@ def _time_columns(app: App) -> Iterator[tuple[Readable, str, str]]:
     seen = set[tuple[str, str, str]]()
     for database, table, names in candidates:
         name, table_name = database or app.main(), table.removesuffix("?")
-        if name not in app.configured.databases and list(app.configured.databases) != ["main"]:
+        if name not in app.configured.databases:
             continue
         with suppress(DbctlError):  # an unreadable database has no records
             db = app.reader(name)

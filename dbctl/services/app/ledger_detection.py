@@ -14,6 +14,8 @@ from dbctl.services.app.live_table import find_column, has_all
 AUTO = "auto"
 #: The table of the steps of a partially applied migration.
 JOURNAL = "dbctl_migration_steps"
+#: The table of the state of an unfinished transfer.
+TRANSFER_TABLE = "dbctl_transfer"
 
 
 def ledger_names(profile: Profile) -> Collection[str]:

@@ -18,7 +18,7 @@ _INPUT = (
 )  # fmt: skip
 _GENERATED = (
     "users unlock", "sessions revoke", "sessions cleanup", "integrity repair", "sessions rebuild-stats", "restore apply",
-    "restore undo", "search vectors store", "search vectors make",
+    "restore undo", "search vectors store", "search vectors make", "transfer run", "transfer switch",
 )  # fmt: skip
 _SCHEMA = (
     "migrate up", "migrate down", "migrate reset", "migrate baseline", "migrate mark", "migrate repair", "integrity check",

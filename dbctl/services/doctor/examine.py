@@ -23,6 +23,7 @@ from dbctl.services.doctor import disk_space, files, keys, server, users
 from dbctl.services.doctor.context import CheckContext
 from dbctl.services.integrity import (
     CheckReport,
+    check_replica,
     create_failure_finding,
     find_exit_status,
     find_interrupted_restore,
@@ -123,6 +124,7 @@ def _examine_app(examination: Examination, app: App, selection: Selection) -> No
     for context in contexts.values():
         if context.database in app.configured.databases:
             examination.add_findings(context.target, disk_space.check_leftovers(context))
+            examination.add_findings(context.target, check_replica(app, context.database))
     examination.add_findings(app.name, _check_backups(app, selection, list(contexts.values())))
     examination.add_findings(app.name, keys.check_encryption(app))
     if app.configured.embedder:

@@ -13,4 +13,5 @@ with lazy_imports(__name__):
     )
     from dbctl.services.integrity.interrupted_restore import find_interrupted_restore
     from dbctl.services.integrity.repair import RepairResult
+    from dbctl.services.integrity.replicas import check_replica
     from dbctl.services.integrity.stored_violations import find_stored_violations

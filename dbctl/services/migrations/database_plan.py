@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
-from dbctl.engines.contract import Readable, Writable
+from msgspec import structs
+
+from dbctl.engines.contract import Cluster, Readable, Writable
 from dbctl.model import Row, Struct
 from dbctl.services.migrations.execution import (
     DownSelection,
@@ -56,6 +58,9 @@ class DatabasePlan(Struct, frozen=True, kw_only=True):
     state: DatabaseState  #: its target has the folder of the database's variant
     plans: Sequence[ExecutionPlan]
     rows: Mapping[str, int] = {}  #: rows that the statements would delete, by table, if they were counted
+    blocking_statements: Mapping[
+        str, int
+    ] = {}  #: number of statements that block all servers of a cluster, by name
 
     @property
     def names(self) -> list[str]:
@@ -110,11 +115,23 @@ def plan_database(
     """
     state = read_state(target, db) if db else create_empty_state(target)
     plans = plan_down(state, selection) if isinstance(selection, DownSelection) else plan_up(state, selection)
+    planned = DatabasePlan(state=state, plans=plans, blocking_statements=_count_blocking(db, plans))
     if db is None or not counts_rows:
-        return DatabasePlan(state=state, plans=plans)
+        return planned
     effects = [effect for plan in plans for effect in plan.steps.effects]
     rows = {loss.table: loss.before for loss in find_rows_at_risk(db, effects)}
-    return DatabasePlan(state=state, plans=plans, rows=rows)
+    return structs.replace(planned, rows=rows)
+
+
+def _count_blocking(db: Readable | None, plans: Sequence[ExecutionPlan]) -> Mapping[str, int]:
+    """Return the number of statements of each migration during which no server of the cluster can write."""
+    cluster = db.part(Cluster) if db else None
+    if cluster is None:
+        return {}
+    return {
+        plan.file.name: sum(cluster.blocks_all_servers(sql) for _, sql in plan.steps.statements)
+        for plan in plans
+    }
 
 
 def apply_all(

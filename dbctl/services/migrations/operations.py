@@ -137,10 +137,14 @@ class _RunMigrations(_Operation):
             rows.update(planned.rows)
             steps += self._safety.describe_steps(target, planned.destructive_names)
             where = f"{target.database}/" if len(self._targets) > 1 else ""
-            steps += [
-                f"{self.verb} {where}{plan.file.name} ({format_count(len(plan.steps.statements), 'statement')})"
-                for plan in planned.plans
-            ]
+            for plan in planned.plans:
+                statements = format_count(len(plan.steps.statements), "statement")
+                steps.append(f"{self.verb} {where}{plan.file.name} ({statements})")
+                if blocking := planned.blocking_statements.get(plan.file.name):
+                    changes = format_count(blocking, "schema change")
+                    steps.append(
+                        f"block writes on all nodes of the cluster for {changes}, in total order isolation"
+                    )
         count = sum(len(planned.plans) for planned in self._planned)
         title = f"{self.verb.capitalize()} {format_count(count, 'migration')}"
         return self._create_plan(title, steps, rows, destructive=self.direction == "down")

@@ -298,8 +298,7 @@ def load_state(app: App, target: MigrationTarget) -> DatabaseState:
 
 def open_for_reading(app: App, target: MigrationTarget) -> closing[Readable]:
     """Open a database read-only, without a check of the app's tables."""
-    url, engine = app.url(target.database), app.engine(target.database)
-    return closing(engine.open_for_reading(url, target.name, timeout=app.timeout))
+    return closing(app.open_for_reading(target.database))
 
 
 @contextmanager

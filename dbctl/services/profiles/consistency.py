@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import TypeAlias
 
 from dbctl.engines.contract import Readable
-from dbctl.errors import SchemaMismatchError
-from dbctl.profiles import find_prefix_problem
+from dbctl.errors import ProfileInvalidError, SchemaMismatchError
+from dbctl.files import toml
+from dbctl.profiles import apply_variant, find_prefix_problem, loader, locate_key
 from dbctl.profiles.model import (
     ColumnNames,
     Migrations,
@@ -36,6 +39,40 @@ Problem: TypeAlias = tuple[Sequence[str | int], str]
 
 
 # Consistency of the profile ----------------------------------------------------------------------------------------
+
+
+def refuse_inconsistent_profile(name: str) -> None:
+    """Check the profile of this name or path.
+
+    Raises:
+        ProfileInvalidError: the first problem that ``find_file_problems`` returns.
+    """
+    path = loader.path_of(name)
+    for problem in find_file_problems(path)[:1]:
+        raise ProfileInvalidError(file=path, line=problem.line, key=problem.key, reason=problem.reason)
+
+
+def find_file_problems(path: Path) -> list[toml.Problem]:
+    """Return the errors in a profile file, also those of its variants, in the order of lines."""
+    try:
+        _, text = loader.read_with_text(path)
+    except toml.TomlError as error:
+        return list(error.problems)
+    return _find_problems(text)
+
+
+@lru_cache(maxsize=16)  # the instances of a fleet have the same profile
+def _find_problems(text: str) -> list[toml.Problem]:
+    """Return the errors in a profile that its schema does not detect."""
+    profile = loader.parse(text)
+    inconsistencies = list(find_inconsistencies(profile))
+    problems = [toml.create_problem(text, key, reason) for key, reason in inconsistencies]
+    for index, variant in enumerate(profile.variants):
+        for key, reason in find_inconsistencies(apply_variant(profile, variant)):
+            if (key, reason) not in inconsistencies:
+                located = locate_key(index, variant, key)
+                problems.append(toml.create_problem(text, located, f"{reason} (variant {variant.name})"))
+    return sorted(problems, key=lambda problem: problem.line)
 
 
 def find_inconsistencies(profile: Profile) -> Iterator[Problem]:

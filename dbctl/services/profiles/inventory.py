@@ -18,7 +18,7 @@ from dbctl.errors import (
 )
 from dbctl.files import toml
 from dbctl.model import Finding, Findings, Page, Row, Severity, Struct
-from dbctl.profiles import apply_variant, loader, locate_key
+from dbctl.profiles import loader
 from dbctl.profiles.model import Profile, ProfileVariant
 from dbctl.services.app import App, read_profile
 from dbctl.services.backup import prune
@@ -226,18 +226,7 @@ def _list_databases(profile: Profile, urls: Mapping[str, object]) -> list[Databa
 
 def _check_profile_file(name: str) -> list[Finding]:
     path = loader.path_of(name)
-    try:
-        profile, text = loader.read_with_text(path)
-    except toml.TomlError as error:
-        return [_problem_finding(path, problem) for problem in error.problems]
-    inconsistencies = list(consistency.find_inconsistencies(profile))
-    problems = [toml.create_problem(text, key, reason) for key, reason in inconsistencies]
-    for index, variant in enumerate(profile.variants):
-        for key, reason in consistency.find_inconsistencies(apply_variant(profile, variant)):
-            if (key, reason) not in inconsistencies:
-                located = locate_key(index, variant, key)
-                problems.append(toml.create_problem(text, located, f"{reason} (variant {variant.name})"))
-    return [_problem_finding(path, problem) for problem in sorted(problems, key=lambda problem: problem.line)]
+    return [_problem_finding(path, problem) for problem in consistency.find_file_problems(path)]
 
 
 def _check_app(app: model.App) -> Iterator[Problem]:
@@ -250,12 +239,14 @@ def _check_app(app: model.App) -> Iterator[Problem]:
         return
     known = ", ".join(profile.databases)
     for name, url in app.databases.items():
-        if name not in profile.databases:
+        is_unnamed = list(app.databases) == ["main"] and bool(profile.databases)
+        section = profile.databases.get(
+            name if name in profile.databases or not is_unnamed else profile.main_database
+        )
+        if section is None:
             yield ("databases", name), f"{profile.name} has no such database; known: {known}"
-        elif (
-            resolve_engine(url, profile.databases[name].engines).engine not in profile.databases[name].engines
-        ):
-            engines = " or ".join(profile.databases[name].engines)
+        elif resolve_engine(url, section.engines).engine not in section.engines:
+            engines = " or ".join(section.engines)
             yield ("databases", name), f"{profile.name} uses {engines} for it, not {url.engine}"
     for name in app.migrations:
         if name not in profile.databases:

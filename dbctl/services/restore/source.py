@@ -59,7 +59,7 @@ class BackupSource:
             BackupMissingError: the backup does not contain that database.
             BackupPartialError: it contains only some tables.
             NotSupportedError: it contains only files of the database that are not a valid database.
-            ReadOnlyError: the live database belongs to another program.
+            ReadOnlyError: the live database belongs to another program, or is read from a replica.
         """
         app, manifest = self.app, self.manifest
         databases = [name for name in manifest.databases if app.only in ("", name)]
@@ -72,6 +72,8 @@ class BackupSource:
     def _select_member(self, database: str, *, replaces_live: bool) -> Member:
         section, target = self.app.database(database), self.app.target(database)
         place = self.repository.path(self.manifest)
+        if replaces_live:
+            self.app.require_primary(database)
         if replaces_live and section.mode == "read-only":
             raise ReadOnlyError(
                 target=target,

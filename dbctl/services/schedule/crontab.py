@@ -224,7 +224,7 @@ def quote(word: str) -> str:
 
 
 def _list_app_jobs(selection: Selection) -> Iterator[Job]:
-    app = config.find_app(selection)
+    app = config.find_app(selection, allow_fleet=True)
     profile, _ = read_profile(app)
     if any(url.password for url in config.parse_urls(selection.urls, Path.cwd()).values()):
         raise UsageError(detail="the crontab would contain a password; write the URL into a configuration")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import TypeAlias
 
 from dbctl import signals
 from dbctl.engines.contract import Condition, Merge, Order, ShiftedTime, TimeForm, Where, Writable
 from dbctl.engines.sql import ident
-from dbctl.errors import SchemaMismatchError
+from dbctl.errors import ConcurrentChangeError, SchemaMismatchError
 from dbctl.model import Struct, now, parse_duration, time_before
 from dbctl.profiles import TIMES
 from dbctl.profiles.model import Cleanup, RecountRule, TimeOffset, expand_variants
-from dbctl.services.app import App, LiveTable, audit, find_column, require_row_count
+from dbctl.services.app import App, LiveTable, audit, find_column, require_row_count, retry_conflicts
 from dbctl.services.sessions.batching import BatchSizer
 
 #: The number of keys per page; reading them blocks no writer.
@@ -133,13 +134,21 @@ class RuleRun:
                 corrections = self._find_corrections(batch)
                 # A signal during the commit must not prevent counting its rows.
                 with signals.defer_signals():
-                    with self._batches.measure(len(batch)) as restart_clock, self._db.transaction():
-                        restart_clock()
-                        changed = self._change(batch, corrections)
-                    self.changed += changed
+                    self.changed += retry_conflicts(partial(self._change_batch, batch, corrections))
                 signals.raise_if_interrupted()
                 self._advance(len(batch))
                 start += len(batch)
+
+    def _change_batch(self, batch: Sequence[RowKey], corrections: Sequence[Correction]) -> int:
+        was_recorded = self._recorded
+        try:
+            with self._batches.measure(len(batch)) as restart_clock, self._db.transaction():
+                restart_clock()
+                return self._change(batch, corrections)
+        except ConcurrentChangeError:  # the server has rolled back everything
+            self._recorded = was_recorded
+            self._checked_groups.difference_update(group for _, group in batch)
+            raise
 
     def _read_pages(self) -> Iterator[list[RowKey]]:
         """Yield pages of due rows; rows with the same ``same_transaction`` value are adjacent."""

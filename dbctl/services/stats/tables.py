@@ -9,6 +9,7 @@ from typing import Literal
 from dbctl.engines.contract import (
     Condition,
     Order,
+    ReplicaMonitor,
     SessionMonitor,
     SizeMonitor,
     Where,
@@ -42,7 +43,7 @@ from dbctl.services.users import detail
 #: Errors of other databases that are reported instead of raised.
 SKIPPED_ERRORS = (CorruptError, DatabaseMissingError, DriverMissingError, NotADatabaseError, UnreachableError)
 #: Columns of a database on a server.
-SERVER_FIELDS = ("connections", "cache_hit_ratio", "deadlocks")
+SERVER_FIELDS = ("connections", "cache_hit_ratio", "deadlocks", "lag_seconds", "lag_bytes")
 
 
 class DatabaseStats(Struct, frozen=True, kw_only=True):
@@ -67,6 +68,9 @@ class DatabaseStats(Struct, frozen=True, kw_only=True):
     deadlocks: int | None = None
     temp_bytes: int | None = None  #: written to temporary files
     since: datetime | None = None
+    #: Only of replicas.
+    lag_seconds: float | None = None  #: the age of the newest replicated change, if not all are replicated
+    lag_bytes: int | None = None  #: changes that the replica has received and not applied
 
     def summary(self) -> Row:
         fields = ("target", "bytes", "tables", "freelist_pages", "wal_bytes", "journal_mode", *SERVER_FIELDS)
@@ -147,9 +151,12 @@ def list_databases(app: App, page_request: PageRequest) -> DatabaseResults[Datab
     """Return the size of each configured database, without a checkpoint of the ``-wal``."""
 
     def read_database(name: str) -> list[DatabaseStats]:
-        storage, sessions = _require_sizes(app, name).measure_storage(), app.reader(name).part(SessionMonitor)
-        traffic = [sessions.read_traffic()] if sessions else []
-        return [create_result(DatabaseStats, app.target(name), storage, *traffic)]
+        sources: list[Struct] = [_require_sizes(app, name).measure_storage()]
+        if sessions := app.reader(name).part(SessionMonitor):
+            sources.append(sessions.read_traffic())
+        if (replication := app.reader(name).part(ReplicaMonitor)) and (state := replication.read_state()):
+            sources.append(state)
+        return [create_result(DatabaseStats, app.target(name), *sources)]
 
     return collect_results(app, DatabaseStats, page_request, read_database)
 

@@ -191,10 +191,9 @@ def test_deadlock_ends_both_transactions(table):
         table.execute("update t set n = 21 where id = 1")
 
     writer = PostgreSQLWriter(table.url, "app/user", timeout=60)
-    pid = table.connection.info.backend_pid
     with (
         closing(writer),
-        pytest.raises(BusyError, match=rf"\(pid {pid}, user "),
+        pytest.raises(ConcurrentChangeError),
         writer.transaction(),
     ):
         writer.update("t", {"n": 10}, [Condition("id", "=", 1)])
@@ -265,7 +264,7 @@ def test_interrupted_commit_is_reported_as_in_doubt(table):
     with pytest.raises(UnreachableError) as caught, writer.transaction():
         writer.delete("t", [])
         table.execute(f"select pg_terminate_backend({writer.connection.session.pgconn.backend_pid}, 5000)")
-    assert "check whether the change was made" in caught.value.hint
+    assert caught.value.code == "commit-in-doubt"
     assert table.rows("select count(*) from t") == [(5,)]
 
 

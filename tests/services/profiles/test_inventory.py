@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 
 import pytest
 
@@ -73,6 +74,33 @@ def test_inconsistency_has_line_and_key(tmp_path):
         f"line {line_number('fields = { name') + 1}, roles.fields: name is missing",
         f"line {fields}, settings[1].fields: value is missing",
     ]
+
+
+def test_commands_refuse_an_inconsistent_profile(answer, tmp_path):
+    """A mistake in one section does not prevent a backup."""
+    sqlite3.connect(tmp_path / "notes.db").executescript(
+        "create table settings (name text primary key, value text)"
+    )
+    (tmp_path / "notes.toml").write_text(
+        """schema = "dbctl.profile/1"
+name = "notes"
+title = "Notes"
+[databases.main]
+engines = ["sqlite"]
+[[settings]]
+scope = "system"
+table = "settings"
+fields = { value = "value" }
+"""
+    )
+    selection = ("--profile", str(tmp_path / "notes.toml"), "--url", str(tmp_path / "notes.db"))
+    for words in (["settings", "list"], ["settings", "set", "title", "x"], ["data", "rows", "settings"]):
+        error = answer(*words, *selection, status=2)["error"]
+        assert (error["code"], "notes.toml, line 6, settings[0]" in error["message"]) == (
+            "profile-invalid",
+            True,
+        )
+    assert answer("backup", "create", "--repository", str(tmp_path / "backups"), *selection)["data"]
 
 
 @pytest.mark.parametrize(

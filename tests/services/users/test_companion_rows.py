@@ -195,7 +195,7 @@ def test_users_that_only_the_app_creates(answer, forge, tmp_path):
         "insert into people (person, login, login_lower, slug) select id, 'ann', 'ann', 'ann' from persons"
     )
     more = 'only_app_creates = "clients compute the keys of the vault"'
-    declare(tmp_path, forge.url, create="", more=more)
+    declare(tmp_path, forge.url, more=more)
     (tmp_path / "users.csv").write_text("username,password\nbo,a long passphrase\n")
     for words in (["create", "bo", "--generate"], ["ensure", "bo", "--generate"], ["import", "users.csv"]):
         error = answer("users", *words, status=2)["error"]

@@ -25,6 +25,9 @@ from dbctl.engines.servers import ErrorContext, ServerConnection
 from dbctl.engines.sql import Row, is_storable
 from dbctl.errors import DbctlError, QueryFailedError, ValueInvalidError
 
+#: Bytes of a statement of bytes that an error may need.
+LONGEST_SHOWN = 1000
+
 
 class MySQLConnection(ServerConnection[Session]):
     has_failed = False  #: whether a statement of the open transaction failed
@@ -125,10 +128,11 @@ class MySQLConnection(ServerConnection[Session]):
         if reason := find_rejection(sql):
             raise QueryFailedError(target=self.target, reason=reason)
 
-    def execute_text(self, sql: str) -> int:
+    def execute_text(self, sql: str | bytes) -> int:
         """Run a writing statement without parameters; return the number of affected rows."""
-        with self.translate_errors(sql, writing=True), self.session.cursor() as cursor:
-            cursor.execute(sql)
+        shown = sql if isinstance(sql, str) else sql[:LONGEST_SHOWN].decode(errors="replace")
+        with self.translate_errors(shown, writing=True), self.session.cursor() as cursor:
+            cursor.execute(sql)  # type: ignore[arg-type]  # the driver accepts bytes
             return cursor.rowcount
 
     def _query_statements(self) -> tuple[Sequence[str], Sequence[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
@@ -15,7 +16,7 @@ from dbctl.engines.mysql.connection.session import Session
 from dbctl.engines.mysql.errors import error_number, quote_account
 from dbctl.engines.mysql.options import connection_arguments
 from dbctl.engines.mysql.types import CONVERTERS, format_literal
-from dbctl.errors import ReadOnlyError
+from dbctl.errors import NodeNotReadyError, ReadOnlyError
 from dbctl.files import liveness
 from dbctl.url import Url
 
@@ -38,7 +39,13 @@ MODES = (
 UNKNOWN_VARIABLE, NO_SOCKET, LOST = 1193, 2002, 2013
 SESSION_INFO = "select current_user(), database(), connection_id(), @@max_allowed_packet"
 #: The setting has either name; before dbctl applies its settings, it is the server's default.
-READ_ONLY = "show variables where variable_name in ('read_only', 'tx_read_only', 'transaction_read_only')"
+READ_ONLY = ("read_only", "tx_read_only", "transaction_read_only")
+VARIABLES = f"show variables where variable_name in {(*READ_ONLY, 'wsrep_on', 'wsrep_provider')}"
+NODE_STATUS = (
+    "show status where variable_name in ('wsrep_ready', 'wsrep_cluster_status', 'wsrep_local_state_comment')"
+)
+#: A node waits until it has applied the earlier changes of all nodes, and runs schema changes on every node.
+NODE_SETTINGS = {"wsrep_sync_wait": 1, "wsrep_osu_method": "TOI"}
 #: Error numbers of the driver.
 CLIENT_ERRORS = range(2000, 3000)
 #: Excludes states in which a session waits for its client, while the client may wait for it.
@@ -63,6 +70,7 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool) -> S
     Raises:
         UrlInvalidError: it contains an unknown option, or names no database.
         NotSupportedError: the server is too old.
+        NodeNotReadyError: it is a node of a cluster that accepts no statements.
         ReadOnlyError: ``read_only`` is false, but the server is read-only.
         pymysql.Error: the server refused the connection, or is not reachable.
     """
@@ -83,8 +91,13 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool) -> S
             "group_concat_max_len": 1 << 24,
         }
         session.read_only = read_only
+        variables = {str(name).lower(): str(value) for name, value in session.run(VARIABLES)}
+        if variables.get("wsrep_on") == "ON" and variables.get("wsrep_provider", "none") != "none":
+            _require_ready(session, target)
+            session.is_cluster_node = True
+            session.settings = {**session.settings, **NODE_SETTINGS}
         if not read_only:
-            _refuse_read_only(session, target)
+            _refuse_read_only(variables, target)
         if not (read_only or _enable_snapshot_isolation(session)):
             session.isolation = "serializable"
         session.apply_settings()
@@ -177,12 +190,24 @@ def lock_wait_seconds(timeout: float, server: Server) -> int:
     return min(max(minimum, ceil(timeout)), MAX_LOCK_WAIT_SECONDS)
 
 
-def _refuse_read_only(session: Session, target: str) -> None:
+def _require_ready(session: Session, target: str) -> None:
+    """Refuse a node of a Galera cluster that is not in the primary component, or is joining it.
+
+    Raises:
+        NodeNotReadyError: it would reject every statement, or return old rows.
+    """
+    status = {str(name).lower(): str(value) for name, value in session.run(NODE_STATUS)}
+    if status.get("wsrep_ready") != "ON":
+        component, state = status.get("wsrep_cluster_status"), status.get("wsrep_local_state_comment")
+        raise NodeNotReadyError(target=target, reason=f"component {component}, state {state}")
+
+
+def _refuse_read_only(variables: Mapping[str, str], target: str) -> None:
     """Refuse to write if a setting makes the server read-only, most likely on a replica.
 
     Otherwise administrators could still write, and every session could override the mode of its transactions.
     """
-    enabled = [str(name) for name, value in session.run(READ_ONLY) if str(value).upper() not in ("OFF", "0")]
+    enabled = [name for name in READ_ONLY if variables.get(name, "OFF").upper() not in ("OFF", "0")]
     if enabled:
         raise ReadOnlyError(
             target=target,

@@ -93,6 +93,7 @@ class Session(pymysql.connections.Connection):
     isolation = "repeatable read"
     settings: Mapping[str, object]
     read_only = True
+    is_cluster_node = False  #: whether other servers write the same database
     server_version: str
     server_status: int  #: flags of the last answer
     max_statement_bytes = 0  #: the server's limit; 0: unknown

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import pymysql
 
 from dbctl.engines.mysql.connection.connection import MySQLConnection
+from dbctl.engines.mysql.errors import UNSUPPORTED, error_number
 from dbctl.engines.mysql.locks import (
     acquire_unless_swapping_sql,
     decode_holder,
@@ -78,6 +79,9 @@ class DbctlLock:
         Raises:
             BusyError: another dbctl process holds the lock.
         """
+        if not self.is_effective():  # doctor reports it
+            yield
+            return
         try:
             wait_for_lock(self._connection, self._try, self._describe_holder)
             since = datetime.now(UTC).isoformat(" ", "seconds")
@@ -87,6 +91,16 @@ class DbctlLock:
         finally:  # the lock ends with the session at the latest
             with suppress(DbctlError, RuntimeError):
                 self._connection.fetch("select release_all_locks()")
+
+    def is_effective(self) -> bool:
+        """Whether the server has such locks."""
+        try:
+            self._connection.fetch(f"select is_free_lock({format_literal(self._name)})")
+        except QueryFailedError as error:
+            if error_number(error.__cause__) not in UNSUPPORTED:
+                raise
+            return False
+        return True
 
     def _try(self) -> bool:
         return self._connection.fetch(acquire_unless_swapping_sql(self._name)) == [(1,)]

@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from dbctl.engines.contract import EngineFinding, FindingQuery, SettingComparison, leftover_finding
+from dbctl.engines.mysql.connection import DbctlLock
 from dbctl.engines.mysql.errors import quote
+from dbctl.engines.mysql.monitoring.cluster import find_cluster
 from dbctl.engines.mysql.options import read_encryption
 from dbctl.engines.mysql.part import MySQLPart
 from dbctl.engines.mysql.types import format_literal
-from dbctl.engines.servers import find_problems, scratch_name_pattern
+from dbctl.engines.servers import LOCK_MISSING, find_problems, scratch_name_pattern
 from dbctl.errors import PrivilegeMissingError, QueryFailedError
 from dbctl.model import format_count
 
@@ -100,6 +102,10 @@ class MySQLAdvice(MySQLPart):
     def server_findings(self, *, writing: bool) -> Sequence[EngineFinding]:
         findings = [*self._check_encryption(), *self._check_rights(writing=writing), *self.find_abandoned()]
         findings += find_problems(self._connection, SERVER_CHECKS)
+        if not DbctlLock(self._connection).is_effective():
+            findings.append(LOCK_MISSING)
+        if cluster := find_cluster(self._db):
+            findings += cluster.find_problems()
         try:
             findings += find_problems(self._connection, [IDLE_CHECK])
         except PrivilegeMissingError:

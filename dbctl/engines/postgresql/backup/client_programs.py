@@ -20,6 +20,7 @@ from dbctl.errors import (
     DbctlError,
     DiskFullError,
     PrivilegeMissingError,
+    ReplicaConflictError,
     UnreachableError,
     UrlInvalidError,
 )
@@ -159,8 +160,10 @@ def to_error(
         return PrivilegeMissingError(target=target, reason=reason, hint=grant_hint(reason, user, schema))
     if sqlstate == "53100" or "No space left on device" in reason:
         return DiskFullError(target=target)
-    if sqlstate in ("55P03", "57014") or "canceling statement due to" in reason:
-        return BusyError(target=target, holder="", waited=f"{timeout:g}")
+    if sqlstate in ("40001", "55P03", "57014") or "canceling statement due to" in reason:
+        is_conflict = sqlstate == "40001" or "conflict with recovery" in reason
+        busy = BusyError(target=target, holder="", waited=f"{timeout:g}")
+        return ReplicaConflictError(target=target) if is_conflict else busy
     if sqlstate == "53200" or "out of shared memory" in reason:
         instead = f"{instead} {MORE_LOCKS}"
     # The program may notice a lost connection before this session does, and prints no code for it.

@@ -18,12 +18,13 @@ from dbctl.engines.postgresql.backup import client_programs, database_properties
 from dbctl.engines.postgresql.backup.dump_scanner import DumpScanner, index_by_app_name
 from dbctl.engines.postgresql.backup.limits import describe_losses
 from dbctl.engines.postgresql.connection import PostgreSQLConnection, Session
+from dbctl.engines.postgresql.errors import is_unsupported
 from dbctl.engines.postgresql.part import PostgreSQLPart
 from dbctl.engines.postgresql.schema import PostgreSQLSchemaReader, read_scope
 from dbctl.engines.postgresql.types import UNDECLARED
 from dbctl.engines.servers import COMPRESSION_RATIO, NO_BACKUP, copy_output
 from dbctl.engines.sql import digest_tables, ident
-from dbctl.errors import BusyError, ClientFailedError, DbctlError, NotSupportedError
+from dbctl.errors import BusyError, ClientFailedError, DbctlError, NotSupportedError, QueryFailedError
 from dbctl.files import LEVEL, open_parallel_gzip, subprocesses
 from dbctl.model import now
 
@@ -145,7 +146,16 @@ class PostgreSQLDumper:
     def _arguments(self, form: str, tables: Sequence[str]) -> list[str]:
         """Return the arguments of pg_dump, with the snapshot of this transaction."""
         session = self._connection.session
-        ((snapshot,),) = self._connection.fetch("select pg_export_snapshot()")
+        try:
+            ((snapshot,),) = self._connection.fetch("select pg_export_snapshot()")
+        except QueryFailedError as error:
+            if not is_unsupported(error.__cause__):
+                raise
+            raise NotSupportedError(
+                feature=f"a backup of {self._connection.target}",
+                subject="this server, which exports no snapshots",
+                hint=f"{NO_BACKUP} Use the server's own backups.",
+            ) from error
         arguments = [
             f"--lock-wait-timeout={max(1, round(self._connection.timeout * 1000))}",
             f"--snapshot={snapshot}",

@@ -3,7 +3,7 @@
 from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
-    from dbctl.engines.postgresql.connection.connection import PostgreSQLConnection
+    from dbctl.engines.postgresql.connection.connection import ROW_LOCK, PostgreSQLConnection
     from dbctl.engines.postgresql.connection.probe import probe_program
     from dbctl.engines.postgresql.connection.session import (
         MAX_NAME_BYTES,

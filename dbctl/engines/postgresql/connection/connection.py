@@ -22,10 +22,14 @@ from dbctl.engines.postgresql.types import (
 )
 from dbctl.engines.servers import ErrorContext, ServerConnection
 from dbctl.engines.sql import Row, ident
-from dbctl.errors import QueryFailedError
+from dbctl.errors import QueryFailedError, RowLocksMissingError
+
+#: The end of a query that locks the rows that it reads.
+ROW_LOCK = " for no key update of t0"
 
 
 class PostgreSQLConnection(ServerConnection[Session]):
+    can_lock_rows = True  #: whether the server supports the locks of rows in queries
     running_statement = ""  #: the running statement of a script, to find the sessions that block it
 
     def _connect(self) -> Session:
@@ -108,11 +112,15 @@ class PostgreSQLConnection(ServerConnection[Session]):
             yield
         except psycopg.Error as error:
             signals.raise_if_interrupted()  # a driver error is expected after a signal
+            if isinstance(error, psycopg.errors.FeatureNotSupported) and ROW_LOCK in sql:
+                self.can_lock_rows = False
+                raise RowLocksMissingError(target=self.target) from error
             context = ErrorContext(
                 target=self.target,
                 timeout=self.timeout,
                 account="" if self.is_broken else ident(session.info.user),
                 schema=session.schema,
+                in_standby=session.in_standby,
                 blockers=lambda message: self.describe_blockers(message, session.pgconn.backend_pid),
             )
             raise translate_error(error, context, sql, writing=writing, broken=self.is_broken) from error

@@ -45,6 +45,7 @@ FILES = {
 CANCEL_SECONDS, POLL_SECONDS = 5.0, 0.1
 #: The maximum length of an application_name, in bytes.
 MAX_NAME_BYTES = 63
+STANDBY_HINT = "Nothing was changed. Use the address of the primary, or name both hosts and add ?target_session_attrs=read-write."
 #: Options of ORMs that libpq does not support; they are ignored.
 IGNORED_OPTIONS = frozenset(
     {"connection_limit", "pgbouncer", "pool_timeout", "socket_timeout", "statement_cache_size"}
@@ -111,6 +112,14 @@ class Session(psycopg.Connection[Row]):
     def server_address(self) -> str:
         """The address of the server, the same in all sessions with it."""
         return ":".join(map(str, self.address))
+
+    @property
+    def in_standby(self) -> bool:
+        """Whether the server replays the changes of another one; it reports a promotion by itself."""
+        return (
+            self.pgconn.status == pq.ConnStatus.OK
+            and self.pgconn.parameter_status(b"in_hot_standby") == b"on"
+        )
 
     def limit_opening(self, seconds: float) -> None:
         """Limit the time of all following steps until ``end_opening``, in seconds."""
@@ -274,7 +283,9 @@ def _is_address(host: str) -> bool:
 
 
 def _refuse_read_only(session: Session, target: str) -> None:
-    """Refuse to write if a setting makes sessions read-only, although any session could override it."""
+    """Refuse to write to a standby, or if a setting makes sessions read-only, although any session could override it."""
+    if session.in_standby:
+        raise ReadOnlyError(target=target, reason="the server is a standby", hint=STANDBY_HINT)
     ((value,),) = session.execute(b"show default_transaction_read_only").fetchall()
     if value == "on":
         raise ReadOnlyError(

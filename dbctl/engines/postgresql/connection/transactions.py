@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 
@@ -11,6 +12,7 @@ from psycopg import pq
 
 from dbctl.engines.postgresql.connection.connection import PostgreSQLConnection
 from dbctl.engines.postgresql.connection.session import application_name
+from dbctl.engines.postgresql.errors import is_unsupported
 from dbctl.engines.servers import TRANSACTION_ENDED, ServerTransactions, wait_for_lock
 from dbctl.errors import DbctlError, QueryFailedError
 
@@ -26,7 +28,9 @@ class PostgreSQLTransactions(ServerTransactions):
     base_depth = 0  #: the depth without an open transaction of dbctl
 
     def transaction(self) -> AbstractContextManager[None]:
-        return self.begin("begin isolation level repeatable read read write")
+        # Without locks of rows, only this level detects that a row which was only read has changed.
+        level = "repeatable read" if self._connection.can_lock_rows else "serializable"
+        return self.begin(f"begin isolation level {level} read write")
 
     def require(self) -> None:
         session = self._connection.session
@@ -84,12 +88,28 @@ class DbctlLock:
         key = self._own_key() if self._key is None else self._key
         self._connection.session.settings["application_name"] = application_name(f"dbctl {purpose}")
         self._connection.apply_settings()
-        wait_for_lock(self._connection, lambda: self._try(key), lambda: self._describe_holder(key))
+        try:
+            wait_for_lock(self._connection, lambda: self._try(key), lambda: self._describe_holder(key))
+        except QueryFailedError as error:
+            if not is_unsupported(error.__cause__):  # doctor reports a server without such locks
+                raise
         try:
             yield
         finally:  # the lock ends with the session at the latest
             with suppress(DbctlError, RuntimeError):
                 self._release(key)
+
+    def is_effective(self) -> bool:
+        """Whether the server has such locks; some accept the function, and lock nothing."""
+        key = secrets.randbits(63)
+        try:
+            is_locked = self._try(key) and bool(self._connection.fetch(HOLDER, {"key": key}))
+            self._release(key)
+        except QueryFailedError as error:
+            if not is_unsupported(error.__cause__):
+                raise
+            return False
+        return is_locked
 
     def wait_for_killed_restore(self, key: int) -> None:
         """Wait until no session holds the lock ``key``, which a killed restore leaves until its statement ends.

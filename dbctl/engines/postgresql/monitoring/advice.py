@@ -8,9 +8,10 @@ from urllib.parse import parse_qs
 
 from dbctl.engines.contract import EngineFinding, FindingQuery, SettingComparison, leftover_finding
 from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, VISIBLE
+from dbctl.engines.postgresql.connection import DbctlLock
 from dbctl.engines.postgresql.monitoring.schema_advice import SchemaAdvice
 from dbctl.engines.postgresql.monitoring.settings import compare_settings
-from dbctl.engines.servers import find_problems, scratch_name_pattern
+from dbctl.engines.servers import LOCK_MISSING, find_problems, scratch_name_pattern
 from dbctl.engines.sql import ident
 from dbctl.model import Severity, format_count
 
@@ -190,6 +191,7 @@ class PostgreSQLAdvice:
             *find_problems(self._connection, VERSION_CHECKS),
             *self._check_encryption(),
             *find_problems(self._connection, [STANDBY] if writing else []),
+            *([] if DbctlLock(self._connection).is_effective() else [LOCK_MISSING]),
             *self._check_rights(writing=writing),
             *self.find_abandoned(),
             *find_problems(self._connection, SERVER_CHECKS),
@@ -213,7 +215,8 @@ class PostgreSQLAdvice:
         ]
 
     def _check_encryption(self) -> Iterator[EngineFinding]:
-        ((encrypted, is_remote),) = self._connection.fetch(ENCRYPTED)
+        rows = self._connection.fetch(ENCRYPTED)  # compatible servers may not list this session
+        encrypted, is_remote = rows[0] if rows else (True, False)
         if is_remote:
             ssl_mode = parse_qs(self._connection.url.options).get("sslmode", [""])[0]
             yield from check_encryption(ssl_mode, encrypted=bool(encrypted))

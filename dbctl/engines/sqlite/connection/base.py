@@ -71,6 +71,14 @@ class SQLiteConnection(ABC):
     def prepare_stream(self) -> None:
         """Prepare the connection for a result that is returned in batches."""
 
+    @abstractmethod
+    def prepare_snapshot(self) -> None:
+        """Prepare the connection for a transaction that reads."""
+
+    @abstractmethod
+    def require_unchanged(self) -> None:
+        """Raise ChangedWhileReadError if the file changed although it is read without locks."""
+
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
@@ -176,7 +184,7 @@ class SQLiteConnection(ABC):
         connection = self.driver
         text_factory = connection.text_factory
         connection.text_factory = decode_leniently  # rows that were already returned cannot be decoded again
-        cursor = self._retry_while_locked(lambda: connection.execute(sql, parameters))
+        cursor = self.retry_while_locked(lambda: connection.execute(sql, parameters))
         try:
             if cursor.description is None:
                 raise QueryFailedError(target=self.target, reason="the statement returns no rows")
@@ -186,7 +194,7 @@ class SQLiteConnection(ABC):
             connection.text_factory = text_factory
 
     def _batches(self, cursor: sqlite3.Cursor) -> Iterator[list[Row]]:
-        while rows := self._retry_while_locked(lambda: cursor.fetchmany(BATCH_ROWS)):
+        while rows := self.retry_while_locked(lambda: cursor.fetchmany(BATCH_ROWS)):
             yield rows
 
     @contextmanager
@@ -204,9 +212,9 @@ class SQLiteConnection(ABC):
 
     def run(self, sql: str, parameters: Mapping[str, object] = {}) -> list[Row]:
         """Run one statement, waiting for locks, and return its rows."""
-        return self._retry_while_locked(lambda: self.driver.execute(sql, parameters).fetchall())
+        return self.retry_while_locked(lambda: self.driver.execute(sql, parameters).fetchall())
 
-    def _retry_while_locked(self, call: Callable[[], T]) -> T:
+    def retry_while_locked(self, call: Callable[[], T]) -> T:
         """Return the result of ``call``; retry until the timeout while another connection holds a lock."""
         deadline = time.monotonic() + self.timeout
         while True:

@@ -109,10 +109,17 @@ class ReadConnection(SQLiteConnection):
         if self.is_unlocked and self.read_journal_mode() != "wal":  # locks create side files only in WAL mode
             self.open(unlocked=False)
 
+    def prepare_snapshot(self) -> None:
+        if self.is_unlocked or self._was_replaced():
+            self.open(unlocked=False)
+
+    def require_unchanged(self) -> None:
+        if self._was_modified():  # earlier rows were already returned
+            raise ChangedWhileReadError(target=self.target)
+
     def _batches(self, cursor: sqlite3.Cursor) -> Iterator[list[Row]]:
         for rows in super()._batches(cursor):
-            if self._was_modified():  # earlier batches were already returned
-                raise ChangedWhileReadError(target=self.target)
+            self.require_unchanged()
             yield rows
 
     def retry_if_changed(self, read: Callable[[], T], *, unlocked_tries: int = UNLOCKED_TRIES) -> T:
@@ -121,7 +128,7 @@ class ReadConnection(SQLiteConnection):
             if self._was_replaced():
                 self.open(unlocked=tries < unlocked_tries)
             try:
-                result = self._retry_while_locked(read)
+                result = self.retry_while_locked(read)
             except DbctlError:
                 if not self._was_modified():
                     raise

@@ -57,8 +57,6 @@ def detect_database(app: App, engine: str, tables: Mapping[str, int], path: Path
     engines = {
         name: app.configured.databases[name].engine for name in databases if name in app.configured.databases
     }
-    if list(app.configured.databases) == ["main"] and app.main() in databases:
-        engines[app.main()] = app.configured.databases["main"].engine
     matches = [name for name, database_engine in engines.items() if database_engine == engine]
     if not matches:
         names = ", ".join(

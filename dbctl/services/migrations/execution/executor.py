@@ -10,6 +10,7 @@ from typing import NamedTuple
 from dbctl.engines.contract import ScriptRunner, Writable, require_part
 from dbctl.errors import (
     BusyError,
+    ConcurrentChangeError,
     ConstraintError,
     QueryFailedError,
     RowsLostError,
@@ -82,6 +83,9 @@ class MigrationExecutor:
             try:
                 with self._scripts.schema_transaction(short_waits=True):
                     return self._run_in_transaction()
+            except ConcurrentChangeError:
+                if attempt == 1:
+                    raise
             except BusyError as error:
                 if attempt == 1:
                     total = f"{max(time.monotonic() - start, 0):.1f}"
@@ -147,7 +151,11 @@ class MigrationExecutor:
             steps.begin(number, sql, again=again)
         try:
             self._scripts.run_statement(sql)
-        except (*STATEMENT_ERRORS, BusyError):  # the server reported the error, so the statement did nothing
+        except (
+            *STATEMENT_ERRORS,
+            BusyError,
+            ConcurrentChangeError,
+        ):  # the server reported the error, so the statement did nothing
             if steps:
                 steps.end(number, failed=True)
             raise

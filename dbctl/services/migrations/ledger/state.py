@@ -135,7 +135,8 @@ def read_state(target: MigrationTarget, db: Readable) -> DatabaseState:
         SchemaMismatchError: its ledger has other columns.
         MigrationVariantMismatchError: it has another variant than the requested one.
     """
-    ledger, tables, database = target.ledger, db.tables(), target.profile.databases[target.database]
+    ledger, database = target.ledger, target.profile.databases[target.database]
+    tables = {name: table for name, table in db.tables().items() if name != ledger_detection.TRANSFER_TABLE}
     missing = [table for table in database.needs if table not in tables]
     version_column = find_column(tables.get(ledger.table), ledger.version or ledger.name)
     if tables and missing and version_column is None and not target.foreign:

@@ -1,4 +1,4 @@
-"""The reference page of the profile language: every key with type, default, meaning, and an example from a built-in profile."""
+"""The reference pages of profiles and of the configuration: every key with type, default, meaning, and an example."""
 
 from __future__ import annotations
 
@@ -126,28 +126,105 @@ COMMON_EXAMPLES: dict[str, object] = {
     "hint": "Correct them in the app.",
 }
 
+#: Examples of the keys of the configuration.
+CONFIGURATION_EXAMPLES: dict[tuple[str, str], object] = {
+    ("AppConfig", "profile"): "wordpress",
+    ("AppConfig", "protected"): True,
+    ("AppConfig", "directory"): "/srv/blog",
+    ("AppConfig", "env_file"): ".env",
+    ("AppConfig", "pepper_file"): "secrets/pepper",
+    ("AppConfig", "prefix"): "wp_",
+    ("AppConfig", "databases"): {"main": "mysql://dbctl:${PASSWORD}@localhost/blog"},
+    ("AppConfig", "migrations"): {"main": "db/migrations"},
+    ("ReplicaConfig", "url"): "postgresql://dbctl@replica/blog",
+    ("ReplicaConfig", "max_lag"): "5m",
+    ("InstancesConfig", "url"): "postgresql://dbctl@localhost/postgres",
+    ("InstancesConfig", "query"): "select name from tenants where active",
+    ("InstancesConfig", "exclude"): ["test-*"],
+    ("InstancesConfig", "canaries"): ["staging"],
+    ("InstancesConfig", "jobs"): 4,
+    ("BackupConfig", "repository"): "s3://backups/blog",
+    ("BackupConfig", "max_age"): "26h",
+    ("BackupConfig", "verify_within"): "8d",
+    ("BackupConfig", "drill_within"): "32d",
+    ("BackupConfig", "format"): "custom",
+    ("BackupConfig", "compress"): "zstd",
+    ("BackupConfig", "scratch"): "mysql://drill:${DRILL_PASSWORD}@scratch/",
+    ("BackupConfig", "staging"): "/srv/staging",
+    ("Retention", "last"): 3,
+    ("Retention", "hourly"): 24,
+    ("Retention", "daily"): 14,
+    ("Retention", "weekly"): 8,
+    ("Retention", "monthly"): 12,
+    ("Retention", "yearly"): 3,
+    ("Retention", "within"): "30d",
+    ("EncryptionConfig", "recipients"): ["age1…"],
+    ("EncryptionConfig", "recipients_file"): "keys/recipients.txt",
+    ("EncryptionConfig", "passphrase_file"): "keys/passphrase",
+    ("EncryptionConfig", "identity_file"): "keys/identity.txt",
+    ("Embedder", "kind"): "openai",
+    ("Embedder", "model"): "nomic-embed-text",
+    ("Embedder", "url"): "http://localhost:11434/v1",
+    ("Embedder", "key_env"): "EMBEDDER_KEY",
+    ("Embedder", "key_file"): "keys/embedder",
+    ("Embedder", "dimensions"): 768,
+    ("Embedder", "task"): "RETRIEVAL_QUERY",
+    ("Embedder", "command"): ["./embed", "--json"],
+    ("Embedder", "package"): "fastembed",
+    ("Embedder", "timeout"): "2m",
+    ("SearchConfig", "folder"): "indexes",
+    ("Schedule", "search"): "30 1 * * *",
+    ("Schedule", "backup"): "0 */6 * * *",
+    ("Schedule", "prune"): "off",
+    ("Schedule", "verify"): "37 4 * * 0",
+    ("Schedule", "drill"): "53 5 1 * *",
+    ("Schedule", "optimize"): "off",
+    ("Schedule", "vacuum"): "0 4 1 * *",
+    ("Schedule", "cleanup"): "41 6 * * *",
+    ("Schedule", "status"): "7 * * * *",
+    ("Schedule", "databases"): {"main": {"backup": "0 * * * *"}},
+}
+
 Schema = Mapping[str, Any]
 #: An example value by section and key.
 Examples = dict[tuple[str, str], object]
 
 
 def profile_page() -> str:
-    """Return a page with a table for each section."""
+    """Return a page with a table for each section of a profile."""
     schema = json.loads(generate.build_schema())
-    sections: Mapping[str, Schema] = schema["$defs"]
-    examples = collect_examples(schema)
-    places: dict[str, str] = {}
-    _collect_places(sections, schema["$ref"].rpartition("/")[2], "", places)
     lines = [
         "# Profile language\n",
         "Generated from `dbctl/profiles/model/`. [Write a profile](../how-to/write-a-profile.md) explains the sections step by step;",
         "[`profile.schema.json`](../../dbctl/profiles/profile.schema.json) is the JSON Schema for editors. A column or table with a",
         "trailing `?` is optional. Most examples are from built-in profiles.",
+        *_render_sections(schema, collect_examples(schema)),
     ]
+    return "\n".join(lines) + "\n"
+
+
+def configuration_page() -> str:
+    """Return a page with a table for each section of ``dbctl.toml``."""
+    lines = [
+        "# Configuration\n",
+        "Generated from `dbctl/config/model.py`. dbctl reads the file of `--config` or `DBCTL_CONFIG`, otherwise the first of `./dbctl.toml`,",
+        "the file of the user (`~/.config/dbctl/dbctl.toml` on Linux) and that of the system. Paths are relative to the file. `${NAME}` in an",
+        "address or a path is a variable of the app's `env_file` or of the environment, or the content of the file that `NAME_FILE` names.",
+        "`dbctl config explain KEY` prints the meaning of a key, and `dbctl config schema` the JSON Schema for editors.",
+        *_render_sections(json.loads(generate.build_config_schema()), CONFIGURATION_EXAMPLES),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _render_sections(schema: Schema, examples: Examples) -> Iterator[str]:
+    """Yield the lines of a table for each section."""
+    sections: Mapping[str, Schema] = schema["$defs"]
+    places: dict[str, str] = {}
+    _collect_places(sections, schema["$ref"].rpartition("/")[2], "", places)
     for name, place in places.items():
         section = sections[name]
-        lines += [f"\n## {place}\n", _escape(section["description"]), ""]
-        lines += ["| key | type | default | meaning | example |", "| --- | --- | --- | --- | --- |"]
+        yield from [f"\n## {place}\n", _escape(section["description"]), ""]
+        yield from ["| key | type | default | meaning | example |", "| --- | --- | --- | --- | --- |"]
         for key, described in section["properties"].items():
             has_section = contains_section(described)
             default = "" if has_section else _format_value(described.get("default"))
@@ -156,10 +233,7 @@ def profile_page() -> str:
             example = "" if has_section else _format_value(examples.get((name, key)))
             description = described["description"]
             meaning = _escape(description[:1].upper() + description[1:])
-            lines.append(
-                f"| `{key}` | {_format_type(described, places)} | {default} | {meaning} | {example} |"
-            )
-    return "\n".join(lines) + "\n"
+            yield f"| `{key}` | {_format_type(described, places)} | {default} | {meaning} | {example} |"
 
 
 def collect_examples(schema: Schema) -> Examples:

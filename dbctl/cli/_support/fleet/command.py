@@ -1,0 +1,234 @@
+"""Run the command of a context on the instances of a fleet: which commands can, confirmation, record, exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NamedTuple
+
+import typer
+from msgspec import structs
+
+from dbctl.cli._support.emit import ask_confirmation, show_progress, warn
+from dbctl.cli._support.fleet.output import FleetOutput, create_output
+from dbctl.cli._support.fleet.plans import PlanCollector
+from dbctl.cli._support.fleet.worker import Confirmation, InstanceCommand
+from dbctl.cli._support.options import command_path, read_options
+from dbctl.errors import ConfirmationWrongError, FleetSelectedError, UsageError
+from dbctl.services.fleet import FleetRun, Instance, Outcome, RunLimits, RunRecord, list_instances
+from dbctl.signals import Interrupted
+
+if TYPE_CHECKING:
+    from dbctl.config import FleetSelection
+
+
+class _Properties(NamedTuple):
+    """How a command runs on a fleet."""
+
+    is_recorded: bool = False  #: whether an unfinished run can be resumed
+    may_destroy: bool = False  #: whether its plan may require a confirmation
+    canaries: int = 0
+    max_failures: int = 0
+    parameters: Mapping[str, object] = {}  #: replaced on each instance
+
+
+_LISTS = _Properties()
+_CHECKS = _Properties(is_recorded=True)
+_CHANGES = _Properties(is_recorded=True)
+_DELETIONS = _Properties(is_recorded=True, may_destroy=True)
+
+#: The commands that run on a fleet. Others have arguments of one instance, such as ids of rows and files.
+_COMMANDS: Mapping[str, _Properties] = {
+    # The board is sorted by the exit code of each instance.
+    "status": _Properties(parameters={"check": True}),
+    "doctor": _Properties(is_recorded=True, parameters={"all_apps": False}),
+    "apps check": _CHECKS,
+    "users list": _LISTS,
+    "users show": _LISTS,
+    "users activate": _CHANGES,
+    "users deactivate": _CHANGES,
+    "users set-role": _CHANGES,
+    "users unlock": _CHANGES,
+    "users delete": _DELETIONS,
+    "roles list": _LISTS,
+    "settings get": _LISTS,
+    "settings set": _CHANGES,
+    "settings validate": _CHECKS,
+    "sessions list": _LISTS,
+    "sessions revoke": _CHANGES,
+    "sessions cleanup": _CHANGES,
+    "sessions rebuild-stats": _DELETIONS,
+    "migrate status": _Properties(parameters={"all_apps": False}),
+    "migrate up": _Properties(is_recorded=True, canaries=1, max_failures=10),
+    "migrate verify": _CHECKS,
+    "migrate drift": _CHECKS,
+    "migrate baseline": _CHANGES,
+    "backup create": _CHANGES,
+    "backup list": _LISTS,
+    "backup status": _Properties(parameters={"all_apps": False}),
+    "backup verify": _CHECKS,
+    "backup drill": _Properties(is_recorded=True, parameters={"all_apps": False}),
+    "backup prune": _DELETIONS,
+    "integrity check": _CHECKS,
+    "integrity cross-check": _CHECKS,
+    "integrity repair": _DELETIONS,
+    "search index status": _LISTS,
+    "search index check": _CHECKS,
+    "search index build": _CHANGES,
+    "stats overview": _LISTS,
+    "stats tables": _LISTS,
+    "data query": _LISTS,
+    "maintain vacuum": _CHANGES,
+    "maintain analyze": _CHANGES,
+    "maintain optimize": _CHANGES,
+    "maintain reindex": _CHANGES,
+    "maintain checkpoint": _CHANGES,
+}
+
+
+def run_on_fleet(ctx: typer.Context, error: FleetSelectedError) -> int:
+    """Run the command of ``ctx`` on the instances that ``error`` selects; return the exit code.
+
+    Raises:
+        FleetSelectedError: the command works on one instance only.
+    """
+    properties = _COMMANDS.get(" ".join(command_path(ctx)))
+    if properties is None:
+        raise error
+    selections: Sequence[FleetSelection] = error.context["selections"]  # type: ignore[assignment] # as raised
+    return _FleetCommand(ctx, properties, selections).run()
+
+
+class _FleetCommand:
+    """One command on a fleet."""
+
+    def __init__(
+        self, ctx: typer.Context, properties: _Properties, selections: Sequence[FleetSelection]
+    ) -> None:
+        self._ctx, self._properties, self._selections = ctx, properties, selections
+        self._options = read_options(ctx)
+        self._words = " ".join(command_path(ctx))
+        names = (f"{selection.app.name}/{selection.pattern}".rstrip("/") for selection in selections)
+        self._target = ", ".join(names)
+        self._is_dry_run = bool(ctx.params.get("dry_run"))
+
+    def run(self) -> int:
+        self._refuse_arguments()
+        options = self._options
+        instances = list_instances(self._selections, timeout=options.timeout)
+        confirmation = self._confirm(instances)
+        with ExitStack() as stack:
+            record, completed = None, frozenset[str]()
+            if self._is_recorded and (record := self._locate_record()):
+                completed = stack.enter_context(record.open(resume=options.resume, timeout=options.timeout))
+            command = InstanceCommand(self._ctx, self._parameters(), confirmation)
+            output = create_output(self._ctx, self._target, self._words, len(instances))
+            return self._process(instances, command, output, record, completed)
+
+    @property
+    def _is_recorded(self) -> bool:
+        return self._properties.is_recorded and not self._is_dry_run
+
+    def _process(
+        self,
+        instances: Sequence[Instance],
+        command: InstanceCommand,
+        output: FleetOutput,
+        record: RunRecord | None,
+        completed: frozenset[str],
+    ) -> int:
+        order = {instance.app: index for index, instance in enumerate(instances)}
+        limits = self._limits(instances)
+        with show_progress(self._ctx, "Instances", len(instances)) as advance:
+
+            def receive(outcome: Outcome) -> None:
+                if record:
+                    record.add(outcome)
+                output.add(order[outcome.app], outcome)
+                advance(1)
+
+            fleet_run = FleetRun(instances, limits, receive, completed=completed)
+            try:
+                tally = fleet_run.run(command.perform)
+            except Interrupted as error:
+                if record:
+                    counts = fleet_run.tally.summarize(self._words)
+                    error.hint = (
+                        f"{counts.done} of {len(instances)} instances are done."
+                        " Continue with the same command and --resume."
+                    )
+                raise
+        if record:
+            record.finish()
+            if record.failure:
+                warn(self._ctx, f"the run is not recorded, --resume cannot continue it: {record.failure}")
+        return output.finish(tally)
+
+    def _parameters(self) -> dict[str, object]:
+        """Return the parameters of the command on one instance: a page of a list begins with its first row."""
+        parameters = dict(self._properties.parameters)
+        limit, offset = self._ctx.params.get("limit"), self._ctx.params.get("offset")
+        if isinstance(limit, int) and isinstance(offset, int):
+            parameters |= {"limit": limit + offset, "offset": 0}
+        return parameters
+
+    def _limits(self, instances: Sequence[Instance]) -> RunLimits:
+        options, properties = self._options, self._properties
+        configured = next((selection.app.instances.jobs for selection in self._selections), None)
+        jobs = options.jobs or configured or os.cpu_count() or 1
+        canaries = properties.canaries if options.canary is None else options.canary
+        max_failures = properties.max_failures if options.max_failures is None else options.max_failures
+        return RunLimits(
+            jobs=min(jobs, len(instances)),
+            canaries=0 if self._is_dry_run else canaries,
+            max_failures=0 if self._is_dry_run else max_failures,
+        )
+
+    def _locate_record(self) -> RunRecord | None:
+        options = self._options
+        scope = [options.config, options.db, options.profile, *(options.url or ())]
+        arguments = json.dumps(self._ctx.params, default=str, sort_keys=True)
+        folders = [str(selection.app.folder) for selection in self._selections]
+        return RunRecord.locate(self._target, self._words, [*scope, *folders, arguments])
+
+    def _refuse_arguments(self) -> None:
+        options = self._options
+        if options.resume and not self._properties.is_recorded:
+            raise UsageError(detail=f"{self._words} is not recorded; omit --resume")
+        if options.canary and self._words != "migrate up":
+            raise UsageError(detail="only migrate up has canaries; omit --canary")
+        for value in self._ctx.params.values():
+            words = value if isinstance(value, (list, tuple)) else [value]
+            if "-" in map(str, words):
+                raise UsageError(detail="standard input cannot be read for each instance; pass the values")
+        if len(self._ctx.params.get("logins") or ()) + len(self._ctx.params.get("ids") or ()) > 1:
+            # The instances that lack one of them would be skipped.
+            raise UsageError(detail="pass one user; on a fleet, a command works on one user of each instance")
+
+    def _confirm(self, instances: Sequence[Instance]) -> Confirmation:
+        """Return what the user confirmed; shows one plan for all instances, and asks once."""
+        options = self._options
+        if not self._properties.may_destroy or self._is_dry_run:
+            return Confirmation()
+        names = {selection.app.name for selection in self._selections}
+        if options.confirm and {options.confirm} != names:
+            raise ConfirmationWrongError(value=options.confirm, app=", ".join(sorted(names)))
+        is_protected = any(selection.app.protected for selection in self._selections)
+        if options.confirm or (options.yes and not is_protected):
+            return Confirmation(everything=True)
+        plans = PlanCollector(self._target)
+        command = InstanceCommand(self._ctx, {**self._parameters(), "dry_run": True})
+        limits = structs.replace(self._limits(instances), canaries=0, max_failures=0)
+        with show_progress(self._ctx, "Planning", len(instances)) as advance:
+
+            def receive(outcome: Outcome) -> None:
+                plans.add(outcome)
+                advance(1)
+
+            FleetRun(instances, limits, receive).run(command.perform)
+        plan = plans.create_plan()
+        if plan.destructive:
+            ask_confirmation(self._ctx, plan, word=", ".join(sorted(names)) if is_protected else "yes")
+        return Confirmation(digests=plans.digests)

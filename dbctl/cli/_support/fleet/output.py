@@ -1,0 +1,274 @@
+"""Output of a command on a fleet: each instance as JSON, or the combined rows of all."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from typing import Protocol
+
+import typer
+
+from dbctl.cli._support.emit import collected_warnings, emit
+from dbctl.cli._support.fleet.plans import PlanCollector
+from dbctl.cli._support.options import read_options
+from dbctl.errors import SEVERITY_ORDER, Exit, InstanceSkippedError
+from dbctl.model import ChangeResult, DryRunResult, Findings, Page, Row, Struct, format_count
+from dbctl.render import Format, envelope, fields_of, line, list_rows, streams, summary_fields
+from dbctl.services.fleet import Outcome, Tally
+from dbctl.services.status import DatabaseStatus
+
+#: Messages about instances that are shown; further ones are counted.
+SHOWN_MESSAGES = 20
+#: Further instances with the same message that are named.
+SHOWN_NAMES = 5
+#: Bytes of JSON in memory; more go to a temporary file.
+SPOOL_BYTES = 4 << 20
+#: The position of an instance on the board by its exit code, worst first.
+_RANKS = {int(status): rank for rank, status in enumerate(SEVERITY_ORDER)}
+
+
+class FleetOutput(Protocol):
+    """Receives the outcomes of instances, and writes the result."""
+
+    def add(self, index: int, outcome: Outcome) -> None:
+        """Receive the outcome of the instance with this index in the list."""
+        ...
+
+    def finish(self, tally: Tally) -> int:
+        """Write the result, and return the exit code."""
+        ...
+
+
+def create_output(ctx: typer.Context, target: str, command: str, count: int) -> FleetOutput:
+    """Return the output in the requested format."""
+    output_format = read_options(ctx).output
+    messages = _Messages(ctx, target, command, count)
+    if output_format is Format.JSON:
+        return _JsonOutput(ctx, target, command)
+    if output_format is Format.JSONL:
+        return _JsonLines(ctx, messages)
+    return (_Board if command == "status" else _CombinedRows)(ctx, target, messages)
+
+
+def find_status(ctx: typer.Context, tally: Tally) -> int:
+    """Return the exit code of the command."""
+    # status runs with --check on each instance, whether or not the user requested it.
+    is_unchecked_status = ctx.info_name == "status" and ctx.params.get("check") is False
+    return Exit.OK if is_unchecked_status else tally.status
+
+
+class _Messages:
+    """Failures and warnings of instances, on standard error, and the closing line."""
+
+    def __init__(self, ctx: typer.Context, target: str, command: str, count: int) -> None:
+        self._ctx, self._target, self._command, self._count = ctx, target, command, count
+        self._groups: dict[str, _MessageGroup] = {}  #: by the text without the name of the instance
+        self._omitted = 0
+
+    def add(self, outcome: Outcome) -> None:
+        """Add why an instance failed, and its warnings."""
+        if outcome.error and (outcome.state == "failed" or outcome.error.code == InstanceSkippedError.code):
+            self._add(outcome.app, f"{outcome.error.message} ({outcome.error.code})")
+        for text in outcome.warnings:
+            self._add(outcome.app, text)
+
+    def _add(self, app: str, text: str) -> None:
+        key = text.replace(app, "")
+        if group := self._groups.get(key):
+            group.add(app)
+        elif len(self._groups) < SHOWN_MESSAGES:
+            self._groups[key] = _MessageGroup(text if app in text else f"{app}: {text}")
+        else:
+            self._omitted += 1
+
+    def finish(self, tally: Tally) -> None:
+        """Write the messages, and the number of instances in each state."""
+        for group in self._groups.values():
+            group.write()
+        if self._omitted:
+            streams.remark(f"  and {format_count(self._omitted, 'further message')}: list all with -o jsonl")
+        counts = tally.summarize(self._command)
+        if counts.failed or (sys.stderr.isatty() and not read_options(self._ctx).quiet):
+            skipped = f", {counts.skipped} skipped" if counts.skipped else ""
+            failed = f", {counts.failed} failed" if counts.failed else ""
+            streams.remark(f"{self._target}: {counts.done} of {self._count} done{failed}{skipped}")
+
+
+class _MessageGroup:
+    """A message, and the other instances with the same."""
+
+    def __init__(self, text: str) -> None:
+        self._text, self._names, self._count = text, list[str](), 0
+
+    def add(self, app: str) -> None:
+        """Add an instance with the same message."""
+        self._count += 1
+        if len(self._names) < SHOWN_NAMES:
+            self._names.append(app)
+
+    def write(self) -> None:
+        """Write the message, and the names of the other instances."""
+        streams.remark(f"dbctl: {self._text}")
+        if self._count:
+            more = f" and {self._count - len(self._names)} more" if self._count > len(self._names) else ""
+            streams.remark(
+                f"  the same for {format_count(self._count, 'instance')}: {', '.join(self._names)}{more}"
+            )
+
+
+class _JsonOutput:
+    """One object with an item for each instance; the items are stored in a temporary file."""
+
+    def __init__(self, ctx: typer.Context, target: str, command: str) -> None:
+        self._ctx, self._target, self._command = ctx, target, command
+        self._items = tempfile.SpooledTemporaryFile(SPOOL_BYTES, mode="w+", encoding="ascii")  # noqa: SIM115 - as long as the command
+        self._is_empty = True
+
+    def add(self, _index: int, outcome: Outcome) -> None:
+        self._items.write(("" if self._is_empty else ", ") + line(outcome).rstrip("\n"))
+        self._is_empty = False
+
+    def finish(self, tally: Tally) -> int:
+        status = find_status(self._ctx, tally)
+        text = envelope.envelope(
+            ("fleet",),
+            tally.summarize(self._command),
+            status=status,
+            target=self._target,
+            warnings=collected_warnings(self._ctx),
+        )
+        before, separator, after = text.rpartition('"items": [')
+        streams.write(before + separator, utf8=True)
+        self._items.seek(0)
+        while block := self._items.read(1 << 20):
+            streams.write(block, utf8=True)
+        streams.write(after, utf8=True)
+        self._items.close()
+        return status
+
+
+class _JsonLines:
+    """One line for each instance, in the order of completion."""
+
+    def __init__(self, ctx: typer.Context, messages: _Messages) -> None:
+        self._ctx, self._messages = ctx, messages
+
+    def add(self, _index: int, outcome: Outcome) -> None:
+        streams.write(line(outcome), utf8=True)
+
+    def finish(self, tally: Tally) -> int:
+        self._messages.finish(tally)
+        return find_status(self._ctx, tally)
+
+
+class _CombinedRows:
+    """The rows of all instances as one table, in the order of the instances; plans and findings are combined."""
+
+    def __init__(self, ctx: typer.Context, target: str, messages: _Messages) -> None:
+        self._ctx, self._target, self._messages = ctx, target, messages
+        limit = ctx.params.get("limit")
+        self._limit = limit if isinstance(limit, int) else None
+        offset = ctx.params.get("offset")
+        self._offset = offset if isinstance(offset, int) else 0
+        self._is_table = read_options(ctx).output is Format.TABLE
+        self._rows: list[tuple[int, Row]] = []
+        self._findings: list[tuple[int, Findings]] = []
+        self._plans = PlanCollector(target)
+        self._has_plans = self._has_page = False
+        self._total, self._checked = 0, 0
+
+    def add(self, index: int, outcome: Outcome) -> None:
+        self._messages.add(outcome)
+        data = outcome.data
+        if isinstance(data, DryRunResult):
+            self._has_plans = True
+        elif isinstance(data, Findings):
+            self._checked += data.checked
+            if data.findings:
+                self._findings.append((index, data))
+        elif data is not None and not (self._is_table and isinstance(data, ChangeResult)):
+            items = getattr(data, "items", None)
+            rows = list_rows(data) if items is None else items
+            self._has_page = True
+            self._add_rows(index, outcome.app, rows)
+            self._total += getattr(data, "total", None) or len(rows)
+        self._plans.add(outcome)
+
+    def _add_rows(self, index: int, app: str, items: Sequence[object]) -> None:
+        for item in items:
+            fields = summary_fields(item) if self._is_table else fields_of(item)
+            self._rows.append((index, fields if "app" in fields else {"app": app, **fields}))
+        if self._limit is not None and len(self._rows) > 2 * (self._offset + self._limit) + 1000:
+            self._sort_rows()
+
+    def _sort_rows(self) -> None:
+        self._rows.sort(key=lambda entry: entry[0])
+        if self._limit is not None:
+            del self._rows[self._offset + self._limit :]
+
+    def finish(self, tally: Tally) -> int:
+        status = find_status(self._ctx, tally)
+        if self._has_plans:
+            emit(self._ctx, DryRunResult(plan=self._plans.create_plan()), status=status, target=self._target)
+        elif self._checked or self._findings:
+            self._findings.sort(key=lambda entry: entry[0])
+            # A finding about the configuration is the same for each instance.
+            findings = dict.fromkeys(finding for _, result in self._findings for finding in result.findings)
+            emit(
+                self._ctx,
+                Findings(checked=self._checked, findings=list(findings)),
+                status=status,
+                target=self._target,
+            )
+        elif self._has_page:
+            self._sort_rows()
+            page = Page(
+                items=[row for _, row in self._rows][self._offset :],
+                total=self._total,
+                limit=self._limit,
+                offset=self._offset,
+            )
+            emit(self._ctx, page, status=status, target=self._target)
+        self._messages.finish(tally)
+        return status
+
+
+class _Board:
+    """The databases with a problem, worst first; those without one are counted."""
+
+    def __init__(self, ctx: typer.Context, target: str, messages: _Messages) -> None:
+        self._ctx, self._target, self._messages = ctx, target, messages
+        self._shows_all = bool(ctx.params.get("all_instances"))
+        self._is_table = read_options(ctx).output is Format.TABLE
+        self._entries: list[tuple[int, int, Outcome]] = []  #: with their rank and index
+        self._hidden = 0
+
+    def add(self, index: int, outcome: Outcome) -> None:
+        if outcome.exit_code or self._shows_all or not self._is_table:
+            self._entries.append((_RANKS.get(outcome.exit_code, len(_RANKS)), index, outcome))
+        else:
+            self._hidden += 1
+
+    def finish(self, tally: Tally) -> int:
+        self._entries.sort(key=lambda entry: entry[:2])
+        rows = list[Row]()
+        for _, _, outcome in self._entries:
+            if outcome.exit_code:
+                self._messages.add(outcome)
+            for item in self._list_items(outcome):
+                rows.append(summary_fields(item) if self._is_table else fields_of(item))
+        status = find_status(self._ctx, tally)
+        page = Page(items=rows, total=len(rows), column_names=DatabaseStatus.__struct_fields__)
+        emit(self._ctx, page, status=status, target=self._target)
+        if self._hidden and sys.stderr.isatty():
+            streams.remark(f"{format_count(self._hidden, 'instance')} without a problem; --all shows them")
+        self._messages.finish(tally)
+        return status
+
+    @staticmethod
+    def _list_items(outcome: Outcome) -> Sequence[Struct]:
+        if isinstance(outcome.data, Page):
+            return outcome.data.items
+        code = outcome.error.code if outcome.error else "failed"
+        return [DatabaseStatus(app=outcome.app, database=None, state=code)]

@@ -1,0 +1,111 @@
+"""A command on one instance of a fleet, in a worker process."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from dbctl.cli._support import emit
+from dbctl.cli._support.app import CONFIGURED_APP
+from dbctl.cli._support.internal_error import describe_internal_error
+from dbctl.cli._support.options import override_options, read_options
+from dbctl.errors import DbctlError, Exit, UsageError, UserMissingError
+from dbctl.model import Page, Struct
+from dbctl.render import Format
+from dbctl.services.fleet import Instance, Kind, Outcome, verify_instance
+from dbctl.services.status import DatabaseStatus
+
+if TYPE_CHECKING:
+    from dbctl.render import CommandOutput
+
+
+#: Exit codes of a command with a result that could not do its work.
+_UNAVAILABLE = (Exit.FAILED, Exit.UNREACHABLE, Exit.BUSY)
+
+
+class Confirmation(Struct, frozen=True):
+    """What the user confirmed: every plan, or those with a digest."""
+
+    everything: bool = False
+    digests: Mapping[str, str] = {}  #: by app
+
+
+class InstanceCommand:
+    """The command of a context, which runs on one instance after the other."""
+
+    def __init__(
+        self, ctx: typer.Context, parameters: Mapping[str, object], confirmation: Confirmation | None = None
+    ) -> None:
+        """Prepare the command; ``parameters`` replace those of the context."""
+        self._ctx, self._parameters = ctx, parameters
+        self._confirmation = confirmation or Confirmation()
+        self._timeout = read_options(ctx).timeout
+
+    def perform(self, kind: Kind, instance: Instance) -> Outcome:
+        """Run the command, or verify the instance; called in a worker.
+
+        Raises:
+            Interrupted: a signal arrived.
+        """
+        begin = time.monotonic()
+        try:
+            outcome = self._verify(instance) if kind == "verify" else self._run(instance)
+        except DbctlError as error:
+            # The user of a command exists in some instances.
+            is_absent = isinstance(error, UserMissingError)
+            outcome = Outcome.from_error(instance.app, error, state="skipped" if is_absent else "failed")
+        except typer.TyperException as error:
+            outcome = Outcome.from_error(instance.app, UsageError(detail=error.format_message().rstrip(".")))
+        except typer.Exit as error:
+            outcome = Outcome(app=instance.app, state="done", exit_code=error.exit_code)
+        except Exception as error:  # noqa: BLE001 - an internal error fails one instance
+            outcome = Outcome.from_error(instance.app, describe_internal_error(error))
+        return Outcome(
+            app=outcome.app,
+            state=outcome.state,
+            exit_code=outcome.exit_code,
+            duration=time.monotonic() - begin,
+            data=outcome.data,
+            warnings=emit.collected_warnings(self._ctx),
+            error=outcome.error,
+        )
+
+    def _run(self, instance: Instance) -> Outcome:
+        outputs: list[CommandOutput] = []
+        ctx = self._ctx
+        emit.reset(ctx, outputs.append)
+        ctx.meta[CONFIGURED_APP] = instance.configure()
+        if self._confirmation.everything or instance.app in self._confirmation.digests:
+            ctx.meta[emit.CONFIRMED_DIGEST] = self._confirmation.digests.get(instance.app)
+        # Warnings are collected for JSON only.
+        override_options(ctx, app=instance.app, output=Format.JSON, quiet=True)
+        ctx.params.update(self._parameters)
+        status = ctx.command.invoke(ctx)
+        exit_code = Exit(status) if isinstance(status, int) else Exit.OK
+        data = outputs[-1].result if outputs else None
+        return Outcome(
+            app=instance.app,
+            state="failed" if exit_code in _UNAVAILABLE or _has_no_readable_database(data) else "done",
+            exit_code=int(exit_code),
+            data=data,
+        )
+
+    def _verify(self, instance: Instance) -> Outcome:
+        folder = self._ctx.params.get("migrations")
+        verify_instance(
+            instance.configure(),
+            migrations=Path(os.fsdecode(folder)) if isinstance(folder, (str, Path)) else None,
+            timeout=self._timeout,
+        )
+        return Outcome(app=instance.app, state="done", exit_code=int(Exit.OK))
+
+
+def _has_no_readable_database(data: object) -> bool:
+    """Whether a status contains only databases that could not be read."""
+    rows = data.items if isinstance(data, Page) else ()
+    return bool(rows) and all(isinstance(row, DatabaseStatus) and row.state != "ok" for row in rows)

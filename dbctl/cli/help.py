@@ -1,0 +1,177 @@
+"""``dbctl help``: topics that concern every command, and the help of a command."""
+
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from dbctl.cli._support.emit import emit
+from dbctl.cli._support.options import describe_common_options, read_options
+from dbctl.errors import Exit, HelpTopicMissingError
+from dbctl.model import Struct
+from dbctl.render import Format, streams
+
+if TYPE_CHECKING:
+    from typer._click import Context, HelpFormatter
+
+app = typer.Typer()
+
+EXIT_CODES: Mapping[Exit, str] = {
+    Exit.OK: "The command succeeded, or there was nothing to do.",
+    Exit.FAILED: "The work failed. The message describes what was changed.",
+    Exit.USAGE: "Wrong arguments, values or configuration, or the app lacks the feature. Nothing was changed.",
+    Exit.ACTION_NEEDED: "Only with --check: pending migrations, an overdue backup, due rows.",
+    Exit.CHECK_FAILED: "A check found an error: damage, drift, a backup that fails verification.",
+    Exit.NOT_FOUND: "No such user, role, setting, backup, migration, table or file.",
+    Exit.REFUSED: "A rule prevented the change: a read-only database, the last admin, a missing confirmation.",
+    Exit.UNREACHABLE: "A database or a store cannot be reached or opened.",
+    Exit.BUSY: "Another process holds a lock for longer than --timeout.",
+    Exit.PARTIAL: "Several targets: some succeeded, some did not. Each is reported.",
+    Exit.BROKEN_PIPE: "The reader of the output closed the pipe.",
+}
+SIGNALS = {
+    "129": "SIGHUP. The change was rolled back, and temporary files were removed.",
+    "130": "SIGINT (Ctrl-C), with the same effect.",
+    "143": "SIGTERM, with the same effect.",
+}
+ENVIRONMENT: Mapping[str, str] = {
+    "DBCTL_APP": "The app, as --app.",
+    "DBCTL_BACKUP_IDENTITY_FILE": "A file with an age identity that decrypts backups.",
+    "DBCTL_BACKUP_PASSPHRASE_FILE": "A file with the passphrase that decrypts backups.",
+    "DBCTL_CONFIG": "The configuration file, as --config.",
+    "DBCTL_OUTPUT": "The output format, as --output.",
+    "AWS_…": "Keys, region and endpoint of S3 storage, as the AWS tools read them.",
+    "BASH_COMPLETION_USER_DIR": "Where completions install writes for bash.",
+    "COLUMNS": "The width of the terminal.",
+    "NAME_FILE": "For each variable NAME that the configuration or S3 storage reads: a file that contains its value.",
+    "NO_COLOR": "Any value disables colors, as --no-color.",
+    "SHELL": "The shell for completions install.",
+    "SUDO_USER": "The name that is recorded as author of changes, if root runs dbctl.",
+    "TERM": "dumb disables colors and progress.",
+    "TMPDIR": "Where staged files of backups are written.",
+    "XDG_CACHE_HOME": "The directory of external search indexes.",
+    "XDG_CONFIG_HOME": "The directory of the configuration and of profiles.",
+    "XDG_DATA_HOME": "Where completions install writes for fish and bash.",
+    "XDG_STATE_HOME": "The directory of the records of runs on fleets.",
+}
+CONFIG = """\
+dbctl reads one file: that of --config or DBCTL_CONFIG, otherwise the first of
+./dbctl.toml, the file of the user (~/.config/dbctl/dbctl.toml on Linux) and
+that of the system. Paths are relative to the file. dbctl init writes it:
+
+  [apps.blog]
+  profile = "wordpress"
+
+  [apps.blog.databases]
+  main = "mysql://dbctl:${BLOG_PASSWORD}@localhost/blog"
+
+  [apps.blog.backup]
+  repository = "backups"
+  keep = { last = 7, daily = 14, weekly = 8, monthly = 12 }
+  max_age = "26h"
+
+${NAME} is a variable of the app's env_file or of the environment, or the
+content of the file that NAME_FILE names.
+
+  dbctl config explain         every key with its type, default and meaning
+  dbctl config explain backup  the keys of one section
+  dbctl config show            the keys that are set, with their lines
+  dbctl config validate        errors in the configuration and its profiles
+
+Without a configuration: dbctl --profile PROFILE --url NAME=URL COMMAND
+"""
+PROFILES = """\
+A profile describes an application: its databases, users, roles, settings,
+sessions, searches, migrations and cleanup. dbctl has profiles of popular
+applications. Every other app needs a profile file and no code.
+
+  dbctl profiles list          the profiles that dbctl finds, by name
+  dbctl profiles draft URL     a draft for an app, from its live database
+  dbctl apps check FILE        errors in a profile, with their lines
+  dbctl apps check --app NAME  whether the live databases match the profile
+  dbctl apps show PROFILE      the databases and features of a profile
+
+A profile without a path is searched in the package, in
+~/.config/dbctl/profiles, and in the configuration directory of the system.
+"""
+
+
+class HelpText(Struct, frozen=True, kw_only=True):
+    """Result of ``help``."""
+
+    topic: str
+    text: str
+
+
+def _write_options(ctx: "Context", formatter: "HelpFormatter") -> None:
+    formatter.write_text("These options can be placed before or after the name of any command.")
+    formatter.write_paragraph()
+    formatter.write_dl(describe_common_options(ctx))
+
+
+def _write_exit_codes(_ctx: "Context", formatter: "HelpFormatter") -> None:
+    rows = [
+        (f"{int(status)}  {status.name.lower().replace('_', '-')}", text)
+        for status, text in EXIT_CODES.items()
+    ]
+    formatter.write_dl([*rows, *SIGNALS.items()])
+
+
+#: Topics by name: a text, or a function that writes it.
+TOPICS: Mapping[str, str | Callable[["Context", "HelpFormatter"], None]] = {
+    "options": _write_options,
+    "exit-codes": _write_exit_codes,
+    "config": CONFIG,
+    "profiles": PROFILES,
+    "environment": lambda _ctx, formatter: formatter.write_dl(list(ENVIRONMENT.items())),
+}
+
+
+@app.command("help")
+def help_(
+    ctx: typer.Context,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TOPIC|COMMAND]", help=f"A topic ({', '.join(TOPICS)}), or a command."),
+    ] = None,
+) -> int:
+    """Print the help of a topic or of a command.
+
+    Example: dbctl help exit-codes
+    """
+    text = _create_text(ctx, words or [])
+    if read_options(ctx).output is Format.TABLE:
+        streams.write(text)
+        return Exit.OK
+    return emit(ctx, HelpText(topic=" ".join(words or []), text=text))
+
+
+def _create_text(ctx: "Context", words: Sequence[str]) -> str:
+    topic = TOPICS.get(" ".join(words))
+    if isinstance(topic, str):
+        return topic
+    if topic:
+        formatter = ctx.make_formatter()
+        topic(ctx, formatter)
+        return formatter.getvalue()
+    return _command_help(ctx, words) + "\n"
+
+
+def _command_help(ctx: "Context", words: Sequence[str]) -> str:
+    """Return the help of the command that ``words`` name; of dbctl itself without words.
+
+    Raises:
+        HelpTopicMissingError: no topic or command has this name.
+    """
+    current = ctx.find_root()
+    arguments = list(words)
+    while arguments:
+        command = current.command
+        if not isinstance(command, TyperGroup) or arguments[0] not in command.list_commands(current):
+            raise HelpTopicMissingError(name=" ".join(words), names=", ".join(TOPICS))
+        name, child, arguments = command.resolve_command(current, arguments)
+        assert child is not None  # noqa: S101 - it is in the list
+        current = child.make_context(name, [], parent=current, resilient_parsing=True)
+    return current.get_help()

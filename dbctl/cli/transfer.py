@@ -1,0 +1,127 @@
+"""``dbctl transfer``: move a database to another engine."""
+
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from dbctl.cli._support.app import open_app
+from dbctl.cli._support.emit import emit, run_change, show_progress
+from dbctl.cli._support.migration_options import MigrationsFolder
+from dbctl.cli._support.options import DryRun, Variant, require_address
+from dbctl.errors import UsageError
+from dbctl.services.transfer import Endpoints, SchemaOptions
+
+app = typer.Typer()
+
+To: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--to",
+        callback=require_address,
+        metavar="URL",
+        help="The address of the destination: sqlite:///FILE, postgresql://… or mysql://…",
+    ),
+]
+Derive: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--derive",
+        help="Derive the tables from the source, although the app has migrations for the destination.",
+    ),
+]
+
+
+@app.command()
+def plan(
+    ctx: typer.Context,
+    to: To,
+    derive: Derive = False,
+    migrations: MigrationsFolder = None,
+    variant: Variant = "",
+) -> int:
+    """Show which tables a transfer copies, how values are converted, and values that do not fit; exit 4 if there are any.
+
+    Every row of the source is read. Nothing is changed.
+
+    Example: dbctl transfer plan --to postgresql://app@localhost/app
+    """
+    from dbctl.services.transfer import plan_transfer
+
+    with _open_endpoints(ctx, to) as endpoints:
+        result = plan_transfer(endpoints, _schema_options(derive, migrations, variant))
+        notes = [f"{problem}" for problem in result.problems]
+        notes += [
+            f"{omission.kind} {omission.name} is omitted: {omission.reason}" for omission in result.omissions
+        ]
+        return emit(ctx, result, status=result.status, notes=notes)
+
+
+@app.command()
+def run(
+    ctx: typer.Context,
+    to: To,
+    derive: Derive = False,
+    migrations: MigrationsFolder = None,
+    variant: Variant = "",
+    dry_run: DryRun = False,
+) -> int:
+    """Copy a database into an empty one, which may be of another engine, and compare the content of each table.
+
+    The source is only read, in one snapshot, and the app may continue to write to it. An interrupted copy continues
+    when the command runs again. Then stop the app, and run dbctl transfer switch.
+
+    Example: dbctl transfer run --to postgresql://app@localhost/app
+    """
+    from dbctl.services.transfer import RunTransfer
+
+    with _open_endpoints(ctx, to) as endpoints, show_progress(ctx, "Copying rows", None) as advance:
+        options = _schema_options(derive, migrations, variant)
+        operation = RunTransfer(endpoints, options, advance=advance)
+        return run_change(ctx, operation, dry_run=dry_run)
+
+
+@app.command()
+def verify(ctx: typer.Context, to: To) -> int:
+    """Compare each table of both databases by count, digest and key; exit 4 if a table differs.
+
+    Example: dbctl transfer verify --to postgresql://app@localhost/app
+    """
+    from dbctl.services.transfer import verify_transfer
+
+    with _open_endpoints(ctx, to) as endpoints, show_progress(ctx, "Comparing rows", None) as advance:
+        result = verify_transfer(endpoints, advance=advance)
+    return emit(ctx, result, status=result.status)
+
+
+@app.command()
+def switch(ctx: typer.Context, to: To, dry_run: DryRun = False) -> int:
+    """Copy what changed since the copy, compare all tables again, and end the transfer. The app must be stopped.
+
+    Changes in the destination since the copy are lost. The source stays unchanged: it is the way back.
+
+    Example: dbctl transfer switch --to postgresql://app@localhost/app --yes
+    """
+    from dbctl.services.transfer import SwitchTransfer
+
+    with _open_endpoints(ctx, to) as endpoints, show_progress(ctx, "Comparing rows", None) as advance:
+        return run_change(ctx, SwitchTransfer(endpoints, advance=advance), dry_run=dry_run)
+
+
+@contextmanager
+def _open_endpoints(ctx: typer.Context, to: str) -> Iterator[Endpoints]:
+    """Yield the source and the destination of a transfer."""
+    from dbctl.config import loader
+
+    with open_app(ctx) as opened:
+        urls = list(loader.parse_urls([to], Path.cwd(), option="--to").values())
+        yield Endpoints(opened, urls[0])
+
+
+def _schema_options(derive: bool, migrations: Path | None, variant: str) -> SchemaOptions:
+    if derive and (migrations or variant):
+        raise UsageError(detail="--derive cannot be combined with --migrations or --variant")
+    return SchemaOptions(is_derived=derive, migrations=migrations, variant=variant)

@@ -1,0 +1,210 @@
+"""Contract: the schema of a database in a form that every SQL engine can read, and derive its own statements from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal, Protocol, TypeAlias
+
+from dbctl.model import Struct
+
+#: What values of a type mean, on any engine. ``any``: values of every type; ``other``: a type that only one engine has.
+LogicalKind: TypeAlias = Literal[
+    "boolean",
+    "integer",
+    "decimal",
+    "real",
+    "text",
+    "bytes",
+    "date",
+    "time",
+    "timestamp",
+    "json",
+    "uuid",
+    "enum",
+    "set",
+    "array",
+    "bits",
+    "any",
+    "other",
+]
+#: Kinds whose values have a form that not every text has.
+STRICT_KINDS = frozenset[LogicalKind](
+    {"boolean", "integer", "decimal", "real", "bytes", "date", "time", "timestamp", "uuid"}
+)
+
+
+class LogicalType(Struct, frozen=True, kw_only=True):
+    """A type of a column, independent of engines; fields that a kind does not use have their defaults."""
+
+    kind: LogicalKind
+    bits: int = 64  #: integer, real: size of a value; bits: number of bits
+    is_unsigned: bool = False  #: integer
+    digits: int | None = None  #: decimal: all digits; None: no limit
+    scale: int = 0  #: decimal: digits after the point, if ``digits`` is set
+    fraction: int = 6  #: time, timestamp: digits after the second
+    length: int | None = None  #: text: characters; bytes: bytes; None: no limit
+    max_bytes: int | None = None  #: text: bytes in its character set; None: no limit
+    is_fixed: bool = False  #: text, bytes: shorter values are padded
+    has_zone: bool = False  #: timestamp: a moment, not a local time
+    labels: Sequence[str] = ()  #: enum, set
+    charset: str = ""  #: text: a character set that lacks some characters
+    name: str = ""  #: array, other: the type in the words of its engine
+
+
+class PortableColumn(Struct, frozen=True, kw_only=True):
+    name: str
+    declared: str  #: the type in the words of its engine
+    type: LogicalType
+    is_nullable: bool = True
+    default: str = ""  #: SQL of the engine; empty: none
+    generated: str = ""  #: the expression that computes it
+    is_stored: bool = False  #: a generated column is stored
+    is_automatic: bool = False  #: the engine numbers new rows
+    ignores_case: bool = False  #: values that differ only in case are equal
+
+
+class IndexTerm(Struct, frozen=True, kw_only=True):
+    """A column or an expression of an index; one of both is empty."""
+
+    column: str = ""
+    expression: str = ""
+    is_descending: bool = False
+    ignores_case: bool = False  #: the term, unlike the column, ignores case
+    prefix: int | None = None  #: only this number of characters is indexed
+
+
+class PortableIndex(Struct, frozen=True, kw_only=True):
+    name: str  #: empty: a name that the engine generated
+    terms: Sequence[IndexTerm]
+    is_unique: bool = False
+    where: str = ""  #: the condition of a partial index
+
+
+class PortableReference(Struct, frozen=True, kw_only=True):
+    """One foreign key."""
+
+    columns: Sequence[str]
+    table: str
+    to: Sequence[str]
+    on_update: str = "NO ACTION"
+    on_delete: str = "NO ACTION"
+    is_deferred: bool = False
+
+
+class PortableTable(Struct, frozen=True, kw_only=True):
+    name: str
+    columns: Sequence[PortableColumn]
+    key: Sequence[str] = ()
+    indexes: Sequence[PortableIndex] = ()
+    references: Sequence[PortableReference] = ()
+    checks: Sequence[str] = ()
+
+    def column(self, name: str) -> PortableColumn:
+        """Return the column with this name; raises ``KeyError`` if the table lacks it."""
+        return {column.name: column for column in self.columns}[name]
+
+
+class PortableView(Struct, frozen=True, kw_only=True):
+    name: str
+    query: str
+
+
+class Omission(Struct, frozen=True, kw_only=True):
+    """A part of the schema that the derived schema lacks, or has in a weaker form."""
+
+    kind: str  #: ``trigger``, ``index``, ``check``, ``default``, …
+    name: str  #: the object; without a name, its text
+    reason: str
+    table: str = ""
+    is_blocking: bool = False  #: rows would be lost
+
+
+class PortableSchema(Struct, frozen=True, kw_only=True):
+    """The live schema of a database. Expressions are SQL of its engine."""
+
+    dialect: str  #: the name of the engine's SQL in sqlglot
+    tables: Sequence[PortableTable]
+    views: Sequence[PortableView] = ()
+    omissions: Sequence[Omission] = ()  #: objects that no other engine can have
+
+
+class ColumnPair(Struct, frozen=True, kw_only=True):
+    """A column of the source, and the column that receives its values."""
+
+    table: str
+    column: str
+    source: str  #: the declared type
+    destination: str
+    source_type: LogicalType
+    destination_type: LogicalType
+    is_nullable: bool = True  #: in the destination
+
+    @property
+    def conversion(self) -> str:
+        """The change of the values in words; empty: they stay the same."""
+        kinds = self.source_type.kind, self.destination_type.kind
+        return "" if kinds[0] == kinds[1] else f"{kinds[0]} to {kinds[1]}"
+
+
+def exchange_kind(pair: ColumnPair) -> LogicalKind:
+    """Return the kind whose canonical text carries the values of a pair of columns."""
+    source, destination = pair.source_type.kind, pair.destination_type.kind
+    if source == destination:
+        return source
+    return destination if destination in STRICT_KINDS else source if source in STRICT_KINDS else "text"
+
+
+class DerivedSchema(Struct, frozen=True, kw_only=True):
+    """Statements that create a schema, each without a final semicolon."""
+
+    before: Sequence[str]  #: to run before rows are copied: tables with their primary keys
+    after: Sequence[str]  #: to run after rows were copied: indexes, constraints, views
+    columns: Sequence[ColumnPair]  #: columns that rows are copied to; generated columns are not among them
+    omissions: Sequence[Omission]
+
+
+class StorageLimits(Struct, frozen=True, kw_only=True):
+    """Values that no column of an engine can store unchanged."""
+
+    enforces_types: bool = True  #: a column refuses values that its type does not describe
+    stores_nul: bool = True  #: text with NUL characters
+    stores_invalid_text: bool = False  #: text that is not valid UTF-8
+    stores_nan: bool = True
+    stores_infinity: bool = True
+    exact_digits: int | None = None  #: of decimals; None: as many as the type has
+    years: tuple[int, int] = (1, 9999)
+    zoned_years: tuple[int, int] | None = None  #: of times with a zone, if they differ
+    max_hours: int = 23  #: of a time of day
+
+
+class ValueScreen(Protocol):
+    """The part that finds out, with few statements, which columns have values that another engine may not store."""
+
+    def find_suspects(
+        self, table: str, pairs: Sequence[ColumnPair], limits: StorageLimits
+    ) -> Collection[str]:
+        """Return the columns of a table that may have values that the destination cannot store unchanged.
+
+        Args:
+            table: the table.
+            pairs: its columns, and those of the destination.
+            limits: what the destination cannot store at all.
+        """
+
+
+class PortableSchemas(Protocol):
+    """The part that reads a schema for other engines, and derives the schema of its own engine from theirs."""
+
+    limits: StorageLimits
+
+    def read_portable(self) -> PortableSchema:
+        """Return the complete live schema, from one snapshot."""
+
+    def derive(self, schema: PortableSchema) -> DerivedSchema:
+        """Return the statements that create ``schema``, which may be of any engine, in this database."""
+
+    def read_counters(self) -> Mapping[str, int]:
+        """Return the next number of each table with an automatic column, as far as it is known."""
+
+    def set_counters(self, numbers: Mapping[str, int]) -> Sequence[str]:
+        """Return the statements after which the next number of existing tables is at least the given one."""

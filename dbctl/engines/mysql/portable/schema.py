@@ -1,0 +1,195 @@
+"""Read the schema of a MySQL or MariaDB database for other engines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from dbctl.engines.contract import (
+    DerivedSchema,
+    IndexTerm,
+    Omission,
+    PortableColumn,
+    PortableIndex,
+    PortableReference,
+    PortableSchema,
+    PortableTable,
+    PortableView,
+    SchemaTable,
+    StorageLimits,
+)
+from dbctl.engines.mysql.part import MySQLPart
+from dbctl.engines.mysql.portable.types import read_type
+from dbctl.engines.mysql.schema import INDEXES, VIEWS, MySQLSchemaReader
+from dbctl.engines.mysql.types import UNICODE_CHARSETS, normalize_type, parse_labels
+from dbctl.engines.servers import NamedRow, Rows, group_rows
+from dbctl.engines.sql import quote_literal
+from dbctl.engines.sql.portable import interpret_constraints, strip_parentheses
+
+if TYPE_CHECKING:
+    from dbctl.engines.mysql.database import MySQLDatabase
+
+COLUMNS = """select table_name as owner, column_name as name, column_type as type, is_nullable = 'YES' as is_nullable,
+  column_default as "default", lower(coalesce(extra, '')) as attributes, coalesce(generation_expression, '') as expression,
+  coalesce(character_set_name, '') as charset, coalesce(collation_name, '') as collation
+from information_schema.columns where table_schema = database() order by table_name, ordinal_position"""
+OMISSIONS = """select lower(routine_type) as kind, routine_name as name, 'routines have to be written again' as reason
+from information_schema.routines where routine_schema = database()
+union all select 'event', event_name, 'events have to be written again' from information_schema.events where event_schema = database()
+union all select 'sequence', table_name, 'no column owns it' from information_schema.tables
+  where table_schema = database() and table_type = 'SEQUENCE' order by 1, 2"""
+COUNTERS = """select table_name, auto_increment from information_schema.tables
+where table_schema = database() and auto_increment is not null"""
+#: Methods of indexes that other engines have, too.
+SORTED = frozenset({"BTREE", "HASH"})
+_PREFIX = re.compile(r"\((\d+)\)(?: desc)?$")
+
+
+class MySQLPortableSchemas(MySQLPart):
+    """The part ``PortableSchemas``."""
+
+    limits = StorageLimits(stores_nan=False, stores_infinity=False, zoned_years=(1970, 2037), max_hours=838)
+
+    def __init__(self, db: MySQLDatabase) -> None:
+        super().__init__(db)
+        self._schema_reader = MySQLSchemaReader(db)
+
+    def read_portable(self) -> PortableSchema:
+        fetch = self._connection.fetch_by_name
+        is_mariadb = self._connection.server.is_mariadb
+        with self._connection.read_transaction():
+            schema = self._schema_reader.schema()
+            columns = group_rows(fetch(COLUMNS))
+            indexes = group_rows(fetch(INDEXES.format("''" if is_mariadb else "expression")))
+            views = [PortableView(name=row["name"], query=row["text"]) for row in fetch(VIEWS)]
+            omissions = [Omission(**row) for row in fetch(OMISSIONS)]
+        for code in schema.codes:
+            if code.kind == "trigger":
+                reason = "triggers have to be written again"
+                omissions.append(Omission(kind="trigger", name=code.name, table=code.table, reason=reason))
+        for table in schema.tables:
+            omissions += _find_omissions(table.name, columns[table.name], indexes[table.name])
+        return PortableSchema(
+            dialect="mysql",
+            tables=[
+                _build_table(table, columns[table.name], indexes[table.name], is_mariadb=is_mariadb)
+                for table in schema.tables
+            ],
+            views=views,
+            omissions=omissions,
+        )
+
+    def derive(self, schema: PortableSchema) -> DerivedSchema:
+        from dbctl.engines.mysql.portable.derive import MySQLDerivation
+
+        return MySQLDerivation(schema, self._connection.server).derive()
+
+    def read_counters(self) -> Mapping[str, int]:
+        return {str(table): int(str(number)) for table, number in self._connection.fetch(COUNTERS)}
+
+    def set_counters(self, numbers: Mapping[str, int]) -> Sequence[str]:
+        from dbctl.engines.mysql.errors import quote
+
+        known = self.read_counters()
+        return [
+            f"alter table {quote(table)} auto_increment = {number:d}"  # the server never sets it below the largest number
+            for table, number in numbers.items()
+            if table in known
+        ]
+
+
+def _build_table(table: SchemaTable, columns: Rows, indexes: Rows, *, is_mariadb: bool) -> PortableTable:
+    return interpret_constraints(
+        PortableTable(
+            name=table.name,
+            columns=[_build_column(row, is_mariadb=is_mariadb) for row in columns],
+            key=table.key,
+            indexes=[
+                _build_index(name, list(rows))
+                for name, rows in groupby(
+                    (row for row in indexes if row["kind"] in SORTED), key=itemgetter("name")
+                )
+                if name != "PRIMARY"
+            ],
+            references=[
+                PortableReference(
+                    columns=reference.columns,
+                    table=reference.table,
+                    to=reference.to,
+                    on_update=_action(reference.on_update),
+                    on_delete=_action(reference.on_delete),
+                )
+                for reference in table.references
+            ],
+            checks=[strip_parentheses(check) for check in table.checks],
+        )
+    )
+
+
+def _build_column(row: NamedRow, *, is_mariadb: bool) -> PortableColumn:
+    declared = normalize_type(row["type"])
+    logical = read_type(declared, parse_labels(row["type"]))
+    if row["charset"] not in UNICODE_CHARSETS and logical.kind == "text":
+        logical = msgspec.structs.replace(logical, charset=row["charset"])
+    return PortableColumn(
+        name=row["name"],
+        declared=declared,
+        type=logical,
+        is_nullable=bool(row["is_nullable"]),
+        default="" if row["expression"] else _default(row, is_mariadb=is_mariadb),
+        generated=row["expression"],
+        is_stored="stored" in row["attributes"] or "persistent" in row["attributes"],
+        is_automatic="auto_increment" in row["attributes"],
+        ignores_case=logical.kind == "text" and "_ci" in row["collation"],
+    )
+
+
+def _default(row: NamedRow, *, is_mariadb: bool) -> str:
+    """Return the default as SQL; MySQL stores literals without quotes."""
+    default = row["default"]
+    if default is None or (is_mariadb and default == "NULL"):
+        return ""
+    if is_mariadb or "default_generated" in row["attributes"] or row["type"].startswith("bit"):
+        return str(default)
+    return quote_literal(str(default))
+
+
+def _build_index(name: str, parts: Rows) -> PortableIndex:
+    terms = []
+    for part in parts:
+        prefix = _PREFIX.search(part["term"]) if part["column"] else None
+        terms.append(
+            IndexTerm(
+                column=part["column"] or "",
+                expression="" if part["column"] else part["term"].removesuffix(" desc"),
+                is_descending=part["term"].endswith(" desc"),
+                prefix=int(prefix[1]) if prefix else None,
+            )
+        )
+    return PortableIndex(name=name, terms=terms, is_unique=bool(parts[0]["unique"]))
+
+
+def _action(name: str) -> str:
+    """Return the action of a foreign key; the server treats both words alike, and MariaDB reports only one of them."""
+    return "NO ACTION" if name == "RESTRICT" else name
+
+
+def _find_omissions(table: str, columns: Rows, indexes: Rows) -> Iterator[Omission]:
+    for row in columns:
+        if "on update" in row["attributes"]:
+            reason = "only MySQL updates columns by their definition"
+            yield Omission(
+                kind="default", name=f"{row['name']}: {row['attributes']}", table=table, reason=reason
+            )
+        if read_type(normalize_type(row["type"]), []).kind == "other":
+            reason = f"only MySQL has type {row['type']}; its values are stored as text"
+            yield Omission(kind="type", name=row["name"], table=table, reason=reason)
+    for name, kind in dict.fromkeys((row["name"], row["kind"]) for row in indexes):
+        if kind not in SORTED:
+            reason = f"only MySQL has indexes of type {kind.lower()}"
+            yield Omission(kind="index", name=name, table=table, reason=reason)

@@ -1,0 +1,145 @@
+"""Read the rows of a server as lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+
+from dbctl.engines.contract import Column, Line, LineBatch, LineColumn, LogicalKind, key_of, split_line
+from dbctl.engines.mysql.connection import MySQLConnection
+from dbctl.engines.mysql.part import MySQLPart
+from dbctl.engines.mysql.stream import stream_rows
+from dbctl.engines.mysql.types import kind_of
+from dbctl.engines.sql import canonical, lines
+from dbctl.errors import QueryFailedError
+
+_BACKSLASH = "x'5C'"
+#: Bytes of a text as part of a line; a backslash in a literal would depend on the mode of the session.
+_ESCAPED = f"replace(replace(replace(replace({{0}}, {_BACKSLASH}, x'5C5C'), x'09', x'5C74'), x'0A', x'5C6E'), x'0D', x'5C72')"
+_TEXT = _ESCAPED.format("cast(convert({0} using utf8mb4) as binary)")
+_TRIMMED = "trim(trailing '.' from trim(trailing '0' from {0}))"
+_FRACTION = f"if(locate('.', {{0}}), {_TRIMMED}, {{0}})"
+#: SQL for the bytes of a value as part of a line, by kind; other kinds are text.
+EXPRESSIONS: Mapping[LogicalKind, str] = {
+    "bytes": "concat(x'5C5C78', lower(hex({0})))",
+    "decimal": _FRACTION.format("cast({0} as char)"),
+    "timestamp": _FRACTION.format("cast({0} as char)"),
+    "time": _FRACTION.format("cast({0} as char)"),
+    "uuid": "lower({0})",
+}
+NORMALIZERS: Mapping[LogicalKind, canonical.Normalizer] = {
+    "real": canonical.normalize_real,
+    "json": canonical.normalize_json,
+}
+#: Kinds of columns whose text has only ASCII letters.
+_PLAIN = frozenset({"integer", "number", "time", "date", "uuid"})
+
+
+class MySQLRowSource(MySQLPart):
+    """The part ``RowSource``."""
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        return self._connection.read_transaction()
+
+    @contextmanager
+    def block_writers(self, tables: Sequence[str]) -> Iterator[None]:
+        own = self._connection
+        connection = MySQLConnection(own.url, own.target, timeout=own.timeout, read_only=False)
+        try:
+            if tables:
+                locks = (f"{self._catalog.quote_table(table)} read" for table in tables)
+                connection.run(f"lock tables {', '.join(locks)}")
+            yield
+        finally:
+            connection.close()
+
+    @contextmanager
+    def stream_lines(
+        self, table: str, columns: Sequence[LineColumn], *, position: str = ""
+    ) -> Iterator[Iterator[LineBatch]]:
+        key = self._catalog.primary_key(table)
+        # the position is the key of the last row, with which its line begins
+        has_position = bool(key) and key == [column.name for column in columns[: len(key)]]
+        where = order = ""
+        if has_position:
+            names = ", ".join(self._catalog.quote_column(table, name, "") for name in key)
+            order = f" order by {names}"
+            if position:
+                fields = split_line(position.encode())
+                values = ", ".join(
+                    quote_value(column, value or b"") for column, value in zip(columns, fields, strict=False)
+                )
+                where = f" where ({names}) > ({values})"
+        with stream_rows(self._connection, f"select {self._line(table, columns)}{where}{order}") as stream:
+            yield (
+                LineBatch(batch, key_of(batch[-1], len(key)).decode() if has_position else "")
+                for batch in map(self._normalizer(table, columns), stream.batches)
+            )
+
+    def fetch_lines(
+        self, table: str, columns: Sequence[LineColumn], key: Sequence[LineColumn], keys: Sequence[Line]
+    ) -> Sequence[Line]:
+        names = [self._catalog.quote_column(table, column.name, "") for column in key]
+        normalize = self._normalizer(table, columns)
+        result: list[Line] = []
+        for part in lines.split_batches(keys):
+            condition = lines.match_keys(names, key, part, quote_value)
+            with stream_rows(
+                self._connection, f"select {self._line(table, columns)} where {condition}"
+            ) as stream:
+                for batch in map(normalize, stream.batches):
+                    result += batch
+        return result
+
+    def _line(self, table: str, columns: Sequence[LineColumn]) -> str:
+        """Return SQL for the line of each row of a table."""
+        parts = ", ".join(f"coalesce({self._expression(table, column)}, x'5C4E')" for column in columns)
+        return f"concat_ws(x'09', {parts}) from {self._catalog.quote_table(table)}"
+
+    def _expression(self, table: str, column: LineColumn) -> str:
+        live = self._catalog.require_column(table, column.name)
+        name = self._catalog.quote_column(table, column.name, "")
+        if column.kind not in EXPRESSIONS and kind_of(live) in _PLAIN:
+            if _is_single(live):
+                name = f"({name} + 0e0)"
+            elif live.type.startswith("BIT"):
+                name = f"({name} + 0)"
+            return f"cast({name} as char)"
+        return f"cast({EXPRESSIONS.get(column.kind, _TEXT).format(name)} as binary)"
+
+    def _normalizer(
+        self, table: str, columns: Sequence[LineColumn]
+    ) -> Callable[[Sequence[tuple[object, ...]]], Sequence[Line]]:
+        normalizers = {
+            index: canonical.normalize_single
+            if _is_single(self._catalog.require_column(table, column.name))
+            else NORMALIZERS[column.kind]
+            for index, column in enumerate(columns)
+            if column.kind in NORMALIZERS
+        }
+
+        def convert(rows: Sequence[tuple[object, ...]]) -> Sequence[Line]:
+            batch = [line for (line,) in rows]
+            if None in batch:  # the server returns NULL instead of a text that is too long
+                reason = f"a row of {table} is longer than max_allowed_packet of the server"
+                raise QueryFailedError(target=self._catalog.target, reason=reason)
+            return canonical.normalize_lines([_to_bytes(line) for line in batch], normalizers)
+
+        return convert
+
+
+def _is_single(column: Column) -> bool:
+    return column.type.startswith("FLOAT")
+
+
+def _to_bytes(line: object) -> bytes:
+    return line if isinstance(line, bytes) else str(line).encode()
+
+
+def quote_value(column: LineColumn, value: bytes) -> str:
+    """Return SQL for a value of a line."""
+    if column.kind == "bytes":
+        return f"x'{value[2:].decode('ascii')}'"
+    if b"\\" in value or b"\0" in value or not value.isascii():
+        return f"_utf8mb4 x'{value.hex()}'"
+    return "'" + value.decode().replace("'", "''") + "'"

@@ -1,0 +1,224 @@
+"""Read the schema of a PostgreSQL database for other engines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from dbctl.engines.contract import (
+    DerivedSchema,
+    IndexTerm,
+    LogicalType,
+    Omission,
+    PortableColumn,
+    PortableIndex,
+    PortableReference,
+    PortableSchema,
+    PortableTable,
+    PortableView,
+    SchemaTable,
+    StorageLimits,
+)
+from dbctl.engines.postgresql.catalog import VISIBLE
+from dbctl.engines.postgresql.part import PostgreSQLPart
+from dbctl.engines.postgresql.portable.types import IGNORES_CASE, read_type
+from dbctl.engines.postgresql.schema import PostgreSQLSchemaReader
+from dbctl.engines.servers import NamedRow, Rows, group_rows
+from dbctl.engines.sql import ident, quote_literal
+from dbctl.engines.sql.portable import interpret_constraints, strip_parentheses
+
+if TYPE_CHECKING:
+    from dbctl.engines.postgresql.database import PostgreSQLDatabase
+
+_FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
+#: Columns of tables; a domain has its base type and length.
+COLUMNS = f"""with recursive types (oid, base, typmod) as (
+  select oid, oid, -1 from pg_catalog.pg_type where typtype <> 'd'
+  union all select d.oid, t.base, greatest(t.typmod, d.typtypmod) from pg_catalog.pg_type d join types t on t.oid = d.typbasetype
+  where d.typtype = 'd')
+select c.relname as owner, a.attname as name, format_type(a.atttypid, a.atttypmod) as declared,
+  format_type(t.base, greatest(a.atttypmod, t.typmod)) as type, not a.attnotnull as is_nullable, a.attidentity <> '' as is_identity,
+  a.attgenerated <> '' as is_generated, coalesce(pg_get_expr(d.adbin, d.adrelid), '') as expression,
+  coalesce(not l.collisdeterministic, false) as ignores_case,
+  array(select e.enumlabel::text from pg_catalog.pg_enum e where e.enumtypid = t.base order by e.enumsortorder) as labels
+{_FROM} join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+  join types t on t.oid = a.atttypid left join pg_catalog.pg_collation l on l.oid = a.attcollation
+  left join pg_catalog.pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
+where {VISIBLE} and c.relkind in ('r', 'p') order by c.relname, a.attnum"""
+INDEXES = f"""select c.relname as owner, i.relname as name, f.oid is not null as is_constraint, x.indisunique as is_unique,
+  m.amname as method, coalesce(pg_get_expr(x.indpred, x.indrelid), '') as where,
+  array(select coalesce(a.attname::text, '') from generate_series(1, x.indnkeyatts) k
+    left join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = x.indkey[k - 1] and a.attnum <> 0 order by k) as columns,
+  array(select pg_get_indexdef(x.indexrelid, k, false) from generate_series(1, x.indnkeyatts) k order by k) as terms,
+  array(select x.indoption[k - 1] & 1 = 1 from generate_series(1, x.indnkeyatts) k order by k) as descending
+{_FROM} join pg_catalog.pg_index x on x.indrelid = c.oid and not x.indisprimary and x.indisvalid
+  join pg_catalog.pg_class i on i.oid = x.indexrelid join pg_catalog.pg_am m on m.oid = i.relam
+  left join pg_catalog.pg_constraint f on f.conindid = x.indexrelid and f.contype = 'u'
+where {VISIBLE} and c.relkind in ('r', 'p') order by c.relname, i.relname"""
+VIEWS = f"""select c.relname as name, pg_get_viewdef(c.oid, true) as query, c.relkind = 'm' as is_stored {_FROM}
+where {VISIBLE} and c.relkind in ('v', 'm') order by c.oid"""
+#: Objects that no other engine can have.
+OMISSIONS = f"""select 'function' as kind, p.proname as name, '' as table, 'functions have to be written again' as reason
+from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+where n.nspname = any(pg_catalog.current_schemas(false)) and not exists (select from pg_catalog.pg_depend e
+  where e.classid = 'pg_catalog.pg_proc'::regclass and e.objid = p.oid and e.deptype = 'e')
+union all select 'foreign table', c.relname, '', 'its rows are in another database' {_FROM} where {VISIBLE} and c.relkind = 'f'
+union all select 'sequence', c.relname, '', 'no column owns it' {_FROM} where c.relkind = 'S' and pg_catalog.pg_table_is_visible(c.oid)
+  and n.nspname = any(pg_catalog.current_schemas(false)) and not exists (select from pg_catalog.pg_depend e
+    where e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype in ('a', 'i', 'e'))
+union all select 'policy', p.polname, c.relname, 'only PostgreSQL has row level security' {_FROM}
+  join pg_catalog.pg_policy p on p.polrelid = c.oid where {VISIBLE}
+union all select 'constraint', f.conname, c.relname, 'only PostgreSQL has exclusion constraints' {_FROM}
+  join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.contype = 'x' where {VISIBLE}
+union all select 'rule', r.rulename, c.relname, 'only PostgreSQL has rules' {_FROM}
+  join pg_catalog.pg_rewrite r on r.ev_class = c.oid and r.rulename <> '_RETURN' where {VISIBLE}
+order by 1, 2, 3"""
+#: The next number of each sequence that a column owns, or whose default uses it.
+COUNTERS = f"""select c.relname, max(coalesce(pg_catalog.pg_sequence_last_value(s.seqrelid) + 1, s.seqstart))
+{_FROM} join pg_catalog.pg_depend d on d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = c.oid
+  and d.classid = 'pg_catalog.pg_class'::regclass and d.deptype in ('a', 'i')
+  join pg_catalog.pg_sequence s on s.seqrelid = d.objid
+where {VISIBLE} and pg_catalog.has_sequence_privilege(s.seqrelid, 'SELECT') group by c.relname"""
+_NUMBERS_ROWS = re.compile(r"nextval\(")
+_CHECK = re.compile(r"CHECK \((.*)\)(?: NO INHERIT)?(?: NOT VALID)?", re.DOTALL)
+
+
+class PostgreSQLPortableSchemas(PostgreSQLPart):
+    """The part ``PortableSchemas``."""
+
+    limits = StorageLimits(stores_nul=False)
+
+    def __init__(self, db: PostgreSQLDatabase) -> None:
+        super().__init__(db)
+        self._schema_reader = PostgreSQLSchemaReader(db)
+
+    def read_portable(self) -> PortableSchema:
+        fetch = self._connection.fetch_by_name
+        with self._connection.read_transaction():
+            schema = self._schema_reader.schema()
+            columns, indexes = (group_rows(fetch(sql)) for sql in (COLUMNS, INDEXES))
+            views, omissions = fetch(VIEWS), [Omission(**row) for row in fetch(OMISSIONS)]
+        tables = []
+        for table in schema.tables:
+            if table.name in columns:
+                tables.append(_build_table(table, columns[table.name], indexes[table.name]))
+                omissions += _find_omissions(table, columns[table.name], indexes[table.name])
+        for code in schema.codes:
+            if code.kind == "trigger":
+                reason = "triggers have to be written again"
+                omissions.append(Omission(kind="trigger", name=code.name, table=code.table, reason=reason))
+        return PortableSchema(
+            dialect="postgres",
+            tables=tables,
+            views=[
+                PortableView(name=view["name"], query=view["query"])
+                for view in views
+                if not view["is_stored"]
+            ],
+            omissions=[
+                *omissions,
+                *(
+                    Omission(kind="materialized view", name=view["name"], reason="only PostgreSQL has it")
+                    for view in views
+                    if view["is_stored"]
+                ),
+            ],
+        )
+
+    def derive(self, schema: PortableSchema) -> DerivedSchema:
+        from dbctl.engines.postgresql.portable.derive import PostgreSQLDerivation
+
+        return PostgreSQLDerivation(schema).derive()
+
+    def read_counters(self) -> Mapping[str, int]:
+        return {str(table): int(str(number)) for table, number in self._connection.fetch(COUNTERS)}
+
+    def set_counters(self, numbers: Mapping[str, int]) -> Sequence[str]:
+        columns = group_rows(self._connection.fetch_by_name(COLUMNS))
+        return [
+            f"select pg_catalog.setval(s, greatest(coalesce((select max({ident(row['name'])}) from {ident(table)}), 0) + 1, {number:d}), false)"
+            f" from pg_catalog.pg_get_serial_sequence({quote_literal(ident(table))}, {quote_literal(row['name'])}) s where s is not null"
+            for table, number in numbers.items()
+            for row in columns[table]
+            if _is_automatic(row)
+        ]
+
+
+def _is_automatic(row: NamedRow) -> bool:
+    return row["is_identity"] or bool(_NUMBERS_ROWS.match(row["expression"]))
+
+
+def _build_table(table: SchemaTable, columns: Rows, indexes: Rows) -> PortableTable:
+    return interpret_constraints(
+        PortableTable(
+            name=table.name,
+            columns=[_build_column(row) for row in columns],
+            key=table.key,
+            indexes=[_build_index(row) for row in indexes if row["method"] in ("btree", "hash")],
+            references=[
+                PortableReference(
+                    columns=reference.columns,
+                    table=reference.table,
+                    to=reference.to,
+                    on_update=reference.on_update,
+                    on_delete=reference.on_delete,
+                    is_deferred=reference.deferred,
+                )
+                for reference in table.references
+            ],
+            checks=[strip_parentheses(_CHECK.sub(r"\1", check)) for check in table.checks],
+        )
+    )
+
+
+def _build_column(row: NamedRow) -> PortableColumn:
+    logical = read_type(row["type"].upper())
+    if row["labels"]:
+        logical = LogicalType(kind="enum", labels=row["labels"])
+    is_automatic, is_generated = _is_automatic(row), row["is_generated"]
+    return PortableColumn(
+        name=row["name"],
+        declared=row["declared"],
+        type=logical,
+        is_nullable=row["is_nullable"],
+        default="" if is_generated or is_automatic else row["expression"],
+        generated=row["expression"] if is_generated else "",
+        is_stored=is_generated,
+        is_automatic=is_automatic,
+        ignores_case=row["ignores_case"] or row["type"].upper() in IGNORES_CASE,
+    )
+
+
+def _build_index(row: NamedRow) -> PortableIndex:
+    return PortableIndex(
+        name=row["name"],
+        terms=[
+            IndexTerm(column=column, expression="" if column else term, is_descending=is_descending)
+            for column, term, is_descending in zip(
+                row["columns"], row["terms"], row["descending"], strict=True
+            )
+        ],
+        is_unique=row["is_unique"],
+        where=row["where"],
+    )
+
+
+def _find_omissions(table: SchemaTable, columns: Rows, indexes: Rows) -> Iterator[Omission]:
+    for index in indexes:
+        if index["method"] not in ("btree", "hash"):
+            reason = f"only PostgreSQL has indexes of type {index['method']}"
+            yield Omission(kind="index", name=index["name"], table=table.name, reason=reason)
+    for row in columns:
+        if (logical := read_type(row["type"].upper())).kind == "other" and not row["labels"]:
+            reason = f"only PostgreSQL has type {row['declared']}; its values are stored as text"
+            yield Omission(kind="type", name=row["name"], table=table.name, reason=reason)
+        elif logical.kind == "array":
+            reason = "only PostgreSQL has arrays; they are stored as text"
+            yield Omission(kind="type", name=row["name"], table=table.name, reason=reason)
+    for option in table.options:
+        if option.startswith("inherits "):
+            reason = "its rows are also rows of that table"
+            yield Omission(kind="inheritance", name=option, table=table.name, reason=reason, is_blocking=True)
+        elif option.startswith("partition by "):
+            yield Omission(kind="partitions", name=option, table=table.name, reason="it becomes one table")

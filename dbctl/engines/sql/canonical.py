@@ -1,0 +1,109 @@
+"""Texts of values that are equal on every engine, for kinds whose text differs between engines."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+
+from dbctl.engines.contract import NULL, TAB, Line, escape, split_line
+
+#: Changes the text of a value; text that has not the form of its kind is returned unchanged.
+Normalizer = Callable[[bytes], bytes]
+#: The largest number up to which every whole number is a float.
+MAX_EXACT_FLOAT = 1 << 53
+
+
+def normalize_real(text: bytes) -> bytes:
+    """Return the shortest digits that are read as the same number."""
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return _NAMES.get(repr(number)) or repr(number).encode()
+
+
+def normalize_single(text: bytes) -> bytes:
+    """Return the shortest digits that are read as the same number with 32 bits."""
+    try:
+        number = float(text)
+        shorter = next(
+            (
+                digits
+                for width in range(6, 10)
+                if _to_single(float(digits := f"{number:.{width}g}")) == _to_single(number)
+            ),
+            text,
+        )
+    except (ValueError, OverflowError):
+        return text
+    return normalize_real(shorter.encode() if isinstance(shorter, str) else shorter)
+
+
+def normalize_decimal(text: bytes) -> bytes:
+    """Return digits without an exponent, and without zeros at the end of the fraction."""
+    try:
+        number = Decimal(text.decode())
+    except (InvalidOperation, UnicodeDecodeError):
+        return text
+    if not number.is_finite():
+        return text
+    digits = f"{number:f}"
+    if "." in digits:
+        digits = digits.rstrip("0").rstrip(".")
+    return b"0" if digits in ("-0", "") else digits.encode()
+
+
+def normalize_json(text: bytes) -> bytes:
+    """Return JSON without blanks, the keys of objects sorted, and whole numbers without a fraction."""
+    try:
+        value = json.loads(text, parse_float=_parse_float)
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
+    except (ValueError, RecursionError):
+        return text
+
+
+def normalize_timestamp(text: bytes) -> bytes:
+    """Return a time with or without a zone as a time in UTC."""
+    try:
+        time = datetime.fromisoformat(text.decode("ascii").strip())
+    except ValueError:
+        return text
+    return format_timestamp(time.astimezone(UTC) if time.tzinfo else time)
+
+
+def format_timestamp(time: datetime) -> bytes:
+    """Return a time in UTC."""
+    digits = time.replace(tzinfo=None).isoformat(" ")
+    return (digits.rstrip("0") if "." in digits else digits).encode()
+
+
+def normalize_lines(lines: Sequence[Line], normalizers: Mapping[int, Normalizer]) -> Sequence[Line]:
+    """Apply functions to values of lines; a line of one of them is returned as it would be written."""
+    if not normalizers:
+        return lines
+    return [_normalize_line(line, normalizers) for line in lines]
+
+
+def _normalize_line(line: Line, normalizers: Mapping[int, Normalizer]) -> Line:
+    fields = line.split(TAB)
+    for index, normalize in normalizers.items():
+        field = fields[index]
+        if field != NULL:
+            (value,) = split_line(field)
+            fields[index] = escape(normalize(value or b""))
+    return TAB.join(fields)
+
+
+def _to_single(number: float) -> bytes:
+    return struct.pack("f", number)
+
+
+def _parse_float(text: str) -> int | float:
+    number = float(text)
+    return int(number) if number.is_integer() and abs(number) < MAX_EXACT_FLOAT else number
+
+
+_NAMES = {"inf": b"Infinity", "-inf": b"-Infinity", "nan": b"NaN"}

@@ -1,0 +1,44 @@
+"""What the parts for rows as lines share on all SQL engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from dbctl.engines.contract import Line, LineColumn, split_line
+
+T = TypeVar("T")
+#: Keys in one statement.
+KEYS_PER_STATEMENT = 300
+
+
+def split_batches(items: Sequence[T], size: int = KEYS_PER_STATEMENT) -> Iterator[Sequence[T]]:
+    """Yield consecutive parts with at most ``size`` items."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def match_keys(
+    names: Sequence[str],
+    key: Sequence[LineColumn],
+    keys: Sequence[Line],
+    literal: Callable[[LineColumn, bytes], str],
+    *,
+    list_word: str = "",
+) -> str:
+    """Return SQL that is true for the rows with these keys.
+
+    Args:
+        names: SQL for the values of the key columns.
+        key: the columns of the lines.
+        keys: their values; a key has no NULL.
+        literal: returns SQL for a value of a column.
+        list_word: begins a list of rows.
+    """
+    rows = [
+        ", ".join(literal(column, value or b"") for column, value in zip(key, split_line(line), strict=True))
+        for line in keys
+    ]
+    if len(names) == 1:
+        return f"{names[0]} in ({', '.join(rows)})"
+    return f"({', '.join(names)}) in ({list_word}{', '.join(f'({row})' for row in rows)})"

@@ -1,0 +1,377 @@
+"""Derive the statements that create a schema of any engine in a database of another engine."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from hashlib import sha256
+from itertools import chain, count
+from typing import ClassVar
+
+from dbctl.engines.contract import (
+    ColumnPair,
+    DerivedSchema,
+    IndexTerm,
+    LogicalKind,
+    LogicalType,
+    Omission,
+    PortableColumn,
+    PortableIndex,
+    PortableReference,
+    PortableSchema,
+    PortableTable,
+)
+from dbctl.engines.sql.portable.defaults import PortableDefault, fits_kind, read_default
+from dbctl.engines.sql.portable.expressions import Expressions, UntranslatableError
+from dbctl.engines.sql.portable.views import ViewQueries
+from dbctl.engines.sql.statement import quote_literal
+
+_HASH_LENGTH = 8
+
+
+class Derivation(ABC):
+    """Derives one schema. A class of each engine writes its types and constraints."""
+
+    dialect: ClassVar[str]  #: the name of the engine's SQL in sqlglot
+    max_name_bytes: ClassVar[int] = 63
+    #: constraints are part of CREATE TABLE, because they cannot be added later
+    has_inline_constraints: ClassVar[bool] = False
+    #: names of indexes are unique in a schema, not only in a table
+    has_global_index_names: ClassVar[bool] = True
+    #: names that differ only in case are the same name
+    ignores_case_of_tables: ClassVar[bool] = False
+    ignores_case_of_columns: ClassVar[bool] = False
+    #: expressions for the current time and day, and for a random UUID, by the kind of the column
+    functions: ClassVar[Mapping[str, Mapping[LogicalKind, str]]]
+
+    def __init__(self, schema: PortableSchema) -> None:
+        self._schema = schema
+        self._omissions = list(schema.omissions)
+        self._types: dict[str, dict[str, LogicalType]] = {}
+        self._index_names = {self._fold(table.name) for table in schema.tables}
+
+    # Parts of an engine ------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def quote(self, name: str) -> str: ...
+
+    @abstractmethod
+    def column_type(self, table: PortableTable, column: PortableColumn) -> tuple[str, LogicalType]:
+        """Return the declared type of a column, and its logical type."""
+
+    @abstractmethod
+    def automatic_clause(self, table: PortableTable, column: PortableColumn) -> str:
+        """Return what follows the type of a column for which the engine numbers new rows."""
+
+    @abstractmethod
+    def bytes_literal(self, digits: str) -> str:
+        """Return SQL for bytes in hexadecimal."""
+
+    @abstractmethod
+    def create_index(self, table: PortableTable, index: PortableIndex) -> Iterator[str]:
+        """Yield the statements of an index."""
+
+    def default_clause(self, expression: str, kind: LogicalKind, *, is_literal: bool) -> str:
+        """Return the clause of a default."""
+        del kind
+        return f"default {expression}" if is_literal else f"default ({expression})"
+
+    def collation_clause(self, table: PortableTable, column: PortableColumn, logical: LogicalType) -> str:
+        """Return the collation of a column, if it is not the default one."""
+        del table, column, logical
+        return ""
+
+    def generated_clause(self, expression: str, *, is_stored: bool) -> str:
+        return f"generated always as ({expression}) {'stored' if is_stored else 'virtual'}"
+
+    def type_checks(self, column: PortableColumn) -> Iterator[str]:
+        """Yield conditions of the values of a column that its type does not check."""
+        if column.type.kind == "enum":
+            labels = ", ".join(map(quote_literal, column.type.labels))
+            yield f"{self.quote(column.name)} in ({labels})"
+
+    def table_options(self) -> str:
+        return ""
+
+    def extra_definitions(self, table: PortableTable) -> Iterator[str]:  # noqa: ARG002 - used by overrides
+        """Yield further definitions of CREATE TABLE."""
+        yield from ()
+
+    # Flow --------------------------------------------------------------------------------------------------------
+
+    def derive(self) -> DerivedSchema:
+        """Return the statements and what they omit."""
+        self._require_different_names()
+        pairs = list[ColumnPair]()
+        for table in self._schema.tables:
+            self._types[table.name] = {
+                column.name: self.column_type(table, column)[1] for column in table.columns
+            }
+        before = [self._create_table(table, pairs) for table in self._schema.tables]
+        after = [
+            *self._each_table(self._create_indexes),
+            *([] if self.has_inline_constraints else self._each_table(self._add_checks)),
+            *([] if self.has_inline_constraints else self._each_table(self._add_references)),
+        ]
+        after += self._create_views()
+        return DerivedSchema(before=before, after=after, columns=pairs, omissions=self._omissions)
+
+    def _each_table(self, create: Callable[[PortableTable], Iterator[str]]) -> list[str]:
+        return [statement for table in self._schema.tables for statement in create(table)]
+
+    def omit(self, kind: str, name: str, reason: str, table: str = "", *, is_blocking: bool = False) -> None:
+        """Record that the derived schema lacks something."""
+        omission = Omission(kind=kind, name=name, reason=reason, table=table, is_blocking=is_blocking)
+        if omission not in self._omissions:
+            self._omissions.append(omission)
+
+    def _fold(self, name: str) -> str:
+        return name.lower() if self.ignores_case_of_tables else name
+
+    def _require_different_names(self) -> None:
+        tables = dict[str, str]()
+        for table in self._schema.tables:
+            other = tables.setdefault(self._fold(table.name), table.name)
+            if other != table.name:
+                reason = f"this engine does not distinguish it from {other}"
+                self.omit("table", table.name, reason, is_blocking=True)
+            columns = dict[str, str]()
+            for column in table.columns if self.ignores_case_of_columns else ():
+                other = columns.setdefault(column.name.lower(), column.name)
+                if other != column.name:
+                    reason = f"this engine does not distinguish it from {other}"
+                    self.omit("column", column.name, reason, table.name, is_blocking=True)
+
+    # Tables ------------------------------------------------------------------------------------------------------
+
+    def _create_table(self, table: PortableTable, pairs: list[ColumnPair]) -> str:
+        definitions = []
+        for column in table.columns:
+            declared, logical = self.column_type(table, column)
+            definition, is_generated = self._define_column(table, column, declared, logical)
+            definitions.append(definition)
+            if not is_generated:
+                pairs.append(
+                    ColumnPair(
+                        table=table.name,
+                        column=column.name,
+                        source=column.declared,
+                        destination=declared,
+                        source_type=column.type,
+                        destination_type=logical,
+                        is_nullable=column.is_nullable and column.name not in table.key,
+                    )
+                )
+        if table.key and not self.has_inline_key(table):
+            definitions.append(f"primary key ({self.key_list(table)})")
+        if self.has_inline_constraints:
+            definitions += [f"check ({check})" for check in self._translate_checks(table)]
+            definitions += [self.reference_clause(reference) for reference in self.usable_references(table)]
+        definitions += self.extra_definitions(table)
+        return (
+            f"create table {self.quote(table.name)} (\n  "
+            + ",\n  ".join(definitions)
+            + f"\n){self.table_options()}"
+        )
+
+    def has_inline_key(self, table: PortableTable) -> bool:
+        """Whether the definition of a column contains the primary key."""
+        del table
+        return False
+
+    def key_list(self, table: PortableTable) -> str:
+        return ", ".join(map(self.quote, table.key))
+
+    def _define_column(
+        self, table: PortableTable, column: PortableColumn, declared: str, logical: LogicalType
+    ) -> tuple[str, bool]:
+        """Return the definition of a column, and whether it is generated."""
+        generated = self._generated(table, column)
+        parts = [self.quote(column.name), declared, self.collation_clause(table, column, logical)]
+        if generated:
+            parts.append(generated)
+        elif column.is_automatic:
+            parts.append(self.automatic_clause(table, column))
+        elif column.default:
+            parts.append(self._default(table, column, logical))
+        if not column.is_nullable or column.name in table.key:
+            parts.append("not null")
+        return " ".join(filter(None, parts)), bool(generated)
+
+    def _generated(self, table: PortableTable, column: PortableColumn) -> str:
+        if not column.generated:
+            return ""
+        try:
+            expression = self.expressions(table).translate(column.generated)
+        except UntranslatableError as error:
+            reason = f"{error}; the computed values are copied"
+            self.omit("generated column", column.name, reason, table.name)
+            return ""
+        return self.generated_clause(expression, is_stored=column.is_stored)
+
+    def _default(self, table: PortableTable, column: PortableColumn, logical: LogicalType) -> str:
+        default = read_default(column.default, self._schema.dialect)
+        if default is None:
+            return ""
+        expression = self._literal(default, logical.kind)
+        if expression:
+            return self.default_clause(expression, logical.kind, is_literal=True)
+        expression = self.functions.get(default.kind, {}).get(logical.kind, "")
+        if expression:
+            return self.default_clause(expression.format(logical.fraction), logical.kind, is_literal=False)
+        reason = f"it is no value of type {logical.kind}"
+        if default.kind == "expression":
+            try:
+                expression = self.expressions(table).translate(default.value)
+                return self.default_clause(expression, logical.kind, is_literal=False)
+            except UntranslatableError as error:
+                reason = str(error)
+        self.omit("default", f"{column.name}: {column.default}", reason, table.name)
+        return ""
+
+    def _literal(self, default: PortableDefault, kind: LogicalKind) -> str:
+        """Return a literal for a column; empty if the default is none."""
+        if default.kind not in ("text", "number", "bytes") or not fits_kind(default, kind):
+            return ""
+        if kind == "boolean":
+            return self.boolean_literal(is_true=default.value.lower() in ("1", "true", "t"))
+        if kind in ("integer", "decimal", "real"):
+            return default.value
+        if kind == "bytes":
+            return self.bytes_literal(
+                default.value if default.kind == "bytes" else default.value.encode().hex()
+            )
+        return quote_literal(default.value)
+
+    def boolean_literal(self, *, is_true: bool) -> str:
+        return "1" if is_true else "0"
+
+    def expressions(self, table: PortableTable) -> Expressions:
+        """Return the translator for expressions over the columns of a table."""
+        return Expressions(self._schema.dialect, self.dialect, self._types[table.name])
+
+    # Constraints -------------------------------------------------------------------------------------------------
+
+    def _translate_checks(self, table: PortableTable) -> Iterator[str]:
+        for column in table.columns:
+            yield from self.type_checks(column)
+        for check in table.checks:
+            try:
+                yield self.expressions(table).translate_condition(check)
+            except UntranslatableError as error:
+                self.omit("check", check, str(error), table.name)
+
+    def _add_checks(self, table: PortableTable) -> Iterator[str]:
+        for check in self._translate_checks(table):
+            yield f"alter table {self.quote(table.name)} add check ({check})"
+
+    def _add_references(self, table: PortableTable) -> Iterator[str]:
+        for reference in self.usable_references(table):
+            yield f"alter table {self.quote(table.name)} add {self.reference_clause(reference)}"
+
+    def usable_references(self, table: PortableTable) -> Iterator[PortableReference]:
+        """Yield the foreign keys that refer to unique columns of the same types."""
+        for reference in table.references:
+            if reason := self._find_mismatch(table, reference):
+                self.omit("foreign key", ", ".join(reference.columns), reason, table.name)
+            else:
+                yield reference
+
+    def _find_mismatch(self, table: PortableTable, reference: PortableReference) -> str:
+        parent = next((each for each in self._schema.tables if each.name == reference.table), None)
+        if parent is None:
+            return f"table {reference.table} does not exist"
+        keys = [parent.key, *(_plain_columns(index) for index in parent.indexes if index.is_unique)]
+        if not any(set(key) == set(reference.to) for key in keys if key):
+            return f"({', '.join(reference.to)}) of {parent.name} is not unique"
+        for name, to in zip(reference.columns, reference.to, strict=True):
+            if not self.can_refer(table.column(name), parent.column(to)):
+                return f"{name} and {parent.name}.{to} have different types or collations"
+        return ""
+
+    def can_refer(self, source: PortableColumn, target: PortableColumn) -> bool:
+        """Whether a foreign key can connect two columns."""
+        return source.type.kind == target.type.kind
+
+    def reference_clause(self, reference: PortableReference) -> str:
+        """Return the clause of a foreign key."""
+        columns, to = (", ".join(map(self.quote, names)) for names in (reference.columns, reference.to))
+        clause = f"foreign key ({columns}) references {self.quote(reference.table)} ({to})"
+        for event, action in (("update", reference.on_update), ("delete", reference.on_delete)):
+            if action != "NO ACTION":
+                clause += f" on {event} {action.lower()}"
+        return clause + (" deferrable initially deferred" if reference.is_deferred else "")
+
+    # Indexes -----------------------------------------------------------------------------------------------------
+
+    def _create_indexes(self, table: PortableTable) -> Iterator[str]:
+        for index in table.indexes:
+            yield from self.create_index(table, index)
+
+    def write_terms(
+        self, table: PortableTable, index: PortableIndex, write: Callable[[IndexTerm, str], str]
+    ) -> str:
+        """Return the list of the terms of an index.
+
+        Raises:
+            UntranslatableError: an expression has no equivalent.
+        """
+        written = []
+        for term in index.terms:
+            expression = (
+                self.quote(term.column)
+                if term.column
+                else f"({self.expressions(table).translate(term.expression)})"
+            )
+            written.append(write(term, expression) + (" desc" if term.is_descending else ""))
+        return ", ".join(written)
+
+    def index_name(self, table: PortableTable, index: PortableIndex, suffix: str = "") -> str:
+        """Return a quoted name that no other index has."""
+        base = index.name or "_".join(
+            [table.name, *(term.column for term in index.terms if term.column), "key"]
+        )
+        scope = "" if self.has_global_index_names else f"{table.name}\0"
+        numbered = (f"{table.name}_{base}{suffix}_{number}" for number in count(2))
+        for candidate in chain([base + suffix, f"{table.name}_{base}{suffix}"], numbered):
+            name = self._shorten(candidate)
+            if self._fold(scope + name) not in self._index_names:
+                break
+        self._index_names.add(self._fold(scope + name))
+        return self.quote(name)
+
+    def _shorten(self, name: str) -> str:
+        if len(name.encode()) <= self.max_name_bytes:
+            return name
+        digest = sha256(name.encode()).hexdigest()[:_HASH_LENGTH]
+        start = name.encode()[: self.max_name_bytes - _HASH_LENGTH - 1].decode(errors="ignore")
+        return f"{start}_{digest}"
+
+    # Views -------------------------------------------------------------------------------------------------------
+
+    def _create_views(self) -> Iterator[str]:
+        queries, omitted = ViewQueries(self._schema.dialect, self.dialect, self._types), set[str]()
+        for view in self._schema.views:
+            try:
+                query = queries.translate(view.query)
+            except UntranslatableError as error:
+                self.omit("view", view.name, str(error))
+                omitted.add(view.name.lower())
+                continue
+            if other := next((name for name in omitted if self.quote(name).lower() in query.lower()), ""):
+                self.omit("view", view.name, f"it reads view {other}")
+                omitted.add(view.name.lower())
+            else:
+                yield f"create view {self.quote(view.name)} as {query}"
+
+
+def _plain_columns(index: PortableIndex) -> Sequence[str]:
+    """Return the columns of an index over all rows; empty if it has expressions, prefixes, or a condition."""
+    if index.where or any(term.prefix or not term.column for term in index.terms):
+        return ()
+    return [term.column for term in index.terms]
+
+
+def find_unique_columns(table: PortableTable) -> set[str]:
+    """Return the columns of primary keys and unique indexes."""
+    return {*table.key, *(term.column for index in table.indexes if index.is_unique for term in index.terms)}

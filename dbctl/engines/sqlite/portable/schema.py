@@ -1,0 +1,189 @@
+"""Read the schema of a SQLite file for other engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from dbctl.engines.contract import (
+    DerivedSchema,
+    IndexTerm,
+    Omission,
+    PortableColumn,
+    PortableIndex,
+    PortableReference,
+    PortableSchema,
+    PortableTable,
+    PortableView,
+    Schema,
+    SchemaColumn,
+    SchemaIndex,
+    SchemaTable,
+    StorageLimits,
+    strip_collation,
+)
+from dbctl.engines.sql import ident, quote_literal
+from dbctl.engines.sql.portable import interpret_constraints, split_generated
+from dbctl.engines.sqlite.describe import SQLiteSchemaReader
+from dbctl.engines.sqlite.portable.types import observe_type, read_type
+
+if TYPE_CHECKING:
+    from dbctl.engines.sqlite.reader import SQLiteDatabase
+
+_VIEWS = "select name, sql from sqlite_master where type = 'view' order by rowid"
+_HAS_SEQUENCES = "select 1 from sqlite_master where name = 'sqlite_sequence'"
+
+
+class SQLitePortableSchemas:
+    """The part ``PortableSchemas``."""
+
+    limits = StorageLimits(
+        enforces_types=False, stores_nan=False, stores_invalid_text=True, exact_digits=15, max_hours=1 << 31
+    )
+
+    def __init__(self, db: SQLiteDatabase) -> None:
+        self._connection, self._schema_reader = db.connection, SQLiteSchemaReader(db)
+
+    def read_portable(self) -> PortableSchema:
+        schema = self._schema_reader.schema()
+        return PortableSchema(
+            dialect="sqlite",
+            tables=_adopt_types(
+                [self._observe_types(_build_table(table)) for table in schema.tables if table.columns]
+            ),
+            views=[
+                PortableView(name=str(name), query=str(sql)) for name, sql in self._connection.fetch(_VIEWS)
+            ],
+            omissions=list(_find_omissions(schema)),
+        )
+
+    def _observe_types(self, table: PortableTable) -> PortableTable:
+        """Return a table with types that its first rows have, for columns whose declared type allows any value."""
+        columns = []
+        for column in table.columns:
+            logical = column.type
+            if logical.kind in ("any", "decimal"):
+                name = ident(column.name)
+                sql = f"select distinct typeof(v), length(v) = 16 from (select {name} as v from {ident(table.name)} limit 1000) where v is not null"
+                logical = observe_type(
+                    column, {(str(kind), bool(is_uuid)) for kind, is_uuid in self._connection.fetch(sql)}
+                )
+            columns.append(msgspec.structs.replace(column, type=logical))
+        return msgspec.structs.replace(table, columns=columns)
+
+    def derive(self, schema: PortableSchema) -> DerivedSchema:
+        from dbctl.engines.sqlite.portable.derive import SQLiteDerivation
+
+        return SQLiteDerivation(schema).derive()
+
+    def read_counters(self) -> Mapping[str, int]:
+        if not self._connection.fetch(_HAS_SEQUENCES):
+            return {}
+        rows = self._connection.fetch("select name, seq from sqlite_sequence")
+        return {str(name): int(str(last)) + 1 for name, last in rows if isinstance(last, int)}
+
+    def set_counters(self, numbers: Mapping[str, int]) -> Sequence[str]:
+        if not self._connection.fetch(_HAS_SEQUENCES):
+            return ()
+        return [
+            f"update sqlite_sequence set seq = {number - 1:d} where name = {quote_literal(table)} and seq < {number - 1:d}"
+            for table, number in numbers.items()
+        ]
+
+
+def _build_table(table: SchemaTable) -> PortableTable:
+    key = [strip_collation(name) for name in table.key]
+    names = {column.name for column in table.columns}
+    is_rowid = len(key) == 1 and "without rowid" not in table.options
+    return interpret_constraints(
+        PortableTable(
+            name=table.name,
+            columns=[_build_column(column, key if is_rowid else ()) for column in table.columns],
+            key=key,
+            indexes=[_build_index(index, names) for index in table.indexes],
+            references=[
+                PortableReference(
+                    columns=reference.columns,
+                    table=reference.table,
+                    to=reference.to,
+                    on_update=reference.on_update,
+                    on_delete=reference.on_delete,
+                    is_deferred=reference.deferred,
+                )
+                for reference in table.references
+            ],
+            checks=table.checks,
+        )
+    )
+
+
+def _adopt_types(tables: Sequence[PortableTable]) -> Sequence[PortableTable]:
+    """Return tables whose foreign keys have the types of the columns to which they refer.
+
+    SQLite stores equal values in both columns whatever their types are, while servers refuse such a foreign key.
+    """
+    types = {(table.name, column.name): column.type for table in tables for column in table.columns}
+    adopted = {
+        (table.name, name): types[reference.table, to]
+        for table in tables
+        for reference in table.references
+        for name, to in zip(reference.columns, reference.to, strict=True)
+        if (reference.table, to) in types and types[table.name, name].kind != types[reference.table, to].kind
+    }
+    return [
+        msgspec.structs.replace(
+            table,
+            columns=[
+                msgspec.structs.replace(column, type=adopted.get((table.name, column.name), column.type))
+                for column in table.columns
+            ],
+        )
+        for table in tables
+    ]
+
+
+def _build_column(column: SchemaColumn, rowid: Sequence[str]) -> PortableColumn:
+    generated, is_stored = split_generated(column.generated)
+    return PortableColumn(
+        name=column.name,
+        declared=column.type,
+        type=read_type(column.type),
+        is_nullable=column.nullable,
+        default=column.default or "",
+        generated=generated,
+        is_stored=is_stored,
+        is_automatic=column.type == "INTEGER" and list(rowid) == [column.name],
+        ignores_case=column.collation == "NOCASE",
+    )
+
+
+def _build_index(index: SchemaIndex, names: set[str]) -> PortableIndex:
+    terms = []
+    for text in index.columns:
+        plain = text.removesuffix(" desc")
+        term, _, collation = plain.partition(" collate ") if plain not in names else (plain, "", "")
+        is_column = term in names
+        terms.append(
+            IndexTerm(
+                column=term if is_column else "",
+                expression="" if is_column else term,
+                is_descending=plain != text,
+                ignores_case=collation == "NOCASE",
+            )
+        )
+    return PortableIndex(name=index.name, terms=terms, is_unique=index.unique, where=index.where)
+
+
+def _find_omissions(schema: Schema) -> Iterator[Omission]:
+    for table in schema.tables:
+        if not table.columns:
+            yield Omission(
+                kind="virtual table", name=table.name, reason=f"only SQLite has it: {table.options[0]}"
+            )
+    for code in schema.codes:
+        if code.kind == "trigger":
+            yield Omission(
+                kind="trigger", name=code.name, table=code.table, reason="triggers have to be written again"
+            )

@@ -1,0 +1,129 @@
+"""Find columns of SQLite, which may have values of any type, that another engine cannot store."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from dbctl.engines.contract import ColumnPair, LogicalKind, LogicalType, StorageLimits
+from dbctl.engines.sql.portable import SqlValueScreen, limit_integer, match_labels
+from dbctl.engines.sqlite.connection.base import UNDECODABLE
+
+if TYPE_CHECKING:
+    from dbctl.engines.sqlite.connection import SQLiteConnection
+    from dbctl.engines.sqlite.reader import SQLiteDatabase
+
+_UUID = "-".join("[0-9a-f]" * digits for digits in (8, 4, 4, 4, 12))
+_LARGEST_FLOAT = 1.7976931348623157e308
+#: A time that is valid, with the form of lines, and a fraction or not; the most frequent form is compared first.
+_TIMESTAMP = (
+    "case when {0} is datetime({0}) then substr({0}, 1, 4) > '0000'"
+    " when typeof({0}) = 'integer' then {0} between 1 and 99999999999999"
+    " when length({0}) between 21 and {{}} then substr({0}, 1, 19) is datetime(substr({0}, 1, 19)) and substr({0}, 1, 4) > '0000'"
+    " and substr({0}, 20) glob '.[0-9]*' and substr({0}, 21) not glob '*[^0-9]*' else false end"
+)
+_IS_TEXT = "typeof({0}) = 'text'"
+_SINGLE_BITS, _WHOLE_BITS, _SECONDS_LENGTH = 32, 64, 19
+
+
+class SQLiteValueScreen(SqlValueScreen):
+    length, size = "length({0})", "length(cast({0} as blob))"
+    _connection: SQLiteConnection
+
+    def __init__(self, db: SQLiteDatabase) -> None:
+        super().__init__(db)
+
+    def find_suspects(
+        self, table: str, pairs: Sequence[ColumnPair], limits: StorageLimits
+    ) -> Collection[str]:
+        suspects = set(super().find_suspects(table, pairs, limits))
+        texts = [
+            pair.column
+            for pair in pairs
+            if pair.destination_type.kind in ("text", "enum", "json") and pair.column not in suspects
+        ]
+        if texts and not limits.stores_invalid_text and not self._are_valid(table, texts, limits):
+            suspects.update(texts)
+        return suspects
+
+    def _are_valid(self, table: str, columns: Sequence[str], limits: StorageLimits) -> bool:
+        """Whether texts are valid UTF-8, which the driver finds as it decodes each row, without refused NUL characters."""
+        names = (self._catalog.quote_column(table, column, "") for column in columns)
+        row = " || ".join(f"coalesce({name}, '')" for name in names)
+        driver = self._connection.driver
+        text_factory = driver.text_factory
+        driver.text_factory = str
+        try:
+            rows = driver.execute(f"select {row} from {self._catalog.quote_table(table)}")
+            nul_count = sum("\0" in text for (text,) in rows)
+        except sqlite3.OperationalError as error:
+            if UNDECODABLE in str(error):
+                return False
+            raise self._connection.translate(error) from error
+        finally:
+            driver.text_factory = text_factory
+        return not nul_count or limits.stores_nul
+
+    def find_condition(self, pair: ColumnPair, limits: StorageLimits) -> str | None:
+        find = _CONDITIONS.get(pair.destination_type.kind)
+        if find is not None:
+            return find(pair.destination_type, limits)
+        if pair.destination_type.charset or pair.destination_type.is_fixed:
+            return None
+        return " and ".join([_IS_TEXT, *self.limit_length(pair.destination_type)])
+
+
+def _check_integer(logical: LogicalType, limits: StorageLimits) -> str:
+    del limits
+    is_whole = logical.bits == _WHOLE_BITS and not logical.is_unsigned
+    return "typeof({0}) = 'integer'" + ("" if is_whole else f" and {limit_integer(logical)}")
+
+
+def _check_decimal(logical: LogicalType, limits: StorageLimits) -> str:
+    is_integer = "typeof({0}) = 'integer'"
+    if logical.digits is None or limits.exact_digits is not None:
+        return is_integer
+    return f"{is_integer} and abs({{0}}) < 1e{logical.digits - logical.scale}"
+
+
+def _check_real(logical: LogicalType, limits: StorageLimits) -> str | None:
+    del limits
+    if logical.bits == _SINGLE_BITS:
+        return None
+    return f"typeof({{0}}) in ('integer', 'real') and abs({{0}}) <= {_LARGEST_FLOAT!r}"
+
+
+def _check_bytes(logical: LogicalType, limits: StorageLimits) -> str:
+    del limits
+    length = "" if logical.length is None else f" and length({{0}}) <= {logical.length}"
+    return f"typeof({{0}}) = 'blob'{length}"
+
+
+def _check_timestamp(logical: LogicalType, limits: StorageLimits) -> str | None:
+    if logical.has_zone and limits.zoned_years:
+        return None
+    return _TIMESTAMP.replace("{{}}", str(_SECONDS_LENGTH + 1 + logical.fraction))
+
+
+def _check_json(logical: LogicalType, limits: StorageLimits) -> str:
+    del logical
+    escapes = "" if limits.stores_nul else " and instr({0}, '\\u0000') = 0"
+    return _IS_TEXT + " and json_valid({0}) and {0} not glob '*\\u[dD][89abAB]*'" + escapes
+
+
+_CONDITIONS: Mapping[LogicalKind, Callable[[LogicalType, StorageLimits], str | None]] = {
+    "integer": _check_integer,
+    "boolean": lambda _logical, _limits: "typeof({0}) = 'integer' and {0} in (0, 1)",
+    "decimal": _check_decimal,
+    "real": _check_real,
+    "bytes": _check_bytes,
+    "timestamp": _check_timestamp,
+    "date": lambda _logical, _limits: "{0} is date({0}) and substr({0}, 1, 4) > '0000'",
+    "time": lambda _logical, _limits: "{0} is time({0})",
+    "uuid": lambda _logical, _limits: f"typeof({{0}}) = 'text' and {{0}} glob '{_UUID}'",
+    "json": _check_json,
+    "enum": lambda logical, _limits: match_labels(logical),
+    "set": lambda _logical, _limits: None,
+    "any": lambda _logical, _limits: "",
+}

@@ -1,0 +1,7 @@
+"""Rows of SQLite as lines that are equal on every engine."""
+
+from dbctl.exports import lazy_imports
+
+with lazy_imports(__name__):
+    from dbctl.engines.sqlite.transfer.sink import SQLiteRowSink
+    from dbctl.engines.sqlite.transfer.source import SQLiteRowSource

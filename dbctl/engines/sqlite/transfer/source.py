@@ -1,0 +1,190 @@
+"""Read the rows of a file as lines."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dbctl import signals
+from dbctl.engines.contract import TAB, Line, LineBatch, LineColumn
+from dbctl.engines.sql import ident, lines
+from dbctl.engines.sqlite.backup import block_writers
+from dbctl.engines.sqlite.dialect import find_rowid_name
+from dbctl.engines.sqlite.transfer.values import (
+    backslash_expression,
+    key_expression,
+    key_literal,
+    line_expression,
+    plain_expression,
+    register_functions,
+)
+
+if TYPE_CHECKING:
+    from dbctl.engines.sqlite.reader import SQLiteDatabase
+
+#: Rows of one batch.
+BATCH_ROWS = 2000
+#: SQL between two values of a line.
+JOIN = " || '\t' || "
+_IS_ROWID_TABLE = (
+    "select 1 from pragma_table_list where schema = 'main' and name = :table and type = 'table' and not wr"
+)
+
+
+class _Statements(NamedTuple):
+    """The parts of the statements that read a table."""
+
+    table: str
+    rowid: str  #: empty if the table has none
+    line: str  #: SQL for the line of a row
+    plain_line: str  #: SQL for the line of a row without escapes, and for the number of its backslashes
+    width: int  #: number of columns
+
+    def select(self, columns: str, position: str) -> str:
+        """Return the statement that reads ``columns`` and the position of each row after ``position``."""
+        where = f" where {self.rowid} > {int(position)}" if position else ""
+        order = f" order by {self.rowid}" if self.rowid else ""
+        return f"select {columns}, {self.rowid or 0} from {self.table}{where}{order}"
+
+
+class SQLiteRowSource:
+    """The part ``RowSource``."""
+
+    def __init__(self, db: SQLiteDatabase) -> None:
+        self._connection, self._catalog = db.connection, db.catalog
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        self._connection.prepare_snapshot()
+        self._connection.run("begin")
+        try:
+            self._connection.run(
+                "select count(*) from sqlite_master"
+            )  # the snapshot begins with the first read
+            yield
+        finally:
+            if self._connection.is_open and self._connection.driver.in_transaction:
+                self._connection.driver.rollback()
+
+    @contextmanager
+    def block_writers(self, tables: Sequence[str]) -> Iterator[None]:
+        del tables  # SQLite locks the whole file
+        connection = self._connection
+        with block_writers.block_writers(connection.path, connection.target, timeout=connection.timeout):
+            yield
+
+    @contextmanager
+    def stream_lines(
+        self, table: str, columns: Sequence[LineColumn], *, position: str = ""
+    ) -> Iterator[Iterator[LineBatch]]:
+        statements = _Statements(
+            table=self._catalog.quote_table(table),
+            rowid=self._find_rowid(table),
+            line=self._line(table, columns),
+            plain_line=self._plain_line(table, columns),
+            width=len(columns),
+        )
+        with self._bytes() as driver, ExitStack() as cursors:
+
+            def execute(sql: str) -> sqlite3.Cursor:
+                cursor = self._connection.retry_while_locked(lambda: driver.execute(sql))
+                return cursors.enter_context(closing(cursor))
+
+            yield self._read(statements, position, execute)
+
+    def _read(
+        self, statements: _Statements, position: str, execute: Callable[[str], sqlite3.Cursor]
+    ) -> Iterator[LineBatch]:
+        """Yield the rows in the order of the file; the order of a key would read its pages many times."""
+        rowid = statements.rowid
+        if (
+            rowid
+        ):  # most tables contain nothing to escape, and searching each value takes as long as reading it
+            cursor = execute(statements.select(statements.plain_line, position))
+            for batch in self._plain_batches(cursor, statements.width):
+                if batch is None:
+                    break
+                position = batch.position
+                yield batch
+            else:
+                return
+        for rows in self._fetch(execute(statements.select(statements.line, position))):
+            yield LineBatch([line for line, _ in rows], str(rows[-1][1]) if rowid else "")
+
+    def _plain_batches(self, cursor: sqlite3.Cursor, width: int) -> Iterator[LineBatch | None]:
+        """Yield rows without escapes; None before the first row that needs one."""
+        for rows in self._fetch(cursor):
+            lines = [line for line, _, _ in rows]
+            text = b"\n".join(lines)
+            yield (
+                LineBatch(lines, str(rows[-1][2]))
+                if text.count(b"\n") == len(lines) - 1
+                and text.count(TAB) == len(lines) * (width - 1)
+                and text.count(b"\\") == sum([count for _, count, _ in rows])
+                and b"\r" not in text
+                else None
+            )
+
+    def _fetch(self, cursor: sqlite3.Cursor) -> Iterator[list[Any]]:
+        while rows := self._connection.retry_while_locked(lambda: cursor.fetchmany(BATCH_ROWS)):
+            signals.raise_if_interrupted()
+            self._connection.require_unchanged()
+            yield rows
+
+    def fetch_lines(
+        self, table: str, columns: Sequence[LineColumn], key: Sequence[LineColumn], keys: Sequence[Line]
+    ) -> Sequence[Line]:
+        sql, result = (
+            f"select {self._line(table, columns)} from {self._catalog.quote_table(table)} where ",
+            list[Line](),
+        )
+        with self._bytes() as driver:
+            for batch in lines.split_batches(keys):
+                signals.raise_if_interrupted()
+                statement = sql + match_keys(key, batch)
+                rows = self._connection.retry_while_locked(lambda: driver.execute(statement).fetchall())  # noqa: B023 - it runs immediately
+                result += [line for (line,) in rows]
+        return result
+
+    def _line(self, table: str, columns: Sequence[LineColumn]) -> str:
+        """Return SQL for the line of a row."""
+        return JOIN.join(
+            line_expression(self._catalog.quote_column(table, column.name, ""), column.kind)
+            for column in columns
+        )
+
+    def _plain_line(self, table: str, columns: Sequence[LineColumn]) -> str:
+        """Return SQL for the line of a row without escapes, and for the number of its backslashes."""
+        texts, counts = [], ["0"]
+        for column in columns:
+            live = self._catalog.require_column(table, column.name)
+            name = ident(live.name)
+            texts.append(plain_expression(name, column.kind, nullable=live.nullable))
+            counts.append(backslash_expression(name, column.kind, nullable=live.nullable))
+        return f"{JOIN.join(texts)}, {' + '.join(filter(None, counts))}"
+
+    def _find_rowid(self, table: str) -> str:
+        """Return the name of the rowid; empty if the table has none."""
+        if not self._connection.run(_IS_ROWID_TABLE, {"table": table}):
+            return ""
+        return find_rowid_name(self._catalog.require_table(table).columns)
+
+    @contextmanager
+    def _bytes(self) -> Iterator[sqlite3.Connection]:
+        """Read texts as bytes in the block."""
+        driver = self._connection.driver
+        register_functions(driver)
+        text_factory = driver.text_factory
+        driver.text_factory = bytes
+        try:
+            yield driver
+        finally:
+            driver.text_factory = text_factory
+
+
+def match_keys(key: Sequence[LineColumn], keys: Sequence[Line]) -> str:
+    """Return SQL that is true for the rows with these keys."""
+    names = [key_expression(ident(column.name), column.kind) for column in key]
+    return lines.match_keys(names, key, keys, key_literal, list_word="values ")

@@ -1,0 +1,231 @@
+"""Convert stored values of any type to the texts of lines, in SQL as far as possible, and back."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from dbctl.engines.contract import LineColumn, LogicalKind, TimeForm, escape
+from dbctl.engines.sql import canonical
+from dbctl.engines.sqlite.types import RawText
+
+#: Characters that a line escapes, as SQL, and their escapes.
+_ESCAPES = {r"'\'": r"'\\'", "'\t'": r"'\t'", "'\n'": r"'\n'", "'\r'": r"'\r'"}
+_MILLISECONDS = "case when {0} < 100000000000 then {0} * 1000 else {0} end"
+#: A positive number of seconds or milliseconds, which are the most frequent forms, as a time.
+_EPOCH = (
+    f"strftime('%Y-%m-%d %H:%M:%S', ({_MILLISECONDS}) / 1000, 'unixepoch')"
+    f" || case when ({_MILLISECONDS}) % 1000 then rtrim(printf('.%03d', ({_MILLISECONDS}) % 1000), '0') else '' end"
+)
+_DAY = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
+_CLOCK = "[0-9][0-9]:[0-9][0-9]:[0-9][0-9]"
+#: SQL for the text of a value that is not NULL, by kind; other kinds are text.
+TEXTS: Mapping[LogicalKind, str] = {
+    "boolean": "case {0} when 0 then 0 when 1 then 1 else case lower({0}) when 'true' then 1 when 'false' then 0 else {0} end end",
+    "real": "case typeof({0}) when 'text' then {0} else dbctl_real({0}) end",
+    "decimal": "case typeof({0}) when 'integer' then {0} else dbctl_decimal({0}) end",
+    "timestamp": f"case when typeof({{0}}) = 'integer' and {{0}} > 0 and {{0}} < 100000000000000 then {_EPOCH}"
+    f" when {{0}} glob '{_DAY} {_CLOCK}' then {{0}} else dbctl_timestamp({{0}}) end",
+    "date": f"case when {{0}} glob '{_DAY}' then {{0}} else dbctl_date({{0}}) end",
+    "time": f"case when {{0}} glob '{_CLOCK}' then {{0}} else dbctl_time({{0}}) end",
+    "bytes": r"'\\x' || case when {0} is not null then lower(hex({0})) end",  # hex(null) is empty,
+    "uuid": "dbctl_uuid({0})",
+    "json": "dbctl_json({0})",
+}
+#: Kinds of keys that are stored in one form only.
+DIRECT_KINDS = frozenset[LogicalKind]({"integer", "text", "enum"})
+#: Numbers below are seconds, others are milliseconds.
+LARGEST_SECONDS = 100_000_000_000
+_EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
+_DASHES = (8, 13, 18, 23)
+_UUID_DIGITS, _UUID_BYTES = 32, 16
+
+
+def plain_expression(name: str, kind: LogicalKind, *, nullable: bool) -> str:
+    """Return SQL for the value of a column, a name in SQL, as part of a line in which no character needs an escape."""
+    text = TEXTS.get(kind, "{0}").format(name)
+    return rf"coalesce({text}, '\N')" if nullable else f"({text})"
+
+
+def line_expression(name: str, kind: LogicalKind) -> str:
+    """Return SQL for the value of a column, a name in SQL, as part of a line."""
+    if kind == "bytes":
+        return plain_expression(name, kind, nullable=True)
+    text = TEXTS.get(kind, "{0}").format(name)
+    escaped = text
+    for character, escape_sequence in _ESCAPES.items():
+        escaped = f"replace({escaped}, {character}, {escape_sequence})"
+    if kind not in TEXTS:  # four searches take less time than four replacements
+        is_special = " or ".join(f"instr({name}, {character})" for character in _ESCAPES)
+        text = f"case when {is_special} then {escaped} else {name} end"
+    else:
+        text = escaped
+    return rf"coalesce({text}, '\N')"
+
+
+def backslash_expression(name: str, kind: LogicalKind, *, nullable: bool) -> str:
+    """Return SQL for the number of backslashes that a value adds to a line without escapes; empty for none."""
+    if kind == "bytes":
+        return f"2 - ({name} is null)"
+    return f"({name} is null)" if nullable else ""
+
+
+def key_expression(name: str, kind: LogicalKind) -> str:
+    """Return SQL for the value of a key column that ``key_literal`` compares; a plain name can use an index."""
+    return name if kind in DIRECT_KINDS else line_expression(name, kind)
+
+
+def key_literal(column: LineColumn, value: bytes) -> str:
+    """Return SQL for a value of a key column."""
+    if column.kind == "integer" and value.lstrip(b"-").isdigit():
+        return value.decode()
+    if column.kind not in DIRECT_KINDS:
+        value = escape(value)
+    return f"cast(x'{value.hex()}' as text)"
+
+
+def register_functions(connection: sqlite3.Connection) -> None:
+    """Create the functions that ``line_expression`` uses."""
+    for name, function in _FUNCTIONS.items():
+        connection.create_function(name, 1, function, deterministic=True)
+
+
+def _apply(normalize: canonical.Normalizer) -> Callable[[object], str | None]:
+    def convert(value: object) -> str | None:
+        return None if value is None else normalize(_to_bytes(value)).decode("utf-8", "surrogateescape")
+
+    return convert
+
+
+def _to_bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
+
+
+def _format_timestamp(value: object) -> object:
+    if isinstance(value, int | float):
+        seconds = value if abs(value) < LARGEST_SECONDS else value / 1000
+        try:
+            return canonical.format_timestamp(_EPOCH_START + timedelta(seconds=seconds)).decode()
+        except OverflowError:
+            return str(value)
+    text = _to_bytes(value)
+    if text.isdigit() and 9 <= len(text) <= 14:  # noqa: PLR2004 - text of seconds or milliseconds, as in to_milliseconds
+        return _format_timestamp(int(text))
+    return canonical.normalize_timestamp(text).decode("utf-8", "surrogateescape")
+
+
+def _format_date(value: object) -> object:
+    if value is None:
+        return None
+    text = str(_format_timestamp(value))
+    day, _, clock = text.partition(" ")
+    return day if clock in ("", "00:00:00") else text
+
+
+def _format_time(value: object) -> object:
+    text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _format_uuid(value: object) -> object:
+    if value is None:
+        return None
+    if isinstance(value, bytes) and len(value) == _UUID_BYTES:
+        value = value.hex()
+    text = _to_bytes(value).decode("utf-8", "surrogateescape").lower()
+    if len(text) == _UUID_DIGITS and text.isalnum():
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    return text
+
+
+def _skip_null(function: Callable[[object], object]) -> Callable[[object], object]:
+    return lambda value: None if value is None else function(value)
+
+
+_FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
+    "dbctl_real": _apply(canonical.normalize_real),
+    "dbctl_decimal": _apply(canonical.normalize_decimal),
+    "dbctl_json": _apply(canonical.normalize_json),
+    "dbctl_timestamp": _skip_null(_format_timestamp),
+    "dbctl_date": _format_date,
+    "dbctl_time": _skip_null(_format_time),
+    "dbctl_uuid": _format_uuid,
+}
+
+
+# Writing ----------------------------------------------------------------------------------------------------------
+
+
+def value_parser(column: LineColumn, declared: str) -> Callable[[bytes], object]:
+    """Return the function that converts the text of a value to the value that a column of this type stores."""
+    if column.kind == "timestamp":
+        return _TIMES[column.time_form]
+    if column.kind == "uuid" and declared == f"CHAR({_UUID_DIGITS})":  # without hyphens, as Django stores it
+        return lambda text: text.decode().replace("-", "")
+    return _PARSERS.get(column.kind, parse_text)
+
+
+def parse_text(text: bytes) -> str | RawText:
+    """Return a text, or its bytes if it is not UTF-8."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return RawText(text)
+
+
+def _parse_integer(text: bytes) -> object:
+    try:
+        number = int(text)
+    except ValueError:
+        return parse_text(text)
+    return number if -(1 << 63) <= number < 1 << 63 else parse_text(text)
+
+
+def _parse_real(text: bytes) -> object:
+    try:
+        number = float(text)
+    except ValueError:
+        return parse_text(text)
+    return parse_text(text) if number != number else number  # noqa: PLR0124 - NaN, which would be stored as NULL
+
+
+def _parse_bytes(text: bytes) -> object:
+    return bytes.fromhex(text[2:].decode("ascii")) if text.startswith(rb"\x") else parse_text(text)
+
+
+def _parse_milliseconds(text: bytes) -> object:
+    try:
+        time = datetime.fromisoformat(text.decode("ascii")).replace(tzinfo=UTC)
+    except ValueError:
+        return parse_text(text)
+    milliseconds, remainder = divmod(time - _EPOCH_START, timedelta(milliseconds=1))
+    return parse_text(text) if remainder else milliseconds
+
+
+def _parse_seconds(text: bytes) -> object:
+    milliseconds = _parse_milliseconds(text)
+    if not isinstance(milliseconds, int):
+        return milliseconds
+    return parse_text(text) if milliseconds % 1000 else milliseconds // 1000
+
+
+def _parse_iso(text: bytes) -> object:
+    day, _, clock = text.partition(b" ")
+    clock, _, fraction = clock.partition(b".")
+    return parse_text(b"%sT%s.%sZ" % (day, clock, fraction.ljust(3, b"0"))) if clock else parse_text(text)
+
+
+_PARSERS: Mapping[LogicalKind, Callable[[bytes], object]] = {
+    "integer": _parse_integer,
+    "boolean": _parse_integer,
+    "real": _parse_real,
+    "bytes": _parse_bytes,
+}
+_TIMES: Mapping[TimeForm, Callable[[bytes], object]] = {
+    "sqlite-time": parse_text,
+    "iso-ms": _parse_iso,
+    "epoch-ms": _parse_milliseconds,
+    "epoch-s": _parse_seconds,
+}

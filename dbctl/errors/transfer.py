@@ -1,0 +1,69 @@
+"""Failures of transfers between engines."""
+
+from __future__ import annotations
+
+from dbctl.errors.base import DbctlError, Exit
+
+UNCHANGED = "The source is unchanged."
+
+
+class TransferDestinationError(DbctlError):
+    code, exit_status = "transfer-destination", Exit.REFUSED
+    sentence = "{url} is not empty: it has {tables}"
+    remedy = "Nothing was changed. Create an empty database, and pass its address with --to."
+
+
+class TransferSameError(DbctlError):
+    code, exit_status = "transfer-same", Exit.REFUSED
+    sentence = "the source and the destination are the same database: {url}"
+    remedy = "Nothing was changed. Pass the address of an empty database with --to."
+
+
+class TransferOtherError(DbctlError):
+    code, exit_status = "transfer-other", Exit.REFUSED
+    sentence = "{target} has an unfinished transfer of another database: {source}"
+    remedy = (
+        "Nothing was changed. Continue that transfer, or pass the address of an empty database with --to."
+    )
+
+
+class TransferMissingError(DbctlError):
+    code, exit_status = "transfer-missing", Exit.NOT_FOUND
+    sentence = "{target} has no finished copy to switch to"
+    remedy = "Copy the rows first: dbctl transfer run --to {url}"
+
+
+class TransferDestinationMissingError(DbctlError):
+    code, exit_status = "transfer-destination-missing", Exit.UNREACHABLE
+    sentence = "{url} does not exist"
+    remedy = "Copy the rows first: dbctl transfer run --to {url}"
+
+
+class TransferSchemaError(DbctlError):
+    code, exit_status = "transfer-schema", Exit.CHECK_FAILED
+    sentence = "{target} lacks {missing} of the source"
+    remedy = "No row was copied. Bring the source to the version of the migrations, or derive the schema with --derive."
+
+
+class TransferSourcePendingError(DbctlError):
+    code, exit_status = "transfer-source-pending", Exit.CHECK_FAILED
+    sentence = "{target} lacks migrations that the destination would have: {names}"
+    remedy = "Nothing was changed. Run dbctl migrate up, or derive the schema with --derive."
+
+
+class ValuesUnstorableError(DbctlError):
+    code, exit_status = "values-unstorable", Exit.REFUSED
+    sentence = "{target} has values that the destination cannot store"
+    remedy = "No row was copied. Correct them with dbctl data set, then run the command again."
+
+
+class TransferDifferentError(DbctlError):
+    code, exit_status = "transfer-different", Exit.CHECK_FAILED
+    sentence = "the destination differs from {target} in {tables}"
+    remedy = "The source is unchanged. List the rows with: dbctl transfer verify"
+
+
+class SourceChangingError(DbctlError):
+    code, exit_status = "source-changing", Exit.REFUSED
+    sentence = "{target} is still being written: {tables} changed during the switch"
+    remedy = "The source is unchanged. Stop the application, and run the command again."

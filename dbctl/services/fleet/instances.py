@@ -1,0 +1,197 @@
+"""The instances of a fleet: by a pattern of paths, or by a query on a server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from datetime import timedelta
+from fnmatch import fnmatchcase
+
+from dbctl.config import PLACEHOLDER, App, FleetSelection, is_valid_name, select_instance
+from dbctl.engines import registry
+from dbctl.engines.contract import UserQuery
+from dbctl.errors import (
+    DbctlError,
+    FleetEmptyError,
+    InstanceDuplicateError,
+    InstanceListingError,
+    InstanceNameInvalidError,
+    QueryFailedError,
+)
+from dbctl.model import Page, Struct
+from dbctl.services.app import require_streams
+
+#: Time limit for the query that lists instances.
+QUERY_TIMEOUT = timedelta(seconds=60)
+
+
+class Instance(Struct, frozen=True, kw_only=True):
+    """One instance of a fleet, or a plain app."""
+
+    fleet: App
+    name: str  #: of the instance; empty: the plain app itself
+    problem: DbctlError | None = None  #: why no command works on it
+
+    @property
+    def app(self) -> str:
+        """The name of the app: ``APP/INSTANCE``."""
+        return f"{self.fleet.name}/{self.name}" if self.name else self.fleet.name
+
+    def configure(self) -> App:
+        """Return the configured app; raises as ``select_instance``."""
+        return select_instance(self.fleet, self.name) if self.name else self.fleet
+
+
+class ListedInstance(Struct, frozen=True, kw_only=True):
+    """An instance in the list of a fleet."""
+
+    app: str  #: ``APP/INSTANCE``
+    address: str | None  #: of its first database; None: the name is invalid
+    problem: str | None  #: why no command works on it
+
+
+def list_instances(selections: Sequence[FleetSelection], *, timeout: float) -> list[Instance]:
+    """Return the selected instances of fleets, by name; those with a problem are included.
+
+    Raises:
+        FleetEmptyError: a fleet has no instance, or none matches the pattern.
+        InstanceListingError: the instances cannot be listed.
+    """
+    return [instance for selection in selections for instance in _list_selected(selection, timeout)]
+
+
+def describe_instances(instances: Sequence[Instance]) -> Page[ListedInstance]:
+    """Return the list of instances with their addresses and problems."""
+    items = []
+    for instance in instances:
+        has_address = not isinstance(instance.problem, InstanceNameInvalidError)
+        urls = instance.configure().databases if has_address else {}
+        items.append(
+            ListedInstance(
+                app=instance.app,
+                address=next((str(url) for url in urls.values()), None),
+                problem=str(instance.problem) if instance.problem else None,
+            )
+        )
+    return Page(items=items, total=len(items), column_names=ListedInstance.__struct_fields__)
+
+
+def _list_selected(selection: FleetSelection, timeout: float) -> Iterator[Instance]:
+    app, pattern = selection.app, selection.pattern
+    if not app.is_fleet:
+        yield Instance(fleet=app, name="")
+        return
+    listed = _list_by_query(app, timeout) if app.listing_url else _list_by_paths(app)
+    selected = [
+        instance
+        for instance in listed
+        if fnmatchcase(instance.name, pattern or PLACEHOLDER)
+        and not any(fnmatchcase(instance.name, excluded) for excluded in app.instances.exclude)
+    ]
+    if not selected:
+        reason = f"none matches {pattern!r}" if pattern and listed else _describe_source(app)
+        raise FleetEmptyError(app=app.name, reason=reason)
+    yield from selected
+
+
+def _describe_source(app: App) -> str:
+    return "its query returned no row" if app.listing_url else f"no path matches {_find_address(app)}"
+
+
+def _find_address(app: App) -> str:
+    """Return the first path with a placeholder.
+
+    Raises:
+        InstanceListingError: the databases are on a server, and no query lists them.
+    """
+    for url in app.databases.values():
+        if url.is_local and PLACEHOLDER in url.path:
+            if url.path.count(PLACEHOLDER) > 1:
+                raise InstanceListingError(
+                    app=app.name, reason=f"{url.path} contains * twice", hint="Write * once in an address."
+                )
+            return url.path
+    raise InstanceListingError(
+        app=app.name,
+        reason="its databases are not on this machine, and no query lists them",
+        hint=f"Add url and query under [apps.{app.name}.instances].",
+    )
+
+
+def _list_by_paths(app: App) -> list[Instance]:
+    """Return an instance for each path that matches the address; two paths to one file are a problem of the second."""
+    address = _find_address(app)
+    before, after = address.split(PLACEHOLDER)
+    folder, _, prefix = before.rpartition("/")
+    suffix, separator, remainder = after.partition("/")
+    try:
+        with os.scandir(folder or "/") as entries:
+            names = sorted(
+                entry.name[len(prefix) : len(entry.name) - len(suffix)]
+                for entry in entries
+                if entry.name.startswith(prefix)
+                and entry.name.endswith(suffix)
+                and len(entry.name) > len(prefix + suffix)
+                and not (entry.name.startswith(".") and not prefix)
+            )
+    except OSError as error:
+        raise InstanceListingError(
+            app=app.name, reason=f"{folder}: {error.strerror}", hint="Check the address in the configuration."
+        ) from error
+    instances, name_by_file = list[Instance](), dict[tuple[int, int], str]()
+    for name in names:
+        path = f"{folder}/{prefix}{name}{suffix}{separator}{remainder}"
+        try:
+            status = os.stat(path)  # noqa: PTH116 - pathlib is slow for 100,000 paths
+        except NotADirectoryError:  # a file between the folders of the instances
+            continue
+        except OSError:  # a folder without its database: opening it reports the error
+            instances.append(_create_instance(app, name))
+            continue
+        other = name_by_file.setdefault((status.st_dev, status.st_ino), name)
+        instances.append(_create_instance(app, name, other if other != name else ""))
+    return instances
+
+
+def _list_by_query(app: App, timeout: float) -> list[Instance]:
+    """Return an instance for each row of the query."""
+    url = app.listing_url
+    if url is None:
+        raise ValueError(app.name)
+    engine = registry.load_engine(url.engine)
+    names = list[object]()
+    try:
+        with closing(engine.open_for_reading(url, app.name, timeout=timeout)) as db:
+            query = UserQuery(app.instances.query, timeout=QUERY_TIMEOUT)
+            with require_streams(db).query_read_only(query) as stream:
+                if len(stream.columns) != 1:
+                    raise InstanceListingError(
+                        app=app.name,
+                        reason=f"the query returns {len(stream.columns)} columns",
+                        hint="Return one column: the names of the instances.",
+                    )
+                names += [row[0] for batch in stream.batches for row in batch]
+    except QueryFailedError as error:
+        hint = f"Check query under [apps.{app.name}.instances]."
+        raise InstanceListingError(app=app.name, reason=error.context["reason"], hint=hint) from error
+    return [
+        _create_instance(app, name)
+        if isinstance(name, str)
+        else Instance(
+            fleet=app,
+            name="NULL" if name is None else str(name),
+            problem=InstanceNameInvalidError(app=app.name, name=name),
+        )
+        for name in sorted(set(names), key=str)  # a name that is listed twice is one instance
+    ]
+
+
+def _create_instance(app: App, name: str, other: str = "") -> Instance:
+    """Return an instance; ``other`` is an earlier one with the same database."""
+    problem: DbctlError | None = None
+    if not is_valid_name(name):
+        problem = InstanceNameInvalidError(app=app.name, name=name)
+    elif other:
+        problem = InstanceDuplicateError(app=app.name, name=f"{app.name}/{name}", other=f"{app.name}/{other}")
+    return Instance(fleet=app, name=name, problem=problem)

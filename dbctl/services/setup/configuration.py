@@ -1,0 +1,186 @@
+"""The keys of ``dbctl.toml``: those that a file sets, and what each key means."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dbctl.config import CONFIG_SCHEMA, Selection
+from dbctl.config import loader as config
+from dbctl.errors import AppMissingError, ConfigKeyMissingError
+from dbctl.files import toml
+from dbctl.model import Page, Struct
+from dbctl.services.setup.init import PASSWORD
+
+#: The part of a key that the user chooses, such as the name of an app.
+NAME = "NAME"
+#: Keys can be written without it.
+APP_PREFIX = ("apps", NAME)
+_KINDS = {"string": "text", "integer": "integer", "number": "number", "boolean": "boolean"}
+
+
+class ConfiguredKey(Struct, frozen=True, kw_only=True):
+    """A key of a configuration, with its value."""
+
+    key: str
+    value: object  #: as in the file, without passwords
+    line: int | None  #: in the file, from 1; None: the value is the default
+
+
+class KeyDescription(Struct, frozen=True, kw_only=True):
+    """The meaning of a key."""
+
+    key: str  #: with ``NAME`` for each part that the user chooses
+    type: str
+    required: bool
+    default: object  #: of a section: None if it is optional
+    meaning: str
+
+
+def read_config_schema() -> Mapping[str, Any]:
+    """Return the JSON Schema of ``dbctl.toml``."""
+    return dict(msgspec.json.decode(CONFIG_SCHEMA.read_bytes()))
+
+
+def show_configuration(selection: Selection, *, with_defaults: bool) -> tuple[Path, Page[ConfiguredKey]]:
+    """Return the path of the configuration, and its keys in the order of the file.
+
+    Args:
+        selection: the options of the command line; only keys of a selected app are returned.
+        with_defaults: whether keys that an app does not set follow, with their default.
+
+    Raises:
+        ConfigMissingError, ConfigInvalidError, FileMissingError, FileFailedError: as ``config.loader.load``.
+        AppMissingError: the selected app is not configured.
+    """
+    configuration = config.load(selection)
+    path = configuration.path
+    apps = list(configuration.apps)
+    if selection.app:
+        if selection.app not in apps:
+            raise AppMissingError(name=selection.app, file=path, names=", ".join(apps) or "none")
+        apps = [selection.app]
+    values, text = toml.load(path)
+    items: list[ConfiguredKey] = []
+    for app in apps:
+        configured = dict(_list_values(values["apps"][app], ("apps", app)))
+        items += [
+            ConfiguredKey(key=toml.dotted(key), value=_mask_passwords(value), line=toml.line_of(text, key))
+            for key, value in configured.items()
+        ]
+        items += _list_defaults(app, configured) if with_defaults else ()
+    return path, Page(items=items, total=len(items), column_names=ConfiguredKey.__struct_fields__)
+
+
+def _list_values(value: object, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], object]]:
+    """Yield each value below ``path`` with its key."""
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from _list_values(item, (*path, key))
+    else:
+        yield path, value
+
+
+def _list_defaults(app: str, configured: Collection[Sequence[str]]) -> Iterator[ConfiguredKey]:
+    """Yield the keys of an app that are not configured, except those of optional sections without a configured key."""
+    absent: list[tuple[str, ...]] = []
+    for described in list_keys():
+        pattern = described.key.split(".")
+        key = ("apps", app, *pattern[len(APP_PREFIX) :])
+        is_configured = any(tuple(other[: len(key)]) == key for other in configured)
+        if is_configured or any(key[: len(section)] == section for section in absent):
+            continue
+        if described.type == "section" and described.default is None:
+            absent.append(key)
+        elif described.type != "section" and described.default is not None:
+            yield ConfiguredKey(key=toml.dotted(key), value=described.default, line=None)
+
+
+def _mask_passwords(value: object) -> object:
+    if isinstance(value, list):
+        return [_mask_passwords(item) for item in value]
+    return PASSWORD.sub(r"\1***", value) if isinstance(value, str) else value
+
+
+def explain_config_key(key: str) -> KeyDescription | Page[KeyDescription]:
+    """Return the meaning of a key, or of every key of a section; of all keys for an empty ``key``.
+
+    Parts that the user chooses can have any value: ``apps.shop.backup.max_age``, or shorter ``backup.max_age``.
+
+    Raises:
+        ConfigKeyMissingError: the configuration has no such key.
+    """
+    described = list(list_keys())
+    words = [word for word in key.split(".") if word]
+    for path in (words, [*APP_PREFIX, *words]):
+        items = [item for item in described if _matches(item.key.split("."), path)]
+        exact = [item for item in items if len(item.key.split(".")) == len(path)]
+        if exact and exact[0].type != "section" and len(items) == 1:
+            return exact[0]
+        if items:
+            return Page(items=items, total=len(items), column_names=KeyDescription.__struct_fields__)
+    from difflib import get_close_matches
+
+    names = {item.key.removeprefix(".".join(APP_PREFIX) + "."): None for item in described}
+    similar = get_close_matches(".".join(words), names, n=3) or [
+        name for name in names if name.rpartition(".")[2] == words[-1]
+    ]
+    raise ConfigKeyMissingError(name=key, names=", ".join(similar) or "apps")
+
+
+def _matches(pattern: Sequence[str], words: Sequence[str]) -> bool:
+    """Return whether ``words`` are the beginning of a key."""
+    return len(words) <= len(pattern) and all(
+        part in (NAME, word) for part, word in zip(pattern, words, strict=False)
+    )
+
+
+def list_keys() -> Iterator[KeyDescription]:
+    """Yield every key of the configuration, sections before their keys."""
+    schema = read_config_schema()
+    sections = schema["$defs"]
+    yield from _list_section(sections, sections[schema["$ref"].rpartition("/")[2]], ())
+
+
+def _list_section(
+    sections: Mapping[str, Any], section: Mapping[str, Any], path: tuple[str, ...]
+) -> Iterator[KeyDescription]:
+    for name, described in section["properties"].items():
+        key, inner = (*path, name), _find_section(sections, described)
+        is_table = inner is None or "additionalProperties" in described
+        default = described.get("default")
+        yield KeyDescription(
+            key=".".join(key),
+            type="section" if inner else _format_type(described),
+            required=name in section.get("required", ()),
+            default=(default and {}) if inner else None if default in ("", [], {}) else default,
+            meaning=described["description"].replace("``", ""),
+        )
+        if inner:
+            yield from _list_section(sections, inner, (*key, NAME) if is_table else key)
+
+
+def _find_section(sections: Mapping[str, Any], described: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the section that is the value of a key, or the value of each name below it."""
+    for option in (*described.get("anyOf", [described]), described.get("additionalProperties")):
+        if isinstance(option, dict) and "$ref" in option:
+            return dict(sections[option["$ref"].rpartition("/")[2]])
+    return None
+
+
+def _format_type(described: Mapping[str, Any]) -> str:
+    """Return the type of a value in terms of TOML."""
+    options = [option for option in described.get("anyOf", [described]) if option.get("type") != "null"]
+    if len(options) != 1:
+        return " or ".join(dict.fromkeys(_format_type(option) for option in options))
+    (option,) = options
+    if "enum" in option:
+        return " or ".join(f'"{value}"' for value in option["enum"])
+    if option.get("type") == "array":
+        return f"list of {_format_type(option['items'])}"
+    if option.get("type") == "object":
+        return f"table of {_format_type(option['additionalProperties'])}"
+    return _KINDS[option["type"]]

@@ -1,0 +1,66 @@
+"""What prevents a copy: values that the destination cannot store, and rows that refer to missing rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from dbctl.engines.contract import Checks, Readable
+from dbctl.errors import ValuesUnstorableError
+from dbctl.model import Row, Struct, format_count
+from dbctl.services.transfer.parts import require_schemas
+from dbctl.services.transfer.tables import TransferTable
+from dbctl.services.transfer.values import find_unstorable_values
+
+
+class CopyProblem(Struct, frozen=True, kw_only=True):
+    """Rows that the destination cannot store for one reason."""
+
+    table: str
+    column: str
+    keys: Sequence[Row]  #: the primary keys of the first of these rows
+    rows: int
+    reason: str
+
+    def __str__(self) -> str:
+        example = f" ({', '.join(_format_key(key) for key in self.keys)})" if self.keys else ""
+        return f"{self.table}.{self.column}: {format_count(self.rows, 'row')} {self.reason}{example}"
+
+
+def find_problems(
+    source: Readable, destination: Readable, tables: Sequence[TransferTable]
+) -> Iterator[CopyProblem]:
+    """Yield what prevents the copy; every row of the source is read."""
+    limits = require_schemas(destination).limits
+    for values in find_unstorable_values(source, tables, limits):
+        yield CopyProblem(
+            table=values.table, column=values.column, keys=values.keys, rows=values.rows, reason=values.reason
+        )
+    names = {table.name for table in tables}
+    checks = source.part(Checks)
+    for orphans in checks.find_orphaned_rows() if checks else ():
+        if orphans.table in names:
+            yield CopyProblem(
+                table=orphans.table,
+                column=", ".join(orphans.columns),
+                keys=[{"row": orphans.example}] if orphans.example else [],
+                rows=orphans.count,
+                reason=f"without their row of {orphans.referenced_table}",
+            )
+
+
+def refuse_unstorable_values(
+    source: Readable, destination: Readable, tables: Sequence[TransferTable]
+) -> None:
+    """Refuse a copy that the destination would not accept.
+
+    Raises:
+        ValuesUnstorableError: with all problems.
+    """
+    if problems := list(find_problems(source, destination, tables)):
+        error = ValuesUnstorableError(target=source.target)
+        error.details = list(map(str, problems))
+        raise error
+
+
+def _format_key(key: Row) -> str:
+    return " ".join(f"{name}={value}" for name, value in key.items())

@@ -1,0 +1,102 @@
+"""Find the rows that differ between two databases, by their keys, in limited memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from zlib import crc32
+
+from dbctl.engines.contract import Line, RowSource, key_of
+from dbctl.model import Struct
+from dbctl.services.transfer.digest import TableDigest
+from dbctl.services.transfer.tables import TransferTable
+
+#: Rows in one part of a table on average, and the number of parts.
+ROWS_PER_PART, MAX_PARTS = 256, 1 << 14
+#: Differing keys in memory.
+MAX_DIFFERENCES = 100_000
+#: Rows in memory.
+MAX_ROWS = 100_000
+
+
+class Differences(Struct, frozen=True, kw_only=True):
+    """The keys of rows that differ."""
+
+    missing: Sequence[Line] = ()  #: only in the source
+    changed: Sequence[Line] = ()  #: in both, with other values
+    extra: Sequence[Line] = ()  #: only in the destination
+    is_complete: bool = True  #: false: there are more, or the table has no key
+
+    @property
+    def count(self) -> int:
+        """The number of keys."""
+        return len(self.missing) + len(self.changed) + len(self.extra)
+
+
+def find_differences(
+    source: RowSource, destination: RowSource, table: TransferTable, *, rows: int, limit: int
+) -> Differences:
+    """Compare a table that differs, and return at most about ``limit`` keys.
+
+    Each side is read once for the digests of parts of the table, and again for the keys of parts that differ.
+
+    Args:
+        source: the source, in a snapshot.
+        destination: the destination.
+        table: the table.
+        rows: the number of its rows.
+        limit: the number of keys after which the comparison stops.
+    """
+    if not table.key_width:
+        return Differences(is_complete=False)
+    parts = max(16, min(MAX_PARTS, rows // ROWS_PER_PART))
+    sums = [_digest_parts(side, table, parts) for side in (source, destination)]
+    differing = [part for part in range(parts) if sums[0][part] != sums[1][part]]
+    missing, changed, extra = list[Line](), list[Line](), list[Line]()
+    for group in _group_parts(
+        differing, [max(left.rows, right.rows) for left, right in zip(*sums, strict=True)]
+    ):
+        left, right = (_read_rows(side, table, parts, group) for side in (source, destination))
+        missing += [key for key in left if key not in right]
+        changed += [key for key, digest in left.items() if key in right and right[key] != digest]
+        extra += [key for key in right if key not in left]
+        if len(missing) + len(changed) + len(extra) > limit:
+            return Differences(
+                missing=missing, changed=changed, extra=extra, is_complete=group[-1] == differing[-1]
+            )
+    return Differences(missing=missing, changed=changed, extra=extra)
+
+
+def _digest_parts(side: RowSource, table: TransferTable, parts: int) -> list[TableDigest]:
+    """Return the digest of each part of a table; the key of a row selects its part."""
+    result = [TableDigest()] * parts
+    with side.stream_lines(table.name, table.columns) as batches:
+        for batch in batches:
+            for line in batch.lines:
+                part = crc32(key_of(line, table.key_width)) % parts
+                result[part] = result[part].add([line])
+    return result
+
+
+def _group_parts(parts: Sequence[int], rows: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Yield groups of parts whose rows fit in memory."""
+    group, size = list[int](), 0
+    for part in parts:
+        if group and size + rows[part] > MAX_ROWS:
+            yield group
+            group, size = [], 0
+        group.append(part)
+        size += rows[part]
+    if group:
+        yield group
+
+
+def _read_rows(side: RowSource, table: TransferTable, parts: int, group: Sequence[int]) -> dict[Line, int]:
+    """Return the digests of the rows of some parts by their keys."""
+    selected, result = frozenset(group), dict[Line, int]()
+    with side.stream_lines(table.name, table.columns) as batches:
+        for batch in batches:
+            for line in batch.lines:
+                key = key_of(line, table.key_width)
+                if crc32(key) % parts in selected:
+                    result[key] = TableDigest().add([line]).total
+    return result

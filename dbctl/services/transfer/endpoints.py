@@ -1,0 +1,122 @@
+"""The two databases of a transfer: the database of the app, and the database at another address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+
+from msgspec import structs
+
+from dbctl.engines import registry
+from dbctl.engines.contract import Readable, TimeForm, Writable
+from dbctl.errors import DatabaseMissingError, TransferDestinationError, TransferSameError
+from dbctl.services.app import App
+from dbctl.services.transfer.state import TransferState, create_state, has_state, load_state, restart_state
+from dbctl.url import Url, resolve_engine
+
+#: The name of the destination in messages.
+DESTINATION = "destination"
+#: Tables that an error names.
+MAX_NAMES = 3
+
+
+class Endpoints:
+    """The source, which is only read, and the destination, which has the same profile."""
+
+    def __init__(self, app: App, to: Url) -> None:
+        """Set the address of the destination.
+
+        Raises:
+            TransferSameError: it is the database of the app.
+            NotSupportedError: an engine has no SQL.
+        """
+        self.app = app
+        self.database = app.only or app.main()
+        self.source_url = app.url(self.database)
+        self.destination_url = resolve_engine(to, app.database(self.database).engines)
+        configured = structs.replace(
+            app.configured, name=DESTINATION, databases={self.database: self.destination_url}, protected=False
+        )
+        self.destination = App(configured, app.base_profile, timeout=app.timeout)
+        self.destination.profile, self.destination.variant = app.profile, app.variant
+        for side in (app, self.destination):
+            _ = side.engine(self.database).script_dialect  # engines without SQL refuse
+        self.identity = app.restore_target(self.database).identity()
+        other = self.destination.restore_target(self.database)
+        # the options select the schema of a server
+        same_place = (self.source_url.engine, self.source_url.options) == (
+            self.destination_url.engine,
+            self.destination_url.options,
+        )
+        if same_place and other.identity() == self.identity:
+            raise TransferSameError(url=self.destination_url)
+
+    @property
+    def target(self) -> str:
+        """``app/database`` of the source."""
+        return self.app.target(self.database)
+
+    @property
+    def time_form(self) -> TimeForm:
+        """How the app writes times where columns have no type for them."""
+        return self.app.profile.time
+
+    def open_source(self) -> Readable:
+        """Return the source, opened read-only."""
+        return self.app.reader(self.database)
+
+    @contextmanager
+    def open_destination(self, purpose: str) -> Iterator[Writable]:
+        """Open the destination for writing, locked against other transfers; a missing file is created.
+
+        Raises:
+            BusyError: another transfer is running.
+        """
+        with self.destination.writer(self.database, purpose, create=True) as db:
+            yield db
+
+    def begin_state(self, db: Writable) -> TransferState:
+        """Return the state of the transfer into ``db``, which is new or was interrupted.
+
+        Raises:
+            TransferDestinationError: the destination has tables that no transfer of dbctl created.
+            TransferOtherError: it is the destination of another source.
+        """
+        if not has_state(db):
+            self.require_empty(db)
+            return create_state(db, self.identity)
+        state = load_state(db, self.identity)
+        return restart_state(db, self.identity) if state.phase == "schema" else state
+
+    def require_empty(self, db: Readable) -> None:
+        """Refuse a destination with tables or views.
+
+        Raises:
+            TransferDestinationError: it has some.
+        """
+        if names := sorted(db.tables()):
+            tables = ", ".join(names[:MAX_NAMES]) + (
+                f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+            )
+            raise TransferDestinationError(url=self.destination_url, tables=tables)
+
+    @contextmanager
+    def open_destination_for_reading(self) -> Iterator[Readable | None]:
+        """Open the destination read-only, or yield None for a missing file, which would be created.
+
+        Raises:
+            DatabaseMissingError: it is a database of a server, which dbctl does not create.
+        """
+        engine, target = (
+            registry.load_engine(self.destination_url.engine),
+            self.destination.target(self.database),
+        )
+        with ExitStack() as stack:
+            db = None
+            try:
+                reader = engine.open_for_reading(self.destination_url, target, timeout=self.app.timeout)
+                db = stack.enter_context(closing(reader))
+            except DatabaseMissingError:
+                if not self.destination_url.is_file:
+                    raise
+            yield db

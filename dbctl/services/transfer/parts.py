@@ -1,0 +1,46 @@
+"""The parts of a database that a transfer needs."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from dbctl.engines.contract import (
+    PortableSchemas,
+    Readable,
+    RowSink,
+    RowSource,
+    ScriptRunner,
+    Writable,
+    require_part,
+)
+
+P = TypeVar("P")
+
+
+def _require(db: Readable, kind: type[P]) -> P:
+    """Return a part.
+
+    Raises:
+        NotSupportedError: the engine has none.
+    """
+    return require_part(db, kind, "a transfer", "Supported by SQLite, PostgreSQL, MySQL and MariaDB.")
+
+
+def require_rows(db: Readable) -> RowSource:
+    """Return the part that reads rows as lines; raises ``NotSupportedError`` if the engine has none."""
+    return _require(db, RowSource)
+
+
+def require_sink(db: Writable) -> RowSink:
+    """Return the part that writes lines; raises as ``require_rows``."""
+    return _require(db, RowSink)
+
+
+def require_schemas(db: Readable) -> PortableSchemas:
+    """Return the part that describes and derives schemas; raises as ``require_rows``."""
+    return _require(db, PortableSchemas)
+
+
+def require_scripts(db: Writable) -> ScriptRunner:
+    """Return the part that changes the schema; raises as ``require_rows``."""
+    return _require(db, ScriptRunner)

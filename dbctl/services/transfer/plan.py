@@ -1,0 +1,151 @@
+"""``transfer plan``: what a transfer would copy, and what prevents it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from dbctl.engines.contract import SizeMonitor
+from dbctl.errors import Exit
+from dbctl.model import Plan, Row, Struct, format_count
+from dbctl.services.transfer.check import CopyProblem, find_problems
+from dbctl.services.transfer.endpoints import Endpoints
+from dbctl.services.transfer.parts import require_rows
+from dbctl.services.transfer.run import pair_tables
+from dbctl.services.transfer.schema import (
+    SchemaOptions,
+    SchemaOrigin,
+    derive_schema,
+    open_planned_destination,
+    select_schema,
+)
+from dbctl.services.transfer.state import has_state
+from dbctl.services.transfer.tables import build_tables, list_exclusions
+
+
+class PlannedTable(Struct, frozen=True, kw_only=True):
+    """One table that a transfer would copy."""
+
+    table: str
+    rows: int
+    bytes: int | None  #: with its indexes, in the source; None if unknown
+    columns: int
+    conversions: Mapping[str, str]  #: by column, where the type of the destination differs
+
+
+class PlannedOmission(Struct, frozen=True, kw_only=True):
+    """A part of the schema that the destination would lack."""
+
+    kind: str
+    name: str
+    table: str
+    reason: str
+
+
+class TransferPlan(Struct, frozen=True, kw_only=True):
+    """Result of ``transfer plan``."""
+
+    target: str
+    source: str
+    destination: str
+    schema: SchemaOrigin  #: where the tables of the destination come from
+    tables: Sequence[PlannedTable]  #: in the order of the copy
+    excluded: Sequence[str]  #: tables that are not copied: ledgers and search indexes
+    statements: Sequence[str]  #: those of a derived schema
+    omissions: Sequence[PlannedOmission]
+    problems: Sequence[CopyProblem]  #: what prevents the transfer
+
+    @property
+    def status(self) -> Exit:
+        """The exit code of the command."""
+        return Exit.CHECK_FAILED if self.problems else Exit.OK
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return sum(table.rows for table in self.tables)
+
+    def summary(self) -> Sequence[Row]:
+        return [
+            {
+                "table": table.table,
+                "rows": table.rows,
+                "bytes": table.bytes,
+                "conversions": ", ".join(f"{name}: {change}" for name, change in table.conversions.items()),
+            }
+            for table in self.tables
+        ]
+
+    def to_plan(self) -> Plan:
+        """Return the steps of ``transfer run``."""
+        origin = "the app's migrations" if self.schema == "migrations" else "a derived schema"
+        steps = [f"create {format_count(len(self.tables), 'table')} in {self.destination} with {origin}"]
+        steps += [f"copy {format_count(table.rows, 'row')} of {table.table}" for table in self.tables]
+        steps += [f"omit {omission.kind} {omission.name}: {omission.reason}" for omission in self.omissions]
+        steps += [f"refuse: {problem}" for problem in self.problems]
+        steps += ["create indexes and foreign keys", "compare each table with the source"]
+        return Plan(
+            title=f"Copy {format_count(self.rows, 'row')} to {self.destination}",
+            target=self.target,
+            steps=steps,
+            rows={table.table: table.rows for table in self.tables},
+        )
+
+
+def plan_transfer(endpoints: Endpoints, options: SchemaOptions) -> TransferPlan:
+    """Return what ``transfer run`` would do; the destination is not changed.
+
+    Raises:
+        TransferDestinationError: the destination is not empty.
+        TransferSchemaError: the destination would lack a table or a column.
+        PrivilegeMissingError: migrations cannot be run in a private database of the server.
+    """
+    app, database = endpoints.app, endpoints.database
+    source = endpoints.open_source()
+    exclusions = list_exclusions(app, database, source)
+    schema = select_schema(endpoints, source, exclusions, options)
+    with (
+        endpoints.open_destination_for_reading() as current,
+        require_rows(source).snapshot(),
+        open_planned_destination(schema, endpoints, current) as destination,
+    ):
+        if current is not None and not has_state(current):
+            endpoints.require_empty(current)
+        if schema.migrations:
+            tables = pair_tables(endpoints, schema, destination)
+        else:
+            schema, pairs = derive_schema(schema, destination)
+            target = endpoints.destination.target(database)
+            tables = build_tables(schema.source.tables, pairs, time_form=endpoints.time_form, target=target)
+        problems = list(find_problems(source, destination, tables))
+        sizes = source.part(SizeMonitor)
+        measured = {size.table: size.bytes for size in sizes.measure_tables(exact=False)} if sizes else {}
+        planned = [
+            PlannedTable(
+                table=table.name,
+                rows=source.count(table.name),
+                bytes=measured.get(table.name),
+                columns=len(table.columns),
+                conversions={pair.column: pair.conversion for pair in table.pairs if pair.conversion},
+            )
+            for table in tables
+        ]
+    return TransferPlan(
+        target=endpoints.target,
+        source=str(endpoints.source_url),
+        destination=str(endpoints.destination_url),
+        schema=schema.origin,
+        tables=planned,
+        excluded=sorted(
+            name
+            for name, table in source.tables().items()
+            if not table.is_view and exclusions.is_excluded(name)
+        ),
+        statements=[*schema.statements, *schema.later_statements],
+        omissions=[
+            PlannedOmission(
+                kind=omission.kind, name=omission.name, table=omission.table, reason=omission.reason
+            )
+            for omission in schema.omissions
+        ],
+        problems=problems,
+    )

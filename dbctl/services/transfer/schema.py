@@ -1,0 +1,186 @@
+"""The schema of the destination: from the app's migrations for its engine, or derived from the source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Literal
+
+from msgspec import structs
+
+from dbctl.engines.contract import (
+    ColumnPair,
+    Omission,
+    PortableSchema,
+    Readable,
+    Writable,
+)
+from dbctl.errors import (
+    DbctlError,
+    FeatureMissingError,
+    MigrationsMissingError,
+    TransferSourcePendingError,
+)
+from dbctl.model import Struct
+from dbctl.profiles.model import Profile
+from dbctl.services.migrations import apply_all, create_shipped_target, find_targets
+from dbctl.services.migrations.ledger import MigrationTarget, read_state
+from dbctl.services.transfer.endpoints import Endpoints
+from dbctl.services.transfer.parts import require_schemas, require_scripts, require_sink
+from dbctl.services.transfer.state import TransferState
+from dbctl.services.transfer.tables import Exclusions, select_tables
+
+#: How the destination gets its schema.
+SchemaOrigin = Literal["migrations", "derived"]
+
+
+class TransferSchema(Struct, frozen=True, kw_only=True):
+    """How a destination gets its schema."""
+
+    origin: SchemaOrigin
+    source: PortableSchema  #: only with the tables to copy, in their order
+    migrations: MigrationTarget | None = None
+    statements: Sequence[str] = ()  #: derived: those that create the tables
+    later_statements: Sequence[str] = ()  #: derived: those that run after the copy
+    omissions: Sequence[Omission] = ()  #: what the destination will lack
+
+
+def read_schema(db: Readable) -> PortableSchema:
+    """Return the whole live schema; raises ``NotSupportedError`` if the engine cannot describe it."""
+    return require_schemas(db).read_portable()
+
+
+def select_schema(
+    endpoints: Endpoints, source: Readable, exclusions: Exclusions, options: SchemaOptions
+) -> TransferSchema:
+    """Decide how the destination gets its schema; derived statements are added by ``derive_schema``.
+
+    Raises:
+        TransferSourcePendingError: the source lacks migrations that the destination would have.
+    """
+    schema = read_schema(source)
+    selected = structs.replace(schema, tables=select_tables(schema, exclusions))
+    target = None if options.is_derived else _find_migrations(endpoints, source, options)
+    if target is None:
+        return TransferSchema(origin="derived", source=selected, omissions=schema.omissions)
+    return TransferSchema(origin="migrations", source=selected, migrations=target)
+
+
+class SchemaOptions(Struct, frozen=True, kw_only=True):
+    """Options that decide how the destination gets its schema."""
+
+    is_derived: bool = False  #: derive it, although the profile has migrations
+    migrations: Path | None = None  #: the folder of the migrations for the destination
+    variant: str = ""
+
+
+def _find_migrations(
+    endpoints: Endpoints, source: Readable, options: SchemaOptions
+) -> MigrationTarget | None:
+    """Return the migrations for the destination, of the variant that the source has; None if there are none."""
+    app, destination, database = endpoints.app, endpoints.destination, endpoints.database
+    engine = destination.url(database).engine
+    if options.migrations:
+        (target,) = find_targets(destination, database, options.migrations, may_connect=False)
+        return target
+    section = app.database(database)
+    if section.migrations is None or (section.engines and engine not in section.engines):
+        return None
+    try:
+        (source_target,) = find_targets(app, database)
+        state = read_state(source_target, source)
+        if pending := state.names_in("pending", "failed", "out-of-order"):
+            raise TransferSourcePendingError(target=source.target, names=", ".join(pending))
+        profile: Profile = app.profile
+        variant = options.variant or state.target.variant
+        return create_shipped_target(profile, database, destination.name, engine, variant=variant)
+    except (FeatureMissingError, MigrationsMissingError):
+        return None
+
+
+def derive_schema(
+    schema: TransferSchema, destination: Readable
+) -> tuple[TransferSchema, Sequence[ColumnPair]]:
+    """Return a derived schema with the statements of the destination's engine, and the columns to copy."""
+    derived = require_schemas(destination).derive(schema.source)
+    omissions = [*schema.omissions, *derived.omissions]
+    statements = {"statements": derived.before, "later_statements": derived.after, "omissions": omissions}
+    return structs.replace(schema, **statements), derived.columns
+
+
+@contextmanager
+def open_planned_destination(
+    schema: TransferSchema, endpoints: Endpoints, current: Readable | None
+) -> Iterator[Readable]:
+    """Provide a database with the engine of the destination, and with the tables of the app's migrations.
+
+    Nothing is changed: migrations run in a private database next to the destination. ``current`` is the open destination;
+    None: a file that does not exist.
+
+    Raises:
+        PrivilegeMissingError: the user may not create databases on the server.
+    """
+    if schema.migrations is None and current is not None:
+        yield current
+        return
+    destination, database = endpoints.destination, endpoints.database
+    engine, url = destination.engine(database), destination.url(database)
+    with closing(engine.open_scratch(url, destination.target(database))) as scratch:
+        if schema.migrations:
+            apply_all(schema.migrations, scratch)
+        yield scratch
+
+
+def create_schema(schema: TransferSchema, db: Writable, state: TransferState) -> None:
+    """Create the tables, and detach what the copy does not need; afterwards the phase is ``copy``."""
+    sink = require_sink(db)
+    if schema.migrations:
+        apply_all(schema.migrations, db)
+    scripts = require_scripts(db)
+    with scripts.schema_transaction():
+        for sql in schema.statements:
+            scripts.run_statement(sql)
+        detach(db, state, indexes=True)
+        state.add_attachments(schema.later_statements)
+    with sink.bulk_load(), db.transaction():
+        for table in reversed(schema.source.tables):  # the source has the rows that migrations insert
+            db.delete(table.name, ())
+        state.enter_phase("copy")
+
+
+def detach(db: Writable, state: TransferState, *, indexes: bool) -> None:
+    """Drop triggers and foreign keys, and with ``indexes`` also indexes, and record how they are created again.
+
+    It runs in a transaction of ``ScriptRunner``. On a server without transactions for schemas, a statement is recorded
+    before its object is dropped.
+    """
+    scripts = require_scripts(db)
+    for drop, create in require_sink(db).list_attachments(indexes=indexes):
+        if create not in state.attachments.values():
+            state.add_attachments([create])
+        scripts.run_statement(drop)
+
+
+def attach(db: Writable, state: TransferState) -> None:
+    """Create again what ``detach`` dropped, and what a derived schema creates after the copy.
+
+    Raises:
+        ConstraintError: rows break a constraint.
+    """
+    scripts, sink = require_scripts(db), require_sink(db)
+    if scripts.transactional_ddl:
+        with scripts.schema_transaction():
+            for name, sql in list(state.attachments.items()):
+                scripts.run_statement(sql)
+                state.remove_attachment(name)
+        return
+    for name, sql in list(state.attachments.items()):
+        with scripts.schema_transaction():
+            try:
+                scripts.run_statement(sql)
+            except DbctlError as error:  # it may have run before the process was killed
+                if not sink.is_duplicate_object(error):
+                    raise
+        with db.transaction():
+            state.remove_attachment(name)

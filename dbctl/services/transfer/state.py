@@ -1,0 +1,166 @@
+"""The state of a transfer, in a table of the destination: what is complete, so that a killed transfer continues."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias
+
+from dbctl.engines.contract import Condition, Readable, Writable
+from dbctl.errors import TransferOtherError
+from dbctl.model import Struct
+from dbctl.services.app import ledger_detection
+from dbctl.services.transfer.digest import TableDigest
+from dbctl.services.transfer.parts import require_scripts
+
+#: ``schema``: the tables are being created; ``copy``: rows are being copied; ``finish``: indexes and foreign keys are
+#: being created; ``copied``: the rows of a snapshot are complete and verified.
+Phase: TypeAlias = Literal["schema", "copy", "finish", "copied"]
+
+TRANSFER_TABLE = ledger_detection.TRANSFER_TABLE
+#: The same statement for every engine.
+_CREATE = f"create table {TRANSFER_TABLE} (name varchar(250) not null primary key, content text not null)"
+_HEADER, _TABLE, _ATTACHMENT = "transfer", "table/", "attachment/"
+FORMAT = 1
+
+
+class TableState(Struct, frozen=True, kw_only=True):
+    """How far a table is copied."""
+
+    digest: TableDigest = TableDigest()  #: of the copied rows, as the source returned them
+    position: str = ""  #: where the copy continues
+    is_complete: bool = False
+
+
+class TransferState:
+    """The state of one transfer. Every change is part of the transaction of the caller."""
+
+    def __init__(self, db: Writable, source: str, phase: Phase, runs: int) -> None:
+        self._db, self._source = db, source
+        self.phase, self.runs = phase, runs
+        self._names: set[str] = set()
+        self.tables: dict[str, TableState] = {}
+        self.attachments: dict[
+            str, str
+        ] = {}  #: statements that create what was dropped for the copy, by number
+
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether an earlier run copied rows of another snapshot."""
+        return self.runs > 1
+
+    def begin_run(self) -> None:
+        """Count a further run."""
+        self.runs += 1
+        with self._db.transaction():
+            self._save_header()
+
+    def enter_phase(self, phase: Phase) -> None:
+        """Record that a phase began."""
+        self.phase = phase
+        self._save_header()
+
+    def save_table(self, table: str, state: TableState) -> None:
+        """Record how far a table is copied."""
+        self.tables[table] = state
+        self._save(
+            _TABLE + table,
+            json.dumps(
+                {
+                    "rows": state.digest.rows,
+                    "digest": state.digest.hexadecimal,
+                    "position": state.position,
+                    "complete": state.is_complete,
+                }
+            ),
+        )
+
+    def add_attachments(self, statements: Sequence[str]) -> None:
+        """Record statements to run after the copy, in this order."""
+        start = len(self.attachments)
+        for number, sql in enumerate(statements, start):
+            name = f"{_ATTACHMENT}{number:06d}"
+            self.attachments[name] = sql
+            self._save(name, sql)
+
+    def remove_attachment(self, name: str) -> None:
+        """Record that a statement has run."""
+        del self.attachments[name]
+        self._names.discard(name)
+        self._db.delete(TRANSFER_TABLE, [Condition("name", "=", name)])
+
+    def _save_header(self) -> None:
+        header = {"format": FORMAT, "source": self._source, "phase": self.phase, "runs": self.runs}
+        self._save(_HEADER, json.dumps(header))
+
+    def _save(self, name: str, content: str) -> None:
+        if name in self._names:
+            self._db.update(TRANSFER_TABLE, {"content": content}, [Condition("name", "=", name)])
+        else:
+            self._db.insert(TRANSFER_TABLE, {"name": name, "content": content})
+            self._names.add(name)
+
+    def _load(self, rows: Mapping[str, str]) -> None:
+        self._names = set(rows)
+        self.attachments = {name: rows[name] for name in sorted(rows) if name.startswith(_ATTACHMENT)}
+        for name, content in rows.items():
+            if name.startswith(_TABLE):
+                values = json.loads(content)
+                self.tables[name.removeprefix(_TABLE)] = TableState(
+                    digest=TableDigest.parse(values["rows"], values["digest"]),
+                    position=values["position"],
+                    is_complete=values["complete"],
+                )
+
+
+def has_state(db: Readable) -> bool:
+    """Whether a database is the destination of a transfer that was not ended by a switch."""
+    return TRANSFER_TABLE in db.tables()
+
+
+def create_state(db: Writable, source: str) -> TransferState:
+    """Create the state of a new transfer in an empty database."""
+    scripts = require_scripts(db)
+    with scripts.schema_transaction():
+        scripts.run_statement(_CREATE)
+        state = TransferState(db, source, "schema", 0)
+        state.enter_phase("schema")
+    return state
+
+
+def restart_state(db: Writable, source: str) -> TransferState:
+    """Empty a destination in which the creation of the schema was interrupted, and return a new state.
+
+    The destination was empty when its state was created, so everything in it comes from this transfer.
+    """
+    scripts = require_scripts(db)
+    with scripts.schema_transaction():
+        statements = scripts.drop_statements()
+        # the state last: without it, the remaining tables would be those of another program
+        for sql in sorted(statements, key=lambda sql: TRANSFER_TABLE in sql):
+            scripts.run_statement(sql)
+    return create_state(db, source)
+
+
+def load_state(db: Writable, source: str) -> TransferState:
+    """Read the state of an unfinished transfer.
+
+    Raises:
+        TransferOtherError: it is the transfer of another database.
+    """
+    rows = {str(name): str(content) for name, content in db.select(TRANSFER_TABLE, ["name", "content"])}
+    header = json.loads(rows.get(_HEADER, "{}"))
+    # without a header, a server without transactions for schemas was killed between the table and its first row
+    header = header or {"format": FORMAT, "source": source, "phase": "schema", "runs": 0}
+    if header["source"] != source or header["format"] != FORMAT:
+        raise TransferOtherError(target=db.target, source=header["source"])
+    state = TransferState(db, source, header["phase"], header["runs"])
+    state._load(rows)  # noqa: SLF001 - of this class
+    return state
+
+
+def drop_state(db: Writable) -> None:
+    """Drop the state after the transfer has ended."""
+    scripts = require_scripts(db)
+    with scripts.schema_transaction():
+        scripts.run_statement(f"drop table {TRANSFER_TABLE}")

@@ -1,0 +1,175 @@
+"""``transfer switch``: copy what changed since the copy, while the application is stopped, and end the transfer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dbctl.engines.contract import Readable, Writable
+from dbctl.errors import SourceChangingError, TransferMissingError
+from dbctl.model import ChangeResult, Plan, Row
+from dbctl.services.transfer.copy import Destination, SyncResult, synchronize
+from dbctl.services.transfer.digest import Advance, digest_table, ignore_rows
+from dbctl.services.transfer.endpoints import Endpoints
+from dbctl.services.transfer.parts import require_rows, require_scripts, require_sink
+from dbctl.services.transfer.run import (
+    TransferredTable,
+    describe_digests,
+    finish_copy,
+    pair_tables,
+    verify_digests,
+)
+from dbctl.services.transfer.schema import SchemaOptions, detach, read_schema, select_schema
+from dbctl.services.transfer.state import TransferState, drop_state, has_state, load_state
+from dbctl.services.transfer.tables import TransferTable, list_exclusions, select_tables
+
+
+class SwitchResult(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``transfer switch``."""
+
+    source: str
+    destination: str
+    changes: Sequence[SyncResult]  #: what was copied since ``transfer run``, by table
+    tables: Sequence[TransferredTable]
+    rows: int
+    next_steps: Sequence[str]  #: what the admin changes now
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        return self.next_steps
+
+    def summary(self) -> Sequence[Row]:
+        changes = {change.table: change for change in self.changes}
+        return [
+            {
+                "table": table.table,
+                "rows": table.rows,
+                "added": change.added,
+                "changed": change.changed,
+                "deleted": change.deleted,
+                "digest": table.digest,
+            }
+            for table in self.tables
+            for change in [changes.get(table.table, SyncResult(table=table.table))]
+        ]
+
+
+class SwitchTransfer:
+    """Make the destination equal to the source once more, and hand over to it."""
+
+    purpose = "transfer switch"
+
+    def __init__(self, endpoints: Endpoints, *, advance: Advance = ignore_rows) -> None:
+        self.app, self.protected = endpoints.app.name, endpoints.app.protected
+        self.target = endpoints.target
+        self._endpoints, self._advance = endpoints, advance
+
+    def plan(self) -> Plan:
+        """Return the steps; reads only.
+
+        Raises:
+            TransferMissingError: the destination has no finished copy.
+        """
+        endpoints = self._endpoints
+        with endpoints.open_destination_for_reading() as db:
+            if db is None or not has_state(db):
+                raise TransferMissingError(
+                    target=str(endpoints.destination_url), url=endpoints.destination_url
+                )
+        steps = [
+            f"block writers of {endpoints.source_url}, as far as its engine can: the application must be stopped",
+            "copy rows that were added, changed or deleted since the copy",
+            "compare each table with the source",
+            f"remove the state of the transfer from {endpoints.destination_url}",
+        ]
+        # rows that anything else wrote into the destination since the copy are replaced
+        return Plan(
+            title=f"Switch {self.target} to {endpoints.destination_url}",
+            target=self.target,
+            steps=steps,
+            rows={},
+            destructive=True,
+        )
+
+    def apply(self, confirmed: str | None = None) -> SwitchResult:
+        """Copy the changes, verify, and end the transfer.
+
+        Raises:
+            TransferMissingError: the destination has no finished copy.
+            SourceChangingError: the application still writes to the source.
+            TransferDifferentError: the destination has other rows; the transfer is not ended.
+        """
+        del confirmed  # the plan does not depend on rows
+        endpoints = self._endpoints
+        self.plan()
+        source = endpoints.open_source()
+        rows = require_rows(source)
+        with rows.block_writers(self._list_tables(source)), endpoints.open_destination(self.purpose) as db:
+            state = load_state(db, endpoints.identity)
+            if state.phase == "schema":
+                raise TransferMissingError(target=db.target, url=endpoints.destination_url)
+            destination = Destination.open(db)
+            with rows.snapshot():
+                tables = self._pair_tables(source, db)
+                changes = self._catch_up(source, destination, state, tables)
+            with rows.snapshot():  # of a later state, in which nothing may have changed
+                changing = [
+                    table.name
+                    for table in tables
+                    if digest_table(rows, table.name, table.columns, advance=self._advance)
+                    != state.tables[table.name].digest
+                ]
+            if changing:
+                raise SourceChangingError(target=self.target, tables=", ".join(changing))
+            digests = verify_digests(endpoints, state, destination.rows, tables, self._advance)
+            drop_state(db)
+        return SwitchResult(
+            source=str(endpoints.source_url),
+            destination=str(endpoints.destination_url),
+            changes=changes,
+            tables=describe_digests(digests),
+            rows=sum(digest.rows for digest in digests.values()),
+            next_steps=self._describe_next_steps(),
+        )
+
+    def _list_tables(self, source: Readable) -> list[str]:
+        exclusions = list_exclusions(self._endpoints.app, self._endpoints.database, source)
+        return [table.name for table in select_tables(read_schema(source), exclusions)]
+
+    def _pair_tables(self, source: Readable, db: Writable) -> list[TransferTable]:
+        endpoints = self._endpoints
+        exclusions = list_exclusions(endpoints.app, endpoints.database, source)
+        schema = select_schema(endpoints, source, exclusions, SchemaOptions(is_derived=True))
+        return pair_tables(endpoints, schema, db)
+
+    def _catch_up(
+        self,
+        source: Readable,
+        destination: Destination,
+        state: TransferState,
+        tables: Sequence[TransferTable],
+    ) -> list[SyncResult]:
+        """Make all tables equal to the snapshot, without constraints between them until the end."""
+        db = destination.db
+        with require_scripts(db).schema_transaction():
+            detach(db, state, indexes=False)
+            state.enter_phase("copy")
+        changes = list[SyncResult]()
+        with require_sink(db).bulk_load():
+            for table in tables:
+                if change := synchronize(require_rows(source), destination, state, table, self._advance):
+                    changes.append(change)
+        finish_copy(source, db, state)
+        return changes
+
+    def _describe_next_steps(self) -> list[str]:
+        endpoints = self._endpoints
+        steps = [
+            f'in the configuration of dbctl: [apps.{self.app}.databases] {endpoints.database} = "{endpoints.destination_url}"'
+        ]
+        environment = endpoints.app.database(endpoints.database).environment
+        if environment and environment.url:
+            steps.append(f"in the environment of the application: {environment.url}")
+        steps.append(
+            f"the source is unchanged: to go back, start the application with {endpoints.source_url} again"
+        )
+        return steps

@@ -1,0 +1,109 @@
+"""The tables of a transfer: their columns, and the order in which they are copied."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from fnmatch import fnmatchcase
+
+from dbctl.engines.contract import (
+    ColumnPair,
+    LineColumn,
+    PortableSchema,
+    PortableTable,
+    Readable,
+    TimeForm,
+    exchange_kind,
+)
+from dbctl.errors import TransferSchemaError
+from dbctl.model import Struct
+from dbctl.services.app import App, ledger_detection
+
+
+class TransferTable(Struct, frozen=True, kw_only=True):
+    """One table that is copied."""
+
+    name: str
+    columns: Sequence[LineColumn]  #: those of the key first
+    key_width: int  #: number of columns of the primary key; 0: none, or one that may be NULL
+    pairs: Sequence[ColumnPair]
+
+    @property
+    def key(self) -> Sequence[LineColumn]:
+        """The columns of the primary key."""
+        return self.columns[: self.key_width]
+
+
+class Exclusions(Struct, frozen=True, kw_only=True):
+    """Tables that a transfer does not copy."""
+
+    names: Collection[str]  #: ledgers of migrations, and the state of the transfer
+    patterns: Sequence[str]  #: tables of search indexes, which dbctl creates again
+
+    def is_excluded(self, table: str) -> bool:
+        """Whether a table is not copied."""
+        return table in self.names or any(fnmatchcase(table, pattern) for pattern in self.patterns)
+
+
+def list_exclusions(app: App, database: str, db: Readable) -> Exclusions:
+    """Return the tables of ``database``, open as ``db``, that are not copied."""
+    section = app.database(database).migrations
+    ledgers = ledger_detection.ledger_tables(app, database, db)
+    return Exclusions(
+        names=ledgers | {ledger_detection.TRANSFER_TABLE}, patterns=section.unmanaged if section else ()
+    )
+
+
+def select_tables(schema: PortableSchema, exclusions: Exclusions) -> list[PortableTable]:
+    """Return the tables to copy, each after those to which its rows refer, as far as references have no cycle."""
+    tables = {table.name: table for table in schema.tables if not exclusions.is_excluded(table.name)}
+    ordered: dict[str, PortableTable] = {}
+    visiting: set[str] = set()
+
+    def visit(table: PortableTable) -> None:
+        if table.name in ordered or table.name in visiting:
+            return
+        visiting.add(table.name)
+        for reference in sorted(table.references, key=lambda reference: reference.table):
+            if reference.table in tables:
+                visit(tables[reference.table])
+        ordered[table.name] = table
+
+    for name in sorted(tables):
+        visit(tables[name])
+    return list(ordered.values())
+
+
+def build_tables(
+    tables: Sequence[PortableTable], pairs: Sequence[ColumnPair], *, time_form: TimeForm, target: str
+) -> list[TransferTable]:
+    """Return the columns of each table.
+
+    Raises:
+        TransferSchemaError: the destination lacks a table or a column.
+    """
+    pairs_by_table: dict[str, dict[str, ColumnPair]] = {}
+    for pair in pairs:
+        pairs_by_table.setdefault(pair.table, {})[pair.column] = pair
+    return [_build_table(table, pairs_by_table.get(table.name, {}), time_form, target) for table in tables]
+
+
+def _build_table(
+    table: PortableTable, pairs: Mapping[str, ColumnPair], time_form: TimeForm, target: str
+) -> TransferTable:
+    columns = [column for column in table.columns if not column.generated]
+    if not pairs:
+        raise TransferSchemaError(target=target, missing=f"table {table.name}")
+    for column in columns:
+        if column.name not in pairs:
+            raise TransferSchemaError(target=target, missing=f"column {table.name}.{column.name}")
+    has_key = bool(table.key) and set(table.key) <= set(pairs)
+    key = list(table.key) if has_key else []
+    names = key + [column.name for column in columns if column.name not in key]
+    return TransferTable(
+        name=table.name,
+        columns=[
+            LineColumn(name=name, kind=exchange_kind(pairs[name]), time_form=time_form) for name in names
+        ],
+        key_width=len(key),
+        pairs=[pairs[name] for name in names],
+    )

@@ -1,0 +1,332 @@
+"""Checks of values, in the texts of ``RowSource``, against the type of the column that receives them.
+
+A check returns the first reason of each value that cannot be stored. It looks at all values of a batch at once, and at
+single values only if the batch has such a value.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+import struct
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date, datetime
+from functools import partial
+from typing import TypeAlias
+
+from dbctl.engines.contract import ColumnPair, LogicalType, StorageLimits
+
+#: The values of a column in consecutive rows.
+Values: TypeAlias = Sequence[bytes | None]
+#: Returns why a value cannot be stored; empty: it can.
+ValueCheck: TypeAlias = Callable[[bytes], str]
+#: Whether all values of a batch can be stored; False: they have to be checked one by one.
+Prefilter: TypeAlias = Callable[[Sequence[bytes]], bool]
+#: Yields the position of each value of a batch that cannot be stored, and the reason.
+BatchCheck: TypeAlias = Callable[[Values], Iterator[tuple[int, str]]]
+
+_INTEGER = re.compile(rb"-?[0-9]+")
+_DECIMAL = re.compile(rb"-?([0-9]+)(?:\.([0-9]+))?")
+_REAL = re.compile(rb"-?[0-9]+(?:\.[0-9]*)?(?:e[-+]?[0-9]+)?", re.IGNORECASE)
+_UUID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_TIMESTAMP = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.([0-9]+))?")
+_TIME = re.compile(rb"(-?[0-9]+):[0-5][0-9]:[0-5][0-9](?:\.([0-9]+))?")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_ZERO_DATE = re.compile(rb"\d{4}-00-\d\d|\d{4}-\d\d-00|0000-.*", re.DOTALL)
+_SAFE_DIGITS = 9
+_SINGLE_BITS = 32
+_HOURS_OF_A_DAY = 24
+#: Character sets of MySQL that Python knows under another name.
+_CODECS = {"latin1": "cp1252", "ascii": "ascii", "latin2": "iso8859_2", "cp1251": "cp1251", "koi8r": "koi8_r"}
+_FIRST_LONG_BYTE = 0xF0
+_NOT_FINITE = {b"NaN", b"Infinity", b"-Infinity"}
+
+
+def create_check(pair: ColumnPair, limits: StorageLimits) -> BatchCheck | None:
+    """Return the check of a pair of columns; None if every value can be stored."""
+    checks = _CHECKS.get(pair.destination_type.kind, _check_text)(pair.destination_type, limits)
+    if checks is None and pair.is_nullable:
+        return None
+    return partial(_check_batch, pair.is_nullable, *(checks or (lambda _values: True, lambda _value: "")))
+
+
+def _check_batch(
+    is_nullable: bool,  # noqa: FBT001 - bound by position
+    accepts_all: Prefilter,
+    find_reason: ValueCheck,
+    values: Values,
+) -> Iterator[tuple[int, str]]:
+    present = [value for value in values if value is not None]
+    if len(present) < len(values) and not is_nullable:
+        yield from (
+            (index, "are NULL in a NOT NULL column") for index, value in enumerate(values) if value is None
+        )
+    if not present or accepts_all(present):
+        return
+    for index, value in enumerate(values):
+        if value is not None and (reason := find_reason(value)):
+            yield index, reason
+
+
+_Checks: TypeAlias = tuple[Prefilter, ValueCheck]
+
+
+def _check_integer(logical: LogicalType, limits: StorageLimits) -> _Checks:
+    del limits
+    smallest = 0 if logical.is_unsigned else -(1 << (logical.bits - 1))
+    largest = (1 << logical.bits if logical.is_unsigned else 1 << (logical.bits - 1)) - 1
+    safe_digits = min(_SAFE_DIGITS, len(str(largest)) - 1)
+
+    def accepts_all(values: Sequence[bytes]) -> bool:
+        joined = b"".join(values)
+        if joined.isdigit() and b"" not in values and max(map(len, values)) <= safe_digits:
+            return True
+        return all(map(_INTEGER.fullmatch, values)) and all(
+            smallest <= int(value) <= largest for value in values
+        )
+
+    def find_reason(value: bytes) -> str:
+        if not _INTEGER.fullmatch(value):
+            return "are not integers"
+        return "" if smallest <= int(value) <= largest else f"are not between {smallest} and {largest}"
+
+    return accepts_all, find_reason
+
+
+def _check_boolean(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
+    del logical
+    if not limits.enforces_types:
+        return None
+    return {
+        b"0",
+        b"1",
+    }.issuperset, lambda value: "" if value in (b"0", b"1") else "are neither true nor false"
+
+
+def _check_labels(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
+    if not limits.enforces_types:
+        return None
+    labels = {label.encode() for label in logical.labels}
+    if logical.kind == "enum":
+        return labels.issuperset, lambda value: "" if value in labels else "are not labels of the enum"
+
+    def find_reason(value: bytes) -> str:
+        return "" if not value or labels.issuperset(value.split(b",")) else "have other labels than the set"
+
+    return lambda values: not any(map(find_reason, set(values))), find_reason
+
+
+def _check_decimal(logical: LogicalType, limits: StorageLimits) -> _Checks:
+    digits, scale = logical.digits, logical.scale
+
+    def find_reason(value: bytes) -> str:
+        match = _DECIMAL.fullmatch(value)
+        if match is None:
+            is_storable = value == b"NaN" and limits.stores_nan
+            return "" if is_storable else "are not numbers"
+        whole, fraction = match[1].lstrip(b"0"), match[2] or b""
+        if limits.exact_digits is not None:
+            used = len((whole + fraction).lstrip(b"0")) if fraction else 0
+            return f"have more than {limits.exact_digits} digits" if used > limits.exact_digits else ""
+        if digits is None:
+            return ""
+        if len(whole) > digits - scale:
+            return f"have more than {digits - scale} digits before the point"
+        return f"have more than {scale} digits after the point" if len(fraction) > scale else ""
+
+    return lambda values: not any(map(find_reason, values)), find_reason
+
+
+def _check_real(logical: LogicalType, limits: StorageLimits) -> _Checks:
+    def find_reason(value: bytes) -> str:
+        if value in _NOT_FINITE:
+            is_storable = limits.stores_nan if value == b"NaN" else limits.stores_infinity
+            return "" if is_storable else "are not finite"
+        if not _REAL.fullmatch(value):
+            return "are not numbers"
+        if logical.bits == _SINGLE_BITS and not _is_single(float(value)):
+            return "have more digits than a number of 4 bytes"
+        return ""
+
+    return lambda values: not any(map(find_reason, values)), find_reason
+
+
+def _is_single(number: float) -> bool:
+    """Whether the shortest digits of a number are those of a float with 32 bits."""
+    try:
+        (single,) = struct.unpack("f", struct.pack("f", number))
+    except OverflowError:
+        return False
+    return any(float(f"{single:.{width}g}") == number for width in range(6, 10))
+
+
+def _check_text(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
+    if not limits.enforces_types:
+        return None
+    rules = list(_text_rules(logical, limits))
+    longest = min(size for size in (logical.length, logical.max_bytes, sys.maxsize) if size is not None)
+    is_unicode = not logical.charset
+
+    def accepts_all(values: Sequence[bytes]) -> bool:
+        joined = b"\n".join(values)
+        if (not limits.stores_nul and b"\0" in joined) or max(map(len, values)) > longest:
+            return False
+        if logical.is_fixed and (b" \n" in joined or joined.endswith(b" ")):
+            return False
+        return joined.isascii() or (is_unicode and _is_utf8(joined))
+
+    def find_reason(value: bytes) -> str:
+        return next((reason for is_refused, reason in rules if is_refused(value)), "")
+
+    return accepts_all, find_reason
+
+
+def _text_rules(logical: LogicalType, limits: StorageLimits) -> Iterator[tuple[Callable[[bytes], bool], str]]:
+    """Yield what a column of text refuses, with the reason; each rule may rely on the ones before it."""
+    if not limits.stores_nul:
+        yield lambda value: b"\0" in value, "contain NUL characters"
+    yield lambda value: not _is_utf8(value), "are not valid UTF-8"
+    length, size, codec = logical.length, logical.max_bytes, _CODECS.get(logical.charset, "")
+    if length is not None:
+        yield lambda value: len(value.decode()) > length, f"have more than {length} characters"
+    if size is not None:
+        yield lambda value: len(value) > size, f"have more than {size} bytes"
+    if logical.is_fixed:
+        yield lambda value: value.endswith(b" "), "end with a space, which the column removes"
+    reason = f"have characters that {logical.charset} lacks"
+    if logical.charset in ("utf8mb3", "utf8"):
+        yield lambda value: max(value, default=0) >= _FIRST_LONG_BYTE, reason
+    elif codec:
+        yield lambda value: not _can_encode(value.decode(), codec), reason
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _can_encode(text: str, codec: str) -> bool:
+    try:
+        codecs.encode(text, codec)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_bytes(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
+    if logical.length is None or not limits.enforces_types:
+        return None
+    longest = 2 + 2 * logical.length  # the prefix, and two digits for each byte
+
+    def find_reason(value: bytes) -> str:
+        return f"have more than {logical.length} bytes" if len(value) > longest else ""
+
+    return lambda values: max(map(len, values)) <= longest, find_reason
+
+
+def _check_json(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
+    del logical
+    if not limits.enforces_types:
+        return None
+
+    def find_reason(value: bytes) -> str:
+        try:
+            text = json.loads(value, parse_constant=_refuse_constant)
+            if _SURROGATE.search(value):
+                json.dumps(text, ensure_ascii=False).encode()
+        except (ValueError, RecursionError):
+            return "are not valid JSON"
+        return "contain NUL characters" if not limits.stores_nul and b"\\u0000" in value else ""
+
+    return lambda values: not any(map(find_reason, set(values))), find_reason
+
+
+def _refuse_constant(_word: str) -> None:
+    raise ValueError
+
+
+def _check_uuid(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
+    del logical
+    if not limits.enforces_types:
+        return None
+    return (
+        lambda values: all(map(_UUID.fullmatch, values)),
+        lambda value: "" if _UUID.fullmatch(value) else "are not UUIDs",
+    )
+
+
+def _check_date(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
+    return _time_checks(logical, limits, lambda value: date.fromisoformat(value.decode("ascii")).year)
+
+
+def _check_timestamp(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
+    def read_year(value: bytes) -> int:
+        if not _TIMESTAMP.fullmatch(value):
+            raise ValueError
+        return datetime.fromisoformat(value.decode("ascii")).year
+
+    return _time_checks(logical, limits, read_year)
+
+
+def _time_checks(
+    logical: LogicalType, limits: StorageLimits, read_year: Callable[[bytes], int]
+) -> _Checks | None:
+    if not limits.enforces_types:
+        return None
+    first, last = (limits.zoned_years if logical.has_zone else None) or limits.years
+
+    def find_reason(value: bytes) -> str:
+        try:
+            year = read_year(value)
+        except ValueError:
+            return (
+                "are zero dates"
+                if _ZERO_DATE.fullmatch(value)
+                else f"are not a {logical.kind} in the Gregorian calendar"
+            )
+        if not first <= year <= last:
+            return f"are not in the years {first} to {last}"
+        if logical.kind == "timestamp" and len(value.partition(b".")[2]) > logical.fraction:
+            return f"have more than {logical.fraction} digits after the second"
+        return ""
+
+    return lambda values: not any(map(find_reason, values)), find_reason
+
+
+def _check_time(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
+    if not limits.enforces_types:
+        return None
+    is_time_of_day = limits.max_hours < _HOURS_OF_A_DAY
+
+    def find_reason(value: bytes) -> str:
+        match = _TIME.fullmatch(value)
+        if match is None:
+            return "are not a time"
+        if abs(int(match[1])) > limits.max_hours or (is_time_of_day and value.startswith(b"-")):
+            return "are not a time of a day"
+        is_long = len(match[2] or b"") > logical.fraction
+        return f"have more than {logical.fraction} digits after the second" if is_long else ""
+
+    return lambda values: not any(map(find_reason, set(values))), find_reason
+
+
+_CHECKS: dict[str, Callable[[LogicalType, StorageLimits], _Checks | None]] = {
+    "integer": _check_integer,
+    "boolean": _check_boolean,
+    "enum": _check_labels,
+    "set": _check_labels,
+    "decimal": _check_decimal,
+    "real": _check_real,
+    "bytes": _check_bytes,
+    "json": _check_json,
+    "uuid": _check_uuid,
+    "date": _check_date,
+    "timestamp": _check_timestamp,
+    "time": _check_time,
+    "any": lambda _logical, _limits: None,
+}

@@ -1,0 +1,109 @@
+"""Values that the destination of a transfer cannot store, found before anything is copied."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+
+from dbctl.engines.contract import (
+    ColumnPair,
+    PortableSchema,
+    Readable,
+    RowSource,
+    StorageLimits,
+    ValueScreen,
+    split_line,
+)
+from dbctl.model import Row, Struct
+from dbctl.services.transfer.parts import require_rows
+from dbctl.services.transfer.tables import TransferTable
+from dbctl.services.transfer.value_checks import BatchCheck, create_check
+
+
+def pair_columns(source: PortableSchema, destination: PortableSchema) -> Sequence[ColumnPair]:
+    """Return the columns that rows are copied to: those with the same name in the same table, unless one is generated."""
+    tables = {table.name: table for table in destination.tables}
+    pairs = list[ColumnPair]()
+    for table in source.tables:
+        others = (
+            {column.name: column for column in tables[table.name].columns} if table.name in tables else {}
+        )
+        for column in table.columns:
+            other = others.get(column.name)
+            if other is not None and not other.generated:
+                pairs.append(
+                    ColumnPair(
+                        table=table.name,
+                        column=column.name,
+                        source=column.declared,
+                        destination=other.declared,
+                        source_type=column.type,
+                        destination_type=other.type,
+                        is_nullable=other.is_nullable,
+                    )
+                )
+    return pairs
+
+
+class UnstorableValues(Struct, frozen=True, kw_only=True):
+    """Values of a column that the destination cannot store, for the same reason."""
+
+    table: str
+    column: str
+    reason: str  #: completes a sentence that begins with the number of rows
+    rows: int
+    keys: Sequence[Row]  #: the primary keys of the first of these rows
+
+
+def find_unstorable_values(
+    source: Readable, tables: Sequence[TransferTable], limits: StorageLimits, *, examples: int = 5
+) -> Iterator[UnstorableValues]:
+    """Yield the values that the destination cannot store, table by table.
+
+    Only columns that conditions in SQL do not clear are read value by value.
+
+    Args:
+        source: the source, in a snapshot.
+        tables: the tables to copy.
+        limits: what the destination cannot store at all.
+        examples: the largest number of ``keys``.
+    """
+    screen, rows = source.part(ValueScreen), require_rows(source)
+    for table in tables:
+        checks = {
+            pair.column: check for pair in table.pairs if (check := create_check(pair, limits)) is not None
+        }
+        pairs = [pair for pair in table.pairs if pair.column in checks]
+        suspects = screen.find_suspects(table.name, pairs, limits) if screen and pairs else checks
+        if suspects:
+            suspected_checks = {column: checks[column] for column in suspects}
+            yield from _check_table(rows, table, suspected_checks, examples)
+
+
+def _check_table(
+    source: RowSource, table: TransferTable, checks: Mapping[str, BatchCheck], examples: int
+) -> Iterator[UnstorableValues]:
+    columns = [column for column in table.columns if column in table.key or column.name in checks]
+    counts = Counter[tuple[str, str]]()
+    keys = defaultdict[tuple[str, str], list[Row]](list)
+    with source.stream_lines(table.name, columns) as batches:
+        for batch in batches:
+            rows = list(map(split_line, batch.lines))
+            for column, values in zip(columns, zip(*rows, strict=True), strict=True):
+                check = checks.get(column.name)
+                for index, reason in check(values) if check else ():
+                    problem = column.name, reason
+                    counts[problem] += 1
+                    if counts[problem] <= examples and table.key:
+                        keys[problem].append(_format_key(table, rows[index]))
+    for (column_name, reason), count in counts.items():
+        yield UnstorableValues(
+            table=table.name, column=column_name, reason=reason, rows=count, keys=keys[column_name, reason]
+        )
+
+
+def _format_key(table: TransferTable, row: Sequence[bytes | None]) -> Row:
+    return {
+        column.name: None if value is None else value.decode(errors="backslashreplace")
+        for column, value in zip(table.key, row, strict=False)
+    }

@@ -1,0 +1,115 @@
+"""``transfer verify``: compare the content of both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dbctl.engines.contract import Line, RowSource, split_line
+from dbctl.errors import Exit, TransferDestinationMissingError
+from dbctl.model import Row, Struct
+from dbctl.services.transfer.compare import MAX_DIFFERENCES, Differences, find_differences
+from dbctl.services.transfer.digest import Advance, digest_table, ignore_rows
+from dbctl.services.transfer.endpoints import Endpoints
+from dbctl.services.transfer.parts import require_rows
+from dbctl.services.transfer.run import pair_tables
+from dbctl.services.transfer.schema import SchemaOptions, select_schema
+from dbctl.services.transfer.tables import TransferTable, list_exclusions
+
+#: Keys of differing rows in a result.
+MAX_KEYS = 20
+
+
+class VerifiedTable(Struct, frozen=True, kw_only=True):
+    """The comparison of one table."""
+
+    table: str
+    source_rows: int
+    destination_rows: int
+    source_digest: str  #: equal for equal content on every engine; hexadecimal
+    destination_digest: str
+    equal: bool
+    missing: int = 0  #: rows that only the source has
+    changed: int = 0  #: rows with other values
+    extra: int = 0  #: rows that only the destination has
+    keys: Sequence[Row] = ()  #: the primary keys of the first differing rows
+    counted: bool = True  #: whether all differing rows are counted
+
+
+class TransferVerification(Struct, frozen=True, kw_only=True):
+    """Result of ``transfer verify``."""
+
+    target: str
+    source: str
+    destination: str
+    equal: bool
+    tables: Sequence[VerifiedTable]
+
+    @property
+    def status(self) -> Exit:
+        """The exit code of the command."""
+        return Exit.OK if self.equal else Exit.CHECK_FAILED
+
+    def summary(self) -> Sequence[Row]:
+        fields = ("table", "source_rows", "destination_rows", "equal", "missing", "changed", "extra")
+        return [{field: getattr(table, field) for field in fields} for table in self.tables]
+
+
+def verify_transfer(endpoints: Endpoints, *, advance: Advance = ignore_rows) -> TransferVerification:
+    """Compare each table of the source with the destination, by count, by digest, and by key if they differ.
+
+    Raises:
+        TransferDestinationMissingError: the destination does not exist.
+        TransferSchemaError: the destination lacks a table or a column.
+    """
+    source = endpoints.open_source()
+    exclusions = list_exclusions(endpoints.app, endpoints.database, source)
+    schema = select_schema(endpoints, source, exclusions, SchemaOptions(is_derived=True))
+    with endpoints.open_destination_for_reading() as destination:
+        if destination is None:
+            raise TransferDestinationMissingError(url=endpoints.destination_url)
+        rows, other_rows = require_rows(source), require_rows(destination)
+        tables = pair_tables(endpoints, schema, destination)
+        with rows.snapshot(), other_rows.snapshot():
+            results = [verify_table(rows, other_rows, table, advance) for table in tables]
+    return TransferVerification(
+        target=endpoints.target,
+        source=str(endpoints.source_url),
+        destination=str(endpoints.destination_url),
+        equal=all(result.equal for result in results),
+        tables=results,
+    )
+
+
+def verify_table(
+    source: RowSource, destination: RowSource, table: TransferTable, advance: Advance = ignore_rows
+) -> VerifiedTable:
+    """Compare one table, each side in a snapshot."""
+    left, right = (
+        digest_table(side, table.name, table.columns, advance=advance) for side in (source, destination)
+    )
+    differences = Differences()
+    if left != right:
+        rows = max(left.rows, right.rows)
+        differences = find_differences(source, destination, table, rows=rows, limit=MAX_DIFFERENCES)
+    keys = [*differences.missing, *differences.changed, *differences.extra]
+    return VerifiedTable(
+        table=table.name,
+        source_rows=left.rows,
+        destination_rows=right.rows,
+        source_digest=left.hexadecimal,
+        destination_digest=right.hexadecimal,
+        equal=left == right,
+        missing=len(differences.missing),
+        changed=len(differences.changed),
+        extra=len(differences.extra),
+        keys=[describe_key(table, key) for key in keys[:MAX_KEYS]],
+        counted=differences.is_complete,
+    )
+
+
+def describe_key(table: TransferTable, key: Line) -> Row:
+    """Return the values of a key by column."""
+    return {
+        column.name: (value or b"").decode(errors="replace")
+        for column, value in zip(table.key, split_line(key), strict=True)
+    }

@@ -1,0 +1,67 @@
+"""``dbctl help`` prints topics, and the help of each command."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import dbctl
+from dbctl.cli import help as help_command
+from dbctl.cli._lazy import GROUPS
+from dbctl.cli.main import main
+from dbctl.errors import Exit
+from tools import reference
+
+
+def test_every_variable_of_the_environment_is_described():
+    code = "\n".join(path.read_text(encoding="utf-8") for path in Path(dbctl.__file__).parent.rglob("*.py"))
+    names = set(re.findall(r"environ(?:\.get\(|\[)\"([A-Z_]+)\"", code)) | set(
+        re.findall(r"envvar=\"([A-Z_]+)\"", code)
+    )
+    assert names == {name for name in help_command.ENVIRONMENT if name not in ("AWS_…", "NAME_FILE")}
+
+
+def test_every_exit_code_is_described():
+    assert set(help_command.EXIT_CODES) == set(Exit)
+
+
+@pytest.mark.parametrize("topic", help_command.TOPICS)
+def test_topic_fits_in_a_terminal(topic, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["help", topic]) == 0
+    text = capsys.readouterr().out
+    assert text.endswith("\n")
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_options_are_those_that_every_command_accepts(capsys):
+    main(["help", "options"])
+    text = capsys.readouterr().out
+    for name in ("--version", "--help", "--app", "--timeout", "--yes"):
+        assert name in text
+
+
+@pytest.mark.parametrize(
+    "words", ["", "users", "users set-role", "search", "search index", "search index build"]
+)
+def test_help_of_a_command_is_that_of_its_option(words, capsys):
+    assert main(["help", *words.split()]) == 0
+    text = capsys.readouterr().out
+    assert main([*words.split(), "--help"]) == 0
+    assert text == capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words", [["nix"], ["users", "nix"], ["users", "list", "nix"], ["options", "nix"], [""]]
+)
+def test_unknown_topic_is_reported(words, answer):
+    assert answer("help", *words, status=5)["error"]["code"] == "help-topic-missing"
+
+
+def test_every_group_is_in_one_section():
+    root = dict(reference.command_helps())[""]
+    listed = re.findall(r"^  (\S+(?: \S+)?)  +\S", root.partition("Examples:")[0], re.MULTILINE)
+    assert len(listed) == len(set(listed))
+    assert set(listed) == set(GROUPS)

@@ -1,0 +1,194 @@
+"""Instances of a fleet: paths, links, hostile names, queries on servers."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+
+import pytest
+
+from dbctl.config import Selection, loader
+from dbctl.errors import (
+    AppMissingError,
+    FleetEmptyError,
+    FleetSelectedError,
+    InstanceListingError,
+    InstanceNameInvalidError,
+)
+from dbctl.services.fleet import list_instances
+from tests import servers
+from tests.services.fleet_app import NAMES, create_fleet, tenant_path
+
+
+def list_problems(folder, app="shop"):
+    """Return the names of the instances, with the codes of their problems."""
+    try:
+        loader.find_app(Selection(config=str(folder / "dbctl.toml"), app=app))
+    except FleetSelectedError as error:
+        instances = list_instances(error.context["selections"], timeout=5)
+    return {instance.name: instance.problem and instance.problem.code for instance in instances}
+
+
+def test_each_matching_path_is_an_instance(tmp_path):
+    assert list_problems(create_fleet(tmp_path)) == dict.fromkeys(NAMES)
+
+
+def test_instance_is_an_app_with_its_own_paths(tmp_path):
+    create_fleet(tmp_path, extra='directory = "tenants/*"')
+    app = loader.find_app(Selection(config=str(tmp_path / "dbctl.toml"), app="shop/ada"))
+    assert (app.name, app.fleet, app.is_fleet) == ("shop/ada", "shop", False)
+    assert app.databases["main"].path == str(tenant_path(tmp_path, "ada"))
+    assert app.directory == tmp_path / "tenants/ada"
+
+
+def test_only_configured_app_may_be_a_fleet(tmp_path):
+    create_fleet(tmp_path)
+    with pytest.raises(FleetSelectedError):
+        loader.find_app(Selection(config=str(tmp_path / "dbctl.toml")))
+    with pytest.raises(AppMissingError):
+        loader.find_app(Selection(config=str(tmp_path / "dbctl.toml"), app="other/ada"))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"), [("a*", ["ada"]), ("*[ea]", ["ada", "bea", "dora"]), ("?????", [])]
+)
+def test_pattern_selects_instances(tmp_path, pattern, names):
+    create_fleet(tmp_path)
+    if names:
+        assert list(list_problems(tmp_path, f"shop/{pattern}")) == names
+    else:
+        with pytest.raises(FleetEmptyError):
+            list_problems(tmp_path, f"shop/{pattern}")
+
+
+@pytest.mark.parametrize(
+    "name", ["../ada", "a/b", "-x", "a\nb", "a\x1b", "", ".", "x" * 101, "a'b", "\u202ea"]
+)
+def test_name_that_leaves_the_pattern_or_hides_text_is_refused(tmp_path, name):
+    create_fleet(tmp_path)
+    with pytest.raises((InstanceNameInvalidError, FleetSelectedError)) as raised:
+        loader.find_app(Selection(config=str(tmp_path / "dbctl.toml"), app=f"shop/{name}"))
+    assert isinstance(raised.value, FleetSelectedError) is not bool(name)
+
+
+def test_hostile_folder_names_are_problems(tmp_path):
+    create_fleet(tmp_path, ("ada", "Käse & Co".replace("&", "+"), "b\nc", "d\x1b[2J", "-rf", ".hidden"))
+    (tmp_path / "tenants" / os.fsdecode(b"\xff")).mkdir()
+    assert list_problems(tmp_path) == {
+        "ada": None,
+        "Käse + Co": None,
+        "b\nc": "instance-name-invalid",
+        "d\x1b[2J": "instance-name-invalid",
+        "-rf": "instance-name-invalid",
+        "\udcff": "instance-name-invalid",
+    }
+
+
+def test_links_to_one_database_are_one_instance_and_problems(tmp_path):
+    create_fleet(tmp_path)
+    ada = tenant_path(tmp_path, "ada")
+    for name in ("hard", "soft", "zfolder"):
+        link = tenant_path(tmp_path, name)
+        if name == "zfolder":
+            link.parent.symlink_to(ada.parent)
+            continue
+        link.parent.mkdir()
+        link.symlink_to(ada) if name == "soft" else link.hardlink_to(ada)
+    problems = list_problems(tmp_path)
+    assert {name for name, code in problems.items() if code} == {"hard", "soft", "zfolder"}
+    assert set(problems.values()) == {None, "instance-duplicate"}
+
+
+def test_folder_without_its_database_is_an_instance_and_a_file_is_none(tmp_path):
+    create_fleet(tmp_path)
+    (tmp_path / "tenants/eve").mkdir()
+    (tmp_path / "tenants/README").write_text("")
+    link = tmp_path / "tenants/loop"
+    link.symlink_to(link)
+    assert set(list_problems(tmp_path)) == {*NAMES, "eve", "loop"}
+
+
+def test_excluded_names_are_no_instances(tmp_path):
+    create_fleet(tmp_path, extra='instances = { exclude = ["ada", "*o"] }')
+    assert list(list_problems(tmp_path)) == ["bea", "dora"]
+
+
+def test_file_names_are_instances(tmp_path):
+    (tmp_path / "dbctl.toml").write_text('[apps.shop]\nprofile = "plain"\ndatabases = "data/db-*.sqlite"\n')
+    for name in ("db-a.sqlite", "db-b.sqlite", "db-.sqlite", "xdb-c.sqlite", "db-d.sqlite-wal"):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / name).write_text("")
+    assert list(list_problems(tmp_path)) == ["a", "b"]
+
+
+def test_nothing_matches(tmp_path):
+    create_fleet(tmp_path, ())
+    with pytest.raises(InstanceListingError):
+        list_problems(tmp_path)
+    (tmp_path / "tenants").mkdir()
+    with pytest.raises(FleetEmptyError):
+        list_problems(tmp_path)
+
+
+def test_two_placeholders_are_refused(tmp_path):
+    (tmp_path / "dbctl.toml").write_text('[apps.shop]\nprofile = "plain"\ndatabases = "*/*.db"\n')
+    with pytest.raises(InstanceListingError):
+        list_problems(tmp_path)
+
+
+def configure_server(folder, url, query):
+    address, _, options = url.partition("?")
+    server = address.rpartition("/")[0]
+    (folder / "dbctl.toml").write_text(
+        f'[apps.shop]\nprofile = "plain"\ndatabases = "{server}/*?{options}"\n'
+        f"[apps.shop.instances]\nurl = '''{url}'''\nquery = '''{query}'''\n"
+    )
+
+
+QUERY = (
+    "select 'x;y' union all select 'ada' union all select null union all select 'ada' union all select 'b c'"
+)
+
+
+@pytest.mark.parametrize("engine", ["postgresql", "mysql"])
+def test_query_lists_instances(tmp_path, engine):
+    database = servers.postgresql_schema if engine == "postgresql" else servers.mysql_database
+    with database() as url:
+        configure_server(tmp_path, servers.text(url, schema=False), QUERY)
+        assert list_problems(tmp_path) == {
+            "ada": None,
+            "b c": None,
+            "NULL": "instance-name-invalid",
+            "x;y": "instance-name-invalid",
+        }
+        for query in ("select 1, 2", "select * from no_table", "create table written (a int)", "nonsense"):
+            configure_server(tmp_path, servers.text(url, schema=False), query)
+            with pytest.raises(InstanceListingError):
+                list_problems(tmp_path)
+        configure_server(tmp_path, servers.text(url, schema=False), "select 'a' where 1 = 0")
+        with pytest.raises(FleetEmptyError):
+            list_problems(tmp_path)
+
+
+def test_schemas_of_a_server_are_instances(tmp_path, answer, monkeypatch):
+    with servers.postgresql_database(encoding="UTF8") as url:
+        with closing(servers.connection(url)) as connection:
+            for name in ("ada", "bea"):
+                connection.execute(f"create schema {name}")
+                connection.execute(f"create table {name}.items (id int primary key)")
+                connection.execute(
+                    f"insert into {name}.items select generate_series(1, {len(name) + (name == 'bea')})"
+                )
+            connection.commit()
+        address = servers.text(url, schema=False)
+        (tmp_path / "dbctl.toml").write_text(
+            f"[apps.shop]\nprofile = 'plain'\ndatabases = '{address}{'&' if '?' in address else '?'}schema=*'\n"
+            f"[apps.shop.instances]\nurl = '{address}'\n"
+            "query = \"select nspname from pg_namespace where nspname in ('ada', 'bea')\"\n"
+        )
+        monkeypatch.chdir(tmp_path)
+        data = answer("data", "query", "select count(*) as n from items")["data"]
+    assert {item["app"]: item["data"]["items"][0]["n"] for item in data["items"]} == {
+        "shop/ada": 3,
+        "shop/bea": 4,
+    }

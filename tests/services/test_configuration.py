@@ -1,0 +1,99 @@
+"""``config`` shows the keys of a configuration, and explains every key."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from jsonschema import Draft202012Validator
+
+CONFIGURATION = """\
+[apps."my.shop"]
+profile = "plain"
+[apps."my.shop".databases]
+main = "postgresql://admin:hunter2@db/shop"
+[apps."my.shop".backup]
+repository = "backups"
+keep = { last = 3 }
+
+[apps.blog]
+profile = "wordpress"
+databases.main = "mysql://admin:${PASSWORD}@db/blog"
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PASSWORD", "swordfish")
+    (tmp_path / "dbctl.toml").write_text(CONFIGURATION)
+    return tmp_path
+
+
+def test_show_lists_keys_with_values_and_lines_without_passwords(place, answer):
+    result = answer("config", "show")
+    assert (result["target"], [tuple(item.values()) for item in result["data"]["items"]]) == (
+        "dbctl.toml",
+        [
+            ("apps.my.shop.profile", "plain", 2),
+            ("apps.my.shop.databases.main", "postgresql://admin:***@db/shop", 4),
+            ("apps.my.shop.backup.repository", "backups", 6),
+            ("apps.my.shop.backup.keep.last", 3, 7),
+            ("apps.blog.profile", "wordpress", 10),
+            ("apps.blog.databases.main", "mysql://admin:${PASSWORD}@db/blog", 11),
+        ],
+    )
+    assert [item["key"] for item in answer("config", "show", "--app", "blog")["data"]["items"]] == [
+        "apps.blog.profile",
+        "apps.blog.databases.main",
+    ]
+    assert answer("config", "show", "--app", "nix", status=5)["error"]["code"] == "app-missing"
+
+
+def test_defaults_of_unconfigured_sections_are_omitted(place, answer):
+    items = answer("config", "show", "--defaults")["data"]["items"]
+    values = {item["key"]: (item["value"], item["line"]) for item in items}
+    assert values["apps.my.shop.backup.keep.daily"] == (0, None)
+    assert values["apps.my.shop.backup.keep.last"] == (3, 7)
+    assert values["apps.blog.protected"] == (False, None)
+    assert not [key for key in values if key.startswith(("apps.blog.backup", "apps.my.shop.embedder"))]
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("backup.max_age", ["apps.NAME.backup.max_age"]),
+        ("apps.my-shop.backup.max_age", ["apps.NAME.backup.max_age"]),
+        ("search", ["apps.NAME.search", "apps.NAME.search.folder"]),
+    ],
+)
+def test_key_is_explained_with_and_without_the_app(answer, key, expected):
+    data = answer("config", "explain", key)["data"]
+    assert [item["key"] for item in data.get("items", [data])] == expected
+
+
+@pytest.mark.parametrize("key", ["backup.max_ages", "apps.shop.backup.max_age.x", "backup..", "nix", "…"])
+def test_unknown_key_is_reported(answer, key):
+    if key == "backup..":
+        assert answer("config", "explain", key)["data"]["items"][0]["key"] == "apps.NAME.backup"
+        return
+    assert answer("config", "explain", key, status=5)["error"]["code"] == "config-key-missing"
+
+
+def test_schema_accepts_the_configuration_and_every_key_is_explained(place, answer):
+    import tomllib
+
+    schema = answer("config", "schema")["data"]
+    Draft202012Validator.check_schema(schema)
+    assert not list(Draft202012Validator(schema).iter_errors(tomllib.loads(CONFIGURATION)))
+    items = answer("config", "explain")["data"]["items"]
+    assert len({item["key"] for item in items}) == len(items)
+    assert [item["key"] for item in items if not item["meaning"]] == []
+
+
+def test_validate_reports_errors_and_opens_no_database(place, answer):
+    assert answer("config", "validate")["data"]["findings"] == []  # no server has these names
+    text = CONFIGURATION.replace('profile = "plain"', 'profile = "plain"\nprotectd = true')
+    (place / "dbctl.toml").write_text(text)
+    (finding,) = answer("config", "validate", status=2)["data"]["findings"]
+    assert json.dumps(finding["message"]).count("line 3")
