@@ -44,7 +44,7 @@ HEADERS: Mapping[str, HeaderNames] = {
 
 
 def read_protection(client: Client, address: Address, keys: Sequence[str]) -> Protection:
-    """Return the strongest protection of several objects; none if the provider does not report it.
+    """Return the strongest protection of several objects, the newest first; none if the provider does not report it.
 
     Raises:
         StorageFailedError: the server cannot be reached, or rejects the request.
@@ -57,8 +57,10 @@ def read_protection(client: Client, address: Address, keys: Sequence[str]) -> Pr
     versioned, has_hold, times = False, False, list[datetime]()
     for key in keys:
         headers = client.run(partial(_send, key=key, client=client, address=address, context=context))
-        versioned |= headers.get(names.version, "null") != "null"
-        has_hold |= headers.get(names.legal_hold, "") == "ON"
+        versioned = versioned or headers.get(names.version, "null") != "null"
+        if not versioned:  # there is no retention without versions
+            break
+        has_hold = has_hold or headers.get(names.legal_hold, "") == "ON"
         if until := headers.get(names.retained_until):
             times.append(datetime.fromisoformat(until))
     return Protection(

@@ -173,8 +173,9 @@ class BucketStore:
     def read_protection(self, folder: str) -> Protection:
         from dbctl.stores.objects.protection import read_protection
 
-        keys = [entry.key for entry in self.list_entries(folder).values()]
-        return read_protection(self.client, self._address, keys)
+        # the manifest first: it is the newest object, so it has a version if the bucket has versions
+        entries = sorted(self.list_entries(folder).items(), key=lambda item: item[0] != MANIFEST)
+        return read_protection(self.client, self._address, [entry.key for _, entry in entries])
 
     def is_locked(self) -> bool:
         try:
