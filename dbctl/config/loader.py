@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from dbctl import url as urls
+from dbctl.config.embedders import SERVICES, check_embedder
 from dbctl.config.environment import VARIABLE_PATTERN, ReportProblem, fill_variables, read_env_file
 from dbctl.config.model import (
     NO_MIGRATIONS,
@@ -20,7 +21,6 @@ from dbctl.config.model import (
     ConfigFile,
     Configuration,
     Embedder,
-    EmbedderKind,
     EncryptionConfig,
     InstancesConfig,
     Replica,
@@ -192,23 +192,6 @@ def _default_paths() -> list[Path]:
     return [local, user_config_path("dbctl") / FILE_NAME, site_config_path("dbctl") / FILE_NAME]
 
 
-#: The default URL of a service, and the variable of its key, which is not sent to other URLs by default.
-SERVICES = {
-    "gemini": ("https://generativelanguage.googleapis.com/v1beta", "GEMINI_API_KEY"),
-    "openai": ("https://api.openai.com/v1", "OPENAI_API_KEY"),
-}
-
-_REMOTE = ("url", "key_env", "key_file", "dimensions")
-
-#: The required and the optional keys of each kind of embedder.
-_EMBEDDERS: Mapping[EmbedderKind, tuple[Sequence[str], Sequence[str]]] = {
-    "gemini": (["model"], [*_REMOTE, "task"]),
-    "openai": (["model"], _REMOTE),
-    "command": (["command"], ["model"]),
-    "local": (["model", "package"], []),
-}
-
-
 class _Resolver:
     """Resolves the paths and variables of one app; reports each error with its key in the file."""
 
@@ -299,7 +282,7 @@ class _Resolver:
         return self._folder / atomic.expand_home(self._fill(section.folder, "search", "folder"))
 
     def _embedder(self, embedder: Embedder) -> Embedder:
-        for name, reason in _check_embedder(embedder):
+        for name, reason in check_embedder(embedder):
             self._report(reason, "embedder", name)
         service = SERVICES.get(embedder.kind, ("", ""))
         if not embedder.url and not embedder.key_file:
@@ -358,24 +341,6 @@ class _Resolver:
             for name in ("recipients_file", "passphrase_file", "identity_file")
         }
         return msgspec.structs.replace(section, **files)
-
-
-def _check_embedder(embedder: Embedder) -> Iterator[tuple[str, str]]:
-    """Yield the invalid keys of an embedder, with the reason."""
-    required, optional = _EMBEDDERS[embedder.kind]
-    for name in ("model", *_REMOTE, "task", "command", "package"):
-        if getattr(embedder, name) and name not in (*required, *optional):
-            yield name, f"an embedder of kind {embedder.kind} does not accept it"
-        if name in required and not getattr(embedder, name):
-            yield name, f"an embedder of kind {embedder.kind} requires it"
-    if not is_duration(embedder.timeout) or not embedder.timeout[:-1].strip("0"):
-        yield "timeout", f"{embedder.timeout!r} is not a duration; write 30s or 2m"
-    if embedder.command and not embedder.command[0]:
-        yield "command", "the program is missing"
-    if embedder.key_env and embedder.key_file:
-        yield "key_file", "use either key_env or key_file"
-    if embedder.key_env and not re.fullmatch(VARIABLE_PATTERN, f"${{{embedder.key_env}}}"):
-        yield "key_env", "it must be the name of a variable, not the key itself"
 
 
 def referenced_variables(file: Path) -> Sequence[str]:

@@ -131,7 +131,7 @@ PLACEHOLDER = "*"
 
 
 def has_placeholder(url: Url) -> bool:
-    """Whether the address stands for those of many instances."""
+    """Whether the name of an instance is part of an address."""
     return PLACEHOLDER in url.path + url.options
 
 
