@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -333,6 +334,7 @@ def test_node_with_full_disk_does_not_affect_the_others(tmp_path, monkeypatch, a
     finally:
         for disk in disks:
             subprocess.run(["umount", "--lazy", disk], check=True)
+            shutil.rmtree(disk.parent)  # the cluster could not remove the folder of the disk
 
 
 def test_migration_continues_on_another_node(larder, answer):
