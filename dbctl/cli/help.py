@@ -80,6 +80,9 @@ content of the file that NAME_FILE names.
   dbctl config show            the keys that are set, with their lines
   dbctl config validate        errors in the configuration and its profiles
 
+A * in the address of a database is the name of an instance of a fleet: commands
+run on all instances, or on one with --app APP/NAME (dbctl apps instances).
+
 Without a configuration: dbctl --profile PROFILE --url NAME=URL COMMAND
 """
 PROFILES = """\

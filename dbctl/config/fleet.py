@@ -48,6 +48,10 @@ def select_instance(app: App, name: str) -> App:
         name=f"{app.name}/{name}",
         fleet=app.name,
         databases={database: _fill(url, name) for database, url in app.databases.items()},
+        replicas={
+            database: msgspec.structs.replace(replica, url=_fill(replica.url, name))
+            for database, replica in app.replicas.items()
+        },
         directory=Path(str(app.directory).replace(PLACEHOLDER, name)),
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from dbctl import url as urls
+from dbctl.config.embedders import SERVICES, check_embedder
 from dbctl.config.environment import VARIABLE_PATTERN, ReportProblem, fill_variables, read_env_file
 from dbctl.config.model import (
     NO_MIGRATIONS,
@@ -20,12 +21,12 @@ from dbctl.config.model import (
     ConfigFile,
     Configuration,
     Embedder,
-    EmbedderKind,
     EncryptionConfig,
     InstancesConfig,
     Replica,
     SearchConfig,
     Selection,
+    has_placeholder,
 )
 from dbctl.errors import (
     AppAmbiguousError,
@@ -75,7 +76,7 @@ def _find_configured(selection: Selection) -> App:
     """Return the selected app, or the fleet of the selected instance."""
     if selection.profile and selection.urls:
         app = _app_from_options(selection, selection.profile)
-        return _select_replicas(app) if selection.replica else app
+        return select_replicas(app) if selection.replica else app
     try:
         configuration = read(config_path(selection), only=selection.app)
     except ConfigMissingError:
@@ -93,12 +94,17 @@ def _find_configured(selection: Selection) -> App:
     if not apps:
         raise ConfigMissingError(reason=f"{configuration.path} has no [apps.NAME]")
     app = apps[name or next(iter(apps))]
-    databases = {**app.databases, **parse_urls(selection.urls, Path.cwd())}
-    app = msgspec.structs.replace(app, profile=selection.profile or app.profile, databases=databases)
-    return _select_replicas(app) if selection.replica else app
+    urls_by_name = parse_urls(selection.urls, Path.cwd())
+    app = msgspec.structs.replace(
+        app,
+        profile=selection.profile or app.profile,
+        databases={**app.databases, **urls_by_name},
+        replicas={name: replica for name, replica in app.replicas.items() if name not in urls_by_name},
+    )
+    return select_replicas(app) if selection.replica else app
 
 
-def _select_replicas(app: App) -> App:
+def select_replicas(app: App) -> App:
     """Replace the URLs of databases by those of their replicas.
 
     Raises:
@@ -186,23 +192,6 @@ def _default_paths() -> list[Path]:
     return [local, user_config_path("dbctl") / FILE_NAME, site_config_path("dbctl") / FILE_NAME]
 
 
-#: The default URL of a service, and the variable of its key, which is not sent to other URLs by default.
-SERVICES = {
-    "gemini": ("https://generativelanguage.googleapis.com/v1beta", "GEMINI_API_KEY"),
-    "openai": ("https://api.openai.com/v1", "OPENAI_API_KEY"),
-}
-
-_REMOTE = ("url", "key_env", "key_file", "dimensions")
-
-#: The required and the optional keys of each kind of embedder.
-_EMBEDDERS: Mapping[EmbedderKind, tuple[Sequence[str], Sequence[str]]] = {
-    "gemini": (["model"], [*_REMOTE, "task"]),
-    "openai": (["model"], _REMOTE),
-    "command": (["command"], ["model"]),
-    "local": (["model", "package"], []),
-}
-
-
 class _Resolver:
     """Resolves the paths and variables of one app; reports each error with its key in the file."""
 
@@ -278,6 +267,9 @@ class _Resolver:
             elif url and primary and (url.engine != primary.engine or url.is_local):
                 reason = f"it is no address of a server with the engine of {name!r}"
                 self._report(reason, "replicas", name, "url")
+            elif url and primary and has_placeholder(url) != has_placeholder(primary):
+                reason = f"it must contain * exactly if the address of {name!r} does"
+                self._report(reason, "replicas", name, "url")
             elif not is_duration(section.max_lag):
                 reason = f"{section.max_lag!r} is not a duration; write 30s or 5m"
                 self._report(reason, "replicas", name, "max_lag")
@@ -290,7 +282,7 @@ class _Resolver:
         return self._folder / atomic.expand_home(self._fill(section.folder, "search", "folder"))
 
     def _embedder(self, embedder: Embedder) -> Embedder:
-        for name, reason in _check_embedder(embedder):
+        for name, reason in check_embedder(embedder):
             self._report(reason, "embedder", name)
         service = SERVICES.get(embedder.kind, ("", ""))
         if not embedder.url and not embedder.key_file:
@@ -349,24 +341,6 @@ class _Resolver:
             for name in ("recipients_file", "passphrase_file", "identity_file")
         }
         return msgspec.structs.replace(section, **files)
-
-
-def _check_embedder(embedder: Embedder) -> Iterator[tuple[str, str]]:
-    """Yield the invalid keys of an embedder, with the reason."""
-    required, optional = _EMBEDDERS[embedder.kind]
-    for name in ("model", *_REMOTE, "task", "command", "package"):
-        if getattr(embedder, name) and name not in (*required, *optional):
-            yield name, f"an embedder of kind {embedder.kind} does not accept it"
-        if name in required and not getattr(embedder, name):
-            yield name, f"an embedder of kind {embedder.kind} requires it"
-    if not is_duration(embedder.timeout) or not embedder.timeout[:-1].strip("0"):
-        yield "timeout", f"{embedder.timeout!r} is not a duration; write 30s or 2m"
-    if embedder.command and not embedder.command[0]:
-        yield "command", "the program is missing"
-    if embedder.key_env and embedder.key_file:
-        yield "key_file", "use either key_env or key_file"
-    if embedder.key_env and not re.fullmatch(VARIABLE_PATTERN, f"${{{embedder.key_env}}}"):
-        yield "key_env", "it must be the name of a variable, not the key itself"
 
 
 def referenced_variables(file: Path) -> Sequence[str]:

@@ -130,6 +130,11 @@ NO_MIGRATIONS = "none"
 PLACEHOLDER = "*"
 
 
+def has_placeholder(url: Url) -> bool:
+    """Whether the name of an instance is part of an address."""
+    return PLACEHOLDER in url.path + url.options
+
+
 class InstancesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[apps.NAME.instances]``: the instances of a fleet, an app whose addresses contain ``*``."""
 
@@ -197,7 +202,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_fleet(self) -> bool:
         """Whether it describes many instances: an address contains ``*``."""
-        return any(PLACEHOLDER in url.path + url.options for url in self.databases.values())
+        return any(map(has_placeholder, self.databases.values()))
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):

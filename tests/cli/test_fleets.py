@@ -320,6 +320,19 @@ def test_failure_after_the_canary_does_not_stop_the_others(migrated, answer):
     assert list_migrated(migrated) == ["ada", "cleo", "dora"]
 
 
+def test_resumed_run_has_no_canary(migrated, answer):
+    break_second(migrated, "bea", "cleo")
+    answer("migrate", "up", status=12)
+    query(migrated, "cleo", "delete from items")
+    result = answer("migrate", "up", "--resume", status=12)
+    assert states(result) == {
+        "shop/ada": "skipped",
+        "shop/bea": "failed",
+        "shop/cleo": "done",
+        "shop/dora": "skipped",
+    }
+
+
 def test_maximum_of_failures_stops_the_run(migrated, answer):
     break_second(migrated, "bea", "cleo")
     result = answer("migrate", "up", "--max-failures", "1", "--jobs", "1", status=12)
@@ -373,6 +386,11 @@ def test_dry_run_of_migrations_has_no_canary(migrated, run):
     assert list_migrated(migrated) == []
 
 
+def test_damaged_tenant_is_partial_without_check(migrated, answer):
+    tenant_path(migrated, "ada").write_bytes(b"damaged " * 1000)
+    assert codes(answer("migrate", "status", status=12)) == {"ada": "not-a-database"}
+
+
 # Options and other commands -------------------------------------------------------------------------------------
 
 
@@ -393,6 +411,7 @@ def test_options_of_fleets_are_refused_for_an_instance(shop, answer, line):
 @pytest.mark.parametrize(
     "line",
     [
+        "users list --columns login",
         "status --resume",
         "users list --resume",
         "backup create --canary 1",
@@ -402,6 +421,12 @@ def test_options_of_fleets_are_refused_for_an_instance(shop, answer, line):
 )
 def test_impossible_options_are_refused(shop, answer, line):
     assert answer(*line.split(), status=2)["error"]["code"] == "usage"
+
+
+def test_unknown_column_does_not_hide_that_changes_were_applied(shop, run):
+    run("users", "list", "-o", "csv", "--columns", "nonsense", status=2)
+    run("users", "deactivate", "ana", "-o", "csv", "--columns", "nonsense")
+    assert not any(is_enabled(shop, name, "ana") for name in NAMES)
 
 
 def test_resume_without_a_run_is_not_found(shop, answer):

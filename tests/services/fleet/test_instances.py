@@ -10,6 +10,7 @@ import pytest
 from dbctl.config import Selection, loader
 from dbctl.errors import (
     AppMissingError,
+    ConfigInvalidError,
     FleetEmptyError,
     FleetSelectedError,
     InstanceListingError,
@@ -134,6 +135,21 @@ def test_two_placeholders_are_refused(tmp_path):
     (tmp_path / "dbctl.toml").write_text('[apps.shop]\nprofile = "plain"\ndatabases = "*/*.db"\n')
     with pytest.raises(InstanceListingError):
         list_problems(tmp_path)
+
+
+def test_replicas_are_those_of_the_instance(tmp_path):
+    text = (
+        "[apps.shop]\nprofile = 'plain'\ndatabases = 'postgresql://primary/shop_*'\n"
+        "[apps.shop.instances]\nurl = 'postgresql://primary/postgres'\nquery = 'select 1'\n"
+        "[apps.shop.replicas.main]\nurl = 'postgresql://replica/{name}'\n"
+    )
+    (tmp_path / "dbctl.toml").write_text(text.format(name="shop_*"))
+    selection = Selection(config=str(tmp_path / "dbctl.toml"), app="shop/ada", replica=True)
+    url = loader.find_app(selection).databases["main"]
+    assert (url.host, url.path) == ("replica", "shop_ada")
+    (tmp_path / "dbctl.toml").write_text(text.format(name="shop"))
+    with pytest.raises(ConfigInvalidError):
+        loader.find_app(selection)
 
 
 def configure_server(folder, url, query):

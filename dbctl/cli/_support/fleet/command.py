@@ -141,6 +141,8 @@ class _FleetCommand:
     ) -> int:
         order = {instance.app: index for index, instance in enumerate(instances)}
         limits = self._limits(instances)
+        if completed:  # the canaries of the earlier run; the first instance may be one that failed then
+            limits = structs.replace(limits, canaries=0)
         with show_progress(self._ctx, "Instances", len(instances)) as advance:
 
             def receive(outcome: Outcome) -> None:
@@ -199,6 +201,10 @@ class _FleetCommand:
             raise UsageError(detail=f"{self._words} is not recorded; omit --resume")
         if options.canary and self._words != "migrate up":
             raise UsageError(detail="only migrate up has canaries; omit --canary")
+        if options.columns and options.output.structured:
+            raise UsageError(
+                detail="--columns selects columns of tables, csv and tsv; JSON contains all of each instance"
+            )
         for value in self._ctx.params.values():
             words = value if isinstance(value, (list, tuple)) else [value]
             if "-" in map(str, words):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from bisect import insort
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -11,12 +12,11 @@ import typer
 
 from dbctl.cli._support.emit import collected_warnings, emit
 from dbctl.cli._support.fleet.plans import PlanCollector
-from dbctl.cli._support.options import read_options
-from dbctl.errors import SEVERITY_ORDER, Exit, InstanceSkippedError
+from dbctl.cli._support.options import command_path, read_options
+from dbctl.errors import SEVERITY_ORDER, Exit, InstanceSkippedError, UsageError
 from dbctl.model import ChangeResult, DryRunResult, Findings, Page, Row, Struct, format_count
 from dbctl.render import Format, envelope, fields_of, line, list_rows, streams, summary_fields
 from dbctl.services.fleet import Outcome, Tally
-from dbctl.services.status import DatabaseStatus
 
 #: Messages about instances that are shown; further ones are counted.
 SHOWN_MESSAGES = 20
@@ -24,6 +24,8 @@ SHOWN_MESSAGES = 20
 SHOWN_NAMES = 5
 #: Bytes of JSON in memory; more go to a temporary file.
 SPOOL_BYTES = 4 << 20
+#: Instances with a problem that the board shows; --all shows all.
+BOARD_ROWS = 50
 #: The position of an instance on the board by its exit code, worst first.
 _RANKS = {int(status): rank for rank, status in enumerate(SEVERITY_ORDER)}
 
@@ -54,7 +56,7 @@ def create_output(ctx: typer.Context, target: str, command: str, count: int) -> 
 def find_status(ctx: typer.Context, tally: Tally) -> int:
     """Return the exit code of the command."""
     # status runs with --check on each instance, whether or not the user requested it.
-    is_unchecked_status = ctx.info_name == "status" and ctx.params.get("check") is False
+    is_unchecked_status = command_path(ctx) == ("status",) and ctx.params.get("check") is False
     return Exit.OK if is_unchecked_status else tally.status
 
 
@@ -66,25 +68,24 @@ class _Messages:
         self._groups: dict[str, _MessageGroup] = {}  #: by the text without the name of the instance
         self._omitted = 0
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, index: int, outcome: Outcome) -> None:
         """Add why an instance failed, and its warnings."""
         if outcome.error and (outcome.state == "failed" or outcome.error.code == InstanceSkippedError.code):
-            self._add(outcome.app, f"{outcome.error.message} ({outcome.error.code})")
+            self._add(index, outcome.app, f"{outcome.error.message} ({outcome.error.code})")
         for text in outcome.warnings:
-            self._add(outcome.app, text)
+            self._add(index, outcome.app, text)
 
-    def _add(self, app: str, text: str) -> None:
+    def _add(self, index: int, app: str, text: str) -> None:
         key = text.replace(app, "")
-        if group := self._groups.get(key):
-            group.add(app)
-        elif len(self._groups) < SHOWN_MESSAGES:
-            self._groups[key] = _MessageGroup(text if app in text else f"{app}: {text}")
-        else:
+        if key not in self._groups and len(self._groups) >= SHOWN_MESSAGES:
             self._omitted += 1
+            return
+        group = self._groups.setdefault(key, _MessageGroup())
+        group.add(index, app, text if app in text else f"{app}: {text}")
 
     def finish(self, tally: Tally) -> None:
         """Write the messages, and the number of instances in each state."""
-        for group in self._groups.values():
+        for group in sorted(self._groups.values(), key=lambda group: group.first):
             group.write()
         if self._omitted:
             streams.remark(f"  and {format_count(self._omitted, 'further message')}: list all with -o jsonl")
@@ -96,25 +97,32 @@ class _Messages:
 
 
 class _MessageGroup:
-    """A message, and the other instances with the same."""
+    """A message, and the first instances that have it."""
 
-    def __init__(self, text: str) -> None:
-        self._text, self._names, self._count = text, list[str](), 0
+    def __init__(self) -> None:
+        self._instances: list[tuple[int, str, str]] = []  #: index, app and text
+        self._count = 0
 
-    def add(self, app: str) -> None:
-        """Add an instance with the same message."""
+    @property
+    def first(self) -> int:
+        """The index of the first instance."""
+        return self._instances[0][0]
+
+    def add(self, index: int, app: str, text: str) -> None:
+        """Add an instance with the message."""
         self._count += 1
-        if len(self._names) < SHOWN_NAMES:
-            self._names.append(app)
+        insort(self._instances, (index, app, text))
+        del self._instances[SHOWN_NAMES + 1 :]
 
     def write(self) -> None:
         """Write the message, and the names of the other instances."""
-        streams.remark(f"dbctl: {self._text}")
-        if self._count:
-            more = f" and {self._count - len(self._names)} more" if self._count > len(self._names) else ""
-            streams.remark(
-                f"  the same for {format_count(self._count, 'instance')}: {', '.join(self._names)}{more}"
-            )
+        (_, _, text), *others = self._instances
+        streams.remark(f"dbctl: {text}")
+        if others:
+            names = ", ".join(app for _, app, _ in others)
+            omitted = self._count - len(self._instances)
+            more = f" and {omitted} more" if omitted else ""
+            streams.remark(f"  the same for {format_count(self._count - 1, 'instance')}: {names}{more}")
 
 
 class _JsonOutput:
@@ -175,11 +183,11 @@ class _CombinedRows:
         self._rows: list[tuple[int, Row]] = []
         self._findings: list[tuple[int, Findings]] = []
         self._plans = PlanCollector(target)
-        self._has_plans = self._has_page = False
+        self._has_plans = self._has_page = self._has_changes = False
         self._total, self._checked = 0, 0
 
     def add(self, index: int, outcome: Outcome) -> None:
-        self._messages.add(outcome)
+        self._messages.add(index, outcome)
         data = outcome.data
         if isinstance(data, DryRunResult):
             self._has_plans = True
@@ -188,6 +196,7 @@ class _CombinedRows:
             if data.findings:
                 self._findings.append((index, data))
         elif data is not None and not (self._is_table and isinstance(data, ChangeResult)):
+            self._has_changes |= isinstance(data, ChangeResult)
             items = getattr(data, "items", None)
             rows = list_rows(data) if items is None else items
             self._has_page = True
@@ -229,9 +238,18 @@ class _CombinedRows:
                 limit=self._limit,
                 offset=self._offset,
             )
-            emit(self._ctx, page, status=status, target=self._target)
+            self._emit_page(page, status)
         self._messages.finish(tally)
         return status
+
+    def _emit_page(self, page: Page[Row], status: int) -> None:
+        try:
+            emit(self._ctx, page, status=status, target=self._target)
+        except UsageError as error:
+            if not self._has_changes:
+                raise
+            # The changes were applied, and the exit code must report that.
+            streams.remark(f"dbctl: {error}; the command itself succeeded")
 
 
 class _Board:
@@ -253,14 +271,18 @@ class _Board:
     def finish(self, tally: Tally) -> int:
         self._entries.sort(key=lambda entry: entry[:2])
         rows = list[Row]()
-        for _, _, outcome in self._entries:
+        shown = len(self._entries) if self._shows_all or not self._is_table else BOARD_ROWS
+        for _, index, outcome in self._entries:
             if outcome.exit_code:
-                self._messages.add(outcome)
+                self._messages.add(index, outcome)
+        for _, _, outcome in self._entries[:shown]:
             for item in self._list_items(outcome):
                 rows.append(summary_fields(item) if self._is_table else fields_of(item))
         status = find_status(self._ctx, tally)
-        page = Page(items=rows, total=len(rows), column_names=DatabaseStatus.__struct_fields__)
+        page = Page(items=rows, total=len(rows))
         emit(self._ctx, page, status=status, target=self._target)
+        if (omitted := len(self._entries) - shown) > 0:
+            streams.remark(f"{format_count(omitted, 'further instance')} with a problem; --all shows all")
         if self._hidden and sys.stderr.isatty():
             streams.remark(f"{format_count(self._hidden, 'instance')} without a problem; --all shows them")
         self._messages.finish(tally)
@@ -270,5 +292,7 @@ class _Board:
     def _list_items(outcome: Outcome) -> Sequence[Struct]:
         if isinstance(outcome.data, Page):
             return outcome.data.items
+        from dbctl.services.status import DatabaseStatus
+
         code = outcome.error.code if outcome.error else "failed"
         return [DatabaseStatus(app=outcome.app, database=None, state=code)]

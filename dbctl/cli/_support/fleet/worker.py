@@ -13,12 +13,11 @@ import typer
 from dbctl.cli._support import emit
 from dbctl.cli._support.app import CONFIGURED_APP
 from dbctl.cli._support.internal_error import describe_internal_error
-from dbctl.cli._support.options import override_options, read_options
+from dbctl.cli._support.options import command_path, override_options, read_options
 from dbctl.errors import DbctlError, Exit, UsageError, UserMissingError
 from dbctl.model import Page, Struct
 from dbctl.render import Format
-from dbctl.services.fleet import Instance, Kind, Outcome, verify_instance
-from dbctl.services.status import DatabaseStatus
+from dbctl.services.fleet import Instance, Kind, Outcome
 
 if TYPE_CHECKING:
     from dbctl.render import CommandOutput
@@ -88,14 +87,17 @@ class InstanceCommand:
         status = ctx.command.invoke(ctx)
         exit_code = Exit(status) if isinstance(status, int) else Exit.OK
         data = outputs[-1].result if outputs else None
+        is_unreadable = command_path(ctx) == ("status",) and _has_no_readable_database(data)
         return Outcome(
             app=instance.app,
-            state="failed" if exit_code in _UNAVAILABLE or _has_no_readable_database(data) else "done",
+            state="failed" if exit_code in _UNAVAILABLE or is_unreadable else "done",
             exit_code=int(exit_code),
             data=data,
         )
 
     def _verify(self, instance: Instance) -> Outcome:
+        from dbctl.services.fleet import verify_instance
+
         folder = self._ctx.params.get("migrations")
         verify_instance(
             instance.configure(),
@@ -107,5 +109,7 @@ class InstanceCommand:
 
 def _has_no_readable_database(data: object) -> bool:
     """Whether a status contains only databases that could not be read."""
+    from dbctl.services.status import DatabaseStatus
+
     rows = data.items if isinstance(data, Page) else ()
     return bool(rows) and all(isinstance(row, DatabaseStatus) and row.state != "ok" for row in rows)

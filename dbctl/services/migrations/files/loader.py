@@ -7,7 +7,7 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from msgspec import structs
@@ -113,26 +113,10 @@ class MigrationFile(Struct, frozen=True, kw_only=True, dict=True):
 
     def _parse(self, direction: Direction, language: ScriptDialect) -> Steps | None:
         """Return the statements of one direction, or None if there are none; the plan and ``apply`` parse the same text."""
-        key = direction, language
-        if key not in self._steps:
-            text = self.decode()
-            try:
-                sections = parse_sections(text, self.format, language)
-                section = sections.up if direction == "up" else sections.down
-                statements = _split_statements(section, language) if section else []
-            except ValueError as error:
-                raise MigrationInvalidError(file=self.path, reason=str(error)) from error
-            effects = [language.effect(sql) for _, sql in statements]
-            self._steps[key] = (
-                Steps(statements=statements, section=section, effects=effects, path=self.path)
-                if section and statements
-                else None
-            )
-        return self._steps[key]
-
-    @cached_property
-    def _steps(self) -> dict[tuple[Direction, ScriptDialect], Steps | None]:
-        return {}
+        try:
+            return _parse_script(self.decode(), self.format, self.path, direction, language)
+        except ValueError as error:
+            raise MigrationInvalidError(file=self.path, reason=str(error)) from error
 
     def describe_difference(self, checksum: str) -> str:
         """Return how the text with ``checksum`` differs, if only in line ends or byte order mark; otherwise ''."""
@@ -150,6 +134,19 @@ class MigrationFile(Struct, frozen=True, kw_only=True, dict=True):
         """Return whether ``checksum`` is of this text, ignoring line ends and byte order mark."""
         checksum = checksum.lower()
         return checksum in (self.checksum, self.flyway_checksum) or bool(self.describe_difference(checksum))
+
+
+@lru_cache(maxsize=256)  # the instances of a fleet have the same files
+def _parse_script(
+    text: str, file_format: Format, path: Path, direction: Direction, language: ScriptDialect
+) -> Steps | None:
+    sections = parse_sections(text, file_format, language)
+    section = sections.up if direction == "up" else sections.down
+    statements = _split_statements(section, language) if section else []
+    if not (section and statements):
+        return None
+    effects = [language.effect(sql) for _, sql in statements]
+    return Steps(statements=statements, section=section, effects=effects, path=path)
 
 
 class Folder(Struct, frozen=True, kw_only=True):
