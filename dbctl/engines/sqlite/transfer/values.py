@@ -224,6 +224,10 @@ def _parse_seconds(text: bytes) -> object:
 
 
 def _parse_iso(text: bytes) -> object:
+    try:
+        datetime.fromisoformat(text.decode("ascii"))
+    except ValueError:  # such as the zero dates of MySQL
+        return parse_text(text)
     day, _, clock = text.partition(b" ")
     clock, _, fraction = clock.partition(b".")
     return parse_text(b"%sT%s.%sZ" % (day, clock, fraction.ljust(3, b"0"))) if clock else parse_text(text)
