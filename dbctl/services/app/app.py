@@ -56,7 +56,7 @@ class App:
         sections, databases = profile.databases, configured.databases
         if list(databases) == ["main"] and "main" not in sections:  # an address without a name
             databases = {self._main: databases["main"]}
-            replicas = {self._main: replica for replica in configured.replicas.values()}
+            replicas = {self._main: configured.replicas["main"]} if configured.replicas else {}
             configured = structs.replace(configured, replicas=replicas)
         # The profile decides the engine of a plain path.
         urls = {

@@ -119,7 +119,7 @@ class SQLiteRowSource:
             lines = [line for line, _, _ in rows]
             text = b"\n".join(lines)
             yield (
-                LineBatch(lines, str(rows[-1][2]))
+                LineBatch(lines, str(rows[-1][2]), text)
                 if text.count(b"\n") == len(lines) - 1
                 and text.count(TAB) == len(lines) * (width - 1)
                 and text.count(b"\\") == sum([count for _, count, _ in rows])
