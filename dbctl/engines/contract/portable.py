@@ -248,7 +248,8 @@ class LineBatch(Struct, frozen=True):
     """Consecutive rows of a table."""
 
     lines: Sequence[Line]
-    position: str  #: where ``stream_lines`` continues after these rows; empty: only from the beginning
+    position: str = ""  #: where ``stream_lines`` continues after these rows; empty: only from the beginning
+    text: bytes = b""  #: the lines with line feeds between them, if the source has joined them
 
 
 class RowSource(Protocol):
@@ -282,9 +283,7 @@ class RowSink(Protocol):
     def bulk_load(self) -> AbstractContextManager[None]:
         """Write without checks of foreign keys in the block, outside of transactions."""
 
-    def write_lines(
-        self, table: str, columns: Sequence[LineColumn], batches: Iterable[Sequence[Line]]
-    ) -> int:
+    def write_lines(self, table: str, columns: Sequence[LineColumn], batches: Iterable[LineBatch]) -> int:
         """Insert rows; return their number.
 
         Raises:

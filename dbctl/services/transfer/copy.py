@@ -84,7 +84,7 @@ class _Chunks:
         """Whether no batch is left."""
         return self._pending is None
 
-    def read(self) -> Iterator[Sequence[Line]]:
+    def read(self) -> Iterator[LineBatch]:
         """Yield the batches of the next part; a table whose rows have no position is one part."""
         self.rows = size = 0
         while self._pending is not None:
@@ -92,7 +92,7 @@ class _Chunks:
             self.digest, self.position = self.digest.add(batch.lines), batch.position
             self.rows += len(batch.lines)
             size += sum(map(len, batch.lines))
-            yield batch.lines
+            yield batch
             self._advance(len(batch.lines))
             self._pending = next(self._batches, None)
             if batch.position and (self.rows >= CHUNK_ROWS or size >= CHUNK_BYTES):
@@ -135,14 +135,12 @@ def synchronize(
         else:
             deleted = destination.db.delete(table.name, ())
             with source.stream_lines(table.name, table.columns) as stream:
-                added = destination.sink.write_lines(
-                    table.name, table.columns, (batch.lines for batch in stream)
-                )
+                added = destination.sink.write_lines(table.name, table.columns, stream)
             result = SyncResult(table=table.name, added=added, deleted=deleted)
         state.save_table(table.name, complete)
     return result
 
 
-def _fetch(source: RowSource, table: TransferTable, keys: Sequence[Line]) -> Iterator[Sequence[Line]]:
+def _fetch(source: RowSource, table: TransferTable, keys: Sequence[Line]) -> Iterator[LineBatch]:
     for start in range(0, len(keys), KEYS):
-        yield source.fetch_lines(table.name, table.columns, table.key, keys[start : start + KEYS])
+        yield LineBatch(source.fetch_lines(table.name, table.columns, table.key, keys[start : start + KEYS]))

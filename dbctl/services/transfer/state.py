@@ -94,9 +94,9 @@ class TransferState:
         self._save(_HEADER, json.dumps(header))
 
     def _save(self, name: str, content: str) -> None:
-        if name in self._names:
-            self._db.update(TRANSFER_TABLE, {"content": content}, [Condition("name", "=", name)])
-        else:
+        where = [Condition("name", "=", name)]
+        # a row that this process inserted may have been rolled back
+        if name not in self._names or not self._db.update(TRANSFER_TABLE, {"content": content}, where):
             self._db.insert(TRANSFER_TABLE, {"name": name, "content": content})
             self._names.add(name)
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from dbctl.engines.contract import ColumnPair, LogicalType, StorageLimits
+from dbctl.engines.contract import ColumnPair, LineColumn, LogicalType, StorageLimits, TimeForm
 from dbctl.engines.mysql.portable import MySQLPortableSchemas
 from dbctl.engines.postgresql.portable import PostgreSQLPortableSchemas
 from dbctl.engines.sqlite.portable import SQLitePortableSchemas
+from dbctl.engines.sqlite.transfer.values import value_parser
 from dbctl.services.transfer.value_checks import create_check
 
 POSTGRESQL, MYSQL, SQLITE = (
@@ -94,3 +95,10 @@ def test_sqlite_stores_values_of_any_type_except_numbers_that_it_would_round() -
 
 def test_null_in_a_column_without_null() -> None:
     assert list(find_reasons(LogicalType(kind="any"), SQLITE, [b"1", None], is_nullable=False)) == [1]
+
+
+@pytest.mark.parametrize("form", ["sqlite-time", "iso-ms"])
+def test_zero_dates_of_mysql_are_stored_unchanged_in_sqlite(form: TimeForm) -> None:
+    write = value_parser(LineColumn(name="created", kind="timestamp", time_form=form), "DATETIME")
+    assert write(b"0000-00-00 00:00:00") == "0000-00-00 00:00:00"
+    assert write(b"2026-00-10 00:00:00") == "2026-00-10 00:00:00"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from dbctl import signals
-from dbctl.engines.contract import NULL, TAB, Line, LineColumn, LogicalKind, split_line
+from dbctl.engines.contract import NULL, TAB, Line, LineBatch, LineColumn, LogicalKind, split_line
 from dbctl.engines.mysql.database import MySQLWriter
 from dbctl.engines.mysql.errors import error_number, quote
 from dbctl.engines.mysql.transfer.source import quote_value
@@ -39,9 +39,7 @@ class MySQLRowSink:
                 self._connection.apply_settings()
                 self._connection.run("set session foreign_key_checks = 1")
 
-    def write_lines(
-        self, table: str, columns: Sequence[LineColumn], batches: Iterable[Sequence[Line]]
-    ) -> int:
+    def write_lines(self, table: str, columns: Sequence[LineColumn], batches: Iterable[LineBatch]) -> int:
         names = ", ".join(ident(column.name) for column in columns)
         sql = f"insert into {self._catalog.quote_table(table)} ({names}) values ".encode()
         limit = min(MAX_STATEMENT_BYTES, self._connection.session.max_statement_bytes // 2)
@@ -49,7 +47,7 @@ class MySQLRowSink:
         count, pending, length = 0, list[bytes](), 0
         for batch in batches:
             signals.raise_if_interrupted()
-            for line in batch:
+            for line in batch.lines:
                 values = self._values(line, columns)
                 if pending and length + len(values) > limit:
                     count += self._insert(sql, pending)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from dbctl import signals
-from dbctl.engines.contract import Line, LineColumn
+from dbctl.engines.contract import Line, LineBatch, LineColumn
 from dbctl.engines.postgresql.catalog import VISIBLE
 from dbctl.engines.postgresql.database import PostgreSQLWriter
 from dbctl.engines.postgresql.transfer.source import quote_value
@@ -38,9 +38,7 @@ class PostgreSQLRowSink:
     def bulk_load(self) -> AbstractContextManager[None]:
         return nullcontext()  # foreign keys are dropped, because only a superuser may ignore them
 
-    def write_lines(
-        self, table: str, columns: Sequence[LineColumn], batches: Iterable[Sequence[Line]]
-    ) -> int:
+    def write_lines(self, table: str, columns: Sequence[LineColumn], batches: Iterable[LineBatch]) -> int:
         names = ", ".join(ident(column.name) for column in columns)
         sql = f"copy {self._catalog.quote_table(table)} ({names}) from stdin"
         self._db.require_writable(table)
@@ -51,7 +49,8 @@ class PostgreSQLRowSink:
             with cursor.copy(sql.encode()) as copy:
                 for batch in batches:
                     signals.raise_if_interrupted()
-                    copy.write(b"\n".join([*batch, b""]))
+                    if batch.lines:
+                        copy.write((batch.text or b"\n".join(batch.lines)) + b"\n")
             return cursor.rowcount
 
     def delete_lines(self, table: str, key: Sequence[LineColumn], keys: Sequence[Line]) -> int:

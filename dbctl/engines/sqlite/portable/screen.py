@@ -88,14 +88,17 @@ def _check_decimal(logical: LogicalType, limits: StorageLimits) -> str:
     is_integer = "typeof({0}) = 'integer'"
     if logical.digits is None or limits.exact_digits is not None:
         return is_integer
-    return f"{is_integer} and abs({{0}}) < 1e{logical.digits - logical.scale}"
+    largest = f"1e{logical.digits - logical.scale}"
+    return f"{is_integer} and {{0}} > -{largest} and {{0}} < {largest}"  # abs() of the smallest integer is an error
 
 
 def _check_real(logical: LogicalType, limits: StorageLimits) -> str | None:
     del limits
     if logical.bits == _SINGLE_BITS:
         return None
-    return f"typeof({{0}}) in ('integer', 'real') and abs({{0}}) <= {_LARGEST_FLOAT!r}"
+    return (
+        f"typeof({{0}}) in ('integer', 'real') and {{0}} between -{_LARGEST_FLOAT!r} and {_LARGEST_FLOAT!r}"
+    )
 
 
 def _check_bytes(logical: LogicalType, limits: StorageLimits) -> str:
@@ -104,10 +107,12 @@ def _check_bytes(logical: LogicalType, limits: StorageLimits) -> str:
     return f"typeof({{0}}) = 'blob'{length}"
 
 
-def _check_timestamp(logical: LogicalType, limits: StorageLimits) -> str | None:
+def _check_timestamp(logical: LogicalType, limits: StorageLimits) -> str:
+    condition = _TIMESTAMP.replace("{{}}", str(_SECONDS_LENGTH + 1 + logical.fraction))
     if logical.has_zone and limits.zoned_years:
-        return None
-    return _TIMESTAMP.replace("{{}}", str(_SECONDS_LENGTH + 1 + logical.fraction))
+        first, last = limits.zoned_years
+        return f"{condition} and {_IS_TEXT} and substr({{0}}, 1, 4) between '{first}' and '{last}'"
+    return condition
 
 
 def _check_json(logical: LogicalType, limits: StorageLimits) -> str:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dbctl import signals
-from dbctl.engines.contract import Line, LineColumn, split_line
+from dbctl.engines.contract import Line, LineBatch, LineColumn, split_line
 from dbctl.engines.sql import ident, lines
 from dbctl.engines.sqlite.transfer.source import match_keys
 from dbctl.engines.sqlite.transfer.values import value_parser
@@ -39,9 +39,7 @@ class SQLiteRowSink:
             if self._connection.is_open:
                 self._connection.set_pragma("foreign_keys", "1")
 
-    def write_lines(
-        self, table: str, columns: Sequence[LineColumn], batches: Iterable[Sequence[Line]]
-    ) -> int:
+    def write_lines(self, table: str, columns: Sequence[LineColumn], batches: Iterable[LineBatch]) -> int:
         live = [self._catalog.require_column(table, column.name) for column in columns]
         parsers = [
             value_parser(column, live_column.type) for column, live_column in zip(columns, live, strict=True)
@@ -53,7 +51,7 @@ class SQLiteRowSink:
         driver = self._connection.driver
         for batch in batches:
             signals.raise_if_interrupted()
-            rows = [_parse_line(line, parsers) for line in batch]
+            rows = [_parse_line(line, parsers) for line in batch.lines]
             if any(RawText in map(type, row) for row in rows):
                 for row in rows:
                     casts = ["cast(? as text)" if type(value) is RawText else "?" for value in row]

@@ -119,7 +119,7 @@ class SQLiteRowSource:
             lines = [line for line, _, _ in rows]
             text = b"\n".join(lines)
             yield (
-                LineBatch(lines, str(rows[-1][2]))
+                LineBatch(lines, str(rows[-1][2]), text)
                 if text.count(b"\n") == len(lines) - 1
                 and text.count(TAB) == len(lines) * (width - 1)
                 and text.count(b"\\") == sum([count for _, count, _ in rows])
@@ -150,9 +150,11 @@ class SQLiteRowSource:
 
     def _line(self, table: str, columns: Sequence[LineColumn]) -> str:
         """Return SQL for the line of a row."""
-        return JOIN.join(
-            line_expression(self._catalog.quote_column(table, column.name, ""), column.kind)
-            for column in columns
+        return _join(
+            [
+                line_expression(self._catalog.quote_column(table, column.name, ""), column.kind)
+                for column in columns
+            ]
         )
 
     def _plain_line(self, table: str, columns: Sequence[LineColumn]) -> str:
@@ -163,7 +165,7 @@ class SQLiteRowSource:
             name = ident(live.name)
             texts.append(plain_expression(name, column.kind, nullable=live.nullable))
             counts.append(backslash_expression(name, column.kind, nullable=live.nullable))
-        return f"{JOIN.join(texts)}, {' + '.join(filter(None, counts))}"
+        return f"{_join(texts)}, {' + '.join(filter(None, counts))}"
 
     def _find_rowid(self, table: str) -> str:
         """Return the name of the rowid; empty if the table has none."""
@@ -188,3 +190,8 @@ def match_keys(key: Sequence[LineColumn], keys: Sequence[Line]) -> str:
     """Return SQL that is true for the rows with these keys."""
     names = [key_expression(ident(column.name), column.kind) for column in key]
     return lines.match_keys(names, key, keys, key_literal, list_word="values ")
+
+
+def _join(texts: Sequence[str]) -> str:
+    """Return SQL for a line, which is a text also if its only value is a number."""
+    return JOIN.join(texts) if len(texts) > 1 else f"'' || {texts[0]}"

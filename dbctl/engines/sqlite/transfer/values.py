@@ -22,18 +22,20 @@ _EPOCH = (
 )
 _DAY = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
 _CLOCK = "[0-9][0-9]:[0-9][0-9]:[0-9][0-9]"
+#: A value as the argument of a function: the driver decodes texts, which may not be UTF-8.
+_VALUE = "case typeof({0}) when 'text' then cast({0} as blob) else {0} end"
 #: SQL for the text of a value that is not NULL, by kind; other kinds are text.
 TEXTS: Mapping[LogicalKind, str] = {
     "boolean": "case {0} when 0 then 0 when 1 then 1 else case lower({0}) when 'true' then 1 when 'false' then 0 else {0} end end",
     "real": "case typeof({0}) when 'text' then {0} else dbctl_real({0}) end",
-    "decimal": "case typeof({0}) when 'integer' then {0} else dbctl_decimal({0}) end",
+    "decimal": f"case typeof({{0}}) when 'integer' then {{0}} else dbctl_decimal({_VALUE}) end",
     "timestamp": f"case when typeof({{0}}) = 'integer' and {{0}} > 0 and {{0}} < 100000000000000 then {_EPOCH}"
-    f" when {{0}} glob '{_DAY} {_CLOCK}' then {{0}} else dbctl_timestamp({{0}}) end",
-    "date": f"case when {{0}} glob '{_DAY}' then {{0}} else dbctl_date({{0}}) end",
-    "time": f"case when {{0}} glob '{_CLOCK}' then {{0}} else dbctl_time({{0}}) end",
+    f" when {{0}} glob '{_DAY} {_CLOCK}' then {{0}} else dbctl_timestamp({_VALUE}) end",
+    "date": f"case when {{0}} glob '{_DAY}' then {{0}} else dbctl_date({_VALUE}) end",
+    "time": f"case when {{0}} glob '{_CLOCK}' then {{0}} else dbctl_time({_VALUE}) end",
     "bytes": r"'\\x' || case when {0} is not null then lower(hex({0})) end",  # hex(null) is empty,
-    "uuid": "dbctl_uuid({0})",
-    "json": "dbctl_json({0})",
+    "uuid": "dbctl_uuid(case typeof({0}) when 'blob' then hex({0}) else cast({0} as blob) end)",
+    "json": f"dbctl_json({_VALUE})",
 }
 #: Kinds of keys that are stored in one form only.
 DIRECT_KINDS = frozenset[LogicalKind]({"integer", "text", "enum"})
@@ -41,7 +43,7 @@ DIRECT_KINDS = frozenset[LogicalKind]({"integer", "text", "enum"})
 LARGEST_SECONDS = 100_000_000_000
 _EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
 _DASHES = (8, 13, 18, 23)
-_UUID_DIGITS, _UUID_BYTES = 32, 16
+_UUID_DIGITS = 32
 
 
 def plain_expression(name: str, kind: LogicalKind, *, nullable: bool) -> str:
@@ -140,8 +142,6 @@ def _format_time(value: object) -> object:
 
 
 def _format_uuid(value: object) -> object:
-    if isinstance(value, bytes) and len(value) == _UUID_BYTES:
-        value = value.hex()
     text = _to_bytes(value).decode("utf-8", "surrogateescape").lower()
     if len(text) == _UUID_DIGITS and text.isalnum():
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
@@ -224,9 +224,15 @@ def _parse_seconds(text: bytes) -> object:
 
 
 def _parse_iso(text: bytes) -> object:
+    try:
+        datetime.fromisoformat(text.decode("ascii"))
+    except ValueError:  # such as the zero dates of MySQL
+        return parse_text(text)
     day, _, clock = text.partition(b" ")
+    if not clock:
+        return parse_text(text)
     clock, _, fraction = clock.partition(b".")
-    return parse_text(b"%sT%s.%sZ" % (day, clock, fraction.ljust(3, b"0"))) if clock else parse_text(text)
+    return parse_text(b"%sT%s.%sZ" % (day, clock, fraction.ljust(3, b"0")))
 
 
 _PARSERS: Mapping[LogicalKind, Callable[[bytes], object]] = {
