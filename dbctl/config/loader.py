@@ -76,7 +76,7 @@ def _find_configured(selection: Selection) -> App:
     """Return the selected app, or the fleet of the selected instance."""
     if selection.profile and selection.urls:
         app = _app_from_options(selection, selection.profile)
-        return _select_replicas(app) if selection.replica else app
+        return select_replicas(app) if selection.replica else app
     try:
         configuration = read(config_path(selection), only=selection.app)
     except ConfigMissingError:
@@ -94,12 +94,17 @@ def _find_configured(selection: Selection) -> App:
     if not apps:
         raise ConfigMissingError(reason=f"{configuration.path} has no [apps.NAME]")
     app = apps[name or next(iter(apps))]
-    databases = {**app.databases, **parse_urls(selection.urls, Path.cwd())}
-    app = msgspec.structs.replace(app, profile=selection.profile or app.profile, databases=databases)
-    return _select_replicas(app) if selection.replica else app
+    urls_by_name = parse_urls(selection.urls, Path.cwd())
+    app = msgspec.structs.replace(
+        app,
+        profile=selection.profile or app.profile,
+        databases={**app.databases, **urls_by_name},
+        replicas={name: replica for name, replica in app.replicas.items() if name not in urls_by_name},
+    )
+    return select_replicas(app) if selection.replica else app
 
 
-def _select_replicas(app: App) -> App:
+def select_replicas(app: App) -> App:
     """Replace the URLs of databases by those of their replicas.
 
     Raises:
@@ -262,8 +267,9 @@ class _Resolver:
             elif url and primary and (url.engine != primary.engine or url.is_local):
                 reason = f"it is no address of a server with the engine of {name!r}"
                 self._report(reason, "replicas", name, "url")
-            elif url and primary and has_placeholder(primary) and not has_placeholder(url):
-                self._report("it has no *, which the address of the database has", "replicas", name, "url")
+            elif url and primary and has_placeholder(url) != has_placeholder(primary):
+                reason = f"it must contain * exactly if the address of {name!r} does"
+                self._report(reason, "replicas", name, "url")
             elif not is_duration(section.max_lag):
                 reason = f"{section.max_lag!r} is not a duration; write 30s or 5m"
                 self._report(reason, "replicas", name, "max_lag")

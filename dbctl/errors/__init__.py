@@ -10,6 +10,7 @@ with lazy_imports(__name__):
         BackupDiffersError,
         BackupFailedError,
         BackupMissingError,
+        BackupRetainedError,
         BackupUnloadableError,
         ClockImplausibleError,
         DecompressionLimitError,

@@ -126,6 +126,12 @@ class LastBackupError(DbctlError):
     remedy = "Nothing was changed. Create another one first: dbctl backup create"
 
 
+class BackupRetainedError(DbctlError):
+    code, exit_status = "backup-retained", Exit.REFUSED
+    sentence = "{place}: backup {id} is {reason}"
+    remedy = "Nothing was deleted. Delete it afterwards; dbctl backup prune does so on its next run."
+
+
 class RepositoryUnreadableError(DbctlError):
     code, exit_status = "repository-unreadable", Exit.CHECK_FAILED
     sentence = "{place}: cannot decide what to delete, because {names} cannot be read"

@@ -8,6 +8,7 @@ with lazy_imports(__name__):
         MAX_MANIFEST_BYTES,
         FolderState,
         FolderWriter,
+        Protection,
         Store,
         folders_in_state,
         hash_blocks,

@@ -6,13 +6,14 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
 from dbctl.errors import DiskFullError, RepositoryFailedError, RepositoryUnsafeError
 from dbctl.files import is_full
-from dbctl.model import Struct
+from dbctl.model import Struct, now
 
 #: Marks a folder that is being filled, or whose creation was interrupted. It is created first and removed last.
 INCOMPLETE_MARK = ".dbctl-incomplete"
@@ -40,6 +41,23 @@ class StoredFile(Struct, frozen=True, kw_only=True):
 
     bytes: int
     sha256: str  #: hexadecimal
+
+
+class Protection(Struct, frozen=True, kw_only=True):
+    """What keeps deleted files in the store, or prevents their deletion, as far as the store reports it."""
+
+    keeps_versions: bool = False  #: deleted and replaced files remain as old versions
+    retained_until: datetime | None = None
+    has_legal_hold: bool = False  #: until the hold is released
+
+    @property
+    def refusal(self) -> str:
+        """Why the files must not be deleted now; empty if they may."""
+        if self.has_legal_hold:
+            return "under a legal hold"
+        if self.retained_until and self.retained_until > now():
+            return f"under retention until {self.retained_until:%Y-%m-%d %H:%M} UTC"
+        return ""
 
 
 class FolderWriter(Protocol):
@@ -172,6 +190,13 @@ class Store(Protocol):
 
     def remove_folder(self, folder: str) -> None:
         """Delete a folder; an interruption leaves it incomplete."""
+
+    def read_protection(self, folder: str) -> Protection:
+        """Return what prevents the deletion of the files of a folder.
+
+        Raises:
+            RepositoryFailedError, StorageFailedError: it cannot be read.
+        """
 
     def require_space(self, required_bytes: int, *, staged: bool = True) -> None:
         """Check the free space of the store and, if files are ``staged`` at ``local_path`` first, of the local folder.

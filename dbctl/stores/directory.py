@@ -22,6 +22,7 @@ from dbctl.stores.base import (
     FolderState,
     FolderWriter,
     HashingReader,
+    Protection,
     StoredFile,
     fill_folder,
     hash_blocks,
@@ -69,6 +70,10 @@ class DirectoryStore:
         if MANIFEST in names:
             return FolderState.COMPLETE
         return FolderState.INCOMPLETE if INCOMPLETE_MARK in names or not names else FolderState.FOREIGN
+
+    def read_protection(self, folder: str) -> Protection:
+        del folder
+        return Protection()
 
     def is_locked(self) -> bool:
         return file_lock.is_held(self._root / LOCK)

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from dbctl.errors import RepositoryFailedError
-from dbctl.stores.base import FolderState, FolderWriter, Store
+from dbctl.stores.base import FolderState, FolderWriter, Protection, Store
 from dbctl.stores.directory import DirectoryStore
 
 #: The name of the additional folder in its ``DirectoryStore``, whose path is the folder itself.
@@ -62,6 +62,10 @@ class OverlayStore:
     def remove_folder(self, folder: str) -> None:
         if folder != self._folder:
             self._store.remove_folder(folder)
+
+    def read_protection(self, folder: str) -> Protection:
+        store, name = self._resolve(folder)
+        return store.read_protection(name)
 
     def read_manifests(
         self, folders: Sequence[str]

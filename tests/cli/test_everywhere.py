@@ -161,9 +161,8 @@ LINES: dict[str, int] = {
     "data import recipe_labels labels.csv": 0,
     "transfer plan --to moved.db": 0,
     "transfer run --to moved.db": 0,
-    "transfer verify --to moved.db": 0,
-    "transfer switch --to moved.db --dry-run": 0,
-    "transfer switch --to moved.db --yes": 0,
+    "transfer verify --to moved.db": 10,  # nothing was copied
+    "transfer switch --to moved.db --yes": 5,
     "search index status": 0,
     "search index check": 0,
     "search index build": 0,

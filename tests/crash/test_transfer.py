@@ -18,6 +18,8 @@ from tests.services.transfer.conftest import create_source
 
 pytestmark = pytest.mark.slow
 ROWS = 20_000
+#: Codes of a full disk: SQLite reports it as an error of a file if the file is shared memory.
+FULL = ("disk-full", "file-failed")
 KILLS = choose_count(3, 70)
 
 
@@ -90,3 +92,25 @@ def test_killed_transfer_continues(tmp_path, source, engine):
             assert run_command(source, "verify", "--to", destination) == (0, None)
         for path in tmp_path.glob("destination.db*"):
             path.unlink()
+
+
+def test_full_disk_of_the_destination(tmp_path, source):
+    destination = str(tmp_path / "destination.db")
+    words = ("--url", f"main={source}", "transfer", "run", "--to", destination)
+    before = source.read_bytes()
+    for limit in (20_000, 300_000, 1_000_000):
+        status, result = forge.run(tmp_path, *words, limit=limit)
+        assert status == 1
+        assert result["error"]["code"] in FULL
+    assert forge.run(tmp_path, *words)[0] == 0
+    assert run_command(source, "verify", "--to", destination) == (0, None)
+    assert source.read_bytes() == before
+
+
+def test_full_disk_of_the_source(tmp_path, source):
+    """Side files of the source cannot be created; the rows are in the file itself."""
+    words = ("--url", f"main={source}", "transfer", "run", "--to")
+    with servers.postgresql_schema() as url:
+        status, result = forge.run(tmp_path, *words, servers.text(url), limit=20_000)
+        assert status == 0 or result["error"]["code"] in FULL
+        assert forge.run(tmp_path, *words, servers.text(url))[0] == 0

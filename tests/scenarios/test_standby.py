@@ -124,6 +124,13 @@ def test_statistics_are_read_from_the_replica(pair, answer, words):
     assert answer(*words, "--replica")["data"]["items"] is not None
 
 
+def test_doctor_accepts_replica_and_reports_standby_as_primary(pair, answer):
+    codes = [finding["code"] for finding in answer("doctor", "--replica", status=None)["data"]["findings"]]
+    assert not {"standby", "replica-foreign", "replica-promoted"} & set(codes)
+    findings = answer("doctor", "--url", f"pantry={pair.standby.url}", status=4)["data"]["findings"]
+    assert ("standby", "error") in [(finding["code"], finding["severity"]) for finding in findings]
+
+
 @pytest.mark.parametrize("words", WRITES, ids=lambda words: " ".join(words[:2]))
 def test_writes_are_refused(pair, answer, words):
     answer("backup", "create")

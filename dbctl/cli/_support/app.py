@@ -78,6 +78,8 @@ def read_selections(ctx: typer.Context, *, all_apps: bool, allow_fleets: bool = 
     if fleet and not allow_fleets:
         from dbctl.config import FleetSelection
 
+        if selection.replica:
+            apps = {name: loader.select_replicas(app) for name, app in apps.items()}
         raise FleetSelectedError(app=fleet.name, selections=[FleetSelection(app) for app in apps.values()])
     return [structs.replace(selection, app=name) for name in apps]
 

@@ -256,7 +256,7 @@ RepositoryAddress: TypeAlias = Annotated[
         "--repository",
         callback=require_address,
         metavar="ADDRESS",
-        help="Use this repository instead of the configured one: a directory, or s3://BUCKET/PREFIX.",
+        help="Use this repository instead of the configured one: a directory, or s3://, az:// or gs://BUCKET/PREFIX.",
     ),
 ]
 Limit: TypeAlias = Annotated[

@@ -87,6 +87,9 @@ with lazy_imports(__name__):
         Maintenance,
         MaintenanceKind,
         MaintenanceTask,
+        SalvagedTable,
+        SalvageRequest,
+        SalvageResult,
         Session,
         SessionMonitor,
         SettingComparison,
@@ -99,10 +102,15 @@ with lazy_imports(__name__):
         row_findings,
     )
     from dbctl.engines.contract.portable import (
+        NULL,
         STRICT_KINDS,
+        TAB,
         ColumnPair,
         DerivedSchema,
         IndexTerm,
+        Line,
+        LineBatch,
+        LineColumn,
         LogicalKind,
         LogicalType,
         Omission,
@@ -113,9 +121,15 @@ with lazy_imports(__name__):
         PortableSchemas,
         PortableTable,
         PortableView,
+        RowSink,
+        RowSource,
         StorageLimits,
         ValueScreen,
+        escape,
         exchange_kind,
+        join_line,
+        key_of,
+        split_line,
     )
     from dbctl.engines.contract.reader import (
         Column,
@@ -130,7 +144,6 @@ with lazy_imports(__name__):
         fill_no_columns,
         require_part,
     )
-    from dbctl.engines.contract.recovery import SalvagedTable, SalvageRequest, SalvageResult
     from dbctl.engines.contract.replication import Cluster, ReplicaMonitor, ReplicaState, require_replica
     from dbctl.engines.contract.schema import (
         Schema,
@@ -155,19 +168,6 @@ with lazy_imports(__name__):
         conjuncts,
         join_queries,
         positive_terms,
-    )
-    from dbctl.engines.contract.transfer import (
-        NULL,
-        TAB,
-        Line,
-        LineBatch,
-        LineColumn,
-        RowSink,
-        RowSource,
-        escape,
-        join_line,
-        key_of,
-        split_line,
     )
     from dbctl.engines.contract.vectors import (
         Metric,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # most commands only read a database
         TrialRestore,
     )
     from dbctl.engines.contract.migrations import ScriptDialect
-    from dbctl.engines.contract.recovery import SalvageRequest, SalvageResult
+    from dbctl.engines.contract.monitoring import SalvageRequest, SalvageResult
     from dbctl.engines.contract.writer import Writable
     from dbctl.url import Url
 

@@ -210,13 +210,17 @@ class App:
             )
         return section
 
+    def find_replica(self, name: str) -> model.Replica | None:
+        """Return the replica from which a database is read; None if it is read from its own server."""
+        return self.configured.replicas.get(name) if self.configured.reads_replicas else None
+
     def require_primary(self, name: str) -> None:
         """Refuse to change a database that is read from its replica.
 
         Raises:
             ReplicaReadOnlyError: it is.
         """
-        if self.configured.reads_replicas and name in self.configured.replicas:
+        if self.find_replica(name):
             from dbctl.errors import ReplicaReadOnlyError
 
             raise ReplicaReadOnlyError(target=self.target(name))
@@ -257,8 +261,7 @@ class App:
             ReplicaPromotedError, ReplicaLagError: it is read from its replica, which is none, or too far behind.
         """
         database = self._open_for_reading(name)
-        replica = self.configured.replicas.get(name) if self.configured.reads_replicas else None
-        if replica:
+        if replica := self.find_replica(name):
             from dbctl.engines.contract import require_replica
 
             with ExitStack() as stack:

@@ -8,7 +8,13 @@ from datetime import UTC, datetime, timedelta
 from dbctl import model
 from dbctl.config import Retention
 from dbctl.config import model as config
-from dbctl.errors import LastBackupError, RepositoryUnreadableError, RetentionNotConfiguredError, UsageError
+from dbctl.errors import (
+    BackupRetainedError,
+    LastBackupError,
+    RepositoryUnreadableError,
+    RetentionNotConfiguredError,
+    UsageError,
+)
 from dbctl.model import ChangeResult, Plan, Struct, parse_duration
 from dbctl.profiles.model import Profile
 from dbctl.services.app import clock
@@ -124,6 +130,10 @@ class PruneBackups(BackupOperation):
             reasons_by_id.setdefault(backup_id, []).append("the last one with a drill")
         # Damaged backups are neither counted nor deleted; verify reports them.
         reasons_by_id |= {backup_id: [DAMAGED] for backup_id in damaged}
+        # With the S3 protocol, a deletion would succeed and hide a backup whose files remain.
+        for manifest in valid:
+            if manifest.id not in reasons_by_id and (refusal := self._read_refusal(manifest)):
+                reasons_by_id[manifest.id] = [refusal]
         to_delete = [manifest for manifest in valid if manifest.id not in reasons_by_id]
         retained = [
             (manifest, reasons_by_id[manifest.id]) for manifest in manifests if manifest.id in reasons_by_id
@@ -131,6 +141,9 @@ class PruneBackups(BackupOperation):
         if not self._app.trust_clock:
             self._check_clock(manifests, valid, to_delete)
         return to_delete, retained
+
+    def _read_refusal(self, manifest: Manifest) -> str:
+        return self._repository.store.read_protection(manifest.id).refusal
 
     def _check_clock(
         self, manifests: Sequence[Manifest], valid: Sequence[Manifest], to_delete: Sequence[Manifest]
@@ -168,6 +181,7 @@ class DeleteBackups(BackupOperation):
             BackupMissingError: a backup does not exist.
             BackupCorruptError: a manifest cannot be read.
             LastBackupError: no other valid backup of a database would remain.
+            BackupRetainedError: the storage retains a backup.
         """
         steps = [
             f"delete {manifest.id} ({manifest.kind}, {manifest.created_at:%Y-%m-%d %H:%M} UTC):"
@@ -183,7 +197,7 @@ class DeleteBackups(BackupOperation):
         Raises:
             PlanChangedError: the plan differs from the confirmed plan; nothing was deleted.
             BusyError: another dbctl process uses the repository.
-            BackupMissingError, BackupCorruptError, LastBackupError: as ``plan``.
+            BackupMissingError, BackupCorruptError, LastBackupError, BackupRetainedError: as ``plan``.
         """
         store = self._repository.store
         store.list_folders()  # before the lock, which would create the repository
@@ -212,6 +226,9 @@ class DeleteBackups(BackupOperation):
         }
         if unprotected := sorted(at_risk - remaining):
             raise LastBackupError(ids=", ".join(sorted(ids)), databases=", ".join(unprotected))
+        for manifest in selected:
+            if refusal := repository.store.read_protection(manifest.id).refusal:
+                raise BackupRetainedError(place=repository.store.location, id=manifest.id, reason=refusal)
         return selected
 
 

@@ -14,6 +14,7 @@ from dbctl.services.app import app as app_service
 from dbctl.services.backup.manifest import Manifest
 from dbctl.services.backup.repository import Repository, RepositoryContent, verified_at
 from dbctl.services.backup.verification_record import Drill, Verification
+from dbctl.stores import Protection
 
 #: A ``backup`` command that is due.
 Job: TypeAlias = Literal["create", "verify", "drill"]
@@ -51,6 +52,10 @@ class RepositoryStatus(Struct, frozen=True, kw_only=True):
     unreadable: Mapping[str, str]  #: backups whose manifest cannot be read, with the reason
     lost: Mapping[str, str]  #: safety backups whose retained database no longer exists
     damaged: Mapping[str, str]  #: with the known damage; ``backup verify`` detects more
+    keeps_versions: bool  #: whether pruned files remain in the storage as old versions
+    retained_until: (
+        datetime | None
+    )  #: the retention of the newest backup by the storage, as far as it reports it
     future: Sequence[str]  #: later than the clock; ``backup prune`` refuses to run until they are deleted
 
 
@@ -176,6 +181,13 @@ def describe_interrupted(name: str) -> str:
     return f"{name} is an incomplete backup, and no process is writing it"
 
 
+def describe_versions(repository: RepositoryStatus) -> str:
+    """Describe what remains in the storage after backups were pruned."""
+    until = repository.retained_until
+    retention = f", the newest backup under retention until {until:%Y-%m-%d %H:%M} UTC" if until else ""
+    return f"{repository.location} keeps deleted objects as old versions{retention}"
+
+
 def describe_future(name: str) -> str:
     """Return the message about a backup that is later than the clock."""
     return f"backup {name} is from the future, so backup prune refuses to run: a clock is or was wrong"
@@ -201,6 +213,7 @@ def read_status(app: App, address: str = "") -> AppBackups | None:
         missing_note = f" ({error})"
     manifests = content.manifests
     valid = [manifest for manifest in content.valid if manifest.kind == "backup"]
+    protection = repository.store.read_protection(manifests[0].id) if manifests else Protection()
     omissions = {
         omitted.database: f"{newest.id} lacks it: {omitted.reason}"
         for newest in valid[:1]
@@ -235,6 +248,8 @@ def read_status(app: App, address: str = "") -> AppBackups | None:
             unreadable=content.unreadable,
             lost=repository.find_lost_databases(manifests),
             damaged=content.damaged,
+            keeps_versions=protection.keeps_versions,
+            retained_until=protection.retained_until,
             future=clock.find_future((manifest.id, manifest.created_at) for manifest in manifests),
         ),
     )

@@ -25,7 +25,7 @@ class CheckContext:
     @property
     def is_writable(self) -> bool:
         """Whether dbctl may write the database."""
-        return self.section.mode == "read-write"
+        return self.section.mode == "read-write" and not self.app.find_replica(self.database)
 
     @property
     def read_risk(self) -> str:

@@ -36,6 +36,7 @@ from dbctl.services.search.indexes import RENAME_HINT, find_broken, list_externa
 from dbctl.services.sessions import GRACE_PERIOD, CleanUp
 
 #: Finding codes of overdue ``backup`` commands.
+VERSIONS_HINT = "A lifecycle rule of the bucket can delete old versions."
 DUE_CODES = {"create": "backup-due", "verify": "verification-due", "drill": "drill-due"}
 
 
@@ -250,6 +251,10 @@ def _check_backups(app: App, selection: Selection, contexts: Sequence[CheckConte
         message = status.describe_future(name)
         yield contexts[0].create_finding(
             "warning", "backup-from-future", message, contexts[0].command("backup", "delete", name)
+        )
+    if app_backups and app_backups.repository.keeps_versions:
+        yield contexts[0].create_finding(
+            "info", "storage-versioned", status.describe_versions(app_backups.repository), VERSIONS_HINT
         )
     if reason := clock.find_app_contradiction(app):
         yield contexts[0].create_finding(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from dbctl.engines.contract import Checks, Readable
 from dbctl.errors import ValuesUnstorableError
 from dbctl.model import Row, Struct, format_count
+from dbctl.services.transfer.duplicates import find_duplicates
 from dbctl.services.transfer.parts import require_schemas
+from dbctl.services.transfer.schema import read_schema
 from dbctl.services.transfer.tables import TransferTable
 from dbctl.services.transfer.values import find_unstorable_values
 
@@ -23,7 +26,7 @@ class CopyProblem(Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         example = f" ({', '.join(_format_key(key) for key in self.keys)})" if self.keys else ""
-        return f"{self.table}.{self.column}: {format_count(self.rows, 'row')} {self.reason}{example}"
+        return f"{self.table}.{self.column}: {self.reason} in {format_count(self.rows, 'row')}{example}"
 
 
 def find_problems(
@@ -31,7 +34,11 @@ def find_problems(
 ) -> Iterator[CopyProblem]:
     """Yield what prevents the copy; every row of the source is read."""
     limits = require_schemas(destination).limits
-    for values in find_unstorable_values(source, tables, limits):
+    problems = chain(
+        find_unstorable_values(source, tables, limits),
+        find_duplicates(source, tables, read_schema(source), read_schema(destination)),
+    )
+    for values in problems:
         yield CopyProblem(
             table=values.table, column=values.column, keys=values.keys, rows=values.rows, reason=values.reason
         )
@@ -44,7 +51,7 @@ def find_problems(
                 column=", ".join(orphans.columns),
                 keys=[{"row": orphans.example}] if orphans.example else [],
                 rows=orphans.count,
-                reason=f"without their row of {orphans.referenced_table}",
+                reason=f"no row of {orphans.referenced_table}",
             )
 
 

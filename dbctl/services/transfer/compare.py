@@ -7,7 +7,7 @@ from zlib import crc32
 
 from dbctl.engines.contract import Line, RowSource, key_of
 from dbctl.model import Struct
-from dbctl.services.transfer.digest import TableDigest
+from dbctl.services.transfer.digest import digest_line
 from dbctl.services.transfer.tables import TransferTable
 
 #: Rows in one part of a table on average, and the number of parts.
@@ -49,12 +49,11 @@ def find_differences(
     if not table.key_width:
         return Differences(is_complete=False)
     parts = max(16, min(MAX_PARTS, rows // ROWS_PER_PART))
-    sums = [_digest_parts(side, table, parts) for side in (source, destination)]
-    differing = [part for part in range(parts) if sums[0][part] != sums[1][part]]
+    left_parts, right_parts = (_Parts(side, table, parts) for side in (source, destination))
+    differing = [part for part in range(parts) if left_parts.totals[part] != right_parts.totals[part]]
     missing, changed, extra = list[Line](), list[Line](), list[Line]()
-    for group in _group_parts(
-        differing, [max(left.rows, right.rows) for left, right in zip(*sums, strict=True)]
-    ):
+    rows_by_part = list(map(max, left_parts.rows, right_parts.rows))
+    for group in _group_parts(differing, rows_by_part):
         left, right = (_read_rows(side, table, parts, group) for side in (source, destination))
         missing += [key for key in left if key not in right]
         changed += [key for key, digest in left.items() if key in right and right[key] != digest]
@@ -66,15 +65,17 @@ def find_differences(
     return Differences(missing=missing, changed=changed, extra=extra)
 
 
-def _digest_parts(side: RowSource, table: TransferTable, parts: int) -> list[TableDigest]:
-    """Return the digest of each part of a table; the key of a row selects its part."""
-    result = [TableDigest()] * parts
-    with side.stream_lines(table.name, table.columns) as batches:
-        for batch in batches:
-            for line in batch.lines:
-                part = crc32(key_of(line, table.key_width)) % parts
-                result[part] = result[part].add([line])
-    return result
+class _Parts:
+    """The number of rows, and the sum of their digests, in each part of a table; the key of a row selects its part."""
+
+    def __init__(self, side: RowSource, table: TransferTable, parts: int) -> None:
+        self.rows, self.totals = [0] * parts, [0] * parts
+        with side.stream_lines(table.name, table.columns) as batches:
+            for batch in batches:
+                for line in batch.lines:
+                    part = crc32(key_of(line, table.key_width)) % parts
+                    self.rows[part] += 1
+                    self.totals[part] += digest_line(line)
 
 
 def _group_parts(parts: Sequence[int], rows: Sequence[int]) -> Iterator[Sequence[int]]:
@@ -98,5 +99,5 @@ def _read_rows(side: RowSource, table: TransferTable, parts: int, group: Sequenc
             for line in batch.lines:
                 key = key_of(line, table.key_width)
                 if crc32(key) % parts in selected:
-                    result[key] = TableDigest().add([line]).total
+                    result[key] = digest_line(line)
     return result

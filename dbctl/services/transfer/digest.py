@@ -40,6 +40,11 @@ class TableDigest(Struct, frozen=True, kw_only=True):
         return cls(rows=rows, total=int(hexadecimal, 16))
 
 
+def digest_line(line: Line) -> int:
+    """Return the digest of one row."""
+    return int.from_bytes(blake2b(line, digest_size=DIGEST_BYTES).digest(), "little")
+
+
 def ignore_rows(_rows: int) -> None:
     """Report no progress."""
 

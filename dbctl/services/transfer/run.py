@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from dbctl.engines.contract import Readable, RowSource, Writable
-from dbctl.errors import TransferDifferentError
+from dbctl.errors import DbctlError, TransferDifferentError
 from dbctl.model import ChangeResult, Plan, Row, Struct
 from dbctl.services.transfer.check import refuse_unstorable_values
 from dbctl.services.transfer.copy import Destination, copy_table, synchronize
@@ -27,6 +28,9 @@ from dbctl.services.transfer.schema import (
 from dbctl.services.transfer.state import TransferState
 from dbctl.services.transfer.tables import TransferTable, build_tables, list_exclusions
 from dbctl.services.transfer.values import pair_columns
+
+#: The hint of an error during the copy.
+CONTINUE = "The source is unchanged, and copied rows remain. Correct the cause, then run the command again."
 
 
 class TransferredTable(Struct, frozen=True, kw_only=True):
@@ -92,9 +96,10 @@ class RunTransfer:
             if not state.tables:
                 refuse_unstorable_values(source, db, tables)
             started = time.monotonic()
-            with destination.sink.bulk_load():
-                self._copy(require_rows(source), destination, state, tables)
-            finish_copy(source, db, state)
+            with explain_failure():
+                with destination.sink.bulk_load():
+                    self._copy(require_rows(source), destination, state, tables)
+                finish_copy(source, db, state)
             copied = time.monotonic()
             digests = verify_digests(endpoints, state, destination.rows, tables, self._advance)
             with db.transaction():
@@ -132,6 +137,16 @@ class RunTransfer:
         if state.was_interrupted:
             for table in tables:
                 synchronize(rows, destination, state, table, self._advance)
+
+
+@contextmanager
+def explain_failure() -> Iterator[None]:
+    """Change the hint of an error, which assumes that a command is one transaction."""
+    try:
+        yield
+    except DbctlError as error:
+        error.hint = CONTINUE
+        raise
 
 
 def pair_tables(endpoints: Endpoints, schema: TransferSchema, db: Readable) -> list[TransferTable]:

@@ -20,6 +20,7 @@ from dbctl.errors import (
     DbctlError,
     FeatureMissingError,
     MigrationsMissingError,
+    TransferSchemaError,
     TransferSourcePendingError,
 )
 from dbctl.model import Struct
@@ -102,9 +103,17 @@ def _find_migrations(
 def derive_schema(
     schema: TransferSchema, destination: Readable
 ) -> tuple[TransferSchema, Sequence[ColumnPair]]:
-    """Return a derived schema with the statements of the destination's engine, and the columns to copy."""
+    """Return a derived schema with the statements of the destination's engine, and the columns to copy.
+
+    Raises:
+        TransferSchemaError: rows would be lost.
+    """
     derived = require_schemas(destination).derive(schema.source)
     omissions = [*schema.omissions, *derived.omissions]
+    for omission in omissions:
+        if omission.is_blocking:
+            missing = f"{omission.kind} {omission.name} ({omission.reason})"
+            raise TransferSchemaError(target=destination.target, missing=missing)
     statements = {"statements": derived.before, "later_statements": derived.after, "omissions": omissions}
     return structs.replace(schema, **statements), derived.columns
 

@@ -14,6 +14,7 @@ from dbctl.services.transfer.parts import require_rows, require_scripts, require
 from dbctl.services.transfer.run import (
     TransferredTable,
     describe_digests,
+    explain_failure,
     finish_copy,
     pair_tables,
     verify_digests,
@@ -108,7 +109,7 @@ class SwitchTransfer:
             if state.phase == "schema":
                 raise TransferMissingError(target=db.target, url=endpoints.destination_url)
             destination = Destination.open(db)
-            with rows.snapshot():
+            with rows.snapshot(), explain_failure():
                 tables = self._pair_tables(source, db)
                 changes = self._catch_up(source, destination, state, tables)
             with rows.snapshot():  # of a later state, in which nothing may have changed
@@ -163,13 +164,10 @@ class SwitchTransfer:
 
     def _describe_next_steps(self) -> list[str]:
         endpoints = self._endpoints
-        steps = [
-            f'in the configuration of dbctl: [apps.{self.app}.databases] {endpoints.database} = "{endpoints.destination_url}"'
-        ]
-        environment = endpoints.app.database(endpoints.database).environment
+        name, url = endpoints.database, endpoints.destination_url
+        steps = [f'set {name} = "{url}" in [apps.{self.app}.databases] of the configuration']
+        environment = endpoints.app.database(name).environment
         if environment and environment.url:
-            steps.append(f"in the environment of the application: {environment.url}")
-        steps.append(
-            f"the source is unchanged: to go back, start the application with {endpoints.source_url} again"
-        )
+            steps.append(f"set {environment.url} of the app to the new address")
+        steps.append(f"to go back, start the app with {endpoints.source_url}, which is unchanged")
         return steps

@@ -90,7 +90,8 @@ def build_tables(
 def _build_table(
     table: PortableTable, pairs: Mapping[str, ColumnPair], time_form: TimeForm, target: str
 ) -> TransferTable:
-    columns = [column for column in table.columns if not column.generated]
+    # the destination stores the values of a generated column whose expression it cannot evaluate
+    columns = [column for column in table.columns if not column.generated or column.name in pairs]
     if not pairs:
         raise TransferSchemaError(target=target, missing=f"table {table.name}")
     for column in columns:

@@ -1,6 +1,6 @@
 """Checks of values, in the texts of ``RowSource``, against the type of the column that receives them.
 
-A check returns the first reason of each value that cannot be stored. It looks at all values of a batch at once, and at
+A check returns the first reason of each value that cannot be stored. It reads all values of a batch at once, and at
 single values only if the batch has such a value.
 """
 
@@ -38,7 +38,7 @@ _ZERO_DATE = re.compile(rb"\d{4}-00-\d\d|\d{4}-\d\d-00|0000-.*", re.DOTALL)
 _SAFE_DIGITS = 9
 _SINGLE_BITS = 32
 _HOURS_OF_A_DAY = 24
-#: Character sets of MySQL that Python knows under another name.
+#: Character sets of MySQL to which Python gives another name.
 _CODECS = {"latin1": "cp1252", "ascii": "ascii", "latin2": "iso8859_2", "cp1251": "cp1251", "koi8r": "koi8_r"}
 _FIRST_LONG_BYTE = 0xF0
 _NOT_FINITE = {b"NaN", b"Infinity", b"-Infinity"}
@@ -61,7 +61,7 @@ def _check_batch(
     present = [value for value in values if value is not None]
     if len(present) < len(values) and not is_nullable:
         yield from (
-            (index, "are NULL in a NOT NULL column") for index, value in enumerate(values) if value is None
+            (index, "NULL in a NOT NULL column") for index, value in enumerate(values) if value is None
         )
     if not present or accepts_all(present):
         return
@@ -89,8 +89,8 @@ def _check_integer(logical: LogicalType, limits: StorageLimits) -> _Checks:
 
     def find_reason(value: bytes) -> str:
         if not _INTEGER.fullmatch(value):
-            return "are not integers"
-        return "" if smallest <= int(value) <= largest else f"are not between {smallest} and {largest}"
+            return "not an integer"
+        return "" if smallest <= int(value) <= largest else f"not between {smallest} and {largest}"
 
     return accepts_all, find_reason
 
@@ -102,7 +102,7 @@ def _check_boolean(logical: LogicalType, limits: StorageLimits) -> _Checks | Non
     return {
         b"0",
         b"1",
-    }.issuperset, lambda value: "" if value in (b"0", b"1") else "are neither true nor false"
+    }.issuperset, lambda value: "" if value in (b"0", b"1") else "neither true nor false"
 
 
 def _check_labels(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
@@ -110,10 +110,10 @@ def _check_labels(logical: LogicalType, limits: StorageLimits) -> _Checks | None
         return None
     labels = {label.encode() for label in logical.labels}
     if logical.kind == "enum":
-        return labels.issuperset, lambda value: "" if value in labels else "are not labels of the enum"
+        return labels.issuperset, lambda value: "" if value in labels else "not a label of the enum"
 
     def find_reason(value: bytes) -> str:
-        return "" if not value or labels.issuperset(value.split(b",")) else "have other labels than the set"
+        return "" if not value or labels.issuperset(value.split(b",")) else "not labels of the set"
 
     return lambda values: not any(map(find_reason, set(values))), find_reason
 
@@ -125,16 +125,16 @@ def _check_decimal(logical: LogicalType, limits: StorageLimits) -> _Checks:
         match = _DECIMAL.fullmatch(value)
         if match is None:
             is_storable = value == b"NaN" and limits.stores_nan
-            return "" if is_storable else "are not numbers"
+            return "" if is_storable else "not a number"
         whole, fraction = match[1].lstrip(b"0"), match[2] or b""
         if limits.exact_digits is not None:
             used = len((whole + fraction).lstrip(b"0")) if fraction else 0
-            return f"have more than {limits.exact_digits} digits" if used > limits.exact_digits else ""
+            return f"more than {limits.exact_digits} digits" if used > limits.exact_digits else ""
         if digits is None:
             return ""
         if len(whole) > digits - scale:
-            return f"have more than {digits - scale} digits before the point"
-        return f"have more than {scale} digits after the point" if len(fraction) > scale else ""
+            return f"more than {digits - scale} digits before the point"
+        return f"more than {scale} digits after the point" if len(fraction) > scale else ""
 
     return lambda values: not any(map(find_reason, values)), find_reason
 
@@ -143,11 +143,11 @@ def _check_real(logical: LogicalType, limits: StorageLimits) -> _Checks:
     def find_reason(value: bytes) -> str:
         if value in _NOT_FINITE:
             is_storable = limits.stores_nan if value == b"NaN" else limits.stores_infinity
-            return "" if is_storable else "are not finite"
+            return "" if is_storable else "not finite"
         if not _REAL.fullmatch(value):
-            return "are not numbers"
+            return "not a number"
         if logical.bits == _SINGLE_BITS and not _is_single(float(value)):
-            return "have more digits than a number of 4 bytes"
+            return "more digits than a number of 4 bytes has"
         return ""
 
     return lambda values: not any(map(find_reason, values)), find_reason
@@ -186,16 +186,16 @@ def _check_text(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
 def _text_rules(logical: LogicalType, limits: StorageLimits) -> Iterator[tuple[Callable[[bytes], bool], str]]:
     """Yield what a column of text refuses, with the reason; each rule may rely on the ones before it."""
     if not limits.stores_nul:
-        yield lambda value: b"\0" in value, "contain NUL characters"
-    yield lambda value: not _is_utf8(value), "are not valid UTF-8"
+        yield lambda value: b"\0" in value, "NUL characters"
+    yield lambda value: not _is_utf8(value), "not valid UTF-8"
     length, size, codec = logical.length, logical.max_bytes, _CODECS.get(logical.charset, "")
     if length is not None:
-        yield lambda value: len(value.decode()) > length, f"have more than {length} characters"
+        yield lambda value: len(value.decode()) > length, f"more than {length} characters"
     if size is not None:
-        yield lambda value: len(value) > size, f"have more than {size} bytes"
+        yield lambda value: len(value) > size, f"more than {size} bytes"
     if logical.is_fixed:
-        yield lambda value: value.endswith(b" "), "end with a space, which the column removes"
-    reason = f"have characters that {logical.charset} lacks"
+        yield lambda value: value.endswith(b" "), "a space at the end, which the column removes"
+    reason = f"characters that {logical.charset} lacks"
     if logical.charset in ("utf8mb3", "utf8"):
         yield lambda value: max(value, default=0) >= _FIRST_LONG_BYTE, reason
     elif codec:
@@ -224,7 +224,7 @@ def _check_bytes(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
     longest = 2 + 2 * logical.length  # the prefix, and two digits for each byte
 
     def find_reason(value: bytes) -> str:
-        return f"have more than {logical.length} bytes" if len(value) > longest else ""
+        return f"more than {logical.length} bytes" if len(value) > longest else ""
 
     return lambda values: max(map(len, values)) <= longest, find_reason
 
@@ -240,8 +240,8 @@ def _check_json(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
             if _SURROGATE.search(value):
                 json.dumps(text, ensure_ascii=False).encode()
         except (ValueError, RecursionError):
-            return "are not valid JSON"
-        return "contain NUL characters" if not limits.stores_nul and b"\\u0000" in value else ""
+            return "not valid JSON"
+        return "NUL characters" if not limits.stores_nul and b"\\u0000" in value else ""
 
     return lambda values: not any(map(find_reason, set(values))), find_reason
 
@@ -256,7 +256,7 @@ def _check_uuid(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
         return None
     return (
         lambda values: all(map(_UUID.fullmatch, values)),
-        lambda value: "" if _UUID.fullmatch(value) else "are not UUIDs",
+        lambda value: "" if _UUID.fullmatch(value) else "not a UUID",
     )
 
 
@@ -284,15 +284,11 @@ def _time_checks(
         try:
             year = read_year(value)
         except ValueError:
-            return (
-                "are zero dates"
-                if _ZERO_DATE.fullmatch(value)
-                else f"are not a {logical.kind} in the Gregorian calendar"
-            )
+            return "a zero date" if _ZERO_DATE.fullmatch(value) else f"not a valid {logical.kind}"
         if not first <= year <= last:
-            return f"are not in the years {first} to {last}"
+            return f"not in the years {first} to {last}"
         if logical.kind == "timestamp" and len(value.partition(b".")[2]) > logical.fraction:
-            return f"have more than {logical.fraction} digits after the second"
+            return f"more than {logical.fraction} digits after the second"
         return ""
 
     return lambda values: not any(map(find_reason, values)), find_reason
@@ -306,11 +302,11 @@ def _check_time(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
     def find_reason(value: bytes) -> str:
         match = _TIME.fullmatch(value)
         if match is None:
-            return "are not a time"
+            return "not a time"
         if abs(int(match[1])) > limits.max_hours or (is_time_of_day and value.startswith(b"-")):
-            return "are not a time of a day"
+            return "not a time of day"
         is_long = len(match[2] or b"") > logical.fraction
-        return f"have more than {logical.fraction} digits after the second" if is_long else ""
+        return f"more than {logical.fraction} digits after the second" if is_long else ""
 
     return lambda values: not any(map(find_reason, set(values))), find_reason
 

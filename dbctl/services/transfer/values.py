@@ -21,7 +21,7 @@ from dbctl.services.transfer.value_checks import BatchCheck, create_check
 
 
 def pair_columns(source: PortableSchema, destination: PortableSchema) -> Sequence[ColumnPair]:
-    """Return the columns that rows are copied to: those with the same name in the same table, unless one is generated."""
+    """Return the columns that rows are copied to: those with the same name in the same table, unless the destination computes them."""
     tables = {table.name: table for table in destination.tables}
     pairs = list[ColumnPair]()
     for table in source.tables:
@@ -50,7 +50,7 @@ class UnstorableValues(Struct, frozen=True, kw_only=True):
 
     table: str
     column: str
-    reason: str  #: completes a sentence that begins with the number of rows
+    reason: str
     rows: int
     keys: Sequence[Row]  #: the primary keys of the first of these rows
 
@@ -95,14 +95,14 @@ def _check_table(
                     problem = column.name, reason
                     counts[problem] += 1
                     if counts[problem] <= examples and table.key:
-                        keys[problem].append(_format_key(table, rows[index]))
+                        keys[problem].append(format_key(table, rows[index]))
     for (column_name, reason), count in counts.items():
         yield UnstorableValues(
             table=table.name, column=column_name, reason=reason, rows=count, keys=keys[column_name, reason]
         )
 
 
-def _format_key(table: TransferTable, row: Sequence[bytes | None]) -> Row:
+def format_key(table: TransferTable, row: Sequence[bytes | None]) -> Row:
     return {
         column.name: None if value is None else value.decode(errors="backslashreplace")
         for column, value in zip(table.key, row, strict=False)

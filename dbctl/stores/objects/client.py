@@ -90,7 +90,7 @@ class Client:
         Raises:
             StorageKeysMissingError, StorageSettingInvalidError: as ``prepare_connection``.
         """
-        self._location, self._address = location, address
+        self.location, self._address = location, address
         self._connect: Connect = prepare_connection(address)
         self._timeout = timedelta(seconds=max(1.0, timeout))
         self._has_responded = False  #: whether the last request got a response
@@ -122,7 +122,7 @@ class Client:
             return self._connect(Timeouts(connect=self._timeout, read=read, retry=retry))
         except (BaseError, ValueError) as error:  # the library refuses a setting; its message may contain it
             raise StorageSettingInvalidError(
-                setting=f"the keys of {self._location}",
+                setting=f"the keys of {self.location}",
                 reason="they are invalid",
                 hint="Check the variables and the files that they name.",
             ) from error
@@ -293,6 +293,15 @@ class Client:
             with suppress(FileNotFoundError):
                 self._call(lambda key=key: obstore.delete(store, key), changes=True)  # type: ignore[misc]
 
+    def run(self, call: Callable[[ObjectStore], T]) -> T:
+        """Run a request for reading with the client of the library; ``call`` translates its errors.
+
+        Raises:
+            StorageFailedError: as ``call``.
+        """
+        store = self._read_client
+        return self._call(lambda: call(store))
+
     def _call(
         self,
         call: Callable[[], T],
@@ -332,7 +341,7 @@ class Client:
         if failure.silent:
             self._has_responded = False
         return StorageFailedError(
-            place=self._location,
+            place=self.location,
             reason=failure.reason,
             hint=failure.hint,
             cut=failure.cut,

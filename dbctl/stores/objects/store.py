@@ -28,6 +28,7 @@ from dbctl.stores.base import (
     FolderState,
     FolderWriter,
     HashingReader,
+    Protection,
     StoredFile,
     fill_folder,
     hash_blocks,
@@ -48,7 +49,7 @@ class BucketStore:
     def __init__(self, address: Address, app: str, staging: Staging, *, timeout: float) -> None:
         self.location = f"{address.text}/{app}"
         self._top = f"{address.prefix}/{app}".lstrip("/")
-        self._staging = staging
+        self._address, self._staging = address, staging
         self._lease: Lease | None = None
         #: Folders that had no verification record when they were listed or completed.
         self._unverified = set[str]()
@@ -168,6 +169,13 @@ class BucketStore:
 
     def free_space(self) -> int | None:
         return None
+
+    def read_protection(self, folder: str) -> Protection:
+        from dbctl.stores.objects.protection import read_protection
+
+        # the manifest first: it is the newest object, so it has a version if the bucket has versions
+        entries = sorted(self.list_entries(folder).items(), key=lambda item: item[0] != MANIFEST)
+        return read_protection(self.client, self._address, [entry.key for _, entry in entries])
 
     def is_locked(self) -> bool:
         try:

@@ -11,7 +11,7 @@ from contextlib import closing
 
 import pytest
 
-from dbctl.engines.contract.recovery import SalvageRequest
+from dbctl.engines.contract import SalvageRequest
 from dbctl.engines.sqlite import recover as recovering
 from dbctl.engines.sqlite.recover.records import Decoder, RecordError, longest_increasing, read_varint
 from dbctl.errors import (

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from dbctl.url import parse_url
 from tests import servers
 from tests.services.transfer.conftest import digests, read_rows
+from tools import reference
 
+SCHEMAS = json.loads(reference.SCHEMAS.read_text(encoding="utf-8"))
 ENGINES = ["sqlite", "postgresql", "mysql"]
 TABLES = ["room", "person", "member", "event"]
 
@@ -21,7 +25,9 @@ def transfer(answer, source, destination, **options):
 
 
 def switch(answer, source, destination):
-    return answer("--url", f"main={source}", "transfer", "switch", "--to", destination, "--yes")
+    result = answer("--url", f"main={source}", "transfer", "switch", "--to", destination, "--yes")
+    Draft202012Validator({**SCHEMAS["answers"][result["schema"]], "$defs": SCHEMAS["$defs"]}).validate(result)
+    return result
 
 
 def count_rows(url_text, table):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import count
 from typing import ClassVar
 
 import msgspec
@@ -37,7 +38,7 @@ _LITERAL_KINDS = frozenset[LogicalKind](
 
 class MySQLDerivation(Derivation):
     dialect = "mysql"
-    max_name_bytes = 64
+    max_name_size = 64
     has_global_index_names = False
     ignores_case_of_columns = True
     functions: ClassVar[Mapping[str, Mapping[LogicalKind, str]]] = {
@@ -71,6 +72,8 @@ class MySQLDerivation(Derivation):
 
     def column_type(self, table: PortableTable, column: PortableColumn) -> tuple[str, LogicalType]:
         logical = column.type
+        if any("\\" in label for label in logical.labels):
+            logical = LogicalType(kind="text", length=255)
         if length := self._lengths[table.name].get(column.name):
             logical = msgspec.structs.replace(
                 logical, kind="bytes" if logical.kind == "bytes" else "text", length=length
@@ -107,6 +110,13 @@ class MySQLDerivation(Derivation):
 
     def bytes_literal(self, digits: str) -> str:
         return f"x'{digits}'"
+
+    def text_literal(self, value: str) -> str:
+        if "\\" not in value:
+            return super().text_literal(value)
+        # its meaning depends on the session, also where the server stores the expression as text
+        parts = [super(MySQLDerivation, self).text_literal(part) for part in value.split("\\")]
+        return f"concat({', char(92 using utf8mb4), '.join(parts)})"
 
     def default_clause(self, expression: str, kind: LogicalKind, *, is_literal: bool) -> str:
         # long texts, bytes and JSON have only expressions as defaults
@@ -170,15 +180,25 @@ class MySQLDerivation(Derivation):
             if is_unique and index.where:
                 # NULL is never a duplicate, so a column that is NULL in all other rows limits the index to some rows
                 condition = self.expressions(table).translate_condition(index.where)
+                marker = self.quote(self._marker_name(table, index))
                 yield (
-                    f"alter table {table_name} add column {name} tinyint"
+                    f"alter table {table_name} add column {marker} tinyint"
                     f" generated always as (case when {condition} then 1 end) virtual invisible"
                 )
-                terms += f", {name}"
+                terms += f", {marker}"
         except UntranslatableError as error:
             self.omit("index", index.name, str(error), table.name)
             return
-        yield f"create {'unique ' if is_unique else ''}index {name} on {table_name} ({terms})"
+        yield f"alter table {table_name} add {'unique ' if is_unique else ''}index {name} ({terms})"
+
+    def _marker_name(self, table: PortableTable, index: PortableIndex) -> str:
+        """Return the name of a column that marks the rows of an index."""
+        names = {column.name.lower() for column in table.columns}
+        candidates = (self.shorten_name(f"{index.name}_rows{number or ''}") for number in count())
+        return next(name for name in candidates if name.lower() not in names)
+
+    def name_size(self, name: str) -> int:
+        return len(name)
 
     def _term_bytes(self, table: PortableTable, term: IndexTerm) -> int:
         logical = self._types[table.name].get(term.column)

@@ -23,10 +23,13 @@ from dbctl.engines.contract import (
     SchemaTable,
     StorageLimits,
 )
+from dbctl.engines.mysql.errors import quote
 from dbctl.engines.mysql.part import MySQLPart
 from dbctl.engines.mysql.portable.types import read_type
 from dbctl.engines.mysql.schema import INDEXES, VIEWS, MySQLSchemaReader
+from dbctl.engines.mysql.sql import LEXER
 from dbctl.engines.mysql.types import UNICODE_CHARSETS, normalize_type, parse_labels
+from dbctl.engines.parsing import unquote_name
 from dbctl.engines.servers import NamedRow, Rows, group_rows
 from dbctl.engines.sql import quote_literal
 from dbctl.engines.sql.portable import interpret_constraints, strip_parentheses
@@ -47,6 +50,10 @@ COUNTERS = """select table_name, auto_increment from information_schema.tables
 where table_schema = database() and auto_increment is not null"""
 #: Methods of indexes that other engines have, too.
 SORTED = frozenset({"BTREE", "HASH"})
+#: Defaults of bytes that the catalog contains as they are.
+_KNOWN_BYTES = re.compile(r"0x[0-9A-Fa-f]*|NULL|'[ !#-&(->@-\[\]-~]*'|[ !#-&(->@-\[\]-~]*")
+#: Collations, by their names.
+_IGNORES_ACCENTS, _KEEPS_SPACES = re.compile("(?<!_as)_ci"), re.compile("_nopad_|_0900_")
 _PREFIX = re.compile(r"\((\d+)\)(?: desc)?$")
 
 
@@ -93,8 +100,6 @@ class MySQLPortableSchemas(MySQLPart):
         return {str(table): int(str(number)) for table, number in self._connection.fetch(COUNTERS)}
 
     def set_counters(self, numbers: Mapping[str, int]) -> Sequence[str]:
-        from dbctl.engines.mysql.errors import quote
-
         known = self.read_counters()
         return [
             f"alter table {quote(table)} auto_increment = {number:d}"  # the server never sets it below the largest number
@@ -126,7 +131,7 @@ def _build_table(table: SchemaTable, columns: Rows, indexes: Rows, *, is_mariadb
                 )
                 for reference in table.references
             ],
-            checks=[strip_parentheses(check) for check in table.checks],
+            checks=[strip_parentheses(_quote_names(check, is_mariadb=is_mariadb)) for check in table.checks],
         )
     )
 
@@ -142,21 +147,51 @@ def _build_column(row: NamedRow, *, is_mariadb: bool) -> PortableColumn:
         type=logical,
         is_nullable=bool(row["is_nullable"]),
         default="" if row["expression"] else _default(row, is_mariadb=is_mariadb),
-        generated=row["expression"],
+        generated=_quote_names(row["expression"], is_mariadb=is_mariadb),
         is_stored="stored" in row["attributes"] or "persistent" in row["attributes"],
         is_automatic="auto_increment" in row["attributes"],
         ignores_case=logical.kind == "text" and "_ci" in row["collation"],
+        ignores_accents=logical.kind == "text" and bool(_IGNORES_ACCENTS.search(row["collation"])),
+        ignores_spaces=logical.kind == "text" and not _KEEPS_SPACES.search(row["collation"]),
     )
 
 
 def _default(row: NamedRow, *, is_mariadb: bool) -> str:
     """Return the default as SQL; MySQL stores literals without quotes."""
     default = row["default"]
-    if default is None or (is_mariadb and default == "NULL"):
+    if default is None or (is_mariadb and default == "NULL") or _has_unknown_bytes(row):
         return ""
     if is_mariadb or "default_generated" in row["attributes"] or row["type"].startswith("bit"):
-        return str(default)
-    return quote_literal(str(default))
+        return _quote_names(str(default), is_mariadb=is_mariadb)
+    return (
+        f"x'{default[2:]}'" if _is_binary(row) and default.startswith("0x") else quote_literal(str(default))
+    )
+
+
+def _is_binary(row: NamedRow) -> bool:
+    return "binary" in row["type"] or "blob" in row["type"]
+
+
+def _has_unknown_bytes(row: NamedRow) -> bool:
+    """Whether a default has bytes that MariaDB replaces in its catalog."""
+    return bool(_is_binary(row) and row["default"] and not _KNOWN_BYTES.fullmatch(row["default"]))
+
+
+def _quote_names(sql: str, *, is_mariadb: bool) -> str:
+    """Return an expression of the catalog as every session reads it: names in backquotes, and backslashes escaped.
+
+    MariaDB writes the catalog in the mode of the session, in which double quotes contain names and backslashes escape nothing.
+    """
+    if not is_mariadb:
+        return sql
+    return "".join(
+        quote(unquote_name(token.text))
+        if token.text.startswith('"')
+        else token.text.replace("\\", "\\\\")
+        if token.text.startswith("'")
+        else token.text
+        for token in LEXER.tokenize(sql)
+    )
 
 
 def _build_index(name: str, parts: Rows) -> PortableIndex:
@@ -181,6 +216,9 @@ def _action(name: str) -> str:
 
 def _find_omissions(table: str, columns: Rows, indexes: Rows) -> Iterator[Omission]:
     for row in columns:
+        if _has_unknown_bytes(row):
+            reason = "the catalog does not contain its bytes"
+            yield Omission(kind="default", name=row["name"], table=table, reason=reason)
         if "on update" in row["attributes"]:
             reason = "only MySQL updates columns by their definition"
             yield Omission(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from dbctl.engines.contract import LogicalKind, LogicalType
+from dbctl.engines.sql import quote_literal
 from dbctl.engines.sql.portable import parse_declared
 
 _INTEGERS = {"TINYINT": 8, "SMALLINT": 16, "MEDIUMINT": 24, "INT": 32, "BIGINT": 64}
@@ -94,7 +95,7 @@ def _write_time(logical: LogicalType) -> str:
 
 
 def _write_labels(logical: LogicalType) -> str:
-    return f"{logical.kind}({', '.join(map(_quote_label, logical.labels))})"
+    return f"{logical.kind}({', '.join(map(quote_literal, logical.labels))})"
 
 
 def _write_text(logical: LogicalType) -> str:
@@ -121,10 +122,6 @@ def _smallest(kind: str, size: int | None) -> str:
         if name != "TINY" and largest and size is not None and size <= largest
     ]
     return f"{(beginnings or ['LONG'])[0]}{kind}".lower()
-
-
-def _quote_label(label: str) -> str:
-    return "'" + label.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 _WRITERS: Mapping[LogicalKind, Callable[[LogicalType], str]] = {

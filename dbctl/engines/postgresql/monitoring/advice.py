@@ -143,7 +143,7 @@ from (select slot_name, pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_la
 )
 #: Relevant for writing only.
 STANDBY = FindingQuery(
-    severity="warning",
+    severity="error",
     code="standby",
     sql="select 1 where pg_is_in_recovery()",
     message="this server is a standby and rejects writes",

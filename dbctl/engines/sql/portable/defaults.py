@@ -35,13 +35,18 @@ class PortableDefault(Struct, frozen=True, kw_only=True):
     value: str = ""  #: bytes: hexadecimal digits
 
 
-def read_default(sql: str, dialect: str) -> PortableDefault | None:
-    """Return a default; None if it is NULL."""
+def read_default(sql: str, dialect: str, kind: LogicalKind) -> PortableDefault | None:
+    """Return the default of a column of a kind; None if it is NULL."""
     plain = _normalize(sql)
-    for kind, pattern in _FUNCTIONS.items():
+    for function, pattern in _FUNCTIONS.items():
         if pattern.fullmatch(plain):
-            return PortableDefault(kind=kind)
-    return _read_literal(sql, dialect)
+            return PortableDefault(kind=function)
+    default = _read_literal(sql, dialect)
+    if default is None or default.kind != "text" or kind != "bytes":
+        return default
+    is_escaped = dialect == "postgres" and default.value.startswith("\\x")
+    digits = default.value[2:] if is_escaped else default.value.encode().hex()
+    return PortableDefault(kind="bytes", value=digits)
 
 
 def _normalize(sql: str) -> str:
@@ -88,7 +93,7 @@ _LITERALS: Mapping[str, Callable[[exp.Expr], PortableDefault]] = {
 def fits_kind(default: PortableDefault, kind: LogicalKind) -> bool:
     """Whether a literal is a value of a kind."""
     if kind == "bytes" or default.kind == "bytes":
-        return kind == "bytes" and default.kind != "number"
+        return kind == default.kind
     try:
         return bool(_PARSERS[kind](default.value)) if kind in _PARSERS else True
     except ValueError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import chain, count
 from typing import ClassVar
@@ -33,7 +33,7 @@ class Derivation(ABC):
     """Derives one schema. A class of each engine writes its types and constraints."""
 
     dialect: ClassVar[str]  #: the name of the engine's SQL in sqlglot
-    max_name_bytes: ClassVar[int] = 63
+    max_name_size: ClassVar[int] = 63
     #: constraints are part of CREATE TABLE, because they cannot be added later
     has_inline_constraints: ClassVar[bool] = False
     #: names of indexes are unique in a schema, not only in a table
@@ -101,23 +101,42 @@ class Derivation(ABC):
 
     def derive(self) -> DerivedSchema:
         """Return the statements and what they omit."""
-        self._require_different_names()
+        self._check_names()
         pairs = list[ColumnPair]()
         for table in self._schema.tables:
             self._types[table.name] = {
                 column.name: self.column_type(table, column)[1] for column in table.columns
             }
         before = [self._create_table(table, pairs) for table in self._schema.tables]
-        after = [
-            *self._each_table(self._create_indexes),
-            *([] if self.has_inline_constraints else self._each_table(self._add_checks)),
-            *([] if self.has_inline_constraints else self._each_table(self._add_references)),
-        ]
+        early, after = self._create_indexes()
+        if not self.has_inline_constraints:
+            for write in (self._add_checks, self._add_references):
+                for table in self._schema.tables:
+                    after += self._join_alterations(table, write(table))
         after += self._create_views()
-        return DerivedSchema(before=before, after=after, columns=pairs, omissions=self._omissions)
+        return DerivedSchema(before=[*before, *early], after=after, columns=pairs, omissions=self._omissions)
 
-    def _each_table(self, create: Callable[[PortableTable], Iterator[str]]) -> list[str]:
-        return [statement for table in self._schema.tables for statement in create(table)]
+    def _create_indexes(self) -> tuple[list[str], list[str]]:
+        """Return the statements of indexes that foreign keys require before rows are copied, and of other indexes."""
+        early, late = list[str](), list[str]()
+        for table in self._schema.tables:
+            statements = list[str]()
+            for index in table.indexes:
+                is_early = self.has_inline_constraints and self._is_referenced(table, index)
+                (early if is_early else statements).extend(self.create_index(table, index))
+            late += self._join_alterations(table, statements)
+        return early, late
+
+    def _join_alterations(self, table: PortableTable, statements: Iterable[str]) -> Iterator[str]:
+        """Yield statements; those that alter the table are joined, because each one may read it completely."""
+        beginning, clauses = f"alter table {self.quote(table.name)} ", list[str]()
+        for statement in statements:
+            if statement.startswith(beginning):
+                clauses.append(statement.removeprefix(beginning))
+            else:
+                yield statement
+        if clauses:
+            yield beginning + ", ".join(clauses)
 
     def omit(self, kind: str, name: str, reason: str, table: str = "", *, is_blocking: bool = False) -> None:
         """Record that the derived schema lacks something."""
@@ -128,19 +147,23 @@ class Derivation(ABC):
     def _fold(self, name: str) -> str:
         return name.lower() if self.ignores_case_of_tables else name
 
-    def _require_different_names(self) -> None:
-        tables = dict[str, str]()
-        for table in self._schema.tables:
-            other = tables.setdefault(self._fold(table.name), table.name)
-            if other != table.name:
-                reason = f"this engine does not distinguish it from {other}"
-                self.omit("table", table.name, reason, is_blocking=True)
-            columns = dict[str, str]()
-            for column in table.columns if self.ignores_case_of_columns else ():
-                other = columns.setdefault(column.name.lower(), column.name)
-                if other != column.name:
+    def _check_names(self) -> None:
+        """Record names of tables and columns that the engine cannot have, or does not distinguish."""
+        names = [("table", "", [table.name for table in self._schema.tables], self.ignores_case_of_tables)]
+        names += [
+            ("column", table.name, [column.name for column in table.columns], self.ignores_case_of_columns)
+            for table in self._schema.tables
+        ]
+        for kind, table_name, group, ignores_case in names:
+            known = dict[str, str]()
+            for name in group:
+                other = known.setdefault(name.lower() if ignores_case else name, name)
+                if other != name:
                     reason = f"this engine does not distinguish it from {other}"
-                    self.omit("column", column.name, reason, table.name, is_blocking=True)
+                    self.omit(kind, name, reason, table_name, is_blocking=True)
+                if self.name_size(name) > self.max_name_size:
+                    reason = f"names of this engine have at most {self.max_name_size} characters"
+                    self.omit(kind, name, reason, table_name, is_blocking=True)
 
     # Tables ------------------------------------------------------------------------------------------------------
 
@@ -210,7 +233,7 @@ class Derivation(ABC):
         return self.generated_clause(expression, is_stored=column.is_stored)
 
     def _default(self, table: PortableTable, column: PortableColumn, logical: LogicalType) -> str:
-        default = read_default(column.default, self._schema.dialect)
+        default = read_default(column.default, self._schema.dialect, column.type.kind)
         if default is None:
             return ""
         expression = self._literal(default, logical.kind)
@@ -238,10 +261,11 @@ class Derivation(ABC):
         if kind in ("integer", "decimal", "real"):
             return default.value
         if kind == "bytes":
-            return self.bytes_literal(
-                default.value if default.kind == "bytes" else default.value.encode().hex()
-            )
-        return quote_literal(default.value)
+            return self.bytes_literal(default.value)
+        return self.text_literal(default.value)
+
+    def text_literal(self, value: str) -> str:
+        return quote_literal(value)
 
     def boolean_literal(self, *, is_true: bool) -> str:
         return "1" if is_true else "0"
@@ -304,9 +328,14 @@ class Derivation(ABC):
 
     # Indexes -----------------------------------------------------------------------------------------------------
 
-    def _create_indexes(self, table: PortableTable) -> Iterator[str]:
-        for index in table.indexes:
-            yield from self.create_index(table, index)
+    def _is_referenced(self, table: PortableTable, index: PortableIndex) -> bool:
+        """Whether a foreign key requires an index."""
+        columns = set(_plain_columns(index)) if index.is_unique else set()
+        return any(
+            reference.table == table.name and set(reference.to) == columns
+            for other in self._schema.tables
+            for reference in other.references
+        )
 
     def write_terms(
         self, table: PortableTable, index: PortableIndex, write: Callable[[IndexTerm, str], str]
@@ -334,18 +363,23 @@ class Derivation(ABC):
         scope = "" if self.has_global_index_names else f"{table.name}\0"
         numbered = (f"{table.name}_{base}{suffix}_{number}" for number in count(2))
         for candidate in chain([base + suffix, f"{table.name}_{base}{suffix}"], numbered):
-            name = self._shorten(candidate)
+            name = self.shorten_name(candidate)
             if self._fold(scope + name) not in self._index_names:
                 break
         self._index_names.add(self._fold(scope + name))
         return self.quote(name)
 
-    def _shorten(self, name: str) -> str:
-        if len(name.encode()) <= self.max_name_bytes:
+    def shorten_name(self, name: str) -> str:
+        """Return a name that is short enough; different names remain different."""
+        if self.name_size(name) <= self.max_name_size:
             return name
         digest = sha256(name.encode()).hexdigest()[:_HASH_LENGTH]
-        start = name.encode()[: self.max_name_bytes - _HASH_LENGTH - 1].decode(errors="ignore")
+        start = name.encode()[: self.max_name_size - _HASH_LENGTH - 1].decode(errors="ignore")
         return f"{start}_{digest}"
+
+    def name_size(self, name: str) -> int:
+        """Return the length of a name in the unit of ``max_name_size``."""
+        return len(name.encode())
 
     # Views -------------------------------------------------------------------------------------------------------
 

@@ -60,15 +60,23 @@ class Expressions:
         return tree
 
     def _write(self, tree: exp.Expr) -> str:
+        from sqlglot import exp
+
         if unknown := next((node for node in tree.walk() if type(node).__name__ not in PORTABLE_NODES), None):
             raise UntranslatableError(f"{unknown.sql(dialect=self._source)[:60]} has no equivalent")
+        if self._destination == "mysql" and any(
+            "\\" in literal.name for literal in tree.find_all(exp.Literal)
+        ):
+            raise UntranslatableError("the meaning of a backslash depends on the session")
         return tree.sql(dialect=self._destination)
 
     def _translate_nodes(self, tree: exp.Expr) -> exp.Expr:
         from sqlglot import exp
 
-        if self._source == "mysql" and tree.find(exp.Length):
-            raise UntranslatableError("it may count bytes")
+        if tree.find(exp.Query):
+            raise UntranslatableError("it reads other rows")
+        if any(length.args.get("binary") for length in tree.find_all(exp.Length)):
+            raise UntranslatableError("it counts bytes")
         wrapper = exp.Paren(this=tree.copy())
         for node in list(wrapper.find_all(exp.EQ)):
             _replace_any(node)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import LogicalType
@@ -18,9 +18,8 @@ class ViewQueries:
     def __init__(self, source: str, destination: str, types: Mapping[str, Mapping[str, LogicalType]]) -> None:
         """Set the dialects, by their names in sqlglot, and the types of columns by table."""
         self._source, self._destination = source, destination
-        self._spellings = {
-            name.lower(): name for name in [*types, *(name for columns in types.values() for name in columns)]
-        }
+        self._tables = {name.lower(): name for name in types}
+        self._columns = {name.lower(): name for columns in types.values() for name in columns}
         self._booleans = {
             name.lower()
             for columns in types.values()
@@ -47,20 +46,27 @@ class ViewQueries:
         ):
             raise UntranslatableError("it cannot be parsed")
         self._require_portable(query.walk())
+        aliases = {alias.name.lower() for alias in query.find_all(exp.TableAlias)}
         for identifier in query.find_all(exp.Identifier):
-            name = identifier.name
-            identifier.replace(exp.Identifier(this=self._spellings.get(name.lower(), name), quoted=True))
-        for table in query.find_all(exp.Table):
-            table.set("db", None)
+            identifier.replace(exp.Identifier(this=self._find_spelling(identifier, aliases), quoted=True))
+        for node in query.find_all(exp.Table, exp.Column):
+            node.set("db", None)
         return query.sql(dialect=self._destination)
+
+    def _find_spelling(self, identifier: exp.Identifier, aliases: Collection[str]) -> str:
+        """Return a name as it was created; the case of aliases of tables does not matter before, but matters in quotes."""
+        place, name = (type(identifier.parent).__name__, identifier.arg_key), identifier.name
+        if place == ("TableAlias", "this") or (place == ("Column", "table") and name.lower() in aliases):
+            return name.lower()
+        if place in (("Table", "this"), ("Column", "table")):
+            return self._tables.get(name.lower(), name)
+        return self._columns.get(name.lower(), name) if place == ("Column", "this") else name
 
     def _require_portable(self, nodes: Iterable[exp.Expr]) -> None:
         from sqlglot import exp
 
         for node in nodes:
-            if type(node).__name__ not in PORTABLE_NODES or (
-                self._source == "mysql" and isinstance(node, exp.Length)
-            ):
+            if type(node).__name__ not in PORTABLE_NODES or node.args.get("binary"):
                 raise UntranslatableError(f"{node.sql(dialect=self._source)[:60]} has no equivalent")
             if (
                 isinstance(node, exp.Column)

@@ -25,7 +25,7 @@ _RANDOM_UUID = (
 
 class SQLiteDerivation(Derivation):
     dialect = "sqlite"
-    max_name_bytes = 1 << 16
+    max_name_size = 1 << 16
     has_inline_constraints = True
     ignores_case_of_tables = ignores_case_of_columns = True
     functions: ClassVar[Mapping[str, Mapping[LogicalKind, str]]] = {

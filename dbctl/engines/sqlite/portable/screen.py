@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import ColumnPair, LogicalKind, LogicalType, StorageLimits
 from dbctl.engines.sql.portable import SqlValueScreen, limit_integer, match_labels
-from dbctl.engines.sqlite.connection.base import UNDECODABLE
+from dbctl.engines.sqlite.connection import UNDECODABLE
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.connection import SQLiteConnection
@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 
 _UUID = "-".join("[0-9a-f]" * digits for digits in (8, 4, 4, 4, 12))
 _LARGEST_FLOAT = 1.7976931348623157e308
+#: A day of the calendar, after 28 computed again: without a modifier SQLite returns any day up to 31.
+_IS_DAY = (
+    "(substr({0}, 9, 2) <= '28' or substr({0}, 1, 10) is date({0}, '+0 days')) and substr({0}, 1, 4) > '0000'"
+)
 #: A time that is valid, with the form of lines, and a fraction or not; the most frequent form is compared first.
 _TIMESTAMP = (
-    "case when {0} is datetime({0}) then substr({0}, 1, 4) > '0000'"
+    f"case when {{0}} is datetime({{0}}) then {_IS_DAY} and substr({{0}}, 12, 2) < '24'"
     " when typeof({0}) = 'integer' then {0} between 1 and 99999999999999"
-    " when length({0}) between 21 and {{}} then substr({0}, 1, 19) is datetime(substr({0}, 1, 19)) and substr({0}, 1, 4) > '0000'"
-    " and substr({0}, 20) glob '.[0-9]*' and substr({0}, 21) not glob '*[^0-9]*' else false end"
+    f" when length({{0}}) between 21 and {{{{}}}} then substr({{0}}, 1, 19) is datetime(substr({{0}}, 1, 19)) and {_IS_DAY}"
+    " and substr({0}, 12, 2) < '24' and substr({0}, 20) glob '.[0-9]*' and substr({0}, 21) not glob '*[^0-9]*' else false end"
 )
 _IS_TEXT = "typeof({0}) = 'text'"
 _SINGLE_BITS, _WHOLE_BITS, _SECONDS_LENGTH = 32, 64, 19
@@ -119,8 +123,8 @@ _CONDITIONS: Mapping[LogicalKind, Callable[[LogicalType, StorageLimits], str | N
     "real": _check_real,
     "bytes": _check_bytes,
     "timestamp": _check_timestamp,
-    "date": lambda _logical, _limits: "{0} is date({0}) and substr({0}, 1, 4) > '0000'",
-    "time": lambda _logical, _limits: "{0} is time({0})",
+    "date": lambda _logical, _limits: f"{{0}} is date({{0}}) and {_IS_DAY}",
+    "time": lambda _logical, _limits: "{0} is time({0}) and substr({0}, 1, 2) < '24'",
     "uuid": lambda _logical, _limits: f"typeof({{0}}) = 'text' and {{0}} glob '{_UUID}'",
     "json": _check_json,
     "enum": lambda logical, _limits: match_labels(logical),

@@ -43,7 +43,9 @@ class SQLiteRowSink:
         self, table: str, columns: Sequence[LineColumn], batches: Iterable[Sequence[Line]]
     ) -> int:
         live = [self._catalog.require_column(table, column.name) for column in columns]
-        parsers = [value_parser(column, one.type) for column, one in zip(columns, live, strict=True)]
+        parsers = [
+            value_parser(column, live_column.type) for column, live_column in zip(columns, live, strict=True)
+        ]
         names = ", ".join(ident(column.name) for column in columns)
         insert = f"insert into {self._catalog.quote_table(table)} ({names}) values ({{}})"
         marks = ["?"] * len(columns)

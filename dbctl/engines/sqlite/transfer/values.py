@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -92,11 +93,19 @@ def register_functions(connection: sqlite3.Connection) -> None:
         connection.create_function(name, 1, function, deterministic=True)
 
 
-def _apply(normalize: canonical.Normalizer) -> Callable[[object], str | None]:
-    def convert(value: object) -> str | None:
-        return None if value is None else normalize(_to_bytes(value)).decode("utf-8", "surrogateescape")
+def _apply(normalize: canonical.Normalizer) -> Callable[[object], str | bytes | None]:
+    def convert(value: object) -> str | bytes | None:
+        return None if value is None else _to_text(normalize(_to_bytes(value)))
 
     return convert
+
+
+def _to_text(value: bytes) -> str | bytes:
+    """Return a text as SQLite accepts it from a function: bytes if it is not UTF-8."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
 
 
 def _to_bytes(value: object) -> bytes:
@@ -113,25 +122,24 @@ def _format_timestamp(value: object) -> object:
     text = _to_bytes(value)
     if text.isdigit() and 9 <= len(text) <= 14:  # noqa: PLR2004 - text of seconds or milliseconds, as in to_milliseconds
         return _format_timestamp(int(text))
-    return canonical.normalize_timestamp(text).decode("utf-8", "surrogateescape")
+    return _to_text(canonical.normalize_timestamp(text))
 
 
 def _format_date(value: object) -> object:
-    if value is None:
-        return None
-    text = str(_format_timestamp(value))
+    formatted = _format_timestamp(value)
+    text = formatted.decode("utf-8", "surrogateescape") if isinstance(formatted, bytes) else str(formatted)
     day, _, clock = text.partition(" ")
     return day if clock in ("", "00:00:00") else text
 
 
 def _format_time(value: object) -> object:
     text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
+    if re.fullmatch("[0-2][0-9]:[0-5][0-9]", text):
+        return f"{text}:00"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _format_uuid(value: object) -> object:
-    if value is None:
-        return None
     if isinstance(value, bytes) and len(value) == _UUID_BYTES:
         value = value.hex()
     text = _to_bytes(value).decode("utf-8", "surrogateescape").lower()
@@ -141,7 +149,11 @@ def _format_uuid(value: object) -> object:
 
 
 def _skip_null(function: Callable[[object], object]) -> Callable[[object], object]:
-    return lambda value: None if value is None else function(value)
+    def convert(value: object) -> object:
+        result = None if value is None else function(value)
+        return _to_text(result.encode("utf-8", "surrogateescape")) if isinstance(result, str) else result
+
+    return convert
 
 
 _FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
@@ -149,9 +161,9 @@ _FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
     "dbctl_decimal": _apply(canonical.normalize_decimal),
     "dbctl_json": _apply(canonical.normalize_json),
     "dbctl_timestamp": _skip_null(_format_timestamp),
-    "dbctl_date": _format_date,
+    "dbctl_date": _skip_null(_format_date),
     "dbctl_time": _skip_null(_format_time),
-    "dbctl_uuid": _format_uuid,
+    "dbctl_uuid": _skip_null(_format_uuid),
 }
 
 

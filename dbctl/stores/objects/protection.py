@@ -1,0 +1,83 @@
+"""Versioning, retention and holds of objects, as the server reports them in the headers of an object."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from email.message import Message
+from functools import partial
+from typing import cast
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+import obstore
+from obstore.store import S3Store
+
+from dbctl.config import Address, s3
+from dbctl.errors import StorageFailedError
+from dbctl.model import Struct
+from dbctl.stores.base import Protection
+from dbctl.stores.objects.client import Client
+from dbctl.stores.objects.errors import explain_failure
+
+#: Time for which the address of a request is valid, and the longest time without a response, in seconds.
+LIFETIME, TIMEOUT = timedelta(minutes=15), 15
+
+
+class HeaderNames(Struct, frozen=True, kw_only=True):
+    """The headers of an object in which a provider reports its protection."""
+
+    version: str
+    retained_until: str
+    legal_hold: str
+
+
+#: The library returns none of these headers, so the request is sent without it.
+HEADERS: Mapping[str, HeaderNames] = {
+    "s3": HeaderNames(
+        version="x-amz-version-id",
+        retained_until="x-amz-object-lock-retain-until-date",
+        legal_hold="x-amz-object-lock-legal-hold",
+    ),
+}
+
+
+def read_protection(client: Client, address: Address, keys: Sequence[str]) -> Protection:
+    """Return the strongest protection of several objects, the newest first; none if the provider does not report it.
+
+    Raises:
+        StorageFailedError: the server cannot be reached, or rejects the request.
+    """
+    names = HEADERS.get(address.scheme)
+    if names is None:
+        return Protection()
+    authorities = s3.resolve_access(address).authorities
+    context = ssl.create_default_context(cadata=authorities.decode() if authorities else None)
+    versioned, has_hold, times = False, False, list[datetime]()
+    for key in keys:
+        headers = client.run(partial(_send, key=key, client=client, address=address, context=context))
+        versioned = versioned or headers.get(names.version, "null") != "null"
+        if not versioned:  # there is no retention without versions
+            break
+        has_hold = has_hold or headers.get(names.legal_hold, "") == "ON"
+        if until := headers.get(names.retained_until):
+            times.append(datetime.fromisoformat(until))
+    return Protection(
+        keeps_versions=versioned, retained_until=max(times, default=None), has_legal_hold=has_hold
+    )
+
+
+def _send(store: object, *, key: str, client: Client, address: Address, context: ssl.SSLContext) -> Message:
+    """Return the headers of an object; none if it was deleted concurrently."""
+    url = obstore.sign(cast(S3Store, store), "HEAD", key, LIFETIME)
+    try:
+        with urlopen(Request(url, method="HEAD"), timeout=TIMEOUT, context=context) as response:  # noqa: S310 - the library created it
+            return cast(Message, response.headers)
+    except HTTPError as error:
+        if error.code == 404:  # noqa: PLR2004 - not found
+            return Message()
+        failure = explain_failure(f"status code: {error.code}", address)
+    except (URLError, OSError):
+        failure = explain_failure("", address)
+    raise StorageFailedError(place=client.location, reason=failure.reason, hint=failure.hint)
