@@ -321,6 +321,13 @@ def test_failure_after_the_canary_does_not_stop_the_others(migrated, answer):
     assert list_migrated(migrated) == ["ada", "cleo", "dora"]
 
 
+def test_damaged_instance_is_no_canary(migrated, answer):
+    tenant_path(migrated, "ada").write_bytes(b"damaged " * 1000)
+    result = answer("migrate", "up", status=12)
+    assert codes(result) == {"ada": "not-a-database"}
+    assert result["data"]["done"] == 3
+
+
 def test_resumed_run_has_no_canary(migrated, answer):
     break_second(migrated, "bea", "cleo")
     answer("migrate", "up", status=12)
