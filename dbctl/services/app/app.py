@@ -56,8 +56,9 @@ class App:
         sections, databases = profile.databases, configured.databases
         if list(databases) == ["main"] and "main" not in sections:  # an address without a name
             databases = {self._main: databases["main"]}
-            replicas = {self._main: configured.replicas["main"]} if configured.replicas else {}
-            configured = structs.replace(configured, replicas=replicas)
+            if "main" in configured.replicas:
+                replicas = {self._main: configured.replicas["main"]}
+                configured = structs.replace(configured, replicas=replicas)
         # The profile decides the engine of a plain path.
         urls = {
             name: resolve_engine(url, sections[name if name in sections else self._main].engines)
