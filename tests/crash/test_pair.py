@@ -133,7 +133,13 @@ def test_failing_call_leaves_consistent_pair_or_is_reported(path):
             f"left: {list_leftovers(path)}",
         )
         codes = set(promptvault_app.list_codes(promptvault_app.verify_backups(path, deep=False)))
-        run.check(codes <= {"backup-incomplete", "retained-database-missing"}, f"verify: {codes}")
+        # file-unknown: the call that deletes a partial file failed
+        expected = {
+            "backup-incomplete",
+            "retained-database-missing",
+            *(() if run.is_killed else ("file-unknown",)),
+        }
+        run.check(codes <= expected, f"verify: {codes}")
     print(dict(outcomes))
     runs.assert_no_problems()
 

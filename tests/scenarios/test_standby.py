@@ -6,6 +6,7 @@ import os
 import subprocess
 import tempfile
 import threading
+import json
 import time
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -308,6 +309,7 @@ def test_failover_leaves_old_or_new_state(tmp_path, words):
             status, _ = forge.wait_for_result(forge.start(folder, "backup", "create", "-o", "json"))
             assert status == 0
             pair.run("update members set mail = handle || '@changed.example'")
+            pair.run("update options set val = '6' where name = 'limits.servings'")  # not its default
             pair.run(
                 "alter system set synchronous_standby_names = '*'", "select pg_reload_conf()"
             )  # an acknowledged commit is on both
@@ -320,6 +322,6 @@ def test_failover_leaves_old_or_new_state(tmp_path, words):
             new = PostgreSQL(parse_url(pair.standby.url)).content()
             code = result["error"]["code"] if status else ""
             if not status:
-                assert new != old
+                assert new != old, json.dumps(result)
             elif code != "commit-in-doubt":
                 assert new == old, result
