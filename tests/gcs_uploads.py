@@ -5,7 +5,6 @@ dbctl's library uses the XML API. The server itself checks the generations, and 
 
 from __future__ import annotations
 
-import atexit
 import json
 import re
 import threading
@@ -20,13 +19,12 @@ class UploadAdapter:
     """The adapter of one process."""
 
     def __init__(self, port: int) -> None:
-        """Start it in front of the server at a local port; it stops at the end of this process."""
+        """Start it in front of the server at a local port; it ends with this process."""
         self._proxy, self._host = FaultProxy(port), f"127.0.0.1:{port}"
         self._proxy.interfere, self._proxy.change = self._upload, _add_error_code
         self._parts, self._number, self._lock = dict[str, dict[int, bytes]](), count(1), threading.Lock()
-        running = self._proxy.running()
-        self.url = running.__enter__().url
-        atexit.register(running.__exit__, None, None, None)
+        self._running = self._proxy.running()
+        self.url = self._running.__enter__().url
 
     def _upload(self, request: Request) -> Response | None:
         """Perform an upload; None for other requests."""

@@ -44,6 +44,7 @@ class StorageServer(ABC):
 
     name: str
     scheme: str
+    end = signal.SIGKILL  #: the signal that ends it at once
 
     @cached_property
     def port(self) -> int:
@@ -92,13 +93,15 @@ class StorageServer(ABC):
                 stderr=log,
                 start_new_session=True,
             )
+        server = servers.Running(f"http://127.0.0.1:{port}", process, folder, self.end)
         deadline = time.monotonic() + START_SECONDS
         while not self._is_ready(port):
-            text = (folder / "log").read_text(errors="replace")[-2000:]
-            assert process.poll() is None, f"{self.name} ended: {text}"
-            assert time.monotonic() < deadline, f"{self.name} does not respond: {text}"
+            if process.poll() is not None or time.monotonic() > deadline:
+                text = (folder / "log").read_text(errors="replace")[-2000:]
+                server.stop()
+                pytest.fail(f"{self.name} does not start: {text}")
             time.sleep(0.2)
-        return servers.Running(f"http://127.0.0.1:{port}", process, folder, signal.SIGTERM)
+        return server
 
     def _environment(self) -> Mapping[str, str]:
         return {
@@ -122,8 +125,14 @@ class S3Server(StorageServer):
 
     scheme = "s3"
 
-    def __init__(self, name: str, command: Callable[[Path, int], Sequence[str | Path]]) -> None:
-        self.name, self._create_command = name, command
+    def __init__(
+        self,
+        name: str,
+        command: Callable[[Path, int], Sequence[str | Path]],
+        *,
+        end: signal.Signals = signal.SIGKILL,
+    ) -> None:
+        self.name, self._create_command, self.end = name, command, end
 
     def _command(self, folder: Path, port: int) -> Sequence[str | Path]:
         return self._create_command(folder, port)
@@ -305,7 +314,7 @@ def _rclone_command(folder: Path, port: int) -> Sequence[str | Path]:
 
 
 SEAWEEDFS = S3Server("seaweedfs", _seaweedfs_command)
-CEPH = S3Server("ceph", _ceph_command)
+CEPH = S3Server("ceph", _ceph_command, end=signal.SIGTERM)
 #: It ignores conditions of writes.
 RCLONE = S3Server("rclone", _rclone_command)
 AZURITE = AzureServer()
