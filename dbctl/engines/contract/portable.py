@@ -181,8 +181,17 @@ class StorageLimits(Struct, frozen=True, kw_only=True):
     max_hours: int = 23  #: of a time of day
 
 
+class ValueChange(Struct, frozen=True, kw_only=True):
+    """Values that the destination stores in another form than the types of both columns imply."""
+
+    table: str
+    column: str
+    rows: int
+    change: str  #: in words
+
+
 class ValueScreen(Protocol):
-    """The part that finds out, with few statements, which columns have values that another engine may not store."""
+    """The part that finds out, with few statements, which columns have values that another engine may not store, or changes."""
 
     def find_suspects(
         self, table: str, pairs: Sequence[ColumnPair], limits: StorageLimits
@@ -194,6 +203,11 @@ class ValueScreen(Protocol):
             pairs: its columns, and those of the destination.
             limits: what the destination cannot store at all.
         """
+
+    def count_changes(
+        self, table: str, pairs: Sequence[ColumnPair], limits: StorageLimits
+    ) -> Sequence[ValueChange]:
+        """Return the values of a table that the destination stores, but changes; arguments as ``find_suspects``."""
 
 
 class PortableSchemas(Protocol):
