@@ -233,3 +233,59 @@ def test_bytes_that_the_catalog_of_mysql_replaces_are_not_carried(create_databas
     defaults = [column.default for column in schema.tables[0].columns]
     omitted = [each.name for each in schema.omissions]
     assert (defaults[0], omitted) in [("", ["x"]), ("x'00FF'", [])]  # MySQL reports hexadecimal digits
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_properties_of_postgresql_that_are_left_out_are_reported(
+    engine: str, create_database: Create
+) -> None:
+    source = create_database(
+        "postgresql",
+        "create table plain (id int primary key, title text, body text)",
+        "create unique index plain_title on plain (title, body desc)",
+    )
+    assert not read_portable(source).omissions
+    source.run(
+        'create table note (id int primary key, title text, size int unique deferrable, code text collate "C",'
+        " parent int references plain deferrable initially immediate, other int references plain)",
+        "create index included on note (title) include (size)",
+        "create index classed on note (title text_pattern_ops)",
+        "create index first on note (title nulls first, size)",
+        "create index last on note (size desc nulls last)",
+        "create index hashed on note using hash (size)",
+        'create index collated on note (title collate "C")',
+        "create index inherited on note (code)",
+    )
+    destination = create_database(engine)
+    derived = derive(read_portable(source), destination)
+    destination.run(*derived.before, *derived.after)
+    assert sorted((omission.kind, omission.name, omission.table) for omission in derived.omissions) == [
+        ("collation", "code", "note"),
+        ("deferred check", "note_parent_fkey", "note"),
+        ("deferred check", "note_size_key", "note"),
+        *(("index", name, "note") for name in ("classed", "collated", "first", "hashed", "included", "last")),
+    ]
+
+
+def test_unique_null_of_postgresql_is_reported(create_database: Create) -> None:
+    source = create_database("postgresql", "create table note (id int primary key, title text)")
+    ((version,),) = source.rows("show server_version_num")
+    if int(str(version)) < 150000:
+        return
+    source.run("create unique index note_title on note (title) nulls not distinct")
+    (omission,) = read_portable(source).omissions
+    assert (omission.kind, omission.name) == ("index", "note_title")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_collations_of_sqlite_that_are_left_out_are_reported(engine: str, create_database: Create) -> None:
+    source = create_database(
+        "sqlite",
+        "create table note (id integer primary key, title text collate rtrim, body text, mail text collate nocase unique)",
+        "create index note_title on note (title)",
+        "create index note_body on note (body collate rtrim desc)",
+    )
+    derived = derive(read_portable(source), create_database(engine))
+    reported = {(omission.kind, omission.name) for omission in derived.omissions}
+    assert {("collation", "title"), ("index", "note_body")} <= reported
+    assert ("index", "note_title") not in reported
