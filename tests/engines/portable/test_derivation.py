@@ -289,3 +289,22 @@ def test_collations_of_sqlite_that_are_left_out_are_reported(engine: str, create
     reported = {(omission.kind, omission.name) for omission in derived.omissions}
     assert {("collation", "title"), ("index", "note_body")} <= reported
     assert ("index", "note_title") not in reported
+    assert (("collation", "mail") in reported) == (engine == "postgresql")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_comparisons_that_change_are_reported(engine: str, create_database: Create) -> None:
+    source = create_database(
+        "mysql",
+        "create table note (id int primary key, title varchar(20) collate utf8mb4_unicode_ci, code varchar(20) collate utf8mb4_bin)",
+        "insert into note values (1, 'a', 'a')",
+    )
+    destination = create_database(engine)
+    derived = derive(read_portable(source), destination)
+    reported = [(omission.kind, omission.name) for omission in derived.omissions]
+    assert reported == [("collation", "title")] * {"sqlite": 1, "postgresql": 2, "mysql": 0}[engine]
+    destination.run(*derived.before, *derived.after, "insert into note values (1, 'a', 'a')")
+    ((ignores_case_of_title, ignores_case_of_code),) = destination.rows(
+        "select title = 'A', code = 'A' from note"
+    )
+    assert (bool(ignores_case_of_title), bool(ignores_case_of_code)) == (engine != "postgresql", False)

@@ -40,7 +40,7 @@ class MySQLDerivation(Derivation):
     dialect = "mysql"
     max_name_size = 64
     has_global_index_names = False
-    ignores_case_of_columns = True
+    ignores_case_of_columns = ignores_accents = True
     functions: ClassVar[Mapping[str, Mapping[LogicalKind, str]]] = {
         "now": {
             "timestamp": "utc_timestamp({})",

@@ -21,6 +21,7 @@ from dbctl.engines.contract import (
     PortableSchema,
     PortableTable,
 )
+from dbctl.engines.sql.portable.collations import find_distinguished
 from dbctl.engines.sql.portable.defaults import PortableDefault, fits_kind, read_default
 from dbctl.engines.sql.portable.expressions import Expressions, UntranslatableError
 from dbctl.engines.sql.portable.views import ViewQueries
@@ -41,6 +42,8 @@ class Derivation(ABC):
     #: names that differ only in case are the same name
     ignores_case_of_tables: ClassVar[bool] = False
     ignores_case_of_columns: ClassVar[bool] = False
+    #: collations that ignore case also ignore accents
+    ignores_accents: ClassVar[bool] = False
     #: expressions for the current time and day, and for a random UUID, by the kind of the column
     functions: ClassVar[Mapping[str, Mapping[LogicalKind, str]]]
 
@@ -191,11 +194,22 @@ class Derivation(ABC):
             definitions += [f"check ({check})" for check in self._translate_checks(table)]
             definitions += [self.reference_clause(reference) for reference in self.usable_references(table)]
         definitions += self.extra_definitions(table)
+        self._omit_collations(table)
         return (
             f"create table {self.quote(table.name)} (\n  "
             + ",\n  ".join(definitions)
             + f"\n){self.table_options()}"
         )
+
+    def _omit_collations(self, table: PortableTable) -> None:
+        types = self._types[table.name]
+        folded = [
+            column.name
+            for column in table.columns
+            if self.collation_clause(table, column, types[column.name])
+        ]
+        for word, names in find_distinguished(table, folded, ignores_accents=self.ignores_accents).items():
+            self.omit("collation", ", ".join(names), f"comparisons distinguish {word}", table.name)
 
     def has_inline_key(self, table: PortableTable) -> bool:
         """Whether the definition of a column contains the primary key."""
@@ -404,8 +418,3 @@ def _plain_columns(index: PortableIndex) -> Sequence[str]:
     if index.where or any(term.prefix or not term.column for term in index.terms):
         return ()
     return [term.column for term in index.terms]
-
-
-def find_unique_columns(table: PortableTable) -> set[str]:
-    """Return the columns of primary keys and unique indexes."""
-    return {*table.key, *(term.column for index in table.indexes if index.is_unique for term in index.terms)}

@@ -16,7 +16,7 @@ from dbctl.engines.contract import (
 )
 from dbctl.engines.sql.portable import SqlValueScreen, limit_integer, match_labels
 from dbctl.engines.sqlite.connection import UNDECODABLE
-from dbctl.engines.sqlite.transfer.values import LOSES_DIGITS, register_functions
+from dbctl.engines.sqlite.transfer import LOSES_DIGITS, register_functions
 from dbctl.engines.sqlite.types import find_affinity
 
 if TYPE_CHECKING:
