@@ -65,6 +65,7 @@ class PortableColumn(Struct, frozen=True, kw_only=True):
     ignores_case: bool = False  #: values that differ only in case are equal
     ignores_accents: bool = False
     ignores_spaces: bool = False  #: spaces at the end
+    comment: str = ""
 
 
 class IndexTerm(Struct, frozen=True, kw_only=True):
@@ -102,6 +103,7 @@ class PortableTable(Struct, frozen=True, kw_only=True):
     indexes: Sequence[PortableIndex] = ()
     references: Sequence[PortableReference] = ()
     checks: Sequence[str] = ()
+    comment: str = ""
 
     def column(self, name: str) -> PortableColumn:
         """Return the column with this name; raises ``KeyError`` if the table lacks it."""

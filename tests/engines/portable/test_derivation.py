@@ -308,3 +308,62 @@ def test_comparisons_that_change_are_reported(engine: str, create_database: Crea
         "select title = 'A', code = 'A' from note"
     )
     assert (bool(ignores_case_of_title), bool(ignores_case_of_code)) == (engine != "postgresql", False)
+
+
+COMMENTS = {
+    "postgresql": (
+        "create table note (id int primary key, title varchar(20) default 'x' not null, body text)",
+        "comment on table note is 'it''s a %s {note} é'",
+        "comment on column note.title is 'first \"line\"\nsecond'",
+    ),
+    "mysql": (
+        (
+            "create table note (id int primary key, title varchar(20) default 'x' not null comment 'first \"line\"\nsecond', body text)"
+            " default charset utf8mb4 comment 'it''s a %s {note} é'"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("source_engine", ["postgresql", "mysql"])
+def test_comments_are_carried_or_reported(engine: str, source_engine: str, create_database: Create) -> None:
+    source = read_portable(create_database(source_engine, *COMMENTS[source_engine]))
+    destination = create_database(engine)
+    derived = derive(source, destination)
+    destination.run(*derived.before, *derived.after)
+    (created,) = read_portable(destination).tables
+    reported = [omission.name for omission in derived.omissions if omission.kind == "comment"]
+    comments = [created.comment, *(column.comment for column in created.columns)]
+    if engine == "sqlite":
+        assert (reported, comments) == (["note, title"], ["", "", "", ""])
+    else:
+        assert (reported, comments) == ([], ["it's a %s {note} é", "", 'first "line"\nsecond', ""])
+
+
+def test_comments_that_mysql_cannot_store_are_reported(create_database: Create) -> None:
+    source = create_database(
+        "postgresql",
+        "create table note (id int primary key, title text, body text)",
+        "create index note_title on note (title)",
+        f"comment on column note.id is '{'x' * 1025}'",
+        f"comment on column note.title is '{'x' * 1024}'",
+        "comment on column note.body is 'back\\slash'",
+        "comment on index note_title is 'an index'",
+    )
+    destination = create_database("mysql")
+    derived = derive(read_portable(source), destination)
+    destination.run(*derived.before, *derived.after)
+    reported = [(omission.kind, omission.name) for omission in derived.omissions]
+    assert reported == [("index", "note_title"), ("comment", "id, body")]
+    (created,) = read_portable(destination).tables
+    assert created.column("title").comment == "x" * 1024
+
+
+def test_comments_of_indexes_and_views_are_reported(create_database: Create) -> None:
+    source = create_database(
+        "mysql", "create table note (id int primary key, title int, key note_title (title) comment 'x')"
+    )
+    assert [(each.kind, each.name) for each in read_portable(source).omissions] == [("index", "note_title")]
+    source = create_database("postgresql", "create view one as select 1 as id", "comment on view one is 'x'")
+    assert [(each.kind, each.name) for each in read_portable(source).omissions] == [("comment", "one")]

@@ -19,6 +19,7 @@ _INDEX_PROPERTIES = {
         "coalesce((to_jsonb(x) ->> 'indnullsnotdistinct')::boolean, false)"  # since version 15
     ),
     "its type hash is left out": "m.amname = 'hash'",
+    "its comment is left out": "obj_description(i.oid, 'pg_class') <> ''",
     "its collation is left out": """exists (select from generate_series(1, x.indnkeyatts) k
     left join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = x.indkey[k - 1] and a.attnum <> 0
     join pg_catalog.pg_collation l on l.oid = x.indcollation[k - 1] where l.collname <> 'default' and l.oid is distinct from a.attcollation)""",
@@ -40,6 +41,8 @@ where n.nspname = any(pg_catalog.current_schemas(false)) and not exists (select 
   join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.contype = 'x' where {VISIBLE}""",
             f"""select 'rule', r.rulename, c.relname, 'only PostgreSQL has rules' {_FROM}
   join pg_catalog.pg_rewrite r on r.ev_class = c.oid and r.rulename <> '_RETURN' where {VISIBLE}""",
+            f"""select 'comment', c.relname, '', 'only comments on tables and columns are created' {_FROM}
+  where {VISIBLE} and c.relkind in ('v', 'm') and obj_description(c.oid, 'pg_class') <> ''""",
             f"""select 'collation', a.attname, c.relname, 'collation ' || l.collname || ' is left out' {_FROM}
   join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
   join pg_catalog.pg_type t on t.oid = a.atttypid and t.typcollation <> a.attcollation

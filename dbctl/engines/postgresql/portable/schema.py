@@ -41,7 +41,8 @@ COLUMNS = f"""with recursive types (oid, base, typmod) as (
 select c.relname as owner, a.attname as name, format_type(a.atttypid, a.atttypmod) as declared,
   format_type(t.base, greatest(a.atttypmod, t.typmod)) as type, not a.attnotnull as is_nullable, a.attidentity <> '' as is_identity,
   a.attgenerated <> '' as is_generated, coalesce(pg_get_expr(d.adbin, d.adrelid), '') as expression,
-  coalesce(not l.collisdeterministic, false) as ignores_case,
+  coalesce(not l.collisdeterministic, false) as ignores_case, coalesce(col_description(c.oid, a.attnum), '') as comment,
+  coalesce(obj_description(c.oid, 'pg_class'), '') as table_comment,
   array(select e.enumlabel::text from pg_catalog.pg_enum e where e.enumtypid = t.base order by e.enumsortorder) as labels
 {_FROM} join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
   join types t on t.oid = a.atttypid left join pg_catalog.pg_collation l on l.oid = a.attcollation
@@ -153,6 +154,7 @@ def _build_table(table: SchemaTable, columns: Rows, indexes: Rows) -> PortableTa
                 for reference in table.references
             ],
             checks=[strip_parentheses(_CHECK.sub(r"\1", check)) for check in table.checks],
+            comment=columns[0]["table_comment"],
         )
     )
 
@@ -172,6 +174,7 @@ def _build_column(row: NamedRow) -> PortableColumn:
         is_stored=is_generated,
         is_automatic=is_automatic,
         ignores_case=row["ignores_case"] or row["type"].upper() in IGNORES_CASE,
+        comment=row["comment"],
     )
 
 

@@ -68,6 +68,10 @@ class SQLiteDerivation(Derivation):
         del table, logical
         return "collate nocase" if column.ignores_case else ""
 
+    def can_comment(self, comment: str, *, is_column: bool) -> bool:
+        del comment, is_column
+        return False
+
     def type_checks(self, column: PortableColumn) -> Iterator[str]:
         yield from super().type_checks(column)
         if column.type.kind == "json":
