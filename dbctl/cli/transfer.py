@@ -46,7 +46,8 @@ def plan(
 ) -> int:
     """Show which tables a transfer copies, how values are converted, and values that do not fit; exit 4 if there are any.
 
-    Every row of the source is read. Nothing is changed.
+    A derived schema is shown as statements, with the parts of the source that they omit. Every row of the source is read.
+    Nothing is changed.
 
     Example: dbctl transfer plan --to postgresql://app@localhost/app
     """

@@ -88,7 +88,12 @@ class TransferPlan(Struct, frozen=True, kw_only=True):
             }
             for problem in self.problems
         ]
-        return {"changes": self.changes, "omissions": self.omissions, "problems": problems}
+        return {
+            "statements": [line for sql in self.statements for line in f"{sql};".splitlines()],
+            "changes": self.changes,
+            "omissions": self.omissions,
+            "problems": problems,
+        }
 
     @property
     def remarks(self) -> Sequence[str]:

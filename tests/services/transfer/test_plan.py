@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 
 import pytest
+
+from dbctl.cli.main import main
 
 NANOSECONDS = "2026-07-21 09:15:02.674995283"
 
@@ -84,3 +87,33 @@ def test_values_that_change_their_type_are_reported(start, tmp_path, databases, 
 def test_unchanged_values_are_not_reported(answer, source, tmp_path, databases):
     plan = answer("--url", f"main={source}", "transfer", "plan", "--to", databases("postgresql", tmp_path))
     assert plan["data"]["changes"] == []
+
+
+def test_table_contains_statements_and_everything_that_is_lost(capsys, tmp_path, databases):
+    path = create_file(
+        tmp_path / "app.db",
+        "create table device (id integer primary key, seen datetime, kind text)",
+        f"insert into device values (1, '{NANOSECONDS}', 'x'), (2, 'never', 'y')",
+        "create trigger touch after update on device begin select 1; end",
+    )
+    words = ["--url", f"main={path}", "transfer", "plan", "--to", databases("postgresql", tmp_path)]
+    assert main(words) == 4
+    output = capsys.readouterr()
+    lines = [line.split() for line in output.out.splitlines()]
+    titles = [line for line in lines if len(line) == 1 and line[0].endswith(":")]
+    assert titles == [["statements:"], ["changes:"], ["omissions:"], ["problems:"]]
+    assert ["create", "table", '"device"', "("] in lines
+    assert ["device", "seen", "1"] in [line[:3] for line in lines]
+    assert ["trigger", "touch", "device"] in [line[:3] for line in lines]
+    assert lines[-1][:3] == ["device", "seen", "1"]
+    assert lines[-1][-1] == "id=2"
+    assert not output.err
+    for option in (["--columns", "table,rows"], ["-o", "csv"]):
+        assert main([*words, *option]) == 4
+        output = capsys.readouterr()
+        assert len(output.out.splitlines()) == 2
+        assert len(output.err.splitlines()) == 3
+    assert main([*words, "-o", "json"]) == 4
+    output = capsys.readouterr()
+    assert not output.err
+    assert len(json.loads(output.out)["warnings"]) == 3
