@@ -50,7 +50,7 @@ def measure() -> Area:
                 f"migrate up of {FEW}, a durable transaction each",
                 "dbmate up",
                 ratios(up, "dbctl", "dbmate"),
-                0.9,
+                1.2,
             ),
             Result(
                 f"migrate status of {MANY:,}", "npx dbmate status", ratios(status, "dbctl", "npx dbmate"), 0.8

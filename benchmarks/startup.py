@@ -46,7 +46,7 @@ def measure() -> Area:
         ("--version", BARE, 1.6),
         ("--help", BARE, 5.5),
         ("users --help", BARE, 8.0),
-        ("users list", BARE, 8.0),
+        ("users list", BARE, 7.0),
         ("users list", SQLITE, 6.0),
         ("users list", UTILS, 1.0),
         (f"users list with {MANY_PROFILES} profiles", f"users list with {FEW_PROFILES} profiles", 1.1),

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -99,7 +99,7 @@ class Node:
 class Cluster:
     """Three nodes; ``root`` has all privileges and no password."""
 
-    def __init__(self, place: Path, provider: str) -> None:
+    def __init__(self, place: Path, provider: str, prepare: Callable[[Sequence[Node]], None]) -> None:
         server, install = servers._mariadb_programs("for a cluster")
         as_user = []
         if os.geteuid() == 0:  # the server refuses to run as root
@@ -111,6 +111,8 @@ class Cluster:
         self._addresses = "gcomm://" + ",".join(f"127.0.0.1:{node.group_port}" for node in self.nodes)
         for node in self.nodes:
             node.place.mkdir()
+        prepare(self.nodes)
+        for node in self.nodes:
             if as_user:
                 shutil.chown(node.place, "mysql", "mysql")
         first = self.nodes[0].place
@@ -169,14 +171,17 @@ def node_url(node: Node, database: str) -> Url:
 
 
 @contextmanager
-def start_cluster() -> Iterator[Cluster]:
-    """Yield a running cluster; without MariaDB and Galera, skip the test, or fail in CI."""
+def start_cluster(prepare: Callable[[Sequence[Node]], None] = lambda _nodes: None) -> Iterator[Cluster]:
+    """Yield a running cluster; without MariaDB and Galera, skip the test, or fail in CI.
+
+    ``prepare`` is called with the nodes, whose folders are still empty.
+    """
     provider = next((path for path in PROVIDERS if Path(path).exists()), None)
     if provider is None:
         servers.skip_or_fail(f"no Galera ({PROVIDERS[0]}; Debian package galera-4)")
     place = Path(tempfile.mkdtemp(prefix="dbctl-galera-", dir=servers.data_folder()))
     try:
-        cluster = Cluster(place, provider)
+        cluster = Cluster(place, provider, prepare)
         try:
             cluster.start()
             yield cluster

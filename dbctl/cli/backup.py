@@ -114,8 +114,7 @@ def list_(
     """List backups, newest first.
 
     Backups that a restore created first have the kind safety. Files that other programs left are listed last, by
-    path, with the kind foreign: dbctl backup verify PATH verifies them, and dbctl backup adopt PATH turns them
-    into backups.
+    path, with the kind foreign; dbctl backup adopt PATH turns them into backups.
 
     Example: dbctl backup list --kind safety
     """

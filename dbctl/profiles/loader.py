@@ -13,6 +13,8 @@ from dbctl.errors import FileFailedError, FileMissingError, ProfileInvalidError,
 from dbctl.files import toml
 from dbctl.profiles.model import Profile
 
+#: Profiles that a message names.
+MAX_LISTED = 5
 BUILTIN = Path(__file__).with_name("builtin")
 
 
@@ -37,6 +39,17 @@ def list_available() -> list[AvailableProfile]:
     for origin, folder in profile_folders().items():
         available += [AvailableProfile(path.stem, origin, path) for path in sorted(folder.glob("*.toml"))]
     return available
+
+
+def list_profiles_with(feature: str) -> str:
+    """Return the names of built-in profiles that have a feature, as a list in a message; empty: none has it."""
+    names_ = [
+        profile.name
+        for profile in map(load, names())
+        if feature in [*profile.list_features(), *profile.list_special_features()]
+    ]
+    omitted = f" and {count} more" if (count := len(names_) - MAX_LISTED) > 0 else ""
+    return ", ".join(names_[:MAX_LISTED]) + omitted
 
 
 def is_built_in(name: str) -> bool:

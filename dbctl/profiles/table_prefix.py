@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import msgspec
 
+from dbctl.errors import AmbiguousPrefixError
 from dbctl.profiles.model import Profile
 
 #: A prefix; it is part of SQL.
@@ -35,6 +36,18 @@ def find_prefixes(profile: Profile, database: str, tables: Collection[str]) -> l
         for prefix in _find_prefixes(profile.prefix, version.databases[database].needs, tables)
     }
     return [profile.prefix] if profile.prefix in prefixes else sorted(prefixes)
+
+
+def detect_prefix(profile: Profile, tables: Collection[str], app: str) -> str:
+    """Return the prefix of the tables of the main database; that of the profile if it has no tables of the app.
+
+    Raises:
+        AmbiguousPrefixError: the database has the tables with several prefixes.
+    """
+    prefixes = find_prefixes(profile, profile.main_database, tables)
+    if len(prefixes) > 1:
+        raise AmbiguousPrefixError(app=app, prefixes=", ".join(map(repr, prefixes)))
+    return prefixes[0] if prefixes else profile.prefix
 
 
 def _find_prefixes(prefix: str, needs: Sequence[str], tables: Collection[str]) -> Iterator[str]:

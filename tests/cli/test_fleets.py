@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sqlite3
 from contextlib import closing
@@ -320,6 +321,13 @@ def test_failure_after_the_canary_does_not_stop_the_others(migrated, answer):
     assert list_migrated(migrated) == ["ada", "cleo", "dora"]
 
 
+def test_damaged_instance_is_no_canary(migrated, answer):
+    tenant_path(migrated, "ada").write_bytes(b"damaged " * 1000)
+    result = answer("migrate", "up", status=12)
+    assert codes(result) == {"ada": "not-a-database"}
+    assert result["data"]["done"] == 3
+
+
 def test_resumed_run_has_no_canary(migrated, answer):
     break_second(migrated, "bea", "cleo")
     answer("migrate", "up", status=12)
@@ -463,3 +471,43 @@ def test_answer_matches_its_schema(shop, answer):
     damage(shop, "ada")
     result = answer("backup", "create", status=12)
     Draft202012Validator({**schemas["answers"][result["schema"]], "$defs": schemas["$defs"]}).validate(result)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "users set-role ana guest",
+        "users deactivate --inactive 1d --dry-run",
+        "settings set kitchen.title Shelf",
+        "settings get kitchen.title",
+        "settings validate",
+        "sessions revoke ana",
+        "sessions cleanup",
+        "roles list",
+        "backup verify",
+        "backup drill",
+        "backup prune --yes",
+        "integrity repair --yes",
+        "maintain analyze",
+        "maintain vacuum",
+        "stats overview",
+        "stats tables",
+        "search index status",
+        "search index check",
+        "search index build",
+        "data query 'select 1 as n'",
+        "doctor",
+    ],
+)
+def test_command_runs_on_each_instance_in_each_format(shop, answer, run, line):
+    """Some are impossible for the app, such as a repair across databases: then the code is the same on each."""
+    words = shlex.split(line)
+    if words[0] == "backup":
+        answer("backup", "create")
+    result = answer(*words, status=None)
+    assert set(states(result)) == set(APPS)
+    assert len({item["exit_code"] for item in result["data"]["items"]}) == 1
+    assert "internal" not in codes(result).values()
+    assert "worker-ended" not in codes(result).values()
+    for output_format in ("table", "csv"):
+        assert main([*words, "-o", output_format]) in (result["exit_code"], 0)

@@ -49,6 +49,8 @@ OPENERS = {
     "files/temp.py": "folders, most of which are new",
     "render/streams.py": "/dev/null",
     "services/backup/app_files.py": "the archive that it creates (O_EXCL), from files that are not databases of the app",
+    "services/fleet/record.py": "records of runs on fleets",
+    "services/fleet/workers.py": "/dev/null",
     "stores/directory.py": "markers and manifests of backups",
 }
 #: Modules that connect to databases, and the databases.

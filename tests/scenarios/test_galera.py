@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
+import subprocess
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 
@@ -294,6 +297,44 @@ def test_partition_during_transaction_changes_nothing(larder):
         writer.update("members", {"mail": "lost@larder.example"}, PIP)
         larder.cluster.nodes[0].wait_for(wsrep_cluster_status="non-Primary")
     assert larder.contents(0, 1, 2) == [old] * 3
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_node_with_full_disk_does_not_affect_the_others(tmp_path, monkeypatch, answer):
+    """It leaves the cluster, because it cannot apply the changes; no command reads from it."""
+    disks = []
+
+    def mount_small_disk(nodes):
+        disk = nodes[2].place
+        mount = ["mount", "-t", "tmpfs", "-o", "size=192m,mode=755", "tmpfs", disk]
+        if subprocess.run(mount, check=False, capture_output=True).returncode:
+            pytest.skip("mounting is not permitted")
+        disks.append(disk)
+
+    monkeypatch.chdir(tmp_path)
+    try:
+        with start_cluster(mount_small_disk) as cluster:
+            larder = Larder(cluster, tmp_path)
+            larder.contents(2)
+            with suppress(OSError), (disks[0] / "filler").open("wb") as file:
+                while True:
+                    file.write(bytes(1 << 20))
+            larder.on(0).run("create table large (id int auto_increment primary key, text longtext)")
+            for _ in range(40):
+                larder.on(0).run("insert into large (text) values (repeat('x', 2000000))")
+            answer("users", "deactivate", "ana")
+            for node in cluster.nodes[:2]:
+                node.wait_for(wsrep_ready="ON", wsrep_cluster_size="2")
+            first, second = larder.contents(0, 1)
+            assert first == second
+            larder.use(2)
+            assert answer("users", "list", status=10)["error"]["code"] in ("node-not-ready", "unreachable")
+            larder.use(1)
+            assert "ana" in str(answer("users", "list")["data"]["items"])
+    finally:
+        for disk in disks:
+            subprocess.run(["umount", "--lazy", disk], check=True)
+            shutil.rmtree(disk.parent)  # the cluster could not remove the folder of the disk
 
 
 def test_migration_continues_on_another_node(larder, answer):

@@ -178,6 +178,13 @@ class Database(Section, frozen=True, kw_only=True):
     #: recommended settings of its server, by engine: numbers and sizes are minimums, other values must be equal
     recommended: Mapping[EngineName, Mapping[str, str | int | float | bool]] = {}
 
+    def identity_columns(self) -> dict[str, list[str]]:
+        """Return the columns that identify rows, by table, for engines without primary keys."""
+        return {
+            table: [column.removesuffix("?") for column in ([names] if isinstance(names, str) else names)]
+            for table, names in self.keys.items()
+        }
+
     def find_wrong_app_hint(self, tables: Collection[str]) -> str:
         """Return the first ``wrong_app_hint`` that matches one of ``tables``; empty: no match."""
         hints = (hint.hint for hint in self.wrong_app_hint if any(table in tables for table in hint.tables))

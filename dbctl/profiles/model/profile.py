@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from dbctl.config import Retention
+from dbctl.errors import WrongAppError
 from dbctl.model import is_duration
 from dbctl.profiles.codecs import BooleanCodec, TimeCodec
 from dbctl.profiles.model.base import DatabaseName, Name, Section
@@ -148,6 +149,21 @@ class Profile(Section, frozen=True, kw_only=True):
     def file_name(self, database: str) -> str:
         """Return the name of a database's file in a backup, with ``{time}`` in it."""
         return self.backup.names.get(database, f"{database}_{{time}}.db")
+
+    def require_tables(self, section: Database, target: str, tables: Collection[str]) -> None:
+        """Check that the tables of a database include those that identify it.
+
+        Raises:
+            WrongAppError: one is missing.
+        """
+        missing_tables = [table for table in section.needs if table not in tables]
+        if missing_tables:
+            raise WrongAppError(
+                target=target,
+                profile=self.title,
+                missing=f"table {', '.join(missing_tables)}" if tables else "every table",
+                hint=self.suggest_cause(section, tables),
+            )
 
     def suggest_cause(self, section: Database, tables: Collection[str]) -> str:
         """Return a hint about a database with ``tables``, which lacks tables that ``section`` of the profile needs."""

@@ -15,7 +15,6 @@ from dbctl.config import model
 from dbctl.engines import registry
 from dbctl.engines.contract import Engine, Readable, RestoreTarget, Table, Writable
 from dbctl.errors import (
-    AmbiguousPrefixError,
     BusyError,
     ConcurrentChangeError,
     DatabaseNotConfiguredError,
@@ -25,15 +24,12 @@ from dbctl.errors import (
     InterruptedWriteError,
     ReadOnlyError,
     UsageError,
-    WrongAppError,
 )
 from dbctl.profiles import loader
 from dbctl.profiles.model import NO_LEDGER, Database, Profile, ProfileVariant
 from dbctl.url import Url, resolve_engine
 
 T = TypeVar("T")
-#: Profiles that an error names.
-MAX_LISTED_PROFILES = 5
 #: Seconds to wait for a locked database whose schema selects the variant of a profile, in commands that open no database.
 SCHEMA_TIMEOUT = 1.0
 
@@ -56,8 +52,9 @@ class App:
         sections, databases = profile.databases, configured.databases
         if list(databases) == ["main"] and "main" not in sections:  # an address without a name
             databases = {self._main: databases["main"]}
-            replicas = {self._main: configured.replicas["main"]} if configured.replicas else {}
-            configured = structs.replace(configured, replicas=replicas)
+            if "main" in configured.replicas:
+                replicas = {self._main: configured.replicas["main"]}
+                configured = structs.replace(configured, replicas=replicas)
         # The profile decides the engine of a plain path.
         urls = {
             name: resolve_engine(url, sections[name if name in sections else self._main].engines)
@@ -72,9 +69,7 @@ class App:
         self.used: list[str] = []  #: the databases that were opened, in the order of their first use
         self._readers: dict[str, Readable] = {}
         self._writers: dict[str, Writable] = {}
-        self._main_lock: BusyError | None = (
-            None  #: another program has locked the main database for the whole timeout
-        )
+        self._main_lock: BusyError | None = None  #: why the main database could not be read at the start
 
     def resolve_profile(self) -> None:
         """Change the profile to the prefix of the app's tables, and to the variant that the main database has.
@@ -96,10 +91,7 @@ class App:
             except DbctlError:  # a command that uses the database reports it
                 pass
         if detects_prefix:
-            prefixes = profiles.find_prefixes(profile, self._main, tables)
-            if len(prefixes) > 1:
-                raise AmbiguousPrefixError(app=self.name, prefixes=", ".join(map(repr, prefixes)))
-            prefix = prefixes[0] if prefixes else profile.prefix
+            prefix = profiles.detect_prefix(profile, tables, self.name)
         if profile.prefix:
             self.profile = self.base_profile = profiles.change_prefix(profile, prefix or "")
         self._select_variant(tables)
@@ -120,11 +112,10 @@ class App:
             )
 
     def _find_variant(self, tables: Mapping[str, Table]) -> ProfileVariant | None:
-        if not self.base_profile.variants:
+        if not (variants := self.base_profile.variants):
             return None
         from dbctl.services.app.live_table import has_all
 
-        variants = self.base_profile.variants
         return next((variant for variant in variants if has_all(tables, variant.needs)), None)
 
     def target(self, database: str) -> str:
@@ -178,18 +169,11 @@ class App:
         """
         if section:
             return section
-        profiles = map(loader.load, loader.names())
-        others = [
-            profile.name
-            for profile in profiles
-            if feature in [*profile.list_features(), *profile.list_special_features()]
-        ]
-        omitted = f" and {count} more" if (count := len(others) - MAX_LISTED_PROFILES) > 0 else ""
         raise FeatureMissingError(
             app=self.name,
             profile=self.profile.name,
             feature=feature,
-            profiles=", ".join(others[:MAX_LISTED_PROFILES]) + omitted or "none of the built-in profiles",
+            profiles=loader.list_profiles_with(feature) or "none of the built-in profiles",
             hint=alternative,
         )
 
@@ -235,7 +219,6 @@ class App:
             WrongAppError: the database belongs to another app, or is empty without ``allow_empty``.
         """
         self._mark_used(name)
-        self._refuse_second_wait(name)
         if name in self._writers:
             return self._writers[name]
         if name not in self._readers:
@@ -246,7 +229,7 @@ class App:
                     self._select_variant(tables)
                 is_alike = 2 * sum(table in familiar_tables for table in tables) >= len(tables)
                 if not ((familiar_tables and is_alike) if tables else allow_empty):
-                    self._verify_schema(name, database)
+                    self.profile.require_tables(self.database(name), self.target(name), tables)
             except BaseException:  # an open connection must not outlive the failure
                 database.close()
                 raise
@@ -279,7 +262,7 @@ class App:
                 timeout=self.timeout,
                 traceless=self._traceless,
                 use_external_indexes=is_read_only,
-                keys=self._identity_columns(name),
+                keys=self.database(name).identity_columns(),
             )
         except InterruptedWriteError:
             if self._traceless or is_read_only:
@@ -307,7 +290,6 @@ class App:
             raise ValueError(f"{purpose!r} is not in write_paths.PATHS")
         section = self.require_writable(name)
         self._mark_used(name)
-        self._refuse_second_wait(name)
         if name in self._readers:  # closing a reader later would drop this process's locks on the file
             self._readers.pop(name).close()
         database = self.engine(name).open_for_writing(
@@ -317,13 +299,14 @@ class App:
             pragmas=section.pragmas,
             # An instance of a fleet may have been deleted since it was listed.
             create=section.create if create and not self.configured.fleet else None,
-            keys=self._identity_columns(name),
+            keys=self.database(name).identity_columns(),
             fill=partial(default_times, self.profile),
         )
         try:
             if not create:
-                self._verify_variant(name, database)
-                self._verify_schema(name, database)
+                if name == self._main and self._find_variant(database.tables()) != self.variant:
+                    raise ConcurrentChangeError(target=self.target(name))
+                self.profile.require_tables(section, self.target(name), database.tables())
             self.refuse_contradictions(name, database, purpose)
             with database.lock(purpose):
                 self._writers[name] = database
@@ -346,44 +329,18 @@ class App:
         """Return the open writer of a database, for a change that writes several databases."""
         return self._writers[name]
 
-    def _identity_columns(self, name: str) -> dict[str, Sequence[str]]:
-        """Return the columns that identify rows, by table, for engines without primary keys."""
-        return {
-            table: [column.removesuffix("?") for column in ([names] if isinstance(names, str) else names)]
-            for table, names in self.database(name).keys.items()
-        }
-
     def _mark_used(self, name: str) -> None:
         if self.only not in ("", name):
             raise UsageError(detail=f"this command uses {self.target(name)}, but --db selects {self.only!r}")
         if name not in self.used:
             self.used.append(name)
-
-    def _refuse_second_wait(self, name: str) -> None:
-        if name == self._main and self._main_lock:
+        if name == self._main and self._main_lock:  # without a second wait
             raise self._main_lock
 
     def close(self) -> None:
         """Close every database."""
         while self._readers:
             self._readers.popitem()[1].close()
-
-    def _verify_variant(self, name: str, database: Readable) -> None:
-        """Refuse to write by a profile for another version of the app."""
-        if name == self._main and self._find_variant(database.tables()) != self.variant:
-            raise ConcurrentChangeError(target=self.target(name))
-
-    def _verify_schema(self, name: str, database: Readable) -> None:
-        required_tables = self.database(name).needs
-        missing_tables = [table for table in required_tables if table not in database.tables()]
-        if missing_tables:
-            missing = "every table" if not database.tables() else f"table {', '.join(missing_tables)}"
-            raise WrongAppError(
-                target=self.target(name),
-                profile=self.profile.title,
-                missing=missing,
-                hint=self.profile.suggest_cause(self.database(name), database.tables()),
-            )
 
 
 def read_profile(configured: model.App) -> tuple[Profile, str | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
-from dbctl.errors import InstanceSkippedError
+from dbctl.errors import CorruptError, Exit, InstanceSkippedError, NotADatabaseError
 from dbctl.model import Page, Struct
 from dbctl.services.fleet.instances import Instance
 from dbctl.services.fleet.outcome import Outcome, Tally
@@ -91,7 +91,7 @@ class FleetRun:
             # The verification replaces the outcome only if it failed.
             outcome = outcomes[-1] if outcomes[-1].state == "failed" else outcomes[0]
             self._receive(outcome)
-            if outcome.state == "failed":
+            if outcome.state == "failed" and not _is_unusable(outcome):
                 self._stop_reason = f"the canary {outcome.app} failed"
             if changed >= self._limits.canaries:
                 return
@@ -133,3 +133,12 @@ class FleetRun:
 def _has_changed(outcome: Outcome) -> bool:
     """Whether the command applied something: its result is not an empty list."""
     return not isinstance(outcome.data, Page) or outcome.data.total > 0
+
+
+def _is_unusable(outcome: Outcome) -> bool:
+    """Whether the instance failed before the command ran: another one is the canary."""
+    code = outcome.error.code if outcome.error else ""
+    return outcome.exit_code in (Exit.UNREACHABLE, Exit.BUSY) or code in (
+        NotADatabaseError.code,
+        CorruptError.code,
+    )

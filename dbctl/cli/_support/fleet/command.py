@@ -32,6 +32,7 @@ class _Properties(NamedTuple):
     canaries: int = 0
     max_failures: int = 0
     parameters: Mapping[str, object] = {}  #: replaced on each instance
+    max_logins: int = 1  #: words that name users
 
 
 _LISTS = _Properties()
@@ -49,7 +50,7 @@ _COMMANDS: Mapping[str, _Properties] = {
     "users show": _LISTS,
     "users activate": _CHANGES,
     "users deactivate": _CHANGES,
-    "users set-role": _CHANGES,
+    "users set-role": _Properties(is_recorded=True, max_logins=2),  # the last is the role
     "users unlock": _CHANGES,
     "users delete": _DELETIONS,
     "roles list": _LISTS,
@@ -209,7 +210,8 @@ class _FleetCommand:
             words = value if isinstance(value, (list, tuple)) else [value]
             if "-" in map(str, words):
                 raise UsageError(detail="standard input cannot be read for each instance; pass the values")
-        if len(self._ctx.params.get("logins") or ()) + len(self._ctx.params.get("ids") or ()) > 1:
+        params = self._ctx.params
+        if len([*(params.get("logins") or ()), *(params.get("ids") or ())]) > self._properties.max_logins:
             # The instances that lack one of them would be skipped.
             raise UsageError(detail="pass one user; on a fleet, a command works on one user of each instance")
 

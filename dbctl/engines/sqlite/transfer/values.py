@@ -233,8 +233,12 @@ def _parse_seconds(text: bytes) -> object:
 
 
 def _parse_iso(text: bytes) -> object:
+    try:
+        datetime.fromisoformat(text.decode("ascii"))
+    except ValueError:  # such as the zero dates of MySQL
+        return parse_text(text)
     day, _, clock = text.partition(b" ")
-    if not clock or b"-00" in day:  # no time, or a zero date of MySQL
+    if not clock:
         return parse_text(text)
     clock, _, fraction = clock.partition(b".")
     return parse_text(b"%sT%s.%sZ" % (day, clock, fraction.ljust(3, b"0")))
