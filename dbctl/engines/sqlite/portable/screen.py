@@ -36,6 +36,8 @@ _TIMESTAMP = (
     f" when length({{0}}) between 21 and {{{{}}}} then substr({{0}}, 1, 19) is datetime(substr({{0}}, 1, 19)) and {_IS_DAY}"
     " and substr({0}, 12, 2) < '24' and substr({0}, 20) glob '.[0-9]*' and substr({0}, 21) not glob '*[^0-9]*' else false end"
 )
+#: Columns of one result; SQLite has a limit of 2000.
+_MAX_RESULTS = 1000
 _IS_TEXT = "typeof({0}) = 'text'"
 _SINGLE_BITS, _WHOLE_BITS, _SECONDS_LENGTH = 32, 64, 19
 
@@ -68,11 +70,14 @@ class SQLiteValueScreen(SqlValueScreen):
             for pair in pairs
             for change, condition in _list_changes(pair, limits)
         ]
-        if not conditions:
-            return ()
         register_functions(self._connection.driver)
-        counts = ", ".join(f"count(case when {condition} then 1 end)" for _, _, condition in conditions)
-        ((*numbers,),) = self._connection.fetch(f"select {counts} from {self._catalog.quote_table(table)}")
+        counts, numbers = [f"count(case when {condition} then 1 end)" for _, _, condition in conditions], []
+        for start in range(0, len(counts), _MAX_RESULTS):
+            results = ", ".join(counts[start : start + _MAX_RESULTS])
+            ((*values,),) = self._connection.fetch(
+                f"select {results} from {self._catalog.quote_table(table)}"
+            )
+            numbers += values
         return [
             ValueChange(table=table, column=column, rows=int(str(rows)), change=change)
             for (column, change, _), rows in zip(conditions, numbers, strict=True)
