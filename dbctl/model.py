@@ -27,6 +27,10 @@ class Struct(msgspec.Struct, frozen=True, kw_only=True):
         """Return the columns of the table output; empty: all fields. Other output formats contain all fields."""
         return {}
 
+    def sections(self) -> Mapping[str, Sequence[object]]:
+        """Return lists of rows or lines that the table output contains below the table of the summary, by title."""
+        return {}
+
 
 class ChangeResult(Struct, frozen=True, kw_only=True):
     """Base of results of changes. If standard output is not a terminal, table output omits them, for cron."""

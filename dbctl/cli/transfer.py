@@ -11,8 +11,9 @@ import typer
 from dbctl.cli._support.app import open_app
 from dbctl.cli._support.emit import emit, run_change, show_progress, warn
 from dbctl.cli._support.migration_options import MigrationsFolder
-from dbctl.cli._support.options import DryRun, Variant, require_address
+from dbctl.cli._support.options import DryRun, Variant, read_options, require_address
 from dbctl.errors import UsageError
+from dbctl.render import Format
 from dbctl.services.transfer import Endpoints, SchemaOptions
 
 app = typer.Typer()
@@ -45,7 +46,8 @@ def plan(
 ) -> int:
     """Show which tables a transfer copies, how values are converted, and values that do not fit; exit 4 if there are any.
 
-    Every row of the source is read. Nothing is changed.
+    A derived schema is shown as statements, with the parts of the source that they omit. Every row of the source is read.
+    Nothing is changed.
 
     Example: dbctl transfer plan --to postgresql://app@localhost/app
     """
@@ -53,10 +55,11 @@ def plan(
 
     with _open_endpoints(ctx, to) as endpoints:
         result = plan_transfer(endpoints, _schema_options(derive, migrations, variant))
-        for problem in result.problems:
-            warn(ctx, str(problem))
-        notes = [f"{part.kind} {part.name} is omitted: {part.reason}" for part in result.omissions]
-        return emit(ctx, result, status=result.status, notes=notes)
+        output = read_options(ctx).output_options
+        if output.format is not Format.TABLE or output.columns:  # a complete table contains the remarks
+            for remark in result.remarks:
+                warn(ctx, remark)
+        return emit(ctx, result, status=result.status)
 
 
 @app.command()

@@ -101,7 +101,9 @@ def build_blocks(result: object, columns: Sequence[str] = ()) -> list[Block]:
         return [_build_grid(rows, select_columns(rows, columns), 0)] if rows else []
     summary = result.summary() if isinstance(result, Struct) else {}
     if not isinstance(summary, Mapping):
-        return [_build_grid(summary, select_columns(summary, columns), 0)]
+        grid = _build_grid(summary, select_columns(summary, columns), 0)
+        sections = result.sections() if isinstance(result, Struct) and not columns else {}
+        return [grid, *_record_blocks({name: rows for name, rows in sections.items() if rows}, 0)]
     fields = (not columns and dict(summary)) or fields_of(result)
     return _record_blocks({name: fields[name] for name in select_columns([fields], columns)}, 0)
 

@@ -124,6 +124,7 @@ with lazy_imports(__name__):
         RowSink,
         RowSource,
         StorageLimits,
+        ValueChange,
         ValueScreen,
         escape,
         exchange_kind,

@@ -65,6 +65,7 @@ class PortableColumn(Struct, frozen=True, kw_only=True):
     ignores_case: bool = False  #: values that differ only in case are equal
     ignores_accents: bool = False
     ignores_spaces: bool = False  #: spaces at the end
+    comment: str = ""
 
 
 class IndexTerm(Struct, frozen=True, kw_only=True):
@@ -102,6 +103,7 @@ class PortableTable(Struct, frozen=True, kw_only=True):
     indexes: Sequence[PortableIndex] = ()
     references: Sequence[PortableReference] = ()
     checks: Sequence[str] = ()
+    comment: str = ""
 
     def column(self, name: str) -> PortableColumn:
         """Return the column with this name; raises ``KeyError`` if the table lacks it."""
@@ -181,8 +183,17 @@ class StorageLimits(Struct, frozen=True, kw_only=True):
     max_hours: int = 23  #: of a time of day
 
 
+class ValueChange(Struct, frozen=True, kw_only=True):
+    """Values that the destination stores in another form than the types of both columns imply."""
+
+    table: str
+    column: str
+    rows: int
+    change: str  #: in words
+
+
 class ValueScreen(Protocol):
-    """The part that finds out, with few statements, which columns have values that another engine may not store."""
+    """The part that finds out, with few statements, which columns have values that another engine may not store, or changes."""
 
     def find_suspects(
         self, table: str, pairs: Sequence[ColumnPair], limits: StorageLimits
@@ -194,6 +205,11 @@ class ValueScreen(Protocol):
             pairs: its columns, and those of the destination.
             limits: what the destination cannot store at all.
         """
+
+    def count_changes(
+        self, table: str, pairs: Sequence[ColumnPair], limits: StorageLimits
+    ) -> Sequence[ValueChange]:
+        """Return the values of a table that the destination stores, but changes; arguments as ``find_suspects``."""
 
 
 class PortableSchemas(Protocol):

@@ -25,7 +25,7 @@ COLUMNS = """select table_name as owner, column_name as name, column_type as typ
   column_default as "default", coalesce(collation_name, '') as collation, lower(coalesce(extra, '')) as attributes,
   coalesce(generation_expression, '') as expression from information_schema.columns where table_schema = database()
 order by table_name, ordinal_position"""
-INDEXES = """select table_name as owner, index_name as name, non_unique = 0 as "unique", index_type as kind, column_name as "column",
+INDEXES = """select table_name as owner, index_name as name, non_unique = 0 as "unique", index_type as kind, index_comment as comment, column_name as "column",
   concat(coalesce(column_name, {}), case when sub_part is null then '' else concat('(', sub_part, ')') end,
     case collation when 'D' then ' desc' else '' end) as term
 from information_schema.statistics where table_schema = database() order by table_name, index_name, seq_in_index"""

@@ -25,7 +25,7 @@ class CopyProblem(Struct, frozen=True, kw_only=True):
     reason: str
 
     def __str__(self) -> str:
-        example = f" ({', '.join(_format_key(key) for key in self.keys)})" if self.keys else ""
+        example = f" ({', '.join(format_key(key) for key in self.keys)})" if self.keys else ""
         return f"{self.table}.{self.column}: {self.reason} in {format_count(self.rows, 'row')}{example}"
 
 
@@ -69,5 +69,6 @@ def refuse_unstorable_values(
         raise error
 
 
-def _format_key(key: Row) -> str:
+def format_key(key: Row) -> str:
+    """Return a primary key as text."""
     return " ".join(f"{name}={value}" for name, value in key.items())

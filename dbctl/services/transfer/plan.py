@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract import SizeMonitor
+from dbctl.engines.contract import SizeMonitor, ValueChange
 from dbctl.errors import Exit
 from dbctl.model import Plan, Row, Struct, format_count
-from dbctl.services.transfer.check import CopyProblem, find_problems
+from dbctl.services.transfer.check import CopyProblem, find_problems, format_key
 from dbctl.services.transfer.endpoints import Endpoints
-from dbctl.services.transfer.parts import require_rows
+from dbctl.services.transfer.parts import require_rows, require_schemas
 from dbctl.services.transfer.run import pair_tables
 from dbctl.services.transfer.schema import (
     SchemaOptions,
@@ -20,6 +20,7 @@ from dbctl.services.transfer.schema import (
 )
 from dbctl.services.transfer.state import has_state
 from dbctl.services.transfer.tables import build_tables, list_exclusions
+from dbctl.services.transfer.values import find_changes
 
 
 class PlannedTable(Struct, frozen=True, kw_only=True):
@@ -52,6 +53,7 @@ class TransferPlan(Struct, frozen=True, kw_only=True):
     excluded: Sequence[str]  #: tables that are not copied: ledgers and search indexes
     statements: Sequence[str]  #: those of a derived schema
     omissions: Sequence[PlannedOmission]
+    changes: Sequence[ValueChange]  #: values that change, although their type does not
     problems: Sequence[CopyProblem]  #: what prevents the transfer
 
     @property
@@ -75,12 +77,46 @@ class TransferPlan(Struct, frozen=True, kw_only=True):
             for table in self.tables
         ]
 
+    def sections(self) -> Mapping[str, Sequence[object]]:
+        problems = [
+            {
+                "table": problem.table,
+                "column": problem.column,
+                "rows": problem.rows,
+                "reason": problem.reason,
+                "keys": "; ".join(map(format_key, problem.keys)),
+            }
+            for problem in self.problems
+        ]
+        return {
+            "statements": [line for sql in self.statements for line in f"{sql};".splitlines()],
+            "changes": self.changes,
+            "omissions": self.omissions,
+            "problems": problems,
+        }
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """The sections as sentences."""
+        return [
+            *map(str, self.problems),
+            *(
+                f"{change.table}.{change.column}: {change.change} in {format_count(change.rows, 'row')}"
+                for change in self.changes
+            ),
+            *(f"{part.kind} {part.name} is omitted: {part.reason}" for part in self.omissions),
+        ]
+
     def to_plan(self) -> Plan:
         """Return the steps of ``transfer run``."""
         origin = "the app's migrations" if self.schema == "migrations" else "a derived schema"
         steps = [f"create {format_count(len(self.tables), 'table')} in {self.destination} with {origin}"]
         steps += [f"copy {format_count(table.rows, 'row')} of {table.table}" for table in self.tables]
         steps += [f"omit {omission.kind} {omission.name}: {omission.reason}" for omission in self.omissions]
+        steps += [
+            f"change {format_count(change.rows, 'value')} of {change.table}.{change.column}: {change.change}"
+            for change in self.changes
+        ]
         steps += [f"refuse: {problem}" for problem in self.problems]
         steps += ["create indexes and foreign keys", "compare each table with the source"]
         return Plan(
@@ -117,6 +153,7 @@ def plan_transfer(endpoints: Endpoints, options: SchemaOptions) -> TransferPlan:
             target = endpoints.destination.target(database)
             tables = build_tables(schema.source.tables, pairs, time_form=endpoints.time_form, target=target)
         problems = list(find_problems(source, destination, tables))
+        changes = list(find_changes(source, tables, require_schemas(destination).limits))
         sizes = source.part(SizeMonitor)
         measured = {size.table: size.bytes for size in sizes.measure_tables(exact=False)} if sizes else {}
         planned = [
@@ -147,5 +184,6 @@ def plan_transfer(endpoints: Endpoints, options: SchemaOptions) -> TransferPlan:
             )
             for omission in schema.omissions
         ],
+        changes=changes,
         problems=problems,
     )

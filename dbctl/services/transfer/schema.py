@@ -109,12 +109,15 @@ def derive_schema(
         TransferSchemaError: rows would be lost.
     """
     derived = require_schemas(destination).derive(schema.source)
-    omissions = [*schema.omissions, *derived.omissions]
-    for omission in omissions:
+    for omission in derived.omissions:  # they include those of the source
         if omission.is_blocking:
             missing = f"{omission.kind} {omission.name} ({omission.reason})"
             raise TransferSchemaError(target=destination.target, missing=missing)
-    statements = {"statements": derived.before, "later_statements": derived.after, "omissions": omissions}
+    statements = {
+        "statements": derived.before,
+        "later_statements": derived.after,
+        "omissions": derived.omissions,
+    }
     return structs.replace(schema, **statements), derived.columns
 
 

@@ -11,6 +11,7 @@ from dbctl.engines.contract import (
     Readable,
     RowSource,
     StorageLimits,
+    ValueChange,
     ValueScreen,
     split_line,
 )
@@ -78,6 +79,15 @@ def find_unstorable_values(
         if suspects:
             suspected_checks = {column: checks[column] for column in suspects}
             yield from _check_table(rows, table, suspected_checks, examples)
+
+
+def find_changes(
+    source: Readable, tables: Sequence[TransferTable], limits: StorageLimits
+) -> Iterator[ValueChange]:
+    """Yield the values that the destination stores, but changes in more than the type of their column."""
+    if screen := source.part(ValueScreen):
+        for table in tables:
+            yield from screen.count_changes(table.name, table.pairs, limits)
 
 
 def _check_table(

@@ -233,3 +233,137 @@ def test_bytes_that_the_catalog_of_mysql_replaces_are_not_carried(create_databas
     defaults = [column.default for column in schema.tables[0].columns]
     omitted = [each.name for each in schema.omissions]
     assert (defaults[0], omitted) in [("", ["x"]), ("x'00FF'", [])]  # MySQL reports hexadecimal digits
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_properties_of_postgresql_that_are_left_out_are_reported(
+    engine: str, create_database: Create
+) -> None:
+    source = create_database(
+        "postgresql",
+        "create table plain (id int primary key, title text, body text)",
+        "create unique index plain_title on plain (title, body desc)",
+    )
+    assert not read_portable(source).omissions
+    source.run(
+        'create table note (id int primary key, title text, size int unique deferrable, code text collate "C",'
+        " parent int references plain deferrable initially immediate, other int references plain)",
+        "create index included on note (title) include (size)",
+        "create index classed on note (title text_pattern_ops)",
+        "create index first on note (title nulls first, size)",
+        "create index last on note (size desc nulls last)",
+        "create index hashed on note using hash (size)",
+        'create index collated on note (title collate "C")',
+        "create index inherited on note (code)",
+    )
+    destination = create_database(engine)
+    derived = derive(read_portable(source), destination)
+    destination.run(*derived.before, *derived.after)
+    assert sorted((omission.kind, omission.name, omission.table) for omission in derived.omissions) == [
+        ("collation", "code", "note"),
+        ("deferred check", "note_parent_fkey", "note"),
+        ("deferred check", "note_size_key", "note"),
+        *(("index", name, "note") for name in ("classed", "collated", "first", "hashed", "included", "last")),
+    ]
+
+
+def test_unique_null_of_postgresql_is_reported(create_database: Create) -> None:
+    source = create_database("postgresql", "create table note (id int primary key, title text)")
+    ((version,),) = source.rows("show server_version_num")
+    if int(str(version)) < 150000:
+        return
+    source.run("create unique index note_title on note (title) nulls not distinct")
+    (omission,) = read_portable(source).omissions
+    assert (omission.kind, omission.name) == ("index", "note_title")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_collations_of_sqlite_that_are_left_out_are_reported(engine: str, create_database: Create) -> None:
+    source = create_database(
+        "sqlite",
+        "create table note (id integer primary key, title text collate rtrim, body text, mail text collate nocase unique)",
+        "create index note_title on note (title)",
+        "create index note_body on note (body collate rtrim desc)",
+    )
+    derived = derive(read_portable(source), create_database(engine))
+    reported = {(omission.kind, omission.name) for omission in derived.omissions}
+    assert {("collation", "title"), ("index", "note_body")} <= reported
+    assert ("index", "note_title") not in reported
+    assert (("collation", "mail") in reported) == (engine == "postgresql")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_comparisons_that_change_are_reported(engine: str, create_database: Create) -> None:
+    source = create_database(
+        "mysql",
+        "create table note (id int primary key, title varchar(20) collate utf8mb4_unicode_ci, code varchar(20) collate utf8mb4_bin)",
+        "insert into note values (1, 'a', 'a')",
+    )
+    destination = create_database(engine)
+    derived = derive(read_portable(source), destination)
+    reported = [(omission.kind, omission.name) for omission in derived.omissions]
+    assert reported == [("collation", "title")] * {"sqlite": 1, "postgresql": 2, "mysql": 0}[engine]
+    destination.run(*derived.before, *derived.after, "insert into note values (1, 'a', 'a')")
+    ((ignores_case_of_title, ignores_case_of_code),) = destination.rows(
+        "select title = 'A', code = 'A' from note"
+    )
+    assert (bool(ignores_case_of_title), bool(ignores_case_of_code)) == (engine != "postgresql", False)
+
+
+COMMENTS = {
+    "postgresql": (
+        "create table note (id int primary key, title varchar(20) default 'x' not null, body text)",
+        "comment on table note is 'it''s a %s {note} é'",
+        "comment on column note.title is 'first \"line\"\nsecond'",
+    ),
+    "mysql": (
+        (
+            "create table note (id int primary key, title varchar(20) default 'x' not null comment 'first \"line\"\nsecond', body text)"
+            " default charset utf8mb4 comment 'it''s a %s {note} é'"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("source_engine", ["postgresql", "mysql"])
+def test_comments_are_carried_or_reported(engine: str, source_engine: str, create_database: Create) -> None:
+    source = read_portable(create_database(source_engine, *COMMENTS[source_engine]))
+    destination = create_database(engine)
+    derived = derive(source, destination)
+    destination.run(*derived.before, *derived.after)
+    (created,) = read_portable(destination).tables
+    reported = [omission.name for omission in derived.omissions if omission.kind == "comment"]
+    comments = [created.comment, *(column.comment for column in created.columns)]
+    if engine == "sqlite":
+        assert (reported, comments) == (["note, title"], ["", "", "", ""])
+    else:
+        assert (reported, comments) == ([], ["it's a %s {note} é", "", 'first "line"\nsecond', ""])
+
+
+def test_comments_that_mysql_cannot_store_are_reported(create_database: Create) -> None:
+    source = create_database(
+        "postgresql",
+        "create table note (id int primary key, title text, body text)",
+        "create index note_title on note (title)",
+        f"comment on column note.id is '{'x' * 1025}'",
+        f"comment on column note.title is '{'x' * 1024}'",
+        "comment on column note.body is 'back\\slash'",
+        "comment on index note_title is 'an index'",
+    )
+    destination = create_database("mysql")
+    derived = derive(read_portable(source), destination)
+    destination.run(*derived.before, *derived.after)
+    reported = [(omission.kind, omission.name) for omission in derived.omissions]
+    assert reported == [("index", "note_title"), ("comment", "id, body")]
+    (created,) = read_portable(destination).tables
+    assert created.column("title").comment == "x" * 1024
+
+
+def test_comments_of_indexes_and_views_are_reported(create_database: Create) -> None:
+    source = create_database(
+        "mysql", "create table note (id int primary key, title int, key note_title (title) comment 'x')"
+    )
+    assert [(each.kind, each.name) for each in read_portable(source).omissions] == [("index", "note_title")]
+    source = create_database("postgresql", "create view one as select 1 as id", "comment on view one is 'x'")
+    assert [(each.kind, each.name) for each in read_portable(source).omissions] == [("comment", "one")]

@@ -22,6 +22,7 @@ from dbctl.engines.mysql.connection import Server
 from dbctl.engines.mysql.errors import quote
 from dbctl.engines.mysql.portable.types import CHARACTER_BYTES, LONGEST_VARCHAR, read_type, write_type
 from dbctl.engines.mysql.types import normalize_type
+from dbctl.engines.sql import quote_literal
 from dbctl.engines.sql.portable import Derivation, UntranslatableError
 
 #: The largest key of InnoDB, and the bytes of its columns that are not text.
@@ -31,6 +32,8 @@ _ROW_BYTES = 60_000
 _VARCHAR_LENGTHS = (LONGEST_VARCHAR, 255, 64)
 #: Characters of a long text that an index contains.
 _PREFIX = 255
+#: Characters of the longest comments.
+_COLUMN_COMMENT, _TABLE_COMMENT = 1024, 2048
 _LITERAL_KINDS = frozenset[LogicalKind](
     {"boolean", "integer", "decimal", "real", "date", "time", "timestamp", "enum", "set"}
 )
@@ -40,7 +43,7 @@ class MySQLDerivation(Derivation):
     dialect = "mysql"
     max_name_size = 64
     has_global_index_names = False
-    ignores_case_of_columns = True
+    ignores_case_of_columns = ignores_accents = True
     functions: ClassVar[Mapping[str, Mapping[LogicalKind, str]]] = {
         "now": {
             "timestamp": "utc_timestamp({})",
@@ -97,8 +100,18 @@ class MySQLDerivation(Derivation):
             if column.is_automatic and list(table.key[:1]) != [column.name]:
                 yield f"key ({self.quote(column.name)})"  # the server requires an index
 
-    def table_options(self) -> str:
-        return f" engine=InnoDB default charset=utf8mb4 collate={self._server.exact_collation}"
+    def table_options(self, table: PortableTable) -> str:
+        options = f" engine=InnoDB default charset=utf8mb4 collate={self._server.exact_collation}"
+        is_carried = table.comment and self.can_comment(table.comment, is_column=False)
+        return f"{options} comment={quote_literal(table.comment)}" if is_carried else options
+
+    def can_comment(self, comment: str, *, is_column: bool) -> bool:
+        # the meaning of a backslash depends on the session, and a comment cannot be an expression
+        return "\\" not in comment and len(comment) <= (_COLUMN_COMMENT if is_column else _TABLE_COMMENT)
+
+    def comment_clause(self, column: PortableColumn) -> str:
+        is_carried = column.comment and self.can_comment(column.comment, is_column=True)
+        return f"comment {quote_literal(column.comment)}" if is_carried else ""
 
     def collation_clause(self, table: PortableTable, column: PortableColumn, logical: LogicalType) -> str:
         del table

@@ -39,8 +39,11 @@ if TYPE_CHECKING:
 
 COLUMNS = """select table_name as owner, column_name as name, column_type as type, is_nullable = 'YES' as is_nullable,
   column_default as "default", lower(coalesce(extra, '')) as attributes, coalesce(generation_expression, '') as expression,
-  coalesce(character_set_name, '') as charset, coalesce(collation_name, '') as collation
+  coalesce(character_set_name, '') as charset, coalesce(collation_name, '') as collation,
+  coalesce(column_comment, '') as comment
 from information_schema.columns where table_schema = database() order by table_name, ordinal_position"""
+COMMENTS = """select table_name, table_comment from information_schema.tables
+where table_schema = database() and table_type <> 'VIEW' and table_comment <> ''"""
 OMISSIONS = """select lower(routine_type) as kind, routine_name as name, 'routines have to be written again' as reason
 from information_schema.routines where routine_schema = database()
 union all select 'event', event_name, 'events have to be written again' from information_schema.events where event_schema = database()
@@ -75,6 +78,7 @@ class MySQLPortableSchemas(MySQLPart):
             indexes = group_rows(fetch(INDEXES.format("''" if is_mariadb else "expression")))
             views = [PortableView(name=row["name"], query=row["text"]) for row in fetch(VIEWS)]
             omissions = [Omission(**row) for row in fetch(OMISSIONS)]
+            comments = {str(name): str(text) for name, text in self._connection.fetch(COMMENTS)}
         for code in schema.codes:
             if code.kind == "trigger":
                 reason = "triggers have to be written again"
@@ -84,7 +88,10 @@ class MySQLPortableSchemas(MySQLPart):
         return PortableSchema(
             dialect="mysql",
             tables=[
-                _build_table(table, columns[table.name], indexes[table.name], is_mariadb=is_mariadb)
+                msgspec.structs.replace(
+                    _build_table(table, columns[table.name], indexes[table.name], is_mariadb=is_mariadb),
+                    comment=comments.get(table.name, ""),
+                )
                 for table in schema.tables
             ],
             views=views,
@@ -153,6 +160,7 @@ def _build_column(row: NamedRow, *, is_mariadb: bool) -> PortableColumn:
         ignores_case=logical.kind == "text" and "_ci" in row["collation"],
         ignores_accents=logical.kind == "text" and bool(_IGNORES_ACCENTS.search(row["collation"])),
         ignores_spaces=logical.kind == "text" and not _KEEPS_SPACES.search(row["collation"]),
+        comment=row["comment"],
     )
 
 
@@ -227,7 +235,9 @@ def _find_omissions(table: str, columns: Rows, indexes: Rows) -> Iterator[Omissi
         if read_type(normalize_type(row["type"]), []).kind == "other":
             reason = f"only MySQL has type {row['type']}; its values are stored as text"
             yield Omission(kind="type", name=row["name"], table=table, reason=reason)
-    for name, kind in dict.fromkeys((row["name"], row["kind"]) for row in indexes):
+    for name, kind, comment in dict.fromkeys((row["name"], row["kind"], row["comment"]) for row in indexes):
+        if comment:
+            yield Omission(kind="index", name=name, table=table, reason="its comment is left out")
         if kind not in SORTED:
             reason = f"only MySQL has indexes of type {kind.lower()}"
             yield Omission(kind="index", name=name, table=table, reason=reason)

@@ -14,7 +14,7 @@ from dbctl.engines.contract import (
     PortableTable,
 )
 from dbctl.engines.postgresql.portable.types import read_type, write_type
-from dbctl.engines.sql import ident
+from dbctl.engines.sql import ident, quote_literal
 from dbctl.engines.sql.portable import Derivation, UntranslatableError
 
 _UTC = "current_timestamp at time zone 'UTC'"
@@ -61,6 +61,14 @@ class PostgreSQLDerivation(Derivation):
     def generated_clause(self, expression: str, *, is_stored: bool) -> str:
         del is_stored  # before version 18, all are stored
         return f"generated always as ({expression}) stored"
+
+    def create_comments(self, table: PortableTable) -> Iterator[str]:
+        name = self.quote(table.name)
+        if table.comment:
+            yield f"comment on table {name} is {quote_literal(table.comment)}"
+        for column in table.columns:
+            if column.comment:
+                yield f"comment on column {name}.{self.quote(column.name)} is {quote_literal(column.comment)}"
 
     def create_index(self, table: PortableTable, index: PortableIndex) -> Iterator[str]:
         folded = {

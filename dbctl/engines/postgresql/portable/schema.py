@@ -22,6 +22,7 @@ from dbctl.engines.contract import (
 )
 from dbctl.engines.postgresql.catalog import VISIBLE
 from dbctl.engines.postgresql.part import PostgreSQLPart
+from dbctl.engines.postgresql.portable.omissions import OMISSIONS
 from dbctl.engines.postgresql.portable.types import IGNORES_CASE, read_type
 from dbctl.engines.postgresql.schema import PostgreSQLSchemaReader
 from dbctl.engines.servers import NamedRow, Rows, group_rows
@@ -40,7 +41,8 @@ COLUMNS = f"""with recursive types (oid, base, typmod) as (
 select c.relname as owner, a.attname as name, format_type(a.atttypid, a.atttypmod) as declared,
   format_type(t.base, greatest(a.atttypmod, t.typmod)) as type, not a.attnotnull as is_nullable, a.attidentity <> '' as is_identity,
   a.attgenerated <> '' as is_generated, coalesce(pg_get_expr(d.adbin, d.adrelid), '') as expression,
-  coalesce(not l.collisdeterministic, false) as ignores_case,
+  coalesce(not l.collisdeterministic, false) as ignores_case, coalesce(col_description(c.oid, a.attnum), '') as comment,
+  coalesce(obj_description(c.oid, 'pg_class'), '') as table_comment,
   array(select e.enumlabel::text from pg_catalog.pg_enum e where e.enumtypid = t.base order by e.enumsortorder) as labels
 {_FROM} join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
   join types t on t.oid = a.atttypid left join pg_catalog.pg_collation l on l.oid = a.attcollation
@@ -58,22 +60,6 @@ INDEXES = f"""select c.relname as owner, i.relname as name, f.oid is not null as
 where {VISIBLE} and c.relkind in ('r', 'p') order by c.relname, i.relname"""
 VIEWS = f"""select c.relname as name, pg_get_viewdef(c.oid, true) as query, c.relkind = 'm' as is_stored {_FROM}
 where {VISIBLE} and c.relkind in ('v', 'm') order by c.oid"""
-#: Objects that no other engine can have.
-OMISSIONS = f"""select 'function' as kind, p.proname as name, '' as table, 'functions have to be written again' as reason
-from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-where n.nspname = any(pg_catalog.current_schemas(false)) and not exists (select from pg_catalog.pg_depend e
-  where e.classid = 'pg_catalog.pg_proc'::regclass and e.objid = p.oid and e.deptype = 'e')
-union all select 'foreign table', c.relname, '', 'its rows are in another database' {_FROM} where {VISIBLE} and c.relkind = 'f'
-union all select 'sequence', c.relname, '', 'no column owns it' {_FROM} where c.relkind = 'S' and pg_catalog.pg_table_is_visible(c.oid)
-  and n.nspname = any(pg_catalog.current_schemas(false)) and not exists (select from pg_catalog.pg_depend e
-    where e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype in ('a', 'i', 'e'))
-union all select 'policy', p.polname, c.relname, 'only PostgreSQL has row level security' {_FROM}
-  join pg_catalog.pg_policy p on p.polrelid = c.oid where {VISIBLE}
-union all select 'constraint', f.conname, c.relname, 'only PostgreSQL has exclusion constraints' {_FROM}
-  join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.contype = 'x' where {VISIBLE}
-union all select 'rule', r.rulename, c.relname, 'only PostgreSQL has rules' {_FROM}
-  join pg_catalog.pg_rewrite r on r.ev_class = c.oid and r.rulename <> '_RETURN' where {VISIBLE}
-order by 1, 2, 3"""
 #: The next number of each sequence that a column owns, or whose default uses it.
 COUNTERS = f"""select c.relname, max(coalesce(pg_catalog.pg_sequence_last_value(s.seqrelid) + 1, s.seqstart))
 {_FROM} join pg_catalog.pg_depend d on d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = c.oid
@@ -168,6 +154,7 @@ def _build_table(table: SchemaTable, columns: Rows, indexes: Rows) -> PortableTa
                 for reference in table.references
             ],
             checks=[strip_parentheses(_CHECK.sub(r"\1", check)) for check in table.checks],
+            comment=columns[0]["table_comment"],
         )
     )
 
@@ -187,6 +174,7 @@ def _build_column(row: NamedRow) -> PortableColumn:
         is_stored=is_generated,
         is_automatic=is_automatic,
         ignores_case=row["ignores_case"] or row["type"].upper() in IGNORES_CASE,
+        comment=row["comment"],
     )
 
 

@@ -21,6 +21,7 @@ from dbctl.engines.contract import (
     PortableSchema,
     PortableTable,
 )
+from dbctl.engines.sql.portable.collations import find_distinguished
 from dbctl.engines.sql.portable.defaults import PortableDefault, fits_kind, read_default
 from dbctl.engines.sql.portable.expressions import Expressions, UntranslatableError
 from dbctl.engines.sql.portable.views import ViewQueries
@@ -41,6 +42,8 @@ class Derivation(ABC):
     #: names that differ only in case are the same name
     ignores_case_of_tables: ClassVar[bool] = False
     ignores_case_of_columns: ClassVar[bool] = False
+    #: collations that ignore case also ignore accents
+    ignores_accents: ClassVar[bool] = False
     #: expressions for the current time and day, and for a random UUID, by the kind of the column
     functions: ClassVar[Mapping[str, Mapping[LogicalKind, str]]]
 
@@ -90,8 +93,21 @@ class Derivation(ABC):
             labels = ", ".join(map(quote_literal, column.type.labels))
             yield f"{self.quote(column.name)} in ({labels})"
 
-    def table_options(self) -> str:
+    def table_options(self, table: PortableTable) -> str:  # noqa: ARG002 - used by overrides
         return ""
+
+    def can_comment(self, comment: str, *, is_column: bool) -> bool:
+        """Whether a table or column can have a comment."""
+        del comment, is_column
+        return True
+
+    def comment_clause(self, column: PortableColumn) -> str:  # noqa: ARG002 - used by overrides
+        """Return the comment at the end of the definition of a column."""
+        return ""
+
+    def create_comments(self, table: PortableTable) -> Iterator[str]:  # noqa: ARG002 - used by overrides
+        """Yield the statements of comments that are not part of CREATE TABLE."""
+        yield from ()
 
     def extra_definitions(self, table: PortableTable) -> Iterator[str]:  # noqa: ARG002 - used by overrides
         """Yield further definitions of CREATE TABLE."""
@@ -108,12 +124,15 @@ class Derivation(ABC):
                 column.name: self.column_type(table, column)[1] for column in table.columns
             }
         before = [self._create_table(table, pairs) for table in self._schema.tables]
+        for table in self._schema.tables:
+            before += self.create_comments(table)
         early, after = self._create_indexes()
         if not self.has_inline_constraints:
             for write in (self._add_checks, self._add_references):
                 for table in self._schema.tables:
                     after += self._join_alterations(table, write(table))
-        after += self._create_views()
+        views = ViewQueries(self._schema.dialect, self.dialect, self._types)
+        after += views.create(self._schema.views, self.quote, self.omit)
         return DerivedSchema(before=[*before, *early], after=after, columns=pairs, omissions=self._omissions)
 
     def _create_indexes(self) -> tuple[list[str], list[str]]:
@@ -191,11 +210,34 @@ class Derivation(ABC):
             definitions += [f"check ({check})" for check in self._translate_checks(table)]
             definitions += [self.reference_clause(reference) for reference in self.usable_references(table)]
         definitions += self.extra_definitions(table)
+        self._omit_collations(table)
+        self._omit_comments(table)
         return (
             f"create table {self.quote(table.name)} (\n  "
             + ",\n  ".join(definitions)
-            + f"\n){self.table_options()}"
+            + f"\n){self.table_options(table)}"
         )
+
+    def _omit_collations(self, table: PortableTable) -> None:
+        types = self._types[table.name]
+        folded = [
+            column.name
+            for column in table.columns
+            if self.collation_clause(table, column, types[column.name])
+        ]
+        for word, names in find_distinguished(table, folded, ignores_accents=self.ignores_accents).items():
+            self.omit("collation", ", ".join(names), f"comparisons distinguish {word}", table.name)
+
+    def _omit_comments(self, table: PortableTable) -> None:
+        is_lost = bool(table.comment) and not self.can_comment(table.comment, is_column=False)
+        names = [table.name] if is_lost else []
+        names += [
+            column.name
+            for column in table.columns
+            if column.comment and not self.can_comment(column.comment, is_column=True)
+        ]
+        if names:
+            self.omit("comment", ", ".join(names), "this engine cannot store it", table.name)
 
     def has_inline_key(self, table: PortableTable) -> bool:
         """Whether the definition of a column contains the primary key."""
@@ -219,6 +261,7 @@ class Derivation(ABC):
             parts.append(self._default(table, column, logical))
         if not column.is_nullable or column.name in table.key:
             parts.append("not null")
+        parts.append(self.comment_clause(column))
         return " ".join(filter(None, parts)), bool(generated)
 
     def _generated(self, table: PortableTable, column: PortableColumn) -> str:
@@ -381,31 +424,9 @@ class Derivation(ABC):
         """Return the length of a name in the unit of ``max_name_size``."""
         return len(name.encode())
 
-    # Views -------------------------------------------------------------------------------------------------------
-
-    def _create_views(self) -> Iterator[str]:
-        queries, omitted = ViewQueries(self._schema.dialect, self.dialect, self._types), set[str]()
-        for view in self._schema.views:
-            try:
-                query = queries.translate(view.query)
-            except UntranslatableError as error:
-                self.omit("view", view.name, str(error))
-                omitted.add(view.name.lower())
-                continue
-            if other := next((name for name in omitted if self.quote(name).lower() in query.lower()), ""):
-                self.omit("view", view.name, f"it reads view {other}")
-                omitted.add(view.name.lower())
-            else:
-                yield f"create view {self.quote(view.name)} as {query}"
-
 
 def _plain_columns(index: PortableIndex) -> Sequence[str]:
     """Return the columns of an index over all rows; empty if it has expressions, prefixes, or a condition."""
     if index.where or any(term.prefix or not term.column for term in index.terms):
         return ()
     return [term.column for term in index.terms]
-
-
-def find_unique_columns(table: PortableTable) -> set[str]:
-    """Return the columns of primary keys and unique indexes."""
-    return {*table.key, *(term.column for index in table.indexes if index.is_unique for term in index.terms)}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import LogicalType
+from dbctl.engines.contract import LogicalType, PortableView
 from dbctl.engines.sql.portable.expressions import PORTABLE_NODES, UntranslatableError
 
 if TYPE_CHECKING:
@@ -26,6 +26,27 @@ class ViewQueries:
             for name, logical in columns.items()
             if logical.kind == "boolean"
         }
+
+    def create(
+        self,
+        views: Iterable[PortableView],
+        quote: Callable[[str], str],
+        omit: Callable[[str, str, str], object],
+    ) -> Iterator[str]:
+        """Yield the statements that create views; ``omit`` receives kind, name and reason of one that cannot be created."""
+        omitted = set[str]()
+        for view in views:
+            try:
+                query = self.translate(view.query)
+            except UntranslatableError as error:
+                omit("view", view.name, str(error))
+                omitted.add(view.name.lower())
+                continue
+            if other := next((name for name in omitted if quote(name).lower() in query.lower()), ""):
+                omit("view", view.name, f"it reads view {other}")
+                omitted.add(view.name.lower())
+            else:
+                yield f"create view {quote(view.name)} as {query}"
 
     def translate(self, sql: str) -> str:
         """Return a query in the destination's SQL, with every name in quotes.

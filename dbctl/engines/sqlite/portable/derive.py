@@ -14,7 +14,7 @@ from dbctl.engines.contract import (
     PortableTable,
 )
 from dbctl.engines.sql import ident
-from dbctl.engines.sql.portable import Derivation, UntranslatableError, find_unique_columns
+from dbctl.engines.sql.portable import Derivation, UntranslatableError
 from dbctl.engines.sqlite.portable.types import read_type, write_type
 
 _RANDOM_UUID = (
@@ -65,8 +65,12 @@ class SQLiteDerivation(Derivation):
         return f"x'{digits}'"
 
     def collation_clause(self, table: PortableTable, column: PortableColumn, logical: LogicalType) -> str:
-        del logical
-        return "collate nocase" if column.ignores_case and column.name in find_unique_columns(table) else ""
+        del table, logical
+        return "collate nocase" if column.ignores_case else ""
+
+    def can_comment(self, comment: str, *, is_column: bool) -> bool:
+        del comment, is_column
+        return False
 
     def type_checks(self, column: PortableColumn) -> Iterator[str]:
         yield from super().type_checks(column)

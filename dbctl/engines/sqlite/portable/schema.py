@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from dbctl.engines.sqlite.reader import SQLiteDatabase
 
 _VIEWS = "select name, sql from sqlite_master where type = 'view' order by rowid"
+#: Those that a derived schema has, too.
+_KNOWN_COLLATIONS = frozenset({"", "BINARY", "NOCASE"})
+_COLLATION = re.compile(r"(.*) collate (\w+)(?: desc)?", re.DOTALL)
 _HAS_SEQUENCES = "select 1 from sqlite_master where name = 'sqlite_sequence'"
 
 
@@ -182,6 +186,17 @@ def _find_omissions(schema: Schema) -> Iterator[Omission]:
             yield Omission(
                 kind="virtual table", name=table.name, reason=f"only SQLite has it: {table.options[0]}"
             )
+        collations = {column.name: column.collation for column in table.columns}
+        for name, collation in collations.items():
+            if collation not in _KNOWN_COLLATIONS:
+                reason = f"collation {collation} is left out"
+                yield Omission(kind="collation", name=name, table=table.name, reason=reason)
+        for index in table.indexes:
+            for match in filter(None, map(_COLLATION.fullmatch, index.columns)):
+                name, collation = match.groups()
+                if collation not in _KNOWN_COLLATIONS and collations.get(name) != collation:
+                    reason = f"collation {collation} of {name} is left out"
+                    yield Omission(kind="index", name=index.name, table=table.name, reason=reason)
     for code in schema.codes:
         if code.kind == "trigger":
             yield Omission(

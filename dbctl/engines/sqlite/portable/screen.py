@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from dbctl.engines.contract import ColumnPair, LogicalKind, LogicalType, StorageLimits
+from dbctl.engines.contract import (
+    ColumnPair,
+    LogicalKind,
+    LogicalType,
+    StorageLimits,
+    ValueChange,
+    exchange_kind,
+)
 from dbctl.engines.sql.portable import SqlValueScreen, limit_integer, match_labels
 from dbctl.engines.sqlite.connection import UNDECODABLE
+from dbctl.engines.sqlite.transfer import LOSES_DIGITS, register_functions
+from dbctl.engines.sqlite.types import find_affinity
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.connection import SQLiteConnection
@@ -27,6 +36,8 @@ _TIMESTAMP = (
     f" when length({{0}}) between 21 and {{{{}}}} then substr({{0}}, 1, 19) is datetime(substr({{0}}, 1, 19)) and {_IS_DAY}"
     " and substr({0}, 12, 2) < '24' and substr({0}, 20) glob '.[0-9]*' and substr({0}, 21) not glob '*[^0-9]*' else false end"
 )
+#: Columns of one result; SQLite has a limit of 2000.
+_MAX_RESULTS = 1000
 _IS_TEXT = "typeof({0}) = 'text'"
 _SINGLE_BITS, _WHOLE_BITS, _SECONDS_LENGTH = 32, 64, 19
 
@@ -50,6 +61,28 @@ class SQLiteValueScreen(SqlValueScreen):
         if texts and not limits.stores_invalid_text and not self._are_valid(table, texts, limits):
             suspects.update(texts)
         return suspects
+
+    def count_changes(
+        self, table: str, pairs: Sequence[ColumnPair], limits: StorageLimits
+    ) -> Sequence[ValueChange]:
+        conditions = [
+            (pair.column, change, condition.format(self._catalog.quote_column(table, pair.column, "")))
+            for pair in pairs
+            for change, condition in _list_changes(pair, limits)
+        ]
+        register_functions(self._connection.driver)
+        counts, numbers = [f"count(case when {condition} then 1 end)" for _, _, condition in conditions], []
+        for start in range(0, len(counts), _MAX_RESULTS):
+            results = ", ".join(counts[start : start + _MAX_RESULTS])
+            ((*values,),) = self._connection.fetch(
+                f"select {results} from {self._catalog.quote_table(table)}"
+            )
+            numbers += values
+        return [
+            ValueChange(table=table, column=column, rows=int(str(rows)), change=change)
+            for (column, change, _), rows in zip(conditions, numbers, strict=True)
+            if rows
+        ]
 
     def _are_valid(self, table: str, columns: Sequence[str], limits: StorageLimits) -> bool:
         """Whether texts are valid UTF-8, which the driver finds as it decodes each row, without refused NUL characters."""
@@ -76,6 +109,20 @@ class SQLiteValueScreen(SqlValueScreen):
         if pair.destination_type.charset or pair.destination_type.is_fixed:
             return None
         return " and ".join([_IS_TEXT, *self.limit_length(pair.destination_type)])
+
+
+def _list_changes(pair: ColumnPair, limits: StorageLimits) -> Iterator[tuple[str, str]]:
+    """Yield changes of values in words, each with the SQL that is true for them, with the column as {0}."""
+    kind = exchange_kind(pair)
+    if kind == "bytes":
+        yield "text and numbers become bytes", "typeof({0}) not in ('blob', 'null')"
+    elif kind != "uuid" or not limits.enforces_types:  # servers store both forms of a UUID as the same value
+        yield "bytes become text", "typeof({0}) = 'blob'"
+    if kind in ("timestamp", "date"):
+        yield "digits after the microsecond are removed", LOSES_DIGITS
+    has_no_affinity = not limits.enforces_types and find_affinity(pair.destination) == "BLOB"
+    if has_no_affinity and kind in ("text", "any"):
+        yield "numbers become text", "typeof({0}) in ('integer', 'real')"
 
 
 def _check_integer(logical: LogicalType, limits: StorageLimits) -> str:

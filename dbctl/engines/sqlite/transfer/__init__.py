@@ -5,3 +5,4 @@ from dbctl.exports import lazy_imports
 with lazy_imports(__name__):
     from dbctl.engines.sqlite.transfer.sink import SQLiteRowSink
     from dbctl.engines.sqlite.transfer.source import SQLiteRowSource
+    from dbctl.engines.sqlite.transfer.values import LOSES_DIGITS, register_functions

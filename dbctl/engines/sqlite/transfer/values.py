@@ -24,6 +24,8 @@ _DAY = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
 _CLOCK = "[0-9][0-9]:[0-9][0-9]:[0-9][0-9]"
 #: A value as the argument of a function: the driver decodes texts, which may not be UTF-8.
 _VALUE = "case typeof({0}) when 'text' then cast({0} as blob) else {0} end"
+#: SQL that is true for a time with more digits than lines carry; the pattern avoids most calls of the function.
+LOSES_DIGITS = f"({{0}} glob '*[.,]{'[0-9]' * 7}*' and dbctl_loses_digits({_VALUE}))"
 #: SQL for the text of a value that is not NULL, by kind; other kinds are text.
 TEXTS: Mapping[LogicalKind, str] = {
     "boolean": "case {0} when 0 then 0 when 1 then 1 else case lower({0}) when 'true' then 1 when 'false' then 0 else {0} end end",
@@ -42,6 +44,7 @@ DIRECT_KINDS = frozenset[LogicalKind]({"integer", "text", "enum"})
 #: Numbers below are seconds, others are milliseconds.
 LARGEST_SECONDS = 100_000_000_000
 _EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
+_LONG_FRACTION = re.compile(rb"[.,]\d{6}\d*[1-9]")
 _DASHES = (8, 13, 18, 23)
 _UUID_DIGITS = 32
 
@@ -127,6 +130,11 @@ def _format_timestamp(value: object) -> object:
     return _to_text(canonical.normalize_timestamp(text))
 
 
+def _loses_digits(value: object) -> bool:
+    text = _to_bytes(value)
+    return bool(_LONG_FRACTION.search(text)) and canonical.normalize_timestamp(text) != text
+
+
 def _format_date(value: object) -> object:
     formatted = _format_timestamp(value)
     text = formatted.decode("utf-8", "surrogateescape") if isinstance(formatted, bytes) else str(formatted)
@@ -164,6 +172,7 @@ _FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
     "dbctl_date": _skip_null(_format_date),
     "dbctl_time": _skip_null(_format_time),
     "dbctl_uuid": _skip_null(_format_uuid),
+    "dbctl_loses_digits": _loses_digits,
 }
 
 

@@ -1,0 +1,130 @@
+"""What ``transfer plan`` reports about values and parts of the schema that change."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from dbctl.cli.main import main
+
+NANOSECONDS = "2026-07-21 09:15:02.674995283"
+
+
+def create_file(path, *statements):
+    with closing(sqlite3.connect(path)) as db:
+        for sql in statements:
+            db.execute(sql)
+        db.commit()
+    return path
+
+
+@pytest.fixture
+def start(answer, tmp_path):
+    """Return a function that runs a command of ``transfer`` on a new file with some statements."""
+
+    def run(*statements):
+        path = create_file(tmp_path / "changed.db", *statements)
+        return lambda *words, **options: answer("--url", f"main={path}", "transfer", *words, **options)
+
+    return run
+
+
+def list_changes(result):
+    return {
+        (change["table"], change["column"]): (change["rows"], change["change"])
+        for change in result["data"]["changes"]
+    }
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+def test_digits_after_the_microsecond_are_reported(answer, start, tmp_path, databases, engine):
+    run = start(
+        "create table device (id integer primary key, seen datetime, day text)",
+        f"insert into device values (1, '{NANOSECONDS}', '{NANOSECONDS}'), (2, '2026-07-21T09:15:02,6749952831Z', null),"
+        " (3, '2026-07-21 09:15:02.674995000', null), (4, '2026-07-21 09:15:02.674995', null), (5, null, null), (6, 1784625302, null)",
+    )
+    destination = databases(engine, tmp_path)
+    plan = run("plan", "--to", destination)
+    assert list_changes(plan) == {("device", "seen"): (2, "digits after the microsecond are removed")}
+    dry_run = run("run", "--to", destination, "--dry-run")
+    assert sum("device.seen" in step for step in dry_run["data"]["plan"]["steps"]) == 1
+    run("run", "--to", destination)
+    assert run("verify", "--to", destination)["data"]["tables"][0]["equal"]
+    back = tmp_path / "back.db"
+    answer("--url", f"main={destination}", "transfer", "run", "--to", str(back))
+    with closing(sqlite3.connect(back)) as db:
+        (seen,) = db.execute("select seen from device where id = 1").fetchone()
+    assert seen == "2026-07-21T09:15:02.674995Z"
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+def test_values_that_change_their_type_are_reported(start, tmp_path, databases, engine):
+    run = start(
+        "create table item (id integer primary key, title text, data blob, uid uuid, note)",
+        "insert into item values (1, x'61', 'text', x'00000000000040008000000000000000', 5), (2, 'b', x'62', null, 'x'),"
+        " (3, null, 7, '00000000-0000-4000-8000-000000000001', x'63'), (4, 'c', null, null, null)",
+    )
+    destination = databases(engine, tmp_path)
+    expected = {
+        ("item", "title"): (1, "bytes become text"),
+        ("item", "data"): (2, "text and numbers become bytes"),
+        ("item", "note"): (1, "bytes become text"),
+    }
+    plan = run("plan", "--to", destination)
+    changes = [(change["column"], change["rows"], change["change"]) for change in plan["data"]["changes"]]
+    if engine == "sqlite":
+        expected[("item", "uid")] = (1, "bytes become text")
+        assert ("note", 1, "numbers become text") in changes
+        changes.remove(("note", 1, "numbers become text"))
+    assert {("item", column): (rows, change) for column, rows, change in changes} == expected
+    run("run", "--to", destination)
+    assert run("verify", "--to", destination)["data"]["tables"][0]["equal"]
+
+
+def test_unchanged_values_are_not_reported(answer, source, tmp_path, databases):
+    plan = answer("--url", f"main={source}", "transfer", "plan", "--to", databases("postgresql", tmp_path))
+    assert plan["data"]["changes"] == []
+
+
+def test_table_contains_statements_and_everything_that_is_lost(capsys, tmp_path, databases):
+    path = create_file(
+        tmp_path / "app.db",
+        "create table device (id integer primary key, seen datetime, kind text)",
+        f"insert into device values (1, '{NANOSECONDS}', 'x'), (2, 'never', 'y')",
+        "create trigger touch after update on device begin select 1; end",
+    )
+    words = ["--url", f"main={path}", "transfer", "plan", "--to", databases("postgresql", tmp_path)]
+    assert main(words) == 4
+    output = capsys.readouterr()
+    lines = [line.split() for line in output.out.splitlines()]
+    titles = [line for line in lines if len(line) == 1 and line[0].endswith(":")]
+    assert titles == [["statements:"], ["changes:"], ["omissions:"], ["problems:"]]
+    assert ["create", "table", '"device"', "("] in lines
+    assert ["device", "seen", "1"] in [line[:3] for line in lines]
+    assert ["trigger", "touch", "device"] in [line[:3] for line in lines]
+    assert lines[-1][:3] == ["device", "seen", "1"]
+    assert lines[-1][-1] == "id=2"
+    assert not output.err
+    for option in (["--columns", "table,rows"], ["-o", "csv"]):
+        assert main([*words, *option]) == 4
+        output = capsys.readouterr()
+        assert len(output.out.splitlines()) == 2
+        assert len(output.err.splitlines()) == 3
+    assert main([*words, "-o", "json"]) == 4
+    output = capsys.readouterr()
+    assert not output.err
+    assert len(json.loads(output.out)["warnings"]) == 3
+
+
+def test_changes_of_a_table_with_many_columns(start, tmp_path, databases):
+    run = start(
+        f"create table wide (id integer primary key, {', '.join(f'c{number} datetime' for number in range(1200))})",
+        f"insert into wide (id, c1, c1199) values (1, x'61', '{NANOSECONDS}')",
+    )
+    assert list_changes(run("plan", "--to", databases("sqlite", tmp_path))) == {
+        ("wide", "c1"): (1, "bytes become text"),
+        ("wide", "c1199"): (1, "digits after the microsecond are removed"),
+    }
