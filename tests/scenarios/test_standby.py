@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import tempfile
 import threading
-import json
 import time
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path

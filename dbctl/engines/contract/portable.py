@@ -84,6 +84,13 @@ class PortableIndex(Struct, frozen=True, kw_only=True):
     is_unique: bool = False
     where: str = ""  #: the condition of a partial index
 
+    @property
+    def plain_columns(self) -> Sequence[str]:
+        """The columns of an index over all rows; empty if it has expressions, prefixes, or a condition."""
+        if self.where or any(term.prefix or not term.column for term in self.terms):
+            return ()
+        return [term.column for term in self.terms]
+
 
 class PortableReference(Struct, frozen=True, kw_only=True):
     """One foreign key."""
@@ -109,6 +116,11 @@ class PortableTable(Struct, frozen=True, kw_only=True):
         """Return the column with this name; raises ``KeyError`` if the table lacks it."""
         return {column.name: column for column in self.columns}[name]
 
+    def has_unique_columns(self, names: Sequence[str]) -> bool:
+        """Whether a primary key or a unique index has these columns, in any order."""
+        keys = [self.key, *(index.plain_columns for index in self.indexes if index.is_unique)]
+        return any(set(key) == set(names) for key in keys if key)
+
 
 class PortableView(Struct, frozen=True, kw_only=True):
     name: str
@@ -132,6 +144,15 @@ class PortableSchema(Struct, frozen=True, kw_only=True):
     tables: Sequence[PortableTable]
     views: Sequence[PortableView] = ()
     omissions: Sequence[Omission] = ()  #: objects that no other engine can have
+
+    def is_referenced(self, table: PortableTable, index: PortableIndex) -> bool:
+        """Whether a foreign key requires an index."""
+        columns = set(index.plain_columns) if index.is_unique else set()
+        return any(
+            reference.table == table.name and set(reference.to) == columns
+            for other in self.tables
+            for reference in other.references
+        )
 
 
 class ColumnPair(Struct, frozen=True, kw_only=True):

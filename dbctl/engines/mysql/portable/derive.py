@@ -207,7 +207,7 @@ class MySQLDerivation(Derivation):
     def _marker_name(self, table: PortableTable, index: PortableIndex) -> str:
         """Return the name of a column that marks the rows of an index."""
         names = {column.name.lower() for column in table.columns}
-        candidates = (self.shorten_name(f"{index.name}_rows{number or ''}") for number in count())
+        candidates = (self.names.shorten(f"{index.name}_rows{number or ''}") for number in count())
         return next(name for name in candidates if name.lower() not in names)
 
     def name_size(self, name: str) -> int:

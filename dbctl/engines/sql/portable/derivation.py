@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from hashlib import sha256
-from itertools import chain, count
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import ClassVar
 
 from dbctl.engines.contract import (
@@ -24,10 +22,9 @@ from dbctl.engines.contract import (
 from dbctl.engines.sql.portable.collations import find_distinguished
 from dbctl.engines.sql.portable.defaults import PortableDefault, fits_kind, read_default
 from dbctl.engines.sql.portable.expressions import Expressions, UntranslatableError
+from dbctl.engines.sql.portable.names import IndexNames
 from dbctl.engines.sql.portable.views import ViewQueries
 from dbctl.engines.sql.statement import quote_literal
-
-_HASH_LENGTH = 8
 
 
 class Derivation(ABC):
@@ -51,7 +48,12 @@ class Derivation(ABC):
         self._schema = schema
         self._omissions = list(schema.omissions)
         self._types: dict[str, dict[str, LogicalType]] = {}
-        self._index_names = {self._fold(table.name) for table in schema.tables}
+        self.names = IndexNames(
+            [table.name for table in schema.tables],
+            max_size=self.max_name_size,
+            size_of=self.name_size,
+            ignores_case=self.ignores_case_of_tables,
+        )
 
     # Parts of an engine ------------------------------------------------------------------------------------------
 
@@ -141,7 +143,7 @@ class Derivation(ABC):
         for table in self._schema.tables:
             statements = list[str]()
             for index in table.indexes:
-                is_early = self.has_inline_constraints and self._is_referenced(table, index)
+                is_early = self.has_inline_constraints and self._schema.is_referenced(table, index)
                 (early if is_early else statements).extend(self.create_index(table, index))
             late += self._join_alterations(table, statements)
         return early, late
@@ -162,9 +164,6 @@ class Derivation(ABC):
         omission = Omission(kind=kind, name=name, reason=reason, table=table, is_blocking=is_blocking)
         if omission not in self._omissions:
             self._omissions.append(omission)
-
-    def _fold(self, name: str) -> str:
-        return name.lower() if self.ignores_case_of_tables else name
 
     def _check_names(self) -> None:
         """Record names of tables and columns that the engine cannot have, or does not distinguish."""
@@ -229,12 +228,12 @@ class Derivation(ABC):
             self.omit("collation", ", ".join(names), f"comparisons distinguish {word}", table.name)
 
     def _omit_comments(self, table: PortableTable) -> None:
-        is_lost = bool(table.comment) and not self.can_comment(table.comment, is_column=False)
-        names = [table.name] if is_lost else []
-        names += [
-            column.name
-            for column in table.columns
-            if column.comment and not self.can_comment(column.comment, is_column=True)
+        comments = [(table.name, table.comment, False)]
+        comments += [(column.name, column.comment, True) for column in table.columns]
+        names = [
+            name
+            for name, comment, is_column in comments
+            if comment and not self.can_comment(comment, is_column=is_column)
         ]
         if names:
             self.omit("comment", ", ".join(names), "this engine cannot store it", table.name)
@@ -348,8 +347,7 @@ class Derivation(ABC):
         parent = next((each for each in self._schema.tables if each.name == reference.table), None)
         if parent is None:
             return f"table {reference.table} does not exist"
-        keys = [parent.key, *(_plain_columns(index) for index in parent.indexes if index.is_unique)]
-        if not any(set(key) == set(reference.to) for key in keys if key):
+        if not parent.has_unique_columns(reference.to):
             return f"({', '.join(reference.to)}) of {parent.name} is not unique"
         for name, to in zip(reference.columns, reference.to, strict=True):
             if not self.can_refer(table.column(name), parent.column(to)):
@@ -370,15 +368,6 @@ class Derivation(ABC):
         return clause + (" deferrable initially deferred" if reference.is_deferred else "")
 
     # Indexes -----------------------------------------------------------------------------------------------------
-
-    def _is_referenced(self, table: PortableTable, index: PortableIndex) -> bool:
-        """Whether a foreign key requires an index."""
-        columns = set(_plain_columns(index)) if index.is_unique else set()
-        return any(
-            reference.table == table.name and set(reference.to) == columns
-            for other in self._schema.tables
-            for reference in other.references
-        )
 
     def write_terms(
         self, table: PortableTable, index: PortableIndex, write: Callable[[IndexTerm, str], str]
@@ -403,30 +392,9 @@ class Derivation(ABC):
         base = index.name or "_".join(
             [table.name, *(term.column for term in index.terms if term.column), "key"]
         )
-        scope = "" if self.has_global_index_names else f"{table.name}\0"
-        numbered = (f"{table.name}_{base}{suffix}_{number}" for number in count(2))
-        for candidate in chain([base + suffix, f"{table.name}_{base}{suffix}"], numbered):
-            name = self.shorten_name(candidate)
-            if self._fold(scope + name) not in self._index_names:
-                break
-        self._index_names.add(self._fold(scope + name))
-        return self.quote(name)
-
-    def shorten_name(self, name: str) -> str:
-        """Return a name that is short enough; different names remain different."""
-        if self.name_size(name) <= self.max_name_size:
-            return name
-        digest = sha256(name.encode()).hexdigest()[:_HASH_LENGTH]
-        start = name.encode()[: self.max_name_size - _HASH_LENGTH - 1].decode(errors="ignore")
-        return f"{start}_{digest}"
+        is_global = self.has_global_index_names
+        return self.quote(self.names.create(table.name, base + suffix, is_global=is_global))
 
     def name_size(self, name: str) -> int:
         """Return the length of a name in the unit of ``max_name_size``."""
         return len(name.encode())
-
-
-def _plain_columns(index: PortableIndex) -> Sequence[str]:
-    """Return the columns of an index over all rows; empty if it has expressions, prefixes, or a condition."""
-    if index.where or any(term.prefix or not term.column for term in index.terms):
-        return ()
-    return [term.column for term in index.terms]
