@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pymysql
@@ -179,13 +179,26 @@ def start_cluster(prepare: Callable[[Sequence[Node]], None] = lambda _nodes: Non
     provider = next((path for path in PROVIDERS if Path(path).exists()), None)
     if provider is None:
         servers.skip_or_fail(f"no Galera ({PROVIDERS[0]}; Debian package galera-4)")
-    place = Path(tempfile.mkdtemp(prefix="dbctl-galera-", dir=servers.data_folder()))
-    try:
-        cluster = Cluster(place, provider, prepare)
-        try:
-            cluster.start()
-            yield cluster
-        finally:
-            cluster.stop()
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    with ExitStack() as stack:
+        yield _start_with_retries(stack, provider, prepare)
+
+
+def _start_with_retries(
+    stack: ExitStack, provider: str, prepare: Callable[[Sequence[Node]], None]
+) -> Cluster:
+    """Return a running cluster, which ``stack`` removes; another process may take a free port before a node does."""
+    for is_last in (False, False, True):
+        with ExitStack() as attempt:
+            place = Path(tempfile.mkdtemp(prefix="dbctl-galera-", dir=servers.data_folder()))
+            attempt.callback(shutil.rmtree, place, ignore_errors=True)
+            cluster = Cluster(place, provider, prepare)
+            attempt.callback(cluster.stop)
+            try:
+                cluster.start()
+            except AssertionError:
+                if is_last:
+                    raise
+                continue
+            stack.callback(attempt.pop_all().close)
+            return cluster
+    raise AssertionError

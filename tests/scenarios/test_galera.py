@@ -30,14 +30,6 @@ PIP = [Condition("handle", "=", "pip")]
 LABELS = "recipe_uuid,label\n" + "".join(
     f"b2c8d1ef-0000-4000-8000-000000000003,label {number}\n" for number in range(2000)
 )
-WRITES = [
-    ["users", "deactivate", "ana"],
-    ["users", "delete", "ana", "--yes"],
-    ["settings", "set", "kitchen.title", "Pantry"],
-    ["sessions", "cleanup", "--yes"],
-    ["data", "import", "recipe_labels", "rows.csv"],
-    ["restore", "apply", "latest", "--yes"],
-]
 
 
 @pytest.fixture(scope="module")
@@ -382,13 +374,15 @@ def test_migration_continues_on_another_node(larder, answer):
         assert {f"kinds{index}" for index in range(8)} <= set(tables)
 
 
-@pytest.mark.parametrize("words", WRITES, ids=lambda words: " ".join(words[:2]))
+@pytest.mark.parametrize("words", larder_app.WRITES, ids=lambda words: " ".join(words[:2]))
 def test_killed_node_leaves_no_partial_change(larder, words):
     random = create_rng(f"galera {words}")
     (larder.folder / "rows.csv").write_text(LABELS)
     status, result = forge.wait_for_result(forge.start(larder.folder, "backup", "create", "-o", "json"))
     assert status == 0, result
-    larder.on(1).run("update members set mail = concat(handle, '@changed.example')")
+    larder.on(1).run(
+        "update members set mail = concat(handle, '@changed.example')", larder_app.CHANGE_SETTING
+    )
     for _ in range(choose_count(1, 20)):
         old, *_ = larder.contents(0)
         process = forge.start(larder.folder, *words, "-o", "json")

@@ -15,8 +15,8 @@ from tests import servers
 from tests.databases import PostgreSQL
 from tests.rewriting_proxy import open_proxy
 from tests.services import larder_app
+from tests.services.larder_app import ANA
 
-ANA = "a1b7c0de-0000-4000-8000-000000000002"
 #: Patterns in statements of clients, and what replaces them so that the server rejects the statement.
 MISSING = {
     "advisory locks": (rb"pg_(try_)?advisory_(un)?lock\(", rb"pg_no_lock("),

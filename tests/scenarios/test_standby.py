@@ -22,10 +22,10 @@ from tests.crash.figures import choose_count, create_rng
 from tests.databases import PostgreSQL
 from tests.sandbox import start_private, start_standby
 from tests.services import larder_app
+from tests.services.larder_app import ANA
 from tests.shapes.flashpoint_web import PASSWORD_HASH
 
 pytestmark = pytest.mark.slow
-ANA = "a1b7c0de-0000-4000-8000-000000000002"
 READS = [
     ["users", "list"],
     ["users", "show", "ana"],
@@ -281,23 +281,7 @@ def fill_disk(folder):
             file.write(bytes(1 << 20))
 
 
-FAILOVER_WRITES = [
-    ["users", "create", "zed", "--email", "zed@larder.example", "--role", "cook", "--generate"],
-    ["users", "set-role", "ana", "guest"],
-    ["sessions", "revoke", "ana"],
-    ["settings", "reset", "limits.servings"],
-    ["data", "set", "members", ANA, "mail=x@larder.example"],
-    ["data", "delete", "members", ANA, "--yes"],
-    ["users", "deactivate", "ana"],
-    ["users", "delete", "ana", "--yes"],
-    ["settings", "set", "kitchen.title", "Pantry"],
-    ["sessions", "cleanup", "--yes"],
-    ["data", "import", "recipe_labels", "rows.csv"],
-    ["restore", "apply", "latest", "--yes"],
-]
-
-
-@pytest.mark.parametrize("words", FAILOVER_WRITES, ids=lambda words: " ".join(words[:2]))
+@pytest.mark.parametrize("words", larder_app.WRITES, ids=lambda words: " ".join(words[:2]))
 def test_failover_leaves_old_or_new_state(tmp_path, words):
     """The primary ends during a command, and its synchronous standby takes over."""
     random = create_rng(f"failover {words}")
@@ -309,7 +293,7 @@ def test_failover_leaves_old_or_new_state(tmp_path, words):
             status, _ = forge.wait_for_result(forge.start(folder, "backup", "create", "-o", "json"))
             assert status == 0
             pair.run("update members set mail = handle || '@changed.example'")
-            pair.run("update options set val = '6' where name = 'limits.servings'")  # not its default
+            pair.run(larder_app.CHANGE_SETTING)
             pair.run(
                 "alter system set synchronous_standby_names = '*'", "select pg_reload_conf()"
             )  # an acknowledged commit is on both

@@ -17,6 +17,24 @@ ROOT = Path(__file__).parents[1]
 PROFILE = ROOT / "profiles/larder.toml"
 SCRIPT = ROOT / "shapes/larder_postgresql.sql"
 MYSQL_SCRIPT = ROOT / "shapes/larder_mysql.sql"
+ANA = "a1b7c0de-0000-4000-8000-000000000002"  #: a user
+#: A command of each kind that writes; the import reads ``rows.csv``, the restore needs a backup with other rows.
+WRITES = [
+    ["users", "create", "zed", "--email", "zed@larder.example", "--role", "cook", "--generate"],
+    ["users", "set-role", "ana", "guest"],
+    ["sessions", "revoke", "ana"],
+    ["settings", "reset", "limits.servings"],
+    ["data", "set", "members", ANA, "mail=x@larder.example"],
+    ["data", "delete", "members", ANA, "--yes"],
+    ["users", "deactivate", "ana"],
+    ["users", "delete", "ana", "--yes"],
+    ["settings", "set", "kitchen.title", "Pantry"],
+    ["sessions", "cleanup", "--yes"],
+    ["data", "import", "recipe_labels", "rows.csv"],
+    ["restore", "apply", "latest", "--yes"],
+]
+#: Without it, ``settings reset limits.servings`` changes nothing.
+CHANGE_SETTING = "update options set val = '6' where name = 'limits.servings'"
 KINDS = ("sqlite", "postgresql", "postgresql schema", "mysql")
 
 
