@@ -282,6 +282,7 @@ def _seaweedfs_command(folder: Path, port: int) -> Sequence[str | Path]:
     }
     return [
         program,
+        "-logdir=.",
         "server",
         "-filer",
         "-s3",

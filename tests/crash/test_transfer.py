@@ -82,7 +82,8 @@ def test_killed_transfer_continues(tmp_path, source, engine):
             for _ in range(2):
                 kills += kill_after(source, rng.uniform(0, 1.0), "run", "--to", destination)
                 change_rows(source, rng)
-            assert run_command(source, "run", "--to", destination)[0] == 0
+            status, error = run_command(source, "run", "--to", destination)
+            assert status == 0, json.dumps(error)
             change_rows(source, rng)
             for _ in range(2):
                 kills += kill_after(source, rng.uniform(0, 1.0), "switch", "--yes", "--to", destination)

@@ -188,11 +188,11 @@ def attach(db: Writable, state: TransferState) -> None:
                 state.remove_attachment(name)
         return
     for name, sql in list(state.attachments.items()):
-        with scripts.schema_transaction():
-            try:
+        try:
+            with scripts.schema_transaction():
                 scripts.run_statement(sql)
-            except DbctlError as error:  # it may have run before the process was killed
-                if not sink.is_duplicate_object(error):
-                    raise
+        except DbctlError as error:  # it may have run before the process was killed
+            if not sink.is_duplicate_object(error):
+                raise
         with db.transaction():
             state.remove_attachment(name)

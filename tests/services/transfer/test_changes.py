@@ -7,6 +7,7 @@ from contextlib import closing
 
 import pytest
 
+from dbctl.services.transfer.state import TransferState
 from tests.services.transfer.conftest import digests
 
 ENGINES = ["sqlite", "postgresql", "mysql"]
@@ -115,9 +116,9 @@ def test_switch_waits_for_no_writer(start, tmp_path, databases, source):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("stop", ["copy", "finish"])
+@pytest.mark.parametrize("stop", ["copy", "attach", "finish"])
 def test_interrupted_transfer_continues(start, monkeypatch, tmp_path, databases, source, engine, stop):
-    """The rows of a table are written in parts of 10; an error ends the first run after some of them."""
+    """An error ends the first run: after some parts of 10 rows, after the first index or foreign key, or at the end."""
     monkeypatch.setattr("dbctl.services.transfer.copy.CHUNK_ROWS", 10)
     for package in ("sqlite", "postgresql", "mysql"):
         monkeypatch.setattr(f"dbctl.engines.{package}.transfer.source.BATCH_ROWS", 5, raising=False)
@@ -131,9 +132,9 @@ def test_interrupted_transfer_continues(start, monkeypatch, tmp_path, databases,
 
     if stop == "finish":
         monkeypatch.setattr("dbctl.services.transfer.run.finish_copy", fail)
+    elif stop == "attach":
+        monkeypatch.setattr(TransferState, "remove_attachment", fail)
     else:
-        from dbctl.services.transfer.state import TransferState
-
         save, calls = TransferState.save_table, []
 
         def save_some(self, *arguments):
