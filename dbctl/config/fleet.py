@@ -1,4 +1,4 @@
-"""Fleets: apps with ``*`` in an address, which stands for the name of an instance, ``APP/INSTANCE``."""
+"""Fleets: apps with ``*`` in an address, which the name of an instance replaces: ``APP/INSTANCE``."""
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 import re

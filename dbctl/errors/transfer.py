@@ -30,13 +30,13 @@ class TransferOtherError(DbctlError):
 class TransferMissingError(DbctlError):
     code, exit_status = "transfer-missing", Exit.NOT_FOUND
     sentence = "{target} has no finished copy to switch to"
-    remedy = "Copy the rows first: dbctl transfer run --to {url}"
+    remedy = "Copy the rows first: dbctl transfer run --to {url}. A transfer that was switched has ended."
 
 
 class TransferDestinationMissingError(DbctlError):
     code, exit_status = "transfer-destination-missing", Exit.UNREACHABLE
     sentence = "{url} does not exist"
-    remedy = "Copy the rows first: dbctl transfer run --to {url}"
+    remedy = "Copy the rows first: dbctl transfer run --to {url}. A transfer that was switched has ended."
 
 
 class TransferSchemaError(DbctlError):

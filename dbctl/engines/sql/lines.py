@@ -18,6 +18,31 @@ def split_batches(items: Sequence[T], size: int = KEYS_PER_STATEMENT) -> Iterato
         yield items[start : start + size]
 
 
+def position_clauses(
+    names: Sequence[str],
+    columns: Sequence[LineColumn],
+    position: str,
+    literal: Callable[[LineColumn, bytes], str],
+) -> str:
+    """Return the clauses that read rows in the order of their key, after that of ``position``; empty without a key.
+
+    Args:
+        names: SQL for the key columns, with which a line begins.
+        columns: the columns of the lines.
+        position: the beginning of a line; empty to read all rows.
+        literal: returns SQL for a value of a column.
+    """
+    if not names:
+        return ""
+    listed, where = ", ".join(names), ""
+    if position:
+        fields = zip(columns, split_line(position.encode()), strict=False)
+        where = (
+            f" where ({listed}) > ({', '.join(literal(column, value or b'') for column, value in fields)})"
+        )
+    return f"{where} order by {listed}"
+
+
 def match_keys(
     names: Sequence[str],
     key: Sequence[LineColumn],

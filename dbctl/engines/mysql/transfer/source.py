@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
-from dbctl.engines.contract import Column, Line, LineBatch, LineColumn, LogicalKind, key_of, split_line
+from dbctl.engines.contract import Column, Line, LineBatch, LineColumn, LogicalKind, key_of
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.part import MySQLPart
 from dbctl.engines.mysql.stream import stream_rows
@@ -60,17 +60,9 @@ class MySQLRowSource(MySQLPart):
         key = self._catalog.primary_key(table)
         # the position is the key of the last row, with which its line begins
         has_position = bool(key) and key == [column.name for column in columns[: len(key)]]
-        where = order = ""
-        if has_position:
-            names = ", ".join(self._catalog.quote_column(table, name, "") for name in key)
-            order = f" order by {names}"
-            if position:
-                fields = split_line(position.encode())
-                values = ", ".join(
-                    quote_value(column, value or b"") for column, value in zip(columns, fields, strict=False)
-                )
-                where = f" where ({names}) > ({values})"
-        with stream_rows(self._connection, f"select {self._line(table, columns)}{where}{order}") as stream:
+        names = [self._catalog.quote_column(table, name, "") for name in key if has_position]
+        clauses = lines.position_clauses(names, columns, position, quote_value)
+        with stream_rows(self._connection, f"select {self._line(table, columns)}{clauses}") as stream:
             yield (
                 LineBatch(batch, key_of(batch[-1], len(key)).decode() if has_position else "")
                 for batch in map(self._normalizer(table, columns), stream.batches)

@@ -10,7 +10,7 @@ from psycopg.abc import PQGen
 from psycopg.waiting import Wait
 
 from dbctl import signals
-from dbctl.engines.contract import Line, LineBatch, LineColumn, LogicalKind, key_of, split_line
+from dbctl.engines.contract import Line, LineBatch, LineColumn, LogicalKind, key_of
 from dbctl.engines.postgresql.connection import PostgreSQLConnection, Session
 from dbctl.engines.postgresql.part import PostgreSQLPart
 from dbctl.engines.postgresql.types import kind_of
@@ -41,7 +41,7 @@ class PostgreSQLRowSource(PostgreSQLPart):
     def block_writers(self, tables: Sequence[str]) -> Iterator[None]:
         names = ", ".join(map(self._catalog.quote_table, tables))
         own = self._connection
-        # a lock needs a transaction that may write, which the connection of a reader has not
+        # a lock needs a transaction that may write; a reader's connection has none
         connection = PostgreSQLConnection(own.url, own.target, timeout=own.timeout, read_only=False)
         try:
             connection.run("begin")
@@ -58,14 +58,9 @@ class PostgreSQLRowSource(PostgreSQLPart):
         key = self._catalog.primary_key(table)
         # the position is the key of the last row, with which its line begins
         has_position = bool(key) and key == [column.name for column in columns[: len(key)]]
-        where = order = ""
-        if has_position:
-            names = ", ".join(self._catalog.quote_column(table, name, "") for name in key)
-            order = f" order by {names}"
-            if position:
-                values = ", ".join(quote_value(value) for value in split_line(position.encode()))
-                where = f" where ({names}) > ({values})"
-        sql = f"copy ({self._select(table, columns)}{where}{order}) to stdout"
+        names = [self._catalog.quote_column(table, name, "") for name in key if has_position]
+        clauses = lines.position_clauses(names, columns, position, lambda _column, value: quote_value(value))
+        sql = f"copy ({self._select(table, columns)}{clauses}) to stdout"
         normalizers = self._normalizers(columns)
         with self._copy(sql) as batches:
             yield (
