@@ -9,7 +9,11 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 py
 # Tests and benchmarks start many processes; without its bytecode, each would compile every module of dbctl.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test slow retest check lint format bench torture golden docs completions smell clean
+# The tools of releases have many dependencies; the tests do not need them.
+RELEASE := $(VENV)/release
+RELEASE_READY := $(RELEASE)/.ready
+
+.PHONY: package site demo test slow retest check lint format bench torture golden screens docs completions smell clean
 
 demo: $(READY) ## run the tutorial on a sample deployment
 	$(BIN)/python docs/console.py show docs/tutorial/first-steps.md
@@ -42,14 +46,31 @@ torture: $(READY) ## run the crash tests many times
 bench: $(READY) ## measure speed, compared with other tools
 	$(BIN)/python -m benchmarks
 
-golden: $(READY) ## regenerate the generated files: completions, help, schemas, reference, cached profiles
+golden: $(READY) ## regenerate the generated files: completions, man pages, help, schemas, reference, cached profiles
+	$(BIN)/python -m dbctl.profiles.generate
 	$(BIN)/python -m tools.completion.generate
+	$(BIN)/python -m tools.man_pages
 	$(BIN)/python -m tools.reference
 	$(BIN)/python docs/documents.py
-	$(BIN)/python -m dbctl.profiles.generate
+
+screens: $(READY) ## write the stored screens of commands, tests/render/stored
+	$(BIN)/python -m tests.render.screens
 
 docs: $(READY) ## run the commands of the pages and write their output into the pages
 	$(BIN)/python docs/console.py write README.md docs/tutorial/*.md docs/how-to/*.md
+
+package: $(RELEASE_READY) ## build wheel, sdist and .deb into dist, check and install them, and check the Dockerfile
+	rm -rf dist
+	$(RELEASE)/bin/python -m build --outdir dist
+	$(RELEASE)/bin/twine check --strict dist/*
+	$(RELEASE)/bin/pyroma --min 9 dist/*.tar.gz
+	$(RELEASE)/bin/hadolint Dockerfile
+	tools/check_wheel.sh dist/*.whl
+	tools/build_deb.sh dist/*.whl
+	tools/check_deb.sh dist/*.deb
+
+site: $(RELEASE_READY) ## build the documentation site into build/site; broken links are errors
+	NO_MKDOCS_2_WARNING=1 $(RELEASE)/bin/mkdocs build --strict --quiet
 
 completions: $(READY) ## generate the completion files
 	$(BIN)/python -m tools.completion.generate
@@ -59,6 +80,12 @@ smell: ## list long modules
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(RELEASE_READY): pyproject.toml $(READY)
+	$(BIN)/python -m venv $(RELEASE)
+	$(RELEASE)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1,<27'
+	$(RELEASE)/bin/python -m pip install --quiet --group release
+	@touch $@
 
 $(READY): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "dbctl needs Python 3.11 or later on the PATH (or make PYTHON=/path/to/python3.11)"; exit 1; }

@@ -18,12 +18,15 @@ AREAS = (
     "backup",
     "backup_server",
     "integrity",
+    "journal",
+    "report",
     "cross",
     "cleanup",
     "migrate",
     "export",
     "fleet",
     "transfer",
+    "data_diff",
 )
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 #: Odd, so that the median is the time of one round.
 ROUNDS = 7
 LONGEST_WAIT = 100  #: milliseconds that a commit of a running app may wait for dbctl
+TAB_GOAL = 150  #: milliseconds that a Tab in a shell may take longer than an interpreter that does nothing
 #: Factor by which a result may miss its goal before the run fails; machines differ.
 LEEWAY = 1.5
 
@@ -92,6 +93,11 @@ def in_turn(runs: Mapping[str, Run], *, rounds: int = ROUNDS) -> dict[str, list[
         for name, run in runs.items():
             times[name].append(run())
     return times
+
+
+def differences(times: Times, measured: str, reference: str) -> list[float]:
+    """Return how many milliseconds longer the first took in each round."""
+    return [1000 * (a - b) for a, b in zip(times[measured], times[reference], strict=True)]
 
 
 def ratios(times: Times, measured: str, reference: str) -> list[float]:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from benchmarks.measure import DBCTL, Area, Result, Run, in_turn, process, ratios
 from benchmarks.sample import cached_sample
 from dbctl.config import Selection
-from dbctl.services.app import app as app_service
+from dbctl.services import app as app_service
 from dbctl.services.search.semantic.search import Reference, SemanticRequest, SemanticSearch
 from tests.shapes import chat_lancedb
 

@@ -1,4 +1,4 @@
-"""``users list`` on a server against a script that only reads and prints the same rows."""
+"""``users list`` on a server against a script that only reads and prints the same rows; a Tab that completes a login."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from benchmarks.measure import DBCTL, ENVIRONMENT, Area, Result, in_turn, process, ratios
+from benchmarks.measure import (
+    DBCTL,
+    ENVIRONMENT,
+    TAB_GOAL,
+    Area,
+    Result,
+    differences,
+    in_turn,
+    process,
+    ratios,
+)
 
 ROUNDS = 21
 USERS = 100
@@ -18,6 +28,8 @@ DATABASE = "dbctl_benchmark_list"
 CENTRAL = "postgresql://postgres@127.0.0.1/postgres"
 URL = f"postgresql://postgres@127.0.0.1/{DATABASE}"
 BARE = "a bare psycopg script"
+PYTHON = "python -c pass"
+TAB = "Tab after users show m"
 SCRIPT = f"""
 import psycopg
 with psycopg.connect("{URL}") as connection:
@@ -54,9 +66,20 @@ def measure() -> Area:
         runs = {
             BARE: process([sys.executable, "bare.py"], cwd=place),
             "users list": process([DBCTL, "users", "list", "--limit", str(USERS)], cwd=place / "sample"),
+            PYTHON: process([sys.executable, "-c", "pass"], cwd=place),
+            TAB: process(
+                [DBCTL, "__complete", "bash", "argument:logins", "", "users", "show", "m"],
+                cwd=place / "sample",
+            ),
         }
         times = in_turn(runs, rounds=ROUNDS)
-        return Area(TITLE, [Result("users list", BARE, ratios(times, "users list", BARE), GOAL)])
+        return Area(
+            TITLE,
+            [
+                Result("users list", BARE, ratios(times, "users list", BARE), GOAL),
+                Result(TAB, f"+ {PYTHON}", differences(times, TAB, PYTHON), TAB_GOAL, unit=" ms"),
+            ],
+        )
     finally:
         shutil.rmtree(place)
         with suppress(subprocess.CalledProcessError):

@@ -5,13 +5,19 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from benchmarks.measure import BIN, DBCTL, Area, Result, in_turn, process, ratios
+from benchmarks.measure import BIN, DBCTL, TAB_GOAL, Area, Result, differences, in_turn, process, ratios
 from benchmarks.sample import deployment
 
 BARE = "python -c pass"
 SQLITE = "python -c 'import sqlite3'"
 UTILS = "sqlite-utils query"
 ROUNDS = 21
+#: Requests of the completion files.
+TABS = {
+    "Tab after users show m": ["argument:logins", "", "users", "show", "m"],
+    "Tab after settings get app.": ["argument:settings", "", "settings", "get", "app."],
+    "Tab after --app": ["option:apps", "", "--app", ""],
+}
 #: Profiles in the configuration directory of the user.
 FEW_PROFILES, MANY_PROFILES = 5, 25
 PROFILE = """\
@@ -38,6 +44,8 @@ def measure() -> Area:
     for count in (FEW_PROFILES, MANY_PROFILES):
         words = ["env", f"XDG_CONFIG_HOME={_create_profiles(place, count)}", DBCTL, "users", "list"]
         runs[f"users list with {count} profiles"] = process(words, cwd=place)
+    for title, words in TABS.items():
+        runs[title] = process([DBCTL, "__complete", "bash", *words], cwd=place)
     utils = BIN / "sqlite-utils"
     if utils.exists():
         runs[UTILS] = process([str(utils), "query", database, "select * from users limit 100"], cwd=place)
@@ -53,10 +61,10 @@ def measure() -> Area:
     ]
     return Area(
         "Start-up, whole processes",
-        [
-            Result(title, peer, ratios(times, title, peer), goal)
-            for title, peer, goal in goals
-            if peer in runs
+        [Result(title, peer, ratios(times, title, peer), goal) for title, peer, goal in goals if peer in runs]
+        + [
+            Result(title, f"+ {BARE}", differences(times, title, BARE), TAB_GOAL, unit=" ms")
+            for title in TABS
         ],
         () if UTILS in runs else ["sqlite-utils"],
     )

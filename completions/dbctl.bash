@@ -4,15 +4,21 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
     candidates=
     case "$path:$1" in
         *:--config) candidates='@file' ;;
-        *:--app) candidates='' ;;
-        *:--db) candidates='' ;;
-        *:--profile) candidates='' ;;
+        *:--app) candidates='@option:apps' ;;
+        *:--db) candidates='@option:databases' ;;
+        *:--profile) candidates='@option:profiles' ;;
         *:--url) candidates='' ;;
-        *:--output) candidates='table json jsonl csv tsv markdown html rst asciidoc mediawiki jira latex psql' ;;
-        *:-o) candidates='table json jsonl csv tsv markdown html rst asciidoc mediawiki jira latex psql' ;;
+        *:--output) candidates='table json jsonl csv tsv markdown html rst asciidoc mediawiki jira latex textile psql box template github gitlab junit sarif' ;;
+        *:-o) candidates='table json jsonl csv tsv markdown html rst asciidoc mediawiki jira latex textile psql box template github gitlab junit sarif' ;;
         *:--columns) candidates='' ;;
-        *:--confirm) candidates='' ;;
-        *:--acting-as) candidates='' ;;
+        *:--template) candidates='' ;;
+        *:--progress) candidates='auto json none' ;;
+        *:--color) candidates='auto always never' ;;
+        *:--log-file) candidates='@file' ;;
+        *:--log-format) candidates='text json' ;;
+        *:--log-level) candidates='info warning error' ;;
+        *:--confirm) candidates='@option:apps' ;;
+        *:--acting-as) candidates='@option:logins' ;;
         *:--timeout) candidates='' ;;
         *:--jobs) candidates='' ;;
         *:--canary) candidates='' ;;
@@ -28,15 +34,18 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'demo:--prompts') candidates='' ;;
         'demo:--seed') candidates='' ;;
         'demo:--variant') candidates='' ;;
-        'integrity check:--table') candidates='' ;;
-        'integrity repair:--table') candidates='' ;;
+        'status:--every') candidates='' ;;
+        'report:--html') candidates='@file' ;;
+        'report:--since') candidates='' ;;
+        'integrity check:--table') candidates='@option:tables' ;;
+        'integrity repair:--table') candidates='@option:tables' ;;
         'stats overview:--limit') candidates='' ;;
         'stats overview:--offset') candidates='' ;;
         'stats overview:--sort') candidates='' ;;
         'stats tables:--limit') candidates='' ;;
         'stats tables:--offset') candidates='' ;;
         'stats tables:--sort') candidates='' ;;
-        'stats activity:--user') candidates='' ;;
+        'stats activity:--user') candidates='@option:logins' ;;
         'stats activity:--action') candidates='' ;;
         'stats activity:--resource') candidates='' ;;
         'stats activity:--since') candidates='' ;;
@@ -58,6 +67,9 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'stats bloat:--limit') candidates='' ;;
         'stats bloat:--offset') candidates='' ;;
         'stats bloat:--sort') candidates='' ;;
+        'stats history:--since') candidates='' ;;
+        'stats history:--limit') candidates='' ;;
+        'stats history:--offset') candidates='' ;;
         'stats reports:--limit') candidates='' ;;
         'stats reports:--offset') candidates='' ;;
         'stats reports:--sort') candidates='' ;;
@@ -85,35 +97,35 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'search vectors make:--user') candidates='' ;;
         'search vectors make:--chat') candidates='' ;;
         'search vectors make:--limit') candidates='' ;;
-        'users list:--role') candidates='' ;;
+        'users list:--role') candidates='@option:roles' ;;
         'users list:--inactive') candidates='' ;;
-        'users list:--filter') candidates='' ;;
+        'users list:--filter') candidates='@option:fields=' ;;
         'users list:--limit') candidates='' ;;
         'users list:--offset') candidates='' ;;
         'users list:--sort') candidates='' ;;
         'users show:--id') candidates='' ;;
         'users create:--email') candidates='' ;;
-        'users create:--role') candidates='' ;;
+        'users create:--role') candidates='@option:roles' ;;
         'users create:--name') candidates='' ;;
-        'users create:--set') candidates='' ;;
+        'users create:--set') candidates='@option:fields=' ;;
         'users create:--password-file') candidates='@file' ;;
         'users ensure:--email') candidates='' ;;
-        'users ensure:--role') candidates='' ;;
+        'users ensure:--role') candidates='@option:roles' ;;
         'users ensure:--name') candidates='' ;;
-        'users ensure:--set') candidates='' ;;
+        'users ensure:--set') candidates='@option:fields=' ;;
         'users ensure:--password-file') candidates='@file' ;;
         'users update:--id') candidates='' ;;
         'users update:--email') candidates='' ;;
         'users update:--name') candidates='' ;;
-        'users update:--set') candidates='' ;;
+        'users update:--set') candidates='@option:fields=' ;;
         'users delete:--id') candidates='' ;;
         'users delete:--inactive') candidates='' ;;
-        'users delete:--transfer-to') candidates='' ;;
+        'users delete:--transfer-to') candidates='@option:logins' ;;
         'users set-password:--id') candidates='' ;;
         'users set-password:--password-file') candidates='@file' ;;
         'users set-role:--id') candidates='' ;;
         'users set-role:--inactive') candidates='' ;;
-        'users set-role:--demote-to') candidates='' ;;
+        'users set-role:--demote-to') candidates='@option:roles' ;;
         'users add-role:--id') candidates='' ;;
         'users add-role:--inactive') candidates='' ;;
         'users remove-role:--id') candidates='' ;;
@@ -133,7 +145,7 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'roles show:--id') candidates='' ;;
         'roles create:--description') candidates='' ;;
         'roles create:--priority') candidates='' ;;
-        'roles create:--permission') candidates='' ;;
+        'roles create:--permission') candidates='@option:permissions' ;;
         'roles update:--id') candidates='' ;;
         'roles update:--name') candidates='' ;;
         'roles update:--description') candidates='' ;;
@@ -145,65 +157,65 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'roles permissions:--offset') candidates='' ;;
         'roles permissions:--sort') candidates='' ;;
         'roles can:--id') candidates='' ;;
-        'settings list:--category') candidates='' ;;
-        'settings list:--user') candidates='' ;;
+        'settings list:--category') candidates='@option:categories' ;;
+        'settings list:--user') candidates='@option:logins' ;;
         'settings list:--id') candidates='' ;;
         'settings list:--of') candidates='' ;;
         'settings list:--limit') candidates='' ;;
         'settings list:--offset') candidates='' ;;
         'settings list:--sort') candidates='' ;;
-        'settings get:--user') candidates='' ;;
+        'settings get:--user') candidates='@option:logins' ;;
         'settings get:--id') candidates='' ;;
         'settings get:--of') candidates='' ;;
-        'settings set:--user') candidates='' ;;
+        'settings set:--user') candidates='@option:logins' ;;
         'settings set:--id') candidates='' ;;
         'settings set:--of') candidates='' ;;
-        'settings reset:--user') candidates='' ;;
+        'settings reset:--user') candidates='@option:logins' ;;
         'settings reset:--id') candidates='' ;;
         'settings reset:--of') candidates='' ;;
-        'settings validate:--user') candidates='' ;;
+        'settings validate:--user') candidates='@option:logins' ;;
         'settings validate:--id') candidates='' ;;
         'settings validate:--of') candidates='' ;;
-        'settings export:--user') candidates='' ;;
+        'settings export:--user') candidates='@option:logins' ;;
         'settings export:--id') candidates='' ;;
         'settings export:--of') candidates='' ;;
-        'settings diff:--user') candidates='' ;;
+        'settings diff:--user') candidates='@option:logins' ;;
         'settings diff:--id') candidates='' ;;
         'settings diff:--of') candidates='' ;;
         'settings apply:--mode') candidates='create-only merge exact' ;;
-        'settings apply:--user') candidates='' ;;
+        'settings apply:--user') candidates='@option:logins' ;;
         'settings apply:--id') candidates='' ;;
         'settings apply:--of') candidates='' ;;
         'sessions list:--state') candidates='active completed abandoned' ;;
-        'sessions list:--user') candidates='' ;;
+        'sessions list:--user') candidates='@option:logins' ;;
         'sessions list:--kind') candidates='' ;;
         'sessions list:--limit') candidates='' ;;
         'sessions list:--offset') candidates='' ;;
         'sessions list:--sort') candidates='' ;;
         'sessions revoke:--id') candidates='' ;;
         'sessions revoke:--inactive') candidates='' ;;
-        'sessions cleanup:--rule') candidates='abandoned-plays access-tokens activities activity activity-logs cache drafts event-data events executions expired-subscriptions expired-tokens expired-trials failed-jobs failed-sign-ins heartbeats invalid-tokens job-logs login-attempts login-tokens logins logs open-id-tokens password-resets recovery-tokens replays revoked-tokens sent-messages sessions shared-states short-term-statistics stale-whatsapp-sessions stuck-campaigns tasks tokens unfinished-sign-ins' ;;
+        'sessions cleanup:--rule') candidates='@option:rules' ;;
         'sessions cleanup:--older-than') candidates='' ;;
-        'sessions rebuild-stats:--user') candidates='' ;;
-        'data rows:--filter') candidates='' ;;
-        'data rows:--null') candidates='' ;;
-        'data rows:--not-null') candidates='' ;;
+        'sessions rebuild-stats:--user') candidates='@option:logins' ;;
+        'data rows:--filter') candidates='@option:columns=' ;;
+        'data rows:--null') candidates='@option:columns' ;;
+        'data rows:--not-null') candidates='@option:columns' ;;
         'data rows:--after') candidates='' ;;
         'data rows:--limit') candidates='' ;;
         'data rows:--offset') candidates='' ;;
-        'data rows:--sort') candidates='' ;;
+        'data rows:--sort') candidates='@option:columns' ;;
         'data show:--to') candidates='@file' ;;
         'data show:--encoding') candidates='plain base64' ;;
-        'data set:--null') candidates='' ;;
-        'data set:--secret') candidates='' ;;
-        'data set:--filter') candidates='' ;;
-        'data set:--filter-null') candidates='' ;;
-        'data set:--filter-not-null') candidates='' ;;
+        'data set:--null') candidates='@option:columns' ;;
+        'data set:--secret') candidates='@option:columns' ;;
+        'data set:--filter') candidates='@option:columns=' ;;
+        'data set:--filter-null') candidates='@option:columns' ;;
+        'data set:--filter-not-null') candidates='@option:columns' ;;
         'data set:--limit') candidates='' ;;
-        'data add:--null') candidates='' ;;
-        'data delete:--filter') candidates='' ;;
-        'data delete:--filter-null') candidates='' ;;
-        'data delete:--filter-not-null') candidates='' ;;
+        'data add:--null') candidates='@option:columns' ;;
+        'data delete:--filter') candidates='@option:columns=' ;;
+        'data delete:--filter-null') candidates='@option:columns' ;;
+        'data delete:--filter-not-null') candidates='@option:columns' ;;
         'data delete:--limit') candidates='' ;;
         'data query:--file') candidates='@file' ;;
         'data query:--param') candidates='' ;;
@@ -213,7 +225,12 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'data export:--format') candidates='csv jsonl' ;;
         'data export:--param') candidates='' ;;
         'data import:--format') candidates='csv jsonl' ;;
-        'backup create:--table') candidates='' ;;
+        'data diff:--table') candidates='@option:tables' ;;
+        'data diff:--limit') candidates='' ;;
+        'data diff:--identity') candidates='@file' ;;
+        'data diff:--passphrase-file') candidates='@file' ;;
+        'data diff:--repository') candidates='' ;;
+        'backup create:--table') candidates='@option:tables' ;;
         'backup create:--format') candidates='' ;;
         'backup create:--compress') candidates='gzip zstd none' ;;
         'backup create:--limit-rate') candidates='' ;;
@@ -245,8 +262,13 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'backup prune:--keep-monthly') candidates='' ;;
         'backup prune:--keep-yearly') candidates='' ;;
         'backup prune:--keep-within') candidates='' ;;
+        'backup prune:--max-bytes') candidates='' ;;
+        'backup prune:--min-free') candidates='' ;;
         'backup prune:--repository') candidates='' ;;
         'backup delete:--repository') candidates='' ;;
+        'backup pin:--reason') candidates='' ;;
+        'backup pin:--repository') candidates='' ;;
+        'backup unpin:--repository') candidates='' ;;
         'restore preview:--file') candidates='@file' ;;
         'restore preview:--before') candidates='' ;;
         'restore preview:--kind') candidates='backup partial safety migration' ;;
@@ -257,7 +279,7 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'restore apply:--before') candidates='' ;;
         'restore apply:--kind') candidates='backup partial safety migration' ;;
         'restore apply:--to') candidates='' ;;
-        'restore apply:--table') candidates='' ;;
+        'restore apply:--table') candidates='@option:tables' ;;
         'restore apply:--into') candidates='' ;;
         'restore apply:--merge') candidates='missing replace' ;;
         'restore apply:--identity') candidates='@file' ;;
@@ -273,68 +295,96 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'restore files:--repository') candidates='' ;;
         'restore recover:--to') candidates='@file' ;;
         'restore recover:--from') candidates='@file' ;;
-        'restore recover:--reference') candidates='' ;;
+        'restore recover:--reference') candidates='@option:backups' ;;
         'restore recover:--identity') candidates='@file' ;;
         'restore recover:--passphrase-file') candidates='@file' ;;
+        'schema show:--limit') candidates='' ;;
+        'schema show:--offset') candidates='' ;;
+        'schema show:--sort') candidates='' ;;
+        'schema diff:--identity') candidates='@file' ;;
+        'schema diff:--passphrase-file') candidates='@file' ;;
+        'schema diff:--repository') candidates='' ;;
         'migrate status:--migrations') candidates='@directory' ;;
-        'migrate status:--variant') candidates='' ;;
-        'migrate plan:--to') candidates='' ;;
+        'migrate status:--variant') candidates='@option:variants' ;;
+        'migrate plan:--to') candidates='@option:migrations' ;;
         'migrate plan:--migrations') candidates='@directory' ;;
-        'migrate plan:--variant') candidates='' ;;
-        'migrate up:--to') candidates='' ;;
+        'migrate plan:--variant') candidates='@option:variants' ;;
+        'migrate up:--to') candidates='@option:migrations' ;;
         'migrate up:--steps') candidates='' ;;
         'migrate up:--migrations') candidates='@directory' ;;
-        'migrate up:--variant') candidates='' ;;
-        'migrate up:--allow-data-loss') candidates='' ;;
+        'migrate up:--variant') candidates='@option:variants' ;;
+        'migrate up:--allow-data-loss') candidates='@option:migrations' ;;
         'migrate up:--repository') candidates='' ;;
-        'migrate down:--to') candidates='' ;;
+        'migrate down:--to') candidates='@option:migrations' ;;
         'migrate down:--steps') candidates='' ;;
         'migrate down:--migrations') candidates='@directory' ;;
-        'migrate down:--variant') candidates='' ;;
+        'migrate down:--variant') candidates='@option:variants' ;;
         'migrate down:--repository') candidates='' ;;
         'migrate reset:--migrations') candidates='@directory' ;;
-        'migrate reset:--variant') candidates='' ;;
+        'migrate reset:--variant') candidates='@option:variants' ;;
         'migrate reset:--repository') candidates='' ;;
         'migrate baseline:--migrations') candidates='@directory' ;;
-        'migrate baseline:--variant') candidates='' ;;
+        'migrate baseline:--variant') candidates='@option:variants' ;;
         'migrate mark:--migrations') candidates='@directory' ;;
-        'migrate mark:--variant') candidates='' ;;
+        'migrate mark:--variant') candidates='@option:variants' ;;
         'migrate repair:--statement') candidates='done undone' ;;
         'migrate repair:--migrations') candidates='@directory' ;;
-        'migrate repair:--variant') candidates='' ;;
-        'migrate new:--alter') candidates='' ;;
-        'migrate new:--rename-column') candidates='' ;;
-        'migrate new:--drop-column') candidates='' ;;
-        'migrate new:--type') candidates='' ;;
-        'migrate new:--not-null') candidates='' ;;
-        'migrate new:--nullable') candidates='' ;;
-        'migrate new:--default') candidates='' ;;
-        'migrate new:--add-foreign-key') candidates='' ;;
-        'migrate new:--drop-foreign-key') candidates='' ;;
+        'migrate repair:--variant') candidates='@option:variants' ;;
+        'migrate new:--alter') candidates='@option:tables' ;;
+        'migrate new:--rename-column') candidates='@option:columns=' ;;
+        'migrate new:--drop-column') candidates='@option:columns' ;;
+        'migrate new:--type') candidates='@option:columns=' ;;
+        'migrate new:--not-null') candidates='@option:columns' ;;
+        'migrate new:--nullable') candidates='@option:columns' ;;
+        'migrate new:--default') candidates='@option:columns=' ;;
+        'migrate new:--add-foreign-key') candidates='@option:columns=' ;;
+        'migrate new:--drop-foreign-key') candidates='@option:columns' ;;
         'migrate new:--migrations') candidates='@directory' ;;
         'migrate verify:--migrations') candidates='@directory' ;;
-        'migrate verify:--variant') candidates='' ;;
+        'migrate verify:--variant') candidates='@option:variants' ;;
         'migrate drift:--migrations') candidates='@directory' ;;
-        'migrate drift:--variant') candidates='' ;;
+        'migrate drift:--variant') candidates='@option:variants' ;;
         'migrate lint:--migrations') candidates='@directory' ;;
-        'migrate rehearse:--to') candidates='' ;;
+        'migrate rehearse:--to') candidates='@option:migrations' ;;
         'migrate rehearse:--migrations') candidates='@directory' ;;
-        'migrate rehearse:--variant') candidates='' ;;
-        'maintain vacuum:--table') candidates='' ;;
+        'migrate rehearse:--variant') candidates='@option:variants' ;;
+        'maintain vacuum:--table') candidates='@option:tables' ;;
         'maintain vacuum:--older-than') candidates='' ;;
-        'maintain analyze:--table') candidates='' ;;
-        'maintain optimize:--table') candidates='' ;;
-        'maintain reindex:--table') candidates='' ;;
+        'maintain analyze:--table') candidates='@option:tables' ;;
+        'maintain optimize:--table') candidates='@option:tables' ;;
+        'maintain reindex:--table') candidates='@option:tables' ;;
         'maintain cancel:--older-than') candidates='' ;;
         'transfer plan:--to') candidates='' ;;
         'transfer plan:--migrations') candidates='@directory' ;;
-        'transfer plan:--variant') candidates='' ;;
+        'transfer plan:--variant') candidates='@option:variants' ;;
         'transfer run:--to') candidates='' ;;
         'transfer run:--migrations') candidates='@directory' ;;
-        'transfer run:--variant') candidates='' ;;
+        'transfer run:--variant') candidates='@option:variants' ;;
         'transfer verify:--to') candidates='' ;;
         'transfer switch:--to') candidates='' ;;
         'schedule cron:--user') candidates='' ;;
+        'schedule systemd:--directory') candidates='@directory' ;;
+        'schedule systemd:--run-as') candidates='' ;;
+        'schedule systemd:--on-failure') candidates='' ;;
+        'schedule systemd:--delay') candidates='' ;;
+        'schedule kubernetes:--image') candidates='' ;;
+        'schedule kubernetes:--namespace') candidates='' ;;
+        'schedule compose:--image') candidates='' ;;
+        'schedule compose:--scheduler') candidates='' ;;
+        'schedule status:--directory') candidates='@directory' ;;
+        'metrics:--write') candidates='@file' ;;
+        'runs list:--command') candidates='' ;;
+        'runs list:--since') candidates='' ;;
+        'runs list:--after') candidates='' ;;
+        'runs list:--limit') candidates='' ;;
+        'runs prune:--keep') candidates='' ;;
+        'runs prune:--older-than') candidates='' ;;
+        'audit list:--command') candidates='' ;;
+        'audit list:--since') candidates='' ;;
+        'audit list:--limit') candidates='' ;;
+        'audit verify:--anchor') candidates='' ;;
+        'notify summary:--since') candidates='' ;;
+        'support:--to') candidates='@file' ;;
         *) return 1 ;;
     esac
 }
@@ -348,6 +398,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'profiles') path=$next; count=0; return 0 ;;
         'demo') path=$next; count=0; return 0 ;;
         'status') path=$next; count=0; return 0 ;;
+        'report') path=$next; count=0; return 0 ;;
         'doctor') path=$next; count=0; return 0 ;;
         'integrity') path=$next; count=0; return 0 ;;
         'stats') path=$next; count=0; return 0 ;;
@@ -357,21 +408,32 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'settings') path=$next; count=0; return 0 ;;
         'sessions') path=$next; count=0; return 0 ;;
         'data') path=$next; count=0; return 0 ;;
+        'undo') path=$next; count=0; return 0 ;;
         'backup') path=$next; count=0; return 0 ;;
         'restore') path=$next; count=0; return 0 ;;
+        'schema') path=$next; count=0; return 0 ;;
         'migrate') path=$next; count=0; return 0 ;;
         'maintain') path=$next; count=0; return 0 ;;
         'transfer') path=$next; count=0; return 0 ;;
         'schedule') path=$next; count=0; return 0 ;;
+        'metrics') path=$next; count=0; return 0 ;;
+        'runs') path=$next; count=0; return 0 ;;
+        'audit') path=$next; count=0; return 0 ;;
+        'notify') path=$next; count=0; return 0 ;;
         'completions') path=$next; count=0; return 0 ;;
+        'man') path=$next; count=0; return 0 ;;
+        'support') path=$next; count=0; return 0 ;;
+        'version') path=$next; count=0; return 0 ;;
         'help') path=$next; count=0; return 0 ;;
         'config show') path=$next; count=0; return 0 ;;
         'config explain') path=$next; count=0; return 0 ;;
+        'config edit') path=$next; count=0; return 0 ;;
         'config validate') path=$next; count=0; return 0 ;;
         'config schema') path=$next; count=0; return 0 ;;
         'apps list') path=$next; count=0; return 0 ;;
         'apps show') path=$next; count=0; return 0 ;;
         'apps instances') path=$next; count=0; return 0 ;;
+        'apps maintenance') path=$next; count=0; return 0 ;;
         'apps check') path=$next; count=0; return 0 ;;
         'profiles list') path=$next; count=0; return 0 ;;
         'profiles draft') path=$next; count=0; return 0 ;;
@@ -387,6 +449,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'stats slow') path=$next; count=0; return 0 ;;
         'stats indexes') path=$next; count=0; return 0 ;;
         'stats bloat') path=$next; count=0; return 0 ;;
+        'stats history') path=$next; count=0; return 0 ;;
         'stats reports') path=$next; count=0; return 0 ;;
         'stats run') path=$next; count=0; return 0 ;;
         'search all') path=$next; count=0; return 0 ;;
@@ -441,13 +504,13 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'sessions rebuild-stats') path=$next; count=0; return 0 ;;
         'data rows') path=$next; count=0; return 0 ;;
         'data show') path=$next; count=0; return 0 ;;
-        'data describe') path=$next; count=0; return 0 ;;
         'data set') path=$next; count=0; return 0 ;;
         'data add') path=$next; count=0; return 0 ;;
         'data delete') path=$next; count=0; return 0 ;;
         'data query') path=$next; count=0; return 0 ;;
         'data export') path=$next; count=0; return 0 ;;
         'data import') path=$next; count=0; return 0 ;;
+        'data diff') path=$next; count=0; return 0 ;;
         'backup create') path=$next; count=0; return 0 ;;
         'backup list') path=$next; count=0; return 0 ;;
         'backup show') path=$next; count=0; return 0 ;;
@@ -458,11 +521,16 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'backup drill') path=$next; count=0; return 0 ;;
         'backup prune') path=$next; count=0; return 0 ;;
         'backup delete') path=$next; count=0; return 0 ;;
+        'backup pin') path=$next; count=0; return 0 ;;
+        'backup unpin') path=$next; count=0; return 0 ;;
         'restore preview') path=$next; count=0; return 0 ;;
         'restore apply') path=$next; count=0; return 0 ;;
         'restore undo') path=$next; count=0; return 0 ;;
         'restore files') path=$next; count=0; return 0 ;;
         'restore recover') path=$next; count=0; return 0 ;;
+        'schema show') path=$next; count=0; return 0 ;;
+        'schema diagram') path=$next; count=0; return 0 ;;
+        'schema diff') path=$next; count=0; return 0 ;;
         'migrate status') path=$next; count=0; return 0 ;;
         'migrate plan') path=$next; count=0; return 0 ;;
         'migrate up') path=$next; count=0; return 0 ;;
@@ -488,54 +556,102 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'transfer verify') path=$next; count=0; return 0 ;;
         'transfer switch') path=$next; count=0; return 0 ;;
         'schedule cron') path=$next; count=0; return 0 ;;
+        'schedule systemd') path=$next; count=0; return 0 ;;
+        'schedule kubernetes') path=$next; count=0; return 0 ;;
+        'schedule compose') path=$next; count=0; return 0 ;;
+        'schedule status') path=$next; count=0; return 0 ;;
+        'runs list') path=$next; count=0; return 0 ;;
+        'runs show') path=$next; count=0; return 0 ;;
+        'runs prune') path=$next; count=0; return 0 ;;
+        'audit list') path=$next; count=0; return 0 ;;
+        'audit show') path=$next; count=0; return 0 ;;
+        'audit verify') path=$next; count=0; return 0 ;;
+        'audit export') path=$next; count=0; return 0 ;;
+        'notify test') path=$next; count=0; return 0 ;;
+        'notify check') path=$next; count=0; return 0 ;;
+        'notify summary') path=$next; count=0; return 0 ;;
         'completions show') path=$next; count=0; return 0 ;;
         'completions install') path=$next; count=0; return 0 ;;
+        'man show') path=$next; count=0; return 0 ;;
+        'man install') path=$next; count=0; return 0 ;;
     esac
     count=$((count + 1))
 }
 
-_dbctl() {
-    local current="${COMP_WORDS[COMP_CWORD]}" path= count=0 candidates= option= children= flags= word index only_arguments= IFS=$' \t\n'
-    COMPREPLY=()
-    for ((index = 1; index < COMP_CWORD; index++)); do
+_dbctl_split() {  # sets words to those of the line up to the cursor; bash also splits them at = and :
+    local line="${COMP_LINE:0:COMP_POINT}" remainder word index count=-1
+    words=()
+    for ((index = 0; index <= COMP_CWORD; index++)); do
+        remainder="${line#"${line%%[![:space:]]*}"}"
         word="${COMP_WORDS[index]}"
+        if ((index == COMP_CWORD)); then word="$remainder"; fi
+        if [[ $index == 0 || $remainder != "$line" ]]; then count=$((count + 1)); words[count]=; fi
+        words[count]+="$word"
+        line="${remainder#"$word"}"
+    done
+}
+
+_dbctl_live() {  # completes values of the slot $1; $2 is what readline replaces
+    local value
+    while IFS= read -r value; do
+        COMPREPLY+=("$value")
+        if [[ $value == *= ]]; then compopt -o nospace 2>/dev/null; fi
+    done < <("${words[0]/#\~/$HOME}" __complete bash "$1" "$2" "${words[@]:1}" 2>/dev/null)
+}
+
+_dbctl() {
+    local path= count=0 candidates= option= children= flags= word index only_arguments= words current IFS=$' 	
+'
+    COMPREPLY=()
+    _dbctl_split
+    current="${words[${#words[@]} - 1]}"
+    for ((index = 1; index < ${#words[@]} - 1; index++)); do
+        word="${words[index]}"
         if [[ -n $option ]]; then
-            [[ $word == "=" ]] || option=  # bash splits --output=json at the sign
+            option=
         elif [[ -n $only_arguments ]]; then
             count=$((count + 1))
         elif [[ $word == "--" ]]; then
             only_arguments=1
+        elif [[ $word == -*=* ]]; then
+            :
         elif [[ $word == -* ]]; then
             if _dbctl_value "$word"; then option=$word; fi
         else
             _dbctl_step "$word"
         fi
     done
-    [[ -n $option && $current == "=" ]] && current=
+    if [[ -z $option && -z $only_arguments && $current == --*=* ]]; then
+        option="${current%%=*}"
+        current="${current#*=}"
+    fi
     case "$path" in
-        '') children='init config apps profiles demo status doctor integrity stats search users roles settings sessions data backup restore migrate maintain transfer schedule completions help'; flags='--version' ;;
+        '') children='init config apps profiles demo status report doctor integrity stats search users roles settings sessions data undo backup restore schema migrate maintain transfer schedule metrics runs audit notify completions man support version help'; flags='--version' ;;
         'init') children=''; flags='--env-file --protected --dry-run -n' ;;
-        'config') children='show explain validate schema'; flags='' ;;
+        'config') children='show explain edit validate schema'; flags='' ;;
         'config show') children=''; flags='--defaults' ;;
         'config explain') children=''; flags='' ;;
+        'config edit') children=''; flags='' ;;
         'config validate') children=''; flags='' ;;
         'config schema') children=''; flags='' ;;
-        'apps') children='list show instances check'; flags='' ;;
+        'apps') children='list show instances maintenance check'; flags='' ;;
         'apps list') children=''; flags='' ;;
         'apps show') children=''; flags='' ;;
         'apps instances') children=''; flags='' ;;
+        'apps maintenance') children=''; flags='--dry-run -n' ;;
         'apps check') children=''; flags='' ;;
         'profiles') children='list draft'; flags='' ;;
         'profiles list') children=''; flags='' ;;
         'profiles draft') children=''; flags='--name --to' ;;
         'demo') children=''; flags='--games --users --plays --messages --chats --prompts --seed --variant --dry-run -n' ;;
-        'status') children=''; flags='--check --all' ;;
+        'status') children=''; flags='--check --all --record --watch --every' ;;
+        'report') children=''; flags='--html --since' ;;
         'doctor') children=''; flags='--all-apps' ;;
         'integrity') children='check cross-check repair'; flags='' ;;
         'integrity check') children=''; flags='--quick --table' ;;
         'integrity cross-check') children=''; flags='' ;;
         'integrity repair') children=''; flags='--delete-orphans --times --table --dry-run -n' ;;
-        'stats') children='overview tables user activity locks connections slow indexes bloat reports run'; flags='' ;;
+        'stats') children='overview tables user activity locks connections slow indexes bloat history reports run'; flags='' ;;
         'stats overview') children=''; flags='--limit --offset --sort' ;;
         'stats tables') children=''; flags='--exact --limit --offset --sort' ;;
         'stats user') children=''; flags='' ;;
@@ -545,6 +661,7 @@ _dbctl() {
         'stats slow') children=''; flags='--limit --offset --sort' ;;
         'stats indexes') children=''; flags='--only --limit --offset --sort' ;;
         'stats bloat') children=''; flags='--limit --offset --sort' ;;
+        'stats history') children=''; flags='--since --limit --offset' ;;
         'stats reports') children=''; flags='--limit --offset --sort' ;;
         'stats run') children=''; flags='--set --explain --limit --offset' ;;
         'search') children='all semantic index vectors'; flags='--filter --query --include-hidden --hidden --id --count --explain --mark --limit --offset --sort' ;;
@@ -602,17 +719,18 @@ _dbctl() {
         'sessions revoke') children=''; flags='--id --inactive --dry-run -n' ;;
         'sessions cleanup') children=''; flags='--rule --older-than --check --fast --dry-run -n' ;;
         'sessions rebuild-stats') children=''; flags='--user --dry-run -n' ;;
-        'data') children='rows show describe set add delete query export import'; flags='' ;;
+        'data') children='rows show set add delete query export import diff'; flags='' ;;
         'data rows') children=''; flags='--filter --null --not-null --after --secrets --limit --offset --sort' ;;
         'data show') children=''; flags='--to --encoding --secrets' ;;
-        'data describe') children=''; flags='' ;;
         'data set') children=''; flags='--null --secret --filter --filter-null --filter-not-null --limit --dry-run -n' ;;
         'data add') children=''; flags='--null --dry-run -n' ;;
         'data delete') children=''; flags='--filter --filter-null --filter-not-null --limit --dry-run -n' ;;
         'data query') children=''; flags='--file --param --within --secrets --limit' ;;
         'data export') children=''; flags='--query --format --param --secrets' ;;
         'data import') children=''; flags='--format --dry-run -n' ;;
-        'backup') children='create list show verify copy adopt status drill prune delete'; flags='' ;;
+        'data diff') children=''; flags='--table --secrets --limit --check --identity --passphrase-file --repository' ;;
+        'undo') children=''; flags='--dry-run -n' ;;
+        'backup') children='create list show verify copy adopt status drill prune delete pin unpin'; flags='' ;;
         'backup create') children=''; flags='--table --format --compress --limit-rate --repository --dry-run -n' ;;
         'backup list') children=''; flags='--kind --repository --limit --offset --sort' ;;
         'backup show') children=''; flags='--before --kind --repository' ;;
@@ -621,14 +739,20 @@ _dbctl() {
         'backup adopt') children=''; flags='--at --repository --dry-run -n' ;;
         'backup status') children=''; flags='--check --all-apps --repository' ;;
         'backup drill') children=''; flags='--all-apps --identity --passphrase-file --repository --dry-run -n' ;;
-        'backup prune') children=''; flags='--keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --repository --dry-run -n' ;;
+        'backup prune') children=''; flags='--keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --max-bytes --min-free --repository --dry-run -n' ;;
         'backup delete') children=''; flags='--repository --dry-run -n' ;;
+        'backup pin') children=''; flags='--reason --repository --dry-run -n' ;;
+        'backup unpin') children=''; flags='--repository --dry-run -n' ;;
         'restore') children='preview apply undo files recover'; flags='' ;;
         'restore preview') children=''; flags='--file --before --kind --deep --identity --passphrase-file --repository' ;;
         'restore apply') children=''; flags='--file --before --kind --to --replace --table --into --merge --identity --passphrase-file --repository --dry-run -n' ;;
         'restore undo') children=''; flags='--identity --passphrase-file --repository --dry-run -n' ;;
         'restore files') children=''; flags='--to --file --identity --passphrase-file --repository --dry-run -n' ;;
         'restore recover') children=''; flags='--to --from --reference --force --identity --passphrase-file --dry-run -n' ;;
+        'schema') children='show diagram diff'; flags='' ;;
+        'schema show') children=''; flags='--limit --offset --sort' ;;
+        'schema diagram') children=''; flags='--keys' ;;
+        'schema diff') children=''; flags='--check --identity --passphrase-file --repository' ;;
         'migrate') children='status plan up down reset baseline mark repair new verify drift lint rehearse'; flags='' ;;
         'migrate status') children=''; flags='--check --all-apps --migrations --variant' ;;
         'migrate plan') children=''; flags='--to --migrations --variant' ;;
@@ -656,41 +780,127 @@ _dbctl() {
         'transfer run') children=''; flags='--to --derive --migrations --variant --dry-run -n' ;;
         'transfer verify') children=''; flags='--to' ;;
         'transfer switch') children=''; flags='--to --dry-run -n' ;;
-        'schedule') children='cron'; flags='' ;;
+        'schedule') children='cron systemd kubernetes compose status'; flags='' ;;
         'schedule cron') children=''; flags='--all-apps --user' ;;
+        'schedule systemd') children=''; flags='--all-apps --install --user --directory --run-as --on-failure --delay --dry-run -n' ;;
+        'schedule kubernetes') children=''; flags='--all-apps --image --namespace' ;;
+        'schedule compose') children=''; flags='--all-apps --image --scheduler' ;;
+        'schedule status') children=''; flags='--all-apps --check --directory' ;;
+        'metrics') children=''; flags='--write' ;;
+        'runs') children='list show prune'; flags='' ;;
+        'runs list') children=''; flags='--command --since --failed --after --limit' ;;
+        'runs show') children=''; flags='' ;;
+        'runs prune') children=''; flags='--keep --older-than --dry-run -n' ;;
+        'audit') children='list show verify export'; flags='' ;;
+        'audit list') children=''; flags='--command --since --limit' ;;
+        'audit show') children=''; flags='' ;;
+        'audit verify') children=''; flags='--anchor' ;;
+        'audit export') children=''; flags='' ;;
+        'notify') children='test check summary'; flags='' ;;
+        'notify test') children=''; flags='' ;;
+        'notify check') children=''; flags='' ;;
+        'notify summary') children=''; flags='--since --report' ;;
         'completions') children='show install'; flags='' ;;
         'completions show') children=''; flags='' ;;
         'completions install') children=''; flags='' ;;
+        'man') children='show install'; flags='' ;;
+        'man show') children=''; flags='' ;;
+        'man install') children=''; flags='' ;;
+        'support') children=''; flags='--to --dry-run -n' ;;
+        'version') children=''; flags='' ;;
         'help') children=''; flags='' ;;
     esac
     if [[ -n $option ]]; then
         _dbctl_value "$option"
     elif [[ $current == -* && -z $only_arguments ]]; then
-        COMPREPLY=($(compgen -W "$flags --config --app --db --profile --url --replica --output -o --columns --excel-safe --quiet -q --verbose -v --no-color --yes -y --confirm --trust-clock --acting-as --timeout --jobs --canary --max-failures --resume --help -h" -- "$current"))
+        COMPREPLY=($(compgen -W "$flags --config --app --db --profile --url --replica --output -o --columns --excel-safe --template --quiet -q --progress --verbose -v --wide --color --no-color --no-pager --log-file --log-format --log-level --yes -y --confirm --trust-clock --acting-as --timeout --jobs --canary --max-failures --resume --help -h" -- "$current"))
         return
     else
         candidates=$children
         case "$path:$count" in
-            'init:'0) candidates='@file' ;;
-            'demo:'0) candidates='@directory' ;;
-            'stats run:'0) candidates='actions activity admin-log admin-users artifacts attachments campaigns chat chats devices domains edits entities events executions failed-jobs failed-messages feeds games-per-category games-per-library games-per-platform games-per-tag group-members history jobs kinds members message messages-by-status messages-by-user messages-per-day models monitors most-played most-used-tags owners pending-jobs plays-per-user popular-prompts posts projects prompts-by-user providers public-prompts queues recent-chats recent-messages recent-plays research rooms rows running-campaigns sessions settings shares statistics storages stuck summary tag-usage tags team-members team-prompts teams tools user-activity user-sessions user-statistics users users-by-team websites' ;;
-            'search:'0) candidates='accounts albums artifacts assets campaigns charts chats dashboards documents entities entries feeds files games issues members messages monitors organizations pages playlists posts prompts recipients rooms statuses websites workflows' ;;
+            'init:'0) candidates='@argument:profiles' ;;
+            'init:'1) candidates='@file' ;;
+            'apps show:'0) candidates='@argument:profiles' ;;
+            'apps maintenance:'0) candidates='on off' ;;
+            'demo:'0) candidates='@argument:profiles' ;;
+            'demo:'1) candidates='@directory' ;;
+            'stats user:'0) candidates='@argument:logins' ;;
+            'stats run:'0) candidates='@argument:reports' ;;
+            'search:'0) candidates='@argument:searches' ;;
+            'search index status:'0) candidates='@argument:searches' ;;
+            'search index check:'0) candidates='@argument:searches' ;;
+            'search index build:'0) candidates='@argument:searches' ;;
+            'search index repair:'0) candidates='@argument:searches' ;;
+            'search index drop:'0) candidates='@argument:searches' ;;
             'search vectors store:'1) candidates='@file' ;;
+            'users show:'*) candidates='@argument:logins' ;;
+            'users ensure:'0) candidates='@argument:logins' ;;
+            'users update:'*) candidates='@argument:logins' ;;
+            'users delete:'*) candidates='@argument:logins' ;;
+            'users set-password:'*) candidates='@argument:logins' ;;
+            'users set-role:'*) candidates='@argument:logins,roles' ;;
+            'users add-role:'*) candidates='@argument:logins,roles' ;;
+            'users remove-role:'*) candidates='@argument:logins,roles' ;;
+            'users activate:'*) candidates='@argument:logins' ;;
+            'users deactivate:'*) candidates='@argument:logins' ;;
+            'users unlock:'*) candidates='@argument:logins' ;;
+            'users check-password:'*) candidates='@argument:logins' ;;
             'users import:'0) candidates='@file' ;;
+            'users export-data:'0) candidates='@argument:logins' ;;
             'users export-data:'1) candidates='@file' ;;
+            'roles show:'0) candidates='@argument:roles' ;;
+            'roles update:'0) candidates='@argument:roles' ;;
+            'roles delete:'0) candidates='@argument:roles' ;;
+            'roles grant:'*) candidates='@argument:roles,permissions' ;;
+            'roles revoke:'*) candidates='@argument:roles,permissions' ;;
+            'roles can:'*) candidates='@argument:logins,permissions' ;;
+            'settings get:'0) candidates='@argument:settings' ;;
+            'settings set:'0) candidates='@argument:settings' ;;
+            'settings reset:'0) candidates='@argument:settings' ;;
             'settings diff:'0) candidates='@file' ;;
             'settings apply:'0) candidates='@file' ;;
+            'sessions revoke:'*) candidates='@argument:logins' ;;
+            'data rows:'0) candidates='@argument:tables' ;;
+            'data show:'0) candidates='@argument:tables' ;;
+            'data set:'0) candidates='@argument:tables' ;;
+            'data set:'*) candidates='@argument:columns=' ;;
+            'data add:'0) candidates='@argument:tables' ;;
+            'data add:'*) candidates='@argument:columns=' ;;
+            'data delete:'0) candidates='@argument:tables' ;;
+            'data export:'*) candidates='@argument:tables' ;;
+            'data import:'0) candidates='@argument:tables' ;;
             'data import:'1) candidates='@file' ;;
+            'backup show:'0) candidates='@argument:backups' ;;
+            'backup verify:'*) candidates='@argument:backups' ;;
+            'backup copy:'*) candidates='@argument:backups' ;;
             'backup adopt:'*) candidates='@file' ;;
+            'backup drill:'0) candidates='@argument:backups' ;;
+            'backup delete:'*) candidates='@argument:backups' ;;
+            'backup pin:'*) candidates='@argument:backups' ;;
+            'backup unpin:'*) candidates='@argument:backups' ;;
+            'restore preview:'0) candidates='@argument:backups' ;;
+            'restore apply:'0) candidates='@argument:backups' ;;
+            'restore files:'0) candidates='@argument:backups' ;;
+            'migrate mark:'*) candidates='@argument:migrations' ;;
+            'migrate repair:'*) candidates='@argument:migrations' ;;
+            'audit verify:'*) candidates='@file' ;;
+            'audit export:'*) candidates='@file' ;;
+            'notify test:'0) candidates='ping ntfy webhook email apprise' ;;
             'completions show:'0) candidates='bash zsh fish' ;;
             'completions install:'0) candidates='bash zsh fish' ;;
+            'man show:'0) candidates='dbctl dbctl.toml init config apps profiles demo status report doctor integrity stats search search-all search-semantic search-index search-vectors users roles settings sessions data undo backup restore schema migrate maintain transfer schedule metrics runs audit notify completions man support version help' ;;
+            'help:'*) candidates='options exit-codes config profiles environment init config apps profiles demo status report doctor integrity stats search users roles settings sessions data undo backup restore schema migrate maintain transfer schedule metrics runs audit notify completions man support version help' ;;
         esac
     fi
     case "$candidates" in
-        @file) IFS=$'\n'; compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$current")) ;;
-        @directory) IFS=$'\n'; compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -d -- "$current")) ;;
-        *) COMPREPLY=($(compgen -W "$candidates" -- "$current")) ;;
+        @file) IFS=$'
+'; compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$2")) ;;
+        @directory) IFS=$'
+'; compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -d -- "$2")) ;;
+        @*) _dbctl_live "${candidates#@}" "$2" ;;
+        *) COMPREPLY=($(compgen -W "$candidates" -- "$2")) ;;
     esac
+    if [[ -z $option && -n $children && $candidates == @* ]]; then COMPREPLY+=($(compgen -W "$children" -- "$2")); fi
 }
 
 complete -F _dbctl dbctl

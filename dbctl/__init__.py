@@ -1,3 +1,3 @@
 """Administer the databases of self-hosted applications."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

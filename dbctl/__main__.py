@@ -15,7 +15,9 @@ def run() -> None:
     """Run dbctl and end the process with its status."""
     open_missing_streams()
     arguments = sys.argv[1:]
-    if arguments == ["--version"]:  # scripts often run this, so nothing is imported
+    if arguments[:1] == ["__complete"]:  # the completion files of shells run it after each Tab
+        status = complete(arguments[1:])
+    elif arguments == ["--version"]:  # scripts often run this, so nothing is imported
         status = print_or_run(f"dbctl {__version__}\n")
     elif sys.platform == "win32":
         sys.stderr.write("dbctl: Windows is not supported; run it on Linux or macOS (WSL is Linux)\n")
@@ -30,6 +32,18 @@ def run() -> None:
         pass
     # Finalizing the interpreter takes as long as a query; every file and database is already closed.
     os._exit(status)
+
+
+def complete(arguments: list[str]) -> int:
+    """Print values for the completion of a command line; no error has an effect on the shell."""
+    from dbctl import exports
+
+    gc.disable()
+    exports.defer_imports(of_typer=False)
+    from dbctl.cli import _completion
+
+    _completion.complete(arguments)
+    return 0
 
 
 def print_or_run(text: str) -> int:

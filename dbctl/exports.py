@@ -96,12 +96,13 @@ class _DeferredModule(ModuleType):
         return getattr(import_module(self.__name__), name)
 
 
-def defer_imports() -> None:
-    """Delay the imports of ``_RARELY_USED`` until one of their names is used."""
-    for name in _RARELY_USED:
+def defer_imports(*, of_typer: bool = True) -> None:
+    """Delay the imports of ``_RARELY_USED`` until one of their names is used; ``of_typer`` imports Typer without them."""
+    names = [name for name in _RARELY_USED if of_typer or not name.startswith("typer.")]
+    for name in names:
         sys.modules.setdefault(name, _DeferredModule(name))
     vars(sys.modules["platform"]).setdefault("system", lambda: os.uname().sysname)  # uuid calls it on import
-    for name in _RARELY_USED:
+    for name in names:
         package, _, module = name.rpartition(".")
         if package:
             vars(import_module(package)).setdefault(module, sys.modules[name])

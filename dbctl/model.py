@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Generic, Literal, NoReturn, TypeAlias, TypeVar
 
 import msgspec
+from msgspec import structs
 
 T = TypeVar("T")
 
 #: A row with column names and values, for output.
 Row = Mapping[str, object]
+
+
+class StoredRow(dict[str, object]):
+    """A row as a database stores it: tables distinguish NULL, ``NULL``, from empty text, ``''``."""
+
 
 #: Compression of backup files whose engine does not compress them itself.
 Compression: TypeAlias = Literal["gzip", "zstd", "none"]
@@ -31,9 +38,30 @@ class Struct(msgspec.Struct, frozen=True, kw_only=True):
         """Return lists of rows or lines that the table output contains below the table of the summary, by title."""
         return {}
 
+    @property
+    def closing(self) -> Closing | None:
+        """The closing line of a change or a check; None for a result that only shows something."""
+        return None
+
+
+class Closing(Struct, frozen=True):
+    """The parts of a closing line: ``Restored 20261121_080448 in 140 ms: 13 tables, 1,056 rows equal``."""
+
+    text: str  #: a sentence without a period
+    details: Sequence[str] = ()
+    bytes: int | None = None  #: size of what was written, read or deleted
+    is_timed: bool = False  #: whether the line contains the duration of the work
+
+
+NOTHING_TO_DO = Closing("Nothing to do")
+
 
 class ChangeResult(Struct, frozen=True, kw_only=True):
-    """Base of results of changes. If standard output is not a terminal, table output omits them, for cron."""
+    """Base of results of changes, each of which defines ``closing``.
+
+    If standard output is not a terminal, table output omits them, for cron. On a terminal it contains only their summary: the
+    closing line describes the rest.
+    """
 
     @property
     def has_one_time_output(self) -> bool:
@@ -85,6 +113,12 @@ class ObjectText(Struct, frozen=True):
     """The key or name, as typed, of an object of the app that has its own settings."""
 
     text: str
+
+
+class Trend(tuple[float, ...]):
+    """Numbers in the order of time: a sparkline on a terminal, otherwise plain numbers."""
+
+    __slots__ = ()
 
 
 class Page(Struct, Generic[T], frozen=True, kw_only=True):
@@ -155,8 +189,17 @@ class DryRunResult(Struct, frozen=True, kw_only=True):
 
     plan: Plan
 
+    @property
+    def closing(self) -> Closing:
+        if self.plan.is_empty:
+            return NOTHING_TO_DO
+        return Closing(f"Planned {format_count(len(self.plan.steps), 'step')}", ["nothing was changed"])
+
 
 Severity = Literal["info", "warning", "error"]
+#: Names in a closing line; more are counted.
+_NAMED = 3
+_SEVERITY_NOUNS: Mapping[str, Severity] = {"error": "error", "warning": "warning", "remark": "info"}
 
 
 class Finding(Struct, frozen=True):
@@ -167,18 +210,58 @@ class Finding(Struct, frozen=True):
     code: str
     message: str
     hint: str = ""
+    file: str | None = None  #: the path of the file that has the problem
+    line: int | None = None  #: in the file, from 1
+    source: str | None = None  #: the text of the line, in SQL
+
+    def summary(self) -> Row:
+        return {name: getattr(self, name) for name in ("target", "severity", "code", "message", "hint")}
+
+
+def format_names(names: Sequence[str], noun: str) -> str:
+    """Return ``user pip``, ``users pip, ana``, or for more than three names ``5 users``."""
+    if not 1 <= len(names) <= _NAMED:
+        return format_count(len(names), noun)
+    return f"{noun if len(names) == 1 else noun + 's'} {', '.join(names)}"
+
+
+def count_severities(findings: Sequence[Finding]) -> list[str]:
+    """Return ``1 error``, ``2 warnings``: the number of findings of each severity, worst first."""
+    severities = [finding.severity for finding in findings]
+    counts = {noun: severities.count(severity) for noun, severity in _SEVERITY_NOUNS.items()}
+    return [format_count(count, noun) for noun, count in counts.items() if count]
 
 
 class Findings(Struct, frozen=True, kw_only=True):
     """Result of a check."""
 
     checked: int  #: number of checked objects
+    unit: str = "object"  #: a noun for the checked objects, in the singular
     findings: Sequence[Finding]
+
+    @property
+    def closing(self) -> Closing:
+        if not (self.checked or self.findings):
+            return Closing("Nothing to check")
+        counts = count_severities(self.findings)
+        return Closing(
+            f"Checked {format_count(self.checked, self.unit)}", counts or ["no problems"], is_timed=True
+        )
 
     @property
     def has_errors(self) -> bool:
         """Whether any finding is an error."""
         return any(finding.severity == "error" for finding in self.findings)
+
+    def raise_warnings(self) -> Findings:
+        """Return the findings with each warning as an error, for an option that lets the command fail on warnings."""
+        return structs.replace(
+            self,
+            findings=[
+                structs.replace(finding, severity="error") if finding.severity == "warning" else finding
+                for finding in self.findings
+            ],
+        )
 
 
 class CheckResult(Findings, frozen=True, kw_only=True):
@@ -224,6 +307,43 @@ def is_duration(text: str) -> bool:
     return True
 
 
+#: Powers of 1,024.
+SIZE_UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+
+
+def parse_size(text: str) -> int:
+    """Parse a number of bytes: ``500k``, ``20M``, ``1G``; units are powers of 1,024.
+
+    Raises:
+        ValueError: it is not a size.
+    """
+    match = re.fullmatch(r"([1-9][0-9]{0,11})([kKMGT]?)", text)
+    if match is None:
+        raise ValueError(text)
+    return int(match[1]) << SIZE_UNITS[match[2].upper()]
+
+
+def is_size(text: str) -> bool:
+    """Whether ``parse_size`` accepts the text."""
+    try:
+        parse_size(text)
+    except ValueError:
+        return False
+    return True
+
+
 def format_count(count: int, noun: str) -> str:
-    """Return ``1 row``, ``2 rows``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    """Return ``1 row``, ``2,000 rows``, ``3 indexes``."""
+    ending = "" if count == 1 else "es" if noun.endswith("x") else "s"
+    return f"{count:,} {noun}{ending}"
+
+
+def format_size(count: float) -> str:
+    """Return bytes as ``812 B`` or ``1.2 MiB``."""
+    if abs(count) < 1024:  # noqa: PLR2004 - 1024.0 is shown in the next unit
+        return f"{count} B"
+    for unit in ("KiB", "MiB", "GiB", "TiB"):
+        count /= 1024
+        if abs(count) < 1023.95:  # noqa: PLR2004 - 1024.0 is shown in the next unit
+            return f"{count:.1f} {unit}"
+    return f"{count / 1024:.1f} PiB"

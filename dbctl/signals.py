@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 #: The signals that a user, a supervisor or a closing terminal sends to end a program.
 TERMINATION_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+#: The signals that request a report about the running work; SIGINFO (Ctrl-T) exists on BSD and macOS.
+REPORT_SIGNALS = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGINFO") if hasattr(signal, name))
+
 _received: list[int] = []
+_reporters: list[Callable[[], None]] = []
 _deferred: list[object] = []  #: one entry for each open ``defer_signals``
 _blocked: list[object] = []  #: one entry for each open ``block_signals``
 _critical: list[object] = []  #: one entry for each open ``critical_result``
@@ -32,7 +36,15 @@ def install_handlers() -> None:
     for signal_number in TERMINATION_SIGNALS:
         if signal.getsignal(signal_number) is not signal.SIG_IGN:  # nohup and cron ignore some signals
             signal.signal(signal_number, _on_signal)
+    for signal_number in REPORT_SIGNALS:
+        signal.signal(signal_number, _on_report_signal)
+        signal.siginterrupt(signal_number, False)  # noqa: FBT003 - the name of the flag is private
     sys.unraisablehook = _ignore_unraisable_interrupt
+
+
+def set_reporter(report: Callable[[], None] | None) -> None:
+    """Set the function that ``REPORT_SIGNALS`` call; None: they are ignored."""
+    _reporters[:] = [report] if report else []
 
 
 def received_signal() -> int | None:
@@ -41,6 +53,14 @@ def received_signal() -> int | None:
     A long call of a driver polls this: Python runs signal handlers only between its own instructions.
     """
     return _received[0] if _received and not _blocked else None
+
+
+def pending_signal() -> int | None:
+    """Return the number of the signal that requested the end of dbctl, also where signals are ignored, or None.
+
+    A program that dbctl waits for there must not delay the end.
+    """
+    return _received[0] if _received else None
 
 
 def raise_if_interrupted() -> None:
@@ -131,6 +151,11 @@ def _ignore_unraisable_interrupt(args: sys.UnraisableHookArgs) -> None:
     """Suppress the message about an ``Interrupted`` that cannot be raised, as in a destructor; ``raise_if_interrupted`` reports it."""
     if not isinstance(args.exc_value, Interrupted):
         sys.__unraisablehook__(args)
+
+
+def _on_report_signal(_number: int, _frame: FrameType | None) -> None:
+    for report in _reporters:
+        report()
 
 
 def _on_signal(signal_number: int, _frame: FrameType | None) -> None:

@@ -6,7 +6,7 @@ A page is Markdown. Blocks of language ``console`` contain commands after ``$ ``
 run in order in a new folder; an exit code other than 0 is shown as ``[exit N]``. ``VOLATILE`` replaces output that differs
 between runs, such as times. A block whose language is followed by a name, such as ``toml shop.toml``, is a file of that name.
 A page that contains ``postgres@localhost`` gets a PostgreSQL server under that name, ``mysqld.sock`` a MariaDB server with that socket,
-``s3://example-backups`` a storage server with that bucket and its keys.
+``s3://example-backups`` a storage server with that bucket and its keys, ``dbctl init DIR`` the application of ``DEPLOYMENTS`` in that directory.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ import subprocess
 import sys
 import tempfile
 import termios
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyte
+from msgspec import structs
 
 COLUMNS, LINES = 100, 50
 #: The parent of the folders in which commands run: the length of its path decides where output is wrapped.
@@ -35,12 +36,19 @@ SERVER = "postgres@localhost"
 SOCKET = "mysqld.sock"
 #: The bucket of the storage server in a page.
 BUCKET = "example-backups"
+#: The deployed applications of pages, by directory.
+DEPLOYMENTS = {"vw-data": "vaultwarden", "mysite": "django", "blog": "wordpress"}
 #: Output that differs between runs, and its replacement in a page.
-VOLATILE = {
+VOLATILE: dict[re.Pattern[str], str | Callable[[re.Match[str]], str]] = {
     re.compile(r"(?<!\d)\d{8}_\d{6}(?!\d)"): "YYYYMMDD_HHMMSS",
     re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC"): "YYYY-MM-DD HH:MM UTC",
     re.compile(r"\d+ s ago"): "just now",
-    re.compile(r"\b\d+\.\d s\b"): "N.N s",
+    re.compile(r"(?<=^#:schema )/\S+(?=/dbctl/config/)", re.MULTILINE): "…",
+    re.compile(r" in \d+(?:\.\d)? m?s(?=:|$)", re.MULTILINE): " in N ms",
+    re.compile(r"\b\d+\.\d+ s\b"): "N.N s",
+    re.compile(r"^((?:Backed up|Copied|Deleted|Adopted) [^:]*: )[\d.]+ [KMG]iB", re.MULTILINE): r"\1N.N MiB",
+    re.compile(r"  +\d+ ms\b"): lambda match: "N ms".rjust(len(match[0])),  # a column
+    re.compile(r" \d+ ms\b"): " N ms",
 }
 #: A command without shell syntax, except that it may discard its standard output.
 PLAIN_COMMAND = re.compile(r"(?P<words>dbctl(?: (?:[\w.,:/=@%+-]+|'[^']*'))*)(?P<discarded> > /dev/null)?")
@@ -57,17 +65,21 @@ class Terminal:
             "HOME": str(folder),
             "LANG": "C.UTF-8",
             "NO_COLOR": "1",
+            "PAGER": "cat",
             "TERM": "xterm-256color",
             "TZ": "UTC",
         }
         sys.path.insert(0, str(Path(__file__).parents[1]))
-        if SERVER in page or SOCKET in page:
+        apps = {path: app for path, app in DEPLOYMENTS.items() if f"$ dbctl init {path}\n" in page}
+        if SERVER in page:
             from tests import servers
 
-            if SERVER in page:
-                self._environment["PGPORT"] = str(servers.listening_postgresql().port)
-            if SOCKET in page:
-                (folder / SOCKET).symlink_to(servers.private_mysql().options.partition("=")[2])
+            self._environment["PGPORT"] = str(servers.listening_postgresql().port)
+        if SOCKET in page or "wordpress" in apps.values():
+            from tests import servers
+
+            mysql = servers.private_mysql()
+            (folder / SOCKET).symlink_to(mysql.options.partition("=")[2])
         if f"s3://{BUCKET}" in page:
             from tests import storage
 
@@ -75,6 +87,12 @@ class Terminal:
             waiting = folder / ".waiting"
             waiting.mkdir()
             self._environment |= storage.variables() | {"TMPDIR": str(waiting)}
+        for path, app in apps.items():
+            from tests.profiles.apps import deployments
+
+            socket = f"unix_socket={folder.resolve() / SOCKET}"
+            server = structs.replace(mysql, options=socket) if app == "wordpress" else None
+            deployments.deploy(app, folder / path, server)
 
     def put(self, name: str, text: str) -> None:
         """Write a file, where the commands run."""

@@ -35,6 +35,8 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_configure(config):
+    # Tests share no journal: an app of one test would have the failures of another one.
+    os.environ["DBCTL_STATE"] = "off"
     if not hasattr(config, "workerinput"):  # not a worker
         # on a disk, every fsync of a test waits
         tempfile.tempdir = os.environ.setdefault("TMPDIR", servers.data_folder())
@@ -91,6 +93,7 @@ def start(capsys, monkeypatch):
     """
 
     def run(*words, environment, cwd=".", stdin=b""):
+        environment = {"DBCTL_STATE": "off", **environment}
         with monkeypatch.context() as patch:
             patch.chdir(cwd)
             for name in os.environ.keys() - environment.keys():

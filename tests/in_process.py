@@ -12,6 +12,16 @@ from pathlib import Path
 
 from dbctl.cli.main import main
 
+ROOT = Path(__file__).parents[1]
+#: Of commands whose output must not depend on the user who runs the tests.
+CLEAN_ENVIRONMENT = {
+    "PATH": os.environ["PATH"],
+    "HOME": "/nonexistent",
+    "DBCTL_STATE": "off",
+    "PYTHONPATH": str(ROOT),
+    "LANG": "C.UTF-8",
+}
+
 
 def run_command(
     words: Sequence[str | Path], *, environment: Mapping[str, str], cwd: Path, stdin: bytes = b""
@@ -20,7 +30,7 @@ def run_command(
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="") for _ in range(2))
     saved_environment, saved_stdin = dict(os.environ), sys.stdin
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update({"DBCTL_STATE": "off"} | dict(environment))
     sys.stdin = io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8")
     try:
         with chdir(cwd), redirect_stdout(out), redirect_stderr(err):

@@ -15,26 +15,30 @@ import msgspec
 from typer.core import TyperGroup
 from typer.main import get_group
 
-from dbctl.cli import completions
+from dbctl.cli import completions, man
 from dbctl.cli._support.options import add_common_options
 from dbctl.cli.help import HelpText
 from dbctl.cli.main import app
+from dbctl.cli.report import PageWritten
 from dbctl.demo.command import SampleBuilt
 from dbctl.errors import Exit, StoppedError, load_registry
 from dbctl.model import CheckResult, DryRunResult, Findings, Page, Plan, Severity
 from dbctl.render import schema as schema_name
 from dbctl.services import status
 from dbctl.services.app import User
+from dbctl.services.audit import AuditChecked, Operation, OperationDetails
 from dbctl.services.backup import (
     Backup,
     BackupCreated,
     BackupDetail,
     BackupsCopied,
     BackupsDeleted,
+    BackupsPinned,
     BackupsPruned,
     BackupStatus,
 )
 from dbctl.services.backup.foreign import BackupsAdopted
+from dbctl.services.comparison import DataDiff, SchemaDiff
 from dbctl.services.data import (
     ContentWriteResult,
     ExportResult,
@@ -45,25 +49,29 @@ from dbctl.services.data import (
     RowDeleteResult,
     RowsChangeResult,
     RowsDeleteResult,
-    TableDescription,
     UserDataExported,
 )
 from dbctl.services.fleet import FleetResult, ListedInstance
+from dbctl.services.history import GrowthHistory, TablePoint
+from dbctl.services.hooks import MaintenanceChanged
 from dbctl.services.integrity import RepairResult as IntegrityRepairResult
+from dbctl.services.journal import Run, RunDetails, RunsPruned
 from dbctl.services.maintenance import MaintenanceResult, cancel
+from dbctl.services.metrics import FAMILIES, PREFIX, MetricsWritten, Sample
 from dbctl.services.migrations import (
     LINT_RULES,
-    AppliedMigration,
     BaselineResult,
+    MigrationsRun,
     PendingMigration,
     Rehearsal,
     RepairResult,
-    RevertedMigration,
 )
 from dbctl.services.migrations.files import CreatedFile
 from dbctl.services.migrations.ledger import Migration
+from dbctl.services.notify import ChannelTests, ProblemsSent
 from dbctl.services.profiles import inventory
 from dbctl.services.profiles.draft import ProfileDraft
+from dbctl.services.report import OperationsReport
 from dbctl.services.restore import (
     CopyResult,
     DatabaseSalvageResult,
@@ -74,13 +82,14 @@ from dbctl.services.restore import (
     TablesRestoreResult,
 )
 from dbctl.services.roles import Matrix, Permission, PermissionCheck, Role, RoleChangeResult, RoleDeleteResult
-from dbctl.services.schedule import Job
+from dbctl.services.schedule import Job, JobStatus, Manifest, Unit, UnitsInstalled
+from dbctl.services.schema import SchemaDiagram, TableDescriptions, TableOverview
 from dbctl.services.search import AllTablesResult, RowDetail, search
 from dbctl.services.search.indexes import IndexChangeResult, IndexStatus
 from dbctl.services.search.semantic import MakeVectorsResult, VectorStored
 from dbctl.services.sessions import RebuildResult, cleanup, sessions
 from dbctl.services.settings import Difference, Setting, SettingChanged, SettingsApplied
-from dbctl.services.setup import ConfiguredKey, FoundDatabase, InitResult, KeyDescription
+from dbctl.services.setup import ConfigEdited, ConfiguredKey, FoundDatabase, InitResult, KeyDescription
 from dbctl.services.stats import (
     AuditEntry,
     BlockedSession,
@@ -94,7 +103,9 @@ from dbctl.services.stats import (
     UserStats,
     reports,
 )
+from dbctl.services.support import BundledFile, Component
 from dbctl.services.transfer import SwitchResult, TransferPlan, TransferResult, TransferVerification
+from dbctl.services.undo import Undone
 from dbctl.services.users import (
     PasswordChecked,
     Unlocked,
@@ -117,15 +128,20 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "demo": (SampleBuilt, DryRunResult),
     "config show": (Page[ConfiguredKey],),
     "config explain": (KeyDescription, Page[KeyDescription]),
+    "config edit": (ConfigEdited,),
     "config validate": (Findings,),
     "config schema": (dict[str, Any],),
     "apps list": (Page[inventory.AppListed],),
     "apps show": (inventory.ProfileShown,),
     "apps check": (Findings,),
     "apps instances": (Page[ListedInstance],),
+    "apps maintenance": (MaintenanceChanged, DryRunResult),
     "profiles list": (Page[inventory.ProfileListed],),
     "profiles draft": (ProfileDraft,),
-    "status": (Page[status.DatabaseStatus],),
+    "support": (Page[BundledFile],),
+    "version": (Page[Component],),
+    "status": (status.StatusPage,),
+    "report": (OperationsReport, PageWritten),
     "doctor": (CheckResult,),
     "users list": (Page[User],),
     "users show": (UserShown, Page[UserShown]),
@@ -164,9 +180,9 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "settings apply": (SettingsApplied, DryRunResult),
     "migrate status": (Page[Migration],),
     "migrate plan": (Page[PendingMigration],),
-    "migrate up": (Page[AppliedMigration], DryRunResult),
-    "migrate down": (Page[RevertedMigration], DryRunResult),
-    "migrate reset": (Page[AppliedMigration], DryRunResult),
+    "migrate up": (MigrationsRun, DryRunResult),
+    "migrate down": (MigrationsRun, DryRunResult),
+    "migrate reset": (MigrationsRun, DryRunResult),
     "migrate baseline": (BaselineResult, DryRunResult),
     "migrate mark": (RepairResult, DryRunResult),
     "migrate repair": (RepairResult, DryRunResult),
@@ -182,6 +198,8 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "backup drill": (DrillResult, DryRunResult),
     "backup prune": (BackupsPruned, DryRunResult),
     "backup delete": (BackupsDeleted, DryRunResult),
+    "backup pin": (BackupsPinned, DryRunResult),
+    "backup unpin": (BackupsPinned, DryRunResult),
     "restore preview": (Preview,),
     "restore apply": (RestoreResult, CopyResult, TablesRestoreResult, DryRunResult),
     "restore files": (FilesRestoreResult, DryRunResult),
@@ -193,6 +211,7 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "integrity check": (Findings,),
     "integrity cross-check": (Findings,),
     "integrity repair": (IntegrityRepairResult, DryRunResult),
+    "stats history": (GrowthHistory, Page[TablePoint]),
     "stats overview": (Page[DatabaseStats],),
     "stats tables": (Page[TableStats],),
     "stats user": (UserStats,),
@@ -214,8 +233,27 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "sessions list": (Page[sessions.Session],),
     "sessions revoke": (UsersChanged, DryRunResult),
     "sessions rebuild-stats": (RebuildResult, DryRunResult),
-    "sessions cleanup": (cleanup.CleanupResult, Page[cleanup.DueRows], DryRunResult),
+    "sessions cleanup": (cleanup.CleanupResult, cleanup.DueRules, DryRunResult),
     "schedule cron": (Page[Job],),
+    "schedule systemd": (Page[Unit], UnitsInstalled, DryRunResult),
+    "schedule kubernetes": (Manifest,),
+    "schedule compose": (Manifest,),
+    "schedule status": (Page[JobStatus],),
+    "metrics": (Page[Sample], MetricsWritten),
+    "runs list": (Page[Run],),
+    "runs show": (RunDetails,),
+    "runs prune": (RunsPruned, DryRunResult),
+    "audit list": (Page[Operation],),
+    "audit show": (OperationDetails,),
+    "audit verify": (AuditChecked,),
+    "audit export": (Page[dict[str, Any]],),
+    "undo": (Undone, DryRunResult),
+    "notify test": (ChannelTests,),
+    "notify check": (ProblemsSent,),
+    "notify summary": (ProblemsSent,),
+    "schema show": (Page[TableOverview], TableDescriptions),
+    "schema diagram": (SchemaDiagram,),
+    "schema diff": (SchemaDiff,),
     "search": (Page[dict[str, Any]], search.SearchCount, search.SearchPlan, RowDetail),
     "search all": (AllTablesResult,),
     "search semantic": (Page[dict[str, Any]],),
@@ -228,11 +266,11 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "search vectors make": (MakeVectorsResult, DryRunResult),
     "data rows": (Page[dict[str, Any]],),
     "data show": (dict[str, Any], ContentWriteResult),
-    "data describe": (TableDescription,),
     "data add": (RowAddResult, DryRunResult),
     "data set": (RowChangeResult, RowsChangeResult, DryRunResult),
     "data delete": (RowDeleteResult, RowsDeleteResult, DryRunResult),
     "data query": (QueryResult,),
+    "data diff": (DataDiff,),
     "data export": (ExportResult,),
     "data import": (ImportResult, DryRunResult),
     "help": (HelpText,),
@@ -240,6 +278,8 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "transfer run": (TransferResult, DryRunResult),
     "transfer verify": (TransferVerification,),
     "transfer switch": (SwitchResult, DryRunResult),
+    "man install": (man.PagesInstalled,),
+    "man show": (man.ManPage,),
     "completions show": (completions.Script,),
     "completions install": (completions.Installed,),
 }
@@ -264,6 +304,10 @@ def build_schemas() -> dict[str, Any]:
     )
     schema_by_type = dict(zip(map(str, types), definitions, strict=True))
     components = {name: _rendered_schema(part, name) for name, part in components.items()}
+    for kind in types:
+        summary = getattr(kind, "summary", None)
+        if isinstance(kind, type) and summary and summary.__annotations__["return"] == "Sequence[Row]":
+            components[kind.__name__]["x-rows"] = True  # tables and templates have the rows of its summary
     error = {**ERROR, "properties": {**ERROR["properties"], "code": {"enum": sorted(load_registry())}}}  # type: ignore[dict-item]
     answers = {
         schema_name(command.split()): {
@@ -364,8 +408,9 @@ def _any_schema(kind: type) -> dict[str, Any]:
 def _rendered_schema(schema: dict[str, Any], name: str) -> dict[str, Any]:
     """Return the schema of a struct as it is written: with derived fields, and extra columns as fields."""
     rendered = {**schema, "properties": dict(schema.get("properties", {}))}
-    derived = {"has_more": {"type": "boolean"}} if name.startswith("Page") else {}
-    if name.startswith("Page"):  # fields for drawing are not written
+    is_page = set(Page.__struct_fields__) <= set(rendered["properties"])
+    derived = {"has_more": {"type": "boolean"}} if is_page else {}
+    if is_page:  # fields for drawing are not written
         rendered["properties"] = {
             key: property_schema
             for key, property_schema in rendered["properties"].items()
@@ -384,12 +429,28 @@ def _rendered_schema(schema: dict[str, Any], name: str) -> dict[str, Any]:
     return dict(json.loads(text))
 
 
+def metrics_page() -> str:
+    """Return a page with every metric, its labels and its meaning."""
+    lines = [
+        "# Metrics\n",
+        "Generated from `dbctl/services/metrics/families.py`. `dbctl metrics` exports these gauges; their names, labels and units are stable. `_bytes` and `_seconds` are units,",
+        "and a time (`_timestamp_seconds`) is the number of seconds since 1970-01-01 UTC. A value that is unknown, or does not apply to an app, is absent.\n",
+        "| metric | labels | meaning |",
+        "| --- | --- | --- |",
+    ]
+    for family in FAMILIES:
+        labels = ", ".join(f"`{label}`" for label in family.labels)
+        lines.append(f"| `{PREFIX}{family.name}` | {labels} | {family.help} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Write the schemas and all pages."""
     SCHEMAS.write_text(json.dumps(build_schemas(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
     PAGES.mkdir(parents=True, exist_ok=True)
     (PAGES / "commands.md").write_text(commands_page(), encoding="utf-8")
     (PAGES / "errors.md").write_text(errors_page(), encoding="utf-8")
+    (PAGES / "metrics.md").write_text(metrics_page(), encoding="utf-8")
     (PAGES / "lint.md").write_text(lint_page(), encoding="utf-8")
     (PAGES / "profile.md").write_text(profile_page(), encoding="utf-8")
     (PAGES / "configuration.md").write_text(configuration_page(), encoding="utf-8")

@@ -6,13 +6,14 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command_from_info, get_command_name
 
-from dbctl.cli._support.options import add_common_options
+from dbctl.cli._support.emit import RECEIVER
+from dbctl.cli._support.options import RUN, add_common_options, command_path, leaf_context, logs_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from typer._click import Command, Context, HelpFormatter
 
@@ -28,6 +29,7 @@ SECTIONS = {
     },
     "Inspect": {
         "status": "State of every database, one line each.",
+        "report": "Growth, activity, backups, findings: also as a page.",
         "doctor": "Check whether a deployment is safe to operate.",
         "integrity": "Check and repair the consistency of databases.",
         "stats": "Statistics: sizes, rows, indexes, connections, reports.",
@@ -43,19 +45,28 @@ SECTIONS = {
         "settings": "Settings of the app, and of one user.",
         "sessions": "User sessions, and cleanup of expired rows.",
         "data": "Rows of any table: list, edit, query, export, import.",
+        "undo": "Revert a recorded change of users, roles, settings or rows.",
     },
     "Back up": {
         "backup": "Create, list, verify, drill, copy and prune backups.",
         "restore": "Restore a backup, or salvage a damaged database.",
     },
     "Schema": {
+        "schema": "Schemas: describe tables, draw a diagram, compare.",
         "migrate": "Schema migrations.",
         "maintain": "Vacuum, analyze and reindex databases.",
         "transfer": "Move a database to another engine or server.",
     },
     "Automate": {
-        "schedule": "Generate crontab lines for scheduled jobs.",
+        "schedule": "Timers, crontab lines and manifests of scheduled jobs.",
+        "metrics": "Metrics of databases, backups and runs for Prometheus.",
+        "runs": "Journal of runs: which command ran when, and its result.",
+        "audit": "Audit log: who changed which rows, and whether it is intact.",
+        "notify": "Notifications: test channels, send what is overdue.",
         "completions": "Shell completion.",
+        "man": "Man pages.",
+        "support": "Write an archive for a bug report, without secrets.",
+        "version": "Versions of dbctl, drivers and client programs.",
         "help": "Help about a topic, or a command.",
     },
 }
@@ -68,7 +79,67 @@ EXAMPLES = {
 }
 
 #: Entries of ``GROUPS`` that are commands, not groups.
-COMMANDS = frozenset({"init", "demo", "doctor", "help", "search", "search all", "search semantic", "status"})
+COMMANDS = frozenset(
+    {
+        "init",
+        "demo",
+        "doctor",
+        "help",
+        "metrics",
+        "report",
+        "search",
+        "search all",
+        "search semantic",
+        "status",
+        "support",
+        "undo",
+        "version",
+    }
+)
+
+#: The commands whose runs the journal records, by group: those that change, check, back up or restore. A dry run is not recorded.
+RECORDED = {
+    "init": "",
+    "demo": "",
+    "doctor": "",
+    "apps": "check maintenance",
+    "integrity": "check cross-check repair",
+    "search index": "check build repair drop",
+    "search vectors": "store make",
+    "users": "create ensure update delete set-password set-role add-role remove-role activate deactivate unlock import",
+    "roles": "create update delete grant revoke",
+    "settings": "set reset validate apply",
+    "sessions": "revoke cleanup rebuild-stats",
+    "data": "set add delete import",
+    "backup": "create verify copy adopt drill prune delete pin unpin",
+    "restore": "apply undo files recover",
+    "migrate": "up down reset baseline mark repair new verify drift rehearse",
+    "maintain": "vacuum analyze optimize reindex checkpoint wal cancel",
+    "transfer": "run verify switch",
+    "runs": "prune",
+    "undo": "",
+    "audit": "verify",
+}
+
+
+def is_recorded(path: Sequence[str]) -> bool:
+    """Whether the journal records the runs of a command."""
+    return path[-1] in RECORDED.get(" ".join(path[:-1]), "").split() or RECORDED.get(" ".join(path)) == ""
+
+
+class ObservedCommand(TyperCommand):
+    """A command whose run is recorded in the journal or logged, if that applies."""
+
+    def invoke(self, ctx: Context) -> object:
+        # The instances of a fleet are part of one run.
+        if RECEIVER not in ctx.meta:
+            records = is_recorded(command_path(ctx)) and not ctx.params.get("dry_run")
+            if records or logs_run(ctx):
+                from dbctl.cli._support.runs import ObservedRun
+
+                ctx.meta[RUN] = ObservedRun(leaf_context(ctx), is_recorded=records)
+                ctx.meta[RUN].notify_begin()
+        return super().invoke(ctx)
 
 
 class LazyGroup(TyperGroup):
@@ -90,11 +161,9 @@ class LazyGroup(TyperGroup):
             return nested_name, self.get_command(ctx, nested_name), args[2:]
         word = args[0]
         if word not in self.loaders:
-            from difflib import get_close_matches
+            from dbctl.errors import suggest_question
 
-            suggestions = get_close_matches(word, self.loaders)
-            hint = f"; did you mean {' or '.join(suggestions)}?" if suggestions else ""
-            ctx.fail(f"no such command {word!r}{hint}")
+            ctx.fail(f"no such command {word!r}{suggest_question(word, self.loaders)}")
         return super().resolve_command(ctx, args)
 
 
@@ -119,6 +188,8 @@ class Root(LazyGroup):
 def _load_module(name: str) -> Command:
     """Return the command of a module, or the group of its commands."""
     infos = import_module(f"dbctl.cli.{name.replace(' ', '_')}").app.registered_commands
+    for info in infos:
+        info.cls = ObservedCommand
     loaders = {
         info.name or get_command_name(info.callback.__name__): partial(
             get_command_from_info, info, pretty_exceptions_short=True, rich_markup_mode=None

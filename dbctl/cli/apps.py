@@ -1,14 +1,17 @@
 """``dbctl apps``: configured apps and their profiles."""
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 from msgspec import structs
 
 from dbctl.cli._support.app import open_app, read_selection
-from dbctl.cli._support.emit import emit, note
+from dbctl.cli._support.emit import emit, note, run_change
+from dbctl.cli._support.hooks import create_hook_context
 from dbctl.cli._support.options import read_options
+from dbctl.cli._support.parameters import DryRun
 from dbctl.config import loader
 from dbctl.errors import Exit
 from dbctl.model import Findings
@@ -17,11 +20,19 @@ from dbctl.services.profiles import inventory
 app = typer.Typer()
 
 
+class MaintenanceSwitch(StrEnum):
+    """The state of the maintenance mode."""
+
+    ON = "on"
+    OFF = "off"
+
+
 @app.command("list")
 def list_(ctx: typer.Context) -> int:
     """List the configured apps and their databases.
 
     Example: dbctl apps list -o json
+    Example: dbctl apps list --columns name,profile
     """
     return emit(ctx, inventory.list_apps(read_selection(ctx)))
 
@@ -39,6 +50,7 @@ def show_(
     """Show the profile of an app: databases, features, searches.
 
     Example: dbctl apps show flashpoint-web
+    Example: dbctl apps show --app blog
     """
     if profile:
         return emit(ctx, inventory.show_profile(profile))
@@ -53,6 +65,7 @@ def instances(ctx: typer.Context) -> int:
     Exit 4 if no command works on an instance: its name is invalid, or its database is that of another instance.
 
     Example: dbctl apps instances --app shop
+    Example: dbctl apps instances --app shop -o csv
     """
     from dbctl.config import FleetSelection
     from dbctl.services import fleet
@@ -66,6 +79,32 @@ def instances(ctx: typer.Context) -> int:
     page = fleet.describe_instances(fleet.list_instances(fleets, timeout=read_options(ctx).timeout))
     has_problem = any(instance.problem for instance in page.items)
     return emit(ctx, page, status=Exit.CHECK_FAILED if has_problem else Exit.OK)
+
+
+@app.command()
+def maintenance(
+    ctx: typer.Context,
+    state: Annotated[MaintenanceSwitch, typer.Argument(metavar="on|off", help="What to turn it.")],
+    dry_run: DryRun = False,
+) -> int:
+    """Turn the maintenance mode of an app on, or off after dbctl was killed, with the configured programs.
+
+    A restore or a migration turns it on and off itself; if it is on already, it stays on. Exit 11 while such a run
+    has turned it on.
+
+    Example: dbctl apps maintenance off --app shop
+    Example: dbctl apps maintenance on --dry-run
+    """
+    from dbctl.services.hooks import ChangeMaintenanceMode
+
+    configured = loader.find_app(read_selection(ctx))
+    operation = ChangeMaintenanceMode(
+        configured,
+        create_hook_context(ctx, configured, "maintenance"),
+        is_on=state is MaintenanceSwitch.ON,
+        timeout=read_options(ctx).timeout,
+    )
+    return run_change(ctx, operation, dry_run=dry_run)
 
 
 @app.command()
@@ -84,6 +123,7 @@ def check(
     profile requires.
 
     Example: dbctl apps check --app flashpoint-web
+    Example: dbctl apps check profiles/shop.toml
     """
     selection = read_selection(ctx)
     if file:

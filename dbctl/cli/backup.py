@@ -2,13 +2,14 @@
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from contextlib import ExitStack
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import AllApps, open_app, parse_size, read_duration, read_selections
+from dbctl.cli import backup_retention
+from dbctl.cli._support.app import AllApps, open_app, read_selection, read_selections, read_size
 from dbctl.cli._support.backups import (
     BackupKind,
     BackupName,
@@ -22,30 +23,28 @@ from dbctl.cli._support.backups import (
     show_byte_progress,
     split_ids_and_paths,
 )
-from dbctl.cli._support.emit import emit, note, run_change, warn
-from dbctl.cli._support.options import (
+from dbctl.cli._support.emit import emit, note, warn
+from dbctl.cli._support.hooks import begin_action
+from dbctl.cli._support.options import read_options
+from dbctl.cli._support.parameters import (
     DryRun,
     Limit,
     Offset,
     RepositoryAddress,
     Sort,
-    read_options,
     requested_page,
     require_address,
 )
 from dbctl.model import Compression
 from dbctl.services.backup import LATEST, ListedKind, Repository
+from dbctl.services.journal import locate_journal
 
 app = typer.Typer(
     name="backup",
-    help="Create, list, verify, drill, adopt, copy, prune and delete backups.",
+    help="Create, list, verify, drill, adopt, copy, pin, prune and delete backups.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-
-
-def _keep_option(name: str, description: str) -> object:
-    return typer.Option(f"--keep-{name}", min=0, max=100_000, metavar="N", help=f"Retain {description}.")
 
 
 def _address_option(*names: str, help_text: str) -> object:
@@ -75,7 +74,7 @@ def create(
         int | None,
         typer.Option(
             "--limit-rate",
-            parser=parse_size,
+            parser=read_size,
             metavar="20M",
             help="Limit copying and compression to N bytes per second. SQLite files with a rollback journal are copied at full speed, because writers wait.",
         ),
@@ -89,15 +88,21 @@ def create(
     its tables can only be restored one by one.
 
     Example: dbctl backup create --app flashpoint-web
+    Example: dbctl backup create --db user --repository /mnt/backups
     """
     from dbctl.services.backup import CreateBackup
+    from dbctl.services.history import SampleRecorder
 
-    with open_app(ctx) as app:
-        repository, rate = Repository(app, repository_address), bytes_per_second or 0
+    with open_app(ctx) as app, begin_action(ctx, app, "backup"):
         operation = CreateBackup(
-            repository, form=dump_format, tables=tables or (), compress=compress, rate=rate
+            Repository(app, repository_address),
+            form=dump_format,
+            tables=tables or (),
+            compress=compress,
+            rate=bytes_per_second or 0,
+            record=SampleRecorder(locate_journal(read_selection(ctx))).record_backup,
         )
-        return run_with_progress(ctx, "Copying", operation, dry_run=dry_run)
+        return run_with_progress(ctx, "copying", operation, dry_run=dry_run)
 
 
 @app.command("list")
@@ -117,6 +122,7 @@ def list_(
     path, with the kind foreign; dbctl backup adopt PATH turns them into backups.
 
     Example: dbctl backup list --kind safety
+    Example: dbctl backup list --sort -bytes --limit 5
     """
     from dbctl.services.backup import list_backups
     from dbctl.services.backup.foreign import discovery
@@ -143,6 +149,7 @@ def show_(
     """Show one backup: its files, tables and verification.
 
     Example: dbctl backup show latest
+    Example: dbctl backup show --before 2026-01-05T03:00 -o json
     """
     from dbctl.services.backup import BackupDetail
 
@@ -181,6 +188,7 @@ def verify(
     Foreign files are verified, too: a dump is loaded into a temporary database, which is then dropped.
 
     Example: dbctl backup verify --deep latest
+    Example: dbctl backup verify 20260105_030000 --identity key.txt
     """
     from dbctl.services.backup import VerifyBackups
     from dbctl.services.backup.foreign import repository_or_temp_dir
@@ -196,7 +204,7 @@ def verify(
             deep=deep,
             live=against_live,
         )
-        with show_byte_progress(ctx, "Reading", operation.size()) as advance:
+        with show_byte_progress(ctx, "reading", operation.size()) as advance:
             checked = operation.run(advance)
         if checked.not_decrypted:
             backups = f"{checked.not_decrypted} encrypted backups"
@@ -232,12 +240,13 @@ def copy_(
     Existing backups are compared and never overwritten. The next run continues an interrupted copy.
 
     Example: dbctl backup copy --to s3://backups/flashpoint
+    Example: dbctl backup copy latest --to /mnt/usb/backups --dry-run
     """
     from dbctl.services.backup import CopyBackups
 
     with open_app(ctx) as app:
         operation = CopyBackups(Repository(app, repository), Repository(app, to), names or ())
-        return run_with_progress(ctx, "Copying", operation, dry_run=dry_run)
+        return run_with_progress(ctx, "copying", operation, dry_run=dry_run)
 
 
 @app.command()
@@ -264,13 +273,14 @@ def adopt(
     name.
 
     Example: dbctl backup adopt old/user_20260105.db.gz --dry-run
+    Example: dbctl backup adopt /mnt/old/20260105_030000 --at 2026-01-05
     """
     from dbctl.services.backup.foreign import AdoptBackup
 
     with open_app(ctx) as app:
         keys = load_keys(ctx, app, (), None)
         operation = AdoptBackup(Repository(app, repository_address), paths, keys, created_at=at)
-        return run_with_progress(ctx, "Adopting", operation, dry_run=dry_run)
+        return run_with_progress(ctx, "adopting", operation, dry_run=dry_run)
 
 
 @app.command()
@@ -291,6 +301,7 @@ def status(
     The configuration sets the limits: max_age, verify_within, drill_within. No backup is read.
 
     Example: dbctl backup status --check --all-apps
+    Example: dbctl backup status --app blog -o json
     """
     from dbctl.services.backup import status as backup_status
 
@@ -305,7 +316,8 @@ def status(
             note(ctx, f"{repository_status.app}: {name} is being written")
     names = ", ".join(repository_status.app for repository_status in report.backups.repositories)
     exit_status = report.check_status if check else report.status
-    return emit(ctx, report.backups, status=exit_status, target=names or None)
+    findings = report.findings.raise_warnings() if check else report.findings
+    return emit(ctx, report.backups, status=exit_status, target=names or None, findings=findings)
 
 
 @app.command()
@@ -326,6 +338,7 @@ def drill(
     server (or on the configured scratch server), and both are deleted at the end. Exit 4 if a backup fails.
 
     Example: dbctl backup drill --all-apps
+    Example: dbctl backup drill latest --db user
     """
     from dbctl.services.restore import RunDrills
 
@@ -338,63 +351,13 @@ def drill(
             repository=repository,
             name=backup,
         )
-        return run_with_progress(ctx, "Restoring", operation, dry_run=dry_run)
+        return run_with_progress(ctx, "restoring", operation, dry_run=dry_run)
 
 
-@app.command()
-def prune(
-    ctx: typer.Context,
-    keep_last: Annotated[int, _keep_option("last", "the N newest")] = 0,
-    hourly: Annotated[int, _keep_option("hourly", "the newest of each of the last N hours")] = 0,
-    daily: Annotated[int, _keep_option("daily", "the newest of each of the last N days")] = 0,
-    weekly: Annotated[int, _keep_option("weekly", "the newest of each of the last N weeks")] = 0,
-    monthly: Annotated[int, _keep_option("monthly", "the newest of each of the last N months")] = 0,
-    yearly: Annotated[int, _keep_option("yearly", "the newest of each of the last N years")] = 0,
-    within: Annotated[
-        timedelta | None,
-        typer.Option(
-            "--keep-within",
-            parser=read_duration,
-            metavar="30d",
-            help="Retain all backups up to this age.",
-        ),
-    ] = None,
-    repository: RepositoryAddress = "",
-    dry_run: DryRun = False,
-) -> int:
-    """Delete the backups that the retention does not cover; without options, the configured retention (keep)
-    applies.
-
-    Periods without a backup are not counted. The newest backup of each database is always retained, and so are
-    damaged backups, which do not count. If the clock contradicts the backups, nothing is deleted.
-
-    Example: dbctl backup prune --keep-daily 14 --dry-run
-    """
-    from dbctl.config import Retention
-    from dbctl.services.backup import PruneBackups
-
-    age = f"{within.total_seconds():.0f}s" if within else ""
-    keep = Retention(
-        last=keep_last, hourly=hourly, daily=daily, weekly=weekly, monthly=monthly, yearly=yearly, within=age
-    )
-    with open_app(ctx) as app:
-        return run_change(ctx, PruneBackups(Repository(app, repository), keep), dry_run=dry_run)
-
-
-@app.command()
-def delete(
-    ctx: typer.Context,
-    names: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of backups.")],
-    repository: RepositoryAddress = "",
-    dry_run: DryRun = False,
-) -> int:
-    """Delete the named backups, regardless of the retention.
-
-    Refused if a database would have no other valid backup.
-
-    Example: dbctl backup delete 20260105_030000
-    """
-    from dbctl.services.backup import DeleteBackups
-
-    with open_app(ctx) as app:
-        return run_change(ctx, DeleteBackups(Repository(app, repository), names), dry_run=dry_run)
+for command in (
+    backup_retention.prune,
+    backup_retention.delete,
+    backup_retention.pin,
+    backup_retention.unpin,
+):
+    app.command()(command)

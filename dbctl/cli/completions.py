@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
+from dbctl.cli._support.bundled_files import install_file
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.options import read_options
 from dbctl.config import bundled_folder
-from dbctl.errors import FileExistsAlreadyError, FileFailedError, UsageError
-from dbctl.files import write_atomically
-from dbctl.model import Struct
+from dbctl.errors import UsageError
+from dbctl.model import NOTHING_TO_DO, Closing, Struct
 from dbctl.render import Format, streams
 
 app = typer.Typer()
@@ -48,12 +48,17 @@ class Installed(Struct, frozen=True, kw_only=True):
     changed: bool  #: False: the file was already up to date
     next: str
 
+    @property
+    def closing(self) -> Closing:
+        return Closing(f"Installed {self.path}") if self.changed else NOTHING_TO_DO
+
 
 @app.command()
 def show(ctx: typer.Context, shell: Annotated[Shell, typer.Argument(help="Shell.")]) -> int:
     """Print the completion file of a shell.
 
     Example: dbctl completions show bash
+    Example: dbctl completions show zsh > /usr/local/share/zsh/site-functions/_dbctl
     """
     script = (bundled_folder("completions") / FILES[shell]).read_text(encoding="utf-8")
     if read_options(ctx).output is Format.TABLE:
@@ -70,6 +75,7 @@ def install(
     """Install the completion file of a shell for the current user.
 
     Example: dbctl completions install zsh
+    Example: dbctl completions install
     """
     shell = shell or _detect_shell()
     script = (bundled_folder("completions") / FILES[shell]).read_text(encoding="utf-8")
@@ -77,7 +83,7 @@ def install(
     return emit(
         ctx,
         Installed(
-            shell=shell, path=path, changed=_write_if_changed(path, script), next=_next_step(shell, path)
+            shell=shell, path=path, changed=install_file(path, script, MARK), next=_next_step(shell, path)
         ),
     )
 
@@ -106,21 +112,3 @@ def _next_step(shell: Shell, path: Path) -> str:
         Shell.ZSH: f"Add to ~/.zshrc, before compinit: fpath=('{path.parent}' $fpath)",
         Shell.FISH: "Open a new shell.",
     }[shell]
-
-
-def _write_if_changed(path: Path, script_text: str) -> bool:
-    try:
-        if path.exists():
-            existing = path.read_text(encoding="utf-8", errors="replace")
-            if existing == script_text:
-                return False
-            if MARK not in existing:
-                raise FileExistsAlreadyError(
-                    path=path, hint="It was not created by dbctl; move it to another location first."
-                )
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileFailedError(path=path, reason=error.strerror) from error
-    with write_atomically(path, mode=0o644, replace=True) as file:
-        file.write(script_text)
-    return True

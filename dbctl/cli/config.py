@@ -1,18 +1,29 @@
 """``dbctl config``: keys of the configuration, their values and their meaning."""
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
+import sys
+from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from dbctl.cli._support.app import read_selection
-from dbctl.cli._support.emit import emit
+from dbctl.cli._support.emit import emit, warn
 from dbctl.cli._support.options import read_options
 from dbctl.config import CONFIG_SCHEMA
 from dbctl.errors import Exit
+from dbctl.files import toml
 from dbctl.render import Format, streams
 from dbctl.services.profiles import inventory
-from dbctl.services.setup import explain_config_key, read_config_schema, show_configuration
+from dbctl.services.setup import (
+    edit_configuration,
+    explain_config_key,
+    find_editor,
+    read_config_schema,
+    select_file,
+    show_configuration,
+)
 
 app = typer.Typer()
 
@@ -29,6 +40,7 @@ def show_(
     """Show the keys of the configuration with their values and lines, without passwords.
 
     Example: dbctl config show --app shop --defaults
+    Example: dbctl config show -o json
     """
     path, page = show_configuration(read_selection(ctx), with_defaults=defaults)
     return emit(ctx, page, target=str(path))
@@ -47,8 +59,34 @@ def explain(
     """Explain a key of the configuration: its type, default and meaning.
 
     Example: dbctl config explain backup.keep
+    Example: dbctl config explain databases
     """
     return emit(ctx, explain_config_key(key))
+
+
+@app.command()
+def edit(ctx: typer.Context) -> int:
+    """Edit the configuration with VISUAL or EDITOR; an invalid file is not installed.
+
+    The editor opens a copy. On a terminal, an invalid copy can be corrected; otherwise the errors are printed, and the file remains.
+    --app selects the file of dbctl.d that defines the app.
+
+    Example: EDITOR='code --wait' dbctl config edit
+    Example: dbctl config edit --config /etc/dbctl/dbctl.toml
+    """
+    main, file = select_file(read_selection(ctx))
+    on_terminal = sys.stdin.isatty() and sys.stderr.isatty()
+    editor = find_editor(on_terminal=on_terminal)
+
+    def ask_again(problems: Sequence[toml.Problem]) -> bool:
+        show = streams.remark if on_terminal else partial(warn, ctx)
+        for problem in problems:
+            show(f"{problem.file or file}, line {problem.line}, {problem.key}: {problem.reason}")
+        question = "Edit it again? Otherwise your changes are discarded"
+        return on_terminal and typer.confirm(question, default=True, err=True)
+
+    result = edit_configuration(main, file, editor, ask_again)
+    return emit(ctx, result, target=result.file)
 
 
 @app.command()
@@ -58,6 +96,7 @@ def validate(ctx: typer.Context) -> int:
     Print every error with its line and key, and exit with 2 if there is one. Check the live databases, too, with: dbctl apps check.
 
     Example: dbctl config validate --config /etc/dbctl/dbctl.toml
+    Example: dbctl config validate --quiet
     """
     findings = inventory.check_files(read_selection(ctx), "")
     return emit(ctx, findings, status=Exit.USAGE if findings.has_errors else Exit.OK)
@@ -68,6 +107,7 @@ def schema(ctx: typer.Context) -> int:
     """Print the JSON Schema of the configuration, for editors.
 
     Example: dbctl config schema > dbctl.schema.json
+    Example: dbctl config schema -o json
     """
     if read_options(ctx).output is Format.TABLE:
         streams.write(CONFIG_SCHEMA.read_text(encoding="utf-8"), utf8=True)

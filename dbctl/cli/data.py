@@ -16,17 +16,12 @@ from typing import IO, Annotated, TypeAlias
 import typer
 
 from dbctl.cli._support.app import open_app, parse_key_values, read_duration, read_file
-from dbctl.cli._support.emit import PasswordSource, emit, note, read_password, run_change, warn
-from dbctl.cli._support.options import (
-    DryRun,
-    Limit,
-    Offset,
-    Sort,
-    command_path,
-    parse_positive,
-    read_options,
-    requested_page,
-)
+from dbctl.cli._support.backups import Identities, PassphraseFile
+from dbctl.cli._support.comparison import CheckEqual, FirstSide, SecondSide, open_compared_sides
+from dbctl.cli._support.emit import emit, note, run_change, show_progress, warn
+from dbctl.cli._support.options import command_path, parse_positive, read_options
+from dbctl.cli._support.parameters import DryRun, Limit, Offset, RepositoryAddress, Sort, requested_page
+from dbctl.cli._support.passwords import PasswordSource, read_password
 from dbctl.errors import FileFailedError, FileMissingError, UsageError
 from dbctl.files import atomic
 from dbctl.model import Page
@@ -117,6 +112,7 @@ def rows(
     """List rows, ordered by primary key or by --sort.
 
     Example: dbctl data rows users --filter role_id=2 --limit 10
+    Example: dbctl data rows users --sort -created_at --columns id,username -o csv
     """
     row_query = queries.RowQuery(
         filters=_filters(filters, null, not_null),
@@ -154,6 +150,7 @@ def show_(
     """Show one row, or write the file that one of its columns stores.
 
     Example: dbctl data show users 7
+    Example: dbctl data show users 7 -o json
     """
     if encoding and not to:
         raise UsageError(detail="--encoding requires --to FILE")
@@ -168,16 +165,6 @@ def show_(
         for message in content.remarks:
             warn(ctx, message)
         return 0 if to == "-" else emit(ctx, content.create_result(to), app=app, columns_apply=False)
-
-
-@app.command()
-def describe(ctx: typer.Context, table: Table) -> int:
-    """Describe a table: columns, keys, indexes, foreign keys in both directions, checks, triggers, comments.
-
-    Example: dbctl data describe users
-    """
-    with open_app(ctx) as app:
-        return emit(ctx, service.describe_table(app, table), app=app, columns_apply=False)
 
 
 @app.command("set")
@@ -209,6 +196,7 @@ def set_(
     """Change columns of one row, or of all rows that match a filter; types and the app's rules apply.
 
     Example: dbctl data set users 7 email=alice@example.org --dry-run
+    Example: dbctl data set notes --filter status=draft status=archived --yes
     """
     arguments = arguments or []
     selection = _filters(filters, filter_null, filter_not_null)
@@ -245,6 +233,7 @@ def add(
     """Add one row; types and the app's rules apply.
 
     Example: dbctl data add notes title='First note' --dry-run
+    Example: dbctl data add notes title='Second note' --null body
     """
     with open_app(ctx) as app:
         values = parse_key_values(arguments or [], "new row:")
@@ -271,6 +260,7 @@ def delete(
     """Delete one row, or all rows that match a filter, with the rows that foreign keys cascade to.
 
     Example: dbctl data delete notes 12 --dry-run
+    Example: dbctl data delete notes --filter status=draft --limit 100 --dry-run
     """
     selection = _filters(filters, filter_null, filter_not_null)
     if bool(key) == (selection != service.Filters()):
@@ -313,6 +303,7 @@ def query(
     """Run one SQL statement that only reads; the database itself rejects writes.
 
     Example: dbctl data query 'select count(*) from users'
+    Example: dbctl data query 'select email from users where id = :id' --param id=7 -o json
     """
     statement, values = _read_statement(sql, file), parse_key_values(parameters or (), "--param")
     with (
@@ -349,12 +340,13 @@ def export(
     have every digit.
 
     Example: dbctl data export users users.csv
+    Example: dbctl data export --query 'select id, email from users' emails.jsonl
     """
     if len(arguments) != (1 if statement else 2):
         raise UsageError(detail="pass a table and a file, or --query SQL and a file")
     table, file = "" if statement else arguments[0], arguments[-1]
     output = read_options(ctx).output_options
-    with open_app(ctx) as app, _open_output(file) as write:
+    with open_app(ctx) as app, _open_output(file) as write, show_progress(ctx, "exporting", unit="rows"):
         target = service.ExportTarget(
             write=write,
             file=file,
@@ -389,11 +381,52 @@ def import_(
     """Add all rows of a file, or none; every invalid line is reported before anything is written.
 
     Example: dbctl data import notes notes.csv --dry-run
+    Example: dbctl data import notes notes.jsonl --db main --yes
     """
-    with _open_input(file) as source, open_app(ctx) as app:
+    with _open_input(file) as source, open_app(ctx) as app, show_progress(ctx, "importing", unit="rows"):
         form = file_format or _detect_format(str(file))
         operation = service.import_rows(app, table, source, file=str(file), form=form)
         return run_change(ctx, operation, dry_run=dry_run)
+
+
+@app.command()
+def diff(
+    ctx: typer.Context,
+    a: FirstSide,
+    b: SecondSide,
+    tables: Annotated[
+        list[str] | None, typer.Option("--table", metavar="NAME", help="Compare only this table; repeatable.")
+    ] = None,
+    secrets: Secrets = False,
+    limit: Annotated[
+        int,
+        typer.Option(
+            "--limit",
+            parser=parse_positive,
+            metavar="N",
+            help="Show at most N rows of each table and change.",
+        ),
+    ] = "5",  # type: ignore[assignment]
+    check: CheckEqual = False,
+    identity: Identities = None,
+    passphrase_file: PassphraseFile = None,
+    repository: RepositoryAddress = "",
+) -> int:
+    """Compare the rows of two databases, also of different engines: rows that only one has, and changed columns.
+
+    A side is APP/DATABASE, APP, the address of a database, or backup:ID (backup:latest) of the other side's database. Each side
+    is read in one snapshot; nothing is written, and a backup is restored into a temporary database.
+
+    Example: dbctl data diff backup:latest blog/main
+    Example: dbctl data diff blog/main postgresql://app@localhost/staging --table users
+    """
+    from dbctl.services.comparison import DiffRequest, compare_data
+
+    request = DiffRequest(tables=tables or (), limit=limit, secrets=secrets)
+    with open_compared_sides(ctx, (a, b), identity, passphrase_file, repository) as (first, second):
+        with show_progress(ctx, "Comparing rows", None) as advance:
+            result = compare_data(first, second, request, advance=advance)
+        return emit(ctx, result, status=result.status if check else 0, target=first.name)
 
 
 def _filters(

@@ -8,7 +8,8 @@ import typer
 
 from dbctl.cli._support.app import read_selection
 from dbctl.cli._support.emit import run_change, show_progress
-from dbctl.cli._support.options import DryRun, Variant, parse_count
+from dbctl.cli._support.options import parse_count
+from dbctl.cli._support.parameters import DryRun, Variant
 from dbctl.demo import resolve_counts
 from dbctl.demo.command import Sample
 
@@ -75,6 +76,7 @@ def demo(
     An app with a database on a server requires a new, empty database there: --url main=postgresql://…
 
     Example: dbctl demo flashpoint-web sample
+    Example: dbctl demo chat-lancedb chat --messages 500 --seed 7
     """
     requested_counts = {
         "games": games,
@@ -85,7 +87,7 @@ def demo(
     }
     requested_counts |= {"chats": chats}
     counts = resolve_counts(profile, requested_counts)
-    with show_progress(ctx, "Creating rows", sum(counts.values())) as advance:
+    with show_progress(ctx, "creating rows", sum(counts.values()), unit="rows") as advance:
         operation = Sample(
             profile,
             directory,

@@ -19,6 +19,7 @@ def doctor(ctx: typer.Context, all_apps: AllApps = False) -> int:
     suggests a command to fix it. Nothing is written, and no write access is required.
 
     Example: dbctl doctor --all-apps
+    Example: dbctl doctor --app blog -o json
     """
     options = read_options(ctx)
     report = examine.examine(

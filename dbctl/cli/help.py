@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperGroup
 
+from dbctl.cli._lazy import GROUPS
 from dbctl.cli._support.emit import emit
-from dbctl.cli._support.options import describe_common_options, read_options
+from dbctl.cli._support.options import read_options
 from dbctl.errors import Exit, HelpTopicMissingError
 from dbctl.model import Struct
 from dbctl.render import Format, streams
@@ -41,25 +42,38 @@ ENVIRONMENT: Mapping[str, str] = {
     "DBCTL_BACKUP_IDENTITY_FILE": "A file with an age identity that decrypts backups.",
     "DBCTL_BACKUP_PASSPHRASE_FILE": "A file with the passphrase that decrypts backups.",
     "DBCTL_CONFIG": "The configuration file, as --config.",
+    "DBCTL_LOG_FILE": "The log, as --log-file.",
+    "DBCTL_LOG_FORMAT": "The format of the log, as --log-format.",
+    "DBCTL_LOG_LEVEL": "The level of the log, as --log-level.",
     "DBCTL_OUTPUT": "The output format, as --output.",
+    "DBCTL_STATE": "The directory of the journal and of the records of runs on fleets; off: no records.",
     "AWS_…": "Keys, region and endpoint of S3 storage, as the AWS tools read them.",
     "BASH_COMPLETION_USER_DIR": "Where completions install writes for bash.",
+    "CLICOLOR": "0 disables colors.",
+    "CLICOLOR_FORCE": "A value other than 0 enables colors, also in a pipe, as --color always.",
     "COLUMNS": "The width of the terminal.",
+    "CREDENTIALS_DIRECTORY": "The credentials of the systemd service: secrets by their names.",
+    "DBCTL_PAGER": "The pager for long output, instead of that of PAGER; cat disables it.",
+    "EDITOR": "The editor of config edit, if VISUAL is not set.",
+    "LINES": "The height of the terminal.",
     "NAME_FILE": "For each variable NAME that the configuration or S3 storage reads: a file that contains its value.",
-    "NO_COLOR": "Any value disables colors, as --no-color.",
+    "NO_COLOR": "Any value disables colors, as --color never.",
+    "PAGER": "The pager of all programs; default: less, with LESS=FRX unless LESS is set.",
     "SHELL": "The shell for completions install.",
     "SUDO_USER": "The name that is recorded as author of changes, if root runs dbctl.",
-    "TERM": "dumb disables colors and progress.",
+    "TERM": "dumb disables colors, progress, and tables that fit the terminal.",
     "TMPDIR": "Where staged files of backups are written.",
+    "VISUAL": "The editor of config edit.",
     "XDG_CACHE_HOME": "The directory of external search indexes.",
     "XDG_CONFIG_HOME": "The directory of the configuration and of profiles.",
-    "XDG_DATA_HOME": "Where completions install writes for fish and bash.",
-    "XDG_STATE_HOME": "The directory of the records of runs on fleets.",
+    "XDG_DATA_HOME": "Where completions install and man install write.",
+    "XDG_STATE_HOME": "The directory of the directory dbctl with the journal and the records of runs on fleets.",
 }
 CONFIG = """\
-dbctl reads one file: that of --config or DBCTL_CONFIG, otherwise the first of
+dbctl reads the file of --config or DBCTL_CONFIG, otherwise the first of
 ./dbctl.toml, the file of the user (~/.config/dbctl/dbctl.toml on Linux) and
-that of the system. Paths are relative to the file. dbctl init writes it:
+that of the system; then the files dbctl.d/*.toml next to it. Paths are relative
+to the folder of dbctl.toml. dbctl init writes it:
 
   [apps.blog]
   profile = "wordpress"
@@ -72,12 +86,14 @@ that of the system. Paths are relative to the file. dbctl init writes it:
   keep = { last = 7, daily = 14, weekly = 8, monthly = 12 }
   max_age = "26h"
 
-${NAME} is a variable of the app's env_file or of the environment, or the
-content of the file that NAME_FILE names.
+${NAME} is a variable of the app's env_file, a secret ([secrets.NAME] with file
+or command), a variable of the environment, the content of the file that
+NAME_FILE names, a systemd credential, or a secret of the container.
 
   dbctl config explain         every key with its type, default and meaning
   dbctl config explain backup  the keys of one section
   dbctl config show            the keys that are set, with their lines
+  dbctl config edit            edit it; an invalid file is not installed
   dbctl config validate        errors in the configuration and its profiles
 
 A * in the address of a database is the name of an instance of a fleet: commands
@@ -143,6 +159,7 @@ def help_(
     """Print the help of a topic or of a command.
 
     Example: dbctl help exit-codes
+    Example: dbctl help backup create
     """
     text = _create_text(ctx, words or [])
     if read_options(ctx).output is Format.TABLE:
@@ -173,8 +190,17 @@ def _command_help(ctx: "Context", words: Sequence[str]) -> str:
     while arguments:
         command = current.command
         if not isinstance(command, TyperGroup) or arguments[0] not in command.list_commands(current):
-            raise HelpTopicMissingError(name=" ".join(words), names=", ".join(TOPICS))
+            raise HelpTopicMissingError(
+                name=" ".join(words), names=", ".join(TOPICS), candidates=[*TOPICS, *GROUPS]
+            )
         name, child, arguments = command.resolve_command(current, arguments)
         assert child is not None  # noqa: S101 - it is in the list
         current = child.make_context(name, [], parent=current, resilient_parsing=True)
     return current.get_help()
+
+
+def describe_common_options(ctx: "Context") -> list[tuple[str, str]]:
+    """Return the names and the help of the common options, and of those of ``dbctl`` itself."""
+    root = ctx.find_root()
+    records = [param.get_help_record(root) for param in root.command.get_params(root)]
+    return [record for record in records if record]

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from dbctl.cli._support.app import read_selection
 from dbctl.cli._support.emit import emit, run_change, warn
-from dbctl.cli._support.options import DryRun
+from dbctl.cli._support.parameters import DryRun
 from dbctl.config import FILE_NAME
 from dbctl.model import Page
 from dbctl.services.setup import (
@@ -64,6 +64,7 @@ def init(
     for a known app, dbctl profiles draft for the others.
 
     Example: dbctl init flashpoint-web /srv/flashpoint --dry-run
+    Example: dbctl init /srv/blog --dry-run
     """
     selection = read_selection(ctx)
     if directory is None and is_place(profile):
@@ -77,9 +78,11 @@ def init(
             if entry.profile is None:
                 warn(ctx, f"{entry.database} belongs to no known app: {entry.next}")
         directory = Path(profile) if Path(profile).is_dir() else None
-        # The found address of a server has no password.
+        # The found address of a server has no password; init reads settings again.
         urls = [
-            f"{entry.name}={entry.database if directory else profile}" for entry in databases if entry.profile
+            f"{entry.name}={entry.database if directory else profile}"
+            for entry in databases
+            if entry.profile and not entry.settings
         ]
         selection = structs.replace(selection, urls=[*urls, *selection.urls])
         profile = name

@@ -7,7 +7,7 @@ import typer
 
 from dbctl.cli._support.app import open_app
 from dbctl.cli._support.emit import emit, run_change
-from dbctl.cli._support.options import DryRun
+from dbctl.cli._support.parameters import DryRun
 from dbctl.errors import UsageError
 from dbctl.services.integrity import check as integrity
 from dbctl.services.integrity import cross_database, time_repair
@@ -30,6 +30,7 @@ def check(
     backup reveals it.
 
     Example: dbctl integrity check --quick
+    Example: dbctl integrity check --table users -o json
     """
     with open_app(ctx) as app:
         result = integrity.check(app, quick=quick, table=table)
@@ -41,6 +42,7 @@ def cross_check(ctx: typer.Context) -> int:
     """Find rows without their counterpart in another database, and stored counts that differ from a recount.
 
     Example: dbctl integrity cross-check --app chat
+    Example: dbctl integrity cross-check --app chat -o json
     """
     with open_app(ctx) as app:
         result = cross_database.cross_check(app)
@@ -72,6 +74,7 @@ def repair(
     time with an ambiguous time zone is refused.
 
     Example: dbctl integrity repair --dry-run
+    Example: dbctl integrity repair --table sessions --yes
     """
     if delete_orphans and repair_times:
         raise UsageError(detail="--delete-orphans and --times cannot be combined")

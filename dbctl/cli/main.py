@@ -2,7 +2,9 @@
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 import os
+import re
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from errno import EDQUOT, EIO, ENOSPC
@@ -14,17 +16,25 @@ from typer.main import get_group
 
 from dbctl import __version__, signals
 from dbctl.cli._lazy import Root
-from dbctl.cli._support.emit import EXIT_STATUS, collected_warnings
+from dbctl.cli._support.emit import EXIT_STATUS, STARTED, collected_warnings
 from dbctl.cli._support.options import (
+    RUN,
     add_common_options,
     command_path,
     current_command,
     is_verbose,
     leaf_context,
-    requested_format,
 )
-from dbctl.errors import DbctlError, Exit, FleetSelectedError, OutputFailedError, StoppedError, UsageError
-from dbctl.render import failure, streams
+from dbctl.errors import (
+    ConfigMissingError,
+    DbctlError,
+    Exit,
+    FleetSelectedError,
+    OutputFailedError,
+    StoppedError,
+    UsageError,
+)
+from dbctl.render import ColorChoice, Format, choose_color, streams
 from dbctl.signals import Interrupted
 
 if TYPE_CHECKING:
@@ -38,6 +48,14 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
+
+
+#: What ``dbctl`` prints without arguments and without a configuration.
+FIRST_STEPS = """\
+No configuration found. Write one for an app:  dbctl init DIR
+Try dbctl with a sample deployment:            dbctl demo flashpoint-web DIR
+List all commands:                             dbctl help
+"""
 
 
 def _print_version(requested: bool) -> None:  # the signature is Typer's
@@ -63,16 +81,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``dbctl`` with ``argv`` and return its exit code; no other function exits."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     signals.reset_signals()
+    run = _Run(arguments)
     try:
+        choose_color(_requested_color(arguments))
         streams.prepare()
-        status = _Run(arguments).run()
+        status = run.run()
+        streams.finish()
         streams.flush()
     except BrokenPipeError:  # the reader closed the pipe, as in ``| head``
         streams.discard()
-        return Exit.BROKEN_PIPE
+        status = Exit.BROKEN_PIPE
     except OutputFailedError as error:
         streams.discard()
-        return failure.show(error, requested_format(arguments, ""))
+        from dbctl.render import failure
+
+        run.error, status = error, failure.show(error, _requested_format(arguments, ""))
+    run.finish(status)
     return status
 
 
@@ -82,6 +106,13 @@ class _Run:
     def __init__(self, arguments: list[str]) -> None:
         self._words = arguments
         self._ctx: Context | None = None
+        self.error: DbctlError | None = None  #: that ended the command
+
+    def finish(self, status: int) -> None:
+        """Record the result, if the run is recorded or logged."""
+        if self._ctx and (observed := self._ctx.meta.get(RUN)):
+            with signals.block_signals():
+                observed.finish(status, self.error)
 
     def run(self) -> int:  # noqa: PLR0911 - one return per outcome
         """Run the command, report a failure, and return the exit code.
@@ -118,6 +149,7 @@ class _Run:
         # not ``main`` of the command, which turns a closed pipe into its own exit
         with command.make_context("dbctl", list(self._words)) as ctx:
             self._ctx = ctx
+            ctx.meta[STARTED] = time.monotonic()
             try:
                 status = command.invoke(ctx)
             except FleetSelectedError as error:
@@ -129,26 +161,34 @@ class _Run:
     def _report_failure(
         self, error: DbctlError, *, status: int | None = None, command: Sequence[str] | None = None
     ) -> int:
+        self.error = error
+        from dbctl.render import failure
+
         return failure.show(
             error,
-            requested_format(self._words, os.environ.get("DBCTL_OUTPUT", "")),
+            _requested_format(self._words, os.environ.get("DBCTL_OUTPUT", "")),
             current_command(self._ctx) if command is None else command,
             status=status,
             warnings=collected_warnings(self._ctx),
         )
 
     def _report_usage_error(self, error: typer.TyperException) -> int:
-        """Report a usage error of the parser; without arguments, write the help to standard error."""
+        """Report a usage error of the parser; without arguments, write the help, or the first steps, to standard error."""
         ctx = getattr(error, "ctx", None)
         if type(error).__name__ == "NoArgsIsHelpError":
-            if not requested_format(self._words, os.environ.get("DBCTL_OUTPUT", "")).structured:
-                sys.stderr.write(error.format_message() + "\n")
+            if not _requested_format(self._words, os.environ.get("DBCTL_OUTPUT", "")).structured:
+                is_unconfigured = ctx is not None and ctx.parent is None and not _has_configuration()
+                sys.stderr.write(FIRST_STEPS if is_unconfigured else error.format_message() + "\n")
                 return Exit.USAGE
             detail = "a command is missing"
         else:
             detail = " ".join(error.format_message().split()).rstrip(".")  # some messages have several lines
+        name, candidates = getattr(error, "option_name", ""), getattr(error, "possibilities", None) or ()
+        if candidates:
+            detail = f"no such option {name!r}"
         return self._report_failure(
-            UsageError(detail=detail), command=None if ctx is None else command_path(ctx)
+            UsageError(detail=detail, name=name, candidates=candidates),
+            command=None if ctx is None else command_path(ctx),
         )
 
     def _report_internal_error(self, error: Exception) -> int:
@@ -161,7 +201,46 @@ class _Run:
         return self._report_failure(describe_internal_error(error))
 
 
+def _has_configuration() -> bool:
+    from dbctl.config import Selection, loader
+
+    try:
+        loader.config_path(Selection())
+    except ConfigMissingError:
+        return False
+    return True
+
+
 @cache
 def _root_command() -> "Command":
     """Build the command tree once per process, so that the parameters of a command are read once."""
     return add_common_options(get_group(app))
+
+
+def _requested_color(arguments: Sequence[str]) -> ColorChoice:
+    """Return the requested colors without the parser, so that a usage error also has them; the last option counts."""
+    choice, remaining = ColorChoice.AUTO, iter(arguments)
+    for argument in remaining:
+        if argument == "--":
+            break
+        name, has_value, value = argument.partition("=")
+        if argument == "--no-color":
+            choice = ColorChoice.NEVER
+        elif name == "--color":
+            text = value if has_value else next(remaining, "")
+            choice = ColorChoice(text) if text in set(ColorChoice) else choice
+    return choice
+
+
+def _requested_format(arguments: Sequence[str], environment: str) -> Format:
+    """Return the requested format without the parser, so that a usage error also has this format."""
+    requested, remaining = environment, iter(arguments)
+    for argument in remaining:
+        if argument == "--":
+            break
+        name, has_value, value = argument.partition("=")
+        if name == "--output":
+            requested = value if has_value else next(remaining, "")
+        elif short := re.fullmatch(r"-[hnqvy]*o(.*)", argument, re.DOTALL):
+            requested = short[1] or next(remaining, "")
+    return Format(requested) if requested in set(Format) else Format.TABLE

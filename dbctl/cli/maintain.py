@@ -8,7 +8,8 @@ import typer
 
 from dbctl.cli._support.app import open_app, read_duration
 from dbctl.cli._support.emit import run_change, show_progress
-from dbctl.cli._support.options import DryRun, parse_positive
+from dbctl.cli._support.options import parse_positive
+from dbctl.cli._support.parameters import DryRun
 from dbctl.services.maintenance import CancelSessions, RunMaintenance, TaskKind
 
 app = typer.Typer()
@@ -26,7 +27,7 @@ def _run_maintenance(
     dry_run: bool,
     older_than: timedelta | None = None,
 ) -> int:
-    with open_app(ctx) as app, show_progress(ctx, f"maintain {kind}", lambda: operation.total) as advance:
+    with open_app(ctx) as app, show_progress(ctx, "", lambda: operation.total, unit="statements") as advance:
         operation = RunMaintenance(app, kind, tables or (), older_than=older_than, advance=advance)
         return run_change(ctx, operation, dry_run=dry_run)
 
@@ -52,6 +53,7 @@ def vacuum(
     blocks other processes.
 
     Example: dbctl maintain vacuum --dry-run
+    Example: dbctl maintain vacuum --table sessions --yes
     """
     return _run_maintenance(ctx, "vacuum", tables, older_than=older_than, dry_run=dry_run)
 
@@ -61,6 +63,7 @@ def analyze(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) 
     """Update the statistics that the database uses to plan queries.
 
     Example: dbctl maintain analyze
+    Example: dbctl maintain analyze --table users
     """
     return _run_maintenance(ctx, "analyze", tables, dry_run=dry_run)
 
@@ -70,6 +73,7 @@ def optimize(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False)
     """Vacuum and analyze only the tables with many dead rows or many changes.
 
     Example: dbctl maintain optimize --dry-run
+    Example: dbctl maintain optimize --db user --yes
     """
     return _run_maintenance(ctx, "optimize", tables, dry_run=dry_run)
 
@@ -79,6 +83,7 @@ def reindex(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) 
     """Rebuild indexes; on PostgreSQL concurrently, without blocking the app.
 
     Example: dbctl maintain reindex --table users
+    Example: dbctl maintain reindex --db user --dry-run
     """
     return _run_maintenance(ctx, "reindex", tables, dry_run=dry_run)
 
@@ -88,6 +93,7 @@ def checkpoint(ctx: typer.Context, dry_run: DryRun = False) -> int:
     """Write the log (the -wal file of SQLite) into the database files.
 
     Example: dbctl maintain checkpoint --db user
+    Example: dbctl maintain checkpoint --dry-run
     """
     return _run_maintenance(ctx, "checkpoint", None, dry_run=dry_run)
 
@@ -103,6 +109,7 @@ def wal(
     The mode is stored in the file. Each file is locked briefly; --off waits until no other process has it open.
 
     Example: dbctl maintain wal --db user
+    Example: dbctl maintain wal -o json
     """
     return _run_maintenance(ctx, "rollback-journal" if off else "wal", None, dry_run=dry_run)
 
@@ -139,6 +146,7 @@ def cancel(
     """Cancel the statements of server sessions, after confirmation; their changes are rolled back.
 
     Example: dbctl maintain cancel 4711
+    Example: dbctl maintain cancel 4711 4712 --yes
     """
     with open_app(ctx) as app:
         operation = CancelSessions(app, pids or (), older_than=older_than, terminate=terminate)

@@ -2,22 +2,23 @@
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dbctl.cli._support import migration_options
-from dbctl.cli._support.app import AllApps, open_app, read_selections
+from dbctl.cli._support.app import AllApps, open_app, open_apps
 from dbctl.cli._support.emit import emit, note, run_change, warn
+from dbctl.cli._support.hooks import begin_action
 from dbctl.cli._support.migration_options import MigrationsFolder, NoBackup, Steps, To
-from dbctl.cli._support.options import DryRun, RepositoryAddress, Variant, read_options
+from dbctl.cli._support.options import read_options
+from dbctl.cli._support.parameters import DryRun, RepositoryAddress, Variant
 from dbctl.errors import Exit, UsageError
-from dbctl.model import Page
-from dbctl.render import Format, escape, is_terminal, streams
+from dbctl.model import Findings, Page
+from dbctl.render import Format, drawing
 from dbctl.services.app import App
-from dbctl.services.app import app as app_service
 from dbctl.services.migrations import (
     NOTHING_PENDING,
     MigrateUp,
@@ -46,8 +47,9 @@ def status(
     """Show applied and pending migrations; nothing is created, and no write access is required.
 
     Example: dbctl migrate status --check
+    Example: dbctl migrate status --all-apps -o json
     """
-    with _open_apps(ctx, all_apps=all_apps) as app:
+    with open_apps(ctx, all_apps=all_apps) as app:
         report = migration_status.collect_status(app, read_options(ctx).db, migrations, variant=variant)
     for target in report.unrecorded:
         warn(ctx, f"{target} has tables but no ledger of applied migrations")
@@ -62,12 +64,15 @@ def plan(ctx: typer.Context, to: To = "", migrations: MigrationsFolder = None, v
     """Print the SQL that dbctl migrate up would run.
 
     Example: dbctl migrate plan --to 004
+    Example: dbctl migrate plan --migrations db/migrations --db main
     """
     with _open_targets(ctx, migrations, variant) as (app, targets):
         upgrade = MigrateUp(app, targets, UpSelection(to=to))
         pending = upgrade.list_pending()
     if read_options(ctx).output is Format.TABLE:
-        streams.write("".join(map(_render_script, pending)), utf8=True)
+        drawing.write_script(
+            "".join(migration.script for migration in pending), read_options(ctx).output_options
+        )
         if not pending:
             note(ctx, NOTHING_PENDING)
         return Exit.OK
@@ -100,9 +105,10 @@ def up(
     created before a migration that drops or deletes something.
 
     Example: dbctl migrate up --dry-run
+    Example: dbctl migrate up --to 004_add-notes --yes
     """
     selection = UpSelection(to=to, steps=steps or 0, allow_data_loss=allow_data_loss or ())
-    with _open_targets(ctx, migrations, variant) as (app, targets):
+    with _open_targets(ctx, migrations, variant, has_hooks=True) as (app, targets):
         safety_backup = SafetyBackup(app, repository=repository, enabled=not no_backup)
         upgrade = MigrateUp(app, targets, selection, safety_backup=safety_backup)
         return run_change(ctx, upgrade, dry_run=dry_run)
@@ -132,11 +138,12 @@ def down(
     lists the rows that are lost.
 
     Example: dbctl migrate down --steps 1 --dry-run
+    Example: dbctl migrate down --to 003 --yes
     """
     from dbctl.services.migrations import DownSelection, MigrateDown
 
     selection = DownSelection(steps=steps or 0, to=to, all_migrations=all_migrations)
-    with _open_targets(ctx, migrations, variant) as (app, targets):
+    with _open_targets(ctx, migrations, variant, has_hooks=True) as (app, targets):
         safety_backup = SafetyBackup(app, repository=repository, enabled=not no_backup)
         downgrade = MigrateDown(app, targets, selection, safety_backup=safety_backup)
         return run_change(ctx, downgrade, dry_run=dry_run)
@@ -156,10 +163,11 @@ def reset(
     A safety backup is created first; the plan lists the tables and rows that are dropped.
 
     Example: dbctl migrate reset --dry-run
+    Example: dbctl migrate reset --db main --yes
     """
     from dbctl.services.migrations import ResetDatabase
 
-    with _open_targets(ctx, migrations, variant) as (app, targets):
+    with _open_targets(ctx, migrations, variant, has_hooks=True) as (app, targets):
         safety_backup = SafetyBackup(app, repository=repository, enabled=not no_backup)
         operation = ResetDatabase(app, targets, safety_backup=safety_backup)
         return run_change(ctx, operation, dry_run=dry_run)
@@ -175,6 +183,7 @@ def baseline(
     Each migration is applied to a temporary database, and the result is compared with the schema.
 
     Example: dbctl migrate baseline --dry-run
+    Example: dbctl migrate baseline --db main --yes
     """
     from dbctl.services.migrations import Baseline
 
@@ -195,6 +204,7 @@ def mark(
     """Record migrations as applied or pending without running them, after a manual change.
 
     Example: dbctl migrate mark 004 --applied
+    Example: dbctl migrate mark 004 --pending --dry-run
     """
     from dbctl.services.migrations import repair as migration_repair
 
@@ -235,6 +245,7 @@ def repair(
     """Correct the ledger to match the files; no migration runs.
 
     Example: dbctl migrate repair --checksums --dry-run
+    Example: dbctl migrate repair 004 --statement done
     """
     from dbctl.services.migrations import repair as migration_repair
 
@@ -268,6 +279,7 @@ def new(
     of the schema is refused. Test it with: dbctl migrate rehearse
 
     Example: dbctl migrate new email-required --alter users --not-null email --default "role='viewer'"
+    Example: dbctl migrate new add-notes --db main
     """
     from dbctl.services.migrations.files import CreateMigration, parse_table_change
 
@@ -292,6 +304,7 @@ def verify(ctx: typer.Context, migrations: MigrationsFolder = None, variant: Var
     """Compare the files with the ledger, and check the files; exit 4 on an error.
 
     Example: dbctl migrate verify
+    Example: dbctl migrate verify --migrations db/migrations -o json
     """
     from dbctl.services.migrations import verify as migration_verify
 
@@ -309,6 +322,7 @@ def drift(ctx: typer.Context, migrations: MigrationsFolder = None, variant: Vari
     objects, are at most warnings.
 
     Example: dbctl migrate drift
+    Example: dbctl migrate drift --db main -o json
     """
     from dbctl.services.migrations import drift as migration_drift
 
@@ -325,7 +339,7 @@ def lint(
     all_files: Annotated[
         bool, typer.Option("--all", help="Check every file, not only pending ones; no database is opened.")
     ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Also exit 4 on a warning.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Report warnings as errors.")] = False,
 ) -> int:
     """Check pending migrations for statements that are risky on a database with rows and users; exit 4 on an
     error.
@@ -334,13 +348,16 @@ def lint(
     engine. A line "-- dbctl: allow CODE" above a statement, or at the top of a file, suppresses a finding.
 
     Example: dbctl migrate lint --strict
+    Example: dbctl migrate lint --migrations db/migrations -o json
     """
     from dbctl.services.migrations import lint as migration_lint
 
     all_files = all_files or migrations is not None
     with _open_targets(ctx, migrations, may_connect=not all_files) as (app, targets):
         findings = migration_lint.lint(app, targets, all_files=all_files)
-        status = migration_lint.exit_status(findings, strict=strict)
+        if strict:
+            findings = findings.raise_warnings()
+        status = Exit.CHECK_FAILED if findings.has_errors else Exit.OK
         return emit(ctx, findings, status=status, target=app.name)
 
 
@@ -353,6 +370,7 @@ def rehearse(
     The database itself remains unchanged, and the copy is deleted. Exit 1 if a migration fails, 4 on an error.
 
     Example: dbctl migrate rehearse
+    Example: dbctl migrate rehearse --to 004 --db main
     """
     from dbctl.services.migrations import rehearse as migration_rehearsal
 
@@ -360,35 +378,20 @@ def rehearse(
         rehearsal = migration_rehearsal.rehearse(app, targets, UpSelection(to=to))
         if not rehearsal.migrations:
             note(ctx, NOTHING_PENDING)
-        return emit(ctx, rehearsal, status=rehearsal.status, target=app.name)
+        findings = Findings(checked=len(rehearsal.migrations), findings=rehearsal.findings)
+        return emit(ctx, rehearsal, status=rehearsal.status, target=app.name, findings=findings)
 
 
 @contextmanager
 def _open_targets(
-    ctx: typer.Context, migrations: Path | None, variant: str = "", *, may_connect: bool = True
+    ctx: typer.Context,
+    migrations: Path | None,
+    variant: str = "",
+    *,
+    may_connect: bool = True,
+    has_hooks: bool = False,
 ) -> Iterator[tuple[App, Sequence[MigrationTarget]]]:
     """Yield the app of the options, and its selected databases with their migrations."""
-    with open_app(ctx) as app:
+    with open_app(ctx) as app, begin_action(ctx, app, "migrate") if has_hooks else nullcontext():
         database = read_options(ctx).db
         yield app, find_targets(app, database, migrations, variant=variant, may_connect=may_connect)
-
-
-@contextmanager
-def _open_apps(ctx: typer.Context, *, all_apps: bool) -> Iterator[Sequence[App]]:
-    """Yield the app of the options, or every configured app; their databases are closed at the end."""
-    with ExitStack() as stack:
-        app_selections = read_selections(ctx, all_apps=all_apps)
-        yield [
-            stack.enter_context(app_service.open_app(selection, timeout=read_options(ctx).timeout))
-            for selection in app_selections
-        ]
-
-
-def _render_script(migration: PendingMigration) -> str:
-    """Return the text of a migration file after a comment with its name."""
-    heading = f"-- {migration.app}/{migration.database}: {migration.name} ({migration.path})"
-    text = f"{heading}\n{migration.sql.rstrip()}\n\n"
-    if not is_terminal():
-        return text
-    lines = text.replace("\r\n", "\n").split("\n")
-    return "\n".join("\t".join(map(escape, line.split("\t"))) for line in lines)

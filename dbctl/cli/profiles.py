@@ -27,6 +27,7 @@ def list_(ctx: typer.Context) -> int:
     the user and of the system.
 
     Example: dbctl profiles list
+    Example: dbctl profiles list -o json
     """
     return emit(ctx, inventory.list_profiles())
 
@@ -60,6 +61,7 @@ def draft(
     listed at the beginning. Only a few rows of each table are read, and nothing is written to the database.
 
     Example: dbctl profiles draft /srv/app/app.db --to app.toml
+    Example: dbctl profiles draft postgresql://app@localhost/app --name shop
     """
     options = read_options(ctx)
     url = _read_address(address) if address else _find_configured(ctx, options.db)

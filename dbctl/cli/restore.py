@@ -21,7 +21,8 @@ from dbctl.cli._support.backups import (
     show_byte_progress,
 )
 from dbctl.cli._support.emit import emit, note, run_change, show_progress, warn
-from dbctl.cli._support.options import DryRun, RepositoryAddress
+from dbctl.cli._support.hooks import begin_action
+from dbctl.cli._support.parameters import DryRun, RepositoryAddress
 from dbctl.errors import UsageError
 from dbctl.services.app import App
 from dbctl.services.backup import LATEST, Kind, Manifest, Repository
@@ -68,6 +69,7 @@ def preview(
     files open.
 
     Example: dbctl restore preview latest
+    Example: dbctl restore preview --before 3h --db user
     """
     from dbctl.services.restore import preview as restore_preview
 
@@ -129,6 +131,7 @@ def apply(
     table is restored: into a new table (--into), or row by row (--merge); secrets in existing rows remain.
 
     Example: dbctl restore apply latest --dry-run
+    Example: dbctl restore apply 20260105_030000 --table users --merge missing --dry-run
     """
     _check_options(to=to, replace=replace, table=table, new_table=new_table, merge=merge)
     with (
@@ -142,15 +145,16 @@ def apply(
 
             targets = loader.parse_urls(to, Path.cwd(), option="--to")
             copy = CopyRestore(source, targets, replace=replace)
-            return run_with_progress(ctx, "Copying", copy, dry_run=dry_run)
-        if table:
-            from dbctl.services.restore import RestoreTables, TableSelection
+            return run_with_progress(ctx, "copying", copy, dry_run=dry_run)
+        with begin_action(ctx, app, "restore", backup=source.identify()):
+            if table:
+                from dbctl.services.restore import RestoreTables, TableSelection
 
-            selection = TableSelection(tables=table, new_name=new_table, merge=merge)
-            return run_with_progress(ctx, "Restoring", RestoreTables(source, selection), dry_run=dry_run)
-        from dbctl.services.restore import ApplyRestore
+                selection = TableSelection(tables=table, new_name=new_table, merge=merge)
+                return run_with_progress(ctx, "restoring", RestoreTables(source, selection), dry_run=dry_run)
+            from dbctl.services.restore import ApplyRestore
 
-        return run_with_progress(ctx, "Restoring", ApplyRestore(source, replace=replace), dry_run=dry_run)
+            return run_with_progress(ctx, "restoring", ApplyRestore(source, replace=replace), dry_run=dry_run)
 
 
 @app.command()
@@ -164,6 +168,7 @@ def undo(
     """Restore the data from before the last restore; a second undo reverts the first one.
 
     Example: dbctl restore undo --dry-run
+    Example: dbctl restore undo --db user --yes
     """
     from dbctl.services.restore import ApplyRestore, find_undo_backup
 
@@ -171,7 +176,8 @@ def undo(
         repository = Repository(app, repository_address)
         keys = load_keys(ctx, app, identity, passphrase_file)
         source = BackupSource(repository, find_undo_backup(repository), keys)
-        return run_with_progress(ctx, "Restoring", ApplyRestore(source), dry_run=dry_run)
+        with begin_action(ctx, app, "restore", backup=source.identify()):
+            return run_with_progress(ctx, "restoring", ApplyRestore(source), dry_run=dry_run)
 
 
 @app.command()
@@ -194,6 +200,7 @@ def files(
     files remain unchanged.
 
     Example: dbctl restore files latest --to restored
+    Example: dbctl restore files 20260105_030000 --to /tmp/app --dry-run
     """
     from dbctl.services.backup.foreign import repository_or_temp_dir
     from dbctl.services.restore import RestoreFiles
@@ -238,6 +245,7 @@ def recover(
     and how many rows of each table were salvaged. Exit 4 if data is lost.
 
     Example: dbctl restore recover --db user --to salvaged.db
+    Example: dbctl restore recover --from damaged.db --to salvaged.db --dry-run
     """
     from dbctl.services.backup import count_in_bytes
     from dbctl.services.restore import SalvageDatabase, open_reference
@@ -257,7 +265,7 @@ def recover(
             reference_name=reference,
             force=force,
         )
-        with show_progress(ctx, "Recovering (%)", 100) as advance:
+        with show_progress(ctx, "recovering", 100, unit="%") as advance:
             operation.progress = count_in_bytes((100, advance))
             return run_change(ctx, operation, dry_run=dry_run)
 
@@ -282,7 +290,7 @@ def _open_backup(
     from dbctl.services.backup.foreign import staging
 
     with ExitStack() as stack:
-        with show_byte_progress(ctx, "Reading", staging.count_bytes([file])) as advance:
+        with show_byte_progress(ctx, "reading", staging.count_bytes([file])) as advance:
             staged_backup, overlay = stack.enter_context(
                 staging.stage_backup(repository, file, trial=False, advance=advance)
             )

@@ -8,7 +8,7 @@ import typer
 
 from dbctl.cli._support.app import name_or_id, open_app
 from dbctl.cli._support.emit import emit, run_change
-from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, requested_page
+from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, requested_page
 from dbctl.errors import Exit, UsageError
 from dbctl.model import KeyText
 from dbctl.services.app import App
@@ -44,6 +44,7 @@ def list_(ctx: typer.Context, limit: Limit = 100, offset: Offset = 0, sort: Sort
     """List roles with the number of their users.
 
     Example: dbctl roles list
+    Example: dbctl roles list --sort -users
     """
     with open_app(ctx) as app:
         return emit(ctx, queries.list_roles(app, requested_page(limit, offset, sort)), app=app)
@@ -54,6 +55,7 @@ def show_(ctx: typer.Context, role: Role = "", ident: RoleId = "") -> int:
     """Show one role and its permissions.
 
     Example: dbctl roles show editor
+    Example: dbctl roles show --id 2 -o json
     """
     with open_app(ctx) as app:
         return emit(ctx, queries.show_role(app, _role_selector(role, ident)), app=app)
@@ -78,6 +80,7 @@ def create(
     """Add a role.
 
     Example: dbctl roles create editor --permission 'games.*'
+    Example: dbctl roles create guide --description 'Helps players' --dry-run
     """
     with open_app(ctx) as app:
         operation = changes.create_role(
@@ -99,6 +102,7 @@ def update(
     """Change the name, description or priority of a role.
 
     Example: dbctl roles update editor --description 'Edits games'
+    Example: dbctl roles update editor --name reviewer --dry-run
     """
     values = {"name": name, "description": description, "priority": priority}
     fields = {field: value for field, value in values.items() if value is not None}
@@ -113,6 +117,7 @@ def delete(ctx: typer.Context, role: Role = "", ident: RoleId = "", dry_run: Dry
     """Delete a role that no user has.
 
     Example: dbctl roles delete editor --dry-run
+    Example: dbctl roles delete --id 7 --yes
     """
     with open_app(ctx) as app:
         return run_change(ctx, changes.delete_role(app, _role_selector(role, ident)), dry_run=dry_run)
@@ -125,6 +130,7 @@ def grant(
     """Grant permissions to a role.
 
     Example: dbctl roles grant editor games.read games.play
+    Example: dbctl roles grant editor 'games.*' --dry-run
     """
     with open_app(ctx) as app:
         operation = changes.grant(app, *_role_and_permissions(arguments or (), ident))
@@ -138,6 +144,7 @@ def revoke(
     """Revoke permissions from a role.
 
     Example: dbctl roles revoke editor games.play
+    Example: dbctl roles revoke editor 'games.*' --dry-run
     """
     with open_app(ctx) as app:
         operation = changes.revoke(app, *_role_and_permissions(arguments or (), ident))
@@ -149,6 +156,7 @@ def matrix(ctx: typer.Context) -> int:
     """Show the permissions of every role in one table.
 
     Example: dbctl roles matrix
+    Example: dbctl roles matrix -o csv
     """
     with open_app(ctx) as app:
         return emit(ctx, queries.read_matrix(app), app=app)
@@ -159,6 +167,7 @@ def permissions(ctx: typer.Context, limit: Limit = 1000, offset: Offset = 0, sor
     """List permissions and the roles that have each.
 
     Example: dbctl roles permissions
+    Example: dbctl roles permissions --sort name --limit 20
     """
     with open_app(ctx) as app:
         return emit(ctx, queries.list_permissions(app, requested_page(limit, offset, sort)), app=app)
@@ -181,6 +190,7 @@ def can(
     """Check whether a user has a permission: exit 0 if allowed, 1 if not.
 
     Example: dbctl roles can alice games.play --explain
+    Example: dbctl roles can alice games.play -o json
     """
     login, permissions = _split_target(arguments or (), ident, "a user")
     if len(permissions) != 1:

@@ -1,16 +1,22 @@
-"""``dbctl schedule``: generate crontab lines for scheduled jobs."""
+"""``dbctl schedule``: generate and check crontab lines, units and manifests of scheduled jobs."""
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import AllApps, read_selections
-from dbctl.cli._support.emit import emit
+from dbctl.cli._support.app import AllApps, read_duration, read_selections
+from dbctl.cli._support.emit import emit, run_change, warn
 from dbctl.cli._support.options import read_options
+from dbctl.cli._support.parameters import DryRun
+from dbctl.errors import Exit, UsageError
 from dbctl.model import Page
 from dbctl.render import Format, escape, is_terminal, streams
-from dbctl.services.schedule import Job, crontab
+from dbctl.services import schedule
 
 app = typer.Typer()
 
@@ -30,13 +36,179 @@ def cron(
     crontab.
 
     Example: dbctl schedule cron --all-apps
+    Example: dbctl schedule cron --app blog --user www-data
     """
     apps = read_selections(ctx, all_apps=all_apps, allow_fleets=True)
-    jobs = crontab.list_jobs(apps)
-    text = crontab.write_crontab(jobs, apps, user=user)
+    jobs = schedule.list_lines(apps)
+    text = schedule.write_crontab(jobs, apps, user=user)
     if read_options(ctx).output is not Format.TABLE:
-        page = Page(items=jobs, total=len(jobs), column_names=Job.__struct_fields__)
+        page = Page(items=jobs, total=len(jobs), column_names=schedule.Job.__struct_fields__)
         return emit(ctx, page, target=", ".join(dict.fromkeys(job.app for job in jobs)))
+    return _write_text(text)
+
+
+@app.command()
+def systemd(
+    ctx: typer.Context,
+    all_apps: AllApps = False,
+    install: Annotated[
+        bool,
+        typer.Option("--install", help="Write the units, and start the timers."),
+    ] = False,
+    user: Annotated[
+        bool, typer.Option("--user", help="Generate units for the service manager of the user.")
+    ] = False,
+    directory: Annotated[
+        Path | None,
+        typer.Option("--directory", metavar="DIR", help="With --install: write to DIR; nothing is started."),
+    ] = None,
+    run_as: Annotated[
+        str, typer.Option("--run-as", metavar="NAME", help="Run the jobs as this user instead of root.")
+    ] = "",
+    on_failure: Annotated[
+        str,
+        typer.Option(
+            "--on-failure",
+            metavar="UNIT",
+            help="Start this unit when a job fails; default: the job notify of the app.",
+        ),
+    ] = "",
+    delay: Annotated[
+        timedelta,
+        typer.Option(
+            "--delay",
+            parser=read_duration,
+            metavar="5m",
+            help="Longest delay of a start, different for each machine and job.",
+        ),
+    ] = "5m",  # type: ignore[assignment] # the parser converts it
+    dry_run: DryRun = False,
+) -> int:
+    """Print a service and a timer of systemd for each job, or install them.
+
+    A timer makes up for the runs that it missed while the machine was off. The services have restrictions: they
+    cannot load kernel modules, change system folders or gain privileges. Secrets of the configuration are
+    credentials. --install removes the units of jobs that the configuration no longer has.
+
+    Example: dbctl schedule systemd --all-apps --install
+    Example: dbctl schedule systemd --user --install --dry-run
+    """
+    if directory and not (install or dry_run):
+        raise UsageError(detail="--directory requires --install")
+    if user and run_as:
+        raise UsageError(detail="--user and --run-as cannot be combined: these units run as the user")
+    if on_failure and not re.fullmatch(r"[\w@%:.\\-]+\.(service|target|path|socket)", on_failure, re.ASCII):
+        raise UsageError(detail=f"--on-failure {on_failure!r} is not the name of a unit")
+    apps = read_selections(ctx, all_apps=all_apps, allow_fleets=True)
+    jobs = schedule.list_jobs(apps)
+    unit_options = schedule.UnitOptions(
+        user_units=user,
+        run_as=schedule.require_user(run_as, "--run-as"),
+        on_failure=on_failure,
+        delay=f"{int(delay.total_seconds())}s",
+    )
+    units = schedule.create_units(jobs, apps, unit_options)
+    names = list(dict.fromkeys(job.app for job in jobs))
+    if install or dry_run:
+        operation = schedule.InstallUnits(
+            units, mark=schedule.read_mark(apps[0]), apps=names, folder=directory, user_units=user
+        )
+        command = operation.start_command
+        notes = [f"start the timers with: {command}"] if command and not dry_run else []
+        return run_change(ctx, operation, dry_run=dry_run, notes=notes)
+    if read_options(ctx).output is not Format.TABLE:
+        page = Page(items=units, total=len(units), column_names=schedule.Unit.__struct_fields__)
+        return emit(ctx, page, target=", ".join(names))
+    return _write_text("\n".join(f"# {unit.name}\n{unit.text}" for unit in units))
+
+
+@app.command()
+def kubernetes(
+    ctx: typer.Context,
+    all_apps: AllApps = False,
+    image: Annotated[
+        str, typer.Option("--image", metavar="NAME", help="Image of dbctl; see the Dockerfile.")
+    ] = "dbctl",
+    namespace: Annotated[
+        str, typer.Option("--namespace", metavar="NAME", help="Namespace of the CronJobs.")
+    ] = "",
+) -> int:
+    """Print a CronJob of Kubernetes for each job, as YAML.
+
+    The configuration is the secret dbctl-config, variables are in the secret dbctl-variables, and files in the
+    volume claim dbctl-data.
+
+    Example: dbctl schedule kubernetes --namespace shop
+    Example: dbctl schedule kubernetes --all-apps --image registry.example.org/dbctl
+    """
+    if namespace and not re.fullmatch("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", namespace):
+        raise UsageError(detail=f"--namespace {namespace!r} is not the name of a namespace")
+    jobs = schedule.list_jobs(read_selections(ctx, all_apps=all_apps, allow_fleets=True))
+    return _emit_manifest(ctx, jobs, schedule.write_kubernetes(jobs, image=image, namespace=namespace))
+
+
+@app.command()
+def compose(
+    ctx: typer.Context,
+    all_apps: AllApps = False,
+    image: Annotated[
+        str, typer.Option("--image", metavar="NAME", help="Image of dbctl; see the Dockerfile.")
+    ] = "dbctl",
+    scheduler: Annotated[
+        str, typer.Option("--scheduler", metavar="NAME", help="Image of Ofelia, which starts the jobs.")
+    ] = "mcuadros/ofelia:latest",
+) -> int:
+    """Print a Compose file with dbctl and a scheduler that runs the jobs.
+
+    The configuration is in the folder dbctl next to the file.
+
+    Example: dbctl schedule compose
+    Example: dbctl schedule compose --all-apps --image registry.example.org/dbctl
+    """
+    jobs = schedule.list_jobs(read_selections(ctx, all_apps=all_apps, allow_fleets=True))
+    return _emit_manifest(ctx, jobs, schedule.write_compose(jobs, image=image, scheduler=scheduler))
+
+
+@app.command()
+def status(
+    ctx: typer.Context,
+    all_apps: AllApps = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit 3 if a job is missing, late, or failed.")
+    ] = False,
+    directory: Annotated[
+        Path | None, typer.Option("--directory", metavar="DIR", help="Look for units in DIR only.")
+    ] = None,
+) -> int:
+    """Show which jobs are installed as timers or crontab lines, when they ran last, and when they run next.
+
+    Example: dbctl schedule status --app blog
+    Example: dbctl schedule status --all-apps --check
+    """
+    apps = read_selections(ctx, all_apps=all_apps, allow_fleets=True)
+    report = schedule.read_schedule(apps, folder=directory)
+    findings = report.findings
+    for finding in findings.findings:
+        warn(ctx, f"{finding.target}: {finding.message}")
+    is_due = check and bool(findings.findings)
+    return emit(
+        ctx,
+        report.page,
+        status=Exit.ACTION_NEEDED if is_due else Exit.OK,
+        target=", ".join(dict.fromkeys(job.app for job in report.page.items)),
+        findings=findings.raise_warnings() if check else findings,
+    )
+
+
+def _emit_manifest(ctx: typer.Context, jobs: Sequence[schedule.PlannedJob], text: str) -> int:
+    if read_options(ctx).output is Format.TABLE:
+        return _write_text(text)
+    apps = list(dict.fromkeys(job.app for job in jobs))
+    return emit(ctx, schedule.Manifest(apps=apps, jobs=len(jobs), text=text), target=", ".join(apps))
+
+
+def _write_text(text: str) -> int:
+    """Write a file for another program."""
     streams.write(
         "".join(f"{escape(line)}\n" for line in text.splitlines()) if is_terminal() else text, utf8=True
     )

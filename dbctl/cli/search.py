@@ -7,7 +7,8 @@ import typer
 
 from dbctl.cli._support.app import open_app
 from dbctl.cli._support.emit import emit
-from dbctl.cli._support.options import Limit, Offset, Sort, read_options, requested_page
+from dbctl.cli._support.options import read_options
+from dbctl.cli._support.parameters import Limit, Offset, Sort, requested_page
 from dbctl.errors import UsageError
 from dbctl.profiles.model import RESERVED_NAMES
 from dbctl.render import Format
@@ -80,6 +81,7 @@ def search(
     """Search the app's content.
 
     Example: dbctl search games portal --filter platform=Flash
+    Example: dbctl search games --query 'title:portal NOT flash' --limit 5 -o json
     """
     if search_name in RESERVED_NAMES:
         detail = f"{search_name!r} is no search; dbctl search {search_name} {' '.join(words or ())}".rstrip()

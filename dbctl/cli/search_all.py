@@ -8,7 +8,8 @@ import typer
 
 from dbctl.cli._support.app import open_app, read_duration
 from dbctl.cli._support.emit import emit, note, warn
-from dbctl.cli._support.options import Limit, read_options
+from dbctl.cli._support.options import read_options
+from dbctl.cli._support.parameters import Limit
 from dbctl.model import Page
 from dbctl.render import Format
 from dbctl.services.search import Match, all_tables
@@ -39,6 +40,7 @@ def search_all(
     --limit applies to each table. Exit 12 if a part could not be scanned.
 
     Example: dbctl search all alice@example.org
+    Example: dbctl search all 'lost password' --db user --within 60s
     """
     with open_app(ctx) as app:
         scan = all_tables.scan_tables(app, word, limit=limit, timeout=within, secrets=secrets, marks=mark)

@@ -7,7 +7,7 @@ import typer
 
 from dbctl.cli._support.app import open_app
 from dbctl.cli._support.emit import emit, run_change
-from dbctl.cli._support.options import DryRun
+from dbctl.cli._support.parameters import DryRun
 from dbctl.errors import Exit
 from dbctl.services.search import indexes
 
@@ -32,6 +32,7 @@ def status(ctx: typer.Context, name: SearchName = "") -> int:
     """Show which searches have a full-text index, and whether it is usable.
 
     Example: dbctl search index status
+    Example: dbctl search index status games -o json
     """
     with open_app(ctx) as app:
         return emit(ctx, indexes.read_statuses(app, name), target=app.name)
@@ -52,6 +53,7 @@ def check(
     """Compare the index with its definition, and every entry with its row; exit 4 on an error.
 
     Example: dbctl search index check games
+    Example: dbctl search index check
     """
     with open_app(ctx) as app:
         findings = indexes.check(app, name, full=full)
@@ -78,6 +80,7 @@ def build(
     The index of a read-only database is a separate file next to it, which is rebuilt after the database changed.
 
     Example: dbctl search index build games
+    Example: dbctl search index build games --dry-run
     """
     with open_app(ctx) as app:
         operation = indexes.create_change(app, name, "build", cache=cache)
@@ -89,6 +92,7 @@ def repair(ctx: typer.Context, name: SearchName = "", dry_run: DryRun = False) -
     """Replace an index that is invalid or differs from its rows; the new one is verified first.
 
     Example: dbctl search index repair games
+    Example: dbctl search index repair games --dry-run
     """
     with open_app(ctx) as app:
         operation = indexes.create_change(app, name, "repair")
@@ -100,6 +104,7 @@ def drop(ctx: typer.Context, name: SearchName = "", dry_run: DryRun = False) -> 
     """Drop the index with its triggers or its file; dbctl search index build creates it again.
 
     Example: dbctl search index drop games --dry-run
+    Example: dbctl search index drop games --yes
     """
     with open_app(ctx) as app:
         operation = indexes.create_change(app, name, "drop")

@@ -83,6 +83,7 @@ def semantic(
     Every vector is compared unless --index is passed. The row of --similar-to is not part of the result.
 
     Example: dbctl search semantic --text 'lost password' --limit 10
+    Example: dbctl search semantic --similar-to 42 --min-similarity 0.8
     """
     if (similar_to, vector, text).count(None) != 2:  # noqa: PLR2004 - exactly one of three
         raise UsageError(detail="pass exactly one of --similar-to, --vector and --text")

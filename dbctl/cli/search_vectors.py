@@ -8,7 +8,8 @@ import typer
 
 from dbctl.cli._support.app import open_app, read_file
 from dbctl.cli._support.emit import run_change, show_progress
-from dbctl.cli._support.options import DryRun, parse_count
+from dbctl.cli._support.options import parse_count
+from dbctl.cli._support.parameters import DryRun
 from dbctl.services.search.semantic import MAX_BYTES, store_vector
 
 app = typer.Typer(
@@ -38,6 +39,7 @@ def store(
     """Store a vector for a row; replacing an existing one requires confirmation.
 
     Example: dbctl search vectors store 42 vector.json
+    Example: dbctl search vectors store 42 - --dry-run
     """
     vector_bytes = read_file(vector, "vector", limit=MAX_BYTES)
     with open_app(ctx) as app:
@@ -64,10 +66,14 @@ def make(
     continue.
 
     Example: dbctl search vectors make --limit 100
+    Example: dbctl search vectors make --chat 7 --dry-run
     """
     from dbctl.services.search.semantic import MakeVectors
 
     filters = {name: value for name, value in (("user", user), ("chat", chat)) if value is not None}
-    with open_app(ctx) as app, show_progress(ctx, "Computing vectors", lambda: operation.total) as advance:
+    with (
+        open_app(ctx) as app,
+        show_progress(ctx, "computing vectors", lambda: operation.total, unit="rows") as advance,
+    ):
         operation = MakeVectors(app, filters=filters, limit=limit, advance=advance)
         return run_change(ctx, operation, dry_run=dry_run)

@@ -8,7 +8,8 @@ import typer
 
 from dbctl.cli._support.app import Ids, Inactive, Logins, open_app, read_duration, select_users
 from dbctl.cli._support.emit import emit, run_change, show_progress
-from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, requested_page
+from dbctl.cli._support.hooks import begin_action
+from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, requested_page
 from dbctl.errors import Exit, UsageError
 from dbctl.services.sessions import CleanUp, RebuildStatistics, State, sessions
 
@@ -39,6 +40,7 @@ def list_(
     """List sessions of users, newest first.
 
     Example: dbctl sessions list --user alice
+    Example: dbctl sessions list --state active --limit 20
     """
     with open_app(ctx) as app:
         page_request = requested_page(limit, offset, sort)
@@ -58,6 +60,7 @@ def revoke(
     """Sign users out everywhere: delete or invalidate their sessions and tokens.
 
     Example: dbctl sessions revoke alice --dry-run
+    Example: dbctl sessions revoke --inactive 90d --yes
     """
     with open_app(ctx) as app:
         return run_change(ctx, sessions.revoke(app, select_users(logins, ids, inactive)), dry_run=dry_run)
@@ -95,10 +98,15 @@ def cleanup(
     interrupted cleanup can be run again.
 
     Example: dbctl sessions cleanup --dry-run
+    Example: dbctl sessions cleanup --rule expired-tokens --yes
     """
     if check and dry_run:
         raise UsageError(detail="--check and --dry-run cannot be combined")
-    with open_app(ctx) as app, show_progress(ctx, "Cleaning up", lambda: operation.matched) as advance:
+    with (
+        open_app(ctx) as app,
+        begin_action(ctx, app, "cleanup"),
+        show_progress(ctx, "", lambda: operation.matched, unit="rows") as advance,
+    ):
         operation = CleanUp(app, rules or (), older_than=older_than, at_once=fast, advance=advance)
         if not check:
             return run_change(ctx, operation, dry_run=dry_run)
@@ -119,6 +127,7 @@ def rebuild_stats(
     the sessions.
 
     Example: dbctl sessions rebuild-stats --user alice --dry-run
+    Example: dbctl sessions rebuild-stats --dry-run
     """
     with open_app(ctx) as app:
         return run_change(ctx, RebuildStatistics(app, login=user), dry_run=dry_run)

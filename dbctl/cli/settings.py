@@ -9,7 +9,7 @@ import typer
 
 from dbctl.cli._support.app import name_or_id, open_app, read_file
 from dbctl.cli._support.emit import emit, run_change
-from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, requested_page
+from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, requested_page
 from dbctl.errors import Exit, UsageError
 from dbctl.model import ObjectText
 from dbctl.render import Format
@@ -74,6 +74,7 @@ def list_(
     """List settings with their values and the author of the last change.
 
     Example: dbctl settings list --category app
+    Example: dbctl settings list --user alice -o json
     """
     page_request, login = requested_page(limit, offset, sort), _select_owner(user, ident, of)
     with open_app(ctx) as app:
@@ -90,6 +91,7 @@ def get(
     """Show one setting.
 
     Example: dbctl settings get app.site_name
+    Example: dbctl settings get theme --user alice
     """
     with open_app(ctx) as app:
         return emit(
@@ -113,6 +115,7 @@ def set_(
     """Change a setting, after validation against its schema.
 
     Example: dbctl settings set app.site_name Arcade --dry-run
+    Example: dbctl settings set theme dark --user alice
     """
     with open_app(ctx) as app:
         login = _select_owner(user, ident, of)
@@ -127,6 +130,7 @@ def reset(
     """Reset a setting to its default; for a user's own setting, the app's value applies again.
 
     Example: dbctl settings reset app.site_name
+    Example: dbctl settings reset theme --user alice --dry-run
     """
     with open_app(ctx) as app:
         login = _select_owner(user, ident, of)
@@ -139,6 +143,7 @@ def validate(ctx: typer.Context, user: User = "", ident: UserId = "", of: Of = "
     """Check every stored value against its type and schema; exit 4 if one is invalid.
 
     Example: dbctl settings validate
+    Example: dbctl settings validate --user alice
     """
     with open_app(ctx) as app:
         findings = queries.validate(app, login=_select_owner(user, ident, of))
@@ -157,6 +162,7 @@ def export(
     format.
 
     Example: dbctl settings export > settings.json
+    Example: dbctl settings export --user alice -o json
     """
     with open_app(ctx) as app:
         values = queries.export(app, login=_select_owner(user, ident, of), secrets=secrets)
@@ -168,6 +174,7 @@ def diff(ctx: typer.Context, file: File, user: User = "", ident: UserId = "", of
     """Show the differences between a file and the app's settings.
 
     Example: dbctl settings diff settings.json
+    Example: dbctl settings diff settings.toml -o json
     """
     settings = read_settings_file(read_file(file, "file of settings"), str(file))
     with open_app(ctx) as app:
@@ -196,6 +203,7 @@ def apply(
     """Change the settings to the values of a file, in one transaction.
 
     Example: dbctl settings apply settings.json --dry-run
+    Example: dbctl settings apply settings.toml --mode exact --yes
     """
     settings = read_settings_file(read_file(file, "file of settings"), str(file))
     with open_app(ctx) as app:

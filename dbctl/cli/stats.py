@@ -6,10 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from dbctl.cli._support.app import open_app, parse_key_values, read_duration
+from dbctl.cli._support.app import open_app, parse_key_values, read_duration, read_selection
 from dbctl.cli._support.emit import emit, note, warn
-from dbctl.cli._support.options import Limit, Offset, Sort, requested_page
+from dbctl.cli._support.parameters import Limit, Offset, Sort, requested_page
+from dbctl.model import time_before
 from dbctl.services.app import DatabaseResults
+from dbctl.services.journal import locate_journal
 from dbctl.services.stats import IndexProblem, reports
 from dbctl.services.stats import connections as stats_sessions
 from dbctl.services.stats import indexes as stats_indexes
@@ -36,6 +38,7 @@ def overview(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: So
     """Show the size of each database, and the counters of its server; causes no checkpoint.
 
     Example: dbctl stats overview
+    Example: dbctl stats overview --sort -bytes -o json
     """
     with open_app(ctx) as app:
         return _emit_figures(ctx, app.name, stats.list_databases(app, requested_page(limit, offset, sort)))
@@ -57,6 +60,7 @@ def tables(
     Row counts of large tables on a server are estimates (~) unless --exact is passed.
 
     Example: dbctl stats tables --sort -bytes
+    Example: dbctl stats tables --db user --limit 10
     """
     with open_app(ctx) as app:
         return _emit_figures(
@@ -72,6 +76,7 @@ def user(
     """Show the app's statistics of one user, and the number of the user's rows per table.
 
     Example: dbctl stats user alice
+    Example: dbctl stats user alice -o json
     """
     with open_app(ctx) as app:
         report = stats.measure_user(app, login)
@@ -105,6 +110,7 @@ def activity(
     """Show the app's activity log, newest first.
 
     Example: dbctl stats activity --user alice --since 7d
+    Example: dbctl stats activity --action login --since 24h -o csv
     """
     with open_app(ctx) as app:
         page_request = requested_page(limit, offset, "")
@@ -134,6 +140,7 @@ def locks(
     with its type and object, the statement without its values, and the duration of the transaction.
 
     Example: dbctl stats locks --waiting
+    Example: dbctl stats locks -o json
     """
     with open_app(ctx) as app:
         page_request = requested_page(limit, offset, sort)
@@ -147,6 +154,7 @@ def connections(ctx: typer.Context, limit: Limit = 100, offset: Offset = 0, sort
     """Show the connections of a database on a server and their statements, without the values.
 
     Example: dbctl stats connections
+    Example: dbctl stats connections --db main --limit 20
     """
     with open_app(ctx) as app:
         return _emit_figures(
@@ -161,6 +169,7 @@ def slow(ctx: typer.Context, limit: Limit = 10, offset: Offset = 0, sort: Sort =
     If the server does not record them, the output contains the command that enables it.
 
     Example: dbctl stats slow --limit 20
+    Example: dbctl stats slow --sort -max_seconds -o json
     """
     with open_app(ctx) as app:
         return _emit_figures(
@@ -184,6 +193,7 @@ def indexes(
     """Show every index: its size, how often it was read, and whether another one makes it redundant.
 
     Example: dbctl stats indexes --only unused
+    Example: dbctl stats indexes --only duplicate -o json
     """
     with open_app(ctx) as app:
         return _emit_figures(
@@ -196,6 +206,7 @@ def bloat(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort 
     """Show the unused space of tables, and how it was measured.
 
     Example: dbctl stats bloat
+    Example: dbctl stats bloat --sort -wasted_bytes --limit 10
     """
     with open_app(ctx) as app:
         return _emit_figures(
@@ -203,11 +214,51 @@ def bloat(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort 
         )
 
 
+@app.command()
+def history(
+    ctx: typer.Context,
+    table: Annotated[str, typer.Argument(metavar="[TABLE]", help="Show each sample of this table.")] = "",
+    since: Annotated[
+        timedelta | None,
+        typer.Option(
+            "--since", parser=read_duration, metavar="30d", help="Use samples up to this age; default: 30d."
+        ),
+    ] = None,
+    limit: Limit = 50,
+    offset: Offset = 0,
+) -> int:
+    """Show the growth of each table and database, and when the disk will be full.
+
+    Each backup records the rows and sizes, and dbctl status --record also the sizes of tables and the figures of the
+    profile. There is no prediction without samples of five days, or if the free space shows no trend.
+
+    Example: dbctl stats history
+    Example: dbctl stats history users --since 1y -o json
+    """
+    from dbctl.services import history as samples_history
+
+    with open_app(ctx) as app:
+        location = locate_journal(read_selection(ctx))
+        start = time_before(since or samples_history.DEFAULT_PERIOD)
+        samples = samples_history.read_samples(
+            location.require_folder(), location.config, apps=[app.name], since=start
+        )
+        samples = {key: recorded for key, recorded in samples.items() if app.only in ("", key[1])}
+        if not samples:
+            note(ctx, "no samples were recorded in this period; dbctl status --record records one")
+        page_request = requested_page(limit, offset, "")
+        if table:
+            points = samples_history.list_table_points(samples, table, page_request)
+            return emit(ctx, points, target=app.name)
+        return emit(ctx, samples_history.measure_growth(samples, start, page_request), target=app.name)
+
+
 @app.command("reports")
 def reports_(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
     """List the app's reports.
 
     Example: dbctl stats reports
+    Example: dbctl stats reports -o json
     """
     with open_app(ctx) as app:
         return emit(ctx, reports.list_reports(app, requested_page(limit, offset, sort)), target=app.name)
@@ -230,6 +281,7 @@ def run(
     """Run a report.
 
     Example: dbctl stats run most-played --limit 10
+    Example: dbctl stats run plays-per-user --set user=alice -o csv
     """
     with open_app(ctx) as app:
         page_request, values = requested_page(limit, offset, ""), parse_key_values(assignments or (), "--set")

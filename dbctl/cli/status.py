@@ -1,14 +1,22 @@
 """``dbctl status``: the state of every database, one line each."""
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
+import signal
+import sys
+import time
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from dbctl.cli._support.app import read_selection, read_selections
-from dbctl.cli._support.emit import emit, note, warn
+from dbctl.cli._support.emit import emit, note, show_progress, warn
 from dbctl.cli._support.options import read_options
+from dbctl.config import loader
+from dbctl.errors import DbctlError, Exit, UsageError
+from dbctl.render import Format, supports_drawing
 from dbctl.services import status as database_status
+from dbctl.signals import Interrupted
 
 app = typer.Typer()
 
@@ -23,22 +31,93 @@ def status(
     all_instances: Annotated[  # noqa: ARG001 - the output of fleets reads it
         bool, typer.Option("--all", help="Fleet: also list instances without a problem.")
     ] = False,
+    record: Annotated[
+        bool,
+        typer.Option("--record", help="Count rows, and record sizes, rows and figures for stats history."),
+    ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Update the status on the terminal until Ctrl-C, which exits 0.")
+    ] = False,
+    every: Annotated[
+        float,
+        typer.Option(
+            "--every", min=0.1, max=86_400, metavar="SECONDS", help="With --watch: time between updates."
+        ),
+    ] = 2.0,
 ) -> int:
-    """Show the state of every database of every configured app, one line each; --app NAME selects one app.
+    """Show the state of every database of every configured app, one line each, worst first; --app NAME selects one app.
 
     It shows whether each database is readable, its size, pending migrations, cleanup that is overdue by more than
-    a day, and the newest backup. Nothing is written, and nothing large is read: dbctl integrity check examines
-    the content. Of a fleet, the instances with a problem are listed, worst first.
+    a day, and the newest backup. Without --record, nothing is written, and nothing large is read: dbctl integrity
+    check examines the content. Of a fleet, the instances with a problem are listed.
 
     Example: dbctl status --check
+    Example: dbctl status --app blog -o json
     """
     options, selection = read_options(ctx), read_selection(ctx)
     all_apps = not (selection.app or selection.profile or selection.urls)
-    report = database_status.collect_status(
-        read_selections(ctx, all_apps=all_apps), timeout=options.timeout, only=options.db
-    )
+    if watch:
+        _refuse_watch(check=check, record=record, output=options.output)
+    selections = read_selections(ctx, all_apps=all_apps, allow_fleets=watch)
+    if watch and any(loader.find_app(selected, allow_fleet=True).is_fleet for selected in selections):
+        raise UsageError(detail="--watch does not show fleets; select an app with --app NAME")
+
+    def collect() -> database_status.StatusReport:
+        return database_status.collect_status(
+            selections, timeout=options.timeout, only=options.db, record=record
+        )
+
+    if watch:
+        return _watch(collect, every)
+    with show_progress(ctx):
+        report = collect()
     for message in report.problems:
         warn(ctx, message)
     for message in report.notes:
         note(ctx, message)
-    return emit(ctx, report.page, status=report.check if check else 0, target=", ".join(report.apps))
+    if report.unrecorded:
+        warn(ctx, f"sizes and rows are not recorded: {report.unrecorded}")
+    return emit(
+        ctx,
+        report.page,
+        status=report.check if check else 0,
+        target=", ".join(report.apps),
+        findings=report.findings.raise_warnings() if check else report.findings,
+    )
+
+
+def _refuse_watch(*, check: bool, record: bool, output: Format) -> None:
+    """Refuse a watch that no terminal shows, or whose exit code would have no meaning.
+
+    Raises:
+        UsageError: an option or the output does not fit.
+    """
+    if check:
+        raise UsageError(detail="--watch ends with Ctrl-C and not with a result; omit --check")
+    if record:
+        raise UsageError(detail="--watch records nothing; omit --record")
+    if output is not Format.TABLE or not supports_drawing(stream_is_terminal=sys.stdout.isatty()):
+        raise UsageError(detail="--watch requires a terminal and the output format table")
+
+
+def _watch(collect: Callable[[], database_status.StatusReport], seconds: float) -> int:
+    """Show the status repeatedly, until a signal.
+
+    Raises:
+        Interrupted: a signal other than SIGINT.
+    """
+    from dbctl.render.terminal import LiveScreen
+
+    try:
+        with LiveScreen() as screen:
+            while True:
+                try:
+                    report = collect()
+                    screen.show(report.page, report.problems)
+                except DbctlError as error:
+                    screen.show(None, [str(error)])
+                time.sleep(seconds)
+    except Interrupted as interruption:
+        if interruption.exit_status != 128 + signal.SIGINT:
+            raise
+        return Exit.OK

@@ -11,7 +11,8 @@ import typer
 from dbctl.cli._support.app import open_app
 from dbctl.cli._support.emit import emit, run_change, show_progress, warn
 from dbctl.cli._support.migration_options import MigrationsFolder
-from dbctl.cli._support.options import DryRun, Variant, read_options, require_address
+from dbctl.cli._support.options import read_options
+from dbctl.cli._support.parameters import DryRun, Variant, require_address
 from dbctl.errors import UsageError
 from dbctl.render import Format
 from dbctl.services.transfer import Endpoints, SchemaOptions
@@ -50,6 +51,7 @@ def plan(
     Nothing is changed.
 
     Example: dbctl transfer plan --to postgresql://app@localhost/app
+    Example: dbctl transfer plan --to sqlite:///srv/app/app.db -o json
     """
     from dbctl.services.transfer import plan_transfer
 
@@ -77,10 +79,11 @@ def run(
     when the command runs again. Then stop the app, and run dbctl transfer switch.
 
     Example: dbctl transfer run --to postgresql://app@localhost/app
+    Example: dbctl transfer run --to sqlite:///srv/app/app.db --dry-run
     """
     from dbctl.services.transfer import RunTransfer
 
-    with _open_endpoints(ctx, to) as endpoints, show_progress(ctx, "Copying rows", None) as advance:
+    with _open_endpoints(ctx, to) as endpoints, show_progress(ctx, "copying", None, unit="rows") as advance:
         options = _schema_options(derive, migrations, variant)
         operation = RunTransfer(endpoints, options, advance=advance)
         return run_change(ctx, operation, dry_run=dry_run)
@@ -91,10 +94,11 @@ def verify(ctx: typer.Context, to: To) -> int:
     """Compare each table of both databases by count, digest and key; exit 4 if a table differs.
 
     Example: dbctl transfer verify --to postgresql://app@localhost/app
+    Example: dbctl transfer verify --to sqlite:///srv/app/app.db -o json
     """
     from dbctl.services.transfer import verify_transfer
 
-    with _open_endpoints(ctx, to) as endpoints, show_progress(ctx, "Comparing rows", None) as advance:
+    with _open_endpoints(ctx, to) as endpoints, show_progress(ctx, "comparing", None, unit="rows") as advance:
         result = verify_transfer(endpoints, advance=advance)
     return emit(ctx, result, status=result.status)
 
@@ -106,10 +110,11 @@ def switch(ctx: typer.Context, to: To, dry_run: DryRun = False) -> int:
     Changes in the destination since the copy are lost. The source stays unchanged: it is the way back.
 
     Example: dbctl transfer switch --to postgresql://app@localhost/app --yes
+    Example: dbctl transfer switch --to sqlite:///srv/app/app.db --dry-run
     """
     from dbctl.services.transfer import SwitchTransfer
 
-    with _open_endpoints(ctx, to) as endpoints, show_progress(ctx, "Comparing rows", None) as advance:
+    with _open_endpoints(ctx, to) as endpoints, show_progress(ctx, "comparing", None, unit="rows") as advance:
         return run_change(ctx, SwitchTransfer(endpoints, advance=advance), dry_run=dry_run)
 
 

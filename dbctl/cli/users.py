@@ -11,8 +11,8 @@ import typer
 from msgspec import structs
 
 from dbctl.cli._support.app import Ids, Inactive, Logins, open_app, parse_key_values, read_file, select_users
-from dbctl.cli._support.emit import PasswordSource, emit, read_password, run_change, show_progress
-from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, requested_page
+from dbctl.cli._support.emit import emit, run_change, show_progress
+from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, requested_page
 from dbctl.errors import UsageError
 from dbctl.files import write_atomically
 from dbctl.render import Format, jsonable, streams
@@ -82,6 +82,7 @@ def list_(
     """List users.
 
     Example: dbctl users list --role admin
+    Example: dbctl users list --inactive 365d --sort last_login_at -o csv
     """
     user_filter = users.UserFilter(
         role=role,
@@ -103,6 +104,7 @@ def show_(ctx: typer.Context, logins: Logins = None, ids: Ids = None) -> int:
     """Show users with role, permissions, tokens (without their values), settings and statistics.
 
     Example: dbctl users show alice
+    Example: dbctl users show --id 7 -o json
     """
     with open_app(ctx) as app:
         return emit(ctx, users.show_users(app, select_users(logins, ids)), app=app)
@@ -129,12 +131,13 @@ def create(
     """Add a user.
 
     Example: dbctl users create alice --email alice@example.org --generate
+    Example: dbctl users create alice --role editor --password-file password.txt
     """
     with open_app(ctx) as app:
         values = _user_fields(app, username, fields, email=email, name=name, role=role, active=active)
         new = users.NewUser(fields=values, with_settings=with_settings)
         plan = users.create_user(app, new).plan()  # report errors before prompting for a password
-        new = _add_password(ctx, app, new, PasswordSource(stdin, file, generate), dry_run=dry_run)
+        new = _add_password(ctx, app, new, (stdin, file, generate), dry_run=dry_run)
         lacks_settings = app.profile.users and app.profile.users.new_settings and not with_settings
         notes = [
             "no user settings were added, as for users whom an admin creates; add them with --with-settings"
@@ -162,13 +165,14 @@ def ensure(
     Values that are not passed remain unchanged. The password is only used for a new user.
 
     Example: dbctl users ensure alice --role editor --dry-run
+    Example: dbctl users ensure alice --email alice@example.org --generate
     """
     with open_app(ctx) as app:
         values = _user_fields(app, username, fields, email=email, name=name, role=role, active=active)
         new = users.NewUser(fields=values)
         plan = users.ensure_user(app, new).plan()
         if users.needs_password(app, new):
-            new = _add_password(ctx, app, new, PasswordSource(stdin, file, generate), dry_run=dry_run)
+            new = _add_password(ctx, app, new, (stdin, file, generate), dry_run=dry_run)
         return run_change(ctx, users.ensure_user(app, new), dry_run=dry_run, plan=plan)
 
 
@@ -185,6 +189,7 @@ def update(
     """Change fields of a user, such as the e-mail address.
 
     Example: dbctl users update alice --email alice@example.org
+    Example: dbctl users update --id 7 --set name='Alice B.' --dry-run
     """
     values = _merge_fields(fields, email=email, name=name)
     if not values:
@@ -217,6 +222,7 @@ def delete(
     """Delete users with all their rows; the plan lists the rows per table.
 
     Example: dbctl users delete alice --transfer-to bob --dry-run
+    Example: dbctl users delete --inactive 730d --dry-run
     """
     if delete_duplicates and not new_owner:
         raise UsageError(detail="--delete-duplicates requires --transfer-to")
@@ -241,11 +247,12 @@ def set_password(
     """Set the password of a user and end their sessions.
 
     Example: dbctl users set-password alice --generate
+    Example: dbctl users set-password --id 7 --password-stdin
     """
     with open_app(ctx) as app:
         selector, new = select_users(login, ids), users.UserUpdate()
         plan = users.set_password(app, selector, new).plan()  # report an unknown user before prompting
-        new = _add_password(ctx, app, new, PasswordSource(stdin, file, generate), dry_run=dry_run)
+        new = _add_password(ctx, app, new, (stdin, file, generate), dry_run=dry_run)
         return run_change(ctx, users.set_password(app, selector, new), dry_run=dry_run, plan=plan)
 
 
@@ -268,6 +275,7 @@ def set_role(
     """Assign a role to users, instead of their roles, and end their sessions.
 
     Example: dbctl users set-role alice bob editor
+    Example: dbctl users set-role --inactive 365d guest --dry-run
     """
     with open_app(ctx) as app:
         selector = select_users(logins[:-1], ids, inactive)
@@ -286,6 +294,7 @@ def add_role(
     """Give users a further role, in apps whose users may have several, and end their sessions.
 
     Example: dbctl users add-role alice bob editors
+    Example: dbctl users add-role --id 7 editors --dry-run
     """
     with open_app(ctx) as app:
         operation = users.add_role(app, select_users(logins[:-1], ids, inactive), logins[-1])
@@ -303,6 +312,7 @@ def remove_role(
     """Remove one of the roles of users, in apps whose users may have several, and end their sessions.
 
     Example: dbctl users remove-role alice editors --dry-run
+    Example: dbctl users remove-role --inactive 365d editors --yes
     """
     with open_app(ctx) as app:
         operation = users.remove_role(app, select_users(logins[:-1], ids, inactive), logins[-1])
@@ -320,6 +330,7 @@ def activate(
     """Allow users to sign in.
 
     Example: dbctl users activate alice
+    Example: dbctl users activate alice bob --dry-run
     """
     with open_app(ctx) as app:
         operation = users.set_active(app, select_users(logins, ids, inactive), active=True)
@@ -337,6 +348,7 @@ def deactivate(
     """Prevent users from signing in, and end their sessions.
 
     Example: dbctl users deactivate alice --dry-run
+    Example: dbctl users deactivate --inactive 365d --yes
     """
     with open_app(ctx) as app:
         operation = users.set_active(app, select_users(logins, ids, inactive), active=False)
@@ -361,6 +373,7 @@ def unlock(
     """Clear the failed attempts that lock users out, for every spelling of the login and for their addresses.
 
     Example: dbctl users unlock alice
+    Example: dbctl users unlock --address 203.0.113.7 --dry-run
     """
     with open_app(ctx) as app:
         operation = users.unlock(app, select_users(logins, ids), addresses or ())
@@ -378,9 +391,12 @@ def check_password(
     """Check the password of a user: exit 0 if it matches, 1 if not.
 
     Example: dbctl users check-password alice --password-stdin
+    Example: dbctl users check-password alice --password-file password.txt
     """
     with open_app(ctx) as app:
         user = users.find_single_user(app, select_users(login, ids))
+        from dbctl.cli._support.passwords import PasswordSource, read_password
+
         password = read_password(ctx, PasswordSource(stdin, file), confirm=False)
         return emit(ctx, users.compare_password(app, user, password), app=app)
 
@@ -403,9 +419,13 @@ def import_(
     """Add the users of a file, in one transaction.
 
     Example: dbctl users import users.csv --existing skip --dry-run
+    Example: dbctl users import users.jsonl --dry-run
     """
     lines = users.read_lines(read_file(file, "file of users"), str(file))
-    with open_app(ctx) as app, show_progress(ctx, "Hashing passwords", len(lines)) as advance:
+    with (
+        open_app(ctx) as app,
+        show_progress(ctx, "hashing passwords", len(lines), unit="passwords") as advance,
+    ):
         operation = users.import_users(
             app, lines, file=str(file), existing=existing, generate=generate, advance=advance
         )
@@ -420,6 +440,7 @@ def export(
     """Print all users in the form that dbctl users import reads; CSV unless -o selects another format.
 
     Example: dbctl users export > users.csv
+    Example: dbctl users export -o json
     """
     with open_app(ctx) as app:
         page = users.export_users(app, secrets=secrets)
@@ -439,6 +460,7 @@ def export_data(
     """Write all data of one user, from every database of the app, to a JSON file.
 
     Example: dbctl users export-data alice alice.json
+    Example: dbctl users export-data alice - -o json
     """
     import json
 
@@ -476,16 +498,19 @@ def _user_fields(
     return {login: username} | values
 
 
-def _add_password(ctx: typer.Context, app: App, new: U, source: PasswordSource, *, dry_run: bool) -> U:
+def _add_password(
+    ctx: typer.Context, app: App, new: U, options: tuple[bool, Path | None, bool], *, dry_run: bool
+) -> U:
     """Return ``new`` with the hash of its password; ``--dry-run`` only validates a password that was passed."""
     has_passwords = app.profile.users is not None and app.profile.users.password is not None
-    if (dry_run or not has_passwords) and source == PasswordSource():
+    _, _, generate = options
+    if (dry_run or not has_passwords) and not any(options):
         return new
-    password = read_password(ctx, source)
+    from dbctl.cli._support.passwords import PasswordSource, read_password
+
+    password = read_password(ctx, PasswordSource(*options))
     if dry_run:
         users.check_password(app, password)
         return new
     hashed = users.hash_password(app, password)
-    return structs.replace(
-        new, password_hash=hashed, generated_password=password if source.generate else None
-    )
+    return structs.replace(new, password_hash=hashed, generated_password=password if generate else None)

@@ -1,18 +1,22 @@
-"""Variables of the environment and of env files of apps, and the name of the operator."""
+"""Variables and secrets: where each name is looked up; and the name of the operator."""
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from dbctl.config.model import AppConfig
+from dbctl.config.model import AppConfig, SecretSource
 from dbctl.errors import UsageError
 from dbctl.files import atomic, toml
+from dbctl.model import Secret, is_duration
 
 #: A function that records a configuration error: key in the file, reason.
 ReportProblem = Callable[[Sequence[toml.Key], str], None]
 
 VARIABLE_PATTERN = r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}"
+
+#: The folder in which Docker and Podman mount secrets.
+CONTAINER_SECRETS = Path("/run/secrets")
 
 #: User and password at the beginning of a URL.
 _CREDENTIALS_PATTERN = r"[A-Za-z][\w+]*://[^@/]*(?=@)"
@@ -37,8 +41,8 @@ def fill_variables(
     def replace_variable(match: re.Match[str]) -> str:
         try:
             variable_value = app_variables[match[1]] if match[1] in app_variables else read_variable(match[1])
-        except (KeyError, OSError, UnicodeDecodeError) as error:
-            report(key, explain_unreadable(match[1], error))
+        except VariableUnreadableError as error:
+            report(key, str(error))
             return match[1]
         if credentials is None or match.start() > credentials.end():
             return variable_value
@@ -58,12 +62,12 @@ def read_env_file(
     """
     if not app.env_file:
         return {}
-    from dbctl.files import dotenv
+    from dbctl.files import app_settings
 
     try:
-        return dotenv.parse_dotenv(atomic.read_settings(folder / app.env_file))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not valid UTF-8"
+        return app_settings.parse_settings(app.env_file, atomic.read_settings(folder / app.env_file))
+    except (OSError, ValueError) as error:
+        reason = app_settings.explain_failure(error)
         # Without this file no command finds the backups, so the hint names a backup that may contain it.
         repository = isinstance(error, FileNotFoundError) and app.backup and app.backup.repository
         hint = (
@@ -73,53 +77,129 @@ def read_env_file(
         return {}
 
 
+class VariableUnreadableError(Exception):
+    """A variable is not set, or its file or command fails; the text is the reason, without any output."""
+
+
+class VariableUnsetError(VariableUnreadableError):
+    """Nothing defines the variable."""
+
+
+class _Secrets:
+    """The section ``[secrets]`` of the configuration that this process reads, and the secrets that it has read."""
+
+    sources: Mapping[str, SecretSource] = {}
+    folder = Path()  #: the base of relative paths
+    values: dict[str, Secret] = {}  # noqa: RUF012 - one configuration for each process
+
+
+def use_secrets(sources: Mapping[str, SecretSource], folder: Path) -> None:
+    """Look up the secrets of a configuration from now on."""
+    if (sources, folder) != (_Secrets.sources, _Secrets.folder):
+        _Secrets.sources, _Secrets.folder, _Secrets.values = sources, folder, {}
+
+
+def check_secret(name: str, source: SecretSource) -> Iterator[tuple[Sequence[str], str]]:
+    """Yield the invalid keys of a secret, with the reason."""
+    if not re.fullmatch(VARIABLE_PATTERN, f"${{{name}}}"):
+        yield (), "the name of a secret consists of letters, digits and _"
+    if bool(source.file) == bool(source.command):
+        yield (), "it requires either file or command"
+    if source.command and not source.command[0]:
+        yield ("command",), "the program is missing"
+    if not is_duration(source.timeout) or not source.timeout[:-1].strip("0"):
+        yield ("timeout",), f"{source.timeout!r} is not a duration; write 30s or 2m"
+
+
 def read_variable(name: str) -> str:
-    """Return the value of a variable, or the contents of the file in ``NAME_FILE``, as used for container secrets.
+    """Return the value of a variable or secret.
+
+    The first of these places is used: ``[secrets]`` of the configuration, the environment, the file that ``NAME_FILE`` names,
+    the credentials of the systemd service, and the secrets of the container.
 
     Raises:
-        KeyError: neither is set.
-        OSError, UnicodeDecodeError: the file cannot be read.
+        VariableUnsetError: none of them defines it.
+        VariableUnreadableError: its file or command fails.
     """
+    if source := _Secrets.sources.get(name):
+        if name not in _Secrets.values:
+            _Secrets.values[name] = Secret(_read_secret(name, source))
+        return _Secrets.values[name].reveal()
     if name in os.environ:
         return os.environ[name]
-    file = os.environ.get(f"{name}_FILE", "")
-    if not file:
-        raise KeyError(name)
-    return atomic.read_settings(Path(file)).removesuffix("\n").removesuffix("\r")
+    if file := os.environ.get(f"{name}_FILE", ""):
+        return _read_file(Path(file), f"the file that {name}_FILE names")
+    for folder in (os.environ.get("CREDENTIALS_DIRECTORY", ""), CONTAINER_SECRETS):
+        if folder and atomic.is_regular(path := Path(folder, name)):
+            return _read_file(path, str(path))
+    raise VariableUnsetError(
+        f"the environment has no variable {name} and no {name}_FILE, and no secret has this name"
+    )
 
 
-def explain_unreadable(name: str, error: Exception) -> str:
-    """Return why a variable cannot be read."""
-    if isinstance(error, KeyError):
-        return f"the environment has no variable {name}, and no {name}_FILE"
-    reason = error.strerror if isinstance(error, OSError) else "it is not valid UTF-8"
-    return f"the file that {name}_FILE names cannot be read: {reason}"
+def _read_secret(name: str, source: SecretSource) -> str:
+    if source.command:
+        from dbctl.config.secret_commands import read_command
+
+        return read_command(f"secrets.{name}", source, _Secrets.folder)
+    try:
+        return _read_file(secret_file(source, _Secrets.folder), f"the file of secrets.{name}")
+    except VariableUnreadableError:
+        credential = Path(os.environ.get("CREDENTIALS_DIRECTORY", ""), name)
+        if not (credential.is_absolute() and atomic.is_regular(credential)):
+            raise
+        return _read_file(credential, str(credential))  # which root has read for this service
+
+
+def secret_file(source: SecretSource, folder: Path) -> Path:
+    """Return the path of a secret's file, which may contain variables such as ``${CREDENTIALS_DIRECTORY}``."""
+    return folder / atomic.expand_home(os.path.expandvars(source.file))
+
+
+def _read_file(path: Path, description: str) -> str:
+    try:
+        return atomic.read_settings(path).removesuffix("\n").removesuffix("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        raise VariableUnreadableError(f"{description} cannot be read: {explain_failure(error)}") from error
+
+
+def explain_failure(error: OSError | UnicodeDecodeError) -> str:
+    """Return why a file with a setting or secret cannot be read."""
+    return error.strerror or str(error) if isinstance(error, OSError) else "it is not valid UTF-8"
 
 
 def read_storage_variables(names: Sequence[str]) -> Mapping[str, str]:
-    """Return the variables in ``names`` that are set, directly or with ``NAME_FILE``.
+    """Return the variables in ``names`` that are set, in any place of ``read_variable``.
 
     Raises:
-        UsageError: a file cannot be read.
+        UsageError: a file or command fails.
     """
     values = {}
     for name in names:
         try:
             values[name] = read_variable(name)
-        except KeyError:
+        except VariableUnsetError:
             continue
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(detail=explain_unreadable(name, error)) from error
+        except VariableUnreadableError as error:
+            raise UsageError(detail=str(error)) from error
     return values
+
+
+def editor_command() -> str:
+    """Return the editor of the user; empty if none is set."""
+    return os.environ.get("VISUAL") or os.environ.get("EDITOR", "")
 
 
 def operator_name() -> str:
     """Return the name of the user who called sudo, otherwise of the user of this process."""
+    sudo_user = os.environ.get("SUDO_USER", "")
+    return sudo_user if sudo_user and os.geteuid() == 0 else user_name()
+
+
+def user_name() -> str:
+    """Return the name of the user of this process."""
     import pwd
 
-    sudo_user = os.environ.get("SUDO_USER", "")
-    if sudo_user and os.geteuid() == 0:
-        return sudo_user
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:  # containers may run with a user id that has no name

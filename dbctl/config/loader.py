@@ -1,33 +1,33 @@
-"""Read ``dbctl.toml``: find the file, parse it, and resolve paths and variables. No other module reads it."""
+"""Read the configuration: find ``dbctl.toml``, and parse it with the files of ``dbctl.d``. No other module reads them."""
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from dbctl import url as urls
-from dbctl.config.embedders import SERVICES, check_embedder
-from dbctl.config.environment import VARIABLE_PATTERN, ReportProblem, fill_variables, read_env_file
+from dbctl.config import environment
 from dbctl.config.model import (
-    NO_MIGRATIONS,
     PLAIN,
+    STATE_OFF,
     UNNAMED_APP,
     App,
     AppConfig,
-    BackupConfig,
+    AuditConfig,
     ConfigFile,
     Configuration,
-    Embedder,
-    EncryptionConfig,
-    InstancesConfig,
-    Replica,
-    SearchConfig,
+    HooksConfig,
+    JournalConfig,
+    NotifyConfig,
+    SecretSource,
     Selection,
-    has_placeholder,
 )
+from dbctl.config.resolver import Resolver, resolve_path
 from dbctl.errors import (
     AppAmbiguousError,
     AppMissingError,
@@ -35,14 +35,37 @@ from dbctl.errors import (
     ConfigMissingError,
     FileFailedError,
     FileMissingError,
-    UrlInvalidError,
     UsageError,
 )
 from dbctl.files import atomic, toml
-from dbctl.model import is_duration, parse_duration
+from dbctl.model import is_duration
 from dbctl.url import Url
 
 FILE_NAME = "dbctl.toml"
+#: The folder of further files, next to ``dbctl.toml``; next to ``NAME.toml`` it is ``NAME.d``.
+PARTS_FOLDER = "dbctl.d"
+
+
+class SourceFile(msgspec.Struct, frozen=True):
+    """One file of a configuration."""
+
+    path: Path
+    text: str
+    values: Mapping[str, Any]  #: the parsed tables
+
+
+class Sections(msgspec.Struct, frozen=True):
+    """The sections of all files of a configuration; variables and paths are not resolved."""
+
+    files: Sequence[SourceFile]
+    folder: Path  #: the base of relative paths
+    apps: Mapping[str, AppConfig]
+    secrets: Mapping[str, SecretSource]
+    journal: JournalConfig
+    audit: AuditConfig
+    notify: NotifyConfig
+    #: the file of each section: ``("apps", NAME)``, ``("secrets", NAME)``, and one name for the others
+    origins: Mapping[tuple[str, ...], SourceFile]
 
 
 def find_app(selection: Selection, *, allow_fleet: bool = False) -> App:
@@ -83,12 +106,14 @@ def _find_configured(selection: Selection) -> App:
         if selection.urls:
             return _app_from_options(selection, PLAIN)
         raise
-    apps, names = configuration.apps, ", ".join(configuration.apps)
+    apps, names = configuration.apps, ", ".join(configuration.files)
     name, fleet_name = selection.app, selection.app.partition("/")[0]
     if name not in apps and fleet_name in apps and apps[fleet_name].is_fleet:
         name = fleet_name
     if name and name not in apps:
-        raise AppMissingError(name=name, file=configuration.path, names=names or "none")
+        raise AppMissingError(
+            name=name, file=configuration.path, names=names or "none", candidates=list(configuration.files)
+        )
     if not name and len(apps) > 1:
         raise AppAmbiguousError(names=names)
     if not apps:
@@ -129,12 +154,25 @@ def load(selection: Selection) -> Configuration:
 
 
 def read(file: Path, *, only: str = "") -> Configuration:
-    """Read one configuration file: ``parse``, with the exceptions of ``load``."""
-    try:
+    """Read a configuration: ``parse``, with the exceptions of ``load``."""
+    with report_first_problem(file):
         return parse(file, only=only)
+
+
+@contextmanager
+def report_first_problem(file: Path) -> Iterator[None]:
+    """Translate the errors of ``read_sections`` and ``parse``.
+
+    Raises:
+        ConfigInvalidError: with the first error, its file, line and key.
+    """
+    try:
+        yield
     except toml.TomlError as error:
         first = error.problems[0]
-        raise ConfigInvalidError(file=file, line=first.line, key=first.key, reason=first.reason) from error
+        raise ConfigInvalidError(
+            file=first.file or file, line=first.line, key=first.key, reason=first.reason
+        ) from error
 
 
 def config_path(selection: Selection) -> Path:
@@ -150,36 +188,202 @@ def config_path(selection: Selection) -> Path:
 
 
 def parse(file: Path, *, only: str = "") -> Configuration:
-    """Read one configuration file.
+    """Read a configuration, and resolve its apps.
 
     Args:
-        file: the path.
-        only: the selected app or instance: unset variables and missing files of other apps are not errors.
+        file: the path of the main file.
+        only: the selected app or instance: other apps are not resolved, so that their variables may be unset.
 
     Raises:
-        TomlError: the file has errors; contains all of them.
-        FileMissingError, FileFailedError: the file does not exist, or cannot be read.
+        TomlError: the files have errors; contains all of them.
+        FileMissingError, FileFailedError: a file does not exist, or cannot be read.
+        ConfigUntrustedError: other users may write a configuration that lets root run commands.
     """
-    try:
-        values, text = toml.load(file)
-    except FileNotFoundError as error:
-        raise FileMissingError(kind="configuration", path=file) from error
-    except OSError as error:
-        raise FileFailedError(path=file, reason=error.strerror) from error
-    folder = file.resolve().parent
-    problems: list[toml.Problem] = []
-    apps = {}
-    for name, app in toml.structure(values, ConfigFile, text).apps.items():
-        app_problems = list[tuple[Sequence[toml.Key], str]]()
-        apps[name] = _Resolver(name, app, folder, _collect_into(app_problems)).resolve()
+    sections = read_sections(file)
+    use_section_secrets(sections)
+    apps, problems = dict[str, App](), list[toml.Problem]()
+    for name, app in sections.apps.items():
         if only in ("", name) or only.startswith(f"{name}/"):
-            problems += [toml.create_problem(text, key, reason) for key, reason in app_problems]
+            app_problems = list[tuple[Sequence[toml.Key], str]]()
+            resolved = Resolver(name, app, sections.folder, _collect_into(app_problems)).resolve()
+            has_channels = sections.notify.has_channels or app.notify.has_channels
+            has_rules = app.notify.on is None or bool(app.notify.on)
+            apps[name] = msgspec.structs.replace(
+                resolved,
+                state=sections.journal.folder,
+                has_messages=has_channels and has_rules,
+            )
+            problems += _locate(sections.origins["apps", name], app_problems)
+    _raise_problems(problems, [source.path for source in sections.files])
+    files = {name: sections.origins["apps", name].path for name in sections.apps}
+    return Configuration(path=file, apps=apps, files=files)
+
+
+def use_section_secrets(sections: Sections) -> None:
+    """Look up variables in the section ``[secrets]`` from now on."""
+    environment.use_secrets(sections.secrets, sections.folder)
+
+
+def read_sections(file: Path, copies: Mapping[Path, Path] | None = None) -> Sections:
+    """Read the files of a configuration: the main file, and those in its folder, sorted by name.
+
+    Args:
+        file: the path of the main file.
+        copies: files that are read instead of files of the configuration.
+
+    Raises:
+        TomlError, FileMissingError, FileFailedError, ConfigUntrustedError: as ``parse``.
+    """
+    files, problems = list[SourceFile](), list[toml.Problem]()
+    entries, origins = dict[tuple[str, ...], Any](), dict[tuple[str, ...], SourceFile]()
+    paths = _list_files(file)
+    for path in paths:
+        try:
+            source, content = _read_source(path, (copies or {}).get(path, path))
+        except toml.TomlError as error:
+            problems += [msgspec.structs.replace(problem, file=path) for problem in error.problems]
+            continue
+        files.append(source)
+        reasons: list[tuple[Sequence[toml.Key], str]] = [
+            (("secrets", name, *key), reason)
+            for name, secret in content.secrets.items()
+            for key, reason in environment.check_secret(name, secret)
+        ]
+        reasons += _check_journal(content.journal)
+        for key, entry in _list_sections(source, content):
+            if other := origins.get(key):
+                line = toml.line_of(other.text, key)
+                reasons.append((key, f"{other.path}, line {line} also defines it"))
+            origins[key], entries[key] = source, entry
+        problems += _locate(source, reasons)
+    _raise_problems(problems, paths)
+    folder = base_folder(file)
+    journal = _resolve_journal(entries.pop(("journal",), JournalConfig()), folder)
+    audit = entries.pop(("audit",), AuditConfig())
+    notify = entries.pop(("notify",), NotifyConfig())
+    apps, secrets = (
+        {name: entry for (kind, name), entry in entries.items() if kind == table}
+        for table in ("apps", "secrets")
+    )
+    sections = Sections(files, folder, apps, secrets, journal, audit, notify, origins)
+    _raise_problems(_check_notifications(sections), paths)
+    if os.geteuid() == 0 and _has_commands(sections):
+        from dbctl.config.trust import require_trusted
+
+        for source in files:
+            require_trusted(source.path)
+    return sections
+
+
+def _read_source(path: Path, copy: Path) -> tuple[SourceFile, ConfigFile]:
+    try:
+        values, text = toml.load(copy)
+    except FileNotFoundError as error:
+        raise FileMissingError(kind="configuration", path=path) from error
+    except OSError as error:
+        raise FileFailedError(path=path, reason=error.strerror) from error
+    return SourceFile(path, text, values), toml.structure(values, ConfigFile, text)
+
+
+def _list_sections(source: SourceFile, content: ConfigFile) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield the sections of a file that only one file may define, by their keys."""
+    for table, section in (("apps", content.apps), ("secrets", content.secrets)):
+        for name, entry in section.items():
+            yield (table, name), entry
+    for name in ("journal", "audit", "notify"):
+        if name in source.values:
+            yield (name,), getattr(content, name)
+
+
+def _has_commands(sections: Sections) -> bool:
+    """Whether the configuration names programs that dbctl runs."""
+    if any(secret.command for secret in sections.secrets.values()):
+        return True
+    return any(
+        app.hooks != HooksConfig() or app.maintenance_mode or (app.embedder and app.embedder.command)
+        for app in sections.apps.values()
+    )
+
+
+def find_problems(sections: Sections) -> list[toml.Problem]:
+    """Return the invalid values of apps, without reading a variable or secret: texts that contain one are not checked."""
+    problems = list[toml.Problem]()
+    for name, app in sections.apps.items():
+        source, reasons = sections.origins["apps", name], list[tuple[Sequence[toml.Key], str]]()
+        Resolver(name, app, sections.folder, _collect_into(reasons), reads_variables=False).resolve()
+        problems += _locate(
+            source, [entry for entry in reasons if not _has_variable(source.values, entry[0])]
+        )
+    return problems
+
+
+def _has_variable(value: Any, key: Sequence[toml.Key]) -> bool:
+    for part in key:
+        value = value.get(part) if isinstance(value, dict) else value
+    return isinstance(value, str) and "${" in value
+
+
+def base_folder(file: Path) -> Path:
+    """Return the base of relative paths: a section means the same in ``dbctl.toml`` and in a file of ``dbctl.d``."""
+    folder = file.resolve().parent
+    return folder.parent if folder.name == PARTS_FOLDER else folder
+
+
+def _list_files(file: Path) -> list[Path]:
+    folder = file.resolve().with_suffix(".d")
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.name.endswith(".toml") and entry.name[0] != "."]
+    except (FileNotFoundError, NotADirectoryError):
+        return [file]
+    except OSError as error:
+        raise FileFailedError(path=folder, reason=error.strerror) from error
+    return [file, *(file.parent / folder.name / name for name in sorted(names))]
+
+
+def _locate(source: SourceFile, problems: Sequence[tuple[Sequence[toml.Key], str]]) -> list[toml.Problem]:
+    return [
+        msgspec.structs.replace(toml.create_problem(source.text, key, reason), file=source.path)
+        for key, reason in problems
+    ]
+
+
+def _raise_problems(problems: Sequence[toml.Problem], files: Sequence[Path]) -> None:
+    """Raise the problems in the order of the files and their lines, if any."""
     if problems:
-        raise toml.TomlError(*sorted(problems, key=lambda problem: problem.line))
-    return Configuration(path=file, apps=apps)
+        order = {path: index for index, path in enumerate(files)}
+        raise toml.TomlError(*sorted(problems, key=lambda entry: (order[entry.file or files[0]], entry.line)))
 
 
-def _collect_into(problems: list[tuple[Sequence[toml.Key], str]]) -> ReportProblem:
+def _check_journal(section: JournalConfig) -> Iterator[tuple[Sequence[toml.Key], str]]:
+    if not is_duration(section.keep):
+        yield ("journal", "keep"), f"{section.keep!r} is not a duration; write 90d or 1y"
+
+
+def _check_notifications(sections: Sections) -> list[toml.Problem]:
+    places = {("notify",): sections.notify} | {
+        ("apps", name, "notify"): app.notify for name, app in sections.apps.items()
+    }
+    configured = {key: section for key, section in places.items() if section != NotifyConfig()}
+    if not configured:
+        return []
+    from dbctl.config.notify import check_notify
+
+    problems = list[toml.Problem]()
+    for key, section in configured.items():
+        is_shared = len(key) == 1 and len(sections.apps) > 1
+        reasons = [((*key, *inner), reason) for inner, reason in check_notify(section, is_shared=is_shared)]
+        problems += _locate(sections.origins[key[:2]], reasons)
+    return problems
+
+
+def _resolve_journal(section: JournalConfig, folder: Path) -> JournalConfig:
+    if not section.folder or section.folder == STATE_OFF:
+        return section
+    return msgspec.structs.replace(section, folder=str(folder / atomic.expand_home(section.folder)))
+
+
+def _collect_into(problems: list[tuple[Sequence[toml.Key], str]]) -> environment.ReportProblem:
     return lambda key, reason: problems.append((key, reason))
 
 
@@ -192,174 +396,18 @@ def _default_paths() -> list[Path]:
     return [local, user_config_path("dbctl") / FILE_NAME, site_config_path("dbctl") / FILE_NAME]
 
 
-class _Resolver:
-    """Resolves the paths and variables of one app; reports each error with its key in the file."""
-
-    def __init__(self, name: str, app: AppConfig, folder: Path, report: ReportProblem) -> None:
-        self._name, self._app, self._folder = name, app, folder
-        self._report_problem = report
-        self._variables = read_env_file(app, folder, ("apps", name, "env_file"), report)
-
-    def resolve(self) -> App:
-        app, folder = self._app, self._folder
-        addresses = {"main": app.databases} if isinstance(app.databases, str) else app.databases
-        databases = {name: self._url(address, "databases", name) for name, address in addresses.items()}
-        return App(
-            name=self._name,
-            profile=str(folder / app.profile) if app.profile.endswith(".toml") else app.profile,
-            protected=app.protected,
-            prefix=app.prefix,
-            databases={name: _resolve_path(url, folder) for name, url in databases.items() if url},
-            replicas=dict(self._replicas(databases)),
-            migrations={
-                database: folder / self._fill(path, "migrations", database)
-                for database, path in app.migrations.items()
-                if path != NO_MIGRATIONS
-            },
-            unmigrated=[database for database, path in app.migrations.items() if path == NO_MIGRATIONS],
-            backup=self._backup(app.backup) if app.backup else None,
-            scratch=self._url(app.backup.scratch, "backup", "scratch") if app.backup else None,
-            schedule=app.schedule,
-            embedder=self._embedder(app.embedder) if app.embedder else None,
-            env_file=folder / app.env_file if app.env_file else None,
-            pepper_file=Path(self._path(self._fill(app.pepper_file, "pepper_file")))
-            if app.pepper_file
-            else None,
-            search=self._search_folder(app.search) if app.search else None,
-            folder=folder,
-            directory=folder / app.directory,
-            instances=app.instances,
-            listing_url=self._listing_url(app.instances),
-        )
-
-    def _listing_url(self, section: InstancesConfig) -> Url | None:
-        if bool(section.url) != bool(section.query):
-            self._report("url and query require each other", "instances", "query" if section.url else "url")
-        url = self._url(section.url, "instances", "url")
-        return url and _resolve_path(url, self._folder)
-
-    def _report(self, reason: str, *key: toml.Key) -> None:
-        self._report_problem(("apps", self._name, *key), reason)
-
-    def _fill(self, text: str, *key: toml.Key) -> str:
-        return fill_variables(text, ("apps", self._name, *key), self._report_problem, self._variables)
-
-    def _path(self, text: str) -> str:
-        return str(self._folder / atomic.expand_home(text)) if text else ""
-
-    def _url(self, text: str, *key: toml.Key) -> Url | None:
-        """Return a URL; None if it is empty, or invalid, which is reported."""
-        try:
-            return (
-                urls.parse_url(self._fill(text, *key))
-                if text or key[0] in ("databases", "replicas")
-                else None
-            )
-        except UrlInvalidError as error:
-            self._report(str(error), *key)
-            return None
-
-    def _replicas(self, databases: Mapping[str, Url | None]) -> Iterator[tuple[str, Replica]]:
-        for name, section in self._app.replicas.items():
-            url, primary = self._url(section.url, "replicas", name, "url"), databases.get(name)
-            if name not in databases:
-                self._report(f"databases has no {name!r}", "replicas", name)
-            elif url and primary and (url.engine != primary.engine or url.is_local):
-                reason = f"it is no address of a server with the engine of {name!r}"
-                self._report(reason, "replicas", name, "url")
-            elif url and primary and has_placeholder(url) != has_placeholder(primary):
-                reason = f"it must contain * exactly if the address of {name!r} does"
-                self._report(reason, "replicas", name, "url")
-            elif not is_duration(section.max_lag):
-                reason = f"{section.max_lag!r} is not a duration; write 30s or 5m"
-                self._report(reason, "replicas", name, "max_lag")
-            elif url:
-                yield name, Replica(url=url, max_lag=parse_duration(section.max_lag))
-
-    def _search_folder(self, section: SearchConfig) -> Path:
-        if not section.folder:
-            self._report("it is empty", "search", "folder")
-        return self._folder / atomic.expand_home(self._fill(section.folder, "search", "folder"))
-
-    def _embedder(self, embedder: Embedder) -> Embedder:
-        for name, reason in check_embedder(embedder):
-            self._report(reason, "embedder", name)
-        service = SERVICES.get(embedder.kind, ("", ""))
-        if not embedder.url and not embedder.key_file:
-            embedder = msgspec.structs.replace(embedder, key_env=embedder.key_env or service[1])
-        address = embedder.url or service[0]
-        if embedder.kind in SERVICES:
-            self._require_encryption(address, has_key=bool(embedder.key_env or embedder.key_file))
-        # A program without a slash is searched on the PATH.
-        command = [
-            self._path(word) if not index and "/" in word else word
-            for index, word in enumerate(embedder.command)
-        ]
-        return msgspec.structs.replace(
-            embedder, url=address, key_file=self._path(embedder.key_file), command=command
-        )
-
-    def _require_encryption(self, address: str, *, has_key: bool) -> None:
-        try:
-            endpoint = urls.parse_endpoint(address)
-        except UrlInvalidError as error:
-            self._report(str(error.context["reason"]), "embedder", "url")
-            return
-        if has_key and not (endpoint.secure or endpoint.is_loopback):
-            reason = "the key would be sent unencrypted; write https://, or use no key"
-            self._report(reason, "embedder", "url")
-
-    def _backup(self, section: BackupConfig) -> BackupConfig:
-        spans: dict[tuple[str, ...], str] = {
-            (name,): getattr(section, name) for name in ("max_age", "verify_within", "drill_within")
-        }
-        for key, text in {**spans, ("keep", "within"): section.keep.within}.items():
-            if text and not is_duration(text):
-                self._report(f"{text!r} is not a duration; write 26h, 30d or 1y", "backup", *key)
-        if not section.repository:
-            self._report("it is empty", "backup", "repository")
-        repository = self._fill(section.repository, "backup", "repository")
-        encrypt = section.encrypt and self._encryption(section.encrypt)
-        return msgspec.structs.replace(section, repository=repository, encrypt=encrypt)
-
-    def _encryption(self, section: EncryptionConfig) -> EncryptionConfig:
-        key = ("backup", "encrypt")
-        if section.recipients:
-            from dbctl.files import age
-        for index, text in enumerate(section.recipients):
-            duplicate = "it is a duplicate" if text in section.recipients[:index] else ""
-            if problem := age.recipient_problem(text) or duplicate:
-                self._report(f"recipient {index + 1}: {problem}", *key, "recipients")
-        has_recipients = bool(section.recipients or section.recipients_file)
-        if has_recipients and section.passphrase_file:
-            reason = "use either recipients or a passphrase; age does not support both"
-            self._report(reason, *key, "passphrase_file")
-        if not (has_recipients or section.passphrase_file):
-            self._report("recipients, recipients_file or passphrase_file is missing", *key)
-        files = {
-            name: self._path(self._fill(getattr(section, name), *key, name))
-            for name in ("recipients_file", "passphrase_file", "identity_file")
-        }
-        return msgspec.structs.replace(section, **files)
-
-
 def referenced_variables(file: Path) -> Sequence[str]:
-    """Return the environment variables that a configuration refers to, without those of the apps' env files."""
-    try:
-        values, text = toml.load(file)
-    except OSError as error:
-        raise FileFailedError(path=file, reason=error.strerror) from error
-    folder, unread = file.resolve().parent, list[str]()
-    app_variables: set[str] = set()
-    for app in toml.structure(values, ConfigFile, text).apps.values():
-        app_variables |= read_env_file(app, folder, (), lambda _, reason: unread.append(reason)).keys()
-    return [name for name in dict.fromkeys(re.findall(VARIABLE_PATTERN, text)) if name not in app_variables]
-
-
-def _resolve_path(url: Url, folder: Path) -> Url:
-    if not url.is_local:
-        return url
-    return msgspec.structs.replace(url, path=str(folder / atomic.expand_home(url.path)))
+    """Return the environment variables that a configuration refers to, without those of its secrets and the apps' env files."""
+    sections = read_sections(file)
+    ignored, unread = set(sections.secrets), list[str]()
+    for app in sections.apps.values():
+        ignored |= environment.read_env_file(
+            app, sections.folder, (), lambda _, reason: unread.append(reason)
+        ).keys()
+    texts = "\n".join(source.text for source in sections.files)
+    return [
+        name for name in dict.fromkeys(re.findall(environment.VARIABLE_PATTERN, texts)) if name not in ignored
+    ]
 
 
 def parse_urls(texts: Sequence[str], folder: Path, *, option: str = "--url") -> dict[str, Url]:
@@ -376,7 +424,7 @@ def parse_urls(texts: Sequence[str], folder: Path, *, option: str = "--url") -> 
             name, address = "main", text
         if name in urls_by_name:
             raise UsageError(detail=f"duplicate {option} for database {name!r}")
-        urls_by_name[name] = _resolve_path(urls.parse_url(address), folder)
+        urls_by_name[name] = resolve_path(urls.parse_url(address), folder)
     return urls_by_name
 
 

@@ -1,14 +1,14 @@
 """The values of ``dbctl.toml``: apps, their backups, embedders, and schedules."""
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
-from dbctl.model import Compression
+from dbctl.model import Compression, is_duration, is_size
 from dbctl.url import Url
 
 #: The JSON Schema of ``ConfigFile``, which ``dbctl.profiles.generate`` writes.
@@ -19,6 +19,9 @@ UNNAMED_APP = "app"
 
 #: The profile for --url without --profile.
 PLAIN = "plain"
+
+#: The value for no directory of state, instead of its path.
+STATE_OFF = "off"
 
 #: The number of backups that a retention rule covers.
 Count = Annotated[int, msgspec.Meta(ge=0, le=100_000)]
@@ -34,6 +37,16 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     monthly: Count = 0  #: the newest of each of the last N months
     yearly: Count = 0  #: the newest of each of the last N years
     within: str = ""  #: all backups that are at most this much older than the newest: ``30d``
+    max_bytes: str = ""  #: the oldest are deleted if all backups of the app are larger: ``500G``
+    min_free: str = ""  #: the oldest are deleted if the file system has less free space: ``20G``
+
+    def find_problems(self) -> Iterator[tuple[str, str]]:
+        """Yield the keys with invalid values, with the reasons."""
+        if self.within and not is_duration(self.within):
+            yield "within", f"{self.within!r} is not a duration; write 26h, 30d or 1y"
+        for name in ("max_bytes", "min_free"):
+            if (text := getattr(self, name)) and not is_size(text):
+                yield name, f"{text!r} is not a size; write 500M, 20G or 2T"
 
 
 class EncryptionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,6 +55,7 @@ class EncryptionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     recipients: Sequence[str] = ()  #: ``age1…``, or public ssh keys
     recipients_file: str = ""  #: a file with further recipients, one per line
     passphrase_file: str = ""  #: a file with a passphrase, instead of recipients
+    passphrase_env: str = ""  #: the variable or secret with the passphrase, instead of a file
     identity_file: str = ""  #: only commands that read backups need it
 
 
@@ -75,7 +89,7 @@ class Embedder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     kind: EmbedderKind  #: the program or service
     model: str = ""  #: the name of the model
     url: str = ""  #: base URL of another service, with its version: ``https://host/v1``
-    key_env: str = ""  #: the variable with the key; default without ``url``: that of the service
+    key_env: str = ""  #: the variable or secret with the key; default without ``url``: that of the service
     key_file: str = ""  #: a file whose first line is the key
     #: the numbers of a vector, for models that support several
     dimensions: Annotated[int, msgspec.Meta(ge=1, le=65_536)] | None = None
@@ -105,8 +119,60 @@ class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     vacuum: str = ""  #: ``maintain vacuum``; off by default, because it locks the tables that it rewrites
     cleanup: str = ""  #: ``sessions cleanup``
     status: str = ""  #: ``status``
+    notify: str = ""  #: ``notify check``, for apps with a channel for messages
     #: further jobs ``backup``, ``verify``, ``optimize`` or ``vacuum`` of single databases
     databases: dict[str, dict[Literal["backup", "verify", "optimize", "vacuum"], str]] = {}
+
+
+#: The actions that may have hooks.
+ActionName: TypeAlias = Literal["backup", "restore", "migrate", "cleanup"]
+
+
+class ActionHooks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[apps.NAME.hooks.ACTION]``: programs with their arguments that run with an action, without a shell."""
+
+    before: Sequence[str] = ()  #: before the action, which is refused if it fails
+    after: Sequence[str] = ()  #: after the action succeeded
+    failed: Sequence[str] = ()  #: after the action or another hook failed
+    finally_: Sequence[str] = msgspec.field(default=(), name="finally")  #: at the end, in any case
+    timeout: str = "10m"  #: for each program
+
+    def list_programs(self) -> Mapping[str, Sequence[str]]:
+        """Return the configured programs by the name of their key."""
+        commands = {
+            "before": self.before,
+            "after": self.after,
+            "failed": self.failed,
+            "finally": self.finally_,
+        }
+        return {key: command for key, command in commands.items() if command}
+
+
+class HooksConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[apps.NAME.hooks]``: programs that run before and after actions."""
+
+    backup: ActionHooks = ActionHooks()  #: ``backup create``
+    restore: ActionHooks = ActionHooks()  #: ``restore apply`` and ``restore undo``
+    migrate: ActionHooks = ActionHooks()  #: ``migrate up``, ``migrate down`` and ``migrate reset``
+    cleanup: ActionHooks = ActionHooks()  #: ``sessions cleanup``
+
+    def list_actions(self) -> Mapping[ActionName, ActionHooks]:
+        """Return the hooks of each action."""
+        return {
+            "backup": self.backup,
+            "restore": self.restore,
+            "migrate": self.migrate,
+            "cleanup": self.cleanup,
+        }
+
+
+class MaintenanceModeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[apps.NAME.maintenance_mode]``: programs that stop the app during a restore or a migration, and start it again."""
+
+    on: Sequence[str]  #: the program with its arguments that stops the app, or lets it refuse requests
+    off: Sequence[str]  #: the program that ends that; it must succeed also if the app is running
+    actions: Sequence[Literal["restore", "migrate"]] = ("restore", "migrate")  #: during which it is on
+    timeout: str = "2m"  #: for each program
 
 
 class ReplicaConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -147,14 +213,93 @@ class InstancesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     jobs: Annotated[int, msgspec.Meta(ge=1, le=256)] | None = None  #: default for ``--jobs``
 
 
+#: The commands of scheduled jobs, whose results are sent.
+JobCommand: TypeAlias = Literal[
+    "backup copy",
+    "backup create",
+    "backup drill",
+    "backup prune",
+    "backup verify",
+    "integrity check",
+    "integrity cross-check",
+    "maintain analyze",
+    "maintain optimize",
+    "maintain vacuum",
+    "search index build",
+    "sessions cleanup",
+]
+
+#: The reasons for a message.
+NotifyEvent: TypeAlias = Literal["failed", "recovered", "overdue", "finding", "summary"]
+
+
+class NtfyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[notify.ntfy]``: push messages through ntfy.sh, or another ntfy server."""
+
+    url: str  #: the address of the topic
+    token_env: str = ""  #: the variable or secret with the access token
+    token_file: str = ""  #: a file with the access token, instead of a variable
+
+
+class WebhookConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[notify.webhook]``: HTTP requests with JSON, signed as Standard Webhooks specifies."""
+
+    url: str  #: the address that receives the requests
+    secret_env: str = (
+        ""  #: the variable or secret with the key of the signature; none: requests are not signed
+    )
+    secret_file: str = ""  #: a file with the key, instead of a variable
+
+
+class EmailConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[notify.email]``: e-mail through an SMTP server."""
+
+    to: Sequence[str]  #: the addresses of the recipients
+    sender: str = ""  #: the address of the sender; default: ``dbctl@`` and the name of the machine
+    host: str  #: the SMTP server
+    #: default: 587, with ``implicit`` 465, without TLS 25
+    port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] | None = None
+    tls: Literal["starttls", "implicit", "none"] = "starttls"  #: ``none``: not encrypted, and without a login
+    user: str = ""  #: the login
+    password_env: str = ""  #: the variable or secret with the password
+    password_file: str = ""  #: a file with the password, instead of a variable
+
+
+class AppriseConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[notify.apprise]``: the services of the Python package Apprise."""
+
+    urls: Sequence[str]  #: the addresses of services, in the form that Apprise defines
+
+
+class NotifyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[notify]``, and ``[apps.NAME.notify]`` for one app, whose keys replace those of ``[notify]``: who is notified of what."""
+
+    #: the ping address of each job (Healthchecks protocol); a text with ``{command}`` and ``{app}`` is that of every job
+    ping: dict[JobCommand, str] | str = {}
+    ntfy: NtfyConfig | None = None  #: push messages
+    webhook: WebhookConfig | None = None  #: HTTP requests
+    email: EmailConfig | None = None  #: e-mail
+    apprise: AppriseConfig | None = None  #: the services of Apprise
+    #: the reasons for messages; default: all
+    on: Sequence[NotifyEvent] | None = None
+    severity: Literal["", "info", "warning", "error"] = ""  #: of findings that are sent; default: ``error``
+    repeat: str = ""  #: a problem that continues is sent again after this time; default: ``3d``
+
+    @property
+    def has_channels(self) -> bool:
+        """Whether it has a channel for messages; a ping has none."""
+        return any((self.ntfy, self.webhook, self.email, self.apprise))
+
+
 class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[apps.NAME]``: one deployed application. Paths are relative to the file."""
+    """``[apps.NAME]``: one deployed application. Paths are relative to the folder of ``dbctl.toml``."""
 
     profile: str  #: the name of a profile, or a path that ends in ``.toml``
     protected: bool = False  #: destructive commands require ``--confirm`` with the name of the app
     directory: str = ""  #: where the app is installed; default: the directory of the file
     env_file: str = ""  #: the app's env file; its variables take precedence over the environment
     pepper_file: str = ""  #: a file with the secret that the app appends to passwords
+    pepper_env: str = ""  #: the variable or secret with it, instead of a file
     #: the prefix of the app's tables; by default it is detected
     prefix: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_]{0,64}$")] | None = None
     #: the address of each database: a path, or a URL; ``${NAME}`` is a variable, ``*`` the name of an instance; a text is that of the main database
@@ -165,13 +310,48 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     backup: BackupConfig | None = None  #: where backups are stored, and how long
     embedder: Embedder | None = None  #: computes vectors for semantic search
     search: SearchConfig | None = None  #: external search indexes
-    schedule: Schedule = Schedule()  #: when ``schedule cron`` runs its jobs
+    schedule: Schedule = Schedule()  #: when scheduled jobs run
+    hooks: HooksConfig = HooksConfig()  #: programs that run before and after actions
+    #: stops the app during restores and migrations
+    maintenance_mode: MaintenanceModeConfig | None = None
+    notify: NotifyConfig = NotifyConfig()  #: who is notified of what, instead of ``[notify]``
+
+
+class SecretSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[secrets.NAME]``: where the secret is stored that ``${NAME}``, ``key_env`` or a variable of object storage names."""
+
+    file: str = ""  #: a file with the secret
+    #: a program and its arguments, run without a shell: the first line of its output is the secret
+    command: Sequence[str] = ()
+    timeout: str = "30s"  #: for the command
+
+
+class JournalConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[journal]``: where the runs of commands are recorded, and how long."""
+
+    folder: str = ""  #: instead of the user's directory for state; ``off``: runs are not recorded
+    keep: str = "400d"  #: records of older runs are deleted
+    #: the number of runs whose records are retained
+    max_runs: Annotated[int, msgspec.Meta(ge=100)] = 100_000
+
+
+class AuditConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[audit]``: the log of changes, next to the journal."""
+
+    required: bool = False  #: whether to refuse changes that cannot be recorded
+    values: bool = True  #: whether to record rows before and after a change; ``undo`` needs them
+    #: the number of rows of an operation up to which rows are recorded, and not only counted
+    max_rows: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1000
 
 
 class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The content of ``dbctl.toml``."""
+    """The content of ``dbctl.toml``, and of each file in ``dbctl.d``."""
 
     apps: dict[str, AppConfig] = {}  #: the deployed applications, by name
+    secrets: dict[str, SecretSource] = {}  #: where secrets are stored, by the names of their variables
+    journal: JournalConfig = JournalConfig()  #: the records of runs
+    audit: AuditConfig = AuditConfig()  #: the log of changes
+    notify: NotifyConfig = NotifyConfig()  #: who is notified of what, for all apps
 
 
 class App(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,11 +370,16 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     embedder: Embedder | None = None
     env_file: Path | None = None  #: the app's env file
     pepper_file: Path | None = None  #: the file with the secret that the app appends to passwords
+    pepper_env: str = ""  #: the variable or secret with it
     prefix: str | None = None  #: the prefix of the app's tables, if configured
     search: Path | None = None  #: the folder of external search indexes, if configured
     folder: Path  #: the base of relative paths
     directory: Path  #: where the app is installed
     schedule: Schedule = Schedule()
+    hooks: Mapping[ActionName, ActionHooks] = {}
+    maintenance_mode: MaintenanceModeConfig | None = None
+    state: str = ""  #: the folder of the journal, if configured
+    has_messages: bool = False  #: whether messages about it are sent
     instances: InstancesConfig = InstancesConfig()
     listing_url: Url | None = None  #: the database that lists the instances of a fleet
     fleet: str = ""  #: the fleet of which it is an instance
@@ -206,10 +391,11 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):
-    """All configured apps."""
+    """The configured apps."""
 
     path: Path
-    apps: Mapping[str, App]
+    apps: Mapping[str, App]  #: those that were resolved
+    files: Mapping[str, Path]  #: the file of each configured app
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from dbctl.config.model import App
+from dbctl.config.model import STATE_OFF, App
 from dbctl.files import atomic
 
 
@@ -20,12 +20,18 @@ def cache_folder() -> Path | None:
     return base and base / "dbctl" / "search"
 
 
-def state_folder() -> Path | None:
-    """Return the user's folder for records of runs; None without a home directory."""
+def state_folder(configured: str = "") -> Path | None:
+    """Return the folder for records of runs: ``DBCTL_STATE``, otherwise ``configured``, otherwise the user's.
+
+    None: the folder is ``off``, or the user has no home directory.
+    """
+    selected = os.environ.get("DBCTL_STATE", "").strip() or configured
+    if selected:
+        return None if selected == STATE_OFF else Path(selected).absolute()
     from platformdirs import user_state_path
 
-    configured = Path(os.environ.get("XDG_STATE_HOME", "").strip())
-    return user_state_path("dbctl") / "runs" if configured.is_absolute() or has_home() else None
+    has_state = Path(os.environ.get("XDG_STATE_HOME", "").strip()).is_absolute() or has_home()
+    return user_state_path("dbctl") if has_state else None
 
 
 def profile_folders() -> dict[str, Path]:

@@ -3,16 +3,17 @@
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from errno import EFBIG
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from dbctl.config.environment import read_variable
+from dbctl.config.environment import VariableUnreadableError, explain_failure, read_variable
 from dbctl.config.model import App, EncryptionConfig
 from dbctl.config.paths import staging_folder
-from dbctl.errors import EmbedderKeyMissingError, PepperMissingError
+from dbctl.errors import EmbedderKeyMissingError, PassphraseInvalidError, PepperMissingError
 from dbctl.files import atomic
 from dbctl.model import Secret
 
@@ -26,8 +27,6 @@ _MAX_KEY_BYTES = 4098
 def embedder_key(app: App) -> Secret | None:
     """Return the key of an app's embedder, from the configured variable or file; None: neither is configured.
 
-    Variables of the app's env file take precedence over the environment.
-
     Raises:
         EmbedderKeyMissingError: the variable or file is missing, or its value is not a key.
     """
@@ -37,16 +36,14 @@ def embedder_key(app: App) -> Secret | None:
     source = embedder.key_file or embedder.key_env
     try:
         text = (
-            _read_first_line(Path(embedder.key_file)).strip()
+            _read_first_line(Path(embedder.key_file))
             if embedder.key_file
-            else _read_key_variable(app, embedder.key_env)
-        )
-    except KeyError as error:
-        reason = f"neither {embedder.key_env} nor {embedder.key_env}_FILE is set"
-        raise EmbedderKeyMissingError(app=app.name, place=source, reason=reason) from error
+            else read_app_variable(app, embedder.key_env).reveal()
+        ).strip()
+    except VariableUnreadableError as error:
+        raise EmbedderKeyMissingError(app=app.name, place=source, reason=str(error)) from error
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror or str(error) if isinstance(error, OSError) else "it is not valid UTF-8"
-        raise EmbedderKeyMissingError(app=app.name, place=source, reason=reason) from error
+        raise EmbedderKeyMissingError(app=app.name, place=source, reason=explain_failure(error)) from error
     if not re.fullmatch(_KEY_PATTERN, text):
         reason = (
             "it is empty"
@@ -58,26 +55,41 @@ def embedder_key(app: App) -> Secret | None:
 
 
 def read_pepper(app: App) -> Secret:
-    """Return the secret that an app appends to passwords, from the configured file; without the newline at its end.
+    """Return the secret that an app appends to passwords, from the configured variable or file; without the newline at its end.
 
     Raises:
-        PepperMissingError: no file is configured, or it cannot be read.
+        PepperMissingError: none is configured, or it cannot be read.
     """
-    if app.pepper_file is None:
-        raise PepperMissingError(app=app.name, reason="no pepper_file is configured")
     try:
-        return Secret(_read_first_line(app.pepper_file))
-    except OSError as error:
-        raise PepperMissingError(app=app.name, reason=f"{app.pepper_file}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise PepperMissingError(app=app.name, reason=f"{app.pepper_file}: not valid UTF-8") from error
+        if app.pepper_env:
+            return read_app_variable(app, app.pepper_env)
+        if app.pepper_file:
+            return Secret(_read_first_line(app.pepper_file))
+    except VariableUnreadableError as error:
+        raise PepperMissingError(app=app.name, reason=str(error)) from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = f"{app.pepper_file}: {explain_failure(error)}"
+        raise PepperMissingError(app=app.name, reason=reason) from error
+    raise PepperMissingError(app=app.name, reason="neither pepper_file nor pepper_env is configured")
 
 
-def _read_key_variable(app: App, name: str) -> str:
-    from dbctl.files import dotenv
+def read_app_variable(app: App, name: str) -> Secret:
+    """Return a variable of the app's env file, which takes precedence, or of a place of ``read_variable``.
 
-    app_variables = dotenv.parse_dotenv(atomic.read_settings(app.env_file)) if app.env_file else {}
-    return (app_variables[name] if name in app_variables else read_variable(name)).strip()
+    Raises:
+        VariableUnreadableError: nothing defines it, or its file or command fails.
+    """
+    if app.env_file:
+        from dbctl.files import app_settings
+
+        try:
+            variables = app_settings.parse_settings(app.env_file.name, atomic.read_settings(app.env_file))
+        except (OSError, ValueError) as error:
+            reason = f"{app.env_file} cannot be read: {app_settings.explain_failure(error)}"
+            raise VariableUnreadableError(reason) from error
+        if name in variables:
+            return Secret(variables[name])
+    return Secret(read_variable(name))
 
 
 def _read_first_line(path: Path) -> str:
@@ -88,11 +100,31 @@ def _read_first_line(path: Path) -> str:
     return str(line.decode("utf-8-sig").rstrip("\r\n"))
 
 
+def read_passphrase_variable(app: App) -> Secret:
+    """Return the passphrase that ``passphrase_env`` names.
+
+    Raises:
+        PassphraseInvalidError: it cannot be read, or is empty.
+    """
+    encryption = (app.backup and app.backup.encrypt) or EncryptionConfig()
+    name = encryption.passphrase_env
+    try:
+        passphrase = read_app_variable(app, name)
+    except VariableUnreadableError as error:
+        raise PassphraseInvalidError(place=name, reason=str(error)) from error
+    if not passphrase.reveal() or "\n" in passphrase.reveal():
+        raise PassphraseInvalidError(place=name, reason="a passphrase is one line, and not empty")
+    return passphrase
+
+
 class DecryptionFiles(msgspec.Struct, frozen=True, kw_only=True):
     """The files with keys and passphrases that decrypt backups."""
 
     identities: Sequence[Path]
     passphrases: Sequence[Path]
+    read_passphrase: Callable[[], Secret] | None = (
+        None  #: reads the passphrase of ``passphrase_env``, if configured
+    )
     staging: Path | None  #: the result of ``staging_folder``
 
 
@@ -109,5 +141,6 @@ def find_decryption_files(
             *([passphrase] if passphrase else []),
             *(Path(path) for path in passphrase_files if path),
         ],
+        read_passphrase=partial(read_passphrase_variable, app) if encryption.passphrase_env else None,
         staging=staging_folder(app),
     )

@@ -9,7 +9,7 @@ from dbctl import demo
 from dbctl.config import loader
 from dbctl.demo import DemoBuilt
 from dbctl.demo.sample import Progress
-from dbctl.model import Plan, Row
+from dbctl.model import Closing, Plan, Row, format_count
 from dbctl.services.setup import InitConfig, config_exists
 
 
@@ -17,6 +17,11 @@ class SampleBuilt(DemoBuilt, frozen=True, kw_only=True):
     """Result of ``demo``."""
 
     config: Path
+
+    @property
+    def closing(self) -> Closing:
+        rows = format_count(sum(self.rows.values()), "row")
+        return Closing(f"Created a sample of {self.profile}", [rows], bytes=self.bytes, is_timed=True)
 
     def summary(self) -> Row:
         accounts = [

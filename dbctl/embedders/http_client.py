@@ -8,12 +8,10 @@ from __future__ import annotations
 import http.client
 import random
 import re
-import socket
-import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn
 
 import msgspec
@@ -25,6 +23,7 @@ from dbctl.errors import (
     EmbedderRefusedError,
     EmbedderUnreachableError,
 )
+from dbctl.http_client import REDIRECT_STATUSES, RETRY_HINT, create_opener, explain_error
 from dbctl.model import Secret
 from dbctl.url import Endpoint
 
@@ -35,12 +34,10 @@ BLOCK = 1 << 16
 RETRY_STATUSES = frozenset({429, 500, 502, 503, 504})
 TOO_MANY_REQUESTS = 429
 KEY_REJECTED_STATUSES = frozenset({401, 403})
-REDIRECT_STATUSES = range(300, 400)
 SERVER_ERROR = 500  #: the lowest status of server errors
 #: Seconds before a repetition, doubled each time.
 FIRST_PAUSE, MAX_PAUSE = 0.5, 8.0
 NETWORK_HINT = "Check url under [apps.NAME.embedder], and the network."
-RETRY_HINT = "Try again later."
 URL_HINT = "Check url, which must include the version of the service, and model under [apps.NAME.embedder]."
 _CODE = re.compile(r"[A-Za-z][A-Za-z_]{2,59}")
 
@@ -68,13 +65,6 @@ class _Response(NamedTuple):
     wait: float | None  #: seconds of Retry-After, if any
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Redirect handler that ignores redirects, so that the key is sent only to the configured service."""
-
-    def redirect_request(self, *_words: object) -> None:
-        return None
-
-
 def send_request(request: HttpRequest) -> Any:
     """Return the JSON response of a service; repeat the request while the service is overloaded.
 
@@ -94,7 +84,7 @@ def send_request(request: HttpRequest) -> Any:
             hint="Try again, or increase timeout under [apps.NAME.embedder].",
         ) from error
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
-        reason, hint = _explain_error(error)
+        reason, hint = explain_error(error, NETWORK_HINT)
         raise EmbedderUnreachableError(place=request.place, reason=reason, hint=hint) from error
     try:
         return msgspec.json.decode(body)
@@ -115,7 +105,7 @@ def _send_with_retries(request: HttpRequest, retried: list[_Response]) -> bytes:
         method="POST",
     )
     opener, deadline, pause = (
-        _create_opener(request.endpoint),
+        create_opener(request.endpoint),
         time.monotonic() + request.timeout,
         FIRST_PAUSE,
     )
@@ -129,15 +119,6 @@ def _send_with_retries(request: HttpRequest, retried: list[_Response]) -> bytes:
         retried.append(response)
         time.sleep(wait)
         pause = min(2 * pause, MAX_PAUSE)
-
-
-def _create_opener(endpoint: Endpoint) -> urllib.request.OpenerDirector:
-    """Return an opener that uses the proxy of the environment, except for loopback addresses."""
-    proxies = {} if endpoint.is_loopback else urllib.request.getproxies()
-    context = ssl.create_default_context()
-    return urllib.request.build_opener(
-        urllib.request.ProxyHandler(proxies), urllib.request.HTTPSHandler(context=context), _NoRedirect()
-    )
 
 
 def _send_once(
@@ -215,30 +196,3 @@ def _read_error_code(body: bytes, key: Secret | None) -> str:
         if isinstance(code, str) and _CODE.fullmatch(code) and not contains_key:
             return code
     return ""
-
-
-#: Reasons and hints by exception; the first match is used.
-_FAILURES: Sequence[tuple[type[BaseException], str, str]] = (
-    (
-        ssl.SSLCertVerificationError,
-        "its certificate is not trusted",
-        "Check url, or set SSL_CERT_FILE to a file with the authorities to trust instead of those of this machine.",
-    ),
-    (ssl.SSLError, "it does not support TLS", "Check url: http:// or https://."),
-    (socket.gaierror, "its host name cannot be resolved", NETWORK_HINT),
-    (ConnectionRefusedError, "connection refused", NETWORK_HINT),
-    (http.client.RemoteDisconnected, "the connection was interrupted", RETRY_HINT),
-    (http.client.IncompleteRead, "the connection was interrupted", RETRY_HINT),
-    (http.client.HTTPException, "the server does not support HTTP", NETWORK_HINT),
-    (ConnectionError, "the connection was interrupted", RETRY_HINT),
-)
-
-
-def _explain_error(error: Exception) -> tuple[str, str]:
-    cause = error.reason if isinstance(error, urllib.error.URLError) else error
-    for kind, reason, hint in _FAILURES:
-        if isinstance(cause, kind):
-            return reason, hint
-    if str(cause).startswith("Tunnel connection failed"):
-        return "the proxy refuses the connection", "Check HTTPS_PROXY and NO_PROXY."
-    return (cause.strerror if isinstance(cause, OSError) else "") or "the network failed", NETWORK_HINT

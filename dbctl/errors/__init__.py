@@ -3,6 +3,14 @@
 from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
+    from dbctl.errors.audit import (
+        AuditInvalidError,
+        AuditUnavailableError,
+        OperationNotFoundError,
+        UndoAppError,
+        UndoConflictError,
+        UndoImpossibleError,
+    )
     from dbctl.errors.backup import (
         AlreadyAdoptedError,
         ArchiveUnsafeError,
@@ -10,6 +18,7 @@ with lazy_imports(__name__):
         BackupDiffersError,
         BackupFailedError,
         BackupMissingError,
+        BackupPinnedError,
         BackupRetainedError,
         BackupUnloadableError,
         ClockImplausibleError,
@@ -37,6 +46,7 @@ with lazy_imports(__name__):
         TargetNotEmptyError,
     )
     from dbctl.errors.base import SEVERITY_ORDER, DbctlError, Exit, load_registry, worst_status
+    from dbctl.errors.comparison import SideMissingError, SidesSameError
     from dbctl.errors.connection import (
         IN_DOUBT,
         BusyError,
@@ -133,6 +143,21 @@ with lazy_imports(__name__):
         ResetRefusedError,
         RowsLostError,
     )
+    from dbctl.errors.operations import (
+        HookFailedError,
+        JournalCorruptError,
+        JournalDisabledError,
+        JournalUnavailableError,
+        MaintenanceNotConfiguredError,
+        MaintenanceOffError,
+        MaintenanceOnError,
+        MaintenanceStateError,
+        NotifyNotConfiguredError,
+        RunNotFoundError,
+        TableNotSampledError,
+        TimersFailedError,
+        UnitForeignError,
+    )
     from dbctl.errors.replication import (
         CommitInDoubtError,
         NodeNotReadyError,
@@ -171,6 +196,7 @@ with lazy_imports(__name__):
         VectorInvalidError,
         VectorMissingError,
     )
+    from dbctl.errors.suggestions import MAX_COMPARED, suggest_question, suggest_sentence
     from dbctl.errors.transfer import (
         SourceChangingError,
         TransferDestinationError,
@@ -184,22 +210,27 @@ with lazy_imports(__name__):
         ValuesUnstorableError,
     )
     from dbctl.errors.usage import (
+        AmbiguousIdError,
         AmbiguousLoginError,
         AmbiguousPrefixError,
         AppAmbiguousError,
         AppMissingError,
+        ConfigChangedError,
         ConfigInvalidError,
         ConfigKeyMissingError,
         ConfigMissingError,
+        ConfigUntrustedError,
         ConfirmationMissingError,
         ConfirmationWrongError,
         DatabaseNotConfiguredError,
         DatabaseUnknownError,
         DeclinedError,
         DriverMissingError,
+        EditorFailedError,
         FeatureMissingError,
         FleetRequiredError,
         FleetSelectedError,
+        FormatNotSupportedError,
         HelpTopicMissingError,
         KeyMissingError,
         NoMatchError,
@@ -215,6 +246,7 @@ with lazy_imports(__name__):
         SchemaMismatchError,
         SearchMissingError,
         SessionMissingError,
+        TemplateInvalidError,
         UrlInvalidError,
         UsageError,
         UseDedicatedCommandError,

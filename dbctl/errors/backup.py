@@ -56,7 +56,7 @@ class BackupMissingError(DbctlError):
     code, exit_status = "backup-missing", Exit.NOT_FOUND
     sentence, remedy = (
         "no backup {name!r} of {app} in {place}",
-        "List backups with: dbctl backup list.{suggestion}",
+        "List backups with: dbctl backup list.",
     )
 
 
@@ -124,6 +124,12 @@ class LastBackupError(DbctlError):
     code, exit_status = "last-backup", Exit.REFUSED
     sentence = "{ids}: no other valid backup of {databases} would remain"
     remedy = "Nothing was changed. Create another one first: dbctl backup create"
+
+
+class BackupPinnedError(DbctlError):
+    code, exit_status = "backup-pinned", Exit.REFUSED
+    sentence = "backup {id} is pinned by {by}: {reason}"
+    remedy = "Nothing was deleted. Remove the pin first: dbctl backup unpin {id}"
 
 
 class BackupRetainedError(DbctlError):

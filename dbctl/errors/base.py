@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import IntEnum
 from importlib import import_module
-from typing import ClassVar
+from typing import ClassVar, cast
 
 
 class Exit(IntEnum):
@@ -48,21 +48,29 @@ LONGEST_LIST = 20  #: details of a message; further ones are only counted
 class DbctlError(Exception):
     """Base of every expected failure: a raise passes values, the class owns the text.
 
-    ``sentence`` and ``remedy`` are format strings; the keyword arguments fill them and are available as ``context``.
+    ``sentence`` and ``remedy`` are format strings; the keyword arguments fill them and are available as ``context``. ``candidates`` is a
+    collection of names, of which the hint suggests those that resemble the misspelled name.
     """
 
     code: ClassVar[str] = "internal"
     exit_status: ClassVar[Exit] = Exit.FAILED
     sentence: ClassVar[str] = "internal error: {detail}"
     remedy: ClassVar[str] = "Run it again with --verbose, and report the output."
+    misspelled: ClassVar[str] = "name"  #: the key of ``context`` with the name that ``candidates`` resemble
     #: by code; complete only after ``load_registry``
     registry: ClassVar[dict[str, type[DbctlError]]] = {}
 
     def __init__(self, **context: object) -> None:
+        candidates = cast("Collection[str]", context.pop("candidates", ()))
         super().__init__(self.sentence.format(**context))
         self.context = context
         self.details: Sequence[str] = ()  #: further lines of the message, one per problem
         self.hint = self.remedy.format(**context)
+        if candidates:
+            from dbctl.errors.suggestions import suggest_sentence
+
+            suggestion = suggest_sentence(str(context[self.misspelled]), candidates)
+            self.hint = f"{suggestion} {self.hint}".strip()
 
     def __str__(self) -> str:
         return "\n".join([*map(str, self.args), *self.details])

@@ -21,6 +21,7 @@ class ImportInvalidError(DbctlError):
 class ColumnMissingError(DbctlError):
     code, exit_status = "column-missing", Exit.USAGE
     sentence, remedy = "{table} has no column {column!r}", "Columns: {names}."
+    misspelled = "column"
 
 
 class VersionsTaggedError(DbctlError):
@@ -50,7 +51,7 @@ class TransitionRefusedError(DbctlError):
 class TableMissingError(DbctlError):
     code, exit_status = "table-missing", Exit.NOT_FOUND
     sentence = "no table {name!r} in {target}"
-    remedy = "List tables with dbctl stats tables; select another database with --db.{suggestion}"
+    remedy = "List tables with dbctl schema show; select another database with --db."
 
 
 class ContentNullError(DbctlError):
@@ -69,7 +70,7 @@ class RowNotFoundError(DbctlError):
 class DatabaseNotFoundError(DbctlError):
     code, exit_status = "database-not-found", Exit.NOT_FOUND
     sentence = "database {name} of {profile} ({files}) not found in {directory}"
-    remedy = "Pass its path: --url {name}=PATH.{candidates}"
+    remedy = "Pass its path: --url {name}=PATH.{notes}"
 
 
 class DatabaseNotEmptyError(DbctlError):

@@ -20,7 +20,7 @@ class MigrationsMissingError(DbctlError):
 class MigrationMissingError(DbctlError):
     code, exit_status = "migration-missing", Exit.NOT_FOUND
     sentence = "no migration {name!r} in {folder}"
-    remedy = "List migrations with: dbctl migrate status.{suggestion}"
+    remedy = "List migrations with: dbctl migrate status."
 
 
 class MigrationVariantUnknownError(DbctlError):

@@ -13,6 +13,17 @@ class UsageError(DbctlError):
     sentence, remedy = "{detail}", "List the arguments and options of a command with --help."
 
 
+class FormatNotSupportedError(DbctlError):
+    code, exit_status = "format-not-supported", Exit.USAGE
+    sentence = "{command} returns no findings, so -o {format} is not possible"
+    remedy = "Use another format: table, json, jsonl, csv, tsv, markdown, html."
+
+
+class TemplateInvalidError(DbctlError):
+    code, exit_status = "template-invalid", Exit.USAGE
+    sentence, remedy = "--template: {reason}", "{help}"
+
+
 class ValueInvalidError(DbctlError):
     code, exit_status = "value-invalid", Exit.USAGE
     sentence, remedy = "{name} {value} is invalid: {reason}", "Nothing was changed."
@@ -26,7 +37,7 @@ class UseDedicatedCommandError(DbctlError):
 class ConfigMissingError(DbctlError):
     code, exit_status = "config-missing", Exit.USAGE
     sentence = "no configuration found ({reason})"
-    remedy = "Create one with dbctl init PROFILE DIR, or pass --profile NAME and --url DATABASE=PATH."
+    remedy = "Create one with dbctl init DIR, or pass --profile NAME and --url DATABASE=PATH. A sample: dbctl demo flashpoint-web DIR"
 
 
 class ConfigInvalidError(DbctlError):
@@ -35,10 +46,28 @@ class ConfigInvalidError(DbctlError):
     remedy = "Check the whole configuration with: dbctl apps check"
 
 
+class ConfigUntrustedError(DbctlError):
+    code, exit_status = "config-untrusted", Exit.REFUSED
+    sentence = "{file} defines commands that root would run, but other users may write {place}"
+    remedy = "Nothing was run. Run: chown root {place} && chmod go-w {place}"
+
+
+class ConfigChangedError(DbctlError):
+    code, exit_status = "config-changed", Exit.REFUSED
+    sentence = "another process changed {file} while it was edited"
+    remedy = "It was not replaced. Your text is in {rejected}."
+
+
+class EditorFailedError(DbctlError):
+    code, exit_status = "editor-failed", Exit.FAILED
+    sentence = "{editor}: {reason}"
+    remedy = "Nothing was changed. Set VISUAL or EDITOR to a command that waits until the file is closed, such as EDITOR='code --wait'."
+
+
 class ConfigKeyMissingError(DbctlError):
     code, exit_status = "config-key-missing", Exit.NOT_FOUND
     sentence = "the configuration has no key {name}"
-    remedy = "Similar keys: {names}. List all keys with: dbctl config explain"
+    remedy = "List all keys with: dbctl config explain"
 
 
 class HelpTopicMissingError(DbctlError):
@@ -158,6 +187,7 @@ class WrongAppError(DbctlError):
 class UserMissingError(DbctlError):
     code, exit_status = "user-missing", Exit.NOT_FOUND
     sentence, remedy = "no user {login!r} in {target}", "List users with: dbctl users list"
+    misspelled = "login"
 
 
 class RoleMissingError(DbctlError):
@@ -196,6 +226,12 @@ class AmbiguousLoginError(DbctlError):
         "{login!r} matches several users of {target} (ids {ids})",
         "Nothing was changed. Select one with --id.",
     )
+
+
+class AmbiguousIdError(DbctlError):
+    code, exit_status = "id-ambiguous", Exit.REFUSED
+    sentence = "{text!r} is the beginning of several ids in {target}: {ids}"
+    remedy = "Nothing was changed. Type more characters, or the complete id."
 
 
 class KeyMissingError(DbctlError):

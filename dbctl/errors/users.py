@@ -15,15 +15,16 @@ class PermissionMissingError(DbctlError):
     code, exit_status = "permission-missing", Exit.NOT_FOUND
     sentence, remedy = (
         "no permission {name!r} in {target}",
-        "List permissions with: dbctl roles permissions.{suggestion}",
+        "List permissions with: dbctl roles permissions.",
     )
 
 
 class SettingMissingError(DbctlError):
+    misspelled = "key"
     code, exit_status = "setting-missing", Exit.NOT_FOUND
     sentence, remedy = (
         "no setting {key!r} in {target}",
-        "List settings with: dbctl settings list.{suggestion}",
+        "List settings with: dbctl settings list.{note}",
     )
 
 
@@ -114,7 +115,7 @@ class HashExpensiveError(DbctlError):
 class PepperMissingError(DbctlError):
     code, exit_status = "pepper-missing", Exit.USAGE
     sentence = "the secret that {app} appends to passwords is not available: {reason}"
-    remedy = "Write it to a file, and set pepper_file to its path in [apps.{app}] of dbctl.toml. If the app has none, the file is empty."
+    remedy = "Write it to a file, and set pepper_file to its path in [apps.{app}] of the configuration, or pepper_env to the name of a secret. If the app has none, the file is empty."
 
 
 class InvariantViolatedError(DbctlError):

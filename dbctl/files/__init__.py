@@ -12,11 +12,14 @@ with lazy_imports(__name__):
         is_regular,
         make_folder,
         read_settings,
+        read_settings_bytes,
         read_whole,
         rename_exclusively,
         sync_directory,
         sync_file,
+        translate_errors,
         write_atomically,
+        write_blocks,
     )
     from dbctl.files.codecs import LEVEL, SUFFIXES, ParallelGzip, open_parallel_gzip, read_gzip
     from dbctl.files.compression import DecompressedImport, Encrypt

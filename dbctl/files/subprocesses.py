@@ -31,6 +31,8 @@ GATHER_SECONDS = 0.005
 MAX_STDERR_BYTES = 1 << 16
 #: Environment variables that programs receive; others may contain secrets.
 ENVIRONMENT = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "KRB5CCNAME", "SSL_CERT_FILE", "SSL_CERT_DIR")
+#: Where distributions install several versions of PostgreSQL side by side.
+POSTGRESQL_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
 SECRETS_PREFIX = "dbctl-secret-"
 #: Seconds of inactivity after which a program without server is killed.
 LOCAL_SECONDS = 600.0

@@ -54,6 +54,7 @@ class Problem(msgspec.Struct, frozen=True):
     line: int
     key: str
     reason: str
+    file: Path | None = None  #: if the reader has several files
 
 
 class TomlError(ValueError):
@@ -158,16 +159,15 @@ def structure(
 
 def _reasons(error: Any) -> Iterator[tuple[list[Key], str]]:
     """Yield the path and reason of each problem in an error of the validator; unknown keys with suggestions."""
-    from difflib import get_close_matches
+    from dbctl.errors import suggest_question
 
     path = list(error.absolute_path)
     if error.validator == "additionalProperties":
         known = list(error.schema.get("properties", {}))
         for key in error.instance:
             if key not in known:
-                suggestions = get_close_matches(key, known, n=1, cutoff=0.5)
-                hint = f"did you mean {suggestions[0]}?" if suggestions else f"known: {', '.join(known)}"
-                yield [*path, key], f"unknown key; {hint}"
+                hint = suggest_question(key, known) or f"; known: {', '.join(known)}"
+                yield [*path, key], f"unknown key{hint}"
     elif error.validator == "required":
         for key in error.validator_value:
             if key not in error.instance:

@@ -75,7 +75,7 @@ def path_of(name: str) -> Path:
         if path := _find_in(folder, name):
             return path
     known = dict.fromkeys(profile.name for profile in list_available())
-    raise ProfileMissingError(name=name, names=", ".join(known))
+    raise ProfileMissingError(name=name, names=", ".join(known), candidates=known)
 
 
 def _find_in(folder: Path, name: str) -> Path | None:

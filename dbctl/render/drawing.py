@@ -1,134 +1,120 @@
-"""Draw blocks: as plain aligned columns, or with rich on a terminal."""
+"""Draw blocks: as plain aligned columns, or for a terminal."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
 
-from dbctl.render.grid import Block, Grid, Line
+from dbctl.model import Finding
+from dbctl.render import streams
+from dbctl.render.escaping import escape, escape_lines
+from dbctl.render.grid import Block, Grid
+from dbctl.render.options import supports_color, supports_drawing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_INDENT = "  "
+    from dbctl.render.options import OutputOptions
+
+INDENT = "  "
 _MAX_PADDED_WIDTH = 1000  #: a column is padded to at most this many cells
 
 
 def plain_lines(blocks: Sequence[Block]) -> Iterator[str]:
     """Yield lines with aligned columns, neither truncated nor wrapped, without trailing spaces."""
     for block in blocks:
-        if isinstance(block, Line):
-            yield _INDENT * block.depth + block.text
-        else:
+        if isinstance(block, Grid):
             yield from _aligned_lines(block)
+        elif isinstance(block, Finding):
+            yield f"{block.severity} {escape(block.target)}: {escape(block.message)} ({escape(block.code)})"
+            if block.hint:
+                yield INDENT * 2 + escape(block.hint)
+        else:
+            yield INDENT * block.depth + block.text
 
 
 def _aligned_lines(grid: Grid) -> Iterator[str]:
-    rows = [list(grid.header), *grid.rows] if grid.header else list(grid.rows)
-    # A long text must not widen every row, so its own row is not aligned.
-    widths = [min(max(map(cell_width, column)), _MAX_PADDED_WIDTH) for column in zip(*rows, strict=True)]
-    for row in rows:
+    widths = padded_widths(grid)
+    for row in [grid.header, *grid.rows] if grid.header else grid.rows:
         cells = [
-            " " * (full - cell_width(cell)) + cell if right else cell + " " * (full - cell_width(cell))
-            for cell, full, right in zip(row, widths, grid.right_aligned, strict=True)
+            align(cell, width, right=right)
+            for cell, width, right in zip(row, widths, grid.right_aligned, strict=True)
         ]
-        yield (_INDENT * grid.depth + _INDENT.join(cells)).rstrip()
+        yield (INDENT * grid.depth + INDENT.join(cells)).rstrip()
+
+
+def padded_widths(grid: Grid) -> list[int]:
+    """Return the widths to which cells are padded: a long text must not widen every row, so its own row is not aligned."""
+    rows = [grid.header, *grid.rows] if grid.header else grid.rows
+    return [min(max(map(cell_width, column)), _MAX_PADDED_WIDTH) for column in zip(*rows, strict=True)]
+
+
+def align(text: str, width: int, *, right: bool) -> str:
+    """Return ``text`` with spaces up to ``width`` cells."""
+    blanks = " " * (width - cell_width(text))
+    return blanks + text if right else text + blanks
 
 
 def cell_width(text: str) -> int:
     """Return the width of ``text`` in terminal cells."""
     if text.isascii():
         return len(text)
-    from unicodedata import combining, east_asian_width
+    from unicodedata import category, east_asian_width
 
-    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
-
-
-def draw(blocks: Sequence[Block], *, color: bool, stderr: bool = False) -> None:
-    """Draw blocks fitted to the width of the terminal; cells are never interpreted as markup."""
-    from rich.console import Console
-    from rich.padding import Padding
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(
-        file=sys.stderr if stderr else sys.stdout,
-        color_system="auto" if color else None,
-        markup=False,
-        highlight=False,
-        emoji=False,
-        soft_wrap=False,
-    )
-    for block in (fitted for block_ in blocks for fitted in _fit(block_, console.width)):
-        if isinstance(block, Line) and block.no_wrap:
-            # The terminal wraps it, so that a selection copies it as one line.
-            console.print(Text(_INDENT * block.depth + block.text), soft_wrap=True)
-            continue
-        if isinstance(block, Line):
-            console.print(Padding(Text(block.text), (0, 0, 0, 2 * block.depth)))
-            continue
-        table = Table(
-            box=None,
-            show_header=bool(block.header),
-            header_style="bold",
-            padding=(0, 2, 0, 0),
-            pad_edge=False,
-        )
-        unwrapped = _fixed_columns(block, console.width - len(_INDENT) * block.depth)
-        for index, right in enumerate(block.right_aligned):
-            table.add_column(
-                Text(block.header[index]) if block.header else "",
-                justify="right" if right else "left",
-                overflow="fold",
-                style="bold" if not block.header and index == 0 else None,
-                no_wrap=index in unwrapped or (not block.header and index == 0),
-            )
-        for row in block.rows:
-            table.add_row(*map(Text, row))
-        console.print(Padding(table, (0, 0, 0, 2 * block.depth), expand=False))
+    # nonspacing marks, of which some have no combining class, such as variation selectors
+    return sum(0 if category(c) in {"Mn", "Me"} else 2 if east_asian_width(c) in "WF" else 1 for c in text)
 
 
-#: Minimum width of a column that may be wrapped.
-_MIN_WIDTH = 12
+def is_drawn() -> bool:
+    """Whether the result is drawn for a terminal."""
+    return supports_drawing(stream_is_terminal=sys.stdout.isatty())
 
 
-def _fixed_columns(grid: Grid, available: int) -> set[int]:
-    """Return the indexes of columns that are not wrapped: the narrowest ones, as long as space for the others remains.
+def write_result(blocks: Sequence[Block], options: OutputOptions, *, paged: bool) -> None:
+    """Write blocks to standard output; on a terminal fitted to its width, and ``paged`` if they are longer than the screen.
 
-    Each wider column gets at least its own width, up to twice the minimum.
+    Raises:
+        OutputFailedError: standard output cannot be written.
+        BrokenPipeError: the reader closed the pipe.
     """
-    widths = sorted((width, index) for index, width in enumerate(_column_widths(grid)))
-    columns, used = set(), 0
-    for count, (width, index) in enumerate(widths, 1):
-        used += width + len(_INDENT)
-        if used + (len(widths) - count) * max(_MIN_WIDTH, min(width, 2 * _MIN_WIDTH)) > available:
-            break
-        columns.add(index)
-    return columns
-
-
-def _column_widths(grid: Grid) -> list[int]:
-    rows = [grid.header, *grid.rows] if grid.header else grid.rows
-    return [max(map(cell_width, column)) for column in zip(*rows, strict=True)]
-
-
-def _fit(block: Block, width: int) -> Iterator[Block]:
-    if isinstance(block, Line):
-        yield block
-    else:
-        yield from _fit_nested_grid(block, width)
-
-
-def _fit_nested_grid(grid: Grid, width: int) -> Iterator[Block]:
-    """Yield a nested table, or its rows as names and values if it is wider than the terminal."""
-    if (
-        not (grid.header and grid.depth)
-        or sum(_column_widths(grid)) + len(_INDENT) * len(grid.header) <= width - len(_INDENT) * grid.depth
-    ):
-        yield grid
+    if not (is_drawn() or supports_color(sys.stdout)):
+        streams.write("".join(f"{text}\n" for text in plain_lines(blocks)))
         return
-    for number, row in enumerate(grid.rows):
-        if number:
-            yield Line("")
-        pairs = list(zip(grid.header, row, strict=True))
-        yield Grid(rows=pairs, right_aligned=(False, False), depth=grid.depth)
+    from dbctl.render.terminal import Screen, lay_out
+
+    screen = Screen.of(sys.stdout)
+    lines = [screen.render(line) for line in lay_out(blocks, screen, wide=options.wide)]
+    _write_screen(lines, height=screen.height if paged and options.pager else 0)
+
+
+def write_script(sql: str, options: OutputOptions) -> None:
+    """Write SQL for a program, or highlighted for a terminal; raises the errors of ``write_result``."""
+    if not (is_drawn() or supports_color(sys.stdout)):
+        streams.write(escape_lines(sql) if sys.stdout.isatty() else sql, utf8=True)
+        return
+    from dbctl.render.terminal import Screen, highlight_script
+
+    screen = Screen.of(sys.stdout)
+    lines = [screen.render(line) for line in highlight_script(sql, screen)]
+    _write_screen(lines, height=screen.height if options.pager else 0)
+
+
+def _write_screen(lines: Sequence[str], *, height: int) -> None:
+    """Write lines; more than ``height`` of them are shown in the pager at the end of the command, 0: without it."""
+    if height and len(lines) >= height:
+        streams.begin_paging()
+    streams.write("".join(f"{line}\n" for line in lines))
+
+
+def write_remarks(blocks: Sequence[Block]) -> None:
+    """Write blocks to standard error, before a prompt."""
+    if not (supports_drawing(stream_is_terminal=sys.stderr.isatty()) or supports_color(sys.stderr)):
+        for text in plain_lines(blocks):
+            streams.remark(text)
+        return
+    from dbctl.render.terminal import Screen, lay_out
+
+    screen = Screen.of(sys.stderr)
+    for line in lay_out(blocks, screen):
+        sys.stderr.write(screen.render(line) + "\n")
+    sys.stderr.flush()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -9,9 +11,18 @@ def escape(text: str) -> str:
     r"""Return text with controls, bidi overrides, zero-width characters and surrogates as ``\x1b``, ``\u202e``."""
     if text.isprintable():
         return text
-    return "".join(
-        character if _is_harmless(character) else _escape_character(character) for character in text
-    )
+    return "".join(map(_show_character, text))
+
+
+@lru_cache(maxsize=4096)
+def _show_character(character: str) -> str:
+    return character if _is_harmless(character) else _escape_character(character)
+
+
+def escape_lines(text: str) -> str:
+    """Return text of several lines with escaped lines; tabs, and line feeds of Windows, are harmless there."""
+    lines = text.replace("\r\n", "\n").split("\n")
+    return "\n".join("\t".join(map(escape, line.split("\t"))) for line in lines)
 
 
 def _is_harmless(character: str) -> bool:

@@ -1,4 +1,4 @@
-"""Write an error: a line and a hint to standard error, and the JSON object if JSON is requested."""
+"""Write an error: a line and a hint to standard error, and a document if JSON or a report is requested."""
 
 from __future__ import annotations
 
@@ -24,12 +24,18 @@ def show(
 ) -> int:
     """Write the error of ``command`` and return the exit code; default: that of the error."""
     status = int(error.exit_status if status is None else status)
-    streams.remark(f"dbctl: {error.args[0]}")
+    streams.remark(f"dbctl: {error.args[0]}", "error")
     for detail in error.details:
         streams.remark(f"  {detail}")
     if error.hint:
-        streams.remark(f"  hint: {error.hint}")
-    if output.structured and not isinstance(error, OutputFailedError):
+        streams.remark(f"  hint: {error.hint}", "dim")
+    if isinstance(error, OutputFailedError):
+        return status
+    if output.is_report:
+        from dbctl.render.reports import report_failure, write_report
+
+        write_report(report_failure(command, error, status=status), output)
+    elif output.structured:
         target = error.context.get("target")
         streams.write(
             envelope(

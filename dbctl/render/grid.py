@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
-from typing import TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 import msgspec
 
 from dbctl.errors import UsageError
-from dbctl.model import CheckResult, DryRunResult, Finding, Findings, Page, Plan, Struct
+from dbctl.model import (
+    ChangeResult,
+    CheckResult,
+    DryRunResult,
+    Finding,
+    Findings,
+    Page,
+    Plan,
+    StoredRow,
+    Struct,
+    Trend,
+)
 from dbctl.render.escaping import escape
-from dbctl.render.human import format_value
+from dbctl.render.human import NULL, describe_stored_value, draw_sparkline, format_value
 from dbctl.render.values import fields_of
+
+if TYPE_CHECKING:
+    from dbctl.render.terminal import Role
 
 
 class Grid(Struct, frozen=True, kw_only=True):
@@ -22,7 +36,9 @@ class Grid(Struct, frozen=True, kw_only=True):
     header: Sequence[str] = ()
     rows: Sequence[Sequence[str]]
     right_aligned: Sequence[bool]  #: per column, for numbers
+    fixed: Sequence[bool] = ()  #: per column, whether its values are never shortened: numbers, times
     depth: int = 0  #: levels of indentation
+    matrix: bool = False  #: every column but the first one contains yes and no
 
 
 class Line(Struct, frozen=True):
@@ -30,10 +46,11 @@ class Line(Struct, frozen=True):
 
     text: str
     depth: int = 0
-    no_wrap: bool = False  #: wrapped only by the terminal, so that a selection copies one line
+    role: Role | None = None  #: its color on a terminal
+    hanging: int = 0  #: indentation of the further lines if it is wrapped
 
 
-Block: TypeAlias = Grid | Line
+Block: TypeAlias = Grid | Line | Finding
 
 
 def records(result: object) -> list[dict[str, object]]:
@@ -77,22 +94,24 @@ def select_columns(
     unknown = [name for name in requested if name not in known]
     if unknown and known:
         raise UsageError(
-            detail=f"--columns: no column {', '.join(map(repr, unknown))}; known: {', '.join(known)}"
+            detail=f"--columns: no column {', '.join(map(repr, unknown))}; known: {', '.join(known)}",
+            name=unknown[0],
+            candidates=known,
         )
     return list(requested) or known
 
 
-def build_blocks(result: object, columns: Sequence[str] = ()) -> list[Block]:
-    """Return the blocks of a result; empty for no result."""
-    if result is None:
+def build_blocks(result: object, columns: Sequence[str] = (), *, drawn: bool = False) -> list[Block]:
+    """Return the blocks of a result; empty for no result. ``drawn``: they are shown on a terminal, not in a pipe."""
+    if result is None or (isinstance(result, ChangeResult) and not (result.summary() or columns)):
         return []
     if isinstance(result, (DryRunResult, Plan)):
         return _plan_blocks(result.plan if isinstance(result, DryRunResult) else result)
-    if isinstance(result, CheckResult) and not columns:
-        return [line for finding in result.findings for line in _finding_lines(finding)]
+    if isinstance(result, CheckResult if not drawn else Findings) and not columns:
+        return [*result.findings]
     if isinstance(result, (Page, Findings)) and (columns or not result.summary()):
         items = result.items if isinstance(result, Page) else result.findings
-        rows = [fields_of(item) if columns else summary_fields(item) for item in items]
+        rows = [_fields_of(item) if columns else summary_fields(item) for item in items]
         if isinstance(result, Page) and result.constant_columns and not columns:
             rows = [
                 {name: value for name, value in row.items() if name not in result.constant_columns}
@@ -101,26 +120,29 @@ def build_blocks(result: object, columns: Sequence[str] = ()) -> list[Block]:
         return [_build_grid(rows, select_columns(rows, columns), 0)] if rows else []
     summary = result.summary() if isinstance(result, Struct) else {}
     if not isinstance(summary, Mapping):
-        grid = _build_grid(summary, select_columns(summary, columns), 0)
+        rows = [_draw_trends(_fields_of(row)) if drawn else _fields_of(row) for row in summary]
+        grid = _build_grid(rows, select_columns(summary, columns), 0)
         sections = result.sections() if isinstance(result, Struct) and not columns else {}
         return [grid, *_record_blocks({name: rows for name, rows in sections.items() if rows}, 0)]
-    fields = (not columns and dict(summary)) or fields_of(result)
+    fields = (not columns and dict(summary)) or _fields_of(result)
     return _record_blocks({name: fields[name] for name in select_columns([fields], columns)}, 0)
 
 
 def summary_fields(item: object) -> Mapping[str, object]:
     """Return the columns of an item in a table: its summary, otherwise its fields."""
     summary = item.summary() if isinstance(item, Struct) else {}
-    return summary if summary and isinstance(summary, Mapping) else fields_of(item)
+    return summary if summary and isinstance(summary, Mapping) else _fields_of(item)
 
 
-def _finding_lines(finding: Finding) -> list[Block]:
-    """Return the lines of a finding, with its hint on one line that can be copied."""
-    lines = [
-        Line(escape(f"{finding.severity}: {finding.target}: {finding.code}")),
-        Line(escape(finding.message), 1),
-    ]
-    return [*lines, Line(escape(finding.hint), 2, no_wrap=True)] if finding.hint else [*lines]
+def _draw_trends(row: Mapping[str, object]) -> Mapping[str, object]:
+    return {name: draw_sparkline(value) if isinstance(value, Trend) else value for name, value in row.items()}
+
+
+def _fields_of(item: object) -> Mapping[str, object]:
+    fields = fields_of(item)
+    if isinstance(item, StoredRow):
+        return {name: describe_stored_value(value) for name, value in fields.items()}
+    return fields
 
 
 def _plan_title(plan: Plan) -> str:
@@ -130,28 +152,40 @@ def _plan_title(plan: Plan) -> str:
 def _plan_blocks(plan: Plan) -> list[Block]:
     if plan.is_empty:
         return [Line(f"{_plan_title(plan)}: nothing to do")]
-    lines: list[Block] = [Line(_plan_title(plan))]
-    lines += [Line(f"{number}. {escape(step)}", 1) for number, step in enumerate(plan.steps, 1)]
+    lines: list[Block] = [Line(_plan_title(plan), role="heading")]
+    lines += [
+        Line(f"{number}. {escape(step)}", 1, hanging=len(f"{number}. "))
+        for number, step in enumerate(plan.steps, 1)
+    ]
     if plan.rows:
-        rows = [[escape(table), str(count)] for table, count in plan.rows.items()]
-        lines.append(Grid(header=("table", "rows"), rows=rows, right_aligned=(False, True), depth=1))
+        rows = [{"table": table, "rows": count} for table, count in plan.rows.items()]
+        lines.append(_build_grid(rows, ("table", "rows"), 1))
     if plan.destructive:
-        lines.append(Line("This destroys data."))
+        lines.append(Line("This destroys data.", role="destructive"))
     return lines
 
 
 def _build_grid(rows: Sequence[Mapping[str, object]], names: Sequence[str], depth: int) -> Grid:
-    cells = [[format_value(name, row.get(name)) for name in names] for row in rows]
-    right = [_is_numeric([row.get(name) for row in rows]) for name in names]
-    return Grid(header=[escape(name) for name in names], rows=cells, right_aligned=right, depth=depth)
-
-
-def _is_numeric(values: Sequence[object]) -> bool:
-    present = [value for value in values if value is not None]
-    return bool(present) and all(
-        isinstance(value, (int, float, Decimal, timedelta)) and not isinstance(value, bool)
-        for value in present
+    columns = [
+        [value for row in rows if (value := row.get(name)) is not None and value != NULL] for name in names
+    ]
+    right = [bool(values) and all(map(_is_number, values)) for values in columns]
+    return Grid(
+        header=[escape(name) for name in names],
+        rows=[[format_value(name, row.get(name)) for name in names] for row in rows],
+        right_aligned=right,
+        fixed=[
+            number or all(isinstance(value, (bool, date)) for value in values)
+            for number, values in zip(right, columns, strict=True)
+        ],
+        depth=depth,
+        matrix=len(names) > 1
+        and all(values and all(isinstance(value, bool) for value in values) for values in columns[1:]),
     )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float, Decimal, timedelta)) and not isinstance(value, bool)
 
 
 def _record_blocks(fields: Mapping[str, object], depth: int) -> list[Block]:
@@ -162,6 +196,9 @@ def _record_blocks(fields: Mapping[str, object], depth: int) -> list[Block]:
     ]
     blocks: list[Block] = [Grid(rows=plain, right_aligned=(False, False), depth=depth)] if plain else []
     for name, value in nested.items():
+        if isinstance(value, Sequence) and all(isinstance(item, Finding) for item in value):
+            blocks += value
+            continue
         blocks.append(Line(escape(name) + ":", depth))
         if _is_text_list(value):
             blocks += [Line(escape(line), depth + 1) for line in value]

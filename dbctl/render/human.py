@@ -15,12 +15,14 @@ from dbctl.render.escaping import escape
 from dbctl.render.values import fields_of, jsonable
 
 MISSING = "-"
+NULL = "NULL"
+_BARS = "▁▂▃▄▅▆▇█"
 _RECENT = timedelta(days=2)
 _JUST_NOW = timedelta(minutes=1)
 
 
 def format_value(name: str, value: object) -> str:  # noqa: C901, PLR0911 - one branch per type
-    """Return the value of the field ``name`` on one line; the suffix of the name marks sizes and durations.
+    """Return the value of the field ``name`` on one line; its name marks sizes and durations.
 
     Raises:
         TypeError: the value is a secret, or has an unsupported type.
@@ -36,11 +38,11 @@ def format_value(name: str, value: object) -> str:  # noqa: C901, PLR0911 - one 
     if isinstance(value, float) and not isfinite(value):
         return str(value)
     if isinstance(value, (int, float)) and not isinstance(value, Enum):
-        if name == "bytes" or name.endswith("_bytes"):
-            return format_size(value)
+        if name == "bytes" or name.endswith(("_bytes", "bytes_change", "bytes_per_day")):
+            return model.format_size(value)
         return format_duration(value) if name.endswith("_seconds") else str(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return f"{format_size(len(bytes(value)))} of bytes"
+        return f"{model.format_size(len(bytes(value)))} of bytes"
     if isinstance(value, (Mapping, msgspec.Struct)):
         return (
             ", ".join(f"{escape(key)}={format_value(key, item)}" for key, item in fields_of(value).items())
@@ -51,6 +53,15 @@ def format_value(name: str, value: object) -> str:  # noqa: C901, PLR0911 - one 
     if isinstance(value, (str, date)):
         return escape(str(value))
     return escape(str(jsonable(value)))
+
+
+def describe_stored_value(value: object) -> object:
+    """Return a value of a database for a table: NULL as ``NULL``, and text that could be mistaken for it in quotation marks."""
+    if value is None:
+        return NULL
+    if isinstance(value, str) and (value in {"", NULL, MISSING} or value[0] == value[-1] == "'"):
+        return "'" + value.replace("'", "''") + "'"
+    return value
 
 
 def format_time(value: datetime, now: datetime) -> str:
@@ -85,12 +96,12 @@ def format_duration(seconds: float, *, parts: int = 2) -> str:
     return " ".join(part for part in units if part) or "0 s"
 
 
-def format_size(count: float) -> str:
-    """Return bytes as ``812 B`` or ``1.2 MiB``."""
-    if abs(count) < 1024:  # noqa: PLR2004 - 1024.0 is shown in the next unit
-        return f"{count} B"
-    for unit in ("KiB", "MiB", "GiB", "TiB"):
-        count /= 1024
-        if abs(count) < 1023.95:  # noqa: PLR2004 - 1024.0 is shown in the next unit
-            return f"{count:.1f} {unit}"
-    return f"{count / 1024:.1f} PiB"
+def draw_sparkline(values: Sequence[float]) -> str:
+    """Return one bar per number, from the smallest to the largest; equal numbers are a flat line."""
+    if not values:
+        return ""
+    least, largest = min(values), max(values)
+    if least == largest:
+        return _BARS[3] * len(values)
+    steps = len(_BARS) - 1
+    return "".join(_BARS[round((value - least) / (largest - least) * steps)] for value in values)

@@ -50,7 +50,9 @@ MARKUPS: Mapping[Format, tuple[str, Callable[[str], str]]] = {
     Format.MEDIAWIKI: ("mediawiki", _wiki),
     Format.JIRA: ("jira", _wiki),
     Format.LATEX: ("latex_raw", _latex),
+    Format.TEXTILE: ("textile", _wiki),
     Format.PSQL: ("psql", _unchanged),
+    Format.BOX: ("simple_outline", _unchanged),
 }
 
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from dbctl.errors import UsageError
-from dbctl.model import ChangeResult, Findings, Page, Struct, format_count
+from dbctl.errors import FormatNotSupportedError, TemplateInvalidError, UsageError
+from dbctl.model import ChangeResult, Findings, Page, Struct, format_count, format_size
 from dbctl.render import drawing, streams
 from dbctl.render.envelope import envelope, line
 from dbctl.render.escaping import escape
-from dbctl.render.grid import Block, build_blocks, is_table, known_columns, records, select_columns
-from dbctl.render.options import Format, OutputOptions, is_terminal, supports_drawing
+from dbctl.render.grid import build_blocks, is_table, known_columns, records, select_columns
+from dbctl.render.human import format_duration
+from dbctl.render.options import Format, OutputOptions, is_terminal
 from dbctl.render.values import jsonable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from dbctl.render.template import Template
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -30,11 +33,15 @@ class CommandOutput(Struct, frozen=True, kw_only=True):
     status: int = 0
     target: str | None = None  #: ``app/database``
     warnings: Sequence[str] = ()
+    findings: Findings | None = None  #: of a result that is not ``Findings`` itself
+    config: Path | None = None  #: the configuration, as the location of findings without a file
+    seconds: float | None = None  #: duration of the work
+    has_closing_line: bool = True
     has_header: bool = True  #: csv and tsv begin with the names of the columns
 
 
 def show(output: CommandOutput, options: OutputOptions) -> None:
-    """Write ``output`` to standard output, and notes about it to standard error.
+    """Write ``output`` to standard output, and notes and the closing line to standard error.
 
     Raises:
         UsageError: ``options`` select a column that the result lacks, or an option that the format does not support.
@@ -43,67 +50,80 @@ def show(output: CommandOutput, options: OutputOptions) -> None:
     """
     try:
         _check_options(output, options)
-    except UsageError as error:
+    except (UsageError, TemplateInvalidError) as error:
         if not isinstance(output.result, ChangeResult):
             raise
         if options.format is not Format.JSON:
             streams.remark(f"dbctl: {error}; the command itself succeeded")
         output = structs.replace(output, warnings=[*output.warnings, str(error)])
-        options = structs.replace(options, columns=(), excel_safe=False)
+        is_template = options.format is Format.TEMPLATE
+        table_format = Format.TABLE if is_template else options.format
+        options = structs.replace(options, columns=(), excel_safe=False, format=table_format)
     _WRITERS.get(options.format, _markup)(output, options)
+    _close(output, options)
+
+
+def _close(output: CommandOutput, options: OutputOptions) -> None:
+    """Write the closing line after the result, also if both streams end in one file."""
+    is_in_json = (
+        options.format is Format.JSON and isinstance(output.result, Page) and not output.result.closing
+    )
+    if options.quiet or is_in_json or not output.has_closing_line:
+        return
+    if text := closing_line(output.result, seconds=output.seconds):
+        streams.flush()
+        streams.remark(text)
 
 
 def _check_options(output: CommandOutput, options: OutputOptions) -> None:
     if options.excel_safe and options.format not in {Format.CSV, Format.TSV}:
         raise UsageError(detail="--excel-safe requires -o csv or -o tsv")
+    if options.columns and (options.format.is_report or options.format is Format.TEMPLATE):
+        raise UsageError(detail=f"--columns cannot be combined with -o {options.format}")
     # Other results are checked while they are written.
     if isinstance(output.result, ChangeResult) and options.columns:
         select_columns(records(output.result), options.columns)
+    if isinstance(output.result, ChangeResult) and options.format is Format.TEMPLATE:
+        _check_template(output, options)
 
 
 def _table(output: CommandOutput, options: OutputOptions) -> None:
     if isinstance(output.result, ChangeResult) and not (output.result.has_one_time_output or is_terminal()):
         return
-    blocks = build_blocks(output.result, options.columns)
-    if not supports_drawing(stream_is_terminal=is_terminal()):
-        streams.write("".join(f"{text}\n" for text in drawing.plain_lines(blocks)))
-        return
-    drawing.draw(blocks, color=options.color)
-    if options.quiet:
-        return
-    if isinstance(output.result, Page):
-        write_page_footer(output.result)
-    if isinstance(output.result, Findings):
-        streams.remark(findings_summary(output.result))
+    blocks = build_blocks(output.result, options.columns, drawn=drawing.is_drawn())
+    drawing.write_result(blocks, options, paged=not isinstance(output.result, ChangeResult))
 
 
-def findings_summary(result: Findings) -> str:
-    """Return the last line of the findings of a check on a terminal."""
-    if not (result.checked or result.findings):
-        return "nothing to check"
-    return f"{result.checked} checked, {len(result.findings) or 'nothing'} found"
+def closing_line(result: object, *, seconds: float | None = None) -> str:
+    """Return the closing line of a result without a period; empty if it has none.
+
+    Args:
+        result: the result of a command.
+        seconds: the duration of the work, if known.
+    """
+    closing = result.closing if isinstance(result, Struct) else None
+    if closing is None:
+        return _describe_part(result) if isinstance(result, Page) else ""
+    text = closing.text
+    if closing.is_timed and seconds is not None:
+        text += f" in {format_duration(seconds)}"
+    size = [] if closing.bytes is None else [format_size(closing.bytes)]
+    details = ", ".join([*size, *closing.details])
+    return f"{text}: {details}" if details else text
 
 
-def write_page_footer(page: Page[object]) -> None:
-    """Write to a terminal how many rows of a list were shown, and the option that shows further ones."""
+def _describe_part(page: Page[object]) -> str:
+    """Return how many rows of a list were shown, and the option that shows further ones; empty for a complete list."""
     from shlex import quote
 
     shown, end = len(page.items), page.offset + len(page.items)
     cursor = " ".join(f"--after {quote(word)}" for word in page.next_key)
     if page.has_more and shown:
-        streams.remark(f"{shown} of {page.total}; {cursor or f'--offset {end}'} shows more")
-    elif not shown:
-        position = f"{cursor or f'--offset {page.offset}'} is after the last row"
-        streams.remark(f"none of {page.total}; {position}" if page.total else page.empty_message)
-
-
-def show_blocks(blocks: Sequence[Block], *, color: bool, terminal: bool) -> None:
-    """Write blocks to standard error, before a prompt."""
-    if supports_drawing(stream_is_terminal=terminal):
-        drawing.draw(blocks, color=color, stderr=True)
-    else:
-        for text in drawing.plain_lines(blocks):
-            streams.remark(text)
+        return f"{shown:,} of {page.total:,}; {cursor or f'--offset {end}'} shows more"
+    if shown:
+        return ""
+    position = f"{cursor or f'--offset {page.offset}'} is after the last row"
+    return f"none of {page.total:,}; {position}" if page.total else page.empty_message
 
 
 def _json(output: CommandOutput, options: OutputOptions) -> None:
@@ -161,7 +181,7 @@ def _escape_formulas(
         ]
         escaped.append(["'" + cell if risk else cell for cell, risk in zip(cells, risky, strict=True)])
         count += sum(risky)
-    if count and not options.quiet and sys.stderr.isatty():
+    if count and not options.quiet:
         streams.remark(f"--excel-safe prefixed with ': {format_count(count, 'cell')}")
     return escaped
 
@@ -201,6 +221,36 @@ def _markup(output: CommandOutput, options: OutputOptions) -> None:
         streams.write(format_table(names, rows, options.format) + "\n", utf8=True)
 
 
+def _template(output: CommandOutput, options: OutputOptions) -> None:
+    template = _check_template(output, options)
+    for row in records(output.result):
+        streams.write(template.format_row(row) + "\n", utf8=True)
+
+
+def _check_template(output: CommandOutput, options: OutputOptions) -> Template:
+    from dbctl.render.template import parse_template
+
+    template = parse_template(options.template)
+    template.check_fields(select_columns(records(output.result), (), known_columns(output.result)))
+    return template
+
+
+def _report(output: CommandOutput, options: OutputOptions) -> None:
+    from dbctl.render.reports import create_report, write_report
+
+    findings = output.result if isinstance(output.result, Findings) else output.findings
+    if findings is None:
+        raise FormatNotSupportedError(command=" ".join(output.command), format=options.format)
+    report = create_report(
+        output.command,
+        findings,
+        status=output.status,
+        target=output.target,
+        config=output.config,
+    )
+    write_report(report, options.format)
+
+
 #: The other formats are tables in markup languages.
 _WRITERS: dict[Format, Callable[[CommandOutput, OutputOptions], None]] = {
     Format.TABLE: _table,
@@ -208,4 +258,9 @@ _WRITERS: dict[Format, Callable[[CommandOutput, OutputOptions], None]] = {
     Format.JSONL: _jsonl,
     Format.CSV: _csv,
     Format.TSV: _tsv,
+    Format.TEMPLATE: _template,
+    Format.GITHUB: _report,
+    Format.GITLAB: _report,
+    Format.JUNIT: _report,
+    Format.SARIF: _report,
 }

@@ -6,9 +6,20 @@ import contextlib
 import io
 import os
 import sys
+from typing import TYPE_CHECKING
 
+from dbctl import progress
 from dbctl.errors import OutputFailedError
 from dbctl.render.escaping import escape
+from dbctl.render.options import supports_color, supports_drawing
+
+if TYPE_CHECKING:
+    from dbctl.render.terminal import Role
+
+#: Output for the pager, which starts at the end of the command: while the user reads, no database is open.
+_pages: list[str] = []
+#: The remarks that follow the pages.
+_remarks: list[str] = []
 
 
 def prepare() -> None:
@@ -18,6 +29,8 @@ def prepare() -> None:
         OutputFailedError: standard output cannot be written.
         BrokenPipeError: the reader closed the pipe.
     """
+    _pages.clear()
+    _remarks.clear()
     with contextlib.suppress(OSError):
         _lenient(sys.stderr)
     flush()
@@ -36,6 +49,10 @@ def write(text: str, *, utf8: bool = False) -> None:
         OutputFailedError: standard output cannot be written, for example on a full disk.
         BrokenPipeError: the reader closed the pipe.
     """
+    if _pages:
+        _pages.append(text)
+        return
+    progress.stop()
     if utf8 and isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", newline="")
     try:
@@ -48,6 +65,7 @@ def write(text: str, *, utf8: bool = False) -> None:
 
 def write_bytes(data: bytes) -> None:
     """Write bytes of a result that is a file; raises the errors of ``write``."""
+    progress.stop()
     try:
         sys.stdout.buffer.write(data)
     except BrokenPipeError:
@@ -79,8 +97,43 @@ def discard() -> None:
         os.close(nowhere)
 
 
-def remark(text: str) -> None:
-    """Write one line to standard error; a failure to write it is ignored."""
-    with contextlib.suppress(OSError):
-        sys.stderr.write(escape(text) + "\n")
+def begin_paging() -> None:
+    """Collect what is written from now on, for the pager."""
+    _pages.append("")
+
+
+def finish() -> None:
+    """Show the collected output in the pager, and then the remarks about it.
+
+    Raises:
+        OutputFailedError: standard output cannot be written.
+        BrokenPipeError: the reader closed the pipe.
+    """
+    if _pages:
+        from dbctl.render.terminal import show_in_pager
+
+        text = "".join(_pages)
+        _pages.clear()
+        show_in_pager(text)
+        flush()
+        _write_remark("".join(_remarks))
+
+
+def remark(text: str, role: Role | None = None) -> None:
+    """Write one line to standard error; a failure to write it is ignored. On a terminal it is wrapped, and ``role`` colors its first word."""
+    line = escape(text)
+    if supports_drawing(stream_is_terminal=sys.stderr.isatty()) or supports_color(sys.stderr):
+        from dbctl.render.terminal import Screen, wrap_remark
+
+        screen = Screen.of(sys.stderr)
+        line = "\n".join(map(screen.render, wrap_remark(line, role, screen)))
+    if _pages:
+        _remarks.append(line + "\n")
+    else:
+        _write_remark(line + "\n")
+
+
+def _write_remark(text: str) -> None:
+    with progress.pause(), contextlib.suppress(OSError):
+        sys.stderr.write(text)
         sys.stderr.flush()

@@ -43,6 +43,9 @@ READING_COMMANDS = (
     "status",
     "doctor",
     "schedule",
+    "metrics",
+    "runs",
+    "notify",
     "backup list",
     "backup show",
     "backup verify",
@@ -57,13 +60,14 @@ READING_COMMANDS = (
     "search index check",
     "data rows",
     "data show",
-    "data describe",
+    "schema",
     "data query",
+    "data diff",
     "data export",
     "completions",
 )
 #: Commands that depend on the backups and restores of the deployment.
-BACKUP_COMMANDS = ("backup", "restore", "status", "doctor")
+BACKUP_COMMANDS = ("backup", "restore", "status", "doctor", "schema diff", "data diff")
 
 
 def write_files(folder: Path, address: str) -> None:

@@ -13,15 +13,15 @@ import typer
 from dbctl import __main__
 from dbctl.cli._lazy import GROUPS
 from dbctl.cli._support.emit import (
-    PasswordSource,
     emit,
     note,
     read_logins,
-    read_password,
     run_change,
     show_progress,
 )
-from dbctl.cli._support.options import DryRun, Limit, Offset, Sort, read_options, requested_page
+from dbctl.cli._support.options import read_options
+from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, requested_page
+from dbctl.cli._support.passwords import PasswordSource, read_password
 from dbctl.errors import BusyError, PlanChangedError
 from dbctl.model import Page, Plan, Secret, Struct
 
@@ -152,7 +152,7 @@ def names(ctx: typer.Context, words: list[str]) -> int:
 @app.command()
 def work(ctx: typer.Context, seconds: float) -> int:
     """Show progress for some seconds."""
-    with show_progress(ctx, "Working [bold]", 100) as advance:
+    with show_progress(ctx, "Working [bold]", 100, unit="files") as advance:
         for _ in range(20):
             time.sleep(seconds / 20)
             advance(5)

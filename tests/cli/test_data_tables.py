@@ -1,4 +1,4 @@
-"""``data describe``, ``add``, ``set --filter`` and ``delete --filter`` on every engine, without a profile."""
+"""``data add``, ``set --filter`` and ``delete --filter`` on every engine, without a profile."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def titles(dbctl, *words):
 
 
 def test_describe_shows_keys_checks_and_triggers(dbctl, engine):
-    books = dbctl("data", "describe", "books")
+    books = dbctl("schema", "show", "books")["tables"][0]
     assert (books["kind"], books["rows"], books["rows_estimated"]) == ("table", 3, False)
     assert books["primary_key"] == ["id"]
     columns = {column["name"]: column for column in books["columns"]}
@@ -122,14 +122,14 @@ def test_describe_shows_keys_checks_and_triggers(dbctl, engine):
     assert [trigger["name"] for trigger in books["triggers"]] == ["books_counted"]
     comments = ("What stands on shelves", "Numbered ones") if engine != "sqlite" else ("", "")
     assert (books["comment"], columns["pages"]["comment"]) == comments
-    shelves = dbctl("data", "describe", "shelves")
+    shelves = dbctl("schema", "show", "shelves")["tables"][0]
     assert [(key["table"], key["columns"]) for key in shelves["referenced_by"]] == [("books", ["shelf"])]
     assert any(index["unique"] and index["columns"] == ["name"] for index in shelves["indexes"])
 
 
 def test_describe_of_missing_table_exits_5(dbctl):
-    assert dbctl("data", "describe", 'books"; drop table books; --', status=5)["code"] == "table-missing"
-    assert dbctl("data", "describe", "book", status=5)["code"] == "table-missing"
+    assert dbctl("schema", "show", 'books"; drop table books; --', status=5)["code"] == "table-missing"
+    assert dbctl("schema", "show", "book", status=5)["code"] == "table-missing"
 
 
 def test_describe_view_shows_its_query(tmp_path, monkeypatch, answer):
@@ -137,7 +137,7 @@ def test_describe_view_shows_its_query(tmp_path, monkeypatch, answer):
     with closing(sqlite3.connect("view.db")) as connection:
         connection.execute("create table things (id integer primary key)")
         connection.execute("create view seen as select id from things")
-    view = answer("--url", "view.db", "data", "describe", "seen")["data"]
+    view = answer("--url", "view.db", "schema", "show", "seen")["data"]["tables"][0]
     assert (view["kind"], view["rows"]) == ("view", None)
     assert "select" in view["definition"].lower()
 
@@ -145,7 +145,7 @@ def test_describe_view_shows_its_query(tmp_path, monkeypatch, answer):
 def test_describe_lancedb_table(tmp_path, monkeypatch, answer):
     monkeypatch.chdir(tmp_path)
     lance.create_table(tmp_path / "lancedb")
-    response = answer("--url", "lancedb:lancedb", "data", "describe", lance.TABLE)["data"]
+    response = answer("--url", "lancedb:lancedb", "schema", "show", lance.TABLE)["data"]["tables"][0]
     assert response["rows"] == len(
         list(answer("--url", "lancedb:lancedb", "data", "rows", lance.TABLE)["data"]["items"])
     )

@@ -19,7 +19,7 @@ APPS = [f"shop/{name}" for name in NAMES]
 @pytest.fixture(autouse=True)
 def state(tmp_path, monkeypatch):
     """Records of runs are next to the test, and commands run in its folder."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
     monkeypatch.delenv("DBCTL_APP", raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -451,7 +451,7 @@ def test_run_without_home_is_not_recorded_but_works(shop, answer, state):
 def test_crontab_has_one_line_for_the_fleet(shop, run):
     lines = [line for line in run("schedule", "cron") if " backup create " in line]
     assert len(lines) == 1
-    assert lines[0].endswith("--app shop")
+    assert lines[0].endswith("--app shop --quiet")
 
 
 def test_other_app_commands_accept_a_fleet(shop, answer):

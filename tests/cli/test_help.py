@@ -60,6 +60,17 @@ def test_unknown_topic_is_reported(words, answer):
     assert answer("help", *words, status=5)["error"]["code"] == "help-topic-missing"
 
 
+def test_first_steps_are_commands(start, tmp_path):
+    environment = {"HOME": str(tmp_path), "XDG_CONFIG_DIRS": str(tmp_path)}
+    process = start(environment=environment, cwd=tmp_path)
+    assert (process.returncode, process.stdout, process.stderr.count("\n")) == (2, "", 3)
+    for words in re.findall(r":  +dbctl (.+)$", process.stderr, re.MULTILINE):
+        line = words.replace("DIR", "sample").split()
+        assert start(*line, environment=environment, cwd=tmp_path).returncode in (0, 5)
+    (tmp_path / "dbctl.toml").touch()
+    assert "Usage:" in start(environment=environment, cwd=tmp_path).stderr
+
+
 def test_every_group_is_in_one_section():
     root = dict(reference.command_helps())[""]
     listed = re.findall(r"^  (\S+(?: \S+)?)  +\S", root.partition("Examples:")[0], re.MULTILINE)

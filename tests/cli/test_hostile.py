@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dbctl.cli.main import main
-from tests.cli.test_reference import KEYS, app_folder, deployment  # noqa: F401 - fixtures
+from tests.cli.test_reference import KEYS, app_folder, deployment, receiver  # noqa: F401 - fixtures
 
 IGNORE_WRITES = "create trigger {name} before {event} begin select raise(ignore); end"
 

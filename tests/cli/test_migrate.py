@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
-from tests.in_process import run_command
+from tests.in_process import CLEAN_ENVIRONMENT, run_command
 from tests.shapes.flashpoint_web import deployed_user_db
-
-ROOT = Path(__file__).parents[2]
-CLEAN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
 
 #: A statement that runs for minutes, so that a signal interrupts it.
 LONG = "select count(*) from (with recursive c (n) as (select 1 union all select n + 1 from c limit 900000000) select n from c);"
@@ -54,7 +49,7 @@ def started(folder, *words):
     return subprocess.Popen(
         arguments,
         cwd=folder,
-        env=CLEAN,
+        env=CLEAN_ENVIRONMENT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -63,7 +58,7 @@ def started(folder, *words):
 
 
 def dbctl(folder, *words):
-    process = run_command(["migrate", *words], environment=CLEAN, cwd=folder)
+    process = run_command(["migrate", *words], environment=CLEAN_ENVIRONMENT, cwd=folder)
     return subprocess.CompletedProcess(
         words, process.returncode, process.stdout.decode(), process.stderr.decode()
     )
@@ -92,10 +87,10 @@ def test_migrations_folder_lifecycle(folder):
     assert dbctl(folder, "up").returncode == 0
     assert dbctl(folder, "status", "--check").returncode == 0
     process = dbctl(folder, "up")
-    assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
+    assert (process.returncode, process.stdout, process.stderr) == (0, "", "Nothing to do\n")
     created = dbctl(folder, "new", "more notes")
     path = folder / "migrations" / "003_more_notes.sql"
-    assert str(path) in created.stdout
+    assert str(path) in created.stderr
     with path.open("a", encoding="utf-8") as file:
         file.write("create table more_notes (body);\n")
     assert dbctl(folder, "status").returncode == 0
@@ -194,7 +189,7 @@ def test_drift_exits_4_only_on_error_and_changes_no_file(folder):
     before = files(folder)
     assert run_json(folder, "drift") == (0, {
         "schema": "dbctl.migrate.drift/1", "ok": True, "exit_code": 0, "target": "fp", "warnings": [], "error": None,
-        "data": {"checked": 16, "findings": []},
+        "data": {"checked": 16, "unit": "schema part", "findings": []},
     })  # fmt: skip
     assert files(folder) == before
     query(folder, "create index by_body on notes (body)")
@@ -208,7 +203,7 @@ def test_drift_exits_4_only_on_error_and_changes_no_file(folder):
         "index-extra",
     ]
     process = dbctl(folder, "drift")
-    assert (process.returncode, process.stderr) == (4, "")
+    assert (process.returncode, len(process.stderr.splitlines())) == (4, 1)
     assert "notes.body" in process.stdout
 
 

@@ -9,8 +9,8 @@ import pytest
 from dbctl.cli.main import main
 from dbctl.config import Selection
 from dbctl.errors import ReadOnlyError
-from dbctl.services.app import app as app_service
-from tests.cli.test_reference import app_folder, deployment, read_launcher_state, split_line  # noqa: F401 - fixtures
+from dbctl.services import app as app_service
+from tests.cli.test_reference import app_folder, deployment, read_launcher_state, receiver, split_line  # noqa: F401 - fixtures
 
 #: Commands that would write it.
 WRITE_ATTEMPTS = [

@@ -64,8 +64,8 @@ def test_dry_run_shows_plan_and_changes_nothing(path, dbctl):
     assert dbctl("sessions", "cleanup", "--dry-run", "--check")[0] == 2
 
 
-def test_cleanup_without_terminal_writes_nothing(path, capsys):
-    assert main(["sessions", "cleanup", "--fast"]) == 0
+def test_quiet_cleanup_without_terminal_writes_nothing(path, capsys):
+    assert main(["sessions", "cleanup", "--fast", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
     assert query_rows(path, "select count(*) from user_game_plays where ended_at is null") == [(0,)]
 
@@ -140,7 +140,7 @@ def test_rebuild_stats_confirms_lower_values(path, dbctl, capsys):
     status, result = dbctl("sessions", "rebuild-stats")
     assert (status, result["code"]) == (6, "confirmation-missing")
     assert read_all_rows(path) == before
-    assert main(["sessions", "rebuild-stats", "--yes"]) == 0
+    assert main(["sessions", "rebuild-stats", "--yes", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
     assert query_rows(path, "select total_sessions, first_play_at from user_stats where user_id = 2") == [
         (0, "2024-02-02T00:00:00.000Z")

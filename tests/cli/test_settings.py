@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-from pathlib import Path
 
 import pexpect
 import pytest
 
+from tests.cli import closings
+from tests.in_process import CLEAN_ENVIRONMENT
 from tests.services.flashpoint_app import SHAPES, create_app, query_rows, read_all_rows
 from tests.services.flashpoint_app import run_statements as change
 
-ROOT = Path(__file__).parents[2]
-CLEAN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
 SITE = {"document": "app.siteName", "deployed": "app.site_name"}
 
 
@@ -32,7 +30,7 @@ def path(tmp_path, variant):
 def dbctl(path, start):
     def run(*words, stdin="", **environment):
         content = stdin.encode(errors="surrogateescape")
-        return start(*words, environment=CLEAN | environment, cwd=path.parent, stdin=content)
+        return start(*words, environment=CLEAN_ENVIRONMENT | environment, cwd=path.parent, stdin=content)
 
     return run
 
@@ -42,7 +40,7 @@ def start_on_terminal(path, *words):
         sys.executable,
         ["-m", "dbctl", *words],
         cwd=str(path.parent),
-        env=CLEAN,
+        env=CLEAN_ENVIRONMENT,
         encoding="utf-8",
         dimensions=(50, 120),
     )
@@ -66,7 +64,7 @@ def test_value_may_begin_with_dash(dbctl, variant):
 
 def test_change_writes_nothing_to_pipe_and_cache_note_to_json(dbctl, variant):
     process = dbctl("settings", "set", SITE[variant], "A")
-    assert (process.stdout, process.stderr) == ("", "")
+    assert (process.stdout, len(closings.read_closing_lines(process.stderr))) == ("", 1)
     response = answer(dbctl("settings", "set", SITE[variant], "B", "-o", "json"))
     assert response["schema"] == "dbctl.settings.set/1"
     assert response["target"] == "fp/user"

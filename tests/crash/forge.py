@@ -30,13 +30,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-CLEAN_ENVIRONMENT = {
-    "PATH": os.environ["PATH"],
-    "HOME": "/nonexistent",
-    "PYTHONPATH": str(ROOT),
-    "LANG": "C.UTF-8",
-}
+from tests.in_process import CLEAN_ENVIRONMENT
+
 SOURCE = Path(__file__).with_name("faults.c")
 #: The action at the chosen call, as numbered in ``faults.c``.
 ACTIONS = {"count": 1, "kill": 2, "kill half-way": 3, "fail once": 4, "fail on": 5, "record": 6}

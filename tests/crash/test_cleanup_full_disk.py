@@ -49,7 +49,7 @@ def committed_rows(result):
         return 0
     row_count = hint.removeprefix("Committed before: abandoned-plays (").partition(" row")
     assert row_count[1], hint
-    return int(row_count[0])
+    return int(row_count[0].replace(",", ""))
 
 
 def assert_next_run_completes(database, open_plays):

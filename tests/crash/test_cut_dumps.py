@@ -8,7 +8,7 @@ import pytest
 
 from dbctl.config import Selection
 from dbctl.errors import BackupCorruptError
-from dbctl.services.app import app as app_service
+from dbctl.services import app as app_service
 from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.repository import Repository
 from tests.crash.figures import choose_count, create_rng

@@ -42,7 +42,7 @@ def empty_databases(folder):
 
 
 def start(folder, *options, **settings):
-    state = {"XDG_STATE_HOME": str(folder / "state")}
+    state = {"DBCTL_STATE": str(folder / "state")}
     words = ["migrate", "up", "--canary", "0", "--jobs", "3", *options, "-o", "json"]
     return forge.start(folder, *words, environment=state, **settings)
 
@@ -68,7 +68,7 @@ def list_migrated(folder):
 def read_record(folder):
     lines = [
         json.loads(line)
-        for path in folder.glob("state/dbctl/runs/*.jsonl")
+        for path in folder.glob("state/runs/*.jsonl")
         for line in path.read_text().splitlines()
         if line
     ]
@@ -98,7 +98,7 @@ def test_killed_run_is_resumed(fleet):
         answer = finish(fleet)  # waits for the workers of the killed process
         skipped = {item["app"] for item in answer["data"]["items"] if item["state"] == "skipped"}
         assert skipped == recorded
-        for path in fleet.glob("state/dbctl/runs/*.jsonl"):
+        for path in fleet.glob("state/runs/*.jsonl"):
             path.unlink()
     timer.assert_in_time()
 
@@ -114,7 +114,7 @@ def test_interrupted_run_is_resumed(fleet, number):
         assert status in (0, 128 + number, -number), answer
         assert read_record(fleet) <= list_migrated(fleet)
         finish(fleet)
-        for path in fleet.glob("state/dbctl/runs/*.jsonl"):
+        for path in fleet.glob("state/runs/*.jsonl"):
             path.unlink()
 
 

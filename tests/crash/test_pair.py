@@ -16,7 +16,7 @@ import lancedb
 import pytest
 
 from dbctl.services.integrity import check
-from dbctl.services.integrity.interrupted_restore import CODE
+from dbctl.services.integrity.leftovers import CODE
 from tests.crash import forge
 from tests.crash.figures import choose_count, create_rng
 from tests.crash.forge import KillTimer

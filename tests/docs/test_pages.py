@@ -41,6 +41,11 @@ def run_console(*words: str) -> None:
         atexit._run_exitfuncs()
 
 
+def read_aligned(page: Path) -> str:
+    """Return a page with columns of equal distance: a longer duration widens its column."""
+    return re.sub(r"(?<=\S)   +(?=\S)", "  ", page.read_text(encoding="utf-8"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_on_page_print_shown_output(page: Path, tmp_path: Path) -> None:
@@ -50,7 +55,7 @@ def test_commands_on_page_print_shown_output(page: Path, tmp_path: Path) -> None
     process.start()
     process.join()
     assert process.exitcode == 0
-    assert copy.read_text(encoding="utf-8") == page.read_text(encoding="utf-8"), "run make docs"
+    assert read_aligned(copy) == read_aligned(page), "run make docs"
 
 
 def test_pages_show_no_rejected_column() -> None:

@@ -27,7 +27,7 @@ SLEEP = {"postgresql": "select pg_sleep({})", "mysql": "select sleep({})"}
 READY = {"postgresql": b"Z\x00\x00\x00\x05I", "mysql": b"\x07\x00\x00\x02\x00\x00\x00\x02\x00\x00\x00"}
 PORTS = {"postgresql": 5432, "mysql": 3306}
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.slow]
 
 
 @pytest.fixture(params=["postgresql", "mysql"])

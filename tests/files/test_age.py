@@ -164,6 +164,7 @@ def test_age_command_accepts_generated_key(tmp_path):
     assert run.exitstatus == 0
 
 
+@pytest.mark.slow
 def test_protected_key_requires_its_passphrase():
     key = age.generate_key(Secret("of the sea"))
     prompts = []

@@ -105,11 +105,11 @@ def test_all_problems_are_reported_in_line_order():
     text = 'nam = "x"\n[inner]\nsize = "big"\n[[many]]\ntable = "t"\n[[many]]\nsiez = 1\n[map]\na = "b"\n'
     assert find_problems(text) == [
         (1, "name", "it is missing"),
-        (1, "nam", "unknown key; did you mean name?"),
+        (1, "nam", "unknown key (did you mean 'name'?)"),
         (2, "inner.table", "it is missing"),
         (3, "inner.size", "must be a whole number, not 'big'"),
         (6, "many[1].table", "it is missing"),
-        (7, "many[1].siez", "unknown key; did you mean size?"),
+        (7, "many[1].siez", "unknown key (did you mean 'size'?)"),
         (9, "map.a", "must be a whole number, not 'b'"),
     ]
 

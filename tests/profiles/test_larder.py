@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sqlite3
 import subprocess
@@ -20,12 +19,12 @@ from dbctl.profiles.codecs import read_time
 from dbctl.url import Url
 from tests import servers
 from tests.caching import mysql_database
+from tests.in_process import CLEAN_ENVIRONMENT
 from tests.services.larder_app import fill_mysql
 from tests.shapes import flashpoint_web
 
 ROOT = Path(__file__).parents[2]
 PROFILE = Path(__file__).with_name("larder.toml")
-CLEAN = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
 SCRIPTS = {
     "sqlite": ROOT / "tests/shapes/larder.sql",
     "postgresql": ROOT / "tests/shapes/larder_postgresql.sql",
@@ -147,7 +146,7 @@ def dbctl(pantry, quick, start):
 
     def run(*words, stdin="", status=0):
         app = ["--profile", quick, "--url", f"pantry={pantry.url}", "-o", "json"]
-        result = start(*app, *words, environment=CLEAN, stdin=stdin.encode())
+        result = start(*app, *words, environment=CLEAN_ENVIRONMENT, stdin=stdin.encode())
         assert result.returncode == status, result.stderr
         output = json.loads(result.stdout)
         return output["data"] if status == 0 else output["error"] or output["data"]
@@ -281,7 +280,7 @@ def test_last_admin_cannot_be_removed_during_concurrent_demotion(pantry, quick):
         "pip",
     ]
     process = subprocess.Popen(
-        [sys.executable, "-m", "dbctl", *arguments], env=CLEAN, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "dbctl", *arguments], env=CLEAN_ENVIRONMENT, stderr=subprocess.PIPE, text=True
     )
     with process:
         while pantry.rows(pantry.waiting) == [(0,)]:
@@ -448,7 +447,7 @@ def test_init_configures_app(tmp_path):
     result = subprocess.run(
         [sys.executable, "-m", "dbctl", "init", PROFILE, ".", "-o", "json"],
         cwd=tmp_path,
-        env=CLEAN,
+        env=CLEAN_ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,
@@ -457,7 +456,7 @@ def test_init_configures_app(tmp_path):
     listed = subprocess.run(
         [sys.executable, "-m", "dbctl", "users", "list", "-o", "jsonl"],
         cwd=tmp_path,
-        env=CLEAN,
+        env=CLEAN_ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,

@@ -13,7 +13,7 @@ from dbctl.cli.main import main
 from dbctl.config import Selection
 from dbctl.engines.registry import load_engine
 from dbctl.profiles import loader
-from dbctl.services.app import app as app_service
+from dbctl.services import app as app_service
 from dbctl.services.migrations.status import create_shipped_target
 from tests.databases import ComparedDatabase, empty_database
 

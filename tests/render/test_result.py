@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dbctl.errors import UsageError
-from dbctl.model import DryRunResult, Finding, Findings, Page, Plan
+from dbctl.model import ChangeResult, Closing, DryRunResult, Finding, Findings, Page, Plan
+from dbctl.render import closing_line
 from dbctl.render import result as result_output
 from dbctl.render.drawing import cell_width, plain_lines
 from dbctl.render.grid import build_blocks
@@ -108,14 +109,31 @@ def test_empty_results_have_no_lines():
         ([], ["9"], "none of 3; --after 9 is after the last row"),
     ],
 )
-def test_footer_shows_option_for_next_page(capfd, items, after, expected):
-    result_output.write_page_footer(Page(items=items, total=3, next_key=after))
-    assert capfd.readouterr().err == f"{expected}\n"
+def test_closing_line_of_a_list_shows_option_for_next_page(items, after, expected):
+    assert closing_line(Page(items=items, total=3, next_key=after)) == expected
 
 
-def test_summary_of_empty_check():
-    assert result_output.findings_summary(Findings(checked=0, findings=[])) == "nothing to check"
-    assert result_output.findings_summary(Findings(checked=1, findings=[])) == "1 checked, nothing found"
+@pytest.mark.parametrize(
+    ("checked", "severities", "expected"),
+    [
+        (0, [], "Nothing to check"),
+        (1, [], "Checked 1 index: no problems"),
+        (2000, ["info", "error", "error"], "Checked 2,000 indexes: 2 errors, 1 remark"),
+    ],
+)
+def test_closing_line_of_a_check_counts_severities(checked, severities, expected):
+    findings = [Finding(target="a", severity=severity, code="c", message="m") for severity in severities]
+    assert closing_line(Findings(checked=checked, unit="index", findings=findings)) == expected
+
+
+def test_closing_line_has_duration_size_and_details():
+    class Copied(ChangeResult):
+        @property
+        def closing(self):
+            return Closing("Copied a file", ["2 rows"], bytes=2048, is_timed=True)
+
+    assert closing_line(Copied(), seconds=0.14) == "Copied a file in 140 ms: 2.0 KiB, 2 rows"
+    assert closing_line(Copied()) == "Copied a file: 2.0 KiB, 2 rows"
 
 
 def test_findings_are_shown_as_table():
@@ -156,12 +174,15 @@ MARKUP_HEADS = {
     "jira": 1,
     "latex": 6,
     "psql": 4,
+    "textile": 1,
+    "box": 4,
 }
 HOSTILE_CELL = '<b onclick="x">|&\\ {a} [b] *c* _d_ `e` $f$ #g ^h ~i \x1b\u202e'
 
 
 def test_every_format_is_tested():
-    assert {*MARKUP_HEADS, "table", "json", "jsonl", "csv", "tsv"} == set(Format)
+    tested = {*MARKUP_HEADS, "table", "json", "jsonl", "csv", "tsv", "template"}
+    assert tested == {output for output in Format if not output.is_report}
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -188,7 +209,12 @@ def test_row_is_one_line_in_each_markup(capfd, rows):
         ),
         ("jira", "&#60;b onclick&#61;&#34;x&#34;&#62;&#124;&#38;&#92; &#123;a&#125; &#91;b&#93; &#42;c&#42;"),
         ("latex", r"\textbar{}\&\textbackslash{} \{a\} {[}b{]} *c* \_d\_ `e` \$f\$ \#g \textasciicircum{}h"),
+        (
+            "textile",
+            "&#60;b onclick&#61;&#34;x&#34;&#62;&#124;&#38;&#92; &#123;a&#125; &#91;b&#93; &#42;c&#42;",
+        ),
         ("psql", HOSTILE_CELL[:20]),
+        ("box", HOSTILE_CELL[:20]),
     ],
 )
 def test_cell_is_not_interpreted_as_markup(capfd, form, expected):
@@ -218,7 +244,10 @@ def test_nested_values_are_json_in_csv(capfd):
 
 def test_single_result_is_one_row(capfd):
     item = Finding(target="a", severity="info", code="b", message="c")
-    assert show(capfd, item, Format.CSV) == "target,severity,code,message,hint\na,info,b,c,\n"
+    assert (
+        show(capfd, item, Format.CSV)
+        == "target,severity,code,message,hint,file,line,source\na,info,b,c,,,,\n"
+    )
     assert show(capfd, {"a": 1}, Format.JSONL) == '{"a": 1}\n'
 
 
@@ -234,48 +263,3 @@ def test_empty_list_has_header(capfd):
 
 def test_excel_safe_does_not_prefix_numbers(capfd):
     assert show(capfd, page({"n": -5, "t": "-5"}), Format.CSV, excel_safe=True) == "n,t\n-5,'-5\n"
-
-
-def test_nested_table_is_transposed_on_narrow_terminal(capfd, monkeypatch):
-    from dbctl.render import drawing
-    from dbctl.render.grid import Grid, Line
-
-    wide = Grid(
-        header=("path", "sha256"), rows=[["a" * 40, "b" * 64]] * 2, right_aligned=(False, False), depth=1
-    )
-    monkeypatch.setenv("COLUMNS", "80")
-    drawing.draw([Line("data:"), wide], color=False)
-    text_lines = [line.rstrip() for line in capfd.readouterr().out.splitlines()]
-    assert text_lines[1:] == [
-        "  path    " + "a" * 40,
-        "  sha256  " + "b" * 64,
-        "",
-        "  path    " + "a" * 40,
-        "  sha256  " + "b" * 64,
-    ]
-
-
-def test_short_columns_are_not_wrapped(capfd, monkeypatch):
-    rows = [{"id": 1, "role": "moderator", "at": "2026-01-31 10:00", "text": "z" * 90}]
-    from dbctl.render import drawing
-    from dbctl.render.grid import build_blocks
-
-    monkeypatch.setenv("COLUMNS", "60")
-    drawing.draw(build_blocks(page(*rows)), color=False)
-    output = capfd.readouterr().out
-    assert "moderator" in output
-    assert "2026-01-31 10:00" in output
-    assert output.count("z") == 90
-
-
-def test_two_long_columns_share_width_without_breaking_words(capfd, monkeypatch):
-    words = "fp/user is not a database of Flashpoint Web: it lacks table users, role_permissions"
-    row = {"target": "fp/user", "severity": "error", "code": "wrong-app", "message": words}
-    from dbctl.render import drawing
-    from dbctl.render.grid import build_blocks
-
-    monkeypatch.setenv("COLUMNS", "80")
-    drawing.draw(build_blocks(page(row | {"hint": "Check the path in the configuration."})), color=False)
-    output = capfd.readouterr().out
-    assert "role_permissions" in output
-    assert "configuration." in output

@@ -35,7 +35,7 @@ COMMANDS = {
     "indexes": ["stats", "indexes", "--limit", "5"],
     "apps": ["apps", "check"],
     "rows": ["data", "rows", "t0"],
-    "describe": ["data", "describe", "t0"],
+    "describe": ["schema", "show", "t0"],
     "delete": ["data", "delete", "t1", "1", "--dry-run"],
     "backup": ["backup", "create"],
     "verify": ["backup", "verify", "--deep"],

@@ -40,7 +40,7 @@ READS = [
     ["search", "all", "soup"],
     ["data", "rows", "recipes"],
     ["data", "query", "select count(*) as n from recipes"],
-    ["data", "describe", "recipes"],
+    ["schema", "show", "recipes"],
     ["apps", "check"],
     ["sessions", "cleanup", "--check"],
 ]

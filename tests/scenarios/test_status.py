@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sqlite3
 import subprocess
+import sys
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
+import pexpect
 import pytest
 
 from dbctl.cli.main import main
@@ -59,6 +62,7 @@ def test_valid_database_is_one_line_and_files_are_unchanged(path, run_status):
             "app": "fp",
             "database": "user",
             "state": "ok",
+            "health": "ok",
             "bytes": path.stat().st_size,
             "wal_bytes": 0,
             "migrations": "current",
@@ -76,12 +80,43 @@ def test_table_is_printed_to_stdout_and_problems_to_stderr(path, capsys):
     assert main(["status", "--check"]) == 0
     streams = capsys.readouterr()
     assert re.search(r"^fp +user +ok +[\d.]+ KiB +0 B +current +done +just now$", streams.out, re.MULTILINE)
-    assert streams.err == ""
+    assert streams.err == "1 app, 1 database: 0 due, 0 errors\n"
     (path.parent / "migrations" / "002_notes.sql").write_text("create table notes (a text);\n")
     assert main(["status"]) == 0
     streams = capsys.readouterr()
     assert "1 pending" in streams.out
-    assert streams.err == "dbctl: fp/user: 1 migration pending\n"
+    assert streams.err == ("dbctl: fp/user: 1 migration pending\n1 app, 1 database: 1 due, 0 errors\n")
+
+
+def test_databases_with_a_problem_come_first(path, run_status):
+    add_second_app(path, path.with_name("missing.db"))
+    items, _ = run_status()
+    assert [(item["app"], item["health"]) for item in items] == [("second", "error"), ("fp", "ok")]
+    add_login_attempt(path, ago(days=400))
+    items, _ = run_status()
+    assert [(item["app"], item["health"]) for item in items] == [("second", "error"), ("fp", "due")]
+
+
+def test_watch_updates_the_status_until_ctrl_c(path):
+    words = ["-m", "dbctl", "status", "--watch", "--every", "0.2"]
+    environment = {"PATH": os.environ["PATH"], "TERM": "xterm", "NO_COLOR": "1"}
+    child = pexpect.spawn(
+        sys.executable, words, cwd=str(path.parent), env=environment, encoding="utf-8", dimensions=(20, 120)
+    )
+    child.expect("0 due, 0 errors")
+    moved = path.rename(path.with_name("moved.db"))
+    child.expect("database-missing|file not found")
+    moved.rename(path)
+    child.expect("0 due, 0 errors")
+    child.sendintr()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+
+
+@pytest.mark.parametrize("words", [(), ("-o", "json"), ("--check",)])
+def test_watch_requires_a_terminal_and_no_exit_code(path, words):
+    assert main(["status", "--watch", *words]) == 2
 
 
 def test_pending_migrations_require_an_action(path, run_status):
@@ -184,8 +219,8 @@ def test_app_with_missing_profile_is_one_line_with_its_error(path, run_status):
         file.write('[apps.broken]\nprofile = "nowhere.toml"\n[apps.broken.databases]\nuser = "x.db"\n')
     items, warnings = run_status("--check", status=12)
     assert [(item["app"], item["database"], item["state"]) for item in items] == [
-        ("fp", "user", "ok"),
         ("broken", None, "file-missing"),
+        ("fp", "user", "ok"),
     ]
     assert warnings[0].startswith("broken: ")
     assert run_status("--app", "broken", status=5)[0]["code"] == "file-missing"

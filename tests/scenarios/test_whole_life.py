@@ -104,6 +104,9 @@ COMMANDS = [
     "help options",
     "config show --defaults",
     "config explain backup",
+    "config edit",
+    "version",
+    "support --to support.tar.gz",
     "config validate",
     "config schema",
     "apps list",
@@ -126,9 +129,28 @@ COMMANDS = [
     "migrate lint",
     "migrate rehearse",
     "migrate lint --all --strict",
-    "status",
+    "status --record",
+    "stats history",
+    "report --html report.html",
     "doctor",
     "schedule cron",
+    "schedule systemd",
+    "schedule kubernetes",
+    "schedule compose",
+    "schedule status",
+    "metrics",
+    "apps maintenance on",
+    "runs list",
+    "runs show 1",
+    "audit list",
+    "audit show 2",
+    "audit verify",
+    "audit export",
+    "undo 2 --dry-run",
+    "runs prune --keep 100 --yes",
+    "notify test",
+    "notify check",
+    "notify summary",
     "users list",
     "users show {boss}",
     "users create new@example.org --name New --generate",
@@ -190,7 +212,9 @@ COMMANDS = [
     "stats bloat",
     "stats reports",
     "stats run {report}",
-    "data describe {table}",
+    "schema show",
+    "schema show {table}",
+    "schema diagram",
     "data add {table} nosuch=1",
     "data rows {table}",
     "data show {table} {key}",
@@ -212,6 +236,8 @@ COMMANDS = [
     "maintain cancel 1 --yes",
     "completions show bash",
     "completions install bash",
+    "man show backup",
+    "man install",
     "integrity check",
     "integrity cross-check",
     "integrity repair",
@@ -223,6 +249,10 @@ COMMANDS = [
     "backup status --check",
     "backup copy latest --to nearby",
     "backup adopt missing.db",
+    "schema diff backup:latest {db}",
+    "data diff backup:latest {db}",
+    "backup pin latest --reason audit",
+    "backup unpin latest",
     "backup prune --keep-last 1 --yes",
     "backup delete 20000101_000000 --yes",
     "restore preview",
@@ -287,6 +317,10 @@ UNSUPPORTED = {
 }
 #: Other exit codes of supported commands.
 OTHER_EXIT_CODES = {
+    # no channel is configured
+    "notify test": {2},
+    "notify summary": {2},
+    "apps maintenance on": {2},  # no program is configured
     "backup delete 20000101_000000 --yes": {5},
     "data add {table} nosuch=1": {2},
     "search vectors store {key} near.json --yes": {5},  # the key is not the key of a message
@@ -296,6 +330,7 @@ OTHER_EXIT_CODES = {
     "restore files latest --to restored-files": {0, 5},  # not every app has files
     "maintain cancel 1 --yes": {5},
     "stats slow": {0, 2},  # a server may not record slow statements
+    "undo 2 --dry-run": {2, 6},  # the operation is a migration, or of another app
     "migrate down --db {db} --dry-run": {0, 6},  # most migrations have no down script
 }
 
@@ -339,6 +374,8 @@ def folder(tmp_path, monkeypatch):
     """Create the working directory, with the files that the commands use."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("EDITOR", "true")
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
     (tmp_path / "own").mkdir()
     (tmp_path / "password").write_text(PASSWORD)

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from dbctl.config import Selection
-from dbctl.services.app import app as app_service
+from dbctl.services import app as app_service
 from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.repository import Repository
 from tests.shapes import flashpoint_web

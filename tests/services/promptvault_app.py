@@ -10,11 +10,11 @@ from datetime import datetime
 from dbctl.config import Retention, Selection, secrets
 from dbctl.errors import KeyMissingError
 from dbctl.model import PageRequest
-from dbctl.services.app import app as app_service
+from dbctl.services import app as app_service
 from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.encryption import DecryptionKeys
-from dbctl.services.backup.prune import PruneBackups
 from dbctl.services.backup.repository import Repository, list_backups
+from dbctl.services.backup.retention.prune import PruneBackups
 from dbctl.services.backup.verify import VerifyBackups
 from dbctl.services.restore.apply import ApplyRestore
 from dbctl.services.restore.source import BackupSource

@@ -353,6 +353,7 @@ def test_interrupted_read_is_repeated(place, proxy):
     assert len(cuts) == 2
 
 
+@pytest.mark.slow
 def test_repeatedly_interrupted_read_fails(place, proxy):
     create_backup(place.open(), a=b"1" * 5000)
     proxy.change = lambda request, response: (
@@ -381,6 +382,7 @@ def test_lost_response_of_creation_is_recognised(place, proxy):
     assert store.list_folders() == {FIRST_FOLDER: FolderState.COMPLETE}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["part", "completion", "mark", "manifest", "reading back"])
 @pytest.mark.parametrize("response", [error_response(403, "AccessDenied"), CUT], ids=["refused", "cut"])
 def test_failed_upload_leaves_no_backup_and_no_parts(place, proxy, step, response, monkeypatch):
@@ -495,6 +497,7 @@ def test_unknown_state_of_folder_is_reported(place, proxy, monkeypatch):
     assert store.list_folders() == {FIRST_FOLDER: FolderState.COMPLETE}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["GET", "PUT"])
 def test_silent_server_is_given_up(place, proxy, monkeypatch, method):
     for name, seconds in (("RETRY_TIMEOUT", 4), ("READ_TIMEOUT", 1.5), ("WRITE_TIMEOUT", 5)):

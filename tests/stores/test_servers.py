@@ -8,7 +8,7 @@ import pytest
 
 from dbctl.errors import BackupRetainedError, Exit, StorageFailedError, StorageIncompatibleError
 from dbctl.model import now
-from dbctl.services.backup.prune import DeleteBackups
+from dbctl.services.backup.retention.prune import DeleteBackups
 from dbctl.services.backup.status import read_status
 from dbctl.stores import FolderState, Protection
 from tests import storage_servers

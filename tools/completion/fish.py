@@ -27,7 +27,7 @@ def render_fish(nodes: Sequence[Node], common: Sequence[Slot]) -> str:
         lines += [_option_line(slot, condition) for slot in node.options]
         lines += [
             f"complete -c dbctl -n {_quote(_condition(node, None if slot.repeatable else index))} "
-            + ("-F" if slot.kind == "file" else f"-f -a {_quote(_values_expression(slot))}")
+            + ("-F" if slot.kind == "file" and not slot.live else f"-f -a {_quote(_values_expression(slot))}")
             for index, slot in enumerate(node.arguments)
             if slot.completion
         ]
@@ -57,6 +57,11 @@ function __dbctl_at -d 'Whether the words so far name the command $argv[1], with
     test -z "$argv[2]"; or test $count = "$argv[2]"
 end
 
+function __dbctl_live -d 'Values of the kinds $argv[1]'
+    set -l words (commandline -opc)
+    $words[1] __complete fish $argv[1] '' $words[2..-1] (commandline -ct) 2>/dev/null | string split0
+end
+
 complete -c dbctl -f
 {rules}
 """
@@ -72,7 +77,7 @@ def _option_line(slot: Slot, condition: str) -> str:
     if slot.takes_value:
         value = (
             " -r -F"
-            if slot.kind == "file"
+            if slot.kind == "file" and not slot.live
             else f" -x -a {_quote(_values_expression(slot))}"
             if slot.completion
             else " -x"
@@ -81,6 +86,8 @@ def _option_line(slot: Slot, condition: str) -> str:
 
 
 def _values_expression(slot: Slot) -> str:
+    if slot.live:
+        return f"(__dbctl_live {slot.completion.removeprefix('@')})"
     return "(__fish_complete_directories)" if slot.kind == "directory" else " ".join(slot.choices)
 
 

@@ -35,24 +35,52 @@ _dbctl_step() {{  # goes from the command $path to its subcommand $1, or counts 
     count=$((count + 1))
 }}
 
-_dbctl() {{
-    local current="${{COMP_WORDS[COMP_CWORD]}}" path= count=0 candidates= option= children= flags= word index only_arguments= IFS=$' \\t\\n'
-    COMPREPLY=()
-    for ((index = 1; index < COMP_CWORD; index++)); do
+_dbctl_split() {{  # sets words to those of the line up to the cursor; bash also splits them at = and :
+    local line="${{COMP_LINE:0:COMP_POINT}}" remainder word index count=-1
+    words=()
+    for ((index = 0; index <= COMP_CWORD; index++)); do
+        remainder="${{line#"${{line%%[![:space:]]*}}"}}"
         word="${{COMP_WORDS[index]}}"
+        if ((index == COMP_CWORD)); then word="$remainder"; fi
+        if [[ $index == 0 || $remainder != "$line" ]]; then count=$((count + 1)); words[count]=; fi
+        words[count]+="$word"
+        line="${{remainder#"$word"}}"
+    done
+}}
+
+_dbctl_live() {{  # completes values of the slot $1; $2 is what readline replaces
+    local value
+    while IFS= read -r value; do
+        COMPREPLY+=("$value")
+        if [[ $value == *= ]]; then compopt -o nospace 2>/dev/null; fi
+    done < <("${{words[0]/#\\~/$HOME}}" __complete bash "$1" "$2" "${{words[@]:1}}" 2>/dev/null)
+}}
+
+_dbctl() {{
+    local path= count=0 candidates= option= children= flags= word index only_arguments= words current IFS=$' \t\n'
+    COMPREPLY=()
+    _dbctl_split
+    current="${{words[${{#words[@]}} - 1]}}"
+    for ((index = 1; index < ${{#words[@]}} - 1; index++)); do
+        word="${{words[index]}}"
         if [[ -n $option ]]; then
-            [[ $word == "=" ]] || option=  # bash splits --output=json at the sign
+            option=
         elif [[ -n $only_arguments ]]; then
             count=$((count + 1))
         elif [[ $word == "--" ]]; then
             only_arguments=1
+        elif [[ $word == -*=* ]]; then
+            :
         elif [[ $word == -* ]]; then
             if _dbctl_value "$word"; then option=$word; fi
         else
             _dbctl_step "$word"
         fi
     done
-    [[ -n $option && $current == "=" ]] && current=
+    if [[ -z $option && -z $only_arguments && $current == --*=* ]]; then
+        option="${{current%%=*}}"
+        current="${{current#*=}}"
+    fi
     case "$path" in
 {_indent(branches, 2)}
     esac
@@ -68,10 +96,12 @@ _dbctl() {{
         esac
     fi
     case "$candidates" in
-        @file) IFS=$'\\n'; compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$current")) ;;
-        @directory) IFS=$'\\n'; compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -d -- "$current")) ;;
-        *) COMPREPLY=($(compgen -W "$candidates" -- "$current")) ;;
+        @file) IFS=$'\n'; compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$2")) ;;
+        @directory) IFS=$'\n'; compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -d -- "$2")) ;;
+        @*) _dbctl_live "${{candidates#@}}" "$2" ;;
+        *) COMPREPLY=($(compgen -W "$candidates" -- "$2")) ;;
     esac
+    if [[ -z $option && -n $children && $candidates == @* ]]; then COMPREPLY+=($(compgen -W "$children" -- "$2")); fi
 }}
 
 complete -F _dbctl dbctl
@@ -111,6 +141,13 @@ _dbctl_step() {{  # goes from the command $path to its subcommand $1, or counts 
     count=$((count + 1))
 }}
 
+_dbctl_live() {{  # completes values of the slot $1
+    local -a names
+    names=("${{(@0)$("${{(Q)words[1]/#\\~/$HOME}}" __complete zsh "$1" '' "${{(@Q)words[2,CURRENT-1]}}" "${{(Q)PREFIX}}" 2>/dev/null)}}")
+    names=(${{(@)names:#}})
+    if [[ $names[1] == *= ]]; then compadd -S '' -- "${{(@)names}}"; else compadd -- "${{(@)names}}"; fi
+}}
+
 _dbctl() {{
     local current="$words[CURRENT]" path_= count=0 candidates= option= word only_arguments=
     local -a children flags
@@ -148,7 +185,6 @@ _dbctl() {{
         esac
         if (( $#children )); then
             _describe command children
-            return
         fi
         case "$path_:$count" in
 {_indent(arguments, 3)}
@@ -157,6 +193,7 @@ _dbctl() {{
     case "$candidates" in
         @file) _files ;;
         @directory) _files -/ ;;
+        @*) _dbctl_live "${{candidates#@}}" ;;
         ?*) compadd -- ${{=candidates}} ;;
     esac
 }}

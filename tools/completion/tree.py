@@ -10,24 +10,74 @@ from msgspec import structs
 from typer.core import TyperGroup, TyperOption
 from typer.main import get_group
 
+from dbctl.cli._lazy import GROUPS
 from dbctl.cli._support.options import add_common_options, common_parameter_names
+from dbctl.cli.help import TOPICS
 from dbctl.cli.main import app
 from dbctl.model import Struct
-from dbctl.profiles import loader
 
 if TYPE_CHECKING:
     from typer._click import Command, Context, Parameter
 
 
-_PROFILES = [loader.load(name) for name in loader.names()]
-#: Possible values of arguments and options by their placeholder in the help, if they do not depend on a configuration.
+#: Values of arguments that do not depend on a configuration, by their placeholder in the help.
 CHOICES: Mapping[str, Sequence[str]] = {
-    "[PROFILE]": loader.names(),
-    "PROFILE": loader.names(),
-    "REPORT": sorted({report.name for profile in _PROFILES for report in profile.report}),
-    "RULE": sorted({rule.name for profile in _PROFILES for rule in profile.cleanup}),
-    "SEARCH": sorted({search.name for profile in _PROFILES for search in profile.search}),
+    "[PAGE]": ["dbctl", "dbctl.toml", *(name.replace(" ", "-") for name in GROUPS)],
+    "[TOPIC|COMMAND]": [*TOPICS, *(name for name in GROUPS if " " not in name)],
 }
+#: Live values (``KINDS`` of ``dbctl.services.completion``) of arguments and options: the beginning of the path of the command,
+#: the placeholder in the help or the name of the option, and the kinds. The first that matches applies.
+LIVE: Sequence[tuple[str, str, str]] = (
+    ("", "--app", "apps"),
+    ("", "--confirm", "apps"),
+    ("", "--db", "databases"),
+    ("", "--profile", "profiles"),
+    ("", "--acting-as", "logins"),
+    ("", "--category", "categories"),
+    ("", "--table", "tables"),
+    ("users create", "LOGIN", ""),  # a new name
+    ("roles create", "ROLE", ""),
+    ("demo", "[PROFILE]", "profiles"),
+    ("init", "PROFILE", "profiles"),
+    ("apps show", "[PROFILE]", "profiles"),
+    ("", "LOGIN", "logins"),
+    ("", "[LOGIN]...", "logins"),
+    ("", "LOGIN... ROLE", "logins,roles"),
+    ("", "[USER] PERMISSION", "logins,permissions"),
+    ("", "FIELD=VALUE", "fields="),
+    ("", "ROLE", "roles"),
+    ("", "[ROLE]", "roles"),
+    ("", "[ROLE] PERMISSION...", "roles,permissions"),
+    ("", "PERMISSION", "permissions"),
+    ("settings", "KEY", "settings"),
+    ("", "TABLE", "tables"),
+    ("", "[TABLE] FILE", "tables"),
+    ("data", "--sort", "columns"),
+    ("", "COLUMN=VALUE", "columns="),
+    ("", "[COLUMN=VALUE]...", "columns="),
+    ("", "[KEY]... COLUMN=VALUE...", "columns="),
+    ("", "COLUMN=TYPE", "columns="),
+    ("", "COLUMN=NAME", "columns="),
+    ("", "COLUMN=TABLE.COLUMN", "columns="),
+    ("data", "COLUMN", "columns"),
+    ("migrate", "COLUMN", "columns"),
+    ("", "REPORT", "reports"),
+    ("", "RULE", "rules"),
+    ("", "SEARCH", "searches"),
+    ("", "[SEARCH]", "searches"),
+    ("backup", "[ID]", "backups"),
+    ("backup", "[ID]...", "backups"),
+    ("backup", "ID...", "backups"),
+    ("backup", "[ID|PATH]...", "backups"),
+    ("restore", "[ID]", "backups"),
+    ("restore", "FILE|ID", "backups"),
+    ("demo", "--variant", ""),
+    ("", "--variant", "variants"),
+    ("migrate", "--to", "migrations"),
+    ("migrate", "--allow-data-loss", "migrations"),
+    ("migrate", "NAME...", "migrations"),
+    ("migrate", "[NAME]...", "migrations"),
+)
 
 
 class Slot(Struct, frozen=True, kw_only=True):
@@ -38,11 +88,14 @@ class Slot(Struct, frozen=True, kw_only=True):
     takes_value: bool = True
     kind: str = "any"  #: any, file, directory
     choices: Sequence[str] = ()
+    live: str = ""  #: kinds of ``LIVE``, separated by commas
     repeatable: bool = False
 
     @property
     def completion(self) -> str:
-        """Completions of a value: ``@file``, ``@directory``, or words; empty for none."""
+        """Completions of a value: ``@file``, ``@directory``, ``@option:KINDS``, ``@argument:KINDS``, or words; empty for none."""
+        if self.live:
+            return f"@{'option' if self.names else 'argument'}:{self.live}"
         return f"@{self.kind}" if self.kind != "any" else " ".join(self.choices)
 
 
@@ -62,7 +115,7 @@ def build_tree() -> tuple[Sequence[Node], Sequence[Slot]]:
         _add_nested_groups(node, root)
         for node in _walk(root, root.make_context("dbctl", [], resilient_parsing=True), "")
     ]
-    common = [_slot(param) for param in root.params if param.name in common_parameter_names()]
+    common = [_slot(param, "") for param in root.params if param.name in common_parameter_names()]
     common.append(Slot(names=("--help", "-h"), help="Show the help.", takes_value=False))
     return nodes, common
 
@@ -82,7 +135,8 @@ def _walk(command: Command, ctx: Context, path: str) -> Iterator[Node]:
     params = [
         param
         for param in command.params
-        if param.name not in common_parameter_names() and not getattr(param, "hidden", False)
+        if not (isinstance(param, TyperOption) and param.name in common_parameter_names())
+        and not getattr(param, "hidden", False)
     ]
     children: list[tuple[str, Command]] = []
     if isinstance(command, TyperGroup):
@@ -91,8 +145,8 @@ def _walk(command: Command, ctx: Context, path: str) -> Iterator[Node]:
     yield Node(
         path=path,
         children=[(name, _describe(child)) for name, child in children if " " not in name],
-        options=[_slot(param) for param in params if isinstance(param, TyperOption)],
-        arguments=[_slot(param) for param in params if not isinstance(param, TyperOption)],
+        options=[_slot(param, path) for param in params if isinstance(param, TyperOption)],
+        arguments=[_slot(param, path) for param in params if not isinstance(param, TyperOption)],
     )
     for name, child in children:
         yield from _walk(child, ctx, f"{path} {name}".strip())
@@ -103,7 +157,11 @@ def _describe(command: Command) -> str:
     return shorten(sentence, 70, placeholder="…")
 
 
-def _slot(param: Parameter) -> Slot:
+def _find_live(path: str, keys: Sequence[str]) -> str:
+    return next((kinds for start, key, kinds in LIVE if path.startswith(start) and key in keys), "")
+
+
+def _slot(param: Parameter, path: str) -> Slot:
     option = isinstance(param, TyperOption)
     metavar, kind = str(getattr(param, "metavar", "") or ""), getattr(param.type, "name", "")
     placeholder = metavar if option else param.human_readable_name
@@ -118,5 +176,6 @@ def _slot(param: Parameter) -> Slot:
         if kind in {"path", "file", "filename"} or metavar == "FILE"
         else "any",
         choices=[str(getattr(choice, "value", choice)) for choice in choices],
+        live=_find_live(path, [placeholder, *(param.opts if option else ())]),
         repeatable=param.nargs == -1,
     )

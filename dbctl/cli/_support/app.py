@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 from msgspec import structs
 
-from dbctl.cli._support.emit import read_logins, target_of
-from dbctl.cli._support.options import read_options
+from dbctl.cli._support.emit import read_logins, show_progress, target_of, warn
+from dbctl.cli._support.options import RUN, read_options
 from dbctl.config import Selection, loader
 from dbctl.errors import (
     DbctlError,
@@ -25,13 +25,14 @@ from dbctl.errors import (
     UsageError,
 )
 from dbctl.files import atomic
-from dbctl.model import KeyText, parse_duration
+from dbctl.model import KeyText, parse_duration, parse_size
 from dbctl.profiles import loader as profile_loader
+from dbctl.services import app as app_service
 from dbctl.services.app import App
-from dbctl.services.app import app as app_service
 
 if TYPE_CHECKING:
     from dbctl.services.app import UserSelector
+    from dbctl.services.audit import OperationRecorder
 
 #: Key in the context for the configured app, if the command runs on one instance of a fleet.
 CONFIGURED_APP = "dbctl.configured"
@@ -94,13 +95,21 @@ def open_app(ctx: typer.Context, selection: Selection | None = None) -> Iterator
     options = read_options(ctx)
     selection = selection or read_selection(ctx)
     _refuse_fleet_options(ctx, selection)
-    with app_service.open_app(
-        selection,
-        timeout=options.timeout,
-        only=options.db,
-        trust_clock=options.trust_clock,
-        acting_as=options.acting_as,
-    ) as app:
+    with ExitStack() as stack:
+        app = stack.enter_context(
+            app_service.open_app(
+                selection,
+                timeout=options.timeout,
+                only=options.db,
+                trust_clock=options.trust_clock,
+                acting_as=options.acting_as,
+            )
+        )
+        app.create_recorder = partial(_create_recorder, ctx)
+        if RUN in ctx.meta:
+            ctx.meta[RUN].use_databases(app.used)
+        stack.enter_context(show_progress(ctx))
+        _warn_about_maintenance(ctx, app)
         try:
             if not (ctx.parent and ctx.parent.info_name in GROUPS_WITHOUT_PROFILE_CHECK):
                 _check_profile(app)
@@ -112,6 +121,23 @@ def open_app(ctx: typer.Context, selection: Selection | None = None) -> Iterator
         except DbctlError as error:  # errors are reported with the target
             error.context.setdefault("target", target_of(app))
             raise
+
+
+def _warn_about_maintenance(ctx: typer.Context, app: App) -> None:
+    """Report that a killed run may have left the app in maintenance mode."""
+    if app.configured.maintenance_mode is None:
+        return
+    from dbctl.services.hooks import find_leftover
+
+    for finding in find_leftover(app.configured):
+        warn(ctx, f"{finding.target}: {finding.message}. {finding.hint}")
+
+
+def _create_recorder(ctx: typer.Context, app: App) -> OperationRecorder:
+    """Return the recorder of the audit log, whose modules only commands that write import."""
+    from dbctl.cli._support.audit import create_recorder
+
+    return create_recorder(ctx, app)
 
 
 def _refuse_fleet_options(ctx: typer.Context, selection: Selection) -> None:
@@ -158,6 +184,21 @@ def read_file(path: Path, kind: str, *, limit: int = LARGEST_FILE) -> bytes:
     return raw
 
 
+@contextmanager
+def open_apps(ctx: typer.Context, *, all_apps: bool) -> Iterator[Sequence[App]]:
+    """Yield the app of the options, or every configured app; their databases are closed at the end."""
+    with ExitStack() as stack:
+        app_selections = read_selections(ctx, all_apps=all_apps)
+        apps = [
+            stack.enter_context(app_service.open_app(selection, timeout=read_options(ctx).timeout))
+            for selection in app_selections
+        ]
+        for app in apps:
+            _warn_about_maintenance(ctx, app)
+            app.create_recorder = partial(_create_recorder, ctx)
+        yield apps
+
+
 def read_duration(text: str) -> timedelta:
     """Parse a duration: ``90d``, ``36h``, ``2w``."""
     try:
@@ -166,12 +207,19 @@ def read_duration(text: str) -> timedelta:
         raise typer.BadParameter(f"{text!r} is not a duration; write 90d, 36h, 2w or 1y") from None
 
 
-def parse_size(text: str) -> int:
+def read_size(text: str) -> int:
     """Parse a number of bytes: ``500k``, ``20M``, ``1G``; units are powers of 1,024."""
-    match = re.fullmatch(r"([1-9][0-9]{0,11})([kKMG]?)", str(text).strip())
-    if match is None:
-        raise typer.BadParameter(f"{text!r} is not a number of bytes; write 500k, 20M or 1G")
-    return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2].upper()]
+    try:
+        return parse_size(str(text).strip())
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a number of bytes; write 500k, 20M or 1G") from None
+
+
+def require_size(text: str) -> str:
+    """Return a text that ``read_size`` accepts; empty: the default, no limit."""
+    if text:
+        read_size(text)
+    return text.strip()
 
 
 def parse_key_values(arguments: Sequence[str], option: str) -> dict[str, str]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Protocol, TypeAlias
 
 import typer
 
-from dbctl.cli._support.emit import Operation, ask_secret, note, run_change, show_progress
+from dbctl.cli._support.emit import Operation, note, run_change, show_progress
+from dbctl.cli._support.passwords import ask_secret
 from dbctl.config import secrets
 from dbctl.errors import UsageError
 from dbctl.model import now, parse_duration
@@ -70,8 +71,6 @@ PassphraseFile: TypeAlias = Annotated[
     ),
 ]
 
-MEGABYTE = 1_000_000
-
 
 def select_backup(
     repository: Repository, backup: str, before: datetime | None, kind: Kind | None
@@ -99,17 +98,15 @@ class SizedOperation(Operation, Protocol):
         ...
 
 
-def run_with_progress(ctx: typer.Context, label: str, operation: SizedOperation, *, dry_run: bool) -> int:
+def run_with_progress(ctx: typer.Context, activity: str, operation: SizedOperation, *, dry_run: bool) -> int:
     """Run an operation as ``run_change`` does, and show the progress of its bytes."""
-    with show_byte_progress(ctx, label, operation.size()) as operation.advance:
+    with show_byte_progress(ctx, activity, operation.size()) as operation.advance:
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@contextmanager
-def show_byte_progress(ctx: typer.Context, label: str, size: int) -> Iterator[ByteProgress]:
+def show_byte_progress(ctx: typer.Context, activity: str, size: int) -> AbstractContextManager[ByteProgress]:
     """Show the progress of ``size`` bytes; yields ``advance(bytes)``."""
-    with show_progress(ctx, f"{label} (MB)", size / MEGABYTE) as advance:
-        yield lambda moved: advance(moved / MEGABYTE)
+    return show_progress(ctx, activity, size, unit="bytes")
 
 
 def split_ids_and_paths(arguments: Sequence[str]) -> tuple[list[str], list[Path]]:

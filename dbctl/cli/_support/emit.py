@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import typer
 from msgspec import structs
 
-from dbctl import signals
-from dbctl.cli._support.options import command_path, read_options
+from dbctl import progress, signals
+from dbctl.cli._support.options import RUN, command_path, read_options
 from dbctl.errors import (
     ConfirmationMissingError,
     ConfirmationWrongError,
+    DbctlError,
     DeclinedError,
-    FileFailedError,
-    FileMissingError,
-    KeyMissingError,
-    UsageError,
-    ValueInvalidError,
 )
-from dbctl.files import atomic
-from dbctl.model import ChangeResult, DryRunResult, Plan, Secret
-from dbctl.render import Format, build_blocks, escape, streams
-from dbctl.render import progress as progress_bar
+from dbctl.model import ChangeResult, DryRunResult, Findings, Plan
+from dbctl.render import (
+    Format,
+    ProgressMode,
+    build_blocks,
+    drawing,
+    streams,
+    supports_color,
+    supports_drawing,
+)
 from dbctl.render import result as result_output
 from dbctl.signals import Interrupted
 
@@ -44,9 +46,17 @@ RECEIVER = "dbctl.receiver"
 #: Key in the context for the digest of a plan that the user confirmed for a fleet; None: without a plan.
 CONFIRMED_DIGEST = "dbctl.confirmed"
 
+#: Key in the context for the start of the command, or of the change that was confirmed.
+STARTED = "dbctl.started"
+
+#: Key in the context for the action with hooks that the command performs.
+ACTION = "dbctl.action"
+#: Key in the context for the records of hooks.
+HOOK_RUNS = "dbctl.hooks"
+#: Key in the context for the id of the run of a fleet in the journal.
+RUN_ID = "dbctl.run_id"
+
 _WARNINGS = "dbctl.warnings"
-_LONGEST_PASSWORD = 4096  # bytes; longer than any app allows, so that a wrong file is rejected
-_TRIES = 3
 
 
 class Operation(Protocol):
@@ -78,14 +88,17 @@ def emit(
     target: str | None = None,
     instead_of_table: Format = Format.TABLE,
     columns_apply: bool = True,
+    findings: Findings | None = None,
+    closes: bool = True,
 ) -> int:
     """Write ``result`` in the requested format and return ``status``.
 
     ``target`` is ``app/database`` for the envelope; default: the database of ``app`` that was used, or the target of the
     result. ``instead_of_table`` replaces the table format for results that other programs read. ``columns_apply`` is
-    false if ``--columns`` and ``--excel-safe`` apply to exported data and not to the result.
+    false if ``--columns`` and ``--excel-safe`` apply to exported data and not to the result, ``closes`` if the result has no
+    closing line. ``findings`` are those of a result that is not ``Findings`` itself.
     """
-    progress_bar.stop()
+    progress.stop()
     for text in notes:
         note(ctx, text)
     if not target:
@@ -101,7 +114,13 @@ def emit(
         status=int(status),
         target=target,
         warnings=collected_warnings(ctx),
+        findings=findings,
+        config=_find_config(ctx) if output.format.is_report else None,
+        has_closing_line=closes,
+        seconds=time.monotonic() - ctx.meta[STARTED],
     )
+    if RUN in ctx.meta:
+        ctx.meta[RUN].receive_output(command_output)
     # The result of a change is written even if a signal arrives.
     with signals.block_signals() if isinstance(result, ChangeResult) else nullcontext():
         if RECEIVER in ctx.meta:
@@ -112,6 +131,16 @@ def emit(
         if isinstance(result, ChangeResult):
             signals.ignore_signals_until_exit()
     return int(status)
+
+
+def _find_config(ctx: typer.Context) -> Path | None:
+    """Return the configuration that the command read; None without one."""
+    from dbctl.config import Selection, loader
+
+    options = read_options(ctx)
+    with suppress(DbctlError):
+        return None if options.url else loader.config_path(Selection(config=options.config))
+    return None
 
 
 def target_of(app: App) -> str:
@@ -129,16 +158,18 @@ def note(ctx: typer.Context, text: str) -> None:
     """Write a note to standard error, or to the ``warnings`` of the JSON object."""
     if read_options(ctx).output is Format.JSON:
         ctx.meta.setdefault(_WARNINGS, []).append(text)
-    elif not read_options(ctx).quiet and sys.stderr.isatty():  # cron mails every line of output
-        streams.remark(f"note: {text}")
+    elif not read_options(ctx).quiet:
+        streams.remark(f"note: {text}", "dim")
 
 
 def warn(ctx: typer.Context, text: str) -> None:
     """Write a warning to standard error, even without a terminal, or to the ``warnings`` of the JSON object."""
+    if RUN in ctx.meta:
+        ctx.meta[RUN].add_warning(text)
     if read_options(ctx).output is Format.JSON:
         ctx.meta.setdefault(_WARNINGS, []).append(text)
     else:
-        streams.remark(f"dbctl: {text}")
+        streams.remark(f"dbctl: {text}", "due")
 
 
 def collected_warnings(ctx: Context | None) -> Sequence[str]:
@@ -148,7 +179,9 @@ def collected_warnings(ctx: Context | None) -> Sequence[str]:
 
 def reset(ctx: Context, receive: Callable[[result_output.CommandOutput], None]) -> None:
     """Prepare a context for another run of its command, whose output ``receive`` gets."""
-    for key in (_WARNINGS, CONFIRMED_DIGEST):
+    if RUN in ctx.meta:
+        ctx.meta[RUN_ID] = ctx.meta[RUN].id
+    for key in (_WARNINGS, CONFIRMED_DIGEST, RUN, HOOK_RUNS):
         ctx.meta.pop(key, None)
     ctx.meta[RECEIVER] = receive
 
@@ -174,17 +207,36 @@ def run_change(
         Abort: the input ended before an answer.
     """
     target = target or getattr(operation, "target", None)
+    has_hooks = ACTION in ctx.meta
+    if has_hooks:
+        from dbctl.cli._support import hooks
     if dry_run:
-        return emit(ctx, DryRunResult(plan=plan or operation.plan()), target=target)
+        plan = plan or operation.plan()
+        if has_hooks:
+            hooks.note_programs(ctx, plan)
+        return emit(ctx, DryRunResult(plan=plan), target=target)
     digest = _confirm(ctx, operation, plan)
+    ctx.meta[STARTED] = time.monotonic()
     with signals.critical_result():
-        result, status = operation.apply(digest), 0
+        result = hooks.apply_operation(ctx, operation, digest, plan) if has_hooks else operation.apply(digest)
+        status = 0
         if isinstance(result, ChangeResult):
             status = result.exit_status
             for message in result.remarks:
                 warn(ctx, message)
         is_changed = bool(getattr(result, "changed", True))
-        return emit(ctx, result, status=status, target=target, notes=notes if is_changed else ())
+        findings = getattr(result, "all_findings", None)
+        if has_hooks:
+            findings = hooks.combine_findings(ctx, findings, result)
+            status = status or hooks.find_status(ctx)
+        return emit(
+            ctx,
+            result,
+            status=status,
+            target=target,
+            notes=notes if is_changed else (),
+            findings=findings,
+        )
 
 
 def _confirm(ctx: typer.Context, operation: Operation, plan: Plan | None) -> str | None:
@@ -200,11 +252,12 @@ def _confirm(ctx: typer.Context, operation: Operation, plan: Plan | None) -> str
     plan = plan or operation.plan()
     if not plan.destructive or plan.is_empty:
         return None
-    ask_confirmation(ctx, plan, word=operation.app if operation.protected else "yes")
+    with progress.pause():
+        ask_confirmation(plan, word=operation.app if operation.protected else "yes")
     return plan.digest
 
 
-def ask_confirmation(ctx: typer.Context, plan: Plan, *, word: str) -> None:
+def ask_confirmation(plan: Plan, *, word: str) -> None:
     """Show ``plan`` and ask for ``word``; ``y`` is accepted for ``yes``, but a name must be typed completely.
 
     Raises:
@@ -220,11 +273,11 @@ def ask_confirmation(ctx: typer.Context, plan: Plan, *, word: str) -> None:
             else "Confirm with --yes."
         )
         raise ConfirmationMissingError(title=plan.title, hint=f"Nothing was changed. {confirm_hint}")
-    result_output.show_blocks(build_blocks(plan), color=read_options(ctx).color, terminal=True)
+    drawing.write_remarks(build_blocks(plan))
     question = f"{word} is protected, --yes is not enough. Type its name to continue: "
     sys.stderr.write(question if protected else "Continue? Type yes or no: ")
     sys.stderr.flush()
-    with _end_line_on_interrupt():
+    with end_line_on_interrupt():
         line = sys.stdin.readline()
     if not line:
         sys.stderr.write("\n")
@@ -235,109 +288,13 @@ def ask_confirmation(ctx: typer.Context, plan: Plan, *, word: str) -> None:
 
 
 @contextmanager
-def _end_line_on_interrupt() -> Iterator[None]:
+def end_line_on_interrupt() -> Iterator[None]:
     """End the line of a prompt before a message about a signal is written."""
     try:
         yield
     except Interrupted:
         sys.stderr.write("\n")
         raise
-
-
-class PasswordSource(NamedTuple):
-    """The source of a password: one of the fields, or by default a prompt; never an argument."""
-
-    stdin: bool = False
-    file: Path | None = None
-    generate: bool = False
-
-
-def read_password(ctx: typer.Context, source: PasswordSource, *, confirm: bool = True) -> Secret:
-    """Return a password; on a terminal the user types it without echo, twice with ``confirm``.
-
-    Raises:
-        UsageError: several sources, or none and no terminal.
-        ValueInvalidError: it is empty, too long or not UTF-8, or the two entries differ.
-    """
-    if sum(map(bool, source)) > 1:
-        raise UsageError(detail="pass only one of --password-stdin, --password-file and --generate")
-    if source.generate:
-        from dbctl.profiles import new_password
-
-        return new_password()
-    if source.stdin:
-        return _decode_password(sys.stdin.buffer.readline(_LONGEST_PASSWORD + 2))
-    if source.file is not None:
-        return _decode_password(_read_first_line(ctx, source.file))
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        detail = "a password is required: --password-stdin, --password-file FILE or --generate"
-        raise UsageError(detail=detail)
-    return _prompt_password(confirm=confirm)
-
-
-def ask_secret(target: str) -> Secret:
-    """Prompt for the passphrase of ``target`` without echo.
-
-    Raises:
-        KeyMissingError: there is no terminal.
-        Abort: the input ended.
-    """
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise KeyMissingError(target=target, reason="there is no terminal to type its passphrase")
-    import getpass
-
-    progress_bar.stop()
-    try:
-        with _end_line_on_interrupt():
-            return _decode_password(
-                getpass.getpass(f"Passphrase of {escape(target)}: ").encode(errors="surrogateescape")
-            )
-    except EOFError as error:
-        raise typer.Abort from error
-
-
-def _prompt_password(*, confirm: bool) -> Secret:
-    import getpass
-
-    for _ in range(_TRIES):
-        try:
-            with _end_line_on_interrupt():
-                password = getpass.getpass("Password: ")
-                repetition = getpass.getpass("Repeat password: ") if confirm else password
-        except EOFError as error:
-            raise typer.Abort from error
-        if password == repetition:
-            return _decode_password(password.encode(errors="surrogateescape"))
-        streams.remark("The passwords differ; try again.")
-    raise ValueInvalidError(name="password", value="***", reason="the repeated password differs")
-
-
-def _read_first_line(ctx: typer.Context, file: Path) -> bytes:
-    try:
-        with atomic.open_named(file) as opened:
-            if os.fstat(opened.fileno()).st_mode & 0o077:
-                note(ctx, f"other users can read {file}; run chmod 600 {file}")
-            return opened.readline(_LONGEST_PASSWORD + 2)
-    except FileNotFoundError as error:
-        raise FileMissingError(kind="password file", path=file) from error
-    except OSError as error:
-        raise FileFailedError(path=file, reason=error.strerror) from error
-
-
-def _decode_password(line: bytes) -> Secret:
-    """Decode a password; only the end of the line is removed, because spaces belong to the password."""
-    password = line.removesuffix(b"\n").removesuffix(b"\r")
-    try:
-        text = password.decode()
-    except UnicodeDecodeError as error:
-        raise ValueInvalidError(name="password", value="***", reason="it is not UTF-8") from error
-    if not password:
-        raise ValueInvalidError(name="password", value="***", reason="it is empty")
-    if len(password) > _LONGEST_PASSWORD:
-        raise ValueInvalidError(
-            name="password", value="***", reason=f"it is longer than {_LONGEST_PASSWORD} bytes"
-        )
-    return Secret(text)
 
 
 def read_logins(arguments: Sequence[str]) -> list[str]:
@@ -352,8 +309,47 @@ def read_logins(arguments: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+@contextmanager
 def show_progress(
-    ctx: typer.Context, label: str, total: progress_bar.Total
-) -> AbstractContextManager[Callable[[float], None]]:
-    """Show a progress bar on a terminal after two seconds; yields ``advance(n)``."""
-    return progress_bar.progress(label, total, color=read_options(ctx).color, quiet=read_options(ctx).quiet)
+    ctx: typer.Context,
+    activity: str = "",
+    total: progress.Total = None,
+    *,
+    unit: str = "",
+    threaded: bool = True,
+) -> Iterator[Callable[[float], None]]:
+    """Show the progress of the command after half a second; yields ``advance(n)``.
+
+    Args:
+        ctx: the context of the command.
+        activity: what is done, such as ``copying``.
+        total: the amount of work in ``unit``, if known.
+        unit: bytes, or a noun in the plural.
+        threaded: false if the command forks processes and calls ``dbctl.progress.poll``.
+    """
+    if RUN in ctx.meta and activity:
+        ctx.meta[RUN].begin_stage(activity)
+    if work := progress.current_work():
+        work.measure(activity, total, unit)
+        yield work.advance
+        return
+    options, work = read_options(ctx), progress.Work(" ".join(command_path(ctx)))
+    work.measure(activity, total, unit)
+    can_draw = not options.quiet and supports_drawing(stream_is_terminal=sys.stderr.isatty())
+    display = None
+    if options.progress is ProgressMode.JSON or (options.progress is ProgressMode.AUTO and can_draw):
+        from dbctl.render import create_display
+
+        display = create_display(work, options.progress, color=supports_color(sys.stderr), threaded=threaded)
+
+    def report() -> None:
+        from dbctl.render import write_report
+
+        write_report(work, is_drawn=can_draw and display is not None)
+
+    signals.set_reporter(report)
+    try:
+        with progress.track(work, display):
+            yield work.advance
+    finally:
+        signals.set_reporter(None)

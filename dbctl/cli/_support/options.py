@@ -2,18 +2,17 @@
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 import math
-import os
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
+from enum import StrEnum
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.main import get_params_convertors_ctx_param_name_from_function
 
-from dbctl.model import PageRequest, Struct
-from dbctl.render import Format, OutputOptions
+from dbctl.model import Struct
+from dbctl.render import ColorChoice, Format, OutputOptions, ProgressMode
 
 if TYPE_CHECKING:
     from typer._click import Command, Context, Parameter
@@ -38,7 +37,7 @@ def _parse_seconds(text: str) -> float:
     return seconds
 
 
-def _parse_natural(text: str) -> int:
+def parse_natural(text: str) -> int:
     return parse_count(text, 0)
 
 
@@ -47,6 +46,25 @@ def _parse_jobs(text: str) -> int:
     if jobs > MAX_JOBS:
         raise typer.BadParameter(f"{text!r} is more than {MAX_JOBS}")
     return jobs
+
+
+#: The value of ``--log-file`` for the journal of systemd.
+JOURNALD = "journald"
+
+
+class LogFormat(StrEnum):
+    """Formats of log files."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    """Levels of log records."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
 
 
 class CommonOptions(Struct, frozen=True, kw_only=True):
@@ -106,16 +124,62 @@ class CommonOptions(Struct, frozen=True, kw_only=True):
             "--excel-safe", help="Prefix text that a spreadsheet would execute with ' (csv and tsv)."
         ),
     ] = False
+    template: Annotated[
+        str,
+        typer.Option(
+            "--template",
+            metavar="TEXT",
+            help="Print each row as this text: '{login}\\t{role}', with filters '{bytes:size}' and '{created_at:age}'.",
+        ),
+    ] = ""
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Omit notes and progress on standard error.")
+        bool,
+        typer.Option("--quiet", "-q", help="Omit notes, progress and the closing line on standard error."),
     ] = False
+    progress: Annotated[
+        ProgressMode,
+        typer.Option(
+            "--progress",
+            metavar="MODE",
+            help="Show progress on standard error: auto (on a terminal), json (lines for programs) or none.",
+        ),
+    ] = ProgressMode.AUTO
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show the traceback of an internal error.")
     ] = False
-    no_color: Annotated[
-        bool,
-        typer.Option("--no-color", help="Disable colors and bold text, like NO_COLOR in the environment."),
+    wide: Annotated[
+        bool, typer.Option("--wide", help="Show complete values on a terminal, as cards if they do not fit.")
     ] = False
+    color: Annotated[
+        ColorChoice,
+        typer.Option("--color", metavar="WHEN", help=f"Use colors and bold text: {', '.join(ColorChoice)}."),
+    ] = ColorChoice.AUTO
+    no_color: Annotated[
+        bool, typer.Option("--no-color", help="The same as --color never, or NO_COLOR in the environment.")
+    ] = False
+    no_pager: Annotated[
+        bool,
+        typer.Option("--no-pager", help="Never show output that is longer than the terminal in a pager."),
+    ] = False
+    log_file: Annotated[
+        str,
+        typer.Option(
+            "--log-file",
+            metavar="FILE",
+            envvar="DBCTL_LOG_FILE",
+            help="Append a log of the run to this file; journald sends it to the journal of systemd.",
+        ),
+    ] = ""
+    log_format: Annotated[
+        LogFormat,
+        typer.Option("--log-format", envvar="DBCTL_LOG_FORMAT", help="Select the format of the log file."),
+    ] = LogFormat.TEXT
+    log_level: Annotated[
+        LogLevel,
+        typer.Option(
+            "--log-level", envvar="DBCTL_LOG_LEVEL", help="Log only records of this level or above."
+        ),
+    ] = LogLevel.INFO
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Confirm a destructive command without a prompt.")
     ] = False
@@ -135,7 +199,7 @@ class CommonOptions(Struct, frozen=True, kw_only=True):
         typer.Option(
             "--acting-as",
             metavar="LOGIN",
-            help="Record this user of the app as author of changes, instead of dbctl.",
+            help="Record this user of the app as author of changes, in the audit log and where the app stores authors.",
         ),
     ] = ""
     timeout: Annotated[
@@ -160,7 +224,7 @@ class CommonOptions(Struct, frozen=True, kw_only=True):
         int | None,
         typer.Option(
             "--canary",
-            parser=_parse_natural,
+            parser=parse_natural,
             metavar="N",
             help="Fleet: change and verify N instances before the others; default: 1 for migrate up.",
         ),
@@ -169,7 +233,7 @@ class CommonOptions(Struct, frozen=True, kw_only=True):
         int | None,
         typer.Option(
             "--max-failures",
-            parser=_parse_natural,
+            parser=parse_natural,
             metavar="N",
             help="Fleet: start no instance after N failures; 0: no limit, the default except for migrate up (10).",
         ),
@@ -182,18 +246,15 @@ class CommonOptions(Struct, frozen=True, kw_only=True):
     ] = False
 
     @property
-    def color(self) -> bool:
-        """Whether colors are allowed; any value of NO_COLOR disables them."""
-        return not (self.no_color or os.environ.get("NO_COLOR"))
-
-    @property
     def output_options(self) -> OutputOptions:
         """The requested format and columns of the output."""
         return OutputOptions(
             format=self.output,
             columns=[name for name in map(str.strip, self.columns.split(",")) if name],
             excel_safe=self.excel_safe,
-            color=self.color,
+            template=self.template,
+            wide=self.wide,
+            pager=not self.no_pager,
             quiet=self.quiet,
         )
 
@@ -201,9 +262,12 @@ class CommonOptions(Struct, frozen=True, kw_only=True):
 def read_options(ctx: typer.Context) -> CommonOptions:
     """Return the values of the common options."""
     values = ctx.meta[_VALUES]
+    output = Format.TEMPLATE if values["template"] else Format(values["output"])
+    if output is Format.TEMPLATE and not values["template"]:
+        raise typer.BadParameter("it requires --template TEXT", param_hint="'-o template'")
     return CommonOptions(
         **{name: values[name] for name in CommonOptions.__struct_fields__}
-        | {"output": Format(values["output"])}
+        | {"output": output, "progress": ProgressMode(values["progress"])}
     )
 
 
@@ -226,67 +290,13 @@ def parse_positive(text: str) -> int:
     return parse_count(text, 1)
 
 
-def require_address(ctx: typer.Context, parameter: typer.CallbackParam, value: str) -> str:
-    """Reject an explicit empty address, which a script may pass accidentally: it must not select the configured repository.
-
-    Raises:
-        BadParameter: the address is empty.
-    """
-    source = ctx.get_parameter_source(str(parameter.name))
-    if not value.strip() and source is not None and source.name != "DEFAULT":
-        raise typer.BadParameter("the address is empty")
-    return value
-
-
-DryRun: TypeAlias = Annotated[
-    bool, typer.Option("--dry-run", "-n", help="Show the plan without changing anything.")
-]
-#: For commands that create a schema, or compare with one.
-Variant: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--variant",
-        metavar="NAME",
-        help="Select the variant of the schema for an empty database, if the app has several.",
-    ),
-]
-RepositoryAddress: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--repository",
-        callback=require_address,
-        metavar="ADDRESS",
-        help="Use this repository instead of the configured one: a directory, or s3://, az:// or gs://BUCKET/PREFIX.",
-    ),
-]
-Limit: TypeAlias = Annotated[
-    int, typer.Option("--limit", parser=parse_positive, metavar="N", help="Show at most N rows.")
-]
-Offset: TypeAlias = Annotated[
-    int, typer.Option("--offset", parser=_parse_natural, metavar="N", help="Skip the first N rows.")
-]
-Sort: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--sort", metavar="COLUMN", help="Sort by this column; -COLUMN or COLUMN:desc for descending order."
-    ),
-]
-
-
-def requested_page(limit: int | None, offset: int, sort: str) -> PageRequest:
-    """Return the requested page of a list; ``COLUMN:desc`` and ``-COLUMN`` are equivalent."""
-    column, _, direction = sort.partition(":")
-    if direction not in {"", "asc", "desc"} or (":" in sort and not direction):
-        raise typer.BadParameter(f"{sort!r}: expected asc or desc after the colon", param_hint="'--sort'")
-    descending = (direction == "desc") != column.startswith("-")
-    column = column.removeprefix("-")
-    if sort and not column:
-        raise typer.BadParameter(f"{sort!r} has no column", param_hint="'--sort'")
-    return PageRequest(limit=limit, offset=offset, sort="-" + column if descending else column)
-
-
 _VALUES = "dbctl.options"
+#: Key in the context for the ``ObservedRun`` of a command that is recorded or logged.
+RUN = "dbctl.run"
 _COMMAND = "dbctl.command"
+_EXPLICIT_OUTPUT = "output of the command line"
+#: Formats of commands with findings.
+_REPORTS = frozenset(output for output in Format if output.is_report)
 
 
 def add_common_options(command: "Command", *, is_root: bool = True) -> "Command":
@@ -300,7 +310,11 @@ def add_common_options(command: "Command", *, is_root: bool = True) -> "Command"
         for child in command.commands.values():
             add_common_options(child, is_root=False)
     if not is_root:
-        command.epilog = EPILOG
+        command.help, *examples = (command.help or "").split("\nExample: ")
+        command.help = command.help.rstrip()
+        # The help formatter does not wrap a paragraph that begins with \b, so examples can be copied.
+        shown = "".join(f"  {example.strip()}\n" for example in examples)
+        command.epilog = f"\b\nExamples:\n{shown}\n{EPILOG}" if examples else EPILOG
         command.short_help = (command.help or "").partition("\n\n")[0]  # not shortened, because lists wrap it
     return command
 
@@ -315,13 +329,6 @@ def _common_parameters(*, hidden: bool) -> Sequence["TyperArgument | TyperOption
     for param in params:
         param.expose_value, param.callback, param.hidden = False, _store_value, hidden
     return params
-
-
-def describe_common_options(ctx: "Context") -> list[tuple[str, str]]:
-    """Return the names and the help of the common options, and of those of ``dbctl`` itself."""
-    root = ctx.find_root()
-    records = [param.get_help_record(root) for param in root.command.get_params(root)]
-    return [record for record in records if record]
 
 
 def common_parameter_names() -> frozenset[str]:
@@ -340,7 +347,29 @@ def _store_value(ctx: "Context", param: "Parameter", value: object) -> object:
         values[name] = [*values.get(name, ()), *(value if isinstance(value, (list, tuple)) else ())]
     elif is_explicit or name not in values:
         values[name] = value
+    if name == "output" and is_explicit:
+        values[_EXPLICIT_OUTPUT] = True
+    if name in ("output", "template"):
+        _check_format(ctx, values)
     return value
+
+
+def _check_format(ctx: "Context", values: Mapping[str, Any]) -> None:
+    """Refuse a format that the command does not support; called when each of its options is stored."""
+    template, output = values.get("template"), values.get("output", Format.TABLE)
+    if template:
+        from dbctl.cli._support.formats import check_template
+
+        check_template(ctx, template, explicit_output=output if _EXPLICIT_OUTPUT in values else None)
+    elif output in _REPORTS and not hasattr(ctx.command, "commands"):
+        from dbctl.cli._support.formats import require_findings
+
+        require_findings(ctx, Format(output))
+
+
+def logs_run(ctx: "Context") -> bool:
+    """Whether a log was requested."""
+    return bool(ctx.meta.get(_VALUES, {}).get("log_file"))
 
 
 def command_path(ctx: "Context") -> tuple[str, ...]:
@@ -366,17 +395,3 @@ def current_command(ctx: "Context | None") -> tuple[str, ...]:
 def is_verbose(ctx: "Context | None") -> bool:
     """Whether ``--verbose`` was parsed."""
     return ctx is not None and bool(ctx.meta.get(_VALUES, {}).get("verbose"))
-
-
-def requested_format(arguments: Sequence[str], environment: str) -> Format:
-    """Return the requested format without the parser, so that a usage error also has this format."""
-    requested, remaining = environment, iter(arguments)
-    for argument in remaining:
-        if argument == "--":
-            break
-        name, has_value, value = argument.partition("=")
-        if name == "--output":
-            requested = value if has_value else next(remaining, "")
-        elif short := re.fullmatch(r"-[hnqvy]*o(.*)", argument, re.DOTALL):
-            requested = short[1] or next(remaining, "")
-    return Format(requested) if requested in set(Format) else Format.TABLE

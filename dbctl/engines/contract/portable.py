@@ -303,10 +303,20 @@ class RowSource(Protocol):
             PrivilegeMissingError: this user may not lock tables.
         """
 
+    def has_integer_order(self, table: str, column: str) -> bool:
+        """Whether rows are read in the order of ``column``, an integer and the primary key, whose value is the position."""
+
     def stream_lines(
-        self, table: str, columns: Sequence[LineColumn], *, position: str = ""
+        self, table: str, columns: Sequence[LineColumn], *, position: str = "", end: str = ""
     ) -> AbstractContextManager[Iterator[LineBatch]]:
-        """Provide the rows of a table, in an order of their own, from the beginning or after ``position``."""
+        """Provide the rows of a table, in an order of their own.
+
+        Args:
+            table: the table.
+            columns: the columns of the lines.
+            position: where to begin, after this row; empty: at the first row.
+            end: the position of the last row; empty: all rows.
+        """
 
     def fetch_lines(
         self, table: str, columns: Sequence[LineColumn], key: Sequence[LineColumn], keys: Sequence[Line]

@@ -22,6 +22,7 @@ def position_clauses(
     names: Sequence[str],
     columns: Sequence[LineColumn],
     position: str,
+    end: str,
     literal: Callable[[LineColumn, bytes], str],
 ) -> str:
     """Return the clauses that read rows in the order of their key, after that of ``position``; empty without a key.
@@ -29,17 +30,19 @@ def position_clauses(
     Args:
         names: SQL for the key columns, with which a line begins.
         columns: the columns of the lines.
-        position: the beginning of a line; empty to read all rows.
+        position: the beginning of a line; empty to begin with the first row.
+        end: the beginning of the last line; empty to read all rows.
         literal: returns SQL for a value of a column.
     """
     if not names:
         return ""
-    listed, where = ", ".join(names), ""
-    if position:
-        fields = zip(columns, split_line(position.encode()), strict=False)
-        where = (
-            f" where ({listed}) > ({', '.join(literal(column, value or b'') for column, value in fields)})"
-        )
+    listed, conditions = ", ".join(names), list[str]()
+    for operator, line in ((">", position), ("<=", end)):
+        if line:
+            fields = zip(columns, split_line(line.encode()), strict=False)
+            values = ", ".join(literal(column, value or b"") for column, value in fields)
+            conditions.append(f"({listed}) {operator} ({values})")
+    where = f" where {' and '.join(conditions)}" if conditions else ""
     return f"{where} order by {listed}"
 
 

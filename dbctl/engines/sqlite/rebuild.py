@@ -54,7 +54,7 @@ class SQLiteTableRebuilder:
         table = self._catalog.tables().get(change.table)
         entries = [_Entry(*map(str, row)) for row in self._connection.fetch(_ENTRIES)]
         if table is None:
-            raise TableMissingError(name=change.table, target=self._catalog.target, suggestion="")
+            raise TableMissingError(name=change.table, target=self._catalog.target)
         if table.is_view or any(entry.name == table.name and entry.is_virtual for entry in entries):
             kind = "a view" if table.is_view else "a virtual table"
             raise NotSupportedError(
@@ -62,7 +62,9 @@ class SQLiteTableRebuilder:
             )
         for column in change.columns:
             if column not in table.columns:
-                raise ColumnMissingError(table=table.name, column=column, names=", ".join(table.columns))
+                raise ColumnMissingError(
+                    table=table.name, column=column, names=", ".join(table.columns), candidates=table.columns
+                )
         with closing(SQLiteScratch(self._catalog.target)) as scratch:
             rebuild = _Rebuild(scratch, change, suffix)
             try:

@@ -134,13 +134,19 @@ class Variable(Section, frozen=True, kw_only=True):
 
 
 class Environment(Section, frozen=True, kw_only=True):
-    """The env file with the URL of a database, in one variable or with one variable per part."""
+    """The app's own file with the URL of a database, in one variable or with one variable per part.
 
-    find: Sequence[str] = (".env",)  #: names of the file in the app's directory, for ``init``
+    Of a file ``.php``, ``.py`` or ``.json``, the variables are its constants and keys with literal values; ``__`` joins nested keys.
+    """
+
+    find: Sequence[str] = (".env",)  #: names or patterns of the file in the app's directory, for ``init``
     url: str = ""  #: the variable with the whole URL; it takes precedence over the parts
     #: base folders of a relative ``file:`` URL, below the app's directory; the first with a database of the app is used
     relative_to: Sequence[str] = (".",)
     scheme: Literal["", "postgresql", "mysql"] = ""  #: the scheme of a URL that consists of the parts
+    engine: Variable = Variable(name="")  #: the variable with the engine, if the app supports several servers
+    #: by the value of ``engine`` in lower case, the scheme; other values are engines without a server
+    schemes: Mapping[str, Literal["postgresql", "mysql"]] = {}
     host: Variable = Variable(name="", default="localhost")  #: the variable with the host
     port: Variable = Variable(name="")  #: the variable with the port
     user: Variable = Variable(name="")  #: the variable with the user

@@ -8,7 +8,6 @@ import msgspec
 
 from dbctl.config import Retention
 from dbctl.errors import WrongAppError
-from dbctl.model import is_duration
 from dbctl.profiles.codecs import BooleanCodec, TimeCodec
 from dbctl.profiles.model.base import DatabaseName, Name, Section
 from dbctl.profiles.model.cleanup import Cleanup
@@ -124,9 +123,8 @@ class Profile(Section, frozen=True, kw_only=True):
     variants: Sequence[ProfileVariant] = ()
 
     def __post_init__(self) -> None:
-        within = self.backup.keep.within
-        if within and not is_duration(within):
-            raise ValueError(f"backup.keep.within: {within!r} is not a duration; write 30d, 8w or 1y")
+        for name, reason in self.backup.keep.find_problems():
+            raise ValueError(f"backup.keep.{name}: {reason}")
         unknown = [name for name in self.backup.names if name not in self.databases]
         if unknown:
             raise ValueError(f"backup.names: no database {unknown[0]!r}")

@@ -45,5 +45,7 @@ class Report(Section, frozen=True, kw_only=True):
     times: Sequence[str] = ()  #: the columns with times, in any stored format
     parameters: Mapping[str, Constant | RelativeTime] = {}  #: parameters and their defaults
     optional: bool = False  #: whether deployments may lack its tables
+    #: whether ``status --record`` records the numbers in its first row, for ``stats history`` and ``report``
+    sampled: bool = False
     #: the query in each variant of the schema
     variant: Annotated[Sequence[ReportVariant], msgspec.Meta(min_length=1)]

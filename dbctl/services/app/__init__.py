@@ -3,7 +3,7 @@
 from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
-    from dbctl.services.app.app import App, open_app, read_profile
+    from dbctl.services.app.app import App
     from dbctl.services.app.audit import acting_user
     from dbctl.services.app.change import (
         Change,
@@ -14,11 +14,13 @@ with lazy_imports(__name__):
         retry_conflicts,
     )
     from dbctl.services.app.live_table import LiveTable, find_column, has_all, is_optional, require_streams
-    from dbctl.services.app.pagination import paginate
-    from dbctl.services.app.per_database import (
+    from dbctl.services.app.open import open_app, read_profile
+    from dbctl.services.app.recording import create_secret_finder, record_operation
+    from dbctl.services.app.results import (
         DatabaseResults,
         collect_results,
         create_result,
+        paginate,
         selected_databases,
     )
     from dbctl.services.app.secrets import (
@@ -30,7 +32,6 @@ with lazy_imports(__name__):
         is_secret_setting,
         mask,
     )
-    from dbctl.services.app.suggestions import suggest_question, suggest_sentence
     from dbctl.services.app.times import is_time, time_columns
     from dbctl.services.app.user_roles import BOOLEAN_TYPE, Assignment, RoleAction, RoleForm
     from dbctl.services.app.user_table import (

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import structs
 
 from dbctl import profiles
-from dbctl.config import loader as config
 from dbctl.config import model
 from dbctl.engines import registry
 from dbctl.engines.contract import Engine, Readable, RestoreTarget, Table, Writable
@@ -29,9 +28,10 @@ from dbctl.profiles import loader
 from dbctl.profiles.model import NO_LEDGER, Database, Profile, ProfileVariant
 from dbctl.url import Url, resolve_engine
 
+if TYPE_CHECKING:
+    from dbctl.services.audit import OperationRecorder
+
 T = TypeVar("T")
-#: Seconds to wait for a locked database whose schema selects the variant of a profile, in commands that open no database.
-SCHEMA_TIMEOUT = 1.0
 
 
 class App:
@@ -67,6 +67,9 @@ class App:
         self.name, self.protected = configured.name, configured.protected
         self.trust_clock, self.acting_as = trust_clock, acting_as
         self.used: list[str] = []  #: the databases that were opened, in the order of their first use
+        #: creates the recorder of the audit log when something is first written; None: changes are not recorded
+        self.create_recorder: Callable[[App], OperationRecorder] | None = None
+        self._recorder: OperationRecorder | None = None
         self._readers: dict[str, Readable] = {}
         self._writers: dict[str, Writable] = {}
         self._main_lock: BusyError | None = None  #: why the main database could not be read at the start
@@ -129,7 +132,12 @@ class App:
             DatabaseUnknownError: the profile has no such section.
         """
         if name not in self.profile.databases:
-            raise DatabaseUnknownError(app=self.name, name=name, names=", ".join(self.profile.databases))
+            raise DatabaseUnknownError(
+                app=self.name,
+                name=name,
+                names=", ".join(self.profile.databases),
+                candidates=self.profile.databases,
+            )
         section = self.profile.databases[name]
         if section.migrations and (
             name in self.configured.unmigrated or section.migrations.ledger == NO_LEDGER
@@ -308,9 +316,9 @@ class App:
                     raise ConcurrentChangeError(target=self.target(name))
                 self.profile.require_tables(section, self.target(name), database.tables())
             self.refuse_contradictions(name, database, purpose)
-            with database.lock(purpose):
-                self._writers[name] = database
-                yield database
+            with database.lock(purpose), self._record_writes(name, purpose, database) as recorded:
+                self._writers[name] = recorded
+                yield recorded
         finally:
             self._writers.pop(name, None)
             database.close()
@@ -324,6 +332,24 @@ class App:
         from dbctl.services.app import evidence
 
         evidence.refuse_contradicted_purpose(self, name, database, purpose)
+
+    @property
+    def recorder(self) -> OperationRecorder | None:
+        """The recorder of the audit log; None: changes are not recorded."""
+        if self._recorder is None and self.create_recorder:
+            self._recorder = self.create_recorder(self)
+        return self._recorder
+
+    def _record_writes(self, name: str, purpose: str, database: Writable) -> AbstractContextManager[Writable]:
+        if self.create_recorder is None:
+            return nullcontext(database)
+        from dbctl.services.app.recording import record_writes
+
+        return record_writes(self, name, purpose, database)
+
+    def list_writers(self) -> Collection[Writable]:
+        """Return the open writers of the databases that a change writes."""
+        return self._writers.values()
 
     def current_writer(self, name: str) -> Writable:
         """Return the open writer of a database, for a change that writes several databases."""
@@ -341,59 +367,3 @@ class App:
         """Close every database."""
         while self._readers:
             self._readers.popitem()[1].close()
-
-
-def read_profile(configured: model.App) -> tuple[Profile, str | None]:
-    """Return the profile of a configured app, and the name of the variant that the live schema has; None: no variant.
-
-    Only for profiles with variants, the main database is opened; see ``App.resolve_profile``.
-    """
-    profile = loader.load(configured.profile)
-    if not profile.variants:
-        return profile, None
-    app = App(configured, profile, timeout=SCHEMA_TIMEOUT)
-    app.resolve_profile()
-    return app.profile, app.variant.name if app.variant else None
-
-
-@contextmanager
-def open_app(
-    selection: model.Selection,
-    *,
-    timeout: float,
-    only: str = "",
-    traceless: bool = False,
-    trust_clock: bool = False,
-    acting_as: str = "",
-) -> Iterator[App]:
-    """Open the selected app, and close its databases at the end.
-
-    Args:
-        selection: the options of the command line.
-        timeout: how long to wait for a lock, in seconds.
-        only: the only database that may be opened; a command that requires another is refused.
-        traceless: whether to leave a database unread if reading it would change or create a file.
-        trust_clock: whether to delete by age even if the clock contradicts the recorded times.
-        acting_as: the login of the user on whose behalf changes are made.
-    """
-    configured = config.find_app(selection)
-    profile = loader.load(configured.profile)
-    app = App(
-        configured,
-        profile,
-        timeout=timeout,
-        only=only,
-        traceless=traceless,
-        trust_clock=trust_clock,
-        acting_as=acting_as,
-    )
-    app.resolve_profile()
-    if only:
-        app.database(only)
-    unknown = [name for name in app.configured.databases if name not in app.profile.databases]
-    if unknown:
-        raise DatabaseUnknownError(app=app.name, name=unknown[0], names=", ".join(app.profile.databases))
-    try:
-        yield app
-    finally:
-        app.close()

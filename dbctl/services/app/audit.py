@@ -33,15 +33,11 @@ def check_acting(app: App) -> None:
     """Refuse ``--acting-as`` before anything is planned.
 
     Raises:
-        NotSupportedError: the app stores no user with a change.
+        NotSupportedError: the app has no users.
         UserMissingError, AmbiguousLoginError, ActingUserInactiveError: as for ``acting_user``.
     """
-    audit = app.profile.audit
-    if not (
-        (audit and "user" in audit.fields)
-        or any("updated_by" in settings.fields for settings in app.profile.settings)
-    ):
-        hint = "It stores no user with a change. Omit --acting-as."
+    if app.profile.users is None:
+        hint = "It has no users. Omit --acting-as."
         raise NotSupportedError(feature="--acting-as", subject=app.profile.title, hint=hint)
     acting_user(app, app.reader(users_database(app)))
 

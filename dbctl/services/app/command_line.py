@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -58,3 +59,9 @@ def _other_options(selection: Selection, app: model.App) -> Sequence[str]:
     options = ["--profile", profile] if profile else []
     options += [option for name, url in urls.items() for option in ("--url", f"{name}={url}")]
     return options if _needs_no_config(selection) and not selection.app else [*options, "--app", app.name]
+
+
+def command_for_owner(owner: int, arguments: Sequence[str]) -> str:
+    """Return the command line that runs a command with the permissions of ``owner``, with sudo if required."""
+    is_permitted = os.geteuid() in (0, owner)
+    return shlex.join(arguments if is_permitted else ["sudo", *arguments])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
@@ -19,11 +20,17 @@ from dbctl.engines.contract import (
     Writable,
     require_part,
 )
-from dbctl.errors import SchemaMismatchError
+from dbctl.errors import AmbiguousIdError, SchemaMismatchError
 from dbctl.model import now
 from dbctl.profiles import BOOLEANS, SMALLEST_MILLISECONDS, TIMES, TimeCodec, decode_text, read_time
 from dbctl.profiles.model import ColumnNames, Constant, JoinedField, Profile
 
+UUID = r"(?i)[0-9a-f]{8}(-?)(?:[0-9a-f]{4}\1){3}[0-9a-f]{12}"
+#: The beginning of a UUID, as terminals show it; shorter texts would match by accident.
+SHORTENED_UUID = r"(?i)[0-9a-f][0-9a-f-]{3,34}"
+IS_TEXT = "CHAR|TEXT|CLOB|UUID"
+#: Ids in an error about an ambiguous one.
+NAMED_IDS = 5
 #: The formats of times that are numbers.
 NUMERIC_TIMES = ("epoch-s", "epoch-ms")
 
@@ -106,6 +113,37 @@ class LiveTable:
         """Return the columns of fields by field, without missing optional ones; raises as ``optional_column``."""
         columns = ((field, self.optional_column(name)) for field, name in names.items())
         return {field: column for field, column in columns if column}
+
+    def complete_id(self, column: str, text: str, only: Sequence[Where] = ()) -> str:
+        """Return the UUID in ``column`` that begins with ``text``, or ``text`` if it is another value, or no UUID begins with it.
+
+        Raises:
+            AmbiguousIdError: several UUIDs begin with it.
+        """
+        definition = self.table.columns[column]
+        is_native = definition.native == "uuid"
+        if not (re.fullmatch(SHORTENED_UUID, text) and (is_native or re.search(IS_TEXT, definition.type))):
+            return text
+        if not is_native and self.db.count(self.name, [Condition(column, "=", text), *only]):
+            return text
+        # An index on text serves the range; "g" is after every character of a UUID.
+        beginning = (
+            [Condition(column, "starts", text)]
+            if is_native
+            else [Condition(column, ">=", text), Condition(column, "<", f"{text}g")]
+        )
+        rows = self.db.select(self.name, [column], [*beginning, *only], order_by=[Order([column])])
+        ids = [
+            key
+            for key in map(str, (row[0] for row in rows))
+            if re.fullmatch(UUID, key) and key.lower().startswith(text.lower())
+        ]
+        if len(ids) > 1:
+            listed = ", ".join(ids[:NAMED_IDS]) + (
+                f" and {len(ids) - NAMED_IDS} more" if len(ids) > NAMED_IDS else ""
+            )
+            raise AmbiguousIdError(text=text, target=f"{self.db.target}.{self.name}", ids=listed)
+        return ids[0] if ids else text
 
     def encode(self, column: str, value: object) -> object:
         """Return the stored form of ``value``: times and booleans as the profile defines, other values unchanged."""

@@ -77,6 +77,54 @@ def find_secret_columns(
     return secret_columns
 
 
+def find_table_secrets(app: App, database: str, db: Readable, table: str) -> Sequence[str]:
+    """Return the columns of a table that hold secrets by their names or the profile; no value is read."""
+    columns = {
+        column: None
+        for name, declared in _profile_columns(app, database)
+        if name == table and (column := find_column(db.tables().get(table), declared))
+    }
+    if app.database(database).guess_secrets:
+        texts = (item for item in db.tables()[table].columns.values() if _TEXT.search(item.type.upper()))
+        columns |= {item.name: None for item in texts if has_secret_name(item.name)}
+    return list(columns)
+
+
+def list_row_secrets(
+    app: App, database: str, table: str, row: Mapping[str, object], columns: Collection[str]
+) -> Collection[str]:
+    """Return the secret columns of a row: those of its table, and those with a value in the form of a secret.
+
+    The value of a setting is secret only if its key is.
+
+    Args:
+        app: the app.
+        database: of the table.
+        table: its name.
+        row: the values of all its columns.
+        columns: those of ``find_table_secrets``.
+    """
+    secret = {*columns, *(name for name, value in row.items() if _is_secret_value(value))}
+    for settings in app.profile.settings:
+        if settings.secret and settings.table == table and (settings.database or app.main()) == database:
+            secret |= {name for name in row if settings.row and is_secret_setting(settings, name)}
+            secret -= _list_public_values(settings, row)
+    return secret
+
+
+def _list_public_values(settings: Settings, row: Mapping[str, object]) -> set[str]:
+    """Return the column with the value of a setting that is not secret; empty without a single key."""
+    keys = [settings.key] if isinstance(settings.key, str) else settings.key or []
+    if not keys or not set(keys) <= row.keys():
+        return set()
+    key = ".".join(str(row[name]) for name in keys)
+    value = settings.fields["value"]
+    names = [value] if isinstance(value, str) else value
+    return {
+        name for name in names if not is_secret_setting(settings, key) and not _is_secret_value(row.get(name))
+    }
+
+
 def _declared_columns(app: App, database: str, db: Readable) -> dict[str, list[str]]:
     tables, declared = db.tables(), dict[str, list[str]]()
     for table, name in _profile_columns(app, database):

@@ -189,7 +189,7 @@ class UserTable:
             detail = f"users have no field {field!r}; known: {known}"
             if field in self.joined.names:
                 detail = f"{field} is in another table; use one of {known}"
-            raise UsageError(detail=detail)
+            raise UsageError(detail=detail, name=field, candidates=["role", *self.fields])
         return self.fields[field]
 
     def login_columns(self) -> list[str]:
@@ -271,6 +271,7 @@ class UserTable:
 
         Raises:
             UserMissingError, AmbiguousLoginError: no user, or several users have the login.
+            AmbiguousIdError: several ids begin with the text.
         """
         if isinstance(login, KeyText):
             shown, user = f"id {truncate(login.text)}", self._find_by_id(login.text)
@@ -278,7 +279,8 @@ class UserTable:
             same = [Condition(column, "same", login) for column in self.login_columns()]
             shown, user = truncate(login), self._find_unique(login, AnyOf(same))
         if user is None:
-            raise UserMissingError(login=shown, target=self.db.target)
+            similar = [] if isinstance(login, KeyText) else self._list_similar_logins(login)
+            raise UserMissingError(login=shown, target=self.db.target, candidates=similar)
         return user
 
     def find_by_first_login(self, fields: Mapping[str, str]) -> User | None:
@@ -312,8 +314,52 @@ class UserTable:
     def _find_by_id(self, key: str) -> User | None:
         is_integer = "INT" in self.live.table.columns[self.id].type
         is_valid = re.fullmatch(r"-?[0-9]{1,18}", key, re.ASCII) if is_integer else key.isprintable()
+        key = self.live.complete_id(self.id, key, self.only) if is_valid else key
         users = self.read([Condition(self.id, "=", int(key) if is_integer else key)]) if is_valid else []
         return users[0] if users else None
+
+    def _list_similar_logins(self, login: str) -> list[str]:
+        """Return logins that may resemble a misspelled one: all of a small table, else those with the same beginning or end."""
+        from dbctl.errors import MAX_COMPARED
+
+        if not login.isprintable():
+            return []
+        known = list[str]()
+        lengths = (max(3, len(login) * 2 // 3), max(3, len(login) // 2))
+        for column in self.login_columns():
+            conditions = [
+                AnyOf(
+                    [
+                        Condition(column, "starts", login[:length]),
+                        Condition(column, "contains", login[-length:]),
+                    ]
+                )
+                for length in lengths
+            ]
+            rows = list[tuple[object, ...]]()
+            for where in ([], *([condition] for condition in conditions)):
+                rows = self.db.select(self.live.name, [column], [*where, *self.only], limit=MAX_COMPARED)
+                if 0 < len(rows) < MAX_COMPARED:
+                    break
+            known += [read_text(value) for (value,) in rows if value]
+        return known
+
+    def list_logins(self, prefix: str, limit: int) -> list[str]:
+        """Return logins that begin with ``prefix``, without regard to case: at most ``limit``, and the last one.
+
+        They are those of the first login field that has any, without the rows of other tables.
+        """
+        for column in self.login_columns():
+            where = [Condition(column, "starts", prefix), *self.only]
+            first, last = (
+                self.db.select(
+                    self.live.name, [column], where, order_by=[Order([column], descending)], limit=count
+                )
+                for descending, count in ((False, limit), (True, 1))
+            )
+            if first:
+                return [read_text(value) for (value,) in [*first, *last] if value]
+        return []
 
     def is_login_taken(self, field: str, value: str, *, except_id: object = None) -> bool:
         """Return whether another user has that login, compared as the app does."""

@@ -18,7 +18,7 @@ _INPUT = (
 )  # fmt: skip
 _GENERATED = (
     "users unlock", "sessions revoke", "sessions cleanup", "integrity repair", "sessions rebuild-stats", "restore apply",
-    "restore undo", "search vectors store", "search vectors make", "transfer run", "transfer switch",
+    "restore undo", "search vectors store", "search vectors make", "transfer run", "transfer switch", "undo",
 )  # fmt: skip
 _SCHEMA = (
     "migrate up", "migrate down", "migrate reset", "migrate baseline", "migrate mark", "migrate repair", "integrity check",
@@ -33,6 +33,19 @@ PATHS: Mapping[str, Source] = {
     **dict.fromkeys(_GENERATED, "generated"),
     **dict.fromkeys(_SCHEMA, "schema"),
 }
+
+#: Commands whose rows the audit log contains before and after the change, so that ``undo`` can revert it; it counts those of others.
+RESTORABLE = frozenset(_INPUT) - {"restore apply --table"} | {"users unlock", "sessions revoke", "undo"}
+#: Purposes that the audit log does not record: checks, and the part of a restore that it already contains.
+UNRECORDED = frozenset(
+    {
+        "integrity check",
+        "search index check",
+        "search index repair --dry-run",
+        "restore apply",
+        "restore undo",
+    }
+)
 
 #: Facts of a profile by which commands write, and which the stored data can contradict:
 #: ``user-key``, ``role-key``: the codec of new keys; ``user-created``, ``user-updated``, ``role-created``, ``role-updated``,

@@ -15,14 +15,6 @@ with lazy_imports(__name__):
     from dbctl.services.backup.manifest import Kind, Manifest, Member, OmittedDatabase
     from dbctl.services.backup.member_files import MemberReader, needs_decoding, open_reader
     from dbctl.services.backup.operation import BackupOperation
-    from dbctl.services.backup.prune import (
-        BackupsDeleted,
-        BackupsPruned,
-        DeleteBackups,
-        PruneBackups,
-        has_rules,
-        retention_for,
-    )
     from dbctl.services.backup.repository import (
         ID,
         LATEST,
@@ -33,8 +25,19 @@ with lazy_imports(__name__):
         list_backups,
         partial_backup_error,
     )
+    from dbctl.services.backup.retention import (
+        BackupsDeleted,
+        BackupsPinned,
+        BackupsPruned,
+        DeleteBackups,
+        PinBackups,
+        PruneBackups,
+        has_rules,
+        retention_for,
+        rules_by_name,
+    )
     from dbctl.services.backup.safety import SafetyBackupSource, schema_fingerprint
     from dbctl.services.backup.sources import ByteProgress, MemberSource, Source, count_in_bytes, ignore_bytes
-    from dbctl.services.backup.status import AppBackups, BackupStatus
+    from dbctl.services.backup.status import DUE_CODES, AppBackups, BackupStatus, DatabaseBackups
     from dbctl.services.backup.verification_record import Drill
     from dbctl.services.backup.verify import VerifyBackups

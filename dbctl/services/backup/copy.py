@@ -15,7 +15,7 @@ from dbctl.errors import (
     UsageError,
     worst_status,
 )
-from dbctl.model import ChangeResult, Plan, Row, Struct
+from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Plan, Row, Struct, format_count
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup import verification_record
 from dbctl.services.backup.manifest import Manifest, ManifestInvalidError
@@ -46,6 +46,20 @@ class BackupsCopied(ChangeResult, frozen=True, kw_only=True):
     failed: Sequence[CopyFailure]
     not_attempted: Sequence[str]  #: remaining when an error stopped the copy
     copied_bytes: int
+
+    @property
+    def closing(self) -> Closing:
+        failed = [f"{len(self.failed)} failed"] if self.failed else []
+        if not (self.copied or failed):
+            return NOTHING_TO_DO
+        existing = [f"{len(self.existing)} copied before"] if self.existing else []
+        copied = format_count(len(self.copied), "backup")
+        return Closing(
+            f"Copied {copied} to {self.destination}",
+            [*existing, *failed],
+            bytes=self.copied_bytes,
+            is_timed=True,
+        )
 
     def summary(self) -> Row:
         summary: dict[str, object] = {

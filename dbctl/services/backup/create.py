@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 
-from dbctl import __version__, signals
+from dbctl import __version__, progress, signals
 from dbctl.errors import DbctlError, Exit, NotSupportedError, UsageError
 from dbctl.files import RateLimiter
-from dbctl.model import ChangeResult, Compression, Plan, Row, format_count, now
+from dbctl.model import ChangeResult, Closing, Compression, Plan, Row, format_count, now
 from dbctl.services.app import App
 from dbctl.services.backup.app_files import AppFiles
 from dbctl.services.backup.databases import find_database_with, select_databases, suggest_other_databases
@@ -44,17 +44,25 @@ class BackupCreated(Backup, ChangeResult, frozen=True, kw_only=True):
     remarks: Sequence[str] = ()
 
     @property
+    def closing(self) -> Closing:
+        databases = format_count(len(self.databases), "database")
+        omitted = [] if self.complete else [f"{len(self.left_out)} left out"]
+        rows = format_count(sum(sum(member.rows.values()) for member in self.members), "row")
+        files = sum(int(member.facts["files"]) for member in self.members if member.form == "files")
+        app_files = [format_count(files, "file")] if files else []
+        return Closing(
+            f"Backed up {databases} to {self.id}",
+            [rows, *omitted, *app_files],
+            bytes=self.bytes,
+            is_timed=True,
+        )
+
+    @property
     def exit_status(self) -> int:
         return Exit.OK if self.complete else Exit.PARTIAL
 
     def summary(self) -> Row:
-        return {"id": self.id, "path": self.path, "bytes": self.bytes, **self.time_span()} | {
-            member.database or "files": format_count(int(member.facts["files"]), "file")
-            if member.form == "files"
-            else f"{format_count(sum(member.rows.values()), 'row')} of {format_count(len(member.rows), 'table')}"
-            for member in self.members
-            if member.form != "key"
-        }
+        return {}
 
 
 class CreateBackup(BackupOperation):
@@ -70,6 +78,7 @@ class CreateBackup(BackupOperation):
         tables: Sequence[str] = (),
         compress: Compression | None = None,
         rate: int = 0,
+        record: Callable[[App, Manifest], None] | None = None,
     ) -> None:
         """Select the databases: the one of ``--db``, or all that the profile does not exclude.
 
@@ -79,6 +88,7 @@ class CreateBackup(BackupOperation):
             tables: only these tables of one database; empty: all tables.
             compress: compression of dumps that their engine does not compress; None: as configured.
             rate: maximum bytes per second; 0: unlimited.
+            record: gets the app and the new backup; it must not fail.
 
         Raises:
             DatabaseNotConfiguredError: a required database is not configured.
@@ -90,6 +100,7 @@ class CreateBackup(BackupOperation):
         app, settings = self._app, self._app.configured.backup
         self._encryption = repository.encryption
         self._kind: Kind = "partial" if tables else "backup"
+        self._record = record
         self._databases, self._left_out = select_databases(app)
         rate_limit = RateLimiter(rate) if rate else None
         self._create_source = partial(
@@ -166,6 +177,8 @@ class CreateBackup(BackupOperation):
             result = repository.describe(
                 created, BackupCreated, lost_databases={}, verification=Verification(), remarks=remarks
             )
+            if self._record:
+                self._record(self._app, created)
             signals.commit_point()  # the backup is complete: report it even if a signal arrives
         return result
 
@@ -284,7 +297,7 @@ def _write_sources(
             if source.pin_snapshot():
                 pinned.add(source)
     # Sources without a snapshot are copied first, so that the times of all copies are close.
-    for source in sorted(sources, key=lambda source: source in pinned):
+    for source in progress.list_parts(sorted(sources, key=lambda source: source in pinned), "database"):
         if source not in errors:
             with omit_failed(source):
                 members += source.write_members(writer)

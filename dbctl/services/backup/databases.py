@@ -16,7 +16,7 @@ from dbctl.errors import (
     TableMissingError,
     UsageError,
 )
-from dbctl.services.app import App, suggest_sentence
+from dbctl.services.app import App
 from dbctl.services.backup.manifest import OmittedDatabase
 
 
@@ -80,8 +80,7 @@ def find_database_with(app: App, databases: Sequence[str], tables: Sequence[str]
         )
     for name in tables:
         if name not in existing_tables:
-            suggestion = suggest_sentence(name, existing_tables)
-            raise TableMissingError(name=name, target=live.target, suggestion=suggestion)
+            raise TableMissingError(name=name, target=live.target, candidates=existing_tables)
     return matches[0]
 
 

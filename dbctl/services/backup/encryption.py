@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from dbctl.config import DecryptionFiles, EncryptionConfig, paths
+from dbctl.config import DecryptionFiles, EncryptionConfig, paths, secrets
 from dbctl.errors import (
     DbctlError,
     FileFailedError,
@@ -49,6 +49,8 @@ class EncryptionPolicy:
         self._recipients: list[Recipient] = []
         if settings.passphrase_file:
             self._passphrase = read_passphrase(Path(settings.passphrase_file))
+        elif settings.passphrase_env:
+            self._passphrase = secrets.read_passphrase_variable(app.configured)
         else:
             self._read_recipients(app.name, settings)
 
@@ -165,6 +167,8 @@ class DecryptionKeys:
             partial(_passphrase_from_file, path) for path in self._settings.passphrases
         ]
         errors = list[KeyWrongError]()
+        if read_variable := self._settings.read_passphrase:
+            prompts.append(lambda _purpose: read_variable())
         for prompt in prompts or [self._enter_passphrase]:
             try:
                 return age.parse_identities(raw, place, prompt)

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from dbctl.config import paths
 from dbctl.errors import (
+    AmbiguousIdError,
     BackupCorruptError,
     BackupMissingError,
     BackupPartialError,
@@ -21,16 +22,18 @@ from dbctl.errors import (
     RepositoryNotConfiguredError,
 )
 from dbctl.model import Page, PageRequest, Row, Struct
-from dbctl.services.app import App, paginate, suggest_sentence
+from dbctl.services.app import App, paginate
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup import verification_record
 from dbctl.services.backup.encryption import EncryptionPolicy, load_encryption
 from dbctl.services.backup.manifest import Kind, Manifest, ManifestInvalidError, Member, OmittedDatabase
-from dbctl.services.backup.verification_record import Drill, Verification
+from dbctl.services.backup.verification_record import Drill, Pin, Verification
 from dbctl.stores import FolderState, Store, folders_in_state, registry
 
 ID = re.compile(r"\d{8}_\d{6}")
 LATEST = "latest"
+#: Characters of the beginning of an id that selects a backup.
+MIN_PREFIX = 4
 
 
 #: A ``Kind``, or ``foreign``: an unverified file that dbctl did not create, with its path as id.
@@ -54,6 +57,7 @@ class Backup(Struct, frozen=True, kw_only=True):
     drills: Mapping[str, Drill]  #: the last drill of each database
     members: Sequence[Member]
     left_out: Sequence[OmittedDatabase]
+    pin: Pin | None = None  #: it is not deleted
     note: str = ""  #: remark on a foreign backup, or on one that can no longer be restored
 
     def summary(self) -> Row:
@@ -185,6 +189,10 @@ class Repository:
             manifests=manifests, unreadable=unreadable, verifications=verifications, damaged=damaged
         )
 
+    def complete(self) -> Sequence[str]:
+        """Return the folders of complete backups, without reading their manifests."""
+        return self._folders(FolderState.COMPLETE)
+
     def incomplete(self) -> Sequence[str]:
         """Return the folders of incomplete backups."""
         return self._folders(FolderState.INCOMPLETE)
@@ -241,9 +249,17 @@ class Repository:
                 return manifest
         if name == LATEST and unreadable:
             raise self._latest_unknown_error(max(unreadable), unreadable)
-        suggestion = suggest_sentence(name, [manifest.id for manifest in manifests])
+        known = [*(manifest.id for manifest in manifests), *unreadable]
+        matches = [known_id for known_id in known if len(name) >= MIN_PREFIX and known_id.startswith(name)]
+        if len(matches) > 1:
+            raise AmbiguousIdError(text=name, target=self.store.location, ids=", ".join(sorted(matches)))
+        if matches:
+            return self._pick(matches[0], kind, manifests, unreadable)
         raise BackupMissingError(
-            name=name, app=self.app.name, place=self.store.location, suggestion=suggestion
+            name=name,
+            app=self.app.name,
+            place=self.store.location,
+            candidates=[LATEST, *(manifest.id for manifest in manifests)],
         )
 
     def _latest_unknown_error(self, folder: str, unreadable: Mapping[str, str]) -> BackupCorruptError:
@@ -312,7 +328,8 @@ class Repository:
             drills=verification.drills,
             members=manifest.members,
             left_out=manifest.left_out,
-            note=lost or (f"adopted: {manifest.origin.path}" if manifest.origin else ""),
+            pin=verification.pin,
+            note=_describe_note(manifest, verification, lost),
         )
 
     def read_verification(self, manifest: Manifest) -> Verification:
@@ -329,6 +346,12 @@ class Repository:
                 return f"{member.file} has {sizes[member.file]:,} bytes instead of {member.bytes:,}"
         failed = verification.failed
         return failed.message.removeprefix(f"backup {manifest.id}, ") if failed else ""
+
+
+def _describe_note(manifest: Manifest, verification: Verification, lost: str) -> str:
+    origin = [f"adopted: {manifest.origin.path}"] if manifest.origin else []
+    pin = [f"pinned: {verification.pin.reason}"] if verification.pin else []
+    return lost or "; ".join([*pin, *origin])
 
 
 def verified_at(manifest: Manifest, verification: Verification) -> datetime:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from msgspec import structs
 
+from dbctl import progress
 from dbctl.engines import registry
 from dbctl.engines.contract import Dump, DumpRequest, DumpResult, Dumps, DumpVerification, SnapshotPin
 from dbctl.errors import (
@@ -163,8 +164,11 @@ class Source(MemberSource):
         limit = [(size, self._rate_limit)] if self._rate_limit else []
         copy_limit = [] if db.blocks_writers() else limit
         copy_progress = count_in_bytes((size - compression_bytes, self._advance), *copy_limit)
+        progress.start_stage("copying")
         dump_result = db.dump(DumpRequest(path, self._dump_form, self._tables, copy_progress))
         compression_progress = count_in_bytes((compression_bytes, self._advance), *limit)
+
+        progress.start_stage("verifying" if compress == "none" else "compressing")
 
         def store() -> tuple[MemberFile, int]:
             if compress == "none":
@@ -218,10 +222,10 @@ def count_in_bytes(*counters: tuple[int, ByteProgress]) -> Progress:
     """
     reported = [0] * len(counters)
 
-    def progress(share: float) -> None:
+    def report_share(share: float) -> None:
         for index, (size, advance) in enumerate(counters):
             completed = int(share * size)
             advance(max(0, completed - reported[index]))
             reported[index] = max(reported[index], completed)
 
-    return progress
+    return report_share

@@ -8,9 +8,9 @@ from typing import Literal, TypeAlias
 
 from dbctl.config import BackupConfig, Selection
 from dbctl.errors import DbctlError, Exit, RepositoryMissingError, RepositoryNotConfiguredError, worst_status
-from dbctl.model import Row, Struct, format_count, now, parse_duration
+from dbctl.model import Closing, Finding, Findings, Row, Struct, format_count, now, parse_duration
+from dbctl.services import app as app_service
 from dbctl.services.app import App, clock
-from dbctl.services.app import app as app_service
 from dbctl.services.backup.manifest import Manifest
 from dbctl.services.backup.repository import Repository, RepositoryContent, verified_at
 from dbctl.services.backup.verification_record import Drill, Verification
@@ -18,6 +18,12 @@ from dbctl.stores import Protection
 
 #: A ``backup`` command that is due.
 Job: TypeAlias = Literal["create", "verify", "drill"]
+#: The finding code of each due job.
+DUE_CODES: Mapping[Job, str] = {
+    "create": "backup-due",
+    "verify": "verification-due",
+    "drill": "drill-due",
+}
 NO_DRILL = "no drill was recorded yet (dbctl backup drill)"
 
 
@@ -65,6 +71,13 @@ class BackupStatus(Struct, frozen=True, kw_only=True):
     databases: Sequence[DatabaseBackups]
     repositories: Sequence[RepositoryStatus]
 
+    @property
+    def closing(self) -> Closing:
+        due = sum(bool(database.due) for database in self.databases)
+        return Closing(
+            f"Checked the backups of {format_count(len(self.databases), 'database')}", [f"{due} due"]
+        )
+
     def summary(self) -> Sequence[Row]:
         names = ["database", "created_at", "bytes", "backups", "verified_at", "drilled_at"]
         names[:0] = ["app"] if len({database.app for database in self.databases}) > 1 else []
@@ -79,9 +92,14 @@ class StatusReport(Struct, frozen=True, kw_only=True):
     """Status of the backups of several apps, with the exit codes."""
 
     backups: BackupStatus
-    problems: Sequence[str]
+    findings: Findings  #: all problems; a due job is a warning
     check_status: Exit  #: the exit code with ``--check``
     status: Exit  #: the exit code without ``--check``: errors while reading
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """Messages about all problems, each with its app or database."""
+        return [f"{finding.target}: {finding.message}" for finding in self.findings.findings]
 
 
 def collect_status(
@@ -124,10 +142,13 @@ def collect_status(
             ],
             repositories=[status.repository for status in statuses],
         ),
-        problems=[
-            *(problem for status in statuses for problem in status.describe_problems(only)),
-            *(f"{app}: {error}" for app, error in failed),
-        ],
+        findings=Findings(
+            checked=sum(len(status.databases) for status in statuses) + len(failed),
+            findings=[
+                *(finding for status in statuses for finding in status.find_problems(only)),
+                *(Finding(app, "error", error.code, str(error), error.hint) for app, error in failed),
+            ],
+        ),
         check_status=overall or worst_status([status.exit_status for status in statuses]),
         status=overall,
     )
@@ -159,21 +180,26 @@ class AppBackups(Struct, frozen=True, kw_only=True):
         for folder, reason in self.repository.damaged.items():
             yield "backup-damaged", f"backup {folder} is damaged: {reason}"
 
-    def describe_problems(self, only: str = "") -> Iterator[str]:
-        """Yield messages about all problems and due jobs, each with its app or database."""
-        for _, text in self.invalid_backups():
-            yield f"{self.repository.app}: {text}"
+    def find_problems(self, only: str = "") -> Iterator[Finding]:
+        """Yield all problems and due jobs."""
+        app = self.repository.app
+        for code, text in self.invalid_backups():
+            yield Finding(app, "error", code, text)
         for name in self.repository.interrupted:
-            yield f"{self.repository.app}: {describe_interrupted(name)} (dbctl backup prune removes it)"
+            message = f"{describe_interrupted(name)} (dbctl backup prune removes it)"
+            yield Finding(app, "warning", "backup-incomplete", message)
         for name in self.repository.future:
-            yield f"{self.repository.app}: {describe_future(name)} (dbctl backup delete {name})"
+            message = f"{describe_future(name)} (dbctl backup delete {name})"
+            yield Finding(app, "warning", "backup-from-future", message)
         if self.repository.lost:
             lost = format_count(len(self.repository.lost), "safety backup")
             names = ", ".join(sorted(self.repository.lost))
-            yield f"{self.repository.app}: {lost} cannot be restored, because the retained database no longer exists: {names}"
+            message = f"{lost} cannot be restored, because the retained database no longer exists: {names}"
+            yield Finding(app, "info", "retained-database-missing", message)
         for database in self.databases:
             if only in ("", database.database):
-                yield from (f"{database.app}/{database.database}: {text}" for text in database.due.values())
+                for job, text in database.due.items():
+                    yield Finding(f"{database.app}/{database.database}", "warning", DUE_CODES[job], text)
 
 
 def describe_interrupted(name: str) -> str:

@@ -37,22 +37,35 @@ class Failure(Struct, frozen=True, kw_only=True):
     message: str
 
 
+class Pin(Struct, frozen=True, kw_only=True):
+    """Protection of a backup from deletion, until it is removed."""
+
+    at: Timestamp
+    by: str  #: user of the operating system
+    reason: str
+
+
 class Verification(Struct, frozen=True, kw_only=True):
     """The content of the record."""
 
     verified_at: Timestamp | None = None  #: last successful verification of all its files
     failed: Failure | None = None  #: after that
     drills: Mapping[str, Drill] = {}  #: the last drill of each database
+    pin: Pin | None = None
+
+
+#: Result of ``read`` for an invalid file. It may contain a pin, so its backup is not deleted by rules.
+UNREADABLE = Verification()
 
 
 def read(store: Store, folder: str) -> Verification:
-    """Return the record; an empty one if the file cannot be read or is invalid."""
+    """Return the record; an empty one if there is none, and ``UNREADABLE`` if the file cannot be read or is invalid."""
     try:
         content = store.read_verification(folder)
         verification = msgspec.json.decode(content, type=Verification) if content else Verification()
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, RepositoryFailedError):
-        return Verification()
-    return verification if all(map(is_plausible_time, _timestamps(verification))) else Verification()
+        return UNREADABLE
+    return verification if all(map(is_plausible_time, _timestamps(verification))) else UNREADABLE
 
 
 def write(store: Store, folder: str, verification: Verification) -> None:
@@ -91,7 +104,8 @@ def record(
         failure_remains = previous.failed is not None and (
             not all_files or (previous.failed.deep and not deep)
         )
-        verification = Verification(
+        verification = structs.replace(
+            previous,
             verified_at=now() if all_files else previous.verified_at,
             failed=previous.failed if failure_remains else None,
             drills={**previous.drills, **drills},
@@ -102,7 +116,7 @@ def record(
 def copy_record(source: Store, destination: Store, folder: str) -> None:
     """Merge the record of a backup into the record of its copy; raises as ``write`` does.
 
-    The time of verification is not copied, because it concerns the storage. A failure to load the backup is copied if the
+    A pin is also copied. The time of verification is not copied, because it concerns the storage. A failure to load the backup is copied if the
     copy has no record.
     """
     source_record, existing = read(source, folder), read(destination, folder)
@@ -116,7 +130,8 @@ def copy_record(source: Store, destination: Store, folder: str) -> None:
         if source_record.failed and source_record.failed.deep and existing == Verification()
         else existing.failed
     )
-    updated = structs.replace(existing, drills={**existing.drills, **newer}, failed=failed)
+    pin = existing.pin or source_record.pin
+    updated = structs.replace(existing, drills={**existing.drills, **newer}, failed=failed, pin=pin)
     if updated != existing:
         write(destination, folder, updated)
 
@@ -124,6 +139,8 @@ def copy_record(source: Store, destination: Store, folder: str) -> None:
 def _timestamps(verification: Verification) -> Iterator[datetime]:
     if verification.verified_at:
         yield verification.verified_at
+    if verification.pin:
+        yield verification.pin.at
     if verification.failed:
         yield verification.failed.at
     yield from (drill.at for drill in verification.drills.values())

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from dbctl import progress
 from dbctl.engines.contract import count_dump_rows
 from dbctl.errors import DbctlError, Exit, KeyWrongError
 from dbctl.model import Finding, Findings, Severity, Struct, format_count
@@ -94,7 +95,7 @@ class VerifyBackups:
             findings += self._find_without_manifest()
         lost_databases = repository.find_lost_databases(selected)
         verifier = BackupVerifier(repository, self._keys, deep=self._deep, advance=advance)
-        for manifest in selected:
+        for manifest in progress.list_parts(selected, "backup"):
             problems = list(verifier.find_problems(manifest, [app.only] if app.only else ()))
             if problems and repository.is_deleted(manifest):
                 remarks.append(f"{manifest.id} was deleted during the verification")
@@ -106,7 +107,7 @@ class VerifyBackups:
             findings += self._verify_file(path, advance)
         checked = len(selected) + len(self._unreadable) + len(self._paths)
         return VerifyResult(
-            findings=Findings(checked=checked, findings=findings),
+            findings=Findings(checked=checked, unit="backup", findings=findings),
             remarks=remarks,
             not_decrypted=0 if self._deep else sum(map(is_encrypted, selected)),
         )

@@ -1,4 +1,4 @@
-"""Rows of any table: query, edit, import, export, describe."""
+"""Rows of any table: query, edit, import, export."""
 
 from dbctl.exports import lazy_imports
 
@@ -7,7 +7,6 @@ with lazy_imports(__name__):
     from dbctl.services.data.content import ContentWriteResult, read_content
     from dbctl.services.data.csv_jsonl import Form
     from dbctl.services.data.delete import RowDeleteResult, RowsDeleteResult, delete_row, delete_rows
-    from dbctl.services.data.describe import TableDescription, describe_table
     from dbctl.services.data.edit import RowChangeResult, RowsChangeResult, set_row, set_rows
     from dbctl.services.data.import_export import (
         ExportResult,
@@ -19,4 +18,4 @@ with lazy_imports(__name__):
     )
     from dbctl.services.data.personal_data import UserDataExported, collect_user_data
     from dbctl.services.data.query import QueryResult
-    from dbctl.services.data.table import Filters
+    from dbctl.services.data.table import DataTable, Filters, selected_database

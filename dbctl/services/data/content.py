@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import unquote_to_bytes
 
 from dbctl.errors import ContentNullError, ContentUndecodableError, UsageError
-from dbctl.model import ChangeResult, Row, Struct
+from dbctl.model import ChangeResult, Closing, Row, Struct
 from dbctl.profiles import Encoding
 from dbctl.profiles.model import ColumnNames, StoredFile
 from dbctl.services.app import App, find_column, truncate
@@ -27,6 +27,10 @@ class ContentWriteResult(ChangeResult, frozen=True, kw_only=True):
     bytes: int
     name: str | None  #: the file name in the row
     content_type: str | None  #: of the data URL, or of the row
+
+    @property
+    def closing(self) -> Closing:
+        return Closing(f"Wrote {self.column} of {self.table} to {self.file}", bytes=self.bytes)
 
 
 class Content(Struct, frozen=True, kw_only=True):
@@ -78,6 +82,7 @@ def read_content(
         raise UsageError(detail=f"select the column of {name} that contains the file: --columns NAME")
     stored_file = stored_files.get(stored_column)
     column = table.require_readable_column(columns[0] if columns else stored_column).name
+    key = table.complete_key(key)
     row = table.find(key)
     key_text = " ".join(truncate(word) for word in key)
     if row[column] is None:

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from dbctl.engines.contract import AllOf, Readable, Where, Writable
 from dbctl.errors import UsageError, UseDedicatedCommandError
-from dbctl.model import ChangeResult, Plan, Row, format_count
+from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Plan, Row, format_count
 from dbctl.services.app import (
     App,
     Change,
@@ -40,6 +40,12 @@ from dbctl.services.users import delete_users
 R = TypeVar("R")
 
 
+def _describe_deletion(table: str, count: int, rows: Mapping[str, int]) -> Closing:
+    total = sum(rows.values())
+    details = [f"{format_count(total, 'row')} with dependent rows"] if total > count else []
+    return Closing(f"Deleted {format_count(count, 'row')} of {table}", details)
+
+
 class RowDeleteResult(ChangeResult, frozen=True, kw_only=True):
     """Result of ``data delete``."""
 
@@ -47,6 +53,10 @@ class RowDeleteResult(ChangeResult, frozen=True, kw_only=True):
     key: Row
     rows: Mapping[str, int]  #: deleted rows, and rows whose reference became NULL, by table
     remaining: Sequence[str] = ()  #: warnings about remaining rows
+
+    @property
+    def closing(self) -> Closing:
+        return _describe_deletion(self.table, 1, self.rows)
 
     @property
     def remarks(self) -> Sequence[str]:
@@ -60,6 +70,10 @@ class RowsDeleteResult(ChangeResult, frozen=True, kw_only=True):
     matched: int
     rows: Mapping[str, int]  #: deleted rows, and rows whose reference became NULL, by table
     remaining: Sequence[str] = ()  #: warnings about remaining rows
+
+    @property
+    def closing(self) -> Closing:
+        return _describe_deletion(self.table, self.matched, self.rows) if self.changed else NOTHING_TO_DO
 
     @property
     def changed(self) -> bool:
@@ -86,8 +100,9 @@ def delete_row(app: App, name: str, key: Sequence[str]) -> Change[RowDeleteResul
         table = DataTable(app, db, name)
         table.refuse_ledger()
         refuse_role_table(table)
-        row = table.find(key)
-        key_text = " ".join(truncate(part) for part in key)
+        complete_key = table.complete_key(key)
+        row = table.find(complete_key)
+        key_text = " ".join(truncate(part) for part in complete_key)
         title, row_id = f"Delete {name} {key_text}", row_key(table, row)
         if is_users_table(table):  # as users delete does
             selector = UserSelector(ids=[str(row[UserTable(app, db).id])])
@@ -102,11 +117,11 @@ def delete_row(app: App, name: str, key: Sequence[str]) -> Change[RowDeleteResul
         RowRules(app, table.database, table.live).check_removed(row)
         return DeleteRows(
             table,
-            table.key_conditions(key),
+            table.key_conditions(complete_key),
             1,
             title=title,
             step=f"delete {name} {key_text}",
-            audit_key=" ".join(key),
+            audit_key=" ".join(complete_key),
             create_result=lambda rows, remaining: RowDeleteResult(
                 table=name, key=row_id, rows=rows, remaining=remaining
             ),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from dbctl.engines.contract import AnyOf, Condition, Not, Readable, Where, Writable
 from dbctl.errors import UseDedicatedCommandError
-from dbctl.model import ChangeResult, Plan, Row, Secret, format_count, now
+from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Plan, Row, Secret, format_count, now
 from dbctl.services.app import (
     App,
     Change,
@@ -40,6 +40,13 @@ class RowChangeResult(ChangeResult, frozen=True, kw_only=True):
     changed: bool
     ended_sessions: int = 0
 
+    @property
+    def closing(self) -> Closing:
+        if not self.changed:
+            return NOTHING_TO_DO
+        sessions = [f"{format_count(self.ended_sessions, 'session')} ended"] if self.ended_sessions else []
+        return Closing(f"Changed 1 row of {self.table}", [", ".join(self.after), *sessions])
+
     def summary(self) -> Row:
         return {name: getattr(self, name) for name in ("key", "before", "after", "ended_sessions")}
 
@@ -51,6 +58,14 @@ class RowsChangeResult(ChangeResult, frozen=True, kw_only=True):
     matched: int
     changed: int  #: matched rows with other values
     values: Row
+
+    @property
+    def closing(self) -> Closing:
+        if not self.changed:
+            return NOTHING_TO_DO
+        return Closing(
+            f"Changed {format_count(self.changed, 'row')} of {self.table}", [f"{self.matched:,} matched"]
+        )
 
 
 def set_row(
@@ -123,6 +138,7 @@ class UpdateRow:
         secrets: Mapping[str, Secret],
     ) -> None:
         """Read the row and check the rules of the app; the errors are those of ``set_row``."""
+        key = table.complete_key(key)
         self._table, self._key, self._before = table, key, table.find(key)
         fields, values = read_changes(table, new_values, nulls, secrets)
         self._user_update = _prepare_user_update(table, self._before, fields) if fields else None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import IO
 
-from dbctl import signals
+from dbctl import progress, signals
 from dbctl.engines.contract import CsvWriter, Readable, Writable
 from dbctl.errors import (
     AlreadyExistsError,
@@ -16,7 +16,7 @@ from dbctl.errors import (
     UsageError,
     ValueInvalidError,
 )
-from dbctl.model import ChangeResult, Plan, Struct, format_count
+from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Plan, Struct, format_count
 from dbctl.services.app import MASK, App, Change, audit, require_row_count, require_streams
 from dbctl.services.data.csv_jsonl import (
     Cell,
@@ -31,6 +31,8 @@ from dbctl.services.data.query import run_query
 from dbctl.services.data.table import DataTable, selected_database
 from dbctl.services.rules import RowRules, guard_constraints
 
+#: Rows of an import between two reports of the progress.
+PROGRESS_ROWS = 1000
 #: The check of a file stops after this number of invalid lines.
 MAX_ERRORS = 1000
 
@@ -46,12 +48,27 @@ class ExportResult(ChangeResult, frozen=True, kw_only=True):
     columns: Sequence[str]
     left_out: Sequence[str] = ()  #: secret and generated columns
 
+    @property
+    def closing(self) -> Closing:
+        source = self.table or "the result"
+        return Closing(
+            f"Exported {format_count(self.rows, 'row')} of {source} to {self.file}",
+            bytes=self.bytes,
+            is_timed=True,
+        )
+
 
 class ImportResult(ChangeResult, frozen=True, kw_only=True):
     """Result of ``data import``."""
 
     table: str
     added: int
+
+    @property
+    def closing(self) -> Closing:
+        if not self.added:
+            return NOTHING_TO_DO
+        return Closing(f"Added {format_count(self.added, 'row')} to {self.table}", is_timed=True)
 
 
 class ExportTarget(Struct, frozen=True, kw_only=True):
@@ -207,6 +224,7 @@ def _check_interrupts(batches: Iterator[Sequence[Sequence[object]]]) -> Iterator
     for batch in batches:
         signals.raise_if_interrupted()
         yield batch
+        progress.advance(len(batch))
 
 
 class _FileRows:
@@ -236,6 +254,8 @@ class _FileRows:
         for line in self.lines:
             self.row_count += 1
             yield self.parse_row(line)
+            if not self.row_count % PROGRESS_ROWS:
+                progress.advance(PROGRESS_ROWS)
 
     def parse_row(self, line: Line) -> list[object]:
         """Return the values of a line.

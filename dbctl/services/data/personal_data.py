@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from dbctl.engines.contract import AnyOf, Condition, InSubquery, Readable, Where
-from dbctl.model import ChangeResult, Row, Struct, now
+from dbctl.model import ChangeResult, Closing, Row, Struct, format_count, now
 from dbctl.profiles import parse_row_path
 from dbctl.profiles.model import ColumnNames, Settings
 from dbctl.services.app import (
@@ -50,6 +50,11 @@ class UserDataExported(ChangeResult, frozen=True, kw_only=True):
     file: str
     rows: Mapping[str, int]  #: by ``database/table``
     left_out: Sequence[str]  #: ``database/table.column`` of secrets
+
+    @property
+    def closing(self) -> Closing:
+        rows = format_count(sum(self.rows.values()), "row")
+        return Closing(f"Exported the data of {self.login} to {self.file}", [rows], is_timed=True)
 
     @classmethod
     def from_data(cls, data: UserData, file: str) -> UserDataExported:

@@ -9,12 +9,12 @@ from datetime import timedelta
 
 from dbctl.engines.contract import Order, Readable, RowStream, UserQuery, Where
 from dbctl.errors import QueryFailedError, UsageError
-from dbctl.model import Page, PageRequest, Row, Struct
+from dbctl.model import Page, PageRequest, Row, StoredRow, Struct
 from dbctl.services.app import App, find_secret_columns, require_streams
 from dbctl.services.data.table import DataTable, Filters, selected_database
 
 QUERY_HELP = (
-    "dbctl data query runs one read-only statement; dbctl data describe TABLE lists columns,"
+    "dbctl data query runs one read-only statement; dbctl schema show TABLE lists columns,"
     " and --param NAME=VALUE sets :NAME."
 )
 
@@ -67,7 +67,7 @@ def list_rows(app: App, table: str, query: RowQuery, page_request: PageRequest) 
     remaining = _count_total(data_table, conditions, page_request, len(items))
     total = data_table.db.count(data_table.name, where) if query.after else remaining
     return Page(
-        items=items,
+        items=[StoredRow(item) for item in items],
         total=total,
         limit=page_request.limit,
         offset=page_request.offset + total - remaining,
@@ -88,8 +88,8 @@ def show_row(
     """
     data_table = DataTable(app, app.reader(selected_database(app)), table, secrets=secrets)
     column_names = [data_table.column(name).name for name in columns] or list(data_table.columns)
-    row = data_table.find(key)
-    return {name: data_table.mask_value(name, row[name]) for name in column_names}
+    row = data_table.find(data_table.complete_key(key))
+    return StoredRow({name: data_table.mask_value(name, row[name]) for name in column_names})
 
 
 @contextmanager
@@ -131,7 +131,7 @@ def read_first_rows(stream: RowStream, limit: int) -> QueryResult:
     """Return the first rows of a stream."""
     items: list[Row] = []
     for batch in stream.batches:
-        items += [dict(zip(stream.columns, row, strict=True)) for row in batch]
+        items += [StoredRow(zip(stream.columns, row, strict=True)) for row in batch]
         if len(items) > limit:
             break
     has_more = len(items) > limit

@@ -38,7 +38,6 @@ from dbctl.services.app import (
     parse_boolean,
     parse_time,
     require_streams,
-    suggest_sentence,
     time_columns,
     truncate,
 )
@@ -82,9 +81,7 @@ class DataTable:
         """
         self.database = selected_database(app)
         if name not in db.tables():
-            raise TableMissingError(
-                name=name, target=db.target, suggestion=suggest_sentence(name, db.tables())
-            )
+            raise TableMissingError(name=name, target=db.target, candidates=db.tables())
         self.app, self.db, self.name = app, db, name
         self.live = LiveTable(app.profile, db, name, "data")
         self.columns = self.live.table.columns
@@ -121,7 +118,9 @@ class DataTable:
             ColumnMissingError: the column does not exist.
         """
         if name not in self.columns:
-            raise ColumnMissingError(table=self.name, column=name, names=", ".join(self.columns))
+            raise ColumnMissingError(
+                table=self.name, column=name, names=", ".join(self.columns), candidates=self.columns
+            )
         return self.columns[name]
 
     def require_readable_column(self, name: str) -> Column:
@@ -208,6 +207,12 @@ class DataTable:
                 detail=f"the key of {self.name} has {len(self.key)} parts: {' '.join(self.key).upper()}"
             )
         return [self._parse_exact(name, text) for name, text in zip(self.key, key, strict=True)]
+
+    def complete_key(self, key: Sequence[str]) -> Sequence[str]:
+        """Return the key with a UUID instead of its beginning; raises AmbiguousIdError if several rows have such a key."""
+        if len(self.key) != 1 or len(key) != 1:
+            return key
+        return [self.live.complete_id(self.key[0], key[0])]
 
     def find(self, key: Sequence[str]) -> dict[str, object]:
         """Return one stored row; lock it if a transaction is open.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-from collections.abc import Sequence
 
 from dbctl.config import Selection
 from dbctl.model import Finding, Severity
@@ -42,14 +40,3 @@ class CheckContext:
     def command(self, *arguments: str) -> str:
         """Return the command line that runs dbctl with these arguments for the app."""
         return shlex.join(command_line.build_command(self._selection, self.app.configured, *arguments))
-
-
-def command_for_owner(owner: int, arguments: Sequence[str]) -> str:
-    """Return the command line that runs a command with the permissions of ``owner``, with sudo if required."""
-    is_permitted = os.geteuid() in (0, owner)
-    return shlex.join(arguments if is_permitted else ["sudo", *arguments])
-
-
-def format_size(size: int) -> str:
-    """Return a number of bytes as text for messages."""
-    return f"{size / (1 << 20):.1f} MiB" if size >= 1 << 20 else f"{size / (1 << 10):.0f} KiB"

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterator
 
 from dbctl.engines.contract import DatabaseFiles, SizeMonitor
 from dbctl.errors import UnreachableError
 from dbctl.files import Volume, read_volume
-from dbctl.model import Finding, Severity
-from dbctl.services.doctor.context import MOVE_HINT, CheckContext, command_for_owner, format_size
+from dbctl.model import Finding, Severity, format_size
+from dbctl.services.app import command_line
+from dbctl.services.doctor.context import MOVE_HINT, CheckContext
 
 #: With less free space, the next write may fail, and even a read.
 MIN_FREE_BYTES = 16 << 20
@@ -37,11 +36,14 @@ def _check_free_space(
     context: CheckContext, database_files: DatabaseFiles, volume: Volume, size: int
 ) -> Iterator[Finding]:
     mount = volume.mount or str(database_files.file.parent)
-    largest = f"{command_for_owner(0, ['du', '-axh', mount])} | sort -h | tail -n 20"
+    largest = f"{command_line.command_for_owner(0, ['du', '-axh', mount])} | sort -h | tail -n 20"
     if volume.read_only:
         message = f"{mount} is mounted read-only, possibly after disk errors (see dmesg)"
         yield context.create_finding(
-            "error", "read-only-disk", message, command_for_owner(0, ["mount", "-o", "remount,rw", mount])
+            "error",
+            "read-only-disk",
+            message,
+            command_line.command_for_owner(0, ["mount", "-o", "remount,rw", mount]),
         )
         return
     if volume.free_bytes < MIN_FREE_BYTES:
@@ -55,7 +57,7 @@ def _check_free_space(
         yield context.create_finding("warning", "disk-small", message, largest)
     if volume.free_files is not None and volume.free_files < MIN_FREE_FILES:
         message = f"{mount} has only {volume.free_files} free inodes"
-        files = command_for_owner(0, ["find", mount, "-xdev"])
+        files = command_line.command_for_owner(0, ["find", mount, "-xdev"])
         count_command = f"{files} | cut -d / -f 1-4 | sort | uniq -c | sort -n | tail -n 20"
         yield context.create_finding("error", "disk-full", message, count_command)
 
@@ -63,7 +65,10 @@ def _check_free_space(
 def _check_wal(
     context: CheckContext, database_files: DatabaseFiles, file_stat: os.stat_result
 ) -> Iterator[Finding]:
-    command, size = command_for_owner(file_stat.st_uid, database_files.checkpoint_command), file_stat.st_size
+    command, size = (
+        command_line.command_for_owner(file_stat.st_uid, database_files.checkpoint_command),
+        file_stat.st_size,
+    )
     wal_size = format_size(database_files.pending_bytes)
     if database_files.pending_bytes > VERY_LARGE_WAL or database_files.pending_bytes > max(size, LARGE_WAL):
         message = (
@@ -77,24 +82,6 @@ def _check_wal(
             " the last one was killed (or runs in a container); a copy of the file alone lacks these changes"
         )
         yield context.create_finding("warning", "leftover-files", message, command)
-
-
-def check_leftovers(context: CheckContext) -> Iterator[Finding]:
-    """Yield temporary files that a killed dbctl left next to a database."""
-    paths = context.app.engine(context.database).find_leftovers(context.app.url(context.database))
-    if paths:
-        names = ", ".join(map(str, paths))
-        size = sum(_list_sizes(paths))
-        message = f"{names} ({format_size(size)}) {'is' if len(paths) == 1 else 'are'} left over from a dbctl process that was killed"
-        hint = command_for_owner(paths[0].lstat().st_uid, ["rm", "-r", *map(str, paths)])
-        yield context.create_finding("warning", "leftover-files", message, hint)
-
-
-def _list_sizes(paths: Sequence[Path]) -> Iterator[int]:
-    for path in paths:
-        for entry in (path, *path.rglob("*")):
-            with suppress(OSError):  # the file may be removed concurrently
-                yield entry.lstat().st_size
 
 
 def check_storage(
@@ -121,7 +108,7 @@ def check_storage(
         yield context.create_finding("warning" if expected else "info", "journal-not-wal", message, hint)
     free_bytes = (info.freelist_pages or 0) * info.page_size
     if context.is_writable and free_bytes > MIN_UNUSED_BYTES and free_bytes * UNUSED_FRACTION > info.bytes:
-        command = command_for_owner(file_stat.st_uid, database_files.vacuum_command)
+        command = command_line.command_for_owner(file_stat.st_uid, database_files.vacuum_command)
         message = f"{format_size(free_bytes)} of {format_size(info.bytes)} are free pages; with the app stopped, the file can be shrunk"
         yield context.create_finding("info", "free-pages", message, command)
 

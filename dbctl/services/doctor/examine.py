@@ -16,28 +16,29 @@ from dbctl.errors import (
     RepositoryNotConfiguredError,
 )
 from dbctl.model import CheckResult, Finding, format_count
+from dbctl.services import app as app_service
 from dbctl.services.app import App, clock, unconfigured
-from dbctl.services.app import app as app_service
 from dbctl.services.backup import status
 from dbctl.services.doctor import disk_space, files, keys, server, users
 from dbctl.services.doctor.context import CheckContext
+from dbctl.services.hooks import find_leftover, find_unusable_programs
 from dbctl.services.integrity import (
     CheckReport,
     check_replica,
     create_failure_finding,
     find_exit_status,
     find_interrupted_restore,
+    find_leftover_files,
     find_stored_violations,
     known_problems,
 )
+from dbctl.services.journal import find_problems, locate_journal
 from dbctl.services.migrations import status as migration_status
 from dbctl.services.migrations.ledger import INCONSISTENT_STATES, read_state
 from dbctl.services.search.indexes import RENAME_HINT, find_broken, list_external_indexes
 from dbctl.services.sessions import GRACE_PERIOD, CleanUp
 
-#: Finding codes of overdue ``backup`` commands.
 VERSIONS_HINT = "A lifecycle rule of the bucket can delete old versions."
-DUE_CODES = {"create": "backup-due", "verify": "verification-due", "drill": "drill-due"}
 
 
 class Diagnosis(CheckReport, frozen=True, kw_only=True):
@@ -96,7 +97,7 @@ def examine(selections: Sequence[Selection], *, timeout: float, only: str = "") 
         examination.add_findings(str(file), files.check_configuration(file))
     findings = list(dict.fromkeys(examination.findings))  # several checks may fail for the same reason
     return Diagnosis(
-        findings=CheckResult(checked=examination.checked, findings=findings),
+        findings=CheckResult(checked=examination.checked, unit="target", findings=findings),
         status=find_exit_status(findings, examination.failures),
         apps=examination.apps,
     )
@@ -121,11 +122,13 @@ def _examine_app(examination: Examination, app: App, selection: Selection) -> No
         examination.add_findings(context.target, _check_known_problems(context))
         examination.add_findings(context.target, _check_stored_rows(context))
     examination.add_findings(app.name, find_interrupted_restore(app))
+    _examine_programs(examination, app)
     for context in contexts.values():
         if context.database in app.configured.databases:
-            examination.add_findings(context.target, disk_space.check_leftovers(context))
+            examination.add_findings(context.target, find_leftover_files(app, context.database))
             examination.add_findings(context.target, check_replica(app, context.database))
     examination.add_findings(app.name, _check_backups(app, selection, list(contexts.values())))
+    examination.add_findings(app.name, _check_runs(app, selection))
     examination.add_findings(app.name, keys.check_encryption(app))
     if app.configured.embedder:
         examination.add_findings(app.name, keys.check_embedder(app, app.configured.embedder))
@@ -134,6 +137,13 @@ def _examine_app(examination: Examination, app: App, selection: Selection) -> No
     if rules and rules <= readable.keys():
         context = readable[min(rules)]
         examination.add_findings(context.target, _check_cleanup(context))
+
+
+def _examine_programs(examination: Examination, app: App) -> None:
+    """Check the hooks and the maintenance mode, if configured."""
+    if app.configured.hooks or app.configured.maintenance_mode:
+        examination.add_findings(app.name, find_leftover(app.configured))
+        examination.add_findings(app.name, find_unusable_programs(app.configured))
 
 
 def _examine_database(examination: Examination, context: CheckContext) -> bool:
@@ -263,7 +273,13 @@ def _check_backups(app: App, selection: Selection, contexts: Sequence[CheckConte
     for context in contexts:
         backups = app_backups.find_database(context.database) if app_backups else None
         for job, message in backups.due.items() if backups else ():
-            yield context.create_finding("warning", DUE_CODES[job], message, context.command("backup", job))
+            code, command = status.DUE_CODES[job], context.command("backup", job)
+            yield context.create_finding("warning", code, message, command)
+
+
+def _check_runs(app: App, selection: Selection) -> Iterator[Finding]:
+    for problem in find_problems(locate_journal(selection), app.name, backup_max_age=None):
+        yield Finding(app.name, "warning", f"run-{problem.kind}", problem.message, problem.hint)
 
 
 def _check_cleanup(context: CheckContext) -> Iterator[Finding]:

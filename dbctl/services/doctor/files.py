@@ -12,11 +12,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from dbctl.config import Selection, loader
+from dbctl.config import Selection, loader, secret_file
 from dbctl.engines.contract import DatabaseFiles
 from dbctl.errors import DatabaseMissingError, FileFailedError, UnreachableError
 from dbctl.model import Finding, Severity
-from dbctl.services.doctor.context import MOVE_HINT, CheckContext, command_for_owner
+from dbctl.services.app import command_line
+from dbctl.services.doctor.context import MOVE_HINT, CheckContext
 
 Audience: TypeAlias = Literal["all", "group"]
 
@@ -112,9 +113,26 @@ def check_configuration(file: Path) -> Iterator[Finding]:
         FileFailedError: the file cannot be read.
     """
     urls = [url for app in loader.read(file).apps.values() for url in app.databases.values()]
+    passwords = [url.password.reveal() for url in urls if url.password]
+    with loader.report_first_problem(file):
+        sections = loader.read_sections(file)
+    for source in sections.files:
+        yield from _check_source(source, passwords)
+    for secret in sections.secrets.values():
+        path = secret_file(secret, sections.folder)
+        with suppress(OSError):  # reported by commands that read it
+            if secret.file:
+                stats = {path: path.stat()}
+                yield from check_access(
+                    str(file), stats, "this allows replacing a secret", "it contains a secret"
+                )
+
+
+def _check_source(source: loader.SourceFile, passwords: Sequence[str]) -> Iterator[Finding]:
+    file = source.path
     try:
-        file_stats, text = {file: file.stat()}, file.read_text(encoding="utf-8", errors="surrogateescape")
-        has_password = any(url.password and url.password.reveal() in text for url in urls)
+        file_stats = {file: file.stat()}
+        has_password = any(password in source.text for password in passwords)
         write_risk = "it determines the files that dbctl changes"
         read_risk = "it contains a password" if has_password else "it may contain a password later"
         severity: Severity = "warning" if has_password else "info"
@@ -270,9 +288,9 @@ def _describe_audience(audience: Audience, file_stat: os.stat_result) -> str:
 
 
 def _owner_command(file_stat: os.stat_result, *arguments: str | Path) -> str:
-    return command_for_owner(file_stat.st_uid, list(map(str, arguments)))
+    return command_line.command_for_owner(file_stat.st_uid, list(map(str, arguments)))
 
 
 def _chown_command(file_stat: os.stat_result, *paths: Path) -> str:
     owner = f"{find_user_name(file_stat.st_uid)}:{find_group_name(file_stat.st_gid)}"
-    return command_for_owner(0, ["chown", owner, *map(str, paths)])
+    return command_line.command_for_owner(0, ["chown", owner, *map(str, paths)])

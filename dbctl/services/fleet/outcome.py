@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from dbctl.errors import DbctlError, Exit, worst_status
 from dbctl.model import Struct
+from dbctl.services.journal import HookRun
 
 #: ``skipped``: the instance was not processed, or has nothing to which the command applies.
 State: TypeAlias = Literal["done", "failed", "skipped"]
@@ -31,6 +32,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     data: Any = None  #: the result of the command on this instance
     warnings: Sequence[str] = ()
     error: InstanceError | None = None
+    hooks: Sequence[HookRun] = ()  #: that ran for the instance
 
     @staticmethod
     def from_error(app: str, error: DbctlError, *, state: State = "failed") -> Outcome:

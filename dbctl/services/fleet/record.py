@@ -41,7 +41,7 @@ class RunRecord:
             return None
         key = sha256(json.dumps([fleet, command, *arguments]).encode()).hexdigest()[:12]
         name = quote(f"{fleet} {command}".replace(" ", "-"), safe="")[:150]
-        return RunRecord(folder / f"{name}-{key}.jsonl", fleet, command)
+        return RunRecord(folder / "runs" / f"{name}-{key}.jsonl", fleet, command)
 
     @contextmanager
     def open(self, *, resume: bool, timeout: float) -> Iterator[frozenset[str]]:

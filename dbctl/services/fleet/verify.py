@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dbctl.config import App, Selection
 from dbctl.errors import CanaryFailedError
-from dbctl.services.app import app as app_service
+from dbctl.services import app as app_service
 from dbctl.services.integrity import check as integrity
 from dbctl.services.migrations import find_targets
 from dbctl.services.migrations.ledger import read_state

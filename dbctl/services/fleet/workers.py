@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Generic, NoReturn, TypeVar
 
-from dbctl import signals
+from dbctl import progress, signals
 from dbctl.errors import WorkerEndedError
 from dbctl.services.fleet.outcome import Outcome
 
@@ -63,6 +63,7 @@ class WorkerPool(Generic[T]):
                     if not busy:
                         return
                     signals.raise_if_interrupted()
+                    progress.poll()
                     for connection in wait(list(busy), POLL_SECONDS):
                         receive(self._collect(busy[connection]))  # type: ignore[index] # of the dict
         except BaseException:

@@ -11,7 +11,7 @@ with lazy_imports(__name__):
         find_exit_status,
         group_lines,
     )
-    from dbctl.services.integrity.interrupted_restore import find_interrupted_restore
+    from dbctl.services.integrity.leftovers import find_interrupted_restore, find_leftover_files
     from dbctl.services.integrity.repair import RepairResult
     from dbctl.services.integrity.replicas import check_replica
     from dbctl.services.integrity.stored_violations import find_stored_violations

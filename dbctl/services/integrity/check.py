@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from dbctl import progress
 from dbctl.engines.contract import (
     Advisor,
     Checks,
@@ -29,7 +30,7 @@ from dbctl.errors import (
 from dbctl.model import Finding, Findings, Severity, Struct, format_count
 from dbctl.profiles import parse_row_path
 from dbctl.services.app import MASK, App, find_secret_columns, truncate
-from dbctl.services.integrity.interrupted_restore import find_interrupted_restore
+from dbctl.services.integrity.leftovers import find_interrupted_restore
 from dbctl.services.integrity.stored_violations import find_mixed_times, find_stored_violations
 
 DAMAGED_HINT = CorruptError.remedy
@@ -66,9 +67,10 @@ def check(app: App, *, quick: bool = False, table: str = "") -> CheckReport:
         DatabaseNotConfiguredError: the only selected database is not configured.
     """
     checked, findings, failures = 0, list(find_interrupted_restore(app)), list[DbctlError]()
-    for name, section in app.profile.databases.items():
-        if app.only not in ("", name):
-            continue
+    databases = {
+        name: app.profile.databases[name] for name in app.profile.databases if app.only in ("", name)
+    }
+    for name, section in progress.list_parts(databases.items(), "database"):
         try:
             db = app.reader(name)
             if table and table not in db.tables():
@@ -87,7 +89,8 @@ def check(app: App, *, quick: bool = False, table: str = "") -> CheckReport:
     if table and not (checked or findings):
         raise SchemaMismatchError(target=app.name, missing=f"table {table}", purpose="--table")
     return CheckReport(
-        findings=Findings(checked=checked, findings=findings), status=find_exit_status(findings, failures)
+        findings=Findings(checked=checked, unit="database", findings=findings),
+        status=find_exit_status(findings, failures),
     )
 
 

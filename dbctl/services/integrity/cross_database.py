@@ -14,7 +14,7 @@ from dbctl.services.app import App, LiveTable, find_column, is_optional, unconfi
 from dbctl.services.integrity import exposed_keys, known_problems
 from dbctl.services.integrity.check import CheckReport, create_failure_finding, find_exit_status
 from dbctl.services.integrity.duplicated_columns import DuplicatedColumns
-from dbctl.services.integrity.interrupted_restore import find_interrupted_restore
+from dbctl.services.integrity.leftovers import find_interrupted_restore
 from dbctl.services.sessions import create_recount
 
 #: Values per query, which bounds the memory for large tables.
@@ -70,7 +70,8 @@ def cross_check(app: App) -> CheckReport:
     # Several checks may fail for the same reason.
     findings = list(dict.fromkeys(findings))
     return CheckReport(
-        findings=Findings(checked=checked, findings=findings), status=find_exit_status(findings, failures)
+        findings=Findings(checked=checked, unit="relation", findings=findings),
+        status=find_exit_status(findings, failures),
     )
 
 

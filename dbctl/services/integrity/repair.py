@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from dbctl.engines.contract import Condition, Not, Readable, Where, Writable
 from dbctl.errors import UsageError
-from dbctl.model import ChangeResult, Plan, Row, Struct, format_count
+from dbctl.model import ChangeResult, Closing, Plan, Row, Struct, format_count
 from dbctl.profiles.model import CrossLink
 from dbctl.services.app import App, Change, LiveTable, PreparedChange, find_column, truncate
 from dbctl.services.integrity.duplicated_columns import Comparison, DuplicatedColumns
@@ -27,6 +27,22 @@ class RepairResult(ChangeResult, frozen=True, kw_only=True):
     missing: int  #: rows of the other database without a duplicate, which only the app can create
     keys: Sequence[object] = ()  #: of missing rows, the first ten thousand
     rewritten: int = 0  #: times that got the form of the profile
+
+    @property
+    def closing(self) -> Closing:
+        missing = [f"{format_count(self.missing, 'row')} only the app can create"] if self.missing else []
+        if not self.changed:
+            return Closing("Nothing to repair", missing)
+        counts = {
+            "renamed": self.renamed,
+            "repaired": self.repaired,
+            "deleted": self.deleted,
+            "rewritten": self.rewritten,
+        }
+        return Closing(
+            "Repaired the database",
+            [*(f"{count:,} {name}" for name, count in counts.items() if count), *missing],
+        )
 
     @property
     def has_one_time_output(self) -> bool:

@@ -34,7 +34,7 @@ def repair_times(app: App, *, table: str = "") -> Change[RepairResult]:
 
     def draft(db: Readable) -> PreparedChange[RepairResult]:
         if table and table not in db.tables():
-            raise TableMissingError(name=table, target=db.target, suggestion="")
+            raise TableMissingError(name=table, target=db.target, candidates=db.tables())
         work = _TimeRepair(app, db, list(list_mixed_columns(app, names[0], db, table)))
         plan = Plan(
             title="Rewrite times in one form",

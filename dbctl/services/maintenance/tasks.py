@@ -25,7 +25,7 @@ from dbctl.errors import (
     PlanChangedError,
     SchemaMismatchError,
 )
-from dbctl.model import ChangeResult, Plan, Row, Struct
+from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Plan, Row, Struct, format_count
 from dbctl.services.app import App, clock, selected_databases
 
 #: Kind of maintenance; equals the command name, except for ``rollback-journal`` (``wal --off``).
@@ -68,6 +68,14 @@ class MaintenanceResult(ChangeResult, frozen=True, kw_only=True):
     tasks: Sequence[TaskResult]
     failed: Sequence[str]  #: error messages
     leftovers: Sequence[str]  #: objects of interrupted statements, with the statement that removes them
+
+    @property
+    def closing(self) -> Closing:
+        done = sum(task.error is None for task in self.tasks)
+        failed = [f"{len(self.failed)} failed"] if self.failed else []
+        if not (done or failed):
+            return NOTHING_TO_DO
+        return Closing(f"Ran {format_count(done, 'statement')}", failed, is_timed=True)
 
     @property
     def changed(self) -> bool:

@@ -4,7 +4,8 @@ from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
     from dbctl.services.migrations.baseline import Baseline, BaselineResult
-    from dbctl.services.migrations.database_plan import AppliedMigration, RevertedMigration, apply_all
+    from dbctl.services.migrations.database_plan import MigrationsRun, apply_all
+    from dbctl.services.migrations.drift import SchemaReplay, read_schema
     from dbctl.services.migrations.execution import DownSelection, UpSelection
     from dbctl.services.migrations.ledger import StatementOutcome
     from dbctl.services.migrations.lint_rules import LINT_RULES
@@ -18,4 +19,5 @@ with lazy_imports(__name__):
     from dbctl.services.migrations.rehearse import Rehearsal
     from dbctl.services.migrations.repair import RepairResult
     from dbctl.services.migrations.safety_backup import SafetyBackup
+    from dbctl.services.migrations.schema_diff import Difference, compare, split_schema
     from dbctl.services.migrations.status import create_shipped_target, find_targets

@@ -9,7 +9,7 @@ from typing import NamedTuple, cast
 from msgspec import structs
 
 from dbctl.errors import MigrationsMismatchError, PlanChangedError
-from dbctl.model import ChangeResult, Plan, Struct, format_count
+from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Plan, Struct, format_count
 from dbctl.services.app import App
 from dbctl.services.migrations.drift import SchemaReplay, read_parts
 from dbctl.services.migrations.execution import create_missing_ledger, replay, require_script_runner
@@ -39,6 +39,13 @@ class BaselineResult(ChangeResult, frozen=True, kw_only=True):
     items: Sequence[BaselinedMigration]
     #: between the live schema and the result of these migrations; ``migrate drift`` lists them
     differences: int
+
+    @property
+    def closing(self) -> Closing:
+        if not self.items:
+            return NOTHING_TO_DO
+        differences = [format_count(self.differences, "difference")] if self.differences else []
+        return Closing(f"Recorded {format_count(len(self.items), 'migration')} as applied", differences)
 
     @property
     def remarks(self) -> Sequence[str]:

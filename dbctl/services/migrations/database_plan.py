@@ -8,7 +8,7 @@ from datetime import timedelta
 from msgspec import structs
 
 from dbctl.engines.contract import Cluster, Readable, Writable
-from dbctl.model import Row, Struct
+from dbctl.model import NOTHING_TO_DO, Closing, Page, Row, Struct, format_count
 from dbctl.services.migrations.execution import (
     DownSelection,
     ExecutionPlan,
@@ -50,6 +50,21 @@ class AppliedMigration(Struct, frozen=True, kw_only=True):
 
 class RevertedMigration(AppliedMigration, frozen=True, kw_only=True):
     """One migration that this run reverted."""
+
+
+class MigrationsRun(Page[AppliedMigration], frozen=True, kw_only=True):
+    """The migrations that this run applied or reverted."""
+
+    @property
+    def closing(self) -> Closing:
+        if not self.items:
+            return NOTHING_TO_DO
+        verb = "Reverted" if isinstance(self.items[0], RevertedMigration) else "Applied"
+        targets = dict.fromkeys(f"{migration.app}/{migration.database}" for migration in self.items)
+        lost = sum(sum(migration.rows_lost.values()) for migration in self.items)
+        details = [f"{format_count(lost, 'row')} deleted"] if lost else []
+        count = format_count(len(self.items), "migration")
+        return Closing(f"{verb} {count} to {', '.join(targets)}", details, is_timed=True)
 
 
 class DatabasePlan(Struct, frozen=True, kw_only=True):

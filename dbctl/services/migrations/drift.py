@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import NamedTuple
 
 from dbctl.engines.contract import Readable, Schema, SchemaReader, Writable, require_part
@@ -40,10 +40,16 @@ class SchemaReplay(NamedTuple):
         engine, url = self.app.engine(self.target.database), self.app.url(self.target.database)
         return closing(engine.open_scratch(url, self.target.name))
 
-    def read_final_parts(self, searches: Sequence[Search] = ()) -> Parts:
-        """Return the schema after all migrations, and after ``search index repair`` has rebuilt the indexes of ``searches``."""
+    @contextmanager
+    def open_result(self) -> Iterator[Writable]:
+        """Open a scratch database in which all migrations have run."""
         with self.open_scratch() as scratch:
             deque(replay(self.target, self.files, scratch, self.checksums), maxlen=0)
+            yield scratch
+
+    def read_final_parts(self, searches: Sequence[Search] = ()) -> Parts:
+        """Return the schema after all migrations, and after ``search index repair`` has rebuilt the indexes of ``searches``."""
+        with self.open_result() as scratch:
             if searches:
                 from dbctl.services.search.indexes import build_index
 
@@ -92,7 +98,7 @@ def drift(app: App, targets: Sequence[MigrationTarget]) -> Findings:
         checked += count
         findings += [_create_finding(state.target, difference, maker) for difference, maker in differences]
     findings.sort(key=lambda finding: SEVERITY_ORDER.index(finding.severity))
-    return Findings(checked=checked, findings=findings)
+    return Findings(checked=checked, unit="schema part", findings=findings)
 
 
 def find_differences(

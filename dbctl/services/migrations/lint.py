@@ -10,7 +10,7 @@ from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.contract import LintFinding, Script, ScriptDialect
-from dbctl.errors import DatabaseMissingError, Exit, MigrationInvalidError
+from dbctl.errors import DatabaseMissingError, MigrationInvalidError
 from dbctl.model import Finding, Findings, Severity, Struct
 from dbctl.services.app import App
 from dbctl.services.migrations.files import AllowedCode, MigrationFile, Steps
@@ -53,14 +53,9 @@ def lint(app: App, targets: Sequence[MigrationTarget], *, all_files: bool = Fals
     ]
     return Findings(
         checked=sum(len(names) for _, names in selections),
+        unit="migration",
         findings=[finding for target, names in selections for finding in lint_files(target, names)],
     )
-
-
-def exit_status(findings: Findings, *, strict: bool) -> Exit:
-    """Return the exit code of the command."""
-    has_warnings = any(finding.severity == "warning" for finding in findings.findings)
-    return Exit.CHECK_FAILED if findings.has_errors or (strict and has_warnings) else Exit.OK
 
 
 def _select_pending(app: App, target: MigrationTarget) -> tuple[MigrationTarget, Sequence[str]]:
@@ -177,7 +172,13 @@ def _create_findings(
                 LINT_RULES[lint_finding.code].hint,
                 line=lint_finding.line,
                 path=steps.path,
+                source=_read_line(file, steps.path, lint_finding.line),
             )
+
+
+def _read_line(file: MigrationFile, path: Path, line: int) -> str | None:
+    raw = file.down_file[1] if file.down_file and file.down_file[0] == path else file.raw
+    return raw.decode("utf-8-sig").split("\n")[line - 1].strip() if line else None
 
 
 def _allows(allowed: AllowedCode, finding: LintFinding, lines: Sequence[int]) -> bool:
@@ -198,7 +199,18 @@ def _create_finding(
     *,
     line: int = 0,
     path: Path | None = None,
+    source: str | None = None,
 ) -> Finding:
-    path_in_folder = (path or file.path).relative_to(target.folder.path)
+    path = path or file.path
+    path_in_folder = path.relative_to(target.folder.path)
     where = f"{path_in_folder}:{line}" if line else str(path_in_folder)
-    return Finding(target=target.name, severity=severity, code=code, message=f"{where}: {message}", hint=hint)
+    return Finding(
+        target=target.name,
+        severity=severity,
+        code=code,
+        message=f"{where}: {message}",
+        hint=hint,
+        file=str(path),
+        line=line or None,
+        source=source,
+    )

@@ -17,11 +17,12 @@ from dbctl.errors import (
     ResetRefusedError,
     UsageError,
 )
-from dbctl.model import Page, Plan, Struct, format_count
+from dbctl.model import Plan, Struct, format_count
 from dbctl.services.app import App
 from dbctl.services.migrations.database_plan import (
     AppliedMigration,
     DatabasePlan,
+    MigrationsRun,
     RevertedMigration,
     apply_all,
     plan_database,
@@ -64,6 +65,11 @@ class PendingMigration(Struct, frozen=True, kw_only=True):
     path: Path
     statements: int
     sql: str
+
+    @property
+    def script(self) -> str:
+        """The text of the file after a comment with its name."""
+        return f"-- {self.app}/{self.database}: {self.name} ({self.path})\n{self.sql.rstrip()}\n\n"
 
 
 class _Operation:
@@ -149,7 +155,7 @@ class _RunMigrations(_Operation):
         title = f"{self.verb.capitalize()} {format_count(count, 'migration')}"
         return self._create_plan(title, steps, rows, destructive=self.direction == "down")
 
-    def apply(self, confirmed: str | None = None) -> Page[AppliedMigration]:
+    def apply(self, confirmed: str | None = None) -> MigrationsRun:
         """Run each migration in one transaction with its row in the ledger.
 
         A missing ledger, and for ``up`` a missing database, is created.
@@ -186,7 +192,7 @@ class _RunMigrations(_Operation):
                     else open_session(variant, db)
                 )
                 done += current.run(session, self.result, done, backup)
-        return Page(
+        return MigrationsRun(
             items=done,
             total=len(done),
             column_names=self.result.__struct_fields__,
@@ -287,7 +293,7 @@ class ResetDatabase(_Operation):
         self._rows = rows
         return self._create_plan(f"Reset {self.target}", steps, rows, destructive=bool(rows))
 
-    def apply(self, confirmed: str | None = None) -> Page[AppliedMigration]:
+    def apply(self, confirmed: str | None = None) -> MigrationsRun:
         """Empty the database and run every migration.
 
         Raises:
@@ -307,7 +313,7 @@ class ResetDatabase(_Operation):
                 for sql in scripts.drop_statements():
                     scripts.run_statement(sql)
             done = apply_all(self._target, db, safety_backup=backup)
-        return Page(items=done, total=len(done), column_names=AppliedMigration.__struct_fields__)
+        return MigrationsRun(items=done, total=len(done), column_names=AppliedMigration.__struct_fields__)
 
 
 def _count_approximately(db: Readable) -> dict[str, int]:

@@ -30,7 +30,7 @@ from dbctl.errors import (
     RowsLostError,
 )
 from dbctl.files import expand_home, mounts
-from dbctl.model import Finding, Row, Struct, format_count
+from dbctl.model import NOTHING_TO_DO, Closing, Finding, Row, Struct, count_severities, format_count
 from dbctl.services.app import App
 from dbctl.services.migrations import lint
 from dbctl.services.migrations.database_plan import apply_all, plan_database
@@ -95,6 +95,15 @@ class Rehearsal(Struct, frozen=True, kw_only=True):
     findings: Sequence[Finding]
 
     @property
+    def closing(self) -> Closing:
+        if not self.migrations:
+            return NOTHING_TO_DO
+        count = format_count(len(self.migrations), "migration")
+        return Closing(
+            f"Rehearsed {count}", count_severities(self.findings) or ["no problems"], is_timed=True
+        )
+
+    @property
     def status(self) -> Exit:
         """The exit code of the command."""
         return Exit.CHECK_FAILED if any(finding.severity == "error" for finding in self.findings) else Exit.OK
@@ -116,15 +125,14 @@ class Rehearsal(Struct, frozen=True, kw_only=True):
         for part in self.schema:
             change = _describe_change(part.before, part.after)
             lines.append((part.target, "schema", part.place, change, None))
-        lines += [
-            (finding.target, finding.severity, finding.code, finding.message, None)
-            for finding in self.findings
-        ]
         columns = ("target", "kind", "name", "detail", "duration")
         rows = [dict(zip(columns, line, strict=True)) for line in lines]
         if len({migration.database for migration in self.migrations}) == 1:
             return [{name: value for name, value in row.items() if name != "target"} for row in rows]
         return rows
+
+    def sections(self) -> Mapping[str, Sequence[object]]:
+        return {"findings": self.findings}
 
 
 def rehearse(app: App, targets: Sequence[MigrationTarget], selection: UpSelection) -> Rehearsal:

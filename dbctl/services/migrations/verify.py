@@ -65,14 +65,18 @@ def verify(app: App, targets: Sequence[MigrationTarget]) -> Findings:
     )
     return Findings(
         checked=sum(len(state.migrations) for state in states),
+        unit="migration",
         findings=[finding for state in states for check in checks for finding in check(app, state)],
     )
 
 
 def _create_finding(
-    state: DatabaseState, severity: Severity, code: str, message: str, hint: str = ""
+    state: DatabaseState, severity: Severity, code: str, message: str, hint: str = "", *, name: str = ""
 ) -> Finding:
-    return Finding(target=state.target.name, severity=severity, code=code, message=message, hint=hint)
+    """Return a finding, about the migration of this name if there is one."""
+    file = state.target.folder.files.get(name)
+    path = str(file.path) if file else None
+    return Finding(state.target.name, severity, code, message, hint, file=path)
 
 
 def _compare_with_ledger(_app: App, state: DatabaseState) -> Iterator[Finding]:
@@ -89,7 +93,9 @@ def _compare_with_ledger(_app: App, state: DatabaseState) -> Iterator[Finding]:
             is_shipped = migration.state == "missing-file" and not state.target.folder.is_custom
             hint = SHIPPED_FOLDER_HINT if is_shipped else finding.hint
             message = finding.message.format(name=migration.name)
-            yield _create_finding(state, finding.severity, migration.state, message, hint)
+            yield _create_finding(
+                state, finding.severity, migration.state, message, hint, name=migration.name
+            )
 
 
 def _find_unpublished(_app: App, state: DatabaseState) -> Iterator[Finding]:
@@ -110,7 +116,7 @@ def _find_unpublished(_app: App, state: DatabaseState) -> Iterator[Finding]:
         if not any(map(file.matches_checksum, [*published, *shipped, migration.checksum or ""])):
             message = f"{migration.name} changed after it was applied: the app has not published this text"
             hint = "Restore the app's text; if the app is newer than this dbctl, compare both texts."
-            yield _create_finding(state, "error", "changed", message, hint)
+            yield _create_finding(state, "error", "changed", message, hint, name=migration.name)
 
 
 def _compare_without_checksum(app: App, state: DatabaseState) -> Iterator[Finding]:
@@ -157,7 +163,8 @@ def _create_interrupted_finding(state: DatabaseState, migration: Migration) -> F
             if partial.unknown_step
             else f"Correct the next statements in its file; dbctl migrate {partial.direction} continues there."
         )
-    return _create_finding(state, "error", "failed", f"{migration.name} began but did not end{detail}", hint)
+    message = f"{migration.name} began but did not end{detail}"
+    return _create_finding(state, "error", "failed", message, hint, name=migration.name)
 
 
 def _find_byte_differences(state: DatabaseState, migration: Migration) -> Iterator[Finding]:
@@ -170,7 +177,7 @@ def _find_byte_differences(state: DatabaseState, migration: Migration) -> Iterat
     ):
         message = f"{migration.name} has the applied text; only {difference} differ"
         hint = "Runners that compare bytes report it as changed: disable line end conversion in the checkout."
-        yield _create_finding(state, "info", "same-text", message, hint)
+        yield _create_finding(state, "info", "same-text", message, hint, name=migration.name)
 
 
 def _check_files(_app: App, state: DatabaseState) -> Iterator[Finding]:
@@ -183,7 +190,8 @@ def _check_files(_app: App, state: DatabaseState) -> Iterator[Finding]:
         except MigrationInvalidError as error:
             # An applied file does not have to run again.
             severity: Severity = "warning" if name in applied else "error"
-            yield _create_finding(state, severity, "unusable", f"{file.path.name}: {error.context['reason']}")
+            message = f"{file.path.name}: {error.context['reason']}"
+            yield _create_finding(state, severity, "unusable", message, name=name)
     for name in target.folder.ignored:
         prefix = NAME_PREFIXES.get(target.folder.format, "digits")
         reason = (
@@ -200,9 +208,8 @@ def _check_numbers(_app: App, state: DatabaseState) -> Iterator[Finding]:
     for name in target.folder.shared_numbers:
         is_alternative = any(name in names for names in target.section.one_of)
         if name not in duplicates and not is_alternative:  # duplicates are reported as errors already
-            yield _create_finding(
-                state, "info", "duplicate-number", f"{name} shares its number with another file"
-            )
+            message = f"{name} shares its number with another file"
+            yield _create_finding(state, "info", "duplicate-number", message, name=name)
     for first, last in _find_gaps(target.folder):
         message = f"number {first} is missing" if first == last else f"numbers {first} to {last} are missing"
         yield _create_finding(state, "info", "gap", message)

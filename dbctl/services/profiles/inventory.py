@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from msgspec import structs
+
 from dbctl.config import loader as config
 from dbctl.config import model
 from dbctl.errors import (
@@ -21,7 +23,7 @@ from dbctl.model import Finding, Findings, Page, Row, Severity, Struct
 from dbctl.profiles import loader
 from dbctl.profiles.model import Profile, ProfileVariant
 from dbctl.services.app import App, read_profile
-from dbctl.services.backup import prune
+from dbctl.services.backup import rules_by_name
 from dbctl.services.profiles import consistency
 from dbctl.services.profiles.consistency import Problem
 from dbctl.services.profiles.live_problems import find_problems
@@ -49,6 +51,7 @@ class AppListed(Struct, frozen=True, kw_only=True):
     )
     protected: bool
     databases: Sequence[DatabaseListed]
+    file: str  #: that configures it
 
     def summary(self) -> Row:
         variant = {"variant": self.variant} if self.variant else {}
@@ -92,7 +95,8 @@ class ProfileShown(Struct, frozen=True, kw_only=True):
 def list_apps(selection: model.Selection) -> Page[AppListed]:
     """Return every configured app."""
     items = []
-    for app in config.load(selection).apps.values():
+    configuration = config.load(selection)
+    for app in configuration.apps.values():
         profile, variant = read_profile(app)
         items.append(
             AppListed(
@@ -101,6 +105,7 @@ def list_apps(selection: model.Selection) -> Page[AppListed]:
                 variant=variant,
                 protected=app.protected,
                 databases=_list_databases(profile, app.databases),
+                file=str(configuration.files[app.name]),
             )
         )
     return Page(items=items, total=len(items), column_names=AppListed.__struct_fields__)
@@ -145,7 +150,7 @@ def show_profile(name: str, app: model.App | None = None) -> ProfileShown:
         features=profile.list_features(),
         searches=list(dict.fromkeys(search.name for search in profile.search)),
         foreign_backups=[files.name for files in profile.backup.foreign],
-        keep=prune.rules_by_name(profile.backup.keep),
+        keep=rules_by_name(profile.backup.keep),
         variants=[entry.name for entry in profile.variants],
         app=app.name if app else None,
         variant=variant,
@@ -161,16 +166,15 @@ def check_files(selection: model.Selection, file: str) -> Findings:
         configuration = config.parse(path)
     except toml.TomlError as error:
         return Findings(checked=1, findings=[_problem_finding(path, problem) for problem in error.problems])
-    text = path.read_text(encoding="utf-8-sig")
     findings: list[Finding] = []
     for name in dict.fromkeys(app.profile for app in configuration.apps.values()):
         with suppress(ProfileMissingError, FileMissingError):  # reported below, for each app that names it
             findings += _check_profile_file(name)
     for app in configuration.apps.values():
+        source = configuration.files[app.name]
         for key, reason in _check_app(app):
-            findings.append(
-                _problem_finding(path, toml.create_problem(text, ("apps", app.name, *key), reason))
-            )
+            problem = toml.create_problem(toml.read_text(source), ("apps", app.name, *key), reason)
+            findings.append(_problem_finding(source, problem))
     return Findings(checked=1 + len(configuration.apps), findings=findings)
 
 
@@ -198,7 +202,10 @@ def check_live(app: App) -> Findings:
         for entry in find_problems(app, database, live):
             problem = toml.create_problem(text, app.locate_key(entry.key), entry.reason)
             message = f"{problem.reason} ({profile_path.name}, line {problem.line}, {problem.key})"
-            findings.append(Finding(target, entry.severity, entry.code, message, entry.remedy))
+            finding = Finding(target, entry.severity, entry.code, message, entry.remedy)
+            if not loader.is_built_in(app.configured.profile):
+                finding = structs.replace(finding, file=str(profile_path), line=problem.line)
+            findings.append(finding)
     checked = sum(
         reference.database in app.used for reference in list_schema_references(app.profile, app.main())
     )
@@ -254,9 +261,9 @@ def _check_app(app: model.App) -> Iterator[Problem]:
 
 
 def _problem_finding(file: Path, problem: toml.Problem) -> Finding:
-    return Finding(
-        str(file), "error", "invalid-entry", f"line {problem.line}, {problem.key}: {problem.reason}"
-    )
+    path = str(problem.file or file)
+    message = f"line {problem.line}, {problem.key}: {problem.reason}"
+    return Finding(path, "error", "invalid-entry", message, file=path, line=problem.line)
 
 
 def _create_error_finding(target: str, error: DbctlError, severity: Severity = "error") -> Finding:

@@ -7,7 +7,7 @@ with lazy_imports(__name__):
     from dbctl.services.restore.apply import ApplyRestore
     from dbctl.services.restore.copy import CopyRestore, CopyResult
     from dbctl.services.restore.drill import RunDrills
-    from dbctl.services.restore.drill_run import DrillResult
+    from dbctl.services.restore.drill_result import DrillResult
     from dbctl.services.restore.merge import TableSelection
     from dbctl.services.restore.preview import Preview
     from dbctl.services.restore.result import RestoreResult

@@ -16,7 +16,7 @@ from dbctl.errors import (
     FileNotRestorableError,
 )
 from dbctl.files import atomic, compression, tar
-from dbctl.model import ChangeResult, Plan, Row, format_count
+from dbctl.model import ChangeResult, Closing, Plan, format_count
 from dbctl.services.backup import (
     BackupOperation,
     DecryptionKeys,
@@ -39,13 +39,18 @@ class FilesRestoreResult(ChangeResult, frozen=True, kw_only=True):
     left_out: Sequence[str]  #: links, which are not created: ``name -> target``
 
     @property
+    def closing(self) -> Closing:
+        return Closing(
+            f"Restored {format_count(self.files, 'file')} of {self.source} to {self.path}",
+            bytes=self.bytes,
+            is_timed=True,
+        )
+
+    @property
     def remarks(self) -> Sequence[str]:
         if not self.left_out:
             return ()
         return [f"{format_count(len(self.left_out), 'link')} not created: {', '.join(self.left_out)}"]
-
-    def summary(self) -> Row:
-        return {"source": self.source, "path": self.path, "files": self.files, "bytes": self.bytes}
 
 
 class RestoreFiles(BackupOperation):

@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from dbctl import progress
 from dbctl.engines.contract import LoadRequest, PreparedSwap
 from dbctl.errors import FileMissingError, TablesLostError, WriteConflictError
 from dbctl.files import make_folder
 from dbctl.model import Plan
+from dbctl.services.app import record_operation
 from dbctl.services.backup import MemberReader, is_encrypted
 from dbctl.services.backup.foreign import CONTENT_FACT, find_missing_live_tables
 from dbctl.services.restore.replacement import Replacement
@@ -107,6 +109,7 @@ class ApplyRestore(RestoreOperation):
         del confirmed  # the plan depends only on the backup, which does not change
         with ExitStack() as locks:
             self._lock_databases(locks)
+            locks.enter_context(record_operation(self._app, [member.database for member in self._members]))
             reader = locks.enter_context(self._source.open_reader())
             self._source.verify(self._members, reader, self._advance)
             prepared = self._prepare_members(locks, reader)
@@ -136,7 +139,8 @@ class ApplyRestore(RestoreOperation):
     def _prepare_members(self, stack: ExitStack, reader: MemberReader) -> Mapping[str, PreparedSwap]:
         """Return by database what is loaded and verified in advance; ``stack`` removes it."""
         app, prepared = self._app, dict[str, PreparedSwap]()
-        for member in self._members:
+        for member in progress.list_parts(self._members, "database"):
+            progress.start_stage("preparing")
             target = app.target(member.database)
             path = reader.decode(self._manifest, member, target)
             restore_target = app.restore_target(member.database)

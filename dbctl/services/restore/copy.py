@@ -11,7 +11,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from dbctl import signals
+from dbctl import progress, signals
 from dbctl.engines import registry
 from dbctl.engines.contract import LoadRequest, RestoreTarget
 from dbctl.errors import (
@@ -22,7 +22,7 @@ from dbctl.errors import (
     TargetNotEmptyError,
     UsageError,
 )
-from dbctl.model import ChangeResult, Plan, Row, Struct, format_count
+from dbctl.model import ChangeResult, Closing, Plan, Row, Struct, format_count
 from dbctl.services.app import App
 from dbctl.services.backup import Member, MemberReader, count_in_bytes, needs_decoding
 from dbctl.services.restore.source import (
@@ -55,16 +55,25 @@ class CopyResult(ChangeResult, frozen=True, kw_only=True):
     notes: Sequence[str]  #: manual actions
 
     @property
+    def closing(self) -> Closing:
+        databases = format_count(len(self.databases), "database")
+        counts = [
+            format_count(sum(getattr(database, f"{noun}s") for database in self.databases), noun)
+            for noun in ("table", "row")
+        ]
+        return Closing(f"Restored a copy of {databases} from {self.backup}", counts, is_timed=True)
+
+    @property
     def remarks(self) -> Sequence[str]:
         return self.notes
 
     def summary(self) -> Row:
-        row: dict[str, object] = {"backup": self.backup}
+        row: dict[str, object] = {}
         for database in self.databases:
             row[database.database] = (
                 f"{format_count(database.rows, 'row')} of {format_count(database.tables, 'table')}, in {database.url}"
             )
-        return row | {"duration": f"{self.duration:.1f} s", "usage": f"{self.command} COMMAND"}
+        return row | {"usage": f"{self.command} COMMAND"}
 
 
 class _CopyTarget(Struct, frozen=True, kw_only=True):
@@ -154,7 +163,9 @@ class CopyRestore(RestoreOperation):
             moved_databases = [copy.member.database for copy in self._copies if copy.moves_file()]
             reader = stack.enter_context(self._source.open_reader(moved_databases=moved_databases))
             self._source.verify([copy.member for copy in self._copies], reader, self._advance)
-            results = [self._create_copy(copy, reader) for copy in self._copies]
+            results = [
+                self._create_copy(copy, reader) for copy in progress.list_parts(self._copies, "database")
+            ]
         return CopyResult(
             backup=self._manifest.id,
             databases=[database for database, _ in results],

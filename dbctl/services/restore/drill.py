@@ -10,7 +10,8 @@ from dbctl.model import Finding, Plan
 from dbctl.services.app import App
 from dbctl.services.backup import LATEST, ByteProgress, DecryptionKeys, Repository, ignore_bytes
 from dbctl.services.integrity import check
-from dbctl.services.restore.drill_run import AppDrill, DrillResult
+from dbctl.services.restore.drill_result import DrillResult
+from dbctl.services.restore.drill_run import AppDrill
 
 
 class RunDrills:

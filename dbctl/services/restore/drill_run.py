@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -12,21 +12,23 @@ from pathlib import Path
 
 from msgspec import structs
 
-from dbctl import __version__
+from dbctl import __version__, progress
 from dbctl.config import model
 from dbctl.engines import registry
 from dbctl.engines.contract import Checks, LoadRequest, TrialRestore
 from dbctl.errors import (
     BackupMissingError,
     DbctlError,
-    Exit,
     FeatureMissingError,
     KeyWrongError,
     NotSupportedError,
-    load_registry,
-    worst_status,
 )
-from dbctl.model import ChangeResult, Finding, Row, Severity, Struct, now
+from dbctl.model import (
+    Finding,
+    Severity,
+    Struct,
+    now,
+)
 from dbctl.services.app import App
 from dbctl.services.backup import (
     LATEST,
@@ -45,56 +47,11 @@ from dbctl.services.backup import (
 from dbctl.services.integrity import check, cross_database
 from dbctl.services.migrations import status
 from dbctl.services.migrations.ledger import SchemaState, read_state
+from dbctl.services.restore.drill_result import DatabaseDrill, DrillResult
 from dbctl.services.restore.source import BackupSource, count_rows
 from dbctl.url import Url
 
 IN_BACKUP_HINT = "The backup contains it as it was. Check the live database with: dbctl integrity check, integrity cross-check"
-
-
-class DatabaseDrill(Drill, frozen=True, kw_only=True):
-    """One database of a drill, with its result."""
-
-    app: str
-    database: str
-    backup: str
-    created_at: datetime  #: of the backup
-    passed: bool  #: whether the backup was restored without an error
-    migrations: SchemaState | None  #: state of its migrations; None: no migrations, or unknown
-
-
-class DrillResult(ChangeResult, frozen=True, kw_only=True):
-    """Result of ``backup drill``."""
-
-    databases: Sequence[DatabaseDrill]
-    findings: Sequence[Finding]
-    failed: Sequence[Finding] = ()  #: apps whose backups could not be restored, and why
-    unrecorded: Sequence[str] = ()  #: errors of results that could not be recorded next to the backup
-
-    @property
-    def remarks(self) -> Sequence[str]:
-        findings = [*self.findings, *self.failed]
-        messages = [
-            f"{finding.target}: {finding.message}" for finding in findings if finding.severity != "info"
-        ]
-        return [*messages, *self.unrecorded]
-
-    @property
-    def exit_status(self) -> int:
-        if any(finding.severity == "error" for finding in self.findings):
-            return Exit.CHECK_FAILED
-        if self.failed and self.databases:
-            return Exit.PARTIAL
-        return worst_status([load_registry()[finding.code].exit_status for finding in self.failed])
-
-    def summary(self) -> Sequence[Row]:
-        names = ["database", "backup", "created_at", "passed", "duration", "tables", "rows", "digests"]
-        names[:0] = ["app"] if len({database.app for database in self.databases}) > 1 else []
-        targets = [finding.target for finding in self.findings]
-        return [
-            {name: getattr(database, name) for name in names}
-            | {"problems": targets.count(f"{database.app}/{database.database}")}
-            for database in self.databases
-        ]
 
 
 class _RestoredDatabase(Struct, kw_only=True, frozen=True):
@@ -191,8 +148,9 @@ class AppDrill:
         with ExitStack() as stack:
             folder = stack.enter_context(temp_folder(sum(member.size for member in files)))
             reader = stack.enter_context(open_reader(store, self._keys))
-            for manifest, member in self._selected:
+            for manifest, member in progress.list_parts(self._selected, "database"):
                 self._restore(manifest, member, partial(self._load, stack, reader, folder), advance)
+            progress.start_stage("checking")
             self._check()
             return self._create_result()
 
@@ -375,7 +333,7 @@ def _select_backup(repository: Repository, name: str) -> list[tuple[Manifest, Me
     databases = [name for name in manifest.databases if app.only in ("", name)]
     if not databases:
         target, place = app.target(app.only), repository.store.location
-        raise BackupMissingError(name=manifest.id, app=target, place=place, suggestion="")
+        raise BackupMissingError(name=manifest.id, app=target, place=place)
     members = [
         member for member in manifest.members if member.form == "dump" and member.database in databases
     ]

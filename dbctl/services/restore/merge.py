@@ -26,7 +26,6 @@ from dbctl.services.app import (
     find_secret_columns,
     require_row_count,
     require_streams,
-    suggest_sentence,
 )
 from dbctl.services.backup import Member
 from dbctl.services.restore.source import BackupSource, MergeMode, require_copyable
@@ -291,15 +290,15 @@ def select_member(source: BackupSource, selection: TableSelection) -> Member:
     require_copyable(member)
     for table in tables:
         if table not in member.rows:
-            suggestion = suggest_sentence(table, list(member.rows))
-            raise TableMissingError(name=table, target=f"backup {source.manifest.id}", suggestion=suggestion)
+            target = f"backup {source.manifest.id}"
+            raise TableMissingError(name=table, target=target, candidates=member.rows)
     return member
 
 
 def require_table(source: Readable, name: str) -> Table:
     table = source.tables().get(name)
     if table is None:
-        raise TableMissingError(name=name, target=source.target, suggestion="")
+        raise TableMissingError(name=name, target=source.target, candidates=source.tables())
     return table
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 
+from dbctl import progress
 from dbctl.engines.contract import LoadRequest, LoadResult, PreparedSwap
 from dbctl.errors import DbctlError, RestorePartialError, RestoreUnfinishedError
 from dbctl.files import release_nothing
@@ -163,6 +164,7 @@ class Replacement:
         release_locks: Callable[[], None] = release_nothing,
     ) -> LoadResult:
         """Load a member of ``manifest`` into its live database; arguments and errors as of ``RestoreTarget.load``."""
+        progress.start_stage("restoring")
         path = self._reader.decode(manifest, member, self._app.target(member.database))
         request = LoadRequest(
             path=path,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from dbctl.errors import Exit
-from dbctl.model import ChangeResult, Finding, Row, Struct, format_count
+from dbctl.model import ChangeResult, Closing, Finding, Row, Struct, count_severities, format_count
 from dbctl.services.app import App
 from dbctl.services.backup import Manifest, Member, report_unchanged_files
 from dbctl.services.restore.post_checks import check_restored, check_surroundings, record_restore
@@ -33,6 +33,19 @@ class RestoreResult(ChangeResult, frozen=True, kw_only=True):
     findings: Sequence[Finding]
 
     @property
+    def closing(self) -> Closing:
+        databases = format_count(len(self.databases), "database")
+        counts = [
+            format_count(sum(getattr(database, f"{noun}s") for database in self.databases), noun)
+            for noun in ("table", "row")
+        ]
+        return Closing(
+            f"Restored {databases} from {self.backup}",
+            [*counts, *count_severities(self.findings)],
+            is_timed=True,
+        )
+
+    @property
     def remarks(self) -> Sequence[str]:
         return [
             f"{finding.target}: {finding.message}. {finding.hint}".rstrip()
@@ -45,17 +58,13 @@ class RestoreResult(ChangeResult, frozen=True, kw_only=True):
         return Exit.CHECK_FAILED if any(finding.severity == "error" for finding in self.findings) else Exit.OK
 
     def summary(self) -> Row:
-        row: dict[str, object] = {"backup": self.backup, "safety_backup": self.safety_backup}
-        for database in self.databases:
-            row[database.database] = (
-                f"{format_count(database.rows, 'row')} of {format_count(database.tables, 'table')}, {database.strategy}"
-            )
+        row: Row = {"safety_backup": self.safety_backup} if self.safety_backup else {}
         notes = [
             f"{finding.message}; {finding.hint}" if finding.hint else finding.message
             for finding in self.findings
             if finding.severity == "info"
         ]
-        return row | ({"notes": notes} if notes else {})
+        return {**row, "notes": notes} if notes else row
 
 
 def create_result(

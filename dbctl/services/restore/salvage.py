@@ -14,7 +14,7 @@ from dbctl.engines import registry
 from dbctl.engines.contract import SalvagedTable, SalvageRequest, SalvageResult
 from dbctl.errors import BusyError, Exit, FileMissingError, NotSupportedError, UsageError
 from dbctl.files import Progress, no_progress
-from dbctl.model import ChangeResult, Finding, Plan, Row, format_count, now
+from dbctl.model import ChangeResult, Closing, Finding, Plan, Row, format_count, now
 from dbctl.services.app import App, command_line
 from dbctl.services.backup import ID, LATEST, DecryptionKeys, Repository
 from dbctl.services.integrity import group_lines
@@ -34,6 +34,18 @@ class DatabaseSalvageResult(ChangeResult, frozen=True, kw_only=True):
     tables: Sequence[SalvagedTable]
     findings: Sequence[Finding]
     next_commands: Sequence[str]  #: commands that replace the damaged file by the new one
+
+    @property
+    def closing(self) -> Closing:
+        if self.path is None:
+            return Closing(f"Checked {self.source}", [NO_DAMAGE])
+        saved, lost = (sum(getattr(table, name) for table in self.tables) for name in ("saved", "lost"))
+        details = [
+            format_count(len(self.tables), "table"),
+            f"{format_count(saved, 'row')} saved",
+            f"{lost:,} lost",
+        ]
+        return Closing(f"Recovered {self.source} to {self.path}", details, is_timed=True)
 
     @property
     def changed(self) -> bool:

@@ -45,6 +45,10 @@ class BackupSource:
         """Its id and time, for the titles of plans."""
         return f"{self.manifest.id} ({self.manifest.created_at:%Y-%m-%d %H:%M} UTC)"
 
+    def identify(self) -> tuple[str, str]:
+        """Return the id and the path of the backup."""
+        return self.manifest.id, self.repository.path(self.manifest)
+
     def prepare_keys(self) -> None:
         """Read the keys of the backup; raises as ``DecryptionKeys.prepare``."""
         self.keys.prepare(self.repository.store, self.manifest)
@@ -93,7 +97,7 @@ class BackupSource:
         """Return the error for a backup that does not exist any more, or that does not contain a database."""
         target = self.app.target(database) if database else self.app.name
         place = self.repository.store.location
-        return BackupMissingError(name=self.manifest.id, app=target, place=place, suggestion="")
+        return BackupMissingError(name=self.manifest.id, app=target, place=place)
 
     def require_existing(self) -> None:
         """Check that the backup still exists; the caller holds the lock of the repository.

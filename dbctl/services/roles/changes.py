@@ -12,7 +12,7 @@ from dbctl.errors import (
     RoleInUseError,
     SchemaMismatchError,
 )
-from dbctl.model import ChangeResult, KeyText, Plan, now
+from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, KeyText, Plan, now
 from dbctl.profiles import KEYS
 from dbctl.services.app import (
     App,
@@ -34,11 +34,19 @@ class RoleChangeResult(ChangeResult, frozen=True, kw_only=True):
     role: Role
     changed: Sequence[str]  #: names of fields, or the granted or revoked permissions
 
+    @property
+    def closing(self) -> Closing:
+        return Closing(f"Changed role {self.role.name}", self.changed) if self.changed else NOTHING_TO_DO
+
 
 class RoleDeleteResult(ChangeResult, frozen=True, kw_only=True):
     """Result of ``roles delete``."""
 
     role: Role
+
+    @property
+    def closing(self) -> Closing:
+        return Closing(f"Deleted role {self.role.name}")
 
 
 def create_role(

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from dbctl.engines.contract import Condition, Readable
 from dbctl.errors import RoleMissingError, UsageError
-from dbctl.model import KeyText, Page, PageRequest, Row, Struct
+from dbctl.model import Closing, KeyText, Page, PageRequest, Row, Struct
 from dbctl.profiles import text_or_none
 from dbctl.services.app import App, LiveTable, User, UserTable, paginate, users_database
 from dbctl.services.roles.role_table import PermissionNames, Role, RoleTable, find_by_id, match_permissions
@@ -54,6 +54,10 @@ class PermissionCheck(Struct, frozen=True, kw_only=True):
     allowed: bool
     reasons: Sequence[str]
 
+    @property
+    def closing(self) -> Closing:
+        return Closing(f"{self.login} {'has' if self.allowed else 'lacks'} the permission {self.permission}")
+
     def summary(self) -> Row:
         """Return the row, with the reasons if there are any."""
         row = {name: getattr(self, name) for name in ("login", "permission", "allowed")}
@@ -77,7 +81,8 @@ def show_role(app: App, name: str | KeyText) -> RoleDetail:
         return RoleDetail(**structs.asdict(find_by_id(roles, name, db)))
     same = [role for role in roles if role.name.casefold() == name.casefold()]
     if not same:
-        raise RoleMissingError(name=name, target=db.target, names=", ".join(role.name for role in roles))
+        names = [role.name for role in roles]
+        raise RoleMissingError(name=name, target=db.target, names=", ".join(names), candidates=names)
     return RoleDetail(**structs.asdict(next((role for role in same if role.name == name), same[0])))
 
 
@@ -86,7 +91,7 @@ def read_roles(app: App, db: Readable) -> list[Role]:
     stored = RoleTable(app, db).read() if app.profile.roles else []
     names = {role.name for role in stored}
     users = UserTable(app, db) if app.profile.users else None
-    known = _list_permission_names(app, db) if _has_permissions(app) else None
+    known = list_permission_names(app, db) if _has_permissions(app) else None
     if users is None or (users.roles is None and stored):
         return stored
     roles = users.require_roles()
@@ -116,7 +121,7 @@ def _has_permissions(app: App) -> bool:
     return bool((roles and roles.permissions) or (users and users.role and users.role.permissions))
 
 
-def _list_permission_names(app: App, db: Readable) -> list[str]:
+def list_permission_names(app: App, db: Readable) -> list[str]:
     """Return all permissions: of the table, or those that the profile names without a pattern.
 
     Raises:
@@ -136,7 +141,7 @@ def read_permissions(app: App, db: Readable, user: User) -> Sequence[str] | None
         return None
     roles = [role for role in read_roles(app, db) if role.name in user.role_names]
     names = {*_read_grants(app, db, user), *(name for role in roles for name in role.permissions or ())}
-    return [name for name in _list_permission_names(app, db) if name in names] if roles or names else None
+    return [name for name in list_permission_names(app, db) if name in names] if roles or names else None
 
 
 def _read_grants(app: App, db: Readable, user: User) -> list[str]:
@@ -162,7 +167,7 @@ def list_permissions(app: App, page_request: PageRequest) -> Page[Permission]:
             action=details.get(name, {}).get("action"),
             roles=[role.name for role in roles if name in (role.permissions or ())],
         )
-        for name in _list_permission_names(app, db)
+        for name in list_permission_names(app, db)
     ]
     return paginate(items, Permission, page_request)
 
@@ -186,14 +191,14 @@ def _read_details(app: App, db: Readable) -> dict[str, dict[str, str | None]]:
 def read_matrix(app: App) -> Matrix:
     """Return the roles with their permissions."""
     db = app.reader(users_database(app))
-    names = _list_permission_names(app, db)
+    names = list_permission_names(app, db)
     return Matrix(items=read_roles(app, db), permissions=names)
 
 
 def check_permission(app: App, login: str | KeyText, permission: str, *, explain: bool) -> PermissionCheck:
     """Check whether a user has a permission; with ``explain``, return the reasons."""
     db = app.reader(users_database(app))
-    known, user = _list_permission_names(app, db), UserTable(app, db).find_by_login(login)
+    known, user = list_permission_names(app, db), UserTable(app, db).find_by_login(login)
     if "*" in permission:
         raise UsageError(detail="specify a single permission, without *")
     name = match_permissions(db, known, [permission])[0]

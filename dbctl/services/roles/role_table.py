@@ -10,7 +10,7 @@ from dbctl.errors import NotSupportedError, PermissionMissingError, RoleMissingE
 from dbctl.model import KeyText, Row, Struct
 from dbctl.profiles import text_or_none
 from dbctl.profiles.model import NamePart, Permissions, Roles
-from dbctl.services.app import App, LiveTable, UserTable, suggest_sentence, truncate
+from dbctl.services.app import App, LiveTable, UserTable, truncate
 
 
 class Role(Struct, frozen=True, kw_only=True):
@@ -101,8 +101,8 @@ class RoleTable:
         roles = self.read([Condition(self.fields["name"], "same", name)]) if name.isprintable() else []
         if not roles:
             self._refuse_fixed_role(name)
-            names = ", ".join(role.name for role in self.read())
-            raise RoleMissingError(name=name, target=self.db.target, names=names)
+            names = [role.name for role in self.read()]
+            raise RoleMissingError(name=name, target=self.db.target, names=", ".join(names), candidates=names)
         return next((role for role in roles if role.name == name), roles[0])
 
     def _refuse_fixed_role(self, name: str) -> None:
@@ -156,8 +156,7 @@ def match_permissions(db: Readable, known: Sequence[str], patterns: Sequence[str
     for pattern in patterns:
         matches = [name for name in known if fnmatchcase(name, pattern)] if "*" in pattern else [pattern]
         if not matches or not set(matches) <= set(known):
-            suggestion = suggest_sentence(pattern, known)
-            raise PermissionMissingError(name=pattern, target=db.target, suggestion=suggestion)
+            raise PermissionMissingError(name=pattern, target=db.target, candidates=known)
         matched += matches
     return list(dict.fromkeys(matched))
 

@@ -8,4 +8,4 @@ with lazy_imports(__name__):
     from dbctl.services.search.detail import RowDetail
     from dbctl.services.search.external_lookup import has_external_index
     from dbctl.services.search.fulltext import add_repair_hint
-    from dbctl.services.search.search import SearchRequest, Step
+    from dbctl.services.search.request import SearchRequest, Step

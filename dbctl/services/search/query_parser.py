@@ -19,7 +19,6 @@ from typing import Literal, TypeAlias
 
 from dbctl.errors import UsageError, ValueInvalidError
 from dbctl.model import Struct
-from dbctl.services.app import suggest_question
 from dbctl.services.search.query_values import MAX_EXCERPT_LENGTH, Key, check_text, parse_value
 
 Operator: TypeAlias = Literal["contains", "exact", "<", ">"]
@@ -84,7 +83,9 @@ def parse_filter(text: str, keys: Mapping[str, Key]) -> Term:
     key = keys.get(name.lower())
     if key is None:
         raise UsageError(
-            detail=f"no key {name[:MAX_EXCERPT_LENGTH]!r}{suggest_question(name, keys)}; known: {', '.join(list_key_names(keys))}"
+            detail=f"no key {name[:MAX_EXCERPT_LENGTH]!r}; known: {', '.join(list_key_names(keys))}",
+            name=name,
+            candidates=keys,
         )
     is_exact = split.group() == "="
     return _create_term(

@@ -21,12 +21,21 @@ from dbctl.errors import (
     SearchMissingError,
     UsageError,
 )
-from dbctl.model import Page, PageRequest, Row, Struct
+from dbctl.model import PageRequest, Row, Struct
 from dbctl.profiles import read_boolean, read_time
 from dbctl.profiles.model import Search
-from dbctl.services.app import App, suggest_question
+from dbctl.services.app import App
 from dbctl.services.search.compiler import QueryCompiler, list_missing, select_existing
 from dbctl.services.search.query_parser import Term, check_term_count, parse_filter, write_query
+from dbctl.services.search.request import (
+    ALL,
+    CountResult,
+    SearchCount,
+    SearchPlan,
+    SearchRequest,
+    SearchResult,
+    Step,
+)
 from dbctl.services.search.snippets import Marks, create_snippet
 from dbctl.services.search.strategy import (
     Conditions,
@@ -40,51 +49,6 @@ T = TypeVar("T")
 
 #: Extra columns of searches with a full-text index; NULL without a ranking, or without words in the request.
 RANK_COLUMNS = ("score", "snippet")
-#: Value of ``show_hidden`` that includes all hidden rows.
-ALL = "all"
-
-
-class SearchRequest(Struct, frozen=True, kw_only=True):
-    """A request for rows; all conditions must be met."""
-
-    words: Sequence[str] = ()  #: terms in the language of ``text_query_parser``
-    filters: Sequence[str] = ()  #: ``key=value``, ``key<value`` …; alternatives if they have the same key
-    query: str = ""  #: in the language of the search
-    show_hidden: Sequence[str] = ()  #: hidden keys whose rows are included; ``ALL`` for all of them
-
-
-class SearchCount(Struct, frozen=True, kw_only=True):
-    """Result of a search that only counts."""
-
-    total: int
-
-
-class CountResult(Struct, frozen=True, kw_only=True):
-    """Number of rows, with a note about the index that was not used."""
-
-    count: SearchCount
-    note: str
-
-    @property
-    def total(self) -> int:
-        """Number of rows."""
-        return self.count.total
-
-
-class Step(Struct, frozen=True, kw_only=True):
-    """One step of a query plan, in the text of the engine, indented by depth."""
-
-    step: str
-
-
-class SearchPlan(Struct, frozen=True, kw_only=True):
-    """The query that a search would execute, and its plan."""
-
-    query: str  #: words, filters and query as one text, in the language of the search
-    sql: str
-    parameters: Sequence[object]
-    plan: Sequence[Step]
-    full_scans: Sequence[str]  #: tables whose rows are all read
 
 
 class _PreparedQuery(Struct, frozen=True):
@@ -95,12 +59,6 @@ class _PreparedQuery(Struct, frozen=True):
     text: TextQuery | None  #: condition on the texts of a row
     strategy: Strategy
     note: str  #: the reason why no index is used
-
-
-class SearchResult(Page[Row], frozen=True, kw_only=True):
-    """One page of matching rows."""
-
-    note: str = ""  #: the reason why no index was used
 
 
 def list_search_names(app: App) -> list[str]:
@@ -122,7 +80,12 @@ def select_search(app: App, name: str) -> Search:
         )
     variants = [search for search in app.require_section(app.profile.search, "search") if search.name == name]
     if not variants:
-        raise SearchMissingError(app=app.name, name=name, names=", ".join(list_search_names(app)))
+        raise SearchMissingError(
+            app=app.name,
+            name=name,
+            names=", ".join(list_search_names(app)),
+            candidates=list_search_names(app),
+        )
     *earlier, last = variants
     return next((search for search in earlier if _has_table(app, search)), last)
 
@@ -374,7 +337,7 @@ def _select_order(compiler: QueryCompiler, filters: Sequence[Term], sort: str) -
             return [compiler.compile_order(option, descending=sort != name), default]
     option_names = [option.name for option in search.sort]
     raise UsageError(
-        detail=f"no order {name!r}{suggest_question(name, option_names)}; known: {', '.join(option_names)}"
+        detail=f"no order {name!r}; known: {', '.join(option_names)}", name=name, candidates=option_names
     )
 
 
@@ -388,7 +351,9 @@ def _select_columns(
         for name in requested:
             if name not in (*column_names, *extra):
                 raise UsageError(
-                    detail=f"--columns: no column {name!r}{suggest_question(name, column_names)}; known: {', '.join(column_names)}"
+                    detail=f"--columns: no column {name!r}; known: {', '.join(column_names)}",
+                    name=name,
+                    candidates=column_names,
                 )
         return [name for name in dict.fromkeys(requested) if name in column_names] or [search.id]
     selected = search.summary if summary and search.summary else search.show

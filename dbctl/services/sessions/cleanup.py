@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+from dbctl import progress
 from dbctl.engines.contract import Condition, Readable
 from dbctl.errors import DbctlError, RuleMissingError, SchemaMismatchError, UsageError
-from dbctl.model import ChangeResult, Page, Plan, Row, Struct, format_count, parse_duration
+from dbctl.model import (
+    NOTHING_TO_DO,
+    ChangeResult,
+    Closing,
+    Page,
+    Plan,
+    Row,
+    Struct,
+    format_count,
+    parse_duration,
+    time_before,
+)
 from dbctl.profiles.model import Cleanup, TimeOffset, expand_variants, validate_cleanup
 from dbctl.services.app import App, LiveTable, clock, find_column, is_optional
 from dbctl.services.sessions.cleanup_rule import (
@@ -31,6 +43,15 @@ class CleanupResult(ChangeResult, frozen=True, kw_only=True):
     rules: Sequence[RuleResult]
 
     @property
+    def closing(self) -> Closing:
+        if not self.changed:
+            return NOTHING_TO_DO
+        rules = sum(bool(result.changed) for result in self.rules)
+        return Closing(
+            f"Cleaned up {format_count(self.changed, 'row')}", [format_count(rules, "rule")], is_timed=True
+        )
+
+    @property
     def changed(self) -> int:
         """The number of changed rows of all rules."""
         return sum(result.changed for result in self.rules)
@@ -47,6 +68,17 @@ class DueRows(Struct, frozen=True, kw_only=True):
     rule: str
     matched: int
     older_than: timedelta
+
+
+class DueRules(Page[DueRows], frozen=True, kw_only=True):
+    """The rules, with the number of due rows of each."""
+
+    @property
+    def closing(self) -> Closing:
+        due = sum(rule.matched for rule in self.items)
+        return Closing(
+            f"Checked {format_count(len(self.items), 'rule')}", [f"{format_count(due, 'row')} due"]
+        )
 
 
 class OverdueRules(Struct, frozen=True, kw_only=True):
@@ -81,10 +113,14 @@ class CleanUp:
         rules_by_name = {rule.name: rule for rule in app.require_section(app.profile.cleanup, "cleanup")}
         for name in names:
             if name not in rules_by_name:
-                raise RuleMissingError(app=app.name, name=name, names=", ".join(rules_by_name))
+                raise RuleMissingError(
+                    app=app.name, name=name, names=", ".join(rules_by_name), candidates=rules_by_name
+                )
         if older_than is not None and not names:
             raise UsageError(detail="--older-than requires --rule NAME: each rule has its own age")
         self.app, self.protected, self._opened = app.name, app.protected, app
+        # One time for all rules: a row that a rule sets to the current time is not due for the next rule.
+        self._time = time_before(timedelta(0))
         self._named, self._older_than, self._at_once = bool(names), older_than, at_once
         self._advance, self._runs = advance, list[RuleRun]()
         self._rules = [
@@ -103,13 +139,13 @@ class CleanUp:
         """The number of rows that were due when their rule started, of all started rules."""
         return sum(run.matched for run in self._runs)
 
-    def count_due(self, *, since: timedelta = timedelta(0)) -> Page[DueRows]:
+    def count_due(self, *, since: timedelta = timedelta(0)) -> DueRules:
         """Return how many rows of each rule have been due for at least ``since``; reads only."""
         items = [
             DueRows(rule=rule.name, matched=db.count(live.name, where), older_than=self._age_of(rule))
             for rule, db, live, where in self._open_tables(since)
         ]
-        return Page(items=items, total=len(items), column_names=DueRows.__struct_fields__)
+        return DueRules(items=items, total=len(items), column_names=DueRows.__struct_fields__)
 
     def find_overdue(self, database: str, *, within: timedelta) -> OverdueRules:
         """Return the rules of one database that have been due for longer than ``GRACE_PERIOD``.
@@ -157,7 +193,9 @@ class CleanUp:
             ClockImplausibleError: as for ``plan``; nothing was changed.
         """
         try:
-            results = [result for rule in self._rules if (result := self._run(rule))]
+            results = [
+                result for rule in progress.list_parts(self._rules, "rule") if (result := self._run(rule))
+            ]
         except (DbctlError, Interrupted) as error:
             committed = [
                 f"{run.rule.name} ({format_count(run.changed, 'row')})" for run in self._runs if run.changed
@@ -178,6 +216,7 @@ class CleanUp:
                 db,
                 live,
                 self._age_of(rule),
+                before=self._due_before(rule),
                 at_once=self._at_once,
                 advance=self._advance,
             )
@@ -195,7 +234,7 @@ class CleanUp:
             db = self._opened.reader(_database(self._opened, rule))
             variant, live = self._resolve_rule(rule, db)
             if live:
-                yield variant, db, live, due_conditions(variant, live, self._age_of(rule) + since)
+                yield variant, db, live, due_conditions(variant, live, self._due_before(rule) - since)
 
     def _resolve_rule(self, rule: Cleanup, db: Readable) -> tuple[Cleanup, LiveTable | None]:
         """Return the variant of a rule for the live schema, and its table, or None if an optional table is missing.
@@ -222,6 +261,9 @@ class CleanUp:
 
     def _age_of(self, rule: Cleanup) -> timedelta:
         return parse_duration(rule.age.older_than) if self._older_than is None else self._older_than
+
+    def _due_before(self, rule: Cleanup) -> datetime:
+        return self._time - self._age_of(rule)
 
 
 def _database(app: App, rule: Cleanup) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeAlias
 
@@ -11,7 +11,7 @@ from dbctl import signals
 from dbctl.engines.contract import Condition, Merge, Order, ShiftedTime, TimeForm, Where, Writable
 from dbctl.engines.sql import ident
 from dbctl.errors import ConcurrentChangeError, SchemaMismatchError
-from dbctl.model import Struct, now, parse_duration, time_before
+from dbctl.model import Struct, now, parse_duration
 from dbctl.profiles import TIMES
 from dbctl.profiles.model import Cleanup, RecountRule, TimeOffset, expand_variants
 from dbctl.services.app import App, LiveTable, audit, find_column, require_row_count, retry_conflicts
@@ -64,9 +64,9 @@ def select_variant(rule: Cleanup, live: LiveTable) -> Cleanup:
     return rule
 
 
-def due_conditions(rule: Cleanup, live: LiveTable, age: timedelta) -> list[Condition]:
-    """Return the conditions of a row that is due: strictly older than ``age``."""
-    return [*live.conditions(rule.where), Condition(live.column(rule.age.column), "<", time_before(age))]
+def due_conditions(rule: Cleanup, live: LiveTable, before: datetime) -> list[Condition]:
+    """Return the conditions of a row that is due: with a time before ``before``."""
+    return [*live.conditions(rule.where), Condition(live.column(rule.age.column), "<", before)]
 
 
 def new_values(rule: Cleanup, live: LiveTable, form: TimeForm) -> dict[str, object]:
@@ -91,6 +91,7 @@ class RuleRun:
         live: LiveTable,
         age: timedelta,
         *,
+        before: datetime,
         at_once: bool,
         advance: Callable[[int], None],
     ) -> None:
@@ -98,7 +99,7 @@ class RuleRun:
         self.changed = 0  #: rows with a committed change
         self._advance = advance
         self._app, self._db, self._live, self._age = app, db, live, age
-        self._due, self._batches = due_conditions(rule, live, age), BatchSizer(at_once=at_once)
+        self._due, self._batches = due_conditions(rule, live, before), BatchSizer(at_once=at_once)
         self.matched = db.count(live.name, self._due)  #: rows that were due at the start
         self._key = live.column(rule.key)
         self._recorded = False

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from dbctl.engines.contract import Merge, MergeRule, Readable, Writable
 from dbctl.engines.sql import Recount
-from dbctl.model import ChangeResult, Plan, Row, Struct, format_count, now
+from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Plan, Row, Struct, format_count, now
 from dbctl.profiles import TIMES
 from dbctl.profiles.model import Rebuild
 from dbctl.services.app import (
@@ -39,6 +39,12 @@ class RebuildResult(ChangeResult, frozen=True, kw_only=True):
     """Result of ``sessions rebuild-stats``."""
 
     tables: Sequence[RebuiltTable]
+
+    @property
+    def closing(self) -> Closing:
+        if not self.changed:
+            return NOTHING_TO_DO
+        return Closing(f"Corrected {format_count(self.changed, 'row')} of statistics", is_timed=True)
 
     @property
     def changed(self) -> int:

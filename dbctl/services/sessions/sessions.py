@@ -75,7 +75,11 @@ def list_sessions(
     _refuse_unlisted(app)
     kinds = {section.name: section for section in app.require_section(app.profile.sessions, "sessions")}
     if kind and kind not in kinds:
-        raise UsageError(detail=f"--kind: there is no kind of sessions {kind!r}; known: {', '.join(kinds)}")
+        raise UsageError(
+            detail=f"--kind: there is no kind of sessions {kind!r}; known: {', '.join(kinds)}",
+            name=kind,
+            candidates=kinds,
+        )
     table = _SessionTable(app, kinds[kind or next(iter(kinds))])
     return table.page(table.where(state, login), page_request)
 
@@ -318,7 +322,9 @@ class _SessionTable:
             return [Order([login], descending, nocase=True, through=through)]
         if field not in names or field == "user":
             known = ", ".join(name for name in names if name != "user" or self._user)
-            raise UsageError(detail=f"--sort: there is no field {field!r}; known: {known}")
+            raise UsageError(
+                detail=f"--sort: there is no field {field!r}; known: {known}", name=field, candidates=names
+            )
         return [Order([names[field]], descending, time=field in TIMES, nocase=field in self._extra)]
 
 

@@ -9,8 +9,8 @@ from msgspec import structs
 
 from dbctl.engines.contract import Readable, Writable
 from dbctl.errors import SettingMissingError, ValueInvalidError
-from dbctl.model import ChangeResult, Page, Plan, Row, Struct
-from dbctl.services.app import App, Change, audit, is_secret_setting, suggest_sentence, truncate
+from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Page, Plan, Row, Struct, format_count
+from dbctl.services.app import App, Change, audit, is_secret_setting, truncate
 from dbctl.services.settings.queries import open_for_login
 from dbctl.services.settings.store import Setting, SettingOwner, SettingStore, scope_of, settings_database
 from dbctl.services.settings.values import is_equal, to_json
@@ -36,6 +36,10 @@ class SettingChanged(ChangeResult, frozen=True, kw_only=True):
     before: object
     changed: bool
 
+    @property
+    def closing(self) -> Closing:
+        return Closing(f"Changed {self.setting.key}") if self.changed else NOTHING_TO_DO
+
     def summary(self) -> Row:
         return {
             "key": self.setting.key,
@@ -51,6 +55,13 @@ class SettingsApplied(ChangeResult, frozen=True, kw_only=True):
     added: Sequence[str]
     changed: Sequence[str]
     removed: Sequence[str]
+
+    @property
+    def closing(self) -> Closing:
+        counts = {"added": self.added, "changed": self.changed, "removed": self.removed}
+        details = [f"{len(keys)} {name}" for name, keys in counts.items() if keys]
+        count = sum(len(keys) for keys in counts.values())
+        return Closing(f"Applied {format_count(count, 'setting')}", details) if count else NOTHING_TO_DO
 
 
 def set_setting(app: App, key: str, text: str, *, login: SettingOwner = "") -> Change[SettingChanged]:
@@ -225,8 +236,12 @@ class ApplyFile:
         store = self._store
         store.check_new(new.key, new.file)
         if not (any_key or store.accepts_new(new.key)):
-            suggestion = f"{suggest_sentence(new.key, [*self._live, *store.standard])} {NEW_KEYS_HINT}"
-            raise SettingMissingError(key=truncate(new.key), target=store.db.target, suggestion=suggestion)
+            raise SettingMissingError(
+                key=truncate(new.key),
+                target=store.db.target,
+                note=f" {NEW_KEYS_HINT}",
+                candidates=[*self._live, *store.standard],
+            )
 
     def apply(self, db: Writable) -> SettingsApplied:
         """Write the differences and one audit record."""

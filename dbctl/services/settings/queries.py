@@ -49,7 +49,9 @@ def list_settings(
     categories = {setting.category for setting in settings if setting.category}
     if category and category not in categories:
         known = ", ".join(sorted(categories))
-        raise CategoryMissingError(name=category, target=store.db.target, names=known or "none")
+        raise CategoryMissingError(
+            name=category, target=store.db.target, names=known or "none", candidates=categories
+        )
     items = [
         setting if secrets else store.mask_setting(setting)
         for setting in settings
@@ -69,7 +71,7 @@ def get_setting(app: App, key: str, *, login: SettingOwner = "", secrets: bool =
 def validate(app: App, *, login: SettingOwner = "") -> Findings:
     """Check each stored value against its type and schema."""
     store = open_for_login(app, login)
-    return Findings(checked=len(store.read()), findings=list(store.find_invalid()))
+    return Findings(checked=len(store.read()), unit="setting", findings=list(store.find_invalid()))
 
 
 def export(app: App, *, login: SettingOwner = "", secrets: bool = False) -> Mapping[str, object]:

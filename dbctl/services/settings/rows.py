@@ -66,6 +66,12 @@ class SettingRows(SettingStore):
         settings = [self._create_from_row(dict(zip(columns, row, strict=True)), users) for row in rows]
         return sorted(settings, key=lambda setting: setting.key)
 
+    def list_keys(self, prefix: str) -> list[str]:
+        parts = zip(self._keys, prefix.split(".", 1) if len(self._keys) > 1 else [prefix], strict=False)
+        where = [Condition(column, "starts", part) for column, part in parts if part]
+        rows = self.db.select(self.live.name, self._keys, [*self._owner_conditions(), *where])
+        return [*self.standard, *(".".join(map(str, row)) for row in rows)]
+
     def _row_conditions(self, key: str) -> list[Where]:
         parts = zip(self._keys, self._split_key(key), strict=True)
         return [*self._owner_conditions(), *(Condition(column, "=", part) for column, part in parts)]

@@ -21,7 +21,6 @@ from dbctl.services.app import (
     LiveTable,
     User,
     is_secret_setting,
-    suggest_sentence,
     text_problem,
     truncate,
 )
@@ -129,8 +128,12 @@ class SettingStore(ABC):
         """
         if settings := self.read(key):
             return settings[0]
-        suggestion = suggest_sentence(key, [setting.key for setting in self.read()])
-        raise SettingMissingError(key=truncate(key), target=self.db.target, suggestion=suggestion)
+        known = self.list_keys("")
+        raise SettingMissingError(key=truncate(key), target=self.db.target, note="", candidates=known)
+
+    def list_keys(self, prefix: str) -> list[str]:  # noqa: ARG002 - used by overrides
+        """Return the keys of the stored and of the standard settings; at least those that begin with ``prefix``."""
+        return [*self.standard, *(setting.key for setting in self.read())]
 
     def values(self) -> dict[str, object]:
         """Return the values by key with masked secrets; a value that cannot be parsed is the stored text."""

@@ -10,6 +10,7 @@ with lazy_imports(__name__):
         read_config_schema,
         show_configuration,
     )
+    from dbctl.services.setup.edit import ConfigEdited, edit_configuration, find_editor, select_file
     from dbctl.services.setup.init import InitConfig, InitResult, config_exists
     from dbctl.services.setup.recognize import (
         FoundDatabase,

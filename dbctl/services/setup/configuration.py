@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,13 @@ from dbctl.config import CONFIG_SCHEMA, Selection
 from dbctl.config import loader as config
 from dbctl.errors import AppMissingError, ConfigKeyMissingError
 from dbctl.files import toml
-from dbctl.model import Page, Struct
+from dbctl.model import Page, Row, Struct
 from dbctl.services.setup.init import PASSWORD
 
 #: The part of a key that the user chooses, such as the name of an app.
 NAME = "NAME"
+#: The section whose addresses may be secret.
+NOTIFY = "notify"
 #: Keys can be written without it.
 APP_PREFIX = ("apps", NAME)
 _KINDS = {"string": "text", "integer": "integer", "number": "number", "boolean": "boolean"}
@@ -28,6 +33,11 @@ class ConfiguredKey(Struct, frozen=True, kw_only=True):
     key: str
     value: object  #: as in the file, without passwords
     line: int | None  #: in the file, from 1; None: the value is the default
+    file: str | None  #: None: the value is the default
+
+    def summary(self) -> Row:
+        place = f"{self.file}:{self.line}" if self.file else "default"
+        return {"key": self.key, "value": self.value, "place": place}
 
 
 class KeyDescription(Struct, frozen=True, kw_only=True):
@@ -46,7 +56,7 @@ def read_config_schema() -> Mapping[str, Any]:
 
 
 def show_configuration(selection: Selection, *, with_defaults: bool) -> tuple[Path, Page[ConfiguredKey]]:
-    """Return the path of the configuration, and its keys in the order of the file.
+    """Return the path of the configuration, and its keys in the order of the files; variables are not resolved.
 
     Args:
         selection: the options of the command line; only keys of a selected app are returned.
@@ -56,22 +66,29 @@ def show_configuration(selection: Selection, *, with_defaults: bool) -> tuple[Pa
         ConfigMissingError, ConfigInvalidError, FileMissingError, FileFailedError: as ``config.loader.load``.
         AppMissingError: the selected app is not configured.
     """
-    configuration = config.load(selection)
-    path = configuration.path
-    apps = list(configuration.apps)
-    if selection.app:
-        if selection.app not in apps:
-            raise AppMissingError(name=selection.app, file=path, names=", ".join(apps) or "none")
-        apps = [selection.app]
-    values, text = toml.load(path)
+    path = config.config_path(selection)
+    with config.report_first_problem(path):
+        sections = config.read_sections(path)
+    if selection.app and selection.app not in sections.apps:
+        names = list(sections.apps)
+        raise AppMissingError(
+            name=selection.app, file=path, names=", ".join(names) or "none", candidates=names
+        )
     items: list[ConfiguredKey] = []
-    for app in apps:
-        configured = dict(_list_values(values["apps"][app], ("apps", app)))
+    for section, source in sections.origins.items():
+        if selection.app and section != ("apps", selection.app):
+            continue
+        configured = dict(_list_values(reduce(getitem, section, source.values), section))
         items += [
-            ConfiguredKey(key=toml.dotted(key), value=_mask_passwords(value), line=toml.line_of(text, key))
+            ConfiguredKey(
+                key=toml.dotted(key),
+                value=_mask_addresses(value) if NOTIFY in key else _mask_passwords(value),
+                line=toml.line_of(source.text, key),
+                file=str(source.path),
+            )
             for key, value in configured.items()
         ]
-        items += _list_defaults(app, configured) if with_defaults else ()
+        items += _list_defaults(section[1], configured) if with_defaults and section[0] == "apps" else ()
     return path, Page(items=items, total=len(items), column_names=ConfiguredKey.__struct_fields__)
 
 
@@ -96,13 +113,24 @@ def _list_defaults(app: str, configured: Collection[Sequence[str]]) -> Iterator[
         if described.type == "section" and described.default is None:
             absent.append(key)
         elif described.type != "section" and described.default is not None:
-            yield ConfiguredKey(key=toml.dotted(key), value=described.default, line=None)
+            yield ConfiguredKey(key=toml.dotted(key), value=described.default, line=None, file=None)
 
 
 def _mask_passwords(value: object) -> object:
     if isinstance(value, list):
         return [_mask_passwords(item) for item in value]
     return PASSWORD.sub(r"\1***", value) if isinstance(value, str) else value
+
+
+def _mask_addresses(value: object) -> object:
+    """Return a value of ``[notify]`` with only scheme and host of addresses, whose other parts may be secret."""
+    if isinstance(value, list):
+        return [_mask_addresses(item) for item in value]
+    if not isinstance(value, str) or "://" not in value:
+        return value
+    scheme, _, rest = value.partition("://")
+    host = re.match(r"[^/?#@]*(?=[/?#]|$)", rest) if scheme in ("http", "https") else None
+    return f"{scheme}://{host[0]}/***" if host else f"{scheme}://***"
 
 
 def explain_config_key(key: str) -> KeyDescription | Page[KeyDescription]:
@@ -122,13 +150,9 @@ def explain_config_key(key: str) -> KeyDescription | Page[KeyDescription]:
             return exact[0]
         if items:
             return Page(items=items, total=len(items), column_names=KeyDescription.__struct_fields__)
-    from difflib import get_close_matches
-
-    names = {item.key.removeprefix(".".join(APP_PREFIX) + "."): None for item in described}
-    similar = get_close_matches(".".join(words), names, n=3) or [
-        name for name in names if name.rpartition(".")[2] == words[-1]
-    ]
-    raise ConfigKeyMissingError(name=key, names=", ".join(similar) or "apps")
+    names = [item.key.removeprefix(".".join(APP_PREFIX) + ".") for item in described]
+    same = [name for name in names if words and name.rpartition(".")[2] == words[-1]]
+    raise ConfigKeyMissingError(name=key, candidates=same or names)
 
 
 def _matches(pattern: Sequence[str], words: Sequence[str]) -> bool:

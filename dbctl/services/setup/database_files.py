@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from dbctl.config import state_folder
 from dbctl.engines import registry
 from dbctl.errors import DatabaseNotFoundError, DbctlError, UsageError
 from dbctl.files import expand_home
@@ -27,7 +28,7 @@ def find_database(profile: Profile, name: str, directory: Path) -> Path | None:
             f"{' or '.join(section.environment.find)} that sets {env_file.join_variable_names(section)}"
         )
         raise DatabaseNotFoundError(
-            name=name, profile=profile.title, files=expected, directory=directory, candidates=""
+            name=name, profile=profile.title, files=expected, directory=directory, notes=""
         )
     for pattern in section.find:
         if _has_database_type(directory / pattern, section) and not find_mismatch(
@@ -58,7 +59,7 @@ def find_database(profile: Profile, name: str, directory: Path) -> Path | None:
         profile=profile.title,
         files=" or ".join(sorted(file_names)) or "any file",
         directory=directory,
-        candidates="".join(notes),
+        notes="".join(notes),
     )
 
 
@@ -105,9 +106,10 @@ def strip_pattern(section: Database, path: Path) -> Path | None:
 
 
 def walk_directory(directory: Path, unreadable: list[str]) -> Iterator[Path]:
-    """Yield files and folders below ``directory``; adds unreadable folders to ``unreadable``."""
+    """Yield files and folders below ``directory``, without dbctl's own; adds unreadable folders to ``unreadable``."""
+    own = state_folder()
     for root, folders, files in os.walk(directory, onerror=lambda error: unreadable.append(error.filename)):
-        folders[:] = sorted(set(folders) - SKIPPED_FOLDERS)
+        folders[:] = sorted(name for name in set(folders) - SKIPPED_FOLDERS if Path(root, name) != own)
         if len(Path(root).relative_to(directory).parts) >= MAX_DEPTH:
             folders.clear()
         for name in sorted([*files, *folders]):

@@ -1,12 +1,13 @@
-"""Read the URL of a database from the app's own environment file, without its password."""
+"""Read the URL of a database from the app's own file of settings, without its password."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
+from dbctl.config import fill_variables
 from dbctl.errors import FileFailedError, FileMissingError, NotSupportedError, UrlInvalidError, UsageError
-from dbctl.files import dotenv, read_settings
+from dbctl.files import app_settings, read_settings
 from dbctl.profiles.model import Database, Environment, Variable
 from dbctl.services.app import BOOLEAN_WORDS
 from dbctl.url import Url, parse_url
@@ -23,21 +24,20 @@ def find_env_file(section: Database, directory: Path, path: Path | None) -> Path
         if not path.is_file():
             raise FileMissingError(kind="environment file", path=path)
         return path
-    return next((directory / name for name in section.environment.find if (directory / name).is_file()), None)
+    files = (file for pattern in section.environment.find for file in sorted(directory.glob(pattern)))
+    return next((file for file in files if file.is_file()), None)
 
 
 def read_variables(file: Path) -> Mapping[str, str]:
     """Return the variables of an environment file.
 
     Raises:
-        FileFailedError: the file cannot be read, or is not valid UTF-8.
+        FileFailedError: the file cannot be read, or is not valid.
     """
     try:
-        return dotenv.parse_dotenv(read_settings(file))
-    except OSError as error:
-        raise FileFailedError(path=file, reason=error.strerror) from error
-    except UnicodeDecodeError as error:
-        raise FileFailedError(path=file, reason="it is not valid UTF-8") from error
+        return app_settings.parse_settings(file.name, read_settings(file))
+    except (OSError, ValueError) as error:
+        raise FileFailedError(path=file, reason=app_settings.explain_failure(error)) from error
 
 
 def list_database_paths(section: Database, directory: Path, file: Path) -> list[Path] | None:
@@ -65,13 +65,25 @@ def build_address(section: Database, file: Path, name: str) -> str:
     if environment.url and values.get(environment.url):
         _parse_url(section, values[environment.url], file, environment.url, name)
         return f"${{{environment.url}}}"
-    if not environment.scheme or not any(
-        variable in values for variable in _list_variable_names(environment)
-    ):
+    scheme = _select_scheme(environment, values)
+    if not scheme or not any(variable in values for variable in _list_variable_names(environment)):
         return ""
-    url = _build_url(environment, values)
+    url = _build_url(environment, scheme, values)
     _parse_url(section, url.replace(f"${{{environment.password.name}}}", "x"), file, "the URL", name)
     return url
+
+
+def fill(address: str, variables: Mapping[str, str]) -> str:
+    """Return a URL with the values of its variables.
+
+    Raises:
+        UsageError: neither ``variables`` nor the environment has one of them.
+    """
+    problems = list[str]()
+    filled = fill_variables(address, (), lambda _, reason: problems.append(reason), variables)
+    if problems:
+        raise UsageError(detail=problems[0])
+    return filled
 
 
 def join_variable_names(section: Database) -> str:
@@ -97,22 +109,43 @@ def _list_variable_names(environment: Environment) -> list[str]:
     return [variable.name for variable in variables if variable.name]
 
 
-def _build_url(environment: Environment, values: Mapping[str, str]) -> str:
+def _select_scheme(environment: Environment, values: Mapping[str, str]) -> str:
+    """Return the scheme for the engine that the variables name; empty if it is a file, or unknown."""
+    engine = values.get(environment.engine.name, environment.engine.default)
+    return environment.schemes.get(engine.lower(), "") if engine else environment.scheme
+
+
+def _build_url(environment: Environment, scheme: str, values: Mapping[str, str]) -> str:
     from urllib.parse import quote
 
     def read_value(variable: Variable) -> str:
         return quote(values.get(variable.name) or variable.default, safe="")
 
-    host = values.get(environment.host.name) or environment.host.default
-    host = f"[{host}]" if ":" in host else quote(host, safe="")
-    port = read_value(environment.port)
+    host, port, socket = _split_host(values.get(environment.host.name) or environment.host.default)
+    port = port or read_value(environment.port)
     secret = values.get(environment.password.name)
     password = f"${{{environment.password.name}}}" if secret else quote(environment.password.default, safe="")
     user = read_value(environment.user)
     login = f"{user}{':' if password else ''}{password}@" if user else ""
     encrypted = BOOLEAN_WORDS.get(values.get(environment.tls, "").strip().lower(), False)
-    option = f"?{environment.tls_option}" if encrypted else ""
-    return f"{environment.scheme}://{login}{host}{':' if port else ''}{port}/{read_value(environment.database)}{option}"
+    options = [environment.tls_option] if encrypted else []
+    options += [f"{'host' if scheme == 'postgresql' else 'unix_socket'}={quote(socket)}"] if socket else []
+    query = f"?{'&'.join(options)}" if options else ""
+    return f"{scheme}://{login}{host}{':' if port else ''}{port}/{read_value(environment.database)}{query}"
+
+
+def _split_host(text: str) -> tuple[str, str, str]:
+    """Return host, port and socket of an address as PHP programs write it: ``HOST``, ``HOST:PORT``, ``HOST:/SOCKET``, ``/SOCKET``."""
+    from urllib.parse import quote
+
+    host, colon, rest = text.rpartition(":")
+    if text.startswith("/"):
+        return "", "", text
+    if colon and rest.startswith("/"):
+        return "", "", rest
+    if colon and rest.isdigit() and (":" not in host or host.endswith("]")):
+        return host if host.startswith("[") else quote(host, safe=""), rest, ""
+    return (f"[{text}]" if ":" in text and not text.startswith("[") else quote(text, safe="[:]")), "", ""
 
 
 def _parse_url(section: Database, text: str, file: Path, label: str, name: str) -> Url:

@@ -15,14 +15,15 @@ from dbctl.errors import (
     FileFailedError,
     FileMissingError,
     NotSupportedError,
+    UnreachableError,
     UsageError,
 )
 from dbctl.files import is_regular, toml, write_atomically
-from dbctl.model import ChangeResult, Plan
+from dbctl.model import ChangeResult, Closing, Plan, format_count
 from dbctl.profiles import loader
 from dbctl.profiles.model import Profile
 from dbctl.services.app import App
-from dbctl.services.backup import has_rules, prune
+from dbctl.services.backup import has_rules, rules_by_name
 from dbctl.services.setup import env_file
 from dbctl.services.setup.database_files import (
     find_app_directory,
@@ -42,6 +43,16 @@ max_age = "26h"
 verify_within = "8d"
 drill_within = "32d"
 """
+#: Options that admins change most often, below the app, below its backups, and at the end of its section.
+APP_OPTIONS = "# protected = true  # destructive commands require --confirm with the name of the app\n"
+BACKUP_OPTIONS = """# compress = "zstd"
+# encrypt = { passphrase_env = "BACKUP_PASSPHRASE" }  # a variable or a secret; or recipients = ["age1…"]
+"""
+SCHEDULE_OPTIONS = """
+# [apps.{app}.schedule]
+# backup = "0 */6 * * *"  # the default is once a day; for: dbctl schedule cron
+# cleanup = "off"
+"""
 DEFAULT_RETENTION = Retention(last=7, daily=14, weekly=8, monthly=12)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -56,6 +67,12 @@ class InitResult(ChangeResult, frozen=True, kw_only=True):
     migrations: Mapping[str, str]
     missing: Sequence[str]  #: optional databases that do not exist
 
+    @property
+    def closing(self) -> Closing:
+        missing = [f"{len(self.missing)} optional missing"] if self.missing else []
+        databases = format_count(len(self.databases), "database")
+        return Closing(f"Wrote {self.config} with app {self.app}", [databases, *missing])
+
 
 def config_exists(file: Path, app: str) -> bool:
     """Return whether the configuration exists already.
@@ -67,14 +84,18 @@ def config_exists(file: Path, app: str) -> bool:
     exists = os.path.lexists(file)
     if exists and not is_regular(file):
         raise FileFailedError(path=file, reason="it is not a regular file")
-    if exists and app in config.read(file).apps:
+    if not exists:
+        return False
+    with config.report_first_problem(file):
+        origins = config.read_sections(file).origins
+    if ("apps", app) in origins:
         raise AlreadyExistsError(
-            target=file,
+            target=origins["apps", app].path,
             kind="an app",
             name=app,
             hint="Choose another name with --app, or edit the file.",
         )
-    return exists
+    return True
 
 
 class InitConfig:
@@ -133,7 +154,7 @@ class InitConfig:
         keep = app_profile.backup.keep if has_rules(app_profile.backup.keep) else DEFAULT_RETENTION
         rules = (
             f"{name} = {toml.quoted(value, value=True) if isinstance(value, str) else value}"
-            for name, value in prune.rules_by_name(keep).items()
+            for name, value in rules_by_name(keep).items()
         )
         self._backup = BACKUP_SECTION.format(keep=", ".join(rules))
         # Only needed if backups include files of the app.
@@ -168,7 +189,9 @@ class InitConfig:
         exists = self._exists
         old_text = self._file.read_bytes().decode() if exists else ""
         gap = "" if not old_text else "\n" if old_text.endswith("\n") else "\n\n"
-        text = old_text + gap + self._create_section()
+        # Editors with a language server for TOML complete and explain the keys.
+        header = "" if old_text else f"#:schema {model.CONFIG_SCHEMA}\n\n"
+        text = old_text + gap + header + self._create_section()
         try:
             toml.loads(text.removeprefix("\ufeff"))
         except toml.TomlError as error:
@@ -191,7 +214,7 @@ class InitConfig:
     def _create_section(self) -> str:
         lines = [f"[apps.{toml.quoted(self.app)}]", f"profile = {toml.quoted(self._profile, value=True)}"]
         lines += [f"prefix = {toml.quoted(self._prefix, value=True)}"] if self._prefix is not None else []
-        lines += ["protected = true"] if self._mark_protected else []
+        lines.append("protected = true" if self._mark_protected else APP_OPTIONS.rstrip())
         lines += [f"directory = {toml.quoted(self._directory, value=True)}"] if self._directory else []
         lines += [f"env_file = {toml.quoted(self._settings, value=True)}"] if self._settings else []
         for section, entries in (("databases", self._databases), ("migrations", self._migrations)):
@@ -200,8 +223,8 @@ class InitConfig:
                 lines += [
                     f"{toml.quoted(name)} = {toml.quoted(path, value=True)}" for name, path in entries.items()
                 ]
-        lines += ["", f"[apps.{toml.quoted(self.app)}.backup]", self._backup]
-        return "\n".join(lines)
+        lines += ["", f"[apps.{toml.quoted(self.app)}.backup]", self._backup + BACKUP_OPTIONS.rstrip()]
+        return "\n".join(lines) + "\n" + SCHEDULE_OPTIONS.format(app=toml.quoted(self.app))
 
     def _read_settings(
         self, profile: Profile, directory: Path, settings: Path | None, names: Sequence[str]
@@ -252,16 +275,19 @@ class InitConfig:
     def _detect_prefix(self, profile: Profile) -> str | None:
         """Return the prefix of the app's tables if it differs from that of the profile.
 
+        If the server is not reachable now, each command detects the prefix.
+
         Raises:
             AmbiguousPrefixError: the main database has the tables with several prefixes.
         """
         if not profile.prefix:
             return None
         folder = self._file.resolve().parent
-        addresses = [f"{name}={address}" for name, address in self._databases.items()]
+        variables = env_file.read_variables(folder / self._settings) if self._settings else {}
         try:
-            databases = config.parse_urls(addresses, folder)
-        except UsageError:  # an address with a variable
+            addresses = {name: env_file.fill(text, variables) for name, text in self._databases.items()}
+            databases = config.parse_urls([f"{name}={text}" for name, text in addresses.items()], folder)
+        except UsageError:  # a variable is not set now
             return None
         configured = model.App(
             name=self.app,
@@ -273,7 +299,10 @@ class InitConfig:
             directory=folder,
         )
         app = App(configured, profile, timeout=1)
-        app.resolve_profile()
+        try:
+            app.resolve_profile()
+        except UnreachableError:
+            return None
         return app.profile.prefix if app.profile.prefix != profile.prefix else None
 
     def _relative(self, path: Path) -> str:

@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from shlex import quote
 
+from msgspec import structs
+
 from dbctl.config import loader as config
 from dbctl.engines import registry
 from dbctl.engines.file_type import detect_file_type
@@ -16,6 +18,7 @@ from dbctl.files import is_regular
 from dbctl.model import Struct
 from dbctl.profiles import find_prefixes, loader
 from dbctl.profiles.model import Profile
+from dbctl.services.setup import env_file
 from dbctl.services.setup.database_files import walk_directory
 from dbctl.url import Url, parse_url
 
@@ -29,6 +32,7 @@ class FoundDatabase(Struct, frozen=True, kw_only=True):
     database: str  #: its path or URL, without a password
     profile: str | None  #: None: it belongs to no app that has a profile
     name: str | None  #: the name of the database in the profile
+    settings: str | None = None  #: the app's own file with its address, if the app is on a server
     next: str  #: the command that configures the app, or drafts its profile
 
 
@@ -51,11 +55,16 @@ def is_place(text: str) -> bool:
 def recognize_databases(place: str) -> list[FoundDatabase]:
     """Return the databases of a directory, or the one at an address, with their apps.
 
+    A directory without database files may have an app's own settings with the address of a server.
+
     Raises:
         FileMissingError: there is none.
         UrlInvalidError, UnreachableError: the address is invalid, or its server is not reachable.
     """
-    databases = list(_recognize_directory(Path(place)) if os.path.isdir(place) else [_recognize(place)])  # noqa: PTH112 - a URL is no path
+    if not os.path.isdir(place):  # noqa: PTH112 - a URL is no path
+        return [_recognize(place)]
+    directory = Path(place)
+    databases = list(_recognize_directory(directory)) or list(_recognize_settings(directory))
     if not databases:
         raise FileMissingError(kind="database", path=place)
     return databases
@@ -70,6 +79,39 @@ def _recognize_directory(directory: Path) -> Iterator[FoundDatabase]:
         if is_database:
             with suppress(DbctlError):  # such as a damaged file, which doctor reports once it is configured
                 yield _recognize(str(path))
+
+
+def _recognize_settings(directory: Path) -> Iterator[FoundDatabase]:
+    """Yield the databases on servers that the settings of known apps name.
+
+    Several apps have files of the same name, so the tables of each database decide.
+    """
+    databases, failure = dict[str, FoundDatabase](), None
+    for profile in _load_profiles():
+        for name, section in profile.databases.items():
+            file = env_file.find_env_file(section, directory, None)
+            if file is None:
+                continue
+            try:
+                address = env_file.build_address(section, file, name)
+                address = env_file.fill(address, env_file.read_variables(file))
+                if address and address not in databases:
+                    databases[address] = _recognize(address)
+            except DbctlError as error:
+                failure = failure or error
+                continue
+            match = databases.get(address)
+            if match and (match.profile, match.name) == (profile.name, name):
+                command = f"dbctl init {profile.name} {quote(str(directory))}"
+                yield structs.replace(match, settings=str(file), next=command)
+    if failure and not databases:
+        raise failure
+
+
+def _load_profiles() -> Iterator[Profile]:
+    for available in loader.list_available():
+        with suppress(DbctlError):  # reported by: dbctl profiles list
+            yield loader.load(available.name)
 
 
 def _recognize(address: str) -> FoundDatabase:
@@ -92,11 +134,7 @@ def _recognize(address: str) -> FoundDatabase:
 
 def _match_profiles(url: Url, tables: Collection[str]) -> Iterator[tuple[int, Profile, str]]:
     """Yield the databases of profiles whose identifying tables exist, with the number of known tables."""
-    for available in loader.list_available():
-        try:
-            profile = loader.load(available.name)
-        except DbctlError:  # reported by: dbctl profiles list
-            continue
+    for profile in _load_profiles():
         for name, section in profile.databases.items():
             if url.engine not in section.engines or not section.needs:
                 continue

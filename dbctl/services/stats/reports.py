@@ -61,7 +61,8 @@ def select_report(app: App, name: str) -> Report:
     for report in reports:
         if report.name == name:
             return report
-    raise ReportMissingError(app=app.name, name=name, names=", ".join(report.name for report in reports))
+    names = [report.name for report in reports]
+    raise ReportMissingError(app=app.name, name=name, names=", ".join(names), candidates=names)
 
 
 def select_variant(report: Report, db: Readable) -> ReportVariant | None:
@@ -122,7 +123,8 @@ def _prepare(
     unknown = [parameter for parameter in values if parameter not in report.parameters]
     if unknown:
         parameter_names = ", ".join(report.parameters) or "none"
-        raise UsageError(detail=f"{name} has no parameter {unknown[0]!r}; it has: {parameter_names}")
+        detail = f"{name} has no parameter {unknown[0]!r}; it has: {parameter_names}"
+        raise UsageError(detail=detail, name=unknown[0], candidates=report.parameters)
     missing = [
         parameter
         for parameter, default in report.parameters.items()

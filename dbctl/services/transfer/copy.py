@@ -8,8 +8,8 @@ from dbctl.engines.contract import Line, LineBatch, RowSink, RowSource, Writable
 from dbctl.errors import ConstraintError, ValueInvalidError
 from dbctl.model import Struct
 from dbctl.services.app import require_row_count
-from dbctl.services.transfer.compare import MAX_DIFFERENCES, find_differences
-from dbctl.services.transfer.digest import Advance, TableDigest, digest_table
+from dbctl.services.transfer.compare import MAX_DIFFERENCES, Differences, TableComparison
+from dbctl.services.transfer.digest import Advance, TableDigest
 from dbctl.services.transfer.parts import require_rows, require_sink
 from dbctl.services.transfer.state import TableState, TransferState
 from dbctl.services.transfer.tables import TransferTable
@@ -106,17 +106,17 @@ def synchronize(
 
     Constraints between tables must be detached. The changes are one transaction.
     """
-    digest = digest_table(source, table.name, table.columns, advance=advance)
-    complete = TableState(digest=digest, is_complete=True)
-    current = digest_table(destination.rows, table.name, table.columns)
-    if current == digest:
+    comparison = TableComparison(source, destination.rows, table, advance=advance)
+    complete = TableState(digest=comparison.source, is_complete=True)
+    if comparison.is_equal:
         if state.tables.get(table.name) != complete:
             with destination.db.transaction():
                 state.save_table(table.name, complete)
         return None
-    rows = max(digest.rows, current.rows)
     # with more differences, all rows of the table are replaced
-    differences = find_differences(source, destination.rows, table, rows=rows, limit=MAX_DIFFERENCES)
+    differences = (
+        comparison.find_differences(MAX_DIFFERENCES) if table.key else Differences(is_complete=False)
+    )
     with destination.db.transaction():
         if differences.is_complete:
             fetch = (*differences.missing, *differences.changed)

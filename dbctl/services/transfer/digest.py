@@ -30,6 +30,10 @@ class TableDigest(Struct, frozen=True, kw_only=True):
         total = self.total + sum(map(digest_line, lines))
         return TableDigest(rows=self.rows + len(lines), total=total % _MODULUS)
 
+    def join(self, other: TableDigest) -> TableDigest:
+        """Return the digest of the rows of both."""
+        return TableDigest(rows=self.rows + other.rows, total=(self.total + other.total) % _MODULUS)
+
     @property
     def hexadecimal(self) -> str:
         """The digest as text."""

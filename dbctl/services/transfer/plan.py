@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from dbctl.engines.contract import SizeMonitor, ValueChange
 from dbctl.errors import Exit
-from dbctl.model import Plan, Row, Struct, format_count
+from dbctl.model import Closing, Plan, Row, Struct, format_count
 from dbctl.services.transfer.check import CopyProblem, find_problems, format_key
 from dbctl.services.transfer.endpoints import Endpoints
 from dbctl.services.transfer.parts import require_rows, require_schemas
@@ -55,6 +55,12 @@ class TransferPlan(Struct, frozen=True, kw_only=True):
     omissions: Sequence[PlannedOmission]
     changes: Sequence[ValueChange]  #: values that change, although their type does not
     problems: Sequence[CopyProblem]  #: what prevents the transfer
+
+    @property
+    def closing(self) -> Closing:
+        problems = format_count(len(self.problems), "problem") if self.problems else "no problems"
+        tables = format_count(len(self.tables), "table")
+        return Closing(f"Checked {tables}", [format_count(self.rows, "row"), problems], is_timed=True)
 
     @property
     def status(self) -> Exit:

@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from dbctl import progress
 from dbctl.engines.contract import Readable, RowSource, Writable
 from dbctl.errors import DbctlError, TransferDifferentError
-from dbctl.model import ChangeResult, Plan, Row, Struct
+from dbctl.model import ChangeResult, Closing, Plan, Row, Struct, format_count
 from dbctl.services.transfer.check import refuse_unstorable_values
 from dbctl.services.transfer.copy import Destination, copy_table, synchronize
 from dbctl.services.transfer.digest import Advance, TableDigest, digest_table, ignore_rows
@@ -52,6 +53,11 @@ class TransferResult(ChangeResult, frozen=True, kw_only=True):
     resumed: bool  #: whether it continued an interrupted transfer
     copy_seconds: float
     verify_seconds: float
+
+    @property
+    def closing(self) -> Closing:
+        details = [format_count(len(self.tables), "table"), f"{format_count(self.rows, 'row')} equal"]
+        return Closing(f"Copied to {self.destination}", details, is_timed=True)
 
     def summary(self) -> Sequence[Row]:
         return [{"table": table.table, "rows": table.rows, "digest": table.digest} for table in self.tables]
@@ -132,7 +138,8 @@ class RunTransfer:
     def _copy(
         self, rows: RowSource, destination: Destination, state: TransferState, tables: Sequence[TransferTable]
     ) -> None:
-        for table in tables:
+        for table in progress.list_parts(tables, "table"):
+            progress.start_stage(f"copying {table.name}")
             copy_table(rows, destination, state, table, self._advance)
         if state.was_interrupted:
             for table in tables:
@@ -184,7 +191,10 @@ def verify_digests(
     Raises:
         TransferDifferentError: a table differs.
     """
-    digests = {table.name: digest_table(rows, table.name, table.columns, advance=advance) for table in tables}
+    digests = {
+        table.name: digest_table(rows, table.name, table.columns, advance=advance)
+        for table in progress.list_parts(tables, "table")
+    }
     if differing := [name for name, digest in digests.items() if state.tables[name].digest != digest]:
         raise TransferDifferentError(target=endpoints.target, tables=", ".join(differing))
     return digests

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dbctl.engines.contract import Readable, Writable
 from dbctl.errors import SourceChangingError, TransferMissingError
-from dbctl.model import ChangeResult, Plan, Row
+from dbctl.model import ChangeResult, Closing, Plan, Row, format_count
 from dbctl.services.transfer.copy import Destination, SyncResult, synchronize
 from dbctl.services.transfer.digest import Advance, digest_table, ignore_rows
 from dbctl.services.transfer.endpoints import Endpoints
@@ -33,6 +33,13 @@ class SwitchResult(ChangeResult, frozen=True, kw_only=True):
     tables: Sequence[TransferredTable]
     rows: int
     next_steps: Sequence[str]  #: what the admin changes now
+
+    @property
+    def closing(self) -> Closing:
+        tables = format_count(len(self.tables), "table")
+        changes = sum(change.added + change.changed + change.deleted for change in self.changes)
+        details = [tables, f"{format_count(self.rows, 'row')} equal", format_count(changes, "late change")]
+        return Closing(f"Switched to {self.destination}", details, is_timed=True)
 
     @property
     def remarks(self) -> Sequence[str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dbctl import progress
 from dbctl.engines.contract import Line, RowSource, split_line
 from dbctl.errors import Exit, TransferDestinationMissingError
-from dbctl.model import Row, Struct
-from dbctl.services.transfer.compare import MAX_DIFFERENCES, Differences, find_differences
-from dbctl.services.transfer.digest import Advance, digest_table, ignore_rows
+from dbctl.model import Closing, Row, Struct, format_count
+from dbctl.services.transfer.compare import MAX_DIFFERENCES, TableComparison
+from dbctl.services.transfer.digest import Advance, ignore_rows
 from dbctl.services.transfer.endpoints import Endpoints
 from dbctl.services.transfer.parts import require_rows
 from dbctl.services.transfer.run import pair_tables
@@ -45,6 +46,12 @@ class TransferVerification(Struct, frozen=True, kw_only=True):
     tables: Sequence[VerifiedTable]
 
     @property
+    def closing(self) -> Closing:
+        differing = sum(not table.equal for table in self.tables)
+        details = [f"{differing} differ" if differing else "all equal"]
+        return Closing(f"Compared {format_count(len(self.tables), 'table')}", details, is_timed=True)
+
+    @property
     def status(self) -> Exit:
         """The exit code of the command."""
         return Exit.OK if self.equal else Exit.CHECK_FAILED
@@ -70,7 +77,10 @@ def verify_transfer(endpoints: Endpoints, *, advance: Advance = ignore_rows) -> 
         rows, other_rows = require_rows(source), require_rows(destination)
         tables = pair_tables(endpoints, schema, destination)
         with rows.snapshot(), other_rows.snapshot():
-            results = [verify_table(rows, other_rows, table, advance) for table in tables]
+            results = [
+                verify_table(rows, other_rows, table, advance)
+                for table in progress.list_parts(tables, "table")
+            ]
     return TransferVerification(
         target=endpoints.target,
         source=str(endpoints.source_url),
@@ -84,13 +94,9 @@ def verify_table(
     source: RowSource, destination: RowSource, table: TransferTable, advance: Advance = ignore_rows
 ) -> VerifiedTable:
     """Compare one table, each side in a snapshot."""
-    left, right = (
-        digest_table(side, table.name, table.columns, advance=advance) for side in (source, destination)
-    )
-    differences = Differences()
-    if left != right:
-        rows = max(left.rows, right.rows)
-        differences = find_differences(source, destination, table, rows=rows, limit=MAX_DIFFERENCES)
+    comparison = TableComparison(source, destination, table, advance=advance)
+    left, right = comparison.source, comparison.destination
+    differences = comparison.find_differences(MAX_DIFFERENCES)
     keys = [*differences.missing, *differences.changed, *differences.extra]
     return VerifiedTable(
         table=table.name,
@@ -98,7 +104,7 @@ def verify_table(
         destination_rows=right.rows,
         source_digest=left.hexadecimal,
         destination_digest=right.hexadecimal,
-        equal=left == right,
+        equal=comparison.is_equal,
         missing=len(differences.missing),
         changed=len(differences.changed),
         extra=len(differences.extra),
@@ -108,8 +114,8 @@ def verify_table(
 
 
 def describe_key(table: TransferTable, key: Line) -> Row:
-    """Return the values of a key by column."""
+    """Return the values of a key by column; without a key, those of the row."""
     return {
         column.name: (value or b"").decode(errors="replace")
-        for column, value in zip(table.key, split_line(key), strict=True)
+        for column, value in zip(table.key or table.columns, split_line(key), strict=True)
     }

@@ -29,6 +29,7 @@ with lazy_imports(__name__):
     )
     from dbctl.services.users.queries import UserFilter, find_single_user, list_users
     from dbctl.services.users.session_payloads import where_payload
+    from dbctl.services.users.sign_in_changes import SignInChanges
     from dbctl.services.users.sign_in_state import NEXT, match_logins
     from dbctl.services.users.update import (
         UpdateUsers,

@@ -14,7 +14,7 @@ from dbctl.errors import (
     UsageError,
     ValueInvalidError,
 )
-from dbctl.model import ChangeResult, Plan, Row, Secret, Struct, now
+from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Plan, Row, Secret, Struct, format_count, now
 from dbctl.profiles import KEYS
 from dbctl.services.app import (
     App,
@@ -59,6 +59,20 @@ class UserCreated(ChangeResult, frozen=True, kw_only=True):
     password: str | None = None  #: only if dbctl generated it; shown once
 
     @property
+    def closing(self) -> Closing:
+        if not self.changed:
+            return NOTHING_TO_DO
+        role = [f"role {self.user.role}"] if self.user.role else []
+        settings = (
+            [format_count(len(self.default_settings), "default setting")] if self.default_settings else []
+        )
+        sessions = [f"{format_count(self.ended_sessions, 'session')} ended"] if self.ended_sessions else []
+        return Closing(
+            f"{'Created' if self.created else 'Changed'} user {self.user.login}",
+            [*role, *settings, *sessions],
+        )
+
+    @property
     def has_one_time_output(self) -> bool:
         return self.password is not None
 
@@ -67,13 +81,7 @@ class UserCreated(ChangeResult, frozen=True, kw_only=True):
         return sign_in_state.remarks(self.signed_in_for, changed=self.changed)
 
     def summary(self) -> Row:
-        optional = {"default_settings": self.default_settings, "password": self.password}
-        return {
-            "created": self.created,
-            "changed": self.changed,
-            **{name: value for name, value in optional.items() if value},
-            "user": self.user.summary(),
-        }
+        return {"password": self.password} if self.password else {}
 
 
 def check_password(app: App, password: Secret) -> None:

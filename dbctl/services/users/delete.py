@@ -6,7 +6,17 @@ from collections.abc import Mapping, Sequence
 
 from dbctl.engines.contract import AnyOf, PlannedRows, Readable, Where, Writable
 from dbctl.errors import ConstraintError, DuplicateRowsError, NotSupportedError, UsageError
-from dbctl.model import ChangeResult, KeyText, Plan, RetainedRows, Row, format_count
+from dbctl.model import (
+    NOTHING_TO_DO,
+    ChangeResult,
+    Closing,
+    KeyText,
+    Plan,
+    RetainedRows,
+    Row,
+    format_count,
+    format_names,
+)
 from dbctl.profiles import parse_row_path
 from dbctl.services.app import (
     App,
@@ -51,6 +61,18 @@ class UsersDeleted(ChangeResult, frozen=True, kw_only=True):
     signed_in_for: str | None = None  #: how long signed cookies of the users remain valid
     remaining: Sequence[str] = ()  #: notes about rows in other databases that were not deleted
     retained: Sequence[RetainedRows] = ()  #: rows that still refer to the users
+
+    @property
+    def closing(self) -> Closing:
+        if not self.users:
+            return NOTHING_TO_DO
+        names = format_names([user.login for user in self.users], "user")
+        transferred = sum(self.transferred.values())
+        details = [f"{format_count(sum(self.rows.values()), 'row')} deleted or cleared"]
+        return Closing(
+            f"Deleted {names}",
+            [*details, f"{format_count(transferred, 'row')} transferred"] if transferred else details,
+        )
 
     @property
     def remarks(self) -> Sequence[str]:

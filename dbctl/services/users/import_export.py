@@ -13,7 +13,17 @@ from msgspec import structs
 from dbctl import signals
 from dbctl.engines.contract import Readable, Writable
 from dbctl.errors import AlreadyExistsError, DbctlError, ImportInvalidError, UsageError, ValueInvalidError
-from dbctl.model import ChangeResult, Page, PageRequest, Plan, Secret, Struct, format_count
+from dbctl.model import (
+    NOTHING_TO_DO,
+    ChangeResult,
+    Closing,
+    Page,
+    PageRequest,
+    Plan,
+    Secret,
+    Struct,
+    format_count,
+)
 from dbctl.profiles import KEYS, new_password
 from dbctl.services.app import (
     App,
@@ -219,6 +229,13 @@ class UsersImported(ChangeResult, frozen=True, kw_only=True):
     added: int
     skipped: int
     generated: Sequence[GeneratedPassword] = ()
+
+    @property
+    def closing(self) -> Closing:
+        if not (self.added or self.skipped):
+            return NOTHING_TO_DO
+        skipped = [f"{self.skipped} skipped"] if self.skipped else []
+        return Closing(f"Imported {format_count(self.added, 'user')}", skipped, is_timed=True)
 
     @property
     def has_one_time_output(self) -> bool:

@@ -8,7 +8,18 @@ from datetime import datetime, timedelta
 from msgspec import structs
 
 from dbctl.engines.contract import Condition, Readable, Writable
-from dbctl.model import ChangeResult, Page, PageRequest, Plan, Row, Struct, format_count, now
+from dbctl.model import (
+    NOTHING_TO_DO,
+    ChangeResult,
+    Closing,
+    Page,
+    PageRequest,
+    Plan,
+    Struct,
+    format_count,
+    format_names,
+    now,
+)
 from dbctl.profiles import TIMES, read_time
 from dbctl.profiles.model import Lockout, SettingOrDefault
 from dbctl.services.app import (
@@ -59,8 +70,12 @@ class Unlocked(ChangeResult, frozen=True, kw_only=True):
     users: Sequence[User]
     cleared: int  #: number of deleted failed attempts
 
-    def summary(self) -> Row:
-        return {"users": [user.login for user in self.users], "cleared": self.cleared}
+    @property
+    def closing(self) -> Closing:
+        if not self.cleared:
+            return NOTHING_TO_DO
+        names = format_names([user.login for user in self.users], "user")
+        return Closing(f"Unlocked {names}", [f"{format_count(self.cleared, 'failed attempt')} cleared"])
 
 
 def list_locked(app: App, selection: UserFilter, page_request: PageRequest) -> LockedUsers:

@@ -18,7 +18,7 @@ from dbctl.errors import (
     ProfileInvalidError,
 )
 from dbctl.files import toml
-from dbctl.model import Secret, Struct
+from dbctl.model import Closing, Secret, Struct
 from dbctl.profiles import (
     JOINT,
     HashFormat,
@@ -45,6 +45,10 @@ class PasswordChecked(Struct, frozen=True, kw_only=True):
 
     login: str
     matches: bool
+
+    @property
+    def closing(self) -> Closing:
+        return Closing(f"The password of {self.login} {'matches' if self.matches else 'does not match'}")
 
 
 class StoredFormats(Struct, frozen=True):

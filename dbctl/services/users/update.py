@@ -9,7 +9,18 @@ from msgspec import structs
 
 from dbctl.engines.contract import Readable, Writable
 from dbctl.errors import AlreadyExistsError, LastAdminError, UsageError
-from dbctl.model import ChangeResult, Plan, Row, Secret, Struct, now
+from dbctl.model import (
+    NOTHING_TO_DO,
+    ChangeResult,
+    Closing,
+    Plan,
+    Row,
+    Secret,
+    Struct,
+    format_count,
+    format_names,
+    now,
+)
 from dbctl.services.app import (
     App,
     Assignment,
@@ -43,6 +54,21 @@ class UsersChanged(ChangeResult, frozen=True, kw_only=True):
     password: str | None = None  #: only if dbctl generated it; shown once
 
     @property
+    def closing(self) -> Closing:
+        if not (self.changed or self.ended_sessions):
+            return NOTHING_TO_DO
+        names, sessions = format_names([user.login for user in self.users], "user"), self.ended_sessions
+        if not self.changed:
+            return Closing(f"Ended {format_count(sessions, 'session')} of {names}")
+        changed = (
+            names
+            if self.changed == len(self.users)
+            else f"{self.changed} of {format_count(len(self.users), 'user')}"
+        )
+        details = [f"{format_count(sessions, 'session')} ended"] if sessions else []
+        return Closing(f"Changed {changed}", details)
+
+    @property
     def has_one_time_output(self) -> bool:
         return self.password is not None
 
@@ -51,12 +77,7 @@ class UsersChanged(ChangeResult, frozen=True, kw_only=True):
         return sign_in_state.remarks(self.signed_in_for, changed=bool(self.changed))
 
     def summary(self) -> Row:
-        return {
-            "changed": self.changed,
-            "ended_sessions": self.ended_sessions,
-            **({"password": self.password} if self.password else {}),
-            "users": [user.summary() for user in self.users],
-        }
+        return {"password": self.password} if self.password else {}
 
 
 class UserUpdate(Struct, frozen=True, kw_only=True):

@@ -377,6 +377,7 @@ def test_table_in_bucket_is_read_and_written(monkeypatch, tmp_path):
     assert lance.open_reader(f"s3://{bucket.name}/nosuch").tables() == {}
 
 
+@pytest.mark.slow
 def test_unreachable_storage_is_reported_quickly(monkeypatch, tmp_path):
     storage.use_new_bucket(monkeypatch, tmp_path)
     with pytest.raises(UnreachableError, match="bucket does not exist"):

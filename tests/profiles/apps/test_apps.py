@@ -7,74 +7,21 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dbctl.profiles import TIMES, change_prefix, loader, read_time
-from dbctl.profiles.model import Profile, Users
+from dbctl.profiles.model import Users
 from tests.databases import ComparedDatabase, empty_database
 from tests.profiles.apps import hashes
+from tests.profiles.apps.deployments import NAMES, PASSWORD, fill, load_profile, read_expectations, run_sql
 
-FOLDER = Path(__file__).parent
-NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
-#: Types and constants of the engines, for ``@name@`` in a schema.
-WORDS: Mapping[str, Mapping[str, str]] = {
-    "sqlite": {
-        "serial": "integer primary key autoincrement",
-        "uuid": "varchar(36)",
-        "bool": "boolean",
-        "time": "datetime",
-        "naive": "datetime",
-        "json": "json",
-        "bytes": "blob",
-        "binary": "",
-        "true": "1",
-        "false": "0",
-    },
-    "postgresql": {
-        "serial": "serial primary key",
-        "uuid": "uuid",
-        "bool": "boolean",
-        "time": "timestamptz",
-        "naive": "timestamp",
-        "json": "jsonb",
-        "bytes": "bytea",
-        "true": "true",
-        "false": "false",
-    },
-    "mysql": {
-        "serial": "int auto_increment primary key",
-        "uuid": "char(36)",
-        "bool": "tinyint(1)",
-        "time": "datetime(3)",
-        "naive": "datetime",
-        "json": "json",
-        "bytes": "longblob",
-        "binary": "character set binary",
-        "true": "1",
-        "false": "0",
-    },
-}
-PAST, FUTURE = "2020-01-01 00:00:00", "2036-01-01 00:00:00"
-PASSWORD, NEW_PASSWORD = "correct horse 42", "another horse 43"
+NEW_PASSWORD = "another horse 43"
 
 Answer = Callable[..., dict[str, Any]]
-
-
-def read_expectations(name: str) -> dict[str, Any]:
-    return tomllib.loads((FOLDER / f"{name}.toml").read_text())
-
-
-def load_profile(name: str) -> Profile:
-    """Return a built-in profile with the prefix of the test schema."""
-    profile = loader.load(name)
-    return change_prefix(profile, read_expectations(name).get("prefix", profile.prefix))
-
 
 CASES = [(name, engine) for name in NAMES for engine in read_expectations(name)["engines"]]
 
@@ -86,22 +33,8 @@ class App:
         self.name, self.database, self.expected = name, database, read_expectations(name)
         self._answer = answer
         self.folder = folder
-        words = dict(WORDS[database.engine])
-        self.profile = profile = load_profile(name)
-        encode = TIMES[profile.time] if database.engine == "sqlite" else None
-        for word, text in (("past", PAST), ("future", FUTURE)):
-            time = read_time(text)
-            assert time is not None
-            words[word] = str(encode(time)) if encode else text
-        password = profile.users and profile.users.password
-        writes = password.writes if password else ""
-        words |= {
-            "hash": hashes.create_hash(writes, PASSWORD + self.expected.get("pepper", "")),
-            "salt": hashes.SALT,
-        }
-        self.words = words
-        self.run_sql(self.expected["schema"])
-        self.run_sql(self.expected["rows"])
+        self.profile = load_profile(name)
+        self._words = fill(name, database)
         for file in self.expected.get("extra", []):
             path = folder / file
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,9 +47,7 @@ class App:
 
     def run_sql(self, text: str) -> None:
         """Run statements in which ``@name@`` is a word of the engine."""
-        for word, value in self.words.items():
-            text = text.replace(f"@{word}@", value)
-        self.database.run(*filter(str.strip, text.split(";\n")))
+        run_sql(self.database, self._words, text)
 
     def run(self, *words: str, status: int | None = 0) -> Any:
         """Return the data of a command."""

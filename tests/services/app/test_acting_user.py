@@ -1,4 +1,4 @@
-"""Changes on behalf of a user of the app: ``--acting-as`` sets the user in audit rows and in settings."""
+"""Changes on behalf of a user of the app: ``--acting-as`` sets the user in the log of dbctl, in audit rows and in settings."""
 
 from __future__ import annotations
 
@@ -80,7 +80,16 @@ def test_deleted_user_cannot_be_acting_user(path, run_json):
     assert "ann" in read_user_ids(path)
 
 
-def test_acting_user_requires_app_support(tmp_path, monkeypatch, run_json):
+def test_author_is_in_the_audit_log_of_dbctl_if_the_app_stores_none(tmp_path, monkeypatch, run_json):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    run_json("demo", "promptvault", ".")
+    changed, author = (user["login"] for user in run_json("users", "list", "--limit", "2")["data"]["items"])
+    run_json("users", "update", changed, "--name", "New", "--acting-as", author)
+    assert run_json("audit", "list")["data"]["items"][0]["acting_as"] == author
+
+
+def test_acting_user_requires_users(tmp_path, monkeypatch, run_json):
     monkeypatch.chdir(tmp_path)
     run_json("demo", "yaai", ".")
     assert run_json("settings", "list", "--acting-as", "x", status=2)["error"]["code"] == "not-supported"

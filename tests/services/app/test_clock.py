@@ -11,7 +11,7 @@ from dbctl.errors import ClockImplausibleError, Exit, LastBackupError, UsageErro
 from dbctl.services.app import clock
 from dbctl.services.app.user_table import UserSelector
 from dbctl.services.backup import create as backup_create
-from dbctl.services.backup.prune import DeleteBackups
+from dbctl.services.backup.retention.prune import DeleteBackups
 from dbctl.services.backup.status import collect_status
 from dbctl.services.doctor.examine import examine
 from dbctl.services.sessions.cleanup import CleanUp

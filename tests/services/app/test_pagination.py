@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dbctl.errors import UsageError
 from dbctl.model import PageRequest, Struct
-from dbctl.services.app.pagination import paginate
+from dbctl.services.app.results import paginate
 
 FIELD = (
     st.none()

@@ -111,7 +111,7 @@ def test_restore_leaves_app_files_and_prints_extract_command(run_cli, app):
 
 
 def test_summaries_contain_file_count_and_extract_command(run_cli, app):
-    assert promptvault_app.create_app_backup(Path("app")).summary()["files"] == "4 files"
+    assert promptvault_app.create_app_backup(Path("app")).closing.details[-1] == "4 files"
     (note,) = [
         entry
         for entry in promptvault_app.apply_restore(Path("app")).summary()["notes"]
@@ -153,7 +153,8 @@ def test_only_archives_are_extracted(run_cli):
         run_cli("restore", "files", "--file", name, "--to", f"from-{name}")
         assert Path(f"from-{name}/folder/table.lance").read_text() == "rows"
         run_cli("restore", "apply", "--file", name, "--yes", status=2)
-    run_cli("restore", "files", "--file", "dbctl.toml", "--to", "out", status=2)
+    Path("notes.json").write_text("[]")
+    run_cli("restore", "files", "--file", "notes.json", "--to", "out", status=2)
     run_cli("restore", "files", "--file", "nothing.tar", "--to", "out", status=5)
     run_cli("restore", "files", "--to", "out", status=2)
     backup = run_cli("backup", "create", "--db", "user")

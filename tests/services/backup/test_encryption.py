@@ -151,6 +151,7 @@ def pantry(request, tmp_path):
         yield app
 
 
+@pytest.mark.slow
 def test_encrypted_backup_is_verified_restored_and_undone(pantry):
     recipient = encrypt_backups(pantry.path)
     before = pantry.content()
@@ -403,13 +404,17 @@ def test_missing_encryption_package_is_reported_with_hint(encrypted_app, monkeyp
 @pytest.mark.parametrize(
     ("text", "key", "reason"),
     [
-        ("{ }", "encrypt", "recipients_file or passphrase_file is missing"),
-        ("{ recipients = [] }", "encrypt", "passphrase_file is missing"),
-        ('{ identity_file = "id.txt" }', "encrypt", "passphrase_file is missing"),
+        ("{ }", "encrypt", "passphrase_file or passphrase_env is missing"),
+        ("{ recipients = [] }", "encrypt", "passphrase_env is missing"),
+        ('{ identity_file = "id.txt" }', "encrypt", "passphrase_env is missing"),
         ('{ recipients = ["bob"] }', "encrypt.recipients", "recipient 1: a recipient begins with"),
         ('{ recipients = ["R", "R"] }', "encrypt.recipients", "recipient 2: it is a duplicate"),
         ('{ recipients = ["AGE-SECRET-KEY-1MARKED"] }', "encrypt.recipients", "it is a secret key"),
-        ('{ recipients = ["R"], passphrase_file = "p" }', "encrypt.passphrase_file", "does not support both"),
+        (
+            '{ recipients = ["R"], passphrase_file = "p" }',
+            "encrypt.passphrase_file",
+            "use recipients, a file with a passphrase, or a variable",
+        ),
         ('{ recipients = ["R"], passphrase = "p" }', "encrypt", "passphrase"),
         ('{ recipients = "R" }', "encrypt.recipients", ""),
         ("true", "encrypt", ""),
@@ -531,6 +536,7 @@ def test_invalid_passphrase_file_prevents_backup(deployed, content, reason):
     assert not deployed.with_name("backups").exists()
 
 
+@pytest.mark.slow
 def test_passphrase_protects_one_key_per_backup(deployed):
     before = promptvault_app.read_content(deployed)
     deployed.with_name("pass").write_bytes(b"of the s\xc3\xa9a \r\n")
@@ -555,6 +561,7 @@ def test_passphrase_protects_one_key_per_backup(deployed):
     assert has_no_plain_files(deployed)
 
 
+@pytest.mark.slow
 def test_restore_of_a_missing_database_creates_no_safety_backup(deployed):
     deployed.with_name("pass").write_text("of the sea")
     configure(deployed, '{ passphrase_file = "pass" }')
@@ -692,6 +699,7 @@ def test_plain_leftovers_of_killed_process_are_removed(encrypted_app, function):
         [sys.executable, "-c", KILL_SCRIPT.format(function=function), *args],
         cwd=encrypted_app.parent,
         env={
+            "DBCTL_STATE": "off",
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(ROOT),
             "TMPDIR": str(paths.default_staging_folder()),

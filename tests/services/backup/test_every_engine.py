@@ -245,7 +245,7 @@ def test_safety_backup_without_its_retained_database_is_reported(pantry):
         assert repository.describe(repository.find(second), BackupDetail).verified_at
         status = read_status(app)
         assert status.repository.lost.keys() == lost
-        assert any(first in problem for problem in status.describe_problems()) == retains
+        assert any(first in finding.message for finding in status.find_problems()) == retains
     findings = [
         finding
         for finding in verify_backups(pantry.path).findings

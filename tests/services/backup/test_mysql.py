@@ -475,6 +475,7 @@ def test_next_restore_drops_retained_database(pantry):
     catch_error(RetainedDatabaseMissingError, lambda: apply_restore(pantry.path, first.safety_backup))
 
 
+@pytest.mark.slow
 def test_undo_of_killed_restore_creates_objects_again(pantry):
     create_app_backup(pantry.path)
     objects = read_objects(pantry)

@@ -49,7 +49,7 @@ from dbctl.errors import (
 )
 from dbctl.files import subprocesses
 from dbctl.model import Secret
-from dbctl.services.app import app as app_service
+from dbctl.services import app as app_service
 from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.repository import Repository
 from dbctl.services.restore.preview import preview
@@ -452,7 +452,7 @@ def test_full_disk_leaves_no_files(pantry):
 
 
 def test_missing_or_old_programs_are_reported_first(pantry, tmp_path, monkeypatch):
-    monkeypatch.setattr(client_programs, "FOLDERS", ())
+    monkeypatch.setattr(client_programs.subprocesses, "POSTGRESQL_FOLDERS", ())
     monkeypatch.setenv("PATH", str(tmp_path))
     error = catch_error(ClientMissingError, lambda: create_app_backup(pantry.path))
     assert "postgresql-client-" in error.hint

@@ -218,9 +218,8 @@ def test_taken_within_is_the_time_between_first_and_last_copy(pair):  # noqa: F8
     times = [member.taken_at for member in backup.members]
     assert len(times) == 2
     assert backup.taken_within == max(times) - min(times)
-    assert backup.summary()["taken_within"] == backup.taken_within
     single = create_app_backup(pair[0], only="two")
-    assert (single.taken_within, "taken_within" in single.summary()) == (timedelta(0), False)
+    assert single.taken_within == timedelta(0)
 
 
 def test_app_without_repository_is_refused(tmp_path):

@@ -17,13 +17,13 @@ import pytest
 
 from dbctl.config import Retention, Selection
 from dbctl.errors import BackupMissingError, BusyError, Exit, StorageFailedError, UsageError
-from dbctl.services.app import app as app_service
+from dbctl.services import app as app_service
 from dbctl.services.backup import create as backup_create
 from dbctl.services.backup import verification_record
 from dbctl.services.backup.copy import CopyBackups
 from dbctl.services.backup.create import CreateBackup
-from dbctl.services.backup.prune import PruneBackups
 from dbctl.services.backup.repository import BackupDetail, Repository
+from dbctl.services.backup.retention.prune import PruneBackups
 from dbctl.services.restore import preview
 from dbctl.services.restore.drill_run import AppDrill
 from tests import storage
@@ -247,6 +247,7 @@ def test_concurrent_backups_both_succeed(deployed):
     assert list_codes(verify_backups(deployed)) == []
 
 
+@pytest.mark.slow
 def test_unreachable_storage_is_reported_by_every_command(deployed, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     for args, status in {

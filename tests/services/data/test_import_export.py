@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from dbctl.config import Selection
-from dbctl.services.app import app as app_service
+from dbctl.services import app as app_service
 from dbctl.services.data.csv_jsonl import Form
 from dbctl.services.data.import_export import ExportTarget, export_table, import_rows
 from tests import servers

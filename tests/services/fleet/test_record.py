@@ -10,8 +10,8 @@ from dbctl.services.fleet import Outcome, RunRecord
 
 @pytest.fixture(autouse=True)
 def state(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    return tmp_path / "state/dbctl/runs"
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    return tmp_path / "state/runs"
 
 
 def locate(fleet="shop", command="backup create", arguments=()):

@@ -302,7 +302,7 @@ def test_full_text_index_is_checked_only_in_writable_database(folder, run_json):
 def test_app_with_custom_profile_is_checked(tmp_path, run_json):
     path = larder_db(tmp_path / "larder.db")
     arguments = ["--profile", str(PROFILE), "--url", f"pantry={path}"]
-    assert run_json("integrity", "check", *arguments) == {"checked": 1, "findings": []}
+    assert run_json("integrity", "check", *arguments) == {"checked": 1, "findings": [], "unit": "database"}
     execute(path, "insert into recipe_labels values ('nothing', 'vegan')")
     assert list_codes(run_json("integrity", "check", *arguments, status=4)) == [
         ("app/pantry", "error", "foreign-key-orphans")

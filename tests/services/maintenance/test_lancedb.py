@@ -11,7 +11,7 @@ import pytest
 
 from dbctl.config import Selection
 from dbctl.errors import DriverMissingError, MaintenanceUnsafeError
-from dbctl.services.app import app as app_service
+from dbctl.services import app as app_service
 from dbctl.services.maintenance.tasks import RunMaintenance
 from tests.engines import lance
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dbctl.config import Selection
-from dbctl.services.app import app as app_service
+from dbctl.services import app as app_service
 from dbctl.services.app.app import App
 from dbctl.services.migrations import MigrateUp, UpSelection, find_targets
 from dbctl.services.migrations import status as migration_status
@@ -17,7 +17,13 @@ from tests import in_process
 from tests.databases import ComparedDatabase, empty_database
 
 ROOT = Path(__file__).parents[3]
-ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "PYTHONPATH": str(ROOT), "LANG": "C.UTF-8"}
+ENVIRONMENT = {
+    "PATH": os.environ["PATH"],
+    "HOME": "/nonexistent",
+    "DBCTL_STATE": "off",
+    "PYTHONPATH": str(ROOT),
+    "LANG": "C.UTF-8",
+}
 ENGINES = ("sqlite", "postgresql", "mysql")
 #: Two tables with rows; one references the other with ON DELETE CASCADE.
 INITIAL_FILES = {

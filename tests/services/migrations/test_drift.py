@@ -16,7 +16,7 @@ from dbctl.errors import (
     ReplayFailedError,
     WrongAppError,
 )
-from dbctl.services.app import app as app_service
+from dbctl.services import app as app_service
 from dbctl.services.migrations import MigrateUp, UpSelection, find_targets
 from dbctl.services.migrations.drift import drift
 from tests.shapes import flashpoint_web

@@ -11,7 +11,7 @@ import pytest
 from dbctl.config import Selection
 from dbctl.errors import FeatureMissingError, MigrationsMissingError
 from dbctl.profiles import loader
-from dbctl.services.app import app as app_service
+from dbctl.services import app as app_service
 from dbctl.services.migrations import MigrateUp, find_targets
 from dbctl.services.migrations import lint as migration_lint
 from dbctl.services.migrations.status import create_shipped_target

@@ -274,6 +274,7 @@ def start_endless_rehearsal(desk):
     return process, before
 
 
+@pytest.mark.slow
 def test_an_interrupted_rehearsal_leaves_neither_a_database_nor_a_file(desk):
     process, before = start_endless_rehearsal(desk)
     process.send_signal(signal.SIGTERM)

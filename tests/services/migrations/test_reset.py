@@ -12,7 +12,7 @@ from dbctl.errors import (
     ResetRefusedError,
     UsageError,
 )
-from dbctl.services.app import app as app_service
+from dbctl.services import app as app_service
 from dbctl.services.backup.repository import Repository
 from dbctl.services.migrations import ResetDatabase, find_targets
 from tests.services.migrations import deployments

@@ -35,7 +35,7 @@ from dbctl.errors import (
     WrongAppError,
 )
 from dbctl.profiles import loader
-from dbctl.services.app import app as app_service
+from dbctl.services import app as app_service
 from dbctl.services.app.app import App
 from dbctl.services.migrations import MigrateUp, UpSelection, apply_all, find_targets, status, verify
 from dbctl.services.migrations.files.new import CreateMigration

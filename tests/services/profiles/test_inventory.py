@@ -10,7 +10,7 @@ import pytest
 from dbctl.config import Selection
 from dbctl.errors import ConfigInvalidError
 from dbctl.profiles import loader
-from dbctl.services.app import app as app_service
+from dbctl.services import app as app_service
 from dbctl.services.profiles import inventory
 from tests.services.flashpoint_app import SHAPES, create_app, open_app, run_statements
 from tests.shapes import flashpoint_web as shapes
@@ -147,7 +147,7 @@ def test_all_structural_mistakes_are_reported_together(tmp_path):
     assert mistakes == [
         f"line {line_number('time = ')}, time: 'iso' is not one of epoch-ms, epoch-s, iso-ms, sqlite-time",
         f"line {line_number('[[users.signed_in]]')}, users.signed_in[0].table: it is missing",
-        f"line {line_number('[[users.signed_in]]') + 1}, users.signed_in[0].tabel: unknown key; did you mean table?",
+        f"line {line_number('[[users.signed_in]]') + 1}, users.signed_in[0].tabel: unknown key (did you mean 'table'?)",
         f"line {line_number('language = ')}, search[0].language: 7 is not one of fpa, words",
     ]
 

@@ -135,6 +135,7 @@ def club(request, tmp_path, monkeypatch, answer):
         yield Club(database, tmp_path, answer)
 
 
+@pytest.mark.slow
 def test_wrong_fact_refuses_exactly_the_writes_in_which_it_takes_part(club):
     club.declare()
     assert club.run("apps", "check")["data"]["findings"] == []

@@ -36,8 +36,8 @@ from dbctl.errors import (
     UsageError,
     WrongAppError,
 )
-from dbctl.services.backup.prune import PruneBackups
 from dbctl.services.backup.repository import list_backups
+from dbctl.services.backup.retention.prune import PruneBackups
 from dbctl.services.backup.verify import VerifyBackups
 from dbctl.services.restore import preview
 from dbctl.services.restore.undo import find_undo_backup

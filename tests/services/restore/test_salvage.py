@@ -14,7 +14,7 @@ import pytest
 
 from dbctl.config import Selection
 from dbctl.errors import BusyError, Exit, FileMissingError, NotSupportedError, UsageError
-from dbctl.services.app import app as app_service
+from dbctl.services import app as app_service
 from dbctl.services.restore.salvage import SalvageDatabase
 from tests.services import flashpoint_app, promptvault_app
 

@@ -43,6 +43,7 @@ def pair(request, tmp_path, monkeypatch, answer):
         yield main, side
 
 
+@pytest.mark.slow
 def test_failed_undo_can_be_repeated(pair, answer):
     answer("backup", "create")
     for database in pair:

@@ -388,7 +388,7 @@ def test_contradicting_profile_is_reported_with_position(answer, guild, valid, i
 
 def test_unlisted_write_path_cannot_open_a_database(answer, guild):
     from dbctl.config import Selection
-    from dbctl.services.app import app as app_service
+    from dbctl.services import app as app_service
 
     guild("sqlite", TABLES)
     with (

@@ -71,7 +71,7 @@ def parse_crontab(text, *, with_user=False):
 def run_as_cron(command):
     """Run a command as cron does: with sh, in another directory, a minimal environment and no terminal."""
     return subprocess.run(
-        ["env", "-i", "PATH=/usr/bin:/bin", "SHELL=/bin/sh", "/bin/sh", "-c", command],
+        ["env", "-i", "PATH=/usr/bin:/bin", "SHELL=/bin/sh", "DBCTL_STATE=off", "/bin/sh", "-c", command],
         cwd="/",
         capture_output=True,
         text=True,
@@ -189,6 +189,10 @@ def test_jobs_depend_on_app_and_configuration(tmp_path, monkeypatch, crontab):
         ["backup", "drill"],
         ["status", "--check"],
     ]
+    config.write_text(f'[notify.ntfy]\nurl = "http://localhost:9/topic"\n{config.read_text()}')
+    assert split_arguments(parse_crontab(crontab())[-1])[:2] == ["notify", "check"]
+    config.write_text(f"{config.read_text()}[apps.larder.notify]\non = []\n")
+    assert split_arguments(parse_crontab(crontab())[-1])[:2] == ["status", "--check"]
 
 
 def split_arguments(line):
@@ -197,13 +201,16 @@ def split_arguments(line):
 
 
 def test_protected_app_is_pruned_with_confirm_option(folder, crontab):
-    for app, options in (("second", ["--confirm", "second"]), ("%a \\% $b", ["%a \\% $b", "--yes"])):
+    for app, options in (
+        ("second", ["--confirm", "second", "--quiet"]),
+        ("%a \\% $b", ["%a \\% $b", "--yes", "--quiet"]),
+    ):
         (prune,) = [
             arguments
             for line in parse_crontab(crontab("--app", app))
             if (arguments := split_arguments(line))[1] == "prune"
         ]
-        assert prune[-2:] == options
+        assert prune[-3:] == options
 
 
 def test_json_contains_shell_commands(folder, crontab):

@@ -10,7 +10,7 @@ import pytest
 
 from dbctl.config import Selection
 from dbctl.errors import DatabaseNotConfiguredError, Exit, UnreachableError, UsageError, ValueInvalidError
-from dbctl.services.app import app as app_service
+from dbctl.services import app as app_service
 from dbctl.services.search.all_tables import scan_tables
 from tests import servers
 

@@ -21,10 +21,10 @@ from dbctl.errors import (
 from dbctl.model import PageRequest
 from dbctl.profiles import loader
 from dbctl.profiles.model.search import validate_search
-from dbctl.services.app import app as app_service
+from dbctl.services import app as app_service
 from dbctl.services.search import search
 from dbctl.services.search.detail import read_detail
-from dbctl.services.search.search import SearchRequest
+from dbctl.services.search.request import SearchRequest
 from tests.shapes import flashpoint_web
 
 SCHEMAS = ("document", "launcher", "extras")
@@ -508,8 +508,9 @@ def test_random_order_returns_the_same_rows(launcher):
 
 
 def test_unknown_order_lists_known_orders(launcher):
-    with pytest.raises(UsageError, match=r"did you mean title.*known: title, releaseDate"):
+    with pytest.raises(UsageError, match="known: title, releaseDate") as raised:
         find_ids(launcher, sort="titel")
+    assert "'title'" in raised.value.hint
 
 
 def test_order_can_be_named_by_column(document):
@@ -598,8 +599,9 @@ def test_any_table_column_can_be_requested(launcher):
         launcher, "games", SearchRequest(), PageRequest(limit=1), columns=["ruffleSupport", "id"]
     )
     assert list(page.items[0]) == ["ruffleSupport", "id"]
-    with pytest.raises(UsageError, match="did you mean title"):
+    with pytest.raises(UsageError) as raised:
         search.find(launcher, "games", SearchRequest(), PageRequest(limit=1), columns=["titel"])
+    assert "'title'" in raised.value.hint
 
 
 # One row -------------------------------------------------------------------------------------------------------
@@ -667,8 +669,9 @@ def test_unknown_id_is_not_found(games, key):
 
 
 def test_unknown_key_lists_known_keys(launcher):
-    with pytest.raises(UsageError, match=r"no key 'plattform' \(did you mean platform.*known: id, title"):
+    with pytest.raises(UsageError, match="no key 'plattform'; known: id, title") as raised:
         find_ids(launcher, filters=["plattform=Flash"])
+    assert "'platform'" in raised.value.hint
 
 
 @pytest.mark.parametrize(

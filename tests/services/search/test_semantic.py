@@ -34,7 +34,7 @@ from dbctl.errors import (
     VectorInvalidError,
     VectorMissingError,
 )
-from dbctl.services.app import app as app_service
+from dbctl.services import app as app_service
 from dbctl.services.doctor import examine
 from dbctl.services.search.semantic import vector_input
 from dbctl.services.search.semantic.search import MAX_ROWS, Reference, SemanticRequest, find

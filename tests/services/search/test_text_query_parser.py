@@ -13,11 +13,11 @@ import pytest
 from dbctl.config import Selection
 from dbctl.errors import ValueInvalidError
 from dbctl.model import PageRequest
-from dbctl.services.app import app as app_service
+from dbctl.services import app as app_service
 from dbctl.services.app.app import App
 from dbctl.services.search import search
 from dbctl.services.search.indexes import create_change
-from dbctl.services.search.search import SearchRequest
+from dbctl.services.search.request import SearchRequest
 from dbctl.services.search.text_match import TextMatcher
 from dbctl.services.search.text_query_parser import parse_text, write_text
 from tests import servers

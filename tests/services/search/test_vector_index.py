@@ -11,7 +11,7 @@ from dbctl.errors import (
     NotSupportedError,
     VectorIndexUnsuitableError,
 )
-from dbctl.services.app import app as app_service
+from dbctl.services import app as app_service
 from dbctl.services.search import indexes
 from dbctl.services.search.semantic.search import Reference, SemanticRequest, find
 from tests.engines import lance

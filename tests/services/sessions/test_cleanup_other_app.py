@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shutil
 import time
+from datetime import UTC, datetime, timedelta
+from itertools import count
 
 import pytest
 
+from dbctl import model
 from dbctl.services.sessions.cleanup import CleanUp
 from tests.profiles.test_larder import PROFILE
 from tests.services.flashpoint_app import open_app, query_rows, run_statements
@@ -127,7 +130,7 @@ MOVES, ENDS = 'set = { end = { from = "began at", plus = "20h" } }', 'set = { "h
 
 @pytest.mark.parametrize("second", [DELETES, 'set = { "how long" = 91 }', MOVES])
 @pytest.mark.parametrize("first", [DELETES, CLOSES, MOVES, ENDS])
-def test_plan_counts_overlapping_rules_in_order(pantry, first, second):
+def test_plan_counts_overlapping_rules_in_order(pantry, first, second, monkeypatch):
     with (pantry.parent / "larder.toml").open("a", encoding="utf-8") as profile:
         profile.write(OVERLAP.format(first=first, second=second))
     now, number = time.time_ns() // 1_000_000, 0
@@ -142,6 +145,8 @@ def test_plan_counts_overlapping_rules_in_order(pantry, first, second):
     with open_app(pantry) as app:
         names = ["first", "second", "third"]
         planned = CleanUp(app, names).plan()
+        seconds = count()  # each rule of the run starts in another second
+        monkeypatch.setattr(model, "now", lambda: datetime.now(UTC) + timedelta(seconds=next(seconds)))
         results = CleanUp(app, names).apply().rules
     assert planned.rows == {"cookings": sum(rule.changed for rule in results)}
     steps = {step.partition(":")[0]: int(step.split()[2]) for step in planned.steps}

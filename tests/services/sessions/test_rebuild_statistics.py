@@ -19,7 +19,7 @@ from dbctl.errors import (
     UserMissingError,
 )
 from dbctl.model import Plan
-from dbctl.services.app import app as app_service
+from dbctl.services import app as app_service
 from dbctl.services.integrity import cross_database
 from dbctl.services.sessions.rebuild_statistics import RebuildStatistics
 from tests.services import flashpoint_app

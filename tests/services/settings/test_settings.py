@@ -21,7 +21,8 @@ from dbctl.errors import (
     ValueInvalidError,
 )
 from dbctl.model import PageRequest
-from dbctl.services.app import app as app_service
+from dbctl.profiles import loader
+from dbctl.services import app as app_service
 from dbctl.services.settings import apply_file, compare_file, queries, read_settings_file
 from dbctl.services.settings.changes import reset_setting, set_setting
 from dbctl.services.settings.values import is_equal
@@ -558,7 +559,7 @@ def test_only_types_are_checked_without_a_schema_column(tmp_path):
 
 
 def test_missing_user_settings_are_reported(tmp_path):
-    text = app_service.loader.path_of("flashpoint-web").read_text(encoding="utf-8")
+    text = loader.path_of("flashpoint-web").read_text(encoding="utf-8")
     begin = text.index('[[settings]]\nscope = "user"')
     (tmp_path / "less.toml").write_text(text[:begin] + text[text.index("[audit]") :], encoding="utf-8")
     with open_partially_migrated_app(tmp_path, 4, str(tmp_path / "less.toml")) as app:

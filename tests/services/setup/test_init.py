@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tomllib
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from dbctl.config import loader, model
@@ -327,6 +329,60 @@ def test_invalid_variables_are_refused_without_secrets(folder, text, error):
     assert not Path("dbctl.toml").exists()
 
 
+@pytest.mark.parametrize(
+    ("profile", "file", "text", "address"),
+    [
+        (
+            "wordpress",
+            "wp-config.php",
+            "<?php define('DB_NAME', 'b'); define('DB_USER', 'u'); define('DB_PASSWORD', 'p'); define('DB_HOST', 'h:3307');",
+            "mysql://u:${DB_PASSWORD}@h:3307/b",
+        ),
+        (
+            "nextcloud",
+            "config/config.php",
+            "<?php $CONFIG = array('dbtype' => 'pgsql', 'dbhost' => '/run/pg', 'dbuser' => 'u', 'dbpassword' => 'p', 'dbname' => 'n');",
+            "postgresql://u:${dbpassword}@/n?host=/run/pg",
+        ),
+        (
+            "mediawiki",
+            "LocalSettings.php",
+            "<?php $wgDBtype = 'mysql'; $wgDBserver = 'localhost:/run/my.sock'; $wgDBname = 'w'; $wgDBuser = 'u'; $wgDBpassword = '';",
+            "mysql://u@/w?unix_socket=/run/my.sock",
+        ),
+        (
+            "django",
+            "site/settings.py",
+            "DATABASES = {'default': {'ENGINE': 'django.db.backends.postgresql', 'HOST': '::1', 'NAME': 'd', 'USER': 'u', 'PASSWORD': 'p'}}",
+            "postgresql://u:${DATABASES__default__PASSWORD}@[::1]/d",
+        ),
+        (
+            "ghost",
+            "config.production.json",
+            '{"database": {"client": "mysql", "connection": {"host": "h", "user": "u", "password": "p", "database": "g"}}}',
+            "mysql://u:${database__connection__password}@h/g",
+        ),
+        ("laravel", ".env", "DB_CONNECTION=pgsql\nDB_DATABASE=l\n", "postgresql://127.0.0.1/l"),
+    ],
+)
+def test_url_is_built_from_settings_of_the_app(folder, profile, file, text, address):
+    Path(file).parent.mkdir(exist_ok=True)
+    Path(file).write_text(text, encoding="utf-8")
+    create_operation(profile=profile).apply()
+    assert read_config()[profile]["databases"]["main"] == address
+    url = loader.read(Path("dbctl.toml")).apps[profile].databases["main"]
+    assert (url.password.reveal() if url.password else "") == ("p" if "${" in address else "")
+
+
+@pytest.mark.parametrize(
+    "text", ["DB_CONNECTION=sqlite\nDB_DATABASE=/l\n", "DB_CONNECTION=unknown\nDB_HOST=h\n"]
+)
+def test_settings_of_another_engine_have_no_address(folder, text):
+    Path(".env").write_text(text, encoding="utf-8")
+    with pytest.raises(DatabaseNotFoundError):
+        create_operation(profile="laravel")
+
+
 def test_specified_env_file_must_exist_and_contain_url(folder):
     with pytest.raises(FileMissingError):
         create_operation(profile="waqtor", settings=Path("nope"))
@@ -345,3 +401,25 @@ def test_deleted_env_file_is_reported_with_path(folder):
         match=r"\.env cannot be read: No such file .*\(files_\*\.tar\.gz of the newest backup below backups may .*\)",
     ):
         loader.read(Path("dbctl.toml"))
+
+
+def test_commented_options_are_valid_and_the_schema_accepts_them(folder):
+    copy_template("user.db")
+    create_operation(app="a b".replace(" ", ".")).apply()
+    text = (folder / "dbctl.toml").read_text()
+    schema = Path(text.partition("\n")[0].removeprefix("#:schema "))
+    lines = [line.removeprefix("# ") if line.startswith("# ") else line for line in text.splitlines()]
+    (folder / "dbctl.toml").write_text("\n".join(lines))
+    values = tomllib.loads("\n".join(lines))
+    jsonschema.validate(values, json.loads(schema.read_text()))
+    app = loader.find_app(model.Selection())
+    assert (app.protected, app.backup.compress, app.schedule.cleanup) == (True, "zstd", "off")
+    assert app.backup.encrypt.passphrase_env == "BACKUP_PASSPHRASE"
+
+
+def test_only_a_new_file_begins_with_the_schema(folder):
+    copy_template("user.db")
+    create_operation().apply()
+    create_operation(app="other").apply()
+    assert (folder / "dbctl.toml").read_text().count("#:schema") == 1
+    assert list(read_config()) == ["flashpoint-web", "other"]

@@ -30,6 +30,7 @@ flashpoint = "flashpoint.sqlite"
 REPORTS = [
     "most-played",
     "recent-plays",
+    "recent-activity",
     "plays-per-user",
     "games-per-platform",
     "games-per-library",

@@ -107,15 +107,15 @@ def test_table_contains_statements_and_everything_that_is_lost(capsys, tmp_path,
     assert ["trigger", "touch", "device"] in [line[:3] for line in lines]
     assert lines[-1][:3] == ["device", "seen", "1"]
     assert lines[-1][-1] == "id=2"
-    assert not output.err
+    assert len(output.err.splitlines()) == 1  # the closing line
     for option in (["--columns", "table,rows"], ["-o", "csv"]):
         assert main([*words, *option]) == 4
         output = capsys.readouterr()
         assert len(output.out.splitlines()) == 2
-        assert len(output.err.splitlines()) == 3
+        assert len(output.err.splitlines()) == 4
     assert main([*words, "-o", "json"]) == 4
     output = capsys.readouterr()
-    assert not output.err
+    assert len(output.err.splitlines()) == 1
     assert len(json.loads(output.out)["warnings"]) == 3
 
 

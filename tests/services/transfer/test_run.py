@@ -42,7 +42,7 @@ def count_rows(url_text, table):
 def test_content_stays_equal_through_all_engines_and_back(answer, tmp_path, databases, source):
     first = databases("postgresql", tmp_path)
     second = databases("mysql", tmp_path)
-    last = tmp_path / "back.db"
+    last = str(tmp_path / "back.db")
     expected = transfer(answer, source, first)
     assert {name: rows for name, (rows, _) in expected.items()} == {
         "room": 5,

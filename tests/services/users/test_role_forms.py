@@ -251,6 +251,7 @@ def test_profile_that_contradicts_roles_cannot_write(club, role, admin, key):
     club.refuse("role-form", "data", "delete", "people", "1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("role", "table"), [(GROUPS, "people_groups"), (NAMES, "people_names")])
 def test_users_have_several_roles_in_table_of_pairs(club, role, table, tmp_path):
     club.use(f"default = 'guest'\n{role}", "boss")

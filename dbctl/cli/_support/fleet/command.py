@@ -15,7 +15,7 @@ from dbctl.cli._support.emit import ask_confirmation, show_progress, warn
 from dbctl.cli._support.fleet.output import FleetOutput, create_output
 from dbctl.cli._support.fleet.plans import PlanCollector
 from dbctl.cli._support.fleet.worker import Confirmation, InstanceCommand
-from dbctl.cli._support.options import command_path, read_options
+from dbctl.cli._support.options import RUN, command_path, read_options
 from dbctl.errors import ConfirmationWrongError, FleetSelectedError, UsageError
 from dbctl.services.fleet import FleetRun, Instance, Outcome, RunLimits, RunRecord, list_instances
 from dbctl.signals import Interrupted
@@ -144,11 +144,14 @@ class _FleetCommand:
         limits = self._limits(instances)
         if completed:  # the canaries of the earlier run; the first instance may be one that failed then
             limits = structs.replace(limits, canaries=0)
-        with show_progress(self._ctx, "Instances", len(instances)) as advance:
+        with show_progress(self._ctx, "", len(instances), unit="instances", threaded=False) as advance:
+            run = self._ctx.meta.get(RUN)
 
             def receive(outcome: Outcome) -> None:
                 if record:
                     record.add(outcome)
+                if run:
+                    run.receive_outcome(outcome)
                 output.add(order[outcome.app], outcome)
                 advance(1)
 
@@ -163,6 +166,9 @@ class _FleetCommand:
                         " Continue with the same command and --resume."
                     )
                 raise
+            finally:
+                if run:
+                    run.receive_counts(fleet_run.tally.summarize(self._words))
         if record:
             record.finish()
             if record.failure:
@@ -229,7 +235,9 @@ class _FleetCommand:
         plans = PlanCollector(self._target)
         command = InstanceCommand(self._ctx, {**self._parameters(), "dry_run": True})
         limits = structs.replace(self._limits(instances), canaries=0, max_failures=0)
-        with show_progress(self._ctx, "Planning", len(instances)) as advance:
+        with show_progress(
+            self._ctx, "planning", len(instances), unit="instances", threaded=False
+        ) as advance:
 
             def receive(outcome: Outcome) -> None:
                 plans.add(outcome)
@@ -238,5 +246,5 @@ class _FleetCommand:
             FleetRun(instances, limits, receive).run(command.perform)
         plan = plans.create_plan()
         if plan.destructive:
-            ask_confirmation(self._ctx, plan, word=", ".join(sorted(names)) if is_protected else "yes")
+            ask_confirmation(plan, word=", ".join(sorted(names)) if is_protected else "yes")
         return Confirmation(digests=plans.digests)

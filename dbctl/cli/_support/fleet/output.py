@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from bisect import insort
 from collections.abc import Sequence
@@ -14,7 +13,17 @@ from dbctl.cli._support.emit import collected_warnings, emit
 from dbctl.cli._support.fleet.plans import PlanCollector
 from dbctl.cli._support.options import command_path, read_options
 from dbctl.errors import SEVERITY_ORDER, Exit, InstanceSkippedError, UsageError
-from dbctl.model import ChangeResult, DryRunResult, Findings, Page, Row, Struct, format_count
+from dbctl.model import (
+    ChangeResult,
+    DryRunResult,
+    Finding,
+    Findings,
+    Page,
+    Row,
+    Struct,
+    count_severities,
+    format_count,
+)
 from dbctl.render import Format, envelope, fields_of, line, list_rows, streams, summary_fields
 from dbctl.services.fleet import Outcome, Tally
 
@@ -47,9 +56,11 @@ def create_output(ctx: typer.Context, target: str, command: str, count: int) -> 
     output_format = read_options(ctx).output
     messages = _Messages(ctx, target, command, count)
     if output_format is Format.JSON:
-        return _JsonOutput(ctx, target, command)
+        return _JsonOutput(ctx, target, command, messages)
     if output_format is Format.JSONL:
         return _JsonLines(ctx, messages)
+    if output_format.is_report:
+        return _Report(ctx, target, messages)
     return (_Board if command == "status" else _CombinedRows)(ctx, target, messages)
 
 
@@ -83,17 +94,23 @@ class _Messages:
         group = self._groups.setdefault(key, _MessageGroup())
         group.add(index, app, text if app in text else f"{app}: {text}")
 
-    def finish(self, tally: Tally) -> None:
-        """Write the messages, and the number of instances in each state."""
+    def finish(self, tally: Tally, details: Sequence[str] = ()) -> None:
+        """Write the messages, and the closing line."""
         for group in sorted(self._groups.values(), key=lambda group: group.first):
             group.write()
         if self._omitted:
             streams.remark(f"  and {format_count(self._omitted, 'further message')}: list all with -o jsonl")
+        self.close(tally, details)
+
+    def close(self, tally: Tally, details: Sequence[str] = ()) -> None:
+        """Write the number of instances in each state, and ``details``."""
         counts = tally.summarize(self._command)
-        if counts.failed or (sys.stderr.isatty() and not read_options(self._ctx).quiet):
-            skipped = f", {counts.skipped} skipped" if counts.skipped else ""
-            failed = f", {counts.failed} failed" if counts.failed else ""
-            streams.remark(f"{self._target}: {counts.done} of {self._count} done{failed}{skipped}")
+        if counts.failed or not read_options(self._ctx).quiet:
+            skipped = [f"{counts.skipped} skipped"] if counts.skipped else []
+            failed = [f"{counts.failed} failed"] if counts.failed else []
+            done = f"{self._target}: {counts.done} of {self._count} done"
+            streams.flush()
+            streams.remark(", ".join([done, *failed, *skipped, *details]))
 
 
 class _MessageGroup:
@@ -128,8 +145,8 @@ class _MessageGroup:
 class _JsonOutput:
     """One object with an item for each instance; the items are stored in a temporary file."""
 
-    def __init__(self, ctx: typer.Context, target: str, command: str) -> None:
-        self._ctx, self._target, self._command = ctx, target, command
+    def __init__(self, ctx: typer.Context, target: str, command: str, messages: _Messages) -> None:
+        self._ctx, self._target, self._command, self._messages = ctx, target, command, messages
         self._items = tempfile.SpooledTemporaryFile(SPOOL_BYTES, mode="w+", encoding="ascii")  # noqa: SIM115 - as long as the command
         self._is_empty = True
 
@@ -153,6 +170,7 @@ class _JsonOutput:
             streams.write(block, utf8=True)
         streams.write(after, utf8=True)
         self._items.close()
+        self._messages.close(tally)
         return status
 
 
@@ -218,18 +236,15 @@ class _CombinedRows:
 
     def finish(self, tally: Tally) -> int:
         status = find_status(self._ctx, tally)
+        details: Sequence[str] = ()
         if self._has_plans:
-            emit(self._ctx, DryRunResult(plan=self._plans.create_plan()), status=status, target=self._target)
+            self._emit(DryRunResult(plan=self._plans.create_plan()), status)
         elif self._checked or self._findings:
             self._findings.sort(key=lambda entry: entry[0])
             # A finding about the configuration is the same for each instance.
             findings = dict.fromkeys(finding for _, result in self._findings for finding in result.findings)
-            emit(
-                self._ctx,
-                Findings(checked=self._checked, findings=list(findings)),
-                status=status,
-                target=self._target,
-            )
+            details = count_severities(list(findings))
+            self._emit(Findings(checked=self._checked, findings=list(findings)), status)
         elif self._has_page:
             self._sort_rows()
             page = Page(
@@ -239,17 +254,48 @@ class _CombinedRows:
                 offset=self._offset,
             )
             self._emit_page(page, status)
-        self._messages.finish(tally)
+        self._messages.finish(tally, details)
         return status
+
+    def _emit(self, result: object, status: int, *, closes: bool = False) -> None:
+        emit(self._ctx, result, status=status, target=self._target, closes=closes)
 
     def _emit_page(self, page: Page[Row], status: int) -> None:
         try:
-            emit(self._ctx, page, status=status, target=self._target)
+            self._emit(page, status, closes=page.has_more)
         except UsageError as error:
             if not self._has_changes:
                 raise
             # The changes were applied, and the exit code must report that.
             streams.remark(f"dbctl: {error}; the command itself succeeded")
+
+
+class _Report:
+    """The findings of all instances, with the errors of those that failed."""
+
+    def __init__(self, ctx: typer.Context, target: str, messages: _Messages) -> None:
+        self._ctx, self._target, self._messages = ctx, target, messages
+        self._findings: list[tuple[int, Finding]] = []
+        self._checked = 0
+
+    def add(self, index: int, outcome: Outcome) -> None:
+        self._messages.add(index, outcome)
+        findings: Sequence[Finding] = ()
+        if isinstance(outcome.data, Findings):
+            self._checked += outcome.data.checked
+            findings = outcome.data.findings
+        elif error := outcome.error:
+            findings = [Finding(outcome.app, "error", error.code, error.message, error.hint)]
+        self._findings += [(index, finding) for finding in findings]
+
+    def finish(self, tally: Tally) -> int:
+        self._findings.sort(key=lambda entry: entry[0])
+        # A finding about the configuration is the same for each instance.
+        findings = dict.fromkeys(finding for _, finding in self._findings)
+        result = Findings(checked=self._checked, findings=list(findings))
+        emit(self._ctx, result, status=find_status(self._ctx, tally), target=self._target)
+        self._messages.finish(tally)
+        return find_status(self._ctx, tally)
 
 
 class _Board:
@@ -280,10 +326,10 @@ class _Board:
                 rows.append(summary_fields(item) if self._is_table else fields_of(item))
         status = find_status(self._ctx, tally)
         page = Page(items=rows, total=len(rows))
-        emit(self._ctx, page, status=status, target=self._target)
+        emit(self._ctx, page, status=status, target=self._target, closes=False)
         if (omitted := len(self._entries) - shown) > 0:
             streams.remark(f"{format_count(omitted, 'further instance')} with a problem; --all shows all")
-        if self._hidden and sys.stderr.isatty():
+        if self._hidden and not read_options(self._ctx).quiet:
             streams.remark(f"{format_count(self._hidden, 'instance')} without a problem; --all shows them")
         self._messages.finish(tally)
         return status
@@ -295,4 +341,4 @@ class _Board:
         from dbctl.services.status import DatabaseStatus
 
         code = outcome.error.code if outcome.error else "failed"
-        return [DatabaseStatus(app=outcome.app, database=None, state=code)]
+        return [DatabaseStatus(app=outcome.app, database=None, state=code, health="error")]

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from dbctl import progress, signals
 from dbctl.cli._support import emit
 from dbctl.cli._support.app import CONFIGURED_APP
 from dbctl.cli._support.internal_error import describe_internal_error
 from dbctl.cli._support.options import command_path, override_options, read_options
 from dbctl.errors import DbctlError, Exit, UsageError, UserMissingError
 from dbctl.model import Page, Struct
-from dbctl.render import Format
+from dbctl.render import Format, ProgressMode
 from dbctl.services.fleet import Instance, Kind, Outcome
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class InstanceCommand:
         """Prepare the command; ``parameters`` replace those of the context."""
         self._ctx, self._parameters = ctx, parameters
         self._confirmation = confirmation or Confirmation()
-        self._timeout = read_options(ctx).timeout
+        options = read_options(ctx)
+        self._timeout, self._returns_findings = options.timeout, options.output.is_report
 
     def perform(self, kind: Kind, instance: Instance) -> Outcome:
         """Run the command, or verify the instance; called in a worker.
@@ -52,6 +54,8 @@ class InstanceCommand:
             Interrupted: a signal arrived.
         """
         begin = time.monotonic()
+        progress.detach()
+        signals.set_reporter(None)
         try:
             outcome = self._verify(instance) if kind == "verify" else self._run(instance)
         except DbctlError as error:
@@ -72,6 +76,7 @@ class InstanceCommand:
             data=outcome.data,
             warnings=emit.collected_warnings(self._ctx),
             error=outcome.error,
+            hooks=self._ctx.meta.get(emit.HOOK_RUNS, ()),
         )
 
     def _run(self, instance: Instance) -> Outcome:
@@ -82,12 +87,14 @@ class InstanceCommand:
         if self._confirmation.everything or instance.app in self._confirmation.digests:
             ctx.meta[emit.CONFIRMED_DIGEST] = self._confirmation.digests.get(instance.app)
         # Warnings are collected for JSON only.
-        override_options(ctx, app=instance.app, output=Format.JSON, quiet=True)
+        override_options(ctx, app=instance.app, output=Format.JSON, quiet=True, progress=ProgressMode.NONE)
         ctx.params.update(self._parameters)
         status = ctx.command.invoke(ctx)
         exit_code = Exit(status) if isinstance(status, int) else Exit.OK
         data = outputs[-1].result if outputs else None
         is_unreadable = command_path(ctx) == ("status",) and _has_no_readable_database(data)
+        if self._returns_findings and outputs:
+            data = outputs[-1].findings or data
         return Outcome(
             app=instance.app,
             state="failed" if exit_code in _UNAVAILABLE or is_unreadable else "done",

@@ -53,15 +53,19 @@ class MySQLRowSource(MySQLPart):
         finally:
             connection.close()
 
+    def has_integer_order(self, table: str, column: str) -> bool:
+        has_key = self._catalog.primary_key(table) == [column]
+        return has_key and kind_of(self._catalog.require_column(table, column)) == "integer"
+
     @contextmanager
     def stream_lines(
-        self, table: str, columns: Sequence[LineColumn], *, position: str = ""
+        self, table: str, columns: Sequence[LineColumn], *, position: str = "", end: str = ""
     ) -> Iterator[Iterator[LineBatch]]:
         key = self._catalog.primary_key(table)
         # the position is the key of the last row, with which its line begins
         has_position = bool(key) and key == [column.name for column in columns[: len(key)]]
         names = [self._catalog.quote_column(table, name, "") for name in key if has_position]
-        clauses = lines.position_clauses(names, columns, position, quote_value)
+        clauses = lines.position_clauses(names, columns, position, end, quote_value)
         with stream_rows(self._connection, f"select {self._line(table, columns)}{clauses}") as stream:
             yield (
                 LineBatch(batch, key_of(batch[-1], len(key)).decode() if has_position else "")

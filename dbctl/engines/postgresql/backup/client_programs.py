@@ -27,8 +27,6 @@ from dbctl.errors import (
 from dbctl.files import subprocesses
 from dbctl.model import Struct
 
-#: Where distributions install several versions side by side.
-FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
 _VERSION = re.compile(r"\(PostgreSQL\) (\d+)\S*")
 #: Messages of the programs; the kind is in the server's language, the SQLSTATE appears with VERBOSITY=verbose.
 _MESSAGE = re.compile(r"(\w+):  (?:([0-9A-Z]{5}): )?(.+)")
@@ -65,7 +63,7 @@ def find_program(program: str, target: str, *, min_version: int) -> Tool:
         ClientOldError: all installed versions are too old.
     """
     paths = dict[int, Path]()
-    for pattern in FOLDERS:
+    for pattern in subprocesses.POSTGRESQL_FOLDERS:
         for path in sorted(Path("/").glob(f"{pattern.lstrip('/')}/{program}")):
             if digits := re.findall(r"\d+", str(path.parent)):
                 paths.setdefault(int(digits[-1]), path)

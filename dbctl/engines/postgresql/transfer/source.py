@@ -51,15 +51,21 @@ class PostgreSQLRowSource(PostgreSQLPart):
         finally:
             connection.close()
 
+    def has_integer_order(self, table: str, column: str) -> bool:
+        has_key = self._catalog.primary_key(table) == [column]
+        return has_key and kind_of(self._catalog.require_column(table, column)) == "integer"
+
     @contextmanager
     def stream_lines(
-        self, table: str, columns: Sequence[LineColumn], *, position: str = ""
+        self, table: str, columns: Sequence[LineColumn], *, position: str = "", end: str = ""
     ) -> Iterator[Iterator[LineBatch]]:
         key = self._catalog.primary_key(table)
         # the position is the key of the last row, with which its line begins
         has_position = bool(key) and key == [column.name for column in columns[: len(key)]]
         names = [self._catalog.quote_column(table, name, "") for name in key if has_position]
-        clauses = lines.position_clauses(names, columns, position, lambda _column, value: quote_value(value))
+        clauses = lines.position_clauses(
+            names, columns, position, end, lambda _column, value: quote_value(value)
+        )
         sql = f"copy ({self._select(table, columns)}{clauses}) to stdout"
         normalizers = self._normalizers(columns)
         with self._copy(sql) as batches:

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 BATCH_ROWS = 2000
 #: SQL between two values of a line.
 JOIN = " || '\t' || "
+#: Whether the key is the rowid: otherwise, it has an index.
+_IS_ROWID = """select 1 from pragma_table_info(:table) where name = :column and pk
+and (select sum(pk) from pragma_table_info(:table)) = 1
+and not exists (select 1 from pragma_index_list(:table) where origin = 'pk')"""
 _IS_ROWID_TABLE = (
     "select 1 from pragma_table_list where schema = 'main' and name = :table and type = 'table' and not wr"
 )
@@ -42,9 +46,11 @@ class _Statements(NamedTuple):
     plain_line: str  #: SQL for the line of a row without escapes, and for the number of its backslashes
     width: int  #: number of columns
 
-    def select(self, columns: str, position: str) -> str:
-        """Return the statement that reads ``columns`` and the position of each row after ``position``."""
-        where = f" where {self.rowid} > {int(position)}" if position else ""
+    def select(self, columns: str, position: str, end: str) -> str:
+        """Return the statement that reads ``columns`` and the position of each row after ``position`` up to ``end``."""
+        limits = ((">", position), ("<=", end))
+        conditions = [f"{self.rowid} {operator} {int(row)}" for operator, row in limits if row]
+        where = f" where {' and '.join(conditions)}" if conditions else ""
         order = f" order by {self.rowid}" if self.rowid else ""
         return f"select {columns}, {self.rowid or 0} from {self.table}{where}{order}"
 
@@ -75,9 +81,13 @@ class SQLiteRowSource:
         with block_writers.block_writers(connection.path, connection.target, timeout=connection.timeout):
             yield
 
+    def has_integer_order(self, table: str, column: str) -> bool:
+        parameters = {"table": table, "column": column}
+        return bool(self._find_rowid(table) and self._connection.run(_IS_ROWID, parameters))
+
     @contextmanager
     def stream_lines(
-        self, table: str, columns: Sequence[LineColumn], *, position: str = ""
+        self, table: str, columns: Sequence[LineColumn], *, position: str = "", end: str = ""
     ) -> Iterator[Iterator[LineBatch]]:
         statements = _Statements(
             table=self._catalog.quote_table(table),
@@ -92,17 +102,17 @@ class SQLiteRowSource:
                 cursor = self._connection.retry_while_locked(lambda: driver.execute(sql))
                 return cursors.enter_context(closing(cursor))
 
-            yield self._read(statements, position, execute)
+            yield self._read(statements, position, end, execute)
 
     def _read(
-        self, statements: _Statements, position: str, execute: Callable[[str], sqlite3.Cursor]
+        self, statements: _Statements, position: str, end: str, execute: Callable[[str], sqlite3.Cursor]
     ) -> Iterator[LineBatch]:
         """Yield the rows in the order of the file; the order of a key would read its pages many times."""
         rowid = statements.rowid
         if (
             rowid
         ):  # most tables contain nothing to escape, and searching each value takes as long as reading it
-            cursor = execute(statements.select(statements.plain_line, position))
+            cursor = execute(statements.select(statements.plain_line, position, end))
             for batch in self._plain_batches(cursor, statements.width):
                 if batch is None:
                     break
@@ -110,7 +120,7 @@ class SQLiteRowSource:
                 yield batch
             else:
                 return
-        for rows in self._fetch(execute(statements.select(statements.line, position))):
+        for rows in self._fetch(execute(statements.select(statements.line, position, end))):
             yield LineBatch([line for line, _ in rows], str(rows[-1][1]) if rowid else "")
 
     def _plain_batches(self, cursor: sqlite3.Cursor, width: int) -> Iterator[LineBatch | None]:

@@ -6,6 +6,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from math import isfinite
 from typing import Any
 
 from dbctl.engines.contract import LineColumn, LogicalKind, TimeForm, escape
@@ -105,6 +106,12 @@ def _apply(normalize: canonical.Normalizer) -> Callable[[object], str | bytes | 
     return convert
 
 
+def _format_real(value: object) -> object:
+    if isinstance(value, int | float) and isfinite(value):  # most values
+        return repr(float(value))
+    return _normalize_real(value)
+
+
 def _to_text(value: bytes) -> str | bytes:
     """Return a text as SQLite accepts it from a function: bytes if it is not UTF-8."""
     try:
@@ -164,8 +171,9 @@ def _skip_null(function: Callable[[object], object]) -> Callable[[object], objec
     return convert
 
 
+_normalize_real = _apply(canonical.normalize_real)
 _FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
-    "dbctl_real": _apply(canonical.normalize_real),
+    "dbctl_real": _format_real,
     "dbctl_decimal": _apply(canonical.normalize_decimal),
     "dbctl_json": _apply(canonical.normalize_json),
     "dbctl_timestamp": _skip_null(_format_timestamp),

@@ -96,7 +96,9 @@ class RoleForm(ABC):
         for known in self.names():
             if known.casefold() == name.casefold():
                 return known
-        raise RoleMissingError(name=name, target=self.db.target, names=", ".join(self.names()))
+        raise RoleMissingError(
+            name=name, target=self.db.target, names=", ".join(self.names()), candidates=self.names()
+        )
 
     def key_of(self, name: str) -> object:
         """Return the key of a role; raises as ``resolve``."""

@@ -18,7 +18,16 @@ from dbctl.errors import (
     UsageError,
 )
 from dbctl.files import SUFFIXES, atomic
-from dbctl.model import ChangeResult, Compression, Plan, Row, format_count
+from dbctl.model import (
+    NOTHING_TO_DO,
+    ChangeResult,
+    Closing,
+    Compression,
+    Plan,
+    Row,
+    format_count,
+    format_names,
+)
 from dbctl.services.backup.create import create_backup
 from dbctl.services.backup.encryption import DecryptionKeys, is_encrypted
 from dbctl.services.backup.foreign.matching import find_set
@@ -48,6 +57,15 @@ class BackupsAdopted(ChangeResult, frozen=True, kw_only=True):
 
     adopted: Sequence[BackupAdopted]
     remarks: Sequence[str] = ()
+
+    @property
+    def closing(self) -> Closing:
+        if not self.adopted:
+            return NOTHING_TO_DO
+        names = format_names([backup.id for backup in self.adopted], "backup")
+        size = sum(backup.bytes for backup in self.adopted)
+        rows = sum(sum(member.rows.values()) for backup in self.adopted for member in backup.members)
+        return Closing(f"Adopted {names}", [format_count(rows, "row")], bytes=size, is_timed=True)
 
     def summary(self) -> Row:
         return {

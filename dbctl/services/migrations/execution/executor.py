@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
+from dbctl import progress
 from dbctl.engines.contract import ScriptRunner, Writable, require_part
 from dbctl.errors import (
     BusyError,
@@ -101,6 +102,7 @@ class MigrationExecutor:
             return None
         start, before = time.monotonic(), self._count_rows()
         for number, (line, sql) in enumerate(self._plan.steps.statements, 1):
+            self._report_statement(number)
             self.place = IN_STATEMENT.format(number=number, line=line)
             self._scripts.run_statement(sql)
         losses = [
@@ -124,6 +126,7 @@ class MigrationExecutor:
                 steps.open(reset=plan.resumes_from is None)
                 self._session.has_journal = True
             for number, (line, sql) in enumerate(plan.steps.statements, 1):
+                self._report_statement(number)
                 self.place = IN_STATEMENT.format(number=number, line=line)
                 if number > plan.completed_count:
                     self._run_step(steps, number, sql)
@@ -132,6 +135,10 @@ class MigrationExecutor:
             losses = self._find_losses(before)
             with self._db.transaction():
                 return self._record(start, losses)
+
+    def _report_statement(self, number: int) -> None:
+        progress.start_part(number, len(self._plan.steps.statements), "statement")
+        progress.start_stage(self._plan.file.name)
 
     def _refuse_row_loss(self) -> None:
         """Refuse statements that would delete rows; the statements are examined, not run."""

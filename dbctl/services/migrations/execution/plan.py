@@ -263,11 +263,7 @@ def resolve_name(folder: Folder, selector: str, names: Sequence[str]) -> str:
         matches = [name for name in names if order_key_of(name)[0] == int(stem)]
         if matches:
             return matches[-1]
-    from difflib import get_close_matches
-
-    similar = get_close_matches(stem, names, n=1)
-    suggestion = f" Did you mean {similar[0]}?" if similar else ""
-    raise MigrationMissingError(folder=folder.path, name=selector, suggestion=suggestion)
+    raise MigrationMissingError(folder=folder.path, name=selector, candidates=names)
 
 
 def join_names(names: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ from dbctl.errors import (
     ValueInvalidError,
 )
 from dbctl.files import write_atomically
-from dbctl.model import Plan, Struct, now
+from dbctl.model import ChangeResult, Closing, Plan, now
 from dbctl.services.app import App
 from dbctl.services.migrations.files.loader import (
     MigrationFile,
@@ -41,12 +41,16 @@ _NUMBER_DIGITS = 3  #: of the first number in an empty folder
 _MAX_NAME_LENGTH = 100
 
 
-class CreatedFile(Struct, frozen=True, kw_only=True):
+class CreatedFile(ChangeResult, frozen=True, kw_only=True):
     """Result of ``migrate new``."""
 
     path: Path
     version: str
     name: str
+
+    @property
+    def closing(self) -> Closing:
+        return Closing(f"Created {self.path}")
 
 
 class CreateMigration:

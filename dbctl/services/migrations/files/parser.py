@@ -9,9 +9,9 @@ from typing import Literal, NamedTuple
 from msgspec import structs
 
 from dbctl.engines.contract import ScriptDialect
+from dbctl.errors import suggest_question
 from dbctl.model import Struct
 from dbctl.profiles.model import Format
-from dbctl.services.app import suggest_question
 from dbctl.services.migrations.lint_rules import LINT_RULES
 
 

@@ -8,7 +8,17 @@ from datetime import datetime
 from typing import Literal, TypeAlias
 
 from dbctl.errors import PlanChangedError
-from dbctl.model import ChangeResult, Finding, Plan, Row, Severity, Struct
+from dbctl.model import (
+    NOTHING_TO_DO,
+    ChangeResult,
+    Closing,
+    Finding,
+    Plan,
+    Row,
+    Severity,
+    Struct,
+    format_count,
+)
 from dbctl.services.app import App
 
 IndexAction: TypeAlias = Literal["build", "repair", "drop"]
@@ -48,8 +58,15 @@ class IndexChangeResult(ChangeResult, frozen=True, kw_only=True):
     changed: bool
     steps: Sequence[str]
 
-    def summary(self) -> Row:
-        return {"search": self.search, "index": self.index, "changed": self.changed}
+    @property
+    def closing(self) -> Closing:
+        if not self.changed:
+            return NOTHING_TO_DO
+        return Closing(
+            f"Changed the index {self.index} of {self.search}",
+            [format_count(len(self.steps), "step")],
+            is_timed=True,
+        )
 
 
 class SearchIndex(ABC):

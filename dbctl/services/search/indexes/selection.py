@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dbctl import progress
 from dbctl.errors import NotSupportedError, UsageError
 from dbctl.model import Findings, Page
 from dbctl.services.app import App
@@ -26,8 +27,10 @@ def check(app: App, name: str = "", *, full: bool = False) -> Findings:
     Of an external index, a sample of the rows is compared; with ``full``, all its entries are compared with a rebuilt index.
     """
     indexes = _select_indexes(app, name)
-    findings = [finding for index in indexes for finding in index.check(full=full)]
-    return Findings(checked=len(indexes), findings=findings)
+    findings = [
+        finding for index in progress.list_parts(indexes, "index") for finding in index.check(full=full)
+    ]
+    return Findings(checked=len(indexes), unit="index", findings=findings)
 
 
 def create_change(app: App, name: str, action: IndexAction, *, cache: bool = False) -> IndexChange:

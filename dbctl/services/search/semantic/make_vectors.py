@@ -9,7 +9,7 @@ from dbctl.embedders import Embedder, create_embedder
 from dbctl.engines.contract import Condition, KeysetCursor, Where
 from dbctl.errors import EmbedderFailedError, Exit, PlanChangedError, UsageError
 from dbctl.files import no_progress
-from dbctl.model import ChangeResult, Plan, Struct, format_count
+from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Plan, Struct, format_count
 from dbctl.services.app import App
 from dbctl.services.search.semantic.search import SemanticSearch, warn_about_model
 from dbctl.services.search.semantic.store_vector import VectorSource
@@ -31,6 +31,17 @@ class MakeVectorsResult(ChangeResult, frozen=True, kw_only=True):
     remaining: int  #: rows still without a vector, including failures
     without_text: int  #: rows without a text
     failed: Sequence[str] = ()  #: keys of rows for which the embedder failed
+
+    @property
+    def closing(self) -> Closing:
+        failed = [f"{len(self.failed):,} failed"] if self.failed else []
+        if not (self.created or failed):
+            return NOTHING_TO_DO
+        return Closing(
+            f"Computed {format_count(self.created, 'vector')}",
+            [*failed, f"{self.remaining:,} remaining"],
+            is_timed=True,
+        )
 
     @property
     def changed(self) -> bool:

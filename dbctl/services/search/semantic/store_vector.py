@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from dbctl.engines.contract import Condition, Readable, Where, Writable
 from dbctl.errors import RowNotFoundError
-from dbctl.model import ChangeResult, Plan, format_count
+from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Plan, format_count
 from dbctl.profiles import TIMES, read_time
 from dbctl.profiles.model import RelatedRows
 from dbctl.services.app import App, Change, LiveTable, PreparedChange, find_column, require_row_count
@@ -24,6 +24,13 @@ class VectorStored(ChangeResult, frozen=True, kw_only=True):
     replaced: int  #: number of rows whose vector was replaced
     added: int  #: number of new rows
     changed: bool
+
+    @property
+    def closing(self) -> Closing:
+        if not self.changed:
+            return NOTHING_TO_DO
+        counts = [f"{self.replaced} replaced", f"{self.added} added"]
+        return Closing(f"Stored the vector of {self.id} in {self.table}", counts)
 
 
 class VectorSource:

@@ -34,8 +34,8 @@ from dbctl.errors import (
 from dbctl.services.backup.foreign import discovery, import_file, staging
 from dbctl.services.backup.foreign.adopt import AdoptBackup
 from dbctl.services.backup.foreign.timestamps import detect_time
-from dbctl.services.backup.prune import PruneBackups
 from dbctl.services.backup.repository import list_backups
+from dbctl.services.backup.retention.prune import PruneBackups
 from dbctl.services.backup.verify import VerifyBackups
 from dbctl.services.restore import preview
 from tests.services import promptvault_app

@@ -229,6 +229,7 @@ def test_hostile_postgresql_dump_changes_only_scratch_database(name, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MYSQL)
 def test_hostile_mysql_dump_changes_only_scratch_database(name, tmp_path):
     assert try_dump("mysql", tmp_path, MYSQL[name])[0] in (
@@ -238,6 +239,7 @@ def test_hostile_mysql_dump_changes_only_scratch_database(name, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["postgresql", "mysql"])
 def test_hostile_last_line_of_a_large_dump_is_rejected_with_little_memory(engine, tmp_path):
     row, rows_per_insert = "x" * 1000, 1000
@@ -294,6 +296,7 @@ DELAYED_CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", DELAYED_CASES)
 def test_hostile_dump_is_harmless_on_every_load_path(engine, tmp_path):
     victim = hostile.victim(engine)

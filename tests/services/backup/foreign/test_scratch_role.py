@@ -108,6 +108,7 @@ HARMLESS = {
 }
 
 
+@pytest.mark.slow
 def test_dump_with_unknown_roles_is_loaded_adopted_and_restored(victim, tmp_path):
     file = hostile.write_dump(victim, tmp_path / "dump.sql", HARMLESS[victim.engine])
     before = victim.pantry.content()
@@ -170,6 +171,7 @@ OBJECTS = (
 )
 
 
+@pytest.mark.slow
 def test_superuser_only_objects_are_omitted_and_reported(postgresql, tmp_path):
     pantry, script = postgresql.pantry, SUPERUSER_OBJECTS
     publications = {"of_members"}
@@ -212,6 +214,7 @@ ADMINISTRATOR_CASES = (
 )
 
 
+@pytest.mark.slow
 def test_non_superuser_administrator_loads_adopts_and_restores(postgresql, tmp_path):
     pantry = postgresql.pantry
     run(postgresql, "create role keeper login createdb createrole", "grant larder_app to keeper")
@@ -412,6 +415,7 @@ def test_libraries_of_dump_replace_live_libraries(mysql, tmp_path):
 # Leftovers ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_leftovers_of_killed_load_are_reported_and_removed(victim, tmp_path):
     file = hostile.write_dump(victim, tmp_path / "slow.sql", SLEEP[victim.engine])
     configuration = victim.pantry.path.with_name("dbctl.toml")

@@ -1,0 +1,24 @@
+# dbctl with the drivers of all servers and their client programs; see docs/how-to/run-in-docker.md.
+FROM python:3.13-slim-trixie AS build
+WORKDIR /source
+COPY . .
+RUN python -m venv /opt/dbctl \
+    && /opt/dbctl/bin/pip install --no-cache-dir '.[postgresql,mysql,s3,encryption,metrics]'
+
+FROM python:3.13-slim-trixie
+LABEL org.opencontainers.image.title="dbctl" \
+      org.opencontainers.image.source="https://github.com/dbctl/dbctl" \
+      org.opencontainers.image.licenses="MIT"
+# The distribution removes old versions of packages, so that pinned versions would soon fail.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends mariadb-client postgresql-client \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 10001 --create-home --home-dir /var/lib/dbctl dbctl
+COPY --from=build /opt/dbctl /opt/dbctl
+ENV PATH="/opt/dbctl/bin:$PATH" \
+    DBCTL_CONFIG=/etc/dbctl/dbctl.toml
+USER 10001
+WORKDIR /var/lib/dbctl
+ENTRYPOINT ["dbctl"]
+CMD ["--help"]

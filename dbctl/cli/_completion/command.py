@@ -1,0 +1,127 @@
+"""``dbctl __complete SHELL SLOT INSERTED WORD…``: print the values that can end the last word.
+
+The completion files run it. It prints nothing if anything fails, and ends with status 0 after ``DEADLINE`` at the latest.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+#: Seconds from the start of the request.
+DEADLINE = 0.7
+#: Events of the interpreter that start a program, such as the command of a secret, which could prompt.
+_PROGRAM_EVENTS = ("os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen")
+#: Options of the words before the cursor that change where values are read, by their names on the command line.
+_OPTIONS = {
+    "--app": "app",
+    "--config": "config",
+    "--db": "database",
+    "--from": "repository",
+    "--id": "user_id",
+    "--migrations": "migrations",
+    "--profile": "profile",
+    "--repository": "repository",
+    "--url": "url",
+    "--user": "user",
+}
+
+
+def complete(arguments: Sequence[str]) -> None:
+    """Print the values of one slot: a name a line for bash, names that end with NUL for other shells.
+
+    Args:
+        arguments: the shell; ``option:KINDS`` or ``argument:KINDS`` with kinds of ``services.completion``; for bash, what the
+            shell replaces of the last word; the words after ``dbctl`` up to the cursor, without quotes except
+            for bash, and in fish for the last word.
+    """
+    output = os.dup(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):  # nothing can prompt, and no library writes to the terminal
+        os.dup2(null, descriptor)
+    sys.addaudithook(_refuse_programs)
+    # A thread, because a driver that waits for a server or a disk runs no signal handler.
+    threading.Thread(target=_exit_late, daemon=True).start()
+    try:
+        text = _create_output(*arguments[:3], words=arguments[3:])
+    except Exception:  # noqa: BLE001 - without a value, the shell must not show anything
+        return
+    os.write(output, text.encode("utf-8", "surrogateescape"))
+
+
+def _refuse_programs(event: str, _arguments: object) -> None:
+    if event in _PROGRAM_EVENTS:
+        raise PermissionError(event)
+
+
+def _exit_late() -> None:
+    time.sleep(DEADLINE)
+    os._exit(0)
+
+
+def _create_output(shell: str, slot: str, inserted: str, *, words: Sequence[str]) -> str:
+    from dbctl.cli._completion.bash import decode_word, quote_rest
+
+    *earlier, last = words
+    context, _, kinds = slot.partition(":")
+    decoded = [decode_word(word)[0] for word in earlier] if shell == "bash" else earlier
+    prefix = last if shell == "zsh" else decode_word(last)[0]
+    if context == "option" and prefix.startswith("--"):
+        prefix = prefix.partition("=")[2]
+    names = [
+        name
+        for name in _list_names(kinds, decoded, prefix)
+        if not name.startswith("-") or context == "option" or "--" in decoded
+    ]
+    if shell == "bash":
+        head = last[: len(last) - len(inserted)]
+        skipped, quote = decode_word(head)
+        if context == "option" and skipped.startswith("--"):
+            skipped = skipped.partition("=")[2]
+        rests = (name.removeprefix(skipped) for name in names if name.startswith(skipped))
+        return "".join(f"{quote_rest(rest, quote)}\n" for rest in rests)
+    shown = (
+        set(map(chr, range(1, 0x80))) if shell == "zsh" else {"\n"}
+    )  #: control characters that the shell quotes
+    return "".join(f"{name}\0" for name in names if all(c.isprintable() or c in shown for c in name))
+
+
+def _list_names(kinds: str, words: Sequence[str], prefix: str) -> Sequence[str]:
+    from dbctl.config import Selection
+    from dbctl.services.completion import NameRequest, list_names
+
+    values = {"app": os.environ.get("DBCTL_APP", "")}
+    urls = list[str]()
+    for option, value in _read_options(words):
+        values[_OPTIONS[option]] = value
+        urls += [value] if option == "--url" else []
+    selection = Selection(
+        config=_expand_home(values.pop("config", "")),
+        app=values.pop("app"),
+        profile=values.pop("profile", ""),
+        urls=urls,
+        replica="--replica" in words,
+    )
+    values.pop("url", None)
+    for name in values.keys() & {"migrations", "repository"}:
+        values[name] = _expand_home(values[name])
+    return list_names(kinds, NameRequest(selection=selection, prefix=prefix, words=words, **values))
+
+
+def _read_options(words: Iterable[str]) -> Iterator[tuple[str, str]]:
+    remaining = iter(words)
+    for word in remaining:
+        if word == "--":
+            return
+        name, separator, value = word.partition("=")
+        if name in _OPTIONS:
+            yield name, value if separator else next(remaining, "")
+
+
+def _expand_home(text: str) -> str:
+    """Expand ``~``, which the shell expands only when it runs the command."""
+    return str(Path(text).expanduser()) if text.startswith("~") else text

@@ -1,0 +1,107 @@
+"""The command of a context as text without secrets, for the journal and the log."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from dbctl.cli._support.options import read_options
+
+if TYPE_CHECKING:
+    import typer
+    from typer._click import Context, Parameter
+
+MASK = "***"
+#: Parameters with text that is a name, a key, a pattern or an address. The text of all others may be a secret.
+_PUBLIC = frozenset(
+    {
+        *("app", "db", "profile", "replica", "url", "columns", "confirm", "acting_as", "config"),
+        *(
+            "login",
+            "logins",
+            "username",
+            "email",
+            "ids",
+            "ident",
+            "user",
+            "of",
+            "role",
+            "new_owner",
+            "demote_to",
+        ),
+        *(
+            "key",
+            "category",
+            "permissions",
+            "table",
+            "tables",
+            "null",
+            "rules",
+            "search_name",
+            "name",
+            "names",
+        ),
+        *("backup", "to", "repository", "repository_address", "dump_format", "allow_data_loss", "new_table"),
+        *("migrations", "variant", "addresses", "renamed", "dropped", "alter", "directory", "env_file"),
+    }
+)
+#: User, password and parameters of an address.
+_CREDENTIALS = r"(?<=://).*@|(?<=\?)\S*=\S*"
+#: Shorter texts are not masked in messages: they would hide parts of words.
+_SHORTEST = 3
+
+
+class CommandText:
+    """The words of one command, and the texts of its arguments that no message may contain."""
+
+    def __init__(self, ctx: typer.Context) -> None:
+        self._hidden = set[str]()
+        self.arguments = tuple(self._list_arguments(ctx))
+
+    def mask(self, text: str) -> str:
+        """Return a message without the hidden arguments and without credentials in addresses."""
+        for value in sorted(self._hidden, key=len, reverse=True):
+            text = text.replace(value, MASK)
+        return re.sub(_CREDENTIALS, lambda match: MASK + match[0][-1] * match[0].endswith("@"), text)
+
+    def _list_arguments(self, ctx: typer.Context) -> Iterator[str]:
+        """Yield the arguments and options that the user passed, with the names of their parameters."""
+        contexts: list[Context] = [ctx]
+        while contexts[-1].parent is not None:
+            contexts.append(contexts[-1].parent)
+        common = read_options(ctx)
+        for source in reversed(contexts):
+            for parameter in source.command.params:
+                name = parameter.name or ""
+                origin = source.get_parameter_source(name)
+                if origin is None or origin.name != "COMMANDLINE":
+                    continue
+                value = source.params[name] if name in source.params else getattr(common, name, None)
+                yield from self._format(parameter, value)
+
+    def _format(self, parameter: Parameter, value: object) -> Iterator[str]:
+        option = parameter.opts[0] if parameter.param_type_name == "option" else ""
+        if isinstance(value, bool):
+            yield option if value else next(iter(parameter.secondary_opts), f"{option}=false")
+            return
+        for item in value if isinstance(value, (list, tuple)) else [value]:
+            text = str(item) if parameter.type.name == "choice" else self._show(parameter.name or "", item)
+            yield f"{option}={text}" if option else text
+
+    def _show(self, name: str, value: object) -> str:
+        if isinstance(value, str):
+            if name not in _PUBLIC:
+                return self._hide(value)
+            for match in re.finditer(_CREDENTIALS, value):
+                self._hide(match[0].rstrip("@"))
+            return self.mask(value)
+        return self.mask(str(value))
+
+    def _hide(self, value: str) -> str:
+        """Return the mask of a value; the name before ``=`` is no secret."""
+        name, separator, secret = value.partition("=")
+        secrets: Iterable[str] = (value, secret) if separator else (value,)
+        self._hidden |= {text for text in secrets if len(text) >= _SHORTEST}
+        is_name = separator and name.replace("_", "").isalnum()
+        return f"{name}={MASK}" if is_name else MASK

@@ -1,0 +1,296 @@
+"""Observe the run of a command: record it in the journal, and write its log."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from msgspec import structs
+
+from dbctl import __version__
+from dbctl.cli._support.app import read_selection
+from dbctl.cli._support.command_text import CommandText
+from dbctl.cli._support.options import command_path, read_options
+from dbctl.config import user_name
+from dbctl.errors import DbctlError
+from dbctl.model import Finding, now
+from dbctl.render import closing_line, streams
+from dbctl.services.journal import (
+    HookRun,
+    InstanceCounts,
+    JournalLocation,
+    Run,
+    RunError,
+    RunOutcome,
+    RunRecorder,
+    is_failure,
+    locate_journal,
+    name_result,
+)
+
+if TYPE_CHECKING:
+    import typer
+
+    from dbctl.cli._support.log import RunLog
+    from dbctl.render import CommandOutput
+    from dbctl.services.audit import Anchor
+    from dbctl.services.fleet import FleetResult, Outcome
+    from dbctl.services.notify import RunNotifier
+
+#: Fields of results, and of their parts, that count bytes and rows; a mapping counts rows by table.
+_BYTES, _ROWS = ("bytes", "freed_bytes"), ("rows", "added", "changed", "removed")
+_PARTS = ("members", "rules", "tables", "tasks")
+MAX_WARNINGS, MAX_HOOKS = 100, 100  #: that are recorded
+
+
+class ObservedRun:
+    """One run of a command that is recorded, logged, or both."""
+
+    def __init__(self, ctx: typer.Context, *, is_recorded: bool) -> None:
+        """Write that the run begins."""
+        self._ctx, self._begin = ctx, time.monotonic()
+        self._quiet = read_options(ctx).quiet
+        self._text = CommandText(ctx)
+        self._warnings: list[str] = []
+        self._outcomes: list[RunOutcome] = []
+        self._databases: list[Sequence[str]] = []
+        self._hooks: list[HookRun] = []
+        location = locate_journal(read_selection(ctx), all_apps=bool(ctx.params.get("all_apps")))
+        self._run = Run(
+            command=" ".join(command_path(ctx)),
+            arguments=self._text.arguments,
+            app=", ".join(location.apps),
+            started_at=now(),
+            config=location.config,
+            host=os.uname().nodename,
+            user=user_name(),
+            sudo_user=os.environ.get("SUDO_USER", ""),
+            pid=os.getpid(),
+            version=__version__,
+        )
+        self._recorder: RunRecorder | None = None
+        self._is_reported = False
+        if is_recorded and location.folder:
+            self._recorder = RunRecorder(location.folder, location.settings, self._run, location.apps)
+            self._record(self._recorder.begin)
+            self._run = self._recorder.run
+        self._log = self._open_log()
+        self._findings: Sequence[Finding] = ()
+        self._notifier = self._create_notifier(location) if is_recorded else None
+        self._write_log(
+            "info", "start", "started", version=__version__, user=self._run.user, host=self._run.host
+        )
+
+    @property
+    def id(self) -> int | None:
+        """The id of the run in the journal; None: it is not recorded."""
+        return self._run.id or None
+
+    def set_anchor(self, anchor: Anchor) -> None:
+        """Record the end of the audit log after a change."""
+        self._run = structs.replace(self._run, audit=str(anchor))
+
+    def report_audit_failure(self, text: str) -> None:
+        """Record and report that a change is not in the audit log; often the journal cannot be written for the same reason."""
+        self.add_warning(text)
+        self._report(text)
+
+    def notify_begin(self) -> None:
+        """Ping at the beginning of a job; the context must have this run, because a signal may end the command here."""
+        for text in self._notifier.begin() if self._notifier else ():
+            self._report_notification(text)
+
+    def use_databases(self, names: Sequence[str]) -> None:
+        """Record the databases of an app that the command uses; ``names`` may grow until the end."""
+        self._databases.append(names)
+
+    def receive_output(self, output: CommandOutput) -> None:
+        """Record the figures, the closing line and the first error of a result."""
+        result = output.result
+        self._findings = self._mask_findings(output.findings or result) if self._notifier else ()
+        self._run = structs.replace(
+            self._run,
+            bytes=_sum_fields(result, _BYTES),
+            rows=_sum_fields(result, _ROWS),
+            closing_line=self._text.mask(closing_line(result, seconds=output.seconds)),
+            error=self._find_error(output.findings or result),
+        )
+
+    def receive_outcome(self, outcome: Outcome) -> None:
+        """Record the result of an instance of a fleet."""
+        code, message = (outcome.error.code, outcome.error.message) if outcome.error else ("", outcome.state)
+        self._outcomes.append(RunOutcome(app=outcome.app, exit_code=outcome.exit_code, error_code=code))
+        for record in outcome.hooks:
+            self.receive_hook(record)
+        level = "error" if outcome.state == "failed" else "info"
+        self._write_log(
+            level, "instance", message, instance=outcome.app, exit_code=outcome.exit_code, code=code
+        )
+
+    def receive_counts(self, counts: FleetResult) -> None:
+        """Record the summary of a run on a fleet."""
+        instances = InstanceCounts(done=counts.done, failed=counts.failed, skipped=counts.skipped)
+        self._run = structs.replace(self._run, instances=instances)
+
+    def add_warning(self, text: str) -> None:
+        """Record a warning."""
+        self._warnings.append(self._text.mask(text))
+        self._write_log("warning", "warning", text)
+
+    def receive_hook(self, record: HookRun) -> None:
+        """Record and log a hook."""
+        record = structs.replace(
+            record, reason=self._text.mask(record.reason), output=self._text.mask(record.output)
+        )
+        if len(self._hooks) < MAX_HOOKS:
+            self._hooks.append(record)
+        self._write_log(
+            "warning" if record.reason else "info",
+            "hook",
+            f"{record.hook}: {record.program}: {record.reason or 'ok'}",
+            instance=record.app,
+            hook=record.hook,
+            exit_code=record.exit_code,
+            duration=record.duration,
+            output=record.output.strip(),
+        )
+
+    def begin_stage(self, label: str) -> None:
+        """Log the beginning of a part of the work."""
+        self._write_log("info", "stage", label)
+
+    def finish(self, status: int, error: DbctlError | None) -> None:
+        """Record and log the result; nothing here fails the command."""
+        if error:
+            details = RunError(
+                code=error.code, message=self._text.mask(str(error)), hint=self._text.mask(error.hint)
+            )
+            self._run = structs.replace(self._run, error=details)
+        self._run = structs.replace(
+            self._run,
+            result=name_result(status),
+            exit_code=status,
+            ended_at=now(),
+            duration=round(time.monotonic() - self._begin, 3),
+            warnings=self._warnings[:MAX_WARNINGS],
+            hooks=self._hooks,
+            databases=list(dict.fromkeys(name for names in self._databases for name in names)),
+        )
+        if self._recorder:
+            recorder = self._recorder
+            self._record(lambda: recorder.finish(self._run, self._outcomes))
+        self._notify()
+        self._log_end()
+
+    def _create_notifier(self, location: JournalLocation) -> RunNotifier | None:
+        """Return the notifier of the run; None: no user is to be notified."""
+        interrupted = self._recorder.interrupted if self._recorder else ()
+        if not (location.notifies or interrupted):
+            return None
+        from dbctl.services.notify import observe_run
+
+        return observe_run(location, self._run, interrupted)
+
+    def _notify(self) -> None:
+        """Notify users of the result; a failure is a warning, also for a scheduled job, because nothing else reports it."""
+        if self._notifier is None:
+            return
+        run = structs.replace(self._run, id=self._recorder.run.id) if self._recorder else self._run
+        warnings = self._notifier.finish(run, self._outcomes, self._findings)
+        for text in warnings:
+            self._report_notification(text)
+        if warnings and self._recorder:
+            recorder = self._recorder
+            run = structs.replace(run, warnings=self._warnings[:MAX_WARNINGS])
+            self._record(lambda: recorder.finish(run, self._outcomes))
+
+    def _report_notification(self, text: str) -> None:
+        streams.remark(f"dbctl: {text}", "due")
+        self.add_warning(text)
+
+    def _record(self, step: Callable[[], None]) -> None:
+        """Write to the journal; the first failure is reported, except to a scheduled job, because status reports it, too."""
+        try:
+            step()
+        except DbctlError as error:
+            self._report(f"this run is not recorded: {error}")
+
+    def _report(self, text: str) -> None:
+        if not (self._quiet or self._is_reported):
+            streams.remark(f"dbctl: {text}")
+        self._is_reported = True
+
+    def _open_log(self) -> RunLog | None:
+        options = read_options(self._ctx)
+        if not options.log_file:
+            return None
+        from dbctl.cli._support.log import RunLog
+
+        log = RunLog(options.log_file, options.log_format, options.log_level)
+        run = self._run
+        log.set_fields(command=run.command, app=run.app, run=run.id or None, pid=run.pid)
+        return log
+
+    def _write_log(self, level: str, event: str, message: str, **fields: object) -> None:
+        if self._log:
+            self._log.write(level, event, self._text.mask(message), **fields)
+
+    def _log_end(self) -> None:
+        if self._log is None:
+            return
+        run = self._run
+        if run.error:
+            self._write_log("error", "error", run.error.message, code=run.error.code, hint=run.error.hint)
+        self._write_log(
+            "error" if is_failure(run.result) else "info",
+            "end",
+            f"ended: {run.result}, exit code {run.exit_code}, {run.duration} s",
+            result=run.result,
+            exit_code=run.exit_code,
+            duration=run.duration,
+            bytes=run.bytes,
+            rows=run.rows,
+        )
+        self._log.close()
+        if self._log.failure:
+            self._report(f"the log is incomplete: {self._log.failure}")
+
+    def _mask_findings(self, result: object) -> Sequence[Finding]:
+        findings = (item for item in getattr(result, "findings", ()) if isinstance(item, Finding))
+        return [
+            structs.replace(
+                item, message=self._text.mask(item.message), hint=self._text.mask(item.hint), source=None
+            )
+            for item in findings
+        ]
+
+    def _find_error(self, result: object) -> RunError | None:
+        """Return the first finding that is an error."""
+        findings = (item for item in getattr(result, "findings", ()) if isinstance(item, Finding))
+        first = next((finding for finding in findings if finding.severity == "error"), None)
+        if first is None:
+            return None
+        message = self._text.mask(f"{first.target}: {first.message}")
+        return RunError(code=first.code, message=message, hint=self._text.mask(first.hint))
+
+
+def _sum_fields(result: object, names: Sequence[str]) -> int | None:
+    """Return the sum of the named fields of a result, otherwise of its parts; None without such fields."""
+    numbers = list(_list_numbers(result, names))
+    if not numbers:
+        parts = (part for field in _PARTS for part in _as_sequence(getattr(result, field, ())))
+        numbers = [number for part in parts for number in _list_numbers(part, names)]
+    return sum(numbers) if numbers else None
+
+
+def _list_numbers(value: object, names: Sequence[str]) -> Iterator[int]:
+    for name in names:
+        field = getattr(value, name, None)
+        numbers = field.values() if isinstance(field, Mapping) else (field,)
+        yield from (number for number in numbers if isinstance(number, int))
+
+
+def _as_sequence(value: object) -> Sequence[object]:
+    return value if isinstance(value, Sequence) else ()

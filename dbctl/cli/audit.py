@@ -1,0 +1,109 @@
+"""``dbctl audit``: the log of every change that dbctl made to a database of an app."""
+
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from dbctl.cli._support.app import read_duration
+from dbctl.cli._support.audit import read_anchors, require_folder
+from dbctl.cli._support.emit import emit
+from dbctl.cli._support.options import parse_positive, read_options
+from dbctl.cli._support.parameters import Limit
+from dbctl.errors import Exit
+from dbctl.model import time_before
+from dbctl.render import Format, streams
+from dbctl.services import audit
+
+app = typer.Typer()
+
+Rotated: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="[FILE]...", help="Rotated files of the log that are in other directories."),
+]
+
+
+@app.command("list")
+def list_(
+    ctx: typer.Context,
+    command: Annotated[
+        str,
+        typer.Option(
+            "--command",
+            metavar="NAME",
+            help="Select operations of this command or group: users set-role, users.",
+        ),
+    ] = "",
+    since: Annotated[
+        timedelta | None,
+        typer.Option(
+            "--since", parser=read_duration, metavar="7d", help="Select operations within this time."
+        ),
+    ] = None,
+    limit: Limit = 50,
+) -> int:
+    """List the recorded operations, newest first; --app NAME selects one app.
+
+    Example: dbctl audit list --since 7d
+    Example: dbctl audit list --command users --limit 10 -o json
+    """
+    folder = require_folder(ctx)
+    selected = audit.OperationFilter(
+        app=read_options(ctx).app, command=command, since=time_before(since) if since else None, limit=limit
+    )
+    return emit(ctx, audit.list_operations(folder, selected), target=str(folder))
+
+
+@app.command("show")
+def show_(
+    ctx: typer.Context,
+    operation: Annotated[
+        int, typer.Argument(parser=parse_positive, metavar="OPERATION", help="Number of an operation.")
+    ],
+) -> int:
+    """Show an operation with its rows before and after it; secrets are masked.
+
+    Example: dbctl audit show 812
+    Example: dbctl audit show 812 -o json
+    """
+    folder = require_folder(ctx)
+    return emit(ctx, audit.show_operation(folder, operation), target=str(folder))
+
+
+@app.command()
+def verify(
+    ctx: typer.Context,
+    files: Rotated = None,
+    anchor: Annotated[
+        str,
+        typer.Option(
+            "--anchor", metavar="SEQUENCE:HASH", help="Require the end that an earlier verification printed."
+        ),
+    ] = "",
+) -> int:
+    """Check that no record of the log was edited, deleted or reordered; exit 4 if one was.
+
+    Example: dbctl audit verify
+    Example: dbctl audit verify /archive/audit.jsonl.1
+    """
+    folder = require_folder(ctx)
+    result = audit.verify_log(folder, anchors=read_anchors(folder, anchor), others=files or ())
+    status = Exit.CHECK_FAILED if result.has_errors else Exit.OK
+    return emit(ctx, result, status=status, target=str(folder / audit.FILE_NAME))
+
+
+@app.command()
+def export(ctx: typer.Context, files: Rotated = None) -> int:
+    """Print the records of the log as JSON Lines, the oldest first; their hashes remain valid.
+
+    Example: dbctl audit export > audit.jsonl
+    Example: dbctl audit export /archive/audit.jsonl.1 > audit.jsonl
+    """
+    folder = require_folder(ctx)
+    if read_options(ctx).output not in (Format.TABLE, Format.JSONL):
+        return emit(ctx, audit.export_records(folder, files or ()), target=str(folder))
+    for line in audit.export_lines(folder, files or ()):
+        streams.write(line, utf8=True)
+    return 0

@@ -1,0 +1,127 @@
+"""Commands of ``dbctl backup`` that delete backups, or protect them from deletion."""
+
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from dbctl.cli._support.app import open_app, read_duration, require_size
+from dbctl.cli._support.emit import run_change
+from dbctl.cli._support.parameters import DryRun, RepositoryAddress
+from dbctl.services.backup import Repository
+
+
+def _keep_option(name: str, description: str) -> object:
+    return typer.Option(f"--keep-{name}", min=0, max=100_000, metavar="N", help=f"Retain {description}.")
+
+
+def _limit_option(help_text: str) -> object:
+    return typer.Option(parser=require_size, metavar="SIZE", help=help_text)
+
+
+def prune(
+    ctx: typer.Context,
+    keep_last: Annotated[int, _keep_option("last", "the N newest")] = 0,
+    hourly: Annotated[int, _keep_option("hourly", "the newest of each of the last N hours")] = 0,
+    daily: Annotated[int, _keep_option("daily", "the newest of each of the last N days")] = 0,
+    weekly: Annotated[int, _keep_option("weekly", "the newest of each of the last N weeks")] = 0,
+    monthly: Annotated[int, _keep_option("monthly", "the newest of each of the last N months")] = 0,
+    yearly: Annotated[int, _keep_option("yearly", "the newest of each of the last N years")] = 0,
+    within: Annotated[
+        timedelta | None,
+        typer.Option(
+            "--keep-within",
+            parser=read_duration,
+            metavar="30d",
+            help="Retain all backups up to this age.",
+        ),
+    ] = None,
+    max_bytes: Annotated[str, _limit_option("Delete the oldest if all backups of the app are larger.")] = "",
+    min_free: Annotated[str, _limit_option("Delete the oldest if the file system has less free space.")] = "",
+    repository: RepositoryAddress = "",
+    dry_run: DryRun = False,
+) -> int:
+    """Delete the backups that the retention does not cover; without options, the configured retention (keep)
+    applies.
+
+    Periods without a backup are not counted. The newest backup of each database is always retained, and so are pinned and
+    damaged backups; damaged ones do not count. If the clock contradicts the backups, nothing is deleted.
+
+    Example: dbctl backup prune --keep-daily 14 --dry-run
+    Example: dbctl backup prune --keep-last 7 --keep-within 30d --yes
+    """
+    from dbctl.config import Retention
+    from dbctl.services.backup import PruneBackups
+
+    age = f"{within.total_seconds():.0f}s" if within else ""
+    keep = Retention(
+        last=keep_last,
+        hourly=hourly,
+        daily=daily,
+        weekly=weekly,
+        monthly=monthly,
+        yearly=yearly,
+        within=age,
+        max_bytes=max_bytes,
+        min_free=min_free,
+    )
+    with open_app(ctx) as app:
+        return run_change(ctx, PruneBackups(Repository(app, repository), keep), dry_run=dry_run)
+
+
+def delete(
+    ctx: typer.Context,
+    names: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of backups.")],
+    repository: RepositoryAddress = "",
+    dry_run: DryRun = False,
+) -> int:
+    """Delete the named backups, regardless of the retention.
+
+    Refused if a backup is pinned, or a database would have no other valid backup.
+
+    Example: dbctl backup delete 20260105_030000
+    Example: dbctl backup delete 20260105_030000 20260106_030000 --yes
+    """
+    from dbctl.services.backup import DeleteBackups
+
+    with open_app(ctx) as app:
+        return run_change(ctx, DeleteBackups(Repository(app, repository), names), dry_run=dry_run)
+
+
+def pin(
+    ctx: typer.Context,
+    names: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of backups, or latest.")],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why they are retained.")],
+    repository: RepositoryAddress = "",
+    dry_run: DryRun = False,
+) -> int:
+    """Retain backups regardless of the retention, until backup unpin; backup list shows the reason.
+
+    Example: dbctl backup pin latest --reason 'before the upgrade to 2.0'
+    Example: dbctl backup pin 20260105_030000 --reason 'audit of 2026' --dry-run
+    """
+    return _change_pins(ctx, names, reason, repository, dry_run=dry_run)
+
+
+def unpin(
+    ctx: typer.Context,
+    names: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of backups.")],
+    repository: RepositoryAddress = "",
+    dry_run: DryRun = False,
+) -> int:
+    """Remove the pins of backups, so that the retention applies to them again.
+
+    Example: dbctl backup unpin 20260105_030000
+    Example: dbctl backup unpin 20260105_030000 20260106_030000 --dry-run
+    """
+    return _change_pins(ctx, names, None, repository, dry_run=dry_run)
+
+
+def _change_pins(
+    ctx: typer.Context, names: list[str], reason: str | None, repository: str, *, dry_run: bool
+) -> int:
+    from dbctl.services.backup import PinBackups
+
+    with open_app(ctx) as app:
+        return run_change(ctx, PinBackups(Repository(app, repository), names, reason), dry_run=dry_run)

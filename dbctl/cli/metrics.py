@@ -1,0 +1,52 @@
+"""``dbctl metrics``: metrics of databases, backups and runs for Prometheus."""
+
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dbctl.cli._support.app import read_selection
+from dbctl.cli._support.emit import emit, note, show_progress
+from dbctl.cli._support.options import read_options
+from dbctl.render import Format, escape, is_terminal, streams
+from dbctl.services import metrics as metric_service
+
+app = typer.Typer()
+
+
+@app.command("metrics")
+def metrics(
+    ctx: typer.Context,
+    write: Annotated[
+        Path | None,
+        typer.Option(
+            "--write",
+            metavar="FILE",
+            help="Replace a file with mode 0644, such as one of the textfile collector of node_exporter.",
+        ),
+    ] = None,
+) -> int:
+    """Print the metrics of every configured app in the text format of Prometheus; --app NAME selects one app.
+
+    An app that cannot be read has the metric dbctl_up with the value 0, and the command succeeds. The names of
+    metrics are stable. It requires pip install 'dbctl[metrics]'.
+
+    Example: dbctl metrics
+    Example: dbctl metrics --write /var/lib/prometheus/node-exporter/dbctl.prom --quiet
+    """
+    options = read_options(ctx)
+    with show_progress(ctx):
+        collected = metric_service.collect_metrics(read_selection(ctx), timeout=options.timeout)
+    for problem in collected.problems:
+        note(ctx, problem)
+    target = options.app or None
+    if write:
+        return emit(ctx, metric_service.write_metrics(collected, write), target=target)
+    if options.output is not Format.TABLE:
+        return emit(ctx, collected.page, target=target)
+    text = metric_service.format_metrics(collected.page.items)
+    streams.write(
+        "".join(f"{escape(line)}\n" for line in text.splitlines()) if is_terminal() else text, utf8=True
+    )
+    return 0

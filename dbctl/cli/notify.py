@@ -1,0 +1,139 @@
+"""``dbctl notify``: test channels, and send what is overdue and summaries."""
+
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
+from collections.abc import Sequence
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from dbctl.cli._support.app import read_duration, read_selection
+from dbctl.cli._support.emit import emit, show_progress, warn
+from dbctl.cli._support.options import read_options
+from dbctl.config import Sections, Selection, loader
+from dbctl.errors import AppMissingError
+from dbctl.services import notify
+from dbctl.services.journal import JournalLocation, locate_journal
+
+app = typer.Typer()
+
+
+class ChannelName(StrEnum):
+    """The channels."""
+
+    PING = "ping"
+    NTFY = "ntfy"
+    WEBHOOK = "webhook"
+    EMAIL = "email"
+    APPRISE = "apprise"
+
+
+def _read_apps(ctx: typer.Context) -> tuple[Sections, Sequence[Selection]]:
+    """Return the configuration and its apps, or the selected one.
+
+    Raises:
+        ConfigMissingError, ConfigInvalidError: as ``loader.load``.
+        AppMissingError: the selected app is not configured.
+    """
+    selection = read_selection(ctx)
+    path = loader.config_path(selection)
+    with loader.report_first_problem(path):
+        sections = loader.read_sections(path)
+    loader.use_section_secrets(sections)
+    names = list(sections.apps)
+    if selection.app and selection.app.partition("/")[0] not in sections.apps:
+        raise AppMissingError(
+            name=selection.app, file=path, names=", ".join(names) or "none", candidates=names
+        )
+    return sections, notify.select_apps(sections, selection)
+
+
+@app.command("test")
+def send_test(
+    ctx: typer.Context,
+    channel: Annotated[
+        ChannelName | None, typer.Argument(metavar="[CHANNEL]", help="Default: every configured channel.")
+    ] = None,
+) -> int:
+    """Send a test message through each configured channel of every app, and print the results; --app NAME selects one app.
+
+    A ping is sent as an event that does not change the state of the check. Exit with 10 if no channel delivers it, and with 12 if some
+    do not.
+
+    Example: dbctl notify test
+    Example: dbctl notify test email --app blog
+    """
+    sections, selections = _read_apps(ctx)
+    with show_progress(ctx, "sending"):
+        result = notify.send_tests(
+            sections, [selection.app for selection in selections], channel.value if channel else ""
+        )
+    return emit(ctx, result, status=result.exit_status)
+
+
+@app.command()
+def check(ctx: typer.Context) -> int:
+    """Send overdue work and findings of the status, and their end; for cron. --app NAME selects one app.
+
+    Notices about failed jobs are sent when the jobs end; this command sends those that could not be delivered then, jobs that were killed,
+    and jobs that were not started. A problem that was sent is not
+    sent again until the time of repeat has passed.
+
+    Example: dbctl notify check
+    Example: dbctl notify check --app blog --quiet
+    """
+    sections, selections = _read_apps(ctx)
+    location = locate_journal(read_selection(ctx), all_apps=True)
+    with show_progress(ctx):
+        result = notify.send_problems(sections, location, selections, timeout=read_options(ctx).timeout)
+    for text in result.remarks:
+        warn(ctx, text)
+    return emit(ctx, result, status=result.exit_status)
+
+
+@app.command()
+def summary(
+    ctx: typer.Context,
+    since: Annotated[
+        timedelta,
+        typer.Option(
+            "--since", parser=read_duration, metavar="7d", help="Count runs that began within this time."
+        ),
+    ] = "7d",  # type: ignore[assignment] # the parser converts it
+    with_report: Annotated[
+        bool,
+        typer.Option("--report", help="Attach the page of dbctl report to the e-mail, with the same period."),
+    ] = False,
+) -> int:
+    """Send a summary of the status, the backups and the runs of every app; for a weekly job of cron. --app NAME selects one app.
+
+    Example: dbctl notify summary
+    Example: dbctl notify summary --since 30d --report
+    """
+    sections, selections = _read_apps(ctx)
+    location = locate_journal(read_selection(ctx), all_apps=True)
+    with show_progress(ctx):
+        attachment = _create_report(ctx, selections, location, since) if with_report else None
+        result = notify.send_summary(
+            sections,
+            location,
+            selections,
+            period=since,
+            timeout=read_options(ctx).timeout,
+            attachment=attachment,
+        )
+    for text in result.remarks:
+        warn(ctx, text)
+    return emit(ctx, result, status=result.exit_status)
+
+
+def _create_report(
+    ctx: typer.Context, selections: Sequence[Selection], location: JournalLocation, since: timedelta
+) -> notify.Attachment:
+    from dbctl.report_page import create_page
+    from dbctl.services.report import collect_report
+
+    single = [selected for selected in selections if not loader.find_app(selected, allow_fleet=True).is_fleet]
+    report = collect_report(single, location, timeout=read_options(ctx).timeout, since=since)
+    return notify.Attachment("report.html", create_page(report).encode())

@@ -1,0 +1,115 @@
+"""``dbctl report``: the operations report of all apps, on the terminal or as one HTML page."""
+
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dbctl.cli._support.app import read_duration, read_selection, read_selections
+from dbctl.cli._support.emit import emit, note, show_progress
+from dbctl.cli._support.options import read_options
+from dbctl.config import loader
+from dbctl.errors import FileExistsAlreadyError, FileFailedError
+from dbctl.files import atomic, write_atomically
+from dbctl.model import ChangeResult, Closing
+from dbctl.render import Format, streams
+from dbctl.report_page import SIGNATURE, create_page
+from dbctl.services.history import DEFAULT_PERIOD
+from dbctl.services.journal import locate_journal
+from dbctl.services.report import OperationsReport, collect_report
+
+app = typer.Typer()
+
+
+class PageWritten(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``report --html FILE``."""
+
+    path: str
+    bytes: int
+
+    @property
+    def closing(self) -> Closing:
+        return Closing(f"Wrote {self.path}", bytes=self.bytes)
+
+
+@app.command("report")
+def report(
+    ctx: typer.Context,
+    html: Annotated[
+        str,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            help="Write one HTML page, which needs no network; - is the standard output.",
+        ),
+    ] = "",
+    since: Annotated[
+        timedelta | None,
+        typer.Option(
+            "--since", parser=read_duration, metavar="30d", help="Report this period; default: 30d."
+        ),
+    ] = None,
+) -> int:
+    """Report the state, growth, activity, backups, findings, migrations and changes of all configured apps.
+
+    --app NAME selects one app. Sizes and rows are those that backups and dbctl status --record recorded, and runs those
+    of the journal. Fleets are omitted, unless --app APP/NAME selects an instance.
+
+    Example: dbctl report --html report.html
+    Example: dbctl report --since 7d -o json
+    """
+    options, selection = read_options(ctx), read_selection(ctx)
+    all_apps = not (selection.app or selection.profile or selection.urls)
+    selections = read_selections(ctx, all_apps=all_apps, allow_fleets=all_apps)
+    if all_apps:
+        fleets = [
+            selected.app for selected in selections if loader.find_app(selected, allow_fleet=True).is_fleet
+        ]
+        for name in fleets:
+            note(ctx, f"{name} is a fleet, which the report omits")
+        selections = [selected for selected in selections if selected.app not in fleets]
+    with show_progress(ctx):
+        collected = collect_report(
+            selections,
+            locate_journal(selection, all_apps=all_apps),
+            timeout=options.timeout,
+            since=since or DEFAULT_PERIOD,
+        )
+    if html:
+        written = _write_page(html, collected)
+        if written is None or options.output is Format.TABLE:
+            return emit(ctx, written)
+    return emit(ctx, collected, target=", ".join(app.app for app in collected.apps))
+
+
+def _write_page(file: str, report: OperationsReport) -> PageWritten | None:
+    """Write the page of a report, and replace an earlier one; ``-`` is the standard output, and returns None.
+
+    Raises:
+        FileExistsAlreadyError: the file is not the page of a report; it was not changed.
+        FileFailedError: it cannot be written.
+    """
+    page = create_page(report)
+    if file == "-":
+        streams.write(page, utf8=True)
+        return None
+    path = Path(file)
+    _require_page(path)
+    with write_atomically(path, replace=True) as text:
+        text.write(page)
+    return PageWritten(path=file, bytes=len(page.encode()))
+
+
+def _require_page(path: Path) -> None:
+    """Refuse to replace a file that is not the page of a report."""
+    try:
+        with atomic.open_regular(path) as existing:
+            begin = existing.read(len(SIGNATURE))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise FileFailedError(path=path, reason=error.strerror or str(error)) from error
+    if begin and begin != SIGNATURE.encode():
+        raise FileExistsAlreadyError(path=path, hint="It is not the page of a report. Choose another name.")

@@ -1,0 +1,107 @@
+"""``dbctl runs``: the journal of runs."""
+
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dbctl.cli._support.app import read_duration, read_selection
+from dbctl.cli._support.emit import emit, run_change
+from dbctl.cli._support.options import parse_positive, read_options
+from dbctl.cli._support.parameters import DryRun, Limit
+from dbctl.errors import UsageError
+from dbctl.model import time_before
+from dbctl.services import journal
+
+app = typer.Typer()
+
+
+def _locate_folder(ctx: typer.Context) -> Path:
+    return journal.locate_journal(read_selection(ctx)).require_folder()
+
+
+@app.command("list")
+def list_(
+    ctx: typer.Context,
+    command: Annotated[
+        str,
+        typer.Option(
+            "--command", metavar="NAME", help="Select runs of this command or group: backup create, backup."
+        ),
+    ] = "",
+    since: Annotated[
+        timedelta | None,
+        typer.Option(
+            "--since", parser=read_duration, metavar="7d", help="Select runs that began within this time."
+        ),
+    ] = None,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Select runs that failed or were interrupted.")
+    ] = False,
+    after: Annotated[
+        int | None,
+        typer.Option(
+            "--after", parser=parse_positive, metavar="ID", help="Continue after the last run of a page."
+        ),
+    ] = None,
+    limit: Limit = 50,
+) -> int:
+    """List the recorded runs, newest first; --app NAME selects one app, or one instance of a fleet.
+
+    Commands that change, check, back up or restore are recorded, and commands that only read are not.
+
+    Example: dbctl runs list --failed --since 7d
+    Example: dbctl runs list --limit 10 -o json
+    """
+    selected = journal.RunFilter(
+        app=read_options(ctx).app,
+        command=command,
+        since=time_before(since) if since else None,
+        failed=failed,
+        after=after,
+        limit=limit,
+    )
+    folder = _locate_folder(ctx)
+    return emit(ctx, journal.list_runs(folder, selected), target=str(folder))
+
+
+@app.command("show")
+def show_(
+    ctx: typer.Context,
+    run: Annotated[int, typer.Argument(parser=parse_positive, metavar="ID", help="Id of a run.")],
+) -> int:
+    """Show the complete record of a run.
+
+    Example: dbctl runs show 812
+    Example: dbctl runs show 812 -o json
+    """
+    folder = _locate_folder(ctx)
+    return emit(ctx, journal.show_run(folder, run), target=str(folder))
+
+
+@app.command()
+def prune(
+    ctx: typer.Context,
+    keep: Annotated[
+        int | None,
+        typer.Option("--keep", parser=parse_positive, metavar="N", help="Retain only the N newest runs."),
+    ] = None,
+    older_than: Annotated[
+        timedelta | None,
+        typer.Option("--older-than", parser=read_duration, metavar="90d", help="Delete runs that are older."),
+    ] = None,
+    dry_run: DryRun = False,
+) -> int:
+    """Delete the records of old runs.
+
+    dbctl also deletes them by itself, by the rules under [journal] in the configuration: keep and max_runs.
+
+    Example: dbctl runs prune --older-than 90d --dry-run
+    Example: dbctl runs prune --older-than 1y --yes
+    """
+    if keep is None and older_than is None:
+        raise UsageError(detail="pass --keep N, --older-than AGE, or both")
+    operation = journal.PruneRuns(_locate_folder(ctx), keep=keep, older_than=older_than)
+    return run_change(ctx, operation, dry_run=dry_run)

@@ -1,0 +1,95 @@
+"""``dbctl schema``: describe and draw the live schema, and compare schemas."""
+
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
+from typing import Annotated, TypeAlias
+
+import typer
+
+from dbctl.cli._support.app import open_app
+from dbctl.cli._support.backups import Identities, PassphraseFile
+from dbctl.cli._support.comparison import CheckEqual, FirstSide, SecondSide, open_compared_sides
+from dbctl.cli._support.emit import emit, note, warn
+from dbctl.cli._support.options import read_options
+from dbctl.cli._support.parameters import Limit, Offset, RepositoryAddress, Sort, requested_page
+from dbctl.render import Format, escape, is_terminal, streams
+from dbctl.services import schema as service
+
+app = typer.Typer()
+
+Tables: TypeAlias = Annotated[
+    list[str] | None, typer.Argument(metavar="[TABLE]...", help="Tables, or views; default: all.")
+]
+
+
+@app.command()
+def show(
+    ctx: typer.Context, tables: Tables = None, limit: Limit = 100, offset: Offset = 0, sort: Sort = ""
+) -> int:
+    """List tables and views with rows and size, or describe some of them.
+
+    A description has columns, keys, indexes, foreign keys in both directions, checks, triggers, comments, and the query
+    of a view, in the same form on every engine. Row counts of large tables on a server are estimates.
+
+    Example: dbctl schema show
+    Example: dbctl schema show users roles
+    """
+    with open_app(ctx) as app:
+        if tables:
+            return emit(ctx, service.describe_tables(app, tables), app=app, columns_apply=False)
+        overviews = service.list_tables(app, requested_page(limit, offset, sort))
+        for error in overviews.failed:
+            warn(ctx, str(error))
+        return emit(ctx, overviews.page, status=overviews.status, target=app.name)
+
+
+@app.command()
+def diagram(
+    ctx: typer.Context,
+    tables: Tables = None,
+    keys: Annotated[bool, typer.Option("--keys", help="Show only the columns of keys.")] = False,
+) -> int:
+    """Print tables and foreign keys as an entity relationship diagram of Mermaid.
+
+    With TABLE, the tables to which it refers, and those that refer to it, are drawn without columns. A solid line is a foreign key
+    within the primary key. GitHub, GitLab and other pages draw the diagram from a block of code of the language mermaid.
+
+    Example: dbctl schema diagram > schema.mmd
+    Example: dbctl schema diagram users --keys
+    """
+    with open_app(ctx) as app:
+        result = service.draw_diagram(app, tables or (), only_keys=keys)
+        if result.is_large:
+            warn(ctx, "Mermaid draws this diagram only with raised limits; select tables, or pass --keys")
+        if read_options(ctx).output is not Format.TABLE:
+            return emit(ctx, result, app=app)
+        lines = result.mermaid.splitlines()
+        text = "".join(f"{escape(line)}\n" for line in lines) if is_terminal() else result.mermaid
+        streams.write(text, utf8=True)
+        return 0
+
+
+@app.command()
+def diff(
+    ctx: typer.Context,
+    a: FirstSide,
+    b: SecondSide,
+    check: CheckEqual = False,
+    identity: Identities = None,
+    passphrase_file: PassphraseFile = None,
+    repository: RepositoryAddress = "",
+) -> int:
+    """Compare the schemas of two databases; of different engines, as far as both can have the same.
+
+    A side is APP/DATABASE, APP, the address of a database, backup:ID (backup:latest) of the other side's database, or migrations: the
+    schema that all migrations of the other side create.
+
+    Example: dbctl schema diff blog/main postgresql://app@localhost/staging
+    Example: dbctl schema diff backup:latest blog/main --check
+    """
+    from dbctl.services.comparison import compare_schemas
+
+    with open_compared_sides(ctx, (a, b), identity, passphrase_file, repository) as (first, second):
+        result = compare_schemas(first, second)
+        for remark in result.remarks:
+            note(ctx, remark)
+        return emit(ctx, result, status=result.status if check else 0, target=first.name)

@@ -1,0 +1,44 @@
+"""``dbctl support``: a bundle for bug reports, without secrets."""
+
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dbctl.cli._support.app import read_selection
+from dbctl.cli._support.emit import emit, note
+from dbctl.cli._support.options import read_options
+from dbctl.cli._support.parameters import DryRun
+from dbctl.model import Page
+from dbctl.services.support import BundledFile, collect_files, write_bundle
+
+app = typer.Typer()
+
+
+@app.command("support")
+def support(
+    ctx: typer.Context,
+    to: Annotated[
+        Path, typer.Option("--to", metavar="FILE", help="The archive to write; it must not exist.")
+    ] = Path("dbctl-support.tar.gz"),
+    dry_run: DryRun = False,
+) -> int:
+    """Write an archive for a bug report, without rows, secrets, addresses, paths and names of apps.
+
+    It contains versions, the structure of the configuration, codes of findings and errors, states of migrations, and
+    names and types of tables and columns. Nothing is sent: read the files, and attach the archive to the report.
+
+    Example: dbctl support --to report.tar.gz
+    Example: dbctl support --dry-run
+    """
+    files = collect_files(read_selection(ctx), timeout=read_options(ctx).timeout)
+    if not dry_run:
+        write_bundle(to, files)
+    items = [
+        BundledFile(name=name, bytes=len(text.encode()), content=description)
+        for name, (description, text) in files.items()
+    ]
+    note(ctx, "nothing was written" if dry_run else f"wrote {to}; read it before you send it")
+    page = Page(items=items, total=len(items), column_names=BundledFile.__struct_fields__)
+    return emit(ctx, page, target=str(to))

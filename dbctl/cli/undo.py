@@ -1,0 +1,43 @@
+"""``dbctl undo``: revert an operation of the audit log."""
+
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
+from typing import Annotated
+
+import typer
+from msgspec import structs
+
+from dbctl.cli._support.app import open_app, read_selection
+from dbctl.cli._support.audit import require_folder
+from dbctl.cli._support.emit import run_change
+from dbctl.cli._support.options import parse_positive
+from dbctl.cli._support.parameters import DryRun
+from dbctl.services import audit
+from dbctl.services.undo import undo_operation
+
+app = typer.Typer()
+
+
+@app.command()
+def undo(
+    ctx: typer.Context,
+    operation: Annotated[
+        int,
+        typer.Argument(
+            parser=parse_positive, metavar="OPERATION", help="Number of an operation of dbctl audit list."
+        ),
+    ],
+    dry_run: DryRun = False,
+) -> int:
+    """Revert a change of users, roles, settings or rows, if nothing has changed the rows since.
+
+    Ended sessions and secrets, such as password hashes, are not restored: the audit log does not contain them.
+
+    Example: dbctl undo 812 --dry-run
+    Example: dbctl undo 812 --yes
+    """
+    selection = read_selection(ctx)
+    details = audit.show_operation(require_folder(ctx), operation, is_verified=True)
+    if not selection.app:
+        selection = structs.replace(selection, app=details.app)
+    with open_app(ctx, selection) as opened:
+        return run_change(ctx, undo_operation(opened, details), dry_run=dry_run)

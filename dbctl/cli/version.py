@@ -1,0 +1,23 @@
+"""``dbctl version``: versions of dbctl, its libraries and drivers, and client programs."""
+
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
+import typer
+
+from dbctl.cli._support.emit import emit
+from dbctl.model import Page
+from dbctl.services.support import Component, list_components
+
+app = typer.Typer()
+
+
+@app.command("version")
+def version(ctx: typer.Context) -> int:
+    """Show the versions of dbctl, Python, SQLite, the libraries and drivers, and the client programs of servers.
+
+    dbctl --version prints the version of dbctl alone, and runs no program.
+
+    Example: dbctl version
+    Example: dbctl version -o json
+    """
+    items = list_components(with_programs=True)
+    return emit(ctx, Page(items=items, total=len(items), column_names=Component.__struct_fields__))

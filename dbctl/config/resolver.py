@@ -1,0 +1,238 @@
+"""Resolve the paths, variables and addresses of one configured app."""
+
+# No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from dbctl import url as urls
+from dbctl.config.environment import ReportProblem, fill_variables, read_env_file
+from dbctl.config.model import (
+    NO_MIGRATIONS,
+    ActionHooks,
+    ActionName,
+    App,
+    AppConfig,
+    BackupConfig,
+    Embedder,
+    EncryptionConfig,
+    InstancesConfig,
+    MaintenanceModeConfig,
+    Replica,
+    SearchConfig,
+    has_placeholder,
+)
+from dbctl.errors import UrlInvalidError
+from dbctl.files import atomic, toml
+from dbctl.model import is_duration, parse_duration
+from dbctl.url import Url
+
+
+class AnyVariable(dict[str, str]):
+    """Contains every variable, with its name as value."""
+
+    def __contains__(self, _name: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> str:
+        """Return the value of a variable."""
+        return name
+
+
+class Resolver:
+    """Resolves the paths and variables of one app; reports each error with its key in the file."""
+
+    def __init__(
+        self, name: str, app: AppConfig, folder: Path, report: ReportProblem, *, reads_variables: bool = True
+    ) -> None:
+        self._name, self._app, self._folder = name, app, folder
+        self._report_problem = report
+        self._variables = (
+            read_env_file(app, folder, ("apps", name, "env_file"), report)
+            if reads_variables
+            else AnyVariable()
+        )
+
+    def resolve(self) -> App:
+        app, folder = self._app, self._folder
+        addresses = {"main": app.databases} if isinstance(app.databases, str) else app.databases
+        databases = {name: self._url(address, "databases", name) for name, address in addresses.items()}
+        return App(
+            name=self._name,
+            profile=str(folder / app.profile) if app.profile.endswith(".toml") else app.profile,
+            protected=app.protected,
+            prefix=app.prefix,
+            databases={name: resolve_path(url, folder) for name, url in databases.items() if url},
+            replicas=dict(self._replicas(databases)),
+            migrations={
+                database: folder / self._fill(path, "migrations", database)
+                for database, path in app.migrations.items()
+                if path != NO_MIGRATIONS
+            },
+            unmigrated=[database for database, path in app.migrations.items() if path == NO_MIGRATIONS],
+            backup=self._backup(app.backup) if app.backup else None,
+            scratch=self._url(app.backup.scratch, "backup", "scratch") if app.backup else None,
+            schedule=app.schedule,
+            hooks={
+                action: self._hooks(action, section)
+                for action, section in app.hooks.list_actions().items()
+                if section != ActionHooks()
+            },
+            maintenance_mode=self._maintenance_mode(app.maintenance_mode) if app.maintenance_mode else None,
+            embedder=self._embedder(app.embedder) if app.embedder else None,
+            env_file=folder / app.env_file if app.env_file else None,
+            pepper_file=Path(self._path(self._fill(app.pepper_file, "pepper_file")))
+            if app.pepper_file
+            else None,
+            pepper_env=app.pepper_env,
+            search=self._search_folder(app.search) if app.search else None,
+            folder=folder,
+            directory=folder / app.directory,
+            instances=app.instances,
+            listing_url=self._listing_url(app.instances),
+        )
+
+    def _listing_url(self, section: InstancesConfig) -> Url | None:
+        if bool(section.url) != bool(section.query):
+            self._report("url and query require each other", "instances", "query" if section.url else "url")
+        url = self._url(section.url, "instances", "url")
+        return url and resolve_path(url, self._folder)
+
+    def _report(self, reason: str, *key: toml.Key) -> None:
+        self._report_problem(("apps", self._name, *key), reason)
+
+    def _fill(self, text: str, *key: toml.Key) -> str:
+        return fill_variables(text, ("apps", self._name, *key), self._report_problem, self._variables)
+
+    def _path(self, text: str) -> str:
+        return str(self._folder / atomic.expand_home(text)) if text else ""
+
+    def _url(self, text: str, *key: toml.Key) -> Url | None:
+        """Return a URL; None if it is empty, or invalid, which is reported."""
+        try:
+            return (
+                urls.parse_url(self._fill(text, *key))
+                if text or key[0] in ("databases", "replicas")
+                else None
+            )
+        except UrlInvalidError as error:
+            self._report(str(error), *key)
+            return None
+
+    def _replicas(self, databases: Mapping[str, Url | None]) -> Iterator[tuple[str, Replica]]:
+        for name, section in self._app.replicas.items():
+            url, primary = self._url(section.url, "replicas", name, "url"), databases.get(name)
+            if name not in databases:
+                self._report(f"databases has no {name!r}", "replicas", name)
+            elif url and primary and (url.engine != primary.engine or url.is_local):
+                reason = f"it is no address of a server with the engine of {name!r}"
+                self._report(reason, "replicas", name, "url")
+            elif url and primary and has_placeholder(url) != has_placeholder(primary):
+                reason = f"it must contain * exactly if the address of {name!r} does"
+                self._report(reason, "replicas", name, "url")
+            elif not is_duration(section.max_lag):
+                reason = f"{section.max_lag!r} is not a duration; write 30s or 5m"
+                self._report(reason, "replicas", name, "max_lag")
+            elif url:
+                yield name, Replica(url=url, max_lag=parse_duration(section.max_lag))
+
+    def _search_folder(self, section: SearchConfig) -> Path:
+        if not section.folder:
+            self._report("it is empty", "search", "folder")
+        return self._folder / atomic.expand_home(self._fill(section.folder, "search", "folder"))
+
+    def _embedder(self, embedder: Embedder) -> Embedder:
+        from dbctl.config.embedders import SERVICES, check_embedder
+
+        for name, reason in check_embedder(embedder):
+            self._report(reason, "embedder", name)
+        service = SERVICES.get(embedder.kind, ("", ""))
+        if not embedder.url and not embedder.key_file:
+            embedder = msgspec.structs.replace(embedder, key_env=embedder.key_env or service[1])
+        address = embedder.url or service[0]
+        if embedder.kind in SERVICES:
+            self._require_encryption(address, has_key=bool(embedder.key_env or embedder.key_file))
+        command = self._command(embedder.command)
+        return msgspec.structs.replace(
+            embedder, url=address, key_file=self._path(embedder.key_file), command=command
+        )
+
+    def _command(self, words: Sequence[str]) -> Sequence[str]:
+        """Return a command; a program without a slash is searched on the PATH."""
+        return [self._path(word) if not index and "/" in word else word for index, word in enumerate(words)]
+
+    def _hooks(self, action: ActionName, section: ActionHooks) -> ActionHooks:
+        commands = section.list_programs()
+        self._check_programs(commands, section.timeout, "hooks", action)
+        resolved = {key: self._command(words) for key, words in commands.items()}
+        return ActionHooks(
+            before=resolved.get("before", ()),
+            after=resolved.get("after", ()),
+            failed=resolved.get("failed", ()),
+            finally_=resolved.get("finally", ()),
+            timeout=section.timeout,
+        )
+
+    def _maintenance_mode(self, section: MaintenanceModeConfig) -> MaintenanceModeConfig:
+        self._check_programs({"on": section.on, "off": section.off}, section.timeout, "maintenance_mode")
+        return msgspec.structs.replace(section, on=self._command(section.on), off=self._command(section.off))
+
+    def _check_programs(self, commands: Mapping[str, Sequence[str]], timeout: str, *key: toml.Key) -> None:
+        for name, words in commands.items():
+            if not words or not words[0].strip():
+                self._report("the program is missing", *key, name)
+            elif "\0" in "".join(words):
+                self._report("it contains a NUL character", *key, name)
+        if not is_duration(timeout) or not timeout[:-1].strip("0"):
+            self._report(f"{timeout!r} is not a duration; write 30s or 10m", *key, "timeout")
+
+    def _require_encryption(self, address: str, *, has_key: bool) -> None:
+        try:
+            endpoint = urls.parse_endpoint(address)
+        except UrlInvalidError as error:
+            self._report(str(error.context["reason"]), "embedder", "url")
+            return
+        if has_key and not (endpoint.secure or endpoint.is_loopback):
+            reason = "the key would be sent unencrypted; write https://, or use no key"
+            self._report(reason, "embedder", "url")
+
+    def _backup(self, section: BackupConfig) -> BackupConfig:
+        for key in ("max_age", "verify_within", "drill_within"):
+            if (text := getattr(section, key)) and not is_duration(text):
+                self._report(f"{text!r} is not a duration; write 26h, 30d or 1y", "backup", key)
+        for name, reason in section.keep.find_problems():
+            self._report(reason, "backup", "keep", name)
+        if not section.repository:
+            self._report("it is empty", "backup", "repository")
+        repository = self._fill(section.repository, "backup", "repository")
+        encrypt = section.encrypt and self._encryption(section.encrypt)
+        return msgspec.structs.replace(section, repository=repository, encrypt=encrypt)
+
+    def _encryption(self, section: EncryptionConfig) -> EncryptionConfig:
+        key = ("backup", "encrypt")
+        if section.recipients:
+            from dbctl.files import age
+        for index, text in enumerate(section.recipients):
+            duplicate = "it is a duplicate" if text in section.recipients[:index] else ""
+            if problem := age.recipient_problem(text) or duplicate:
+                self._report(f"recipient {index + 1}: {problem}", *key, "recipients")
+        has_recipients = bool(section.recipients or section.recipients_file)
+        passphrases = [name for name in ("passphrase_file", "passphrase_env") if getattr(section, name)]
+        if len(passphrases) + has_recipients > 1:
+            reason = "use recipients, a file with a passphrase, or a variable with it; age does not support several"
+            self._report(reason, *key, passphrases[-1])
+        if not (has_recipients or passphrases):
+            self._report("recipients, recipients_file, passphrase_file or passphrase_env is missing", *key)
+        files = {
+            name: self._path(self._fill(getattr(section, name), *key, name))
+            for name in ("recipients_file", "passphrase_file", "identity_file")
+        }
+        return msgspec.structs.replace(section, **files)
+
+
+def resolve_path(url: Url, folder: Path) -> Url:
+    """Return an address whose path is absolute."""
+    if not url.is_local:
+        return url
+    return msgspec.structs.replace(url, path=str(folder / atomic.expand_home(url.path)))

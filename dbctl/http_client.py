@@ -1,0 +1,65 @@
+"""What every HTTP request needs: verified TLS, the proxy of the environment, no redirects, and reasons of failures."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+
+from dbctl.url import Endpoint
+
+REDIRECT_STATUSES = range(300, 400)
+RETRY_HINT = "Try again later."
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Redirect handler that ignores redirects, so that secrets are sent only to the configured service."""
+
+    def redirect_request(self, *_words: object) -> None:
+        return None
+
+
+def create_opener(endpoint: Endpoint) -> urllib.request.OpenerDirector:
+    """Return an opener that uses the proxy of the environment, except for loopback addresses, and follows no redirect."""
+    proxies = {} if endpoint.is_loopback else urllib.request.getproxies()
+    context = ssl.create_default_context()
+    return urllib.request.build_opener(
+        urllib.request.ProxyHandler(proxies), urllib.request.HTTPSHandler(context=context), _NoRedirect()
+    )
+
+
+#: Reasons and hints by exception; the first match is used. An empty hint means that of the caller.
+_FAILURES: Sequence[tuple[type[BaseException], str, str]] = (
+    (
+        ssl.SSLCertVerificationError,
+        "its certificate is not trusted",
+        "Check url, or set SSL_CERT_FILE to a file with the authorities to trust instead of those of this machine.",
+    ),
+    (ssl.SSLError, "it does not support TLS", "Check url: http:// or https://."),
+    (socket.gaierror, "its host name cannot be resolved", ""),
+    (TimeoutError, "it did not respond in time", ""),
+    (ConnectionRefusedError, "connection refused", ""),
+    (http.client.RemoteDisconnected, "the connection was interrupted", RETRY_HINT),
+    (http.client.IncompleteRead, "the connection was interrupted", RETRY_HINT),
+    (http.client.HTTPException, "the server does not support HTTP", ""),
+    (ConnectionError, "the connection was interrupted", RETRY_HINT),
+)
+
+
+def explain_error(error: Exception, network_hint: str) -> tuple[str, str]:
+    """Return the reason of a failed request, without its address, and a hint.
+
+    Args:
+        error: an error of ``urllib``, ``http.client``, ``ssl`` or a socket.
+        network_hint: the hint for failures of the network.
+    """
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    for kind, reason, hint in _FAILURES:
+        if isinstance(cause, kind):
+            return reason, hint or network_hint
+    if str(cause).startswith("Tunnel connection failed"):
+        return "the proxy refuses the connection", "Check HTTPS_PROXY and NO_PROXY."
+    return (cause.strerror if isinstance(cause, OSError) else "") or "the network failed", network_hint

@@ -1,0 +1,172 @@
+"""Progress of the running work: services report stages and amounts, and ``dbctl.render.progress`` shows them.
+
+The state belongs to the process and not to a thread, because the threads of one operation report to it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Protocol, TypeAlias, TypeVar
+
+from dbctl.model import Struct, format_count
+
+T = TypeVar("T")
+#: Amount of work, if known; a function is called again for each report, because the amount may grow.
+Total: TypeAlias = "float | Callable[[], float] | None"
+#: Seconds of work before a rate is meaningful.
+_RATE_SECONDS = 0.5
+
+
+def _ignore() -> None:
+    """Report nothing."""
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """The state of the work at one time."""
+
+    command: str  #: its words: backup create
+    stage: str  #: 2 of 3 databases, compressing
+    done: float  #: in ``unit``
+    total: float | None  #: in ``unit``; None: unknown
+    unit: str  #: bytes, or a noun in the plural; empty: the work is not measured
+    elapsed: float  #: seconds
+    rate: float | None  #: ``unit`` per second
+    eta: float | None  #: expected remaining seconds
+
+
+class Display(Protocol):
+    """Shows the progress of the current work."""
+
+    def start(self) -> None:
+        """Start to show the work."""
+
+    def stop(self) -> None:
+        """Remove what was drawn; ``start`` may follow."""
+
+
+class Work:
+    """The work of one command, which reports its progress while it is the current one."""
+
+    def __init__(self, command: str) -> None:
+        self.on_stage: Callable[[], None] = _ignore  #: called after each change of the stage
+        self.on_poll: Callable[[], None] = _ignore  #: called by ``poll``
+        self._command, self._begin = command, time.monotonic()
+        self._part = self._activity = ""
+        self.measure("", None, "")
+
+    def measure(self, activity: str, total: Total, unit: str) -> None:
+        """Begin to count: ``advance`` receives amounts in ``unit``, a noun in the plural."""
+        self._activity, self._total, self._unit = activity, total, unit
+        self._done, self._counted_since = 0.0, 0.0
+
+    def advance(self, count: float = 1) -> None:
+        """Add ``count`` units of done work."""
+        self._counted_since = self._counted_since or time.monotonic()
+        self._done += count
+
+    def set_stage(self, *, part: str | None = None, activity: str | None = None) -> None:
+        """Replace the part of the work, or what is done with it."""
+        self._part = self._part if part is None else part
+        self._activity = self._activity if activity is None else activity
+        self.on_stage()
+
+    def report(self) -> Report:
+        """Return the present state."""
+        done, now = self._done, time.monotonic()
+        total = self._total() if callable(self._total) else self._total
+        total = max(total, done) if total else None
+        counted_seconds = now - self._counted_since
+        has_rate = bool(self._unit) and self._counted_since and counted_seconds > _RATE_SECONDS
+        rate = done / counted_seconds if has_rate else None
+        return Report(
+            command=self._command,
+            stage=", ".join(filter(None, [self._part, self._activity])),
+            done=done,
+            total=total,
+            unit=self._unit,
+            elapsed=now - self._begin,
+            rate=rate,
+            eta=(total - done) / rate if rate and total else None,
+        )
+
+
+_current: list[Work] = []
+_displays: list[Display] = []
+
+
+@contextmanager
+def track(work: Work, display: Display | None) -> Iterator[None]:
+    """Make ``work`` the current work in this context, and show it until ``stop``."""
+    _current[:], _displays[:] = [work], [display] if display else []
+    try:
+        for shown in _displays:
+            shown.start()
+        yield
+    finally:
+        stop()
+        _current.clear()
+
+
+def stop() -> None:
+    """Remove the progress before the result is written."""
+    while _displays:
+        _displays.pop().stop()
+
+
+@contextmanager
+def pause() -> Iterator[None]:
+    """Remove the progress while other text is written or read."""
+    paused = list(_displays)
+    for display in paused:
+        display.stop()
+    try:
+        yield
+    finally:
+        for display in paused:
+            if display in _displays:
+                display.start()
+
+
+def detach() -> None:
+    """Forget the work in a forked process."""
+    _displays.clear()
+    _current.clear()
+
+
+def current_work() -> Work | None:
+    """Return the current work, if any."""
+    return _current[0] if _current else None
+
+
+def poll() -> None:
+    """Let the current progress be drawn by this thread, where no thread may draw it because processes are forked."""
+    if _current:
+        _current[0].on_poll()
+
+
+def start_part(number: int, count: int, noun: str) -> None:
+    """Report that the work on one of ``count`` parts begins: ``2 of 3 databases``."""
+    if _current:
+        _current[0].set_stage(part=f"{number} of {format_count(count, noun)}", activity="")
+
+
+def list_parts(items: Iterable[T], noun: str) -> Iterator[T]:
+    """Yield items, and report each as the part on which the work begins."""
+    parts = list(items)
+    for number, part in enumerate(parts, 1):
+        start_part(number, len(parts), noun)
+        yield part
+
+
+def advance(count: float) -> None:
+    """Add done work in the unit of the current work."""
+    if _current:
+        _current[0].advance(count)
+
+
+def start_stage(activity: str) -> None:
+    """Report what is done now with the part, or with the whole: ``compressing``."""
+    if _current:
+        _current[0].set_stage(activity=activity)

@@ -1,0 +1,287 @@
+"""The sections of the page; each is omitted or states that there is nothing to show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from dbctl.model import format_count
+from dbctl.report_page.charts import draw_bars, draw_line
+from dbctl.report_page.elements import Html, Node, element, join
+from dbctl.report_page.tables import Column, create_table
+from dbctl.report_page.values import MISSING, show_duration, show_number, show_size, show_time
+from dbctl.services.report import OperationsReport, ReportedDatabase, ReportedFinding, ReportedRun
+
+#: The words for a state, with the style of its badge.
+_HEALTH = {"error": "Error", "due": "Action due", "ok": "OK"}
+_SEVERITY = {"error": "Error", "warning": "Warning", "info": "Note"}
+_STYLES = {"error": "error", "due": "warning", "warning": "warning", "ok": "ok", "info": "info"}
+#: Why there is no prediction, in words.
+_FORECASTS = {
+    "unknown": "Free space unknown",
+    "too-few-samples": "Too few samples for a prediction",
+    "not-filling": "Disk is not filling up",
+    "no-trend": "No clear trend of the free space",
+    "distant": "Disk full in more than 5 years",
+}
+
+
+def list_sections(report: OperationsReport) -> Sequence[tuple[str, str, Html]]:
+    """Return the id, the title and the content of each section."""
+    return [
+        ("applications", "Applications", _show_applications(report)),
+        ("findings", "Findings", _show_findings(report)),
+        ("growth", "Growth", _show_growth(report)),
+        ("activity", "Activity", _show_activity(report)),
+        ("backups", "Backups", _show_backups(report)),
+        ("migrations", "Migrations", _show_migrations(report)),
+        ("changes", "Recent changes", _show_changes(report)),
+    ]
+
+
+def _show_applications(report: OperationsReport) -> Html:
+    columns = [
+        Column("Application"),
+        Column("State"),
+        Column("Databases", is_number=True),
+        Column("Size", is_number=True),
+        Column("Growth per day", is_number=True),
+        Column("Users", is_number=True),
+        Column("Backup"),
+        Column("Pending migrations", is_number=True),
+        Column("Findings", is_number=True),
+        Column("Failed runs", is_number=True),
+    ]
+    rows = [
+        [
+            app.app,
+            _badge(app.health, _HEALTH),
+            show_number(app.databases),
+            show_size(app.bytes),
+            show_size(app.bytes_per_day, signed=True),
+            show_number(app.users),
+            show_time(app.backup_at, created_at=report.created_at),
+            show_number(app.pending),
+            show_number(app.errors + app.warnings),
+            show_number(app.failed_runs),
+        ]
+        for app in report.apps
+    ]
+    return create_table("All applications, those that need attention first", columns, rows)
+
+
+def _show_findings(report: OperationsReport) -> Html:
+    if not report.findings:
+        return _show_remark("No problems were found.")
+    return element("ul", *map(_show_finding, report.findings), class_="findings")
+
+
+def _show_finding(finding: ReportedFinding) -> Html:
+    remedy = element("p", "Remedy: ", element("code", finding.remedy)) if finding.remedy else None
+    return element(
+        "li",
+        _badge(finding.severity, _SEVERITY),
+        element(
+            "div",
+            element(
+                "p", element("strong", finding.target), " ", element("span", finding.code, class_="code")
+            ),
+            element("p", finding.message),
+            remedy,
+        ),
+    )
+
+
+def _show_growth(report: OperationsReport) -> Html:
+    databases = [database for database in report.databases if database.growth]
+    if not databases:
+        return _show_remark(
+            "No sizes were recorded in this period. Each backup, and dbctl status --record, records them."
+        )
+    cards = (_show_card(database, f"size-{index}") for index, database in enumerate(databases))
+    parts: list[Node] = [element("div", *cards, class_="cards")]
+    if report.tables:
+        columns = [
+            Column("Table"),
+            Column("Database"),
+            *(Column(label, is_number=True) for label in ("Rows", "Change", "Per day")),
+        ]
+        rows = [
+            [
+                table.table,
+                table.target,
+                show_number(table.rows),
+                show_number(table.rows_change, signed=True),
+                show_number(table.rows_per_day, signed=True),
+            ]
+            for table in report.tables
+        ]
+        parts.append(create_table("Tables that grow fastest", columns, rows))
+    if report.figures:
+        columns = [Column("Figure"), Column("Database"), Column("Value", is_number=True)]
+        figures = [
+            [figure.name, figure.target, show_number(figure.value), show_number(figure.change, signed=True)]
+            for figure in report.figures
+        ]
+        columns.append(Column("Change", is_number=True))
+        parts.append(create_table("Figures of the applications", columns, figures))
+    return join(*parts)
+
+
+def _show_card(database: ReportedDatabase, key: str) -> Html:
+    growth = database.growth
+    if growth is None:
+        return Html()
+    points = [(point.at, point.bytes) for point in database.points if point.bytes is not None]
+    chart: Node = None
+    if len(points) > 1:
+        first, last = points[0], points[-1]
+        description = f"{first[1]:,} bytes on {first[0]:%Y-%m-%d}, {last[1]:,} bytes on {last[0]:%Y-%m-%d}"
+        chart = join(
+            draw_line(points, key=key, title=f"Size of {database.target}", description=description),
+            element(
+                "p",
+                element("span", f"{first[0]:%Y-%m-%d}: ", show_size(first[1])),
+                element("span", f"{last[0]:%Y-%m-%d}"),
+                class_="axis",
+            ),
+        )
+    per_day: Node = "Growth per day unknown"
+    if growth.bytes_per_day is not None:
+        per_day = join(show_size(growth.bytes_per_day, signed=True), " per day")
+    days = growth.days_until_full
+    forecast: Node = _FORECASTS.get(growth.forecast, "")
+    if days is not None:
+        forecast = element(
+            "strong", "Disk full in ", show_number(round(days)), f" {'day' if round(days) == 1 else 'days'}"
+        )
+    last_point = database.points[-1] if database.points else None
+    counts: list[Node] = []
+    if last_point and last_point.rows is not None:
+        counts += [show_number(last_point.rows), " rows"]
+    if last_point and last_point.users is not None:
+        counts += [", ", show_number(last_point.users), " users"]
+    return element(
+        "article",
+        element("h3", database.target),
+        element("p", show_size(growth.bytes), class_="figure"),
+        chart,
+        element("p", per_day),
+        element("p", *counts) if counts else None,
+        element("p", forecast, class_="muted"),
+    )
+
+
+def _show_activity(report: OperationsReport) -> Html:
+    if not report.totals.runs:
+        return _show_remark("The journal has no runs in this period.")
+    unit = "day" if report.activity_interval == timedelta(days=1) else f"{report.activity_interval.days} days"
+    largest = max(period.succeeded + period.failed for period in report.activity)
+    legend = element(
+        "p",
+        element("span", "succeeded", class_="key succeeded"),
+        element("span", "failed", class_="key failed"),
+        f"runs per {unit}, at most {largest:,}; {report.activity[0].begin:%Y-%m-%d} to {report.created_at:%Y-%m-%d}",
+        class_="legend",
+    )
+    bars = draw_bars(report.activity, report.activity_interval, key="activity-chart")
+    if not report.failures:
+        return join(bars, legend, _show_remark("No run failed."))
+    columns = [Column("Run"), *map(Column, ("Started", "Application", "Command", "Result"))]
+    columns.append(Column("Reason", is_wide=True))
+    rows = [
+        [
+            element("data", str(run.id), value=run.id),
+            show_time(run.started_at, created_at=report.created_at),
+            run.app or MISSING,
+            run.command,
+            element("span", run.result, class_="badge error"),
+            run.message or run.error or MISSING,
+        ]
+        for run in report.failures
+    ]
+    return join(bars, legend, create_table("Failed and interrupted runs, newest first", columns, rows))
+
+
+def _show_backups(report: OperationsReport) -> Html:
+    if not report.backups:
+        return _show_remark("No backups are configured.")
+    columns = [
+        Column("Database"),
+        Column("Newest"),
+        Column("Size", is_number=True),
+        Column("Backups", is_number=True),
+        Column("Verified"),
+        Column("Drilled"),
+        Column("Drill took", is_number=True),
+        Column("State", is_wide=True),
+    ]
+    at = report.created_at
+    rows: list[list[Node]] = [
+        [
+            f"{backup.app}/{backup.database}",
+            show_time(backup.created_at, created_at=at),
+            show_size(backup.bytes),
+            show_number(backup.backups),
+            show_time(backup.verified_at, created_at=at),
+            show_time(backup.drilled_at, created_at=at),
+            show_duration(backup.drill_duration),
+            element("span", "Due: ", "; ".join(backup.due.values()), class_="due")
+            if backup.due
+            else _badge("ok", _HEALTH),
+        ]
+        for backup in report.backups
+    ]
+    return create_table("The newest backup of each database", columns, rows)
+
+
+def _show_migrations(report: OperationsReport) -> Html:
+    if not report.migrations:
+        return _show_remark("No migration is pending, and none was applied in this period.")
+    columns = [Column("Migration"), Column("Database"), Column("State"), Column("Applied")]
+    rows = [
+        [
+            migration.name,
+            f"{migration.app}/{migration.database}",
+            element(
+                "span", migration.state, class_=f"badge {'ok' if migration.state == 'applied' else 'warning'}"
+            ),
+            show_time(migration.applied_at, created_at=report.created_at),
+        ]
+        for migration in report.migrations
+    ]
+    return create_table("Migrations that are not applied, and those applied in this period", columns, rows)
+
+
+def _show_changes(report: OperationsReport) -> Html:
+    if not report.changes:
+        return _show_remark("dbctl changed nothing in this period.")
+    columns = [Column("Run"), *map(Column, ("When", "Application"))]
+    columns += [Column("Command", is_wide=True), Column("By"), Column("Result")]
+    rows = [_show_change(run, report) for run in report.changes]
+    return create_table("Changes by dbctl, newest first", columns, rows)
+
+
+def _show_change(run: ReportedRun, report: OperationsReport) -> list[Node]:
+    return [
+        element("data", str(run.id), value=run.id),
+        show_time(run.started_at, created_at=report.created_at),
+        run.app or MISSING,
+        element("code", f"{run.command} {run.arguments}".strip()),
+        run.user,
+        element("span", run.result, class_=f"badge {'error' if run.is_failure else 'ok'}"),
+    ]
+
+
+def _badge(state: str, words: dict[str, str]) -> Html:
+    return element("span", words[state], class_=f"badge {_STYLES[state]}")
+
+
+def _show_remark(text: str) -> Html:
+    return element("p", text, class_="empty")
+
+
+def describe_period(report: OperationsReport) -> str:
+    """Return the period, for the heading of the page."""
+    days = max(round((report.created_at - report.since) / timedelta(days=1)), 1)
+    return f"{report.since:%Y-%m-%d} to {report.created_at:%Y-%m-%d %H:%M} UTC, {format_count(days, 'day')}"

@@ -1,0 +1,77 @@
+"""Open the app that the options of the command line select."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dbctl.config import loader as config
+from dbctl.config import model
+from dbctl.errors import DatabaseUnknownError
+from dbctl.profiles import loader
+from dbctl.profiles.model import Profile
+from dbctl.services.app.app import App
+
+#: Seconds to wait for a locked database whose schema selects the variant of a profile, in commands that open no database.
+SCHEMA_TIMEOUT = 1.0
+
+
+def read_profile(configured: model.App) -> tuple[Profile, str | None]:
+    """Return the profile of a configured app, and the name of the variant that the live schema has; None: no variant.
+
+    Only for profiles with variants, the main database is opened; see ``App.resolve_profile``.
+    """
+    profile = loader.load(configured.profile)
+    if not profile.variants:
+        return profile, None
+    app = App(configured, profile, timeout=SCHEMA_TIMEOUT)
+    app.resolve_profile()
+    return app.profile, app.variant.name if app.variant else None
+
+
+@contextmanager
+def open_app(
+    selection: model.Selection,
+    *,
+    timeout: float,
+    only: str = "",
+    traceless: bool = False,
+    trust_clock: bool = False,
+    acting_as: str = "",
+) -> Iterator[App]:
+    """Open the selected app, and close its databases at the end.
+
+    Args:
+        selection: the options of the command line.
+        timeout: how long to wait for a lock, in seconds.
+        only: the only database that may be opened; a command that requires another is refused.
+        traceless: whether to leave a database unread if reading it would change or create a file.
+        trust_clock: whether to delete by age even if the clock contradicts the recorded times.
+        acting_as: the login of the user on whose behalf changes are made.
+    """
+    configured = config.find_app(selection)
+    profile = loader.load(configured.profile)
+    app = App(
+        configured,
+        profile,
+        timeout=timeout,
+        only=only,
+        traceless=traceless,
+        trust_clock=trust_clock,
+        acting_as=acting_as,
+    )
+    app.resolve_profile()
+    if only:
+        app.database(only)
+    unknown = [name for name in app.configured.databases if name not in app.profile.databases]
+    if unknown:
+        raise DatabaseUnknownError(
+            app=app.name,
+            name=unknown[0],
+            names=", ".join(app.profile.databases),
+            candidates=app.profile.databases,
+        )
+    try:
+        yield app
+    finally:
+        app.close()

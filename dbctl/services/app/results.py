@@ -1,0 +1,131 @@
+"""Results of a query on each configured database of an app, of which one failure does not hide the others; and pages of results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from msgspec import structs
+
+from dbctl.errors import DatabaseNotConfiguredError, DbctlError, Exit, NotSupportedError, UsageError
+from dbctl.model import Page, PageRequest, Struct
+from dbctl.services.app.app import App
+
+T = TypeVar("T", bound=Struct)
+
+
+class DatabaseResults(Struct, Generic[T], frozen=True, kw_only=True):
+    """The results of the databases that could be read, and the errors of the others."""
+
+    page: Page[T]
+    failed: Sequence[DbctlError]
+    remarks: Sequence[str] = ()  #: notes about the results
+
+    @property
+    def status(self) -> Exit:
+        """The exit code of the command."""
+        return Exit.PARTIAL if self.failed else Exit.OK
+
+
+def selected_databases(app: App) -> Iterator[str]:
+    """Yield the database of ``--db``, otherwise all configured databases.
+
+    Raises:
+        DatabaseNotConfiguredError: a required database is not configured.
+    """
+    for name, section in app.profile.databases.items():
+        if app.only not in ("", name):
+            continue
+        try:
+            app.url(name)
+        except DatabaseNotConfiguredError:
+            if section.optional and not app.only:
+                continue
+            raise
+        yield name
+
+
+def create_result(kind: type[T], target: str, *sources: Struct, **fields: object) -> T:
+    """Return a result about ``target``, with ``fields`` and those fields of the values of an engine that ``kind`` has."""
+    values = {name: value for source in sources for name, value in structs.asdict(source).items()}
+    values |= {**fields, "target": target}
+    return kind(**{name: values[name] for name in kind.__struct_fields__ if name in values})
+
+
+def collect_results(
+    app: App,
+    item_type: type[T],
+    page_request: PageRequest,
+    collect: Callable[[str], list[T]],
+    *,
+    hide_single_target: bool = False,
+) -> DatabaseResults[T]:
+    """Collect items from each configured database; databases whose engine does not support it are skipped.
+
+    ``collect`` returns the items of one database. With ``hide_single_target`` a table omits the column of the target if all rows
+    have the same.
+
+    Raises:
+        DbctlError: all databases failed; the error of the first.
+    """
+    items, failed, has_result = list[T](), list[DbctlError](), False
+    for name in selected_databases(app):
+        try:
+            items += collect(name)
+            has_result = True
+        except DbctlError as error:
+            failed.append(error)
+    if failed and not has_result:
+        raise failed[0]
+    page = paginate(items, item_type, page_request)
+    constant_columns = [
+        field for field in item_type.__struct_fields__ if all(getattr(item, field) is None for item in items)
+    ]
+    if hide_single_target and len({getattr(item, "target", None) for item in items}) == 1:
+        constant_columns = ["target", *constant_columns]
+    return DatabaseResults(
+        page=structs.replace(page, constant_columns=constant_columns if items else ()),
+        failed=[error for error in failed if not isinstance(error, NotSupportedError)],
+    )
+
+
+def paginate(items: Sequence[T], item_type: type[T], page_request: PageRequest) -> Page[T]:
+    """Return the page of ``items`` that ``page_request`` requests; items without a value of the sort field come last.
+
+    Raises:
+        UsageError: ``item_type`` does not have the sort field.
+    """
+    field = page_request.sort.removeprefix("-")
+    if field and field not in item_type.__struct_fields__:
+        known = ", ".join(item_type.__struct_fields__)
+        raise UsageError(
+            detail=f"--sort: no field {field!r}; known: {known}",
+            name=field,
+            candidates=item_type.__struct_fields__,
+        )
+    if field:
+        with_value = [item for item in items if getattr(item, field) is not None]
+        with_value.sort(
+            key=lambda item: _sort_key(getattr(item, field)), reverse=page_request.sort.startswith("-")
+        )
+        items = with_value + [item for item in items if getattr(item, field) is None]
+    end = None if page_request.limit is None else page_request.offset + page_request.limit
+    return Page(
+        items=items[page_request.offset : end],
+        total=len(items),
+        limit=page_request.limit,
+        offset=page_request.offset,
+        column_names=item_type.__struct_fields__,
+    )
+
+
+def _sort_key(value: object) -> tuple[int, float, str]:
+    """Return a sort key for values of any type: numbers, then times, then text without regard to case."""
+    if isinstance(value, int | float):
+        return 0, value, ""
+    if isinstance(value, datetime):
+        return 1, value.timestamp(), ""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return 0, len(value), ""
+    return 2, 0, str(value).casefold()

@@ -1,0 +1,102 @@
+"""The files of the audit log: one JSON object per line, in a canonical form whose hash includes the previous hash."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import msgspec
+
+from dbctl.errors import AuditUnavailableError
+from dbctl.services.audit.records import CountedRecord, StoredRecord
+
+FILE_NAME = "audit.jsonl"
+_DECODER, _COUNTING_DECODER = msgspec.json.Decoder(StoredRecord), msgspec.json.Decoder(CountedRecord)
+
+
+def seal(values: Mapping[str, Any]) -> tuple[bytes, str]:
+    """Return the line of a record with its hash, and the hash: SHA-256 of the line without the hash."""
+    digest = hashlib.sha256(_encode(values)).hexdigest()
+    return _encode({**values, "hash": digest}) + b"\n", digest
+
+
+def is_sealed(line: bytes) -> bool:
+    """Whether a line is canonical and has the right hash."""
+    try:
+        values = msgspec.json.decode(line)
+        digest = values.pop("hash")
+        return seal(values) == (line, digest)
+    except (msgspec.MsgspecError, UnicodeDecodeError, AttributeError, KeyError, TypeError):
+        return False
+
+
+def decode_line(line: bytes, *, with_images: bool = False) -> StoredRecord | None:
+    """Return the record of a line, by default without the images of rows; None if it is none."""
+    try:
+        return _DECODER.decode(line) if with_images else _COUNTING_DECODER.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+def read_interruption(line: bytes) -> Mapping[str, Any]:
+    """Return what a record declares about incomplete bytes before it: their number and hash; empty: nothing."""
+    content = msgspec.json.decode(line).get("interrupted")
+    return content if isinstance(content, dict) else {}
+
+
+def _encode(values: Mapping[str, Any]) -> bytes:
+    return msgspec.json.encode(values, order="deterministic")
+
+
+class Line(NamedTuple):
+    """A line of a file."""
+
+    path: Path
+    number: int  #: from 1
+    content: bytes
+
+
+def list_files(folder: Path, others: Iterable[Path] = ()) -> Sequence[Path]:
+    """Return the files of the log in their order: rotated ones in the folder, ``others``, and the current one last.
+
+    Raises:
+        AuditUnavailableError: a file cannot be read.
+    """
+    current = folder / FILE_NAME
+    rotated = {path.resolve() for path in [*folder.glob(f"{FILE_NAME}?*"), *others]} - {current.resolve()}
+    ordered = sorted(rotated, key=lambda path: (_find_first_sequence(path), str(path)))
+    return [*ordered, *([current] if current.exists() else [])]
+
+
+def read_lines(folder: Path, others: Iterable[Path] = ()) -> Iterator[Line]:
+    """Yield the lines of the log, the oldest first.
+
+    Raises:
+        AuditUnavailableError: a file cannot be read.
+    """
+    for path in list_files(folder, others):
+        with _open(path) as file:
+            try:
+                for number, content in enumerate(file, 1):
+                    yield Line(path, number, content)
+            except OSError as error:
+                raise AuditUnavailableError(path=path, reason=error.strerror or str(error)) from error
+
+
+def _find_first_sequence(path: Path) -> int:
+    with _open(path) as file:
+        for line in file:
+            if record := decode_line(line):
+                return record.sequence
+    return 0
+
+
+def _open(path: Path) -> BinaryIO:
+    if path.exists() and not path.is_file():
+        raise AuditUnavailableError(path=path, reason="it is not a regular file")
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise AuditUnavailableError(path=path, reason=error.strerror or str(error)) from error

@@ -1,0 +1,200 @@
+"""The rows that a transaction changes: before its statements, and again before the commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+from dbctl.engines.contract import AllOf, AnyOf, Condition, InSubquery, Where, Writable
+from dbctl.errors import PrivilegeMissingError
+from dbctl.services.audit.records import RowImage, TableChange
+from dbctl.services.audit.values import compute_digest, encode_value
+
+Values: TypeAlias = dict[str, object]
+#: The columns of a row that are secret, by table and row.
+FindSecrets: TypeAlias = Callable[[str, Mapping[str, object]], Collection[str]]
+#: Keys per query: SQLite limits the depth of conditions.
+KEYS_PER_QUERY = 200
+_CASCADES = frozenset({"CASCADE", "SET NULL", "SET DEFAULT"})
+NO_KEY, UNREADABLE = "the table has no primary key", "the database role may not read or lock the rows"
+
+
+class RowImages:
+    """The rows of one open transaction."""
+
+    def __init__(
+        self,
+        writer: Writable,
+        database: str,
+        *,
+        limit: int,
+        find_secrets: FindSecrets,
+        read_key: Callable[[], bytes],
+    ) -> None:
+        """Read nothing yet.
+
+        Args:
+            writer: the open database.
+            database: its name.
+            limit: the number of rows of a table up to which rows are recorded.
+            find_secrets: returns the secret columns of a row.
+            read_key: returns the key of the digests of secrets.
+        """
+        self._writer, self._database, self.limit = writer, database, limit
+        self._find_secrets, self._read_key = find_secrets, read_key
+        self._before: dict[str, dict[tuple[object, ...], Values | None]] = {}
+        self.counts: dict[str, int] = {}  #: written rows by table
+        self.reasons: dict[str, str] = {}  #: why rows of a table are only counted
+
+    def add(self, table: str, rows: int) -> int:
+        """Count written rows, and return their number."""
+        self.counts[table] = self.counts.get(table, 0) + rows
+        return rows
+
+    def begin_change(self, table: str) -> Sequence[str]:
+        """Return the key of a table; empty: its rows are only counted."""
+        self.add(table, 0)
+        if table not in self._writer.tables() or not (key := self.list_key(table)):
+            self.reasons[table] = NO_KEY
+        return () if table in self.reasons else key
+
+    def list_key(self, table: str) -> list[str]:
+        """Return the columns of the primary key."""
+        columns = self._writer.tables()[table].columns.values()
+        return [column.name for column in columns if column.is_primary_key]
+
+    def read_before(self, table: str, where: Sequence[Where]) -> None:
+        """Read rows before they change, unless this transaction has already changed them."""
+        with self._note_privileges(table):
+            self._read_before(table, where)
+
+    def read_cascade(self, table: str, where: Sequence[Where], path: Collection[str] = ()) -> None:
+        """Read the rows of a deletion, and those that foreign keys delete or change with them."""
+        if not self.begin_change(table):
+            return
+        path = {*path, table}
+        with self._note_privileges(table):
+            self._read_before(table, where)
+            for reference in self._writer.references(table) if table not in self.reasons else ():
+                if reference.on_delete in _CASCADES:
+                    referring = [InSubquery(reference.columns, table, reference.to, where)]
+                    self._read_referring(
+                        reference.table, referring, path, deletes=reference.on_delete == "CASCADE"
+                    )
+
+    def _read_referring(
+        self, table: str, where: Sequence[Where], path: Collection[str], *, deletes: bool
+    ) -> None:
+        if not self.add(table, self._writer.count(table, where)):
+            return
+        if deletes and table in path:
+            self.reasons[table] = "rows refer to rows of the same table"
+        elif deletes:
+            self.read_cascade(table, where, path)
+        elif self.begin_change(table):
+            self.read_before(table, where)
+
+    def _read_before(self, table: str, where: Sequence[Where]) -> None:
+        key, columns = self.list_key(table), list(self._writer.tables()[table].columns)
+        known = self._before.setdefault(table, {})
+        selected = self._writer.select(table, columns, where, limit=self.limit + 1, for_update=True)
+        rows = [dict(zip(columns, row, strict=True)) for row in selected]
+        if self._has_room(table, len(rows)):
+            for row in rows:
+                known.setdefault(_key_of(row, key), row)
+
+    def add_inserted(self, table: str, key: Sequence[str], keys: Sequence[Sequence[object]]) -> None:
+        """Add inserted rows, by their keys as the database returns them."""
+        known = self._before.setdefault(table, {})
+        if self._has_room(table, len(keys)):
+            with self._note_privileges(table):
+                for row in self._select_keys(table, key, key, [tuple(values) for values in keys]):
+                    known.setdefault(_key_of(row, key), None)
+
+    def _has_room(self, table: str, rows: int) -> bool:
+        if rows + len(self._before.get(table, ())) > self.limit:
+            self.reasons[table] = describe_limit(self.limit)
+        return table not in self.reasons
+
+    @contextmanager
+    def _note_privileges(self, table: str) -> Iterator[None]:
+        """Only count the rows of a table that may be written but not read; the savepoint lets the transaction continue."""
+        try:
+            with self._writer.transaction():
+                yield
+        except PrivilegeMissingError:
+            self.reasons[table] = UNREADABLE
+
+    def _select_keys(
+        self, table: str, columns: Sequence[str], key: Sequence[str], keys: Sequence[tuple[object, ...]]
+    ) -> Iterator[Values]:
+        for start in range(0, len(keys), KEYS_PER_QUERY):
+            where = match_keys(key, keys[start : start + KEYS_PER_QUERY])
+            for row in self._writer.select(table, columns, where):
+                yield dict(zip(columns, row, strict=True))
+
+    def list_changes(self, *, has_values: bool) -> Iterator[TableChange]:
+        """Yield the changes of each table; without ``has_values`` only their number."""
+        for table, count in self.counts.items():
+            images = [] if table in self.reasons else list(self._create_images(table))
+            reason = self.reasons.get(table, "" if has_values else "values are off")
+            rows = count if table in self.reasons else len(images)
+            if rows:
+                yield TableChange(
+                    database=self._database,
+                    table=table,
+                    rows=rows,
+                    images=None if reason else images,
+                    reason=reason,
+                )
+
+    def _create_images(self, table: str) -> Iterator[RowImage]:
+        """Yield the net changes of the rows of a table."""
+        known, key = self._before.get(table, {}), self.list_key(table)
+        columns = list(self._writer.tables()[table].columns)
+        after = {_key_of(row, key): row for row in self._select_keys(table, columns, key, list(known))}
+        for values, row in known.items():
+            new = after.get(values)
+            if row == new:
+                continue
+            changed = [name for name in columns if row is None or new is None or row[name] != new[name]]
+            encoded_key = self._encode(table, dict(zip(key, values, strict=True)), row or new or {})
+            yield RowImage(
+                key=encoded_key,
+                before=None
+                if row is None
+                else self._encode(table, {name: row[name] for name in changed}, row),
+                after=None
+                if new is None
+                else self._encode(table, {name: new[name] for name in changed}, new),
+            )
+
+    def _encode(self, table: str, values: Values, row: Values) -> dict[str, Any]:
+        secrets = self._find_secrets(table, row)
+        return {
+            name: compute_digest(self._read_key(), value)
+            if name in secrets and value is not None
+            else encode_value(value)
+            for name, value in values.items()
+        }
+
+
+def describe_limit(limit: int) -> str:
+    """Return why the rows of a large change are only counted."""
+    return f"more than {limit:,} rows"
+
+
+def match_keys(key: Sequence[str], keys: Sequence[tuple[object, ...]]) -> list[Where]:
+    """Return the conditions of the rows with these keys."""
+    if len(key) == 1:
+        return [Condition(key[0], "in", [values[0] for values in keys])]
+    rows = (
+        AllOf([Condition(column, "=", value) for column, value in zip(key, values, strict=True)])
+        for values in keys
+    )
+    return [AnyOf(list(rows))]
+
+
+def _key_of(row: Mapping[str, object], key: Sequence[str]) -> tuple[object, ...]:
+    return tuple(row[column] for column in key)

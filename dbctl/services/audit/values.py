@@ -1,0 +1,168 @@
+"""Values of rows in the audit log: types that JSON lacks are tagged, and a digest replaces a secret."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from dbctl.errors import AuditUnavailableError
+from dbctl.files import atomic
+
+#: Tags of values that are not restorable: a secret, and a value of an unknown type.
+SECRET, UNREADABLE = "$secret", "$unreadable"
+KEY_NAME = "audit.key"
+_KEY_BYTES = 32
+_LARGEST = 2**63 - 1
+
+
+def encode_value(value: object) -> Any:
+    """Return a value as JSON; ``decode_value`` returns it again."""
+    if value is None or isinstance(value, bool):
+        return value
+    for kind, encode in _ENCODERS.items():
+        if isinstance(value, kind):
+            return encode(value)
+    return {UNREADABLE: type(value).__name__}
+
+
+def _encode_text(text: str) -> Any:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # bytes that are not UTF-8
+        return {"$surrogates": _encode_bytes(text.encode("utf-8", "surrogateescape"))["$bytes"]}
+    return text
+
+
+def _encode_bytes(content: bytes) -> dict[str, str]:
+    return {"$bytes": base64.b64encode(content).decode()}
+
+
+def _encode_list(items: Iterable[object]) -> list[Any]:
+    return list(map(encode_value, items))
+
+
+#: The first type that matches is used: a datetime is also a date.
+_ENCODERS: Mapping[Any, Callable[[Any], Any]] = {
+    str: _encode_text,
+    int: lambda value: value if -_LARGEST <= value <= _LARGEST else {"$integer": str(value)},
+    float: lambda value: value if math.isfinite(value) else {"$float": str(value)},
+    bytes: _encode_bytes,
+    bytearray: _encode_bytes,
+    memoryview: _encode_bytes,
+    list: _encode_list,
+    tuple: _encode_list,
+    dict: lambda value: {"$object": {str(name): encode_value(item) for name, item in value.items()}},
+    datetime: lambda value: {"$time": value.isoformat()},
+    date: lambda value: {"$date": value.isoformat()},
+    time: lambda value: {"$clock": value.isoformat()},
+    timedelta: lambda value: {"$duration": [value.days, value.seconds, value.microseconds]},
+    Decimal: lambda value: {"$decimal": str(value)},
+    UUID: lambda value: {"$uuid": str(value)},
+}
+_PARSERS: Mapping[str, Any] = {
+    "$bytes": base64.b64decode,
+    "$surrogates": lambda text: base64.b64decode(text).decode("utf-8", "surrogateescape"),
+    "$integer": int,
+    "$float": float,
+    "$time": datetime.fromisoformat,
+    "$date": date.fromisoformat,
+    "$clock": time.fromisoformat,
+    "$decimal": Decimal,
+    "$uuid": UUID,
+    "$duration": lambda parts: timedelta(*parts),
+    "$object": lambda items: {name: decode_value(item) for name, item in items.items()},
+}
+
+
+def decode_value(value: Any) -> object:
+    """Return a value of a row from its JSON.
+
+    Raises:
+        ValueError, TypeError, ArithmeticError: it is secret, unreadable or invalid.
+    """
+    if isinstance(value, list):
+        return [decode_value(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    (tag, content), *rest = value.items()
+    if rest or tag not in _PARSERS:
+        raise ValueError(tag)
+    return _PARSERS[tag](content)
+
+
+def is_restorable(value: Any) -> bool:
+    """Whether ``decode_value`` returns the value: it is neither secret nor unreadable."""
+    if isinstance(value, list):
+        return all(map(is_restorable, value))
+    if isinstance(value, dict):
+        return SECRET not in value and UNREADABLE not in value
+    return True
+
+
+def is_secret(value: Any) -> bool:
+    """Whether the log has only the digest of a value."""
+    return isinstance(value, dict) and SECRET in value
+
+
+def compute_digest(key: bytes, value: object) -> Any:
+    """Return what the log contains for a secret value: a keyed digest shows a change, and cannot be guessed without the key."""
+    text = msgspec.json.encode(encode_value(value), order="deterministic")
+    return {SECRET: hmac.new(key, text, hashlib.sha256).hexdigest()[:32]}
+
+
+def read_key(folder: Path) -> bytes:
+    """Return the key of the digests, which is created on first use.
+
+    Raises:
+        AuditUnavailableError: it cannot be read or created.
+    """
+    path = folder / KEY_NAME
+    try:
+        key = _read_key(path)
+        if key is None:
+            key = _create_key(path)
+    except OSError as error:
+        raise AuditUnavailableError(path=path, reason=error.strerror or str(error)) from error
+    return key
+
+
+def _read_key(path: Path) -> bytes | None:
+    try:
+        key = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    if len(key) != _KEY_BYTES:
+        raise AuditUnavailableError(path=path, reason="it is not a key of 32 bytes")
+    return key
+
+
+def _create_key(path: Path) -> bytes:
+    """Create the key under another name, so that no process reads a part of it."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f".{KEY_NAME}.{os.getpid()}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(os.urandom(_KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):  # another process created it
+            atomic.rename_exclusively(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    key = _read_key(path)
+    if key is None:
+        raise AuditUnavailableError(path=path, reason="another process deleted it")
+    return key

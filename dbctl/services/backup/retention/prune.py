@@ -1,0 +1,356 @@
+"""Prune backups by the rules of retention, or delete them by id; the last valid backup and pinned ones are never deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from dbctl.config import Retention
+from dbctl.errors import (
+    BackupPinnedError,
+    BackupRetainedError,
+    LastBackupError,
+    RepositoryUnreadableError,
+    RetentionNotConfiguredError,
+    UsageError,
+)
+from dbctl.model import (
+    ChangeResult,
+    Closing,
+    Plan,
+    Struct,
+    format_count,
+    format_names,
+    parse_duration,
+    parse_size,
+)
+from dbctl.services.app import clock
+from dbctl.services.backup.manifest import Manifest
+from dbctl.services.backup.operation import BackupOperation
+from dbctl.services.backup.repository import LATEST, Repository
+from dbctl.services.backup.retention.rules import (
+    FUTURE,
+    NEWEST,
+    Candidate,
+    has_rules,
+    retention_for,
+    retention_reasons,
+)
+from dbctl.services.backup.verification_record import UNREADABLE, Verification
+
+DAMAGED = "damaged: see dbctl backup verify"
+UNREADABLE_RECORD = "its record cannot be read, and may contain a pin: see dbctl backup verify"
+#: A shorter gap between backups does not indicate a wrong clock, even with a short retention.
+MIN_GAP = timedelta(days=7)
+
+
+class RetainedBackup(Struct, frozen=True, kw_only=True):
+    """A retained backup with the reasons."""
+
+    id: str
+    reasons: Sequence[str]
+
+
+class BackupsPruned(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``backup prune``."""
+
+    deleted: Sequence[str]
+    retained: Sequence[RetainedBackup]
+    leftovers: Sequence[str]  #: folders of interrupted backups
+    freed_bytes: int
+    exceeded: Sequence[str] = ()  #: limits that the retained backups exceed
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        return self.exceeded
+
+    @property
+    def closing(self) -> Closing:
+        retained = f"{len(self.retained)} retained"
+        if not (self.deleted or self.leftovers):
+            return Closing("Nothing to do", [retained])
+        leftovers = [format_count(len(self.leftovers), "interrupted backup")] if self.leftovers else []
+        return Closing(
+            f"Deleted {format_count(len(self.deleted), 'backup')}",
+            [*leftovers, retained],
+            bytes=self.freed_bytes,
+        )
+
+
+class BackupsDeleted(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``backup delete``."""
+
+    deleted: Sequence[str]
+    freed_bytes: int
+
+    @property
+    def closing(self) -> Closing:
+        return Closing(f"Deleted {format_names(self.deleted, 'backup')}", bytes=self.freed_bytes)
+
+
+class PruneBackups(BackupOperation):
+    """A planned ``backup prune``."""
+
+    purpose = "backup prune"
+
+    def __init__(self, repository: Repository, retention: Retention) -> None:
+        """Use ``retention`` if it has rules, otherwise the configured rules.
+
+        Raises:
+            RetentionNotConfiguredError: no rule is configured.
+            UsageError: ``--db`` selects one database, or ``min_free`` is set for object storage.
+        """
+        super().__init__(repository)
+        app = self._app
+        if app.only:
+            raise UsageError(detail="--db: only complete backups can be pruned; omit it")
+        self._retention = retention if has_rules(retention) else retention_for(app.configured, app.profile)
+        if not has_rules(self._retention):
+            raise RetentionNotConfiguredError(app=app.name)
+        if self._retention.min_free and repository.store.free_space() is None:
+            raise UsageError(
+                detail=f"min_free: {repository.store.location} has no file system; use max_bytes"
+            )
+
+    def plan(self) -> Plan:
+        """Return the backups to delete, and the retained ones with the reasons; writes nothing.
+
+        Raises:
+            RepositoryUnreadableError: a manifest cannot be read.
+            ClockImplausibleError: the clock contradicts the backups.
+        """
+        to_delete, retained, exceeded = self._split()
+        steps = [
+            f"delete {manifest.id} ({manifest.created_at:%Y-%m-%d %H:%M} UTC): no rule retains it; {_describe_newer(manifest, retained)}"
+            for manifest in to_delete
+        ]
+        steps += [f"remove the interrupted backup {name}" for name in self._repository.incomplete()]
+        if steps:
+            steps += [f"retain {manifest.id}: {', '.join(reasons)}" for manifest, reasons in retained]
+        steps += exceeded
+        title = f"Prune the backups in {self._repository.store.location}"
+        return self._create_plan(title, steps, destructive=bool(to_delete))
+
+    def apply(self, confirmed: str | None = None) -> BackupsPruned:
+        """Delete the backups, oldest first, so that an interruption leaves the newest.
+
+        Raises:
+            PlanChangedError: the plan differs from the confirmed plan; nothing was deleted.
+            RepositoryMissingError: it does not exist; it is not created.
+            BusyError: another dbctl process uses the repository.
+            RepositoryUnreadableError, ClockImplausibleError: as ``plan``.
+        """
+        store = self._repository.store
+        store.list_folders()  # before the lock, which would create the repository
+        with self._lock():
+            self._require_confirmed(confirmed)
+            to_delete, retained, exceeded = self._split()
+            leftovers, leftover_bytes = self._repository.incomplete(), 0
+            for manifest in reversed(to_delete):
+                store.remove_folder(manifest.id)
+            for name in leftovers:
+                leftover_bytes += sum(store.list_files(name).values())
+                store.remove_folder(name)
+        return BackupsPruned(
+            deleted=[manifest.id for manifest in to_delete],
+            retained=[RetainedBackup(id=manifest.id, reasons=reasons) for manifest, reasons in retained],
+            leftovers=leftovers,
+            freed_bytes=sum(manifest.bytes for manifest in to_delete) + leftover_bytes,
+            exceeded=exceeded,
+        )
+
+    def _split(self) -> tuple[list[Manifest], list[tuple[Manifest, list[str]]], list[str]]:
+        """Return the backups to delete, newest first, the retained ones, and the limits that they exceed."""
+        content = self._repository.read_content()
+        if content.unreadable:
+            names, place = ", ".join(sorted(content.unreadable)), self._repository.store.location
+            raise RepositoryUnreadableError(place=place, names=names)
+        manifests, damaged, valid = content.manifests, content.damaged, content.valid
+        records = {manifest.id: content.verifications[manifest.id] for manifest in valid}
+        reasons_by_id = retention_reasons([_candidate(manifest) for manifest in valid], self._retention)
+        protections = _find_protections(records)
+        protections |= {
+            backup_id: reason
+            for backup_id, reasons in reasons_by_id.items()
+            for reason in (NEWEST, FUTURE)
+            if reason in reasons
+        }
+        exceeded = list(self._apply_limits(manifests, valid, reasons_by_id, protections))
+        for backup_id, reason in protections.items():
+            if reason not in reasons_by_id.setdefault(backup_id, []):
+                reasons_by_id[backup_id].append(reason)
+        # Damaged backups are neither counted nor deleted; verify reports them.
+        reasons_by_id |= {backup_id: [DAMAGED] for backup_id in damaged}
+        # With the S3 protocol, a deletion would succeed and hide a backup whose files remain.
+        for manifest in valid:
+            if manifest.id not in reasons_by_id and (refusal := self._read_refusal(manifest)):
+                reasons_by_id[manifest.id] = [refusal]
+        to_delete = [manifest for manifest in valid if manifest.id not in reasons_by_id]
+        retained = [
+            (manifest, reasons_by_id[manifest.id]) for manifest in manifests if manifest.id in reasons_by_id
+        ]
+        if not self._app.trust_clock:
+            self._check_clock(manifests, valid, to_delete)
+        return to_delete, retained, exceeded
+
+    def _apply_limits(
+        self,
+        manifests: Sequence[Manifest],
+        valid: Sequence[Manifest],
+        reasons_by_id: dict[str, list[str]],
+        protections: Mapping[str, str],
+    ) -> Iterator[str]:
+        """Remove the reasons of the oldest unprotected backups until the limits are met; yield limits that are not met."""
+        limits, store = self._retention, self._repository.store
+        deleted = [manifest for manifest in valid if manifest.id not in {*reasons_by_id, *protections}]
+        freed = sum(manifest.bytes for manifest in deleted)
+        used = sum(manifest.bytes for manifest in manifests)
+        free = store.free_space() if limits.min_free else None
+        excess = {
+            "max_bytes": used - parse_size(limits.max_bytes) if limits.max_bytes else 0,
+            "min_free": parse_size(limits.min_free) - free if free is not None else 0,
+        }
+        for manifest in reversed(valid):
+            if freed >= max(excess.values()):
+                return
+            if manifest.id in reasons_by_id and manifest.id not in protections:
+                del reasons_by_id[manifest.id]
+                freed += manifest.bytes
+        for name, excess_bytes in excess.items():
+            if excess_bytes > freed:
+                yield f"{name} = {getattr(limits, name)} is not met: the other backups are protected"
+
+    def _read_refusal(self, manifest: Manifest) -> str:
+        return self._repository.store.read_protection(manifest.id).refusal
+
+    def _check_clock(
+        self, manifests: Sequence[Manifest], valid: Sequence[Manifest], to_delete: Sequence[Manifest]
+    ) -> None:
+        if future := clock.find_future((manifest.id, manifest.created_at) for manifest in manifests):
+            raise clock.create_future_error(future)
+        if not (to_delete and self._retention.within):  # the other rules do not depend on the current time
+            return
+        reach = min(clock.MAX_PAUSE, max(MIN_GAP, 2 * parse_duration(self._retention.within)))
+        times = clock.Times("backups", [manifest.created_at for manifest in valid], regular=True)
+        clock.raise_if_implausible(clock.find_contradiction([times], reach=reach))
+
+
+class DeleteBackups(BackupOperation):
+    """A planned ``backup delete``: it is independent of the retention, and never deletes the last valid backup."""
+
+    purpose = "backup delete"
+
+    def __init__(self, repository: Repository, names: Sequence[str]) -> None:
+        """Select the backups by their ids, or by the first characters of these.
+
+        Raises:
+            UsageError: ``latest``, which may be another backup than the user expects.
+        """
+        super().__init__(repository)
+        self._names = names
+        if LATEST in names:
+            raise UsageError(detail=f"{LATEST!r} is not a backup id; list ids with: dbctl backup list")
+
+    def plan(self) -> Plan:
+        """Return what would be deleted.
+
+        Raises:
+            BackupMissingError: a backup does not exist.
+            AmbiguousIdError: several ids begin with the text.
+            BackupCorruptError: a manifest cannot be read.
+            LastBackupError: no other valid backup of a database would remain.
+            BackupPinnedError: a backup is pinned.
+            BackupRetainedError: the storage retains a backup.
+        """
+        steps = [
+            f"delete {manifest.id} ({manifest.kind}, {manifest.created_at:%Y-%m-%d %H:%M} UTC):"
+            f" {', '.join(manifest.affected_databases)}"
+            for manifest in self._select()
+        ]
+        title = f"Delete backups in {self._repository.store.location}"
+        return self._create_plan(title, steps, destructive=True)
+
+    def apply(self, confirmed: str | None = None) -> BackupsDeleted:
+        """Delete the backups.
+
+        Raises:
+            PlanChangedError: the plan differs from the confirmed plan; nothing was deleted.
+            BusyError: another dbctl process uses the repository.
+            BackupMissingError, AmbiguousIdError, BackupCorruptError, LastBackupError, BackupPinnedError,
+            BackupRetainedError: as ``plan``.
+        """
+        store = self._repository.store
+        store.list_folders()  # before the lock, which would create the repository
+        with self._lock():
+            self._require_confirmed(confirmed)
+            selected = self._select()
+            for manifest in selected:
+                store.remove_folder(manifest.id)
+        return BackupsDeleted(
+            deleted=[manifest.id for manifest in selected],
+            freed_bytes=sum(manifest.bytes for manifest in selected),
+        )
+
+    def _select(self) -> Sequence[Manifest]:
+        repository = self._repository
+        selected = repository.find_all(self._names)
+        ids = {manifest.id for manifest in selected}
+        remaining = {
+            database
+            for manifest in repository.read_content().valid
+            if manifest.id not in ids and manifest.kind == "backup"
+            for database in manifest.databases
+        }
+        at_risk = {
+            database for manifest in selected if manifest.kind == "backup" for database in manifest.databases
+        }
+        if unprotected := sorted(at_risk - remaining):
+            raise LastBackupError(ids=", ".join(sorted(ids)), databases=", ".join(unprotected))
+        for manifest in selected:
+            if pin := repository.read_verification(manifest).pin:
+                raise BackupPinnedError(id=manifest.id, reason=pin.reason, by=pin.by)
+            if refusal := repository.store.read_protection(manifest.id).refusal:
+                raise BackupRetainedError(place=repository.store.location, id=manifest.id, reason=refusal)
+        return selected
+
+
+def _find_protections(records: Mapping[str, Verification]) -> dict[str, str]:
+    """Return why backups are retained regardless of the rules, by id."""
+    reasons = dict.fromkeys(_last_drilled(records), "the last one with a drill")
+    for backup_id, record in records.items():
+        if record is UNREADABLE:
+            reasons[backup_id] = UNREADABLE_RECORD
+        elif record.pin:
+            reasons[backup_id] = f"pinned: {record.pin.reason}"
+    return reasons
+
+
+def _last_drilled(verifications: Mapping[str, Verification]) -> Sequence[str]:
+    """Return the backup with the last successful drill of each database."""
+    last = dict[str, tuple[datetime, str]]()
+    for backup_id, verification in verifications.items():
+        future = clock.find_future((name, drill.at) for name, drill in verification.drills.items())
+        for name, drill in verification.drills.items():
+            if name in future:  # it would hide every later drill
+                continue
+            last[name] = max(last.get(name, (drill.at, backup_id)), (drill.at, backup_id))
+    return list(dict.fromkeys(backup_id for _, backup_id in last.values()))
+
+
+def _describe_newer(deleted: Manifest, retained: Sequence[tuple[Manifest, list[str]]]) -> str:
+    """Describe how many newer backups are retained for each database of a backup to delete."""
+    others = [
+        manifest
+        for manifest, reasons in retained
+        if manifest.number > deleted.number and reasons != [DAMAGED]
+    ]
+    newer = {
+        name: sum(other.kind == deleted.kind and name in other.affected_databases for other in others)
+        for name in deleted.affected_databases
+    }
+    return f"newer ones retained: {', '.join(f'{count} of {name}' for name, count in newer.items())}"
+
+
+def _candidate(manifest: Manifest) -> Candidate:
+    series = [f"{manifest.kind} {name}" for name in manifest.affected_databases]
+    return Candidate(id=manifest.id, created_at=manifest.created_at, series=series)

@@ -1,0 +1,96 @@
+"""The rules of retention: which backups they retain, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from msgspec import structs
+
+from dbctl import model
+from dbctl.config import Retention
+from dbctl.config import model as config
+from dbctl.model import Struct, parse_duration
+from dbctl.profiles.model import Profile
+from dbctl.services.app import clock
+
+NEWEST = "the newest"
+#: The reason for retaining a backup to which no rule applies.
+FUTURE = "from the future: the clock was wrong when it was created, or is wrong now"
+
+
+class Candidate(Struct, frozen=True, kw_only=True):
+    """The properties of a backup that the rules use."""
+
+    id: str
+    created_at: datetime
+    series: Sequence[str]  #: backups are counted per series: kind and database
+
+
+#: Keys that are equal for two backups of the same hour, day, ISO week…; in UTC, which has no clock changes.
+PERIODS: Mapping[str, Callable[[datetime], object]] = {
+    "hourly": lambda time: (time.date(), time.hour),
+    "daily": lambda time: time.date(),
+    "weekly": lambda time: time.isocalendar()[:2],
+    "monthly": lambda time: (time.year, time.month),
+    "yearly": lambda time: time.year,
+}
+
+
+def has_rules(retention: Retention) -> bool:
+    """Whether any rule is set."""
+    return retention != Retention()
+
+
+def retention_for(app: config.App, profile: Profile) -> Retention:
+    """Return the rules of an app: from its configuration, otherwise from its profile."""
+    configured = app.backup.keep if app.backup else Retention()
+    return configured if has_rules(configured) else profile.backup.keep
+
+
+def rules_by_name(retention: Retention) -> dict[str, int | str]:
+    """Return the rules that are set, by name."""
+    return {name: value for name in retention.__struct_fields__ if (value := getattr(retention, name))}
+
+
+def retention_reasons(candidates: Sequence[Candidate], retention: Retention) -> dict[str, list[str]]:
+    """Return the reasons for each retained candidate, by id.
+
+    Each series is counted separately, and a backup is retained if any of its series requires it; so a backup of one
+    database never replaces the last one of another. The newest of each series is always retained. A backup from the
+    future is retained and not counted.
+
+    Args:
+        candidates: newest first.
+        retention: the rules.
+    """
+    future = clock.find_future((candidate.id, candidate.created_at) for candidate in candidates)
+    reasons_by_id: dict[str, list[str]] = {name: [FUTURE] for name in future}
+    past = [candidate for candidate in candidates if candidate.id not in reasons_by_id]
+    for series in dict.fromkeys(name for candidate in past for name in candidate.series):
+        members = [candidate for candidate in past if series in candidate.series]
+        for candidate, reason in _retained_in_series(members, retention):
+            if reason not in reasons_by_id.setdefault(candidate.id, []):
+                reasons_by_id[candidate.id].append(reason)
+    return reasons_by_id
+
+
+def _retained_in_series(members: Sequence[Candidate], retention: Retention) -> list[tuple[Candidate, str]]:
+    retained = [(members[0], NEWEST)]
+    if not rules_by_name(structs.replace(retention, max_bytes="", min_free="")):
+        retained += [(candidate, "within the limits") for candidate in members[1:]]
+    retained += [(candidate, f"one of the last {retention.last}") for candidate in members[: retention.last]]
+    for rule, period in PERIODS.items():
+        count = getattr(retention, rule)
+        newest: dict[object, Candidate] = {}
+        for candidate in members:
+            newest.setdefault(period(candidate.created_at.astimezone(UTC)), candidate)
+        retained += [(candidate, rule) for candidate in list(newest.values())[:count]]
+    if retention.within:
+        since = model.now() - parse_duration(retention.within)
+        retained += [
+            (candidate, f"within {retention.within}")
+            for candidate in members
+            if candidate.created_at >= since
+        ]
+    return retained

@@ -1,0 +1,23 @@
+"""Samples of the sizes, rows, users and figures of databases over time, and their growth."""
+
+from dbctl.exports import lazy_imports
+
+with lazy_imports(__name__):
+    from dbctl.services.history.growth import (
+        DEFAULT_PERIOD,
+        DatabaseGrowth,
+        GrowthHistory,
+        TableGrowth,
+        TablePoint,
+        list_table_points,
+        measure_growth,
+        select_evenly,
+    )
+    from dbctl.services.history.recording import SampleRecorder
+    from dbctl.services.history.samples import (
+        Sample,
+        TableSample,
+        discard_wrong_times,
+        read_samples,
+        save_samples,
+    )

@@ -1,0 +1,179 @@
+"""Samples in the journal's file: what is stored of a database at one time, and how long."""
+
+from __future__ import annotations
+
+import sqlite3
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec
+
+from dbctl.errors import JournalCorruptError
+from dbctl.model import Struct, now
+from dbctl.services.journal import FILE_NAME, open_for_reading, open_for_writing
+
+#: App and database.
+DatabaseKey: TypeAlias = tuple[str, str]
+
+#: All samples of this age are retained, then the last of each hour, day, and week.
+ALL, HOURLY, DAILY = timedelta(days=2), timedelta(days=28), timedelta(days=730)
+#: Characters of the time (``2026-11-22T03:00:00+00:00``) that samples of one hour, and of one day, have in common.
+_HOUR, _DAY = 13, 10
+#: The clock must be wrong for this number of samples before it thins out samples too early.
+_WITNESSES = 8
+#: The maximum difference of two correct clocks.
+_MAX_SKEW = timedelta(minutes=5)
+
+# Added to a journal without a new version, because earlier programs ignore the table.
+_SCHEMA = """
+create table if not exists samples (
+    id integer primary key,
+    config text not null,
+    app text not null,
+    database text not null,
+    taken_at text not null,
+    record blob not null  -- JSON of Sample
+);
+create index if not exists samples_key on samples (config, app, database, id, taken_at);
+"""
+
+
+class TableSample(Struct, frozen=True, kw_only=True, array_like=True):
+    """Size of a table."""
+
+    rows: int | None
+    bytes: int | None = None  #: with its indexes; None: not measured
+    estimated: bool = False  #: whether ``rows`` is an estimate
+
+
+class Sample(Struct, frozen=True, kw_only=True):
+    """What was measured in one database at one time; unknown values are None."""
+
+    app: str
+    database: str
+    taken_at: datetime
+    bytes: int | None = None
+    free_bytes: int | None = None  #: on the disk of the database
+    disk_bytes: int | None = None  #: size of that disk
+    disk: str = ""  #: where it is mounted
+    users: int | None = None
+    tables: Mapping[str, TableSample] = {}
+    figures: Mapping[str, float] = {}  #: of the profile, by ``report.column``
+
+    @property
+    def rows(self) -> int | None:
+        """The rows of all tables; None if those of a table are unknown."""
+        counts = [table.rows for table in self.tables.values()]
+        known = [count for count in counts if count is not None]
+        return sum(known) if known and len(known) == len(counts) else None
+
+
+def save_samples(folder: Path, config: str, samples: Sequence[Sample]) -> None:
+    """Record samples, and thin out old ones of the same databases once a day.
+
+    Raises:
+        JournalUnavailableError, JournalCorruptError: they were not recorded.
+    """
+    with open_for_writing(folder) as connection:
+        for statement in filter(str.strip, _SCHEMA.split(";")):
+            connection.execute(statement)
+        for sample in samples:
+            key = (config, sample.app, sample.database)
+            earlier = _list_times(connection, key)
+            taken_at = sample.taken_at.isoformat()
+            connection.execute(
+                "insert into samples (config, app, database, taken_at, record) values (?, ?, ?, ?, ?)",
+                (*key, taken_at, msgspec.json.encode(sample)),
+            )
+            if earlier and earlier[-1][1][:_DAY] != taken_at[:_DAY]:
+                witnesses = [*(time for _, time in earlier[-_WITNESSES:]), taken_at]
+                surplus = select_surplus(earlier, datetime.fromisoformat(min(witnesses)))
+                connection.executemany("delete from samples where id = ?", [(row_id,) for row_id in surplus])
+
+
+def read_samples(
+    folder: Path, config: str, *, apps: Sequence[str] = (), since: datetime | None = None
+) -> Mapping[DatabaseKey, Sequence[Sample]]:
+    """Return the samples of each database of a configuration, in the order of recording.
+
+    Args:
+        folder: of the journal.
+        config: the path of the configuration.
+        apps: only these; empty: all.
+        since: only samples since this time.
+
+    Raises:
+        JournalUnavailableError, JournalCorruptError: the journal cannot be read.
+    """
+    samples = defaultdict[DatabaseKey, list[Sample]](list)
+    where, values = "config = ?", [config]
+    if since:
+        where, values = f"{where} and taken_at >= ?", [*values, since.isoformat()]
+    if apps:
+        where, values = f"{where} and app in ({', '.join('?' * len(apps))})", [*values, *apps]
+    with open_for_reading(folder) as connection:
+        if connection is None or not _has_samples(connection):
+            return samples
+        decoder = msgspec.json.Decoder(Sample)
+        rows = connection.execute(f"select record from samples where {where} order by id", values)
+        for (record,) in rows:
+            try:
+                sample = decoder.decode(record)
+            except msgspec.MsgspecError as error:
+                raise JournalCorruptError(path=folder / FILE_NAME, reason=f"a sample: {error}") from error
+            samples[sample.app, sample.database].append(sample)
+    return samples
+
+
+def select_surplus(samples: Sequence[tuple[int, str]], reference: datetime) -> list[int]:
+    """Return the ids of the samples (id, time) that the retention does not cover, if ``reference`` is the time.
+
+    The last sample of each interval is retained.
+    """
+    retained, surplus = set[str](), list[int]()
+    for row_id, text in reversed(samples):
+        time = datetime.fromisoformat(text)
+        age = reference - time
+        if age <= ALL:
+            continue
+        year, week, _ = time.isocalendar()
+        interval = text[:_HOUR] if age <= HOURLY else text[:_DAY] if age <= DAILY else f"week {year}-{week}"
+        if interval in retained:
+            surplus.append(row_id)
+        retained.add(interval)
+    return surplus
+
+
+def discard_wrong_times(samples: Sequence[Sample]) -> Sequence[Sample]:
+    """Return the samples, in the order of recording, without those that a wrong clock recorded.
+
+    These are samples in the future, and those outside of the longest series whose times increase: a clock that was set back
+    records times that contradict the order.
+    """
+    limit = now() + _MAX_SKEW
+    samples = [sample for sample in samples if sample.taken_at <= limit]
+    ends, last, previous = list[datetime](), list[int](), list[int]()
+    for index, sample in enumerate(samples):
+        length = bisect_left(ends, sample.taken_at)
+        previous.append(last[length - 1] if length else -1)
+        ends[length : length + 1] = [sample.taken_at]
+        last[length : length + 1] = [index]
+    series, index = list[Sample](), last[-1] if last else -1
+    while index >= 0:
+        series.append(samples[index])
+        index = previous[index]
+    return series[::-1]
+
+
+def _list_times(connection: sqlite3.Connection, key: tuple[str, str, str]) -> list[tuple[int, str]]:
+    sql = "select id, taken_at from samples where config = ? and app = ? and database = ? order by id"
+    return connection.execute(sql, key).fetchall()
+
+
+def _has_samples(connection: sqlite3.Connection) -> bool:
+    sql = "select count(*) from sqlite_master where type = 'table' and name = 'samples'"
+    return bool(connection.execute(sql).fetchone()[0])

@@ -1,0 +1,165 @@
+"""Run one program of the configuration: its variables, its limits, and the record of its end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from dbctl import config, signals
+from dbctl.errors import DbctlError
+from dbctl.files import limited_program
+from dbctl.model import Finding, Struct, parse_duration
+from dbctl.services.journal import HookRun
+
+#: The variables of a hook; those of an outer dbctl are not passed on.
+PREFIX = "DBCTL_HOOK_"
+#: Bytes of the output of a program that the journal stores.
+MAX_OUTPUT_BYTES = 8 << 10
+#: Maximum seconds of a program after a signal, because a supervisor kills dbctl soon.
+SECONDS_AFTER_SIGNAL = 30.0
+#: Characters of a variable; the kernel refuses longer environments.
+MAX_VALUE = 4096
+
+
+class HookContext(Struct, frozen=True, kw_only=True):
+    """What the programs of an app get to know about the command."""
+
+    app: str  #: its name, or ``FLEET/INSTANCE``
+    folder: Path  #: the working directory
+    action: str  #: ``backup``, ``restore``, ``migrate``, ``cleanup``; ``maintenance`` without an action
+    command: str  #: ``backup create``
+    run_id: int | None = None  #: in the journal
+    config: str = ""  #: the path of the configuration
+    directory: Path  #: where the app is installed
+    report: Callable[[HookRun], None]  #: receives the record of each program
+
+
+class Program(NamedTuple):
+    """A program and how it is run."""
+
+    command: Sequence[str]
+    timeout: str
+    is_interruptible: bool = True  #: whether a signal ends it
+    ends_children: bool = True  #: whether its child processes end with it
+
+
+def run_program(
+    context: HookContext, name: str, program: Program, variables: Mapping[str, str] = {}
+) -> HookRun:
+    """Run a program, report its record, and return it.
+
+    Args:
+        context: of the command.
+        name: of the hook.
+        program: what to run.
+        variables: further variables, without their prefix.
+
+    Raises:
+        Interrupted: a signal was received, outside ``block_signals``.
+    """
+    seconds, begin = parse_duration(program.timeout).total_seconds(), time.monotonic()
+    if signals.pending_signal() and program.is_interruptible:
+        seconds = min(seconds, SECONDS_AFTER_SIGNAL)
+    result = None
+    try:
+        result = limited_program.run_logged(
+            program.command,
+            seconds=seconds,
+            max_bytes=MAX_OUTPUT_BYTES,
+            environment=_create_environment(context, name, variables),
+            folder=context.folder,
+            ends_at_signal=program.is_interruptible,
+            ends_children=program.ends_children,
+        )
+    finally:  # also if a signal ended it
+        result = result or limited_program.LoggedProgram("it was ended by a signal")
+        record = HookRun(
+            app=context.app,
+            hook=name,
+            program=program.command[0],
+            reason=result.reason,
+            exit_code=result.status,
+            duration=round(time.monotonic() - begin, 3),
+            output=result.output.decode(errors="replace"),
+            output_bytes=result.output_bytes,
+        )
+        context.report(record)
+    return record
+
+
+def describe_failure(record: HookRun) -> str:
+    """Return why a program failed, with the last line of its output."""
+    lines = record.output.strip().splitlines()
+    return f"{record.reason}: {lines[-1].strip()[:200]}" if lines else record.reason
+
+
+def _create_environment(context: HookContext, name: str, variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of dbctl with the variables of the hook."""
+    values = {
+        "NAME": name,
+        "APP": context.app,
+        "ACTION": context.action,
+        "COMMAND": context.command,
+        "RUN_ID": str(context.run_id or ""),
+        "CONFIG": context.config,
+        "DIRECTORY": str(context.directory),
+        **variables,
+    }
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)}
+    return inherited | {f"{PREFIX}{key}": _clean(value) for key, value in values.items()}
+
+
+def _clean(value: str) -> str:
+    """Return a text that can be the value of a variable."""
+    text = value.replace("\0", "")[:MAX_VALUE]
+    try:
+        return os.fsdecode(text.encode(errors="surrogateescape"))
+    except UnicodeEncodeError:  # half of a character, which no file name has
+        return text.encode(errors="replace").decode()
+
+
+def require_trusted_programs(commands: Iterable[Sequence[str]]) -> None:
+    """Refuse programs that root would run although other users may write them.
+
+    Raises:
+        ConfigUntrustedError: a file, or one of its folders, belongs to another user, or others may write it.
+    """
+    if os.geteuid() == 0:
+        for program in {command[0] for command in commands if "/" in command[0]}:
+            if os.path.exists(program):  # noqa: PTH110 - Path.exists raises without permission
+                config.require_trusted(Path(program))
+
+
+def find_unusable_programs(app: config.App) -> Iterator[Finding]:
+    """Yield the programs of an app that cannot be started, or that root refuses to start."""
+    commands = {
+        f"hooks.{action}.{name}": command
+        for action, section in app.hooks.items()
+        for name, command in section.list_programs().items()
+    }
+    if mode := app.maintenance_mode:
+        commands |= {"maintenance_mode.on": mode.on, "maintenance_mode.off": mode.off}
+    for key, command in commands.items():
+        name = f"apps.{app.name}.{key}"
+        if shutil.which(command[0]) is None:
+            yield Finding(
+                target=app.name,
+                severity="error",
+                code="hook-program-missing",
+                message=f"{name}: {command[0]} does not exist, or is not executable",
+                hint=f"Install it, or change {name}.",
+            )
+        try:
+            require_trusted_programs([command])
+        except DbctlError as error:
+            yield Finding(
+                target=app.name,
+                severity="error",
+                code=error.code,
+                message=str(error),
+                hint=error.hint,
+            )

@@ -1,0 +1,73 @@
+"""Where the journal is: the directory of the environment, of the configuration, or of the user."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dbctl.config import AuditConfig, JournalConfig, NotifyConfig, Selection, has_home, loader, state_folder
+from dbctl.errors import DbctlError, JournalDisabledError
+from dbctl.model import Struct
+
+
+class JournalLocation(Struct, frozen=True, kw_only=True):
+    """A journal, and the configuration and apps of a command."""
+
+    folder: Path | None  #: None: runs are not recorded
+    settings: JournalConfig = JournalConfig()
+    audit: AuditConfig = AuditConfig()  #: the settings of the audit log, which is in the same folder
+    config: str = ""  #: the absolute path of the configuration; empty: none
+    apps: tuple[str, ...] = ()  #: those that the command selects, or all
+    configuration: loader.Sections | None = None  #: its sections; None: it is missing or invalid
+
+    @property
+    def is_disabled(self) -> bool:
+        """Whether the configuration or the environment disables the journal."""
+        return self.folder is None
+
+    def require_folder(self) -> Path:
+        """Return the folder.
+
+        Raises:
+            JournalDisabledError: runs are not recorded.
+        """
+        if self.folder is None:
+            reason = "the directory of the journal is off" if has_home() else "the user has no home directory"
+            raise JournalDisabledError(reason=reason)
+        return self.folder
+
+    @property
+    def notifies(self) -> bool:
+        """Whether the configuration has a section ``notify``."""
+        if self.configuration is None:
+            return False
+        empty = NotifyConfig()
+        return self.configuration.notify != empty or any(
+            app.notify != empty for app in self.configuration.apps.values()
+        )
+
+
+def locate_journal(selection: Selection, *, all_apps: bool = False) -> JournalLocation:
+    """Return the journal for a selection; a configuration with errors has the default settings."""
+    if selection.profile and selection.urls:
+        return JournalLocation(folder=state_folder(), apps=(selection.app,) if selection.app else ())
+    settings, audit, config, names, sections = JournalConfig(), AuditConfig(), "", list[str](), None
+    try:
+        path = loader.config_path(selection)
+        config = str(path.absolute())
+        with loader.report_first_problem(path):
+            sections = loader.read_sections(path)  # which reads no variable or secret
+        settings, audit, names = sections.journal, sections.audit, list(sections.apps)
+    except DbctlError:  # the command itself reports it
+        pass
+    if selection.app and not all_apps:
+        names = [selection.app]
+    elif not all_apps and len(names) > 1:  # the command refuses
+        names = []
+    return JournalLocation(
+        folder=state_folder(settings.folder),
+        settings=settings,
+        audit=audit,
+        config=config,
+        apps=tuple(names),
+        configuration=sections,
+    )

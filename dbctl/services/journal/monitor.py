@@ -1,0 +1,91 @@
+"""Runs that need attention: commands that fail again and again, interrupted runs, and backups that were not started."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import get_args
+
+from dbctl.config import JobCommand
+from dbctl.errors import DbctlError, Exit
+from dbctl.model import Struct, now
+from dbctl.services.journal.history import read_history
+from dbctl.services.journal.location import JournalLocation
+from dbctl.services.journal.records import INTERRUPTED, CommandHistory
+from dbctl.services.journal.store import is_read_only
+
+BACKUP = "backup create"
+#: Commands that usually run without a user, whose failures no other command reports.
+UNATTENDED = frozenset(get_args(JobCommand))
+
+#: Errors of commands that the app cannot have: no job of ``schedule`` runs them.
+IMPOSSIBLE = frozenset({"feature-missing", "not-supported"})
+
+
+class RunProblem(Struct, frozen=True, kw_only=True):
+    """Why the runs of a command for an app need attention."""
+
+    app: str
+    command: str
+    kind: str  #: ``failing``, ``interrupted``, ``missing``, or ``unavailable``: the journal cannot be read
+    message: str
+    code: str = ""  #: the error of the last run, or its result
+    exit_status: Exit = Exit.ACTION_NEEDED
+    since: datetime | None = None
+    run: int | None = None  #: the id of the last run
+
+    @property
+    def hint(self) -> str:
+        """The command that shows the last run."""
+        return f"dbctl runs show {self.run}" if self.run else ""
+
+
+def find_problems(
+    location: JournalLocation, app: str, *, backup_max_age: timedelta | None
+) -> Sequence[RunProblem]:
+    """Return the problems of the runs for an app; without a configuration none, because nothing identifies the app.
+
+    Args:
+        location: the journal.
+        app: the name of the app or instance.
+        backup_max_age: the configured age of backups; None: no limit.
+    """
+    if location.folder is None or not location.config:
+        return ()
+    try:
+        history = read_history(location.folder, location.config, app)
+    except DbctlError as error:
+        return [RunProblem(app=app, command="", kind="unavailable", message=str(error))]
+    problems = [problem for command in history for problem in _find(app, command, backup_max_age)]
+    if is_read_only(location.folder):
+        message = f"the journal in {location.folder} cannot be written, so runs are not recorded"
+        problems.append(RunProblem(app=app, command="", kind="unavailable", message=message))
+    return problems
+
+
+def _find(app: str, history: CommandHistory, backup_max_age: timedelta | None) -> Iterator[RunProblem]:
+    last, command = history.last, history.command
+    time = f"{last.started_at:%Y-%m-%d %H:%M} UTC"
+    if last.result == INTERRUPTED:
+        message = f"{command} was interrupted: its process ended without a result; it began {time}"
+        yield RunProblem(
+            app=app, command=command, kind="interrupted", message=message, since=last.started_at, run=last.id
+        )
+    elif (
+        history.failures
+        and command in UNATTENDED
+        and last.result != "running"
+        and history.error_code not in IMPOSSIBLE
+    ):
+        code = history.error_code or last.result
+        since = history.failing_since or last.started_at
+        times = f"{history.failures} times in a row since {since:%Y-%m-%d %H:%M} UTC"
+        message = f"{command} failed {times if history.failures > 1 else time} ({code})"
+        yield RunProblem(
+            app=app, command=command, kind="failing", message=message, code=code, since=since, run=last.id
+        )
+    elif command == BACKUP and backup_max_age and now() - last.started_at > backup_max_age:
+        message = f"{command} has not been started since {time}"
+        yield RunProblem(
+            app=app, command=command, kind="missing", message=message, since=last.started_at, run=last.id
+        )

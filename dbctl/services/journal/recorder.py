@@ -1,0 +1,177 @@
+"""Record one run: a record when it begins, and its result when it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+from msgspec import structs
+
+from dbctl.config import JournalConfig
+from dbctl.files import lock
+from dbctl.services.journal.prune import prune_after
+from dbctl.services.journal.records import INTERRUPTED, RUNNING, Run, RunOutcome, is_failure, name_result
+from dbctl.services.journal.store import open_for_writing
+
+#: The folder of the files that running processes lock.
+LOCKS = "running"
+
+
+class RunRecorder:
+    """The record of one run of this process.
+
+    A file that the process locks shows that it is running, because the kernel ends the lock with the process, also in containers, where
+    the ids of processes are not those of other containers.
+    """
+
+    def __init__(self, folder: Path, settings: JournalConfig, run: Run, apps: Sequence[str]) -> None:
+        """Write nothing yet.
+
+        Args:
+            folder: of the journal.
+            settings: how long records are retained.
+            run: what is known before the run.
+            apps: the apps on which the command runs.
+        """
+        self._folder, self._settings, self.run, self._apps = folder, settings, run, apps
+        self._descriptor: int | None = None
+        self.interrupted: Sequence[Run] = ()  #: runs that ``begin`` found without a process
+
+    def begin(self) -> None:
+        """Record that the run began, and that runs without a process were interrupted.
+
+        Raises:
+            JournalUnavailableError, JournalCorruptError: it was not recorded.
+        """
+        run = self.run
+        try:
+            with open_for_writing(self._folder) as connection:
+                self.interrupted = _close_interrupted(connection, self._folder)
+                run = _insert(connection, run, self._apps)
+                self._lock(run.id)
+        except BaseException:
+            self._unlock(run.id)
+            raise
+        self.run = run
+
+    def finish(self, run: Run, outcomes: Sequence[RunOutcome] = ()) -> None:
+        """Record the result of the run, also if ``begin`` failed.
+
+        Args:
+            run: the complete record.
+            outcomes: of the instances of a fleet; default: the result of the run for each of its apps.
+
+        Raises:
+            JournalUnavailableError, JournalCorruptError: it was not recorded.
+        """
+        error_code = run.error.code if run.error else ""
+        exit_code = run.exit_code or 0
+        outcomes = [
+            *(RunOutcome(app=app, exit_code=exit_code, error_code=error_code) for app in self._apps),
+            *outcomes,
+        ]
+        try:
+            with open_for_writing(self._folder) as connection:
+                if not run.id or not _update(connection, run):  # the journal may be new
+                    run = _insert(connection, structs.replace(run, id=0), ())
+                connection.executemany(
+                    "insert or replace into outcomes values (?, ?, ?, ?, ?, ?, ?)",
+                    [
+                        (
+                            run.config,
+                            outcome.app,
+                            run.command,
+                            run.id,
+                            outcome.exit_code,
+                            outcome.error_code,
+                            is_failure(name_result(outcome.exit_code)),
+                        )
+                        for outcome in outcomes
+                    ],
+                )
+                prune_after(connection, run.id, self._settings)
+        finally:
+            self._unlock(self.run.id)
+        self.run = run
+
+    def _lock(self, run_id: int) -> None:
+        path = lock_path(self._folder, run_id)
+        path.parent.mkdir(exist_ok=True, mode=0o700)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._descriptor = os.open(path, flags, 0o600)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _unlock(self, run_id: int) -> None:
+        if self._descriptor is not None:
+            with suppress(OSError):
+                lock_path(self._folder, run_id).unlink()
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def lock_path(folder: Path, run_id: int) -> Path:
+    """Return the file that the process of a run locks."""
+    return folder / LOCKS / f"{run_id}.lock"
+
+
+def is_running(folder: Path, run_id: int) -> bool:
+    """Whether the process of a run exists."""
+    return lock.is_held(lock_path(folder, run_id))
+
+
+def decode_run(run_id: int, record: bytes) -> Run:
+    """Return a stored run."""
+    return structs.replace(msgspec.json.decode(record, type=Run), id=run_id)
+
+
+def list_interrupted(connection: sqlite3.Connection, folder: Path) -> Sequence[Run]:
+    """Return the runs without a result whose process does not exist any more."""
+    # A parameter instead of the literal would prevent the use of the index.
+    rows = connection.execute(f"select id, record from runs where result = '{RUNNING}'").fetchall()
+    return [
+        structs.replace(decode_run(run_id, record), result=INTERRUPTED)
+        for run_id, record in rows
+        if not is_running(folder, run_id)
+    ]
+
+
+def _insert(connection: sqlite3.Connection, run: Run, apps: Sequence[str]) -> Run:
+    cursor = connection.execute(
+        "insert into runs (command, result, failed, started_at, record) values (?, ?, ?, ?, ?)",
+        (
+            run.command,
+            run.result,
+            is_failure(run.result),
+            run.started_at.isoformat(),
+            msgspec.json.encode(run),
+        ),
+    )
+    run = structs.replace(run, id=cursor.lastrowid or 0)
+    connection.executemany(
+        "insert into outcomes values (?, ?, ?, ?, null, '', 0)",
+        [(run.config, app, run.command, run.id) for app in apps],
+    )
+    return run
+
+
+def _update(connection: sqlite3.Connection, run: Run) -> bool:
+    cursor = connection.execute(
+        "update runs set result = ?, failed = ?, record = ? where id = ? and started_at = ?",
+        (run.result, is_failure(run.result), msgspec.json.encode(run), run.id, run.started_at.isoformat()),
+    )
+    return cursor.rowcount > 0
+
+
+def _close_interrupted(connection: sqlite3.Connection, folder: Path) -> Sequence[Run]:
+    runs = list_interrupted(connection, folder)
+    for run in runs:
+        _update(connection, run)
+        connection.execute("update outcomes set failed = 1 where run = ?", (run.id,))
+        with suppress(OSError):
+            lock_path(folder, run.id).unlink()
+    return runs

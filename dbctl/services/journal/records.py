@@ -1,0 +1,169 @@
+"""Records of runs, and what is read from several of them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from dbctl.errors import Exit
+from dbctl.model import Row, Struct
+
+#: The result of a run whose process has not ended, and of one whose process ended without a result.
+RUNNING, INTERRUPTED = "running", "interrupted"
+#: Results after which a run needs no attention: it did its work, or its reader ended it.
+_SUCCESSES = frozenset({"ok", "action-needed", "broken-pipe"})
+_FIRST_SIGNAL = 128
+#: Fields that the table shows in another form, or below it.
+_LISTS = frozenset({"warnings", "error", "instances", "hooks"})
+
+
+def name_result(exit_code: int) -> str:
+    """Return the result with this exit code: ``ok``, ``unreachable``, ``stopped`` for signals."""
+    if exit_code in set(Exit):
+        return Exit(exit_code).name.lower().replace("_", "-")
+    return "stopped" if exit_code > _FIRST_SIGNAL else "failed"
+
+
+def is_failure(result: str) -> bool:
+    """Whether a run with this result did not do its work."""
+    return result not in _SUCCESSES and result != RUNNING
+
+
+class RunError(Struct, frozen=True, kw_only=True):
+    """The error that ended a run, without secrets."""
+
+    code: str
+    message: str
+    hint: str
+
+
+class InstanceCounts(Struct, frozen=True, kw_only=True):
+    """The outcomes of a run on a fleet."""
+
+    done: int
+    failed: int
+    skipped: int
+
+
+class RunOutcome(Struct, frozen=True, kw_only=True):
+    """The result of a run for one app or instance."""
+
+    app: str
+    exit_code: int
+    error_code: str = ""
+
+
+class HookRun(Struct, frozen=True, kw_only=True):
+    """One program that ran with an action: a hook, or one that changed the maintenance mode."""
+
+    app: str
+    hook: str  #: ``before``, ``after``, ``failed``, ``finally``; ``on`` or ``off`` for the maintenance mode
+    program: str  #: without its arguments, which may contain secrets
+    reason: str = ""  #: why it failed; empty: it ended with status 0
+    exit_code: int | None = None  #: negative for a signal; None: it was not started
+    duration: float  #: seconds
+    output: str = ""  #: the end of its output
+    output_bytes: int = 0  #: the size of its complete output
+
+    def summary(self) -> Row:
+        return {
+            "app": self.app,
+            "hook": self.hook,
+            "program": self.program,
+            "result": self.reason or "ok",
+            "duration": self.duration,
+        }
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """The record of one run."""
+
+    id: int = 0  #: increasing in the order in which runs begin; 0: not recorded yet
+    command: str
+    app: str = ""  #: several: separated by commas; empty: none was found
+    result: str = RUNNING  #: ``ok``, ``running``, ``interrupted``, ``stopped``, or the name of the exit code
+    started_at: datetime
+    ended_at: datetime | None = None
+    duration: float | None = None  #: seconds
+    exit_code: int | None = None
+    bytes: int | None = None
+    rows: int | None = None
+    error: RunError | None = None
+    warnings: Sequence[str] = ()
+    closing_line: str = ""  #: the sentence with which the command ended, also if it was not printed
+    arguments: Sequence[str] = ()  #: as typed, without secrets
+    databases: Sequence[str] = ()
+    instances: InstanceCounts | None = None  #: of a run on a fleet
+    hooks: Sequence[HookRun] = ()  #: in the order in which they ran
+    config: str = ""  #: the path of the configuration; empty: none
+    host: str = ""
+    user: str = ""
+    sudo_user: str = ""
+    pid: int = 0
+    version: str = ""
+    audit: str = (
+        ""  #: the end of the audit log after the last change of the run, ``SEQUENCE:HASH``; empty: no change
+    )
+
+    @property
+    def _duration_time(self) -> timedelta | None:
+        return None if self.duration is None else timedelta(seconds=self.duration)
+
+    def summary(self) -> Row:
+        return {
+            "id": self.id,
+            "started_at": self.started_at,
+            "command": self.command,
+            "app": self.app,
+            "result": self.result,
+            "duration": self._duration_time,
+            "error": self.error.code if self.error else None,
+        }
+
+
+class RunDetails(Run, frozen=True, kw_only=True):
+    """The complete record of one run."""
+
+    def summary(self) -> Row:
+        row = {name: getattr(self, name) for name in Run.__struct_fields__ if name not in _LISTS}
+        row["arguments"] = shlex.join(["dbctl", *self.command.split(), *self.arguments])
+        row["duration"] = self._duration_time
+        row["databases"] = ", ".join(self.databases)
+        if self.error:
+            row |= {"error": self.error.code, "message": self.error.message, "hint": self.error.hint}
+        if self.instances:
+            row["instances"] = (
+                f"{self.instances.done} done, {self.instances.failed} failed, {self.instances.skipped} skipped"
+            )
+        lists = {
+            "warnings": self.warnings,
+            "hooks": [hook.summary() for hook in self.hooks],
+            **{
+                f"output of {hook.hook} ({hook.app})": hook.output.strip().splitlines() for hook in self.hooks
+            },
+        }
+        row |= {name: items for name, items in lists.items() if items}
+        return {name: value for name, value in row.items() if value not in (None, "")}
+
+
+class RunFilter(Struct, frozen=True, kw_only=True):
+    """The runs that ``runs list`` selects."""
+
+    app: str = ""
+    command: str = ""  #: ``backup create``, or a group: ``backup``
+    since: datetime | None = None
+    failed: bool = False
+    after: int | None = None  #: the id of the last run of the previous page
+    limit: int
+
+
+class CommandHistory(Struct, frozen=True, kw_only=True):
+    """The runs of one command for one app, as far as the journal has them."""
+
+    command: str
+    last: Run
+    last_success: Run | None
+    error_code: str  #: of the last run for this app, which may be an instance of a fleet
+    failures: int  #: in a row, up to the last run
+    failing_since: datetime | None  #: the start of the first of these failures

@@ -1,0 +1,200 @@
+"""The file of the journal: a SQLite database that never delays or fails the command whose run it records."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+from dbctl.errors import JournalCorruptError, JournalUnavailableError
+from dbctl.files import read_volume
+
+FILE_NAME = "journal.sqlite"
+#: The version of the schema, which is the ``user_version`` of the file.
+VERSION = 1
+#: Seconds to wait for a writer: a write takes a millisecond, so a longer wait means that another program locked the file.
+BUSY_SECONDS = 1.0
+#: Size of the write-ahead log after which a run moves its content to the file, and waits for the disk.
+CHECKPOINT_BYTES = 512 << 10
+
+_SCHEMA = """
+create table runs (
+    id integer primary key autoincrement,
+    command text not null,
+    result text not null,
+    failed integer not null,
+    started_at text not null,
+    record blob not null  -- JSON of Run
+);
+create index runs_command on runs (command, id);
+create index runs_failed on runs (command, id) where failed;
+create index runs_started on runs (started_at);
+create index runs_running on runs (id) where result = 'running';
+create table outcomes (
+    config text not null,
+    app text not null,
+    command text not null,
+    run integer not null,
+    exit_code integer,  -- null: no result
+    error_code text not null,
+    failed integer not null,
+    primary key (config, app, command, run)
+) without rowid;
+create index outcomes_run on outcomes (run);
+create index outcomes_app on outcomes (app, command, run);
+create index outcomes_failed on outcomes (app, command, run) where failed;
+"""
+
+
+@contextmanager
+def open_for_writing(folder: Path) -> Iterator[sqlite3.Connection]:
+    """Yield a connection in a transaction that is committed at the end; the journal is created if it is missing.
+
+    Raises:
+        JournalUnavailableError: it cannot be created, opened or written, or is locked.
+        JournalCorruptError: it is damaged.
+    """
+    path = folder / FILE_NAME
+    with _translate_errors(path):
+        if not _exists(path):
+            _create(path)
+        with _connect(path) as connection:
+            connection.execute("pragma synchronous = normal")
+            connection.execute("pragma wal_autocheckpoint = 0")
+            connection.execute("begin immediate")
+            try:
+                _check_version(connection, path)
+                yield connection
+            except BaseException:
+                connection.rollback()
+                raise
+            connection.commit()
+            with suppress(OSError, sqlite3.OperationalError):
+                if path.with_name(f"{FILE_NAME}-wal").stat().st_size > CHECKPOINT_BYTES:
+                    connection.execute("pragma wal_checkpoint(truncate)")
+
+
+@contextmanager
+def open_for_reading(folder: Path) -> Iterator[sqlite3.Connection | None]:
+    """Yield a connection that cannot write; None: nothing was recorded yet.
+
+    Raises:
+        JournalUnavailableError: it cannot be opened.
+        JournalCorruptError: it is damaged.
+    """
+    path = folder / FILE_NAME
+    with _translate_errors(path):
+        if not _exists(path):
+            yield None
+            return
+        with closing(_connect_for_reading(path)) as connection:
+            _check_version(connection, path)
+            yield connection
+
+
+def is_read_only(folder: Path) -> bool:
+    """Whether a journal exists that this process cannot write."""
+    path = folder / FILE_NAME
+    return path.exists() and not (os.access(path, os.W_OK) and os.access(folder, os.W_OK))
+
+
+def _exists(path: Path) -> bool:
+    """Whether the journal exists.
+
+    Raises:
+        JournalUnavailableError: it is no file; SQLite would wait for the writer of a named pipe.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return path.is_symlink()  # opening it fails with a reason
+    if not stat.S_ISREG(status.st_mode):
+        raise JournalUnavailableError(path=path, reason="it is not a regular file")
+    return True
+
+
+def _create(path: Path) -> None:
+    """Create the journal under another name, so that no process sees an incomplete one."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f".{FILE_NAME}.{os.getpid()}")
+    try:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        with closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
+            # The processes of a write-ahead log share memory, which those of several machines cannot.
+            if not read_volume(path.parent).is_network:
+                connection.execute("pragma journal_mode = wal")
+            connection.execute("begin")
+            for statement in filter(str.strip, _SCHEMA.split(";")):
+                connection.execute(statement)
+            connection.execute(f"pragma user_version = {VERSION}")
+            connection.execute("commit")
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:  # another process created it
+            pass
+        except OSError:  # a file system without hard links
+            temporary.replace(path)
+    finally:
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            Path(f"{temporary}{suffix}").unlink(missing_ok=True)
+
+
+@contextmanager
+def _connect(path: Path) -> Iterator[sqlite3.Connection]:
+    """Yield a connection whose end does not wait for the disk.
+
+    The last connection to a database moves the write-ahead log to the file when it is closed, and synchronizes both, which takes several
+    times as long as a write. A connection without write access cannot do that, so it is closed last.
+    """
+    with (
+        closing(_connect_for_reading(path)),
+        closing(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)) as connection,
+    ):
+        yield connection
+
+
+def _connect_for_reading(path: Path) -> sqlite3.Connection:
+    """Connect to the file; on a read-only file system without the memory of the log, only to the file itself."""
+    uri = f"file:{_quote(path)}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+    try:
+        connection.execute("pragma user_version").fetchone()
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            raise
+        return sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None)
+    except sqlite3.DatabaseError:
+        connection.close()
+        raise
+    return connection
+
+
+def _quote(path: Path) -> str:
+    from urllib.parse import quote
+
+    return quote(os.fsencode(path))
+
+
+def _check_version(connection: sqlite3.Connection, path: Path) -> None:
+    (version,) = connection.execute("pragma user_version").fetchone()
+    if version > VERSION:
+        raise JournalUnavailableError(path=path, reason="a newer version of dbctl wrote it")
+    if version < VERSION:
+        raise JournalCorruptError(path=path, reason="it is not a journal")
+
+
+@contextmanager
+def _translate_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        is_damaged = code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        kind = JournalCorruptError if is_damaged else JournalUnavailableError
+        raise kind(path=path, reason=str(error)) from error
+    except OSError as error:
+        raise JournalUnavailableError(path=path, reason=error.strerror or str(error)) from error

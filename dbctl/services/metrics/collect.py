@@ -1,0 +1,238 @@
+"""Collect the metrics of apps; what cannot be read is absent, and counted as an error."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import get_args
+
+from msgspec import structs
+
+from dbctl import __version__
+from dbctl.config import FleetSelection, Selection, loader
+from dbctl.errors import DbctlError, ReadOnlyError
+from dbctl.files import read_volume
+from dbctl.model import Page, Row, Severity, Struct, now, parse_duration
+from dbctl.services import status
+from dbctl.services.app import App, open_app, open_users
+from dbctl.services.backup import DUE_CODES, AppBackups, DatabaseBackups
+from dbctl.services.fleet import list_instances
+from dbctl.services.history import DEFAULT_PERIOD, measure_growth, read_samples
+from dbctl.services.journal import CommandHistory, is_failure, locate_journal, read_history
+from dbctl.services.metrics.families import FAMILIES, PREFIX
+
+_LABELS = {family.name: family.labels for family in FAMILIES}
+_BACKUP = "backup create"
+_DAY_SECONDS = 86_400
+#: States of databases that can be read.
+_READABLE = ("ok", ReadOnlyError.code)
+
+
+class Sample(Struct, frozen=True, kw_only=True):
+    """The value of a metric for one combination of labels."""
+
+    name: str
+    labels: Mapping[str, str]
+    value: float  #: times are seconds since 1970-01-01 UTC
+
+    def summary(self) -> Row:
+        labels = ", ".join(f"{name}={value}" for name, value in self.labels.items())
+        return {"name": self.name, "labels": labels, "value": self.value}
+
+
+class Metrics(Struct, frozen=True, kw_only=True):
+    """The metrics of apps, and the apps and databases that could not be read."""
+
+    page: Page[Sample]
+    apps: int
+    problems: Sequence[str] = ()
+
+
+def collect_metrics(selection: Selection, *, timeout: float) -> Metrics:
+    """Return the metrics of the selected app, or of every configured one; an app that cannot be read has ``dbctl_up`` 0.
+
+    Raises:
+        ConfigMissingError, ConfigInvalidError: there is no valid configuration.
+        AppMissingError: the selected app is not configured.
+    """
+    begin = time.monotonic()
+    collector = _Collector(timeout)
+    for selected in _list_selections(selection):
+        collector.collect(selected)
+    collector.add("build_info", 1, __version__)
+    collector.add("collected_timestamp_seconds", now())
+    collector.add("collection_duration_seconds", round(time.monotonic() - begin, 3))
+    samples = collector.samples
+    return Metrics(
+        page=Page(items=samples, total=len(samples), column_names=Sample.__struct_fields__),
+        apps=collector.apps,
+        problems=collector.problems,
+    )
+
+
+def _list_selections(selection: Selection) -> list[Selection]:
+    """Return one selection per app; an app whose section has an error does not affect the others."""
+    if selection.app or selection.profile or selection.urls or selection.configured:
+        return [selection]
+    path = loader.config_path(selection)
+    with loader.report_first_problem(path):
+        names = list(loader.read_sections(path).apps)
+    return [structs.replace(selection, app=name) for name in names]
+
+
+class _Collector:
+    """The metrics of apps, app by app."""
+
+    def __init__(self, timeout: float) -> None:
+        self.samples: list[Sample] = []
+        self.problems: list[str] = []
+        self.apps = 0
+        self._timeout = timeout
+        self._errors = 0  #: of the current app
+
+    def add(self, name: str, value: float | datetime | None, *labels: str) -> None:
+        """Add a value; None: it is unknown."""
+        if value is not None:
+            number = value.timestamp() if isinstance(value, datetime) else value
+            named_labels = dict(zip(_LABELS[name], labels, strict=True))
+            self.samples.append(Sample(name=PREFIX + name, labels=named_labels, value=number))
+
+    def collect(self, selection: Selection) -> None:
+        """Add the metrics of an app, or of the instances of a fleet."""
+        name = selection.app
+        try:
+            configured = loader.find_app(selection, allow_fleet=True)
+            name = configured.name
+            if configured.is_fleet:
+                instances = list_instances([FleetSelection(configured)], timeout=self._timeout)
+                for instance in instances:
+                    self._collect_app(
+                        structs.replace(selection, app=instance.app, configured=instance.configure()),
+                        instance.app,
+                    )
+                return
+        except DbctlError as error:
+            if selection.app == "" or error.code == "app-missing":
+                raise
+            self._add_failure(selection, name, error)
+            return
+        self._collect_app(selection, name)
+
+    def _collect_app(self, selection: Selection, name: str) -> None:
+        self._errors = 0
+        try:
+            with open_app(selection, timeout=self._timeout, traceless=True) as app:
+                report = status.collect_app_status(app, selection)
+                with self._count_error():
+                    self._add_users(app)
+                self._add_volumes(app)
+        except DbctlError as error:
+            self._add_failure(selection, name, error)
+            return
+        self.apps += 1
+        self._add_runs(selection, name)
+        self._add_status(name, report)
+        self.add("collection_errors", self._errors, name)
+        for backups in report.backups:
+            self._add_backups(name, backups, app)
+
+    def _add_failure(self, selection: Selection, name: str, error: DbctlError) -> None:
+        self.apps += 1
+        self.problems.append(f"{name}: {error}")
+        self.add("up", 0, name)
+        self._errors = 1
+        self._add_runs(selection, name)
+        self.add("collection_errors", self._errors, name)
+
+    def _add_status(self, name: str, report: status.StatusReport) -> None:
+        databases = report.page.items
+        self.add("up", int(all(database.state in _READABLE for database in databases)), name)
+        for database in databases:
+            labels = (name, database.database or "")
+            is_up = database.state in _READABLE
+            if not is_up:
+                self.problems.append(f"{name}/{database.database}: {database.state}")
+            self.add("database_up", int(is_up), *labels)
+            self.add("database_size_bytes", database.bytes, *labels)
+            self.add("database_wal_bytes", database.wal_bytes, *labels)
+            self.add("migrations_pending", database.pending, *labels)
+            if database.overdue is not None:
+                self.add("cleanup_overdue_rules", len(database.overdue), *labels)
+        counts = Counter(finding.severity for finding in report.findings.findings)
+        for severity in get_args(Severity):
+            self.add("findings", counts[severity], name, severity)
+
+    @contextmanager
+    def _count_error(self) -> Iterator[None]:
+        try:
+            yield
+        except DbctlError:
+            self._errors += 1
+
+    def _add_users(self, app: App) -> None:
+        if app.profile.users:
+            users = open_users(app)
+            self.add("users", users.db.count(users.live.name, users.only), app.name)
+
+    def _add_volumes(self, app: App) -> None:
+        for name in app.configured.databases:
+            files = app.engine(name).database_files(app.url(name)) if name in app.profile.databases else None
+            try:
+                free_bytes = read_volume(files.file.parent).free_bytes if files else None
+            except OSError:
+                continue
+            self.add("database_free_bytes", free_bytes, app.name, name)
+
+    def _add_runs(self, selection: Selection, app: str) -> None:
+        location = locate_journal(selection)
+        if location.folder and location.config:
+            with self._count_error():
+                for history in read_history(location.folder, location.config, app):
+                    self._add_command(app, history)
+                self._add_growth(location.folder, location.config, app)
+
+    def _add_growth(self, folder: Path, config: str, app: str) -> None:
+        since = now() - DEFAULT_PERIOD
+        samples = read_samples(folder, config, apps=[app], since=since)
+        for growth in measure_growth(samples, since).databases:
+            labels, days = (app, growth.target.rpartition("/")[2]), growth.days_until_full
+            self.add("database_growth_bytes_per_day", growth.bytes_per_day, *labels)
+            self.add("database_disk_full_seconds", days * _DAY_SECONDS if days is not None else None, *labels)
+
+    def _add_command(self, app: str, history: CommandHistory) -> None:
+        last, success, labels = history.last, history.last_success, (app, history.command)
+        self.add("run_last_start_timestamp_seconds", last.started_at, *labels)
+        self.add("run_last_duration_seconds", last.duration, *labels)
+        self.add("run_last_exit_code", last.exit_code, *labels)
+        if last.result != "running":
+            self.add("run_last_success", int(not is_failure(last.result)), *labels)
+        self.add("run_last_success_timestamp_seconds", success.ended_at if success else None, *labels)
+        self.add("run_failures", history.failures, *labels)
+        if history.command == _BACKUP and success:
+            self.add("backup_duration_seconds", success.duration, app)
+
+    def _add_backups(self, name: str, backups: AppBackups, app: App) -> None:
+        repository, configured = backups.repository, app.configured.backup
+        self.add("backup_repository_size_bytes", repository.bytes, name)
+        self.add("backup_repository_free_bytes", repository.free_bytes, name)
+        self.add("backup_invalid", len(repository.unreadable) + len(repository.damaged), name)
+        if configured and configured.max_age:
+            self.add("backup_max_age_seconds", parse_duration(configured.max_age).total_seconds(), name)
+        for database in backups.databases:
+            self._add_database_backups(database, (name, database.database))
+
+    def _add_database_backups(self, database: DatabaseBackups, labels: tuple[str, str]) -> None:
+        self.add("backups", database.backups, *labels)
+        self.add("backup_last_success_timestamp_seconds", database.created_at, *labels)
+        self.add("backup_age_seconds", database.age.total_seconds() if database.age else None, *labels)
+        self.add("backup_size_bytes", database.bytes, *labels)
+        self.add("backup_last_verification_timestamp_seconds", database.verified_at, *labels)
+        self.add("backup_last_drill_timestamp_seconds", database.drilled_at, *labels)
+        duration = database.drill_duration
+        self.add("backup_drill_duration_seconds", duration.total_seconds() if duration else None, *labels)
+        for action in DUE_CODES:
+            self.add("backup_due", int(action in database.due), *labels, action)

@@ -1,0 +1,252 @@
+"""Notifications about the run of a command: pings at its begin and end, notices about failures and recoveries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from dbctl.config import Sections, loader
+from dbctl.errors import DbctlError
+from dbctl.model import Finding, parse_duration
+from dbctl.services.journal import (
+    IMPOSSIBLE,
+    UNATTENDED,
+    CommandHistory,
+    JournalLocation,
+    Run,
+    RunOutcome,
+    RunProblem,
+    find_problems,
+    is_failure,
+    read_history,
+)
+from dbctl.services.notify.channels import Ping
+from dbctl.services.notify.delivery import BEGIN_SECONDS, Task, run_tasks
+from dbctl.services.notify.dispatch import Dispatcher, Problem, Recovery
+from dbctl.services.notify.notice import describe_failure, describe_success
+from dbctl.services.notify.settings import SEVERITIES, read_settings
+
+INTERRUPTED = "interrupted"
+
+
+def observe_run(location: JournalLocation, run: Run, interrupted: Sequence[Run]) -> RunNotifier | None:
+    """Return the notifier of a run; None if no user is to be notified.
+
+    Args:
+        location: the journal, and the apps and the configuration of the command.
+        run: what is known before the run.
+        interrupted: runs that the journal found without a process when this one began.
+    """
+    interrupted = [other for other in interrupted if other.command in UNATTENDED and other.config]
+    is_job = run.command in UNATTENDED and location.notifies
+    return RunNotifier(location, run, interrupted) if is_job or interrupted else None
+
+
+class RunNotifier:
+    """Notifies users of one run; no method raises an error because of a channel."""
+
+    def __init__(self, location: JournalLocation, run: Run, interrupted: Sequence[Run]) -> None:
+        self._location, self._run, self._interrupted = location, run, interrupted
+        is_job = run.command in UNATTENDED and location.configuration is not None
+        self._sections = location.configuration if is_job else None
+        self._pings: list[Ping] = []
+        if self._sections:
+            loader.use_section_secrets(self._sections)
+            addresses = [
+                read_settings(self._sections, app).find_ping(app, run.command)
+                for app in location.apps or [""]
+            ]
+            self._pings = [Ping(address) for address in dict.fromkeys(addresses) if address]
+
+    def begin(self) -> Sequence[str]:
+        """Ping at the beginning of the run, and return warnings."""
+        tasks = [Task(ping.name, ping.place, ping.begin) for ping in self._pings]
+        deliveries = run_tasks(tasks, BEGIN_SECONDS) if tasks else ()
+        return [delivery.describe() for delivery in deliveries if not delivery.delivered]
+
+    def finish(
+        self, run: Run, outcomes: Sequence[RunOutcome] = (), findings: Sequence[Finding] = ()
+    ) -> Sequence[str]:
+        """Ping and notify at the end of the run, and return warnings.
+
+        Args:
+            run: the complete record.
+            outcomes: of the instances of a fleet.
+            findings: of the command.
+        """
+        warnings = list[str]()
+        for config in {other.config for other in self._interrupted} - {self._location.config}:
+            with suppress(DbctlError):  # that configuration is missing or invalid
+                with loader.report_first_problem(Path(config)):
+                    foreign = loader.read_sections(Path(config))
+                warnings += self._notify(foreign, config, None, (), ())
+        sections = self._location.configuration
+        if sections and self._location.notifies:
+            warnings += self._notify(sections, self._location.config, run, outcomes, findings)
+        return warnings
+
+    def _notify(
+        self,
+        sections: Sections,
+        config: str,
+        run: Run | None,
+        outcomes: Sequence[RunOutcome],
+        findings: Sequence[Finding],
+    ) -> Sequence[str]:
+        loader.use_section_secrets(sections)
+        dispatcher = Dispatcher(sections, config, self._location.folder)
+        for other in self._interrupted:
+            if other.config == config:
+                dispatcher.report(create_interruption(other))
+        if run and self._sections:
+            self._report_run(dispatcher, self._sections, run, outcomes, findings)
+        return dispatcher.deliver().warnings
+
+    def _report_run(
+        self,
+        dispatcher: Dispatcher,
+        sections: Sections,
+        run: Run,
+        outcomes: Sequence[RunOutcome],
+        findings: Sequence[Finding],
+    ) -> None:
+        apps = self._location.apps or ("",)
+        failed = is_failure(run.result)
+        history = _read_history(self._location, run) if failed else None
+        text = describe_failure(run, outcomes, findings, history) if failed else describe_success(run)
+        exit_code = run.exit_code or 0 if failed else 0
+        for ping in self._pings:
+            dispatcher.add_task(
+                Task(ping.name, ping.place, lambda ping=ping: ping.finish(exit_code, text))  # type: ignore[misc] # a default binds the value
+            )
+        code = run.error.code if run.error else run.result
+        if failed:
+            if code not in IMPOSSIBLE:
+                headline = f"{run.command} failed ({code})"
+                dispatcher.report(
+                    Problem(
+                        event="failed",
+                        apps=apps,
+                        subject=run.command,
+                        code=code,
+                        severity="error",
+                        headline=headline,
+                        text=text,
+                        run=run,
+                        findings=findings,
+                    )
+                )
+            if findings:
+                self._report_findings(dispatcher, sections, run, findings, failed=True)
+            return
+        dispatcher.resolve(Recovery(apps=apps, subject=run.command, text=text, run=run))
+        self._report_findings(dispatcher, sections, run, findings, failed=False)
+        self._report_missing(dispatcher, sections)
+
+    def _report_findings(
+        self,
+        dispatcher: Dispatcher,
+        sections: Sections,
+        run: Run,
+        findings: Sequence[Finding],
+        *,
+        failed: bool,
+    ) -> None:
+        """Report the findings of a run, except to users who receive those of a failed run with the failure."""
+        for app in self._location.apps or ("",):
+            if not (failed and "failed" in read_settings(sections, app).rules):
+                report_findings(dispatcher, sections, app, f"{run.command} findings", findings, run)
+
+    def _report_missing(self, dispatcher: Dispatcher, sections: Sections) -> None:
+        """Report jobs of the app that were not started in time, or were interrupted, so that any job notices them."""
+        for app in self._location.apps:
+            for problem in list_run_problems(self._location, sections, app):
+                is_silent = problem.event == "overdue" or problem.code == INTERRUPTED
+                if is_silent and problem.subject != self._run.command:
+                    dispatcher.report(problem)
+
+
+def create_interruption(run: Run) -> Problem:
+    """Return the problem of a run whose process ended without a result."""
+    text = (
+        f"The process of {run.command} ended without a result, for example by kill -9 or a power failure. It began"
+        f" {run.started_at:%Y-%m-%d %H:%M} UTC on {run.host} as {run.user}.\nRecord: dbctl runs show {run.id}"
+    )
+    return Problem(
+        event="failed",
+        apps=run.app.split(", ") if run.app else ("",),
+        subject=run.command,
+        code=INTERRUPTED,
+        severity="error",
+        headline=f"{run.command} was interrupted",
+        text=text,
+        run=run,
+    )
+
+
+def list_run_problems(location: JournalLocation, sections: Sections, app: str) -> Sequence[Problem]:
+    """Return the jobs of an app that failed, were interrupted, or were not started in time, by the journal."""
+    section = sections.apps.get(app) or sections.apps.get(app.partition("/")[0])
+    max_age = section.backup.max_age if section and section.backup else ""
+    problems = find_problems(location, app, backup_max_age=parse_duration(max_age) if max_age else None)
+    return [_create_job_problem(problem) for problem in problems if problem.command]
+
+
+def _create_job_problem(problem: RunProblem) -> Problem:
+    is_overdue = problem.kind == "missing"
+    states = {"missing": "is overdue", "interrupted": "was interrupted"}
+    return Problem(
+        event="overdue" if is_overdue else "failed",
+        apps=[problem.app],
+        subject=problem.command,
+        code=problem.code or problem.kind,
+        severity="error",
+        headline=f"{problem.command} {states.get(problem.kind, f'failed ({problem.code})')}",
+        text=problem.message,
+    )
+
+
+def report_findings(
+    dispatcher: Dispatcher,
+    sections: Sections,
+    app: str,
+    subject: str,
+    findings: Sequence[Finding],
+    run: Run | None = None,
+) -> None:
+    """Report the findings that are at least as severe as configured, or that there are none any more."""
+    minimum = read_settings(sections, app).severity
+    severe = [finding for finding in findings if SEVERITIES.index(finding.severity) >= minimum]
+    if not severe:
+        dispatcher.resolve(
+            Recovery(apps=[app], subject=subject, text="There are no findings any more.", run=run)
+        )
+        return
+    from dbctl.model import count_severities
+    from dbctl.services.notify.notice import list_findings
+
+    worst = max(severe, key=lambda finding: SEVERITIES.index(finding.severity)).severity
+    dispatcher.report(
+        Problem(
+            event="finding",
+            apps=[app],
+            subject=subject,
+            code=" ".join(sorted({f"{finding.target}:{finding.code}" for finding in severe})),
+            severity=worst,
+            headline=f"{subject}: {', '.join(count_severities(severe))}",
+            text="\n".join(list_findings(severe)),
+            run=run,
+            findings=severe,
+        )
+    )
+
+
+def _read_history(location: JournalLocation, run: Run) -> CommandHistory | None:
+    """Return the history of the command for the first app, for the number of failures; the journal may be unusable."""
+    if location.folder is None or not location.apps:
+        return None
+    with suppress(DbctlError):
+        history = read_history(location.folder, location.config, location.apps[0])
+        return next((entry for entry in history if entry.command == run.command), None)
+    return None

@@ -1,0 +1,119 @@
+"""``dbctl notify summary``: one message about the state of the apps, and about the runs of their jobs."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+
+from msgspec import structs
+
+from dbctl.config import Sections, Selection
+from dbctl.errors import DbctlError, NotifyNotConfiguredError
+from dbctl.model import Severity, format_count, now, time_before
+from dbctl.services.journal import JournalLocation, RunFilter, is_failure, list_runs
+from dbctl.services.notify.check import ProblemsSent, create_result
+from dbctl.services.notify.dispatch import Dispatcher
+from dbctl.services.notify.notice import Attachment, Notice
+from dbctl.services.notify.settings import group_by_settings
+from dbctl.services.status import StatusReport, collect_status
+
+MAX_RUNS = 10_000
+
+
+def send_summary(
+    sections: Sections,
+    location: JournalLocation,
+    selections: Sequence[Selection],
+    *,
+    period: timedelta,
+    timeout: float,
+    attachment: Attachment | None = None,
+) -> ProblemsSent:
+    """Send the summary to the channels whose rules include it.
+
+    Args:
+        sections: the configuration.
+        location: the journal, and the path of the configuration.
+        selections: the apps.
+        period: the runs that began within this time are counted.
+        timeout: for locks, in seconds.
+        attachment: a file for channels that send files, such as a report.
+
+    Raises:
+        NotifyNotConfiguredError: no channel receives summaries.
+    """
+    by_app = {selection.app: selection for selection in selections}
+    dispatcher = Dispatcher(sections, location.config, location.folder)
+    is_received = False
+    for settings, apps in group_by_settings(sections, list(by_app)):
+        if "summary" not in settings.rules or not settings.channels:
+            continue
+        is_received = True
+        parts, problems = list[str](), 0
+        for app in apps:
+            lines, count = _describe_app(location, by_app[app], period, timeout)
+            parts.append("\n".join(lines))
+            problems += count
+        severity: Severity = "warning" if problems else "info"
+        dispatcher.send(
+            Notice(
+                event="summary",
+                apps=apps,
+                severity=severity,
+                headline=f"summary: {format_count(problems, 'problem') if problems else 'no problems'}",
+                text="\n\n".join(parts),
+                time=now(),
+                host=os.uname().nodename,
+                attachment=attachment,
+            )
+        )
+    if not is_received:
+        raise NotifyNotConfiguredError(channel="channel with the rule summary")
+    return create_result(dispatcher.deliver())
+
+
+def _describe_app(
+    location: JournalLocation, selection: Selection, period: timedelta, timeout: float
+) -> tuple[Sequence[str], int]:
+    """Return the lines about an app, and the number of its problems."""
+    try:
+        report = collect_status([selection], timeout=timeout)
+    except DbctlError as error:
+        return [f"{selection.app}: {error}", *_list_runs(location, selection.app, period)], 1
+    databases = format_count(len(report.page.items), "database")
+    problems = report.problems
+    state = format_count(len(problems), "problem") if problems else "no problems"
+    lines = [f"{selection.app}: {databases}, {state}", *_list_backups(report)]
+    lines += _list_runs(location, selection.app, period)
+    return [*lines, *(f"  ! {problem}" for problem in problems)], len(problems)
+
+
+def _list_backups(report: StatusReport) -> Iterator[str]:
+    times = [row.backup_at for row in report.page.items if row.backup_at]
+    if times:
+        yield f"  newest verified backup: {max(times):%Y-%m-%d %H:%M} UTC"
+
+
+def _list_runs(location: JournalLocation, app: str, period: timedelta) -> Iterator[str]:
+    """Yield a line for each command that ran; nothing if the journal cannot be read."""
+    if location.folder is None:
+        return
+    selected = RunFilter(app=app, since=time_before(period), limit=MAX_RUNS)
+    try:
+        runs = list_runs(location.folder, selected).items
+    except DbctlError as error:
+        yield f"  {error}"
+        return
+    runs = [run for run in runs if run.config == location.config]
+    failed = Counter(run.command for run in runs if is_failure(run.result))
+    for command, count in sorted(Counter(run.command for run in runs).items()):
+        failures = f", {failed[command]} failed" if failed[command] else ""
+        yield f"  {command}: {format_count(count, 'run')}{failures}"
+
+
+def select_apps(sections: Sections, selection: Selection) -> Sequence[Selection]:
+    """Return a selection for each configured app, or the selected one."""
+    names = [selection.app] if selection.app else list(sections.apps)
+    return [structs.replace(selection, app=name) for name in names]

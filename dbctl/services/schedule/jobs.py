@@ -1,0 +1,288 @@
+"""Scheduled jobs of the configured apps: commands and schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import NamedTuple
+
+from dbctl.config import Selection, model
+from dbctl.config import loader as config
+from dbctl.engines import registry
+from dbctl.errors import UsageError
+from dbctl.model import Struct
+from dbctl.profiles.model import Profile
+from dbctl.services.app import command_line, read_profile
+from dbctl.services.backup import has_rules, retention_for
+from dbctl.services.schedule.calendar import find_schedule_error
+from dbctl.services.search import has_external_index
+from dbctl.url import resolve_engine
+
+#: Jobs wait long for locks, because no user waits for them.
+TIMEOUT_OPTIONS = ("--timeout", "600")
+
+#: The value of a schedule that disables the job.
+OFF = "off"
+#: The job that sends messages, also if another job was killed.
+NOTIFY = "notify"
+#: The only target of a job for an app and not for parts of it: no argument.
+WHOLE_APP = ("",)
+#: Jobs that can be scheduled for single databases of any app.
+FOR_ANY_DATABASE = frozenset({"optimize", "vacuum"})
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """A scheduled job."""
+
+    app: str
+    name: str
+    schedule: str  #: five cron fields: minute, hour, day, month, day of the week
+    command: str  #: for a shell or a crontab; independent of directory and environment
+
+
+class PlannedJob(Struct, frozen=True, kw_only=True):
+    """A job, independent of the program that starts it."""
+
+    app: str
+    name: str
+    target: str  #: the search or the database; empty: the app
+    description: str
+    schedule: str  #: five cron fields
+    program: Sequence[str]  #: the program of this installation
+    arguments: Sequence[str]  #: without the options that select the app
+    selection: Sequence[str]  #: these options
+    confirmation: Sequence[str]  #: the option that a destructive command requires
+    journal_command: str  #: the name of the command in the journal
+    is_silent: bool  #: whether the output is only for people
+
+    @property
+    def command(self) -> Sequence[str]:
+        """The program and all its arguments; cron mails every line of its output."""
+        return [*self.program, *self.arguments, *self.selection, *self.confirmation, "--quiet"]
+
+
+class _JobKind(NamedTuple):
+    name: str
+    description: str
+    arguments: Sequence[str]
+    minute: int  #: the minute of the first app; the minutes of other apps are derived from it
+    hours: str  #: the other fields of the schedule; no two kinds share an hour
+    #: one job per target, which is an argument of the command; none: the app does not need the job
+    list_targets: Callable[[model.App, Profile], Sequence[str]] = lambda *_: WHOLE_APP
+    is_destructive: bool = False  #: requires a confirmation
+    is_silent: bool = False  #: its output is only for people
+
+
+def _for_backups(app: model.App, _profile: Profile) -> Sequence[str]:
+    return WHOLE_APP if app.backup else ()
+
+
+def _for_decryptable_backups(app: model.App, _profile: Profile) -> Sequence[str]:
+    encryption = app.backup.encrypt if app.backup else None
+    can_decrypt = (
+        encryption is None
+        or encryption.identity_file
+        or encryption.passphrase_file
+        or encryption.passphrase_env
+    )
+    return WHOLE_APP if app.backup and can_decrypt else ()
+
+
+def _for_retention(app: model.App, profile: Profile) -> Sequence[str]:
+    return WHOLE_APP if app.backup and has_rules(retention_for(app, profile)) else ()
+
+
+def _for_cleanup(_app: model.App, profile: Profile) -> Sequence[str]:
+    return WHOLE_APP if profile.cleanup else ()
+
+
+def _for_messages(app: model.App, _profile: Profile) -> Sequence[str]:
+    return WHOLE_APP if app.has_messages else ()
+
+
+def _list_indexed_searches(app: model.App, profile: Profile) -> list[str]:
+    """Return the searches with external indexes, if the configuration has a folder for them."""
+    return [
+        search.name
+        for search in profile.search
+        if app.search and search.database in app.databases and has_external_index(search, profile)
+    ]
+
+
+def _list_growing_databases(app: model.App, profile: Profile) -> list[str]:
+    """Return the options of databases whose files must be compacted regularly."""
+    return [
+        f"--db={name}"
+        for name, section in profile.databases.items()
+        if name in app.databases
+        and registry.load_engine(
+            resolve_engine(app.databases[name], section.engines).engine
+        ).creates_fragments
+    ]
+
+
+KINDS = (
+    _JobKind(
+        name="search",
+        description="rebuild the search index if its database was changed",
+        arguments=("search", "index", "build"),
+        minute=29,
+        hours="1 * * *",
+        list_targets=_list_indexed_searches,
+    ),
+    _JobKind(
+        name="backup",
+        description="back up the databases, and verify the backups",
+        arguments=("backup", "create", *TIMEOUT_OPTIONS),
+        minute=11,
+        hours="2 * * *",
+        list_targets=_for_backups,
+    ),
+    _JobKind(
+        name="prune",
+        description="delete the backups that the retention does not cover",
+        arguments=("backup", "prune", *TIMEOUT_OPTIONS),
+        minute=23,
+        hours="3 * * *",
+        list_targets=_for_retention,
+        is_destructive=True,
+    ),
+    _JobKind(
+        name="verify",
+        description="verify every backup",
+        arguments=("backup", "verify", *TIMEOUT_OPTIONS),
+        minute=37,
+        hours="4 * * 0",
+        list_targets=_for_backups,
+    ),
+    _JobKind(
+        name="drill",
+        description="test-restore the newest backup of each database, and record the result",
+        arguments=("backup", "drill"),
+        minute=53,
+        hours="5 1 * *",
+        list_targets=_for_decryptable_backups,
+    ),
+    _JobKind(
+        name="optimize",
+        description="compact small files of vectors",
+        arguments=("maintain", "optimize", *TIMEOUT_OPTIONS),
+        minute=17,
+        hours="9 1 * *",
+        list_targets=_list_growing_databases,
+    ),
+    _JobKind(
+        name="vacuum",
+        description="rewrite the databases without their free pages",
+        arguments=("maintain", "vacuum", *TIMEOUT_OPTIONS),
+        minute=41,
+        hours=OFF,
+    ),
+    _JobKind(
+        name="cleanup",
+        description="close open sessions and delete expired rows",
+        arguments=("sessions", "cleanup", *TIMEOUT_OPTIONS),
+        minute=7,
+        hours="*/6 * * *",
+        list_targets=_for_cleanup,
+    ),
+    _JobKind(
+        name="status",
+        description="report problems and overdue jobs",
+        arguments=("status", "--check"),
+        minute=47,
+        hours="7 * * *",
+        is_silent=True,
+    ),
+    _JobKind(
+        name=NOTIFY,
+        description="send messages about problems and overdue jobs",
+        arguments=("notify", "check"),
+        minute=3,
+        hours="8 * * *",
+        list_targets=_for_messages,
+    ),
+)
+
+
+def list_jobs(selections: Sequence[Selection]) -> list[PlannedJob]:
+    """Return the jobs of apps, according to their features and configuration.
+
+    Raises:
+        UsageError: a schedule is invalid, or a command would contain a password or a control character.
+    """
+    return [job for selection in selections for job in _list_app_jobs(selection)]
+
+
+def _list_app_jobs(selection: Selection) -> Iterator[PlannedJob]:
+    app = config.find_app(selection, allow_fleet=True)
+    profile, _ = read_profile(app)
+    if any(url.password for url in config.parse_urls(selection.urls, Path.cwd()).values()):
+        raise UsageError(
+            detail="a scheduled command would contain a password; write the URL into a configuration"
+        )
+    position, app_count = _find_position(selection, app)
+    options = command_line.app_options(selection, app)
+    unknown = [name for name in app.schedule.databases if name not in app.databases]
+    if unknown:
+        raise UsageError(
+            detail=f"[apps.{app.name}.schedule.databases]: {app.name} has no database {unknown[0]!r}"
+        )
+    for kind in KINDS:
+        configured = str(getattr(app.schedule, kind.name))
+        entries = [
+            (schedules[kind.name], f"--db={database}")
+            for database, schedules in app.schedule.databases.items()
+            if kind.name in schedules
+        ]
+        if targets := kind.list_targets(app, profile):
+            minute = (kind.minute + 60 * position // app_count) % 60
+            default = OFF if kind.hours == OFF else f"{minute} {kind.hours}"
+            entries[:0] = [(configured or default, target) for target in targets]
+        elif configured not in ("", OFF) or (entries and kind.name not in FOR_ANY_DATABASE):
+            raise UsageError(
+                detail=f"[apps.{app.name}.schedule] {kind.name}: the configuration of {app.name} has no such job"
+            )
+        for schedule, target in entries:
+            if schedule == OFF:
+                continue
+            if reason := find_schedule_error(schedule):
+                raise UsageError(detail=f"[apps.{app.name}.schedule] {kind.name} = {schedule!r}: {reason}")
+            arguments = [*kind.arguments, *([target] if target else [])]
+            confirmation = ["--confirm", app.name] if app.protected else ["--yes"]
+            yield _check_job(
+                PlannedJob(
+                    app=app.name,
+                    name=kind.name,
+                    target=target.removeprefix("--db="),
+                    description=kind.description,
+                    schedule=schedule,
+                    program=command_line.program_command(),
+                    arguments=arguments,
+                    selection=options,
+                    confirmation=confirmation if kind.is_destructive else (),
+                    journal_command=" ".join(takewhile(lambda word: word[0] != "-", kind.arguments)),
+                    is_silent=kind.is_silent,
+                )
+            )
+
+
+def _find_position(selection: Selection, app: model.App) -> tuple[int, int]:
+    """Return the index of the app and the number of apps, which spread the jobs over the hour."""
+    if selection.profile and selection.urls:
+        return 0, 1
+    names = list(config.load(selection).files)
+    return names.index(app.name), len(names)
+
+
+def _check_job(job: PlannedJob) -> PlannedJob:
+    """Return a job, or raise UsageError if no crontab and unit can contain its command."""
+    for word in job.command:
+        if any(
+            character < " " or character == "\x7f" or "\ud800" <= character <= "\udfff" for character in word
+        ):
+            raise UsageError(
+                detail=f"not allowed in a crontab or unit: {word!a}: a name has a control character or invalid text"
+            )
+    return job

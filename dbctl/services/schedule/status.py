@@ -1,0 +1,208 @@
+"""Status of scheduled jobs: which are installed, when they ran last, and when they run next."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from dbctl.config import Selection
+from dbctl.errors import DbctlError
+from dbctl.files import limited_program
+from dbctl.model import Closing, Finding, Findings, Page, Row, Struct, format_count, now
+from dbctl.services.journal import CommandHistory, is_failure, locate_journal, read_history
+from dbctl.services.schedule.calendar import find_next_run, list_calendar_events
+from dbctl.services.schedule.crontab import join_command
+from dbctl.services.schedule.install import SYSTEM_FOLDER, find_user_folder, list_unit_files, read_unit
+from dbctl.services.schedule.jobs import PlannedJob, list_jobs
+from dbctl.services.schedule.units import APP_MARK, name_unit, quote_word, read_mark
+
+SYSTEM_CRONTABS = (Path("/etc/crontab"), Path("/etc/cron.d"))
+_SECONDS, _MAX_BYTES = 10, 1 << 20
+#: How late a job may start, besides the delay of its timer: it may wait for other jobs.
+_TOLERANCE = timedelta(hours=1)
+
+
+class JobStatus(Struct, frozen=True, kw_only=True):
+    """One job of the configuration."""
+
+    app: str
+    name: str
+    target: str  #: the search or the database; empty: the app
+    schedule: str
+    installed: Sequence[str]  #: ``systemd``, ``cron``, both or none
+    state: str  #: ``ok``, ``missing``, ``duplicate``, ``changed``, ``failed``, ``late`` or ``unknown``: it has not run
+    last_run: (
+        datetime | None
+    )  #: its start, from the journal; None: unknown, or the journal does not record the command
+    last_result: str | None
+    next_run: datetime | None  #: without the delay of a timer; None: the job is not installed
+
+    def summary(self) -> Row:
+        row = {name: getattr(self, name) for name in self.__struct_fields__}
+        return row | {"installed": ", ".join(self.installed) or None, "target": self.target or None}
+
+
+class JobPage(Page[JobStatus], frozen=True, kw_only=True):
+    """The jobs of the selected apps."""
+
+    @property
+    def closing(self) -> Closing:
+        problems = sum(job.state not in ("ok", "unknown") for job in self.items)
+        return Closing(f"Checked {format_count(len(self.items), 'job')}", [format_count(problems, "problem")])
+
+
+class ScheduleReport(Struct, frozen=True, kw_only=True):
+    """The jobs, and the problems of their installation and runs."""
+
+    page: JobPage
+    findings: Findings
+
+
+def read_schedule(selections: Sequence[Selection], *, folder: Path | None = None) -> ScheduleReport:
+    """Return the status of the jobs of apps.
+
+    Args:
+        selections: the apps.
+        folder: of the units, instead of those of systemd.
+
+    Raises:
+        UsageError: a schedule is invalid.
+        FileFailedError: a unit cannot be read.
+    """
+    folders = [folder] if folder else [SYSTEM_FOLDER, find_user_folder()]
+    crontabs = _read_crontabs()
+    items, findings = list[JobStatus](), list[Finding]()
+    for selection in selections:
+        jobs = list_jobs([selection])
+        histories = _read_histories(selection, jobs[0].app) if jobs else {}
+        for job in jobs:
+            units = [Path(place, name_unit(job)) for place in folders]
+            items.append(
+                _read_job(job, units, crontabs, histories.get(job.journal_command), read_mark(selection))
+            )
+        findings += _find_obsolete(selection, jobs, folders)
+    findings[:0] = [finding for item in items for finding in _find_problem(item)]
+    page = JobPage(
+        items=items,
+        total=len(items),
+        column_names=JobStatus.__struct_fields__,
+        empty_message="no jobs are configured",
+    )
+    return ScheduleReport(page=page, findings=Findings(checked=len(items), findings=findings))
+
+
+def _read_job(
+    job: PlannedJob, units: Sequence[Path], crontabs: str, history: CommandHistory | None, mark: str
+) -> JobStatus:
+    timers = [unit for unit in units if read_unit(unit.with_name(f"{unit.name}.timer"))]
+    lines = [line for line in crontabs.splitlines() if line.lstrip()[:1] != "#" and join_command(job) in line]
+    installed = ["systemd"] * bool(timers) + ["cron"] * bool(lines)
+    is_current = all(_is_current(job, unit, mark) for unit in timers) and all(
+        line.split()[: len(job.schedule.split())] == job.schedule.split() for line in lines
+    )
+    last, current = history.last if history else None, now()
+    state = "ok"
+    if not installed:
+        state = "missing"
+    elif len(installed) > 1:
+        state = "duplicate"
+    elif not is_current:
+        state = "changed"
+    elif last is None:
+        state = "unknown"
+    elif is_failure(last.result):
+        state = "failed"
+    elif current > find_next_run(job.schedule, last.started_at) + _TOLERANCE + _read_delay(timers):
+        state = "late"
+    return JobStatus(
+        app=job.app,
+        name=job.name,
+        target=job.target,
+        schedule=job.schedule,
+        installed=installed,
+        state=state,
+        last_run=last.started_at if last else None,
+        last_result=last.result if last else None,
+        next_run=find_next_run(job.schedule, current) if installed else None,
+    )
+
+
+def _read_delay(timers: Sequence[Path]) -> timedelta:
+    """Return the longest delay of the timers."""
+    texts = [read_unit(unit.with_name(f"{unit.name}.timer")) for unit in timers]
+    delays = [
+        int(seconds)
+        for text in texts
+        for seconds in re.findall(r"^RandomizedDelaySec=(\d+)s$", text, re.MULTILINE)
+    ]
+    return timedelta(seconds=max(delays, default=0))
+
+
+def _is_current(job: PlannedJob, unit: Path, mark: str) -> bool:
+    """Whether a service and its timer have the command and the times of a job; the second does not matter."""
+    service = read_unit(unit.with_name(f"{unit.name}.service")).splitlines()
+    timer = read_unit(unit.with_name(f"{unit.name}.timer"))
+    times = [event.rpartition(":")[0] for event in re.findall("^OnCalendar=(.*)$", timer, re.MULTILINE)]
+    expected = [event.rpartition(":")[0] for event in list_calendar_events(job.schedule, 0)]
+    command = f"ExecStart={' '.join(map(quote_word, job.command))}"
+    return command in service and mark in service and times == expected
+
+
+_MESSAGES: Mapping[str, str] = {
+    "missing": "is not installed",
+    "duplicate": "is installed in a crontab and as a timer, so it runs twice",
+    "changed": "is installed with another command or schedule than the configuration",
+    "failed": "failed in its last run",
+    "late": "did not start at its time after the last run",
+}
+
+
+def _find_problem(job: JobStatus) -> Iterator[Finding]:
+    if message := _MESSAGES.get(job.state):
+        name = f"{job.name} of {job.target}" if job.target else job.name
+        hint = "Run dbctl schedule systemd --install, or dbctl schedule cron."
+        if job.state in ("failed", "late"):
+            hint = f"List its runs with: dbctl runs list --app {shlex.quote(job.app)}"
+        yield Finding(job.app, "warning", f"job-{job.state}", f"the job {name} {message}", hint)
+
+
+def _find_obsolete(
+    selection: Selection, jobs: Sequence[PlannedJob], folders: Sequence[Path]
+) -> Iterator[Finding]:
+    """Yield the timers of jobs that the configuration does not have any more."""
+    app = jobs[0].app if jobs else selection.app
+    names, marks = {f"{name_unit(job)}.timer" for job in jobs}, {read_mark(selection), f"{APP_MARK}{app}"}
+    for path in (path for folder in folders for path in list_unit_files(folder)):
+        if path.suffix == ".timer" and path.name not in names and marks <= set(read_unit(path).splitlines()):
+            message = f"{path} is the timer of a job that the configuration does not have"
+            yield Finding(app, "warning", "job-obsolete", message, "Run dbctl schedule systemd --install.")
+
+
+def _read_histories(selection: Selection, app: str) -> Mapping[str, CommandHistory]:
+    location = locate_journal(selection)
+    if location.folder is None or not location.config:
+        return {}
+    try:
+        return {history.command: history for history in read_history(location.folder, location.config, app)}
+    except DbctlError:  # status reports it
+        return {}
+
+
+def _read_crontabs() -> str:
+    """Return the lines of the user's crontab and of those of the system that can be read."""
+    texts = list[str]()
+    with suppress(limited_program.ProgramFailedError):  # there is no cron, or the user has no crontab
+        output = limited_program.run(["crontab", "-l"], seconds=_SECONDS, max_bytes=_MAX_BYTES)
+        texts.append(output.decode(errors="replace"))
+    for place in SYSTEM_CRONTABS:
+        paths = [place]
+        with suppress(OSError):  # it is a file
+            paths = sorted(place.iterdir())
+        for path in paths:
+            with suppress(OSError):
+                texts.append(path.read_text(encoding="utf-8", errors="replace"))
+    return "\n".join(texts)

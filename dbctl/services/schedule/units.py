@@ -1,0 +1,238 @@
+"""Units of systemd: a service and a timer for each job."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from dbctl.config import Selection, model, secret_file, state_folder
+from dbctl.config import loader as config
+from dbctl.errors import UsageError
+from dbctl.model import Struct
+from dbctl.services.app import command_line
+from dbctl.services.schedule.calendar import list_calendar_events, spread_seconds
+from dbctl.services.schedule.jobs import NOTIFY, PlannedJob
+
+#: The line of a unit that names the configuration for which it was written; systemd ignores keys that begin with ``X-``.
+MARK = "X-DbctlConfig="
+APP_MARK = "X-DbctlApp="
+#: All units of dbctl; the names of other programs' units cannot match.
+PREFIX = "dbctl-"
+_LONGEST_NAME = 255 - len(".service")
+_PLAIN_WORD = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
+#: Folders that are read-only for a service, except those with data.
+_PROTECTED_FOLDERS = ("/boot", "/efi", "/etc", "/usr")
+_TEMPORARY_FOLDERS = ("/tmp", "/var/tmp")  # noqa: S108 - compared, not written
+
+#: Restrictions that need no mount of another file system, so that services of users can have them, too.
+_FILTERS = """\
+NoNewPrivileges=yes
+LockPersonality=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+RestrictNamespaces=yes
+RestrictRealtime=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
+UMask=0077
+"""
+_MOUNTS = """\
+ProtectSystem=full
+PrivateDevices=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+RemoveIPC=yes
+"""
+#: What root needs to read, write and replace the files of apps with their owners.
+_CAPABILITIES = "CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL"
+
+
+class Unit(Struct, frozen=True, kw_only=True):
+    """A file of systemd."""
+
+    app: str
+    job: str
+    name: str  #: of the file
+    schedule: str  #: cron fields of a timer; empty for a service
+    text: str
+
+
+class UnitOptions(Struct, frozen=True, kw_only=True):
+    """How the units run jobs."""
+
+    user_units: bool = False  #: for the service manager of a user
+    run_as: str = ""  #: the user of the jobs; empty: root, or the user of the service manager
+    on_failure: str = (
+        ""  #: the unit that starts if a job fails; empty: the job ``notify`` of the app, if it has one
+    )
+    delay: str = "5min"  #: the longest delay after the time of the timer, different for each machine and job
+
+
+def create_units(
+    jobs: Sequence[PlannedJob], selections: Sequence[Selection], options: UnitOptions
+) -> list[Unit]:
+    """Return the services and timers of jobs.
+
+    Raises:
+        UsageError: the name of a unit would be too long.
+    """
+    seconds = spread_seconds(_list_app_names(selections[0]))
+    settings = dict[str, str]()
+    for selection in selections:
+        app = config.find_app(selection, allow_fleet=True)
+        credentials = "".join(f"LoadCredential={entry}\n" for entry in list_credentials(selection))
+        settings[app.name] = credentials + _write_restrictions(app, selection, options)
+    mark, units = read_mark(selections[0]), list[Unit]()
+    notifiers = {job.app: f"{name_unit(job)}.service" for job in jobs if job.name == NOTIFY}
+    for job in jobs:
+        name = name_unit(job)
+        on_failure = options.on_failure or ("" if job.name == NOTIFY else notifiers.get(job.app, ""))
+        service = _write_service(job, settings[job.app], options, mark, on_failure)
+        timer = _write_timer(job, seconds.get(job.app, 0), options, mark)
+        units.append(Unit(app=job.app, job=job.name, name=f"{name}.service", schedule="", text=service))
+        units.append(Unit(app=job.app, job=job.name, name=f"{name}.timer", schedule=job.schedule, text=timer))
+    return units
+
+
+def name_unit(job: PlannedJob) -> str:
+    """Return the name of a job's units without the type; different jobs have different names.
+
+    Raises:
+        UsageError: it is too long.
+    """
+    name = f"{PREFIX}{job.name}-{_escape(job.app)}" + (f":{_escape(job.target)}" if job.target else "")
+    if len(name) > _LONGEST_NAME:
+        raise UsageError(detail=f"the name of the app {job.app!r} is too long for a unit of systemd")
+    return name
+
+
+def read_mark(selection: Selection) -> str:
+    """Return the line that marks the units of a configuration."""
+    if selection.profile and selection.urls:
+        return MARK + "none"
+    return MARK + os.path.abspath(config.config_path(selection))  # noqa: PTH100 - a link stays, its target may move
+
+
+def _list_app_names(selection: Selection) -> Sequence[str]:
+    """Return the names of all apps of the configuration, so that a job has the same second alone and with others."""
+    if selection.profile and selection.urls:
+        return [selection.app or model.UNNAMED_APP]
+    return list(config.read_sections(config.config_path(selection)).apps)
+
+
+def _escape(name: str) -> str:
+    r"""Return a text for the name of a unit; other bytes are written as ``\x20``."""
+    return "".join(
+        chr(byte) if chr(byte).isascii() and (chr(byte).isalnum() or byte in b"_.-") else f"\\x{byte:02x}"
+        for byte in name.encode(errors="surrogateescape")
+    )
+
+
+def quote_word(word: str) -> str:
+    """Quote a word of ``ExecStart``, in which ``%`` begins a specifier and ``$`` a variable."""
+    return _quote(_escape_text(word).replace("$", "$$"))
+
+
+def _quote(text: str) -> str:
+    if _PLAIN_WORD.fullmatch(text):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _write_timer(job: PlannedJob, second: int, options: UnitOptions, mark: str) -> str:
+    events = "".join(f"OnCalendar={event}\n" for event in list_calendar_events(job.schedule, second))
+    return (
+        f"# Generated by dbctl schedule systemd, which replaces this file.\n"
+        f"[Unit]\nDescription=dbctl {job.name} of {_escape_text(job.app)}\n{mark}\n{APP_MARK}{job.app}\n\n"
+        f"[Timer]\n{events}"
+        # A timer after a start of the machine runs the jobs that it missed, so they need the delay as well.
+        f"Persistent=true\nRandomizedDelaySec={options.delay}\nFixedRandomDelay=true\nAccuracySec=1s\n\n"
+        "[Install]\nWantedBy=timers.target\n"
+    )
+
+
+def _write_service(job: PlannedJob, settings: str, options: UnitOptions, mark: str, on_failure: str) -> str:
+    network = "" if options.user_units else "Wants=network-online.target\nAfter=network-online.target\n"
+    failure = f"OnFailure={on_failure}\n" if on_failure else ""
+    user = f"User={options.run_as}\n" if options.run_as else ""
+    output = "StandardOutput=null\n" if job.is_silent else ""
+    return (
+        f"# Generated by dbctl schedule systemd, which replaces this file; systemctl edit adds settings.\n"
+        f"[Unit]\nDescription=dbctl: {job.description} ({_escape_text(job.app)})\n"
+        f"{network}{failure}{mark}\n{APP_MARK}{job.app}\n\n"
+        f"[Service]\nType=oneshot\nExecStart={' '.join(map(quote_word, job.command))}\n{user}{output}"
+        f"Nice=10\nIOSchedulingClass=best-effort\nIOSchedulingPriority=7\nTimeoutStopSec=5min\n{settings}"
+    )
+
+
+def _write_restrictions(app: model.App, selection: Selection, options: UnitOptions) -> str:
+    if options.user_units:
+        return _FILTERS
+    data_paths = [str(path) for path in _list_data_paths(app, selection)]
+    paths = [*data_paths, command_line.program_command()[0]]
+    if not (selection.profile and selection.urls):
+        paths.append(str(config.config_path(selection).absolute()))
+    capabilities = "" if options.run_as else _CAPABILITIES
+    text = f"{_FILTERS}{_MOUNTS}CapabilityBoundingSet={capabilities}\n"
+    if not any(_is_below(path, _TEMPORARY_FOLDERS) for path in paths):
+        text += "PrivateTmp=yes\n"
+    writable = dict.fromkeys(path for path in data_paths if _is_below(path, _PROTECTED_FOLDERS))
+    # The hyphen permits that the folder does not exist.
+    return text + "".join(f"ReadWritePaths={_quote(f'-{_escape_text(path)}')}\n" for path in writable)
+
+
+def _list_data_paths(app: model.App, selection: Selection) -> Iterator[Path]:
+    """Yield the folders that jobs write, and the sockets that they use."""
+    if not (selection.profile and selection.urls):
+        settings = config.read_sections(config.config_path(selection)).journal
+        if folder := state_folder(settings.folder):
+            yield folder
+    for url in app.databases.values():
+        if url.is_local:
+            yield Path(url.path).parent
+        elif url.host.startswith("/"):
+            yield Path(url.host)
+        yield from (Path(text) for text in re.findall(r"=(/[^&]*)", url.options))
+    if app.backup and "://" not in app.backup.repository:
+        yield app.folder / app.backup.repository
+    if app.backup and app.backup.staging:
+        yield app.folder / app.backup.staging
+    if app.search:
+        yield app.search
+
+
+def _is_below(path: str, folders: Sequence[str]) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
+
+
+def list_credentials(selection: Selection) -> list[str]:
+    """Return the credentials that a service loads: files of ``[secrets]``, and variables of the configuration.
+
+    A name without a path is a file of ``/etc/credstore``, which may be missing.
+    """
+    if selection.profile and selection.urls:
+        return []
+    path = config.config_path(selection)
+    sections = config.read_sections(path)
+    entries = []
+    for name, secret in sections.secrets.items():
+        if match := re.fullmatch(r"\$\{?CREDENTIALS_DIRECTORY\}?/([\w.-]+)", secret.file):
+            entries.append(match[1])
+        elif secret.file:
+            file = secret_file(secret, sections.folder)
+            entries.append(f"{name}:{_escape_text(str(file))}")
+    for name in config.referenced_variables(path):
+        file_name = os.environ.get(f"{name}_FILE", "")
+        if name != "CREDENTIALS_DIRECTORY":
+            entries.append(f"{name}:{_escape_text(os.path.abspath(file_name))}" if file_name else name)  # noqa: PTH100
+    return list(dict.fromkeys(entries))
+
+
+def _escape_text(text: str) -> str:
+    return text.replace("%", "%%")

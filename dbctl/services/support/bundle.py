@@ -1,0 +1,230 @@
+"""The bundle for bug reports. Each file contains only listed fields: no texts of users, files, rows or messages."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dbctl.config import Selection, loader
+from dbctl.engines.contract import Schema, SchemaReader, SessionMonitor
+from dbctl.errors import DbctlError, FileExistsAlreadyError
+from dbctl.files import toml, translate_errors, write_blocks
+from dbctl.model import Struct
+from dbctl.services import app as app_service
+from dbctl.services import journal
+from dbctl.services.app import App
+from dbctl.services.doctor import examine
+from dbctl.services.migrations import status as migration_status
+from dbctl.services.status import collect_status
+from dbctl.services.support.redaction import HIDDEN, Names, redact_configuration, redact_type
+from dbctl.services.support.versions import list_components
+
+#: Recorded runs in a bundle.
+MAX_RUNS = 100
+README = """\
+This bundle was written by: dbctl support
+
+It describes an installation of dbctl for a bug report. It contains versions, the structure of the configuration, the
+codes of findings and errors, the state of migrations, and the tables and columns of the databases with their types.
+
+It contains no rows, passwords, keys, addresses, paths, names of users, apps and hosts, texts of messages, defaults,
+constraints, views or triggers. Names of apps are replaced by app-1, app-2, and other hidden values by (hidden).
+Read the files before you send them: names of tables and columns are as they are.
+"""
+
+
+class BundledFile(Struct, frozen=True, kw_only=True):
+    """One file of a bundle."""
+
+    name: str
+    bytes: int
+    content: str  #: what it contains
+
+
+class _Collector:
+    """Collects the files of a bundle; the failure of one is recorded in it and does not prevent the others."""
+
+    def __init__(self, selection: Selection, timeout: float) -> None:
+        self._selection, self._timeout = selection, timeout
+        self._names = Names()
+        self._selections: list[Selection] = []
+
+    def collect(self) -> Iterator[tuple[str, str, str]]:
+        """Yield name, description and text of each file."""
+        yield "README.txt", "what the bundle contains", README
+        for name, description, read in (
+            ("versions.json", "versions of dbctl, libraries and client programs", self._read_versions),
+            ("configuration.json", "the configuration without texts", self._read_configuration),
+            ("status.json", "state, size, migrations and backups of each database", self._read_status),
+            ("findings.json", "codes of the findings of doctor", self._read_findings),
+            ("migrations.json", "state of each migration", self._read_migrations),
+            ("runs.json", "results and error codes of the newest runs", self._read_runs),
+            ("databases.json", "engines, versions, tables and columns, no rows", self._read_databases),
+        ):
+            yield name, description, json.dumps(_record_failure(read), indent=2) + "\n"
+
+    def _read_versions(self) -> object:
+        components = msgspec.to_builtins(list_components(with_programs=True))
+        # The path of a program may be below a home directory.
+        return [{key: value for key, value in component.items() if key != "path"} for component in components]
+
+    def _read_configuration(self) -> object:
+        file = loader.config_path(self._selection)
+        try:
+            sections = loader.read_sections(file)
+        except toml.TomlError as error:
+            return {"invalid": [{"line": problem.line} for problem in error.problems]}
+        apps = [name for name in sections.apps if self._selection.app in ("", name)]
+        for name in apps:
+            self._names.of("app", name)
+        self._selections = [msgspec.structs.replace(self._selection, app=name) for name in apps]
+        return {
+            "files": len(sections.files),
+            "content": [redact_configuration(source.values, self._names) for source in sections.files],
+        }
+
+    def _for_each_app(self, read: Callable[[App], object]) -> Mapping[str, object]:
+        results = dict[str, object]()
+        for selection in self._selections:
+            results[self._names.of("app", selection.app)] = _record_failure(self._read_app, selection, read)
+        return results
+
+    def _read_app(self, selection: Selection, read: Callable[[App], object]) -> object:
+        with app_service.open_app(selection, timeout=self._timeout, traceless=True) as app:
+            return read(app)
+
+    def _read_status(self) -> object:
+        fields = ("state", "bytes", "wal_bytes", "migrations", "pending")
+        return [
+            {"database": self._names.of_target(f"{row.app}/{row.database}" if row.database else row.app)}
+            | {field: getattr(row, field) for field in fields}
+            | {"backup_at": row.backup_at and row.backup_at.isoformat()}
+            for selection in self._selections
+            for row in _read_rows(selection, self._timeout)
+        ]
+
+    def _read_findings(self) -> object:
+        def read(selection: Selection) -> object:
+            findings = examine.examine([selection], timeout=self._timeout).findings.findings
+            return [
+                {"target": self._names.of_target(item.target), "severity": item.severity, "code": item.code}
+                for item in findings
+            ]
+
+        return {
+            self._names.of("app", selection.app): _record_failure(read, selection)
+            for selection in self._selections
+        }
+
+    def _read_migrations(self) -> object:
+        def read(app: App) -> object:
+            report = migration_status.collect_status([app])
+            return [
+                {"database": self._names.of("database", item.database), "number": index, "state": item.state}
+                for index, item in enumerate(report.page.items, 1)
+            ]
+
+        return self._for_each_app(read)
+
+    def _read_runs(self) -> object:
+        folder = journal.locate_journal(self._selection).folder
+        if folder is None:
+            return None
+        fields = ("command", "result", "exit_code", "duration", "rows", "bytes", "version")
+        return [
+            {field: getattr(run, field) for field in fields}
+            | {"error": run.error and run.error.code, "started_at": run.started_at.isoformat()}
+            for run in journal.list_runs(folder, journal.RunFilter(limit=MAX_RUNS)).items
+        ]
+
+    def _read_databases(self) -> object:
+        return self._for_each_app(
+            lambda app: {
+                self._names.of("database", name): _record_failure(_describe_database, app, name)
+                for name in app.configured.databases
+            }
+        )
+
+
+def collect_files(selection: Selection, *, timeout: float) -> Mapping[str, tuple[str, str]]:
+    """Return the description and the text of each file by its name; failures are recorded by their codes."""
+    return {name: (description, text) for name, description, text in _Collector(selection, timeout).collect()}
+
+
+def write_bundle(file: Path, files: Mapping[str, tuple[str, str]]) -> None:
+    """Write an archive (tar.gz, mode 0600) without names of users.
+
+    Raises:
+        FileExistsAlreadyError: the file exists.
+        DiskFullError, FileFailedError: it cannot be written.
+    """
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        for name, (_, text) in files.items():
+            member = tarfile.TarInfo(f"dbctl-support/{name}")
+            member.size, member.mtime = len(text.encode()), int(time.time())
+            archive.addfile(member, io.BytesIO(text.encode()))
+    with translate_errors(file, file.parent):
+        try:
+            write_blocks(file, [content.getvalue()])
+        except FileExistsError:
+            raise FileExistsAlreadyError(path=file, hint="Choose another name with --to.") from None
+
+
+def _record_failure(read: Callable[..., Any], *arguments: object) -> Any:
+    """Return the result of a function, or the code of its error; messages may contain names and values."""
+    try:
+        return read(*arguments)
+    except DbctlError as error:
+        return {"error": error.code}
+
+
+def _read_rows(selection: Selection, timeout: float) -> Sequence[Any]:
+    try:
+        return collect_status([selection], timeout=timeout).page.items
+    except DbctlError as error:
+        from dbctl.services.status import DatabaseStatus
+
+        return [DatabaseStatus(app=selection.app, database=None, state=error.code)]
+
+
+def _describe_database(app: App, name: str) -> object:
+    db = app.reader(name)
+    monitor, reader = db.part(SessionMonitor), db.part(SchemaReader)
+    return {
+        "engine": app.url(name).engine,
+        "version": monitor.read_traffic().version if monitor else None,
+        "tables": _describe_tables(reader.schema()) if reader else None,
+    }
+
+
+def _describe_tables(schema: Schema) -> object:
+    return [
+        {
+            "name": table.name,
+            "key": table.key,
+            "columns": [
+                {
+                    "name": column.name,
+                    "type": redact_type(column.type),
+                    "nullable": column.nullable,
+                    "default": HIDDEN if column.default is not None else None,
+                    "generated": bool(column.generated),
+                }
+                for column in table.columns
+            ],
+            "indexes": [{"columns": len(index.columns), "unique": index.unique} for index in table.indexes],
+            "references": [
+                {"columns": item.columns, "table": item.table, "to": item.to} for item in table.references
+            ],
+            "checks": len(table.checks),
+        }
+        for table in schema.tables
+    ]

@@ -1,0 +1,279 @@
+"""``undo``: restore the rows of an operation of the audit log, if nothing has changed them since."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+
+from dbctl.engines.contract import Readable, Table, Writable
+from dbctl.errors import UndoAppError, UndoConflictError, UndoImpossibleError
+from dbctl.model import ChangeResult, Closing, Plan, Secret, format_count
+from dbctl.services.app import App, Change, LiveTable, audit, find_column
+from dbctl.services.audit import OperationDetails, RowImage, TableChange
+from dbctl.services.deletion import GuardedInvariants
+from dbctl.services.rules import guard_constraints
+from dbctl.services.undo.tables import TableUndo, Values
+from dbctl.services.users import Passwords, SignInChanges, hash_password
+
+#: Commands whose changes are reverted otherwise, by the first word, and how.
+REMEDIES: Mapping[str, str] = {
+    "migrate": "Revert migrations with dbctl migrate down, or restore the safety backup: dbctl backup list",
+    "restore": "Restore the previous state with: dbctl restore undo",
+    "transfer": "Transfer it again, or switch back to the previous database.",
+}
+REMEDY = "Restore a backup from before it: dbctl backup list, then dbctl restore apply ID --table TABLE"
+MAX_CONFLICTS = 20
+
+
+class Undone(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``undo``."""
+
+    operation: int
+    rows: Mapping[str, int]  #: restored rows by table
+    ended_sessions: int = 0
+    differing: Mapping[str, Sequence[str]] = {}  #: columns that the database itself changed again, by table
+    without_password: int = 0  #: restored users with a new, unknown password
+
+    @property
+    def closing(self) -> Closing:
+        rows = [f"{format_count(count, 'row')} of {table}" for table, count in self.rows.items()]
+        sessions = [f"{format_count(self.ended_sessions, 'session')} ended"] if self.ended_sessions else []
+        return Closing(f"Undid operation {self.operation}", [*rows, *sessions])
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        remarks = [
+            f"the database changed {', '.join(columns)} of {table} again; these values are not restored"
+            for table, columns in self.differing.items()
+        ]
+        if self.without_password:
+            users = format_count(self.without_password, "user")
+            remarks.append(f"{users} restored without the password: set one with dbctl users set-password")
+        return remarks
+
+
+def undo_operation(app: App, operation: OperationDetails) -> Change[Undone]:
+    """Revert an operation in one transaction per database.
+
+    Raises (when planned and when applied):
+        UndoAppError: it changed another app.
+        UndoImpossibleError: the log has no rows of it, or only secrets.
+        UndoConflictError: rows have changed since, or other rows refer to rows that it inserted.
+    """
+    if operation.app != app.name:
+        raise UndoAppError(number=operation.operation, expected=operation.app, app=app.name)
+    if not operation.changes:
+        raise _refuse(operation, "the log has no rows of it")
+    for change in operation.changes:
+        if change.images is None:
+            raise _refuse(operation, f"rows of {change.table} are not in the log: {change.reason}")
+    databases = list(dict.fromkeys(change.database for change in operation.changes))
+    return Change(
+        app,
+        databases[0],
+        "undo",
+        lambda db: RevertRows(app, operation, databases, db),
+        cascade_databases=lambda: databases[1:],
+    )
+
+
+def _has_columns(table: Table, image: RowImage) -> bool:
+    """Return whether a table has the key and all columns of a recorded row."""
+    keys = {column.name for column in table.columns.values() if column.is_primary_key}
+    return (
+        set(image.key) == keys
+        and {**(image.before or {}), **(image.after or {})}.keys() <= table.columns.keys()
+    )
+
+
+def _refuse(operation: OperationDetails, reason: str) -> UndoImpossibleError:
+    hint = REMEDIES.get(operation.command.partition(" ")[0], REMEDY)
+    return UndoImpossibleError(
+        number=operation.operation, command=operation.command, reason=reason, hint=hint
+    )
+
+
+class RevertRows:
+    """The rows to restore in all databases of an operation."""
+
+    def __init__(self, app: App, operation: OperationDetails, databases: Sequence[str], db: Readable) -> None:
+        """Compare the rows with the log; raises as ``undo_operation``."""
+        self._app, self._operation = app, operation
+        self._readers = {name: db if name == databases[0] else _open(app, name) for name in databases}
+        self._tables = {
+            name: [self._create(name, change) for change in operation.changes if change.database == name]
+            for name in databases
+        }
+        self._passwords = self._find_new_passwords()
+        for table in self._list_tables():
+            if table.table not in self._passwords and table.list_missing_columns():
+                table.drop_inserts()
+        self._refuse_conflicts()
+        self.plan = self._create_plan(db)
+        if not self.plan.rows:
+            raise _refuse(operation, "it changed only secrets and sessions, which are not in the log")
+
+    def _create(self, name: str, change: TableChange) -> TableUndo:
+        db, table = self._readers[name], change.table
+        live = db.tables().get(table)
+        images = change.images or ()
+        if live is None or not all(_has_columns(live, image) for image in images):
+            raise _refuse(self._operation, f"the table {table} has another schema now")
+        sign_in_columns = SignInChanges.list_columns(self._app, db, name, table)
+        recorder = self._app.recorder
+        return TableUndo(
+            db,
+            table,
+            images,
+            read_key=cache(recorder.read_key) if recorder else bytes,
+            sign_in_columns=sign_in_columns,
+            times=self._find_times(name, db, table),
+        )
+
+    def _find_times(self, name: str, db: Readable, table: str) -> set[str]:
+        """Return the columns of a table with the time of its last change."""
+        live, profile = db.tables()[table], self._app.profile
+        names = [self._app.database(name).updated_at]
+        names += [
+            section.fields.get("updated_at")
+            for section in (profile.users, profile.roles, *profile.settings)
+            if section
+        ]
+        return {column for item in names if (column := find_column(live, item))}
+
+    def _find_new_passwords(self) -> set[str]:
+        """Return the table of users, if deleted users lack only their password."""
+        users = self._app.profile.users
+        if users is None or users.password is None:
+            return set()
+        columns = {
+            column
+            for name in users.password.columns
+            for column in ([name] if isinstance(name, str) else name)
+        }
+        return {
+            table.table
+            for table in self._list_tables()
+            if table.table == users.table
+            and set(table.list_missing_columns()) <= columns
+            and table.list_missing_columns()
+        }
+
+    def _list_tables(self) -> Iterator[TableUndo]:
+        for tables in self._tables.values():
+            yield from tables
+
+    def _refuse_conflicts(self) -> None:
+        lines = [line for table in self._list_tables() for line in table.conflicts]
+        for name, tables in self._tables.items():
+            by_name = {table.table: table for table in tables}
+            lines += [
+                f"{format_count(rows, 'row')} of {name}.{other} refer to new rows of {table.table}"
+                for table in tables
+                for other, rows in table.count_referring(by_name)
+            ]
+        if lines:
+            error = UndoConflictError(number=self._operation.operation, rows=format_count(len(lines), "row"))
+            error.details = lines[:MAX_CONFLICTS]
+            raise error
+
+    def _create_plan(self, db: Readable) -> Plan:
+        operation = self._operation
+        steps = [step for table in self._list_tables() for step in table.list_steps()]
+        if self._passwords:
+            steps.append("give restored users a new, unknown password: the log has no password hashes")
+        rows = {
+            f"{name}.{table.table}" if len(self._tables) > 1 else table.table: len(table.rows)
+            for name, tables in self._tables.items()
+            for table in tables
+            if table.rows
+        }
+        return Plan(
+            title=f"Undo operation {operation.operation}: {operation.command} of {operation.time:%Y-%m-%d %H:%M} UTC",
+            target=db.target,
+            steps=steps,
+            rows=rows,
+            destructive=True,
+        )
+
+    def apply(self, db: Writable) -> Undone:
+        """Restore the rows, and end the sessions of users whose role or state changed."""
+        app, differing = self._app, dict[str, Sequence[str]]()
+        if recorder := app.recorder:
+            recorder.undoes = self._operation.operation
+        sign_ins = SignInChanges(app)
+        with ExitStack() as guards:
+            for name, tables in self._tables.items():
+                writer = app.current_writer(name)
+                columns = {table.table: list(writer.tables()[table.table].columns) for table in tables}
+                guards.enter_context(guard_constraints(app, name, writer, columns))
+                invariants = GuardedInvariants(app, writer, name)
+                self._restore(writer, _sort_tables(writer, tables))
+                differing |= {table.table: names for table in tables if (names := table.settle(writer))}
+                invariants.refuse_applied()
+        ended = sign_ins.end_sessions(app)
+        details = {"operation": self._operation.operation, "command": self._operation.command}
+        audit.record(app, db, "undo", "operation", self._operation.operation, details)
+        inserted = [
+            row
+            for table in self._list_tables()
+            if table.table in self._passwords
+            for row in table.rows
+            if row.inserts
+        ]
+        return Undone(
+            operation=self._operation.operation,
+            rows=self.plan.rows,
+            ended_sessions=ended,
+            differing=differing,
+            without_password=len(inserted),
+        )
+
+    def _restore(self, writer: Writable, tables: Sequence[TableUndo]) -> None:
+        """Write the tables, of which each comes after those to which its rows refer."""
+        for table in reversed(tables):
+            table.delete_rows(writer)
+        for table in tables:
+            table.insert_rows(
+                writer, self._create_password if table.table in self._passwords else lambda _: {}
+            )
+        for table in tables:
+            table.update_rows(writer)
+
+    def _create_password(self, table: TableUndo) -> Values:
+        """Return the columns of a random password."""
+        users = self._app.profile.users
+        live = LiveTable(
+            self._app.profile,
+            self._readers[(users and users.database) or self._app.main()],
+            table.table,
+            "users",
+        )
+        hashed = hash_password(self._app, Secret(secrets.token_urlsafe(24)))
+        return Passwords(self._app, live).split(hashed)
+
+
+def _open(app: App, name: str) -> Readable:
+    """Return the writer of a database inside the change, and its reader otherwise."""
+    try:
+        return app.current_writer(name)
+    except KeyError:
+        return app.reader(name)
+
+
+def _sort_tables(db: Readable, tables: Sequence[TableUndo]) -> Sequence[TableUndo]:
+    """Return the tables in an order in which each comes after those to which it refers."""
+    by_name = {table.table: table for table in tables}
+    sorter = TopologicalSorter[str]()
+    for name in by_name:
+        sorter.add(name)
+        for reference in db.references(name):
+            if reference.table in by_name and reference.table != name:
+                sorter.add(reference.table, name)
+    try:
+        return [by_name[name] for name in sorter.static_order()]
+    except CycleError:  # the database checks the references
+        return tables

@@ -1,0 +1,249 @@
+"""The rows of one table that undo restores: compare them with the log, and write them in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from dbctl.engines.contract import AllOf, InSubquery, Not, Readable, Where, Writable
+from dbctl.model import format_count
+from dbctl.services.app import require_row_count
+from dbctl.services.audit import (
+    KEYS_PER_QUERY,
+    RowImage,
+    compute_digest,
+    decode_value,
+    describe_value,
+    describe_values,
+    encode_value,
+    is_restorable,
+    is_secret,
+    match_keys,
+)
+
+Values: TypeAlias = Mapping[str, object]
+Encoded: TypeAlias = Mapping[str, Any]
+#: Rows that a plan lists for each table; further ones are counted.
+MAX_STEPS = 50
+
+
+class Restoration(NamedTuple):
+    """One row to restore. ``values`` is None for a row that the operation inserted."""
+
+    key: tuple[object, ...]
+    values: Values | None
+    inserts: bool  #: whether the operation deleted the row
+    image: RowImage
+    omitted: Sequence[str]  #: columns whose values are not in the log
+
+
+class TableUndo:
+    """The rows of one table."""
+
+    def __init__(
+        self,
+        db: Readable,
+        table: str,
+        images: Sequence[RowImage],
+        *,
+        read_key: Callable[[], bytes],
+        sign_in_columns: Collection[str] | None = (),
+        times: Collection[str] = (),
+    ) -> None:
+        """Read the rows, locked inside a transaction.
+
+        Args:
+            db: the database.
+            table: a table of it.
+            images: the rows in the log.
+            read_key: returns the key of the digests of secrets.
+            sign_in_columns: columns that are not restored, because they end sign-ins; None: all of them.
+            times: columns with the time of a change, which are restored only with another column.
+        """
+        self._db, self.table, self._images, self._read_key = db, table, images, read_key
+        self._columns = db.tables()[table].columns
+        self.key = [column.name for column in self._columns.values() if column.is_primary_key]
+        self._sign_in_columns, self._times = sign_in_columns, times
+        readable = [image for image in images if all(map(is_restorable, image.key.values()))]
+        keys = [tuple(decode_value(image.key[name]) for name in self.key) for image in readable]
+        self.rows = [row for row in map(self._create, readable, keys) if row]
+        self._current = self._read_current()
+        self.conflicts = [text for row in self.rows if (text := self._find_conflict(row.image, row.key))]
+
+    def _read_current(self) -> dict[tuple[object, ...], Values]:
+        columns, rows = list(self._columns), dict[tuple[object, ...], Values]()
+        for where in self._where([row.key for row in self.rows]):
+            for row in self._db.select(self.table, columns, where, for_update=True):
+                values = dict(zip(columns, row, strict=True))
+                rows[tuple(values[name] for name in self.key)] = values
+        return rows
+
+    def _where(self, keys: Sequence[tuple[object, ...]]) -> Iterator[Sequence[Where]]:
+        for start in range(0, len(keys), KEYS_PER_QUERY):
+            yield match_keys(self.key, keys[start : start + KEYS_PER_QUERY])
+
+    def _find_conflict(self, image: RowImage, key: tuple[object, ...]) -> str:
+        """Return how the row differs from what the operation left; empty: it does not."""
+        current, place = self._current.get(key), f"{self.table} {describe_values(image.key)}"
+        if current is None or image.after is None:
+            if (current is None) == (image.after is None):
+                return ""
+            return f"{place} does not exist" if current is None else f"{place} exists"
+        is_equal = all(
+            name in current and self._is_equal(current[name], value) for name, value in image.after.items()
+        )
+        return "" if is_equal else f"{place} has other values"
+
+    def _is_equal(self, value: object, encoded: Any) -> bool:
+        if is_secret(encoded):
+            return bool(compute_digest(self._read_key(), value) == encoded)
+        return bool(encode_value(value) == encoded)
+
+    def _create(self, image: RowImage, key: tuple[object, ...]) -> Restoration | None:
+        """Return what restores a row; None: nothing of it is restored."""
+        if image.before is None:
+            return Restoration(key, None, inserts=False, image=image, omitted=())
+        if self._sign_in_columns is None:
+            return None
+        encoded = {
+            name: value for name, value in image.before.items() if not self._columns[name].is_generated
+        }
+        if image.after is None:
+            encoded = {**image.key, **encoded}
+        restored = {
+            name: decode_value(value)
+            for name, value in encoded.items()
+            if is_restorable(value) and (image.after is None or name not in self._sign_in_columns)
+        }
+        if image.after is not None:
+            restored = {
+                name: value for name, value in restored.items() if not is_secret(image.after.get(name))
+            }
+        if not restored.keys() - ({} if image.after is None else self._times):
+            return None
+        omitted = [name for name in encoded if name not in restored]
+        return Restoration(key, restored, inserts=image.after is None, image=image, omitted=omitted)
+
+    # Plan ----------------------------------------------------------------------------------------------------
+
+    @property
+    def not_restored(self) -> int:
+        """The number of rows of the operation of which nothing is restored."""
+        return len(self._images) - len(self.rows)
+
+    def list_missing_columns(self) -> list[str]:
+        """Return the columns that a new row needs and the log lacks."""
+        names = {name for row in self.rows if row.inserts for name in row.omitted}
+        return [name for name in self._columns if name in names and self._columns[name].required]
+
+    def drop_inserts(self) -> None:
+        """Do not restore deleted rows: they lack a required value."""
+        self.rows = [row for row in self.rows if not row.inserts]
+
+    def list_steps(self) -> Iterator[str]:
+        """Yield the steps of the plan."""
+        for row in self.rows[:MAX_STEPS]:
+            yield self._describe(row)
+        if len(self.rows) > MAX_STEPS:
+            yield f"restore {format_count(len(self.rows) - MAX_STEPS, 'further row')} of {self.table}"
+        if self.not_restored:
+            rows = format_count(self.not_restored, "row")
+            yield f"leave {rows} of {self.table} unchanged: ended sessions and secrets are not restored"
+
+    def _describe(self, row: Restoration) -> str:
+        place = f"{self.table} {describe_values(row.image.key)}"
+        omitted = f"; {', '.join(row.omitted)} not restored" if row.omitted else ""
+        if row.values is None:
+            return f"delete the row {place}"
+        if row.inserts:
+            return f"insert the deleted row {place}{omitted}"
+        before, after = row.image.before or {}, row.image.after or {}
+        changes = (
+            f"{name} from {describe_value(after.get(name))} to {describe_value(before[name])}"
+            for name in row.values
+        )
+        return f"change {place}: {', '.join(changes)}{omitted}"
+
+    def where_deleted(self) -> Iterator[Sequence[Where]]:
+        """Yield the conditions of the rows to delete."""
+        return self._where([row.key for row in self.rows if row.values is None])
+
+    def count_referring(self, deleted: Mapping[str, TableUndo]) -> Iterator[tuple[str, int]]:
+        """Yield the rows of other tables that refer to rows to delete, and are not deleted themselves."""
+        deleted_rows = list(self.where_deleted())
+        for reference in self._db.references(self.table) if deleted_rows else ():
+            other = deleted.get(reference.table)
+            exceptions = [Not(AllOf(where)) for where in other.where_deleted()] if other else []
+            rows = sum(
+                self._db.count(
+                    reference.table,
+                    [InSubquery(reference.columns, self.table, reference.to, where), *exceptions],
+                )
+                for where in deleted_rows
+            )
+            if rows:
+                yield reference.table, rows
+
+    # Apply ---------------------------------------------------------------------------------------------------
+
+    def delete_rows(self, db: Writable) -> None:
+        """Delete the rows that the operation inserted."""
+        expected = sum(row.values is None for row in self.rows)
+        require_row_count(sum(db.delete(self.table, where) for where in self.where_deleted()), expected, db)
+
+    def insert_rows(self, db: Writable, more: Callable[[TableUndo], Values]) -> None:
+        """Insert the rows that the operation deleted; ``more`` returns values that the log lacks."""
+        rows = [row for row in self.rows if row.inserts]
+        for row in self._sort_by_references(rows):
+            db.insert(self.table, {**more(self), **(row.values or {})})
+
+    def update_rows(self, db: Writable) -> None:
+        """Restore the changed columns."""
+        for row in self.rows:
+            if row.values is not None and not row.inserts:
+                require_row_count(db.update(self.table, row.values, match_keys(self.key, [row.key])), 1, db)
+
+    def settle(self, db: Writable) -> list[str]:
+        """Write again what triggers changed; return the columns that still differ."""
+        for _ in range(2):
+            differing = list(self._find_differences())
+            for row, names in differing:
+                values = {name: (row.values or {})[name] for name in names}
+                db.update(self.table, values, match_keys(self.key, [row.key]))
+        return list(dict.fromkeys(name for _, names in self._find_differences() for name in names))
+
+    def _find_differences(self) -> Iterator[tuple[Restoration, Sequence[str]]]:
+        current = self._read_current()
+        for row in self.rows:
+            if row.values is None:
+                continue
+            stored = current.get(row.key, {})
+            names = [
+                name
+                for name, value in row.values.items()
+                if name in stored and encode_value(stored[name]) != encode_value(value)
+            ]
+            if names:
+                yield row, names
+
+    def _sort_by_references(self, rows: Iterable[Restoration]) -> Iterator[Restoration]:
+        """Yield rows after those of the same table to which they refer."""
+        references = [item for item in self._db.references(self.table) if item.table == self.table]
+        pending = list(rows)
+        while pending:
+            waiting = [
+                row
+                for row in pending
+                if any(
+                    all(
+                        (row.values or {}).get(name) == (other.values or {}).get(to)
+                        for name, to in zip(item.columns, item.to, strict=True)
+                    )
+                    for item in references
+                    for other in pending
+                    if other is not row
+                )
+            ]
+            ready = [row for row in pending if row not in waiting] or pending
+            yield from ready
+            pending = [row for row in pending if row not in ready]

@@ -1,0 +1,236 @@
+"""The audit log on the command line: what is recorded, verification, and logs that cannot be written."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from dbctl.cli.main import main
+
+CONFIGURATION = (
+    '[apps.blog]\nprofile = "plain"\ndatabases = "blog.db"\n[apps.blog.backup]\nrepository = "backups"\n'
+)
+SET = ("data", "set", "posts", "1")
+
+
+@pytest.fixture
+def blog(tmp_path, monkeypatch):
+    """An app with one table, and a directory for state."""
+    with closing(sqlite3.connect(tmp_path / "blog.db")) as connection:
+        connection.executescript(
+            "create table posts (id integer primary key, title text);"
+            "create table tags (id integer primary key, post integer references posts on delete cascade, name text);"
+            "create table notes (post integer references posts on delete set null, text text);"
+            "insert into posts values (1, 'a'), (2, 'b'); insert into tags values (5, 2, 'x'), (6, 2, 'y');"
+        )
+    (tmp_path / "dbctl.toml").write_text(CONFIGURATION)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    return tmp_path
+
+
+def configure(blog, text):
+    (blog / "dbctl.toml").write_text(f"{CONFIGURATION}[audit]\n{text}\n")
+
+
+def read_rows(blog):
+    with closing(sqlite3.connect(blog / "blog.db")) as connection:
+        return [connection.execute(f"select * from {name}").fetchall() for name in ("posts", "tags", "notes")]
+
+
+def read_operations(answer):
+    return answer("audit", "list")["data"]["items"]
+
+
+def read_codes(answer, *words, status=4):
+    return [item["code"] for item in answer("audit", "verify", *words, status=status)["data"]["findings"]]
+
+
+def test_operation_names_who_did_what(answer, blog, monkeypatch):
+    monkeypatch.setenv("SUDO_USER", "ada")
+    answer(*SET, "title=z")
+    run = answer("runs", "list", "--limit", "1")["data"]["items"][0]["id"]
+    (operation,) = read_operations(answer)
+    shown = answer("audit", "show", str(operation["operation"]))["data"]
+    assert (shown["command"], shown["app"], shown["result"]) == ("data set", "blog", "committed")
+    assert (shown["sudo_user"], shown["host"], shown["run"]) == ("ada", os.uname().nodename, run)
+    assert shown["config"] == str(blog / "dbctl.toml")
+    assert "title=***" in shown["arguments"]
+    (change,) = shown["changes"]
+    assert change["images"] == [{"key": {"id": 1}, "before": {"title": "a"}, "after": {"title": "z"}}]
+
+
+def test_reading_and_dry_runs_and_unchanged_rows_are_not_recorded(answer, blog):
+    answer("data", "rows", "posts")
+    answer(*SET, "title=z", "--dry-run")
+    answer(*SET, "title=a")
+    answer("data", "set", "posts", "9", "title=z", status=5)
+    assert read_operations(answer) == []
+    assert not (blog / "state" / "audit.jsonl").exists()
+
+
+def test_undo_restores_rows_that_foreign_keys_deleted(answer, blog):
+    before = read_rows(blog)
+    answer("data", "delete", "posts", "2", "--yes")
+    assert read_rows(blog) != before
+    number = str(read_operations(answer)[0]["operation"])
+    plan = answer("undo", number, "--dry-run")["data"]["plan"]
+    assert (plan["rows"], plan["destructive"]) == ({"posts": 1, "tags": 2}, True)
+    answer("undo", number, status=6)  # without a confirmation
+    answer("undo", number, "--yes")
+    assert read_rows(blog) == before
+
+
+def test_new_row_to_which_others_refer_now_is_not_deleted(answer, blog):
+    answer("data", "add", "posts", "title=new")
+    number = str(read_operations(answer)[0]["operation"])
+    with closing(sqlite3.connect(blog / "blog.db")) as connection, connection:
+        connection.execute("insert into tags values (9, 3, 'later')")
+    assert answer("undo", number, "--yes", status=6)["error"]["code"] == "undo-conflict"
+
+
+def test_rows_of_a_table_without_a_key_are_only_counted(answer, blog):
+    with closing(sqlite3.connect(blog / "blog.db")) as connection, connection:
+        connection.execute("insert into notes values (2, 'a note')")
+    answer("data", "delete", "posts", "2", "--yes")
+    number = str(read_operations(answer)[0]["operation"])
+    error = answer("undo", number, "--yes", status=6)["error"]
+    assert error["code"] == "undo-impossible"
+    assert "notes" in error["message"]
+
+
+def test_filters_and_export(answer, blog, capsys):
+    answer(*SET, "title=y")
+    answer("data", "add", "posts", "title=z")
+    assert len(answer("audit", "list", "--command", "data")["data"]["items"]) == 2
+    assert len(answer("audit", "list", "--command", "data add", "--since", "1h")["data"]["items"]) == 1
+    assert answer("audit", "list", "--command", "dat")["data"]["items"] == []
+    assert answer("audit", "list", "--app", "other")["data"]["items"] == []
+    page = answer("audit", "list", "--limit", "1")["data"]
+    assert (len(page["items"]), page["total"], page["has_more"]) == (1, 2, True)
+    capsys.readouterr()
+    assert main(["audit", "export"]) == 0
+    exported = capsys.readouterr().out
+    assert exported == (blog / "state" / "audit.jsonl").read_text()
+    assert [json.loads(line)["sequence"] for line in exported.splitlines()] == [1, 2, 3, 4, 5]
+    answer("audit", "show", "99", status=5)
+
+
+def test_edited_and_truncated_logs_are_detected(answer, blog):
+    answer(*SET, "title=y")
+    anchor = answer("audit", "verify")["data"]["anchor"]
+    answer(*SET, "title=z")
+    log = blog / "state" / "audit.jsonl"
+    content = log.read_bytes()
+    log.write_bytes(content.replace(b'"title":"y"', b'"title":"x"', 1))
+    assert read_codes(answer) == ["audit-edited"]
+    number = str(read_operations(answer)[0]["operation"])
+    assert answer("undo", number, "--yes", status=4)["error"]["code"] == "audit-invalid"
+    log.write_bytes(b"".join(content.splitlines(keepends=True)[:-2]))
+    assert read_codes(answer) == ["audit-truncated"]  # the journal has the end
+    log.write_bytes(content)
+    assert read_codes(answer, "--anchor", anchor, status=0) == []
+    wrong = anchor[:-1] + ("0" if anchor[-1] != "0" else "1")
+    assert read_codes(answer, "--anchor", wrong) == ["audit-replaced"]
+    answer("audit", "verify", "--anchor", "nonsense", status=2)
+
+
+def test_log_that_was_rotated_by_hand_continues(answer, blog):
+    answer(*SET, "title=y")
+    number = str(read_operations(answer)[0]["operation"])
+    archive = blog / "archive.jsonl"
+    (blog / "state" / "audit.jsonl").rename(archive)
+    assert read_codes(answer) == ["audit-truncated"]
+    answer(*SET, "title=z")
+    assert read_codes(answer, status=0) == ["audit-rotated"]
+    assert read_codes(answer, str(archive), status=0) == []
+    answer("undo", number, "--yes", status=5)
+    archive.rename(blog / "state" / "audit.jsonl.1")
+    assert read_codes(answer, status=0) == []
+    answer("undo", str(read_operations(answer)[0]["operation"]), "--yes")
+    answer("undo", number, "--yes")
+    assert read_rows(blog)[0][0] == (1, "a")
+
+
+def test_log_that_cannot_be_written_is_a_warning(answer, blog, capsys):
+    (blog / "state" / "audit.jsonl").mkdir(parents=True)
+    assert main([*SET, "title=z"]) == 0
+    assert [line for line in capsys.readouterr().err.splitlines() if "audit log" in line]
+    run = answer("runs", "list", "--limit", "1")["data"]["items"][0]
+    assert len(run["warnings"]) == 1
+    assert main([*SET, "title=z", "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+    assert read_rows(blog)[0][0] == (1, "z")
+    answer("audit", "verify", status=10)
+
+
+@pytest.mark.parametrize("state", ["unwritable", "off", "missing key"])
+def test_change_is_refused_if_the_log_is_required(answer, blog, monkeypatch, state):
+    configure(blog, "required = true")
+    if state == "off":
+        monkeypatch.setenv("DBCTL_STATE", "off")
+    elif state == "unwritable":
+        (blog / "state" / "audit.jsonl").mkdir(parents=True)
+    else:
+        (blog / "state").mkdir()
+        (blog / "state" / "audit.key").write_text("short")
+        with closing(sqlite3.connect(blog / "blog.db")) as connection, connection:
+            connection.execute("alter table posts add column password text default 'hunter2'")
+    before = read_rows(blog)
+    words = ("password=null",) if state == "missing key" else ("title=z",)
+    command = [*SET, "--null", "password"] if state == "missing key" else [*SET, *words]
+    assert answer(*command, status=10)["error"]["code"] == "audit-unavailable"
+    assert read_rows(blog) == before
+    answer("maintain", "vacuum", status=None)
+    answer("data", "rows", "posts")
+
+
+def test_values_can_be_left_out(answer, blog):
+    configure(blog, "values = false")
+    answer(*SET, "title=marked")
+    (operation,) = read_operations(answer)
+    assert operation["rows"] == {"main.posts": 1}
+    assert "marked" not in (blog / "state" / "audit.jsonl").read_text()
+    assert (
+        answer("undo", str(operation["operation"]), "--yes", status=6)["error"]["code"] == "undo-impossible"
+    )
+
+
+def test_other_writes_are_recorded_without_rows(answer, blog):
+    answer("backup", "create")
+    answer("restore", "apply", "latest", "--yes")
+    answer("maintain", "vacuum")
+    (blog / "migrations").mkdir()
+    (blog / "migrations" / "0001_more.sql").write_text("create table more (id integer primary key);")
+    answer("migrate", "up", "--migrations", "migrations", "--url", "main=fresh.db", "--yes")
+    operations = read_operations(answer)
+    assert [item["command"] for item in operations] == ["migrate up", "maintain vacuum", "restore apply"]
+    assert {item["result"] for item in operations} == {"committed"}
+    codes = {
+        answer("undo", str(item["operation"]), "--yes", status=6)["error"]["code"] for item in operations
+    }
+    assert codes == {"undo-impossible"}
+
+
+def test_two_undos_of_one_operation(answer, blog):
+    answer(*SET, "title=z")
+    number = str(read_operations(answer)[0]["operation"])
+    answer("undo", number, "--yes")
+    undo = read_operations(answer)[0]
+    assert undo["undoes"] == int(number)
+    assert answer("audit", "show", number)["data"]["undone_by"] == undo["operation"]
+    assert answer("undo", number, "--yes", status=6)["error"]["code"] == "undo-conflict"
+
+
+def test_imported_rows_with_generated_keys_are_recorded(answer, blog):
+    before = read_rows(blog)
+    (blog / "rows.csv").write_text("title\nfirst\nsecond\n")
+    answer("data", "import", "posts", "rows.csv")
+    shown = answer("audit", "show", str(read_operations(answer)[0]["operation"]))["data"]
+    assert [image["key"] for image in shown["changes"][0]["images"]] == [{"id": 3}, {"id": 4}]
+    answer("undo", str(shown["operation"]), "--yes")
+    assert read_rows(blog) == before

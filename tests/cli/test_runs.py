@@ -1,0 +1,457 @@
+"""Runs of commands in the journal and in the log: what is recorded, and that neither fails a command."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import socket
+import sqlite3
+import subprocess
+import time
+from contextlib import closing
+
+import pytest
+
+from dbctl.cli import _lazy
+from dbctl.cli._support import log
+from dbctl.cli.main import main
+from dbctl.engines.sqlite import files
+from tests.crash import forge
+from tools import reference
+
+SECRET = "hunter2-marked"
+CONFIGURATION = (
+    '[apps.blog]\nprofile = "plain"\ndatabases = "blog.db"\n[apps.blog.backup]\nrepository = "backups"\n'
+)
+CHANGE = ("data", "set", "posts", "1", f"title={SECRET}")
+
+
+@pytest.fixture
+def blog(tmp_path, monkeypatch):
+    """An app with one table, and a journal."""
+    with closing(sqlite3.connect(tmp_path / "blog.db")) as connection:
+        connection.executescript(
+            "create table posts (id integer primary key, title text); insert into posts values (1, 'a');"
+        )
+    (tmp_path / "dbctl.toml").write_text(CONFIGURATION)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    return tmp_path
+
+
+@pytest.fixture
+def newest(answer):
+    """Return the record of the newest run."""
+    return lambda: answer("runs", "list", "--limit", "1")["data"]["items"][0]
+
+
+def read_warnings(capsys):
+    return [line for line in capsys.readouterr().err.splitlines() if line.startswith("dbctl: ")]
+
+
+def title(blog):
+    with closing(sqlite3.connect(blog / "blog.db")) as connection:
+        return connection.execute("select title from posts").fetchone()[0]
+
+
+def contains(folder, text):
+    """Whether a file has the text; the audit log has the values of columns that are not secret."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "audit.jsonl"]
+    return any(text.encode() in path.read_bytes() for path in files)
+
+
+def test_every_command_that_changes_something_is_recorded():
+    recorded = {command for command in reference.list_commands() if _lazy.is_recorded(command.split())}
+    changes = {command for command, text in reference.command_helps() if "--dry-run" in text}
+    assert changes - recorded == {"support", "schedule systemd"}  # they only write files that are no database
+    checks = {
+        "doctor",
+        "apps check",
+        "backup verify",
+        "integrity check",
+        "integrity cross-check",
+        "migrate drift",
+        "audit verify",
+    }
+    checks |= {
+        "migrate rehearse",
+        "migrate verify",
+        "search index check",
+        "settings validate",
+        "transfer verify",
+    }
+    assert recorded - changes == checks
+    words = {
+        " ".join([*group.split(), word])
+        for group, names in _lazy.RECORDED.items()
+        for word in names.split() or [""]
+    }
+    assert {word.strip() for word in words} == recorded
+
+
+def test_change_is_recorded_with_its_figures(blog, answer, newest, monkeypatch):
+    monkeypatch.setenv("SUDO_USER", "ann")
+    created = answer("backup", "create", "--compress", "none")["data"]
+    run = newest()
+    assert (run["command"], run["app"], run["result"], run["exit_code"]) == ("backup create", "blog", "ok", 0)
+    assert (run["bytes"], run["rows"], run["databases"]) == (created["bytes"], 1, ["main"])
+    assert (run["arguments"], run["config"]) == (
+        ["--compress=none", "--output=json"],
+        str(blog / "dbctl.toml"),
+    )
+    assert (run["host"], run["pid"], run["sudo_user"]) == (os.uname().nodename, os.getpid(), "ann")
+    assert run["started_at"] <= run["ended_at"]
+    assert run["warnings"] == []
+    assert created["id"] in run["closing_line"]
+
+
+def test_reading_command_and_dry_run_write_nothing(blog, answer):
+    answer("data", "rows", "posts")
+    answer("status")
+    answer(*CHANGE, "--dry-run")
+    assert not (blog / "state").exists()
+    assert answer("runs", "list")["data"]["total"] == 0
+
+
+def test_failure_is_recorded_with_its_error_and_app(blog, answer, newest):
+    (blog / "blog.db").unlink()
+    answer("backup", "create", status=10)
+    run = newest()
+    assert (run["app"], run["result"], run["error"]["code"]) == ("blog", "unreachable", "database-missing")
+    (blog / "dbctl.toml").write_text("nonsense")
+    answer("--app", "blog", "backup", "create", status=2)
+    run = newest()
+    assert (run["app"], run["result"], run["error"]["code"]) == ("blog", "usage", "config-invalid")
+
+
+def test_findings_of_a_check_are_its_error(blog, answer, newest):
+    with closing(sqlite3.connect(blog / "blog.db")) as connection:
+        connection.executescript("create table c (p references posts (id)); insert into c values (7);")
+    answer("integrity", "check", status=4)
+    run = newest()
+    assert run["result"] == "check-failed"
+    assert run["error"]["code"]
+
+
+def test_usage_error_of_the_parser_is_no_run(blog, answer):
+    answer("backup", "create", "--nonsense", status=2)
+    assert not (blog / "state").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        CHANGE,
+        ("data", "set", "posts", "1", f"missing={SECRET}"),
+        ("data", "delete", "posts", "--filter", f"title={SECRET}", "--yes"),
+        ("data", "set", SECRET, "1", "title=b"),
+        ("users", "create", "ann", "--set", f"token={SECRET}", "--generate"),
+        ("settings", "set", "smtp.password", SECRET),
+        ("--profile", "plain", "--url", f"postgresql://ann:{SECRET}@localhost:1/x", "maintain", "analyze"),
+        (
+            "--profile",
+            "plain",
+            "--url",
+            f"mysql://ann:a/{SECRET}@b@localhost:1/x?password={SECRET}",
+            "maintain",
+            "analyze",
+        ),
+        ("transfer", "run", "--to", f"postgresql://ann:{SECRET}@localhost:1/x?sslpassword={SECRET}"),
+        ("backup", "copy", "--to", f"s3://key:{SECRET}@bucket/prefix"),
+    ],
+    ids=lambda words: " ".join(words).replace(SECRET, "***").replace("/", "_"),
+)
+def test_no_secret_is_recorded_or_logged(blog, words, capsys):
+    # the name of a table is no secret
+    marker = SECRET if words[2] != SECRET else "title=b"
+    main([*words, "--timeout", "0", "--log-file", "log", "--log-format", "json", "-o", "json"])
+    assert (blog / "state/journal.sqlite").exists()
+    assert not contains(blog / "state", marker)
+    assert marker not in (blog / "log").read_text()
+
+
+def use_file_as_folder(state):
+    state.write_text("a file")
+
+
+def use_newer_version(state):
+    assert main(["integrity", "check"]) == 0
+    with closing(sqlite3.connect(state / "journal.sqlite")) as connection:
+        connection.execute("pragma user_version = 99")
+
+
+def damage(state):
+    state.mkdir()
+    (state / "journal.sqlite").write_bytes(b"damaged" * 1000)
+
+
+def damage_page(state):
+    assert main(["integrity", "check"]) == 0
+    with closing(sqlite3.connect(state / "journal.sqlite")) as connection:
+        connection.execute("pragma wal_checkpoint(truncate)")
+    with (state / "journal.sqlite").open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * 20_000)
+
+
+def use_link_to_nowhere(state):
+    state.mkdir()
+    (state / "journal.sqlite").symlink_to("/nonexistent/journal.sqlite")
+
+
+def use_folder_as_file(state):
+    (state / "journal.sqlite").mkdir(parents=True)
+
+
+def use_pipe(state):
+    state.mkdir()
+    os.mkfifo(state / "journal.sqlite")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        use_file_as_folder,
+        use_newer_version,
+        damage,
+        damage_page,
+        use_link_to_nowhere,
+        use_folder_as_file,
+        use_pipe,
+    ],
+)
+def test_unusable_journal_is_one_warning(blog, spoil, capsys):
+    spoil(blog / "state")
+    capsys.readouterr()
+    assert main(["data", "set", "posts", "1", "title=b", "--quiet"]) == 0
+    assert read_warnings(capsys) == []
+    assert main(["data", "set", "posts", "1", "title=c"]) == 0
+    assert len(read_warnings(capsys)) == 1
+    assert title(blog) == "c"
+    assert main(["runs", "list"]) in {4, 10}
+    capsys.readouterr()
+    assert main(["status", "--check"]) == 3
+    assert "journal" in capsys.readouterr().err
+
+
+def test_locked_journal_delays_a_command_only_shortly(blog, answer, capsys):
+    answer(*CHANGE)
+    with closing(sqlite3.connect(blog / "state/journal.sqlite", isolation_level=None)) as connection:
+        connection.execute("begin immediate")
+        assert main(["data", "set", "posts", "1", "title=c"]) == 0
+        assert len(read_warnings(capsys)) == 1
+        assert answer("runs", "list")["data"]["total"] == 1  # readers do not wait
+    assert title(blog) == "c"
+
+
+def test_journal_locked_at_the_beginning_gets_the_result(blog, answer, monkeypatch):
+    """The record of a run that could not be written at its beginning is written at its end."""
+    answer(*CHANGE)
+    connection = sqlite3.connect(blog / "state/journal.sqlite", isolation_level=None)
+    connection.execute("begin immediate")
+    from dbctl.cli._support import runs
+
+    original = runs.ObservedRun.receive_output
+
+    def release(self, output):
+        connection.close()
+        original(self, output)
+
+    monkeypatch.setattr(runs.ObservedRun, "receive_output", release)
+    assert main([*CHANGE]) == 0
+    assert answer("runs", "list")["data"]["total"] == 2
+
+
+def test_disabled_journal_is_silent(blog, monkeypatch, capsys, answer):
+    monkeypatch.delenv("DBCTL_STATE")
+    (blog / "dbctl.toml").write_text(f'{CONFIGURATION}[journal]\nfolder = "off"\n')
+    monkeypatch.setenv("HOME", str(blog / "home"))
+    assert main(["data", "set", "posts", "1", "title=b"]) == 0
+    assert read_warnings(capsys) == []
+    assert not (blog / "home").exists()
+    answer("runs", "list", status=2)
+    (blog / "dbctl.toml").write_text(f'{CONFIGURATION}[journal]\nfolder = "records"\n')
+    answer(*CHANGE)
+    assert (blog / "records/journal.sqlite").exists()
+    monkeypatch.setenv("DBCTL_STATE", "off")
+    answer("runs", "list", status=2)
+
+
+@pytest.mark.parametrize(("key", "value"), [("keep", '"soon"'), ("max_runs", "1"), ("folders", '"x"')])
+def test_invalid_journal_section_is_refused(blog, answer, key, value):
+    (blog / "dbctl.toml").write_text(f"{CONFIGURATION}[journal]\n{key} = {value}\n")
+    assert f"journal.{key}" in answer("config", "validate", status=2)["data"]["findings"][0]["message"]
+
+
+def test_status_reports_failures_in_a_row_until_the_next_success(blog, answer):
+    answer("backup", "create")
+    assert answer("status", "--check")["warnings"] == []
+    (blog / "backups").rename(blog / "saved")
+    (blog / "backups").write_text("a file")
+    for _ in range(3):
+        answer("backup", "create", status=None)
+    (blog / "backups").unlink()
+    (blog / "saved").rename(blog / "backups")
+    (warning,) = answer("status", "--check", status=3)["warnings"]
+    code = answer("runs", "list", "--limit", "1")["data"]["items"][0]["error"]["code"]
+    assert "backup create failed 3 times in a row since" in warning
+    assert code in warning
+    assert answer("status")["exit_code"] == 0
+    answer("backup", "create")
+    assert answer("status", "--check")["warnings"] == []
+
+
+def test_status_reports_backup_that_has_not_been_started(blog, answer):
+    answer("backup", "create")
+    with closing(sqlite3.connect(blog / "state/journal.sqlite")) as connection:
+        record = json.loads(connection.execute("select record from runs").fetchone()[0])
+        record["started_at"] = "2026-01-01T03:00:00Z"
+        connection.execute("update runs set record = ?", (json.dumps(record).encode(),))
+        connection.commit()
+    assert answer("status", "--check")["warnings"] == []
+    (blog / "dbctl.toml").write_text(f'{CONFIGURATION}max_age = "26h"\n')
+    (warning,) = answer("status", "--check", status=3)["warnings"]
+    assert "has not been started since 2026-01-01 03:00" in warning
+
+
+def test_status_and_doctor_report_files_of_a_killed_process_with_the_command_that_removes_them(blog, answer):
+    answer("backup", "create")
+    leftover = files.new_partial_path(blog / "blog.db")
+    leftover.write_text("unfinished")
+    (warning,) = answer("status", "--check", status=3)["warnings"]
+    (finding,) = [
+        finding
+        for finding in answer("doctor", status=None)["data"]["findings"]
+        if finding["code"] == "leftover-files"
+    ]
+    assert f"({finding['hint']})" in warning
+    subprocess.run(shlex.split(finding["hint"]), check=True)
+    assert not leftover.exists()
+    assert answer("status", "--check")["warnings"] == []
+
+
+def test_app_of_the_same_name_in_another_configuration_is_another_app(blog, answer):
+    (blog / "blog.db").rename(blog / "moved.db")
+    answer("backup", "create", status=10)
+    (blog / "moved.db").rename(blog / "blog.db")
+    (blog / "other.toml").write_text(CONFIGURATION)
+    answer("backup", "create", "--repository", "backups")
+    answer("status", "--config", "other.toml", "--check")
+
+
+@pytest.mark.slow
+def test_killed_command_is_interrupted_and_reported(blog, answer):
+    answer("backup", "create")
+    state = {"DBCTL_STATE": str(blog / "state")}
+    with closing(sqlite3.connect(blog / "blog.db", isolation_level=None)) as connection:
+        connection.execute("begin immediate")
+        job = forge.start(blog, *CHANGE, "--timeout", "60", environment=state)
+        deadline = time.monotonic() + 30
+        while answer("runs", "list")["data"]["items"][0]["result"] != "running":
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert answer("status")["warnings"] == []
+        os.kill(job.pid, signal.SIGKILL)
+        job.wait()
+    assert answer("runs", "list", "--failed")["data"]["items"][0]["result"] == "interrupted"
+    (warning,) = answer("status", "--check", status=3)["warnings"]
+    assert "data set was interrupted" in warning
+    findings = {finding["code"]: finding for finding in answer("doctor", status=None)["data"]["findings"]}
+    assert findings["run-interrupted"]["hint"] in warning
+    answer(*CHANGE)
+    assert answer("status", "--check")["warnings"] == []
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_is_recorded(blog, answer, number, status):
+    with closing(sqlite3.connect(blog / "blog.db", isolation_level=None)) as connection:
+        connection.execute("begin immediate")
+        job = forge.start(blog, *CHANGE, "--timeout", "60", environment={"DBCTL_STATE": str(blog / "state")})
+        while not (blog / "state/running").exists():
+            time.sleep(0.02)
+        time.sleep(0.1)
+        job.send_signal(number)
+        assert job.wait() == status
+    run = answer("runs", "list")["data"]["items"][0]
+    assert (run["result"], run["exit_code"]) == ("stopped", status)
+
+
+def read_log(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_log_has_start_stages_warnings_and_end(blog, answer):
+    answer("backup", "create", "--log-file", "log", "--log-format", "json")
+    records = read_log(blog / "log")
+    events = [record["event"] for record in records]
+    assert (events[0], events[-1]) == ("start", "end")
+    assert "stage" in events
+    assert {(record["command"], record["app"], record["run"]) for record in records} == {
+        ("backup create", "blog", 1)
+    }
+    assert (records[-1]["result"], records[-1]["exit_code"], records[-1]["level"]) == ("ok", 0, "info")
+    (blog / "blog.db").unlink()
+    answer(
+        "data",
+        "rows",
+        "posts",
+        "--log-file",
+        "log",
+        "--log-format",
+        "json",
+        "--log-level",
+        "error",
+        status=10,
+    )
+    added = read_log(blog / "log")[len(records) :]
+    assert [(record["event"], record["level"]) for record in added] == [("error", "error"), ("end", "error")]
+    assert added[0]["code"] == "database-missing"
+    assert (blog / "log").stat().st_mode & 0o777 == 0o600
+
+
+def test_text_log_has_one_line_for_each_record(blog, answer):
+    answer("data", "rows", "po\nsts\x1b[31m", "--log-file", "log", status=5)
+    lines = (blog / "log").read_text().split("\n")
+    assert len(lines) == 4  # start, error, end, and the rest after the last line break
+    assert "\x1b" not in "".join(lines)
+
+
+def test_log_is_reopened_after_rotation(blog, answer):
+    answer("data", "rows", "posts", "--log-file", "log")
+    (blog / "log").rename(blog / "log.1")
+    answer("data", "rows", "posts", "--log-file", "log")
+    assert (blog / "log").read_text().count("\n") == (blog / "log.1").read_text().count("\n") == 2
+
+
+@pytest.mark.parametrize("target", ["missing/log", ".", "/dev/full", "pipe", "journald"])
+def test_log_that_cannot_be_written_fails_no_command(blog, target, capsys, monkeypatch):
+    monkeypatch.setattr(log, "SOCKET", str(blog / "no socket"))
+    os.mkfifo(blog / "pipe")
+    assert main(["data", "set", "posts", "1", "title=b", "--log-file", target]) == 0
+    assert len(read_warnings(capsys)) == 1
+    assert title(blog) == "b"
+
+
+def test_full_disk_of_the_log_fails_no_command(blog):
+    (blog / "log").write_bytes(b"x" * 200_000)
+    job = forge.start(blog, "data", "set", "posts", "1", "title=b", "--log-file", "log", limit=200_000)
+    assert job.wait() == 0
+    assert title(blog) == "b"
+    assert (blog / "log").stat().st_size == 200_000
+
+
+def test_journald_gets_entries_with_fields(blog, answer, monkeypatch):
+    monkeypatch.setattr(log, "SOCKET", str(blog / "journald"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(str(blog / "journald"))
+        server.settimeout(10)
+        answer("data", "rows", "a\nb", "--log-file", "journald", status=5)
+        start, error, end = (server.recv(65_536) for _ in range(3))
+    assert b"\nPRIORITY=6\n" in start
+    assert b"\nDBCTL_EVENT=start\n" in start
+    assert b"SYSLOG_IDENTIFIER=dbctl\n" in start
+    assert b"\nDBCTL_COMMAND=data rows\n" in end
+    assert b"\nPRIORITY=3\n" in error
+    assert b"\nDBCTL_CODE=table-missing\n" in error or b"DBCTL_CODE=" in error

@@ -1,0 +1,83 @@
+"""Misspelled names: the hint contains the correct one, for every kind of name."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from dbctl import demo
+from dbctl.errors.suggestions import MAX_COMPARED, find_similar
+from dbctl.services.app import user_table
+
+CONFIGURATION = """\
+[apps.arcade]
+profile = "flashpoint-web"
+[apps.arcade.databases]
+user = "backend/user.db"
+flashpoint = "Data/flashpoint.sqlite"
+[apps.arcade.backup]
+repository = "backups"
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("deployment")
+    demo.build(place, counts={"games": 5, "users": 5, "plays": 5})
+    (place / "dbctl.toml").write_text(CONFIGURATION)
+    return place
+
+
+@pytest.fixture
+def place(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("usres list", "users"), ("users lst", "list"), ("users list --rloe admin", "--role"), ("users list --outptu json", "--output"),
+        ("--app arcad status", "arcade"), ("stats tables --db usr", "user"), ("users show morgn", "morgan"), ("users set-role morgan admn", "admin"),
+        ("users list --role moderater", "moderator"), ("roles show gest", "guest"), ("roles grant user gamesread", "games.read"),
+        ("settings get app.sitename", "app.siteName"), ("settings list --category ap", "app"), ("data rows usrs", "users"),
+        ("data rows users --sort emial", "email"), ("users list --sort emial", "email"), ("users list --columns emial", "email"),
+        ("stats run most-plyed", "most-played"), ("search gmaes x", "games"), ("sessions cleanup --rule expired-tokns", "expired-tokens"),
+        ("status --profile flashpoint-wb --url user=x", "flashpoint-web"), ("help usres", "users"),
+        ("config explain backup.repositry", "backup.repository"), ("migrate up --to 001_userschema", "001_user-schema"),
+    ],
+)  # fmt: skip
+def test_hint_has_similar_name(place, answer, line, name):
+    error = answer(*line.split(), status=None)["error"]
+    assert f"'{name}'" in error["hint"] + error["message"]
+
+
+@pytest.mark.parametrize("login", ["zzzzzzzz", "a" * 5000, "mor\x1b[31m", "%", "_", "'"])
+def test_login_that_resembles_no_other_has_no_suggestion(place, answer, login):
+    assert "Did you mean" not in answer("-q", "users", "show", login, status=5)["error"]["hint"]
+
+
+def test_suggestion_for_many_users_reads_few(place, answer, monkeypatch):
+    with closing(sqlite3.connect(place / "backend/user.db")) as connection:
+        connection.execute(
+            "with recursive n(i) as (select 1 union all select i + 1 from n where i < 5000) insert into users"
+            " (username, email, password_hash, role_id) select printf('aaa%05d', i), i || '@e', 'x', 3 from n"
+        )
+        connection.commit()
+    sizes = []
+    monkeypatch.setattr(
+        user_table, "read_text", lambda value, read=user_table.read_text: sizes.append(1) or read(value)
+    )
+    for misspelled, login in {"morgn": "morgan", "aa04321": "aaa04321", "aaa043211": "aaa04321"}.items():
+        sizes.clear()
+        assert f"'{login}'" in answer("users", "show", misspelled, status=5)["error"]["hint"]
+    assert len(sizes) < 2 * MAX_COMPARED
+    monkeypatch.undo()
+
+
+def test_of_many_names_those_with_the_same_end_are_compared():
+    names = [f"name{number}" for number in range(50_000)]
+    assert find_similar("Name77", names)[0] == "name77"
+    assert find_similar("dmin", [*names, "admin"]) == ["admin"]

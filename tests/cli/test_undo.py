@@ -1,0 +1,316 @@
+"""Undo of operations of the audit log, on each engine: identical rows afterwards, and refusals."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from dbctl.config import Selection
+from dbctl.engines.sql import ident
+from dbctl.errors import UndoConflictError
+from dbctl.services import audit
+from dbctl.services.app import open_app
+from dbctl.services.undo import undo_operation
+from tests.databases import File, Folder, empty_database, from_url
+from tests.services import larder_app
+from tests.services.larder_app import ANA
+from tests.services.rules import test_rows as guild
+
+KINDS = ("sqlite", "postgresql", "mysql")
+COMMANDS = [
+    ["users", "create", "zed", "--email", "zed@larder.example", "--role", "cook", "--generate"],
+    ["users", "set-role", "ana", "guest"],
+    ["users", "update", "ana", "--email", "x@larder.example"],
+    ["users", "deactivate", "ana"],
+    ["users", "delete", "ana", "--yes"],
+    ["settings", "set", "kitchen.title", "Pantry"],
+    ["settings", "reset", "limits.servings"],
+    ["data", "set", "members", ANA, "mail=y@larder.example"],
+    ["data", "import", "recipe_labels", "rows.csv"],
+]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def shared_pantry(request, tmp_path_factory):
+    with larder_app.open_pantry(request.param, tmp_path_factory.mktemp("larder") / "app") as pantry:
+        pantry.run(larder_app.CHANGE_SETTING)
+        recipe, label = pantry.rows("select recipe_uuid, label from recipe_labels")[0]
+        (pantry.folder / "rows.csv").write_text(f"recipe_uuid,label\n{recipe},new {label}\n")
+        yield pantry
+
+
+@pytest.fixture
+def pantry(shared_pantry, monkeypatch, tmp_path):
+    """Larder, whose rows each test restores by undo."""
+    monkeypatch.chdir(shared_pantry.folder)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    return shared_pantry
+
+
+def find_newest(answer):
+    return answer("audit", "list", "--limit", "1")["data"]["items"][0]["operation"]
+
+
+def read_rows(pantry):
+    """Return all rows that undo restores: not sign-ins, records of the app, or password hashes."""
+    tables = [name for name in pantry.tables() if name not in {"members", "history", "member_logins"}]
+    members = "select member_uuid, handle, mail, kind, enabled, joined_ms, changed_ms, seen_ms from members"
+    queries = [members, *(f"select * from {ident(name)}" for name in sorted(tables))]
+    return [sorted(map(str, rows)) for rows in pantry.results(*queries)]
+
+
+def add_session(pantry, token):
+    end = "now() + interval '1 day'" if pantry.engine == "postgresql" else "4000000000000"
+    pantry.run(f"insert into member_logins (token, member_uuid, ends_ms) values ('{token}', '{ANA}', {end})")
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda words: " ".join(words[:2]))
+def test_rows_are_identical_after_undo_and_after_undo_of_undo(answer, pantry, command):
+    before = read_rows(pantry)
+    answer(*command)
+    after = read_rows(pantry)
+    assert after != before
+    answer("undo", str(find_newest(answer)), "--yes")
+    assert read_rows(pantry) == before
+    answer("undo", str(find_newest(answer)), "--yes")
+    assert read_rows(pantry) == after
+    answer("undo", str(find_newest(answer)), "--yes")
+    assert read_rows(pantry) == before
+    answer("audit", "verify")
+
+
+def test_deleted_user_gets_an_unknown_password_and_no_sessions(answer, pantry):
+    query = f"select secret_hash from members where member_uuid = '{ANA}'"
+    (old,) = pantry.rows(query)
+    answer("users", "delete", "ana", "--yes")
+    number = str(find_newest(answer))
+    assert answer("undo", number, "--yes")["data"]["without_password"] == 1
+    assert pantry.rows(query) != [old]
+    assert pantry.rows(f"select * from member_logins where member_uuid = '{ANA}'") == []
+    answer("undo", number, "--yes", status=6)
+
+
+def test_undo_of_a_role_ends_sessions_that_began_since(answer, pantry):
+    answer("users", "set-role", "ana", "chief")
+    number = str(find_newest(answer))
+    add_session(pantry, "new-session")
+    assert answer("undo", number, "--yes")["data"]["ended_sessions"] == 1
+    assert pantry.rows("select * from member_logins where token = 'new-session'") == []
+
+
+@pytest.mark.parametrize(
+    "change", ["update members set mail = 'later@larder.example'", "delete from members"]
+)
+def test_later_change_is_not_overwritten(answer, pantry, change):
+    before = pantry.rows("select * from members")
+    answer("users", "create", "zed", "--email", "zed@larder.example", "--generate")
+    number = str(find_newest(answer))
+    row = pantry.rows("select mail from members where handle = 'zed'")
+    pantry.run(f"{change} where handle = 'zed'")
+    changed = pantry.content()
+    error = answer("undo", number, "--yes", status=6)["error"]
+    assert (error["code"], pantry.content()) == ("undo-conflict", changed)
+    answer("undo", number, "--dry-run", status=6)
+    pantry.run("delete from members where handle = 'zed'")
+    assert row
+    assert sorted(map(str, pantry.rows("select * from members"))) == sorted(map(str, before))
+
+
+@pytest.mark.parametrize(
+    "command", [["data", "set", "notes", "1", "text=new"], ["data", "delete", "notes", "1", "--yes"]]
+)
+def test_row_of_a_table_without_a_recorded_column_is_refused(answer, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    database = from_url("app.db")
+    database.run(
+        "create table notes (id integer primary key, text text)", "insert into notes values (1, 'old')"
+    )
+    (tmp_path / "dbctl.toml").write_text('[apps.notes]\nprofile = "plain"\ndatabases = "app.db"\n')
+    answer(*command)
+    database.run("alter table notes drop column text")
+    rows = database.rows("select * from notes")
+    error = answer("undo", str(find_newest(answer)), "--yes", status=6)["error"]
+    assert (error["code"], "another schema" in error["message"]) == ("undo-impossible", True)
+    assert database.rows("select * from notes") == rows
+
+
+def test_change_between_plan_and_apply_is_not_overwritten(pantry, answer, monkeypatch):
+    answer("users", "update", "ana", "--email", "z@larder.example")
+    number = find_newest(answer)
+    with open_app(Selection(config="dbctl.toml"), timeout=5) as app:
+        change = undo_operation(app, audit.show_operation(Path(os.environ["DBCTL_STATE"]), number))
+        plan = change.plan()
+        pantry.run(f"update members set mail = 'between@larder.example' where member_uuid = '{ANA}'")
+        with pytest.raises(UndoConflictError):
+            change.apply(plan.digest)
+    assert pantry.rows(f"select mail from members where member_uuid = '{ANA}'") == [
+        ("between@larder.example",)
+    ]
+    pantry.run(f"update members set mail = 'z@larder.example' where member_uuid = '{ANA}'")
+    answer("undo", str(number), "--yes")
+
+
+def test_undo_would_remove_the_last_admin(answer, pantry):
+    admin = answer("users", "list")["data"]["items"]
+    chiefs = [user["login"] for user in admin if user["role"] == "chief" and user["active"]]
+    answer("users", "set-role", "ana", "chief")
+    number = str(find_newest(answer))
+    answer("users", "deactivate", *chiefs)
+    assert answer("undo", number, "--yes", status=6)["error"]["code"] == "last-admin"
+    answer("users", "activate", *chiefs)
+    answer("undo", number, "--yes")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["users", "set-password", "ana", "--generate"],
+        ["sessions", "revoke", "ana"],
+        ["sessions", "cleanup", "--yes"],
+        ["maintain", "analyze"],
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_operation_without_rows_in_the_log_is_refused(answer, pantry, command):
+    if command[:2] == ["sessions", "revoke"]:
+        add_session(pantry, "open-session")
+    answer(*command)
+    before = pantry.content()
+    error = answer("undo", str(find_newest(answer)), "--yes", status=6)["error"]
+    assert (error["code"], pantry.content()) == ("undo-impossible", before)
+    assert error["hint"]
+
+
+def test_bulk_above_the_limit_is_counted_and_refused(answer, pantry):
+    configuration = pantry.folder / "dbctl.toml"
+    text = configuration.read_text()
+    configuration.write_text(f"{text}[audit]\nmax_rows = 1\n")
+    try:
+        rows = answer("data", "set", "recipes", "--filter", "title!=x", "cuisine=any", "--yes")["data"][
+            "changed"
+        ]
+        number = find_newest(answer)
+        assert answer("audit", "show", str(number))["data"]["rows"] == {"pantry.recipes": rows}
+        assert answer("undo", str(number), "--yes", status=6)["error"]["code"] == "undo-impossible"
+    finally:
+        configuration.write_text(text)
+
+
+def test_secrets_are_not_in_the_log(answer, pantry, tmp_path):
+    (tmp_path / "password").write_text("hunter2-marked")
+    (tmp_path / "password").chmod(0o600)
+    add_session(pantry, "token-marked")
+    hashes = {str(value) for (value,) in pantry.rows("select secret_hash from members")}
+    answer("users", "set-password", "ana", "--password-file", str(tmp_path / "password"))
+    answer(
+        "users", "create", "yan", "--email", "y@larder.example", "--password-file", str(tmp_path / "password")
+    )
+    answer("users", "delete", "yan", "--yes")
+    hashes |= {str(value) for (value,) in pantry.rows("select secret_hash from members")}
+    content = (tmp_path / "state" / "audit.jsonl").read_text()
+    assert '"$secret"' in content
+    assert not [secret for secret in ("-marked", "$2b$", *hashes) if secret in content]
+
+
+@pytest.mark.parametrize("engine", KINDS)
+def test_undo_of_roles_and_permissions(answer, tmp_path, monkeypatch, engine):
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    (tmp_path / "guild.toml").write_text(guild.TABLES)
+    with empty_database(engine, tmp_path / "guild.db") as database:
+        script = guild.SCHEMA.format(serial=guild.SERIAL[engine], hash=guild.HASH, rule=guild.RULE)
+        database.run(
+            *(
+                sql
+                for sql in script.replace('"rank"', "`rank`" if engine == "mysql" else '"rank"').split(";")
+                if sql.strip()
+            )
+        )
+        if engine == "postgresql":
+            names = ("ranks", "rank_rights", "wishes")
+            database.run(*(f"select setval(pg_get_serial_sequence('{name}', 'id'), 100)" for name in names))
+        options = ["--profile", str(tmp_path / "guild.toml"), "--url", f"main={database.url}"]
+        for command in (
+            ["roles", "create", "baker", "--permission", "see", "--permission", "touch"],
+            ["roles", "grant", "member", "touch"],
+            ["roles", "revoke", "member", "see"],
+            ["roles", "update", "baker", "--name", "fellow"],
+            ["settings", "set", "tries", "7"],
+            ["settings", "set", "theme", "light", "--user", "ann"],
+        ):
+            before = database.content()
+            answer(*command, *options)
+            after = database.content()
+            assert after != before
+            answer("undo", str(find_newest(answer)), "--yes", *options)
+            assert database.content() == before
+            answer("undo", str(find_newest(answer)), "--yes", *options)
+            assert database.content() == after
+        answer("audit", "verify")
+
+
+def test_operation_of_another_app_is_refused(answer, pantry):
+    answer("settings", "set", "kitchen.title", "Cellar")
+    number = str(find_newest(answer))
+    other = pantry.folder / "other.toml"
+    other.write_text((pantry.folder / "dbctl.toml").read_text().replace("apps.larder", "apps.cellar"))
+    error = answer("undo", number, "--config", "other.toml", "--app", "cellar", "--yes", status=2)["error"]
+    assert error["code"] == "undo-other-app"
+    answer("undo", number, "--yes")
+    answer("undo", "999999", "--yes", status=5)
+
+
+@pytest.mark.slow
+def test_undo_of_a_deletion_from_two_databases(answer, tmp_path, monkeypatch):
+    answer("demo", "chat-lancedb", str(tmp_path / "app"))
+    monkeypatch.chdir(tmp_path / "app")
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    chat, vectors = File(tmp_path / "app/data/chat.db"), Folder(tmp_path / "app/data/lancedb")
+    login = answer("users", "list")["data"]["items"][1]["login"]
+    before = chat.content(), vectors.content()
+    answer("users", "delete", login, "--yes")
+    after = chat.content(), vectors.content()
+    assert after[0] != before[0]
+    assert after[1] != before[1]
+    answer("undo", str(find_newest(answer)), "--yes")
+    assert (chat.content(), vectors.content()) == before
+    answer("undo", str(find_newest(answer)), "--yes")
+    assert (chat.content(), vectors.content()) == after
+
+
+def test_rows_that_may_not_be_locked_are_counted(answer, tmp_path, monkeypatch):
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    with larder_app.open_pantry("postgresql", tmp_path / "app") as pantry:
+        role = f"clerk_{pantry.own.path}"[:60]
+        pantry.run(
+            f"create role {role} login",
+            f"grant select on all tables in schema public to {role}",
+            f"grant delete on member_logins to {role}",
+            f"grant insert on history to {role}",
+            f"grant usage on all sequences in schema public to {role}",
+        )
+        try:
+            add_session(pantry, "open-session")
+            monkeypatch.chdir(pantry.folder)
+            url = pantry.url.replace("postgres@", f"{role}@")
+            answer("sessions", "revoke", "ana", "--url", f"pantry={url}")
+            (operation,) = answer("audit", "list")["data"]["items"]
+            assert (operation["result"], "pantry.member_logins" in operation["rows"]) == ("committed", True)
+            error = answer("undo", str(operation["operation"]), "--yes", status=6)["error"]
+            assert error["code"] == "undo-impossible"
+        finally:
+            pantry.run(f"drop owned by {role}", f"drop role {role}")
+
+
+def test_import_with_keys_of_an_expression_is_counted(answer, tmp_path, monkeypatch):
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    (tmp_path / "rows.csv").write_text("title\nfirst\nsecond\nthird\n")
+    with empty_database("mysql", tmp_path) as database:
+        database.run("create table posts (id varchar(36) primary key default (uuid()), title text)")
+        words = ["data", "import", "posts", str(tmp_path / "rows.csv"), "--url", f"main={database.url}"]
+        answer(*words)
+        (operation,) = answer("audit", "list")["data"]["items"]
+        assert operation["rows"] == {"main.posts": 3}
+        assert len(database.rows("select * from posts")) == 3

@@ -1,0 +1,208 @@
+"""The file of the audit log: order, concurrency, interrupted writers, and every kind of tampering."""
+
+from __future__ import annotations
+
+import os
+import resource
+from datetime import UTC
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dbctl.errors import AuditUnavailableError
+from dbctl.services.audit import AuditLog, decode_value, encode_value, verify_log
+from dbctl.services.audit.files import FILE_NAME
+
+RECORDS = 6
+
+
+def open_log(folder, anchor=None):
+    return AuditLog(folder, read_anchor=lambda: anchor)
+
+
+def append(folder, count=RECORDS, anchor=None):
+    """Append operations with their results; return the last anchor."""
+    log = open_log(folder, anchor)
+    for _ in range(count // 2):
+        first = log.append({"kind": "intent", "operation": 0, "databases": ["main"]}, sync=False)
+        outcome = {"kind": "outcome", "operation": first.sequence, "databases": ["main"]}
+        anchor = log.append({**outcome, "result": "committed"}, sync=False)
+    return anchor
+
+
+def list_codes(folder, **options):
+    return [(finding.severity, finding.code) for finding in verify_log(folder, **options).findings]
+
+
+def read_lines(folder):
+    return (folder / FILE_NAME).read_bytes().splitlines(keepends=True)
+
+
+def write_lines(folder, lines):
+    (folder / FILE_NAME).write_bytes(b"".join(lines))
+
+
+@pytest.fixture
+def log(tmp_path):
+    append(tmp_path)
+    return tmp_path
+
+
+def test_intact_log_has_no_problems(log):
+    result = verify_log(log)
+    assert (result.checked, result.findings) == (RECORDS + 1, [])
+    assert result.anchor.startswith(f"{RECORDS + 1}:")
+
+
+@pytest.mark.parametrize("position", range(RECORDS + 1))
+@pytest.mark.parametrize(
+    "change", ["edit", "delete", "duplicate", "swap", "insert", "blank", "space", "truncate"]
+)
+def test_every_tampering_is_detected(log, position, change):
+    anchor = verify_log(log).anchor
+    lines = read_lines(log)
+    match change:
+        case "edit":
+            lines[position] = lines[position].replace(b'"kind":"', b'"kind":"x')
+        case "delete":
+            del lines[position]
+        case "duplicate":
+            lines.insert(position, lines[position])
+        case "swap":
+            other = position - 1 if position else 1
+            lines[position], lines[other] = lines[other], lines[position]
+        case "insert":
+            lines.insert(position, b"{}\n")
+        case "blank":
+            lines[position] = b"\n"
+        case "space":
+            lines[position] = lines[position].replace(b":", b": ", 1)
+        case "truncate":
+            lines = lines[:position]
+    write_lines(log, lines)
+    sequence, _, digest = anchor.partition(":")
+    from dbctl.services.audit import Anchor
+
+    anchors = [Anchor(sequence=int(sequence), hash=digest)]
+    assert "error" in {severity for severity, _ in list_codes(log, anchors=anchors)}
+
+
+def test_log_that_was_written_again_differs_from_the_anchor(log, tmp_path):
+    last = append(log)
+    (log / FILE_NAME).unlink()
+    open_log(log).append({"kind": "intent", "operation": 0, "user": "mallory"}, sync=False)
+    append(log, RECORDS * 2)
+    assert "audit-replaced" in {code for _, code in list_codes(log, anchors=[last])}
+
+
+def test_incomplete_record_is_declared_by_the_next_one(log):
+    lines = read_lines(log)
+    write_lines(log, [*lines, lines[-1][:40]])
+    assert list_codes(log) == [("warning", "audit-incomplete")]
+    append(log)
+    assert list_codes(log) == []
+    append(log)
+    assert verify_log(log).checked == 3 * RECORDS + 1
+    content = (log / FILE_NAME).read_bytes()
+    (log / FILE_NAME).write_bytes(content.replace(lines[-1][:40] + b"\n", lines[-1][:39] + b"x\n"))
+    assert list_codes(log) == [("error", "audit-edited")]
+
+
+def test_file_of_garbage_is_retained_and_declared(tmp_path):
+    (tmp_path / FILE_NAME).write_bytes(b"\0" * 100_000)
+    append(tmp_path)
+    assert list_codes(tmp_path) == []
+
+
+def test_record_larger_than_a_block_is_found_again(tmp_path):
+    log = open_log(tmp_path)
+    log.append({"kind": "intent", "operation": 0, "arguments": ["x" * 1_000_000]}, sync=True)
+    assert append(tmp_path).sequence == RECORDS + 2
+
+
+def test_rotated_file_is_reported_until_it_is_passed(log, tmp_path_factory):
+    last = append(log)
+    archive = tmp_path_factory.mktemp("archive") / "old"
+    (log / FILE_NAME).rename(archive)
+    assert list_codes(log, anchors=[last]) == [("error", "audit-truncated")]
+    newest = append(log, anchor=last)
+    assert list_codes(log, anchors=[last, newest]) == [("warning", "audit-rotated")]
+    assert list_codes(log, anchors=[last, newest], others=[archive]) == []
+    archive.rename(log / f"{FILE_NAME}.1")
+    result = verify_log(log, anchors=[last, newest])
+    assert (result.findings, len(result.files)) == ([], 2)
+
+
+def test_eight_concurrent_writers_lose_no_record(tmp_path):
+    pids = []
+    for _ in range(8):
+        pid = os.fork()
+        if not pid:
+            try:
+                append(tmp_path, 40)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        pids.append(pid)
+    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids] == [0] * 8
+    result = verify_log(tmp_path)
+    assert (result.checked, result.findings) == (8 * 40 + 1, [])
+
+
+def test_full_disk_leaves_a_declared_part(log):
+    size = (log / FILE_NAME).stat().st_size
+    pid = os.fork()
+    if not pid:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 50, size + 50))
+        try:
+            append(log)
+        except AuditUnavailableError:
+            os._exit(7)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    assert list_codes(log) == [("warning", "audit-incomplete")]
+    append(log)
+    assert list_codes(log) == []
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_other_kinds_of_files_are_refused(tmp_path, kind):
+    path = tmp_path / FILE_NAME
+    path.mkdir() if kind == "folder" else os.mkfifo(path)
+    with pytest.raises(AuditUnavailableError):
+        append(tmp_path)
+    with pytest.raises(AuditUnavailableError):
+        verify_log(tmp_path)
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(st.characters(exclude_categories=["Cs"]))
+    | st.binary()
+    | st.dates()
+    | st.datetimes(timezones=st.just(UTC) | st.none())
+    | st.times()
+    | st.timedeltas()
+    | st.uuids()
+    | st.decimals(allow_nan=False),
+    lambda items: st.lists(items) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), items),
+    max_leaves=5,
+)
+
+
+@given(VALUES)
+def test_values_survive_the_log(value):
+    import msgspec
+
+    encoded = msgspec.json.decode(msgspec.json.encode(encode_value(value)))
+    decoded = decode_value(encoded)
+    assert (decoded, type(decoded)) == (value, type(value))
+
+
+def test_text_with_invalid_bytes_survives():
+    assert decode_value(encode_value("a\udcffb")) == "a\udcffb"

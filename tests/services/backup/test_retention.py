@@ -1,0 +1,116 @@
+"""Pins of backups, and limits of the space that backups use."""
+
+from __future__ import annotations
+
+import pytest
+
+from dbctl.errors import BackupPinnedError, PlanChangedError, UsageError
+from dbctl.services.backup import verification_record
+from dbctl.services.backup.copy import CopyBackups
+from dbctl.services.backup.repository import Repository
+from dbctl.services.backup.retention.pin import PinBackups
+from dbctl.services.backup.retention.prune import DeleteBackups
+from tests.services.promptvault_app import (
+    create_app,
+    create_app_backup,
+    find_backup_folder,
+    open_prune,
+    open_repository,
+    verify_backups,
+)
+
+
+@pytest.fixture
+def deployed(tmp_path):
+    return create_app(tmp_path / "app", "deployed")
+
+
+def pin(path, *names, reason="audit"):
+    with open_repository(path) as (_app, repository):
+        return PinBackups(repository, names, reason).apply().backups
+
+
+def prune(path, **rules):
+    """Prune, and assert that the plan announces the same deletions."""
+    with open_prune(path, **rules) as operation:
+        planned = [step.split()[1] for step in operation.plan().steps if step.startswith("delete ")]
+        result = operation.apply()
+    assert planned == list(result.deleted)
+    return result
+
+
+def test_pinned_backup_is_neither_pruned_nor_deleted_until_unpinned(deployed):
+    first, second, third = (create_app_backup(deployed).id for _ in range(3))
+    assert pin(deployed, first) == [first]
+    assert pin(deployed, first) == []  # nothing changes
+    assert prune(deployed, last=1).deleted == [second]
+    with open_repository(deployed) as (_app, repository):
+        delete = DeleteBackups(repository, [first])
+        for run in (delete.plan, delete.apply):
+            with pytest.raises(BackupPinnedError):
+                run()
+    assert pin(deployed, first, reason=None) == [first]
+    assert prune(deployed, last=1).deleted == [first]
+    assert prune(deployed, last=1).deleted == []
+    assert find_backup_folder(deployed, third).is_dir()
+
+
+def test_verification_and_copy_retain_the_pin(deployed, tmp_path):
+    backup = create_app_backup(deployed)
+    pin(deployed, "latest")
+    verify_backups(deployed)
+    with open_repository(deployed) as (app, repository):
+        record = repository.read_verification(backup)
+        assert (record.pin.reason, record.verified_at is None) == ("audit", False)
+        copies = Repository(app, str(tmp_path / "copies"))
+        CopyBackups(repository, copies, []).apply()
+        assert copies.read_verification(backup).pin == record.pin
+
+
+def test_backup_with_unreadable_record_is_not_pruned(deployed):
+    first, _ = create_app_backup(deployed).id, create_app_backup(deployed).id
+    pin(deployed, first)
+    with open_repository(deployed) as (_app, repository):
+        text = repository.store.read_verification(first)
+        repository.store.write_verification(first, "{")
+        assert repository.read_verification(repository.find(first)) is verification_record.UNREADABLE
+    assert prune(deployed, last=1).deleted == []
+    with open_repository(deployed) as (_app, repository):
+        repository.store.write_verification(first, text.decode())
+    assert prune(deployed, last=1).deleted == []
+
+
+@pytest.mark.parametrize("reason", ["", " ", "x" * 501])
+def test_invalid_reason_is_refused(deployed, reason):
+    create_app_backup(deployed)
+    with pytest.raises(UsageError):
+        pin(deployed, "latest", reason=reason)
+
+
+def test_pin_between_plan_and_deletion_is_respected(deployed):
+    first, _ = create_app_backup(deployed).id, create_app_backup(deployed).id
+    with open_prune(deployed, last=1) as operation:
+        digest = operation.plan().digest
+        pin(deployed, first)
+        with pytest.raises(PlanChangedError):
+            operation.apply(digest)
+    assert find_backup_folder(deployed, first).is_dir()
+
+
+def test_limit_deletes_the_oldest_backups_that_are_not_protected(deployed):
+    backups = [create_app_backup(deployed) for _ in range(5)]
+    pin(deployed, backups[0].id)
+    size = max(backup.bytes for backup in backups)
+    assert prune(deployed, max_bytes=str(5 * size)).deleted == []
+    result = prune(deployed, last=5, max_bytes=str(3 * size))
+    assert (result.deleted, result.exceeded) == ([backups[2].id, backups[1].id], [])
+    result = prune(deployed, max_bytes="1")
+    assert (result.deleted, len(result.exceeded)) == ([backups[3].id], 1)
+    assert [backup.id for backup in result.retained] == [backups[4].id, backups[0].id]
+
+
+def test_free_space_is_restored_as_far_as_possible(deployed):
+    backups = [create_app_backup(deployed).id for _ in range(3)]
+    assert prune(deployed, min_free="1").deleted == []
+    result = prune(deployed, min_free="99999T")
+    assert (result.deleted, len(result.exceeded)) == ([backups[1], backups[0]], 1)

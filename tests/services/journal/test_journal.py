@@ -1,0 +1,248 @@
+"""The journal as a file: concurrent writers, histories, retention, clocks, versions."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from msgspec import structs
+
+from dbctl.config import JournalConfig
+from dbctl.errors import JournalCorruptError, JournalUnavailableError, PlanChangedError
+from dbctl.model import now
+from dbctl.services import journal
+from dbctl.services.journal import prune, recorder, store
+
+START = datetime(2026, 11, 19, 3, tzinfo=UTC)
+CONFIG = "/etc/dbctl/dbctl.toml"
+
+
+def record(
+    folder,
+    command="backup create",
+    *,
+    app="blog",
+    status=0,
+    started_at=None,
+    settings=None,
+    outcomes=(),
+    error=None,
+):
+    """Record a run that has ended; return its id."""
+    run = journal.Run(command=command, app=app, config=CONFIG, started_at=started_at or now())
+    run_recorder = journal.RunRecorder(folder, settings or JournalConfig(), run, [app])
+    run_recorder.begin()
+    details = journal.RunError(code=error, message=error, hint="") if error else None
+    ended = structs.replace(
+        run_recorder.run, result=journal.name_result(status), exit_code=status, ended_at=now(), error=details
+    )
+    run_recorder.finish(ended, outcomes)
+    return run_recorder.run.id
+
+
+def list_ids(folder, **selected):
+    page = journal.list_runs(folder, journal.RunFilter(**{"limit": 100, **selected}))
+    return [run.id for run in page.items]
+
+
+def fork(work):
+    """Run ``work`` in a child process; return its id."""
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return pid
+
+
+def wait(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_eight_concurrent_writers_lose_no_record(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "BUSY_SECONDS", 60)  # the machine may be busy
+    folder = tmp_path / "state"  # the first of them creates it
+
+    def work():
+        for _ in range(25):
+            record(folder)
+
+    assert [wait(pid) for pid in [fork(work) for _ in range(8)]] == [0] * 8
+    page = journal.list_runs(folder, journal.RunFilter(limit=1000))
+    assert (page.total, {run.result for run in page.items}) == (200, {"ok"})
+    assert [run.id for run in page.items] == list(range(200, 0, -1))
+    assert list((folder / recorder.LOCKS).iterdir()) == []
+    assert {path.stat().st_mode & 0o077 for path in [folder, *folder.iterdir()]} == {0}
+
+
+def test_run_of_killed_process_is_interrupted_until_next_run_closes_it(tmp_path):
+    def begin():
+        run = journal.Run(command="restore apply", config=CONFIG, started_at=now())
+        journal.RunRecorder(tmp_path, JournalConfig(), run, ["blog"]).begin()
+        os.kill(os.getpid(), 9)
+
+    assert wait(fork(begin)) == -9
+    assert journal.show_run(tmp_path, 1).result == "interrupted"
+    assert list_ids(tmp_path, failed=True) == [1]
+    record(tmp_path)
+    assert journal.show_run(tmp_path, 1).result == "interrupted"
+    assert list_ids(tmp_path, failed=True) == [1]
+    assert list((tmp_path / recorder.LOCKS).iterdir()) == []
+
+
+def test_run_of_living_process_is_running_for_other_processes(tmp_path):
+    run = journal.Run(command="restore apply", config=CONFIG, started_at=now())
+    run_recorder = journal.RunRecorder(tmp_path, JournalConfig(), run, ["blog"])
+    run_recorder.begin()
+
+    def examine():
+        record(tmp_path)  # it closes interrupted runs
+        assert journal.show_run(tmp_path, 1).result == "running"
+
+    assert wait(fork(examine)) == 0
+    run_recorder.finish(structs.replace(run_recorder.run, result="ok", exit_code=0))
+    assert journal.show_run(tmp_path, 1).result == "ok"
+
+
+def test_history_counts_failures_since_last_success(tmp_path):
+    success = record(tmp_path, started_at=START - timedelta(days=1))
+    for day in range(3):
+        record(tmp_path, status=10, error="unreachable", started_at=START + timedelta(days=day))
+    record(tmp_path, "backup verify", status=4)
+    record(tmp_path, app="other")
+    backups, verifications = journal.read_history(tmp_path, CONFIG, "blog")
+    assert (backups.command, backups.failures, backups.failing_since) == ("backup create", 3, START)
+    assert (backups.last_success.id, backups.error_code) == (success, "unreachable")
+    assert (verifications.failures, verifications.last_success) == (1, None)
+    assert journal.read_history(tmp_path, "/other/dbctl.toml", "blog") == []
+    record(tmp_path)
+    assert journal.read_history(tmp_path, CONFIG, "blog")[0].failures == 0
+
+
+@pytest.mark.parametrize(("status", "failures"), [(0, 0), (3, 0), (141, 0), (4, 1), (12, 1), (143, 1)])
+def test_exit_codes_that_are_failures(tmp_path, status, failures):
+    record(tmp_path, status=status)
+    assert journal.read_history(tmp_path, CONFIG, "blog")[0].failures == failures
+    assert len(list_ids(tmp_path, failed=True)) == failures
+
+
+def test_instances_of_fleet_have_their_own_history(tmp_path):
+    outcomes = [
+        journal.RunOutcome(app="shop/a", exit_code=0),
+        journal.RunOutcome(app="shop/b", exit_code=10, error_code="unreachable"),
+    ]
+    run = record(tmp_path, app="shop", status=12, outcomes=outcomes)
+    failures = {
+        app: journal.read_history(tmp_path, CONFIG, app)[0].failures for app in ("shop", "shop/a", "shop/b")
+    }
+    assert failures == {"shop": 1, "shop/a": 0, "shop/b": 1}
+    assert list_ids(tmp_path, app="shop/b", failed=True) == [run]
+    assert list_ids(tmp_path, app="shop/a", failed=True) == []
+
+
+def test_filters_and_pages(tmp_path):
+    for index in range(6):
+        command = "backup create" if index % 2 else "users create"
+        record(tmp_path, command, status=index % 3, app="a" if index < 3 else "b")
+    assert list_ids(tmp_path, command="backup create") == [6, 4, 2]
+    assert list_ids(tmp_path, command="backup") == [6, 4, 2]
+    assert list_ids(tmp_path, command="back") == []
+    assert list_ids(tmp_path, app="a") == [3, 2, 1]
+    assert list_ids(tmp_path, app="b", failed=True) == [6, 5]
+    page = journal.list_runs(tmp_path, journal.RunFilter(limit=4))
+    assert (page.total, page.has_more, page.next_key) == (6, True, ["3"])
+    page = journal.list_runs(tmp_path, journal.RunFilter(limit=4, after=3))
+    assert ([run.id for run in page.items], page.has_more) == ([2, 1], False)
+
+
+def test_clock_that_is_set_back_changes_neither_order_nor_results(tmp_path):
+    record(tmp_path, started_at=now() + timedelta(days=30), status=1)
+    last = record(tmp_path, started_at=now())
+    assert list_ids(tmp_path) == [last, 1]
+    assert journal.read_history(tmp_path, CONFIG, "blog")[0].failures == 0
+    assert list_ids(tmp_path, since=now() + timedelta(days=1)) == [last, 1]
+    assert list_ids(tmp_path, since=now() + timedelta(days=31)) == []
+
+
+def test_old_records_are_deleted_by_themselves(tmp_path, monkeypatch):
+    monkeypatch.setattr(prune, "INTERVAL", 10)
+    for _ in range(9):
+        record(tmp_path, started_at=now() - timedelta(days=500))
+    for _ in range(11):
+        record(tmp_path)
+    assert list_ids(tmp_path) == list(range(20, 9, -1))
+    for _ in range(10):
+        record(tmp_path, settings=structs.replace(JournalConfig(), max_runs=5))
+    assert list_ids(tmp_path) == list(range(30, 25, -1))
+    with closing(sqlite3.connect(tmp_path / store.FILE_NAME)) as connection:
+        assert connection.execute("select min(run) from outcomes").fetchone() == (26,)
+
+
+def test_clock_of_the_future_deletes_no_record(tmp_path, monkeypatch):
+    monkeypatch.setattr(prune, "INTERVAL", 10)
+    for index in range(10):
+        record(tmp_path, started_at=now() + timedelta(days=10_000 if index == 9 else 0))
+    assert len(list_ids(tmp_path)) == 10
+
+
+def test_prune_applies_the_confirmed_plan(tmp_path):
+    for _ in range(5):
+        record(tmp_path)
+    operation = journal.PruneRuns(tmp_path, keep=2, older_than=None)
+    plan = operation.plan()
+    assert (plan.rows, plan.destructive) == ({"runs": 3}, True)
+    record(tmp_path)
+    with pytest.raises(PlanChangedError):
+        operation.apply(plan.digest)
+    assert operation.apply(operation.plan().digest) == journal.RunsPruned(deleted=4, retained=2)
+    assert operation.plan().is_empty
+    assert journal.PruneRuns(tmp_path, keep=None, older_than=timedelta(days=1)).plan().is_empty
+
+
+def test_prune_deletes_more_than_one_batch(tmp_path, monkeypatch):
+    monkeypatch.setattr(prune, "BATCH", 3)
+    for _ in range(8):
+        record(tmp_path)
+    assert journal.PruneRuns(tmp_path, keep=1, older_than=None).apply().deleted == 7
+
+
+def test_journal_of_newer_version_is_neither_read_nor_written(tmp_path):
+    record(tmp_path)
+    with closing(sqlite3.connect(tmp_path / store.FILE_NAME)) as connection:
+        connection.execute(f"pragma user_version = {store.VERSION + 1}")
+    for access in (lambda: record(tmp_path), lambda: journal.show_run(tmp_path, 1)):
+        with pytest.raises(JournalUnavailableError):
+            access()
+
+
+@pytest.mark.parametrize("content", [b"", b"no database" * 1000])
+def test_other_file_is_not_replaced(tmp_path, content):
+    path = tmp_path / store.FILE_NAME
+    path.write_bytes(content)
+    for access in (lambda: record(tmp_path), lambda: journal.show_run(tmp_path, 1)):
+        with pytest.raises(JournalCorruptError):
+            access()
+    assert path.read_bytes() == content
+
+
+def test_journal_that_was_deleted_during_a_run_gets_its_result(tmp_path):
+    run = journal.Run(command="backup create", config=CONFIG, started_at=now())
+    run_recorder = journal.RunRecorder(tmp_path, JournalConfig(), run, ["blog"])
+    run_recorder.begin()
+    for path in tmp_path.glob(f"{store.FILE_NAME}*"):
+        path.unlink()
+    run_recorder.finish(structs.replace(run_recorder.run, result="ok", exit_code=0))
+    assert [item.result for item in journal.list_runs(tmp_path, journal.RunFilter(limit=9)).items] == ["ok"]
+
+
+def test_write_ahead_log_does_not_grow(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "CHECKPOINT_BYTES", 100_000)
+    for _ in range(40):
+        record(tmp_path)
+    assert (tmp_path / f"{store.FILE_NAME}-wal").stat().st_size < 200_000
