@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command_from_info, get_command_name
 
+from dbctl import signals
 from dbctl.cli._support.emit import RECEIVER
 from dbctl.cli._support.options import RUN, add_common_options, command_path, leaf_context, logs_run
 
@@ -137,7 +138,9 @@ class ObservedCommand(TyperCommand):
             if records or logs_run(ctx):
                 from dbctl.cli._support.runs import ObservedRun
 
-                ctx.meta[RUN] = ObservedRun(leaf_context(ctx), is_recorded=records)
+                with signals.defer_signals():  # between the record and the context that finishes it
+                    ctx.meta[RUN] = ObservedRun(leaf_context(ctx), is_recorded=records)
+                signals.raise_if_interrupted()
                 ctx.meta[RUN].notify_begin()
         return super().invoke(ctx)
 

@@ -6,9 +6,9 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from errno import EDQUOT, EIO, ENOSPC
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -83,19 +83,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     signals.reset_signals()
     run = _Run(arguments)
     try:
-        choose_color(_requested_color(arguments))
-        streams.prepare()
-        status = run.run()
-        streams.finish()
-        streams.flush()
-    except BrokenPipeError:  # the reader closed the pipe, as in ``| head``
-        streams.discard()
-        status = Exit.BROKEN_PIPE
-    except OutputFailedError as error:
-        streams.discard()
-        from dbctl.render import failure
-
-        run.error, status = error, failure.show(error, _requested_format(arguments, ""))
+        status = run.show(run.run)
+        signals.ignore_signals_until_exit()
+    except Interrupted as error:  # a second signal ends the process, so this is the only one
+        status = run.show(partial(run.report_interrupt, error))
     run.finish(status)
     return status
 
@@ -108,19 +99,36 @@ class _Run:
         self._ctx: Context | None = None
         self.error: DbctlError | None = None  #: that ended the command
 
-    def finish(self, status: int) -> None:
-        """Record the result, if the run is recorded or logged."""
-        if self._ctx and (observed := self._ctx.meta.get(RUN)):
-            with signals.block_signals():
-                observed.finish(status, self.error)
+    def show(self, step: Callable[[], int]) -> int:
+        """Run a step that writes output, flush the output, and return the exit code."""
+        try:
+            status = step()
+            streams.finish()
+            streams.flush()
+        except BrokenPipeError:  # the reader closed the pipe, as in ``| head``
+            streams.discard()
+            status = Exit.BROKEN_PIPE
+        except OutputFailedError as error:
+            streams.discard()
+            from dbctl.render import failure
 
-    def run(self) -> int:  # noqa: PLR0911 - one return per outcome
+            self.error, status = error, failure.show(error, _requested_format(self._words, ""))
+        return status
+
+    def finish(self, status: int) -> None:
+        """Record the result, if the run is recorded or logged; signals are ignored."""
+        if self._ctx and (observed := self._ctx.meta.get(RUN)):
+            observed.finish(status, self.error)
+
+    def run(self) -> int:
         """Run the command, report a failure, and return the exit code.
 
         Raises:
             OutputFailedError: standard output cannot be written.
             BrokenPipeError: the reader of standard output closed it.
         """
+        choose_color(_requested_color(self._words))
+        streams.prepare()
         try:
             return self._invoke()
         except (BrokenPipeError, OutputFailedError):
@@ -131,18 +139,20 @@ class _Run:
             return error.exit_code
         except typer.TyperException as error:
             return self._report_usage_error(error)
-        except Interrupted as error:
-            if self._ctx and EXIT_STATUS in self._ctx.meta:  # the command has ended
-                return int(self._ctx.meta[EXIT_STATUS])
-            stopped = StoppedError(signal=error)
-            stopped.hint = error.hint or stopped.hint
-            return self._report_failure(stopped, status=error.exit_status)
         except (KeyboardInterrupt, typer.Abort) as error:
             # Abort: the input ended before an answer.
             cause = "the input ended" if isinstance(error, typer.Abort) else "SIGINT"
             return self._report_failure(StoppedError(signal=cause), status=130)
         except Exception as error:  # noqa: BLE001 - the only broad catch: an internal error
             return self._report_internal_error(error)
+
+    def report_interrupt(self, error: Interrupted) -> int:
+        """Report that a signal ended the command, unless it has ended; return the exit code."""
+        if self._ctx and EXIT_STATUS in self._ctx.meta:
+            return int(self._ctx.meta[EXIT_STATUS])
+        stopped = StoppedError(signal=error)
+        stopped.hint = error.hint or stopped.hint
+        return self._report_failure(stopped, status=error.exit_status)
 
     def _invoke(self) -> int:
         command = _root_command()

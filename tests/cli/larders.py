@@ -27,6 +27,12 @@ SETUP_COMMANDS = [
 ]
 #: Command that also runs first for status commands.
 DRILL = "backup drill"
+#: Commands that run immediately before others, by the first word of those: they need a run or a change to refer to.
+PRECEDING_COMMANDS = {
+    "runs": "integrity check",
+    "audit": "settings set kitchen.title Shelf",
+    "undo": "settings set kitchen.title Shelf",
+}
 #: Commands that change neither databases nor backups; those on a server share a deployment.
 READING_COMMANDS = (
     "apps",

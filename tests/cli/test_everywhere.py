@@ -260,10 +260,8 @@ def words(deployments, line, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
     is_unable = expected_statuses(line, deployments.engine) == {UNABLE}
     with deployments.deploy(tmp_path / "larder", line, is_unable=is_unable) as options:
-        if line.startswith("runs"):
-            assert main(["integrity", "check"]) == 0
-        if line.startswith(("audit", "undo")):
-            assert main(["settings", "set", "kitchen.title", "Shelf"]) == 0
+        if preceding := larders.PRECEDING_COMMANDS.get(line.split()[0]):
+            assert main(preceding.split()) == 0
         capsys.readouterr()
         yield line.format(where=options).split()
 

@@ -85,9 +85,9 @@ def run_with_streams(folder, command_line, streams):
     arguments = [*words_of(command_line), "-o", "json"]
     closed = {"no input": (0,), "no output": (1,), "no errors": (2,), "none": (0, 1, 2)}.get(streams, ())
     out = {"full": Path("/dev/full"), "broken pipe": forge.BROKEN_PIPE}.get(streams)
-    environment = {"HOME": str(folder), "DBCTL_STATE": str(folder / "state")}
-    if command_line.startswith("runs"):
-        assert forge.wait_for_result(forge.start(folder, "backup", "verify", environment=environment))[0] == 0
+    environment = {"HOME": str(folder), "DBCTL_STATE": str(folder / "state"), "EDITOR": "true"}
+    if preceding := larders.PRECEDING_COMMANDS.get(command_line.split()[0]):
+        assert forge.run(folder, *preceding.split(), environment=environment)[0] == 0
     job = forge.start(folder, *arguments, closed=closed, out=out, environment=environment)
     errors = job.communicate()[1]
     return job.returncode, errors

@@ -15,8 +15,10 @@ from dbctl.config import JournalConfig
 from dbctl.model import now
 from dbctl.services import journal
 from dbctl.services.journal import recorder, store
+from tests.crash import forge
 from tests.crash.figures import choose_count, create_rng
 
+SIGNALS = choose_count(40, 1000)
 KILLS, WRITERS = choose_count(24, 1000), 4
 
 
@@ -62,3 +64,21 @@ def test_killed_writers_leave_an_intact_journal_with_every_completed_run(tmp_pat
     last.finish(structs.replace(last.run, result="ok", exit_code=0))
     # A process that was killed before it committed leaves an unlocked file.
     assert len(list((tmp_path / recorder.LOCKS).iterdir())) <= KILLS
+
+
+@pytest.mark.slow
+def test_run_that_a_signal_ends_is_recorded_with_its_result(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "blog.db")) as connection:
+        connection.execute("create table posts (id integer primary key)")
+    (tmp_path / "dbctl.toml").write_text('[apps.blog]\nprofile = "plain"\ndatabases = "blog.db"\n')
+    environment = {"DBCTL_STATE": str(tmp_path / "state")}
+    timer = forge.KillTimer(create_rng("signals"), 0.1)
+    for _ in range(SIGNALS):
+        timer.send_signal(
+            job := forge.start(tmp_path, "integrity", "check", environment=environment), signal.SIGTERM
+        )
+        assert job.wait() in {0, 143, -signal.SIGTERM}  # before dbctl handles signals
+    timer.assert_in_time()
+    page = journal.list_runs(tmp_path / "state", journal.RunFilter(limit=SIGNALS))
+    assert {run.result for run in page.items} <= {"ok", "stopped"}
+    assert page.total

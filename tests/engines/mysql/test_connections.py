@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -373,6 +373,24 @@ def test_holders_are_sessions_of_other_processes(table):
         }
         assert owners[other.thread_id()] == "root"
         assert own_id not in owners
+
+
+def test_session_of_another_server_with_the_id_of_an_own_session_is_a_holder():
+    first, second = (servers.private_mysql(*settings) for settings in (["--performance-schema=ON"], []))
+    with (
+        servers.mysql_database(server=first) as own_url,
+        servers.mysql_database(server=second) as url,
+        ExitStack() as stack,
+    ):
+        own_id = other_id = 0
+        while own_id != other_id or not own_id:
+            if own_id <= other_id:
+                reader = stack.enter_context(closing(MySQLReader(own_url, "app/user", timeout=5)))
+                own_id = reader.connection.session.connection_id
+            else:
+                other_id = stack.enter_context(closing(servers.mysql_connection(url))).thread_id()
+        holders = registry.load_engine(url.engine).list_lock_holders(url, "app/user")
+        assert other_id in {holder.pid for holder in holders}
 
 
 # Interruptions -------------------------------------------------------------------------------------------------

@@ -37,7 +37,8 @@ MODES = (
 )
 #: Error numbers of the server and of the driver.
 UNKNOWN_VARIABLE, NO_SOCKET, LOST = 1193, 2002, 2013
-SESSION_INFO = "select current_user(), database(), connection_id(), @@max_allowed_packet"
+SESSION_INFO = """select current_user(), database(), connection_id(), @@max_allowed_packet,
+  concat_ws(':', @@hostname, @@port, @@datadir)"""
 #: The setting has either name; before dbctl applies its settings, it is the server's default.
 READ_ONLY = ("read_only", "tx_read_only", "transaction_read_only")
 VARIABLES = f"show variables where variable_name in {(*READ_ONLY, 'wsrep_on', 'wsrep_provider')}"
@@ -60,8 +61,8 @@ PROGRAM_STATE = (
 UNREACHABLE = "the server does not respond, and accepts no new connection"
 IDLE = "the connection does not respond, and the server runs nothing for it"
 
-#: The connection ids of the sessions of this process: they do not block this process.
-own_sessions = set[int]()
+#: The instance and the connection id of each session of this process: they do not block this process.
+own_sessions = set[tuple[str, int]]()
 
 
 def open_session(url: Url, target: str, *, timeout: float, read_only: bool) -> Session:
@@ -101,10 +102,11 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool) -> S
         if not (read_only or _enable_snapshot_isolation(session)):
             session.isolation = "serializable"
         session.apply_settings()
-        ((user, name, connection_id, longest),) = session.run(SESSION_INFO)
+        ((user, name, connection_id, longest, instance),) = session.run(SESSION_INFO)
         session.account, session.database = quote_account(str(user)), str(name)
         session.connection_id, session.max_statement_bytes = int(str(connection_id)), int(str(longest))
-        own_sessions.add(session.connection_id)
+        session.instance = str(instance)
+        own_sessions.add((session.instance, session.connection_id))
         session.limit_silence()
     except BaseException as error:  # an open connection must not outlive the failure
         session.drop()

@@ -88,6 +88,7 @@ class Session(pymysql.connections.Connection):
     account: str = ""  #: quoted for GRANT
     database: str = ""  #: in the server's spelling
     connection_id: int = 0  #: the server's id of this session
+    instance: str = ""  #: host, port and data directory of the server; ids are unique on one server only
     #: Prevents changes of rows that another transaction changed since the snapshot: the server rejects them, or otherwise
     #: locks everything that is read.
     isolation = "repeatable read"

@@ -186,12 +186,12 @@ def list_lock_holders(url: Url, target: str) -> Sequence[LockHolder]:
         holders = reader.connection.fetch_as(LockHolder, HOLDERS)
         monitor = MySQLSessions(reader)
         waits, locks = monitor.list_lock_waits(), monitor.locks()
-        sessions = monitor.list_sessions()
+        sessions, instance = monitor.list_sessions(), reader.connection.session.instance
     others = [
         structs.replace(
             holder, waits_for=[wait.blocking.pid for wait in waits if wait.blocked.pid == holder.pid]
         )
         for holder in holders
-        if holder.pid not in own_sessions
+        if (instance, holder.pid) not in own_sessions
     ]
     return describe_holders(others, sessions, locks)
