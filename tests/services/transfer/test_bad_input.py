@@ -132,7 +132,7 @@ def test_missing_databases(start, answer, tmp_path):
         ("nonsense://x", 2),
         ("lancedb:///tmp/x", 2),
         ("postgresql://127.0.0.1:1/x", 10),
-        ("/nonexistent/x.db", 10),
+        ("/dev/null/x.db", 10),
     ],
 )
 def test_bad_destinations(start, to, status):
