@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dbctl.config import Retention, model
+from dbctl.config import Retention, model, read_sections, report_first_problem
 from dbctl.config import loader as config
 from dbctl.errors import (
     AlreadyExistsError,
@@ -86,8 +86,8 @@ def config_exists(file: Path, app: str) -> bool:
         raise FileFailedError(path=file, reason="it is not a regular file")
     if not exists:
         return False
-    with config.report_first_problem(file):
-        origins = config.read_sections(file).origins
+    with report_first_problem(file):
+        origins = read_sections(file).origins
     if ("apps", app) in origins:
         raise AlreadyExistsError(
             target=origins["apps", app].path,
