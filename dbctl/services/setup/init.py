@@ -177,7 +177,7 @@ class InitConfig:
         steps += [f"{name} = {address}" for name, address in self._mask_passwords().items()]
         steps += [f"migrations of {name} = {folder}" for name, folder in self._migrations.items()]
         steps += [f"backups: {self._backup.replace(chr(10), ', ').strip(', ')}"]
-        return Plan(title=f"Configure {self.app}", target=self.app, steps=steps, rows={})
+        return Plan(title=f"Configure {self.app}", target=self.app, steps=steps)
 
     def apply(self, confirmed: str | None = None) -> InitResult:
         """Write the configuration atomically; existing text remains unchanged.

@@ -16,6 +16,7 @@ from dbctl.model import (
     Struct,
     format_count,
     format_names,
+    join_first,
     now,
 )
 from dbctl.services.app import (
@@ -294,8 +295,7 @@ class UpdateUsers:
 
 def join_logins(users: Sequence[User]) -> str:
     """Return the logins of users for a title, shortened."""
-    names = ", ".join(user.login for user in users[:MAX_NAMED]) or "no user"
-    return names + (f" and {len(users) - MAX_NAMED} more" if len(users) > MAX_NAMED else "")
+    return join_first([user.login for user in users], MAX_NAMED) or "no user"
 
 
 def _assign_roles(
