@@ -163,7 +163,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     title: str
     target: str
     steps: Sequence[str]
-    rows: Mapping[str, int]  #: affected rows per table
+    rows: Mapping[str, int] = {}  #: affected rows per table
     destructive: bool = False  #: whether it deletes data that the command cannot restore
     retained: Sequence[
         RetainedRows
@@ -223,6 +223,12 @@ def format_names(names: Sequence[str], noun: str) -> str:
     if not 1 <= len(names) <= _NAMED:
         return format_count(len(names), noun)
     return f"{noun if len(names) == 1 else noun + 's'} {', '.join(names)}"
+
+
+def join_first(names: Sequence[str], limit: int) -> str:
+    """Return ``a, b and 3 more``: the first names, and the number of the others."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def count_severities(findings: Sequence[Finding]) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.config import Selection, environment, loader, secrets
+from dbctl.config import Selection, environment, loader, read_sections, secrets
 from dbctl.errors import ConfigInvalidError, ConfigUntrustedError, EmbedderKeyMissingError, PepperMissingError
 
 MARK = "hunter2-marked"
@@ -209,7 +209,7 @@ def test_keys_passphrases_and_peppers_are_secrets(folder):
     }
     write_program(folder, f"echo {MARK}; exit 1")
     environment.use_secrets({}, folder)
-    environment.use_secrets(loader.read_sections(folder / "dbctl.toml").secrets, folder)
+    environment.use_secrets(read_sections(folder / "dbctl.toml").secrets, folder)
     for read, error in (
         (secrets.embedder_key, EmbedderKeyMissingError),
         (secrets.read_pepper, PepperMissingError),

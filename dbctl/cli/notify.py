@@ -11,7 +11,7 @@ import typer
 from dbctl.cli._support.app import read_duration, read_selection
 from dbctl.cli._support.emit import emit, show_progress, warn
 from dbctl.cli._support.options import read_options
-from dbctl.config import Sections, Selection, loader
+from dbctl.config import Sections, Selection, loader, read_sections, report_first_problem
 from dbctl.errors import AppMissingError
 from dbctl.services import notify
 from dbctl.services.journal import JournalLocation, locate_journal
@@ -38,8 +38,8 @@ def _read_apps(ctx: typer.Context) -> tuple[Sections, Sequence[Selection]]:
     """
     selection = read_selection(ctx)
     path = loader.config_path(selection)
-    with loader.report_first_problem(path):
-        sections = loader.read_sections(path)
+    with report_first_problem(path):
+        sections = read_sections(path)
     loader.use_section_secrets(sections)
     names = list(sections.apps)
     if selection.app and selection.app.partition("/")[0] not in sections.apps:

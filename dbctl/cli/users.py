@@ -16,11 +16,11 @@ from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, requested
 from dbctl.errors import UsageError
 from dbctl.files import write_atomically
 from dbctl.render import Format, jsonable, streams
-from dbctl.services import data, users
+from dbctl.services import users
 from dbctl.services.app import App
 from dbctl.services.users import Existing
 
-U = TypeVar("U", bound="users.UserUpdate")
+U = TypeVar("U", "users.NewUser", "users.UserUpdate")
 
 app = typer.Typer()
 
@@ -463,6 +463,8 @@ def export_data(
     Example: dbctl users export-data alice - -o json
     """
     import json
+
+    from dbctl.services import data
 
     with open_app(ctx) as app:
         user_data = data.collect_user_data(app, select_users([login], None), secrets=secrets)

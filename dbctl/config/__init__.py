@@ -14,7 +14,7 @@ with lazy_imports(__name__):
         user_name,
     )
     from dbctl.config.fleet import FleetSelection, is_pattern, is_valid_name, select_instance
-    from dbctl.config.loader import FILE_NAME, Sections
+    from dbctl.config.loader import FILE_NAME
     from dbctl.config.model import (
         CONFIG_SCHEMA,
         PLACEHOLDER,
@@ -49,5 +49,6 @@ with lazy_imports(__name__):
     from dbctl.config.paths import has_home, profile_folders, state_folder
     from dbctl.config.s3 import Access
     from dbctl.config.secrets import DecryptionFiles, embedder_key, read_pepper
+    from dbctl.config.sections import Sections, SourceFile, read_sections, report_first_problem
     from dbctl.config.storage import PROVIDERS, Address, is_storage, parse_address, resolve_settings
     from dbctl.config.trust import require_trusted

@@ -1,10 +1,9 @@
-"""Read the configuration: find ``dbctl.toml``, and parse it with the files of ``dbctl.d``. No other module reads them."""
+"""The configured apps: find ``dbctl.toml``, resolve variables, addresses and paths, and select an app."""
 
 # No `from __future__ import annotations`: msgspec would have to evaluate the strings at each start.
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,58 +13,29 @@ from dbctl import url as urls
 from dbctl.config import environment
 from dbctl.config.model import (
     PLAIN,
-    STATE_OFF,
     UNNAMED_APP,
     App,
-    AppConfig,
-    AuditConfig,
-    ConfigFile,
     Configuration,
-    HooksConfig,
-    JournalConfig,
-    NotifyConfig,
-    SecretSource,
     Selection,
 )
 from dbctl.config.resolver import Resolver, resolve_path
+from dbctl.config.sections import (
+    Sections,
+    locate_problems,
+    raise_problems,
+    read_sections,
+    report_first_problem,
+)
 from dbctl.errors import (
     AppAmbiguousError,
     AppMissingError,
-    ConfigInvalidError,
     ConfigMissingError,
-    FileFailedError,
-    FileMissingError,
     UsageError,
 )
 from dbctl.files import atomic, toml
-from dbctl.model import is_duration
 from dbctl.url import Url
 
 FILE_NAME = "dbctl.toml"
-#: The folder of further files, next to ``dbctl.toml``; next to ``NAME.toml`` it is ``NAME.d``.
-PARTS_FOLDER = "dbctl.d"
-
-
-class SourceFile(msgspec.Struct, frozen=True):
-    """One file of a configuration."""
-
-    path: Path
-    text: str
-    values: Mapping[str, Any]  #: the parsed tables
-
-
-class Sections(msgspec.Struct, frozen=True):
-    """The sections of all files of a configuration; variables and paths are not resolved."""
-
-    files: Sequence[SourceFile]
-    folder: Path  #: the base of relative paths
-    apps: Mapping[str, AppConfig]
-    secrets: Mapping[str, SecretSource]
-    journal: JournalConfig
-    audit: AuditConfig
-    notify: NotifyConfig
-    #: the file of each section: ``("apps", NAME)``, ``("secrets", NAME)``, and one name for the others
-    origins: Mapping[tuple[str, ...], SourceFile]
 
 
 def find_app(selection: Selection, *, allow_fleet: bool = False) -> App:
@@ -159,22 +129,6 @@ def read(file: Path, *, only: str = "") -> Configuration:
         return parse(file, only=only)
 
 
-@contextmanager
-def report_first_problem(file: Path) -> Iterator[None]:
-    """Translate the errors of ``read_sections`` and ``parse``.
-
-    Raises:
-        ConfigInvalidError: with the first error, its file, line and key.
-    """
-    try:
-        yield
-    except toml.TomlError as error:
-        first = error.problems[0]
-        raise ConfigInvalidError(
-            file=first.file or file, line=first.line, key=first.key, reason=first.reason
-        ) from error
-
-
 def config_path(selection: Selection) -> Path:
     """Return the first existing file of ``--config``, ``DBCTL_CONFIG``, ``./dbctl.toml``, the user's and the system's."""
     explicit = selection.config or os.environ.get("DBCTL_CONFIG", "")
@@ -213,8 +167,8 @@ def parse(file: Path, *, only: str = "") -> Configuration:
                 state=sections.journal.folder,
                 has_messages=has_channels and has_rules,
             )
-            problems += _locate(sections.origins["apps", name], app_problems)
-    _raise_problems(problems, [source.path for source in sections.files])
+            problems += locate_problems(sections.origins["apps", name], app_problems)
+    raise_problems(problems, [source.path for source in sections.files])
     files = {name: sections.origins["apps", name].path for name in sections.apps}
     return Configuration(path=file, apps=apps, files=files)
 
@@ -224,94 +178,13 @@ def use_section_secrets(sections: Sections) -> None:
     environment.use_secrets(sections.secrets, sections.folder)
 
 
-def read_sections(file: Path, copies: Mapping[Path, Path] | None = None) -> Sections:
-    """Read the files of a configuration: the main file, and those in its folder, sorted by name.
-
-    Args:
-        file: the path of the main file.
-        copies: files that are read instead of files of the configuration.
-
-    Raises:
-        TomlError, FileMissingError, FileFailedError, ConfigUntrustedError: as ``parse``.
-    """
-    files, problems = list[SourceFile](), list[toml.Problem]()
-    entries, origins = dict[tuple[str, ...], Any](), dict[tuple[str, ...], SourceFile]()
-    paths = _list_files(file)
-    for path in paths:
-        try:
-            source, content = _read_source(path, (copies or {}).get(path, path))
-        except toml.TomlError as error:
-            problems += [msgspec.structs.replace(problem, file=path) for problem in error.problems]
-            continue
-        files.append(source)
-        reasons: list[tuple[Sequence[toml.Key], str]] = [
-            (("secrets", name, *key), reason)
-            for name, secret in content.secrets.items()
-            for key, reason in environment.check_secret(name, secret)
-        ]
-        reasons += _check_journal(content.journal)
-        for key, entry in _list_sections(source, content):
-            if other := origins.get(key):
-                line = toml.line_of(other.text, key)
-                reasons.append((key, f"{other.path}, line {line} also defines it"))
-            origins[key], entries[key] = source, entry
-        problems += _locate(source, reasons)
-    _raise_problems(problems, paths)
-    folder = base_folder(file)
-    journal = _resolve_journal(entries.pop(("journal",), JournalConfig()), folder)
-    audit = entries.pop(("audit",), AuditConfig())
-    notify = entries.pop(("notify",), NotifyConfig())
-    apps, secrets = (
-        {name: entry for (kind, name), entry in entries.items() if kind == table}
-        for table in ("apps", "secrets")
-    )
-    sections = Sections(files, folder, apps, secrets, journal, audit, notify, origins)
-    _raise_problems(_check_notifications(sections), paths)
-    if os.geteuid() == 0 and _has_commands(sections):
-        from dbctl.config.trust import require_trusted
-
-        for source in files:
-            require_trusted(source.path)
-    return sections
-
-
-def _read_source(path: Path, copy: Path) -> tuple[SourceFile, ConfigFile]:
-    try:
-        values, text = toml.load(copy)
-    except FileNotFoundError as error:
-        raise FileMissingError(kind="configuration", path=path) from error
-    except OSError as error:
-        raise FileFailedError(path=path, reason=error.strerror) from error
-    return SourceFile(path, text, values), toml.structure(values, ConfigFile, text)
-
-
-def _list_sections(source: SourceFile, content: ConfigFile) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield the sections of a file that only one file may define, by their keys."""
-    for table, section in (("apps", content.apps), ("secrets", content.secrets)):
-        for name, entry in section.items():
-            yield (table, name), entry
-    for name in ("journal", "audit", "notify"):
-        if name in source.values:
-            yield (name,), getattr(content, name)
-
-
-def _has_commands(sections: Sections) -> bool:
-    """Whether the configuration names programs that dbctl runs."""
-    if any(secret.command for secret in sections.secrets.values()):
-        return True
-    return any(
-        app.hooks != HooksConfig() or app.maintenance_mode or (app.embedder and app.embedder.command)
-        for app in sections.apps.values()
-    )
-
-
 def find_problems(sections: Sections) -> list[toml.Problem]:
     """Return the invalid values of apps, without reading a variable or secret: texts that contain one are not checked."""
     problems = list[toml.Problem]()
     for name, app in sections.apps.items():
         source, reasons = sections.origins["apps", name], list[tuple[Sequence[toml.Key], str]]()
         Resolver(name, app, sections.folder, _collect_into(reasons), reads_variables=False).resolve()
-        problems += _locate(
+        problems += locate_problems(
             source, [entry for entry in reasons if not _has_variable(source.values, entry[0])]
         )
     return problems
@@ -321,66 +194,6 @@ def _has_variable(value: Any, key: Sequence[toml.Key]) -> bool:
     for part in key:
         value = value.get(part) if isinstance(value, dict) else value
     return isinstance(value, str) and "${" in value
-
-
-def base_folder(file: Path) -> Path:
-    """Return the base of relative paths: a section means the same in ``dbctl.toml`` and in a file of ``dbctl.d``."""
-    folder = file.resolve().parent
-    return folder.parent if folder.name == PARTS_FOLDER else folder
-
-
-def _list_files(file: Path) -> list[Path]:
-    folder = file.resolve().with_suffix(".d")
-    try:
-        with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if entry.name.endswith(".toml") and entry.name[0] != "."]
-    except (FileNotFoundError, NotADirectoryError):
-        return [file]
-    except OSError as error:
-        raise FileFailedError(path=folder, reason=error.strerror) from error
-    return [file, *(file.parent / folder.name / name for name in sorted(names))]
-
-
-def _locate(source: SourceFile, problems: Sequence[tuple[Sequence[toml.Key], str]]) -> list[toml.Problem]:
-    return [
-        msgspec.structs.replace(toml.create_problem(source.text, key, reason), file=source.path)
-        for key, reason in problems
-    ]
-
-
-def _raise_problems(problems: Sequence[toml.Problem], files: Sequence[Path]) -> None:
-    """Raise the problems in the order of the files and their lines, if any."""
-    if problems:
-        order = {path: index for index, path in enumerate(files)}
-        raise toml.TomlError(*sorted(problems, key=lambda entry: (order[entry.file or files[0]], entry.line)))
-
-
-def _check_journal(section: JournalConfig) -> Iterator[tuple[Sequence[toml.Key], str]]:
-    if not is_duration(section.keep):
-        yield ("journal", "keep"), f"{section.keep!r} is not a duration; write 90d or 1y"
-
-
-def _check_notifications(sections: Sections) -> list[toml.Problem]:
-    places = {("notify",): sections.notify} | {
-        ("apps", name, "notify"): app.notify for name, app in sections.apps.items()
-    }
-    configured = {key: section for key, section in places.items() if section != NotifyConfig()}
-    if not configured:
-        return []
-    from dbctl.config.notify import check_notify
-
-    problems = list[toml.Problem]()
-    for key, section in configured.items():
-        is_shared = len(key) == 1 and len(sections.apps) > 1
-        reasons = [((*key, *inner), reason) for inner, reason in check_notify(section, is_shared=is_shared)]
-        problems += _locate(sections.origins[key[:2]], reasons)
-    return problems
-
-
-def _resolve_journal(section: JournalConfig, folder: Path) -> JournalConfig:
-    if not section.folder or section.folder == STATE_OFF:
-        return section
-    return msgspec.structs.replace(section, folder=str(folder / atomic.expand_home(section.folder)))
 
 
 def _collect_into(problems: list[tuple[Sequence[toml.Key], str]]) -> environment.ReportProblem:

@@ -4,7 +4,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -95,9 +95,8 @@ class Embedder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     dimensions: Annotated[int, msgspec.Meta(ge=1, le=65_536)] | None = None
     task: str = ""  #: gemini: the purpose of the vector, ``RETRIEVAL_QUERY``
     command: Sequence[str] = ()  #: the program and its arguments, run without a shell
-    package: Literal["", "fastembed", "sentence-transformers"] = (
-        ""  #: local: the package that computes vectors
-    )
+    #: local: the package that computes vectors
+    package: Literal["", "fastembed", "sentence-transformers"] = ""
     timeout: str = "30s"  #: for all attempts together
 
 
@@ -158,12 +157,7 @@ class HooksConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def list_actions(self) -> Mapping[ActionName, ActionHooks]:
         """Return the hooks of each action."""
-        return {
-            "backup": self.backup,
-            "restore": self.restore,
-            "migrate": self.migrate,
-            "cleanup": self.cleanup,
-        }
+        return {name: getattr(self, name) for name in get_args(ActionName)}
 
 
 class MaintenanceModeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -206,9 +200,8 @@ class InstancesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     url: str = ""  #: the database in which ``query`` runs
     query: str = ""  #: returns the names of the instances; default: the paths that match the address
-    exclude: Sequence[
-        str
-    ] = ()  #: names and patterns (``test-*``) of instances that are not part of the fleet
+    #: names and patterns (``test-*``) of instances that are not part of the fleet
+    exclude: Sequence[str] = ()
     canaries: Sequence[str] = ()  #: the instances that ``migrate up`` migrates first
     jobs: Annotated[int, msgspec.Meta(ge=1, le=256)] | None = None  #: default for ``--jobs``
 
@@ -245,9 +238,8 @@ class WebhookConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """``[notify.webhook]``: HTTP requests with JSON, signed as Standard Webhooks specifies."""
 
     url: str  #: the address that receives the requests
-    secret_env: str = (
-        ""  #: the variable or secret with the key of the signature; none: requests are not signed
-    )
+    #: the variable or secret with the key of the signature; none: requests are not signed
+    secret_env: str = ""
     secret_file: str = ""  #: a file with the key, instead of a variable
 
 
@@ -312,8 +304,7 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     search: SearchConfig | None = None  #: external search indexes
     schedule: Schedule = Schedule()  #: when scheduled jobs run
     hooks: HooksConfig = HooksConfig()  #: programs that run before and after actions
-    #: stops the app during restores and migrations
-    maintenance_mode: MaintenanceModeConfig | None = None
+    maintenance_mode: MaintenanceModeConfig | None = None  #: stops the app during restores and migrations
     notify: NotifyConfig = NotifyConfig()  #: who is notified of what, instead of ``[notify]``
 
 

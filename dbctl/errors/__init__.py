@@ -18,6 +18,7 @@ with lazy_imports(__name__):
         BackupDiffersError,
         BackupFailedError,
         BackupMissingError,
+        BackupPartialError,
         BackupPinnedError,
         BackupRetainedError,
         BackupUnloadableError,
@@ -169,7 +170,6 @@ with lazy_imports(__name__):
         RowLocksMissingError,
     )
     from dbctl.errors.restore import (
-        BackupPartialError,
         DumpOverreachesError,
         ForeignDumpRefusedError,
         NothingToUndoError,

@@ -60,6 +60,12 @@ class BackupMissingError(DbctlError):
     )
 
 
+class BackupPartialError(DbctlError):
+    code, exit_status = "backup-partial", Exit.REFUSED
+    sentence = "backup {id} of {app} has only some tables ({tables}), not a whole database"
+    remedy = "Nothing was changed. {hint}"
+
+
 class NoBackupBeforeError(DbctlError):
     code, exit_status = "no-backup-before", Exit.NOT_FOUND
     sentence = "{place} has no {kind} of {app} from {before} or earlier"

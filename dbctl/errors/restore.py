@@ -35,12 +35,6 @@ class DumpOverreachesError(DbctlError):
     remedy = "The temporary role denied it; nothing outside the temporary database was changed. Check the dump. {hint}"
 
 
-class BackupPartialError(DbctlError):
-    code, exit_status = "backup-partial", Exit.REFUSED
-    sentence = "backup {id} of {app} has only some tables ({tables}), not a whole database"
-    remedy = "Nothing was changed. {hint}"
-
-
 class TablesLostError(DbctlError):
     code, exit_status = "tables-lost", Exit.REFUSED
     sentence = "{dump} lacks tables of {target}, which the restore would drop: {tables}"

@@ -11,6 +11,7 @@ import msgspec
 
 from dbctl.errors import FileFailedError, FileMissingError, ProfileInvalidError, ProfileMissingError
 from dbctl.files import toml
+from dbctl.model import join_first
 from dbctl.profiles.model import Profile
 
 #: Profiles that a message names.
@@ -48,8 +49,7 @@ def list_profiles_with(feature: str) -> str:
         for profile in map(load, names())
         if feature in [*profile.list_features(), *profile.list_special_features()]
     ]
-    omitted = f" and {count} more" if (count := len(names_) - MAX_LISTED) > 0 else ""
-    return ", ".join(names_[:MAX_LISTED]) + omitted
+    return join_first(names_, MAX_LISTED)
 
 
 def is_built_in(name: str) -> bool:

@@ -7,6 +7,7 @@ with lazy_imports(__name__):
     from dbctl.services.app.audit import acting_user
     from dbctl.services.app.change import (
         Change,
+        Operation,
         Prepared,
         PreparedChange,
         require_row_count,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Generic, Protocol, TypeVar
 
@@ -87,7 +88,38 @@ def required_for_cascade(app: App, database: str, changed: str) -> Iterator[None
         ) from error
 
 
-class Change(Generic[R]):
+class Operation(ABC):
+    """What a command does to an app: it is planned, confirmed, and planned again when it is applied."""
+
+    def __init__(self, app: App, target: str = "") -> None:
+        """Set the app, and what the operation changes; default: the app."""
+        self.app, self.protected, self.target = app.name, app.protected, target or app.name
+        self._app = app
+
+    @abstractmethod
+    def plan(self) -> Plan:
+        """Return the effects of ``apply``; writes nothing, and raises the errors that are detected in advance."""
+
+    @abstractmethod
+    def apply(self, confirmed: str | None = None) -> object:
+        """Perform the operation; ``confirmed`` is the digest of the plan that the user confirmed, if required."""
+
+    def _require_confirmed(self, confirmed: str | None, plan: Callable[[], Plan] | None = None) -> None:
+        """Plan again; ``plan`` replaces the method of this name.
+
+        Raises:
+            PlanChangedError: the plan differs from the confirmed plan; nothing was changed.
+        """
+        if confirmed is not None and (plan or self.plan)().digest != confirmed:
+            raise PlanChangedError(target=self.target)
+
+    def _create_plan(
+        self, title: str, steps: Sequence[str], rows: Mapping[str, int] = {}, *, destructive: bool = False
+    ) -> Plan:
+        return Plan(title=title, target=self.target, steps=steps, rows=rows, destructive=destructive)
+
+
+class Change(Operation, Generic[R]):
     """A change of one database by a writing command.
 
     ``draft`` runs once on a reader for ``plan``, and again inside the transaction for ``apply``, so the plan describes the
@@ -116,9 +148,9 @@ class Change(Generic[R]):
                 transaction of ``database``, so a failure rolls back all of them. After a crash between the commits only
                 the other databases may have the change; running the command again completes it.
         """
-        self.app, self.protected, self.target = app.name, app.protected, app.target(database)
+        super().__init__(app, app.target(database))
         self.draft = draft
-        self._app, self._database, self._purpose, self._prepare = app, database, purpose, prepare
+        self._database, self._purpose, self._prepare = database, purpose, prepare
         self._cascade_databases = cascade_databases
 
     def plan(self) -> Plan:
@@ -155,8 +187,7 @@ class Change(Generic[R]):
     def _apply_once(self, database: Writable, confirmed: str | None) -> R:
         with self._transaction(database):
             prepared = self.draft(database)
-            if confirmed is not None and prepared.plan.digest != confirmed:
-                raise PlanChangedError(target=self.target)
+            self._require_confirmed(confirmed, lambda: prepared.plan)
             return prepared.apply(database)
 
     def _transaction(self, database: Writable) -> AbstractContextManager[None]:

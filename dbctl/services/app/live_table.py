@@ -21,7 +21,7 @@ from dbctl.engines.contract import (
     require_part,
 )
 from dbctl.errors import AmbiguousIdError, SchemaMismatchError
-from dbctl.model import now
+from dbctl.model import join_first, now
 from dbctl.profiles import BOOLEANS, SMALLEST_MILLISECONDS, TIMES, TimeCodec, decode_text, read_time
 from dbctl.profiles.model import ColumnNames, Constant, JoinedField, Profile
 
@@ -139,10 +139,8 @@ class LiveTable:
             if re.fullmatch(UUID, key) and key.lower().startswith(text.lower())
         ]
         if len(ids) > 1:
-            listed = ", ".join(ids[:NAMED_IDS]) + (
-                f" and {len(ids) - NAMED_IDS} more" if len(ids) > NAMED_IDS else ""
-            )
-            raise AmbiguousIdError(text=text, target=f"{self.db.target}.{self.name}", ids=listed)
+            target = f"{self.db.target}.{self.name}"
+            raise AmbiguousIdError(text=text, target=target, ids=join_first(ids, NAMED_IDS))
         return ids[0] if ids else text
 
     def encode(self, column: str, value: object) -> object:

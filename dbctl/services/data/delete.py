@@ -153,7 +153,7 @@ def delete_rows(app: App, name: str, filters: Filters, *, limit: int) -> Change[
         for row in table.read_stored(where) if rules.protects else ():
             rules.check_removed(row)
         if not matched:
-            plan = Plan(title=f"Delete rows of {name}", target=db.target, steps=[], rows={})
+            plan = Plan(title=f"Delete rows of {name}", target=db.target, steps=[])
             return PreparedChange(plan, lambda _: RowsDeleteResult(table=name, matched=0, rows={}))
         rows_text = f"{format_count(matched, 'row')} of {name}"
         return DeleteRows(

@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from dbctl.config import Selection, loader, secret_file
+from dbctl.config import Selection, SourceFile, loader, read_sections, report_first_problem, secret_file
 from dbctl.engines.contract import DatabaseFiles
 from dbctl.errors import DatabaseMissingError, FileFailedError, UnreachableError
 from dbctl.model import Finding, Severity
@@ -114,8 +114,8 @@ def check_configuration(file: Path) -> Iterator[Finding]:
     """
     urls = [url for app in loader.read(file).apps.values() for url in app.databases.values()]
     passwords = [url.password.reveal() for url in urls if url.password]
-    with loader.report_first_problem(file):
-        sections = loader.read_sections(file)
+    with report_first_problem(file):
+        sections = read_sections(file)
     for source in sections.files:
         yield from _check_source(source, passwords)
     for secret in sections.secrets.values():
@@ -128,7 +128,7 @@ def check_configuration(file: Path) -> Iterator[Finding]:
                 )
 
 
-def _check_source(source: loader.SourceFile, passwords: Sequence[str]) -> Iterator[Finding]:
+def _check_source(source: SourceFile, passwords: Sequence[str]) -> Iterator[Finding]:
     file = source.path
     try:
         file_stats = {file: file.stat()}

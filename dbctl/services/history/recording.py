@@ -15,7 +15,6 @@ from dbctl.files import read_volume
 from dbctl.model import now
 from dbctl.services.app import App, users_database
 from dbctl.services.backup import Manifest
-from dbctl.services.history.figures import read_figures
 from dbctl.services.history.samples import Sample, TableSample, save_samples
 from dbctl.services.journal import JournalLocation
 
@@ -51,6 +50,8 @@ class SampleRecorder:
         Raises:
             JournalDisabledError, JournalUnavailableError, JournalCorruptError: they were not recorded.
         """
+        from dbctl.services.history.figures import read_figures
+
         folder = self._location.require_folder()
         if not self._location.config:
             raise JournalDisabledError(reason="without a configuration, nothing identifies the app")

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dbctl.config import AuditConfig, JournalConfig, NotifyConfig, Selection, has_home, loader, state_folder
+from dbctl.config import (
+    AuditConfig,
+    JournalConfig,
+    NotifyConfig,
+    Selection,
+    has_home,
+    loader,
+    read_sections,
+    report_first_problem,
+    state_folder,
+)
 from dbctl.errors import DbctlError, JournalDisabledError
 from dbctl.model import Struct
 
@@ -54,8 +64,8 @@ def locate_journal(selection: Selection, *, all_apps: bool = False) -> JournalLo
     try:
         path = loader.config_path(selection)
         config = str(path.absolute())
-        with loader.report_first_problem(path):
-            sections = loader.read_sections(path)  # which reads no variable or secret
+        with report_first_problem(path):
+            sections = read_sections(path)  # which reads no variable or secret
         settings, audit, names = sections.journal, sections.audit, list(sections.apps)
     except DbctlError:  # the command itself reports it
         pass

@@ -10,7 +10,7 @@ from dbctl import signals
 from dbctl.engines.contract import Session, SessionMonitor
 from dbctl.errors import NotSupportedError, PrivilegeMissingError, SessionMissingError, UsageError
 from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Plan, Row, Struct, format_count
-from dbctl.services.app import App, selected_databases
+from dbctl.services.app import App, Operation, selected_databases
 from dbctl.services.stats import NO_SERVER_HINT, require_sessions
 
 #: Seconds between two checks whether the statements have ended.
@@ -57,7 +57,7 @@ class CancelResult(ChangeResult, frozen=True, kw_only=True):
         ]
 
 
-class CancelSessions:
+class CancelSessions(Operation):
     """Cancel the statements of sessions, selected by PID or by duration."""
 
     def __init__(
@@ -84,10 +84,9 @@ class CancelSessions:
         """
         if bool(pids) == (older_than is not None):
             raise UsageError(detail="either PIDs or --older-than are required, not both")
-        self._app, self._pids, self._older_than, self._terminate = app, pids, older_than, terminate
-        self.app, self.protected = app.name, app.protected
         self._name = _select_database(app)
-        self.target = app.target(self._name)
+        super().__init__(app, app.target(self._name))
+        self._pids, self._older_than, self._terminate = pids, older_than, terminate
         self._confirmed: set[tuple[int, str]] | None = None  #: PID and statement of the sessions of the plan
 
     def plan(self) -> Plan:
@@ -95,13 +94,8 @@ class CancelSessions:
         sessions = self._select_sessions()
         self._confirmed = {(session.pid, session.statement_id) for session in sessions}
         noun = "session" if self._terminate else "statement"
-        return Plan(
-            title=f"Cancel {format_count(len(sessions), noun)}",
-            target=self.target,
-            steps=[_describe_session(session) for session in sessions],
-            rows={},
-            destructive=True,
-        )
+        steps = [_describe_session(session) for session in sessions]
+        return self._create_plan(f"Cancel {format_count(len(sessions), noun)}", steps, destructive=True)
 
     def apply(self, confirmed: str | None = None) -> CancelResult:
         """Cancel the statements, and wait until they end.

@@ -22,11 +22,10 @@ from dbctl.errors import (
     DriverMissingError,
     Exit,
     NotSupportedError,
-    PlanChangedError,
     SchemaMismatchError,
 )
 from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Plan, Row, Struct, format_count
-from dbctl.services.app import App, clock, selected_databases
+from dbctl.services.app import App, Operation, clock, selected_databases
 
 #: Kind of maintenance; equals the command name, except for ``rollback-journal`` (``wal --off``).
 TaskKind: TypeAlias = MaintenanceKind
@@ -95,7 +94,7 @@ class MaintenanceResult(ChangeResult, frozen=True, kw_only=True):
         return [{field: getattr(task, field) for field in fields} for task in self.tasks]
 
 
-class RunMaintenance:
+class RunMaintenance(Operation):
     """Run one kind of maintenance on the selected databases or tables."""
 
     def __init__(
@@ -120,16 +119,14 @@ class RunMaintenance:
             ReadOnlyError: dbctl may not write the only selected database.
             DatabaseNotConfiguredError: no database is configured.
         """
-        self.app, self.protected = app.name, app.protected
-        self._app, self._kind, self._tables, self._advance = app, kind, tables, advance
-        self._older_than = older_than
+        self._kind, self._tables, self._advance, self._older_than = kind, tables, advance, older_than
         self._skipped: list[DbctlError] = []  #: errors of databases that could not be opened
         databases = list(selected_databases(app))
         self._databases = [name for name in databases if app.database(name).mode == "read-write"]
         if not self._databases:
             app.require_writable((databases or [app.main()])[0])
             raise DatabaseNotConfiguredError(app=app.name, name=app.main())
-        self.target = app.target(self._databases[0]) if len(self._databases) == 1 else app.name
+        super().__init__(app, app.target(self._databases[0]) if len(self._databases) == 1 else "")
         self.total = 0.0  #: number of statements; 0 until ``apply`` begins
 
     def plan(self) -> Plan:
@@ -143,7 +140,7 @@ class RunMaintenance:
             for task in tasks
         ]
         steps += [f"skipped: {error}" for error in self._skipped]
-        return Plan(title=TITLES[self._kind], target=self.target, steps=steps, rows={})
+        return self._create_plan(TITLES[self._kind], steps)
 
     def apply(self, confirmed: str | None = None) -> MaintenanceResult:
         """Run the statements one by one; a failure does not prevent the others.
@@ -153,8 +150,7 @@ class RunMaintenance:
             PlanChangedError: the plan differs from the confirmed one.
             ClockImplausibleError: versions would be deleted by age, but the clock contradicts recorded times.
         """
-        if confirmed is not None and self.plan().digest != confirmed:
-            raise PlanChangedError(target=self.target)
+        self._require_confirmed(confirmed)
         tasks_by_database = self._draft_tasks(self._app.reader)
         self._check_clock(tasks_by_database)
         self.total = float(sum(map(len, tasks_by_database.values())))

@@ -13,7 +13,7 @@ from typing import get_args
 from msgspec import structs
 
 from dbctl import __version__
-from dbctl.config import FleetSelection, Selection, loader
+from dbctl.config import FleetSelection, Selection, loader, read_sections, report_first_problem
 from dbctl.errors import DbctlError, ReadOnlyError
 from dbctl.files import read_volume
 from dbctl.model import Page, Row, Severity, Struct, now, parse_duration
@@ -79,8 +79,8 @@ def _list_selections(selection: Selection) -> list[Selection]:
     if selection.app or selection.profile or selection.urls or selection.configured:
         return [selection]
     path = loader.config_path(selection)
-    with loader.report_first_problem(path):
-        names = list(loader.read_sections(path).apps)
+    with report_first_problem(path):
+        names = list(read_sections(path).apps)
     return [structs.replace(selection, app=name) for name in names]
 
 

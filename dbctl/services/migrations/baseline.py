@@ -10,7 +10,7 @@ from msgspec import structs
 
 from dbctl.errors import MigrationsMismatchError, PlanChangedError
 from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Plan, Struct, format_count
-from dbctl.services.app import App
+from dbctl.services.app import App, Operation
 from dbctl.services.migrations.drift import SchemaReplay, read_parts
 from dbctl.services.migrations.execution import create_missing_ledger, replay, require_script_runner
 from dbctl.services.migrations.files import MigrationFile, rank_variants
@@ -67,13 +67,12 @@ class _SchemaMatch(Struct, frozen=True):
     recorded_names: frozenset[str] = frozenset()  #: that another runner's ledger records, too
 
 
-class Baseline:
+class Baseline(Operation):
     """Record migrations as applied in every database that has tables and no ledger."""
 
     def __init__(self, app: App, targets: Sequence[MigrationTarget]) -> None:
-        self.app, self.protected = app.name, app.protected
-        self._open_app, self._targets = app, targets
-        self.target = targets[0].name if len(targets) == 1 else app.name
+        super().__init__(app, targets[0].name if len(targets) == 1 else "")
+        self._targets = targets
 
     def plan(self) -> Plan:
         """Return the migrations to record. They run in a scratch database; the live database is only read.
@@ -85,7 +84,7 @@ class Baseline:
         rows: dict[str, int] = {}
         for target, match in self._match_targets():
             table = target.ledger.table
-            if table not in self._open_app.reader(target.database).tables():
+            if table not in self._app.reader(target.database).tables():
                 steps.append(f"create the ledger {table} in {target.database}")
             steps += [
                 f"record {file.name} as applied without running it: the schema contains its result"
@@ -97,7 +96,7 @@ class Baseline:
                 for file in match.files
             ]
             rows[table] = rows.get(table, 0) + len(match.files)
-        return Plan(title="Record a baseline", target=self.target, steps=steps, rows=rows)
+        return self._create_plan("Record a baseline", steps, rows)
 
     def apply(self, confirmed: str | None = None) -> BaselineResult:
         """Create each ledger with its rows in one transaction.
@@ -110,7 +109,7 @@ class Baseline:
         differences = 0
         for target, match in self._match_targets():
             with (
-                self._open_app.writer(target.database, "migrate baseline") as db,
+                self._app.writer(target.database, "migrate baseline") as db,
                 require_script_runner(db).schema_transaction(),
             ):
                 if target.ledger.table in db.tables() and read_records(target, db):
@@ -130,11 +129,11 @@ class Baseline:
     def _match_targets(self) -> list[tuple[MigrationTarget, _SchemaMatch]]:
         matches = []
         for configured in self._targets:
-            db = self._open_app.reader(configured.database, allow_empty=True)
+            db = self._app.reader(configured.database, allow_empty=True)
             state = read_state(configured, db)
             target = state.target
             if target.foreign or not (state.has_ledger or state.is_empty):
-                target, match = _select_variant(self._open_app, target, requested=configured.variant)
+                target, match = _select_variant(self._app, target, requested=configured.variant)
                 if target.foreign:
                     _refuse_disagreement(target, target.foreign.runner, state, match)
                     match = structs.replace(match, recorded_names=frozenset(_list_recorded_names(state)))

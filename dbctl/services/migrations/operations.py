@@ -18,7 +18,7 @@ from dbctl.errors import (
     UsageError,
 )
 from dbctl.model import Plan, Struct, format_count
-from dbctl.services.app import App
+from dbctl.services.app import App, Operation
 from dbctl.services.migrations.database_plan import (
     AppliedMigration,
     DatabasePlan,
@@ -72,7 +72,7 @@ class PendingMigration(Struct, frozen=True, kw_only=True):
         return f"-- {self.app}/{self.database}: {self.name} ({self.path})\n{self.sql.rstrip()}\n\n"
 
 
-class _Operation:
+class _MigrationOperation(Operation):
     """An operation on the databases of an app, with its options."""
 
     purpose: ClassVar[str]  #: shown to processes that wait for the lock, and the reason of the safety backup
@@ -97,9 +97,8 @@ class _Operation:
             UsageError: the number of migrations or the database is ambiguous.
             DownAllRefusedError, ResetRefusedError: the app is protected.
         """
-        self.app, self.protected = app.name, app.protected
-        self.target = targets[0].name if len(targets) == 1 else app.name
-        self._open_app, self._targets, self._selection = app, targets, selection
+        super().__init__(app, targets[0].name if len(targets) == 1 else "")
+        self._targets, self._selection = targets, selection
         self._safety = safety_backup or SafetyBackup(app)
         self._digest = ""  #: of the plan; empty before it is computed
         self._planned: Sequence[DatabasePlan] = ()  #: before the lock, for each target
@@ -109,9 +108,9 @@ class _Operation:
         """Refuse a selection or a database that is ambiguous or protected."""
 
     def _create_plan(
-        self, title: str, steps: Sequence[str], rows: Mapping[str, int], *, destructive: bool
+        self, title: str, steps: Sequence[str], rows: Mapping[str, int] = {}, *, destructive: bool = False
     ) -> Plan:
-        plan = Plan(title=title, target=self.target, steps=steps, rows=rows, destructive=destructive)
+        plan = super()._create_plan(title, steps, rows, destructive=destructive)
         self._digest = plan.digest
         return plan
 
@@ -122,12 +121,12 @@ class _Operation:
         """Create the safety backup, and yield the database under the lock, and the id of the backup."""
         with (
             self._safety.protect(target, destructive_names) as backup,
-            self._open_app.writer(target.database, self.purpose, create=True) as db,
+            self._app.writer(target.database, self.purpose, create=True) as db,
         ):
             yield db, backup
 
 
-class _RunMigrations(_Operation):
+class _RunMigrations(_MigrationOperation):
     """Run migrations in one direction, database by database."""
 
     direction: ClassVar[Direction]
@@ -203,13 +202,13 @@ class _RunMigrations(_Operation):
         open_database = open_for_reading if self.direction == "down" else open_existing
 
         def read(target: MigrationTarget) -> DatabasePlan:
-            with open_database(self._open_app, target) as db:
+            with open_database(self._app, target) as db:
                 if db is not None:
-                    self._open_app.refuse_contradictions(target.database, db, self.purpose)
+                    self._app.refuse_contradictions(target.database, db, self.purpose)
                 return plan_database(target, db, self._selection, counts_rows=counts_rows)
 
         return [
-            retry_after_running_migration(self._open_app, target, partial(read, target))
+            retry_after_running_migration(self._app, target, partial(read, target))
             for target in self._targets
         ]
 
@@ -259,7 +258,7 @@ class MigrateDown(_RunMigrations):
             require_single_target(self._targets, alternative=", or --all")
 
 
-class ResetDatabase(_Operation):
+class ResetDatabase(_MigrationOperation):
     """Empty a development database, and run every migration again."""
 
     purpose = "migrate reset"
@@ -279,7 +278,7 @@ class ResetDatabase(_Operation):
             LedgerForeignError: another runner writes the ledger.
         """
         rows, steps = {}, list[str]()
-        with suppress(DatabaseMissingError), open_for_reading(self._open_app, self._target) as db:
+        with suppress(DatabaseMissingError), open_for_reading(self._app, self._target) as db:
             refuse_foreign(read_state(self._target, db).target)
             rows = _count_approximately(db)
         plans = plan_up(create_empty_state(self._target))

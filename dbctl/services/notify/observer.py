@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from dbctl.config import Sections, loader
+from dbctl.config import Sections, loader, read_sections, report_first_problem
 from dbctl.errors import DbctlError
 from dbctl.model import Finding, parse_duration
 from dbctl.services.journal import (
@@ -78,8 +78,8 @@ class RunNotifier:
         warnings = list[str]()
         for config in {other.config for other in self._interrupted} - {self._location.config}:
             with suppress(DbctlError):  # that configuration is missing or invalid
-                with loader.report_first_problem(Path(config)):
-                    foreign = loader.read_sections(Path(config))
+                with report_first_problem(Path(config)):
+                    foreign = read_sections(Path(config))
                 warnings += self._notify(foreign, config, None, (), ())
         sections = self._location.configuration
         if sections and self._location.notifies:

@@ -57,9 +57,7 @@ class RunDrills:
             steps.append("check the restored databases; compare rows, schema and content with the manifest")
             steps.append("record the results and durations next to the backups")
         steps += [f"skip {finding.target}: {finding.message}" for finding in self._failed]
-        return Plan(
-            title="Drill: restore into a temporary location", target=self.target, steps=steps, rows={}
-        )
+        return Plan(title="Drill: restore into a temporary location", target=self.target, steps=steps)
 
     def apply(self, confirmed: str | None = None) -> DrillResult:
         """Run the drills; with only one app, raises the errors of ``AppDrill.drill``."""

@@ -15,7 +15,7 @@ from dbctl.engines.contract import SalvagedTable, SalvageRequest, SalvageResult
 from dbctl.errors import BusyError, Exit, FileMissingError, NotSupportedError, UsageError
 from dbctl.files import Progress, no_progress
 from dbctl.model import ChangeResult, Closing, Finding, Plan, Row, format_count, now
-from dbctl.services.app import App, command_line
+from dbctl.services.app import App, Operation, command_line
 from dbctl.services.backup import ID, LATEST, DecryptionKeys, Repository
 from dbctl.services.integrity import group_lines
 from dbctl.services.restore.source import BackupSource
@@ -87,7 +87,7 @@ class DatabaseSalvageResult(ChangeResult, frozen=True, kw_only=True):
         return summary | {"next_commands": self.next_commands}
 
 
-class SalvageDatabase:
+class SalvageDatabase(Operation):
     """Salvage a damaged database into a new file; the damaged file is not changed."""
 
     purpose = "restore recover"
@@ -119,11 +119,10 @@ class SalvageDatabase:
             NotSupportedError: the database is on a server.
             UsageError: the same file was given as ``source`` and ``reference``.
         """
-        self.app, self.protected = app.name, app.protected
-        self._app, self._selection = app, selection
-        self.progress: Progress = no_progress  #: receives the completed share
         self.database = app.only or app.main()
-        self.target = app.target(self.database)
+        super().__init__(app, app.target(self.database))
+        self._selection = selection
+        self.progress: Progress = no_progress  #: receives the completed share
         url = Url(engine=PATH_ENGINE, path=str(source)) if source else app.url(self.database)
         registry.load_engine(url.engine).require_salvageable(self.target)
         for kind, path_option in (("damaged database", source), ("valid database", reference)):
@@ -152,8 +151,7 @@ class SalvageDatabase:
         if recovery.reference:
             steps.append(f"read missing table definitions from {self._reference_name}")
         steps.append(f"write the readable rows to the new file {recovery.destination}")
-        title = "Recover readable rows"
-        return Plan(title=title, target=self.target, steps=steps, rows={}, destructive=False)
+        return self._create_plan("Recover readable rows", steps)
 
     def apply(self, confirmed: str | None = None) -> DatabaseSalvageResult:
         """Create the new file; on failure it is deleted.

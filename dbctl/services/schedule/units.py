@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dbctl.config import Selection, model, secret_file, state_folder
+from dbctl.config import Selection, model, read_sections, secret_file, state_folder
 from dbctl.config import loader as config
 from dbctl.errors import UsageError
 from dbctl.model import Struct
@@ -123,7 +123,7 @@ def _list_app_names(selection: Selection) -> Sequence[str]:
     """Return the names of all apps of the configuration, so that a job has the same second alone and with others."""
     if selection.profile and selection.urls:
         return [selection.app or model.UNNAMED_APP]
-    return list(config.read_sections(config.config_path(selection)).apps)
+    return list(read_sections(config.config_path(selection)).apps)
 
 
 def _escape(name: str) -> str:
@@ -190,7 +190,7 @@ def _write_restrictions(app: model.App, selection: Selection, options: UnitOptio
 def _list_data_paths(app: model.App, selection: Selection) -> Iterator[Path]:
     """Yield the folders that jobs write, and the sockets that they use."""
     if not (selection.profile and selection.urls):
-        settings = config.read_sections(config.config_path(selection)).journal
+        settings = read_sections(config.config_path(selection)).journal
         if folder := state_folder(settings.folder):
             yield folder
     for url in app.databases.values():
@@ -219,7 +219,7 @@ def list_credentials(selection: Selection) -> list[str]:
     if selection.profile and selection.urls:
         return []
     path = config.config_path(selection)
-    sections = config.read_sections(path)
+    sections = read_sections(path)
     entries = []
     for name, secret in sections.secrets.items():
         if match := re.fullmatch(r"\$\{?CREDENTIALS_DIRECTORY\}?/([\w.-]+)", secret.file):

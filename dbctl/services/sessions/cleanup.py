@@ -22,7 +22,7 @@ from dbctl.model import (
     time_before,
 )
 from dbctl.profiles.model import Cleanup, TimeOffset, expand_variants, validate_cleanup
-from dbctl.services.app import App, LiveTable, clock, find_column, is_optional
+from dbctl.services.app import App, LiveTable, Operation, clock, find_column, is_optional
 from dbctl.services.sessions.cleanup_rule import (
     RuleResult,
     RuleRun,
@@ -88,7 +88,7 @@ class OverdueRules(Struct, frozen=True, kw_only=True):
     unknown: Sequence[str]  #: rules whose check exceeded the time limit
 
 
-class CleanUp:
+class CleanUp(Operation):
     """Apply the cleanup rules of an app, each in separate transactions."""
 
     def __init__(
@@ -118,7 +118,6 @@ class CleanUp:
                 )
         if older_than is not None and not names:
             raise UsageError(detail="--older-than requires --rule NAME: each rule has its own age")
-        self.app, self.protected, self._opened = app.name, app.protected, app
         # One time for all rules: a row that a rule sets to the current time is not due for the next rule.
         self._time = time_before(timedelta(0))
         self._named, self._older_than, self._at_once = bool(names), older_than, at_once
@@ -132,7 +131,9 @@ class CleanUp:
             for _, reason in validate_cleanup(rule):  # the profile may not have been validated
                 raise UsageError(detail=f"the rule {rule.name} of the profile {app.profile.name}: {reason}")
             _check_age(rule, self._age_of(rule))
-        self.target = ", ".join(dict.fromkeys(app.target(_database(app, rule)) for rule in self._rules))
+        super().__init__(
+            app, ", ".join(dict.fromkeys(app.target(_database(app, rule)) for rule in self._rules))
+        )
 
     @property
     def matched(self) -> int:
@@ -171,7 +172,7 @@ class CleanUp:
         """
         steps, rows, overlap = [], dict[str, int](), RuleOverlap()
         for rule, db, live, where in self._open_tables():
-            values = None if rule.delete else new_values(rule, live, self._opened.profile.time)
+            values = None if rule.delete else new_values(rule, live, self._app.profile.time)
             count = overlap.count_and_apply(db, live.name, where, values)
             if count:
                 suffix = (
@@ -183,8 +184,8 @@ class CleanUp:
                 steps.append(f"{rule.name}: {step}")
                 rows[live.name] = rows.get(live.name, 0) + count
         if steps:
-            clock.check(self._opened)
-        return Plan(title="Clean up", target=self.target, steps=steps, rows=rows)
+            clock.check(self._app)
+        return self._create_plan("Clean up", steps, rows)
 
     def apply(self, confirmed: str | None = None) -> CleanupResult:  # noqa: ARG002 - cleanup requires no confirmation
         """Apply the rules. If the process is killed, complete batches are committed, and the next run does the rest.
@@ -206,12 +207,12 @@ class CleanUp:
         return CleanupResult(rules=results)
 
     def _run(self, rule: Cleanup) -> RuleResult | None:
-        with self._opened.writer(_database(self._opened, rule), "sessions cleanup") as db:
+        with self._app.writer(_database(self._app, rule), "sessions cleanup") as db:
             variant, live = self._resolve_rule(rule, db)
             if live is None:
                 return None
             run = RuleRun(
-                self._opened,
+                self._app,
                 variant,
                 db,
                 live,
@@ -221,7 +222,7 @@ class CleanUp:
                 advance=self._advance,
             )
             if run.matched and not any(earlier.matched for earlier in self._runs):
-                clock.check(self._opened)
+                clock.check(self._app)
             self._runs.append(run)
             return run.apply()
 
@@ -229,9 +230,9 @@ class CleanUp:
         self, since: timedelta = timedelta(0), database: str = ""
     ) -> Iterator[tuple[Cleanup, Readable, LiveTable, Sequence[Condition]]]:
         for rule in self._rules:
-            if database not in ("", _database(self._opened, rule)):
+            if database not in ("", _database(self._app, rule)):
                 continue
-            db = self._opened.reader(_database(self._opened, rule))
+            db = self._app.reader(_database(self._app, rule))
             variant, live = self._resolve_rule(rule, db)
             if live:
                 yield variant, db, live, due_conditions(variant, live, self._due_before(rule) - since)
@@ -256,7 +257,7 @@ class CleanUp:
             raise SchemaMismatchError(target=db.target, missing=missing, purpose=f"the rule {rule.name}")
         if is_skipped:
             return rule, None
-        live = LiveTable(self._opened.profile, db, table, f"the rule {rule.name}")
+        live = LiveTable(self._app.profile, db, table, f"the rule {rule.name}")
         return select_variant(rule, live), live
 
     def _age_of(self, rule: Cleanup) -> timedelta:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from dbctl.config import CONFIG_SCHEMA, Selection
+from dbctl.config import CONFIG_SCHEMA, Selection, read_sections, report_first_problem
 from dbctl.config import loader as config
 from dbctl.errors import AppMissingError, ConfigKeyMissingError
 from dbctl.files import toml
@@ -67,8 +67,8 @@ def show_configuration(selection: Selection, *, with_defaults: bool) -> tuple[Pa
         AppMissingError: the selected app is not configured.
     """
     path = config.config_path(selection)
-    with config.report_first_problem(path):
-        sections = config.read_sections(path)
+    with report_first_problem(path):
+        sections = read_sections(path)
     if selection.app and selection.app not in sections.apps:
         names = list(sections.apps)
         raise AppMissingError(

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dbctl import signals
-from dbctl.config import Selection, editor_command
+from dbctl.config import Selection, editor_command, read_sections, report_first_problem
 from dbctl.config import loader as config
 from dbctl.errors import (
     AppMissingError,
@@ -53,8 +53,8 @@ def select_file(selection: Selection) -> tuple[Path, Path]:
     main = config.config_path(selection)
     if not selection.app:
         return main, main
-    with config.report_first_problem(main):
-        sections = config.read_sections(main)
+    with report_first_problem(main):
+        sections = read_sections(main)
     name = selection.app.partition("/")[0]
     if name not in sections.apps:
         raise AppMissingError(
@@ -180,7 +180,7 @@ def _run_editor(editor: Sequence[str], copy: Path) -> None:
 def _validate(main: Path, copies: Mapping[Path, Path]) -> tuple[list[str], Sequence[toml.Problem]]:
     """Return the apps of a configuration, and its problems."""
     try:
-        sections = config.read_sections(main, copies)
+        sections = read_sections(main, copies)
     except toml.TomlError as error:
         return [], error.problems
     problems = config.find_problems(sections)

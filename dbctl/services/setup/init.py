@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dbctl.config import Retention, model
+from dbctl.config import Retention, model, read_sections, report_first_problem
 from dbctl.config import loader as config
 from dbctl.errors import (
     AlreadyExistsError,
@@ -86,8 +86,8 @@ def config_exists(file: Path, app: str) -> bool:
         raise FileFailedError(path=file, reason="it is not a regular file")
     if not exists:
         return False
-    with config.report_first_problem(file):
-        origins = config.read_sections(file).origins
+    with report_first_problem(file):
+        origins = read_sections(file).origins
     if ("apps", app) in origins:
         raise AlreadyExistsError(
             target=origins["apps", app].path,
@@ -177,7 +177,7 @@ class InitConfig:
         steps += [f"{name} = {address}" for name, address in self._mask_passwords().items()]
         steps += [f"migrations of {name} = {folder}" for name, folder in self._migrations.items()]
         steps += [f"backups: {self._backup.replace(chr(10), ', ').strip(', ')}"]
-        return Plan(title=f"Configure {self.app}", target=self.app, steps=steps, rows={})
+        return Plan(title=f"Configure {self.app}", target=self.app, steps=steps)
 
     def apply(self, confirmed: str | None = None) -> InitResult:
         """Write the configuration atomically; existing text remains unchanged.

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from dbctl.config import Selection, loader
+from dbctl.config import Selection, loader, read_sections
 from dbctl.engines.contract import Schema, SchemaReader, SessionMonitor
 from dbctl.errors import DbctlError, FileExistsAlreadyError
 from dbctl.files import toml, translate_errors, write_blocks
@@ -78,7 +78,7 @@ class _Collector:
     def _read_configuration(self) -> object:
         file = loader.config_path(self._selection)
         try:
-            sections = loader.read_sections(file)
+            sections = read_sections(file)
         except toml.TomlError as error:
             return {"invalid": [{"line": problem.line} for problem in error.problems]}
         apps = [name for name in sections.apps if self._selection.app in ("", name)]

@@ -10,6 +10,7 @@ from msgspec import structs
 from dbctl.engines import registry
 from dbctl.engines.contract import Readable, TimeForm, Writable
 from dbctl.errors import DatabaseMissingError, TransferDestinationError, TransferSameError
+from dbctl.model import join_first
 from dbctl.services.app import App
 from dbctl.services.transfer.state import TransferState, create_state, has_state, load_state, restart_state
 from dbctl.url import Url, resolve_engine
@@ -95,10 +96,7 @@ class Endpoints:
             TransferDestinationError: it has some.
         """
         if names := sorted(db.tables()):
-            tables = ", ".join(names[:MAX_NAMES]) + (
-                f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-            )
-            raise TransferDestinationError(url=self.destination_url, tables=tables)
+            raise TransferDestinationError(url=self.destination_url, tables=join_first(names, MAX_NAMES))
 
     @contextmanager
     def open_destination_for_reading(self) -> Iterator[Readable | None]:

@@ -10,6 +10,7 @@ from dbctl import progress
 from dbctl.engines.contract import Readable, RowSource, Writable
 from dbctl.errors import DbctlError, TransferDifferentError
 from dbctl.model import ChangeResult, Closing, Plan, Row, Struct, format_count
+from dbctl.services.app import Operation
 from dbctl.services.transfer.check import refuse_unstorable_values
 from dbctl.services.transfer.copy import Destination, copy_table, synchronize
 from dbctl.services.transfer.digest import Advance, TableDigest, digest_table, ignore_rows
@@ -63,7 +64,7 @@ class TransferResult(ChangeResult, frozen=True, kw_only=True):
         return [{"table": table.table, "rows": table.rows, "digest": table.digest} for table in self.tables]
 
 
-class RunTransfer:
+class RunTransfer(Operation):
     """Copy the rows of a database into an empty database of any engine, or continue an interrupted copy."""
 
     purpose = "transfer run"
@@ -71,8 +72,7 @@ class RunTransfer:
     def __init__(
         self, endpoints: Endpoints, options: SchemaOptions, *, advance: Advance = ignore_rows
     ) -> None:
-        self.app, self.protected = endpoints.app.name, endpoints.app.protected
-        self.target = endpoints.target
+        super().__init__(endpoints.app, endpoints.target)
         self._endpoints, self._options, self._advance = endpoints, options, advance
 
     def plan(self) -> Plan:

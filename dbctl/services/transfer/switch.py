@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dbctl.engines.contract import Readable, Writable
 from dbctl.errors import SourceChangingError, TransferMissingError
 from dbctl.model import ChangeResult, Closing, Plan, Row, format_count
+from dbctl.services.app import Operation
 from dbctl.services.transfer.copy import Destination, SyncResult, synchronize
 from dbctl.services.transfer.digest import Advance, digest_table, ignore_rows
 from dbctl.services.transfer.endpoints import Endpoints
@@ -61,14 +62,13 @@ class SwitchResult(ChangeResult, frozen=True, kw_only=True):
         ]
 
 
-class SwitchTransfer:
+class SwitchTransfer(Operation):
     """Make the destination equal to the source once more, and hand over to it."""
 
     purpose = "transfer switch"
 
     def __init__(self, endpoints: Endpoints, *, advance: Advance = ignore_rows) -> None:
-        self.app, self.protected = endpoints.app.name, endpoints.app.protected
-        self.target = endpoints.target
+        super().__init__(endpoints.app, endpoints.target)
         self._endpoints, self._advance = endpoints, advance
 
     def plan(self) -> Plan:
@@ -90,13 +90,8 @@ class SwitchTransfer:
             f"remove the state of the transfer from {endpoints.destination_url}",
         ]
         # rows that anything else wrote into the destination since the copy are replaced
-        return Plan(
-            title=f"Switch {self.target} to {endpoints.destination_url}",
-            target=self.target,
-            steps=steps,
-            rows={},
-            destructive=True,
-        )
+        title = f"Switch {self.target} to {endpoints.destination_url}"
+        return self._create_plan(title, steps, destructive=True)
 
     def apply(self, confirmed: str | None = None) -> SwitchResult:
         """Copy the changes, verify, and end the transfer.

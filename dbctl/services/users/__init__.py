@@ -8,12 +8,11 @@ with lazy_imports(__name__):
         UserCreated,
         check_password,
         create_user,
-        ensure_user,
         hash_password,
-        needs_password,
     )
     from dbctl.services.users.delete import UsersDeleted, delete_users
     from dbctl.services.users.detail import UserShown, show_users
+    from dbctl.services.users.ensure import ensure_user, needs_password
     from dbctl.services.users.exclusive_role import find_holder_problem
     from dbctl.services.users.files import Existing, read_lines
     from dbctl.services.users.import_export import UsersImported, export_users, import_users
@@ -28,18 +27,14 @@ with lazy_imports(__name__):
         compare_password,
     )
     from dbctl.services.users.queries import UserFilter, find_single_user, list_users
-    from dbctl.services.users.session_payloads import where_payload
-    from dbctl.services.users.sign_in_changes import SignInChanges
-    from dbctl.services.users.sign_in_state import NEXT, match_logins
+    from dbctl.services.users.role_changes import add_role, remove_role, set_role
+    from dbctl.services.users.sign_in_state import NEXT, SignInChanges, match_logins, where_payload
     from dbctl.services.users.update import (
         UpdateUsers,
         UsersChanged,
         UserUpdate,
-        add_role,
         join_logins,
-        remove_role,
         set_active,
         set_password,
-        set_role,
         update_user,
     )

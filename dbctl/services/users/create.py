@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from dbctl.engines.contract import Condition, Readable, Writable
+from dbctl.engines.contract import Condition, Writable
 from dbctl.errors import (
     AlreadyExistsError,
     ConstraintError,
@@ -20,30 +20,30 @@ from dbctl.services.app import (
     App,
     Assignment,
     Change,
-    Prepared,
-    PreparedChange,
     User,
     UserTable,
     audit,
     check_secret,
-    open_users,
     truncate,
     users_database,
 )
 from dbctl.services.settings import add_for_user, defaults_for_new_user, load_json, settings_table_name
-from dbctl.services.users import sign_in_state
 from dbctl.services.users.companions import CompanionRows, fill_row, has_reference, name_option
 from dbctl.services.users.exclusive_role import refuse_shared_role
 from dbctl.services.users.passwords import Passwords, create_hash, refuse_unwritten_passwords
-from dbctl.services.users.update import UpdateUsers, UsersChanged, UserUpdate
 
 #: Fields of a new user with roles: one, or several in a list in JSON.
 ROLE_FIELDS = ("role", "roles")
 
 
-class NewUser(UserUpdate, frozen=True, kw_only=True):
-    """The values of a new user; ``fields`` may also contain ``role`` and ``active``."""
+class NewUser(Struct, frozen=True, kw_only=True):
+    """The values of a new user."""
 
+    fields: Mapping[str, str] = {}  #: by field name of the profile, as typed; also ``role`` and ``active``
+    password_hash: str = ""
+    generated_password: Secret | None = (
+        None  #: the password, if dbctl generated it; shown once, in the result
+    )
     with_settings: bool = False
 
 
@@ -78,6 +78,10 @@ class UserCreated(ChangeResult, frozen=True, kw_only=True):
 
     @property
     def remarks(self) -> Sequence[str]:
+        if not self.signed_in_for:
+            return ()
+        from dbctl.services.users import sign_in_state
+
         return sign_in_state.remarks(self.signed_in_for, changed=self.changed)
 
     def summary(self) -> Row:
@@ -106,12 +110,6 @@ def hash_password(app: App, password: Secret) -> str:
     return create_hash(app, password)
 
 
-def needs_password(app: App, new: NewUser) -> bool:
-    """Return whether creating ``new`` requires a password: the app has passwords, and no user has the login."""
-    users = open_users(app)
-    return users.section.password is not None and users.find_by_first_login(new.fields) is None
-
-
 def create_user(app: App, new: NewUser) -> Change[UserCreated]:
     """Add a user.
 
@@ -122,34 +120,6 @@ def create_user(app: App, new: NewUser) -> Change[UserCreated]:
         RoleExclusiveError: another user has the exclusive role.
     """
     return Change(app, users_database(app), "users create", lambda db: CreateUser(UserTable(app, db), new))
-
-
-def ensure_user(app: App, new: NewUser) -> Change[UserCreated]:
-    """Create a user, or change the fields that differ. A second run does nothing.
-
-    Other fields, and the password of an existing user, are unchanged: a daily script must not revert changes of the user.
-    """
-
-    def draft(db: Readable) -> Prepared[UserCreated]:
-        users = UserTable(app, db)
-        user = users.find_by_first_login(new.fields)
-        if user is None:
-            return CreateUser(users, new)
-        fields = {field: text for field, text in new.fields.items() if field != users.section.login[0]}
-        update = UpdateUsers(users, [user], UserUpdate(fields=fields), "Ensure user {logins}", "users.update")
-        return PreparedChange(update.plan, lambda db: _ensured(update.apply(db)))
-
-    return Change(app, users_database(app), "users ensure", draft)
-
-
-def _ensured(result: UsersChanged) -> UserCreated:
-    return UserCreated(
-        user=result.users[0],
-        created=False,
-        changed=bool(result.changed),
-        ended_sessions=result.ended_sessions,
-        signed_in_for=result.signed_in_for,
-    )
 
 
 class CreateUser:

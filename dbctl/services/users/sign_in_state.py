@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from dbctl.engines.contract import AnyOf, Condition, Not, Readable, Where, Writable
-from dbctl.errors import UsageError, ValueInvalidError
+from dbctl import signals
+from dbctl.engines.contract import AnyOf, Condition, KeysetCursor, Not, Readable, Where, Writable
+from dbctl.errors import SchemaMismatchError, UsageError, ValueInvalidError
 from dbctl.model import Struct, format_count, now
-from dbctl.profiles.model import SignInTable
-from dbctl.services.app import LiveTable, User, UserTable, require_row_count
+from dbctl.profiles import read_payload
+from dbctl.profiles.model import Payload, SignInTable
+from dbctl.services.app import App, LiveTable, User, UserTable, find_column, require_row_count, users_database
 from dbctl.services.users.companions import fill_row
-from dbctl.services.users.session_payloads import read_payload_users, where_payload
 
 #: The value of a column of ``on_sign_out`` that counts sign-outs: the stored number plus one.
 NEXT = ":next"
+PAGE_ROWS = 1000  #: rows with encoded data that one query reads
 
 
 class Tokens(Struct, frozen=True, kw_only=True):
@@ -219,3 +221,86 @@ def _not_ended(live: LiveTable, section: SignInTable) -> Iterator[Where]:
         for column, value in live.encode_constants({name: constant}).items():
             differs = Condition(column, "=", "") if constant == ":now" else Condition(column, "!=", value)
             yield AnyOf([Condition(column, "=", None), differs])
+
+
+# Rows whose user is part of encoded data: no condition selects them, so they are read in pages ---------------------
+
+
+def where_payload(
+    live: LiveTable, payload: Payload, ids: Sequence[object], where: Sequence[Where] = ()
+) -> Condition:
+    """Return the condition of the rows of these users, read now; ``where`` limits the rows that are read.
+
+    Raises:
+        SchemaMismatchError: the table has no primary key of one column.
+    """
+    users = {str(key) for key in ids}
+    keys = [key for key, user in read_payload_users(live, payload, where) if user in users]
+    return Condition(primary_key(live), "in", keys)
+
+
+def read_payload_users(
+    live: LiveTable, payload: Payload, where: Sequence[Where] = ()
+) -> Iterator[tuple[object, str]]:
+    """Yield the primary key and the key of the user, as text, of each row whose payload contains a user."""
+    key, column = primary_key(live), live.column(payload.column)
+    cursor: list[Where] = []
+    while rows := live.db.select(live.name, [key, column], [*where, *cursor], limit=PAGE_ROWS):
+        signals.raise_if_interrupted()
+        for row_key, stored in rows:
+            if user := read_payload(payload.codec, payload.key, stored):
+                yield row_key, user
+        cursor = [KeysetCursor([key], [rows[-1][0]])]
+
+
+def primary_key(live: LiveTable) -> str:
+    """Return the column of the primary key; raises as ``where_payload``."""
+    keys = [column.name for column in live.table.columns.values() if column.is_primary_key]
+    if len(keys) != 1:
+        missing = f"a primary key of {live.name} with one column"
+        raise SchemaMismatchError(target=live.db.target, missing=missing, purpose="sessions")
+    return keys[0]
+
+
+class SignInChanges:
+    """Ends the sessions of users whose role or active state differs at the end of an open transaction."""
+
+    def __init__(self, app: App) -> None:
+        """Read the users of the app, if the change writes their database."""
+        self._before = _read_states(app)
+
+    def end_sessions(self, app: App) -> int:
+        """End the sessions of users with another state; return the number of rows that stored them."""
+        if self._before is None or not (after := _read_states(app)):
+            return 0
+        changed = {key for key, state in after.items() if key in self._before and state != self._before[key]}
+        if not changed:
+            return 0
+        db = app.current_writer(users_database(app))
+        users = UserTable(app, db)
+        leaving = [user for user in users.read([]) if user.id in changed]
+        return end_sessions(users, db, leaving)
+
+    @staticmethod
+    def list_columns(app: App, db: Readable, database: str, table: str) -> Sequence[str] | None:
+        """Return the columns of a table that end sign-ins; None: its rows are sign-ins."""
+        users = app.profile.users
+        if users is None or users_database(app) != database:
+            return ()
+        if any(section.table.removesuffix("?") == table for section in users.signed_in):
+            return None
+        if table != users.table:
+            return ()
+        live = db.tables().get(table)
+        return [column for name in users.on_sign_out if (column := find_column(live, name))]
+
+
+def _read_states(app: App) -> Mapping[object, object] | None:
+    """Return roles and active state by the key of the user; None if the change does not write the users."""
+    if app.profile.users is None:
+        return None
+    try:
+        db = app.current_writer(users_database(app))
+    except KeyError:
+        return None
+    return {user.id: (list(user.role_names), user.active) for user in UserTable(app, db).read([])}

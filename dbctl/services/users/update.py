@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from msgspec import structs
-
 from dbctl.engines.contract import Readable, Writable
-from dbctl.errors import AlreadyExistsError, LastAdminError, UsageError
+from dbctl.errors import AlreadyExistsError, UsageError
 from dbctl.model import (
     NOTHING_TO_DO,
     ChangeResult,
@@ -19,6 +16,7 @@ from dbctl.model import (
     Struct,
     format_count,
     format_names,
+    join_first,
     now,
 )
 from dbctl.services.app import (
@@ -35,12 +33,11 @@ from dbctl.services.app import (
 )
 from dbctl.services.users import last_admin, sign_in_state
 from dbctl.services.users.companions import copy_fields
-from dbctl.services.users.exclusive_role import find_exclusive_role, list_holders, refuse_shared_role
+from dbctl.services.users.exclusive_role import refuse_shared_role
 from dbctl.services.users.passwords import Passwords, refuse_unwritten_passwords
 
 #: Fields whose change ends a user's sessions, because tokens may contain the old value.
 SIGN_OUT_FIELDS = frozenset({"role", "active", "password"})
-SET_ROLE = "Give {logins} the role {role}"  #: the title of a plan
 MAX_NAMED = 5  #: maximum number of logins in a title; further users are counted
 
 
@@ -92,42 +89,7 @@ class UserUpdate(Struct, frozen=True, kw_only=True):
 
 def update_user(app: App, selector: UserSelector, fields: Mapping[str, str]) -> Change[UsersChanged]:
     """Change fields of users, such as the email address."""
-    return _change(app, selector, UserUpdate(fields=fields), "Update {logins}", "update")
-
-
-def set_role(
-    app: App, selector: UserSelector, role: str, *, previous_holder_role: str = ""
-) -> Change[UsersChanged]:
-    """Set the role of users, and end their sessions, because tokens may contain the old role.
-
-    With ``previous_holder_role``, the exclusive role is transferred: the user who has it gets that other role.
-
-    Raises (when planned and when applied):
-        UsageError: ``role`` is not exclusive, several users are selected, or both roles are the same.
-        LastAdminError: no active admin would remain.
-        Others: see ``UpdateUsers``.
-    """
-    if not previous_holder_role:
-        update = UserUpdate(fields={"role": role})
-        return _change(app, selector, update, SET_ROLE, "set-role")
-
-    def draft(db: Readable) -> TransferRole:
-        users = UserTable(app, db)
-        return TransferRole(users, users.find_single_user(selector), role, previous_holder_role)
-
-    return Change(app, users_database(app), "users set-role", draft)
-
-
-def add_role(app: App, selector: UserSelector, role: str) -> Change[UsersChanged]:
-    """Give users another role, in apps whose users may have several, and end their sessions."""
-    update = UserUpdate(fields={"role": role}, role_action="add")
-    return _change(app, selector, update, "Add the role {role} to {logins}", "add-role")
-
-
-def remove_role(app: App, selector: UserSelector, role: str) -> Change[UsersChanged]:
-    """Remove one of the roles of users, in apps whose users may have several, and end their sessions."""
-    update = UserUpdate(fields={"role": role}, role_action="remove")
-    return _change(app, selector, update, "Remove the role {role} from {logins}", "remove-role")
+    return change_users(app, selector, UserUpdate(fields=fields), "Update {logins}", "update")
 
 
 def set_active(app: App, selector: UserSelector, *, active: bool) -> Change[UsersChanged]:
@@ -141,7 +103,7 @@ def set_active(app: App, selector: UserSelector, *, active: bool) -> Change[User
     app.require_section(has_state or users.only_app_deactivates, "inactive users")
     verb = "activate" if active else "deactivate"
     update = UserUpdate(fields={"active": "true" if active else "false"})
-    return _change(app, selector, update, f"{verb.capitalize()} {{logins}}", verb)
+    return change_users(app, selector, update, f"{verb.capitalize()} {{logins}}", verb)
 
 
 def set_password(app: App, selector: UserSelector, update: UserUpdate) -> Change[UsersChanged]:
@@ -150,12 +112,14 @@ def set_password(app: App, selector: UserSelector, update: UserUpdate) -> Change
     Raises (when planned and when applied):
         UsageError: several users are selected.
     """
-    return _change(app, selector, update, "Set the password of {logins}", "set-password")
+    return change_users(app, selector, update, "Set the password of {logins}", "set-password")
 
 
-def _change(
+def change_users(
     app: App, selector: UserSelector, update: UserUpdate, title: str, action: str
 ) -> Change[UsersChanged]:
+    """Give the selected users new values; ``title`` and the errors as for ``UpdateUsers``, ``action`` without ``users.``."""
+
     def draft(db: Readable) -> UpdateUsers:
         users = UserTable(app, db)
         return UpdateUsers(users, users.find_users(selector), update, title, f"users.{action}")
@@ -329,60 +293,9 @@ class UpdateUsers:
         return sign_in_state.remaining_sign_in(self._users, SIGN_OUT_FIELDS.intersection(self._names))
 
 
-class TransferRole:
-    """Give one user the exclusive role, and its present holder another role."""
-
-    def __init__(self, users: UserTable, user: User, role: str, previous_holder_role: str) -> None:
-        """Check the rules of the app; raises as ``set_role``."""
-        roles = users.require_roles()
-        roles.require_consistent()
-        known, other = roles.resolve(role), roles.resolve(previous_holder_role)
-        if known != find_exclusive_role(users):
-            raise UsageError(detail=f"--demote-to: several users may have the role {known}")
-        if other == known:
-            raise UsageError(detail=f"--demote-to: choose another role than {known}")
-        if last_admin.is_admin(users, known) and not last_admin.may_sign_in(users, user):
-            raise LastAdminError(target=users.db.target, role=known, logins=f"{user.login} is not active")
-        holders = [holder for holder in list_holders(users, for_update=True) if holder.id != user.id]
-        changes = [(holders, other)] if holders else []
-        self._updates = [
-            UpdateUsers(
-                users,
-                selected,
-                UserUpdate(fields={"role": name}),
-                SET_ROLE,
-                "users.set-role",
-                is_guarded=False,
-            )
-            for selected, name in [*changes, ([user], known)]
-        ]
-        if not last_admin.is_admin(users, known):
-            leaving = [admin for update in self._updates for admin in update.leaving_admins]
-            last_admin.refuse_last_admin(users, leaving)
-        plans = [update.plan for update in self._updates]
-        demoted = f", and {join_logins(holders)} the role {other}" if holders else ""
-        self.plan = structs.replace(
-            plans[-1],
-            title=f"{plans[-1].title}{demoted}",
-            steps=[step for plan in plans for step in plan.steps],
-            rows=dict(sum((Counter(plan.rows) for plan in plans), Counter())),
-        )
-
-    def apply(self, db: Writable) -> UsersChanged:
-        """Update the rows of both users, end their sessions and record the changes."""
-        results = [update.apply(db) for update in self._updates]
-        return structs.replace(
-            results[-1],
-            users=[user for result in results for user in result.users],
-            changed=sum(result.changed for result in results),
-            ended_sessions=sum(result.ended_sessions for result in results),
-        )
-
-
 def join_logins(users: Sequence[User]) -> str:
     """Return the logins of users for a title, shortened."""
-    names = ", ".join(user.login for user in users[:MAX_NAMED]) or "no user"
-    return names + (f" and {len(users) - MAX_NAMED} more" if len(users) > MAX_NAMED else "")
+    return join_first([user.login for user in users], MAX_NAMED) or "no user"
 
 
 def _assign_roles(

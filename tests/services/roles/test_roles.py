@@ -22,8 +22,8 @@ from dbctl.errors import (
 from dbctl.model import PageRequest
 from dbctl.services.app.user_table import UserSelector
 from dbctl.services.roles import changes, queries
+from dbctl.services.users import set_role
 from dbctl.services.users.queries import UserFilter, list_users
-from dbctl.services.users.update import set_role
 from tests.services.flashpoint_app import (
     SHAPES,
     catch_error,

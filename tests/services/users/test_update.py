@@ -23,10 +23,11 @@ from dbctl.errors import (
 )
 from dbctl.model import PageRequest, Secret
 from dbctl.services.app.user_table import UserSelector
-from dbctl.services.users import lockout, passwords, queries
+from dbctl.services.users import lockout, passwords, queries, role_changes
 from dbctl.services.users import update as user_update
-from dbctl.services.users.create import NewUser, create_user, ensure_user, hash_password, needs_password
+from dbctl.services.users.create import NewUser, create_user, hash_password
 from dbctl.services.users.delete import delete_users
+from dbctl.services.users.ensure import ensure_user, needs_password
 from dbctl.services.users.queries import UserFilter
 from tests.services import flashpoint_app
 from tests.services.flashpoint_app import (
@@ -398,7 +399,7 @@ def open_tokens(path, user):
 
 def test_set_role_changes_other_users_and_ends_sessions(path):
     result = apply_change(
-        path, lambda app: user_update.set_role(app, UserSelector(logins=["ann", "root", "bob"]), "Admin")
+        path, lambda app: role_changes.set_role(app, UserSelector(logins=["ann", "root", "bob"]), "Admin")
     )
     assert (result.changed, result.ended_sessions) == (2, 2)
     assert [user.login for user in result.users] == ["ann", "root", "bob"]
@@ -410,7 +411,7 @@ def test_set_role_changes_other_users_and_ends_sessions(path):
 
 
 def test_revoked_token_keeps_its_time(path):
-    apply_change(path, lambda app: user_update.set_role(app, UserSelector(logins=["ann"]), "guest"))
+    apply_change(path, lambda app: role_changes.set_role(app, UserSelector(logins=["ann"]), "guest"))
     assert query_rows(path, "select revoked_at from refresh_tokens where id = 3") == [
         ("2025-01-01T00:00:00.000Z",)
     ]
@@ -499,8 +500,8 @@ ROOT = UserSelector(logins=["root"])
         lambda app: delete_users(app, ALL),
         lambda app: user_update.set_active(app, ROOT, active=False),
         lambda app: user_update.set_active(app, ALL, active=False),
-        lambda app: user_update.set_role(app, ROOT, "user"),
-        lambda app: user_update.set_role(app, ALL, "GUEST"),
+        lambda app: role_changes.set_role(app, ROOT, "user"),
+        lambda app: role_changes.set_role(app, ALL, "GUEST"),
         update(ROOT, active="0"),
         update(ROOT, role="user"),
         update(ROOT, role="admin", active="off"),
@@ -520,7 +521,7 @@ def test_one_of_two_admins_can_be_removed(path):
     assert_refused(
         path,
         LastAdminError,
-        lambda app: user_update.set_role(app, UserSelector(logins=["root", "queen"]), "user"),
+        lambda app: role_changes.set_role(app, UserSelector(logins=["root", "queen"]), "user"),
     )
     assert apply_change(path, lambda app: delete_users(app, ROOT)).rows["users"] == 1
     assert_refused(
@@ -532,7 +533,7 @@ def test_one_of_two_admins_can_be_removed(path):
 
 def test_admin_role_in_other_case_is_guarded(path):
     run_statements(path, "update roles set name = 'Admin' where id = 1")
-    assert_refused(path, LastAdminError, lambda app: user_update.set_role(app, ROOT, "user"))
+    assert_refused(path, LastAdminError, lambda app: role_changes.set_role(app, ROOT, "user"))
     assert_refused(path, LastAdminError, lambda app: delete_users(app, ROOT))
 
 
@@ -549,7 +550,7 @@ def test_concurrent_demotions_leave_one_admin(path):
 
     def demote(name):
         with open_app(path) as app:
-            prepared = user_update.set_role(app, UserSelector(logins=[name]), "user")
+            prepared = role_changes.set_role(app, UserSelector(logins=[name]), "user")
             prepared.plan()
             barrier.wait()
             try:
@@ -702,12 +703,12 @@ def test_rules_hold_with_text_roles_and_keys(tmp_path):
     pip = UserSelector(logins=["pip"])
 
     def demote(app):
-        return user_update.set_role(app, pip, "COOK")
+        return role_changes.set_role(app, pip, "COOK")
 
     catch_error(LastAdminError, lambda: apply_change(path, demote))
     assert (
         apply_change(
-            path, lambda app: user_update.set_role(app, UserSelector(logins=["ana"]), "chief")
+            path, lambda app: role_changes.set_role(app, UserSelector(logins=["ana"]), "chief")
         ).ended_sessions
         == 2
     )

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from dbctl.engines.contract import InSubquery, Order, Readable, Where, Writable
 from dbctl.errors import NotSupportedError, RoleFormError, RoleMissingError
-from dbctl.model import Row, Struct
+from dbctl.model import Row, Struct, join_first
 from dbctl.profiles.model import UserRole, Users
 from dbctl.services.app.live_table import LiveTable
 
@@ -228,8 +228,7 @@ class RoleForm(ABC):
             yield ("role",), f"{stored} are none of the declared ones: {self._describe_names()}"
 
     def _describe_names(self) -> str:
-        more = len(self.names()) - MAX_NAMED
-        return (", ".join(self.names()[:MAX_NAMED]) or "none") + (f" and {more} more" if more > 0 else "")
+        return join_first(self.names(), MAX_NAMED) or "none"
 
     def require_consistent(self) -> None:
         """Refuse a write if the profile contradicts the database: it could damage accounts or remove the last admin.

@@ -21,7 +21,7 @@ from dbctl.errors import (
     MigrationStatementUnknownError,
     MigrationStepsChangedError,
 )
-from dbctl.model import Struct
+from dbctl.model import Struct, join_first
 from dbctl.services.migrations.files import Folder, MigrationFile, Steps, order_key_of
 from dbctl.services.migrations.ledger import (
     DatabaseState,
@@ -268,5 +268,4 @@ def resolve_name(folder: Folder, selector: str, names: Sequence[str]) -> str:
 
 def join_names(names: Sequence[str]) -> str:
     """Return the first names, separated by commas, and the number of the others."""
-    suffix = f" and {len(names) - MAX_LISTED_NAMES} more" if len(names) > MAX_LISTED_NAMES else ""
-    return ", ".join(names[:MAX_LISTED_NAMES]) + suffix
+    return join_first(names, MAX_LISTED_NAMES)

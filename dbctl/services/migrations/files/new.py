@@ -15,12 +15,11 @@ from dbctl.errors import (
     DbctlError,
     FileFailedError,
     MigrationsShippedError,
-    UsageError,
     ValueInvalidError,
 )
 from dbctl.files import write_atomically
 from dbctl.model import ChangeResult, Closing, Plan, now
-from dbctl.services.app import App
+from dbctl.services.app import App, Operation
 from dbctl.services.migrations.files.loader import (
     MigrationFile,
     build_paths,
@@ -29,7 +28,7 @@ from dbctl.services.migrations.files.loader import (
 from dbctl.services.migrations.files.parser import find_section_markers
 from dbctl.services.migrations.files.rebuild import write_statements
 from dbctl.services.migrations.ledger import MigrationTarget
-from dbctl.services.migrations.status import load_state
+from dbctl.services.migrations.status import load_state, require_single_target
 
 _HEADER_NOTE = "-- The runner begins and ends the transaction: do not write BEGIN, COMMIT or ROLLBACK."
 _REBUILD_NOTE = (
@@ -53,7 +52,7 @@ class CreatedFile(ChangeResult, frozen=True, kw_only=True):
         return Closing(f"Created {self.path}")
 
 
-class CreateMigration:
+class CreateMigration(Operation):
     """Create a migration file: the next number or the current time, a safe name, a header, and the change of a table."""
 
     def __init__(
@@ -67,12 +66,9 @@ class CreateMigration:
             MigrationsShippedError: the folder is the one shipped with dbctl.
             ValueInvalidError: the name is too long, or has no letter or digit.
         """
-        self.app, self.protected = app.name, app.protected
-        if len(targets) > 1:
-            raise UsageError(
-                detail=f"choose the database: --db {', '.join(target.database for target in targets)}"
-            )
-        self.target, folder = targets[0].name, targets[0].folder
+        target = require_single_target(targets)
+        super().__init__(app, target.name)
+        folder = target.folder
         self._purpose = "".join(char for char in " ".join(purpose.split()) if char.isprintable())
         if not folder.is_custom:
             raise MigrationsShippedError(target=self.target)
@@ -82,23 +78,21 @@ class CreateMigration:
             self._version = f"{now():%Y%m%d%H%M%S}"
             self._name = f"{self._version}_{_create_safe_name(purpose, names)}"
         else:
-            self._version = _find_next_number(
-                list(folder.files.values()), _iterate_used_numbers(app, targets[0])
-            )
+            self._version = _find_next_number(list(folder.files.values()), _iterate_used_numbers(app, target))
             self._name = f"{self._version}{_detect_separator(names)}{_create_safe_name(purpose, names)}"
         self._path, self._down_path = build_paths(folder, self._name)
-        language = registry.load_engine(targets[0].engine).script_dialect
+        language = registry.load_engine(target.engine).script_dialect
         self._markers = find_section_markers(newest.decode() if newest else "", folder.format, language)
         self._statements: Sequence[str] = ()
         if change:
             is_goose = "+goose" in self._markers[0]
-            self._statements = write_statements(app, targets[0], change, self._version, goose=is_goose)
+            self._statements = write_statements(app, target, change, self._version, goose=is_goose)
 
     def plan(self) -> Plan:
         """Return the files to write, and the statements in them."""
         steps = [f"write {path}" for path in (self._path, self._down_path) if path]
         steps += [" ".join(statement.split()) for statement in self._statements]
-        return Plan(title="Create a migration", target=self.target, steps=steps, rows={})
+        return self._create_plan("Create a migration", steps)
 
     def apply(self, confirmed: str | None = None) -> CreatedFile:
         """Write the files completely, or none of them.

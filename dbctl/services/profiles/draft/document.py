@@ -10,7 +10,7 @@ from typing import TypeAlias
 from msgspec import structs
 
 from dbctl.files import toml
-from dbctl.model import Struct
+from dbctl.model import Struct, join_first
 
 #: A value in TOML.
 Value: TypeAlias = "str | int | float | bool | Sequence[Value] | Mapping[str, Value]"
@@ -81,8 +81,7 @@ def write_comment(text: str) -> str:
 
 def join_names(names: Sequence[str]) -> str:
     """Return names from a database for a comment; of many only the first."""
-    further = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
-    return ", ".join(names[:MOST_LISTED]) + further
+    return join_first(names, MOST_LISTED)
 
 
 def _write_part(part: Part) -> str:

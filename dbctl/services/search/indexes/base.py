@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Literal, TypeAlias
 
-from dbctl.errors import PlanChangedError
 from dbctl.model import (
     NOTHING_TO_DO,
     ChangeResult,
@@ -19,7 +18,7 @@ from dbctl.model import (
     Struct,
     format_count,
 )
-from dbctl.services.app import App
+from dbctl.services.app import App, Operation
 
 IndexAction: TypeAlias = Literal["build", "repair", "drop"]
 
@@ -97,17 +96,17 @@ class SearchIndex(ABC):
         return Finding(self.target, severity, code, message, hint)
 
 
-class IndexChange:
+class IndexChange(Operation):
     """Build, replace or drop an index."""
 
     def __init__(self, index: SearchIndex, action: IndexAction) -> None:
-        self._index, self._action = index, action
-        self.app, self.target, self.protected = index.app.name, index.target, index.protected
+        super().__init__(index.app, index.target)
+        self._index, self._action, self.protected = index, action, index.protected
 
     def plan(self) -> Plan:
         """Return the plan; writes nothing, and needs no write privileges."""
         subject, steps = self._index.plan(self._action)
-        return Plan(title=f"{_VERBS[self._action]} {subject}", target=self.target, steps=steps, rows={})
+        return self._create_plan(f"{_VERBS[self._action]} {subject}", steps)
 
     def apply(self, confirmed: str | None = None) -> IndexChangeResult:
         """Apply the plan.
@@ -119,7 +118,6 @@ class IndexChange:
             TextIndexInvalidError: the new index is not valid; nothing was changed.
             VectorIndexUnsuitableError: the vectors are too few, or invalid.
         """
-        if confirmed is not None and self.plan().digest != confirmed:
-            raise PlanChangedError(target=self.target)
+        self._require_confirmed(confirmed)
         index, steps = self._index.change(self._action)
         return IndexChangeResult(search=self._index.name, index=index, changed=bool(steps), steps=steps)

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dbctl import signals
 from dbctl.embedders import Embedder, create_embedder
 from dbctl.engines.contract import Condition, KeysetCursor, Where
-from dbctl.errors import EmbedderFailedError, Exit, PlanChangedError, UsageError
+from dbctl.errors import EmbedderFailedError, Exit, UsageError
 from dbctl.files import no_progress
 from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Plan, Struct, format_count
-from dbctl.services.app import App
+from dbctl.services.app import App, Operation
 from dbctl.services.search.semantic.search import SemanticSearch, warn_about_model
 from dbctl.services.search.semantic.store_vector import VectorSource
 
@@ -61,7 +61,7 @@ class MissingVectors(Struct, frozen=True, kw_only=True):
     without_text: int
 
 
-class MakeVectors:
+class MakeVectors(Operation):
     """Create missing vectors; write a few in each transaction."""
 
     def __init__(
@@ -85,16 +85,16 @@ class MakeVectors:
             EmbedderNotConfiguredError: the configuration names no embedder.
         """
         section = app.require_section(app.profile.semantic, "semantic search")
-        self._app, self._filters, self._limit, self._advance = app, filters, limit, advance
+        super().__init__(app, app.target(section.database))
+        self._filters, self._limit, self._advance = filters, limit, advance
         self._database = section.database
         self._embedder: Embedder = create_embedder(app.configured, vector_model=section.model)
-        self.app, self.protected, self.target = app.name, app.protected, app.target(section.database)
         self.total = 0  #: vectors to create, for the display of progress
 
     def plan(self) -> Plan:
         """Return the plan, without a request to the embedder."""
         source = self._open_source()
-        return self._create_plan(source, self._find_missing(source))
+        return self._plan_rows(source, self._find_missing(source))
 
     def apply(self, confirmed: str | None = None) -> MakeVectorsResult:
         """Create the vectors. After a failure, written vectors remain, and the next run continues.
@@ -107,8 +107,7 @@ class MakeVectors:
         """
         source = self._open_source()
         missing = self._find_missing(source)
-        if confirmed is not None and self._create_plan(source, missing).digest != confirmed:
-            raise PlanChangedError(target=self.target)
+        self._require_confirmed(confirmed, lambda: self._plan_rows(source, missing))
         self.total = len(missing.keys)
         created, failed = 0, list[str]()
         failures = 0
@@ -144,7 +143,7 @@ class MakeVectors:
     def _open_source(self) -> VectorSource:
         return VectorSource(SemanticSearch(self._app))
 
-    def _create_plan(self, source: VectorSource, missing: MissingVectors) -> Plan:
+    def _plan_rows(self, source: VectorSource, missing: MissingVectors) -> Plan:
         count, section = len(missing.keys), source.search.section
         row_text = f"{format_count(count, 'row')} of {source.related.table}"
         steps = [
