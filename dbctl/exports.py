@@ -103,7 +103,9 @@ def defer_imports(*, of_typer: bool = True) -> None:
     for name in names:
         sys.modules.setdefault(name, _DeferredModule(name))
     vars(sys.modules["platform"]).setdefault("system", lambda: os.uname().sysname)  # uuid calls it on import
-    if isinstance(metadata := sys.modules["importlib.metadata"], _DeferredModule):  # psycopg reads its version on import
+    if isinstance(
+        metadata := sys.modules["importlib.metadata"], _DeferredModule
+    ):  # psycopg reads its version on import
         vars(metadata)["version"] = partial(_read_version, metadata)
     for name in names:
         package, _, module = name.rpartition(".")
@@ -120,7 +122,7 @@ def _read_version(metadata: _DeferredModule, distribution: str) -> str:
     prefix, suffix = f"{distribution.replace('-', '_')}-", ".dist-info"
     for folder in sys.path:
         with suppress(OSError):
-            for name in os.listdir(folder or "."):
+            for name in os.listdir(folder or "."):  # noqa: PTH208 - pathlib is slow to import
                 if name.startswith(prefix) and name.endswith(suffix):
                     return name[len(prefix) : -len(suffix)]
     version: str = metadata._load("version")(distribution)  # noqa: SLF001 - of this module

@@ -41,6 +41,7 @@ _LITERAL_KINDS = frozenset[LogicalKind](
 
 class MySQLDerivation(Derivation):
     dialect = "mysql"
+    allows_backslashes = False
     max_name_size = 64
     has_global_index_names = False
     ignores_case_of_columns = ignores_accents = True

@@ -41,6 +41,8 @@ class Derivation(ABC):
     ignores_case_of_columns: ClassVar[bool] = False
     #: collations that ignore case also ignore accents
     ignores_accents: ClassVar[bool] = False
+    #: the meaning of a backslash in a text does not depend on the session
+    allows_backslashes: ClassVar[bool] = True
     #: expressions for the current time and day, and for a random UUID, by the kind of the column
     functions: ClassVar[Mapping[str, Mapping[LogicalKind, str]]]
 
@@ -314,7 +316,12 @@ class Derivation(ABC):
 
     def expressions(self, table: PortableTable) -> Expressions:
         """Return the translator for expressions over the columns of a table."""
-        return Expressions(self._schema.dialect, self.dialect, self._types[table.name])
+        return Expressions(
+            self._schema.dialect,
+            self.dialect,
+            self._types[table.name],
+            allows_backslashes=self.allows_backslashes,
+        )
 
     # Constraints -------------------------------------------------------------------------------------------------
 
