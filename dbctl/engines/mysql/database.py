@@ -214,3 +214,10 @@ def _reads_table(where: Sequence[Where], table: str) -> bool:
 
 
 MySQLDatabase: TypeAlias = MySQLReader | MySQLWriter
+
+
+class MySQLPart:
+    """Base class of the parts of a database."""
+
+    def __init__(self, db: MySQLDatabase) -> None:
+        self._db, self._connection, self._catalog = db, db.connection, db.catalog

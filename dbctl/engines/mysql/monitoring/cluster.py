@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dbctl.engines.contract import EngineFinding, FindingQuery
-from dbctl.engines.mysql.database import MySQLDatabase
-from dbctl.engines.mysql.part import MySQLPart
+from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart
 from dbctl.engines.mysql.sql import LEXER
 from dbctl.engines.servers import find_problems
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dbctl.engines.contract import EngineFinding, ReplicaState
-from dbctl.engines.mysql.part import MySQLPart
+from dbctl.engines.mysql.database import MySQLPart
 
 
 class MySQLReplication(MySQLPart):

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -23,8 +22,8 @@ from dbctl.engines.contract import (
     SchemaTable,
     StorageLimits,
 )
+from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart
 from dbctl.engines.mysql.errors import quote
-from dbctl.engines.mysql.part import MySQLPart
 from dbctl.engines.mysql.portable.types import read_type
 from dbctl.engines.mysql.schema import INDEXES, VIEWS, MySQLSchemaReader
 from dbctl.engines.mysql.sql import LEXER
@@ -33,9 +32,6 @@ from dbctl.engines.parsing import unquote_name
 from dbctl.engines.servers import NamedRow, Rows, group_rows
 from dbctl.engines.sql import quote_literal
 from dbctl.engines.sql.portable import interpret_constraints, strip_parentheses
-
-if TYPE_CHECKING:
-    from dbctl.engines.mysql.database import MySQLDatabase
 
 COLUMNS = """select table_name as owner, column_name as name, column_type as type, is_nullable = 'YES' as is_nullable,
   column_default as "default", lower(coalesce(extra, '')) as attributes, coalesce(generation_expression, '') as expression,

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from dbctl.engines.contract import Column, Line, LineBatch, LineColumn, LogicalKind, key_of
 from dbctl.engines.mysql.connection import MySQLConnection
-from dbctl.engines.mysql.part import MySQLPart
+from dbctl.engines.mysql.database import MySQLPart
 from dbctl.engines.mysql.stream import stream_rows
 from dbctl.engines.mysql.types import kind_of
 from dbctl.engines.sql import canonical, lines

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import (
     DerivedSchema,
@@ -21,16 +20,13 @@ from dbctl.engines.contract import (
     StorageLimits,
 )
 from dbctl.engines.postgresql.catalog import VISIBLE
-from dbctl.engines.postgresql.part import PostgreSQLPart
+from dbctl.engines.postgresql.database import PostgreSQLDatabase, PostgreSQLPart
 from dbctl.engines.postgresql.portable.omissions import OMISSIONS
 from dbctl.engines.postgresql.portable.types import IGNORES_CASE, read_type
 from dbctl.engines.postgresql.schema import PostgreSQLSchemaReader
 from dbctl.engines.servers import NamedRow, Rows, group_rows
 from dbctl.engines.sql import ident, quote_literal
 from dbctl.engines.sql.portable import interpret_constraints, strip_parentheses
-
-if TYPE_CHECKING:
-    from dbctl.engines.postgresql.database import PostgreSQLDatabase
 
 _FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
 #: Columns of tables; a domain has its base type and length.

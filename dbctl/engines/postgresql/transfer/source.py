@@ -12,7 +12,7 @@ from psycopg.waiting import Wait
 from dbctl import signals
 from dbctl.engines.contract import Line, LineBatch, LineColumn, LogicalKind, key_of
 from dbctl.engines.postgresql.connection import PostgreSQLConnection, Session
-from dbctl.engines.postgresql.part import PostgreSQLPart
+from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.postgresql.types import kind_of
 from dbctl.engines.sql import canonical, lines, quote_literal
 
