@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import msgspec
 
-from dbctl.engines.contract import LogicalType, PortableColumn, PortableTable
+from dbctl.engines.contract import LogicalType, Omission, PortableColumn, PortableTable, Schema
 
 #: Checks that a logical type implies, with the name of the column as {}.
 _JSON_CHECK = r"\(*json_valid\({0}\)( or {0} is null)?\)*"
@@ -32,6 +33,14 @@ def interpret_constraints(table: PortableTable) -> PortableTable:
             logical = LogicalType(kind="integer")
         columns.append(msgspec.structs.replace(column, type=logical))
     return msgspec.structs.replace(table, columns=columns, checks=list(checks))
+
+
+def list_triggers(schema: Schema) -> Iterator[Omission]:
+    """Yield the triggers of a schema, which no derived schema contains."""
+    for code in schema.codes:
+        if code.kind == "trigger":
+            reason = "triggers have to be written again"
+            yield Omission(kind="trigger", name=code.name, table=code.table, reason=reason)
 
 
 def split_generated(text: str) -> tuple[str, bool]:

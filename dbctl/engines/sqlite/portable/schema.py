@@ -14,7 +14,6 @@ from dbctl.engines.contract import (
     Omission,
     PortableColumn,
     PortableIndex,
-    PortableReference,
     PortableSchema,
     PortableTable,
     PortableView,
@@ -26,7 +25,7 @@ from dbctl.engines.contract import (
     strip_collation,
 )
 from dbctl.engines.sql import ident, quote_literal
-from dbctl.engines.sql.portable import interpret_constraints, split_generated
+from dbctl.engines.sql.portable import interpret_constraints, list_triggers, split_generated
 from dbctl.engines.sqlite.describe import SQLiteSchemaReader
 from dbctl.engines.sqlite.portable.types import observe_type, read_type
 
@@ -107,17 +106,7 @@ def _build_table(table: SchemaTable) -> PortableTable:
             columns=[_build_column(column, key if is_rowid else ()) for column in table.columns],
             key=key,
             indexes=[_build_index(index, names) for index in table.indexes],
-            references=[
-                PortableReference(
-                    columns=reference.columns,
-                    table=reference.table,
-                    to=reference.to,
-                    on_update=reference.on_update,
-                    on_delete=reference.on_delete,
-                    is_deferred=reference.deferred,
-                )
-                for reference in table.references
-            ],
+            references=table.references,
             checks=table.checks,
         )
     )
@@ -197,8 +186,4 @@ def _find_omissions(schema: Schema) -> Iterator[Omission]:
                 if collation not in _KNOWN_COLLATIONS and collations.get(name) != collation:
                     reason = f"collation {collation} of {name} is left out"
                     yield Omission(kind="index", name=index.name, table=table.name, reason=reason)
-    for code in schema.codes:
-        if code.kind == "trigger":
-            yield Omission(
-                kind="trigger", name=code.name, table=code.table, reason="triggers have to be written again"
-            )
+    yield from list_triggers(schema)
