@@ -30,7 +30,7 @@ from dbctl.url import Url
 _PLACE = "dbctl.engines.mysql", "MySQL"
 _PARTS = {"Cluster": "monitoring.cluster:find_cluster", "Preview": "queries:MySQLPreview"}
 READER_PARTS = servers.locate_parts(
-    *_PLACE, servers.READER_PARTS, ReplicaMonitor="monitoring.replication:MySQLReplication", **_PARTS
+    *_PLACE, servers.READER_PARTS, ReplicaMonitor="monitoring.cluster:MySQLReplication", **_PARTS
 )
 WRITER_PARTS = servers.locate_parts(*_PLACE, servers.WRITER_PARTS, **_PARTS)
 

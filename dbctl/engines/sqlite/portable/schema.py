@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -28,9 +27,7 @@ from dbctl.engines.sql import ident, quote_literal
 from dbctl.engines.sql.portable import interpret_constraints, list_triggers, split_generated
 from dbctl.engines.sqlite.describe import SQLiteSchemaReader
 from dbctl.engines.sqlite.portable.types import observe_type, read_type
-
-if TYPE_CHECKING:
-    from dbctl.engines.sqlite.reader import SQLiteDatabase
+from dbctl.engines.sqlite.reader import SQLiteDatabase
 
 _VIEWS = "select name, sql from sqlite_master where type = 'view' order by rowid"
 #: Those that a derived schema has, too.
