@@ -5,6 +5,7 @@ from dbctl.exports import lazy_imports
 with lazy_imports(__name__):
     from dbctl.files.age import Identity, ProtectedKey, Recipient
     from dbctl.files.atomic import (
+        HashingCounter,
         check_settings,
         create_empty,
         expand_home,

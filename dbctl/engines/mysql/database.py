@@ -21,6 +21,7 @@ from dbctl.engines.contract import (
 from dbctl.engines.mysql.catalog import MySQLCatalog
 from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection, MySQLTransactions, RowInserter
 from dbctl.engines.mysql.dialect import MySQLDialect, parse_time_sql
+from dbctl.engines.mysql.errors import quote
 from dbctl.engines.mysql.types import TIMES, MySQLColumn, MySQLTable, encode_for_column, kind_of
 from dbctl.engines.servers import ServerReader, ServerWriter
 from dbctl.engines.sql import Statement, merge_expressions, require_column_count
@@ -82,7 +83,7 @@ class MySQLWriter(ServerWriter):
             raise NotSupportedError(
                 feature=f"writing to {table} of {self.target}",
                 subject=f"{live_table.storage_engine}, which stores that table and cannot roll back changes",
-                hint=f"Nothing was changed. With the app stopped: ALTER TABLE `{table.replace('`', '``')}` ENGINE=InnoDB;",
+                hint=f"Nothing was changed. With the app stopped: ALTER TABLE {quote(table)} ENGINE=InnoDB;",
             )
 
     def _lock_clause(self, table: str) -> str:

@@ -46,7 +46,6 @@ with lazy_imports(__name__):
         convert_row,
         format_integer,
         format_value,
-        lower_ascii,
         parse_time,
         roughly_before,
     )

@@ -189,7 +189,7 @@ class MySQLDumper(MySQLPart):
                 )
             if problem:
                 raise ClientFailedError(target=target, program=client.name, reason=problem, hint=NO_BACKUP)
-        return scanner, tool.version, file.sha256
+        return scanner, tool.version, file.counter.sha256
 
     @contextmanager
     def _connect_program(self, tables: Sequence[str]) -> Iterator[tuple[str, Collection[str]]]:

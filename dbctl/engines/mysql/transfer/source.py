@@ -10,7 +10,7 @@ from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.stream import stream_rows
 from dbctl.engines.mysql.types import kind_of
 from dbctl.engines.servers import ServerRowSource
-from dbctl.engines.sql import canonical
+from dbctl.engines.sql import canonical, quote_literal
 from dbctl.errors import QueryFailedError
 
 _BACKSLASH = "x'5C'"
@@ -41,7 +41,7 @@ def quote_value(column: LineColumn, value: bytes) -> str:
         return f"x'{value[2:].decode('ascii')}'"
     if b"\\" in value or b"\0" in value or not value.isascii():
         return f"_utf8mb4 x'{value.hex()}'"
-    return "'" + value.decode().replace("'", "''") + "'"
+    return quote_literal(value.decode())
 
 
 class MySQLRowSource(ServerRowSource):

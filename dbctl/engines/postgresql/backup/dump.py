@@ -138,7 +138,9 @@ class PostgreSQLDumper:
                 content = digest_tables(self._db, countable)
         request.progress(1.0)
         verification = DumpVerification(tables=rows, schema=schema, problems=(), digests=content)
-        return DumpResult(taken_at=taken_at, metadata=metadata, verification=verification, sha256=file.sha256)
+        return DumpResult(
+            taken_at=taken_at, metadata=metadata, verification=verification, sha256=file.counter.sha256
+        )
 
     def _arguments(self, form: str, tables: Sequence[str]) -> list[str]:
         """Return the arguments of pg_dump, with the snapshot of this transaction."""
