@@ -7,17 +7,18 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-#: Modules that Typer and others import, but that most commands do not use, with the functions that they import by name.
+#: Modules that Typer, psycopg and others import, but that most commands do not use, with the functions that they import by name.
 _RARELY_USED: dict[str, tuple[str, ...]] = {
     "bz2": (),
     "difflib": ("get_close_matches",),
     "gettext": ("gettext",),
+    "importlib.metadata": ("version",),
     "ipaddress": (),
     "lzma": (),
     "ntpath": (),
@@ -102,6 +103,10 @@ def defer_imports(*, of_typer: bool = True) -> None:
     for name in names:
         sys.modules.setdefault(name, _DeferredModule(name))
     vars(sys.modules["platform"]).setdefault("system", lambda: os.uname().sysname)  # uuid calls it on import
+    if isinstance(
+        metadata := sys.modules["importlib.metadata"], _DeferredModule
+    ):  # psycopg reads its version on import
+        vars(metadata)["version"] = partial(_read_version, metadata)
     for name in names:
         package, _, module = name.rpartition(".")
         if package:
@@ -110,3 +115,15 @@ def defer_imports(*, of_typer: bool = True) -> None:
         sys.modules["typing_extensions"] = None  # type: ignore[assignment] # msgspec uses typing instead, which is loaded
         import_module("msgspec")
         del sys.modules["typing_extensions"]
+
+
+def _read_version(metadata: _DeferredModule, distribution: str) -> str:
+    """Return the version in the name of the folder that the installer created; without one, call ``importlib.metadata``."""
+    prefix, suffix = f"{distribution.replace('-', '_')}-", ".dist-info"
+    for folder in sys.path:
+        with suppress(OSError):
+            for name in os.listdir(folder or "."):  # noqa: PTH208 - pathlib is slow to import
+                if name.startswith(prefix) and name.endswith(suffix):
+                    return name[len(prefix) : -len(suffix)]
+    version: str = metadata._load("version")(distribution)  # noqa: SLF001 - of this module
+    return version

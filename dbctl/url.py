@@ -27,6 +27,8 @@ SCHEMES = {name: name for name in ENGINES} | {
 }
 #: The engine of a path without a scheme.
 PATH_ENGINE = "sqlite"
+#: The option of a URL for the path of a socket.
+SOCKET_OPTIONS = {"postgresql": "host", "mysql": "unix_socket"}
 HIGHEST_PORT = 65535
 #: The scheme of a folder in storage with the S3 protocol.
 S3_PREFIX = "s3://"

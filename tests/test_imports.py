@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
-from importlib import import_module
+from importlib import import_module, metadata
 
 import pytest
 
@@ -176,3 +176,29 @@ with ThreadPoolExecutor(8) as threads:
 assert len(classes) == 1 and classes == {sys.modules["subprocess"].Popen}
 """
     assert "subprocess" in list_imports(code)
+
+
+def test_psycopg_reads_its_version_without_the_metadata_of_all_packages():
+    code = """
+from dbctl import exports
+exports.defer_imports()
+import psycopg, psycopg_binary
+"""
+    assert "importlib.metadata" not in list_imports(code)
+
+
+def test_versions_of_packages_are_those_of_importlib_metadata():
+    names = sorted({package.metadata["Name"] for package in metadata.distributions()})
+    code = f"""
+from dbctl import exports
+exports.defer_imports()
+from importlib import metadata
+for name in {names}:
+    print(name, metadata.version(name))
+try:
+    metadata.version("no-such-package")
+except metadata.PackageNotFoundError:
+    print("missing")
+"""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.splitlines() == [f"{name} {metadata.version(name)}" for name in names] + ["missing"]

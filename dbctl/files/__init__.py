@@ -5,6 +5,7 @@ from dbctl.exports import lazy_imports
 with lazy_imports(__name__):
     from dbctl.files.age import Identity, ProtectedKey, Recipient
     from dbctl.files.atomic import (
+        HashingCounter,
         check_settings,
         create_empty,
         expand_home,
@@ -23,7 +24,7 @@ with lazy_imports(__name__):
     )
     from dbctl.files.codecs import LEVEL, SUFFIXES, ParallelGzip, open_parallel_gzip, read_gzip
     from dbctl.files.compression import DecompressedImport, Encrypt
-    from dbctl.files.concurrency import run_in_parallel
+    from dbctl.files.concurrency import run_in_parallel, start_call
     from dbctl.files.lock import is_held
     from dbctl.files.mounts import Volume, read_volume
     from dbctl.files.progress import Progress, RateLimiter, no_progress, release_nothing

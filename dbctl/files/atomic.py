@@ -319,6 +319,31 @@ def copy_file(source: Path, destination: Path) -> None:
         write_blocks(destination, iter(lambda: reader.read(BLOCK), b""))
 
 
+class HashingCounter:
+    """Counter of bytes, which also computes their SHA-256 if ``hashed``."""
+
+    def __init__(self, *, hashed: bool = True) -> None:
+        import hashlib
+
+        self.bytes, self._hash = 0, hashlib.sha256() if hashed else None
+
+    @property
+    def sha256(self) -> str:
+        """The hash, hexadecimal; empty if it is not computed."""
+        return self._hash.hexdigest() if self._hash else ""
+
+    def add(self, block: bytes) -> None:
+        self.bytes += len(block)
+        if self._hash:
+            self._hash.update(block)
+
+    def count(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield the blocks and add each one."""
+        for block in blocks:
+            self.add(block)
+            yield block
+
+
 def write_blocks(destination: Path, content: Iterable[bytes]) -> None:
     """Write a new file, mode 0600, and sync it; an incomplete file is deleted.
 

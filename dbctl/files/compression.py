@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from typing import IO, TypeAlias
 from dbctl import signals
 from dbctl.errors import CorruptError, DecompressionLimitError
 from dbctl.files import atomic
+from dbctl.files.atomic import HashingCounter
 from dbctl.files.codecs import CHUNK, COMPRESSORS, DECOMPRESSORS, MAGIC, StreamDecompressor
 from dbctl.files.progress import Progress, no_progress
 from dbctl.files.subprocesses import BLOCK, create_file
@@ -74,22 +74,17 @@ def compress_file(
         source.open("rb", buffering=0) as reader,
         create_file(destination) as file,
     ):
-        inner, outer = _HashingCounter(hashed=encrypt is not None), _HashingCounter(hashed=False)
-        plain = _HashingCounter(hashed=False)
+        inner, plain = HashingCounter(hashed=encrypt is not None), HashingCounter(hashed=False)
         blocks = inner.count(_compress(plain.count(_source_blocks(reader, source, progress)), compression))
 
-        def write(block: bytes) -> int:
-            outer.add(block)
-            return file.write(block)
-
         if encrypt:
-            encrypt(blocks, write)
+            encrypt(blocks, file.write)
         else:
             for block in blocks:
-                write(block)
+                file.write(block)
     return CompressedFile(
-        bytes=outer.bytes,
-        sha256=file.sha256,
+        bytes=file.counter.bytes,
+        sha256=file.counter.sha256,
         plain_bytes=plain.bytes,
         inner_bytes=inner.bytes,
         inner_sha256=inner.sha256,
@@ -116,27 +111,6 @@ def _compress(blocks: Iterator[bytes], compression: Compression) -> Iterator[byt
         yield compressor.flush()
 
 
-class _HashingCounter:
-    """Counter of bytes, which also computes their SHA-256 if ``hashed``."""
-
-    def __init__(self, *, hashed: bool) -> None:
-        self.bytes, self._hash = 0, hashlib.sha256() if hashed else None
-
-    @property
-    def sha256(self) -> str:
-        return self._hash.hexdigest() if self._hash else ""
-
-    def add(self, block: bytes) -> None:
-        self.bytes += len(block)
-        if self._hash:
-            self._hash.update(block)
-
-    def count(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
-        for block in blocks:
-            self.add(block)
-            yield block
-
-
 def decompress_file(
     source: Path,
     destination: Path,
@@ -155,7 +129,7 @@ def decompress_file(
         KeyWrongError: no available key can decrypt it.
         DiskFullError, FileFailedError: the destination cannot be written.
     """
-    outer, inner = _HashingCounter(hashed=True), _HashingCounter(hashed=decrypt is not None)
+    outer, inner = HashingCounter(), HashingCounter(hashed=decrypt is not None)
     with (
         source.open("rb", buffering=0) as file,
         create_file(destination, temporary=True) as written,
@@ -211,7 +185,7 @@ def decompress_import(
         DecompressionLimitError: it decompresses to more than ``max_bytes`` bytes.
         DiskFullError, FileFailedError: the destination cannot be written.
     """
-    content_hash, read_bytes, written, size = hashlib.sha256(), 0, 0, path.stat().st_size
+    content, read_bytes, size = HashingCounter(), 0, path.stat().st_size
     with create_file(destination, temporary=True) as file:
         streams = StreamDecompressor(compression, target, path.name, several=True)
         while block := source.read(BLOCK):
@@ -219,15 +193,14 @@ def decompress_import(
             read_bytes += len(block)
             advance(len(block))
             for chunk in streams.feed(block):
-                written += len(chunk)
-                if written > max_bytes:
+                content.add(chunk)
+                if content.bytes > max_bytes:
                     raise DecompressionLimitError(path=path, limit=max_bytes, ratio=max_bytes // max(1, size))
-                content_hash.update(chunk)
                 file.write(chunk)
         if not read_bytes:
             raise _corrupt(target, path, "it is empty")
         streams.finish()
-    return DecompressedImport(sha256=content_hash.hexdigest(), plain_bytes=written)
+    return DecompressedImport(sha256=content.sha256, plain_bytes=content.bytes)
 
 
 def read_head(path: Path, max_bytes: int) -> tuple[Compression, bytes]:

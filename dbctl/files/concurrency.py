@@ -1,9 +1,10 @@
-"""Run two functions in parallel threads; useful for I/O and hashing, which release the interpreter lock."""
+"""Run functions in other threads; useful for I/O and hashing, which release the interpreter lock."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from dbctl import signals
@@ -22,3 +23,18 @@ def run_in_parallel(background: Callable[[], A], foreground: Callable[[], B]) ->
         future = pool.submit(background)
         result = foreground()
         return future.result(), result
+
+
+def start_call(call: Callable[[], A]) -> Future[A]:
+    """Call a function in a daemon thread: it cannot be cancelled, and does not delay the end of the process."""
+    future = Future[A]()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - the future raises it again
+            future.set_exception(error)
+
+    with signals.defer_signals():  # an interruption would leave locks of the thread library held
+        threading.Thread(target=run, daemon=True).start()
+    return future

@@ -8,7 +8,6 @@ failures in a row end the wait.
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -64,33 +63,25 @@ def resolve(host: str, port: int, seconds: float) -> Sequence[str]:
         TimeoutError: there was no response within ``seconds``.
         OSError: the name does not exist.
     """
-    addresses: list[str] = []
-    errors: list[OSError] = []
-    is_done = threading.Event()
+    from concurrent.futures import wait
 
-    def look_up() -> None:
+    from dbctl.files.concurrency import start_call
+
+    def look_up() -> list[str]:
         try:
             results = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            addresses.extend(dict.fromkeys(str(address[0]) for *_, address in results))
-        except OSError as error:
-            errors.append(error)
         except UnicodeError as error:  # a label of the name is empty or too long
-            errors.append(OSError(0, f"{host!r} is not a valid host name: {error}"))
-        finally:
-            is_done.set()
+            raise OSError(0, f"{host!r} is not a valid host name: {error}") from error
+        return list(dict.fromkeys(str(address[0]) for *_, address in results))
 
-    # The thread cannot be cancelled; as a daemon it does not delay the end of the process.
+    addresses, waited = start_call(look_up), 0.0
     with signals.defer_signals():  # an interruption would leave locks of the thread library held
-        threading.Thread(target=look_up, daemon=True).start()
-        waited = 0.0
-        while not is_done.wait(POLL_SECONDS):
+        while not wait([addresses], POLL_SECONDS).done:
             signals.raise_if_interrupted()
             waited += POLL_SECONDS
             if waited >= seconds:
                 raise TimeoutError(f"the name {host!r} was not resolved within {seconds:g} seconds")
-    for failure in errors:
-        raise failure
-    return addresses
+    return addresses.result()
 
 
 def accepts_connections(host: str, port: int, seconds: float) -> bool:

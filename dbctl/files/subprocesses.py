@@ -19,7 +19,7 @@ from typing import IO, NamedTuple
 from dbctl import signals
 from dbctl.errors import ClientFailedError, UnreachableError
 from dbctl.files import liveness, temp
-from dbctl.files.atomic import translate_errors
+from dbctl.files.atomic import HashingCounter, translate_errors
 from dbctl.files.liveness import Probe
 
 #: Bytes of one read, and seconds between two checks for a signal.
@@ -318,22 +318,14 @@ def create_file(path: Path, *, temporary: bool = False) -> Iterator[NewFile]:
 
 
 class NewFile:
-    """An unbuffered file that computes the hash of its content."""
+    """An unbuffered file; ``counter`` has its size, and its hash if it is ``hashed``."""
 
     def __init__(self, file: FileIO, *, hashed: bool) -> None:
-        import hashlib
-
-        self._file, self._hash, self._hashed = file, hashlib.sha256(), hashed
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the content, hexadecimal, if it is hashed."""
-        return self._hash.hexdigest()
+        self._file, self.counter = file, HashingCounter(hashed=hashed)
 
     def write(self, block: bytes) -> int:
         """Write the complete block, and return its size."""
-        if self._hashed:
-            self._hash.update(block)
+        self.counter.add(block)
         remaining = memoryview(block)
         while remaining:
             remaining = remaining[self._file.write(remaining) :]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dbctl.errors import DiskFullError, RepositoryFailedError, RepositoryUnsafeError
-from dbctl.files import is_full
+from dbctl.files import HashingCounter, is_full
 from dbctl.model import Struct, now
 
 #: Marks a folder that is being filled, or whose creation was interrupted. It is created first and removed last.
@@ -232,31 +232,17 @@ def read_each_manifest(
             yield folder, error
 
 
-class HashingReader:
-    """Iterator over blocks that computes their size and hash; ``result`` is complete after the last block."""
-
-    def __init__(self, blocks: Iterable[bytes]) -> None:
-        import hashlib
-
-        self._blocks, self._sha256, self._bytes = blocks, hashlib.sha256(), 0
-
-    def __iter__(self) -> Iterator[bytes]:
-        for block in self._blocks:
-            self._sha256.update(block)
-            self._bytes += len(block)
-            yield block
-
-    @property
-    def result(self) -> StoredFile:
-        return StoredFile(bytes=self._bytes, sha256=self._sha256.hexdigest())
-
-
 def hash_blocks(blocks: Iterable[bytes]) -> StoredFile:
     """Read all blocks and return their size and hash."""
-    reader = HashingReader(blocks)
-    for _ in reader:
-        pass
-    return reader.result
+    counter = HashingCounter()
+    for block in blocks:
+        counter.add(block)
+    return describe_content(counter)
+
+
+def describe_content(counter: HashingCounter) -> StoredFile:
+    """Return the size and hash of the content that was counted."""
+    return StoredFile(bytes=counter.bytes, sha256=counter.sha256)
 
 
 def require_private(path: Path, status: os.stat_result) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dbctl import signals
 from dbctl.errors import FileUnsyncedError, RepositoryFailedError, RepositoryMissingError
-from dbctl.files import atomic, mounts
+from dbctl.files import HashingCounter, atomic, mounts
 from dbctl.files import lock as file_lock
 from dbctl.stores.base import (
     INCOMPLETE_MARK,
@@ -21,9 +21,9 @@ from dbctl.stores.base import (
     VERIFICATION,
     FolderState,
     FolderWriter,
-    HashingReader,
     Protection,
     StoredFile,
+    describe_content,
     fill_folder,
     hash_blocks,
     read_each_manifest,
@@ -275,10 +275,10 @@ class DirectoryWriter:
 
     def write(self, name: str, blocks: Iterable[bytes], size: int) -> StoredFile:
         del size  # a full disk reports an error itself
-        path, reader = self.local_path(name), HashingReader(blocks)
-        atomic.write_blocks(path, reader)
+        path, counter = self.local_path(name), HashingCounter()
+        atomic.write_blocks(path, counter.count(blocks))
         atomic.sync_directory(path.parent)
-        return reader.result
+        return describe_content(counter)
 
     def remove(self, name: str) -> None:
         (self._path / name).unlink(missing_ok=True)

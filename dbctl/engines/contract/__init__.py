@@ -116,7 +116,6 @@ with lazy_imports(__name__):
         Omission,
         PortableColumn,
         PortableIndex,
-        PortableReference,
         PortableSchema,
         PortableSchemas,
         PortableTable,

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal, Protocol, TypeAlias
 
+from dbctl.engines.contract.schema import SchemaReference
 from dbctl.engines.contract.writer import TimeForm
 from dbctl.model import Struct
 
@@ -92,23 +93,12 @@ class PortableIndex(Struct, frozen=True, kw_only=True):
         return [term.column for term in self.terms]
 
 
-class PortableReference(Struct, frozen=True, kw_only=True):
-    """One foreign key."""
-
-    columns: Sequence[str]
-    table: str
-    to: Sequence[str]
-    on_update: str = "NO ACTION"
-    on_delete: str = "NO ACTION"
-    is_deferred: bool = False
-
-
 class PortableTable(Struct, frozen=True, kw_only=True):
     name: str
     columns: Sequence[PortableColumn]
     key: Sequence[str] = ()
     indexes: Sequence[PortableIndex] = ()
-    references: Sequence[PortableReference] = ()
+    references: Sequence[SchemaReference] = ()
     checks: Sequence[str] = ()
     comment: str = ""
 

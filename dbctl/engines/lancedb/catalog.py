@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 from dbctl import signals
-from dbctl.engines.contract import Column, Table
+from dbctl.engines.contract import Table
 from dbctl.engines.lancedb import schema
 from dbctl.engines.lancedb.errors import translate_error, translate_errors
 from dbctl.engines.lancedb.location import Location
 from dbctl.engines.lancedb.values import quote_name
 from dbctl.engines.lancedb.versions import History
-from dbctl.errors import ChangedWhileReadError, CorruptError, DbctlError, SchemaMismatchError
+from dbctl.engines.sql import LiveTables
+from dbctl.errors import ChangedWhileReadError, CorruptError, DbctlError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 MAX_TRIES = 10
 
 
-class Catalog:
+class Catalog(LiveTables):
     """The tables of a database, each opened once."""
 
     def __init__(self, location: Location, *, read_only: bool, keys: Mapping[str, Sequence[str]]) -> None:
@@ -31,10 +32,10 @@ class Catalog:
 
         With ``read_only``, each table is pinned to the version that is the newest when it is opened. ``keys`` are as for ``Engine``.
         """
-        self.location, self.target, self.read_only = location, location.target, read_only
+        super().__init__(location.target)
+        self.location, self.read_only = location, read_only
         self._keys = keys
         self._handles: dict[str, LanceTable] | None = None
-        self._tables: dict[str, Table] | None = None
         self._schemas: dict[str, pa.Schema] = {}
         self._closed = False
 
@@ -44,16 +45,13 @@ class Catalog:
 
     # Tables ------------------------------------------------------------------------------------------------
 
-    def tables(self) -> Mapping[str, Table]:
-        """Return all tables; read once, and again after ``forget_columns``."""
-        if self._tables is None:
-            with self.translate_errors():
-                self._schemas = {name: handle.schema for name, handle in self._open_all().items()}
-            self._tables = {
-                name: schema.describe_table(name, arrow_schema, self._keys.get(name, ()))
-                for name, arrow_schema in self._schemas.items()
-            }
-        return self._tables
+    def _read_tables(self) -> Mapping[str, Table]:
+        with self.translate_errors():
+            self._schemas = {name: handle.schema for name, handle in self._open_all().items()}
+        return {
+            name: schema.describe_table(name, arrow_schema, self._keys.get(name, ()))
+            for name, arrow_schema in self._schemas.items()
+        }
 
     def versions(self) -> Mapping[str, int]:
         """Return the version at which each table is open."""
@@ -80,11 +78,7 @@ class Catalog:
         with self.translate_errors():
             for handle in self._open_all().values():
                 handle.checkout_latest()
-        self.forget_columns()
-
-    def forget_columns(self) -> None:
-        """Read the columns again when they are needed."""
-        self._tables = None
+        self.forget()
 
     def _open_all(self) -> dict[str, LanceTable]:
         """Return all tables, opened on first use at their newest versions."""
@@ -149,26 +143,6 @@ class Catalog:
 
     # Columns -----------------------------------------------------------------------------------------------
 
-    def require_table(self, table: str) -> Table:
-        """Return a table.
-
-        Raises:
-            SchemaMismatchError: it does not exist.
-        """
-        live_table = self.tables().get(table)
-        if live_table is None:
-            raise SchemaMismatchError(target=self.target, missing=f"table {table}", purpose="this command")
-        return live_table
-
-    def require_column(self, table: str, column: str) -> Column:
-        """Return a column; raises as ``require_columns``."""
-        description = self.require_table(table).columns.get(column)
-        if description is None:
-            raise SchemaMismatchError(
-                target=self.target, missing=f"column {table}.{column}", purpose="this command"
-            )
-        return description
-
     def require_columns(self, table: str, columns: Sequence[str]) -> None:
         """Check that columns exist.
 
@@ -190,7 +164,3 @@ class Catalog:
     def column_type(self, table: str, column: str) -> pa.DataType:
         """Return the Arrow type of a column."""
         return self.arrow_schema(table).field(self.require_column(table, column).name).type
-
-    def key_columns(self, table: str) -> list[str]:
-        """Return the names of the key columns; may be empty."""
-        return [column.name for column in self.require_table(table).columns.values() if column.is_primary_key]

@@ -133,7 +133,7 @@ class Transactions:
         Raises:
             ConcurrentChangeError: another process changed the same rows.
         """
-        key = self._catalog.key_columns(step.table)
+        key = self._catalog.primary_key(step.table)
         if not key or step.kind == "keys":
             self._restore_version(step)
         elif step.kind == "insert":
@@ -210,7 +210,7 @@ class Transactions:
         return set(self._rows.read(table, key, [_key_condition(key, keys)]))
 
     def _key_predicate(self, table: str, keys: Sequence[Row]) -> str:
-        return self._rows.predicate(table, [_key_condition(self._catalog.key_columns(table), keys)]) or ""
+        return self._rows.predicate(table, [_key_condition(self._catalog.primary_key(table), keys)]) or ""
 
 
 def _key_condition(key: Sequence[str], keys: Sequence[Row]) -> Where:

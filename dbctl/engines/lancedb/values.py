@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from dbctl.engines.sql import is_storable
+from dbctl.engines.sql import is_storable, quote_literal
 from dbctl.errors import NotSupportedError, ValueInvalidError
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def quote_text(value: str) -> str:
     """
     if any("\ud800" <= letter <= "\udfff" for letter in value):
         raise ValueInvalidError(name="text", value=ascii(value), reason="it is not valid UTF-8")
-    return "'" + value.replace("'", "''") + "'"
+    return quote_literal(value)
 
 
 def refuse_unstorable(value: object) -> None:

@@ -50,7 +50,7 @@ class LanceWriter(LanceReader):
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
         self.catalog.require_columns(table, columns)
         self._transactions.require_open()
-        schema, key = self.catalog.arrow_schema(table), self.catalog.key_columns(table)
+        schema, key = self.catalog.arrow_schema(table), self.catalog.primary_key(table)
         find_existing = partial(self._transactions.existing_keys, table, key)
         checked = write_values.CheckedBatches(table, key, find_existing, self.target)
         batches = checked.check(write_values.to_batches(schema, columns, rows, self.target))
@@ -76,7 +76,7 @@ class LanceWriter(LanceReader):
         self._transactions.require_open()
         row_count = self.count(table, where)
         if row_count and expressions:
-            changes_key = set(values) & set(self.catalog.key_columns(table))
+            changes_key = set(values) & set(self.catalog.primary_key(table))
             self._transactions.write(
                 table,
                 "keys" if changes_key else "update",

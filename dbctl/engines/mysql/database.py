@@ -21,6 +21,7 @@ from dbctl.engines.contract import (
 from dbctl.engines.mysql.catalog import MySQLCatalog
 from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection, MySQLTransactions, RowInserter
 from dbctl.engines.mysql.dialect import MySQLDialect, parse_time_sql
+from dbctl.engines.mysql.errors import quote
 from dbctl.engines.mysql.types import TIMES, MySQLColumn, MySQLTable, encode_for_column, kind_of
 from dbctl.engines.servers import ServerReader, ServerWriter
 from dbctl.engines.sql import Statement, merge_expressions, require_column_count
@@ -30,7 +31,7 @@ from dbctl.url import Url
 _PLACE = "dbctl.engines.mysql", "MySQL"
 _PARTS = {"Cluster": "monitoring.cluster:find_cluster", "Preview": "queries:MySQLPreview"}
 READER_PARTS = servers.locate_parts(
-    *_PLACE, servers.READER_PARTS, ReplicaMonitor="monitoring.replication:MySQLReplication", **_PARTS
+    *_PLACE, servers.READER_PARTS, ReplicaMonitor="monitoring.cluster:MySQLReplication", **_PARTS
 )
 WRITER_PARTS = servers.locate_parts(*_PLACE, servers.WRITER_PARTS, **_PARTS)
 
@@ -82,7 +83,7 @@ class MySQLWriter(ServerWriter):
             raise NotSupportedError(
                 feature=f"writing to {table} of {self.target}",
                 subject=f"{live_table.storage_engine}, which stores that table and cannot roll back changes",
-                hint=f"Nothing was changed. With the app stopped: ALTER TABLE `{table.replace('`', '``')}` ENGINE=InnoDB;",
+                hint=f"Nothing was changed. With the app stopped: ALTER TABLE {quote(table)} ENGINE=InnoDB;",
             )
 
     def _lock_clause(self, table: str) -> str:
@@ -214,3 +215,10 @@ def _reads_table(where: Sequence[Where], table: str) -> bool:
 
 
 MySQLDatabase: TypeAlias = MySQLReader | MySQLWriter
+
+
+class MySQLPart:
+    """Base class of the parts of a database."""
+
+    def __init__(self, db: MySQLDatabase) -> None:
+        self._db, self._connection, self._catalog = db, db.connection, db.catalog

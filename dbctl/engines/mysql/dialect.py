@@ -16,8 +16,8 @@ from dbctl.engines.mysql.types import (
     encode_value,
     kind_of,
 )
-from dbctl.engines.servers import MILLISECOND, compare_time, lower_ascii, roughly_before
-from dbctl.engines.sql import Dialect, Statement, escape_like
+from dbctl.engines.servers import MILLISECOND, compare_time, roughly_before
+from dbctl.engines.sql import Dialect, Statement, escape_like, lower_ascii
 
 NO_ROW = "1 = 0"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import (
     Explanation,
@@ -15,7 +14,7 @@ from dbctl.engines.contract import (
     TextQuery,
     positive_terms,
 )
-from dbctl.engines.mysql.part import MySQLPart
+from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart
 from dbctl.engines.mysql.sql import LEXER
 from dbctl.engines.sql import (
     Connection,
@@ -28,9 +27,6 @@ from dbctl.engines.sql import (
     ident,
     is_recursive,
 )
-
-if TYPE_CHECKING:
-    from dbctl.engines.mysql.database import MySQLDatabase
 
 PLAN_COLUMNS = ("id", "select_type", "table", "type", "key", "rows", "extra")
 

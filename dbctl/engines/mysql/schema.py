@@ -8,6 +8,7 @@ import msgspec
 
 from dbctl.engines.contract import Schema, collapse_spaces
 from dbctl.engines.mysql.connection import MySQLConnection
+from dbctl.engines.mysql.errors import quote
 from dbctl.engines.mysql.types import normalize_type
 from dbctl.engines.servers import (
     NamedRow,
@@ -77,7 +78,7 @@ class _Builder:
     """Builder of tables from the rows of the catalog."""
 
     def __init__(self, database: str) -> None:
-        self._prefix = f"`{database.replace('`', '``')}`."
+        self._prefix = f"{quote(database)}."
 
     def normalize(self, text: str) -> str:
         """Return an expression without the name of the database, which servers add to every table."""

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from dbctl import signals
 from dbctl.engines.contract import Column
 from dbctl.engines.mysql.connection import MySQLConnection, RowInserter
+from dbctl.engines.mysql.database import MySQLWriter
 from dbctl.engines.mysql.types import MySQLColumn, format_literal, kind_of
 from dbctl.engines.sql import SqlStagingTables, declare_columns, ident
 from dbctl.errors import ConstraintError, DbctlError
-
-if TYPE_CHECKING:
-    from dbctl.engines.mysql.database import MySQLWriter
 
 #: Kinds for which ``<=>`` compares exactly.
 EXACT = frozenset({"integer", "number", "time", "date"})

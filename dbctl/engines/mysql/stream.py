@@ -14,8 +14,8 @@ from pymysql.cursors import SSCursor
 from dbctl import signals
 from dbctl.engines.contract import BATCH_ROWS, Column, RowStream, UserQuery
 from dbctl.engines.mysql.connection import MySQLConnection, Session
+from dbctl.engines.mysql.database import MySQLPart
 from dbctl.engines.mysql.errors import TIMEOUT_ERRORS, error_number
-from dbctl.engines.mysql.part import MySQLPart
 from dbctl.engines.mysql.sql import find_external_call, find_secret
 from dbctl.engines.mysql.types import TIMES, csv_parser, json_parser, kind_of
 from dbctl.engines.sql import Row

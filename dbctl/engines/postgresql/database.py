@@ -158,3 +158,10 @@ class PostgreSQLWriter(ServerWriter):
 
 
 PostgreSQLDatabase: TypeAlias = PostgreSQLReader | PostgreSQLWriter
+
+
+class PostgreSQLPart:
+    """Base class of the parts of a database."""
+
+    def __init__(self, db: PostgreSQLDatabase) -> None:
+        self._db, self._connection, self._catalog = db, db.connection, db.catalog

@@ -15,8 +15,8 @@ from dbctl.engines.postgresql.types import (
     format_array,
     kind_of,
 )
-from dbctl.engines.servers import MILLISECOND, compare_time, lower_ascii, roughly_before
-from dbctl.engines.sql import Dialect, Statement, escape_like, is_storable
+from dbctl.engines.servers import MILLISECOND, compare_time, roughly_before
+from dbctl.engines.sql import Dialect, Statement, escape_like, is_storable, lower_ascii
 
 NO_ROW = "1 = 0"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from msgspec import structs
 
@@ -18,12 +17,9 @@ from dbctl.engines.contract import (
     TextQuery,
     positive_terms,
 )
-from dbctl.engines.postgresql.part import PostgreSQLPart
+from dbctl.engines.postgresql.database import PostgreSQLDatabase, PostgreSQLPart
 from dbctl.engines.sql import Catalog, RankedSearch, Ranking, SqlExplainer, Statement, ident
 from dbctl.errors import QueryFailedError, ValueInvalidError
-
-if TYPE_CHECKING:
-    from dbctl.engines.postgresql.database import PostgreSQLDatabase
 
 
 class PostgreSQLExplainer(SqlExplainer):

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import Column
 from dbctl.engines.postgresql.connection import MAX_NAME_BYTES, PostgreSQLConnection
+from dbctl.engines.postgresql.database import PostgreSQLWriter
 from dbctl.engines.postgresql.types import base_type
 from dbctl.engines.sql import SqlStagingTables, declare_columns, ident
 from dbctl.errors import ValueInvalidError
-
-if TYPE_CHECKING:
-    from dbctl.engines.postgresql.database import PostgreSQLWriter
 
 #: Objects that share their names with tables: other relations, and types, since each table has a type.
 NAME_CONFLICTS = """select case c.relkind when 'i' then 'an index' when 'I' then 'an index' when 'S' then 'a sequence' else 'a type' end

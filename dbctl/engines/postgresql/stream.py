@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from decimal import Decimal, InvalidOperation
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from psycopg import errors, generators, pq
 from psycopg.abc import PQGen
 from psycopg.waiting import Wait
 
 from dbctl.engines.contract import BATCH_ROWS, Row, RowStream, UserQuery
-from dbctl.engines.postgresql.part import PostgreSQLPart
+from dbctl.engines.postgresql.database import PostgreSQLDatabase, PostgreSQLPart
 from dbctl.engines.postgresql.sql import ReadOnlyQueries
 from dbctl.engines.postgresql.types import (
     ExactNumberLoader,
@@ -24,9 +23,6 @@ from dbctl.engines.postgresql.types import (
     kind_of,
 )
 from dbctl.engines.sql import Catalog
-
-if TYPE_CHECKING:
-    from dbctl.engines.postgresql.database import PostgreSQLDatabase
 
 #: Bytes of one write.
 BLOCK = 1 << 18

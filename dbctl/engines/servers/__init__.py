@@ -36,6 +36,7 @@ with lazy_imports(__name__):
         sort_references,
     )
     from dbctl.engines.servers.transactions import TRANSACTION_ENDED, ServerTransactions, wait_for_lock
+    from dbctl.engines.servers.transfer import ServerRowSource
     from dbctl.engines.servers.values import (
         LARGEST,
         MILLISECOND,
@@ -45,7 +46,6 @@ with lazy_imports(__name__):
         convert_row,
         format_integer,
         format_value,
-        lower_ascii,
         parse_time,
         roughly_before,
     )

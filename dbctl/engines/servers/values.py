@@ -92,11 +92,6 @@ def format_integer(value: int) -> str:
     return str(value)
 
 
-def lower_ascii(text: str) -> str:
-    """Return ``text`` with only its ASCII letters in lower case."""
-    return "".join(letter.lower() if letter.isascii() else letter for letter in text)
-
-
 def parse_time(text: str) -> datetime | None:
     """Parse a time in ISO 8601; in UTC if it has no zone. Return None for other text."""
     try:

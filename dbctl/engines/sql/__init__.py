@@ -3,7 +3,7 @@
 from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
-    from dbctl.engines.sql.catalog import Catalog
+    from dbctl.engines.sql.catalog import Catalog, LiveTables
     from dbctl.engines.sql.database import Connection, SqlDatabase, SqlExplainer
     from dbctl.engines.sql.dialect import Dialect
     from dbctl.engines.sql.fulltext import RankedSearch, Ranking, SqlTextScanner
@@ -25,6 +25,7 @@ with lazy_imports(__name__):
         escape_like,
         ident,
         is_storable,
+        lower_ascii,
         merge_expressions,
         quote_literal,
         require_column_count,

@@ -10,7 +10,7 @@ from dbctl.engines.sql.statement import ident
 from dbctl.errors import SchemaMismatchError
 
 
-class Catalog(ABC):
+class LiveTables(ABC):
     """The live tables of a database, read on first use."""
 
     def __init__(self, target: str) -> None:
@@ -20,10 +20,6 @@ class Catalog(ABC):
     @abstractmethod
     def _read_tables(self) -> Mapping[str, Table]:
         """Read the tables and views of the database."""
-
-    @abstractmethod
-    def references(self, table: str) -> Sequence[Reference]:
-        """Return the foreign keys that refer to ``table``."""
 
     def tables(self) -> Mapping[str, Table]:
         if self._tables is None:
@@ -57,9 +53,6 @@ class Catalog(ABC):
             raise SchemaMismatchError(target=self.target, missing=f"table {table}", purpose="this command")
         return result
 
-    def quote_table(self, table: str) -> str:
-        return ident(self.require_table(table).name)
-
     def require_column(self, table: str, column: str) -> Column:
         """Return a column of a live table.
 
@@ -72,6 +65,17 @@ class Catalog(ABC):
                 target=self.target, missing=f"column {table}.{column}", purpose="this command"
             )
         return result
+
+
+class Catalog(LiveTables):
+    """The live tables of a database with SQL."""
+
+    @abstractmethod
+    def references(self, table: str) -> Sequence[Reference]:
+        """Return the foreign keys that refer to ``table``."""
+
+    def quote_table(self, table: str) -> str:
+        return ident(self.require_table(table).name)
 
     def quote_column(self, table: str, column: str, alias: str) -> str:
         """Return the name of a live column in SQL, after ``alias`` and a point unless it is empty."""

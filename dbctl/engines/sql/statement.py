@@ -28,8 +28,13 @@ def ident(name: str) -> str:
 
 
 def quote_literal(text: str) -> str:
-    """Return a text literal for a statement that the user runs; dbctl itself uses parameters."""
+    """Return a text as a literal, in which a backslash is a character; where possible, statements have parameters instead."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def lower_ascii(text: str) -> str:
+    """Return ``text`` with only its ASCII letters in lower case."""
+    return "".join(letter.lower() if letter.isascii() else letter for letter in text)
 
 
 def escape_like(text: str) -> str:

@@ -150,7 +150,7 @@ class SQLiteChecks:
                 feature=f"checking {name}", subject=self._catalog.target, hint="It is not a full-text index."
             )
         table = ident(name)
-        # Rank 1 also compares the index with its rows; FTS3 and FTS4 always do.
+        # sqlite-utils has no method for this check. Rank 1 also compares the index with its rows; FTS3 and FTS4 always do.
         columns, values = (
             (f"{table}, rank", "'integrity-check', 1")
             if match[1].lower() == "fts5"

@@ -149,7 +149,7 @@ class BackupWriter:
         file = f"key_{self.name}{age.SUFFIX}"
         with create_file(self._folder.local_path(file)) as output:
             output.write(self._key.file)
-        stored = self._folder.store(file, output.sha256)
+        stored = self._folder.store(file, output.counter.sha256)
         return [MemberFile(file=file, bytes=stored.bytes, sha256=stored.sha256).as_member("key")]
 
 

@@ -145,7 +145,7 @@ def _simplify_table(table: PortableTable) -> SchemaTable:
                 to=reference.to,
                 on_update=_simplify_action(reference.on_update),
                 on_delete=_simplify_action(reference.on_delete),
-                deferred=reference.is_deferred,
+                deferred=reference.deferred,
             )
             for reference in table.references
         ],

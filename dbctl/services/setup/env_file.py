@@ -10,7 +10,7 @@ from dbctl.errors import FileFailedError, FileMissingError, NotSupportedError, U
 from dbctl.files import app_settings, read_settings
 from dbctl.profiles.model import Database, Environment, Variable
 from dbctl.services.app import BOOLEAN_WORDS
-from dbctl.url import Url, parse_url
+from dbctl.url import SOCKET_OPTIONS, Url, parse_url
 
 #: Prefix of URLs that are paths of files.
 FILE_PREFIX = "file:"
@@ -129,7 +129,7 @@ def _build_url(environment: Environment, scheme: str, values: Mapping[str, str])
     login = f"{user}{':' if password else ''}{password}@" if user else ""
     encrypted = BOOLEAN_WORDS.get(values.get(environment.tls, "").strip().lower(), False)
     options = [environment.tls_option] if encrypted else []
-    options += [f"{'host' if scheme == 'postgresql' else 'unix_socket'}={quote(socket)}"] if socket else []
+    options += [f"{SOCKET_OPTIONS[scheme]}={quote(socket)}"] if socket else []
     query = f"?{'&'.join(options)}" if options else ""
     return f"{scheme}://{login}{host}{':' if port else ''}{port}/{read_value(environment.database)}{query}"
 

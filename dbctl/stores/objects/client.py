@@ -9,10 +9,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import wait
 from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
@@ -20,6 +20,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from dbctl import signals
 from dbctl.config import Address
 from dbctl.errors import StorageFailedError, StorageSettingInvalidError
+from dbctl.files import start_call
 from dbctl.model import Struct
 from dbctl.stores.objects.connection import MAX_ATTEMPTS, RETRY_PAUSE, Connect, Timeouts, prepare_connection
 from dbctl.stores.objects.errors import (
@@ -94,28 +95,14 @@ class Client:
         self._connect: Connect = prepare_connection(address)
         self._timeout = timedelta(seconds=max(1.0, timeout))
         self._has_responded = False  #: whether the last request got a response
+        self._clients = dict[tuple[timedelta, timedelta], "ObjectStore"]()  #: by their time limits
 
-    @property
-    def _read_client(self) -> ObjectStore:
-        """The client for reads, with short timeouts until the server has responded."""
-        return self._responding_read_client if self._has_responded else self._first_client
-
-    @property
-    def _write_client(self) -> ObjectStore:
-        """The client for writes, with short timeouts until the server has responded."""
-        return self._responding_write_client if self._has_responded else self._first_client
-
-    @cached_property
-    def _first_client(self) -> ObjectStore:
-        return self._create_client(self._timeout, self._timeout)
-
-    @cached_property
-    def _responding_read_client(self) -> ObjectStore:
-        return self._create_client(READ_TIMEOUT, RETRY_TIMEOUT)
-
-    @cached_property
-    def _responding_write_client(self) -> ObjectStore:
-        return self._create_client(WRITE_TIMEOUT, RETRY_TIMEOUT)
+    def _client(self, read: timedelta = READ_TIMEOUT) -> ObjectStore:
+        """Return a client with a time limit for silence, which is short until the server has responded."""
+        limits = (read, RETRY_TIMEOUT) if self._has_responded else (self._timeout, self._timeout)
+        if limits not in self._clients:
+            self._clients[limits] = self._create_client(*limits)
+        return self._clients[limits]
 
     def _create_client(self, read: timedelta, retry: timedelta) -> ObjectStore:
         try:
@@ -129,7 +116,7 @@ class Client:
 
     def list_entries(self, prefix: str) -> list[Entry]:
         """Return all objects below ``prefix``, sorted by key, regardless of their number."""
-        store = self._read_client
+        store = self._client()
 
         def all_pages() -> list[Entry]:
             pages = obstore.list(store, prefix, chunk_size=1000)
@@ -157,7 +144,7 @@ class Client:
             FileNotFoundError: it does not exist.
             ConflictError: its content has changed.
         """
-        store, options = self._read_client, dict[str, Any]()
+        store, options = self._client(), dict[str, Any]()
         if end is not None:
             options["range"] = (start, end)
         if tag:
@@ -199,7 +186,7 @@ class Client:
 
     def put(self, key: str, content: bytes) -> None:
         """Write a small object, and replace an earlier one."""
-        store = self._write_client
+        store = self._client(WRITE_TIMEOUT)
         self._call(lambda: obstore.put(store, key, content, use_multipart=False), changes=True)
 
     def create(self, key: str, content: bytes) -> Tag:
@@ -253,7 +240,7 @@ class Client:
         raise ConflictError(key)
 
     def _conditional(self, key: str, content: bytes, mode: Any) -> Tag:
-        store = self._write_client
+        store = self._client(WRITE_TIMEOUT)
         result = self._call(
             lambda: obstore.put(store, key, content, mode=mode), changes=True, conditional=True
         )
@@ -266,7 +253,7 @@ class Client:
 
     def upload(self, key: str, blocks: Iterable[bytes], size: int) -> None:
         """Write an object of about ``size`` bytes in parts; an interrupted upload is aborted completely."""
-        store, stop = self._write_client, threading.Event()
+        store, stop = self._client(WRITE_TIMEOUT), threading.Event()
 
         def interruptible_blocks() -> Iterator[bytes]:
             for block in blocks:
@@ -288,7 +275,7 @@ class Client:
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects one after the other; missing objects are ignored."""
-        store = self._read_client
+        store = self._client()
         for key in keys:
             with suppress(FileNotFoundError):
                 self._call(lambda key=key: obstore.delete(store, key), changes=True)  # type: ignore[misc]
@@ -299,7 +286,7 @@ class Client:
         Raises:
             StorageFailedError: as ``call``.
         """
-        store = self._read_client
+        store = self._client()
         return self._call(lambda: call(store))
 
     def _call(
@@ -315,17 +302,17 @@ class Client:
         On a signal ``stop`` is called. A call that ``changes`` something is awaited: otherwise it could take effect after
         the cleanup. If a call is ``conditional``, the errors of conditions that are not met are raised unchanged.
         """
-        call_in_background = _BackgroundCall(call)
+        response = start_call(call)
         try:
-            while not call_in_background.wait(POLL_SECONDS):
+            while not wait([response], POLL_SECONDS).done:
                 signals.raise_if_interrupted()
         except BaseException:  # a signal
             stop()
             if changes:
-                call_in_background.wait(FINISH_SECONDS)
+                wait([response], FINISH_SECONDS)
             raise
         try:
-            result = call_in_background.result()
+            result = response.result()
         except FileNotFoundError as error:  # raised by the library, or for a local file that is sent
             if is_missing_object(str(error), self._address):
                 raise
@@ -351,32 +338,6 @@ class Client:
 
 class _StoppedError(Exception):
     """The upload was aborted."""
-
-
-class _BackgroundCall(Generic[T]):
-    """A call in a daemon thread, which does not delay the end of the process."""
-
-    def __init__(self, call: Callable[[], T]) -> None:
-        self._call, self._is_ended = call, threading.Event()
-        self._results = list[T]()
-        self._error: BaseException | None = None
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def _run(self) -> None:
-        try:
-            self._results.append(self._call())
-        except BaseException as error:  # noqa: BLE001 - raised again in ``result``
-            self._error = error
-        finally:
-            self._is_ended.set()
-
-    def wait(self, seconds: float) -> bool:
-        return self._is_ended.wait(seconds)
-
-    def result(self) -> T:
-        if self._error is not None:
-            raise self._error
-        return self._results[0]
 
 
 def _to_entry(meta: Mapping[str, Any]) -> Entry:

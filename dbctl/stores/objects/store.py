@@ -18,7 +18,7 @@ from pathlib import Path
 from dbctl import signals
 from dbctl.config import Address
 from dbctl.errors import DbctlError, RepositoryFailedError, StorageFailedError
-from dbctl.files import atomic
+from dbctl.files import HashingCounter, atomic
 from dbctl.stores.base import (
     INCOMPLETE_MARK,
     LOCK,
@@ -27,9 +27,9 @@ from dbctl.stores.base import (
     VERIFICATION,
     FolderState,
     FolderWriter,
-    HashingReader,
     Protection,
     StoredFile,
+    describe_content,
     fill_folder,
     hash_blocks,
     read_each_manifest,
@@ -264,17 +264,18 @@ class BucketWriter:
         return stored
 
     def write(self, name: str, blocks: Iterable[bytes], size: int) -> StoredFile:
-        reader = HashingReader(blocks)
+        counter = HashingCounter()
+        sent = counter.count(blocks)
         self._sent[name] = None  # recorded before sending, so that a failure deletes it
         if size > PART:
-            self._client.upload(self._key(name), reader, size)
+            self._client.upload(self._key(name), sent, size)
         else:
-            self._create(name, b"".join(reader))
-        self._sent[name] = reader.result
+            self._create(name, b"".join(sent))
+        self._sent[name] = stored = describe_content(counter)
         # The server has checked the signed upload; only reading verifies what it has stored.
-        if hash_blocks(self._store.read(self._folder, name)) != reader.result:
+        if hash_blocks(self._store.read(self._folder, name)) != stored:
             raise self._mismatch_error(f"it returns {name} with another content than it was sent")
-        return reader.result
+        return stored
 
     def remove(self, name: str) -> None:
         (self._temp_dir / name).unlink(missing_ok=True)

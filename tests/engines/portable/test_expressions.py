@@ -16,6 +16,10 @@ TYPES = {
 }
 
 
+def create_expressions(source: str, destination: str) -> Expressions:
+    return Expressions(source, destination, TYPES, allows_backslashes=destination != "mysql")
+
+
 @pytest.mark.parametrize(
     ("source", "destination", "sql", "expected"),
     [
@@ -30,7 +34,7 @@ TYPES = {
     ],
 )  # fmt: skip
 def test_condition(source: str, destination: str, sql: str, expected: str) -> None:
-    assert Expressions(source, destination, TYPES).translate_condition(sql) == expected
+    assert create_expressions(source, destination).translate_condition(sql) == expected
 
 
 @pytest.mark.parametrize(
@@ -53,7 +57,7 @@ def test_condition(source: str, destination: str, sql: str, expected: str) -> No
 )
 def test_condition_without_equivalent(source: str, destination: str, sql: str) -> None:
     with pytest.raises(UntranslatableError):
-        Expressions(source, destination, TYPES).translate_condition(sql)
+        create_expressions(source, destination).translate_condition(sql)
 
 
 @pytest.mark.parametrize(

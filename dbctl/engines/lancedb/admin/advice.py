@@ -88,7 +88,7 @@ class LanceAdvisor:
                     yield EngineFinding(severity="info", code="no-vector-index", message=message)
 
     def _check_vectors(self, table: str) -> Iterator[EngineFinding]:
-        key = self._catalog.key_columns(table)
+        key = self._catalog.primary_key(table)
         for column in self._vectors.vector_columns(table):
             for fault in self._vectors.find_vector_faults(table, column.column, key):
                 yield _create_finding(fault, table, column.column)

@@ -131,5 +131,5 @@ def change_table(catalog: Catalog, table: str, change: Callable[[LanceTable], ob
                 raise BusyError(target=catalog.target, holder=reason, waited=f"{timeout:g}") from error
             signals.raise_if_interrupted()
             continue
-        catalog.forget_columns()
+        catalog.forget()
         return

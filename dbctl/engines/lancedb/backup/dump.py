@@ -84,5 +84,5 @@ def _write_archive(pinned: Snapshot, request: DumpRequest) -> DumpResult:
     remarks = [*pinned.remarks, *([] if verify.is_readable() else [verify.NOT_READ])]
     metadata = {"format": "lance", **pinned.versions} | ({"remarks": "; ".join(remarks)} if remarks else {})
     return DumpResult(
-        taken_at=pinned.taken_at, metadata=metadata, verification=verification, sha256=file.sha256
+        taken_at=pinned.taken_at, metadata=metadata, verification=verification, sha256=file.counter.sha256
     )

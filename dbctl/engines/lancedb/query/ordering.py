@@ -35,7 +35,7 @@ class RowOrder:
             SchemaMismatchError: a column does not exist.
         """
         self._rows, self._table = rows, table
-        key = [Order([name]) for name in rows.catalog.key_columns(table)]
+        key = [Order([name]) for name in rows.catalog.primary_key(table)]
         self._terms = [_term(rows, table, order) for order in (*order_by, *key)]
         self._random = any(order.random for order in order_by)
 

@@ -40,6 +40,7 @@ from dbctl.engines.lancedb.values import (
     to_rows,
     type_family,
 )
+from dbctl.engines.sql import lower_ascii
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -154,13 +155,9 @@ def fold_case(value: str) -> str:
     return f"translate({value}, '{ascii_uppercase}', '{ascii_lowercase}')"
 
 
-def _lower_ascii(value: str) -> str:
-    return value.translate(str.maketrans(ascii_uppercase, ascii_lowercase))
-
-
 def _text_test(value: str, op: str, operand: str) -> str:
     refuse_unstorable(operand)
-    folded_operand = _lower_ascii(operand)
+    folded_operand = lower_ascii(operand)
     if op == "element":
         elements = f"concat(';', replace({fold_case(value)}, '; ', ';'), ';')"
         return f"strpos({elements}, {quote_text(f';{folded_operand.strip().replace(chr(59) + chr(32), chr(59))};')}) > 0"
@@ -281,7 +278,7 @@ class LanceTextScanner:
     def scan_text(
         self, table: str, columns: Sequence[str], word: str, *, limit: int, timeout: timedelta
     ) -> Sequence[TextMatch] | None:
-        deadline, key = time.monotonic() + timeout.total_seconds(), self._catalog.key_columns(table)
+        deadline, key = time.monotonic() + timeout.total_seconds(), self._catalog.primary_key(table)
         pattern, matches = re.compile(re.escape(word), re.IGNORECASE | re.ASCII), list[TextMatch]()
         selected = list(dict.fromkeys([*key, *columns]))
         with self._catalog.translate_errors():

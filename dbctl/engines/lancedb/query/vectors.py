@@ -73,7 +73,7 @@ class LanceVectors:
         refuse_vector(vector, description, metric)
         if limit < 1:
             return []
-        predicate, key = self._rows.predicate(table, where), self._catalog.key_columns(table)
+        predicate, key = self._rows.predicate(table, where), self._catalog.primary_key(table)
         with self._catalog.translate_errors():
             exact = exact or not self._has_index(table, column, metric)
             query = self._search(table, column, vector, metric, [*columns, *key, DISTANCE], exact=exact)

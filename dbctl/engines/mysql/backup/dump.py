@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from dbctl.engines.contract import DumpRequest, DumpResult, DumpVerification, Table
 from dbctl.engines.mysql.backup import client_programs, stored_code
 from dbctl.engines.mysql.backup.dump_reader import DumpScanner
 from dbctl.engines.mysql.backup.table_locks import TableLocks, open_dump_session
 from dbctl.engines.mysql.connection import Session
+from dbctl.engines.mysql.database import MySQLPart, MySQLReader
 from dbctl.engines.mysql.errors import quote
-from dbctl.engines.mysql.part import MySQLPart
 from dbctl.engines.mysql.schema import MySQLSchemaReader
 from dbctl.engines.mysql.types import MySQLColumn
 from dbctl.engines.servers import COMPRESSION_RATIO, NO_BACKUP, copy_output
@@ -20,9 +20,6 @@ from dbctl.engines.sql import digest_tables, table_digest
 from dbctl.errors import ClientFailedError, ConcurrentChangeError, NotSupportedError
 from dbctl.files import open_parallel_gzip, subprocesses
 from dbctl.model import now
-
-if TYPE_CHECKING:
-    from dbctl.engines.mysql.database import MySQLReader
 
 FORMS: Mapping[str, str] = {"plain": ".sql.gz"}
 #: Maximum number of attempts at a dump while the schema changes.
@@ -192,7 +189,7 @@ class MySQLDumper(MySQLPart):
                 )
             if problem:
                 raise ClientFailedError(target=target, program=client.name, reason=problem, hint=NO_BACKUP)
-        return scanner, tool.version, file.sha256
+        return scanner, tool.version, file.counter.sha256
 
     @contextmanager
     def _connect_program(self, tables: Sequence[str]) -> Iterator[tuple[str, Collection[str]]]:

@@ -11,6 +11,7 @@ from dbctl.engines.contract import DumpVerification, LoadRequest
 from dbctl.engines.mysql.backup import client_programs
 from dbctl.engines.mysql.backup.dump_reader import DumpScanner
 from dbctl.engines.mysql.connection import Server
+from dbctl.engines.mysql.errors import quote
 from dbctl.engines.servers import UNCHANGED, failed_verification, require_row_counts
 from dbctl.errors import CorruptError, DbctlError
 from dbctl.files import no_progress, read_gzip, subprocesses
@@ -89,7 +90,7 @@ def load_dump(
 
 def remove_database_name(blocks: Iterable[bytes], database: str) -> Iterator[bytes]:
     """Remove the name of its database from a dump, so that it can be loaded into any other; empty if the name is unknown."""
-    name = re.escape(f"`{database.replace('`', '``')}`.".encode())
+    name = re.escape(f"{quote(database)}.".encode())
     #: Texts and other names are matched first, so that nothing in them is removed.
     names = re.compile(
         rb"'(?:[^'\\]|\\.|'')*'"

@@ -36,6 +36,7 @@ from dbctl.engines.mysql.backup.table_swap import (
     swap_tables,
 )
 from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection, Session
+from dbctl.engines.mysql.errors import quote
 from dbctl.engines.mysql.types import format_literal
 from dbctl.engines.servers import RETAINED_SUFFIX, ServerRestoreTarget, derived_name
 from dbctl.engines.sql import ident
@@ -120,7 +121,7 @@ class MySQLRestoreTarget(ServerRestoreTarget):
                 f"-- A restore replaced {self._server.target}. Its previous tables are in database {name} of the server\n"
                 "-- until the next restore. dbctl restore undo restores them; by hand, after removing everything from\n"
                 f"-- {self._server.name}:\nset sql_mode = concat(@@sql_mode, ',ANSI_QUOTES');\n{moves};\n"
-                f"set sql_mode = default;\nuse `{self._server.name.replace('`', '``')}`;\n{CODE_MARKER}"
+                f"set sql_mode = default;\nuse {quote(self._server.name)};\n{CODE_MARKER}"
             )
             code = dump_code(self._server, central, self._server.name).decode(errors="replace")
             return RetainedDatabase(metadata=metadata, revert_script=note + code)

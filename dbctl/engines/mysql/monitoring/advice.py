@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from dbctl.engines.contract import EngineFinding, FindingQuery, SettingComparison, leftover_finding
 from dbctl.engines.mysql.connection import DbctlLock
+from dbctl.engines.mysql.database import MySQLPart
 from dbctl.engines.mysql.errors import quote
 from dbctl.engines.mysql.monitoring.cluster import find_cluster
 from dbctl.engines.mysql.options import read_encryption
-from dbctl.engines.mysql.part import MySQLPart
 from dbctl.engines.mysql.types import format_literal
 from dbctl.engines.servers import LOCK_MISSING, find_problems, scratch_name_pattern
 from dbctl.errors import PrivilegeMissingError, QueryFailedError

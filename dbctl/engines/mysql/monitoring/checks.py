@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from dbctl.engines.contract import IndexDamage, OrphanedRows
 from dbctl.engines.mysql.connection import MySQLConnection
+from dbctl.engines.mysql.database import MySQLDatabase
 from dbctl.engines.servers import ServerChecks
 from dbctl.engines.sql import ident
-
-if TYPE_CHECKING:
-    from dbctl.engines.mysql.database import MySQLDatabase
 
 REFERENCES = """select table_name, constraint_name, referenced_table_schema, referenced_table_name, column_name,
   referenced_column_name

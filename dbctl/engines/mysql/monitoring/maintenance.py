@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dbctl.engines.contract import EngineFinding, MaintenanceKind, MaintenanceTask
+from dbctl.engines.mysql.database import MySQLPart
 from dbctl.engines.mysql.errors import quote
-from dbctl.engines.mysql.part import MySQLPart
 from dbctl.errors import NotSupportedError, QueryFailedError
 
 STATEMENTS: Mapping[MaintenanceKind, str] = {

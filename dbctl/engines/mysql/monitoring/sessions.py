@@ -10,9 +10,8 @@ from msgspec import structs
 
 from dbctl.engines.contract import LockHolder, LockWait, Session, Traffic, group_locks
 from dbctl.engines.mysql.connection import own_sessions
-from dbctl.engines.mysql.database import MySQLReader
+from dbctl.engines.mysql.database import MySQLPart, MySQLReader
 from dbctl.engines.mysql.errors import error_number
-from dbctl.engines.mysql.part import MySQLPart
 from dbctl.engines.mysql.sql import LEXER
 from dbctl.engines.parsing import redact_statement
 from dbctl.engines.servers import SHORT_TIMEOUT, NamedRow, convert_row, describe_holders

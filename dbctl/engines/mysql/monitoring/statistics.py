@@ -10,8 +10,8 @@ from typing import Any
 from msgspec import structs
 
 from dbctl.engines.contract import Bloat, Index, SlowQuery, Storage, TableSize
+from dbctl.engines.mysql.database import MySQLPart
 from dbctl.engines.mysql.errors import quote
-from dbctl.engines.mysql.part import MySQLPart
 from dbctl.engines.mysql.sql import LEXER
 from dbctl.engines.parsing import redact_statement
 from dbctl.engines.servers import LARGE_TABLE, convert_row

@@ -14,9 +14,9 @@ from dbctl.engines.contract import (
     LogicalType,
     PortableColumn,
     PortableIndex,
-    PortableReference,
     PortableSchema,
     PortableTable,
+    SchemaReference,
 )
 from dbctl.engines.mysql.connection import Server
 from dbctl.engines.mysql.errors import quote
@@ -41,6 +41,7 @@ _LITERAL_KINDS = frozenset[LogicalKind](
 
 class MySQLDerivation(Derivation):
     dialect = "mysql"
+    allows_backslashes = False
     max_name_size = 64
     has_global_index_names = False
     ignores_case_of_columns = ignores_accents = True
@@ -154,9 +155,9 @@ class MySQLDerivation(Derivation):
             return False
         return super().can_refer(source, target) and source.ignores_case == target.ignores_case
 
-    def reference_clause(self, reference: PortableReference) -> str:
+    def reference_clause(self, reference: SchemaReference) -> str:
         name = ", ".join(reference.columns)
-        if reference.is_deferred:
+        if reference.deferred:
             self.omit(
                 "deferred check", name, "the server checks foreign keys at each statement", reference.table
             )
@@ -166,7 +167,7 @@ class MySQLDerivation(Derivation):
         return super().reference_clause(
             msgspec.structs.replace(
                 reference,
-                is_deferred=False,
+                deferred=False,
                 on_delete=actions.get(reference.on_delete, reference.on_delete),
                 on_update=actions.get(reference.on_update, reference.on_update),
             )

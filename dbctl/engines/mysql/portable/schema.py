@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,15 +15,14 @@ from dbctl.engines.contract import (
     Omission,
     PortableColumn,
     PortableIndex,
-    PortableReference,
     PortableSchema,
     PortableTable,
     PortableView,
     SchemaTable,
     StorageLimits,
 )
+from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart
 from dbctl.engines.mysql.errors import quote
-from dbctl.engines.mysql.part import MySQLPart
 from dbctl.engines.mysql.portable.types import read_type
 from dbctl.engines.mysql.schema import INDEXES, VIEWS, MySQLSchemaReader
 from dbctl.engines.mysql.sql import LEXER
@@ -32,10 +30,7 @@ from dbctl.engines.mysql.types import UNICODE_CHARSETS, normalize_type, parse_la
 from dbctl.engines.parsing import unquote_name
 from dbctl.engines.servers import NamedRow, Rows, group_rows
 from dbctl.engines.sql import quote_literal
-from dbctl.engines.sql.portable import interpret_constraints, strip_parentheses
-
-if TYPE_CHECKING:
-    from dbctl.engines.mysql.database import MySQLDatabase
+from dbctl.engines.sql.portable import interpret_constraints, list_triggers, strip_parentheses
 
 COLUMNS = """select table_name as owner, column_name as name, column_type as type, is_nullable = 'YES' as is_nullable,
   column_default as "default", lower(coalesce(extra, '')) as attributes, coalesce(generation_expression, '') as expression,
@@ -79,10 +74,7 @@ class MySQLPortableSchemas(MySQLPart):
             views = [PortableView(name=row["name"], query=row["text"]) for row in fetch(VIEWS)]
             omissions = [Omission(**row) for row in fetch(OMISSIONS)]
             comments = {str(name): str(text) for name, text in self._connection.fetch(COMMENTS)}
-        for code in schema.codes:
-            if code.kind == "trigger":
-                reason = "triggers have to be written again"
-                omissions.append(Omission(kind="trigger", name=code.name, table=code.table, reason=reason))
+        omissions += list_triggers(schema)
         for table in schema.tables:
             omissions += _find_omissions(table.name, columns[table.name], indexes[table.name])
         return PortableSchema(
@@ -129,10 +121,8 @@ def _build_table(table: SchemaTable, columns: Rows, indexes: Rows, *, is_mariadb
                 if name != "PRIMARY"
             ],
             references=[
-                PortableReference(
-                    columns=reference.columns,
-                    table=reference.table,
-                    to=reference.to,
+                msgspec.structs.replace(
+                    reference,
                     on_update=_action(reference.on_update),
                     on_delete=_action(reference.on_delete),
                 )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
-from dbctl.engines.contract import Column, Line, LineBatch, LineColumn, LogicalKind, key_of
+from dbctl.engines.contract import Column, Line, LineColumn, LogicalKind
 from dbctl.engines.mysql.connection import MySQLConnection
-from dbctl.engines.mysql.part import MySQLPart
 from dbctl.engines.mysql.stream import stream_rows
 from dbctl.engines.mysql.types import kind_of
-from dbctl.engines.sql import canonical, lines
+from dbctl.engines.servers import ServerRowSource
+from dbctl.engines.sql import canonical, quote_literal
 from dbctl.errors import QueryFailedError
 
 _BACKSLASH = "x'5C'"
@@ -35,57 +35,31 @@ NORMALIZERS: Mapping[LogicalKind, canonical.Normalizer] = {
 _PLAIN = frozenset({"integer", "number", "time", "date", "uuid"})
 
 
-class MySQLRowSource(MySQLPart):
+def quote_value(column: LineColumn, value: bytes) -> str:
+    """Return SQL for a value of a line."""
+    if column.kind == "bytes":
+        return f"x'{value[2:].decode('ascii')}'"
+    if b"\\" in value or b"\0" in value or not value.isascii():
+        return f"_utf8mb4 x'{value.hex()}'"
+    return quote_literal(value.decode())
+
+
+class MySQLRowSource(ServerRowSource):
     """The part ``RowSource``."""
 
-    def snapshot(self) -> AbstractContextManager[None]:
-        return self._connection.read_transaction()
+    _connection: MySQLConnection
+    kind_of = staticmethod(kind_of)
+    quote_value = staticmethod(quote_value)
+
+    def _lock_statements(self, tables: Sequence[str]) -> Sequence[str]:
+        return [f"lock tables {', '.join(f'{table} read' for table in tables)}"]
 
     @contextmanager
-    def block_writers(self, tables: Sequence[str]) -> Iterator[None]:
-        own = self._connection
-        connection = MySQLConnection(own.url, own.target, timeout=own.timeout, read_only=False)
-        try:
-            if tables:
-                locks = (f"{self._catalog.quote_table(table)} read" for table in tables)
-                connection.run(f"lock tables {', '.join(locks)}")
-            yield
-        finally:
-            connection.close()
-
-    def has_integer_order(self, table: str, column: str) -> bool:
-        has_key = self._catalog.primary_key(table) == [column]
-        return has_key and kind_of(self._catalog.require_column(table, column)) == "integer"
-
-    @contextmanager
-    def stream_lines(
-        self, table: str, columns: Sequence[LineColumn], *, position: str = "", end: str = ""
-    ) -> Iterator[Iterator[LineBatch]]:
-        key = self._catalog.primary_key(table)
-        # the position is the key of the last row, with which its line begins
-        has_position = bool(key) and key == [column.name for column in columns[: len(key)]]
-        names = [self._catalog.quote_column(table, name, "") for name in key if has_position]
-        clauses = lines.position_clauses(names, columns, position, end, quote_value)
+    def _read_lines(
+        self, table: str, columns: Sequence[LineColumn], clauses: str
+    ) -> Iterator[Iterator[Sequence[Line]]]:
         with stream_rows(self._connection, f"select {self._line(table, columns)}{clauses}") as stream:
-            yield (
-                LineBatch(batch, key_of(batch[-1], len(key)).decode() if has_position else "")
-                for batch in map(self._normalizer(table, columns), stream.batches)
-            )
-
-    def fetch_lines(
-        self, table: str, columns: Sequence[LineColumn], key: Sequence[LineColumn], keys: Sequence[Line]
-    ) -> Sequence[Line]:
-        names = [self._catalog.quote_column(table, column.name, "") for column in key]
-        normalize = self._normalizer(table, columns)
-        result: list[Line] = []
-        for part in lines.split_batches(keys):
-            condition = lines.match_keys(names, key, part, quote_value)
-            with stream_rows(
-                self._connection, f"select {self._line(table, columns)} where {condition}"
-            ) as stream:
-                for batch in map(normalize, stream.batches):
-                    result += batch
-        return result
+            yield map(self._normalizer(table, columns), stream.batches)
 
     def _line(self, table: str, columns: Sequence[LineColumn]) -> str:
         """Return SQL for the line of each row of a table."""
@@ -130,12 +104,3 @@ def _is_single(column: Column) -> bool:
 
 def _to_bytes(line: object) -> bytes:
     return line if isinstance(line, bytes) else str(line).encode()
-
-
-def quote_value(column: LineColumn, value: bytes) -> str:
-    """Return SQL for a value of a line."""
-    if column.kind == "bytes":
-        return f"x'{value[2:].decode('ascii')}'"
-    if b"\\" in value or b"\0" in value or not value.isascii():
-        return f"_utf8mb4 x'{value.hex()}'"
-    return "'" + value.decode().replace("'", "''") + "'"

@@ -15,7 +15,7 @@ from pymysql.converters import conversions
 from dbctl.engines.mysql.sql import LEXER
 from dbctl.engines.parsing import Fragment, Token, split_parameters
 from dbctl.engines.servers import Formatters, format_integer, format_value
-from dbctl.engines.sql import is_storable
+from dbctl.engines.sql import is_storable, quote_literal
 from dbctl.errors import ValueInvalidError
 
 
@@ -109,7 +109,7 @@ def format_literal(value: object) -> str:
     text = encode_value(value) or ""
     if "\\" in text or "\0" in text:
         return f"_utf8mb4 x'{text.encode().hex()}'"
-    return "'" + text.replace("'", "''") + "'"
+    return quote_literal(text)
 
 
 def encode_value(value: object) -> str | None:

@@ -10,7 +10,7 @@ import json
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from dbctl import signals
 from dbctl.engines.contract import DumpRequest, DumpResult, DumpVerification
@@ -18,8 +18,8 @@ from dbctl.engines.postgresql.backup import client_programs, database_properties
 from dbctl.engines.postgresql.backup.dump_scanner import DumpScanner, index_by_app_name
 from dbctl.engines.postgresql.backup.limits import describe_losses
 from dbctl.engines.postgresql.connection import PostgreSQLConnection, Session
+from dbctl.engines.postgresql.database import PostgreSQLPart, PostgreSQLReader
 from dbctl.engines.postgresql.errors import is_unsupported
-from dbctl.engines.postgresql.part import PostgreSQLPart
 from dbctl.engines.postgresql.schema import PostgreSQLSchemaReader, read_scope
 from dbctl.engines.postgresql.types import UNDECLARED
 from dbctl.engines.servers import COMPRESSION_RATIO, NO_BACKUP, copy_output
@@ -27,9 +27,6 @@ from dbctl.engines.sql import digest_tables, ident
 from dbctl.errors import BusyError, ClientFailedError, DbctlError, NotSupportedError, QueryFailedError
 from dbctl.files import LEVEL, open_parallel_gzip, subprocesses
 from dbctl.model import now
-
-if TYPE_CHECKING:
-    from dbctl.engines.postgresql.database import PostgreSQLReader
 
 #: Custom: read by pg_restore, as a whole or in parts, over several connections. Plain: read by psql.
 FORMS: Mapping[str, str] = {"custom": ".dump", "plain": ".sql.gz"}
@@ -141,7 +138,9 @@ class PostgreSQLDumper:
                 content = digest_tables(self._db, countable)
         request.progress(1.0)
         verification = DumpVerification(tables=rows, schema=schema, problems=(), digests=content)
-        return DumpResult(taken_at=taken_at, metadata=metadata, verification=verification, sha256=file.sha256)
+        return DumpResult(
+            taken_at=taken_at, metadata=metadata, verification=verification, sha256=file.counter.sha256
+        )
 
     def _arguments(self, form: str, tables: Sequence[str]) -> list[str]:
         """Return the arguments of pg_dump, with the snapshot of this transaction."""

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 from dbctl.engines.contract import EngineFinding, FindingQuery, SettingComparison, leftover_finding
 from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, VISIBLE
 from dbctl.engines.postgresql.connection import DbctlLock
+from dbctl.engines.postgresql.database import PostgreSQLDatabase
 from dbctl.engines.postgresql.monitoring.schema_advice import SchemaAdvice
 from dbctl.engines.postgresql.monitoring.settings import compare_settings
 from dbctl.engines.servers import LOCK_MISSING, find_problems, scratch_name_pattern
 from dbctl.engines.sql import ident
 from dbctl.model import Severity, format_count
-
-if TYPE_CHECKING:
-    from dbctl.engines.postgresql.database import PostgreSQLDatabase
 
 #: The oldest and the newest version that dbctl is tested with.
 OLDEST, NEWEST = 14, 18

@@ -9,8 +9,8 @@ import psycopg
 
 from dbctl.engines.contract import EngineFinding, MaintenanceKind, MaintenanceTask
 from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, VISIBLE
+from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.postgresql.monitoring.schema_advice import LEFTOVERS
-from dbctl.engines.postgresql.part import PostgreSQLPart
 from dbctl.engines.servers import find_problems
 from dbctl.engines.sql import Row, ident
 from dbctl.errors import BusyError, DbctlError, NotSupportedError, PrivilegeMissingError, QueryFailedError

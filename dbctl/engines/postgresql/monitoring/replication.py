@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dbctl.engines.contract import EngineFinding, FindingQuery, ReplicaState
 from dbctl.engines.postgresql.backup import database_properties
-from dbctl.engines.postgresql.part import PostgreSQLPart
+from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.servers import find_problems
 
 #: The receiver is a process that exists while the primary is connected; the server ends it after a silence of wal_receiver_timeout.

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import EngineFinding, FindingQuery
 from dbctl.engines.postgresql.catalog import LEFTOVER_INDEX, VISIBLE, PostgreSQLCatalog, quoted
+from dbctl.engines.postgresql.connection import PostgreSQLConnection
 from dbctl.engines.servers import find_problems
 from dbctl.engines.sql import ident, quote_literal
 from dbctl.errors import CorruptError, PrivilegeMissingError
-
-if TYPE_CHECKING:
-    from dbctl.engines.postgresql.connection import PostgreSQLConnection
 
 _FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
 LEFTOVERS = FindingQuery(

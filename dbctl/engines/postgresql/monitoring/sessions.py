@@ -10,8 +10,7 @@ import msgspec
 from dbctl.engines.contract import LockHolder, LockWait, Session, Traffic, group_locks
 from dbctl.engines.parsing import redact_statement
 from dbctl.engines.postgresql.connection import own_backends
-from dbctl.engines.postgresql.database import PostgreSQLReader
-from dbctl.engines.postgresql.part import PostgreSQLPart
+from dbctl.engines.postgresql.database import PostgreSQLPart, PostgreSQLReader
 from dbctl.engines.postgresql.sql import LEXER
 from dbctl.engines.servers import SHORT_TIMEOUT, convert_row, describe_holders
 from dbctl.engines.sql import Row, ident

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from dbctl.engines.contract import SettingComparison
+from dbctl.engines.postgresql.connection import PostgreSQLConnection
 from dbctl.engines.sql import quote_literal
-
-if TYPE_CHECKING:
-    from dbctl.engines.postgresql.connection import PostgreSQLConnection
 
 SETTINGS = """select name, setting, coalesce(unit, ''), vartype, context, pending_restart, current_setting(name)
 from pg_catalog.pg_settings where name = any(:names)"""

@@ -11,7 +11,7 @@ from msgspec import structs
 from dbctl.engines.contract import Bloat, Index, SlowQuery, Storage, TableSize
 from dbctl.engines.parsing import redact_statement
 from dbctl.engines.postgresql.catalog import VISIBLE, quoted
-from dbctl.engines.postgresql.part import PostgreSQLPart
+from dbctl.engines.postgresql.database import PostgreSQLPart
 from dbctl.engines.postgresql.sql import LEXER
 from dbctl.engines.servers import LARGE_TABLE, convert_row
 from dbctl.engines.sql import ident, quote_literal

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import (
     DerivedSchema,
@@ -13,7 +12,6 @@ from dbctl.engines.contract import (
     Omission,
     PortableColumn,
     PortableIndex,
-    PortableReference,
     PortableSchema,
     PortableTable,
     PortableView,
@@ -21,16 +19,13 @@ from dbctl.engines.contract import (
     StorageLimits,
 )
 from dbctl.engines.postgresql.catalog import VISIBLE
-from dbctl.engines.postgresql.part import PostgreSQLPart
+from dbctl.engines.postgresql.database import PostgreSQLDatabase, PostgreSQLPart
 from dbctl.engines.postgresql.portable.omissions import OMISSIONS
 from dbctl.engines.postgresql.portable.types import IGNORES_CASE, read_type
 from dbctl.engines.postgresql.schema import PostgreSQLSchemaReader
 from dbctl.engines.servers import NamedRow, Rows, group_rows
 from dbctl.engines.sql import ident, quote_literal
-from dbctl.engines.sql.portable import interpret_constraints, strip_parentheses
-
-if TYPE_CHECKING:
-    from dbctl.engines.postgresql.database import PostgreSQLDatabase
+from dbctl.engines.sql.portable import interpret_constraints, list_triggers, strip_parentheses
 
 _FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
 #: Columns of tables; a domain has its base type and length.
@@ -90,10 +85,7 @@ class PostgreSQLPortableSchemas(PostgreSQLPart):
             if table.name in columns:
                 tables.append(_build_table(table, columns[table.name], indexes[table.name]))
                 omissions += _find_omissions(table, columns[table.name], indexes[table.name])
-        for code in schema.codes:
-            if code.kind == "trigger":
-                reason = "triggers have to be written again"
-                omissions.append(Omission(kind="trigger", name=code.name, table=code.table, reason=reason))
+        omissions += list_triggers(schema)
         return PortableSchema(
             dialect="postgres",
             tables=tables,
@@ -142,17 +134,7 @@ def _build_table(table: SchemaTable, columns: Rows, indexes: Rows) -> PortableTa
             columns=[_build_column(row) for row in columns],
             key=table.key,
             indexes=[_build_index(row) for row in indexes if row["method"] in ("btree", "hash")],
-            references=[
-                PortableReference(
-                    columns=reference.columns,
-                    table=reference.table,
-                    to=reference.to,
-                    on_update=reference.on_update,
-                    on_delete=reference.on_delete,
-                    is_deferred=reference.deferred,
-                )
-                for reference in table.references
-            ],
+            references=table.references,
             checks=[strip_parentheses(_CHECK.sub(r"\1", check)) for check in table.checks],
             comment=columns[0]["table_comment"],
         )

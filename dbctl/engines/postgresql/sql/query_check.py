@@ -6,20 +6,17 @@ from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from itertools import chain, islice
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import psycopg
 from psycopg import capabilities
 
 from dbctl.engines.contract import BATCH_ROWS, RowStream, UserQuery
-from dbctl.engines.postgresql.connection import Session
+from dbctl.engines.postgresql.connection import PostgreSQLConnection, Session
 from dbctl.engines.postgresql.sql import read_only
 from dbctl.engines.postgresql.types import UNUSED_PARAMETER, ExactNumberLoader, encode_statement
 from dbctl.engines.sql import Row
 from dbctl.errors import QueryFailedError, QueryTimeoutError, SecretColumnError
-
-if TYPE_CHECKING:
-    from dbctl.engines.postgresql.connection import PostgreSQLConnection
 
 #: Rows in one chunk; before version 17, libpq returns single rows.
 CHUNK_ROWS = BATCH_ROWS if capabilities.has_stream_chunked() else 1

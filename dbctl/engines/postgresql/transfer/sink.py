@@ -58,9 +58,7 @@ class PostgreSQLRowSink:
         sql = f"delete from {self._catalog.quote_table(table)} where "
         self._db.require_writable(table)
         return sum(
-            self._connection.execute_write(
-                sql + lines.match_keys(names, key, part, lambda _column, value: quote_value(value))
-            )
+            self._connection.execute_write(sql + lines.match_keys(names, key, part, quote_value))
             for part in lines.split_batches(keys)
         )
 

@@ -5,6 +5,11 @@ from dbctl.exports import lazy_imports
 with lazy_imports(__name__):
     from dbctl.engines.sql.portable.derivation import Derivation
     from dbctl.engines.sql.portable.expressions import UntranslatableError
-    from dbctl.engines.sql.portable.read import interpret_constraints, split_generated, strip_parentheses
+    from dbctl.engines.sql.portable.read import (
+        interpret_constraints,
+        list_triggers,
+        parse_declared,
+        split_generated,
+        strip_parentheses,
+    )
     from dbctl.engines.sql.portable.screen import SqlValueScreen, limit_decimal, limit_integer, match_labels
-    from dbctl.engines.sql.portable.types import parse_declared

@@ -15,9 +15,9 @@ from dbctl.engines.contract import (
     Omission,
     PortableColumn,
     PortableIndex,
-    PortableReference,
     PortableSchema,
     PortableTable,
+    SchemaReference,
 )
 from dbctl.engines.sql.portable.collations import find_distinguished
 from dbctl.engines.sql.portable.defaults import PortableDefault, fits_kind, read_default
@@ -41,6 +41,8 @@ class Derivation(ABC):
     ignores_case_of_columns: ClassVar[bool] = False
     #: collations that ignore case also ignore accents
     ignores_accents: ClassVar[bool] = False
+    #: the meaning of a backslash in a text does not depend on the session
+    allows_backslashes: ClassVar[bool] = True
     #: expressions for the current time and day, and for a random UUID, by the kind of the column
     functions: ClassVar[Mapping[str, Mapping[LogicalKind, str]]]
 
@@ -130,9 +132,10 @@ class Derivation(ABC):
             before += self.create_comments(table)
         early, after = self._create_indexes()
         if not self.has_inline_constraints:
-            for write in (self._add_checks, self._add_references):
+            for write in (self._check_clauses, self._reference_clauses):
                 for table in self._schema.tables:
-                    after += self._join_alterations(table, write(table))
+                    beginning = f"alter table {self.quote(table.name)} add "
+                    after += self._join_alterations(table, (beginning + clause for clause in write(table)))
         views = ViewQueries(self._schema.dialect, self.dialect, self._types)
         after += views.create(self._schema.views, self.quote, self.omit)
         return DerivedSchema(before=[*before, *early], after=after, columns=pairs, omissions=self._omissions)
@@ -206,8 +209,7 @@ class Derivation(ABC):
         if table.key and not self.has_inline_key(table):
             definitions.append(f"primary key ({self.key_list(table)})")
         if self.has_inline_constraints:
-            definitions += [f"check ({check})" for check in self._translate_checks(table)]
-            definitions += [self.reference_clause(reference) for reference in self.usable_references(table)]
+            definitions += [*self._check_clauses(table), *self._reference_clauses(table)]
         definitions += self.extra_definitions(table)
         self._omit_collations(table)
         self._omit_comments(table)
@@ -314,36 +316,33 @@ class Derivation(ABC):
 
     def expressions(self, table: PortableTable) -> Expressions:
         """Return the translator for expressions over the columns of a table."""
-        return Expressions(self._schema.dialect, self.dialect, self._types[table.name])
+        return Expressions(
+            self._schema.dialect,
+            self.dialect,
+            self._types[table.name],
+            allows_backslashes=self.allows_backslashes,
+        )
 
     # Constraints -------------------------------------------------------------------------------------------------
 
-    def _translate_checks(self, table: PortableTable) -> Iterator[str]:
+    def _check_clauses(self, table: PortableTable) -> Iterator[str]:
         for column in table.columns:
-            yield from self.type_checks(column)
+            yield from (f"check ({check})" for check in self.type_checks(column))
         for check in table.checks:
             try:
-                yield self.expressions(table).translate_condition(check)
+                yield f"check ({self.expressions(table).translate_condition(check)})"
             except UntranslatableError as error:
                 self.omit("check", check, str(error), table.name)
 
-    def _add_checks(self, table: PortableTable) -> Iterator[str]:
-        for check in self._translate_checks(table):
-            yield f"alter table {self.quote(table.name)} add check ({check})"
-
-    def _add_references(self, table: PortableTable) -> Iterator[str]:
-        for reference in self.usable_references(table):
-            yield f"alter table {self.quote(table.name)} add {self.reference_clause(reference)}"
-
-    def usable_references(self, table: PortableTable) -> Iterator[PortableReference]:
+    def _reference_clauses(self, table: PortableTable) -> Iterator[str]:
         """Yield the foreign keys that refer to unique columns of the same types."""
         for reference in table.references:
             if reason := self._find_mismatch(table, reference):
                 self.omit("foreign key", ", ".join(reference.columns), reason, table.name)
             else:
-                yield reference
+                yield self.reference_clause(reference)
 
-    def _find_mismatch(self, table: PortableTable, reference: PortableReference) -> str:
+    def _find_mismatch(self, table: PortableTable, reference: SchemaReference) -> str:
         parent = next((each for each in self._schema.tables if each.name == reference.table), None)
         if parent is None:
             return f"table {reference.table} does not exist"
@@ -358,14 +357,14 @@ class Derivation(ABC):
         """Whether a foreign key can connect two columns."""
         return source.type.kind == target.type.kind
 
-    def reference_clause(self, reference: PortableReference) -> str:
+    def reference_clause(self, reference: SchemaReference) -> str:
         """Return the clause of a foreign key."""
         columns, to = (", ".join(map(self.quote, names)) for names in (reference.columns, reference.to))
         clause = f"foreign key ({columns}) references {self.quote(reference.table)} ({to})"
         for event, action in (("update", reference.on_update), ("delete", reference.on_delete)):
             if action != "NO ACTION":
                 clause += f" on {event} {action.lower()}"
-        return clause + (" deferrable initially deferred" if reference.is_deferred else "")
+        return clause + (" deferrable initially deferred" if reference.deferred else "")
 
     # Indexes -----------------------------------------------------------------------------------------------------
 

@@ -28,9 +28,12 @@ class UntranslatableError(Exception):
 class Expressions:
     """Translates expressions over the columns of a table."""
 
-    def __init__(self, source: str, destination: str, types: Mapping[str, LogicalType]) -> None:
+    def __init__(
+        self, source: str, destination: str, types: Mapping[str, LogicalType], *, allows_backslashes: bool
+    ) -> None:
         """Set the dialects, by their names in sqlglot, and the types of the columns in the destination."""
         self._source, self._destination, self._types = source, destination, types
+        self._allows_backslashes = allows_backslashes
         self._names = {name.lower(): name for name in types}
 
     def translate(self, sql: str) -> str:
@@ -64,9 +67,7 @@ class Expressions:
 
         if unknown := next((node for node in tree.walk() if type(node).__name__ not in PORTABLE_NODES), None):
             raise UntranslatableError(f"{unknown.sql(dialect=self._source)[:60]} has no equivalent")
-        if self._destination == "mysql" and any(
-            "\\" in literal.name for literal in tree.find_all(exp.Literal)
-        ):
+        if not self._allows_backslashes and any("\\" in each.name for each in tree.find_all(exp.Literal)):
             raise UntranslatableError("the meaning of a backslash depends on the session")
         return tree.sql(dialect=self._destination)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import AnyOf, Condition, Explanation, ExternalIndexSpec, Query, Where
-from dbctl.engines.sql import Row, Statement, is_storable
+from dbctl.engines.sql import Row, Statement, is_storable, lower_ascii
 from dbctl.engines.sqlite.external_index.definition import PLACES, TEXTS
 from dbctl.engines.sqlite.external_index.state import ExternalIndexFile
 from dbctl.engines.sqlite.queries import SQLiteExplainer
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 MIN_LENGTH = 3
 #: LIKE refuses patterns of more than 50,000 bytes, and a letter may take eight bytes.
 MAX_LENGTH = 5_000
-_TO_LOWER = {letter: letter + 32 for letter in range(ord("A"), ord("Z") + 1)}
 
 
 class ExternalSearch:
@@ -91,7 +90,7 @@ class ExternalSearch:
     ) -> str:
         tests = []
         if words:
-            expression = " ".join('"' + word.translate(_TO_LOWER).replace('"', '""') + '"' for word in words)
+            expression = " ".join('"' + lower_ascii(word).replace('"', '""') + '"' for word in words)
             tests.append(f"x.texts match {statement.bind(expression)}")
         for condition in where:
             is_stored = condition in spec.stored_conditions

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 
 from dbctl.engines.contract import JoinedText, TextIndexSpec
-from dbctl.engines.sql import ident
+from dbctl.engines.sql import ident, quote_literal
 
 #: Quoted names that need no quotes, and signs around which spaces have no meaning.
 _QUOTED, _SIGNS = r'"(\w+)"', r"[(),=;]"
@@ -37,9 +37,7 @@ class TextIndexDefinition:
         """Return the statements that create the FTS5 table, its key index and its triggers, by name."""
         unsearched = {self.spec.key, *self.spec.extra_columns}
         parts = [ident(name) + " unindexed" * (name in unsearched) for name in self.columns()]
-        parts += (
-            ["tokenize = '" + self.spec.tokenizer.replace("'", "''") + "'"] if self.spec.tokenizer else []
-        )
+        parts += [f"tokenize = {quote_literal(self.spec.tokenizer)}"] if self.spec.tokenizer else []
         statements = {
             self.spec.index_table: f"create virtual table {ident(self.spec.index_table)} using fts5({', '.join(parts)})"
         }

@@ -125,7 +125,7 @@ class SQLiteMaintenance:
             connection.retry_if_changed(connection.database.vacuum)
         elif task.statement.startswith("ANALYZE"):
             connection.retry_if_changed(lambda: connection.database.analyze(task.table or None))
-        else:  # sqlite-utils changes the journal mode without a check that it did change
+        else:  # sqlite-utils has neither REINDEX nor checkpoints, and does not check a change of the journal mode
             return connection.run(task.statement)
         return []
 

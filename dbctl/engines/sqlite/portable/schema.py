@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -14,7 +13,6 @@ from dbctl.engines.contract import (
     Omission,
     PortableColumn,
     PortableIndex,
-    PortableReference,
     PortableSchema,
     PortableTable,
     PortableView,
@@ -26,12 +24,10 @@ from dbctl.engines.contract import (
     strip_collation,
 )
 from dbctl.engines.sql import ident, quote_literal
-from dbctl.engines.sql.portable import interpret_constraints, split_generated
+from dbctl.engines.sql.portable import interpret_constraints, list_triggers, split_generated
 from dbctl.engines.sqlite.describe import SQLiteSchemaReader
 from dbctl.engines.sqlite.portable.types import observe_type, read_type
-
-if TYPE_CHECKING:
-    from dbctl.engines.sqlite.reader import SQLiteDatabase
+from dbctl.engines.sqlite.reader import SQLiteDatabase
 
 _VIEWS = "select name, sql from sqlite_master where type = 'view' order by rowid"
 #: Those that a derived schema has, too.
@@ -107,17 +103,7 @@ def _build_table(table: SchemaTable) -> PortableTable:
             columns=[_build_column(column, key if is_rowid else ()) for column in table.columns],
             key=key,
             indexes=[_build_index(index, names) for index in table.indexes],
-            references=[
-                PortableReference(
-                    columns=reference.columns,
-                    table=reference.table,
-                    to=reference.to,
-                    on_update=reference.on_update,
-                    on_delete=reference.on_delete,
-                    is_deferred=reference.deferred,
-                )
-                for reference in table.references
-            ],
+            references=table.references,
             checks=table.checks,
         )
     )
@@ -197,8 +183,4 @@ def _find_omissions(schema: Schema) -> Iterator[Omission]:
                 if collation not in _KNOWN_COLLATIONS and collations.get(name) != collation:
                     reason = f"collation {collation} of {name} is left out"
                     yield Omission(kind="index", name=index.name, table=table.name, reason=reason)
-    for code in schema.codes:
-        if code.kind == "trigger":
-            yield Omission(
-                kind="trigger", name=code.name, table=code.table, reason="triggers have to be written again"
-            )
+    yield from list_triggers(schema)

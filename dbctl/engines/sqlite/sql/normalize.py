@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Sequence
 
 from dbctl.engines.parsing import Token, Word, unquote_name
+from dbctl.engines.sql import quote_literal
 from dbctl.engines.sqlite.sql.lexer import LEXER
 
 _PLAIN = re.compile(r"[a-z_][a-z0-9_$]*")
@@ -43,7 +44,7 @@ def _normalize_token(token: Token, names: Collection[str]) -> Word:
     if token.kind == "name":
         name = unquote_name(token.text)
         if token.text[0] == '"' and name.lower() not in names:
-            return Word("text", "'" + name.replace("'", "''") + "'")
+            return Word("text", quote_literal(name))
         return _name_word(name)
     if token.kind == "text" and token.text[0] == "'":
         return Word("text", token.text)
@@ -78,7 +79,7 @@ def normalize_default(sql: str) -> str:
     words = read_normal_words(sql, ())
     if len(words) == 1 and words[0].kind in ("word", "name") and words[0].text not in RESERVED:
         plain = sql.strip() if words[0].kind == "word" else sql.strip()[1:-1]
-        return "'" + plain.replace("'", "''") + "'"
+        return quote_literal(plain)
     return re.sub(r"^([+-]) ", r"\1", join_words(words))
 
 

@@ -15,7 +15,7 @@ from dbctl.engines.mysql.backup import stored_code
 from dbctl.engines.mysql.backup.dump_reader import DumpScanner
 from dbctl.engines.mysql.backup.load import remove_database_name
 from dbctl.engines.mysql.connection import Session
-from dbctl.engines.mysql.errors import error_number
+from dbctl.engines.mysql.errors import error_number, quote
 from dbctl.engines.mysql.types import format_literal
 from dbctl.errors import CorruptError
 from dbctl.model import Struct
@@ -79,27 +79,25 @@ def remove_definers(blocks: Iterable[bytes], target: str) -> Iterator[bytes]:
 def read_definitions(session: Session, database: str) -> list[Definition]:
     """Return the definitions of a database besides tables, in an order that can be executed."""
     session.run("set session sql_mode = ''")  # quotes names in the form that every mode reads
-    session.run(f"use {_quote_name(database)}")
+    session.run(f"use {quote(database)}")
     definitions = list[Definition]()
     for view in stored_code.list_names(session, stored_code.VIEWS, database):
-        ((_, statement, _, collation),) = session.run(f"show create view {_quote_name(view)}")
+        ((_, statement, _, collation),) = session.run(f"show create view {quote(view)}")
         definitions.append(_create_definition("view", view, statement, "", collation))
     for name in stored_code.list_libraries(session, database):
-        ((_, mode, statement),) = session.run(f"show create library {_quote_name(name)}")
+        ((_, mode, statement),) = session.run(f"show create library {quote(name)}")
         definitions.append(_create_definition(LIBRARY, name, statement, mode, ""))
     for kind, name in stored_code.list_routines(session, database):
-        ((_, mode, statement, _, collation, _),) = session.run(
-            f"show create {kind.lower()} {_quote_name(name)}"
-        )
+        ((_, mode, statement, _, collation, _),) = session.run(f"show create {kind.lower()} {quote(name)}")
         text = b"".join(remove_database_name([str(statement).encode("utf-8", "surrogateescape")], database))
         definitions.append(
             _create_definition(kind.lower(), name, text.decode("utf-8", "surrogateescape"), mode, collation)
         )
     for name in stored_code.list_names(session, TRIGGERS, database):
-        _, mode, statement, _, collation, *_ = session.run(f"show create trigger {_quote_name(name)}")[0]
+        _, mode, statement, _, collation, *_ = session.run(f"show create trigger {quote(name)}")[0]
         definitions.append(_create_definition("trigger", name, statement, mode, collation))
     for name in stored_code.list_names(session, stored_code.EVENTS, database):
-        ((_, mode, zone, statement, _, collation, _),) = session.run(f"show create event {_quote_name(name)}")
+        ((_, mode, zone, statement, _, collation, _),) = session.run(f"show create event {quote(name)}")
         definitions.append(_create_definition("event", name, statement, mode, collation, zone))
     return definitions
 
@@ -123,7 +121,7 @@ def create_objects(session: Session, database: str, definitions: Sequence[Defini
     Each object is one statement, so no text of a dump is parsed as a second statement. The definer is the account with
     rights on this database alone, or otherwise the account of this session.
     """
-    session.run(f"use {_quote_name(database)}")
+    session.run(f"use {quote(database)}")
     definer = _find_definer(session, database)
     remaining = list(definitions)
     while remaining:  # a view may refer to a later one
@@ -179,8 +177,3 @@ def _find_definer(session: Session, database: str) -> str:
         for (account,) in session.run(ACCOUNTS.format(format_literal(database), format_literal(escaped))):
             return str(account)
     return ""
-
-
-def _quote_name(name: str) -> str:
-    escaped = name.replace("`", "``")
-    return f"`{escaped}`"

@@ -1,0 +1,82 @@
+"""Read the rows of a server as lines."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+
+from dbctl.engines.contract import Column, Line, LineBatch, LineColumn, key_of
+from dbctl.engines.servers.writer import ServerReader, ServerWriter
+from dbctl.engines.sql import lines
+
+
+class ServerRowSource(ABC):
+    """The part ``RowSource``."""
+
+    def __init__(self, db: ServerReader | ServerWriter) -> None:
+        self._connection, self._catalog = db.connection, db.catalog
+
+    @staticmethod
+    @abstractmethod
+    def kind_of(column: Column) -> str:
+        """Return the kind of a column's values."""
+
+    @staticmethod
+    @abstractmethod
+    def quote_value(column: LineColumn, value: bytes) -> str:
+        """Return SQL for a value of a line."""
+
+    @abstractmethod
+    def _lock_statements(self, tables: Sequence[str]) -> Sequence[str]:
+        """Return the statements that block writers of tables, names in SQL, until the session ends."""
+
+    @abstractmethod
+    def _read_lines(
+        self, table: str, columns: Sequence[LineColumn], clauses: str
+    ) -> AbstractContextManager[Iterator[Sequence[Line]]]:
+        """Provide the lines of the rows that a query with further clauses selects, in batches."""
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        return self._connection.read_transaction()
+
+    @contextmanager
+    def block_writers(self, tables: Sequence[str]) -> Iterator[None]:
+        own = self._connection
+        # a lock needs a transaction that may write; a reader's connection has none
+        with closing(type(own)(own.url, own.target, timeout=own.timeout, read_only=False)) as connection:
+            if tables:
+                for sql in self._lock_statements([self._catalog.quote_table(table) for table in tables]):
+                    connection.run(sql)
+            yield
+
+    def has_integer_order(self, table: str, column: str) -> bool:
+        has_key = self._catalog.primary_key(table) == [column]
+        return has_key and self.kind_of(self._catalog.require_column(table, column)) == "integer"
+
+    @contextmanager
+    def stream_lines(
+        self, table: str, columns: Sequence[LineColumn], *, position: str = "", end: str = ""
+    ) -> Iterator[Iterator[LineBatch]]:
+        key = self._catalog.primary_key(table)
+        # the position is the key of the last row, with which its line begins
+        has_position = bool(key) and key == [column.name for column in columns[: len(key)]]
+        names = [self._catalog.quote_column(table, name, "") for name in key if has_position]
+        clauses = lines.position_clauses(names, columns, position, end, self.quote_value)
+        with self._read_lines(table, columns, clauses) as batches:
+            yield (
+                LineBatch(batch, key_of(batch[-1], len(key)).decode() if has_position else "")
+                for batch in batches
+            )
+
+    def fetch_lines(
+        self, table: str, columns: Sequence[LineColumn], key: Sequence[LineColumn], keys: Sequence[Line]
+    ) -> Sequence[Line]:
+        names = [self._catalog.quote_column(table, column.name, "") for column in key]
+        result: list[Line] = []
+        for part in lines.split_batches(keys):
+            condition = lines.match_keys(names, key, part, self.quote_value)
+            with self._read_lines(table, columns, f" where {condition}") as batches:
+                for batch in batches:
+                    result += batch
+        return result
