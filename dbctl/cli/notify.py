@@ -85,7 +85,7 @@ def check(ctx: typer.Context) -> int:
     """
     sections, selections = _read_apps(ctx)
     location = locate_journal(read_selection(ctx), all_apps=True)
-    with show_progress(ctx):
+    with show_progress(ctx, threaded=False):  # a fleet forks processes
         result = notify.send_problems(sections, location, selections, timeout=read_options(ctx).timeout)
     for text in result.remarks:
         warn(ctx, text)
@@ -113,7 +113,7 @@ def summary(
     """
     sections, selections = _read_apps(ctx)
     location = locate_journal(read_selection(ctx), all_apps=True)
-    with show_progress(ctx):
+    with show_progress(ctx, threaded=False):  # a fleet forks processes
         attachment = _create_report(ctx, selections, location, since) if with_report else None
         result = notify.send_summary(
             sections,
@@ -134,6 +134,6 @@ def _create_report(
     from dbctl.report_page import create_page
     from dbctl.services.report import collect_report
 
-    single = [selected for selected in selections if not loader.find_app(selected, allow_fleet=True).is_fleet]
-    report = collect_report(single, location, timeout=read_options(ctx).timeout, since=since)
+    options = read_options(ctx)
+    report = collect_report(selections, location, timeout=options.timeout, since=since, jobs=options.jobs)
     return notify.Attachment("report.html", create_page(report).encode())

@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from dbctl.cli._support.app import read_duration, read_selection, read_selections
-from dbctl.cli._support.emit import emit, note, show_progress
+from dbctl.cli._support.emit import emit, show_progress
 from dbctl.cli._support.options import read_options
-from dbctl.config import loader
 from dbctl.errors import FileExistsAlreadyError, FileFailedError
 from dbctl.files import atomic, write_atomically
 from dbctl.model import ChangeResult, Closing
@@ -55,27 +54,21 @@ def report(
     """Report the state, growth, activity, backups, findings, migrations and changes of all configured apps.
 
     --app NAME selects one app. Sizes and rows are those that backups and dbctl status --record recorded, and runs those
-    of the journal. Fleets are omitted, unless --app APP/NAME selects an instance.
+    of the journal. A fleet has the sums of its instances, and a list of those that need attention.
 
     Example: dbctl report --html report.html
     Example: dbctl report --since 7d -o json
     """
     options, selection = read_options(ctx), read_selection(ctx)
     all_apps = not (selection.app or selection.profile or selection.urls)
-    selections = read_selections(ctx, all_apps=all_apps, allow_fleets=all_apps)
-    if all_apps:
-        fleets = [
-            selected.app for selected in selections if loader.find_app(selected, allow_fleet=True).is_fleet
-        ]
-        for name in fleets:
-            note(ctx, f"{name} is a fleet, which the report omits")
-        selections = [selected for selected in selections if selected.app not in fleets]
-    with show_progress(ctx):
+    selections = read_selections(ctx, all_apps=all_apps, allow_fleets=True)
+    with show_progress(ctx, threaded=False):  # a fleet forks processes
         collected = collect_report(
             selections,
             locate_journal(selection, all_apps=all_apps),
             timeout=options.timeout,
             since=since or DEFAULT_PERIOD,
+            jobs=options.jobs,
         )
     if html:
         written = _write_page(html, collected)

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -16,6 +16,8 @@ from dbctl.config.model import (
     UNNAMED_APP,
     App,
     Configuration,
+    NotifyConfig,
+    NotifyEvent,
     Selection,
 )
 from dbctl.config.resolver import Resolver, resolve_path
@@ -156,21 +158,30 @@ def parse(file: Path, *, only: str = "") -> Configuration:
     sections = read_sections(file)
     use_section_secrets(sections)
     apps, problems = dict[str, App](), list[toml.Problem]()
+    events = {name: _list_events(sections.notify, app.notify) for name, app in sections.apps.items()}
+    summarized = next((name for name, rules in events.items() if "summary" in rules), "")
     for name, app in sections.apps.items():
         if only in ("", name) or only.startswith(f"{name}/"):
             app_problems = list[tuple[Sequence[toml.Key], str]]()
             resolved = Resolver(name, app, sections.folder, _collect_into(app_problems)).resolve()
-            has_channels = sections.notify.has_channels or app.notify.has_channels
-            has_rules = app.notify.on is None or bool(app.notify.on)
             apps[name] = msgspec.structs.replace(
                 resolved,
                 state=sections.journal.folder,
-                has_messages=has_channels and has_rules,
+                has_messages=bool({*events[name]} - {"summary"}),
+                has_summary=name == summarized,
             )
             problems += locate_problems(sections.origins["apps", name], app_problems)
     raise_problems(problems, [source.path for source in sections.files])
     files = {name: sections.origins["apps", name].path for name in sections.apps}
     return Configuration(path=file, apps=apps, files=files)
+
+
+def _list_events(shared: NotifyConfig, own: NotifyConfig) -> Sequence[NotifyEvent]:
+    """Return the reasons for messages about an app; none without a channel."""
+    if not (shared.has_channels or own.has_channels):
+        return ()
+    rules = shared.on if own.on is None else own.on
+    return get_args(NotifyEvent) if rules is None else rules
 
 
 def use_section_secrets(sections: Sections) -> None:

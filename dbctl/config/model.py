@@ -119,6 +119,8 @@ class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cleanup: str = ""  #: ``sessions cleanup``
     status: str = ""  #: ``status``
     notify: str = ""  #: ``notify check``, for apps with a channel for messages
+    #: ``notify summary``, which includes all apps; a job of the first app whose channels have the rule ``summary``
+    summary: str = ""
     #: further jobs ``backup``, ``verify``, ``optimize`` or ``vacuum`` of single databases
     databases: dict[str, dict[Literal["backup", "verify", "optimize", "vacuum"], str]] = {}
 
@@ -370,7 +372,10 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     hooks: Mapping[ActionName, ActionHooks] = {}
     maintenance_mode: MaintenanceModeConfig | None = None
     state: str = ""  #: the folder of the journal, if configured
-    has_messages: bool = False  #: whether messages about it are sent
+    has_messages: bool = False  #: whether messages about its problems are sent
+    has_summary: bool = (
+        False  #: whether it is the first app of the configuration whose channels get the summary
+    )
     instances: InstancesConfig = InstancesConfig()
     listing_url: Url | None = None  #: the database that lists the instances of a fleet
     fleet: str = ""  #: the fleet of which it is an instance

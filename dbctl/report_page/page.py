@@ -76,7 +76,7 @@ def _list_totals(report: OperationsReport) -> Iterator[Html]:
         (
             "Backups due",
             show_number(totals.due_backups),
-            f"of {len(report.backups)}",
+            f"of {totals.backups:,}",
             "warning" if totals.due_backups else "ok",
         ),
     ]

@@ -10,7 +10,13 @@ from dbctl.report_page.charts import draw_bars, draw_line
 from dbctl.report_page.elements import Html, Node, element, join
 from dbctl.report_page.tables import Column, create_table
 from dbctl.report_page.values import MISSING, show_duration, show_number, show_size, show_time
-from dbctl.services.report import OperationsReport, ReportedDatabase, ReportedFinding, ReportedRun
+from dbctl.services.report import (
+    OperationsReport,
+    ReportedApp,
+    ReportedDatabase,
+    ReportedFinding,
+    ReportedRun,
+)
 
 #: The words for a state, with the style of its badge.
 _HEALTH = {"error": "Error", "due": "Action due", "ok": "OK"}
@@ -40,6 +46,14 @@ def list_sections(report: OperationsReport) -> Sequence[tuple[str, str, Html]]:
 
 
 def _show_applications(report: OperationsReport) -> Html:
+    board = _create_board("All applications, those that need attention first", report, report.apps)
+    if not report.instances:
+        return board
+    caption = "Instances of fleets that need attention, worst first"
+    return join(board, _create_board(caption, report, report.instances))
+
+
+def _create_board(caption: str, report: OperationsReport, apps: Sequence[ReportedApp]) -> Html:
     columns = [
         Column("Application"),
         Column("State"),
@@ -55,7 +69,7 @@ def _show_applications(report: OperationsReport) -> Html:
     rows = [
         [
             app.app,
-            _badge(app.health, _HEALTH),
+            _show_health(app),
             show_number(app.databases),
             show_size(app.bytes),
             show_size(app.bytes_per_day, signed=True),
@@ -65,9 +79,18 @@ def _show_applications(report: OperationsReport) -> Html:
             show_number(app.errors + app.warnings),
             show_number(app.failed_runs),
         ]
-        for app in report.apps
+        for app in apps
     ]
-    return create_table("All applications, those that need attention first", columns, rows)
+    return create_table(caption, columns, rows)
+
+
+def _show_health(app: ReportedApp) -> Html:
+    """Return the state; of a fleet with the number of its instances that need attention."""
+    badge, instances = _badge(app.health, _HEALTH), app.instances
+    if instances is None:
+        return badge
+    attention = f"{instances.error + instances.due:,} of {format_count(instances.total, 'instance')}"
+    return join(badge, " ", element("span", attention, class_="muted"))
 
 
 def _show_findings(report: OperationsReport) -> Html:
@@ -78,6 +101,7 @@ def _show_findings(report: OperationsReport) -> Html:
 
 def _show_finding(finding: ReportedFinding) -> Html:
     remedy = element("p", "Remedy: ", element("code", finding.remedy)) if finding.remedy else None
+    others = finding.describe_others()
     return element(
         "li",
         _badge(finding.severity, _SEVERITY),
@@ -87,6 +111,7 @@ def _show_finding(finding: ReportedFinding) -> Html:
                 "p", element("strong", finding.target), " ", element("span", finding.code, class_="code")
             ),
             element("p", finding.message),
+            element("p", others, class_="muted") if others else None,
             remedy,
         ),
     )
@@ -117,6 +142,13 @@ def _show_growth(report: OperationsReport) -> Html:
             for table in report.tables
         ]
         parts.append(create_table("Tables that grow fastest", columns, rows))
+    if report.growing:
+        columns = [Column("Instance"), Column("Size", is_number=True), Column("Per day", is_number=True)]
+        sizes = [
+            [growth.target, show_size(growth.bytes), show_size(growth.bytes_per_day, signed=True)]
+            for growth in report.growing
+        ]
+        parts.append(create_table("Instances that grow fastest", columns, sizes))
     if report.figures:
         columns = [Column("Figure"), Column("Database"), Column("Value", is_number=True)]
         figures = [
@@ -239,6 +271,8 @@ def _show_migrations(report: OperationsReport) -> Html:
     if not report.migrations:
         return _show_remark("No migration is pending, and none was applied in this period.")
     columns = [Column("Migration"), Column("Database"), Column("State"), Column("Applied")]
+    has_fleets = any(migration.instances for migration in report.migrations)
+    columns += [Column("Instances", is_number=True)] if has_fleets else []
     rows = [
         [
             migration.name,
@@ -247,6 +281,7 @@ def _show_migrations(report: OperationsReport) -> Html:
                 "span", migration.state, class_=f"badge {'ok' if migration.state == 'applied' else 'warning'}"
             ),
             show_time(migration.applied_at, created_at=report.created_at),
+            *([show_number(migration.instances or None)] if has_fleets else []),
         ]
         for migration in report.migrations
     ]

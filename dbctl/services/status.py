@@ -93,7 +93,7 @@ class StatusReport(Struct, frozen=True, kw_only=True):
 
 
 def collect_status(
-    selections: Sequence[Selection], *, timeout: float, only: str = "", record: bool = False
+    selections: Sequence[Selection], *, timeout: float, only: str = "", record: bool = False, fleets: int = 0
 ) -> StatusReport:
     """Return the status of the databases of apps.
 
@@ -102,6 +102,7 @@ def collect_status(
         timeout: for locks, in seconds.
         only: restricts the report to one database.
         record: whether to count rows, and to record a sample of each database.
+        fleets: further apps, which the caller reports.
 
     Raises:
         DbctlError: the only app cannot be opened. With several apps, the error is part of the report.
@@ -114,7 +115,7 @@ def collect_status(
                 if record:
                     collector.record_samples(app, selection)
         except DbctlError as error:
-            if len(selections) == 1:
+            if len(selections) + fleets == 1:
                 raise
             collector.add_failure(error, selection.app)
             collector.rows.append(DatabaseStatus(app=selection.app, database=None, state=error.code))

@@ -234,3 +234,23 @@ def test_imported_rows_with_generated_keys_are_recorded(answer, blog):
     assert [image["key"] for image in shown["changes"][0]["images"]] == [{"id": 3}, {"id": 4}]
     answer("undo", str(shown["operation"]), "--yes")
     assert read_rows(blog) == before
+
+
+def test_log_that_was_truncated_after_a_run_on_a_fleet_is_detected(answer, blog):
+    section = '[apps.shop]\nprofile = "plain"\ndatabases = "shops/*.db"\n'
+    (blog / "dbctl.toml").write_text(f"{CONFIGURATION}{section}")
+    (blog / "shops").mkdir()
+    for index in range(6):
+        with closing(sqlite3.connect(blog / f"shops/s{index}.db")) as connection:
+            connection.execute("create table posts (id integer primary key)")
+    answer("maintain", "vacuum", "--app", "shop", "--jobs", "3")
+    run = answer("runs", "list", "--limit", "1", "--app", "shop")["data"]["items"][0]
+    operations = read_operations(answer)
+    assert len(operations) == 6
+    shown = answer("audit", "show", str(operations[0]["operation"]))["data"]
+    assert shown["run"] == run["id"]
+    assert answer("audit", "verify")["data"]["anchor"] == run["audit"]
+    path = blog / "state/audit.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1]))
+    assert read_codes(answer)[0] == "audit-truncated"

@@ -483,9 +483,33 @@ def test_fleet_sends_one_message_with_the_failed_instances(blog, receiver):
     assert "shops/b" in failed["data"]["text"]
     assert "shops/a" not in failed["data"]["text"]
     assert run("notify", "check") == 0
+    assert run("notify", "check") == 0
+    _, *checked = list_notices(receiver)
+    assert [(notice["type"], notice["data"]["apps"]) for notice in checked] == [
+        ("dbctl.overdue", ["shops"]),
+        ("dbctl.finding", ["shops"]),
+    ]
+    assert all("(b)" in notice["data"]["text"] for notice in checked)
     (blog / "shops/b.db").unlink()
     assert run("backup", "create") == 0
-    assert list_events(receiver) == ["dbctl.failed", "dbctl.recovered"]
+    assert run("notify", "check") == 0
+    events = ["dbctl.failed", "dbctl.overdue", "dbctl.finding"]
+    assert list_events(receiver) == [*events, *["dbctl.recovered"] * 3]
+
+
+def test_summary_counts_the_instances_of_a_fleet(blog, receiver):
+    app = '[apps.shops]\nprofile = "plain"\ndatabases = "shops/*.db"\n'
+    configure(blog, f'[notify.webhook]\nurl = "{receiver.url}/hook"\n', app)
+    (blog / "shops").mkdir()
+    for name in ("a", "b", "c"):
+        with closing(sqlite3.connect(blog / f"shops/{name}.db")) as connection:
+            connection.execute("create table posts (id integer primary key)")
+    (blog / "shops/b.db").write_text("no database, and long enough to be one" * 9)
+    assert run("notify", "summary") == 0
+    (summary,) = list_notices(receiver)
+    assert summary["data"]["severity"] == "warning"
+    assert "3 instances" in summary["data"]["text"]
+    assert "(b)" in summary["data"]["text"]
 
 
 def test_summary_has_the_report_in_the_mail(blog, receiver, answer):

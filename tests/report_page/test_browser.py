@@ -12,6 +12,7 @@ import pytest
 
 from dbctl.cli.main import main
 from tests import external_tools, year_of_runs
+from tests.services.fleet_app import create_fleet, tenant_path
 
 pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).with_name("examine_page.mjs")
@@ -77,6 +78,20 @@ def test_browser_reports_nothing(names, days, text, examine, tmp_path, monkeypat
         "migrations",
         "changes",
     ]
+
+
+def test_page_of_a_fleet_is_accessible(examine, tmp_path, monkeypatch):
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    create_fleet(tmp_path, tuple(f"{letter * 30}" for letter in "abcdefgh"))
+    for name in "ab":
+        tenant_path(tmp_path, name * 30).write_bytes(b"damaged " * 1000)
+    words = ["--config", str(tmp_path / "dbctl.toml")]
+    assert main([*words, "backup", "create", "--quiet"]) == 12
+    page = tmp_path / "report.html"
+    assert main([*words, "report", "--html", str(page)]) == 0
+    for result in examine(page):
+        assert (result["messages"], result["violations"], result["overflowing"]) == ([], [], [])
+        assert result["scrollWidth"] == result["width"]
 
 
 def test_page_without_data_is_accessible(examine, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import typer
 
 from dbctl.cli._support.app import read_selection
 from dbctl.cli._support.command_text import CommandText
-from dbctl.cli._support.emit import warn
+from dbctl.cli._support.emit import ANCHOR, RUN_ID, warn
 from dbctl.cli._support.options import RUN, command_path
 from dbctl.config import has_home, user_name
 from dbctl.errors import JournalDisabledError
@@ -37,7 +37,7 @@ def create_recorder(ctx: typer.Context, app: App) -> OperationRecorder:
         command=" ".join(command_path(ctx)),
         arguments=CommandText(ctx).arguments,
         config=location.config,
-        run=run.id if run else None,
+        run=run.id if run else ctx.meta.get(RUN_ID),
     )
     return OperationRecorder(
         open_log(location.folder) if location.folder else None,
@@ -45,7 +45,7 @@ def create_recorder(ctx: typer.Context, app: App) -> OperationRecorder:
         location.audit,
         app=app.name,
         warn=run.report_audit_failure if run else partial(warn, ctx),
-        receive_anchor=run.set_anchor if run else _ignore_anchor,
+        receive_anchor=run.set_anchor if run else partial(_store_anchor, ctx),
     )
 
 
@@ -58,8 +58,9 @@ def _read_anchor(folder: Path) -> Anchor | None:
     return parse_anchor(read_newest_anchor(folder))
 
 
-def _ignore_anchor(_anchor: Anchor) -> None:
-    """Do nothing, for a command that the journal does not record."""
+def _store_anchor(ctx: typer.Context, anchor: Anchor) -> None:
+    """Store the end of the log for the run that works on a fleet; other commands without a run ignore it."""
+    ctx.meta[ANCHOR] = str(anchor)
 
 
 def require_folder(ctx: typer.Context) -> Path:

@@ -55,6 +55,8 @@ ACTION = "dbctl.action"
 HOOK_RUNS = "dbctl.hooks"
 #: Key in the context for the id of the run of a fleet in the journal.
 RUN_ID = "dbctl.run_id"
+#: The end of the audit log after a change of an instance, ``SEQUENCE:HASH``.
+ANCHOR = "dbctl.anchor"
 
 _WARNINGS = "dbctl.warnings"
 
@@ -181,7 +183,7 @@ def reset(ctx: Context, receive: Callable[[result_output.CommandOutput], None]) 
     """Prepare a context for another run of its command, whose output ``receive`` gets."""
     if RUN in ctx.meta:
         ctx.meta[RUN_ID] = ctx.meta[RUN].id
-    for key in (_WARNINGS, CONFIRMED_DIGEST, RUN, HOOK_RUNS):
+    for key in (_WARNINGS, CONFIRMED_DIGEST, RUN, HOOK_RUNS, ANCHOR):
         ctx.meta.pop(key, None)
     ctx.meta[RECEIVER] = receive
 

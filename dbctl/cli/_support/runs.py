@@ -124,6 +124,9 @@ class ObservedRun:
         self._outcomes.append(RunOutcome(app=outcome.app, exit_code=outcome.exit_code, error_code=code))
         for record in outcome.hooks:
             self.receive_hook(record)
+        # Instances end in another order than that in which they wrote.
+        if _find_sequence(outcome.audit) > _find_sequence(self._run.audit):
+            self._run = structs.replace(self._run, audit=outcome.audit)
         level = "error" if outcome.state == "failed" else "info"
         self._write_log(
             level, "instance", message, instance=outcome.app, exit_code=outcome.exit_code, code=code
@@ -274,6 +277,11 @@ class ObservedRun:
             return None
         message = self._text.mask(f"{first.target}: {first.message}")
         return RunError(code=first.code, message=message, hint=self._text.mask(first.hint))
+
+
+def _find_sequence(anchor: str) -> int:
+    """Return the number of the last record of the audit log; 0: no anchor."""
+    return int(anchor.partition(":")[0] or 0)
 
 
 def _sum_fields(result: object, names: Sequence[str]) -> int | None:

@@ -31,7 +31,12 @@ def app_options(selection: Selection, app: model.App) -> Sequence[str]:
     """Return the options that select ``app`` from any directory and with any environment."""
     if _needs_no_config(selection):
         return _other_options(selection, app)
-    return ["--config", os.path.abspath(loader.config_path(selection)), *_other_options(selection, app)]  # noqa: PTH100 - a link stays, its target may move
+    return [*config_options(selection), *_other_options(selection, app)]
+
+
+def config_options(selection: Selection) -> Sequence[str]:
+    """Return the options that select all apps of the configuration from any directory."""
+    return ["--config", os.path.abspath(loader.config_path(selection))]  # noqa: PTH100 - a link stays, its target may move
 
 
 def build_command(selection: Selection, app: model.App, *command: str) -> Sequence[str]:

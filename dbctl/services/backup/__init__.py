@@ -38,6 +38,6 @@ with lazy_imports(__name__):
     )
     from dbctl.services.backup.safety import SafetyBackupSource, schema_fingerprint
     from dbctl.services.backup.sources import ByteProgress, MemberSource, Source, count_in_bytes, ignore_bytes
-    from dbctl.services.backup.status import DUE_CODES, AppBackups, BackupStatus, DatabaseBackups
+    from dbctl.services.backup.status import DUE_CODES, AppBackups, BackupStatus, DatabaseBackups, Job
     from dbctl.services.backup.verification_record import Drill
     from dbctl.services.backup.verify import VerifyBackups

@@ -33,6 +33,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     warnings: Sequence[str] = ()
     error: InstanceError | None = None
     hooks: Sequence[HookRun] = ()  #: that ran for the instance
+    audit: str = ""  #: the end of the audit log after the last change, ``SEQUENCE:HASH``; empty: no change
 
     @staticmethod
     def from_error(app: str, error: DbctlError, *, state: State = "failed") -> Outcome:

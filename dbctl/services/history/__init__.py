@@ -10,14 +10,18 @@ with lazy_imports(__name__):
         TableGrowth,
         TablePoint,
         list_table_points,
+        measure_database_growth,
         measure_growth,
         select_evenly,
     )
     from dbctl.services.history.recording import SampleRecorder
     from dbctl.services.history.samples import (
+        DatabaseKey,
         Sample,
         TableSample,
         discard_wrong_times,
         read_samples,
+        read_series,
         save_samples,
     )
+    from dbctl.services.history.sums import SampleSum

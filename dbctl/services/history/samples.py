@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeAlias
@@ -72,6 +72,9 @@ class Sample(Struct, frozen=True, kw_only=True):
         return sum(known) if known and len(known) == len(counts) else None
 
 
+_DECODER = msgspec.json.Decoder(Sample)
+
+
 def save_samples(folder: Path, config: str, samples: Sequence[Sample]) -> None:
     """Record samples, and thin out old ones of the same databases once a day.
 
@@ -110,23 +113,30 @@ def read_samples(
         JournalUnavailableError, JournalCorruptError: the journal cannot be read.
     """
     samples = defaultdict[DatabaseKey, list[Sample]](list)
-    where, values = "config = ?", [config]
-    if since:
-        where, values = f"{where} and taken_at >= ?", [*values, since.isoformat()]
-    if apps:
-        where, values = f"{where} and app in ({', '.join('?' * len(apps))})", [*values, *apps]
+    condition, values = (f" and app in ({', '.join('?' * len(apps))})", apps) if apps else ("", ())
     with open_for_reading(folder) as connection:
-        if connection is None or not _has_samples(connection):
-            return samples
-        decoder = msgspec.json.Decoder(Sample)
-        rows = connection.execute(f"select record from samples where {where} order by id", values)
-        for (record,) in rows:
-            try:
-                sample = decoder.decode(record)
-            except msgspec.MsgspecError as error:
-                raise JournalCorruptError(path=folder / FILE_NAME, reason=f"a sample: {error}") from error
-            samples[sample.app, sample.database].append(sample)
+        if connection is not None:
+            for sample in _select(connection, folder, config, since, condition, values):
+                samples[sample.app, sample.database].append(sample)
     return samples
+
+
+def read_series(
+    folder: Path, config: str, *, apps: Sequence[str], since: datetime
+) -> Iterator[Sequence[Sample]]:
+    """Yield the samples of each database of many apps, app by app, in the order of recording.
+
+    Raises:
+        JournalUnavailableError, JournalCorruptError: the journal cannot be read.
+    """
+    with open_for_reading(folder) as connection:
+        for app in apps:
+            if connection is None:
+                return
+            series = defaultdict[str, list[Sample]](list)
+            for sample in _select(connection, folder, config, since, " and app = ?", (app,)):
+                series[sample.database].append(sample)
+            yield from series.values()
 
 
 def select_surplus(samples: Sequence[tuple[int, str]], reference: datetime) -> list[int]:
@@ -174,6 +184,27 @@ def _list_times(connection: sqlite3.Connection, key: tuple[str, str, str]) -> li
     return connection.execute(sql, key).fetchall()
 
 
-def _has_samples(connection: sqlite3.Connection) -> bool:
+def _select(
+    connection: sqlite3.Connection,
+    folder: Path,
+    config: str,
+    since: datetime | None,
+    condition: str,
+    values: Sequence[str],
+) -> Iterator[Sample]:
+    """Yield the samples of a configuration since a time that fulfill a condition, in the order of recording.
+
+    Raises:
+        JournalCorruptError: a sample has another structure.
+    """
     sql = "select count(*) from sqlite_master where type = 'table' and name = 'samples'"
-    return bool(connection.execute(sql).fetchone()[0])
+    if not connection.execute(sql).fetchone()[0]:
+        return
+    bound = since.isoformat() if since else ""
+    sql = f"select record from samples where config = ? and taken_at >= ?{condition} order by id"
+    # All rows at once: a query that is open would prevent writers, if the journal has no write-ahead log.
+    for (record,) in connection.execute(sql, (config, bound, *values)).fetchall():
+        try:
+            yield _DECODER.decode(record)
+        except msgspec.MsgspecError as error:
+            raise JournalCorruptError(path=folder / FILE_NAME, reason=f"a sample: {error}") from error

@@ -95,6 +95,22 @@ def open_for_reading(folder: Path) -> Iterator[sqlite3.Connection | None]:
             yield connection
 
 
+def release_pages(folder: Path, *, max_pages: int) -> None:
+    """Return free pages to the file system, if most pages are free, and at most ``max_pages`` are in use; a failure is ignored."""
+    with (
+        suppress(JournalUnavailableError),
+        _translate_errors(folder / FILE_NAME),
+        _connect(folder / FILE_NAME) as connection,
+    ):
+        counts = (
+            connection.execute(f"pragma {name}").fetchone()[0] for name in ("page_count", "freelist_count")
+        )
+        total, free = counts
+        if free > total / 2 and total - free <= max_pages:
+            connection.execute("vacuum")
+            connection.execute("pragma wal_checkpoint(truncate)")
+
+
 def is_read_only(folder: Path) -> bool:
     """Whether a journal exists that this process cannot write."""
     path = folder / FILE_NAME

@@ -14,6 +14,7 @@ from dbctl.services.notify.dispatch import Dispatcher, DispatchResult, Problem, 
 from dbctl.services.notify.notice import Event, list_findings
 from dbctl.services.notify.observer import list_run_problems, report_findings
 from dbctl.services.notify.trial import summarize_deliveries
+from dbctl.services.report import collect_fleet
 from dbctl.services.status import collect_status
 
 #: Codes of findings about work that is due.
@@ -66,7 +67,7 @@ def send_problems(
     Args:
         sections: the configuration.
         location: the journal, and the path of the configuration.
-        selections: the apps; only the jobs of a fleet are examined, not its instances.
+        selections: the apps and fleets.
         timeout: for locks, in seconds.
     """
     dispatcher = Dispatcher(sections, location.config, location.folder)
@@ -74,8 +75,7 @@ def send_problems(
         for problem in list_run_problems(location, sections, selection.app):
             dispatcher.report(problem)
         findings = _read_findings(selection, timeout)
-        if findings is not None:
-            _report_status(dispatcher, sections, selection.app, findings)
+        _report_status(dispatcher, sections, selection.app, findings)
     return create_result(dispatcher.deliver())
 
 
@@ -93,15 +93,22 @@ def create_result(result: DispatchResult) -> ProblemsSent:
     return ProblemsSent(notices=notices, suppressed=result.suppressed, deliveries=result.deliveries)
 
 
-def _read_findings(selection: Selection, timeout: float) -> Sequence[Finding] | None:
-    """Return the findings of the status; None: the app is a fleet."""
+def _read_findings(selection: Selection, timeout: float) -> Sequence[Finding]:
+    """Return the findings of the status of an app, or of a fleet."""
     try:
         findings = collect_status([selection], timeout=timeout).findings.findings
-    except FleetSelectedError:
-        return None
+    except FleetSelectedError as error:
+        findings = _read_fleet(selection, error, timeout)
     except DbctlError as error:
-        return [create_failure_finding(selection.app, error)]
+        findings = [create_failure_finding(selection.app, error)]
     return [finding for finding in findings if not finding.code.startswith(RUNS)]
+
+
+def _read_fleet(selection: Selection, error: FleetSelectedError, timeout: float) -> Sequence[Finding]:
+    try:
+        return collect_fleet(selection, error, timeout=timeout).list_findings()
+    except DbctlError as failure:
+        return [create_failure_finding(selection.app, failure)]
 
 
 def _report_status(dispatcher: Dispatcher, sections: Sections, app: str, findings: Sequence[Finding]) -> None:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from msgspec import structs
 
 from dbctl.config import Sections, Selection
-from dbctl.errors import DbctlError, NotifyNotConfiguredError
+from dbctl.errors import DbctlError, FleetSelectedError, NotifyNotConfiguredError
 from dbctl.model import Severity, format_count, now, time_before
 from dbctl.services.journal import JournalLocation, RunFilter, is_failure, list_runs
 from dbctl.services.notify.check import ProblemsSent, create_result
 from dbctl.services.notify.dispatch import Dispatcher
 from dbctl.services.notify.notice import Attachment, Notice
 from dbctl.services.notify.settings import group_by_settings
-from dbctl.services.status import StatusReport, collect_status
+from dbctl.services.report import collect_fleet
+from dbctl.services.status import collect_status
 
 MAX_RUNS = 10_000
 
@@ -77,23 +78,29 @@ def send_summary(
 def _describe_app(
     location: JournalLocation, selection: Selection, period: timedelta, timeout: float
 ) -> tuple[Sequence[str], int]:
-    """Return the lines about an app, and the number of its problems."""
+    """Return the lines about an app or a fleet, and the number of its problems."""
+    runs = list(_list_runs(location, selection.app, period))
     try:
-        report = collect_status([selection], timeout=timeout)
+        size, problems, backup_at = _read_state(selection, timeout)
     except DbctlError as error:
-        return [f"{selection.app}: {error}", *_list_runs(location, selection.app, period)], 1
-    databases = format_count(len(report.page.items), "database")
-    problems = report.problems
+        return [f"{selection.app}: {error}", *runs], 1
     state = format_count(len(problems), "problem") if problems else "no problems"
-    lines = [f"{selection.app}: {databases}, {state}", *_list_backups(report)]
-    lines += _list_runs(location, selection.app, period)
+    backup = [f"  newest verified backup: {backup_at:%Y-%m-%d %H:%M} UTC"] if backup_at else []
+    lines = [f"{selection.app}: {size}, {state}", *backup, *runs]
     return [*lines, *(f"  ! {problem}" for problem in problems)], len(problems)
 
 
-def _list_backups(report: StatusReport) -> Iterator[str]:
+def _read_state(selection: Selection, timeout: float) -> tuple[str, Sequence[str], datetime | None]:
+    """Return the size of an app or a fleet, its problems, and the time of its newest backup; of a fleet the oldest of these."""
+    try:
+        report = collect_status([selection], timeout=timeout)
+    except FleetSelectedError as error:
+        status = collect_fleet(selection, error, timeout=timeout)
+        problems = [f"{finding.target}: {finding.message}" for finding in status.list_findings()]
+        times = [backup.created_at for backup in status.backups if backup.created_at]
+        return format_count(status.totals.total, "instance"), problems, min(times, default=None)
     times = [row.backup_at for row in report.page.items if row.backup_at]
-    if times:
-        yield f"  newest verified backup: {max(times):%Y-%m-%d %H:%M} UTC"
+    return format_count(len(report.page.items), "database"), report.problems, max(times, default=None)
 
 
 def _list_runs(location: JournalLocation, app: str, period: timedelta) -> Iterator[str]:

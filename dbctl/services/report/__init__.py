@@ -4,14 +4,17 @@ from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
     from dbctl.services.report.collect import collect_report
+    from dbctl.services.report.fleets import FleetStatus, collect_fleet
     from dbctl.services.report.result import (
         Activity,
+        InstanceTotals,
         OperationsReport,
         Point,
         ReportedApp,
         ReportedDatabase,
         ReportedFigure,
         ReportedFinding,
+        ReportedMigration,
         ReportedRun,
         ReportTotals,
     )

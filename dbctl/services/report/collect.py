@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from math import ceil
 
+from msgspec import structs
+
 from dbctl import __version__
-from dbctl.config import Selection
-from dbctl.errors import DbctlError
-from dbctl.model import Finding, now
-from dbctl.services.history import (
-    DatabaseGrowth,
-    Sample,
-    discard_wrong_times,
-    measure_growth,
-    read_samples,
-    select_evenly,
-)
+from dbctl.config import Selection, loader
+from dbctl.errors import DbctlError, FleetSelectedError
+from dbctl.model import Finding, format_count, now
+from dbctl.services.history import DatabaseGrowth, Sample, measure_growth, select_evenly
+from dbctl.services.integrity import create_failure_finding
 from dbctl.services.journal import JournalLocation, Run, is_failure, read_runs
 from dbctl.services.migrations.ledger import Migration
+from dbctl.services.report.fleets import FleetStatus, collect_fleet
+from dbctl.services.report.remedies import find_remedy
 from dbctl.services.report.result import (
     Activity,
     OperationsReport,
@@ -32,68 +30,66 @@ from dbctl.services.report.result import (
     ReportedDatabase,
     ReportedFigure,
     ReportedFinding,
+    ReportedMigration,
     ReportedRun,
     ReportTotals,
     RunKind,
+    sum_known,
 )
-from dbctl.services.status import HEALTHS, DatabaseStatus, StatusReport, collect_status
+from dbctl.services.report.samples import MAX_POINTS, ReportedSamples, read_reported_samples
+from dbctl.services.status import HEALTHS, DatabaseStatus, collect_status
 
 #: The longest lists of a report, so that its size has a limit.
-MAX_TABLES, MAX_RUNS, MAX_MIGRATIONS, MAX_FINDINGS, MAX_POINTS, MAX_BARS = 10, 20, 30, 100, 60, 60
+MAX_TABLES, MAX_RUNS, MAX_MIGRATIONS, MAX_FINDINGS, MAX_BARS = 10, 20, 30, 100, 60
 #: Groups of commands, and words of other groups, that only check or back up.
 _CHECKS = frozenset({"doctor", "integrity check", "integrity cross-check", "apps check", "settings validate"})
 _CHECK_WORDS = frozenset({"verify", "drift", "rehearse", "check", "drill"})
-#: The commands that solve a problem, if the finding has no hint.
-_REMEDIES: Mapping[str, str] = {
-    "backup-due": "dbctl backup create",
-    "verification-due": "dbctl backup verify",
-    "drill-due": "dbctl backup drill",
-    "backup-incomplete": "dbctl backup prune",
-    "backup-damaged": "dbctl backup verify",
-    "manifest-unreadable": "dbctl backup verify",
-    "migrations-pending": "dbctl migrate up",
-    "ledger-missing": "dbctl migrate baseline",
-    "migration-files-missing": "dbctl migrate verify",
-    "cleanup-due": "dbctl sessions cleanup",
-}
+_SEVERITIES = ("error", "warning", "info")
 
 
 def collect_report(
-    selections: Sequence[Selection], location: JournalLocation, *, timeout: float, since: timedelta
+    selections: Sequence[Selection],
+    location: JournalLocation,
+    *,
+    timeout: float,
+    since: timedelta,
+    jobs: int | None = None,
 ) -> OperationsReport:
-    """Return the report about apps.
+    """Return the report about apps and fleets.
 
     Args:
         selections: the apps.
         location: the journal with runs and samples; without one, the report has neither.
         timeout: for locks, in seconds.
         since: the period of runs and samples.
+        jobs: instances of a fleet that are read at the same time; default: of the configuration.
 
     Raises:
-        DbctlError: the only app cannot be opened.
+        DbctlError: the only app cannot be opened, or the instances of the only fleet cannot be listed.
     """
     created_at = now()
     begin = created_at - since
-    status = collect_status(selections, timeout=timeout)
-    names = {row.app for row in status.page.items}
-    samples: Mapping[tuple[str, str], Sequence[Sample]] = {}
-    runs: Sequence[Run] = ()
-    if location.folder and location.config:
-        with suppress(DbctlError):  # the status reports a journal that cannot be read
-            samples = read_samples(location.folder, location.config, apps=sorted(names), since=begin)
-            recorded = read_runs(location.folder, location.config, begin)
-            runs = [
-                run
-                for run in recorded
-                if run.started_at <= created_at and names.intersection(run.app.split(", "))
-            ]
-    samples = {key: series for key, recorded in samples.items() if (series := discard_wrong_times(recorded))}
-    growth = measure_growth(samples, begin)
+    plain, fleet_selections = _split(selections)
+    # First, because it forks processes, and connections belong to one.
+    fleets, failures = _collect_fleets(fleet_selections, timeout, jobs, is_only=len(selections) == 1)
+    status = collect_status(plain, timeout=timeout, fleets=len(fleet_selections))
+    rows = [*status.page.items, *(row for fleet in fleets for row in fleet.rows)]
+    findings = [*_report_findings([*status.findings.findings, *failures])]
+    findings += [finding for fleet in fleets for finding in fleet.findings]
+    names = list(dict.fromkeys([*(row.app for row in rows), *(failure.target for failure in failures)]))
+    samples, runs = _read_journal(location, names, fleets, (begin, created_at))
+    growth = measure_growth(samples.series, begin)
     sizes = {database.target: database for database in growth.databases}
-    databases = [_report_database(row, sizes, samples) for row in status.page.items]
-    failures = [run for run in runs if is_failure(run.result)]
+    databases = [_report_database(row, sizes, samples.series) for row in rows]
+    failed_runs = [run for run in runs if is_failure(run.result)]
     interval, activity = _count_runs(runs, begin, created_at)
-    apps = [_report_app(name, databases, status, failures) for name in dict.fromkeys(_list_apps(databases))]
+    plain_names = dict.fromkeys(row.app for row in status.page.items)
+    apps = [_report_app(name, databases, status.findings.findings, failed_runs) for name in plain_names]
+    apps += [_report_fleet(fleet, databases, failed_runs) for fleet in fleets]
+    apps += [
+        ReportedApp(app=failure.target, health="error", databases=0, bytes=None, errors=1)
+        for failure in failures
+    ]
     backups = [database for app_backups in status.backups for database in app_backups.databases]
     return OperationsReport(
         created_at=created_at,
@@ -102,57 +98,139 @@ def collect_report(
         version=__version__,
         totals=ReportTotals(
             apps=len(apps),
-            databases=sum(database.status.database is not None for database in databases),
-            bytes=sum(database.status.bytes or 0 for database in databases),
-            bytes_per_day=_sum_known(database.bytes_per_day for database in growth.databases),
+            databases=sum(app.databases for app in apps),
+            bytes=sum(app.bytes or 0 for app in apps),
+            bytes_per_day=sum_known(database.bytes_per_day for database in growth.databases),
             errors=sum(app.errors for app in apps),
             warnings=sum(app.warnings for app in apps),
             runs=len(runs),
-            failed_runs=len(failures),
-            due_backups=sum(bool(database.due) for database in backups),
+            failed_runs=len(failed_runs),
+            backups=len(backups) + sum(fleet.backup_count for fleet in fleets),
+            due_backups=sum(bool(database.due) for database in backups)
+            + sum(fleet.due_backups for fleet in fleets),
         ),
-        apps=apps,
-        databases=databases,
-        findings=_report_findings(status)[:MAX_FINDINGS],
+        apps=sorted(apps, key=lambda app: HEALTHS.index(app.health)),
+        instances=[_complete_instance(app, samples, failed_runs) for fleet in fleets for app in fleet.worst],
+        databases=sorted(databases, key=lambda database: HEALTHS.index(database.status.health)),
+        findings=sorted(findings, key=lambda finding: _SEVERITIES.index(finding.severity))[:MAX_FINDINGS],
         tables=[table for table in growth.tables if table.rows_change][:MAX_TABLES],
-        figures=list(_report_figures(samples)),
+        growing=samples.list_growing(MAX_TABLES),
+        figures=list(_report_figures(samples.series)),
         activity=activity,
         activity_interval=interval,
-        failures=[_report_run(run) for run in reversed(failures[-MAX_RUNS:])],
-        backups=backups,
-        migrations=_select_migrations(status.migrations, begin),
+        failures=[_report_run(run) for run in reversed(failed_runs[-MAX_RUNS:])],
+        backups=[*backups, *(row for fleet in fleets for row in fleet.backups)],
+        migrations=_select_migrations(status.migrations, fleets, begin),
         changes=[_report_run(run) for run in reversed(runs) if _classify(run.command) == "change"][:MAX_RUNS],
     )
 
 
-def _list_apps(databases: Sequence[ReportedDatabase]) -> Iterator[str]:
-    """Yield the apps, worst first, with duplicates."""
-    yield from (database.status.app for database in databases)
+def _split(
+    selections: Sequence[Selection],
+) -> tuple[Sequence[Selection], Sequence[tuple[Selection, FleetSelectedError]]]:
+    """Return the apps that are no fleets, and the fleets; what has an error is no fleet."""
+    plain, fleets = list[Selection](), list[tuple[Selection, FleetSelectedError]]()
+    for selection in selections:
+        try:
+            loader.find_app(selection)
+            plain.append(selection)
+        except FleetSelectedError as error:
+            fleets.append((selection, error))
+        except DbctlError:
+            plain.append(selection)
+    return plain, fleets
+
+
+def _collect_fleets(
+    fleets: Sequence[tuple[Selection, FleetSelectedError]], timeout: float, jobs: int | None, *, is_only: bool
+) -> tuple[Sequence[FleetStatus], Sequence[Finding]]:
+    """Return the status of each fleet, and the fleets whose instances cannot be listed."""
+    collected, failures = list[FleetStatus](), list[Finding]()
+    for selection, selected in fleets:
+        try:
+            collected.append(collect_fleet(selection, selected, timeout=timeout, jobs=jobs))
+        except DbctlError as error:
+            if is_only:
+                raise
+            failures.append(create_failure_finding(selection.app, error))
+    return collected, failures
+
+
+def _read_journal(
+    location: JournalLocation,
+    names: Sequence[str],
+    fleets: Sequence[FleetStatus],
+    period: tuple[datetime, datetime],
+) -> tuple[ReportedSamples, Sequence[Run]]:
+    """Return the samples and the runs of apps in a period; nothing without a readable journal, which the status reports."""
+    begin, end = period
+    samples, runs = ReportedSamples(series={}, instances={}), list[Run]()
+    if location.folder and location.config:
+        with suppress(DbctlError):
+            instances = {fleet.app: fleet.instances for fleet in fleets}
+            apps = sorted(set(names) - set(instances))
+            samples = read_reported_samples(
+                location.folder, location.config, apps=apps, fleets=instances, period=period
+            )
+            runs = [
+                run
+                for run in read_runs(location.folder, location.config, begin)
+                if run.started_at <= end and any(_concerns(run, name) for name in names)
+            ]
+    return samples, runs
+
+
+def _concerns(run: Run, name: str) -> bool:
+    """Whether a run worked on an app, or on an instance of a fleet."""
+    return any(app == name or app.startswith(f"{name}/") for app in run.app.split(", "))
 
 
 def _report_app(
-    name: str, databases: Sequence[ReportedDatabase], status: StatusReport, failures: Sequence[Run]
+    name: str, databases: Sequence[ReportedDatabase], findings: Sequence[Finding], failures: Sequence[Run]
 ) -> ReportedApp:
     own = [database for database in databases if database.status.app == name]
     known = [database.status for database in own if database.status.database]
-    findings = Counter(
+    severities = Counter(
         finding.severity
-        for finding in status.findings.findings
+        for finding in findings
         if finding.target == name or finding.target.startswith(f"{name}/")
     )
-    times = [row.backup_at for row in known if row.backup_at]
     return ReportedApp(
         app=name,
-        health=min((database.status.health for database in own), key=HEALTHS.index),
+        health=min((database.status.health for database in own), key=HEALTHS.index, default="ok"),
         databases=len(known),
-        bytes=_sum_known(row.bytes for row in known),
-        bytes_per_day=_sum_known(database.growth.bytes_per_day for database in own if database.growth),
-        users=_sum_known(database.points[-1].users for database in own if database.points),
-        backup_at=min(times, default=None),
+        bytes=sum_known(row.bytes for row in known),
+        bytes_per_day=sum_known(database.growth.bytes_per_day for database in own if database.growth),
+        users=sum_known(database.points[-1].users for database in own if database.points),
+        backup_at=min((row.backup_at for row in known if row.backup_at), default=None),
         pending=sum(row.pending or 0 for row in known),
-        errors=findings["error"],
-        warnings=findings["warning"],
-        failed_runs=sum(name in run.app.split(", ") for run in failures),
+        errors=severities["error"],
+        warnings=severities["warning"],
+        failed_runs=sum(_concerns(run, name) for run in failures),
+    )
+
+
+def _report_fleet(
+    fleet: FleetStatus, databases: Sequence[ReportedDatabase], failures: Sequence[Run]
+) -> ReportedApp:
+    return structs.replace(
+        _report_app(fleet.app, databases, (), failures),
+        health=fleet.health,
+        instances=fleet.totals,
+        databases=fleet.databases,
+        errors=fleet.errors,
+        warnings=fleet.warnings,
+    )
+
+
+def _complete_instance(app: ReportedApp, samples: ReportedSamples, failures: Sequence[Run]) -> ReportedApp:
+    """Return an instance with what the journal has about it."""
+    databases = samples.instances.get(app.app, ())
+    return structs.replace(
+        app,
+        bytes_per_day=sum_known(database.growth.bytes_per_day for database in databases),
+        users=sum_known(database.users for database in databases),
+        failed_runs=sum(_concerns(run, app.app) for run in failures),
     )
 
 
@@ -172,25 +250,16 @@ def _report_database(
     )
 
 
-def _report_findings(status: StatusReport) -> Sequence[ReportedFinding]:
-    """Return the findings, errors first, with their remedies."""
-    order = {"error": 0, "warning": 1, "info": 2}
-    findings = sorted(status.findings.findings, key=lambda finding: order[finding.severity])
-    return [
-        ReportedFinding(
+def _report_findings(findings: Sequence[Finding]) -> Iterator[ReportedFinding]:
+    """Yield findings with their remedies."""
+    for finding in findings:
+        yield ReportedFinding(
             target=finding.target,
             severity=finding.severity,
             code=finding.code,
             message=finding.message,
-            remedy=finding.hint or _find_remedy(finding),
+            remedy=find_remedy(finding.code, finding.hint, finding.target.partition("/")[0]),
         )
-        for finding in findings
-    ]
-
-
-def _find_remedy(finding: Finding) -> str:
-    command = _REMEDIES.get(finding.code, "")
-    return f"{command} --app {shlex.quote(finding.target.partition('/')[0])}" if command else ""
 
 
 def _report_figures(samples: Mapping[tuple[str, str], Sequence[Sample]]) -> Iterator[ReportedFigure]:
@@ -229,8 +298,16 @@ def _report_run(run: Run) -> ReportedRun:
         duration=run.duration,
         rows=run.rows,
         error=run.error.code if run.error else "",
-        message=run.error.message if run.error else "",
+        message=run.error.message if run.error else _describe_instances(run),
     )
+
+
+def _describe_instances(run: Run) -> str:
+    """Return how many instances of a fleet failed; empty: none."""
+    counts = run.instances
+    if counts is None or not counts.failed:
+        return ""
+    return f"{counts.failed:,} of {format_count(counts.done + counts.failed + counts.skipped, 'instance')} failed"
 
 
 def _classify(command: str) -> RunKind:
@@ -239,21 +316,31 @@ def _classify(command: str) -> RunKind:
     return "backup" if command.startswith("backup ") else "change"
 
 
-def _select_migrations(migrations: Sequence[Migration], begin: datetime) -> Sequence[Migration]:
+def _select_migrations(
+    migrations: Sequence[Migration], fleets: Sequence[FleetStatus], begin: datetime
+) -> Sequence[ReportedMigration]:
     """Return the migrations that need attention, then those applied since a time, newest first."""
-    applied = [row for row in migrations if row.state == "applied" and _time_of(row) >= begin]
-    applied.sort(key=_time_of, reverse=True)
-    unsettled = [row for row in migrations if row.state not in ("applied", "baseline", "retired")]
-    return [*unsettled, *applied][:MAX_MIGRATIONS]
+    reported = [ReportedMigration(**structs.asdict(row)) for row in migrations if _is_reported(row, begin)]
+    for fleet in fleets:
+        groups = defaultdict[tuple[str, str, str], list[Migration]](list)
+        for row in fleet.migrations:
+            if _is_reported(row, begin):
+                groups[row.database, row.name, row.state].append(row)
+        for rows in groups.values():
+            fields = structs.asdict(max(rows, key=_time_of)) | {"app": fleet.app}
+            reported.append(ReportedMigration(**fields, instances=len(rows)))
+    reported.sort(key=_time_of, reverse=True)
+    reported.sort(key=lambda row: row.state == "applied")
+    return reported[:MAX_MIGRATIONS]
+
+
+def _is_reported(migration: Migration, begin: datetime) -> bool:
+    if migration.state == "applied":
+        return _time_of(migration) >= begin
+    return migration.state not in ("baseline", "retired")
 
 
 def _time_of(migration: Migration) -> datetime:
     """Return when a migration was applied; a ledger may lack the time or its zone."""
     time = migration.applied_at or datetime.min.replace(tzinfo=UTC)
     return time if time.tzinfo else time.replace(tzinfo=UTC)
-
-
-def _sum_known(values: Iterable[int | None]) -> int | None:
-    """Return the sum of the values that are known; None if none is."""
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 
-from dbctl.model import Row, Severity, Struct
+from dbctl.model import Row, Severity, Struct, format_count
 from dbctl.services.backup import DatabaseBackups
 from dbctl.services.history import DatabaseGrowth, TableGrowth
 from dbctl.services.migrations.ledger import Migration
@@ -16,20 +16,35 @@ from dbctl.services.status import DatabaseStatus, Health
 RunKind: TypeAlias = Literal["change", "check", "backup"]
 
 
+class InstanceTotals(Struct, frozen=True, kw_only=True):
+    """The instances of a fleet, and those that need attention."""
+
+    total: int
+    error: int
+    due: int
+
+
 class ReportedApp(Struct, frozen=True, kw_only=True):
-    """One app on the board."""
+    """One app, fleet or instance on the board; the figures of a fleet are the sums of its instances."""
 
     app: str
     health: Health
+    instances: InstanceTotals | None = None  #: None: it is no fleet
     databases: int
     bytes: int | None
-    bytes_per_day: int | None
-    users: int | None  #: in the last sample
-    backup_at: datetime | None  #: the oldest of the newest backups of its databases
-    pending: int  #: migrations
-    errors: int  #: findings
-    warnings: int
-    failed_runs: int
+    bytes_per_day: int | None = None
+    users: int | None = None  #: in the last sample
+    backup_at: datetime | None = None  #: the oldest of the newest backups of its databases
+    pending: int = 0  #: migrations
+    errors: int = 0  #: findings
+    warnings: int = 0
+    failed_runs: int = 0
+
+    def summary(self) -> Row:
+        row = {name: getattr(self, name) for name in self.__struct_fields__ if name != "instances"}
+        if self.instances:
+            row["app"] = f"{self.app} ({format_count(self.instances.total, 'instance')})"
+        return row
 
 
 class Point(Struct, frozen=True, kw_only=True):
@@ -62,6 +77,30 @@ class ReportedFinding(Struct, frozen=True, kw_only=True):
     code: str
     message: str
     remedy: str  #: empty: unknown
+    instances: int = 0  #: of a fleet that have it; 0: the app is no fleet
+    examples: Sequence[str] = ()  #: the first of these instances
+
+    def summary(self) -> Row:
+        row = {name: getattr(self, name) for name in ("target", "severity", "code", "message", "remedy")}
+        if others := self.describe_others():
+            row["message"] = f"{self.message} ({others})"
+        return row
+
+    def describe_others(self) -> str:
+        """Return the instances that have it; empty for less than two."""
+        if self.instances <= 1:
+            return ""
+        more = ", …" if self.instances > len(self.examples) else ""
+        return f"{format_count(self.instances, 'instance')}: {', '.join(self.examples)}{more}"
+
+
+class ReportedMigration(Migration, frozen=True, kw_only=True):
+    """A migration in one state."""
+
+    instances: int = 0  #: of a fleet, with it in this state; 0: the app is no fleet
+
+    def summary(self) -> Row:
+        return {**super().summary(), "instances": self.instances} if self.instances else super().summary()
 
 
 class Activity(Struct, frozen=True, kw_only=True):
@@ -114,7 +153,8 @@ class ReportTotals(Struct, frozen=True, kw_only=True):
     warnings: int
     runs: int
     failed_runs: int
-    due_backups: int  #: databases whose backup, verification or drill is due
+    backups: int  #: databases whose backups are configured
+    due_backups: int  #: those whose backup, verification or drill is due
 
 
 class OperationsReport(Struct, frozen=True, kw_only=True):
@@ -125,16 +165,18 @@ class OperationsReport(Struct, frozen=True, kw_only=True):
     host: str
     version: str
     totals: ReportTotals
-    apps: Sequence[ReportedApp]
+    apps: Sequence[ReportedApp]  #: those that need attention first
+    instances: Sequence[ReportedApp]  #: of fleets, those that need attention; some of each fleet
     databases: Sequence[ReportedDatabase]
     findings: Sequence[ReportedFinding]
     tables: Sequence[TableGrowth]  #: those that grow fastest
+    growing: Sequence[DatabaseGrowth]  #: databases of instances of fleets that grow fastest
     figures: Sequence[ReportedFigure]
     activity: Sequence[Activity]
     activity_interval: timedelta  #: of each entry
     failures: Sequence[ReportedRun]  #: newest first
     backups: Sequence[DatabaseBackups]
-    migrations: Sequence[Migration]  #: pending ones, and those applied in the period
+    migrations: Sequence[ReportedMigration]  #: pending ones, and those applied in the period
     changes: Sequence[ReportedRun]  #: newest first
 
     def summary(self) -> Row:
@@ -143,10 +185,12 @@ class OperationsReport(Struct, frozen=True, kw_only=True):
 
     def _list_tables(self) -> Mapping[str, Sequence[object]]:
         return {
-            "apps": self.apps,
+            "apps": [app.summary() for app in self.apps],
+            "instances": [app.summary() for app in self.instances],
             "databases": [database.status.summary() for database in self.databases],
-            "findings": self.findings,
+            "findings": [finding.summary() for finding in self.findings],
             "growth": [database.growth.summary() for database in self.databases if database.growth],
+            "growing": [growth.summary() for growth in self.growing],
             "tables": [table.summary() for table in self.tables],
             "figures": self.figures,
             "failures": [run.summary() for run in self.failures],
@@ -160,3 +204,9 @@ def _summarize_backups(backups: DatabaseBackups) -> Row:
     names = ("app", "database", "backups", "created_at", "bytes", "verified_at", "drilled_at")
     due = "; ".join(backups.due.values()) or None
     return {name: getattr(backups, name) for name in names} | {"drill": backups.drill_duration, "due": due}
+
+
+def sum_known(values: Iterable[int | None]) -> int | None:
+    """Return the sum of the values that are known; None if none is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None

@@ -52,6 +52,7 @@ class PlannedJob(Struct, frozen=True, kw_only=True):
     program: Sequence[str]  #: the program of this installation
     arguments: Sequence[str]  #: without the options that select the app
     selection: Sequence[str]  #: these options
+    is_for_all_apps: bool  #: whether they select all apps of the configuration
     confirmation: Sequence[str]  #: the option that a destructive command requires
     journal_command: str  #: the name of the command in the journal
     is_silent: bool  #: whether the output is only for people
@@ -72,6 +73,7 @@ class _JobKind(NamedTuple):
     list_targets: Callable[[model.App, Profile], Sequence[str]] = lambda *_: WHOLE_APP
     is_destructive: bool = False  #: requires a confirmation
     is_silent: bool = False  #: its output is only for people
+    is_for_all_apps: bool = False
 
 
 def _for_backups(app: model.App, _profile: Profile) -> Sequence[str]:
@@ -99,6 +101,10 @@ def _for_cleanup(_app: model.App, profile: Profile) -> Sequence[str]:
 
 def _for_messages(app: model.App, _profile: Profile) -> Sequence[str]:
     return WHOLE_APP if app.has_messages else ()
+
+
+def _for_summary(app: model.App, _profile: Profile) -> Sequence[str]:
+    return WHOLE_APP if app.has_summary else ()
 
 
 def _list_indexed_searches(app: model.App, profile: Profile) -> list[str]:
@@ -203,6 +209,15 @@ KINDS = (
         hours="8 * * *",
         list_targets=_for_messages,
     ),
+    _JobKind(
+        name="summary",
+        description="send the weekly summary of all apps, with the report",
+        arguments=("notify", "summary", "--report"),
+        minute=19,
+        hours="10 * * 1",
+        list_targets=_for_summary,
+        is_for_all_apps=True,
+    ),
 )
 
 
@@ -260,7 +275,8 @@ def _list_app_jobs(selection: Selection) -> Iterator[PlannedJob]:
                     schedule=schedule,
                     program=command_line.program_command(),
                     arguments=arguments,
-                    selection=options,
+                    selection=command_line.config_options(selection) if kind.is_for_all_apps else options,
+                    is_for_all_apps=kind.is_for_all_apps,
                     confirmation=confirmation if kind.is_destructive else (),
                     journal_command=" ".join(takewhile(lambda word: word[0] != "-", kind.arguments)),
                     is_silent=kind.is_silent,

@@ -88,7 +88,8 @@ def _list_arguments(job: PlannedJob) -> Sequence[str]:
     """
     if "--config" not in job.selection:
         raise UsageError(detail="a container requires a configuration; --profile and --url do not apply")
-    return [*job.arguments, "--app", job.app, *job.confirmation, "--quiet"]
+    selection = [] if job.is_for_all_apps else ["--app", job.app]
+    return [*job.arguments, *selection, *job.confirmation, "--quiet"]
 
 
 def _create_cron_job(job: PlannedJob, image: str, namespace: str) -> Mapping[str, Any]:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from msgspec import structs
+
 from dbctl.config import Selection, model, read_sections, secret_file, state_folder
 from dbctl.config import loader as config
 from dbctl.errors import UsageError
@@ -83,17 +85,21 @@ def create_units(
         UsageError: the name of a unit would be too long.
     """
     seconds = spread_seconds(_list_app_names(selections[0]))
-    settings = dict[str, str]()
+    settings = dict[str | None, str]()
     for selection in selections:
         app = config.find_app(selection, allow_fleet=True)
         credentials = "".join(f"LoadCredential={entry}\n" for entry in list_credentials(selection))
-        settings[app.name] = credentials + _write_restrictions(app, selection, options)
+        settings[app.name] = credentials + _write_restrictions([app], selection, options)
+        if any(job.app == app.name and job.is_for_all_apps for job in jobs):
+            apps = list(config.load(structs.replace(selection, app="")).apps.values())
+            settings[None] = credentials + _write_restrictions(apps, selection, options)
     mark, units = read_mark(selections[0]), list[Unit]()
     notifiers = {job.app: f"{name_unit(job)}.service" for job in jobs if job.name == NOTIFY}
     for job in jobs:
         name = name_unit(job)
         on_failure = options.on_failure or ("" if job.name == NOTIFY else notifiers.get(job.app, ""))
-        service = _write_service(job, settings[job.app], options, mark, on_failure)
+        restrictions = settings[None if job.is_for_all_apps else job.app]
+        service = _write_service(job, restrictions, options, mark, on_failure)
         timer = _write_timer(job, seconds.get(job.app, 0), options, mark)
         units.append(Unit(app=job.app, job=job.name, name=f"{name}.service", schedule="", text=service))
         units.append(Unit(app=job.app, job=job.name, name=f"{name}.timer", schedule=job.schedule, text=timer))
@@ -171,10 +177,10 @@ def _write_service(job: PlannedJob, settings: str, options: UnitOptions, mark: s
     )
 
 
-def _write_restrictions(app: model.App, selection: Selection, options: UnitOptions) -> str:
+def _write_restrictions(apps: Sequence[model.App], selection: Selection, options: UnitOptions) -> str:
     if options.user_units:
         return _FILTERS
-    data_paths = [str(path) for path in _list_data_paths(app, selection)]
+    data_paths = [str(path) for app in apps for path in _list_data_paths(app, selection)]
     paths = [*data_paths, command_line.program_command()[0]]
     if not (selection.profile and selection.urls):
         paths.append(str(config.config_path(selection).absolute()))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
+import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
@@ -210,6 +212,83 @@ def test_prune_deletes_more_than_one_batch(tmp_path, monkeypatch):
     for _ in range(8):
         record(tmp_path)
     assert journal.PruneRuns(tmp_path, keep=1, older_than=None).apply().deleted == 7
+
+
+def insert_runs(folder, count):
+    """Record runs of an earlier day directly: each run of a recorder takes milliseconds."""
+    record(folder, started_at=datetime(2020, 1, 1, tzinfo=UTC))
+    with store.open_for_writing(folder) as connection:
+        (last,) = connection.execute("select max(id) from runs").fetchone()
+        connection.execute(
+            "with recursive n(i) as (select 1 union all select i + 1 from n where i < ?)"
+            " insert into runs select i + ?, command, result, failed, '2020-01-01', record from runs, n where id = ?",
+            (count, last, last),
+        )
+        connection.execute(
+            "insert into outcomes select ?, 'blog', command, id, 0, '', 0 from runs where id > ?",
+            (CONFIG, last),
+        )
+
+
+def count_rows(folder):
+    with closing(sqlite3.connect(folder / store.FILE_NAME)) as connection:
+        assert connection.execute("pragma integrity_check").fetchall() == [("ok",)]
+        sql = "select (select count(*) from runs), (select count(*) from outcomes)"
+        return connection.execute(sql).fetchone()
+
+
+def test_prune_retains_runs_that_have_not_ended(tmp_path):
+    insert_runs(tmp_path, 20)
+    run = journal.Run(command="backup create", app="blog", config=CONFIG, started_at=START)
+    active = journal.RunRecorder(tmp_path, JournalConfig(), run, ["blog", "shop"])
+    active.begin()
+    insert_runs(tmp_path, 20)
+    operation = journal.PruneRuns(tmp_path, keep=1, older_than=None)
+    assert operation.plan().rows == {"runs": 41}
+    assert operation.apply() == journal.RunsPruned(deleted=41, retained=2)
+    assert count_rows(tmp_path) == (2, 3)
+    active.finish(structs.replace(active.run, result="ok", exit_code=0))
+
+
+def test_age_is_that_of_the_oldest_records(tmp_path):
+    """A record with a wrong time between others does not let younger ones be deleted."""
+    for days in (30, 20, 1, 25, 2):
+        record(tmp_path, started_at=now() - timedelta(days=days))
+    prune_old = journal.PruneRuns(tmp_path, keep=None, older_than=timedelta(days=10))
+    assert prune_old.apply() == journal.RunsPruned(deleted=2, retained=3)
+    assert journal.PruneRuns(tmp_path, keep=None, older_than=timedelta(seconds=0.001)).apply().retained == 0
+
+
+def test_prune_returns_the_space_to_the_file_system(tmp_path):
+    insert_runs(tmp_path, 20_000)
+    path = tmp_path / store.FILE_NAME
+    before = path.stat().st_size
+    assert journal.PruneRuns(tmp_path, keep=10, older_than=None).apply().retained == 10
+    assert path.stat().st_size < before / 10
+    assert record(tmp_path) == 20_002
+
+
+@pytest.mark.slow
+def test_prune_is_interrupted_and_continued_while_others_record(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "BUSY_SECONDS", 60)  # the machine may be busy
+    monkeypatch.setattr(prune, "BATCH", 50)
+    monkeypatch.setattr(prune, "_BATCH_SECONDS", 0.001)
+    monkeypatch.setattr(prune, "_PAUSE_SECONDS", 0.001)
+    insert_runs(tmp_path, 20_000)
+    operation = journal.PruneRuns(tmp_path, keep=None, older_than=timedelta(days=1))
+    writers = [fork(lambda: [record(tmp_path) for _ in range(40)]) for _ in range(3)]
+    remaining = [20_001]
+    while len(remaining) < 8:
+        pruner = fork(operation.apply)
+        time.sleep(0.05)
+        os.kill(pruner, signal.SIGKILL)
+        wait(pruner)
+        remaining.append(operation.plan().rows.get("runs", 0))
+    assert [wait(pid) for pid in writers] == [0, 0, 0]
+    assert remaining == sorted(remaining, reverse=True)
+    assert 0 < remaining[-1] < remaining[0]
+    operation.apply()
+    assert count_rows(tmp_path) == (120, 120)
 
 
 def test_journal_of_newer_version_is_neither_read_nor_written(tmp_path):

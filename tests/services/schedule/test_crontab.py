@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dbctl.cli.main import main
 from dbctl.services.schedule.crontab import quote
 from tests.profiles.test_larder import PROFILE
+from tests.receivers import read_json, receive_http
 from tests.services import flashpoint_app
 from tests.services.flashpoint_app import query_rows, run_statements
 from tests.shapes.flashpoint_web import larder_db
@@ -190,9 +191,42 @@ def test_jobs_depend_on_app_and_configuration(tmp_path, monkeypatch, crontab):
         ["status", "--check"],
     ]
     config.write_text(f'[notify.ntfy]\nurl = "http://localhost:9/topic"\n{config.read_text()}')
-    assert split_arguments(parse_crontab(crontab())[-1])[:2] == ["notify", "check"]
-    config.write_text(f"{config.read_text()}[apps.larder.notify]\non = []\n")
-    assert split_arguments(parse_crontab(crontab())[-1])[:2] == ["status", "--check"]
+    assert [split_arguments(line)[:2] for line in parse_crontab(crontab())][-2:] == [
+        ["notify", "check"],
+        ["notify", "summary"],
+    ]
+    text = config.read_text()
+    for rules, last in (("[]", "--check"), ('["failed"]', "check"), ('["summary"]', "summary")):
+        config.write_text(f"{text}[apps.larder.notify]\non = {rules}\n")
+        assert split_arguments(parse_crontab(crontab())[-1])[1] == last
+    assert "check" not in [split_arguments(line)[1] for line in parse_crontab(crontab())]
+
+
+def test_summary_is_one_weekly_job_for_all_apps(tmp_path, monkeypatch, crontab, capsys):
+    flashpoint_app.create_larder(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    config = tmp_path / "dbctl.toml"
+    apps = f'[apps.silent]\nprofile = "{tmp_path}/larder.toml"\ndatabases = "larder.db"\nnotify = {{ on = [] }}\n'
+    apps += config.read_text() + config.read_text().replace("larder]", "other]").replace(
+        ".larder.", ".other."
+    )
+    with receive_http() as receiver:
+        config.write_text(f'[notify.webhook]\nurl = "{receiver.url}/hook"\n{apps}')
+        (line,) = find_summaries(crontab("--all-apps"))
+        assert (line[0][4], "--app" in line[2]) == ({1}, False)
+        assert find_summaries(crontab("--app", "larder")) == [line]
+        assert find_summaries(crontab("--app", "other")) == []
+        monkeypatch.chdir("/")
+        assert main(split_arguments(line)) == 0
+        assert [read_json(request)["data"]["apps"] for request in receiver.requests] == [["larder", "other"]]
+    config.write_text(f'{config.read_text()}[apps.larder.schedule]\nsummary = "off"\n')
+    monkeypatch.chdir(tmp_path)
+    assert find_summaries(crontab("--all-apps")) == []
+
+
+def find_summaries(text):
+    return [line for line in parse_crontab(text) if split_arguments(line)[:2] == ["notify", "summary"]]
 
 
 def split_arguments(line):

@@ -83,6 +83,14 @@ def test_command_in_container_names_the_app_and_no_path_of_this_machine(folder, 
         assert container["args"][container["args"].index("--app") + 1] == app
 
 
+def test_summary_in_container_includes_all_apps(folder, manifest):
+    config = folder / "dbctl.toml"
+    config.write_text(f'[notify.ntfy]\nurl = "http://localhost:9/topic"\n{config.read_text()}')
+    (job,) = [job for job in manifest("kubernetes") if "summary" in job["metadata"]["name"]]
+    (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == ["notify", "summary", "--report", "--quiet"]
+
+
 @pytest.mark.slow
 def test_compose_accepts_file(folder, manifest):
     schema = json.loads((external_tools.ci_schemas() / "compose-spec.json").read_text())

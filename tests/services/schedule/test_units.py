@@ -63,6 +63,9 @@ def test_failed_job_starts_the_notifications_of_its_app(folder):
     units = install("units")
     assert "OnFailure=dbctl-notify-fp.service\n" in units["dbctl-backup-fp.service"]
     assert "OnFailure" not in units["dbctl-notify-fp.service"]
+    summary = units["dbctl-summary-fp.service"]
+    assert "OnFailure=dbctl-notify-fp.service\n" in summary
+    assert "--app" not in summary
     assert (
         "OnFailure=other.service\n"
         in install("units", "--on-failure", "other.service")["dbctl-notify-fp.service"]

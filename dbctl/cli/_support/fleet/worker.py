@@ -77,6 +77,7 @@ class InstanceCommand:
             warnings=emit.collected_warnings(self._ctx),
             error=outcome.error,
             hooks=self._ctx.meta.get(emit.HOOK_RUNS, ()),
+            audit=self._ctx.meta.get(emit.ANCHOR, ""),
         )
 
     def _run(self, instance: Instance) -> Outcome:

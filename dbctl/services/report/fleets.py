@@ -1,0 +1,249 @@
+"""The instances of a fleet in a report: their status, collected in parallel and added up."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from heapq import nsmallest
+
+from msgspec import structs
+
+from dbctl import progress, signals
+from dbctl.config import FleetSelection, Selection
+from dbctl.errors import DbctlError, FleetSelectedError
+from dbctl.model import Finding, Severity, Struct, format_count
+from dbctl.services.backup import DatabaseBackups, Job
+from dbctl.services.fleet import FleetRun, Instance, Kind, Outcome, RunLimits, list_instances
+from dbctl.services.migrations.ledger import Migration
+from dbctl.services.report.remedies import find_remedy
+from dbctl.services.report.result import InstanceTotals, ReportedApp, ReportedFinding, sum_known
+from dbctl.services.status import HEALTHS, DatabaseStatus, Health, StatusReport, collect_status
+
+#: Instances of a fleet that a report lists, and those that a line names.
+MAX_INSTANCES, MAX_NAMES = 20, 5
+#: States of the migrations of a database, worst first.
+_SCHEMAS = ("inconsistent", "unrecorded", "pending", "current", "none")
+
+
+class FleetStatus(Struct, frozen=True, kw_only=True):
+    """The status of the instances of a fleet."""
+
+    app: str
+    instances: Sequence[str]  #: ``APP/INSTANCE``
+    totals: InstanceTotals
+    databases: int
+    errors: int  #: findings
+    warnings: int
+    rows: Sequence[DatabaseStatus]  #: one for each database of an instance; its figures are sums
+    worst: Sequence[ReportedApp]  #: the instances that need attention, at most ``MAX_INSTANCES``
+    findings: Sequence[ReportedFinding]  #: one for all instances that have it
+    backups: Sequence[DatabaseBackups]  #: one for each database; the times are the oldest of all instances
+    backup_count: int  #: databases of instances whose backups are configured
+    due_backups: int  #: those whose backup, verification or drill is due
+    migrations: Sequence[Migration]  #: of all instances
+
+    @property
+    def health(self) -> Health:
+        """The worst of the instances."""
+        return "error" if self.totals.error else "due" if self.totals.due else "ok"
+
+    def list_findings(self) -> Sequence[Finding]:
+        """Return one finding for all instances that have it; its target and code do not depend on their number."""
+        findings = []
+        for finding in self.findings:
+            instances = finding.describe_others() or finding.examples[0]
+            message = f"{finding.message} ({instances})"
+            target = finding.target.replace(f"{self.app}/{finding.examples[0]}", self.app, 1)
+            findings.append(Finding(target, finding.severity, finding.code, message, finding.remedy))
+        return findings
+
+
+def collect_fleet(
+    selection: Selection, selected: FleetSelectedError, *, timeout: float, jobs: int | None = None
+) -> FleetStatus:
+    """Return the status of the selected instances of a fleet.
+
+    Args:
+        selection: the options of the command.
+        selected: with the selected instances of one fleet.
+        timeout: for locks, in seconds.
+        jobs: instances that are read at the same time; default: of the configuration, otherwise the number of processors.
+
+    Raises:
+        FleetEmptyError, InstanceListingError: the fleet has no instances, or they cannot be listed.
+    """
+    fleets: Sequence[FleetSelection] = selected.context["selections"]  # type: ignore[assignment] # as raised
+    (fleet,) = fleets
+    instances = list_instances(fleets, timeout=timeout)
+    jobs = jobs or fleet.app.instances.jobs or os.cpu_count() or 1
+    collector = _FleetCollector(fleet.app.name, [instance.app for instance in instances])
+
+    def perform(_kind: Kind, instance: Instance) -> Outcome:
+        progress.detach()
+        signals.set_reporter(None)
+        single = structs.replace(selection, app=instance.app, configured=instance.configure())
+        try:
+            report = collect_status([single], timeout=timeout)
+        except DbctlError as error:
+            return Outcome.from_error(instance.app, error)
+        return Outcome(app=instance.app, state="done", exit_code=0, data=report)
+
+    FleetRun(instances, RunLimits(jobs=min(jobs, len(instances))), collector.receive).run(perform)
+    return collector.create_status()
+
+
+class _FleetCollector:
+    """Adds up the status of instances."""
+
+    def __init__(self, app: str, instances: Sequence[str]) -> None:
+        self._app, self._instances = app, instances
+        self._migrations: list[Migration] = []
+        self._rows = defaultdict[str, list[DatabaseStatus]](list)
+        self._backups = defaultdict[str, list[DatabaseBackups]](list)
+        self._findings = defaultdict[tuple[Severity, str, str], list[Finding]](list)
+        self._healths = Counter[Health]()
+        self._unhealthy: list[ReportedApp] = []
+
+    def receive(self, outcome: Outcome) -> None:
+        """Add an instance; one that could not be read has an error."""
+        rows: Sequence[DatabaseStatus] = ()
+        findings: Sequence[Finding] = ()
+        if isinstance(outcome.data, StatusReport):
+            report = outcome.data
+            self._migrations += report.migrations
+            rows, findings = report.page.items, report.findings.findings
+            for backups in (entry for repository in report.backups for entry in repository.databases):
+                self._backups[backups.database].append(backups)
+        elif error := outcome.error:
+            findings = [Finding(outcome.app, "error", error.code, error.message, error.hint)]
+        for row in rows:
+            if row.database:
+                self._rows[row.database].append(row)
+        for finding in findings:
+            database = finding.target.removeprefix(outcome.app)
+            self._findings[finding.severity, finding.code, database].append(finding)
+        health: Health = min((row.health for row in rows), key=HEALTHS.index) if rows else "error"
+        self._healths[health] += 1
+        if health != "ok":
+            self._unhealthy.append(_report_instance(outcome.app, health, rows, findings))
+
+    def create_status(self) -> FleetStatus:
+        """Return the status of the fleet."""
+        severities = Counter[str]()
+        for (severity, _, _), findings in self._findings.items():
+            severities[severity] += len(findings)
+        return FleetStatus(
+            app=self._app,
+            instances=self._instances,
+            totals=InstanceTotals(
+                total=len(self._instances), error=self._healths["error"], due=self._healths["due"]
+            ),
+            databases=sum(map(len, self._rows.values())),
+            errors=severities["error"],
+            warnings=severities["warning"],
+            rows=[self._add_up(database, rows) for database, rows in self._rows.items()],
+            worst=nsmallest(
+                MAX_INSTANCES,
+                self._unhealthy,
+                key=lambda app: (HEALTHS.index(app.health), -app.errors, -app.warnings, app.app),
+            ),
+            findings=[self._combine(*key, findings) for key, findings in self._findings.items()],
+            backups=[self._add_up_backups(database, rows) for database, rows in self._backups.items()],
+            backup_count=sum(map(len, self._backups.values())),
+            due_backups=sum(bool(row.due) for rows in self._backups.values() for row in rows),
+            migrations=self._migrations,
+        )
+
+    def _add_up(self, database: str, rows: Sequence[DatabaseStatus]) -> DatabaseStatus:
+        worst = min(rows, key=lambda row: (HEALTHS.index(row.health), row.state == "ok"))
+        schemas = {row.migrations for row in rows if row.migrations}
+        overdue = [row.overdue for row in rows if row.overdue is not None]
+        return DatabaseStatus(
+            app=self._app,
+            database=database,
+            state=worst.state,
+            health=worst.health,
+            bytes=sum_known(row.bytes for row in rows),
+            wal_bytes=sum_known(row.wal_bytes for row in rows),
+            migrations=min(schemas, key=_SCHEMAS.index, default=None),
+            pending=sum_known(row.pending for row in rows),
+            overdue=sorted({rule for rules in overdue for rule in rules}) if overdue else None,
+            backup_at=min((row.backup_at for row in rows if row.backup_at), default=None),
+        )
+
+    def _add_up_backups(self, database: str, rows: Sequence[DatabaseBackups]) -> DatabaseBackups:
+        stored = sorted((row for row in rows if row.created_at), key=_get_time)
+        oldest = stored[0] if stored else rows[0]
+        due = defaultdict[Job, list[DatabaseBackups]](list)
+        for row in rows:
+            for job in row.due:
+                due[job].append(row)
+        return structs.replace(
+            oldest,
+            app=self._app,
+            database=database,
+            backups=sum(row.backups for row in rows),
+            bytes=sum_known(row.bytes for row in rows),
+            growth_bytes=sum_known(row.growth_bytes for row in rows),
+            verified_at=_find_oldest([row.verified_at for row in stored]),
+            drilled_at=_find_oldest([row.drilled_at for row in stored]),
+            drilled_backup=None,
+            drill_duration=max((row.drill_duration for row in stored if row.drill_duration), default=None),
+            due={
+                job: f"{self._name([row.app for row in due_rows])} of {len(rows):,}: {due_rows[0].due[job]}"
+                for job, due_rows in due.items()
+            },
+        )
+
+    def _name(self, apps: Sequence[str]) -> str:
+        """Return the number of instances, and the names of the first."""
+        names = [app.removeprefix(f"{self._app}/") for app in sorted(apps)[:MAX_NAMES]]
+        more = ", …" if len(apps) > MAX_NAMES else ""
+        return f"{format_count(len(apps), 'instance')} ({', '.join(names)}{more})"
+
+    def _combine(
+        self, severity: Severity, code: str, database: str, findings: Sequence[Finding]
+    ) -> ReportedFinding:
+        """Return one finding for all instances that have it; the message is that of the first."""
+        first = min(findings, key=lambda finding: finding.target)
+        apps = {finding.target.removesuffix(database) for finding in findings}
+        names = sorted(app.removeprefix(f"{self._app}/") for app in apps)
+        is_single = len(names) == 1
+        return ReportedFinding(
+            target=first.target if is_single else f"{self._app}{database}",
+            severity=severity,
+            code=code,
+            message=first.message,
+            remedy=find_remedy(code, first.hint, f"{self._app}/{names[0]}" if is_single else self._app),
+            instances=len(names),
+            examples=names[:MAX_NAMES],
+        )
+
+
+def _report_instance(
+    app: str, health: Health, rows: Sequence[DatabaseStatus], findings: Sequence[Finding]
+) -> ReportedApp:
+    """Return an instance for the board; its samples and runs are added later."""
+    severities = Counter(finding.severity for finding in findings)
+    return ReportedApp(
+        app=app,
+        health=health,
+        databases=sum(row.database is not None for row in rows),
+        bytes=sum_known(row.bytes for row in rows),
+        backup_at=min((row.backup_at for row in rows if row.backup_at), default=None),
+        pending=sum(row.pending or 0 for row in rows),
+        errors=severities["error"],
+        warnings=severities["warning"],
+    )
+
+
+def _find_oldest(times: Sequence[datetime | None]) -> datetime | None:
+    """Return the oldest time; None if one is missing."""
+    known = [time for time in times if time]
+    return min(known) if known and len(known) == len(times) else None
+
+
+def _get_time(row: DatabaseBackups) -> datetime:
+    return row.created_at or datetime.max.replace(tzinfo=UTC)
