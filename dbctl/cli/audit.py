@@ -89,7 +89,8 @@ def verify(
     Example: dbctl audit verify /archive/audit.jsonl.1
     """
     folder = require_folder(ctx)
-    result = audit.verify_log(folder, anchors=read_anchors(folder, anchor), others=files or ())
+    anchors, journal_error = read_anchors(folder, anchor)
+    result = audit.verify_log(folder, anchors=anchors, journal_error=journal_error, others=files or ())
     status = Exit.CHECK_FAILED if result.has_errors else Exit.OK
     return emit(ctx, result, status=status, target=str(folder / audit.FILE_NAME))
 

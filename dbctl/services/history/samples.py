@@ -12,9 +12,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from dbctl.errors import JournalCorruptError
 from dbctl.model import Struct, now
-from dbctl.services.journal import FILE_NAME, open_for_reading, open_for_writing
+from dbctl.services.journal import open_for_reading, open_for_writing
 
 #: App and database.
 DatabaseKey: TypeAlias = tuple[str, str]
@@ -121,10 +120,7 @@ def read_samples(
         decoder = msgspec.json.Decoder(Sample)
         rows = connection.execute(f"select record from samples where {where} order by id", values)
         for (record,) in rows:
-            try:
-                sample = decoder.decode(record)
-            except msgspec.MsgspecError as error:
-                raise JournalCorruptError(path=folder / FILE_NAME, reason=f"a sample: {error}") from error
+            sample = decoder.decode(record)
             samples[sample.app, sample.database].append(sample)
     return samples
 
