@@ -135,6 +135,11 @@ def test_findings_of_a_check_are_its_error(blog, answer, newest):
     assert run["error"]["code"]
 
 
+@pytest.mark.parametrize("words", [("report",), ("stats", "history"), ("runs", "list"), ("audit", "list")])
+def test_period_of_no_time_is_refused(blog, answer, words):
+    assert answer(*words, "--since", "0d", status=2)["error"]["code"] == "usage"
+
+
 def test_usage_error_of_the_parser_is_no_run(blog, answer):
     answer("backup", "create", "--nonsense", status=2)
     assert not (blog / "state").exists()

@@ -203,6 +203,7 @@ def test_prune_applies_the_confirmed_plan(tmp_path):
     assert operation.apply(operation.plan().digest) == journal.RunsPruned(deleted=4, retained=2)
     assert operation.plan().is_empty
     assert journal.PruneRuns(tmp_path, keep=None, older_than=timedelta(days=1)).plan().is_empty
+    assert journal.PruneRuns(tmp_path, keep=None, older_than=timedelta(0)).plan().rows == {"runs": 2}
 
 
 def test_prune_deletes_more_than_one_batch(tmp_path, monkeypatch):
