@@ -9,7 +9,6 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import time
 from contextlib import closing
 
 import pytest
@@ -19,6 +18,7 @@ from dbctl.cli._support import log
 from dbctl.cli.main import main
 from dbctl.engines.sqlite import files
 from tests.crash import forge
+from tests.receivers import wait_until
 from tools import reference
 
 SECRET = "hunter2-marked"
@@ -353,10 +353,7 @@ def test_killed_command_is_interrupted_and_reported(blog, answer):
     with closing(sqlite3.connect(blog / "blog.db", isolation_level=None)) as connection:
         connection.execute("begin immediate")
         job = forge.start(blog, *CHANGE, "--timeout", "60", environment=state)
-        deadline = time.monotonic() + 30
-        while answer("runs", "list")["data"]["items"][0]["result"] != "running":
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: answer("runs", "list")["data"]["items"][0]["result"] == "running")
         assert answer("status")["warnings"] == []
         os.kill(job.pid, signal.SIGKILL)
         job.wait()
@@ -374,9 +371,7 @@ def test_signal_is_recorded(blog, answer, number, status):
     with closing(sqlite3.connect(blog / "blog.db", isolation_level=None)) as connection:
         connection.execute("begin immediate")
         job = forge.start(blog, *CHANGE, "--timeout", "60", environment={"DBCTL_STATE": str(blog / "state")})
-        while not (blog / "state/running").exists():
-            time.sleep(0.02)
-        time.sleep(0.1)
+        wait_until(lambda: answer("runs", "list")["data"]["total"])
         job.send_signal(number)
         assert job.wait() == status
     run = answer("runs", "list")["data"]["items"][0]
