@@ -20,6 +20,9 @@ class StoredRow(dict[str, object]):
     """A row as a database stores it: tables distinguish NULL, ``NULL``, from empty text, ``''``."""
 
 
+#: What msgspec raises for bytes that are no JSON, have other fields or types, or are nested too deeply.
+JSON_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
 #: Compression of backup files whose engine does not compress them itself.
 Compression: TypeAlias = Literal["gzip", "zstd", "none"]
 

@@ -139,8 +139,8 @@ def _find_port() -> int:
         return int(server.getsockname()[1])
 
 
-def wait_until(condition, seconds=10.0):
-    """Wait for a fact that another thread or process creates."""
+def wait_until(condition, seconds=60.0):
+    """Wait for a fact that another thread or process creates; a machine under load takes long for it."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._support.app import read_duration
+from dbctl.cli._support.app import read_period
 from dbctl.cli._support.audit import read_anchors, require_folder
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.options import parse_positive, read_options
@@ -38,9 +38,7 @@ def list_(
     ] = "",
     since: Annotated[
         timedelta | None,
-        typer.Option(
-            "--since", parser=read_duration, metavar="7d", help="Select operations within this time."
-        ),
+        typer.Option("--since", parser=read_period, metavar="7d", help="Select operations within this time."),
     ] = None,
     limit: Limit = 50,
 ) -> int:
@@ -89,7 +87,8 @@ def verify(
     Example: dbctl audit verify /archive/audit.jsonl.1
     """
     folder = require_folder(ctx)
-    result = audit.verify_log(folder, anchors=read_anchors(folder, anchor), others=files or ())
+    anchors, journal_error = read_anchors(folder, anchor)
+    result = audit.verify_log(folder, anchors=anchors, journal_error=journal_error, others=files or ())
     status = Exit.CHECK_FAILED if result.has_errors else Exit.OK
     return emit(ctx, result, status=status, target=str(folder / audit.FILE_NAME))
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import read_duration, read_selection
+from dbctl.cli._support.app import read_duration, read_period, read_selection
 from dbctl.cli._support.emit import emit, run_change
 from dbctl.cli._support.options import parse_positive, read_options
 from dbctl.cli._support.parameters import DryRun, Limit
@@ -34,7 +34,7 @@ def list_(
     since: Annotated[
         timedelta | None,
         typer.Option(
-            "--since", parser=read_duration, metavar="7d", help="Select runs that began within this time."
+            "--since", parser=read_period, metavar="7d", help="Select runs that began within this time."
         ),
     ] = None,
     failed: Annotated[

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dbctl.cli._support.app import open_app, parse_key_values, read_duration, read_selection
+from dbctl.cli._support.app import open_app, parse_key_values, read_period, read_selection
 from dbctl.cli._support.emit import emit, note, warn
 from dbctl.cli._support.parameters import Limit, Offset, Sort, requested_page
 from dbctl.model import time_before
@@ -102,7 +102,7 @@ def activity(
     ] = "",
     since: Annotated[
         timedelta | None,
-        typer.Option("--since", parser=read_duration, metavar="7d", help="Show only entries up to this age."),
+        typer.Option("--since", parser=read_period, metavar="7d", help="Show only entries up to this age."),
     ] = None,
     limit: Limit = 50,
     offset: Offset = 0,
@@ -221,7 +221,7 @@ def history(
     since: Annotated[
         timedelta | None,
         typer.Option(
-            "--since", parser=read_duration, metavar="30d", help="Use samples up to this age; default: 30d."
+            "--since", parser=read_period, metavar="30d", help="Use samples up to this age; default: 30d."
         ),
     ] = None,
     limit: Limit = 50,

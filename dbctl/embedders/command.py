@@ -10,7 +10,7 @@ from dbctl.config import Embedder
 from dbctl.embedders import base
 from dbctl.errors import EmbedderFailedError, EmbedderUnreachableError
 from dbctl.files import limited_program
-from dbctl.model import parse_duration
+from dbctl.model import JSON_ERRORS, parse_duration
 
 #: Maximum bytes of output.
 MAX_OUTPUT_BYTES = 4 << 20
@@ -46,7 +46,7 @@ class Command:
             raise EmbedderFailedError(place=self.place, reason=reason, hint=CHECK_HINT) from error
         try:
             result = msgspec.json.decode(output)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except JSON_ERRORS as error:
             reason = "no output" if not output.strip() else "the output is not JSON"
             raise EmbedderFailedError(place=self.place, reason=reason, hint=CHECK_HINT) from error
         return base.require_vector(result, self.place, CHECK_HINT)

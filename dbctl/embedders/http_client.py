@@ -24,7 +24,7 @@ from dbctl.errors import (
     EmbedderUnreachableError,
 )
 from dbctl.http_client import REDIRECT_STATUSES, RETRY_HINT, create_opener, explain_error
-from dbctl.model import Secret
+from dbctl.model import JSON_ERRORS, Secret
 from dbctl.url import Endpoint
 
 #: Maximum bytes of a response; the longest vector is smaller.
@@ -88,7 +88,7 @@ def send_request(request: HttpRequest) -> Any:
         raise EmbedderUnreachableError(place=request.place, reason=reason, hint=hint) from error
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except JSON_ERRORS as error:
         raise EmbedderFailedError(
             place=request.place, reason="the response is not JSON", hint=URL_HINT
         ) from error
@@ -180,7 +180,7 @@ def _read_error_code(body: bytes, key: Secret | None) -> str:
     """Return the error code in a response, or an empty text."""
     try:
         body_data = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except JSON_ERRORS:
         return ""
     error = body_data.get("error") if isinstance(body_data, dict) else None
     if not isinstance(error, dict):

@@ -150,9 +150,13 @@ def names(ctx: typer.Context, words: list[str]) -> int:
 
 
 @app.command()
-def work(ctx: typer.Context, seconds: float) -> int:
+def work(
+    ctx: typer.Context, seconds: float, announce: Annotated[bool, typer.Option("--announce")] = False
+) -> int:
     """Show progress for some seconds."""
     with show_progress(ctx, "Working [bold]", 100, unit="files") as advance:
+        if announce:
+            print("working", flush=True)
         for _ in range(20):
             time.sleep(seconds / 20)
             advance(5)

@@ -156,6 +156,16 @@ def test_log_that_was_rotated_by_hand_continues(answer, blog):
     assert read_rows(blog)[0][0] == (1, "a")
 
 
+def test_damaged_journal_leaves_the_log_verifiable(answer, blog):
+    answer(*SET, "title=y")
+    for path in (blog / "state").glob("journal.sqlite*"):
+        path.write_bytes(b"no database" * 1000)
+    assert read_codes(answer) == ["audit-unanchored"]
+    log = blog / "state" / "audit.jsonl"
+    log.write_text(log.read_text().replace('"user":', '"User":'))
+    assert set(read_codes(answer)) == {"audit-edited", "audit-unanchored"}
+
+
 def test_log_that_cannot_be_written_is_a_warning(answer, blog, capsys):
     (blog / "state" / "audit.jsonl").mkdir(parents=True)
     assert main([*SET, "title=z"]) == 0

@@ -598,5 +598,5 @@ def test_redirected_output_goes_to_file_despite_progress_bar(tmp_path):
 
 def test_progress_is_drawn_only_for_long_work_on_terminal(tmp_path):
     assert "Working [bold]" in read_terminal_output("sample", "work", "1", cwd=tmp_path)
-    assert "Working" not in read_terminal_output("sample", "work", "0.2", cwd=tmp_path)
+    assert "Working" not in read_terminal_output("sample", "work", "0", cwd=tmp_path)
     assert dbctl("sample", "work", "1").stderr == "note: worked\n"

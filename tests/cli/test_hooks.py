@@ -20,6 +20,7 @@ from dbctl.cli.main import main
 from dbctl.services.hooks import HookContext, program
 from dbctl.services.hooks.program import Program, run_program
 from tests.crash import forge
+from tests.receivers import wait_until
 from tests.services.fleet_app import NAMES, create_fleet
 from tools import reference
 
@@ -88,13 +89,6 @@ def variables(folder, name):
 def tables(folder):
     with closing(sqlite3.connect(folder / "blog.db")) as connection:
         return {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
-
-
-def wait_for(path):
-    deadline = time.monotonic() + 10
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} is missing"
-        time.sleep(0.01)
 
 
 def is_alive(pid):
@@ -397,7 +391,7 @@ def test_maintenance_mode_ends_after_a_signal(blog, answer, stage, number):
         job = forge.start(
             blog, "migrate", "up", "--timeout", "60", environment={"DBCTL_STATE": str(blog / "state")}
         )
-        wait_for(blog / "reached")
+        wait_until((blog / "reached").exists)
         time.sleep(0.1 if stage == "action" else 0)
         job.send_signal(number)
         status = job.wait(30)
@@ -423,7 +417,7 @@ def test_killed_run_is_reported_with_the_command_that_ends_the_mode(blog, answer
         job = forge.start(
             blog, "migrate", "up", "--timeout", "60", environment={"DBCTL_STATE": str(blog / "state")}
         )
-        wait_for(blog / "reached")
+        wait_until((blog / "reached").exists)
         time.sleep(0.1 if stage == "action" else 0)
         assert answer("data", "rows", "posts")["warnings"] == []  # the run is active
         assert answer("apps", "maintenance", "off", "--timeout", "0", status=11)["error"]["code"] == "busy"
@@ -441,7 +435,7 @@ def test_killed_run_is_reported_with_the_command_that_ends_the_mode(blog, answer
 def test_next_migration_ends_the_mode_that_a_killed_run_left(blog, answer):
     (blog / "do.on").write_text(WAIT)
     job = forge.start(blog, "migrate", "up", environment={"DBCTL_STATE": str(blog / "state")})
-    wait_for(blog / "reached")
+    wait_until((blog / "reached").exists)
     job.kill()
     job.wait()
     (blog / "do.on").unlink()

@@ -332,7 +332,7 @@ def test_signal_rolls_back_running_migration(folder, number):
     assert query(folder, "select 1 from sqlite_master where name = 'half'") == []
 
 
-def _until(condition, seconds=20):
+def _until(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:

@@ -344,10 +344,7 @@ def test_killed_backup_is_reported_by_the_next_command(blog, receiver):
     with closing(sqlite3.connect(blog / "blog.db", isolation_level=None)) as connection:
         connection.execute("begin exclusive")
         job = forge.start(blog, "backup", "create", "--timeout", "60", environment=state)
-        deadline = time.monotonic() + 30
-        while not list_pings(receiver):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: list_pings(receiver))
         os.kill(job.pid, signal.SIGKILL)
         job.wait()
     assert list_events(receiver) == []

@@ -45,14 +45,15 @@ def test_no_progress_is_written_without_terminal_or_if_disabled(tmp_path, option
 @pytest.mark.parametrize("options", [[], ["--quiet"]])
 def test_signal_prints_one_line_with_the_state_and_does_not_end_the_command(options):
     process = subprocess.Popen(
-        command("sample", "work", "2", *options),
+        command("sample", "work", "2", "--announce", *options),
         env=CLEAN_ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    time.sleep(1.2)
-    process.send_signal(signal.SIGUSR1)
-    _, stderr = process.communicate()
+    with process:
+        assert process.stdout.readline() == b"working\n"
+        process.send_signal(signal.SIGUSR1)
+        stderr = process.stderr.read()
     lines = [line for line in stderr.decode().splitlines() if line.startswith("dbctl sample work: ")]
     assert (process.returncode, len(lines)) == (0, 1), stderr
     assert " of 100 files" in lines[0]

@@ -9,7 +9,6 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import time
 from contextlib import closing
 
 import pytest
@@ -19,6 +18,7 @@ from dbctl.cli._support import log
 from dbctl.cli.main import main
 from dbctl.engines.sqlite import files
 from tests.crash import forge
+from tests.receivers import wait_until
 from tools import reference
 
 SECRET = "hunter2-marked"
@@ -133,6 +133,11 @@ def test_findings_of_a_check_are_its_error(blog, answer, newest):
     run = newest()
     assert run["result"] == "check-failed"
     assert run["error"]["code"]
+
+
+@pytest.mark.parametrize("words", [("report",), ("stats", "history"), ("runs", "list"), ("audit", "list")])
+def test_period_of_no_time_is_refused(blog, answer, words):
+    assert answer(*words, "--since", "0d", status=2)["error"]["code"] == "usage"
 
 
 def test_usage_error_of_the_parser_is_no_run(blog, answer):
@@ -348,10 +353,7 @@ def test_killed_command_is_interrupted_and_reported(blog, answer):
     with closing(sqlite3.connect(blog / "blog.db", isolation_level=None)) as connection:
         connection.execute("begin immediate")
         job = forge.start(blog, *CHANGE, "--timeout", "60", environment=state)
-        deadline = time.monotonic() + 30
-        while answer("runs", "list")["data"]["items"][0]["result"] != "running":
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: answer("runs", "list")["data"]["items"][0]["result"] == "running")
         assert answer("status")["warnings"] == []
         os.kill(job.pid, signal.SIGKILL)
         job.wait()
@@ -369,9 +371,7 @@ def test_signal_is_recorded(blog, answer, number, status):
     with closing(sqlite3.connect(blog / "blog.db", isolation_level=None)) as connection:
         connection.execute("begin immediate")
         job = forge.start(blog, *CHANGE, "--timeout", "60", environment={"DBCTL_STATE": str(blog / "state")})
-        while not (blog / "state/running").exists():
-            time.sleep(0.02)
-        time.sleep(0.1)
+        wait_until(lambda: answer("runs", "list")["data"]["total"])
         job.send_signal(number)
         assert job.wait() == status
     run = answer("runs", "list")["data"]["items"][0]

@@ -207,6 +207,13 @@ def read_duration(text: str) -> timedelta:
         raise typer.BadParameter(f"{text!r} is not a duration; write 90d, 36h, 2w or 1y") from None
 
 
+def read_period(text: str) -> timedelta:
+    """Parse a duration that is longer than zero: a report of no time would be empty."""
+    if period := read_duration(text):
+        return period
+    raise typer.BadParameter(f"{text!r} is not longer than zero")
+
+
 def read_size(text: str) -> int:
     """Parse a number of bytes: ``500k``, ``20M``, ``1G``; units are powers of 1,024."""
     try:

@@ -13,7 +13,7 @@ from dbctl.cli._support.command_text import CommandText
 from dbctl.cli._support.emit import ANCHOR, RUN_ID, warn
 from dbctl.cli._support.options import RUN, command_path
 from dbctl.config import has_home, user_name
-from dbctl.errors import JournalDisabledError
+from dbctl.errors import DbctlError, JournalCorruptError, JournalDisabledError, JournalUnavailableError
 from dbctl.services.audit import AuditLog, Author, OperationRecorder, parse_anchor
 from dbctl.services.journal import list_anchors, locate_journal, read_newest_anchor
 
@@ -76,16 +76,19 @@ def require_folder(ctx: typer.Context) -> Path:
     return folder
 
 
-def read_anchors(folder: Path, text: str) -> Sequence[Anchor]:
-    """Return the ends of the log in the journal, and that of an option.
+def read_anchors(folder: Path, text: str) -> tuple[Sequence[Anchor], DbctlError | None]:
+    """Return the ends of the log in the journal and that of an option, and why the former are not known, if so.
 
     Raises:
         BadParameter: the option is no anchor.
     """
-    anchors = [parse_anchor(line) for line in list_anchors(folder)]
+    try:
+        anchors, journal_error = [parse_anchor(line) for line in list_anchors(folder)], None
+    except (JournalUnavailableError, JournalCorruptError) as error:
+        anchors, journal_error = [], error
     if text:
         anchor = parse_anchor(text)
         if anchor is None:
             raise typer.BadParameter(f"{text!r} is not SEQUENCE:HASH", param_hint="'--anchor'")
         anchors.append(anchor)
-    return [anchor for anchor in anchors if anchor]
+    return [anchor for anchor in anchors if anchor], journal_error

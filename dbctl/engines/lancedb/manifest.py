@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from dbctl.model import Struct
+from dbctl.model import JSON_ERRORS, Struct
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIXED_LENGTHS = {_FIXED64: 8, _FIXED32: 4}
@@ -340,7 +340,7 @@ def parse_hint(content: bytes) -> int:
     """Return the version in a hint file, or 0."""
     try:
         return msgspec.json.decode(content, type=_Hint).version
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except JSON_ERRORS:
         return 0
 
 

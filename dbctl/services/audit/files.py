@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from gzip import GzipFile
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from dbctl.errors import AuditUnavailableError
+from dbctl.files import SUFFIXES
+from dbctl.model import JSON_ERRORS
 from dbctl.services.audit.records import CountedRecord, StoredRecord
 
 FILE_NAME = "audit.jsonl"
@@ -28,7 +33,7 @@ def is_sealed(line: bytes) -> bool:
         values = msgspec.json.decode(line)
         digest = values.pop("hash")
         return seal(values) == (line, digest)
-    except (msgspec.MsgspecError, UnicodeDecodeError, AttributeError, KeyError, TypeError):
+    except (*JSON_ERRORS, AttributeError, KeyError, TypeError):
         return False
 
 
@@ -36,7 +41,7 @@ def decode_line(line: bytes, *, with_images: bool = False) -> StoredRecord | Non
     """Return the record of a line, by default without the images of rows; None if it is none."""
     try:
         return _DECODER.decode(line) if with_images else _COUNTING_DECODER.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except JSON_ERRORS:
         return None
 
 
@@ -78,11 +83,8 @@ def read_lines(folder: Path, others: Iterable[Path] = ()) -> Iterator[Line]:
     """
     for path in list_files(folder, others):
         with _open(path) as file:
-            try:
-                for number, content in enumerate(file, 1):
-                    yield Line(path, number, content)
-            except OSError as error:
-                raise AuditUnavailableError(path=path, reason=error.strerror or str(error)) from error
+            for number, content in enumerate(file, 1):
+                yield Line(path, number, content)
 
 
 def _find_first_sequence(path: Path) -> int:
@@ -93,10 +95,18 @@ def _find_first_sequence(path: Path) -> int:
     return 0
 
 
-def _open(path: Path) -> BinaryIO:
+@contextmanager
+def _open(path: Path) -> Iterator[Iterable[bytes]]:
+    """Yield the lines of a file; programs that rotate logs may compress it with gzip.
+
+    Raises (also in the block):
+        AuditUnavailableError: the file cannot be read.
+    """
     if path.exists() and not path.is_file():
         raise AuditUnavailableError(path=path, reason="it is not a regular file")
     try:
-        return path.open("rb")
-    except OSError as error:
-        raise AuditUnavailableError(path=path, reason=error.strerror or str(error)) from error
+        with path.open("rb") as file:
+            yield GzipFile(fileobj=file) if path.suffix == SUFFIXES["gzip"] else file
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise AuditUnavailableError(path=path, reason=reason) from error

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from dbctl.errors import DbctlError
 from dbctl.model import Closing, Finding, Findings, format_count
 from dbctl.services.audit.files import (
     FILE_NAME,
@@ -36,13 +37,19 @@ class AuditChecked(Findings, frozen=True, kw_only=True):
 
 
 def verify_log(
-    folder: Path, *, anchors: Iterable[Anchor] = (), others: Iterable[Path] = (), target: str = ""
+    folder: Path,
+    *,
+    anchors: Iterable[Anchor] = (),
+    journal_error: DbctlError | None = None,
+    others: Iterable[Path] = (),
+    target: str = "",
 ) -> AuditChecked:
     """Return the problems of the log.
 
     Args:
         folder: the directory for state.
         anchors: ends of the log that were stored elsewhere.
+        journal_error: why the ends that the journal stores are not known.
         others: rotated files in other folders.
         target: the name of the log in findings; default: its path.
 
@@ -50,7 +57,7 @@ def verify_log(
         AuditUnavailableError: a file cannot be read.
     """
     others = list(others)
-    checker = _Checker(target or str(folder / FILE_NAME), anchors)
+    checker = _Checker(target or str(folder / FILE_NAME), anchors, journal_error)
     for line in read_lines(folder, others):
         checker.check_line(line)
     findings = [*checker.findings, *checker.check_end()]
@@ -66,8 +73,8 @@ def verify_log(
 class _Checker:
     """The state of the verification between two lines."""
 
-    def __init__(self, target: str, anchors: Iterable[Anchor]) -> None:
-        self._target = target
+    def __init__(self, target: str, anchors: Iterable[Anchor], journal_error: DbctlError | None) -> None:
+        self._target, self._journal_error = target, journal_error
         self._anchors: dict[int, set[str]] = {}
         for anchor in anchors:
             self._anchors.setdefault(anchor.sequence, set()).add(anchor.hash)
@@ -106,6 +113,10 @@ class _Checker:
         """Yield the problems that only the end shows."""
         if self._invalid:
             yield self._describe_end()
+        if self._journal_error:
+            message = f"whether records are missing at the end is not known: {self._journal_error}"
+            hint = self._journal_error.hint
+            yield Finding(self._target, "error", "audit-unanchored", message, hint, self._target)
         last = self.last.sequence if self.last else 0
         missing = [sequence for sequence in self._anchors if sequence >= max(self._first_sequence, 1)]
         if missing and max(missing) > last:

@@ -12,7 +12,7 @@ import msgspec
 
 from dbctl.engines.contract import Dump
 from dbctl.files import SUFFIXES
-from dbctl.model import Compression, Struct
+from dbctl.model import JSON_ERRORS, Compression, Struct
 from dbctl.services.app import App
 
 #: Reason for a backup: requested by the user (``backup``; ``partial``: only some tables), before a restore (``safety``),
@@ -191,7 +191,7 @@ def parse(text: bytes) -> Manifest:
         if _encode(envelope) != text:
             raise ManifestInvalidError("its format was modified")
         manifest = msgspec.json.decode(content, type=Manifest)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except JSON_ERRORS as error:
         raise ManifestInvalidError(f"it cannot be parsed: {error}") from error
     for member in manifest.members:
         if member.file in {"", ".", ".."} or "/" in member.file or "\0" in member.file:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import structs
 
 from dbctl.errors import RepositoryFailedError
-from dbctl.model import Struct, now
+from dbctl.model import JSON_ERRORS, Struct, now
 from dbctl.services.backup.manifest import Count, Timestamp, is_plausible_time
 from dbctl.stores import Store
 
@@ -63,7 +63,7 @@ def read(store: Store, folder: str) -> Verification:
     try:
         content = store.read_verification(folder)
         verification = msgspec.json.decode(content, type=Verification) if content else Verification()
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, RepositoryFailedError):
+    except (*JSON_ERRORS, RepositoryFailedError):
         return UNREADABLE
     return verification if all(map(is_plausible_time, _timestamps(verification))) else UNREADABLE
 

@@ -12,9 +12,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from dbctl.errors import JournalCorruptError
 from dbctl.model import Struct, now
-from dbctl.services.journal import FILE_NAME, open_for_reading, open_for_writing
+from dbctl.services.journal import open_for_reading, open_for_writing
 
 #: App and database.
 DatabaseKey: TypeAlias = tuple[str, str]
@@ -116,7 +115,7 @@ def read_samples(
     condition, values = (f" and app in ({', '.join('?' * len(apps))})", apps) if apps else ("", ())
     with open_for_reading(folder) as connection:
         if connection is not None:
-            for sample in _select(connection, folder, config, since, condition, values):
+            for sample in _select(connection, config, since, condition, values):
                 samples[sample.app, sample.database].append(sample)
     return samples
 
@@ -134,7 +133,7 @@ def read_series(
             if connection is None:
                 return
             series = defaultdict[str, list[Sample]](list)
-            for sample in _select(connection, folder, config, since, " and app = ?", (app,)):
+            for sample in _select(connection, config, since, " and app = ?", (app,)):
                 series[sample.database].append(sample)
             yield from series.values()
 
@@ -186,17 +185,12 @@ def _list_times(connection: sqlite3.Connection, key: tuple[str, str, str]) -> li
 
 def _select(
     connection: sqlite3.Connection,
-    folder: Path,
     config: str,
     since: datetime | None,
     condition: str,
     values: Sequence[str],
 ) -> Iterator[Sample]:
-    """Yield the samples of a configuration since a time that fulfill a condition, in the order of recording.
-
-    Raises:
-        JournalCorruptError: a sample has another structure.
-    """
+    """Yield the samples of a configuration since a time that fulfill a condition, in the order of recording."""
     sql = "select count(*) from sqlite_master where type = 'table' and name = 'samples'"
     if not connection.execute(sql).fetchone()[0]:
         return
@@ -204,7 +198,4 @@ def _select(
     sql = f"select record from samples where config = ? and taken_at >= ?{condition} order by id"
     # All rows at once: a query that is open would prevent writers, if the journal has no write-ahead log.
     for (record,) in connection.execute(sql, (config, bound, *values)).fetchall():
-        try:
-            yield _DECODER.decode(record)
-        except msgspec.MsgspecError as error:
-            raise JournalCorruptError(path=folder / FILE_NAME, reason=f"a sample: {error}") from error
+        yield _DECODER.decode(record)

@@ -23,7 +23,7 @@ from dbctl.errors import (
     MaintenanceStateError,
 )
 from dbctl.files import atomic, lock
-from dbctl.model import ChangeResult, Closing, Finding, Plan, Struct, now
+from dbctl.model import JSON_ERRORS, ChangeResult, Closing, Finding, Plan, Struct, now
 from dbctl.services.hooks.program import (
     HookContext,
     Program,
@@ -278,5 +278,5 @@ def _read_state(path: Path | None) -> MaintenanceState | None:
         return None
     try:
         return msgspec.json.decode(path.read_bytes(), type=MaintenanceState)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *JSON_ERRORS):
         return None

@@ -49,7 +49,9 @@ class PruneRuns:
     def __init__(self, folder: Path, *, keep: int | None, older_than: timedelta | None) -> None:
         """Retain the newest ``keep`` runs, and those that are not ``older_than``."""
         self._folder = folder
-        self._retention = RunRetention(max_runs=keep, oldest=now() - older_than if older_than else None)
+        self._retention = RunRetention(
+            max_runs=keep, oldest=None if older_than is None else now() - older_than
+        )
 
     def plan(self) -> Plan:
         """Return how many records the retention does not cover; writes nothing.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dbctl.errors import JournalCorruptError, JournalUnavailableError
 from dbctl.files import read_volume
+from dbctl.model import JSON_ERRORS
 
 FILE_NAME = "journal.sqlite"
 #: The version of the schema, which is the ``user_version`` of the file.
@@ -55,7 +56,7 @@ def open_for_writing(folder: Path) -> Iterator[sqlite3.Connection]:
 
     Raises:
         JournalUnavailableError: it cannot be created, opened or written, or is locked.
-        JournalCorruptError: it is damaged.
+        JournalCorruptError: it is damaged, or the block reads a damaged record.
     """
     path = folder / FILE_NAME
     with _translate_errors(path):
@@ -83,7 +84,7 @@ def open_for_reading(folder: Path) -> Iterator[sqlite3.Connection | None]:
 
     Raises:
         JournalUnavailableError: it cannot be opened.
-        JournalCorruptError: it is damaged.
+        JournalCorruptError: it is damaged, or the block reads a damaged record.
     """
     path = folder / FILE_NAME
     with _translate_errors(path):
@@ -214,3 +215,5 @@ def _translate_errors(path: Path) -> Iterator[None]:
         raise kind(path=path, reason=str(error)) from error
     except OSError as error:
         raise JournalUnavailableError(path=path, reason=error.strerror or str(error)) from error
+    except (*JSON_ERRORS, ValueError) as error:  # SQLite does not compare what it reads with a checksum
+        raise JournalCorruptError(path=path, reason=f"a record: {error}") from error

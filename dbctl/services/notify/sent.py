@@ -11,7 +11,7 @@ import msgspec
 
 from dbctl.errors import DbctlError, FileFailedError
 from dbctl.files import lock, read_settings_bytes, write_atomically
-from dbctl.model import Struct, now
+from dbctl.model import JSON_ERRORS, Struct, now
 
 FILE_NAME, LOCK_NAME = "notify.json", "notify.lock"
 #: Entries that are older are deleted: the app or the job does not exist any more.
@@ -102,6 +102,6 @@ def _read(path: Path) -> dict[str, SentNotice | None]:
     """Return the entries of a file; none if it is missing, damaged, or cannot be read."""
     try:
         entries = msgspec.json.decode(read_settings_bytes(path, MAX_BYTES), type=dict[str, SentNotice])
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *JSON_ERRORS):
         return {}
     return {key: entry for key, entry in entries.items() if entry.times}

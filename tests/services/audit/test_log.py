@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import resource
 from datetime import UTC
@@ -115,6 +116,16 @@ def test_file_of_garbage_is_retained_and_declared(tmp_path):
     assert list_codes(tmp_path) == []
 
 
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"a": "\xff"', b"{"])
+def test_line_that_is_no_json_is_reported_and_continued(log, content):
+    lines = read_lines(log)
+    broken = lines[-1].rstrip(b"}\n") + b', "added": ' + content + b"\n"
+    write_lines(log, [*lines, broken])
+    assert list_codes(log) == [("error", "audit-edited")]
+    append(log)
+    assert verify_log(log).checked == 2 * RECORDS + 1
+
+
 def test_record_larger_than_a_block_is_found_again(tmp_path):
     log = open_log(tmp_path)
     log.append({"kind": "intent", "operation": 0, "arguments": ["x" * 1_000_000]}, sync=True)
@@ -132,6 +143,19 @@ def test_rotated_file_is_reported_until_it_is_passed(log, tmp_path_factory):
     archive.rename(log / f"{FILE_NAME}.1")
     result = verify_log(log, anchors=[last, newest])
     assert (result.findings, len(result.files)) == ([], 2)
+
+
+def test_compressed_file_is_read_in_its_place(log):
+    last = append(log)
+    rotated = log / f"{FILE_NAME}.1.gz"
+    rotated.write_bytes(gzip.compress((log / FILE_NAME).read_bytes()))
+    (log / FILE_NAME).unlink()
+    append(log, anchor=last)
+    result = verify_log(log, anchors=[last])
+    assert (result.checked, result.findings) == (3 * RECORDS + 2, [])
+    rotated.write_bytes(rotated.read_bytes()[:-20])
+    with pytest.raises(AuditUnavailableError):
+        verify_log(log)
 
 
 def test_eight_concurrent_writers_lose_no_record(tmp_path):

@@ -56,6 +56,7 @@ from dbctl.services.restore.preview import preview
 from tests import servers
 from tests.caching import postgresql_database
 from tests.parts import find_part
+from tests.receivers import wait_until
 from tests.services import larder_app, promptvault_app
 from tests.services.flashpoint_app import catch_error
 from tests.services.promptvault_app import (
@@ -561,9 +562,10 @@ def test_reconnecting_app_reads_old_or_new_rows(pantry):
     for thread in threads:
         thread.start()
     try:
+        wait_until(lambda: rows)
         apply_restore(pantry.path)
+        wait_until(lambda: any(row[0][0] is None for row in list(rows)))
     finally:
-        time.sleep(0.3)
         stop_event.set()
         for thread in threads:
             thread.join()

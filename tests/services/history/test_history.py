@@ -120,6 +120,15 @@ def test_damaged_sample_is_reported(tmp_path):
         read(tmp_path)
 
 
+def test_damaged_time_of_a_sample_is_reported(tmp_path):
+    times = [now() - 2 * DAY, now() - DAY]
+    history.save_samples(tmp_path, CONFIG, [create_sample(time) for time in times])
+    with store.open_for_writing(tmp_path) as connection:
+        connection.execute("update samples set taken_at = 'x'")
+    with pytest.raises(JournalCorruptError):
+        history.save_samples(tmp_path, CONFIG, [create_sample(now())])
+
+
 def test_newer_journal_gets_no_sample(tmp_path):
     history.save_samples(tmp_path, CONFIG, [create_sample(now())])
     with store.open_for_writing(tmp_path) as connection:

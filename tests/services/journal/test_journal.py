@@ -205,6 +205,7 @@ def test_prune_applies_the_confirmed_plan(tmp_path):
     assert operation.apply(operation.plan().digest) == journal.RunsPruned(deleted=4, retained=2)
     assert operation.plan().is_empty
     assert journal.PruneRuns(tmp_path, keep=None, older_than=timedelta(days=1)).plan().is_empty
+    assert journal.PruneRuns(tmp_path, keep=None, older_than=timedelta(0)).plan().rows == {"runs": 2}
 
 
 def test_prune_deletes_more_than_one_batch(tmp_path, monkeypatch):
@@ -308,6 +309,21 @@ def test_other_file_is_not_replaced(tmp_path, content):
         with pytest.raises(JournalCorruptError):
             access()
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"{", b"[" * 100_000, b'{"command": "\xff"}', b'{"command": 1}'])
+def test_damaged_record_is_a_damaged_journal(tmp_path, content):
+    run_id = record(tmp_path)
+    with closing(sqlite3.connect(tmp_path / store.FILE_NAME)) as connection:
+        connection.execute("update runs set record = ?", [content])
+        connection.commit()
+    for access in (
+        lambda: journal.show_run(tmp_path, run_id),
+        lambda: list_ids(tmp_path),
+        lambda: journal.read_history(tmp_path, CONFIG, "blog"),
+    ):
+        with pytest.raises(JournalCorruptError):
+            access()
 
 
 def test_journal_that_was_deleted_during_a_run_gets_its_result(tmp_path):

@@ -12,6 +12,7 @@ import msgspec
 
 from dbctl.embedders import MAX_DIMENSIONS, find_problem
 from dbctl.errors import VectorInvalidError
+from dbctl.model import JSON_ERRORS
 
 #: Bytes; the longest vector as text is shorter.
 MAX_BYTES = 4 << 20
@@ -93,7 +94,7 @@ def _parse_text(text: str, label: str) -> object:
     if text.lstrip().startswith(("[", "{", '"')):
         try:
             return msgspec.json.decode(text)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except JSON_ERRORS as error:
             raise VectorInvalidError(place=label, reason="it is not valid JSON", hint=FORMATS_HINT) from error
     words = re.split(r"[\s,;]+", text.strip(" \t\r\n,;"))
     if len(words) > MAX_DIMENSIONS:
