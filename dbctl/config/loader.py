@@ -206,7 +206,7 @@ def parse(file: Path, *, only: str = "") -> Configuration:
         if only in ("", name) or only.startswith(f"{name}/"):
             app_problems = list[tuple[Sequence[toml.Key], str]]()
             resolved = Resolver(name, app, sections.folder, _collect_into(app_problems)).resolve()
-            has_channels = sections.notify.has_channels or app.notify.has_channels
+            has_channels = bool(sections.notify.channels or app.notify.channels)
             has_rules = app.notify.on is None or bool(app.notify.on)
             apps[name] = msgspec.structs.replace(
                 resolved,

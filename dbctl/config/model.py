@@ -286,9 +286,10 @@ class NotifyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     repeat: str = ""  #: a problem that continues is sent again after this time; default: ``3d``
 
     @property
-    def has_channels(self) -> bool:
-        """Whether it has a channel for messages; a ping has none."""
-        return any((self.ntfy, self.webhook, self.email, self.apprise))
+    def channels(self) -> Mapping[str, msgspec.Struct]:
+        """The configured channels for messages, which are the sections below it, by their keys."""
+        values = {name: getattr(self, name) for name in self.__struct_fields__}
+        return {name: value for name, value in values.items() if isinstance(value, msgspec.Struct)}
 
 
 class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
