@@ -1,4 +1,4 @@
-"""What every channel has in common, and the channels of a section."""
+"""The protocol of channels, and the channels of a section."""
 
 from __future__ import annotations
 
