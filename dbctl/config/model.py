@@ -272,7 +272,7 @@ class AppriseConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class NotifyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[notify]``, and ``[apps.NAME.notify]`` for one app, whose keys replace those of ``[notify]``: who is notified of what."""
+    """``[notify]``, and ``[apps.NAME.notify]`` for one app, whose keys replace those of ``[notify]``: channels and rules of notifications."""
 
     #: the ping address of each job (Healthchecks protocol); a text with ``{command}`` and ``{app}`` is that of every job
     ping: dict[JobCommand, str] | str = {}
@@ -315,7 +315,9 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hooks: HooksConfig = HooksConfig()  #: programs that run before and after actions
     #: stops the app during restores and migrations
     maintenance_mode: MaintenanceModeConfig | None = None
-    notify: NotifyConfig = NotifyConfig()  #: who is notified of what, instead of ``[notify]``
+    notify: NotifyConfig = (
+        NotifyConfig()
+    )  #: channels and rules of notifications, instead of those of ``[notify]``
 
 
 class SecretSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -352,7 +354,7 @@ class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     secrets: dict[str, SecretSource] = {}  #: where secrets are stored, by the names of their variables
     journal: JournalConfig = JournalConfig()  #: the records of runs
     audit: AuditConfig = AuditConfig()  #: the log of changes
-    notify: NotifyConfig = NotifyConfig()  #: who is notified of what, for all apps
+    notify: NotifyConfig = NotifyConfig()  #: channels and rules of notifications, for all apps
 
 
 class App(msgspec.Struct, frozen=True, kw_only=True):
