@@ -56,9 +56,7 @@ class SearchKey(KeySource, frozen=True, kw_only=True):
     #: the columns in each variant of the schema, instead of those of the key
     variant: Sequence[KeySource] = ()
     case: bool = False  #: whether ``=`` is case-sensitive, as for ids; an index may then be used
-    prefix: Annotated[str, msgspec.Meta(max_length=1)] = (
-        ""  #: replaces the key in queries: ``#Puzzle``
-    )
+    prefix: Annotated[str, msgspec.Meta(max_length=1)] = ""  #: replaces the key in queries: ``#Puzzle``
     every: bool = False  #: whether several ``--filter`` with the key must all match; otherwise any of them
     bound: Literal["", "from", "until"] = ""  #: date and time: the value is the start, or the end, of a range
     hidden: bool = False  #: boolean: rows with a true value are omitted by default
