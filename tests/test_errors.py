@@ -20,7 +20,7 @@ CALLED_NAMES = {
 
 @pytest.mark.parametrize("error", load_registry().values(), ids=lambda error: error.code)
 def test_error_is_raised_by_package(error):
-    assert error.__name__ in CALLED_NAMES
+    assert error.__name__ in CALLED_NAMES, "no code raises this error: raise it, or delete its class"
 
 
 @pytest.mark.parametrize("error", load_registry().values(), ids=lambda error: error.code)

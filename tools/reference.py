@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -297,6 +298,12 @@ ERROR = {
 
 def build_schemas() -> dict[str, Any]:
     """Return the JSON Schema of every answer in its envelope, by the name in its ``schema`` field."""
+    if missing := sorted(set(list_commands()) - set(ANSWERS)):
+        sys.exit(
+            f"Add the result types of these commands to ANSWERS of tools/reference.py: {', '.join(missing)}"
+        )
+    if unknown := sorted(set(ANSWERS) - set(list_commands())):
+        sys.exit(f"Remove these commands from ANSWERS of tools/reference.py: {', '.join(unknown)}")
     types_by_name = {**ANSWERS, **OTHER_ANSWERS}
     types = [type_ for types in types_by_name.values() for type_ in types]
     definitions, components = msgspec.json.schema_components(

@@ -84,7 +84,9 @@ def instances(ctx: typer.Context) -> int:
 @app.command()
 def maintenance(
     ctx: typer.Context,
-    state: Annotated[MaintenanceSwitch, typer.Argument(metavar="on|off", help="What to turn it.")],
+    state: Annotated[
+        MaintenanceSwitch, typer.Argument(metavar="on|off", help="Whether to turn it on or off.")
+    ],
     dry_run: DryRun = False,
 ) -> int:
     """Turn the maintenance mode of an app on, or off after dbctl was killed, with the configured programs.

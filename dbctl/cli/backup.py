@@ -27,6 +27,7 @@ from dbctl.cli._support.emit import emit, note, warn
 from dbctl.cli._support.hooks import begin_action
 from dbctl.cli._support.options import read_options
 from dbctl.cli._support.parameters import (
+    ADDRESS_FORMS,
     DryRun,
     Limit,
     Offset,
@@ -219,7 +220,7 @@ def copy_(
     ctx: typer.Context,
     to: Annotated[
         str,
-        _address_option("--to", help_text="Destination: a directory, or s3://, az:// or gs://BUCKET/PREFIX."),
+        _address_option("--to", help_text=f"Destination: {ADDRESS_FORMS}."),
     ],
     names: Annotated[
         list[str] | None,

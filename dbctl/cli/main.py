@@ -50,7 +50,7 @@ app = typer.Typer(
 )
 
 
-#: What ``dbctl`` prints without arguments and without a configuration.
+#: The text that ``dbctl`` prints without arguments and without a configuration.
 FIRST_STEPS = """\
 No configuration found. Write one for an app:  dbctl init DIR
 Try dbctl with a sample deployment:            dbctl demo flashpoint-web DIR

@@ -178,7 +178,7 @@ def parse(file: Path, *, only: str = "") -> Configuration:
 
 def _list_events(shared: NotifyConfig, own: NotifyConfig) -> Sequence[NotifyEvent]:
     """Return the reasons for messages about an app; none without a channel."""
-    if not (shared.has_channels or own.has_channels):
+    if not (shared.channels or own.channels):
         return ()
     rules = shared.on if own.on is None else own.on
     return get_args(NotifyEvent) if rules is None else rules

@@ -266,7 +266,7 @@ class AppriseConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class NotifyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[notify]``, and ``[apps.NAME.notify]`` for one app, whose keys replace those of ``[notify]``: who is notified of what."""
+    """``[notify]``, and ``[apps.NAME.notify]`` for one app, whose keys replace those of ``[notify]``: channels and rules of notifications."""
 
     #: the ping address of each job (Healthchecks protocol); a text with ``{command}`` and ``{app}`` is that of every job
     ping: dict[JobCommand, str] | str = {}
@@ -280,9 +280,10 @@ class NotifyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     repeat: str = ""  #: a problem that continues is sent again after this time; default: ``3d``
 
     @property
-    def has_channels(self) -> bool:
-        """Whether it has a channel for messages; a ping has none."""
-        return any((self.ntfy, self.webhook, self.email, self.apprise))
+    def channels(self) -> Mapping[str, msgspec.Struct]:
+        """The configured channels for messages, which are the sections below it, by their keys."""
+        values = {name: getattr(self, name) for name in self.__struct_fields__}
+        return {name: value for name, value in values.items() if isinstance(value, msgspec.Struct)}
 
 
 class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -307,7 +308,9 @@ class AppConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     schedule: Schedule = Schedule()  #: when scheduled jobs run
     hooks: HooksConfig = HooksConfig()  #: programs that run before and after actions
     maintenance_mode: MaintenanceModeConfig | None = None  #: stops the app during restores and migrations
-    notify: NotifyConfig = NotifyConfig()  #: who is notified of what, instead of ``[notify]``
+    notify: NotifyConfig = (
+        NotifyConfig()
+    )  #: channels and rules of notifications, instead of those of ``[notify]``
 
 
 class SecretSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -344,7 +347,7 @@ class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     secrets: dict[str, SecretSource] = {}  #: where secrets are stored, by the names of their variables
     journal: JournalConfig = JournalConfig()  #: the records of runs
     audit: AuditConfig = AuditConfig()  #: the log of changes
-    notify: NotifyConfig = NotifyConfig()  #: who is notified of what, for all apps
+    notify: NotifyConfig = NotifyConfig()  #: channels and rules of notifications, for all apps
 
 
 class App(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from dbctl.errors.base import DbctlError, Exit
 class AuditUnavailableError(DbctlError):
     code, exit_status = "audit-unavailable", Exit.UNREACHABLE
     sentence = "the audit log {path} cannot be used: {reason}"
-    remedy = "DBCTL_STATE, or folder under [journal], selects another directory."
+    remedy = "Set DBCTL_STATE, or folder under [journal], to another directory."
 
 
 class AuditInvalidError(DbctlError):

@@ -8,7 +8,7 @@ from dbctl.errors.base import DbctlError, Exit
 class JournalUnavailableError(DbctlError):
     code, exit_status = "journal-unavailable", Exit.UNREACHABLE
     sentence = "the journal {path} cannot be used: {reason}"
-    remedy = "DBCTL_STATE, or folder under [journal], selects another directory; off disables the journal."
+    remedy = "Set DBCTL_STATE, or folder under [journal], to another directory; off disables the journal."
 
 
 class JournalCorruptError(DbctlError):
@@ -61,7 +61,7 @@ class MaintenanceNotConfiguredError(DbctlError):
 class MaintenanceStateError(DbctlError):
     code, exit_status = "maintenance-state-failed", Exit.FAILED
     sentence = "the maintenance mode of {app} cannot be recorded in {path}: {reason}"
-    remedy = "DBCTL_STATE selects another directory for state."
+    remedy = "Set DBCTL_STATE to another directory for state."
 
 
 class NotifyNotConfiguredError(DbctlError):

@@ -43,7 +43,7 @@ class ConfigMissingError(DbctlError):
 class ConfigInvalidError(DbctlError):
     code, exit_status = "config-invalid", Exit.USAGE
     sentence = "{file}, line {line}, {key}: {reason}"
-    remedy = "Check the whole configuration with: dbctl apps check"
+    remedy = "List all errors of the configuration with: dbctl config validate"
 
 
 class ConfigUntrustedError(DbctlError):

@@ -63,7 +63,7 @@ class RoleExclusiveError(DbctlError):
     code, exit_status = "role-exclusive", Exit.REFUSED
     sentence = "{target}: exactly one user has the role {role!r}; now: {logins}"
     remedy = (
-        "Nothing was changed. Transfer the role, and give its holder another one: dbctl users set-role LOGIN {role}"
+        "Nothing was changed. Assign the role to another user, and another role to its present user: dbctl users set-role LOGIN {role}"
         " --demote-to ROLE"
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dbctl.config import is_storage, parse_address
+from dbctl.config import PROVIDERS, is_storage, parse_address
 from dbctl.errors import NotSupportedError, UsageError, require_driver
 from dbctl.files import expand_home
 from dbctl.stores.base import Store
@@ -44,7 +44,7 @@ def open_store(
         raise NotSupportedError(
             feature=f"storing backups in {scheme}",
             subject="this version of dbctl",
-            hint="Use a directory, s3://BUCKET/PREFIX, az://CONTAINER/PREFIX or gs://BUCKET/PREFIX.",
+            hint=f"Use a directory, or {' or '.join(f'{name}://' for name in PROVIDERS)}BUCKET/PREFIX.",
         )
     from dbctl.stores.directory import DirectoryStore
 

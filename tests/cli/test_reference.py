@@ -427,7 +427,7 @@ def test_failure_matches_its_schema(line: str, app_folder: Path, capsys: pytest.
 
 def test_every_command_has_schema_help_and_test_line() -> None:
     words = set(reference.list_commands())
-    assert words == set(reference.ANSWERS)
+    assert words == set(reference.ANSWERS), "update ANSWERS of tools/reference.py"
     tested = {command for command in words if any(f"{line} ".startswith(f"{command} ") for line in LINES)}
     tested |= {item for item in words if item.startswith("search index ")}  # tested in test_everywhere
     tested |= {"users add-role", "users remove-role"}  # with other apps, in test_role_forms
@@ -439,7 +439,8 @@ def test_every_command_has_schema_help_and_test_line() -> None:
         "stats slow",
         "integrity repair",
     }  # other tests compare them with their schema
-    assert words - tested == on_servers | {"users check-password"}  # it reads standard input
+    on_servers |= {"users check-password"}  # it reads standard input
+    assert words - tested == on_servers, "add a line with the command to LINES of this module"
 
 
 def test_semantic_search_matches_its_schema(tmp_path, capsys) -> None:
@@ -499,6 +500,7 @@ def test_every_key_of_profiles_has_a_valid_example() -> None:
         for key, described in section["properties"].items():
             if not schema_pages.contains_section(described):
                 validator = Draft202012Validator({**described, "$defs": schema["$defs"]})
+                assert (name, key) in examples, "add an example to EXAMPLES of tools/schema_pages.py"
                 assert list(validator.iter_errors(examples[name, key])) == [], f"{name}.{key}"
 
 
@@ -509,8 +511,11 @@ def test_every_key_of_the_configuration_has_a_meaning_and_a_valid_example() -> N
             assert described["description"], f"{name}.{key}"
             if not schema_pages.contains_section(described):
                 validator = Draft202012Validator({**described, "$defs": schema["$defs"]})
-                example = schema_pages.CONFIGURATION_EXAMPLES[name, key]
-                assert list(validator.iter_errors(example)) == [], f"{name}.{key}"
+                examples = schema_pages.CONFIGURATION_EXAMPLES
+                assert (name, key) in examples, (
+                    "add an example to CONFIGURATION_EXAMPLES of tools/schema_pages.py"
+                )
+                assert list(validator.iter_errors(examples[name, key])) == [], f"{name}.{key}"
 
 
 @pytest.mark.parametrize("error", sorted(load_registry().values(), key=lambda error: error.code))

@@ -113,7 +113,7 @@ def test_report_is_valid_and_fails_if_the_command_fails(run, arcade, line):
 
 def test_a_line_is_tested_for_each_command_with_findings():
     commands = {" ".join(word for word in line.split(" --")[0].split()) for line in LINES}
-    assert commands == COMMANDS_WITH_FINDINGS
+    assert commands == COMMANDS_WITH_FINDINGS, "add a line to LINES of this module"
 
 
 @pytest.mark.parametrize("command", sorted(set(reference.list_commands()) - COMMANDS_WITH_FINDINGS))

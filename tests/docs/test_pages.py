@@ -6,6 +6,7 @@ import atexit
 import multiprocessing
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,19 @@ def test_modules_named_on_developer_pages_exist(page: Path) -> None:
     missing = [name for name in modules if not any(path.endswith(f"/{name}") for path in existing)]
     missing += [name for name in paths if not (ROOT / name).exists()]
     assert missing == []
+
+
+def test_page_of_the_architecture_lists_all_layers():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    packages = {
+        package
+        for contract in contracts
+        if contract["type"] == "layers"
+        for layer in contract["layers"]
+        for package in layer.split(" | ")
+    }
+    page = (ROOT / "docs/design/architecture.md").read_text(encoding="utf-8")
+    block = page.partition("**Layers.**")[2].split("```")[1]
+    assert {*re.findall(r"\w+", block)} - {"text", "dbctl"} == packages

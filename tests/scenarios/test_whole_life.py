@@ -452,6 +452,7 @@ def test_restore_returns_every_row_after_every_command_and_loss_of_all_databases
 def test_scenario_runs_every_command():
     commands = set(reference.list_commands())
     lines = [f"{line} " for line in (*SETUP, *COMMANDS)]
-    assert [
+    missing = [
         command for command in sorted(commands) if not any(line.startswith(f"{command} ") for line in lines)
-    ] == []
+    ]
+    assert missing == [], "add a line with the command to COMMANDS of this module"

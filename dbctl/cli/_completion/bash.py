@@ -20,7 +20,7 @@ _ESCAPE = re.compile(
     r"\\(?:x(?P<byte>[0-9a-fA-F]{1,2})|u(?P<short>[0-9a-fA-F]{1,4})|U(?P<long>[0-9a-fA-F]{1,8})|(?P<letter>.))",
     re.DOTALL,
 )
-#: What bash takes literally outside of quotes; ``=`` and ``:`` end a word for readline, but not for bash.
+#: The characters that bash takes literally outside of quotes; ``=`` and ``:`` end a word for readline, but not for bash.
 _LITERAL = re.compile(r"[\w@%+=:,./-]", re.ASCII)
 
 

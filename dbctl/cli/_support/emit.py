@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from dbctl.services.app import App
 
 #: Key in the context for the exit code of a command whose result was written.
-EXIT_STATUS = "answered"
+EXIT_STATUS = "dbctl.exit_status"
 
 #: Key in the context for the function that receives the output, instead of standard output.
 RECEIVER = "dbctl.receiver"
@@ -324,7 +324,7 @@ def show_progress(
 
     Args:
         ctx: the context of the command.
-        activity: what is done, such as ``copying``.
+        activity: the name of the work, such as ``copying``.
         total: the amount of work in ``unit``, if known.
         unit: bytes, or a noun in the plural.
         threaded: false if the command forks processes and calls ``dbctl.progress.poll``.

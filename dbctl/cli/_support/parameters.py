@@ -33,13 +33,15 @@ Variant: TypeAlias = Annotated[
         help="Select the variant of the schema for an empty database, if the app has several.",
     ),
 ]
+#: The forms of the address of a repository, in texts of help.
+ADDRESS_FORMS = "a directory, or s3://, az:// or gs://BUCKET/PREFIX"
 RepositoryAddress: TypeAlias = Annotated[
     str,
     typer.Option(
         "--repository",
         callback=require_address,
         metavar="ADDRESS",
-        help="Use this repository instead of the configured one: a directory, or s3://, az:// or gs://BUCKET/PREFIX.",
+        help=f"Use this repository instead of the configured one: {ADDRESS_FORMS}.",
     ),
 ]
 Limit: TypeAlias = Annotated[

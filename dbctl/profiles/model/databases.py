@@ -116,7 +116,7 @@ class Migrations(Section, frozen=True, kw_only=True):
     #: tables, views, triggers and columns (``table.column``) that the app creates outside of migrations; ``*``: any text
     unmanaged: Sequence[str] = ()
     failing: Mapping[str, str] = {}  #: part of an error message of a migration, and the hint for it
-    guidelines: Sequence[Guideline] = ()  #: what ``migrate lint`` requires of every file
+    guidelines: Sequence[Guideline] = ()  #: the requirements of ``migrate lint`` for every file
 
 
 class WrongAppHint(Section, frozen=True, kw_only=True):

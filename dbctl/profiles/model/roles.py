@@ -98,7 +98,7 @@ class UserRole(Section, frozen=True, kw_only=True):
     default: str = ""  #: the default role of a new user
     #: the role that exactly one user has, such as the owner: ``users set-role --demote-to`` transfers it
     exclusive: str = ""
-    #: by role, the permissions that the app's code gives it; ``posts.*`` and ``*`` match every name of that form
+    #: by role, the permissions that the app's code grants it; ``posts.*`` and ``*`` match every name of that form
     permissions: Mapping[str, Sequence[str]] = {}
 
     @property

@@ -56,7 +56,7 @@ class SearchKey(KeySource, frozen=True, kw_only=True):
     #: the columns in each variant of the schema, instead of those of the key
     variant: Sequence[KeySource] = ()
     case: bool = False  #: whether ``=`` is case-sensitive, as for ids; an index may then be used
-    prefix: Annotated[str, msgspec.Meta(max_length=1)] = ""  #: stands for the key in queries: ``#Puzzle``
+    prefix: Annotated[str, msgspec.Meta(max_length=1)] = ""  #: replaces the key in queries: ``#Puzzle``
     every: bool = False  #: whether several ``--filter`` with the key must all match; otherwise any of them
     bound: Literal["", "from", "until"] = ""  #: date and time: the value is the start, or the end, of a range
     hidden: bool = False  #: boolean: rows with a true value are omitted by default
@@ -80,7 +80,7 @@ class DetailVariant(Section, frozen=True, kw_only=True):
     """The table and columns of a detail."""
 
     path: Sequence[Step] = ()  #: the links to the table with the values, in order
-    #: one column gives a list of values; several (or ``name?``) give a list of rows
+    #: one column returns a list of values; several (or ``name?``) return a list of rows
     columns: Sequence[str] = ()
     order: Sequence[str] = ()  #: columns; ``-column`` for descending
     #: instead of a path: columns; the first that is not empty is split at semicolons
@@ -150,7 +150,7 @@ class TextSearch(Section, frozen=True, kw_only=True):
     triggers: str = "{index}_{table}_{event}"
     variant: Sequence[TextVariant] = ()  #: settings that differ in variants of the schema
     language: str = "english"  #: the language for stemming, if the engine supports it
-    mark: Mark | None = None  #: the row that the app reads before it creates an index of its own
+    mark: Mark | None = None  #: the row that the app reads before it creates its own index
 
 
 class Search(Section, frozen=True, kw_only=True):

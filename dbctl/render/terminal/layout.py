@@ -68,7 +68,7 @@ def _lay_out_finding(finding: Finding, screen: Screen) -> Iterator[StyledLine]:
     hint, indent = escape(finding.hint), INDENT * 2
     if finding.source:
         yield from _mark_source(finding, role, screen)
-    if COMMAND.fullmatch(hint):
+    if COMMAND.match(hint) and not hint.endswith("."):
         yield [(indent, None), (hint, "command")]  # not wrapped, so that it can be copied
     elif hint:
         for line in wrap_words(hint, _available(screen, len(indent))):

@@ -46,7 +46,7 @@ def decode_line(line: bytes, *, with_images: bool = False) -> StoredRecord | Non
 
 
 def read_interruption(line: bytes) -> Mapping[str, Any]:
-    """Return what a record declares about incomplete bytes before it: their number and hash; empty: nothing."""
+    """Return the number and the hash of incomplete bytes before a record, as it declares them; empty: none."""
     content = msgspec.json.decode(line).get("interrupted")
     return content if isinstance(content, dict) else {}
 

@@ -26,11 +26,11 @@ _BLOCK = 1 << 16
 
 class _Tail(NamedTuple):
     anchor: Anchor | None  #: the last record; None: the file has none
-    rest: bytes  #: what follows it: an incomplete record
+    rest: bytes  #: the bytes after it: an incomplete record
 
 
 class AuditLog:
-    """The log in a folder. Each ``append`` opens the file, so that it may be moved away at any time."""
+    """The log in a folder. Each ``append`` opens the file, so that a rotation may rename it at any time."""
 
     def __init__(self, folder: Path, *, read_anchor: Callable[[], Anchor | None]) -> None:
         """Write nothing yet.

@@ -64,7 +64,7 @@ class OperationRecorder:
     def begin(
         self, databases: Sequence[str], create_changes: Callable[[], Sequence[TableChange]] | None = None
     ) -> int | None:
-        """Record what will be committed, and wait until the disk has it.
+        """Record the changes that will be committed, and sync the log.
 
         Args:
             databases: the names of the databases that are written.

@@ -117,7 +117,7 @@ def is_secret(value: Any) -> bool:
 
 
 def compute_digest(key: bytes, value: object) -> Any:
-    """Return what the log contains for a secret value: a keyed digest shows a change, and cannot be guessed without the key."""
+    """Return a secret value as the log stores it: a keyed digest, which shows a change and cannot be guessed without the key."""
     text = msgspec.json.encode(encode_value(value), order="deterministic")
     return {SECRET: hmac.new(key, text, hashlib.sha256).hexdigest()[:32]}
 

@@ -34,7 +34,7 @@ from dbctl.services.transfer import (
     require_schemas,
 )
 
-#: What is different about a row; in a table without a key no row is changed.
+#: The kind of difference of a row; in a table without a key, no row is ``changed``.
 RowChange: TypeAlias = Literal["only a", "only b", "changed"]
 #: Differing rows of a table after which the rest is not counted, because each group of rows may read the table again.
 MAX_COUNTED = 1_000_000
@@ -51,7 +51,7 @@ _KINDS_WITH_FORMS = frozenset[LogicalKind]({"boolean", "date", "time", "timestam
 
 
 class DiffRequest(Struct, frozen=True, kw_only=True):
-    """What to compare, and what to report."""
+    """The tables of a comparison, and the limits of its report."""
 
     tables: Sequence[str] = ()  #: empty: all
     limit: int  #: rows of each table and change that are reported

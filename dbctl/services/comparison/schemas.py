@@ -119,7 +119,7 @@ def _describe(difference: Difference) -> SchemaDifference:
 
 
 def _simplify_schema(schema: PortableSchema) -> Schema:
-    """Return what the schemas of two engines have in common."""
+    """Return a schema reduced to the properties that all engines have."""
     return Schema(tables=[_simplify_table(table) for table in schema.tables], codes=[])
 
 
@@ -155,7 +155,7 @@ def _simplify_table(table: PortableTable) -> SchemaTable:
 
 
 def _simplify_action(action: str) -> str:
-    """Return an action of a foreign key; MySQL makes no difference between these two."""
+    """Return an action of a foreign key; MySQL treats RESTRICT and NO ACTION alike."""
     return "NO ACTION" if action == "RESTRICT" else action
 
 

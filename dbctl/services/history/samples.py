@@ -50,7 +50,7 @@ class TableSample(Struct, frozen=True, kw_only=True, array_like=True):
 
 
 class Sample(Struct, frozen=True, kw_only=True):
-    """What was measured in one database at one time; unknown values are None."""
+    """Measurements of one database at one time; unknown values are None."""
 
     app: str
     database: str

@@ -26,7 +26,7 @@ MAX_VALUE = 4096
 
 
 class HookContext(Struct, frozen=True, kw_only=True):
-    """What the programs of an app get to know about the command."""
+    """Facts about the command that the programs of an app receive."""
 
     app: str  #: its name, or ``FLEET/INSTANCE``
     folder: Path  #: the working directory

@@ -1,4 +1,4 @@
-"""Records of runs, and what is read from several of them."""
+"""Records of runs, and summaries of several runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dbctl.model import Row, Struct
 
 #: The result of a run whose process has not ended, and of one whose process ended without a result.
 RUNNING, INTERRUPTED = "running", "interrupted"
-#: Results after which a run needs no attention: it did its work, or its reader ended it.
+#: Results after which a run needs no attention: it succeeded, or the reader of its output ended it.
 _SUCCESSES = frozenset({"ok", "action-needed", "broken-pipe"})
 _FIRST_SIGNAL = 128
 #: Fields that the table shows in another form, or below it.

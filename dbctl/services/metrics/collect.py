@@ -1,4 +1,4 @@
-"""Collect the metrics of apps; what cannot be read is absent, and counted as an error."""
+"""Collect the metrics of apps; values that cannot be read are absent, and counted as errors."""
 
 from __future__ import annotations
 

@@ -33,10 +33,10 @@ class NoticeSent(Struct, frozen=True, kw_only=True):
 
 
 class ProblemsSent(ChangeResult, frozen=True, kw_only=True):
-    """What was sent."""
+    """The sent notices, and the result of each channel."""
 
     notices: Sequence[NoticeSent]
-    suppressed: int  #: problems that were sent before, and not long enough ago
+    suppressed: int  #: problems that were sent before, within ``repeat``
     deliveries: Sequence[Delivery]  #: by channel
 
     @property

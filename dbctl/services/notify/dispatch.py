@@ -24,7 +24,7 @@ class Problem(Struct, frozen=True, kw_only=True):
 
     event: NotifyEvent
     apps: Sequence[str]
-    subject: str  #: what has the problem: a job, or a kind of check
+    subject: str  #: the job or the kind of check that has the problem
     code: str  #: another code is another problem
     severity: Severity
     headline: str
@@ -43,7 +43,7 @@ class Recovery(Struct, frozen=True, kw_only=True):
 
 
 class DispatchResult(Struct, frozen=True, kw_only=True):
-    """What was sent."""
+    """The sent notices, and the result of each channel."""
 
     notices: Sequence[Notice] = ()
     suppressed: int = 0  #: notices that no channel received, because it received them already
@@ -61,7 +61,7 @@ class Dispatcher:
     """Collects notices by channel, delivers them at the end, and records what was delivered."""
 
     def __init__(self, sections: Sections, config: str, folder: Path | None) -> None:
-        """Read what was sent.
+        """Read the record of sent notices.
 
         Args:
             sections: the configuration.

@@ -1,4 +1,4 @@
-"""What is sent: one notice, and the notices about the run of a job."""
+"""A notice, and the notices about the run of a job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was sent already: a file next to the journal. Without it nothing is suppressed."""
+"""Record of the sent notices, a file next to the journal. Without it, no notice is suppressed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class SentNotices:
         self._changes: dict[str, SentNotice | None] = {}
 
     def find(self, app: str, subject: str) -> SentNotice | None:
-        """Return what was sent about a subject."""
+        """Return the record of the notices about a subject."""
         return self._entries.get(self._key(app, subject))
 
     def is_suppressed(self, app: str, subject: str, code: str, channel: str, repeat: timedelta) -> bool:

@@ -12,7 +12,7 @@ from dbctl.services.history import DatabaseGrowth, TableGrowth
 from dbctl.services.migrations.ledger import Migration
 from dbctl.services.status import DatabaseStatus, Health
 
-#: What a run did.
+#: The kind of work of a run.
 RunKind: TypeAlias = Literal["change", "check", "backup"]
 
 

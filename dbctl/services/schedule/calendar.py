@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 #: The five fields of cron.
 _FIELDS = CRON_FIELDS[1:]
 _WEEKDAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
-#: The number of which cron, but no other program, makes a Sunday.
+#: A second number of Sunday, which only cron accepts.
 _SECOND_SUNDAY = 7
 SECONDS = 60
 

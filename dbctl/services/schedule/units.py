@@ -51,7 +51,7 @@ ProtectKernelModules=yes
 ProtectKernelTunables=yes
 RemoveIPC=yes
 """
-#: What root needs to read, write and replace the files of apps with their owners.
+#: The capabilities with which root reads, writes and replaces files of apps, and retains their owners.
 _CAPABILITIES = "CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID CAP_KILL"
 
 

@@ -21,7 +21,7 @@ from dbctl.model import PageRequest, Row, Struct
 from dbctl.services.app import App, DatabaseResults, collect_results
 from dbctl.services.data import DataTable, selected_database
 
-#: What a name of the list is.
+#: The kind of a listed name.
 TableKind: TypeAlias = Literal["table", "view"]
 
 

@@ -1,4 +1,4 @@
-"""What maintainers need for a bug report: versions, and a bundle without secrets."""
+"""Data for bug reports: versions, and a bundle without secrets."""
 
 from dbctl.exports import lazy_imports
 

@@ -45,7 +45,7 @@ class BundledFile(Struct, frozen=True, kw_only=True):
 
     name: str
     bytes: int
-    content: str  #: what it contains
+    content: str  #: a description of its content
 
 
 class _Collector:

@@ -35,7 +35,7 @@ class Component(Struct, frozen=True, kw_only=True):
 
 
 def list_components(*, with_programs: bool) -> list[Component]:
-    """Return the components of this installation; programs are asked for their versions, which takes longer."""
+    """Return the components of this installation; it runs programs to read their versions, which takes longer."""
     items = [
         Component(name="dbctl", kind="dbctl", version=__version__),
         Component(name=platform.python_implementation(), kind="runtime", version=platform.python_version()),

@@ -184,7 +184,7 @@ class RevertRows:
         operation = self._operation
         steps = [step for table in self._list_tables() for step in table.list_steps()]
         if self._passwords:
-            steps.append("give restored users a new, unknown password: the log has no password hashes")
+            steps.append("set a random password for restored users: the log has no password hashes")
         rows = {
             f"{name}.{table.table}" if len(self._tables) > 1 else table.table: len(table.rows)
             for name, tables in self._tables.items()

@@ -83,7 +83,7 @@ class TableUndo:
             yield match_keys(self.key, keys[start : start + KEYS_PER_QUERY])
 
     def _find_conflict(self, image: RowImage, key: tuple[object, ...]) -> str:
-        """Return how the row differs from what the operation left; empty: it does not."""
+        """Return the difference between the row and the state that the operation left; empty: none."""
         current, place = self._current.get(key), f"{self.table} {describe_values(image.key)}"
         if current is None or image.after is None:
             if (current is None) == (image.after is None):
@@ -100,7 +100,7 @@ class TableUndo:
         return bool(encode_value(value) == encoded)
 
     def _create(self, image: RowImage, key: tuple[object, ...]) -> Restoration | None:
-        """Return what restores a row; None: nothing of it is restored."""
+        """Return the change that restores a row; None: the row is not restored."""
         if image.before is None:
             return Restoration(key, None, inserts=False, image=image, omitted=())
         if self._sign_in_columns is None:
@@ -204,7 +204,7 @@ class TableUndo:
                 require_row_count(db.update(self.table, row.values, match_keys(self.key, [row.key])), 1, db)
 
     def settle(self, db: Writable) -> list[str]:
-        """Write again what triggers changed; return the columns that still differ."""
+        """Write the values again that triggers changed; return the columns that still differ."""
         for _ in range(2):
             differing = list(self._find_differences())
             for row, names in differing:

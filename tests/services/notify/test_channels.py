@@ -9,12 +9,20 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import get_type_hints
 
 import pytest
 
-from dbctl.config import AppriseConfig, EmailConfig, NtfyConfig, VariableUnreadableError, WebhookConfig
+from dbctl.config import (
+    AppriseConfig,
+    EmailConfig,
+    NotifyConfig,
+    NtfyConfig,
+    VariableUnreadableError,
+    WebhookConfig,
+)
 from dbctl.model import Finding, Secret, now
-from dbctl.services.notify.channels import Ping, SendFailedError
+from dbctl.services.notify.channels import Ping, SendFailedError, create_channels
 from dbctl.services.notify.channels.apprise import Apprise
 from dbctl.services.notify.channels.email import Email
 from dbctl.services.notify.channels.web import Ntfy, Webhook, sign
@@ -50,6 +58,18 @@ def _secrets(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TOKEN", "tk_marked")
     monkeypatch.setenv("PASSWORD", PASSWORD)
+
+
+def test_each_section_below_notify_has_a_channel(tmp_path):
+    section = NotifyConfig(
+        ntfy=NtfyConfig(url="https://ntfy.sh/topic"),
+        webhook=WebhookConfig(url="https://example.org"),
+        email=EmailConfig(to=["ann@example.org"], host="mail.example.org"),
+        apprise=AppriseConfig(urls=["json://x"]),
+    )
+    sections = {key for key, kind in get_type_hints(NotifyConfig).items() if "Config" in str(kind)}
+    assert set(section.channels) == sections, "add the section to this test"
+    assert {channel.name for channel in create_channels(section, tmp_path)} == sections
 
 
 def read_reason(send: Callable[[], object]) -> str:
@@ -266,14 +286,14 @@ def test_missing_password_is_a_reason(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow  # its import takes half a second
-def test_apprise_delivers_to_each_service(receiver, monkeypatch, capfd):
+def test_apprise_delivers_to_each_service(receiver, tmp_path, monkeypatch, capfd):
     address = receiver.url.removeprefix("http://")
     monkeypatch.setenv("SERVICE", f"json://{address}/marked")
-    Apprise(AppriseConfig(urls=["${SERVICE}"])).send(NOTICE)
+    Apprise(AppriseConfig(urls=["${SERVICE}"]), tmp_path).send(NOTICE)
     (request,) = receiver.requests
     assert json.loads(request.body)["title"] == NOTICE.title
     receiver.interfere = lambda _request: Response(status=500)
-    channel = Apprise(AppriseConfig(urls=["${SERVICE}", "unknown://marked"]))
+    channel = Apprise(AppriseConfig(urls=["${SERVICE}", "unknown://marked"]), tmp_path)
     reason = read_reason(lambda: channel.send(NOTICE))
     assert "address 1" in reason
     assert "address 2" in reason
@@ -281,9 +301,9 @@ def test_apprise_delivers_to_each_service(receiver, monkeypatch, capfd):
     assert "marked" not in reason + channel.place + output.out + output.err
 
 
-def test_missing_apprise_is_a_reason_with_its_extra(monkeypatch):
+def test_missing_apprise_is_a_reason_with_its_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "apprise", None)
-    reason = read_reason(lambda: Apprise(AppriseConfig(urls=["json://x"])).send(NOTICE))
+    reason = read_reason(lambda: Apprise(AppriseConfig(urls=["json://x"]), tmp_path).send(NOTICE))
     assert "dbctl[apprise]" in reason
 
 

@@ -222,7 +222,7 @@ class _FleetCommand:
             raise UsageError(detail="pass one user; on a fleet, a command works on one user of each instance")
 
     def _confirm(self, instances: Sequence[Instance]) -> Confirmation:
-        """Return what the user confirmed; shows one plan for all instances, and asks once."""
+        """Show one plan for all instances, ask once, and return the confirmation."""
         options = self._options
         if not self._properties.may_destroy or self._is_dry_run:
             return Confirmation()

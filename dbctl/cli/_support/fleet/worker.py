@@ -29,7 +29,7 @@ _UNAVAILABLE = (Exit.FAILED, Exit.UNREACHABLE, Exit.BUSY)
 
 
 class Confirmation(Struct, frozen=True):
-    """What the user confirmed: every plan, or those with a digest."""
+    """The confirmation of the user: for every plan, or for plans with a digest."""
 
     everything: bool = False
     digests: Mapping[str, str] = {}  #: by app

@@ -66,7 +66,7 @@ def begin_action(
 
 
 def create_hook_context(ctx: typer.Context, app: ConfiguredApp, action: str) -> HookContext:
-    """Return what programs get to know about the command; the run of ``ctx`` records them."""
+    """Return the facts about the command that programs receive; the run of ``ctx`` records the programs."""
     from dbctl.services import hooks
 
     run = ctx.meta.get(RUN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from dbctl.config import AppriseConfig, fill_text
 from dbctl.services.notify.channels.base import SendFailedError
@@ -16,7 +17,7 @@ class Apprise:
 
     name = "apprise"
 
-    def __init__(self, section: AppriseConfig) -> None:
+    def __init__(self, section: AppriseConfig, _folder: Path) -> None:
         self._section = section
 
     @property

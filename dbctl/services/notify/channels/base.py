@@ -1,17 +1,28 @@
-"""What every channel has in common, and the channels of a section."""
+"""The protocol of channels, and the channels of a section."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct
 
 from dbctl.config import NotifyConfig
 from dbctl.services.notify.notice import Notice
 
 #: Seconds for one connection, and for each wait for a reply.
 SOCKET_SECONDS = 5.0
+
+#: The module and the class of each channel, by its key in ``[notify]``; only those of configured channels are imported.
+_CLASSES = {
+    "ntfy": ("web", "Ntfy"),
+    "webhook": ("web", "Webhook"),
+    "email": ("email", "Email"),
+    "apprise": ("apprise", "Apprise"),
+}
 
 
 class SendFailedError(Exception):
@@ -21,7 +32,7 @@ class SendFailedError(Exception):
 class Channel(Protocol):
     """A way to deliver notices."""
 
-    name: str  #: ``ntfy``, ``webhook``, ``email``, ``apprise``
+    name: str  #: its key in ``[notify]``
 
     @property
     def place(self) -> str:
@@ -45,21 +56,13 @@ def create_channels(section: NotifyConfig, folder: Path) -> Sequence[Channel]:
         section: the merged section of an app.
         folder: the base of relative paths.
     """
-    channels = list[Channel]()
-    if section.ntfy or section.webhook:
-        from dbctl.services.notify.channels.web import Ntfy, Webhook
+    return [_create_channel(name, channel, folder) for name, channel in section.channels.items()]
 
-        channels += [Ntfy(section.ntfy, folder)] if section.ntfy else []
-        channels += [Webhook(section.webhook, folder)] if section.webhook else []
-    if section.email:
-        from dbctl.services.notify.channels.email import Email
 
-        channels.append(Email(section.email, folder))
-    if section.apprise:
-        from dbctl.services.notify.channels.apprise import Apprise
-
-        channels.append(Apprise(section.apprise))
-    return channels
+def _create_channel(name: str, section: Struct, folder: Path) -> Channel:
+    module, class_name = _CLASSES[name]
+    channel: Channel = getattr(import_module(f"{__package__}.{module}"), class_name)(section, folder)
+    return channel
 
 
 def describe_address(text: str) -> str:
