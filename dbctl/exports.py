@@ -123,7 +123,8 @@ def _read_version(metadata: _DeferredModule, distribution: str) -> str:
     for folder in sys.path:
         with suppress(OSError):
             for name in os.listdir(folder or "."):  # noqa: PTH208 - pathlib is slow to import
-                if name.startswith(prefix) and name.endswith(suffix):
-                    return name[len(prefix) : -len(suffix)]
-    version: str = metadata._load("version")(distribution)  # noqa: SLF001 - of this module
-    return version
+                version = name.removeprefix(prefix).removesuffix(suffix)
+                if name == f"{prefix}{version}{suffix}" and "-" not in version:
+                    return version
+    result: str = metadata._load("version")(distribution)  # noqa: SLF001 - of this module
+    return result
