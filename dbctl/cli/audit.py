@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._support.app import read_duration
+from dbctl.cli._support.app import duration_option
 from dbctl.cli._support.audit import read_anchors, require_folder
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.options import parse_positive, read_options
@@ -37,10 +37,7 @@ def list_(
         ),
     ] = "",
     since: Annotated[
-        timedelta | None,
-        typer.Option(
-            "--since", parser=read_duration, metavar="7d", help="Select operations within this time."
-        ),
+        timedelta | None, duration_option("--since", "7d", "Select operations within this time.")
     ] = None,
     limit: Limit = 50,
 ) -> int:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import read_duration, read_selection, read_selections
+from dbctl.cli._support.app import duration_option, read_selection, read_selections
 from dbctl.cli._support.emit import emit, note, show_progress
 from dbctl.cli._support.options import read_options
 from dbctl.config import loader
@@ -46,10 +46,7 @@ def report(
         ),
     ] = "",
     since: Annotated[
-        timedelta | None,
-        typer.Option(
-            "--since", parser=read_duration, metavar="30d", help="Report this period; default: 30d."
-        ),
+        timedelta | None, duration_option("--since", "30d", "Report this period; default: 30d.")
     ] = None,
 ) -> int:
     """Report the state, growth, activity, backups, findings, migrations and changes of all configured apps.

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 from msgspec import structs
@@ -207,6 +207,11 @@ def read_duration(text: str) -> timedelta:
         raise typer.BadParameter(f"{text!r} is not a duration; write 90d, 36h, 2w or 1y") from None
 
 
+def duration_option(name: str, example: str, help_text: str) -> Any:
+    """Return an option whose value is a duration."""
+    return typer.Option(name, parser=read_duration, metavar=example, help=help_text)
+
+
 def read_size(text: str) -> int:
     """Parse a number of bytes: ``500k``, ``20M``, ``1G``; units are powers of 1,024."""
     try:
@@ -246,12 +251,7 @@ Ids: TypeAlias = Annotated[
 ]
 Inactive: TypeAlias = Annotated[
     timedelta | None,
-    typer.Option(
-        "--inactive",
-        parser=read_duration,
-        metavar="90d",
-        help="Select users who have not signed in for this long.",
-    ),
+    duration_option("--inactive", "90d", "Select users who have not signed in for this long."),
 ]
 
 
