@@ -90,7 +90,7 @@ class MaintenanceMode:
             return problem
         self._may_be_on = True
         problem = problem or self._write_state("run")
-        self._run("on", MaintenanceOnError)
+        self._run("on")
         return problem
 
     def end(self) -> None:
@@ -119,19 +119,21 @@ class MaintenanceMode:
                 self._turn_off()
                 return ""
             problem = problem or self._write_state("user")
-            self._run("on", MaintenanceOnError)  # after a failure it may be on: the record remains
+            self._run("on")  # after a failure it may be on: the record remains
             return problem
 
     def _turn_off(self) -> None:
-        self._run("off", MaintenanceOffError)
+        self._run("off")
         if self._path:
             with suppress(OSError):
                 self._path.unlink()
 
-    def _run(
-        self, name: Literal["on", "off"], failure: type[MaintenanceOnError | MaintenanceOffError]
-    ) -> None:
-        """Run a program; raises ``failure``."""
+    def _run(self, name: Literal["on", "off"]) -> None:
+        """Run a program.
+
+        Raises:
+            MaintenanceOnError, MaintenanceOffError: it failed.
+        """
         command = self._settings.on if name == "on" else self._settings.off
         # A program that starts the app must end, also at a signal, and the app must continue.
         program = Program(
@@ -139,7 +141,12 @@ class MaintenanceMode:
         )
         record = run_program(self._context, name, program)
         if record.reason:
-            raise failure(app=self._app.name, program=record.program, reason=describe_failure(record))
+            facts = {
+                "app": self._app.name,
+                "program": record.program,
+                "reason": describe_failure(record),
+            }
+            raise MaintenanceOnError(**facts) if name == "on" else MaintenanceOffError(**facts)
 
     def _lock(self) -> str:
         """Lock the record; return why that is not possible, or nothing."""
