@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._support.app import read_period
+from dbctl.cli._support.app import period_option
 from dbctl.cli._support.audit import read_anchors, require_folder
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.options import parse_positive, read_options
@@ -37,8 +37,7 @@ def list_(
         ),
     ] = "",
     since: Annotated[
-        timedelta | None,
-        typer.Option("--since", parser=read_period, metavar="7d", help="Select operations within this time."),
+        timedelta | None, period_option("--since", "7d", "Select operations within this time.")
     ] = None,
     limit: Limit = 50,
 ) -> int:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import open_app, read_duration, require_size
+from dbctl.cli._support.app import duration_option, open_app, require_size
 from dbctl.cli._support.emit import run_change
 from dbctl.cli._support.parameters import DryRun, RepositoryAddress
 from dbctl.services.backup import Repository
@@ -29,13 +29,7 @@ def prune(
     monthly: Annotated[int, _keep_option("monthly", "the newest of each of the last N months")] = 0,
     yearly: Annotated[int, _keep_option("yearly", "the newest of each of the last N years")] = 0,
     within: Annotated[
-        timedelta | None,
-        typer.Option(
-            "--keep-within",
-            parser=read_duration,
-            metavar="30d",
-            help="Retain all backups up to this age.",
-        ),
+        timedelta | None, duration_option("--keep-within", "30d", "Retain all backups up to this age.")
     ] = None,
     max_bytes: Annotated[str, _limit_option("Delete the oldest if all backups of the app are larger.")] = "",
     min_free: Annotated[str, _limit_option("Delete the oldest if the file system has less free space.")] = "",

@@ -15,7 +15,7 @@ from typing import IO, Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._support.app import open_app, parse_key_values, read_duration, read_file
+from dbctl.cli._support.app import duration_option, open_app, parse_key_values, read_file
 from dbctl.cli._support.backups import Identities, PassphraseFile
 from dbctl.cli._support.comparison import CheckEqual, FirstSide, SecondSide, open_compared_sides
 from dbctl.cli._support.emit import emit, note, run_change, show_progress, warn
@@ -283,10 +283,7 @@ def query(
         Path | None, typer.Option("--file", metavar="FILE", help="Read the statement from a file.")
     ] = None,
     parameters: Parameters = None,
-    within: Annotated[
-        timedelta,
-        typer.Option("--within", parser=read_duration, metavar="60s", help="Stop after this time."),
-    ] = "60s",  # type: ignore[assignment]
+    within: Annotated[timedelta, duration_option("--within", "60s", "Stop after this time.")] = "60s",  # type: ignore[assignment]
     secrets: Annotated[
         bool, typer.Option("--secrets", help="Allow the statement to read hashes, tokens and keys.")
     ] = False,

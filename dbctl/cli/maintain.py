@@ -6,7 +6,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from dbctl.cli._support.app import open_app, read_duration
+from dbctl.cli._support.app import duration_option, open_app
 from dbctl.cli._support.emit import run_change, show_progress
 from dbctl.cli._support.options import parse_positive
 from dbctl.cli._support.parameters import DryRun
@@ -38,12 +38,7 @@ def vacuum(
     tables: Tables = None,
     older_than: Annotated[
         timedelta | None,
-        typer.Option(
-            "--older-than",
-            parser=read_duration,
-            metavar="7d",
-            help="LanceDB: delete versions older than this; default: 7 days.",
-        ),
+        duration_option("--older-than", "7d", "LanceDB: delete versions older than this; default: 7 days."),
     ] = None,
     dry_run: DryRun = False,
 ) -> int:
@@ -127,11 +122,8 @@ def cancel(
     ] = None,
     older_than: Annotated[
         timedelta | None,
-        typer.Option(
-            "--older-than",
-            parser=read_duration,
-            metavar="5m",
-            help="Select all sessions whose statement runs longer, instead of PIDs.",
+        duration_option(
+            "--older-than", "5m", "Select all sessions whose statement runs longer, instead of PIDs."
         ),
     ] = None,
     terminate: Annotated[

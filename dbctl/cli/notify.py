@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import read_period, read_selection
+from dbctl.cli._support.app import period_option, read_selection
 from dbctl.cli._support.emit import emit, show_progress, warn
 from dbctl.cli._support.options import read_options
 from dbctl.config import Sections, Selection, loader, read_sections, report_first_problem
@@ -96,10 +96,7 @@ def check(ctx: typer.Context) -> int:
 def summary(
     ctx: typer.Context,
     since: Annotated[
-        timedelta,
-        typer.Option(
-            "--since", parser=read_period, metavar="7d", help="Count runs that began within this time."
-        ),
+        timedelta, period_option("--since", "7d", "Count runs that began within this time.")
     ] = "7d",  # type: ignore[assignment] # the parser converts it
     with_report: Annotated[
         bool,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import read_period, read_selection, read_selections
+from dbctl.cli._support.app import period_option, read_selection, read_selections
 from dbctl.cli._support.emit import emit, show_progress
 from dbctl.cli._support.options import read_options
 from dbctl.errors import FileExistsAlreadyError, FileFailedError
@@ -45,8 +45,7 @@ def report(
         ),
     ] = "",
     since: Annotated[
-        timedelta | None,
-        typer.Option("--since", parser=read_period, metavar="30d", help="Report this period; default: 30d."),
+        timedelta | None, period_option("--since", "30d", "Report this period; default: 30d.")
     ] = None,
 ) -> int:
     """Report the state, growth, activity, backups, findings, migrations and changes of all configured apps.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import read_duration, read_period, read_selection
+from dbctl.cli._support.app import duration_option, period_option, read_selection
 from dbctl.cli._support.emit import emit, run_change
 from dbctl.cli._support.options import parse_positive, read_options
 from dbctl.cli._support.parameters import DryRun, Limit
@@ -32,10 +32,7 @@ def list_(
         ),
     ] = "",
     since: Annotated[
-        timedelta | None,
-        typer.Option(
-            "--since", parser=read_period, metavar="7d", help="Select runs that began within this time."
-        ),
+        timedelta | None, period_option("--since", "7d", "Select runs that began within this time.")
     ] = None,
     failed: Annotated[
         bool, typer.Option("--failed", help="Select runs that failed or were interrupted.")
@@ -89,8 +86,7 @@ def prune(
         typer.Option("--keep", parser=parse_positive, metavar="N", help="Retain only the N newest runs."),
     ] = None,
     older_than: Annotated[
-        timedelta | None,
-        typer.Option("--older-than", parser=read_duration, metavar="90d", help="Delete runs that are older."),
+        timedelta | None, duration_option("--older-than", "90d", "Delete runs that are older.")
     ] = None,
     dry_run: DryRun = False,
 ) -> int:

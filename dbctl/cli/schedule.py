@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import AllApps, read_duration, read_selections
+from dbctl.cli._support.app import AllApps, duration_option, read_selections
 from dbctl.cli._support.emit import emit, run_change, warn
 from dbctl.cli._support.options import read_options
 from dbctl.cli._support.parameters import DryRun
@@ -75,12 +75,7 @@ def systemd(
     ] = "",
     delay: Annotated[
         timedelta,
-        typer.Option(
-            "--delay",
-            parser=read_duration,
-            metavar="5m",
-            help="Longest delay of a start, different for each machine and job.",
-        ),
+        duration_option("--delay", "5m", "Longest delay of a start, different for each machine and job."),
     ] = "5m",  # type: ignore[assignment] # the parser converts it
     dry_run: DryRun = False,
 ) -> int:

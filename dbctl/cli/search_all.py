@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dbctl.cli._support.app import open_app, read_duration
+from dbctl.cli._support.app import duration_option, open_app
 from dbctl.cli._support.emit import emit, note, warn
 from dbctl.cli._support.options import read_options
 from dbctl.cli._support.parameters import Limit
@@ -25,10 +25,7 @@ def search_all(
         bool,
         typer.Option("--secrets", help="Include columns of hashes, tokens and keys, and show them."),
     ] = False,
-    within: Annotated[
-        timedelta,
-        typer.Option("--within", parser=read_duration, metavar="60s", help="Stop after this time."),
-    ] = "60s",  # type: ignore[assignment]
+    within: Annotated[timedelta, duration_option("--within", "60s", "Stop after this time.")] = "60s",  # type: ignore[assignment]
     mark: Annotated[
         tuple[str, str],
         typer.Option("--mark", metavar="BEFORE AFTER", help="Enclose the word in snippets."),

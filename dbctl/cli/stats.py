@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dbctl.cli._support.app import open_app, parse_key_values, read_period, read_selection
+from dbctl.cli._support.app import open_app, parse_key_values, period_option, read_selection
 from dbctl.cli._support.emit import emit, note, warn
 from dbctl.cli._support.parameters import Limit, Offset, Sort, requested_page
 from dbctl.model import time_before
@@ -101,8 +101,7 @@ def activity(
         str, typer.Option("--resource", metavar="NAME", help="Show only actions on this kind of resource.")
     ] = "",
     since: Annotated[
-        timedelta | None,
-        typer.Option("--since", parser=read_period, metavar="7d", help="Show only entries up to this age."),
+        timedelta | None, period_option("--since", "7d", "Show only entries up to this age.")
     ] = None,
     limit: Limit = 50,
     offset: Offset = 0,
@@ -219,10 +218,7 @@ def history(
     ctx: typer.Context,
     table: Annotated[str, typer.Argument(metavar="[TABLE]", help="Show each sample of this table.")] = "",
     since: Annotated[
-        timedelta | None,
-        typer.Option(
-            "--since", parser=read_period, metavar="30d", help="Use samples up to this age; default: 30d."
-        ),
+        timedelta | None, period_option("--since", "30d", "Use samples up to this age; default: 30d.")
     ] = None,
     limit: Limit = 50,
     offset: Offset = 0,

@@ -19,5 +19,5 @@ def version(ctx: typer.Context) -> int:
     Example: dbctl version
     Example: dbctl version -o json
     """
-    items = list_components(with_programs=True)
+    items = list_components()
     return emit(ctx, Page(items=items, total=len(items), column_names=Component.__struct_fields__))

@@ -50,7 +50,7 @@ def parse_recipient(text: str, source: str) -> Recipient:
         KeyInvalidError: the text is invalid.
         DriverMissingError: pyrage is not installed.
     """
-    pyrage, problem = _pyrage(), recipient_problem(text)
+    pyrage, problem = require_pyrage(), recipient_problem(text)
     if not problem:
         try:
             result: Recipient = (
@@ -77,7 +77,7 @@ def parse_identities(content: bytes, source: str, passphrase: Callable[[str], Se
     """
     if content.startswith(MAGIC):
         content = _decrypt_identities(content, source, passphrase(source))
-    pyrage = _pyrage()
+    pyrage = require_pyrage()
     if content.startswith(SSH_KEY_MAGIC):
         try:
             return [pyrage.ssh.Identity.from_buffer(content)]
@@ -105,7 +105,7 @@ def parse_identities(content: bytes, source: str, passphrase: Callable[[str], Se
 
 
 def _decrypt_identities(content: bytes, source: str, passphrase: Secret) -> bytes:
-    pyrage = _pyrage()
+    pyrage = require_pyrage()
     try:
         decrypted: bytes = pyrage.passphrase.decrypt(content, passphrase.reveal())
     except pyrage.DecryptError as error:
@@ -132,7 +132,7 @@ def generate_key(passphrase: Secret) -> ProtectedKey:
     Raises:
         DriverMissingError: pyrage is not installed.
     """
-    pyrage = _pyrage()
+    pyrage = require_pyrage()
     identity = pyrage.x25519.Identity.generate()
     text = f"# public key: {identity.to_public()}\n{identity}\n"
     file: bytes = pyrage.passphrase.encrypt(text.encode(), passphrase.reveal())
@@ -145,7 +145,7 @@ def encrypt(blocks: Iterable[bytes], write: Write, recipients: Sequence[Recipien
     Raises:
         DriverMissingError: pyrage is not installed.
     """
-    pyrage, source, sink = _pyrage(), _Stream(_byte_reader(blocks)), _Stream(write)
+    pyrage, source, sink = require_pyrage(), _Stream(_byte_reader(blocks)), _Stream(write)
     message = _run_pyrage(lambda: pyrage.encrypt_io(source, sink, list(recipients)), source, sink)
     if message:
         raise RuntimeError(message)
@@ -163,7 +163,7 @@ def decrypt(
         CorruptError: the file is truncated, changed, or not an age file.
         DriverMissingError: pyrage is not installed.
     """
-    pyrage, source, sink = _pyrage(), _Stream(read), _Stream(write)
+    pyrage, source, sink = require_pyrage(), _Stream(read), _Stream(write)
     message = _run_pyrage(lambda: pyrage.decrypt_io(source, sink, list(identities)), source, sink)
     if message.startswith(NO_MATCH):
         raise KeyWrongError(file=name, reason=NOT_FOR_US)
@@ -171,14 +171,9 @@ def decrypt(
         raise CorruptError(target=target, reason=f"{name}: damaged ({message})")
 
 
-def require_pyrage() -> None:
-    """Check that pyrage is installed; raises ``DriverMissingError``."""
-    _pyrage()
-
-
 def can_decrypt(identities: Sequence[Identity], recipients: Sequence[Recipient]) -> bool:
     """Whether one of the identities can decrypt files for these recipients."""
-    pyrage = _pyrage()
+    pyrage = require_pyrage()
     try:
         pyrage.decrypt(pyrage.encrypt(b"", list(recipients)), list(identities))
     except pyrage.DecryptError:
@@ -186,7 +181,8 @@ def can_decrypt(identities: Sequence[Identity], recipients: Sequence[Recipient])
     return True
 
 
-def _pyrage() -> Any:
+def require_pyrage() -> Any:
+    """Return the module pyrage; raises ``DriverMissingError``."""
     with require_driver("backups in the age format", driver="pyrage", extra="encryption"):
         import pyrage
     return pyrage
@@ -221,7 +217,7 @@ class _Stream:
 
 def _run_pyrage(call: Callable[[], object], source: _Stream, sink: _Stream) -> str:
     """Return the error message of pyrage, empty on success; raise the exception of a read or write."""
-    pyrage, message = _pyrage(), ""
+    pyrage, message = require_pyrage(), ""
     try:
         call()
     except (pyrage.EncryptError, pyrage.DecryptError, OSError) as error:

@@ -268,7 +268,7 @@ class _StatusCollector:
         return state.schema, len(pending)
 
     def _find_overdue(self, app: App, name: str) -> Sequence[str] | None:
-        if name not in {rule.database or app.main() for rule in app.profile.cleanup}:
+        if name not in {app.resolve_database(rule) for rule in app.profile.cleanup}:
             return None
         target = app.target(name)
         try:

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 from msgspec import structs
@@ -207,8 +207,17 @@ def read_duration(text: str) -> timedelta:
         raise typer.BadParameter(f"{text!r} is not a duration; write 90d, 36h, 2w or 1y") from None
 
 
-def read_period(text: str) -> timedelta:
-    """Parse a duration that is longer than zero: a report of no time would be empty."""
+def duration_option(name: str, example: str, help_text: str) -> Any:
+    """Return an option whose value is a duration."""
+    return typer.Option(name, parser=read_duration, metavar=example, help=help_text)
+
+
+def period_option(name: str, example: str, help_text: str) -> Any:
+    """Return an option whose value is a duration that is longer than zero: a report of no time would be empty."""
+    return typer.Option(name, parser=_read_period, metavar=example, help=help_text)
+
+
+def _read_period(text: str) -> timedelta:
     if period := read_duration(text):
         return period
     raise typer.BadParameter(f"{text!r} is not longer than zero")
@@ -253,12 +262,7 @@ Ids: TypeAlias = Annotated[
 ]
 Inactive: TypeAlias = Annotated[
     timedelta | None,
-    typer.Option(
-        "--inactive",
-        parser=read_duration,
-        metavar="90d",
-        help="Select users who have not signed in for this long.",
-    ),
+    duration_option("--inactive", "90d", "Select users who have not signed in for this long."),
 ]
 
 

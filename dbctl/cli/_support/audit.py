@@ -15,7 +15,7 @@ from dbctl.cli._support.options import RUN, command_path
 from dbctl.config import has_home, user_name
 from dbctl.errors import DbctlError, JournalCorruptError, JournalDisabledError, JournalUnavailableError
 from dbctl.services.audit import AuditLog, Author, OperationRecorder, parse_anchor
-from dbctl.services.journal import list_anchors, locate_journal, read_newest_anchor
+from dbctl.services.journal import locate_journal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,6 +55,8 @@ def open_log(folder: Path) -> AuditLog:
 
 
 def _read_anchor(folder: Path) -> Anchor | None:
+    from dbctl.services.journal import read_newest_anchor
+
     return parse_anchor(read_newest_anchor(folder))
 
 
@@ -82,6 +84,8 @@ def read_anchors(folder: Path, text: str) -> tuple[Sequence[Anchor], DbctlError 
     Raises:
         BadParameter: the option is no anchor.
     """
+    from dbctl.services.journal import list_anchors
+
     try:
         anchors, journal_error = [parse_anchor(line) for line in list_anchors(folder)], None
     except (JournalUnavailableError, JournalCorruptError) as error:

@@ -194,13 +194,12 @@ def run_change(
     *,
     dry_run: bool,
     plan: Plan | None = None,
-    target: str | None = None,
     notes: Sequence[str] = (),
 ) -> int:
     """Apply an operation, or show its plan for a dry run; the user first confirms a plan that destroys data.
 
-    ``plan`` is the plan of the operation, if the command has computed it already. ``target`` is ``app/database`` for the output; default: the target of the operation, if any. ``notes`` are written
-    if the operation changed anything.
+    ``plan`` is the plan of the operation, if the command has computed it already. ``notes`` are written if the operation
+    changed anything.
 
     Raises:
         ConfirmationMissingError: confirmation is required, and there is no terminal.
@@ -208,7 +207,7 @@ def run_change(
         DeclinedError: the user declined.
         Abort: the input ended before an answer.
     """
-    target = target or getattr(operation, "target", None)
+    target = getattr(operation, "target", None)
     has_hooks = ACTION in ctx.meta
     if has_hooks:
         from dbctl.cli._support import hooks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from msgspec import structs
 
@@ -32,6 +32,13 @@ if TYPE_CHECKING:
     from dbctl.services.audit import OperationRecorder
 
 T = TypeVar("T")
+
+
+class HasDatabase(Protocol):
+    """A section of the profile about tables of one database."""
+
+    @property
+    def database(self) -> str: ...
 
 
 class App:
@@ -168,6 +175,10 @@ class App:
     def main(self) -> str:
         """Return the name of the first writable database, or of the first if none is writable."""
         return self._main
+
+    def resolve_database(self, section: HasDatabase | None) -> str:
+        """Return the database of a section of the profile: the one that it names, otherwise the main database."""
+        return (section.database if section else "") or self._main
 
     def require_section(self, section: T | None, feature: str, *, alternative: str = "") -> T:
         """Return a section of the profile; ``alternative`` is the hint if it is missing.

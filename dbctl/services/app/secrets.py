@@ -106,7 +106,7 @@ def list_row_secrets(
     """
     secret = {*columns, *(name for name, value in row.items() if _is_secret_value(value))}
     for settings in app.profile.settings:
-        if settings.secret and settings.table == table and (settings.database or app.main()) == database:
+        if settings.secret and settings.table == table and app.resolve_database(settings) == database:
             secret |= {name for name in row if settings.row and is_secret_setting(settings, name)}
             secret -= _list_public_values(settings, row)
     return secret
@@ -193,14 +193,14 @@ def _profile_columns(app: App, database: str) -> Iterator[tuple[str, ColumnNames
         table, _, column = column_path.rpartition(".")
         yield table, column
     users = app.profile.users
-    if users and (users.database or app.main()) == database:
+    if users and app.resolve_database(users) == database:
         if users.password:
             for name in users.password.columns:
                 yield users.table, name
         for sign_in_table in users.signed_in:
             yield sign_in_table.table.removesuffix("?"), sign_in_table.token
     for settings in app.profile.settings:
-        if settings.secret and (settings.database or app.main()) == database:
+        if settings.secret and app.resolve_database(settings) == database:
             yield settings.table, settings.fields["value"]
 
 

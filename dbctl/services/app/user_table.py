@@ -67,7 +67,7 @@ class UserSelector(Struct, frozen=True, kw_only=True):
 
 def users_database(app: App) -> str:
     """Return the database that holds the app's users."""
-    return app.require_section(app.profile.users, "users").database or app.main()
+    return app.resolve_database(app.require_section(app.profile.users, "users"))
 
 
 def open_users(app: App, db: Readable | None = None) -> UserTable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -163,16 +163,17 @@ class CreateBackup(BackupOperation):
         repository = self._repository
         with ExitStack() as stack:
             with suggest_other_databases(self._app, self._databases), self._lock():
-                earlier, _ = repository.manifests()
+                known = repository.manifests()
                 created = create_backup(
                     repository,
                     self._sources,
+                    known=known,
                     left_out=self._left_out,
                     kind=self._kind,
                     stack=stack,
                     allow_missing=True,
                 )
-            newest = max((manifest.created_at for manifest in earlier), default=created.created_at)
+            newest = max((manifest.created_at for manifest in known[0]), default=created.created_at)
             remarks = [*_clock_remarks(created.created_at, newest), *_describe_databases(self._app, created)]
             result = repository.describe(
                 created, BackupCreated, lost_databases={}, verification=Verification(), remarks=remarks
@@ -219,6 +220,7 @@ def create_backup(
     repository: Repository,
     sources: Sequence[MemberSource],
     *,
+    known: tuple[Sequence[Manifest], Mapping[str, str]] | None = None,
     left_out: Sequence[OmittedDatabase] = (),
     kind: Kind = "backup",
     restored: str = "",
@@ -232,6 +234,7 @@ def create_backup(
     Args:
         repository: the destination.
         sources: the databases of its app, and the app's own files.
+        known: the result of ``Repository.manifests``, if the caller has it.
         left_out: databases that are not in the backup.
         kind: the reason for the backup.
         restored: of a safety backup: the id of the backup that is restored after it.
@@ -243,7 +246,7 @@ def create_backup(
     app, store, encryption = repository.app, repository.store, repository.encryption
     store.require_space(_required_space(sources, encrypted=bool(encryption)))
     largest = max((source.size() for source in sources), default=0) if encryption else 0
-    earlier, unreadable = repository.manifests()
+    earlier, unreadable = known or repository.manifests()
     created_at = backup_time or now()
     name = next_free_id(created_at, set(store.list_folders()))
     with store.create_folder(name) as folder:

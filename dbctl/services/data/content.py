@@ -119,7 +119,7 @@ def _find_stored_files(table: DataTable) -> dict[str, StoredFile]:
     return {
         column: file
         for file in app.profile.stored_file
-        if (file.database or app.main()) == table.database
+        if app.resolve_database(file) == table.database
         and file.table == table.name
         and (column := find_column(table.live.table, file.column))
     }

@@ -73,7 +73,7 @@ def _refuse_unsupported_column(
 def refuse_dedicated_tables(table: DataTable, columns: Collection[str]) -> None:
     for section in table.app.profile.settings:
         is_settings_table = (
-            section.table == table.name and (section.database or table.app.main()) == table.database
+            section.table == table.name and table.app.resolve_database(section) == table.database
         )
         if is_settings_table and (
             not section.object or find_column(table.live.table, section.fields["value"]) in columns
@@ -99,8 +99,7 @@ def refuse_role_table(table: DataTable) -> None:
 
 def _is_users_database(table: DataTable) -> bool:
     """Whether the table is in the database of users and roles."""
-    users = table.app.profile.users
-    return ((users.database if users else "") or table.app.main()) == table.database
+    return table.app.resolve_database(table.app.profile.users) == table.database
 
 
 def is_users_table(table: DataTable) -> bool:

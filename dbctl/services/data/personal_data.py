@@ -167,7 +167,7 @@ def _named_columns(users: UserTable) -> Iterator[tuple[str, ColumnNames]]:
         if (
             setting.scope == "user"
             and setting.user
-            and (setting.database or users.app.main()) == users_database(users.app)
+            and users.app.resolve_database(setting) == users_database(users.app)
         ):
             yield setting.table, setting.user
     if profile.audit and "user" in profile.audit.fields:
@@ -178,7 +178,7 @@ def _linked_conditions(app: App, home: str, db: Readable, user_rows: Conditions)
     """Return the conditions of rows in other databases that refer to the user's rows."""
     conditions: dict[str, Conditions] = {}
     for link in app.profile.link:
-        database = link.database or app.main()
+        database = app.resolve_database(link)
         if link.to != home or database == home or database not in app.configured.databases:
             continue
         live = app.reader(database).tables().get(link.table)
@@ -202,7 +202,7 @@ def _read(db: Readable, table: str, where: Sequence[Where], omitted: Sequence[st
 def _find_settings(app: App, database: str, table: str) -> Iterator[Settings]:
     """Yield the sections whose settings are rows of a table, so that its secrets are single settings instead of a column."""
     for section in app.profile.settings:
-        is_section = section.table == table and (section.database or app.main()) == database
+        is_section = section.table == table and app.resolve_database(section) == database
         if is_section and isinstance(section.key, str):
             yield section
 

@@ -47,7 +47,7 @@ class GuardedInvariants:
             flaw.name: query
             for flaw in app.profile.invariant
             if flaw.guards_deletion
-            and (flaw.database or app.main()) == database
+            and app.resolve_database(flaw) == database
             and (query := create_query(app, flaw, db))
         }
         self._before = {

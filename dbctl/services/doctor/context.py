@@ -29,7 +29,7 @@ class CheckContext:
     def read_risk(self) -> str:
         """The confidential content of the database, for messages; empty if none is known."""
         section = self.app.profile.users
-        if section is None or (section.database or self.app.main()) != self.database:
+        if section is None or self.app.resolve_database(section) != self.database:
             return "it contains keys or passwords" if self.section.secret else ""
         return "it contains password hashes" if section.password else "it contains the users of the app"
 

@@ -133,7 +133,7 @@ def _examine_app(examination: Examination, app: App, selection: Selection) -> No
     if app.configured.embedder:
         examination.add_findings(app.name, keys.check_embedder(app, app.configured.embedder))
     examination.add_findings(app.name, server.check_scratch(app))
-    rules = {rule.database or app.main() for rule in app.profile.cleanup}
+    rules = {app.resolve_database(rule) for rule in app.profile.cleanup}
     if rules and rules <= readable.keys():
         context = readable[min(rules)]
         examination.add_findings(context.target, _check_cleanup(context))
@@ -227,14 +227,14 @@ def _check_known_problems(context: CheckContext) -> Iterator[Finding]:
         for finding in external_index.check_state():
             yield structs.replace(finding, hint=build)
     for known_secret in app.profile.known_secret:
-        if (known_secret.database or app.main()) == database and (
+        if app.resolve_database(known_secret) == database and (
             problem := known_problems.find_known_secret(app, db, known_secret)
         ):
             yield context.create_finding(
                 known_secret.severity, "known-secret", problem.message, known_secret.hint
             )
     for flaw in app.profile.invariant:
-        if (flaw.database or app.main()) == database and (problem := known_problems.find_flaw(app, db, flaw)):
+        if app.resolve_database(flaw) == database and (problem := known_problems.find_flaw(app, db, flaw)):
             yield context.create_finding(flaw.severity, "invariant-violated", problem.message, flaw.hint)
 
 

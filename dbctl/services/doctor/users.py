@@ -19,7 +19,7 @@ MAX_IDS = 50  #: ids in one hint
 def find_users_database(app: App) -> str:
     """Return the name of the database with the app's users, or an empty string."""
     section = app.profile.users
-    return (section.database or app.main()) if section else ""
+    return app.resolve_database(section) if section else ""
 
 
 def check_roles(context: CheckContext) -> Iterator[Finding]:

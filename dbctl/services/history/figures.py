@@ -16,7 +16,7 @@ def read_figures(app: App, database: str) -> Mapping[str, float]:
     """Return the figures of a database by ``report.column``; a report whose tables are missing is omitted."""
     figures = dict[str, float]()
     for report in app.profile.report:
-        if not report.sampled or (report.database or app.main()) != database:
+        if not report.sampled or app.resolve_database(report) != database:
             continue
         with suppress(DbctlError):
             for row in reports.run(app, report.name, {}, PageRequest(limit=1)).items:

@@ -31,7 +31,6 @@ from dbctl.services.hooks.program import (
     require_trusted_programs,
     run_program,
 )
-from dbctl.services.journal import HookRun
 
 #: The folder of the records, in the directory for state.
 FOLDER = "maintenance"
@@ -91,11 +90,7 @@ class MaintenanceMode:
             return problem
         self._may_be_on = True
         problem = problem or self._write_state("run")
-        record = self._run("on")
-        if record.reason:
-            raise MaintenanceOnError(
-                app=self._app.name, program=record.program, reason=describe_failure(record)
-            )
+        self._run("on")
         return problem
 
     def end(self) -> None:
@@ -124,30 +119,34 @@ class MaintenanceMode:
                 self._turn_off()
                 return ""
             problem = problem or self._write_state("user")
-            record = self._run("on")
-            if record.reason:  # it may be on: the record remains
-                raise MaintenanceOnError(
-                    app=self._app.name, program=record.program, reason=describe_failure(record)
-                )
+            self._run("on")  # after a failure it may be on: the record remains
             return problem
 
     def _turn_off(self) -> None:
-        record = self._run("off")
-        if record.reason:
-            raise MaintenanceOffError(
-                app=self._app.name, program=record.program, reason=describe_failure(record)
-            )
+        self._run("off")
         if self._path:
             with suppress(OSError):
                 self._path.unlink()
 
-    def _run(self, name: Literal["on", "off"]) -> HookRun:
+    def _run(self, name: Literal["on", "off"]) -> None:
+        """Run a program.
+
+        Raises:
+            MaintenanceOnError, MaintenanceOffError: it failed.
+        """
         command = self._settings.on if name == "on" else self._settings.off
         # A program that starts the app must end, also at a signal, and the app must continue.
         program = Program(
             command, self._settings.timeout, is_interruptible=name == "on", ends_children=name == "on"
         )
-        return run_program(self._context, name, program)
+        record = run_program(self._context, name, program)
+        if record.reason:
+            facts = {
+                "app": self._app.name,
+                "program": record.program,
+                "reason": describe_failure(record),
+            }
+            raise MaintenanceOnError(**facts) if name == "on" else MaintenanceOffError(**facts)
 
     def _lock(self) -> str:
         """Lock the record; return why that is not possible, or nothing."""

@@ -234,7 +234,7 @@ def _describe_orphans(orphans: OrphanedRows) -> str:
 def _check_owned_rows(app: App, name: str, db: Readable, table: str) -> Iterator[Finding]:
     """Yield rows of deleted users in columns that only the profile declares as references."""
     section = app.profile.users
-    if section is None or (section.database or app.main()) != name or section.table not in db.tables():
+    if section is None or app.resolve_database(section) != name or section.table not in db.tables():
         return
     tables = db.tables()
     declared = {

@@ -47,7 +47,7 @@ def cross_check(app: App) -> CheckReport:
     findings, failures = list(find_interrupted_restore(app)), list[DbctlError]()
     checked = 0
     for section in sections:
-        name = users_database(app) if isinstance(section, Rebuild) else section.database or app.main()
+        name = users_database(app) if isinstance(section, Rebuild) else app.resolve_database(section)
         databases = {name, section.to} if isinstance(section, CrossLink) else {name}
         if app.only and databases != {app.only}:
             continue
@@ -242,7 +242,7 @@ def _check_duplicated(app: App, name: str, link: CrossLink) -> Iterator[Finding]
 def _compare_by_user(app: App, duplicated: DuplicatedColumns) -> list[str]:
     """Return the users with different numbers of rows on both sides, largest difference first."""
     users = app.profile.users
-    if users is None or (users.database or app.main()) != duplicated.link.to:
+    if users is None or app.resolve_database(users) != duplicated.link.to:
         return []
     keys = [
         reference.columns[0]

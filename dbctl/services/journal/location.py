@@ -29,11 +29,6 @@ class JournalLocation(Struct, frozen=True, kw_only=True):
     apps: tuple[str, ...] = ()  #: those that the command selects, or all
     configuration: loader.Sections | None = None  #: its sections; None: it is missing or invalid
 
-    @property
-    def is_disabled(self) -> bool:
-        """Whether the configuration or the environment disables the journal."""
-        return self.folder is None
-
     def require_folder(self) -> Path:
         """Return the folder.
 

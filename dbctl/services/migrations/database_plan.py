@@ -154,7 +154,6 @@ def apply_all(
     db: Writable,
     selection: UpSelection = UpSelection(),  # noqa: B008 - immutable
     *,
-    done: Sequence[AppliedMigration] = (),
     safety_backup: str | None = None,
 ) -> list[AppliedMigration]:
     """Run the pending migrations in an open database, each in one transaction with its row in the ledger.
@@ -167,4 +166,4 @@ def apply_all(
         MigrationFailedError: as ``run_plans``.
     """
     plan = plan_database(target, db, selection)
-    return plan.run(open_session(plan.state.target, db), AppliedMigration, done, safety_backup)
+    return plan.run(open_session(plan.state.target, db), AppliedMigration, (), safety_backup)

@@ -32,7 +32,7 @@ def find_unlisted_rows(app: App, database: str, live: Readable) -> Iterator[Cont
     if (
         users is None
         or users.only_app_deletes
-        or (users.database or app.main()) != database
+        or app.resolve_database(users) != database
         or users.table not in live.tables()
     ):
         return

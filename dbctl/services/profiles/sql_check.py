@@ -75,7 +75,7 @@ def _statements(app: App, database: str, live: Readable) -> Iterator[Statement]:
 
 def _invariant_statements(app: App, database: str, live: Readable) -> Iterator[Statement]:
     for index, invariant in enumerate(app.profile.invariant):
-        query = create_query(app, invariant, live) if (invariant.database or app.main()) == database else None
+        query = create_query(app, invariant, live) if app.resolve_database(invariant) == database else None
         if query:
             yield Statement(
                 key=("invariant", index), sql=select_all_from(query.sql), parameters=query.parameters
@@ -99,7 +99,7 @@ def _users_database(profile: Profile, main: str) -> str:
 def find_unusable_reports(app: App, database: str, live: Readable) -> Iterator[Problem]:
     """Yield the reports of which the database has no variant."""
     for index, report in enumerate(app.profile.report):
-        is_required = (report.database or app.main()) == database and not report.optional
+        is_required = app.resolve_database(report) == database and not report.optional
         if is_required and select_variant(report, live) is None:
             yield (
                 ("report", index, "variant"),

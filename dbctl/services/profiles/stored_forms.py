@@ -29,7 +29,7 @@ def find_wrong_forms(app: App, database: str, live: Readable) -> Iterator[Proble
         for index, section in enumerate(profile.sessions):
             yield from _check_payload(("sessions", index, "payload"), section.table, section.payload, live)
     for index, settings in enumerate(profile.settings):
-        if (settings.database or app.main()) == database:
+        if app.resolve_database(settings) == database:
             yield from _check_settings(("settings", index, "stored"), settings, live)
 
 

@@ -28,6 +28,7 @@ from dbctl.services.backup import Member, MemberReader, count_in_bytes, needs_de
 from dbctl.services.restore.source import (
     BackupSource,
     RestoreOperation,
+    count_content,
     count_rows,
     label_member,
     require_copyable,
@@ -57,11 +58,8 @@ class CopyResult(ChangeResult, frozen=True, kw_only=True):
     @property
     def closing(self) -> Closing:
         databases = format_count(len(self.databases), "database")
-        counts = [
-            format_count(sum(getattr(database, f"{noun}s") for database in self.databases), noun)
-            for noun in ("table", "row")
-        ]
-        return Closing(f"Restored a copy of {databases} from {self.backup}", counts, is_timed=True)
+        title = f"Restored a copy of {databases} from {self.backup}"
+        return Closing(title, count_content(self.databases), is_timed=True)
 
     @property
     def remarks(self) -> Sequence[str]:

@@ -9,6 +9,7 @@ from dbctl.errors import Exit, load_registry, worst_status
 from dbctl.model import ChangeResult, Closing, Finding, Findings, Row, count_severities, format_count
 from dbctl.services.backup import Drill
 from dbctl.services.migrations.ledger import SchemaState
+from dbctl.services.restore.source import count_content
 
 
 class DatabaseDrill(Drill, frozen=True, kw_only=True):
@@ -37,10 +38,7 @@ class DrillResult(ChangeResult, frozen=True, kw_only=True):
     @property
     def closing(self) -> Closing:
         passed = sum(database.passed for database in self.databases)
-        counts = [
-            format_count(sum(getattr(database, f"{noun}s") for database in self.databases), noun)
-            for noun in ("table", "row")
-        ]
+        counts = count_content(self.databases)
         problems = count_severities([*self.findings, *self.failed])
         total = format_count(len(self.databases), "database")
         return Closing(f"Drilled {total}", [f"{passed} passed", *counts, *problems], is_timed=True)

@@ -233,7 +233,7 @@ class Merge:
 def find_users_section(app: App, database: str) -> Users | None:
     """Return the section of the profile about users, if the database contains them; otherwise None."""
     section = app.profile.users
-    return section if section and (section.database or app.main()) == database else None
+    return section if section and app.resolve_database(section) == database else None
 
 
 class TableSelection(Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from dbctl.services.app import App
 from dbctl.services.backup import Manifest, Member, report_unchanged_files
 from dbctl.services.restore.post_checks import check_restored, check_surroundings, record_restore
 from dbctl.services.restore.replacement import Replacement
-from dbctl.services.restore.source import BackupSource
+from dbctl.services.restore.source import BackupSource, count_content
 
 IDENTITY_MISSING = "its identity is not available: restore undo requires it"
 
@@ -35,15 +35,8 @@ class RestoreResult(ChangeResult, frozen=True, kw_only=True):
     @property
     def closing(self) -> Closing:
         databases = format_count(len(self.databases), "database")
-        counts = [
-            format_count(sum(getattr(database, f"{noun}s") for database in self.databases), noun)
-            for noun in ("table", "row")
-        ]
-        return Closing(
-            f"Restored {databases} from {self.backup}",
-            [*counts, *count_severities(self.findings)],
-            is_timed=True,
-        )
+        details = [*count_content(self.databases), *count_severities(self.findings)]
+        return Closing(f"Restored {databases} from {self.backup}", details, is_timed=True)
 
     @property
     def remarks(self) -> Sequence[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from dbctl.engines import registry
 from dbctl.engines.contract import LoadRequest, Readable
@@ -169,6 +169,24 @@ class RestoreOperation(BackupOperation):
         super().__init__(source.repository, database)
         self._source, self._manifest = source, source.manifest
         source.prepare_keys()
+
+
+class DatabaseContent(Protocol):
+    """A part of a result about one database."""
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def tables(self) -> int: ...
+
+
+def count_content(databases: Sequence[DatabaseContent]) -> list[str]:
+    """Return ``3 tables`` and ``1,200 rows``: the content of all databases."""
+    return [
+        format_count(sum(database.tables for database in databases), "table"),
+        format_count(sum(database.rows for database in databases), "row"),
+    ]
 
 
 def count_rows(member: Member) -> str:

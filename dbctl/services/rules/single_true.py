@@ -89,7 +89,7 @@ def guard_single_true(app: App, database: str, live: LiveTable, columns: Collect
 
 def _find_rules(app: App, database: str, live: LiveTable) -> list[Exclusive]:
     rules = app.profile.exclusive
-    return [rule for rule in rules if rule.table == live.name and (rule.database or app.main()) == database]
+    return [rule for rule in rules if rule.table == live.name and app.resolve_database(rule) == database]
 
 
 def _count_true(live: LiveTable, rule: Exclusive) -> Counter[object]:

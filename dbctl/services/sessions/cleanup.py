@@ -132,7 +132,7 @@ class CleanUp(Operation):
                 raise UsageError(detail=f"the rule {rule.name} of the profile {app.profile.name}: {reason}")
             _check_age(rule, self._age_of(rule))
         super().__init__(
-            app, ", ".join(dict.fromkeys(app.target(_database(app, rule)) for rule in self._rules))
+            app, ", ".join(dict.fromkeys(app.target(app.resolve_database(rule)) for rule in self._rules))
         )
 
     @property
@@ -207,7 +207,7 @@ class CleanUp(Operation):
         return CleanupResult(rules=results)
 
     def _run(self, rule: Cleanup) -> RuleResult | None:
-        with self._app.writer(_database(self._app, rule), "sessions cleanup") as db:
+        with self._app.writer(self._app.resolve_database(rule), "sessions cleanup") as db:
             variant, live = self._resolve_rule(rule, db)
             if live is None:
                 return None
@@ -230,9 +230,9 @@ class CleanUp(Operation):
         self, since: timedelta = timedelta(0), database: str = ""
     ) -> Iterator[tuple[Cleanup, Readable, LiveTable, Sequence[Condition]]]:
         for rule in self._rules:
-            if database not in ("", _database(self._app, rule)):
+            if database not in ("", self._app.resolve_database(rule)):
                 continue
-            db = self._app.reader(_database(self._app, rule))
+            db = self._app.reader(self._app.resolve_database(rule))
             variant, live = self._resolve_rule(rule, db)
             if live:
                 yield variant, db, live, due_conditions(variant, live, self._due_before(rule) - since)
@@ -265,10 +265,6 @@ class CleanUp(Operation):
 
     def _due_before(self, rule: Cleanup) -> datetime:
         return self._time - self._age_of(rule)
-
-
-def _database(app: App, rule: Cleanup) -> str:
-    return rule.database or app.main()
 
 
 def _check_age(rule: Cleanup, age: timedelta) -> None:

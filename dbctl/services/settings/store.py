@@ -280,5 +280,4 @@ def scope_of(owner: SettingOwner) -> str:
 
 def settings_database(app: App, scope: str) -> str:
     """Return the name of the database with the settings of a scope."""
-    section = find_section(app, scope)
-    return (section.database if section else "") or app.main()
+    return app.resolve_database(find_section(app, scope))

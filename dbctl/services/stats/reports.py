@@ -39,7 +39,7 @@ def list_reports(app: App, page_request: PageRequest) -> Page[ReportSummary]:
         ReportSummary(
             name=report.name,
             title=report.title,
-            database=report.database or app.main(),
+            database=app.resolve_database(report),
             parameters={
                 parameter: default.ago if isinstance(default, RelativeTime) else default
                 for parameter, default in report.parameters.items()
@@ -141,7 +141,7 @@ def _prepare(
         "limit": NO_LIMIT if page_request.limit is None else page_request.limit,
         "offset": page_request.offset,
     }
-    db = app.reader(report.database or app.main())
+    db = app.reader(app.resolve_database(report))
     variant = select_variant(report, db)
     if variant is None:
         requirements = " or ".join(", ".join(alternative.needs) for alternative in report.variant)

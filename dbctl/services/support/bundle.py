@@ -71,7 +71,7 @@ class _Collector:
             yield name, description, json.dumps(_record_failure(read), indent=2) + "\n"
 
     def _read_versions(self) -> object:
-        components = msgspec.to_builtins(list_components(with_programs=True))
+        components = msgspec.to_builtins(list_components())
         # The path of a program may be below a home directory.
         return [{key: value for key, value in component.items() if key != "path"} for component in components]
 

@@ -34,9 +34,9 @@ class Component(Struct, frozen=True, kw_only=True):
     extra: str | None = None  #: the extra of dbctl that installs a library
 
 
-def list_components(*, with_programs: bool) -> list[Component]:
-    """Return the components of this installation; it runs programs to read their versions, which takes longer."""
-    items = [
+def list_components() -> list[Component]:
+    """Return the components of this installation, with the versions of its programs, which takes longer."""
+    return [
         Component(name="dbctl", kind="dbctl", version=__version__),
         Component(name=platform.python_implementation(), kind="runtime", version=platform.python_version()),
         Component(
@@ -44,8 +44,8 @@ def list_components(*, with_programs: bool) -> list[Component]:
         ),
         Component(name="SQLite", kind="runtime", version=sqlite3.sqlite_version),
         *_list_libraries(),
+        *_list_programs(),
     ]
-    return [*items, *_list_programs()] if with_programs else items
 
 
 def _list_libraries() -> Iterator[Component]:

@@ -20,7 +20,7 @@ from dbctl.engines.contract import (
 from dbctl.model import Row, Struct
 from dbctl.services.transfer.parts import require_rows
 from dbctl.services.transfer.tables import TransferTable
-from dbctl.services.transfer.values import UnstorableValues, format_key
+from dbctl.services.transfer.values import MAX_KEYS, UnstorableValues, format_key
 
 #: Digests are sorted in this number of parts, so that only one part at a time is a list.
 _PARTS = 64
@@ -54,8 +54,6 @@ def find_duplicates(
     tables: Sequence[TransferTable],
     source_schema: PortableSchema,
     destination: PortableSchema,
-    *,
-    examples: int = 5,
 ) -> Iterator[UnstorableValues]:
     """Yield rows that a unique index of the destination treats as equal to other rows.
 
@@ -66,7 +64,7 @@ def find_duplicates(
     for table in tables:
         if table.name in others and table.name in before:
             for comparisons in _list_comparisons(table, before[table.name], others[table.name]):
-                yield from _compare_rows(require_rows(source), table, comparisons, examples)
+                yield from _compare_rows(require_rows(source), table, comparisons)
 
 
 def _list_comparisons(
@@ -119,7 +117,7 @@ def _create_comparison(
 
 
 def _compare_rows(
-    rows: RowSource, table: TransferTable, comparisons: Sequence[_Comparison], examples: int
+    rows: RowSource, table: TransferTable, comparisons: Sequence[_Comparison]
 ) -> Iterator[UnstorableValues]:
     digests = [array("Q") for _ in range(_PARTS)]
     for _, folded in _fold_rows(rows, table, [], comparisons):
@@ -135,7 +133,7 @@ def _compare_rows(
             other = first_keys.setdefault(folded, key)
             if other is not key:
                 count += 1
-                keys += [key] if len(keys) < examples and table.key else []
+                keys += [key] if len(keys) < MAX_KEYS and table.key else []
     if count:
         names = ", ".join(comparison.column.name for comparison in comparisons)
         reason = "equal to another row in a unique index of the destination"

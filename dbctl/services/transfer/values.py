@@ -46,6 +46,9 @@ def pair_columns(source: PortableSchema, destination: PortableSchema) -> Sequenc
     return pairs
 
 
+MAX_KEYS = 5  #: keys of rows that a message has
+
+
 class UnstorableValues(Struct, frozen=True, kw_only=True):
     """Values of a column that the destination cannot store, for the same reason."""
 
@@ -53,11 +56,11 @@ class UnstorableValues(Struct, frozen=True, kw_only=True):
     column: str
     reason: str
     rows: int
-    keys: Sequence[Row]  #: the primary keys of the first of these rows
+    keys: Sequence[Row]  #: the primary keys of the first ``MAX_KEYS`` of these rows
 
 
 def find_unstorable_values(
-    source: Readable, tables: Sequence[TransferTable], limits: StorageLimits, *, examples: int = 5
+    source: Readable, tables: Sequence[TransferTable], limits: StorageLimits
 ) -> Iterator[UnstorableValues]:
     """Yield the values that the destination cannot store, table by table.
 
@@ -67,7 +70,6 @@ def find_unstorable_values(
         source: the source, in a snapshot.
         tables: the tables to copy.
         limits: what the destination cannot store at all.
-        examples: the largest number of ``keys``.
     """
     screen, rows = source.part(ValueScreen), require_rows(source)
     for table in tables:
@@ -78,7 +80,7 @@ def find_unstorable_values(
         suspects = screen.find_suspects(table.name, pairs, limits) if screen and pairs else checks
         if suspects:
             suspected_checks = {column: checks[column] for column in suspects}
-            yield from _check_table(rows, table, suspected_checks, examples)
+            yield from _check_table(rows, table, suspected_checks)
 
 
 def find_changes(
@@ -91,7 +93,7 @@ def find_changes(
 
 
 def _check_table(
-    source: RowSource, table: TransferTable, checks: Mapping[str, BatchCheck], examples: int
+    source: RowSource, table: TransferTable, checks: Mapping[str, BatchCheck]
 ) -> Iterator[UnstorableValues]:
     columns = [column for column in table.columns if column in table.key or column.name in checks]
     counts = Counter[tuple[str, str]]()
@@ -104,7 +106,7 @@ def _check_table(
                 for index, reason in check(values) if check else ():
                     problem = column.name, reason
                     counts[problem] += 1
-                    if counts[problem] <= examples and table.key:
+                    if counts[problem] <= MAX_KEYS and table.key:
                         keys[problem].append(format_key(table, rows[index]))
     for (column_name, reason), count in counts.items():
         yield UnstorableValues(

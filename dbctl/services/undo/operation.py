@@ -248,7 +248,7 @@ class RevertRows:
         users = self._app.profile.users
         live = LiveTable(
             self._app.profile,
-            self._readers[(users and users.database) or self._app.main()],
+            self._readers[self._app.resolve_database(users)],
             table.table,
             "users",
         )

@@ -36,7 +36,7 @@ def guard_exclusive_role(app: App, database: str, db: Readable, tables: Collecti
     """Refuse, at the end, changes of the open transaction; ``tables`` as for ``guard_last_admin``; raises as ``refuse_shared_role``."""
     section = app.profile.users
     role = section.role.exclusive if section and section.role else ""
-    if not (section and role and (section.database or app.main()) == database):
+    if not (section and role and app.resolve_database(section) == database):
         yield
         return
     users = UserTable(app, db)

@@ -43,7 +43,7 @@ def guard_last_admin(app: App, database: str, db: Readable, tables: Collection[s
         RoleFormError, ProfileContradictionError: see ``refuse_last_admin``.
     """
     section = app.profile.users
-    if not (section and section.admin and (section.database or app.main()) == database):
+    if not (section and section.admin and app.resolve_database(section) == database):
         yield
         return
     users = UserTable(app, db)

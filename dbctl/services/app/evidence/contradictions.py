@@ -94,7 +94,7 @@ def _list_checks(
     app: App, database: str, db: Readable, facts: Sequence[Fact]
 ) -> Iterator[Iterator[Contradiction]]:
     users = app.profile.users
-    is_users_database = ((users.database if users else "") or app.main()) == database
+    is_users_database = app.resolve_database(users) == database
     if is_users_database:
         yield from _list_user_checks(app, db, facts)
         yield from _list_role_checks(app, db, facts)
@@ -199,7 +199,7 @@ def _list_times(app: App, database: str, fact: Fact, *, is_users: bool) -> Itera
         sections += [
             (("settings", index), settings.table, settings.fields)
             for index, settings in enumerate(profile.settings)
-            if (settings.database or app.main()) == database
+            if app.resolve_database(settings) == database
         ]
     for key, table, columns in sections:
         for field in written:
@@ -296,11 +296,11 @@ def _check_known_states(
 def find_uncovered_rows(app: App, database: str, db: Readable) -> Iterator[Contradiction]:
     """Yield the required columns of roles and settings: without a value, commands change rows, but add none."""
     users, roles = app.profile.users, app.profile.roles
-    if roles and ((users.database if users else "") or app.main()) == database:
+    if roles and app.resolve_database(users) == database:
         columns = [roles.key, *roles.fields.values()]
         yield from _find_uncovered(db, ("roles", "fields"), roles.table, columns, "warning")
     for index, settings in enumerate(app.profile.settings):
-        if (settings.database or app.main()) == database and _adds_rows(settings, db):
+        if app.resolve_database(settings) == database and _adds_rows(settings, db):
             columns = _list_setting_columns(settings)
             yield from _find_uncovered(db, ("settings", index, "fields"), settings.table, columns, "warning")
 

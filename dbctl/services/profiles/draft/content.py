@@ -10,6 +10,8 @@ from dbctl.services.profiles.draft.document import Line, Part
 
 #: The most searches and columns of a search.
 MOST_SEARCHES, MOST_WORDS, MOST_SHOWN = 4, 4, 6
+#: Columns that may have the state of a row.
+STATES = ("status", "state", "visibility")
 _RESERVED = ("index", "all", "semantic", "vectors")
 
 
@@ -87,14 +89,11 @@ def draft_reports(
     evidence: Evidence,
     users: TableEvidence | None,
     fields: Mapping[str, str],
-    states: Sequence[str] = ("status", "state", "visibility"),
 ) -> Iterator[Part]:
     """Yield reports: the newest users, and the rows of each state."""
     if users and "created_at" in fields:
-        login = (
-            next(field for field in ("username", "email", "name", "id") if field in fields) if fields else ""
-        )
-        columns = [fields[login], fields["created_at"]] if login in fields else [fields["created_at"]]
+        login = next((field for field in ("username", "email", "name", "id") if field in fields), "")
+        columns = [fields[field] for field in (login, "created_at") if field]
         yield _draft_report(
             "newest-users",
             "Newest users",
@@ -104,7 +103,7 @@ def draft_reports(
             times=[fields["created_at"]],
         )
     for table in evidence.base_tables():
-        state = next((column for column in names.find_names(table, states) if column in table.columns), "")
+        state = next((column for column in names.find_names(table, STATES) if column in table.columns), "")
         distinct = {str(value) for value in table.values(state)} if state else set()
         if table.rows and 1 < len(distinct) <= 8 and table is not users:  # noqa: PLR2004 - more values are no states
             column, name = ident(state), ident(table.name)

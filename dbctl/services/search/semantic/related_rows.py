@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract import Condition
+from dbctl.engines.contract import Condition, Readable
 from dbctl.errors import DatabaseNotConfiguredError, DbctlError
 from dbctl.model import Row
 from dbctl.profiles.model import RelatedRows, Semantic
@@ -38,13 +38,18 @@ def _read_rows(app: App, related: RelatedRows, keys: Sequence[str]) -> dict[str,
     if app.only not in ("", related.database):
         return None
     db = app.reader(related.database)
-    table = db.tables().get(related.table)
-    if not keys or table is None:
+    if not keys or related.table not in db.tables():
         return {}
+    return {str(key): fields for key, fields in select_fields(db, related, keys).items()}
+
+
+def select_fields(db: Readable, related: RelatedRows, keys: Sequence[object]) -> dict[object, Row]:
+    """Return the fields that the live table has, by the key of the row."""
+    table = db.tables()[related.table]
     columns = {
         name: column
         for name, candidates in related.fields.items()
         if (column := find_column(table, candidates))
     }
     rows = db.select(related.table, [related.key, *columns.values()], [Condition(related.key, "in", keys)])
-    return {str(row[0]): dict(zip(columns, row[1:], strict=True)) for row in rows}
+    return {row[0]: dict(zip(columns, row[1:], strict=True)) for row in rows}

@@ -9,9 +9,10 @@ from dbctl.errors import RowNotFoundError
 from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Plan, format_count
 from dbctl.profiles import TIMES, read_time
 from dbctl.profiles.model import RelatedRows
-from dbctl.services.app import App, Change, LiveTable, PreparedChange, find_column, require_row_count
+from dbctl.services.app import App, Change, LiveTable, PreparedChange, require_row_count
 from dbctl.services.search.query_values import check_text
 from dbctl.services.search.semantic import vector_input
+from dbctl.services.search.semantic.related_rows import select_fields
 from dbctl.services.search.semantic.search import SemanticSearch
 
 
@@ -72,21 +73,12 @@ class VectorSource:
     def _extend(self, fields_by_key: Mapping[str, dict[str, object]], related: RelatedRows) -> None:
         """Add the fields from the related row of another table."""
         db = self.search.app.reader(related.database)
-        table = db.tables().get(related.table)
-        columns = {
-            name: column
-            for name, candidates in related.fields.items()
-            if (column := find_column(table, candidates))
-        }
         keys = list(
             dict.fromkeys(row[related.by] for row in fields_by_key.values() if row[related.by] is not None)
         )
-        if table is None or not keys:
+        if related.table not in db.tables() or not keys:
             return
-        rows = db.select(
-            related.table, [related.key, *columns.values()], [Condition(related.key, "in", keys)]
-        )
-        related_fields = {row[0]: dict(zip(columns, row[1:], strict=True)) for row in rows}
+        related_fields = select_fields(db, related, keys)
         for row in fields_by_key.values():
             row.update(related_fields.get(row[related.by], {}))
 
