@@ -42,12 +42,12 @@ DEPLOYMENTS = {"vw-data": "vaultwarden", "mysite": "django", "blog": "wordpress"
 VOLATILE: dict[re.Pattern[str], str | Callable[[re.Match[str]], str]] = {
     re.compile(r"(?<!\d)\d{8}_\d{6}(?!\d)"): "YYYYMMDD_HHMMSS",
     re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC"): "YYYY-MM-DD HH:MM UTC",
-    re.compile(r"\d+ s ago"): "just now",
+    re.compile(r"\d+ (?:s|min) ago"): "just now",
     re.compile(r"(?<=^#:schema )/\S+(?=/dbctl/config/)", re.MULTILINE): "…",
     re.compile(r" in \d+(?:\.\d)? m?s(?=:|$)", re.MULTILINE): " in N ms",
     re.compile(r"\b\d+\.\d+ s\b"): "N.N s",
     re.compile(r"^((?:Backed up|Copied|Deleted|Adopted) [^:]*: )[\d.]+ [KMG]iB", re.MULTILINE): r"\1N.N MiB",
-    re.compile(r"  +\d+ ms\b"): lambda match: "N ms".rjust(len(match[0])),  # a column
+    re.compile(r"  +\d+ m?s\b"): lambda match: "N ms".rjust(len(match[0])),  # a column
     re.compile(r" \d+ ms\b"): " N ms",
 }
 #: A command without shell syntax, except that it may discard its standard output.

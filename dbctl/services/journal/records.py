@@ -26,7 +26,7 @@ def name_result(exit_code: int) -> str:
 
 
 def is_failure(result: str) -> bool:
-    """Whether a run with this result did not do its work."""
+    """Whether a run with this result failed."""
     return result not in _SUCCESSES and result != RUNNING
 
 
