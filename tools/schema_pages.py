@@ -192,6 +192,7 @@ CONFIGURATION_EXAMPLES: dict[tuple[str, str], object] = {
     ("Schedule", "cleanup"): "41 6 * * *",
     ("Schedule", "status"): "7 * * * *",
     ("Schedule", "notify"): "13 8 * * *",
+    ("Schedule", "summary"): "19 10 * * 5",
     ("ConfigFile", "journal"): {"keep": "400d"},
     ("ConfigFile", "audit"): {"required": True},
     ("AuditConfig", "required"): True,

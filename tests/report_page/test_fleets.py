@@ -198,3 +198,14 @@ def test_page_of_a_thousand_instances_is_below_one_megabyte(shop, tmp_path, answ
     assert data["apps"][0]["instances"]["error"] == 334
     assert len(data["instances"]) == 20
     assert page.stat().st_size < 100_000
+
+
+def test_names_of_instances_are_escaped(shop, answer, tmp_path):
+    for name in ("<b>x&y", "a\n\x1b[31m\N{RIGHT-TO-LEFT OVERRIDE}"):
+        shutil.copytree(shop / "tenants/ada", shop / "tenants" / name)
+    page = tmp_path / "report.html"
+    data = answer("report", "--html", str(page))["data"]
+    assert data["apps"][0]["instances"]["error"] == 2
+    text = page.read_text()
+    assert "<b>" not in text
+    assert not {"\x1b", "\N{RIGHT-TO-LEFT OVERRIDE}"} & set(text)

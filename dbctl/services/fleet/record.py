@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
@@ -58,16 +58,12 @@ class RunRecord:
         except OSError as error:
             self.failure = error.strerror or str(error)
         done = self._read() if resume else frozenset[str]()
-        if self.failure:
-            yield done
-            return
-        with lock.exclusive(
-            self.path.with_suffix(".lock"),
-            self._fleet,
-            self._command,
-            timeout=timeout,
-            to_error=self._to_error,
-        ):
+        with ExitStack() as stack:
+            if not self.failure:
+                self._lock(stack, timeout)
+            if self.failure:
+                yield done
+                return
             done = self._read() if resume else done  # another process may have continued it
             try:
                 self._begin(append=resume)
@@ -85,6 +81,16 @@ class RunRecord:
     def finish(self) -> None:
         """Record that no instance remains."""
         self._pending.append(json.dumps({"end": now().isoformat()}) + "\n")
+
+    def _lock(self, stack: ExitStack, timeout: float) -> None:
+        """Lock the record until the end of ``stack``; a directory without locks is a reason not to record the run."""
+        path = self.path.with_suffix(".lock")
+        try:
+            stack.enter_context(
+                lock.exclusive(path, self._fleet, self._command, timeout=timeout, to_error=self._to_error)
+            )
+        except FileFailedError as error:
+            self.failure = str(error.context["reason"])
 
     def _begin(self, *, append: bool) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -43,7 +43,7 @@ class RunRecorder:
         self.interrupted: Sequence[Run] = ()  #: runs that ``begin`` found without a process
 
     def begin(self) -> None:
-        """Record that the run began, and that runs without a process were interrupted.
+        """Record that the run began, and that runs without a process were interrupted; nothing on a file system without locks.
 
         Raises:
             JournalUnavailableError, JournalCorruptError: it was not recorded.
@@ -53,7 +53,11 @@ class RunRecorder:
             with open_for_writing(self._folder) as connection:
                 self.interrupted = _close_interrupted(connection, self._folder)
                 run = _insert(connection, run, self._apps)
-                self._lock(run.id)
+                if not self._lock(run.id):
+                    # Other processes would regard the run as interrupted: ``finish`` records it.
+                    connection.rollback()
+                    self._unlock(run.id)
+                    run = self.run
         except BaseException:
             self._unlock(run.id)
             raise
@@ -99,12 +103,17 @@ class RunRecorder:
             self._unlock(self.run.id)
         self.run = run
 
-    def _lock(self, run_id: int) -> None:
+    def _lock(self, run_id: int) -> bool:
+        """Lock the file of the run; False: the file system has no locks."""
         path = lock_path(self._folder, run_id)
         path.parent.mkdir(exist_ok=True, mode=0o700)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         self._descriptor = os.open(path, flags, 0o600)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
 
     def _unlock(self, run_id: int) -> None:
         if self._descriptor is not None:

@@ -20,6 +20,8 @@ VERSION = 1
 BUSY_SECONDS = 1.0
 #: Size of the write-ahead log after which a run moves its content to the file, and waits for the disk.
 CHECKPOINT_BYTES = 512 << 10
+#: Errors of SQLite where processes cannot share memory.
+_NO_SHARED_MEMORY = (sqlite3.SQLITE_IOERR_SHMMAP, sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_SHMSIZE)
 
 _SCHEMA = """
 create table runs (
@@ -138,16 +140,9 @@ def _create(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_name(f".{FILE_NAME}.{os.getpid()}")
     try:
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-        with closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
-            # The processes of a write-ahead log share memory, which those of several machines cannot.
-            if not read_volume(path.parent).is_network:
-                connection.execute("pragma journal_mode = wal")
-            connection.execute("begin")
-            for statement in filter(str.strip, _SCHEMA.split(";")):
-                connection.execute(statement)
-            connection.execute(f"pragma user_version = {VERSION}")
-            connection.execute("commit")
+        # The processes of a write-ahead log share memory, which those of several machines cannot.
+        if read_volume(path.parent).is_network or not _write_schema(temporary, journal_mode="wal"):
+            _write_schema(temporary, journal_mode="delete")
         try:
             path.hardlink_to(temporary)
         except FileExistsError:  # another process created it
@@ -155,8 +150,32 @@ def _create(path: Path) -> None:
         except OSError:  # a file system without hard links
             temporary.replace(path)
     finally:
-        for suffix in ("", "-wal", "-shm", "-journal"):
-            Path(f"{temporary}{suffix}").unlink(missing_ok=True)
+        _delete(temporary)
+
+
+def _write_schema(path: Path, *, journal_mode: str) -> bool:
+    """Create an empty journal; False: the file system has no shared memory for a write-ahead log, and nothing was created."""
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute(f"pragma journal_mode = {journal_mode}")
+            connection.execute("begin")
+            for statement in filter(str.strip, _SCHEMA.split(";")):
+                connection.execute(statement)
+            connection.execute(f"pragma user_version = {VERSION}")
+            connection.execute("commit")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode not in _NO_SHARED_MEMORY:
+            raise
+        _delete(path)
+        return False
+    return True
+
+
+def _delete(path: Path) -> None:
+    """Delete a database and the files next to it."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
 @contextmanager

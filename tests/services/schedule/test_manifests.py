@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import sqlite3
+import subprocess
+import sys
+import sysconfig
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,10 +19,13 @@ from hypothesis import strategies as st
 from jsonschema import Draft7Validator, validators
 
 from dbctl.cli.main import main
-from dbctl.services.schedule.manifests import write_yaml
+from dbctl.errors import Exit
+from dbctl.services.schedule.manifests import HOME_FOLDER, USER_ID, write_yaml
 from tests import external_tools
 from tests.services import flashpoint_app
 from tests.services.schedule.test_units import HOSTILE, add_app
+
+CONTAINER = Path(__file__).with_name("container.sh")
 
 
 @pytest.fixture
@@ -137,3 +147,56 @@ VALUES = st.recursive(
 @given(st.dictionaries(st.text(min_size=1, max_size=9), VALUES, min_size=1, max_size=4))
 def test_yaml_is_read_unchanged(value):
     assert yaml.safe_load(write_yaml(value)) == value
+
+
+@pytest.fixture
+def volumes(tmp_path, monkeypatch):
+    """The folders of the configuration and of the data, which belong to the user of the image."""
+    config, data = tmp_path / "config", tmp_path / "data"
+    for place in (config, data):
+        place.mkdir()
+    with closing(sqlite3.connect(data / "blog.db")) as connection:
+        connection.execute("create table posts (id integer primary key)")
+    (config / "dbctl.toml").write_text(
+        '[notify]\non = ["summary"]\nwebhook = { url = "http://localhost:9/hook" }\n'
+        f'[apps.blog]\nprofile = "plain"\ndatabases = "{HOME_FOLDER}/blog.db"\n'
+        f'[apps.blog.backup]\nrepository = "{HOME_FOLDER}/backups"\nkeep = {{ last = 2 }}\n'
+    )
+    for path in (data, data / "blog.db"):
+        os.chown(path, USER_ID, USER_ID)
+    monkeypatch.setenv("DBCTL_CONFIG", str(config / "dbctl.toml"))
+    return config, data
+
+
+def run_in_container(volumes, arguments):
+    """Run dbctl with the variables, the volumes and the user of the manifests; return its exit code and its error output."""
+    packages = sysconfig.get_path("purelib")
+    folders = [*volumes, USER_ID, sys.base_prefix, packages, Path(__file__).parents[3]]
+    done = subprocess.run(
+        ["unshare", "--mount", "bash", CONTAINER, *map(str, folders), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount the volumes")
+@pytest.mark.parametrize("kind", ["kubernetes", "compose"])
+def test_commands_run_with_the_volumes_of_the_manifests(volumes, manifest, kind):
+    documents = manifest(kind)
+    if kind == "kubernetes":
+        pods = [job["spec"]["jobTemplate"]["spec"]["template"]["spec"] for job in documents]
+        commands = [pod["containers"][0]["args"] for pod in pods]
+    else:
+        labels = documents[0]["services"]["dbctl"]["labels"]
+        commands = [shlex.split(text)[1:] for name, text in labels.items() if name.endswith(".command")]
+    results = {" ".join(words[:2]): run_in_container(volumes, words) for words in commands}
+    # No server receives the summary.
+    status, errors = results.pop("notify summary")
+    assert status == Exit.UNREACHABLE, errors
+    assert len(results) == 5
+    assert {name: result for name, result in results.items() if result[0]} == {}
+    assert list((volumes[1] / "backups").rglob("manifest.json"))
+    assert (volumes[1] / ".local/state/dbctl/journal.sqlite").exists()

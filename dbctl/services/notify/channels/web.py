@@ -9,6 +9,7 @@ import hmac
 import json
 import time
 from pathlib import Path
+from typing import Generic, TypeVar
 from uuid import uuid4
 
 import msgspec
@@ -20,6 +21,7 @@ from dbctl.services.notify.channels.base import SendFailedError, cut_text, descr
 from dbctl.services.notify.channels.http import post
 from dbctl.services.notify.notice import Notice
 
+SectionT = TypeVar("SectionT", NtfyConfig, WebhookConfig)
 #: The length of a message that ntfy does not turn into an attachment, in bytes.
 MAX_MESSAGE, MAX_TITLE = 4000, 250
 #: The priority of ntfy, 1 to 5, and the tag that it shows as an emoji.
@@ -28,18 +30,23 @@ _URGENCY = {"error": (4, "rotating_light"), "warning": (3, "warning"), "info": (
 _KEY_PREFIX = "whsec_"
 
 
-class Ntfy:
-    """A topic of an ntfy server."""
+class _WebChannel(Generic[SectionT]):
+    """A channel with an address, and with a secret that a file may contain."""
 
-    name = "ntfy"
-
-    def __init__(self, section: NtfyConfig, folder: Path) -> None:
-        self._section, self._folder = section, folder
+    def __init__(self, section: SectionT, folder: Path) -> None:
+        self._section: SectionT = section
+        self._folder = folder
 
     @property
     def place(self) -> str:
-        """The address for messages, without the topic, which may be secret."""
+        """The address for messages, without its path, which may be secret."""
         return describe_address(self._section.url)
+
+
+class Ntfy(_WebChannel[NtfyConfig]):
+    """A topic of an ntfy server."""
+
+    name = "ntfy"
 
     def send(self, notice: Notice) -> None:
         """Publish a message; as ``Channel.send``."""
@@ -65,18 +72,10 @@ class Ntfy:
         post(server, msgspec.json.encode(message), headers, path="" if root else "/")
 
 
-class Webhook:
+class Webhook(_WebChannel[WebhookConfig]):
     """An address that receives notices as JSON."""
 
     name = "webhook"
-
-    def __init__(self, section: WebhookConfig, folder: Path) -> None:
-        self._section, self._folder = section, folder
-
-    @property
-    def place(self) -> str:
-        """The address for messages, without its path, which may be secret."""
-        return describe_address(self._section.url)
 
     def send(self, notice: Notice) -> None:
         """Send a request; as ``Channel.send``."""
