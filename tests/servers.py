@@ -74,10 +74,6 @@ class Running:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-#: Servers that outlive the worker that started them.
-_shared: list[subprocess.Popen[bytes]] = []
-
-
 @cache
 def postgresql() -> Url:
     """Return a server whose user may create schemas, roles and databases; without one, skip the test, or fail in CI."""
@@ -118,7 +114,8 @@ def share(name: str, start: Callable[[], Running]) -> str:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not file.exists():
             server = start()
-            _shared.append(server.process)
+            # It outlives this worker: the object must not warn of a process that is still running.
+            server.process.returncode = 0
             state = {
                 "url": server.url,
                 "pid": server.process.pid,

@@ -29,7 +29,7 @@ WRITES = [
     ["users", "deactivate", "ana"],
     ["users", "delete", "ana", "--yes"],
     ["settings", "set", "kitchen.title", "Pantry"],
-    ["sessions", "cleanup", "--yes"],
+    ["sessions", "cleanup", "--yes", "--trust-clock"],
     ["data", "import", "recipe_labels", "rows.csv"],
     ["restore", "apply", "latest", "--yes"],
 ]

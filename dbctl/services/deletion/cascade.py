@@ -8,6 +8,9 @@ from dbctl.engines.contract import AllOf, AnyOf, InSubquery, Not, PlannedRows, R
 from dbctl.errors import ConstraintError
 from dbctl.model import Struct, format_count
 
+#: Levels of a tree of rows in one table; each one nests a query, and MySQL accepts about 60.
+MAX_DEPTH = 32
+
 
 class AffectedRows(Struct, frozen=True, kw_only=True):
     """Rows of one table that a deletion deletes or changes."""
@@ -33,7 +36,8 @@ def find_affected_rows(
 
     ``starts`` contains, by table, the rows that are deleted in this order: those that meet any of the conditions. A row is counted
     once, even if several keys reference deleted rows. ``before`` contains the keys (``table.column``) whose rows are deleted first.
-    A cycle of references is followed once; the database deletes the rows of further rounds.
+    A tree of rows in one table is followed to the depth ``MAX_DEPTH``. A cycle of several tables is followed once; the database
+    deletes the rows of further rounds.
 
     Raises:
         ConstraintError: rows without ON DELETE action reference the deleted rows.
@@ -143,8 +147,10 @@ def _follow(
 ) -> None:
     for key in db.references(table):
         within = InSubquery(key.columns, table, key.to, conditions)
-        is_handled = key.table in path or f"{key.table}.{key.columns[0]}" in before
-        if is_handled or not db.count(key.table, [within]):
+        is_tree = key.table == table and key.on_delete == "CASCADE" and path.count(table) < MAX_DEPTH
+        is_handled = (key.table in path and not is_tree) or f"{key.table}.{key.columns[0]}" in before
+        counted = [within, *_not_deleted(table, paths.deleted)] if is_tree else [within]
+        if is_handled or not db.count(key.table, counted):
             continue
         if key.on_delete == "CASCADE":
             paths.deleted.setdefault(key.table, []).append(within)

@@ -86,3 +86,24 @@ def test_remaining_row_that_refers_to_a_deleted_row_refuses_the_plan(tmp_path):
         list_affected(path)
     with pytest.raises(sqlite3.IntegrityError):
         delete_person(path)
+
+
+@pytest.mark.parametrize("parent_of_first", ["null", "5"])
+def test_rows_below_a_row_of_the_same_table_are_counted(tmp_path, parent_of_first):
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(
+            "create table people (id integer primary key, boss integer references people (id) on delete cascade)"
+        )
+        connection.execute("create table notes (author integer references people (id) on delete cascade)")
+        connection.execute(
+            f"insert into people values (1, {parent_of_first}), (2, 1), (3, 2), (4, 2), (5, 4), (6, null)"
+        )
+        connection.execute("insert into notes values (1), (3), (5), (6)")
+        connection.commit()
+    assert list_affected(path) == {"people": [4], "notes": [3]}
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("pragma foreign_keys = on")
+        connection.execute("delete from people where id = 1")
+        assert connection.execute("select * from people").fetchall() == [(6, None)]
+        assert connection.execute("select * from notes").fetchall() == [(6,)]
