@@ -32,6 +32,8 @@ SOCKET_OPTIONS = {"postgresql": "host", "mysql": "unix_socket"}
 HIGHEST_PORT = 65535
 #: The scheme of a folder in storage with the S3 protocol.
 S3_PREFIX = "s3://"
+#: The sign in the addresses of a fleet that the name of an instance replaces.
+PLACEHOLDER = "*"
 _ENDPOINT = (
     r"(?a)(https?)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?((?:/[\w.~!$&'()*+,;=:@%-]*)*)"
 )
@@ -63,6 +65,11 @@ class Url(Struct, frozen=True, kw_only=True):
     def is_local(self) -> bool:
         """Whether it is a local path."""
         return self.is_file or self.is_folder
+
+    @property
+    def has_placeholder(self) -> bool:
+        """Whether the name of an instance is part of the address."""
+        return PLACEHOLDER in self.path + self.options
 
     def __str__(self) -> str:
         if self.is_folder:

@@ -17,7 +17,6 @@ with lazy_imports(__name__):
     from dbctl.config.loader import FILE_NAME
     from dbctl.config.model import (
         CONFIG_SCHEMA,
-        PLACEHOLDER,
         PLAIN,
         ActionHooks,
         ActionName,

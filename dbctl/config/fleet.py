@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from dbctl.config.model import PLACEHOLDER, App
+from dbctl.config.model import App
 from dbctl.errors import FleetSelectedError, InstanceNameInvalidError
-from dbctl.url import Url
+from dbctl.url import PLACEHOLDER, Url
 
 #: Names of instances: they become parts of paths, addresses, folders of backups, and messages.
 _NAME_PATTERN = r"\w[\w.@+-]*(?: [\w.@+-]+)*"

@@ -185,18 +185,6 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     max_lag: timedelta
 
 
-#: The value for a database without migrations, instead of a folder.
-NO_MIGRATIONS = "none"
-
-#: The sign in the addresses of a fleet that the name of an instance replaces.
-PLACEHOLDER = "*"
-
-
-def has_placeholder(url: Url) -> bool:
-    """Whether the name of an instance is part of an address."""
-    return PLACEHOLDER in url.path + url.options
-
-
 class InstancesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[apps.NAME.instances]``: the instances of a fleet, an app whose addresses contain ``*``."""
 
@@ -386,7 +374,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_fleet(self) -> bool:
         """Whether it describes many instances: an address contains ``*``."""
-        return any(map(has_placeholder, self.databases.values()))
+        return any(url.has_placeholder for url in self.databases.values())
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):

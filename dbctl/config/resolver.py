@@ -9,7 +9,6 @@ import msgspec
 from dbctl import url as urls
 from dbctl.config.environment import ReportProblem, fill_variables, read_env_file
 from dbctl.config.model import (
-    NO_MIGRATIONS,
     ActionHooks,
     ActionName,
     App,
@@ -21,12 +20,14 @@ from dbctl.config.model import (
     MaintenanceModeConfig,
     Replica,
     SearchConfig,
-    has_placeholder,
 )
 from dbctl.errors import UrlInvalidError
 from dbctl.files import atomic, toml
 from dbctl.model import is_duration, parse_duration
 from dbctl.url import Url
+
+#: The value for a database without migrations, instead of a folder.
+NO_MIGRATIONS = "none"
 
 
 class AnyVariable(dict[str, str]):
@@ -128,7 +129,7 @@ class Resolver:
             elif url and primary and (url.engine != primary.engine or url.is_local):
                 reason = f"it is no address of a server with the engine of {name!r}"
                 self._report(reason, "replicas", name, "url")
-            elif url and primary and has_placeholder(url) != has_placeholder(primary):
+            elif url and primary and url.has_placeholder != primary.has_placeholder:
                 reason = f"it must contain * exactly if the address of {name!r} does"
                 self._report(reason, "replicas", name, "url")
             elif not is_duration(section.max_lag):

@@ -8,7 +8,7 @@ from contextlib import closing
 from datetime import timedelta
 from fnmatch import fnmatchcase
 
-from dbctl.config import PLACEHOLDER, App, FleetSelection, is_valid_name, select_instance
+from dbctl.config import App, FleetSelection, is_valid_name, select_instance
 from dbctl.engines import registry
 from dbctl.engines.contract import UserQuery
 from dbctl.errors import (
@@ -21,6 +21,7 @@ from dbctl.errors import (
 )
 from dbctl.model import Page, Struct
 from dbctl.services.app import require_streams
+from dbctl.url import PLACEHOLDER
 
 #: Time limit for the query that lists instances.
 QUERY_TIMEOUT = timedelta(seconds=60)
