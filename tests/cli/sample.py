@@ -34,7 +34,7 @@ class Done(Struct, frozen=True, kw_only=True):
 
 
 class Wipe:
-    app = "shop"
+    app, target = "shop", "shop/main"
     protected = bool(os.environ.get("PROTECTED"))
 
     def __init__(self, steps):
@@ -65,7 +65,7 @@ def wipe(
     dry_run: DryRun = False,
 ) -> int:
     """Delete everything."""
-    return run_change(ctx, Wipe(step or []), dry_run=dry_run, target="shop/main")
+    return run_change(ctx, Wipe(step or []), dry_run=dry_run)
 
 
 @app.command("list")
