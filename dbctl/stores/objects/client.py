@@ -97,9 +97,9 @@ class Client:
         self._has_responded = False  #: whether the last request got a response
         self._clients = dict[tuple[timedelta, timedelta], "ObjectStore"]()  #: by their time limits
 
-    def _client(self, read: timedelta = READ_TIMEOUT) -> ObjectStore:
+    def _client(self, silence: timedelta) -> ObjectStore:
         """Return a client with a time limit for silence, which is short until the server has responded."""
-        limits = (read, RETRY_TIMEOUT) if self._has_responded else (self._timeout, self._timeout)
+        limits = (silence, RETRY_TIMEOUT) if self._has_responded else (self._timeout, self._timeout)
         if limits not in self._clients:
             self._clients[limits] = self._create_client(*limits)
         return self._clients[limits]
@@ -116,7 +116,7 @@ class Client:
 
     def list_entries(self, prefix: str) -> list[Entry]:
         """Return all objects below ``prefix``, sorted by key, regardless of their number."""
-        store = self._client()
+        store = self._client(READ_TIMEOUT)
 
         def all_pages() -> list[Entry]:
             pages = obstore.list(store, prefix, chunk_size=1000)
@@ -144,7 +144,7 @@ class Client:
             FileNotFoundError: it does not exist.
             ConflictError: its content has changed.
         """
-        store, options = self._client(), dict[str, Any]()
+        store, options = self._client(READ_TIMEOUT), dict[str, Any]()
         if end is not None:
             options["range"] = (start, end)
         if tag:
@@ -275,7 +275,7 @@ class Client:
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects one after the other; missing objects are ignored."""
-        store = self._client()
+        store = self._client(READ_TIMEOUT)
         for key in keys:
             with suppress(FileNotFoundError):
                 self._call(lambda key=key: obstore.delete(store, key), changes=True)  # type: ignore[misc]
@@ -286,7 +286,7 @@ class Client:
         Raises:
             StorageFailedError: as ``call``.
         """
-        store = self._client()
+        store = self._client(READ_TIMEOUT)
         return self._call(lambda: call(store))
 
     def _call(
