@@ -103,10 +103,9 @@ def defer_imports(*, of_typer: bool = True) -> None:
     for name in names:
         sys.modules.setdefault(name, _DeferredModule(name))
     vars(sys.modules["platform"]).setdefault("system", lambda: os.uname().sysname)  # uuid calls it on import
-    if isinstance(
-        metadata := sys.modules["importlib.metadata"], _DeferredModule
-    ):  # psycopg reads its version on import
-        vars(metadata)["version"] = partial(_read_version, metadata)
+    metadata = sys.modules["importlib.metadata"]
+    if isinstance(metadata, _DeferredModule):
+        vars(metadata)["version"] = partial(_read_version, metadata)  # psycopg calls it on import
     for name in names:
         package, _, module = name.rpartition(".")
         if package:
