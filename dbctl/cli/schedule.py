@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
@@ -19,6 +19,10 @@ from dbctl.render import Format, escape, is_terminal, streams
 from dbctl.services import schedule
 
 app = typer.Typer()
+
+Image: TypeAlias = Annotated[
+    str, typer.Option("--image", metavar="NAME", help="Image of dbctl; see the Dockerfile.")
+]
 
 
 @app.command()
@@ -121,9 +125,7 @@ def systemd(
 def kubernetes(
     ctx: typer.Context,
     all_apps: AllApps = False,
-    image: Annotated[
-        str, typer.Option("--image", metavar="NAME", help="Image of dbctl; see the Dockerfile.")
-    ] = "dbctl",
+    image: Image = "dbctl",
     namespace: Annotated[
         str, typer.Option("--namespace", metavar="NAME", help="Namespace of the CronJobs.")
     ] = "",
@@ -146,9 +148,7 @@ def kubernetes(
 def compose(
     ctx: typer.Context,
     all_apps: AllApps = False,
-    image: Annotated[
-        str, typer.Option("--image", metavar="NAME", help="Image of dbctl; see the Dockerfile.")
-    ] = "dbctl",
+    image: Image = "dbctl",
     scheduler: Annotated[
         str, typer.Option("--scheduler", metavar="NAME", help="Image of Ofelia, which starts the jobs.")
     ] = "mcuadros/ofelia:latest",
