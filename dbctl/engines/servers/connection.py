@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from dbctl.engines.servers.values import convert_row
-from dbctl.engines.sql import Row
+from dbctl.engines.sql import BoundQuery, Row
 from dbctl.errors import QueryFailedError, UnreachableError
 from dbctl.model import Struct
 from dbctl.url import Url
@@ -87,16 +87,16 @@ class ServerConnection(ABC, Generic[S]):
         """Convert errors of the driver to those of dbctl."""
 
     @abstractmethod
-    def _fetch_limited(self, sql: str, parameters: Mapping[str, object], milliseconds: int) -> list[Row]:
-        """Run ``fetch`` with a time limit, after which the server reports an error."""
+    def _fetch_limited(self, queries: Sequence[BoundQuery], milliseconds: int) -> list[list[Row]]:
+        """Run ``fetch`` for each query with a time limit, after which the server reports an error."""
 
     @abstractmethod
     def _is_timeout(self, error: BaseException | None) -> bool:
         """Whether the driver reports that a statement reached its time limit."""
 
     @abstractmethod
-    def _query_statements(self) -> tuple[Sequence[str], Sequence[str]]:
-        """Return the statements that begin a transaction which cannot write, and those that roll it back."""
+    def _query_statements(self) -> tuple[str, str]:
+        """Return SQL that begins a transaction which cannot write, and SQL that rolls it back."""
 
     @abstractmethod
     def require_query(self, sql: str) -> None:
@@ -157,36 +157,31 @@ class ServerConnection(ABC, Generic[S]):
         rows = self.fetch_by_name(sql, parameters)
         return [convert_row({**row, **fields}, kind) for row in rows]
 
-    def fetch_within(
-        self, sql: str, parameters: Mapping[str, object], timeout: timedelta
-    ) -> list[Row] | None:
-        """Run ``fetch``, or return None after a time limit."""
+    def fetch_within(self, timeout: timedelta, *queries: BoundQuery) -> list[list[Row]] | None:
+        """Return the rows of each query; None if one takes longer than a time limit."""
         milliseconds = timeout // timedelta(milliseconds=1)
         if milliseconds <= 0:  # 0 would mean no limit
             return None
         try:
-            return self._fetch_limited(sql, parameters, milliseconds)
+            return self._fetch_limited(queries, milliseconds)
         except QueryFailedError as error:
             if self._is_timeout(error.__cause__):
                 return None
             raise
 
     @contextmanager
-    def read_transaction(self) -> Iterator[None]:
-        """Begin a transaction that cannot write, and roll it back at the end."""
+    def read_transaction(self, *settings: str) -> Iterator[None]:
+        """Begin a transaction that cannot write, with further statements, and roll it back at the end."""
         is_nested = self._has_query_transaction
-        (begin, *settings), end = self._query_statements()
-        self.run(begin)
+        begin, end = self._query_statements()
+        self.run("; ".join([begin, *settings]))  # one message to the server
         self._has_query_transaction = True
         try:
-            for sql in settings:
-                self.run(sql)
             yield
         finally:
             self._has_query_transaction = is_nested
             if self.is_usable and not self.ending_error:
-                for sql in end:
-                    self.run(sql)
+                self.run(end)
 
     def execute_write(self, sql: str, parameters: Mapping[str, object] = {}) -> int:
         with self.execute(sql, parameters, writing=True) as cursor:

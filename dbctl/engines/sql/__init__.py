@@ -19,6 +19,7 @@ with lazy_imports(__name__):
     )
     from dbctl.engines.sql.statement import (
         NO_LIMIT,
+        BoundQuery,
         Row,
         Statement,
         conflict_clause,

@@ -11,7 +11,7 @@ from dbctl.engines.contract import Explanation, Query, Readable, Reference, Tabl
 from dbctl.engines.sql.catalog import Catalog
 from dbctl.engines.sql.dialect import Dialect
 from dbctl.engines.sql.query_builder import QueryBuilder
-from dbctl.engines.sql.statement import Row, Statement
+from dbctl.engines.sql.statement import BoundQuery, Row, Statement
 
 
 class Connection(Protocol):
@@ -21,10 +21,8 @@ class Connection(Protocol):
         """Run one reading statement and return all its rows."""
         ...
 
-    def fetch_within(
-        self, sql: str, parameters: Mapping[str, object], timeout: timedelta
-    ) -> list[Row] | None:
-        """Run ``fetch``, or return None after a time limit."""
+    def fetch_within(self, timeout: timedelta, *queries: BoundQuery) -> list[list[Row]] | None:
+        """Return the rows of each query; None after a time limit."""
         ...
 
     def close(self) -> None:
@@ -69,28 +67,24 @@ class SqlDatabase(Readable):
     ) -> list[Row] | None:
         keys = self.catalog.primary_key(table)
         if len(keys) != 1:
-            return self._fetch_end(table, columns, where, "", rows, timeout)
-        first, last = (
-            self._fetch_end(table, [*keys, *columns], where, direction, rows, timeout)
-            for direction in ("asc", "desc")
+            sampled = self.connection.fetch_within(timeout, self._select_end(table, columns, where, "", rows))
+            return None if sampled is None else sampled[0]
+        ends = (
+            self._select_end(table, [*keys, *columns], where, direction, rows) for direction in ("asc", "desc")
         )
-        if first is None or last is None:
+        sampled = self.connection.fetch_within(timeout, *ends)
+        if sampled is None:
             return None
+        first, last = sampled
         overlap = next(
             (index for index, row in enumerate(first) if last and row[0] == last[-1][0]), len(first)
         )
         return [row[1:] for row in first[:overlap] + last[::-1]]
 
-    def _fetch_end(
-        self,
-        table: str,
-        columns: Sequence[str],
-        where: Sequence[Where],
-        direction: str,
-        rows: int,
-        timeout: timedelta,
-    ) -> list[Row] | None:
-        """Return rows at one end of a table that meet all conditions, or any rows if ``direction`` is empty."""
+    def _select_end(
+        self, table: str, columns: Sequence[str], where: Sequence[Where], direction: str, rows: int
+    ) -> BoundQuery:
+        """Select rows at one end of a table that meet all conditions, or any rows if ``direction`` is empty."""
         name, statement = self.catalog.quote_table(table), Statement(table)
         names = ", ".join(self.catalog.quote_column(table, column, "t0") for column in columns)
         condition = self.builder.where_clause(statement, table, where)
@@ -106,7 +100,7 @@ class SqlDatabase(Readable):
                 else f"{sampled} t0"
             )
         sql = f"select {names} from {source}{condition}{order} limit {rows:d}"
-        return self.connection.fetch_within(sql, statement.parameters, timeout)
+        return sql, statement.parameters
 
     def count(self, table: str, where: Sequence[Where] = ()) -> int:
         statement = Statement(table)
@@ -116,8 +110,8 @@ class SqlDatabase(Readable):
     def exists(self, table: str, where: Sequence[Where] = (), *, timeout: timedelta) -> bool | None:
         statement = Statement(table)
         sql = self.builder.exists(statement, table, where)
-        rows = self.connection.fetch_within(sql, statement.parameters, timeout)
-        return None if rows is None else bool(rows)
+        results = self.connection.fetch_within(timeout, (sql, statement.parameters))
+        return None if results is None else bool(results[0])
 
     def count_by(self, table: str, column: str, where: Sequence[Where] = ()) -> dict[object, int]:
         statement = Statement(table)

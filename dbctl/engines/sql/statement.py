@@ -10,6 +10,7 @@ from dbctl.engines.contract import MergeRule
 from dbctl.errors import ValueInvalidError
 
 Row = tuple[object, ...]
+BoundQuery = tuple[str, Mapping[str, object]]  #: a reading statement and its parameters
 
 #: A LIMIT without effect, because OFFSET requires a LIMIT.
 NO_LIMIT = (1 << 63) - 1

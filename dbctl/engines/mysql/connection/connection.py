@@ -22,7 +22,7 @@ from dbctl.engines.mysql.errors import (
 from dbctl.engines.mysql.sql import find_rejection
 from dbctl.engines.mysql.types import bind_parameters
 from dbctl.engines.servers import ErrorContext, ServerConnection
-from dbctl.engines.sql import Row, is_storable
+from dbctl.engines.sql import BoundQuery, Row, is_storable
 from dbctl.errors import DbctlError, QueryFailedError, ValueInvalidError
 
 #: Bytes of a statement of bytes that an error may need.
@@ -49,13 +49,12 @@ class MySQLConnection(ServerConnection[Session]):
     def is_broken(self) -> bool:
         return self._session is not None and not self._session.open
 
-    def _fetch_limited(self, sql: str, parameters: Mapping[str, object], milliseconds: int) -> list[Row]:
+    def _fetch_limited(self, queries: Sequence[BoundQuery], milliseconds: int) -> list[list[Row]]:
         if self.server.is_mariadb:
-            return self.fetch(
-                f"set statement max_statement_time = {milliseconds / 1000} for {sql}", parameters
-            )
-        hint = f"select /*+ MAX_EXECUTION_TIME({milliseconds}) */"
-        return self.fetch(sql.replace("select", hint, 1), parameters)
+            limit = f"set statement max_statement_time = {milliseconds / 1000} for select"
+        else:
+            limit = f"select /*+ MAX_EXECUTION_TIME({milliseconds}) */"
+        return [self.fetch(sql.replace("select", limit, 1), parameters) for sql, parameters in queries]
 
     def _is_timeout(self, error: BaseException | None) -> bool:
         return error_number(error) in TIMEOUT_ERRORS
@@ -135,20 +134,20 @@ class MySQLConnection(ServerConnection[Session]):
             cursor.execute(sql)  # type: ignore[arg-type]  # the driver accepts bytes
             return cursor.rowcount
 
-    def _query_statements(self) -> tuple[Sequence[str], Sequence[str]]:
+    def _query_statements(self) -> tuple[str, str]:
         if self.session.in_transaction:
-            return ("savepoint question",), ("rollback to savepoint question",)
-        return ("start transaction with consistent snapshot, read only",), ("rollback",)
+            return "savepoint question", "rollback to savepoint question"
+        return "start transaction with consistent snapshot, read only", "rollback"
 
     @contextmanager
-    def read_transaction(self) -> Iterator[None]:
+    def read_transaction(self, *settings: str) -> Iterator[None]:
         """Begin a transaction that cannot write, and roll it back at the end.
 
         Inside a writing transaction, a server cannot forbid writes temporarily; they are rolled back to a savepoint.
         """
         had_failed = self.has_failed
         try:
-            with super().read_transaction():
+            with super().read_transaction(*settings):
                 yield
         finally:
             if self.is_usable and not self.ending_error:

@@ -21,7 +21,7 @@ from dbctl.engines.postgresql.types import (
     encode_statement,
 )
 from dbctl.engines.servers import ErrorContext, ServerConnection
-from dbctl.engines.sql import Row, ident
+from dbctl.engines.sql import BoundQuery, Row, ident
 from dbctl.errors import QueryFailedError, RowLocksMissingError
 
 #: The end of a query that locks the rows that it reads.
@@ -49,11 +49,9 @@ class PostgreSQLConnection(ServerConnection[Session]):
     def transaction_status(self) -> pq.TransactionStatus:
         return pq.TransactionStatus(self.session.pgconn.transaction_status)
 
-    def _fetch_limited(self, sql: str, parameters: Mapping[str, object], milliseconds: int) -> list[Row]:
-        with self.read_transaction():
-            limit = {"limit": f"{milliseconds}ms"}
-            self.fetch("select set_config('statement_timeout', :limit, true)", limit)
-            return self.fetch(sql, parameters)
+    def _fetch_limited(self, queries: Sequence[BoundQuery], milliseconds: int) -> list[list[Row]]:
+        with self.read_transaction(f"set local statement_timeout = {milliseconds}"):
+            return [self.fetch(sql, parameters) for sql, parameters in queries]
 
     def _is_timeout(self, error: BaseException | None) -> bool:
         return isinstance(error, psycopg.errors.QueryCanceled)
@@ -137,8 +135,7 @@ class PostgreSQLConnection(ServerConnection[Session]):
         words = [token.text.lower() for token in significant if token.kind == "word"]
         return words + [token.text[1:-1].replace('""', '"') for token in significant if token.kind == "name"]
 
-    def _query_statements(self) -> tuple[Sequence[str], Sequence[str]]:
+    def _query_statements(self) -> tuple[str, str]:
         if self.transaction_status == pq.TransactionStatus.INTRANS:
-            begin = ("savepoint question", "set transaction read only")
-            return begin, ("rollback to question", "release question")
-        return ("begin isolation level repeatable read read only",), ("rollback",)
+            return "savepoint question; set transaction read only", "rollback to question; release question"
+        return "begin isolation level repeatable read read only", "rollback"

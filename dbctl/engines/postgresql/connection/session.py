@@ -68,18 +68,21 @@ class Session(psycopg.Connection[Row]):
     pooled = False  #: whether a pooler is between this process and the server
     _deadline: float | None = None  #: until the session is ready
     url_schema = ""  #: from the URL
+    database = ""  #: the server's name for it, which may differ from a pooler's
     schema = ""  #: the current schema, in which unqualified names are created
     settings: dict[str, str]
 
     def apply_settings(self) -> None:
-        """Set all settings that dbctl relies on."""
-        self.execute(b"reset all")
+        """Set all settings that dbctl relies on, in one message to the server."""
         sets = ", ".join(
-            f"set_config('{name}', ${position}, false)" for position, name in enumerate(self.settings, 1)
+            f"set_config('{name}', {_quote_escaped(value)}, false)" for name, value in self.settings.items()
         )
-        self.execute(f"select {sets}".encode(), list(self.settings.values()))
-        (row,) = self.execute(b"select coalesce(current_schema(), '')").fetchall()
-        self.schema = str(row[0])
+        current = "select current_database(), coalesce(current_schema(), '')"
+        cursor = self.execute(f"reset all; select {sets}; {current}".encode())
+        while cursor.nextset():
+            pass
+        ((database, schema),) = cursor.fetchall()
+        self.database, self.schema = str(database), str(schema)
 
     def run(self, sql: str) -> None:
         """Run one statement without parameters, unmodified."""
@@ -212,8 +215,13 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool, is_n
         session.parameters, session.opening_seconds = parameters, seconds
         session.limit_opening(seconds)
         session.pooled, session.url_schema = bool(pooled), schema
-        if pooled != SESSION:
-            _refuse_pooler(session, target)
+        register_plain_types(session)
+        query = b"select pg_backend_pid(), current_setting('default_transaction_read_only')"
+        ((pid, read_only_default),) = session.execute(query).fetchall()
+        if pid != session.pgconn.backend_pid and pooled != SESSION:
+            # Its settings, above all read-only mode, and its locks would remain in a session that the app gets later. A
+            # pooler assigns its own keys to clients, so the pid differs from the one at the start.
+            raise PoolerError(target=target)
         session.settings = {
             "application_name": "dbctl",
             "TimeZone": "UTC",
@@ -234,9 +242,8 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool, is_n
         if session.info.parameter_status("server_encoding") == UNDECLARED:
             session.settings["client_encoding"] = UNDECLARED  # otherwise it rejects text that is not UTF-8
         if not (read_only or is_new):
-            _refuse_read_only(session, target)
+            _refuse_read_only(session, target, str(read_only_default))
         session.apply_settings()
-        register_plain_types(session)
         session.end_opening()
     except BaseException:  # an open connection must not outlive the failure
         session.close()
@@ -282,29 +289,17 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _refuse_read_only(session: Session, target: str) -> None:
+def _refuse_read_only(session: Session, target: str, default: str) -> None:
     """Refuse to write to a standby, or if a setting makes sessions read-only, although any session could override it."""
     if session.in_standby:
         raise ReadOnlyError(target=target, reason="the server is a standby", hint=STANDBY_HINT)
-    ((value,),) = session.execute(b"show default_transaction_read_only").fetchall()
-    if value == "on":
+    if default == "on":
         raise ReadOnlyError(
             target=target,
             reason="default_transaction_read_only is on",
             hint="Nothing was changed. It is set for the role, the database, the server or the URL: check the reason,"
             " then ALTER ROLE or ALTER DATABASE … RESET default_transaction_read_only.",
         )
-
-
-def _refuse_pooler(session: Session, target: str) -> None:
-    """Refuse a pooled session, which may change from one statement to the next.
-
-    Its settings, above all read-only mode, and its locks would remain in a session that the app gets later. A pooler assigns
-    its own keys to clients, so the pid of the server process differs from the one at the start.
-    """
-    ((pid,),) = session.execute(b"select pg_backend_pid()").fetchall()
-    if pid != session.pgconn.backend_pid:
-        raise PoolerError(target=target)
 
 
 def _check_files(url: Url) -> None:
@@ -357,6 +352,12 @@ def _parse_url(url: Url) -> tuple[dict[str, str], str]:
     if not all(map(is_storable, [schema, *parameters.values()])):
         raise UrlInvalidError(reason="it is not valid UTF-8")
     return parameters, schema
+
+
+def _quote_escaped(text: str) -> str:
+    """Return a literal that means the same whatever ``standard_conforming_strings`` is."""
+    escaped = text.replace("\\", "\\\\").replace("'", "''")
+    return f"E'{escaped}'"
 
 
 def application_name(text: str) -> str:

@@ -85,9 +85,9 @@ class DbctlLock:
         Raises:
             BusyError: another dbctl process holds the lock.
         """
-        key = self._own_key() if self._key is None else self._key
         self._connection.session.settings["application_name"] = application_name(f"dbctl {purpose}")
         self._connection.apply_settings()
+        key = self._own_key() if self._key is None else self._key
         try:
             wait_for_lock(self._connection, lambda: self._try(key), lambda: self._describe_holder(key))
         except QueryFailedError as error:
@@ -132,8 +132,8 @@ class DbctlLock:
 
     def _own_key(self) -> int:
         """Return the key that all dbctl processes use for this database and schema."""
-        (row,) = self._connection.fetch("select current_database() || '/' || coalesce(current_schema(), '')")
-        return lock_key(str(row[0]))
+        session = self._connection.session
+        return lock_key(f"{session.database}/{session.schema}")
 
     def _describe_holder(self, key: int) -> str:
         rows = self._connection.fetch(HOLDER, {"key": key})

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from dbctl import signals
 from dbctl.engines.contract import BATCH_ROWS, RowStream
-from dbctl.engines.sql import Row
+from dbctl.engines.sql import BoundQuery, Row
 from dbctl.engines.sqlite.errors import (
     ErrorContext,
     build_unreachable_error,
@@ -152,13 +152,11 @@ class SQLiteConnection(ABC):
         """Run one reading statement and return its rows, from one state of the file."""
         return self.retry_if_changed(lambda: self.rows(sql, parameters))
 
-    def fetch_within(
-        self, sql: str, parameters: Mapping[str, object], timeout: timedelta
-    ) -> list[Row] | None:
-        """Run ``fetch``, or return None after a time limit."""
+    def fetch_within(self, timeout: timedelta, *queries: BoundQuery) -> list[list[Row]] | None:
+        """Return the rows of each query; None if they take longer than a time limit."""
         try:
             with self.limit_time(timeout):
-                return self.fetch(sql, parameters)
+                return [self.fetch(sql, parameters) for sql, parameters in queries]
         except QueryFailedError as error:
             if (
                 isinstance(error.__cause__, sqlite3.Error)
