@@ -115,8 +115,12 @@ class Source(MemberSource):
         self.dumps.pin_snapshot()
         return True
 
-    def size(self) -> int:
+    @cached_property
+    def _dump_size(self) -> int:
         return self.dumps.estimate_dump_size()
+
+    def size(self) -> int:
+        return self._dump_size
 
     def stored_size(self) -> int:
         size = self.size()
