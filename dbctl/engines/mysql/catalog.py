@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -36,7 +37,7 @@ KEYS = """select k.table_name, k.constraint_name, k.column_name, k.referenced_co
   k.referenced_table_name
 from information_schema.key_column_usage k join information_schema.referential_constraints r
   on r.constraint_schema = k.constraint_schema and r.constraint_name = k.constraint_name and r.table_name = k.table_name
-where k.table_schema = database() and k.referenced_table_schema = database() and k.referenced_table_name = :table
+where k.table_schema = database() and k.referenced_table_schema = database()
 order by k.table_name, k.constraint_name, k.ordinal_position"""
 
 OnDelete = Literal["CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT", "NO ACTION"]
@@ -68,19 +69,20 @@ class MySQLCatalog(Catalog):
             if is_view or name in columns
         }
 
-    def references(self, table: str) -> Sequence[Reference]:
-        name = self.require_table(table).name
-        rows = [row for row in self._connection.fetch(KEYS, {"table": name}) if row[5] == name]
-        keys = [list(group) for _, group in groupby(rows, key=lambda row: row[:2])]
-        return [
-            Reference(
-                table=str(key[0][0]),
-                columns=[str(row[2]) for row in key],
-                to=[str(row[3]) for row in key],
-                on_delete=cast("OnDelete", str(key[0][4])),
+    def _read_references(self) -> Mapping[str, Sequence[Reference]]:
+        references = defaultdict[str, list[Reference]](list)
+        by_key = itemgetter(0, 1)
+        rows = sorted(cast("list[tuple[str, ...]]", self._connection.fetch(KEYS)), key=by_key)
+        for (table, _), group in groupby(rows, key=by_key):
+            key = list(group)
+            reference = Reference(
+                table=table,
+                columns=[row[2] for row in key],
+                to=[row[3] for row in key],
+                on_delete=cast("OnDelete", key[0][4]),
             )
-            for key in keys
-        ]
+            references[key[0][5]].append(reference)
+        return references
 
 
 def _create_column(row: dict[str, Any]) -> MySQLColumn:

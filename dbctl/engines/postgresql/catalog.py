@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import msgspec
 
 from dbctl.engines.contract import Reference, Table
 from dbctl.engines.postgresql.types import KINDS, NATIVE, Kind, PostgreSQLColumn
+from dbctl.engines.servers import convert_row
 from dbctl.engines.sql import Catalog, ident
 from dbctl.errors import PrivilegeMissingError
 
@@ -46,10 +48,11 @@ OWN_COLUMNS, REFERENCED_COLUMNS = _NAMES.format("conkey", "conrelid"), _NAMES.fo
 #: SQL for the name of a referential action, from the column of its code.
 ACTION = """case {} when 'a' then 'NO ACTION' when 'r' then 'RESTRICT' when 'c' then 'CASCADE' when 'n' then 'SET NULL'
     when 'd' then 'SET DEFAULT' end"""
-KEYS = f"""select c.relname as table, {OWN_COLUMNS} as columns, {REFERENCED_COLUMNS} as to, {ACTION.format("f.confdeltype")} as on_delete
+KEYS = f"""select p.relname as parent, c.relname as table, {OWN_COLUMNS} as columns, {REFERENCED_COLUMNS} as to,
+  {ACTION.format("f.confdeltype")} as on_delete
 from pg_catalog.pg_constraint f join pg_catalog.pg_class c on c.oid = f.conrelid
-  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where f.contype = 'f' and f.conparentid = 0 and f.confrelid = cast(:table as regclass) and {VISIBLE}
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace join pg_catalog.pg_class p on p.oid = f.confrelid
+where f.contype = 'f' and f.conparentid = 0 and pg_catalog.pg_table_is_visible(p.oid) and {VISIBLE}
 order by c.relname, f.conname"""
 
 INACCESSIBLE_SCHEMAS = """select n.nspname, current_user from pg_catalog.pg_namespace n
@@ -89,9 +92,13 @@ class PostgreSQLCatalog(Catalog):
                 hint=f"Nothing was changed. As its owner or a superuser: GRANT USAGE ON SCHEMA {ident(str(schema))} TO {ident(str(user))};",
             )
 
-    def references(self, table: str) -> Sequence[Reference]:
-        references = self._connection.fetch_as(Reference, KEYS, {"table": self.quote_table(table)})
-        return [reference for reference in references if reference.table in self.tables()]
+    def _read_references(self) -> Mapping[str, Sequence[Reference]]:
+        references = defaultdict[str, list[Reference]](list)
+        for row in self._connection.fetch_by_name(KEYS):
+            parent = row.pop("parent")
+            if row["table"] in self.tables():
+                references[parent].append(convert_row(row, Reference))
+        return references
 
 
 def _create_column(row: dict[str, Any]) -> PostgreSQLColumn:

@@ -70,9 +70,24 @@ class LiveTables(ABC):
 class Catalog(LiveTables):
     """The live tables of a database with SQL."""
 
+    _references: Mapping[str, Sequence[Reference]] | None = None
+
     @abstractmethod
+    def _read_references(self) -> Mapping[str, Sequence[Reference]]:
+        """Read the foreign keys between live tables, by the table to which they refer."""
+
     def references(self, table: str) -> Sequence[Reference]:
         """Return the foreign keys that refer to ``table``."""
+        name = self.require_table(table).name
+        if (
+            self._references is None
+        ):  # of all tables at once: on a server each query takes a message there and back
+            self._references = self._read_references()
+        return self._references.get(name, [])
+
+    def forget(self) -> None:
+        super().forget()
+        self._references = None
 
     def quote_table(self, table: str) -> str:
         return ident(self.require_table(table).name)

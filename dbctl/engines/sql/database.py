@@ -70,7 +70,8 @@ class SqlDatabase(Readable):
             sampled = self.connection.fetch_within(timeout, self._select_end(table, columns, where, "", rows))
             return None if sampled is None else sampled[0]
         ends = (
-            self._select_end(table, [*keys, *columns], where, direction, rows) for direction in ("asc", "desc")
+            self._select_end(table, [*keys, *columns], where, direction, rows)
+            for direction in ("asc", "desc")
         )
         sampled = self.connection.fetch_within(timeout, *ends)
         if sampled is None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Literal, cast
 
 from dbctl.engines.contract import Column, Reference, Table
-from dbctl.engines.sql import Catalog, Row, ident
+from dbctl.engines.sql import Catalog, Row, ident, lower_ascii
 from dbctl.engines.sqlite.connection import SQLiteConnection
 from dbctl.errors import QueryFailedError, ValueInvalidError
 
@@ -15,11 +16,10 @@ _ALL_TABLES = """select name, type, sql from sqlite_master
 where type in ('table', 'view') and substr(name, 1, 7) <> 'sqlite_'"""
 _ALL_COLUMNS = """select m.name, x.cid, x.name, x.type, x."notnull", x.dflt_value, x.pk, x.hidden
 from sqlite_master m, pragma_table_xinfo(m.name) x where m.type in ('table', 'view') order by m.rowid, x.cid"""
-#: The foreign keys of some tables that refer to a table, one row for each column.
-_REFERENCES = """select m.name, f.id, f."from", f."to", f.on_delete
+#: The foreign keys of some tables, one row for each column.
+_REFERENCES = """select m.name, f.id, f."table", f."from", f."to", f.on_delete
 from sqlite_master m join pragma_foreign_key_list(m.name) f
-where m.type = 'table' and m.name in (select value from json_each(:tables)) and f."table" = :table collate nocase
-order by m.rowid, f.id, f.seq"""
+where m.type = 'table' and m.name in (select value from json_each(:tables)) order by m.rowid, f.id, f.seq"""
 #: The columns of a primary key in the order of its declaration.
 _KEY_COLUMNS = "select name from pragma_table_info(:table) where pk order by pk"
 #: Up to this number of tables, each is read with a separate query.
@@ -85,27 +85,28 @@ class SQLiteCatalog(Catalog):
             name=name, columns=self._read_columns(name, columns_by_table.get(name)), is_view=kind == "view"
         )
 
-    def references(self, table: str) -> Sequence[Reference]:
+    def _read_references(self) -> Mapping[str, Sequence[Reference]]:
         import json
 
-        definition, live = self.require_table(table), self.tables()
-        names = json.dumps(self.base_tables())
-        key_by_id = defaultdict[tuple[str, object], list[Row]](list)
-        for name, *key in self._connection.fetch(_REFERENCES, {"tables": names, "table": table}):
-            key_by_id[str(name), key[0]].append(tuple(key))
-        return [
-            Reference(
-                table=name,
-                columns=_resolve_spelling(live[name], [str(column) for _, column, *_ in key]),
-                # a foreign key without columns refers to the primary key
-                to=_resolve_spelling(
-                    definition, [str(column) for _, _, column, _ in key if column is not None]
-                )
-                or [str(column) for (column,) in self._connection.fetch(_KEY_COLUMNS, {"table": table})],
-                on_delete=cast("Literal['CASCADE']", key[0][3]),
+        live, references = self.tables(), defaultdict[str, list[Reference]](list)
+        spelling = {lower_ascii(name): name for name in live}
+        rows = self._connection.fetch(_REFERENCES, {"tables": json.dumps(self.base_tables())})
+        for (name, _), group in groupby(rows, key=lambda row: row[:2]):
+            key = list(group)
+            parent = live.get(spelling.get(lower_ascii(str(key[0][2])), ""))
+            if not parent:  # as SQLite allows
+                continue
+            to = _resolve_spelling(parent, [str(row[4]) for row in key if row[4] is not None])
+            if not to:  # a foreign key without columns refers to the primary key
+                to = [str(row[0]) for row in self._connection.fetch(_KEY_COLUMNS, {"table": parent.name})]
+            reference = Reference(
+                table=str(name),
+                columns=_resolve_spelling(live[str(name)], [str(row[3]) for row in key]),
+                to=to,
+                on_delete=cast("Literal['CASCADE']", key[0][5]),
             )
-            for (name, _), key in key_by_id.items()
-        ]
+            references[parent.name].append(reference)
+        return references
 
     def _read_all_columns(self) -> Mapping[str, Sequence[Row]]:
         """Return the rows of ``table_xinfo`` by table or view; empty if one of them cannot be read."""

@@ -218,10 +218,8 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool, is_n
         register_plain_types(session)
         query = b"select pg_backend_pid(), current_setting('default_transaction_read_only')"
         ((pid, read_only_default),) = session.execute(query).fetchall()
-        if pid != session.pgconn.backend_pid and pooled != SESSION:
-            # Its settings, above all read-only mode, and its locks would remain in a session that the app gets later. A
-            # pooler assigns its own keys to clients, so the pid differs from the one at the start.
-            raise PoolerError(target=target)
+        if pooled != SESSION:
+            _refuse_pooler(session, target, pid)
         session.settings = {
             "application_name": "dbctl",
             "TimeZone": "UTC",
@@ -300,6 +298,16 @@ def _refuse_read_only(session: Session, target: str, default: str) -> None:
             hint="Nothing was changed. It is set for the role, the database, the server or the URL: check the reason,"
             " then ALTER ROLE or ALTER DATABASE … RESET default_transaction_read_only.",
         )
+
+
+def _refuse_pooler(session: Session, target: str, pid: object) -> None:
+    """Refuse a pooled session, which may change from one statement to the next.
+
+    Its settings, above all read-only mode, and its locks would remain in a session that the app gets later. A pooler assigns
+    its own keys to clients, so ``pid``, that of the server process, differs from the one at the start.
+    """
+    if pid != session.pgconn.backend_pid:
+        raise PoolerError(target=target)
 
 
 def _check_files(url: Url) -> None:
