@@ -203,10 +203,9 @@ class Session(pymysql.connections.Connection):
     def apply_settings(self) -> None:
         """Set all settings that dbctl relies on."""
         sets = ", ".join(f"{name} = {format_literal(value)}" for name, value in self.settings.items())
-        self.run(f"set session {sets}")
+        self.run(f"set session {sets}, names utf8mb4 collate {self.server.exact_collation}")
         mode = "read only" if self.read_only else "read write"
         self.run(f"set session transaction isolation level {self.isolation}, {mode}")
-        self.run(f"set names utf8mb4 collate {self.server.exact_collation}")
 
     def run(self, sql: str) -> list[Row]:
         """Run one statement and return its rows."""
