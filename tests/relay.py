@@ -21,7 +21,9 @@ class Relay:
         self._silent = threading.Event()
         self._newest = 0  #: number of the last silent connection
         self._count = 0
-        self.request_count = 0  #: blocks from clients, one for each message to which a client waits for the reply
+        self.request_count = (
+            0  #: blocks from clients, one for each message to which a client waits for the reply
+        )
         self.bytes_until_silence: int | None = None  #: bytes to pass before it falls silent; None: unlimited
         self.relays_new = (
             False  #: whether later connections work after it has fallen silent for one of these reasons

@@ -135,7 +135,7 @@ def test_folder_that_is_a_file_is_ignored(folder):
 
 def test_only_the_selected_app_is_resolved(folder):
     add_app(folder, "blog")
-    configuration = loader.read(folder / "dbctl.toml", only="blog")
+    configuration = loader.load(Selection(config=str(folder / "dbctl.toml")), only="blog")
     assert (list(configuration.apps), list(configuration.files)) == (["blog"], ["main", "blog"])
     with pytest.raises(AppMissingError) as caught:
         loader.find_app(Selection(app="none"))

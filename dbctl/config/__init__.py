@@ -34,7 +34,6 @@ with lazy_imports(__name__):
         NotifyEvent,
         NtfyConfig,
         Retention,
-        Selection,
         WebhookConfig,
     )
     from dbctl.config.notify import (
@@ -48,6 +47,6 @@ with lazy_imports(__name__):
     from dbctl.config.paths import has_home, profile_folders, state_folder
     from dbctl.config.s3 import Access
     from dbctl.config.secrets import DecryptionFiles, embedder_key, read_pepper
-    from dbctl.config.sections import Sections, SourceFile, read_sections, report_first_problem
+    from dbctl.config.sections import Sections, Selection, SourceFile, read_sections, report_first_problem
     from dbctl.config.storage import PROVIDERS, Address, is_storage, parse_address, resolve_settings
     from dbctl.config.trust import require_trusted

@@ -18,11 +18,11 @@ from dbctl.config.model import (
     Configuration,
     NotifyConfig,
     NotifyEvent,
-    Selection,
 )
 from dbctl.config.resolver import Resolver, resolve_path
 from dbctl.config.sections import (
     Sections,
+    Selection,
     locate_problems,
     raise_problems,
     read_sections,
@@ -73,7 +73,7 @@ def _find_configured(selection: Selection) -> App:
         app = _app_from_options(selection, selection.profile)
         return select_replicas(app) if selection.replica else app
     try:
-        configuration = read(config_path(selection), only=selection.app)
+        configuration = load(selection, only=selection.app)
     except ConfigMissingError:
         if selection.urls:
             return _app_from_options(selection, PLAIN)
@@ -115,20 +115,23 @@ def select_replicas(app: App) -> App:
     return msgspec.structs.replace(app, databases={**app.databases, **urls}, reads_replicas=True)
 
 
-def load(selection: Selection) -> Configuration:
-    """Read the configuration.
+def load(selection: Selection, *, only: str = "") -> Configuration:
+    """Return the configuration; for ``only``, see ``resolve``.
 
     Raises:
         ConfigInvalidError: the file has an error; contains the first one, with its line and key.
         ConfigMissingError, FileMissingError, FileFailedError: the file does not exist, or cannot be read.
     """
-    return read(config_path(selection))
+    sections = selection.sections
+    file = sections.files[0].path if sections else config_path(selection)
+    with report_first_problem(file):
+        return resolve(sections or read_sections(file), only=only)
 
 
-def read(file: Path, *, only: str = "") -> Configuration:
+def read(file: Path) -> Configuration:
     """Read a configuration: ``parse``, with the exceptions of ``load``."""
     with report_first_problem(file):
-        return parse(file, only=only)
+        return parse(file)
 
 
 def config_path(selection: Selection) -> Path:
@@ -143,19 +146,27 @@ def config_path(selection: Selection) -> Path:
     raise ConfigMissingError(reason=f"looked for {', '.join(map(str, paths))}")
 
 
-def parse(file: Path, *, only: str = "") -> Configuration:
+def parse(file: Path) -> Configuration:
     """Read a configuration, and resolve its apps.
-
-    Args:
-        file: the path of the main file.
-        only: the selected app or instance: other apps are not resolved, so that their variables may be unset.
 
     Raises:
         TomlError: the files have errors; contains all of them.
         FileMissingError, FileFailedError: a file does not exist, or cannot be read.
         ConfigUntrustedError: other users may write a configuration that lets root run commands.
     """
-    sections = read_sections(file)
+    return resolve(read_sections(file))
+
+
+def resolve(sections: Sections, *, only: str = "") -> Configuration:
+    """Resolve the apps of a configuration.
+
+    Args:
+        sections: the configuration.
+        only: the selected app or instance: other apps are not resolved, so that their variables may be unset.
+
+    Raises:
+        TomlError: the sections have errors; contains all of them.
+    """
     use_section_secrets(sections)
     apps, problems = dict[str, App](), list[toml.Problem]()
     events = {name: _list_events(sections.notify, app.notify) for name, app in sections.apps.items()}
@@ -173,7 +184,7 @@ def parse(file: Path, *, only: str = "") -> Configuration:
             problems += locate_problems(sections.origins["apps", name], app_problems)
     raise_problems(problems, [source.path for source in sections.files])
     files = {name: sections.origins["apps", name].path for name in sections.apps}
-    return Configuration(path=file, apps=apps, files=files)
+    return Configuration(path=sections.files[0].path, apps=apps, files=files)
 
 
 def _list_events(shared: NotifyConfig, own: NotifyConfig) -> Sequence[NotifyEvent]:

@@ -383,14 +383,3 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     path: Path
     apps: Mapping[str, App]  #: those that were resolved
     files: Mapping[str, Path]  #: the file of each configured app
-
-
-class Selection(msgspec.Struct, frozen=True, kw_only=True):
-    """The options of the command line that select an app; empty: not passed."""
-
-    config: str = ""
-    app: str = ""
-    profile: str = ""
-    urls: Sequence[str] = ()
-    configured: App | None = None  #: the app, if it was read from the configuration already
-    replica: bool = False  #: read databases from their replicas

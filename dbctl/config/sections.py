@@ -12,6 +12,7 @@ import msgspec
 from dbctl.config import environment
 from dbctl.config.model import (
     STATE_OFF,
+    App,
     AppConfig,
     AuditConfig,
     ConfigFile,
@@ -39,7 +40,7 @@ class SourceFile(msgspec.Struct, frozen=True):
 class Sections(msgspec.Struct, frozen=True):
     """The sections of all files of a configuration; variables and paths are not resolved."""
 
-    files: Sequence[SourceFile]
+    files: Sequence[SourceFile]  #: the main file first
     folder: Path  #: the base of relative paths
     apps: Mapping[str, AppConfig]
     secrets: Mapping[str, SecretSource]
@@ -48,6 +49,18 @@ class Sections(msgspec.Struct, frozen=True):
     notify: NotifyConfig
     #: the file of each section: ``("apps", NAME)``, ``("secrets", NAME)``, and one name for the others
     origins: Mapping[tuple[str, ...], SourceFile]
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of the command line that select an app; empty: not passed."""
+
+    config: str = ""
+    app: str = ""
+    profile: str = ""
+    urls: Sequence[str] = ()
+    configured: App | None = None  #: the app, if it was read from the configuration already
+    sections: Sections | None = None  #: the configuration, if it was read already
+    replica: bool = False  #: read databases from their replicas
 
 
 def read_sections(file: Path, copies: Mapping[Path, Path] | None = None) -> Sections:

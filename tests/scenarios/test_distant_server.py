@@ -47,7 +47,9 @@ def test_commands_send_few_messages(database, tmp_path):
         counts = {}
         for command, *_ in COMMANDS:
             before = relay.request_count
-            result = run_command(command, environment=environment, cwd=tmp_path, stdin=b"correct horse battery\n")
+            result = run_command(
+                command, environment=environment, cwd=tmp_path, stdin=b"correct horse battery\n"
+            )
             assert result.returncode == 0, (command, result.stderr)
             counts[" ".join(command[:2])] = relay.request_count - before
     limits = {

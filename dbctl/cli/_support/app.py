@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 #: Key in the context for the configured app, if the command runs on one instance of a fleet.
 CONFIGURED_APP = "dbctl.configured"
+#: Key in the context for the configuration, if the command has read it.
+SECTIONS = "dbctl.sections"
 #: A mistake in the users or the settings of a profile must not prevent a backup or a restore.
 GROUPS_WITHOUT_PROFILE_CHECK = ("backup", "restore")
 
@@ -51,6 +53,7 @@ def read_selection(ctx: typer.Context) -> Selection:
         profile=options.profile,
         urls=options.url or (),
         configured=ctx.meta.get(CONFIGURED_APP),
+        sections=ctx.meta.get(SECTIONS),
         replica=options.replica,
     )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from dbctl import __version__
-from dbctl.cli._support.app import read_selection
+from dbctl.cli._support.app import SECTIONS, read_selection
 from dbctl.cli._support.command_text import CommandText
 from dbctl.cli._support.options import command_path, read_options
 from dbctl.config import user_name
@@ -58,6 +58,7 @@ class ObservedRun:
         self._databases: list[Sequence[str]] = []
         self._hooks: list[HookRun] = []
         location = locate_journal(read_selection(ctx), all_apps=bool(ctx.params.get("all_apps")))
+        ctx.meta[SECTIONS] = location.configuration
         self._run = Run(
             command=" ".join(command_path(ctx)),
             arguments=self._text.arguments,

@@ -79,6 +79,7 @@ class App:
         self._recorder: OperationRecorder | None = None
         self._readers: dict[str, Readable] = {}
         self._writers: dict[str, Writable] = {}
+        self._compared = set[tuple[str, str]]()  #: databases and purposes without a contradiction
         self._main_lock: BusyError | None = None  #: why the main database could not be read at the start
 
     def resolve_profile(self) -> None:
@@ -340,9 +341,12 @@ class App:
         Raises:
             ProfileContradictionError: the first contradiction.
         """
+        if (name, purpose) in self._compared:  # an app does not change the form of its values while a command runs
+            return
         from dbctl.services.app import evidence
 
         evidence.refuse_contradicted_purpose(self, name, database, purpose)
+        self._compared.add((name, purpose))
 
     @property
     def recorder(self) -> OperationRecorder | None:

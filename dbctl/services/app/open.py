@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from dbctl.config import Selection, model
 from dbctl.config import loader as config
-from dbctl.config import model
 from dbctl.errors import DatabaseUnknownError
 from dbctl.profiles import loader
 from dbctl.profiles.model import Profile
@@ -31,7 +31,7 @@ def read_profile(configured: model.App) -> tuple[Profile, str | None]:
 
 @contextmanager
 def open_app(
-    selection: model.Selection,
+    selection: Selection,
     *,
     timeout: float,
     only: str = "",

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from msgspec import structs
 
+from dbctl.config import Selection, model
 from dbctl.config import loader as config
-from dbctl.config import model
 from dbctl.errors import (
     DatabaseNotConfiguredError,
     DbctlError,
@@ -92,7 +92,7 @@ class ProfileShown(Struct, frozen=True, kw_only=True):
     variant: str | None = None  #: the variant that its live schema has; None: the profile as written
 
 
-def list_apps(selection: model.Selection) -> Page[AppListed]:
+def list_apps(selection: Selection) -> Page[AppListed]:
     """Return every configured app."""
     items = []
     configuration = config.load(selection)
@@ -157,7 +157,7 @@ def show_profile(name: str, app: model.App | None = None) -> ProfileShown:
     )
 
 
-def check_files(selection: model.Selection, file: str) -> Findings:
+def check_files(selection: Selection, file: str) -> Findings:
     """Check a profile file, or the configuration and all its profiles; findings have line and key."""
     if file:
         return Findings(checked=1, findings=_check_profile_file(file))

@@ -11,7 +11,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from dbctl.config import loader, model
+from dbctl.config import Selection, loader
 from dbctl.errors import (
     AlreadyExistsError,
     ConfigInvalidError,
@@ -85,7 +85,7 @@ def test_databases_and_migrations_are_written_as_relative_paths(folder):
         }
     }
     assert (result.app, list(result.missing)) == ("fp", [])
-    app = loader.find_app(model.Selection(config="etc/x.toml"))
+    app = loader.find_app(Selection(config="etc/x.toml"))
     assert Path(app.databases["user"].path).samefile("web/backend/user.db")
     assert Path("etc/x.toml").stat().st_mode & 0o777 == 0o600
 
@@ -412,7 +412,7 @@ def test_commented_options_are_valid_and_the_schema_accepts_them(folder):
     (folder / "dbctl.toml").write_text("\n".join(lines))
     values = tomllib.loads("\n".join(lines))
     jsonschema.validate(values, json.loads(schema.read_text()))
-    app = loader.find_app(model.Selection())
+    app = loader.find_app(Selection())
     assert (app.protected, app.backup.compress, app.schedule.cleanup) == (True, "zstd", "off")
     assert app.backup.encrypt.passphrase_env == "BACKUP_PASSPHRASE"
 
