@@ -17,7 +17,7 @@ COMMANDS = [
     (["users", "show", "demo@promptvault.example"], 9, 13),
     (["users", "create", LOGIN, "--email", LOGIN, "--password-stdin"], 43, 46),
     (["users", "set-password", LOGIN, "--password-stdin"], 35, 40),
-    (["users", "delete", LOGIN, "--yes"], 55, 60),
+    (["users", "delete", LOGIN, "--yes"], 55, 61),
     (["roles", "list"], 9, 12),
     (["migrate", "status"], 8, 11),
     (["integrity", "check"], 42, 50),

@@ -341,7 +341,10 @@ class App:
         Raises:
             ProfileContradictionError: the first contradiction.
         """
-        if (name, purpose) in self._compared:  # an app does not change the form of its values while a command runs
+        if (
+            name,
+            purpose,
+        ) in self._compared:  # an app does not change the form of its values while a command runs
             return
         from dbctl.services.app import evidence
 

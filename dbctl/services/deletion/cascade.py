@@ -8,7 +8,7 @@ from dbctl.engines.contract import AllOf, AnyOf, InSubquery, Not, PlannedRows, R
 from dbctl.errors import ConstraintError
 from dbctl.model import Struct, format_count
 
-#: Levels of a tree of rows in one table; each one nests a query, and MySQL accepts about 60.
+#: Levels of rows that delete each other; each one nests a query, and MySQL accepts about 60.
 MAX_DEPTH = 32
 
 
@@ -36,8 +36,8 @@ def find_affected_rows(
 
     ``starts`` contains, by table, the rows that are deleted in this order: those that meet any of the conditions. A row is counted
     once, even if several keys reference deleted rows. ``before`` contains the keys (``table.column``) whose rows are deleted first.
-    A tree of rows in one table is followed to the depth ``MAX_DEPTH``. A cycle of several tables is followed once; the database
-    deletes the rows of further rounds.
+    Trees of rows in one table, and cycles of several tables, are followed to the depth ``MAX_DEPTH``; the database deletes the
+    rows below, too.
 
     Raises:
         ConstraintError: rows without ON DELETE action reference the deleted rows.
@@ -146,18 +146,19 @@ def _follow(
     paths: _CascadePaths,
 ) -> None:
     for key in db.references(table):
-        within = InSubquery(key.columns, table, key.to, conditions)
-        is_tree = key.table == table and key.on_delete == "CASCADE" and path.count(table) < MAX_DEPTH
-        is_handled = (key.table in path and not is_tree) or f"{key.table}.{key.columns[0]}" in before
-        counted = [within, *_not_deleted(table, paths.deleted)] if is_tree else [within]
-        if is_handled or not db.count(key.table, counted):
+        if f"{key.table}.{key.columns[0]}" in before:
             continue
+        within, is_cycle = InSubquery(key.columns, table, key.to, conditions), key.table in path
+        # A cycle ends with the round that finds no further rows.
+        counted = [within, *_not_deleted(key.table, paths.deleted)] if is_cycle else [within]
         if key.on_delete == "CASCADE":
-            paths.deleted.setdefault(key.table, []).append(within)
-            _follow(db, key.table, [within], [*path, key.table], before, paths)
+            if len(path) <= MAX_DEPTH and db.count(key.table, counted):
+                paths.deleted.setdefault(key.table, []).append(within)
+                _follow(db, key.table, [within], [*path, key.table], before, paths)
         elif key.on_delete in ("SET NULL", "SET DEFAULT"):
-            paths.set_null.setdefault((key.table, tuple(key.columns)), []).append(within)
-        else:
+            if db.count(key.table, counted):
+                paths.set_null.setdefault((key.table, tuple(key.columns)), []).append(within)
+        elif not is_cycle and db.count(key.table, counted):
             paths.blocking.setdefault((key.table, key.on_delete), []).append(within)
 
 

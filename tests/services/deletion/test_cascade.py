@@ -107,3 +107,30 @@ def test_rows_below_a_row_of_the_same_table_are_counted(tmp_path, parent_of_firs
         connection.execute("delete from people where id = 1")
         assert connection.execute("select * from people").fetchall() == [(6, None)]
         assert connection.execute("select * from notes").fetchall() == [(6,)]
+
+
+def test_rows_that_a_cycle_of_tables_deletes_are_counted(tmp_path):
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("""
+            create table people (id integer primary key, team integer references teams (id) on delete cascade,
+                boss integer references people (id) on delete set null);
+            create table teams (id integer primary key, owner integer references people (id) on delete cascade);
+            insert into people values (1, 10, null), (2, 11, 1), (3, 12, 2), (4, null, 3), (5, 10, null);
+            insert into teams values (10, 5), (11, 1), (12, 2), (13, 3), (14, 4);
+            """)
+    assert list_affected(path) == {"people": [2, 1], "teams": [3]}
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("pragma foreign_keys = on")
+        connection.execute("delete from people where id = 1")
+        assert connection.execute("select * from people").fetchall() == [(4, None, None), (5, 10, None)]
+        assert connection.execute("select id from teams").fetchall() == [(10,), (14,)]
+
+
+def test_rows_of_the_same_table_that_lose_a_reference_are_counted(tmp_path):
+    path = create_database(tmp_path / "a.db", "on delete cascade")
+    assert list_affected(path)["people"] == [1]
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("pragma foreign_keys = on")
+        connection.execute("delete from people where id = 1")
+        assert connection.execute("select * from people").fetchall() == [(2, None)]
