@@ -314,3 +314,36 @@ def test_import_with_keys_of_an_expression_is_counted(answer, tmp_path, monkeypa
         (operation,) = answer("audit", "list")["data"]["items"]
         assert operation["rows"] == {"main.posts": 3}
         assert len(database.rows("select * from posts")) == 3
+
+
+@pytest.mark.parametrize("engine", KINDS)
+def test_deleted_tree_of_rows_is_restored(answer, tmp_path, monkeypatch, engine):
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    levels = 12 if engine == "mysql" else 300  # InnoDB deletes at most 15 levels
+    rows = [
+        f"insert into comments values ({number}, {number - 1 or 'null'}, null)" for number in range(1, levels)
+    ]
+    rows += [
+        f"insert into comments values ({levels + 1}, 1, null)",
+        f"insert into comments values ({levels + 2}, null, 2)",
+    ]
+    with empty_database(engine, tmp_path / "app.db") as database:
+        database.run(
+            "create table comments (id integer primary key, parent integer, quoted integer,"
+            " foreign key (parent) references comments (id) on delete cascade,"
+            " foreign key (quoted) references comments (id) on delete set null)",
+            "create table likes (id integer primary key, comment_id integer,"
+            " foreign key (comment_id) references comments (id) on delete cascade)",
+            *rows,
+            f"insert into likes values (1, {levels - 1}), (2, {levels + 1}), (3, {levels + 2})",
+        )
+        options = ["--profile", "plain", "--url", f"main={database.url}"]
+        before = database.content()
+        deleted = answer("data", "delete", "comments", "1", "--yes", *options)["data"]
+        assert deleted["rows"] == {"comments": levels + 1, "likes": 2}
+        after = database.content()
+        answer("undo", str(find_newest(answer)), "--yes", *options)
+        assert database.content() == before
+        answer("undo", str(find_newest(answer)), "--yes", *options)
+        assert database.content() == after
+        answer("audit", "verify")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-from dbctl.engines.contract import AllOf, AnyOf, Condition, InSubquery, Where, Writable
+from dbctl.engines.contract import AllOf, AnyOf, Condition, InSubquery, Reference, Where, Writable
 from dbctl.errors import PrivilegeMissingError
 from dbctl.services.audit.records import RowImage, TableChange
 from dbctl.services.audit.values import compute_digest, encode_value
@@ -69,40 +70,48 @@ class RowImages:
         with self._note_privileges(table):
             self._read_before(table, where)
 
-    def read_cascade(self, table: str, where: Sequence[Where], path: Collection[str] = ()) -> None:
+    def read_cascade(self, table: str, where: Sequence[Where]) -> None:
         """Read the rows of a deletion, and those that foreign keys delete or change with them."""
-        if not self.begin_change(table):
-            return
-        path = {*path, table}
-        with self._note_privileges(table):
-            self._read_before(table, where)
-            for reference in self._writer.references(table) if table not in self.reasons else ():
-                if reference.on_delete in _CASCADES:
-                    referring = [InSubquery(reference.columns, table, reference.to, where)]
-                    self._read_referring(
-                        reference.table, referring, path, deletes=reference.on_delete == "CASCADE"
-                    )
+        deleted = defaultdict[str, set[tuple[object, ...]]](set)
+        pending: list[tuple[str, Sequence[Where]]] = [(table, where)]
+        while pending:
+            name, conditions = pending.pop()
+            if not (key := self.begin_change(name)):
+                continue
+            with self._note_privileges(name):
+                keys = [
+                    values for values in self._read_before(name, conditions) if values not in deleted[name]
+                ]
+                # Rows below rows of the same table, and of a cycle, are found by their keys: conditions would nest too deeply.
+                parents = [conditions] if not deleted[name] else list(_match_chunks(key, keys))
+                deleted[name].update(keys)
+                for reference in self._writer.references(name) if keys else ():
+                    for parent in parents:
+                        pending += self._read_referring(reference, name, parent)
 
     def _read_referring(
-        self, table: str, where: Sequence[Where], path: Collection[str], *, deletes: bool
-    ) -> None:
-        if not self.add(table, self._writer.count(table, where)):
+        self, reference: Reference, table: str, parents: Sequence[Where]
+    ) -> Iterator[tuple[str, Sequence[Where]]]:
+        """Read the rows that lose their reference to ``parents``; yield the condition of rows that are deleted."""
+        name, where = reference.table, [InSubquery(reference.columns, table, reference.to, parents)]
+        if reference.on_delete not in _CASCADES or not self.add(name, self._writer.count(name, where)):
             return
-        if deletes and table in path:
-            self.reasons[table] = "rows refer to rows of the same table"
-        elif deletes:
-            self.read_cascade(table, where, path)
-        elif self.begin_change(table):
-            self.read_before(table, where)
+        if reference.on_delete == "CASCADE":
+            yield name, where
+        elif self.begin_change(name):
+            self.read_before(name, where)
 
-    def _read_before(self, table: str, where: Sequence[Where]) -> None:
+    def _read_before(self, table: str, where: Sequence[Where]) -> Sequence[tuple[object, ...]]:
+        """Read rows, and return their keys; none if the table has more changed rows than are recorded."""
         key, columns = self.list_key(table), list(self._writer.tables()[table].columns)
         known = self._before.setdefault(table, {})
         selected = self._writer.select(table, columns, where, limit=self.limit + 1, for_update=True)
         rows = [dict(zip(columns, row, strict=True)) for row in selected]
-        if self._has_room(table, len(rows)):
-            for row in rows:
-                known.setdefault(_key_of(row, key), row)
+        if not self._has_room(table, len(rows)):
+            return ()
+        for row in rows:
+            known.setdefault(_key_of(row, key), row)
+        return [_key_of(row, key) for row in rows]
 
     def add_inserted(self, table: str, key: Sequence[str], keys: Sequence[Sequence[object]]) -> None:
         """Add inserted rows, by their keys as the database returns them."""
@@ -129,8 +138,7 @@ class RowImages:
     def _select_keys(
         self, table: str, columns: Sequence[str], key: Sequence[str], keys: Sequence[tuple[object, ...]]
     ) -> Iterator[Values]:
-        for start in range(0, len(keys), KEYS_PER_QUERY):
-            where = match_keys(key, keys[start : start + KEYS_PER_QUERY])
+        for where in _match_chunks(key, keys):
             for row in self._writer.select(table, columns, where):
                 yield dict(zip(columns, row, strict=True))
 
@@ -194,6 +202,11 @@ def match_keys(key: Sequence[str], keys: Sequence[tuple[object, ...]]) -> list[W
         for values in keys
     )
     return [AnyOf(list(rows))]
+
+
+def _match_chunks(key: Sequence[str], keys: Sequence[tuple[object, ...]]) -> Iterator[list[Where]]:
+    for start in range(0, len(keys), KEYS_PER_QUERY):
+        yield match_keys(key, keys[start : start + KEYS_PER_QUERY])
 
 
 def _key_of(row: Mapping[str, object], key: Sequence[str]) -> tuple[object, ...]:

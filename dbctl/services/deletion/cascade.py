@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from dbctl.engines.contract import AllOf, AnyOf, InSubquery, Not, PlannedRows, Readable, Where
+from dbctl.engines.contract import (
+    AllOf,
+    AnyOf,
+    Condition,
+    InSubquery,
+    Not,
+    PlannedRows,
+    Readable,
+    Reference,
+    Where,
+)
 from dbctl.errors import ConstraintError
 from dbctl.model import Struct, format_count
-
-#: Levels of rows that delete each other; each one nests a query, and MySQL accepts about 60.
-MAX_DEPTH = 32
 
 
 class AffectedRows(Struct, frozen=True, kw_only=True):
@@ -36,8 +43,7 @@ def find_affected_rows(
 
     ``starts`` contains, by table, the rows that are deleted in this order: those that meet any of the conditions. A row is counted
     once, even if several keys reference deleted rows. ``before`` contains the keys (``table.column``) whose rows are deleted first.
-    Trees of rows in one table, and cycles of several tables, are followed to the depth ``MAX_DEPTH``; the database deletes the
-    rows below, too.
+    Trees of rows in one table, and cycles of several tables, are followed to their last row.
 
     Raises:
         ConstraintError: rows without ON DELETE action reference the deleted rows.
@@ -45,7 +51,7 @@ def find_affected_rows(
     deleted, set_null = dict[str, list[Where]](), dict[tuple[str, tuple[str, ...]], list[Where]]()
     for table, conditions in starts.items():
         paths = _CascadePaths(deleted={}, set_null={}, blocking={})
-        _follow(db, table, [AnyOf(conditions)], [table], before, paths)
+        _follow(db, table, [AnyOf(conditions)], before, paths)
         _refuse_blocking_rows(db, paths)
         for name, where in paths.deleted.items():
             deleted.setdefault(name, []).extend(where)
@@ -115,7 +121,7 @@ def _find_deletion_paths(
     db: Readable, table: str, conditions: Sequence[Where], before: Collection[str]
 ) -> _CascadePaths:
     paths = _CascadePaths(deleted={table: [AllOf(conditions)]}, set_null={}, blocking={})
-    _follow(db, table, conditions, [table], before, paths)
+    _follow(db, table, conditions, before, paths)
     return paths
 
 
@@ -138,28 +144,58 @@ def _find_referring_tables(db: Readable, table: str, actions: Collection[str]) -
 
 
 def _follow(
-    db: Readable,
-    table: str,
-    conditions: Sequence[Where],
-    path: Sequence[str],
-    before: Collection[str],
-    paths: _CascadePaths,
+    db: Readable, table: str, conditions: Sequence[Where], before: Collection[str], paths: _CascadePaths
 ) -> None:
-    for key in db.references(table):
+    """Add the rows that the foreign keys delete, change or keep when the rows of a table are deleted."""
+    open_tables = [(table, conditions, {table}, iter(db.references(table)))]
+    while open_tables:
+        parent, within, path, keys = open_tables[-1]
+        key = next(keys, None)
+        if key is None:
+            open_tables.pop()
+            continue
         if f"{key.table}.{key.columns[0]}" in before:
             continue
-        within, is_cycle = InSubquery(key.columns, table, key.to, conditions), key.table in path
+        where: Where = InSubquery(key.columns, parent, key.to, within)
+        is_cycle = key.table in path
         # A cycle ends with the round that finds no further rows.
-        counted = [within, *_not_deleted(key.table, paths.deleted)] if is_cycle else [within]
+        counted = [where, *_not_deleted(key.table, paths.deleted)] if is_cycle else [where]
+        if not db.count(key.table, counted):
+            continue
         if key.on_delete == "CASCADE":
-            if len(path) <= MAX_DEPTH and db.count(key.table, counted):
-                paths.deleted.setdefault(key.table, []).append(within)
-                _follow(db, key.table, [within], [*path, key.table], before, paths)
+            if is_cycle:
+                where = _match_rows(db, key, counted, is_tree=key.table == parent)
+            paths.deleted.setdefault(key.table, []).append(where)
+            open_tables.append((key.table, [where], {*path, key.table}, iter(db.references(key.table))))
         elif key.on_delete in ("SET NULL", "SET DEFAULT"):
-            if db.count(key.table, counted):
-                paths.set_null.setdefault((key.table, tuple(key.columns)), []).append(within)
-        elif not is_cycle and db.count(key.table, counted):
-            paths.blocking.setdefault((key.table, key.on_delete), []).append(within)
+            paths.set_null.setdefault((key.table, tuple(key.columns)), []).append(where)
+        elif not is_cycle:
+            paths.blocking.setdefault((key.table, key.on_delete), []).append(where)
+
+
+def _match_rows(db: Readable, reference: Reference, where: Sequence[Where], *, is_tree: bool) -> Where:
+    """Return a condition that selects rows by their keys: the conditions of the rounds of a cycle would nest too deeply.
+
+    With ``is_tree``, for a reference within its table, the condition also selects the rows below.
+    """
+    table = reference.table
+    key = [column.name for column in db.tables()[table].columns.values() if column.is_primary_key]
+    if not key:
+        return AllOf(where)
+    rows = db.select(table, key, where)
+    if len(key) > 1:
+        return AnyOf(
+            [
+                AllOf([Condition(name, "=", value) for name, value in zip(key, row, strict=True)])
+                for row in rows
+            ]
+        )
+    values = newest = {row[0]: None for row in rows}
+    while newest and is_tree and list(reference.to) == key:
+        below = db.select(table, key, [Condition(reference.columns[0], "in", list(newest))])
+        newest = {row[0]: None for row in below if row[0] not in values}
+        values = values | newest
+    return Condition(key[0], "in", list(values))
 
 
 def _not_deleted(table: str, deleted: Mapping[str, Sequence[Where]]) -> list[Where]:

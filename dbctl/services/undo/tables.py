@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple, TypeAlias
 
 from dbctl.engines.contract import AllOf, InSubquery, Not, Readable, Where, Writable
@@ -168,12 +169,20 @@ class TableUndo:
         """Yield the conditions of the rows to delete."""
         return self._where([row.key for row in self.rows if row.values is None])
 
+    def where_released(self, columns: Sequence[str]) -> Iterator[Sequence[Where]]:
+        """Yield the conditions of the rows that are deleted, or get other values in ``columns``."""
+        return self._where(
+            [row.key for row in self.rows if row.values is None or not row.values.keys().isdisjoint(columns)]
+        )
+
     def count_referring(self, deleted: Mapping[str, TableUndo]) -> Iterator[tuple[str, int]]:
-        """Yield the rows of other tables that refer to rows to delete, and are not deleted themselves."""
+        """Yield the rows that refer to rows to delete, and are neither deleted nor get another reference themselves."""
         deleted_rows = list(self.where_deleted())
         for reference in self._db.references(self.table) if deleted_rows else ():
             other = deleted.get(reference.table)
-            exceptions = [Not(AllOf(where)) for where in other.where_deleted()] if other else []
+            exceptions = (
+                [Not(AllOf(where)) for where in other.where_released(reference.columns)] if other else []
+            )
             rows = sum(
                 self._db.count(
                     reference.table,
@@ -187,9 +196,12 @@ class TableUndo:
     # Apply ---------------------------------------------------------------------------------------------------
 
     def delete_rows(self, db: Writable) -> None:
-        """Delete the rows that the operation inserted."""
+        """Delete the rows that the operation inserted; a foreign key may delete some with others."""
         expected = sum(row.values is None for row in self.rows)
-        require_row_count(sum(db.delete(self.table, where) for where in self.where_deleted()), expected, db)
+        for where in self.where_deleted():
+            db.delete(self.table, where)
+        remaining = sum(db.count(self.table, where) for where in self.where_deleted())
+        require_row_count(expected - remaining, expected, db)
 
     def insert_rows(self, db: Writable, more: Callable[[TableUndo], Values]) -> None:
         """Insert the rows that the operation deleted; ``more`` returns values that the log lacks."""
@@ -226,24 +238,21 @@ class TableUndo:
             if names:
                 yield row, names
 
-    def _sort_by_references(self, rows: Iterable[Restoration]) -> Iterator[Restoration]:
-        """Yield rows after those of the same table to which they refer."""
-        references = [item for item in self._db.references(self.table) if item.table == self.table]
-        pending = list(rows)
-        while pending:
-            waiting = [
-                row
-                for row in pending
-                if any(
-                    all(
-                        (row.values or {}).get(name) == (other.values or {}).get(to)
-                        for name, to in zip(item.columns, item.to, strict=True)
-                    )
-                    for item in references
-                    for other in pending
-                    if other is not row
-                )
-            ]
-            ready = [row for row in pending if row not in waiting] or pending
-            yield from ready
-            pending = [row for row in pending if row not in ready]
+    def _sort_by_references(self, rows: Sequence[Restoration]) -> Sequence[Restoration]:
+        """Sort rows after those of the same table to which they refer."""
+        sorter = TopologicalSorter[int](dict.fromkeys(range(len(rows)), ()))
+        for reference in self._db.references(self.table):
+            if reference.table == self.table:
+                referenced = {_select(row, reference.to): index for index, row in enumerate(rows)}
+                for index, row in enumerate(rows):
+                    parent = referenced.get(_select(row, reference.columns), index)
+                    if parent != index:
+                        sorter.add(index, parent)
+        try:
+            return [rows[index] for index in sorter.static_order()]
+        except CycleError:  # the database checks the references
+            return rows
+
+
+def _select(row: Restoration, names: Sequence[str]) -> tuple[object, ...]:
+    return tuple((row.values or {}).get(name) for name in names)
