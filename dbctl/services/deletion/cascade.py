@@ -148,7 +148,9 @@ def _follow(
     for key in db.references(table):
         within = InSubquery(key.columns, table, key.to, conditions)
         is_tree = key.table == table and key.on_delete == "CASCADE" and path.count(table) < MAX_DEPTH
-        is_handled = (key.table in path and not is_tree) or f"{key.table}.{key.columns[0]}" in before
+        # The update of a reference deletes nothing, and therefore ends the path also within a cycle.
+        has_ended = key.table in path and not is_tree and key.on_delete not in ("SET NULL", "SET DEFAULT")
+        is_handled = has_ended or f"{key.table}.{key.columns[0]}" in before
         counted = [within, *_not_deleted(table, paths.deleted)] if is_tree else [within]
         if is_handled or not db.count(key.table, counted):
             continue

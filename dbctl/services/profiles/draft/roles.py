@@ -206,11 +206,7 @@ def _draft_members(evidence: Evidence, users: TableEvidence) -> RoleDraft | None
     pairs = []
     for link in evidence.base_tables():
         words = set(names.list_words(link.name))
-        if (
-            not {"role", "group"} & words
-            or len(link.columns) > MOST_PAIR_COLUMNS
-            or link.name == users.name
-        ):
+        if not {"role", "group"} & words or len(link.columns) > MOST_PAIR_COLUMNS or link.name == users.name:
             continue
         user = next(
             (
