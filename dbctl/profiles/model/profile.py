@@ -167,8 +167,8 @@ class Profile(Section, frozen=True, kw_only=True):
         """Return a hint about a database with ``tables``, which lacks tables that ``section`` of the profile needs."""
         if hint := section.find_wrong_app_hint(tables):
             return hint
-        if not tables and section.migrations:
-            return "It is empty. If the path is correct, dbctl migrate up creates the tables."
+        if not tables:
+            return "It is empty. Check the path; if it had tables, find a backup with: dbctl backup list"
         for name, other in self.databases.items():
             if other.needs and all(table in tables for table in other.needs):
                 return f"Check the path: this looks like the database {name!r}."

@@ -259,7 +259,7 @@ class Repository:
             name=name,
             app=self.app.name,
             place=self.store.location,
-            candidates=[LATEST, *(manifest.id for manifest in manifests)],
+            candidates=[LATEST, *known] if manifests and name != LATEST else known,
         )
 
     def _latest_unknown_error(self, folder: str, unreadable: Mapping[str, str]) -> BackupCorruptError:

@@ -512,6 +512,13 @@ def test_mistyped_id_has_a_suggestion(deployed):
     assert backup.id in error.hint
 
 
+@pytest.mark.parametrize("name", ["latest", "lates"])
+def test_missing_latest_backup_is_not_suggested(deployed, name):
+    (deployed.parent / "backups" / "fp").mkdir(parents=True)
+    error = catch_error(BackupMissingError, lambda: promptvault_app.apply_restore(deployed, name))
+    assert "'latest'" not in error.hint
+
+
 # Verification ----------------------------------------------------------------------------------------------------
 
 

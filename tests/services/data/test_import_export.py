@@ -212,3 +212,19 @@ def test_exported_rows_are_imported_unchanged(table, form):
         assert export_bytes(table.url, form) == text
 
     assert_round_trip()
+
+
+@pytest.mark.parametrize("declared", ["", "text", "integer", "blob", "numeric"])
+def test_text_that_is_not_utf8_is_imported_into_column_of_any_type(tmp_path, declared):
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"create table things (id integer primary key, v {declared})")
+        connection.execute("insert into things values (1, cast(x'ff41' as text)), (2, '12')")
+        connection.commit()
+        query = "select id, typeof(v), hex(v) from things order by id"
+        before = connection.execute(query).fetchall()
+        text = export_bytes(str(path), Form.CSV)
+        connection.execute("delete from things")
+        connection.commit()
+        assert import_bytes(str(path), Form.CSV, text) == len(before)
+        assert connection.execute(query).fetchall() == before

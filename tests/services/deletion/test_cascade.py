@@ -127,10 +127,27 @@ def test_rows_that_a_cycle_of_tables_deletes_are_counted(tmp_path):
         assert connection.execute("select id from teams").fetchall() == [(10,), (14,)]
 
 
-def test_rows_of_the_same_table_that_lose_a_reference_are_counted(tmp_path):
+def test_references_to_the_same_table_that_become_null_are_planned(tmp_path):
     path = create_database(tmp_path / "a.db", "on delete cascade")
-    assert list_affected(path)["people"] == [1]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("insert into people values (3, 1), (4, 2), (5, null)")
+    assert list_affected(path)["people"] == [2]
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("pragma foreign_keys = on")
         connection.execute("delete from people where id = 1")
-        assert connection.execute("select * from people").fetchall() == [(2, None)]
+        remaining = connection.execute("select id, boss from people order by id").fetchall()
+    assert remaining == [(2, None), (3, None), (4, 2), (5, None)]
+
+
+def test_references_within_a_cycle_of_tables_that_become_null_are_planned(tmp_path):
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in (
+            "create table people (id integer primary key, favorite integer references notes (id) on delete set null)",
+            "create table notes (id integer primary key, author integer references people (id) on delete cascade)",
+            "insert into people values (1, 1), (2, 1), (3, 2), (4, null)",
+            "insert into notes values (1, 1), (2, 4)",
+        ):
+            connection.execute(statement)
+    # the row of person 1 is deleted, and that of person 2 remains
+    assert list_affected(path) == {"notes": [1], "people": [1]}

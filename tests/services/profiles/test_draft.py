@@ -201,6 +201,58 @@ def test_missing_and_ambiguous_users_are_explained(tmp_path, answer):
     assert password == {"column": "password", "writes": PBKDF2, "accepts": ["bcrypt"], "unusable": ["!*"]}
 
 
+def test_roles_with_rows_precede_empty_groups(tmp_path, answer):
+    path = tmp_path / "app.db"
+    draft = draft_sqlite(
+        answer,
+        path,
+        "create table users (id integer primary key, email text unique, password text)",
+        f"insert into users (email, password) values ('a@example.org', '{HASH}'), ('b@example.org', '{HASH}')",
+        "create table user_groups (id integer primary key, name text unique)",
+        "create table user_group_members (user_id integer references users (id), group_id integer references user_groups (id))",
+        "create table user_roles (id integer primary key, name text unique)",
+        "insert into user_roles (name) values ('Admin'), ('Reader')",
+        "create table user_role_members (user_id integer references users (id), role_id integer references user_roles (id))",
+        "insert into user_role_members values (1, 1), (2, 2)",
+    )
+    (tmp_path / "draft.toml").write_text(draft["profile"])
+    users = answer(
+        "users", "list", "--profile", str(tmp_path / "draft.toml"), "--url", f"main={path}", "--sort", "id"
+    )["data"]["items"]
+    assert [user["roles"] for user in users] == [["Admin"], ["Reader"]]
+
+
+@pytest.mark.parametrize(
+    ("columns", "active"),
+    [
+        (["is_disabled"], {"a@example.org": True, "b@example.org": False}),
+        (["is_disabled", "locked"], {"a@example.org": None, "b@example.org": None}),
+    ],
+)
+def test_only_inverted_flag_of_users_is_their_state(tmp_path, answer, columns, active):
+    path = tmp_path / "app.db"
+    definitions = "".join(f", {column} boolean not null default false" for column in columns)
+    draft = draft_sqlite(
+        answer,
+        path,
+        f"create table users (id integer primary key, email text unique, password text{definitions})",
+        f"insert into users (email, password, {columns[0]}) values ('a@example.org', '{HASH}', 0), ('b@example.org', '{HASH}', 1)",
+    )
+    assert any("active" in decision for decision in draft["decisions"]) == (len(columns) > 1)
+    (tmp_path / "draft.toml").write_text(draft["profile"])
+    options = ("--profile", str(tmp_path / "draft.toml"), "--url", f"main={path}")
+    users = answer("users", "list", *options)["data"]["items"]
+    assert {user["email"]: user["active"] for user in users} == active
+    if len(columns) == 1:
+        answer("users", "deactivate", "a@example.org", *options)
+        answer("users", "activate", "b@example.org", *options)
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("select email, is_disabled from users order by id").fetchall() == [
+                ("a@example.org", 1),
+                ("b@example.org", 0),
+            ]
+
+
 def test_drafts_that_are_impossible_are_refused(tmp_path, answer):
     path = tmp_path / "app.db"
     assert answer("profiles", "draft", str(path), status=10)["error"]["code"] == "database-missing"

@@ -41,9 +41,8 @@ def csv_parser(column: str, declared: str) -> Callable[[str, bool], object]:
     def read(text: str, is_unquoted: bool) -> object:  # noqa: FBT001 - called for every cell
         if is_unquoted and text.startswith("\\x"):
             return _parse_bytes(column, text)
-        if is_unquoted and kind != "TEXT":
-            return _parse_number(text)
-        return _parse_text(column, text)
+        value = _parse_number(text) if is_unquoted and kind != "TEXT" else text
+        return _parse_text(column, value) if isinstance(value, str) else value
 
     return read
 

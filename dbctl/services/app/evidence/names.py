@@ -46,10 +46,11 @@ NOT_USERS = re.compile(
     r"(session|token|log|histor|setting|option|meta|role|group|permission|register|archive|key|device|preference|invit|agent"
     r"|stat|activit|avatar|notification|audit|request|block|queue)"
 )
-#: Columns that are not true for an active user, so that they cannot be the field ``active``.
+#: Columns that are true for a user who cannot sign in.
+INACTIVE_FLAG = re.compile(r"^(is_)?(disabled|blocked|banned|locked|deactivated|suspended|inactive)$")
+#: Columns that may show that a user cannot sign in, in a form that the name does not define.
 INACTIVE = re.compile(
-    r"^(is_)?(disabled|blocked|banned|locked|deactivated|suspended|inactive)$"
-    r"|^(deleted|disabled|banned|suspended|deactivated|locked)_(at|on|date)$|^(status|state|user_status|account_status)$"
+    r"^(deleted|disabled|banned|suspended|deactivated|locked)_(at|on|date)$|^(status|state|user_status|account_status)$"
 )
 ROLE = re.compile(r"^(user_?)?(role|roles|rank|level|user_type|type|group)(_?(id|slug|name|uuid))?$")
 ROLE_OF_PAIR = re.compile(r"^(role|group|gid|r_?id|g_?id)(_?(id|name|slug|uuid))?$")

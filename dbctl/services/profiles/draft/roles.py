@@ -199,14 +199,14 @@ def _draft_flags(evidence: Evidence, users: TableEvidence) -> RoleDraft | None:
 
 
 def _draft_members(evidence: Evidence, users: TableEvidence) -> RoleDraft | None:
-    """Return the roles in a table of pairs: of the users and of a table of roles, or with the name of the role."""
+    """Return the roles in a table of pairs: of the users and of a table of roles, or with the name of the role.
+
+    An app may have roles and groups, each with such a table: one with rows precedes an empty one, and roles precede groups.
+    """
+    pairs = []
     for link in evidence.base_tables():
-        words = names.list_words(link.name)
-        if (
-            not {"role", "group"} & set(words)
-            or len(link.columns) > MOST_PAIR_COLUMNS
-            or link.name == users.name
-        ):
+        words = set(names.list_words(link.name))
+        if not {"role", "group"} & words or len(link.columns) > MOST_PAIR_COLUMNS or link.name == users.name:
             continue
         user = next(
             (
@@ -218,8 +218,11 @@ def _draft_members(evidence: Evidence, users: TableEvidence) -> RoleDraft | None
         )
         role = user and _find_role_of_pair(evidence, users, link, user)
         if role:
-            return _describe_members(evidence, link, user, *role)
-    return None
+            pairs.append((not link.rows, "role" not in words, link, user, role))
+    if not pairs:
+        return None
+    *_, link, user, role = min(pairs, key=lambda pair: pair[:2])
+    return _describe_members(evidence, link, user, *role)
 
 
 def _find_role_of_pair(

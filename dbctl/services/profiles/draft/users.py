@@ -16,6 +16,8 @@ from dbctl.services.profiles.draft.users_table import NEAR_POINTS, UsersCandidat
 
 #: The most characters of a constant that a draft copies from rows.
 LONGEST_CONSTANT = 40
+#: The values of a column that is true for users who cannot sign in.
+_INVERTED: Mapping[str, Value] = {"values": [False], "inactive": True}
 
 
 class UsersDraft(Struct, frozen=True, kw_only=True):
@@ -41,6 +43,9 @@ def draft_users(evidence: Evidence, candidates: Sequence[UsersCandidate]) -> Use
         logins = ["id"]
     if codec == "given" or "id" in logins:
         fields = {"id": key.name, **fields}
+    flags = [] if "active" in fields else _list_inactive_flags(table)
+    if len(flags) == 1:
+        fields["active"] = flags[0]
     password, role = draft_password(table), draft_role(evidence, table)
     covered = {key.name, *fields.values(), *password.columns, *role.columns}
     new, further = _cover_required(table, covered)
@@ -54,6 +59,9 @@ def draft_users(evidence: Evidence, candidates: Sequence[UsersCandidate]) -> Use
         *role.lines,
         *password.lines,
     ]
+    if flags:
+        description = f"by its name, {' or '.join(flags)} is true for users who cannot sign in"
+        lines.append(Line("active", _INVERTED, description, is_candidate=len(flags) > 1))
     if new:
         lines.append(Line("new", new, "required columns that no field covers"))
     parts = [
@@ -63,7 +71,8 @@ def draft_users(evidence: Evidence, candidates: Sequence[UsersCandidate]) -> Use
     ]
     decisions = [*_decide_table(best, candidates), *role.decisions, *password.decisions]
     if "active" not in fields:
-        decisions += [f"users without the field active: {table.name}"] if _inactive(table) else []
+        has_candidate = flags or names.match_columns(table, names.INACTIVE)
+        decisions += [f"users without the field active: {table.name}"] if has_candidate else []
     return UsersDraft(
         table=table,
         parts=parts,
@@ -160,13 +169,15 @@ def _describe_fields(
 ) -> Iterable[Line]:
     for field, column in fields.items():
         yield Line(field, column, _describe_field(table, field, column, further))
-    if "active" not in fields:
-        for column in _inactive(table):
-            stored = Counter(map(str, table.values(column))).most_common(3)
-            shown = ", ".join(value for value, _ in stored if len(value) <= LONGEST_CONSTANT)
-            yield Line(
-                "active", column, f"only if true means active; values: {shown or 'none'}", is_candidate=True
-            )
+    if "active" in fields:
+        return
+    for column in _list_inactive_flags(table):
+        yield Line("active", column, "with the candidate active above", is_candidate=True)
+    for column in names.match_columns(table, names.INACTIVE):
+        stored = Counter(map(str, table.values(column))).most_common(3)
+        shown = ", ".join(value for value, _ in stored if len(value) <= LONGEST_CONSTANT)
+        evidence = f"only if true means active; values: {shown or 'none'}"
+        yield Line("active", column, evidence, is_candidate=True)
 
 
 def _describe_field(table: TableEvidence, field: str, column: str, further: Mapping[str, str]) -> str:
@@ -186,8 +197,9 @@ def _describe_field(table: TableEvidence, field: str, column: str, further: Mapp
     return ""
 
 
-def _inactive(table: TableEvidence) -> list[str]:
-    return names.match_columns(table, names.INACTIVE)
+def _list_inactive_flags(table: TableEvidence) -> list[str]:
+    columns = names.match_columns(table, names.INACTIVE_FLAG)
+    return [column for column in columns if _suits("active", table, column)]
 
 
 # New rows -------------------------------------------------------------------------------------------------------------
