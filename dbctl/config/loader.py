@@ -122,10 +122,9 @@ def load(selection: Selection, *, only: str = "") -> Configuration:
         ConfigInvalidError: the file has an error; contains the first one, with its line and key.
         ConfigMissingError, FileMissingError, FileFailedError: the file does not exist, or cannot be read.
     """
-    sections = selection.sections
-    file = sections.files[0].path if sections else config_path(selection)
+    file = config_path(selection)
     with report_first_problem(file):
-        return resolve(sections or read_sections(file), only=only)
+        return resolve(selection.sections or read_sections(file), only=only)
 
 
 def read(file: Path) -> Configuration:
@@ -136,6 +135,8 @@ def read(file: Path) -> Configuration:
 
 def config_path(selection: Selection) -> Path:
     """Return the first existing file of ``--config``, ``DBCTL_CONFIG``, ``./dbctl.toml``, the user's and the system's."""
+    if selection.sections:
+        return selection.sections.files[0].path
     explicit = selection.config or os.environ.get("DBCTL_CONFIG", "")
     if explicit:
         return Path(explicit)

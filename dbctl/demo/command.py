@@ -34,7 +34,7 @@ class SampleBuilt(DemoBuilt, frozen=True, kw_only=True):
 class Sample:
     """A sample deployment to create."""
 
-    protected = False
+    protected, target = False, ""
 
     def __init__(
         self,

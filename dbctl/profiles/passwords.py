@@ -7,7 +7,7 @@ have a format whose text is these parts joined by ``JOINT``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 
 from dbctl.errors import HashExpensiveError, ValueInvalidError
 from dbctl.model import Secret
@@ -128,21 +128,23 @@ def new_password(length: int = 20) -> Secret:
 # Matching -------------------------------------------------------------------------------------------------------------
 
 
-def _match(stored: str) -> tuple[HashFormat, Parts] | None:
-    if len(stored) > MAX_LENGTH:
-        return None
-    return next(_list_matches(stored, lambda entry: entry.prefix + entry.rest), None)
+def _match(
+    text: str, pattern_of: Callable[[PasswordFormat], str] = lambda entry: entry.prefix + entry.rest
+) -> tuple[HashFormat, Parts] | None:
+    """Return the first format whose pattern a text matches, and its parts; the default patterns are those of hashes."""
+    for name, entry in PASSWORD_FORMATS.items() if len(text) <= MAX_LENGTH else ():
+        match = re.fullmatch(pattern_of(entry), text, re.ASCII)
+        if match and entry.is_valid(parts := match.groupdict(default="")):
+            return name, parts
+    return None
 
 
 def match_prefix(prefix: str) -> tuple[HashFormat, Parts] | None:
-    if len(prefix) > MAX_LENGTH:
-        return None
-    unprefixed = next(
-        (name for name, entry in PASSWORD_FORMATS.items() if name == prefix and not entry.prefix), None
-    )
-    if unprefixed:
-        return unprefixed, {}
-    return next(_list_matches(prefix, lambda entry: entry.prefix or "(?!)"), None)
+    """Return the format of hashes that begin with a prefix, and the parts of the prefix; None: no format has it."""
+    for name, entry in PASSWORD_FORMATS.items():
+        if name == prefix and not entry.prefix:
+            return name, {}
+    return _match(prefix, lambda entry: entry.prefix or "(?!)")
 
 
 def _require_prefix(prefix: str) -> tuple[HashFormat, Parts]:
@@ -150,12 +152,3 @@ def _require_prefix(prefix: str) -> tuple[HashFormat, Parts]:
     if match is None:
         raise ValueError(prefix)
     return match
-
-
-def _list_matches(
-    text: str, pattern_of: Callable[[PasswordFormat], str]
-) -> Iterator[tuple[HashFormat, Parts]]:
-    for name, entry in PASSWORD_FORMATS.items():
-        match = re.fullmatch(pattern_of(entry), text, re.ASCII)
-        if match and entry.is_valid(parts := match.groupdict(default="")):
-            yield name, parts

@@ -12,8 +12,8 @@ from dbctl.cli._support.app import read_selection
 from dbctl.cli._support.command_text import CommandText
 from dbctl.cli._support.emit import ANCHOR, RUN_ID, warn
 from dbctl.cli._support.options import RUN, command_path
-from dbctl.config import has_home, user_name
-from dbctl.errors import DbctlError, JournalCorruptError, JournalDisabledError, JournalUnavailableError
+from dbctl.config import user_name
+from dbctl.errors import DbctlError, JournalCorruptError, JournalUnavailableError
 from dbctl.services.audit import AuditLog, Author, OperationRecorder, parse_anchor
 from dbctl.services.journal import locate_journal
 
@@ -71,11 +71,7 @@ def require_folder(ctx: typer.Context) -> Path:
     Raises:
         JournalDisabledError: nothing is recorded.
     """
-    folder = locate_journal(read_selection(ctx)).folder
-    if folder is None:
-        reason = "the directory of the journal is off" if has_home() else "the user has no home directory"
-        raise JournalDisabledError(reason=reason)
-    return folder
+    return locate_journal(read_selection(ctx)).require_folder()
 
 
 def read_anchors(folder: Path, text: str) -> tuple[Sequence[Anchor], DbctlError | None]:

@@ -66,6 +66,7 @@ class Operation(Protocol):
 
     app: str  #: name of the app, which the user types to confirm if it is protected
     protected: bool
+    target: str  #: what it changes, in messages; empty: the result names it
 
     def plan(self) -> Plan:
         """Return the plan of the change; reads only."""
@@ -207,7 +208,6 @@ def run_change(
         DeclinedError: the user declined.
         Abort: the input ended before an answer.
     """
-    target = getattr(operation, "target", None)
     has_hooks = ACTION in ctx.meta
     if has_hooks:
         from dbctl.cli._support import hooks
@@ -215,7 +215,7 @@ def run_change(
         plan = plan or operation.plan()
         if has_hooks:
             hooks.note_programs(ctx, plan)
-        return emit(ctx, DryRunResult(plan=plan), target=target)
+        return emit(ctx, DryRunResult(plan=plan), target=operation.target)
     digest = _confirm(ctx, operation, plan)
     ctx.meta[STARTED] = time.monotonic()
     with signals.critical_result():
@@ -234,7 +234,7 @@ def run_change(
             ctx,
             result,
             status=status,
-            target=target,
+            target=operation.target,
             notes=notes if is_changed else (),
             findings=findings,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import structs
@@ -287,19 +287,11 @@ def _find_sequence(anchor: str) -> int:
 
 def _sum_fields(result: object, names: Sequence[str]) -> int | None:
     """Return the sum of the named fields of a result, otherwise of its parts; None without such fields."""
-    numbers = list(_list_numbers(result, names))
-    if not numbers:
-        parts = (part for field in _PARTS for part in _as_sequence(getattr(result, field, ())))
-        numbers = [number for part in parts for number in _list_numbers(part, names)]
-    return sum(numbers) if numbers else None
-
-
-def _list_numbers(value: object, names: Sequence[str]) -> Iterator[int]:
-    for name in names:
-        field = getattr(value, name, None)
-        numbers = field.values() if isinstance(field, Mapping) else (field,)
-        yield from (number for number in numbers if isinstance(number, int))
-
-
-def _as_sequence(value: object) -> Sequence[object]:
-    return value if isinstance(value, Sequence) else ()
+    lists = [getattr(result, field, ()) for field in _PARTS]
+    parts = [part for items in lists if isinstance(items, Sequence) for part in items]
+    for values in ([result], parts):
+        fields = [getattr(value, name, None) for value in values for name in names]
+        counts = [[*field.values()] if isinstance(field, Mapping) else [field] for field in fields]
+        if numbers := [number for group in counts for number in group if isinstance(number, int)]:
+            return sum(numbers)
+    return None

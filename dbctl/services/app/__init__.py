@@ -16,7 +16,7 @@ with lazy_imports(__name__):
     )
     from dbctl.services.app.live_table import LiveTable, find_column, has_all, is_optional, require_streams
     from dbctl.services.app.open import open_app, read_profile
-    from dbctl.services.app.recording import create_secret_finder, record_operation
+    from dbctl.services.app.recording import record_operation
     from dbctl.services.app.results import (
         DatabaseResults,
         collect_results,

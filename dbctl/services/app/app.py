@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -78,7 +78,7 @@ class App:
         self.create_recorder: Callable[[App], OperationRecorder] | None = None
         self._recorder: OperationRecorder | None = None
         self._readers: dict[str, Readable] = {}
-        self._writers: dict[str, Writable] = {}
+        self.writers: dict[str, Writable] = {}  #: the databases that are open for writing
         self._compared = set[tuple[str, str]]()  #: databases and purposes without a contradiction
         self._main_lock: BusyError | None = None  #: why the main database could not be read at the start
 
@@ -239,8 +239,8 @@ class App:
             WrongAppError: the database belongs to another app, or is empty without ``allow_empty``.
         """
         self._mark_used(name)
-        if name in self._writers:
-            return self._writers[name]
+        if name in self.writers:
+            return self.writers[name]
         if name not in self._readers:
             database = self.open_for_reading(name)
             try:
@@ -304,6 +304,7 @@ class App:
             WrongAppError: as for ``reader``.
         """
         from dbctl.services.app.live_table import default_times
+        from dbctl.services.app.recording import record_writes
         from dbctl.services.app.write_paths import PATHS
 
         if purpose not in PATHS:
@@ -328,11 +329,11 @@ class App:
                     raise ConcurrentChangeError(target=self.target(name))
                 self.profile.require_tables(section, self.target(name), database.tables())
             self.refuse_contradictions(name, database, purpose)
-            with database.lock(purpose), self._record_writes(name, purpose, database) as recorded:
-                self._writers[name] = recorded
+            with database.lock(purpose), record_writes(self, name, purpose, database) as recorded:
+                self.writers[name] = recorded
                 yield recorded
         finally:
-            self._writers.pop(name, None)
+            self.writers.pop(name, None)
             database.close()
 
     def refuse_contradictions(self, name: str, database: Readable, purpose: str) -> None:
@@ -347,8 +348,9 @@ class App:
         ) in self._compared:  # an app does not change the form of its values while a command runs
             return
         from dbctl.services.app import evidence
+        from dbctl.services.app.write_paths import FACTS_BY_PURPOSE
 
-        evidence.refuse_contradicted_purpose(self, name, database, purpose)
+        evidence.refuse_contradictions(self, name, database, FACTS_BY_PURPOSE.get(purpose, ()))
         self._compared.add((name, purpose))
 
     @property
@@ -357,21 +359,6 @@ class App:
         if self._recorder is None and self.create_recorder:
             self._recorder = self.create_recorder(self)
         return self._recorder
-
-    def _record_writes(self, name: str, purpose: str, database: Writable) -> AbstractContextManager[Writable]:
-        if self.create_recorder is None:
-            return nullcontext(database)
-        from dbctl.services.app.recording import record_writes
-
-        return record_writes(self, name, purpose, database)
-
-    def list_writers(self) -> Collection[Writable]:
-        """Return the open writers of the databases that a change writes."""
-        return self._writers.values()
-
-    def current_writer(self, name: str) -> Writable:
-        """Return the open writer of a database, for a change that writes several databases."""
-        return self._writers[name]
 
     def _mark_used(self, name: str) -> None:
         if self.only not in ("", name):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
@@ -182,13 +183,10 @@ class Change(Operation, Generic[R]):
                     others.enter_context(other.transaction())
             if cascade_databases:  # the changes of the other databases would remain in their transactions
                 return self._apply_once(database, confirmed)
-            return retry_conflicts(lambda: self._apply_once(database, confirmed))
+            return retry_conflicts(partial(self._apply_once, database, confirmed))
 
     def _apply_once(self, database: Writable, confirmed: str | None) -> R:
-        with self._transaction(database):
+        with database.transaction():
             prepared = self.draft(database)
             self._require_confirmed(confirmed, lambda: prepared.plan)
             return prepared.apply(database)
-
-    def _transaction(self, database: Writable) -> AbstractContextManager[None]:
-        return database.transaction()

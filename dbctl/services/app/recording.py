@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from typing import cast
 
-from dbctl.engines.contract import Readable, Writable
+from dbctl.engines.contract import Writable
 from dbctl.services.app.app import App
 from dbctl.services.app.secrets import find_table_secrets, list_row_secrets
 from dbctl.services.app.write_paths import RESTORABLE, UNRECORDED
@@ -25,30 +25,21 @@ def record_writes(app: App, name: str, purpose: str, database: Writable) -> Iter
     if recorder is None or purpose in UNRECORDED:
         yield database
         return
-    audit = app.profile.audit
+    audit, has_images = app.profile.audit, purpose in RESTORABLE
     writer = RecordedWriter(
         database,
         name,
         recorder,
-        has_images=purpose in RESTORABLE,
-        siblings=app.list_writers,
-        find_secrets=create_secret_finder(app, name, database),
+        has_images=has_images,
+        siblings=app.writers.values(),
+        find_secrets=partial(
+            list_row_secrets, app, name, cache(partial(find_table_secrets, app, name, database))
+        ),
         skipped=[audit.table] if audit else [],
     )
-    with writer.record_all():
+    # Without images, the writer is one operation, whatever the number of its transactions.
+    with nullcontext() if has_images else recorder.record_block([name], writer.name_counts):
         yield cast("Writable", writer)
-
-
-def create_secret_finder(
-    app: App, database: str, db: Readable
-) -> Callable[[str, Mapping[str, object]], Collection[str]]:
-    """Return the function that finds the secret columns of a row of a table."""
-    find_columns = cache(partial(find_table_secrets, app, database, db))
-
-    def find_secrets(table: str, row: Mapping[str, object]) -> Collection[str]:
-        return list_row_secrets(app, database, table, row, find_columns(table))
-
-    return find_secrets
 
 
 @contextmanager

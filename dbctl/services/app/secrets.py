@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from dbctl.engines.contract import Readable, RowStreams
@@ -91,7 +91,11 @@ def find_table_secrets(app: App, database: str, db: Readable, table: str) -> Seq
 
 
 def list_row_secrets(
-    app: App, database: str, table: str, row: Mapping[str, object], columns: Collection[str]
+    app: App,
+    database: str,
+    find_columns: Callable[[str], Collection[str]],
+    table: str,
+    row: Mapping[str, object],
 ) -> Collection[str]:
     """Return the secret columns of a row: those of its table, and those with a value in the form of a secret.
 
@@ -100,11 +104,11 @@ def list_row_secrets(
     Args:
         app: the app.
         database: of the table.
+        find_columns: returns the secret columns of a table, as ``find_table_secrets``.
         table: its name.
         row: the values of all its columns.
-        columns: those of ``find_table_secrets``.
     """
-    secret = {*columns, *(name for name, value in row.items() if _is_secret_value(value))}
+    secret = {*find_columns(table), *(name for name, value in row.items() if _is_secret_value(value))}
     for settings in app.profile.settings:
         if settings.secret and settings.table == table and app.resolve_database(settings) == database:
             secret |= {name for name in row if settings.row and is_secret_setting(settings, name)}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from dbctl.engines.contract import Merge, Where, Writable
 from dbctl.errors import DbctlError, NotSupportedError
 from dbctl.services.audit.images import FindSecrets, RowImages, describe_limit
-from dbctl.services.audit.records import COMMITTED, FAILED, TableChange
+from dbctl.services.audit.records import COMMITTED, FAILED
 
 if TYPE_CHECKING:
     from dbctl.services.audit.recorder import OperationRecorder
@@ -32,7 +33,7 @@ class RecordedWriter:
         recorder: OperationRecorder,
         *,
         has_images: bool,
-        siblings: Callable[[], Iterable[object]],
+        siblings: Collection[object],
         find_secrets: FindSecrets,
         skipped: Collection[str] = (),
     ) -> None:
@@ -42,38 +43,22 @@ class RecordedWriter:
             writer: the open database.
             database: its name.
             recorder: writes the records.
-            has_images: whether rows are recorded; otherwise they are counted, and the writer is one operation.
-            siblings: returns the open writers of the command: the first commit records the changes of all of them.
+            has_images: whether rows are recorded; otherwise they are counted.
+            siblings: the open writers of the command: the first commit records the changes of all of them.
             find_secrets: returns the secret columns of a row.
             skipped: tables whose new rows are not recorded: the app's own records of actions.
         """
         self._writer, self.database_name, self._recorder = writer, database, recorder
         self._has_images, self._siblings, self._skipped = has_images, siblings, skipped
-        self._find_secrets, self._depth = find_secrets, 0
+        self._depth = 0
         self.operation_number: int | None = None
-        self._images = self._create_images()
-
-    def _create_images(self) -> RowImages:
-        recorder = self._recorder
-        return RowImages(
-            self._writer,
-            self.database_name,
-            limit=recorder.settings.max_rows,
-            find_secrets=self._find_secrets,
-            read_key=recorder.read_key,
+        self._create_images = partial(
+            RowImages, writer, database, recorder, find_secrets, has_images=has_images
         )
+        self.images = self._create_images()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._writer, name)
-
-    @contextmanager
-    def record_all(self) -> Iterator[None]:
-        """Record the block as one operation whose rows are counted; for writers without images."""
-        if self._has_images:
-            yield
-            return
-        with self._recorder.record_block([self.database_name], self._name_counts):
-            yield
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -97,7 +82,7 @@ class RecordedWriter:
     def insert(self, table: str, values: Mapping[str, object], *, returning: str | None = None) -> object:
         if table in self._skipped:
             return self._writer.insert(table, values, returning=returning)
-        key, images = self._begin_change(table), self._images
+        key, images = self.images.begin_change(table), self.images
         images.add(table, 1)
         missing = [column for column in key if values.get(column) is None]
         if len(missing) > 1 or (missing and returning not in (None, missing[0])):
@@ -116,7 +101,7 @@ class RecordedWriter:
         return result if returning else None
 
     def insert_many(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
-        key, images = self._begin_change(table), self._images
+        key, images = self.images.begin_change(table), self.images
         if not key:
             return images.add(table, self._writer.insert_many(table, columns, rows))
         iterator = iter(rows)
@@ -141,7 +126,7 @@ class RecordedWriter:
         generated: Sequence[str],
     ) -> int:
         """Insert rows whose keys the database generates; return their number, without those that a trigger ignored."""
-        images, insert_many = self._images, self._writer.insert_many
+        images, insert_many = self.images, self._writer.insert_many
         # Rows of one statement may refer to later rows of the same table.
         refers_to_itself = any(item.table == table for item in self._writer.references(table))
         if len(generated) > 1 or refers_to_itself:
@@ -161,49 +146,37 @@ class RecordedWriter:
         return count
 
     def update(self, table: str, values: Mapping[str, object], where: Sequence[Where]) -> int:
-        if key := self._begin_change(table):
-            self._images.read_before(table, where)
+        if key := self.images.begin_change(table):
+            self.images.read_before(table, where)
             if not values.keys().isdisjoint(key):
-                self._images.reasons[table] = "keys of rows were changed"
-        return self._images.add(table, self._writer.update(table, values, where))
+                self.images.reasons[table] = "keys of rows were changed"
+        return self.images.add(table, self._writer.update(table, values, where))
 
     def delete(self, table: str, where: Sequence[Where]) -> int:
-        if self._begin_change(table):
-            self._images.read_cascade(table, where)
-        return self._images.add(table, self._writer.delete(table, where))
+        if self.images.begin_change(table):
+            self.images.read_cascade(table, where)
+        return self.images.add(table, self._writer.delete(table, where))
 
     def merge(self, merge: Merge) -> int:
-        self._images.reasons[merge.table] = "the rows were merged with a query"
-        return self._images.add(merge.table, self._writer.merge(merge))
-
-    def _begin_change(self, table: str) -> Sequence[str]:
-        """Return the key of a table whose rows are recorded; empty: they are only counted."""
-        return self._images.begin_change(table) if self._has_images else ()
+        self.images.reasons[merge.table] = "the rows were merged with a query"
+        return self.images.add(merge.table, self._writer.merge(merge))
 
     def _begin(self) -> None:
         """Record the changes of all open writers before the first of them is committed."""
-        writers = [sibling for sibling in self._siblings() if isinstance(sibling, RecordedWriter)]
+        writers = [sibling for sibling in self._siblings if isinstance(sibling, RecordedWriter)]
         operation = self._recorder.begin(
-            [writer.database_name for writer in writers if writer.has_changes],
-            lambda: [change for writer in writers for change in writer.list_changes()],
+            [writer.database_name for writer in writers if writer.images.counts],
+            lambda: [change for writer in writers for change in writer.images.list_changes()],
         )
         for writer in writers:
             writer.operation_number = operation
 
-    @property
-    def has_changes(self) -> bool:
-        """Whether a statement of the open transaction wrote rows."""
-        return bool(self._images.counts)
-
-    def list_changes(self) -> Iterator[TableChange]:
-        """Yield the changes of the open transaction."""
-        return self._images.list_changes(has_values=self._recorder.settings.values)
-
     def _end(self, result: str) -> None:
-        if self.has_changes:
+        if self.images.counts:
             self._recorder.end(self.operation_number, result, [self.database_name])
-        self.operation_number, self._images = None, self._create_images()
+        self.operation_number, self.images = None, self._create_images()
 
-    def _name_counts(self) -> dict[str, int]:
-        counts = self._images.counts.items()
+    def name_counts(self) -> dict[str, int]:
+        """Return the number of written rows by ``DATABASE.TABLE``."""
+        counts = self.images.counts.items()
         return {f"{self.database_name}.{table}": count for table, count in counts if count}

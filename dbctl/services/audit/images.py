@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dbctl.engines.contract import AllOf, AnyOf, Condition, InSubquery, Reference, Where, Writable
 from dbctl.errors import PrivilegeMissingError
 from dbctl.services.audit.records import RowImage, TableChange
 from dbctl.services.audit.values import compute_digest, encode_value
+
+if TYPE_CHECKING:
+    from dbctl.services.audit.recorder import OperationRecorder
 
 Values: TypeAlias = dict[str, object]
 #: The columns of a row that are secret, by table and row.
@@ -28,22 +31,15 @@ class RowImages:
         self,
         writer: Writable,
         database: str,
-        *,
-        limit: int,
+        recorder: OperationRecorder,
         find_secrets: FindSecrets,
-        read_key: Callable[[], bytes],
+        *,
+        has_images: bool,
     ) -> None:
-        """Read nothing yet.
-
-        Args:
-            writer: the open database.
-            database: its name.
-            limit: the number of rows of a table up to which rows are recorded.
-            find_secrets: returns the secret columns of a row.
-            read_key: returns the key of the digests of secrets.
-        """
-        self._writer, self._database, self.limit = writer, database, limit
-        self._find_secrets, self._read_key = find_secrets, read_key
+        """Read nothing yet; for the arguments, see ``RecordedWriter``."""
+        self._writer, self._database, self._recorder = writer, database, recorder
+        self._find_secrets, self._has_images = find_secrets, has_images
+        self.limit = recorder.settings.max_rows  #: of a table, up to which rows are recorded
         self._before: dict[str, dict[tuple[object, ...], Values | None]] = {}
         self.counts: dict[str, int] = {}  #: written rows by table
         self.reasons: dict[str, str] = {}  #: why rows of a table are only counted
@@ -56,6 +52,8 @@ class RowImages:
     def begin_change(self, table: str) -> Sequence[str]:
         """Return the key of a table; empty: its rows are only counted."""
         self.add(table, 0)
+        if not self._has_images:
+            return ()
         if table not in self._writer.tables() or not (key := self.list_key(table)):
             self.reasons[table] = NO_KEY
         return () if table in self.reasons else key
@@ -142,8 +140,9 @@ class RowImages:
             for row in self._writer.select(table, columns, where):
                 yield dict(zip(columns, row, strict=True))
 
-    def list_changes(self, *, has_values: bool) -> Iterator[TableChange]:
-        """Yield the changes of each table; without ``has_values`` only their number."""
+    def list_changes(self) -> Iterator[TableChange]:
+        """Yield the changes of each table, or only their number if the settings or the table exclude the values."""
+        has_values = self._recorder.settings.values
         for table, count in self.counts.items():
             images = [] if table in self.reasons else list(self._create_images(table))
             reason = self.reasons.get(table, "" if has_values else "values are off")
@@ -181,7 +180,7 @@ class RowImages:
     def _encode(self, table: str, values: Values, row: Values) -> dict[str, Any]:
         secrets = self._find_secrets(table, row)
         return {
-            name: compute_digest(self._read_key(), value)
+            name: compute_digest(self._recorder.read_key(), value)
             if name in secrets and value is not None
             else encode_value(value)
             for name, value in values.items()

@@ -42,7 +42,7 @@ class CrossDatabaseDeletion:
         """Delete the rows in the open transactions of the change."""
         for (database, table), statements in self._statements.items():
             for where in statements:
-                self._app.current_writer(database).delete(table, where)
+                self._app.writers[database].delete(table, where)
 
     def _find_rows(self, link: CrossLink) -> None:
         values = read_link_values(link, self._db, self._deleted)

@@ -57,7 +57,7 @@ def locate_journal(selection: Selection, *, all_apps: bool = False) -> JournalLo
         return JournalLocation(folder=state_folder(), apps=(selection.app,) if selection.app else ())
     settings, audit, config, names, sections = JournalConfig(), AuditConfig(), "", list[str](), None
     try:
-        path = selection.sections.files[0].path if selection.sections else loader.config_path(selection)
+        path = loader.config_path(selection)
         config = str(path.absolute())
         with report_first_problem(path):
             sections = selection.sections or read_sections(path)  # which reads no variable or secret

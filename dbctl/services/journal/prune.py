@@ -44,7 +44,7 @@ class RunsPruned(ChangeResult, frozen=True, kw_only=True):
 class PruneRuns:
     """A planned ``runs prune``."""
 
-    app, protected = "journal", False
+    app, protected, target = "journal", False, ""
 
     def __init__(self, folder: Path, *, keep: int | None, older_than: timedelta | None) -> None:
         """Retain the newest ``keep`` runs, and those that are not ``older_than``."""

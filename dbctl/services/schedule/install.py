@@ -50,7 +50,7 @@ class UnitChanges(Struct, frozen=True, kw_only=True):
 class InstallUnits:
     """A planned ``schedule systemd --install``."""
 
-    app, protected = "schedule", False
+    app, protected, target = "schedule", False, ""
 
     def __init__(
         self, units: Sequence[Unit], *, mark: str, apps: Sequence[str], folder: Path | None, user_units: bool

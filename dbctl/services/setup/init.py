@@ -124,7 +124,7 @@ class InitConfig:
         app_profile = loader.load(profile)
         directory = find_app_directory(app_profile) if directory is None else directory
         self.app = app or app_profile.name
-        self.protected = False  #: deletes nothing
+        self.protected, self.target = False, ""  #: deletes nothing
         self._file, self._mark_protected = file, protected
         self._profile = self._relative(Path(profile)) if profile.endswith(".toml") else profile
         if not NAME.fullmatch(self.app):

@@ -207,7 +207,7 @@ class RevertRows:
         sign_ins = SignInChanges(app)
         with ExitStack() as guards:
             for name, tables in self._tables.items():
-                writer = app.current_writer(name)
+                writer = app.writers[name]
                 columns = {table.table: list(writer.tables()[table.table].columns) for table in tables}
                 guards.enter_context(guard_constraints(app, name, writer, columns))
                 invariants = GuardedInvariants(app, writer, name)
@@ -259,7 +259,7 @@ class RevertRows:
 def _open(app: App, name: str) -> Readable:
     """Return the writer of a database inside the change, and its reader otherwise."""
     try:
-        return app.current_writer(name)
+        return app.writers[name]
     except KeyError:
         return app.reader(name)
 

@@ -7,7 +7,7 @@ from itertools import groupby
 
 from dbctl.engines.contract import AllOf, Condition, Where, Writable
 from dbctl.errors import SchemaMismatchError, UsageError
-from dbctl.model import Struct, format_count
+from dbctl.model import Struct
 from dbctl.profiles import create_value, fill, list_fields
 from dbctl.profiles.model import CompanionRow
 from dbctl.services.app import LiveTable, UserTable, require_row_count
@@ -64,10 +64,6 @@ class CompanionRows:
         for item in (*self._first, *self._later):
             counts[item.live.name] = counts.get(item.live.name, 0) + max(1, len(item.section.rows))
         return counts
-
-    def plan_steps(self, users: int) -> list[str]:
-        """Return the steps that add the rows of a number of users."""
-        return [f"add {format_count(rows * users, 'row')} to {table}" for table, rows in self.count().items()]
 
     def check(self, fields: Mapping[str, object]) -> None:
         """Refuse a user whose companion rows would lack a required value.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from dbctl.engines.contract import Condition, Writable
 from dbctl.errors import (
@@ -30,7 +30,7 @@ from dbctl.services.app import (
 from dbctl.services.settings import add_for_user, defaults_for_new_user, load_json, settings_table_name
 from dbctl.services.users.companions import CompanionRows, fill_row, has_reference, name_option
 from dbctl.services.users.exclusive_role import refuse_shared_role
-from dbctl.services.users.passwords import Passwords, create_hash, refuse_unwritten_passwords
+from dbctl.services.users.passwords import Passwords, create_hash, require_prefix
 
 #: Fields of a new user with roles: one, or several in a list in JSON.
 ROLE_FIELDS = ("role", "roles")
@@ -96,7 +96,7 @@ def check_password(app: App, password: Secret) -> None:
         ValueInvalidError: the password violates a rule of the app; the message does not contain it.
     """
     users = app.require_section(app.profile.users, "users")
-    refuse_unwritten_passwords(app)
+    require_prefix(app)
     check_secret("password", password, users.rules.get("password"))
 
 
@@ -126,18 +126,15 @@ class CreateUser:
     """Add one user, and the app's settings for new users if they are requested."""
 
     def __init__(self, users: UserTable, new: NewUser) -> None:
-        refuse_creation(users)
-        self._users, self._new, self._row = users, new, build_row(users, new.fields)
-        self._companions = CompanionRows(users)
+        self._users, self._new, self._rows = users, new, NewUserRows(users)
+        self._row = self._rows.build(new.fields)
         self._settings = defaults_for_new_user(users.app, users.db) if new.with_settings else {}
-        if users.section.password:
-            refuse_unwritten_passwords(users.app)
-        require_declared_formats(users)
+        if passwords := self._rows.passwords:
+            require_prefix(users.app)
+            passwords.require_declared_formats()
         login, roles = new.fields[users.section.login[0]], self._row.roles
-        refuse_shared_role(users, assign_new_roles([roles]))
-        steps = [f"add user {login}" + (f" with role {', '.join(roles)}" if roles else "")]
-        steps += self._companions.plan_steps(1)
-        rows = {users.live.name: 1, **self._companions.count(), **count_role_rows(users, [roles])}
+        added_steps, rows = self._rows.plan([self._row])
+        steps = [f"add user {login}" + (f" with role {', '.join(roles)}" if roles else ""), *added_steps]
         if self._settings:
             steps.append(f"add the app's default user settings: {', '.join(self._settings)}")
             rows[settings_table_name(users.app, "user")] = len(self._settings)
@@ -146,8 +143,8 @@ class CreateUser:
     def apply(self, db: Writable) -> UserCreated:
         """Insert the row, its companion rows, the settings and the audit record."""
         users, new = self._users, self._new
-        values = add_password(users, self._row.columns, new.password_hash)
-        key = insert_user(users, self._companions, db, values, self._row)
+        values = self._rows.add_password(self._row, new.password_hash)
+        key = self._rows.insert(db, values, self._row)
         if self._settings:
             add_for_user(users.app, db, key, self._settings)
         user = next(iter(users.read([Condition(users.id, "=", key)])), None)
@@ -175,72 +172,125 @@ class UserRow(Struct, frozen=True):
     roles: Sequence[str]
 
 
-def refuse_creation(users: UserTable) -> None:
-    """Refuse new users if only the app can create them.
+class NewUserRows:
+    """The rows of new users in one open database, with those of other tables."""
 
-    Raises:
-        NotSupportedError: the hint has the reason.
-    """
-    if reason := users.section.only_app_creates:
-        hint = f"Create the user in the app: {reason}."
-        raise NotSupportedError(feature="creating users", subject=users.app.profile.title, hint=hint)
+    def __init__(self, users: UserTable) -> None:
+        """Find the tables and columns.
 
+        Raises:
+            NotSupportedError: only the app creates users, or sets passwords; the hint has the reason.
+            SchemaMismatchError: a table or a column is missing.
+        """
+        if reason := users.section.only_app_creates:
+            hint = f"Create the user in the app: {reason}."
+            raise NotSupportedError(feature="creating users", subject=users.app.profile.title, hint=hint)
+        self.users, self.companions = users, CompanionRows(users)
+        #: how the app stores passwords; None: it has none
+        self.passwords = Passwords(users.app, users.live) if users.section.password else None
 
-def build_row(
-    users: UserTable,
-    texts: Mapping[str, str],
-    *,
-    existing_logins: Mapping[str, Collection[str]] | None = None,
-) -> UserRow:
-    """Return the row of a new user, after checking all values.
+    def build(
+        self, texts: Mapping[str, str], *, existing_logins: Mapping[str, Collection[str]] | None = None
+    ) -> UserRow:
+        """Return the row of a new user, after checking all values.
 
-    ``existing_logins`` has, by field, the logins of all users, folded by ``fold_login``; without it the database is queried.
-    """
-    section = users.section
-    fields = {"active": "true"} if users.requires_active_value else {}
-    values: dict[str, object] = dict.fromkeys(users.fields.keys() & {"created_at", "updated_at"}, now())
-    values |= {
-        field: users.parse_value(field, text)
-        for field, text in (fields | dict(texts)).items()
-        if field not in ROLE_FIELDS
-    }
-    for field in users.login_fields:
-        if field in texts and (
-            users.is_login_taken(field, texts[field])
-            if existing_logins is None
-            else users.fold_login(texts[field]) in existing_logins[field]
-        ):
-            hint = "dbctl users ensure accepts existing users."
-            raise AlreadyExistsError(target=users.db.target, kind=field, name=texts[field], hint=hint)
-    only = {name: value[0] if isinstance(value, list) else value for name, value in section.only.items()}
-    row = (
-        users.live.encode_constants(only)
-        | fill_row(users.live, section.new, values)
-        | users.encode_values(values)
-    )
-    roles = select_roles(users, texts)
-    row |= users.roles.encode(roles) if users.roles else {}
-    if generator := KEYS[section.id.codec]:
-        row[users.id] = generator()
-    _require_columns(users, row)
-    CompanionRows(users).check(values)
-    return UserRow(row, values, roles)
+        ``existing_logins`` has, by field, the logins of all users, folded by ``fold_login``; without it the database is queried.
+        """
+        users, section = self.users, self.users.section
+        fields = {"active": "true"} if users.requires_active_value else {}
+        values: dict[str, object] = dict.fromkeys(users.fields.keys() & {"created_at", "updated_at"}, now())
+        values |= {
+            field: users.parse_value(field, text)
+            for field, text in (fields | dict(texts)).items()
+            if field not in ROLE_FIELDS
+        }
+        for field in users.login_fields:
+            if field in texts and (
+                users.is_login_taken(field, texts[field])
+                if existing_logins is None
+                else users.fold_login(texts[field]) in existing_logins[field]
+            ):
+                hint = "dbctl users ensure accepts existing users."
+                raise AlreadyExistsError(target=users.db.target, kind=field, name=texts[field], hint=hint)
+        only = {name: value[0] if isinstance(value, list) else value for name, value in section.only.items()}
+        row = (
+            users.live.encode_constants(only)
+            | fill_row(users.live, section.new, values)
+            | users.encode_values(values)
+        )
+        roles = self._select_roles(texts)
+        row |= users.roles.encode(roles) if users.roles else {}
+        if generator := KEYS[section.id.codec]:
+            row[users.id] = generator()
+        self._require_columns(row)
+        self.companions.check(values)
+        return UserRow(row, values, roles)
 
+    def _select_roles(self, texts: Mapping[str, str]) -> list[str]:
+        """Return the roles of a new user; ``roles`` is a list in JSON.
 
-def select_roles(users: UserTable, texts: Mapping[str, str]) -> list[str]:
-    """Return the roles of a new user; ``roles`` is a list in JSON.
+        Raises:
+            FeatureMissingError: the app has no roles.
+            RoleFormError: the profile contradicts the stored roles.
+            RoleMissingError, ValueInvalidError: a role does not exist, or ``roles`` is no list.
+        """
+        names = [*([texts["role"]] if texts.get("role") else []), *parse_roles(texts.get("roles", ""))]
+        if not (names or self.users.roles):
+            return []
+        roles = self.users.require_roles()
+        roles.require_consistent()
+        return roles.select_new(names if names or texts.get("roles") else None)
 
-    Raises:
-        FeatureMissingError: the app has no roles.
-        RoleFormError: the profile contradicts the stored roles.
-        RoleMissingError, ValueInvalidError: a role does not exist, or ``roles`` is no list.
-    """
-    names = [*([texts["role"]] if texts.get("role") else []), *parse_roles(texts.get("roles", ""))]
-    if not (names or users.roles):
-        return []
-    roles = users.require_roles()
-    roles.require_consistent()
-    return roles.select_new(names if names or texts.get("roles") else None)
+    def _require_columns(self, row: Mapping[str, object]) -> None:
+        users = self.users
+        secret = self.passwords.columns if self.passwords else ()
+        referring = [
+            name.removesuffix("?") for name, value in users.section.new.items() if has_reference(value)
+        ]
+        uncovered = users.live.missing_required_columns({*row, *secret, *referring, users.id})
+        columns = {**users.fields, **({"role": users.roles.column} if users.roles else {})}
+        if missing := [field for field, column in columns.items() if column in uncovered]:
+            options = " and ".join(map(name_option, missing))
+            detail = f"a user of {users.app.profile.title} requires {' and '.join(missing)}: add {options}"
+            raise UsageError(detail=detail)
+        if uncovered:
+            missing_value = f"a value for {', '.join(uncovered)} (not in the profile)"
+            raise SchemaMismatchError(target=users.db.target, missing=missing_value, purpose="a new user")
+
+    def plan(self, rows: Sequence[UserRow]) -> tuple[list[str], dict[str, int]]:
+        """Return the steps that add rows to other tables, and the number of added rows by table.
+
+        Raises:
+            RoleExclusiveError: two users would have the exclusive role.
+        """
+        users = self.users
+        assignments = [Assignment(user=None, after=row.roles) for row in rows if row.roles]
+        refuse_shared_role(users, assignments)
+        counts = {table: count * len(rows) for table, count in self.companions.count().items()}
+        steps = [f"add {format_count(count, 'row')} to {table}" for table, count in counts.items()]
+        role_counts = users.roles.count_rows(assignments) if users.roles and assignments else {}
+        return steps, {users.live.name: len(rows), **counts, **role_counts}
+
+    def add_password(self, row: UserRow, hashed: str) -> dict[str, object]:
+        """Return the columns of a row with its password.
+
+        Raises:
+            PlanChangedError: the password is missing, because the user existed before the confirmation and was deleted since.
+        """
+        if self.passwords is None:
+            return dict(row.columns)
+        if not hashed:
+            raise PlanChangedError(target=self.users.db.target)
+        return {**row.columns, **self.passwords.split(hashed)}
+
+    def insert(self, db: Writable, values: Mapping[str, object], row: UserRow) -> object:
+        """Insert a user with ``values``, the companion rows, and the rows with the roles; return the key of the user."""
+        users = self.users
+        key = self.companions.insert_user(db, values, row.fields)
+        users.write_joined(db, [key], row.fields)
+        if users.roles and row.roles:
+            users.roles.write(db, [Assignment(user=key, after=row.roles)])
+        return key
 
 
 def parse_roles(text: str) -> list[str]:
@@ -254,62 +304,3 @@ def parse_roles(text: str) -> list[str]:
             name="roles", value=ascii(truncate(text)), reason="it is not a list of names in JSON"
         )
     return names
-
-
-def assign_new_roles(roles: Iterable[Sequence[str]]) -> list[Assignment]:
-    """Return the changes of roles for the roles of each new user."""
-    return [Assignment(user=None, after=names) for names in roles if names]
-
-
-def count_role_rows(users: UserTable, roles: Iterable[Sequence[str]]) -> dict[str, int]:
-    """Return the number of rows of other tables, by table, for the roles of each new user."""
-    assignments = assign_new_roles(roles)
-    return users.roles.count_rows(assignments) if users.roles and assignments else {}
-
-
-def insert_user(
-    users: UserTable, companions: CompanionRows, db: Writable, values: Mapping[str, object], row: UserRow
-) -> object:
-    """Insert a user with ``values``, the companion rows, and the rows with the roles; return the key of the user."""
-    key = companions.insert_user(db, values, row.fields)
-    users.write_joined(db, [key], row.fields)
-    if users.roles and row.roles:
-        users.roles.write(db, [Assignment(user=key, after=row.roles)])
-    return key
-
-
-def require_declared_formats(users: UserTable) -> None:
-    """Refuse a new password that the app may not accept, because stored hashes have a format that the profile does not declare.
-
-    Raises:
-        PasswordFormatError: names the formats.
-    """
-    if users.section.password:
-        Passwords(users.app, users.live).require_declared_formats()
-
-
-def add_password(users: UserTable, row: Mapping[str, object], hashed: str) -> dict[str, object]:
-    """Return a row of ``build_row`` with its password.
-
-    Raises:
-        PlanChangedError: the password is missing, because the user existed before the confirmation and was deleted since.
-    """
-    if users.section.password is None:
-        return dict(row)
-    if not hashed:
-        raise PlanChangedError(target=users.db.target)
-    return {**row, **Passwords(users.app, users.live).split(hashed)}
-
-
-def _require_columns(users: UserTable, row: Mapping[str, object]) -> None:
-    secret = Passwords(users.app, users.live).columns if users.section.password else ()
-    referring = (name.removesuffix("?") for name, value in users.section.new.items() if has_reference(value))
-    uncovered = users.live.missing_required_columns({*row, *secret, *referring, users.id})
-    columns = {**users.fields, **({"role": users.roles.column} if users.roles else {})}
-    if missing := [field for field, column in columns.items() if column in uncovered]:
-        options = " and ".join(map(name_option, missing))
-        detail = f"a user of {users.app.profile.title} requires {' and '.join(missing)}: add {options}"
-        raise UsageError(detail=detail)
-    if uncovered:
-        missing_value = f"a value for {', '.join(uncovered)} (not in the profile)"
-        raise SchemaMismatchError(target=users.db.target, missing=missing_value, purpose="a new user")

@@ -34,21 +34,7 @@ from dbctl.services.app import (
     require_row_count,
     users_database,
 )
-from dbctl.services.users.companions import CompanionRows
-from dbctl.services.users.create import (
-    ROLE_FIELDS,
-    UserRow,
-    add_password,
-    assign_new_roles,
-    build_row,
-    check_password,
-    count_role_rows,
-    hash_password,
-    insert_user,
-    refuse_creation,
-    require_declared_formats,
-)
-from dbctl.services.users.exclusive_role import refuse_shared_role
+from dbctl.services.users.create import ROLE_FIELDS, NewUserRows, UserRow, check_password, hash_password
 from dbctl.services.users.files import Existing, Line
 from dbctl.services.users.passwords import Passwords
 
@@ -70,7 +56,7 @@ class Entry(Struct, frozen=True, kw_only=True):
 
 
 def check_lines(
-    users: UserTable,
+    rows: NewUserRows,
     lines: Sequence[Line],
     file: str,
     *,
@@ -81,7 +67,7 @@ def check_lines(
     """Return the users to add, by line number, and the number of skipped users.
 
     Args:
-        users: the existing users.
+        rows: adds users.
         lines: the lines of the file.
         file: its name, for messages.
         existing: what to do with existing users.
@@ -92,8 +78,8 @@ def check_lines(
         ImportInvalidError: has every invalid line with its first error.
         UsageError: a column is unknown.
     """
+    users = rows.users
     if not checked:
-        refuse_creation(users)
         _refuse_unknown(users, lines, file)
     entries: dict[int, Entry] = {}
     errors: list[str] = []
@@ -115,7 +101,7 @@ def check_lines(
                 skipped += 1
             else:
                 entries[line.number] = _check_entry(
-                    users, line, fields, logins, existing_logins, generate=generate
+                    rows, line, fields, logins, existing_logins, generate=generate
                 )
         except AlreadyExistsError as error:
             errors.append(f"{line.place}: {error}; use --existing skip to skip existing users")
@@ -182,7 +168,7 @@ def _read_fields(users: UserTable, line: Line) -> dict[str, str]:
 
 
 def _check_entry(
-    users: UserTable,
+    rows: NewUserRows,
     line: Line,
     fields: dict[str, str],
     logins: Sequence[tuple[str, str]],
@@ -190,17 +176,18 @@ def _check_entry(
     *,
     generate: bool,
 ) -> Entry:
-    section, name = users.section.password, users.section.login[0]
+    users, passwords = rows.users, rows.passwords
+    name = users.section.login[0]
     if name not in fields:
         raise UsageError(detail=f"{name} is missing")
     hashed = fields.pop("password_hash", "")
     password = fields.pop("password", "")
-    if section and not (hashed or password or generate):
+    if passwords and not (hashed or password or generate):
         raise UsageError(detail="password is missing (or add password_hash, or use --generate)")
     if hashed and password:
         raise UsageError(detail="it has both password and password_hash")
     if hashed:
-        problem = Passwords(users.app, users.live).find_problem(hashed) if section else "the app stores none"
+        problem = passwords.find_problem(hashed) if passwords else "the app stores none"
         if problem:
             raise ValueInvalidError(name="password_hash", value="(not shown)", reason=problem)
     if password:
@@ -210,7 +197,7 @@ def _check_entry(
     return Entry(
         login=fields[name],
         logins=logins,
-        row=build_row(users, fields, existing_logins=existing_logins),
+        row=rows.build(fields, existing_logins=existing_logins),
         password_hash=hashed,
         password=Secret(password) if password else None,
     )
@@ -270,15 +257,15 @@ def import_users(
     """
     entries: dict[int, Entry] = {}
 
-    def check(users: UserTable) -> tuple[dict[int, Entry], int]:
-        return check_lines(users, lines, file, existing=existing, generate=generate, checked=entries)
+    def check(rows: NewUserRows) -> tuple[dict[int, Entry], int]:
+        return check_lines(rows, lines, file, existing=existing, generate=generate, checked=entries)
 
     def prepare() -> None:
-        entries.update(_hash_passwords(app, check(open_users(app))[0], advance=advance))
+        entries.update(_hash_passwords(app, check(NewUserRows(open_users(app)))[0], advance=advance))
 
     def draft(db: Readable) -> ImportUsers:
-        users = UserTable(app, db)
-        return ImportUsers(users, *check(users), file)
+        rows = NewUserRows(UserTable(app, db))
+        return ImportUsers(rows, *check(rows), file)
 
     return Change(app, users_database(app), "users import", draft, prepare=prepare)
 
@@ -286,30 +273,27 @@ def import_users(
 class ImportUsers:
     """Add the checked users of a file."""
 
-    def __init__(self, users: UserTable, entries: Mapping[int, Entry], skipped: int, file: str) -> None:
-        self._users, self._entries, self._skipped, self._file = users, entries, skipped, file
-        self._companions = CompanionRows(users)
-        require_declared_formats(users)
-        roles = [entry.row.roles for entry in entries.values()]
-        refuse_shared_role(users, assign_new_roles(roles))
-        steps = [f"add {format_count(len(entries), 'user')}"] if entries else []
-        steps += self._companions.plan_steps(len(entries)) if entries else []
-        added = {table: rows * len(entries) for table, rows in self._companions.count().items()}
+    def __init__(self, rows: NewUserRows, entries: Mapping[int, Entry], skipped: int, file: str) -> None:
+        self._rows, self._entries, self._skipped, self._file = rows, entries, skipped, file
+        if rows.passwords:
+            rows.passwords.require_declared_formats()
+        added_steps, counts = rows.plan([entry.row for entry in entries.values()])
+        steps = [f"add {format_count(len(entries), 'user')}", *added_steps] if entries else []
         steps += [f"skip {format_count(skipped, 'existing user')}"] if skipped and entries else []
         self.plan = Plan(
             title=f"Import users from {file}",
-            target=users.db.target,
+            target=rows.users.db.target,
             steps=steps,
-            rows={users.live.name: len(entries), **added, **count_role_rows(users, roles)} if entries else {},
+            rows=counts if entries else {},
         )
 
     def apply(self, db: Writable) -> UsersImported:
         """Insert the rows in the order of the file, so that ids have the same order."""
-        users, entries = self._users, self._entries.values()
-        new_rows = [add_password(users, entry.row.columns, entry.password_hash) for entry in entries]
-        if self._companions or users.joined.names or (users.roles and users.roles.has_rows):
+        users, entries = self._rows.users, self._entries.values()
+        new_rows = [self._rows.add_password(entry.row, entry.password_hash) for entry in entries]
+        if self._rows.companions or users.joined.names or (users.roles and users.roles.has_rows):
             for entry, values in zip(entries, new_rows, strict=True):
-                insert_user(users, self._companions, db, values, entry.row)
+                self._rows.insert(db, values, entry.row)
             added = len(new_rows)
         else:
             added = sum(

@@ -83,7 +83,7 @@ class Passwords:
     @cached_property
     def formats(self) -> Sequence[HashFormat]:
         """The formats that the app accepts, first the format that it writes."""
-        written = [format_of_prefix(_check_prefix(self._app))] if self.section.writes else []
+        written = [format_of_prefix(require_prefix(self._app))] if self.section.writes else []
         return list(dict.fromkeys([*written, *self.section.accepts]))
 
     def join(self, values: Sequence[object]) -> str | None:
@@ -190,12 +190,7 @@ def create_hash(app: App, password: Secret) -> str:
         PepperMissingError: the app appends a secret to passwords, which is not available.
         ValueInvalidError: the format does not accept the password; the message does not contain it.
     """
-    return hash_password(_add_pepper(app, password), _check_prefix(app))
-
-
-def refuse_unwritten_passwords(app: App) -> None:
-    """Refuse to set a password if the profile names no format that the app writes; raises as ``create_hash``."""
-    _check_prefix(app)
+    return hash_password(_add_pepper(app, password), require_prefix(app))
 
 
 def _add_pepper(app: App, password: Secret) -> Secret:
@@ -209,7 +204,8 @@ def _add_pepper(app: App, password: Secret) -> Secret:
     return Secret(text + read_pepper(app.configured).reveal()) if section.pepper else Secret(text)
 
 
-def _check_prefix(app: App) -> str:
+def require_prefix(app: App) -> str:
+    """Return the prefix of new hashes; raises as ``create_hash`` if the profile names no format that the app writes."""
     prefix = require_passwords(app).writes
     if not prefix:
         hint = "Set the password in the app: the profile has no users.password.writes."

@@ -276,7 +276,7 @@ class SignInChanges:
         changed = {key for key, state in after.items() if key in self._before and state != self._before[key]}
         if not changed:
             return 0
-        db = app.current_writer(users_database(app))
+        db = app.writers[users_database(app)]
         users = UserTable(app, db)
         leaving = [user for user in users.read([]) if user.id in changed]
         return end_sessions(users, db, leaving)
@@ -300,7 +300,7 @@ def _read_states(app: App) -> Mapping[object, object] | None:
     if app.profile.users is None:
         return None
     try:
-        db = app.current_writer(users_database(app))
+        db = app.writers[users_database(app)]
     except KeyError:
         return None
     return {user.id: (list(user.role_names), user.active) for user in UserTable(app, db).read([])}

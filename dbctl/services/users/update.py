@@ -34,7 +34,7 @@ from dbctl.services.app import (
 from dbctl.services.users import last_admin, sign_in_state
 from dbctl.services.users.companions import copy_fields
 from dbctl.services.users.exclusive_role import refuse_shared_role
-from dbctl.services.users.passwords import Passwords, refuse_unwritten_passwords
+from dbctl.services.users.passwords import Passwords, require_prefix
 
 #: Fields whose change ends a user's sessions, because tokens may contain the old value.
 SIGN_OUT_FIELDS = frozenset({"role", "active", "password"})
@@ -185,7 +185,7 @@ class UpdateUsers:
         self._values = copy_fields(users, self._new_values) | users.encode_values(self._new_values)
         if has_password:
             passwords = Passwords(users.app, users.live)
-            refuse_unwritten_passwords(users.app)
+            require_prefix(users.app)
             passwords.require_declared_formats()
             self._names.append("password")
             if update.password_hash:  # the first plan precedes the prompt for the password

@@ -9,7 +9,6 @@ with lazy_imports(__name__):
         create_unreadable,
         find_contradictions,
         find_uncovered_rows,
-        refuse_contradicted_purpose,
         refuse_contradictions,
     )
     from dbctl.services.app.evidence.gather import (

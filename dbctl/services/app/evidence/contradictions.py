@@ -20,7 +20,7 @@ from dbctl.services.app import ledger_detection
 from dbctl.services.app.app import App
 from dbctl.services.app.evidence import values
 from dbctl.services.app.live_table import LiveTable, find_column
-from dbctl.services.app.write_paths import FACTS, FACTS_BY_PURPOSE, Fact
+from dbctl.services.app.write_paths import FACTS, Fact
 
 #: Sampled rows at each end of a table, and of a ledger; the time limit of a sample.
 SAMPLE_ROWS, LEDGER_ROWS, SAMPLE_LIMIT = 50, 1000, timedelta(seconds=1)
@@ -72,11 +72,6 @@ def refuse_contradictions(app: App, database: str, db: Readable, facts: Sequence
             key=problem.key,
             remedy=contradiction.remedy,
         )
-
-
-def refuse_contradicted_purpose(app: App, database: str, db: Readable, purpose: str) -> None:
-    """Refuse a command by its purpose; raises as ``refuse_contradictions``."""
-    refuse_contradictions(app, database, db, FACTS_BY_PURPOSE.get(purpose, ()))
 
 
 def find_contradictions(

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, TypeAlias
 
-from dbctl.engines.contract import InSubquery, Order, Readable, Where, Writable
+from dbctl.engines.contract import InSubquery, Order, Where, Writable
 from dbctl.errors import NotSupportedError, RoleFormError, RoleMissingError
 from dbctl.model import Row, Struct, join_first
 from dbctl.profiles.model import UserRole, Users
@@ -52,7 +52,7 @@ class RoleForm(ABC):
     def __init__(self, users: Users, role: UserRole, live: LiveTable, only: Sequence[Where]) -> None:
         """Describe the form; ``only`` are the conditions of rows of ``live`` that are users."""
         self.users, self.section, self.live, self.only = users, role, live, only
-        self.id = live.column(users.id.column)
+        self.db, self.id = live.db, live.column(users.id.column)
         self._keys: Mapping[object, str] | None = None
         self._is_consistent = False
 
@@ -60,11 +60,6 @@ class RoleForm(ABC):
     def tables(self) -> Sequence[str]:
         """The tables whose rows decide which roles users have."""
         return [self.live.name, *([self.section.role_table] if self.section.role_table else [])]
-
-    @property
-    def db(self) -> Readable:
-        """The open database."""
-        return self.live.db
 
     # Names -----------------------------------------------------------------------------------------------------
 
