@@ -200,7 +200,7 @@ def _check_files(_app: App, state: DatabaseState) -> Iterator[Finding]:
             else f"its name does not begin with {prefix}"
         )
         message = f"{name} is not a migration: {reason}"
-        yield _create_finding(state, "info", "ignored", message)
+        yield _create_finding(state, "info", "file-ignored", message)
 
 
 def _check_numbers(_app: App, state: DatabaseState) -> Iterator[Finding]:
@@ -212,7 +212,7 @@ def _check_numbers(_app: App, state: DatabaseState) -> Iterator[Finding]:
             yield _create_finding(state, "info", "duplicate-number", message, name=name)
     for first, last in _find_gaps(target.folder):
         message = f"number {first} is missing" if first == last else f"numbers {first} to {last} are missing"
-        yield _create_finding(state, "info", "gap", message)
+        yield _create_finding(state, "info", "number-gap", message)
 
 
 def _find_gaps(folder: Folder) -> Iterator[tuple[int, int]]:
