@@ -58,7 +58,11 @@ def test_help_of_a_command_is_that_of_its_option(words, capsys):
 @pytest.mark.parametrize(
     ("code", "title", "fact"),
     [
-        ("search-index-stale", "Finding of search index check, doctor (warning):", "dbctl search index build"),
+        (
+            "search-index-stale",
+            "Finding of search index check, doctor (warning):",
+            "dbctl search index build",
+        ),
         ("drops-table", "Finding of migrate lint (warning):", "allow-data-loss"),
         ("busy", "Error, exit code 11:", "--timeout"),
         ("file-missing", "Finding of backup verify, backup drill (error):", "Error, exit code 5:"),

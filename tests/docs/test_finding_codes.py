@@ -14,7 +14,7 @@ import dbctl
 from dbctl.engines.contract import ExternalIndexState, IndexFault, VectorFault
 from dbctl.errors import DbctlError, load_registry
 from dbctl.render.reports import read_subjects
-from dbctl.services.migrations import LINT_RULES, schema_diff, verify
+from dbctl.services.migrations import schema_diff, verify
 from dbctl.services.schedule import status as schedule
 from tools.findings_page import findings_page
 from tools.reference import PAGES
@@ -83,9 +83,7 @@ class CodeCollector(ast.NodeVisitor):
 
     def _builds(self, function: ast.FunctionDef) -> bool:
         calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
-        return find_position(function) is not None and any(
-            self._is_builder(call) for call in calls
-        )
+        return find_position(function) is not None and any(self._is_builder(call) for call in calls)
 
     def _is_builder(self, call: ast.Call) -> bool:
         """Whether a call creates a finding with a code; functions of other modules copy findings."""
@@ -111,19 +109,19 @@ class CodeCollector(ast.NodeVisitor):
 
     def visit_Assign(self, node: ast.Assign) -> None:
         """Collect assignments to the variable ``code`` in functions that create findings."""
-        target = node.targets[0]
         calls = list(ast.walk(self._functions[-1])) if self._functions else []
-        if not any(isinstance(call, ast.Call) and self._is_builder(call) for call in calls):
-            return self.generic_visit(node)
+        if any(isinstance(call, ast.Call) and self._is_builder(call) for call in calls):
+            self._add_assigned(node.targets[0], node.value)
+        self.generic_visit(node)
+
+    def _add_assigned(self, target: ast.expr, value: ast.expr) -> None:
         if isinstance(target, ast.Name) and target.id == "code":
-            self._add(node.value)
+            self._add(value)
         elif isinstance(target, ast.Tuple):
             names = [name.id if isinstance(name, ast.Name) else "" for name in target.elts]
-            if "code" in names:
-                for value in split_alternatives(node.value):
-                    if isinstance(value, ast.Tuple):
-                        self._add(value.elts[names.index("code")])
-        self.generic_visit(node)
+            for alternative in split_alternatives(value) if "code" in names else ():
+                if isinstance(alternative, ast.Tuple):
+                    self._add(alternative.elts[names.index("code")])
 
     def visit_Yield(self, node: ast.Yield) -> None:
         """Collect tuples of a severity, a code and a message, and pairs."""
@@ -162,7 +160,9 @@ class CodeCollector(ast.NodeVisitor):
         for value in split_alternatives(expression):
             text = ast.unparse(value)
             if isinstance(value, ast.JoinedStr):
-                text = "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in value.values)
+                text = "".join(
+                    str(part.value) if isinstance(part, ast.Constant) else "{}" for part in value.values
+                )
             if isinstance(value, ast.Constant):
                 self.codes.add(str(value.value))
             elif text in COMPUTED:

@@ -102,7 +102,9 @@ def _repair_text_index(path: Path, target: str, entry: Entry) -> Iterator[Engine
             severity="error", code="text-index-damaged", message=f"{label} could not be rebuilt: {reason}"
         )
     else:
-        yield EngineFinding(severity="info", code="text-index-rebuilt", message=f"{label} was rebuilt from its rows")
+        yield EngineFinding(
+            severity="info", code="text-index-rebuilt", message=f"{label} was rebuilt from its rows"
+        )
 
 
 def _read_damage(path: Path, target: str, name: str) -> str:

@@ -164,7 +164,9 @@ class _Salvage:
                 added = match_roots(image, self._reference.path, added, [entry.root for entry in entries])
                 message = f"the catalog is damaged ({where}); {format_count(len(added), 'catalog row')} taken from the reference"
             entries += added
-            findings.append(EngineFinding(severity="error", code="catalog-damaged", message=message, hint=hint))
+            findings.append(
+                EngineFinding(severity="error", code="catalog-damaged", message=message, hint=hint)
+            )
         if not any(entry.kind == "table" for entry in entries):
             raise UnrecoverableError(
                 target=self._target, reason="its catalog cannot be read", hint=REFERENCE_HINT
