@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dbctl.render.reports import CodeSubject, read_subjects
 
 HEADER = """\
@@ -20,14 +22,19 @@ def findings_page() -> str:
 
 
 def _format_subject(subject: CodeSubject) -> str:
-    commands = ", ".join(f"`{command}`" for command in subject.commands)
     lines = [
         f"## {subject.title}\n",
-        f"Reported by {commands}.\n",
+        f"Reported by {_join(subject.commands)}, unless the meaning names other commands.\n"
+        if any(entry.commands for entry in subject.entries)
+        else f"Reported by {_join(subject.commands)}.\n",
         "| code | severity | meaning | action |",
         "| --- | --- | --- | --- |",
     ]
     for entry in subject.entries:
-        codes = ", ".join(f"`{code}`" for code in entry.codes)
-        lines.append(f"| {codes} | {', '.join(entry.severities)} | {entry.meaning} | {entry.action} |")
+        meaning = f"{entry.meaning} Reported by {_join(entry.commands)}." if entry.commands else entry.meaning
+        lines.append(f"| {_join(entry.codes)} | {', '.join(entry.severities)} | {meaning} | {entry.action} |")
     return "\n".join(lines) + "\n"
+
+
+def _join(words: Sequence[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)

@@ -200,7 +200,7 @@ def _describe_code(ctx: "Context", code: str) -> str:
     for subject in read_subjects():
         for entry in subject.entries:
             if code in entry.codes:
-                title = f"Finding of {', '.join(subject.commands)} ({', '.join(entry.severities)})"
+                title = f"Finding of {', '.join(entry.commands or subject.commands)} ({', '.join(entry.severities)})"
                 _write_meaning(formatter, title, entry.meaning, entry.action)
     return formatter.getvalue().lstrip("\n")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +18,7 @@ from dbctl.render.reports import read_subjects
 from dbctl.services.migrations import schema_diff, verify
 from dbctl.services.schedule import status as schedule
 from tools.findings_page import findings_page
-from tools.reference import PAGES
+from tools.reference import PAGES, list_commands
 
 ROOT = Path(dbctl.__file__).parent
 SEVERITIES = frozenset({"error", "warning", "info"})
@@ -229,6 +230,20 @@ def test_every_code_of_the_sources_is_documented_and_no_other(collectors):
 
 def test_every_expression_of_a_code_is_understood(collectors):
     assert {text for collector in collectors for text in collector.unknown} == set()
+
+
+def test_commands_of_the_reference_exist():
+    helps = list_commands()
+    for subject in read_subjects():
+        named = [*subject.commands, *(command for entry in subject.entries for command in entry.commands)]
+        assert {command.partition(" --")[0] for command in named} <= helps.keys()
+        for line in (
+            line for entry in subject.entries for line in re.findall("`dbctl ([^`]+)`", entry.action)
+        ):
+            command = max((name for name in helps if f"{line} ".startswith(f"{name} ")), key=len, default="")
+            known = set(re.findall(r"--[a-z-]+", f"{helps.get(command, '')} --app"))
+            assert command or line == "users", line
+            assert set(re.findall(r"--[a-z-]+", line)) <= known, line
 
 
 def test_page_is_current():

@@ -12,6 +12,7 @@ class CodeEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Codes with one meaning."""
 
     codes: Sequence[str]
+    commands: Sequence[str] = ()  #: those that report it; empty: those of the subject
     severities: Sequence[Severity]  #: the most severe first, except where it depends on the profile
     meaning: str  #: Markdown
     action: str  #: Markdown
