@@ -145,7 +145,7 @@ def _compare_without_checksum(app: App, state: DatabaseState) -> Iterator[Findin
         change = f"{maker} may have changed after it was applied" if maker else "a file may have changed"
         message = f"{change}: {describe_difference(difference)}"
         hint = "The ledger has no checksum. Show all differences of the schema with: dbctl migrate drift"
-        yield _create_finding(state, difference.severity, "differs", message, hint)
+        yield _create_finding(state, difference.severity, "result-differs", message, hint)
 
 
 def _create_interrupted_finding(state: DatabaseState, migration: Migration) -> Finding:
