@@ -1,4 +1,4 @@
-"""Generate the reference from the code: JSON Schemas of answers, commands, errors, lint rules, and keys of profiles and of the configuration.
+"""Generate the reference from the code: JSON Schemas of answers, commands, errors, findings, lint rules, and keys of profiles and of the configuration.
 
 ``python -m tools.reference`` writes it; a test compares it with the code.
 """
@@ -116,6 +116,7 @@ from dbctl.services.users import (
     UserShown,
     UsersImported,
 )
+from tools.findings_page import findings_page
 from tools.schema_pages import configuration_page, profile_page
 
 ROOT = Path(__file__).parents[1]
@@ -459,6 +460,7 @@ def main() -> None:
     (PAGES / "errors.md").write_text(errors_page(), encoding="utf-8")
     (PAGES / "metrics.md").write_text(metrics_page(), encoding="utf-8")
     (PAGES / "lint.md").write_text(lint_page(), encoding="utf-8")
+    (PAGES / "findings.md").write_text(findings_page(), encoding="utf-8")
     (PAGES / "profile.md").write_text(profile_page(), encoding="utf-8")
     (PAGES / "configuration.md").write_text(configuration_page(), encoding="utf-8")
 

@@ -153,12 +153,16 @@ def help_(
     ctx: typer.Context,
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[TOPIC|COMMAND]", help=f"A topic ({', '.join(TOPICS)}), or a command."),
+        typer.Argument(
+            metavar="[TOPIC|COMMAND|CODE]",
+            help=f"A topic ({', '.join(TOPICS)}), a command, or the code of an error or of a finding.",
+        ),
     ] = None,
 ) -> int:
-    """Print the help of a topic or of a command.
+    """Print the help of a topic or of a command, or the meaning of a code.
 
     Example: dbctl help exit-codes
+    Example: dbctl help wal-leftover
     Example: dbctl help backup create
     """
     text = _create_text(ctx, words or [])
@@ -176,7 +180,35 @@ def _create_text(ctx: "Context", words: Sequence[str]) -> str:
         formatter = ctx.make_formatter()
         topic(ctx, formatter)
         return formatter.getvalue()
+    if len(words) == 1 and words[0] not in GROUPS and (text := _describe_code(ctx, words[0])):
+        return text
     return _command_help(ctx, words) + "\n"
+
+
+def _describe_code(ctx: "Context", code: str) -> str:
+    """Return what the reference contains about the code of an error, a finding or a lint rule; empty: no such code."""
+    from dbctl.errors import load_registry
+    from dbctl.render.reports import read_subjects
+    from dbctl.services.migrations import LINT_RULES
+
+    formatter = ctx.make_formatter()
+    if error := load_registry().get(code):
+        status = f"exit code {int(error.exit_status)}"
+        _write_meaning(formatter, f"Error, {status}", error.sentence, error.remedy)
+    if rule := LINT_RULES.get(code):
+        _write_meaning(formatter, f"Finding of migrate lint ({rule.severity})", rule.hint)
+    for subject in read_subjects():
+        for entry in subject.entries:
+            if code in entry.codes:
+                title = f"Finding of {', '.join(entry.commands or subject.commands)} ({', '.join(entry.severities)})"
+                _write_meaning(formatter, title, entry.meaning, entry.action)
+    return formatter.getvalue().lstrip("\n")
+
+
+def _write_meaning(formatter: "HelpFormatter", title: str, *paragraphs: str) -> None:
+    with formatter.section(title):
+        for paragraph in paragraphs:
+            formatter.write_text(paragraph.replace("`", ""))
 
 
 def _command_help(ctx: "Context", words: Sequence[str]) -> str:

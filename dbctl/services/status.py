@@ -261,7 +261,7 @@ class _StatusCollector:
             return state.schema, None
         if state.schema == "inconsistent":
             message = "the ledger does not agree with the migrations (dbctl migrate verify)"
-            self._add_problem(Exit.CHECK_FAILED, Finding(target, "error", "migration-files-missing", message))
+            self._add_problem(Exit.CHECK_FAILED, Finding(target, "error", "migrations-inconsistent", message))
         elif pending:
             message = f"{format_count(len(pending), 'migration')} pending"
             self._add_problem(Exit.ACTION_NEEDED, Finding(target, "warning", "migrations-pending", message))

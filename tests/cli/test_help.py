@@ -11,7 +11,9 @@ import dbctl
 from dbctl.cli import help as help_command
 from dbctl.cli._lazy import GROUPS
 from dbctl.cli.main import main
-from dbctl.errors import Exit
+from dbctl.errors import Exit, load_registry
+from dbctl.render.reports import read_subjects
+from dbctl.services.migrations import LINT_RULES
 from tools import reference
 
 
@@ -51,6 +53,34 @@ def test_help_of_a_command_is_that_of_its_option(words, capsys):
     text = capsys.readouterr().out
     assert main([*words.split(), "--help"]) == 0
     assert text == capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("code", "title", "fact"),
+    [
+        (
+            "search-index-stale",
+            "Finding of search index check, doctor (warning):",
+            "dbctl search index build",
+        ),
+        ("drops-table", "Finding of migrate lint (warning):", "allow-data-loss"),
+        ("busy", "Error, exit code 11:", "--timeout"),
+        ("file-missing", "Finding of backup verify, backup drill (error):", "Error, exit code 5:"),
+    ],
+)
+def test_code_is_explained(code, title, fact, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["help", code]) == 0
+    text = capsys.readouterr().out
+    assert title in text.splitlines()
+    assert fact in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_no_code_hides_a_topic_or_a_command():
+    codes = {code for subject in read_subjects() for entry in subject.entries for code in entry.codes}
+    codes |= {*load_registry(), *LINT_RULES}
+    assert not codes & {*help_command.TOPICS, *GROUPS}
 
 
 @pytest.mark.parametrize(

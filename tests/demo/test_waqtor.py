@@ -127,7 +127,7 @@ def test_sample_of_each_variant_passes_all_checks(tmp_path, answer, monkeypatch,
             "invariant-violated",
             "no-admin",
             "migrations-pending",
-            "migration-files-missing",
+            "migrations-inconsistent",
             "ledger-missing",
         }
 

@@ -638,7 +638,7 @@ def test_unreadable_rows_are_errors(run: Run, vault: Vault, damage: str, expecte
             "value-unknown",
             "error",
         ),
-        ("update User set role = 'SUPER' where name is null", "unknown-role", "error"),
+        ("update User set role = 'SUPER' where name is null", "role-unknown", "error"),
         ("update Rating set value = 6 where value = 5", "value-unknown", "warning"),
     ],
 )

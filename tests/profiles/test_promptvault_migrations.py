@@ -179,7 +179,7 @@ def test_unfinished_prisma_migration_blocks_until_rolled_back(
     error = run("migrate", "up", status=6)
     assert (error["code"], last in error["message"]) == ("migration-broken", True)
     assert [finding["code"] for finding in run("migrate", "verify", status=4)["findings"]] == ["failed"]
-    assert "migration-files-missing" in str(run("doctor")["findings"])
+    assert "migrations-inconsistent" in str(run("doctor")["findings"])
     rows(deployed, f"update _prisma_migrations set rolled_back_at = 1 where migration_name = '{last}'")
     assert migration_states(run("migrate", "status"))[last] == "pending"
 

@@ -270,7 +270,7 @@ def test_corrupt_index_is_reported_and_rebuilt(search: Run, indexed: Deployment,
     indexed.rows("chat", f"update messages_fts_data set block = zeroblob(length(block)) where id = {leaf}")
     findings = search("index", "check", status=4)["data"]["findings"]
     assert [(finding["code"], finding["hint"]) for finding in findings] == [
-        ("text-index", "Rebuild it with: dbctl search index repair")
+        ("text-index-damaged", "Rebuild it with: dbctl search index repair")
     ]
     steps = search("index", "repair", "--dry-run")["data"]["plan"]["steps"]
     assert steps[0].startswith("messages_fts is not usable: ")

@@ -57,7 +57,7 @@ def format_report(report: Report) -> Iterator[str]:
 
 def _describe_rule(report: Report, entry: Entry) -> dict[str, object]:
     """Return the rule of a finding; GitHub requires each of the descriptions."""
-    page = "reference/lint.md" if report.command == "migrate lint" else "how-to/check-in-ci.md"
+    page = "reference/lint.md" if report.command == "migrate lint" else "reference/findings.md"
     words = entry.code.split("-")
     description = {"text": f"dbctl {report.command}: {' '.join(words)}"}
     return {

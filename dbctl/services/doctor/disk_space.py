@@ -81,7 +81,7 @@ def _check_wal(
             f"{wal_size} of changes are in the -wal, but no process has the file open:"
             " the last one was killed (or runs in a container); a copy of the file alone lacks these changes"
         )
-        yield context.create_finding("warning", "leftover-files", message, command)
+        yield context.create_finding("warning", "wal-leftover", message, command)
 
 
 def check_storage(

@@ -205,7 +205,7 @@ def _check_migrations(context: CheckContext) -> Iterator[Finding]:
         message = f"the ledger does not agree with {source} migrations: {names}"
         yield context.create_finding(
             "error" if migration_target.folder.is_custom else "warning",
-            "migration-files-missing",
+            "migrations-inconsistent",
             message,
             verify,
         )
@@ -241,7 +241,7 @@ def _check_known_problems(context: CheckContext) -> Iterator[Finding]:
 def _check_stored_rows(context: CheckContext) -> Iterator[Finding]:
     db = context.app.reader(context.database)
     for finding in find_stored_violations(context.app, context.database, db):
-        if finding.code != "unknown-role":  # the check of users has a better hint
+        if finding.code != "role-unknown":  # the check of users has a better hint
             yield finding
 
 

@@ -90,5 +90,5 @@ def _check_unknown_roles(context: CheckContext, user_table: UserTable) -> Iterat
     message = f"{format_count(len(affected), 'user')} with an unknown role may be locked out: {examples}"
     id_options = [option for user in affected[:MAX_IDS] for option in ("--id", str(user.id))]
     yield context.create_finding(
-        "error", "unknown-role", message, context.command("users", "set-role", *id_options, role)
+        "error", "role-unknown", message, context.command("users", "set-role", *id_options, role)
     )

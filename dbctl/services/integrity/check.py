@@ -185,7 +185,7 @@ def _check_damage(app: App, database: str, checks: Checks, lines: Sequence[str])
             if differences
             else REINDEX_HINT
         )
-        yield Finding(target, "error", "index", message, hint)
+        yield Finding(target, "error", "index-damaged", message, hint)
 
 
 def _list_values(app: App, database: str, differences: Sequence[IndexDifference]) -> Iterator[str]:
@@ -277,7 +277,7 @@ def check_text_indexes(
             for index in indexes:
                 if reason := checks.check_text_index(index):
                     message = f"{index}, a full-text index, differs from its rows: {reason}"
-                    yield Finding(target, "error", "text-index", message, hint)
+                    yield Finding(target, "error", "text-index-damaged", message, hint)
     except DbctlError as error:
         message = f"{', '.join(indexes)}: full-text indexes were not checked ({error})"
         yield Finding(target, "info", "text-index-not-checked", message)

@@ -223,7 +223,7 @@ def _check_duplicated(app: App, name: str, link: CrossLink) -> Iterator[Finding]
             f" {format_count(sample.count, 'row')}: {_format_examples(sample.examples, sample.count)}"
         )
         hint = DERIVED_HINT if column in link.derived else REPAIR_HINT
-        yield Finding(target, "warning", "differs", message, hint)
+        yield Finding(target, "warning", "copy-differs", message, hint)
     if differing := _compare_by_user(app, duplicated):
         yield Finding(
             target=target,

@@ -133,7 +133,7 @@ class _StoredRowChecks:
             row_count = users.db.count(users.live.name, [*where, *users.only])
             examples = [f"{', '.join(user.role_names)} of {user.login}" for user in affected]
             message = f"{format_count(row_count, 'user')} with an unknown role: {_format_examples(examples)}"
-            yield self._create_finding("error", "unknown-role", message, "dbctl users set-role LOGIN ROLE")
+            yield self._create_finding("error", "role-unknown", message, "dbctl users set-role LOGIN ROLE")
         if problem := find_holder_problem(users):
             yield self._create_finding("error", "role-exclusive", problem, "dbctl users set-role LOGIN ROLE")
 

@@ -282,7 +282,7 @@ def _find_problems(
         if orphans.count > (before[key].count if key in before else 0):
             columns = ", ".join(orphans.columns)
             message = f"{format_count(orphans.count, 'row')} of {orphans.table} ({columns}) refer to missing rows of {orphans.referenced_table}"
-            yield Finding(target=target, severity="error", code="orphans", message=message)
+            yield Finding(target=target, severity="error", code="foreign-key-orphans", message=message)
 
 
 def _count_orphans(db: Writable) -> OrphanCounts:

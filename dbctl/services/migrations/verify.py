@@ -145,7 +145,7 @@ def _compare_without_checksum(app: App, state: DatabaseState) -> Iterator[Findin
         change = f"{maker} may have changed after it was applied" if maker else "a file may have changed"
         message = f"{change}: {describe_difference(difference)}"
         hint = "The ledger has no checksum. Show all differences of the schema with: dbctl migrate drift"
-        yield _create_finding(state, difference.severity, "differs", message, hint)
+        yield _create_finding(state, difference.severity, "result-differs", message, hint)
 
 
 def _create_interrupted_finding(state: DatabaseState, migration: Migration) -> Finding:
@@ -200,7 +200,7 @@ def _check_files(_app: App, state: DatabaseState) -> Iterator[Finding]:
             else f"its name does not begin with {prefix}"
         )
         message = f"{name} is not a migration: {reason}"
-        yield _create_finding(state, "info", "ignored", message)
+        yield _create_finding(state, "info", "file-ignored", message)
 
 
 def _check_numbers(_app: App, state: DatabaseState) -> Iterator[Finding]:
@@ -212,7 +212,7 @@ def _check_numbers(_app: App, state: DatabaseState) -> Iterator[Finding]:
             yield _create_finding(state, "info", "duplicate-number", message, name=name)
     for first, last in _find_gaps(target.folder):
         message = f"number {first} is missing" if first == last else f"numbers {first} to {last} are missing"
-        yield _create_finding(state, "info", "gap", message)
+        yield _create_finding(state, "info", "number-gap", message)
 
 
 def _find_gaps(folder: Folder) -> Iterator[tuple[int, int]]:

@@ -15,7 +15,7 @@ _COMMANDS: Mapping[str, str] = {
     "manifest-unreadable": "dbctl backup verify",
     "migrations-pending": "dbctl migrate up",
     "ledger-missing": "dbctl migrate baseline",
-    "migration-files-missing": "dbctl migrate verify",
+    "migrations-inconsistent": "dbctl migrate verify",
     "cleanup-due": "dbctl sessions cleanup",
 }
 

@@ -208,12 +208,12 @@ def test_hints_about_unsafe_tables_resolve_them(mysql):
         finding.code: finding.hint
         for finding in find_part(mysql.reader(), Advisor).server_findings(writing=True)
     }
-    assert hints["not-transactional"] == "ALTER TABLE `not ours` ENGINE=InnoDB;"
+    assert hints["table-not-transactional"] == "ALTER TABLE `not ours` ENGINE=InnoDB;"
     assert hints["charset-limited"] == "ALTER TABLE `not ours` CONVERT TO CHARACTER SET utf8mb4;"
-    for code in ("not-transactional", "charset-limited"):
+    for code in ("table-not-transactional", "charset-limited"):
         mysql.execute(hints[code])
     codes = {finding.code for finding in find_part(mysql.reader(), Advisor).server_findings(writing=True)}
-    assert not codes & {"not-transactional", "charset-limited"}
+    assert not codes & {"table-not-transactional", "charset-limited"}
 
 
 def test_non_strict_mode_is_reported():

@@ -201,7 +201,7 @@ def test_text_indexes_find_recovered_rows(tmp_path, damage):
     for table in ("found", "own"):
         sql = f"select rowid from {table} where {table} match 'whale'"
         assert query(tmp_path / "new.db", sql) == [(2,)]
-    assert ("text-index" in finding_codes(result, "info")) is damage
+    assert ("text-index-rebuilt" in finding_codes(result, "info")) is damage
     assert query(tmp_path / "new.db", "pragma integrity_check") == [(b"ok",)]
 
 
@@ -257,7 +257,7 @@ def test_minimum_share_of_rows_survives_zeroed_pages(tmp_path, raw, expected_row
 def test_truncated_file_keeps_rows_of_its_pages(tmp_path, raw, expected_rows):
     path = write_bytes(tmp_path / "app.db", raw[: len(raw) // 2])
     result = run_recover(path)
-    assert "truncated" in finding_codes(result, "warning")
+    assert "file-truncated" in finding_codes(result, "warning")
     actual = read_rows(tmp_path / "new.db")
     assert not any(actual[table] - expected_rows[table] for table in TABLES)
     assert find_table(result, "notes").saved > 0.9 * sum(expected_rows["notes"].values())
@@ -377,7 +377,7 @@ def test_lost_first_page_is_replaced_by_that_of_the_reference(tmp_path, intact_f
     assert list(tmp_path.iterdir()) == [path]
     result = run_recover(path, reference=intact_file)
     assert read_rows(tmp_path / "new.db") == expected_rows
-    assert {"schema"} == finding_codes(result) - {"unlinked"}
+    assert {"catalog-damaged"} == finding_codes(result) - {"unlinked"}
 
 
 def test_moved_table_is_matched_by_its_rows(tmp_path):
@@ -422,7 +422,7 @@ def test_pages_of_unknown_tables_are_not_assigned(tmp_path):
     for number in (catalog_page, root - 1, first_leaf - 1):
         raw[number * 1024 : (number + 1) * 1024] = bytes(1024)
     result = run_recover(write_bytes(path, bytes(raw)))
-    assert "schema" in finding_codes(result)
+    assert "catalog-damaged" in finding_codes(result)
     assert query(tmp_path / "new.db", "select count(*) from red where v <> 'red'") == [(0,)]
 
 
@@ -430,7 +430,7 @@ def test_file_without_header_is_read_with_guessed_page_size(tmp_path, raw, expec
     path = write_bytes(tmp_path / "app.db", bytes(100) + raw[100:])
     result = run_recover(path)
     assert read_rows(tmp_path / "new.db") == expected_rows
-    assert "header" in finding_codes(result, "warning")
+    assert "header-damaged" in finding_codes(result, "warning")
 
 
 @pytest.mark.parametrize("size", [size for size in (512, 1024, 2048, 8192, 16384, 1) if size != PAGE])
@@ -439,8 +439,8 @@ def test_wrong_page_size_in_header_loses_no_rows(tmp_path, raw, expected_rows, s
     path = write_bytes(tmp_path / "app.db", raw[:16] + size.to_bytes(2, "big") + raw[18:] + appended)
     result = run_recover(path)
     assert read_rows(tmp_path / "new.db") == expected_rows
-    assert "header" in finding_codes(result, "warning")
-    assert "truncated" not in finding_codes(result, "warning")
+    assert "header-damaged" in finding_codes(result, "warning")
+    assert "file-truncated" not in finding_codes(result, "warning")
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ PROBLEMS = {
     "error no-admin": lambda path: run_statements(
         path, "update users set is_active = 0 where username = 'root'"
     ),
-    "error unknown-role": lambda path: run_statements(
+    "error role-unknown": lambda path: run_statements(
         path, "update users set role_id = 99 where username in ('ann', 'bob')"
     ),
     "warning cleanup-due": lambda path: run_statements(
@@ -154,14 +154,14 @@ PROBLEMS = {
         "create table notes (a text);\n"
     ),
     "info free-pages": add_free_pages,
-    "warning leftover-files": lambda path: run_python(KILLED_WRITER_CODE, path),
+    "warning wal-leftover": lambda path: run_python(KILLED_WRITER_CODE, path),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_hint_command_solves_the_problem(path, run_doctor, problem):
-    if problem == "warning leftover-files":
+    if problem == "warning wal-leftover":
         execute(path, "pragma journal_mode = wal")
     PROBLEMS[problem](path)
     before = snapshot(path.parent)
@@ -452,10 +452,10 @@ def test_missing_migration_files_are_reported(path, run_doctor):
         path, "insert into migrations (name, applied_at) values ('009_lost', '2026-01-01T00:00:00.000Z')"
     )
     (finding,) = run_doctor()
-    assert (finding["severity"], finding["code"]) == ("error", "migration-files-missing")
+    assert (finding["severity"], finding["code"]) == ("error", "migrations-inconsistent")
     config = path.with_name("dbctl.toml")
     config.write_text(config.read_text().replace('user = "migrations"', ""))
-    assert list_codes(run_doctor()) == [("warning", "migration-files-missing")]
+    assert list_codes(run_doctor()) == [("warning", "migrations-inconsistent")]
 
 
 # Unchanged files --------------------------------------------------------------------------------------------------------
@@ -467,7 +467,7 @@ def test_wal_of_killed_app_is_read_unchanged(path, run_doctor):
     set_known_password(path)
     run_python(KILLED_WRITER_CODE, path)
     before = snapshot(path.parent)
-    assert {finding["code"] for finding in run_doctor()} == {"leftover-files", "known-login"}
+    assert {finding["code"] for finding in run_doctor()} == {"wal-leftover", "known-login"}
     assert snapshot(path.parent) == before
 
 
@@ -476,7 +476,7 @@ def test_database_is_not_read_if_that_creates_files(path, run_doctor):
     run_python(KILLED_WRITER_CODE, path)
     Path(f"{path}-shm").unlink()
     before = snapshot(path.parent)
-    assert list_codes(run_doctor()) == [("warning", "leftover-files"), ("error", "uncheckpointed-wal")]
+    assert list_codes(run_doctor()) == [("warning", "wal-leftover"), ("error", "uncheckpointed-wal")]
     assert snapshot(path.parent) == before
 
 

@@ -147,7 +147,7 @@ def test_damaged_value_is_reported_with_index_value(folder, run_json):
     raw[offset : offset + 6] = b"secXnd"
     path.write_bytes(raw)
     (finding,) = run_json("integrity", "check", status=4)["findings"]
-    assert finding["code"] == "index"
+    assert finding["code"] == "index-damaged"
     assert "rowid 2, word: 'secXnd' in the table, 'second' in the index" in finding["message"]
     assert "nothing is lost" not in finding["hint"]
     assert "restore recover" in finding["hint"]
@@ -227,7 +227,7 @@ def test_lost_write_of_index_page_is_reported(folder, run_json):
 
     restore_old_page(path, "idx_users_email", change)
     (finding,) = run_json("integrity", "check", status=4)["findings"]
-    assert (finding["target"], finding["severity"], finding["code"]) == ("fp/user", "error", "index")
+    assert (finding["target"], finding["severity"], finding["code"]) == ("fp/user", "error", "index-damaged")
     assert finding["message"] == (
         "index idx_users_email does not agree with its table (row 2 missing from index idx_users_email, and 5 more)"
     )
@@ -294,7 +294,7 @@ def test_full_text_index_is_checked_only_in_writable_database(folder, run_json):
     before = {name: (folder / name).read_bytes() for name in ("user.db", "flashpoint.sqlite")}
     result = run_json("integrity", "check", status=4)
     assert list_codes(result) == [
-        ("fp/user", "error", "text-index"),
+        ("fp/user", "error", "text-index-damaged"),
         ("fp/flashpoint", "info", "text-index-not-checked"),
     ]
     assert run_json("integrity", "check", "--quick")["findings"] == []

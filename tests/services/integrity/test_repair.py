@@ -89,7 +89,9 @@ def test_expected_differences_are_reported_without_error(run: Run) -> None:
 def test_differences_are_reported_by_column_and_repaired(run: Run) -> None:
     change_row("msg-1", user_id=OLD)
     change_row(PLANTS, chat_id=PYTHON, content="Another text")
-    differing = {message.split()[1].partition(".")[2]: message for message in list_messages(run)["differs"]}
+    differing = {
+        message.split()[1].partition(".")[2]: message for message in list_messages(run)["copy-differs"]
+    }
     assert set(differing) == {"user_id", "chat_id", "content"}
     assert "msg-1" in differing["user_id"]
     plan = run("integrity", "repair", "--dry-run")["plan"]
@@ -99,7 +101,7 @@ def test_differences_are_reported_by_column_and_repaired(run: Run) -> None:
     assert (result["renamed"], result["repaired"], result["deleted"]) == (1, 2, 0)
     remaining = list_messages(run)
     assert "renamed-key" not in remaining
-    assert [message.split()[1] for message in remaining["differs"]] == ["chat_embeddings.content"]
+    assert [message.split()[1] for message in remaining["copy-differs"]] == ["chat_embeddings.content"]
     assert run("integrity", "repair", "--dry-run")["plan"]["steps"] == []
 
 

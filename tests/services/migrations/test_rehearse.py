@@ -156,7 +156,9 @@ def test_orphaned_rows_are_an_error(file):
     file.write({"003_less": text})
     result = rehearse(file)
     assert [
-        (finding.severity, finding.message) for finding in result.findings if finding.code == "orphans"
+        (finding.severity, finding.message)
+        for finding in result.findings
+        if finding.code == "foreign-key-orphans"
     ] == [("error", "2 rows of books (author) refer to missing rows of authors")]
     assert result.status == 4
     assert file.count("authors") == 3

@@ -580,7 +580,7 @@ def test_verify_reports_gaps_and_ignored_files(path: Path, folder: Path) -> None
     (folder / "008_folder.sql").mkdir()
     with open_app(path) as app:
         findings = verify.verify(app, find_targets(app, "user", folder))
-    assert [finding.code for finding in findings.findings] == ["ignored", "ignored", "gap"]
+    assert [finding.code for finding in findings.findings] == ["file-ignored", "file-ignored", "number-gap"]
     assert findings.findings[2].message == "numbers 4 to 6 are missing"
     assert not findings.has_errors
     assert findings.checked == 4
@@ -598,7 +598,7 @@ def test_verify_reports_every_problem_in_one_run(path: Path, folder: Path) -> No
         ("error", "changed"),
         ("error", "missing-file"),
         ("error", "duplicate-version"),
-        ("info", "gap"),
+        ("info", "number-gap"),
     }
 
 

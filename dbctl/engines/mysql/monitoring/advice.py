@@ -19,7 +19,7 @@ from dbctl.model import format_count
 SERVER_CHECKS = (
     FindingQuery(
         severity="warning",
-        code="not-transactional",
+        code="table-not-transactional",
         sql="""select t.table_name, t.engine, concat('`', replace(t.table_name, '`', '``'), '`')
 from information_schema.tables t join information_schema.engines e on e.engine = t.engine
 where t.table_schema = database() and t.table_type <> 'VIEW' and e.transactions <> 'YES' order by 1""",

@@ -149,7 +149,7 @@ class RowCopier:
             for batch in self.trees.read_table(entry.root, lambda _key, fields: len(fields) == 2):  # noqa: PLR2004 - name, seq
                 if batch.gap:
                     self._report(
-                        "sequence", f"the AUTOINCREMENT sequences cannot be read: {batch.gap.reason}"
+                        "sequences-unread", f"the AUTOINCREMENT sequences cannot be read: {batch.gap.reason}"
                     )
                 for _, (name, last) in batch.rows:
                     if name in self._salvages and isinstance(last, int):

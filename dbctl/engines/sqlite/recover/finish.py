@@ -89,7 +89,7 @@ def _repair_text_index(path: Path, target: str, entry: Entry) -> Iterator[Engine
     label = f"{entry.name} (full-text index)"
     if CONTENTLESS.search(entry.sql or ""):
         message = f"{label} is damaged and stores no text to rebuild it from: {reason}"
-        yield EngineFinding(severity="error", code="text-index", message=message)
+        yield EngineFinding(severity="error", code="text-index-damaged", message=message)
         return
     try:
         _rebuild_text_index(path, entry)
@@ -99,10 +99,12 @@ def _repair_text_index(path: Path, target: str, entry: Entry) -> Iterator[Engine
         reason = str(error)
     if reason:
         yield EngineFinding(
-            severity="error", code="text-index", message=f"{label} could not be rebuilt: {reason}"
+            severity="error", code="text-index-damaged", message=f"{label} could not be rebuilt: {reason}"
         )
     else:
-        yield EngineFinding(severity="info", code="text-index", message=f"{label} was rebuilt from its rows")
+        yield EngineFinding(
+            severity="info", code="text-index-rebuilt", message=f"{label} was rebuilt from its rows"
+        )
 
 
 def _read_damage(path: Path, target: str, name: str) -> str:

@@ -164,7 +164,9 @@ class _Salvage:
                 added = match_roots(image, self._reference.path, added, [entry.root for entry in entries])
                 message = f"the catalog is damaged ({where}); {format_count(len(added), 'catalog row')} taken from the reference"
             entries += added
-            findings.append(EngineFinding(severity="error", code="schema", message=message, hint=hint))
+            findings.append(
+                EngineFinding(severity="error", code="catalog-damaged", message=message, hint=hint)
+            )
         if not any(entry.kind == "table" for entry in entries):
             raise UnrecoverableError(
                 target=self._target, reason="its catalog cannot be read", hint=REFERENCE_HINT
@@ -179,16 +181,16 @@ def _describe_source(copy_result: CopyResult, image: Image) -> Iterator[EngineFi
         yield EngineFinding(severity="error", code="commits-lost", message=message)
     if not image.has_header:
         message = f"the header of the file is damaged; a page size of {image.page_size} bytes was assumed"
-        yield EngineFinding(severity="warning", code="header", message=message)
+        yield EngineFinding(severity="warning", code="header-damaged", message=message)
     elif image.has_wrong_page_size:
         message = f"the page size in the header is wrong; the pages have {image.page_size} bytes"
-        yield EngineFinding(severity="warning", code="header", message=message)
+        yield EngineFinding(severity="warning", code="header-damaged", message=message)
     if image.missing_pages:
         message = (
             f"the header counts {image.total_pages} pages and the file has {image.present_pages}:"
             " the file is truncated, or its header is damaged"
         )
-        yield EngineFinding(severity="warning", code="truncated", message=message)
+        yield EngineFinding(severity="warning", code="file-truncated", message=message)
 
 
 def _install(source: Path, destination: Path, owner: os.stat_result) -> None:
