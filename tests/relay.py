@@ -21,9 +21,7 @@ class Relay:
         self._silent = threading.Event()
         self._newest = 0  #: number of the last silent connection
         self._count = 0
-        self.request_count = (
-            0  #: blocks from clients, one for each message to which a client waits for the reply
-        )
+        self.round_trips = 0  #: requests of clients to which the server replied
         self.bytes_until_silence: int | None = None  #: bytes to pass before it falls silent; None: unlimited
         self.relays_new = (
             False  #: whether later connections work after it has fallen silent for one of these reasons
@@ -53,6 +51,7 @@ class Relay:
 
     def _pass_on(self, client: socket.socket, number: int) -> None:
         with client, suppress(OSError), socket.create_connection(self._server) as server:
+            is_request_open = False
             while not self._ended.is_set():
                 if self._is_silent(number):
                     self._ended.wait()
@@ -62,7 +61,8 @@ class Relay:
                         return
                     if self._is_silent(number):
                         break
-                    self.request_count += ready is client
+                    self.round_trips += is_request_open and ready is server
+                    is_request_open = ready is client
                     (client if ready is server else server).sendall(block)
                     self._count_down(block)
 

@@ -1,4 +1,4 @@
-"""Each message to a server takes as long as the way there and back, so commands send few of them."""
+"""Each request to a server takes as long as the way there and back, so commands send few of them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from tests.relay import open_relay
 
 PORTS = {"postgresql": 5432, "mysql": 3306}
 LOGIN = "zoe@example.org"
-#: Commands in their order, and the maximum number of their messages to PostgreSQL and to MySQL or MariaDB.
+#: Commands in their order, and the maximum number of their requests to PostgreSQL and to MySQL or MariaDB.
 COMMANDS = [
-    (["users", "list"], 8, 12),
-    (["users", "show", "demo@promptvault.example"], 9, 13),
-    (["users", "create", LOGIN, "--email", LOGIN, "--password-stdin"], 43, 46),
-    (["users", "set-password", LOGIN, "--password-stdin"], 35, 40),
-    (["users", "delete", LOGIN, "--yes"], 55, 61),
-    (["roles", "list"], 9, 12),
-    (["migrate", "status"], 8, 11),
-    (["integrity", "check"], 42, 50),
+    (["users", "list"], 7, 10),
+    (["users", "show", "demo@promptvault.example"], 6, 9),
+    (["users", "create", LOGIN, "--email", LOGIN, "--password-stdin"], 37, 40),
+    (["users", "set-password", LOGIN, "--password-stdin"], 31, 35),
+    (["users", "delete", LOGIN, "--yes"], 54, 59),
+    (["roles", "list"], 6, 9),
+    (["migrate", "status"], 6, 9),
+    (["integrity", "check"], 40, 33),
 ]
 
 
@@ -37,7 +37,7 @@ def database(request):
         yield url
 
 
-def test_commands_send_few_messages(database, tmp_path):
+def test_commands_send_few_requests(database, tmp_path):
     environment = {"HOME": str(tmp_path)}
     with open_relay(database.host, database.port or PORTS[database.engine]) as relay:
         url = structs.replace(database, host="127.0.0.1", port=relay.port)
@@ -46,12 +46,12 @@ def test_commands_send_few_messages(database, tmp_path):
         assert created.returncode == 0, created.stderr
         counts = {}
         for command, *_ in COMMANDS:
-            before = relay.request_count
+            before = relay.round_trips
             result = run_command(
                 command, environment=environment, cwd=tmp_path, stdin=b"correct horse battery\n"
             )
             assert result.returncode == 0, (command, result.stderr)
-            counts[" ".join(command[:2])] = relay.request_count - before
+            counts[" ".join(command[:2])] = relay.round_trips - before
     limits = {
         " ".join(command[:2]): postgresql if database.engine == "postgresql" else mysql
         for command, postgresql, mysql in COMMANDS
