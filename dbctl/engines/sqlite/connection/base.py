@@ -26,7 +26,13 @@ from dbctl.engines.sqlite.errors import (
     translate_error,
 )
 from dbctl.engines.sqlite.files import connect
-from dbctl.errors import DatabaseMissingError, DbctlError, QueryFailedError, ValueInvalidError
+from dbctl.errors import (
+    DatabaseMissingError,
+    DbctlError,
+    QueryFailedError,
+    UnreachableError,
+    ValueInvalidError,
+)
 
 T = TypeVar("T")
 
@@ -129,7 +135,9 @@ class SQLiteConnection(ABC):
             raise self._unreachable_error(error.strerror or str(error)) from error
         if not stat.S_ISREG(status.st_mode):
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            raise self._unreachable_error(f"{self.path} is {kind}")
+            raise UnreachableError(
+                target=self.target, reason=f"{self.path} is {kind}", hint="Name the file of the database."
+            )
         return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
     def read_journal_mode(self) -> str:
