@@ -342,10 +342,8 @@ class App:
         Raises:
             ProfileContradictionError: the first contradiction.
         """
-        if (
-            name,
-            purpose,
-        ) in self._compared:  # an app does not change the form of its values while a command runs
+        # An app does not change the form of its values while a command runs.
+        if (name, purpose) in self._compared:
             return
         from dbctl.services.app import evidence
         from dbctl.services.app.write_paths import FACTS_BY_PURPOSE
