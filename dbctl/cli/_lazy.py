@@ -117,6 +117,7 @@ RECORDED = {
     "migrate": "up down reset baseline mark repair new verify drift rehearse",
     "maintain": "vacuum analyze optimize reindex checkpoint wal cancel",
     "transfer": "run verify switch",
+    "notify": "check summary",
     "runs": "prune",
     "undo": "",
     "audit": "verify",

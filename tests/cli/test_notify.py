@@ -367,6 +367,22 @@ def test_summary_is_one_message_about_all_apps(blog, receiver, answer):
     assert "shop" in notice["data"]["text"]
 
 
+@pytest.mark.parametrize("command", ["check", "summary"])
+@pytest.mark.parametrize("app", ["", "shop"])
+def test_run_is_recorded_for_its_apps_and_sends_nothing_about_itself(blog, receiver, answer, command, app):
+    shop = APP.replace("blog", "shop")
+    channels = f'ping = "{receiver.url}/{{app}}-{{command}}"\n[notify.webhook]\nurl = "{receiver.url}/hook"\n'
+    configure(blog, channels, APP + shop)
+    answer("notify", command, *(["--app", app] if app else []), status=None)
+    recorded = read_run(answer)
+    assert (recorded["command"], recorded["app"], recorded["result"]) == (
+        f"notify {command}",
+        app or "blog, shop",
+        "ok",
+    )
+    assert list_pings(receiver) == []
+
+
 def test_test_reports_each_channel_and_sends_no_result_of_a_job(blog, receiver, answer):
     items = answer("notify", "test")["data"]["items"]
     assert [(item["channel"], item["delivered"]) for item in items] == [("ping", True), ("webhook", True)]

@@ -81,6 +81,8 @@ def test_every_command_that_changes_something_is_recorded():
         "search index check",
         "settings validate",
         "transfer verify",
+        "notify check",
+        "notify summary",
     }
     assert recorded - changes == checks
     words = {

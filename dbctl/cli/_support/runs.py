@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 #: Fields of results, and of their parts, that count bytes and rows; a mapping counts rows by table.
 _BYTES, _ROWS = ("bytes", "freed_bytes"), ("rows", "added", "changed", "removed")
 _PARTS = ("members", "rules", "tables", "tasks")
+#: Groups whose commands apply to every app unless one is selected.
+GROUPS_FOR_ALL_APPS = frozenset({"notify"})
 MAX_WARNINGS, MAX_HOOKS = 100, 100  #: that are recorded
 
 
@@ -57,10 +59,12 @@ class ObservedRun:
         self._outcomes: list[RunOutcome] = []
         self._databases: list[Sequence[str]] = []
         self._hooks: list[HookRun] = []
-        location = locate_journal(read_selection(ctx), all_apps=bool(ctx.params.get("all_apps")))
+        words, selection = command_path(ctx), read_selection(ctx)
+        for_all_apps = words[0] in GROUPS_FOR_ALL_APPS and not selection.app
+        location = locate_journal(selection, all_apps=for_all_apps or bool(ctx.params.get("all_apps")))
         ctx.meta[SECTIONS] = location.configuration
         self._run = Run(
-            command=" ".join(command_path(ctx)),
+            command=" ".join(words),
             arguments=self._text.arguments,
             app=", ".join(location.apps),
             started_at=now(),

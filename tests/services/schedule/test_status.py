@@ -111,6 +111,16 @@ def test_last_run_comes_from_the_journal(states, folder, exit_code, age, state):
     assert datetime.now(UTC) - datetime.fromisoformat(job["last_run"]) - age < timedelta(minutes=5)
 
 
+def test_run_of_notify_is_the_last_run_of_its_job(states, folder, answer):  # noqa: F811
+    config = folder / "dbctl.toml"
+    config.write_text(config.read_text() + '[notify.ntfy]\nurl = "http://127.0.0.1:1/topic"\n')
+    install("units")
+    assert states("--check")["notify"]["state"] == "unknown"
+    answer("notify", "check", status=None)
+    job = states(status=None)["notify"]
+    assert (job["state"], job["last_result"]) in [("ok", "ok"), ("failed", "unreachable")]
+
+
 def test_timer_of_removed_job_is_reported(states, folder, answer):  # noqa: F811
     add_app(folder, "other")
     install("units", "--all-apps")
