@@ -161,7 +161,6 @@ def help_(
 ) -> int:
     """Print the help of a topic or of a command, or the meaning of a code.
 
-    Example: dbctl help exit-codes
     Example: dbctl help wal-leftover
     Example: dbctl help backup create
     """
