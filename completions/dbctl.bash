@@ -889,6 +889,7 @@ _dbctl() {
             'completions show:'0) candidates='bash zsh fish' ;;
             'completions install:'0) candidates='bash zsh fish' ;;
             'man show:'0) candidates='dbctl dbctl.toml init config apps profiles demo status report doctor integrity stats search search-all search-semantic search-index search-vectors users roles settings sessions data undo backup restore schema migrate maintain transfer schedule metrics runs audit notify completions man support version help' ;;
+            'help:'*) candidates='options exit-codes config profiles environment init config apps profiles demo status report doctor integrity stats search users roles settings sessions data undo backup restore schema migrate maintain transfer schedule metrics runs audit notify completions man support version help' ;;
         esac
     fi
     case "$candidates" in

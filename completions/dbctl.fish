@@ -799,6 +799,7 @@ complete -c dbctl -n '__dbctl_at \'completions install\' 0' -f -a 'bash zsh fish
 complete -c dbctl -n '__dbctl_at \'man show\' 0' -f -a 'dbctl dbctl.toml init config apps profiles demo status report doctor integrity stats search search-all search-semantic search-index search-vectors users roles settings sessions data undo backup restore schema migrate maintain transfer schedule metrics runs audit notify completions man support version help'
 complete -c dbctl -n '__dbctl_at \'support\'' -l to -r -F -d 'The archive to write; it must not exist'
 complete -c dbctl -n '__dbctl_at \'support\'' -l dry-run -s n -d 'Show the plan without changing anything'
+complete -c dbctl -n '__dbctl_at \'help\'' -f -a 'options exit-codes config profiles environment init config apps profiles demo status report doctor integrity stats search users roles settings sessions data undo backup restore schema migrate maintain transfer schedule metrics runs audit notify completions man support version help'
 complete -c dbctl -l config -r -F -d 'Read this configuration (default: ./dbctl.toml, then the user\'s, then the system\'s)'
 complete -c dbctl -l app -x -a '(__dbctl_live option:apps)' -d 'Select an app; required if several are configured'
 complete -c dbctl -l db -x -a '(__dbctl_live option:databases)' -d 'Select a database by its name in the profile'

@@ -24,8 +24,9 @@ from dbctl.services.completion import KINDS, LIMIT
 from tests.cli.shells import BIN, FOLDER, open_shell
 from tests.in_process import run_command
 from tests.test_imports import HEAVY
+from tools import reference
 from tools.completion import generate
-from tools.completion.tree import LIVE
+from tools.completion.tree import CHOICES, LIVE
 
 pytestmark = pytest.mark.slow  # each test starts shells or interpreters
 DBCTL = BIN / "dbctl"
@@ -97,6 +98,11 @@ def test_bundled_completion_file_is_current(shell):
 
 def test_bundled_help_is_current():
     assert generate.HELP.read_text() == generate.root_help()
+
+
+@pytest.mark.parametrize("placeholder", CHOICES)
+def test_each_placeholder_with_choices_belongs_to_an_argument(placeholder):
+    assert any(placeholder in text for _, text in reference.command_helps())
 
 
 def test_each_kind_of_values_belongs_to_a_slot():

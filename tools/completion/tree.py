@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: Values of arguments that do not depend on a configuration, by their placeholder in the help.
 CHOICES: Mapping[str, Sequence[str]] = {
     "[PAGE]": ["dbctl", "dbctl.toml", *(name.replace(" ", "-") for name in GROUPS)],
-    "[TOPIC|COMMAND]": [*TOPICS, *(name for name in GROUPS if " " not in name)],
+    "[TOPIC|COMMAND|CODE]": [*TOPICS, *(name for name in GROUPS if " " not in name)],
 }
 #: Live values (``KINDS`` of ``dbctl.services.completion``) of arguments and options: the beginning of the path of the command,
 #: the placeholder in the help or the name of the option, and the kinds. The first that matches applies.

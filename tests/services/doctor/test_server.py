@@ -461,6 +461,6 @@ def test_incomplete_index_is_found_with_amcheck(server, deployment, run_json):
         "update pg_index set indisready = true where indexrelid = 'by_title'::regclass"
     )
     (finding,) = run_json("integrity check", status=4)["findings"]
-    assert (finding["code"], "by_title" in finding["message"]) == ("index", True)
+    assert (finding["code"], "by_title" in finding["message"]) == ("index-damaged", True)
     run_json("maintain reindex --table recipes")
     assert run_json("integrity check")["findings"] == []
