@@ -636,7 +636,7 @@ def test_output_and_messages_contain_no_secrets(deployed):
             result = subprocess.run(
                 [sys.executable, "-m", "dbctl", *args, "-o", "json", "-v"],
                 cwd=deployed.parent,
-                env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+                env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "DBCTL_STATE": "off"},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 check=False,
