@@ -23,6 +23,8 @@ from tests.services import mysql_samples
 from tests.services.flashpoint_app import catch_error
 from tests.services.promptvault_app import apply_restore, create_app_backup
 
+pytestmark = pytest.mark.slow
+
 CONFIGURATION = """[apps.kinds]
 profile = "plain"
 [apps.kinds.databases]

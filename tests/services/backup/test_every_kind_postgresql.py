@@ -13,6 +13,8 @@ from dbctl.engines.sql import ident
 from tests import servers
 from tests.services import postgresql_kinds, promptvault_app
 
+pytestmark = pytest.mark.slow
+
 PROFILE = """[apps.kinds]
 profile = "plain"
 [apps.kinds.databases]

@@ -69,6 +69,8 @@ from tests.services.promptvault_app import (
     verify_backups,
 )
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -345,7 +347,6 @@ def test_single_table_of_sqlite_file_is_not_backed_up(tmp_path):
 # Passwords and leftovers -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_trap_password_is_in_no_process_file_or_message(tmp_path):
     secret = "very;s3cret:\\pass w0rd"
     server = servers.parse_url(servers.private_postgresql(password=secret))

@@ -32,6 +32,8 @@ from tests.services import larder_app, promptvault_app
 from tests.services.backup.foreign.test_files import adopt, apply, find_backups, stage_file, verify_files
 from tests.services.flashpoint_app import catch_error
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def private_temp_dir(tmp_path, monkeypatch):
@@ -104,7 +106,6 @@ def write_all_formats(pantry, folder):
     return sorted(folder.iterdir())
 
 
-@pytest.mark.slow
 def test_dump_of_every_format_is_restored_and_undone(pantry, foreign_dir):
     before = pantry.content()
     for file in write_all_formats(pantry, foreign_dir):
@@ -198,7 +199,6 @@ def dump_some_tables(pantry, file, without, only):
     return pg_dump(pantry, file, *(word for name in only for word in ("-t", name)))
 
 
-@pytest.mark.slow
 def test_partial_dump_restores_tables_but_no_database(pantry, foreign_dir):
     file = dump_some_tables(pantry, foreign_dir / "some.sql", "options", ["members"])
     before = pantry.content()
