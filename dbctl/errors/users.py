@@ -99,7 +99,7 @@ class PasswordFormatError(DbctlError):
 
 class PasswordUnknownError(DbctlError):
     code, exit_status = "password-unknown", Exit.REFUSED
-    sentence = "{target}: no stored password has a format that the profile declares (unknown values: {count})"
+    sentence = "{target}: {count} stored passwords have an unknown format"
     remedy = (
         "Nothing was changed: the app may not accept the new hash. If the values mark accounts without password sign-in, add"
         " their pattern to users.password.unusable of the profile; otherwise set the password in the app."

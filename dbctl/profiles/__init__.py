@@ -30,6 +30,7 @@ with lazy_imports(__name__):
         format_of_prefix,
         hash_password,
         identify_format,
+        looks_hashed,
         new_password,
         read_prefix,
         verify_password,

@@ -164,9 +164,13 @@ HashFormat = Literal[
     "werkzeug-pbkdf2",
     "mediawiki-pbkdf2",
     "gitea-pbkdf2",
+    "passlib-pbkdf2",
+    "phc-pbkdf2",
     "werkzeug-scrypt",
     "django-scrypt",
+    "phc-scrypt",
     "phpass",
+    "md5-crypt",
     "sha-crypt",
     "redmine-sha1",
 ]

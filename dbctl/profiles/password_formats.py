@@ -70,6 +70,10 @@ def _random_base64() -> str:
     return b64encode(secrets.token_bytes(16)).decode()
 
 
+def _random_unpadded() -> str:
+    return _random_base64().rstrip("=")
+
+
 def _random_hex() -> str:
     import secrets
 
@@ -139,11 +143,12 @@ def _create_argon2(leading: str) -> PasswordFormat:
             1.2e-6 * int(parts["memory"]) * int(parts["passes"]), 1024 * int(parts["memory"])
         ),
         compute=_compute_argon2,
-        new_salt=lambda: _random_base64().rstrip("="),
+        new_salt=_random_unpadded,
         is_valid=lambda parts: (
             0 < 8 * int(parts["lanes"]) <= int(parts["memory"])
             and int(parts["passes"]) > 0
-            and 1 not in (len(parts.get("salt", "")) % 4, len(parts.get("hash", "")) % 4)
+            and _is_unpadded(parts.get("salt", ""))
+            and _is_unpadded(parts.get("hash", ""))
         ),
     )
 
@@ -164,11 +169,20 @@ def _compute_argon2(password: bytes, parts: Parts) -> str:
         )
     except HashingError as error:  # not enough memory
         raise HashExpensiveError(format="argon2") from error
-    return b64encode(raw).decode().rstrip("=")
+    return _encode_unpadded(raw)
+
+
+def _encode_unpadded(data: bytes) -> str:
+    return b64encode(data).decode().rstrip("=")
 
 
 def _decode_unpadded(text: str) -> bytes:
     return b64decode(text + "=" * (-len(text) % 4))
+
+
+def _is_unpadded(text: str) -> bool:
+    """Return whether the length is possible for base64 without padding."""
+    return len(text) % 4 != 1
 
 
 # PBKDF2 ---------------------------------------------------------------------------------------------------------------
@@ -227,6 +241,55 @@ _MEDIAWIKI_PBKDF2 = PasswordFormat(
     template="{salt}:{hash}",
     is_valid=lambda parts: "hash" not in parts or len(parts["hash"]) == -(-int(parts["length"]) // 3) * 4,
 )
+#: passlib writes base64 without padding, and ``.`` for ``+``.
+_PASSLIB_PBKDF2 = PasswordFormat(
+    prefix=rf"\$pbkdf2(?:-(?P<digest>sha256|sha512))?\${_ROUNDS}\$",
+    rest=r"(?P<salt>[./A-Za-z0-9]{1,512})\$(?P<hash>[./A-Za-z0-9]{27,86})",
+    cost=lambda parts: _cost_of_pbkdf2(_name_digest(parts)),
+    compute=lambda password, parts: _encode_unpadded(
+        _compute_pbkdf2(password, _decode_unpadded(parts["salt"].replace(".", "+")), _name_digest(parts))
+    ).replace("+", "."),
+    new_salt=lambda: _random_unpadded().replace("+", "."),
+    is_valid=lambda parts: (
+        _is_unpadded(parts.get("salt", ""))
+        and (
+            "hash" not in parts
+            or len(parts["hash"]) == -(-DIGESTS[_name_digest(parts)["digest"]][0] * 4 // 3)
+        )
+    ),
+)
+#: PHC strings: the digest in the name of the algorithm, or, of Mattermost, as a parameter.
+_PHC_PBKDF2 = PasswordFormat(
+    prefix=(
+        rf"\$pbkdf2(?:-(?P<named>sha1|sha256|sha512)\$i={_ROUNDS}"
+        r"|\$f=(?P<function>SHA1|SHA256|SHA512),w=(?P<work>[1-9]\d{0,9}))"
+        rf",l={_LENGTH}\$"
+    ),
+    rest=r"(?P<salt>[A-Za-z0-9+/]{4,128})\$(?P<hash>[A-Za-z0-9+/]{14,400})",
+    cost=lambda parts: _cost_of_pbkdf2(_read_phc_pbkdf2(parts), int(parts["length"])),
+    compute=lambda password, parts: _encode_unpadded(
+        _compute_pbkdf2(
+            password, _decode_unpadded(parts["salt"]), _read_phc_pbkdf2(parts), int(parts["length"])
+        )
+    ),
+    new_salt=_random_unpadded,
+    is_valid=lambda parts: (
+        _is_unpadded(parts.get("salt", ""))
+        and ("hash" not in parts or len(parts["hash"]) == -(-int(parts["length"]) * 4 // 3))
+    ),
+)
+
+
+def _name_digest(parts: Parts) -> Parts:
+    """Return the parts with the digest, which passlib does not write if it is SHA-1."""
+    return {**parts, "digest": parts.get("digest") or "sha1"}
+
+
+def _read_phc_pbkdf2(parts: Parts) -> Parts:
+    digest = parts.get("named") or parts["function"].lower()
+    return {**parts, "digest": digest, "rounds": parts.get("rounds") or parts["work"]}
+
+
 _GITEA_PBKDF2 = PasswordFormat(
     prefix=rf"pbkdf2\${_ROUNDS}\${_LENGTH}\$",
     rest=r"(?P<salt>(?:[0-9a-f]{2}){16,64}|[^$\s]{10})\$(?P<hash>[0-9a-f]{2,1000})",
@@ -245,11 +308,13 @@ def _cost_of_scrypt(work: int, block: int, lanes: int) -> Cost:
     return Cost(3e-7 * work * block * lanes, 128 * work * block)
 
 
-def _compute_scrypt(password: bytes, salt: str, work: int, block: int, lanes: int) -> bytes:
+def _compute_scrypt(
+    password: bytes, salt: bytes, work: int, block: int, lanes: int, length: int = 64
+) -> bytes:
     import hashlib
 
     limit = 128 * block * (work + lanes + 4)
-    return hashlib.scrypt(password, salt=salt.encode(), n=work, r=block, p=lanes, maxmem=limit, dklen=64)
+    return hashlib.scrypt(password, salt=salt, n=work, r=block, p=lanes, maxmem=limit, dklen=length)
 
 
 def _is_power_of_two(text: str) -> bool:
@@ -261,7 +326,7 @@ _WERKZEUG_SCRYPT = PasswordFormat(
     rest=r"(?P<salt>[^$\s]{1,128})\$(?P<hash>[0-9a-f]{128})",
     cost=lambda parts: _cost_of_scrypt(int(parts["work"]), int(parts["block"]), int(parts["lanes"])),
     compute=lambda password, parts: _compute_scrypt(
-        password, parts["salt"], int(parts["work"]), int(parts["block"]), int(parts["lanes"])
+        password, parts["salt"].encode(), int(parts["work"]), int(parts["block"]), int(parts["lanes"])
     ).hex(),
     new_salt=lambda: random_text(16, LETTERS_AND_DIGITS),
     # The algorithm requires a work factor below 2 ** (16 * block).
@@ -279,7 +344,7 @@ _DJANGO_SCRYPT = PasswordFormat(
     compute=lambda password, parts: b64encode(
         _compute_scrypt(
             password,
-            parts["salt"],
+            parts["salt"].encode(),
             int(parts["work"]),
             int(parts.get("block", 8)),
             int(parts.get("lanes", 5)),
@@ -290,7 +355,30 @@ _DJANGO_SCRYPT = PasswordFormat(
     is_valid=lambda parts: _is_power_of_two(parts["work"]),
 )
 
-# phpass and SHA-crypt -------------------------------------------------------------------------------------------------
+_PHC_SCRYPT = PasswordFormat(
+    prefix=r"\$scrypt\$ln=(?P<exponent>[1-9]|[12]\d|3[01]),r=(?P<block>[1-9]\d{0,2}),p=(?P<lanes>[1-9]\d{0,2})\$",
+    rest=r"(?P<salt>[A-Za-z0-9+/]{4,128})\$(?P<hash>[A-Za-z0-9+/]{14,128})",
+    cost=lambda parts: _cost_of_scrypt(2 ** int(parts["exponent"]), int(parts["block"]), int(parts["lanes"])),
+    compute=lambda password, parts: _encode_unpadded(
+        _compute_scrypt(
+            password,
+            _decode_unpadded(parts["salt"]),
+            2 ** int(parts["exponent"]),
+            int(parts["block"]),
+            int(parts["lanes"]),
+            len(_decode_unpadded(parts["hash"])) if "hash" in parts else 32,
+        )
+    ),
+    new_salt=_random_unpadded,
+    # The algorithm requires a work factor below 2 ** (16 * block).
+    is_valid=lambda parts: (
+        int(parts["exponent"]) < 16 * int(parts["block"])
+        and _is_unpadded(parts.get("salt", ""))
+        and _is_unpadded(parts.get("hash", ""))
+    ),
+)
+
+# phpass, MD5-crypt and SHA-crypt -------------------------------------------------------------------------------------------------
 
 
 def _encode_64(data: bytes) -> str:
@@ -319,6 +407,39 @@ _PHPASS = PasswordFormat(
     compute=_compute_phpass,
     new_salt=lambda: random_text(8, LETTERS_64),
     template="{salt}{hash}",
+)
+
+
+def _compute_md5_crypt(password: bytes, parts: Parts) -> str:
+    from hashlib import md5
+
+    def digest(data: bytes) -> bytes:
+        return md5(data, usedforsecurity=False).digest()
+
+    salt, length = parts["salt"].encode(), len(password)
+    alternate = digest(password + salt + password)
+    text = password + f"${parts['variant']}$".encode() + salt + (alternate * (length // 16 + 1))[:length]
+    bits = length
+    while bits:
+        text += b"\0" if bits & 1 else password[:1]
+        bits >>= 1
+    result = digest(text)
+    for number in range(1000):
+        text = password if number & 1 else result
+        text += salt if number % 3 else b""
+        text += password if number % 7 else b""
+        result = digest(text + (result if number & 1 else password))
+    order = [12, 6, 0, 13, 7, 1, 14, 8, 2, 15, 9, 3, 5, 10, 4, 11]
+    return _encode_64(bytes(result[index] for index in order))
+
+
+#: ``apr1`` is the variant of Apache.
+_MD5_CRYPT = PasswordFormat(
+    prefix=r"\$(?P<variant>1|apr1)\$",
+    rest=r"(?P<salt>[./0-9A-Za-z]{1,8})\$(?P<hash>[./0-9A-Za-z]{22})",
+    cost=lambda _parts: Cost(2e-3),
+    compute=_compute_md5_crypt,
+    new_salt=lambda: random_text(8, LETTERS_64),
 )
 
 
@@ -403,9 +524,13 @@ PASSWORD_FORMATS: Mapping[HashFormat, PasswordFormat] = {
     "werkzeug-pbkdf2": _WERKZEUG_PBKDF2,
     "mediawiki-pbkdf2": _MEDIAWIKI_PBKDF2,
     "gitea-pbkdf2": _GITEA_PBKDF2,
+    "passlib-pbkdf2": _PASSLIB_PBKDF2,
+    "phc-pbkdf2": _PHC_PBKDF2,
     "werkzeug-scrypt": _WERKZEUG_SCRYPT,
     "django-scrypt": _DJANGO_SCRYPT,
+    "phc-scrypt": _PHC_SCRYPT,
     "phpass": _PHPASS,
+    "md5-crypt": _MD5_CRYPT,
     "sha-crypt": _SHA_CRYPT,
     "redmine-sha1": _REDMINE_SHA1,
 }

@@ -20,6 +20,11 @@ JOINT = "$"
 MAX_LENGTH = 1024
 #: Longer passwords are refused: the time of some formats is proportional to the length.
 MAX_PASSWORD_BYTES = 4096
+#: Fields of a modular format, a scheme in braces, or the digits of a digest.
+_ANY_HASH = re.compile(
+    r"\$[\w.,=-]+\$.{8,}|\{[\w.-]+\}.{8,}|[\w-]+[$:][^\s$:]+[$:]\S{16,}|(?:[0-9a-fA-F]{8}){4,}|[A-Za-z0-9+/_-]{40,}={0,2}",
+    re.ASCII,
+)
 #: Letters and digits that cannot be confused.
 READABLE = "abcdefghjkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 
@@ -28,6 +33,16 @@ def identify_format(stored: str) -> HashFormat | None:
     """Return the format of a stored text; None if it is no hash of a known format."""
     match = _match(stored)
     return match[0] if match else None
+
+
+def looks_hashed(stored: str) -> bool:
+    """Return whether a text is a hash, or may be one in a format that dbctl does not know; not a damaged one in a known format."""
+    if identify_format(stored) is not None:
+        return True
+    begins_known = any(
+        entry.prefix and re.match(entry.prefix, stored, re.ASCII) for entry in PASSWORD_FORMATS.values()
+    )
+    return not begins_known and len(stored) <= MAX_LENGTH and bool(_ANY_HASH.fullmatch(stored))
 
 
 def read_prefix(stored: str) -> str:

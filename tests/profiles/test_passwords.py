@@ -40,6 +40,35 @@ REAL = [
         "admin-pw-1fixture-pepper",
         "$2b$06$Fw8hitM/P/CBm/4I65fzGuSrN9Ju1dG46.75oQFk4BKh9edP6DYz6",
     ),
+    # passlib
+    ("passlib-pbkdf2", "correct horse 42", "$pbkdf2$9$4hwDQCil1Nrbm3NuzZlTyg$kchMEXYIvIy7ltB0lFN.2Znqa30"),
+    (
+        "passlib-pbkdf2",
+        "correct horse 42",
+        "$pbkdf2-sha256$9$TUkJgdCa0xrDuLcWAsCY8w$O9z.W8cv6/dcUg.YuRMwuO/9Q4vxuRdYeTP/xad575s",
+    ),
+    (
+        "passlib-pbkdf2",
+        "correct horse 42",
+        "$pbkdf2-sha512$25000$C.F8D.GcM8aYM0YIgRDC2A$EIcNv9SSrIOEWpzFR/Fpv7d0U/2NqUljvhbXnFywE59gTOk.mDvy9Odckqq0q7zffjYxuDipZAp6wtYTWQzt7g",
+    ),
+    (
+        "phc-scrypt",
+        "correct horse 42",
+        "$scrypt$ln=4,r=8,p=1$YQxBCCHEGAOAUCqlNMb4fw$9VG8JC7hBM0rK5RDp6QlNt+UGENQv4OOVU3bAABhhQ0",
+    ),
+    ("md5-crypt", "correct horse 42", "$1$QTnGUd5T$9w6ikVZzbiwulsXx1B8vP0"),
+    ("md5-crypt", "correct horse 42", "$apr1$EvjLkg/V$azDX8XlFwZepqdGBAuUg7."),
+    (
+        "phc-pbkdf2",
+        "correct horse 42",
+        "$pbkdf2$f=SHA256,w=600000,l=32$MDEyMzQ1Njc4OWFiY2RlZg$nrJ/iinhk4QMsVPadAoDzsVm/IgM/GA8JUp+lUsDcok",
+    ),
+    (
+        "phc-pbkdf2",
+        "correct horse 42",
+        "$pbkdf2-sha512$i=1000,l=64$MDEyMzQ1Njc4OWFiY2RlZg$J309K6oDv5NWXXNPSueJr5quUOHxQbNLzZruakc8bZhpWcFrawQuAJRfcORTRcrs72coK3y14ZLNnIfBXqlDJw",
+    ),
     (
         "argon2",  # Directus
         "correct horse 42",
@@ -98,6 +127,13 @@ PREFIXES = [
     ":pbkdf2:sha512:9:64:",
     ":pbkdf2:sha256:9:70:",
     "pbkdf2$9$50$",
+    "$pbkdf2$9$",
+    "$pbkdf2-sha512$9$",
+    "$pbkdf2-sha256$i=9,l=32$",
+    "$pbkdf2$f=SHA512,w=9,l=70$",
+    "$scrypt$ln=4,r=8,p=1$",
+    "$1$",
+    "$apr1$",
     "scrypt:16:8:1$",
     "scrypt$16$",
     "$P$5",

@@ -9,6 +9,7 @@ from dbctl import signals
 from dbctl.engines.contract import Condition, Not, Readable, TimeFormCount, TimeForms, Where
 from dbctl.errors import SchemaMismatchError
 from dbctl.model import Finding, PageRequest, Severity, format_count
+from dbctl.profiles import looks_hashed
 from dbctl.profiles.model import ColumnNames, Settings
 from dbctl.services.app import (
     App,
@@ -88,7 +89,7 @@ class _StoredRowChecks:
         self._app, self._database, self._db, self._table = app, database, db, table
 
     def check_passwords(self) -> Iterator[Finding]:
-        """Yield users whose stored password is not a hash."""
+        """Yield users whose stored password is not a hash, and the number of hashes in undeclared formats."""
         section = self._app.profile.users
         if (
             section is None
@@ -98,7 +99,15 @@ class _StoredRowChecks:
             return
         users = UserTable(self._app, self._db)
         passwords = Passwords(self._app, users.live)
-        logins = self._find_unhashed(users, passwords)
+        logins, unknown = self._find_unhashed(users, passwords)
+        if unknown:
+            message = f"{format_count(unknown, 'user')} with a password hash in a format that the profile does not declare"
+            yield self._create_finding(
+                "info",
+                "password-unknown",
+                message,
+                "The app may accept it: dbctl does not replace it. Compare users.password of the profile with the app.",
+            )
         if logins:
             verb = "has" if len(logins) == 1 else "have"
             message = (
@@ -109,17 +118,22 @@ class _StoredRowChecks:
                 "error", "password-not-hashed", message, "dbctl users set-password LOGIN"
             )
 
-    def _find_unhashed(self, users: UserTable, passwords: Passwords) -> list[str]:
-        result, login_columns = [], users.login_columns()
+    def _find_unhashed(self, users: UserTable, passwords: Passwords) -> tuple[list[str], int]:
+        """Return the users whose password is no hash, and the number of hashes in undeclared formats."""
+        result, unknown, login_columns = list[str](), 0, users.login_columns()
         columns = [*login_columns, *passwords.columns]
         with require_streams(self._db).stream(users.live.name, columns) as stream:
             for batch in stream.batches:
                 signals.raise_if_interrupted()
                 for row in batch:
                     logins, stored = row[: len(login_columns)], passwords.join(row[len(login_columns) :])
-                    if stored is not None and not passwords.is_declared(stored):
+                    if stored is None or passwords.is_declared(stored):
+                        continue
+                    if looks_hashed(stored):
+                        unknown += 1
+                    else:
                         result.append(next((str(login) for login in logins if login), "(no login)"))
-        return result
+        return result, unknown
 
     def check_roles(self) -> Iterator[Finding]:
         """Yield users with an unknown role, and an exclusive role that not exactly one user has."""

@@ -16,8 +16,10 @@ def find_format_problems(app: App, database: str, live: Readable) -> Iterator[Co
     """Yield the formats of stored hashes that the profile does not declare, and values in no known format."""
     stored = _sample_formats(app, database, live)
     if stored and stored.is_unknown:
-        count = f"unknown: {stored.unknown} of {stored.row_count}"
-        yield _create_format_problem(f"no stored value is a hash in a format that it declares ({count})")
+        count = f"{stored.unknown} of {stored.row_count}"
+        yield _create_format_problem(
+            f"{count} stored values are in no known hash format, so dbctl sets no password"
+        )
     if stored and stored.undeclared:
         formats = stored.describe_undeclared()
         yield _create_format_problem(f"stored hashes have formats that it does not declare: {formats}")

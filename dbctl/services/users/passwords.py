@@ -28,6 +28,7 @@ from dbctl.profiles import (
     hash_password,
     identify_format,
     loader,
+    looks_hashed,
     text_or_none,
     verify_password,
 )
@@ -58,11 +59,12 @@ class StoredFormats(Struct, frozen=True):
     declared: int  #: hashes in formats that the profile declares
     undeclared: Mapping[HashFormat, int]  #: hashes in known formats that the profile does not declare
     unknown: int  #: values in no known format that the profile does not list as unusable
+    unknown_hashes: int  #: those of ``unknown`` that have the form of a hash
 
     @property
     def is_unknown(self) -> bool:
-        """Whether no stored value shows that the app accepts a declared format, although accounts have values."""
-        return self.unknown > 0 and not self.declared
+        """Whether the app may write another format: users have hashes in an unknown one, or none in a declared one."""
+        return self.unknown_hashes > 0 or (self.unknown > 0 and not self.declared)
 
     def describe_undeclared(self) -> str:
         """Return the undeclared formats with the numbers of their hashes."""
@@ -129,16 +131,18 @@ class Passwords:
         rows = [self.join(values) or "" for values in sample if any(values)]
         hashes = [stored for stored in rows if not self._is_unusable(stored)]
         formats = Counter(name for stored in hashes if (name := identify_format(stored)))
-        unknown = len(hashes) - formats.total()
+        unknown = [stored for stored in hashes if identify_format(stored) is None]
         declared = sum(formats.pop(name, 0) for name in self.formats)
-        return StoredFormats(len(rows), declared, formats, unknown)
+        return StoredFormats(
+            len(rows), declared, formats, len(unknown), sum(looks_hashed(stored) for stored in unknown)
+        )
 
     def require_declared_formats(self) -> None:
         """Refuse a new password if stored hashes have a format that the profile does not declare.
 
         Raises:
             PasswordFormatError: the app may not accept hashes in the format that the profile names.
-            PasswordUnknownError: no stored value shows that the app accepts that format.
+            PasswordUnknownError: hashes have an unknown format, or no stored value shows that the app accepts that format.
         """
         stored = self.stored_formats
         if stored.undeclared:
@@ -148,7 +152,8 @@ class Passwords:
                 names=", ".join(f'"{name}"' for name in stored.undeclared),
             )
         if stored.is_unknown:
-            raise PasswordUnknownError(target=self._live.db.target, count=stored.unknown)
+            count = f"{stored.unknown} of {stored.row_count}"
+            raise PasswordUnknownError(target=self._live.db.target, count=count)
 
 
 def require_passwords(app: App) -> Password:

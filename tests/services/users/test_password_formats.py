@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 
 from dbctl.model import Secret
-from dbctl.profiles import identify_format, verify_password
+from dbctl.profiles import hash_password, identify_format, verify_password
 
 PASSWORD = "a long passphrase"
 PROFILE = """
@@ -230,6 +230,26 @@ def test_passwords_are_refused_if_no_stored_value_has_a_declared_format(answer, 
     forge.declare(f'{WORDPRESS}, unusable = ["{hashes[0][:2]}*"]')
     assert not list_codes(answer("apps", "check"))
     answer(*WRITES[0])
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    ["$balloon$v=1$s=64,t=3$bGV0dGVycw$aGFzaG9mc29tZWxlbmd0aA", "{SSHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g5"],
+)
+def test_users_with_hashes_of_an_unknown_algorithm_are_not_damaged_and_keep_them(answer, forge, unknown):
+    forge.declare('writes = "$2b$04$"')
+    forge.add("old", hash_password(Secret(PASSWORD), "$2b$04$"))
+    for number in range(3):
+        forge.add(f"user{number}", unknown)
+    before = forge.rows()
+    for words in WRITES[0], ("users", "set-password", "user1", "--generate"):
+        assert answer(*words, status=6)["error"]["code"] == "password-unknown"
+    assert forge.rows() == before
+    for words in ("integrity", "check"), ("doctor",):
+        findings = answer(*words, status=None)["data"]["findings"]
+        passwords = [item for item in findings if item["code"].startswith("password")]
+        assert [(item["severity"], item["code"]) for item in passwords] == [("info", "password-unknown")]
+        assert "set-password" not in str(passwords)
 
 
 def test_newest_of_many_users_are_in_the_sample(answer, forge):
