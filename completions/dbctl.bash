@@ -252,6 +252,7 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'backup adopt:--at') candidates='' ;;
         'backup adopt:--repository') candidates='' ;;
         'backup status:--repository') candidates='' ;;
+        'backup drill:--roles') candidates='' ;;
         'backup drill:--identity') candidates='@file' ;;
         'backup drill:--passphrase-file') candidates='@file' ;;
         'backup drill:--repository') candidates='' ;;
@@ -282,6 +283,7 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'restore apply:--table') candidates='@option:tables' ;;
         'restore apply:--into') candidates='' ;;
         'restore apply:--merge') candidates='missing replace' ;;
+        'restore apply:--roles') candidates='' ;;
         'restore apply:--identity') candidates='@file' ;;
         'restore apply:--passphrase-file') candidates='@file' ;;
         'restore apply:--repository') candidates='' ;;
@@ -738,14 +740,14 @@ _dbctl() {
         'backup copy') children=''; flags='--to --from --repository --dry-run -n' ;;
         'backup adopt') children=''; flags='--at --repository --dry-run -n' ;;
         'backup status') children=''; flags='--check --all-apps --repository' ;;
-        'backup drill') children=''; flags='--all-apps --identity --passphrase-file --repository --dry-run -n' ;;
+        'backup drill') children=''; flags='--all-apps --roles --identity --passphrase-file --repository --dry-run -n' ;;
         'backup prune') children=''; flags='--keep-last --keep-hourly --keep-daily --keep-weekly --keep-monthly --keep-yearly --keep-within --max-bytes --min-free --repository --dry-run -n' ;;
         'backup delete') children=''; flags='--repository --dry-run -n' ;;
         'backup pin') children=''; flags='--reason --repository --dry-run -n' ;;
         'backup unpin') children=''; flags='--repository --dry-run -n' ;;
         'restore') children='preview apply undo files recover'; flags='' ;;
         'restore preview') children=''; flags='--file --before --kind --deep --identity --passphrase-file --repository' ;;
-        'restore apply') children=''; flags='--file --before --kind --to --replace --table --into --merge --identity --passphrase-file --repository --dry-run -n' ;;
+        'restore apply') children=''; flags='--file --before --kind --to --replace --table --into --merge --roles --identity --passphrase-file --repository --dry-run -n' ;;
         'restore undo') children=''; flags='--identity --passphrase-file --repository --dry-run -n' ;;
         'restore files') children=''; flags='--to --file --identity --passphrase-file --repository --dry-run -n' ;;
         'restore recover') children=''; flags='--to --from --reference --force --identity --passphrase-file --dry-run -n' ;;

@@ -5,7 +5,7 @@
 A page is Markdown. Blocks of language ``console`` contain commands after ``$ ``, each followed by its output. The blocks of a page
 run in order in a new folder; an exit code other than 0 is shown as ``[exit N]``. ``VOLATILE`` replaces output that differs
 between runs, such as times. A block whose language is followed by a name, such as ``toml shop.toml``, is a file of that name.
-A page that contains ``postgres@localhost`` gets a PostgreSQL server under that name, ``mysqld.sock`` a MariaDB server with that socket,
+A page that contains ``postgres@localhost`` gets a PostgreSQL server under that name, with ``127.0.0.2`` a second one, ``mysqld.sock`` a MariaDB server with that socket,
 ``s3://example-backups`` a storage server with that bucket and its keys, ``dbctl init DIR`` the application of ``DEPLOYMENTS`` in that directory.
 """
 
@@ -32,6 +32,8 @@ COLUMNS, LINES = 100, 50
 PARENT = Path("/tmp")  # noqa: S108 - a private folder is created in it
 #: The address of the PostgreSQL server in a page; its port comes from PGPORT.
 SERVER = "postgres@localhost"
+#: The address of a second, empty server with the same port.
+NEW_SERVER = "127.0.0.2"
 #: The socket of the MariaDB server in a page.
 SOCKET = "mysqld.sock"
 #: The bucket of the storage server in a page.
@@ -74,7 +76,10 @@ class Terminal:
         if SERVER in page:
             from tests import servers
 
-            self._environment["PGPORT"] = str(servers.listening_postgresql().port)
+            port = servers.listening_postgresql().port
+            self._environment["PGPORT"] = str(port)
+            if NEW_SERVER in page:
+                servers.listening_postgresql(NEW_SERVER, int(str(port)))
         if SOCKET in page or "wordpress" in apps.values():
             from tests import servers
 

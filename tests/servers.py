@@ -175,9 +175,12 @@ def private_postgresql(*, password: str = "", certificate: Path | None = None, w
     return _start_for_this_process(password, certificate, listening=certificate is not None, why=why)
 
 
-def listening_postgresql() -> Url:
-    """Return a new server on a local port, which stops at the end of this process; ``postgres`` is superuser."""
-    return parse_url(_start_for_this_process("", None, listening=True))
+def listening_postgresql(host: str = "127.0.0.1", port: int = 0) -> Url:
+    """Return a new server on a local port, which stops at the end of this process; ``postgres`` is superuser.
+
+    ``host``: a local address; ``port``: 0: a free one.
+    """
+    return parse_url(_start_for_this_process("", None, listening=True, host=host, port=port))
 
 
 def skip_or_fail(reason: str) -> NoReturn:
@@ -216,15 +219,28 @@ def _postgresql_binaries() -> Path | None:
 
 
 def _start_for_this_process(
-    password: str, certificate: Path | None, *, listening: bool, why: str = ""
+    password: str,
+    certificate: Path | None,
+    *,
+    listening: bool,
+    why: str = "",
+    host: str = "127.0.0.1",
+    port: int = 0,
 ) -> str:
-    server = _start(password, certificate, listening=listening, why=why)
+    server = _start(password, certificate, listening=listening, why=why, host=host, port=port)
     atexit.register(server.stop)
     return server.url
 
 
 def _start(
-    password: str, certificate: Path | None, *, listening: bool, more: Sequence[str] = (), why: str = ""
+    password: str,
+    certificate: Path | None,
+    *,
+    listening: bool,
+    more: Sequence[str] = (),
+    why: str = "",
+    host: str = "127.0.0.1",
+    port: int = 0,
 ) -> Running:
     """Start a private server; if none is installed, skip the test, or fail in CI."""
     folder = _postgresql_binaries() or skip_or_fail(
@@ -251,9 +267,9 @@ def _start(
     settings = ["-c", "fsync=off", "-c", f"unix_socket_directories={place}"]
     where = f"/postgres?host={place}"
     if listening:
-        port = free_port()
-        settings += ["-c", "listen_addresses=127.0.0.1", "-p", str(port)]
-        where = f"127.0.0.1:{port}/postgres"
+        port = port or free_port()
+        settings += ["-c", f"listen_addresses={host}", "-p", str(port)]
+        where = f"{host}:{port}/postgres"
     else:
         settings += ["-c", "listen_addresses="]
     if certificate:

@@ -16,7 +16,9 @@ from dbctl.cli._support.backups import (
     Before,
     Identities,
     PassphraseFile,
+    Roles,
     load_keys,
+    parse_roles,
     parse_time,
     run_with_progress,
     select_backup,
@@ -328,6 +330,7 @@ def drill(
         str, typer.Argument(metavar="[ID]", help="Id of a backup; default: the newest of each database.")
     ] = LATEST,
     all_apps: AllApps = False,
+    roles: Roles = None,
     identity: Identities = None,
     passphrase_file: PassphraseFile = None,
     repository: RepositoryAddress = "",
@@ -343,6 +346,7 @@ def drill(
     """
     from dbctl.services.restore import RunDrills
 
+    policy = parse_roles(roles)
     with ExitStack() as stack:
         selections = read_selections(ctx, all_apps=all_apps)
         apps = [stack.enter_context(open_app(ctx, selection)) for selection in selections]
@@ -351,6 +355,7 @@ def drill(
             lambda app: load_keys(ctx, app, identity, passphrase_file),
             repository=repository,
             name=backup,
+            roles=policy,
         )
         return run_with_progress(ctx, "restoring", operation, dry_run=dry_run)
 

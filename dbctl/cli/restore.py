@@ -15,7 +15,9 @@ from dbctl.cli._support.backups import (
     Before,
     Identities,
     PassphraseFile,
+    Roles,
     load_keys,
+    parse_roles,
     run_with_progress,
     select_backup,
     show_byte_progress,
@@ -119,6 +121,7 @@ def apply(
             show_default=False,
         ),
     ] = None,
+    roles: Roles = None,
     identity: Identities = None,
     passphrase_file: PassphraseFile = None,
     repository_address: RepositoryAddress = "",
@@ -133,12 +136,13 @@ def apply(
     Example: dbctl restore apply latest --dry-run
     Example: dbctl restore apply 20260105_030000 --table users --merge missing --dry-run
     """
-    _check_options(to=to, replace=replace, table=table, new_table=new_table, merge=merge)
+    _check_options(to=to, replace=replace, table=table, new_table=new_table, merge=merge, roles=roles)
+    policy = parse_roles(roles)
     with (
         open_app(ctx) as app,
         _open_backup(ctx, app, repository_address, backup, file, before, kind) as (repository, manifest),
     ):
-        source = BackupSource(repository, manifest, load_keys(ctx, app, identity, passphrase_file))
+        source = BackupSource(repository, manifest, load_keys(ctx, app, identity, passphrase_file), policy)
         if to:
             from dbctl.config import loader
             from dbctl.services.restore import CopyRestore
@@ -309,7 +313,10 @@ def _check_options(
     table: Sequence[str] | None,
     new_table: str,
     merge: MergeMode | None,
+    roles: Sequence[str] | None,
 ) -> None:
+    if roles and table:
+        raise UsageError(detail="--roles applies to whole databases; rows of a table need no role")
     if to and table:
         raise UsageError(detail="--to and --table cannot be combined: --to copies whole databases")
     if replace and table:

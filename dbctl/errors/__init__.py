@@ -177,6 +177,8 @@ with lazy_imports(__name__):
         RestorePartialError,
         RestoreUnfinishedError,
         RetainedDatabaseMissingError,
+        RoleReplacementInvalidError,
+        RolesMissingError,
         TableNotRestoredError,
         TablesLostError,
         UndoMissingError,

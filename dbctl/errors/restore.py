@@ -23,6 +23,21 @@ class RetainedDatabaseMissingError(DbctlError):
     remedy = "Nothing was changed. The restore ended before it, or it was dropped. Restore a backup with: dbctl restore apply ID"
 
 
+class RolesMissingError(DbctlError):
+    code, exit_status = "roles-missing", Exit.REFUSED
+    sentence = "{target}: the backup names {roles} that the server lacks: {names}"
+    remedy = (
+        "Nothing was changed. Create them with --roles create (without passwords), leave out their grants and ownership with"
+        " --roles skip, or replace one with --roles NAME=EXISTING."
+    )
+
+
+class RoleReplacementInvalidError(DbctlError):
+    code, exit_status = "role-replacement-invalid", Exit.NOT_FOUND
+    sentence = "{target}: --roles {name}={replacement}: {reason}"
+    remedy = "Nothing was changed. List the roles of a backup with: dbctl backup show ID"
+
+
 class ForeignDumpRefusedError(DbctlError):
     code, exit_status = "foreign-dump-refused", Exit.REFUSED
     sentence = "{target}: a foreign dump is only loaded by a temporary role, but {reason}"

@@ -14,6 +14,7 @@ import typer
 from dbctl.cli._support.emit import Operation, note, run_change, show_progress
 from dbctl.cli._support.passwords import ask_secret
 from dbctl.config import secrets
+from dbctl.engines.contract import RolePolicy
 from dbctl.errors import UsageError
 from dbctl.model import now, parse_duration
 from dbctl.services.app import App
@@ -70,6 +71,39 @@ PassphraseFile: TypeAlias = Annotated[
         help="Read the passphrase of backups or identities from the first line of a file; default: prompt.",
     ),
 ]
+
+
+Roles: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--roles",
+        metavar="create|skip|NAME=EXISTING",
+        help="Roles and accounts of the backup that a server lacks: create them without passwords, skip their grants and ownership, or replace one by another (repeatable); default: refuse.",
+    ),
+]
+
+
+def parse_roles(values: Sequence[str] | None) -> RolePolicy:
+    """Return what a restore does with missing roles.
+
+    Raises:
+        UsageError: a value is none of ``create``, ``skip`` and ``NAME=EXISTING``, or both words are given.
+    """
+    words, replaced = list[str](), dict[str, str]()
+    for value in values or ():
+        name, separator, replacement = value.removeprefix("map ").removeprefix("map:").partition("=")
+        if separator and name and replacement:
+            replaced[name] = replacement
+        else:
+            words.append(value)
+    match words:
+        case []:
+            return RolePolicy(replaced=replaced)
+        case ["create" | "skip" as missing]:
+            return RolePolicy(missing=missing, replaced=replaced)
+    raise UsageError(
+        detail=f"--roles {' '.join(words)}: write --roles create or --roles skip, and --roles NAME=EXISTING for each role to replace"
+    )
 
 
 def select_backup(

@@ -39,13 +39,16 @@ with lazy_imports(__name__):
         ImportedDump,
         LoadRequest,
         LoadResult,
+        MissingRole,
         PreparedSwap,
         RestoreStrategy,
         RestoreTarget,
         RetainedDatabase,
+        RolePolicy,
         SnapshotPin,
         TrialRestore,
         count_dump_rows,
+        find_missing_roles,
         list_dump_tables,
     )
     from dbctl.engines.contract.engine import Engine, OpenOptions, TempDirFactory, temp_dir

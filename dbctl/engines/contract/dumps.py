@@ -94,6 +94,25 @@ class Dump(Struct, frozen=True, kw_only=True):
     foreign: bool = False  #: another program created it, so a temporary role has to load it
 
 
+class RolePolicy(Struct, frozen=True, kw_only=True):
+    """What a load does with the roles and accounts that a dump names and its server lacks."""
+
+    #: ``create``: with their attributes and memberships, without passwords; ``skip``: their objects belong to the role that
+    #: loads them, and their grants are left out
+    missing: Literal["refuse", "create", "skip"] = "refuse"
+    replaced: Mapping[str, str] = {}  #: names in the dump, each with the existing role that takes its place
+
+
+class MissingRole(Struct, frozen=True, kw_only=True):
+    """A role or account that a dump names, and that a server lacks."""
+
+    name: str
+    description: (
+        str  #: the attributes and memberships with which it would be created, and what would be left out
+    )
+    is_required: bool = True  #: whether the dump cannot be loaded, or used, without it
+
+
 class LoadRequest(Struct, frozen=True, kw_only=True):
     """A dump to load, and how."""
 
@@ -106,6 +125,7 @@ class LoadRequest(Struct, frozen=True, kw_only=True):
     #: releases ``RestoreTarget.block_writers``, if the current database was copied; called as late as possible
     release_locks: Callable[[], None] = release_nothing
     can_consume: bool = False  #: whether ``path`` is not needed any more, so that it may be moved
+    roles: RolePolicy = RolePolicy()
 
     @property
     def retained_name(self) -> str:
@@ -220,6 +240,23 @@ class SnapshotPin(Protocol):
 
     def pin_snapshot(self) -> None:
         """Let the next ``dump`` copy the current state. The snapshot is released by the dump or ``close``."""
+
+
+@runtime_checkable
+class RoleComparer(Protocol):
+    """A target on a server with roles or accounts of its own."""
+
+    def find_missing_roles(self, dump: Dump, policy: RolePolicy) -> Sequence[MissingRole]:
+        """Return the roles of a dump that the server lacks and that ``policy.replaced`` does not replace.
+
+        Raises:
+            RoleReplacementInvalidError: a replaced role is not in the dump, or its replacement does not exist.
+        """
+
+
+def find_missing_roles(target: RestoreTarget, dump: Dump, policy: RolePolicy) -> Sequence[MissingRole]:
+    """Return the roles of a dump that the server of a target lacks; raises as ``RoleComparer.find_missing_roles``."""
+    return target.find_missing_roles(dump, policy) if isinstance(target, RoleComparer) else ()
 
 
 class RestoreTarget(Protocol):

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from functools import partial
 
 from dbctl.engines import registry
-from dbctl.engines.contract import DumpVerification, LoadRequest
+from dbctl.engines.contract import DumpVerification, LoadRequest, RolePolicy
 from dbctl.engines.sql import find_differences
 from dbctl.errors import (
     BusyError,
@@ -43,6 +43,8 @@ from dbctl.services.backup.verification_record import Drill
 from dbctl.stores import hash_blocks
 from dbctl.url import Url
 
+#: A verification needs no roles of the server that loads a dump.
+WITHOUT_ROLES = RolePolicy(missing="skip")
 SCHEMA_DIFFERS, FOREIGN = "schema-differs", "backup-foreign"
 #: Errors of the environment, which do not indicate a problem of the backup.
 ENVIRONMENT_ERRORS = (
@@ -204,7 +206,7 @@ class BackupVerifier:
             verification = engine.verify_dump(path, dump, target, quick=self._quick, make_temp_dir=temp_dir)
             # Only a server can check the rest.
             if not (self._quick or verification.problems or member.only or verification.schema):
-                request = LoadRequest(path=path, dump=dump, timeout=self._app.timeout)
+                request = LoadRequest(path=path, dump=dump, timeout=self._app.timeout, roles=WITHOUT_ROLES)
                 with engine.trial_restore(trial_server(self._app, member), request, target) as trial:
                     verification = trial.verification
         except ENVIRONMENT_ERRORS:
@@ -236,9 +238,13 @@ def compare_with_manifest(verification: DumpVerification, member: Member) -> lis
 
 
 def trial_server(app: App, member: Member) -> Url | None:
-    """Return the server for a trial restore: the configured scratch server, otherwise that of the database."""
-    if app.configured.scratch:
-        return app.configured.scratch
+    """Return the server for a trial restore: the configured scratch server, otherwise that of the database.
+
+    A scratch server of another engine does not apply.
+    """
+    # A partial dump requires the types of its original database.
+    if (scratch := app.configured.scratch) and scratch.engine == member.engine and not member.only:
+        return scratch
     try:
         return app.url(member.database)
     except (DatabaseUnknownError, DatabaseNotConfiguredError):

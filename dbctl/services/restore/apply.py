@@ -14,7 +14,7 @@ from dbctl.errors import FileMissingError, TablesLostError, WriteConflictError
 from dbctl.files import make_folder
 from dbctl.model import Plan
 from dbctl.services.app import record_operation
-from dbctl.services.backup import MemberReader, is_encrypted
+from dbctl.services.backup import Member, MemberReader, is_encrypted
 from dbctl.services.backup.foreign import CONTENT_FACT, find_missing_live_tables
 from dbctl.services.restore.replacement import Replacement
 from dbctl.services.restore.result import (
@@ -23,6 +23,7 @@ from dbctl.services.restore.result import (
     create_result,
     list_unchanged_databases,
 )
+from dbctl.services.restore.roles import plan_roles
 from dbctl.services.restore.source import BackupSource, RestoreOperation, count_rows, label_member
 from dbctl.url import Url
 
@@ -73,13 +74,18 @@ class ApplyRestore(RestoreOperation):
             location += "" if self._can_undo else f" ({IDENTITY_MISSING})"
             if strategy.method != "new":
                 steps.append(f"back up {member.database} {location}")
-            steps += strategy.steps
+            steps += [*strategy.steps, *self._plan_roles(member)]
             content = f"{label_member(member)} ({count_rows(member)})"
             steps.append(f"replace the contents of {member.database} with {content}")
             rows.update(member.rows)
         unchanged = list_unchanged_databases(app, manifest)
         steps += [f"leave {target} unchanged: {reason}" for target, reason in unchanged]
         return self._create_plan(f"Restore {self._source.label}", steps, rows, destructive=True)
+
+    def _plan_roles(self, member: Member) -> list[str]:
+        app = self._app
+        restore_target, target = app.restore_target(member.database), app.target(member.database)
+        return list(plan_roles(restore_target, member, self._source.roles, target))
 
     def _refuse_some_tables(self) -> None:
         """Refuse a dump of another program that lacks tables of the live database; it may be a partial dump."""
@@ -102,6 +108,7 @@ class ApplyRestore(RestoreOperation):
             FileMissingError: the parent of the databases' folder is missing, too; nothing was changed.
             BackupMissingError: the backup was pruned since the plan; nothing was changed.
             BackupCorruptError: the backup is damaged; nothing was changed.
+            RolesMissingError: a server lacks roles of the backup; nothing was changed.
             BusyError: another process held a lock for too long, or wrote too often; nothing was changed.
             RestoreUnfinishedError: it failed in an unknown state; the safety backup stays.
             RestorePartialError: one of several databases failed, and the databases before it could not be reverted.
@@ -135,6 +142,7 @@ class ApplyRestore(RestoreOperation):
             restore_target = app.restore_target(member.database)
             locks.enter_context(restore_target.lock(self.purpose, timeout=app.timeout))
             restore_target.require_space(member.size)
+            self._plan_roles(member)
 
     def _prepare_members(self, stack: ExitStack, reader: MemberReader) -> Mapping[str, PreparedSwap]:
         """Return by database what is loaded and verified in advance; ``stack`` removes it."""

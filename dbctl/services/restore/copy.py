@@ -25,6 +25,7 @@ from dbctl.errors import (
 from dbctl.model import ChangeResult, Closing, Plan, Row, Struct, format_count
 from dbctl.services.app import App
 from dbctl.services.backup import Member, MemberReader, count_in_bytes, needs_decoding
+from dbctl.services.restore.roles import plan_roles
 from dbctl.services.restore.source import (
     BackupSource,
     RestoreOperation,
@@ -132,6 +133,7 @@ class CopyRestore(RestoreOperation):
         rows = Counter[str]()
         for copy in self._copies:
             steps += copy.restore_target.strategy(copy.member.dump).steps
+            steps += self._plan_roles(copy)
             action = f"fill {copy.url}"
             if copy.replaces_content(allowed=self._replace):
                 action = f"replace the contents of {copy.url}, without a safety backup,"
@@ -140,6 +142,9 @@ class CopyRestore(RestoreOperation):
             rows.update(copy.member.rows)
         return self._create_plan(f"Copy {self._source.label}", steps, rows, destructive=is_destructive)
 
+    def _plan_roles(self, copy: _CopyTarget) -> list[str]:
+        return list(plan_roles(copy.restore_target, copy.member, self._source.roles, str(copy.url)))
+
     def apply(self, confirmed: str | None = None) -> CopyResult:
         """Create the copies one after the other; a failed copy is deleted.
 
@@ -147,6 +152,7 @@ class CopyRestore(RestoreOperation):
             BackupMissingError: the backup was pruned since the plan; nothing was created.
             BackupCorruptError: the backup is damaged; nothing was created.
             TargetNotEmptyError: a target is no longer empty; it is unchanged.
+            RolesMissingError: a server lacks roles of the backup; nothing was created.
         """
         del confirmed  # the targets are checked again
         start = time.monotonic()
@@ -158,6 +164,7 @@ class CopyRestore(RestoreOperation):
                 stack.enter_context(restore_target.lock(self.purpose, timeout=self._app.timeout))
                 restore_target.require_space(copy.member.size)
                 copy.replaces_content(allowed=self._replace)
+                self._plan_roles(copy)
             moved_databases = [copy.member.database for copy in self._copies if copy.moves_file()]
             reader = stack.enter_context(self._source.open_reader(moved_databases=moved_databases))
             self._source.verify([copy.member for copy in self._copies], reader, self._advance)
@@ -185,6 +192,7 @@ class CopyRestore(RestoreOperation):
             timeout=self._app.timeout,
             progress=count_in_bytes((member.size, self._advance)),
             can_consume=needs_decoding(member),
+            roles=self._source.roles,
         )
         loaded = copy.restore_target.load(request)
         rows, tables = sum(member.rows.values()), len(member.rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from dbctl.engines.contract import RolePolicy
 from dbctl.errors import DbctlError
 from dbctl.model import Finding, Plan
 from dbctl.services.app import App
@@ -26,6 +27,7 @@ class RunDrills:
         *,
         repository: str = "",
         name: str = LATEST,
+        roles: RolePolicy = RolePolicy(),  # noqa: B008 - immutable
     ) -> None:
         """Select the members of each app.
 
@@ -34,6 +36,7 @@ class RunDrills:
             keys: returns the keys for the encrypted backups of an app.
             repository: the address of the backups, instead of the configured one.
             name: the backup: an id or ``latest``.
+            roles: what to do with roles that a server lacks.
 
         Raises:
             DbctlError: as ``AppDrill``, if there is only one app; otherwise the other apps continue.
@@ -42,8 +45,8 @@ class RunDrills:
         self.target = self.app = ", ".join(app.name for app in apps)
         for app in apps:
             if self._is_single or repository or app.configured.backup:
-                with self._collect_failure(app.name):
-                    self._drills.append(AppDrill(Repository(app, repository), keys(app), name))
+                with self._collect_failure(app.name, self._failed):
+                    self._drills.append(AppDrill(Repository(app, repository), keys(app), name, roles))
         self.advance: ByteProgress = ignore_bytes  #: receives the number of bytes read since the last call
 
     def size(self) -> int:
@@ -52,33 +55,36 @@ class RunDrills:
 
     def plan(self) -> Plan:
         """Return the databases to restore; writes nothing."""
-        steps = [step for drill in self._drills for step in drill.describe_steps()]
+        steps, failed = list[str](), [*self._failed]
+        for drill in self._drills:
+            with self._collect_failure(drill.name, failed):
+                steps += drill.describe_steps()
         if steps:
             steps.append("check the restored databases; compare rows, schema and content with the manifest")
             steps.append("record the results and durations next to the backups")
-        steps += [f"skip {finding.target}: {finding.message}" for finding in self._failed]
+        steps += [f"skip {finding.target}: {finding.message}" for finding in failed]
         return Plan(title="Drill: restore into a temporary location", target=self.target, steps=steps)
 
     def apply(self, confirmed: str | None = None) -> DrillResult:
         """Run the drills; with only one app, raises the errors of ``AppDrill.drill``."""
         del confirmed  # no confirmation: nothing is destroyed
-        results = list[DrillResult]()
+        results, failed = list[DrillResult](), [*self._failed]
         for drill in self._drills:
-            with self._collect_failure(drill.name):
+            with self._collect_failure(drill.name, failed):
                 results.append(drill.drill(self.advance))
         return DrillResult(
             databases=[item for drill in results for item in drill.databases],
             findings=[item for drill in results for item in drill.findings],
-            failed=self._failed,
+            failed=failed,
             unrecorded=[item for result in results for item in result.unrecorded],
         )
 
     @contextmanager
-    def _collect_failure(self, app: str) -> Iterator[None]:
+    def _collect_failure(self, app: str, failed: list[Finding]) -> Iterator[None]:
         """Collect an error of one of several apps for the result."""
         try:
             yield
         except DbctlError as error:
             if self._is_single:
                 raise
-            self._failed.append(check.create_failure_finding(app, error))
+            failed.append(check.create_failure_finding(app, error))

@@ -15,7 +15,7 @@ from msgspec import structs
 from dbctl import __version__, progress
 from dbctl.config import model
 from dbctl.engines import registry
-from dbctl.engines.contract import Checks, LoadRequest, TrialRestore
+from dbctl.engines.contract import Checks, LoadRequest, RolePolicy, TrialRestore
 from dbctl.errors import (
     BackupMissingError,
     DbctlError,
@@ -48,6 +48,7 @@ from dbctl.services.integrity import check, cross_database
 from dbctl.services.migrations import status
 from dbctl.services.migrations.ledger import SchemaState, read_state
 from dbctl.services.restore.drill_result import DatabaseDrill, DrillResult
+from dbctl.services.restore.roles import plan_roles
 from dbctl.services.restore.source import BackupSource, count_rows
 from dbctl.url import Url
 
@@ -84,7 +85,13 @@ class AppDrill:
     All databases are restored at the same time, to check the references between them.
     """
 
-    def __init__(self, repository: Repository, keys: DecryptionKeys, name: str = LATEST) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        keys: DecryptionKeys,
+        name: str = LATEST,
+        roles: RolePolicy = RolePolicy(),  # noqa: B008 - immutable
+    ) -> None:
         """Select the members: those of one backup, or the newest of each database.
 
         Raises:
@@ -94,7 +101,7 @@ class AppDrill:
             KeyMissingError: a backup is encrypted, and no identity is available; and as ``DecryptionKeys.prepare``.
         """
         self._app, self._repository, self._keys = repository.app, repository, keys
-        self.name = self._app.name  #: of the app
+        self.name, self._roles = self._app.name, roles
         self._selected = _select_newest(repository) if name == LATEST else _select_backup(repository, name)
         self._manifests = {manifest.id: manifest for manifest, _ in self._selected}
         for manifest in self._manifests.values():
@@ -113,7 +120,11 @@ class AppDrill:
         return sum(2 * member.bytes for _, member in self._selected)
 
     def describe_steps(self) -> Iterator[str]:
-        """Yield one step per database: what is restored where."""
+        """Yield what is restored where, and the roles that the server lacks.
+
+        Raises:
+            RolesMissingError: a server lacks roles of a backup; and as ``plan_roles``.
+        """
         for manifest, member in self._selected:
             url, into = (
                 create_temporary_url(self._app, member, Path()),
@@ -128,6 +139,14 @@ class AppDrill:
                 f"{member.size:,} bytes, {count_rows(member)}",
             )
             yield f"restore {target} of {manifest.id} ({content}) into {into}"
+            yield from self._plan_roles(member)
+
+    def _plan_roles(self, member: Member) -> list[str]:
+        url, target = create_temporary_url(self._app, member, Path()), self._app.target(member.database)
+        if url is None or url.is_local:
+            return []
+        restore_target = registry.load_engine(url.engine).restore_target(url, target)
+        return list(plan_roles(restore_target, member, self._roles, target))
 
     def drill(self, advance: ByteProgress = ignore_bytes) -> DrillResult:
         """Restore and verify the members, and record the result; called once.
@@ -138,9 +157,12 @@ class AppDrill:
         Raises:
             BackupMissingError: a backup was pruned since the plan.
             NotSupportedError: no server for it is configured.
+            RolesMissingError: a server lacks roles of a backup; nothing was restored.
             KeyWrongError: a backup is encrypted for other identities than the available ones.
             PrivilegeMissingError, InsufficientSpaceError, UnreachableError, ClientMissingError: not an error of the backup.
         """
+        for _, member in self._selected:
+            self._plan_roles(member)
         store = self._repository.store
         files = [member for _, member in self._selected if Url(engine=member.engine, path="").is_local]
         is_encrypted = any(member.encryption != "none" for _, member in self._selected)
@@ -200,7 +222,7 @@ class AppDrill:
         target, url = self._app.target(member.database), create_temporary_url(self._app, member, folder)
         path = reader.decode(manifest, member, target)
         engine = registry.load_engine(member.engine)
-        request = LoadRequest(path=path, dump=member.dump, timeout=self._app.timeout)
+        request = LoadRequest(path=path, dump=member.dump, timeout=self._app.timeout, roles=self._roles)
         return stack.enter_context(engine.trial_restore(url, request, target))
 
     def _check(self) -> None:

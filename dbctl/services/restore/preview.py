@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from msgspec import structs
@@ -14,6 +15,7 @@ from dbctl.services.app import App
 from dbctl.services.backup import Member, schema_fingerprint
 from dbctl.services.migrations import status
 from dbctl.services.migrations.ledger import DatabaseState, MigrationTarget, State, read_state
+from dbctl.services.restore.roles import describe_missing_roles
 from dbctl.services.restore.source import BackupSource
 from dbctl.services.settings import SettingStore, find_section, open_settings, settings_database
 
@@ -162,6 +164,7 @@ class DatabaseComparison(Struct, frozen=True, kw_only=True):
     strategy: str  #: ``RestoreStrategy.method``; empty if it cannot be restored
     steps: Sequence[str]  #: the steps of the restore, or why it cannot be restored
     tables: Sequence[TableComparison]
+    missing_roles: Sequence[str] = ()  #: of the backup, on the server of the database, with their attributes
     content: ContentComparison | None = None  #: None: not compared
 
     def facts(self) -> Iterator[tuple[str, object]]:
@@ -172,6 +175,8 @@ class DatabaseComparison(Struct, frozen=True, kw_only=True):
         yield "strategy", self.strategy or "not possible"
         if self.steps:
             yield "steps", self.steps
+        if self.missing_roles:
+            yield "roles that the server lacks", self.missing_roles
         if self.content:
             yield from self.content.facts()
         elif self.state == READABLE:
@@ -246,6 +251,9 @@ def _compare_database(app: App, member: Member) -> DatabaseComparison:
     except DbctlError as error:
         state = str(error)
     strategy, steps = _select_strategy(app, member)
+    missing_roles = list[str]()
+    with suppress(DbctlError):  # the strategy has the reason
+        missing_roles = describe_missing_roles(app.restore_target(member.database), member)
     names = sorted(counts.keys() | member.rows.keys())
     return DatabaseComparison(
         database=member.database,
@@ -254,6 +262,7 @@ def _compare_database(app: App, member: Member) -> DatabaseComparison:
         held_by=held_by,
         strategy=strategy,
         steps=steps,
+        missing_roles=missing_roles,
         tables=[
             TableComparison(table=name, current_rows=counts.get(name), backup_rows=member.rows.get(name))
             for name in names

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from typing import Literal, Protocol, TypeAlias
 
 from dbctl.engines import registry
-from dbctl.engines.contract import LoadRequest, Readable
+from dbctl.engines.contract import LoadRequest, Readable, RolePolicy
 from dbctl.errors import (
     BackupCorruptError,
     BackupMissingError,
@@ -37,8 +37,15 @@ MergeMode: TypeAlias = Literal["missing", "replace"]
 class BackupSource:
     """One backup, with the repository that reads it and the keys that decrypt it."""
 
-    def __init__(self, repository: Repository, manifest: Manifest, keys: DecryptionKeys) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        manifest: Manifest,
+        keys: DecryptionKeys,
+        roles: RolePolicy = RolePolicy(),  # noqa: B008 - immutable
+    ) -> None:
         self.app, self.repository, self.manifest, self.keys = repository.app, repository, manifest, keys
+        self.roles = roles
 
     @property
     def label(self) -> str:
@@ -143,15 +150,14 @@ class BackupSource:
         """
         require_copyable(member)
         app, target = self.app, self.app.target(member.database)
-        url, scratch_url = app.url(member.database), app.configured.scratch
-        # A partial dump requires the types of its original database.
-        if scratch_url and scratch_url.engine == url.engine and not member.only:
-            url = scratch_url
+        url = verifier.trial_server(app, member) or app.url(member.database)
         with ExitStack() as stack:
             reader = reader or stack.enter_context(self.open_reader())
             path = reader.decode(self.manifest, member, target)
             restore_target = registry.load_engine(url.engine).restore_target(url, target)
-            request = LoadRequest(path=path, dump=member.dump, timeout=app.timeout)
+            request = LoadRequest(
+                path=path, dump=member.dump, timeout=app.timeout, roles=verifier.WITHOUT_ROLES
+            )
             copy = stack.enter_context(restore_target.restored_copy(request))
             engine, label = registry.load_engine(copy.engine), f"backup {self.manifest.id}"
             yield stack.enter_context(closing(engine.open_for_reading(copy, label, timeout=app.timeout)))

@@ -17,6 +17,7 @@ from dbctl.engines.contract import DumpRequest, DumpResult, DumpVerification
 from dbctl.engines.postgresql.backup import client_programs, database_properties
 from dbctl.engines.postgresql.backup.dump_scanner import DumpScanner, index_by_app_name
 from dbctl.engines.postgresql.backup.limits import describe_losses
+from dbctl.engines.postgresql.backup.roles import read_roles
 from dbctl.engines.postgresql.connection import PostgreSQLConnection, Session
 from dbctl.engines.postgresql.database import PostgreSQLPart, PostgreSQLReader
 from dbctl.engines.postgresql.errors import is_unsupported
@@ -196,6 +197,7 @@ class PostgreSQLDumper:
             **database_properties.describe_server(session),
             "extensions": database_properties.describe_extensions(session),
             "schema": scope,
+            "roles": read_roles(session, scope),
             "path": _read_search_path(self._connection),
         }
 

@@ -43,7 +43,7 @@ class DumpScanner:
             if _DATA_COMMENT.search(text, max(0, start - LOOK_BACK), start + 1):
                 match = _COPY.match(text, start)
                 if match:
-                    self._table = _unquote(match[1]), _unquote(match[2])
+                    self._table = unquote_name(match[1]), unquote_name(match[2])
                     self.rows[self._table] = 0
                     self._text, self._searched = text[match.end() :], 0
                     return True
@@ -177,7 +177,7 @@ _NEXT_STATEMENT = re.compile(
 )
 
 
-def _unquote(name: bytes) -> str:
+def unquote_name(name: bytes) -> str:
     text = name.decode(errors="surrogateescape")
     return text[1:-1].replace('""', '"') if text.startswith('"') else text
 

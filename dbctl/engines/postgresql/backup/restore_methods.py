@@ -23,7 +23,12 @@ from dbctl.engines.postgresql.backup.foreign import make_statement_filter, scrat
 from dbctl.engines.postgresql.backup.load import DumpLoader, LoadTarget, Psql
 from dbctl.engines.postgresql.backup.rename_swap import rename_statements, swap_databases
 from dbctl.engines.postgresql.backup.restore_server import RestoreServer
-from dbctl.engines.postgresql.backup.restore_strategy import find_retained, refuse_newer
+from dbctl.engines.postgresql.backup.restore_strategy import (
+    find_retained,
+    refuse_newer,
+    unsupported_dump_error,
+)
+from dbctl.engines.postgresql.backup.roles import RoleChanges, prepare_roles
 from dbctl.engines.postgresql.connection import Session, lock_key, open_session
 from dbctl.engines.postgresql.database import PostgreSQLReader
 from dbctl.engines.postgresql.schema import PostgreSQLSchemaReader, read_scope
@@ -64,7 +69,10 @@ def create_scratch_database(
         if request.dump.foreign:
             url, owner = scratch_role.role_url(url, name, scratch_role.create_role(central, name)), name
         template = structs.replace(properties, owner=owner)
-        central.execute(database_properties.create_statement(name, template).encode())
+        try:
+            central.execute(database_properties.create_statement(name, template).encode())
+        except psycopg.errors.WrongObjectType as error:  # the operating system of the server lacks the locale
+            raise unsupported_dump_error(central, str(error.diag.message_primary)) from error
         if request.dump.foreign:
             scratch_role.require_sign_in(url, server.target, timeout=request.timeout)
             with suppress(psycopg.Error, DbctlError), ExitStack() as stack:
@@ -85,6 +93,7 @@ def load_scratch_database(
     url: Url,
     request: LoadRequest,
     remarks: list[str],
+    roles: RoleChanges,
     head: str = "",
 ) -> DumpVerification:
     """Load a dump into a new database after the statements ``head``, compare its rows, and analyze it.
@@ -95,6 +104,8 @@ def load_scratch_database(
     rewrite: Callable[[Iterator[bytes]], Iterator[bytes]] = remove_tail if dump.is_partial else iter
     if dump.foreign:
         rewrite = make_statement_filter(target, remarks, rewrite)
+    else:
+        rewrite = roles.make_filter(remarks, rewrite)
     try:
         with server.open_session(url, timeout=timeout) if dump.foreign else nullcontext(central) as session:
             DumpLoader(
@@ -159,29 +170,36 @@ def analyze(session: Session) -> list[str]:
 
 def restore_in_place(server: RestoreServer, request: LoadRequest) -> LoadResult:
     """Empty the schemas of a database and fill them in one transaction: the one that blocks writers, if any."""
+    remarks = list[str]()
     with server.open_session(server.url, timeout=request.timeout) as session:
         refuse_newer(request.dump, session, server.target)
-        DumpLoader(
-            place=LoadTarget(session, server.name, server.target, request.timeout),
-            request=request,
-            before_sql=empty_statement(read_scope(session)),
-            rewrite=create_missing_schemas,
-            after_sql=_closing_statements,
-            permanent=True,
-        ).load(request.release_locks if isinstance(request.release_locks, Psql) else None)
+        with prepare_roles(session, request, server.target, remarks) as roles:
+            DumpLoader(
+                place=LoadTarget(session, server.name, server.target, request.timeout),
+                request=request,
+                before_sql=empty_statement(read_scope(session)),
+                rewrite=roles.make_filter(remarks, create_missing_schemas),
+                after_sql=_closing_statements,
+                permanent=True,
+            ).load(request.release_locks if isinstance(request.release_locks, Psql) else None)
         with signals.block_signals():
-            return LoadResult(method="in place", remarks=analyze(session))
+            return LoadResult(method="in place", remarks=[*remarks, *analyze(session)])
 
 
 def restore_by_swap(server: RestoreServer, request: LoadRequest) -> LoadResult:
     """Load into a new database, verify it, and swap the names."""
     dump, remarks = request.dump, list[str]()
-    with server.central(request.timeout) as central, server.central(request.timeout) as other:
+    with (
+        server.central(request.timeout) as central,
+        server.central(request.timeout) as other,
+        prepare_roles(central, request, server.target, remarks) as roles,
+    ):
         refuse_newer(dump, central, server.target)
         live = database_properties.read_properties(central, server.name)
-        properties = live or structs.replace(new_properties(dump, server.name), database=server.name)
+        new = structs.replace(new_properties(dump, server.name), database=server.name)
+        properties = live or roles.adapt_properties(new)
         with create_scratch_database(server, central, properties, request, remarks) as url:
-            load_scratch_database(server, central, url, request, remarks)
+            load_scratch_database(server, central, url, request, remarks, roles)
             if dump.foreign:
                 remarks += _transfer_ownership(server, central, url.path, live=live is not None)
                 owner = ident(properties.owner or central.info.user)

@@ -24,6 +24,7 @@ from dbctl.errors import (
 
 #: Templates for new databases.
 TEMPLATES = ("template0", "template1")
+AVAILABLE_EXTENSIONS = b"select name from pg_catalog.pg_available_extensions"
 RIGHTS = b"""select current_user::text, rolsuper or rolcreatedb,
   rolsuper or coalesce((select pg_catalog.pg_has_role(current_user, d.datdba, 'USAGE') from pg_catalog.pg_database d where d.datname = $1), true)
 from pg_catalog.pg_roles where rolname = current_user"""
@@ -47,14 +48,39 @@ def select_strategy(server: RestoreServer, dump: Dump) -> RestoreStrategy:
             return _select(server, central, dump)
 
 
-def require_creation(server: RestoreServer, central: Session, dump: Dump) -> None:
-    """Refuse a trial restore if this role may not create databases, or the server is older than the dump."""
+def require_trial(server: RestoreServer, central: Session, dump: Dump) -> None:
+    """Refuse a trial restore on a server that cannot load the dump, which says nothing about the dump.
+
+    Raises:
+        PrivilegeMissingError: this role may not create databases.
+        NotSupportedError: the server is older than the dump, or lacks an extension.
+    """
     ((user, creates, _),) = central.execute(RIGHTS, [server.name]).fetchall()
     if not creates:
         raise _create_denied_error(server.target, str(user))
-    refuse_newer(dump, central, server.target)
+    try:
+        refuse_newer(dump, central, server.target)
+    except RestoreFailedError as error:
+        reason = str(error.context["reason"])
+        raise unsupported_dump_error(central, reason, str(error.context["hint"])) from None
+    available = {str(name) for (name,) in central.execute(AVAILABLE_EXTENSIONS).fetchall()}
+    required = [item.partition(" ")[0] for item in dump.metadata.get("extensions", "").split(", ") if item]
+    if missing := [name for name in required if name not in available]:
+        raise unsupported_dump_error(
+            central, f"it lacks extensions of the dump: {', '.join(missing)}", "Install their packages there."
+        )
     if dump.foreign:
         scratch_role.require_rights(central, server.target)
+
+
+def unsupported_dump_error(session: Session, reason: str, hint: str = "") -> NotSupportedError:
+    """Return the error of a server that cannot load a dump, which may be valid."""
+    location = database_properties.describe_server(session)["at"]
+    return NotSupportedError(
+        feature="a restore of this dump",
+        subject=f"the server at {location}: {reason}",
+        hint=f"Nothing was restored; the backup may be valid. {hint}".rstrip(),
+    )
 
 
 def _select(server: RestoreServer, central: Session, dump: Dump) -> RestoreStrategy:

@@ -19,8 +19,10 @@ from dbctl.engines.contract import (
     Dump,
     LoadRequest,
     LoadResult,
+    MissingRole,
     RestoreStrategy,
     RetainedDatabase,
+    RolePolicy,
     TrialRestore,
 )
 from dbctl.engines.postgresql.backup import database_properties
@@ -36,7 +38,8 @@ from dbctl.engines.postgresql.backup.restore_methods import (
     restore_retained,
 )
 from dbctl.engines.postgresql.backup.restore_server import RestoreServer
-from dbctl.engines.postgresql.backup.restore_strategy import require_creation, select_strategy
+from dbctl.engines.postgresql.backup.restore_strategy import require_trial, select_strategy
+from dbctl.engines.postgresql.backup.roles import find_missing_roles, prepare_roles
 from dbctl.engines.postgresql.connection import DbctlLock, PostgreSQLConnection, lock_key, open_session
 from dbctl.engines.postgresql.errors import unreachable_error
 from dbctl.engines.postgresql.schema import read_scope
@@ -150,6 +153,11 @@ class PostgreSQLRestoreTarget(ServerRestoreTarget):
     def strategy(self, dump: Dump) -> RestoreStrategy:
         return select_strategy(self._server, dump)
 
+    def find_missing_roles(self, dump: Dump, policy: RolePolicy) -> Sequence[MissingRole]:
+        server = self._server
+        with server.translate_errors(), server.open_session(server.central_url() or server.url) as session:
+            return find_missing_roles(session, dump, policy, server.target)
+
     def describe_retained(self, stamp: str) -> RetainedDatabase:
         with self._server.translate_errors(), self._server.central() as central:
             live = database_properties.read_properties(central, self._server.name)
@@ -193,15 +201,20 @@ class PostgreSQLRestoreTarget(ServerRestoreTarget):
     def trial_restore(self, request: LoadRequest) -> Iterator[TrialRestore]:
         """Yield a temporary database with the loaded dump and its verification; it is dropped at the end."""
         server, dump, remarks = self._server, request.dump, list[str]()
-        with server.translate_errors(), server.central(request.timeout) as central:
-            require_creation(server, central, dump)
-            properties = structs.replace(new_properties(dump, server.name), owner="")
+        with (
+            server.translate_errors(),
+            server.central(request.timeout) as central,
+            prepare_roles(central, request, server.target, remarks, temporary=True) as roles,
+        ):
+            require_trial(server, central, dump)
+            # Neither affects the rows, and another server may lack them.
+            properties = structs.replace(new_properties(dump, server.name), owner="", tablespace="")
             with create_scratch_database(server, central, properties, request, remarks) as url:
                 head = ""
                 if dump.is_partial:
                     with server.open_session(server.url) as live:
                         head = format_type_statements(live)
-                verification = load_scratch_database(server, central, url, request, remarks, head)
+                verification = load_scratch_database(server, central, url, request, remarks, roles, head)
                 yield TrialRestore(url=url, verification=verification, remarks=remarks)
 
     def drop_retained(self, retained: Mapping[str, str]) -> Sequence[str]:

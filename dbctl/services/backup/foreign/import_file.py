@@ -312,8 +312,7 @@ class ForeignImport:
 
     def _load_for_trial(self, member: Member, file: Path) -> DumpVerification | None:
         """Load the dump for trial; return None if the environment does not allow it."""
-        # A partial dump may require types of its database.
-        server = self._app.url(member.database) if member.only else trial_server(self._app, member)
+        server = trial_server(self._app, member)
         try:
             request = LoadRequest(path=file, dump=member.dump, timeout=self._app.timeout)
             with registry.load_engine(member.engine).trial_restore(server, request, self._name) as trial:

@@ -6,13 +6,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 
 from dbctl.engines.postgresql.backup.dump_scanner import create_schema_if_missing
-from dbctl.engines.postgresql.backup.foreign.psql_commands import PsqlCommandError, PsqlScanner
+from dbctl.engines.postgresql.backup.foreign.psql_commands import PsqlCommandError
+from dbctl.engines.postgresql.backup.foreign.statements import NAME, StatementFilter
 from dbctl.errors import DumpOverreachesError
 
-_NAME = rb'(?:[A-Za-z_\x80-\xff][\w$\x80-\xff]*|"(?:[^"]|"")*")'
 #: Statements with roles of another server, or that a scratch role may not execute: the live database has their values.
 _OMITTED = re.compile(
-    rb"ALTER\s.*\sOWNER\s+TO\s+" + _NAME + rb"\s*;"
+    rb"ALTER\s.*\sOWNER\s+TO\s+" + NAME + rb"\s*;"
     rb"|(?:GRANT|REVOKE)\s.*"
     rb"|ALTER\s+DEFAULT\s+PRIVILEGES\s.*"
     rb"|(?:SET|RESET)\s+SESSION\s+AUTHORIZATION\b.*"
@@ -23,65 +23,38 @@ _OMITTED = re.compile(
 )
 #: Objects that only superusers create, and that no other object of a dump needs.
 _CREATE = re.compile(
-    rb"CREATE\s+(?:(?P<kind>EVENT\s+TRIGGER|SUBSCRIPTION)\s+(?P<name>" + _NAME + rb")\s.*"
+    rb"CREATE\s+(?:(?P<kind>EVENT\s+TRIGGER|SUBSCRIPTION)\s+(?P<name>" + NAME + rb")\s.*"
     rb"|(?P<all>PUBLICATION)\s+(?P<publication>"
-    + _NAME
+    + NAME
     + rb")\s+FOR\s+(?:ALL\s+TABLES|TABLES\s+IN\s+SCHEMA)\b.*)",
     re.IGNORECASE | re.DOTALL,
 )
 #: Statements about such an object after its creation.
 _FOLLOW_UP = re.compile(
     rb"(?:ALTER|COMMENT\s+ON|SECURITY\s+LABEL\s+(?:FOR\s+\S+\s+)?ON)\s+(?P<kind>EVENT\s+TRIGGER|SUBSCRIPTION|PUBLICATION)"
-    rb"\s+(?P<name>" + _NAME + rb")\s.*",
+    rb"\s+(?P<name>" + NAME + rb")\s.*",
     re.IGNORECASE | re.DOTALL,
 )
 _SCHEMA_PUBLISHED = re.compile(
-    rb"ALTER\s+PUBLICATION\s+(" + _NAME + rb")\s+ADD\s+TABLES\s+IN\s+SCHEMA\s.*", re.IGNORECASE | re.DOTALL
+    rb"ALTER\s+PUBLICATION\s+(" + NAME + rb")\s+ADD\s+TABLES\s+IN\s+SCHEMA\s.*", re.IGNORECASE | re.DOTALL
 )
 PUBLISHED = "tables of schemas in publication"
 #: The number of names in a message.
-MAX_NAMES = 10
-_SCHEMA = re.compile(rb"CREATE\s+SCHEMA\s+(" + _NAME + rb")\s*;", re.IGNORECASE)
+MAXNAMES = 10
+_SCHEMA = re.compile(rb"CREATE\s+SCHEMA\s+(" + NAME + rb")\s*;", re.IGNORECASE)
 
 
-class _StatementFilter(PsqlScanner):
-    """Filter of the text of a dump, statement by statement."""
+class _ForeignFilter(StatementFilter):
+    """Filter of a foreign dump."""
 
     def __init__(self) -> None:
-        self._pending, self._finished_text = list[bytes](), b""
         self._omitted = dict[str, dict[bytes, None]]()  #: names of objects by kind, in their order
-        self.output = list[bytes]()
         super().__init__()
 
-    def _scan_rows(self) -> bool:
-        begin = self._position
-        text, ended = self._text, super()._scan_rows()
-        self.output.append(text[begin : self._position])
-        return ended
-
-    def _scan_token(self, *, last: bool) -> bool:
-        begin, self._finished_text = self._position, b""
-        if not super()._scan_token(last=last):
-            return False
-        token = self._text[begin : self._position]
-        if self._finished_text:
-            self._emit(b"".join([*self._pending, token]))
-            self._pending = []
-        elif self._statement_text:
-            self._pending.append(token)
-        else:  # a blank or a comment before a statement
-            self.output.append(token)
-        return True
-
-    def _end_statement(self) -> None:
-        self._finished_text = self._statement_text
-        super()._end_statement()
-
-    def _emit(self, text: bytes) -> None:
-        if schema := _SCHEMA.fullmatch(self._finished_text):
-            self.output.append(create_schema_if_missing(schema))
-        elif not (_OMITTED.fullmatch(self._finished_text) or self._is_omitted(self._finished_text)):
-            self.output.append(text)
+    def change_statement(self, statement: bytes, text: bytes) -> bytes:
+        if schema := _SCHEMA.fullmatch(statement):
+            return create_schema_if_missing(schema)
+        return b"" if _OMITTED.fullmatch(statement) or self._is_omitted(statement) else text
 
     def _is_omitted(self, statement: bytes) -> bool:
         """Return whether a statement is left out: it creates an object that only superusers create, or refers to one."""
@@ -104,23 +77,12 @@ class _StatementFilter(PsqlScanner):
         sentences = []
         for kind, objects in self._omitted.items():
             names = [name.decode(errors="replace") for name in objects]
-            suffix = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+            suffix = f" and {len(names) - MAXNAMES} more" if len(names) > MAXNAMES else ""
             sentences.append(
-                f"left out of the dump, as only a superuser may create it: {kind} {', '.join(names[:MAX_NAMES])}{suffix}"
+                f"left out of the dump, as only a superuser may create it: {kind} {', '.join(names[:MAXNAMES])}{suffix}"
                 " (create it by hand after the restore if the app needs it)"
             )
         return sentences
-
-    def take_output(self) -> bytes:
-        """Return the filtered text since the last call."""
-        text = b"".join(self.output)
-        self.output = []
-        return text
-
-    def take_remaining(self) -> bytes:
-        """Return the filtered text that remains at the end."""
-        self.finish()
-        return b"".join([*self.output, *self._pending])
 
 
 def _normalize_kind(word: bytes) -> str:
@@ -142,7 +104,7 @@ def make_statement_filter(
     """
 
     def pass_on(blocks: Iterable[bytes]) -> Iterator[bytes]:
-        statements = _StatementFilter()
+        statements = _ForeignFilter()
         try:
             for block in blocks:
                 statements.feed(block)

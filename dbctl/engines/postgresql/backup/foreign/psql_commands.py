@@ -50,6 +50,8 @@ class PsqlCommandError(ValueError):
 class PsqlScanner:
     """Scanner of text, block by block; blocks may end anywhere."""
 
+    trusts_strings = False  #: whether no statement changes what a backslash means in a string
+
     def __init__(self) -> None:
         self._text, self._position = b"", 0
         self._in_rows = False
@@ -139,7 +141,7 @@ class PsqlScanner:
         match = pattern.match(text, begin)
         if match is None or match.end() >= len(text):  # it may be doubled in the next block
             return -1
-        if kind == "plain" and _AMBIGUOUS.search(text, begin, match.end()):
+        if kind == "plain" and not self.trusts_strings and _AMBIGUOUS.search(text, begin, match.end()):
             raise PsqlCommandError(
                 "a string with a backslash before a quote, which is ambiguous (use a dump without --inserts)"
             )
