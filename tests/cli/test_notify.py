@@ -8,6 +8,8 @@ import json
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from contextlib import closing
 from datetime import timedelta
@@ -204,6 +206,84 @@ def test_commands_of_a_person_and_impossible_commands_send_nothing(blog, receive
     ]
 
 
+REFUSED = [
+    (("backup", "create", "--db", "nope"), "database-unknown"),
+    (("backup", "prune", "--keep-last", "1"), "confirmation-missing"),
+    (("maintain", "vacuum"), "read-only"),
+]
+
+
+@pytest.fixture
+def read_only_blog(blog):
+    """The app with two backups, and a profile whose database is read-only."""
+    (blog / "ro.toml").write_text(
+        'schema = "dbctl.profile/1"\nname = "ro"\ntitle = "Ro"\ntime = "iso-ms"\nboolean = "bool-01"\n'
+        '[databases.main]\nengines = ["sqlite"]\nneeds = ["posts"]\nmode = "read-only"\nowner = "x"\n'
+    )
+    text = (blog / "dbctl.toml").read_text()
+    for _ in range(2):
+        assert run("backup", "create") == 0
+    (blog / "dbctl.toml").write_text(text.replace('"plain"', '"ro.toml"'))
+    return blog
+
+
+@pytest.mark.parametrize(("words", "code"), REFUSED)
+def test_refused_words_are_recorded_and_no_failed_job(read_only_blog, receiver, answer, words, code):
+    pings = list_pings(receiver)
+    for _ in range(2):
+        assert main([*words]) in (5, 6)
+    record = read_run(answer)
+    assert (record["command"], record["error"]["code"]) == (" ".join(words[:2]), code)
+    assert (list_notices(receiver), list_pings(receiver)) == ([], pings)
+    assert answer("status", "--check")["warnings"] == []
+    assert answer("report")["data"]["totals"]["failed_runs"] == 0
+    findings = answer("doctor", status=None)["data"]["findings"]
+    assert "run-failing" not in {finding["code"] for finding in findings}
+    assert main([*words, "--quiet"]) in (5, 6)  # nobody reads the output: a job that cannot work
+    assert list_events(receiver) == ["dbctl.failed"]
+    assert "run-failing" in {item["code"] for item in answer("doctor", status=None)["data"]["findings"]}
+
+
+def test_failure_at_a_terminal_is_no_failed_job_and_ends_none(blog, receiver, answer):
+    environment = {"DBCTL_STATE": str(blog / "state"), "PING_KEY": SECRET, "WEBHOOK_KEY": "key"}
+    break_app(blog)
+    assert run_on_terminal(blog, "backup", "create", environment=environment) == 10
+    assert read_run(answer)["origin"] == "terminal"
+    assert (list_events(receiver), list_pings(receiver)) == ([], [])
+    assert run("backup", "create") == 10
+    assert run_on_terminal(blog, "backup", "create", environment=environment) == 10
+    findings = answer("doctor", status=None)["data"]["findings"]
+    assert "run-failing" in {finding["code"] for finding in findings}
+    repair_app(blog)
+    assert run_on_terminal(blog, "backup", "create", environment=environment) == 0
+    assert list_events(receiver) == ["dbctl.failed", "dbctl.recovered"]
+
+
+def run_on_terminal(folder, *words, environment):
+    """Run a command whose standard error is a terminal; return its exit code."""
+    primary, secondary = os.openpty()
+    try:
+        command = [sys.executable, "-m", "dbctl", *words]
+        process = subprocess.run(
+            command, cwd=folder, env={**os.environ, **environment}, stderr=secondary, check=False
+        )
+        return process.returncode
+    finally:
+        os.close(secondary)
+        os.close(primary)
+
+
+@pytest.mark.parametrize("words", [["backup", "create"], ["backup", "create", "--quiet"]])
+def test_job_with_a_broken_configuration_fails(blog, answer, words):
+    text = (blog / "dbctl.toml").read_text()
+    (blog / "dbctl.toml").write_text(
+        text.replace('repository = "backups"', 'repository = "${UNSET_VARIABLE}"')
+    )
+    assert main(["--app", "blog", *words]) == 2
+    (blog / "dbctl.toml").write_text(text)
+    assert any("(config-invalid)" in text for text in answer("status", "--check", status=3)["warnings"])
+
+
 @pytest.mark.parametrize(
     ("notify", "events"),
     [
@@ -343,7 +423,7 @@ def test_killed_backup_is_reported_by_the_next_command(blog, receiver):
     state = {"DBCTL_STATE": str(blog / "state"), "PING_KEY": SECRET, "WEBHOOK_KEY": "key"}
     with closing(sqlite3.connect(blog / "blog.db", isolation_level=None)) as connection:
         connection.execute("begin exclusive")
-        job = forge.start(blog, "backup", "create", "--timeout", "60", environment=state)
+        job = forge.start(blog, "backup", "create", "--timeout", "60", "--quiet", environment=state)
         wait_until(lambda: list_pings(receiver))
         os.kill(job.pid, signal.SIGKILL)
         job.wait()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from msgspec import structs
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from dbctl.render import CommandOutput
     from dbctl.services.audit import Anchor
     from dbctl.services.fleet import FleetResult, Outcome
+    from dbctl.services.journal import Origin
     from dbctl.services.notify import RunNotifier
 
 #: Fields of results, and of their parts, that count bytes and rows; a mapping counts rows by table.
@@ -74,6 +77,7 @@ class ObservedRun:
             sudo_user=os.environ.get("SUDO_USER", ""),
             pid=os.getpid(),
             version=__version__,
+            origin=_find_origin(quiet=self._quiet),
         )
         self._recorder: RunRecorder | None = None
         self._is_reported = False
@@ -282,6 +286,15 @@ class ObservedRun:
             return None
         message = self._text.mask(f"{first.target}: {first.message}")
         return RunError(code=first.code, message=message, hint=self._text.mask(first.hint))
+
+
+def _find_origin(*, quiet: bool) -> Origin:
+    """Return who started this process."""
+    for stream in filter(None, (sys.stdin, sys.stdout, sys.stderr)):
+        with suppress(ValueError):  # it is closed
+            if stream.isatty():
+                return "terminal"
+    return "job" if quiet else "program"
 
 
 def _find_sequence(anchor: str) -> int:

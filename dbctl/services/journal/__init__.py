@@ -12,18 +12,20 @@ with lazy_imports(__name__):
         show_run,
     )
     from dbctl.services.journal.location import JournalLocation, locate_journal
-    from dbctl.services.journal.monitor import IMPOSSIBLE, UNATTENDED, RunProblem, find_problems
+    from dbctl.services.journal.monitor import UNATTENDED, RunProblem, find_problems
     from dbctl.services.journal.prune import PruneRuns, RunsPruned
     from dbctl.services.journal.recorder import RunRecorder
     from dbctl.services.journal.records import (
         CommandHistory,
         HookRun,
         InstanceCounts,
+        Origin,
         Run,
         RunDetails,
         RunError,
         RunFilter,
         RunOutcome,
+        is_failed_job,
         is_failure,
         name_result,
     )

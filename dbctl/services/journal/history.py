@@ -13,7 +13,7 @@ from dbctl.errors import RunNotFoundError
 from dbctl.model import Page
 from dbctl.services.journal.recorder import decode_run, is_running, list_interrupted
 from dbctl.services.journal.records import INTERRUPTED, RUNNING, CommandHistory, Run, RunDetails, RunFilter
-from dbctl.services.journal.store import open_for_reading
+from dbctl.services.journal.store import FAILED_JOB, open_for_reading
 
 #: Runs that a list counts; the default retention has no more.
 MAX_COUNTED = 100_000
@@ -182,9 +182,12 @@ def _read_command(
     key = (config, app, command)
     where = "config = ? and app = ? and command = ?"
     select = f"select run from outcomes where {where}"
-    last_id, error_code = connection.execute(
-        f"select run, error_code from outcomes where {where} order by run desc limit 1", key
+    newest = connection.execute(
+        f"select run, error_code from outcomes where {where} and failed <> 1 order by run desc limit 1", key
     ).fetchone()
+    if newest is None:
+        return None
+    last_id, error_code = newest
     success = connection.execute(
         f"{select} and exit_code is not null and not failed order by run desc limit 1", key
     ).fetchone()
@@ -193,7 +196,8 @@ def _read_command(
     if last is None:
         return None
     first_id, failures = connection.execute(
-        f"select min(run), count(*) from outcomes where {where} and run > ? and failed", (*key, success_id)
+        f"select min(run), count(*) from outcomes where {where} and run > ? and failed = ?",
+        (*key, success_id, FAILED_JOB),
     ).fetchone()
     first = _read_run(connection, folder, first_id) if first_id else None
     return CommandHistory(

@@ -11,15 +11,12 @@ from dbctl.errors import DbctlError, Exit
 from dbctl.model import Struct, now
 from dbctl.services.journal.history import read_history
 from dbctl.services.journal.location import JournalLocation
-from dbctl.services.journal.records import INTERRUPTED, CommandHistory
+from dbctl.services.journal.records import INTERRUPTED, RUNNING, CommandHistory
 from dbctl.services.journal.store import is_read_only
 
 BACKUP = "backup create"
 #: Commands that usually run without a user, whose failures no other command reports.
 UNATTENDED = frozenset(get_args(JobCommand))
-
-#: Errors of commands that the app cannot have: no job of ``schedule`` runs them.
-IMPOSSIBLE = frozenset({"feature-missing", "not-supported"})
 
 
 class RunProblem(Struct, frozen=True, kw_only=True):
@@ -71,12 +68,7 @@ def _find(app: str, history: CommandHistory, backup_max_age: timedelta | None) -
         yield RunProblem(
             app=app, command=command, kind="interrupted", message=message, since=last.started_at, run=last.id
         )
-    elif (
-        history.failures
-        and command in UNATTENDED
-        and last.result != "running"
-        and history.error_code not in IMPOSSIBLE
-    ):
+    elif history.failures and command in UNATTENDED and last.result != RUNNING:
         code = history.error_code or last.result
         since = history.failing_since or last.started_at
         times = f"{history.failures} times in a row since {since:%Y-%m-%d %H:%M} UTC"

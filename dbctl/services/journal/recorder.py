@@ -15,8 +15,16 @@ from msgspec import structs
 from dbctl.config import JournalConfig
 from dbctl.files import lock
 from dbctl.services.journal.prune import prune_after
-from dbctl.services.journal.records import INTERRUPTED, RUNNING, Run, RunOutcome, is_failure, name_result
-from dbctl.services.journal.store import open_for_writing
+from dbctl.services.journal.records import (
+    INTERRUPTED,
+    RUNNING,
+    Run,
+    RunOutcome,
+    is_failed_job,
+    is_failure,
+    name_result,
+)
+from dbctl.services.journal.store import FAILED_JOB, open_for_writing
 
 #: The folder of the files that running processes lock.
 LOCKS = "running"
@@ -93,7 +101,9 @@ class RunRecorder:
                             run.id,
                             outcome.exit_code,
                             outcome.error_code,
-                            is_failure(name_result(outcome.exit_code)),
+                            FAILED_JOB
+                            if is_failed_job(run, outcome)
+                            else is_failure(name_result(outcome.exit_code)),
                         )
                         for outcome in outcomes
                     ],
@@ -180,7 +190,7 @@ def _close_interrupted(connection: sqlite3.Connection, folder: Path) -> Sequence
     runs = list_interrupted(connection, folder)
     for run in runs:
         _update(connection, run)
-        connection.execute("update outcomes set failed = 1 where run = ?", (run.id,))
+        connection.execute("update outcomes set failed = ? where run = ?", (FAILED_JOB, run.id))
         with suppress(OSError):
             lock_path(folder, run.id).unlink()
     return runs

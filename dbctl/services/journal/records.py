@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Literal, TypeAlias
 
 from dbctl.errors import Exit
 from dbctl.model import Row, Struct
@@ -14,6 +15,41 @@ RUNNING, INTERRUPTED = "running", "interrupted"
 #: Results after which a run needs no attention: it succeeded, or the reader of its output ended it.
 _SUCCESSES = frozenset({"ok", "action-needed", "broken-pipe"})
 _FIRST_SIGNAL = 128
+#: Who started a run: a person at a terminal, a program, or a program that discards the output (``--quiet``), as schedules do.
+Origin: TypeAlias = Literal["terminal", "program", "job"]
+#: Errors of commands that the app cannot have: no job of ``schedule`` runs them.
+_IMPOSSIBLE = frozenset({"feature-missing", "not-supported"})
+#: Errors of the words of a command, before its work begins. A job whose words become wrong still fails.
+_REFUSALS = frozenset(
+    {
+        "app-ambiguous",
+        "app-missing",
+        "backup-missing",
+        "backup-pinned",
+        "confirmation-missing",
+        "confirmation-wrong",
+        "database-unknown",
+        "declined",
+        "file-missing",
+        "fleet-required",
+        "fleet-selected",
+        "format-not-supported",
+        "last-backup",
+        "plan-changed",
+        "read-only",
+        "report-missing",
+        "rule-missing",
+        "search-missing",
+        "setting-missing",
+        "table-missing",
+        "template-invalid",
+        "url-invalid",
+        "usage",
+        "use-dedicated-command",
+        "user-missing",
+        "value-invalid",
+    }
+)
 #: Fields that the table shows in another form, or below it.
 _LISTS = frozenset({"warnings", "error", "instances", "hooks"})
 
@@ -26,7 +62,7 @@ def name_result(exit_code: int) -> str:
 
 
 def is_failure(result: str) -> bool:
-    """Whether a run with this result failed."""
+    """Whether a run with this result failed; ``is_failed_job`` tells whether that is a reason to notify anyone."""
     return result not in _SUCCESSES and result != RUNNING
 
 
@@ -90,6 +126,7 @@ class Run(Struct, frozen=True, kw_only=True):
     bytes: int | None = None
     rows: int | None = None
     error: RunError | None = None
+    origin: Origin = "program"
     warnings: Sequence[str] = ()
     closing_line: str = ""  #: the sentence with which the command ended, also if it was not printed
     arguments: Sequence[str] = ()  #: as typed, without secrets
@@ -120,6 +157,24 @@ class Run(Struct, frozen=True, kw_only=True):
             "duration": self._duration_time,
             "error": self.error.code if self.error else None,
         }
+
+
+def is_failed_job(run: Run, outcome: RunOutcome | None = None) -> bool:
+    """Whether a run failed unattended, which notifications, status, doctor, metrics and reports report.
+
+    A person at a terminal has seen the failure. A wrong word, such as the name of a database, is no failure of a job either, unless
+    nobody reads the output. A process that was killed is always a failure.
+
+    Args:
+        run: the record of the run.
+        outcome: of one of its apps; None: the run itself.
+    """
+    result = name_result(outcome.exit_code) if outcome else run.result
+    if result == INTERRUPTED or not is_failure(result):
+        return result == INTERRUPTED
+    code = outcome.error_code if outcome else run.error.code if run.error else ""
+    is_refused = code in _IMPOSSIBLE or (run.origin != "job" and code in _REFUSALS)
+    return run.origin != "terminal" and not is_refused
 
 
 class RunDetails(Run, frozen=True, kw_only=True):
@@ -159,11 +214,11 @@ class RunFilter(Struct, frozen=True, kw_only=True):
 
 
 class CommandHistory(Struct, frozen=True, kw_only=True):
-    """The runs of one command for one app, as far as the journal has them."""
+    """The runs of one command for one app, as far as the journal has them, without failures that are not those of a job."""
 
     command: str
     last: Run
     last_success: Run | None
     error_code: str  #: of the last run for this app, which may be an instance of a fleet
-    failures: int  #: in a row, up to the last run
+    failures: int  #: as ``is_failed_job`` has them, in a row up to the last run
     failing_since: datetime | None  #: the start of the first of these failures

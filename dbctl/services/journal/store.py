@@ -16,6 +16,8 @@ from dbctl.model import JSON_ERRORS
 FILE_NAME = "journal.sqlite"
 #: The version of the schema, which is the ``user_version`` of the file.
 VERSION = 1
+#: The value of ``outcomes.failed`` for a failure that is that of a job; those that are recorded only have 1.
+FAILED_JOB = 2
 #: Seconds to wait for a writer: a write takes a millisecond, so a longer wait means that another program locked the file.
 BUSY_SECONDS = 1.0
 #: Size of the write-ahead log after which a run moves its content to the file, and waits for the disk.
@@ -43,7 +45,7 @@ create table outcomes (
     run integer not null,
     exit_code integer,  -- null: no result
     error_code text not null,
-    failed integer not null,
+    failed integer not null,  -- 0, 1, or 2: as a job
     primary key (config, app, command, run)
 ) without rowid;
 create index outcomes_run on outcomes (run);

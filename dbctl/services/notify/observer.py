@@ -10,7 +10,6 @@ from dbctl.config import Sections, loader, read_sections, report_first_problem
 from dbctl.errors import DbctlError
 from dbctl.model import Finding, parse_duration
 from dbctl.services.journal import (
-    IMPOSSIBLE,
     UNATTENDED,
     CommandHistory,
     JournalLocation,
@@ -18,6 +17,7 @@ from dbctl.services.journal import (
     RunOutcome,
     RunProblem,
     find_problems,
+    is_failed_job,
     is_failure,
     read_history,
 )
@@ -60,7 +60,9 @@ class RunNotifier:
             self._pings = [Ping(address) for address in dict.fromkeys(addresses) if address]
 
     def begin(self) -> Sequence[str]:
-        """Ping at the beginning of the run, and return warnings."""
+        """Ping at the beginning of a run that is a job, and return warnings."""
+        if self._run.origin != "job":  # it may be refused, and a check without an end would fail
+            return ()
         tasks = [Task(ping.name, ping.place, ping.begin) for ping in self._pings]
         deliveries = run_tasks(tasks, BEGIN_SECONDS) if tasks else ()
         return [delivery.describe() for delivery in deliveries if not delivery.delivered]
@@ -112,17 +114,17 @@ class RunNotifier:
         findings: Sequence[Finding],
     ) -> None:
         apps = self._location.apps or ("",)
-        failed = is_failure(run.result)
+        failed, is_reported = is_failure(run.result), is_failed_job(run)
         history = _read_history(self._location, run) if failed else None
         text = describe_failure(run, outcomes, findings, history) if failed else describe_success(run)
         exit_code = run.exit_code or 0 if failed else 0
-        for ping in self._pings:
+        for ping in () if failed and not is_reported and run.origin != "job" else self._pings:
             dispatcher.add_task(
                 Task(ping.name, ping.place, lambda ping=ping: ping.finish(exit_code, text))  # type: ignore[misc] # a default binds the value
             )
         code = run.error.code if run.error else run.result
         if failed:
-            if code not in IMPOSSIBLE:
+            if is_reported:
                 headline = f"{run.command} failed ({code})"
                 dispatcher.report(
                     Problem(
@@ -138,7 +140,7 @@ class RunNotifier:
                     )
                 )
             if findings:
-                self._report_findings(dispatcher, sections, run, findings, failed=True)
+                self._report_findings(dispatcher, sections, run, findings, failed=is_reported)
             return
         dispatcher.resolve(Recovery(apps=apps, subject=run.command, text=text, run=run))
         self._report_findings(dispatcher, sections, run, findings, failed=False)

@@ -12,7 +12,7 @@ from msgspec import structs
 from dbctl.config import Sections, Selection
 from dbctl.errors import DbctlError, FleetSelectedError, NotifyNotConfiguredError
 from dbctl.model import Severity, format_count, now, time_before
-from dbctl.services.journal import JournalLocation, RunFilter, is_failure, list_runs
+from dbctl.services.journal import JournalLocation, RunFilter, is_failed_job, list_runs
 from dbctl.services.notify.check import ProblemsSent, create_result
 from dbctl.services.notify.dispatch import Dispatcher
 from dbctl.services.notify.notice import Attachment, Notice
@@ -114,7 +114,7 @@ def _list_runs(location: JournalLocation, app: str, period: timedelta) -> Iterat
         yield f"  {error}"
         return
     runs = [run for run in runs if run.config == location.config]
-    failed = Counter(run.command for run in runs if is_failure(run.result))
+    failed = Counter(run.command for run in runs if is_failed_job(run))
     for command, count in sorted(Counter(run.command for run in runs).items()):
         failures = f", {failed[command]} failed" if failed[command] else ""
         yield f"  {command}: {format_count(count, 'run')}{failures}"

@@ -18,7 +18,7 @@ from dbctl.errors import DbctlError, FleetSelectedError
 from dbctl.model import Finding, format_count, now
 from dbctl.services.history import DatabaseGrowth, Sample, measure_growth, select_evenly
 from dbctl.services.integrity import create_failure_finding
-from dbctl.services.journal import JournalLocation, Run, is_failure, read_runs
+from dbctl.services.journal import JournalLocation, Run, is_failed_job, read_runs
 from dbctl.services.migrations.ledger import Migration
 from dbctl.services.report.fleets import FleetStatus, collect_fleet
 from dbctl.services.report.remedies import find_remedy
@@ -81,7 +81,7 @@ def collect_report(
     growth = measure_growth(samples.series, begin)
     sizes = {database.target: database for database in growth.databases}
     databases = [_report_database(row, sizes, samples.series) for row in rows]
-    failed_runs = [run for run in runs if is_failure(run.result)]
+    failed_runs = [run for run in runs if is_failed_job(run)]
     interval, activity = _count_runs(runs, begin, created_at)
     plain_names = dict.fromkeys(row.app for row in status.page.items)
     apps = [_report_app(name, databases, status.findings.findings, failed_runs) for name in plain_names]
@@ -277,7 +277,7 @@ def _count_runs(runs: Sequence[Run], begin: datetime, end: datetime) -> tuple[ti
     days = max((end.date() - begin.date()).days + 1, 1)
     interval = timedelta(days=ceil(days / MAX_BARS))
     first = begin.replace(hour=0, minute=0, second=0, microsecond=0)
-    counts = Counter(((run.started_at - first) // interval, is_failure(run.result)) for run in runs)
+    counts = Counter(((run.started_at - first) // interval, is_failed_job(run)) for run in runs)
     return interval, [
         Activity(begin=first + index * interval, succeeded=counts[index, False], failed=counts[index, True])
         for index in range(ceil(days / interval.days))
@@ -294,7 +294,7 @@ def _report_run(run: Run) -> ReportedRun:
         kind=_classify(run.command),
         user=run.sudo_user or run.user,
         result=run.result,
-        is_failure=is_failure(run.result),
+        is_failure=is_failed_job(run),
         duration=run.duration,
         rows=run.rows,
         error=run.error.code if run.error else "",
