@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
+from msgspec import structs
 
 from dbctl.cli._support.app import open_app, read_selection
 from dbctl.cli._support.backups import (
@@ -25,7 +26,7 @@ from dbctl.cli._support.backups import (
 from dbctl.cli._support.emit import emit, note, run_change, show_progress, warn
 from dbctl.cli._support.hooks import begin_action
 from dbctl.cli._support.parameters import DryRun, RepositoryAddress
-from dbctl.errors import UsageError
+from dbctl.errors import ConfigMissingError, UsageError
 from dbctl.services.app import App
 from dbctl.services.backup import LATEST, Kind, Manifest, Repository
 from dbctl.services.restore import BackupSource, MergeMode
@@ -251,18 +252,25 @@ def recover(
     Example: dbctl restore recover --db user --to salvaged.db
     Example: dbctl restore recover --from damaged.db --to salvaged.db --dry-run
     """
+    from dbctl.config import loader
     from dbctl.services.backup import count_in_bytes
     from dbctl.services.restore import SalvageDatabase, open_reference
 
+    selection = read_selection(ctx)
+    if source and to and not (selection.profile or selection.urls or selection.configured):
+        try:
+            loader.config_path(selection)
+        except ConfigMissingError:  # the files name everything
+            selection = structs.replace(selection, profile="plain", urls=[f"main={source}"])
     with (
-        open_app(ctx) as app,
+        open_app(ctx, selection) as app,
         open_reference(
             app, reference, app.only or app.main(), load_keys(ctx, app, identity, passphrase_file)
         ) as reference_database,
     ):
         operation = SalvageDatabase(
             app,
-            read_selection(ctx),
+            selection,
             to=to,
             source=source,
             reference=reference_database,

@@ -57,6 +57,10 @@ def is_busy(error: sqlite3.Error) -> bool:
     return get_error_name(error).startswith(("SQLITE_BUSY", "SQLITE_PROTOCOL"))
 
 
+#: The driver cannot decode the message of SQLite about such a definition.
+NOT_UTF8 = "the definition of a table or another object is damaged: it contains bytes that are not UTF-8"
+
+
 def translate_error(error: sqlite3.Error, context: ErrorContext) -> DbctlError:
     """Return the dbctl error for ``error``."""
     name = get_error_name(error)

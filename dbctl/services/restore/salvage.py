@@ -39,11 +39,14 @@ class DatabaseSalvageResult(ChangeResult, frozen=True, kw_only=True):
     def closing(self) -> Closing:
         if self.path is None:
             return Closing(f"Checked {self.source}", [NO_DAMAGE])
-        saved, lost = (sum(getattr(table, name) for table in self.tables) for name in ("saved", "lost"))
+        saved, lost, rejected = (
+            sum(getattr(table, name) for table in self.tables) for name in ("saved", "lost", "rejected")
+        )
         details = [
             format_count(len(self.tables), "table"),
             f"{format_count(saved, 'row')} saved",
             f"{lost:,} lost",
+            *([f"{rejected:,} rejected"] if rejected else []),
         ]
         return Closing(f"Recovered {self.source} to {self.path}", details, is_timed=True)
 

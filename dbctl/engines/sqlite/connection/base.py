@@ -19,6 +19,7 @@ from dbctl import signals
 from dbctl.engines.contract import BATCH_ROWS, RowStream
 from dbctl.engines.sql import BoundQuery, Row
 from dbctl.engines.sqlite.errors import (
+    NOT_UTF8,
     ErrorContext,
     build_unreachable_error,
     get_error_name,
@@ -27,6 +28,7 @@ from dbctl.engines.sqlite.errors import (
 )
 from dbctl.engines.sqlite.files import connect
 from dbctl.errors import (
+    CorruptError,
     DatabaseMissingError,
     DbctlError,
     QueryFailedError,
@@ -239,6 +241,10 @@ class SQLiteConnection(ABC):
             if is_busy(error):
                 raise
             raise self.translate(error) from error
+        except (
+            UnicodeDecodeError
+        ) as error:  # values are read as they are; the driver decodes definitions only
+            raise CorruptError(target=self._error_context().target, reason=NOT_UTF8) from error
         except (OverflowError, UnicodeError) as error:
             raise ValueInvalidError(name="a value", value="given", reason=str(error)) from error
 

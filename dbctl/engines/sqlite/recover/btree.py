@@ -84,6 +84,11 @@ class Trees:
                 continue
             stack += [(child, bottom, top, depth + 1) for child, bottom, top in reversed(children)]
 
+    def is_index(self, root: int) -> bool:
+        """Return whether the tree at a page is that of an index, or of a table without rowids."""
+        page = self._image.read_page(root)
+        return bool(page) and page[self._header_offset(root)] in (INDEX_LEAF, INDEX_INTERIOR)
+
     def read_unlinked(self, page_number: int) -> Batch | None:
         """Return the rows of a table page without a parent; None if the page is not a table page with rows."""
         page = self._image.read_page(page_number)
@@ -226,13 +231,35 @@ class Trees:
         """Return the offsets of the cells of a page, and the number of invalid offsets."""
         header = self._header_offset(page_number)
         start, cell_count = header + HEADER_SIZES[page[header]], int.from_bytes(page[header + 3 : header + 5])
-        end = start + 2 * cell_count
-        if end > self._image.usable:
+        # 0 stands for 65,536.
+        content = (int.from_bytes(page[header + 5 : header + 7]) - 1) % 65_536 + 1
+        end, usable = start + 2 * cell_count, self._image.usable
+        offsets = [
+            int.from_bytes(page[offset : offset + 2]) for offset in range(start, min(end, usable - 1), 2)
+        ]
+        valid = [offset for offset in offsets if end <= offset <= usable - 4]
+        if end <= usable and len(valid) == cell_count and content == min(valid, default=usable):
+            return valid, 0
+        # The count, the beginning of the cells, or an offset is damaged: cells end where the array of offsets would overlap them.
+        found = self._find_offsets(page, start)
+        overlaps = bool(found) and end > min(found)
+        if overlaps or (len(found) > len(valid) and content == min(found)):
+            return found, 0
+        if end > usable:
             self.release(page_number)
             raise PageError("its header is damaged")
-        offsets = [int.from_bytes(page[offset : offset + 2]) for offset in range(start, end, 2)]
-        valid = [offset for offset in offsets if end <= offset <= self._image.usable - 4]
         return valid, cell_count - len(valid)
+
+    def _find_offsets(self, page: bytes, start: int) -> list[int]:
+        """Return the offsets of cells at ``start`` without the count of the header: as many as are plausible."""
+        offsets, lowest = list[int](), self._image.usable
+        for position in range(start, self._image.usable - 1, 2):
+            offset = int.from_bytes(page[position : position + 2])
+            if not position + 2 <= min(offset, lowest) or offset > self._image.usable - 4:
+                break
+            offsets.append(offset)
+            lowest = min(lowest, offset)
+        return offsets
 
     def _read_leaf(self, page_number: int, page: bytes, low: int, high: int, fits: RowTest) -> Batch:
         cells, unnamed = self._read_cells(page_number, page)

@@ -64,9 +64,11 @@ class RowCopier:
         for salvage in self._salvages.values():
             self._fill_table(salvage)
         self._restore_sequences(entries)
-        for entry in entries:
-            if entry.kind == "table" and entry.name not in self._salvages and entry.root:
-                self._reject_table(entry)
+        rejected = [
+            self._reject_table(entry)
+            for entry in entries
+            if entry.kind == "table" and entry.name not in self._salvages and entry.root
+        ]
         self._assign_unlinked()
         self._create_indexes(entries)
         for salvage in self._salvages.values():
@@ -77,7 +79,10 @@ class RowCopier:
             ]
             self._compare_indexes(salvage, indexes)
         self._db.execute("commit")
-        return [self._build_result(salvage) for salvage in self._salvages.values()]
+        return [
+            *(self._build_result(salvage) for salvage in self._salvages.values()),
+            *(table for table in rejected if table),
+        ]
 
     def _create_table(self, entry: Entry) -> None:
         try:
@@ -204,11 +209,25 @@ class RowCopier:
                 f"{format_count(unassigned, 'row')} of {format_count(pages, 'page')} without a parent were rejected{stale}",
             )
 
-    def _reject_table(self, entry: Entry) -> None:
+    def _reject_table(self, entry: Entry) -> SalvagedTable | None:
         """Reject the rows of a table that could not be created; claim the pages of SQLite's internal tables."""
-        for batch in self.trees.read_table(entry.root, lambda _key, fields: len(fields) <= MAX_FIELDS):
-            for key, fields in batch.rows if not entry.is_internal else ():
-                self._rejected.add(entry.name, FIELD_NAMES, "its table could not be created", key, fields)
+        rejected = lost = gaps = 0
+        if self.trees.is_index(entry.root):  # a table without rowids
+            batches = self.trees.read_index(entry.root, lambda fields: len(fields) <= MAX_FIELDS)
+        else:
+            batches = self.trees.read_table(entry.root, lambda _key, fields: len(fields) <= MAX_FIELDS)
+        for batch in batches:
+            lost += len(batch.lost) + batch.unnamed
+            gaps += batch.gap is not None
+            rows = [*batch.rows, *((key, fields) for key, fields, _ in batch.rejected)]
+            for key, fields in rows if not entry.is_internal else ():
+                self._rejected.add(
+                    entry.name, FIELD_NAMES, "its table could not be created", key, fields[:MAX_FIELDS]
+                )
+                rejected += 1
+        if entry.is_internal:
+            return None
+        return SalvagedTable(table=entry.name, saved=0, lost=lost, unread_ranges=gaps, rejected=rejected)
 
     def _create_indexes(self, entries: Sequence[Entry]) -> None:
         for entry, error in create_entries(self._db, entries, "index"):

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from dbctl import signals
 from dbctl.engines.sqlite import wal
 from dbctl.engines.sqlite.checks import MAX_LINES, split_reports
-from dbctl.engines.sqlite.errors import ErrorContext, get_error_name, translate_create_error
+from dbctl.engines.sqlite.errors import NOT_UTF8, ErrorContext, get_error_name, translate_create_error
 from dbctl.engines.sqlite.files import connect
 from dbctl.errors import BusyError, FileFailedError
 from dbctl.files import atomic
@@ -101,6 +101,8 @@ def check_copy(copy: Path, target: str) -> Sequence[str]:
         with closing(connect(copy, "mode=rw")) as db:
             db.set_progress_handler(lambda: signals.received_signal() is not None, 20_000)
             return split_reports(str(row[0]) for row in db.execute(f"pragma integrity_check({MAX_LINES})"))
+    except UnicodeDecodeError:
+        return [NOT_UTF8]
     except sqlite3.Error as error:
         signals.raise_if_interrupted()
         if not get_error_name(error).startswith(DAMAGE_ERRORS):

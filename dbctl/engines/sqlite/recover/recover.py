@@ -167,6 +167,22 @@ class _Salvage:
             findings.append(
                 EngineFinding(severity="error", code="catalog-damaged", message=message, hint=hint)
             )
+        definitions = {(entry.kind, entry.name): entry.sql for entry in self._reference.entries}
+        for position, entry in enumerate(entries):
+            if not entry.is_text:
+                sql = definitions.get((entry.kind, entry.name))
+                entries[position] = entry._replace(sql=sql or entry.sql)
+                message = f"the definition of {entry.kind} {entry.name} contains bytes that are not text" + (
+                    "; that of the reference was used" if sql else ""
+                )
+                findings.append(
+                    EngineFinding(
+                        severity="error",
+                        code="catalog-damaged",
+                        message=message,
+                        hint="" if sql else REFERENCE_HINT,
+                    )
+                )
         if not any(entry.kind == "table" for entry in entries):
             raise UnrecoverableError(
                 target=self._target, reason="its catalog cannot be read", hint=REFERENCE_HINT

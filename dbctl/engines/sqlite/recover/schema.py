@@ -30,6 +30,7 @@ class Entry(NamedTuple):
     table: str
     root: int
     sql: str | None  #: None for the index of a constraint
+    is_text: bool = True  #: whether its definition had no bytes that are not text, which are replaced
 
     @property
     def is_virtual(self) -> bool:
@@ -65,7 +66,8 @@ def read_schema(trees: Trees) -> tuple[list[Entry], list[Gap], int]:
                     str(name),
                     str(table),
                     root if isinstance(root, int) else 0,
-                    None if sql is None else str(sql),
+                    _decode(sql),
+                    not isinstance(sql, RawText),
                 )
             )
     return entries, gaps, lost
@@ -76,9 +78,17 @@ def _is_entry(fields: list[object]) -> bool:
         return False
     if not all(isinstance(value, str) and "\0" not in value for value in fields[1:3]):
         return False
-    if isinstance(fields[4], RawText) or (isinstance(fields[4], str) and "\0" in fields[4]):
+    sql = _decode(fields[4])
+    if sql and "\0" in sql:
         return False  # partly on a page of zeros
-    return fields[4] is None or (isinstance(fields[4], str) and bool(CREATE.match(fields[4])))
+    return sql is None or bool(CREATE.match(sql))
+
+
+def _decode(sql: object) -> str | None:
+    """Return a definition, with replaced bytes that are not text."""
+    if isinstance(sql, RawText):
+        return sql.decode(errors="replace")
+    return None if sql is None else str(sql)
 
 
 def correct_name(entry: Entry) -> Entry:
