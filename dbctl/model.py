@@ -167,6 +167,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     target: str
     steps: Sequence[str]
     rows: Mapping[str, int] = {}  #: affected rows per table
+    deleted: Mapping[
+        str, int
+    ] = {}  #: those of ``rows`` that are deleted, also by foreign keys; empty for restores and migrations
     destructive: bool = False  #: whether it deletes data that the command cannot restore
     retained: Sequence[
         RetainedRows

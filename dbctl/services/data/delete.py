@@ -32,6 +32,7 @@ from dbctl.services.deletion import (
     find_cascading_tables,
     find_written_databases,
     list_unchanged_databases,
+    select_deleted,
 )
 from dbctl.services.rules import RowRules, guard_constraints
 from dbctl.services.search import add_repair_hint
@@ -215,12 +216,19 @@ class DeleteRows(Generic[R]):
         deleted = deletion_conditions(db, name, where)
         self._related = CrossDatabaseDeletion(table.app, table.database, db, deleted)
         affected = [
-            AffectedRows(table=name, rows=row_count, step=step, where=AllOf(where)),
+            AffectedRows(table=name, rows=row_count, step=step, kind="deleted", where=AllOf(where)),
             *find_affected_rows(db, {name: [AllOf(where)]}),
             *self._related.plan_steps(),
         ]
         self._rows, steps = count_affected_rows(db, affected), [item.step for item in affected]
-        self.plan = Plan(title=title, target=db.target, steps=steps, rows=self._rows, destructive=True)
+        self.plan = Plan(
+            title=title,
+            target=db.target,
+            steps=steps,
+            rows=self._rows,
+            deleted=count_affected_rows(db, select_deleted(affected)),
+            destructive=True,
+        )
 
     def apply(self, db: Writable) -> R:
         """Delete the rows and record the deletion."""

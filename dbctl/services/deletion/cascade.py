@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Literal
+
+from msgspec import structs
 
 from dbctl.engines.contract import (
     AllOf,
@@ -16,7 +20,7 @@ from dbctl.engines.contract import (
     Where,
 )
 from dbctl.errors import ConstraintError
-from dbctl.model import Struct, format_count
+from dbctl.model import Plan, Struct, format_count
 
 
 class AffectedRows(Struct, frozen=True, kw_only=True):
@@ -25,6 +29,7 @@ class AffectedRows(Struct, frozen=True, kw_only=True):
     table: str
     rows: int
     step: str  #: the step of the plan
+    kind: Literal["deleted", "cleared", "transferred"]  #: ``cleared``: a reference becomes NULL
     where: Where | None = None  #: the condition of the rows; None: they are in another database
 
 
@@ -61,26 +66,74 @@ def find_affected_rows(
     for name, where in deleted.items():
         if rows := db.count(name, [AnyOf(where), *_not_deleted(name, starts)]):
             step = f"delete {format_count(rows, 'row')} of {name}"
-            affected.append(AffectedRows(table=name, rows=rows, step=step, where=AnyOf(where)))
+            affected.append(
+                AffectedRows(table=name, rows=rows, step=step, kind="deleted", where=AnyOf(where))
+            )
     for (name, columns), where in set_null.items():
         remaining = [*_not_deleted(name, starts), *_not_deleted(name, deleted)]
         if rows := db.count(name, [AnyOf(where), *remaining]):
             step = f"keep {format_count(rows, 'row')} of {name}, and set {', '.join(columns)} to NULL"
-            affected.append(AffectedRows(table=name, rows=rows, step=step, where=AnyOf(where)))
+            affected.append(
+                AffectedRows(table=name, rows=rows, step=step, kind="cleared", where=AnyOf(where))
+            )
     return affected
 
 
-def count_affected_rows(db: Readable, affected: Iterable[AffectedRows]) -> dict[str, int]:
-    """Return the number of rows by table; a row that several items contain counts once."""
+def add_dependent_rows(
+    plan: Plan,
+    db: Readable,
+    starts: Mapping[str, Sequence[Where]],
+    *,
+    named: Mapping[str, Where] = {},
+) -> Plan:
+    """Return the plan of a change that deletes rows, with the rows that foreign keys delete or change: then it destroys data.
+
+    Args:
+        plan: the plan, with the rows that the change itself deletes or changes.
+        db: the database.
+        starts: the deleted rows, as for ``find_affected_rows``.
+        named: by table, other changed rows that ``plan`` contains.
+
+    Raises:
+        ConstraintError: rows without ON DELETE action reference the deleted rows.
+    """
+    own_rows = {table: db.count(table, [AnyOf(where)]) for table, where in starts.items()}
+    affected = find_affected_rows(db, {table: starts[table] for table, count in own_rows.items() if count})
+    rows, deleted = dict(plan.rows), Counter(plan.deleted)
+    for counts in (own_rows, count_affected_rows(db, select_deleted(affected))):
+        deleted.update({table: count for table, count in counts.items() if count})
+    for table, count in count_affected_rows(db, affected, named=named).items():
+        rows[table] = rows.get(table, 0) + count
+    return structs.replace(
+        plan,
+        steps=[*plan.steps, *(item.step for item in affected)],
+        rows=rows,
+        deleted=dict(deleted),
+        destructive=plan.destructive or bool(affected),
+    )
+
+
+def select_deleted(affected: Iterable[AffectedRows]) -> list[AffectedRows]:
+    """Return the deleted rows."""
+    return [item for item in affected if item.kind == "deleted"]
+
+
+def count_affected_rows(
+    db: Readable, affected: Iterable[AffectedRows], *, named: Mapping[str, Where] = {}
+) -> dict[str, int]:
+    """Return the number of rows by table, without ``named``; a row that several items contain counts once."""
     items_by_table = dict[str, list[AffectedRows]]()
     for item in affected:
         items_by_table.setdefault(item.table, []).append(item)
     counts = dict[str, int]()
     for table, items in items_by_table.items():
         conditions = [item.where for item in items if item.where]
-        is_single = len(items) == 1
-        counts[table] = items[0].rows if is_single else db.count(table, [AnyOf(conditions)])
-    return counts
+        others = [Not(named[table])] if table in named else []
+        is_known = not conditions or (len(items) == 1 and not others)
+        counts[table] = (
+            sum(item.rows for item in items) if is_known else db.count(table, [AnyOf(conditions), *others])
+        )
+    return {table: rows for table, rows in counts.items() if rows}
 
 
 def _refuse_blocking_rows(db: Readable, paths: _CascadePaths) -> None:

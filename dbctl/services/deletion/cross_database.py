@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from dbctl.engines.contract import AnyOf, Condition, Not, Readable, Where
+from msgspec import structs
+
+from dbctl.engines.contract import AllOf, AnyOf, Condition, Not, Readable, Where
 from dbctl.errors import CascadeUnreachableError
 from dbctl.model import format_count
 from dbctl.profiles.model import CrossLink
 from dbctl.services.app import App, LiveTable, find_column, required_for_cascade, unconfigured
-from dbctl.services.deletion.cascade import AffectedRows
+from dbctl.services.deletion.cascade import AffectedRows, find_affected_rows
 
 #: The number of values per condition; more values need several statements.
 BATCH = 2_000
@@ -32,11 +34,18 @@ class CrossDatabaseDeletion:
             self._find_rows(link)
 
     def plan_steps(self) -> Iterator[AffectedRows]:
-        """Yield the deleted rows per table; the name of a table includes its database."""
+        """Yield the deleted rows per table, and those that foreign keys delete or change; the name of a table includes its database."""
+        starts = dict[str, dict[str, list[Where]]]()
         for (database, table), row_count in self._row_counts.items():
-            if row_count:
-                step = f"delete {format_count(row_count, 'row')} of {table} in {self._app.target(database)}"
-                yield AffectedRows(table=f"{database}/{table}", rows=row_count, step=step)
+            step = f"delete {format_count(row_count, 'row')} of {table} in {self._app.target(database)}"
+            yield AffectedRows(table=f"{database}/{table}", rows=row_count, step=step, kind="deleted")
+            starts.setdefault(database, {})[table] = [
+                AllOf(where) for where in self._statements[database, table]
+            ]
+        for database, conditions in starts.items():
+            for item in find_affected_rows(self._app.reader(database), conditions):
+                step = f"{item.step} in {self._app.target(database)}"
+                yield structs.replace(item, table=f"{database}/{item.table}", step=step, where=None)
 
     def delete(self) -> None:
         """Delete the rows in the open transactions of the change."""

@@ -10,6 +10,7 @@ from dbctl.errors import UsageError
 from dbctl.model import ChangeResult, Closing, Plan, Row, Struct, format_count
 from dbctl.profiles.model import CrossLink
 from dbctl.services.app import App, Change, LiveTable, PreparedChange, find_column, truncate
+from dbctl.services.deletion import add_dependent_rows
 from dbctl.services.integrity.duplicated_columns import Comparison, DuplicatedColumns
 
 #: Keys in one condition.
@@ -90,7 +91,10 @@ def repair(app: App, *, delete_orphans: bool = False) -> Change[RepairResult]:
             rows=_count_rows(fixes),
             destructive=any(isinstance(fix, RowDelete) for fix in fixes),
         )
-        return PreparedChange(plan, collected.apply)
+        deleted: dict[str, list[Where]] = {}
+        for fix in collected.deletes:
+            deleted.setdefault(fix.table, []).extend(fix.conditions)
+        return PreparedChange(add_dependent_rows(plan, db, deleted), collected.apply)
 
     return Change(app, names[0], "integrity repair", draft)
 
@@ -158,12 +162,16 @@ class RowDelete(Struct, frozen=True, kw_only=True):
         """The step of the plan."""
         return f"delete {format_count(self.row_count, 'row')} of {self.table} without an original"
 
-    def apply(self, db: Writable) -> int:
-        """Delete the rows; return their number."""
+    @property
+    def conditions(self) -> list[Where]:
+        """The conditions of the rows, each of which meets one."""
         conditions: list[Where] = [Condition(self.key, "=", None)] if None in self.keys else []
         batches = _split([key for key in self.keys if key is not None])
-        conditions += [Condition(self.key, "in", batch) for batch in batches]
-        return sum(db.delete(self.table, [condition]) for condition in conditions)
+        return conditions + [Condition(self.key, "in", batch) for batch in batches]
+
+    def apply(self, db: Writable) -> int:
+        """Delete the rows; return their number."""
+        return sum(db.delete(self.table, [condition]) for condition in self.conditions)
 
 
 class _Fixes(Struct, frozen=True, kw_only=True):

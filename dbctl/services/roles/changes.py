@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract import Condition, Readable, Writable
+from dbctl.engines.contract import AllOf, Condition, Readable, Where, Writable
 from dbctl.errors import (
     AlreadyExistsError,
     BuiltInRoleError,
@@ -22,7 +22,7 @@ from dbctl.services.app import (
     require_row_count,
     users_database,
 )
-from dbctl.services.deletion import find_affected_rows
+from dbctl.services.deletion import add_dependent_rows
 from dbctl.services.roles.built_in import BuiltInPermissions
 from dbctl.services.roles.queries import read_roles
 from dbctl.services.roles.role_table import Role, RoleTable
@@ -168,12 +168,14 @@ class DeleteRole:
         if holders := table.count_holders(role):
             raise RoleInUseError(name=role.name, count=role.users, others=holders - role.users)
         self._where = [Condition(table.section.key, "=", role.id)]
-        steps, rows = [f"delete role {role.name}"], {table.live.name: 1}
-        for item in find_affected_rows(db, {table.live.name: self._where}):
-            steps.append(item.step)
-            rows[item.table] = rows.get(item.table, 0) + item.rows
-        title = f"Delete role {role.name}"
-        self.plan = Plan(title=title, target=db.target, steps=steps, rows=rows, destructive=True)
+        plan = Plan(
+            title=f"Delete role {role.name}",
+            target=db.target,
+            steps=[f"delete role {role.name}"],
+            rows={table.live.name: 1},
+            destructive=True,
+        )
+        self.plan = add_dependent_rows(plan, db, {table.live.name: self._where})
 
     def apply(self, db: Writable) -> RoleDeleteResult:
         """Delete the row."""
@@ -234,23 +236,29 @@ class ChangePermissions:
         if role.built_in and not is_allowed:
             raise BuiltInRoleError(name=role.name, profile=table.app.profile.title)
         is_stamped = bool(changed) and "updated_at" in table.fields
-        self.plan = Plan(
+        plan = Plan(
             title=f"{'Grant to' if granted else 'Revoke from'} role {role.name}",
             target=table.db.target,
             steps=[f"{'grant' if granted else 'revoke'} {', '.join(changed)}"] if changed else [],
             rows=_linked_rows(table, changed) | ({table.live.name: 1} if is_stamped else {}),
         )
+        self._deleted: dict[str, list[Where]] = {}
+        if changed and not granted:
+            keys = table.permission_keys()
+            revoked = Condition(self._link.permission, "in", [keys[permission] for permission in changed])
+            self._deleted[self._link.table] = [AllOf([Condition(self._link.role, "=", role.id), revoked])]
+        named: dict[str, Where] = (
+            {table.live.name: Condition(table.section.key, "=", role.id)} if is_stamped else {}
+        )
+        self.plan = add_dependent_rows(plan, table.db, self._deleted, named=named)
 
     def apply(self, db: Writable) -> RoleChangeResult:
         """Insert or delete the rows, and record the change."""
         table, role, changed = self._table, self._role, self._changed
         if self._granted:
             _insert_links(table, db, role.id, changed)
-        elif changed:
-            keys = table.permission_keys()
-            owned = Condition(self._link.role, "=", role.id)
-            revoked = Condition(self._link.permission, "in", [keys[permission] for permission in changed])
-            db.delete(self._link.table, [owned, revoked])
+        for name, where in self._deleted.items():
+            require_row_count(db.delete(name, where), len(changed), db)
         if changed:
             if stamp := _stored_values(table, {}):
                 db.update(table.live.name, stamp, [Condition(table.section.key, "=", role.id)])

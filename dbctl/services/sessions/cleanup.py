@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from dbctl import progress
-from dbctl.engines.contract import Condition, Readable
+from dbctl.engines.contract import AllOf, Condition, Readable, Where
 from dbctl.errors import DbctlError, RuleMissingError, SchemaMismatchError, UsageError
 from dbctl.model import (
     NOTHING_TO_DO,
@@ -23,6 +23,7 @@ from dbctl.model import (
 )
 from dbctl.profiles.model import Cleanup, TimeOffset, expand_variants, validate_cleanup
 from dbctl.services.app import App, LiveTable, Operation, clock, find_column, is_optional
+from dbctl.services.deletion import add_dependent_rows
 from dbctl.services.sessions.cleanup_rule import (
     RuleResult,
     RuleRun,
@@ -171,6 +172,7 @@ class CleanUp(Operation):
             ClockImplausibleError: rows are due, and the clock contradicts timestamps in the database.
         """
         steps, rows, overlap = [], dict[str, int](), RuleOverlap()
+        deleted = dict[str, dict[str, list[Where]]]()
         for rule, db, live, where in self._open_tables():
             values = None if rule.delete else new_values(rule, live, self._app.profile.time)
             count = overlap.count_and_apply(db, live.name, where, values)
@@ -183,9 +185,15 @@ class CleanUp(Operation):
                 step = f"{'delete' if rule.delete else 'close'} {format_count(count, 'row')} of {live.name}{suffix}"
                 steps.append(f"{rule.name}: {step}")
                 rows[live.name] = rows.get(live.name, 0) + count
+                if rule.delete:
+                    tables = deleted.setdefault(self._app.resolve_database(rule), {})
+                    tables.setdefault(live.name, []).append(AllOf(where))
         if steps:
             clock.check(self._app)
-        return self._create_plan("Clean up", steps, rows)
+        plan = self._create_plan("Clean up", steps, rows)
+        for database, tables in deleted.items():
+            plan = add_dependent_rows(plan, self._app.reader(database), tables)
+        return plan
 
     def apply(self, confirmed: str | None = None) -> CleanupResult:  # noqa: ARG002 - cleanup requires no confirmation
         """Apply the rules. If the process is killed, complete batches are committed, and the next run does the rest.

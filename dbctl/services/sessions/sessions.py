@@ -24,6 +24,7 @@ from dbctl.services.app import (
     find_secret_columns,
     users_database,
 )
+from dbctl.services.deletion import add_dependent_rows
 from dbctl.services.sessions.cleanup_rule import select_variant
 from dbctl.services.users import UsersChanged, join_logins, sign_in_state, where_payload
 
@@ -124,7 +125,7 @@ COMMANDS = {"password": "users set-password", "active": "users deactivate", "rol
 def _describe_cookies(section: Users) -> str:
     """Return how sign-ins end that no command can revoke."""
     if not section.cookie:
-        return "Its database contains no sessions or tokens."
+        return "Its profile describes no sessions or tokens. Describe their table in [[users.signed_in]]."
     hint = f"Its sign-ins are signed cookies, which are valid for up to {section.cookie}."
     if commands := [f"dbctl {COMMANDS[field]}" for field in section.checked]:
         return f"{hint} They end with: {' or '.join(commands)}."
@@ -136,23 +137,30 @@ class RevokeSessions:
 
     def __init__(self, users: UserTable, selected: Sequence[User]) -> None:
         self._users, self._selected = users, selected
-        session_counts = sign_in_state.count_open_sessions(users, selected)
+        self._sign_out = sign_out = sign_in_state.SignOut(users, selected)
         renewed = {users.live.name: len(selected)} if users.section.on_sign_out and selected else {}
-        self.plan = Plan(
+        plan = Plan(
             title=f"End the sessions of {join_logins(selected)}",
             target=users.db.target,
-            steps=sign_in_state.plan_steps(users, selected),
-            rows={**renewed, **session_counts},
+            steps=sign_out.plan_steps(),
+            rows={**renewed, **sign_out.counts},
         )
+        named = {users.live.name: users.where_ids(selected)} if renewed else {}
+        self.plan = add_dependent_rows(plan, users.db, sign_out.deleted, named=named)
 
     def apply(self, db: Writable) -> UsersChanged:
         """End the sessions and record each user with a session."""
         users, selected = self._users, self._selected
         signed_in = sign_in_state.find_signed_in(users, selected)
-        ended_sessions = sign_in_state.end_sessions(users, db, signed_in)
+        ended_sessions = self._sign_out.apply(db)
         for user in signed_in:
             audit.record(users.app, db, "sessions.revoke", "users", user.id, {"username": user.login})
-        return UsersChanged(users=selected, changed=len(signed_in), ended_sessions=ended_sessions)
+        return UsersChanged(
+            users=selected,
+            changed=len(signed_in),
+            ended_sessions=ended_sessions,
+            searched=self._sign_out.places,
+        )
 
 
 class _SessionTable:

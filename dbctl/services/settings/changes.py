@@ -11,6 +11,7 @@ from dbctl.engines.contract import Readable, Writable
 from dbctl.errors import SettingMissingError, ValueInvalidError
 from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Page, Plan, Row, Struct, format_count
 from dbctl.services.app import App, Change, audit, is_secret_setting, truncate
+from dbctl.services.deletion import add_dependent_rows
 from dbctl.services.settings.queries import open_for_login
 from dbctl.services.settings.store import Setting, SettingOwner, SettingStore, scope_of, settings_database
 from dbctl.services.settings.values import is_equal, to_json
@@ -160,12 +161,13 @@ class ChangeSetting:
     ) -> None:
         self._store, self._setting, self._difference, self._verb = store, setting, difference, verb
         steps = [_describe(store, difference)] if difference else []
-        self.plan = Plan(
+        plan = Plan(
             title=f"{verb.capitalize()} {setting.key}",
             target=store.db.target,
             steps=steps,
             rows={store.live.name: 1} if steps else {},
         )
+        self.plan = _add_removed(store, plan, [difference] if difference else [])
 
     @classmethod
     def add(
@@ -224,13 +226,14 @@ class ApplyFile:
             elif difference.state == "change":
                 store.check(self._live[difference.key], difference.file)
         steps = [_describe(store, difference) for difference in self._differences]
-        self.plan = Plan(
+        plan = Plan(
             title=f"Apply settings of a file ({mode})",
             target=store.db.target,
             steps=steps,
             rows={store.live.name: len(steps)} if steps else {},
             destructive=any(difference.state == "only-live" for difference in self._differences),
         )
+        self.plan = _add_removed(store, plan, self._differences)
 
     def _check_new(self, new: Difference, *, any_key: bool) -> None:
         store = self._store
@@ -257,6 +260,13 @@ class ApplyFile:
             login = store.user.login if store.user else ""
             audit.record(store.app, db, "settings.apply", "settings", login, details)
         return result
+
+
+def _add_removed(store: SettingStore, plan: Plan, differences: Sequence[Difference]) -> Plan:
+    """Return the plan with the rows that foreign keys delete or change with the rows of removed settings."""
+    removed = [difference.key for difference in differences if difference.state == "only-live"]
+    where = [condition for key in removed for condition in store.where_removed(key)]
+    return add_dependent_rows(plan, store.db, {store.live.name: where}) if where else plan
 
 
 def _database(app: App, login: SettingOwner) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec import structs
 
-from dbctl.engines.contract import Condition, Readable, Where, Writable
+from dbctl.engines.contract import AllOf, Condition, Readable, Where, Writable
 from dbctl.errors import SchemaMismatchError, ValueInvalidError
 from dbctl.profiles import read_boolean, read_time, text_or_none
 from dbctl.profiles.model import SettingFormat, Settings, SettingsVariant, StandardSetting
@@ -271,6 +271,9 @@ class SettingRows(SettingStore):
 
     def _changed_columns(self, db: Writable, setting: Setting, value: object) -> dict[str, object]:
         return {self._value: self._encode(setting, value), **self._change_stamp(db)}
+
+    def where_removed(self, key: str) -> Sequence[Where]:
+        return [AllOf(self._row_conditions(key))]
 
     def remove(self, db: Writable, key: str) -> None:
         require_row_count(db.delete(self.live.name, self._row_conditions(key)), 1, db)

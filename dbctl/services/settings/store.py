@@ -112,6 +112,11 @@ class SettingStore(ABC):
     def add(self, db: Writable, key: str, value: object) -> None:
         """Add a setting; key and value are checked."""
 
+    def where_removed(self, key: str) -> Sequence[Where]:
+        """Return the conditions of the rows that ``remove`` deletes, each of which meets one; empty: it changes a value."""
+        del key
+        return ()
+
     @abstractmethod
     def remove(self, db: Writable, key: str) -> None:
         """Remove a setting.

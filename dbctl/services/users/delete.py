@@ -41,6 +41,7 @@ from dbctl.services.deletion import (
     find_written_databases,
     list_unchanged_databases,
     plan_rows,
+    select_deleted,
 )
 from dbctl.services.users import exclusive_role, last_admin, sign_in_state
 from dbctl.services.users.ownership import OwnedRows, OwnershipTransfer, find_retained_rows
@@ -55,6 +56,7 @@ class UsersDeleted(ChangeResult, frozen=True, kw_only=True):
 
     users: Sequence[User]
     rows: Mapping[str, int]
+    removed: Mapping[str, int] = {}  #: those of ``rows`` that were deleted, or whose reference became NULL
     transferred: Mapping[str, int] = {}  #: by table, rows that were transferred to another user
     #: by table, rows that were deleted because the other user has equal rows
     duplicates: Mapping[str, int] = {}
@@ -68,7 +70,7 @@ class UsersDeleted(ChangeResult, frozen=True, kw_only=True):
             return NOTHING_TO_DO
         names = format_names([user.login for user in self.users], "user")
         transferred = sum(self.transferred.values())
-        details = [f"{format_count(sum(self.rows.values()), 'row')} deleted or cleared"]
+        details = [f"{format_count(sum(self.removed.values()), 'row')} deleted or cleared"]
         return Closing(
             f"Deleted {names}",
             [*details, f"{format_count(transferred, 'row')} transferred"] if transferred else details,
@@ -194,6 +196,7 @@ class DeleteUsers:
             table=users.live.name,
             rows=len(leaving),
             step=f"delete {join_logins(leaving)}",
+            kind="deleted",
             where=users.where_ids(leaving),
         )
         transferred = list(transfer.affected_rows()) if transfer else []
@@ -206,6 +209,8 @@ class DeleteUsers:
             *self._related.plan_steps(),
         ]
         self._rows, steps = count_affected_rows(users.db, affected), [item.step for item in affected]
+        removed = [item for item in affected if item.kind != "transferred"]
+        self._removed = count_affected_rows(users.db, removed) if transferred else self._rows
         self._retained = find_retained_rows(users, leaving, self._handled_keys, deleted) if leaving else []
         for rows in self._retained:
             row_count = format_count(rows.rows, "row")
@@ -218,6 +223,7 @@ class DeleteUsers:
             target=users.db.target,
             steps=steps,
             rows=self._rows,
+            deleted=count_affected_rows(users.db, select_deleted(affected)),
             destructive=bool(leaving),
             retained=self._retained,
         )
@@ -269,6 +275,7 @@ class DeleteUsers:
         return UsersDeleted(
             users=leaving,
             rows=self._rows,
+            removed=self._removed,
             transferred=self._transferred,
             duplicates={item.table: item.rows for item in transfer.duplicates} if transfer else {},
             signed_in_for=sign_in_state.remaining_sign_in(users),

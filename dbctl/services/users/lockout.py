@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from msgspec import structs
 
-from dbctl.engines.contract import Condition, Readable, Writable
+from dbctl.engines.contract import AllOf, Condition, Readable, Writable
 from dbctl.model import (
     NOTHING_TO_DO,
     ChangeResult,
@@ -34,6 +34,7 @@ from dbctl.services.app import (
     require_row_count,
     users_database,
 )
+from dbctl.services.deletion import add_dependent_rows
 from dbctl.services.settings import find_section, open_settings
 from dbctl.services.users import sign_in_state
 from dbctl.services.users.queries import UserFilter, build_conditions, read_page
@@ -208,12 +209,13 @@ class UnlockUsers:
         self._table = users.app.require_section(users.section.lockout, "lockout").table
         self._count = count = users.db.count(self._table, self._where)
         step = f"delete {format_count(count, 'failed attempt')} to sign in, with any spelling and from the same addresses"
-        self.plan = Plan(
+        plan = Plan(
             title=f"Unlock {', '.join([*([join_logins(selected)] if selected else []), *addresses])}",
             target=users.db.target,
             steps=[step] if count else [],
             rows={self._table: count} if count else {},
         )
+        self.plan = add_dependent_rows(plan, users.db, {self._table: [AllOf(self._where)]})
 
     def apply(self, db: Writable) -> Unlocked:
         """Delete the rows and record each user and address."""

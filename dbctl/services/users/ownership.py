@@ -72,7 +72,9 @@ class OwnershipTransfer:
             where = self._transferable_rows(item)
             if row_count := self._db.count(item.table, where):
                 step = f"transfer {format_count(row_count, 'row')} of {item.table} to {self.new_owner.login}"
-                yield AffectedRows(table=item.table, rows=row_count, step=step, where=AllOf(where))
+                yield AffectedRows(
+                    table=item.table, rows=row_count, step=step, kind="transferred", where=AllOf(where)
+                )
 
     def apply(self, db: Writable) -> None:
         """Transfer the rows."""
@@ -188,13 +190,13 @@ class OwnedRows:
             table, _, column = path.partition(".")
             if row_count := self._db.count(table, [referring]):
                 step = f"keep {format_count(row_count, 'row')} of {table}, and set {column} to NULL"
-                yield AffectedRows(table=table, rows=row_count, step=step, where=referring)
+                yield AffectedRows(table=table, rows=row_count, step=step, kind="cleared", where=referring)
         for table, where in (*self.conditions.items(), *self.later_conditions.items()):
             if row_count := self._db.count(table, [AnyOf(where)]):
                 step = f"delete {format_count(row_count, 'row')} of {table}"
                 if duplicates := self._duplicates.get(table):
                     step += f", which {self._new_owner} has too ({', '.join(duplicates.key)})"
-                yield AffectedRows(table=table, rows=row_count, step=step, where=AnyOf(where))
+                yield AffectedRows(table=table, rows=row_count, step=step, kind="deleted", where=AnyOf(where))
 
     def delete(self, db: Writable) -> None:
         """Clear the references, and delete the rows that are deleted before their users."""

@@ -88,6 +88,8 @@ class TransferRole:
             title=f"{plans[-1].title}{demoted}",
             steps=[step for plan in plans for step in plan.steps],
             rows=dict(sum((Counter(plan.rows) for plan in plans), Counter())),
+            deleted=dict(sum((Counter(plan.deleted) for plan in plans), Counter())),
+            destructive=any(plan.destructive for plan in plans),
         )
 
     def apply(self, db: Writable) -> UsersChanged:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from dbctl import signals
-from dbctl.engines.contract import AnyOf, Condition, KeysetCursor, Not, Readable, Where, Writable
+from dbctl.engines.contract import AllOf, AnyOf, Condition, KeysetCursor, Not, Readable, Where, Writable
 from dbctl.errors import SchemaMismatchError, UsageError, ValueInvalidError
 from dbctl.model import Struct, format_count, now
 from dbctl.profiles import read_payload
@@ -49,55 +50,63 @@ def can_sign_out(users: UserTable) -> bool:
 
 
 def find_signed_in(users: UserTable, selected: Sequence[User]) -> list[User]:
-    """Return the users whose rows ``end_sessions`` would change."""
+    """Return the users of whom ``SignOut`` would change a row."""
     if users.section.on_sign_out:
         return list(selected)
     owners = {owner for table in _token_tables(users, users.db) for owner in table.find_owners(selected)}
     return [user for user in selected if str(user.id) in owners]
 
 
-def count_open_sessions(users: UserTable, leaving: Sequence[User]) -> dict[str, int]:
-    """Return, by table, the number of rows that ``end_sessions`` would delete or end."""
-    ids = [user.id for user in leaving]
-    counts: dict[str, int] = {}
-    for table in _token_tables(users, users.db):
-        counts[table.live.name] = counts.get(table.live.name, 0) + table.count(table.open_rows(ids))
-    return {table: rows for table, rows in counts.items() if rows}
+class SignOut:
+    """The rows of users that store their sessions, found once for the plan and for the change."""
 
-
-def plan_steps(users: UserTable, leaving: Sequence[User]) -> list[str]:
-    """Return the steps of ``end_sessions``."""
-    steps = [
-        f"end {format_count(count, 'session')} ({table})"
-        for table, count in count_open_sessions(users, leaving).items()
-    ]
-    if leaving and users.section.on_sign_out:
-        columns = ", ".join(
-            users.live.map_columns({name: name for name in users.section.on_sign_out}).values()
+    def __init__(self, users: UserTable, leaving: Sequence[User]) -> None:
+        self._users, self._leaving = users, leaving
+        ids = [user.id for user in leaving]
+        tables = _token_tables(users, users.db) if leaving else ()
+        self._open_rows = [(table, table.open_rows(ids)) for table in tables]
+        #: the columns that name the users of sessions
+        self.places = [
+            f"{table.live.name}.{table.user_column}" for table, _ in self._open_rows if table.user_column
+        ]
+        #: by table, the rows to delete or end
+        self.counts = dict(
+            sum(
+                (Counter({table.live.name: table.count(where)}) for table, where in self._open_rows),
+                Counter(),
+            )
         )
-        steps.append(
-            f"change {columns} of {format_count(len(leaving), 'user')}, which ends all of their sessions"
-        )
-    return steps
+        #: by table, the conditions of the rows to delete
+        self.deleted: dict[str, list[Where]] = {}
+        for table, where in self._open_rows:
+            if not table.values:
+                self.deleted.setdefault(table.live.name, []).append(AllOf(where))
 
+    def plan_steps(self) -> list[str]:
+        """Return the steps of ``apply``, without the rows that foreign keys delete."""
+        steps = [f"end {format_count(count, 'session')} ({table})" for table, count in self.counts.items()]
+        live, renewed = self._users.live, self._users.section.on_sign_out
+        if self._leaving and renewed:
+            columns = ", ".join(live.map_columns({name: name for name in renewed}).values())
+            users = format_count(len(self._leaving), "user")
+            steps.append(f"change {columns} of {users}, which ends all of their sessions")
+        return steps
 
-def end_sessions(users: UserTable, db: Writable, users_to_sign_out: Sequence[User]) -> int:
-    """End all sessions of users; return the number of rows that stored them."""
-    ended, ids = 0, [user.id for user in users_to_sign_out]
-    for table in _token_tables(users, db):
-        section, live = table.section, table.live
-        values = live.encode_constants(section.on_end)
-        changed = live.optional_column(users.updated_at_names) if values else None
-        if changed:
-            values.setdefault(changed, live.encode(changed, now()))
-        where = table.open_rows(ids)
-        open_count = db.count(live.name, where)
-        changed_count = db.update(live.name, values, where) if values else db.delete(live.name, where)
-        require_row_count(changed_count, open_count, db)
-        ended += changed_count
-    if users.section.on_sign_out:
-        _renew_columns(users, db, users_to_sign_out)
-    return ended
+    def apply(self, db: Writable) -> int:
+        """End the sessions; return the number of rows that stored them."""
+        ended = 0
+        for table, where in self._open_rows:
+            live, values = table.live, dict(table.values)
+            changed = live.optional_column(self._users.updated_at_names) if values else None
+            if changed:
+                values.setdefault(changed, live.encode(changed, now()))
+            open_count = db.count(live.name, where)
+            changed_count = db.update(live.name, values, where) if values else db.delete(live.name, where)
+            require_row_count(changed_count, open_count, db)
+            ended += changed_count
+        if self._users.section.on_sign_out:
+            _renew_columns(self._users, db, self._leaving)
+        return ended
 
 
 def _renew_columns(users: UserTable, db: Writable, users_to_sign_out: Sequence[User]) -> None:
@@ -176,6 +185,15 @@ class TokenTable:
         expiry = live.optional_column(section.expires_at)
         self.where_expired = [Condition(expiry, "<=", now())] if expiry else []
         self.not_ended = list(_not_ended(live, section))
+        self.values = live.encode_constants(
+            section.on_end
+        )  #: which end a token; without them, its row is deleted
+
+    @property
+    def user_column(self) -> str:
+        """The column with the user, or with the payload that contains it; empty without one."""
+        payload = self.section.payload
+        return self._user or (self.live.column(payload.column) if payload else "")
 
     def where_users(self, ids: Sequence[object]) -> list[Where]:
         """Return the conditions of the tokens of users; if payloads contain the user, expired tokens are omitted."""
@@ -279,7 +297,7 @@ class SignInChanges:
         db = app.writers[users_database(app)]
         users = UserTable(app, db)
         leaving = [user for user in users.read([]) if user.id in changed]
-        return end_sessions(users, db, leaving)
+        return SignOut(users, leaving).apply(db)
 
     @staticmethod
     def list_columns(app: App, db: Readable, database: str, table: str) -> Sequence[str] | None:

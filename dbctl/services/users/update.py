@@ -31,6 +31,7 @@ from dbctl.services.app import (
     require_row_count,
     users_database,
 )
+from dbctl.services.deletion import add_dependent_rows
 from dbctl.services.users import last_admin, sign_in_state
 from dbctl.services.users.companions import copy_fields
 from dbctl.services.users.exclusive_role import refuse_shared_role
@@ -47,13 +48,17 @@ class UsersChanged(ChangeResult, frozen=True, kw_only=True):
     users: Sequence[User]
     changed: int
     ended_sessions: int = 0
+    searched: Sequence[
+        str
+    ] = ()  #: of ``sessions revoke``: the columns (``table.column``) in which the users were searched
     signed_in_for: str | None = None  #: how long signed cookies with the old values remain valid
     password: str | None = None  #: only if dbctl generated it; shown once
 
     @property
     def closing(self) -> Closing:
         if not (self.changed or self.ended_sessions):
-            return NOTHING_TO_DO
+            places = [f"no open session in {', '.join(self.searched)}"] if self.searched else []
+            return Closing(NOTHING_TO_DO.text, places) if places else NOTHING_TO_DO
         names, sessions = format_names([user.login for user in self.users], "user"), self.ended_sessions
         if not self.changed:
             return Closing(f"Ended {format_count(sessions, 'session')} of {names}")
@@ -191,17 +196,24 @@ class UpdateUsers:
             if update.password_hash:  # the first plan precedes the prompt for the password
                 self._values |= passwords.split(update.password_hash)
         self._ends_sessions = bool(touched) and not SIGN_OUT_FIELDS.isdisjoint(self._names)
-        sessions = sign_in_state.count_open_sessions(users, touched) if self._ends_sessions else {}
+        self._sign_out = sign_in_state.SignOut(users, touched if self._ends_sessions else [])
         changed_names = [name for name in self._names if name != "role" or not self._has_several_roles()]
         steps = [f"change {', '.join(changed_names)} of {join_logins(touched)}"] if changed_names else []
         steps += self._plan_role_steps()
-        steps += sign_in_state.plan_steps(users, touched) if self._ends_sessions else []
-        self.plan = Plan(
+        steps += self._sign_out.plan_steps()
+        plan = Plan(
             title=title.format(logins=join_logins(selected), **fields),
             target=users.db.target,
             steps=steps,
-            rows={**self._count_rows(), **sessions} if touched else {},
+            rows={**self._count_rows(), **self._sign_out.counts} if touched else {},
         )
+        removed = (
+            users.roles.where_removed(list(self._assignments.values()))
+            if self._assignments and users.roles
+            else {}
+        )
+        named = {users.live.name: users.where_ids(touched)}
+        self.plan = add_dependent_rows(plan, users.db, {**removed, **self._sign_out.deleted}, named=named)
 
     def _has_several_roles(self) -> bool:
         return bool(self._users.roles and self._users.roles.has_several)
@@ -274,7 +286,7 @@ class UpdateUsers:
         users.write_joined(db, [user.id for user in touched], self._new_values)
         if users.roles and self._assignments:
             users.roles.write(db, list(self._assignments.values()))
-        ended = sign_in_state.end_sessions(users, db, touched) if self._ends_sessions else 0
+        ended = self._sign_out.apply(db)
         for user in touched:
             details = {"username": user.login, "changed": self._names}
             audit.record(users.app, db, self._action, "users", user.id, details)

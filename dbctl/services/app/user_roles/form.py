@@ -198,6 +198,11 @@ class RoleForm(ABC):
         del assignments
         return {}
 
+    def where_removed(self, assignments: Sequence[Assignment]) -> dict[str, list[Where]]:
+        """Return, by table, the conditions of the rows that ``write`` deletes; a row meets one of them."""
+        del assignments
+        return {}
+
     def write(self, db: Writable, assignments: Sequence[Assignment]) -> None:
         """Write the rows of other tables; without such rows, nothing."""
         del db, assignments

@@ -148,16 +148,25 @@ class Members(RoleForm):
                 table = self._groups.table if self._groups else ""
                 raise RoleInheritedError(target=self.db.target, user=user, role=name, table=table)
 
-    def write(self, db: Writable, assignments: Sequence[Assignment]) -> None:
-        member = self._membership
-        is_removing = any(item.removed for item in assignments)
-        stored = {key: self.name_of(key) for key in self._count_pairs()} if is_removing else {}
+    def where_removed(self, assignments: Sequence[Assignment]) -> dict[str, list[Where]]:
+        member, users = self._membership, dict[tuple[str, ...], list[object]]()
         for item in assignments:
             if item.removed:
-                keys = [key for key, name in stored.items() if name in item.removed]
-                is_removed = [Condition(member.user, "=", item.user), Condition(member.role, "in", keys)]
-                deleted = db.delete(member.table, [AllOf([*is_removed, *self._where_valid])])
-                require_row_count(deleted, len(item.removed), db)
+                users.setdefault(tuple(item.removed), []).append(item.user)
+        stored = {key: self.name_of(key) for key in self._count_pairs()} if users else {}
+        conditions: list[Where] = []
+        for removed, ids in users.items():
+            keys = [key for key, name in stored.items() if name in removed]
+            is_removed = [Condition(member.user, "in", ids), Condition(member.role, "in", keys)]
+            conditions.append(AllOf([*is_removed, *self._where_valid]))
+        return {member.table: conditions} if conditions else {}
+
+    def write(self, db: Writable, assignments: Sequence[Assignment]) -> None:
+        member, removed = self._membership, self.where_removed(assignments)
+        if removed:
+            deleted = db.delete(member.table, [AnyOf(removed[member.table])])
+            require_row_count(deleted, sum(len(item.removed) for item in assignments), db)
+        for item in assignments:
             for name in item.added:
                 db.insert(member.table, self._create_pair(item.user, self.key_of(name)))
 

@@ -90,6 +90,9 @@ class RankedMembers(RoleForm):
     def count_rows(self, assignments: Sequence[Assignment]) -> dict[str, int]:
         return self._members.count_rows(self._select_groups(assignments))
 
+    def where_removed(self, assignments: Sequence[Assignment]) -> dict[str, list[Where]]:
+        return self._members.where_removed(self._select_groups(assignments))
+
     def write(self, db: Writable, assignments: Sequence[Assignment]) -> None:
         self._members.write(db, self._select_groups(assignments))
 
