@@ -207,6 +207,7 @@ with lazy_imports(__name__):
         TransferMissingError,
         TransferOtherError,
         TransferSameError,
+        TransferSchemaChangedError,
         TransferSchemaError,
         TransferSourcePendingError,
         ValuesUnstorableError,

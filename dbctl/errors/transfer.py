@@ -45,6 +45,12 @@ class TransferSchemaError(DbctlError):
     remedy = "No row was copied. Bring the source to the version of the migrations, or derive the schema with --derive."
 
 
+class TransferSchemaChangedError(DbctlError):
+    code, exit_status = "transfer-schema-changed", Exit.CHECK_FAILED
+    sentence = "the schema of {target} changed since the copy"
+    remedy = "The source is unchanged. Copy it again: dbctl transfer run --to {url}"
+
+
 class TransferSourcePendingError(DbctlError):
     code, exit_status = "transfer-source-pending", Exit.CHECK_FAILED
     sentence = "{target} lacks migrations that the destination would have: {names}"

@@ -56,6 +56,7 @@ with lazy_imports(__name__):
     from dbctl.engines.contract.fulltext import (
         CHARACTERS_AFTER,
         CHARACTERS_BEFORE,
+        UNSPACED,
         FullText,
         IndexFault,
         IndexMarker,
@@ -63,10 +64,18 @@ with lazy_imports(__name__):
         IndexUse,
         JoinedText,
         Link,
+        TextAnd,
         TextIndexes,
         TextIndexSpec,
         TextMatch,
+        TextNot,
+        TextOr,
+        TextQuery,
         TextScanner,
+        TextTerm,
+        conjuncts,
+        join_queries,
+        positive_terms,
     )
     from dbctl.engines.contract.migrations import (
         LintFinding,
@@ -103,6 +112,15 @@ with lazy_imports(__name__):
         group_locks,
         leftover_finding,
         row_findings,
+    )
+    from dbctl.engines.contract.native import (
+        Definitions,
+        NativeObject,
+        NativeRules,
+        NativeSchema,
+        NativeSchemas,
+        NativeTable,
+        list_definitions,
     )
     from dbctl.engines.contract.portable import (
         NULL,
@@ -161,17 +179,6 @@ with lazy_imports(__name__):
         strip_collation,
     )
     from dbctl.engines.contract.streaming import BATCH_ROWS, CsvWriter, RowStream, RowStreams, UserQuery
-    from dbctl.engines.contract.text_query import (
-        UNSPACED,
-        TextAnd,
-        TextNot,
-        TextOr,
-        TextQuery,
-        TextTerm,
-        conjuncts,
-        join_queries,
-        positive_terms,
-    )
     from dbctl.engines.contract.vectors import (
         Metric,
         Recall,

@@ -10,7 +10,8 @@ from dbctl.engines.contract.schema import SchemaReference
 from dbctl.engines.contract.writer import TimeForm
 from dbctl.model import Struct
 
-#: What values of a type mean, on any engine. ``any``: values of every type; ``other``: a type that only one engine has.
+#: What values of a type mean, on any engine. ``any``: values of every type; ``native``: exact values in a form that only
+#: their engine reads; ``other``: a type that only one engine has.
 LogicalKind: TypeAlias = Literal[
     "boolean",
     "integer",
@@ -28,6 +29,7 @@ LogicalKind: TypeAlias = Literal[
     "array",
     "bits",
     "any",
+    "native",
     "other",
 ]
 #: Kinds whose values have a form that not every text has.
@@ -330,10 +332,13 @@ class RowSink(Protocol):
     def delete_lines(self, table: str, key: Sequence[LineColumn], keys: Sequence[Line]) -> int:
         """Delete the rows with these values of ``key``; return their number."""
 
-    def list_attachments(self, *, indexes: bool) -> Sequence[tuple[str, str]]:
+    def clear_table(self, table: str) -> int:
+        """Delete all rows of a table; return their number."""
+
+    def list_attachments(self, *, indexes: bool) -> Sequence[tuple[str, Sequence[str]]]:
         """Return what changes or refuses copied rows, triggers and foreign keys, and with ``indexes`` what slows down a copy.
 
-        Each is the statement that drops it, and the statement that creates it again. Foreign keys that ``bulk_load`` does
+        Each is the statement that drops it, and the statements that create it again. Foreign keys that ``bulk_load`` does
         not check and unique indexes are not among them.
         """
 

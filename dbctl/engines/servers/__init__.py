@@ -36,7 +36,7 @@ with lazy_imports(__name__):
         sort_references,
     )
     from dbctl.engines.servers.transactions import TRANSACTION_ENDED, ServerTransactions, wait_for_lock
-    from dbctl.engines.servers.transfer import ServerRowSource
+    from dbctl.engines.servers.transfer import NativeNames, ServerRowSource, TableNames
     from dbctl.engines.servers.values import (
         LARGEST,
         MILLISECOND,

@@ -5,10 +5,47 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
+from typing import Protocol
 
-from dbctl.engines.contract import Column, Line, LineBatch, LineColumn, key_of
+from dbctl.engines.contract import Column, Line, LineBatch, LineColumn, NativeSchema, NativeTable, key_of
 from dbctl.engines.servers.writer import ServerReader, ServerWriter
-from dbctl.engines.sql import lines
+from dbctl.engines.sql import ident, lines
+
+
+class TableNames(Protocol):
+    """The tables whose rows a part reads or writes."""
+
+    def quote_table(self, table: str) -> str:
+        """Return the name of a table in SQL."""
+
+    def quote_column(self, table: str, column: str, alias: str) -> str:
+        """Return the name of a column in SQL."""
+
+    def primary_key(self, table: str) -> Sequence[str]:
+        """Return the columns of the primary key in order; empty without one."""
+
+
+class NativeNames:
+    """The tables of a native schema, which may be in other schemas than those of the app."""
+
+    def __init__(self, schema: NativeSchema, *, is_destination: bool) -> None:
+        self._tables = {table.name: table for table in schema.tables}
+        self._is_destination = is_destination
+
+    def require_native(self, table: str) -> NativeTable:
+        """Return a table."""
+        return self._tables[table]
+
+    def quote_table(self, table: str) -> str:
+        native = self._tables[table]
+        return native.destination if self._is_destination else native.place
+
+    def quote_column(self, table: str, column: str, alias: str) -> str:
+        del table, alias  # a statement reads one table
+        return ident(column)
+
+    def primary_key(self, table: str) -> Sequence[str]:
+        return self._tables[table].key
 
 
 class ServerRowSource(ABC):
@@ -16,6 +53,7 @@ class ServerRowSource(ABC):
 
     def __init__(self, db: ServerReader | ServerWriter) -> None:
         self._connection, self._catalog = db.connection, db.catalog
+        self._names: TableNames = db.catalog
 
     @staticmethod
     @abstractmethod
@@ -46,7 +84,7 @@ class ServerRowSource(ABC):
         # a lock needs a transaction that may write; a reader's connection has none
         with closing(type(own)(own.url, own.target, timeout=own.timeout, read_only=False)) as connection:
             if tables:
-                for sql in self._lock_statements([self._catalog.quote_table(table) for table in tables]):
+                for sql in self._lock_statements([self._names.quote_table(table) for table in tables]):
                     connection.run(sql)
             yield
 
@@ -58,10 +96,10 @@ class ServerRowSource(ABC):
     def stream_lines(
         self, table: str, columns: Sequence[LineColumn], *, position: str = "", end: str = ""
     ) -> Iterator[Iterator[LineBatch]]:
-        key = self._catalog.primary_key(table)
+        key = list(self._names.primary_key(table))
         # the position is the key of the last row, with which its line begins
         has_position = bool(key) and key == [column.name for column in columns[: len(key)]]
-        names = [self._catalog.quote_column(table, name, "") for name in key if has_position]
+        names = [self._names.quote_column(table, name, "") for name in key if has_position]
         clauses = lines.position_clauses(names, columns, position, end, self.quote_value)
         with self._read_lines(table, columns, clauses) as batches:
             yield (
@@ -72,7 +110,7 @@ class ServerRowSource(ABC):
     def fetch_lines(
         self, table: str, columns: Sequence[LineColumn], key: Sequence[LineColumn], keys: Sequence[Line]
     ) -> Sequence[Line]:
-        names = [self._catalog.quote_column(table, column.name, "") for column in key]
+        names = [self._names.quote_column(table, column.name, "") for column in key]
         result: list[Line] = []
         for part in lines.split_batches(keys):
             condition = lines.match_keys(names, key, part, self.quote_value)

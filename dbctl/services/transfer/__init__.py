@@ -3,8 +3,7 @@
 from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
-    from dbctl.services.transfer.compare import Differences, TableComparison
-    from dbctl.services.transfer.digest import Advance, ignore_rows
+    from dbctl.services.transfer.compare import Advance, Differences, TableComparison, ignore_rows
     from dbctl.services.transfer.endpoints import Endpoints
     from dbctl.services.transfer.parts import require_rows, require_schemas
     from dbctl.services.transfer.plan import TransferPlan, plan_transfer

@@ -16,15 +16,17 @@ from dbctl.services.transfer.values import find_unstorable_values
 
 
 class CopyProblem(Struct, frozen=True, kw_only=True):
-    """Rows that the destination cannot store for one reason."""
+    """Rows that the destination cannot store for one reason, or an object of the schema that it refuses."""
 
-    table: str
-    column: str
+    table: str  #: or the name of the object
+    column: str  #: or the kind of the object
     keys: Sequence[Row]  #: the primary keys of the first of these rows
-    rows: int
+    rows: int  #: 0 for an object
     reason: str
 
     def __str__(self) -> str:
+        if not self.rows:
+            return f"{self.column} {self.table}: {self.reason}"
         example = f" ({', '.join(format_key(key) for key in self.keys)})" if self.keys else ""
         return f"{self.table}.{self.column}: {self.reason} in {format_count(self.rows, 'row')}{example}"
 
@@ -42,6 +44,11 @@ def find_problems(
         yield CopyProblem(
             table=values.table, column=values.column, keys=values.keys, rows=values.rows, reason=values.reason
         )
+    yield from find_orphans(source, tables)
+
+
+def find_orphans(source: Readable, tables: Sequence[TransferTable]) -> Iterator[CopyProblem]:
+    """Yield rows that refer to missing rows, which a new foreign key refuses."""
     names = {table.name for table in tables}
     checks = source.part(Checks)
     for orphans in checks.find_orphaned_rows() if checks else ():
@@ -55,6 +62,15 @@ def find_problems(
             )
 
 
+def refuse_orphans(source: Readable, tables: Sequence[TransferTable]) -> None:
+    """Refuse a copy of rows that refer to missing rows.
+
+    Raises:
+        ValuesUnstorableError: with all problems.
+    """
+    _refuse(source, list(find_orphans(source, tables)))
+
+
 def refuse_unstorable_values(
     source: Readable, destination: Readable, tables: Sequence[TransferTable]
 ) -> None:
@@ -63,7 +79,11 @@ def refuse_unstorable_values(
     Raises:
         ValuesUnstorableError: with all problems.
     """
-    if problems := list(find_problems(source, destination, tables)):
+    _refuse(source, list(find_problems(source, destination, tables)))
+
+
+def _refuse(source: Readable, problems: Sequence[CopyProblem]) -> None:
+    if problems:
         error = ValuesUnstorableError(target=source.target)
         error.details = list(map(str, problems))
         raise error

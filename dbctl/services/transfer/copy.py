@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dbctl.engines.contract import Line, LineBatch, RowSink, RowSource, Writable
+from dbctl.engines.contract import Line, LineBatch, NativeSchemas, RowSink, RowSource, Writable
 from dbctl.errors import ConstraintError, ValueInvalidError
 from dbctl.model import Struct
 from dbctl.services.app import require_row_count
-from dbctl.services.transfer.compare import MAX_DIFFERENCES, Differences, TableComparison
-from dbctl.services.transfer.digest import Advance, TableDigest
-from dbctl.services.transfer.parts import require_rows, require_sink
+from dbctl.services.transfer.compare import (
+    MAX_DIFFERENCES,
+    Advance,
+    Differences,
+    TableComparison,
+    TableDigest,
+)
+from dbctl.services.transfer.parts import require_rows, require_scripts, require_sink
 from dbctl.services.transfer.state import TableState, TransferState
 from dbctl.services.transfer.tables import TransferTable
 
@@ -26,11 +31,21 @@ class Destination(Struct, frozen=True):
     db: Writable
     sink: RowSink
     rows: RowSource
+    native: NativeSchemas | None = None  #: of a copy to the same engine
 
     @classmethod
     def open(cls, db: Writable) -> Destination:
         """Return the parts of a database; raises ``NotSupportedError`` if its engine has none."""
         return cls(db, require_sink(db), require_rows(db))
+
+    def create(self, statements: Sequence[str]) -> None:
+        """Run statements that create objects, in ``ScriptRunner.schema_transaction``."""
+        if self.native:
+            self.native.create_objects(statements)
+            return
+        scripts = require_scripts(self.db)
+        for sql in statements:
+            scripts.run_statement(sql)
 
 
 class SyncResult(Struct, frozen=True, kw_only=True):
@@ -133,7 +148,7 @@ def synchronize(
                 deleted=len(differences.extra),
             )
         else:
-            deleted = destination.db.delete(table.name, ())
+            deleted = destination.sink.clear_table(table.name)
             with source.stream_lines(table.name, table.columns) as stream:
                 added = destination.sink.write_lines(table.name, table.columns, stream)
             result = SyncResult(table=table.name, added=added, deleted=deleted)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Readable, TimeForm, Writable
+from dbctl.engines.contract import NativeSchemas, Readable, TimeForm, Writable
 from dbctl.errors import DatabaseMissingError, TransferDestinationError, TransferSameError
 from dbctl.model import join_first
 from dbctl.services.app import App
-from dbctl.services.transfer.state import TransferState, create_state, has_state, load_state, restart_state
+from dbctl.services.transfer.state import (
+    TransferState,
+    create_state,
+    empty_destination,
+    has_state,
+    load_state,
+)
 from dbctl.url import Url, resolve_engine
 
 #: The name of the destination in messages.
@@ -76,26 +82,39 @@ class Endpoints:
         with self.destination.writer(self.database, purpose, create=True) as db:
             yield db
 
-    def begin_state(self, db: Writable) -> TransferState:
+    def begin_state(
+        self, db: Writable, fingerprint: str, drop_statements: Callable[[], Sequence[str]]
+    ) -> TransferState:
         """Return the state of the transfer into ``db``, which is new or was interrupted.
+
+        A transfer of an earlier schema of the source begins again.
+
+        Args:
+            db: the destination.
+            fingerprint: of the schema of the source.
+            drop_statements: returns the statements that empty the destination.
 
         Raises:
             TransferDestinationError: the destination has tables that no transfer of dbctl created.
             TransferOtherError: it is the destination of another source.
         """
-        if not has_state(db):
+        if has_state(db):
+            state = load_state(db, self.identity)
+            if state.phase != "schema" and state.fingerprint == fingerprint:
+                return state
+            empty_destination(db, drop_statements())
+        else:
             self.require_empty(db)
-            return create_state(db, self.identity)
-        state = load_state(db, self.identity)
-        return restart_state(db, self.identity) if state.phase == "schema" else state
+        return create_state(db, self.identity, fingerprint)
 
     def require_empty(self, db: Readable) -> None:
-        """Refuse a destination with tables or views.
+        """Refuse a destination with tables, views or other objects.
 
         Raises:
             TransferDestinationError: it has some.
         """
-        if names := sorted(db.tables()):
+        native = db.part(NativeSchemas)
+        if names := sorted({*db.tables(), *(native.list_contents() if native else ())}):
             raise TransferDestinationError(url=self.destination_url, tables=join_first(names, MAX_NAMES))
 
     @contextmanager

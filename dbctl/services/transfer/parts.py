@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from dbctl.engines.contract import (
+    NativeSchemas,
     PortableSchemas,
     Readable,
     RowSink,
@@ -44,3 +45,8 @@ def require_schemas(db: Readable) -> PortableSchemas:
 def require_scripts(db: Writable) -> ScriptRunner:
     """Return the part that changes the schema; raises as ``require_rows``."""
     return _require(db, ScriptRunner)
+
+
+def require_native(db: Readable) -> NativeSchemas:
+    """Return the part that describes a database for the same engine; raises as ``require_rows``."""
+    return _require(db, NativeSchemas)

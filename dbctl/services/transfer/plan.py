@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dbctl.engines.contract import SizeMonitor, ValueChange
-from dbctl.errors import Exit
+from dbctl.engines.contract import Readable, SizeMonitor, ValueChange
+from dbctl.errors import Exit, TransferDestinationMissingError
 from dbctl.model import Closing, Plan, Row, Struct, format_count
-from dbctl.services.transfer.check import CopyProblem, find_problems, format_key
+from dbctl.services.transfer.check import CopyProblem, find_orphans, find_problems, format_key
+from dbctl.services.transfer.copies import NativeCopy, is_native, pair_tables
 from dbctl.services.transfer.endpoints import Endpoints
 from dbctl.services.transfer.parts import require_rows, require_schemas
-from dbctl.services.transfer.run import pair_tables
 from dbctl.services.transfer.schema import (
     SchemaOptions,
     SchemaOrigin,
@@ -21,6 +21,12 @@ from dbctl.services.transfer.schema import (
 from dbctl.services.transfer.state import has_state
 from dbctl.services.transfer.tables import build_tables, list_exclusions
 from dbctl.services.transfer.values import find_changes
+
+_ORIGINS: Mapping[SchemaOrigin, str] = {
+    "migrations": "the app's migrations",
+    "derived": "a derived schema",
+    "native": "the definitions of its engine",
+}
 
 
 class PlannedTable(Struct, frozen=True, kw_only=True):
@@ -115,7 +121,7 @@ class TransferPlan(Struct, frozen=True, kw_only=True):
 
     def to_plan(self) -> Plan:
         """Return the steps of ``transfer run``."""
-        origin = "the app's migrations" if self.schema == "migrations" else "a derived schema"
+        origin = _ORIGINS[self.schema]
         steps = [f"create {format_count(len(self.tables), 'table')} in {self.destination} with {origin}"]
         steps += [f"copy {format_count(table.rows, 'row')} of {table.table}" for table in self.tables]
         steps += [f"omit {omission.kind} {omission.name}: {omission.reason}" for omission in self.omissions]
@@ -141,6 +147,8 @@ def plan_transfer(endpoints: Endpoints, options: SchemaOptions) -> TransferPlan:
         TransferSchemaError: the destination would lack a table or a column.
         PrivilegeMissingError: migrations cannot be run in a private database of the server.
     """
+    if is_native(endpoints, endpoints.open_source()) and not options.migrations:
+        return _plan_native_copy(endpoints)
     app, database = endpoints.app, endpoints.database
     source = endpoints.open_source()
     exclusions = list_exclusions(app, database, source)
@@ -160,8 +168,7 @@ def plan_transfer(endpoints: Endpoints, options: SchemaOptions) -> TransferPlan:
             tables = build_tables(schema.source.tables, pairs, time_form=endpoints.time_form, target=target)
         problems = list(find_problems(source, destination, tables))
         changes = list(find_changes(source, tables, require_schemas(destination).limits))
-        sizes = source.part(SizeMonitor)
-        measured = {size.table: size.bytes for size in sizes.measure_tables(exact=False)} if sizes else {}
+        measured = _measure_tables(source)
         planned = [
             PlannedTable(
                 table=table.name,
@@ -193,3 +200,54 @@ def plan_transfer(endpoints: Endpoints, options: SchemaOptions) -> TransferPlan:
         changes=changes,
         problems=problems,
     )
+
+
+def _plan_native_copy(endpoints: Endpoints) -> TransferPlan:
+    """Return the plan of a copy to the same engine."""
+    source = endpoints.open_source()
+    with endpoints.open_destination_for_reading() as current, require_rows(source).snapshot():
+        if current is None:
+            raise TransferDestinationMissingError(url=endpoints.destination_url)
+        if not has_state(current):
+            endpoints.require_empty(current)
+        copy = NativeCopy(endpoints, source, current)
+        tables = copy.list_tables()
+        omissions = [*copy.schema.omissions, *copy.find_refused_objects()]
+        problems = [
+            CopyProblem(table=part.name, column=part.kind, keys=(), rows=0, reason=part.reason)
+            for part in omissions
+            if part.is_blocking
+        ]
+        problems += find_orphans(source, tables) if copy.refuses_orphans else ()
+        measured = _measure_tables(source)
+        planned = [
+            PlannedTable(
+                table=table.name,
+                rows=copy.count_rows(table.name),
+                bytes=measured.get(table.name),
+                columns=len(table.columns),
+                conversions={},
+            )
+            for table in tables
+        ]
+    return TransferPlan(
+        target=endpoints.target,
+        source=str(endpoints.source_url),
+        destination=str(endpoints.destination_url),
+        schema="native",
+        tables=planned,
+        excluded=(),
+        statements=copy.statements,
+        omissions=[
+            PlannedOmission(kind=part.kind, name=part.name, table=part.table, reason=part.reason)
+            for part in omissions
+        ],
+        changes=(),
+        problems=problems,
+    )
+
+
+def _measure_tables(source: Readable) -> Mapping[str, int | None]:
+    """Return the sizes of tables in bytes."""
+    sizes = source.part(SizeMonitor)
+    return {size.table: size.bytes for size in sizes.measure_tables(exact=False)} if sizes else {}

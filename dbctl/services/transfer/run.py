@@ -7,29 +7,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from dbctl import progress
-from dbctl.engines.contract import Readable, RowSource, Writable
+from dbctl.engines.contract import RowSource
 from dbctl.errors import DbctlError, TransferDifferentError
 from dbctl.model import ChangeResult, Closing, Plan, Row, Struct, format_count
 from dbctl.services.app import Operation
-from dbctl.services.transfer.check import refuse_unstorable_values
+from dbctl.services.transfer.compare import Advance, TableDigest, digest_table, ignore_rows
+from dbctl.services.transfer.copies import Copy, drop_refused_copy, open_copy
 from dbctl.services.transfer.copy import Destination, copy_table, synchronize
-from dbctl.services.transfer.digest import Advance, TableDigest, digest_table, ignore_rows
 from dbctl.services.transfer.endpoints import Endpoints
-from dbctl.services.transfer.parts import require_rows, require_schemas, require_scripts
+from dbctl.services.transfer.parts import require_rows, require_scripts
 from dbctl.services.transfer.schema import (
     SchemaOptions,
     SchemaOrigin,
-    TransferSchema,
     attach,
-    create_schema,
-    derive_schema,
     detach,
-    read_schema,
-    select_schema,
 )
 from dbctl.services.transfer.state import TransferState
-from dbctl.services.transfer.tables import TransferTable, build_tables, list_exclusions
-from dbctl.services.transfer.values import pair_columns
+from dbctl.services.transfer.tables import TransferTable
 
 #: The hint of an error during the copy.
 CONTINUE = "The source is unchanged, and copied rows remain. Correct the cause, then run the command again."
@@ -93,19 +87,20 @@ class RunTransfer(Operation):
         endpoints = self._endpoints
         source = endpoints.open_source()
         with endpoints.open_destination(self.purpose) as db, require_rows(source).snapshot():
-            state = endpoints.begin_state(db)
+            copy = open_copy(endpoints, source, db, self._options)
+            state = endpoints.begin_state(db, copy.fingerprint, lambda: copy.drop_statements(db))
             state.begin_run()
-            is_resumed = state.was_interrupted
-            schema = self._create_schema(source, db, state)
-            destination = Destination.open(db)
-            tables = pair_tables(endpoints, schema, db)
-            if not state.tables:
-                refuse_unstorable_values(source, db, tables)
+            is_resumed, destination = state.was_interrupted, copy.open(db)
+            with drop_refused_copy(db, state, copy):
+                _prepare_destination(copy, destination, state)
+                tables = copy.list_tables()
+                if not state.tables:
+                    copy.refuse_problems(db, tables)
             started = time.monotonic()
             with explain_failure():
                 with destination.sink.bulk_load():
-                    self._copy(require_rows(source), destination, state, tables)
-                finish_copy(source, db, state)
+                    self._copy(copy.rows, destination, state, tables)
+                finish_copy(copy, destination, state)
             copied = time.monotonic()
             digests = verify_digests(endpoints, state, destination.rows, tables, self._advance)
             with db.transaction():
@@ -113,27 +108,13 @@ class RunTransfer(Operation):
             return TransferResult(
                 source=str(endpoints.source_url),
                 destination=str(endpoints.destination_url),
-                schema=schema.origin,
+                schema=copy.origin,
                 tables=describe_digests(digests),
                 rows=sum(digest.rows for digest in digests.values()),
                 resumed=is_resumed,
                 copy_seconds=round(copied - started, 3),
                 verify_seconds=round(time.monotonic() - copied, 3),
             )
-
-    def _create_schema(self, source: Readable, db: Writable, state: TransferState) -> TransferSchema:
-        endpoints = self._endpoints
-        exclusions = list_exclusions(endpoints.app, endpoints.database, source)
-        schema = select_schema(endpoints, source, exclusions, self._options)
-        if state.phase == "schema":
-            if not schema.migrations:
-                schema, _ = derive_schema(schema, db)
-            create_schema(schema, db, state)
-        elif state.phase != "copy":
-            with require_scripts(db).schema_transaction():
-                detach(db, state, indexes=False)
-                state.enter_phase("copy")
-        return schema
 
     def _copy(
         self, rows: RowSource, destination: Destination, state: TransferState, tables: Sequence[TransferTable]
@@ -156,27 +137,22 @@ def explain_failure() -> Iterator[None]:
         raise
 
 
-def pair_tables(endpoints: Endpoints, schema: TransferSchema, db: Readable) -> list[TransferTable]:
-    """Return the tables with the columns of both sides.
+def _prepare_destination(copy: Copy, destination: Destination, state: TransferState) -> None:
+    """Create the schema, or detach what an interrupted copy had attached."""
+    if state.phase == "schema":
+        copy.create_schema(destination.db, state)
+    elif state.phase != "copy":
+        with require_scripts(destination.db).schema_transaction():
+            detach(destination, state, indexes=False)
+            state.enter_phase("copy")
 
-    Raises:
-        TransferSchemaError: the destination lacks a table or a column.
-    """
-    pairs = pair_columns(schema.source, read_schema(db))
-    target = endpoints.destination.target(endpoints.database)
-    return build_tables(schema.source.tables, pairs, time_form=endpoints.time_form, target=target)
 
-
-def finish_copy(source: Readable, db: Writable, state: TransferState) -> None:
+def finish_copy(copy: Copy, destination: Destination, state: TransferState) -> None:
     """Set the sequences, and create indexes, foreign keys and triggers."""
-    with db.transaction():
+    with destination.db.transaction():
         state.enter_phase("finish")
-    attach(db, state)
-    scripts = require_scripts(db)
-    numbers = require_schemas(source).read_counters()
-    with scripts.schema_transaction():
-        for sql in require_schemas(db).set_counters(numbers):
-            scripts.run_statement(sql)
+    attach(destination, state)
+    copy.set_values(destination.db)
 
 
 def verify_digests(

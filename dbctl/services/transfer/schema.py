@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 from msgspec import structs
 
 from dbctl.engines.contract import (
@@ -27,13 +29,14 @@ from dbctl.model import Struct
 from dbctl.profiles.model import Profile
 from dbctl.services.migrations import apply_all, create_shipped_target, find_targets
 from dbctl.services.migrations.ledger import MigrationTarget, read_state
+from dbctl.services.transfer.copy import Destination
 from dbctl.services.transfer.endpoints import Endpoints
 from dbctl.services.transfer.parts import require_schemas, require_scripts, require_sink
 from dbctl.services.transfer.state import TransferState
 from dbctl.services.transfer.tables import Exclusions, select_tables
 
 #: How the destination gets its schema.
-SchemaOrigin = Literal["migrations", "derived"]
+SchemaOrigin = Literal["migrations", "derived", "native"]
 
 
 class TransferSchema(Struct, frozen=True, kw_only=True):
@@ -45,6 +48,18 @@ class TransferSchema(Struct, frozen=True, kw_only=True):
     statements: Sequence[str] = ()  #: derived: those that create the tables
     later_statements: Sequence[str] = ()  #: derived: those that run after the copy
     omissions: Sequence[Omission] = ()  #: what the destination will lack
+
+    @property
+    def fingerprint(self) -> str:
+        """A value that changes with the schema of the source."""
+        tables = [
+            # the type of a column may depend on its values
+            [[structs.astuple(table), [(column.name, column.declared) for column in columns]]]
+            for columns, table in (
+                (table.columns, structs.replace(table, columns=())) for table in self.source.tables
+            )
+        ]
+        return blake2b(msgspec.json.encode(tables), digest_size=16).hexdigest()
 
 
 def read_schema(db: Readable) -> PortableSchema:
@@ -153,46 +168,48 @@ def create_schema(schema: TransferSchema, db: Writable, state: TransferState) ->
     with scripts.schema_transaction():
         for sql in schema.statements:
             scripts.run_statement(sql)
-        detach(db, state, indexes=True)
-        state.add_attachments(schema.later_statements)
+        detach(Destination.open(db), state, indexes=True)
+        state.add_attachments([[sql] for sql in schema.later_statements])
     with sink.bulk_load(), db.transaction():
         for table in reversed(schema.source.tables):  # the source has the rows that migrations insert
             db.delete(table.name, ())
         state.enter_phase("copy")
 
 
-def detach(db: Writable, state: TransferState, *, indexes: bool) -> None:
+def detach(destination: Destination, state: TransferState, *, indexes: bool) -> None:
     """Drop triggers and foreign keys, and with ``indexes`` also indexes, and record how they are created again.
 
     It runs in a transaction of ``ScriptRunner``. On a server without transactions for schemas, a statement is recorded
     before its object is dropped.
     """
-    scripts = require_scripts(db)
-    for drop, create in require_sink(db).list_attachments(indexes=indexes):
-        if create not in state.attachments.values():
+    scripts = require_scripts(destination.db)
+    for drop, create in destination.sink.list_attachments(indexes=indexes):
+        if list(create) not in map(list, state.attachments.values()):
             state.add_attachments([create])
-        scripts.run_statement(drop)
+        if drop:
+            scripts.run_statement(drop)
 
 
-def attach(db: Writable, state: TransferState) -> None:
-    """Create again what ``detach`` dropped, and what a derived schema creates after the copy.
+def attach(destination: Destination, state: TransferState) -> None:
+    """Create again what ``detach`` dropped, and what the schema contains after its rows.
 
     Raises:
         ConstraintError: rows break a constraint.
     """
-    scripts, sink = require_scripts(db), require_sink(db)
+    db = destination.db
+    scripts = require_scripts(db)
     if scripts.transactional_ddl:
         with scripts.schema_transaction():
-            for name, sql in list(state.attachments.items()):
-                scripts.run_statement(sql)
+            destination.create([sql for group in state.attachments.values() for sql in group])
+            for name in list(state.attachments):
                 state.remove_attachment(name)
         return
-    for name, sql in list(state.attachments.items()):
+    for name, group in list(state.attachments.items()):
         try:
             with scripts.schema_transaction():
-                scripts.run_statement(sql)
+                destination.create(group)
         except DbctlError as error:  # it may have run before the process was killed
-            if not sink.is_duplicate_object(error):
+            if not destination.sink.is_duplicate_object(error):
                 raise
         with db.transaction():
             state.remove_attachment(name)

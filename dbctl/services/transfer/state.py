@@ -10,7 +10,7 @@ from dbctl.engines.contract import Condition, Readable, Writable
 from dbctl.errors import TransferOtherError
 from dbctl.model import Struct
 from dbctl.services.app import ledger_detection
-from dbctl.services.transfer.digest import TableDigest
+from dbctl.services.transfer.compare import TableDigest
 from dbctl.services.transfer.parts import require_scripts
 
 #: ``schema``: the tables are being created; ``copy``: rows are being copied; ``finish``: indexes and foreign keys are
@@ -40,9 +40,9 @@ class TransferState:
         self.phase, self.runs = phase, runs
         self._names: set[str] = set()
         self.tables: dict[str, TableState] = {}
-        self.attachments: dict[
-            str, str
-        ] = {}  #: statements that create what was dropped for the copy, by number
+        self.fingerprint = ""  #: of the schema of the source
+        #: statements that create what was dropped for the copy, in groups, by number
+        self.attachments: dict[str, Sequence[str]] = {}
 
     @property
     def was_interrupted(self) -> bool:
@@ -75,13 +75,13 @@ class TransferState:
             ),
         )
 
-    def add_attachments(self, statements: Sequence[str]) -> None:
-        """Record statements to run after the copy, in this order."""
-        start = len(self.attachments)
-        for number, sql in enumerate(statements, start):
+    def add_attachments(self, groups: Sequence[Sequence[str]]) -> None:
+        """Record statements to run after the copy, in this order; those of a group run again together."""
+        start = 1 + int(max(self.attachments, default=f"{_ATTACHMENT}-1").removeprefix(_ATTACHMENT))
+        for number, statements in enumerate(groups, start):
             name = f"{_ATTACHMENT}{number:06d}"
-            self.attachments[name] = sql
-            self._save(name, sql)
+            self.attachments[name] = statements
+            self._save(name, json.dumps(statements))
 
     def remove_attachment(self, name: str) -> None:
         """Record that a statement has run."""
@@ -90,7 +90,13 @@ class TransferState:
         self._db.delete(TRANSFER_TABLE, [Condition("name", "=", name)])
 
     def _save_header(self) -> None:
-        header = {"format": FORMAT, "source": self._source, "phase": self.phase, "runs": self.runs}
+        header = {
+            "format": FORMAT,
+            "source": self._source,
+            "phase": self.phase,
+            "runs": self.runs,
+            "schema": self.fingerprint,
+        }
         self._save(_HEADER, json.dumps(header))
 
     def _save(self, name: str, content: str) -> None:
@@ -102,7 +108,9 @@ class TransferState:
 
     def _load(self, rows: Mapping[str, str]) -> None:
         self._names = set(rows)
-        self.attachments = {name: rows[name] for name in sorted(rows) if name.startswith(_ATTACHMENT)}
+        self.attachments = {
+            name: json.loads(rows[name]) for name in sorted(rows) if name.startswith(_ATTACHMENT)
+        }
         for name, content in rows.items():
             if name.startswith(_TABLE):
                 values = json.loads(content)
@@ -118,28 +126,27 @@ def has_state(db: Readable) -> bool:
     return TRANSFER_TABLE in db.tables()
 
 
-def create_state(db: Writable, source: str) -> TransferState:
+def create_state(db: Writable, source: str, fingerprint: str) -> TransferState:
     """Create the state of a new transfer in an empty database."""
     scripts = require_scripts(db)
     with scripts.schema_transaction():
         scripts.run_statement(_CREATE)
         state = TransferState(db, source, "schema", 0)
+        state.fingerprint = fingerprint
         state.enter_phase("schema")
     return state
 
 
-def restart_state(db: Writable, source: str) -> TransferState:
-    """Empty a destination in which the creation of the schema was interrupted, and return a new state.
+def empty_destination(db: Writable, statements: Sequence[str]) -> None:
+    """Drop what a transfer created, and its state.
 
     The destination was empty when its state was created, so everything in it comes from this transfer.
     """
     scripts = require_scripts(db)
     with scripts.schema_transaction():
-        statements = scripts.drop_statements()
         # the state last: without it, the remaining tables would be those of another program
         for sql in sorted(statements, key=lambda sql: TRANSFER_TABLE in sql):
             scripts.run_statement(sql)
-    return create_state(db, source)
 
 
 def load_state(db: Writable, source: str) -> TransferState:
@@ -151,10 +158,11 @@ def load_state(db: Writable, source: str) -> TransferState:
     rows = {str(name): str(content) for name, content in db.select(TRANSFER_TABLE, ["name", "content"])}
     header = json.loads(rows.get(_HEADER, "{}"))
     # without a header, a server without transactions for schemas was killed between the table and its first row
-    header = header or {"format": FORMAT, "source": source, "phase": "schema", "runs": 0}
+    header = header or {"format": FORMAT, "source": source, "phase": "schema", "runs": 0, "schema": ""}
     if header["source"] != source or header["format"] != FORMAT:
         raise TransferOtherError(target=db.target, source=header["source"])
     state = TransferState(db, source, header["phase"], header["runs"])
+    state.fingerprint = header["schema"]
     state._load(rows)  # noqa: SLF001 - of this class
     return state
 

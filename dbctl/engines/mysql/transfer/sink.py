@@ -10,6 +10,7 @@ from dbctl.engines.contract import NULL, TAB, Line, LineBatch, LineColumn, Logic
 from dbctl.engines.mysql.database import MySQLWriter
 from dbctl.engines.mysql.errors import error_number, quote
 from dbctl.engines.mysql.transfer.source import quote_value
+from dbctl.engines.servers import TableNames
 from dbctl.engines.sql import ident, lines
 
 #: Bytes of one statement; a server accepts at least 16 MiB by default.
@@ -25,7 +26,8 @@ class MySQLRowSink:
     """The part ``RowSink``."""
 
     def __init__(self, db: MySQLWriter) -> None:
-        self._db, self._connection, self._catalog = db, db.connection, db.catalog
+        self._db, self._connection = db, db.connection
+        self._names: TableNames = db.catalog
 
     @contextmanager
     def bulk_load(self) -> Iterator[None]:
@@ -41,7 +43,7 @@ class MySQLRowSink:
 
     def write_lines(self, table: str, columns: Sequence[LineColumn], batches: Iterable[LineBatch]) -> int:
         names = ", ".join(ident(column.name) for column in columns)
-        sql = f"insert into {self._catalog.quote_table(table)} ({names}) values ".encode()
+        sql = f"insert into {self._names.quote_table(table)} ({names}) values ".encode()
         limit = min(MAX_STATEMENT_BYTES, self._connection.session.max_statement_bytes // 2)
         self._db.require_writable(table)
         count, pending, length = 0, list[bytes](), 0
@@ -80,22 +82,26 @@ class MySQLRowSink:
         return quote_value(column, value or b"").encode()
 
     def delete_lines(self, table: str, key: Sequence[LineColumn], keys: Sequence[Line]) -> int:
-        names = [self._catalog.quote_column(table, column.name, "") for column in key]
-        sql = f"delete from {self._catalog.quote_table(table)} where "
+        names = [self._names.quote_column(table, column.name, "") for column in key]
+        sql = f"delete from {self._names.quote_table(table)} where "
         self._db.require_writable(table)
         return sum(
             self._connection.execute_text(sql + lines.match_keys(names, key, part, quote_value))
             for part in lines.split_batches(keys)
         )
 
-    def list_attachments(self, *, indexes: bool) -> Sequence[tuple[str, str]]:
+    def clear_table(self, table: str) -> int:
+        self._db.require_writable(table)
+        return self._connection.execute_text(f"delete from {self._names.quote_table(table)}")
+
+    def list_attachments(self, *, indexes: bool) -> Sequence[tuple[str, Sequence[str]]]:
         del indexes  # InnoDB creates an index slowly, and a foreign key needs one
         names = [str(name) for (name,) in self._connection.fetch(TRIGGERS)]
         return [(f"drop trigger if exists {quote(name)}", self._read_trigger(name)) for name in names]
 
-    def _read_trigger(self, name: str) -> str:
+    def _read_trigger(self, name: str) -> Sequence[str]:
         ((_, _, statement, *_),) = self._connection.fetch(f"show create trigger {quote(name)}")
-        return str(statement)
+        return [str(statement)]
 
     def is_duplicate_object(self, error: Exception) -> bool:
         return error_number(error.__cause__) in DUPLICATES

@@ -90,8 +90,8 @@ class PostgreSQLDumper:
         omits_subscriptions = server < SUBSCRIPTION_OWNERS <= tool.major
         expected = max(1, self.estimate_dump_size())
         with self._connection.read_transaction():
-            arguments = self._arguments(form, tables) + ["--no-subscriptions"] * omits_subscriptions
             taken_at, scope = now(), read_scope(session)
+            arguments = self._arguments(form, tables, scope) + ["--no-subscriptions"] * omits_subscriptions
             with self._connection.translate_errors(""):
                 losses = (
                     []
@@ -143,7 +143,38 @@ class PostgreSQLDumper:
             taken_at=taken_at, metadata=metadata, verification=verification, sha256=file.counter.sha256
         )
 
-    def _arguments(self, form: str, tables: Sequence[str]) -> list[str]:
+    def dump_schema(self, scope: str, *options: str) -> str:
+        """Return the statements that create the schema, without rows, from the snapshot of the open transaction.
+
+        Args:
+            scope: the only schema; empty: the whole database.
+            options: further options of pg_dump.
+
+        Raises:
+            As ``dump``.
+        """
+        session, target = self._connection.session, self._connection.target
+        server = session.info.server_version // 10000
+        tool = client_programs.find_program("pg_dump", target, min_version=server)
+        arguments = [*self._arguments("plain", (), scope), "--schema-only", "--no-subscriptions", *options]
+        with (
+            client_programs.write_connection_files(session, session.info.dbname, tool) as (
+                connection,
+                environment,
+            ),
+            subprocesses.run_program(
+                [str(tool.path), "--no-password", f"--dbname={connection}", *arguments],
+                environment,
+                watch=client_programs.create_watch(session, environment, target, NO_BACKUP),
+                writes=True,
+            ) as client,
+        ):
+            text = b"".join(client.blocks())
+            if client.finish():
+                raise self._create_error(client)
+        return text.decode("utf-8", "surrogateescape")
+
+    def _arguments(self, form: str, tables: Sequence[str], scope: str) -> list[str]:
         """Return the arguments of pg_dump, with the snapshot of this transaction."""
         session = self._connection.session
         try:
@@ -170,7 +201,6 @@ class PostgreSQLDumper:
                 *arguments,
                 *(f"--table={_quote_pattern(schema)}.{_quote_pattern(name)}" for schema, name in names),
             ]
-        scope = read_scope(session)
         return [*arguments, f"--schema={_quote_pattern(scope)}"] if scope else arguments
 
     def _with_partitions(self, tables: Sequence[str]) -> list[tuple[str, str]]:

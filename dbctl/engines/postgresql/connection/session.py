@@ -228,6 +228,12 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool, is_n
             "bytea_output": "hex",
             "extra_float_digits": "1",
             "standard_conforming_strings": "on",
+            "quote_all_identifiers": "off",
+            "array_nulls": "on",
+            "lc_monetary": "C",
+            "xmlbinary": "base64",
+            "xmloption": "content",
+            "transform_null_equals": "off",
             "synchronize_seqscans": "off",  # otherwise a full scan starts at any row
             # If the catalog is rarely vacuumed, its queries seem expensive: compiling one took 5 s, running it 0.2 s.
             "jit": "off",

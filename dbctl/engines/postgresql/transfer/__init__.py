@@ -4,4 +4,4 @@ from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
     from dbctl.engines.postgresql.transfer.sink import PostgreSQLRowSink
-    from dbctl.engines.postgresql.transfer.source import PostgreSQLRowSource
+    from dbctl.engines.postgresql.transfer.source import PostgreSQLRowSource, quote_value

@@ -10,6 +10,7 @@ from dbctl.engines.contract import Line, LineBatch, LineColumn
 from dbctl.engines.postgresql.catalog import VISIBLE
 from dbctl.engines.postgresql.database import PostgreSQLWriter
 from dbctl.engines.postgresql.transfer.source import quote_value
+from dbctl.engines.servers import TableNames
 from dbctl.engines.sql import ident, lines
 
 _TABLES = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
@@ -33,14 +34,15 @@ class PostgreSQLRowSink:
     """The part ``RowSink``."""
 
     def __init__(self, db: PostgreSQLWriter) -> None:
-        self._db, self._connection, self._catalog = db, db.connection, db.catalog
+        self._db, self._connection = db, db.connection
+        self._names: TableNames = db.catalog
 
     def bulk_load(self) -> AbstractContextManager[None]:
         return nullcontext()  # foreign keys are dropped, because only a superuser may ignore them
 
     def write_lines(self, table: str, columns: Sequence[LineColumn], batches: Iterable[LineBatch]) -> int:
         names = ", ".join(ident(column.name) for column in columns)
-        sql = f"copy {self._catalog.quote_table(table)} ({names}) from stdin"
+        sql = f"copy {self._names.quote_table(table)} ({names}) from stdin"
         self._db.require_writable(table)
         with (
             self._connection.translate_errors(sql, writing=True),
@@ -54,17 +56,21 @@ class PostgreSQLRowSink:
             return cursor.rowcount
 
     def delete_lines(self, table: str, key: Sequence[LineColumn], keys: Sequence[Line]) -> int:
-        names = [self._catalog.quote_column(table, column.name, "") for column in key]
-        sql = f"delete from {self._catalog.quote_table(table)} where "
+        names = [self._names.quote_column(table, column.name, "") for column in key]
+        sql = f"delete from {self._names.quote_table(table)} where "
         self._db.require_writable(table)
         return sum(
             self._connection.execute_write(sql + lines.match_keys(names, key, part, quote_value))
             for part in lines.split_batches(keys)
         )
 
-    def list_attachments(self, *, indexes: bool) -> Sequence[tuple[str, str]]:
+    def clear_table(self, table: str) -> int:
+        self._db.require_writable(table)
+        return self._connection.execute_write(f"delete from only {self._names.quote_table(table)}")
+
+    def list_attachments(self, *, indexes: bool) -> Sequence[tuple[str, Sequence[str]]]:
         return [
-            (str(drop), str(create))
+            (str(drop), [str(create)])
             for kind, _, drop, create in self._connection.fetch(_ATTACHMENTS)
             if indexes or kind != "index"
         ]

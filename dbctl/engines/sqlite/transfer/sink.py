@@ -69,9 +69,13 @@ class SQLiteRowSink:
             for batch in lines.split_batches(keys)
         )
 
-    def list_attachments(self, *, indexes: bool) -> Sequence[tuple[str, str]]:
+    def clear_table(self, table: str) -> int:
+        sql = f"delete from {self._catalog.quote_table(table)}"
+        return self._connection.write(lambda: self._connection.driver.execute(sql).rowcount)
+
+    def list_attachments(self, *, indexes: bool) -> Sequence[tuple[str, Sequence[str]]]:
         return [
-            (f"drop {kind} {ident(str(name))}", str(sql))
+            (f"drop {kind} {ident(str(name))}", [str(sql)])
             for kind, name, sql in self._connection.run(_ATTACHMENTS)
             if indexes or kind == "trigger"
         ]

@@ -1,0 +1,164 @@
+"""The objects that the text of pg_dump creates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from dbctl.engines.contract import NativeObject
+from dbctl.engines.postgresql.backup import dump_scanner
+from dbctl.engines.postgresql.sql import LEXER, script
+from dbctl.engines.sql import ident
+
+#: The comment before an object. The parts of a name may contain anything but line breaks.
+_HEADER = re.compile(r"Name: (?P<name>.*); Type: (?P<kind>[A-Z ]+); Schema: (?P<schema>.*); Owner: .*")
+#: Commands of psql around the text of newer programs.
+_COMMANDS = re.compile(r"^\\(?:un)?restrict .*$", re.MULTILINE)
+#: Settings that hold for the statements that follow.
+_STORAGE = re.compile(r"SET (default_(?:tablespace|table_access_method)) = ", re.IGNORECASE)
+#: The first objects after the tables: what changes or refuses rows, or slows down a copy.
+_LATER = frozenset(
+    {
+        "ACL",
+        "CHECK CONSTRAINT",
+        "CONSTRAINT",
+        "DEFAULT ACL",
+        "EVENT TRIGGER",
+        "FK CONSTRAINT",
+        "INDEX",
+        "INDEX ATTACH",
+        "POLICY",
+        "PUBLICATION",
+        "PUBLICATION TABLE",
+        "PUBLICATION TABLES IN SCHEMA",
+        "ROW SECURITY",
+        "RULE",
+        "STATISTICS",
+        "TRIGGER",
+    }
+)
+
+
+class SchemaText(NamedTuple):
+    """The objects before and after the rows."""
+
+    before: Sequence[NativeObject]
+    after: Sequence[NativeObject]
+
+
+@dataclass
+class Entry:
+    """One object in the order of the text."""
+
+    kind: str
+    name: str
+    schema: str
+    statements: list[str]
+
+
+def parse_schema(text: str, *, version: int, old: str = "", new: str = "", ignored: str = "") -> SchemaText:
+    """Return the objects of the text of ``pg_dump --schema-only``.
+
+    Args:
+        text: the text.
+        version: the major version of the server that will create them.
+        old: the name of a schema that the destination calls ``new``, and has already; empty: schemas have the same names.
+        new: this name.
+        ignored: the name of a table that is left out.
+    """
+    encoded = dump_scanner.adapt_to_server([text.encode("utf-8", "surrogateescape")], version)
+    text = _COMMANDS.sub("", b"".join(encoded).decode("utf-8", "surrogateescape"))
+    entries = [entry for entry in _split_entries(text) if not _is_of_table(entry, ignored)]
+    if new:
+        entries = [entry for entry in entries if not _is_schema(entry, old)]
+    if old != new:
+        for entry in entries:
+            entry.statements = [rename_schema(sql, old, new) for sql in entry.statements]
+            entry.schema = new if entry.schema == old else entry.schema
+    start = next((index for index, entry in enumerate(entries) if entry.kind in _LATER), len(entries))
+    before, after = entries[:start], entries[start:]
+    if settings := _last_settings(before):
+        after.insert(0, Entry("SETTING", "storage", "-", settings))
+    return SchemaText([*map(_create_object, before)], [*map(_create_object, after)])
+
+
+def _split_entries(text: str) -> Iterator[Entry]:
+    headers = [
+        (line, match)
+        for line, comment in script.SCRIPTS.comments(text)
+        if (match := _HEADER.fullmatch(comment)) is not None
+    ]
+    entry, position = Entry("", "", "-", []), 0
+    for line, sql in script.SCRIPTS.split(text):
+        while position < len(headers) and headers[position][0] < line:
+            if entry.kind:
+                yield entry
+            match = headers[position][1]
+            entry = Entry(match["kind"], match["name"], match["schema"], [])
+            position += 1
+        entry.statements.append(sql.removesuffix(";"))
+    if entry.kind:
+        yield entry
+
+
+def _is_of_table(entry: Entry, table: str) -> bool:
+    """Whether an object is a table, its comment or privileges, or a constraint of it."""
+    return bool(table) and entry.name.removeprefix("TABLE ").split(" ")[0] == table
+
+
+def _is_schema(entry: Entry, name: str) -> bool:
+    """Whether an object is a schema, or its comment or privileges."""
+    return entry.schema == "-" and entry.name in (name, f"SCHEMA {name}", f"SCHEMA {ident(name)}")
+
+
+def _last_settings(entries: Sequence[Entry]) -> list[str]:
+    """Return the last statement for each setting that holds at the end of a text."""
+    result: dict[str, str] = {}
+    for entry in entries:
+        for sql in entry.statements:
+            if match := _STORAGE.match(sql):
+                result[match[1]] = sql
+    return list(result.values())
+
+
+def _create_object(entry: Entry) -> NativeObject:
+    is_setting = entry.kind == "SETTING"
+    name = entry.name if entry.schema == "-" else f"{entry.schema}.{entry.name}"
+    statements = entry.statements
+    return NativeObject(kind=entry.kind.lower(), name=name, statements=statements, is_compared=not is_setting)
+
+
+def rename_schema(sql: str, old: str, new: str) -> str:
+    """Return a statement of pg_dump in which a schema has another name.
+
+    The program qualifies every name outside of the bodies of functions, also the names of sequences in defaults.
+    """
+    tokens = list(LEXER.tokenize(sql))
+    names = {ident(old): ident(new), old: ident(new)}
+    result = list[str]()
+    for index, token in enumerate(tokens):
+        following = tokens[index + 1].text if index + 1 < len(tokens) else ""
+        preceding = tokens[index - 1].text if index else ""
+        if token.kind in ("word", "name") and following == "." and preceding != "." and token.text in names:
+            result.append(names[token.text])
+        elif token.kind == "text" and following == "::" and _follows(tokens, index + 2, "regclass"):
+            result.append(_rename_quoted(token.text, names))
+        else:
+            result.append(token.text)
+    return "".join(result)
+
+
+def _follows(tokens: Sequence[object], index: int, word: str) -> bool:
+    return index < len(tokens) and getattr(tokens[index], "text", "").lower() == word
+
+
+def _rename_quoted(literal: str, names: Mapping[str, str]) -> str:
+    """Return the literal of a qualified name with another schema."""
+    content = literal[1:-1].replace("''", "'")
+    for old, new in names.items():
+        if content.startswith(f"{old}."):
+            content = new + content.removeprefix(old)
+            return "'" + content.replace("'", "''") + "'"
+    return literal

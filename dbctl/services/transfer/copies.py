@@ -1,0 +1,312 @@
+"""The two kinds of a copy: to the same engine with its own definitions, and to any engine with migrations or a derived schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from functools import cached_property
+from hashlib import blake2b
+from typing import TypeAlias, cast
+
+import msgspec
+
+from dbctl.engines.contract import (
+    LineColumn,
+    NativeSchemas,
+    Omission,
+    Readable,
+    RowSource,
+    ScriptRunner,
+    Writable,
+)
+from dbctl.errors import DbctlError, TransferOtherError, TransferSchemaError
+from dbctl.services.app import ledger_detection
+from dbctl.services.transfer.check import refuse_orphans, refuse_unstorable_values
+from dbctl.services.transfer.copy import Destination
+from dbctl.services.transfer.endpoints import Endpoints
+from dbctl.services.transfer.parts import require_native, require_rows, require_schemas, require_scripts
+from dbctl.services.transfer.schema import (
+    SchemaOptions,
+    SchemaOrigin,
+    TransferSchema,
+    create_schema,
+    derive_schema,
+    read_schema,
+    select_schema,
+)
+from dbctl.services.transfer.state import TransferState, empty_destination, has_state, load_state
+from dbctl.services.transfer.tables import TransferTable, build_tables, list_exclusions
+from dbctl.services.transfer.values import pair_columns
+
+
+def is_native(endpoints: Endpoints, source: Readable) -> bool:
+    """Whether both databases have the same engine, which can describe itself."""
+    is_same = endpoints.source_url.engine == endpoints.destination_url.engine
+    return is_same and source.part(NativeSchemas) is not None
+
+
+class NativeCopy:
+    """A copy to the same engine; the source is in a snapshot."""
+
+    def __init__(self, endpoints: Endpoints, source: Readable, db: Readable) -> None:
+        """Read the schema of the source."""
+        self._endpoints, self._reader = endpoints, source
+        self._source, self._destination = require_native(source), require_native(db)
+        self.rules = self._source.prepare(db, ledger_detection.TRANSFER_TABLE)
+        self.schema = self._source.read_native(self.rules)
+        self.rows: RowSource = self._source.open_rows(self.schema)
+        self.destination_rows = self._destination.open_rows(self.schema, is_destination=True)
+        self._tables = [
+            TransferTable(
+                name=table.name,
+                columns=[LineColumn(name=name, kind="native") for name in table.columns],
+                key_width=len(table.key),
+                pairs=(),
+            )
+            for table in self.schema.tables
+        ]
+
+    @property
+    def origin(self) -> SchemaOrigin:
+        """Where the schema of the destination comes from."""
+        return "native"
+
+    def list_tables(self) -> list[TransferTable]:
+        """Return the tables to copy."""
+        return self._tables
+
+    def name_object(self, table: TransferTable) -> str:
+        """Return the name that ``compare_schemas`` has for a table."""
+        (native,) = (native for native in self.schema.tables if native.name == table.name)
+        return native.object_name
+
+    def count_rows(self, table: str) -> int:
+        """Return the number of rows to copy of a table."""
+        return self._source.count_rows(self.schema, table)
+
+    @property
+    def refuses_orphans(self) -> bool:
+        """Whether the destination refuses rows that refer to missing rows."""
+        return self._source.refuses_orphans
+
+    @property
+    def statements(self) -> Sequence[str]:
+        """The statements that create the schema."""
+        return [sql for part in (*self.schema.before, *self.schema.after) for sql in part.statements]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A value that changes with the schema."""
+        tables = [(table.name, dict(table.columns), list(table.key)) for table in self.schema.tables]
+        parts = [
+            (part.kind, part.name, list(part.statements))
+            for part in (*self.schema.before, *self.schema.after)
+        ]
+        return blake2b(msgspec.json.encode([tables, parts]), digest_size=16).hexdigest()
+
+    def require_complete(self) -> None:
+        """Refuse to leave out rows.
+
+        Raises:
+            TransferSchemaError: the destination would lack some.
+        """
+        for omission in self.schema.omissions:
+            if omission.is_blocking:
+                missing = f"{omission.kind} {omission.name} ({omission.reason})"
+                raise TransferSchemaError(target=str(self._endpoints.destination_url), missing=missing)
+
+    def open(self, db: Writable) -> Destination:
+        """Return the parts of the destination that read and write rows."""
+        native = require_native(db)
+        return Destination(db, native.open_sink(self.schema), self.destination_rows, native)
+
+    def open_destination_rows(self, db: Readable) -> RowSource:
+        """Return the part that reads the rows of the destination."""
+        return require_native(db).open_rows(self.schema, is_destination=True)
+
+    def drop_statements(self, db: Writable) -> Sequence[str]:
+        """Return the statements that empty the destination."""
+        return require_native(db).drop_statements(self.rules)
+
+    def refuse_problems(self, db: Writable, tables: Sequence[TransferTable]) -> None:
+        """Refuse rows that the destination would not accept.
+
+        Raises:
+            ValuesUnstorableError: rows refer to missing rows.
+        """
+        del db
+        if self.refuses_orphans:
+            refuse_orphans(self._reader, tables)
+
+    def create_schema(self, db: Writable, state: TransferState) -> None:
+        """Create what rows need, and record what is created after them; afterwards the phase is ``copy``."""
+        self.require_complete()
+        scripts, destination = require_scripts(db), require_native(db)
+        with scripts.schema_transaction():
+            destination.create_objects([sql for part in self.schema.before for sql in part.statements])
+            state.add_attachments([list(part.statements) for part in self.schema.after])
+            if scripts.transactional_ddl:
+                state.enter_phase("copy")
+        if not scripts.transactional_ddl:
+            with db.transaction():
+                state.enter_phase("copy")
+
+    def set_values(self, db: Writable) -> None:
+        """Set the counters, and other values that no table stores."""
+        scripts = require_scripts(db)
+        values = self._source.read_values(self.rules)
+        with scripts.schema_transaction():
+            for sql in require_native(db).value_statements(values):
+                scripts.run_statement(sql)
+
+    def find_refused_objects(self) -> Iterator[Omission]:
+        """Yield the objects that the destination refuses, found by creating all of them in a scratch database."""
+        endpoints = self._endpoints
+        destination, database = endpoints.destination, endpoints.database
+        engine, url = destination.engine(database), destination.url(database)
+        with closing(engine.open_scratch(url, destination.target(database))) as scratch:
+            scripts, native = scratch.part(ScriptRunner), require_native(scratch)
+            if scripts is None:
+                return
+            with scripts.schema_transaction():
+                for sql in (
+                    self._destination.drop_statements(self.rules) if self._destination.list_contents() else ()
+                ):
+                    scripts.run_statement(sql)
+                for part, reason in native.try_objects([*self.schema.before, *self.schema.after]):
+                    yield Omission(kind=part.kind, name=part.name, reason=reason, is_blocking=True)
+
+    def compare_schemas(self) -> Iterator[tuple[str, str, str]]:
+        """Yield the kind, name and difference of each object that differs."""
+        expected = self.schema.definitions
+        actual = self._destination.read_definitions(self.rules)
+        for kind, name in sorted(expected.keys() | actual.keys()):
+            own, other = expected.get((kind, name)), actual.get((kind, name))
+            if own is None or other is None:
+                yield kind, name, "missing" if other is None else "only in the destination"
+            elif list(own) != list(other):
+                yield kind, name, "different"
+        yield from _compare_values(
+            self._source.read_values(self.rules),
+            self._destination.read_values(self.rules, is_destination=True),
+        )
+
+
+def _compare_values(expected: Mapping[str, str], actual: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    for name in sorted(expected.keys() | actual.keys()):
+        if expected.get(name) != actual.get(name):
+            yield (
+                "value",
+                name,
+                f"{expected.get(name, 'missing')} in the source, {actual.get(name, 'missing')} in the destination",
+            )
+
+
+class PortableCopy:
+    """A copy with the app's migrations, or a derived schema; the source is in a snapshot."""
+
+    def __init__(self, endpoints: Endpoints, source: Readable, db: Readable, options: SchemaOptions) -> None:
+        """Read the schema of the source."""
+        self._endpoints, self._source, self._db = endpoints, source, db
+        exclusions = list_exclusions(endpoints.app, endpoints.database, source)
+        self.schema = select_schema(endpoints, source, exclusions, options)
+        self.rows: RowSource = require_rows(source)
+
+    @property
+    def origin(self) -> SchemaOrigin:
+        """Where the schema of the destination comes from."""
+        return self.schema.origin
+
+    @property
+    def fingerprint(self) -> str:
+        """A value that changes with the schema of the source."""
+        return self.schema.fingerprint
+
+    def list_tables(self) -> list[TransferTable]:
+        """Return the tables with the columns of both sides.
+
+        Raises:
+            TransferSchemaError: the destination lacks a table or a column.
+        """
+        return pair_tables(self._endpoints, self.schema, self._db)
+
+    def name_object(self, table: TransferTable) -> str:
+        """Return the name that ``compare_schemas`` has for a table."""
+        return table.name
+
+    def open(self, db: Writable) -> Destination:
+        """Return the parts of the destination that read and write rows."""
+        return Destination.open(db)
+
+    def open_destination_rows(self, db: Readable) -> RowSource:
+        """Return the part that reads the rows of the destination."""
+        return require_rows(db)
+
+    def compare_schemas(self) -> Iterator[tuple[str, str, str]]:
+        """Yield the kind, name and difference of what the destination lacks of an unfinished copy."""
+        if not has_state(self._db):
+            return
+        try:
+            # it is only read
+            state = load_state(cast("Writable", self._db), self._endpoints.identity)
+        except TransferOtherError:  # a copy of this database that arrived over another one
+            return
+        for group in state.attachments.values():
+            yield "statement", "; ".join(group), "missing"
+        if state.fingerprint != self.fingerprint:
+            yield "schema", self._endpoints.target, "changed since the copy"
+
+    def drop_statements(self, db: Writable) -> Sequence[str]:
+        """Return the statements that empty the destination."""
+        return require_scripts(db).drop_statements()
+
+    def create_schema(self, db: Writable, state: TransferState) -> None:
+        """Create the tables; afterwards the phase is ``copy``."""
+        schema = self.schema
+        if not schema.migrations:
+            schema, _ = derive_schema(schema, db)
+        create_schema(schema, db, state)
+
+    def refuse_problems(self, db: Writable, tables: Sequence[TransferTable]) -> None:
+        """Refuse rows that the destination would not accept; raises as ``refuse_unstorable_values``."""
+        refuse_unstorable_values(self._source, db, tables)
+
+    def set_values(self, db: Writable) -> None:
+        """Set the counters."""
+        scripts = require_scripts(db)
+        numbers = require_schemas(self._source).read_counters()
+        with scripts.schema_transaction():
+            for sql in require_schemas(db).set_counters(numbers):
+                scripts.run_statement(sql)
+
+
+Copy: TypeAlias = NativeCopy | PortableCopy
+
+
+def open_copy(endpoints: Endpoints, source: Readable, db: Readable, options: SchemaOptions) -> Copy:
+    """Return the copy of the source, which is in a snapshot."""
+    if is_native(endpoints, source) and not options.migrations:
+        return NativeCopy(endpoints, source, db)
+    return PortableCopy(endpoints, source, db, options)
+
+
+def pair_tables(endpoints: Endpoints, schema: TransferSchema, db: Readable) -> list[TransferTable]:
+    """Return the tables with the columns of both sides.
+
+    Raises:
+        TransferSchemaError: the destination lacks a table or a column.
+    """
+    pairs = pair_columns(schema.source, read_schema(db))
+    target = endpoints.destination.target(endpoints.database)
+    return build_tables(schema.source.tables, pairs, time_form=endpoints.time_form, target=target)
+
+
+@contextmanager
+def drop_refused_copy(db: Writable, state: TransferState, copy: Copy) -> Iterator[None]:
+    """Drop what the block created in the destination if it fails before a row was copied."""
+    try:
+        yield
+    except DbctlError:
+        if not state.tables:
+            empty_destination(db, copy.drop_statements(db))
+        raise
