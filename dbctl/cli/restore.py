@@ -28,7 +28,7 @@ from dbctl.cli._support.hooks import begin_action
 from dbctl.cli._support.parameters import DryRun, RepositoryAddress
 from dbctl.errors import ConfigMissingError, UsageError
 from dbctl.services.app import App
-from dbctl.services.backup import LATEST, Kind, Manifest, Repository
+from dbctl.services.backup import LATEST, DecryptionKeys, Kind, Manifest, Repository
 from dbctl.services.restore import BackupSource, MergeMode
 
 app = typer.Typer(
@@ -76,11 +76,13 @@ def preview(
     """
     from dbctl.services.restore import preview as restore_preview
 
-    with (
-        open_app(ctx) as app,
-        _open_backup(ctx, app, repository, backup or LATEST, file, before, kind) as (overlay, manifest),
-    ):
-        source = BackupSource(overlay, manifest, load_keys(ctx, app, identity, passphrase_file))
+    with ExitStack() as stack:
+        app = stack.enter_context(open_app(ctx))
+        keys = load_keys(ctx, app, identity, passphrase_file)
+        overlay, manifest = stack.enter_context(
+            _open_backup(ctx, app, repository, backup or LATEST, file, before, kind, keys)
+        )
+        source = BackupSource(overlay, manifest, keys)
         return emit(ctx, restore_preview.preview(source, deep=deep), app=app)
 
 
@@ -139,11 +141,13 @@ def apply(
     """
     _check_options(to=to, replace=replace, table=table, new_table=new_table, merge=merge, roles=roles)
     policy = parse_roles(roles)
-    with (
-        open_app(ctx) as app,
-        _open_backup(ctx, app, repository_address, backup, file, before, kind) as (repository, manifest),
-    ):
-        source = BackupSource(repository, manifest, load_keys(ctx, app, identity, passphrase_file), policy)
+    with ExitStack() as stack:
+        app = stack.enter_context(open_app(ctx))
+        keys = load_keys(ctx, app, identity, passphrase_file)
+        repository, manifest = stack.enter_context(
+            _open_backup(ctx, app, repository_address, backup, file, before, kind, keys)
+        )
+        source = BackupSource(repository, manifest, keys, policy)
         if to:
             from dbctl.config import loader
             from dbctl.services.restore import CopyRestore
@@ -291,6 +295,7 @@ def _open_backup(
     file: Path | None,
     before: datetime | None,
     kind: Kind | None,
+    keys: DecryptionKeys,
 ) -> Iterator[tuple[Repository, Manifest]]:
     """Yield the selected backup with the repository that reads it."""
     repository = Repository(app, repository_address)
@@ -304,7 +309,7 @@ def _open_backup(
     with ExitStack() as stack:
         with show_byte_progress(ctx, "reading", staging.count_bytes([file])) as advance:
             staged_backup, overlay = stack.enter_context(
-                staging.stage_backup(repository, file, trial=False, advance=advance)
+                staging.stage_backup(repository, file, trial=False, keys=keys, advance=advance)
             )
         for message in staged_backup.remarks:
             warn(ctx, message)

@@ -44,7 +44,7 @@ HINTS: Mapping[Content, str] = {
     "postgresql-cluster": "Run it with psql on an empty server, or dump a single database with pg_dump.",
     "tar": "Extract it into a new folder with: dbctl restore files --file",
     "json": "Import table rows with dbctl data import, or settings with dbctl settings apply.",
-    "encrypted": "Decrypt it with age -d first.",
+    "encrypted": "Name its key with --identity FILE, or decrypt it with age -d first.",
     "compressed": "Decompress it first (xz -d, bunzip2, unzip).",
     "empty": "The program that wrote it probably failed.",
     "unknown": "Supported: SQLite databases, dumps of sqlite3, pg_dump and mysqldump, and tar archives of a LanceDB folder, uncompressed or compressed with gzip or zstd.",

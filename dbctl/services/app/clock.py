@@ -13,6 +13,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from dbctl import model
 from dbctl.engines.contract import Condition, Readable
 from dbctl.errors import ClockImplausibleError, DbctlError
@@ -21,6 +23,7 @@ from dbctl.services.app import find_column
 if TYPE_CHECKING:
     from dbctl.profiles.model import ColumnNames
     from dbctl.services.app import App
+    from dbctl.stores import Store
 
 #: The maximum difference of two correct clocks.
 MAX_SKEW = timedelta(minutes=5)
@@ -136,7 +139,10 @@ def find_app_contradiction(app: App) -> str:
 
 
 def local_backups(app: App) -> list[tuple[str, datetime]]:
-    """Return the ids and times of the backups of an app in a local directory; remote storage is not queried."""
+    """Return the ids and times of the backups of an app in a local directory; remote storage is not queried.
+
+    An adopted backup is missing: its time is that of a file, which this machine did not record.
+    """
     config = app.configured.backup
     if config is None or "://" in config.repository:
         return []
@@ -153,9 +159,28 @@ def local_backups(app: App) -> list[tuple[str, datetime]]:
             timeout=app.timeout,
         )
         for name in folders_in_state(store.list_folders(), FolderState.COMPLETE):
+            if _is_adopted(store, name):
+                continue
             with suppress(ValueError):  # not the id of a backup
                 backups.append((name, datetime.strptime(name, "%Y%m%d_%H%M%S").replace(tzinfo=UTC)))
     return backups
+
+
+def _is_adopted(store: Store, folder: str) -> bool:
+    with suppress(msgspec.DecodeError):
+        text = store.read_manifest(folder)
+        return text is not None and msgspec.json.decode(text, type=_AdoptedManifest).backup.origin is not None
+    return False  # backup verify reports an unreadable manifest
+
+
+class _AdoptedBackup(msgspec.Struct):
+    origin: dict[str, object] | None = None
+
+
+class _AdoptedManifest(msgspec.Struct):
+    """The part of a manifest that describes its origin."""
+
+    backup: _AdoptedBackup
 
 
 def _records(app: App, backups: Sequence[datetime]) -> list[Records]:

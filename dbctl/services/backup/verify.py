@@ -139,7 +139,9 @@ class VerifyBackups:
     def _verify_file(self, path: Path, advance: ByteProgress) -> Iterator[Finding]:
         app, problems = self._app, list[Finding]()
         try:
-            with staging.stage_backup(self._repository, path, trial=True, advance=advance) as (
+            with staging.stage_backup(
+                self._repository, path, trial=True, keys=self._keys, advance=advance
+            ) as (
                 backup,
                 overlay,
             ):

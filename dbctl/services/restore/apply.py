@@ -23,8 +23,7 @@ from dbctl.services.restore.result import (
     create_result,
     list_unchanged_databases,
 )
-from dbctl.services.restore.roles import plan_roles
-from dbctl.services.restore.source import BackupSource, RestoreOperation, count_rows, label_member
+from dbctl.services.restore.source import BackupSource, RestoreOperation, count_rows, label_member, plan_roles
 from dbctl.url import Url
 
 #: Attempts to create a safety backup and replace the databases, if other processes write in between.

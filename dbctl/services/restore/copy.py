@@ -25,13 +25,13 @@ from dbctl.errors import (
 from dbctl.model import ChangeResult, Closing, Plan, Row, Struct, format_count
 from dbctl.services.app import App
 from dbctl.services.backup import Member, MemberReader, count_in_bytes, needs_decoding
-from dbctl.services.restore.roles import plan_roles
 from dbctl.services.restore.source import (
     BackupSource,
     RestoreOperation,
     count_content,
     count_rows,
     label_member,
+    plan_roles,
     require_copyable,
 )
 from dbctl.url import Url, resolve_engine

@@ -48,8 +48,7 @@ from dbctl.services.integrity import check, cross_database
 from dbctl.services.migrations import status
 from dbctl.services.migrations.ledger import SchemaState, read_state
 from dbctl.services.restore.drill_result import DatabaseDrill, DrillResult
-from dbctl.services.restore.roles import plan_roles
-from dbctl.services.restore.source import BackupSource, count_rows
+from dbctl.services.restore.source import BackupSource, count_rows, plan_roles
 from dbctl.url import Url
 
 IN_BACKUP_HINT = "The backup contains it as it was. Check the live database with: dbctl integrity check, integrity cross-check"

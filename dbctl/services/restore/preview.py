@@ -15,8 +15,7 @@ from dbctl.services.app import App
 from dbctl.services.backup import Member, schema_fingerprint
 from dbctl.services.migrations import status
 from dbctl.services.migrations.ledger import DatabaseState, MigrationTarget, State, read_state
-from dbctl.services.restore.roles import describe_missing_roles
-from dbctl.services.restore.source import BackupSource
+from dbctl.services.restore.source import BackupSource, describe_missing_roles
 from dbctl.services.settings import SettingStore, find_section, open_settings, settings_database
 
 #: States of a migration that has run.

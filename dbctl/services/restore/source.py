@@ -7,13 +7,21 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from typing import Literal, Protocol, TypeAlias
 
 from dbctl.engines import registry
-from dbctl.engines.contract import LoadRequest, Readable, RolePolicy
+from dbctl.engines.contract import (
+    LoadRequest,
+    MissingRole,
+    Readable,
+    RestoreTarget,
+    RolePolicy,
+    find_missing_roles,
+)
 from dbctl.errors import (
     BackupCorruptError,
     BackupMissingError,
     KeyWrongError,
     NotSupportedError,
     ReadOnlyError,
+    RolesMissingError,
 )
 from dbctl.files import age
 from dbctl.model import format_count
@@ -217,3 +225,40 @@ def require_copyable(member: Member) -> None:
             subject="a retained database, which has no other copy",
             hint="Nothing was changed. Restore it with: dbctl restore undo",
         )
+
+
+def plan_roles(
+    restore_target: RestoreTarget, member: Member, policy: RolePolicy, target: str
+) -> Iterator[str]:
+    """Yield the steps for roles of a member that the server of ``restore_target`` lacks.
+
+    Raises:
+        RolesMissingError: roles are missing, and ``policy`` refuses that.
+        RoleReplacementInvalidError: a replaced role or its replacement does not exist.
+    """
+    missing = find_missing_roles(restore_target, member.dump, policy)
+    required = [role.name for role in missing if role.is_required]
+    if required and policy.missing == "refuse":
+        raise RolesMissingError(
+            target=target, roles=format_count(len(required), "role"), names=", ".join(required)
+        )
+    for name, replacement in policy.replaced.items():
+        yield f"use role {replacement} in place of {name}"
+    for role in missing:
+        yield from _plan_role(role, policy)
+
+
+def _plan_role(role: MissingRole, policy: RolePolicy) -> Iterator[str]:
+    if policy.missing == "create":
+        yield f"create role {role.name}, which the server lacks: {role.description}"
+    elif role.is_required:
+        yield f"leave out ownership and grants of role {role.name}, which the server lacks"
+
+
+def describe_missing_roles(restore_target: RestoreTarget, member: Member) -> list[str]:
+    """Return the roles of a member that the server of its restore lacks, each with its attributes."""
+    return [
+        f"{role.name} ({role.description})"
+        for role in find_missing_roles(restore_target, member.dump, RolePolicy())
+        if role.is_required
+    ]

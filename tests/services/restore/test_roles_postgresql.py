@@ -239,7 +239,7 @@ def test_words_of_roles_are_checked(shop):
 
 
 def test_verification_on_another_server_needs_no_role(shop, empty_server):
-    """A missing role says nothing about a backup."""
+    """A missing role does not make a backup invalid."""
     assert shop("backup", "verify", "--deep", "latest")["data"]["findings"] == []
     assert shop("restore", "preview", "latest", "--deep")["data"]["databases"][0]["missing_roles"] == []
     assert list_roles(empty_server) == []

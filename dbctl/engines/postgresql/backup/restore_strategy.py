@@ -49,7 +49,7 @@ def select_strategy(server: RestoreServer, dump: Dump) -> RestoreStrategy:
 
 
 def require_trial(server: RestoreServer, central: Session, dump: Dump) -> None:
-    """Refuse a trial restore on a server that cannot load the dump, which says nothing about the dump.
+    """Refuse a trial restore on a server that cannot load the dump, although the dump may be valid.
 
     Raises:
         PrivilegeMissingError: this role may not create databases.

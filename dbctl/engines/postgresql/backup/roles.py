@@ -103,14 +103,14 @@ class Role(Struct, frozen=True, kw_only=True):
 
     def describe(self) -> str:
         """Return the attributes and memberships with which a restore creates the role, and those that it leaves out."""
-        given = [word for word in self.attributes if word not in PRIVILEGED] or ["NOLOGIN"]
+        words = [word for word in self.attributes if word not in PRIVILEGED] or ["NOLOGIN"]
         groups = [name for name, _ in self.member_of if name not in PRIVILEGED_ROLES]
-        given += [f"member of {', '.join(groups)}"] if groups else []
+        words += [f"member of {', '.join(groups)}"] if groups else []
         omitted = [word for word in self.attributes if word in PRIVILEGED]
         omitted += [f"membership in {name}" for name, _ in self.member_of if name in PRIVILEGED_ROLES]
         without = ["a password"] if "LOGIN" in self.attributes else []
         without += [f"{word}, which only a superuser may give" for word in omitted]
-        return ", ".join(given) + (f"; without {', '.join(without)}" if without else "")
+        return ", ".join(words) + (f"; without {', '.join(without)}" if without else "")
 
     def create_statement(self) -> str:
         words = [f"create role {ident(self.name)}"]

@@ -241,10 +241,10 @@ class Trees:
         if end <= usable and len(valid) == cell_count and content == min(valid, default=usable):
             return valid, 0
         # The count, the beginning of the cells, or an offset is damaged: cells end where the array of offsets would overlap them.
-        found = self._find_offsets(page, start)
-        overlaps = bool(found) and end > min(found)
-        if overlaps or (len(found) > len(valid) and content == min(found)):
-            return found, 0
+        plausible = self._find_offsets(page, start)
+        overlaps = bool(plausible) and end > min(plausible)
+        if overlaps or (len(plausible) > len(valid) and content == min(plausible)):
+            return plausible, 0
         if end > usable:
             self.release(page_number)
             raise PageError("its header is damaged")

@@ -28,10 +28,11 @@ from dbctl.errors import (
     RepositoryNotConfiguredError,
     SameFileError,
 )
-from dbctl.files import atomic
+from dbctl.files import age, atomic, subprocesses
 from dbctl.services.app import App
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup.app_files import list_database_files
+from dbctl.services.backup.encryption import DecryptionKeys
 from dbctl.services.backup.foreign.import_file import ForeignImport, StagedBackup
 from dbctl.services.backup.foreign.matching import find_missing_files, find_set
 from dbctl.services.backup.manifest import Manifest, ManifestInvalidError, Origin
@@ -47,6 +48,7 @@ def stage_backup(
     *,
     created_at: datetime | None = None,
     trial: bool,
+    keys: DecryptionKeys | None = None,
     advance: ByteProgress = ignore_bytes,
 ) -> Iterator[tuple[StagedBackup, Repository]]:
     """Yield the staged backup, and the repository through which it is read.
@@ -56,6 +58,7 @@ def stage_backup(
         path: a file, or a folder with a manifest.
         created_at: time of the backup; None: from the name of the file or its modification time.
         trial: whether to load a dump into a temporary database on its server.
+        keys: decrypt an encrypted file; None: it is refused.
         advance: receives the number of bytes read since the last call.
 
     Raises:
@@ -67,6 +70,7 @@ def stage_backup(
         UsageError: it matches several databases.
         SameFileError: it is a live database of the app.
         BusyError, ChangedWhileReadError: another process is writing it.
+        KeyWrongError, KeyInvalidError: the identities cannot decrypt it.
         DecompressionLimitError, InsufficientSpaceError, DiskFullError: it is too large.
     """
     app = repository.app
@@ -80,7 +84,10 @@ def stage_backup(
         stat_file(set_path)
         _refuse_live(app, set_path)
     encryption = repository.encryption  # with encryption, the repository must not contain plain files
-    open_temp_dir = encryption.staging.folder if encryption else repository.store.temp_dir
+    staging_folder = encryption.staging if encryption else None
+    if keys and keys.file_identities and any(map(_is_encrypted, set_paths)):
+        staging_folder = keys.staging
+    open_temp_dir = staging_folder.folder if staging_folder else repository.store.temp_dir
     with open_temp_dir(sum(set_path.stat().st_size for set_path in set_paths)) as temp_dir:
         folder = temp_dir / "folder"
         folder.mkdir(mode=0o700)
@@ -88,12 +95,29 @@ def stage_backup(
         for index, set_path in enumerate(set_paths):
             file_dir = temp_dir / str(index)
             file_dir.mkdir(mode=0o700)
+            if keys and keys.file_identities and _is_encrypted(set_path):
+                set_path = _decrypt(set_path, file_dir / "decrypted", keys)  # noqa: PLW2901
             file_import = ForeignImport(
                 app, set_path, file_dir, created_at, source_name=path.name, advance=advance
             )
             staged_files.append(file_import.stage(folder, trial=trial))
         backup = _join(app, path, staged_files)
         yield backup, repository.overlay(backup.manifest.id, folder)
+
+
+def _is_encrypted(path: Path) -> bool:
+    return atomic.is_regular(path) and detect_file_type(path).content == "encrypted"
+
+
+def _decrypt(path: Path, folder: Path, keys: DecryptionKeys) -> Path:
+    """Return a decrypted copy of a file, with its times."""
+    folder.mkdir(mode=0o700)
+    copy = folder / path.name.removesuffix(".age")
+    with atomic.open_regular(path) as source, subprocesses.create_file(copy, temporary=True) as file:
+        age.decrypt(source.read, file.write, keys.file_identities, target=str(path), name=path.name)
+        status = os.fstat(source.fileno())
+    os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
+    return copy
 
 
 def _join(app: App, path: Path, parts: Sequence[StagedBackup]) -> StagedBackup:

@@ -231,7 +231,9 @@ class PruneBackups(BackupOperation):
         if not (to_delete and self._retention.within):  # the other rules do not depend on the current time
             return
         reach = min(clock.MAX_PAUSE, max(MIN_GAP, 2 * parse_duration(self._retention.within)))
-        times = clock.Times("backups", [manifest.created_at for manifest in valid], regular=True)
+        # The time of an adopted backup is that of a file, which this machine did not record.
+        created = [manifest.created_at for manifest in valid if manifest.origin is None]
+        times = clock.Times("backups", created, regular=True)
         clock.raise_if_implausible(clock.find_contradiction([times], reach=reach))
 
 

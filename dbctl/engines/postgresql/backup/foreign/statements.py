@@ -116,15 +116,15 @@ class _RoleFilter(StatementFilter):
 
     def _replace_names(self, names: bytes) -> bytes:
         """Return the roles that replace those of a list; empty: none."""
-        kept = list[bytes]()
+        remaining = list[bytes]()
         for name in re.findall(NAME, names):
             role = unquote_name(name)
             replacement = role if name.upper() in _PUBLIC else self._resolve(role)
             if replacement is None:
                 self.omitted[role] += 1
             else:
-                kept.append(name if replacement == role else ident(replacement).encode())
-        return b", ".join(kept)
+                remaining.append(name if replacement == role else ident(replacement).encode())
+        return b", ".join(remaining)
 
 
 def make_role_filter(
