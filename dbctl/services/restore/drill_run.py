@@ -15,7 +15,7 @@ from msgspec import structs
 from dbctl import __version__, progress
 from dbctl.config import model
 from dbctl.engines import registry
-from dbctl.engines.contract import Checks, LoadRequest, RolePolicy, TrialRestore
+from dbctl.engines.contract import Checks, LoadRequest, Readable, RolePolicy, TrialRestore
 from dbctl.errors import (
     BackupMissingError,
     DbctlError,
@@ -52,6 +52,9 @@ from dbctl.services.restore.source import BackupSource, count_rows, plan_roles
 from dbctl.url import Url
 
 IN_BACKUP_HINT = "The backup contains it as it was. Check the live database with: dbctl integrity check, integrity cross-check"
+
+
+VIEW_HINT = "Read it in the live database. If that fails, too, create what it refers to, or replace the view."
 
 
 class _RestoredDatabase(Struct, kw_only=True, frozen=True):
@@ -262,6 +265,7 @@ class AppDrill:
             self._original_problems += [
                 _as_original_problem(finding) for finding in findings if finding.severity != "info"
             ]
+            self._original_problems += _find_unreadable_views(db, self._app.target(name))
             self._migrations[name] = _read_schema_state(copy, name)
         except verifier.ENVIRONMENT_ERRORS:
             raise
@@ -310,6 +314,22 @@ class AppDrill:
         return Finding(
             target=self._app.target(member.database), severity=severity, code=code, message=message, hint=hint
         )
+
+
+def _find_unreadable_views(db: Readable, target: str) -> Iterator[Finding]:
+    """Yield the views that cannot be read, such as one whose definer does not exist."""
+    for name, table in db.tables().items():
+        if not table.is_view:
+            continue
+        try:
+            db.select(name, list(table.columns), limit=1)
+        except verifier.ENVIRONMENT_ERRORS:
+            raise
+        except DbctlError as error:
+            message = f"view {name} cannot be read in the restored database: {error}"
+            yield Finding(
+                target=target, severity="error", code="view-unreadable", message=message, hint=VIEW_HINT
+            )
 
 
 def create_temporary_url(app: App, member: Member, folder: Path) -> Url | None:

@@ -18,6 +18,7 @@ from dbctl.errors import (
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup import verification_record
 from dbctl.services.backup.create import CreateBackup
+from dbctl.services.backup.retention.prune import DeleteBackups
 from dbctl.services.restore.drill import RunDrills
 from tests.services import larder_app, promptvault_app
 from tests.services.flashpoint_app import catch_error, run_statements
@@ -280,3 +281,37 @@ def test_invalid_verification_record_is_ignored(deployed):
         assert read_verification(deployed, backup) == verification_record.Verification()
     drill(deployed)
     assert json.loads(record.read_text())["drills"]["user"]["rows"]
+
+
+@pytest.mark.parametrize("pantry", ["mysql"], indirect=True)
+def test_view_without_definer_is_reported(pantry):
+    """The server loads such a view, and rejects each query."""
+    account = f"'{pantry.own.path[:40]}'@'localhost'"
+    pantry.run(
+        f"create user {account}",
+        f"create definer = {account} view visible as select 1 as x",
+        f"drop user {account}",
+    )
+    backup = create_app_backup(pantry.path)
+    result = drill(pantry.path)
+    (finding,) = [finding for finding in result.findings if finding.severity == "error"]
+    assert finding.code == "view-unreadable"
+    assert "visible" in finding.message
+    assert result.exit_status == Exit.CHECK_FAILED
+    # The backup contains the view as it was.
+    assert read_verification(pantry.path, backup).drills
+
+
+@pytest.mark.parametrize("pantry", ["postgresql", "mysql"], indirect=True)
+def test_deleted_safety_backup_drops_its_database(pantry):
+    before = set(pantry.databases())
+    create_app_backup(pantry.path)
+    safety = apply_restore(pantry.path).safety_backup
+    assert len(set(pantry.databases()) - before) == 1
+    with promptvault_app.open_repository(pantry.path) as (_app, repository):
+        operation = DeleteBackups(repository, [safety])
+        (name,) = set(pantry.databases()) - before
+        assert any(name in step for step in operation.plan().steps)
+        result = operation.apply()
+    assert (list(result.dropped), list(result.remarks)) == ([name], [])
+    assert set(pantry.databases()) == before

@@ -9,6 +9,7 @@ from dbctl.config import Retention
 from dbctl.errors import (
     BackupPinnedError,
     BackupRetainedError,
+    DbctlError,
     LastBackupError,
     RepositoryUnreadableError,
     RetentionNotConfiguredError,
@@ -82,10 +83,13 @@ class BackupsDeleted(ChangeResult, frozen=True, kw_only=True):
 
     deleted: Sequence[str]
     freed_bytes: int
+    dropped: Sequence[str] = ()  #: names of retained databases that were dropped on their server
+    remarks: Sequence[str] = ()  #: what could not be dropped
 
     @property
     def closing(self) -> Closing:
-        return Closing(f"Deleted {format_names(self.deleted, 'backup')}", bytes=self.freed_bytes)
+        databases = [f"{format_count(len(self.dropped), 'database')} dropped"] if self.dropped else []
+        return Closing(f"Deleted {format_names(self.deleted, 'backup')}", databases, bytes=self.freed_bytes)
 
 
 class PruneBackups(BackupOperation):
@@ -269,6 +273,7 @@ class DeleteBackups(BackupOperation):
             f" {', '.join(manifest.affected_databases)}"
             for manifest in self._select()
         ]
+        steps += [f"drop the retained database {name} on its server" for name in self._list_retained()]
         title = f"Delete backups in {self._repository.store.location}"
         return self._create_plan(title, steps, destructive=True)
 
@@ -286,12 +291,41 @@ class DeleteBackups(BackupOperation):
         with self._lock():
             self._require_confirmed(confirmed)
             selected = self._select()
+            retained = self._list_retained()
             for manifest in selected:
                 store.remove_folder(manifest.id)
+            remarks = list(self._drop_retained(selected))
         return BackupsDeleted(
             deleted=[manifest.id for manifest in selected],
             freed_bytes=sum(manifest.bytes for manifest in selected),
+            dropped=[] if remarks else retained,
+            remarks=remarks,
         )
+
+    def _list_retained(self) -> list[str]:
+        """Return the names of the databases on servers that only the selected backups retain."""
+        selected = self._select()
+        lost = self._repository.find_lost_databases(selected)
+        return [
+            member.facts["kept"]
+            for manifest in selected
+            for member in manifest.members
+            if member.form == "kept" and manifest.id not in lost
+        ]
+
+    def _drop_retained(self, deleted: Sequence[Manifest]) -> Iterator[str]:
+        """Drop the databases that deleted backups retained on their server; yield what could not be dropped."""
+        databases = {
+            member.database for manifest in deleted for member in manifest.members if member.form == "kept"
+        }
+        remaining = self._repository.manifests()[0]
+        for database in sorted(databases):
+            members = (manifest.restorable_member(database) for manifest in remaining)
+            newest = next((member.facts for member in members if member and member.form == "kept"), {})
+            try:
+                yield from self._app.restore_target(database).drop_retained(newest)
+            except DbctlError as error:
+                yield f"the retained database of {database} was not dropped: {error}"
 
     def _select(self) -> Sequence[Manifest]:
         repository = self._repository
