@@ -23,6 +23,7 @@ EXAMPLES: dict[tuple[str, str], object] = {
     ("RowOwner", "key"): "bt_id",
     ("RowOwner", "user"): "bt_user",
     ("Users", "database"): "main",
+    ("Profile", "undecided"): {"admin": ["accounts.flags may be a bit mask of roles"]},
     ("Password", "prefix_columns"): ["passwd_hash_algo", "salt"],
     ("Password", "accepts"): ["bcrypt", "phpass"],
     ("Password", "pepper"): True,

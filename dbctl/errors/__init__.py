@@ -260,8 +260,10 @@ with lazy_imports(__name__):
     )
     from dbctl.errors.users import (
         ActingUserInactiveError,
+        AdminUndecidedError,
         BuiltInRoleError,
         CategoryMissingError,
+        DecisionOpenError,
         DuplicateRowsError,
         HashExpensiveError,
         InvariantViolatedError,

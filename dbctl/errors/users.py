@@ -59,6 +59,21 @@ class LastAdminError(DbctlError):
     remedy = "Nothing was changed. Assign that role to another active user first: dbctl users set-role LOGIN {role}"
 
 
+class DecisionOpenError(DbctlError):
+    code, exit_status = "decision-open", Exit.REFUSED
+    sentence = "profile {profile} leaves open what {feature} requires: {decisions}"
+    remedy = "Nothing was changed. Decide it in the profile, then delete the entry {topic} from its section [undecided]."
+
+
+class AdminUndecidedError(DbctlError):
+    code, exit_status = "admin-undecided", Exit.REFUSED
+    sentence = "profile {profile} does not say which users are admins{reason}"
+    remedy = (
+        "Nothing was changed: a user could be the last admin. Name the role of admins in users.role and users.admin of the profile,"
+        " or write admin = false if the app has no admins among its users."
+    )
+
+
 class RoleExclusiveError(DbctlError):
     code, exit_status = "role-exclusive", Exit.REFUSED
     sentence = "{target}: exactly one user has the role {role!r}; now: {logins}"

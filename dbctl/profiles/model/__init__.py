@@ -33,7 +33,7 @@ with lazy_imports(__name__):
         Recount,
         States,
     )
-    from dbctl.profiles.model.profile import Backup, ForeignFiles, Profile, ProfileVariant
+    from dbctl.profiles.model.profile import Backup, ForeignFiles, Profile, ProfileVariant, Topic
     from dbctl.profiles.model.rebuild import Rebuild
     from dbctl.profiles.model.reports import RelativeTime, Report, ReportVariant, StoredFile
     from dbctl.profiles.model.roles import (

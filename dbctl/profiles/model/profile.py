@@ -81,6 +81,10 @@ class ProfileVariant(Section, frozen=True, kw_only=True):
     remove: Sequence[str] = ()  #: paths of keys that the version does not have
 
 
+#: Subjects of open decisions. ``admin``, ``passwords`` and ``sign-ins`` refuse the commands that depend on them.
+Topic = Literal["admin", "passwords", "sign-ins", "users", "new-users", "deletion", "format", "other"]
+
+
 class Profile(Section, frozen=True, kw_only=True):
     """One kind of application."""
 
@@ -97,6 +101,9 @@ class Profile(Section, frozen=True, kw_only=True):
     home: Sequence[str] = ()
     databases: Mapping[DatabaseName, Database]  #: the databases of the app, by name
     ledgers: Mapping[str, Ledger] = {}  #: migration ledgers that several databases share
+    #: what the database does not show, by the subject that depends on it: commands that need a subject refuse, or name its
+    #: entries; delete an entry after the decision
+    undecided: Mapping[Topic, Sequence[str]] = {}
     users: Users | None = None  #: the users of the app
     roles: Roles | None = None  #: roles, if the app stores them as rows
     settings: Sequence[Settings] = ()  #: settings of the app and of users

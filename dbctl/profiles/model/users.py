@@ -188,7 +188,9 @@ class Users(Section, frozen=True, kw_only=True):
     rules: Mapping[str, Rule] = {}  #: the values that the app accepts, by field
     password: Password | None = None  #: the password; without it, dbctl sets no passwords
     role: UserRole | None = None  #: the role; without it, users have no roles
-    admin: str = ""  #: the role that at least one active user must have
+    #: the role that at least one active user must have; ``false``: the app has no admins among its users; without it, dbctl
+    #: removes, deactivates and demotes no users
+    admin: str | bool = ""
     #: values of columns of a new user, unless a field has a value for the column; ``{table.column}`` is a value of a row of
     #: ``create``, which is then added before the user
     new: Mapping[str, NewValue] = {}
@@ -226,6 +228,11 @@ class Users(Section, frozen=True, kw_only=True):
     statistics: StatisticsRow | None = None  #: a row of statistics that ``users show`` prints
     counts: Mapping[str, RowPath] = {}  #: rows counted per user, by name; with the syntax of ``cascade``
     new_settings: Mapping[str, NewSetting] = {}  #: the settings of a new user, by key
+
+    @property
+    def admin_role(self) -> str:
+        """The role of admins; empty if the app has none, or if it is not known."""
+        return self.admin if isinstance(self.admin, str) else ""
 
     @property
     def owned(self) -> Sequence[str]:

@@ -61,20 +61,20 @@ def check_known_login(context: CheckContext, account: KnownLogin) -> Iterator[Fi
 
 def _check_admin(context: CheckContext, user_table: UserTable) -> Iterator[Finding]:
     role, holders = admin_role(user_table), list_admins(user_table)
-    if not user_table.section.admin or any(may_sign_in(user_table, user) for user in holders):
+    if not user_table.section.admin_role or any(may_sign_in(user_table, user) for user in holders):
         return
     if holders:
         message = f"no {role} is active, so no user can administer the app"
         command = context.command("users", "activate", "--id", str(holders[0].id))
         yield context.create_finding("error", "no-admin", message, command)
     elif user_table.db.count(user_table.live.name):
-        message = f"no user has the role {user_table.section.admin}, so no user can administer the app"
-        command = context.command("users", "set-role", "LOGIN", role or user_table.section.admin)
+        message = f"no user has the role {user_table.section.admin_role}, so no user can administer the app"
+        command = context.command("users", "set-role", "LOGIN", role or user_table.section.admin_role)
         yield context.create_finding("error", "no-admin", message, command)
     else:
         message = "no users exist yet"
         command = context.command(
-            "users", "create", "LOGIN", "--email", "ADDRESS", "--role", user_table.section.admin
+            "users", "create", "LOGIN", "--email", "ADDRESS", "--role", user_table.section.admin_role
         )
         yield context.create_finding("warning", "no-admin", message, command)
 

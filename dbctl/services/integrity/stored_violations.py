@@ -265,7 +265,7 @@ class _StoredRowChecks:
             ]
             if missing:
                 severity: Severity = (
-                    "error" if users and role.name.casefold() == users.admin.casefold() else "warning"
+                    "error" if users and role.name.casefold() == users.admin_role.casefold() else "warning"
                 )
                 message = f"the built-in role {role.name} lacks {_format_examples(missing)}"
                 hint = f"dbctl roles grant {role.name} {' '.join(missing)}"

@@ -221,8 +221,10 @@ def _check_password(password: Password) -> Iterator[Problem]:
 
 def _check_users_role(profile: Profile, users: Users) -> Iterator[Problem]:
     role = users.role
+    if users.admin is True:
+        yield ("users", "admin"), "it is the name of a role, or false"
     if role is None:
-        if users.admin:
+        if users.admin_role:
             yield ("users", "admin"), "it requires [users.role]"
         return
     for role_key, reason in validate_user_role(role):
@@ -235,7 +237,7 @@ def _check_users_role(profile: Profile, users: Users) -> Iterator[Problem]:
     for key, name in (
         (("users", "role", "default"), role.default),
         (("users", "role", "exclusive"), role.exclusive),
-        (("users", "admin"), users.admin),
+        (("users", "admin"), users.admin_role),
     ):
         if name and names and name not in names:
             yield key, f"{name} is none of the roles: {', '.join(names)}"

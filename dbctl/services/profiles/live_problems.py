@@ -97,8 +97,35 @@ _RULES = (
         "A deployment without these cannot run it.",
     ),
 )
+
+
+def find_open_decisions(app: App, database: str, _live: Readable) -> Iterator[Contradiction]:
+    """Yield what the profile leaves open, with the main database."""
+    if database != app.main():
+        return
+    for topic, decisions in app.profile.undecided.items():
+        for index, decision in enumerate(decisions):
+            yield Contradiction(
+                key=("undecided", topic, index),
+                code="decision-open",
+                reason=f"undecided: {decision}",
+                remedy=f"Decide it in the profile, then delete the entry {topic} from [undecided].",
+                severity="info",
+            )
+    users = app.profile.users
+    if users and users.admin == "":
+        yield Contradiction(
+            key=("users",),
+            code="admin-undecided",
+            reason="the profile does not say which users are admins: dbctl deletes, deactivates and demotes none",
+            remedy="Name the role in users.admin, or write admin = false if the app has no admins among its users.",
+            severity="warning",
+        )
+
+
 _CHECKS: tuple[_Check, ...] = (
     readability.find_unreadable_tables,
+    find_open_decisions,
     *(rule.check for rule in _RULES),
     sql_check.find_failing_statements,
     password_check.find_format_problems,

@@ -324,7 +324,7 @@ def _refuse_guarded_role(table: RoleTable, role: Role) -> None:
         BuiltInRoleError: it is one of them.
     """
     users = table.app.profile.users
-    names = [users.admin, users.role.exclusive if users.role else ""] if users else []
+    names = [users.admin_role, users.role.exclusive if users.role else ""] if users else []
     if role.name.casefold() in map(str.casefold, filter(None, names)):
         raise BuiltInRoleError(name=role.name, profile=table.app.profile.title)
 

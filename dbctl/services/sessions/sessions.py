@@ -7,7 +7,13 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from dbctl.engines.contract import AllOf, Condition, InSubquery, Not, Order, Readable, Where, Writable
-from dbctl.errors import NotSupportedError, SchemaMismatchError, SessionsUnlistedError, UsageError
+from dbctl.errors import (
+    DecisionOpenError,
+    NotSupportedError,
+    SchemaMismatchError,
+    SessionsUnlistedError,
+    UsageError,
+)
 from dbctl.model import Page, PageRequest, Plan, Row, Struct, now, parse_duration, time_before
 from dbctl.profiles import read_payload, read_time
 from dbctl.profiles.model import Sessions, Users
@@ -74,6 +80,8 @@ def list_sessions(
         FeatureMissingError: the app has neither.
     """
     _refuse_unlisted(app)
+    if not app.profile.sessions:
+        _refuse_undecided(app)
     kinds = {section.name: section for section in app.require_section(app.profile.sessions, "sessions")}
     if kind and kind not in kinds:
         raise UsageError(
@@ -101,16 +109,26 @@ def _refuse_unlisted(app: App) -> None:
     raise SessionsUnlistedError(app=app.name, profile=app.profile.name, reason=reason, hint=hint)
 
 
+def _refuse_undecided(app: App) -> None:
+    """Refuse if the profile leaves open which tables are sessions: they may be some."""
+    if decisions := app.profile.undecided.get("sign-ins", ()):
+        raise DecisionOpenError(
+            profile=app.profile.name, feature="sessions", decisions="; ".join(decisions), topic="sign-ins"
+        )
+
+
 def revoke(app: App, selector: UserSelector) -> Change[UsersChanged]:
     """Sign users out: delete or invalidate their sessions and tokens.
 
     Raises (when planned and when applied):
+        DecisionOpenError: the profile leaves open which tables are sessions.
         NotSupportedError: the app stores no sessions or tokens.
     """
 
     def draft(db: Readable) -> RevokeSessions:
         users = UserTable(app, db)
         if not sign_in_state.can_sign_out(users):
+            _refuse_undecided(app)
             hint = _describe_cookies(users.section)
             raise NotSupportedError(feature="revoking sessions", subject=app.profile.title, hint=hint)
         return RevokeSessions(users, users.find_users(selector))
@@ -160,6 +178,7 @@ class RevokeSessions:
             changed=len(signed_in),
             ended_sessions=ended_sessions,
             searched=self._sign_out.places,
+            undecided=sign_in_state.list_undecided(users),
         )
 
 

@@ -7,7 +7,13 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 from dbctl.engines.contract import Readable
-from dbctl.errors import LastAdminError, PrivilegeMissingError, ProfileContradictionError, RoleFormError
+from dbctl.errors import (
+    AdminUndecidedError,
+    LastAdminError,
+    PrivilegeMissingError,
+    ProfileContradictionError,
+    RoleFormError,
+)
 from dbctl.services.app import App, User, UserTable, users_database
 
 #: Time limit of a read that only verifies that it is permitted.
@@ -18,6 +24,7 @@ def refuse_last_admin(users: UserTable, leaving: Iterable[User]) -> None:
     """Refuse a change that would remove the last active user with the admin role; call it inside the transaction.
 
     Raises:
+        AdminUndecidedError: the profile does not say who is an admin.
         LastAdminError: the ``leaving`` users, who lose the role or are deleted, are the last.
         RoleFormError, ProfileContradictionError: the profile contradicts the stored roles, or who is active, so the last
             admin is not known.
@@ -25,10 +32,24 @@ def refuse_last_admin(users: UserTable, leaving: Iterable[User]) -> None:
     leaving_ids = {user.id for user in leaving}
     if not leaving_ids:
         return
+    require_admin_decision(users)
     _require_consistent_roles(users)
     admins = _active_admins(users)
     if admins and all(user.id in leaving_ids for user in admins):
         raise _create_error(users, admins)
+
+
+def require_admin_decision(users: UserTable) -> None:
+    """Refuse a change that could remove an admin if the profile does not say who is one.
+
+    Raises:
+        AdminUndecidedError: see above.
+    """
+    if users.section.admin == "":
+        candidates = "; ".join(users.app.profile.undecided.get("admin", ()))
+        raise AdminUndecidedError(
+            profile=users.app.profile.name, reason=f" ({candidates})" if candidates else ""
+        )
 
 
 @contextmanager
@@ -40,13 +61,17 @@ def guard_last_admin(app: App, database: str, db: Readable, tables: Collection[s
 
     Raises:
         LastAdminError: there was an active admin before, and there is none now.
-        RoleFormError, ProfileContradictionError: see ``refuse_last_admin``.
+        AdminUndecidedError, RoleFormError, ProfileContradictionError: see ``refuse_last_admin``.
     """
     section = app.profile.users
-    if not (section and section.admin and app.resolve_database(section) == database):
+    if not (section and section.admin is not False and app.resolve_database(section) == database):
         yield
         return
     users = UserTable(app, db)
+    if not section.admin_role:
+        with _guard_unknown_admin(users, tables):
+            yield
+        return
     takes_part = is_relevant(users, tables)
     if takes_part:
         _require_consistent_roles(users)
@@ -58,6 +83,23 @@ def guard_last_admin(app: App, database: str, db: Readable, tables: Collection[s
     after = UserTable(app, db)  # the change may have deleted roles
     if admins_before and not _active_admins(after, for_update=takes_part):
         raise _create_error(users, admins_before)
+
+
+@contextmanager
+def _guard_unknown_admin(users: UserTable, tables: Collection[str]) -> Iterator[None]:
+    """Refuse, at the end, changes that deleted or deactivated a user, who may be an admin.
+
+    Raises:
+        AdminUndecidedError: there was such a user.
+    """
+    if not is_relevant(users, tables):
+        yield
+        return
+    before = {user.id for user in users.read([]) if may_sign_in(users, user)}
+    yield
+    remaining = {user.id for user in users.read([]) if may_sign_in(users, user)}
+    if before - remaining:
+        require_admin_decision(users)
 
 
 def is_relevant(users: UserTable, tables: Collection[str]) -> bool:
@@ -89,7 +131,7 @@ def can_read_roles(users: UserTable) -> bool:
 
 
 def _require_consistent_roles(users: UserTable) -> None:
-    if users.roles and users.section.admin:
+    if users.roles and users.section.admin_role:
         users.roles.require_consistent()
         if "active" in users.fields:
             from dbctl.services.app import evidence
@@ -127,5 +169,5 @@ def may_sign_in(users: UserTable, user: User) -> bool:
 
 def is_admin(users: UserTable, role: str | None) -> bool:
     """Return whether ``role`` is the admin role."""
-    admin = users.section.admin
+    admin = users.section.admin_role
     return bool(role and admin) and str(role).casefold() == admin.casefold()

@@ -11,6 +11,7 @@ from functools import cached_property
 from dbctl.config import read_pepper
 from dbctl.engines.contract import Condition
 from dbctl.errors import (
+    DecisionOpenError,
     NotSupportedError,
     PasswordFormatError,
     PasswordUnknownError,
@@ -190,6 +191,7 @@ def create_hash(app: App, password: Secret) -> str:
     """Return the hash of a password in the format that the app writes.
 
     Raises:
+        DecisionOpenError: the format of passwords is an open decision.
         NotSupportedError: the profile names no format that the app writes.
         ProfileInvalidError: the profile names an unknown format.
         PepperMissingError: the app appends a secret to passwords, which is not available.
@@ -212,6 +214,13 @@ def _add_pepper(app: App, password: Secret) -> Secret:
 def require_prefix(app: App) -> str:
     """Return the prefix of new hashes; raises as ``create_hash`` if the profile names no format that the app writes."""
     prefix = require_passwords(app).writes
+    if decisions := app.profile.undecided.get("passwords", ()):
+        raise DecisionOpenError(
+            profile=app.profile.name,
+            feature="setting passwords",
+            decisions="; ".join(decisions),
+            topic="passwords",
+        )
     if not prefix:
         hint = "Set the password in the app: the profile has no users.password.writes."
         raise NotSupportedError(feature="setting passwords", subject=app.profile.title, hint=hint)

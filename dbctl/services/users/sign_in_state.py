@@ -147,6 +147,12 @@ def remarks(signed_in_for: str | None, *, changed: bool) -> Sequence[str]:
     return [f"{remark}; only a new signing secret of the app ends that"]
 
 
+def list_undecided(users: UserTable) -> Sequence[str]:
+    """Return notes about tables that may have sign-ins, which no command ends."""
+    decisions = users.app.profile.undecided.get("sign-ins", ())
+    return [f"not ended, because the profile leaves it open: {decision}" for decision in decisions]
+
+
 def failed_attempts(users: UserTable, locked: Sequence[User], addresses: Sequence[str] = ()) -> list[Where]:
     """Return the conditions of the failed attempts of users: with any spelling of a login, and from the same addresses.
 

@@ -53,6 +53,7 @@ class UsersChanged(ChangeResult, frozen=True, kw_only=True):
     ] = ()  #: of ``sessions revoke``: the columns (``table.column``) in which the users were searched
     signed_in_for: str | None = None  #: how long signed cookies with the old values remain valid
     password: str | None = None  #: only if dbctl generated it; shown once
+    undecided: Sequence[str] = ()  #: notes about tables that may have sign-ins, which were not ended
 
     @property
     def closing(self) -> Closing:
@@ -76,7 +77,7 @@ class UsersChanged(ChangeResult, frozen=True, kw_only=True):
 
     @property
     def remarks(self) -> Sequence[str]:
-        return sign_in_state.remarks(self.signed_in_for, changed=bool(self.changed))
+        return [*sign_in_state.remarks(self.signed_in_for, changed=bool(self.changed)), *self.undecided]
 
     def summary(self) -> Row:
         return {"password": self.password} if self.password else {}
@@ -236,7 +237,7 @@ class UpdateUsers:
         assignment = self._assignments.get(user.id)
         removed = assignment.removed if assignment else []
         return fields.get("active") is False or any(
-            last_admin.is_admin(self._users, role) for role in removed
+            last_admin.is_admin(self._users, role) or self._users.section.admin == "" for role in removed
         )
 
     def _count_rows(self) -> dict[str, int]:
@@ -296,6 +297,7 @@ class UpdateUsers:
             changed=len(touched),
             ended_sessions=ended,
             signed_in_for=self._remaining_sign_in(),
+            undecided=sign_in_state.list_undecided(users) if self._ends_sessions else (),
             password=self._generated_password.reveal() if self._generated_password else None,
         )
 

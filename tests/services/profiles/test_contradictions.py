@@ -16,6 +16,7 @@ boolean = "{boolean}"
 engines = ["sqlite", "postgresql", "mysql"]
 migrations = {{ ledger = {{ table = "club_migrations", name = "{ledger}", create = "select 1" }} }}
 [users]
+admin = false
 table = "people"
 id = {{ column = "id", codec = "{codec}" }}
 login = ["login"]
@@ -112,7 +113,7 @@ def test_misspelled_names_of_row_paths_are_reported(club, answer, tmp_path):
         path.write_text(PROFILE.format(**(RIGHT | {"cascade": f'"notes.user_id", {cascade}'})))
         findings = answer("apps", "check", *options, status=4)["data"]["findings"]
         assert {finding["code"] for finding in findings} == {"schema-mismatch"}, cascade
-        assert "(club.toml, line 13, users.cascade[1])" in findings[0]["message"]
+        assert "(club.toml, line 14, users.cascade[1])" in findings[0]["message"]
     path.write_text(PROFILE.format(**(RIGHT | {"cascade": '"notes.user_id", "note?.user_id"'})))
     assert answer("apps", "check", *options)["data"]["findings"] == []
     answer("users", "delete", "ida", "--yes", *options)

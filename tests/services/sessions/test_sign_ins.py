@@ -32,6 +32,7 @@ time = "sqlite-time"
 engines = ["sqlite", "postgresql", "mysql"]
 needs = ["people"]
 [users]
+admin = false
 table = "people"
 id = { column = "id" }
 login = ["username"]

@@ -224,6 +224,7 @@ def test_user_object_obeys_types_and_schemas(answer, tmp_path, monkeypatch):
         PROFILE.partition("[[settings]]")[0].replace('"options"', '"people"')
         + """
 [users]
+admin = false
 table = "people"
 id = { column = "id" }
 login = ["username"]

@@ -43,6 +43,7 @@ title = "Forge"
 engines = ["sqlite", "postgresql", "mysql"]
 needs = ["people"]
 [users]
+admin = false
 table = "people"
 id = {{ column = "id" }}
 login = ["username"]

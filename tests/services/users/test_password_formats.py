@@ -18,6 +18,7 @@ title = "Forge"
 engines = ["sqlite"]
 needs = ["people"]
 [users]
+admin = false
 table = "people"
 id = {{ column = "id" }}
 login = ["login"]

@@ -13,6 +13,7 @@ title = "Club"
 [databases.main]
 engines = ["sqlite", "postgresql", "mysql"]
 [users]
+admin = false
 table = "people"
 id = { column = "id", codec = "given" }
 login = ["login"]

@@ -150,7 +150,8 @@ class Club:
     def use(self, role, admin):
         """Write the configuration, with a section about roles."""
         profile, self.config = self.folder / "club.toml", self.folder / "dbctl.toml"
-        profile.write_text(PROFILE.format(role=role, admin=admin))
+        text = PROFILE.format(role=role, admin=admin)
+        profile.write_text(text if admin else text.replace('admin = ""', "admin = false"))
         url = self.database.path if self.engine == "sqlite" else self.database.url
         databases = f'[apps.club.databases]\nmain = "{url}"'
         self.config.write_text(f'[apps.club]\nprofile = "{profile}"\n{databases}\n')

@@ -39,6 +39,8 @@ PERSONAL = re.compile(r"^(first_?name|last_?name|given_name|family_name|phone|lo
 PASSWORD = re.compile(
     r"^(user_?|hashed_|encrypted_|crypted_)?(password|passwd|pass|pwd|pw)(_?(hash|hashed|digest|bcrypt))?$|^(hash|secret_?hash)$"
 )
+#: Keys of settings with a secret that an app adds to each password.
+PEPPER = re.compile(r"password_(hmac_)?(salt|pepper|key|secret)|(^|_)pepper($|_)")
 SALT = re.compile(r"^(password_)?salt$")
 USERS_TABLE = re.compile(r"^(\w+_)?(users?|accounts?|members?|customers?|people|persons?|logins?)$")
 #: Words of tables that belong to users but are not users.
@@ -56,6 +58,12 @@ ROLE = re.compile(r"^(user_?)?(role|roles|rank|level|user_type|type|group)(_?(id
 ROLE_OF_PAIR = re.compile(r"^(role|group|gid|r_?id|g_?id)(_?(id|name|slug|uuid))?$")
 ADMIN_FLAG = re.compile(
     r"^(is_|user_)?(admin|administrator|super_?user|staff|owner|root|moderator|sys_?admin)(_flag)?$"
+)
+#: A boolean column with this name shows who is an admin, if it is true for some; other names may mean less, or more.
+PROVEN_ADMIN_FLAG = re.compile(r"^(is_|user_)?(admin|administrator)(_flag)?$")
+ADMIN_CANDIDATE = re.compile(
+    r"(^|_)(super_?)?(admin|administrator|superuser|super|staff|owner|root|moderator|manager)(_|$)"
+    r"|^(user_?)?(roles?|rights?|permissions?|perms|privileges?|flags|mask|level|access(_level)?)$"
 )
 ADMIN_ROLES = (
     "admin",
@@ -79,7 +87,19 @@ SESSIONS_TABLE = re.compile(
     r"session|(access|refresh|auth|login|remember|personal_access|persistent)_?tokens?|authtoken|logins?$|^tokens?$|_tokens?$"
 )
 #: Tables with keys of programs: a new password does not end them in every app.
-KEYS_TABLE = re.compile(r"api_?(token|key)s?|access_keys?")
+KEYS_TABLE = re.compile(r"api_?(token|key)s?|access_keys?|personal_access")
+#: Columns of keys that a user names, or limits: no sign-ins.
+KEY_COLUMNS = (
+    "name",
+    "label",
+    "description",
+    "title",
+    "comment",
+    "scope",
+    "scopes",
+    "abilities",
+    "permissions",
+)
 TOKEN = re.compile(
     r"^((access|refresh|session|auth|remember|login|api)_?)?(token|key|key_hash|token_hash|hash|secret_?hash)$|^session_id$|^sid$|^id$"
 )
@@ -111,6 +131,17 @@ SEEN = (
     "last_accessed_at",
     "seen_at",
     "updated_at",
+)
+
+USED = (
+    "last_seen_at",
+    "last_seen",
+    "last_used_at",
+    "last_used",
+    "last_activity",
+    "last_active_at",
+    "last_accessed_at",
+    "seen_at",
 )
 
 SETTINGS_TABLE = re.compile(

@@ -217,7 +217,7 @@ class RoleForm(ABC):
         names = {name.casefold() for name in self.names()}
         has_roles = bool(names) or bool(self.db.select(self.live.name, [self.id], limit=1))
         for key, name in (
-            (("admin",), self.users.admin),
+            (("admin",), self.users.admin_role),
             (("role", "default"), self.section.default),
             (("role", "exclusive"), self.section.exclusive),
         ):

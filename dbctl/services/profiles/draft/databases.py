@@ -10,7 +10,7 @@ from dbctl.model import Struct
 from dbctl.profiles import BooleanCodec
 from dbctl.services.app import has_secret_name, ledger_detection
 from dbctl.services.app.evidence import Evidence, TableEvidence, names, values
-from dbctl.services.profiles.draft.document import Entry, Line, Part, write_header
+from dbctl.services.profiles.draft.document import Decision, Entry, Line, Part, write_header
 
 #: The database of a drafted profile.
 MAIN = "main"
@@ -27,7 +27,7 @@ class DatabaseDraft(Struct, frozen=True, kw_only=True):
     """The root and the section of the database."""
 
     parts: Sequence[Part]
-    decisions: Sequence[str]
+    decisions: Sequence[Decision]
 
 
 def draft_database(
@@ -39,9 +39,10 @@ def draft_database(
     file_name: str,
     users: TableEvidence | None,
     covered: Collection[str],
+    tokens: Collection[str],
 ) -> DatabaseDraft:
-    """Return the first sections of a profile; ``covered`` are secret columns (``table.column``) of other sections."""
-    decisions = list[str]()
+    """Return the first sections of a profile; ``covered`` are secret columns (``table.column``) of other sections, ``tokens`` further ones."""
+    decisions = list[Decision]()
     root: list[Line | str] = [
         Line("schema", "dbctl.profile/1"),
         Line("name", name),
@@ -63,7 +64,7 @@ def draft_database(
         lines.append(Line("updated_at", updated[0][0], f"in {updated[0][1]} tables"))
     if not any(table.references for table in evidence.base_tables()):
         lines.append("No table has a foreign key.")
-    if secret := _list_secrets(evidence, covered):
+    if secret := _list_secrets(evidence, covered, tokens):
         lines.append(Line("secret", secret, "the names of the columns"))
     lines.append(Line("guess_secrets", True, "also by the names and values of new columns"))  # noqa: FBT003 - the value itself
     parts = [
@@ -75,7 +76,7 @@ def draft_database(
 
 
 def _describe_times(
-    evidence: Evidence, users: TableEvidence | None, decisions: list[str]
+    evidence: Evidence, users: TableEvidence | None, decisions: list[Decision]
 ) -> list[Line | str]:
     """Return the line about the format of times in columns without a type for times: that of users, or of most columns."""
     forms, forms_of_users = Counter[values.TimeForm](), Counter[values.TimeForm]()
@@ -91,7 +92,9 @@ def _describe_times(
     written = forms_of_users or forms
     form = next((form for form, _ in written.most_common() if form != "other"), None)
     if form is None or written["other"] > written[form]:
-        decisions.append("the format of times: most have one that dbctl reads, but does not write")
+        decisions.append(
+            Decision("format", "the format of times: most have one that dbctl reads, but does not write")
+        )
     text = f"without a type for times: {counts}"
     return [Line("time", form or "sqlite-time", f"{text}; users have this" if forms_of_users else text)]
 
@@ -122,7 +125,7 @@ def _choose_needs(evidence: Evidence, users: TableEvidence | None) -> list[str]:
     return list(dict.fromkeys(ranked))[:MOST_NEEDS]
 
 
-def _list_secrets(evidence: Evidence, covered: Collection[str]) -> list[Entry]:
+def _list_secrets(evidence: Evidence, covered: Collection[str], tokens: Collection[str]) -> list[Entry]:
     entries = []
     for table in evidence.base_tables():
         if any(word in names.normalize(table.name) for word in _NO_SECRETS):
@@ -135,12 +138,13 @@ def _list_secrets(evidence: Evidence, covered: Collection[str]) -> list[Entry]:
                 or "BYTEA" in column.type
                 or "BINARY" in column.type
             )
-            if is_stored and path not in covered and has_secret_name(names.shorten(table, column.name)):
+            is_secret = path in tokens or has_secret_name(names.shorten(table, column.name))
+            if is_stored and path not in covered and is_secret:
                 entries.append(Entry(path))
     return entries
 
 
-def _describe_ledger(evidence: Evidence, db: Readable, decisions: list[str]) -> list[Part]:
+def _describe_ledger(evidence: Evidence, db: Readable, decisions: list[Decision]) -> list[Part]:
     """Return the section about migrations if the database has a ledger."""
     ledger, foreign = ledger_detection.detect_ledgers(db, evidence.engine)
     header = write_header("databases", MAIN, "migrations")
@@ -154,7 +158,11 @@ def _describe_ledger(evidence: Evidence, db: Readable, decisions: list[str]) -> 
         return [Part(header=header, lines=[Line("ledger", "auto", f"the table {ledger.table}")])]
     for table in evidence.base_tables():
         if names.normalize(table.name) in LEDGERS or names.normalize(table.name).endswith("_migrations"):
-            decisions.append(f"{table.name} may be a ledger of migrations; dbctl has no description of it")
+            decisions.append(
+                Decision(
+                    "other", f"{table.name} may be a ledger of migrations; dbctl has no description of it"
+                )
+            )
             remark = f"{table.name} ({', '.join(table.columns)}) may record migrations, of a runner that dbctl does not support."
             return [Part(lines=[remark])]
     return []

@@ -11,6 +11,7 @@ from msgspec import structs
 
 from dbctl.files import toml
 from dbctl.model import Struct, join_first
+from dbctl.profiles.model import Topic
 
 #: A value in TOML.
 Value: TypeAlias = "str | int | float | bool | Sequence[Value] | Mapping[str, Value]"
@@ -19,6 +20,13 @@ COMMENT_COLUMN, LINE_LENGTH = 44, 100
 LONGEST_COMMENT = 600
 #: The most names in a comment.
 MOST_LISTED = 10
+
+
+class Decision(Struct, frozen=True):
+    """What the database does not show, and the subject that depends on it."""
+
+    topic: Topic
+    text: str
 
 
 class Entry(Struct, frozen=True):

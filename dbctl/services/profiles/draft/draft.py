@@ -14,7 +14,16 @@ from dbctl.model import ChangeResult, Closing, Row, format_count
 from dbctl.services.app.evidence import Evidence, gather_evidence
 from dbctl.services.profiles.draft.content import draft_reports, draft_searches
 from dbctl.services.profiles.draft.databases import MAIN, draft_database
-from dbctl.services.profiles.draft.document import Part, join_names, number_names, write_document
+from dbctl.services.profiles.draft.document import (
+    Decision,
+    Entry,
+    Line,
+    Part,
+    join_names,
+    number_names,
+    write_comment,
+    write_document,
+)
 from dbctl.services.profiles.draft.owned_rows import OwnedDraft, draft_owned_rows
 from dbctl.services.profiles.draft.settings import draft_settings
 from dbctl.services.profiles.draft.sign_ins import SignInDraft, draft_sign_ins
@@ -91,6 +100,7 @@ def _draft(evidence: Evidence, db: Readable, url: Url, name: str) -> ProfileDraf
         file_name=Path(url.path).name if url.is_file else "",
         users=table,
         covered=[*(users.secrets if users else ()), *sign_ins.secrets],
+        tokens=sign_ins.tokens,
     )
     decisions = [
         *(users.decisions if users else _explain_missing_users(candidates)),
@@ -104,9 +114,12 @@ def _draft(evidence: Evidence, db: Readable, url: Url, name: str) -> ProfileDraf
         first, *others = users.parts
         sections += [_extend(first, owned), *others, *owned.parts, *sign_ins.signed_in]
     excluded = {*sign_ins.tables, *([table.name] if table else [])}
+    root, *others_of_database = database.parts
     parts = [
-        *_introduce(url, decisions),
-        *database.parts,
+        *_introduce(url),
+        root,
+        *_write_decisions(decisions),
+        *others_of_database,
         *sections,
         *sign_ins.parts,
         *draft_settings(evidence, table),
@@ -119,7 +132,7 @@ def _draft(evidence: Evidence, db: Readable, url: Url, name: str) -> ProfileDraf
         file=None,
         tables=len(evidence.tables),
         users=table.name if table else None,
-        decisions=decisions,
+        decisions=[decision.text for decision in decisions],
         profile=write_document([*number_names(parts)]),
     )
 
@@ -128,29 +141,40 @@ def _extend(part: Part, owned: OwnedDraft) -> Part:
     return Part(header=part.header, remarks=part.remarks, lines=[*part.lines, *owned.lines])
 
 
-def _introduce(url: Url, decisions: Sequence[str]) -> list[Part]:
+def _introduce(url: Url) -> list[Part]:
     lines = [
         f"Drafted by dbctl from {url}. A comment after a line is the evidence for it.",
         "A line that begins with # is a candidate: the database does not show whether it is right.",
     ]
-    if decisions:
-        lines += ["", "Decide:", *(f"- {decision}" for decision in decisions)]
     return [Part(lines=lines)]
 
 
-def _explain_missing_users(candidates: Sequence[UsersCandidate]) -> list[str]:
+def _write_decisions(decisions: Sequence[Decision]) -> list[Part]:
+    """Return the section of open decisions, by the subject that depends on them."""
+    topics = dict[str, list[Entry]]()
+    for decision in decisions:
+        topics.setdefault(decision.topic, []).append(Entry(write_comment(decision.text)))
+    if not topics:
+        return []
+    remark = "Decide, then delete the entry: commands that depend on it refuse, or name it"
+    lines = [Line(topic, entries) for topic, entries in topics.items()]
+    return [Part(header="undecided", remarks=[remark], lines=lines)]
+
+
+def _explain_missing_users(candidates: Sequence[UsersCandidate]) -> list[Decision]:
     if candidates:
         tables = join_names([candidate.table.name for candidate in candidates])
-        return [f"no table can be the users: {tables} is a view, or has no key of one column"]
-    return ["no table looks like users: dbctl manages none"]
+        text = f"no table can be the users: {tables} is a view, or has no key of one column"
+        return [Decision("users", text)]
+    return [Decision("users", "no table looks like users: dbctl manages none")]
 
 
-def _explain_gaps(evidence: Evidence) -> list[str]:
+def _explain_gaps(evidence: Evidence) -> list[Decision]:
     gaps = [
         ("names that a profile cannot contain", evidence.skipped),
         ("tables that were not read", evidence.unread),
     ]
-    return [f"{title}: {join_names(items)}" for title, items in gaps if items]
+    return [Decision("other", f"{title}: {join_names(items)}") for title, items in gaps if items]
 
 
 def write_draft(draft: ProfileDraft, path: Path) -> ProfileDraft:

@@ -13,7 +13,7 @@ from dbctl.services.app.evidence import (
     find_user_references,
     names,
 )
-from dbctl.services.profiles.draft.document import Entry, Line, Part, join_names
+from dbctl.services.profiles.draft.document import Decision, Entry, Line, Part, join_names
 
 _REASONS = {"blocked": "a foreign key would prevent the deletion", "unhandled": "by its name; no foreign key"}
 
@@ -23,7 +23,7 @@ class OwnedDraft(Struct, frozen=True, kw_only=True):
 
     lines: Sequence[Line | str] = ()
     parts: Sequence[Part] = ()
-    decisions: Sequence[str] = ()
+    decisions: Sequence[Decision] = ()
 
 
 def draft_owned_rows(evidence: Evidence, users: TableEvidence, signed_in: Collection[str]) -> OwnedDraft:
@@ -41,18 +41,14 @@ def draft_owned_rows(evidence: Evidence, users: TableEvidence, signed_in: Collec
         lines.append(Line("cascade", entries, "rows that are deleted before their user"))
     parts = [_draft_transfer(evidence, reference) for reference in transferable]
     blocked = [reference.path for reference in transferable if reference.deletion == "blocked"]
-    decisions = (
-        [
-            f"users with rows in {join_names(blocked)} are deleted only with --transfer-to, or add them to cascade"
-        ]
-        if blocked
-        else []
-    )
+    decisions = list[Decision]()
+    if blocked:
+        text = f"users with rows in {join_names(blocked)} are deleted only with --transfer-to, or add them to cascade"
+        decisions.append(Decision("deletion", text))
     left = [reference.path for reference in transferable if reference.deletion == "unhandled"]
     if left:
-        decisions.append(
-            f"rows of {join_names(left)} remain without their user, unless --transfer-to is used"
-        )
+        text = f"rows of {join_names(left)} remain without their user, unless --transfer-to is used"
+        decisions.append(Decision("deletion", text))
     return OwnedDraft(lines=lines, parts=parts, decisions=decisions)
 
 

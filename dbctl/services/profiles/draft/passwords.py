@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from dbctl.model import Struct
 from dbctl.profiles import JOINT, HashFormat, find_prefix_problem, identify_format, read_prefix
-from dbctl.services.app.evidence import TableEvidence, names, values
-from dbctl.services.profiles.draft.document import Line, Value
+from dbctl.services.app.evidence import Evidence, TableEvidence, names, values
+from dbctl.services.profiles.draft.document import Decision, Line, Value, write_comment
 
 #: Beginnings of values that apps store for accounts without a password, and the patterns for them.
 UNUSABLE = {"!": "!*", "*": "[*]*", "x": "x", "": ""}
@@ -19,7 +19,7 @@ class PasswordDraft(Struct, frozen=True, kw_only=True):
 
     columns: Sequence[str] = ()  #: the columns that the profile covers
     lines: Sequence[Line | str] = ()
-    decisions: Sequence[str] = ()
+    decisions: Sequence[Decision] = ()
 
 
 class _Sample(Struct, frozen=True, kw_only=True):
@@ -33,7 +33,7 @@ class _Sample(Struct, frozen=True, kw_only=True):
         return Counter(name for text in self.stored if (name := identify_format(text)))
 
 
-def draft_password(table: TableEvidence) -> PasswordDraft:
+def draft_password(evidence: Evidence, table: TableEvidence) -> PasswordDraft:
     """Return the lines about the passwords in a table of users."""
     candidates = names.match_columns(table, names.PASSWORD)
     samples = [_read(table, [column]) for column in candidates]
@@ -46,7 +46,17 @@ def draft_password(table: TableEvidence) -> PasswordDraft:
     if not samples:
         return PasswordDraft()
     best = max(samples, key=lambda sample: sample.formats.total())
-    return _describe(best) if best.formats else _describe_unknown(best)
+    return _describe(best, _find_pepper(evidence)) if best.formats else _describe_unknown(best)
+
+
+def _find_pepper(evidence: Evidence) -> str:
+    """Return the stored key of a secret that the app adds to passwords before it hashes them; empty: none is stored."""
+    for table in evidence.base_tables():
+        for column in names.find_names(table, names.SETTING_KEY):
+            for value in table.values(column):
+                if isinstance(value, str) and names.PEPPER.search(names.normalize(value)):
+                    return f"{value} in {table.name}"
+    return ""
 
 
 def _read(table: TableEvidence, columns: Sequence[str]) -> _Sample:
@@ -59,8 +69,8 @@ def _text(value: object) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value or "")
 
 
-def _describe(sample: _Sample) -> PasswordDraft:
-    formats, total, decisions = sample.formats, len(sample.stored), list[str]()
+def _describe(sample: _Sample, pepper: str) -> PasswordDraft:
+    formats, total, decisions = sample.formats, len(sample.stored), list[Decision]()
     newest = next(text for text in reversed(sample.stored) if identify_format(text))
     prefix = read_prefix(newest)
     problem = find_prefix_problem(prefix)
@@ -68,10 +78,6 @@ def _describe(sample: _Sample) -> PasswordDraft:
     password: dict[str, Value] = {"column": sample.columns[-1]}
     if len(sample.columns) > 1:
         password["prefix_columns"] = list(sample.columns[:-1])
-    if not problem:
-        password["writes"] = prefix
-    if others := [name for name in formats if name != written or problem]:
-        password["accepts"] = others
     counts = ", ".join(f"{count} of {total} values are {name}" for name, count in formats.most_common())
     evidence = counts if len(formats) == 1 else f"{counts}; the newest is {written}"
     unknown = [text for text in sample.stored if identify_format(text) is None]
@@ -81,14 +87,32 @@ def _describe(sample: _Sample) -> PasswordDraft:
     if unusable:
         password["unusable"] = unusable
         evidence += f"; {len(unknown)} are no hashes"
-    if len(formats) > 1:
-        decisions.append(
-            f"passwords have {len(formats)} formats; check that the newest version of the app writes {written}"
-        )
+    unexplained = [
+        text for text in unknown if text.strip(JOINT) and not any(_begins(text, start) for start in UNUSABLE)
+    ]
     if problem:
-        decisions.append(f"dbctl cannot set passwords: {problem}")
+        decisions.append(Decision("passwords", f"dbctl cannot write {written} hashes: {problem}"))
+    elif pepper:
+        text = f"the app may change passwords before it hashes them, with {write_comment(pepper)}"
+        decisions.append(Decision("passwords", text))
+    elif len(formats) > 1:
+        text = f"the app writes one of {len(formats)} formats of passwords ({evidence})"
+        decisions.append(Decision("passwords", text))
+    elif unexplained:
+        text = f"{len(unexplained)} of {total} passwords have an unknown format; the app may write that one"
+        decisions.append(Decision("passwords", text))
+    candidate = list[Line | str]()
+    if decisions and not problem:
+        candidate.append(
+            Line("password", {**password, "writes": prefix, "accepts": [*formats]}, is_candidate=True)
+        )
+    if not decisions:
+        password["writes"] = prefix
+    else:
+        password["accepts"] = [*formats]
     lines: list[Line | str] = [
         Line("password", password, evidence),
+        *candidate,
         "The database does not show whether the app adds a secret of its configuration to passwords: pepper = true",
     ]
     return PasswordDraft(columns=sample.columns, lines=lines, decisions=decisions)
@@ -106,4 +130,6 @@ def _describe_unknown(sample: _Sample) -> PasswordDraft:
         f"{reason}; {len(sample.stored)} values",
         is_candidate=True,
     )
-    return PasswordDraft(lines=[line], decisions=[f"the format of passwords: {reason}"])
+    return PasswordDraft(
+        lines=[line], decisions=[Decision("passwords", f"the format of passwords: {reason}")]
+    )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from dbctl.model import Struct, format_count
 from dbctl.services.app.evidence import Evidence, TableEvidence, find_user_references, names, values
-from dbctl.services.profiles.draft.document import Entry, Line, Part, Value, write_header
+from dbctl.services.profiles.draft.document import Decision, Entry, Line, Part, Value, write_header
 
 #: The most different values of a column of roles.
 MOST_ROLES, LONGEST_ROLE = 12, 40
@@ -24,18 +24,54 @@ class RoleDraft(Struct, frozen=True, kw_only=True):
     columns: Sequence[str] = ()  #: the columns of users that the profile covers
     lines: Sequence[Line | str] = ()
     parts: Sequence[Part] = ()
-    decisions: Sequence[str] = ()
+    decisions: Sequence[Decision] = ()
 
 
 def draft_role(evidence: Evidence, users: TableEvidence) -> RoleDraft:
     """Return the lines about the roles of users, in the first form that the database shows."""
     return (
-        _draft_column(evidence, users)
+        (_draft_flags(evidence, users) if _has_admin_flag(users) else None)
+        or _draft_column(evidence, users)
         or _draft_flags(evidence, users)
         or _draft_members(evidence, users)
         or _draft_metadata(evidence)
-        or RoleDraft()
+        or _list_candidates(users)
     )
+
+
+def _has_admin_flag(users: TableEvidence) -> bool:
+    """Return whether a boolean column of users is named after admins, and some of the users are admins."""
+    return any(_is_proven(users, column) for column in names.match_columns(users, names.PROVEN_ADMIN_FLAG))
+
+
+def _is_proven(users: TableEvidence, column: str) -> bool:
+    stored = users.values(column)
+    return values.is_boolean(users.columns[column], stored) and any(stored)
+
+
+def _list_candidates(users: TableEvidence) -> RoleDraft:
+    """Return the columns that may show who is an admin, with their counts; no command removes a user until one is chosen."""
+    lines, shown = list[Line | str](), list[str]()
+    for column in names.match_columns(users, names.ADMIN_CANDIDATE):
+        stored = users.values(column)
+        if values.is_boolean(users.columns[column], stored):
+            role: Value = {"column": column, "labels": {"true": ADMIN, "false": USER}, "default": USER}
+            counts = f"{sum(map(bool, stored))} of {len(stored)} are true"
+            lines += [
+                Line("role", role, counts, is_candidate=True),
+                Line("admin", ADMIN, "with this role", is_candidate=True),
+            ]
+            shown.append(f"{column} ({counts})")
+        elif values.is_whole(users.columns[column]) and not users.target(column):
+            counts = ", ".join(
+                f"{count} of {value}" for value, count in Counter(map(str, stored)).most_common(5)
+            )
+            lines.append(f"{column} has numbers, which may be bits: {counts or 'no values'}")
+            shown.append(f"{column} (numbers: {counts or 'none'})")
+    lines.append(Line("admin", False, "if the app has no admins among its users", is_candidate=True))  # noqa: FBT003 - the value itself
+    where = f"; candidates: {', '.join(shown)}" if shown else ", and no column shows it"
+    text = f"which users of {users.name} are admins{where}"
+    return RoleDraft(lines=lines, decisions=[Decision("admin", text)])
 
 
 def _draft_column(evidence: Evidence, users: TableEvidence) -> RoleDraft | None:
@@ -141,7 +177,10 @@ def _describe_labels(users: TableEvidence, column: str, labels: list[str]) -> Ro
     decisions = (
         [
             *decisions,
-            f"the roles are those of {format_count(len(users.rows), 'sampled user')}: add the others",
+            Decision(
+                "other",
+                f"the roles are those of {format_count(len(users.rows), 'sampled user')}: add the others",
+            ),
         ]
         if (not users.columns[column].labels)
         else decisions
@@ -156,7 +195,7 @@ def _draft_flags(evidence: Evidence, users: TableEvidence) -> RoleDraft | None:
         for column in names.match_columns(users, names.ADMIN_FLAG)
         if values.is_boolean(users.columns[column], users.values(column))
     ]
-    if not flags:
+    if not flags or (len(flags) == 1 and not _has_admin_flag(users)):
         return None
     admin = Line("admin", ADMIN)
     counts = ", ".join(
@@ -191,7 +230,10 @@ def _draft_flags(evidence: Evidence, users: TableEvidence) -> RoleDraft | None:
     if members:
         parts += [part for part in members.parts if part.header != "users.role"]
     return RoleDraft(
-        columns=flags, lines=[admin], parts=parts, decisions=[f"roles of several columns: {', '.join(flags)}"]
+        columns=flags,
+        lines=[admin],
+        parts=parts,
+        decisions=[Decision("other", f"roles of several columns: {', '.join(flags)}")],
     )
 
 
@@ -294,7 +336,10 @@ def _describe_members(
     if not table:
         decisions = [
             *decisions,
-            f"the roles are those of {len(link.rows)} sampled rows of {link.name}: add the others",
+            Decision(
+                "other",
+                f"the roles are those of {len(link.rows)} sampled rows of {link.name}: add the others",
+            ),
         ]
     return RoleDraft(
         lines=admin, parts=[*own, Part(header="users.role.members", lines=lines), *parts], decisions=decisions
@@ -333,17 +378,21 @@ def _draft_metadata(evidence: Evidence) -> RoleDraft | None:
         ]
         decisions = [
             *decisions,
-            f"the roles are those of {len(rows)} sampled rows of {table.name}: add the others",
+            Decision(
+                "other", f"the roles are those of {len(rows)} sampled rows of {table.name}: add the others"
+            ),
         ]
         return RoleDraft(lines=admin, parts=[Part(header="users.role", lines=lines)], decisions=decisions)
     return None
 
 
-def _choose_admin(labels: Sequence[str]) -> tuple[list[Line | str], list[str]]:
+def _choose_admin(labels: Sequence[str]) -> tuple[list[Line | str], list[Decision]]:
     """Return the line that names the role of admins, and the decision if no role has a usual name."""
     known = [label for label in labels if label.lower() in names.ADMIN_ROLES]
     if len(known) == 1:
         return [Line("admin", known[0], "the name of the role")], []
     shown = [label for label in known or labels if len(label) <= LONGEST_ROLE][:MOST_ROLES]
     lines: list[Line | str] = [Line("admin", label, "a candidate", is_candidate=True) for label in shown]
-    return lines, [f"the role that at least one active user must have: {', '.join(shown)}"] if shown else []
+    lines.append(Line("admin", False, "if the app has no admins among its users", is_candidate=True))  # noqa: FBT003 - the value itself
+    text = f"the role that at least one active user must have: {', '.join(shown) or 'none is stored'}"
+    return lines, [Decision("admin", text)]

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dbctl.model import Struct
 from dbctl.profiles import DECODERS, read_payload
 from dbctl.services.app.evidence import Evidence, TableEvidence, find_user_references, names, values
-from dbctl.services.profiles.draft.document import Line, Part
+from dbctl.services.profiles.draft.document import Decision, Line, Part, join_names
 
 
 class SignInDraft(Struct, frozen=True, kw_only=True):
@@ -15,46 +15,80 @@ class SignInDraft(Struct, frozen=True, kw_only=True):
 
     tables: Collection[str] = ()  #: whose rows end with a sign-in
     secrets: Sequence[str] = ()  #: columns (``table.column``) of tokens, which are always secret
+    tokens: Sequence[str] = ()  #: the same of tables that may contain sign-ins
     signed_in: Sequence[Part] = ()
     parts: Sequence[Part] = ()
-    decisions: Sequence[str] = ()
+    decisions: Sequence[Decision] = ()
 
 
 def draft_sign_ins(evidence: Evidence, users: TableEvidence) -> SignInDraft:
-    """Return the sections about tables of sessions and tokens that refer to users."""
-    columns = dict[str, str]()
+    """Return the sections about tables of sessions and tokens; a table whose rows are not proven sign-ins is a candidate."""
+    columns = dict[str, list[str]]()
     for reference in find_user_references(evidence, users, users.key):
-        columns.setdefault(reference.table, reference.column)
-    signed_in, tables, parts, decisions = list[Part](), list[TableEvidence](), list[Part](), list[str]()
+        columns.setdefault(reference.table, []).append(reference.column)
+    signed_in, tables, parts, decisions = list[Part](), list[TableEvidence](), list[Part](), list[Decision]()
+    candidates = list[TableEvidence]()
     for table in evidence.base_tables():
         kind = _find_kind(table)
         if not kind or table.name == users.name:
             continue
-        user = _find_user(table, users, columns.get(table.name, ""))
-        if kind == "session" and _has_token(table):
-            if user is None:
-                decisions.append(f"{table.name} has no column with the user: its rows are not ended")
-                continue
-            tables.append(table)
-            signed_in.append(_draft_signed_in(table, user))
-            parts += _draft_sessions(table, user)
-        elif user:
-            signed_in.append(_draft_signed_in(table, user, is_candidate=True))
+        own_columns = dict.fromkeys(columns.get(table.name, []))
+        found = [Line("user", column) for column in own_columns]
+        found = found or ([payload] if (payload := _find_payload(table, users)) else [])
+        doubt = _find_doubt(evidence, table, kind, found)
+        if doubt:
+            text = f"whether rows of {table.name} are sign-ins, which a new password ends: {doubt}"
+            decisions.append(Decision("sign-ins", text))
+            candidates.append(table)
+            signed_in += [_draft_signed_in(table, user, is_candidate=True) for user in found]
+            continue
+        tables.append(table)
+        signed_in.append(_draft_signed_in(table, found[0]))
+        parts += _draft_sessions(table, found[0])
     parts += [part for table in evidence.base_tables() for part in _draft_cleanup(table)]
-    secrets = [f"{table.name}.{token}" for table in tables if (token := _find_token(table))]
     return SignInDraft(
         tables=[table.name for table in tables],
-        secrets=secrets,
+        secrets=_list_tokens(tables),
+        tokens=_list_tokens(candidates),
         signed_in=signed_in,
         parts=parts,
         decisions=decisions,
     )
 
 
-def _find_user(table: TableEvidence, users: TableEvidence, column: str) -> Line | None:
-    """Return the line that names the user of a sign-in: a column, or a path in the data of a column."""
-    if column:
-        return Line("user", column)
+def _list_tokens(tables: Sequence[TableEvidence]) -> list[str]:
+    return [f"{table.name}.{token}" for table in tables if (token := _find_token(table))]
+
+
+def _find_doubt(evidence: Evidence, table: TableEvidence, kind: str, users: Sequence[Line]) -> str:
+    """Return why the data do not prove that the rows of a table are sign-ins that may be deleted; empty: they prove it."""
+    cascading = [
+        other.name
+        for other in evidence.base_tables()
+        if other.name != table.name
+        and any(item.table == table.name and item.on_delete == "CASCADE" for item in other.references)
+    ]
+    token, columns = _find_token(table), [str(user.value) for user in users if isinstance(user.value, str)]
+    has_token = bool(token) and _is_random(table, token)
+    is_temporary = bool(_find_time(table, names.EXPIRES) or _find_time(table, names.USED))
+    doubts = (
+        (bool(cascading), f"their deletion also deletes rows of {join_names(cascading)}"),
+        (not users, "no column with the user was found"),
+        (len(users) > 1, f"several columns refer to users: {join_names(columns)}"),
+        (kind == "key", "they look like keys of programs"),
+        (
+            bool(names.find_names(table, names.KEY_COLUMNS)),
+            "they have names or rights, as keys of programs have",
+        ),
+        (not table.rows, "the table has no rows" if not table.unread else table.unread),
+        (not has_token and bool(columns), "no column has random tokens"),
+        (not is_temporary, "no column has the time of their expiry or last use"),
+    )
+    return next((text for applies, text in doubts if applies), "")
+
+
+def _find_payload(table: TableEvidence, users: TableEvidence) -> Line | None:
+    """Return the line that names the user of a sign-in by a path in the data of a column."""
     known = set(map(str, users.values(users.key)))
     for name in names.match_columns(table, names.PAYLOAD):
         stored = table.values(name)
@@ -75,12 +109,6 @@ def _find_kind(table: TableEvidence) -> str:
     return "session" if names.SESSIONS_TABLE.search(name) and not names.NOT_SIGN_IN.search(name) else ""
 
 
-def _has_token(table: TableEvidence) -> bool:
-    """Return whether rows have a token, or a key that is one."""
-    token = _find_token(table)
-    return bool(token) or any(name for name in names.find_names(table, names.EXPIRES))
-
-
 def _find_token(table: TableEvidence) -> str:
     columns = names.match_columns(table, names.TOKEN)
     is_plain = {column: names.shorten(table, column) in ("id", "key") for column in columns}
@@ -90,11 +118,12 @@ def _find_token(table: TableEvidence) -> str:
 
 def _is_random(table: TableEvidence, column: str) -> bool:
     stored = table.values(column)
-    return bool(stored) and all(isinstance(value, str | bytes) and len(value) >= 24 for value in stored)  # noqa: PLR2004 - shorter values can be guessed
+    return bool(stored) and all(isinstance(value, str | bytes) and len(value) >= 16 for value in stored)  # noqa: PLR2004 - shorter values can be guessed
 
 
 def _draft_signed_in(table: TableEvidence, user: Line, *, is_candidate: bool = False) -> Part:
-    lines = [Line("table", table.name, "the name of the table"), user]
+    evidence = "tokens, with a time, of one user each" if not is_candidate else "the name of the table"
+    lines = [Line("table", table.name, evidence), user]
     if expires := _find_time(table, names.EXPIRES):
         lines.append(Line("expires_at", expires))
     if token := _find_token(table):
@@ -103,7 +132,7 @@ def _draft_signed_in(table: TableEvidence, user: Line, *, is_candidate: bool = F
         lines.append(Line("on_end", {ended: ":now"}, "rows that remain after a sign-out"))
     elif revoked := names.find_names(table, names.REVOKED):
         lines.append(Line("on_end", {revoked[0]: True}, "rows that remain after a sign-out"))
-    remarks = [f"If a new password ends the keys in {table.name}:"] if is_candidate else []
+    remarks = [f"If a new password ends the rows of {table.name}:"] if is_candidate else []
     return Part(
         header="users.signed_in", is_array=True, lines=lines, remarks=remarks, is_candidate=is_candidate
     )

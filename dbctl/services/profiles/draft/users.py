@@ -9,7 +9,7 @@ from dbctl.engines.contract import Column
 from dbctl.model import Struct
 from dbctl.services.app import has_secret_name
 from dbctl.services.app.evidence import Evidence, TableEvidence, names, values
-from dbctl.services.profiles.draft.document import Line, Part, Value
+from dbctl.services.profiles.draft.document import Decision, Line, Part, Value
 from dbctl.services.profiles.draft.passwords import draft_password
 from dbctl.services.profiles.draft.roles import draft_role
 from dbctl.services.profiles.draft.users_table import NEAR_POINTS, UsersCandidate
@@ -27,7 +27,7 @@ class UsersDraft(Struct, frozen=True, kw_only=True):
     parts: Sequence[Part]
     fields: Mapping[str, str]  #: by field, the column
     secrets: Sequence[str]  #: columns (``table.column``) that are always secret
-    decisions: Sequence[str]
+    decisions: Sequence[Decision]
 
 
 def draft_users(evidence: Evidence, candidates: Sequence[UsersCandidate]) -> UsersDraft | None:
@@ -46,7 +46,7 @@ def draft_users(evidence: Evidence, candidates: Sequence[UsersCandidate]) -> Use
     flags = [] if "active" in fields else _list_inactive_flags(table)
     if len(flags) == 1:
         fields["active"] = flags[0]
-    password, role = draft_password(table), draft_role(evidence, table)
+    password, role = draft_password(evidence, table), draft_role(evidence, table)
     covered = {key.name, *fields.values(), *password.columns, *role.columns}
     new, further = _cover_required(table, covered)
     fields |= further
@@ -72,7 +72,8 @@ def draft_users(evidence: Evidence, candidates: Sequence[UsersCandidate]) -> Use
     decisions = [*_decide_table(best, candidates), *role.decisions, *password.decisions]
     if "active" not in fields:
         has_candidate = flags or names.match_columns(table, names.INACTIVE)
-        decisions += [f"users without the field active: {table.name}"] if has_candidate else []
+        text = f"users without the field active: {table.name}"
+        decisions += [Decision("users", text)] if has_candidate else []
     return UsersDraft(
         table=table,
         parts=parts,
@@ -95,18 +96,20 @@ def _list_other_candidates(best: UsersCandidate, candidates: Sequence[UsersCandi
             yield Line("table", candidate.table.name, candidate.evidence, is_candidate=True)
 
 
-def _decide_table(best: UsersCandidate, candidates: Sequence[UsersCandidate]) -> list[str]:
+def _decide_table(best: UsersCandidate, candidates: Sequence[UsersCandidate]) -> list[Decision]:
     others = [str(line.value) for line in _list_other_candidates(best, candidates)]
-    decisions = [f"the table of users: {best.table.name}, or {', '.join(others)}"] if others else []
+    text = f"the table of users: {best.table.name}, or {', '.join(others)}"
+    decisions = [Decision("users", text)] if others else []
     views = [
         candidate.table.name
         for candidate in candidates
         if candidate.table.is_view and candidate.points > best.points
     ]
     if views:
-        decisions.append(f"the view {', '.join(views)} looks more like users, but dbctl writes only tables")
+        text = f"the view {', '.join(views)} looks more like users, but dbctl writes only tables"
+        decisions.append(Decision("users", text))
     if best.table.unread:
-        decisions.append(f"no row of {best.table.name} was read: {best.table.unread}")
+        decisions.append(Decision("users", f"no row of {best.table.name} was read: {best.table.unread}"))
     return decisions
 
 

@@ -1,0 +1,166 @@
+"""Drafts contain as active only what the data prove; the rest is an open decision that refuses the commands that need it."""
+
+from __future__ import annotations
+
+import sqlite3
+import tomllib
+from contextlib import closing
+
+import pytest
+
+from dbctl.model import Secret
+from dbctl.profiles import hash_password
+
+HASH = hash_password(Secret("secret"), "$2b$04$")
+TOKEN = "f3a9c07be1d24856aa10"
+EXPIRES = "'2030-01-01 00:00:00'"
+
+
+class Shop:
+    """A database of an unknown app with two users, and its draft."""
+
+    def __init__(self, folder, answer) -> None:
+        self.path, self.profile, self._answer = folder / "shop.db", folder / "shop.toml", answer
+        self.options = ("--profile", str(self.profile), "--url", f"main={self.path}")
+
+    def create(self, *statements: str, columns: str = "", values: tuple[str, str] = ("", "")) -> None:
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            connection.execute(
+                f"create table users (id integer primary key, email text not null unique, password text{columns})"
+            )
+            for name, more in zip(("ada", "bo"), values, strict=True):
+                connection.execute(f"insert into users values (null, '{name}@example.org', '{HASH}'{more})")
+            for statement in statements:
+                connection.execute(statement)
+
+    def draft(self) -> dict:
+        data = self._answer("profiles", "draft", str(self.path), "--name", "shop", "--to", str(self.profile))
+        return tomllib.loads(data["data"]["profile"])
+
+    def run(self, *words: str, status: int | None = 0) -> dict:
+        return self._answer(*words, "--yes", *self.options, status=status)
+
+    def rows(self, sql: str) -> list:
+        with closing(sqlite3.connect(self.path)) as connection:
+            return connection.execute(sql).fetchall()
+
+
+@pytest.fixture
+def shop(tmp_path, answer):
+    return Shop(tmp_path, answer)
+
+
+PROVEN = """create table sessions (token text primary key, user_id integer not null references users (id),
+    expires_at text not null{more})"""
+CHILD = """create table messages (id integer primary key, session text not null
+    references sessions (token) on delete cascade)"""
+
+
+@pytest.mark.parametrize(
+    ("statements", "doubt"),
+    [
+        ([CHILD], "messages"),
+        (["alter table sessions add column created_by_id integer references users (id)"], "created_by_id"),
+        (["alter table sessions add column name text"], "keys"),
+        (["delete from sessions"], "no rows"),
+    ],
+)
+def test_table_is_a_table_of_sessions_only_if_its_rows_prove_it(shop, statements, doubt):
+    session = f"insert into sessions values ('{TOKEN}', 2, {EXPIRES})"
+    shop.create(PROVEN.format(more=""), session)
+    assert [section["table"] for section in shop.draft()["users"]["signed_in"]] == ["sessions"]
+    assert shop.run("users", "set-password", "bo@example.org", "--generate")["data"]["ended_sessions"] == 1
+    shop.profile.unlink()
+    with closing(sqlite3.connect(shop.path)) as connection, connection:
+        for statement in (session, *statements):
+            connection.execute(statement)
+    profile = shop.draft()
+    assert "signed_in" not in profile["users"]
+    assert "sessions" not in profile
+    assert any("sessions" in text and doubt in text for text in profile["undecided"]["sign-ins"])
+    before = shop.rows("select * from sessions")
+    result = shop.run("users", "set-password", "bo@example.org", "--generate")
+    assert any("sessions" in warning for warning in result["warnings"])
+    error = shop.run("sessions", "revoke", "bo@example.org", status=6)["error"]
+    assert (error["code"], "sessions" in error["message"]) == ("decision-open", True)
+    assert shop.rows("select * from sessions") == before
+
+
+def test_key_of_a_program_is_no_session_by_the_name_of_its_table(shop):
+    shop.create(
+        "create table authtoken_token (key text primary key, created text not null, user_id integer not null references users (id))",
+        f"insert into authtoken_token values ('{TOKEN}{TOKEN}', {EXPIRES}, 2)",
+    )
+    profile = shop.draft()
+    assert "signed_in" not in profile["users"]
+    assert profile["databases"]["main"]["secret"] == ["authtoken_token.key"]
+    shop.run("users", "set-password", "bo@example.org", "--generate")
+    assert shop.rows("select count(*) from authtoken_token") == [(1,)]
+
+
+def test_sessions_without_a_user_are_a_decision(shop):
+    shop.create(
+        "create table session (sid text primary key, data text, expires integer)",
+        f"insert into session values ('{TOKEN}', 'user|s:2:bo', 1900000000)",
+    )
+    assert "session" in shop.draft()["undecided"]["sign-ins"][0]
+    error = shop.run("sessions", "revoke", "bo@example.org", status=6)["error"]
+    assert (error["code"], "session" in error["message"]) == ("decision-open", True)
+
+
+@pytest.mark.parametrize(
+    ("columns", "values", "count"),
+    [
+        (", superadmin boolean not null", (", 1", ", 0"), "superadmin (1 of 2 are true)"),
+        (", role integer not null", (", 479", ", 338"), "role (numbers: 1 of 479, 1 of 338)"),
+        ("", ("", ""), "no column"),
+    ],
+)
+def test_no_admin_is_removed_before_the_profile_says_who_is_one(shop, columns, values, count):
+    shop.create(columns=columns + ", active boolean not null", values=(f"{values[0]}, 1", f"{values[1]}, 1"))
+    profile = shop.draft()
+    assert "admin" not in profile["users"]
+    assert count in profile["undecided"]["admin"][0]
+    findings = shop.run("apps", "check")["data"]["findings"]
+    assert {"admin-undecided", "decision-open"} <= {finding["code"] for finding in findings}
+    for words in ("users", "delete", "ada@example.org"), ("users", "deactivate", "ada@example.org"):
+        assert shop.run(*words, status=6)["error"]["code"] == "admin-undecided"
+    assert shop.run("data", "delete", "users", "1", status=6)["error"]["code"] == "admin-undecided"
+    assert shop.rows("select id, active from users") == [(1, 1), (2, 1)]
+    shop.profile.write_text(shop.profile.read_text().replace("# admin = false", "admin = false"))
+    shop.run("users", "delete", "bo@example.org")
+    assert shop.rows("select id from users") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        ["$pbkdf2$f=SHA256,w=9,l=32$MDEyMzQ1Njc4OWFiY2RlZg$XJbPGn9WL1f5vHODkKViXOYACLPfMUAa3lJ6jC3tWi8"],
+        ["$balloon$v=1$s=64,t=3$bGV0dGVycw$aGFzaG9mc29tZWxlbmd0aA"],
+    ],
+)
+def test_mixed_or_unknown_formats_of_passwords_are_a_decision(shop, others):
+    shop.create()
+    with closing(sqlite3.connect(shop.path)) as connection, connection:
+        for number in range(6):
+            connection.execute(
+                "insert into users (email, password) values (?, ?)", (f"{number}@example.org", others[0])
+            )
+    profile = shop.draft()
+    assert "writes" not in profile["users"]["password"]
+    assert profile["undecided"]["passwords"]
+    before = shop.rows("select * from users")
+    for words in ("set-password", "0@example.org"), ("create", "new@example.org"):
+        assert shop.run("users", *words, "--generate", status=6)["error"]["code"] == "decision-open"
+    assert shop.rows("select * from users") == before
+
+
+def test_secret_that_the_app_may_add_to_passwords_is_a_decision(shop):
+    shop.create(
+        "create table keys (name text primary key, value text)",
+        "insert into keys values ('SECURITY_PASSWORD_SALT', 'x')",
+    )
+    assert "SECURITY_PASSWORD_SALT" in shop.draft()["undecided"]["passwords"][0]
+    assert shop.run("users", "set-password", "bo@example.org", "--generate", status=6)["error"]["code"] == (
+        "decision-open"
+    )
