@@ -66,6 +66,7 @@ package: $(RELEASE_READY) ## build wheel, sdist and .deb into dist, check and in
 	$(RELEASE)/bin/pyroma --min 9 dist/*.tar.gz
 	$(RELEASE)/bin/hadolint Dockerfile
 	tools/check_wheel.sh dist/*.whl
+	tools/check_image.sh
 	tools/build_deb.sh dist/*.whl
 	tools/check_deb.sh dist/*.deb
 
