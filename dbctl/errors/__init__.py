@@ -79,6 +79,7 @@ with lazy_imports(__name__):
         ReadOnlyError,
         SecretColumnError,
         StoppedError,
+        StoredFunctionError,
         UncheckpointedWalError,
         UnreachableError,
         WriteConflictError,

@@ -145,6 +145,12 @@ class SecretColumnError(DbctlError):
     remedy = "Select only the columns that you need, or pass --secrets."
 
 
+class StoredFunctionError(DbctlError):
+    code, exit_status = "stored-function", Exit.REFUSED
+    sentence = "{target}: the query calls the stored function {function}, which may read secrets"
+    remedy = "Select from the tables, or pass --secrets."
+
+
 class ConstraintError(DbctlError):
     code, exit_status = "constraint", Exit.REFUSED
     sentence, remedy = "{target} rejected the change: {reason}", "Nothing was changed."

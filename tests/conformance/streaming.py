@@ -41,9 +41,15 @@ def stream_rows(opened: Readable, table: str, columns: Sequence[str]) -> list[tu
 
 
 def run_query(
-    opened: Readable, sql: str, *, hidden: dict[str, list[str]] | None = None, **parameters: object
+    opened: Readable,
+    sql: str,
+    *,
+    hidden: dict[str, list[str]] | None = None,
+    calls_stored_functions: bool = True,
+    **parameters: object,
 ) -> object:
-    with find_streams(opened).query_read_only(UserQuery(sql, parameters, hidden=hidden or {})) as result:
+    query = UserQuery(sql, parameters, hidden=hidden or {}, calls_stored_functions=calls_stored_functions)
+    with find_streams(opened).query_read_only(query) as result:
         return list(result.columns), [row for batch in result.batches for row in batch]
 
 

@@ -29,6 +29,8 @@ class UserQuery(Struct, frozen=True):
     parameters: Mapping[str, object] = {}
     timeout: timedelta | None = None  #: the maximum duration
     hidden: Mapping[str, Collection[str]] = {}  #: columns by table that the statement may not read
+    #: whether it may call functions that neither the server nor an extension defines: they may read any column
+    calls_stored_functions: bool = True
 
 
 class RowStreams(Protocol):
@@ -67,6 +69,7 @@ class RowStreams(Protocol):
         Raises:
             QueryFailedError: it is rejected, or fails.
             SecretColumnError: it reads a hidden column.
+            StoredFunctionError: it calls a stored function.
             QueryTimeoutError: it exceeds ``timeout``; also raised by the batches.
         """
 

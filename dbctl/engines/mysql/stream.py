@@ -16,10 +16,16 @@ from dbctl.engines.contract import BATCH_ROWS, Column, RowStream, UserQuery
 from dbctl.engines.mysql.connection import MySQLConnection, Session
 from dbctl.engines.mysql.database import MySQLPart
 from dbctl.engines.mysql.errors import TIMEOUT_ERRORS, error_number
-from dbctl.engines.mysql.sql import find_external_call, find_secret
+from dbctl.engines.mysql.sql import (
+    STORED_FUNCTIONS,
+    VIEWS,
+    find_external_call,
+    find_secret,
+    find_stored_function,
+)
 from dbctl.engines.mysql.types import TIMES, csv_parser, json_parser, kind_of
 from dbctl.engines.sql import Row
-from dbctl.errors import QueryFailedError, QueryTimeoutError, SecretColumnError
+from dbctl.errors import QueryFailedError, QueryTimeoutError, SecretColumnError, StoredFunctionError
 
 #: The recursion limit: by default, MariaDB stops at the thousandth step, and returns an incomplete result.
 MAX_ITERATIONS = 4_294_967_295
@@ -69,12 +75,21 @@ class MySQLStreams(MySQLPart):
             raise QueryFailedError(target=self._connection.target, reason=reason)
         if secret := find_secret(query.sql, query.hidden):
             raise SecretColumnError(target=self._connection.target, column=secret)
+        if not query.calls_stored_functions:
+            self._refuse_stored_functions(query.sql)
         with (
             self._connection.read_transaction(),
             self._limit_time(query.timeout),
             self._stream_exact(self._connection.bind(query.sql, query.parameters)) as answer,
         ):
             yield answer
+
+    def _refuse_stored_functions(self, sql: str) -> None:
+        functions = {str(name) for (name,) in self._connection.fetch(STORED_FUNCTIONS)}
+        rows = self._connection.fetch(VIEWS) if functions else ()
+        views = {str(name): str(definition or "") for name, definition in rows}
+        if name := find_stored_function(sql, functions, views):
+            raise StoredFunctionError(target=self._connection.target, function=name)
 
     @contextmanager
     def _limit_time(self, within: timedelta | None) -> Iterator[None]:

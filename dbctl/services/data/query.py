@@ -99,13 +99,15 @@ def run_query(
     """Run one read-only statement, and yield the stream of its rows.
 
     Raises:
-        QueryFailedError, SecretColumnError, QueryTimeoutError: see ``query_read_only``.
+        QueryFailedError, SecretColumnError, StoredFunctionError, QueryTimeoutError: see ``query_read_only``.
     """
     name = selected_database(app)
     db = app.reader(name)
     secret_columns = {} if secrets else find_secret_columns(app, name, db, _named_tables(db, sql))
     try:
-        query = UserQuery(sql, parameters, timeout=within, hidden=secret_columns)
+        query = UserQuery(
+            sql, parameters, timeout=within, hidden=secret_columns, calls_stored_functions=secrets
+        )
         with require_streams(db).query_read_only(query) as stream:
             yield RowStream(_make_unique(stream.columns), stream.batches)
     except QueryFailedError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dbctl.engines.contract import RowStreams, UserQuery
-from dbctl.errors import QueryFailedError, SecretColumnError
+from dbctl.errors import QueryFailedError, SecretColumnError, StoredFunctionError
 from tests.caching import mysql_database
 from tests.conformance.contract import ROWS, SCHEMA, EngineContract
 from tests.conformance.streaming import run_query
@@ -116,3 +116,29 @@ def test_zero_dates_are_preserved(mysql):
         writer.delete("old", [])
         assert writer.insert_many("old", columns, parsed_rows) == 2
     assert mysql.rows("select id, cast(d as char), cast(at as char) from old order by id") == before
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select leak()",
+        "select `Leak` ()",
+        "select id from `User` where leak() = 'a'",
+        "select c from outer_view",
+        "explain select leak()",
+    ],
+)
+def test_stored_functions_are_called_only_with_permission(mysql, sql):
+    for statement in (
+        "create table `User` (id integer primary key, password text)",
+        "create function leak() returns text deterministic reads sql data return (select max(password) from `User`)",
+        "create view leaking as select leak() as c",
+        "create view outer_view as select c from leaking",
+        "create view harmless as select id from `User`",
+    ):
+        mysql.execute(statement)
+    reader = mysql.reader()
+    with pytest.raises(StoredFunctionError):
+        run_query(reader, sql, calls_stored_functions=False)
+    run_query(reader, "select count(id), max(id) from harmless", calls_stored_functions=False)
+    run_query(reader, sql)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dbctl.errors import QueryFailedError, SecretColumnError
+from dbctl.errors import QueryFailedError, SecretColumnError, StoredFunctionError
 from tests.conformance.contract import EngineContract
 from tests.conformance.streaming import run_query
 
@@ -77,3 +77,43 @@ def test_other_columns_of_a_secret_table_are_readable(accounts, sql):
 def test_functions_that_run_hidden_sql_are_refused(accounts, sql):
     with pytest.raises(QueryFailedError):
         run_query(accounts, sql, hidden={"User": ["password"]})
+
+
+FUNCTIONS = """create function leak() returns text language sql security definer as 'select max(password) from "User"';
+    create function leak_row("User") returns text language sql as 'select $1.password';
+    create function leak_int(integer, text) returns text language plpgsql as 'begin return leak(); end';
+    create operator #?# (leftarg = integer, rightarg = text, function = leak_int);
+    create type box_of as (a text);
+    create function to_box(integer) returns box_of language sql as 'select row(leak())::box_of';
+    create cast (integer as box_of) with function to_box(integer);
+    create view leaking as select leak() as c; create view outer_view as select c from leaking;
+    create view of_operator as select 1 #?# 'a' as c;
+    create aggregate leak_all(integer) (sfunc = int4pl, stype = integer);
+    create table plain (id integer primary key, name text)"""
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select leak()",
+        'select "leak" ()',
+        "select * from leak()",
+        'select u.leak_row from "User" u',
+        "select 1 #?# 'a'",
+        "select 1 operator(pg_catalog.+) 1 #?# 'a'",
+        "select 1::box_of",
+        "select cast(1 as box_of)",
+        "select c from outer_view",
+        "select c from of_operator",
+        "select leak_all(id) from plain",
+        "explain analyze select leak()",
+    ],
+)
+def test_stored_functions_are_called_only_with_permission(accounts, postgresql, sql):
+    for statement in FUNCTIONS.split(";\n"):
+        postgresql.execute(statement)
+    with pytest.raises(StoredFunctionError):
+        run_query(accounts, sql, calls_stored_functions=False)
+    harmless = "select lower(name), count(*)::text from plain where id + 1 = 2 group by 1"
+    run_query(accounts, harmless, calls_stored_functions=False)
+    run_query(accounts, sql)

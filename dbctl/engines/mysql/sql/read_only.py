@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from dbctl.engines.mysql.sql.lexer import LEXER
@@ -53,6 +53,12 @@ EXTERNAL_FUNCTIONS = frozenset(
 )
 
 
+#: Functions that the server does not ship.
+STORED_FUNCTIONS = """select lower(routine_name) from information_schema.routines
+where routine_type <> 'PROCEDURE' and routine_schema not in ('mysql', 'sys', 'information_schema', 'performance_schema')"""
+#: Views with their statements.
+VIEWS = """select lower(table_name), view_definition from information_schema.views
+where table_schema not in ('mysql', 'sys', 'information_schema', 'performance_schema')"""
 #: Where the server stores password hashes, and samples of column values.
 SERVER_SECRETS = {
     "column_stats": ["min_value", "max_value", "histogram"],
@@ -152,10 +158,35 @@ def _read_name(token: Token) -> str:
 
 def find_external_call(sql: str) -> str:
     """Return the first function with external effects that a query calls; or an empty text."""
+    return next((name for name in _list_calls(sql) if name in EXTERNAL_FUNCTIONS), "")
+
+
+def find_stored_function(sql: str, functions: Collection[str], views: Mapping[str, str]) -> str:
+    """Return the first stored function that a query calls, also by the views that it reads; or an empty text.
+
+    Args:
+        sql: the query.
+        functions: the names of stored functions and packages, in lower case.
+        views: the statement of each view by its name in lower case; empty if the user may not read it.
+    """
+    waiting, seen = [sql], set[str]()
+    while functions and waiting:
+        statement = waiting.pop()
+        if name := next((name for name in _list_calls(statement) if name in functions), ""):
+            return name
+        words = {_read_name(token) for token in LEXER.read_significant(statement)}
+        for view in words.intersection(views) - seen:
+            seen.add(view)
+            definition = views[view]
+            if not definition:
+                return f"of the view {view}"
+            waiting.append(definition)
+    return ""
+
+
+def _list_calls(sql: str) -> Iterator[str]:
+    """Yield the names that a bracket follows, and those before a dot, which may be packages, in lower case."""
     significant = LEXER.read_significant(sql)
-    functions = (
-        _read_name(token)
-        for token, following in pairwise(significant)
-        if token.kind in ("word", "name") and following.text == "("
-    )
-    return next((name for name in functions if name in EXTERNAL_FUNCTIONS), "")
+    for token, following in pairwise(significant):
+        if token.kind in ("word", "name") and following.text in ("(", "."):
+            yield _read_name(token)

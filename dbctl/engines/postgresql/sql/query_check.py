@@ -16,7 +16,7 @@ from dbctl.engines.postgresql.connection import PostgreSQLConnection, Session
 from dbctl.engines.postgresql.sql import read_only
 from dbctl.engines.postgresql.types import UNUSED_PARAMETER, ExactNumberLoader, encode_statement
 from dbctl.engines.sql import Row
-from dbctl.errors import QueryFailedError, QueryTimeoutError, SecretColumnError
+from dbctl.errors import QueryFailedError, QueryTimeoutError, SecretColumnError, StoredFunctionError
 
 #: Rows in one chunk; before version 17, libpq returns single rows.
 CHUNK_ROWS = BATCH_ROWS if capabilities.has_stream_chunked() else 1
@@ -35,6 +35,8 @@ class ReadOnlyQueries:
         session, timeout = self._connection.session, query.timeout
         with self._connection.read_transaction():
             self._refuse_side_effects(query.sql)
+            if not query.calls_stored_functions:
+                self._refuse_stored_functions(query.sql)
             if query.hidden:
                 self._refuse_secrets(query)
             if timeout is not None:
@@ -93,6 +95,13 @@ class ReadOnlyQueries:
         """Return hidden columns, including those of partitions and other tables that inherit them."""
         rows = self._connection.fetch(read_only.CHILD_TABLES, {"names": list(hidden)})
         return {**hidden, **{str(child): hidden[str(table)] for child, table in rows if child not in hidden}}
+
+    def _refuse_stored_functions(self, sql: str) -> None:
+        words, signs = read_only.list_words_and_signs(sql)
+        called, _ = read_only.find_called_functions(sql)
+        values = {"words": words, "signs": signs, "called": called}
+        for (name,) in self._connection.fetch(read_only.STORED_FUNCTION, values):
+            raise StoredFunctionError(target=self._connection.target, function=name)
 
     def _refuse_side_effects(self, sql: str) -> None:
         names, has_hidden_names = read_only.find_called_functions(sql)

@@ -28,6 +28,31 @@ select c.relname, h.named from heirs h join pg_catalog.pg_class c on c.oid = h.h
 VOLATILE = """select distinct p.proname::text from pg_catalog.pg_proc p join pg_catalog.pg_language l on l.oid = p.prolang
 where p.proname = any(:names) and p.provolatile = 'v' and (l.lanname in ('internal', 'c') or not l.lanpltrusted)
 order by 1"""
+#: A function that neither the server nor an extension defines, and that a statement calls: by its name, as an attribute of a row, through
+#: an operator or a cast, or in the views that it reads. No plan shows what it reads, and the server replaces simple ones by their text.
+STORED_FUNCTION = """with recursive stored as (
+  select p.oid, p.proname, p.proargtypes from pg_catalog.pg_proc p
+    join pg_catalog.pg_language l on l.oid = p.prolang join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+  where n.nspname not in ('pg_catalog', 'information_schema') and (l.lanname not in ('internal', 'c') or p.prokind = 'a')
+    and not exists (select from pg_catalog.pg_depend d where d.classid = 'pg_catalog.pg_proc'::regclass
+      and d.objid = p.oid and d.deptype = 'e')),
+views(oid) as (
+  select c.oid from pg_catalog.pg_class c where c.relkind = 'v' and c.relname = any(:words)
+  union select d.refobjid from views v join pg_catalog.pg_rewrite r on r.ev_class = v.oid
+    join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid
+      and d.refclassid = 'pg_catalog.pg_class'::regclass),
+viewed as (
+  select d.refclassid, d.refobjid from views v join pg_catalog.pg_rewrite r on r.ev_class = v.oid
+    join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid)
+select s.proname::text from stored s where s.proname = any(:called)
+  or (s.proname = any(:words) and s.proargtypes[0] in (
+    select t.oid from pg_catalog.pg_type t where t.typtype = 'c' or t.typname in ('record', 'anyelement')))
+  or exists (select from viewed v where v.refclassid = 'pg_catalog.pg_proc'::regclass and v.refobjid = s.oid)
+  or exists (select from pg_catalog.pg_operator o where o.oprcode = s.oid and (strpos(:signs, o.oprname) > 0
+    or exists (select from viewed v where v.refclassid = 'pg_catalog.pg_operator'::regclass and v.refobjid = o.oid)))
+  or exists (select from pg_catalog.pg_cast c join pg_catalog.pg_type t on t.oid = c.casttarget
+    where c.castfunc = s.oid and (c.castcontext = 'i' or t.typname = any(:words)))
+limit 1"""
 #: Volatile functions that only return information.
 HARMLESS = frozenset(
     [
@@ -178,6 +203,14 @@ def find_called_functions(sql: str) -> tuple[list[str], bool]:
             token.text.lower() == "u" and following is not None and following.text == "&"
         )
     return list(dict.fromkeys(filter(None, names))), has_hidden_names
+
+
+def list_words_and_signs(sql: str) -> tuple[list[str], str]:
+    """Return the names and words of a statement, and its other characters outside of literals."""
+    tokens_read = LEXER.read_significant(sql)
+    words = dict.fromkeys(filter(None, map(_unquote, tokens_read)))
+    signs = "".join(token.text for token in tokens_read if token.kind == "sign")
+    return list(words), signs
 
 
 def find_secret(plan: str, hidden: Mapping[str, Collection[str]]) -> str:
