@@ -7,8 +7,8 @@ from dbctl.errors.base import DbctlError, Exit
 
 class UndoMissingError(DbctlError):
     code, exit_status = "undo-missing", Exit.NOT_FOUND
-    sentence = "cannot undo a restore of {app}: no safety backup in {place}"
-    remedy = "List backups with: dbctl backup list"
+    sentence = "cannot undo a restore of {app}: no safety backup of a restore in {place}"
+    remedy = "{hint}List backups with: dbctl backup list"
 
 
 class NothingToUndoError(DbctlError):

@@ -279,8 +279,11 @@ class ResetDatabase(_MigrationOperation):
         """
         rows, steps = {}, list[str]()
         with suppress(DatabaseMissingError), open_for_reading(self._app, self._target) as db:
-            refuse_foreign(read_state(self._target, db).target)
+            current = read_state(self._target, db).target
+            refuse_foreign(current)
             rows = _count_approximately(db)
+            if rows and not self._target.variant:  # it is rebuilt with the variant that it has
+                self._target = current
         plans = plan_up(create_empty_state(self._target))
         if not plans:
             raise UsageError(detail=f"{self._target.folder.path} contains no migration to run")

@@ -29,7 +29,11 @@ def find_undo_backup(repository: Repository) -> Manifest:
     try:
         newest = repository.find(LATEST, "safety")
     except BackupMissingError:
-        raise UndoMissingError(app=app.name, place=repository.store.location) from None
+        migration = next((backup for backup in repository.manifests()[0] if backup.kind == "migration"), None)
+        hint = ""
+        if migration:
+            hint = f"To return to the state before the last migration or reset: dbctl restore apply {migration.id}. "
+        raise UndoMissingError(app=app.name, place=repository.store.location, hint=hint) from None
     target = app.target(app.only) if app.only else app.name
     if not [name for name in newest.databases if app.only in ("", name)]:
         raise NothingToUndoError(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import pytest
 
 from dbctl.config import Selection
@@ -147,3 +150,30 @@ def test_reset_refuses_objects_that_another_schema_uses(tmp_path):
         assert desk.base.content() == before
         desk.base.run("drop schema beside_it cascade")
         assert len(reset(desk)) == 2
+
+
+def test_reset_retains_the_variant_and_undo_names_the_backup(tmp_path, answer):
+    """A database of a variant that is not the default is rebuilt with the migrations of this variant."""
+    config = tmp_path / "dbctl.toml"
+    config.write_text(
+        '[apps.site]\nprofile = "flashpoint-web"\n[apps.site.databases]\nuser = "user.db"\n'
+        '[apps.site.backup]\nrepository = "backups"\n'
+    )
+
+    def read_schema():
+        with closing(sqlite3.connect(tmp_path / "user.db")) as db:
+            return db.execute(
+                "select name, sql from sqlite_master where sql is not null order by 1"
+            ).fetchall()
+
+    command = ["--config", str(config), "--db", "user"]
+    for variant in ("document", "deployed"):
+        (tmp_path / "user.db").unlink(missing_ok=True)
+        answer(*command, "migrate", "up", "--variant", variant)
+        schema = read_schema()
+        answer(*command, "migrate", "reset", "--yes")
+        assert read_schema() == schema
+    error = answer(*command, "restore", "undo", status=5)["error"]
+    (newest, *_) = answer(*command, "backup", "list")["data"]["items"]
+    assert (newest["kind"], f"restore apply {newest['id']}" in error["hint"]) == ("migration", True)
+    answer(*command, "restore", "apply", newest["id"], "--yes")
