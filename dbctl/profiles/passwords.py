@@ -35,7 +35,7 @@ def identify_format(stored: str) -> HashFormat | None:
     return match[0] if match else None
 
 
-def looks_hashed(stored: str) -> bool:
+def has_hash_form(stored: str) -> bool:
     """Return whether a text is a hash, or may be one in a format that dbctl does not know; not a damaged one in a known format."""
     if identify_format(stored) is not None:
         return True

@@ -9,7 +9,7 @@ from dbctl import signals
 from dbctl.engines.contract import Condition, Not, Readable, TimeFormCount, TimeForms, Where
 from dbctl.errors import SchemaMismatchError
 from dbctl.model import Finding, PageRequest, Severity, format_count
-from dbctl.profiles import looks_hashed
+from dbctl.profiles import has_hash_form
 from dbctl.profiles.model import ColumnNames, Settings
 from dbctl.services.app import (
     App,
@@ -129,7 +129,7 @@ class _StoredRowChecks:
                     logins, stored = row[: len(login_columns)], passwords.join(row[len(login_columns) :])
                     if stored is None or passwords.is_declared(stored):
                         continue
-                    if looks_hashed(stored):
+                    if has_hash_form(stored):
                         unknown += 1
                     else:
                         result.append(next((str(login) for login in logins if login), "(no login)"))

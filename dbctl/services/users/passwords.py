@@ -26,10 +26,10 @@ from dbctl.profiles import (
     find_hash_problem,
     find_prefix_problem,
     format_of_prefix,
+    has_hash_form,
     hash_password,
     identify_format,
     loader,
-    looks_hashed,
     text_or_none,
     verify_password,
 )
@@ -135,7 +135,7 @@ class Passwords:
         unknown = [stored for stored in hashes if identify_format(stored) is None]
         declared = sum(formats.pop(name, 0) for name in self.formats)
         return StoredFormats(
-            len(rows), declared, formats, len(unknown), sum(looks_hashed(stored) for stored in unknown)
+            len(rows), declared, formats, len(unknown), sum(has_hash_form(stored) for stored in unknown)
         )
 
     def require_declared_formats(self) -> None:

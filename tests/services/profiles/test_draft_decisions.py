@@ -1,4 +1,4 @@
-"""Drafts contain as active only what the data prove; the rest is an open decision that refuses the commands that need it."""
+"""Drafts contain as active only what the data show; the rest is an open decision that refuses the commands that need it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def shop(tmp_path, answer):
     return Shop(tmp_path, answer)
 
 
-PROVEN = """create table sessions (token text primary key, user_id integer not null references users (id),
+SESSIONS = """create table sessions (token text primary key, user_id integer not null references users (id),
     expires_at text not null{more})"""
 CHILD = """create table messages (id integer primary key, session text not null
     references sessions (token) on delete cascade)"""
@@ -65,9 +65,9 @@ CHILD = """create table messages (id integer primary key, session text not null
         (["delete from sessions"], "no rows"),
     ],
 )
-def test_table_is_a_table_of_sessions_only_if_its_rows_prove_it(shop, statements, doubt):
+def test_table_is_a_table_of_sessions_only_if_its_rows_show_it(shop, statements, doubt):
     session = f"insert into sessions values ('{TOKEN}', 2, {EXPIRES})"
-    shop.create(PROVEN.format(more=""), session)
+    shop.create(SESSIONS.format(more=""), session)
     assert [section["table"] for section in shop.draft()["users"]["signed_in"]] == ["sessions"]
     assert shop.run("users", "set-password", "bo@example.org", "--generate")["data"]["ended_sessions"] == 1
     shop.profile.unlink()
@@ -116,7 +116,7 @@ def test_sessions_without_a_user_are_a_decision(shop):
         ("", ("", ""), "no column"),
     ],
 )
-def test_no_admin_is_removed_before_the_profile_says_who_is_one(shop, columns, values, count):
+def test_no_admin_is_removed_before_the_profile_defines_admins(shop, columns, values, count):
     shop.create(columns=columns + ", active boolean not null", values=(f"{values[0]}, 1", f"{values[1]}, 1"))
     profile = shop.draft()
     assert "admin" not in profile["users"]

@@ -60,7 +60,7 @@ ADMIN_FLAG = re.compile(
     r"^(is_|user_)?(admin|administrator|super_?user|staff|owner|root|moderator|sys_?admin)(_flag)?$"
 )
 #: A boolean column with this name shows who is an admin, if it is true for some; other names may mean less, or more.
-PROVEN_ADMIN_FLAG = re.compile(r"^(is_|user_)?(admin|administrator)(_flag)?$")
+CLEAR_ADMIN_FLAG = re.compile(r"^(is_|user_)?(admin|administrator)(_flag)?$")
 ADMIN_CANDIDATE = re.compile(
     r"(^|_)(super_?)?(admin|administrator|superuser|super|staff|owner|root|moderator|manager)(_|$)"
     r"|^(user_?)?(roles?|rights?|permissions?|perms|privileges?|flags|mask|level|access(_level)?)$"

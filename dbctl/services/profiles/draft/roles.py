@@ -41,10 +41,10 @@ def draft_role(evidence: Evidence, users: TableEvidence) -> RoleDraft:
 
 def _has_admin_flag(users: TableEvidence) -> bool:
     """Return whether a boolean column of users is named after admins, and some of the users are admins."""
-    return any(_is_proven(users, column) for column in names.match_columns(users, names.PROVEN_ADMIN_FLAG))
+    return any(_is_clear_flag(users, column) for column in names.match_columns(users, names.CLEAR_ADMIN_FLAG))
 
 
-def _is_proven(users: TableEvidence, column: str) -> bool:
+def _is_clear_flag(users: TableEvidence, column: str) -> bool:
     stored = users.values(column)
     return values.is_boolean(users.columns[column], stored) and any(stored)
 

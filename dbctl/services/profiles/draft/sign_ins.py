@@ -22,7 +22,7 @@ class SignInDraft(Struct, frozen=True, kw_only=True):
 
 
 def draft_sign_ins(evidence: Evidence, users: TableEvidence) -> SignInDraft:
-    """Return the sections about tables of sessions and tokens; a table whose rows are not proven sign-ins is a candidate."""
+    """Return the sections about tables of sessions and tokens; a table whose rows may be others is a candidate."""
     columns = dict[str, list[str]]()
     for reference in find_user_references(evidence, users, users.key):
         columns.setdefault(reference.table, []).append(reference.column)
@@ -33,18 +33,18 @@ def draft_sign_ins(evidence: Evidence, users: TableEvidence) -> SignInDraft:
         if not kind or table.name == users.name:
             continue
         own_columns = dict.fromkeys(columns.get(table.name, []))
-        found = [Line("user", column) for column in own_columns]
-        found = found or ([payload] if (payload := _find_payload(table, users)) else [])
-        doubt = _find_doubt(evidence, table, kind, found)
+        sources = [Line("user", column) for column in own_columns]
+        sources = sources or ([payload] if (payload := _find_payload(table, users)) else [])
+        doubt = _find_doubt(evidence, table, kind, sources)
         if doubt:
             text = f"whether rows of {table.name} are sign-ins, which a new password ends: {doubt}"
             decisions.append(Decision("sign-ins", text))
             candidates.append(table)
-            signed_in += [_draft_signed_in(table, user, is_candidate=True) for user in found]
+            signed_in += [_draft_signed_in(table, user, is_candidate=True) for user in sources]
             continue
         tables.append(table)
-        signed_in.append(_draft_signed_in(table, found[0]))
-        parts += _draft_sessions(table, found[0])
+        signed_in.append(_draft_signed_in(table, sources[0]))
+        parts += _draft_sessions(table, sources[0])
     parts += [part for table in evidence.base_tables() for part in _draft_cleanup(table)]
     return SignInDraft(
         tables=[table.name for table in tables],
@@ -61,7 +61,7 @@ def _list_tokens(tables: Sequence[TableEvidence]) -> list[str]:
 
 
 def _find_doubt(evidence: Evidence, table: TableEvidence, kind: str, users: Sequence[Line]) -> str:
-    """Return why the data do not prove that the rows of a table are sign-ins that may be deleted; empty: they prove it."""
+    """Return why the rows of a table may be no sign-ins, or not be deleted; empty: the data show that they are sign-ins."""
     cascading = [
         other.name
         for other in evidence.base_tables()
@@ -73,7 +73,7 @@ def _find_doubt(evidence: Evidence, table: TableEvidence, kind: str, users: Sequ
     is_temporary = bool(_find_time(table, names.EXPIRES) or _find_time(table, names.USED))
     doubts = (
         (bool(cascading), f"their deletion also deletes rows of {join_names(cascading)}"),
-        (not users, "no column with the user was found"),
+        (not users, "no column with the user was recognized"),
         (len(users) > 1, f"several columns refer to users: {join_names(columns)}"),
         (kind == "key", "they look like keys of programs"),
         (
