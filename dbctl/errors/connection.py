@@ -170,7 +170,7 @@ class ClientMissingError(DbctlError):
 class ClientOldError(DbctlError):
     code, exit_status = "client-old", Exit.REFUSED
     sentence = "{target}: {program} has version {version}, but version {required} is required"
-    remedy = "Nothing was changed. Install {package}, or run dbctl on a machine that has it."
+    remedy = "Nothing was changed. Install version {required} or later ({package}), or run dbctl on a machine that has it."
 
 
 class ClientFailedError(DbctlError):

@@ -41,6 +41,7 @@ with lazy_imports(__name__):
         LoadResult,
         MissingRole,
         PreparedSwap,
+        ProgramUser,
         RestoreStrategy,
         RestoreTarget,
         RetainedDatabase,

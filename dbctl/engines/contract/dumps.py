@@ -207,6 +207,18 @@ class Dumps(Protocol):
         """Return the approximate size of a dump in bytes."""
 
 
+@runtime_checkable
+class ProgramUser(Protocol):
+    """Dumps that programs of the server create and load."""
+
+    def require_programs(self) -> None:
+        """Check that the programs are installed, and not older than the server.
+
+        Raises:
+            ClientMissingError, ClientOldError: one is missing, or too old.
+        """
+
+
 class DumpRowCounter(Protocol):
     """A database whose dumps count rows differently: by partition, and without the rows of child tables."""
 

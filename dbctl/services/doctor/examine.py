@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from msgspec import structs
 
 from dbctl.config import Selection
-from dbctl.engines.contract import Advisor, IndexMonitor, SizeMonitor
+from dbctl.engines.contract import Advisor, Dumps, IndexMonitor, ProgramUser, SizeMonitor
 from dbctl.errors import (
     BusyError,
     DatabaseNotConfiguredError,
@@ -169,6 +169,8 @@ def _examine_database(examination: Examination, context: CheckContext) -> bool:
         return False
     if advisor := db.part(Advisor):
         examination.add_findings(target, server.check_server(context, advisor))
+    if app.configured.backup and isinstance(dumps := db.part(Dumps), ProgramUser):
+        examination.add_findings(target, server.check_programs(dumps))
     if indexes := db.part(IndexMonitor):
         examination.add_findings(target, server.check_constraints(context, indexes))
     sizes = db.part(SizeMonitor)

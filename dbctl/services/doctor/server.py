@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Advisor, Index, IndexMonitor, SettingComparison
+from dbctl.engines.contract import Advisor, Index, IndexMonitor, ProgramUser, SettingComparison
 from dbctl.model import Finding
 from dbctl.services.app import App
 from dbctl.services.doctor.context import CheckContext
@@ -48,6 +48,12 @@ def check_server(context: CheckContext, db: Advisor) -> Iterator[Finding]:
     for setting in db.compare_settings({name: _format_value(value) for name, value in recommended.items()}):
         if not setting.is_sufficient:
             yield _describe_setting(context, setting)
+
+
+def check_programs(dumps: ProgramUser) -> Iterator[Finding]:
+    """Yield nothing; raise the error of the first backup if its programs are missing or older than the server."""
+    dumps.require_programs()
+    yield from ()
 
 
 def check_scratch(app: App) -> Iterator[Finding]:

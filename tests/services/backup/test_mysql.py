@@ -689,6 +689,27 @@ def test_dump_of_other_product_or_newer_server_is_refused(pantry):
         catch_error(RestoreFailedError, lambda dump=dump: restore_target.strategy(dump))
 
 
+@pytest.mark.mariadb
+def test_doctor_reports_missing_and_old_programs_before_a_backup_fails(pantry, tmp_path, monkeypatch, answer):
+    command = ["--config", str(pantry.path.with_name("dbctl.toml")), "doctor"]
+    codes = ["client-missing", "client-old"]
+
+    def find():
+        findings = answer(*command, status=None)["data"]["findings"]
+        return [finding for finding in findings if finding["code"] in codes]
+
+    assert find() == []
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert [finding["code"] for finding in find()] == ["client-missing"]
+    old = tmp_path / program_name("dump")
+    old.write_text("#!/bin/sh\necho 'mariadb-dump  Ver 10.13 Distrib 5.5.1-MariaDB, for Linux'\n")
+    old.chmod(0o755)
+    (finding,) = find()
+    assert finding["code"] == "client-old"
+    required = finding["message"].partition("but version ")[2].split()[0]
+    assert f"version {required} or later" in finding["hint"]
+
+
 def test_missing_or_old_programs_are_reported_first(pantry, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     catch_error(ClientMissingError, lambda: create_app_backup(pantry.path))

@@ -453,6 +453,27 @@ def test_full_disk_leaves_no_files(pantry):
     assert DiskFullError.exit_status == result.returncode
 
 
+def test_doctor_reports_missing_and_old_programs_before_a_backup_fails(pantry, tmp_path, monkeypatch, answer):
+    command = ["--config", str(pantry.path.with_name("dbctl.toml")), "doctor"]
+    codes = ["client-missing", "client-old"]
+
+    def find():
+        findings = answer(*command, status=None)["data"]["findings"]
+        return [finding for finding in findings if finding["code"] in codes]
+
+    assert find() == []
+    monkeypatch.setattr(client_programs.subprocesses, "POSTGRESQL_FOLDERS", ())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert [finding["code"] for finding in find()] == ["client-missing"]
+    old = tmp_path / "pg_dump"
+    old.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 9.6.24'\n")
+    old.chmod(0o755)
+    (finding,) = find()
+    assert finding["code"] == "client-old"
+    required = finding["message"].partition("but version ")[2].split()[0]
+    assert f"version {required} or later" in finding["hint"]
+
+
 def test_missing_or_old_programs_are_reported_first(pantry, tmp_path, monkeypatch):
     monkeypatch.setattr(client_programs.subprocesses, "POSTGRESQL_FOLDERS", ())
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -82,6 +82,10 @@ class MySQLDumper(MySQLPart):
     def estimate_dump_size(self) -> int:
         return int(str(self._connection.fetch(SIZE)[0][0])) // COMPRESSION_RATIO
 
+    def require_programs(self) -> None:
+        for kind in ("dump", "client"):
+            client_programs.find_program(kind, self._connection.session.server, self._connection.target)
+
     def blocks_writers(self) -> bool:
         return self._locks.are_required()
 

@@ -76,6 +76,11 @@ class PostgreSQLDumper:
         )
         return cast("int", rows[0][0]) // COMPRESSION_RATIO
 
+    def require_programs(self) -> None:
+        version = self._connection.session.info.server_version // 10000
+        for program in ("pg_dump", "pg_restore", "psql"):
+            client_programs.find_program(program, self._connection.target, min_version=version)
+
     def blocks_writers(self) -> bool:
         return False
 
