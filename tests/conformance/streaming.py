@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dbctl.engines.contract import Condition, Readable, UserQuery, Writable
-from dbctl.engines.contract.streaming import BATCH_ROWS, CsvWriter, RowStreams
+from dbctl.engines.contract.streaming import BATCH_ROWS, CsvWriter, RowStreams, ValueCodec
 from dbctl.engines.sql import table_digest
 from dbctl.errors import (
     ConstraintError,
@@ -21,6 +21,7 @@ from dbctl.errors import (
     SecretColumnError,
     ValueInvalidError,
 )
+from tests.parts import find_part
 
 if TYPE_CHECKING:
     from tests.conformance.contract import DatabaseFactory
@@ -120,11 +121,11 @@ class StreamingContract:
 
     def test_csv_and_json_values_are_inserted_unchanged(self, filled: DatabaseFactory) -> None:
         opened, columns = filled.writer(), ["id", "name", "size"]
-        streams = find_streams(opened)
-        csv_parsers = [streams.csv_parser("people", column) for column in columns]
+        codec = find_part(opened, ValueCodec)
+        csv_parsers = [codec.csv_parser("people", column) for column in columns]
         cells = [("70", True), ("1e5", False), ("-9223372036854775808", True)]
         row = [parse(*cell) for parse, cell in zip(csv_parsers, cells, strict=True)]
-        json_parsers = [streams.json_parser("people", column) for column in columns]
+        json_parsers = [codec.json_parser("people", column) for column in columns]
         json_row = [
             parse(value) for parse, value in zip(json_parsers, (71, "007", (1 << 63) - 1), strict=True)
         ]
@@ -139,8 +140,7 @@ class StreamingContract:
         fresh.execute("create table sums (id integer primary key, sum decimal(30, 10))")
         fresh.execute("insert into sums values (1, 12345678901234567.1234567890), (2, 0.5)")
         opened = fresh.reader()
-        streams = find_streams(opened)
-        with streams.exact_numbers():
+        with find_part(opened, ValueCodec).exact_numbers():
             exact = [sum_ for (sum_,) in opened.select("sums", ["sum"])]
         approximate = [sum_ for (sum_,) in opened.select("sums", ["sum"])]
         assert exact[1] == approximate[1] == 0.5

@@ -179,7 +179,14 @@ with lazy_imports(__name__):
         group_by_table,
         strip_collation,
     )
-    from dbctl.engines.contract.streaming import BATCH_ROWS, CsvWriter, RowStream, RowStreams, UserQuery
+    from dbctl.engines.contract.streaming import (
+        BATCH_ROWS,
+        CsvWriter,
+        RowStream,
+        RowStreams,
+        UserQuery,
+        ValueCodec,
+    )
     from dbctl.engines.contract.vectors import (
         Metric,
         Recall,

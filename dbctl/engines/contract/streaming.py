@@ -1,4 +1,4 @@
-"""Contract: export and import of large tables, and read-only SQL queries of users."""
+"""Contract: exact values, export and import of large tables, and read-only SQL queries of users."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Protocol
 
+from dbctl.engines.contract.conditions import Query
 from dbctl.engines.contract.vectors import Row
 from dbctl.model import Struct
 
@@ -42,14 +43,36 @@ class RowStreams(Protocol):
         """Return the statement of each view, with or without ``create view``; empty if this user may not read it."""
 
     def stream(self, table: str, columns: Sequence[str]) -> AbstractContextManager[RowStream]:
-        """Provide every row of one snapshot with exact values, which ``json_parser`` of the same column parses back.
+        """Provide every row of one snapshot with exact values, which ``ValueCodec`` of the same column parses back.
 
         A value is None, a boolean, a number (``Decimal`` if a float would lose digits), bytes, or the text form of the
         database.
         """
 
+    def query_read_only(self, query: UserQuery) -> AbstractContextManager[RowStream]:
+        """Run a statement read-only.
+
+        Raises:
+            QueryFailedError: it is rejected, or fails.
+            SecretColumnError: it reads a hidden column.
+            StoredFunctionError: it calls a stored function.
+            QueryTimeoutError: it exceeds ``timeout``; also raised by the batches.
+        """
+
+
+class ValueCodec(Protocol):
+    """The part that reads and parses values without any loss: what is read from a row can be written again, byte for byte.
+
+    An exact value is None, a boolean, an ``int``, a ``float`` or ``Decimal`` with all digits of the stored number, bytes, or the
+    text that the database prints for every other type, in which bytes that are not UTF-8 are lone surrogates
+    (``surrogateescape``). ``dbctl.engines.sql.codec`` writes it as JSON.
+    """
+
+    def read(self, query: Query) -> list[tuple[object, ...]]:
+        """Return the rows of a query with exact values; locks and raises as ``Readable.read_rows``."""
+
     def exact_numbers(self) -> AbstractContextManager[None]:
-        """Return exact numbers from ``select`` in this context: ``Decimal`` if a float would lose digits."""
+        """Return exact numbers from ``select`` in this context, which otherwise returns values to show."""
 
     def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
         r"""Return the function that parses a CSV cell, except NULL, into a value that ``insert_many`` accepts for ``column``.
@@ -61,17 +84,10 @@ class RowStreams(Protocol):
         """
 
     def json_parser(self, table: str, column: str) -> Callable[[object], object]:
-        """Return the same for JSON values: numbers without a fraction are ``int``, others ``Decimal``; bytes are ``bytes``."""
+        """Return the same for exact values, such as those of JSON: numbers without a fraction are ``int``, others ``Decimal``."""
 
-    def query_read_only(self, query: UserQuery) -> AbstractContextManager[RowStream]:
-        """Run a statement read-only.
-
-        Raises:
-            QueryFailedError: it is rejected, or fails.
-            SecretColumnError: it reads a hidden column.
-            StoredFunctionError: it calls a stored function.
-            QueryTimeoutError: it exceeds ``timeout``; also raised by the batches.
-        """
+    def text_parser(self, table: str, column: str) -> Callable[[str], object]:
+        """Return the function that parses what a user types for ``column``: it also refuses values of another type than declared."""
 
 
 class CsvWriter(Protocol):

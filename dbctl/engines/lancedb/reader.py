@@ -36,6 +36,7 @@ class LanceReader(Readable):
         "SchemaReader": "dbctl.engines.lancedb.schema:LanceSchema",
         "SizeMonitor": "dbctl.engines.lancedb.admin.maintenance:LanceSizes",
         "TextScanner": "dbctl.engines.lancedb.query.rows:LanceTextScanner",
+        "ValueCodec": "dbctl.engines.lancedb.stream:LanceCodec",
         "VectorSearch": "dbctl.engines.lancedb.query.vectors:LanceVectors",
         "Versions": "dbctl.engines.lancedb.admin.maintenance:LanceMaintenance",
     }

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import datetime
 from functools import partial
 
-from dbctl.engines.contract import BATCH_ROWS, Column, Row, RowStream, UserQuery
+from dbctl.engines.contract import BATCH_ROWS, Column, Query, Row, RowStream, UserQuery
 from dbctl.engines.lancedb.reader import LanceReader, sql_error
 from dbctl.engines.lancedb.values import to_rows, type_family
 from dbctl.engines.lancedb.write_values import convert
-from dbctl.engines.sql import text_values
+from dbctl.engines.sql import codec
 
 #: Words for true; the other ``BOOLEAN_WORDS`` mean false.
 TRUE_WORDS = frozenset({"true", "t", "yes", "1"})
@@ -39,55 +40,68 @@ class LanceStreams:
 
         yield RowStream(list(columns), batches())
 
+    def query_read_only(self, query: UserQuery) -> AbstractContextManager[RowStream]:
+        del query
+        raise sql_error(self._target)
+
+
+class LanceCodec:
+    """``ValueCodec``."""
+
+    def __init__(self, db: LanceReader) -> None:
+        self._db, self._catalog, self._target = db, db.catalog, db.target
+
+    def read(self, query: Query) -> list[Row]:
+        return [
+            tuple(value.isoformat() if isinstance(value, datetime) else value for value in row)
+            for row in self._db.read_rows(query)
+        ]
+
     def exact_numbers(self) -> AbstractContextManager[None]:
         return nullcontext()  # all numbers are integers or floats
 
     def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
-        parse = self._cell_parser(table, column)
+        parse = self.text_parser(table, column)
         return lambda text, _bare: parse(text)
 
     def json_parser(self, table: str, column: str) -> Callable[[object], object]:
         description = self._catalog.require_column(table, column)
         column_family = type_family(self._catalog.column_type(table, column))
         encode = partial(_encode_value, json=column_family in {"text", "vector", "nested"})
-        return text_values.json_value_parser(
-            description, self._cell_parser(table, column), takes_bytes=column_family == "bytes", encode=encode
+        return codec.json_value_parser(
+            description, self.text_parser(table, column), takes_bytes=column_family == "bytes", encode=encode
         )
 
-    def _cell_parser(self, table: str, column: str) -> text_values.Parser:
+    def text_parser(self, table: str, column: str) -> codec.Parser:
         description, field = (
             self._catalog.require_column(table, column),
             self._catalog.arrow_schema(table).field(column),
         )
-        parse = _PARSERS.get(type_family(field.type), partial(text_values.text_parser, nul=True))(description)
+        parse = _PARSERS.get(type_family(field.type), partial(codec.text_parser, nul=True))(description)
         return lambda text: convert(field, parse(text), self._target)
-
-    def query_read_only(self, query: UserQuery) -> AbstractContextManager[RowStream]:
-        del query
-        raise sql_error(self._target)
 
 
 def _encode_value(value: object, *, json: bool) -> str | None:
     if isinstance(value, list | dict):
-        return text_values.encode_json(value) if json else None
+        return codec.encode_json(value) if json else None
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 
-def _integer_parser(column: Column) -> text_values.Parser:
-    return text_values.integer_parser(column, -(1 << 63), (1 << 64) - 1)
+def _integer_parser(column: Column) -> codec.Parser:
+    return codec.integer_parser(column, -(1 << 63), (1 << 64) - 1)
 
 
-def _boolean_parser(column: Column) -> text_values.Parser:
-    parse = text_values.boolean_parser(column, BOOLEAN_WORDS)
+def _boolean_parser(column: Column) -> codec.Parser:
+    parse = codec.boolean_parser(column, BOOLEAN_WORDS)
     return lambda text: int(str(parse(text)).strip().lower() in TRUE_WORDS)
 
 
-_PARSERS: Mapping[str, Callable[[Column], text_values.Parser]] = {
-    "text": partial(text_values.text_parser, nul=True),
+_PARSERS: Mapping[str, Callable[[Column], codec.Parser]] = {
+    "text": partial(codec.text_parser, nul=True),
     "integer": _integer_parser,
-    "float": partial(text_values.number_parser, finite=True),
+    "float": partial(codec.number_parser, finite=True),
     "boolean": _boolean_parser,
-    "bytes": text_values.bytes_parser,
-    "vector": text_values.json_parser,
-    "nested": text_values.json_parser,
+    "bytes": codec.bytes_parser,
+    "vector": codec.json_parser,
+    "nested": codec.json_parser,
 }

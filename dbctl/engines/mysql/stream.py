@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
-from decimal import Decimal
 from typing import cast
 
-from pymysql.constants import FIELD_TYPE
 from pymysql.cursors import SSCursor
 
 from dbctl import signals
-from dbctl.engines.contract import BATCH_ROWS, Column, RowStream, UserQuery
+from dbctl.engines.contract import BATCH_ROWS, RowStream, UserQuery
 from dbctl.engines.mysql.connection import MySQLConnection, Session
 from dbctl.engines.mysql.database import MySQLPart
 from dbctl.engines.mysql.errors import TIMEOUT_ERRORS, error_number
@@ -23,13 +21,12 @@ from dbctl.engines.mysql.sql import (
     find_secret,
     find_stored_function,
 )
-from dbctl.engines.mysql.types import TIMES, csv_parser, json_parser, kind_of
+from dbctl.engines.mysql.types import EXACT, EXACT_NUMBERS, Converters, decode_with, exact_expression
 from dbctl.engines.sql import Row
 from dbctl.errors import QueryFailedError, QueryTimeoutError, SecretColumnError, StoredFunctionError
 
 #: The recursion limit: by default, MariaDB stops at the thousandth step, and returns an incomplete result.
 MAX_ITERATIONS = 4_294_967_295
-EXACT = {FIELD_TYPE.DECIMAL: Decimal, FIELD_TYPE.NEWDECIMAL: Decimal}
 
 
 class MySQLStreams(MySQLPart):
@@ -44,28 +41,12 @@ class MySQLStreams(MySQLPart):
 
     def stream(self, table: str, columns: Sequence[str]) -> AbstractContextManager[RowStream]:
         names = ", ".join(
-            _exact_expression(
+            exact_expression(
                 self._catalog.require_column(table, column), self._catalog.quote_column(table, column, "")
             )
             for column in columns
         )
-        return self._stream_exact(f"select {names} from {self._catalog.quote_table(table)}", columns)
-
-    @contextmanager
-    def exact_numbers(self) -> Iterator[None]:
-        session = self._connection.session
-        decoders = session.decoders
-        session.decoders = {**decoders, **EXACT}
-        try:
-            yield
-        finally:
-            session.decoders = decoders
-
-    def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
-        return csv_parser(self._catalog.require_column(table, column))
-
-    def json_parser(self, table: str, column: str) -> Callable[[object], object]:
-        return json_parser(self._catalog.require_column(table, column))
+        return self._stream(f"select {names} from {self._catalog.quote_table(table)}", EXACT, columns)
 
     @contextmanager
     def query_read_only(self, query: UserQuery) -> Iterator[RowStream]:
@@ -80,7 +61,7 @@ class MySQLStreams(MySQLPart):
         with (
             self._connection.read_transaction(),
             self._limit_time(query.timeout),
-            self._stream_exact(self._connection.bind(query.sql, query.parameters)) as answer,
+            self._stream(self._connection.bind(query.sql, query.parameters), EXACT_NUMBERS) as answer,
         ):
             yield answer
 
@@ -122,8 +103,13 @@ class MySQLStreams(MySQLPart):
                         session.run(f"set session {name} = default")
 
     @contextmanager
-    def _stream_exact(self, sql: str, columns: Sequence[str] | None = None) -> Iterator[RowStream]:
-        with self.exact_numbers(), stream_rows(self._connection, sql, columns) as stream:
+    def _stream(
+        self, sql: str, converters: Converters, columns: Sequence[str] | None = None
+    ) -> Iterator[RowStream]:
+        with (
+            decode_with(self._connection.session, converters),
+            stream_rows(self._connection, sql, columns) as stream,
+        ):
             yield stream
 
 
@@ -160,11 +146,3 @@ def _batches(cursor: SSCursor) -> Iterator[list[Row]]:
     while rows := cast("list[Row]", list(cursor.fetchmany(BATCH_ROWS))):
         signals.raise_if_interrupted()
         yield rows
-
-
-def _exact_expression(column: Column, name: str) -> str:
-    """Return SQL for a column in the server's text form, with every digit."""
-    kind = kind_of(column)
-    if kind in TIMES:
-        return f"cast({name} as char)"
-    return f"({name} + 0e0)" if column.type.startswith("FLOAT") else name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from decimal import Decimal, InvalidOperation
 from itertools import islice
 
 from psycopg import errors, generators, pq
@@ -14,14 +13,7 @@ from psycopg.waiting import Wait
 from dbctl.engines.contract import BATCH_ROWS, Row, RowStream, UserQuery
 from dbctl.engines.postgresql.database import PostgreSQLDatabase, PostgreSQLPart
 from dbctl.engines.postgresql.sql import ReadOnlyQueries
-from dbctl.engines.postgresql.types import (
-    ExactNumberLoader,
-    Kind,
-    NumberLoader,
-    csv_parser,
-    json_parser,
-    kind_of,
-)
+from dbctl.engines.postgresql.types import exact_reader
 from dbctl.engines.sql import Catalog
 
 #: Bytes of one write.
@@ -51,7 +43,7 @@ class PostgreSQLStreams(PostgreSQLPart):
 
     @contextmanager
     def stream(self, table: str, columns: Sequence[str]) -> Iterator[RowStream]:
-        readers = [_create_reader(kind_of(self._catalog.require_column(table, column))) for column in columns]
+        readers = [exact_reader(self._catalog.require_column(table, column)) for column in columns]
         sql = f"copy ({_select_columns(self._catalog, table, columns)}) to stdout"
         session = self._connection.session
         with (
@@ -63,21 +55,6 @@ class PostgreSQLStreams(PostgreSQLPart):
             yield RowStream(columns, _batches(copy.rows(), readers))
             if session.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
                 raise _StopStreamError  # the driver stops COPY only on an exception
-
-    @contextmanager
-    def exact_numbers(self) -> Iterator[None]:
-        adapters = self._connection.session.adapters
-        adapters.register_loader("numeric", ExactNumberLoader)
-        try:
-            yield
-        finally:
-            adapters.register_loader("numeric", NumberLoader)
-
-    def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
-        return csv_parser(self._catalog.require_column(table, column))
-
-    def json_parser(self, table: str, column: str) -> Callable[[object], object]:
-        return json_parser(self._catalog.require_column(table, column))
 
 
 class PostgreSQLCsvWriter(PostgreSQLPart):
@@ -116,25 +93,6 @@ def _batches(
                 for row in batch
             ]
         )
-
-
-def _create_reader(kind: Kind) -> Callable[[str], object] | None:
-    """Return the function that parses the server's text of a value; None if it remains text."""
-    readers: dict[Kind, Callable[[str], object]] = {
-        "integer": int,
-        "number": _parse_number,
-        "boolean": "t".__eq__,
-        "bytes": lambda text: bytes.fromhex(text[2:]),
-    }
-    return readers.get(kind)
-
-
-def _parse_number(text: str) -> object:
-    try:
-        number = Decimal(text)
-    except InvalidOperation:
-        return text
-    return number if number.is_finite() else text
 
 
 def _copy_out(wire: pq.abc.PGconn, sql: bytes, write: Callable[[bytes], object]) -> PQGen[int]:

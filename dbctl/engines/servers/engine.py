@@ -53,6 +53,7 @@ PARTS = {
     "SessionMonitor": "monitoring.sessions:{}Sessions",
     "SizeMonitor": "monitoring.statistics:{}Sizes",
     "SlowQueryMonitor": "monitoring.statistics:{}SlowQueries",
+    "ValueCodec": "types.codec:{}Codec",
     "ValueScreen": "portable:{}ValueScreen",
 }
 READER_PARTS = {"Dumps": "backup.dump:{}Dumper"}

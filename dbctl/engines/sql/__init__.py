@@ -8,7 +8,7 @@ with lazy_imports(__name__):
     from dbctl.engines.sql.dialect import Dialect
     from dbctl.engines.sql.fulltext import RankedSearch, Ranking, SqlTextScanner
     from dbctl.engines.sql.preview import SqlPreview, add_expressions, is_recursive
-    from dbctl.engines.sql.query_builder import QueryBuilder
+    from dbctl.engines.sql.query_builder import QueryBuilder, read_plainly
     from dbctl.engines.sql.recount import Recount
     from dbctl.engines.sql.staging import (
         SqlStagingTables,

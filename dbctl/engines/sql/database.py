@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 
-from dbctl.engines.contract import Explanation, Query, Readable, Reference, Table, Where
+from dbctl.engines.contract import Column, Explanation, Query, Readable, Reference, Table, Where
 from dbctl.engines.sql.catalog import Catalog
 from dbctl.engines.sql.dialect import Dialect
-from dbctl.engines.sql.query_builder import QueryBuilder
+from dbctl.engines.sql.query_builder import QueryBuilder, read_plainly
 from dbctl.engines.sql.statement import BoundQuery, Row, Statement
 
 
@@ -46,11 +46,17 @@ class SqlDatabase(Readable):
         return self.catalog.references(table)
 
     def read_rows(self, query: Query) -> list[Row]:
+        return self.connection.fetch(*self.select_statement(query))
+
+    def select_statement(
+        self, query: Query, express: Callable[[Column, str], str] = read_plainly
+    ) -> BoundQuery:
+        """Return the statement of a query; ``express`` returns the SQL that reads a column, which may differ from its name."""
         statement = Statement(query.table)
-        sql = self.builder.select(statement, query)
+        sql = self.builder.select(statement, query, express)
         if query.for_update:
             sql += self._lock_clause(query.table)
-        return self.connection.fetch(sql, statement.parameters)
+        return sql, statement.parameters
 
     def _lock_clause(self, table: str) -> str:  # noqa: ARG002 - used by writers
         """Return the clause that locks the rows of ``t0``; empty if the transaction locks them anyway."""

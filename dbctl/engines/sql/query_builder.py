@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
 from dbctl.engines.contract import (
@@ -23,16 +23,27 @@ from dbctl.engines.sql.dialect import Dialect
 from dbctl.engines.sql.statement import NO_LIMIT, Statement
 
 
+def read_plainly(_column: Column, name: str) -> str:
+    """Return the SQL that reads a column as it is."""
+    return name
+
+
 class QueryBuilder:
     """Builder of statements over the live tables of a database; it runs nothing."""
 
     def __init__(self, catalog: Catalog, dialect: Dialect) -> None:
         self._catalog, self._dialect = catalog, dialect
 
-    def select(self, statement: Statement, query: Query) -> str:
+    def select(
+        self,
+        statement: Statement,
+        query: Query,
+        express: Callable[[Column, str], str] = read_plainly,
+    ) -> str:
         """Return a SELECT of rows ``t0``, in the order of the key unless ``order_by`` is set."""
         table = query.table
-        names = ", ".join(self._catalog.quote_column(table, column, "t0") for column in query.columns)
+        operands = (self._operand(table, column, "t0") for column in query.columns)
+        names = ", ".join(express(column, name) for name, column in operands)
         sql = f"select {names} from {self._catalog.quote_table(table)} t0{self.where_clause(statement, table, query.where, 't0')}"
         if terms := self.order_terms(statement, table, query.order_by):
             sql += " order by " + ", ".join(terms)

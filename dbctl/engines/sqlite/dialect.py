@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from dbctl.engines.contract import Column, ShiftedTime, TimeForm
-from dbctl.engines.sql import Dialect, Statement, escape_like, is_storable
+from dbctl.engines.sql import Dialect, Statement, codec, escape_like, is_storable
+from dbctl.engines.sqlite.types import RawText
 from dbctl.errors import ValueInvalidError
 
 #: SQL that writes milliseconds since 1970 in each time form; integers, so that rounding loses none.
@@ -68,10 +69,7 @@ class SQLiteDialect(Dialect):
                 return f"lower({value}) = {folded}"
             return f"instr(lower({value}), {folded}) {'= 1' if op == 'starts' else '> 0'}"
         if op == "same":
-            if is_storable(text):
-                operand = statement.bind(text)
-            else:  # the text has bytes that are not UTF-8, written as surrogates
-                operand = f"cast({statement.bind(text.encode('utf-8', 'surrogateescape'))} as text)"
+            operand = bind_value(statement, text)
             # on the left: SQLite turns several of these joined by OR into one IN, and drops a collation on the right
             return f"{value} collate nocase = {operand}"
         pattern = escape_like(text)
@@ -88,6 +86,11 @@ class SQLiteDialect(Dialect):
         # LIKE would compare BLOBs as text.
         return f"(typeof({value}) = 'text' and {super().contains(value, column, statement, text)})"
 
+    def compare(self, value: str, column: Column, op: str, statement: Statement, operand: object) -> str:
+        if isinstance(operand, str | RawText):
+            return f"{value} {op} {bind_value(statement, operand)}"
+        return super().compare(value, column, op, statement, operand)
+
     def is_among(self, value: str, column: Column, statement: Statement, values: Sequence[object]) -> str:
         import json
 
@@ -95,8 +98,17 @@ class SQLiteDialect(Dialect):
         plain = [item for item in values if _is_json_safe(item)]
         listed = statement.bind(json.dumps(plain))
         test = f"{value} in (select value from json_each({listed}))"
-        placeholders = [statement.bind(item) for item in values if not _is_json_safe(item)]
+        placeholders = [bind_value(statement, item) for item in values if not _is_json_safe(item)]
         return f"({test} or {value} in ({', '.join(placeholders)}))" if placeholders else test
+
+
+def bind_value(statement: Statement, value: object) -> str:
+    """Return the SQL of a value; the driver can pass text with bytes that are not UTF-8 only as bytes."""
+    if isinstance(value, RawText):
+        return f"cast({statement.bind(bytes(value))} as text)"
+    if isinstance(value, str) and not codec.is_encodable(value):
+        return f"cast({statement.bind(value.encode('utf-8', 'surrogateescape'))} as text)"
+    return statement.bind(value)
 
 
 def _apply_affinity(column: Column, item: object) -> object:

@@ -31,6 +31,7 @@ class SQLiteDatabase(SqlDatabase):
         "SchemaReader": "dbctl.engines.sqlite.describe:SQLiteSchemaReader",
         "SizeMonitor": "dbctl.engines.sqlite.monitoring:SQLiteSizes",
         "TableRebuilder": "dbctl.engines.sqlite.rebuild:SQLiteTableRebuilder",
+        "ValueCodec": "dbctl.engines.sqlite.types.codec:SQLiteCodec",
         "ValueScreen": "dbctl.engines.sqlite.portable:SQLiteValueScreen",
         "TextScanner": "dbctl.engines.sqlite.queries:SQLiteTextScanner",
         "TimeForms": "dbctl.engines.sqlite.types:SQLiteTimes",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -62,7 +62,7 @@ class SQLiteStreams:
 
     @contextmanager
     def query_read_only(self, query: UserQuery) -> Iterator[RowStream]:
-        from dbctl.engines.sqlite.types import values
+        from dbctl.engines.sqlite.types import parse_parameter
 
         self._connection.prepare_stream()
         if JOURNAL_MODE_QUERY.fullmatch(
@@ -78,7 +78,7 @@ class SQLiteStreams:
             else [table.name for table in self._catalog.tables().values() if table.is_view]
         )
         authorizer = Authorizer(query.hidden, views)
-        bound_values = {name: values.parse_parameter(value) for name, value in query.parameters.items()}
+        bound_values = {name: parse_parameter(value) for name, value in query.parameters.items()}
         with self._connection.query_only(), ExitStack() as stack:
             self._load_modules(query.sql)
             stack.callback(self._connection.set_authorizer, None)
@@ -130,20 +130,6 @@ class SQLiteStreams:
                 hint="Raise the limit with --within.",
             )
         return error
-
-    def exact_numbers(self) -> AbstractContextManager[None]:
-        return nullcontext()  # SQLite returns exact floats
-
-    def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
-        from dbctl.engines.sqlite.types import values
-
-        return values.csv_parser(column, self._catalog.require_column(table, column).type)
-
-    def json_parser(self, table: str, column: str) -> Callable[[object], object]:
-        from dbctl.engines.sqlite.types import values
-
-        self._catalog.require_column(table, column)
-        return values.json_parser(column)
 
 
 class Authorizer:

@@ -11,7 +11,7 @@ from dbctl.engines.contract import FillRow, Merge, ShiftedTime, Where, fill_no_c
 from dbctl.engines.file_locks import write_lock
 from dbctl.engines.sql import Statement, conflict_clause
 from dbctl.engines.sqlite.connection import ScratchConnection, WriteConnection
-from dbctl.engines.sqlite.dialect import expand_sets
+from dbctl.engines.sqlite.dialect import bind_value, expand_sets
 from dbctl.engines.sqlite.reader import SQLiteDatabase
 from dbctl.errors import DbctlError
 
@@ -80,7 +80,9 @@ class SQLiteWriter(SQLiteDatabase):
         source = "default values"
         if values:
             names = ", ".join(self.catalog.quote_column(table, column, "") for column in values)
-            source = f"({names}) values ({', '.join(statement.bind(value) for value in values.values())})"
+            source = (
+                f"({names}) values ({', '.join(bind_value(statement, value) for value in values.values())})"
+            )
         sql = f"insert into {self.catalog.quote_table(table)} {source}"
         if returning is not None:
             sql += f" returning {self.catalog.quote_column(table, returning, '')}"
@@ -123,7 +125,7 @@ class SQLiteWriter(SQLiteDatabase):
                 value,
                 self.catalog.require_column(table, column),
             )
-        return statement.bind(value)
+        return bind_value(statement, value)
 
     def merge(self, merge: Merge) -> int:
         table = merge.table

@@ -14,7 +14,14 @@ with lazy_imports(__name__):
         required_for_cascade,
         retry_conflicts,
     )
-    from dbctl.services.app.live_table import LiveTable, find_column, has_all, is_optional, require_streams
+    from dbctl.services.app.live_table import (
+        LiveTable,
+        find_column,
+        has_all,
+        is_optional,
+        require_codec,
+        require_streams,
+    )
     from dbctl.services.app.open import open_app, read_profile
     from dbctl.services.app.recording import record_operation
     from dbctl.services.app.results import (

@@ -16,6 +16,7 @@ from dbctl.engines.contract import (
     RowStreams,
     Table,
     TimeForms,
+    ValueCodec,
     Where,
     Writable,
     require_part,
@@ -355,3 +356,8 @@ def require_streams(db: Readable) -> RowStreams:
         NotSupportedError: its engine cannot.
     """
     return require_part(db, RowStreams, "this", "Its engine has no tables with rows.")
+
+
+def require_codec(db: Readable) -> ValueCodec:
+    """Return the codec of the values of a database; raises as ``require_streams``."""
+    return require_part(db, ValueCodec, "this", "Its engine has no tables with rows.")

@@ -28,9 +28,9 @@ with lazy_imports(__name__):
     )
     from dbctl.services.audit.values import (
         compute_digest,
-        decode_value,
-        encode_value,
+        decode_old_value,
         is_restorable,
+        is_rounded,
         is_secret,
     )
     from dbctl.services.audit.verify import AuditChecked, verify_log

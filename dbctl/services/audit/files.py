@@ -6,6 +6,7 @@ import hashlib
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from gzip import GzipFile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,11 @@ from dbctl.model import JSON_ERRORS
 from dbctl.services.audit.records import CountedRecord, StoredRecord
 
 FILE_NAME = "audit.jsonl"
-_DECODER, _COUNTING_DECODER = msgspec.json.Decoder(StoredRecord), msgspec.json.Decoder(CountedRecord)
+_DECODER = msgspec.json.Decoder(StoredRecord, float_hook=Decimal)
+_COUNTING_DECODER = msgspec.json.Decoder(CountedRecord)
+#: Of any record; a float would not have every number of it.
+_EXACT_DECODER = msgspec.json.Decoder(float_hook=Decimal)
+_ENCODER = msgspec.json.Encoder(order="deterministic", decimal_format="number")
 
 
 def seal(values: Mapping[str, Any]) -> tuple[bytes, str]:
@@ -28,13 +33,13 @@ def seal(values: Mapping[str, Any]) -> tuple[bytes, str]:
 
 
 def is_sealed(line: bytes) -> bool:
-    """Whether a line is canonical and has the right hash."""
+    """Whether a line has the right hash, which is that of its bytes without the hash: numbers are never read and written again."""
     try:
-        values = msgspec.json.decode(line)
-        digest = values.pop("hash")
-        return seal(values) == (line, digest)
-    except (*JSON_ERRORS, AttributeError, KeyError, TypeError):
+        digest = _EXACT_DECODER.decode(line)["hash"]
+    except (*JSON_ERRORS, KeyError, TypeError):
         return False
+    before, member, after = line.partition(f'"hash":"{digest}",'.encode())
+    return bool(member) and hashlib.sha256(before + after.removesuffix(b"\n")).hexdigest() == digest
 
 
 def decode_line(line: bytes, *, with_images: bool = False) -> StoredRecord | None:
@@ -47,12 +52,12 @@ def decode_line(line: bytes, *, with_images: bool = False) -> StoredRecord | Non
 
 def read_interruption(line: bytes) -> Mapping[str, Any]:
     """Return the number and the hash of incomplete bytes before a record, as it declares them; empty: none."""
-    content = msgspec.json.decode(line).get("interrupted")
+    content = _EXACT_DECODER.decode(line).get("interrupted")
     return content if isinstance(content, dict) else {}
 
 
 def _encode(values: Mapping[str, Any]) -> bytes:
-    return msgspec.json.encode(values, order="deterministic")
+    return _ENCODER.encode(values)
 
 
 class Line(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,8 @@ def export_lines(folder: Path, others: Iterable[Path] = ()) -> Iterator[str]:
 
 def export_records(folder: Path, others: Iterable[Path] = ()) -> Page[dict[str, Any]]:
     """Return each record as in ``export_lines``; raises as it."""
-    records = [msgspec.json.decode(line) for line in export_lines(folder, others)]
+    decoder = msgspec.json.Decoder(float_hook=Decimal)
+    records = [decoder.decode(line) for line in export_lines(folder, others)]
     return Page(items=records, total=len(records))
 
 

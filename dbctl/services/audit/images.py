@@ -7,10 +7,22 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from dbctl.engines.contract import AllOf, AnyOf, Condition, InSubquery, Reference, Where, Writable
+from dbctl.engines.contract import (
+    AllOf,
+    AnyOf,
+    Condition,
+    InSubquery,
+    Query,
+    Reference,
+    ValueCodec,
+    Where,
+    Writable,
+    require_part,
+)
+from dbctl.engines.sql import codec
 from dbctl.errors import PrivilegeMissingError
 from dbctl.services.audit.records import RowImage, TableChange
-from dbctl.services.audit.values import compute_digest, encode_value
+from dbctl.services.audit.values import compute_digest
 
 if TYPE_CHECKING:
     from dbctl.services.audit.recorder import OperationRecorder
@@ -41,6 +53,7 @@ class RowImages:
         self._find_secrets, self._has_images = find_secrets, has_images
         self.limit = recorder.settings.max_rows  #: of a table, up to which rows are recorded
         self._before: dict[str, dict[tuple[object, ...], Values | None]] = {}
+        self._read = require_part(writer, ValueCodec, "recording changes", "Its engine has no rows.").read
         self.counts: dict[str, int] = {}  #: written rows by table
         self.reasons: dict[str, str] = {}  #: why rows of a table are only counted
 
@@ -103,7 +116,7 @@ class RowImages:
         """Read rows, and return their keys; none if the table has more changed rows than are recorded."""
         key, columns = self.list_key(table), list(self._writer.tables()[table].columns)
         known = self._before.setdefault(table, {})
-        selected = self._writer.select(table, columns, where, limit=self.limit + 1, for_update=True)
+        selected = self._read(Query(table, columns, where, limit=self.limit + 1, for_update=True))
         rows = [dict(zip(columns, row, strict=True)) for row in selected]
         if not self._has_room(table, len(rows)):
             return ()
@@ -137,7 +150,7 @@ class RowImages:
         self, table: str, columns: Sequence[str], key: Sequence[str], keys: Sequence[tuple[object, ...]]
     ) -> Iterator[Values]:
         for where in _match_chunks(key, keys):
-            for row in self._writer.select(table, columns, where):
+            for row in self._read(Query(table, columns, where)):
                 yield dict(zip(columns, row, strict=True))
 
     def list_changes(self) -> Iterator[TableChange]:
@@ -154,6 +167,7 @@ class RowImages:
                     rows=rows,
                     images=None if reason else images,
                     reason=reason,
+                    exact=not reason,
                 )
 
     def _create_images(self, table: str) -> Iterator[RowImage]:
@@ -163,9 +177,13 @@ class RowImages:
         after = {_key_of(row, key): row for row in self._select_keys(table, columns, key, list(known))}
         for values, row in known.items():
             new = after.get(values)
-            if row == new:
+            changed = [
+                name
+                for name in columns
+                if row is None or new is None or codec.identify(row[name]) != codec.identify(new[name])
+            ]
+            if not changed or row is new:
                 continue
-            changed = [name for name in columns if row is None or new is None or row[name] != new[name]]
             encoded_key = self._encode(table, dict(zip(key, values, strict=True)), row or new or {})
             yield RowImage(
                 key=encoded_key,
@@ -182,7 +200,7 @@ class RowImages:
         return {
             name: compute_digest(self._recorder.read_key(), value)
             if name in secrets and value is not None
-            else encode_value(value)
+            else codec.to_json(value)
             for name, value in values.items()
         }
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from dbctl.engines.sql import codec
 from dbctl.model import Row, Struct
 
 #: Results of an operation. ``failed``: the commit failed, or a part of the command. ``open``: no result was recorded: its process is
@@ -58,6 +59,7 @@ class TableChange(Struct, frozen=True, kw_only=True, omit_defaults=True):
     rows: int  #: written rows; without images, a row that was written twice counts twice
     images: Sequence[RowImage] | None = None  #: None: undo cannot revert the change
     reason: str = ""  #: why there are no images
+    exact: bool = False  #: the images have exact values; those of older versions have rounded numbers
 
 
 class Operation(Struct, frozen=True, kw_only=True):
@@ -141,7 +143,7 @@ def describe_value(value: Any) -> str:
         if tag == "$secret":
             return "***"
         value = content
-    text = msgspec.json.encode(value).decode()
+    text = codec.encode_json(value)
     return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004 - the width of a value
 
 

@@ -1,13 +1,12 @@
-"""Values of rows in the audit log: types that JSON lacks are tagged, and a digest replaces a secret."""
+"""Values of rows in the audit log: exact values as JSON (``codec.to_json``); a digest replaces a secret."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import hmac
-import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -15,8 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import msgspec
-
+from dbctl.engines.sql import codec
 from dbctl.errors import AuditUnavailableError
 from dbctl.files import atomic
 
@@ -24,53 +22,9 @@ from dbctl.files import atomic
 SECRET, UNREADABLE = "$secret", "$unreadable"
 KEY_NAME = "audit.key"
 _KEY_BYTES = 32
-_LARGEST = 2**63 - 1
 
 
-def encode_value(value: object) -> Any:
-    """Return a value as JSON; ``decode_value`` returns it again."""
-    if value is None or isinstance(value, bool):
-        return value
-    for kind, encode in _ENCODERS.items():
-        if isinstance(value, kind):
-            return encode(value)
-    return {UNREADABLE: type(value).__name__}
-
-
-def _encode_text(text: str) -> Any:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # bytes that are not UTF-8
-        return {"$surrogates": _encode_bytes(text.encode("utf-8", "surrogateescape"))["$bytes"]}
-    return text
-
-
-def _encode_bytes(content: bytes) -> dict[str, str]:
-    return {"$bytes": base64.b64encode(content).decode()}
-
-
-def _encode_list(items: Iterable[object]) -> list[Any]:
-    return list(map(encode_value, items))
-
-
-#: The first type that matches is used: a datetime is also a date.
-_ENCODERS: Mapping[Any, Callable[[Any], Any]] = {
-    str: _encode_text,
-    int: lambda value: value if -_LARGEST <= value <= _LARGEST else {"$integer": str(value)},
-    float: lambda value: value if math.isfinite(value) else {"$float": str(value)},
-    bytes: _encode_bytes,
-    bytearray: _encode_bytes,
-    memoryview: _encode_bytes,
-    list: _encode_list,
-    tuple: _encode_list,
-    dict: lambda value: {"$object": {str(name): encode_value(item) for name, item in value.items()}},
-    datetime: lambda value: {"$time": value.isoformat()},
-    date: lambda value: {"$date": value.isoformat()},
-    time: lambda value: {"$clock": value.isoformat()},
-    timedelta: lambda value: {"$duration": [value.days, value.seconds, value.microseconds]},
-    Decimal: lambda value: {"$decimal": str(value)},
-    UUID: lambda value: {"$uuid": str(value)},
-}
+#: Tags of older versions, whose records had other forms of values.
 _PARSERS: Mapping[str, Any] = {
     "$bytes": base64.b64decode,
     "$surrogates": lambda text: base64.b64decode(text).decode("utf-8", "surrogateescape"),
@@ -82,18 +36,18 @@ _PARSERS: Mapping[str, Any] = {
     "$decimal": Decimal,
     "$uuid": UUID,
     "$duration": lambda parts: timedelta(*parts),
-    "$object": lambda items: {name: decode_value(item) for name, item in items.items()},
+    "$object": lambda items: {name: decode_old_value(item) for name, item in items.items()},
 }
 
 
-def decode_value(value: Any) -> object:
-    """Return a value of a row from its JSON.
+def decode_old_value(value: Any) -> object:
+    """Return a value of a row, as ``Readable.select`` returns it, from its JSON in a record of an older version.
 
     Raises:
         ValueError, TypeError, ArithmeticError: it is secret, unreadable or invalid.
     """
     if isinstance(value, list):
-        return [decode_value(item) for item in value]
+        return [decode_old_value(item) for item in value]
     if not isinstance(value, dict):
         return value
     (tag, content), *rest = value.items()
@@ -103,12 +57,19 @@ def decode_value(value: Any) -> object:
 
 
 def is_restorable(value: Any) -> bool:
-    """Whether ``decode_value`` returns the value: it is neither secret nor unreadable."""
+    """Whether the log has the value itself: it is neither secret nor unreadable."""
     if isinstance(value, list):
         return all(map(is_restorable, value))
     if isinstance(value, dict):
         return SECRET not in value and UNREADABLE not in value
     return True
+
+
+def is_rounded(value: Any) -> bool:
+    """Whether a value of a record of an older version is a number whose digits may be missing, or contains one."""
+    if isinstance(value, list):
+        return any(map(is_rounded, value))
+    return isinstance(value, float | Decimal)
 
 
 def is_secret(value: Any) -> bool:
@@ -118,7 +79,7 @@ def is_secret(value: Any) -> bool:
 
 def compute_digest(key: bytes, value: object) -> Any:
     """Return a secret value as the log stores it: a keyed digest, which shows a change and cannot be guessed without the key."""
-    text = msgspec.json.encode(encode_value(value), order="deterministic")
+    text = codec.encode_json(codec.to_json(value)).encode()
     return {SECRET: hmac.new(key, text, hashlib.sha256).hexdigest()[:32]}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from base64 import b64decode
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -13,9 +12,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import IO, NamedTuple
 
-import msgspec
-
-from dbctl.errors import ValueInvalidError
+from dbctl.engines.sql import codec
 
 #: Characters per read.
 BLOCK = 1 << 18
@@ -25,8 +22,7 @@ BATCH = 1000
 UNQUOTED_VALUE = re.compile(
     r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?|-?Infinity|\\x.*", re.DOTALL | re.ASCII
 )
-#: Infinite numbers, which JSON cannot represent.
-INFINITE = (msgspec.Raw(b"-1e999"), msgspec.Raw(b"1e999"))
+_NOT_FINITE = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
 _FIELD = re.compile(r'(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r\n|\r|\n|\Z)')
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _QUOTED = re.compile(r'[",\r\n]')
@@ -100,11 +96,7 @@ def _encode_cell(value: object, *, excel_safe: bool) -> str:
 
 
 def _encode_float(value: float) -> str:
-    return repr(value) if math.isfinite(value) else "Infinity" if value > 0 else "-Infinity"
-
-
-def _encode_json(value: object) -> str:
-    return msgspec.json.Encoder(decimal_format="number").encode(value).decode()
+    return repr(value) if math.isfinite(value) else _NOT_FINITE[repr(value)]
 
 
 #: The first matching type is used: a bool is an int.
@@ -114,8 +106,8 @@ _ENCODERS: Mapping[type, Callable[..., str]] = {
     float: _encode_float,
     bytes: lambda value: "\\x" + value.hex(),
     datetime: lambda value: value.isoformat(" "),
-    list: lambda value: _encode_text(_encode_json(value)),
-    dict: lambda value: _encode_text(_encode_json(value)),
+    list: lambda value: _encode_text(codec.encode_json(value)),
+    dict: lambda value: _encode_text(codec.encode_json(value)),
 }
 
 
@@ -135,30 +127,12 @@ def write_jsonl(
     batches: Iterable[Sequence[Sequence[object]]],
     write: Callable[[bytes], object],
 ) -> int:
-    """Write one JSON object per line, and return the number of rows. Bytes are ``{"$b64": …}``.
-
-    Raises:
-        ValueInvalidError: a text cannot be encoded as UTF-8.
-    """
-    encoder = msgspec.json.Encoder(decimal_format="number")
+    """Write one JSON object per line, and return the number of rows; bytes are ``{"$b64": …}`` (``codec.to_json``)."""
     row_count = 0
     for rows in batches:
-        objects = [dict(zip(columns, map(_encode_value, row), strict=True)) for row in rows]
-        try:
-            write(encoder.encode_lines(objects))
-        except UnicodeEncodeError as error:
-            reason = f"between rows {row_count + 1} and {row_count + len(rows)} a text is not UTF-8; --format csv preserves its bytes"
-            raise ValueInvalidError(name="a text", value="stored", reason=reason) from error
+        write(codec.encode_rows(columns, rows))
         row_count += len(rows)
     return row_count
-
-
-def _encode_value(value: object) -> object:
-    if isinstance(value, bytes):
-        return {"$b64": value}
-    if isinstance(value, float) and not math.isfinite(value):
-        return INFINITE[value > 0]  # a word would be read as text
-    return value
 
 
 # Reading -----------------------------------------------------------------------------------------------------------
@@ -304,9 +278,7 @@ def _reject_constant(word: str) -> object:
 
 
 def _decode_value(value: object) -> object:
-    if isinstance(value, dict) and list(value) == ["$b64"] and isinstance(value["$b64"], str):
-        try:
-            return b64decode(value["$b64"], validate=True)
-        except ValueError:
-            return value
-    return value
+    try:
+        return codec.from_json(value)
+    except (ValueError, TypeError):  # an object or a list for a column of JSON
+        return value

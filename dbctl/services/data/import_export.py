@@ -17,7 +17,7 @@ from dbctl.errors import (
     ValueInvalidError,
 )
 from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Plan, Struct, format_count
-from dbctl.services.app import MASK, App, Change, audit, require_row_count, require_streams
+from dbctl.services.app import MASK, App, Change, audit, require_codec, require_row_count, require_streams
 from dbctl.services.data.csv_jsonl import (
     Cell,
     Form,
@@ -237,7 +237,7 @@ class _FileRows:
         for name in self.columns:
             if table.column(name).is_generated:
                 raise UsageError(detail=f"{table.name}.{name} is a generated column; remove it from the file")
-        db = require_streams(table.db)
+        db = require_codec(table.db)
         self._readers: list[Callable[[object], object]] = [
             _parse_cell(db.csv_parser(table.name, name))
             if form is Form.CSV

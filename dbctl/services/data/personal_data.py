@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
-from dbctl.engines.contract import AnyOf, Condition, InSubquery, Readable, Where
+from dbctl.engines.contract import AnyOf, Condition, InSubquery, Query, Readable, Where
+from dbctl.engines.sql import codec
 from dbctl.model import ChangeResult, Closing, Row, Struct, format_count, now
 from dbctl.profiles import parse_row_path
 from dbctl.profiles.model import ColumnNames, Settings
@@ -20,7 +21,7 @@ from dbctl.services.app import (
     find_secret_columns,
     is_secret_setting,
     open_users,
-    require_streams,
+    require_codec,
     users_database,
 )
 from dbctl.services.deletion import BATCH, read_link_values
@@ -194,9 +195,8 @@ def _linked_conditions(app: App, home: str, db: Readable, user_rows: Conditions)
 
 def _read(db: Readable, table: str, where: Sequence[Where], omitted: Sequence[str]) -> list[Row]:
     columns = [name for name in db.tables()[table].columns if name not in omitted]
-    with require_streams(db).exact_numbers():
-        rows = db.select(table, columns, [AnyOf(where)])
-    return [dict(zip(columns, row, strict=True)) for row in rows]
+    rows = require_codec(db).read(Query(table, columns, [AnyOf(where)]))
+    return [dict(zip(columns, map(codec.to_json, row), strict=True)) for row in rows]
 
 
 def _find_settings(app: App, database: str, table: str) -> Iterator[Settings]:

@@ -37,14 +37,12 @@ from dbctl.services.app import (
     ledger_detection,
     parse_boolean,
     parse_time,
-    require_streams,
+    require_codec,
     time_columns,
     truncate,
 )
-from dbctl.services.settings import load_json
 
 _WHOLE = re.compile(r"-?[0-9]+", re.ASCII)
-_FRACTIONS = re.compile(r"REAL|FLOA|DOUB|NUMERIC|DECIMAL")
 #: Operators of filters, the longer ones first.
 OPERATORS: Mapping[str, Op] = {
     "!=": "!=",
@@ -138,7 +136,7 @@ class DataTable:
         self, columns: Sequence[str], where: Sequence[Where], **options: object
     ) -> list[dict[str, object]]:
         """Return rows with masked secrets; ``options`` are passed to ``select``."""
-        with require_streams(self.db).exact_numbers():
+        with require_codec(self.db).exact_numbers():
             rows = self.db.select(self.name, columns, where, **options)  # type: ignore[arg-type]
         return [
             {name: self.mask_value(name, value) for name, value in zip(columns, row, strict=True)}
@@ -148,7 +146,7 @@ class DataTable:
     def read_stored(self, where: Sequence[Where]) -> list[dict[str, object]]:
         """Return stored rows, including secrets."""
         names = list(self.columns)
-        with require_streams(self.db).exact_numbers():
+        with require_codec(self.db).exact_numbers():
             rows = self.db.select(self.name, names, where)
         return [dict(zip(names, row, strict=True)) for row in rows]
 
@@ -193,8 +191,7 @@ class DataTable:
         """
         values = self._parse_key(key)
         for name, text in zip(self.key, key, strict=True):
-            if reason := _find_type_violation(self.require_readable_column(name), text):
-                raise ValueInvalidError(name=name, value=ascii(truncate(text)), reason=reason)
+            self.parse_typed(self.require_readable_column(name).name, text)
         return KeysetCursor(self.key, values)
 
     def _parse_key(self, key: Sequence[str]) -> Sequence[object]:
@@ -221,7 +218,7 @@ class DataTable:
             RowNotFoundError: the row does not exist.
         """
         names = list(self.columns)
-        with require_streams(self.db).exact_numbers():
+        with require_codec(self.db).exact_numbers():
             rows = self.db.select(self.name, names, self.key_conditions(key), for_update=True)
         if not rows:
             raise self.not_found_error(key)
@@ -250,15 +247,15 @@ class DataTable:
             return self._encode_boolean(definition, text)
         if self.is_time(column) and not ("INT" in definition.type and _WHOLE.fullmatch(text)):
             return self.live.encode(column, now() if text == "now" else parse_time(column, text))
-        value = self._parse_exact(column, text)
-        reason = _find_type_violation(definition, text)
-        if reason:
-            raise ValueInvalidError(name=column, value=ascii(truncate(text)), reason=reason)
-        return value
+        return self.parse_typed(column, text)
+
+    def parse_typed(self, column: str, text: str) -> object:
+        """Return the stored value of a text in the form of the database; raises as ``parse_value``."""
+        return require_codec(self.db).text_parser(self.name, column)(text)
 
     def _parse_exact(self, column: str, text: str) -> object:
         is_number = not re.search("CHAR|TEXT|CLOB", self.columns[column].type)
-        return require_streams(self.db).csv_parser(self.name, column)(text, is_number)
+        return require_codec(self.db).csv_parser(self.name, column)(text, is_number)
 
     def _is_boolean(self, definition: Column) -> bool:
         if definition.native == "boolean" or definition.name in self._booleans:
@@ -323,23 +320,6 @@ def _next_day(day: datetime) -> datetime:
         return day + timedelta(days=1)
     except OverflowError:
         return datetime.max.replace(tzinfo=day.tzinfo)
-
-
-def _find_type_violation(definition: Column, text: str) -> str:
-    """Return why a text is invalid for the type of a column that the engine does not enforce, or an empty text."""
-    if "JSON" in definition.type:
-        try:
-            load_json(text)
-        except ValueError as error:
-            return f"it is not JSON: {error}"
-    elif "INT" in definition.type and not definition.type.endswith("]") and definition.type != "INTERVAL":
-        return "" if _WHOLE.fullmatch(text.strip()) else "it is not an integer"
-    elif _FRACTIONS.match(definition.type) and not definition.type.endswith("]"):
-        try:
-            float(text)
-        except ValueError:
-            return "it is not a number"
-    return ""
 
 
 def row_key(table: DataTable, row: Row) -> dict[str, object]:

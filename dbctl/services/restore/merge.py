@@ -24,6 +24,7 @@ from dbctl.services.app import (
     App,
     LiveTable,
     find_secret_columns,
+    require_codec,
     require_row_count,
     require_streams,
 )
@@ -249,7 +250,7 @@ class Rows:
 
     def __init__(self, source: Readable, db: Readable, name: str, into: str, columns: Sequence[str]) -> None:
         self._streams, self._name, self._columns, self.count = require_streams(source), name, columns, 0
-        self._decoders = [require_streams(db).json_parser(into, column) for column in columns]
+        self._decoders = [require_codec(db).json_parser(into, column) for column in columns]
 
     def __iter__(self) -> Iterator[Sequence[object]]:
         with self._streams.stream(self._name, self._columns) as answer:

@@ -12,7 +12,7 @@ from dbctl.engines.contract import Readable, Table, Writable
 from dbctl.errors import UndoAppError, UndoConflictError, UndoImpossibleError
 from dbctl.model import ChangeResult, Closing, Plan, Secret, format_count
 from dbctl.services.app import App, Change, LiveTable, audit, find_column
-from dbctl.services.audit import OperationDetails, RowImage, TableChange
+from dbctl.services.audit import OperationDetails, RowImage, TableChange, is_rounded
 from dbctl.services.deletion import GuardedInvariants
 from dbctl.services.rules import guard_constraints
 from dbctl.services.undo.tables import TableUndo, Values
@@ -70,6 +70,11 @@ def undo_operation(app: App, operation: OperationDetails) -> Change[Undone]:
     for change in operation.changes:
         if change.images is None:
             raise _refuse(operation, f"rows of {change.table} are not in the log: {change.reason}")
+        if rounded := _find_rounded(change):
+            reason = (
+                f"an older version of dbctl recorded it, and rounded numbers of {change.table}: {rounded}"
+            )
+            raise _refuse(operation, reason)
     databases = list(dict.fromkeys(change.database for change in operation.changes))
     return Change(
         app,
@@ -78,6 +83,14 @@ def undo_operation(app: App, operation: OperationDetails) -> Change[Undone]:
         lambda db: RevertRows(app, operation, databases, db),
         cascade_databases=lambda: databases[1:],
     )
+
+
+def _find_rounded(change: TableChange) -> str:
+    """Return the columns of which the log has rounded numbers; empty: none."""
+    if change.exact:
+        return ""
+    rows = [row for image in change.images or () for row in (image.key, image.before, image.after) if row]
+    return ", ".join(dict.fromkeys(name for row in rows for name, value in row.items() if is_rounded(value)))
 
 
 def _has_columns(table: Table, image: RowImage) -> bool:
@@ -131,6 +144,7 @@ class RevertRows:
             read_key=cache(recorder.read_key) if recorder else bytes,
             sign_in_columns=sign_in_columns,
             times=self._find_times(name, db, table),
+            exact=change.exact,
         )
 
     def _find_times(self, name: str, db: Readable, table: str) -> set[str]:

@@ -6,17 +6,17 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple, TypeAlias
 
-from dbctl.engines.contract import AllOf, InSubquery, Not, Readable, Where, Writable
+from dbctl.engines.contract import AllOf, InSubquery, Not, Query, Readable, Where, Writable
+from dbctl.engines.sql import codec
 from dbctl.model import format_count
-from dbctl.services.app import require_row_count
+from dbctl.services.app import require_codec, require_row_count
 from dbctl.services.audit import (
     KEYS_PER_QUERY,
     RowImage,
     compute_digest,
-    decode_value,
+    decode_old_value,
     describe_value,
     describe_values,
-    encode_value,
     is_restorable,
     is_secret,
     match_keys,
@@ -24,6 +24,8 @@ from dbctl.services.audit import (
 
 Values: TypeAlias = Mapping[str, object]
 Encoded: TypeAlias = Mapping[str, Any]
+#: What only equal keys have in common.
+Identity: TypeAlias = tuple[tuple[str, object], ...]
 #: Rows that a plan lists for each table; further ones are counted.
 MAX_STEPS = 50
 
@@ -50,6 +52,7 @@ class TableUndo:
         read_key: Callable[[], bytes],
         sign_in_columns: Collection[str] | None = (),
         times: Collection[str] = (),
+        exact: bool = True,
     ) -> None:
         """Read the rows, locked inside a transaction.
 
@@ -60,32 +63,51 @@ class TableUndo:
             read_key: returns the key of the digests of secrets.
             sign_in_columns: columns that are not restored, because they end sign-ins; None: all of them.
             times: columns with the time of a change, which are restored only with another column.
+            exact: whether the log has exact values; those of older versions are the values of ``select``.
         """
         self._db, self.table, self._images, self._read_key = db, table, images, read_key
-        self._columns = db.tables()[table].columns
+        self._columns, self._exact, self._codec = db.tables()[table].columns, exact, require_codec(db)
+        self._decode = codec.from_json if exact else decode_old_value
         self.key = [column.name for column in self._columns.values() if column.is_primary_key]
         self._sign_in_columns, self._times = sign_in_columns, times
         readable = [image for image in images if all(map(is_restorable, image.key.values()))]
-        keys = [tuple(decode_value(image.key[name]) for name in self.key) for image in readable]
+        keys = [tuple(self._decode(image.key[name]) for name in self.key) for image in readable]
         self.rows = [row for row in map(self._create, readable, keys) if row]
         self._current = self._read_current()
         self.conflicts = [text for row in self.rows if (text := self._find_conflict(row.image, row.key))]
 
-    def _read_current(self) -> dict[tuple[object, ...], Values]:
-        columns, rows = list(self._columns), dict[tuple[object, ...], Values]()
+    def _read_current(self) -> dict[Identity, Values]:
+        columns, rows = list(self._columns), dict[Identity, Values]()
+        read = self._codec.read if self._exact else self._db.read_rows
         for where in self._where([row.key for row in self.rows]):
-            for row in self._db.select(self.table, columns, where, for_update=True):
+            for row in read(Query(self.table, columns, where, for_update=True)):
                 values = dict(zip(columns, row, strict=True))
-                rows[tuple(values[name] for name in self.key)] = values
+                rows[codec.identify_all(values[name] for name in self.key)] = values
         return rows
 
     def _where(self, keys: Sequence[tuple[object, ...]]) -> Iterator[Sequence[Where]]:
         for start in range(0, len(keys), KEYS_PER_QUERY):
-            yield match_keys(self.key, keys[start : start + KEYS_PER_QUERY])
+            yield self._match(keys[start : start + KEYS_PER_QUERY])
+
+    def _match(self, keys: Sequence[tuple[object, ...]]) -> Sequence[Where]:
+        stored = (self._to_stored(dict(zip(self.key, key, strict=True))) for key in keys)
+        return match_keys(self.key, [tuple(values.values()) for values in stored])
+
+    def _to_stored(self, values: Values) -> dict[str, object]:
+        """Return decoded values as the database accepts them."""
+        if not self._exact:
+            return dict(values)
+        return {
+            name: None if value is None else self._codec.json_parser(self.table, name)(value)
+            for name, value in values.items()
+        }
 
     def _find_conflict(self, image: RowImage, key: tuple[object, ...]) -> str:
         """Return the difference between the row and the state that the operation left; empty: none."""
-        current, place = self._current.get(key), f"{self.table} {describe_values(image.key)}"
+        current, place = (
+            self._current.get(codec.identify_all(key)),
+            f"{self.table} {describe_values(image.key)}",
+        )
         if current is None or image.after is None:
             if (current is None) == (image.after is None):
                 return ""
@@ -98,7 +120,7 @@ class TableUndo:
     def _is_equal(self, value: object, encoded: Any) -> bool:
         if is_secret(encoded):
             return bool(compute_digest(self._read_key(), value) == encoded)
-        return bool(encode_value(value) == encoded)
+        return is_restorable(encoded) and codec.identify(value) == codec.identify(self._decode(encoded))
 
     def _create(self, image: RowImage, key: tuple[object, ...]) -> Restoration | None:
         """Return the change that restores a row; None: the row is not restored."""
@@ -112,7 +134,7 @@ class TableUndo:
         if image.after is None:
             encoded = {**image.key, **encoded}
         restored = {
-            name: decode_value(value)
+            name: self._decode(value)
             for name, value in encoded.items()
             if is_restorable(value) and (image.after is None or name not in self._sign_in_columns)
         }
@@ -207,13 +229,14 @@ class TableUndo:
         """Insert the rows that the operation deleted; ``more`` returns values that the log lacks."""
         rows = [row for row in self.rows if row.inserts]
         for row in self._sort_by_references(rows):
-            db.insert(self.table, {**more(self), **(row.values or {})})
+            db.insert(self.table, {**more(self), **self._to_stored(row.values or {})})
 
     def update_rows(self, db: Writable) -> None:
         """Restore the changed columns."""
         for row in self.rows:
             if row.values is not None and not row.inserts:
-                require_row_count(db.update(self.table, row.values, match_keys(self.key, [row.key])), 1, db)
+                values = self._to_stored(row.values)
+                require_row_count(db.update(self.table, values, self._match([row.key])), 1, db)
 
     def settle(self, db: Writable) -> list[str]:
         """Write the values again that triggers changed; return the columns that still differ."""
@@ -221,7 +244,7 @@ class TableUndo:
             differing = list(self._find_differences())
             for row, names in differing:
                 values = {name: (row.values or {})[name] for name in names}
-                db.update(self.table, values, match_keys(self.key, [row.key]))
+                db.update(self.table, self._to_stored(values), self._match([row.key]))
         return list(dict.fromkeys(name for _, names in self._find_differences() for name in names))
 
     def _find_differences(self) -> Iterator[tuple[Restoration, Sequence[str]]]:
@@ -229,11 +252,11 @@ class TableUndo:
         for row in self.rows:
             if row.values is None:
                 continue
-            stored = current.get(row.key, {})
+            stored = current.get(codec.identify_all(row.key), {})
             names = [
                 name
                 for name, value in row.values.items()
-                if name in stored and encode_value(stored[name]) != encode_value(value)
+                if name in stored and codec.identify(stored[name]) != codec.identify(value)
             ]
             if names:
                 yield row, names

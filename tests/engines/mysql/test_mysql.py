@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dbctl.engines.contract import RowStreams, UserQuery
+from dbctl.engines.contract import RowStreams, UserQuery, ValueCodec
 from dbctl.errors import QueryFailedError, SecretColumnError, StoredFunctionError
 from tests.caching import mysql_database
 from tests.conformance.contract import ROWS, SCHEMA, EngineContract
@@ -106,7 +106,7 @@ def test_zero_dates_are_preserved(mysql):
     writer, columns = mysql.writer(), ["id", "d", "at"]
     with find_part(writer, RowStreams).stream("old", columns) as result:
         rows = [row for batch in result.batches for row in batch]
-    parsers = [find_part(writer, RowStreams).json_parser("old", column) for column in columns]
+    parsers = [find_part(writer, ValueCodec).json_parser("old", column) for column in columns]
     parsed_rows = [
         [None if value is None else parse(value) for parse, value in zip(parsers, row, strict=True)]
         for row in rows

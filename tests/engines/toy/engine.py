@@ -47,7 +47,10 @@ JsonRow = dict[str, object]
 class ToyReader(Readable):
     """The rows of a JSON file."""
 
-    PARTS: ClassVar[Mapping[str, str]] = {"SizeMonitor": "tests.engines.toy.engine:ToySizes"}
+    PARTS: ClassVar[Mapping[str, str]] = {
+        "SizeMonitor": "tests.engines.toy.engine:ToySizes",
+        "ValueCodec": "tests.engines.toy.engine:ToyCodec",
+    }
     native_types: frozenset[str] = frozenset()
 
     def __init__(self, path: Path, target: str) -> None:
@@ -94,6 +97,17 @@ class ToyReader(Readable):
         if table not in self.content:
             raise SchemaMismatchError(target=self.target, missing=f"table {table}", purpose="this")
         return [row for row in self.content[table] if _matches(row, AllOf(where))]
+
+
+class ToyCodec:
+    """The part ``ValueCodec``, as far as the audit log and undo use it: the values are those of JSON."""
+
+    def __init__(self, db: ToyReader) -> None:
+        self.read = db.read_rows
+
+    def json_parser(self, table: str, column: str) -> Callable[[object], object]:
+        del table, column
+        return lambda value: value
 
 
 class ToyWriter(ToyReader):

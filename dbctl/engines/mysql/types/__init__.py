@@ -3,6 +3,14 @@
 from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
+    from dbctl.engines.mysql.types.codec import (
+        EXACT,
+        EXACT_NUMBERS,
+        Converters,
+        MySQLCodec,
+        decode_with,
+        exact_expression,
+    )
     from dbctl.engines.mysql.types.columns import (
         KINDS,
         NATIVE,
@@ -18,5 +26,4 @@ with lazy_imports(__name__):
         normalize_type,
         parse_labels,
     )
-    from dbctl.engines.mysql.types.text_values import csv_parser, json_parser
     from dbctl.engines.mysql.types.values import CONVERTERS, bind_parameters, encode_value, format_literal

@@ -49,6 +49,8 @@ CONVERTERS = {
 }
 
 
+#: Digits of a decimal before or after its point; no column has more.
+MAX_DIGITS = 100
 #: A set without values.
 EMPTY_SET = "(select null from dual where false)"
 
@@ -139,6 +141,11 @@ def _encode_time(value: datetime) -> str:
     return timestamp.isoformat(" ")
 
 
+def _encode_decimal(value: Decimal) -> str:
+    """Return all digits: a literal with an exponent is a float."""
+    return f"{value:f}" if value.is_finite() and abs(value.adjusted()) <= MAX_DIGITS else str(value)
+
+
 _WRITERS: Formatters = {
     str: _encode_text,
     bool: lambda value: "1" if value else "0",
@@ -146,6 +153,6 @@ _WRITERS: Formatters = {
     float: _encode_float,
     datetime: _encode_time,
     date: str,
-    Decimal: str,
+    Decimal: _encode_decimal,
     UUID: str,
 }

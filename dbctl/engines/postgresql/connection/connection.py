@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import psycopg
 from psycopg import pq
@@ -72,6 +73,24 @@ class PostgreSQLConnection(ServerConnection[Session]):
         with self.translate_errors(text, writing=writing), session.cursor() as cursor:
             cursor.execute(encode_statement(text), values or [UNUSED_PARAMETER])
             yield cursor
+
+    def fetch_texts(self, sql: str, parameters: Mapping[str, object]) -> list[tuple[str | None, ...]]:
+        """Run one statement and return its rows as the server writes them, in text without any conversion."""
+        return self._retry_once(partial(self._fetch_texts, sql, parameters))
+
+    def _fetch_texts(self, sql: str, parameters: Mapping[str, object]) -> list[tuple[str | None, ...]]:
+        with self.execute(sql, parameters, writing=False) as cursor:
+            result = cursor.pgresult
+            if result is None:
+                return []
+            read, columns = result.get_value, range(result.nfields)
+            return [
+                tuple(
+                    None if (value := read(row, column)) is None else value.decode("utf-8", "surrogateescape")
+                    for column in columns
+                )
+                for row in range(result.ntuples)
+            ]
 
     def bind_parameters(self, sql: str, parameters: Mapping[str, object]) -> tuple[str, list[object]]:
         """Return a statement with the parameters of the server, and their values.

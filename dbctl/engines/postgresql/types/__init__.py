@@ -3,6 +3,7 @@
 from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
+    from dbctl.engines.postgresql.types.codec import PostgreSQLCodec, exact_reader
     from dbctl.engines.postgresql.types.columns import (
         CASTS,
         KINDS,
@@ -15,7 +16,6 @@ with lazy_imports(__name__):
         encode_for_column,
         kind_of,
     )
-    from dbctl.engines.postgresql.types.text_values import csv_parser, json_parser
     from dbctl.engines.postgresql.types.values import (
         UNDECLARED,
         UNUSED_PARAMETER,

@@ -53,7 +53,7 @@ class RowWriter:
     def insert(self, table: str, values: Mapping[str, object]) -> None:
         """Insert one row; without values, a row of defaults."""
         _require_storable(values, values.values())
-        self._table(table).insert(dict(values))
+        self._table(table).insert(dict(values), conversions=_cast_texts(values, values.values()))
 
     def insert_all(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> int:
         """Insert rows from an iterator, in bounded memory; return their number.
@@ -86,12 +86,7 @@ class RowWriter:
             if len(row) != len(columns):  # sqlite-utils would fill or cut the row
                 raise sqlite3.ProgrammingError(f"a row has {len(row)} values for {len(columns)} columns")
             _require_storable(columns, row)
-        # a column of any type would store bytes as a BLOB
-        casts = {
-            name: "cast(? as text)"
-            for name, value in zip(columns, rows[0], strict=True)
-            if type(value) is RawText
-        }
+        casts = _cast_texts(columns, rows[0])
         table.insert_all([columns, *rows], conversions=casts, batch_size=len(rows))
         return self._count_changes()
 
@@ -132,6 +127,13 @@ def split_batches(rows: Iterable[Sequence[object]], limit: int) -> Iterator[list
             size += sum([len(value) for value in row if type(value) is str or type(value) is bytes])
     if batch:
         yield batch
+
+
+def _cast_texts(columns: Iterable[str], values: Iterable[object]) -> dict[str, str]:
+    """Return the SQL of each value that is text in bytes, which a column of any type would store as a BLOB."""
+    return {
+        name: "cast(? as text)" for name, value in zip(columns, values, strict=True) if type(value) is RawText
+    }
 
 
 def _require_storable(columns: Iterable[str], values: Collection[object]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from dbctl.engines.contract import Order, Query, Where
-from dbctl.engines.sql import Catalog, Connection, Dialect, QueryBuilder, Statement
+from dbctl.engines.contract import Column, Order, Query, Where
+from dbctl.engines.sql import Catalog, Connection, Dialect, QueryBuilder, Statement, read_plainly
 from dbctl.engines.sqlite.reader import SQLiteReader
 
 #: Finds an index over all rows that begins with a column, ascending and with binary collation.
@@ -28,10 +28,12 @@ class IndexOrderBuilder(QueryBuilder):
         super().__init__(catalog, dialect)
         self._connection = connection
 
-    def select(self, statement: Statement, query: Query) -> str:
+    def select(
+        self, statement: Statement, query: Query, express: Callable[[Column, str], str] = read_plainly
+    ) -> str:
         table, order_by = query.table, query.order_by
         if query.limit is None or len(order_by) != 1 or not self._has_index(table, order_by[0]):
-            return super().select(statement, query)
+            return super().select(statement, query, express)
         first, *others = (self._catalog.quote_column(table, column, "t0") for column in order_by[0].columns)
         names = [self._catalog.quote_column(table, column, "t0") for column in query.columns]
         keys = [self._catalog.quote_column(table, key, "t0") for key in self._catalog.primary_key(table)]

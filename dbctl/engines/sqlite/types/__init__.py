@@ -3,5 +3,5 @@
 from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
+    from dbctl.engines.sqlite.types.codec import RawText, find_affinity, parse_parameter
     from dbctl.engines.sqlite.types.times import SQLiteTimeRewriter, SQLiteTimes
-    from dbctl.engines.sqlite.types.values import RawText, find_affinity

@@ -1,10 +1,16 @@
-"""Parsers for values of CSV and JSON files; each refuses text that its column can never store."""
+"""The lossless form of values: exact values as JSON and back, and parsers of text, which refuse what a column can never store.
+
+The part ``ValueCodec`` of each engine reads exact values, and parses them for its columns. The audit log, files of rows and digests
+contain what ``to_json`` returns, so that each of them has every digit, byte and key of a value.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Callable, Collection
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import NoReturn, TypeAlias
@@ -18,8 +24,103 @@ from dbctl.errors import ValueInvalidError
 
 #: Checks a text and returns the value that the engine expects.
 Parser: TypeAlias = Callable[[str], object]
+#: Names of objects for values that JSON lacks: bytes, and text with bytes that are not UTF-8.
+BYTES, INVALID_TEXT = "$b64", "$b64text"
+#: An infinite number of a column that may also contain the text "Infinity"; every parser of floats reads it as infinite.
+INFINITE = Decimal("1E+999")
+#: Types whose values ``to_json`` returns unchanged, except for text that is not UTF-8.
+_PLAIN = frozenset({str, int, bool, type(None), Decimal})
+_ENCODER = msgspec.json.Encoder(decimal_format="number", order="deterministic")
 _WIDTH = re.compile(r"(?:CHARACTER VARYING|CHARACTER|VARCHAR|CHAR)\((\d+)\)")
 _LONGEST_SHOWN = 40
+
+
+# Exact values as JSON ----------------------------------------------------------------------------------------------
+
+
+def to_json(value: object) -> object:
+    """Return an exact value in the form in which JSON keeps it; ``encode_json`` writes it with all digits of numbers."""
+    if isinstance(value, bytes):
+        return {BYTES: b64encode(value).decode()}
+    if isinstance(value, str) and not is_encodable(value):
+        return {INVALID_TEXT: b64encode(value.encode("utf-8", "surrogateescape")).decode()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return _to_decimal(value)
+    return value
+
+
+def encode_rows(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+    """Return exact rows as lines, each of them a JSON object."""
+    objects = [
+        {
+            name: value if type(value) in _PLAIN else to_json(value)
+            for name, value in zip(columns, row, strict=True)
+        }
+        for row in rows
+    ]
+    try:
+        return _ENCODER.encode_lines(objects)
+    except UnicodeEncodeError:  # a text has bytes that are not UTF-8
+        return _ENCODER.encode_lines(
+            [{name: to_json(value) for name, value in row.items()} for row in objects]
+        )
+
+
+def from_json(value: object) -> object:
+    """Return the exact value of its JSON, in which numbers with a fraction or an exponent are ``Decimal``.
+
+    Raises:
+        ValueError: it is an object or a list, but not one of ``to_json``.
+    """
+    if isinstance(value, dict):
+        (tag, content), *rest = value.items() or [("", "")]
+        if rest or tag not in (BYTES, INVALID_TEXT):
+            raise ValueError(tag)
+        raw = b64decode(content, validate=True)
+        return raw if tag == BYTES else raw.decode("utf-8", "surrogateescape")
+    if isinstance(value, list):
+        raise ValueError("[]")  # noqa: TRY004 - as for an object
+    return value
+
+
+def identify(value: object) -> tuple[str, object]:
+    """Return what equal exact values have in common, and no other value: 0.1, 0.10, 1 and true differ, as do -0.0 and 0.0."""
+    if isinstance(value, float):
+        value = _to_decimal(value)
+    if isinstance(value, Decimal | int) and not isinstance(value, bool):
+        return "number", str(value)
+    return type(value).__name__, value
+
+
+def identify_all(values: Iterable[object]) -> tuple[tuple[str, object], ...]:
+    return tuple(map(identify, values))
+
+
+def _to_decimal(number: float) -> Decimal | str:
+    if math.isnan(number):
+        return "NaN"  # no engine stores it where a text could be
+    if math.isinf(number):
+        return INFINITE.copy_sign(Decimal(number))
+    return Decimal(repr(number))
+
+
+def parse_number(text: str) -> object:
+    """Return the number of a server's text with all of its digits; NaN and infinities remain text."""
+    if text == "-0":
+        return Decimal("-0.0")  # JSON would read an integer, which has no sign of zero
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return text
+    return number if number.is_finite() else text
+
+
+def is_encodable(text: str) -> bool:
+    """Whether a text is valid Unicode; text of a database has lone surrogates for bytes that are not UTF-8."""
+    return text.isascii() or is_storable(text.replace("\0", ""))
+
+
+# Parsers -----------------------------------------------------------------------------------------------------------
 
 
 def refuse(column: Column, value: str, reason: str) -> NoReturn:
@@ -123,7 +224,7 @@ def json_parser(column: Column) -> Parser:
 
     def read(value: str) -> object:
         try:
-            json.loads(value, parse_constant=_no_constant)
+            json.loads(value, parse_constant=refuse_constant)
         except (ValueError, RecursionError):
             refuse(column, value, "it is not valid JSON")
         return storable(value)
@@ -133,7 +234,7 @@ def json_parser(column: Column) -> Parser:
 
 def encode_json(value: object) -> str:
     """Return a value as JSON, with all digits of its numbers."""
-    return msgspec.json.Encoder(decimal_format="number").encode(value).decode()
+    return _ENCODER.encode(value).decode()
 
 
 def json_value_parser(
@@ -163,5 +264,5 @@ def json_value_parser(
     return parse
 
 
-def _no_constant(_word: str) -> NoReturn:
+def refuse_constant(_word: str) -> NoReturn:
     raise ValueError

@@ -1,0 +1,147 @@
+"""Exact values of SQLite, parsers of text for its columns, and parameters of queries."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from dbctl.engines.contract import Query
+from dbctl.engines.sql import Row, codec
+from dbctl.errors import ValueInvalidError
+
+if TYPE_CHECKING:
+    from dbctl.engines.sqlite.reader import SQLiteDatabase
+
+#: Words in a declared type by the affinity that they select; the first match is used.
+AFFINITIES = {
+    "INTEGER": ("INT",),
+    "TEXT": ("CHAR", "CLOB", "TEXT"),
+    "BLOB": ("BLOB",),
+    "REAL": ("REAL", "FLOA", "DOUB"),
+}
+_WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,18})", re.ASCII)
+_FRACTION = re.compile(r"-?(?:[0-9]+\.[0-9]+(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|Infinity)", re.ASCII)
+_FRACTIONS = re.compile(r"REAL|FLOA|DOUB|NUMERIC|DECIMAL")
+_SMALLEST, _LARGEST = -(1 << 63), (1 << 63) - 1
+
+
+class RawText(bytes):
+    """The bytes of a text that is not valid UTF-8; SQLite stores it, but the driver can only pass it as bytes."""
+
+
+def find_affinity(declared: str) -> str:
+    """Return the affinity of a declared type by the documented rules of SQLite, in their order."""
+    for name, words in AFFINITIES.items():
+        if any(word in declared.upper() for word in words):
+            return name
+    return "NUMERIC" if declared else "BLOB"
+
+
+class SQLiteCodec:
+    """The part ``ValueCodec``: SQLite stores any value in any column, so a value has its type, and not the column."""
+
+    def __init__(self, db: SQLiteDatabase) -> None:
+        self._db, self._catalog = db, db.catalog
+
+    def read(self, query: Query) -> list[Row]:
+        return self._db.read_rows(query)
+
+    def exact_numbers(self) -> AbstractContextManager[None]:
+        return nullcontext()  # SQLite returns exact floats
+
+    def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
+        kind = find_affinity(self._catalog.require_column(table, column).type)
+
+        def parse(text: str, is_unquoted: bool) -> object:  # noqa: FBT001 - called for every cell
+            if is_unquoted and text.startswith("\\x"):
+                return _parse_bytes(column, text)
+            value = _parse_number(text) if is_unquoted and kind != "TEXT" else text
+            return _parse_text(column, value) if isinstance(value, str) else value
+
+        return parse
+
+    def text_parser(self, table: str, column: str) -> codec.Parser:
+        definition = self._catalog.require_column(table, column)
+        parse = self.csv_parser(table, column)
+        is_number = not re.search("CHAR|TEXT|CLOB", definition.type)
+
+        def parse_declared(text: str) -> object:
+            value = parse(text, is_number)
+            if reason := _find_violation(definition.type, text):
+                codec.refuse(definition, text, reason)
+            return value
+
+        return parse_declared
+
+    def json_parser(self, table: str, column: str) -> Callable[[object], object]:
+        self._catalog.require_column(table, column)
+
+        def parse(value: object) -> object:
+            if isinstance(value, str):
+                return _parse_text(column, value)
+            if isinstance(value, bool):
+                return int(value)
+            if isinstance(value, int) and not _SMALLEST <= value <= _LARGEST:
+                raise ValueInvalidError(name=column, value=str(value)[:40], reason="it has more than 64 bits")
+            if isinstance(value, Decimal):
+                return float(value)
+            if isinstance(value, list | dict):
+                raise ValueInvalidError(name=column, value="(a list)", reason="write JSON as a text")
+            return value
+
+        return parse
+
+
+def _find_violation(declared: str, text: str) -> str:
+    """Return why a text is not a value of a declared type, which SQLite would store nevertheless; empty: it is one."""
+    if "JSON" in declared:
+        try:
+            json.loads(text, parse_constant=codec.refuse_constant)
+        except (ValueError, RecursionError) as error:
+            return f"it is not JSON: {error}"
+    elif "INT" in declared:
+        return "" if re.fullmatch(r"-?[0-9]+", text.strip(), re.ASCII) else "it is not an integer"
+    elif _FRACTIONS.match(declared):
+        try:
+            float(text)
+        except ValueError:
+            return "it is not a number"
+    return ""
+
+
+def parse_parameter(value: object) -> object:
+    """Return a query parameter of a user: the number if the text is a number, otherwise the value itself."""
+    return _parse_number(value) if isinstance(value, str) else value
+
+
+def _parse_number(text: str) -> object:
+    if _WHOLE.fullmatch(text) and text != "-0":
+        integer = int(text)
+        return integer if _SMALLEST <= integer <= _LARGEST else text
+    if _FRACTION.fullmatch(text):
+        number = float(text)
+        return number if math.isfinite(number) or text.endswith("Infinity") else text
+    return text
+
+
+def _parse_bytes(column: str, text: str) -> bytes:
+    try:
+        return bytes.fromhex(text[2:])
+    except ValueError:
+        reason = "\\x needs two hexadecimal digits per byte; quote the cell to make it a text"
+        raise ValueInvalidError(name=column, value=ascii(text[:40]), reason=reason) from None
+
+
+def _parse_text(column: str, text: str) -> str | RawText:
+    """Return the text, or its bytes if it contains bytes that are not UTF-8."""
+    if codec.is_encodable(text):
+        return text
+    try:
+        return RawText(text.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        raise ValueInvalidError(name=column, value=ascii(text[:40]), reason="it is not valid UTF-8") from None
