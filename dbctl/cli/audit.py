@@ -87,7 +87,13 @@ def verify(
     """
     folder = require_folder(ctx)
     anchors, journal_error = read_anchors(folder, anchor)
-    result = audit.verify_log(folder, anchors=anchors, journal_error=journal_error, others=files or ())
+    result = audit.verify_log(
+        folder,
+        anchors=anchors,
+        journal_error=journal_error,
+        others=files or (),
+        kept=audit.parse_anchor(anchor),
+    )
     status = Exit.CHECK_FAILED if result.has_errors else Exit.OK
     return emit(ctx, result, status=status, target=str(folder / audit.FILE_NAME))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -62,7 +63,9 @@ class AuditLog:
                     os.fdatasync(descriptor) if hasattr(os, "fdatasync") else os.fsync(descriptor)
                 return anchor
         except OSError as error:
-            raise AuditUnavailableError(path=self.path, reason=error.strerror or str(error)) from error
+            is_link = error.errno == errno.ELOOP  # another user may have created it
+            reason = "it is a symbolic link" if is_link else error.strerror or str(error)
+            raise AuditUnavailableError(path=self.path, reason=reason) from error
 
     def _begin_file(self, descriptor: int, rest: bytes) -> Anchor:
         """Write the first record of a file, which continues the newest anchor, because the file may have been moved away."""
@@ -77,7 +80,7 @@ class AuditLog:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         deadline = time.monotonic() + BUSY_SECONDS
         while True:
-            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
             descriptor = os.open(self.path, flags, 0o600)
             try:
                 status = os.fstat(descriptor)

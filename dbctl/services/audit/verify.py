@@ -43,6 +43,7 @@ def verify_log(
     journal_error: DbctlError | None = None,
     others: Iterable[Path] = (),
     target: str = "",
+    kept: Anchor | None = None,
 ) -> AuditChecked:
     """Return the problems of the log.
 
@@ -52,12 +53,13 @@ def verify_log(
         journal_error: why the ends that the journal stores are not known.
         others: rotated files in other folders.
         target: the name of the log in findings; default: its path.
+        kept: the anchor that the user kept; files before it may be gone.
 
     Raises:
         AuditUnavailableError: a file cannot be read.
     """
     others = list(others)
-    checker = _Checker(target or str(folder / FILE_NAME), anchors, journal_error)
+    checker = _Checker(target or str(folder / FILE_NAME), anchors, journal_error, kept)
     for line in read_lines(folder, others):
         checker.check_line(line)
     findings = [*checker.findings, *checker.check_end()]
@@ -73,8 +75,14 @@ def verify_log(
 class _Checker:
     """The state of the verification between two lines."""
 
-    def __init__(self, target: str, anchors: Iterable[Anchor], journal_error: DbctlError | None) -> None:
-        self._target, self._journal_error = target, journal_error
+    def __init__(
+        self,
+        target: str,
+        anchors: Iterable[Anchor],
+        journal_error: DbctlError | None,
+        kept: Anchor | None,
+    ) -> None:
+        self._target, self._journal_error, self._kept = target, journal_error, kept
         self._anchors: dict[int, set[str]] = {}
         for anchor in anchors:
             self._anchors.setdefault(anchor.sequence, set()).add(anchor.hash)
@@ -157,9 +165,11 @@ class _Checker:
                 return
             message = f"records 1 to {record.sequence - 1} are missing"
             if record.kind == "start":
-                hint = "If the file was moved away, pass it: dbctl audit verify FILE"
+                hint = f"If the file was moved away, pass it, or the anchor of record {record.sequence - 1}: dbctl audit verify FILE"
                 message += ": an earlier file was moved away or deleted"
-                self._add("audit-rotated", message, line, severity="warning", hint=hint)
+                continues_kept = self._kept == Anchor(sequence=record.sequence - 1, hash=record.previous)
+                severity = "warning" if continues_kept else "error"
+                self._add("audit-rotated", message, line, severity=severity, hint=hint)
             else:
                 self._add("audit-missing", message, line)
         elif record.sequence != self.last.sequence + 1:

@@ -141,11 +141,21 @@ def test_rotated_file_is_reported_until_it_is_passed(log, tmp_path_factory):
     (log / FILE_NAME).rename(archive)
     assert list_codes(log, anchors=[last]) == [("error", "audit-truncated")]
     newest = append(log, anchor=last)
-    assert list_codes(log, anchors=[last, newest]) == [("warning", "audit-rotated")]
+    assert list_codes(log, anchors=[last, newest]) == [("error", "audit-rotated")]
+    assert list_codes(log, anchors=[last, newest], kept=last) == [("warning", "audit-rotated")]
     assert list_codes(log, anchors=[last, newest], others=[archive]) == []
     archive.rename(log / f"{FILE_NAME}.1")
     result = verify_log(log, anchors=[last, newest])
     assert (result.findings, len(result.files)) == ([], 2)
+
+
+def test_symbolic_link_is_not_followed(tmp_path):
+    target = tmp_path / "target"
+    target.write_bytes(b"content of root\n")
+    (tmp_path / FILE_NAME).symlink_to(target)
+    with pytest.raises(AuditUnavailableError, match="symbolic link"):
+        append(tmp_path)
+    assert target.read_bytes() == b"content of root\n"
 
 
 def test_compressed_file_is_read_in_its_place(log):

@@ -197,7 +197,7 @@ def test_sign_out_without_sessions_names_the_searched_columns(answer, rows, club
     assert rows() == before
 
 
-def test_sign_out_without_described_sessions_says_so(answer, rows, club):
+def test_sign_out_without_described_sessions_is_refused(answer, rows, club):
     described = (club.folder / "club.toml").read_text()
     start, end = described.index("[[users.signed_in]]"), described.index("[users.lockout]")
     (club.folder / "club.toml").write_text(described[:start] + described[end:])
