@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from itertools import pairwise
 
 from dbctl.engines.contract import Readable, RowStreams
 from dbctl.engines.parsing import lineage
@@ -25,6 +26,20 @@ SECRET_NAMES = re.compile(
     r"|(?:recovery|backup)_?codes?)s?"
     r"(?:_(?:hash|hashed|digest|encrypted|crypt|value|salt))?$"
 )
+#: Names of columns that are secret in a table of sign-ins, keys or cookies, and the words of the names of such tables.
+_CARRIERS = frozenset({"key", "hash", "hashed", "sid", "sess", "payload", "session_data"})
+_CARRIER_TABLES = re.compile(
+    r"(?:^|_)(?:tokens?|authtokens?|sessions?|credentials?|secrets?|cookies?|(?:api|access|auth)_?keys?)$"
+)
+_SECRET_IN_ANY_TABLE = frozenset({"cookie", "cookie_id", "hashed", "session_data"})
+#: Columns whose values look random and are shown: keys of rows, digests of content, names and addresses.
+_SHOWN_NAMES = re.compile(
+    r"(?<!session)(?:^|_)(?:u?u?id|guid|by|public_?key|ref|slug|name|title|file|path|ur[il]|link|href|hash|digest|checksum|etag|md5|sha\d*|fingerprint"
+    r"|signature|version|commit|blob|image|thumb(?:nail)?|avatar|icon)s?$"
+)
+_RANDOM = re.compile(r"[\w+/=.-]{24,512}")
+#: The smallest share of neighboring characters of another class (upper case, lower case, digit). Random text has about 0.6, text of words about 0.3.
+RANDOM_SHARE = 0.42
 #: Patterns of service keys, by issuer; each has a known prefix.
 KEY_FORMS: Mapping[str, str] = {
     "API key (OpenAI, Anthropic and others)": r"sk-[\w-]{16,}",
@@ -60,6 +75,14 @@ def has_secret_name(column: str) -> bool:
     return SECRET_NAMES.search(_CAMEL.sub("_", column).lower()) is not None
 
 
+def is_secret_column(table: str, column: str) -> bool:
+    """Return whether a column of text holds secrets by its name, or by its name and that of its table."""
+    name = _CAMEL.sub("_", column).lower()
+    if has_secret_name(column) or name in _SECRET_IN_ANY_TABLE:
+        return True
+    return name in _CARRIERS and _CARRIER_TABLES.search(_CAMEL.sub("_", table).lower()) is not None
+
+
 def find_secret_columns(
     app: App, database: str, db: Readable, tables: Collection[str] | None = None
 ) -> dict[str, list[str]]:
@@ -86,7 +109,7 @@ def find_table_secrets(app: App, database: str, db: Readable, table: str) -> Seq
     }
     if app.database(database).guess_secrets:
         texts = (item for item in db.tables()[table].columns.values() if _TEXT.search(item.type.upper()))
-        columns |= {item.name: None for item in texts if has_secret_name(item.name)}
+        columns |= {item.name: None for item in texts if is_secret_column(table, item.name)}
     return list(columns)
 
 
@@ -108,7 +131,15 @@ def list_row_secrets(
         table: its name.
         row: the values of all its columns.
     """
-    secret = {*find_columns(table), *(name for name, value in row.items() if _is_secret_value(value))}
+    guesses = app.database(database).guess_secrets
+    secret = {
+        *find_columns(table),
+        *(
+            name
+            for name, value in row.items()
+            if _is_secret_value(value) or (guesses and _is_random_value(name, value))
+        ),
+    }
     for settings in app.profile.settings:
         if settings.secret and settings.table == table and app.resolve_database(settings) == database:
             secret |= {name for name in row if settings.row and is_secret_setting(settings, name)}
@@ -143,7 +174,7 @@ def _guess_columns(db: Readable, sampled: Collection[str] | None) -> dict[str, l
     guessed = dict[str, list[str]]()
     for table in db.tables().values():
         texts = [column.name for column in table.columns.values() if _TEXT.search(column.type.upper())]
-        secret = [name for name in texts if has_secret_name(name)]
+        secret = [name for name in texts if is_secret_column(table.name, name)]
         others = [name for name in texts if name not in secret]
         if others and (sampled is None or table.name in sampled):
             try:
@@ -156,13 +187,48 @@ def _guess_columns(db: Readable, sampled: Collection[str] | None) -> dict[str, l
 
 
 def find_secret_values(db: Readable, table: str, columns: Sequence[str]) -> list[str]:
-    """Return those of ``columns`` that have a value in the form of a secret in a sample of rows.
+    """Return those of ``columns`` that have a value in the form of a secret in a sample of rows, or only random values.
 
     Raises:
         DbctlError: the table cannot be read.
     """
     rows = db.select(table, columns, limit=SAMPLE_ROWS)
-    return [name for name, *values in zip(columns, *rows, strict=True) if any(map(_is_secret_value, values))]
+    return [
+        name
+        for name, *values in zip(columns, *rows, strict=True)
+        if any(map(_is_secret_value, values)) or _has_random_values(name, values)
+    ]
+
+
+def _has_random_values(column: str, values: Sequence[object]) -> bool:
+    stored = [value for value in values if value not in (None, "", b"")]
+    return bool(stored) and all(_is_random_value(column, value) for value in stored)
+
+
+def _is_random_value(column: str, value: object) -> bool:
+    """Return whether a value looks like a random key of letters of both cases and digits.
+
+    Hexadecimal text and UUIDs are not such values: most of them are keys of rows and digests of content.
+    """
+    text = value.decode(errors="replace") if isinstance(value, bytes) else value
+    if not isinstance(text, str) or not _RANDOM.fullmatch(text):
+        return False
+    if _SHOWN_NAMES.search(_CAMEL.sub("_", column).lower()):
+        return False
+    classes = [_class_of(character) for character in text]
+    if not {"upper", "lower", "digit"} <= set(classes):
+        return False
+    changes = sum(one != other for one, other in pairwise(classes))
+    return (
+        changes / (len(classes) - 1) >= RANDOM_SHARE
+        and text.count("/") + text.count(".") <= 2 + len(text) // 16
+    )
+
+
+def _class_of(character: str) -> str:
+    if character.isdigit():
+        return "digit"
+    return "upper" if character.isupper() else "lower" if character.islower() else "other"
 
 
 def _is_secret_value(value: object) -> bool:
