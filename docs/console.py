@@ -45,7 +45,6 @@ VOLATILE: dict[re.Pattern[str], str | Callable[[re.Match[str]], str]] = {
     re.compile(r"(?<!\d)\d{8}_\d{6}(?!\d)"): "YYYYMMDD_HHMMSS",
     re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC"): "YYYY-MM-DD HH:MM UTC",
     re.compile(r"\d+ (?:s|min) ago"): "just now",
-    re.compile(r"(?<=^#:schema )/\S+(?=/dbctl/config/)", re.MULTILINE): "…",
     re.compile(r" in \d+(?:\.\d)? m?s(?=:|$)", re.MULTILINE): " in N ms",
     re.compile(r"\b\d+\.\d+ s\b"): "N.N s",
     re.compile(r"^((?:Backed up|Copied|Deleted|Adopted) [^:]*: )[\d.]+ [KMG]iB", re.MULTILINE): r"\1N.N MiB",

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import pytest
 
+from dbctl.cli.main import main
 from dbctl.engines.contract import Column, Table
 from dbctl.engines.parsing import lineage
 from dbctl.services.app.secrets import SECRET_NAMES, SECRET_VALUES
@@ -178,3 +179,27 @@ def test_lineage_of_view_chain_is_resolved_once_per_view():
     queries |= {name: f"select a from {before}" for before, name in pairwise(names)}
     assert set(lineage.find_dependent_views(queries, ["users"])) == set(names)
     assert lineage.trace_sources(queries, tables, "sqlite")["v299"] == {"a": {("users", "token")}}
+
+
+SECRETS_OF_A_CONFIGURATION = """[apps.blog]
+profile = "plain"
+databases = "postgresql://ann:hunter2@h/d?sslmode=require&sslpassword=hunter2&password=hunter2&application_name=x"
+[apps.blog.hooks.backup]
+before = ["curl", "-H", "Authorization: Bearer hunter2", "-H", "X-Api-Key: hunter2", "https://h/x?token=hunter2&a=1"]
+after = ["notify", "--token", "hunter2", "--token=hunter2", "-u", "ann:hunter2", "--data", '{"secret": "hunter2"}']
+failed = ["env", "API_TOKEN=hunter2", "--token", "${NAME}", "/usr/bin/tell"]
+"""
+
+
+@pytest.mark.parametrize(
+    "words", [("config", "show"), ("config", "show", "--defaults"), ("-v", "config", "show")]
+)
+def test_configuration_is_shown_without_secrets(tmp_path, monkeypatch, capsys, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dbctl.toml").write_text(SECRETS_OF_A_CONFIGURATION)
+    for form in ("table", "json"):
+        assert main([*words, "--app", "blog", "-o", form]) == 0
+        shown = capsys.readouterr()
+        assert "hunter2" not in shown.out + shown.err
+    for text in ("sslmode=require", "application_name=x", "ann:***@h/d", "${NAME}", "/usr/bin/tell", "a=1"):
+        assert text in shown.out

@@ -11,12 +11,11 @@ from typing import Any
 
 import msgspec
 
-from dbctl.config import CONFIG_SCHEMA, Selection, read_sections, report_first_problem
+from dbctl.config import CONFIG_SCHEMA, Selection, read_sections, redact_value, report_first_problem
 from dbctl.config import loader as config
 from dbctl.errors import AppMissingError, ConfigKeyMissingError
 from dbctl.files import toml
 from dbctl.model import Page, Row, Struct
-from dbctl.services.setup.init import PASSWORD
 
 #: The part of a key that the user chooses, such as the name of an app.
 NAME = "NAME"
@@ -82,7 +81,7 @@ def show_configuration(selection: Selection, *, with_defaults: bool) -> tuple[Pa
         items += [
             ConfiguredKey(
                 key=toml.dotted(key),
-                value=_mask_addresses(value) if NOTIFY in key else _mask_passwords(value),
+                value=_mask_addresses(value) if NOTIFY in key else redact_value(value),
                 line=toml.line_of(source.text, key),
                 file=str(source.path),
             )
@@ -114,12 +113,6 @@ def _list_defaults(app: str, configured: Collection[Sequence[str]]) -> Iterator[
             absent.append(key)
         elif described.type != "section" and described.default is not None:
             yield ConfiguredKey(key=toml.dotted(key), value=described.default, line=None, file=None)
-
-
-def _mask_passwords(value: object) -> object:
-    if isinstance(value, list):
-        return [_mask_passwords(item) for item in value]
-    return PASSWORD.sub(r"\1***", value) if isinstance(value, str) else value
 
 
 def _mask_addresses(value: object) -> object:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dbctl.config import Retention, model, read_sections, report_first_problem
+from dbctl.config import MASK, Retention, model, read_sections, redact_text, report_first_problem
 from dbctl.config import loader as config
 from dbctl.errors import (
     AlreadyExistsError,
@@ -34,8 +34,8 @@ from dbctl.services.setup.database_files import (
 )
 from dbctl.url import resolve_engine
 
-#: A literal password in a URL; names of variables are not secret.
-PASSWORD = re.compile(r"(://[^:@]*:)(?!\$\{\w+\}@).*(?=@)")
+#: The schema of the configuration; a path of this installation would be wrong after an update, and on another machine.
+SCHEMA_ADDRESS = "https://raw.githubusercontent.com/dbctl/dbctl/main/dbctl/config/config.schema.json"
 #: The initial backup section. The durations match the jobs of ``schedule cron``.
 BACKUP_SECTION = """repository = "backups"
 keep = {{ {keep} }}
@@ -72,6 +72,15 @@ class InitResult(ChangeResult, frozen=True, kw_only=True):
         missing = [f"{len(self.missing)} optional missing"] if self.missing else []
         databases = format_count(len(self.databases), "database")
         return Closing(f"Wrote {self.config} with app {self.app}", [databases, *missing])
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        return [
+            f"{self.config} contains the password of {name} in clear: write ${{DB_PASSWORD}} in its place, and set this variable,"
+            " or the file of [secrets.DB_PASSWORD]"
+            for name, address in self.databases.items()
+            if MASK in address
+        ]
 
 
 def config_exists(file: Path, app: str) -> bool:
@@ -190,7 +199,7 @@ class InitConfig:
         old_text = self._file.read_bytes().decode() if exists else ""
         gap = "" if not old_text else "\n" if old_text.endswith("\n") else "\n\n"
         # Editors with a language server for TOML complete and explain the keys.
-        header = "" if old_text else f"#:schema {model.CONFIG_SCHEMA}\n\n"
+        header = "" if old_text else f"#:schema {SCHEMA_ADDRESS}\n\n"
         text = old_text + gap + header + self._create_section()
         try:
             toml.loads(text.removeprefix("\ufeff"))
@@ -209,7 +218,7 @@ class InitConfig:
         )
 
     def _mask_passwords(self) -> dict[str, str]:
-        return {name: PASSWORD.sub(r"\1***", address) for name, address in self._databases.items()}
+        return {name: redact_text(address) for name, address in self._databases.items()}
 
     def _create_section(self) -> str:
         lines = [f"[apps.{toml.quoted(self.app)}]", f"profile = {toml.quoted(self._profile, value=True)}"]

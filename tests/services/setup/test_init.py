@@ -233,6 +233,12 @@ def test_url_without_name_is_main_and_password_is_masked():
     operation = create_operation(profile="plain", urls=["postgresql://u:hunter2@h/d"])
     output = f"{operation.plan()} {operation.apply()}"
     assert 'main = "postgresql://u:hunter2@h/d"' in Path("dbctl.toml").read_text()
+    (remark,) = (
+        create_operation(profile="plain", urls=["postgresql://u:hunter2@h/d"], app="clear").apply().remarks
+    )
+    assert "in clear" in remark
+    variable = create_operation(profile="plain", urls=["postgresql://u:${PW}@h/d"], app="variable")
+    assert variable.apply().remarks == []
     assert "postgresql://u:***@h/d" in output
     assert "hunter2" not in output
     with pytest.raises(DatabaseNotFoundError, match="any file"):
@@ -407,7 +413,9 @@ def test_commented_options_are_valid_and_the_schema_accepts_them(folder):
     copy_template("user.db")
     create_operation(app="a b".replace(" ", ".")).apply()
     text = (folder / "dbctl.toml").read_text()
-    schema = Path(text.partition("\n")[0].removeprefix("#:schema "))
+    address = text.partition("\n")[0].removeprefix("#:schema ")
+    assert address.startswith("https://")  # not a path of this installation
+    schema = Path(__file__).parents[3] / address.partition("/main/")[2]
     lines = [line.removeprefix("# ") if line.startswith("# ") else line for line in text.splitlines()]
     (folder / "dbctl.toml").write_text("\n".join(lines))
     values = tomllib.loads("\n".join(lines))
