@@ -91,6 +91,9 @@ class NativeSchemas(Protocol):
     def open_rows(self, schema: NativeSchema, *, is_destination: bool = False) -> RowSource:
         """Return the part that reads the rows of this database exactly as they are stored."""
 
+    def format_value(self, value: bytes) -> str:
+        """Return a value of such a row for a message."""
+
     def open_sink(self, schema: NativeSchema) -> RowSink:
         """Return the part that writes such rows into this database."""
 

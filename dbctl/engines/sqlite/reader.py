@@ -24,6 +24,7 @@ class SQLiteDatabase(SqlDatabase):
         "FullText": "dbctl.engines.sqlite.fulltext:SQLiteFullText",
         "IndexMonitor": "dbctl.engines.sqlite.monitoring:SQLiteIndexMonitor",
         "Maintenance": "dbctl.engines.sqlite.monitoring:SQLiteMaintenance",
+        "NativeSchemas": "dbctl.engines.sqlite.native:SQLiteNativeSchemas",
         "PortableSchemas": "dbctl.engines.sqlite.portable:SQLitePortableSchemas",
         "Preview": "dbctl.engines.sql.preview:SqlPreview",
         "RowSource": "dbctl.engines.sqlite.transfer:SQLiteRowSource",

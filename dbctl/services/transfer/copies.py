@@ -22,6 +22,7 @@ from dbctl.engines.contract import (
 from dbctl.errors import DbctlError, TransferOtherError, TransferSchemaError
 from dbctl.services.app import ledger_detection
 from dbctl.services.transfer.check import refuse_orphans, refuse_unstorable_values
+from dbctl.services.transfer.compare import decode_value
 from dbctl.services.transfer.copy import Destination
 from dbctl.services.transfer.endpoints import Endpoints
 from dbctl.services.transfer.parts import require_native, require_rows, require_schemas, require_scripts
@@ -79,6 +80,10 @@ class NativeCopy:
         """Return the name that ``compare_schemas`` has for a table."""
         (native,) = (native for native in self.schema.tables if native.name == table.name)
         return native.object_name
+
+    def format_value(self, value: bytes) -> str:
+        """Return a value of a row for a message."""
+        return self._source.format_value(value)
 
     def count_rows(self, table: str) -> int:
         """Return the number of rows to copy of a table."""
@@ -233,6 +238,10 @@ class PortableCopy:
     def name_object(self, table: TransferTable) -> str:
         """Return the name that ``compare_schemas`` has for a table."""
         return table.name
+
+    def format_value(self, value: bytes) -> str:
+        """Return a value of a row for a message."""
+        return decode_value(value)
 
     def open(self, db: Writable) -> Destination:
         """Return the parts of the destination that read and write rows."""

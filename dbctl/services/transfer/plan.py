@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 
 from dbctl.engines.contract import Readable, SizeMonitor, ValueChange
-from dbctl.errors import Exit, TransferDestinationMissingError
+from dbctl.errors import Exit
 from dbctl.model import Closing, Plan, Row, Struct, format_count
 from dbctl.services.transfer.check import CopyProblem, find_orphans, find_problems, format_key
 from dbctl.services.transfer.copies import NativeCopy, is_native, pair_tables
@@ -205,12 +206,19 @@ def plan_transfer(endpoints: Endpoints, options: SchemaOptions) -> TransferPlan:
 def _plan_native_copy(endpoints: Endpoints) -> TransferPlan:
     """Return the plan of a copy to the same engine."""
     source = endpoints.open_source()
-    with endpoints.open_destination_for_reading() as current, require_rows(source).snapshot():
-        if current is None:
-            raise TransferDestinationMissingError(url=endpoints.destination_url)
-        if not has_state(current):
+    with (
+        endpoints.open_destination_for_reading() as current,
+        require_rows(source).snapshot(),
+        ExitStack() as stack,
+    ):
+        if current is not None and not has_state(current):
             endpoints.require_empty(current)
-        copy = NativeCopy(endpoints, source, current)
+        destination = current
+        if destination is None:  # a file that would be created
+            engine = endpoints.destination.engine(endpoints.database)
+            scratch = engine.open_scratch(endpoints.destination_url, endpoints.target)
+            destination = stack.enter_context(closing(scratch))
+        copy = NativeCopy(endpoints, source, destination)
         tables = copy.list_tables()
         omissions = [*copy.schema.omissions, *copy.find_refused_objects()]
         problems = [

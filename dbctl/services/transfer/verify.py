@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from dbctl import progress
 from dbctl.engines.contract import Line, RowSource, split_line
 from dbctl.errors import Exit, TransferDestinationMissingError
 from dbctl.model import Closing, Row, Struct, format_count
-from dbctl.services.transfer.compare import MAX_DIFFERENCES, Advance, TableComparison, ignore_rows
+from dbctl.services.transfer.compare import (
+    MAX_DIFFERENCES,
+    Advance,
+    TableComparison,
+    decode_value,
+    ignore_rows,
+)
 from dbctl.services.transfer.copies import open_copy
 from dbctl.services.transfer.endpoints import Endpoints
 from dbctl.services.transfer.parts import require_rows
@@ -97,7 +103,7 @@ def verify_transfer(endpoints: Endpoints, *, advance: Advance = ignore_rows) -> 
             missing = {part.name for part in objects if (part.kind, part.difference) == ("table", "missing")}
             tables = [table for table in copy.list_tables() if copy.name_object(table) not in missing]
             results = [
-                verify_table(copy.rows, other_rows, table, advance)
+                verify_table(copy.rows, other_rows, table, advance, format_value=copy.format_value)
                 for table in progress.list_parts(tables, "table")
             ]
     return TransferVerification(
@@ -111,7 +117,12 @@ def verify_transfer(endpoints: Endpoints, *, advance: Advance = ignore_rows) -> 
 
 
 def verify_table(
-    source: RowSource, destination: RowSource, table: TransferTable, advance: Advance = ignore_rows
+    source: RowSource,
+    destination: RowSource,
+    table: TransferTable,
+    advance: Advance = ignore_rows,
+    *,
+    format_value: Callable[[bytes], str] = decode_value,
 ) -> VerifiedTable:
     """Compare one table, each side in a snapshot."""
     comparison = TableComparison(source, destination, table, advance=advance)
@@ -128,14 +139,14 @@ def verify_table(
         missing=len(differences.missing),
         changed=len(differences.changed),
         extra=len(differences.extra),
-        keys=[describe_key(table, key) for key in keys[:MAX_KEYS]],
+        keys=[describe_key(table, key, format_value) for key in keys[:MAX_KEYS]],
         counted=differences.is_complete,
     )
 
 
-def describe_key(table: TransferTable, key: Line) -> Row:
+def describe_key(table: TransferTable, key: Line, format_value: Callable[[bytes], str] = decode_value) -> Row:
     """Return the values of a key by column; without a key, those of the row."""
     return {
-        column.name: (value or b"").decode(errors="replace")
+        column.name: format_value(value or b"")
         for column, value in zip(table.key or table.columns, split_line(key), strict=True)
     }

@@ -141,7 +141,7 @@ def test_bad_destinations(start, to, status):
     start("run", "--to", to, status=status)
 
 
-def test_source_that_lacks_migrations_is_refused(answer, tmp_path):
+def test_source_that_lacks_migrations_is_refused(answer, tmp_path, databases):
     answer("demo", "promptvault", str(tmp_path / "app"))
     database = next((tmp_path / "app").rglob("promptvault.db"))
     change(
@@ -149,7 +149,8 @@ def test_source_that_lacks_migrations_is_refused(answer, tmp_path):
         "delete from _prisma_migrations where migration_name = '20250828120646_add_public_sharing_fields'",
     )
     config = ("--config", str(tmp_path / "app" / "dbctl.toml"))
-    error = answer(*config, "transfer", "run", "--to", str(tmp_path / "new.db"), status=4)["error"]
+    destination = databases("postgresql", tmp_path)
+    error = answer(*config, "transfer", "run", "--to", destination, status=4)["error"]
     assert error["code"] == "transfer-source-pending"
 
 

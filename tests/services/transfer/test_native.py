@@ -232,3 +232,77 @@ def test_refused_run_leaves_nothing_and_a_later_table_is_planned(answer, tmp_pat
     ]
     answer(*words, "run", "--to", destination)
     assert answer(*words, "verify", "--to", destination)["data"]["equal"] is True
+
+
+FILE_SCHEMA = """
+create table kind (id integer primary key autoincrement, name text not null unique);
+create table event (at datetime, tree json, untyped, amount decimal(10, 2), flag boolean check (flag in (0, 1)),
+  twice integer generated always as (amount * 2) stored);
+create table "odd ""name" (rowid text, _rowid_ text, oid text);
+create table pair (a text collate nocase, b integer, primary key (a, b)) without rowid;
+create table coded (code text primary key, note text);
+create virtual table words using fts5 (title, body);
+create index event_at on event (at) where at > 5;
+create unique index kind_lower on kind (lower(name));
+create view shown as select name from kind;
+create trigger stamp after insert on kind begin update event set at = new.id where rowid = 9; end;
+insert into kind values (5, 'first'), (900, 'last');
+delete from kind where id = 900;
+insert into event (rowid, at, tree, untyped, amount, flag) values
+  (3, 1577836800, '[1, 2, 1.10]', '12', '123456789012345678.123456789012345678', 1), (9, '2020-01-01T00:00:00Z', '{"a":1,"a":2}', 12, 1.50, 0),
+  (77, x'0001ff5c', null, 12.5, -0.0, null), (78, 1e300, cast(x'ff00fe' as text), cast(x'80' as text), 9e999, 1),
+  (79, 'tab	back\\slash ' || char(10) || char(13) || char(0), '', x'', 0.1, null);
+insert into "odd ""name" values ('a', 'b', 'c');
+insert into pair values ('A', 1), ('b', -9223372036854775808);
+insert into coded values ('x', null), (null, 'no code');
+insert into words values ('first title', 'some body'), ('second', 'other');
+delete from words where rowid = 1;
+pragma user_version = 77; pragma application_id = 123456;
+"""
+
+
+def dump_file(path):
+    """Return the schema and the rows of a file with their rowids and types, without the state of the transfer."""
+    with closing(sqlite3.connect(path)) as db:
+        db.text_factory = bytes
+        schema = db.execute(
+            "select type, name, sql from sqlite_master where tbl_name <> 'dbctl_transfer' order by type, name"
+        ).fetchall()
+        rows = {}
+        for kind, name, _ in schema:
+            if kind == b"table" and name != b"words":
+                quoted = name.decode().replace('"', '""')
+                columns = [column[1].decode() for column in db.execute(f'pragma table_info("{quoted}")')]
+                types = ", ".join(f'typeof("{column.replace(chr(34), chr(34) * 2)}")' for column in columns)
+                rows[name] = sorted(map(repr, db.execute(f'select *, {types} from "{quoted}"')))
+        rows["rowids"] = db.execute("select rowid, at from event").fetchall()
+        rows["search"] = db.execute("select rowid, title from words where words match 'second'").fetchall()
+        rows["values"] = [
+            db.execute(f"pragma {name}").fetchone() for name in ("user_version", "application_id")
+        ]
+        return schema, rows
+
+
+def test_sqlite_keeps_statements_and_stored_values(answer, tmp_path):
+    first, second = tmp_path / "first.db", tmp_path / "second.db"
+    with closing(sqlite3.connect(first)) as db:
+        db.executescript(FILE_SCHEMA)
+    words = ("--url", f"main={first}", "transfer")
+    plan = answer(*words, "plan", "--to", str(second))["data"]
+    assert (plan["schema"], plan["problems"], plan["omissions"], second.exists()) == ("native", [], [], False)
+    answer(*words, "run", "--to", str(second))
+    assert answer(*words, "verify", "--to", str(second))["data"]["equal"] is True
+    with closing(sqlite3.connect(first)) as db:
+        db.executescript(
+            "insert into words values ('third', 'second'); update event set untyped = 5 where rowid = 77"
+        )
+    answer(*words, "switch", "--to", str(second), "--yes")
+    expected, copied = dump_file(first), dump_file(second)
+    assert copied[0] == expected[0]
+    assert copied[1] == expected[1]
+    assert answer(*words, "verify", "--to", str(second))["data"]["equal"] is True
+    with closing(sqlite3.connect(second)) as db:
+        db.execute("insert into kind (name) values ('new')")
+        assert db.execute("select max(id) from kind").fetchone() == (901,)
+        assert db.execute("pragma integrity_check").fetchone() == ("ok",)
+        db.execute("insert into words (words) values ('integrity-check')")

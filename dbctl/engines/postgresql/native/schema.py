@@ -167,6 +167,9 @@ class PostgreSQLNativeSchemas(PostgreSQLPart):
     def open_rows(self, schema: NativeSchema, *, is_destination: bool = False) -> RowSource:
         return PostgreSQLNativeRows(self._db, schema, is_destination=is_destination)
 
+    def format_value(self, value: bytes) -> str:
+        return value.decode(errors="replace")
+
     def open_sink(self, schema: NativeSchema) -> RowSink:
         scope = read_scope(self._connection.session)
         return PostgreSQLNativeSink(cast("PostgreSQLWriter", self._db), schema, scope)

@@ -40,12 +40,9 @@ class SQLiteRowSink:
                 self._connection.set_pragma("foreign_keys", "1")
 
     def write_lines(self, table: str, columns: Sequence[LineColumn], batches: Iterable[LineBatch]) -> int:
-        live = [self._catalog.require_column(table, column.name) for column in columns]
-        parsers = [
-            value_parser(column, live_column.type) for column, live_column in zip(columns, live, strict=True)
-        ]
+        parsers = self._create_parsers(table, columns)
         names = ", ".join(ident(column.name) for column in columns)
-        insert = f"insert into {self._catalog.quote_table(table)} ({names}) values ({{}})"
+        insert = f"insert into {self._quote_table(table)} ({names}) values ({{}})"
         marks = ["?"] * len(columns)
         sql, count = insert.format(", ".join(marks)), 0
         driver = self._connection.driver
@@ -62,16 +59,29 @@ class SQLiteRowSink:
         return count
 
     def delete_lines(self, table: str, key: Sequence[LineColumn], keys: Sequence[Line]) -> int:
-        sql = f"delete from {self._catalog.quote_table(table)} where "
+        sql = f"delete from {self._quote_table(table)} where "
         driver = self._connection.driver
         return sum(
-            self._connection.write(lambda: driver.execute(sql + match_keys(key, batch)).rowcount)  # noqa: B023 - it runs immediately
+            self._connection.write(lambda: driver.execute(sql + self._match_keys(key, batch)).rowcount)  # noqa: B023 - it runs immediately
             for batch in lines.split_batches(keys)
         )
 
     def clear_table(self, table: str) -> int:
-        sql = f"delete from {self._catalog.quote_table(table)}"
+        sql = f"delete from {self._quote_table(table)}"
         return self._connection.write(lambda: self._connection.driver.execute(sql).rowcount)
+
+    def _create_parsers(
+        self, table: str, columns: Sequence[LineColumn]
+    ) -> Sequence[Callable[[bytes], object]]:
+        return [
+            value_parser(column, self._catalog.require_column(table, column.name).type) for column in columns
+        ]
+
+    def _quote_table(self, table: str) -> str:
+        return self._catalog.quote_table(table)
+
+    def _match_keys(self, key: Sequence[LineColumn], keys: Sequence[Line]) -> str:
+        return match_keys(key, keys)
 
     def list_attachments(self, *, indexes: bool) -> Sequence[tuple[str, Sequence[str]]]:
         return [

@@ -90,7 +90,7 @@ class SQLiteRowSource:
         self, table: str, columns: Sequence[LineColumn], *, position: str = "", end: str = ""
     ) -> Iterator[Iterator[LineBatch]]:
         statements = _Statements(
-            table=self._catalog.quote_table(table),
+            table=self._quote_table(table),
             rowid=self._find_rowid(table),
             line=self._line(table, columns),
             plain_line=self._plain_line(table, columns),
@@ -147,13 +147,13 @@ class SQLiteRowSource:
         self, table: str, columns: Sequence[LineColumn], key: Sequence[LineColumn], keys: Sequence[Line]
     ) -> Sequence[Line]:
         sql, result = (
-            f"select {self._line(table, columns)} from {self._catalog.quote_table(table)} where ",
+            f"select {self._line(table, columns)} from {self._quote_table(table)} where ",
             list[Line](),
         )
         with self._bytes() as driver:
             for batch in lines.split_batches(keys):
                 signals.raise_if_interrupted()
-                statement = sql + match_keys(key, batch)
+                statement = sql + self._match_keys(key, batch)
                 rows = self._connection.retry_while_locked(lambda: driver.execute(statement).fetchall())  # noqa: B023 - it runs immediately
                 result += [line for (line,) in rows]
         return result
@@ -182,6 +182,12 @@ class SQLiteRowSource:
         if not self._connection.run(_IS_ROWID_TABLE, {"table": table}):
             return ""
         return find_rowid_name(self._catalog.require_table(table).columns)
+
+    def _quote_table(self, table: str) -> str:
+        return self._catalog.quote_table(table)
+
+    def _match_keys(self, key: Sequence[LineColumn], keys: Sequence[Line]) -> str:
+        return match_keys(key, keys)
 
     @contextmanager
     def _bytes(self) -> Iterator[sqlite3.Connection]:

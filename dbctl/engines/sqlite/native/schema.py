@@ -1,0 +1,172 @@
+"""The schema of a file in its own statements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+from dbctl.engines.contract import (
+    Definitions,
+    NativeObject,
+    NativeRules,
+    NativeSchema,
+    NativeTable,
+    Omission,
+    Readable,
+    RowSink,
+    RowSource,
+    ScriptRunner,
+    list_definitions,
+    require_part,
+)
+from dbctl.engines.sql import ident, quote_literal
+from dbctl.engines.sqlite.dialect import find_rowid_name
+from dbctl.engines.sqlite.native.rows import ROWID, ROWID_ALIAS, SQLiteNativeRows, SQLiteNativeSink
+from dbctl.errors import DbctlError
+
+if TYPE_CHECKING:
+    from dbctl.engines.sqlite.reader import SQLiteDatabase
+    from dbctl.engines.sqlite.writer import SQLiteWriter
+
+#: The module of a virtual table creates its shadow tables.
+_OBJECTS = """select m.type, m.name, m.sql, l.type = 'virtual' from sqlite_master m
+left join pragma_table_list l on l.schema = 'main' and l.name = m.name and m.type in ('table', 'view')
+where m.sql is not null and m.name not like 'sqlite!_%' escape '!' and coalesce(l.type, '') <> 'shadow'
+  and m.tbl_name <> :state order by m.rowid"""
+_TABLES = """select name, type = 'shadow', wr from pragma_table_list where schema = 'main' and type in ('table', 'shadow')
+and name not in ('sqlite_schema', 'sqlite_master', 'sqlite_sequence', :state) and name not like 'sqlite!_stat_' escape '!' order by name"""
+_COLUMNS = "select name, type, pk from pragma_table_xinfo(:table) where hidden = 0 order by cid"
+#: A key of one column that is the rowid has no index.
+_IS_ROWID = """select count(*) from pragma_index_list(:table) where origin = 'pk'"""
+_SEQUENCES = "select name, seq from sqlite_sequence where name <> :state"
+_HAS_SEQUENCES = "select 1 from sqlite_master where name = 'sqlite_sequence'"
+_PRAGMAS = ("user_version", "application_id")
+
+
+class SQLiteNativeSchemas:
+    """The part ``NativeSchemas``."""
+
+    refuses_orphans = False
+
+    def __init__(self, db: SQLiteDatabase) -> None:
+        self._db, self._connection = db, db.connection
+
+    def prepare(self, destination: Readable, state_table: str) -> NativeRules:
+        ((encoding,),) = cast("SQLiteDatabase", destination).connection.run("pragma encoding")
+        return {"state": state_table, "encoding": str(encoding)}
+
+    def read_native(self, rules: NativeRules) -> NativeSchema:
+        objects = list(self._read_objects(rules))
+        tables = list(self._read_tables(rules))
+        shadows = [
+            f"delete from {ident(str(name))}"
+            for name, is_shadow, _ in self._connection.run(_TABLES, {"state": rules["state"]})
+            if is_shadow
+        ]
+        before = [part for part in objects if part.kind == "table"]
+        # the module of a virtual table adds rows to its shadow tables
+        before += [NativeObject(kind="rows", name="shadow tables", statements=shadows, is_compared=False)]
+        return NativeSchema(
+            before=before,
+            after=[part for part in objects if part.kind != "table"],
+            tables=tables,
+            omissions=list(self._list_omissions(rules)),
+        )
+
+    def read_definitions(self, rules: NativeRules) -> Definitions:
+        return list_definitions(list(self._read_objects(rules)))
+
+    def _read_objects(self, rules: NativeRules) -> Iterator[NativeObject]:
+        for kind, name, sql, _ in self._connection.run(_OBJECTS, {"state": rules["state"]}):
+            yield NativeObject(kind=str(kind), name=str(name), statements=[str(sql)])
+
+    def _read_tables(self, rules: NativeRules) -> Iterator[NativeTable]:
+        for table, _, is_without_rowid in self._connection.run(_TABLES, {"state": rules["state"]}):
+            name = str(table)
+            rows = self._connection.run(_COLUMNS, {"table": name})
+            columns = {str(column): str(declared) for column, declared, _ in rows}
+            parts = {int(str(number)): str(column) for column, _, number in rows if number}
+            key = [parts[number] for number in sorted(parts)]
+            if not is_without_rowid:
+                ((has_index,),) = self._connection.run(_IS_ROWID, {"table": name})
+                rowid = find_rowid_name(columns)
+                if len(key) == 1 and not has_index:
+                    columns[key[0]] = ROWID_ALIAS
+                elif rowid:
+                    columns = {rowid: ROWID, **columns}
+                    key = [rowid] if self._may_be_null(name, key) else key
+            ordered = {column: columns[column] for column in (*key, *(c for c in columns if c not in key))}
+            yield NativeTable(
+                name=name,
+                place=ident(name),
+                destination=ident(name),
+                object_name=name,
+                columns=ordered,
+                key=key,
+            )
+
+    def _may_be_null(self, table: str, key: Sequence[str]) -> bool:
+        """Whether no key, or one with NULL, identifies the rows of a table."""
+        condition = " or ".join(f"{ident(name)} is null" for name in key)
+        sql = f"select 1 from {ident(table)} where {condition} limit 1"
+        return not key or bool(self._connection.run(sql))
+
+    def _list_omissions(self, rules: NativeRules) -> Iterator[Omission]:
+        ((encoding,),) = self._connection.run("pragma encoding")
+        if str(encoding) != rules["encoding"]:
+            reason = f"the destination has {rules['encoding']}; the characters are the same"
+            yield Omission(kind="encoding", name=str(encoding), reason=reason)
+
+    def create_objects(self, statements: Sequence[str]) -> None:
+        scripts = require_part(self._db, ScriptRunner, "a transfer", "")
+        for sql in statements:
+            scripts.run_statement(sql)
+
+    def try_objects(self, objects: Sequence[NativeObject]) -> Iterator[tuple[NativeObject, str]]:
+        db = cast("SQLiteWriter", self._db)
+        for part in objects:
+            try:
+                with db.transaction():
+                    self.create_objects(part.statements)
+            except DbctlError as error:
+                yield part, str(error.context.get("reason") or error)
+
+    def count_rows(self, schema: NativeSchema, table: str) -> int:
+        del schema  # every row is copied
+        ((count,),) = self._connection.run(f"select count(*) from {ident(table)}")
+        return int(str(count))
+
+    def open_rows(self, schema: NativeSchema, *, is_destination: bool = False) -> RowSource:
+        del is_destination  # tables have the same names
+        return SQLiteNativeRows(self._db, schema)
+
+    def format_value(self, value: bytes) -> str:
+        return value[value[:1] in (b"t", b"r") :].decode(errors="replace")
+
+    def open_sink(self, schema: NativeSchema) -> RowSink:
+        return SQLiteNativeSink(cast("SQLiteWriter", self._db), schema)
+
+    def read_values(self, rules: NativeRules, *, is_destination: bool = False) -> Mapping[str, str]:
+        del is_destination
+        values = {name: str(self._connection.run(f"pragma {name}")[0][0]) for name in _PRAGMAS}
+        if self._connection.run(_HAS_SEQUENCES):
+            rows = self._connection.run(_SEQUENCES, {"state": rules["state"]})
+            values |= {f"sequence {name}": str(number) for name, number in rows}
+        return values
+
+    def value_statements(self, values: Mapping[str, str]) -> Sequence[str]:
+        statements = [f"pragma {name} = {values[name]}" for name in _PRAGMAS if name in values]
+        for name, number in values.items():
+            kind, _, table = name.partition(" ")
+            if kind == "sequence":
+                literal = quote_literal(table)
+                statements.append(f"delete from sqlite_sequence where name = {literal}")
+                statements.append(f"insert into sqlite_sequence (name, seq) values ({literal}, {number})")
+        return statements
+
+    def list_contents(self) -> Sequence[str]:
+        return ()
+
+    def drop_statements(self, rules: NativeRules) -> Sequence[str]:
+        del rules
+        return require_part(self._db, ScriptRunner, "a transfer", "").drop_statements()
