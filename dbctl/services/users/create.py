@@ -57,6 +57,7 @@ class UserCreated(ChangeResult, frozen=True, kw_only=True):
     ended_sessions: int = 0
     signed_in_for: str | None = None  #: how long signed cookies with the old values remain valid
     password: str | None = None  #: only if dbctl generated it; shown once
+    undecided: Sequence[str] = ()  #: notes about what the app may require of a new user
 
     @property
     def closing(self) -> Closing:
@@ -79,7 +80,7 @@ class UserCreated(ChangeResult, frozen=True, kw_only=True):
     @property
     def remarks(self) -> Sequence[str]:
         if not self.signed_in_for:
-            return ()
+            return self.undecided
         from dbctl.services.users import sign_in_state
 
         return sign_in_state.remarks(self.signed_in_for, changed=self.changed)
@@ -157,6 +158,10 @@ class CreateUser:
             created=True,
             changed=True,
             default_settings=list(self._settings),
+            undecided=[
+                f"the profile leaves it open: {decision}"
+                for decision in users.app.profile.undecided.get("new-users", ())
+            ],
             password=new.generated_password.reveal() if new.generated_password else None,
         )
 

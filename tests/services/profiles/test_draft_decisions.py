@@ -164,3 +164,21 @@ def test_secret_that_the_app_may_add_to_passwords_is_a_decision(shop):
     assert shop.run("users", "set-password", "bo@example.org", "--generate", status=6)["error"]["code"] == (
         "decision-open"
     )
+
+
+def test_values_and_rows_that_every_user_has_are_drafted(shop):
+    shop.create(
+        "create table profiles (id integer primary key, owner_id integer not null references users (id), theme text)",
+        "insert into profiles values (1, 1, 'dark'), (2, 2, 'dark')",
+        columns=", deleted_at_ms integer, plan text not null, motto text, note text",
+        values=(", 0, 'free', 'Ada', null", ", 0, 'free', 'Bo', 'x'"),
+    )
+    profile = shop.draft()
+    assert profile["users"]["new"] == {"plan": "free", "deleted_at_ms": 0}
+    assert "create" not in profile["users"]
+    assert "# [[users.create]]" in shop.profile.read_text()
+    decisions = profile["undecided"]["new-users"]
+    assert ("profiles" in decisions[0], "motto" in decisions[1]) == (True, True)
+    result = shop.run("users", "create", "cy@example.org", "--generate")
+    assert any("profiles" in warning for warning in result["warnings"])
+    assert shop.rows("select plan, deleted_at_ms, note from users where id = 3") == [("free", 0, None)]
