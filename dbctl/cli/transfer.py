@@ -91,7 +91,7 @@ def run(
 
 @app.command()
 def verify(ctx: typer.Context, to: To) -> int:
-    """Compare each table of both databases by count, digest and key; exit 4 if a table differs.
+    """Compare each table of both databases by count, digest and key; exit 4 if a table differs or a sequence is behind its rows.
 
     Example: dbctl transfer verify --to postgresql://app@localhost/app
     Example: dbctl transfer verify --to sqlite:///srv/app/app.db -o json
@@ -100,6 +100,8 @@ def verify(ctx: typer.Context, to: To) -> int:
 
     with _open_endpoints(ctx, to) as endpoints, show_progress(ctx, "comparing", None, unit="rows") as advance:
         result = verify_transfer(endpoints, advance=advance)
+    for remark in result.remarks:
+        warn(ctx, remark)
     return emit(ctx, result, status=result.status)
 
 

@@ -284,6 +284,9 @@ class PortableCopy:
         """Set the counters."""
         scripts = require_scripts(db)
         numbers = require_schemas(self._source).read_counters()
+        with db.transaction():  # also where the source counts nothing, and takes the largest key
+            for table in self.schema.source.tables:
+                db.advance_sequences(table.name)
         with scripts.schema_transaction():
             for sql in require_schemas(db).set_counters(numbers):
                 scripts.run_statement(sql)

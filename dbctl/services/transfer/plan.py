@@ -180,6 +180,7 @@ def plan_transfer(endpoints: Endpoints, options: SchemaOptions) -> TransferPlan:
             )
             for table in tables
         ]
+    copied = {table.table for table in planned}
     return TransferPlan(
         target=endpoints.target,
         source=str(endpoints.source_url),
@@ -189,7 +190,7 @@ def plan_transfer(endpoints: Endpoints, options: SchemaOptions) -> TransferPlan:
         excluded=sorted(
             name
             for name, table in source.tables().items()
-            if not table.is_view and exclusions.is_excluded(name)
+            if not table.is_view and exclusions.is_excluded(name) and name not in copied
         ),
         statements=[*schema.statements, *schema.later_statements],
         omissions=[

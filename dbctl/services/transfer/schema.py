@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -48,6 +48,7 @@ class TransferSchema(Struct, frozen=True, kw_only=True):
     statements: Sequence[str] = ()  #: derived: those that create the tables
     later_statements: Sequence[str] = ()  #: derived: those that run after the copy
     omissions: Sequence[Omission] = ()  #: what the destination will lack
+    ledgers: Collection[str] = ()  #: tables of the source that only migrations change
 
     @property
     def fingerprint(self) -> str:
@@ -56,7 +57,9 @@ class TransferSchema(Struct, frozen=True, kw_only=True):
             # the type of a column may depend on its values
             [[structs.astuple(table), [(column.name, column.declared) for column in columns]]]
             for columns, table in (
-                (table.columns, structs.replace(table, columns=())) for table in self.source.tables
+                (table.columns, structs.replace(table, columns=()))
+                for table in self.source.tables
+                if table.name not in self.ledgers  # a comparison does not read them
             )
         ]
         return blake2b(msgspec.json.encode(tables), digest_size=16).hexdigest()
@@ -76,17 +79,21 @@ def select_schema(
         TransferSourcePendingError: the source lacks migrations that the destination would have.
     """
     schema = read_schema(source)
-    selected = structs.replace(schema, tables=select_tables(schema, exclusions))
     target = None if options.is_derived else _find_migrations(endpoints, source, options)
+    ledgers = exclusions.ledgers
+    if target is None and options.copies_ledgers:  # the app's own runner has to find what it applied
+        exclusions = exclusions.without_ledgers()
+    selected = structs.replace(schema, tables=select_tables(schema, exclusions))
     if target is None:
-        return TransferSchema(origin="derived", source=selected, omissions=schema.omissions)
-    return TransferSchema(origin="migrations", source=selected, migrations=target)
+        return TransferSchema(origin="derived", source=selected, omissions=schema.omissions, ledgers=ledgers)
+    return TransferSchema(origin="migrations", source=selected, migrations=target, ledgers=ledgers)
 
 
 class SchemaOptions(Struct, frozen=True, kw_only=True):
     """Options that decide how the destination gets its schema."""
 
     is_derived: bool = False  #: derive it, although the profile has migrations
+    copies_ledgers: bool = True  #: a derived schema contains the ledgers of migrations
     migrations: Path | None = None  #: the folder of the migrations for the destination
     variant: str = ""
 

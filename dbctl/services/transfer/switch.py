@@ -112,7 +112,7 @@ class SwitchTransfer(Operation):
             if state.phase == "schema":
                 raise TransferMissingError(target=db.target, url=endpoints.destination_url)
             with rows.snapshot(), explain_failure():
-                copy = open_copy(endpoints, source, db, SchemaOptions(is_derived=True))
+                copy = open_copy(endpoints, source, db, SchemaOptions(is_derived=True, copies_ledgers=False))
                 if copy.fingerprint != state.fingerprint:
                     raise TransferSchemaChangedError(target=self.target, url=endpoints.destination_url)
                 destination, tables = copy.open(db), copy.list_tables()

@@ -18,6 +18,9 @@ from dbctl.errors import TransferSchemaError
 from dbctl.model import Struct
 from dbctl.services.app import App, ledger_detection
 
+#: Tables of dbctl itself: the state of a transfer, and of a partially applied migration.
+_OWN_TABLES = (ledger_detection.TRANSFER_TABLE, ledger_detection.JOURNAL)
+
 
 class TransferTable(Struct, frozen=True, kw_only=True):
     """One table that is copied."""
@@ -36,21 +39,25 @@ class TransferTable(Struct, frozen=True, kw_only=True):
 class Exclusions(Struct, frozen=True, kw_only=True):
     """Tables that a transfer does not copy."""
 
-    names: Collection[str]  #: ledgers of migrations, and the state of the transfer
+    ledgers: Collection[str]  #: ledgers of migrations
     patterns: Sequence[str]  #: tables of search indexes, which dbctl creates again
 
     def is_excluded(self, table: str) -> bool:
         """Whether a table is not copied."""
-        return table in self.names or any(fnmatchcase(table, pattern) for pattern in self.patterns)
+        return table in {*self.ledgers, *_OWN_TABLES} or any(
+            fnmatchcase(table, pattern) for pattern in self.patterns
+        )
+
+    def without_ledgers(self) -> Exclusions:
+        """Return the exclusions of a derived schema, in which no migration creates the ledgers."""
+        return Exclusions(ledgers=(), patterns=self.patterns)
 
 
 def list_exclusions(app: App, database: str, db: Readable) -> Exclusions:
     """Return the tables of ``database``, open as ``db``, that are not copied."""
     section = app.database(database).migrations
     ledgers = ledger_detection.ledger_tables(app, database, db)
-    return Exclusions(
-        names=ledgers | {ledger_detection.TRANSFER_TABLE}, patterns=section.unmanaged if section else ()
-    )
+    return Exclusions(ledgers=ledgers, patterns=section.unmanaged if section else ())
 
 
 def select_tables(schema: PortableSchema, exclusions: Exclusions) -> list[PortableTable]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from dbctl import progress
-from dbctl.engines.contract import Line, RowSource, split_line
+from dbctl.engines.contract import Advisor, Line, Readable, RowSource, split_line
 from dbctl.errors import Exit, TransferDestinationMissingError
 from dbctl.model import Closing, Row, Struct, format_count
 from dbctl.services.transfer.compare import (
@@ -58,6 +58,9 @@ class TransferVerification(Struct, frozen=True, kw_only=True):
     equal: bool
     tables: Sequence[VerifiedTable]
     objects: Sequence[SchemaDifference] = ()  #: of the schema
+    counters: Sequence[
+        str
+    ] = ()  #: numbers of the destination that are behind its rows, so that new rows fail
 
     @property
     def closing(self) -> Closing:
@@ -65,12 +68,19 @@ class TransferVerification(Struct, frozen=True, kw_only=True):
         details = [f"{differing} differ" if differing else "all rows equal" if self.objects else "all equal"]
         if self.objects:
             details.append(f"{format_count(len(self.objects), 'object')} of the schema differ")
+        if self.counters:
+            details.append(f"{format_count(len(self.counters), 'sequence')} behind the rows")
         return Closing(f"Compared {format_count(len(self.tables), 'table')}", details, is_timed=True)
 
     @property
     def status(self) -> Exit:
         """The exit code of the command."""
-        return Exit.OK if self.equal else Exit.CHECK_FAILED
+        return Exit.OK if self.equal and not self.counters else Exit.CHECK_FAILED
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """The counters that are behind."""
+        return self.counters
 
     def summary(self) -> Sequence[Row]:
         fields = ("table", "source_rows", "destination_rows", "equal", "missing", "changed", "extra")
@@ -94,7 +104,9 @@ def verify_transfer(endpoints: Endpoints, *, advance: Advance = ignore_rows) -> 
         if destination is None:
             raise TransferDestinationMissingError(url=endpoints.destination_url)
         with require_rows(source).snapshot(), require_rows(destination).snapshot():
-            copy = open_copy(endpoints, source, destination, SchemaOptions(is_derived=True))
+            copy = open_copy(
+                endpoints, source, destination, SchemaOptions(is_derived=True, copies_ledgers=False)
+            )
             objects = [
                 SchemaDifference(kind=kind, name=name, difference=difference)
                 for kind, name, difference in copy.compare_schemas()
@@ -106,6 +118,7 @@ def verify_transfer(endpoints: Endpoints, *, advance: Advance = ignore_rows) -> 
                 verify_table(copy.rows, other_rows, table, advance, format_value=copy.format_value)
                 for table in progress.list_parts(tables, "table")
             ]
+        counters = find_late_counters(destination)
     return TransferVerification(
         target=endpoints.target,
         source=str(endpoints.source_url),
@@ -113,7 +126,15 @@ def verify_transfer(endpoints: Endpoints, *, advance: Advance = ignore_rows) -> 
         equal=not objects and all(result.equal for result in results),
         tables=results,
         objects=objects,
+        counters=counters,
     )
+
+
+def find_late_counters(db: Readable) -> list[str]:
+    """Return the sequences whose next value a row has already."""
+    advisor = db.part(Advisor)
+    findings = advisor.schema_findings() if advisor else ()
+    return [finding.message for finding in findings if finding.code == "sequence-behind"]
 
 
 def verify_table(

@@ -57,9 +57,13 @@ VIEWS = f"""select c.relname as name, pg_get_viewdef(c.oid, true) as query, c.re
 where {VISIBLE} and c.relkind in ('v', 'm') order by c.oid"""
 #: The next number of each sequence that a column owns, or whose default uses it.
 COUNTERS = f"""select c.relname, max(coalesce(pg_catalog.pg_sequence_last_value(s.seqrelid) + 1, s.seqstart))
-{_FROM} join pg_catalog.pg_depend d on d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = c.oid
-  and d.classid = 'pg_catalog.pg_class'::regclass and d.deptype in ('a', 'i')
-  join pg_catalog.pg_sequence s on s.seqrelid = d.objid
+{_FROM} join lateral (
+    select d.objid as sequence from pg_catalog.pg_depend d where d.refclassid = 'pg_catalog.pg_class'::regclass
+      and d.refobjid = c.oid and d.classid = 'pg_catalog.pg_class'::regclass and d.deptype in ('a', 'i')
+    union select d.refobjid from pg_catalog.pg_attrdef f join pg_catalog.pg_depend d on d.objid = f.oid
+      and d.classid = 'pg_catalog.pg_attrdef'::regclass and d.refclassid = 'pg_catalog.pg_class'::regclass
+      where f.adrelid = c.oid) u on true
+  join pg_catalog.pg_sequence s on s.seqrelid = u.sequence
 where {VISIBLE} and pg_catalog.has_sequence_privilege(s.seqrelid, 'SELECT') group by c.relname"""
 _NUMBERS_ROWS = re.compile(r"nextval\(")
 _CHECK = re.compile(r"CHECK \((.*)\)(?: NO INHERIT)?(?: NOT VALID)?", re.DOTALL)
