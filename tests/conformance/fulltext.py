@@ -14,10 +14,12 @@ from dbctl.engines.contract.fulltext import (
     IndexMarker,
     JoinedText,
     Link,
+    TextAnd,
     TextIndexes,
     TextIndexSpec,
+    TextQuery,
+    TextTerm,
 )
-from dbctl.engines.contract.text_query import TextAnd, TextQuery, TextTerm
 from dbctl.errors import SchemaMismatchError
 from tests.parts import find_part
 
