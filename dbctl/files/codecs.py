@@ -264,16 +264,22 @@ class StreamDecompressor:
 
 
 def read_gzip(path: Path, target: str, progress: Progress) -> Iterator[bytes]:
-    """Yield the decompressed content of a file in blocks.
+    """Yield the decompressed content of a file in blocks; a file without compression is passed on.
 
     Raises:
         CorruptError: it is truncated or changed, or has data after its end.
     """
     size, read_bytes, stream = path.stat().st_size, 0, StreamDecompressor("gzip", target, path.name)
     with path.open("rb") as file:
+        is_compressed = file.read(len(MAGIC["gzip"])) == MAGIC["gzip"]
+        file.seek(0)
         while block := file.read(BLOCK):
             signals.raise_if_interrupted()
             read_bytes += len(block)
-            yield from stream.feed(block)
+            if is_compressed:
+                yield from stream.feed(block)
+            else:
+                yield block
             progress(read_bytes / size)
-    stream.finish()
+    if is_compressed:
+        stream.finish()

@@ -57,6 +57,7 @@ class DumpRequest(Struct, frozen=True):
     form: str = ""  #: one of ``Dumps.forms``; empty: the default
     tables: Sequence[str] = ()  #: only these tables, if ``Dumps.supports_partial``; empty: all tables
     progress: Progress = no_progress  #: receives the completed share
+    is_plain: bool = False  #: whether a dump of text, whose suffix ends in ``.gz``, is not compressed
 
 
 class DumpResult(Struct, frozen=True, kw_only=True):

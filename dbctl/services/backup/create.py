@@ -110,6 +110,7 @@ class CreateBackup(BackupOperation):
             form=form or (settings.format if settings else ""),
             tables=tables,
             compress=compress or (settings.compress if settings else "gzip"),
+            is_plain=(compress or (settings.compress if settings else "")) == "none",
             rate_limit=rate_limit,
         )
         with suggest_other_databases(app, () if tables else self._databases):
@@ -189,7 +190,7 @@ def _require_form(app: App, sources: Sequence[Source], form: str, compress: Comp
     forms = dict.fromkeys(dump_form for source in sources for dump_form in source.dumps.forms)
     if form and form not in forms:
         raise UsageError(detail=f"--format {form}: {app.name} can be dumped as {', '.join(forms)}")
-    if compress and all(source.dumps.is_compressed for source in sources):
+    if compress and not any(source.accepts_compression(compress) for source in sources):
         raise NotSupportedError(
             feature="another compression of the backup",
             subject=app.name,

@@ -95,11 +95,12 @@ class Source(MemberSource):
         tables: Sequence[str] = (),
         compress: Compression = "none",
         rate_limit: ByteProgress | None = None,
+        is_plain: bool = False,
     ) -> None:
         self.app, self.database, self.target = app, database, app.target(database)
         self.engine = app.url(database).engine
         self._advance, self._form, self._tables = advance, form, tables
-        self._compress, self._rate_limit = compress, rate_limit
+        self._compress, self._rate_limit, self._is_plain = compress, rate_limit, is_plain
         self._file_names: Sequence[str] = ()  #: files that may exist in the folder of the backup
 
     @cached_property
@@ -145,13 +146,20 @@ class Source(MemberSource):
         default = next(iter(forms))
         return next((form for form, ending in forms.items() if ending == documented_extension), default)
 
+    def accepts_compression(self, compress: Compression) -> bool:
+        """Return whether the dump can be compressed this way: one of text at least not at all."""
+        is_text = self.dumps.forms[self._dump_form].endswith(SUFFIXES["gzip"])
+        return not self.dumps.is_compressed or (compress == "none" and is_text)
+
     @property
     def _compression(self) -> Compression:
         # Without compression, the database is not opened: a safety backup may copy an unreadable one.
         return "none" if self._compress == "none" or self.dumps.is_compressed else self._compress
 
     def _file_name(self, name: str) -> str:
-        plain = member_file_name(self.app, self.database, name, ending=self.dumps.forms[self._dump_form])
+        ending = self.dumps.forms[self._dump_form]
+        ending = ending.removesuffix(SUFFIXES["gzip"]) if self._is_plain else ending
+        plain = member_file_name(self.app, self.database, name, ending=ending)
         return plain + SUFFIXES[self._compression]
 
     def write_members(self, folder: BackupWriter) -> list[Member]:
@@ -169,7 +177,7 @@ class Source(MemberSource):
         copy_limit = [] if db.blocks_writers() else limit
         copy_progress = count_in_bytes((size - compression_bytes, self._advance), *copy_limit)
         progress.start_stage("copying")
-        dump_result = db.dump(DumpRequest(path, self._dump_form, self._tables, copy_progress))
+        dump_result = db.dump(DumpRequest(path, self._dump_form, self._tables, copy_progress, self._is_plain))
         compression_progress = count_in_bytes((compression_bytes, self._advance), *limit)
 
         progress.start_stage("verifying" if compress == "none" else "compressing")

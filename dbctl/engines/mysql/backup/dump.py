@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import cast
 
 from dbctl.engines.contract import DumpRequest, DumpResult, DumpVerification, Table
@@ -179,7 +179,7 @@ class MySQLDumper(MySQLPart):
                 watch=watch,
                 writes=True,
             ) as client,
-            open_parallel_gzip() as compressor,
+            nullcontext() if request.is_plain else open_parallel_gzip() as compressor,
         ):
             copy_output(client, file, scanner.feed, compressor, expected, request.progress)
             scanner.finish()

@@ -122,7 +122,9 @@ class PostgreSQLDumper:
                     writes=True,
                 ) as client,
                 follow_dump(decoder, target) as follower,
-                open_parallel_gzip() if form == "plain" else nullcontext() as compressor,
+                open_parallel_gzip()
+                if form == "plain" and not request.is_plain
+                else nullcontext() as compressor,
             ):
                 # In the same snapshot, while pg_dump connects and reads the catalog.
                 schema = "" if tables else self._schema.fingerprint()
