@@ -25,6 +25,15 @@ SCHEMES = {name: name for name in ENGINES} | {
     "mariadb": "mysql",
     "s3": "lancedb",
 }
+#: What may follow the ``+`` of a scheme: the drivers that libraries such as SQLAlchemy name, which dbctl ignores, and ``s3``.
+_DRIVERS: Mapping[str, Sequence[str]] = {
+    "sqlite": ("aiosqlite", "pysqlite", "pysqlite3", "pysqlcipher"),
+    "postgresql": ("asyncpg", "pg8000", "psycopg", "psycopg2", "psycopg2cffi", "psycopg_async"),
+    "mysql": ("aiomysql", "asyncmy", "cymysql", "mariadbconnector", "mysqlconnector", "mysqldb", "pymysql"),
+    "lancedb": ("s3",),
+}
+#: A text that begins like the address of another program: ``NAME:`` of two or more letters, or ``USER@HOST:``.
+_FOREIGN = re.compile(r"(?a)[A-Za-z][A-Za-z0-9+.-]+:|[\w.-]+@[\w.-]+:")
 #: The engine of a path without a scheme.
 PATH_ENGINE = "sqlite"
 #: The option of a URL for the path of a socket.
@@ -104,12 +113,18 @@ def parse_url(text: str) -> Url:
         if ENGINES[engine] == "server" or scheme.lower() == "s3":
             raise UrlInvalidError(reason="the scheme must be followed by ://")
         return _parse_file(engine, remainder)
-    engine = SCHEMES.get(scheme.lower().partition("+")[0])
-    if engine is None:
+    base, has_driver, driver = scheme.lower().partition("+")
+    engine = SCHEMES.get(base)
+    if engine is None or (has_driver and driver not in _DRIVERS[engine]):
         raise UrlInvalidError(reason=f"unknown scheme; known: {', '.join(SCHEMES)}")
     if scheme.lower() in ("s3", "lancedb+s3"):
         return _parse_bucket(remainder)
     return _parse_server(engine, remainder) if ENGINES[engine] == "server" else _parse_file(engine, remainder)
+
+
+def is_foreign_address(text: str) -> bool:
+    """Return whether a text begins like an address, and not like a path: ``./`` before a name with a colon makes it a path."""
+    return bool(_FOREIGN.match(text))
 
 
 def resolve_engine(url: Url, engines: Sequence[str]) -> Url:

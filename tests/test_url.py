@@ -130,3 +130,19 @@ def test_plain_path_is_unchanged(path):
 def test_url_of_lancedb_in_storage_may_include_the_engine():
     assert parse_url("lancedb+s3://bucket/app/lancedb") == parse_url("s3://bucket/app/lancedb")
     assert not parse_url("lancedb+s3://bucket/app").is_folder
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["postgresql+ssh://u@h/d", "mysql+ssh://u@h/d", "docker://db/x", "sqlite+http://x", "lancedb+az://b"],
+)
+def test_unknown_scheme_or_driver_is_refused(address):
+    with pytest.raises(UrlInvalidError, match="known: sqlite, postgresql"):
+        parse_url(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["postgresql+psycopg://u@h/d", "mysql+pymysql://u@h/d", "lancedb+s3://b/p"]
+)
+def test_driver_of_another_library_is_ignored(address):
+    assert parse_url(address).engine == address.partition("+")[0]

@@ -207,6 +207,13 @@ class Resolver:
         if not section.repository:
             self._report("it is empty", "backup", "repository")
         repository = self._fill(section.repository, "backup", "repository")
+        if urls.is_foreign_address(repository):
+            from dbctl.config.storage import PROVIDERS, is_storage
+
+            if not is_storage(repository):
+                known = ", ".join(f"{name}://" for name in PROVIDERS)
+                reason = f"unknown scheme; use a directory, or one of {known}; write ./ before a directory with a colon"
+                self._report(reason, "backup", "repository")
         encrypt = section.encrypt and self._encryption(section.encrypt)
         return msgspec.structs.replace(section, repository=repository, encrypt=encrypt)
 

@@ -9,6 +9,7 @@ from dbctl.config import PROVIDERS, is_storage, parse_address
 from dbctl.errors import NotSupportedError, UsageError, require_driver
 from dbctl.files import expand_home
 from dbctl.stores.base import Store
+from dbctl.url import is_foreign_address
 
 
 def open_store(
@@ -40,11 +41,12 @@ def open_store(
             from dbctl.stores.objects import BucketStore
 
         return BucketStore(location, _folder_name(app), Staging(staging), timeout=timeout)
-    if separator:
+    if separator or is_foreign_address(address):
         raise NotSupportedError(
-            feature=f"storing backups in {scheme}",
+            feature=f"storing backups in {scheme.partition(':')[0]}",
             subject="this version of dbctl",
-            hint=f"Use a directory, or {' or '.join(f'{name}://' for name in PROVIDERS)}BUCKET/PREFIX.",
+            hint=f"Use a directory, or {' or '.join(f'{name}://' for name in PROVIDERS)}BUCKET/PREFIX. Write ./ before a directory"
+            " with a colon.",
         )
     from dbctl.stores.directory import DirectoryStore
 

@@ -457,3 +457,17 @@ def test_journald_gets_entries_with_fields(blog, answer, monkeypatch):
     assert b"\nDBCTL_COMMAND=data rows\n" in end
     assert b"\nPRIORITY=3\n" in error
     assert b"\nDBCTL_CODE=table-missing\n" in error or b"DBCTL_CODE=" in error
+
+
+@pytest.mark.parametrize("address", ["rclone:x:y", "user@nas:backups", "sftp://nas/backups", "docker://x"])
+def test_repository_of_another_program_is_refused(blog, answer, address):
+    before = sorted(path.name for path in blog.iterdir())
+    error = answer("backup", "create", "--repository", address, status=2)["error"]
+    assert "s3://" in error["hint"]
+    (blog / "dbctl.toml").write_text(CONFIGURATION.replace('"backups"', f'"{address}"'))
+    for words in (("backup", "create"), ("backup", "list"), ("restore", "apply", "latest", "--yes")):
+        assert answer(*words, status=2)["error"]["code"] == "config-invalid"
+    assert sorted(path.name for path in blog.iterdir() if path.name != "state") == before
+    (blog / "dbctl.toml").write_text(CONFIGURATION.replace('"backups"', '"./a:b"'))
+    answer("backup", "create")
+    assert (blog / "a:b").is_dir()
