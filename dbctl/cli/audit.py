@@ -92,7 +92,7 @@ def verify(
         anchors=anchors,
         journal_error=journal_error,
         others=files or (),
-        kept=audit.parse_anchor(anchor),
+        stored=audit.parse_anchor(anchor),
     )
     status = Exit.CHECK_FAILED if result.has_errors else Exit.OK
     return emit(ctx, result, status=status, target=str(folder / audit.FILE_NAME))

@@ -218,7 +218,7 @@ def _is_random_value(column: str, value: object) -> bool:
     classes = [_class_of(character) for character in text]
     if not {"upper", "lower", "digit"} <= set(classes):
         return False
-    changes = sum(one != other for one, other in pairwise(classes))
+    changes = sum(left != right for left, right in pairwise(classes))
     return (
         changes / (len(classes) - 1) >= RANDOM_SHARE
         and text.count("/") + text.count(".") <= 2 + len(text) // 16

@@ -43,7 +43,7 @@ def verify_log(
     journal_error: DbctlError | None = None,
     others: Iterable[Path] = (),
     target: str = "",
-    kept: Anchor | None = None,
+    stored: Anchor | None = None,
 ) -> AuditChecked:
     """Return the problems of the log.
 
@@ -53,13 +53,13 @@ def verify_log(
         journal_error: why the ends that the journal stores are not known.
         others: rotated files in other folders.
         target: the name of the log in findings; default: its path.
-        kept: the anchor that the user kept; files before it may be gone.
+        stored: the anchor that the user stored; files before it may be gone.
 
     Raises:
         AuditUnavailableError: a file cannot be read.
     """
     others = list(others)
-    checker = _Checker(target or str(folder / FILE_NAME), anchors, journal_error, kept)
+    checker = _Checker(target or str(folder / FILE_NAME), anchors, journal_error, stored)
     for line in read_lines(folder, others):
         checker.check_line(line)
     findings = [*checker.findings, *checker.check_end()]
@@ -80,9 +80,9 @@ class _Checker:
         target: str,
         anchors: Iterable[Anchor],
         journal_error: DbctlError | None,
-        kept: Anchor | None,
+        stored: Anchor | None,
     ) -> None:
-        self._target, self._journal_error, self._kept = target, journal_error, kept
+        self._target, self._journal_error, self._stored = target, journal_error, stored
         self._anchors: dict[int, set[str]] = {}
         for anchor in anchors:
             self._anchors.setdefault(anchor.sequence, set()).add(anchor.hash)
@@ -167,8 +167,8 @@ class _Checker:
             if record.kind == "start":
                 hint = f"If the file was moved away, pass it, or the anchor of record {record.sequence - 1}: dbctl audit verify FILE"
                 message += ": an earlier file was moved away or deleted"
-                continues_kept = self._kept == Anchor(sequence=record.sequence - 1, hash=record.previous)
-                severity = "warning" if continues_kept else "error"
+                is_continued = self._stored == Anchor(sequence=record.sequence - 1, hash=record.previous)
+                severity = "warning" if is_continued else "error"
                 self._add("audit-rotated", message, line, severity=severity, hint=hint)
             else:
                 self._add("audit-missing", message, line)

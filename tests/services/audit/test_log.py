@@ -142,7 +142,7 @@ def test_rotated_file_is_reported_until_it_is_passed(log, tmp_path_factory):
     assert list_codes(log, anchors=[last]) == [("error", "audit-truncated")]
     newest = append(log, anchor=last)
     assert list_codes(log, anchors=[last, newest]) == [("error", "audit-rotated")]
-    assert list_codes(log, anchors=[last, newest], kept=last) == [("warning", "audit-rotated")]
+    assert list_codes(log, anchors=[last, newest], stored=last) == [("warning", "audit-rotated")]
     assert list_codes(log, anchors=[last, newest], others=[archive]) == []
     archive.rename(log / f"{FILE_NAME}.1")
     result = verify_log(log, anchors=[last, newest])
