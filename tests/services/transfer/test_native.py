@@ -8,6 +8,7 @@ from contextlib import closing
 
 import psycopg
 import pytest
+from msgspec import structs
 
 from dbctl.url import parse_url
 from tests import servers
@@ -232,6 +233,28 @@ def test_refused_run_leaves_nothing_and_a_later_table_is_planned(answer, tmp_pat
     ]
     answer(*words, "run", "--to", destination)
     assert answer(*words, "verify", "--to", destination)["data"]["equal"] is True
+
+
+def test_rows_that_a_policy_hides_are_refused(answer, postgresql_pair, tmp_path):
+    first, second = postgresql_pair
+    role = f"t_reader_{parse_url(servers.text(first)).path}"[:60]
+    execute(
+        first,
+        "create table item (id integer primary key, secret boolean not null)",
+        "insert into item select number, number > 5 from generate_series(1, 10) number",
+        "alter table item enable row level security",
+        "create policy open on item using (not secret)",
+        f"create role {role} login",
+        f"grant select on item to {role}",
+    )
+    try:
+        source = structs.replace(first, user=role)
+        for url in (servers.text(second), str(tmp_path / "copy.db")):
+            words = ("--url", f"main={servers.text(source)}", "transfer", "run", "--to", url)
+            assert answer(*words, status=None)["ok"] is False
+        assert [line for line in dump(second) if line.startswith("CREATE")] == []
+    finally:
+        execute(first, f"drop owned by {role}", f"drop role {role}")
 
 
 FILE_SCHEMA = """
