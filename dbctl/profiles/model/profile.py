@@ -81,8 +81,10 @@ class ProfileVariant(Section, frozen=True, kw_only=True):
     remove: Sequence[str] = ()  #: paths of keys that the version does not have
 
 
-#: Subjects of open decisions. ``admin``, ``passwords`` and ``sign-ins`` refuse the commands that depend on them.
-Topic = Literal["admin", "passwords", "sign-ins", "users", "new-users", "deletion", "format", "other"]
+#: Subjects of open decisions. ``admin``, ``passwords``, ``sign-ins`` and ``rights`` refuse the commands that depend on them.
+Topic = Literal[
+    "admin", "passwords", "sign-ins", "users", "new-users", "rights", "deletion", "format", "other"
+]
 
 
 class Profile(Section, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dbctl.engines.contract import AnyOf, PlannedRows, Readable, Where, Writable
-from dbctl.errors import ConstraintError, DuplicateRowsError, NotSupportedError, UsageError
+from dbctl.errors import ConstraintError, DecisionOpenError, DuplicateRowsError, NotSupportedError, UsageError
 from dbctl.model import (
     NOTHING_TO_DO,
     ChangeResult,
@@ -109,6 +109,7 @@ def delete_users(
         RoleExclusiveError: a user has the exclusive role.
         ConstraintError: rows of other users refer to rows of the deleted users, and no rule covers them.
         FeatureMissingError: the app has no transferable rows.
+        DecisionOpenError: rows may remain that give rights to the next user with the same key.
         NotSupportedError: only the app can delete users.
         DuplicateRowsError: rows cannot be transferred, and ``delete_duplicates`` is false.
         InvariantViolatedError: further rows would violate an invariant with ``guards_deletion``.
@@ -121,6 +122,13 @@ def delete_users(
             has_state = "active" in users.field_names and users.can_deactivate
             hint += " Prevent a sign-in with: dbctl users deactivate" if has_state else ""
             raise NotSupportedError(feature="users delete", subject=app.profile.title, hint=hint)
+        if decisions := app.profile.undecided.get("rights", ()):
+            raise DecisionOpenError(
+                profile=app.profile.name,
+                feature="users delete",
+                decisions="; ".join(decisions),
+                topic="rights",
+            )
         leaving = users.find_users(selector)
         removals = [Assignment(user=user.id, before=user.role_names, after=()) for user in leaving]
         exclusive_role.refuse_shared_role(users, removals)

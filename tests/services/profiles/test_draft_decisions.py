@@ -182,3 +182,14 @@ def test_values_and_rows_that_every_user_has_are_drafted(shop):
     result = shop.run("users", "create", "cy@example.org", "--generate")
     assert any("profiles" in warning for warning in result["warnings"])
     assert shop.rows("select plan, deleted_at_ms, note from users where id = 3") == [("free", 0, None)]
+
+
+def test_user_whose_key_is_in_the_name_of_a_role_is_not_deleted(shop):
+    shop.create(
+        "create table roles (id integer primary key, name text not null)",
+        "insert into roles values (1, '__user_2__')",
+    )
+    assert "roles.name" in shop.draft()["undecided"]["rights"][0]
+    shop.profile.write_text(shop.profile.read_text().replace("# admin = false", "admin = false"))
+    assert shop.run("users", "delete", "bo@example.org", status=6)["error"]["code"] == "decision-open"
+    assert shop.rows("select count(*) from users") == [(2,)]

@@ -49,7 +49,25 @@ def draft_owned_rows(evidence: Evidence, users: TableEvidence, signed_in: Collec
     if left:
         text = f"rows of {join_names(left)} remain without their user, unless --transfer-to is used"
         decisions.append(Decision("deletion", text))
+    if named := _find_named_rows(evidence, users):
+        text = f"names in {join_names(named)} contain the key of a user: the next user with this key would get their rights"
+        decisions.append(Decision("rights", text))
     return OwnedDraft(lines=lines, parts=parts, decisions=decisions)
+
+
+def _find_named_rows(evidence: Evidence, users: TableEvidence) -> list[str]:
+    """Return the columns with names such as ``__user_5__``, which contain the key of a user."""
+    keys = set(map(str, users.values(users.key)))
+    return [
+        f"{table.name}.{column}"
+        for table in evidence.base_tables()
+        if table.name != users.name
+        for column in names.find_names(table, names.LABEL)
+        if any(
+            (match := names.KEY_IN_NAME.search(str(value))) and match[1] in keys
+            for value in table.values(column)
+        )
+    ]
 
 
 def _is_personal(evidence: Evidence, reference: UserReference, signed_in: Collection[str]) -> bool:
