@@ -134,7 +134,9 @@ def derive_schema(
     for omission in derived.omissions:  # they include those of the source
         if omission.is_blocking:
             missing = f"{omission.kind} {omission.name} ({omission.reason})"
-            raise TransferSchemaError(target=destination.target, missing=missing)
+            error = TransferSchemaError(target=destination.target, missing=missing)
+            error.hint = "No row was copied. Change this part of the source, or choose a destination of the same engine."
+            raise error
     statements = {
         "statements": derived.before,
         "later_statements": derived.after,

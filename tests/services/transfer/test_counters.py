@@ -80,3 +80,13 @@ def test_derived_schema_has_the_ledger_of_the_app(answer, plain_file, databases,
     ]
     answer(*main, "switch", "--to", destination, "--yes")
     assert answer(*main, "verify", "--to", destination)["data"]["equal"] is True
+
+
+def test_hint_for_inherited_tables_names_a_way_that_works(answer, databases, tmp_path):
+    source = databases("postgresql", tmp_path)
+    run_sql(source, "create table parent (id int)", "create table child (more int) inherits (parent)")
+    words = ("--url", f"main={source}", "transfer", "plan", "--to", str(tmp_path / "copy.db"))
+    error = answer(*words, status=4)["error"]
+    assert "inheritance" in error["message"]
+    assert "--derive" not in error["hint"]
+    assert "same engine" in error["hint"]
