@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Generic, Literal, NoReturn, TypeAlias, TypeVar
+from typing import ClassVar, Generic, Literal, NoReturn, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import structs
@@ -59,12 +59,52 @@ class Closing(Struct, frozen=True):
 NOTHING_TO_DO = Closing("Nothing to do")
 
 
-class ChangeResult(Struct, frozen=True, kw_only=True):
-    """Base of results of changes, each of which defines ``closing``.
+class Effect(Struct, frozen=True):
+    """What a change did: ``created``, ``role``, ``["helper"]`` become the closing line ``Created role helper``."""
 
-    If standard output is not a terminal, table output omits them, for cron. On a terminal it contains only their summary: the
-    closing line describes the rest.
+    verb: str  #: in the past tense
+    noun: str  #: what the objects are, in the singular
+    names: Sequence[str] = ()  #: of the objects, if they have names
+    count: int | None = None  #: of objects without names; None: the noun alone
+    place: str = ""  #: the end of the sentence: ``to moved.db``
+    details: Sequence[str] = ()  #: further names, such as changed columns
+    counts: Mapping[str, int] = {}  #: further numbers by a text in the plural: ``rows deleted``
+    bytes: int | None = None  #: size of what was written, read or deleted
+
+    def describe(self, *, is_timed: bool = False) -> Closing:
+        """Return the closing line; it omits numbers that are zero."""
+        unnamed = self.noun if self.count is None else format_count(self.count, self.noun)
+        objects = format_names(self.names, self.noun) if self.names else unnamed
+        text = " ".join(filter(None, [self.verb[0].upper() + self.verb[1:], objects, self.place]))
+        return Closing(
+            text, [*self.details, *format_counts(self.counts)], bytes=self.bytes, is_timed=is_timed
+        )
+
+
+def format_counts(counts: Mapping[str, int]) -> list[str]:
+    """Return ``1 row deleted``, ``2 failed``: the numbers that are not zero; their texts are in the plural."""
+    singular = re.compile(r"(?<=x)es\b|s\b")
+    texts = {text: singular.sub("", text, count=1) if count == 1 else text for text, count in counts.items()}
+    return [f"{count:,} {texts[text]}" for text, count in counts.items() if count]
+
+
+class ChangeResult(Struct, frozen=True, kw_only=True):
+    """Base of results of changes; ``effect`` becomes the closing line.
+
+    Table output omits them without a terminal, for cron, and contains only their summary on a terminal.
     """
+
+    #: Whether the closing line contains the duration of the work.
+    is_timed: ClassVar[bool] = False
+
+    @property
+    def effect(self) -> Effect | None:
+        """What was changed, also in its JSON; None: nothing."""
+        raise NotImplementedError
+
+    @property
+    def closing(self) -> Closing:
+        return self.effect.describe(is_timed=self.is_timed) if self.effect else NOTHING_TO_DO
 
     @property
     def has_one_time_output(self) -> bool:
@@ -205,7 +245,7 @@ class DryRunResult(Struct, frozen=True, kw_only=True):
 Severity = Literal["info", "warning", "error"]
 #: Names in a closing line; more are counted.
 _NAMED = 3
-_SEVERITY_NOUNS: Mapping[str, Severity] = {"error": "error", "warning": "warning", "remark": "info"}
+_SEVERITY_NOUNS: Mapping[str, Severity] = {"errors": "error", "warnings": "warning", "remarks": "info"}
 
 
 class Finding(Struct, frozen=True):
@@ -237,11 +277,10 @@ def join_first(names: Sequence[str], limit: int) -> str:
     return ", ".join(names[:limit]) + more
 
 
-def count_severities(findings: Sequence[Finding]) -> list[str]:
-    """Return ``1 error``, ``2 warnings``: the number of findings of each severity, worst first."""
+def count_severities(findings: Sequence[Finding]) -> dict[str, int]:
+    """Return the numbers of ``errors``, ``warnings`` and ``remarks``, for ``Effect.counts``."""
     severities = [finding.severity for finding in findings]
-    counts = {noun: severities.count(severity) for noun, severity in _SEVERITY_NOUNS.items()}
-    return [format_count(count, noun) for noun, count in counts.items() if count]
+    return {noun: severities.count(severity) for noun, severity in _SEVERITY_NOUNS.items()}
 
 
 class Findings(Struct, frozen=True, kw_only=True):
@@ -255,7 +294,7 @@ class Findings(Struct, frozen=True, kw_only=True):
     def closing(self) -> Closing:
         if not (self.checked or self.findings):
             return Closing("Nothing to check")
-        counts = count_severities(self.findings)
+        counts = format_counts(count_severities(self.findings))
         return Closing(
             f"Checked {format_count(self.checked, self.unit)}", counts or ["no problems"], is_timed=True
         )

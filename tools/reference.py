@@ -23,7 +23,7 @@ from dbctl.cli.main import app
 from dbctl.cli.report import PageWritten
 from dbctl.demo.command import SampleBuilt
 from dbctl.errors import Exit, StoppedError, load_registry
-from dbctl.model import CheckResult, DryRunResult, Findings, Page, Plan, Severity
+from dbctl.model import ChangeResult, CheckResult, DryRunResult, Effect, Findings, Page, Plan, Severity
 from dbctl.render import schema as schema_name
 from dbctl.services import status
 from dbctl.services.app import User
@@ -306,12 +306,19 @@ def build_schemas() -> dict[str, Any]:
     if unknown := sorted(set(ANSWERS) - set(list_commands())):
         sys.exit(f"Remove these commands from ANSWERS of tools/reference.py: {', '.join(unknown)}")
     types_by_name = {**ANSWERS, **OTHER_ANSWERS}
-    types = [type_ for types in types_by_name.values() for type_ in types]
+    types = [type_ for types in types_by_name.values() for type_ in types] + [Effect]
     definitions, components = msgspec.json.schema_components(
         types, schema_hook=_any_schema, ref_template="#/$defs/{name}"
     )
     schema_by_type = dict(zip(map(str, types), definitions, strict=True))
-    components = {name: _rendered_schema(part, name) for name, part in components.items()}
+    changes = {
+        definition["$ref"].rpartition("/")[2]
+        for type_, definition in zip(types, definitions, strict=True)
+        if isinstance(type_, type) and issubclass(type_, ChangeResult)
+    }
+    components = {
+        name: _rendered_schema(part, name, is_change=name in changes) for name, part in components.items()
+    }
     for kind in types:
         summary = getattr(kind, "summary", None)
         if isinstance(kind, type) and summary and summary.__annotations__["return"] == "Sequence[Row]":
@@ -413,11 +420,13 @@ def _any_schema(kind: type) -> dict[str, Any]:
     return {"type": "string"} if issubclass(kind, Path) else {"description": "Any value."}
 
 
-def _rendered_schema(schema: dict[str, Any], name: str) -> dict[str, Any]:
+def _rendered_schema(schema: dict[str, Any], name: str, *, is_change: bool) -> dict[str, Any]:
     """Return the schema of a struct as it is written: with derived fields, and extra columns as fields."""
     rendered = {**schema, "properties": dict(schema.get("properties", {}))}
     is_page = set(Page.__struct_fields__) <= set(rendered["properties"])
-    derived = {"has_more": {"type": "boolean"}} if is_page else {}
+    derived: dict[str, Any] = {"has_more": {"type": "boolean"}} if is_page else {}
+    if is_change:
+        derived["effect"] = {"anyOf": [{"$ref": "#/$defs/Effect"}, {"type": "null"}]}
     if is_page:  # fields for drawing are not written
         rendered["properties"] = {
             key: property_schema

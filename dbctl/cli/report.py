@@ -12,7 +12,7 @@ from dbctl.cli._support.emit import emit, show_progress
 from dbctl.cli._support.options import read_options
 from dbctl.errors import FileExistsAlreadyError, FileFailedError
 from dbctl.files import atomic, write_atomically
-from dbctl.model import ChangeResult, Closing
+from dbctl.model import ChangeResult, Effect
 from dbctl.render import Format, streams
 from dbctl.report_page import SIGNATURE, create_page
 from dbctl.services.history import DEFAULT_PERIOD
@@ -29,8 +29,8 @@ class PageWritten(ChangeResult, frozen=True, kw_only=True):
     bytes: int
 
     @property
-    def closing(self) -> Closing:
-        return Closing(f"Wrote {self.path}", bytes=self.bytes)
+    def effect(self) -> Effect | None:
+        return Effect("wrote", "page", [self.path], bytes=self.bytes)
 
 
 @app.command("report")

@@ -13,13 +13,13 @@ from uuid import UUID
 
 import msgspec
 
-from dbctl.model import Page, Plan, Secret
+from dbctl.model import ChangeResult, Page, Plan, Secret
 
 
 def fields_of(value: object) -> dict[str, object]:
     """Return the fields of a struct or a mapping as they are shown, with unchanged values.
 
-    A page also has ``has_more``, and a plan ``digest``. The columns in ``extra`` are added, but never replace a field.
+    A page also has ``has_more``, a plan ``digest``, and a change ``effect``. The columns in ``extra`` are added, but never replace a field.
     """
     if isinstance(value, Mapping):
         return {_key(key): item for key, item in value.items()}
@@ -31,6 +31,8 @@ def fields_of(value: object) -> dict[str, object]:
         fields["has_more"] = value.has_more
     if isinstance(value, Plan):
         fields["digest"] = value.digest
+    if isinstance(value, ChangeResult):
+        fields["effect"] = value.effect
     extra = fields.get("extra")
     if isinstance(extra, Mapping):
         del fields["extra"]

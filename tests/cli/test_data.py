@@ -444,10 +444,7 @@ def test_import_adds_all_rows_and_is_logged(path, dbctl, answer):
         "user_game_plays": 2
     }
     assert query_rows(path, "select count(*) from user_game_plays") == [(0,)]
-    assert answer("data", "import", "user_game_plays", "plays.jsonl") == {
-        "table": "user_game_plays",
-        "added": 2,
-    }
+    assert answer("data", "import", "user_game_plays", "plays.jsonl")["added"] == 2
     assert query_rows(path, "select * from user_game_plays order by id") == exported_rows
     ((details,),) = query_rows(path, "select details from activity_logs where action = 'data.import'")
     assert json.loads(details) == {"rows": 2, "file": "plays.jsonl", "by": "dbctl"}

@@ -395,7 +395,8 @@ def test_check_sends_overdue_work_once_and_its_end(blog, receiver, answer):
     configure(blog, f'[notify.webhook]\nurl = "{receiver.url}/hook"\n', app)
     first = answer("notify", "check")["data"]
     assert [notice["event"] for notice in first["notices"]] == ["overdue"]
-    assert answer("notify", "check")["data"] == {"notices": [], "suppressed": 1, "deliveries": []}
+    expected = {"notices": [], "suppressed": 1, "deliveries": [], "effect": None}
+    assert answer("notify", "check")["data"] == expected
     run("backup", "create")
     answer("backup", "drill", status=None)
     answer("notify", "check")

@@ -225,7 +225,7 @@ def run_change(
             status = result.exit_status
             for message in result.remarks:
                 warn(ctx, message)
-        is_changed = bool(getattr(result, "changed", True))
+        is_changed = not isinstance(result, ChangeResult) or result.effect is not None
         findings = getattr(result, "all_findings", None)
         if has_hooks:
             findings = hooks.combine_findings(ctx, findings, result)

@@ -15,7 +15,7 @@ from dbctl.errors import (
     UsageError,
     worst_status,
 )
-from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Plan, Row, Struct, format_count
+from dbctl.model import ChangeResult, Effect, Plan, Row, Struct
 from dbctl.services.backup import manifest as backup_manifest
 from dbctl.services.backup import verification_record
 from dbctl.services.backup.manifest import Manifest, ManifestInvalidError
@@ -39,6 +39,8 @@ class CopyFailure(Struct, frozen=True, kw_only=True):
 class BackupsCopied(ChangeResult, frozen=True, kw_only=True):
     """Result of ``backup copy``."""
 
+    is_timed = True
+
     source: str
     destination: str
     copied: Sequence[str]
@@ -48,17 +50,16 @@ class BackupsCopied(ChangeResult, frozen=True, kw_only=True):
     copied_bytes: int
 
     @property
-    def closing(self) -> Closing:
-        failed = [f"{len(self.failed)} failed"] if self.failed else []
-        if not (self.copied or failed):
-            return NOTHING_TO_DO
-        existing = [f"{len(self.existing)} copied before"] if self.existing else []
-        copied = format_count(len(self.copied), "backup")
-        return Closing(
-            f"Copied {copied} to {self.destination}",
-            [*existing, *failed],
+    def effect(self) -> Effect | None:
+        if not (self.copied or self.failed):
+            return None
+        return Effect(
+            "copied",
+            "backup",
+            count=len(self.copied),
+            place=f"to {self.destination}",
+            counts={"copied before": len(self.existing), "failed": len(self.failed)},
             bytes=self.copied_bytes,
-            is_timed=True,
         )
 
     def summary(self) -> Row:

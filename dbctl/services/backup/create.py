@@ -11,7 +11,7 @@ from functools import partial
 from dbctl import __version__, progress, signals
 from dbctl.errors import DbctlError, Exit, NotSupportedError, UsageError
 from dbctl.files import RateLimiter
-from dbctl.model import ChangeResult, Closing, Compression, Plan, Row, format_count, now
+from dbctl.model import ChangeResult, Compression, Effect, Plan, Row, now
 from dbctl.services.app import App
 from dbctl.services.backup.app_files import AppFiles
 from dbctl.services.backup.databases import find_database_with, select_databases, suggest_other_databases
@@ -41,20 +41,24 @@ CLOCK_TOLERANCE = timedelta(minutes=1)
 class BackupCreated(Backup, ChangeResult, frozen=True, kw_only=True):
     """Result of ``backup create``."""
 
+    is_timed = True
+
     remarks: Sequence[str] = ()
 
     @property
-    def closing(self) -> Closing:
-        databases = format_count(len(self.databases), "database")
-        omitted = [] if self.complete else [f"{len(self.left_out)} left out"]
-        rows = format_count(sum(sum(member.rows.values()) for member in self.members), "row")
-        files = sum(int(member.facts["files"]) for member in self.members if member.form == "files")
-        app_files = [format_count(files, "file")] if files else []
-        return Closing(
-            f"Backed up {databases} to {self.id}",
-            [rows, *omitted, *app_files],
+    def effect(self) -> Effect | None:
+        counts = {
+            "rows": sum(sum(member.rows.values()) for member in self.members),
+            "left out": 0 if self.complete else len(self.left_out),
+            "files": sum(int(member.facts["files"]) for member in self.members if member.form == "files"),
+        }
+        return Effect(
+            "backed up",
+            "database",
+            count=len(self.databases),
+            place=f"to {self.id}",
+            counts=counts,
             bytes=self.bytes,
-            is_timed=True,
         )
 
     @property

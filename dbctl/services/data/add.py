@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from dbctl.engines.contract import Condition, Writable
 from dbctl.errors import UsageError, UseDedicatedCommandError, ValueInvalidError
-from dbctl.model import ChangeResult, Closing, Plan, Row, now
+from dbctl.model import ChangeResult, Effect, Plan, Row, now
 from dbctl.services.app import MASK, App, Change, audit, find_column
 from dbctl.services.data.new_values import is_users_table, quote_value, refuse_dedicated_tables
 from dbctl.services.data.table import DataTable, selected_database
@@ -21,10 +21,9 @@ class RowAddResult(ChangeResult, frozen=True, kw_only=True):
     row: Row  #: the stored row, with generated values
 
     @property
-    def closing(self) -> Closing:
-        return Closing(
-            f"Added a row to {self.table}", [f"{name} {value}" for name, value in self.key.items()]
-        )
+    def effect(self) -> Effect | None:
+        details = [f"{name} {value}" for name, value in self.key.items()]
+        return Effect("added", "row", count=1, place=f"to {self.table}", details=details)
 
 
 def add_row(app: App, name: str, new_values: Mapping[str, str], nulls: Sequence[str]) -> Change[RowAddResult]:

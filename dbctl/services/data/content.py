@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import unquote_to_bytes
 
 from dbctl.errors import ContentNullError, ContentUndecodableError, UsageError
-from dbctl.model import ChangeResult, Closing, Row, Struct
+from dbctl.model import ChangeResult, Effect, Row, Struct
 from dbctl.profiles import Encoding
 from dbctl.profiles.model import ColumnNames, StoredFile
 from dbctl.services.app import App, find_column, truncate
@@ -29,8 +29,9 @@ class ContentWriteResult(ChangeResult, frozen=True, kw_only=True):
     content_type: str | None  #: of the data URL, or of the row
 
     @property
-    def closing(self) -> Closing:
-        return Closing(f"Wrote {self.column} of {self.table} to {self.file}", bytes=self.bytes)
+    def effect(self) -> Effect | None:
+        place = f"of {self.table} to {self.file}"
+        return Effect("wrote", "column", [self.column], place=place, bytes=self.bytes)
 
 
 class Content(Struct, frozen=True, kw_only=True):

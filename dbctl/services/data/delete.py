@@ -9,7 +9,7 @@ from msgspec import structs
 
 from dbctl.engines.contract import AllOf, Readable, Where, Writable
 from dbctl.errors import UsageError, UseDedicatedCommandError
-from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Plan, Row, format_count
+from dbctl.model import ChangeResult, Effect, Plan, Row, format_count
 from dbctl.services.app import (
     App,
     Change,
@@ -41,10 +41,10 @@ from dbctl.services.users import delete_users
 R = TypeVar("R")
 
 
-def _describe_deletion(table: str, count: int, rows: Mapping[str, int]) -> Closing:
+def _describe_deletion(table: str, count: int, rows: Mapping[str, int]) -> Effect:
     total = sum(rows.values())
-    details = [f"{format_count(total, 'row')} with dependent rows"] if total > count else []
-    return Closing(f"Deleted {format_count(count, 'row')} of {table}", details)
+    counts = {"rows deleted or cleared": total} if total > count else {}
+    return Effect("deleted", "row", count=count, place=f"of {table}", counts=counts)
 
 
 class RowDeleteResult(ChangeResult, frozen=True, kw_only=True):
@@ -56,7 +56,7 @@ class RowDeleteResult(ChangeResult, frozen=True, kw_only=True):
     remaining: Sequence[str] = ()  #: warnings about remaining rows
 
     @property
-    def closing(self) -> Closing:
+    def effect(self) -> Effect | None:
         return _describe_deletion(self.table, 1, self.rows)
 
     @property
@@ -73,8 +73,8 @@ class RowsDeleteResult(ChangeResult, frozen=True, kw_only=True):
     remaining: Sequence[str] = ()  #: warnings about remaining rows
 
     @property
-    def closing(self) -> Closing:
-        return _describe_deletion(self.table, self.matched, self.rows) if self.changed else NOTHING_TO_DO
+    def effect(self) -> Effect | None:
+        return _describe_deletion(self.table, self.matched, self.rows) if self.changed else None
 
     @property
     def changed(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from dbctl.engines.contract import AnyOf, Condition, Not, Readable, Where, Writable
 from dbctl.errors import UseDedicatedCommandError
-from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Plan, Row, Secret, format_count, now
+from dbctl.model import ChangeResult, Effect, Plan, Row, Secret, format_count, now
 from dbctl.services.app import (
     App,
     Change,
@@ -41,11 +41,17 @@ class RowChangeResult(ChangeResult, frozen=True, kw_only=True):
     ended_sessions: int = 0
 
     @property
-    def closing(self) -> Closing:
+    def effect(self) -> Effect | None:
         if not self.changed:
-            return NOTHING_TO_DO
-        sessions = [f"{format_count(self.ended_sessions, 'session')} ended"] if self.ended_sessions else []
-        return Closing(f"Changed 1 row of {self.table}", [", ".join(self.after), *sessions])
+            return None
+        return Effect(
+            "changed",
+            "row",
+            count=1,
+            place=f"of {self.table}",
+            details=[*self.after],
+            counts={"sessions ended": self.ended_sessions},
+        )
 
     def summary(self) -> Row:
         return {name: getattr(self, name) for name in ("key", "before", "after", "ended_sessions")}
@@ -60,12 +66,11 @@ class RowsChangeResult(ChangeResult, frozen=True, kw_only=True):
     values: Row
 
     @property
-    def closing(self) -> Closing:
+    def effect(self) -> Effect | None:
         if not self.changed:
-            return NOTHING_TO_DO
-        return Closing(
-            f"Changed {format_count(self.changed, 'row')} of {self.table}", [f"{self.matched:,} matched"]
-        )
+            return None
+        counts = {"matched": self.matched}
+        return Effect("changed", "row", count=self.changed, place=f"of {self.table}", counts=counts)
 
 
 def set_row(

@@ -16,7 +16,7 @@ from dbctl.errors import (
     UsageError,
     ValueInvalidError,
 )
-from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Plan, Struct, format_count
+from dbctl.model import ChangeResult, Effect, Plan, Struct, format_count
 from dbctl.services.app import MASK, App, Change, audit, require_codec, require_row_count, require_streams
 from dbctl.services.data.csv_jsonl import (
     Cell,
@@ -40,6 +40,8 @@ MAX_ERRORS = 1000
 class ExportResult(ChangeResult, frozen=True, kw_only=True):
     """Result of ``data export``."""
 
+    is_timed = True
+
     table: str | None  #: None for the result of a statement
     file: str
     format: Form
@@ -49,26 +51,22 @@ class ExportResult(ChangeResult, frozen=True, kw_only=True):
     left_out: Sequence[str] = ()  #: secret and generated columns
 
     @property
-    def closing(self) -> Closing:
-        source = self.table or "the result"
-        return Closing(
-            f"Exported {format_count(self.rows, 'row')} of {source} to {self.file}",
-            bytes=self.bytes,
-            is_timed=True,
-        )
+    def effect(self) -> Effect | None:
+        place = f"of {self.table or 'the result'} to {self.file}"
+        return Effect("exported", "row", count=self.rows, place=place, bytes=self.bytes)
 
 
 class ImportResult(ChangeResult, frozen=True, kw_only=True):
     """Result of ``data import``."""
 
+    is_timed = True
+
     table: str
     added: int
 
     @property
-    def closing(self) -> Closing:
-        if not self.added:
-            return NOTHING_TO_DO
-        return Closing(f"Added {format_count(self.added, 'row')} to {self.table}", is_timed=True)
+    def effect(self) -> Effect | None:
+        return Effect("added", "row", count=self.added, place=f"to {self.table}") if self.added else None
 
 
 class ExportTarget(Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from dbctl.engines.contract import AnyOf, Condition, InSubquery, Query, Readable, Where
 from dbctl.engines.sql import codec
-from dbctl.model import ChangeResult, Closing, Row, Struct, format_count, now
+from dbctl.model import ChangeResult, Effect, Row, Struct, now
 from dbctl.profiles import parse_row_path
 from dbctl.profiles.model import ColumnNames, Settings
 from dbctl.services.app import (
@@ -47,15 +47,17 @@ class UserData(Struct, frozen=True, kw_only=True):
 class UserDataExported(ChangeResult, frozen=True, kw_only=True):
     """Result of ``users export-data``."""
 
+    is_timed = True
+
     login: str
     file: str
     rows: Mapping[str, int]  #: by ``database/table``
     left_out: Sequence[str]  #: ``database/table.column`` of secrets
 
     @property
-    def closing(self) -> Closing:
-        rows = format_count(sum(self.rows.values()), "row")
-        return Closing(f"Exported the data of {self.login} to {self.file}", [rows], is_timed=True)
+    def effect(self) -> Effect | None:
+        counts = {"rows": sum(self.rows.values())}
+        return Effect("exported", "the data of user", [self.login], place=f"to {self.file}", counts=counts)
 
     @classmethod
     def from_data(cls, data: UserData, file: str) -> UserDataExported:

@@ -23,7 +23,7 @@ from dbctl.errors import (
     MaintenanceStateError,
 )
 from dbctl.files import atomic, lock
-from dbctl.model import JSON_ERRORS, ChangeResult, Closing, Finding, Plan, Struct, now
+from dbctl.model import JSON_ERRORS, ChangeResult, Effect, Finding, Plan, Struct, now
 from dbctl.services.hooks.program import (
     HookContext,
     Program,
@@ -203,8 +203,8 @@ class MaintenanceChanged(ChangeResult, frozen=True, kw_only=True):
     warning: str = ""
 
     @property
-    def closing(self) -> Closing:
-        return Closing(f"Turned the maintenance mode of {self.app} {'on' if self.is_on else 'off'}")
+    def effect(self) -> Effect | None:
+        return Effect(f"turned {'on' if self.is_on else 'off'}", "maintenance mode", place=f"of {self.app}")
 
     @property
     def remarks(self) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from dbctl.engines.contract import Condition, Not, Readable, Where, Writable
 from dbctl.errors import UsageError
-from dbctl.model import ChangeResult, Closing, Plan, Row, Struct, format_count
+from dbctl.model import ChangeResult, Effect, Plan, Row, Struct, format_count
 from dbctl.profiles.model import CrossLink
 from dbctl.services.app import App, Change, LiveTable, PreparedChange, find_column, truncate
 from dbctl.services.deletion import add_dependent_rows
@@ -30,29 +30,21 @@ class RepairResult(ChangeResult, frozen=True, kw_only=True):
     rewritten: int = 0  #: times that got the form of the profile
 
     @property
-    def closing(self) -> Closing:
-        missing = [f"{format_count(self.missing, 'row')} only the app can create"] if self.missing else []
-        if not self.changed:
-            return Closing("Nothing to repair", missing)
+    def effect(self) -> Effect | None:
         counts = {
             "renamed": self.renamed,
             "repaired": self.repaired,
             "deleted": self.deleted,
             "rewritten": self.rewritten,
         }
-        return Closing(
-            "Repaired the database",
-            [*(f"{count:,} {name}" for name, count in counts.items() if count), *missing],
-        )
+        if not any(counts.values()):
+            return None
+        counts["rows only the app can create"] = self.missing
+        return Effect("repaired", "database", counts=counts)
 
     @property
     def has_one_time_output(self) -> bool:
         return bool(self.missing)
-
-    @property
-    def changed(self) -> bool:
-        """Whether anything was written."""
-        return bool(self.renamed or self.repaired or self.deleted or self.rewritten)
 
     def summary(self) -> Row:
         row: Row = {field: getattr(self, field) for field in ("renamed", "repaired", "deleted", "missing")}

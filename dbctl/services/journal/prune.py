@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dbctl.config import JournalConfig
 from dbctl.errors import PlanChangedError
-from dbctl.model import ChangeResult, Closing, Plan, Struct, format_count, now, parse_duration
+from dbctl.model import ChangeResult, Effect, Plan, Struct, format_count, now, parse_duration
 from dbctl.services.journal.records import RUNNING
 from dbctl.services.journal.store import open_for_reading, open_for_writing, release_pages
 
@@ -36,9 +36,12 @@ class RunsPruned(ChangeResult, frozen=True, kw_only=True):
     retained: int
 
     @property
-    def closing(self) -> Closing:
-        retained = f"{self.retained:,} retained"
-        return Closing(f"Deleted the records of {format_count(self.deleted, 'run')}", [retained])
+    def effect(self) -> Effect | None:
+        return (
+            Effect("deleted", "run", count=self.deleted, counts={"retained": self.retained})
+            if self.deleted
+            else None
+        )
 
 
 class PruneRuns:

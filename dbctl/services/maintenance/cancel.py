@@ -9,7 +9,7 @@ from datetime import timedelta
 from dbctl import signals
 from dbctl.engines.contract import Session, SessionMonitor
 from dbctl.errors import NotSupportedError, PrivilegeMissingError, SessionMissingError, UsageError
-from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Plan, Row, Struct, format_count
+from dbctl.model import ChangeResult, Effect, Plan, Row, Struct, format_count
 from dbctl.services.app import App, Operation, selected_databases
 from dbctl.services.stats import NO_SERVER_HINT, require_sessions
 
@@ -33,17 +33,11 @@ class CancelResult(ChangeResult, frozen=True, kw_only=True):
     sessions: Sequence[CancelledSession]
 
     @property
-    def closing(self) -> Closing:
+    def effect(self) -> Effect | None:
         if not self.sessions:
-            return NOTHING_TO_DO
-        running = sum(not session.ended for session in self.sessions)
-        details = [f"{running} still running"] if running else []
-        return Closing(f"Cancelled {format_count(len(self.sessions), 'session')}", details)
-
-    @property
-    def changed(self) -> bool:
-        """Whether any statement was cancelled."""
-        return bool(self.sessions)
+            return None
+        counts = {"still running": sum(not session.ended for session in self.sessions)}
+        return Effect("cancelled", "session", count=len(self.sessions), counts=counts)
 
     @property
     def remarks(self) -> Sequence[str]:

@@ -24,7 +24,7 @@ from dbctl.errors import (
     NotSupportedError,
     SchemaMismatchError,
 )
-from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Plan, Row, Struct, format_count
+from dbctl.model import ChangeResult, Effect, Plan, Row, Struct
 from dbctl.services.app import App, Operation, clock, selected_databases
 
 #: Kind of maintenance; equals the command name, except for ``rollback-journal`` (``wal --off``).
@@ -64,22 +64,18 @@ class TaskResult(Struct, frozen=True, kw_only=True):
 class MaintenanceResult(ChangeResult, frozen=True, kw_only=True):
     """Result of ``maintain``."""
 
+    is_timed = True
+
     tasks: Sequence[TaskResult]
     failed: Sequence[str]  #: error messages
     leftovers: Sequence[str]  #: objects of interrupted statements, with the statement that removes them
 
     @property
-    def closing(self) -> Closing:
+    def effect(self) -> Effect | None:
         done = sum(task.error is None for task in self.tasks)
-        failed = [f"{len(self.failed)} failed"] if self.failed else []
-        if not (done or failed):
-            return NOTHING_TO_DO
-        return Closing(f"Ran {format_count(done, 'statement')}", failed, is_timed=True)
-
-    @property
-    def changed(self) -> bool:
-        """Whether any statement succeeded."""
-        return any(task.error is None for task in self.tasks)
+        if not (done or self.failed):
+            return None
+        return Effect("ran", "statement", count=done, counts={"failed": len(self.failed)})
 
     @property
     def remarks(self) -> Sequence[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dbctl.errors import FileFailedError, require_driver
 from dbctl.files import write_atomically
-from dbctl.model import ChangeResult, Closing, format_count
+from dbctl.model import ChangeResult, Effect
 from dbctl.services.metrics.collect import Metrics, Sample
 from dbctl.services.metrics.families import FAMILIES, PREFIX
 
@@ -24,8 +24,10 @@ class MetricsWritten(ChangeResult, frozen=True, kw_only=True):
     apps: int
 
     @property
-    def closing(self) -> Closing:
-        return Closing(f"Wrote {format_count(self.metrics, 'metric')} of {format_count(self.apps, 'app')}")
+    def effect(self) -> Effect | None:
+        return Effect(
+            "wrote", "metric", count=self.metrics, place=f"to {self.file}", counts={"apps": self.apps}
+        )
 
 
 def format_metrics(samples: Sequence[Sample]) -> str:

@@ -9,7 +9,7 @@ from typing import NamedTuple, cast
 from msgspec import structs
 
 from dbctl.errors import MigrationsMismatchError, PlanChangedError
-from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Plan, Struct, format_count
+from dbctl.model import ChangeResult, Effect, Plan, Struct, format_count
 from dbctl.services.app import App, Operation
 from dbctl.services.migrations.drift import SchemaReplay, read_parts
 from dbctl.services.migrations.execution import create_missing_ledger, replay, require_script_runner
@@ -41,11 +41,11 @@ class BaselineResult(ChangeResult, frozen=True, kw_only=True):
     differences: int
 
     @property
-    def closing(self) -> Closing:
+    def effect(self) -> Effect | None:
         if not self.items:
-            return NOTHING_TO_DO
-        differences = [format_count(self.differences, "difference")] if self.differences else []
-        return Closing(f"Recorded {format_count(len(self.items), 'migration')} as applied", differences)
+            return None
+        counts = {"differences": self.differences}
+        return Effect("recorded", "migration", count=len(self.items), place="as applied", counts=counts)
 
     @property
     def remarks(self) -> Sequence[str]:

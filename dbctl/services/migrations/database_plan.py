@@ -8,7 +8,7 @@ from datetime import timedelta
 from msgspec import structs
 
 from dbctl.engines.contract import Cluster, Readable, Writable
-from dbctl.model import NOTHING_TO_DO, Closing, Page, Row, Struct, format_count
+from dbctl.model import NOTHING_TO_DO, Closing, Effect, Page, Row, Struct
 from dbctl.services.migrations.execution import (
     DownSelection,
     ExecutionPlan,
@@ -59,12 +59,12 @@ class MigrationsRun(Page[AppliedMigration], frozen=True, kw_only=True):
     def closing(self) -> Closing:
         if not self.items:
             return NOTHING_TO_DO
-        verb = "Reverted" if isinstance(self.items[0], RevertedMigration) else "Applied"
+        verb = "reverted" if isinstance(self.items[0], RevertedMigration) else "applied"
         targets = dict.fromkeys(f"{migration.app}/{migration.database}" for migration in self.items)
         lost = sum(sum(migration.rows_lost.values()) for migration in self.items)
-        details = [f"{format_count(lost, 'row')} deleted"] if lost else []
-        count = format_count(len(self.items), "migration")
-        return Closing(f"{verb} {count} to {', '.join(targets)}", details, is_timed=True)
+        place, counts = f"to {', '.join(targets)}", {"rows deleted": lost}
+        effect = Effect(verb, "migration", count=len(self.items), place=place, counts=counts)
+        return effect.describe(is_timed=True)
 
 
 class DatabasePlan(Struct, frozen=True, kw_only=True):

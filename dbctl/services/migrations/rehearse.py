@@ -30,7 +30,16 @@ from dbctl.errors import (
     RowsLostError,
 )
 from dbctl.files import expand_home, mounts
-from dbctl.model import NOTHING_TO_DO, Closing, Finding, Row, Struct, count_severities, format_count
+from dbctl.model import (
+    NOTHING_TO_DO,
+    Closing,
+    Finding,
+    Row,
+    Struct,
+    count_severities,
+    format_count,
+    format_counts,
+)
 from dbctl.services.app import App
 from dbctl.services.migrations import lint
 from dbctl.services.migrations.database_plan import apply_all, plan_database
@@ -100,7 +109,9 @@ class Rehearsal(Struct, frozen=True, kw_only=True):
             return NOTHING_TO_DO
         count = format_count(len(self.migrations), "migration")
         return Closing(
-            f"Rehearsed {count}", count_severities(self.findings) or ["no problems"], is_timed=True
+            f"Rehearsed {count}",
+            format_counts(count_severities(self.findings)) or ["no problems"],
+            is_timed=True,
         )
 
     @property

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from dbctl.engines.contract import Readable, Writable
 from dbctl.errors import LedgerMissingError, UsageError
-from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Plan, Struct, format_count
+from dbctl.model import ChangeResult, Effect, Plan, Struct
 from dbctl.services.app import App, Change, PreparedChange, audit, require_row_count
 from dbctl.services.migrations.execution import (
     create_missing_ledger,
@@ -85,10 +85,10 @@ class RepairResult(ChangeResult, frozen=True, kw_only=True):
     items: Sequence[LedgerRepair]
 
     @property
-    def closing(self) -> Closing:
-        if not self.items:
-            return NOTHING_TO_DO
-        return Closing(f"Changed {format_count(len(self.items), 'record')} of migrations")
+    def effect(self) -> Effect | None:
+        return (
+            Effect("changed", "record", count=len(self.items), place="of migrations") if self.items else None
+        )
 
     def summary(self) -> Sequence[Mapping[str, object]]:
         return [

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dbctl.config import Sections, Selection
 from dbctl.errors import DbctlError, FleetSelectedError
-from dbctl.model import ChangeResult, Closing, Finding, Severity, Struct, format_count
+from dbctl.model import ChangeResult, Effect, Finding, Severity, Struct
 from dbctl.services.integrity import create_failure_finding
 from dbctl.services.journal import JournalLocation
 from dbctl.services.notify.delivery import Delivery
@@ -53,10 +53,11 @@ class ProblemsSent(ChangeResult, frozen=True, kw_only=True):
         return [delivery.describe() for delivery in self.failures]
 
     @property
-    def closing(self) -> Closing:
-        details = [f"{self.suppressed} sent before"] if self.suppressed else []
-        details += [f"{format_count(len(self.failures), 'channel')} failed"] if self.failures else []
-        return Closing(f"Sent {format_count(len(self.notices), 'notice')}", details)
+    def effect(self) -> Effect | None:
+        if not (self.notices or self.failures):
+            return None
+        counts = {"sent before": self.suppressed, "channels failed": len(self.failures)}
+        return Effect("sent", "notice", count=len(self.notices), counts=counts)
 
 
 def send_problems(

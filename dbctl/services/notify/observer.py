@@ -225,7 +225,7 @@ def report_findings(
             Recovery(apps=[app], subject=subject, text="There are no findings any more.", run=run)
         )
         return
-    from dbctl.model import count_severities
+    from dbctl.model import count_severities, format_counts
     from dbctl.services.notify.notice import list_findings
 
     worst = max(severe, key=lambda finding: SEVERITIES.index(finding.severity)).severity
@@ -236,7 +236,7 @@ def report_findings(
             subject=subject,
             code=" ".join(sorted({f"{finding.target}:{finding.code}" for finding in severe})),
             severity=worst,
-            headline=f"{subject}: {', '.join(count_severities(severe))}",
+            headline=f"{subject}: {', '.join(format_counts(count_severities(severe)))}",
             text="\n".join(list_findings(severe)),
             run=run,
             findings=severe,

@@ -16,7 +16,7 @@ from dbctl.errors import (
     FileNotRestorableError,
 )
 from dbctl.files import atomic, compression, tar
-from dbctl.model import ChangeResult, Closing, Plan, format_count
+from dbctl.model import ChangeResult, Effect, Plan, format_count
 from dbctl.services.backup import (
     BackupOperation,
     DecryptionKeys,
@@ -32,6 +32,8 @@ from dbctl.stores import hash_blocks
 class FilesRestoreResult(ChangeResult, frozen=True, kw_only=True):
     """Result of ``restore files``."""
 
+    is_timed = True
+
     source: str  #: id of the backup, or path of the archive
     path: Path  #: the new folder
     files: int
@@ -39,12 +41,9 @@ class FilesRestoreResult(ChangeResult, frozen=True, kw_only=True):
     left_out: Sequence[str]  #: links, which are not created: ``name -> target``
 
     @property
-    def closing(self) -> Closing:
-        return Closing(
-            f"Restored {format_count(self.files, 'file')} of {self.source} to {self.path}",
-            bytes=self.bytes,
-            is_timed=True,
-        )
+    def effect(self) -> Effect | None:
+        place, counts = f"of {self.source} to {self.path}", {"links not created": len(self.left_out)}
+        return Effect("restored", "file", count=self.files, place=place, counts=counts, bytes=self.bytes)
 
     @property
     def remarks(self) -> Sequence[str]:

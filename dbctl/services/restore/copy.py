@@ -22,7 +22,7 @@ from dbctl.errors import (
     TargetNotEmptyError,
     UsageError,
 )
-from dbctl.model import ChangeResult, Closing, Plan, Row, Struct, format_count
+from dbctl.model import ChangeResult, Effect, Plan, Row, Struct, format_count
 from dbctl.services.app import App
 from dbctl.services.backup import Member, MemberReader, count_in_bytes, needs_decoding
 from dbctl.services.restore.source import (
@@ -50,6 +50,8 @@ class CopiedDatabase(Struct, frozen=True, kw_only=True):
 class CopyResult(ChangeResult, frozen=True, kw_only=True):
     """Result of ``restore apply --to``."""
 
+    is_timed = True
+
     backup: str
     databases: Sequence[CopiedDatabase]
     duration: float  #: seconds
@@ -57,10 +59,9 @@ class CopyResult(ChangeResult, frozen=True, kw_only=True):
     notes: Sequence[str]  #: manual actions
 
     @property
-    def closing(self) -> Closing:
-        databases = format_count(len(self.databases), "database")
-        title = f"Restored a copy of {databases} from {self.backup}"
-        return Closing(title, count_content(self.databases), is_timed=True)
+    def effect(self) -> Effect | None:
+        counts, place = count_content(self.databases), f"from {self.backup}"
+        return Effect("copied", "database", count=len(self.databases), place=place, counts=counts)
 
     @property
     def remarks(self) -> Sequence[str]:

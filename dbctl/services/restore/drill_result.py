@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from dbctl.errors import Exit, load_registry, worst_status
-from dbctl.model import ChangeResult, Closing, Finding, Findings, Row, count_severities, format_count
+from dbctl.model import ChangeResult, Effect, Finding, Findings, Row, count_severities
 from dbctl.services.backup import Drill
 from dbctl.services.migrations.ledger import SchemaState
 from dbctl.services.restore.source import count_content
@@ -26,6 +26,8 @@ class DatabaseDrill(Drill, frozen=True, kw_only=True):
 class DrillResult(ChangeResult, frozen=True, kw_only=True):
     """Result of ``backup drill``."""
 
+    is_timed = True
+
     databases: Sequence[DatabaseDrill]
     findings: Sequence[Finding]
     failed: Sequence[Finding] = ()  #: apps whose backups could not be restored, and why
@@ -36,12 +38,13 @@ class DrillResult(ChangeResult, frozen=True, kw_only=True):
         return Findings(checked=len(self.databases), findings=[*self.findings, *self.failed])
 
     @property
-    def closing(self) -> Closing:
-        passed = sum(database.passed for database in self.databases)
-        counts = count_content(self.databases)
-        problems = count_severities([*self.findings, *self.failed])
-        total = format_count(len(self.databases), "database")
-        return Closing(f"Drilled {total}", [f"{passed} passed", *counts, *problems], is_timed=True)
+    def effect(self) -> Effect | None:
+        counts = {
+            "passed": sum(database.passed for database in self.databases),
+            **count_content(self.databases),
+            **count_severities([*self.findings, *self.failed]),
+        }
+        return Effect("drilled", "database", count=len(self.databases), counts=counts)
 
     @property
     def remarks(self) -> Sequence[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from dbctl.errors import Exit
-from dbctl.model import ChangeResult, Closing, Finding, Row, Struct, count_severities, format_count
+from dbctl.model import ChangeResult, Effect, Finding, Row, Struct, count_severities
 from dbctl.services.app import App
 from dbctl.services.backup import Manifest, Member, report_unchanged_files
 from dbctl.services.restore.post_checks import check_restored, check_surroundings, record_restore
@@ -27,16 +27,18 @@ class RestoredDatabase(Struct, frozen=True, kw_only=True):
 class RestoreResult(ChangeResult, frozen=True, kw_only=True):
     """Result of ``restore apply`` and ``restore undo``."""
 
+    is_timed = True
+
     backup: str
     safety_backup: str | None  #: id of the backup of the previous state; None: no database existed
     databases: Sequence[RestoredDatabase]
     findings: Sequence[Finding]
 
     @property
-    def closing(self) -> Closing:
-        databases = format_count(len(self.databases), "database")
-        details = [*count_content(self.databases), *count_severities(self.findings)]
-        return Closing(f"Restored {databases} from {self.backup}", details, is_timed=True)
+    def effect(self) -> Effect | None:
+        counts = {**count_content(self.databases), **count_severities(self.findings)}
+        place = f"from {self.backup}"
+        return Effect("restored", "database", count=len(self.databases), place=place, counts=counts)
 
     @property
     def remarks(self) -> Sequence[str]:

@@ -14,7 +14,7 @@ from dbctl.engines import registry
 from dbctl.engines.contract import SalvagedTable, SalvageRequest, SalvageResult
 from dbctl.errors import BusyError, Exit, FileMissingError, NotSupportedError, UsageError
 from dbctl.files import Progress, no_progress
-from dbctl.model import ChangeResult, Closing, Finding, Plan, Row, format_count, now
+from dbctl.model import ChangeResult, Closing, Effect, Finding, Plan, Row, format_count, now
 from dbctl.services.app import App, Operation, command_line
 from dbctl.services.backup import ID, LATEST, DecryptionKeys, Repository
 from dbctl.services.integrity import group_lines
@@ -27,6 +27,8 @@ NO_DAMAGE = "SQLite finds no damage; use --force to recover anyway"
 class DatabaseSalvageResult(ChangeResult, frozen=True, kw_only=True):
     """Result of ``restore recover``."""
 
+    is_timed = True
+
     source: Path
     path: Path | None  #: the new file; None: the database is not damaged
     #: file with the rows that violate constraints of the new file; None: no such rows
@@ -36,24 +38,17 @@ class DatabaseSalvageResult(ChangeResult, frozen=True, kw_only=True):
     next_commands: Sequence[str]  #: commands that replace the damaged file by the new one
 
     @property
-    def closing(self) -> Closing:
+    def effect(self) -> Effect | None:
         if self.path is None:
-            return Closing(f"Checked {self.source}", [NO_DAMAGE])
-        saved, lost, rejected = (
-            sum(getattr(table, name) for table in self.tables) for name in ("saved", "lost", "rejected")
-        )
-        details = [
-            format_count(len(self.tables), "table"),
-            f"{format_count(saved, 'row')} saved",
-            f"{lost:,} lost",
-            *([f"{rejected:,} rejected"] if rejected else []),
-        ]
-        return Closing(f"Recovered {self.source} to {self.path}", details, is_timed=True)
+            return None
+        names = ("saved", "lost", "rejected")
+        rows = {f"rows {name}": sum(getattr(table, name) for table in self.tables) for name in names}
+        counts = {"tables": len(self.tables), **rows}
+        return Effect("recovered", "database", [str(self.source)], place=f"to {self.path}", counts=counts)
 
     @property
-    def changed(self) -> bool:
-        """Whether a file was created."""
-        return self.path is not None
+    def closing(self) -> Closing:
+        return super().closing if self.path else Closing(f"Checked {self.source}", [NO_DAMAGE])
 
     @property
     def has_one_time_output(self) -> bool:

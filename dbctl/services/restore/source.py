@@ -195,12 +195,12 @@ class DatabaseContent(Protocol):
     def tables(self) -> int: ...
 
 
-def count_content(databases: Sequence[DatabaseContent]) -> list[str]:
-    """Return ``3 tables`` and ``1,200 rows``: the content of all databases."""
-    return [
-        format_count(sum(database.tables for database in databases), "table"),
-        format_count(sum(database.rows for database in databases), "row"),
-    ]
+def count_content(databases: Sequence[DatabaseContent]) -> dict[str, int]:
+    """Return the numbers of tables and rows of all databases, for ``Effect.counts``."""
+    return {
+        "tables": sum(database.tables for database in databases),
+        "rows": sum(database.rows for database in databases),
+    }
 
 
 def count_rows(member: Member) -> str:

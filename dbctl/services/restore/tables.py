@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dbctl import signals
 from dbctl.engines.contract import Readable, Table, Writable
 from dbctl.errors import IN_DOUBT, AlreadyExistsError, TableNotRestoredError
-from dbctl.model import ChangeResult, Closing, Plan, Row, format_count
+from dbctl.model import ChangeResult, Effect, Plan, Row, format_count
 from dbctl.services.app import LiveTable, audit, find_secret_columns, require_row_count
 from dbctl.services.backup import MemberReader, Source
 from dbctl.services.restore.merge import (
@@ -32,6 +32,8 @@ from dbctl.services.rules import RowRules, guard_constraints
 class TablesRestoreResult(ChangeResult, frozen=True, kw_only=True):
     """Result of ``restore apply --table``."""
 
+    is_timed = True
+
     backup: str
     target: str
     safety_backup: str | None  #: id of the backup of the previous state; None: no row was replaced
@@ -39,12 +41,11 @@ class TablesRestoreResult(ChangeResult, frozen=True, kw_only=True):
     notes: Sequence[str]  #: manual actions
 
     @property
-    def closing(self) -> Closing:
+    def effect(self) -> Effect | None:
         names = ("inserted", "replaced", "same", "skipped")
-        counts = {name: sum(getattr(table, name) for table in self.tables) for name in names}
-        details = [f"{count:,} {name}" for name, count in counts.items() if count]
-        tables = format_count(len(self.tables), "table")
-        return Closing(f"Restored {tables} from {self.backup}", details or ["0 rows"], is_timed=True)
+        counts = {f"rows {name}": sum(getattr(table, name) for table in self.tables) for name in names}
+        place = f"from {self.backup}"
+        return Effect("restored", "table", count=len(self.tables), place=place, counts=counts)
 
     @property
     def remarks(self) -> Sequence[str]:

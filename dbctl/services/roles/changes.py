@@ -12,7 +12,7 @@ from dbctl.errors import (
     RoleInUseError,
     SchemaMismatchError,
 )
-from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, KeyText, Plan, now
+from dbctl.model import ChangeResult, Effect, KeyText, Plan, now
 from dbctl.profiles import KEYS
 from dbctl.services.app import (
     App,
@@ -32,11 +32,19 @@ class RoleChangeResult(ChangeResult, frozen=True, kw_only=True):
     """Result of a change to a role."""
 
     role: Role
+    created: bool = False  #: by this command
     changed: Sequence[str]  #: names of fields, or the granted or revoked permissions
 
     @property
-    def closing(self) -> Closing:
-        return Closing(f"Changed role {self.role.name}", self.changed) if self.changed else NOTHING_TO_DO
+    def effect(self) -> Effect | None:
+        if not (self.created or self.changed):
+            return None
+        return Effect(
+            "created" if self.created else "changed",
+            "role",
+            [self.role.name],
+            details=[name for name in self.changed if not (self.created and name == "name")],
+        )
 
 
 class RoleDeleteResult(ChangeResult, frozen=True, kw_only=True):
@@ -45,8 +53,8 @@ class RoleDeleteResult(ChangeResult, frozen=True, kw_only=True):
     role: Role
 
     @property
-    def closing(self) -> Closing:
-        return Closing(f"Deleted role {self.role.name}")
+    def effect(self) -> Effect | None:
+        return Effect("deleted", "role", [self.role.name])
 
 
 def create_role(
@@ -77,6 +85,7 @@ class CreateRole:
         _refuse_duplicate(self._table, self._name, "dbctl roles update changes it.")
         self._granted = self._table.match_permissions(permissions)
         self._values = _stored_values(self._table, fields)
+        self._changed = [*fields, *self._granted]
         if created := self._table.fields.get("created_at"):
             self._values[created] = self._table.live.encode(created, now())
         live, key = self._table.live, self._table.section.key
@@ -100,7 +109,7 @@ class CreateRole:
         _insert_links(table, db, key, self._granted)
         details = {"name": self._name, "permissions": self._granted}
         audit.record(table.app, db, "roles.create", "roles", key, details)
-        return RoleChangeResult(role=table.find(self._name), changed=self._granted)
+        return RoleChangeResult(role=table.find(self._name), created=True, changed=self._changed)
 
 
 def update_role(app: App, name: str | KeyText, fields: Mapping[str, object]) -> Change[RoleChangeResult]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dbctl.errors import FileFailedError, PlanChangedError, TimersFailedError, UnitForeignError
 from dbctl.files import limited_program, write_atomically
-from dbctl.model import ChangeResult, Closing, Plan, Struct, format_count
+from dbctl.model import ChangeResult, Effect, Plan, Struct
 from dbctl.services.schedule.units import APP_MARK, PREFIX, Unit
 
 SYSTEM_FOLDER = Path("/etc/systemd/system")
@@ -29,9 +29,11 @@ class UnitsInstalled(ChangeResult, frozen=True, kw_only=True):
     started: bool  #: whether systemd has started the timers
 
     @property
-    def closing(self) -> Closing:
-        details = [f"{len(self.removed)} removed", f"{self.unchanged} unchanged"]
-        return Closing(f"Wrote {format_count(len(self.written), 'unit')} to {self.folder}", details)
+    def effect(self) -> Effect | None:
+        if not self.changed:
+            return None
+        counts = {"removed": len(self.removed), "unchanged": self.unchanged}
+        return Effect("wrote", "unit", count=len(self.written), place=f"to {self.folder}", counts=counts)
 
     @property
     def changed(self) -> int:

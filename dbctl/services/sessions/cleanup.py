@@ -10,9 +10,9 @@ from dbctl import progress
 from dbctl.engines.contract import AllOf, Condition, Readable, Where
 from dbctl.errors import DbctlError, RuleMissingError, SchemaMismatchError, UsageError
 from dbctl.model import (
-    NOTHING_TO_DO,
     ChangeResult,
     Closing,
+    Effect,
     Page,
     Plan,
     Row,
@@ -41,16 +41,16 @@ GRACE_PERIOD = timedelta(days=1)
 class CleanupResult(ChangeResult, frozen=True, kw_only=True):
     """Result of ``sessions cleanup``."""
 
+    is_timed = True
+
     rules: Sequence[RuleResult]
 
     @property
-    def closing(self) -> Closing:
+    def effect(self) -> Effect | None:
         if not self.changed:
-            return NOTHING_TO_DO
+            return None
         rules = sum(bool(result.changed) for result in self.rules)
-        return Closing(
-            f"Cleaned up {format_count(self.changed, 'row')}", [format_count(rules, "rule")], is_timed=True
-        )
+        return Effect("cleaned up", "row", count=self.changed, counts={"rules": rules})
 
     @property
     def changed(self) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from dbctl.engines.contract import Merge, MergeRule, Readable, Writable
 from dbctl.engines.sql import Recount
-from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Plan, Row, Struct, format_count, now
+from dbctl.model import ChangeResult, Effect, Plan, Row, Struct, format_count, now
 from dbctl.profiles import TIMES
 from dbctl.profiles.model import Rebuild
 from dbctl.services.app import (
@@ -38,13 +38,13 @@ class RebuiltTable(Struct, frozen=True, kw_only=True):
 class RebuildResult(ChangeResult, frozen=True, kw_only=True):
     """Result of ``sessions rebuild-stats``."""
 
+    is_timed = True
+
     tables: Sequence[RebuiltTable]
 
     @property
-    def closing(self) -> Closing:
-        if not self.changed:
-            return NOTHING_TO_DO
-        return Closing(f"Corrected {format_count(self.changed, 'row')} of statistics", is_timed=True)
+    def effect(self) -> Effect | None:
+        return Effect("corrected", "row", count=self.changed, place="of statistics") if self.changed else None
 
     @property
     def changed(self) -> int:

@@ -177,6 +177,7 @@ class RevokeSessions:
             users=selected,
             changed=len(signed_in),
             ended_sessions=ended_sessions,
+            signed_out=True,
             searched=self._sign_out.places,
             undecided=sign_in_state.list_undecided(users),
         )

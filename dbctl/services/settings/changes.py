@@ -9,7 +9,7 @@ from msgspec import structs
 
 from dbctl.engines.contract import Readable, Writable
 from dbctl.errors import SettingMissingError, ValueInvalidError
-from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Page, Plan, Row, Struct, format_count
+from dbctl.model import ChangeResult, Effect, Page, Plan, Row, Struct
 from dbctl.services.app import App, Change, audit, is_secret_setting, truncate
 from dbctl.services.deletion import add_dependent_rows
 from dbctl.services.settings.queries import open_for_login
@@ -36,10 +36,13 @@ class SettingChanged(ChangeResult, frozen=True, kw_only=True):
     setting: Setting
     before: object
     changed: bool
+    added: bool = False
+    removed: bool = False
 
     @property
-    def closing(self) -> Closing:
-        return Closing(f"Changed {self.setting.key}") if self.changed else NOTHING_TO_DO
+    def effect(self) -> Effect | None:
+        verb = "added" if self.added else "removed" if self.removed else "changed"
+        return Effect(verb, "setting", [self.setting.key]) if self.changed else None
 
     def summary(self) -> Row:
         return {
@@ -58,11 +61,11 @@ class SettingsApplied(ChangeResult, frozen=True, kw_only=True):
     removed: Sequence[str]
 
     @property
-    def closing(self) -> Closing:
-        counts = {"added": self.added, "changed": self.changed, "removed": self.removed}
-        details = [f"{len(keys)} {name}" for name, keys in counts.items() if keys]
-        count = sum(len(keys) for keys in counts.values())
-        return Closing(f"Applied {format_count(count, 'setting')}", details) if count else NOTHING_TO_DO
+    def effect(self) -> Effect | None:
+        keys = {"added": self.added, "changed": self.changed, "removed": self.removed}
+        counts = {name: len(names) for name, names in keys.items()}
+        total = sum(counts.values())
+        return Effect("applied", "setting", count=total, counts=counts) if total else None
 
 
 def set_setting(app: App, key: str, text: str, *, login: SettingOwner = "") -> Change[SettingChanged]:
@@ -198,11 +201,14 @@ class ChangeSetting:
             details |= {"from": masked.live} if masked.state != "add" else {}
             details |= {"to": masked.file} if masked.state != "only-live" else {}
             audit.record(store.app, db, f"settings.{self._verb}", "settings", key, details)
-        is_removed = self._difference is not None and self._difference.state == "only-live"
+        state = self._difference.state if self._difference else None
+        is_removed = state == "only-live"
         return SettingChanged(
             setting=store.mask_setting(setting if is_removed else store.find(key)),
             before=store.mask_value(key, setting.value),
-            changed=self._difference is not None,
+            changed=state is not None,
+            added=state == "add",
+            removed=is_removed,
         )
 
 

@@ -24,7 +24,7 @@ from dbctl.errors import (
     FileMissingError,
 )
 from dbctl.files import read_settings_bytes, temp, toml, write_atomically
-from dbctl.model import ChangeResult
+from dbctl.model import ChangeResult, Effect
 from dbctl.profiles import loader
 
 PREFIX = "dbctl-edit-"
@@ -40,6 +40,10 @@ class ConfigEdited(ChangeResult, frozen=True, kw_only=True):
     file: str
     changed: bool
     apps: Sequence[str]  #: of the whole configuration
+
+    @property
+    def effect(self) -> Effect | None:
+        return Effect("changed", "file", [self.file]) if self.changed else None
 
 
 def select_file(selection: Selection) -> tuple[Path, Path]:

@@ -19,7 +19,7 @@ from dbctl.errors import (
     UsageError,
 )
 from dbctl.files import is_regular, toml, write_atomically
-from dbctl.model import ChangeResult, Closing, Plan, format_count
+from dbctl.model import ChangeResult, Effect, Plan
 from dbctl.profiles import loader
 from dbctl.profiles.model import Profile
 from dbctl.services.app import App
@@ -68,10 +68,9 @@ class InitResult(ChangeResult, frozen=True, kw_only=True):
     missing: Sequence[str]  #: optional databases that do not exist
 
     @property
-    def closing(self) -> Closing:
-        missing = [f"{len(self.missing)} optional missing"] if self.missing else []
-        databases = format_count(len(self.databases), "database")
-        return Closing(f"Wrote {self.config} with app {self.app}", [databases, *missing])
+    def effect(self) -> Effect | None:
+        counts = {"databases": len(self.databases), "optional missing": len(self.missing)}
+        return Effect("added", "app", [self.app], place=f"to {self.config}", counts=counts)
 
     @property
     def remarks(self) -> Sequence[str]:

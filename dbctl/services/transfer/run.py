@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dbctl import progress
 from dbctl.engines.contract import RowSource
 from dbctl.errors import DbctlError, TransferDifferentError
-from dbctl.model import ChangeResult, Closing, Plan, Row, Struct, format_count
+from dbctl.model import ChangeResult, Effect, Plan, Row, Struct
 from dbctl.services.app import Operation
 from dbctl.services.transfer.compare import Advance, TableDigest, digest_table, ignore_rows
 from dbctl.services.transfer.copies import Copy, drop_refused_copy, open_copy
@@ -40,6 +40,8 @@ class TransferredTable(Struct, frozen=True, kw_only=True):
 class TransferResult(ChangeResult, frozen=True, kw_only=True):
     """Result of ``transfer run``."""
 
+    is_timed = True
+
     source: str
     destination: str
     schema: SchemaOrigin
@@ -50,9 +52,9 @@ class TransferResult(ChangeResult, frozen=True, kw_only=True):
     verify_seconds: float
 
     @property
-    def closing(self) -> Closing:
-        details = [format_count(len(self.tables), "table"), f"{format_count(self.rows, 'row')} equal"]
-        return Closing(f"Copied to {self.destination}", details, is_timed=True)
+    def effect(self) -> Effect | None:
+        place, counts = f"to {self.destination}", {"rows equal": self.rows}
+        return Effect("copied", "table", count=len(self.tables), place=place, counts=counts)
 
     def summary(self) -> Sequence[Row]:
         return [{"table": table.table, "rows": table.rows, "digest": table.digest} for table in self.tables]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dbctl.engines.contract import Readable
 from dbctl.errors import SourceChangingError, TransferMissingError, TransferSchemaChangedError
-from dbctl.model import ChangeResult, Closing, Plan, Row, format_count
+from dbctl.model import ChangeResult, Effect, Plan, Row
 from dbctl.services.app import Operation
 from dbctl.services.transfer.compare import Advance, digest_table, ignore_rows
 from dbctl.services.transfer.copies import Copy, open_copy
@@ -28,6 +28,8 @@ from dbctl.services.transfer.tables import TransferTable, list_exclusions, selec
 class SwitchResult(ChangeResult, frozen=True, kw_only=True):
     """Result of ``transfer switch``."""
 
+    is_timed = True
+
     source: str
     destination: str
     changes: Sequence[SyncResult]  #: what was copied since ``transfer run``, by table
@@ -36,11 +38,15 @@ class SwitchResult(ChangeResult, frozen=True, kw_only=True):
     next_steps: Sequence[str]  #: what the admin changes now
 
     @property
-    def closing(self) -> Closing:
-        tables = format_count(len(self.tables), "table")
-        changes = sum(change.added + change.changed + change.deleted for change in self.changes)
-        details = [tables, f"{format_count(self.rows, 'row')} equal", format_count(changes, "late change")]
-        return Closing(f"Switched to {self.destination}", details, is_timed=True)
+    def effect(self) -> Effect | None:
+        counts = {
+            "tables": len(self.tables),
+            "rows equal": self.rows,
+            "changes since the copy": sum(
+                change.added + change.changed + change.deleted for change in self.changes
+            ),
+        }
+        return Effect("switched", "database", place=f"to {self.destination}", counts=counts)
 
     @property
     def remarks(self) -> Sequence[str]:

@@ -10,7 +10,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from dbctl.engines.contract import Readable, Table, Writable
 from dbctl.errors import UndoAppError, UndoConflictError, UndoImpossibleError
-from dbctl.model import ChangeResult, Closing, Plan, Secret, format_count
+from dbctl.model import ChangeResult, Effect, Plan, Secret, format_count
 from dbctl.services.app import App, Change, LiveTable, audit, find_column
 from dbctl.services.audit import OperationDetails, RowImage, TableChange, is_rounded
 from dbctl.services.deletion import GuardedInvariants
@@ -38,10 +38,14 @@ class Undone(ChangeResult, frozen=True, kw_only=True):
     without_password: int = 0  #: restored users with a new, unknown password
 
     @property
-    def closing(self) -> Closing:
-        rows = [f"{format_count(count, 'row')} of {table}" for table, count in self.rows.items()]
-        sessions = [f"{format_count(self.ended_sessions, 'session')} ended"] if self.ended_sessions else []
-        return Closing(f"Undid operation {self.operation}", [*rows, *sessions])
+    def effect(self) -> Effect | None:
+        counts = {f"rows of {table}": count for table, count in self.rows.items()}
+        return Effect(
+            "undid",
+            "operation",
+            [str(self.operation)],
+            counts={**counts, "sessions ended": self.ended_sessions},
+        )
 
     @property
     def remarks(self) -> Sequence[str]:

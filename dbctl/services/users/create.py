@@ -14,7 +14,16 @@ from dbctl.errors import (
     UsageError,
     ValueInvalidError,
 )
-from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Plan, Row, Secret, Struct, format_count, now
+from dbctl.model import (
+    ChangeResult,
+    Effect,
+    Plan,
+    Row,
+    Secret,
+    Struct,
+    format_count,
+    now,
+)
 from dbctl.profiles import KEYS
 from dbctl.services.app import (
     App,
@@ -60,17 +69,15 @@ class UserCreated(ChangeResult, frozen=True, kw_only=True):
     undecided: Sequence[str] = ()  #: notes about what the app may require of a new user
 
     @property
-    def closing(self) -> Closing:
+    def effect(self) -> Effect | None:
         if not self.changed:
-            return NOTHING_TO_DO
-        role = [f"role {self.user.role}"] if self.user.role else []
-        settings = (
-            [format_count(len(self.default_settings), "default setting")] if self.default_settings else []
-        )
-        sessions = [f"{format_count(self.ended_sessions, 'session')} ended"] if self.ended_sessions else []
-        return Closing(
-            f"{'Created' if self.created else 'Changed'} user {self.user.login}",
-            [*role, *settings, *sessions],
+            return None
+        return Effect(
+            "created" if self.created else "changed",
+            "user",
+            [self.user.login],
+            details=[f"role {self.user.role}"] if self.user.role else [],
+            counts={"default settings": len(self.default_settings), "sessions ended": self.ended_sessions},
         )
 
     @property

@@ -7,15 +7,13 @@ from collections.abc import Mapping, Sequence
 from dbctl.engines.contract import AnyOf, PlannedRows, Readable, Where, Writable
 from dbctl.errors import ConstraintError, DecisionOpenError, DuplicateRowsError, NotSupportedError, UsageError
 from dbctl.model import (
-    NOTHING_TO_DO,
     ChangeResult,
-    Closing,
+    Effect,
     KeyText,
     Plan,
     RetainedRows,
     Row,
     format_count,
-    format_names,
 )
 from dbctl.profiles import parse_row_path
 from dbctl.services.app import (
@@ -65,16 +63,14 @@ class UsersDeleted(ChangeResult, frozen=True, kw_only=True):
     retained: Sequence[RetainedRows] = ()  #: rows that still refer to the users
 
     @property
-    def closing(self) -> Closing:
+    def effect(self) -> Effect | None:
         if not self.users:
-            return NOTHING_TO_DO
-        names = format_names([user.login for user in self.users], "user")
-        transferred = sum(self.transferred.values())
-        details = [f"{format_count(sum(self.removed.values()), 'row')} deleted or cleared"]
-        return Closing(
-            f"Deleted {names}",
-            [*details, f"{format_count(transferred, 'row')} transferred"] if transferred else details,
-        )
+            return None
+        counts = {
+            "rows deleted or cleared": sum(self.removed.values()),
+            "rows transferred": sum(self.transferred.values()),
+        }
+        return Effect("deleted", "user", [user.login for user in self.users], counts=counts)
 
     @property
     def remarks(self) -> Sequence[str]:

@@ -14,9 +14,8 @@ from dbctl import signals
 from dbctl.engines.contract import Readable, Writable
 from dbctl.errors import AlreadyExistsError, DbctlError, ImportInvalidError, UsageError, ValueInvalidError
 from dbctl.model import (
-    NOTHING_TO_DO,
     ChangeResult,
-    Closing,
+    Effect,
     Page,
     PageRequest,
     Plan,
@@ -213,16 +212,17 @@ class GeneratedPassword(Struct, frozen=True, kw_only=True):
 class UsersImported(ChangeResult, frozen=True, kw_only=True):
     """Result of ``users import``."""
 
+    is_timed = True
+
     added: int
     skipped: int
     generated: Sequence[GeneratedPassword] = ()
 
     @property
-    def closing(self) -> Closing:
-        if not (self.added or self.skipped):
-            return NOTHING_TO_DO
-        skipped = [f"{self.skipped} skipped"] if self.skipped else []
-        return Closing(f"Imported {format_count(self.added, 'user')}", skipped, is_timed=True)
+    def effect(self) -> Effect | None:
+        if not self.added:
+            return None
+        return Effect("imported", "user", count=self.added, counts={"skipped": self.skipped})
 
     @property
     def has_one_time_output(self) -> bool:

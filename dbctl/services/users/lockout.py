@@ -9,15 +9,13 @@ from msgspec import structs
 
 from dbctl.engines.contract import AllOf, Condition, Readable, Writable
 from dbctl.model import (
-    NOTHING_TO_DO,
     ChangeResult,
-    Closing,
+    Effect,
     Page,
     PageRequest,
     Plan,
     Struct,
     format_count,
-    format_names,
     now,
 )
 from dbctl.profiles import TIMES, read_time
@@ -72,11 +70,11 @@ class Unlocked(ChangeResult, frozen=True, kw_only=True):
     cleared: int  #: number of deleted failed attempts
 
     @property
-    def closing(self) -> Closing:
-        if not self.cleared:
-            return NOTHING_TO_DO
-        names = format_names([user.login for user in self.users], "user")
-        return Closing(f"Unlocked {names}", [f"{format_count(self.cleared, 'failed attempt')} cleared"])
+    def effect(self) -> Effect | None:
+        if not (self.users and self.cleared):
+            return Effect("deleted", "failed attempt", count=self.cleared) if self.cleared else None
+        counts = {"failed attempts cleared": self.cleared}
+        return Effect("unlocked", "user", [user.login for user in self.users], counts=counts)
 
 
 def list_locked(app: App, selection: UserFilter, page_request: PageRequest) -> LockedUsers:

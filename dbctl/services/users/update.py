@@ -10,12 +10,11 @@ from dbctl.model import (
     NOTHING_TO_DO,
     ChangeResult,
     Closing,
+    Effect,
     Plan,
     Row,
     Secret,
     Struct,
-    format_count,
-    format_names,
     join_first,
     now,
 )
@@ -48,6 +47,7 @@ class UsersChanged(ChangeResult, frozen=True, kw_only=True):
     users: Sequence[User]
     changed: int
     ended_sessions: int = 0
+    signed_out: bool = False  #: only sessions were ended
     searched: Sequence[
         str
     ] = ()  #: of ``sessions revoke``: the columns (``table.column``) in which the users were searched
@@ -56,20 +56,18 @@ class UsersChanged(ChangeResult, frozen=True, kw_only=True):
     undecided: Sequence[str] = ()  #: notes about tables that may have sign-ins, which were not ended
 
     @property
-    def closing(self) -> Closing:
+    def effect(self) -> Effect | None:
         if not (self.changed or self.ended_sessions):
-            places = [f"no open session in {', '.join(self.searched)}"] if self.searched else []
-            return Closing(NOTHING_TO_DO.text, places) if places else NOTHING_TO_DO
-        names, sessions = format_names([user.login for user in self.users], "user"), self.ended_sessions
-        if not self.changed:
-            return Closing(f"Ended {format_count(sessions, 'session')} of {names}")
-        changed = (
-            names
-            if self.changed == len(self.users)
-            else f"{self.changed} of {format_count(len(self.users), 'user')}"
-        )
-        details = [f"{format_count(sessions, 'session')} ended"] if sessions else []
-        return Closing(f"Changed {changed}", details)
+            return None
+        names = [user.login for user in self.users] if self.changed == len(self.users) else []
+        counts = {"unchanged": len(self.users) - self.changed, "sessions ended": self.ended_sessions}
+        verb = "signed out" if self.signed_out else "changed"
+        return Effect(verb, "user", names, count=self.changed, counts=counts)
+
+    @property
+    def closing(self) -> Closing:
+        places = [f"no open session in {', '.join(self.searched)}"] if self.searched else []
+        return super().closing if self.effect else Closing(NOTHING_TO_DO.text, places)
 
     @property
     def has_one_time_output(self) -> bool:

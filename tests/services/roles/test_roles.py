@@ -187,7 +187,7 @@ def test_permission_check_refuses_a_pattern(path):
 def test_new_role_has_values_and_column_defaults(path, shape):
     with open_app(path) as app:
         result = create(app, description="d", permissions=["games.*", "games.read"])
-    assert result.changed == GAMES
+    assert (result.created, result.changed) == (True, ["name", "description", *GAMES])
     columns = "name, description" + (", priority" if shape == "document" else "")
     expected = ("editor", "d", 0) if shape == "document" else ("editor", "d")
     assert query_rows(path, f"select {columns} from roles where id = {result.role.id}") == [expected]

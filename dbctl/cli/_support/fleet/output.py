@@ -23,6 +23,7 @@ from dbctl.model import (
     Struct,
     count_severities,
     format_count,
+    format_counts,
 )
 from dbctl.render import Format, envelope, fields_of, line, list_rows, streams, summary_fields
 from dbctl.services.fleet import Outcome, Tally
@@ -243,7 +244,7 @@ class _CombinedRows:
             self._findings.sort(key=lambda entry: entry[0])
             # A finding about the configuration is the same for each instance.
             findings = dict.fromkeys(finding for _, result in self._findings for finding in result.findings)
-            details = count_severities(list(findings))
+            details = format_counts(count_severities(list(findings)))
             self._emit(Findings(checked=self._checked, findings=list(findings)), status)
         elif self._has_page:
             self._sort_rows()

@@ -19,14 +19,12 @@ from dbctl.errors import (
 )
 from dbctl.files import SUFFIXES, atomic
 from dbctl.model import (
-    NOTHING_TO_DO,
     ChangeResult,
-    Closing,
     Compression,
+    Effect,
     Plan,
     Row,
     format_count,
-    format_names,
 )
 from dbctl.services.backup.create import create_backup
 from dbctl.services.backup.encryption import DecryptionKeys, is_encrypted
@@ -55,17 +53,19 @@ class BackupAdopted(Backup, frozen=True, kw_only=True):
 class BackupsAdopted(ChangeResult, frozen=True, kw_only=True):
     """Result of ``backup adopt``."""
 
+    is_timed = True
+
     adopted: Sequence[BackupAdopted]
     remarks: Sequence[str] = ()
 
     @property
-    def closing(self) -> Closing:
+    def effect(self) -> Effect | None:
         if not self.adopted:
-            return NOTHING_TO_DO
-        names = format_names([backup.id for backup in self.adopted], "backup")
-        size = sum(backup.bytes for backup in self.adopted)
+            return None
         rows = sum(sum(member.rows.values()) for backup in self.adopted for member in backup.members)
-        return Closing(f"Adopted {names}", [format_count(rows, "row")], bytes=size, is_timed=True)
+        size = sum(backup.bytes for backup in self.adopted)
+        names = [backup.id for backup in self.adopted]
+        return Effect("adopted", "backup", names, counts={"rows": rows}, bytes=size)
 
     def summary(self) -> Row:
         return {

@@ -8,7 +8,7 @@ from msgspec import structs
 
 from dbctl.config import operator_name
 from dbctl.errors import UsageError
-from dbctl.model import ChangeResult, Closing, Plan, format_names, now
+from dbctl.model import ChangeResult, Effect, Plan, now
 from dbctl.services.backup import verification_record
 from dbctl.services.backup.manifest import Manifest
 from dbctl.services.backup.operation import BackupOperation
@@ -25,17 +25,9 @@ class BackupsPinned(ChangeResult, frozen=True, kw_only=True):
     reason: str | None  #: None: they are no longer pinned
 
     @property
-    def changed(self) -> int:
-        """The number of changed backups."""
-        return len(self.backups)
-
-    @property
-    def closing(self) -> Closing:
-        if not self.backups:
-            return Closing("Nothing to do")
-        return Closing(
-            f"{'Unpinned' if self.reason is None else 'Pinned'} {format_names(self.backups, 'backup')}"
-        )
+    def effect(self) -> Effect | None:
+        verb = "unpinned" if self.reason is None else "pinned"
+        return Effect(verb, "backup", self.backups) if self.backups else None
 
 
 class PinBackups(BackupOperation):

@@ -17,11 +17,9 @@ from dbctl.errors import (
 )
 from dbctl.model import (
     ChangeResult,
-    Closing,
+    Effect,
     Plan,
     Struct,
-    format_count,
-    format_names,
     parse_duration,
     parse_size,
 )
@@ -66,16 +64,11 @@ class BackupsPruned(ChangeResult, frozen=True, kw_only=True):
         return self.exceeded
 
     @property
-    def closing(self) -> Closing:
-        retained = f"{len(self.retained)} retained"
+    def effect(self) -> Effect | None:
         if not (self.deleted or self.leftovers):
-            return Closing("Nothing to do", [retained])
-        leftovers = [format_count(len(self.leftovers), "interrupted backup")] if self.leftovers else []
-        return Closing(
-            f"Deleted {format_count(len(self.deleted), 'backup')}",
-            [*leftovers, retained],
-            bytes=self.freed_bytes,
-        )
+            return None
+        counts = {"interrupted backups": len(self.leftovers), "retained": len(self.retained)}
+        return Effect("deleted", "backup", count=len(self.deleted), counts=counts, bytes=self.freed_bytes)
 
 
 class BackupsDeleted(ChangeResult, frozen=True, kw_only=True):
@@ -87,9 +80,9 @@ class BackupsDeleted(ChangeResult, frozen=True, kw_only=True):
     remarks: Sequence[str] = ()  #: what could not be dropped
 
     @property
-    def closing(self) -> Closing:
-        databases = [f"{format_count(len(self.dropped), 'database')} dropped"] if self.dropped else []
-        return Closing(f"Deleted {format_names(self.deleted, 'backup')}", databases, bytes=self.freed_bytes)
+    def effect(self) -> Effect | None:
+        counts = {"databases dropped": len(self.dropped)}
+        return Effect("deleted", "backup", self.deleted, counts=counts, bytes=self.freed_bytes)
 
 
 class PruneBackups(BackupOperation):

@@ -18,7 +18,7 @@ from dbctl.errors import (
     ValueInvalidError,
 )
 from dbctl.files import write_atomically
-from dbctl.model import ChangeResult, Closing, Plan, now
+from dbctl.model import ChangeResult, Effect, Plan, now
 from dbctl.services.app import App, Operation
 from dbctl.services.migrations.files.loader import (
     MigrationFile,
@@ -48,8 +48,8 @@ class CreatedFile(ChangeResult, frozen=True, kw_only=True):
     name: str
 
     @property
-    def closing(self) -> Closing:
-        return Closing(f"Created {self.path}")
+    def effect(self) -> Effect | None:
+        return Effect("created", "file", [str(self.path)])
 
 
 class CreateMigration(Operation):

@@ -10,7 +10,7 @@ from dbctl.engines import registry
 from dbctl.engines.contract import Readable, SchemaReader, require_part
 from dbctl.errors import FileExistsAlreadyError, FileFailedError, SchemaMismatchError, UsageError
 from dbctl.files import write_atomically
-from dbctl.model import ChangeResult, Closing, Row, format_count
+from dbctl.model import ChangeResult, Effect, Row
 from dbctl.services.app.evidence import Evidence, gather_evidence
 from dbctl.services.profiles.draft.content import draft_reports, draft_searches
 from dbctl.services.profiles.draft.databases import MAIN, draft_database
@@ -46,10 +46,10 @@ class ProfileDraft(ChangeResult, frozen=True, kw_only=True):
     profile: str  #: the text
 
     @property
-    def closing(self) -> Closing:
-        file = f" to {self.file}" if self.file else ""
-        decisions = f"{format_count(len(self.decisions), 'decision')} open"
-        return Closing(f"Wrote profile {self.name}{file}", [format_count(self.tables, "table"), decisions])
+    def effect(self) -> Effect | None:
+        counts = {"tables": self.tables, "decisions open": len(self.decisions)}
+        place = f"to {self.file}" if self.file else ""
+        return Effect("wrote", "profile", [self.name], place=place, counts=counts)
 
     def summary(self) -> Row:
         return {"name": self.name, "file": self.file, "users": self.users, "decisions": self.decisions}

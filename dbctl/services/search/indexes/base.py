@@ -8,15 +8,13 @@ from datetime import datetime
 from typing import Literal, TypeAlias
 
 from dbctl.model import (
-    NOTHING_TO_DO,
     ChangeResult,
-    Closing,
+    Effect,
     Finding,
     Plan,
     Row,
     Severity,
     Struct,
-    format_count,
 )
 from dbctl.services.app import App, Operation
 
@@ -52,20 +50,19 @@ class IndexStatus(Struct, frozen=True, kw_only=True):
 class IndexChangeResult(ChangeResult, frozen=True, kw_only=True):
     """Result of building, replacing or dropping an index."""
 
+    is_timed = True
+
     search: str
     index: str
     changed: bool
     steps: Sequence[str]
 
     @property
-    def closing(self) -> Closing:
+    def effect(self) -> Effect | None:
         if not self.changed:
-            return NOTHING_TO_DO
-        return Closing(
-            f"Changed the index {self.index} of {self.search}",
-            [format_count(len(self.steps), "step")],
-            is_timed=True,
-        )
+            return None
+        place, counts = f"of {self.search}", {"steps": len(self.steps)}
+        return Effect("changed", "index", [self.index], place=place, counts=counts)
 
 
 class SearchIndex(ABC):

@@ -9,7 +9,7 @@ from dbctl.embedders import Embedder, create_embedder
 from dbctl.engines.contract import Condition, KeysetCursor, Where
 from dbctl.errors import EmbedderFailedError, Exit, UsageError
 from dbctl.files import no_progress
-from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Plan, Struct, format_count
+from dbctl.model import ChangeResult, Effect, Plan, Struct, format_count
 from dbctl.services.app import App, Operation
 from dbctl.services.search.semantic.search import SemanticSearch, warn_about_model
 from dbctl.services.search.semantic.store_vector import VectorSource
@@ -27,26 +27,19 @@ Row = Mapping[str, object]
 class MakeVectorsResult(ChangeResult, frozen=True, kw_only=True):
     """Result of ``search vectors make``."""
 
+    is_timed = True
+
     created: int
     remaining: int  #: rows still without a vector, including failures
     without_text: int  #: rows without a text
     failed: Sequence[str] = ()  #: keys of rows for which the embedder failed
 
     @property
-    def closing(self) -> Closing:
-        failed = [f"{len(self.failed):,} failed"] if self.failed else []
-        if not (self.created or failed):
-            return NOTHING_TO_DO
-        return Closing(
-            f"Computed {format_count(self.created, 'vector')}",
-            [*failed, f"{self.remaining:,} remaining"],
-            is_timed=True,
-        )
-
-    @property
-    def changed(self) -> bool:
-        """Whether any vector was created."""
-        return bool(self.created)
+    def effect(self) -> Effect | None:
+        if not (self.created or self.failed):
+            return None
+        counts = {"failed": len(self.failed), "remaining": self.remaining}
+        return Effect("computed", "vector", count=self.created, counts=counts)
 
     @property
     def exit_status(self) -> int:

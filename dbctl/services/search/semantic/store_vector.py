@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from dbctl.engines.contract import Condition, Readable, Where, Writable
 from dbctl.errors import RowNotFoundError
-from dbctl.model import NOTHING_TO_DO, ChangeResult, Closing, Plan, format_count
+from dbctl.model import ChangeResult, Effect, Plan, format_count
 from dbctl.profiles import TIMES, read_time
 from dbctl.profiles.model import RelatedRows
 from dbctl.services.app import App, Change, LiveTable, PreparedChange, require_row_count
@@ -27,11 +27,11 @@ class VectorStored(ChangeResult, frozen=True, kw_only=True):
     changed: bool
 
     @property
-    def closing(self) -> Closing:
+    def effect(self) -> Effect | None:
         if not self.changed:
-            return NOTHING_TO_DO
-        counts = [f"{self.replaced} replaced", f"{self.added} added"]
-        return Closing(f"Stored the vector of {self.id} in {self.table}", counts)
+            return None
+        counts = {"replaced": self.replaced, "added": self.added}
+        return Effect("stored", "vector", place=f"of {self.id} in {self.table}", counts=counts)
 
 
 class VectorSource:
