@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from dbctl.engines.contract import Column, ShiftedTime, TimeForm
-from dbctl.engines.sql import Dialect, Statement, codec, escape_like, is_storable
-from dbctl.engines.sqlite.types import RawText
+from dbctl.engines.sql import Dialect, Statement, escape_like, is_storable
 from dbctl.errors import ValueInvalidError
 
 #: SQL that writes milliseconds since 1970 in each time form; integers, so that rounding loses none.
@@ -87,7 +86,7 @@ class SQLiteDialect(Dialect):
         return f"(typeof({value}) = 'text' and {super().contains(value, column, statement, text)})"
 
     def compare(self, value: str, column: Column, op: str, statement: Statement, operand: object) -> str:
-        if isinstance(operand, str | RawText):
+        if isinstance(operand, str | bytes):
             return f"{value} {op} {bind_value(statement, operand)}"
         return super().compare(value, column, op, statement, operand)
 
@@ -104,9 +103,9 @@ class SQLiteDialect(Dialect):
 
 def bind_value(statement: Statement, value: object) -> str:
     """Return the SQL of a value; the driver can pass text with bytes that are not UTF-8 only as bytes."""
-    if isinstance(value, RawText):
+    if isinstance(value, bytes) and type(value) is not bytes:  # RawText
         return f"cast({statement.bind(bytes(value))} as text)"
-    if isinstance(value, str) and not codec.is_encodable(value):
+    if isinstance(value, str) and not is_storable(value.replace("\0", "")):
         return f"cast({statement.bind(value.encode('utf-8', 'surrogateescape'))} as text)"
     return statement.bind(value)
 
