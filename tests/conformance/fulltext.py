@@ -8,18 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec import structs
 
-from dbctl.engines.contract import (
-    AnyOf,
-    Condition,
-    Order,
-    Query,
-    Readable,
-    ScriptRunner,
-    TextAnd,
-    TextQuery,
-    TextTerm,
-    Writable,
-)
+from dbctl.engines.contract import AnyOf, Condition, Order, Query, Readable, ScriptRunner, Writable
 from dbctl.engines.contract.fulltext import (
     FullText,
     IndexMarker,

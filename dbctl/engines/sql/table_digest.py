@@ -32,7 +32,7 @@ def find_differences(actual: Mapping[str, str], expected: Mapping[str, str]) -> 
     return sorted(
         name
         for name, digest in expected.items()
-        if digest.startswith(FORM) and actual.get(name, digest) != digest
+        if (other := actual.get(name, digest)) != digest and other.startswith(FORM) == digest.startswith(FORM)
     )
 
 

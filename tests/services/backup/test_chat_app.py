@@ -199,7 +199,7 @@ def test_failed_check_of_vectors_replaces_nothing(path):
     with promptvault_app.open_repository(path) as (_app, repository):
         operation = promptvault_app.create_restore(repository, backup.id)
         vectors = operation._members[1]
-        digests = dict.fromkeys(vectors.digests, "exact:" + "0" * 64)
+        digests = dict.fromkeys(vectors.digests, "0" * 64)
         operation._members[1] = vectors.__class__(
             **{
                 name: digests if name == "digests" else getattr(vectors, name)
