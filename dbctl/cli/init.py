@@ -10,7 +10,7 @@ from msgspec import structs
 from dbctl.cli._support.app import read_selection
 from dbctl.cli._support.emit import emit, run_change, warn
 from dbctl.cli._support.parameters import DryRun
-from dbctl.config import FILE_NAME
+from dbctl.config import FILE_NAME, PLAIN
 from dbctl.model import Page
 from dbctl.services.setup import (
     FoundDatabase,
@@ -60,7 +60,7 @@ def init(
     the variable.
 
     Without a profile, dbctl compares the databases below a directory, or at an address, with every profile. If they
-    belong to one app, it is configured; otherwise each database is listed with the command that continues: dbctl init
+    belong to one app, it is configured; so is a single database of no known app, with the profile plain; otherwise each database is listed with the command that continues: dbctl init
     for a known app, dbctl profiles draft for the others.
 
     Example: dbctl init flashpoint-web /srv/flashpoint --dry-run
@@ -70,6 +70,14 @@ def init(
     if directory is None and is_place(profile):
         databases = recognize_databases(profile)
         name = find_single_app(databases)
+        is_own = not name and len(databases) == 1 and databases[0].profile is None
+        if is_own:
+            name, command = PLAIN, databases[0].next
+            warn(
+                ctx,
+                f"{databases[0].database} belongs to no known app: profile {PLAIN}; for users and roles: {command}",
+            )
+            databases = [structs.replace(databases[0], profile=PLAIN, name="main")]
         if not name:
             return emit(
                 ctx, Page(items=databases, total=len(databases), column_names=FoundDatabase.__struct_fields__)

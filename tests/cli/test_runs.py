@@ -471,3 +471,17 @@ def test_repository_of_another_program_is_refused(blog, answer, address):
     (blog / "dbctl.toml").write_text(CONFIGURATION.replace('"backups"', '"./a:b"'))
     answer("backup", "create")
     assert (blog / "a:b").is_dir()
+
+
+@pytest.mark.parametrize("place", ["own.db", "."])
+def test_own_database_is_configured_backed_up_and_drilled(tmp_path, monkeypatch, answer, place):
+    monkeypatch.chdir(tmp_path)
+    with closing(sqlite3.connect("own.db")) as connection:
+        connection.executescript(
+            "create table things (id integer primary key); insert into things values (7);"
+        )
+    result = answer("init", place)
+    assert (result["data"]["profile"], list(result["data"]["databases"])) == ("plain", ["main"])
+    assert any("profiles draft" in text for text in result["warnings"])
+    answer("backup", "create")
+    answer("backup", "drill")
