@@ -90,3 +90,14 @@ def test_hint_for_inherited_tables_names_a_way_that_works(answer, databases, tmp
     assert "inheritance" in error["message"]
     assert "--derive" not in error["hint"]
     assert "same engine" in error["hint"]
+
+
+def test_default_of_a_moment_does_not_depend_on_the_zone_of_the_session(answer, databases, tmp_path):
+    path, destination = tmp_path / "times.db", databases("postgresql", tmp_path)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("create table t (id integer primary key, at timestamptz default current_timestamp)")
+    answer("--url", f"main={path}", "transfer", "run", "--to", destination)
+    statements = ["set time zone 'Asia/Tokyo'", "insert into t default values"]
+    assert run_sql(destination, *statements, "select abs(extract(epoch from now() - at)) < 60 from t") == [
+        (True,)
+    ]

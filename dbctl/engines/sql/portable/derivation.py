@@ -284,6 +284,10 @@ class Derivation(ABC):
         if expression:
             return self.default_clause(expression, logical.kind, is_literal=True)
         expression = self.functions.get(default.kind, {}).get(logical.kind, "")
+        if (
+            default.kind == "now" and logical.has_zone
+        ):  # a local time would be read in the zone of the session
+            expression = "current_timestamp"
         if expression:
             return self.default_clause(expression.format(logical.fraction), logical.kind, is_literal=False)
         reason = f"it is no value of type {logical.kind}"
