@@ -348,7 +348,7 @@ class App:
         from dbctl.services.app import evidence
         from dbctl.services.app.write_paths import FACTS_BY_PURPOSE
 
-        evidence.refuse_contradictions(self, name, database, FACTS_BY_PURPOSE.get(purpose, ()))
+        evidence.refuse_contradictions(self, name, database, FACTS_BY_PURPOSE[purpose])
         self._compared.add((name, purpose))
 
     @property
