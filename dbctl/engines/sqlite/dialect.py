@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from dbctl.engines.contract import Column, ShiftedTime, TimeForm
@@ -106,7 +107,8 @@ def bind_value(statement: Statement, value: object) -> str:
     if isinstance(value, bytes) and type(value) is not bytes:  # RawText
         return f"cast({statement.bind(bytes(value))} as text)"
     if isinstance(value, str) and not is_storable(value.replace("\0", "")):
-        return f"cast({statement.bind(value.encode('utf-8', 'surrogateescape'))} as text)"
+        with suppress(UnicodeEncodeError):  # the driver refuses other surrogates
+            return f"cast({statement.bind(value.encode('utf-8', 'surrogateescape'))} as text)"
     return statement.bind(value)
 
 
