@@ -221,11 +221,8 @@ class Derivation(ABC):
 
     def _omit_collations(self, table: PortableTable) -> None:
         types = self._types[table.name]
-        folded = [
-            column.name
-            for column in table.columns
-            if self.collation_clause(table, column, types[column.name])
-        ]
+        columns = [each for each in table.columns if self.collation_clause(table, each, types[each.name])]
+        folded = [column.name for column in columns]
         for word, names in find_distinguished(table, folded, ignores_accents=self.ignores_accents).items():
             self.omit("collation", ", ".join(names), f"comparisons distinguish {word}", table.name)
 
