@@ -100,6 +100,39 @@ def test_undo_of_a_role_ends_sessions_that_began_since(answer, pantry):
     assert pantry.rows("select * from member_logins where token = 'new-session'") == []
 
 
+def test_rows_of_ended_sessions_are_restored_as_far_as_they_can_be(answer, pantry):
+    add_session(pantry, "old-session")
+    token = "token varchar(64), foreign key (token) references member_logins (token) on delete"
+    pantry.run(
+        f"create table login_devices (id integer primary key, {token} cascade)",
+        "create table login_places (id integer primary key, device integer not null,"
+        " foreign key (device) references login_devices (id) on delete cascade)",
+        f"create table login_notes (id integer primary key, note integer, {token} set null)",
+        "insert into login_devices values (1, 'old-session')",
+        "insert into login_places values (1, 1)",
+        "insert into login_notes values (1, 5, 'old-session')",
+    )
+    kinds = "select kind from members where handle = 'ana'"
+    (kind,) = pantry.rows(kinds)
+    try:
+        answer("users", "set-role", "ana", "guest", "--yes")
+        number = str(find_newest(answer))
+        plan = answer("undo", number, "--dry-run")["data"]["plan"]
+        assert plan["rows"] == {"members": 1}
+        assert "leave 1 row of login_places unchanged" in " ".join(plan["steps"])
+        answer("undo", number, "--yes")
+        assert pantry.rows(kinds) == [kind]
+        assert pantry.rows("select * from login_devices") == pantry.rows("select * from login_places") == []
+        assert pantry.rows("select id, note, token from login_notes") == [(1, 5, None)]
+        add_session(pantry, "old-session")
+        pantry.run("insert into login_devices values (1, 'old-session')")
+        answer("users", "set-password", "ana", "--generate", "--yes")
+        error = answer("undo", str(find_newest(answer)), "--yes", status=6)["error"]
+        assert error["code"] == "undo-impossible"
+    finally:
+        pantry.run(*(f"drop table {table}" for table in ("login_notes", "login_places", "login_devices")))
+
+
 @pytest.mark.parametrize(
     "change", ["update members set mail = 'later@larder.example'", "delete from members"]
 )
@@ -347,3 +380,77 @@ def test_deleted_tree_of_rows_is_restored(answer, tmp_path, monkeypatch, engine)
         answer("undo", str(find_newest(answer)), "--yes", *options)
         assert database.content() == after
         answer("audit", "verify")
+
+
+@pytest.mark.parametrize("engine", KINDS)
+def test_deleted_cycle_of_tables_is_restored(answer, tmp_path, monkeypatch, engine):
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    with empty_database(engine, tmp_path / "app.db") as database:
+        owner = "owner integer not null, foreign key (owner) references users (id) on delete cascade"
+        database.run(
+            "create table users (id integer primary key, home integer)",
+            f"create table homes (id integer primary key, {owner})",
+        )
+        if engine == "sqlite":
+            database.run(
+                "drop table users",
+                "create table users (id integer primary key, home integer references homes (id) on delete cascade)",
+            )
+        else:
+            database.run("alter table users add foreign key (home) references homes (id) on delete cascade")
+        database.run(
+            "insert into users values (1, null), (2, null)",
+            "insert into homes values (10, 1), (11, 1), (12, 2)",
+            "update users set home = 10 where id = 1",
+            "update users set home = 11 where id = 2",
+        )
+        options = ["--profile", "plain", "--url", f"main={database.url}"]
+        before = database.content()
+        deleted = answer("data", "delete", "users", "1", "--yes", *options)["data"]
+        assert deleted["rows"] == {"users": 2, "homes": 3}
+        after = database.content()
+        for content in (before, after, before):
+            answer("undo", str(find_newest(answer)), "--yes", *options)
+            assert database.content() == content
+
+
+@pytest.mark.parametrize(
+    ("engine", "check"),
+    [("sqlite", ""), ("postgresql", "deferrable"), ("postgresql", ""), ("mysql", "")],
+)
+def test_deleted_cycle_without_null_needs_deferred_checks(answer, tmp_path, monkeypatch, engine, check):
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    with empty_database(engine, tmp_path / "app.db") as database:
+        columns = "(id integer primary key, other integer not null{})"
+        if engine == "sqlite":
+            database.run(
+                *(
+                    f"create table {table} "
+                    + columns.format(
+                        f" references {other} (id) on delete cascade deferrable initially deferred"
+                    )
+                    for table, other in (("users", "homes"), ("homes", "users"))
+                ),
+                "begin",
+                "insert into users values (1, 10)",
+                "insert into homes values (10, 1)",
+                "commit",
+            )
+        else:
+            database.run(
+                *(f"create table {table} {columns.format('')}" for table in ("users", "homes")),
+                "insert into users values (1, 10)",
+                "insert into homes values (10, 1)",
+                "alter table users add foreign key (other) references homes (id) on delete cascade " + check,
+                "alter table homes add foreign key (other) references users (id) on delete cascade " + check,
+            )
+        options = ["--profile", "plain", "--url", f"main={database.url}"]
+        before = database.content()
+        answer("data", "delete", "users", "1", "--yes", *options)
+        number = str(find_newest(answer))
+        if engine == "sqlite" or check:
+            answer("undo", number, "--yes", *options)
+            assert database.content() == before
+        else:
+            error = answer("undo", number, "--dry-run", *options, status=6)["error"]
+            assert "homes and users refer to each other" in error["message"]

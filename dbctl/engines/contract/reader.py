@@ -45,6 +45,7 @@ class Reference(Struct, frozen=True, kw_only=True):
     columns: Sequence[str]
     to: Sequence[str]  #: the referenced columns
     on_delete: Literal["CASCADE", "SET NULL", "SET DEFAULT", "RESTRICT", "NO ACTION"]
+    deferrable: bool = False  #: whether ``Writable.defer_references`` applies to it
 
 
 #: Returns values for further columns of a new row of a table; ``provided`` are the columns that already have a value.

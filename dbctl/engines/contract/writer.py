@@ -100,6 +100,9 @@ class Writable(Readable, Protocol):
     def advance_sequences(self, table: str) -> None:
         """Set the sequence of the key of ``table`` to its largest value."""
 
+    def defer_references(self) -> None:
+        """Check the foreign keys that are ``deferrable`` at the end of the transaction."""
+
     def lock(self, purpose: str) -> AbstractContextManager[None]:
         """Block other dbctl processes from writing to this database, also between transactions; also released when the process ends.
 

@@ -102,5 +102,8 @@ class LanceWriter(LanceReader):
     def advance_sequences(self, table: str) -> None:
         self.catalog.require_table(table)  # the database generates no keys
 
+    def defer_references(self) -> None:
+        """Do nothing: there are no foreign keys."""
+
     def lock(self, purpose: str) -> AbstractContextManager[None]:
         return acquire_lock(self.location, purpose)

@@ -162,6 +162,10 @@ class PostgreSQLWriter(ServerWriter):
                 writing=True,
             )
 
+    def defer_references(self) -> None:
+        self.transactions.require()
+        self.connection.execute_write("set constraints all deferred")
+
 
 PostgreSQLDatabase: TypeAlias = PostgreSQLReader | PostgreSQLWriter
 

@@ -104,6 +104,7 @@ class SQLiteCatalog(Catalog):
                 columns=_resolve_spelling(live[str(name)], [str(row[3]) for row in key]),
                 to=to,
                 on_delete=cast("Literal['CASCADE']", key[0][5]),
+                deferrable=True,
             )
             references[parent.name].append(reference)
         return references

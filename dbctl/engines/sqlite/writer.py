@@ -160,6 +160,9 @@ class SQLiteWriter(SQLiteDatabase):
     def advance_sequences(self, table: str) -> None:
         self.catalog.require_table(table)  # SQLite advances its sequences itself
 
+    def defer_references(self) -> None:
+        self.connection.write(self.connection.row_writer.defer_references)
+
     @contextmanager
     def lock(self, purpose: str) -> Iterator[None]:
         with write_lock(self.connection.path, self.target, purpose, timeout=self.connection.timeout):

@@ -6,7 +6,6 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache
-from graphlib import CycleError, TopologicalSorter
 
 from dbctl.engines.contract import Readable, Table, Writable
 from dbctl.errors import UndoAppError, UndoConflictError, UndoImpossibleError
@@ -15,6 +14,7 @@ from dbctl.services.app import App, Change, LiveTable, audit, find_column
 from dbctl.services.audit import OperationDetails, RowImage, TableChange, is_rounded
 from dbctl.services.deletion import GuardedInvariants
 from dbctl.services.rules import guard_constraints
+from dbctl.services.undo.order import InsertOrder, UnorderableRowsError, sort_inserts, sort_tables
 from dbctl.services.undo.tables import TableUndo, Values
 from dbctl.services.users import Passwords, SignInChanges, hash_password
 
@@ -128,6 +128,9 @@ class RevertRows:
         for table in self._list_tables():
             if table.table not in self._passwords and table.list_missing_columns():
                 table.drop_inserts()
+        for name, tables in self._tables.items():
+            _drop_orphans(self._readers[name], tables)
+        self._orders = {name: self._sort_inserts(name) for name in databases}
         self._refuse_conflicts()
         self.plan = self._create_plan(db)
         if not self.plan.rows:
@@ -150,6 +153,12 @@ class RevertRows:
             times=self._find_times(name, db, table),
             exact=change.exact,
         )
+
+    def _sort_inserts(self, name: str) -> InsertOrder:
+        try:
+            return sort_inserts(self._readers[name], self._tables[name])
+        except UnorderableRowsError as error:
+            raise _refuse(self._operation, str(error)) from error
 
     def _find_times(self, name: str, db: Readable, table: str) -> set[str]:
         """Return the columns of a table with the time of its last change."""
@@ -185,7 +194,7 @@ class RevertRows:
             yield from tables
 
     def _refuse_conflicts(self) -> None:
-        lines = [line for table in self._list_tables() for line in table.conflicts]
+        lines = [line for table in self._list_tables() for line in table.list_conflicts()]
         for name, tables in self._tables.items():
             by_name = {table.table: table for table in tables}
             lines += [
@@ -229,7 +238,7 @@ class RevertRows:
                 columns = {table.table: list(writer.tables()[table.table].columns) for table in tables}
                 guards.enter_context(guard_constraints(app, name, writer, columns))
                 invariants = GuardedInvariants(app, writer, name)
-                self._restore(writer, _sort_tables(writer, tables))
+                self._restore(writer, name)
                 differing |= {table.table: names for table in tables if (names := table.settle(writer))}
                 invariants.refuse_applied()
         ended = sign_ins.end_sessions(app)
@@ -250,14 +259,18 @@ class RevertRows:
             without_password=len(inserted),
         )
 
-    def _restore(self, writer: Writable, tables: Sequence[TableUndo]) -> None:
-        """Write the tables, of which each comes after those to which its rows refer."""
+    def _restore(self, writer: Writable, database: str) -> None:
+        order = self._orders[database]
+        tables, has_cycle = sort_tables(writer, self._tables[database])
+        if has_cycle or order.is_deferred:
+            writer.defer_references()
         for table in reversed(tables):
             table.delete_rows(writer)
-        for table in tables:
-            table.insert_rows(
-                writer, self._create_password if table.table in self._passwords else lambda _: {}
-            )
+        for table, row in order.rows:
+            more = self._create_password(table) if table.table in self._passwords else {}
+            table.insert_row(writer, row, more, order.postponed.get(table.table, ()))
+        for table, row in order.rows:
+            table.update_columns(writer, row, order.postponed.get(table.table, ()))
         for table in tables:
             table.update_rows(writer)
 
@@ -282,16 +295,13 @@ def _open(app: App, name: str) -> Readable:
         return app.reader(name)
 
 
-def _sort_tables(db: Readable, tables: Sequence[TableUndo]) -> Sequence[TableUndo]:
-    """Return the tables in an order in which each comes after those to which it refers."""
-    by_name = {table.table: table for table in tables}
-    sorter = TopologicalSorter[str]()
-    for name in by_name:
-        sorter.add(name)
-        for reference in db.references(name):
-            if reference.table in by_name and reference.table != name:
-                sorter.add(reference.table, name)
-    try:
-        return [by_name[name] for name in sorter.static_order()]
-    except CycleError:  # the database checks the references
-        return tables
+def _drop_orphans(db: Readable, tables: Sequence[TableUndo]) -> None:
+    """Restore no references to deleted rows that are not restored, such as ended sessions."""
+    by_name, is_changed = {table.table: table for table in tables}, True
+    while is_changed:
+        is_changed = False
+        for table in tables:
+            for reference in db.references(table.table):
+                other = by_name.get(reference.table)
+                if other and other.drop_orphans(reference, table.list_lost(reference.to)):
+                    is_changed = True

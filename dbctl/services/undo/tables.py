@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple, TypeAlias
 
-from dbctl.engines.contract import AllOf, InSubquery, Not, Query, Readable, Where, Writable
+from dbctl.engines.contract import AllOf, InSubquery, Not, Query, Readable, Reference, Where, Writable
 from dbctl.engines.sql import codec
 from dbctl.model import format_count
 from dbctl.services.app import require_codec, require_row_count
@@ -74,7 +73,6 @@ class TableUndo:
         keys = [tuple(self._decode(image.key[name]) for name in self.key) for image in readable]
         self.rows = [row for row in map(self._create, readable, keys) if row]
         self._current = self._read_current()
-        self.conflicts = [text for row in self.rows if (text := self._find_conflict(row.image, row.key))]
 
     def _read_current(self) -> dict[Identity, Values]:
         columns, rows = list(self._columns), dict[Identity, Values]()
@@ -101,6 +99,10 @@ class TableUndo:
             name: None if value is None else self._codec.json_parser(self.table, name)(value)
             for name, value in values.items()
         }
+
+    def list_conflicts(self) -> list[str]:
+        """Return the rows that have changed since the operation."""
+        return [text for row in self.rows if (text := self._find_conflict(row.image, row.key))]
 
     def _find_conflict(self, image: RowImage, key: tuple[object, ...]) -> str:
         """Return the difference between the row and the state that the operation left; empty: none."""
@@ -163,6 +165,58 @@ class TableUndo:
         """Do not restore deleted rows: they lack a required value."""
         self.rows = [row for row in self.rows if not row.inserts]
 
+    def list_nullable(self, names: Sequence[str]) -> list[str]:
+        """Return those of the columns that may be NULL, and are not part of the key."""
+        columns = (self._columns[name] for name in names)
+        return [column.name for column in columns if column.nullable and not column.is_primary_key]
+
+    def list_lost(self, names: Sequence[str]) -> list[Sequence[Any]]:
+        """Return the recorded values of columns of deleted rows that are not restored."""
+        restored = {id(row.image) for row in self.rows}
+        return [
+            [{**image.key, **image.before}.get(name) for name in names]
+            for image in self._images
+            if image.after is None and image.before is not None and id(image) not in restored
+        ]
+
+    def drop_orphans(self, reference: Reference, lost: Sequence[Sequence[Any]]) -> bool:
+        """Restore no references to ``lost`` rows; return whether there were any.
+
+        A row that was deleted is restored without the reference if it could exist without it.
+        """
+        has_digests = any(is_secret(value) for values in lost for value in values)
+        missing = {self._identify_recorded(values, has_digests=has_digests) for values in lost}
+        nullable, rows = set(self.list_nullable(reference.columns)), list[Restoration]()
+        for row in self.rows if missing else ():
+            values = row.values or {}
+            names = [name for name in reference.columns if values.get(name) is not None]
+            recorded = {**row.image.key, **(row.image.before or {})}
+            if len(names) < len(reference.columns) or (
+                self._identify_recorded([recorded[name] for name in names], has_digests=has_digests)
+                not in missing
+            ):
+                rows.append(row)
+                continue
+            dropped = nullable if row.inserts else set(names)
+            if row.inserts and (reference.on_delete == "CASCADE" or not dropped):
+                continue
+            kept = {name: value for name, value in values.items() if name not in dropped}
+            if kept.keys() - ({} if row.inserts else self._times):
+                rows.append(row._replace(values=kept, omitted=[*row.omitted, *sorted(dropped)]))
+        if not missing or rows == self.rows:
+            return False
+        self.rows = rows
+        return True
+
+    def _identify_recorded(self, values: Sequence[Any], *, has_digests: bool) -> str:
+        """Return what equal recorded values have in common, also if only one of them is a digest."""
+        if has_digests:
+            values = [
+                compute_digest(self._read_key(), self._decode(value)) if is_restorable(value) else value
+                for value in values
+            ]
+        return codec.encode_json(list(values))
+
     def list_steps(self) -> Iterator[str]:
         """Yield the steps of the plan."""
         for row in self.rows[:MAX_STEPS]:
@@ -171,7 +225,7 @@ class TableUndo:
             yield f"restore {format_count(len(self.rows) - MAX_STEPS, 'further row')} of {self.table}"
         if self.not_restored:
             rows = format_count(self.not_restored, "row")
-            yield f"leave {rows} of {self.table} unchanged: ended sessions and secrets are not restored"
+            yield f"leave {rows} of {self.table} unchanged: ended sessions, secrets and rows that need them are not restored"
 
     def _describe(self, row: Restoration) -> str:
         place = f"{self.table} {describe_values(row.image.key)}"
@@ -225,18 +279,32 @@ class TableUndo:
         remaining = sum(db.count(self.table, where) for where in self.where_deleted())
         require_row_count(expected - remaining, expected, db)
 
-    def insert_rows(self, db: Writable, more: Callable[[TableUndo], Values]) -> None:
-        """Insert the rows that the operation deleted; ``more`` returns values that the log lacks."""
-        rows = [row for row in self.rows if row.inserts]
-        for row in self._sort_by_references(rows):
-            db.insert(self.table, {**more(self), **self._to_stored(row.values or {})})
+    def insert_row(
+        self, db: Writable, row: Restoration, more: Values, postponed: Collection[str] = ()
+    ) -> None:
+        """Insert a row that the operation deleted.
+
+        Args:
+            db: the database.
+            row: the row.
+            more: values that the log lacks.
+            postponed: columns that are NULL until ``update_columns``.
+        """
+        values = {name: None if name in postponed else value for name, value in (row.values or {}).items()}
+        db.insert(self.table, {**more, **self._to_stored(values)})
+
+    def update_columns(self, db: Writable, row: Restoration, names: Collection[str]) -> None:
+        """Restore columns of a row."""
+        values = {name: value for name, value in (row.values or {}).items() if name in names}
+        if values:
+            matched = db.update(self.table, self._to_stored(values), self._match([row.key]))
+            require_row_count(matched, 1, db)
 
     def update_rows(self, db: Writable) -> None:
         """Restore the changed columns."""
         for row in self.rows:
             if row.values is not None and not row.inserts:
-                values = self._to_stored(row.values)
-                require_row_count(db.update(self.table, values, self._match([row.key])), 1, db)
+                self.update_columns(db, row, row.values.keys())
 
     def settle(self, db: Writable) -> list[str]:
         """Write the values again that triggers changed; return the columns that still differ."""
@@ -260,22 +328,3 @@ class TableUndo:
             ]
             if names:
                 yield row, names
-
-    def _sort_by_references(self, rows: Sequence[Restoration]) -> Sequence[Restoration]:
-        """Sort rows after those of the same table to which they refer."""
-        sorter = TopologicalSorter[int](dict.fromkeys(range(len(rows)), ()))
-        for reference in self._db.references(self.table):
-            if reference.table == self.table:
-                referenced = {_select(row, reference.to): index for index, row in enumerate(rows)}
-                for index, row in enumerate(rows):
-                    parent = referenced.get(_select(row, reference.columns), index)
-                    if parent != index:
-                        sorter.add(index, parent)
-        try:
-            return [rows[index] for index in sorter.static_order()]
-        except CycleError:  # the database checks the references
-            return rows
-
-
-def _select(row: Restoration, names: Sequence[str]) -> tuple[object, ...]:
-    return tuple((row.values or {}).get(name) for name in names)

@@ -152,6 +152,9 @@ class ToyWriter(ToyReader):
     def advance_sequences(self, table: str) -> None:
         """Do nothing: a new key is larger than all keys."""
 
+    def defer_references(self) -> None:
+        """Do nothing: there are no foreign keys."""
+
     @contextmanager
     def lock(self, purpose: str) -> Iterator[None]:
         with file_locks.write_lock(self.path, self.target, purpose, timeout=1):

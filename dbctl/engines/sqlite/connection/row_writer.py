@@ -67,7 +67,7 @@ class RowWriter:
             keys = writer.foreign_keys
             self._self_references[table] = any(key.other_table.lower() == table.lower() for key in keys)
         if self._self_references[table]:
-            self.database.execute("pragma defer_foreign_keys = 1")
+            self.defer_references()
         for batch in split_batches(rows, max(1, min(BATCH_ROWS, SQLITE_MAX_VARS // len(columns)))):
             signals.raise_if_interrupted()
             try:
@@ -89,6 +89,10 @@ class RowWriter:
         casts = _cast_texts(columns, rows[0])
         table.insert_all([columns, *rows], conversions=casts, batch_size=len(rows))
         return self._count_changes()
+
+    def defer_references(self) -> None:
+        """Check foreign keys at the end of the transaction."""
+        self.database.execute("pragma defer_foreign_keys = 1")
 
     def delete_where(self, table: str, where: str, parameters: Mapping[str, object]) -> int:
         """Delete the rows that meet a condition, in which the name of the table qualifies its columns; return their number."""
