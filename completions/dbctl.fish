@@ -587,7 +587,7 @@ complete -c dbctl -n '__dbctl_at \'backup adopt\'' -l at -x -d 'Creation time (2
 complete -c dbctl -n '__dbctl_at \'backup adopt\'' -l repository -x -d 'Use this repository instead of the configured one: a directory, or s3://, az:// or gs://BUCKET/PREFIX'
 complete -c dbctl -n '__dbctl_at \'backup adopt\'' -l dry-run -s n -d 'Show the plan without changing anything'
 complete -c dbctl -n '__dbctl_at \'backup adopt\'' -F
-complete -c dbctl -n '__dbctl_at \'backup status\'' -l check -d 'Exit 3 if a backup, a verification or a drill is overdue, 4 if a backup is damaged'
+complete -c dbctl -n '__dbctl_at \'backup status\'' -l check -d 'Exit 3 if a backup, a verification or a drill is overdue or a backup has shrunk, 4 if a backup is damaged'
 complete -c dbctl -n '__dbctl_at \'backup status\'' -l all-apps -d 'Apply to every configured app'
 complete -c dbctl -n '__dbctl_at \'backup status\'' -l repository -x -d 'Use this repository instead of the configured one: a directory, or s3://, az:// or gs://BUCKET/PREFIX'
 complete -c dbctl -n '__dbctl_at \'backup drill\'' -l all-apps -d 'Apply to every configured app'

@@ -151,6 +151,7 @@ CONFIGURATION_EXAMPLES: dict[tuple[str, str], object] = {
     ("BackupConfig", "max_age"): "26h",
     ("BackupConfig", "verify_within"): "8d",
     ("BackupConfig", "drill_within"): "32d",
+    ("BackupConfig", "max_shrink"): 0.5,
     ("BackupConfig", "format"): "custom",
     ("BackupConfig", "compress"): "zstd",
     ("BackupConfig", "scratch"): "mysql://drill:${DRILL_PASSWORD}@scratch/",

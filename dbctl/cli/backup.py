@@ -293,7 +293,7 @@ def status(
         bool,
         typer.Option(
             "--check",
-            help="Exit 3 if a backup, a verification or a drill is overdue, 4 if a backup is damaged.",
+            help="Exit 3 if a backup, a verification or a drill is overdue or a backup has shrunk, 4 if a backup is damaged.",
         ),
     ] = False,
     all_apps: AllApps = False,

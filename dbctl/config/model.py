@@ -67,6 +67,8 @@ class BackupConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_age: str = ""  #: ``26h``: the maximum age of the newest backup
     verify_within: str = ""  #: ``8d``: the maximum age of the last full verification of a backup
     drill_within: str = ""  #: ``32d``: the maximum age of the last drill of a database
+    #: the share of the rows of a database that a backup may lack before ``backup create`` fails; 1: never
+    max_shrink: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
     format: str = ""  #: the dump format, if the server has several: ``custom``, ``plain``
     compress: Compression = "gzip"  #: the compression of database files
     scratch: str = ""  #: the URL of a server for drills, instead of the app's server

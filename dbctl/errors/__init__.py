@@ -21,6 +21,7 @@ with lazy_imports(__name__):
         BackupPartialError,
         BackupPinnedError,
         BackupRetainedError,
+        BackupShrunkenError,
         BackupUnloadableError,
         ClockImplausibleError,
         DecompressionLimitError,

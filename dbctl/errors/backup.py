@@ -190,6 +190,15 @@ class BackupFailedError(DbctlError):
     )
 
 
+class BackupShrunkenError(DbctlError):
+    code, exit_status = "backup-shrunken", Exit.CHECK_FAILED
+    sentence = "{losses}"
+    remedy = (
+        "The backup is stored, and backup prune retains {larger} (pinned). Compare the data with: "
+        "dbctl backup verify {larger} --live. If the loss is intended, remove the pin: dbctl backup unpin {larger}"
+    )
+
+
 class BackupUnloadableError(DbctlError):
     code, exit_status = "backup-unloadable", Exit.CHECK_FAILED
     sentence = "backup of {target} failed: no restore could load it ({reason})"

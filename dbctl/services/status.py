@@ -318,9 +318,8 @@ class _StatusCollector:
 
     def _find_backup_time(self, app: App, name: str, backups: AppBackups | None) -> datetime | None:
         backup = backups.find_database(name) if backups else None
-        for job, message in backup.due.items() if backup else ():
-            finding = Finding(app.target(name), "warning", backup_status.DUE_CODES[job], message)
-            self._add_problem(Exit.ACTION_NEEDED, finding)
+        for code, message, _ in backup.find_warnings() if backup else ():
+            self._add_problem(Exit.ACTION_NEEDED, Finding(app.target(name), "warning", code, message))
         return backup.created_at if backup else None
 
     def _add_problem(self, status: Exit, finding: Finding) -> None:

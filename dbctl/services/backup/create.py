@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from dbctl import __version__, progress, signals
-from dbctl.errors import DbctlError, Exit, NotSupportedError, UsageError
+from dbctl.errors import BackupShrunkenError, DbctlError, Exit, NotSupportedError, UsageError
 from dbctl.files import RateLimiter
 from dbctl.model import ChangeResult, Compression, Effect, Plan, Row, now
 from dbctl.services.app import App
@@ -27,6 +27,7 @@ from dbctl.services.backup.manifest import (
 from dbctl.services.backup.member_files import BackupWriter, open_writer
 from dbctl.services.backup.operation import BackupOperation
 from dbctl.services.backup.repository import Backup, Repository
+from dbctl.services.backup.shrinkage import Shrinkage, describe_shrinkage, find_shrinkage, pin_larger
 from dbctl.services.backup.sources import (
     SINGLE_DATABASE_ERRORS,
     MemberSource,
@@ -163,6 +164,7 @@ class CreateBackup(BackupOperation):
             BackupFailedError: a copy is invalid, because its database is.
             InsufficientSpaceError, DiskFullError: not enough disk space.
             BusyError: another dbctl process uses the repository, or a writer locks a database for too long.
+            BackupShrunkenError: the backup exists, but lacks more rows than ``max_shrink``.
         """
         del confirmed  # nothing is deleted, so no confirmation is required
         repository = self._repository
@@ -178,15 +180,35 @@ class CreateBackup(BackupOperation):
                     stack=stack,
                     allow_missing=True,
                 )
+                shrunken = self._find_shrunken([created, *known[0]])
+                larger = list(pin_larger(repository, shrunken, created.id)) if self._fails_shrunken else []
             newest = max((manifest.created_at for manifest in known[0]), default=created.created_at)
             remarks = [*_clock_remarks(created.created_at, newest), *_describe_databases(self._app, created)]
+            losses = [
+                f"{self._app.target(loss.database)}: {describe_shrinkage(loss, created.id)}"
+                for loss in shrunken
+            ]
+            remarks += losses
             result = repository.describe(
                 created, BackupCreated, lost_databases={}, verification=Verification(), remarks=remarks
             )
             if self._record:
                 self._record(self._app, created)
             signals.commit_point()  # the backup is complete: report it even if a signal arrives
+        if larger:
+            raise BackupShrunkenError(losses="; ".join(losses), larger=" ".join(larger))
         return result
+
+    @property
+    def _fails_shrunken(self) -> bool:
+        settings = self._app.configured.backup
+        return settings is not None and settings.max_shrink is not None
+
+    def _find_shrunken(self, manifests: Sequence[Manifest]) -> list[Shrinkage]:
+        """Return the losses of rows in the first of the backups, which are newest first."""
+        settings = self._app.configured.backup
+        losses = [find_shrinkage(name, manifests, settings) for name in manifests[0].databases]
+        return [loss for loss in losses if loss]
 
 
 def _require_form(app: App, sources: Sequence[Source], form: str, compress: Compression | None) -> None:

@@ -13,6 +13,7 @@ from dbctl.services import app as app_service
 from dbctl.services.app import App, clock
 from dbctl.services.backup.manifest import Manifest
 from dbctl.services.backup.repository import Repository, RepositoryContent, verified_at
+from dbctl.services.backup.shrinkage import Shrinkage, describe_shrinkage, find_shrinkage
 from dbctl.services.backup.verification_record import Drill, Verification
 from dbctl.stores import Protection
 
@@ -43,6 +44,15 @@ class DatabaseBackups(Struct, frozen=True, kw_only=True):
     drilled_backup: str | None  #: the backup of that drill
     drill_duration: timedelta | None
     due: Mapping[Job, str]  #: the due jobs with the reasons
+    shrunken: Shrinkage | None  #: the loss of rows in the newest backup
+
+    def find_warnings(self) -> Iterator[tuple[str, str, Sequence[str]]]:
+        """Yield the due jobs and the loss of rows: a finding code, a message and the command about it."""
+        for job, text in self.due.items():
+            yield DUE_CODES[job], text, ["backup", job]
+        if self.shrunken and self.newest:
+            message = describe_shrinkage(self.shrunken, self.newest)
+            yield "backup-shrunken", message, ["backup", "verify", self.shrunken.larger, "--live"]
 
 
 class RepositoryStatus(Struct, frozen=True, kw_only=True):
@@ -170,8 +180,8 @@ class AppBackups(Struct, frozen=True, kw_only=True):
         repository = self.repository
         if repository.unreadable or repository.damaged:
             return Exit.CHECK_FAILED
-        is_due = any(database.due for database in self.databases)
-        return Exit.ACTION_NEEDED if is_due or repository.future or repository.interrupted else Exit.OK
+        has_warnings = any(database.due or database.shrunken for database in self.databases)
+        return Exit.ACTION_NEEDED if has_warnings or repository.future or repository.interrupted else Exit.OK
 
     def invalid_backups(self) -> Iterator[tuple[str, str]]:
         """Yield the invalid backups: a finding code and a message."""
@@ -181,7 +191,7 @@ class AppBackups(Struct, frozen=True, kw_only=True):
             yield "backup-damaged", f"backup {folder} is damaged: {reason}"
 
     def find_problems(self, only: str = "") -> Iterator[Finding]:
-        """Yield all problems and due jobs."""
+        """Yield all problems, due jobs and losses of rows."""
         app = self.repository.app
         for code, text in self.invalid_backups():
             yield Finding(app, "error", code, text)
@@ -198,8 +208,8 @@ class AppBackups(Struct, frozen=True, kw_only=True):
             yield Finding(app, "info", "retained-database-missing", message)
         for database in self.databases:
             if only in ("", database.database):
-                for job, text in database.due.items():
-                    yield Finding(f"{database.app}/{database.database}", "warning", DUE_CODES[job], text)
+                for code, text, _ in database.find_warnings():
+                    yield Finding(f"{database.app}/{database.database}", "warning", code, text)
 
 
 def describe_interrupted(name: str) -> str:
@@ -301,13 +311,14 @@ def _read_database_status(
     )
     drill = drills[last_drilled] if last_drilled else None
     newest, current_time = (valid[0][0] if valid else None), now()
-    due = dict[Job, str]()
+    due, shrunken = dict[Job, str](), None
     if app.profile.databases[name].backup and name in app.configured.databases:
         due = {"create": f"no backup exists{missing_note}"}
         if newest:
             due = dict(_find_due_jobs(app.configured.backup, newest, current_time, verified, drill))
         if omission:
             due["create"] = f"the newest backup {omission}"
+        shrunken = find_shrinkage(name, [manifest for manifest, _ in valid], app.configured.backup)
     sizes = [
         sum(member.bytes for member in manifest.members if member.database == name)
         for manifest, _ in valid[:2]
@@ -326,6 +337,7 @@ def _read_database_status(
         drilled_backup=last_drilled,
         drill_duration=drill.duration if drill else None,
         due=due,
+        shrunken=shrunken,
     )
 
 

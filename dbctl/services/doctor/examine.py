@@ -274,9 +274,8 @@ def _check_backups(app: App, selection: Selection, contexts: Sequence[CheckConte
         )
     for context in contexts:
         backups = app_backups.find_database(context.database) if app_backups else None
-        for job, message in backups.due.items() if backups else ():
-            code, command = status.DUE_CODES[job], context.command("backup", job)
-            yield context.create_finding("warning", code, message, command)
+        for code, message, command in backups.find_warnings() if backups else ():
+            yield context.create_finding("warning", code, message, context.command(*command))
 
 
 def _check_runs(app: App, selection: Selection) -> Iterator[Finding]:

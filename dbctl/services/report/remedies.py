@@ -10,6 +10,7 @@ _COMMANDS: Mapping[str, str] = {
     "backup-due": "dbctl backup create",
     "verification-due": "dbctl backup verify",
     "drill-due": "dbctl backup drill",
+    "backup-shrunken": "dbctl stats history",
     "backup-incomplete": "dbctl backup prune",
     "backup-damaged": "dbctl backup verify",
     "manifest-unreadable": "dbctl backup verify",
