@@ -217,6 +217,33 @@ def test_operation_without_rows_in_the_log_is_refused(answer, pantry, command):
     assert error["hint"]
 
 
+@pytest.mark.parametrize("engine", KINDS)
+def test_plan_announces_that_undo_will_be_impossible(answer, tmp_path, monkeypatch, engine):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    with empty_database(engine, tmp_path / "app.db") as database:
+        database.run(
+            "create table teams (id integer primary key, name varchar(9))",
+            "create table links (team integer, foreign key (team) references teams (id) on delete cascade)",
+            "insert into teams values (1, 'a'), (2, 'b'), (3, 'c')",
+            "insert into links values (1)",
+        )
+        (tmp_path / "dbctl.toml").write_text(
+            f'[audit]\nmax_rows = 1\n[apps.plain]\nprofile = "plain"\n[apps.plain.databases]\nmain = "{database.url}"\n'
+        )
+
+        def find_reasons(*words):
+            steps = answer("data", "delete", "teams", *words, "--dry-run")["data"]["plan"]["steps"]
+            return [step.partition("rows of ")[2] for step in steps if "undo will be impossible" in step]
+
+        assert find_reasons("2") == []
+        assert find_reasons("1") == ["links are not in the log: the table has no primary key"]
+        assert find_reasons("--filter", "id>1") == ["teams are not in the log: more than 1 rows"]
+        answer("data", "delete", "teams", "1", "--yes")
+        error = answer("undo", str(find_newest(answer)), "--dry-run", status=6)["error"]
+        assert "rows of links are not in the log: the table has no primary key" in error["message"]
+
+
 def test_bulk_above_the_limit_is_counted_and_refused(answer, pantry):
     configuration = pantry.folder / "dbctl.toml"
     text = configuration.read_text()

@@ -24,6 +24,7 @@ from dbctl.errors import (
 )
 from dbctl.model import Plan, format_count
 from dbctl.services.app.app import App
+from dbctl.services.app.write_paths import RESTORABLE
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -162,7 +163,27 @@ class Change(Operation, Generic[R]):
         """
         database = self._app.reader(self._database)
         self._app.refuse_contradictions(self._database, database, self._purpose)
-        return self.draft(database).plan
+        return self._announce(self.draft(database).plan, database)
+
+    def _announce(self, plan: Plan, database: Readable) -> Plan:
+        """Add the tables whose rows the audit log will only count, so that ``undo`` cannot revert the change."""
+        recorder = self._app.recorder
+        if recorder is None or plan.is_empty or self._purpose not in RESTORABLE:
+            return plan
+        from dbctl.services.audit import describe_unrecorded
+
+        tables = database.tables()
+        reasons = {
+            name: describe_unrecorded(tables[name], rows, recorder.settings)
+            for name, rows in plan.rows.items()
+            if rows and name in tables
+        }
+        steps = [
+            f"undo will be impossible: rows of {name} are not in the log: {reason}"
+            for name, reason in reasons.items()
+            if reason
+        ]
+        return msgspec.structs.replace(plan, steps=[*plan.steps, *steps]) if steps else plan
 
     def apply(self, confirmed: str | None = None) -> R:
         """Apply the change in one transaction.
@@ -188,5 +209,5 @@ class Change(Operation, Generic[R]):
     def _apply_once(self, database: Writable, confirmed: str | None) -> R:
         with database.transaction():
             prepared = self.draft(database)
-            self._require_confirmed(confirmed, lambda: prepared.plan)
+            self._require_confirmed(confirmed, lambda: self._announce(prepared.plan, database))
             return prepared.apply(database)

@@ -12,7 +12,7 @@ with lazy_imports(__name__):
         list_operations,
         show_operation,
     )
-    from dbctl.services.audit.images import KEYS_PER_QUERY, match_keys
+    from dbctl.services.audit.images import KEYS_PER_QUERY, describe_unrecorded, match_keys
     from dbctl.services.audit.log import AuditLog
     from dbctl.services.audit.recorder import Author, OperationRecorder
     from dbctl.services.audit.records import (

@@ -14,6 +14,7 @@ from dbctl.engines.contract import (
     InSubquery,
     Query,
     Reference,
+    Table,
     ValueCodec,
     Where,
     Writable,
@@ -25,6 +26,7 @@ from dbctl.services.audit.records import RowImage, TableChange
 from dbctl.services.audit.values import compute_digest
 
 if TYPE_CHECKING:
+    from dbctl.config import AuditConfig
     from dbctl.services.audit.recorder import OperationRecorder
 
 Values: TypeAlias = dict[str, object]
@@ -33,6 +35,7 @@ FindSecrets: TypeAlias = Callable[[str, Mapping[str, object]], Collection[str]]
 #: Keys per query: SQLite limits the depth of conditions.
 KEYS_PER_QUERY = 200
 _CASCADES = frozenset({"CASCADE", "SET NULL", "SET DEFAULT"})
+VALUES_OFF = "values are off"
 NO_KEY, UNREADABLE = "the table has no primary key", "the database role may not read or lock the rows"
 
 
@@ -158,7 +161,7 @@ class RowImages:
         has_values = self._recorder.settings.values
         for table, count in self.counts.items():
             images = [] if table in self.reasons else list(self._create_images(table))
-            reason = self.reasons.get(table, "" if has_values else "values are off")
+            reason = self.reasons.get(table, "" if has_values else VALUES_OFF)
             rows = count if table in self.reasons else len(images)
             if rows:
                 yield TableChange(
@@ -203,6 +206,15 @@ class RowImages:
             else codec.to_json(value)
             for name, value in values.items()
         }
+
+
+def describe_unrecorded(table: Table, rows: int, settings: AuditConfig) -> str:
+    """Return why a change of rows of a table will only be counted; empty: its rows will be recorded, as far as is known."""
+    if not any(column.is_primary_key for column in table.columns.values()):
+        return NO_KEY
+    if rows > settings.max_rows:
+        return describe_limit(settings.max_rows)
+    return "" if settings.values else VALUES_OFF
 
 
 def describe_limit(limit: int) -> str:
