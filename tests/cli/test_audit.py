@@ -166,6 +166,17 @@ def test_damaged_journal_leaves_the_log_verifiable(answer, blog):
     assert set(read_codes(answer)) == {"audit-edited", "audit-unanchored"}
 
 
+def test_directory_that_cannot_be_written_is_a_warning_for_the_run_and_for_the_change(answer, blog, capsys):
+    (blog / "state").touch()  # no directory, so that neither file can be created
+    answer(*SET, "title=z", "--quiet")
+    assert capsys.readouterr().err == ""
+    assert main([*SET, "title=y"]) == 0
+    errors = capsys.readouterr().err
+    assert errors.count("this run is not recorded") == 1
+    assert errors.count("this change is not in the audit log") == 1
+    assert read_rows(blog)[0][0] == (1, "y")
+
+
 def test_log_that_cannot_be_written_is_a_warning(answer, blog, capsys):
     (blog / "state" / "audit.jsonl").mkdir(parents=True)
     assert main([*SET, "title=z"]) == 0

@@ -102,8 +102,9 @@ class ObservedRun:
         self._run = structs.replace(self._run, audit=str(anchor))
 
     def report_audit_failure(self, text: str) -> None:
-        """Record and report that a change is not in the audit log; often the journal cannot be written for the same reason."""
+        """Record and report that a change is not in the audit log, also after another failure of the journal."""
         self.add_warning(text)
+        self._is_reported = False
         self._report(text)
 
     def notify_begin(self) -> None:
