@@ -239,7 +239,7 @@ def test_refused_words_are_recorded_and_no_failed_job(read_only_blog, receiver, 
     assert answer("report")["data"]["totals"]["failed_runs"] == 0
     findings = answer("doctor", status=None)["data"]["findings"]
     assert "run-failing" not in {finding["code"] for finding in findings}
-    assert main([*words, "--quiet"]) in (5, 6)  # nobody reads the output: a job that cannot work
+    assert main([*words, "--quiet"]) in (5, 6)  # no user reads the output: a job that cannot work
     assert list_events(receiver) == ["dbctl.failed"]
     assert "run-failing" in {item["code"] for item in answer("doctor", status=None)["data"]["findings"]}
 

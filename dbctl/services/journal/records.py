@@ -62,7 +62,7 @@ def name_result(exit_code: int) -> str:
 
 
 def is_failure(result: str) -> bool:
-    """Whether a run with this result failed; ``is_failed_job`` tells whether that is a reason to notify anyone."""
+    """Whether a run with this result failed; ``is_failed_job`` returns whether that is a reason to notify anyone."""
     return result not in _SUCCESSES and result != RUNNING
 
 
@@ -163,7 +163,7 @@ def is_failed_job(run: Run, outcome: RunOutcome | None = None) -> bool:
     """Whether a run failed unattended, which notifications, status, doctor, metrics and reports report.
 
     A person at a terminal has seen the failure. A wrong word, such as the name of a database, is no failure of a job either, unless
-    nobody reads the output. A process that was killed is always a failure.
+    no user reads the output. A process that was killed is always a failure.
 
     Args:
         run: the record of the run.

@@ -92,14 +92,14 @@ def _select(row: Restoration, names: Sequence[str]) -> tuple[object, ...]:
 
 def _choose_link(links: Sequence[_Link], cycle: set[tuple[int, int]]) -> _Link:
     """Return the foreign key of a cycle that does not have to be met at once."""
-    found = [link for link in links if not cycle.isdisjoint(link.pairs)]
-    for link in found:
+    circular = [link for link in links if not cycle.isdisjoint(link.pairs)]
+    for link in circular:
         if link.reference.deferrable:
             return link
-    for link in found:
+    for link in circular:
         if link.nullable:
             return link
-    tables = " and ".join(sorted({link.reference.table for link in found}))
+    tables = " and ".join(sorted({link.reference.table for link in circular}))
     raise UnorderableRowsError(
         f"deleted rows of {tables} refer to each other by foreign keys that may not be NULL"
         " and are checked at once"

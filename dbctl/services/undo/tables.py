@@ -200,9 +200,9 @@ class TableUndo:
             dropped = nullable if row.inserts else set(names)
             if row.inserts and (reference.on_delete == "CASCADE" or not dropped):
                 continue
-            kept = {name: value for name, value in values.items() if name not in dropped}
-            if kept.keys() - ({} if row.inserts else self._times):
-                rows.append(row._replace(values=kept, omitted=[*row.omitted, *sorted(dropped)]))
+            remaining = {name: value for name, value in values.items() if name not in dropped}
+            if remaining.keys() - ({} if row.inserts else self._times):
+                rows.append(row._replace(values=remaining, omitted=[*row.omitted, *sorted(dropped)]))
         if not missing or rows == self.rows:
             return False
         self.rows = rows
