@@ -195,7 +195,7 @@ class BackupShrunkenError(DbctlError):
     sentence = "{losses}"
     remedy = (
         "The backup is stored, and backup prune retains {larger} (pinned). Compare the data with: "
-        "dbctl backup verify {larger} --live. If the loss is intended, remove the pin: dbctl backup unpin {larger}"
+        "dbctl backup verify {larger} --against-live. If the loss is intended, remove the pin: dbctl backup unpin {larger}"
     )
 
 

@@ -195,7 +195,7 @@ class _StatusCollector:
                 continue
             self._add_leftovers(find_leftover_files(app, name))
             row = self._read_database(app, name, database_files)
-            self.rows.append(structs.replace(row, backup_at=self._find_backup_time(app, name, backups)))
+            self.rows.append(structs.replace(row, backup_at=self._find_backup_time(name, backups)))
 
     def record_samples(self, app: App, selection: Selection) -> None:
         """Record the sizes and rows of the databases of an app; the first failure is part of the report."""
@@ -316,10 +316,10 @@ class _StatusCollector:
             for finding in find_leftover(app.configured):
                 self._add_problem(Exit.ACTION_NEEDED, structs.replace(finding, severity="warning"))
 
-    def _find_backup_time(self, app: App, name: str, backups: AppBackups | None) -> datetime | None:
+    def _find_backup_time(self, name: str, backups: AppBackups | None) -> datetime | None:
         backup = backups.find_database(name) if backups else None
-        for code, message, _ in backup.find_warnings() if backup else ():
-            self._add_problem(Exit.ACTION_NEEDED, Finding(app.target(name), "warning", code, message))
+        for finding, _ in backup.find_warnings() if backup else ():
+            self._add_problem(Exit.ACTION_NEEDED, finding)
         return backup.created_at if backup else None
 
     def _add_problem(self, status: Exit, finding: Finding) -> None:

@@ -46,13 +46,15 @@ class DatabaseBackups(Struct, frozen=True, kw_only=True):
     due: Mapping[Job, str]  #: the due jobs with the reasons
     shrunken: Shrinkage | None  #: the loss of rows in the newest backup
 
-    def find_warnings(self) -> Iterator[tuple[str, str, Sequence[str]]]:
-        """Yield the due jobs and the loss of rows: a finding code, a message and the command about it."""
+    def find_warnings(self) -> Iterator[tuple[Finding, Sequence[str]]]:
+        """Yield the due jobs and the loss of rows, each with the words of the command about it."""
+        target = f"{self.app}/{self.database}"
         for job, text in self.due.items():
-            yield DUE_CODES[job], text, ["backup", job]
+            yield Finding(target, "warning", DUE_CODES[job], text), ["backup", job]
         if self.shrunken and self.newest:
             message = describe_shrinkage(self.shrunken, self.newest)
-            yield "backup-shrunken", message, ["backup", "verify", self.shrunken.larger, "--live"]
+            words = ["backup", "verify", self.shrunken.larger, "--against-live"]
+            yield Finding(target, "warning", "backup-shrunken", message), words
 
 
 class RepositoryStatus(Struct, frozen=True, kw_only=True):
@@ -208,8 +210,7 @@ class AppBackups(Struct, frozen=True, kw_only=True):
             yield Finding(app, "info", "retained-database-missing", message)
         for database in self.databases:
             if only in ("", database.database):
-                for code, text, _ in database.find_warnings():
-                    yield Finding(f"{database.app}/{database.database}", "warning", code, text)
+                yield from (finding for finding, _ in database.find_warnings())
 
 
 def describe_interrupted(name: str) -> str:

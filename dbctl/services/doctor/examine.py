@@ -274,8 +274,8 @@ def _check_backups(app: App, selection: Selection, contexts: Sequence[CheckConte
         )
     for context in contexts:
         backups = app_backups.find_database(context.database) if app_backups else None
-        for code, message, command in backups.find_warnings() if backups else ():
-            yield context.create_finding("warning", code, message, context.command(*command))
+        for finding, words in backups.find_warnings() if backups else ():
+            yield structs.replace(finding, hint=context.command(*words))
 
 
 def _check_runs(app: App, selection: Selection) -> Iterator[Finding]:

@@ -81,6 +81,7 @@ def test_backup_with_far_fewer_rows_is_reported_by_every_check(notes):
     for findings in checked:
         (finding,) = list_shrunken(findings)
         assert (finding.severity, finding.message) == ("warning", message)
+    assert f" backup verify {larger.id} --against-live " in finding.hint
 
 
 @pytest.mark.parametrize(("earlier", "rows"), [(2, 0), (3, LARGE // 2)])
