@@ -187,6 +187,10 @@ def test_log_that_cannot_be_written_is_a_warning(answer, blog, capsys):
     assert capsys.readouterr().err == ""
     assert read_rows(blog)[0][0] == (1, "z")
     answer("audit", "verify", status=10)
+    (blog / "state" / "audit.jsonl").rmdir()
+    for _ in range(2):
+        answer(*SET, "title=y", "--quiet")
+        assert read_codes(answer, status=None) == ["audit-gap"]
 
 
 @pytest.mark.parametrize("state", ["unwritable", "off", "missing key"])

@@ -18,6 +18,8 @@ from dbctl.files import SUFFIXES
 from dbctl.model import JSON_ERRORS
 from dbctl.services.audit.records import CountedRecord, StoredRecord
 
+#: An empty file, which a full disk can usually still have: changes since its time are not in the log.
+GAP_NAME = "audit.gap"
 FILE_NAME = "audit.jsonl"
 _DECODER = msgspec.json.Decoder(StoredRecord, float_hook=Decimal)
 _COUNTING_DECODER = msgspec.json.Decoder(CountedRecord)

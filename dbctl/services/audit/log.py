@@ -9,14 +9,14 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dbctl.errors import AuditUnavailableError, DbctlError
 from dbctl.files import sync_directory
 from dbctl.model import now
-from dbctl.services.audit.files import FILE_NAME, decode_line, seal
+from dbctl.services.audit.files import FILE_NAME, GAP_NAME, decode_line, seal
 from dbctl.services.audit.records import NO_HASH, Anchor
 
 #: Seconds to wait for other writers, each of which needs milliseconds.
@@ -58,14 +58,27 @@ class AuditLog:
                 if tail.anchor is None:
                     tail = _Tail(self._begin_file(descriptor, tail.rest), b"")
                     sync_directory(self.path.parent)
-                anchor = _write(descriptor, tail, values)
-                if sync:
+                has_gap = self._gap_path.exists()
+                anchor = _write(descriptor, tail, {**values, "gap": True} if has_gap else values)
+                if sync or has_gap:
                     os.fdatasync(descriptor) if hasattr(os, "fdatasync") else os.fsync(descriptor)
+                if has_gap:
+                    self._gap_path.unlink(missing_ok=True)
                 return anchor
         except OSError as error:
             is_link = error.errno == errno.ELOOP  # another user may have created it
             reason = "it is a symbolic link" if is_link else error.strerror or str(error)
             raise AuditUnavailableError(path=self.path, reason=reason) from error
+
+    @property
+    def _gap_path(self) -> Path:
+        return self.path.parent / GAP_NAME
+
+    def note_gap(self) -> None:
+        """Note that a change is not in the log, as far as possible; the next record states it."""
+        with suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._gap_path.touch(mode=0o600)
 
     def _begin_file(self, descriptor: int, rest: bytes) -> Anchor:
         """Write the first record of a file, which continues the newest anchor, because the file may have been moved away."""

@@ -152,6 +152,8 @@ class OperationRecorder:
     def _refuse_or_report(self, error: AuditUnavailableError, *, is_required: bool) -> None:
         if self.settings.required and is_required:
             raise error
+        if self._log and is_required:
+            self._log.note_gap()
         if not self._has_warned and (self._log or self.settings.required):
             self._warn(f"this change is not in the audit log: {error}")
         self._has_warned = True

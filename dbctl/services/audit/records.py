@@ -170,6 +170,7 @@ class StoredRecord(msgspec.Struct, frozen=True):
     changes: Sequence[TableChange] = ()
     result: str = ""
     rows: Mapping[str, int] | None = None
+    gap: bool = False  #: whether changes before it are not in the log
 
 
 class _CountedChange(Struct, frozen=True, kw_only=True):

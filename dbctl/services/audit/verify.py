@@ -10,6 +10,7 @@ from dbctl.errors import DbctlError
 from dbctl.model import Closing, Finding, Findings, format_count
 from dbctl.services.audit.files import (
     FILE_NAME,
+    GAP_NAME,
     Line,
     decode_line,
     is_sealed,
@@ -21,6 +22,7 @@ from dbctl.services.audit.records import NO_HASH, Anchor, StoredRecord
 
 #: Problems that are listed; a log that was replaced completely has one for each record.
 MAX_FINDINGS = 100
+GAP_HINT = "Later changes are recorded. If the journal could be written, it has the runs: dbctl runs list"
 
 
 class AuditChecked(Findings, frozen=True, kw_only=True):
@@ -63,6 +65,9 @@ def verify_log(
     for line in read_lines(folder, others):
         checker.check_line(line)
     findings = [*checker.findings, *checker.check_end()]
+    if (folder / GAP_NAME).exists():
+        message = "changes after the last record are not in the log: it could not be written"
+        findings.append(Finding(checker.target, "warning", "audit-gap", message, GAP_HINT, checker.target))
     return AuditChecked(
         checked=checker.count,
         unit="record",
@@ -82,7 +87,7 @@ class _Checker:
         journal_error: DbctlError | None,
         stored: Anchor | None,
     ) -> None:
-        self._target, self._journal_error, self._stored = target, journal_error, stored
+        self.target, self._journal_error, self._stored = target, journal_error, stored
         self._anchors: dict[int, set[str]] = {}
         for anchor in anchors:
             self._anchors.setdefault(anchor.sequence, set()).add(anchor.hash)
@@ -103,6 +108,9 @@ class _Checker:
         is_intact = is_sealed(line.content)
         if not is_intact:
             self._add("audit-edited", f"record {record.sequence} was edited", line)
+        if record.gap:
+            message = f"changes before record {record.sequence} are not in the log: it could not be written"
+            self._add("audit-gap", message, line, severity="warning", hint=GAP_HINT)
         self._check_interruption(line, is_intact=is_intact)
         self._check_position(record, line)
         for digest in self._anchors.pop(record.sequence, ()):
@@ -124,18 +132,18 @@ class _Checker:
         if self._journal_error:
             message = f"whether records are missing at the end is not known: {self._journal_error}"
             hint = self._journal_error.hint
-            yield Finding(self._target, "error", "audit-unanchored", message, hint, self._target)
+            yield Finding(self.target, "error", "audit-unanchored", message, hint, self.target)
         last = self.last.sequence if self.last else 0
         missing = [sequence for sequence in self._anchors if sequence >= max(self._first_sequence, 1)]
         if missing and max(missing) > last:
             message = f"the log ends with record {last}, but had {max(missing)}: it was truncated, deleted or moved away"
             hint = "If it was moved, pass the file: dbctl audit verify FILE"
-            yield Finding(self._target, "error", "audit-truncated", message, hint, self._target)
+            yield Finding(self.target, "error", "audit-truncated", message, hint, self.target)
         if self._open:
             numbers = ", ".join(map(str, sorted(self._open)[:10]))
             message = f"{format_count(len(self._open), 'operation')} without a result: {numbers}"
             hint = "Their process is running, or ended around the commit."
-            yield Finding(self._target, "info", "audit-open", message, hint, self._target)
+            yield Finding(self.target, "info", "audit-open", message, hint, self.target)
 
     def _describe_end(self) -> Finding:
         """Return the problem of bytes after the last record."""
@@ -145,7 +153,7 @@ class _Checker:
         severity, code = ("warning", "audit-incomplete") if is_incomplete else ("error", "audit-edited")
         message = "the last record is incomplete" if is_incomplete else "the last line is not a record"
         hint = "A writer was interrupted. The next record states it." if is_incomplete else ""
-        return Finding(self._target, severity, code, message, hint, str(line.path), line.number)  # type: ignore[arg-type]
+        return Finding(self.target, severity, code, message, hint, str(line.path), line.number)  # type: ignore[arg-type]
 
     def _check_interruption(self, line: Line, *, is_intact: bool) -> None:
         """Check the lines before a record that are no records: the record declares those of an interrupted writer."""
@@ -183,5 +191,5 @@ class _Checker:
 
     def _add(self, code: str, message: str, line: Line, *, severity: str = "error", hint: str = "") -> None:
         hint = hint or "Compare with a copy of the log; the database itself is not affected."
-        finding = Finding(self._target, severity, code, message, hint, str(line.path), line.number)  # type: ignore[arg-type]
+        finding = Finding(self.target, severity, code, message, hint, str(line.path), line.number)  # type: ignore[arg-type]
         self.findings.append(finding)
