@@ -40,7 +40,8 @@ def pytest_configure(config):
     if not hasattr(config, "workerinput"):  # not a worker
         # on a disk, every fsync of a test waits
         tempfile.tempdir = os.environ.setdefault("TMPDIR", servers.data_folder())
-        servers.begin_sharing()
+        if servers.SHARED not in os.environ:  # a run inside a run uses its servers
+            servers.begin_sharing()
         if config.getoption("numprocesses", None):
             # this process runs no tests; after SIGTERM, as from timeout(1), it must still stop workers and servers
             signal.signal(signal.SIGTERM, signal.default_int_handler)
