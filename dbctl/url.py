@@ -33,7 +33,7 @@ _DRIVERS: Mapping[str, Sequence[str]] = {
     "lancedb": ("s3",),
 }
 #: A text that begins like the address of another program: ``NAME:`` of two or more letters, or ``USER@HOST:``.
-_FOREIGN = re.compile(r"(?a)[A-Za-z][A-Za-z0-9+.-]+:|[\w.-]+@[\w.-]+:")
+_FOREIGN = r"(?a)[A-Za-z][A-Za-z0-9+.-]+:|[\w.-]+@[\w.-]+:"
 #: The engine of a path without a scheme.
 PATH_ENGINE = "sqlite"
 #: The option of a URL for the path of a socket.
@@ -124,7 +124,7 @@ def parse_url(text: str) -> Url:
 
 def is_foreign_address(text: str) -> bool:
     """Return whether a text begins like an address, and not like a path: ``./`` before a name with a colon makes it a path."""
-    return bool(_FOREIGN.match(text))
+    return bool(re.match(_FOREIGN, text))
 
 
 def resolve_engine(url: Url, engines: Sequence[str]) -> Url:

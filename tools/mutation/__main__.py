@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from tools.mutation.mutants import Mutant, create_mutants
 from tools.mutation.runs import ROOT, Coverage, copy_tree, measure_coverage, preload, run_tests
 
-HERE = Path(__file__).parent
+FOLDER = Path(__file__).parent
 #: Test functions that try one mutant, from the fastest on.
 MAX_TESTS = 60
 WORKERS = 2
@@ -43,7 +43,7 @@ class Outcome(NamedTuple):
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.mutation", description=__doc__)
-    areas = tomllib.loads((HERE / "areas.toml").read_text())
+    areas = tomllib.loads((FOLDER / "areas.toml").read_text())
     parser.add_argument("area", nargs="*", choices=[[], *areas], help="default: all")
     parser.add_argument("--count", type=int, default=400, help="mutants of all areas together")
     parser.add_argument("--seed", type=int, default=1)
@@ -54,8 +54,8 @@ def main(arguments: Sequence[str]) -> int:
         trees: SimpleQueue[Path] = SimpleQueue()
         for number in range(WORKERS):
             trees.put(copy_tree(Path(folder, str(number))))
-        chosen = {name: areas[name] for name in options.area or areas}
-        outcomes = list(_try_areas(chosen, trees, Path(folder), options.count, options.seed))
+        selected = {name: areas[name] for name in options.area or areas}
+        outcomes = list(_try_areas(selected, trees, Path(folder), options.count, options.seed))
     report = _write_report(outcomes)
     print(report)  # noqa: T201 - a script
     if options.report:
@@ -123,7 +123,7 @@ def _borrow(trees: SimpleQueue[Path]) -> Iterator[Path]:
 
 def _read_reasons() -> Mapping[str, str]:
     """Return why known mutants change nothing that an app or a user could notice, by ``file: old → new``."""
-    path = HERE / "equivalent.toml"
+    path = FOLDER / "equivalent.toml"
     reasons: Mapping[str, str] = tomllib.loads(path.read_text()) if path.exists() else {}
     return reasons
 

@@ -129,7 +129,7 @@ def _folders(sources: Sequence[str]) -> list[str]:
 
 
 class _Recorder:
-    """Tells the measurement which test function runs, fixtures included, and how long it takes."""
+    """Passes to the measurement which test function runs, fixtures included, and how long it takes."""
 
     def __init__(self, measured: Any) -> None:
         self._measured = measured
