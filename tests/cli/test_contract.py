@@ -424,6 +424,7 @@ def test_dry_run_shows_plan_without_change(tmp_path):
         "target",
         "steps",
         "rows",
+        "deleted",
         "destructive",
         "digest",
         "retained",

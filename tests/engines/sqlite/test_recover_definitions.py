@@ -83,7 +83,7 @@ def test_rows_of_a_damaged_definition_are_saved_and_counted(damaged, answer):
 def test_closing_line_counts_rejected_rows(damaged, start, tmp_path):
     command = ["restore", "recover", "--from", damaged, "--to", tmp_path / "new.db"]
     result = start(*command, environment={"HOME": str(tmp_path)}, cwd=str(tmp_path))
-    assert f"{ROWS:,} rejected" in result.stderr.splitlines()[-1]
+    assert f"{ROWS:,} rows rejected" in result.stderr.splitlines()[-1]
 
 
 @pytest.mark.usefixtures("_no_configuration")

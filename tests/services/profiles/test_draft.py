@@ -327,7 +327,8 @@ def test_init_recognizes_apps_and_offers_drafts_for_others(tmp_path, monkeypatch
     answer("demo", "flashpoint-web", "fp")
     (tmp_path / "dbctl.toml").unlink(missing_ok=True)
     (tmp_path / "other").mkdir()
-    draft_sqlite(answer, tmp_path / "other" / "notes.db", "create table notes (id integer primary key)")
+    for name in ("notes.db", "other.db"):
+        draft_sqlite(answer, tmp_path / "other" / name, "create table notes (id integer primary key)")
     configured = answer("init", "fp")["data"]
     assert (configured["profile"], set(configured["databases"])) == ("flashpoint-web", {"user", "flashpoint"})
     (tmp_path / "dbctl.toml").unlink()
@@ -335,6 +336,6 @@ def test_init_recognizes_apps_and_offers_drafts_for_others(tmp_path, monkeypatch
     assert with_other["data"]["plan"]["target"] == "flashpoint-web"
     assert "profiles draft" in with_other["warnings"][0]
     listed = answer("init", "other")["data"]["items"]
-    assert [(item["profile"], "profiles draft" in item["next"]) for item in listed] == [(None, True)]
+    assert [(item["profile"], "profiles draft" in item["next"]) for item in listed] == [(None, True)] * 2
     assert not (tmp_path / "dbctl.toml").exists()
     assert answer("init", "nosuch", status=5)["error"]["code"] == "profile-missing"

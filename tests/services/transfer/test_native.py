@@ -329,3 +329,13 @@ def test_sqlite_keeps_statements_and_stored_values(answer, tmp_path):
         assert db.execute("select max(id) from kind").fetchone() == (901,)
         assert db.execute("pragma integrity_check").fetchone() == ("ok",)
         db.execute("insert into words (words) values ('integrity-check')")
+
+
+def test_verify_names_a_search_index_that_the_destination_lacks(answer, tmp_path):
+    first, second = tmp_path / "first.db", tmp_path / "second.db"
+    for path, index in ((first, "create virtual table note_search using fts5(text)"), (second, "")):
+        with closing(sqlite3.connect(path)) as db:
+            db.executescript(f"create table note (id integer primary key, text); {index}")
+    result = answer("--url", f"main={first}", "transfer", "verify", "--to", str(second), status=4)["data"]
+    assert [(part["name"], part["difference"]) for part in result["objects"]] == [("note_search", "missing")]
+    assert [(table["table"], table["equal"]) for table in result["tables"]] == [("note", True)]

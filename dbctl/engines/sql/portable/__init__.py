@@ -12,4 +12,11 @@ with lazy_imports(__name__):
         split_generated,
         strip_parentheses,
     )
-    from dbctl.engines.sql.portable.screen import SqlValueScreen, limit_decimal, limit_integer, match_labels
+    from dbctl.engines.sql.portable.screen import (
+        MAX_TERMS,
+        SqlValueScreen,
+        limit_decimal,
+        limit_integer,
+        match_labels,
+        split_parts,
+    )

@@ -12,6 +12,8 @@ from dbctl.engines.sql.statement import quote_literal
 
 #: Kinds that engines without strict types limit, too.
 NUMBERS = frozenset[LogicalKind]({"integer", "decimal", "real"})
+#: Terms of one expression: SQLite refuses expressions of more than 1000 levels.
+MAX_TERMS = 400
 
 
 class SqlValueScreen(ABC):
@@ -59,10 +61,15 @@ class SqlValueScreen(ABC):
         return ()  # columns with strict types have only values that lines carry unchanged
 
     def _are_true(self, table: str, conditions: Collection[str]) -> bool:
-        name = self._catalog.quote_table(table)
+        return all(
+            self._is_true(table, " and ".join(part)) for part in split_parts(list(conditions), MAX_TERMS)
+        )
+
+    def _is_true(self, table: str, condition: str) -> bool:
         # a condition may be NULL, and then its negation, too
-        refused = f"case when {' and '.join(conditions)} then false else true end"
-        return not self._connection.fetch(f"select 1 from {name} where {refused} limit 1")
+        refused = f"case when {condition} then false else true end"
+        sql = f"select 1 from {self._catalog.quote_table(table)} where {refused} limit 1"
+        return not self._connection.fetch(sql)
 
     def limit_length(self, logical: LogicalType) -> Iterator[str]:
         """Yield the conditions of a text of a limited length."""
@@ -70,6 +77,11 @@ class SqlValueScreen(ABC):
             yield f"{self.length} <= {logical.length}"
         if logical.max_bytes is not None:
             yield f"{self.size} <= {logical.max_bytes}"
+
+
+def split_parts(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """Yield consecutive parts of at most ``size`` items."""
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def limit_integer(logical: LogicalType) -> str:

@@ -81,7 +81,8 @@ class SQLiteNativeSchemas:
             yield NativeObject(kind=str(kind), name=str(name), statements=[str(sql)])
 
     def _read_tables(self, rules: NativeRules) -> Iterator[NativeTable]:
-        for table, _, is_without_rowid in self._connection.run(_TABLES, {"state": rules["state"]}):
+        defined = [name for _, name in self.read_definitions(rules)]
+        for table, is_shadow, is_without_rowid in self._connection.run(_TABLES, {"state": rules["state"]}):
             name = str(table)
             rows = self._connection.run(_COLUMNS, {"table": name})
             columns = {str(column): str(declared) for column, declared, _ in rows}
@@ -100,7 +101,7 @@ class SQLiteNativeSchemas:
                 name=name,
                 place=ident(name),
                 destination=ident(name),
-                object_name=name,
+                object_name=_find_owner(name, defined) if is_shadow else name,
                 columns=ordered,
                 key=key,
             )
@@ -170,3 +171,9 @@ class SQLiteNativeSchemas:
     def drop_statements(self, rules: NativeRules) -> Sequence[str]:
         del rules
         return require_part(self._db, ScriptRunner, "a transfer", "").drop_statements()
+
+
+def _find_owner(shadow: str, names: Sequence[str]) -> str:
+    """Return the virtual table whose module made a shadow table: SQLite names it ``OWNER_PART``."""
+    owners = [name for name in names if shadow.startswith(f"{name}_")]
+    return max(owners, key=len, default=shadow)

@@ -14,7 +14,7 @@ from dbctl.engines.contract import (
     ValueChange,
     exchange_kind,
 )
-from dbctl.engines.sql.portable import SqlValueScreen, limit_integer, match_labels
+from dbctl.engines.sql.portable import MAX_TERMS, SqlValueScreen, limit_integer, match_labels, split_parts
 from dbctl.engines.sqlite.connection import UNDECODABLE
 from dbctl.engines.sqlite.transfer import LOSES_DIGITS, register_functions
 from dbctl.engines.sqlite.types import find_affinity
@@ -58,8 +58,9 @@ class SQLiteValueScreen(SqlValueScreen):
             for pair in pairs
             if pair.destination_type.kind in ("text", "enum", "json") and pair.column not in suspects
         ]
-        if texts and not limits.stores_invalid_text and not self._are_valid(table, texts, limits):
-            suspects.update(texts)
+        for part in split_parts(texts, MAX_TERMS) if not limits.stores_invalid_text else ():
+            if not self._are_valid(table, part, limits):
+                suspects.update(part)
         return suspects
 
     def count_changes(
