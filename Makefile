@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 RELEASE := $(VENV)/release
 RELEASE_READY := $(RELEASE)/.ready
 
-.PHONY: package site demo test slow retest check lint format bench torture golden screens docs completions smell clean
+.PHONY: package site demo test slow retest check lint format bench torture mutants golden screens docs completions smell clean
 
 demo: $(READY) ## run the tutorial on a sample deployment
 	$(BIN)/python docs/console.py show docs/tutorial/first-steps.md
@@ -42,6 +42,9 @@ format: $(READY) ## format the code
 
 torture: $(READY) ## run the crash tests many times
 	DBCTL_TORTURE=$${DBCTL_TORTURE:-1} $(BIN)/pytest --numprocesses=auto --timeout=3600 tests/crash tests/scenarios/test_traps.py $(ARGS)
+
+mutants: $(READY) ## change the source at many places, one at a time, and list the changes that no test finds
+	$(BIN)/python -m tools.mutation $(ARGS)
 
 bench: $(READY) ## measure speed, compared with other tools
 	$(BIN)/python -m benchmarks

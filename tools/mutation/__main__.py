@@ -72,7 +72,7 @@ def _try_areas(
     reasons = _read_reasons()
     for name, area in areas.items():
         share = min(len(mutants[name]), max(20, round(count * len(mutants[name]) / total)))
-        sample = random.Random(seed).sample(mutants[name], share)
+        sample = random.Random(seed).sample(mutants[name], share)  # noqa: S311 - no secret
         tests = [path for path in area["tests"] if (ROOT / path).exists()]
         with _borrow(trees) as tree:
             coverage = measure_coverage(tree, area["sources"], tests, folder / "coverage.json")

@@ -90,7 +90,7 @@ class _Finder:
     def __init__(self, path: Path, source: bytes, offsets: list[int]) -> None:
         self._path, self._source, self._offsets = path, source, offsets
 
-    def mutate(self, node: ast.AST) -> Iterator[Mutant]:
+    def mutate(self, node: ast.AST) -> Iterator[Mutant]:  # noqa: C901, PLR0912 - a table of node types
         match node:
             case ast.Compare(left=left, ops=[op], comparators=[right]):
                 yield from self._swap(left, right, *_COMPARISONS[type(op)])

@@ -16,9 +16,29 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
 #: What a copy of the tree needs for the tests.
-COPIED = ("dbctl", "tests", "migrations", "completions", "man", "docs", "tools", "pyproject.toml", "README.md")
+COPIED = (
+    "dbctl",
+    "tests",
+    "migrations",
+    "completions",
+    "man",
+    "docs",
+    "tools",
+    "pyproject.toml",
+    "README.md",
+)
 #: Imported once before the first run: every run begins with a fork of this process.
-PRELOADED = ("hypothesis", "jsonschema", "msgspec", "psycopg", "pymysql", "pytest", "rich", "sqlite_utils", "typer")
+PRELOADED = (
+    "hypothesis",
+    "jsonschema",
+    "msgspec",
+    "psycopg",
+    "pymysql",
+    "pytest",
+    "rich",
+    "sqlite_utils",
+    "typer",
+)
 
 
 class Coverage(NamedTuple):
@@ -36,7 +56,9 @@ def copy_tree(folder: Path) -> Path:
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, folder)
-    subprocess.run([sys.executable, "-m", "compileall", "-qq", folder / "dbctl", folder / "tests"], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "compileall", "-qq", folder / "dbctl", folder / "tests"], check=True
+    )
     return folder
 
 

@@ -117,9 +117,9 @@ def test_table_contains_statements_and_everything_that_is_lost(capsys, tmp_path,
 def test_changes_of_a_table_with_many_columns(start, tmp_path, databases):
     run = start(
         f"create table wide (id integer primary key, {', '.join(f'c{number} datetime' for number in range(1200))})",
-        f"insert into wide (id, c1, c1199) values (1, x'61', '{NANOSECONDS}')",
+        f"insert into wide (id, c1, c1199) values (1, '{NANOSECONDS}', '{NANOSECONDS}')",
     )
     assert list_changes(run("plan", "--to", databases("postgresql", tmp_path))) == {
-        ("wide", "c1"): (1, "bytes become text"),
+        ("wide", "c1"): (1, "digits after the microsecond are removed"),
         ("wide", "c1199"): (1, "digits after the microsecond are removed"),
     }
