@@ -36,7 +36,7 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     weekly: Count = 0  #: the newest of each of the last N weeks
     monthly: Count = 0  #: the newest of each of the last N months
     yearly: Count = 0  #: the newest of each of the last N years
-    within: str = ""  #: all backups that are at most this much older than the newest: ``30d``
+    within: str = ""  #: all backups that are at most this old: ``30d``
     max_bytes: str = ""  #: the oldest are deleted if all backups of the app are larger: ``500G``
     min_free: str = ""  #: the oldest are deleted if the file system has less free space: ``20G``
 

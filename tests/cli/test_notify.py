@@ -556,7 +556,9 @@ def test_signal_during_the_first_ping_ends_the_run_with_its_result(blog, receive
     """The service does not respond; the run is recorded as stopped and not as interrupted."""
     with listen() as silent:
         configure(blog, f'[notify.ping]\n"backup create" = "http://127.0.0.1:{silent}/"\n')
-        job = forge.start(blog, "backup", "create", environment={"DBCTL_STATE": str(blog / "state")})
+        job = forge.start(
+            blog, "backup", "create", "--quiet", environment={"DBCTL_STATE": str(blog / "state")}
+        )
         wait_until(lambda: answer("runs", "list")["data"]["total"])
         os.kill(job.pid, signal.SIGTERM)
         job.wait()

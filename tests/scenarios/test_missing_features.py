@@ -31,7 +31,7 @@ MISSING = {
         rb"do $$begin raise feature_not_supported using message = 'no savepoints'; end$$",
     ),
     "xmin": (rb"\bxmin\b", rb"no_xmin"),
-    "deferrable constraints": (rb"(?i)\b(set constraints|deferrable)\b", rb"no_\1"),
+    "deferrable constraints": (rb"(?i)\b(set constraints|(?<!as )deferrable)\b", rb"no_\1"),
     "table locks": (rb"(?i)^lock tables?\b", rb"lock nothing"),
 }
 READS = [
