@@ -261,9 +261,8 @@ def _start(
     def create(data: Path) -> None:
         subprocess.run([*initialize, "-D", data], check=True, capture_output=True, cwd=place, **as_user)
 
-    create_data(
-        data, create, folder, password, more
-    )  # dbctl compares the identifiers of the shared server and others
+    # dbctl compares the identifiers of servers, which copies share: a server at another address has its own
+    create_data(data, create, folder, password, more, host)
     settings = ["-c", "fsync=off", "-c", f"unix_socket_directories={place}"]
     where = f"/postgres?host={place}"
     if listening:
