@@ -10,6 +10,5 @@ with lazy_imports(__name__):
     from dbctl.services.transfer.run import RunTransfer, TransferResult
     from dbctl.services.transfer.schema import SchemaOptions
     from dbctl.services.transfer.switch import SwitchResult, SwitchTransfer
-    from dbctl.services.transfer.tables import TransferTable
-    from dbctl.services.transfer.values import pair_columns
+    from dbctl.services.transfer.tables import TransferTable, pair_columns
     from dbctl.services.transfer.verify import TransferVerification, verify_transfer

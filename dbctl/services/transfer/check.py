@@ -8,11 +8,10 @@ from itertools import chain
 from dbctl.engines.contract import Checks, Readable
 from dbctl.errors import ValuesUnstorableError
 from dbctl.model import Row, Struct, format_count
-from dbctl.services.transfer.duplicates import find_duplicates
 from dbctl.services.transfer.parts import require_schemas
 from dbctl.services.transfer.schema import read_schema
 from dbctl.services.transfer.tables import TransferTable
-from dbctl.services.transfer.values import find_unstorable_values
+from dbctl.services.transfer.values import find_duplicates, find_unstorable_values
 
 
 class CopyProblem(Struct, frozen=True, kw_only=True):

@@ -36,8 +36,7 @@ from dbctl.services.transfer.schema import (
     select_schema,
 )
 from dbctl.services.transfer.state import TransferState, empty_destination, has_state, load_state
-from dbctl.services.transfer.tables import TransferTable, build_tables, list_exclusions
-from dbctl.services.transfer.values import pair_columns
+from dbctl.services.transfer.tables import TransferTable, build_tables, list_exclusions, pair_columns
 
 
 def is_native(endpoints: Endpoints, source: Readable) -> bool:

@@ -80,6 +80,31 @@ def select_tables(schema: PortableSchema, exclusions: Exclusions) -> list[Portab
     return list(ordered.values())
 
 
+def pair_columns(source: PortableSchema, destination: PortableSchema) -> Sequence[ColumnPair]:
+    """Return the columns that rows are copied to: those with the same name in the same table, unless the destination computes them."""
+    tables = {table.name: table for table in destination.tables}
+    pairs = list[ColumnPair]()
+    for table in source.tables:
+        others = (
+            {column.name: column for column in tables[table.name].columns} if table.name in tables else {}
+        )
+        for column in table.columns:
+            other = others.get(column.name)
+            if other is not None and not other.generated:
+                pairs.append(
+                    ColumnPair(
+                        table=table.name,
+                        column=column.name,
+                        source=column.declared,
+                        destination=other.declared,
+                        source_type=column.type,
+                        destination_type=other.type,
+                        is_nullable=other.is_nullable,
+                    )
+                )
+    return pairs
+
+
 def build_tables(
     tables: Sequence[PortableTable], pairs: Sequence[ColumnPair], *, time_form: TimeForm, target: str
 ) -> list[TransferTable]:

@@ -21,7 +21,7 @@ from dbctl.engines.mysql.portable import MySQLPortableSchemas
 from dbctl.engines.postgresql.portable import PostgreSQLPortableSchemas
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.services.transfer.parts import require_rows
-from dbctl.services.transfer.value_checks import create_check
+from dbctl.services.transfer.values.checks import create_check
 
 VALUES: list[object] = [
     *[None, 0, 1, 2, -1, 255, 1 << 31, (1 << 63) - 1, -(1 << 63), 0.0, -0.0, 1.5, 0.1, 1e300, float("inf"), 123.456, 1767225600, 1767225600000],

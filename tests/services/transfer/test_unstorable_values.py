@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from dbctl.engines.contract import PortableSchemas, ValueScreen, require_part
-from dbctl.services.transfer.duplicates import find_duplicates
 from dbctl.services.transfer.parts import require_rows
-from dbctl.services.transfer.tables import build_tables
-from dbctl.services.transfer.values import find_unstorable_values, pair_columns
+from dbctl.services.transfer.tables import build_tables, pair_columns
+from dbctl.services.transfer.values.duplicates import find_duplicates
+from dbctl.services.transfer.values.unstorable import find_unstorable_values
 from tests.databases import ComparedDatabase, empty_database
 from tests.engines.portable.conftest import derive, open_reader, read_portable
 

@@ -11,7 +11,7 @@ from dbctl.engines.mysql.portable import MySQLPortableSchemas
 from dbctl.engines.postgresql.portable import PostgreSQLPortableSchemas
 from dbctl.engines.sqlite.portable import SQLitePortableSchemas
 from dbctl.engines.sqlite.transfer.values import value_parser
-from dbctl.services.transfer.value_checks import create_check
+from dbctl.services.transfer.values.checks import create_check
 
 POSTGRESQL, MYSQL, SQLITE = (
     PostgreSQLPortableSchemas.limits,

@@ -20,7 +20,7 @@ from dbctl.engines.contract import (
 from dbctl.model import Row, Struct
 from dbctl.services.transfer.parts import require_rows
 from dbctl.services.transfer.tables import TransferTable
-from dbctl.services.transfer.values import MAX_KEYS, UnstorableValues, format_key
+from dbctl.services.transfer.values.unstorable import MAX_KEYS, UnstorableValues, format_key
 
 #: Digests are sorted in this number of parts, so that only one part at a time is a list.
 _PARTS = 64

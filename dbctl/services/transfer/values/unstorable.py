@@ -6,8 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from dbctl.engines.contract import (
-    ColumnPair,
-    PortableSchema,
     Readable,
     RowSource,
     StorageLimits,
@@ -18,33 +16,7 @@ from dbctl.engines.contract import (
 from dbctl.model import Row, Struct
 from dbctl.services.transfer.parts import require_rows
 from dbctl.services.transfer.tables import TransferTable
-from dbctl.services.transfer.value_checks import BatchCheck, create_check
-
-
-def pair_columns(source: PortableSchema, destination: PortableSchema) -> Sequence[ColumnPair]:
-    """Return the columns that rows are copied to: those with the same name in the same table, unless the destination computes them."""
-    tables = {table.name: table for table in destination.tables}
-    pairs = list[ColumnPair]()
-    for table in source.tables:
-        others = (
-            {column.name: column for column in tables[table.name].columns} if table.name in tables else {}
-        )
-        for column in table.columns:
-            other = others.get(column.name)
-            if other is not None and not other.generated:
-                pairs.append(
-                    ColumnPair(
-                        table=table.name,
-                        column=column.name,
-                        source=column.declared,
-                        destination=other.declared,
-                        source_type=column.type,
-                        destination_type=other.type,
-                        is_nullable=other.is_nullable,
-                    )
-                )
-    return pairs
-
+from dbctl.services.transfer.values.checks import BatchCheck, create_check
 
 MAX_KEYS = 5  #: keys of rows that a message has
 
