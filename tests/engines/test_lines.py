@@ -62,6 +62,20 @@ def test_blanks_of_json_do_not_matter(value):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        ("[1.10, 1.50e1, 1.0e2, -0, -0.0, 0e10, 1E3]", "[1.10,15.0,100,0,0.0,0,1000]"),
+        ("3.14159265358979323846264338327950288", "3.14159265358979323846264338327950288"),
+        ("1" * 5000, "1" * 5000),
+        ('{"b": 1, "a": 2, "b": 3}', '{"a":2,"b":3}'),
+        ("1e999999999", "1e999999999"),
+    ],
+)
+def test_json_has_all_digits_in_one_form(text, expected):
+    assert canonical.normalize_json(text.encode()).decode() == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
         ("2026-01-02T03:04:05.120Z", "2026-01-02 03:04:05.12"),
         ("2026-01-02 03:04:05+02:00", "2026-01-02 01:04:05"),
         ("2026-01-02 03:04:05.000", "2026-01-02 03:04:05"),

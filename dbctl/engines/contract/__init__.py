@@ -130,6 +130,7 @@ with lazy_imports(__name__):
         ColumnPair,
         DerivedSchema,
         IndexTerm,
+        JsonForm,
         Line,
         LineBatch,
         LineColumn,

@@ -10,8 +10,8 @@ from dbctl.engines.contract.schema import SchemaReference
 from dbctl.engines.contract.writer import TimeForm
 from dbctl.model import Struct
 
-#: What values of a type mean, on any engine. ``any``: values of every type; ``native``: exact values in a form that only
-#: their engine reads; ``other``: a type that only one engine has.
+#: What values of a type mean, on any engine. ``any``: values of every type; ``json-float``: lines of JSON whose numbers are
+#: floats; ``native``: exact values in a form that only their engine reads; ``other``: a type that only one engine has.
 LogicalKind: TypeAlias = Literal[
     "boolean",
     "integer",
@@ -23,6 +23,7 @@ LogicalKind: TypeAlias = Literal[
     "time",
     "timestamp",
     "json",
+    "json-float",
     "uuid",
     "enum",
     "set",
@@ -32,6 +33,8 @@ LogicalKind: TypeAlias = Literal[
     "native",
     "other",
 ]
+#: What a column of JSON keeps: its text; one value for each key, with all digits of numbers; or one value, with floats.
+JsonForm: TypeAlias = Literal["text", "exact", "float"]
 #: Kinds whose values have a form that not every text has.
 STRICT_KINDS = frozenset[LogicalKind](
     {"boolean", "integer", "decimal", "real", "bytes", "date", "time", "timestamp", "uuid"}
@@ -52,6 +55,7 @@ class LogicalType(Struct, frozen=True, kw_only=True):
     is_fixed: bool = False  #: text, bytes: shorter values are padded
     has_zone: bool = False  #: timestamp: a moment, not a local time
     labels: Sequence[str] = ()  #: enum, set
+    json_form: JsonForm = "text"  #: json
     charset: str = ""  #: text: a character set that lacks some characters
     name: str = ""  #: array, other: the type in the words of its engine
 
@@ -165,9 +169,15 @@ class ColumnPair(Struct, frozen=True, kw_only=True):
         return "" if kinds[0] == kinds[1] else f"{kinds[0]} to {kinds[1]}"
 
 
+#: JSON that a column keeps as text passes unchanged.
+_JSON_LINES: Mapping[JsonForm, LogicalKind] = {"text": "text", "exact": "json", "float": "json-float"}
+
+
 def exchange_kind(pair: ColumnPair) -> LogicalKind:
     """Return the kind whose canonical text carries the values of a pair of columns."""
     source, destination = pair.source_type.kind, pair.destination_type.kind
+    if destination == "json":
+        return _JSON_LINES[pair.destination_type.json_form]
     if source == destination:
         return source
     return destination if destination in STRICT_KINDS else source if source in STRICT_KINDS else "text"
@@ -194,6 +204,7 @@ class StorageLimits(Struct, frozen=True, kw_only=True):
     years: tuple[int, int] = (1, 9999)
     zoned_years: tuple[int, int] | None = None  #: of times with a zone, if they differ
     max_hours: int = 23  #: of a time of day
+    json_levels: int | None = None  #: of arrays and objects in each other
 
 
 class ValueChange(Struct, frozen=True, kw_only=True):
@@ -255,7 +266,7 @@ class PortableSchemas(Protocol):
 #: * ``date``, ``time``: ``YYYY-MM-DD``, ``HH:MM:SS[.FFFFFF]``
 #: * ``bytes``: ``\x`` and hexadecimal digits
 #: * ``uuid``: in lower case with hyphens
-#: * ``json``: without blanks, the keys of objects sorted
+#: * ``json``, ``json-float``: without blanks, the keys of objects sorted
 Line: TypeAlias = bytes
 #: Separates the values of a line.
 TAB = b"\t"

@@ -8,12 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 
+import msgspec
+
 from dbctl.engines.contract import NULL, TAB, Line, escape, split_line
 
 #: Changes the text of a value; text that has not the form of its kind is returned unchanged.
 Normalizer = Callable[[bytes], bytes]
 #: The largest number up to which every whole number is a float.
 MAX_EXACT_FLOAT = 1 << 53
+#: Digits of the longest numbers that an engine stores, before and after the point.
+MAX_DIGITS, MAX_SCALE = 131_072, 16_383
+_FIRST_INTEGER, _LAST_INTEGER = -(1 << 63), (1 << 64) - 1
 
 
 def normalize_real(text: bytes) -> bytes:
@@ -57,12 +62,39 @@ def normalize_decimal(text: bytes) -> bytes:
 
 
 def normalize_json(text: bytes) -> bytes:
-    """Return JSON without blanks, the keys of objects sorted, and whole numbers without a fraction."""
+    """Return JSON without blanks, the keys of objects sorted, and numbers with all digits, but without exponent and sign of zero."""
     try:
-        value = json.loads(text, parse_float=_parse_float)
+        return _ENCODER.encode(_DECODER.decode(text))
+    except (ValueError, RecursionError):
+        pass
+    try:  # integers of thousands of digits
+        return _ENCODER.encode(json.loads(text, parse_float=read_number, parse_int=read_number))
+    except (ValueError, RecursionError):
+        return text
+
+
+def normalize_json_floats(text: bytes) -> bytes:
+    """Return JSON without blanks, the keys of objects sorted, numbers as floats, and whole ones without a fraction."""
+    try:
+        value = json.loads(text, parse_float=_parse_float, parse_int=_parse_integer)
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
     except (ValueError, RecursionError):
         return text
+
+
+def read_number(text: str) -> Decimal:
+    """Return a number of JSON in the only form of its digits.
+
+    Raises:
+        ValueError: it has more digits than any engine stores.
+    """
+    number = Decimal(text)
+    if abs(number.adjusted()) > MAX_DIGITS:
+        raise ValueError(text)
+    if number.is_zero():
+        number = abs(number)
+    _sign, _digits, exponent = number.as_tuple()
+    return Decimal(f"{number:f}") if isinstance(exponent, int) and exponent > 0 else number
 
 
 def normalize_timestamp(text: bytes) -> bytes:
@@ -106,4 +138,11 @@ def _parse_float(text: str) -> int | float:
     return int(number) if number.is_integer() and abs(number) < MAX_EXACT_FLOAT else number
 
 
+def _parse_integer(text: str) -> int | float:
+    number = Decimal(text)
+    return int(number) if _FIRST_INTEGER <= number <= _LAST_INTEGER else float(number)
+
+
+_DECODER = msgspec.json.Decoder(float_hook=read_number)
+_ENCODER = msgspec.json.Encoder(decimal_format="number", order="deterministic")
 _NAMES = {"inf": b"Infinity", "-inf": b"-Infinity", "nan": b"NaN"}

@@ -47,7 +47,7 @@ MAX_DIGITS = 40
 #: Rows in memory with all their values.
 _BATCH_ROWS = 20
 #: Kinds with several forms of equal values, which only matter between engines.
-_KINDS_WITH_FORMS = frozenset[LogicalKind]({"boolean", "date", "time", "timestamp", "json"})
+_KINDS_WITH_FORMS = frozenset[LogicalKind]({"boolean", "date", "time", "timestamp", "json", "json-float"})
 
 
 class DiffRequest(Struct, frozen=True, kw_only=True):
@@ -274,7 +274,9 @@ class _DataComparison:
         )
 
     def _select_kind(self, pair: ColumnPair) -> LogicalKind:
-        kind = exchange_kind(pair)
+        kind, types = exchange_kind(pair), (pair.source_type, pair.destination_type)
+        if not self._is_same_engine and all(each.kind == "json" for each in types):
+            return "json-float" if any(each.json_form == "float" for each in types) else "json"
         return "text" if self._is_same_engine and kind in _KINDS_WITH_FORMS else kind
 
     # Rows of the result -------------------------------------------------------------------------------------------

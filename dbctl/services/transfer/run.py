@@ -34,7 +34,7 @@ class TransferredTable(Struct, frozen=True, kw_only=True):
 
     table: str
     rows: int
-    digest: str  #: of the content, equal on every engine; hexadecimal
+    digest: str  #: of the lines of both sides, hexadecimal
 
 
 class TransferResult(ChangeResult, frozen=True, kw_only=True):

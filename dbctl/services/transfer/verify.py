@@ -31,7 +31,7 @@ class VerifiedTable(Struct, frozen=True, kw_only=True):
     table: str
     source_rows: int
     destination_rows: int
-    source_digest: str  #: equal for equal content on every engine; hexadecimal
+    source_digest: str  #: of lines that are equal if both sides have the same values; hexadecimal
     destination_digest: str
     equal: bool
     missing: int = 0  #: rows that only the source has

@@ -55,7 +55,13 @@ def find_reasons(
         (LogicalType(kind="bytes", length=2), [rb"\x0011", rb"\x"], [rb"\x001122"]),
         (LogicalType(kind="enum", labels=["a", "b"]), [b"a"], [b"c", b""]),
         (LogicalType(kind="set", labels=["a", "b"]), [b"", b"a,b"], [b"a,c"]),
-        (LogicalType(kind="json"), [b"{}", b"1", b'"x"'], [b"", b"{x", b"NaN", rb'"\u0000"', rb'"\ud800"']),
+        (LogicalType(kind="json"), [b"{}", b"1e999999", b'"x"', rb'"\u0000"'], [b"", b"{x", b"NaN", rb'"\ud800"']),
+        (
+            LogicalType(kind="json", json_form="exact"),
+            [b"{}", b"1e131071", b"1e-16383", b"1" * 6000],
+            [b"{x", b"1e131072", b"[1e-16384]", rb'"\u0000"', rb'"\ud800"'],
+        ),
+        (LogicalType(kind="json", json_form="float"), [b"1e308", b"1e-999", b"1" * 300], [b"1e309", b"-1e400", b"1" * 310]),
         (LogicalType(kind="uuid"), [b"00000000-0000-4000-8000-00000000000a"], [b"", b"00000000", b"g" * 36]),
         (LogicalType(kind="date"), [b"2024-02-29", b"0001-01-01"], [b"2023-02-29", b"0000-00-00", b"2026-01-01 10:00:00", b"x"]),
         (
@@ -70,6 +76,18 @@ def find_reasons(
 def test_values_of_postgresql(logical: LogicalType, stored: list[bytes], refused: list[bytes]) -> None:
     assert not find_reasons(logical, POSTGRESQL, [*stored, None])
     assert sorted(find_reasons(logical, POSTGRESQL, [*refused, *stored])) == list(range(len(refused)))
+
+
+def test_levels_of_json() -> None:
+    limits = StorageLimits(json_levels=31)
+    values = [
+        b"[" * 31 + b"]" * 31,
+        b"[" * 32 + b"]" * 32,
+        b'"' + b"[" * 40 + b'"',
+        b"[" + b"{}," * 40 + b"1]",
+    ]
+    reasons = find_reasons(LogicalType(kind="json"), limits, values)
+    assert reasons == {1: "more than 31 levels of JSON"}
 
 
 def test_values_of_mysql() -> None:

@@ -88,8 +88,12 @@ class MySQLDerivation(Derivation):
         is_text = logical.kind == "text" and column.name not in self._keys[table.name]
         if is_text and logical.length is not None and logical.length > self._longest_varchar[table.name]:
             declared = "text"
-        if logical.kind in ("json", "uuid"):
-            return declared, LogicalType(kind=logical.kind)
+        if logical.kind == "json":
+            return declared, LogicalType(
+                kind="json", json_form="text" if self._server.is_mariadb else "float"
+            )
+        if logical.kind == "uuid":
+            return declared, LogicalType(kind="uuid")
         return declared, read_type(normalize_type(declared), list(logical.labels))
 
     def automatic_clause(self, table: PortableTable, column: PortableColumn) -> str:

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from dbctl.engines.contract import ColumnPair, LogicalKind, LogicalType, StorageLimits
-from dbctl.engines.sql.portable import SqlValueScreen, limit_decimal, limit_integer, match_labels
+from dbctl.engines.sql.portable import (
+    SqlValueScreen,
+    limit_decimal,
+    limit_integer,
+    match_labels,
+    match_large_numbers,
+)
 
 _SINGLE_BITS, _FIRST_YEAR, _LARGEST_HOUR = 32, 1, 838
 #: A day of the calendar; the server also stores days without year, month or day.
@@ -63,9 +69,13 @@ def _check_bytes(source: LogicalType, destination: LogicalType, limits: StorageL
 
 
 def _check_json(source: LogicalType, destination: LogicalType, limits: StorageLimits) -> str:
-    del source, destination
-    escape = "instr({0}, concat(char(92), 'u0000')) = 0"
-    return "" if limits.stores_nul else escape
+    if destination.json_form == "text":
+        return ""
+    conditions = [] if limits.stores_nul else ["instr({0}, concat(char(92), 'u0000')) = 0"]
+    if source.json_form == "text":  # MariaDB also accepts a point without a digit after it
+        numbers = f"{match_large_numbers(destination.json_form)}|[0-9][.]([^0-9]|$)"
+        conditions.append(f"{{0}} not regexp '{numbers}'")
+    return " and ".join(conditions)
 
 
 _CONDITIONS: Mapping[LogicalKind, Callable[[LogicalType, LogicalType, StorageLimits], str | None]] = {

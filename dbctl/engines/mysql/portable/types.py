@@ -41,7 +41,7 @@ TYPES: Mapping[str, LogicalType] = {
     "TIME": LogicalType(kind="time", fraction=0),
     "DATETIME": LogicalType(kind="timestamp", fraction=0),
     "TIMESTAMP": LogicalType(kind="timestamp", fraction=0, has_zone=True),
-    "JSON": LogicalType(kind="json"),
+    "JSON": LogicalType(kind="json", json_form="float"),  # MariaDB has text with a check
     "UUID": LogicalType(kind="uuid"),
     **dict.fromkeys(["INET4", "INET6"], LogicalType(kind="text", length=39)),
 }

@@ -30,6 +30,7 @@ EXPRESSIONS: Mapping[LogicalKind, str] = {
 NORMALIZERS: Mapping[LogicalKind, canonical.Normalizer] = {
     "real": canonical.normalize_real,
     "json": canonical.normalize_json,
+    "json-float": canonical.normalize_json_floats,
 }
 #: Kinds of columns whose text has only ASCII letters.
 _PLAIN = frozenset({"integer", "number", "time", "date", "uuid"})

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from dbctl.engines.contract import ColumnPair, LogicalKind, LogicalType, StorageLimits
-from dbctl.engines.sql.portable import SqlValueScreen, limit_decimal, limit_integer, match_labels
+from dbctl.engines.sql.portable import (
+    SqlValueScreen,
+    limit_decimal,
+    limit_integer,
+    match_labels,
+    match_large_numbers,
+)
 
 _SINGLE_BITS = 32
 
@@ -62,6 +68,20 @@ def _check_bytes(source: LogicalType, destination: LogicalType, limits: StorageL
     return "" if destination.length is None else f"octet_length({{0}}) <= {destination.length}"
 
 
+def _check_json(source: LogicalType, destination: LogicalType, limits: StorageLimits) -> str | None:
+    if source.json_form == "text" != destination.json_form:
+        return None
+    conditions = list[str]()
+    if limits.json_levels is not None:
+        signs = "translate(({0})::text, '[{{', '')"
+        conditions.append(f"length(({{0}})::text) - length({signs}) <= {limits.json_levels}")
+    if destination.json_form == "float":
+        conditions.append(f"({{0}})::text !~ '{match_large_numbers('float')}'")
+    if source.json_form == "text":  # half of a surrogate pair is part of a text, which other servers refuse
+        conditions.append(r"({0})::text !~ '\\u[dD][89abAB]'")
+    return " and ".join(conditions)
+
+
 def _accept(_source: LogicalType, _destination: LogicalType, _limits: StorageLimits) -> str:
     return ""
 
@@ -74,6 +94,7 @@ _CONDITIONS: Mapping[LogicalKind, Callable[[LogicalType, LogicalType, StorageLim
     "time": _check_time,
     "timestamp": _check_time,
     "bytes": _check_bytes,
-    **dict.fromkeys(["boolean", "uuid", "json"], _accept),
+    **dict.fromkeys(["boolean", "uuid"], _accept),
+    "json": _check_json,
     "enum": lambda _source, destination, _limits: match_labels(destination).replace("{0}", "({0})::text"),
 }

@@ -28,6 +28,7 @@ EXPRESSIONS: Mapping[LogicalKind, str] = {
 NORMALIZERS: Mapping[LogicalKind, canonical.Normalizer] = {
     "real": canonical.normalize_real,
     "json": canonical.normalize_json,
+    "json-float": canonical.normalize_json_floats,
 }
 
 

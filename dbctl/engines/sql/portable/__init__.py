@@ -13,10 +13,13 @@ with lazy_imports(__name__):
         strip_parentheses,
     )
     from dbctl.engines.sql.portable.screen import (
+        EXPONENT_DIGITS,
+        FLOAT_DIGITS,
         MAX_TERMS,
         SqlValueScreen,
         limit_decimal,
         limit_integer,
         match_labels,
+        match_large_numbers,
         split_parts,
     )

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import ClassVar
 
-from dbctl.engines.contract import ColumnPair, LogicalKind, LogicalType, StorageLimits, ValueChange
+from dbctl.engines.contract import ColumnPair, JsonForm, LogicalKind, LogicalType, StorageLimits, ValueChange
 from dbctl.engines.sql.database import SqlDatabase
 from dbctl.engines.sql.statement import quote_literal
 
 #: Kinds that engines without strict types limit, too.
 NUMBERS = frozenset[LogicalKind]({"integer", "decimal", "real"})
+#: Digits of an exponent of JSON that may be too large, and digits of a number that may be too large for a float.
+EXPONENT_DIGITS: Mapping[JsonForm, int] = {"exact": 4, "float": 3}
+FLOAT_DIGITS = 300
 #: Terms of one expression: SQLite refuses expressions of more than 1000 levels.
 MAX_TERMS = 400
 
@@ -89,6 +92,12 @@ def limit_integer(logical: LogicalType) -> str:
     bits = logical.bits - (not logical.is_unsigned)
     smallest = 0 if logical.is_unsigned else -(1 << bits)
     return f"{{0}} between {smallest} and {(1 << bits) - 1}"
+
+
+def match_large_numbers(form: JsonForm) -> str:
+    """Return a regular expression of servers for JSON with numbers that a column of this form may refuse."""
+    exponent = f"[0-9][eE][-+]?[0-9]{{{{{EXPONENT_DIGITS[form]}}}}}"
+    return exponent if form == "exact" else f"{exponent}|[0-9]{{{{{FLOAT_DIGITS}}}}}"
 
 
 def match_labels(logical: LogicalType) -> str:

@@ -14,7 +14,15 @@ from dbctl.engines.contract import (
     ValueChange,
     exchange_kind,
 )
-from dbctl.engines.sql.portable import MAX_TERMS, SqlValueScreen, limit_integer, match_labels, split_parts
+from dbctl.engines.sql.portable import (
+    EXPONENT_DIGITS,
+    FLOAT_DIGITS,
+    MAX_TERMS,
+    SqlValueScreen,
+    limit_integer,
+    match_labels,
+    split_parts,
+)
 from dbctl.engines.sqlite.connection import UNDECODABLE
 from dbctl.engines.sqlite.transfer import LOSES_DIGITS, register_functions
 from dbctl.engines.sqlite.types import find_affinity
@@ -164,9 +172,17 @@ def _check_timestamp(logical: LogicalType, limits: StorageLimits) -> str:
 
 
 def _check_json(logical: LogicalType, limits: StorageLimits) -> str:
-    del logical
-    escapes = "" if limits.stores_nul else " and instr({0}, '\\u0000') = 0"
-    return _IS_TEXT + " and json_valid({0}) and {0} not glob '*\\u[dD][89abAB]*'" + escapes
+    condition = _IS_TEXT + " and json_valid({0}) and {0} not glob '*\\u[dD][89abAB]*'"
+    if limits.json_levels is not None:
+        signs = "length({0}) - length(replace(replace({0}, '[', ''), '{{', ''))"
+        condition += f" and {signs} <= {limits.json_levels}"
+    if logical.json_form == "text":
+        return condition
+    digits = "[0-9]" * EXPONENT_DIGITS[logical.json_form]
+    condition += f" and {{0}} not glob '*[0-9][eE]{digits}*' and {{0}} not glob '*[0-9][eE][-+]{digits}*'"
+    if logical.json_form == "float":
+        condition += f" and {{0}} not glob '*{'[0-9]' * FLOAT_DIGITS}*'"
+    return condition if limits.stores_nul else f"{condition} and instr({{0}}, '\\u0000') = 0"
 
 
 _CONDITIONS: Mapping[LogicalKind, Callable[[LogicalType, StorageLimits], str | None]] = {

@@ -39,6 +39,7 @@ TEXTS: Mapping[LogicalKind, str] = {
     "bytes": r"'\\x' || case when {0} is not null then lower(hex({0})) end",  # hex(null) is empty,
     "uuid": "dbctl_uuid(case typeof({0}) when 'blob' then hex({0}) else cast({0} as blob) end)",
     "json": f"dbctl_json({_VALUE})",
+    "json-float": f"dbctl_json_floats({_VALUE})",
 }
 #: Kinds of keys that are stored in one form only.
 DIRECT_KINDS = frozenset[LogicalKind]({"integer", "text", "enum"})
@@ -176,6 +177,7 @@ _FUNCTIONS: Mapping[str, Callable[[Any], Any]] = {
     "dbctl_real": _format_real,
     "dbctl_decimal": _apply(canonical.normalize_decimal),
     "dbctl_json": _apply(canonical.normalize_json),
+    "dbctl_json_floats": _apply(canonical.normalize_json_floats),
     "dbctl_timestamp": _skip_null(_format_timestamp),
     "dbctl_date": _skip_null(_format_date),
     "dbctl_time": _skip_null(_format_time),

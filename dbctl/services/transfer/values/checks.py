@@ -13,10 +13,14 @@ import struct
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime
+from decimal import Decimal
 from functools import partial
+from itertools import accumulate
+from math import isinf
 from typing import TypeAlias
 
-from dbctl.engines.contract import ColumnPair, LogicalType, StorageLimits
+from dbctl.engines.contract import ColumnPair, JsonForm, LogicalType, StorageLimits
+from dbctl.engines.sql import canonical
 
 #: The values of a column in consecutive rows.
 Values: TypeAlias = Sequence[bytes | None]
@@ -35,6 +39,10 @@ _TIMESTAMP = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}
 _TIME = re.compile(rb"(-?[0-9]+):[0-5][0-9]:[0-5][0-9](?:\.([0-9]+))?")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _ZERO_DATE = re.compile(rb"\d{4}-00-\d\d|\d{4}-\d\d-00|0000-.*", re.DOTALL)
+_JSON_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_LEVELS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+#: No engine has a smaller limit of levels.
+_FEW = 32
 _SAFE_DIGITS = 9
 _SINGLE_BITS = 32
 _HOURS_OF_A_DAY = 24
@@ -230,20 +238,56 @@ def _check_bytes(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
 
 
 def _check_json(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
-    del logical
     if not limits.enforces_types:
         return None
+    read_number = _JSON_NUMBERS[logical.json_form]
 
     def find_reason(value: bytes) -> str:
         try:
-            text = json.loads(value, parse_constant=_refuse_constant)
+            text = json.loads(
+                value, parse_constant=_refuse_constant, parse_float=read_number, parse_int=read_number
+            )
             if _SURROGATE.search(value):
                 json.dumps(text, ensure_ascii=False).encode()
+        except OverflowError:
+            return "a number with more digits than the column stores"
         except (ValueError, RecursionError):
             return "not valid JSON"
-        return "NUL characters" if not limits.stores_nul and b"\\u0000" in value else ""
+        if limits.json_levels is not None and _count_levels(value) > limits.json_levels:
+            return f"more than {limits.json_levels} levels of JSON"
+        is_refused = not limits.stores_nul and logical.json_form != "text" and b"\\u0000" in value
+        return "NUL characters" if is_refused else ""
 
     return lambda values: not any(map(find_reason, set(values))), find_reason
+
+
+def _count_levels(value: bytes) -> int:
+    """Return the largest number of arrays and objects in each other, or the number of all of them if that is small."""
+    if (count := value.count(b"[") + value.count(b"{")) < _FEW:
+        return count
+    signs = _JSON_STRING.sub(b"", value)
+    return max(accumulate((_LEVELS.get(sign, 0) for sign in signs), initial=0))
+
+
+def _read_exact(text: str) -> str:
+    number = Decimal(text)
+    _sign, _digits, exponent = number.as_tuple()
+    if number.adjusted() >= canonical.MAX_DIGITS or -int(exponent) > canonical.MAX_SCALE:
+        raise OverflowError
+    return text
+
+
+def _read_float(text: str) -> str:
+    if isinf(float(text)):
+        raise OverflowError
+    return text
+
+
+_JSON_NUMBERS: dict[JsonForm, Callable[[str], str]] = {
+    "text": str,
+    "exact": _read_exact,
+    "float": _read_float,
+}
 
 
 def _refuse_constant(_word: str) -> None:

@@ -17,6 +17,7 @@ from dbctl.model import Row, Struct
 from dbctl.services.transfer.parts import require_rows
 from dbctl.services.transfer.tables import TransferTable
 from dbctl.services.transfer.values.checks import BatchCheck, create_check
+from dbctl.services.transfer.values.json_changes import find_json_changes
 
 MAX_KEYS = 5  #: keys of rows that a message has
 
@@ -59,9 +60,11 @@ def find_changes(
     source: Readable, tables: Sequence[TransferTable], limits: StorageLimits
 ) -> Iterator[ValueChange]:
     """Yield the values that the destination stores, but changes in more than the type of their column."""
-    if screen := source.part(ValueScreen):
-        for table in tables:
+    screen, rows = source.part(ValueScreen), require_rows(source)
+    for table in tables:
+        if screen:
             yield from screen.count_changes(table.name, table.pairs, limits)
+        yield from find_json_changes(rows, table)
 
 
 def _check_table(
