@@ -76,6 +76,7 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'stats run:--set') candidates='' ;;
         'stats run:--limit') candidates='' ;;
         'stats run:--offset') candidates='' ;;
+        'stats run:--sort') candidates='' ;;
         'search:--filter') candidates='' ;;
         'search:--query') candidates='' ;;
         'search:--include-hidden') candidates='' ;;
@@ -173,6 +174,8 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'settings reset:--user') candidates='@option:logins' ;;
         'settings reset:--id') candidates='' ;;
         'settings reset:--of') candidates='' ;;
+        'settings update:--description') candidates='' ;;
+        'settings update:--schema') candidates='' ;;
         'settings validate:--user') candidates='@option:logins' ;;
         'settings validate:--id') candidates='' ;;
         'settings validate:--of') candidates='' ;;
@@ -496,6 +499,7 @@ _dbctl_step() {  # goes from the command $path to its subcommand $1, or counts a
         'settings get') path=$next; count=0; return 0 ;;
         'settings set') path=$next; count=0; return 0 ;;
         'settings reset') path=$next; count=0; return 0 ;;
+        'settings update') path=$next; count=0; return 0 ;;
         'settings validate') path=$next; count=0; return 0 ;;
         'settings export') path=$next; count=0; return 0 ;;
         'settings diff') path=$next; count=0; return 0 ;;
@@ -665,7 +669,7 @@ _dbctl() {
         'stats bloat') children=''; flags='--limit --offset --sort' ;;
         'stats history') children=''; flags='--since --limit --offset' ;;
         'stats reports') children=''; flags='--limit --offset --sort' ;;
-        'stats run') children=''; flags='--set --explain --limit --offset' ;;
+        'stats run') children=''; flags='--set --explain --limit --offset --sort' ;;
         'search') children='all semantic index vectors'; flags='--filter --query --include-hidden --hidden --id --count --explain --mark --limit --offset --sort' ;;
         'search all') children=''; flags='--secrets --within --mark --limit' ;;
         'search semantic') children=''; flags='--similar-to --vector --text --user --chat --limit --min-similarity --index' ;;
@@ -702,16 +706,17 @@ _dbctl() {
         'roles create') children=''; flags='--description --priority --permission --dry-run -n' ;;
         'roles update') children=''; flags='--id --name --description --priority --dry-run -n' ;;
         'roles delete') children=''; flags='--id --dry-run -n' ;;
-        'roles grant') children=''; flags='--id --dry-run -n' ;;
-        'roles revoke') children=''; flags='--id --dry-run -n' ;;
+        'roles grant') children=''; flags='--id --built-in --dry-run -n' ;;
+        'roles revoke') children=''; flags='--id --built-in --dry-run -n' ;;
         'roles matrix') children=''; flags='' ;;
         'roles permissions') children=''; flags='--limit --offset --sort' ;;
         'roles can') children=''; flags='--id --explain' ;;
-        'settings') children='list get set reset validate export diff apply'; flags='' ;;
+        'settings') children='list get set reset update validate export diff apply'; flags='' ;;
         'settings list') children=''; flags='--category --public --no-public --user --id --of --secrets --limit --offset --sort' ;;
         'settings get') children=''; flags='--user --id --of --secrets' ;;
         'settings set') children=''; flags='--user --id --of --dry-run -n' ;;
         'settings reset') children=''; flags='--user --id --of --dry-run -n' ;;
+        'settings update') children=''; flags='--description --public --no-public --schema --dry-run -n' ;;
         'settings validate') children=''; flags='--user --id --of' ;;
         'settings export') children=''; flags='--user --id --of --secrets' ;;
         'settings diff') children=''; flags='--user --id --of' ;;
@@ -859,6 +864,7 @@ _dbctl() {
             'settings get:'0) candidates='@argument:settings' ;;
             'settings set:'0) candidates='@argument:settings' ;;
             'settings reset:'0) candidates='@argument:settings' ;;
+            'settings update:'0) candidates='@argument:settings' ;;
             'settings diff:'0) candidates='@file' ;;
             'settings apply:'0) candidates='@file' ;;
             'sessions revoke:'*) candidates='@argument:logins' ;;

@@ -89,7 +89,7 @@ from dbctl.services.search import AllTablesResult, RowDetail, search
 from dbctl.services.search.indexes import IndexChangeResult, IndexStatus
 from dbctl.services.search.semantic import MakeVectorsResult, VectorStored
 from dbctl.services.sessions import RebuildResult, cleanup, sessions
-from dbctl.services.settings import Difference, Setting, SettingChanged, SettingsApplied
+from dbctl.services.settings import Difference, Setting, SettingChanged, SettingsApplied, SettingUpdated
 from dbctl.services.setup import ConfigEdited, ConfiguredKey, FoundDatabase, InitResult, KeyDescription
 from dbctl.services.stats import (
     AuditEntry,
@@ -176,6 +176,7 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "settings get": (Setting,),
     "settings set": (SettingChanged, DryRunResult),
     "settings reset": (SettingChanged, DryRunResult),
+    "settings update": (SettingUpdated, DryRunResult),
     "settings validate": (Findings,),
     "settings export": (dict[str, Any],),
     "settings diff": (Page[Difference],),

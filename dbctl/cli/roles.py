@@ -27,6 +27,12 @@ RoleAndPermissions: TypeAlias = Annotated[
         help="Name of a role, then names of permissions; games.* selects all that match.",
     ),
 ]
+BuiltIn: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--built-in", help="Also change permissions that a role built into the app has by its profile."
+    ),
+]
 Description: TypeAlias = Annotated[
     str | None,
     typer.Option("--description", metavar="TEXT", help="New description; an empty text removes it."),
@@ -125,7 +131,11 @@ def delete(ctx: typer.Context, role: Role = "", ident: RoleId = "", dry_run: Dry
 
 @app.command()
 def grant(
-    ctx: typer.Context, arguments: RoleAndPermissions = None, ident: RoleId = "", dry_run: DryRun = False
+    ctx: typer.Context,
+    arguments: RoleAndPermissions = None,
+    ident: RoleId = "",
+    built_in: BuiltIn = False,
+    dry_run: DryRun = False,
 ) -> int:
     """Grant permissions to a role.
 
@@ -133,21 +143,27 @@ def grant(
     Example: dbctl roles grant editor 'games.*' --dry-run
     """
     with open_app(ctx) as app:
-        operation = changes.grant(app, *_role_and_permissions(arguments or (), ident))
+        role, names = _role_and_permissions(arguments or (), ident)
+        operation = changes.grant(app, role, names, built_in=built_in)
         return run_change(ctx, operation, notes=_cache_notes(app), dry_run=dry_run)
 
 
 @app.command()
 def revoke(
-    ctx: typer.Context, arguments: RoleAndPermissions = None, ident: RoleId = "", dry_run: DryRun = False
+    ctx: typer.Context,
+    arguments: RoleAndPermissions = None,
+    ident: RoleId = "",
+    built_in: BuiltIn = False,
+    dry_run: DryRun = False,
 ) -> int:
     """Revoke permissions from a role.
 
     Example: dbctl roles revoke editor games.play
-    Example: dbctl roles revoke editor 'games.*' --dry-run
+    Example: dbctl roles revoke guest games.play --built-in --dry-run
     """
     with open_app(ctx) as app:
-        operation = changes.revoke(app, *_role_and_permissions(arguments or (), ident))
+        role, names = _role_and_permissions(arguments or (), ident)
+        operation = changes.revoke(app, role, names, built_in=built_in)
         return run_change(ctx, operation, notes=_cache_notes(app), dry_run=dry_run)
 
 

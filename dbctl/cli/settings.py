@@ -24,6 +24,7 @@ from dbctl.services.settings import (
     reset_setting,
     scope_of,
     set_setting,
+    update_setting,
 )
 
 app = typer.Typer()
@@ -136,6 +137,39 @@ def reset(
         login = _select_owner(user, ident, of)
         operation = reset_setting(app, key, login=login)
         return run_change(ctx, operation, notes=_cache_notes(app, login), dry_run=dry_run)
+
+
+@app.command()
+def update(
+    ctx: typer.Context,
+    key: Key,
+    description: Annotated[
+        str | None,
+        typer.Option("--description", metavar="TEXT", help="New description; an empty text removes it."),
+    ] = None,
+    public: Annotated[
+        bool | None,
+        typer.Option("--public/--no-public", help="Whether users without an account may read the setting."),
+    ] = None,
+    schema: Annotated[
+        str | None,
+        typer.Option(
+            "--schema", metavar="JSON", help="New JSON Schema of the value; an empty text removes it."
+        ),
+    ] = None,
+    dry_run: DryRun = False,
+) -> int:
+    """Change the description or the schema of a setting, or whether it is public.
+
+    Example: dbctl settings update app.site_name --description 'Name in the header'
+    Example: dbctl settings update app.site_name --no-public --dry-run
+    """
+    values = {"description": description, "public": public, "schema": schema}
+    fields = {field: value for field, value in values.items() if value is not None}
+    if not fields:
+        raise UsageError(detail="pass at least one of --description, --public, --no-public and --schema")
+    with open_app(ctx) as app:
+        return run_change(ctx, update_setting(app, key, fields), dry_run=dry_run)
 
 
 @app.command()

@@ -273,14 +273,18 @@ def run(
     ] = False,
     limit: Limit = 50,
     offset: Offset = 0,
+    sort: Sort = "",
 ) -> int:
     """Run a report.
 
     Example: dbctl stats run most-played --limit 10
-    Example: dbctl stats run plays-per-user --set user=alice -o csv
+    Example: dbctl stats run plays-per-user --set user=alice --sort -plays -o csv
     """
     with open_app(ctx) as app:
-        page_request, values = requested_page(limit, offset, ""), parse_key_values(assignments or (), "--set")
+        page_request, values = (
+            requested_page(limit, offset, sort),
+            parse_key_values(assignments or (), "--set"),
+        )
         if not explain:
             return emit(ctx, reports.run(app, name, values, page_request), app=app)
         explained = reports.explain(app, name, values, page_request)

@@ -151,5 +151,5 @@ class BuiltInRoleError(DbctlError):
     code, exit_status = "role-built-in", Exit.REFUSED
     sentence, remedy = (
         "role {name!r} is built into {profile}",
-        "Nothing was changed. Create another role with: dbctl roles create",
+        "Nothing was changed. {advice}Create another role with: dbctl roles create",
     )

@@ -64,6 +64,7 @@ LINES: dict[str, int] = {
     "settings get kitchen.title": 0,
     "settings set kitchen.title Shelf": 0,
     "settings reset kitchen.title": 0,
+    "settings update kitchen.title --public": 0,
     "settings validate": 0,
     "settings export": 0,
     "settings diff settings.json": 0,

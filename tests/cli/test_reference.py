@@ -86,6 +86,7 @@ LINES = [
     "settings get {key}",
     "settings set {key} Arcade",
     "settings reset {key}",
+    "settings update {key} --description Name",
     "settings validate",
     "settings export",
     "settings diff settings.json",

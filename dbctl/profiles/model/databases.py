@@ -172,6 +172,8 @@ class Database(Section, frozen=True, kw_only=True):
     backup: bool = True  #: whether backups contain it without ``--db``
     #: by table, the columns that identify a row, for engines without primary keys (LanceDB)
     keys: Mapping[str, Alternatives] = {}
+    #: ``table.column``: columns with which an index must begin, such as foreign keys; ``doctor`` reports a missing one
+    indexed: Sequence[Annotated[str, SchemaName("table-path")]] = ()
     foreign_keys: bool = True  #: whether the app enforces foreign keys; otherwise rows may be orphaned
     pragmas: Mapping[str, str] = {}  #: pragmas of every writing connection (SQLite)
     create: Mapping[str, str] = {}  #: pragmas of a file that dbctl creates (SQLite)

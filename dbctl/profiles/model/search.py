@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
-from dbctl.profiles.model.base import ColumnName, DatabaseReference, Section, TableName
+from dbctl.profiles.model.base import ColumnName, DatabaseReference, ExpectedValue, Section, TableName
 
 #: A link from a column to a column of the next table: ``id -> game_tags_tag.gameId``.
 Step: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^.+ -> [^.]+\..+$")]
@@ -55,6 +55,8 @@ class SearchKey(KeySource, frozen=True, kw_only=True):
     kind: Literal["text", "number", "duration", "date", "time", "count", "boolean"] = "text"
     #: the columns in each variant of the schema, instead of those of the key
     variant: Sequence[KeySource] = ()
+    #: text: the names that a query uses for stored values; ``:null`` is NULL. A query names one of them exactly
+    values: Mapping[str, ExpectedValue] = {}
     case: bool = False  #: whether ``=`` is case-sensitive, as for ids; an index may then be used
     prefix: Annotated[str, msgspec.Meta(max_length=1)] = ""  #: replaces the key in queries: ``#Puzzle``
     every: bool = False  #: whether several ``--filter`` with the key must all match; otherwise any of them
@@ -234,6 +236,8 @@ def _validate_key(key: SearchKey) -> Iterator[str]:
         key.hidden or key.excluded_by or any(variant.contains for variant in variants)
     ):
         yield "hidden, excluded_by and contains require kind boolean"
+    if key.kind != "text" and key.values:
+        yield "values requires kind text"
     if key.kind not in {"date", "time"} and key.bound:
         yield "bound requires kind date or time"
     if key.excluded_by:

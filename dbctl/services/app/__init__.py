@@ -29,6 +29,7 @@ with lazy_imports(__name__):
         collect_results,
         create_result,
         paginate,
+        paginate_rows,
         selected_databases,
     )
     from dbctl.services.app.secrets import (

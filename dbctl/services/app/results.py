@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Generic, TypeVar
 
 from msgspec import structs
 
 from dbctl.errors import DatabaseNotConfiguredError, DbctlError, Exit, NotSupportedError, UsageError
-from dbctl.model import Page, PageRequest, Struct
+from dbctl.model import Page, PageRequest, Row, Struct
 from dbctl.services.app.app import App
 
 T = TypeVar("T", bound=Struct)
+Item = TypeVar("Item")
 
 
 class DatabaseResults(Struct, Generic[T], frozen=True, kw_only=True):
@@ -96,34 +98,44 @@ def paginate(items: Sequence[T], item_type: type[T], page_request: PageRequest) 
     Raises:
         UsageError: ``item_type`` does not have the sort field.
     """
+    return _paginate(items, item_type.__struct_fields__, getattr, page_request)
+
+
+def paginate_rows(rows: Sequence[Row], columns: Sequence[str], page_request: PageRequest) -> Page[Row]:
+    """Return a page of rows with these columns; raises as ``paginate``."""
+    return _paginate(rows, columns, lambda row, field: row[field], page_request)
+
+
+def _paginate(
+    items: Sequence[Item],
+    fields: Sequence[str],
+    read: Callable[[Item, str], object],
+    page_request: PageRequest,
+) -> Page[Item]:
     field = page_request.sort.removeprefix("-")
-    if field and field not in item_type.__struct_fields__:
-        known = ", ".join(item_type.__struct_fields__)
-        raise UsageError(
-            detail=f"--sort: no field {field!r}; known: {known}",
-            name=field,
-            candidates=item_type.__struct_fields__,
-        )
+    if field and field not in fields:
+        detail = f"--sort: no field {field!r}; known: {', '.join(fields)}"
+        raise UsageError(detail=detail, name=field, candidates=fields)
     if field:
-        with_value = [item for item in items if getattr(item, field) is not None]
+        with_value = [item for item in items if read(item, field) is not None]
         with_value.sort(
-            key=lambda item: _sort_key(getattr(item, field)), reverse=page_request.sort.startswith("-")
+            key=lambda item: _sort_key(read(item, field)), reverse=page_request.sort.startswith("-")
         )
-        items = with_value + [item for item in items if getattr(item, field) is None]
+        items = with_value + [item for item in items if read(item, field) is None]
     end = None if page_request.limit is None else page_request.offset + page_request.limit
     return Page(
         items=items[page_request.offset : end],
         total=len(items),
         limit=page_request.limit,
         offset=page_request.offset,
-        column_names=item_type.__struct_fields__,
+        column_names=fields,
     )
 
 
 def _sort_key(value: object) -> tuple[int, float, str]:
     """Return a sort key for values of any type: numbers, then times, then text without regard to case."""
-    if isinstance(value, int | float):
-        return 0, value, ""
+    if isinstance(value, int | float | Decimal):
+        return 0, float(value), ""
     if isinstance(value, datetime):
         return 1, value.timestamp(), ""
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -13,8 +13,8 @@ Source = Literal["input", "generated", "schema"]
 _INPUT = (
     "users create", "users ensure", "users update", "users set-role", "users add-role", "users remove-role", "users set-password", "users activate",
     "users deactivate", "users import", "users delete", "roles create", "roles update", "roles delete", "roles grant",
-    "roles revoke", "settings set", "settings reset", "settings apply", "data set", "data add", "data delete", "data import",
-    "restore apply --table",
+    "roles revoke", "settings set", "settings reset", "settings update", "settings apply", "data set", "data add", "data delete",
+    "data import", "restore apply --table",
 )  # fmt: skip
 _GENERATED = (
     "users unlock", "sessions revoke", "sessions cleanup", "integrity repair", "sessions rebuild-stats", "restore apply",
@@ -74,7 +74,9 @@ FACTS_BY_PURPOSE: Mapping[str, Sequence[Fact]] = {
     "roles update": ("role-updated", "audit"),
     "roles grant": ("permission-link", "audit"),
     **dict.fromkeys(["roles revoke", "roles delete"], ("audit",)),
-    **dict.fromkeys(["settings set", "settings reset", "settings apply"], ("setting-times", "audit")),
+    **dict.fromkeys(
+        ["settings set", "settings reset", "settings update", "settings apply"], ("setting-times", "audit")
+    ),
     "sessions revoke": ("sign-out", "audit"),
     **dict.fromkeys(["sessions cleanup", "sessions rebuild-stats"], ("audit",)),
     **dict.fromkeys(["data set", "data add", "data delete", "data import"], ("audit",)),

@@ -172,7 +172,7 @@ def _examine_database(examination: Examination, context: CheckContext) -> bool:
     if app.configured.backup and isinstance(dumps := db.part(Dumps), ProgramUser):
         examination.add_findings(target, server.check_programs(dumps))
     if indexes := db.part(IndexMonitor):
-        examination.add_findings(target, server.check_constraints(context, indexes))
+        examination.add_findings(target, server.check_indexes(context, indexes, db.tables()))
     sizes = db.part(SizeMonitor)
     return not sizes or examination.add_findings(
         target, disk_space.check_storage(context, sizes, database_files)

@@ -1,12 +1,12 @@
-"""Checks of databases on servers: settings, warnings of the engine, duplicate constraints, leftovers of drills."""
+"""Checks of databases on servers: settings, warnings of the engine, indexes, leftovers of drills."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 
 from dbctl.engines import registry
-from dbctl.engines.contract import Advisor, Index, IndexMonitor, ProgramUser, SettingComparison
+from dbctl.engines.contract import Advisor, Index, IndexMonitor, ProgramUser, SettingComparison, Table
 from dbctl.model import Finding
 from dbctl.services.app import App
 from dbctl.services.doctor.context import CheckContext
@@ -15,13 +15,20 @@ from dbctl.services.integrity import create_finding
 MAX_NAMED = 5  #: constraints in a message
 
 
-def check_constraints(context: CheckContext, db: IndexMonitor) -> Iterator[Finding]:
+def check_indexes(context: CheckContext, db: IndexMonitor, tables: Mapping[str, Table]) -> Iterator[Finding]:
+    """Yield duplicate constraints, and columns that lack the index of the profile."""
+    indexes = db.list_indexes()
+    yield from _check_constraints(context, indexes)
+    yield from _check_columns(context, indexes, tables)
+
+
+def _check_constraints(context: CheckContext, indexes: Sequence[Index]) -> Iterator[Finding]:
     """Yield tables with several unique constraints over the same columns, which some libraries add at every start.
 
     Other duplicate indexes are reported by ``stats indexes`` only: the app creates them again when it starts.
     """
     groups: dict[tuple[str, Sequence[str]], list[Index]] = {}
-    for index in db.list_indexes():
+    for index in indexes:
         if index.constraint and index.unique and not index.primary and not index.where:
             groups.setdefault((index.table, tuple(index.columns)), []).append(index)
     for (table, columns), group in groups.items():
@@ -35,6 +42,23 @@ def check_constraints(context: CheckContext, db: IndexMonitor) -> Iterator[Findi
             message = f"{table} has {len(group)} unique constraints over {', '.join(columns)}, which slow every write: {names}"
             drop = "; ".join(index.drop_statement.rstrip("; ") for index in removable)
             yield context.create_finding("warning", "duplicate-constraint", message, f"{drop};")
+
+
+def _check_columns(
+    context: CheckContext, indexes: Sequence[Index], tables: Mapping[str, Table]
+) -> Iterator[Finding]:
+    """Yield the columns that the profile lists as indexed, and with which no index of all rows begins."""
+    first = {
+        (index.table, index.columns[0].split(" ")[0].strip('"`'))
+        for index in indexes
+        if index.columns and index.valid and not index.where
+    }
+    for path in context.section.indexed:
+        table, _, column = path.partition(".")
+        if table in tables and column in tables[table].columns and (table, column) not in first:
+            message = f"no index begins with {path}, so each read by this column reads every row of {table}"
+            hint = f"create index idx_{table}_{column} on {table} ({column});"
+            yield context.create_finding("warning", "column-unindexed", message, hint)
 
 
 def check_server(context: CheckContext, db: Advisor) -> Iterator[Finding]:

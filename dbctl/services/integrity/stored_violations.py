@@ -28,6 +28,7 @@ from dbctl.services.settings import find_text_violation, open_settings
 from dbctl.services.users import Passwords, find_holder_problem
 
 EXAMPLES = 5
+MISSING_ROLE_HINT = "Add the roles of the app again, with their ids: dbctl undo restores roles that dbctl deleted; dbctl restore preview compares a backup."
 #: Names of time forms in messages.
 FORMS = {
     "iso-ms": "text with T and Z",
@@ -136,11 +137,13 @@ class _StoredRowChecks:
         return result, unknown
 
     def check_roles(self) -> Iterator[Finding]:
-        """Yield users with an unknown role, and an exclusive role that not exactly one user has."""
+        """Yield missing roles, users with an unknown role, and an exclusive role that not exactly one user has."""
         section = self._app.profile.users
         if section is None or section.role is None or not self._is_included(section.database, section.table):
             return
         users = UserTable(self._app, self._db)
+        if section.role.role_table:
+            yield from self._find_missing_roles(users)
         where = [users.require_roles().where_unknown()]
         affected = users.read(where, page_request=PageRequest(limit=EXAMPLES + 1))
         if affected:
@@ -150,6 +153,28 @@ class _StoredRowChecks:
             yield self._create_finding("error", "role-unknown", message, "dbctl users set-role LOGIN ROLE")
         if problem := find_holder_problem(users):
             yield self._create_finding("error", "role-exclusive", problem, "dbctl users set-role LOGIN ROLE")
+
+    def _find_missing_roles(self, users: UserTable) -> Iterator[Finding]:
+        """Yield the roles that the app needs and its table of roles lacks: the default, that of admins, the built-in ones."""
+        section, roles = self._app.require_section(self._app.profile.users, "users"), self._app.profile.roles
+        table, names = (section.role.role_table if section.role else ""), users.require_roles().names()
+        if not names:
+            message = f"{table} has no rows, so that no user has a role"
+            yield self._create_finding("error", "roles-incomplete", message, MISSING_ROLE_HINT)
+            return
+        default = section.role.default if section.role else ""
+        needed = {default: "the role of new users", section.admin_role: "the role of admins"}
+        missing = [
+            f"{name} ({purpose})"
+            for name, purpose in needed.items()
+            if name and name.casefold() not in map(str.casefold, names)
+        ]
+        if roles and roles.built_in.ids:
+            keys = {str(role.id) for role in RoleTable(self._app, self._db).read()}
+            missing += [f"id {key} (built in)" for key in roles.built_in.ids if str(key) not in keys]
+        if missing:
+            message = f"{table} lacks {_format_examples(missing)}"
+            yield self._create_finding("error", "roles-incomplete", message, MISSING_ROLE_HINT)
 
     def check_values(self) -> Iterator[Finding]:
         """Yield rows with values that the profile does not allow."""

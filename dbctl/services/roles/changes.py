@@ -194,30 +194,36 @@ class DeleteRole:
         return RoleDeleteResult(role=role)
 
 
-def grant(app: App, name: str | KeyText, permissions: Sequence[str]) -> Change[RoleChangeResult]:
+def grant(
+    app: App, name: str | KeyText, permissions: Sequence[str], *, built_in: bool = False
+) -> Change[RoleChangeResult]:
     """Grant permissions to a role.
 
-    A built-in role accepts only the permissions of the profile.
+    A built-in role accepts only the permissions of the profile, unless ``built_in`` is set.
 
     Raises (when planned and when applied):
         BuiltInRoleError: a permission does not belong to the built-in role.
     """
 
     def draft(db: Readable) -> ChangePermissions:
-        return ChangePermissions(RoleTable(app, db, "permissions"), name, permissions, granted=True)
+        table = RoleTable(app, db, "permissions")
+        return ChangePermissions(table, name, permissions, granted=True, built_in=built_in)
 
     return Change(app, users_database(app), "roles grant", draft)
 
 
-def revoke(app: App, name: str | KeyText, permissions: Sequence[str]) -> Change[RoleChangeResult]:
-    """Revoke permissions of a role; of a built-in role only those that the profile does not list.
+def revoke(
+    app: App, name: str | KeyText, permissions: Sequence[str], *, built_in: bool = False
+) -> Change[RoleChangeResult]:
+    """Revoke permissions of a role; of a built-in role only those that the profile does not list, unless ``built_in`` is set.
 
     Raises (when planned and when applied):
-        BuiltInRoleError: a permission belongs to the built-in role.
+        BuiltInRoleError: a permission belongs to the built-in role, or, with ``built_in``, to the role of admins.
     """
 
     def draft(db: Readable) -> ChangePermissions:
-        return ChangePermissions(RoleTable(app, db, "permissions"), name, permissions, granted=False)
+        table = RoleTable(app, db, "permissions")
+        return ChangePermissions(table, name, permissions, granted=False, built_in=built_in)
 
     return Change(app, users_database(app), "roles revoke", draft)
 
@@ -226,7 +232,13 @@ class ChangePermissions:
     """Grant permissions to one role, or revoke them."""
 
     def __init__(
-        self, table: RoleTable, name: str | KeyText, permissions: Sequence[str], *, granted: bool
+        self,
+        table: RoleTable,
+        name: str | KeyText,
+        permissions: Sequence[str],
+        *,
+        granted: bool,
+        built_in: bool,
     ) -> None:
         """Select the permissions that the role does not have yet, or has; raises as ``grant`` and ``revoke``."""
         self._table, self._granted = table, granted
@@ -237,13 +249,8 @@ class ChangePermissions:
             for permission in table.match_permissions(permissions)
             if (permission in (role.permissions or ())) != granted
         ]
-        built_in = BuiltInPermissions(table)
-        is_allowed = built_in.is_listed(role) and all(
-            built_in.may_have(role, permission) if granted else not built_in.must_have(role, permission)
-            for permission in changed
-        )
-        if role.built_in and not is_allowed:
-            raise BuiltInRoleError(name=role.name, profile=table.app.profile.title)
+        if role.built_in and not (built_in and (granted or not _is_guarded_role(table, role))):
+            _refuse_permissions(table, role, changed, granted=granted)
         is_stamped = bool(changed) and "updated_at" in table.fields
         plan = Plan(
             title=f"{'Grant to' if granted else 'Revoke from'} role {role.name}",
@@ -322,7 +329,7 @@ def _require_custom_role(table: RoleTable, name: str | KeyText) -> Role:
     """
     role = table.find(name)
     if role.built_in:
-        raise BuiltInRoleError(name=role.name, profile=table.app.profile.title)
+        raise BuiltInRoleError(name=role.name, profile=table.app.profile.title, advice="")
     return role
 
 
@@ -332,10 +339,31 @@ def _refuse_guarded_role(table: RoleTable, role: Role) -> None:
     Raises:
         BuiltInRoleError: it is one of them.
     """
+    if _is_guarded_role(table, role):
+        raise BuiltInRoleError(name=role.name, profile=table.app.profile.title, advice="")
+
+
+def _is_guarded_role(table: RoleTable, role: Role) -> bool:
     users = table.app.profile.users
     names = [users.admin_role, users.role.exclusive if users.role else ""] if users else []
-    if role.name.casefold() in map(str.casefold, filter(None, names)):
-        raise BuiltInRoleError(name=role.name, profile=table.app.profile.title)
+    return role.name.casefold() in map(str.casefold, filter(None, names))
+
+
+def _refuse_permissions(table: RoleTable, role: Role, changed: Sequence[str], *, granted: bool) -> None:
+    """Refuse to grant or revoke permissions that the profile does not declare so for a built-in role.
+
+    Raises:
+        BuiltInRoleError: there is such a permission.
+    """
+    built_in = BuiltInPermissions(table)
+    is_allowed = built_in.is_listed(role) and all(
+        built_in.may_have(role, permission) if granted else not built_in.must_have(role, permission)
+        for permission in changed
+    )
+    if not is_allowed:
+        has_option = granted or not _is_guarded_role(table, role)
+        advice = "Change it nevertheless with --built-in. " if has_option else ""
+        raise BuiltInRoleError(name=role.name, profile=table.app.profile.title, advice=advice)
 
 
 def _require_role_table(app: App, db: Readable) -> RoleTable:

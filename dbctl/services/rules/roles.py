@@ -32,7 +32,7 @@ class _RoleRule(RowRule):
         _ = self._built_in
 
     def _create_error(self, role: Role) -> BuiltInRoleError:
-        return BuiltInRoleError(name=role.name, profile=self._app.profile.title)
+        return BuiltInRoleError(name=role.name, profile=self._app.profile.title, advice="")
 
 
 class BuiltInRole(_RoleRule):

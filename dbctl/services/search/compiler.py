@@ -178,7 +178,7 @@ class QueryCompiler:
             )
         empty = term.op == "exact" and term.value == ""
         table = self.search.table
-        contains_text = key.kind == "text" and term.op == "contains"
+        contains_text = key.kind == "text" and term.op == "contains" and not key.values
         tests = [
             self._column_contains(column, str(term.value))
             if contains_text
@@ -259,6 +259,8 @@ class QueryCompiler:
         """Compile a term for one column."""
         if term.op == "exact" and term.value == "":
             return AnyOf([Condition(column, "=", None), Condition(column, "=", "")])
+        if key.values:
+            return Condition(column, "=", _find_named_value(key, str(term.value)))
         if key.kind == "date":
             return _compile_date(column, str(term.value), key.bound or term.op)
         if key.kind == "time":
@@ -321,6 +323,19 @@ class QueryCompiler:
             yield from list_missing(
                 self.tables, path[0].table, [location.order] if location.order else [], []
             )
+
+
+def _find_named_value(key: SearchKey, name: str) -> object:
+    """Return the stored value that a name of the profile stands for; None is NULL.
+
+    Raises:
+        ValueInvalidError: the key has no such name.
+    """
+    if name not in key.values:
+        reason = f"the key has {', '.join(key.values)}"
+        raise ValueInvalidError(name=key.names[0], value=repr(name), reason=reason)
+    value = key.values[name]
+    return None if value == ":null" else value
 
 
 def _compile_date(column: str, text: str, op: str) -> Where:

@@ -14,6 +14,7 @@ with lazy_imports(__name__):
     )
     from dbctl.services.settings.encodings import decode
     from dbctl.services.settings.files import read_settings_file
+    from dbctl.services.settings.metadata import SettingUpdated, update_setting
     from dbctl.services.settings.queries import (
         add_for_user,
         defaults_for_new_user,

@@ -269,6 +269,19 @@ class SettingRows(SettingStore):
             raise SchemaMismatchError(target=db.target, missing=missing_value, purpose="a new setting")
         db.insert(self.live.name, values)
 
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The columns of what the app stores about a setting besides its value, by field."""
+        names = ("description", "schema", "public")
+        return {name: self._fields[name] for name in names if name in self._fields}
+
+    def write_metadata(self, db: Writable, key: str, values: Mapping[str, object]) -> None:
+        """Store fields of ``metadata`` of an existing setting; the values are checked."""
+        columns = self.metadata
+        stored = {columns[name]: self.live.encode(columns[name], value) for name, value in values.items()}
+        stored |= self._change_stamp(db)
+        require_row_count(db.update(self.live.name, stored, self._row_conditions(key)), 1, db)
+
     def _changed_columns(self, db: Writable, setting: Setting, value: object) -> dict[str, object]:
         return {self._value: self._encode(setting, value), **self._change_stamp(db)}
 

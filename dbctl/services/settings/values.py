@@ -207,15 +207,28 @@ def is_encodable(value: object) -> bool:
     return True
 
 
-def find_schema_violation(value: object, schema: Any) -> str:
-    """Return why a value violates a JSON Schema, or why the schema is unusable; otherwise an empty text."""
+def find_schema_error(schema: Any) -> str:
+    """Return why a value is no JSON Schema, or an empty text."""
     from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import SchemaError, ValidationError, best_match
-    from referencing import Registry
-    from referencing.exceptions import Unresolvable
+    from jsonschema.exceptions import SchemaError
 
     try:
         Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        return f"its schema is not a valid JSON Schema ({_shorten(error.message)})"
+    return ""
+
+
+def find_schema_violation(value: object, schema: Any) -> str:
+    """Return why a value violates a JSON Schema, or why the schema is unusable; otherwise an empty text."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import ValidationError, best_match
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+
+    if reason := find_schema_error(schema):
+        return reason
+    try:
         # An empty registry, so that a schema cannot make dbctl fetch a URL.
         # A regular expression may not terminate in reasonable time.
         with signals.time_limit(SCHEMA_TIMEOUT_SECONDS):
@@ -224,8 +237,6 @@ def find_schema_violation(value: object, schema: Any) -> str:
             )
     except TimeoutError:
         return "its schema takes too long to check"
-    except SchemaError as error:
-        return f"its schema is not a valid JSON Schema ({_shorten(error.message)})"
     except Unresolvable as error:
         return f"its schema refers to {error.ref!r}, which does not exist"
     except RecursionError:

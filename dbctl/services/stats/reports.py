@@ -10,7 +10,7 @@ from dbctl.errors import ReportMissingError, SchemaMismatchError, UsageError
 from dbctl.model import Page, PageRequest, Row, Struct, parse_duration, time_before
 from dbctl.profiles import TIMES, read_time
 from dbctl.profiles.model import Profile, RelativeTime, Report, ReportVariant
-from dbctl.services.app import App, has_all, paginate, parse_time
+from dbctl.services.app import App, has_all, paginate, paginate_rows, parse_time
 from dbctl.services.search import Step
 
 
@@ -71,9 +71,15 @@ def select_variant(report: Report, db: Readable) -> ReportVariant | None:
 
 
 def run(app: App, name: str, values: Mapping[str, str], page_request: PageRequest) -> Page[Row]:
-    """Return one page of a report's rows."""
+    """Return one page of a report's rows.
+
+    Raises:
+        UsageError: the report has no column of the requested order, or a parameter is wrong or missing.
+    """
     report, db, sql, parameters = _prepare(app, name, values, page_request)
     rows = db.query(sql, parameters)
+    if page_request.sort:  # all rows; equal ones keep the order of the report
+        return paginate_rows(_read_items(report, rows), report.columns, page_request)
     is_last_page = (rows or not page_request.offset) and (
         page_request.limit is None or len(rows) < page_request.limit
     )
@@ -81,20 +87,23 @@ def run(app: App, name: str, values: Mapping[str, str], page_request: PageReques
     if not is_last_page:
         count_sql = f"select count(*) from ({sql}) q"
         total = int(str(db.query(count_sql, {**parameters, "limit": NO_LIMIT, "offset": 0})[0][0]))
-    items = [
+    return Page(
+        items=_read_items(report, rows),
+        total=total,
+        limit=page_request.limit,
+        offset=page_request.offset,
+        column_names=report.columns,
+    )
+
+
+def _read_items(report: Report, rows: Sequence[Sequence[object]]) -> list[Row]:
+    return [
         {
             name: read_time(value) if name in report.times else value
             for name, value in zip(report.columns, row, strict=True)
         }
         for row in rows
     ]
-    return Page(
-        items=items,
-        total=total,
-        limit=page_request.limit,
-        offset=page_request.offset,
-        column_names=report.columns,
-    )
 
 
 def explain(app: App, name: str, values: Mapping[str, str], page_request: PageRequest) -> ReportPlan:
@@ -118,8 +127,6 @@ def _prepare(
     app: App, name: str, values: Mapping[str, str], page_request: PageRequest
 ) -> tuple[Report, Readable, str, Mapping[str, object]]:
     report = select_report(app, name)
-    if page_request.sort:
-        raise UsageError(detail="--sort: the order of a report is fixed")
     unknown = [parameter for parameter in values if parameter not in report.parameters]
     if unknown:
         parameter_names = ", ".join(report.parameters) or "none"
@@ -138,8 +145,8 @@ def _prepare(
     for parameter, text in values.items():
         parameters[parameter] = _parse_value(parameter, text, report.parameters[parameter], app.profile)
     parameters |= {
-        "limit": NO_LIMIT if page_request.limit is None else page_request.limit,
-        "offset": page_request.offset,
+        "limit": NO_LIMIT if page_request.limit is None or page_request.sort else page_request.limit,
+        "offset": 0 if page_request.sort else page_request.offset,
     }
     db = app.reader(app.resolve_database(report))
     variant = select_variant(report, db)

@@ -339,6 +339,15 @@ def test_expensive_password_hash_is_not_checked(path, run_doctor):
     assert list_codes(run_doctor()) == [("warning", "not-tried")]
 
 
+def test_missing_index_of_a_foreign_key_is_reported(path, run_doctor):
+    assert "column-unindexed" not in {finding["code"] for finding in run_doctor()}
+    run_statements(path, "drop index idx_users_role_id")
+    (finding,) = [item for item in run_doctor() if item["code"] == "column-unindexed"]
+    assert "users.role_id" in finding["message"]
+    run_statements(path, finding["hint"])
+    assert "column-unindexed" not in {finding["code"] for finding in run_doctor()}
+
+
 @pytest.mark.parametrize("password_hash", ["", "plain", "$2b$04$short", "x" * 10_000])
 def test_invalid_hash_matches_no_password(path, run_doctor, password_hash):
     run_statements(

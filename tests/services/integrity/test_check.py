@@ -110,6 +110,24 @@ def test_unreadable_database_does_not_prevent_other_checks(folder, run_json, con
         assert "dbctl backup list" in result["findings"][0]["hint"]
 
 
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        (
+            "delete from roles where name = 'user'",
+            "roles lacks user (the role of new users), id 2 (built in)",
+        ),
+        ("delete from roles where name = 'guest'", "roles lacks id 3 (built in)"),
+        ("delete from roles", "roles has no rows, so that no user has a role"),
+        ("update roles set name = 'boss' where name = 'admin'", "roles lacks admin (the role of admins)"),
+    ],
+)
+def test_missing_role_is_reported(folder, run_json, statement, message):
+    execute(folder / "user.db", "pragma foreign_keys = off; delete from users; " + statement)
+    result = run_json("integrity", "check", "--db", "user", status=4)
+    assert message in [item["message"] for item in result["findings"] if item["code"] == "roles-incomplete"]
+
+
 def test_truncated_file_is_corrupt(folder, run_json):
     execute(folder / "user.db", "pragma journal_mode = delete")
     os.truncate(folder / "user.db", (folder / "user.db").stat().st_size // 8192 * 4096)

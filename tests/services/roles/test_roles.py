@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 
@@ -480,3 +481,28 @@ def test_roles_of_an_integer_column_are_numbers(create_app_with_role_column):
         (0, "integer"),
         (0, "integer"),
     ]
+
+
+# Built-in roles, with the option -----------------------------------------------------------------------------------
+
+
+def test_permissions_of_a_built_in_role_change_only_with_the_option(path):
+    with open_app(path) as app:
+        error = catch_error(BuiltInRoleError, lambda: changes.grant(app, "guest", ["games.download"]).apply())
+        assert "--built-in" in error.hint
+        assert changes.grant(app, "guest", ["games.download"], built_in=True).apply().changed == [
+            "games.download"
+        ]
+        error = catch_error(BuiltInRoleError, lambda: changes.revoke(app, "guest", ["games.read"]).apply())
+        assert "--built-in" in error.hint
+        assert changes.revoke(app, "guest", ["games.read"], built_in=True).apply().changed == ["games.read"]
+    assert "games.download" in list_permissions(path, "guest")
+    assert "games.read" not in list_permissions(path, "guest")
+
+
+def test_option_does_not_weaken_the_role_of_admins(path):
+    with open_app(path) as app:
+        revoke = partial(changes.revoke, app, "admin", ["users.update"], built_in=True)
+        error = catch_error(BuiltInRoleError, lambda: revoke().apply())
+    assert "--built-in" not in error.hint
+    assert "users.update" in list_permissions(path, "admin")

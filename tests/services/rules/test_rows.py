@@ -253,6 +253,7 @@ CASES: Mapping[str, Case] = {
             "settings set": ["settings set tries 0", "settings set when notacron", "settings set tires 3"],
             "settings apply": ["settings apply zero.json", "settings apply typo.json"],
             "settings reset": ["settings reset when"],
+            "settings update": ["settings update tries --schema nonsense"],
         },
     ),
     "UserSetting": Case(

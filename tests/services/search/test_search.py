@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from contextlib import closing, contextmanager
 
@@ -246,6 +247,10 @@ FILTERS = [
     (["da="], lambda row: not row["dateAdded"]),
     (["downloaded=yes"], lambda row: any(d["presentOnDisk"] == 1 for d in row["data"])),
     (["downloaded=no"], lambda row: not any(d["presentOnDisk"] == 1 for d in row["data"])),
+    (["files=downloaded"], lambda row: any(d["presentOnDisk"] == 1 for d in row["data"])),
+    (["files:missing"], lambda row: any(d["presentOnDisk"] == 0 for d in row["data"])),
+    (["files=not-needed"], lambda row: any(d["presentOnDisk"] is None for d in row["data"])),
+    (["-presentOnDisk=missing"], lambda row: not any(d["presentOnDisk"] == 0 for d in row["data"])),
     (["tags=2"], lambda row: len(row["tags"]) == 2),
     (["tags<2", "gd>0"], lambda row: len(row["tags"]) < 2 and row["data"]),
     (["-tags=0"], lambda row: bool(row["tags"])),
@@ -265,6 +270,29 @@ def test_filters_select_matching_rows(games, filters, test):
     if any("tags" in text for text in filters):
         rows = [{**row, "tags": [t for t in row["tags"] if t != "Brain Teaser"]} for row in rows]
     assert set(find_ids(app, filters=filters, show_hidden=["all"])) == select_ids(rows, test)
+
+
+def test_unknown_name_of_a_value_lists_the_names(document):
+    with pytest.raises(ValueInvalidError, match="downloaded, missing, not-needed"):
+        find_ids(document, filters=["files=yes"])
+
+
+@pytest.mark.parametrize("schema", ["document", "launcher"])
+def test_tags_are_searched_with_their_descriptions(paths, schema, tmp_path):
+    path = shutil.copy(paths[schema], tmp_path / "copy.sqlite")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("update tag set description = 'games with blocks' where id = 1")
+        names = (
+            "select name from tag where id = 1"
+            if schema == "document"
+            else "select name from tag_alias where tagId = 1 order by name"
+        )
+        tags = [name for (name,) in connection.execute(names)]
+    with open_app(path) as app:
+        page = search.find(app, "tags", SearchRequest(filters=["description:blocks"]), PageRequest())
+        assert [(row["name"], row["description"]) for row in page.items] == [
+            (tag, "games with blocks") for tag in tags
+        ]
 
 
 def test_filters_of_these_tests_match_some_row(paths):

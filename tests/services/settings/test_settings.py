@@ -25,6 +25,7 @@ from dbctl.profiles import loader
 from dbctl.services import app as app_service
 from dbctl.services.settings import apply_file, compare_file, queries, read_settings_file
 from dbctl.services.settings.changes import reset_setting, set_setting
+from dbctl.services.settings.metadata import update_setting
 from dbctl.services.settings.values import is_equal
 from tests.services.flashpoint_app import (
     SHAPES,
@@ -566,3 +567,45 @@ def test_missing_user_settings_are_reported(tmp_path):
         with pytest.raises(FeatureMissingError, match="no user settings"):
             queries.export(app, login="root")
         assert queries.get_setting(app, "app.siteName").value == "Flashpoint Web"
+
+
+# What is stored about a setting --------------------------------------------------------------------------------------
+
+
+def read_metadata(path, shape, key):
+    where = "key = ?" if shape == "deployed" else "category || '.' || key = ?"
+    return query_rows(
+        path, f"select description, is_public, validation_schema from system_settings where {where}", key
+    )[0]
+
+
+def test_description_and_public_change_without_the_value(path, shape, key):
+    value = read_stored_value(path, shape, key["site"])
+    with open_app(path) as app:
+        result = update_setting(app, key["site"], {"description": "Name", "public": False}).apply()
+        assert result.changed == ["description", "public"]
+        assert (
+            update_setting(app, key["site"], {"description": "Name", "public": False}).apply().changed == []
+        )
+    assert read_metadata(path, shape, key["site"])[:2] == ("Name", 0)
+    assert read_stored_value(path, shape, key["site"]) == value
+    (details,) = query_rows(path, "select details from activity_logs where action = 'settings.update'")[-1]
+    assert json.loads(details)["changed"] == ["description", "public"]
+
+
+def test_schema_changes_only_to_one_that_accepts_the_value(path, shape, key):
+    schema = '{"type": "number", "minimum": 3}'
+    with open_app(path) as app:
+        for text, reason in [
+            ("{", "not JSON"),
+            ('{"type": "nothing"}', "not a valid JSON Schema"),
+            ('{"maximum": 0}', "violates it"),
+        ]:
+            with pytest.raises(ValueInvalidError, match=reason):
+                update_setting(app, key["tries"], {"schema": text}).apply()
+        update_setting(app, key["tries"], {"schema": schema}).apply()
+        assert read_metadata(path, shape, key["tries"])[2] == schema
+        with pytest.raises(ValueInvalidError):
+            set_setting(app, key["tries"], "2").apply()
+        update_setting(app, key["tries"], {"schema": "", "description": ""}).apply()
+        assert read_metadata(path, shape, key["tries"])[0::2] == (None, None)

@@ -32,6 +32,8 @@ REPORTS = [
     "recent-plays",
     "recent-activity",
     "plays-per-user",
+    "addresses",
+    "refresh-tokens",
     "games-per-platform",
     "games-per-library",
     "games-per-tag",
@@ -295,6 +297,45 @@ def test_plays_are_ranked_and_paged(folder, run_stats):
     assert (page["total"], page["has_more"]) == (3, True)
     (play,) = run_stats("stats", "run", "recent-plays")["items"]
     assert (play["username"], play["game_id"], play["ended_at"]) == ("eve", "a", None)
+
+
+def test_report_is_sorted_by_any_column_over_all_pages(folder, run_stats):
+    (eve,) = query(folder / "user.db", "select id from users where username = 'eve'")[0]
+    execute(
+        folder / "user.db",
+        f"""insert into user_game_stats (user_id, game_id, game_title, total_plays, total_playtime_seconds)
+        values ({eve}, 'a', 'A', 2, 90), ({eve}, 'b', 'B', 5, 7), ({eve}, 'c', NULL, 1, 90), ({eve}, 'd', 'd', 9, 8)""",
+    )
+
+    def list_games(*arguments):
+        page = run_stats("stats", "run", "most-played", *arguments)
+        return [row["game_id"] for row in page["items"]], page["total"]
+
+    assert list_games("--sort", "-seconds") == (["a", "c", "d", "b"], 4)
+    assert list_games("--sort", "seconds", "--limit", "2", "--offset", "1") == (["d", "a"], 4)
+    assert list_games("--sort", "title:desc") == (["d", "b", "a", "c"], 4)  # a row without a value is last
+    error = run_stats("stats", "run", "most-played", "--sort", "second", status=2)
+    assert "known: game_id, title, plays, seconds, players" in error["message"]
+    assert "seconds" in error["hint"]
+
+
+def test_addresses_and_refresh_tokens_are_reports(folder, run_stats):
+    (eve,) = query(folder / "user.db", "select id from users where username = 'eve'")[0]
+    execute(
+        folder / "user.db",
+        f"""insert into activity_logs (user_id, username, action, ip_address, user_agent, created_at)
+            values ({eve}, 'eve', 'login', '192.0.2.7', 'Firefox', '2026-03-01T10:00:00.000Z');
+        insert into refresh_tokens (user_id, token, expires_at, revoked_at)
+            values ({eve}, '{"ab" * 64}', '2099-01-01 00:00:00', '2026-03-01T10:00:00.000Z')""",
+    )
+    rows = run_stats("stats", "run", "addresses", "--set", "user=eve")["items"]
+    assert ("login", "192.0.2.7", "Firefox") in [
+        (row["action"], row["ip_address"], row["user_agent"]) for row in rows
+    ]
+    row = run_stats("stats", "run", "refresh-tokens", "--set", "user=eve")["items"][0]
+    assert (row["username"], row["expires_at"]) == ("eve", "2099-01-01T00:00:00.000Z")
+    assert row["revoked_at"] == "2026-03-01T10:00:00.000Z"
+    assert "abab" not in str(row)
 
 
 def test_plays_are_reported_per_user_and_game(folder, run_stats):
