@@ -9,9 +9,11 @@ from dbctl.profiles import parse_row_path
 from dbctl.profiles.model import Profile, Users
 from dbctl.services.app import App
 from dbctl.services.app.evidence import (
+    BlockingReference,
     Contradiction,
     add_samples,
     create_unreadable,
+    find_blocking_references,
     find_user_references,
     list_compared_columns,
     read_definitions,
@@ -59,6 +61,24 @@ def find_unlisted_rows(app: App, database: str, live: Readable) -> Iterator[Cont
                 remedy="List the column in users.cascade or [[users.transfer]].",
                 severity="warning",
             )
+    owned = [*users.owned, *(f"{name}.{column}" for name, column in _list_companions(users))]
+    known = [path for path in owned if parse_row_path(path)[0].table in evidence.tables]
+    for blocking in find_blocking_references(evidence, evidence.tables[users.table], users.id.column, known):
+        if f"{blocking.table}.{blocking.column}" not in listed:
+            yield Contradiction(
+                key=("users", "cascade"),
+                code="owned-rows",
+                reason=f"{_REASONS['blocked']} {blocking.place}",
+                remedy=_suggest(blocking),
+                severity="warning",
+            )
+
+
+def _suggest(blocking: BlockingReference) -> str:
+    if not blocking.path:
+        return "A profile cannot express the path: delete these rows before their user."
+    clear = "" if blocking.is_required else "users.clear, which sets the column to NULL, or in "
+    return f"List it in {clear}users.cascade, which deletes the rows."
 
 
 def _list_handled(profile: Profile, users: Users) -> Iterator[str]:
@@ -66,13 +86,18 @@ def _list_handled(profile: Profile, users: Users) -> Iterator[str]:
     for path in (*users.owned, *users.clear, *users.retained):
         yield parse_row_path(path)[0].path
     sections = [(transfer.table, transfer.column) for transfer in users.transfer]
-    sections += [(companion.table, companion.user) for companion in users.create]
+    sections += _list_companions(users)
     sections += [(section.table, section.user) for section in users.signed_in]
     sections += [(section.table, section.user) for section in profile.sessions]
     sections += [(settings.table, settings.user) for settings in profile.settings if settings.scope == "user"]
     sections += [(rule.table, rule.user) for rule in profile.rebuild]
-    sections += [(companion.table, companion.user) for companion in users.create]
     if users.statistics:
         sections.append((users.statistics.table, users.statistics.user))
     for name, column in sections:
         yield f"{name.removesuffix('?')}.{column}"
+
+
+def _list_companions(users: Users) -> list[tuple[str, str]]:
+    return [
+        (companion.table.removesuffix("?"), companion.user) for companion in users.create if companion.user
+    ]

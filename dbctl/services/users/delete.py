@@ -208,7 +208,7 @@ class DeleteUsers:
         affected = [
             *([deletion] if leaving else ()),
             *transferred,
-            *self._owned.affected_rows(),
+            *self._owned.affected_rows(deleted),
             *self._find_affected_rows(),
             *self._related.plan_steps(),
         ]

@@ -153,7 +153,7 @@ class OwnedRows:
         self._duplicates = {item.table: item for item in transfer.duplicates} if transfer else {}
         self.conditions: dict[str, list[Where]] = {}
         self.keys: list[str] = []
-        self._cleared: dict[str, Where] = {}
+        self._cleared = dict[str, list[Where]]()
         for path in [*users.section.clear, *users.section.owned]:
             steps = parse_row_path(path)
             if any(step.table not in tables for step in steps):
@@ -163,7 +163,7 @@ class OwnedRows:
             where = follow_steps(users.db, steps, ids)
             self.keys.append(steps[0].path)
             if path in users.section.clear:
-                self._cleared[steps[0].path] = where
+                self._cleared.setdefault(steps[0].path, []).append(where)
             else:
                 self.conditions.setdefault(steps[0].table, []).append(where)
         companions = CompanionRows(users)
@@ -182,15 +182,19 @@ class OwnedRows:
         """Yield the rows whose reference is set to NULL."""
         for path, referring in self._cleared.items():
             table, _, column = path.partition(".")
-            yield PlannedRows(table=table, where=[referring], values={column: None})
+            yield PlannedRows(table=table, where=[AnyOf(referring)], values={column: None})
 
-    def affected_rows(self) -> Iterator[AffectedRows]:
-        """Yield the rows whose reference is set to NULL, and the deleted rows, table by table."""
+    def affected_rows(self, deleted: Mapping[str, Sequence[Where]]) -> Iterator[AffectedRows]:
+        """Yield the rows that remain with a reference set to NULL, and the deleted rows, table by table.
+
+        ``deleted`` are, by table, the conditions of all deleted rows, also of those whose reference is cleared before.
+        """
         for path, referring in self._cleared.items():
             table, _, column = path.partition(".")
-            if row_count := self._db.count(table, [referring]):
+            remaining = AllOf([AnyOf(referring), Not(AnyOf(deleted.get(table, ())))])
+            if row_count := self._db.count(table, [remaining]):
                 step = f"keep {format_count(row_count, 'row')} of {table}, and set {column} to NULL"
-                yield AffectedRows(table=table, rows=row_count, step=step, kind="cleared", where=referring)
+                yield AffectedRows(table=table, rows=row_count, step=step, kind="cleared", where=remaining)
         for table, where in (*self.conditions.items(), *self.later_conditions.items()):
             if row_count := self._db.count(table, [AnyOf(where)]):
                 step = f"delete {format_count(row_count, 'row')} of {table}"
@@ -202,8 +206,8 @@ class OwnedRows:
         """Clear the references, and delete the rows that are deleted before their users."""
         for path, referring in self._cleared.items():
             table, _, column = path.partition(".")
-            row_count = db.count(table, [referring])
-            require_row_count(db.update(table, {column: None}, [referring]), row_count, db)
+            row_count = db.count(table, [AnyOf(referring)])
+            require_row_count(db.update(table, {column: None}, [AnyOf(referring)]), row_count, db)
         self._delete(db, self.conditions)
 
     def delete_later(self, db: Writable) -> None:

@@ -19,7 +19,9 @@ with lazy_imports(__name__):
         read_definitions,
     )
     from dbctl.services.app.evidence.user_references import (
+        BlockingReference,
         UserReference,
+        find_blocking_references,
         find_user_references,
         list_compared_columns,
     )

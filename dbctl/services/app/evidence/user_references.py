@@ -1,14 +1,18 @@
-"""Columns that refer to users: by a foreign key, or by their names."""
+"""Columns that refer to users: by a foreign key, or by their names; and those that refer to rows below users."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
+from dbctl.engines.contract import SchemaReference
 from dbctl.model import Struct
+from dbctl.profiles import has_row_path, parse_row_path
 from dbctl.services.app.evidence import names
 from dbctl.services.app.evidence.gather import Evidence, TableEvidence
 
+#: Deleted tables below users that are followed, by path; schemas with cycles have more paths than rows that matter.
+MOST_PATHS = 400
 #: What happens to the rows when their user is deleted.
 Deletion = Literal["handled", "blocked", "unhandled"]
 
@@ -46,6 +50,96 @@ def find_user_references(evidence: Evidence, users: TableEvidence, key: str) -> 
         for column in table.columns:
             if column not in other_keys and _is_named_after_users(table, column, users, key):
                 yield UserReference(table=table.name, column=column, deletion="unhandled")
+
+
+class BlockingReference(Struct, frozen=True, kw_only=True):
+    """A foreign key that prevents the deletion of rows which are deleted with their user."""
+
+    table: str
+    column: str  #: the first column of the key
+    path: str  #: its path to the user, as in ``users.cascade``; empty: a profile cannot express it
+    is_required: bool  #: the column cannot be NULL, so only the deletion of its row removes the reference
+    steps: int  #: the number of tables between the row and the user, with its own
+
+    @property
+    def place(self) -> str:
+        """The path, or the column if there is none."""
+        return self.path or f"{self.table}.{self.column}"
+
+
+class _DeletedRows(Struct, frozen=True):
+    """Rows of a table that are deleted with their user."""
+
+    table: str
+    path: str  #: their path to the user; empty: a profile cannot express it
+    above: frozenset[str]  #: the tables of the path
+
+
+def find_blocking_references(
+    evidence: Evidence, users: TableEvidence, key: str, deleted: Sequence[str]
+) -> Iterator[BlockingReference]:
+    """Yield the foreign keys below the rows that are deleted with a user, level by level; not those that refer to users themselves.
+
+    ``deleted`` are the paths of rows that a profile deletes; foreign keys delete further ones.
+    """
+    paths = dict.fromkeys([*_list_cascading(evidence, users, key), *deleted])
+    tables = {path: parse_row_path(path)[0].table for path in paths}
+    queue = [_DeletedRows(table, path, frozenset([users.name, table])) for path, table in tables.items()]
+    for parent in queue:  # the list grows during the loop
+        for table in evidence.base_tables():
+            for reference in table.references:
+                if reference.table != parent.table or reference.on_delete in ("SET NULL", "SET DEFAULT"):
+                    continue
+                path = _extend_path(evidence.tables.get(parent.table), parent.path, table, reference)
+                if path in paths:
+                    continue
+                is_required = not all(
+                    table.columns[name].nullable for name in reference.columns if name in table.columns
+                )
+                # Rows of a cycle that require each other are deleted by one statement, or by none.
+                follows = table.name not in parent.above
+                if reference.on_delete != "CASCADE" and (follows or not is_required):
+                    yield BlockingReference(
+                        table=table.name,
+                        column=reference.columns[0],
+                        path=path,
+                        is_required=is_required,
+                        steps=len(parent.above),
+                    )
+                if follows and (reference.on_delete == "CASCADE" or is_required) and len(queue) < MOST_PATHS:
+                    queue.append(_DeletedRows(table.name, path, parent.above | {table.name}))
+
+
+def _list_cascading(evidence: Evidence, users: TableEvidence, key: str) -> Iterator[str]:
+    """Yield the rows that foreign keys delete with their user."""
+    for table in evidence.base_tables():
+        for reference in table.references:
+            is_simple = list(reference.to) == [key] and has_row_path(table.name, reference.columns[0])
+            if (
+                is_simple
+                and reference.table == users.name
+                and reference.on_delete == "CASCADE"
+                and table is not users
+            ):
+                yield f"{table.name}.{reference.columns[0]}"
+
+
+def _extend_path(
+    parent: TableEvidence | None, path: str, table: TableEvidence, reference: SchemaReference
+) -> str:
+    """Return the path of rows that refer to those of ``path``; empty if a profile cannot express it."""
+    column = reference.columns[0]
+    if parent is None or not path or len(reference.columns) > 1 or not has_row_path(table.name, column):
+        return ""
+    primary = [name for name, definition in parent.columns.items() if definition.is_primary_key]
+    if list(reference.to) == primary:
+        return f"{table.name}.{column} -> {path}"
+    start = f"{parent.name}."
+    return (
+        f"{table.name}.{column} -> {parent.name}({reference.to[0]}).{path.removeprefix(start)}"
+        if path.startswith(start)
+        else ""
+    )
 
 
 def list_compared_columns(evidence: Evidence, users: TableEvidence, key: str) -> dict[str, list[str]]:

@@ -7,9 +7,11 @@ from collections.abc import Collection, Sequence
 from dbctl.model import Struct
 from dbctl.profiles import has_row_path
 from dbctl.services.app.evidence import (
+    BlockingReference,
     Evidence,
     TableEvidence,
     UserReference,
+    find_blocking_references,
     find_user_references,
     names,
 )
@@ -36,9 +38,12 @@ def draft_owned_rows(evidence: Evidence, users: TableEvidence, signed_in: Collec
     lines: list[Line | str] = []
     if handled:
         lines.append(f"Foreign keys delete these, or set them to NULL: {join_names(handled)}")
-    if deleted:
-        entries = [Entry(reference.path, _REASONS[reference.deletion]) for reference in deleted]
+    below = _BlockedRows(evidence, users, [reference.path for reference in deleted])
+    if entries := below.list_deleted(deleted):
         lines.append(Line("cascade", entries, "rows that are deleted before their user"))
+    if below.cleared:
+        cleared = [Entry(path, _REASONS["blocked"]) for path in below.cleared]
+        lines.append(Line("clear", cleared, "references to deleted rows, which become NULL"))
     parts = [_draft_transfer(evidence, reference) for reference in transferable]
     blocked = [reference.path for reference in transferable if reference.deletion == "blocked"]
     decisions = list[Decision]()
@@ -49,10 +54,39 @@ def draft_owned_rows(evidence: Evidence, users: TableEvidence, signed_in: Collec
     if left:
         text = f"rows of {join_names(left)} remain without their user, unless --transfer-to is used"
         decisions.append(Decision("deletion", text))
+    if below.undecided:
+        text = f"users are not deleted while rows of others refer to their rows: {join_names(below.undecided)}; add them to cascade"
+        decisions.append(Decision("deletion", text))
     if named := _find_named_rows(evidence, users):
         text = f"names in {join_names(named)} contain the key of a user: the next user with this key would get their rights"
         decisions.append(Decision("rights", text))
     return OwnedDraft(lines=lines, parts=parts, decisions=decisions)
+
+
+class _BlockedRows:
+    """Rows that refer to rows which are deleted with their user, where a foreign key would prevent it."""
+
+    def __init__(self, evidence: Evidence, users: TableEvidence, deleted: Sequence[str]) -> None:
+        owners = {reference.table for reference in find_user_references(evidence, users, users.key)}
+        self.cleared, self.undecided = list[str](), list[str]()
+        self._deleted, self._steps = list[BlockingReference](), dict[str, int]()
+        for blocking in find_blocking_references(evidence, users, users.key, deleted):
+            self._steps[blocking.table] = blocking.steps  # those of the longest path, which is the last
+            if not blocking.path or (blocking.is_required and blocking.table in owners):
+                self.undecided.append(blocking.place)  # the rows have users of their own
+            elif blocking.is_required:
+                self._deleted.append(blocking)
+            else:
+                self.cleared.append(blocking.path)
+
+    def list_deleted(self, direct: Sequence[UserReference]) -> list[Entry]:
+        """Return the deleted rows, with ``direct``: rows that refer to others precede them."""
+        reason = "a foreign key would prevent the deletion, and requires a value"
+        entries = [(blocking.table, Entry(blocking.path, reason)) for blocking in self._deleted]
+        entries += [
+            (reference.table, Entry(reference.path, _REASONS[reference.deletion])) for reference in direct
+        ]
+        return [entry for table, entry in sorted(entries, key=lambda entry: -self._steps.get(entry[0], 0))]
 
 
 def _find_named_rows(evidence: Evidence, users: TableEvidence) -> list[str]:

@@ -1,0 +1,104 @@
+"""Drafts describe what the deletion of a user needs: rows below cascaded rows, cycles, and references without a foreign key."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+
+from tests.databases import empty_database
+
+ENGINES = ["sqlite", "postgresql", "mysql"]
+KEY = "integer primary key"
+#: Books and shelves are deleted by foreign keys; nothing below them is, and books refer to their newest chapter.
+LIBRARY = [
+    f"create table users (id {KEY}, email varchar(80) not null unique, active boolean not null)",
+    f"create table shelves (id {KEY}, owner_id integer not null references users (id) on delete cascade)",
+    f"""create table books (id {KEY}, code varchar(40) not null unique,
+        shelf_id integer not null references shelves (id) on delete cascade)""",
+    f"create table chapters (id {KEY}, book varchar(40) not null references books (code))",
+    f"create table sheets (id {KEY}, chapter_id integer not null references chapters (id))",
+    f"create table notes (id {KEY}, chapter_id integer references chapters (id))",
+    "alter table books add latest_id integer references chapters (id)",
+    f"""create table reviews (id {KEY}, chapter_id integer not null references chapters (id),
+        author_id integer not null references users (id) on delete cascade)""",
+    "insert into users values (1, 'ada@example.org', true), (2, 'bo@example.org', true)",
+    "insert into shelves values (1, 1), (2, 2)",
+    "insert into books (id, code, shelf_id) values (1, 'rye', 1), (2, 'tea', 2)",
+    "insert into chapters values (1, 'rye'), (2, 'rye'), (3, 'tea')",
+    "insert into sheets values (1, 1), (2, 3)",
+    "insert into notes values (1, 2), (2, 3)",
+    "update books set latest_id = 2 where id = 1",
+    "update books set latest_id = 1 where id = 2",
+]
+CHAPTERS = "chapters.book -> books(code).shelf_id -> shelves.owner_id"
+
+
+class Drafted:
+    """A database of an unknown app, and its draft."""
+
+    def __init__(self, database, folder, answer) -> None:
+        self.database, self.profile, self._answer = database, folder / "app.toml", answer
+        self.options = ("--profile", str(self.profile), "--url", f"main={database.url}")
+
+    def draft(self, *options: str) -> dict:
+        self.profile.unlink(missing_ok=True)
+        words = ("profiles", "draft", self.database.url, "--name", "app", "--to", str(self.profile), *options)
+        text = self._answer(*words)["data"]["profile"]
+        self.profile.write_text(text.replace("# admin = false", "admin = false"))
+        return tomllib.loads(text)
+
+    def run(self, *words: str, status: int | None = 0) -> dict:
+        confirmed = ["--yes"] if words[0] not in ("apps", "audit") else []
+        return self._answer(*words, *confirmed, *self.options, status=status)
+
+
+@pytest.fixture(params=ENGINES)
+def drafted(request, tmp_path, monkeypatch, answer):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    with empty_database(request.param, tmp_path / "app.db") as database:
+        yield Drafted(database, tmp_path, answer)
+
+
+def test_rows_below_cascaded_rows_are_deleted_or_cleared(drafted):
+    drafted.database.run(*LIBRARY)
+    users = drafted.draft()["users"]
+    assert users["cascade"] == [f"sheets.chapter_id -> {CHAPTERS}", CHAPTERS]
+    assert sorted(users["clear"]) == [f"books.latest_id -> {CHAPTERS}", f"notes.chapter_id -> {CHAPTERS}"]
+    assert any(
+        "reviews.chapter_id" in text
+        for text in tomllib.loads(drafted.profile.read_text())["undecided"]["deletion"]
+    )
+    before = drafted.database.content()
+    plan = drafted.run("users", "delete", "ada@example.org", "--dry-run")["data"]["plan"]
+    assert plan["rows"] == {"users": 1, "shelves": 1, "books": 2, "chapters": 2, "sheets": 1, "notes": 1}
+    assert plan["deleted"] == {"users": 1, "shelves": 1, "books": 1, "chapters": 2, "sheets": 1}
+    assert [step for step in plan["steps"] if step.startswith("keep")] == [
+        "keep 1 row of books, and set latest_id to NULL",
+        "keep 1 row of notes, and set chapter_id to NULL",
+    ]
+    drafted.run("users", "delete", "ada@example.org")
+    assert drafted.database.rows("select id, latest_id from books") == [(2, None)]
+    assert drafted.database.rows("select id, chapter_id from notes order by id") == [(1, None), (2, 3)]
+    assert drafted.database.rows("select id from sheets") == [(2,)]
+    operation = drafted.run("audit", "list", "--limit", "1")["data"]["items"][0]["operation"]
+    drafted.run("undo", str(operation))
+    assert drafted.database.content() == before
+
+
+def test_check_names_the_line_that_a_deletion_requires(drafted):
+    drafted.database.run(*LIBRARY, "insert into reviews values (1, 2, 2)")
+    drafted.draft()
+    error = drafted.run("users", "delete", "ada@example.org", status=None)["error"]
+    assert (error["code"], "apps check" in error["hint"]) == ("constraint", True)
+    findings = drafted.run("apps", "check")["data"]["findings"]
+    line = f"reviews.chapter_id -> {CHAPTERS}"
+    owned = [finding for finding in findings if finding["code"] == "owned-rows"]
+    assert len(owned) == 1, owned
+    [finding] = owned
+    assert (line in finding["message"], "users.cascade" in finding["hint"]) == (True, True)
+    text = drafted.profile.read_text()
+    drafted.profile.write_text(text.replace("cascade = [", f'cascade = [\n    "{line}",', 1))
+    drafted.run("users", "delete", "ada@example.org")
+    assert drafted.database.rows("select count(*) from reviews") == [(0,)]
