@@ -39,6 +39,8 @@ PATH_ENGINE = "sqlite"
 #: The option of a URL for the path of a socket.
 SOCKET_OPTIONS = {"postgresql": "host", "mysql": "unix_socket"}
 HIGHEST_PORT = 65535
+#: The ports on which servers listen by default.
+DEFAULT_PORTS: Mapping[str, int] = {"postgresql": 5432, "mysql": 3306}
 #: The scheme of a folder in storage with the S3 protocol.
 S3_PREFIX = "s3://"
 #: The sign in the addresses of a fleet that the name of an instance replaces.
@@ -109,6 +111,10 @@ def parse_url(text: str) -> Url:
         scheme, separator, remainder = text.partition(":")
         engine = SCHEMES.get(scheme.lower()) if separator else None
         if engine is None:
+            if is_foreign_address(text):
+                raise UrlInvalidError(
+                    reason=f"unknown scheme; known: {', '.join(SCHEMES)}; write ./ before a file name with a colon"
+                )
             return Url(engine=PATH_ENGINE, path=text, has_no_scheme=True)
         if ENGINES[engine] == "server" or scheme.lower() == "s3":
             raise UrlInvalidError(reason="the scheme must be followed by ://")

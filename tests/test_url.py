@@ -30,11 +30,22 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
         ("file:///var/my%20app.db", "/var/my app.db"),
         ("with space?.db", "with space?.db"),
         ("100%25.db", "100%25.db"),
-        ("odd:name.db", "odd:name.db"),
+        ("./odd:name.db", "./odd:name.db"),
+        ("/srv/odd:name.db", "/srv/odd:name.db"),
+        (":memory:x", ":memory:x"),
     ],
 )
 def test_file_is_identified_by_path_or_url(text, path):
     assert (parse_url(text).engine, parse_url(text).path) == ("sqlite", path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["rclone:x:y", "user@nas:backups", "nas.example:/srv", "sftp:x", "docker:db", "odd:name.db", "s4:b"],
+)
+def test_address_of_another_program_is_no_path(text):
+    with pytest.raises(UrlInvalidError, match=r"unknown scheme.*write \./"):
+        parse_url(text)
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "POSTGRES", "postgresql+psycopg"])

@@ -90,7 +90,7 @@ from dbctl.services.search.indexes import IndexChangeResult, IndexStatus
 from dbctl.services.search.semantic import MakeVectorsResult, VectorStored
 from dbctl.services.sessions import RebuildResult, cleanup, sessions
 from dbctl.services.settings import Difference, Setting, SettingChanged, SettingsApplied, SettingUpdated
-from dbctl.services.setup import ConfigEdited, ConfiguredKey, FoundDatabase, InitResult, KeyDescription
+from dbctl.services.setup import ConfigEdited, ConfiguredKey, InitResult, KeyDescription
 from dbctl.services.stats import (
     AuditEntry,
     BlockedSession,
@@ -126,7 +126,7 @@ WIDTH = 100
 
 #: Result types of each command; several if they depend on the options.
 ANSWERS: Mapping[str, tuple[Any, ...]] = {
-    "init": (InitResult, DryRunResult, Page[FoundDatabase]),
+    "init": (InitResult, DryRunResult),
     "demo": (SampleBuilt, DryRunResult),
     "config show": (Page[ConfiguredKey],),
     "config explain": (KeyDescription, Page[KeyDescription]),

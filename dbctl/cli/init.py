@@ -5,20 +5,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from msgspec import structs
 
 from dbctl.cli._support.app import read_selection
-from dbctl.cli._support.emit import emit, run_change, warn
+from dbctl.cli._support.emit import note, run_change
 from dbctl.cli._support.parameters import DryRun
 from dbctl.config import FILE_NAME, PLAIN
-from dbctl.model import Page
-from dbctl.services.setup import (
-    FoundDatabase,
-    InitConfig,
-    find_single_app,
-    is_place,
-    recognize_databases,
-)
+from dbctl.services.setup import InitConfig, is_place, recognize_app
 
 app = typer.Typer()
 
@@ -30,7 +22,7 @@ def init(
         str,
         typer.Argument(
             metavar="PROFILE",
-            help="Name or file of a profile, such as flashpoint-web; or a directory or database whose app is recognized.",
+            help="Name or file of a profile, such as flashpoint-web; or a directory, database, .env file or Compose file whose app is recognized.",
         ),
     ],
     directory: Annotated[
@@ -59,41 +51,26 @@ def init(
     database on a server comes from the app's own settings; the password remains there, and dbctl.toml only names
     the variable.
 
-    Without a profile, dbctl compares the databases below a directory, or at an address, with every profile. If they
-    belong to one app, it is configured; so is a single database of no known app, with the profile plain; otherwise each database is listed with the command that continues: dbctl init
-    for a known app, dbctl profiles draft for the others.
+    Without a profile, dbctl compares the databases of a directory, a file, an address, a .env file or a Compose file with
+    every profile. If they belong to one app, it is configured. A single database of no known app gets the profile plain:
+    backups, restores, checks, statistics, searches, rows and migrations; dbctl profiles draft adds users and roles.
+    If there are several, --app selects one by its name.
+
+    A password is never written to dbctl.toml: it stays in the app's own settings, or gets a file of its own.
 
     Example: dbctl init flashpoint-web /srv/flashpoint --dry-run
-    Example: dbctl init /srv/blog --dry-run
+    Example: dbctl init compose.yaml --app db
     """
-    selection = read_selection(ctx)
+    selection, recognized = read_selection(ctx), None
     if directory is None and is_place(profile):
-        databases = recognize_databases(profile)
-        name = find_single_app(databases)
-        is_own = not name and len(databases) == 1 and databases[0].profile is None
-        if is_own:
-            name, command = PLAIN, databases[0].next
-            warn(
-                ctx,
-                f"{databases[0].database} belongs to no known app: profile {PLAIN}; for users and roles: {command}",
-            )
-            databases = [structs.replace(databases[0], profile=PLAIN, name="main")]
-        if not name:
-            return emit(
-                ctx, Page(items=databases, total=len(databases), column_names=FoundDatabase.__struct_fields__)
-            )
-        for entry in databases:
-            if entry.profile is None:
-                warn(ctx, f"{entry.database} belongs to no known app: {entry.next}")
+        recognized = recognize_app(profile, selection.app)
         directory = Path(profile) if Path(profile).is_dir() else None
-        # The found address of a server has no password; init reads settings again.
-        urls = [
-            f"{entry.name}={entry.database if directory else profile}"
-            for entry in databases
-            if entry.profile and not entry.settings
-        ]
-        selection = structs.replace(selection, urls=[*urls, *selection.urls])
-        profile = name
+        profile = recognized.profile
+    elif profile == PLAIN and not selection.urls:
+        recognized = recognize_app(str(env_file or directory or "."), selection.app, profile=PLAIN)
+        env_file = None
+    for text in recognized.notes if recognized else ():
+        note(ctx, text)
     file = Path(selection.config or FILE_NAME)
     return run_change(
         ctx,
@@ -105,6 +82,7 @@ def init(
             urls=selection.urls,
             protected=protected,
             settings=env_file,
+            recognized=recognized.addresses if recognized else {},
         ),
         dry_run=dry_run,
     )

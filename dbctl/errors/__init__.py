@@ -92,6 +92,7 @@ with lazy_imports(__name__):
         ContentUndecodableError,
         DatabaseNotEmptyError,
         DatabaseNotFoundError,
+        DatabasesAmbiguousError,
         ImportInvalidError,
         LimitExceededError,
         MaintenanceUnsafeError,

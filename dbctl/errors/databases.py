@@ -73,6 +73,12 @@ class DatabaseNotFoundError(DbctlError):
     remedy = "Pass its path: --url {name}=PATH.{notes}"
 
 
+class DatabasesAmbiguousError(DbctlError):
+    code, exit_status = "databases-ambiguous", Exit.USAGE
+    sentence = "{place} has {count} databases: {found}"
+    remedy = "Nothing was written. Configure one of them with: {commands}"
+
+
 class DatabaseNotEmptyError(DbctlError):
     code, exit_status = "database-not-empty", Exit.REFUSED
     sentence = "{target} is not empty: it has the tables {tables}"

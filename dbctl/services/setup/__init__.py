@@ -12,9 +12,4 @@ with lazy_imports(__name__):
     )
     from dbctl.services.setup.edit import ConfigEdited, edit_configuration, find_editor, select_file
     from dbctl.services.setup.init import InitConfig, InitResult, config_exists
-    from dbctl.services.setup.recognize import (
-        FoundDatabase,
-        find_single_app,
-        is_place,
-        recognize_databases,
-    )
+    from dbctl.services.setup.recognize import RecognizedApp, is_place, recognize_app

@@ -40,6 +40,18 @@ def read_variables(file: Path) -> Mapping[str, str]:
         raise FileFailedError(path=file, reason=app_settings.explain_failure(error)) from error
 
 
+def read_secret(file: Path) -> str:
+    """Return the content of a file with a secret, without the line break at its end.
+
+    Raises:
+        FileFailedError: the file cannot be read.
+    """
+    try:
+        return read_settings(file).removesuffix("\n").removesuffix("\r")
+    except (OSError, ValueError) as error:
+        raise FileFailedError(path=file, reason=app_settings.explain_failure(error)) from error
+
+
 def list_database_paths(section: Database, directory: Path, file: Path) -> list[Path] | None:
     """Return the possible paths of a database in a ``file:`` URL (``file:./data/app.db``), or None for other URLs."""
     environment = section.environment

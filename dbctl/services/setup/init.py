@@ -6,8 +6,11 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
-from dbctl.config import MASK, Retention, model, read_sections, redact_text, report_first_problem
+from msgspec import structs
+
+from dbctl.config import Retention, model, read_sections, redact_text, report_first_problem
 from dbctl.config import loader as config
 from dbctl.errors import (
     AlreadyExistsError,
@@ -25,6 +28,7 @@ from dbctl.profiles.model import Profile
 from dbctl.services.app import App
 from dbctl.services.backup import has_rules, rules_by_name
 from dbctl.services.setup import env_file
+from dbctl.services.setup.addresses import Address, SecretFile, hide_password
 from dbctl.services.setup.database_files import (
     find_app_directory,
     find_database,
@@ -32,7 +36,7 @@ from dbctl.services.setup.database_files import (
     find_mismatch,
     strip_pattern,
 )
-from dbctl.url import resolve_engine
+from dbctl.url import is_foreign_address, resolve_engine
 
 #: The schema of the configuration; a path of this installation would be wrong after an update, and on another machine.
 SCHEMA_ADDRESS = "https://raw.githubusercontent.com/dbctl/dbctl/main/dbctl/config/config.schema.json"
@@ -66,6 +70,7 @@ class InitResult(ChangeResult, frozen=True, kw_only=True):
     databases: Mapping[str, str]  #: as in the file, without passwords
     migrations: Mapping[str, str]
     missing: Sequence[str]  #: optional databases that do not exist
+    secrets: Sequence[str]  #: new files with the passwords of addresses, which only their owner can read
 
     @property
     def effect(self) -> Effect | None:
@@ -75,10 +80,8 @@ class InitResult(ChangeResult, frozen=True, kw_only=True):
     @property
     def remarks(self) -> Sequence[str]:
         return [
-            f"{self.config} contains the password of {name} in clear: write ${{DB_PASSWORD}} in its place, and set this variable,"
-            " or the file of [secrets.DB_PASSWORD]"
-            for name, address in self.databases.items()
-            if MASK in address
+            f"wrote the password of an address to {path}, which only its owner can read; {self.config} names the file"
+            for path in self.secrets
         ]
 
 
@@ -106,6 +109,13 @@ def config_exists(file: Path, app: str) -> bool:
     return True
 
 
+def _split_urls(urls: Sequence[str]) -> dict[str, str]:
+    """Return the texts of ``--url NAME=URL`` by the names of databases; without a name, it is for ``main``."""
+    config.parse_urls(urls, Path.cwd())
+    names = [next(iter(config.parse_urls([text], Path.cwd()))) for text in urls]
+    return {name: text.removeprefix(f"{name}=") for name, text in zip(names, urls, strict=True)}
+
+
 class InitConfig:
     """Write the configuration of an app."""
 
@@ -119,8 +129,9 @@ class InitConfig:
         urls: Sequence[str],
         protected: bool,
         settings: Path | None = None,
+        recognized: Mapping[str, Address] = MappingProxyType({}),
     ) -> None:
-        """Find the databases: in ``urls``, in the environment file ``settings``, and below the directory.
+        """Find the databases: in ``urls`` and ``recognized``, in the environment file ``settings``, and below the directory.
 
         The default directory is the current one, or the usual directory of the app if only that contains its files.
 
@@ -142,7 +153,10 @@ class InitConfig:
         if not directory.is_dir():
             raise FileMissingError(kind="directory", path=directory)
         self._exists = config_exists(file, self.app)
-        addresses = self._read_urls(app_profile, urls)
+        options = _split_urls(urls)
+        addresses = self._read_addresses(
+            app_profile, {**recognized, **{name: Address(text=text) for name, text in options.items()}}
+        )
         addresses |= self._read_settings(
             app_profile,
             directory,
@@ -154,7 +168,7 @@ class InitConfig:
             for name in app_profile.databases
             if name not in addresses and (path := find_database(app_profile, name, directory))
         }
-        addresses |= {name: self._relative(path) for name, path in files.items()}
+        addresses |= {name: Address(text=self._relative(path)) for name, path in files.items()}
         relative_directory = self._relative(
             next((strip_pattern(app_profile.databases[name], path) for name, path in files.items()), None)
             or directory
@@ -167,8 +181,12 @@ class InitConfig:
         self._backup = BACKUP_SECTION.format(keep=", ".join(rules))
         # Only needed if backups include files of the app.
         self._directory = relative_directory if app_profile.backup.extra and relative_directory != "." else ""
-        self._databases = {name: addresses[name] for name in app_profile.databases if name in addresses}
-        self._prefix = self._detect_prefix(app_profile)
+        present = {name: addresses[name] for name in app_profile.databases if name in addresses}
+        self._prefix = self._detect_prefix(app_profile, present)
+        self._settings = next(
+            (self._relative(entry.env_file) for entry in present.values() if entry.env_file), ""
+        )
+        self._databases, self._secrets = self._hide_passwords(present)
         self._missing = [name for name in app_profile.databases if name not in addresses]
         self._migrations = {
             name: self._relative(folder)
@@ -183,6 +201,11 @@ class InitConfig:
         steps = [f"{verb} {self._file}: [apps.{self.app}]"]
         steps += [f"settings of the app = {self._settings}"] if self._settings else []
         steps += [f"{name} = {address}" for name, address in self._mask_passwords().items()]
+        steps += [
+            f"write the password of {name} to {secret.path} (mode 0600)"
+            for name, secret in self._secrets.items()
+            if secret.text
+        ]
         steps += [f"migrations of {name} = {folder}" for name, folder in self._migrations.items()]
         steps += [f"backups: {self._backup.replace(chr(10), ', ').strip(', ')}"]
         return Plan(title=f"Configure {self.app}", target=self.app, steps=steps)
@@ -205,8 +228,14 @@ class InitConfig:
         except toml.TomlError as error:
             detail = f"{self._file}: [apps.{self.app}] cannot be appended ({error}); edit the file"
             raise UsageError(detail=detail) from error
-        with write_atomically(self._file, mode=0o600, replace=exists) as out:
-            out.write(text)
+        written = self._write_secrets()
+        try:
+            with write_atomically(self._file, mode=0o600, replace=exists) as out:
+                out.write(text)
+        except BaseException:
+            for path in written:
+                path.unlink()
+            raise
         return InitResult(
             app=self.app,
             profile=self._profile,
@@ -214,7 +243,37 @@ class InitConfig:
             databases=self._mask_passwords(),
             migrations=self._migrations,
             missing=self._missing,
+            secrets=[str(path) for path in written],
         )
+
+    def _write_secrets(self) -> list[Path]:
+        """Write the new files with secrets, and return their paths."""
+        written = list[Path]()
+        for secret in self._secrets.values():
+            if secret.text:
+                with write_atomically(secret.path, mode=0o600) as out:
+                    out.write(secret.text.reveal() + "\n")
+                written.append(secret.path)
+        return written
+
+    def _hide_passwords(
+        self, addresses: Mapping[str, Address]
+    ) -> tuple[dict[str, str], dict[str, SecretFile]]:
+        """Return the addresses as the configuration contains them, and its new secrets by the names of their variables."""
+        databases, secrets = dict[str, str](), dict[str, SecretFile]()
+        configured = read_sections(self._file).secrets if self._exists else {}
+        for name, address in addresses.items():
+            used_names = {*configured, *secrets}
+            clashing = {key: f"{key}_{len(used_names)}" for key in address.secrets if key in used_names}
+            text = address.text
+            for key, other in clashing.items():
+                text = text.replace(f"${{{key}}}", f"${{{other}}}")
+            renamed = {clashing.get(key, key): secret for key, secret in address.secrets.items()}
+            address = structs.replace(address, text=text, secrets=renamed)  # noqa: PLW2901 - with free names
+            hidden = hide_password(address, self._file.parent, self.app, name, {*used_names, *renamed})
+            databases[name] = hidden.text
+            secrets |= hidden.secrets
+        return databases, secrets
 
     def _mask_passwords(self) -> dict[str, str]:
         return {name: redact_text(address) for name, address in self._databases.items()}
@@ -232,18 +291,21 @@ class InitConfig:
                     f"{toml.quoted(name)} = {toml.quoted(path, value=True)}" for name, path in entries.items()
                 ]
         lines += ["", f"[apps.{toml.quoted(self.app)}.backup]", self._backup + BACKUP_OPTIONS.rstrip()]
-        return "\n".join(lines) + "\n" + SCHEDULE_OPTIONS.format(app=toml.quoted(self.app))
+        text = "\n".join(lines) + "\n" + SCHEDULE_OPTIONS.format(app=toml.quoted(self.app))
+        for name, secret in self._secrets.items():
+            text += f"\n[secrets.{name}]\nfile = {toml.quoted(self._relative(secret.path), value=True)}\n"
+        return text
 
     def _read_settings(
         self, profile: Profile, directory: Path, settings: Path | None, names: Sequence[str]
-    ) -> dict[str, str]:
-        """Return the URLs of databases from the app's own environment file, as written into the configuration.
+    ) -> dict[str, Address]:
+        """Return the addresses of databases from the app's own environment file.
 
         Raises:
             NotSupportedError: a file was specified, but the profile defines no variables.
             UsageError: the specified file sets none of the variables.
         """
-        self._settings, addresses = "", dict[str, str]()
+        addresses = dict[str, Address]()
         if settings and not any(section.environment for section in profile.databases.values()):
             hint = "Specify its databases: --url DATABASE=URL."
             raise NotSupportedError(feature="--env-file", subject=profile.title, hint=hint)
@@ -252,35 +314,38 @@ class InitConfig:
             paths = env_file.list_database_paths(profile.databases[name], directory, file) if file else None
             if paths is not None:  # otherwise it is searched like the other databases
                 valid = [path for path in paths if path.is_file() and not find_mismatch(path, profile, name)]
-                addresses |= {name: self._relative(valid[0])} if valid else {}
+                addresses |= {name: Address(text=self._relative(valid[0]))} if valid else {}
                 continue
             address = env_file.build_address(profile.databases[name], file, name) if file else ""
             if file and address:
-                addresses[name], self._settings = address, self._relative(file)
+                addresses[name] = Address(text=address, env_file=file)
             elif file and settings:
                 variables = env_file.join_variable_names(profile.databases[name])
                 raise UsageError(detail=f"{file} has no URL of {name}: it sets none of {variables}")
         return addresses
 
-    def _read_urls(self, profile: Profile, urls: Sequence[str]) -> dict[str, str]:
-        """Return the URLs of the option ``--url``, as written into the configuration."""
-        addresses = {}
-        for name, url in config.parse_urls(urls, Path.cwd()).items():
+    def _read_addresses(self, profile: Profile, addresses: Mapping[str, Address]) -> dict[str, Address]:
+        """Return addresses of options and of recognized databases, with relative paths.
+
+        Raises:
+            DatabaseUnknownError, NotSupportedError: the profile has no such database, or none of its engine.
+        """
+        checked = dict[str, Address]()
+        for name, address in addresses.items():
             if name not in profile.databases:
                 raise DatabaseUnknownError(app=self.app, name=name, names=", ".join(profile.databases))
-            url = resolve_engine(url, profile.databases[name].engines)  # noqa: PLW2901 - resolved for the engines of the profile
+            text = address.fill() if address.env_file or address.secrets else address.text
+            (url,) = config.parse_urls([f"{name}={text}"], Path.cwd()).values()
+            url = resolve_engine(url, profile.databases[name].engines)
             if url.engine not in profile.databases[name].engines:
                 engines = " or ".join(profile.databases[name].engines)
                 raise NotSupportedError(
                     feature=url.engine, subject=f"{profile.title}'s {name}", hint=f"Its engine is {engines}."
                 )
-            text = next(text for text in urls if name in config.parse_urls([text], Path.cwd()))
-            addresses[name] = (
-                self._relative(Path(url.path)) if url.is_local else text.removeprefix(f"{name}=")
-            )
-        return addresses
+            checked[name] = Address(text=self._relative(Path(url.path))) if url.is_local else address
+        return checked
 
-    def _detect_prefix(self, profile: Profile) -> str | None:
+    def _detect_prefix(self, profile: Profile, addresses: Mapping[str, Address]) -> str | None:
         """Return the prefix of the app's tables if it differs from that of the profile.
 
         If the server is not reachable now, each command detects the prefix.
@@ -291,10 +356,9 @@ class InitConfig:
         if not profile.prefix:
             return None
         folder = self._file.resolve().parent
-        variables = env_file.read_variables(folder / self._settings) if self._settings else {}
         try:
-            addresses = {name: env_file.fill(text, variables) for name, text in self._databases.items()}
-            databases = config.parse_urls([f"{name}={text}" for name, text in addresses.items()], folder)
+            filled = [f"{name}={address.fill()}" for name, address in addresses.items()]
+            databases = config.parse_urls(filled, folder)
         except UsageError:  # a variable is not set now
             return None
         configured = model.App(
@@ -314,4 +378,5 @@ class InitConfig:
         return app.profile.prefix if app.profile.prefix != profile.prefix else None
 
     def _relative(self, path: Path) -> str:
-        return os.path.relpath(os.path.realpath(path), Path(os.path.realpath(self._file)).parent)
+        relative = os.path.relpath(os.path.realpath(path), Path(os.path.realpath(self._file)).parent)
+        return f"./{relative}" if is_foreign_address(relative) else relative

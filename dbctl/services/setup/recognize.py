@@ -3,74 +3,214 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from shlex import quote
 
 from msgspec import structs
 
+from dbctl.config import PLAIN
 from dbctl.config import loader as config
 from dbctl.engines import registry
+from dbctl.engines.contract import Readable
 from dbctl.engines.file_type import detect_file_type
-from dbctl.errors import DbctlError, FileMissingError
+from dbctl.errors import DatabasesAmbiguousError, DbctlError, FileMissingError
 from dbctl.files import is_regular
-from dbctl.model import Struct
+from dbctl.model import Struct, format_count
 from dbctl.profiles import find_prefixes, loader
 from dbctl.profiles.model import Profile
+from dbctl.services.app import ledger_detection
 from dbctl.services.setup import env_file
+from dbctl.services.setup.addresses import ENV_FILE, Address, list_env_addresses
+from dbctl.services.setup.compose import ComposeFile, find_compose_file
 from dbctl.services.setup.database_files import walk_directory
-from dbctl.url import Url, parse_url
+from dbctl.url import DEFAULT_PORTS, Url, is_foreign_address, parse_url
 
 #: Seconds to wait for a locked database.
 TIMEOUT = 1.0
+#: Databases that a message names.
+MAX_NAMED = 10
 
 
 class FoundDatabase(Struct, frozen=True, kw_only=True):
     """A database, and the app that it belongs to."""
 
-    database: str  #: its path or URL, without a password
-    profile: str | None  #: None: it belongs to no app that has a profile
-    name: str | None  #: the name of the database in the profile
-    settings: str | None = None  #: the app's own file with its address, if the app is on a server
-    next: str  #: the command that configures the app, or drafts its profile
+    url: Url
+    label: str  #: the name of its file, service or variable, as name of an app
+    profile: str = ""  #: empty: it belongs to no app that has a profile
+    name: str = "main"  #: the name of the database in the profile
+    address: Address  #: for the configuration
+    has_settings: bool = False  #: whether the profile's own settings have its address
+    table_count: int
+    runner: str  #: what wrote its ledger of migrations; empty: it has none
+
+    @property
+    def place(self) -> str:
+        """The path, relative below the current directory, or the address without password."""
+        relative = os.path.relpath(self.url.path) if self.url.is_local else ".."
+        return str(self.url) if relative.startswith("..") else relative
+
+    @property
+    def content(self) -> str:
+        """What was found, in words."""
+        migrations = f", migrations of {self.runner}" if self.runner else ""
+        return f"{self.place}: {format_count(self.table_count, 'table')}{migrations}"
+
+    @property
+    def draft_command(self) -> str:
+        """The command that drafts a profile."""
+        return f"dbctl profiles draft {quote(self.place)} --to {quote(self.label)}.toml"
 
 
-def find_single_app(databases: Sequence[FoundDatabase]) -> str:
-    """Return the profile of the only recognized app; empty if there are several, or several databases of one kind."""
-    known = [entry for entry in databases if entry.profile]
-    profiles, names = {entry.profile for entry in known}, {entry.name for entry in known}
-    return str(known[0].profile) if len(profiles) == 1 and len(names) == len(known) else ""
+class RecognizedApp(Struct, frozen=True, kw_only=True):
+    """The app of the databases at a place."""
+
+    profile: str
+    addresses: Mapping[str, Address]  #: by the names of the databases; the others are found by the profile
+    notes: Sequence[str]  #: what was found
 
 
 def is_place(text: str) -> bool:
     """Return whether a text is the address of a database, or a directory or file, and not the name of a profile."""
-    if "://" in text:
+    if "://" in text or is_foreign_address(text):
         return True
     if text.endswith(".toml") or text in [profile.name for profile in loader.list_available()]:
         return False
     return os.path.lexists(text)
 
 
-def recognize_databases(place: str) -> list[FoundDatabase]:
-    """Return the databases of a directory, or the one at an address, with their apps.
+def recognize_app(place: str, label: str, *, profile: str = "") -> RecognizedApp:
+    """Return the app whose databases are at a place: a directory, a database, an environment file or a Compose file.
 
-    A directory without database files may have an app's own settings with the address of a server.
+    An app without a profile has one database and the profile ``plain``.
+
+    Args:
+        place: a path or an address.
+        label: selects one of several databases of unknown apps; empty: there is only one.
+        profile: ``plain`` to compare the databases with no profile.
 
     Raises:
-        FileMissingError: there is none.
+        FileMissingError: there is no database.
         UrlInvalidError, UnreachableError: the address is invalid, or its server is not reachable.
+        DatabasesAmbiguousError: the databases belong to several apps.
     """
-    if not os.path.isdir(place):  # noqa: PTH112 - a URL is no path
-        return [_recognize(place)]
-    directory = Path(place)
-    databases = list(_recognize_directory(directory)) or list(_recognize_settings(directory))
+    profiles = [] if profile else list(_load_profiles())
+    databases = list(_find_databases(place, profiles))
     if not databases:
         raise FileMissingError(kind="database", path=place)
-    return databases
+    known = [entry for entry in databases if entry.profile]
+    others = [entry for entry in databases if not entry.profile]
+    if known:
+        if len({entry.profile for entry in known}) > 1 or len({entry.name for entry in known}) < len(known):
+            raise _create_ambiguity(place, databases)
+        notes = [f"{entry.content}; it belongs to no known app: {entry.draft_command}" for entry in others]
+        addresses = {entry.name: entry.address for entry in known if not entry.has_settings}
+        return RecognizedApp(profile=known[0].profile, addresses=addresses, notes=notes)
+    selected = [entry for entry in others if entry.label == label] if len(others) > 1 else others
+    if len(selected) != 1:
+        raise _create_ambiguity(place, databases)
+    (own,) = selected
+    reason = "" if profile else "it belongs to no known app: "
+    draft = f"dbctl profiles draft --to {quote(own.label)}.toml"
+    notes = [f"{own.content}; {reason}profile {PLAIN}. For users and roles: {draft}"]
+    return RecognizedApp(profile=PLAIN, addresses={"main": own.address}, notes=notes)
 
 
-def _recognize_directory(directory: Path) -> Iterator[FoundDatabase]:
+def _create_ambiguity(place: str, databases: Sequence[FoundDatabase]) -> DatabasesAmbiguousError:
+    """Return the error with the command that configures each database."""
+    labels = Counter(entry.label for entry in databases)
+    commands = list[str]()
+    for entry in databases:
+        if entry.profile:
+            command = f"dbctl init {entry.profile} --url {entry.name}={quote(entry.place)}"
+        elif entry.url.is_local:
+            command = f"dbctl init {quote(entry.place)} --app {quote(entry.label)}"
+        elif labels[entry.label] == 1:
+            command = f"dbctl init {quote(place)} --app {quote(entry.label)}"
+        else:
+            command = f"dbctl init {quote(entry.place)}"
+        commands.append(command)
+    places = ", ".join(entry.place for entry in databases[:MAX_NAMED])
+    more = f" and {len(databases) - MAX_NAMED} more" if len(databases) > MAX_NAMED else ""
+    return DatabasesAmbiguousError(
+        place=place, count=len(databases), found=places + more, commands="; ".join(commands[:MAX_NAMED])
+    )
+
+
+def _find_databases(place: str, profiles: Sequence[Profile]) -> Iterator[FoundDatabase]:
+    path = Path(place)
+    if "://" in place or is_foreign_address(place):
+        yield _recognize(Address(text=place), profiles)
+    elif not path.is_dir():
+        yield from _recognize_files([path], profiles)
+    elif registry.find_folder_engine(path) is not None:
+        yield _recognize(_create_path_address(path), profiles)
+    else:
+        files = list(_recognize_directory(path, profiles))
+        settings = [] if any(entry.profile for entry in files) else list(_recognize_settings(path, profiles))
+        yield from [*files, *settings]
+        if not any(entry.profile for entry in (*files, *settings)):
+            paths = [path / ".env", find_compose_file(path)]
+            entries = _recognize_files([file for file in paths if file and file.is_file()], profiles)
+            yield from _exclude_known(entries, files)
+
+
+def _exclude_known(
+    entries: Iterable[FoundDatabase], files: Sequence[FoundDatabase]
+) -> Iterator[FoundDatabase]:
+    """Yield databases once: a variable and a service, or a variable and a file, may be the same one."""
+    seen = {_identify(entry.url) for entry in files}
+    for entry in entries:
+        key = _identify(entry.url)
+        if key not in seen:
+            seen.add(key)
+            yield entry
+
+
+def _identify(url: Url) -> tuple[object, ...]:
+    if url.is_local:
+        return (os.path.realpath(url.path),)
+    host = "127.0.0.1" if url.host in ("", "localhost", "[::1]") else url.host
+    return url.engine, host, url.port or DEFAULT_PORTS[url.engine], url.path
+
+
+def _recognize_files(files: Sequence[Path], profiles: Sequence[Profile]) -> Iterator[FoundDatabase]:
+    """Yield the databases of environment files and Compose files, and files that are databases.
+
+    Raises:
+        DbctlError: a file or a server cannot be read, and no other has a database.
+    """
+    failure, is_empty = None, True
+    for path in files:
+        try:
+            entries = list(_list_addresses(path))
+        except DbctlError as error:
+            failure = failure or error
+            continue
+        for label, address in entries:
+            try:
+                database = _recognize(address, profiles, label)
+            except DbctlError as error:
+                failure = failure or error
+                continue
+            is_empty = False
+            yield database
+    if failure and is_empty:
+        raise failure
+
+
+def _list_addresses(path: Path) -> Iterable[tuple[str, Address]]:
+    if path.suffix in (".yaml", ".yml"):
+        return ComposeFile(path).list_addresses()
+    if ENV_FILE.fullmatch(path.name):
+        return list_env_addresses(path)
+    return [("", _create_path_address(path))]
+
+
+def _recognize_directory(directory: Path, profiles: Sequence[Profile]) -> Iterator[FoundDatabase]:
     for path in walk_directory(directory, []):
         is_database = path.is_dir() and registry.find_folder_engine(path) is not None
         if not path.is_dir() and is_regular(path):
@@ -78,32 +218,32 @@ def _recognize_directory(directory: Path) -> Iterator[FoundDatabase]:
                 is_database = detect_file_type(path).content == "sqlite"
         if is_database:
             with suppress(DbctlError):  # such as a damaged file, which doctor reports once it is configured
-                yield _recognize(str(path))
+                yield _recognize(_create_path_address(path), profiles)
 
 
-def _recognize_settings(directory: Path) -> Iterator[FoundDatabase]:
+def _recognize_settings(directory: Path, profiles: Sequence[Profile]) -> Iterator[FoundDatabase]:
     """Yield the databases on servers that the settings of known apps name.
 
     Several apps have files of the same name, so the tables of each database decide.
     """
     databases, failure = dict[str, FoundDatabase](), None
-    for profile in _load_profiles():
+    for profile in profiles:
         for name, section in profile.databases.items():
             file = env_file.find_env_file(section, directory, None)
             if file is None:
                 continue
+            address = ""
             try:
                 address = env_file.build_address(section, file, name)
                 address = env_file.fill(address, env_file.read_variables(file))
                 if address and address not in databases:
-                    databases[address] = _recognize(address)
+                    databases[address] = _recognize(Address(text=address), profiles)
             except DbctlError as error:
                 failure = failure or error
                 continue
             match = databases.get(address)
             if match and (match.profile, match.name) == (profile.name, name):
-                command = f"dbctl init {profile.name} {quote(str(directory))}"
-                yield structs.replace(match, settings=str(file), next=command)
+                yield structs.replace(match, has_settings=True)
     if failure and not databases:
         raise failure
 
@@ -114,27 +254,46 @@ def _load_profiles() -> Iterator[Profile]:
             yield loader.load(available.name)
 
 
-def _recognize(address: str) -> FoundDatabase:
-    url = next(iter(config.parse_urls([address], Path.cwd()).values()))
+def _create_path_address(path: Path) -> Address:
+    """Return the address of a file or folder, also if its name begins like a URL."""
+    return Address(text=os.path.abspath(path))  # noqa: PTH100 - links remain
+
+
+def _recognize(address: Address, profiles: Sequence[Profile], label: str = "") -> FoundDatabase:
+    url = next(iter(config.parse_urls([address.fill()], Path.cwd()).values()))
     if url.has_no_scheme and Path(url.path).is_dir():
         url = parse_url(f"lancedb:{url.path}")
     db = registry.load_engine(url.engine).open_for_reading(url, str(url), timeout=TIMEOUT)
     try:
         tables = db.tables()
+        runner = "" if url.is_folder else _find_runner(db, url)
     finally:
         db.close()
-    matches = sorted(_match_profiles(url, tables), key=lambda match: -match[0])
+    database = FoundDatabase(
+        url=url,
+        label=re.sub(r"^[^A-Za-z0-9]+|[^A-Za-z0-9_.-]", "", label or Path(url.path).stem) or "app",
+        address=address,
+        table_count=len(tables),
+        runner=runner,
+    )
+    matches = sorted(_match_profiles(url, tables, profiles), key=lambda match: -match[0])
     if not matches:
-        command = f"dbctl profiles draft {quote(str(url))} --to {quote(_stem(url))}.toml"
-        return FoundDatabase(database=str(url), profile=None, name=None, next=command)
+        return database
     _, profile, name = matches[0]
-    command = f"dbctl init {profile.name} --url {name}={quote(str(url))}"
-    return FoundDatabase(database=str(url), profile=profile.name, name=name, next=command)
+    return structs.replace(database, profile=profile.name, name=name)
 
 
-def _match_profiles(url: Url, tables: Collection[str]) -> Iterator[tuple[int, Profile, str]]:
+def _find_runner(db: Readable, url: Url) -> str:
+    """Return what wrote the ledger of migrations; empty without a ledger."""
+    ledger, foreign = ledger_detection.detect_ledgers(db, url.engine)
+    return foreign.runner if foreign else ledger.table if ledger.table in db.tables() else ""
+
+
+def _match_profiles(
+    url: Url, tables: Collection[str], profiles: Sequence[Profile]
+) -> Iterator[tuple[int, Profile, str]]:
     """Yield the databases of profiles whose identifying tables exist, with the number of known tables."""
-    for profile in _load_profiles():
+    for profile in profiles:
         for name, section in profile.databases.items():
             if url.engine not in section.engines or not section.needs:
                 continue
@@ -149,7 +308,3 @@ def _list_tables(profile: Profile) -> Sequence[str]:
     tables += [settings.table for settings in profile.settings] + [rule.table for rule in profile.cleanup]
     tables += [profile.users.table] if profile.users else []
     return [table.removesuffix("?") for table in tables]
-
-
-def _stem(url: Url) -> str:
-    return Path(url.path).stem or "app"

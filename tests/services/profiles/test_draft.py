@@ -335,7 +335,9 @@ def test_init_recognizes_apps_and_offers_drafts_for_others(tmp_path, monkeypatch
     with_other = answer("init", ".", "--dry-run")
     assert with_other["data"]["plan"]["target"] == "flashpoint-web"
     assert "profiles draft" in with_other["warnings"][0]
-    listed = answer("init", "other")["data"]["items"]
-    assert [(item["profile"], "profiles draft" in item["next"]) for item in listed] == [(None, True)] * 2
+    error = answer("init", "other", status=2)["error"]
+    assert error["hint"].endswith(
+        "dbctl init other/notes.db --app notes; dbctl init other/other.db --app other"
+    )
     assert not (tmp_path / "dbctl.toml").exists()
     assert answer("init", "nosuch", status=5)["error"]["code"] == "profile-missing"

@@ -229,20 +229,32 @@ def test_url_is_checked_against_the_profile():
         create_operation(urls=["user=postgresql://u:hunter2@h/d"])
 
 
-def test_url_without_name_is_main_and_password_is_masked():
+def test_url_without_name_is_main_and_password_has_its_own_file():
     operation = create_operation(profile="plain", urls=["postgresql://u:hunter2@h/d"])
-    output = f"{operation.plan()} {operation.apply()}"
-    assert 'main = "postgresql://u:hunter2@h/d"' in Path("dbctl.toml").read_text()
-    (remark,) = (
-        create_operation(profile="plain", urls=["postgresql://u:hunter2@h/d"], app="clear").apply().remarks
-    )
-    assert "in clear" in remark
+    plan = operation.plan()
+    assert any("plain-password (mode 0600)" in step for step in plan.steps)
+    assert not Path("plain-password").exists()
+    result = operation.apply()
+    text = Path("dbctl.toml").read_text()
+    assert 'main = "postgresql://u:${PLAIN_PASSWORD}@h/d"' in text
+    assert "hunter2" not in f"{plan} {result} {text}"
+    assert Path("plain-password").read_text() == "hunter2\n"
+    assert loader.read(Path("dbctl.toml")).apps["plain"].databases["main"].password.reveal() == "hunter2"
+    (remark,) = result.remarks
+    assert "plain-password" in remark
     variable = create_operation(profile="plain", urls=["postgresql://u:${PW}@h/d"], app="variable")
     assert variable.apply().remarks == []
-    assert "postgresql://u:***@h/d" in output
-    assert "hunter2" not in output
     with pytest.raises(DatabaseNotFoundError, match="any file"):
         create_operation(profile="plain", app="other")
+
+
+def test_secret_file_is_removed_if_the_configuration_cannot_be_written(folder):
+    (folder / "dbctl.toml").write_text("apps = {}\n")
+    with pytest.raises(UsageError, match="edit the file"):
+        create_operation(profile="plain", urls=["postgresql://u:hunter2@h/d"]).apply()
+    with pytest.raises(FileFailedError):
+        create_operation(profile="plain", urls=["postgresql://u:hunter2@h/d"], file="no/x.toml").apply()
+    assert [path.name for path in folder.iterdir()] == ["dbctl.toml"]
 
 
 def test_missing_directory_profile_and_folder_are_reported():
@@ -291,8 +303,10 @@ def test_url_is_built_from_variables_without_password(folder):
 
 
 def test_missing_variables_have_defaults_of_the_app(folder):
-    assert init_server_app("DB_NAME=mine\n") == "postgresql://postgres:***@localhost/mine"
-    assert read_config()["waqtor"]["databases"]["main"] == "postgresql://postgres:postgres@localhost/mine"
+    address = init_server_app("DB_NAME=mine\n")
+    assert address == "postgresql://postgres:${WAQTOR_PASSWORD}@localhost/mine"
+    url = loader.read(Path("dbctl.toml")).apps["waqtor"].databases["main"]
+    assert url.password.reveal() == "postgres"
 
 
 def test_url_variable_precedes_parts_and_environment(folder, monkeypatch):

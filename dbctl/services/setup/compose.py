@@ -1,0 +1,211 @@
+"""Find the databases of a Compose file: services with the image of a database server."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from dbctl.errors import FileFailedError, UsageError
+from dbctl.files import app_settings, read_settings
+from dbctl.services.setup import env_file
+from dbctl.services.setup.addresses import Address, SecretFile
+from dbctl.url import DEFAULT_PORTS
+
+#: The names of Compose files, in the order of Compose.
+NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+#: The last parts of the names of images, and their engine.
+_IMAGES = {
+    **dict.fromkeys(
+        ("pgvecto-rs", "pgvector", "postgis", "postgres", "postgresql", "timescaledb", "timescaledb-ha"),
+        "postgresql",
+    ),
+    **dict.fromkeys(("mariadb", "mysql", "mysql-server", "percona", "percona-server"), "mysql"),
+}
+
+
+class _Names(NamedTuple):
+    """Variables of the images of an engine, in the order in which they are read."""
+
+    users: Sequence[str]
+    passwords: Sequence[str]  #: of that user
+    superuser: str  #: the user if no variable names one
+    superuser_passwords: Sequence[str]
+    databases: Sequence[str]
+
+
+_NAMES = {
+    "postgresql": _Names(
+        users=("POSTGRES_USER", "POSTGRESQL_USERNAME"),
+        passwords=("POSTGRES_PASSWORD", "POSTGRESQL_PASSWORD"),
+        superuser="postgres",
+        superuser_passwords=("POSTGRES_PASSWORD", "POSTGRESQL_PASSWORD"),
+        databases=("POSTGRES_DB", "POSTGRESQL_DATABASE"),
+    ),
+    "mysql": _Names(
+        users=("MARIADB_USER", "MYSQL_USER"),
+        passwords=("MARIADB_PASSWORD", "MYSQL_PASSWORD"),
+        superuser="root",
+        superuser_passwords=("MARIADB_ROOT_PASSWORD", "MYSQL_ROOT_PASSWORD"),
+        databases=("MARIADB_DATABASE", "MYSQL_DATABASE"),
+    ),
+}
+#: A variable in a value, as Compose replaces it: ``$NAME``, ``${NAME}``, ``${NAME:-default}``, ``${NAME:?message}``; ``$$`` is a dollar.
+_REFERENCE = re.compile(
+    r"\$(?:(?P<escaped>\$)|(?P<plain>\w+)|\{(?P<name>\w+)(?::?(?P<sign>[-?+])(?P<word>[^}]*))?\})"
+)
+#: A published port: ``[ADDRESS:]PUBLISHED:PORT``.
+_PUBLISHED = re.compile(r"(?:(?P<host>\[[^]]+\]|[\w.]+):)?(?P<published>\d+):(?P<port>\d+)(?:/tcp)?")
+
+
+class ComposeFile:
+    """A Compose file, with the variables of ``.env`` next to it."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the file.
+
+        Raises:
+            FileFailedError: it cannot be read, or is no Compose file.
+        """
+        import msgspec.yaml
+
+        self.path, self.folder = path, path.parent
+        self._settings = self.folder / ".env"
+        self._variables = env_file.read_variables(self._settings) if self._settings.is_file() else {}
+        try:
+            content = msgspec.yaml.decode(read_settings(path))
+        except (OSError, ValueError) as error:
+            raise FileFailedError(path=path, reason=app_settings.explain_failure(error)) from error
+        if not isinstance(content, dict) or not isinstance(content.get("services"), dict):
+            raise FileFailedError(path=path, reason="it has no services")
+        self._secrets = content.get("secrets") or {}
+        self.services: Mapping[str, Mapping[str, Any]] = {
+            str(name): service for name, service in content["services"].items() if isinstance(service, dict)
+        }
+
+    def list_addresses(self) -> Iterator[tuple[str, Address]]:
+        """Yield the services with a database server: their name, and the address of their database.
+
+        Raises:
+            UsageError: a service does not name its database, or where its password is.
+            FileFailedError: an environment file of a service cannot be read.
+        """
+        for name, service in self.services.items():
+            image = (
+                self._fill(service.get("image", "")).partition("@")[0].rpartition("/")[2].partition(":")[0]
+            )
+            if engine := _IMAGES.get(image):
+                yield name, self._build_address(name, service, engine)
+
+    def _build_address(self, name: str, service: Mapping[str, Any], engine: str) -> Address:
+        files, variables = self._read_environment(service)
+        filled = {key: self._fill(value) for key, value in variables.items()}
+
+        def read(key: str) -> str:
+            """Return a value, which may be in a file."""
+            secret = self._find_secret(name, filled, key)
+            return env_file.read_secret(secret) if secret else filled.get(key, "")
+
+        names = _NAMES[engine]
+        own = next(filter(None, map(read, names.users)), "")
+        user, keys = own or names.superuser, names.passwords if own else names.superuser_passwords
+        key = next((key for key in keys if filled.get(key) or filled.get(f"{key}_FILE")), "")
+        database = next(filter(None, map(read, names.databases)), user if engine == "postgresql" else "")
+        if not database:
+            raise UsageError(
+                detail=f"service {name} of {self.path} names no database; write dbctl init mysql://USER@HOST/NAME"
+            )
+        reference = _REFERENCE.fullmatch(variables.get(key, ""))
+        variable = (reference["plain"] or reference["name"]) if reference else None
+        secret, settings, password = self._find_secret(name, filled, key) if key else None, None, ""
+        secrets = dict[str, SecretFile]()
+        if secret:
+            password, secrets[key] = f"${{{key}}}", SecretFile(path=secret)
+        elif key in files:
+            password, settings = f"${{{key}}}", files[key]
+        elif variable in self._variables:
+            password, settings = f"${{{variable}}}", self._settings
+        else:
+            password = quote(filled.get(key, ""), safe="")
+        login = f"{quote(user, safe='')}{':' if password else ''}{password}"
+        host, port = self._find_port(name, service, str(DEFAULT_PORTS[engine]))
+        text = f"{engine}://{login}@{host}:{port}/{quote(database, safe='')}"
+        return Address(text=text, env_file=settings, secrets=secrets)
+
+    def _read_environment(self, service: Mapping[str, Any]) -> tuple[Mapping[str, Path], Mapping[str, str]]:
+        """Return the variables of a service, not filled, and the environment files of those that come from one."""
+        files, variables = dict[str, Path](), dict[str, str]()
+        for entry in _to_list(service.get("env_file")):
+            file = self.folder / self._fill(entry.get("path", "") if isinstance(entry, dict) else entry)
+            if isinstance(entry, dict) and entry.get("required") is False and not file.is_file():
+                continue
+            values = env_file.read_variables(file)
+            variables |= values
+            files |= dict.fromkeys(values, file)
+        environment = service.get("environment") or {}
+        if isinstance(environment, list):
+            environment = dict(str(entry).partition("=")[::2] for entry in environment if "=" in str(entry))
+        own = {str(key): str(value) for key, value in environment.items() if value is not None}
+        return {key: file for key, file in files.items() if key not in own}, variables | own
+
+    def _find_secret(self, service: str, variables: Mapping[str, str], key: str) -> Path | None:
+        """Return the file on this machine that ``KEY_FILE`` names; None without this variable."""
+        path = variables.get(f"{key}_FILE", "")
+        if not path:
+            return None
+        secret = self._secrets.get(Path(path).name)
+        file = secret.get("file") if isinstance(secret, dict) else None
+        if not file:
+            detail = f"service {service} of {self.path}: {key}_FILE is a file of the container, {path}"
+            raise UsageError(detail=f"{detail}; write dbctl init with the address of the database")
+        return self.folder / self._fill(file)
+
+    def _find_port(self, name: str, service: Mapping[str, Any], port: str) -> tuple[str, str]:
+        """Return host and port of a service: the published ones, otherwise those in the network of its containers."""
+        if service.get("network_mode") == "host":
+            return "127.0.0.1", port
+        for entry in _to_list(service.get("ports")):
+            text = self._fill(entry)
+            if isinstance(entry, dict):
+                address, published = (
+                    self._fill(entry.get("host_ip", "")),
+                    self._fill(entry.get("published", "")),
+                )
+                text = f"{address}{':' if address else ''}{published}:{entry.get('target')}"
+            match = _PUBLISHED.fullmatch(text)
+            if match and match["port"] == port:
+                host = match["host"] or ""
+                return ("127.0.0.1" if host in ("", "0.0.0.0", "[::]") else host), match["published"]  # noqa: S104 - compared
+        try:
+            socket.getaddrinfo(name, port)  # in a container of its network
+        except OSError:
+            advice = f'add ports: ["127.0.0.1:{port}:{port}"], or run dbctl in a container of its network'
+            raise UsageError(
+                detail=f"service {name} of {self.path} publishes no port on this machine; {advice}"
+            ) from None
+        return name, port
+
+    def _fill(self, value: object) -> str:
+        """Return a value with its variables replaced as Compose does."""
+
+        def replace(match: re.Match[str]) -> str:
+            if match["escaped"]:
+                return "$"
+            value = self._variables.get(match["plain"] or match["name"], "")
+            if match["sign"] == "+":
+                return match["word"] if value else ""
+            return value or (match["word"] if match["sign"] == "-" else "")
+
+        return _REFERENCE.sub(replace, str(value))
+
+
+def find_compose_file(directory: Path) -> Path | None:
+    """Return the Compose file of a directory."""
+    return next((directory / name for name in NAMES if (directory / name).is_file()), None)
+
+
+def _to_list(value: object) -> Sequence[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
