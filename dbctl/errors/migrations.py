@@ -100,7 +100,7 @@ class LedgerMissingError(DbctlError):
 class MigrationChangedError(DbctlError):
     code, exit_status = "migration-changed", Exit.CHECK_FAILED
     sentence = "{target}: {names} changed after being applied"
-    remedy = "Nothing was run. Restore the old text, and write the change as a new migration."
+    remedy = "Nothing was run. Restore the old text, and write the change as a new migration; or accept the text with: dbctl migrate repair --checksums"
 
 
 class MigrationBrokenError(DbctlError):

@@ -34,7 +34,10 @@ class _StateFinding(NamedTuple):
 
 
 FINDINGS: Mapping[State, _StateFinding] = {
-    "changed": _StateFinding("{name} changed after it was applied", "Restore the previous text of the file."),
+    "changed": _StateFinding(
+        "{name} changed after it was applied",
+        "Restore the previous text of the file, or accept the current one with: dbctl migrate repair --checksums",
+    ),
     "ahead": _StateFinding(
         "{name} was applied and comes after all files: the database is newer than the files",
         "Install the newer version of the app.",
@@ -58,7 +61,6 @@ def verify(app: App, targets: Sequence[MigrationTarget]) -> Findings:
     states = [load_state(app, target) for target in targets]
     checks = (
         _compare_with_ledger,
-        _find_unpublished,
         _compare_without_checksum,
         _check_files,
         _check_numbers,
@@ -93,30 +95,17 @@ def _compare_with_ledger(_app: App, state: DatabaseState) -> Iterator[Finding]:
             is_shipped = migration.state == "missing-file" and not state.target.folder.is_custom
             hint = SHIPPED_FOLDER_HINT if is_shipped else finding.hint
             message = finding.message.format(name=migration.name)
+            if migration.state == "changed" and _had_published_text(state.target, migration):
+                message += ": the app has not published this text"
             yield _create_finding(
                 state, finding.severity, migration.state, message, hint, name=migration.name
             )
 
 
-def _find_unpublished(_app: App, state: DatabaseState) -> Iterator[Finding]:
-    """Yield custom files whose text is neither recorded in the ledger nor published by the app."""
-    target = state.target
-    for migration in state.migrations:
-        file, published = (
-            target.folder.files.get(migration.name),
-            target.section.published.get(migration.name, ()),
-        )
-        if not (migration.state == "applied" and file and published and target.folder.is_custom):
-            continue
-        shipped = [
-            folder.files[migration.name].checksum
-            for folder in target.shipped_folders.values()
-            if migration.name in folder.files
-        ]
-        if not any(map(file.matches_checksum, [*published, *shipped, migration.checksum or ""])):
-            message = f"{migration.name} changed after it was applied: the app has not published this text"
-            hint = "Restore the app's text; if the app is newer than this dbctl, compare both texts."
-            yield _create_finding(state, "error", "changed", message, hint, name=migration.name)
+def _had_published_text(target: MigrationTarget, migration: Migration) -> bool:
+    """Return whether the app published the texts of a migration, and the recorded text is unknown or one of them."""
+    published = target.section.published.get(migration.name, ())
+    return bool(published) and (not migration.checksum or migration.checksum.lower() in published)
 
 
 def _compare_without_checksum(app: App, state: DatabaseState) -> Iterator[Finding]:

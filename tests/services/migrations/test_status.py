@@ -17,6 +17,7 @@ from dbctl.errors import (
     DatabaseMissingError,
     DbctlError,
     DuplicateMigrationNumberError,
+    Exit,
     FeatureMissingError,
     FileExistsAlreadyError,
     FileFailedError,
@@ -38,9 +39,11 @@ from dbctl.profiles import loader
 from dbctl.services import app as app_service
 from dbctl.services.app.app import App
 from dbctl.services.migrations import MigrateUp, UpSelection, apply_all, find_targets, status, verify
+from dbctl.services.migrations.files import loader as migration_files
 from dbctl.services.migrations.files.new import CreateMigration
 from dbctl.url import Url
 from tests.call_count import count_calls
+from tests.in_process import CLEAN_ENVIRONMENT, run_command
 from tests.shapes.flashpoint_web import deployed_user_db, document_user_db
 
 FILES = {
@@ -48,6 +51,11 @@ FILES = {
     "002_more": "create table role_permissions (id integer primary key);\ninsert into roles values (1), (2);\n",
     "003_notes": "-- Notes.\ncreate table notes (id integer primary key, body text default 'a;b');\n",
 }
+
+PUBLISHED_TEXT = (
+    migration_files.find_shipped_path("flashpoint-web", "user", "sqlite", "deployed")
+    / "001_complete_schema.sql"
+).read_bytes()
 
 
 def write(folder: Path, files: Mapping[str, str | bytes] = FILES) -> Path:
@@ -263,10 +271,7 @@ def test_ledger_with_unknown_names_is_refused(path: Path, folder: Path) -> None:
 def test_deployed_ledger_matches_the_custom_folder(path: Path, tmp_path: Path) -> None:
     """The file was changed four times after deployments had applied it; each text was published."""
     deployed_user_db(path)
-    folder = write(
-        tmp_path / "own",
-        {"001_complete_schema": "create table if not exists users (id);", "bootstrap.sql": ""},
-    )
+    folder = write(tmp_path / "own", {"001_complete_schema": PUBLISHED_TEXT, "bootstrap.sql": ""})
     assert read_states(path, folder) == {"001_complete_schema": "applied"}
     write(folder, {"002_add": "create table extra (x);"})
     assert up(path, folder) == ["002_add"]
@@ -276,8 +281,34 @@ def test_deployed_ledger_matches_the_custom_folder(path: Path, tmp_path: Path) -
 def test_rows_without_checksum_are_applied(path: Path, tmp_path: Path) -> None:
     deployed_user_db(path)
     query(path, "update migrations set checksum = null, execution_time_ms = null, description = 'detected'")
-    folder = write(tmp_path / "own", {"001_complete_schema": "create table users (id);"})
+    folder = write(tmp_path / "own", {"001_complete_schema": PUBLISHED_TEXT})
     assert read_states(path, folder) == {"001_complete_schema": "applied"}
+
+
+@pytest.mark.parametrize("has_checksum", [True, False])
+def test_an_altered_published_file_is_changed_in_every_answer(
+    path: Path, tmp_path: Path, *, has_checksum: bool
+) -> None:
+    """The recorded text is published, and the file has one that the app never published."""
+    deployed_user_db(path)
+    if not has_checksum:
+        query(path, "update migrations set checksum = null")
+    folder = write(tmp_path / "own", {"001_complete_schema": PUBLISHED_TEXT + b"drop table users;\n"})
+    (tmp_path / "dbctl.toml").write_text(
+        '[apps.arcade]\nprofile = "flashpoint-web"\n[apps.arcade.databases]\nuser = "user.db"\n'
+        '[apps.arcade.migrations]\nuser = "own"\n'
+    )
+
+    def run(words: str) -> int:
+        return run_command(
+            ["--db", "user", *words.split()], environment=CLEAN_ENVIRONMENT, cwd=tmp_path
+        ).returncode
+
+    assert read_states(path, folder) == {"001_complete_schema": "changed"}
+    for words in ("status --check", "migrate status --check", "migrate verify", "migrate up", "doctor"):
+        assert run(words) == Exit.CHECK_FAILED, words
+    assert run("migrate repair --checksums") == Exit.OK
+    assert read_check_status(path, folder) == run("migrate verify") == Exit.OK
 
 
 def test_cost_of_status_is_linear_in_the_number_of_migrations(tmp_path: Path) -> None:
@@ -297,7 +328,7 @@ def test_cost_of_status_is_linear_in_the_number_of_migrations(tmp_path: Path) ->
 
 def test_removed_files_are_retired(path: Path, tmp_path: Path) -> None:
     deployed_user_db(path, era="D'")
-    folder = write(tmp_path / "own", {"001_complete_schema": "create table users (id);"})
+    folder = write(tmp_path / "own", {"001_complete_schema": PUBLISHED_TEXT})
     assert read_states(path, folder) == {"001_complete_schema": "applied", "002_domains": "retired"}
     assert read_check_status(path, folder) == 0
     assert read_states(path) == {"001_complete_schema": "applied", "002_domains": "retired"}

@@ -331,10 +331,19 @@ def _classify_recorded(target: MigrationTarget, file: MigrationFile, row: Record
     """Return the state of a file with a row; line ends and byte order mark are ignored."""
     if row.failed or row.level:
         return "failed" if row.failed else row.level or "applied"
-    published = target.section.published.get(file.name, ())
-    if row.checksum is None or row.checksum.lower() in published or file.matches_checksum(row.checksum):
+    if row.checksum is not None and file.matches_checksum(row.checksum):
         return "applied"
-    return "changed"
+    published = target.section.published.get(file.name, ())
+    if row.checksum is not None and row.checksum.lower() not in published:
+        return "changed"
+    # The recorded text was replaced: the app's own file has one of the texts that the app published.
+    shipped = [
+        folder.files[file.name].checksum
+        for folder in target.shipped_folders.values()
+        if file.name in folder.files
+    ]
+    is_known = any(map(file.matches_checksum, [*published, *shipped]))
+    return "changed" if published and target.folder.is_custom and not is_known else "applied"
 
 
 def _create_migration(
