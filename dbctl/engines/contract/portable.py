@@ -103,6 +103,9 @@ class PortableTable(Struct, frozen=True, kw_only=True):
     name: str
     columns: Sequence[PortableColumn]
     key: Sequence[str] = ()
+    key_prefixes: Mapping[
+        str, int
+    ] = {}  #: the number of characters that the key compares of a column, if that is limited
     indexes: Sequence[PortableIndex] = ()
     references: Sequence[SchemaReference] = ()
     checks: Sequence[str] = ()
@@ -246,6 +249,9 @@ class PortableSchemas(Protocol):
 
     def derive(self, schema: PortableSchema) -> DerivedSchema:
         """Return the statements that create ``schema``, which may be of any engine, in this database."""
+
+    def fold_texts(self, table: str, column: str, texts: Sequence[str]) -> Sequence[str | bytes]:
+        """Return what is the same for texts that are equal in a column or an index of it which ignores case."""
 
     def read_counters(self) -> Mapping[str, int]:
         """Return the next number of each table with an automatic column, as far as it is known."""

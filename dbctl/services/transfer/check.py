@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from typing import cast
 
-from dbctl.engines.contract import Checks, Readable
+from dbctl.engines.contract import Checks, PortableSchema, Readable, Writable
 from dbctl.errors import ValuesUnstorableError
 from dbctl.model import Row, Struct, format_count
 from dbctl.services.transfer.parts import require_schemas
-from dbctl.services.transfer.schema import read_schema
+from dbctl.services.transfer.schema import TransferSchema, read_schema, try_statements
 from dbctl.services.transfer.tables import TransferTable
 from dbctl.services.transfer.values import find_duplicates, find_unstorable_values
+
+#: Characters of a statement in a problem.
+_LONGEST_STATEMENT = 120
 
 
 class CopyProblem(Struct, frozen=True, kw_only=True):
@@ -33,17 +37,52 @@ class CopyProblem(Struct, frozen=True, kw_only=True):
 def find_problems(
     source: Readable, destination: Readable, tables: Sequence[TransferTable]
 ) -> Iterator[CopyProblem]:
-    """Yield what prevents the copy; every row of the source is read."""
-    limits = require_schemas(destination).limits
+    """Yield what prevents the copy; every row of the source is read.
+
+    Args:
+        source: the source, in a snapshot.
+        destination: a database with the tables and indexes of the destination.
+        tables: the tables to copy.
+    """
+    own, schemas = read_schema(source), require_schemas(destination)
     problems = chain(
-        find_unstorable_values(source, tables, limits),
-        find_duplicates(source, tables, read_schema(source), read_schema(destination)),
+        find_unstorable_values(source, tables, schemas.limits),
+        find_duplicates(source, tables, own, schemas.read_portable(), schemas),
     )
     for values in problems:
         yield CopyProblem(
             table=values.table, column=values.column, keys=values.keys, rows=values.rows, reason=values.reason
         )
     yield from find_orphans(source, tables)
+    yield from _find_large_counters(source, own, tables)
+
+
+def find_refused_statements(schema: TransferSchema, scratch: Readable) -> Iterator[CopyProblem]:
+    """Create a derived schema in a private database; yield the statements that its engine refuses."""
+    for sql, reason in try_statements(schema, cast("Writable", scratch)):
+        name = " ".join(sql.split())[:_LONGEST_STATEMENT]
+        yield CopyProblem(table=name, column="statement", keys=(), rows=0, reason=reason)
+
+
+def _find_large_counters(
+    source: Readable, schema: PortableSchema, tables: Sequence[TransferTable]
+) -> Iterator[CopyProblem]:
+    """Yield the numbers of next rows that the column of the destination cannot store."""
+    numbers = require_schemas(source).read_counters()
+    automatic = {
+        (table.name, column.name)
+        for table in schema.tables
+        for column in table.columns
+        if column.is_automatic
+    }
+    for pair in (pair for table in tables for pair in table.pairs if (table.name, pair.column) in automatic):
+        number, logical = numbers.get(pair.table, 0), pair.destination_type
+        largest = (1 << (logical.bits - (not logical.is_unsigned))) - 1
+        if logical.kind == "integer" and number > largest:
+            reason = f"its next number {number} is larger than {largest}, the largest one of the destination"
+            yield CopyProblem(
+                table=f"{pair.table}.{pair.column}", column="counter", keys=(), rows=0, reason=reason
+            )
 
 
 def find_orphans(source: Readable, tables: Sequence[TransferTable]) -> Iterator[CopyProblem]:
@@ -67,21 +106,15 @@ def refuse_orphans(source: Readable, tables: Sequence[TransferTable]) -> None:
     Raises:
         ValuesUnstorableError: with all problems.
     """
-    _refuse(source, list(find_orphans(source, tables)))
+    refuse_problems(source, list(find_orphans(source, tables)))
 
 
-def refuse_unstorable_values(
-    source: Readable, destination: Readable, tables: Sequence[TransferTable]
-) -> None:
+def refuse_problems(source: Readable, problems: Sequence[CopyProblem]) -> None:
     """Refuse a copy that the destination would not accept.
 
     Raises:
         ValuesUnstorableError: with all problems.
     """
-    _refuse(source, list(find_problems(source, destination, tables)))
-
-
-def _refuse(source: Readable, problems: Sequence[CopyProblem]) -> None:
     if problems:
         error = ValuesUnstorableError(target=source.target)
         error.details = list(map(str, problems))

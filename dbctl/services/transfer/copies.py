@@ -11,6 +11,7 @@ from typing import TypeAlias, cast
 import msgspec
 
 from dbctl.engines.contract import (
+    ColumnPair,
     LineColumn,
     NativeSchemas,
     Omission,
@@ -21,7 +22,12 @@ from dbctl.engines.contract import (
 )
 from dbctl.errors import DbctlError, TransferOtherError, TransferSchemaError
 from dbctl.services.app import ledger_detection
-from dbctl.services.transfer.check import refuse_orphans, refuse_unstorable_values
+from dbctl.services.transfer.check import (
+    find_problems,
+    find_refused_statements,
+    refuse_orphans,
+    refuse_problems,
+)
 from dbctl.services.transfer.compare import decode_value
 from dbctl.services.transfer.copy import Destination
 from dbctl.services.transfer.endpoints import Endpoints
@@ -32,6 +38,7 @@ from dbctl.services.transfer.schema import (
     TransferSchema,
     create_schema,
     derive_schema,
+    open_planned_destination,
     read_schema,
     select_schema,
 )
@@ -270,14 +277,24 @@ class PortableCopy:
 
     def create_schema(self, db: Writable, state: TransferState) -> None:
         """Create the tables; afterwards the phase is ``copy``."""
-        schema = self.schema
-        if not schema.migrations:
-            schema, _ = derive_schema(schema, db)
+        schema = self.schema if self.schema.migrations else derive_schema(self.schema, db)[0]
         create_schema(schema, db, state)
 
     def refuse_problems(self, db: Writable, tables: Sequence[TransferTable]) -> None:
-        """Refuse rows that the destination would not accept; raises as ``refuse_unstorable_values``."""
-        refuse_unstorable_values(self._source, db, tables)
+        """Refuse rows and statements that the destination would not accept.
+
+        Raises:
+            ValuesUnstorableError: with all problems.
+        """
+        if self.schema.migrations:
+            refuse_problems(self._source, list(find_problems(self._source, db, tables)))
+            return
+        with open_planned_destination(self.schema, self._endpoints, db) as scratch:
+            schema, pairs = derive_schema(self.schema, scratch)
+            # its types have the checks that the types of the destination lack
+            tables = build_copied_tables(self._endpoints, schema, pairs)
+            problems = list(find_refused_statements(schema, scratch)) if scratch is not db else []
+            refuse_problems(self._source, [*problems, *find_problems(self._source, scratch, tables)])
 
     def set_values(self, db: Writable) -> None:
         """Set the counters."""
@@ -301,15 +318,21 @@ def open_copy(endpoints: Endpoints, source: Readable, db: Readable, options: Sch
     return PortableCopy(endpoints, source, db, options)
 
 
+def build_copied_tables(
+    endpoints: Endpoints, schema: TransferSchema, pairs: Sequence[ColumnPair]
+) -> list[TransferTable]:
+    """Return the tables with these columns."""
+    target = endpoints.destination.target(endpoints.database)
+    return build_tables(schema.source.tables, pairs, time_form=endpoints.time_form, target=target)
+
+
 def pair_tables(endpoints: Endpoints, schema: TransferSchema, db: Readable) -> list[TransferTable]:
     """Return the tables with the columns of both sides.
 
     Raises:
         TransferSchemaError: the destination lacks a table or a column.
     """
-    pairs = pair_columns(schema.source, read_schema(db))
-    target = endpoints.destination.target(endpoints.database)
-    return build_tables(schema.source.tables, pairs, time_form=endpoints.time_form, target=target)
+    return build_copied_tables(endpoints, schema, pair_columns(schema.source, read_schema(db)))
 
 
 @contextmanager

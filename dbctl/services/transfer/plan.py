@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 
-from dbctl.engines.contract import Readable, SizeMonitor, ValueChange
+from msgspec import structs
+
+from dbctl.engines.contract import Omission, Readable, SizeMonitor, ValueChange
 from dbctl.errors import Exit
 from dbctl.model import Closing, Plan, Row, Struct, format_count
-from dbctl.services.transfer.check import CopyProblem, find_orphans, find_problems, format_key
-from dbctl.services.transfer.copies import NativeCopy, is_native, pair_tables
+from dbctl.services.transfer.check import (
+    CopyProblem,
+    find_orphans,
+    find_problems,
+    find_refused_statements,
+    format_key,
+)
+from dbctl.services.transfer.copies import NativeCopy, build_copied_tables, is_native, pair_tables
 from dbctl.services.transfer.endpoints import Endpoints
 from dbctl.services.transfer.parts import require_rows, require_schemas
 from dbctl.services.transfer.schema import (
@@ -20,7 +28,7 @@ from dbctl.services.transfer.schema import (
     select_schema,
 )
 from dbctl.services.transfer.state import has_state
-from dbctl.services.transfer.tables import build_tables, list_exclusions
+from dbctl.services.transfer.tables import list_exclusions
 from dbctl.services.transfer.values import find_changes
 
 _ORIGINS: Mapping[SchemaOrigin, str] = {
@@ -161,13 +169,24 @@ def plan_transfer(endpoints: Endpoints, options: SchemaOptions) -> TransferPlan:
     ):
         if current is not None and not has_state(current):
             endpoints.require_empty(current)
+        problems = list[CopyProblem]()
         if schema.migrations:
             tables = pair_tables(endpoints, schema, destination)
         else:
             schema, pairs = derive_schema(schema, destination)
-            target = endpoints.destination.target(database)
-            tables = build_tables(schema.source.tables, pairs, time_form=endpoints.time_form, target=target)
-        problems = list(find_problems(source, destination, tables))
+            tables = build_copied_tables(endpoints, schema, pairs)
+            if destination is current:
+                reason = "the user may not create a scratch database, so the statements were not tried"
+                schema = structs.replace(
+                    schema,
+                    omissions=[
+                        *schema.omissions,
+                        Omission(kind="trial", name="of the schema", reason=reason),
+                    ],
+                )
+            else:
+                problems += find_refused_statements(schema, destination)
+        problems += find_problems(source, destination, tables)
         changes = list(find_changes(source, tables, require_schemas(destination).limits))
         measured = _measure_tables(source)
         planned = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
@@ -22,6 +22,7 @@ from dbctl.errors import (
     DbctlError,
     FeatureMissingError,
     MigrationsMissingError,
+    PrivilegeMissingError,
     TransferSchemaError,
     TransferSourcePendingError,
 )
@@ -149,23 +150,39 @@ def derive_schema(
 def open_planned_destination(
     schema: TransferSchema, endpoints: Endpoints, current: Readable | None
 ) -> Iterator[Readable]:
-    """Provide a database with the engine of the destination, and with the tables of the app's migrations.
+    """Provide a private database with the engine of the destination, and with the tables of the app's migrations.
 
-    Nothing is changed: migrations run in a private database next to the destination. ``current`` is the open destination;
-    None: a file that does not exist.
+    It is dropped at the end of the block. ``current`` is the open destination; None: a file that does not exist. Without
+    migrations, it is provided to a user who may not create databases on the server.
 
     Raises:
         PrivilegeMissingError: the user may not create databases on the server.
     """
-    if schema.migrations is None and current is not None:
-        yield current
-        return
     destination, database = endpoints.destination, endpoints.database
     engine, url = destination.engine(database), destination.url(database)
-    with closing(engine.open_scratch(url, destination.target(database))) as scratch:
+    with ExitStack() as stack:
+        try:
+            scratch = engine.open_scratch(url, destination.target(database))
+        except PrivilegeMissingError:
+            if schema.migrations or current is None:
+                raise
+            yield current
+            return
+        stack.enter_context(closing(scratch))
         if schema.migrations:
             apply_all(schema.migrations, scratch)
         yield scratch
+
+
+def try_statements(schema: TransferSchema, scratch: Writable) -> Iterator[tuple[str, str]]:
+    """Create a derived schema in a private database; yield each statement that the engine refuses, with its reason."""
+    scripts = require_scripts(scratch)
+    for sql in (*schema.statements, *schema.later_statements):
+        try:
+            with scripts.schema_transaction():
+                scripts.run_statement(sql)
+        except DbctlError as error:
+            yield sql, str(error.context.get("reason") or error)
 
 
 def create_schema(schema: TransferSchema, db: Writable, state: TransferState) -> None:

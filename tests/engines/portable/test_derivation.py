@@ -48,9 +48,12 @@ def test_created_schema_has_the_announced_types(case: Case) -> None:
     _, derived, destination = case
     created = read_portable(destination)
     types = {(each.name, column.name): column.type for each in created.tables for column in each.columns}
-    assert {(pair.table, pair.column): pair.destination_type for pair in derived.columns} == {
-        (pair.table, pair.column): types[pair.table, pair.column] for pair in derived.columns
-    }
+    for pair in derived.columns:
+        announced, own = pair.destination_type, types[pair.table, pair.column]
+        if announced.kind == "enum" and destination.engine != "mysql":  # text with a check of the labels
+            assert own.kind == "text"
+        else:
+            assert announced == own
 
 
 def test_created_schema_has_the_tables_keys_and_references(case: Case) -> None:

@@ -168,8 +168,13 @@ def test_rows_that_are_equal_in_a_unique_index_of_the_destination(
         tables = build_tables(
             before.tables, pair_columns(before, after), time_form="sqlite-time", target="app/main"
         )
-        with open_reader(source) as reader, require_rows(reader).snapshot():
-            problems = list(find_duplicates(reader, tables, before, after))
+        with (
+            open_reader(source) as reader,
+            open_reader(destination) as other,
+            require_rows(reader).snapshot(),
+        ):
+            schemas = require_part(other, PortableSchemas, "a schema", "")
+            problems = list(find_duplicates(reader, tables, before, after, schemas))
         assert [str(key["id"]) for problem in problems for key in problem.keys] == refused
         rows = [
             row

@@ -46,6 +46,8 @@ union all select 'sequence', table_name, 'no column owns it' from information_sc
   where table_schema = database() and table_type = 'SEQUENCE' order by 1, 2"""
 COUNTERS = """select table_name, auto_increment from information_schema.tables
 where table_schema = database() and auto_increment is not null"""
+COLLATION = """select character_set_name, collation_name from information_schema.columns
+where table_schema = database() and table_name = :table and column_name = :column"""
 #: Methods of indexes that other engines have, too.
 SORTED = frozenset({"BTREE", "HASH"})
 #: Defaults of bytes that the catalog contains as they are.
@@ -99,6 +101,13 @@ class MySQLPortableSchemas(MySQLPart):
 
         return MySQLDerivation(schema, self._connection.server).derive()
 
+    def fold_texts(self, table: str, column: str, texts: Sequence[str]) -> Sequence[str | bytes]:
+        ((charset, collation),) = self._connection.fetch(COLLATION, {"table": table, "column": column})
+        weight = f"weight_string(convert(convert(x'{{}}' using utf8mb4) using {charset}) collate {collation})"
+        encoded = (text.encode("utf-8", "surrogateescape").hex() for text in texts)
+        ((*weights,),) = self._connection.fetch(f"select {', '.join(map(weight.format, encoded))}")
+        return [value if isinstance(value, bytes) else str(value) for value in weights]
+
     def read_counters(self) -> Mapping[str, int]:
         return {str(table): int(str(number)) for table, number in self._connection.fetch(COUNTERS)}
 
@@ -117,6 +126,11 @@ def _build_table(table: SchemaTable, columns: Rows, indexes: Rows, *, is_mariadb
             name=table.name,
             columns=[_build_column(row, is_mariadb=is_mariadb) for row in columns],
             key=table.key,
+            key_prefixes={
+                row["column"]: int(prefix[1])
+                for row in indexes
+                if row["name"] == "PRIMARY" and (prefix := _PREFIX.search(row["term"]))
+            },
             indexes=[
                 _build_index(name, list(rows))
                 for name, rows in groupby(

@@ -46,7 +46,7 @@ class PostgreSQLDerivation(Derivation):
     def column_type(self, table: PortableTable, column: PortableColumn) -> tuple[str, LogicalType]:
         del table
         declared = write_type(column.type)
-        return declared, read_type(declared.upper())
+        return declared, column.type if column.type.kind == "enum" else read_type(declared.upper())
 
     def automatic_clause(self, table: PortableTable, column: PortableColumn) -> str:
         del table, column

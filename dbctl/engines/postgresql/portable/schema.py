@@ -24,7 +24,7 @@ from dbctl.engines.postgresql.portable.omissions import OMISSIONS
 from dbctl.engines.postgresql.portable.types import IGNORES_CASE, read_type
 from dbctl.engines.postgresql.schema import PostgreSQLSchemaReader
 from dbctl.engines.servers import NamedRow, Rows, group_rows
-from dbctl.engines.sql import ident, quote_literal
+from dbctl.engines.sql import ident, is_storable, quote_literal
 from dbctl.engines.sql.portable import interpret_constraints, list_triggers, strip_parentheses
 
 _FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
@@ -112,6 +112,12 @@ class PostgreSQLPortableSchemas(PostgreSQLPart):
         from dbctl.engines.postgresql.portable.derive import PostgreSQLDerivation
 
         return PostgreSQLDerivation(schema).derive()
+
+    def fold_texts(self, table: str, column: str, texts: Sequence[str]) -> Sequence[str | bytes]:
+        del table, column
+        values = ", ".join(f"lower({quote_literal(text if is_storable(text) else '')})" for text in texts)
+        ((*folded,),) = self._connection.fetch(f"select {values}")
+        return list(map(str, folded))
 
     def read_counters(self) -> Mapping[str, int]:
         return {str(table): int(str(number)) for table, number in self._connection.fetch(COUNTERS)}

@@ -11,7 +11,7 @@ from dbctl.engines.sql.database import SqlDatabase
 from dbctl.engines.sql.statement import quote_literal
 
 #: Kinds that engines without strict types limit, too.
-NUMBERS = frozenset[LogicalKind]({"integer", "decimal", "real"})
+LIMITED = frozenset[LogicalKind]({"integer", "decimal", "real", "enum"})
 #: Digits of an exponent of JSON that may be too large, and digits of a number that may be too large for a float.
 EXPONENT_DIGITS: Mapping[JsonForm, int] = {"exact": 4, "float": 3}
 FLOAT_DIGITS = 300
@@ -41,7 +41,7 @@ class SqlValueScreen(ABC):
         conditions, suspects = dict[str, str](), set[str]()
         for pair in pairs:
             name = self._catalog.quote_column(table, pair.column, "")
-            is_limited = limits.enforces_types or pair.destination_type.kind in NUMBERS
+            is_limited = limits.enforces_types or pair.destination_type.kind in LIMITED
             condition = self.find_condition(pair, limits) if is_limited else ""
             if condition is None:
                 suspects.add(pair.column)

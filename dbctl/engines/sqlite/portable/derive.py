@@ -46,6 +46,8 @@ class SQLiteDerivation(Derivation):
     def column_type(self, table: PortableTable, column: PortableColumn) -> tuple[str, LogicalType]:
         del table
         declared = write_type(column.type)
+        if column.type.kind == "enum":
+            return declared, column.type
         if column.type.kind == "json":
             return declared, LogicalType(kind="json")
         return declared, read_type(declared)

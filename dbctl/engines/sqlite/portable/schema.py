@@ -78,6 +78,10 @@ class SQLitePortableSchemas:
 
         return SQLiteDerivation(schema).derive()
 
+    def fold_texts(self, table: str, column: str, texts: Sequence[str]) -> Sequence[str | bytes]:
+        del table, column
+        return [text.encode("utf-8", "surrogateescape").lower() for text in texts]  # of ASCII letters only
+
     def read_counters(self) -> Mapping[str, int]:
         if not self._connection.fetch(_HAS_SEQUENCES):
             return {}

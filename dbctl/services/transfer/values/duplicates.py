@@ -1,17 +1,19 @@
-"""Rows that differ in the source, and are equal in a unique index of the destination, whose collation ignores more."""
+"""Rows that differ in the source, and are equal in a unique index of the destination, which compares less of them."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from array import array
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from dbctl.engines.contract import (
+    IndexTerm,
     LineColumn,
-    PortableColumn,
     PortableSchema,
+    PortableSchemas,
     PortableTable,
     Readable,
     RowSource,
@@ -25,28 +27,49 @@ from dbctl.services.transfer.values.unstorable import MAX_KEYS, UnstorableValues
 #: Digests are sorted in this number of parts, so that only one part at a time is a list.
 _PARTS = 64
 _DIGEST_BYTES = 8
+#: Texts that the destination folds with one statement.
+_BATCH = 500
+#: An index over the lower case of a column, in the words of PostgreSQL.
+_LOWER = re.compile(r'\(*lower\(\(*"?(.+?)"?\)?(?:::text)?\)\)*')
+#: Letters that some collations compare with others.
+_LETTERS = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ł": "l", "ı": "i", "ð": "d", "þ": "th"})
 
 
-class _Comparison(Struct, frozen=True):
-    """What a column of a unique index ignores in the destination."""
+class _Term(Struct, frozen=True):
+    """What a unique index compares of a column."""
 
-    column: LineColumn
-    ignores_case: bool
-    ignores_accents: bool
-    ignores_spaces: bool
+    column: str
+    case: int = 0  #: what it ignores: 0 nothing, 1 the case of ASCII letters, 2 the case of all letters
+    ignores_accents: bool = False
+    ignores_spaces: bool = False
+    prefix: int | None = None
 
-    def fold(self, value: bytes) -> bytes:
-        """Return a value that is the same for equal values."""
-        text = value.decode(errors="surrogateescape")
-        if self.ignores_spaces:
-            text = text.rstrip(" ")
-        if self.ignores_accents:
-            text = "".join(
-                sign for sign in unicodedata.normalize("NFD", text) if not unicodedata.combining(sign)
-            )
-        if self.ignores_case:
-            text = unicodedata.normalize("NFC", text).casefold()
-        return text.encode(errors="surrogateescape")
+    def ignores_more(self, other: _Term) -> bool:
+        """Whether values that are equal here may differ there."""
+        return (
+            self.case > other.case
+            or self.ignores_accents > other.ignores_accents
+            or self.ignores_spaces > other.ignores_spaces
+            or (self.prefix is not None and (other.prefix is None or other.prefix > self.prefix))
+        )
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether ``cut`` decides what is equal."""
+        return not self.case and not self.ignores_accents
+
+    def cut(self, value: bytes) -> str:
+        """Return the part of a value that is compared."""
+        text = value.decode(errors="surrogateescape")[: self.prefix]
+        return text.rstrip(" ") if self.ignores_spaces else text
+
+    def fold(self, text: str) -> str:
+        """Return a text that is the same for equal texts, and also for a few others."""
+        if self.is_exact:
+            return text
+        plain = unicodedata.normalize("NFKD", text).casefold()
+        plain = "".join(sign for sign in plain if not unicodedata.combining(sign)).translate(_LETTERS)
+        return plain.replace("ss", "s")
 
 
 def find_duplicates(
@@ -54,97 +77,127 @@ def find_duplicates(
     tables: Sequence[TransferTable],
     source_schema: PortableSchema,
     destination: PortableSchema,
+    schemas: PortableSchemas,
 ) -> Iterator[UnstorableValues]:
     """Yield rows that a unique index of the destination treats as equal to other rows.
 
-    Only indexes over text whose collation ignores more than that of the source are compared. Memory is 8 bytes for each row.
+    Only indexes that compare less of a value than the source does are read. Memory is 8 bytes for each row.
+
+    Args:
+        source: the source, in a snapshot.
+        tables: the tables to copy.
+        source_schema: the schema of the source.
+        destination: the schema of the destination, or of its trial.
+        schemas: the part of the destination that decides which texts are equal.
     """
     others = {table.name: table for table in destination.tables}
     before = {table.name: table for table in source_schema.tables}
     for table in tables:
         if table.name in others and table.name in before:
-            for comparisons in _list_comparisons(table, before[table.name], others[table.name]):
-                yield from _compare_rows(require_rows(source), table, comparisons)
+            own, other = before[table.name], others[table.name]
+            cases = 1 if source_schema.dialect == "sqlite" else 2, 1 if destination.dialect == "sqlite" else 2
+            for terms in _list_comparisons(own, other, *cases):
+                if {term.column for term in terms} <= {column.name for column in table.columns}:
+                    yield from _compare_rows(require_rows(source), table, terms, schemas)
 
 
 def _list_comparisons(
-    table: TransferTable, source: PortableTable, destination: PortableTable
-) -> Iterator[Sequence[_Comparison]]:
-    """Yield the columns of each unique index that may have more duplicates in the destination."""
-    columns = {column.name: column for column in table.columns}
-    source_columns = {column.name: column for column in source.columns}
-    destination_columns = {column.name: column for column in destination.columns}
-    keys = {key: None for each in (source, destination) for key in _list_unique_keys(each)}
-    for key in keys:
-        if not set(key) <= columns.keys() & source_columns.keys() & destination_columns.keys():
-            continue
-        if any(_ignores_more(source_columns[name], destination_columns[name]) for name in key):
-            yield [
-                _create_comparison(columns[name], source_columns[name], destination_columns[name])
-                for name in key
-            ]
+    source: PortableTable, destination: PortableTable, source_case: int, case: int
+) -> Iterator[Sequence[_Term]]:
+    """Yield the terms of each unique index of the destination that may have more duplicates than the source."""
+    known = [list(terms) for terms in _list_unique_terms(source, source_case)]
+    for terms in _list_unique_terms(destination, case):
+        names = sorted(term.column for term in terms)
+        same = [each for each in known if sorted(term.column for term in each) == names]
+        is_covered = any(
+            not any(term.ignores_more(own[term.column]) for term in terms)
+            for own in ({term.column: term for term in each} for each in same)
+        )
+        is_weaker = any(
+            term.ignores_more(_read_column(source, term.column, source_case))
+            for term in terms
+            if term.column in {column.name for column in source.columns}
+        )
+        if is_weaker and not is_covered:
+            yield terms
 
 
-def _list_unique_keys(table: PortableTable) -> Iterator[tuple[str, ...]]:
+def _list_unique_terms(table: PortableTable, case: int) -> Iterator[Sequence[_Term]]:
     if table.key:
-        yield tuple(table.key)
+        yield [
+            _read_term(table, IndexTerm(column=name, prefix=table.key_prefixes.get(name)), case)
+            for name in table.key
+        ]
     for index in table.indexes:
-        if (
-            index.is_unique
-            and not index.where
-            and all(term.column and not term.prefix for term in index.terms)
-        ):
-            yield tuple(term.column for term in index.terms)
+        if index.is_unique and not index.where:
+            terms = [_name_column(term) for term in index.terms]
+            if all(term.column for term in terms):
+                yield [_read_term(table, term, case) for term in terms]
 
 
-def _ignores_more(source: PortableColumn, destination: PortableColumn) -> bool:
-    return (
-        (destination.ignores_case and not source.ignores_case)
-        or (destination.ignores_accents and not source.ignores_accents)
-        or (destination.ignores_spaces and not source.ignores_spaces)
+def _name_column(term: IndexTerm) -> IndexTerm:
+    """Return the lower case of a column as a column of which case is ignored."""
+    match = _LOWER.fullmatch(term.expression)
+    return IndexTerm(column=match[1], ignores_case=True) if match else term
+
+
+def _read_term(table: PortableTable, term: IndexTerm, case: int) -> _Term:
+    own = _read_column(table, term.column, case)
+    return _Term(
+        own.column,
+        case if term.ignores_case else own.case,
+        own.ignores_accents,
+        own.ignores_spaces,
+        term.prefix,
     )
 
 
-def _create_comparison(
-    column: LineColumn, source: PortableColumn, destination: PortableColumn
-) -> _Comparison:
-    return _Comparison(
-        column,
-        source.ignores_case or destination.ignores_case,
-        destination.ignores_accents,
-        destination.ignores_spaces,
-    )
+def _read_column(table: PortableTable, name: str, case: int) -> _Term:
+    for column in table.columns:
+        if column.name == name:
+            ignored = case if column.ignores_case else 0
+            return _Term(name, ignored, column.ignores_accents, column.ignores_spaces)
+    return _Term(name)  # of dbctl
 
 
 def _compare_rows(
-    rows: RowSource, table: TransferTable, comparisons: Sequence[_Comparison]
+    rows: RowSource, table: TransferTable, terms: Sequence[_Term], schemas: PortableSchemas
 ) -> Iterator[UnstorableValues]:
     digests = [array("Q") for _ in range(_PARTS)]
-    for _, folded in _fold_rows(rows, table, [], comparisons):
-        digest = _digest(folded)
+    for _, values in _read_values(rows, table, [], terms):
+        digest = _digest(terms, values)
         digests[digest % _PARTS].append(digest)
     repeated = {first for part in digests for first, second in pairwise(sorted(part)) if first == second}
     if not repeated:
         return
-    first_keys, keys, count = dict[tuple[bytes, ...], Row](), list[Row](), 0
-    for row, folded in _fold_rows(rows, table, table.key, comparisons):
-        if _digest(folded) in repeated:
+    candidates = (
+        (row, values)
+        for row, values in _read_values(rows, table, table.key, terms)
+        if _digest(terms, values) in repeated
+    )
+    first_keys, keys, count = dict[tuple[str | bytes, ...], Row](), list[Row](), 0
+    while batch := list(islice(candidates, _BATCH)):
+        folded = [
+            column if term.is_exact else schemas.fold_texts(table.name, term.column, column)
+            for term, column in zip(terms, zip(*(values for _, values in batch), strict=True), strict=True)
+        ]
+        for (row, _), values in zip(batch, zip(*folded, strict=True), strict=True):
             key = format_key(table, row)
-            other = first_keys.setdefault(folded, key)
-            if other is not key:
+            if first_keys.setdefault(values, key) is not key:
                 count += 1
                 keys += [key] if len(keys) < MAX_KEYS and table.key else []
     if count:
-        names = ", ".join(comparison.column.name for comparison in comparisons)
+        names = ", ".join(term.column for term in terms)
         reason = "equal to another row in a unique index of the destination"
         yield UnstorableValues(table=table.name, column=names, reason=reason, rows=count, keys=keys)
 
 
-def _fold_rows(
-    rows: RowSource, table: TransferTable, key: Sequence[LineColumn], comparisons: Sequence[_Comparison]
-) -> Iterator[tuple[Sequence[bytes | None], tuple[bytes, ...]]]:
-    """Yield the key of each row, and its values in the index; rows with NULL are never equal."""
-    columns = [*key, *(comparison.column for comparison in comparisons)]
+def _read_values(
+    rows: RowSource, table: TransferTable, key: Sequence[LineColumn], terms: Sequence[_Term]
+) -> Iterator[tuple[Sequence[bytes | None], tuple[str, ...]]]:
+    """Yield the key of each row, and what an index compares of its values; rows with NULL are never equal."""
+    known = {column.name: column for column in table.columns}
+    columns = [*key, *(known[term.column] for term in terms)]
     with rows.stream_lines(table.name, columns) as batches:
         for batch in batches:
             for row in map(split_line, batch.lines):
@@ -152,13 +205,13 @@ def _fold_rows(
                 if None not in values:
                     yield (
                         row[: len(key)],
-                        tuple(
-                            comparison.fold(value or b"")
-                            for comparison, value in zip(comparisons, values, strict=True)
-                        ),
+                        tuple(term.cut(value or b"") for term, value in zip(terms, values, strict=True)),
                     )
 
 
-def _digest(values: tuple[bytes, ...]) -> int:
-    joined = b"\0".join(value.replace(b"\0", b"\0\0") for value in values)
+def _digest(terms: Sequence[_Term], values: Sequence[str]) -> int:
+    folded = (
+        term.fold(value).encode(errors="surrogateescape") for term, value in zip(terms, values, strict=True)
+    )
+    joined = b"\0".join(value.replace(b"\0", b"\0\0") for value in folded)
     return int.from_bytes(blake2b(joined, digest_size=_DIGEST_BYTES).digest(), "big")

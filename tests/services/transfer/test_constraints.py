@@ -1,0 +1,114 @@
+"""Constraints of the destination are tried before anything is copied."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.services.transfer.test_json import run_sql
+
+KELVIN = "\u212a"
+DUPLICATE = "equal to another row in a unique index of the destination"
+
+
+@pytest.fixture
+def plan(answer, tmp_path, databases):
+    """Return a function that plans a copy, tries to run it, and returns the problems."""
+
+    def start(source, to):
+        folder = tmp_path / "to"
+        folder.mkdir()
+        destination = databases(to, folder)
+        words = ("--url", f"main={source}", "transfer")
+        problems = answer(*words, "plan", "--to", destination, status=4)["data"]["problems"]
+        error = answer(*words, "run", "--to", destination, status=6)["error"]
+        assert error["code"] == "values-unstorable"
+        assert answer(*words, "plan", "--to", destination, status=4)["data"]["problems"] == problems
+        return problems
+
+    return start
+
+
+@pytest.fixture
+def create(tmp_path, databases):
+    """Return a function that creates a database of an engine with some statements."""
+
+    def start(engine, *statements):
+        url = databases(engine, tmp_path)
+        run_sql(url, *statements)
+        return url
+
+    return start
+
+
+@pytest.mark.parametrize("engine", ["postgresql", "mysql"])
+def test_letters_that_are_equal_only_in_the_destination(plan, create, engine):
+    source = create(
+        "sqlite",
+        "create table person (id integer primary key, name text unique collate nocase)",
+        f"insert into person values (1, 'k'), (2, '{KELVIN}'), (3, 'é'), (4, 'É'), (5, 'e'), (6, 'ß'), (7, 'x')",
+    )
+    (problem,) = plan(source, engine)
+    assert (problem["table"], problem["column"], problem["reason"]) == ("person", "name", DUPLICATE)
+    assert [key["id"] for key in problem["keys"]] == ["2", "4"]
+
+
+def test_texts_with_the_same_lower_case_only_in_the_destination_are_exact(
+    answer, create, databases, tmp_path
+):
+    """Python folds both letters to the same one, and the server does not."""
+    source = create(
+        "sqlite",
+        "create table person (id integer primary key, name text unique collate nocase)",
+        "insert into person values (1, 'Maße'), (2, 'Masse'), (3, 'mase')",
+    )
+    words = ("--url", f"main={source}", "transfer")
+    (tmp_path / "to").mkdir()
+    destination = databases("postgresql", tmp_path / "to")
+    assert answer(*words, "plan", "--to", destination)["data"]["problems"] == []
+    answer(*words, "run", "--to", destination)
+
+
+def test_keys_of_which_the_destination_compares_the_first_characters(plan, create):
+    source = create(
+        "postgresql",
+        "create table link (a varchar(800), b varchar(800), note text, primary key (a, b))",
+        "insert into link values (repeat('x', 384) || '1', 'b', ''), (repeat('x', 384) || '2', 'b', ''), ('y', 'b', '')",
+    )
+    (problem,) = plan(source, "mysql")
+    assert (problem["column"], problem["rows"], problem["reason"]) == ("a, b", 1, DUPLICATE)
+
+
+def test_statement_that_the_destination_refuses(plan, create):
+    source = create(
+        "sqlite",
+        "create table item (id integer primary key autoincrement, name text not null)",
+        "create unique index item_name on item (name) where id > 10",
+        "insert into item values (1, 'a'), (2, 'a')",
+    )
+    (problem,) = plan(source, "mysql")
+    assert problem["column"] == "statement"
+    assert "item_name" in problem["table"] or "alter table `item`" in problem["table"]
+    assert problem["reason"]
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+def test_number_of_the_next_row_that_the_destination_cannot_store(plan, create, engine):
+    source = create(
+        "mysql",
+        "create table item (id bigint unsigned auto_increment primary key) auto_increment = 9223372036854775900",
+    )
+    (problem,) = plan(source, engine)
+    assert (problem["table"], problem["column"]) == ("item.id", "counter")
+    assert "9223372036854775900" in problem["reason"]
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+def test_value_that_is_no_label_of_an_enum(plan, create, engine):
+    source = create(
+        "mysql",
+        "create table item (id int primary key, state enum('on', 'off') not null)",
+        "set session sql_mode = ''",
+        "insert into item values (1, 'on'), (2, 'wrong')",
+    )
+    (problem,) = plan(source, engine)
+    assert (problem["column"], problem["keys"]) == ("state", [{"id": "2"}])
