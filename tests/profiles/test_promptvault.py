@@ -162,6 +162,26 @@ def test_new_user_is_stored_as_by_prisma(run: Run, vault: Vault, monkeypatch: py
     )
 
 
+def test_added_rows_get_ids_as_by_prisma(run: Run, vault: Vault) -> None:
+    plan = run("data", "add", "Tag", "name=new", "--dry-run")["plan"]
+    assert "id (new)" in plan["steps"][0]
+    first = run("data", "add", "Tag", "name=new")["key"]["id"]
+    assert re.fullmatch("c[0-9a-z]{24}", first)
+    assert vault.rows(f"""select "name" from "Tag" where "id" = '{first}'""") == [("new",)]
+    assert run("data", "add", "Tag", "id=given", "name=other")["key"] == {"id": "given"}
+    assert run("data", "add", "Team", "name=Design")["key"]["id"].startswith("c")
+
+
+def test_user_is_shown_with_name_of_team_and_memberships(run: Run, vault: Vault) -> None:
+    vault.rows("""delete from "UserTeam" """)
+    user = run("users", "show", "ada@example.org")
+    assert (user["team"], user["team_name"], user["teams"]) == (promptvault.TEAM, "Research", [])
+    vault.rows(f"""insert into "UserTeam" values ('{promptvault.ADA}', '{promptvault.TEAM}')""")
+    assert run("users", "show", "ada@example.org")["teams"] == ["Research"]
+    ben = run("users", "show", "ben@example.org")  # a text that a user typed
+    assert (ben["team"], ben["team_name"]) == ("development", None)
+
+
 def test_new_ids_are_unique_and_ordered_by_time() -> None:
     make = KEYS["cuid"]
     assert make is not None
@@ -651,6 +671,25 @@ def test_invalid_values_are_reported(run: Run, vault: Vault, damage: str, code: 
     assert [(finding["code"], finding["severity"]) for finding in broken] == [(code, severity)]
     findings = run("doctor", status=4 if severity == "error" else 0)["findings"]
     assert code in [finding["code"] for finding in findings]
+
+
+@pytest.mark.parametrize("vault", ["document"], indirect=True)
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        ("update User set role = null where name is null", "users without a role"),
+        (
+            f"update Prompt set visibility = null where id = '{promptvault.GARDEN}'",
+            "prompts without a visibility",
+        ),
+    ],
+)
+def test_missing_role_and_visibility_are_reported(run: Run, vault: Vault, damage: str, expected: str) -> None:
+    repair_triggers(run, vault)
+    vault.rows(damage)
+    for command, code in ((["integrity", "cross-check"], 4), (["doctor"], 4)):
+        findings = run(*command, status=code)["findings"]
+        assert [item["severity"] for item in findings if expected in item["message"]] == ["error"]
 
 
 def test_default_account_with_known_password_is_reported(run: Run, vault: Vault) -> None:

@@ -174,6 +174,8 @@ class Database(Section, frozen=True, kw_only=True):
     keys: Mapping[str, Alternatives] = {}
     #: ``table.column``: columns with which an index must begin, such as foreign keys; ``doctor`` reports a missing one
     indexed: Sequence[Annotated[str, SchemaName("table-path")]] = ()
+    #: by table, how ``data add`` creates a primary key that is not given, if the database has no default for it
+    new_keys: Mapping[str, KeyCodec] = {}
     foreign_keys: bool = True  #: whether the app enforces foreign keys; otherwise rows may be orphaned
     pragmas: Mapping[str, str] = {}  #: pragmas of every writing connection (SQLite)
     create: Mapping[str, str] = {}  #: pragmas of a file that dbctl creates (SQLite)

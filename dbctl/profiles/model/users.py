@@ -166,6 +166,16 @@ class JoinedField(Section, frozen=True, kw_only=True):
     expires_at: ColumnName = ""
 
 
+class ListedRows(Section, frozen=True, kw_only=True):
+    """Rows that belong to a user, such as the groups of a user: ``users show`` lists them."""
+
+    rows: RowPath  #: the rows; with the syntax of ``cascade``
+    #: columns of the rows; a single one gives a list of values
+    columns: Annotated[Sequence[ColumnName], msgspec.Meta(min_length=1)]
+    order: str = ""  #: the column of the order; ``-column`` for descending
+    limit: Annotated[int, msgspec.Meta(ge=1)] = 20  #: only the first rows of the order are listed
+
+
 class Users(Section, frozen=True, kw_only=True):
     """Users: their table, keys, logins, and the values that the app accepts."""
 
@@ -227,6 +237,7 @@ class Users(Section, frozen=True, kw_only=True):
     lockout: Lockout | None = None  #: the table that locks users after failed sign-ins, for ``users unlock``
     statistics: StatisticsRow | None = None  #: a row of statistics that ``users show`` prints
     counts: Mapping[str, RowPath] = {}  #: rows counted per user, by name; with the syntax of ``cascade``
+    related: Mapping[str, ListedRows] = {}  #: rows listed by ``users show``, by name
     new_settings: Mapping[str, NewSetting] = {}  #: the settings of a new user, by key
 
     @property

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from dbctl.engines.contract import Condition, Writable
 from dbctl.errors import UsageError, UseDedicatedCommandError, ValueInvalidError
 from dbctl.model import ChangeResult, Effect, Plan, Row, now
+from dbctl.profiles import KEYS
 from dbctl.services.app import MASK, App, Change, audit, find_column
 from dbctl.services.data.new_values import is_users_table, quote_value, refuse_dedicated_tables
 from dbctl.services.data.table import DataTable, selected_database
@@ -57,11 +58,12 @@ class AddRow:
             raise UseDedicatedCommandError(operation=f"adding a row to {name}", command="users create")
         refuse_dedicated_tables(table, {*new_values, *nulls})
         self._table, self._values = table, _parse_new_values(table, new_values, nulls)
-        if missing := table.live.missing_required_columns(set(self._values)):
+        self._generated = self._find_generator()
+        if missing := table.live.missing_required_columns({*self._values, *self._generated}):
             raise UsageError(detail=f"a row of {name} requires {', '.join(missing)}: add {missing[0]}=VALUE")
         RowRules(table.app, table.database, table.live).check_added(self._values)
         values = (f"{column} {quote_value(table, column, value)}" for column, value in self._values.items())
-        value_list = ", ".join(values)
+        value_list = ", ".join([*values, *(f"{column} (new)" for column in self._generated)])
         self.plan = Plan(
             title=f"Add a row to {name}",
             target=table.db.target,
@@ -71,22 +73,32 @@ class AddRow:
 
     def apply(self, db: Writable) -> RowAddResult:
         """Insert the row and record it."""
-        app, name, values = self._table.app, self._table.name, self._values
+        app, name = self._table.app, self._table.name
+        values = self._values | {column: create() for column, create in self._generated.items()}
         with guard_constraints(app, self._table.database, db, {name: values}):
-            key = self._insert(db)
+            key = self._insert(db, values)
         audit.record(app, db, "data.add", name, " ".join(map(str, key.values())), {"columns": [*values]})
         where = [Condition(column, "=", value) for column, value in key.items()]
         rows = DataTable(app, db, name).read_stored(where) if key else [values]
         row = {column: self._table.mask_value(column, value) for column, value in (rows or [key])[0].items()}
         return RowAddResult(table=name, key={column: row[column] for column in key}, row=row)
 
-    def _insert(self, db: Writable) -> dict[str, object]:
+    def _find_generator(self) -> dict[str, Callable[[], str]]:
+        """Return the function that creates the primary key, by column; empty if it is given, or if the database creates it."""
+        table = self._table
+        codec = table.app.database(table.database).new_keys.get(table.name)
+        generator = KEYS[codec] if codec else None
+        column = table.key[0] if len(table.key) == 1 else ""
+        is_omitted = column and column not in self._values
+        return {column: generator} if generator and is_omitted else {}
+
+    def _insert(self, db: Writable, values: Mapping[str, object]) -> dict[str, object]:
         """Insert the row and return its primary key, with generated values.
 
         Raises:
             ValueInvalidError: a column of the key would be NULL, which SQLite allows; no selector could find the row.
         """
-        name, values = self._table.name, self._values
+        name = self._table.name
         generated = next((column for column in self._table.key if values.get(column) is None), None)
         returned = db.insert(name, values, returning=generated)
         db.advance_sequences(name)

@@ -15,8 +15,13 @@ from dbctl.services.app import (
     UserSelector,
     UserTable,
     find_column,
+    find_secret_columns,
     has_all,
+    is_time,
+    mask,
     open_users,
+    time_columns,
+    users_database,
 )
 from dbctl.services.roles import read_permissions
 from dbctl.services.settings import find_section, open_settings
@@ -71,8 +76,10 @@ def show_users(app: App, selector: UserSelector) -> UserShown | UsersShown:
 
 def _create_detail(users: UserTable, user: User) -> UserShown:
     app = users.app
+    shown = {field: getattr(user, field) for field in User.__struct_fields__}
+    shown["extra"] = {**user.extra, **_read_names(users, user), **_read_related(users, user)}
     return UserShown(
-        **{field: getattr(user, field) for field in User.__struct_fields__},
+        **shown,
         permissions=read_permissions(app, users.db, user),
         tokens=count_tokens(users, user),
         failed_attempts=_failed_attempts(users, user),
@@ -80,6 +87,49 @@ def _create_detail(users: UserTable, user: User) -> UserShown:
         statistics=statistics(users, user),
         last_activity=_last_activity(app, users.db, user),
     )
+
+
+def _read_names(users: UserTable, user: User) -> dict[str, object]:
+    """Return the names of the rows to which fields of the user refer, as ``FIELD_name``."""
+    names: dict[str, object] = {}
+    for field, lookup in users.section.lookup.items():
+        key = user.extra.get(field)
+        if key is not None and lookup.table in users.db.tables():
+            rows = users.db.select(lookup.table, [lookup.name], [Condition(lookup.key, "=", key)], limit=1)
+            names[f"{field}_name"] = rows[0][0] if rows else None
+    return names
+
+
+def _read_related(users: UserTable, user: User) -> dict[str, object]:
+    """Return the rows that the profile lists for a user, by name; without those that the deployment lacks."""
+    tables, related = users.db.tables(), dict[str, object]()
+    for name, section in users.section.related.items():
+        steps = parse_row_path(section.rows)
+        table, order = steps[0].table, section.order.removeprefix("-")
+        needed = [f"{table}.{column}" for column in [*section.columns, *([order] if order else [])]]
+        if not has_all(tables, [*(step.path for step in steps), *needed]):
+            continue
+        live = LiveTable(users.app.profile, users.db, table, name)
+        secret = find_secret_columns(users.app, users_database(users.app), users.db, [table]).get(table, ())
+        time_names = time_columns(users.app, users_database(users.app), live)
+        times = {name for name, column in live.table.columns.items() if is_time(users.db, column, time_names)}
+        rows = users.db.select(
+            table,
+            section.columns,
+            [follow_steps(users.db, steps, [user.id])],
+            order_by=[Order([order], descending=section.order.startswith("-"), time=order in times)]
+            if order
+            else [],
+            limit=section.limit,
+        )
+        masked = [mask(dict(zip(section.columns, row, strict=True)), secret) for row in rows]
+        decoded = [
+            {column: read_time(value) if column in times else value for column, value in row.items()}
+            for row in masked
+        ]
+        is_single = len(section.columns) == 1
+        related[name] = [row[section.columns[0]] for row in decoded] if is_single else decoded
+    return related
 
 
 def _failed_attempts(users: UserTable, user: User) -> int | None:
