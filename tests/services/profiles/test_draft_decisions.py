@@ -13,6 +13,7 @@ from dbctl.profiles import hash_password
 
 HASH = hash_password(Secret("secret"), "$2b$04$")
 TOKEN = "f3a9c07be1d24856aa10"
+TIME = "'2026-01-01 00:00:00'"
 EXPIRES = "'2030-01-01 00:00:00'"
 
 
@@ -182,6 +183,63 @@ def test_values_and_rows_that_every_user_has_are_drafted(shop):
     result = shop.run("users", "create", "cy@example.org", "--generate")
     assert any("profiles" in warning for warning in result["warnings"])
     assert shop.rows("select plan, deleted_at_ms, note from users where id = 3") == [("free", 0, None)]
+
+
+@pytest.mark.parametrize(("columns", "created"), [("{email}", True), ("words", False), ("", False)])
+def test_row_that_every_user_has_is_created_if_all_its_values_are_known(shop, columns, created):
+    value = {"{email}": "email", "words": "'motto of ' || email", "": "null"}[columns]
+    unique = "" if not columns else " unique"
+    shop.create(
+        f"""create table identities (uid text primary key, user_id integer not null{unique} references users (id),
+            provider text not null, address text, seen_at text, since text not null)""",
+        f"""insert into identities select printf('0f8fad5b-d9cb-469f-a165-70867728950%d', id), id, 'local', {value}, null,
+            '2026-01-01 00:00:00' from users""",
+    )
+    profile = shop.draft()
+    sections = profile["users"].get("create", [])
+    decisions = profile["undecided"].get("new-users", [])
+    assert (bool(sections), not decisions) == (created, created)
+    assert any("identities" in text for text in decisions) != created
+    result = shop.run("users", "create", "cy@example.org", "--generate")
+    rows = shop.rows("select provider, address, seen_at, length(uid) from identities where user_id = 3")
+    assert rows == ([("local", "cy@example.org", None, 36)] if created else [])
+    assert any("identities" in warning for warning in result["warnings"]) != created
+    if created:
+        shop.profile.write_text(shop.profile.read_text().replace("# admin = false", "admin = false"))
+        shop.run("users", "delete", "cy@example.org")
+        assert shop.rows("select count(*) from identities") == [(2,)]
+
+
+def test_values_of_new_users_are_those_that_all_users_have(shop):
+    shop.create(
+        columns=""", first_name text not null, plan text not null, stamp text, email_key text, created_at text, updated_at text,
+            modified text, mail_sent_at text""",
+        values=tuple(
+            f", '', 'free', '0f8fad5b-d9cb-469f-a165-7086772895{number}', '{name}@example.org', {TIME}, {TIME}, {TIME}, {TIME}"
+            for number, name in ((11, "ada"), (22, "bo"))
+        ),
+    )
+    profile = shop.draft()
+    assert profile["users"]["new"] == {
+        "first_name": "",
+        "plan": "free",
+        "stamp": ":uuid4",
+        "email_key": "{email}",
+        "modified": ":now",
+    }
+    assert "mail_sent_at" in profile["undecided"]["new-users"][0]
+    shop.run("users", "create", "cy@example.org", "--generate")
+    [(first, plan, stamp, key, changed, sent)] = shop.rows(
+        "select first_name, plan, stamp, email_key, modified, mail_sent_at from users where id = 3"
+    )
+    assert (first, plan, len(stamp), key, bool(changed), sent) == (
+        "",
+        "free",
+        36,
+        "cy@example.org",
+        True,
+        None,
+    )
 
 
 def test_user_whose_key_is_in_the_name_of_a_role_is_not_deleted(shop):

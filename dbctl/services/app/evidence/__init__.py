@@ -12,6 +12,7 @@ with lazy_imports(__name__):
         refuse_contradictions,
     )
     from dbctl.services.app.evidence.gather import (
+        SAMPLE_ROWS,
         Evidence,
         TableEvidence,
         add_samples,

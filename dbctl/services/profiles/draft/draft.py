@@ -88,9 +88,11 @@ def _default_name(url: Url) -> str:
 
 def _draft(evidence: Evidence, db: Readable, url: Url, name: str) -> ProfileDraft:
     candidates = rank_users_tables(evidence)
-    users = draft_users(evidence, candidates)
-    table = users.table if users else None
+    best = next((candidate for candidate in candidates if not candidate.table.is_view), None)
+    best = best if best and best.table.key else None
+    table = best.table if best else None
     sign_ins = draft_sign_ins(evidence, table) if table else SignInDraft()
+    users = draft_users(evidence, db, best, candidates, sign_ins.tables) if best else None
     owned = draft_owned_rows(evidence, table, sign_ins.tables) if table else OwnedDraft()
     database = draft_database(
         evidence,

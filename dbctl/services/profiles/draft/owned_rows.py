@@ -44,7 +44,11 @@ def draft_owned_rows(evidence: Evidence, users: TableEvidence, signed_in: Collec
     if below.cleared:
         cleared = [Entry(path, _REASONS["blocked"]) for path in below.cleared]
         lines.append(Line("clear", cleared, "references to deleted rows, which become NULL"))
-    parts = [_draft_transfer(evidence, reference) for reference in transferable]
+    parts = [
+        _draft_transfer(evidence, reference)
+        for reference in transferable
+        if reference.deletion == "blocked" or not evidence.tables[reference.table].is_unique(reference.column)
+    ]
     blocked = [reference.path for reference in transferable if reference.deletion == "blocked"]
     decisions = list[Decision]()
     if blocked:
@@ -107,7 +111,8 @@ def _find_named_rows(evidence: Evidence, users: TableEvidence) -> list[str]:
 def _is_personal(evidence: Evidence, reference: UserReference, signed_in: Collection[str]) -> bool:
     table = evidence.tables[reference.table]
     column = table.columns[reference.column]
-    is_own_key = table.is_unique(reference.column)  # one row for each user
+    # One row for each user; without a foreign key, rows of others may depend on it.
+    is_own_key = table.is_unique(reference.column) and reference.deletion == "blocked"
     is_personal = is_own_key or bool(names.PERSONAL_ROWS.search(names.normalize(reference.table)))
     if not has_row_path(reference.table, reference.column):
         return False

@@ -22,6 +22,7 @@ class RoleDraft(Struct, frozen=True, kw_only=True):
     """The lines and sections about roles."""
 
     columns: Sequence[str] = ()  #: the columns of users that the profile covers
+    tables: Sequence[str] = ()  #: the tables with the roles of each user
     lines: Sequence[Line | str] = ()
     parts: Sequence[Part] = ()
     decisions: Sequence[Decision] = ()
@@ -231,6 +232,7 @@ def _draft_flags(evidence: Evidence, users: TableEvidence) -> RoleDraft | None:
         parts += [part for part in members.parts if part.header != "users.role"]
     return RoleDraft(
         columns=flags,
+        tables=members.tables if members else (),
         lines=[admin],
         parts=parts,
         decisions=[Decision("other", f"roles of several columns: {', '.join(flags)}")],
@@ -342,7 +344,10 @@ def _describe_members(
             ),
         ]
     return RoleDraft(
-        lines=admin, parts=[*own, Part(header="users.role.members", lines=lines), *parts], decisions=decisions
+        tables=[link.name],
+        lines=admin,
+        parts=[*own, Part(header="users.role.members", lines=lines), *parts],
+        decisions=decisions,
     )
 
 
@@ -382,7 +387,12 @@ def _draft_metadata(evidence: Evidence) -> RoleDraft | None:
                 "other", f"the roles are those of {len(rows)} sampled rows of {table.name}: add the others"
             ),
         ]
-        return RoleDraft(lines=admin, parts=[Part(header="users.role", lines=lines)], decisions=decisions)
+        return RoleDraft(
+            tables=[table.name],
+            lines=admin,
+            parts=[Part(header="users.role", lines=lines)],
+            decisions=decisions,
+        )
     return None
 
 

@@ -1,23 +1,20 @@
-"""Draft the sections about users: table, key, logins, fields, constants of new rows."""
+"""Draft the sections about users: table, key, logins, fields."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from dbctl.engines.contract import Column
+from dbctl.engines.contract import Readable
 from dbctl.model import Struct
 from dbctl.services.app import has_secret_name
-from dbctl.services.app.evidence import Evidence, TableEvidence, find_user_references, names, values
-from dbctl.services.profiles.draft.document import MOST_LISTED, Decision, Line, Part, Value, join_names
+from dbctl.services.app.evidence import Evidence, TableEvidence, names, values
+from dbctl.services.profiles.draft.document import Decision, Line, Part, Value
+from dbctl.services.profiles.draft.new_users import LONGEST_CONSTANT, draft_new_users
 from dbctl.services.profiles.draft.passwords import draft_password
 from dbctl.services.profiles.draft.roles import draft_role
 from dbctl.services.profiles.draft.users_table import NEAR_POINTS, UsersCandidate
 
-#: Rows from which on a column without NULL, or a row for each user, is no chance.
-LEAST_ROWS = 2
-#: The most characters of a constant that a draft copies from rows.
-LONGEST_CONSTANT = 40
 #: The values of a column that is true for users who cannot sign in.
 _INVERTED: Mapping[str, Value] = {"values": [False], "inactive": True}
 
@@ -32,11 +29,14 @@ class UsersDraft(Struct, frozen=True, kw_only=True):
     decisions: Sequence[Decision]
 
 
-def draft_users(evidence: Evidence, candidates: Sequence[UsersCandidate]) -> UsersDraft | None:
-    """Return the sections about the best candidate; None without a table that can be the users."""
-    best = next((candidate for candidate in candidates if not candidate.table.is_view), None)
-    if best is None or not best.table.key:
-        return None
+def draft_users(
+    evidence: Evidence,
+    db: Readable,
+    best: UsersCandidate,
+    candidates: Sequence[UsersCandidate],
+    signed_in: Collection[str],
+) -> UsersDraft:
+    """Return the sections about the candidate ``best``; ``signed_in`` are the tables whose rows end with a sign-in."""
     table = best.table
     fields, logins = _map_fields(table)
     key = table.columns[table.key]
@@ -50,8 +50,8 @@ def draft_users(evidence: Evidence, candidates: Sequence[UsersCandidate]) -> Use
         fields["active"] = flags[0]
     password, role = draft_password(evidence, table), draft_role(evidence, table)
     covered = {key.name, *fields.values(), *password.columns, *role.columns}
-    new, further = _cover_required(table, covered)
-    fields |= further
+    new = draft_new_users(evidence, db, table, fields, covered=covered, described={*signed_in, *role.tables})
+    fields |= new.fields
     lines: list[Line | str] = [
         Line("table", table.name, best.evidence),
         *_list_other_candidates(best, candidates),
@@ -64,20 +64,14 @@ def draft_users(evidence: Evidence, candidates: Sequence[UsersCandidate]) -> Use
     if flags:
         description = f"by its name, {' or '.join(flags)} is true for users who cannot sign in"
         lines.append(Line("active", _INVERTED, description, is_candidate=len(flags) > 1))
-    filled, varied = _fill_nullable(table, {*covered, *new, *fields.values()})
-    new |= filled
-    if new:
-        counts = f"; of {len(table.rows)} sampled rows, each has these values of {', '.join(filled)}"
-        lines.append(Line("new", new, f"columns that no field covers{counts if filled else ''}"))
-    companions = list(_draft_companions(evidence, table))
+    lines += new.lines
     parts = [
         Part(header="users", remarks=["Users"], lines=lines),
-        Part(header="users.fields", lines=list(_describe_fields(table, fields, further))),
+        Part(header="users.fields", lines=list(_describe_fields(table, fields, new.fields))),
         *role.parts,
-        *(part for _, part in companions),
+        *new.parts,
     ]
-    decisions = [*_decide_table(best, candidates), *role.decisions, *password.decisions]
-    decisions += _decide_new_users(table, varied, [name for name, _ in companions])
+    decisions = [*_decide_table(best, candidates), *role.decisions, *password.decisions, *new.decisions]
     if "active" not in fields:
         has_candidate = flags or names.match_columns(table, names.INACTIVE)
         text = f"users without the field active: {table.name}"
@@ -211,94 +205,3 @@ def _describe_field(table: TableEvidence, field: str, column: str, further: Mapp
 def _list_inactive_flags(table: TableEvidence) -> list[str]:
     columns = names.match_columns(table, names.INACTIVE_FLAG)
     return [column for column in columns if _suits("active", table, column)]
-
-
-# New rows -------------------------------------------------------------------------------------------------------------
-
-
-def _cover_required(table: TableEvidence, covered: set[str]) -> tuple[dict[str, Value], dict[str, str]]:
-    """Return constants, and further fields, for the required columns that the profile does not cover."""
-    constants: dict[str, Value] = {}
-    fields: dict[str, str] = {}
-    for column in table.columns.values():
-        if not column.required or column.name in covered or column.is_generated:
-            continue
-        constant = find_constant(column, table.values(column.name))
-        if constant is None:
-            fields[column.name] = column.name
-        else:
-            constants[column.name] = constant
-    return constants, fields
-
-
-def _fill_nullable(table: TableEvidence, covered: Collection[str]) -> tuple[dict[str, Value], list[str]]:
-    """Return constants for columns that are never NULL although they may be, and the columns whose values differ."""
-    constants, varied = dict[str, Value](), list[str]()
-    for column in table.columns.values():
-        stored = table.values(column.name)
-        is_candidate = column.nullable and not column.is_generated and column.name not in covered
-        if not is_candidate or len(stored) < LEAST_ROWS or len(stored) != len(table.rows):
-            continue
-        constant = None if values.is_time(column, stored) else find_constant(column, stored)
-        if constant is None or len(set(map(repr, stored))) > 1:
-            varied.append(column.name)
-        else:
-            constants[column.name] = constant
-    return constants, varied
-
-
-def _draft_companions(evidence: Evidence, users: TableEvidence) -> Iterator[tuple[str, Part]]:
-    """Yield each table in which every user has exactly one row, and a candidate for the row of a new user."""
-    keys = list(map(str, users.values(users.key)))
-    if len(keys) < LEAST_ROWS:
-        return
-    for reference in find_user_references(evidence, users, users.key):
-        table = evidence.tables[reference.table]
-        if sorted(map(str, table.values(reference.column))) != sorted(keys):
-            continue
-        constants = {
-            column.name: constant
-            for column in table.columns.values()
-            if column.name not in (reference.column, table.key)
-            and len(table.values(column.name)) == len(table.rows)
-            and (constant := find_constant(column, table.values(column.name))) is not None
-        }
-        lines = [Line("table", table.name), Line("user", reference.column)]
-        lines += (
-            [Line("values", constants, "the values of all rows, and the time of now")] if constants else []
-        )
-        remarks = [f"Each of {len(keys)} users has one row in {table.name}. If the app requires it:"]
-        yield (
-            table.name,
-            Part(header="users.create", is_array=True, remarks=remarks, lines=lines, is_candidate=True),
-        )
-
-
-def _decide_new_users(
-    users: TableEvidence, varied: Sequence[str], companions: Sequence[str]
-) -> list[Decision]:
-    decisions = []
-    if companions:
-        text = f"each user has one row in {join_names(companions)}, which a new user would lack"
-        decisions.append(Decision("new-users", text))
-    if varied:
-        text = f"{users.name}.{', '.join(varied[:MOST_LISTED])} would be NULL for a new user, and is so for none of {len(users.rows)}"
-        decisions.append(Decision("new-users", text))
-    return decisions
-
-
-def find_constant(column: Column, stored: Sequence[object]) -> Value | None:
-    """Return the value of a required column in a new row: the current time, or the only value of all sampled rows."""
-    if values.is_time(column, stored):
-        return ":now"
-    distinct = set(map(repr, stored))
-    if values.is_boolean(column, stored):
-        return bool(stored[0]) if len(distinct) == 1 else False
-    first = stored[0] if stored else None
-    if len(distinct) != 1 or (first not in ("", 0) and (len(stored) == 1 or has_secret_name(column.name))):
-        return None
-    if isinstance(first, int) or (
-        isinstance(first, str) and len(first) <= LONGEST_CONSTANT and first.isprintable()
-    ):
-        return first
-    return None

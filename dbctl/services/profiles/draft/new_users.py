@@ -1,0 +1,254 @@
+"""Draft what a new user needs: values of its row, and rows of other tables that every user has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import timedelta
+
+from dbctl.engines.contract import Column, InSubquery, Not, Readable
+from dbctl.errors import BusyError, PrivilegeMissingError, QueryFailedError
+from dbctl.model import Row, Struct, format_count
+from dbctl.services.app import has_secret_name
+from dbctl.services.app.evidence import (
+    SAMPLE_ROWS,
+    Evidence,
+    TableEvidence,
+    UserReference,
+    find_user_references,
+    names,
+    values,
+)
+from dbctl.services.profiles.draft.document import Decision, Line, Part, Value, join_names
+
+#: Users from which on a row for each, or a column without NULL, is no chance; without a unique index a row for each needs more.
+LEAST_USERS, MANY_USERS = 2, 5
+#: The most characters of a constant that a draft copies from rows.
+LONGEST_CONSTANT = 40
+#: The time limit of a query about all users.
+QUERY_LIMIT = timedelta(seconds=1)
+_UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+#: Fields that each new user has.
+_SOURCES = ("id", "username", "email")
+
+
+class NewUserDraft(Struct, frozen=True, kw_only=True):
+    """The lines and sections about new users."""
+
+    fields: Mapping[str, str]  #: further fields: required columns for which the rows show no value
+    lines: Sequence[Line]
+    parts: Sequence[Part]
+    decisions: Sequence[Decision]
+
+
+class _Values(Struct, frozen=True, kw_only=True):
+    """The values of a new row."""
+
+    known: Mapping[str, Value]
+    unknown: Sequence[
+        str
+    ]  #: columns that have a value in each row, but the rows do not show which a new one gets
+
+
+def draft_new_users(
+    evidence: Evidence,
+    db: Readable,
+    users: TableEvidence,
+    fields: Mapping[str, str],
+    *,
+    covered: Collection[str],
+    described: Collection[str],
+) -> NewUserDraft:
+    """Return the values of a new user's columns, and the rows of other tables.
+
+    Args:
+        evidence: the evidence.
+        db: the database.
+        users: the table of users.
+        fields: by field, its column.
+        covered: columns that the profile covers without fields: key, password, roles.
+        described: tables that other sections describe.
+    """
+    known_before = {field: column for field, column in fields.items() if field in _SOURCES and field != "id"}
+    own = _find_values(users, [(row, row) for row in users.rows], known_before, {*covered, *fields.values()})
+    required = [column for column in own.unknown if users.columns[column].required]
+    varied = [column for column in own.unknown if column not in required]
+    known = {**own.known, **_find_empty_texts(users, fields)}
+    lines = []
+    if known:
+        lines.append(Line("new", known, _explain_values(users, known)))
+    decisions = list[Decision]()
+    parts = list[Part]()
+    sources = {**known_before, "id": users.key}
+    for reference in _find_companions(evidence, db, users, described):
+        part, decision = _draft_companion(evidence, users, reference, sources)
+        parts.append(part)
+        decisions += [decision] if decision else []
+    if varied:
+        text = f"{users.name}.{join_names(varied)} would be NULL for a new user, and is so for none of {len(users.rows)}"
+        decisions.append(Decision("new-users", text))
+    return NewUserDraft(
+        fields={column: column for column in required}, lines=lines, parts=parts, decisions=decisions
+    )
+
+
+# Values ---------------------------------------------------------------------------------------------------------------
+
+
+def _find_values(
+    table: TableEvidence,
+    rows: Sequence[tuple[Row, Row]],
+    sources: Mapping[str, str],
+    covered: Collection[str],
+) -> _Values:
+    """Return the values of a new row by those of all sampled rows, each with the row of its user."""
+    known, unknown = dict[str, Value](), list[str]()
+    for column in table.columns.values():
+        if column.name in covered or column.is_generated:
+            continue
+        stored = table.values(column.name)
+        is_full = len(stored) == len(table.rows) and len(stored) >= LEAST_USERS
+        if not (column.required or (column.nullable and is_full)):
+            continue  # the database has a default, or other rows have no value
+        value = find_constant(column, stored) if column.required else _find_optional_constant(table, column)
+        if value is None and is_full:
+            value = _derive(table, column, rows, sources)
+        if value is None:
+            unknown.append(column.name)
+        else:
+            known[column.name] = value
+    return _Values(known=known, unknown=unknown)
+
+
+def find_constant(column: Column, stored: Sequence[object]) -> Value | None:
+    """Return the value of a required column in a new row: the current time, or the only value of all sampled rows."""
+    if values.is_time(column, stored):
+        return ":now"
+    distinct = set(map(repr, stored))
+    if values.is_boolean(column, stored):
+        return bool(stored[0]) if len(distinct) == 1 else False
+    first = stored[0] if stored else None
+    if len(distinct) != 1 or (first not in ("", 0) and (len(stored) == 1 or has_secret_name(column.name))):
+        return None
+    if isinstance(first, int) or (
+        isinstance(first, str) and len(first) <= LONGEST_CONSTANT and first.isprintable()
+    ):
+        return first
+    return None
+
+
+def _find_optional_constant(table: TableEvidence, column: Column) -> Value | None:
+    """Return the only value of a column that may be NULL; a time only if its name shows that it is that of the row."""
+    stored = table.values(column.name)
+    if values.is_time(column, stored):
+        usual = names.find_names(table, [*names.FIELDS["created_at"], *names.FIELDS["updated_at"]])
+        return ":now" if column.name in usual else None
+    return find_constant(column, stored) if len(set(map(repr, stored))) == 1 else None
+
+
+def _derive(
+    table: TableEvidence, column: Column, rows: Sequence[tuple[Row, Row]], sources: Mapping[str, str]
+) -> Value | None:
+    """Return the generator or the field of the user that has the values of all rows; None: neither."""
+    stored = [str(row[column.name]) for row, _ in rows if row.get(column.name) is not None]
+    if len(stored) != len(table.rows) or len(set(stored)) < len(stored):
+        return None
+    for field, source in sources.items():
+        copied = [str(user.get(source)) for _, user in rows]
+        if stored == copied:
+            return f"{{{field}}}"
+        if stored == [text.lower() for text in copied]:
+            return f"{{{field}:lower}}"
+    if all(map(_UUID4.fullmatch, stored)) and not table.target(column.name):
+        return ":uuid4"
+    return None
+
+
+def _find_empty_texts(users: TableEvidence, fields: Mapping[str, str]) -> dict[str, Value]:
+    """Return the required fields that are empty in all rows, so that a new user needs none."""
+    return {
+        column: ""
+        for field, column in fields.items()
+        if field != "username"
+        and users.columns[column].required
+        and users.rows
+        and not users.is_unique(column)
+        and all(row.get(column) == "" for row in users.rows)
+    }
+
+
+def _explain_values(table: TableEvidence, known: Mapping[str, Value]) -> str:
+    """Return the evidence for the values of a new row; a required boolean is false if the rows have both values."""
+    mixed = [
+        column
+        for column, value in known.items()
+        if value is False and len(set(map(bool, table.values(column)))) > 1
+    ]
+    counted = f"as in all of {format_count(len(table.rows), 'sampled row')}"
+    return f"{counted}; not {join_names(mixed)}, which has both values" if mixed else counted
+
+
+# Rows of other tables -------------------------------------------------------------------------------------------------
+
+
+def _find_companions(
+    evidence: Evidence, db: Readable, users: TableEvidence, described: Collection[str]
+) -> Iterator[UserReference]:
+    """Yield the columns of tables in which every user has exactly one row."""
+    keys = sorted(map(str, users.values(users.key)))
+    if len(keys) < LEAST_USERS:
+        return
+    for reference in find_user_references(evidence, users, users.key):
+        table = evidence.tables[reference.table]
+        if table.name in described or table.unread:
+            continue
+        if _is_whole(users) and _is_whole(table):
+            if sorted(map(str, table.values(reference.column))) == keys:
+                yield reference
+        elif table.is_unique(reference.column) and table.rows and _has_each_user(db, users, reference):
+            yield reference
+
+
+def _is_whole(table: TableEvidence) -> bool:
+    """Return whether the sample has all rows of a table."""
+    return len(table.rows) < 2 * SAMPLE_ROWS
+
+
+def _has_each_user(db: Readable, users: TableEvidence, reference: UserReference) -> bool:
+    rows = InSubquery([users.key], reference.table, [reference.column])
+    try:
+        return db.exists(users.name, [Not(rows)], timeout=QUERY_LIMIT) is False
+    except (BusyError, PrivilegeMissingError, QueryFailedError):
+        return False
+
+
+def _draft_companion(
+    evidence: Evidence, users: TableEvidence, reference: UserReference, sources: Mapping[str, str]
+) -> tuple[Part, Decision | None]:
+    """Return the section about a row that every user has: active if the rows show each of its values."""
+    table = evidence.tables[reference.table]
+    users_by_key = {str(row.get(users.key)): row for row in users.rows}
+    rows = [(row, user) for row in table.rows if (user := users_by_key.get(str(row.get(reference.column))))]
+    shown = _find_values(table, rows, sources, {reference.column})
+    unread = [name for name in table.columns if table.rows and name not in table.rows[0]]
+    unknown = list(dict.fromkeys([*shown.unknown, *unread]))
+    lines = [Line("table", table.name), Line("user", reference.column)]
+    if shown.known:
+        lines.append(Line("values", shown.known, _explain_values(table, shown.known)))
+    is_own = table.is_unique(reference.column) or len(table.rows) >= MANY_USERS
+    is_personal = reference.deletion != "unhandled" or names.PERSONAL_ROWS.search(names.normalize(table.name))
+    reasons = [
+        f"the values of {join_names(unknown)} differ" if unknown else "",
+        "" if is_own else "it may be chance",
+        "" if is_personal else "its rows would be deleted with their user",
+    ]
+    doubt = "; ".join(filter(None, reasons))
+    counted = (
+        f"Each of {len(users.rows)} {'' if _is_whole(users) else 'sampled '}users has one row in {table.name}"
+    )
+    remark = f"{counted}. If the app requires it:" if doubt else f"{counted}, with values that are known."
+    part = Part(header="users.create", is_array=True, remarks=[remark], lines=lines, is_candidate=bool(doubt))
+    if not doubt:
+        return part, None
+    text = f"each user has one row in {table.name}, which a new user would lack: {doubt}"
+    return part, Decision("new-users", text)
