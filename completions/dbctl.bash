@@ -786,7 +786,7 @@ _dbctl() {
         'transfer plan') children=''; flags='--to --derive --migrations --variant' ;;
         'transfer run') children=''; flags='--to --derive --migrations --variant --dry-run -n' ;;
         'transfer verify') children=''; flags='--to' ;;
-        'transfer switch') children=''; flags='--to --dry-run -n' ;;
+        'transfer switch') children=''; flags='--to --unlock --dry-run -n' ;;
         'schedule') children='cron systemd kubernetes compose status'; flags='' ;;
         'schedule cron') children=''; flags='--all-apps --user' ;;
         'schedule systemd') children=''; flags='--all-apps --install --user --directory --run-as --on-failure --delay --dry-run -n' ;;

@@ -105,7 +105,13 @@ from dbctl.services.stats import (
     reports,
 )
 from dbctl.services.support import BundledFile, Component
-from dbctl.services.transfer import SwitchResult, TransferPlan, TransferResult, TransferVerification
+from dbctl.services.transfer import (
+    SwitchResult,
+    TransferPlan,
+    TransferResult,
+    TransferVerification,
+    UnlockResult,
+)
 from dbctl.services.undo import Undone
 from dbctl.services.users import (
     PasswordChecked,
@@ -280,7 +286,7 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "transfer plan": (TransferPlan,),
     "transfer run": (TransferResult, DryRunResult),
     "transfer verify": (TransferVerification,),
-    "transfer switch": (SwitchResult, DryRunResult),
+    "transfer switch": (SwitchResult, UnlockResult, DryRunResult),
     "man install": (man.PagesInstalled,),
     "man show": (man.ManPage,),
     "completions show": (completions.Script,),

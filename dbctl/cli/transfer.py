@@ -28,6 +28,21 @@ To: TypeAlias = Annotated[
         help="The address of the destination: sqlite:///FILE, postgresql://… or mysql://…",
     ),
 ]
+Unlock: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--unlock", help="Let the source accept writes again, instead of switching, to return to it."
+    ),
+]
+ToUnlessUnlock: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--to",
+        callback=require_address,
+        metavar="URL",
+        help="The address of the destination, as for dbctl transfer run.",
+    ),
+]
 Derive: TypeAlias = Annotated[
     bool,
     typer.Option(
@@ -106,16 +121,25 @@ def verify(ctx: typer.Context, to: To) -> int:
 
 
 @app.command()
-def switch(ctx: typer.Context, to: To, dry_run: DryRun = False) -> int:
-    """Copy what changed since the copy, compare all tables again, and end the transfer. The app must be stopped.
+def switch(
+    ctx: typer.Context, to: ToUnlessUnlock = "", unlock: Unlock = False, dry_run: DryRun = False
+) -> int:
+    """Make the source refuse writes, copy what changed since the copy, compare all tables again, and end the transfer.
 
-    Changes in the destination since the copy are lost. The source stays unchanged: it is the way back.
+    Changes in the destination since the copy are lost. The source keeps its rows: it is the way back. It accepts writes again
+    if the command fails, or with --unlock.
 
     Example: dbctl transfer switch --to postgresql://app@localhost/app --yes
     Example: dbctl transfer switch --to sqlite:///srv/app/app.db --dry-run
+    Example: dbctl transfer switch --unlock
     """
-    from dbctl.services.transfer import SwitchTransfer
+    from dbctl.services.transfer import SwitchTransfer, UnlockSource
 
+    if bool(to) == unlock:
+        raise UsageError(detail="pass either --to or --unlock")
+    if unlock:
+        with open_app(ctx) as opened:
+            return run_change(ctx, UnlockSource(opened), dry_run=dry_run)
     with _open_endpoints(ctx, to) as endpoints, show_progress(ctx, "comparing", None, unit="rows") as advance:
         return run_change(ctx, SwitchTransfer(endpoints, advance=advance), dry_run=dry_run)
 

@@ -47,7 +47,7 @@ class TransferSchemaError(DbctlError):
 
 class TransferSchemaChangedError(DbctlError):
     code, exit_status = "transfer-schema-changed", Exit.CHECK_FAILED
-    sentence = "the schema of {target} changed since the copy"
+    sentence = "the schema of {target} changed since the copy: {changes}"
     remedy = "The source is unchanged. Copy it again: dbctl transfer run --to {url}"
 
 
@@ -72,4 +72,4 @@ class TransferDifferentError(DbctlError):
 class SourceChangingError(DbctlError):
     code, exit_status = "source-changing", Exit.REFUSED
     sentence = "{target} is still being written: {tables} changed during the switch"
-    remedy = "The source is unchanged. Stop the application, and run the command again."
+    remedy = "The source accepts writes again. Stop the app, and run the command again."

@@ -201,6 +201,8 @@ with lazy_imports(__name__):
         VectorSearch,
     )
     from dbctl.engines.contract.writer import (
+        WRITE_LOCK,
+        WRITE_LOCK_MESSAGE,
         Merge,
         MergeRule,
         ShiftedTime,
@@ -209,4 +211,5 @@ with lazy_imports(__name__):
         TimeForms,
         TimeRewriter,
         Writable,
+        WriteLock,
     )

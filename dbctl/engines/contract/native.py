@@ -52,11 +52,11 @@ class NativeSchema(Struct, frozen=True, kw_only=True):
         return list_definitions([*self.before, *self.after])
 
 
-def list_definitions(objects: Sequence[NativeObject]) -> Definitions:
+def list_definitions(objects: Sequence[NativeObject], *, only_compared: bool = True) -> Definitions:
     """Return the statements of each object."""
     result: dict[tuple[str, str], list[str]] = {}
     for part in objects:
-        if part.is_compared:
+        if part.is_compared or not only_compared:
             result.setdefault((part.kind, part.name), []).extend(part.statements)
     return result
 

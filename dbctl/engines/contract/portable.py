@@ -304,14 +304,6 @@ class RowSource(Protocol):
     def snapshot(self) -> AbstractContextManager[None]:
         """Read one state of the database in the block."""
 
-    def block_writers(self, tables: Sequence[str]) -> AbstractContextManager[None]:
-        """Block writes of other sessions to tables in the block; they can still be read.
-
-        Raises:
-            BusyError: another session was writing until the timeout.
-            PrivilegeMissingError: this user may not lock tables.
-        """
-
     def has_integer_order(self, table: str, column: str) -> bool:
         """Whether rows are read in the order of ``column``, an integer and the primary key, whose value is the position."""
 

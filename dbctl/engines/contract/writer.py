@@ -72,6 +72,35 @@ class Merge(Struct, frozen=True, kw_only=True):
     columns: Mapping[str, MergeRule]  #: the rule for each other column of an existing row
 
 
+#: The name, or the beginning of the names, of the objects by which ``WriteLock`` makes tables refuse writes.
+WRITE_LOCK = "dbctl_transfer_lock"
+#: What a refused writer reads; a server allows 128 characters.
+WRITE_LOCK_MESSAGE = "moved to another address by dbctl; to write here again: dbctl transfer switch --unlock"
+
+
+class WriteLock(Protocol):
+    """The part that makes all tables refuse the writes of every session, also of later ones, until ``unlock``."""
+
+    exceptions: str  #: writes that it does not refuse, in words
+
+    def list_locked(self) -> Sequence[str]:
+        """Return the tables that refuse writes."""
+
+    def lock(self) -> None:
+        """Make all tables refuse writes, after the transactions that write to them have ended.
+
+        On a server without transactions for schemas, an error leaves a part of the tables locked.
+
+        Raises:
+            BusyError: a session was writing until the timeout.
+            ConcurrentChangeError: a session that was writing waited for this one.
+            PrivilegeMissingError: this user may not create triggers.
+        """
+
+    def unlock(self) -> None:
+        """Let all tables accept writes again; raises as ``lock``."""
+
+
 class Writable(Readable, Protocol):
     """A database that may be written; every write is part of a ``transaction``."""
 

@@ -55,6 +55,7 @@ PARTS = {
     "SlowQueryMonitor": "monitoring.statistics:{}SlowQueries",
     "ValueCodec": "types.codec:{}Codec",
     "ValueScreen": "portable:{}ValueScreen",
+    "WriteLock": "transfer:{}WriteLock",
 }
 READER_PARTS = {"Dumps": "backup.dump:{}Dumper"}
 WRITER_PARTS = {

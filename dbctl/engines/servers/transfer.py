@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from dbctl.engines.contract import Column, Line, LineBatch, LineColumn, NativeSchema, NativeTable, key_of
@@ -66,10 +66,6 @@ class ServerRowSource(ABC):
         """Return SQL for a value of a line."""
 
     @abstractmethod
-    def _lock_statements(self, tables: Sequence[str]) -> Sequence[str]:
-        """Return the statements that block writers of tables, names in SQL, until the session ends."""
-
-    @abstractmethod
     def _read_lines(
         self, table: str, columns: Sequence[LineColumn], clauses: str
     ) -> AbstractContextManager[Iterator[Sequence[Line]]]:
@@ -77,16 +73,6 @@ class ServerRowSource(ABC):
 
     def snapshot(self) -> AbstractContextManager[None]:
         return self._connection.read_transaction()
-
-    @contextmanager
-    def block_writers(self, tables: Sequence[str]) -> Iterator[None]:
-        own = self._connection
-        # a lock needs a transaction that may write; a reader's connection has none
-        with closing(type(own)(own.url, own.target, timeout=own.timeout, read_only=False)) as connection:
-            if tables:
-                for sql in self._lock_statements([self._names.quote_table(table) for table in tables]):
-                    connection.run(sql)
-            yield
 
     def has_integer_order(self, table: str, column: str) -> bool:
         has_key = self._catalog.primary_key(table) == [column]

@@ -33,3 +33,4 @@ with lazy_imports(__name__):
         select_all_from,
     )
     from dbctl.engines.sql.table_digest import digest_tables, find_differences, require_loaded_rows
+    from dbctl.engines.sql.write_lock import SqlWriteLock

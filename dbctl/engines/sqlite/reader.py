@@ -36,6 +36,7 @@ class SQLiteDatabase(SqlDatabase):
         "ValueScreen": "dbctl.engines.sqlite.portable:SQLiteValueScreen",
         "TextScanner": "dbctl.engines.sqlite.queries:SQLiteTextScanner",
         "TimeForms": "dbctl.engines.sqlite.types:SQLiteTimes",
+        "WriteLock": "dbctl.engines.sqlite.transfer:SQLiteWriteLock",
     }
     connection: SQLiteConnection
     catalog: SQLiteCatalog

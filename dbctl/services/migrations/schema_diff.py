@@ -6,7 +6,15 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
-from dbctl.engines.contract import Schema, SchemaCode, SchemaColumn, SchemaIndex, SchemaReference, SchemaTable
+from dbctl.engines.contract import (
+    WRITE_LOCK,
+    Schema,
+    SchemaCode,
+    SchemaColumn,
+    SchemaIndex,
+    SchemaReference,
+    SchemaTable,
+)
 from dbctl.model import Severity, Struct
 
 
@@ -61,7 +69,8 @@ def split_schema(schema: Schema, excluded: Collection[str] = ()) -> Parts:
         if table.name.lower() not in excluded_names:
             parts |= _split_table(table)
     for code in schema.codes:
-        if code.table.lower() not in excluded_names:
+        is_of_transfer = code.name.startswith(WRITE_LOCK)
+        if code.table.lower() not in excluded_names and not is_of_transfer:
             parts[Part(code.kind, code.table.lower(), code.name.lower())] = code
     return parts
 

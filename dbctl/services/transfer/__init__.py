@@ -9,6 +9,6 @@ with lazy_imports(__name__):
     from dbctl.services.transfer.plan import TransferPlan, plan_transfer
     from dbctl.services.transfer.run import RunTransfer, TransferResult
     from dbctl.services.transfer.schema import SchemaOptions
-    from dbctl.services.transfer.switch import SwitchResult, SwitchTransfer
+    from dbctl.services.transfer.switch import SwitchResult, SwitchTransfer, UnlockResult, UnlockSource
     from dbctl.services.transfer.tables import TransferTable, pair_columns
     from dbctl.services.transfer.verify import TransferVerification, verify_transfer

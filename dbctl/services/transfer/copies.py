@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import cached_property
-from hashlib import blake2b
 from typing import TypeAlias, cast
-
-import msgspec
 
 from dbctl.engines.contract import (
     ColumnPair,
@@ -19,6 +16,7 @@ from dbctl.engines.contract import (
     RowSource,
     ScriptRunner,
     Writable,
+    list_definitions,
 )
 from dbctl.errors import DbctlError, TransferOtherError, TransferSchemaError
 from dbctl.services.app import ledger_detection
@@ -38,6 +36,7 @@ from dbctl.services.transfer.schema import (
     TransferSchema,
     create_schema,
     derive_schema,
+    fingerprint,
     open_planned_destination,
     read_schema,
     select_schema,
@@ -106,14 +105,14 @@ class NativeCopy:
         return [sql for part in (*self.schema.before, *self.schema.after) for sql in part.statements]
 
     @cached_property
-    def fingerprint(self) -> str:
-        """A value that changes with the schema."""
-        tables = [(table.name, dict(table.columns), list(table.key)) for table in self.schema.tables]
-        parts = [
-            (part.kind, part.name, list(part.statements))
-            for part in (*self.schema.before, *self.schema.after)
-        ]
-        return blake2b(msgspec.json.encode([tables, parts]), digest_size=16).hexdigest()
+    def fingerprints(self) -> Mapping[str, str]:
+        """Values by kind and name of an object that change with the schema of the source."""
+        tables = {
+            f"columns of {table.name}": fingerprint((dict(table.columns), list(table.key)))
+            for table in self.schema.tables
+        }
+        definitions = list_definitions([*self.schema.before, *self.schema.after], only_compared=False)
+        return tables | {f"{kind} {name}": fingerprint(part) for (kind, name), part in definitions.items()}
 
     def require_complete(self) -> None:
         """Refuse to leave out rows.
@@ -229,9 +228,9 @@ class PortableCopy:
         return self.schema.origin
 
     @property
-    def fingerprint(self) -> str:
-        """A value that changes with the schema of the source."""
-        return self.schema.fingerprint
+    def fingerprints(self) -> Mapping[str, str]:
+        """Values by kind and name of an object that change with the schema of the source."""
+        return self.schema.fingerprints
 
     def list_tables(self) -> list[TransferTable]:
         """Return the tables with the columns of both sides.
@@ -268,8 +267,8 @@ class PortableCopy:
             return
         for group in state.attachments.values():
             yield "statement", "; ".join(group), "missing"
-        if state.fingerprint != self.fingerprint:
-            yield "schema", self._endpoints.target, "changed since the copy"
+        for change in state.list_schema_changes(self.fingerprints):
+            yield "schema", self._endpoints.target, f"{change} since the copy"
 
     def drop_statements(self, db: Writable) -> Sequence[str]:
         """Return the statements that empty the destination."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 
 from msgspec import structs
@@ -83,7 +83,7 @@ class Endpoints:
             yield db
 
     def begin_state(
-        self, db: Writable, fingerprint: str, drop_statements: Callable[[], Sequence[str]]
+        self, db: Writable, fingerprints: Mapping[str, str], drop_statements: Callable[[], Sequence[str]]
     ) -> TransferState:
         """Return the state of the transfer into ``db``, which is new or was interrupted.
 
@@ -91,7 +91,7 @@ class Endpoints:
 
         Args:
             db: the destination.
-            fingerprint: of the schema of the source.
+            fingerprints: those of the schema of the source.
             drop_statements: returns the statements that empty the destination.
 
         Raises:
@@ -100,12 +100,12 @@ class Endpoints:
         """
         if has_state(db):
             state = load_state(db, self.identity)
-            if state.phase != "schema" and state.fingerprint == fingerprint:
+            if state.phase != "schema" and state.fingerprints == fingerprints:
                 return state
             empty_destination(db, drop_statements())
         else:
             self.require_empty(db)
-        return create_state(db, self.identity, fingerprint)
+        return create_state(db, self.identity, fingerprints)
 
     def require_empty(self, db: Readable) -> None:
         """Refuse a destination with tables, views or other objects.

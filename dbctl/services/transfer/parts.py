@@ -12,6 +12,7 @@ from dbctl.engines.contract import (
     RowSource,
     ScriptRunner,
     Writable,
+    WriteLock,
     require_part,
 )
 
@@ -45,6 +46,11 @@ def require_schemas(db: Readable) -> PortableSchemas:
 def require_scripts(db: Writable) -> ScriptRunner:
     """Return the part that changes the schema; raises as ``require_rows``."""
     return _require(db, ScriptRunner)
+
+
+def require_write_lock(db: Readable) -> WriteLock:
+    """Return the part that makes tables refuse writes; raises as ``require_rows``."""
+    return _require(db, WriteLock)
 
 
 def require_native(db: Readable) -> NativeSchemas:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -52,18 +52,28 @@ class TransferSchema(Struct, frozen=True, kw_only=True):
     ledgers: Collection[str] = ()  #: tables of the source that only migrations change
 
     @property
-    def fingerprint(self) -> str:
-        """A value that changes with the schema of the source."""
-        tables = [
-            # the type of a column may depend on its values
-            [[structs.astuple(table), [(column.name, column.declared) for column in columns]]]
-            for columns, table in (
-                (table.columns, structs.replace(table, columns=()))
-                for table in self.source.tables
-                if table.name not in self.ledgers  # a comparison does not read them
-            )
-        ]
-        return blake2b(msgspec.json.encode(tables), digest_size=16).hexdigest()
+    def fingerprints(self) -> Mapping[str, str]:
+        """Values by kind and name of an object that change with the schema of the source."""
+        result = {f"view {view.name}": fingerprint(view) for view in self.source.views}
+        for table in self.source.tables:
+            if table.name in self.ledgers:  # a comparison does not read them
+                continue
+            others = structs.replace(table, columns=(), indexes=(), references=())
+            result[f"table {table.name}"] = fingerprint(others)
+            for column in table.columns:  # its type may depend on its values
+                parts = (column.declared, column.is_nullable, column.default, column.generated)
+                result[f"column {table.name}.{column.name}"] = fingerprint(parts)
+            for index in table.indexes:
+                name = index.name or ", ".join(term.column or term.expression for term in index.terms)
+                result[f"index {name} of {table.name}"] = fingerprint(index)
+            for reference in table.references:
+                result[f"foreign key {', '.join(reference.columns)} of {table.name}"] = fingerprint(reference)
+        return result
+
+
+def fingerprint(value: object) -> str:
+    """Return a value that changes with a part of a schema."""
+    return blake2b(msgspec.json.encode(value), digest_size=8).hexdigest()
 
 
 def read_schema(db: Readable) -> PortableSchema:

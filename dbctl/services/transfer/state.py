@@ -20,8 +20,10 @@ Phase: TypeAlias = Literal["schema", "copy", "finish", "copied"]
 TRANSFER_TABLE = ledger_detection.TRANSFER_TABLE
 #: The same statement for every engine.
 _CREATE = f"create table {TRANSFER_TABLE} (name varchar(250) not null primary key, content text not null)"
-_HEADER, _TABLE, _ATTACHMENT = "transfer", "table/", "attachment/"
-FORMAT = 1
+_HEADER, _TABLE, _ATTACHMENT, _SCHEMA = "transfer", "table/", "attachment/", "schema/"
+FORMAT = 2
+#: Objects of the schema in one row, whose size a server limits.
+_OBJECTS = 200
 
 
 class TableState(Struct, frozen=True, kw_only=True):
@@ -40,7 +42,8 @@ class TransferState:
         self.phase, self.runs = phase, runs
         self._names: set[str] = set()
         self.tables: dict[str, TableState] = {}
-        self.fingerprint = ""  #: of the schema of the source
+        #: digests of the objects of the source's schema by kind and name
+        self.fingerprints: Mapping[str, str] = {}
         #: statements that create what was dropped for the copy, in groups, by number
         self.attachments: dict[str, Sequence[str]] = {}
 
@@ -89,13 +92,26 @@ class TransferState:
         self._names.discard(name)
         self._db.delete(TRANSFER_TABLE, [Condition("name", "=", name)])
 
+    def save_fingerprints(self, fingerprints: Mapping[str, str]) -> None:
+        """Record the schema of the source."""
+        self.fingerprints, objects = fingerprints, list(fingerprints.items())
+        for start in range(0, len(objects), _OBJECTS):
+            self._save(f"{_SCHEMA}{start:06d}", json.dumps(dict(objects[start : start + _OBJECTS])))
+
+    def list_schema_changes(self, fingerprints: Mapping[str, str]) -> list[str]:
+        """Return the objects that were added to the schema of the source, changed or dropped since the copy."""
+        return [
+            f"{name} is {'missing' if name not in fingerprints else 'different' if name in self.fingerprints else 'new'}"
+            for name in sorted({*fingerprints, *self.fingerprints})
+            if fingerprints.get(name) != self.fingerprints.get(name)
+        ]
+
     def _save_header(self) -> None:
         header = {
             "format": FORMAT,
             "source": self._source,
             "phase": self.phase,
             "runs": self.runs,
-            "schema": self.fingerprint,
         }
         self._save(_HEADER, json.dumps(header))
 
@@ -111,7 +127,10 @@ class TransferState:
         self.attachments = {
             name: json.loads(rows[name]) for name in sorted(rows) if name.startswith(_ATTACHMENT)
         }
+        fingerprints: dict[str, str] = {}
         for name, content in rows.items():
+            if name.startswith(_SCHEMA):
+                fingerprints |= json.loads(content)
             if name.startswith(_TABLE):
                 values = json.loads(content)
                 self.tables[name.removeprefix(_TABLE)] = TableState(
@@ -119,6 +138,7 @@ class TransferState:
                     position=values["position"],
                     is_complete=values["complete"],
                 )
+        self.fingerprints = fingerprints
 
 
 def has_state(db: Readable) -> bool:
@@ -126,13 +146,13 @@ def has_state(db: Readable) -> bool:
     return TRANSFER_TABLE in db.tables()
 
 
-def create_state(db: Writable, source: str, fingerprint: str) -> TransferState:
+def create_state(db: Writable, source: str, fingerprints: Mapping[str, str]) -> TransferState:
     """Create the state of a new transfer in an empty database."""
     scripts = require_scripts(db)
     with scripts.schema_transaction():
         scripts.run_statement(_CREATE)
         state = TransferState(db, source, "schema", 0)
-        state.fingerprint = fingerprint
+        state.save_fingerprints(fingerprints)
         state.enter_phase("schema")
     return state
 
@@ -158,11 +178,10 @@ def load_state(db: Writable, source: str) -> TransferState:
     rows = {str(name): str(content) for name, content in db.select(TRANSFER_TABLE, ["name", "content"])}
     header = json.loads(rows.get(_HEADER, "{}"))
     # without a header, a server without transactions for schemas was killed between the table and its first row
-    header = header or {"format": FORMAT, "source": source, "phase": "schema", "runs": 0, "schema": ""}
+    header = header or {"format": FORMAT, "source": source, "phase": "schema", "runs": 0}
     if header["source"] != source or header["format"] != FORMAT:
         raise TransferOtherError(target=db.target, source=header["source"])
     state = TransferState(db, source, header["phase"], header["runs"])
-    state.fingerprint = header["schema"]
     state._load(rows)  # noqa: SLF001 - of this class
     return state
 

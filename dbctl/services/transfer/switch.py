@@ -1,18 +1,18 @@
-"""``transfer switch``: copy what changed since the copy, while the application is stopped, and end the transfer."""
+"""``transfer switch``: keep the writers of the source out, copy what changed since the copy, and end the transfer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from dbctl.engines.contract import Readable
-from dbctl.errors import SourceChangingError, TransferMissingError, TransferSchemaChangedError
-from dbctl.model import ChangeResult, Effect, Plan, Row
-from dbctl.services.app import Operation
+from dbctl.errors import DbctlError, SourceChangingError, TransferMissingError, TransferSchemaChangedError
+from dbctl.model import ChangeResult, Effect, Plan, Row, join_first
+from dbctl.services.app import App, Operation, retry_conflicts
 from dbctl.services.transfer.compare import Advance, digest_table, ignore_rows
 from dbctl.services.transfer.copies import Copy, open_copy
 from dbctl.services.transfer.copy import Destination, SyncResult, synchronize
 from dbctl.services.transfer.endpoints import Endpoints
-from dbctl.services.transfer.parts import require_rows, require_scripts
+from dbctl.services.transfer.parts import require_rows, require_scripts, require_write_lock
 from dbctl.services.transfer.run import (
     TransferredTable,
     describe_digests,
@@ -20,9 +20,16 @@ from dbctl.services.transfer.run import (
     finish_copy,
     verify_digests,
 )
-from dbctl.services.transfer.schema import SchemaOptions, detach, read_schema
+from dbctl.services.transfer.schema import SchemaOptions, detach
 from dbctl.services.transfer.state import TransferState, drop_state, has_state, load_state
-from dbctl.services.transfer.tables import TransferTable, list_exclusions, select_tables
+from dbctl.services.transfer.tables import TransferTable
+
+PURPOSE = "transfer switch"
+UNLOCK = "dbctl transfer switch --unlock"
+#: Changes of the schema that an error names.
+MAX_CHANGES = 5
+#: Of the schema that was copied.
+OPTIONS = SchemaOptions(is_derived=True, copies_ledgers=False)
 
 
 class SwitchResult(ChangeResult, frozen=True, kw_only=True):
@@ -35,6 +42,7 @@ class SwitchResult(ChangeResult, frozen=True, kw_only=True):
     changes: Sequence[SyncResult]  #: what was copied since ``transfer run``, by table
     tables: Sequence[TransferredTable]
     rows: int
+    locked: Sequence[str]  #: the tables of the source that refuse writes
     next_steps: Sequence[str]  #: what the admin changes now
 
     @property
@@ -45,6 +53,7 @@ class SwitchResult(ChangeResult, frozen=True, kw_only=True):
             "changes since the copy": sum(
                 change.added + change.changed + change.deleted for change in self.changes
             ),
+            "tables of the source locked": len(self.locked),
         }
         return Effect("switched", "database", place=f"to {self.destination}", counts=counts)
 
@@ -69,9 +78,13 @@ class SwitchResult(ChangeResult, frozen=True, kw_only=True):
 
 
 class SwitchTransfer(Operation):
-    """Make the destination equal to the source once more, and hand over to it."""
+    """Make the destination equal to the source once more, and hand over to it.
 
-    purpose = "transfer switch"
+    The tables of the source refuse writes from the beginning, and also afterwards: a write that another session was about to
+    make is copied or refused, but not left behind.
+    """
+
+    purpose = PURPOSE
 
     def __init__(self, endpoints: Endpoints, *, advance: Advance = ignore_rows) -> None:
         super().__init__(endpoints.app, endpoints.target)
@@ -89,8 +102,9 @@ class SwitchTransfer(Operation):
                 raise TransferMissingError(
                     target=str(endpoints.destination_url), url=endpoints.destination_url
                 )
+        lock = require_write_lock(endpoints.open_source())
         steps = [
-            f"block writers of {endpoints.source_url}, as far as its engine can: the application must be stopped",
+            f"make all tables of {endpoints.source_url} refuse writes, until {UNLOCK}; not refused: {lock.exceptions}",
             "copy rows that were added, changed or deleted since the copy",
             "compare each table with the source",
             f"remove the state of the transfer from {endpoints.destination_url}",
@@ -102,28 +116,30 @@ class SwitchTransfer(Operation):
     def apply(self, confirmed: str | None = None) -> SwitchResult:
         """Copy the changes, verify, and end the transfer.
 
+        If it fails, the source accepts writes again.
+
         Raises:
             TransferMissingError: the destination has no finished copy.
             TransferSchemaChangedError: the source has another schema than at the copy.
-            SourceChangingError: the application still writes to the source.
+            SourceChangingError: the source was changed in a way that its engine cannot refuse.
             TransferDifferentError: the destination has other rows; the transfer is not ended.
         """
         del confirmed  # the plan does not depend on rows
         endpoints = self._endpoints
         self.plan()
-        source = endpoints.open_source()
-        rows = require_rows(source)
-        with rows.block_writers(self._list_tables(source)), endpoints.open_destination(self.purpose) as db:
+        with self._keep_writers_out() as locked, endpoints.open_destination(self.purpose) as db:
+            source = endpoints.open_source()
+            rows = require_rows(source)
             state = load_state(db, endpoints.identity)
             if state.phase == "schema":
                 raise TransferMissingError(target=db.target, url=endpoints.destination_url)
             with rows.snapshot(), explain_failure():
-                copy = open_copy(endpoints, source, db, SchemaOptions(is_derived=True, copies_ledgers=False))
-                if copy.fingerprint != state.fingerprint:
-                    raise TransferSchemaChangedError(target=self.target, url=endpoints.destination_url)
+                copy = open_copy(endpoints, source, db, OPTIONS)
+                self._refuse_schema_changes(copy, state)
                 destination, tables = copy.open(db), copy.list_tables()
                 changes = self._catch_up(copy, destination, state, tables)
             with rows.snapshot():  # of a later state, in which nothing may have changed
+                self._refuse_schema_changes(open_copy(endpoints, source, db, OPTIONS), state)
                 changing = [
                     table.name
                     for table in tables
@@ -140,12 +156,40 @@ class SwitchTransfer(Operation):
             changes=changes,
             tables=describe_digests(digests),
             rows=sum(digest.rows for digest in digests.values()),
+            locked=locked,
             next_steps=self._describe_next_steps(),
         )
 
-    def _list_tables(self, source: Readable) -> list[str]:
-        exclusions = list_exclusions(self._endpoints.app, self._endpoints.database, source)
-        return [table.name for table in select_tables(read_schema(source), exclusions)]
+    @contextmanager
+    def _keep_writers_out(self) -> Iterator[Sequence[str]]:
+        """Lock the source, and unlock it if the block fails; yield the locked tables."""
+        endpoints = self._endpoints
+        try:
+            with endpoints.app.writer(endpoints.database, self.purpose) as source:
+                lock = require_write_lock(source)
+                retry_conflicts(lock.lock)
+                locked = lock.list_locked()
+            yield locked
+        except BaseException as error:
+            try:
+                self._unlock()
+            except DbctlError:
+                if isinstance(error, DbctlError):
+                    error.hint = f"The source may refuse writes: {UNLOCK}"
+            raise
+
+    def _unlock(self) -> None:
+        endpoints = self._endpoints
+        with endpoints.app.writer(endpoints.database, self.purpose) as source:
+            retry_conflicts(require_write_lock(source).unlock)
+
+    def _refuse_schema_changes(self, copy: Copy, state: TransferState) -> None:
+        if changes := state.list_schema_changes(copy.fingerprints):
+            raise TransferSchemaChangedError(
+                target=self.target,
+                changes=join_first(changes, MAX_CHANGES),
+                url=self._endpoints.destination_url,
+            )
 
     def _catch_up(
         self,
@@ -174,5 +218,50 @@ class SwitchTransfer(Operation):
         environment = endpoints.app.database(name).environment
         if environment and environment.url:
             steps.append(f"set {environment.url} of the app to the new address")
-        steps.append(f"to go back, start the app with {endpoints.source_url}, which is unchanged")
+        steps.append(
+            f"{endpoints.source_url} refuses writes; to go back, run {UNLOCK} with this address, and start the app with it"
+        )
         return steps
+
+
+class UnlockResult(ChangeResult, frozen=True, kw_only=True):
+    """Result of ``transfer switch --unlock``."""
+
+    source: str
+    tables: Sequence[str]  #: that refused writes
+
+    @property
+    def effect(self) -> Effect | None:
+        if not self.tables:
+            return None
+        return Effect("unlocked", "table", count=len(self.tables), place=f"of {self.source}")
+
+    def summary(self) -> Sequence[Row]:
+        return [{"table": table} for table in self.tables]
+
+
+class UnlockSource(Operation):
+    """Let the tables of a database accept writes that a switch made refuse them."""
+
+    def __init__(self, app: App) -> None:
+        self._database = app.only or app.main()
+        super().__init__(app, app.target(self._database))
+
+    def plan(self) -> Plan:
+        """Return the locked tables; reads only."""
+        tables = require_write_lock(self._app.reader(self._database)).list_locked()
+        steps = [f"let {table} accept writes" for table in tables]
+        return self._create_plan(f"Unlock {self.target}", steps)
+
+    def apply(self, confirmed: str | None = None) -> UnlockResult:
+        """Unlock all tables.
+
+        Raises:
+            BusyError: a session used a table until the timeout.
+        """
+        del confirmed  # no row is lost
+        with self._app.writer(self._database, PURPOSE) as db:
+            lock = require_write_lock(db)
+            tables = lock.list_locked()
+            retry_conflicts(lock.unlock)
+        return UnlockResult(source=str(self._app.url(self._database)), tables=tables)

@@ -115,6 +115,7 @@ def test_postgresql_keeps_its_schema_rows_and_counters(answer, postgresql_pair):
     assert run(answer, first, second, "verify")["data"]["equal"] is True
     execute(first, "update note set mail = 'changed' where id = 2", "insert into unkeyed values ('late')")
     run(answer, first, second, "switch", "--yes")
+    answer("--url", f"main={servers.text(first)}", "transfer", "switch", "--unlock")
     assert dump(second, "--schema-only") == dump(first, "--schema-only")
     assert sorted(dump(second, "--data-only")) == sorted(dump(first, "--data-only"))
     execute(
@@ -320,6 +321,7 @@ def test_sqlite_keeps_statements_and_stored_values(answer, tmp_path):
             "insert into words values ('third', 'second'); update event set untyped = 5 where rowid = 77"
         )
     answer(*words, "switch", "--to", str(second), "--yes")
+    answer(*words, "switch", "--unlock")
     expected, copied = dump_file(first), dump_file(second)
     assert copied[0] == expected[0]
     assert copied[1] == expected[1]

@@ -101,12 +101,19 @@ def test_foreign_keys_and_unique_indexes_hold_in_the_destination(answer, tmp_pat
     answer(*main, "person", "id=x", "mail=p1@example.org", status=6)
 
 
-def test_source_is_not_changed(answer, tmp_path, databases, source):
-    before = source.read_bytes()
+def test_source_has_its_rows_and_schema_after_unlocking(answer, tmp_path, databases, source):
+    def dump():
+        with closing(sqlite3.connect(source)) as db:
+            return list(db.iterdump())
+
+    before, content = dump(), source.read_bytes()
     destination = databases("postgresql", tmp_path)
     transfer(answer, source, destination)
+    assert source.read_bytes() == content
     switch(answer, source, destination)
-    assert source.read_bytes() == before
+    assert dump() != before
+    answer("--url", f"main={source}", "transfer", "switch", "--unlock")
+    assert dump() == before
 
 
 def test_no_state_remains_after_the_switch(answer, tmp_path, databases, source):

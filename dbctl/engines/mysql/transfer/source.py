@@ -52,9 +52,6 @@ class MySQLRowSource(ServerRowSource):
     kind_of = staticmethod(kind_of)
     quote_value = staticmethod(quote_value)
 
-    def _lock_statements(self, tables: Sequence[str]) -> Sequence[str]:
-        return [f"lock tables {', '.join(f'{table} read' for table in tables)}"]
-
     @contextmanager
     def _read_lines(
         self, table: str, columns: Sequence[LineColumn], clauses: str

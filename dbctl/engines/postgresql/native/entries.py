@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from dbctl.engines.contract import NativeObject
+from dbctl.engines.contract import WRITE_LOCK, NativeObject
 from dbctl.engines.postgresql.backup import dump_scanner
 from dbctl.engines.postgresql.sql import LEXER, script
 from dbctl.engines.sql import ident
@@ -70,7 +70,9 @@ def parse_schema(text: str, *, version: int, old: str = "", new: str = "", ignor
     """
     encoded = dump_scanner.adapt_to_server([text.encode("utf-8", "surrogateescape")], version)
     text = _COMMANDS.sub("", b"".join(encoded).decode("utf-8", "surrogateescape"))
-    entries = [entry for entry in _split_entries(text) if not _is_of_table(entry, ignored)]
+    entries = [
+        entry for entry in _split_entries(text) if not (_is_of_table(entry, ignored) or _is_lock(entry))
+    ]
     if new:
         entries = [entry for entry in entries if not _is_schema(entry, old)]
     if old != new:
@@ -106,6 +108,12 @@ def _split_entries(text: str) -> Iterator[Entry]:
 def _is_of_table(entry: Entry, table: str) -> bool:
     """Whether an object is a table, its comment or privileges, or a constraint of it."""
     return bool(table) and entry.name.removeprefix("TABLE ").split(" ")[0] == table
+
+
+def _is_lock(entry: Entry) -> bool:
+    """Whether an object makes the source of a transfer refuse writes."""
+    kind, last_word = entry.kind, entry.name.split(" ")[-1]
+    return (kind, last_word) in (("TRIGGER", WRITE_LOCK), ("FUNCTION", f"{WRITE_LOCK}()"))
 
 
 def _is_schema(entry: Entry, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dbctl.engines.contract import WRITE_LOCK
 from dbctl.engines.postgresql.catalog import VISIBLE
 
 _FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
@@ -29,7 +30,9 @@ OMISSIONS = (
         [
             """select 'function' as kind, p.proname as name, '' as table, 'functions have to be written again' as reason
 from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-where n.nspname = any(pg_catalog.current_schemas(false)) and not exists (select from pg_catalog.pg_depend e
+where n.nspname = any(pg_catalog.current_schemas(false)) and p.proname <> '"""
+            + WRITE_LOCK
+            + """' and not exists (select from pg_catalog.pg_depend e
   where e.classid = 'pg_catalog.pg_proc'::regclass and e.objid = p.oid and e.deptype = 'e')""",
             f"select 'foreign table', c.relname, '', 'its rows are in another database' {_FROM} where {VISIBLE} and c.relkind = 'f'",
             f"""select 'sequence', c.relname, '', 'no column owns it' {_FROM} where c.relkind = 'S' and pg_catalog.pg_table_is_visible(c.oid)

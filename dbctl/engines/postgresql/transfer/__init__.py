@@ -5,3 +5,4 @@ from dbctl.exports import lazy_imports
 with lazy_imports(__name__):
     from dbctl.engines.postgresql.transfer.sink import PostgreSQLRowSink
     from dbctl.engines.postgresql.transfer.source import PostgreSQLRowSource, quote_value
+    from dbctl.engines.postgresql.transfer.write_lock import PostgreSQLWriteLock

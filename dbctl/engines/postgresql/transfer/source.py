@@ -49,9 +49,6 @@ class PostgreSQLRowSource(ServerRowSource):
         # rows that a policy hides from this role are an error, and not left behind
         return self._connection.read_transaction("set local row_security = off")
 
-    def _lock_statements(self, tables: Sequence[str]) -> Sequence[str]:
-        return ["begin", f"lock table {', '.join(tables)} in share mode"]
-
     @contextmanager
     def _read_lines(
         self, table: str, columns: Sequence[LineColumn], clauses: str

@@ -7,7 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from dbctl.engines.contract import LogicalKind, LogicalType, Omission, PortableColumn, PortableTable, Schema
+from dbctl.engines.contract import (
+    WRITE_LOCK,
+    LogicalKind,
+    LogicalType,
+    Omission,
+    PortableColumn,
+    PortableTable,
+    Schema,
+)
 
 #: ``TIMESTAMP(3) WITH TIME ZONE``: name, arguments, further words.
 _DECLARED = re.compile(r"\s*([^()]*?)\s*(?:\(([^()]*)\)\s*([^()]*?))?\s*")
@@ -69,7 +77,7 @@ def interpret_constraints(table: PortableTable) -> PortableTable:
 def list_triggers(schema: Schema) -> Iterator[Omission]:
     """Yield the triggers of a schema, which no derived schema contains."""
     for code in schema.codes:
-        if code.kind == "trigger":
+        if code.kind == "trigger" and not code.name.startswith(WRITE_LOCK):
             reason = "triggers have to be written again"
             yield Omission(kind="trigger", name=code.name, table=code.table, reason=reason)
 

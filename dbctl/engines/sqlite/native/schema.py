@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from dbctl.engines.contract import (
+    WRITE_LOCK,
     Definitions,
     NativeObject,
     NativeRules,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 _OBJECTS = """select m.type, m.name, m.sql, l.type = 'virtual' from sqlite_master m
 left join pragma_table_list l on l.schema = 'main' and l.name = m.name and m.type in ('table', 'view')
 where m.sql is not null and m.name not like 'sqlite!_%' escape '!' and coalesce(l.type, '') <> 'shadow'
-  and m.tbl_name <> :state order by m.rowid"""
+  and m.tbl_name <> :state and not (m.type = 'trigger' and substr(m.name, 1, length(:lock)) = :lock) order by m.rowid"""
 _TABLES = """select name, type = 'shadow', wr from pragma_table_list where schema = 'main' and type in ('table', 'shadow')
 and name not in ('sqlite_schema', 'sqlite_master', 'sqlite_sequence', :state) and name not like 'sqlite!_stat_' escape '!' order by name"""
 _COLUMNS = "select name, type, pk from pragma_table_xinfo(:table) where hidden = 0 order by cid"
@@ -77,7 +78,9 @@ class SQLiteNativeSchemas:
         return list_definitions(list(self._read_objects(rules)))
 
     def _read_objects(self, rules: NativeRules) -> Iterator[NativeObject]:
-        for kind, name, sql, _ in self._connection.run(_OBJECTS, {"state": rules["state"]}):
+        for kind, name, sql, _ in self._connection.run(
+            _OBJECTS, {"state": rules["state"], "lock": WRITE_LOCK}
+        ):
             yield NativeObject(kind=str(kind), name=str(name), statements=[str(sql)])
 
     def _read_tables(self, rules: NativeRules) -> Iterator[NativeTable]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dbctl import signals
 from dbctl.engines.contract import TAB, Line, LineBatch, LineColumn
 from dbctl.engines.sql import ident, lines
-from dbctl.engines.sqlite.backup import block_writers
 from dbctl.engines.sqlite.dialect import find_rowid_name
 from dbctl.engines.sqlite.transfer.values import (
     backslash_expression,
@@ -73,13 +72,6 @@ class SQLiteRowSource:
         finally:
             if self._connection.is_open and self._connection.driver.in_transaction:
                 self._connection.driver.rollback()
-
-    @contextmanager
-    def block_writers(self, tables: Sequence[str]) -> Iterator[None]:
-        del tables  # SQLite locks the whole file
-        connection = self._connection
-        with block_writers.block_writers(connection.path, connection.target, timeout=connection.timeout):
-            yield
 
     def has_integer_order(self, table: str, column: str) -> bool:
         parameters = {"table": table, "column": column}

@@ -1,0 +1,73 @@
+"""Make all tables of a database refuse writes, also those of superusers and of replicating sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dbctl.engines.contract import WRITE_LOCK, WRITE_LOCK_MESSAGE
+from dbctl.engines.postgresql.database import PostgreSQLDatabase
+from dbctl.engines.postgresql.schema import read_scope
+from dbctl.engines.sql import SqlWriteLock, ident, quote_literal
+
+_FROM = """from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+left join pg_catalog.pg_trigger g on g.tgrelid = c.oid and g.tgname = :lock
+where (:scope = '' or n.nspname = :scope)"""
+#: Tables that are not locked, also partitions, but not those whose rows belong to an extension.
+_TABLES = f"""select n.nspname::text, c.relname::text {_FROM} and g.oid is null and c.relkind in ('r', 'p')
+and c.relpersistence <> 't' and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
+and not exists (select from pg_catalog.pg_depend e
+  where e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype = 'e'
+    and not exists (select from pg_catalog.pg_extension x where x.oid = e.refobjid and c.oid = any(x.extconfig)))
+order by 1, 2"""
+_LOCKED = f"select n.nspname::text, c.relname::text {_FROM} and g.oid is not null order by 1, 2"
+#: Functions that no table of another schema needs.
+_FUNCTIONS = """select n.nspname::text from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+where p.proname = :lock and (:scope = '' or n.nspname = :scope) and not exists (select from pg_catalog.pg_trigger g
+  join pg_catalog.pg_class c on c.oid = g.tgrelid join pg_catalog.pg_namespace o on o.oid = c.relnamespace
+  where g.tgfoid = p.oid and :scope <> '' and o.nspname <> :scope) order by 1"""
+
+
+class PostgreSQLWriteLock(SqlWriteLock):
+    """The part ``WriteLock``."""
+
+    exceptions = "changes of the schema, and rows of subscriptions"
+
+    def __init__(self, db: PostgreSQLDatabase) -> None:
+        super().__init__(db)
+        self._connection = db.connection
+
+    def list_locked(self) -> Sequence[str]:
+        return [name for _, name in self._fetch(_LOCKED)]
+
+    def _fetch(self, sql: str) -> list[tuple[str, ...]]:
+        parameters = {"scope": read_scope(self._connection.session), "lock": WRITE_LOCK}
+        return [tuple(map(str, row)) for row in self._connection.fetch(sql, parameters)]
+
+    def _lock_statements(self) -> Sequence[str]:
+        rows = self._fetch(_TABLES)
+        if not rows:
+            return []
+        tables = [f"{ident(schema)}.{ident(name)}" for schema, name in rows]
+        function = f"{ident(rows[0][0])}.{ident(WRITE_LOCK)}()"
+        refusal = f"raise exception using errcode = 'read_only_sql_transaction', message = {quote_literal(WRITE_LOCK_MESSAGE)}"
+        return [
+            # sessions that write end first, and no session can begin to write
+            f"lock table {', '.join(tables)} in share row exclusive mode",
+            f"create or replace function {function} returns trigger language plpgsql as $lock$begin {refusal}; end$lock$",
+            *(
+                f"create trigger {WRITE_LOCK} before insert or update or delete or truncate on {table}"
+                f" for each statement execute function {function}"
+                for table in tables
+            ),
+            # the setting session_replication_role does not leave it out
+            *(f"alter table {table} enable always trigger {WRITE_LOCK}" for table in tables),
+        ]
+
+    def _unlock_statements(self) -> Sequence[str]:
+        return [
+            *(
+                f"drop trigger {WRITE_LOCK} on {ident(schema)}.{ident(name)}"
+                for schema, name in self._fetch(_LOCKED)
+            ),
+            *(f"drop function {ident(schema)}.{WRITE_LOCK}()" for (schema,) in self._fetch(_FUNCTIONS)),
+        ]
