@@ -37,7 +37,7 @@ with lazy_imports(__name__):
     )
     from dbctl.profiles.payloads import DECODERS, PayloadCodec, is_payload, read_payload
     from dbctl.profiles.php import dump_php, load_flags, load_php
-    from dbctl.profiles.row_paths import RowStep, has_row_path, parse_row_path
+    from dbctl.profiles.row_paths import KEY_IN_TEXT, RowStep, has_row_path, parse_row_path
     from dbctl.profiles.table_prefix import change_prefix, detect_prefix, find_prefixes
     from dbctl.profiles.templates import (
         create_value,

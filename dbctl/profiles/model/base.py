@@ -56,7 +56,8 @@ _ROW_STEP = (
 
 #: ``Rating.promptId -> Prompt.userId``: rows that belong to rows of another table. A step refers to the primary key of the next
 #: table, or to ``key`` of ``table(key).column``; ``table[column=value].column`` are the rows with a value. ``table?.column``:
-#: deployments may lack the table, and then the path has no rows.
+#: deployments may lack the table, and then the path has no rows. The last step may name a text that contains the key of the
+#: user: ``roles.name=__user_{id}__``.
 RowPath = Annotated[
     str,
     SchemaName("row-path"),

@@ -133,7 +133,8 @@ def _user_rows(users: UserTable, user: User) -> Conditions:
     for path in users.section.owned:
         steps = parse_row_path(path)
         table = steps[0].table
-        if len(steps) > 1 and table not in direct_tables and all(step.table in tables for step in steps):
+        is_direct = len(steps) == 1 and not steps[0].text
+        if not is_direct and table not in direct_tables and all(step.table in tables for step in steps):
             conditions.setdefault(table, []).append(follow_steps(db, steps, [user.id]))
     for table in direct_tables - {users.live.name}:
         _add_cascades(db, table, [AnyOf(conditions[table])], direct_tables, conditions)
@@ -157,7 +158,7 @@ def _named_columns(users: UserTable) -> Iterator[tuple[str, ColumnNames]]:
     profile, section = users.app.profile, users.section
     for place in section.owned:
         step, *later_steps = parse_row_path(place)
-        if not later_steps:
+        if not (later_steps or step.text):
             yield step.table, step.column
     for sections in (section.create, section.signed_in, profile.sessions):
         yield from ((item.table, item.user) for item in sections if item.user)

@@ -245,7 +245,13 @@ def _check_owned_rows(app: App, name: str, db: Readable, table: str) -> Iterator
     for owned in section.owned:
         step, *later_steps = parse_row_path(owned)
         child, column = step.table, step.column
-        if later_steps or (child, column) in declared or child not in tables or table not in ("", child):
+        if (
+            later_steps
+            or step.text
+            or (child, column) in declared
+            or child not in tables
+            or table not in ("", child)
+        ):
             continue
         if column not in tables[child].columns:
             continue

@@ -192,7 +192,7 @@ def measure_user(app: App, login: str) -> UserStats:
         for reference in user_table.db.references(user_table.live.name)
     ]
     paths = map(parse_row_path, user_table.section.owned)
-    references += [(path[0].table, path[0].column) for path in paths if len(path) == 1]
+    references += [(path[0].table, path[0].column) for path in paths if len(path) == 1 and not path[0].text]
     existing = user_table.db.tables()
     references = [pair for pair in dict.fromkeys(references) if pair[0] in existing]
     rows = {}

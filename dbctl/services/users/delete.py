@@ -61,6 +61,7 @@ class UsersDeleted(ChangeResult, frozen=True, kw_only=True):
     signed_in_for: str | None = None  #: how long signed cookies of the users remain valid
     remaining: Sequence[str] = ()  #: notes about rows in other databases that were not deleted
     retained: Sequence[RetainedRows] = ()  #: rows that still refer to the users
+    undecided: Sequence[str] = ()  #: notes about rows that the profile leaves open
 
     @property
     def effect(self) -> Effect | None:
@@ -74,7 +75,11 @@ class UsersDeleted(ChangeResult, frozen=True, kw_only=True):
 
     @property
     def remarks(self) -> Sequence[str]:
-        return [*sign_in_state.remarks(self.signed_in_for, changed=bool(self.users)), *self.remaining]
+        return [
+            *sign_in_state.remarks(self.signed_in_for, changed=bool(self.users)),
+            *self.remaining,
+            *self.undecided,
+        ]
 
     def summary(self) -> Row:
         optional = {
@@ -219,6 +224,11 @@ class DeleteUsers:
         for rows in self._retained:
             row_count = format_count(rows.rows, "row")
             steps.append(f"keep {row_count} of {rows.table} with the user in {rows.column}: {rows.reason}")
+        self._undecided = [
+            f"the profile leaves it open: {decision}"
+            for decision in users.app.profile.undecided.get("deletion", ())
+        ]
+        steps += self._undecided if leaving else []
         self._guarded = GuardedInvariants(users.app, users.db, users_database(users.app))
         if self._guarded and leaving:
             self._guarded.refuse_planned(self._plan_rows())
@@ -285,4 +295,5 @@ class DeleteUsers:
             signed_in_for=sign_in_state.remaining_sign_in(users),
             remaining=list_unchanged_databases(users.app, users_database(users.app)),
             retained=self._retained,
+            undecided=self._undecided,
         )

@@ -17,7 +17,7 @@ from dbctl.engines.contract import (
 )
 from dbctl.errors import SchemaMismatchError
 from dbctl.model import RetainedRows, Struct, format_count
-from dbctl.profiles import RowStep, parse_row_path
+from dbctl.profiles import KEY_IN_TEXT, RowStep, parse_row_path
 from dbctl.profiles.model import Users
 from dbctl.services.app import User, UserTable, find_column, require_row_count
 from dbctl.services.deletion import AffectedRows
@@ -269,7 +269,8 @@ def follow_steps(db: Readable, steps: Sequence[RowStep], ids: Sequence[object]) 
         SchemaMismatchError: a table of the path has no primary key of one column, and the path does not name a column.
     """
     step, *later_steps = steps
-    where: Where = Condition(step.column, "in", ids)
+    owners = [step.text.replace(KEY_IN_TEXT, str(key)) for key in ids] if step.text else ids
+    where: Where = Condition(step.column, "in", owners)
     if later_steps:
         parent = later_steps[0]
         keys = [item.name for item in db.tables()[parent.table].columns.values() if item.is_primary_key]

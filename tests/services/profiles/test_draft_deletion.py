@@ -102,3 +102,54 @@ def test_check_names_the_line_that_a_deletion_requires(drafted):
     drafted.profile.write_text(text.replace("cascade = [", f'cascade = [\n    "{line}",', 1))
     drafted.run("users", "delete", "ada@example.org")
     assert drafted.database.rows("select count(*) from reviews") == [(0,)]
+
+
+def test_columns_with_logins_or_names_with_keys_are_references_without_a_key(drafted):
+    key = "integer primary key"
+    drafted.database.run(
+        f"create table users (id {key}, email varchar(80) not null unique, active boolean not null)",
+        "insert into users values (3, 'ada@example.org', true), (5, 'bo@example.org', true)",
+        f"create table domain_admins (id {key}, username varchar(80) not null, domain varchar(80) not null)",
+        "insert into domain_admins values (1, 'bo@example.org', 'example.org'), (2, 'ada@example.org', 'example.org')",
+        f"create table tasks (id {key}, assigned_by integer, points integer)",
+        "insert into tasks values (1, 5, 5), (2, 3, 3), (3, null, 5)",
+        f"create table roles (id {key}, name varchar(80) not null unique)",
+        "insert into roles values (1, '__user_5__'), (2, '__user_50__'), (3, 'reader')",
+        f"create table rights (id {key}, role_id integer not null references roles (id))",
+        "insert into rights values (1, 1), (2, 3)",
+    )
+    profile = drafted.draft()
+    assert profile["users"]["cascade"] == []
+    [open_rows] = profile["undecided"]["deletion"]
+    assert "domain_admins.username (2 of 2 sampled values are logins of users (email))" in open_rows
+    assert ("tasks.assigned_by" in open_rows, "points" in open_rows) == (True, False)
+    assert "roles.name" in profile["undecided"]["rights"][0]
+    assert drafted.run("users", "delete", "bo@example.org", status=6)["error"]["code"] == "decision-open"
+    text = drafted.profile.read_text()
+    rights = text.index("rights = [")
+    text = text[:rights] + text[text.index("]\n", rights) + 2 :]
+    drafted.profile.write_text(text)
+    plan = drafted.run("users", "delete", "bo@example.org", "--dry-run")["data"]["plan"]
+    assert any("domain_admins.username" in step for step in plan["steps"])
+    deletion = text.index("deletion = [")
+    text = text[:deletion] + text[text.index("]\n", deletion) + 2 :]
+    for path in (
+        '"roles.name=__user_{id}__"',
+        '"domain_admins.username -> users(email).id"',
+        '"tasks.assigned_by"',
+    ):
+        assert f"# {path}" in text
+        text = text.replace(f"# {path}", path)
+    text = text.replace("cascade = [", 'cascade = ["rights.role_id -> roles.name=__user_{id}__",', 1)
+    drafted.profile.write_text(text)
+    findings = drafted.run("apps", "check")["data"]["findings"]
+    assert [finding for finding in findings if finding["severity"] != "info"] == []
+    before = drafted.database.content()
+    drafted.run("users", "delete", "bo@example.org")
+    assert drafted.database.rows("select id from roles order by id") == [(2,), (3,)]
+    assert drafted.database.rows("select id from rights") == [(2,)]
+    assert drafted.database.rows("select id from domain_admins") == [(2,)]
+    assert drafted.database.rows("select id from tasks order by id") == [(2,), (3,)]
+    operation = drafted.run("audit", "list", "--limit", "1")["data"]["items"][0]["operation"]
+    drafted.run("undo", str(operation))
+    assert drafted.database.content() == before

@@ -83,6 +83,9 @@ LABEL = ("name", "slug", "title", "label", "code", "codename", "display_name")
 #: Columns with the key of a user, without a foreign key: by names that always mean a user, and by those that often do.
 USER_REFERENCE = re.compile(r"^(user|owner|author)_?(id|uuid|key|fk)$|^userid$|^(user|owner|author)_user_id$")
 KEY_IN_NAME = re.compile(r"(?:^|[^a-z])users?[_:/-](\d+)(?!\d)", re.IGNORECASE)
+#: Words of columns with integers that are users; other numbers are often keys by chance.
+USER_WORDS = frozenset(["user", "owner", "author", "creator", "assignee", "sender", "recipient", "receiver", "admin", "member",
+                        "editor", "reviewer", "approver", "manager", "actor", "account", "by"])  # fmt: skip
 USER_WORD = re.compile(r"^(user|owner|author|uid)$")
 SESSIONS_TABLE = re.compile(
     r"session|(access|refresh|auth|login|remember|personal_access|persistent)_?tokens?|authtoken|logins?$|^tokens?$|_tokens?$"

@@ -34,6 +34,7 @@ class Entry(Struct, frozen=True):
 
     value: Value
     evidence: str = ""
+    is_candidate: bool = False  #: written as a comment
 
 
 class Line(Struct, frozen=True):
@@ -110,7 +111,12 @@ def _write_line(line: Line | str) -> list[str]:
     if isinstance(line.value, list) and line.value and isinstance(line.value[0], Entry):
         return [
             _add_comment(f"{key} = [", line.evidence),
-            *(_add_comment(f"    {write_value(entry.value)},", entry.evidence) for entry in line.value),
+            *(
+                _add_comment(
+                    f"    {'# ' if entry.is_candidate else ''}{write_value(entry.value)},", entry.evidence
+                )
+                for entry in line.value
+            ),
             "]",
         ]
     return [_add_comment(f"{key} = {write_value(line.value)}", line.evidence)]

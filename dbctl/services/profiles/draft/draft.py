@@ -93,7 +93,18 @@ def _draft(evidence: Evidence, db: Readable, url: Url, name: str) -> ProfileDraf
     table = best.table if best else None
     sign_ins = draft_sign_ins(evidence, table) if table else SignInDraft()
     users = draft_users(evidence, db, best, candidates, sign_ins.tables) if best else None
-    owned = draft_owned_rows(evidence, table, sign_ins.tables) if table else OwnedDraft()
+    owned = (
+        draft_owned_rows(
+            evidence,
+            db,
+            users.table,
+            logins=users.logins,
+            signed_in=sign_ins.tables,
+            described=users.described,
+        )
+        if users
+        else OwnedDraft()
+    )
     database = draft_database(
         evidence,
         db,

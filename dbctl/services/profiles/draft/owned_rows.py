@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from dbctl.engines.contract import Readable
 from dbctl.model import Struct
 from dbctl.profiles import has_row_path
 from dbctl.services.app.evidence import (
@@ -16,6 +17,7 @@ from dbctl.services.app.evidence import (
     names,
 )
 from dbctl.services.profiles.draft.document import Decision, Entry, Line, Part, join_names
+from dbctl.services.profiles.draft.value_references import find_named_rows, find_value_references
 
 _REASONS = {"blocked": "a foreign key would prevent the deletion", "unhandled": "by its name; no foreign key"}
 
@@ -28,8 +30,25 @@ class OwnedDraft(Struct, frozen=True, kw_only=True):
     decisions: Sequence[Decision] = ()
 
 
-def draft_owned_rows(evidence: Evidence, users: TableEvidence, signed_in: Collection[str]) -> OwnedDraft:
-    """Return the sections; ``signed_in`` are the tables whose rows end with a sign-in."""
+def draft_owned_rows(
+    evidence: Evidence,
+    db: Readable,
+    users: TableEvidence,
+    *,
+    logins: Sequence[str],
+    signed_in: Collection[str],
+    described: Collection[str],
+) -> OwnedDraft:
+    """Return the sections.
+
+    Args:
+        evidence: the evidence.
+        db: the database.
+        users: the table of users.
+        logins: its columns with logins.
+        signed_in: the tables whose rows end with a sign-in.
+        described: other tables whose rows belong to users in other sections.
+    """
     references = list(find_user_references(evidence, users, users.key))
     handled = [reference.path for reference in references if reference.deletion == "handled"]
     others = [reference for reference in references if reference.deletion != "handled"]
@@ -39,7 +58,28 @@ def draft_owned_rows(evidence: Evidence, users: TableEvidence, signed_in: Collec
     if handled:
         lines.append(f"Foreign keys delete these, or set them to NULL: {join_names(handled)}")
     below = _BlockedRows(evidence, users, [reference.path for reference in deleted])
-    if entries := below.list_deleted(deleted):
+    named = find_named_rows(evidence, users)
+    copied = [
+        reference
+        for reference in find_value_references(
+            evidence,
+            db,
+            users,
+            logins,
+            {*signed_in, *described, *named, *(reference.path for reference in references)},
+        )
+        if reference.path
+    ]
+    entries = [
+        *(
+            Entry(path, "deletes rows with the key of the user in their name", is_candidate=True)
+            for paths in named.values()
+            for path in paths
+        ),
+        *(Entry(reference.path, reference.evidence, is_candidate=True) for reference in copied),
+        *below.list_deleted(deleted),
+    ]
+    if entries:
         lines.append(Line("cascade", entries, "rows that are deleted before their user"))
     if below.cleared:
         cleared = [Entry(path, _REASONS["blocked"]) for path in below.cleared]
@@ -61,8 +101,12 @@ def draft_owned_rows(evidence: Evidence, users: TableEvidence, signed_in: Collec
     if below.undecided:
         text = f"users are not deleted while rows of others refer to their rows: {join_names(below.undecided)}; add them to cascade"
         decisions.append(Decision("deletion", text))
-    if named := _find_named_rows(evidence, users):
-        text = f"names in {join_names(named)} contain the key of a user: the next user with this key would get their rights"
+    if copied:
+        places = [f"{reference.place} ({reference.evidence})" for reference in copied]
+        text = f"rows remain without their user in {join_names(places)}: add those that are users to cascade"
+        decisions.append(Decision("deletion", text))
+    if named:
+        text = f"names in {join_names(list(named))} contain the key of a user: the next user with this key would get their rights"
         decisions.append(Decision("rights", text))
     return OwnedDraft(lines=lines, parts=parts, decisions=decisions)
 
@@ -91,21 +135,6 @@ class _BlockedRows:
             (reference.table, Entry(reference.path, _REASONS[reference.deletion])) for reference in direct
         ]
         return [entry for table, entry in sorted(entries, key=lambda entry: -self._steps.get(entry[0], 0))]
-
-
-def _find_named_rows(evidence: Evidence, users: TableEvidence) -> list[str]:
-    """Return the columns with names such as ``__user_5__``, which contain the key of a user."""
-    keys = set(map(str, users.values(users.key)))
-    return [
-        f"{table.name}.{column}"
-        for table in evidence.base_tables()
-        if table.name != users.name
-        for column in names.find_names(table, names.LABEL)
-        if any(
-            (match := names.KEY_IN_NAME.search(str(value))) and match[1] in keys
-            for value in table.values(column)
-        )
-    ]
 
 
 def _is_personal(evidence: Evidence, reference: UserReference, signed_in: Collection[str]) -> bool:

@@ -25,6 +25,8 @@ class UsersDraft(Struct, frozen=True, kw_only=True):
     table: TableEvidence
     parts: Sequence[Part]
     fields: Mapping[str, str]  #: by field, the column
+    logins: Sequence[str]  #: the columns that identify a user
+    described: Collection[str]  #: the tables with roles
     secrets: Sequence[str]  #: columns (``table.column``) that are always secret
     decisions: Sequence[Decision]
 
@@ -80,6 +82,12 @@ def draft_users(
         table=table,
         parts=parts,
         fields=fields,
+        logins=[
+            fields[field]
+            for field in ("username", "email")
+            if field in fields and _identifies(table, fields[field])
+        ],
+        described=role.tables,
         secrets=[f"{table.name}.{column}" for column in password.columns],
         decisions=decisions,
     )
