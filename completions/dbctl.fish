@@ -836,7 +836,7 @@ complete -c dbctl -l yes -s y -d 'Confirm a destructive command without a prompt
 complete -c dbctl -l confirm -x -a '(__dbctl_live option:apps)' -d 'Confirm it for a protected app, by the app\'s name'
 complete -c dbctl -l trust-clock -d 'Delete by age even if rows, backups or files contradict the clock'
 complete -c dbctl -l acting-as -x -a '(__dbctl_live option:logins)' -d 'Record this user of the app as author of changes, in the audit log and where the app stores authors'
-complete -c dbctl -l timeout -x -d 'Wait this long for a lock or a server; 0 fails immediately'
+complete -c dbctl -l timeout -x -d 'Wait this long for a lock or a server; 0 fails immediately. Above 5, also until a server accepts connections'
 complete -c dbctl -l jobs -x -d 'Fleet: process N instances at the same time; default: as configured, or one per processor'
 complete -c dbctl -l canary -x -d 'Fleet: change and verify N instances before the others; default: 1 for migrate up'
 complete -c dbctl -l max-failures -x -d 'Fleet: start no instance after N failures; 0: no limit, the default except for migrate up (10)'

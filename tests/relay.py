@@ -76,9 +76,9 @@ class Relay:
 
 
 @contextmanager
-def open_relay(host: str, port: int) -> Iterator[Relay]:
+def open_relay(host: str, port: int, *, listening_port: int = 0) -> Iterator[Relay]:
     """Yield a relay to a server; it ends with the context."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with socket.create_server(("127.0.0.1", listening_port)) as listening:
         relay = Relay(listening, host, port)
         threading.Thread(target=relay.accept, daemon=True).start()
         try:

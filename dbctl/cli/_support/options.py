@@ -208,7 +208,7 @@ class CommonOptions(Struct, frozen=True, kw_only=True):
             "--timeout",
             parser=_parse_seconds,
             metavar="SECONDS",
-            help="Wait this long for a lock or a server; 0 fails immediately.",
+            help="Wait this long for a lock or a server; 0 fails immediately. Above 5, also until a server accepts connections.",
         ),
     ] = 5.0
     jobs: Annotated[

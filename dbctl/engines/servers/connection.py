@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -14,6 +16,15 @@ from dbctl.engines.sql import BoundQuery, Row
 from dbctl.errors import QueryFailedError, UnreachableError
 from dbctl.model import Struct
 from dbctl.url import Url
+
+#: Minimum seconds for a server to answer; a higher --timeout extends them.
+CONNECT_SECONDS = 5
+#: Seconds between two attempts to connect to a server that starts.
+RETRY_SECONDS = 0.25
+#: Why a server that starts refuses a connection.
+STARTING = re.compile(
+    r"Connection refused|No such file or directory|the database system is (?:starting up|not yet accepting)"
+)
 
 
 class Session(Protocol):
@@ -56,12 +67,25 @@ class ServerConnection(ABC, Generic[S]):
     def __init__(self, url: Url, target: str, *, timeout: float, read_only: bool) -> None:
         """Connect to the database at ``url``; wait at most ``timeout`` seconds for each lock of another process.
 
+        A ``timeout`` above the default also waits until a server that refuses connections has started.
+
         Raises:
             UnreachableError, PrivilegeMissingError: the server is not reachable, or refused the session.
         """
         self.url, self.target, self.timeout, self.read_only = url, target, timeout, read_only
         self._on_reconnect: Callable[[], None] | None = None
-        self._session: S | None = self._connect()
+        self._session: S | None = self._connect_when_started()
+
+    def _connect_when_started(self) -> S:
+        # With the default, a wrong port is reported at once.
+        deadline = time.monotonic() + (self.timeout if self.timeout > CONNECT_SECONDS else 0)
+        while True:
+            try:
+                return self._connect()
+            except UnreachableError as error:
+                if time.monotonic() >= deadline or not STARTING.search(str(error.context["reason"])):
+                    raise
+            time.sleep(RETRY_SECONDS)
 
     @abstractmethod
     def _connect(self) -> S:

@@ -16,12 +16,11 @@ from dbctl.engines.mysql.connection.session import Session
 from dbctl.engines.mysql.errors import error_number, quote_account
 from dbctl.engines.mysql.options import connection_arguments
 from dbctl.engines.mysql.types import CONVERTERS, format_literal
+from dbctl.engines.servers.connection import CONNECT_SECONDS
 from dbctl.errors import NodeNotReadyError, ReadOnlyError
 from dbctl.files import liveness
 from dbctl.url import Url
 
-#: Minimum seconds for a server to answer; a higher --timeout extends them.
-CONNECT_SECONDS = 5
 #: The maximum lock timeout of a server, in seconds.
 MAX_LOCK_WAIT_SECONDS = 31_536_000
 #: Standard quotes and ``||``; values that do not fit are rejected, even if a non-transactional table takes part; a key of 0

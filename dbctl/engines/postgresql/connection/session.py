@@ -18,6 +18,7 @@ from psycopg import pq
 from dbctl.config import has_home, read_set_variables
 from dbctl.engines.postgresql.connection.probe import probe_session
 from dbctl.engines.postgresql.types import UNDECLARED, register_plain_types
+from dbctl.engines.servers.connection import CONNECT_SECONDS
 from dbctl.engines.sql import Row, ident, is_storable
 from dbctl.errors import FileFailedError, PoolerError, ReadOnlyError, UrlInvalidError
 from dbctl.files import check_settings, expand_home, liveness
@@ -28,8 +29,6 @@ T = TypeVar("T")
 
 #: The option for poolers that keep one session for each client, in PgBouncer's terms.
 POOL_MODE, SESSION = "pool_mode", "session"
-#: Minimum seconds for a server to answer; a higher --timeout extends them.
-CONNECT_SECONDS = 5
 #: The driver's limit without ``connect_timeout``, in seconds.
 DRIVER_SECONDS = 130
 #: The files that libpq reads: environment variables, and the options of a URL.
