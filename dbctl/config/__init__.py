@@ -45,7 +45,14 @@ with lazy_imports(__name__):
         read_channel_secret,
     )
     from dbctl.config.paths import has_home, profile_folders, state_folder
-    from dbctl.config.redaction import MASK, redact_text, redact_value
+    from dbctl.config.redaction import (
+        MASK,
+        list_secrets,
+        redact_channel,
+        redact_message,
+        redact_text,
+        redact_value,
+    )
     from dbctl.config.s3 import Access
     from dbctl.config.secrets import DecryptionFiles, embedder_key, read_pepper
     from dbctl.config.sections import Sections, Selection, SourceFile, read_sections, report_first_problem

@@ -1,4 +1,4 @@
-"""Remove secrets from values of the configuration before they are shown."""
+"""Remove secrets from addresses, arguments and messages before they are shown, logged, recorded or sent."""
 
 import re
 
@@ -18,11 +18,41 @@ _OPTION = re.compile(r"(?i)--?[\w-]*(?:password|passwd|passphrase|pwd|secret|tok
 _LOGIN = re.compile(rf"(?<=:){_VARIABLE}.+")
 _LOGIN_OPTIONS = frozenset({"-u", "--user", "--proxy-user"})
 _SCHEME = re.compile(rf"(?i)\b((?:bearer|basic)\s+){_VARIABLE}\S+")
+_SECRETS = (_PASSWORD, _ASSIGNED, _SCHEME)
+#: An address in a sentence.
+_ADDRESS = re.compile(r"[A-Za-z][\w+.-]*://\S+")
 
 
 def redact_text(text: str) -> str:
     """Return an address or an argument with passwords, tokens and the values of secret parameters as ``***``."""
-    return _SCHEME.sub(rf"\1{MASK}", _ASSIGNED.sub(rf"\1{MASK}", _PASSWORD.sub(rf"\1{MASK}", text)))
+    for pattern in _SECRETS:
+        text = pattern.sub(rf"\1{MASK}", text)
+    return text
+
+
+def list_secrets(text: str) -> list[str]:
+    """Return what ``redact_text`` replaces."""
+    secrets = list[str]()
+    for pattern in _SECRETS:
+        secrets += [match[0][len(match[1]) :] for match in pattern.finditer(text)]
+        text = pattern.sub(rf"\1{MASK}", text)
+    return [secret for secret in secrets if secret != MASK]
+
+
+def redact_message(text: str) -> str:
+    """Return a sentence with its addresses as ``redact_text`` returns them."""
+    return _ADDRESS.sub(lambda match: redact_text(match[0]), text)
+
+
+def redact_channel(value: object) -> object:
+    """Return a value of ``[notify]`` with only scheme and host of addresses, whose other parts may be secret."""
+    if isinstance(value, list):
+        return [redact_channel(item) for item in value]
+    if not isinstance(value, str) or "://" not in value:
+        return value
+    scheme, _, rest = value.partition("://")
+    host = re.match(r"[^/?#@]*(?=[/?#]|$)", rest) if scheme in ("http", "https") else None
+    return f"{scheme}://{host[0]}/{MASK}" if host else f"{scheme}://{MASK}"
 
 
 def redact_value(value: object) -> object:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from dbctl.config import environment
+from dbctl.config.redaction import redact_text
 from dbctl.errors import StorageKeysMissingError, StorageSettingInvalidError
 from dbctl.files import expand_home
 from dbctl.model import Secret, Struct
@@ -139,7 +140,7 @@ def parse_address(text: str) -> Address:
 
     def refuse(reason: str) -> StorageSettingInvalidError:
         return StorageSettingInvalidError(
-            setting=f"the address {_mask_secrets(text)!r}", reason=reason, hint=hint
+            setting=f"the address {redact_text(text)!r}", reason=reason, hint=hint
         )
 
     if ":" in profile:
@@ -147,10 +148,12 @@ def parse_address(text: str) -> Address:
     if profile and not provider.has_profiles:
         raise refuse(f"addresses of {provider.name} contain no @")
     if not re.fullmatch(provider.container_pattern, bucket) or _is_host(bucket):
-        raise refuse(f"{bucket!r} is not a {provider.container} name ({provider.container_rule})")
+        raise refuse(
+            f"{redact_text(bucket)!r} is not a {provider.container} name ({provider.container_rule})"
+        )
     for part in prefix.rstrip("/").split("/") if separator and prefix.rstrip("/") else []:
         if part in {".", ".."} or not _PREFIX.fullmatch(part):
-            raise refuse(f"{part!r} is not allowed in a prefix")
+            raise refuse(f"{redact_text(part)!r} is not allowed in a prefix")
     return Address(scheme=scheme, profile=profile, bucket=bucket, prefix=prefix.rstrip("/"))
 
 
@@ -200,11 +203,6 @@ def check_endpoint(text: str, variable: str) -> str:
             hint="Write https://HOST or https://HOST:PORT; http:// is not encrypted.",
         )
     return text.rstrip("/")
-
-
-def _mask_secrets(text: str) -> str:
-    """Return an address with user and password masked."""
-    return re.sub(r"(?<=://)[^/@]*:[^/@]*(?=@)", "***", text)
 
 
 def _exists(file: str) -> bool:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from dbctl.cli._support.options import read_options
+from dbctl.config import MASK, list_secrets, redact_message, redact_text
 
 if TYPE_CHECKING:
     import typer
     from typer._click import Context, Parameter
 
-MASK = "***"
 #: Parameters with text that is a name, a key, a pattern or an address. The text of all others may be a secret.
 _PUBLIC = frozenset(
     {
@@ -46,8 +45,6 @@ _PUBLIC = frozenset(
         *("migrations", "variant", "addresses", "renamed", "dropped", "alter", "directory", "env_file"),
     }
 )
-#: User, password and parameters of an address.
-_CREDENTIALS = r"(?<=://).*@|(?<=\?)\S*=\S*"
 #: Shorter texts are not masked in messages: they would hide parts of words.
 _SHORTEST = 3
 
@@ -60,10 +57,10 @@ class CommandText:
         self.arguments = tuple(self._list_arguments(ctx))
 
     def mask(self, text: str) -> str:
-        """Return a message without the hidden arguments and without credentials in addresses."""
+        """Return a message without the hidden arguments and without secrets in addresses."""
         for value in sorted(self._hidden, key=len, reverse=True):
             text = text.replace(value, MASK)
-        return re.sub(_CREDENTIALS, lambda match: MASK + match[0][-1] * match[0].endswith("@"), text)
+        return redact_message(text)
 
     def _list_arguments(self, ctx: typer.Context) -> Iterator[str]:
         """Yield the arguments and options that the user passed, with the names of their parameters."""
@@ -93,9 +90,8 @@ class CommandText:
         if isinstance(value, str):
             if name not in _PUBLIC:
                 return self._hide(value)
-            for match in re.finditer(_CREDENTIALS, value):
-                self._hide(match[0].rstrip("@"))
-            return self.mask(value)
+            self._hidden |= {text for text in list_secrets(value) if len(text) >= _SHORTEST}
+            return self.mask(redact_text(value))
         return self.mask(str(value))
 
     def _hide(self, value: str) -> str:

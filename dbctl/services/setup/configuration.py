@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import reduce
 from operator import getitem
@@ -11,7 +10,14 @@ from typing import Any
 
 import msgspec
 
-from dbctl.config import CONFIG_SCHEMA, Selection, read_sections, redact_value, report_first_problem
+from dbctl.config import (
+    CONFIG_SCHEMA,
+    Selection,
+    read_sections,
+    redact_channel,
+    redact_value,
+    report_first_problem,
+)
 from dbctl.config import loader as config
 from dbctl.errors import AppMissingError, ConfigKeyMissingError
 from dbctl.files import toml
@@ -81,7 +87,7 @@ def show_configuration(selection: Selection, *, with_defaults: bool) -> tuple[Pa
         items += [
             ConfiguredKey(
                 key=toml.dotted(key),
-                value=_mask_addresses(value) if NOTIFY in key else redact_value(value),
+                value=redact_channel(value) if NOTIFY in key else redact_value(value),
                 line=toml.line_of(source.text, key),
                 file=str(source.path),
             )
@@ -113,17 +119,6 @@ def _list_defaults(app: str, configured: Collection[Sequence[str]]) -> Iterator[
             absent.append(key)
         elif described.type != "section" and described.default is not None:
             yield ConfiguredKey(key=toml.dotted(key), value=described.default, line=None, file=None)
-
-
-def _mask_addresses(value: object) -> object:
-    """Return a value of ``[notify]`` with only scheme and host of addresses, whose other parts may be secret."""
-    if isinstance(value, list):
-        return [_mask_addresses(item) for item in value]
-    if not isinstance(value, str) or "://" not in value:
-        return value
-    scheme, _, rest = value.partition("://")
-    host = re.match(r"[^/?#@]*(?=[/?#]|$)", rest) if scheme in ("http", "https") else None
-    return f"{scheme}://{host[0]}/***" if host else f"{scheme}://***"
 
 
 def explain_config_key(key: str) -> KeyDescription | Page[KeyDescription]:
