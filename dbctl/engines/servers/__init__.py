@@ -3,7 +3,7 @@
 from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
-    from dbctl.engines.servers.connection import ServerConnection
+    from dbctl.engines.servers.connection import CONNECT_SECONDS, ServerConnection
     from dbctl.engines.servers.engine import READER_PARTS, WRITER_PARTS, ServerEngine, locate_parts
     from dbctl.engines.servers.errors import CHECK_URL, ErrorContext
     from dbctl.engines.servers.monitoring import (

@@ -18,7 +18,7 @@ from psycopg import pq
 from dbctl.config import has_home, read_set_variables
 from dbctl.engines.postgresql.connection.probe import probe_session
 from dbctl.engines.postgresql.types import UNDECLARED, register_plain_types
-from dbctl.engines.servers.connection import CONNECT_SECONDS
+from dbctl.engines.servers import CONNECT_SECONDS
 from dbctl.engines.sql import Row, ident, is_storable
 from dbctl.errors import FileFailedError, PoolerError, ReadOnlyError, UrlInvalidError
 from dbctl.files import check_settings, expand_home, liveness
