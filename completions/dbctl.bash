@@ -729,7 +729,7 @@ _dbctl() {
         'data') children='rows show set add delete query export import diff'; flags='' ;;
         'data rows') children=''; flags='--filter --null --not-null --after --secrets --limit --offset --sort' ;;
         'data show') children=''; flags='--to --encoding --secrets' ;;
-        'data set') children=''; flags='--null --secret --filter --filter-null --filter-not-null --limit --dry-run -n' ;;
+        'data set') children=''; flags='--null --secret --filter --filter-null --filter-not-null --limit --any-state --dry-run -n' ;;
         'data add') children=''; flags='--null --dry-run -n' ;;
         'data delete') children=''; flags='--filter --filter-null --filter-not-null --limit --dry-run -n' ;;
         'data query') children=''; flags='--file --param --within --secrets --limit' ;;

@@ -532,6 +532,7 @@ complete -c dbctl -n '__dbctl_at \'data set\'' -l filter -x -a '(__dbctl_live op
 complete -c dbctl -n '__dbctl_at \'data set\'' -l filter-null -x -a '(__dbctl_live option:columns)' -d 'Select rows in which this column is NULL'
 complete -c dbctl -n '__dbctl_at \'data set\'' -l filter-not-null -x -a '(__dbctl_live option:columns)' -d 'Select rows in which this column is not NULL'
 complete -c dbctl -n '__dbctl_at \'data set\'' -l limit -x -d 'With a filter: refuse if more than N rows match'
+complete -c dbctl -n '__dbctl_at \'data set\'' -l any-state -d 'Allow a state that does not follow the present one; one row only'
 complete -c dbctl -n '__dbctl_at \'data set\'' -l dry-run -s n -d 'Show the plan without changing anything'
 complete -c dbctl -n '__dbctl_at \'data set\' 0' -f -a '(__dbctl_live argument:tables)'
 complete -c dbctl -n '__dbctl_at \'data set\'' -f -a '(__dbctl_live argument:columns=)'

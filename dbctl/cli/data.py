@@ -191,6 +191,10 @@ def set_(
     filter_null: FilterNull = None,
     filter_not_null: FilterNotNull = None,
     limit: MatchLimit = 1000,
+    any_state: Annotated[
+        bool,
+        typer.Option("--any-state", help="Allow a state that does not follow the present one; one row only."),
+    ] = False,
     dry_run: DryRun = False,
 ) -> int:
     """Change columns of one row, or of all rows that match a filter; types and the app's rules apply.
@@ -204,6 +208,8 @@ def set_(
         if selection != service.Filters():
             if secret_column:
                 raise UsageError(detail="--secret changes one row: pass its key instead of filters")
+            if any_state:
+                raise UsageError(detail="--any-state changes one row: pass its key instead of filters")
             values = parse_key_values(arguments, "new values:")
             operation = service.set_rows(app, table, selection, values, null or (), limit=limit)
             return run_change(ctx, operation, dry_run=dry_run)
@@ -213,7 +219,7 @@ def set_(
         key, values = arguments[:size], parse_key_values(arguments[size:], "new values:")
         source = PasswordSource(stdin=not sys.stdin.isatty())
         secrets = {secret_column: read_password(ctx, source)} if secret_column else {}
-        change = service.set_row(app, table, key, values, null or (), secrets=secrets)
+        change = service.set_row(app, table, key, values, null or (), secrets=secrets, any_state=any_state)
         return run_change(ctx, change, dry_run=dry_run)
 
 

@@ -45,7 +45,7 @@ class TempSpaceFailedError(DbctlError):
 class TransitionRefusedError(DbctlError):
     code, exit_status = "transition-refused", Exit.REFUSED
     sentence = "{target}: {column} cannot change from {before} to {after}"
-    remedy = "From {before} it can change to: {allowed}.{hint}"
+    remedy = "From {before} it can change to: {allowed}.{hint} dbctl data set --any-state allows every state."
 
 
 class TableMissingError(DbctlError):

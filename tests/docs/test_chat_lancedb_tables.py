@@ -64,3 +64,15 @@ def test_command_of_row_works(
     capsys.readouterr()
     status = main([*shlex.split(command), "-o", "json"])
     assert status == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("deployed", [False, True])
+def test_semantic_result_has_metadata(
+    deployed: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = chat_lancedb.create_vectors(tmp_path / "lancedb", deployed=deployed)
+    words = ["--profile", "chat-lancedb", "--url", f"vectors=lancedb:{folder}", "search", "semantic"]
+    assert main([*words, "--similar-to", chat_lancedb.PLANTS, "-o", "json"]) == 0
+    (first, *_) = json.loads(capsys.readouterr().out)["data"]["items"]
+    document = {"model": "gemini-2.5-flash", "language": "en"}
+    assert json.loads(first["metadata"]) == ({} if deployed else document)

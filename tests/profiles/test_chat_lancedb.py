@@ -87,6 +87,26 @@ def test_journal_mode_is_unchanged(run: Run, rows: Rows) -> None:
     assert rows("pragma journal_mode") == [("delete",)]
 
 
+def test_new_file_has_write_ahead_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Callable[..., dict[str, Any]]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer("--profile", "chat-lancedb", "--url", "chat=new.db", "migrate", "up", "--db", "chat")
+    with closing(sqlite3.connect("new.db")) as connection:
+        assert connection.execute("pragma journal_mode").fetchone() == ("wal",)
+
+
+def test_bytes_are_counted_per_user(run: Run, rows: Rows) -> None:
+    report = {row["id"]: row for row in run("stats", "run", "storage-per-user")["items"]}
+    assert len(report) == rows("select count(*) from users")[0][0]
+    messages = rows(f"select id, content || metadata from messages where user_id = '{ANON}'")
+    text = sum(len(message.encode()) for _, message in messages)
+    data = rows("select message_id, data from attachments where data is not null")
+    attachments = sum(len(content) for message, content in data if message in dict(messages))
+    assert (report[ANON]["text_bytes"], report[ANON]["attachment_bytes"]) == (text, attachments)
+    assert report[ANON]["bytes"] == text + attachments > 0
+
+
 # Users without passwords -----------------------------------------------------------------------------------------------
 
 

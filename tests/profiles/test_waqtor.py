@@ -419,6 +419,88 @@ def test_messages_are_searched(run_command, arguments, expected):
     assert [message["id"] for message in items] == [key("c", number) for number in expected]
 
 
+def test_groups_are_found_by_name_member_and_number(run_command, waqtor):
+    ((name, member, number),) = waqtor.rows(
+        f"""select g.name, r.name, r.{"phone" if waqtor.deployed else "phone_number"} from groups g
+        join recipient_groups l on l.group_id = g.id join recipients r on r.id = l.recipient_id order by g.name, r.name limit 1"""
+    )
+    for arguments in ([name], ["--filter", f"member={member}"], ["--filter", f"member={number}"]):
+        assert name in {row["name"] for row in run_command("search", "groups", *arguments)["items"]}
+    group = run_command("search", "groups", name)["items"][0]["id"]
+    assert run_command("search", "groups", "--id", group)["members"]
+
+
+def test_user_is_shown_with_sessions_and_latest_messages(run_command, waqtor):
+    user = run_command("users", "show", "ana@waqtor.example")
+    where = f"where user_id = '{user['id']}'"
+    sessions = {str(key) for (key,) in waqtor.rows(f"select id from whatsapp_sessions {where}")}
+    assert {row["id"] for row in user["sessions"]} == sessions != set()
+    assert user["statistics"]["messages"] == waqtor.query_value(f"select count(*) from messages {where}")
+    latest = waqtor.rows(f"select id from messages {where} order by created_at desc limit 1")
+    assert [row["id"] for row in user["latest_messages"]][:1] == [str(key) for (key,) in latest]
+    assert "qr" not in user["sessions"][0]
+
+
+def test_messages_are_counted_per_session_and_number(run_command, waqtor):
+    total = waqtor.query_value("select count(*) from messages where session_id is not null")
+    rows = run_command("stats", "run", "messages-per-session")["items"]
+    assert sum(row["messages"] for row in rows) == total > 0
+    assert len(rows) == waqtor.query_value("select count(*) from whatsapp_sessions")
+    column = "to_phone" if waqtor.deployed else "phone_number"
+    numbers = waqtor.rows(f"select {column}, count(*) from messages group by 1")
+    rows = run_command("stats", "run", "messages-per-number")["items"]
+    assert {(row["number"], row["messages"]) for row in rows} == set(numbers)
+    (one,) = {
+        row["owner"]
+        for row in run_command("stats", "run", "messages-per-session", "--set", "user=ana@waqtor.example")[
+            "items"
+        ]
+    }
+    assert one == "ana@waqtor.example"
+
+
+def test_state_is_set_against_the_transitions_only_with_the_option(run_command, waqtor):
+    draft = waqtor.query_value("select id from campaigns limit 1")
+    waqtor.rows("update campaigns set status = 'draft' where id = %s", draft)
+    error = run_command("data", "set", "campaigns", str(draft), "status=completed", status=6)
+    assert "--any-state" in error["hint"]
+    run_command("data", "set", "campaigns", str(draft), "status=completed", "--any-state")
+    assert waqtor.query_value("select status::text from campaigns where id = %s", draft) == "completed"
+    assert (
+        run_command("data", "set", "campaigns", str(draft), "status=done", "--any-state", status=2)["code"]
+        == "value-invalid"
+    )
+    words = ["data", "set", "campaigns", "--filter", "status=completed", "status=draft", "--any-state"]
+    assert run_command(*words, status=2)["code"] == "usage"
+
+
+def test_email_and_media_type_are_checked_on_every_path(run_command, waqtor, tmp_path):
+    recipient = str(waqtor.query_value("select id from recipients limit 1"))
+    assert (
+        run_command("data", "set", "recipients", recipient, "email=nobody", status=2)["code"]
+        == "value-invalid"
+    )
+    run_command("data", "set", "recipients", recipient, "email=ida@example.org")
+    column = "phone" if waqtor.deployed else "phone_number"
+    (tmp_path / "rows.csv").write_text(f"id,user_id,{column},email\n{uuid.uuid4()},{ANA},123,nobody\n")
+    error = run_command("data", "import", "recipients", str(tmp_path / "rows.csv"), status=2)
+    assert "nobody" in str(error)
+    if not waqtor.deployed:  # the deployed app has no such column
+        message = str(waqtor.query_value("select id from messages limit 1"))
+        error = run_command("data", "set", "messages", message, "media_type=sticker", status=2)
+        assert "image, video, audio, document" in error["message"]
+        waqtor.rows("update messages set media_type = 'sticker' where id = %s", message)
+    waqtor.rows("update recipients set email = 'nobody' where id = %s", recipient)
+    messages = [item["message"] for item in run_command("integrity", "check")["findings"]]
+    assert any("recipients.email" in text and "'nobody'" in text for text in messages)
+    assert any("messages.media_type" in text for text in messages) is not waqtor.deployed
+
+
+def test_added_rows_get_ids(run_command, waqtor):
+    added = run_command("data", "add", "groups", f"user_id={ANA}", "name=Neighbours")
+    assert uuid.UUID(added["key"]["id"])
+
+
 def test_message_is_shown_with_user_and_session(run_command, waqtor):
     output = run_command("search", "messages", "--id", key("c", 1))
     assert output["user"] == [{"id": ANA, "email": "ana@waqtor.example", "name": "Ana 安"}]

@@ -610,6 +610,15 @@ def test_chat_report_sorts_times_of_any_format(run: Run) -> None:
     assert [row["id"] for row in rows] == [yaai.QUESTION, yaai.ANSWER, yaai.FOLLOW_UP]
 
 
+def test_transcript_has_the_text_of_a_chat(deployment: Deployment, run: Run) -> None:
+    rows = run("stats", "run", "transcript", "--set", f"chat={yaai.GARDEN}")["items"]
+    stored = dict(
+        deployment.rows("chat", f"select id, content from messages where chat_id = '{yaai.GARDEN}'")
+    )
+    assert [row["id"] for row in rows] == [yaai.QUESTION, yaai.ANSWER, yaai.FOLLOW_UP]
+    assert {row["id"]: row["content"] for row in rows} == stored
+
+
 def test_report_requires_its_parameter(run: Run) -> None:
     error = run("stats", "run", "chat", status=2)
     assert error["message"] == "chat requires --set chat=…"

@@ -32,6 +32,7 @@ with lazy_imports(__name__):
         KnownSecret,
         Recount,
         States,
+        Values,
     )
     from dbctl.profiles.model.profile import Backup, ForeignFiles, Profile, ProfileVariant, Topic
     from dbctl.profiles.model.rebuild import Rebuild

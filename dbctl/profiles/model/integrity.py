@@ -17,6 +17,7 @@ from dbctl.profiles.model.base import (
     SchemaName,
     Section,
     TableName,
+    TextFormat,
     VaryingTable,
 )
 
@@ -38,12 +39,13 @@ class States(Section, frozen=True, kw_only=True):
 
 
 class Values(Section, frozen=True, kw_only=True):
-    """A column with a list of allowed values, or NULL, that the database does not enforce."""
+    """A column with a list of allowed values or with texts of one format, or NULL, that the database does not enforce."""
 
     database: DatabaseReference = ""
     table: VaryingTable  #: the table; optional with a trailing ``?``
     column: ColumnNames  #: the column
-    allowed: Annotated[Sequence[Constant], msgspec.Meta(min_length=1)]  #: the allowed values
+    allowed: Sequence[Constant] = ()  #: the allowed values; empty: any
+    format: TextFormat | None = None  #: the format of every text that is not empty
     severity: FindingSeverity = "warning"  #: of rows with another value
     hint: FindingHint = ""
 

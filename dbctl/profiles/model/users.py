@@ -170,8 +170,8 @@ class ListedRows(Section, frozen=True, kw_only=True):
     """Rows that belong to a user, such as the groups of a user: ``users show`` lists them."""
 
     rows: RowPath  #: the rows; with the syntax of ``cascade``
-    #: columns of the rows; a single one gives a list of values
-    columns: Annotated[Sequence[ColumnName], msgspec.Meta(min_length=1)]
+    #: columns of the rows; a single one gives a list of values; columns with a trailing ``?`` are optional
+    columns: Annotated[Sequence[str], msgspec.Meta(min_length=1)]
     order: str = ""  #: the column of the order; ``-column`` for descending
     limit: Annotated[int, msgspec.Meta(ge=1)] = 20  #: only the first rows of the order are listed
 

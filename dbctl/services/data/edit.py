@@ -81,8 +81,11 @@ def set_row(
     nulls: Sequence[str],
     *,
     secrets: Mapping[str, Secret],
+    any_state: bool = False,
 ) -> Change[RowChangeResult]:
     """Change columns of one row; ``nulls`` become NULL, ``secrets`` are values of secret columns.
+
+    With ``any_state``, a state may follow any other one.
 
     Raises (when planned and when applied):
         RowNotFoundError: the row does not exist.
@@ -95,7 +98,7 @@ def set_row(
 
     def draft(db: Readable) -> UpdateRow:
         table = _open_table(app, db, name, {*new_values, *nulls, *secrets})
-        return UpdateRow(table, key, new_values, nulls, secrets)
+        return UpdateRow(table, key, new_values, nulls, secrets, any_state=any_state)
 
     return Change(app, selected_database(app), "data set", draft)
 
@@ -141,6 +144,8 @@ class UpdateRow:
         new_values: Mapping[str, str],
         nulls: Sequence[str],
         secrets: Mapping[str, Secret],
+        *,
+        any_state: bool,
     ) -> None:
         """Read the row and check the rules of the app; the errors are those of ``set_row``."""
         key = table.complete_key(key)
@@ -148,7 +153,7 @@ class UpdateRow:
         fields, values = read_changes(table, new_values, nulls, secrets)
         self._user_update = _prepare_user_update(table, self._before, fields) if fields else None
         rules = RowRules(table.app, table.database, table.live)
-        rules.check_changed(self._before, values | _parse_role_key(table, new_values))
+        rules.check_changed(self._before, values | _parse_role_key(table, new_values), any_state=any_state)
         self._single_true = SingleTrueUpdate(
             table.app, table.database, table.live, table.key_conditions(key), self._before, values
         )

@@ -10,7 +10,7 @@ from dbctl.engines.contract import Condition, Not, Readable, TimeFormCount, Time
 from dbctl.errors import SchemaMismatchError
 from dbctl.model import Finding, PageRequest, Severity, format_count
 from dbctl.profiles import has_hash_form
-from dbctl.profiles.model import ColumnNames, Settings
+from dbctl.profiles.model import ColumnNames, Settings, Values
 from dbctl.services.app import (
     App,
     LiveTable,
@@ -23,7 +23,7 @@ from dbctl.services.app import (
     truncate,
 )
 from dbctl.services.roles import BuiltInPermissions, RoleTable
-from dbctl.services.rules import known_states
+from dbctl.services.rules import find_unlisted, known_states
 from dbctl.services.settings import find_text_violation, open_settings
 from dbctl.services.users import Passwords, find_holder_problem
 
@@ -184,6 +184,9 @@ class _StoredRowChecks:
                 state.database, state.table, state.column, known_states(state), state.severity, state.hint
             )
         for rule in profile.values:
+            if rule.format:
+                yield from self._check_format(rule)
+                continue
             yield from self._check_column(
                 rule.database,
                 rule.table.removesuffix("?"),
@@ -192,6 +195,24 @@ class _StoredRowChecks:
                 rule.severity,
                 rule.hint,
             )
+
+    def _check_format(self, section: Values) -> Iterator[Finding]:
+        table = section.table.removesuffix("?")
+        column = find_column(self._db.tables().get(table), section.column)
+        if column is None or not self._is_included(section.database, table):
+            return
+        invalid, examples = 0, list[str]()
+        with require_streams(self._db).stream(table, [column]) as stream:
+            for batch in stream.batches:
+                signals.raise_if_interrupted()
+                for (value,) in batch:
+                    if value is not None and find_unlisted(section, value):
+                        invalid += 1
+                        examples += [repr(truncate(str(value)))] if len(examples) <= EXAMPLES else []
+        if invalid:
+            message = f"{format_count(invalid, 'row')} with a value of {table}.{column} that is not allowed: {_format_examples(examples)}"
+            hint = section.hint or f"dbctl data set {table} KEY {column}=VALUE"
+            yield self._create_finding(section.severity, "value-unknown", message, hint)
 
     def _check_column(
         self,

@@ -5,15 +5,15 @@ A rule checks a row that is added, changed or removed. It raises the same error 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 from dbctl.engines.contract import Readable
 from dbctl.errors import SchemaMismatchError
 from dbctl.profiles import read_time
-from dbctl.profiles.model import Settings, Users
-from dbctl.services.app import TIMES, App, LiveTable, find_column, value_problem
+from dbctl.profiles.model import Rule, Settings, Users, Values
+from dbctl.services.app import TIMES, App, LiveTable, find_column, text_problem, value_problem
 from dbctl.services.rules import single_true
 from dbctl.services.rules.columns import (
     ColumnRule,
@@ -69,8 +69,10 @@ class RowRules:
         for rule in self._rules:
             rule.check_added(row)
 
-    def check_changed(self, before: Row, after: Row) -> None:
+    def check_changed(self, before: Row, after: Row, *, any_state: bool = False) -> None:
         """Refuse a change that violates a rule; unchanged columns are not checked.
+
+        With ``any_state``, a state may follow any other one.
 
         Raises:
             TransitionRefusedError: the profile does not allow this transition.
@@ -78,7 +80,10 @@ class RowRules:
         """
         changed = _changed_columns(before, after)
         for rule in self._rules:
-            rule.check_changed(before, changed)
+            if any_state and isinstance(rule, StateTransition):
+                rule.check_replaced(before, changed)
+            else:
+                rule.check_changed(before, changed)
 
     def check_replaced(self, before: Row, after: Row) -> None:
         """Check a row of a backup that replaces another one; unchanged columns are not checked."""
@@ -122,8 +127,11 @@ def _changed_columns(before: Row, after: Row) -> dict[str, object]:
     return {name: value for name, value in after.items() if not is_equal_stored(before.get(name), value)}
 
 
-def _find_unlisted(allowed: Sequence[object], value: object) -> str:
-    return value_problem(value, allowed)
+def find_unlisted(section: Values, value: object) -> str:
+    """Return why a column must not have a value by its list or format; empty: it is allowed."""
+    if section.format and value != "":
+        return text_problem(str(value), Rule(format=section.format))
+    return value_problem(value, section.allowed)
 
 
 def is_equal_stored(stored: object, value: object) -> bool:
@@ -153,7 +161,7 @@ def find_rules(app: App, database: str, live: LiveTable) -> Iterator[RowRule]:
     for listed in profile.values:
         column = find_column(live.table, listed.column)
         if column and ((listed.database or main), listed.table.removesuffix("?")) == (database, live.name):
-            yield ColumnRule(live, column, partial(_find_unlisted, listed.allowed))
+            yield ColumnRule(live, column, partial(find_unlisted, listed))
     for settings in profile.settings:
         if ((settings.database or main), settings.table) == (database, live.name):
             yield from _find_setting_rules(app, live, settings)

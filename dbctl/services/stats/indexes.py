@@ -29,6 +29,7 @@ class IndexStats(Struct, frozen=True, kw_only=True):
     table: str
     index: str
     columns: Sequence[str]  #: columns or expressions, in order
+    where: str | None  #: the condition of the rows that a partial index contains
     unique: bool
     primary: bool
     constraint: bool  #: it belongs to a constraint of the table
@@ -39,7 +40,18 @@ class IndexStats(Struct, frozen=True, kw_only=True):
     drop: str | None  #: the statement that drops an index with a problem
 
     def summary(self) -> Row:
-        fields = ("target", "table", "index", "columns", "unique", "bytes", "scans", "state", "covered_by")
+        fields = (
+            "target",
+            "table",
+            "index",
+            "columns",
+            "where",
+            "unique",
+            "bytes",
+            "scans",
+            "state",
+            "covered_by",
+        )
         return {field: getattr(self, field) for field in fields}
 
 
@@ -127,6 +139,7 @@ def classify_indexes(target: str, indexes: Sequence[Index]) -> Iterator[IndexSta
             target,
             candidate,
             index=candidate.name,
+            where=candidate.where or None,
             state=state,
             covered_by=covered_by,
             drop=candidate.drop_statement if state and candidate.drop_statement else None,

@@ -106,7 +106,12 @@ def _read_related(users: UserTable, user: User) -> dict[str, object]:
     for name, section in users.section.related.items():
         steps = parse_row_path(section.rows)
         table, order = steps[0].table, section.order.removeprefix("-")
-        needed = [f"{table}.{column}" for column in [*section.columns, *([order] if order else [])]]
+        columns = [
+            column.removesuffix("?")
+            for column in section.columns
+            if not column.endswith("?") or has_all(tables, [f"{table}.{column.removesuffix('?')}"])
+        ]
+        needed = [f"{table}.{column}" for column in [*columns, *([order] if order else [])]]
         if not has_all(tables, [*(step.path for step in steps), *needed]):
             continue
         live = LiveTable(users.app.profile, users.db, table, name)
@@ -115,20 +120,19 @@ def _read_related(users: UserTable, user: User) -> dict[str, object]:
         times = {name for name, column in live.table.columns.items() if is_time(users.db, column, time_names)}
         rows = users.db.select(
             table,
-            section.columns,
+            columns,
             [follow_steps(users.db, steps, [user.id])],
             order_by=[Order([order], descending=section.order.startswith("-"), time=order in times)]
             if order
             else [],
             limit=section.limit,
         )
-        masked = [mask(dict(zip(section.columns, row, strict=True)), secret) for row in rows]
+        masked = [mask(dict(zip(columns, row, strict=True)), secret) for row in rows]
         decoded = [
             {column: read_time(value) if column in times else value for column, value in row.items()}
             for row in masked
         ]
-        is_single = len(section.columns) == 1
-        related[name] = [row[section.columns[0]] for row in decoded] if is_single else decoded
+        related[name] = [row[columns[0]] for row in decoded] if len(columns) == 1 else decoded
     return related
 
 

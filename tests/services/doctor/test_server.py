@@ -187,6 +187,10 @@ def test_unneeded_indexes_are_listed_with_replacement(deployment, run_json):
         create index by_title on recipes (title) where cuisine is null"""
     )
     items = run_json("stats indexes")["items"]
+    conditions = {row["index"]: row["where"] for row in items if row["where"]}
+    assert {name: text.strip("()").lower() for name, text in conditions.items()} == {
+        "by_title": "cuisine is null"
+    }
     problems = {row["index"]: (row["state"], row["covered_by"]) for row in items if row["state"]}
     assert problems == {
         "members_mail_key1": ("duplicate", "members_mail_key"),
