@@ -450,13 +450,13 @@ def test_messages_are_counted_per_session_and_number(run_command, waqtor):
     numbers = waqtor.rows(f"select {column}, count(*) from messages group by 1")
     rows = run_command("stats", "run", "messages-per-number")["items"]
     assert {(row["number"], row["messages"]) for row in rows} == set(numbers)
-    (one,) = {
+    (owner,) = {
         row["owner"]
         for row in run_command("stats", "run", "messages-per-session", "--set", "user=ana@waqtor.example")[
             "items"
         ]
     }
-    assert one == "ana@waqtor.example"
+    assert owner == "ana@waqtor.example"
 
 
 def test_state_is_set_against_the_transitions_only_with_the_option(run_command, waqtor):
