@@ -72,7 +72,9 @@ def _list_excluded(node: ast.AST) -> Iterator[ast.AST]:
     match node:
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
             yield from node.decorator_list
-            if not isinstance(node, ast.ClassDef) and node.returns:
+            if isinstance(node, ast.ClassDef):
+                yield from node.keywords  # such as frozen=True: a declaration that the type checker reads
+            elif node.returns:
                 yield node.returns
         case ast.arg(annotation=ast.AST() as annotation) | ast.AnnAssign(annotation=annotation):
             yield annotation

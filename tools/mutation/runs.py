@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -117,6 +118,9 @@ def fork(tree: Path, run: Callable[[], int], limit: float) -> int:
     child = os.fork()
     if not child:
         os.setsid()  # so that its children end with it
+        # Servers of tests stop at exit, also after a time limit; what this process has registered itself stays its own.
+        atexit._clear()  # noqa: SLF001 - no public function does this
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
         status = 1
         try:
             os.chdir(tree)
@@ -128,6 +132,7 @@ def fork(tree: Path, run: Callable[[], int], limit: float) -> int:
                 os.dup2(output, descriptor)
             status = run()
         finally:
+            atexit._run_exitfuncs()  # noqa: SLF001 - os._exit skips them
             os._exit(int(status))
     deadline = time.monotonic() + limit
     while True:
@@ -136,8 +141,8 @@ def fork(tree: Path, run: Callable[[], int], limit: float) -> int:
             status = os.waitstatus_to_exitcode(code)
             break
         if time.monotonic() > deadline:
-            os.killpg(child, signal.SIGTERM)  # servers that the tests have started stop with it
-            time.sleep(1)
+            os.killpg(child, signal.SIGTERM)
+            time.sleep(5)
             os.killpg(child, signal.SIGKILL)
             os.waitpid(child, 0)
             status = -1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 
 import pytest
@@ -20,7 +21,7 @@ from dbctl.errors import (
     UsageError,
     ValueInvalidError,
 )
-from dbctl.model import PageRequest
+from dbctl.model import KeyText, PageRequest
 from dbctl.services.app.user_table import UserSelector
 from dbctl.services.roles import changes, queries
 from dbctl.services.users import set_role
@@ -122,6 +123,14 @@ def test_list_is_paginated(path):
 def test_role_names_are_case_insensitive(path):
     with open_app(path) as app:
         assert queries.show_role(app, "ADMIN").name == "admin"
+
+
+@pytest.mark.parametrize("name", ["nix", "admin\n", KeyText("999"), KeyText("admin")])
+@pytest.mark.parametrize("change", [changes.delete_role, lambda app, name: changes.grant(app, name, GAMES)])
+def test_change_of_a_missing_role_lists_existing_roles(path, change, name):
+    with open_app(path) as app:
+        error = catch_error(RoleMissingError, lambda: change(app, name).plan())
+    assert {"admin", "user", "guest"} <= set(re.findall(r"[a-z]+", error.hint))
 
 
 @pytest.mark.parametrize("name", ["nix", "", "a'b", "100%", "admin\n", "\udcff", "[bold]"])
