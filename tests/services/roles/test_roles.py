@@ -18,6 +18,7 @@ from dbctl.errors import (
     PlanChangedError,
     RoleInUseError,
     RoleMissingError,
+    SchemaMismatchError,
     UsageError,
     ValueInvalidError,
 )
@@ -367,6 +368,46 @@ def test_deletion_of_role_deletes_its_permissions_as_planned(path):
         changes.delete_role(app, "editor").apply()
     assert query_rows(path, f"select count(*) from role_permissions where role_id = {role.id}") == [(0,)]
     assert query_rows(path, "pragma foreign_key_check") == []
+    entry = ("roles.delete", "roles", role.id, {"name": "editor", "by": "dbctl"})
+    assert read_audit_entries(path)[-1] == entry
+
+
+def test_deletion_of_a_role_without_permissions_destroys_data(path):
+    with open_app(path) as app:
+        create(app)
+        plan = changes.delete_role(app, "editor").plan()
+    assert (plan.destructive, plan.rows) == (True, {"roles": 1})
+
+
+def test_changed_permissions_change_the_time_of_the_role(path):
+    with open_app(path) as app:
+        create(app, permissions=["games.read"])
+        for change in (changes.grant(app, "editor", GAMES), changes.revoke(app, "editor", GAMES)):
+            run_statements(path, "update roles set updated_at = '2001-01-01 00:00:00'")
+            change.apply()
+            touched = query_rows(path, "select name from roles where updated_at > '2002-01-01'")
+            assert touched == [("editor",)]
+
+
+def test_role_table_with_an_unknown_required_column_is_read_only(path):
+    run_statements(path, "alter table roles add column color text not null default ''")
+    with open_app(path) as app:
+        assert create(app).created
+    run_statements(
+        path,
+        "create table new_roles as select * from roles",
+        "pragma foreign_keys = off",
+        "drop table roles",
+        "create table roles (id integer primary key, name text not null, description text, priority integer,"
+        " created_at text, updated_at text, color text not null)",
+        "insert into roles (id, name, description, color) select id, name, description, color from new_roles",
+    )
+    with open_app(path) as app:
+        error = catch_error(
+            SchemaMismatchError,
+            lambda: changes.create_role(app, "other", description="", priority=None, permissions=[]).plan(),
+        )
+    assert "color" in str(error)
 
 
 def test_plan_changes_nothing(path):
