@@ -189,7 +189,7 @@ complete -c dbctl -n '__dbctl_at \'maintain\'' -f -a 'checkpoint' -d 'Write the 
 complete -c dbctl -n '__dbctl_at \'maintain\'' -f -a 'wal' -d 'Switch SQLite files to a write-ahead log, which allows reads during a…'
 complete -c dbctl -n '__dbctl_at \'maintain\'' -f -a 'cancel' -d 'Cancel the statements of server sessions, after confirmation; their…'
 complete -c dbctl -n '__dbctl_at \'transfer\'' -f -a 'plan' -d 'Show which tables a transfer copies, how values are converted, and…'
-complete -c dbctl -n '__dbctl_at \'transfer\'' -f -a 'run' -d 'Copy a database into an empty one, which may be of another engine,…'
+complete -c dbctl -n '__dbctl_at \'transfer\'' -f -a 'run' -d 'Copy a database into an empty one, or into new tables of the app, on…'
 complete -c dbctl -n '__dbctl_at \'transfer\'' -f -a 'verify' -d 'Compare each table of both databases by count, digest and key; exit 4…'
 complete -c dbctl -n '__dbctl_at \'transfer\'' -f -a 'switch' -d 'Make the source refuse writes, copy what changed since the copy,…'
 complete -c dbctl -n '__dbctl_at \'schedule\'' -f -a 'cron' -d 'Print a crontab with jobs for backup, prune, verify, cleanup and…'

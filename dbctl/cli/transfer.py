@@ -88,7 +88,7 @@ def run(
     variant: Variant = "",
     dry_run: DryRun = False,
 ) -> int:
-    """Copy a database into an empty one, which may be of another engine, and compare the content of each table.
+    """Copy a database into an empty one, or into new tables of the app, on any engine, and compare the content of each table.
 
     The source is only read, in one snapshot, and the app may continue to write to it. An interrupted copy continues
     when the command runs again. Then stop the app, and run dbctl transfer switch.

@@ -207,6 +207,7 @@ with lazy_imports(__name__):
         TransferDestinationError,
         TransferDestinationMissingError,
         TransferDifferentError,
+        TransferLedgerError,
         TransferMissingError,
         TransferOtherError,
         TransferSameError,

@@ -51,6 +51,15 @@ class TransferSchemaChangedError(DbctlError):
     remedy = "The source is unchanged. Copy it again: dbctl transfer run --to {url}"
 
 
+class TransferLedgerError(DbctlError):
+    code, exit_status = "transfer-ledger", Exit.CHECK_FAILED
+    sentence = "the ledgers {ledger} differ: {difference}"
+    remedy = (
+        "The source is unchanged. Bring both to the same version of the app's migrations, and copy again: "
+        "dbctl transfer run --to {url}"
+    )
+
+
 class TransferSourcePendingError(DbctlError):
     code, exit_status = "transfer-source-pending", Exit.CHECK_FAILED
     sentence = "{target} lacks migrations that the destination would have: {names}"

@@ -124,14 +124,11 @@ with lazy_imports(__name__):
         list_definitions,
     )
     from dbctl.engines.contract.portable import (
-        NULL,
         STRICT_KINDS,
-        TAB,
         ColumnPair,
         DerivedSchema,
         IndexTerm,
         JsonForm,
-        Line,
         LineBatch,
         LineColumn,
         LogicalKind,
@@ -148,11 +145,7 @@ with lazy_imports(__name__):
         StorageLimits,
         ValueChange,
         ValueScreen,
-        escape,
         exchange_kind,
-        join_line,
-        key_of,
-        split_line,
     )
     from dbctl.engines.contract.reader import (
         Column,
@@ -182,11 +175,18 @@ with lazy_imports(__name__):
     )
     from dbctl.engines.contract.streaming import (
         BATCH_ROWS,
+        NULL,
+        TAB,
         CsvWriter,
+        Line,
         RowStream,
         RowStreams,
         UserQuery,
         ValueCodec,
+        escape,
+        join_line,
+        key_of,
+        split_line,
     )
     from dbctl.engines.contract.vectors import (
         Metric,

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Literal, Protocol, TypeAlias
 
 from dbctl.engines.contract.schema import SchemaReference
+from dbctl.engines.contract.streaming import Line
 from dbctl.engines.contract.writer import TimeForm
 from dbctl.model import Struct
 
@@ -103,9 +104,7 @@ class PortableTable(Struct, frozen=True, kw_only=True):
     name: str
     columns: Sequence[PortableColumn]
     key: Sequence[str] = ()
-    key_prefixes: Mapping[
-        str, int
-    ] = {}  #: the number of characters that the key compares of a column, if that is limited
+    key_prefixes: Mapping[str, int] = {}  #: the characters that the key compares of long texts
     indexes: Sequence[PortableIndex] = ()
     references: Sequence[SchemaReference] = ()
     checks: Sequence[str] = ()
@@ -262,25 +261,6 @@ class PortableSchemas(Protocol):
 
 # Rows as lines --------------------------------------------------------------------------------------------------------
 
-#: A row as a line of the text format of PostgreSQL's COPY, without its end. A value that does not have the form of its
-#: kind is the text of the database:
-#:
-#: * ``boolean``, ``integer``: digits; a boolean is 0 or 1
-#: * ``decimal``: digits, without zeros at the end of the fraction
-#: * ``real``: the shortest digits that are read as the same number, as Python writes them
-#: * ``timestamp``: ``YYYY-MM-DD HH:MM:SS[.FFFFFF]`` in UTC, without zeros at the end of the fraction
-#: * ``date``, ``time``: ``YYYY-MM-DD``, ``HH:MM:SS[.FFFFFF]``
-#: * ``bytes``: ``\x`` and hexadecimal digits
-#: * ``uuid``: in lower case with hyphens
-#: * ``json``, ``json-float``: without blanks, the keys of objects sorted
-Line: TypeAlias = bytes
-#: Separates the values of a line.
-TAB = b"\t"
-NULL = rb"\N"
-
-_ESCAPES = {b"\\": b"\\\\", b"\t": b"\\t", b"\n": b"\\n", b"\r": b"\\r"}
-_MEANINGS = {b"t": b"\t", b"n": b"\n", b"r": b"\r"}
-
 
 class LineColumn(Struct, frozen=True, kw_only=True):
     """A column of lines."""
@@ -353,46 +333,3 @@ class RowSink(Protocol):
 
     def is_duplicate_object(self, error: Exception) -> bool:
         """Whether a statement failed because the object that it creates exists already."""
-
-
-def split_line(line: Line) -> list[bytes | None]:
-    """Return the values of a line."""
-    fields = line.split(TAB)
-    if b"\\" not in line:
-        return list(fields)
-    return [None if field == NULL else _unescape(field) for field in fields]
-
-
-def join_line(values: Iterable[bytes | None]) -> Line:
-    """Return the line of values."""
-    return TAB.join(NULL if value is None else escape(value) for value in values)
-
-
-def escape(value: bytes) -> bytes:
-    """Return a value as part of a line."""
-    for character, text in _ESCAPES.items():
-        if character in value:
-            value = value.replace(character, text)
-    return value
-
-
-def key_of(line: Line, width: int) -> Line:
-    """Return the first ``width`` values of a line, which are its key."""
-    return TAB.join(line.split(TAB, width)[:width])
-
-
-def _unescape(field: bytes) -> bytes:
-    if b"\\" not in field:
-        return field
-    first, *others = field.split(b"\\")
-    parts, literal = [first], False
-    for part in others:
-        if literal:  # the part follows an escaped backslash
-            parts.append(part)
-            literal = False
-        elif part:
-            parts.append(_MEANINGS.get(part[:1], part[:1]) + part[1:])
-        else:
-            parts.append(b"\\")
-            literal = True
-    return b"".join(parts)

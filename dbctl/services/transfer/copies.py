@@ -7,8 +7,9 @@ from contextlib import closing, contextmanager
 from functools import cached_property
 from typing import TypeAlias, cast
 
+from msgspec import structs
+
 from dbctl.engines.contract import (
-    ColumnPair,
     LineColumn,
     NativeSchemas,
     Omission,
@@ -20,6 +21,13 @@ from dbctl.engines.contract import (
 )
 from dbctl.errors import DbctlError, TransferOtherError, TransferSchemaError
 from dbctl.services.app import ledger_detection
+from dbctl.services.transfer.adopt import (
+    compare_ledgers,
+    count_existing_rows,
+    find_adoption_problems,
+    is_adopted,
+    require_common_tables,
+)
 from dbctl.services.transfer.check import (
     find_problems,
     find_refused_statements,
@@ -33,16 +41,23 @@ from dbctl.services.transfer.parts import require_native, require_rows, require_
 from dbctl.services.transfer.schema import (
     SchemaOptions,
     SchemaOrigin,
-    TransferSchema,
+    attach,
+    build_copied_tables,
     create_schema,
     derive_schema,
     fingerprint,
     open_planned_destination,
-    read_schema,
+    pair_tables,
     select_schema,
 )
-from dbctl.services.transfer.state import TransferState, empty_destination, has_state, load_state
-from dbctl.services.transfer.tables import TransferTable, build_tables, list_exclusions, pair_columns
+from dbctl.services.transfer.state import (
+    TransferState,
+    drop_state,
+    empty_destination,
+    has_state,
+    load_state,
+)
+from dbctl.services.transfer.tables import TransferTable, list_exclusions
 
 
 def is_native(endpoints: Endpoints, source: Readable) -> bool:
@@ -58,6 +73,7 @@ class NativeCopy:
         """Read the schema of the source."""
         self._endpoints, self._reader = endpoints, source
         self._source, self._destination = require_native(source), require_native(db)
+        self.is_adopted = False
         self.rules = self._source.prepare(db, ledger_detection.TRANSFER_TABLE)
         self.schema = self._source.read_native(self.rules)
         self.rows: RowSource = self._source.open_rows(self.schema)
@@ -137,6 +153,18 @@ class NativeCopy:
     def drop_statements(self, db: Writable) -> Sequence[str]:
         """Return the statements that empty the destination."""
         return require_native(db).drop_statements(self.rules)
+
+    def compare_ledgers(self) -> Iterator[tuple[str, str]]:
+        """Yield nothing: rows of ledgers are compared as those of other tables."""
+        yield from ()
+
+    def require_fit(self) -> None:
+        """Do nothing: the destination is empty."""
+
+    def drop_schema(self, db: Writable, state: TransferState) -> None:
+        """Drop what the transfer created."""
+        del state
+        empty_destination(db, self.drop_statements(db))
 
     def refuse_problems(self, db: Writable, tables: Sequence[TransferTable]) -> None:
         """Refuse rows that the destination would not accept.
@@ -219,7 +247,9 @@ class PortableCopy:
         """Read the schema of the source."""
         self._endpoints, self._source, self._db = endpoints, source, db
         exclusions = list_exclusions(endpoints.app, endpoints.database, source)
-        self.schema = select_schema(endpoints, source, exclusions, options)
+        self.is_adopted, self._options = is_adopted(endpoints, db), options
+        adopted_options = structs.replace(options, is_adopted=self.is_adopted)
+        self.schema = select_schema(endpoints, source, exclusions, adopted_options)
         self.rows: RowSource = require_rows(source)
 
     @property
@@ -256,8 +286,29 @@ class PortableCopy:
         """Return the part that reads the rows of the destination."""
         return require_rows(db)
 
+    def require_fit(self) -> None:
+        """Refuse a schema that the app made, if rows do not fit, or if it has other rows.
+
+        Raises:
+            TransferDestinationError: it has tables or many rows that the source lacks.
+            ValuesUnstorableError: with all problems.
+        """
+        if self.is_adopted and not has_state(self._db):
+            require_common_tables(self._endpoints, self.schema, self._options, self._db)
+            tables = self.list_tables()
+            counts = count_existing_rows(self._endpoints, self._source, self._db, tables)
+            problems = find_adoption_problems(self._endpoints, self._source, self._db, tables, counts)
+            refuse_problems(self._source, [*problems, *find_problems(self._source, self._db, tables)])
+
+    def compare_ledgers(self) -> Iterator[tuple[str, str]]:
+        """Yield the ledger and the difference of each migration that only one side records."""
+        if self.origin != "migrations":  # those of the profile have other names on another engine
+            yield from compare_ledgers(self._endpoints, self._source, self._db)
+
     def compare_schemas(self) -> Iterator[tuple[str, str, str]]:
-        """Yield the kind, name and difference of what the destination lacks of an unfinished copy."""
+        """Yield the kind, name and difference of what the destination lacks of an unfinished copy, and of its ledger."""
+        for name, difference in self.compare_ledgers():
+            yield "ledger", name, difference
         if not has_state(self._db):
             return
         try:
@@ -276,8 +327,16 @@ class PortableCopy:
 
     def create_schema(self, db: Writable, state: TransferState) -> None:
         """Create the tables; afterwards the phase is ``copy``."""
-        schema = self.schema if self.schema.migrations else derive_schema(self.schema, db)[0]
-        create_schema(schema, db, state)
+        is_derived = self.origin == "derived"
+        create_schema(derive_schema(self.schema, db)[0] if is_derived else self.schema, db, state)
+
+    def drop_schema(self, db: Writable, state: TransferState) -> None:
+        """Drop what the transfer created; a schema that the app made gets its indexes and foreign keys back."""
+        if not self.is_adopted:
+            empty_destination(db, self.drop_statements(db))
+            return
+        attach(self.open(db), state)
+        drop_state(db)
 
     def refuse_problems(self, db: Writable, tables: Sequence[TransferTable]) -> None:
         """Refuse rows and statements that the destination would not accept.
@@ -285,6 +344,8 @@ class PortableCopy:
         Raises:
             ValuesUnstorableError: with all problems.
         """
+        if self.is_adopted:
+            return  # as ``require_fit`` did
         if self.schema.migrations:
             refuse_problems(self._source, list(find_problems(self._source, db, tables)))
             return
@@ -317,23 +378,6 @@ def open_copy(endpoints: Endpoints, source: Readable, db: Readable, options: Sch
     return PortableCopy(endpoints, source, db, options)
 
 
-def build_copied_tables(
-    endpoints: Endpoints, schema: TransferSchema, pairs: Sequence[ColumnPair]
-) -> list[TransferTable]:
-    """Return the tables with these columns."""
-    target = endpoints.destination.target(endpoints.database)
-    return build_tables(schema.source.tables, pairs, time_form=endpoints.time_form, target=target)
-
-
-def pair_tables(endpoints: Endpoints, schema: TransferSchema, db: Readable) -> list[TransferTable]:
-    """Return the tables with the columns of both sides.
-
-    Raises:
-        TransferSchemaError: the destination lacks a table or a column.
-    """
-    return build_copied_tables(endpoints, schema, pair_columns(schema.source, read_schema(db)))
-
-
 @contextmanager
 def drop_refused_copy(db: Writable, state: TransferState, copy: Copy) -> Iterator[None]:
     """Drop what the block created in the destination if it fails before a row was copied."""
@@ -341,5 +385,5 @@ def drop_refused_copy(db: Writable, state: TransferState, copy: Copy) -> Iterato
         yield
     except DbctlError:
         if not state.tables:
-            empty_destination(db, copy.drop_statements(db))
+            copy.drop_schema(db, state)
         raise

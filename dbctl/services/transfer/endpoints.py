@@ -25,6 +25,7 @@ from dbctl.url import Url, resolve_engine
 DESTINATION = "destination"
 #: Tables that an error names.
 MAX_NAMES = 3
+REMEDY = "Pass an empty database, or one in which the app's own migrations have just created the tables."
 
 
 class Endpoints:
@@ -83,7 +84,12 @@ class Endpoints:
             yield db
 
     def begin_state(
-        self, db: Writable, fingerprints: Mapping[str, str], drop_statements: Callable[[], Sequence[str]]
+        self,
+        db: Writable,
+        fingerprints: Mapping[str, str],
+        drop_statements: Callable[[], Sequence[str]],
+        *,
+        is_adopted: bool = False,
     ) -> TransferState:
         """Return the state of the transfer into ``db``, which is new or was interrupted.
 
@@ -93,6 +99,7 @@ class Endpoints:
             db: the destination.
             fingerprints: those of the schema of the source.
             drop_statements: returns the statements that empty the destination.
+            is_adopted: the app made the schema of the destination, which remains.
 
         Raises:
             TransferDestinationError: the destination has tables that no transfer of dbctl created.
@@ -100,12 +107,16 @@ class Endpoints:
         """
         if has_state(db):
             state = load_state(db, self.identity)
+            if state.is_adopted:
+                with db.transaction():
+                    state.save_fingerprints(fingerprints)
+                return state
             if state.phase != "schema" and state.fingerprints == fingerprints:
                 return state
             empty_destination(db, drop_statements())
-        else:
+        elif not is_adopted:
             self.require_empty(db)
-        return create_state(db, self.identity, fingerprints)
+        return create_state(db, self.identity, fingerprints, is_adopted=is_adopted)
 
     def require_empty(self, db: Readable) -> None:
         """Refuse a destination with tables, views or other objects.

@@ -10,6 +10,12 @@ from msgspec import structs
 from dbctl.engines.contract import Omission, Readable, SizeMonitor, ValueChange
 from dbctl.errors import Exit
 from dbctl.model import Closing, Plan, Row, Struct, format_count
+from dbctl.services.transfer.adopt import (
+    count_existing_rows,
+    find_adoption_problems,
+    is_adopted,
+    require_common_tables,
+)
 from dbctl.services.transfer.check import (
     CopyProblem,
     find_orphans,
@@ -17,14 +23,16 @@ from dbctl.services.transfer.check import (
     find_refused_statements,
     format_key,
 )
-from dbctl.services.transfer.copies import NativeCopy, build_copied_tables, is_native, pair_tables
+from dbctl.services.transfer.copies import NativeCopy, is_native
 from dbctl.services.transfer.endpoints import Endpoints
 from dbctl.services.transfer.parts import require_rows, require_schemas
 from dbctl.services.transfer.schema import (
     SchemaOptions,
     SchemaOrigin,
+    build_copied_tables,
     derive_schema,
     open_planned_destination,
+    pair_tables,
     select_schema,
 )
 from dbctl.services.transfer.state import has_state
@@ -35,6 +43,7 @@ _ORIGINS: Mapping[SchemaOrigin, str] = {
     "migrations": "the app's migrations",
     "derived": "a derived schema",
     "native": "the definitions of its engine",
+    "destination": "the tables that it has",
 }
 
 
@@ -46,6 +55,7 @@ class PlannedTable(Struct, frozen=True, kw_only=True):
     bytes: int | None  #: with its indexes, in the source; None if unknown
     columns: int
     conversions: Mapping[str, str]  #: by column, where the type of the destination differs
+    replaced: int = 0  #: rows that the destination has already, and that are equal to rows of the source
 
 
 class PlannedOmission(Struct, frozen=True, kw_only=True):
@@ -131,7 +141,13 @@ class TransferPlan(Struct, frozen=True, kw_only=True):
     def to_plan(self) -> Plan:
         """Return the steps of ``transfer run``."""
         origin = _ORIGINS[self.schema]
-        steps = [f"create {format_count(len(self.tables), 'table')} in {self.destination} with {origin}"]
+        verb = "fill" if self.schema == "destination" else "create"
+        steps = [f"{verb} {format_count(len(self.tables), 'table')} in {self.destination} with {origin}"]
+        steps += [
+            f"replace {format_count(table.replaced, 'row')} of {table.table}, which the source has, too"
+            for table in self.tables
+            if table.replaced
+        ]
         steps += [f"copy {format_count(table.rows, 'row')} of {table.table}" for table in self.tables]
         steps += [f"omit {omission.kind} {omission.name}: {omission.reason}" for omission in self.omissions]
         steps += [
@@ -161,16 +177,22 @@ def plan_transfer(endpoints: Endpoints, options: SchemaOptions) -> TransferPlan:
     app, database = endpoints.app, endpoints.database
     source = endpoints.open_source()
     exclusions = list_exclusions(app, database, source)
-    schema = select_schema(endpoints, source, exclusions, options)
-    with (
-        endpoints.open_destination_for_reading() as current,
-        require_rows(source).snapshot(),
-        open_planned_destination(schema, endpoints, current) as destination,
-    ):
-        if current is not None and not has_state(current):
-            endpoints.require_empty(current)
-        problems = list[CopyProblem]()
-        if schema.migrations:
+    with ExitStack() as stack:
+        current = stack.enter_context(endpoints.open_destination_for_reading())
+        stack.enter_context(require_rows(source).snapshot())
+        options = structs.replace(options, is_adopted=current is not None and is_adopted(endpoints, current))
+        schema = select_schema(endpoints, source, exclusions, options)
+        problems, replaced = list[CopyProblem](), dict[str, int]()
+        planned_destination = open_planned_destination(schema, endpoints, current)
+        destination = stack.enter_context(planned_destination)
+        if options.is_adopted:
+            if not has_state(destination):
+                require_common_tables(endpoints, schema, options, destination)
+            tables = pair_tables(endpoints, schema, destination)
+            if not has_state(destination):
+                replaced.update(count_existing_rows(endpoints, source, destination, tables))
+                problems += find_adoption_problems(endpoints, source, destination, tables, replaced)
+        elif schema.migrations:
             tables = pair_tables(endpoints, schema, destination)
         else:
             schema, pairs = derive_schema(schema, destination)
@@ -195,6 +217,7 @@ def plan_transfer(endpoints: Endpoints, options: SchemaOptions) -> TransferPlan:
                 rows=source.count(table.name),
                 bytes=measured.get(table.name),
                 columns=len(table.columns),
+                replaced=replaced.get(table.name, 0),
                 conversions={pair.column: pair.conversion for pair in table.pairs if pair.conversion},
             )
             for table in tables

@@ -90,7 +90,10 @@ class RunTransfer(Operation):
         source = endpoints.open_source()
         with endpoints.open_destination(self.purpose) as db, require_rows(source).snapshot():
             copy = open_copy(endpoints, source, db, self._options)
-            state = endpoints.begin_state(db, copy.fingerprints, lambda: copy.drop_statements(db))
+            copy.require_fit()
+            state = endpoints.begin_state(
+                db, copy.fingerprints, lambda: copy.drop_statements(db), is_adopted=copy.is_adopted
+            )
             state.begin_run()
             is_resumed, destination = state.was_interrupted, copy.open(db)
             with drop_refused_copy(db, state, copy):

@@ -31,13 +31,19 @@ from dbctl.profiles.model import Profile
 from dbctl.services.migrations import apply_all, create_shipped_target, find_targets
 from dbctl.services.migrations.ledger import MigrationTarget, read_state
 from dbctl.services.transfer.copy import Destination
-from dbctl.services.transfer.endpoints import Endpoints
+from dbctl.services.transfer.endpoints import REMEDY, Endpoints
 from dbctl.services.transfer.parts import require_schemas, require_scripts, require_sink
 from dbctl.services.transfer.state import TransferState
-from dbctl.services.transfer.tables import Exclusions, select_tables
+from dbctl.services.transfer.tables import (
+    Exclusions,
+    TransferTable,
+    build_tables,
+    pair_columns,
+    select_tables,
+)
 
 #: How the destination gets its schema.
-SchemaOrigin = Literal["migrations", "derived", "native"]
+SchemaOrigin = Literal["migrations", "derived", "native", "destination"]
 
 
 class TransferSchema(Struct, frozen=True, kw_only=True):
@@ -90,11 +96,16 @@ def select_schema(
         TransferSourcePendingError: the source lacks migrations that the destination would have.
     """
     schema = read_schema(source)
-    target = None if options.is_derived else _find_migrations(endpoints, source, options)
+    is_migrated = not options.is_derived and not options.is_adopted
+    target = _find_migrations(endpoints, source, options) if is_migrated else None
     ledgers = exclusions.ledgers
-    if target is None and options.copies_ledgers:  # the app's own runner has to find what it applied
+    if (
+        target is None and options.copies_ledgers and not options.is_adopted
+    ):  # the app's own runner has to find what it applied
         exclusions = exclusions.without_ledgers()
     selected = structs.replace(schema, tables=select_tables(schema, exclusions))
+    if options.is_adopted:
+        return TransferSchema(origin="destination", source=selected, ledgers=ledgers)
     if target is None:
         return TransferSchema(origin="derived", source=selected, omissions=schema.omissions, ledgers=ledgers)
     return TransferSchema(origin="migrations", source=selected, migrations=target, ledgers=ledgers)
@@ -107,6 +118,7 @@ class SchemaOptions(Struct, frozen=True, kw_only=True):
     copies_ledgers: bool = True  #: a derived schema contains the ledgers of migrations
     migrations: Path | None = None  #: the folder of the migrations for the destination
     variant: str = ""
+    is_adopted: bool = False  #: the app made the schema of the destination
 
 
 def _find_migrations(
@@ -156,6 +168,28 @@ def derive_schema(
     return structs.replace(schema, **statements), derived.columns
 
 
+def build_copied_tables(
+    endpoints: Endpoints, schema: TransferSchema, pairs: Sequence[ColumnPair]
+) -> list[TransferTable]:
+    """Return the tables with these columns."""
+    target = endpoints.destination.target(endpoints.database)
+    return build_tables(schema.source.tables, pairs, time_form=endpoints.time_form, target=target)
+
+
+def pair_tables(endpoints: Endpoints, schema: TransferSchema, db: Readable) -> list[TransferTable]:
+    """Return the tables with the columns of both sides.
+
+    Raises:
+        TransferSchemaError: the destination lacks a table or a column.
+    """
+    try:
+        return build_copied_tables(endpoints, schema, pair_columns(schema.source, read_schema(db)))
+    except TransferSchemaError as error:
+        if schema.origin == "destination":
+            error.hint = f"No row was copied. {REMEDY}"
+        raise
+
+
 @contextmanager
 def open_planned_destination(
     schema: TransferSchema, endpoints: Endpoints, current: Readable | None
@@ -168,6 +202,9 @@ def open_planned_destination(
     Raises:
         PrivilegeMissingError: the user may not create databases on the server.
     """
+    if schema.origin == "destination" and current is not None:
+        yield current
+        return
     destination, database = endpoints.destination, endpoints.database
     engine, url = destination.engine(database), destination.url(database)
     with ExitStack() as stack:

@@ -44,6 +44,7 @@ class TransferState:
         self.tables: dict[str, TableState] = {}
         #: digests of the objects of the source's schema by kind and name
         self.fingerprints: Mapping[str, str] = {}
+        self.is_adopted = False  #: the app made the schema of the destination
         #: statements that create what was dropped for the copy, in groups, by number
         self.attachments: dict[str, Sequence[str]] = {}
 
@@ -112,6 +113,7 @@ class TransferState:
             "source": self._source,
             "phase": self.phase,
             "runs": self.runs,
+            "adopted": self.is_adopted,
         }
         self._save(_HEADER, json.dumps(header))
 
@@ -146,12 +148,15 @@ def has_state(db: Readable) -> bool:
     return TRANSFER_TABLE in db.tables()
 
 
-def create_state(db: Writable, source: str, fingerprints: Mapping[str, str]) -> TransferState:
-    """Create the state of a new transfer in an empty database."""
+def create_state(
+    db: Writable, source: str, fingerprints: Mapping[str, str], *, is_adopted: bool = False
+) -> TransferState:
+    """Create the state of a new transfer in an empty database, or in one whose schema the app made."""
     scripts = require_scripts(db)
     with scripts.schema_transaction():
         scripts.run_statement(_CREATE)
         state = TransferState(db, source, "schema", 0)
+        state.is_adopted = is_adopted
         state.save_fingerprints(fingerprints)
         state.enter_phase("schema")
     return state
@@ -182,6 +187,7 @@ def load_state(db: Writable, source: str) -> TransferState:
     if header["source"] != source or header["format"] != FORMAT:
         raise TransferOtherError(target=db.target, source=header["source"])
     state = TransferState(db, source, header["phase"], header["runs"])
+    state.is_adopted = header.get("adopted", False)
     state._load(rows)  # noqa: SLF001 - of this class
     return state
 

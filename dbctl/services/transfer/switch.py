@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from dbctl.errors import DbctlError, SourceChangingError, TransferMissingError, TransferSchemaChangedError
+from dbctl.errors import (
+    DbctlError,
+    SourceChangingError,
+    TransferLedgerError,
+    TransferMissingError,
+    TransferSchemaChangedError,
+)
 from dbctl.model import ChangeResult, Effect, Plan, Row, join_first
 from dbctl.services.app import App, Operation, retry_conflicts
 from dbctl.services.transfer.compare import Advance, digest_table, ignore_rows
@@ -121,6 +127,7 @@ class SwitchTransfer(Operation):
         Raises:
             TransferMissingError: the destination has no finished copy.
             TransferSchemaChangedError: the source has another schema than at the copy.
+            TransferLedgerError: the ledgers of the app's migrations differ.
             SourceChangingError: the source was changed in a way that its engine cannot refuse.
             TransferDifferentError: the destination has other rows; the transfer is not ended.
         """
@@ -136,6 +143,10 @@ class SwitchTransfer(Operation):
             with rows.snapshot(), explain_failure():
                 copy = open_copy(endpoints, source, db, OPTIONS)
                 self._refuse_schema_changes(copy, state)
+                for ledger, difference in copy.compare_ledgers():
+                    raise TransferLedgerError(
+                        ledger=ledger, difference=difference, url=endpoints.destination_url
+                    )
                 destination, tables = copy.open(db), copy.list_tables()
                 changes = self._catch_up(copy, destination, state, tables)
             with rows.snapshot():  # of a later state, in which nothing may have changed

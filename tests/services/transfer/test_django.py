@@ -53,7 +53,9 @@ def create_user(folder: Path, database: str, name: str) -> None:
 
 
 @pytest.mark.slow
-def test_django_continues_with_a_derived_schema(answer, databases, tmp_path):
+@pytest.mark.parametrize("schema", ["derived", "destination"])
+def test_django_continues(answer, databases, tmp_path, schema):
+    """The tables are derived from those of SQLite, or ``migrate`` has created them on PostgreSQL."""
     pytest.importorskip("django")
     subprocess.run([sys.executable, "-m", "django", "startproject", "site1", str(tmp_path)], check=True)
     with (tmp_path / "site1" / "settings.py").open("a") as settings:
@@ -67,12 +69,15 @@ def test_django_continues_with_a_derived_schema(answer, databases, tmp_path):
     (host,) = run_sql(destination, "select current_schema()")
     options = f"-c search_path={host[0]}"
     main = ("--url", f"main={file}", "--profile", "plain", "transfer")
-    answer(*main, "run", "--to", destination)
-    answer(*main, "switch", "--to", destination, "--yes")
     new = (
         f'{{"ENGINE": "django.db.backends.postgresql", "NAME": "{url.path}", "USER": "{url.user}", "HOST": "{url.host}",'
         f' "PORT": "{url.port or ""}", "OPTIONS": {{"options": "{options}"}}}}'
     )
+    if schema == "destination":
+        run_django(tmp_path, new, "migrate")
+    assert answer(*main, "run", "--to", destination)["data"]["schema"] == schema
+    assert answer(*main, "verify", "--to", destination)["data"]["equal"] is True
+    answer(*main, "switch", "--to", destination, "--yes")
     assert "No migrations to apply" in run_django(tmp_path, new, "migrate")
     create_user(tmp_path, new, "second")
     assert run_django(tmp_path, new, "shell", "-c", LOGIN).splitlines()[-1] == "[(1, 'first'), (2, 'second')]"
