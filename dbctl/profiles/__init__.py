@@ -38,6 +38,7 @@ with lazy_imports(__name__):
     from dbctl.profiles.payloads import DECODERS, PayloadCodec, is_payload, read_payload
     from dbctl.profiles.php import dump_php, load_flags, load_php
     from dbctl.profiles.row_paths import KEY_IN_TEXT, RowStep, has_row_path, parse_row_path
+    from dbctl.profiles.schema_references import list_database_references, list_schema_references
     from dbctl.profiles.table_prefix import change_prefix, detect_prefix, find_prefixes
     from dbctl.profiles.templates import (
         create_value,
@@ -47,4 +48,4 @@ with lazy_imports(__name__):
         list_fields,
         slugify,
     )
-    from dbctl.profiles.variants import apply_variant, locate_key
+    from dbctl.profiles.variants import apply_variant, list_versions, locate_key

@@ -3,7 +3,16 @@
 from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
-    from dbctl.profiles.model.base import ColumnNames, Constant, Lookup, Rule, SchemaName, Section, TextFormat
+    from dbctl.profiles.model.base import (
+        ColumnNames,
+        Constant,
+        Lookup,
+        Rule,
+        SchemaName,
+        Section,
+        TextFormat,
+        is_optional,
+    )
     from dbctl.profiles.model.cleanup import (
         Cleanup,
         RecountRule,

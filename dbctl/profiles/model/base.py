@@ -43,6 +43,12 @@ Alternatives = str | list[str]
 #: One of alternative columns of the table of its section.
 ColumnNames = Annotated[Alternatives, SchemaName("column")]
 
+
+def is_optional(names: ColumnNames) -> bool:
+    """Return whether deployments may lack the column."""
+    return any(candidate.endswith("?") for candidate in ([names] if isinstance(names, str) else names))
+
+
 #: The column of the enclosing section's table.
 SubjectColumn = Annotated[str, SchemaName("column", of_owner=True, levels_up=1)]
 

@@ -18,7 +18,6 @@ with lazy_imports(__name__):
         LiveTable,
         find_column,
         has_all,
-        is_optional,
         require_codec,
         require_streams,
     )

@@ -24,7 +24,7 @@ from dbctl.engines.contract import (
 from dbctl.errors import AmbiguousIdError, SchemaMismatchError
 from dbctl.model import join_first, now
 from dbctl.profiles import BOOLEANS, SMALLEST_MILLISECONDS, TIMES, TimeCodec, decode_text, read_time
-from dbctl.profiles.model import ColumnNames, Constant, JoinedField, Profile
+from dbctl.profiles.model import ColumnNames, Constant, JoinedField, Profile, is_optional
 
 UUID = r"(?i)[0-9a-f]{8}(-?)(?:[0-9a-f]{4}\1){3}[0-9a-f]{12}"
 #: The beginning of a UUID, as terminals show it; shorter texts would match by accident.
@@ -43,11 +43,6 @@ def find_column(table: Table | None, names: ColumnNames | None) -> str | None:
         if table is not None and name in table.columns:
             return name
     return None
-
-
-def is_optional(names: ColumnNames) -> bool:
-    """Return whether deployments may lack the column."""
-    return any(candidate.endswith("?") for candidate in ([names] if isinstance(names, str) else names))
 
 
 def has_all(tables: Mapping[str, Table], needs: Sequence[str]) -> bool:

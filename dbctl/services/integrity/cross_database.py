@@ -9,8 +9,8 @@ from dbctl.engines.contract import Condition, Readable
 from dbctl.engines.sql import ident, is_storable
 from dbctl.errors import DatabaseNotConfiguredError, DbctlError, NotSupportedError
 from dbctl.model import Finding, Findings, format_count
-from dbctl.profiles.model import CrossLink, InvariantQuery, KeySearch, Rebuild, Recount
-from dbctl.services.app import App, LiveTable, find_column, is_optional, unconfigured, users_database
+from dbctl.profiles.model import CrossLink, InvariantQuery, KeySearch, Rebuild, Recount, is_optional
+from dbctl.services.app import App, LiveTable, find_column, unconfigured, users_database
 from dbctl.services.integrity import exposed_keys, known_problems
 from dbctl.services.integrity.check import CheckReport, create_failure_finding, find_exit_status
 from dbctl.services.integrity.duplicated_columns import DuplicatedColumns

@@ -10,7 +10,14 @@ from typing import TypeAlias
 from dbctl.engines.contract import Readable
 from dbctl.errors import ProfileInvalidError, SchemaMismatchError
 from dbctl.files import toml
-from dbctl.profiles import apply_variant, find_prefix_problem, loader, locate_key
+from dbctl.profiles import (
+    apply_variant,
+    find_prefix_problem,
+    list_database_references,
+    list_schema_references,
+    loader,
+    locate_key,
+)
 from dbctl.profiles.model import (
     ColumnNames,
     Migrations,
@@ -29,7 +36,6 @@ from dbctl.profiles.model import search as search_model
 from dbctl.profiles.model import sessions as sessions_model
 from dbctl.services.app import find_column, ledger_detection
 from dbctl.services.profiles.new_users import find_uncovered_companions, find_value_problems
-from dbctl.services.profiles.schema_references import list_database_references, list_schema_references
 from dbctl.services.search import QueryCompiler
 from dbctl.services.settings import parse_schema
 from dbctl.services.users import PREFIX_KEY

@@ -20,14 +20,13 @@ from dbctl.errors import (
 )
 from dbctl.files import toml
 from dbctl.model import Finding, Findings, Page, Row, Severity, Struct
-from dbctl.profiles import loader
+from dbctl.profiles import list_schema_references, loader
 from dbctl.profiles.model import Profile, ProfileVariant
 from dbctl.services.app import App, read_profile
 from dbctl.services.backup import rules_by_name
 from dbctl.services.profiles import consistency
 from dbctl.services.profiles.consistency import Problem
 from dbctl.services.profiles.live_problems import find_problems
-from dbctl.services.profiles.schema_references import list_schema_references
 from dbctl.url import resolve_engine
 
 

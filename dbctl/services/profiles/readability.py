@@ -7,9 +7,9 @@ from datetime import timedelta
 
 from dbctl.engines.contract import Readable
 from dbctl.errors import PrivilegeMissingError
+from dbctl.profiles import list_schema_references
 from dbctl.services.app import App, find_column
 from dbctl.services.app.evidence import Contradiction, create_unreadable
-from dbctl.services.profiles.schema_references import list_schema_references
 
 _READ_LIMIT = timedelta(seconds=1)
 

@@ -21,8 +21,8 @@ from dbctl.model import (
     parse_duration,
     time_before,
 )
-from dbctl.profiles.model import Cleanup, TimeOffset, expand_variants, validate_cleanup
-from dbctl.services.app import App, LiveTable, Operation, clock, find_column, is_optional
+from dbctl.profiles.model import Cleanup, TimeOffset, expand_variants, is_optional, validate_cleanup
+from dbctl.services.app import App, LiveTable, Operation, clock, find_column
 from dbctl.services.deletion import add_dependent_rows
 from dbctl.services.sessions.cleanup_rule import (
     RuleResult,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from shlex import quote
@@ -15,14 +15,14 @@ from msgspec import structs
 from dbctl.config import PLAIN
 from dbctl.config import loader as config
 from dbctl.engines import registry
-from dbctl.engines.contract import Readable
+from dbctl.engines.contract import Readable, Table
 from dbctl.engines.file_type import detect_file_type
 from dbctl.errors import DatabasesAmbiguousError, DbctlError, FileMissingError
 from dbctl.files import is_regular
 from dbctl.model import Struct, format_count
-from dbctl.profiles import find_prefixes, loader
+from dbctl.profiles import change_prefix, find_prefixes, list_schema_references, list_versions, loader
 from dbctl.profiles.model import Profile
-from dbctl.services.app import ledger_detection
+from dbctl.services.app import find_column, ledger_detection
 from dbctl.services.setup import env_file
 from dbctl.services.setup.addresses import ENV_FILE, Address, list_env_addresses
 from dbctl.services.setup.compose import ComposeFile, find_compose_file
@@ -31,6 +31,8 @@ from dbctl.url import DEFAULT_PORTS, Url, is_foreign_address, parse_url
 
 #: Seconds to wait for a locked database.
 TIMEOUT = 1.0
+#: The share of the tables and columns of a profile that a database of the app has; older and newer versions lack the others.
+LEAST_SHARE = 0.65
 #: Databases that a message names.
 MAX_NAMED = 10
 
@@ -290,21 +292,33 @@ def _find_runner(db: Readable, url: Url) -> str:
 
 
 def _match_profiles(
-    url: Url, tables: Collection[str], profiles: Sequence[Profile]
+    url: Url, tables: Mapping[str, Table], profiles: Sequence[Profile]
 ) -> Iterator[tuple[int, Profile, str]]:
-    """Yield the databases of profiles whose identifying tables exist, with the number of known tables."""
+    """Yield the databases of profiles that the tables and columns fit, with the number of those that the profile names.
+
+    Other apps also have tables such as ``users`` and ``roles``: most of what the profile names must exist.
+    """
     for profile in profiles:
         for name, section in profile.databases.items():
             if url.engine not in section.engines or not section.needs:
                 continue
             for prefix in find_prefixes(profile, name, tables):
-                known = {*section.needs, *_list_tables(profile)}
-                stems = (table.removeprefix(profile.prefix) for table in known)
-                yield sum(f"{prefix}{stem}" in tables for stem in stems), profile, name
+                counts = [
+                    _count_existing(version, name, tables)
+                    for version in list_versions(change_prefix(profile, prefix))
+                ]
+                if fitting := [existing for existing, named in counts if existing >= LEAST_SHARE * named]:
+                    yield max(fitting), profile, name
 
 
-def _list_tables(profile: Profile) -> Sequence[str]:
-    tables = [session.table for session in profile.sessions] + [search.table for search in profile.search]
-    tables += [settings.table for settings in profile.settings] + [rule.table for rule in profile.cleanup]
-    tables += [profile.users.table] if profile.users else []
-    return [table.removesuffix("?") for table in tables]
+def _count_existing(profile: Profile, database: str, tables: Mapping[str, Table]) -> tuple[int, int]:
+    """Return how many of the tables and columns that a profile names for a database exist, and how many it names."""
+    named, existing = set[tuple[str, str]](), set[tuple[str, str]]()
+    for reference in list_schema_references(profile, profile.main_database):
+        if reference.database == database and not (reference.is_optional or reference.is_table_optional):
+            table = tables.get(reference.table)
+            place = (reference.table, str(reference.column))
+            named.add(place)
+            if table and (reference.column is None or find_column(table, reference.column)):
+                existing.add(place)
+    return len(existing), len(named)

@@ -175,17 +175,9 @@ def _describe_labels(users: TableEvidence, column: str, labels: list[str]) -> Ro
     counts = (
         ", ".join(f"{count} {label}" for label, count in stored.most_common(5)) or "the labels of the type"
     )
-    decisions = (
-        [
-            *decisions,
-            Decision(
-                "other",
-                f"the roles are those of {format_count(len(users.rows), 'sampled user')}: add the others",
-            ),
-        ]
-        if (not users.columns[column].labels)
-        else decisions
-    )
+    if not users.columns[column].labels:
+        text = f"the roles are those of {format_count(len(users.rows), 'sampled user')}: add the others"
+        decisions = [*decisions, Decision("other", text)]
     return RoleDraft(columns=[column], lines=[Line("role", role, counts), *admin], decisions=decisions)
 
 

@@ -28,8 +28,8 @@ from dbctl.errors import (
 )
 from dbctl.model import Page, Row, Struct
 from dbctl.profiles import read_time
-from dbctl.profiles.model import FIXED_FIELDS, Semantic
-from dbctl.services.app import App, find_column, is_optional
+from dbctl.profiles.model import FIXED_FIELDS, Semantic, is_optional
+from dbctl.services.app import App, find_column
 from dbctl.services.search.query_values import check_text
 from dbctl.services.search.semantic import vector_input
 from dbctl.services.search.semantic.related_rows import add_related

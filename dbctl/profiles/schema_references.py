@@ -9,9 +9,8 @@ from typing import Annotated, TypeAlias, Union, get_args, get_origin
 import msgspec
 
 from dbctl.model import Struct
-from dbctl.profiles import parse_row_path
-from dbctl.profiles.model import ColumnNames, CrossLink, Profile, SchemaName, Section, Semantic
-from dbctl.services.app import is_optional
+from dbctl.profiles.model import ColumnNames, CrossLink, Profile, SchemaName, Section, Semantic, is_optional
+from dbctl.profiles.row_paths import parse_row_path
 
 #: A path of keys and indexes in a profile.
 Key: TypeAlias = tuple[str | int, ...]

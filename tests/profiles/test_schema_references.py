@@ -8,7 +8,7 @@ import pytest
 from dbctl.files import toml
 from dbctl.profiles import loader
 from dbctl.profiles.model import Profile
-from dbctl.services.profiles.schema_references import list_database_references, list_schema_references
+from dbctl.profiles.schema_references import list_database_references, list_schema_references
 
 
 def list_references(name: str) -> set[tuple[str, str, str, object, bool]]:
