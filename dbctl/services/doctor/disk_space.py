@@ -102,7 +102,9 @@ def check_storage(
     if context.is_writable and info.journal_mode not in (None, "wal") and not volume.is_network:
         expected = context.section.create.get("journal_mode") == "wal"
         message = f"it is in {info.journal_mode} mode: readers and writers block each other;" + (
-            " the app creates it with a write-ahead log" if expected else " a write-ahead log avoids that"
+            " its profile creates files with a write-ahead log"
+            if expected
+            else " a write-ahead log avoids that"
         )
         hint = context.command("maintain", "wal", "--db", context.database)
         yield context.create_finding("warning" if expected else "info", "journal-not-wal", message, hint)
