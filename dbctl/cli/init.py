@@ -40,6 +40,13 @@ def init(
             help="File of the app's own settings; default: .env in DIR, if any.",
         ),
     ] = None,
+    new: Annotated[
+        bool,
+        typer.Option(
+            "--new",
+            help="The app has no files yet: configure its required SQLite databases at their usual paths, and create the folders.",
+        ),
+    ] = False,
     protected: Annotated[
         bool, typer.Option("--protected", help="Require the app's name to confirm destructive commands.")
     ] = False,
@@ -56,10 +63,13 @@ def init(
     backups, restores, checks, statistics, searches, rows and migrations; dbctl profiles draft adds users and roles.
     If there are several, --app selects one by its name.
 
+    With --new, dbctl migrate up then creates the databases.
+
     A password is never written to dbctl.toml: it stays in the app's own settings, or gets a file of its own.
 
     Example: dbctl init flashpoint-web /srv/flashpoint --dry-run
     Example: dbctl init compose.yaml --app db
+    Example: dbctl init yaai --new
     """
     selection, recognized = read_selection(ctx), None
     if directory is None and is_place(profile):
@@ -81,6 +91,7 @@ def init(
             file=file,
             urls=selection.urls,
             protected=protected,
+            new=new,
             settings=env_file,
             recognized=recognized.addresses if recognized else {},
         ),

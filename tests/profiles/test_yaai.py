@@ -67,6 +67,34 @@ def test_profile_and_databases_agree(run: Run) -> None:
     assert run("apps", "check")["findings"] == []
 
 
+def test_app_without_any_file_is_configured_and_created(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Callable[..., dict[str, Any]]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    assert answer("init", "yaai", status=5)["error"]["code"] == "database-not-found"
+    plan = answer("init", "yaai", "--new", "--dry-run")["data"]["plan"]
+    assert any("create the directory" in step for step in plan["steps"])
+    assert not list((tmp_path / "home").iterdir())
+    result = answer("init", "yaai", "--new")["data"]
+    assert set(result["databases"]) == {"chat", "app"}
+    applied = answer("migrate", "up")["data"]["items"]
+    assert {item["database"] for item in applied} == {"chat", "app"}
+    files = sorted(path.name for path in (tmp_path / "home/.yaai/db").glob("*.sqlite"))
+    assert files == ["app.sqlite", "chat.sqlite"]
+    assert answer("integrity", "check")["data"]["findings"] == []
+
+
+def test_damaged_search_index_fails_check(deployment: Deployment, run: Run) -> None:
+    ((index, *_), *_) = deployment.rows(
+        "chat", "select name from sqlite_schema where sql like '%using fts5%'"
+    )
+    deployment.rows("chat", f"update {index}_data set block = x'00ff00ff' where id > 10")
+    findings = run("integrity", "check", "--db", "chat", status=4)["findings"]
+    assert [item["code"] for item in findings if item["severity"] == "error"] == ["text-index-damaged"]
+
+
 def test_user_commands_report_missing_feature(run: Run) -> None:
     for arguments in ("users list", "roles list", "sessions list", "stats activity"):
         assert run(*arguments.split(), status=2)["code"] == "feature-missing"

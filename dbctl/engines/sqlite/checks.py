@@ -151,14 +151,24 @@ class SQLiteChecks:
             )
         table = ident(name)
         # sqlite-utils has no method for this check. Rank 1 also compares the index with its rows; FTS3 and FTS4 always do.
-        columns, values = (
-            (f"{table}, rank", "'integrity-check', 1")
-            if match[1].lower() == "fts5"
-            else (table, "'integrity-check'")
-        )
+        alone = f"insert into {table} ({table}) values ('integrity-check')"
+        with_rows = f"insert into {table} ({table}, rank) values ('integrity-check', 1)"
+        if match[1].lower() != "fts5":
+            return self._run_text_check(alone)
+        try:
+            return self._run_text_check(with_rows)
+        except (
+            QueryFailedError
+        ):  # its definition names a column that the table lacks, so the rows cannot be read
+            if damage := self._run_text_check(alone):
+                return damage
+            raise
+
+    def _run_text_check(self, statement: str) -> str:
+        """Return the damage that a check of a full-text index finds; empty: none."""
         self._connection.run("begin immediate")
         try:
-            self._connection.run(f"insert into {table} ({columns}) values ({values})")
+            self._connection.run(statement)
         except CorruptError as error:
             return str(error.context["reason"])
         finally:

@@ -20,8 +20,11 @@ MAX_DEPTH = 5  #: searched levels below the directory
 SKIPPED_FOLDERS = frozenset({"node_modules", ".git", ".venv", "__pycache__"})
 
 
-def find_database(profile: Profile, name: str, directory: Path) -> Path | None:
-    """Return the path of a database below ``directory``, or None for a missing optional database."""
+def find_database(profile: Profile, name: str, directory: Path, *, new: bool = False) -> Path | None:
+    """Return the path of a database below ``directory``, or None for a missing optional database.
+
+    With ``new``, a missing file of a required SQLite database has its usual path.
+    """
     section = profile.databases[name]
     if section.environment and not (section.find or section.optional):
         expected = (
@@ -52,6 +55,8 @@ def find_database(profile: Profile, name: str, directory: Path) -> Path | None:
         )
     if nearest or section.optional:
         return nearest[0] if nearest else None
+    if new and not reasons and section.find and "sqlite" in section.engines:
+        return directory / section.find[0]
     notes = [f" {path} does not match: {reason}." for path, reason in reasons.items()]
     notes += [f" {folder} is not readable." for folder in unreadable]
     raise DatabaseNotFoundError(
@@ -63,9 +68,14 @@ def find_database(profile: Profile, name: str, directory: Path) -> Path | None:
     )
 
 
-def find_app_directory(profile: Profile) -> Path:
-    """Return the usual directory of the app if only that contains a database, otherwise the current directory."""
+def find_app_directory(profile: Profile, *, new: bool = False) -> Path:
+    """Return the usual directory of the app if only that contains a database, otherwise the current directory.
+
+    With ``new``, the usual directory is returned if the app has one, unless the current one contains a database.
+    """
     current = Path()
+    if new and profile.home and not _contains_database(profile, current):
+        return expand_home(profile.home[0])
     for path in profile.home:
         try:
             home = expand_home(path)

@@ -128,12 +128,14 @@ class InitConfig:
         file: Path,
         urls: Sequence[str],
         protected: bool,
+        new: bool = False,
         settings: Path | None = None,
         recognized: Mapping[str, Address] = MappingProxyType({}),
     ) -> None:
         """Find the databases: in ``urls`` and ``recognized``, in the environment file ``settings``, and below the directory.
 
-        The default directory is the current one, or the usual directory of the app if only that contains its files.
+        The default directory is the current one, or the usual directory of the app if only that contains its files. With
+        ``new``, required files that do not exist get their usual path, also below a directory that does not exist yet.
 
         Raises:
             DatabaseNotFoundError: a required database does not exist below the directory.
@@ -141,7 +143,7 @@ class InitConfig:
             AlreadyExistsError: the configuration contains an app with that name.
         """
         app_profile = loader.load(profile)
-        directory = find_app_directory(app_profile) if directory is None else directory
+        directory = find_app_directory(app_profile, new=new) if directory is None else directory
         self.app = app or app_profile.name
         self.protected, self.target = False, ""  #: deletes nothing
         self._file, self._mark_protected = file, protected
@@ -150,7 +152,7 @@ class InitConfig:
             raise UsageError(
                 detail=f"--app {self.app!r}: only letters, digits, dots, dashes and underscores are allowed"
             )
-        if not directory.is_dir():
+        if not (new or directory.is_dir()):
             raise FileMissingError(kind="directory", path=directory)
         self._exists = config_exists(file, self.app)
         options = _split_urls(urls)
@@ -166,8 +168,9 @@ class InitConfig:
         files = {
             name: path
             for name in app_profile.databases
-            if name not in addresses and (path := find_database(app_profile, name, directory))
+            if name not in addresses and (path := find_database(app_profile, name, directory, new=new))
         }
+        self._folders = sorted({path.parent for path in files.values() if not path.parent.is_dir()})
         addresses |= {name: Address(text=self._relative(path)) for name, path in files.items()}
         relative_directory = self._relative(
             next((strip_pattern(app_profile.databases[name], path) for name, path in files.items()), None)
@@ -206,6 +209,7 @@ class InitConfig:
             for name, secret in self._secrets.items()
             if secret.text
         ]
+        steps += [f"create the directory {folder}" for folder in self._folders]
         steps += [f"migrations of {name} = {folder}" for name, folder in self._migrations.items()]
         steps += [f"backups: {self._backup.replace(chr(10), ', ').strip(', ')}"]
         return Plan(title=f"Configure {self.app}", target=self.app, steps=steps)
@@ -228,6 +232,8 @@ class InitConfig:
         except toml.TomlError as error:
             detail = f"{self._file}: [apps.{self.app}] cannot be appended ({error}); edit the file"
             raise UsageError(detail=detail) from error
+        for folder in self._folders:
+            folder.mkdir(parents=True, exist_ok=True)
         written = self._write_secrets()
         try:
             with write_atomically(self._file, mode=0o600, replace=exists) as out:
