@@ -633,7 +633,7 @@ _dbctl() {
     fi
     case "$path" in
         '') children='init config apps profiles demo status report doctor integrity stats search users roles settings sessions data undo backup restore schema migrate maintain transfer schedule metrics runs audit notify completions man support version help'; flags='--version' ;;
-        'init') children=''; flags='--env-file --protected --dry-run -n' ;;
+        'init') children=''; flags='--env-file --new --protected --dry-run -n' ;;
         'config') children='show explain edit validate schema'; flags='' ;;
         'config show') children=''; flags='--defaults' ;;
         'config explain') children=''; flags='' ;;

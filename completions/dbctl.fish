@@ -213,6 +213,7 @@ complete -c dbctl -n '__dbctl_at \'man\'' -f -a 'show' -d 'Print the source of a
 complete -c dbctl -n '__dbctl_at \'man\'' -f -a 'install' -d 'Install the man pages for the current user'
 complete -c dbctl -n '__dbctl_at \'\'' -l version -d 'Show the version'
 complete -c dbctl -n '__dbctl_at \'init\'' -l env-file -r -F -d 'File of the app\'s own settings; default: .env in DIR, if any'
+complete -c dbctl -n '__dbctl_at \'init\'' -l new -d 'The app has no files yet: configure its required SQLite databases at their usual paths, and create the folders'
 complete -c dbctl -n '__dbctl_at \'init\'' -l protected -d 'Require the app\'s name to confirm destructive commands'
 complete -c dbctl -n '__dbctl_at \'init\'' -l dry-run -s n -d 'Show the plan without changing anything'
 complete -c dbctl -n '__dbctl_at \'init\' 0' -f -a '(__dbctl_live argument:profiles)'

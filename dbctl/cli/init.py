@@ -69,7 +69,6 @@ def init(
 
     Example: dbctl init flashpoint-web /srv/flashpoint --dry-run
     Example: dbctl init compose.yaml --app db
-    Example: dbctl init yaai --new
     """
     selection, recognized = read_selection(ctx), None
     if directory is None and is_place(profile):
