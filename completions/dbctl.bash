@@ -25,6 +25,7 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         *:--max-failures) candidates='' ;;
         'init:--env-file') candidates='@file' ;;
         'profiles draft:--name') candidates='' ;;
+        'profiles draft:--users') candidates='@option:tables' ;;
         'profiles draft:--to') candidates='@file' ;;
         'demo:--games') candidates='' ;;
         'demo:--users') candidates='' ;;
@@ -648,7 +649,7 @@ _dbctl() {
         'apps check') children=''; flags='' ;;
         'profiles') children='list draft'; flags='' ;;
         'profiles list') children=''; flags='' ;;
-        'profiles draft') children=''; flags='--name --to' ;;
+        'profiles draft') children=''; flags='--name --users --to' ;;
         'demo') children=''; flags='--games --users --plays --messages --chats --prompts --seed --variant --dry-run -n' ;;
         'status') children=''; flags='--check --all --record --watch --every' ;;
         'report') children=''; flags='--html --since' ;;

@@ -48,6 +48,12 @@ def draft(
             "--name", metavar="NAME", help="Name of the profile; default: the name of the database."
         ),
     ] = "",
+    users: Annotated[
+        str,
+        typer.Option(
+            "--users", metavar="TABLE", help="The table of users; default: the one that looks most like it."
+        ),
+    ] = "",
     to: Annotated[
         Path | None,
         typer.Option(
@@ -62,10 +68,11 @@ def draft(
 
     Example: dbctl profiles draft /srv/app/app.db --to app.toml
     Example: dbctl profiles draft postgresql://app@localhost/app --name shop
+    Example: dbctl profiles draft /srv/app/app.db --users admins --to admins.toml
     """
     options = read_options(ctx)
     url = _read_address(address) if address else _find_configured(ctx, options.db)
-    result = draft_profile(url, name=name, timeout=options.timeout)
+    result = draft_profile(url, name=name, users=users, timeout=options.timeout)
     if to:
         result = write_draft(result, to)
     elif options.output is Format.TABLE:

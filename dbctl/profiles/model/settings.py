@@ -92,6 +92,8 @@ class Settings(Section, frozen=True, kw_only=True):
     stored: SettingFormat = "text"  #: how values are stored, unless ``keys`` has another form
     #: types, schemas and rules of single settings, by key; ``*``: any text. The first entry that matches is used
     keys: Mapping[str, SettingKey] = {}
+    #: keys of rows that are no settings, such as the version of the schema: dbctl neither lists nor changes them
+    excluded: Sequence[str] = ()
     secret: Sequence[str] = ()  #: keys of secret settings; ``*``: any text
     cache: str = ""  #: how long a running app may use the old value
 

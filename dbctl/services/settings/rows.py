@@ -56,7 +56,7 @@ class SettingRows(SettingStore):
     # Reading -------------------------------------------------------------------------------------------------
 
     def read(self, key: str | None = None) -> list[Setting]:
-        if key is not None and not key.isprintable():
+        if key is not None and (not key.isprintable() or key in self.section.excluded):
             return []
         types = [self._type] if self._type else []
         columns = list(dict.fromkeys([*self._keys, *types, *self._fields.values()]))
@@ -64,13 +64,15 @@ class SettingRows(SettingStore):
         rows = self.db.select(self.live.name, columns, where)
         users = self._read_updating_users()
         settings = [self._create_from_row(dict(zip(columns, row, strict=True)), users) for row in rows]
+        settings = [setting for setting in settings if setting.key not in self.section.excluded]
         return sorted(settings, key=lambda setting: setting.key)
 
     def list_keys(self, prefix: str) -> list[str]:
         parts = zip(self._keys, prefix.split(".", 1) if len(self._keys) > 1 else [prefix], strict=False)
         where = [Condition(column, "starts", part) for column, part in parts if part]
         rows = self.db.select(self.live.name, self._keys, [*self._owner_conditions(), *where])
-        return [*self.standard, *(".".join(map(str, row)) for row in rows)]
+        keys = [*self.standard, *(".".join(map(str, row)) for row in rows)]
+        return [key for key in keys if key not in self.section.excluded]
 
     def _row_conditions(self, key: str) -> list[Where]:
         parts = zip(self._keys, self._split_key(key), strict=True)

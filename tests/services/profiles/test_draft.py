@@ -205,6 +205,72 @@ def test_missing_and_ambiguous_users_are_explained(tmp_path, answer):
     assert "passwords" in tomllib.loads(formats["profile"])["undecided"]
 
 
+def test_option_selects_the_table_of_users(tmp_path, answer):
+    path = tmp_path / "two.db"
+    user = "(id integer primary key, email text unique, password text{more})"
+    draft_sqlite(
+        answer,
+        path,
+        f"create table admins {user.format(more=', staff_note text not null')}",
+        f"create table users {user.format(more=', nick text not null')}",
+        f"insert into admins values (1, 'a@example.org', '{HASH}', 'x'), (2, 'b@example.org', '{HASH}', 'y')",
+        f"insert into users values (1, 'c@example.org', '{HASH}', 'x'), (2, 'd@example.org', '{HASH}', 'y')",
+        "create table carts (id integer primary key, user_id integer not null references users (id))",
+        "create table grants (id integer primary key, admin_id integer not null references admins (id))",
+    )
+    for table, field, rows in (("admins", "staff_note", "grants"), ("users", "nick", "carts")):
+        draft = answer("profiles", "draft", str(path), "--users", table)["data"]
+        users = tomllib.loads(draft["profile"])["users"]
+        assert (draft["users"], users["table"], users["transfer"][0]["table"]) == (table, table, rows)
+        assert field in [*users["fields"].values()]
+        assert not any("table of users" in decision for decision in draft["decisions"])
+    for wrong in ("nosuch", "two"):
+        assert answer("profiles", "draft", str(path), "--users", wrong, status=2)["error"]["code"] == "usage"
+
+
+def test_users_without_password_and_address_are_found_by_their_foreign_keys(tmp_path, answer):
+    draft = draft_sqlite(
+        answer,
+        tmp_path / "found.db",
+        "create table users (id integer primary key, name text not null unique, admin boolean not null)",
+        *(
+            f"create table t{number} (id integer primary key, user_id integer references users (id))"
+            for number in range(3)
+        ),
+        "insert into users values (1, 'ada', 1), (2, 'bo', 0)",
+    )
+    assert draft["users"] == "users"
+    users = tomllib.loads(draft["profile"])["users"]
+    assert (users["login"], users["fields"]["username"], users["admin"]) == (["username"], "name", "admin")
+    offered = draft_sqlite(
+        answer,
+        tmp_path / "offered.db",
+        "create table members (id integer primary key, label text)",
+    )
+    assert (offered["users"], "members" in offered["decisions"][0], "--users" in offered["decisions"][0]) == (
+        None,
+        True,
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "login"),
+    [("", ["email"]), (", unique (name, host)", ["email"]), (", unique (name)", ["username", "email"])],
+)
+def test_name_is_a_login_only_if_it_is_unique(tmp_path, answer, key, login):
+    draft = draft_sqlite(
+        answer,
+        tmp_path / "app.db",
+        f"create table users (id integer primary key, name text, host text, email text unique, password text{key})",
+        f"insert into users values (1, 'Ada', 'a', 'a@example.org', '{HASH}'), (2, 'Bo', 'b', 'b@example.org', '{HASH}')",
+    )
+    users = tomllib.loads(draft["profile"])["users"]
+    assert users["login"] == login
+    is_open = any("name and host" in decision for decision in draft["decisions"])
+    assert is_open == ("host" in key)
+
+
 def test_roles_with_rows_precede_empty_groups(tmp_path, answer):
     path = tmp_path / "app.db"
     draft = draft_sqlite(
@@ -341,3 +407,45 @@ def test_init_recognizes_apps_and_offers_drafts_for_others(tmp_path, monkeypatch
     )
     assert not (tmp_path / "dbctl.toml").exists()
     assert answer("init", "nosuch", status=5)["error"]["code"] == "profile-missing"
+
+
+@pytest.mark.parametrize(
+    ("statements", "applied"),
+    [
+        (
+            ["create table db_migrations (version integer, name text)", "insert into db_migrations values (7, 'users')"],
+            "7",
+        ),
+        (
+            ["create table strapi_migrations (id integer primary key, name text, time text)",
+             "insert into strapi_migrations values (1, '2026_users.js', '2026-01-01 00:00:00')"],
+            "2026_users",
+        ),
+        (
+            ["create table alembic_version_auth (version_num text primary key)",
+             "insert into alembic_version_auth values ('ae1027a6acf1')"],
+            "ae1027a6acf1",
+        ),
+        (
+            ["create table config (name text primary key, value text)",
+             "insert into config values ('version', '12'), ('title', 'Shop')"],
+            "12",
+        ),
+    ],
+)  # fmt: skip
+def test_ledgers_of_apps_are_read_and_are_no_settings(tmp_path, monkeypatch, answer, statements, applied):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "app.db"
+    draft = draft_sqlite(answer, path, *statements)
+    (tmp_path / "draft.toml").write_text(draft["profile"])
+    (tmp_path / "migrations").mkdir()
+    options = ("--profile", "draft.toml", "--url", f"main={path}")
+    findings = answer("apps", "check", *options)["data"]["findings"]
+    assert {finding["severity"] for finding in findings} == {"info"}
+    status = answer("migrate", "status", "--migrations", "migrations", *options, status=None)["data"]
+    assert applied in str(status)
+    if "config" in statements[0]:
+        assert [item["key"] for item in answer("settings", "list", *options)["data"]["items"]] == ["title"]
+        assert answer("settings", "set", "version", "99", *options, status=5)["error"]
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("select value from config where name = 'version'").fetchone() == ("12",)

@@ -162,6 +162,28 @@ PERSONAL_ROWS = re.compile(
     r"|passkey|oauth|identit|notification|favou?rite|favstar|star|watch|subscri|follow|like|bookmark|profile|propert|attribute"
     r"|threepid|push|credential|bot_password|recover|backup_?code|login|ui_state|dashboard_view"
 )
+#: Keys of rows with the version of the schema, in a table of settings.
+_VERSION_KEY = re.compile(
+    r"^((db|database|schema|migrations?)_?)?version$|^(applied_)?migrations?$|^database_patched_files$"
+)
+#: Tables that record migrations: with the usual names of runners, and a prefix or suffix of the app.
+LEDGER_TABLE = re.compile(
+    r"(^|_)migrations?(_history|_versions?)?($|_)|(^|_)(alembic|schema|db|flyway_schema|refinery_schema)_(version|history)($|_)|^updatelog$"
+)
+LEDGER_VERSION = ("version", "version_num", "version_id")
+LEDGER_NAME = (
+    "name",
+    "migration",
+    "migration_id",
+    "migration_name",
+    "filename",
+    "file_name",
+    "script",
+    "description",
+    "title",
+)
+LEDGER_TIME = ("applied_at", "applied", "applied_on", "executed_at", "installed_on", "run_on", "migration_time", "time",
+               "timestamp", "created_at", "upgraded")  # fmt: skip
 TIME_NAME = re.compile(
     r"(^|_)(at|on|ts|date|time|datetime|timestamp|created|updated|modified|changed|expires?|expiry|expiration|joined|since"
     r"|registered|start(ed)?|end(ed)?|applied|last_(login|seen|activity|used|check))(_ms)?$"
@@ -209,6 +231,11 @@ def _common_prefix(columns: tuple[str, ...]) -> str:
     firsts = [normalize(column).partition("_")[0] for column in columns]
     common = max(set(firsts), key=firsts.count, default="")
     return f"{common}_" if firsts.count(common) * 2 > len(firsts) > 2 else ""  # noqa: PLR2004 - a prefix of two columns is chance
+
+
+def is_version_key(key: str) -> bool:
+    """Return whether a key of a setting is that of the version of the schema, which migrations write."""
+    return bool(_VERSION_KEY.search(normalize(key)))
 
 
 def list_words(name: str) -> list[str]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from dbctl.engines.contract import Readable
+from dbctl.engines.sql import ident
 from dbctl.model import Struct
 from dbctl.profiles import BooleanCodec
 from dbctl.services.app import has_secret_name, ledger_detection
@@ -16,9 +17,6 @@ from dbctl.services.profiles.draft.document import Decision, Entry, Line, Part, 
 MAIN = "main"
 #: Tables that identify the database.
 MOST_NEEDS = 3
-#: Tables that record migrations of runners without a ledger in dbctl.
-LEDGERS = ("migrations", "schema_version", "schema_migrations", "migration", "updatelog", "db_version", "migration_versions",
-           "diesel_schema_migrations", "ef_migrations_history", "sqlx_migrations", "refinery_schema_history")  # fmt: skip
 #: Tables whose columns named like secrets are none.
 _NO_SECRETS = ("migration", "content_type")
 
@@ -157,7 +155,9 @@ def _describe_ledger(evidence: Evidence, db: Readable, decisions: list[Decision]
     if ledger.table in evidence.tables:
         return [Part(header=header, lines=[Line("ledger", "auto", f"the table {ledger.table}")])]
     for table in evidence.base_tables():
-        if names.normalize(table.name) in LEDGERS or names.normalize(table.name).endswith("_migrations"):
+        if names.LEDGER_TABLE.search(names.normalize(table.name)):
+            if part := _describe_own_ledger(table, header):
+                return [part]
             decisions.append(
                 Decision(
                     "other", f"{table.name} may be a ledger of migrations; dbctl has no description of it"
@@ -165,4 +165,51 @@ def _describe_ledger(evidence: Evidence, db: Readable, decisions: list[Decision]
             )
             remark = f"{table.name} ({', '.join(table.columns)}) may record migrations, of a runner that dbctl does not support."
             return [Part(lines=[remark])]
-    return []
+    return [part for table in evidence.base_tables() if (part := _describe_version_row(table, header))][:1]
+
+
+def _describe_own_ledger(table: TableEvidence, header: str) -> Part | None:
+    """Return the section about a table that records migrations in a usual form, which dbctl only reads."""
+    version, name, time = (
+        next(iter(names.find_names(table, words)), "")
+        for words in (names.LEDGER_VERSION, names.LEDGER_NAME, names.LEDGER_TIME)
+    )
+    app = next(iter(names.find_names(table, ["app"])), "")
+    if not (version or name):
+        return None
+    if app:
+        version, name = "", f"{ident(app)} || '/' || {ident(name or version)}"
+    elif version and not name and not values.is_whole(table.columns[version]):
+        version, name = "", ident(version)  # an identifier without an order, as those of Alembic
+    else:
+        version, name = ident(version) if version else "", ident(name) if name else ""
+    # One row with a number is the version of the schema.
+    state = "applied" if version and not name and len(table.rows) == 1 else ""
+    columns = [version or "null", name or "null", ident(time) if time else "null"]
+    select = f"select {', '.join(columns)}, 0, '{state}', null from {ident(table.name)}"
+    return _write_ledger(table, header, select)
+
+
+def _describe_version_row(table: TableEvidence, header: str) -> Part | None:
+    """Return the section about the row of a table of settings that has the version of the schema."""
+    if not names.SETTINGS_TABLE.search(names.normalize(table.name)):
+        return None
+    value = next(iter(names.find_names(table, names.SETTING_VALUE)), "")
+    for key in names.find_names(table, names.SETTING_KEY):
+        for row in table.rows:
+            if value and names.is_version_key(str(row.get(key))) and str(row.get(value)).isdecimal():
+                where = f"{ident(key)} = '{str(row[key]).replace(chr(39), chr(39) * 2)}'"
+                select = f"select {ident(value)}, null, null, 0, 'applied', null from {ident(table.name)} where {where}"
+                return _write_ledger(table, header, select)
+    return None
+
+
+def _write_ledger(table: TableEvidence, header: str, select: str) -> Part:
+    ledger = {
+        "runner": f"the app ({table.name})",
+        "table": table.name,
+        "columns": list(table.columns),
+        "select": select,
+    }
+    lines = [Line("ledger", "auto"), Line("foreign", ledger, "by its name and columns; dbctl only reads it")]
+    return Part(header=header, lines=lines)

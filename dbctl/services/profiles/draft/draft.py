@@ -28,7 +28,12 @@ from dbctl.services.profiles.draft.owned_rows import OwnedDraft, draft_owned_row
 from dbctl.services.profiles.draft.settings import draft_settings
 from dbctl.services.profiles.draft.sign_ins import SignInDraft, draft_sign_ins
 from dbctl.services.profiles.draft.users import draft_users
-from dbctl.services.profiles.draft.users_table import UsersCandidate, rank_users_tables
+from dbctl.services.profiles.draft.users_table import (
+    UsersCandidate,
+    choose_users_table,
+    list_similar_tables,
+    rank_users_tables,
+)
 from dbctl.url import Url
 
 NAME = re.compile(r"\w[\w.-]*")
@@ -55,11 +60,11 @@ class ProfileDraft(ChangeResult, frozen=True, kw_only=True):
         return {"name": self.name, "file": self.file, "users": self.users, "decisions": self.decisions}
 
 
-def draft_profile(url: Url, *, name: str = "", timeout: float) -> ProfileDraft:
-    """Read the database at ``url``, and return a profile of its app.
+def draft_profile(url: Url, *, name: str = "", users: str = "", timeout: float) -> ProfileDraft:
+    """Read the database at ``url``, and return a profile of its app; ``users`` names the table of users, if it is known.
 
     Raises:
-        UsageError: the name is no name of a profile.
+        UsageError: the name is no name of a profile, or ``users`` cannot be the table of users.
         NotSupportedError: the engine has no schema that a draft can read.
         SchemaMismatchError: the database has no tables.
     """
@@ -76,7 +81,8 @@ def draft_profile(url: Url, *, name: str = "", timeout: float) -> ProfileDraft:
         if not db.tables():
             raise SchemaMismatchError(target=str(url), missing="every table", purpose="a draft")
         evidence = gather_evidence(db, url.engine)
-        return _draft(evidence, db, url, name)
+        candidates = [choose_users_table(evidence, users)] if users else rank_users_tables(evidence)
+        return _draft(evidence, db, url, name, candidates)
     finally:
         db.close()
 
@@ -86,8 +92,9 @@ def _default_name(url: Url) -> str:
     return re.sub(r"[^\w.-]+", "-", stem).strip("-._") or "app"
 
 
-def _draft(evidence: Evidence, db: Readable, url: Url, name: str) -> ProfileDraft:
-    candidates = rank_users_tables(evidence)
+def _draft(
+    evidence: Evidence, db: Readable, url: Url, name: str, candidates: Sequence[UsersCandidate]
+) -> ProfileDraft:
     best = next((candidate for candidate in candidates if not candidate.table.is_view), None)
     best = best if best and best.table.key else None
     table = best.table if best else None
@@ -116,7 +123,7 @@ def _draft(evidence: Evidence, db: Readable, url: Url, name: str) -> ProfileDraf
         tokens=sign_ins.tokens,
     )
     decisions = [
-        *(users.decisions if users else _explain_missing_users(candidates)),
+        *(users.decisions if users else _explain_missing_users(evidence, candidates)),
         *sign_ins.decisions,
         *owned.decisions,
         *database.decisions,
@@ -174,12 +181,14 @@ def _write_decisions(decisions: Sequence[Decision]) -> list[Part]:
     return [Part(header="undecided", remarks=[remark], lines=lines)]
 
 
-def _explain_missing_users(candidates: Sequence[UsersCandidate]) -> list[Decision]:
+def _explain_missing_users(evidence: Evidence, candidates: Sequence[UsersCandidate]) -> list[Decision]:
     if candidates:
         tables = join_names([candidate.table.name for candidate in candidates])
         text = f"no table can be the users: {tables} is a view, or has no key of one column"
         return [Decision("users", text)]
-    return [Decision("users", "no table looks like users: dbctl manages none")]
+    similar = list_similar_tables(evidence)
+    hint = f"; to choose one of {join_names(similar)}, draft with --users TABLE" if similar else ""
+    return [Decision("users", f"no table looks like users: dbctl manages none{hint}")]
 
 
 def _explain_gaps(evidence: Evidence) -> list[Decision]:

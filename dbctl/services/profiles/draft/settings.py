@@ -69,6 +69,8 @@ def _draft_table(table: TableEvidence, users: TableEvidence | None, scopes: set[
     booleans = _find_booleans(table, value, kind)
     if booleans:
         lines += [Line("true", booleans[1], "stored values"), Line("false", booleans[0])]
+    if excluded := sorted({key for key in map(str, table.values(keys[0])) if names.is_version_key(key)}):
+        lines.append(Line("excluded", excluded, "by its name, what records migrations"))
     if secret := _list_secret_keys(table, keys[0]):
         lines.append(Line("secret", secret, "the names of the keys"))
     is_candidate = not is_unique or scope in scopes or (bool(user) and users is None)

@@ -50,15 +50,29 @@ def draft_users(
     flags = [] if "active" in fields else _list_inactive_flags(table)
     if len(flags) == 1:
         fields["active"] = flags[0]
+    several = list(_find_composite_logins(table, fields, logins))
+    composite = [
+        Line(
+            "login",
+            [field],
+            f"if {fields[field]} alone identifies users: unique are {' and '.join(key)}",
+            is_candidate=True,
+        )
+        for field, key in several
+    ]
     password, role = draft_password(evidence, table), draft_role(evidence, table)
     covered = {key.name, *fields.values(), *password.columns, *role.columns}
     new = draft_new_users(evidence, db, table, fields, covered=covered, described={*signed_in, *role.tables})
     fields |= new.fields
     lines: list[Line | str] = [
         Line("table", table.name, best.evidence),
-        *_list_other_candidates(best, candidates),
+        *(
+            f"{other.table.name} may be that of the users, too ({other.evidence}): draft it with --users"
+            for other in _list_other_candidates(best, candidates)
+        ),
         Line("id", {"column": key.name, "codec": codec}, key_evidence),
         Line("login", logins, _describe_logins(table, fields, logins)),
+        *composite,
         Line("match", "exact", "if the app distinguishes Ida and ida", is_candidate=True),
         *role.lines,
         *password.lines,
@@ -74,6 +88,13 @@ def draft_users(
         *new.parts,
     ]
     decisions = [*_decide_table(best, candidates), *role.decisions, *password.decisions, *new.decisions]
+    decisions += [
+        Decision(
+            "users",
+            f"the login of users: {' and '.join(key)} are unique together in {table.name}, and a profile names one column",
+        )
+        for _, key in several
+    ]
     if "active" not in fields:
         has_candidate = flags or names.match_columns(table, names.INACTIVE)
         text = f"users without the field active: {table.name}"
@@ -96,19 +117,23 @@ def draft_users(
 # Table ----------------------------------------------------------------------------------------------------------------
 
 
-def _list_other_candidates(best: UsersCandidate, candidates: Sequence[UsersCandidate]) -> Iterable[Line]:
+def _list_other_candidates(
+    best: UsersCandidate, candidates: Sequence[UsersCandidate]
+) -> Iterable[UsersCandidate]:
     for candidate in candidates:
         if (
             candidate is not best
             and not candidate.table.is_view
             and candidate.points + NEAR_POINTS >= best.points
         ):
-            yield Line("table", candidate.table.name, candidate.evidence, is_candidate=True)
+            yield candidate
 
 
 def _decide_table(best: UsersCandidate, candidates: Sequence[UsersCandidate]) -> list[Decision]:
-    others = [str(line.value) for line in _list_other_candidates(best, candidates)]
-    text = f"the table of users: {best.table.name}, or {', '.join(others)}"
+    others = [candidate.table.name for candidate in _list_other_candidates(best, candidates)]
+    text = (
+        f"the table of users: {best.table.name}, or {', '.join(others)}, which is drafted with --users TABLE"
+    )
     decisions = [Decision("users", text)] if others else []
     views = [
         candidate.table.name
@@ -159,9 +184,25 @@ def _suits(field: str, table: TableEvidence, name: str) -> bool:
 
 def _identifies(table: TableEvidence, column: str) -> bool:
     """Return whether a column distinguishes users: by a unique index, or by the sampled values."""
+    if table.is_unique(column):
+        return True
+    is_part = any(column in key for key in table.keys)
+    # Names of persons are often different by chance.
+    if is_part or names.shorten(table, column) == "name" or names.normalize(column) == "name":
+        return False
     stored = [value for value in table.values(column) if value != ""]
-    has_index = any(column in key for key in table.keys)
-    return has_index or (len(stored) > 1 and len(set(map(str, stored))) == len(stored))
+    return len(stored) > 1 and len(set(map(str, stored))) == len(stored)
+
+
+def _find_composite_logins(
+    table: TableEvidence, fields: Mapping[str, str], logins: Sequence[str]
+) -> Iterable[tuple[str, Sequence[str]]]:
+    """Yield the fields that identify a user only together with other columns, and these columns."""
+    for field in ("username", "email", "name"):
+        column = fields.get(field, "")
+        key = next((key for key in table.keys if column in key and len(key) > 1), None)
+        if key and field not in logins:
+            yield field, key
 
 
 def _describe_logins(table: TableEvidence, fields: Mapping[str, str], logins: Sequence[str]) -> str:

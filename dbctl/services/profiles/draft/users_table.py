@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dbctl.errors import UsageError
 from dbctl.model import Struct
 from dbctl.profiles import identify_format
 from dbctl.services.app.evidence import Evidence, TableEvidence, names
@@ -27,13 +28,41 @@ class UsersCandidate(Struct, frozen=True):
 
 def rank_users_tables(evidence: Evidence) -> list[UsersCandidate]:
     """Return the tables that may be that of the users, the most probable first; views are among them."""
+    return [candidate for candidate in _rate_tables(evidence) if candidate.points >= LEAST_POINTS]
+
+
+def choose_users_table(evidence: Evidence, name: str) -> UsersCandidate:
+    """Return the table that the caller names.
+
+    Raises:
+        UsageError: there is no such table, or its rows have no key of one column.
+    """
+    table = evidence.tables.get(name)
+    if table is None or table.is_view or not table.key:
+        reason = "no such table" if table is None else "a view, or no column identifies its rows"
+        raise UsageError(detail=f"--users {name!r}: {reason}")
+    return UsersCandidate(table, LEAST_POINTS, ["chosen with --users"])
+
+
+def list_similar_tables(evidence: Evidence) -> list[str]:
+    """Return the tables that are named like users, but show too little of them."""
+    return [
+        candidate.table.name
+        for candidate in _rate_tables(evidence)
+        if not candidate.table.is_view
+        and candidate.table.key
+        and names.USERS_TABLE.search(names.normalize(candidate.table.name))
+    ]
+
+
+def _rate_tables(evidence: Evidence) -> list[UsersCandidate]:
     incoming: dict[str, int] = {}
     for table in evidence.tables.values():
         for target in {reference.table for reference in table.references} - {table.name}:
             incoming[target] = incoming.get(target, 0) + 1
     candidates = [_rate(table, incoming.get(table.name, 0)) for table in evidence.tables.values()]
     return sorted(
-        (candidate for candidate in candidates if candidate.points >= LEAST_POINTS),
+        candidates,
         key=lambda candidate: (-candidate.points, candidate.table.is_view, candidate.table.name),
     )
 
@@ -44,6 +73,9 @@ def _rate(table: TableEvidence, references: int) -> UsersCandidate:
     logins = names.find_names(
         table, ["username", "user_name", "login", "login_name", "user_login", *names.FIELDS["email"]]
     )
+    if names.USERS_TABLE.search(name) and references:
+        labels = names.find_names(table, names.FIELDS["username"])
+        logins = list(dict.fromkeys([*logins, *(column for column in labels if table.is_unique(column))]))
     hashes = sum(
         bool(identify_format(value)) for column in passwords for value in map(_text, table.values(column))
     )
