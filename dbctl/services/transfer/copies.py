@@ -19,7 +19,7 @@ from dbctl.engines.contract import (
     Writable,
     list_definitions,
 )
-from dbctl.errors import DbctlError, TransferOtherError, TransferSchemaError
+from dbctl.errors import DbctlError, TransferOtherError
 from dbctl.services.app import ledger_detection
 from dbctl.services.transfer.adopt import (
     compare_ledgers,
@@ -46,8 +46,11 @@ from dbctl.services.transfer.schema import (
     create_schema,
     derive_schema,
     fingerprint,
+    fingerprint_objects,
     open_planned_destination,
     pair_tables,
+    read_schema,
+    refuse_losses,
     select_schema,
 )
 from dbctl.services.transfer.state import (
@@ -136,10 +139,7 @@ class NativeCopy:
         Raises:
             TransferSchemaError: the destination would lack some.
         """
-        for omission in self.schema.omissions:
-            if omission.is_blocking:
-                missing = f"{omission.kind} {omission.name} ({omission.reason})"
-                raise TransferSchemaError(target=str(self._endpoints.destination_url), missing=missing)
+        refuse_losses(self.schema.omissions, str(self._endpoints.destination_url))
 
     def open(self, db: Writable) -> Destination:
         """Return the parts of the destination that read and write rows."""
@@ -157,6 +157,9 @@ class NativeCopy:
     def compare_ledgers(self) -> Iterator[tuple[str, str]]:
         """Yield nothing: rows of ledgers are compared as those of other tables."""
         yield from ()
+
+    def record_created(self, db: Writable, state: TransferState) -> None:
+        """Do nothing: ``compare_schemas`` compares with the source."""
 
     def require_fit(self) -> None:
         """Do nothing: the destination is empty."""
@@ -318,8 +321,16 @@ class PortableCopy:
             return
         for group in state.attachments.values():
             yield "statement", "; ".join(group), "missing"
+        yield from state.list_lost_objects(self._read_created(self._db))
         for change in state.list_schema_changes(self.fingerprints):
             yield "schema", self._endpoints.target, f"{change} since the copy"
+
+    def _read_created(self, db: Readable) -> Mapping[str, str]:
+        return fingerprint_objects(read_schema(db), [ledger_detection.TRANSFER_TABLE])
+
+    def record_created(self, db: Writable, state: TransferState) -> None:
+        """Record the objects of the destination, which a comparison then misses."""
+        state.save_created(self._read_created(db))
 
     def drop_statements(self, db: Writable) -> Sequence[str]:
         """Return the statements that empty the destination."""
@@ -332,11 +343,11 @@ class PortableCopy:
 
     def drop_schema(self, db: Writable, state: TransferState) -> None:
         """Drop what the transfer created; a schema that the app made gets its indexes and foreign keys back."""
-        if not self.is_adopted:
+        if self.is_adopted:
+            attach(self.open(db), state)
+            drop_state(db)
+        else:
             empty_destination(db, self.drop_statements(db))
-            return
-        attach(self.open(db), state)
-        drop_state(db)
 
     def refuse_problems(self, db: Writable, tables: Sequence[TransferTable]) -> None:
         """Refuse rows and statements that the destination would not accept.

@@ -109,6 +109,7 @@ class RunTransfer(Operation):
             copied = time.monotonic()
             digests = verify_digests(endpoints, state, destination.rows, tables, self._advance)
             with db.transaction():
+                copy.record_created(db, state)
                 state.enter_phase("copied")
             return TransferResult(
                 source=str(endpoints.source_url),

@@ -60,21 +60,32 @@ class TransferSchema(Struct, frozen=True, kw_only=True):
     @property
     def fingerprints(self) -> Mapping[str, str]:
         """Values by kind and name of an object that change with the schema of the source."""
-        result = {f"view {view.name}": fingerprint(view) for view in self.source.views}
-        for table in self.source.tables:
-            if table.name in self.ledgers:  # a comparison does not read them
-                continue
-            others = structs.replace(table, columns=(), indexes=(), references=())
-            result[f"table {table.name}"] = fingerprint(others)
-            for column in table.columns:  # its type may depend on its values
-                parts = (column.declared, column.is_nullable, column.default, column.generated)
-                result[f"column {table.name}.{column.name}"] = fingerprint(parts)
-            for index in table.indexes:
-                name = index.name or ", ".join(term.column or term.expression for term in index.terms)
-                result[f"index {name} of {table.name}"] = fingerprint(index)
-            for reference in table.references:
-                result[f"foreign key {', '.join(reference.columns)} of {table.name}"] = fingerprint(reference)
-        return result
+        return fingerprint_objects(self.source, self.ledgers)  # a comparison does not read ledgers
+
+
+def fingerprint_objects(schema: PortableSchema, excluded: Collection[str]) -> Mapping[str, str]:
+    """Return values by kind and name of an object that change with it; without some tables."""
+    result = {f"view {view.name}": fingerprint(view) for view in schema.views}
+    for table in schema.tables:
+        if table.name in excluded:
+            continue
+        others = structs.replace(table, columns=(), indexes=(), references=())
+        result[f"table {table.name}"] = fingerprint(others)
+        for column in table.columns:  # its type may depend on its values
+            parts = (
+                column.declared,
+                column.is_nullable,
+                column.default,
+                column.generated,
+                column.is_automatic,
+            )
+            result[f"column {table.name}.{column.name}"] = fingerprint(parts)
+        for index in table.indexes:
+            name = index.name or ", ".join(term.column or term.expression for term in index.terms)
+            result[f"index {name} of {table.name}"] = fingerprint(index)
+        for reference in table.references:
+            result[f"foreign key {', '.join(reference.columns)} of {table.name}"] = fingerprint(reference)
+    return result
 
 
 def fingerprint(value: object) -> str:
@@ -145,6 +156,20 @@ def _find_migrations(
         return None
 
 
+def refuse_losses(omissions: Sequence[Omission], target: str, *, or_else: str = "") -> None:
+    """Refuse to leave out rows.
+
+    Raises:
+        TransferSchemaError: a destination without these parts would lack some.
+    """
+    for omission in omissions:
+        if omission.is_blocking:
+            missing = f"{omission.kind} {omission.name} ({omission.reason})"
+            error = TransferSchemaError(target=target, missing=missing)
+            error.hint = f"No row was copied. Change this part of the source{or_else}."
+            raise error
+
+
 def derive_schema(
     schema: TransferSchema, destination: Readable
 ) -> tuple[TransferSchema, Sequence[ColumnPair]]:
@@ -154,12 +179,9 @@ def derive_schema(
         TransferSchemaError: rows would be lost.
     """
     derived = require_schemas(destination).derive(schema.source)
-    for omission in derived.omissions:  # they include those of the source
-        if omission.is_blocking:
-            missing = f"{omission.kind} {omission.name} ({omission.reason})"
-            error = TransferSchemaError(target=destination.target, missing=missing)
-            error.hint = "No row was copied. Change this part of the source, or choose a destination of the same engine."
-            raise error
+    refuse_losses(
+        derived.omissions, destination.target, or_else=", or choose a destination of the same engine"
+    )
     statements = {
         "statements": derived.before,
         "later_statements": derived.after,
@@ -185,7 +207,7 @@ def pair_tables(endpoints: Endpoints, schema: TransferSchema, db: Readable) -> l
     try:
         return build_copied_tables(endpoints, schema, pair_columns(schema.source, read_schema(db)))
     except TransferSchemaError as error:
-        if schema.origin == "destination":
+        if schema.origin != "migrations":
             error.hint = f"No row was copied. {REMEDY}"
         raise
 

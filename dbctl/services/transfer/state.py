@@ -20,10 +20,18 @@ Phase: TypeAlias = Literal["schema", "copy", "finish", "copied"]
 TRANSFER_TABLE = ledger_detection.TRANSFER_TABLE
 #: The same statement for every engine.
 _CREATE = f"create table {TRANSFER_TABLE} (name varchar(250) not null primary key, content text not null)"
-_HEADER, _TABLE, _ATTACHMENT, _SCHEMA = "transfer", "table/", "attachment/", "schema/"
+_HEADER, _TABLE, _ATTACHMENT, _SCHEMA, _CREATED = (
+    "transfer",
+    "table/",
+    "attachment/",
+    "schema/",
+    "created/",
+)
 FORMAT = 2
 #: Objects of the schema in one row, whose size a server limits.
 _OBJECTS = 200
+#: Kinds of objects, with which their names begin.
+_KINDS = ("table", "column", "index", "foreign key", "view")
 
 
 class TableState(Struct, frozen=True, kw_only=True):
@@ -44,6 +52,8 @@ class TransferState:
         self.tables: dict[str, TableState] = {}
         #: digests of the objects of the source's schema by kind and name
         self.fingerprints: Mapping[str, str] = {}
+        #: digests of the objects of the destination after the copy
+        self.created: Mapping[str, str] = {}
         self.is_adopted = False  #: the app made the schema of the destination
         #: statements that create what was dropped for the copy, in groups, by number
         self.attachments: dict[str, Sequence[str]] = {}
@@ -95,9 +105,27 @@ class TransferState:
 
     def save_fingerprints(self, fingerprints: Mapping[str, str]) -> None:
         """Record the schema of the source."""
-        self.fingerprints, objects = fingerprints, list(fingerprints.items())
+        self.fingerprints = fingerprints
+        self._save_objects(_SCHEMA, fingerprints)
+
+    def save_created(self, fingerprints: Mapping[str, str]) -> None:
+        """Record the objects of the destination after the copy."""
+        self.created = fingerprints
+        self._save_objects(_CREATED, fingerprints)
+
+    def _save_objects(self, prefix: str, fingerprints: Mapping[str, str]) -> None:
+        objects = list(fingerprints.items())
         for start in range(0, len(objects), _OBJECTS):
-            self._save(f"{_SCHEMA}{start:06d}", json.dumps(dict(objects[start : start + _OBJECTS])))
+            self._save(f"{prefix}{start:06d}", json.dumps(dict(objects[start : start + _OBJECTS])))
+
+    def list_lost_objects(self, fingerprints: Mapping[str, str]) -> list[tuple[str, str, str]]:
+        """Return kind, name and difference of objects that the destination had after the copy, and that changed since."""
+        return [
+            (kind, name.removeprefix(f"{kind} "), "different" if name in fingerprints else "missing")
+            for name in sorted(self.created)
+            for kind in _KINDS
+            if name.startswith(f"{kind} ") and fingerprints.get(name) != self.created[name]
+        ]
 
     def list_schema_changes(self, fingerprints: Mapping[str, str]) -> list[str]:
         """Return the objects that were added to the schema of the source, changed or dropped since the copy."""
@@ -129,8 +157,10 @@ class TransferState:
         self.attachments = {
             name: json.loads(rows[name]) for name in sorted(rows) if name.startswith(_ATTACHMENT)
         }
-        fingerprints: dict[str, str] = {}
+        fingerprints, created = dict[str, str](), dict[str, str]()
         for name, content in rows.items():
+            if name.startswith(_CREATED):
+                created |= json.loads(content)
             if name.startswith(_SCHEMA):
                 fingerprints |= json.loads(content)
             if name.startswith(_TABLE):
@@ -140,7 +170,7 @@ class TransferState:
                     position=values["position"],
                     is_complete=values["complete"],
                 )
-        self.fingerprints = fingerprints
+        self.fingerprints, self.created = fingerprints, created
 
 
 def has_state(db: Readable) -> bool:
