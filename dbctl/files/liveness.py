@@ -1,12 +1,14 @@
 """Detect dead connections without limiting the duration of statements.
 
-A statement may run for hours without a byte on its connection, so that no wait can have a timeout. After
-``SILENCE_SECONDS`` without a byte, a second connection queries whether the server is working for the first one; two
-failures in a row end the wait.
+A statement may run for hours without a byte on its connection, so that no wait can have a timeout. After some seconds
+without a byte, a second connection queries whether the server is working for the first one. The wait ends after two failures
+in a row, or after one that was itself a long silence.
 """
 
 from __future__ import annotations
 
+import math
+import select
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -14,8 +16,10 @@ from contextlib import suppress
 
 from dbctl import signals
 
-#: Seconds without a byte after which the server is queried, each time.
+#: Seconds without a byte after which the server is queried, each time; a lower ``--timeout`` shortens them.
 SILENCE_SECONDS = 10.0
+#: Minimum seconds of a silent period.
+SHORTEST_SECONDS = 1.0
 #: Failures in a row after which a connection is dead; the first may occur while a response is on its way.
 FAILURES = 2
 #: Seconds between two checks for a signal.
@@ -31,11 +35,21 @@ _dead_since: dict[str, float] = {}  #: monotonic time at which each server was f
 
 
 class Liveness:
-    """Detector of a dead connection; called after each ``SILENCE_SECONDS`` without a byte."""
+    """Detector of a dead connection; called after each silent period."""
 
-    def __init__(self, probe: Probe, server: str) -> None:
-        """Use ``probe`` for a connection to ``server``, a name that all connections to the server share."""
+    def __init__(
+        self, probe: Probe, server: str, *, silence: float = math.inf, descriptor: int | None = None
+    ) -> None:
+        """Detect whether a connection is dead.
+
+        Args:
+            probe: returns why it is dead.
+            server: a name that all connections to the server share.
+            silence: seconds of a silent period.
+            descriptor: the socket of the connection; None: unknown.
+        """
         self._probe, self._server, self._failures = probe, server, 0
+        self._silence, self._descriptor = silence, descriptor
 
     def note_progress(self) -> None:
         """Reset the failures: data was received."""
@@ -43,9 +57,12 @@ class Liveness:
 
     def find_fault(self) -> str:
         """Return why the connection is dead; empty: a response may still arrive."""
+        begin = time.monotonic()
         reason = self._probe()
-        self._failures = self._failures + 1 if reason else 0
         now = time.monotonic()
+        self._failures = self._failures + 1 if reason else 0
+        if reason and now - begin >= self._silence and not self._has_data():
+            self._failures = FAILURES  # the connection was silent for a second period
         # Otherwise the cleanup on other connections would wait as long as the first connection.
         failure_limit = (
             1 if now - _dead_since.get(self._server, -DISTRUST_SECONDS) < DISTRUST_SECONDS else FAILURES
@@ -54,6 +71,18 @@ class Liveness:
             return ""
         _dead_since[self._server] = now
         return reason
+
+    def _has_data(self) -> bool:
+        if self._descriptor is None:
+            return True
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLIN)
+        return bool(poll.poll(0))
+
+
+def silence_seconds(timeout: float) -> float:
+    """Return the seconds of a silent period of a connection whose server may take ``timeout`` seconds to answer."""
+    return min(SILENCE_SECONDS, max(SHORTEST_SECONDS, timeout))
 
 
 def resolve(host: str, port: int, seconds: float) -> Sequence[str]:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing
 
 import pytest
@@ -83,6 +84,17 @@ def test_silence_ends_a_result(database, relay, url, for_new):
         relay.relays_new, relay.bytes_until_silence = not for_new, 2_000_000
         with pytest.raises(UnreachableError):
             db.query("select body from pieces")
+
+
+def test_status_ends_soon_after_its_timeout(database, relay, url, tmp_path, monkeypatch, answer):
+    monkeypatch.setattr(liveness, "SILENCE_SECONDS", 10.0)
+    monkeypatch.chdir(tmp_path)
+    database.execute(*(f"create table t{n} (id {database.key}, body text)" for n in range(40)))
+    relay.bytes_until_silence = 5_000  # most of them begin the session
+    begin = time.monotonic()
+    result = answer("--url", servers.text(url), "--timeout", "3", "status", status=None)
+    assert "does not respond" in str(result) or "within 3 seconds" in str(result), result
+    assert time.monotonic() - begin < 12
 
 
 def test_silent_idle_connection_is_replaced(database, relay, url):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal, Protocol, TypeAlias
 
@@ -303,6 +303,9 @@ class RowSource(Protocol):
         self, table: str, columns: Sequence[LineColumn], key: Sequence[LineColumn], keys: Sequence[Line]
     ) -> Sequence[Line]:
         """Return the rows with these values of ``key``, each key as a line."""
+
+    def value_reader(self, table: str, column: str) -> Callable[[bytes], object]:
+        """Return the function that reads a value of the kind ``native``, not NULL, as ``ValueCodec`` does."""
 
 
 class RowSink(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -64,6 +64,10 @@ class ServerRowSource(ABC):
     @abstractmethod
     def quote_value(column: LineColumn, value: bytes) -> str:
         """Return SQL for a value of a line."""
+
+    @abstractmethod
+    def value_reader(self, table: str, column: str) -> Callable[[bytes], object]:
+        """Return the function that reads an exact value; see ``RowSource``."""
 
     @abstractmethod
     def _read_lines(

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
-from math import isfinite
-from typing import Literal, TypeAlias
 
 from dbctl.engines.contract import (
     ColumnPair,
@@ -17,12 +14,12 @@ from dbctl.engines.contract import (
     RowSource,
     exchange_kind,
     key_of,
-    split_line,
 )
 from dbctl.engines.sql import lines as line_batches
 from dbctl.errors import Exit, TableMissingError, UsageError
 from dbctl.model import Closing, Row, Struct, format_count
-from dbctl.services.app import MASK, find_secret_columns, truncate
+from dbctl.services.app import find_secret_columns, truncate
+from dbctl.services.comparison.row_values import RowChange, RowDifference, RowValues
 from dbctl.services.comparison.sides import Side
 from dbctl.services.transfer import (
     Advance,
@@ -34,20 +31,14 @@ from dbctl.services.transfer import (
     require_schemas,
 )
 
-#: The kind of difference of a row; in a table without a key, no row is ``changed``.
-RowChange: TypeAlias = Literal["only a", "only b", "changed"]
 #: Differing rows of a table after which the rest is not counted, because each group of rows may read the table again.
 MAX_COUNTED = 1_000_000
-#: Characters of a value in a result.
-MAX_CHARACTERS = 1_000
 #: Characters of a row in a table.
 MAX_ROW_CHARACTERS = 60
-#: Digits of a number that is sorted as a number.
-MAX_DIGITS = 40
 #: Rows in memory with all their values.
 _BATCH_ROWS = 20
-#: Kinds with several forms of equal values, which only matter between engines.
-_KINDS_WITH_FORMS = frozenset[LogicalKind]({"boolean", "date", "time", "timestamp", "json", "json-float"})
+#: Kinds whose lines are exact if the engine enforces types.
+_EXACT_KINDS = frozenset[LogicalKind]({"integer", "bytes"})
 
 
 class DiffRequest(Struct, frozen=True, kw_only=True):
@@ -56,15 +47,6 @@ class DiffRequest(Struct, frozen=True, kw_only=True):
     tables: Sequence[str] = ()  #: empty: all
     limit: int  #: rows of each table and change that are reported
     secrets: bool = False  #: report hashes, tokens and keys
-
-
-class RowDifference(Struct, frozen=True, kw_only=True):
-    """A row that differs."""
-
-    change: RowChange
-    key: Row  #: empty in a table without a key
-    a: Row | None  #: the values of the first side: all, or those that differ; None: it lacks the row
-    b: Row | None
 
 
 class TableDifference(Struct, frozen=True, kw_only=True):
@@ -185,6 +167,7 @@ class _DataComparison:
         for pair in pair_columns(*schemas):
             self._pairs.setdefault(pair.table, {})[pair.column] = pair
         self._is_same_engine = schemas[0].dialect == schemas[1].dialect
+        self._enforces_types = require_schemas(first.db).limits.enforces_types
 
     def run(self) -> DataDiff:
         left, right = self._tables
@@ -274,10 +257,13 @@ class _DataComparison:
         )
 
     def _select_kind(self, pair: ColumnPair) -> LogicalKind:
+        """Return the kind of both columns: exact values, unless engines or types have several forms of equal values."""
         kind, types = exchange_kind(pair), (pair.source_type, pair.destination_type)
+        if self._is_same_engine and not (self._enforces_types and pair.source != pair.destination):
+            return kind if self._enforces_types and kind in _EXACT_KINDS else "native"
         if not self._is_same_engine and all(each.kind == "json" for each in types):
             return "json-float" if any(each.json_form == "float" for each in types) else "json"
-        return "text" if self._is_same_engine and kind in _KINDS_WITH_FORMS else kind
+        return kind
 
     # Rows of the result -------------------------------------------------------------------------------------------
 
@@ -285,7 +271,12 @@ class _DataComparison:
         self, table: TransferTable, lines: Mapping[RowChange, Sequence[Line]]
     ) -> Iterator[RowDifference]:
         """Yield rows with their values, by key."""
-        values = _RowValues(table, self._find_hidden_columns(table.name))
+        readers = {
+            column.name: self._sources[0].value_reader(table.name, column.name)
+            for column in table.columns
+            if column.kind == "native"
+        }
+        values = RowValues(table, readers, self._find_hidden_columns(table.name))
         for change in ("changed", "only a", "only b"):
             keys = sorted(lines[change], key=values.sort_key)
             for batch in line_batches.split_batches(keys, _BATCH_ROWS):
@@ -312,54 +303,6 @@ class _DataComparison:
             return {line: line for line in keys}
         rows = source.fetch_lines(table.name, table.columns, table.key, keys)
         return {key_of(line, table.key_width): line for line in rows}
-
-
-class _RowValues:
-    """The values of rows of one table as part of a result."""
-
-    def __init__(self, table: TransferTable, hidden: Collection[str]) -> None:
-        self._columns, self._key, self._hidden = table.columns, table.key, hidden
-
-    def sort_key(self, key: Line) -> list[tuple[int, bytes]]:
-        """Return the order of a key: numbers by their value, texts by their bytes."""
-        return [_sort_value(value or b"") for value in split_line(key)]
-
-    def create_difference(
-        self, change: RowChange, key: Line, a: Line | None, b: Line | None
-    ) -> RowDifference:
-        """Return a row that differs; of a changed row only the columns that differ."""
-        rows = [None if line is None else split_line(line) for line in (a, b)]
-        indexes: Sequence[int] = range(len(self._columns))
-        if rows[0] and rows[1]:
-            indexes = [index for index in indexes if rows[0][index] != rows[1][index]]
-        left, right = (
-            None if row is None else {self._columns[i].name: self._format(i, row[i]) for i in indexes}
-            for row in rows
-        )
-        values = split_line(key)
-        identity = {column.name: self._format(i, values[i]) for i, column in enumerate(self._key)}
-        return RowDifference(change=change, key=identity, a=left, b=right)
-
-    def _format(self, index: int, value: bytes | None) -> object:
-        column = self._columns[index]
-        if value is None:
-            return None
-        if column.name in self._hidden:
-            return MASK
-        if column.kind == "boolean" and value in (b"0", b"1"):
-            return value == b"1"
-        with suppress(ValueError):  # SQLite stores any value in any column
-            if column.kind == "integer":
-                return int(value)
-            if column.kind == "real" and isfinite(number := float(value)):
-                return number
-        text = value.decode(errors="backslashreplace")
-        return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}… ({len(text):,} characters)"
-
-
-def _sort_value(value: bytes) -> tuple[int, bytes]:
-    digits = value.lstrip(b"-")
-    return (int(value), b"") if digits.isdigit() and len(value) < MAX_DIGITS else (0, value)
 
 
 def _list_missing_columns(table: PortableTable, other: PortableTable) -> Sequence[str]:

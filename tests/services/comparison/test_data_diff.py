@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dbctl.services.transfer import compare
 from dbctl.url import parse_url
 from tests import servers
+from tests.databases import empty_database
 from tests.services.transfer.conftest import create_source
 
 ENGINES = ["sqlite", "postgresql", "mysql"]
@@ -169,3 +170,51 @@ def pairs(request, tmp_path):
         return [connections[engine, side][1] for side in range(2)]
 
     return write
+
+
+# Exact values ----------------------------------------------------------------------------------------------------
+
+#: Values of one column in both databases, which the engine itself distinguishes.
+FORMS = {
+    "sqlite": [
+        ("numeric", "1", "'1x'"),
+        ("blob", "1", "'1'"),
+        ("blob", "'1'", "x'31'"),
+        ("decimal(10,2)", "0.1", "0.10000000000000002"),
+        ("boolean", "1", "'true'"),
+        ("json", "'{\"a\":1}'", "'{\"a\": 1}'"),
+        ("uuid", "'AB0e8400-e29b-41d4-a716-446655440000'", "'ab0e8400-e29b-41d4-a716-446655440000'"),
+    ],
+    "postgresql": [
+        ("numeric", "1.1", "1.10"),
+        ("double precision", "0", "'-0'"),
+        ("json", "'{\"a\":1}'", "'{\"a\": 1}'"),
+        ("text", "'a'", "'a '"),
+        ("numeric[]", "'{1.1}'", "'{1.10}'"),
+    ],
+    "mysql": [
+        ("double", "0.1", "0.10000000000000002"),
+        ("float", "0.1", "0.10000002"),
+        ("text", "'a'", "'a '"),
+        ("longtext", "'{\"a\":1}'", "'{\"a\": 1}'"),
+    ],
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_values_that_differ_only_in_their_form_differ(answer, tmp_path, engine):
+    with (
+        empty_database(engine, tmp_path / "a.db") as first,
+        empty_database(engine, tmp_path / "b.db") as second,
+    ):
+        forms = FORMS[engine]
+        columns = ", ".join(f"c{n} {form[0]}" for n, form in enumerate(forms))
+        for side, database in ((1, first), (2, second)):
+            values = ", ".join(form[side] for form in forms)
+            database.run(
+                f"create table sums (id integer primary key, {columns})",
+                f"insert into sums values (1, {values})",
+            )
+        result = compare_files(answer, first.url, second.url)
+        (table,) = result["tables"]
+        assert list(table["rows"][0]["a"]) == [f"c{n}" for n in range(len(forms))]

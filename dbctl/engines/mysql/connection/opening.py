@@ -138,7 +138,7 @@ def new_session(url: Url, *, timeout: float) -> Session:
         program_name="dbctl",
         defer_connect=True,
     )
-    session.url, session.probe = url, probe_session
+    session.url, session.probe, session.timeout = url, probe_session, timeout
     return session
 
 

@@ -77,6 +77,7 @@ class Session(pymysql.connections.Connection):
 
     watchdog: Watchdog | None = None  #: until the session is ready
     connect_timeout: float
+    timeout: float  #: seconds that the server may take to answer; a statement may take longer
     url: Url
     #: returns why the session is lost; empty if the server works for it
     probe: Callable[[Session], str]
@@ -152,7 +153,7 @@ class Session(pymysql.connections.Connection):
 
     def limit_silence(self) -> None:
         """Limit only silence from now on: the session is ready, and a slow statement is work of the server."""
-        self._read_timeout = self._write_timeout = liveness.SILENCE_SECONDS
+        self._read_timeout = self._write_timeout = liveness.silence_seconds(self.timeout)
         self._rfile.close()  # no data is pending, and it would keep the socket open
         self._rfile = io.BufferedReader(PatientSocket(self), READ_BYTES)
 
@@ -167,7 +168,12 @@ class Session(pymysql.connections.Connection):
             try:
                 return move(self._sock)
             except TimeoutError:
-                alive = alive or liveness.Liveness(lambda: self.probe(self), server_address(self.url))
+                alive = alive or liveness.Liveness(
+                    lambda: self.probe(self),
+                    server_address(self.url),
+                    silence=liveness.silence_seconds(self.timeout),
+                    descriptor=self._sock.fileno(),
+                )
                 if reason := alive.find_fault():
                     raise OSError(reason) from None
 

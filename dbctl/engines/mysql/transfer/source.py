@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dbctl.engines.contract import Column, Line, LineColumn, LogicalKind
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.stream import stream_rows
-from dbctl.engines.mysql.types import kind_of
+from dbctl.engines.mysql.types import exact_expression, exact_reader, is_binary, kind_of
 from dbctl.engines.servers import ServerRowSource
 from dbctl.engines.sql import canonical, quote_literal
 from dbctl.errors import QueryFailedError
@@ -67,6 +67,13 @@ class MySQLRowSource(ServerRowSource):
     def _expression(self, table: str, column: LineColumn) -> str:
         live = self._catalog.require_column(table, column.name)
         name = self._catalog.quote_column(table, column.name, "")
+        if column.kind == "native":
+            text = EXPRESSIONS["bytes"] if is_binary(live) else _TEXT
+            if kind_of(live) in _PLAIN:
+                # of a product, a number with a fraction keeps every digit and the sign of zero, and bits are a number
+                number = f"{name} + 0" if live.type.startswith("BIT") else exact_expression(live, name)
+                return f"cast({number} as char)"
+            return f"cast({text.format(name)} as binary)"
         if column.kind not in EXPRESSIONS and kind_of(live) in _PLAIN:
             if _is_single(live):
                 name = f"({name} + 0e0)"
@@ -74,6 +81,9 @@ class MySQLRowSource(ServerRowSource):
                 name = f"({name} + 0)"
             return f"cast({name} as char)"
         return f"cast({EXPRESSIONS.get(column.kind, _TEXT).format(name)} as binary)"
+
+    def value_reader(self, table: str, column: str) -> Callable[[bytes], object]:
+        return exact_reader(self._catalog.require_column(table, column))
 
     def _normalizer(
         self, table: str, columns: Sequence[LineColumn]

@@ -10,6 +10,7 @@ with lazy_imports(__name__):
         MySQLCodec,
         decode_with,
         exact_expression,
+        exact_reader,
     )
     from dbctl.engines.mysql.types.columns import (
         KINDS,
@@ -22,6 +23,7 @@ with lazy_imports(__name__):
         charset_of,
         comparable_value,
         encode_for_column,
+        is_binary,
         kind_of,
         normalize_type,
         parse_labels,

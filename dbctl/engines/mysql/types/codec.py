@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from pymysql.constants import FIELD_TYPE
 
 from dbctl.engines.contract import Column, Query
-from dbctl.engines.mysql.types.columns import Kind, kind_of
+from dbctl.engines.mysql.types.columns import Kind, is_binary, kind_of
 from dbctl.engines.sql import Row, codec
 
 if TYPE_CHECKING:
@@ -78,6 +78,17 @@ def decode_with(session: Session, converters: Converters) -> Iterator[None]:
 def exact_expression(column: Column, name: str) -> str:
     """Return SQL for a column with every digit: the server prints six of a FLOAT."""
     return f"({name} * 1e0)" if column.type.startswith("FLOAT") else name
+
+
+def exact_reader(column: Column) -> Callable[[bytes], object]:
+    r"""Return the function that reads the text of an exact value, of bytes as ``\x`` and hexadecimal digits."""
+    if is_binary(column):
+        return lambda text: bytes.fromhex(text[2:].decode())
+    if kind_of(column) == "integer":
+        return int
+    if kind_of(column) == "number":
+        return lambda text: codec.parse_number(text.decode())
+    return lambda text: text.decode("utf-8", "surrogateescape")
 
 
 def _format_value(column: Column, value: object) -> str | None:

@@ -34,6 +34,7 @@ LIMITS: Mapping[Kind, int] = {"integer": 1 << 64, "number": 10**65}
 UNICODE_CHARSETS = frozenset({"utf8mb4", "utf16", "utf32"})
 
 _LABELS = re.compile(r"'(?:[^']|'')*'|[^']+")
+_SHAPE = re.compile(r"(?:MULTI)?(?:POINT|LINESTRING|POLYGON)|GEOM(?:ETRY)?COLLECTION|GEOMETRY")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _MEANING = {"0": "\0", "n": "\n", "r": "\r"}
 TRUE, FALSE = frozenset({"t", "true", "y", "yes", "on"}), frozenset({"f", "false", "n", "no", "off"})
@@ -67,6 +68,11 @@ def parse_labels(declared: str) -> list[str]:
 def kind_of(column: Column) -> Kind:
     """Return how values of a column compare."""
     return column.kind if isinstance(column, MySQLColumn) else "other"
+
+
+def is_binary(column: Column) -> bool:
+    """Whether values arrive as bytes: also points and other shapes."""
+    return kind_of(column) == "bytes" or bool(_SHAPE.fullmatch(column.type))
 
 
 def charset_of(column: Column) -> str:

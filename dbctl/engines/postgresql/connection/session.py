@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Generator, Mapping
 from contextlib import suppress
 from ipaddress import ip_address
-from math import ceil
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import parse_qsl
@@ -64,6 +64,7 @@ class Session(psycopg.Connection[Row]):
 
     parameters: Mapping[str, str]  #: of libpq
     opening_seconds: float  #: time limit until the session is ready
+    timeout: float = math.inf  #: seconds that the server may take to answer; a statement may take longer
     pooled = False  #: whether a pooler is between this process and the server
     _deadline: float | None = None  #: until the session is ready
     url_schema = ""  #: from the URL
@@ -146,12 +147,15 @@ class Session(psycopg.Connection[Row]):
             psycopg.OperationalError: neither is the case; the connection is closed.
         """
         try:
-            return super().wait(gen, timeout=liveness.SILENCE_SECONDS)  # type: ignore[arg-type]
+            return super().wait(gen, timeout=liveness.silence_seconds(self.timeout))  # type: ignore[arg-type]
         except psycopg.errors._WaitTimeout:  # noqa: SLF001 - it has no other name
             return self._wait_with_probes(gen)
 
     def _wait_with_probes(self, gen: Generator[pq.abc.PGconn, object, T]) -> T:
-        alive = liveness.Liveness(lambda: probe_session(self), self.server_address)
+        silence = liveness.silence_seconds(self.timeout)
+        alive = liveness.Liveness(
+            lambda: probe_session(self), self.server_address, silence=silence, descriptor=self.pgconn.socket
+        )
         has_arrived = False  # the first wait was not observed, and one silent period is tolerated
 
         def observe() -> Generator[pq.abc.PGconn, object, T]:
@@ -175,7 +179,7 @@ class Session(psycopg.Connection[Row]):
                 raise psycopg.OperationalError(reason)
             has_arrived = False
             with suppress(psycopg.errors._WaitTimeout):  # noqa: SLF001 - it has no other name
-                return super().wait(observed, timeout=liveness.SILENCE_SECONDS)  # type: ignore[arg-type]
+                return super().wait(observed, timeout=silence)  # type: ignore[arg-type]
 
     def _abandon(self, gen: Generator[pq.abc.PGconn, object, T]) -> None:
         """Stop the statement on the server and read the remaining messages; close the connection if that fails."""
@@ -199,7 +203,7 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool, is_n
     _check_files(url)
     parameters, schema = _parse_url(url)
     pooled = parameters.pop(POOL_MODE, "")
-    parameters.setdefault("connect_timeout", str(max(CONNECT_SECONDS, ceil(timeout))))
+    parameters.setdefault("connect_timeout", str(max(CONNECT_SECONDS, math.ceil(timeout))))
     parameters["client_encoding"] = "UTF8"
     seconds = connect_seconds(parameters["connect_timeout"])
     parameters |= _resolve_host(parameters, seconds)
@@ -211,7 +215,7 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool, is_n
     )
     own_backends.add(session.pgconn.backend_pid)
     try:
-        session.parameters, session.opening_seconds = parameters, seconds
+        session.parameters, session.opening_seconds, session.timeout = parameters, seconds, timeout
         session.limit_opening(seconds)
         session.pooled, session.url_schema = bool(pooled), schema
         register_plain_types(session)

@@ -27,7 +27,7 @@ class PostgreSQLNativeRows(PostgreSQLRowSource):
         return list(native.key) == [column] and native.columns[column] in INTEGERS
 
     def _select(self, table: str, columns: Sequence[LineColumn]) -> str:
-        names = ", ".join(ident(column.name) for column in columns)
+        names = ", ".join(self._expression(table, column) for column in columns)
         # rows of child tables are those of other tables
         rows = f"only {self._names.quote_table(table)}"
         if condition := self._native.require_native(table).condition:

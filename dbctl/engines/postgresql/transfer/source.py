@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 from psycopg import errors, generators, pq
@@ -12,7 +12,7 @@ from psycopg.waiting import Wait
 from dbctl import signals
 from dbctl.engines.contract import Line, LineColumn, LogicalKind
 from dbctl.engines.postgresql.connection import PostgreSQLConnection, Session
-from dbctl.engines.postgresql.types import kind_of
+from dbctl.engines.postgresql.types import exact_reader, kind_of
 from dbctl.engines.servers import ServerRowSource
 from dbctl.engines.sql import canonical, quote_literal
 
@@ -78,13 +78,19 @@ class PostgreSQLRowSource(ServerRowSource):
         return f"select {expressions} from {self._catalog.quote_table(table)}"
 
     def _expression(self, table: str, column: LineColumn) -> str:
-        name = self._catalog.quote_column(table, column.name, "")
+        name = self._names.quote_column(table, column.name, "")
+        if column.kind == "native":
+            return name
         own_kind = kind_of(self._catalog.require_column(table, column.name))
         if own_kind == "timestamptz":
             return f"{name} at time zone 'UTC'"
         if own_kind == "boolean":
             return f"{name}::int"
         return EXPRESSIONS.get(column.kind, "{0}").format(name)
+
+    def value_reader(self, table: str, column: str) -> Callable[[bytes], object]:
+        read = exact_reader(self._catalog.require_column(table, column)) or str
+        return lambda value: read(value.decode("utf-8", "surrogateescape"))
 
     def _read_batches(self, session: Session) -> Iterator[list[Line]]:
         is_complete = False

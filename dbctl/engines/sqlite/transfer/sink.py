@@ -62,7 +62,7 @@ class SQLiteRowSink:
         sql = f"delete from {self._quote_table(table)} where "
         driver = self._connection.driver
         return sum(
-            self._connection.write(lambda: driver.execute(sql + self._match_keys(key, batch)).rowcount)  # noqa: B023 - it runs immediately
+            self._connection.write(lambda: driver.execute(sql + match_keys(key, batch)).rowcount)  # noqa: B023 - it runs immediately
             for batch in lines.split_batches(keys)
         )
 
@@ -79,9 +79,6 @@ class SQLiteRowSink:
 
     def _quote_table(self, table: str) -> str:
         return self._catalog.quote_table(table)
-
-    def _match_keys(self, key: Sequence[LineColumn], keys: Sequence[Line]) -> str:
-        return match_keys(key, keys)
 
     def list_attachments(self, *, indexes: bool) -> Sequence[tuple[str, Sequence[str]]]:
         return [

@@ -13,12 +13,15 @@ from dbctl.engines.sql import ident, lines
 from dbctl.engines.sqlite.dialect import find_rowid_name
 from dbctl.engines.sqlite.transfer.values import (
     backslash_expression,
+    count_exact_backslashes,
+    join_plain_texts,
     key_expression,
     key_literal,
     line_expression,
-    plain_expression,
+    parse_exact,
     register_functions,
 )
+from dbctl.engines.sqlite.types import RawText
 
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.reader import SQLiteDatabase
@@ -44,6 +47,7 @@ class _Statements(NamedTuple):
     line: str  #: SQL for the line of a row
     plain_line: str  #: SQL for the line of a row without escapes, and for the number of its backslashes
     width: int  #: number of columns
+    is_exact: bool  #: all values are of the kind ``native``
 
     def select(self, columns: str, position: str, end: str) -> str:
         """Return the statement that reads ``columns`` and the position of each row after ``position`` up to ``end``."""
@@ -87,6 +91,7 @@ class SQLiteRowSource:
             line=self._line(table, columns),
             plain_line=self._plain_line(table, columns),
             width=len(columns),
+            is_exact=all(column.kind == "native" for column in columns),
         )
         with self._bytes() as driver, ExitStack() as cursors:
 
@@ -105,7 +110,7 @@ class SQLiteRowSource:
             rowid
         ):  # most tables contain nothing to escape, and searching each value takes as long as reading it
             cursor = execute(statements.select(statements.plain_line, position, end))
-            for batch in self._plain_batches(cursor, statements.width):
+            for batch in self._plain_batches(cursor, statements):
                 if batch is None:
                     break
                 position = batch.position
@@ -115,8 +120,9 @@ class SQLiteRowSource:
         for rows in self._fetch(execute(statements.select(statements.line, position, end))):
             yield LineBatch([line for line, _ in rows], str(rows[-1][1]) if rowid else "")
 
-    def _plain_batches(self, cursor: sqlite3.Cursor, width: int) -> Iterator[LineBatch | None]:
+    def _plain_batches(self, cursor: sqlite3.Cursor, statements: _Statements) -> Iterator[LineBatch | None]:
         """Yield rows without escapes; None before the first row that needs one."""
+        width, is_exact = statements.width, statements.is_exact
         for rows in self._fetch(cursor):
             lines = [line for line, _, _ in rows]
             text = b"\n".join(lines)
@@ -124,7 +130,8 @@ class SQLiteRowSource:
                 LineBatch(lines, str(rows[-1][2]), text)
                 if text.count(b"\n") == len(lines) - 1
                 and text.count(TAB) == len(lines) * (width - 1)
-                and text.count(b"\\") == sum([count for _, count, _ in rows])
+                and text.count(b"\\")
+                == (count_exact_backslashes(text) if is_exact else sum([count for _, count, _ in rows]))
                 and b"\r" not in text
                 else None
             )
@@ -145,7 +152,7 @@ class SQLiteRowSource:
         with self._bytes() as driver:
             for batch in lines.split_batches(keys):
                 signals.raise_if_interrupted()
-                statement = sql + self._match_keys(key, batch)
+                statement = sql + match_keys(key, batch)
                 rows = self._connection.retry_while_locked(lambda: driver.execute(statement).fetchall())  # noqa: B023 - it runs immediately
                 result += [line for (line,) in rows]
         return result
@@ -153,21 +160,17 @@ class SQLiteRowSource:
     def _line(self, table: str, columns: Sequence[LineColumn]) -> str:
         """Return SQL for the line of a row."""
         return _join(
-            [
-                line_expression(self._catalog.quote_column(table, column.name, ""), column.kind)
-                for column in columns
-            ]
+            [line_expression(self._quote_column(table, column.name), column.kind) for column in columns]
         )
 
     def _plain_line(self, table: str, columns: Sequence[LineColumn]) -> str:
         """Return SQL for the line of a row without escapes, and for the number of its backslashes."""
-        texts, counts = [], ["0"]
-        for column in columns:
-            live = self._catalog.require_column(table, column.name)
-            name = ident(live.name)
-            texts.append(plain_expression(name, column.kind, nullable=live.nullable))
-            counts.append(backslash_expression(name, column.kind, nullable=live.nullable))
-        return f"{_join(texts)}, {' + '.join(filter(None, counts))}"
+        parts = [
+            (self._quote_column(table, column.name), column.kind, *self._describe_column(table, column.name))
+            for column in columns
+        ]
+        counts = [backslash_expression(name, kind, nullable=nullable) for name, kind, _, nullable in parts]
+        return f"{join_plain_texts(parts)}, {' + '.join(['0', *filter(None, counts)])}"
 
     def _find_rowid(self, table: str) -> str:
         """Return the name of the rowid; empty if the table has none."""
@@ -178,8 +181,17 @@ class SQLiteRowSource:
     def _quote_table(self, table: str) -> str:
         return self._catalog.quote_table(table)
 
-    def _match_keys(self, key: Sequence[LineColumn], keys: Sequence[Line]) -> str:
-        return match_keys(key, keys)
+    def _quote_column(self, table: str, column: str) -> str:
+        return self._catalog.quote_column(table, column, "")
+
+    def _describe_column(self, table: str, column: str) -> tuple[str, bool]:
+        """Return the declared type of a column, and whether it may be NULL."""
+        live = self._catalog.require_column(table, column)
+        return live.type, live.nullable
+
+    def value_reader(self, table: str, column: str) -> Callable[[bytes], object]:
+        del table, column  # a value has its type
+        return _read_exact
 
     @contextmanager
     def _bytes(self) -> Iterator[sqlite3.Connection]:
@@ -198,6 +210,11 @@ def match_keys(key: Sequence[LineColumn], keys: Sequence[Line]) -> str:
     """Return SQL that is true for the rows with these keys."""
     names = [key_expression(ident(column.name), column.kind) for column in key]
     return lines.match_keys(names, key, keys, key_literal, list_word="values ")
+
+
+def _read_exact(text: bytes) -> object:
+    value = parse_exact(text)
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, RawText) else value
 
 
 def _join(texts: Sequence[str]) -> str:

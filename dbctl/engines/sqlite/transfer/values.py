@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from math import isfinite
 from typing import Any
 
 from dbctl.engines.contract import LineColumn, LogicalKind, TimeForm, escape
 from dbctl.engines.sql import canonical
-from dbctl.engines.sqlite.types import RawText
+from dbctl.engines.sqlite.types import RawText, find_affinity
 
 #: Characters that a line escapes, as SQL, and their escapes.
 _ESCAPES = {r"'\'": r"'\\'", "'\t'": r"'\t'", "'\n'": r"'\n'", "'\r'": r"'\r'"}
@@ -41,8 +41,16 @@ TEXTS: Mapping[LogicalKind, str] = {
     "json": f"dbctl_json({_VALUE})",
     "json-float": f"dbctl_json_floats({_VALUE})",
 }
+#: SQL for an exact value, with its type: ``t`` and a text, ``r`` and a real number, bytes, or an integer; ``{1}``: the text.
+_EXACT = (
+    "case typeof({0}) when 'integer' then {0} when 'text' then 't' || {1}"
+    r" when 'real' then 'r' || dbctl_real({0}) when 'blob' then '\\x' || hex({0}) else '\N' end"
+)
+#: The same for a column that mostly contains text, which is less than any bytes; ``{2}``: the tab before it.
+#: A comparison takes less time than ``typeof``, and each concatenation copies the line.
+_EXACT_TEXT = f"case when {{0}} collate binary < x'' then '{{2}}t' || {{1}} else '{{2}}' || {_EXACT} end"
 #: Kinds of keys that are stored in one form only.
-DIRECT_KINDS = frozenset[LogicalKind]({"integer", "text", "enum"})
+DIRECT_KINDS = frozenset[LogicalKind]({"integer", "text", "enum", "native"})
 #: Numbers below are seconds, others are milliseconds.
 LARGEST_SECONDS = 100_000_000_000
 _EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
@@ -53,8 +61,26 @@ _UUID_DIGITS = 32
 
 def plain_expression(name: str, kind: LogicalKind, *, nullable: bool) -> str:
     """Return SQL for the value of a column, a name in SQL, as part of a line in which no character needs an escape."""
+    if kind == "native":
+        return _EXACT.format(name, name)
     text = TEXTS.get(kind, "{0}").format(name)
     return rf"coalesce({text}, '\N')" if nullable else f"({text})"
+
+
+def join_plain_texts(columns: Sequence[tuple[str, LogicalKind, str, bool]]) -> str:
+    """Return SQL for a line in which no character needs an escape.
+
+    Args:
+        columns: the name in SQL of each column, its kind, its declared type, and whether it may be NULL.
+    """
+    parts: list[str] = []
+    for name, kind, declared, nullable in columns:
+        separator = "\t" if parts else ""
+        if kind == "native" and find_affinity(declared) == "TEXT":
+            parts.append(_EXACT_TEXT.format(name, name, separator))
+        else:
+            parts += [f"'{separator}'", plain_expression(name, kind, nullable=nullable)]
+    return " || ".join(parts)
 
 
 def line_expression(name: str, kind: LogicalKind) -> str:
@@ -70,14 +96,30 @@ def line_expression(name: str, kind: LogicalKind) -> str:
         text = f"case when {is_special} then {escaped} else {name} end"
     else:
         text = escaped
-    return rf"coalesce({text}, '\N')"
+    return _EXACT.format(name, text) if kind == "native" else rf"coalesce({text}, '\N')"
 
 
 def backslash_expression(name: str, kind: LogicalKind, *, nullable: bool) -> str:
-    """Return SQL for the number of backslashes that a value adds to a line without escapes; empty for none."""
+    """Return SQL for the number of backslashes that a value adds to a line without escapes; empty for none.
+
+    For exact values see ``count_exact_backslashes``.
+    """
+    if kind == "native":
+        return ""
     if kind == "bytes":
         return f"2 - ({name} is null)"
     return f"({name} is null)" if nullable else ""
+
+
+def count_exact_backslashes(lines: bytes) -> int:
+    """Return the number of backslashes that exact NULL and bytes add to lines; a text would begin with ``t``."""
+    if b"\\" not in lines:
+        return 0
+    counts = {rb"\N": 1, rb"\\x": 2}
+    return sum(
+        count * (lines.count(b"\t" + text) + lines.count(b"\n" + text) + lines.startswith(text))
+        for text, count in counts.items()
+    )
 
 
 def key_expression(name: str, kind: LogicalKind) -> str:
@@ -87,11 +129,21 @@ def key_expression(name: str, kind: LogicalKind) -> str:
 
 def key_literal(column: LineColumn, value: bytes) -> str:
     """Return SQL for a value of a key column."""
+    if column.kind == "native":
+        return _quote_exact(parse_exact(value))
     if column.kind == "integer" and value.lstrip(b"-").isdigit():
         return value.decode()
     if column.kind not in DIRECT_KINDS:
         value = escape(value)
     return f"cast(x'{value.hex()}' as text)"
+
+
+def _quote_exact(value: object) -> str:
+    if isinstance(value, bytes) and not isinstance(value, RawText):
+        return f"x'{value.hex()}'"
+    if isinstance(value, str | RawText):
+        return f"cast(x'{_to_bytes(value).hex()}' as text)"
+    return repr(value)
 
 
 def register_functions(connection: sqlite3.Connection) -> None:
@@ -206,6 +258,16 @@ def parse_text(text: bytes) -> str | RawText:
         return RawText(text)
 
 
+def parse_exact(text: bytes) -> object:
+    """Return the value of a text of the kind ``native``."""
+    kind = text[:1]
+    if kind == b"t":
+        return parse_text(text[1:])
+    if kind == b"r":
+        return float(text[1:])
+    return bytes.fromhex(text[2:].decode("ascii")) if kind == b"\\" else int(text)
+
+
 def _parse_integer(text: bytes) -> object:
     try:
         number = int(text)
@@ -259,6 +321,7 @@ _PARSERS: Mapping[LogicalKind, Callable[[bytes], object]] = {
     "boolean": _parse_integer,
     "real": _parse_real,
     "bytes": _parse_bytes,
+    "native": parse_exact,
 }
 _TIMES: Mapping[TimeForm, Callable[[bytes], object]] = {
     "sqlite-time": parse_text,
