@@ -25,6 +25,8 @@ FAILURES = 2
 #: Seconds between two checks for a signal.
 POLL_SECONDS = 0.1
 
+#: The reason of a probe whose own connection did not begin.
+UNREACHABLE = "the server does not respond, and accepts no new connection"
 #: Returns why a connection is dead; empty: its server is working for it.
 Probe = Callable[[], str]
 

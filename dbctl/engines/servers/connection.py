@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from dbctl.engines.servers.values import convert_row
 from dbctl.engines.sql import BoundQuery, Row
 from dbctl.errors import QueryFailedError, UnreachableError
+from dbctl.files import liveness
 from dbctl.model import Struct
 from dbctl.url import Url
 
@@ -241,8 +242,10 @@ class ServerConnection(ABC, Generic[S]):
     def _retry_once(self, read: Callable[[], T]) -> T:
         try:
             return read()
-        except UnreachableError:
+        except UnreachableError as error:
             if not self.read_only or self._has_query_transaction or not self.is_broken:
+                raise
+            if liveness.UNREACHABLE in str(error):  # a new session would wait as long as the probe
                 raise
         self._session = self._connect()
         if self._on_reconnect:

@@ -57,7 +57,6 @@ PROGRAM_STATE = (
     SESSIONS
     + " and db = {0} and id <> connection_id() and time >= {1} and user = substring_index(user(), '@', 1)"
 )
-UNREACHABLE = "the server does not respond, and accepts no new connection"
 IDLE = "the connection does not respond, and the server runs nothing for it"
 
 #: The instance and the connection id of each session of this process: they do not block this process.
@@ -169,7 +168,7 @@ def _probe(url: Url, sql: str, *, timeout: float) -> str:
             other.drop()
     except pymysql.Error as error:
         # A server that is out of connections also answers.
-        return UNREACHABLE if error_number(error) in CLIENT_ERRORS else ""
+        return liveness.UNREACHABLE if error_number(error) in CLIENT_ERRORS else ""
     return "" if rows else IDLE
 
 

@@ -21,7 +21,6 @@ from pg_catalog.pg_stat_activity where pid = $1"""
 PROGRAM_STATE = b"""select coalesce(bool_or(case when state is null or state = 'disabled' then true
   else state in ('active', 'fastpath function call') and wait_event_type is distinct from 'Client' end), false)
 from pg_catalog.pg_stat_activity where application_name = $1 and usename = current_user"""
-UNREACHABLE = "the server does not respond, and accepts no new connection"
 IDLE = "the connection does not respond, and the server runs nothing for it"
 
 
@@ -54,6 +53,8 @@ def _probe(session: Session, sql: bytes, parameter: object) -> str:
         is_timeout = isinstance(error, psycopg.errors.ConnectionTimeout | psycopg.errors._WaitTimeout)  # noqa: SLF001 - it has no other name
         host, port = session.address
         return (
-            UNREACHABLE if is_timeout or not liveness.accepts_connections(host, port, ceil(seconds)) else ""
+            liveness.UNREACHABLE
+            if is_timeout or not liveness.accepts_connections(host, port, ceil(seconds))
+            else ""
         )
     return "" if rows == [(True,)] else IDLE
