@@ -110,6 +110,7 @@ class CsvWriter(Protocol):
 #: * ``bytes``: ``\x`` and hexadecimal digits
 #: * ``uuid``: in lower case with hyphens
 #: * ``json``, ``json-float``: without blanks, the keys of objects sorted
+#: * ``native``: the exact value, in a form that only its engine reads
 Line: TypeAlias = bytes
 #: Separates the values of a line.
 TAB = b"\t"
