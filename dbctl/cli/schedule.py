@@ -13,6 +13,7 @@ from dbctl.cli._support.app import AllApps, duration_option, read_selections
 from dbctl.cli._support.emit import emit, run_change, warn
 from dbctl.cli._support.options import read_options
 from dbctl.cli._support.parameters import DryRun
+from dbctl.config import Selection
 from dbctl.errors import Exit, UsageError
 from dbctl.model import Page
 from dbctl.render import Format, escape, is_terminal, streams
@@ -23,6 +24,13 @@ app = typer.Typer()
 Image: TypeAlias = Annotated[
     str, typer.Option("--image", metavar="NAME", help="Image of dbctl; see the Dockerfile.")
 ]
+
+
+def _read_apps(ctx: typer.Context, *, all_apps: bool) -> list[Selection]:
+    """Return the selected apps, whose jobs can run unattended."""
+    apps = read_selections(ctx, all_apps=all_apps, allow_fleets=True)
+    schedule.require_confirmed_cleanup(apps)
+    return apps
 
 
 @app.command()
@@ -42,7 +50,7 @@ def cron(
     Example: dbctl schedule cron --all-apps
     Example: dbctl schedule cron --app blog --user www-data
     """
-    apps = read_selections(ctx, all_apps=all_apps, allow_fleets=True)
+    apps = _read_apps(ctx, all_apps=all_apps)
     jobs = schedule.list_lines(apps)
     text = schedule.write_crontab(jobs, apps, user=user)
     if read_options(ctx).output is not Format.TABLE:
@@ -98,7 +106,7 @@ def systemd(
         raise UsageError(detail="--user and --run-as cannot be combined: these units run as the user")
     if on_failure and not re.fullmatch(r"[\w@%:.\\-]+\.(service|target|path|socket)", on_failure, re.ASCII):
         raise UsageError(detail=f"--on-failure {on_failure!r} is not the name of a unit")
-    apps = read_selections(ctx, all_apps=all_apps, allow_fleets=True)
+    apps = _read_apps(ctx, all_apps=all_apps)
     jobs = schedule.list_jobs(apps)
     unit_options = schedule.UnitOptions(
         user_units=user,
@@ -140,7 +148,7 @@ def kubernetes(
     """
     if namespace and not re.fullmatch("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", namespace):
         raise UsageError(detail=f"--namespace {namespace!r} is not the name of a namespace")
-    jobs = schedule.list_jobs(read_selections(ctx, all_apps=all_apps, allow_fleets=True))
+    jobs = schedule.list_jobs(_read_apps(ctx, all_apps=all_apps))
     return _emit_manifest(ctx, jobs, schedule.write_kubernetes(jobs, image=image, namespace=namespace))
 
 
@@ -160,7 +168,7 @@ def compose(
     Example: dbctl schedule compose
     Example: dbctl schedule compose --all-apps --image registry.example.org/dbctl
     """
-    jobs = schedule.list_jobs(read_selections(ctx, all_apps=all_apps, allow_fleets=True))
+    jobs = schedule.list_jobs(_read_apps(ctx, all_apps=all_apps))
     return _emit_manifest(ctx, jobs, schedule.write_compose(jobs, image=image, scheduler=scheduler))
 
 

@@ -119,6 +119,8 @@ class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     optimize: str = ""  #: ``maintain optimize``
     vacuum: str = ""  #: ``maintain vacuum``; off by default, because it locks the tables that it rewrites
     cleanup: str = ""  #: ``sessions cleanup``
+    #: whether the job ``cleanup`` may also delete or change the rows that reference expired ones by foreign keys
+    cleanup_dependents: bool = False
     status: str = ""  #: ``status``
     notify: str = ""  #: ``notify check``, for apps with a channel for messages
     #: ``notify summary``, which includes all apps; a job of the first app whose channels have the rule ``summary``

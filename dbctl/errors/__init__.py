@@ -222,6 +222,7 @@ with lazy_imports(__name__):
         AmbiguousPrefixError,
         AppAmbiguousError,
         AppMissingError,
+        CleanupUnconfirmedError,
         ConfigChangedError,
         ConfigInvalidError,
         ConfigKeyMissingError,

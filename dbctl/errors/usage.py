@@ -248,6 +248,17 @@ class ConfirmationMissingError(DbctlError):
     sentence, remedy = "{title}: confirmation required, but there is no terminal", "{hint}"
 
 
+class CleanupUnconfirmedError(DbctlError):
+    code, exit_status = "cleanup-unconfirmed", Exit.REFUSED
+    sentence = (
+        "{app}: the scheduled cleanup also deletes or changes rows of {tables}, which reference expired rows"
+    )
+    remedy = (
+        "Nothing was written. Allow it in [apps.{app}.schedule] with cleanup_dependents = true, or turn the job off:"
+        ' cleanup = "off". The rows: dbctl sessions cleanup --app {app} --dry-run'
+    )
+
+
 class ConfirmationWrongError(DbctlError):
     code, exit_status = "confirmation-wrong", Exit.REFUSED
     sentence, remedy = "--confirm {value!r} does not match the app {app!r}", "Nothing was changed."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
@@ -10,13 +11,14 @@ from typing import NamedTuple
 from dbctl.config import Selection, model
 from dbctl.config import loader as config
 from dbctl.engines import registry
-from dbctl.errors import UsageError
+from dbctl.errors import CleanupUnconfirmedError, DbctlError, UsageError
 from dbctl.model import Struct
 from dbctl.profiles.model import Profile
-from dbctl.services.app import command_line, read_profile
+from dbctl.services.app import command_line, open_app, read_profile
 from dbctl.services.backup import has_rules, retention_for
 from dbctl.services.schedule.calendar import find_schedule_error
 from dbctl.services.search import has_external_index
+from dbctl.services.sessions import CleanUp
 from dbctl.url import resolve_engine
 
 #: Jobs wait long for locks, because no user waits for them.
@@ -26,6 +28,10 @@ TIMEOUT_OPTIONS = ("--timeout", "600")
 OFF = "off"
 #: The job that sends messages, also if another job was killed.
 NOTIFY = "notify"
+#: The job that closes and deletes expired rows.
+CLEANUP = "cleanup"
+#: Seconds to wait for a database of an app whose jobs are generated.
+TIMEOUT = 1.0
 #: The only target of a job for an app and not for parts of it: no argument.
 WHOLE_APP = ("",)
 #: Jobs that can be scheduled for single databases of any app.
@@ -186,7 +192,7 @@ KINDS = (
         hours=OFF,
     ),
     _JobKind(
-        name="cleanup",
+        name=CLEANUP,
         description="close open sessions and delete expired rows",
         arguments=("sessions", "cleanup", *TIMEOUT_OPTIONS),
         minute=7,
@@ -230,6 +236,27 @@ def list_jobs(selections: Sequence[Selection]) -> list[PlannedJob]:
     return [job for selection in selections for job in _list_app_jobs(selection)]
 
 
+def require_confirmed_cleanup(selections: Sequence[Selection]) -> None:
+    """Refuse a job that would be refused whenever an expired row has dependent rows.
+
+    A database that cannot be read now is not checked.
+
+    Raises:
+        CleanupUnconfirmedError: foreign keys delete or change rows of other tables, and the configuration does not allow it.
+    """
+    for selection in selections:
+        app = config.find_app(selection, allow_fleet=True)
+        profile, _ = read_profile(app)
+        is_planned = profile.cleanup and app.schedule.cleanup != OFF and not app.schedule.cleanup_dependents
+        if not is_planned or app.is_fleet:
+            continue
+        tables = list[str]()
+        with suppress(DbctlError), open_app(selection, timeout=TIMEOUT, traceless=True) as opened:
+            tables = CleanUp(opened).list_dependents()
+        if tables:
+            raise CleanupUnconfirmedError(app=app.name, tables=", ".join(tables))
+
+
 def _list_app_jobs(selection: Selection) -> Iterator[PlannedJob]:
     app = config.find_app(selection, allow_fleet=True)
     profile, _ = read_profile(app)
@@ -265,6 +292,7 @@ def _list_app_jobs(selection: Selection) -> Iterator[PlannedJob]:
             if reason := find_schedule_error(schedule):
                 raise UsageError(detail=f"[apps.{app.name}.schedule] {kind.name} = {schedule!r}: {reason}")
             arguments = [*kind.arguments, *([target] if target else [])]
+            is_confirmed = kind.is_destructive or (kind.name == CLEANUP and app.schedule.cleanup_dependents)
             confirmation = ["--confirm", app.name] if app.protected else ["--yes"]
             yield _check_job(
                 PlannedJob(
@@ -277,7 +305,7 @@ def _list_app_jobs(selection: Selection) -> Iterator[PlannedJob]:
                     arguments=arguments,
                     selection=command_line.config_options(selection) if kind.is_for_all_apps else options,
                     is_for_all_apps=kind.is_for_all_apps,
-                    confirmation=confirmation if kind.is_destructive else (),
+                    confirmation=confirmation if is_confirmed else (),
                     journal_command=" ".join(takewhile(lambda word: word[0] != "-", kind.arguments)),
                     is_silent=kind.is_silent,
                 )

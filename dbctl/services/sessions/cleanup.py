@@ -23,7 +23,7 @@ from dbctl.model import (
 )
 from dbctl.profiles.model import Cleanup, TimeOffset, expand_variants, is_optional, validate_cleanup
 from dbctl.services.app import App, LiveTable, Operation, clock, find_column
-from dbctl.services.deletion import add_dependent_rows
+from dbctl.services.deletion import add_dependent_rows, find_dependent_tables
 from dbctl.services.sessions.cleanup_rule import (
     RuleResult,
     RuleRun,
@@ -164,6 +164,14 @@ class CleanUp(Operation):
             elif exists:
                 rules.append(rule.name)
         return OverdueRules(rules=rules, unknown=unknown)
+
+    def list_dependents(self) -> list[str]:
+        """Return the tables whose rows foreign keys delete or change with those that the rules delete."""
+        tables = dict[str, None]()
+        for rule, db, live, _ in self._open_tables():
+            if rule.delete:
+                tables |= dict.fromkeys(find_dependent_tables(db, live.name)[1:])
+        return list(tables)
 
     def plan(self) -> Plan:
         """Return the plan; reads only.
