@@ -12,7 +12,7 @@ from dbctl.cli.main import main
 from dbctl.engines.contract import Column, Table
 from dbctl.engines.parsing import lineage
 from dbctl.services.app.secrets import SECRET_NAMES, SECRET_VALUES
-from tests import servers
+from tests import databases, servers
 
 BCRYPT = "$2b$12$" + "a" * 53
 SCHEMA = (
@@ -203,3 +203,41 @@ def test_configuration_is_shown_without_secrets(tmp_path, monkeypatch, capsys, w
         assert "hunter2" not in shown.out + shown.err
     for text in ("sslmode=require", "application_name=x", "ann:***@h/d", "${NAME}", "/usr/bin/tell", "a=1"):
         assert text in shown.out
+
+
+GENERATED = {
+    "sqlite": "upper(password_hash)) virtual",
+    "postgresql": "upper(password_hash)) stored",
+    "mysql": "upper(password_hash)) virtual",
+}
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+def test_columns_computed_from_secrets_are_secret(tmp_path, monkeypatch, capsys, engine):
+    monkeypatch.chdir(tmp_path)
+    with databases.empty_database(engine, tmp_path / "app.db") as database:
+        database.run(
+            "create table users (id integer primary key, name varchar(99), password_hash varchar(99),"
+            f" shown varchar(99) generated always as ({GENERATED[engine]},"
+            f" plain varchar(99) generated always as ({GENERATED[engine].replace('password_hash', 'name')})",
+            "insert into users (id, name, password_hash) values (1, 'ann', 'hunter2')",
+        )
+        address = ["--url", f"main={database.url}"]
+        for words in (
+            ["data", "rows", "users"],
+            ["data", "show", "users", "1"],
+            ["data", "export", "users", "users.csv"],
+            ["data", "export", "users", "users.jsonl"],
+            ["search", "all", "HUNTER2"],
+            ["data", "query", "select plain from users"],
+        ):
+            assert main([*words, *address]) == 0
+        shown = capsys.readouterr().out + "".join(path.read_text() for path in tmp_path.glob("users.*"))
+        assert ("HUNTER2" in shown, "ANN" in shown) == (False, True)
+        for sql in (
+            "select shown from users",
+            "select 1 from users where shown like 'H%'",
+            "select * from users",
+        ):
+            assert main(["data", "query", sql, *address]) == 6
+        assert main(["data", "query", "select shown from users", "--secrets", *address]) == 0

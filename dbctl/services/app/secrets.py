@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from itertools import pairwise
 
-from dbctl.engines.contract import Readable, RowStreams
+from dbctl.engines.contract import Readable, RowStreams, SchemaReader
 from dbctl.engines.parsing import lineage
 from dbctl.errors import DbctlError
 from dbctl.model import Row
@@ -88,13 +88,15 @@ def find_secret_columns(
 ) -> dict[str, list[str]]:
     """Return the columns of one database that hold secrets, by table or view.
 
-    A column of a view is secret if it depends on a secret column, also through other views, or if the view reads a secret
+    A generated column is secret if its expression names a secret column. A column of a view is secret if it depends on a secret column, also through other views, or if the view reads a secret
     column and its lineage cannot be determined. ``tables`` are those whose values are sampled with ``guess_secrets``; None: all.
     """
     secret_columns = _declared_columns(app, database, db)
     if app.database(database).guess_secrets:
         for table, columns in _guess_columns(db, tables).items():
             secret_columns[table] = list(dict.fromkeys([*secret_columns.get(table, ()), *columns]))
+    for table in secret_columns:
+        secret_columns[table] += _list_generated_columns(db, table, secret_columns[table])
     for view, columns in _find_view_columns(db, secret_columns).items():
         secret_columns[view] = list(dict.fromkeys([*secret_columns.get(view, ()), *columns]))
     return secret_columns
@@ -110,7 +112,7 @@ def find_table_secrets(app: App, database: str, db: Readable, table: str) -> Seq
     if app.database(database).guess_secrets:
         texts = (item for item in db.tables()[table].columns.values() if _TEXT.search(item.type.upper()))
         columns |= {item.name: None for item in texts if is_secret_column(table, item.name)}
-    return list(columns)
+    return [*columns, *_list_generated_columns(db, table, list(columns))]
 
 
 def list_row_secrets(
@@ -234,6 +236,33 @@ def _class_of(character: str) -> str:
 def _is_secret_value(value: object) -> bool:
     text = value.decode(errors="replace") if isinstance(value, bytes) else value
     return isinstance(text, str) and SECRET_VALUES.fullmatch(text.strip()) is not None
+
+
+def _list_generated_columns(db: Readable, table: str, secret: Sequence[str]) -> list[str]:
+    """Return the further columns of a table that are computed from secret ones."""
+    live = db.tables().get(table)
+    generated = (
+        {column.name for column in live.columns.values() if column.is_generated and column.name not in secret}
+        if live and secret
+        else set()
+    )
+    reader = db.part(SchemaReader) if generated else None
+    if reader is None:
+        return []
+    expressions = {
+        column.name: set(re.findall(r"\w+", column.generated.lower()))
+        for described in reader.schema().tables
+        if described.name == table
+        for column in described.columns
+        if column.name in generated
+    }
+    columns, sources = list[str](), [name.lower() for name in secret]
+    for source in sources:  # the list grows during the loop: a generated column may name another one
+        words = set(re.findall(r"\w+", source))
+        derived = [name for name in expressions if name not in columns and words <= expressions[name]]
+        columns += derived
+        sources += [name.lower() for name in derived]
+    return columns
 
 
 def _find_view_columns(db: Readable, secret_columns: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:

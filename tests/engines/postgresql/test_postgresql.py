@@ -89,7 +89,11 @@ FUNCTIONS = """create function leak() returns text language sql security definer
     create view leaking as select leak() as c; create view outer_view as select c from leaking;
     create view of_operator as select 1 #?# 'a' as c;
     create aggregate leak_all(integer) (sfunc = int4pl, stype = integer);
-    create table plain (id integer primary key, name text)"""
+    create table plain (id integer primary key, name text);
+    create function is_leak(integer) returns boolean language sql immutable as 'select $1 > 0';
+    create table guarded (id integer primary key); alter table guarded enable row level security;
+    create policy by_function on guarded using (is_leak(id)); create view over_guarded as select id from guarded;
+    create domain checked as integer check (is_leak(value)); create view over_domain as select 1::checked as c"""
 
 
 @pytest.mark.parametrize(
@@ -107,6 +111,10 @@ FUNCTIONS = """create function leak() returns text language sql security definer
         "select c from of_operator",
         "select leak_all(id) from plain",
         "explain analyze select leak()",
+        "select id from guarded",
+        "select id from over_guarded",
+        "select 1::checked",
+        "select c from over_domain",
     ],
 )
 def test_stored_functions_are_called_only_with_permission(accounts, postgresql, sql):

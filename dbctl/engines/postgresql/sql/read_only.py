@@ -43,7 +43,15 @@ views(oid) as (
       and d.refclassid = 'pg_catalog.pg_class'::regclass),
 viewed as (
   select d.refclassid, d.refobjid from views v join pg_catalog.pg_rewrite r on r.ev_class = v.oid
-    join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid)
+    join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_rewrite'::regclass and d.objid = r.oid),
+named(oid) as (
+  select c.oid from pg_catalog.pg_class c where c.relkind in ('r', 'p') and c.relname = any(:words)
+  union select v.refobjid from viewed v where v.refclassid = 'pg_catalog.pg_class'::regclass),
+attached(classid, oid) as (
+  select p.tableoid, p.oid from pg_catalog.pg_policy p join named n on n.oid = p.polrelid
+  union all select k.tableoid, k.oid from pg_catalog.pg_constraint k join pg_catalog.pg_type t on t.oid = k.contypid
+    where t.typname = any(:words)
+      or exists (select from viewed v where v.refclassid = 'pg_catalog.pg_type'::regclass and v.refobjid = t.oid))
 select s.proname::text from stored s where s.proname = any(:called)
   or (s.proname = any(:words) and s.proargtypes[0] in (
     select t.oid from pg_catalog.pg_type t where t.typtype = 'c' or t.typname in ('record', 'anyelement')))
@@ -52,6 +60,8 @@ select s.proname::text from stored s where s.proname = any(:called)
     or exists (select from viewed v where v.refclassid = 'pg_catalog.pg_operator'::regclass and v.refobjid = o.oid)))
   or exists (select from pg_catalog.pg_cast c join pg_catalog.pg_type t on t.oid = c.casttarget
     where c.castfunc = s.oid and (c.castcontext = 'i' or t.typname = any(:words)))
+  or exists (select from attached a join pg_catalog.pg_depend d on d.classid = a.classid and d.objid = a.oid
+    and d.refclassid = 'pg_catalog.pg_proc'::regclass and d.refobjid = s.oid)
 limit 1"""
 #: Volatile functions that only return information.
 HARMLESS = frozenset(
