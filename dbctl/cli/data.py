@@ -22,7 +22,7 @@ from dbctl.cli._support.emit import emit, note, run_change, show_progress, warn
 from dbctl.cli._support.options import command_path, parse_positive, read_options
 from dbctl.cli._support.parameters import DryRun, Limit, Offset, RepositoryAddress, Sort, requested_page
 from dbctl.cli._support.passwords import PasswordSource, read_password
-from dbctl.errors import FileFailedError, FileMissingError, UsageError
+from dbctl.errors import AlreadyExistsError, ConstraintError, FileFailedError, FileMissingError, UsageError
 from dbctl.files import atomic
 from dbctl.model import Page
 from dbctl.profiles import Encoding
@@ -389,7 +389,11 @@ def import_(
     with _open_input(file) as source, open_app(ctx) as app, show_progress(ctx, "importing", unit="rows"):
         form = file_format or _detect_format(str(file))
         operation = service.import_rows(app, table, source, file=str(file), form=form)
-        return run_change(ctx, operation, dry_run=dry_run)
+        try:
+            return run_change(ctx, operation, dry_run=dry_run)
+        except (AlreadyExistsError, ConstraintError) as error:
+            service.add_refused_lines(app, table, source, error, file=str(file), form=form)
+            raise
 
 
 @app.command()

@@ -47,7 +47,14 @@ with lazy_imports(__name__):
         TargetIsSourceError,
         TargetNotEmptyError,
     )
-    from dbctl.errors.base import SEVERITY_ORDER, DbctlError, Exit, load_registry, worst_status
+    from dbctl.errors.base import (
+        SEVERITY_ORDER,
+        DbctlError,
+        Exit,
+        load_registry,
+        shorten_details,
+        worst_status,
+    )
     from dbctl.errors.comparison import SideMissingError, SidesSameError
     from dbctl.errors.connection import (
         IN_DOUBT,

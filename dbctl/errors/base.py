@@ -45,6 +45,12 @@ def worst_status(statuses: Sequence[Exit]) -> Exit:
 LONGEST_LIST = 20  #: details of a message; further ones are only counted
 
 
+def shorten_details(details: Sequence[str]) -> list[str]:
+    """Return the first details, and the number of the others."""
+    omitted = len(details) - LONGEST_LIST
+    return [*details[:LONGEST_LIST], *([f"… and {omitted} more"] if omitted > 0 else [])]
+
+
 class DbctlError(Exception):
     """Base of every expected failure: a raise passes values, the class owns the text.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbctl.errors.base import LONGEST_LIST, DbctlError, Exit
+from dbctl.errors.base import DbctlError, Exit, shorten_details
 
 
 class ImportInvalidError(DbctlError):
@@ -14,8 +14,7 @@ class ImportInvalidError(DbctlError):
     def __init__(self, *, errors: Sequence[str], rows: int, file: str) -> None:
         """Show the first errors, each with its line, and count the others."""
         super().__init__(count=f"{len(errors)} of {rows}", file=file)
-        omitted = len(errors) - LONGEST_LIST
-        self.details = [*errors[:LONGEST_LIST], *([f"… and {omitted} more"] if omitted > 0 else [])]
+        self.details = shorten_details(errors)
 
 
 class ColumnMissingError(DbctlError):

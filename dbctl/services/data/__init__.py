@@ -12,6 +12,7 @@ with lazy_imports(__name__):
         ExportResult,
         ExportTarget,
         ImportResult,
+        add_refused_lines,
         export_query,
         export_table,
         import_rows,

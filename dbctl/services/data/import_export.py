@@ -15,6 +15,7 @@ from dbctl.errors import (
     ImportInvalidError,
     UsageError,
     ValueInvalidError,
+    shorten_details,
 )
 from dbctl.model import ChangeResult, Effect, Plan, Struct, format_count
 from dbctl.services.app import MASK, App, Change, audit, require_codec, require_row_count, require_streams
@@ -28,6 +29,7 @@ from dbctl.services.data.csv_jsonl import (
     write_jsonl,
 )
 from dbctl.services.data.query import run_query
+from dbctl.services.data.refused_rows import list_refused_lines
 from dbctl.services.data.table import DataTable, selected_database
 from dbctl.services.rules import RowRules, guard_constraints
 
@@ -170,6 +172,25 @@ def import_rows(app: App, name: str, source: IO[bytes], *, file: str, form: Form
         return ImportRows(table, source, file, form, row_count)
 
     return Change(app, selected_database(app), "data import", draft, prepare=prepare)
+
+
+def add_refused_lines(
+    app: App,
+    name: str,
+    source: IO[bytes],
+    error: ConstraintError | AlreadyExistsError,
+    *,
+    file: str,
+    form: Form,
+) -> None:
+    """Add all lines that keys and foreign keys refuse to the error of an import, which names only the first one."""
+    table = DataTable(app, app.reader(selected_database(app)), name)
+    rows = _FileRows(table, source, form)
+    numbered = ((line.number, rows.parse_row(line)) for line in rows.lines)
+    refused = list_refused_lines(table, rows.columns, numbered, MAX_ERRORS)
+    if any(detail == f"line {number} of {file}" for number in refused for detail in error.details):
+        lines = [f"line {number} of {file}: {reason}" for number, reason in refused.items()]
+        error.details = shorten_details(lines)
 
 
 class ImportRows:

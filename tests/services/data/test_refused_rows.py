@@ -1,0 +1,78 @@
+"""A refused import lists every line that a key or a foreign key refuses, on each engine and in each format."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dbctl.cli.main import main
+from tests import servers
+
+CREATE = [
+    "create table shelves (id integer primary key, name varchar(20))",
+    """create table books (id integer primary key, code varchar(20) unique, shelf integer, at varchar(20), foreign key (shelf)
+    references shelves (id))""",
+    "insert into shelves values (1, 'low'), (2, 'high')",
+    "insert into books values (1, 'a', 1, 'x')",
+]
+ROWS = [
+    {"id": 2, "code": "b", "shelf": 1, "at": "x"},
+    {"id": 3, "code": "a", "shelf": 2, "at": "x"},  # the code is stored
+    {"id": 4, "code": "c", "shelf": 9, "at": "x"},  # no such shelf
+    {"id": 5, "code": None, "shelf": None, "at": "x"},
+    {"id": 2, "code": "d", "shelf": 1, "at": "x"},  # the id is in the first line
+    {"id": 6, "code": None, "shelf": 8, "at": "x"},  # no such shelf
+    {"id": 1, "code": "e", "shelf": 1, "at": "x"},  # the id is stored
+]
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        with closing(sqlite3.connect(tmp_path / "books.db")) as file, file:
+            file.executescript(";".join(CREATE))
+        yield str(tmp_path / "books.db")
+    elif request.param == "postgresql":
+        with servers.postgresql_schema() as address, closing(servers.connection(address)) as connection:
+            for sql in CREATE:
+                connection.execute(sql)
+            yield servers.text(address)
+    else:
+        with servers.mysql_database() as address, closing(servers.mysql_connection(address)) as mysql:
+            with mysql.cursor() as cursor:
+                for sql in CREATE:
+                    cursor.execute(sql)
+            mysql.commit()
+            yield str(address)
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_every_refused_line_is_listed(
+    url: str, form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / f"rows.{form}"
+    if form == "jsonl":
+        file.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    else:
+        lines = [",".join("" if value is None else str(value) for value in row.values()) for row in ROWS]
+        file.write_text("\n".join(["id,code,shelf,at", *lines]) + "\n")
+    options = ["--profile", "plain", "--url", f"main={url}", "-o", "json"]
+    status = main([*options, "data", "import", "books", str(file), "--yes"])
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (status, error["code"]) == (6, "constraint")
+    first = 1 if form == "jsonl" else 2
+    assert error["message"].splitlines()[1:] == [
+        f"line {first + 1} of {file}: code a exists in books",
+        f"line {first + 2} of {file}: shelf 9 refers to a missing row of shelves",
+        f"line {first + 4} of {file}: id 2 is also in line {first}",
+        f"line {first + 5} of {file}: shelf 8 refers to a missing row of shelves",
+        f"line {first + 6} of {file}: id 1 exists in books",
+    ]
+    main([*options, "stats", "tables", "--exact"])
+    tables = {row["table"]: row["rows"] for row in json.loads(capsys.readouterr().out)["data"]["items"]}
+    assert tables["books"] == 1
