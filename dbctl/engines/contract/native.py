@@ -66,6 +66,9 @@ class NativeSchemas(Protocol):
 
     refuses_orphans: bool  #: whether objects of ``after`` cannot be created while rows refer to missing rows
 
+    def describes_for(self, destination: Readable) -> bool:
+        """Whether the destination, of the same engine, reads the statements of this database."""
+
     def prepare(self, destination: Readable, state_table: str) -> NativeRules:
         """Return the rules of a copy of this database, whose destination has ``state_table``."""
 
@@ -101,7 +104,7 @@ class NativeSchemas(Protocol):
         """Return the counters of this database, by name, and other values that no table stores."""
 
     def value_statements(self, values: Mapping[str, str]) -> Sequence[str]:
-        """Return the statements that set values of ``read_values``."""
+        """Return the statements for ``create_objects`` that set values of ``read_values`` in this database."""
 
     def list_contents(self) -> Sequence[str]:
         """Return the names of objects that the destination must not have before a copy."""

@@ -49,6 +49,12 @@ where table_schema = database() and table_name = :table and table_type <> 'VIEW'
 union all select column_name, column_comment from information_schema.columns
 where table_schema = database() and table_name = :table and column_comment <> ''"""
 
+#: System-versioned tables, and whether they are versioned by transactions instead of timestamps.
+VERSIONED = """select t.table_name, max(c.data_type = 'bigint') from information_schema.tables t
+left join information_schema.columns c on c.table_schema = t.table_schema and c.table_name = t.table_name
+  and c.generation_expression = 'ROW START'
+where t.table_schema = database() and t.table_type = 'SYSTEM VERSIONED' group by t.table_name order by 1"""
+
 
 class MySQLSchemaReader(ServerSchemaReader):
     """The part ``SchemaReader``."""

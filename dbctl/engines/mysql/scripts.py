@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from dbctl.engines.contract import ScriptDialect
-from dbctl.engines.mysql.connection import MySQLTransactions
+from dbctl.engines.mysql.connection import MySQLConnection, MySQLTransactions
 from dbctl.engines.mysql.sql import script
 from dbctl.engines.servers import ServerScripts
 from dbctl.engines.sql import ident
@@ -17,6 +17,9 @@ from information_schema.tables where table_schema = database()
 union all select lower(routine_type), routine_name from information_schema.routines where routine_schema = database()
 union all select 'event', event_name from information_schema.events where event_schema = database()"""
 
+#: Packages of MariaDB, and their bodies, which are dropped with them.
+PACKAGES = ("package", "package body")
+
 
 class MySQLScripts(ServerScripts):
     """The part ``ScriptRunner``."""
@@ -24,6 +27,7 @@ class MySQLScripts(ServerScripts):
     script_dialect: ScriptDialect = script.SCRIPTS
     transactional_ddl = False  # schema changes commit
     lock_attempts = 1
+    _connection: MySQLConnection
     _transactions: MySQLTransactions
 
     @contextmanager
@@ -43,10 +47,23 @@ class MySQLScripts(ServerScripts):
         return ()
 
     def drop_statements(self) -> Sequence[str]:
+        objects = self._connection.fetch(OBJECTS)
         drops = [
-            f"drop {kind} if exists {ident(str(name))}" for kind, name in self._connection.fetch(OBJECTS)
+            f"drop {kind} if exists {ident(str(name))}" for kind, name in objects if kind not in PACKAGES
         ]
-        return ["set foreign_key_checks = 0", *drops, "set foreign_key_checks = 1"]
+        packages = [
+            f"drop package if exists {ident(str(name))}" for kind, name in objects if kind == PACKAGES[0]
+        ]
+        if packages:
+            oracle = "set session sql_mode = concat(@@session.sql_mode, ',ORACLE')"
+            packages = [oracle, *packages]
+        return ["set foreign_key_checks = 0", *drops, "set foreign_key_checks = 1", *packages]
+
+    def run_definition(self, statement: bytes) -> None:
+        """Run a statement of the server in the character set and the mode of the session."""
+        self._transactions.require()
+        self._connection.execute_text(statement)
+        self._begin_again()
 
     def run_statement(self, sql: str) -> None:
         if reason := script.SCRIPTS.unsupported_reason(sql):
@@ -61,6 +78,9 @@ class MySQLScripts(ServerScripts):
             return
         self._transactions.require()
         self._connection.fetch(sql, writing=True)
+        self._begin_again()
+
+    def _begin_again(self) -> None:
         self._connection.run("commit")  # each step commits; the server may have done so already
         self._connection.run("start transaction read write")
         self._catalog.forget()

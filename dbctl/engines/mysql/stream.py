@@ -14,6 +14,7 @@ from dbctl.engines.contract import BATCH_ROWS, RowStream, UserQuery
 from dbctl.engines.mysql.connection import MySQLConnection, Session
 from dbctl.engines.mysql.database import MySQLPart
 from dbctl.engines.mysql.errors import TIMEOUT_ERRORS, error_number
+from dbctl.engines.mysql.privileges import require_rights
 from dbctl.engines.mysql.sql import (
     STORED_FUNCTIONS,
     VIEWS,
@@ -40,6 +41,7 @@ class MySQLStreams(MySQLPart):
         return {view["name"]: view["text"] for view in self._connection.fetch_by_name(VIEWS)}
 
     def stream(self, table: str, columns: Sequence[str]) -> AbstractContextManager[RowStream]:
+        require_rights(self._connection, ["SELECT"], table)
         names = ", ".join(
             exact_expression(
                 self._catalog.require_column(table, column), self._catalog.quote_column(table, column, "")

@@ -27,14 +27,12 @@ READER_PARTS = servers.locate_parts(
     servers.READER_PARTS,
     CsvWriter="stream:{}CsvWriter",
     DumpRowCounter="backup.dump:{}RowCounter",
-    NativeSchemas="native:{}NativeSchemas",
     ReplicaMonitor="monitoring.replication:{}Replication",
 )
 WRITER_PARTS = servers.locate_parts(
     *_PLACE,
     servers.WRITER_PARTS,
     CsvWriter="stream:{}CsvWriter",
-    NativeSchemas="native:{}NativeSchemas",
 )
 #: Ascending sequences from which columns of a table take their values, of any owner.
 SEQUENCES = """select a.attname::text, s.seqrelid::regclass::text

@@ -46,6 +46,7 @@ PARTS = {
     "FullText": "queries:{}FullText",
     "IndexMonitor": "monitoring.statistics:{}Indexes",
     "Maintenance": "monitoring.maintenance:{}Maintenance",
+    "NativeSchemas": "native:{}NativeSchemas",
     "RowSource": "transfer:{}RowSource",
     "PortableSchemas": "portable:{}PortableSchemas",
     "RowStreams": "stream:{}Streams",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import cached_property
 from typing import TypeAlias, cast
 
@@ -11,7 +11,6 @@ from msgspec import structs
 
 from dbctl.engines.contract import (
     LineColumn,
-    NativeSchemas,
     Omission,
     Readable,
     RowSource,
@@ -19,7 +18,7 @@ from dbctl.engines.contract import (
     Writable,
     list_definitions,
 )
-from dbctl.errors import DbctlError, TransferOtherError
+from dbctl.errors import DbctlError, PrivilegeMissingError, TransferOtherError
 from dbctl.services.app import ledger_detection
 from dbctl.services.transfer.adopt import (
     compare_ledgers,
@@ -39,6 +38,7 @@ from dbctl.services.transfer.copy import Destination
 from dbctl.services.transfer.endpoints import Endpoints
 from dbctl.services.transfer.parts import require_native, require_rows, require_schemas, require_scripts
 from dbctl.services.transfer.schema import (
+    UNTRIED,
     SchemaOptions,
     SchemaOrigin,
     attach,
@@ -47,6 +47,7 @@ from dbctl.services.transfer.schema import (
     derive_schema,
     fingerprint,
     fingerprint_objects,
+    is_native,
     open_planned_destination,
     pair_tables,
     read_schema,
@@ -61,12 +62,6 @@ from dbctl.services.transfer.state import (
     load_state,
 )
 from dbctl.services.transfer.tables import TransferTable, list_exclusions
-
-
-def is_native(endpoints: Endpoints, source: Readable) -> bool:
-    """Whether both databases have the same engine, which can describe itself."""
-    is_same = endpoints.source_url.engine == endpoints.destination_url.engine
-    return is_same and source.part(NativeSchemas) is not None
 
 
 class NativeCopy:
@@ -194,18 +189,21 @@ class NativeCopy:
 
     def set_values(self, db: Writable) -> None:
         """Set the counters, and other values that no table stores."""
-        scripts = require_scripts(db)
-        values = self._source.read_values(self.rules)
-        with scripts.schema_transaction():
-            for sql in require_native(db).value_statements(values):
-                scripts.run_statement(sql)
+        native, values = require_native(db), self._source.read_values(self.rules)
+        with require_scripts(db).schema_transaction():
+            native.create_objects(native.value_statements(values))
 
     def find_refused_objects(self) -> Iterator[Omission]:
         """Yield the objects that the destination refuses, found by creating all of them in a scratch database."""
         endpoints = self._endpoints
         destination, database = endpoints.destination, endpoints.database
         engine, url = destination.engine(database), destination.url(database)
-        with closing(engine.open_scratch(url, destination.target(database))) as scratch:
+        with ExitStack() as stack:
+            try:
+                scratch = stack.enter_context(closing(engine.open_scratch(url, destination.target(database))))
+            except PrivilegeMissingError:
+                yield UNTRIED
+                return
             scripts, native = scratch.part(ScriptRunner), require_native(scratch)
             if scripts is None:
                 return
@@ -384,7 +382,7 @@ Copy: TypeAlias = NativeCopy | PortableCopy
 
 def open_copy(endpoints: Endpoints, source: Readable, db: Readable, options: SchemaOptions) -> Copy:
     """Return the copy of the source, which is in a snapshot."""
-    if is_native(endpoints, source) and not options.migrations:
+    if is_native(endpoints, source, db, options):
         return NativeCopy(endpoints, source, db)
     return PortableCopy(endpoints, source, db, options)
 

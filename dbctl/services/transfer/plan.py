@@ -7,7 +7,7 @@ from contextlib import ExitStack, closing
 
 from msgspec import structs
 
-from dbctl.engines.contract import Omission, Readable, SizeMonitor, ValueChange
+from dbctl.engines.contract import Readable, SizeMonitor, ValueChange
 from dbctl.errors import Exit
 from dbctl.model import Closing, Plan, Row, Struct, format_count
 from dbctl.services.transfer.adopt import (
@@ -23,14 +23,16 @@ from dbctl.services.transfer.check import (
     find_refused_statements,
     format_key,
 )
-from dbctl.services.transfer.copies import NativeCopy, is_native
+from dbctl.services.transfer.copies import NativeCopy
 from dbctl.services.transfer.endpoints import Endpoints
 from dbctl.services.transfer.parts import require_rows, require_schemas
 from dbctl.services.transfer.schema import (
+    UNTRIED,
     SchemaOptions,
     SchemaOrigin,
     build_copied_tables,
     derive_schema,
+    is_native,
     open_planned_destination,
     pair_tables,
     select_schema,
@@ -172,14 +174,14 @@ def plan_transfer(endpoints: Endpoints, options: SchemaOptions) -> TransferPlan:
         TransferSchemaError: the destination would lack a table or a column.
         PrivilegeMissingError: migrations cannot be run in a private database of the server.
     """
-    if is_native(endpoints, endpoints.open_source()) and not options.migrations:
-        return _plan_native_copy(endpoints)
     app, database = endpoints.app, endpoints.database
     source = endpoints.open_source()
-    exclusions = list_exclusions(app, database, source)
     with ExitStack() as stack:
         current = stack.enter_context(endpoints.open_destination_for_reading())
         stack.enter_context(require_rows(source).snapshot())
+        if is_native(endpoints, source, current, options):
+            return _plan_native_copy(endpoints, source, current)
+        exclusions = list_exclusions(app, database, source)
         options = structs.replace(options, is_adopted=current is not None and is_adopted(endpoints, current))
         schema = select_schema(endpoints, source, exclusions, options)
         problems, replaced = list[CopyProblem](), dict[str, int]()
@@ -198,14 +200,7 @@ def plan_transfer(endpoints: Endpoints, options: SchemaOptions) -> TransferPlan:
             schema, pairs = derive_schema(schema, destination)
             tables = build_copied_tables(endpoints, schema, pairs)
             if destination is current:
-                reason = "the user may not create a scratch database, so the statements were not tried"
-                schema = structs.replace(
-                    schema,
-                    omissions=[
-                        *schema.omissions,
-                        Omission(kind="trial", name="of the schema", reason=reason),
-                    ],
-                )
+                schema = structs.replace(schema, omissions=[*schema.omissions, UNTRIED])
             else:
                 problems += find_refused_statements(schema, destination)
         problems += find_problems(source, destination, tables)
@@ -246,18 +241,13 @@ def plan_transfer(endpoints: Endpoints, options: SchemaOptions) -> TransferPlan:
     )
 
 
-def _plan_native_copy(endpoints: Endpoints) -> TransferPlan:
-    """Return the plan of a copy to the same engine."""
-    source = endpoints.open_source()
-    with (
-        endpoints.open_destination_for_reading() as current,
-        require_rows(source).snapshot(),
-        ExitStack() as stack,
-    ):
-        if current is not None and not has_state(current):
-            endpoints.require_empty(current)
+def _plan_native_copy(endpoints: Endpoints, source: Readable, current: Readable | None) -> TransferPlan:
+    """Return the plan of a copy with the definitions of the source; ``current``: None for a file that would be created."""
+    if current is not None and not has_state(current):
+        endpoints.require_empty(current)
+    with ExitStack() as stack:
         destination = current
-        if destination is None:  # a file that would be created
+        if destination is None:
             engine = endpoints.destination.engine(endpoints.database)
             scratch = engine.open_scratch(endpoints.destination_url, endpoints.target)
             destination = stack.enter_context(closing(scratch))

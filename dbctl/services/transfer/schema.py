@@ -13,6 +13,7 @@ from msgspec import structs
 
 from dbctl.engines.contract import (
     ColumnPair,
+    NativeSchemas,
     Omission,
     PortableSchema,
     Readable,
@@ -44,6 +45,12 @@ from dbctl.services.transfer.tables import (
 
 #: How the destination gets its schema.
 SchemaOrigin = Literal["migrations", "derived", "native", "destination"]
+#: Listed in a plan whose objects could not be created in a scratch database.
+UNTRIED = Omission(
+    kind="trial",
+    name="of the schema",
+    reason="the user may not create a scratch database, so the statements were not tried",
+)
 
 
 class TransferSchema(Struct, frozen=True, kw_only=True):
@@ -96,6 +103,17 @@ def fingerprint(value: object) -> str:
 def read_schema(db: Readable) -> PortableSchema:
     """Return the whole live schema; raises ``NotSupportedError`` if the engine cannot describe it."""
     return require_schemas(db).read_portable()
+
+
+def is_native(
+    endpoints: Endpoints, source: Readable, destination: Readable | None, options: SchemaOptions
+) -> bool:
+    """Whether the definitions of the source are copied, to a file that does not exist if there is no destination."""
+    native = source.part(NativeSchemas)
+    is_same = endpoints.source_url.engine == endpoints.destination_url.engine
+    if native is None or not is_same or options.migrations:
+        return False
+    return destination is None or native.describes_for(destination)
 
 
 def select_schema(

@@ -13,7 +13,7 @@ from dbctl.engines.mysql.backup.table_locks import TableLocks, open_dump_session
 from dbctl.engines.mysql.connection import Session
 from dbctl.engines.mysql.database import MySQLPart, MySQLReader
 from dbctl.engines.mysql.errors import quote
-from dbctl.engines.mysql.schema import MySQLSchemaReader
+from dbctl.engines.mysql.schema import VERSIONED, MySQLSchemaReader
 from dbctl.engines.mysql.types import MySQLColumn
 from dbctl.engines.servers import COMPRESSION_RATIO, NO_BACKUP, copy_output
 from dbctl.engines.sql import digest_tables, table_digest
@@ -35,11 +35,6 @@ CREATION_TIMES = """select table_name, create_time from information_schema.table
 and table_type in ('BASE TABLE', 'SYSTEM VERSIONED') order by 1"""
 CHARSET = """select default_character_set_name, default_collation_name from information_schema.schemata
 where schema_name = database()"""
-#: System-versioned tables, and whether they are versioned by transactions instead of timestamps.
-VERSIONED = """select t.table_name, max(c.data_type = 'bigint') from information_schema.tables t
-left join information_schema.columns c on c.table_schema = t.table_schema and c.table_name = t.table_name
-  and c.generation_expression = 'ROW START'
-where t.table_schema = database() and t.table_type = 'SYSTEM VERSIONED' group by t.table_name order by 1"""
 #: Since this version, the program of MariaDB dumps history, and its server restores it.
 HISTORY_VERSION = (10, 11)
 #: Character sets whose text is restored exactly from a dump in utf8mb4; others contain bytes without a Unicode character, or

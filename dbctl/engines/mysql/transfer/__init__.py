@@ -4,5 +4,5 @@ from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
     from dbctl.engines.mysql.transfer.sink import MySQLRowSink
-    from dbctl.engines.mysql.transfer.source import MySQLRowSource
+    from dbctl.engines.mysql.transfer.source import ESCAPED, MySQLRowSource
     from dbctl.engines.mysql.transfer.write_lock import MySQLWriteLock

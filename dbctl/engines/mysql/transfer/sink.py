@@ -15,8 +15,8 @@ from dbctl.engines.sql import ident, lines
 
 #: Bytes of one statement; a server accepts at least 16 MiB by default.
 MAX_STATEMENT_BYTES = 1 << 20
-#: Error numbers: a table, index, trigger or foreign key exists already.
-DUPLICATES = frozenset({121, 1005, 1022, 1050, 1061, 1359, 1826})
+#: Error numbers: a table, index, trigger, event or foreign key exists already.
+DUPLICATES = frozenset({121, 1005, 1022, 1050, 1061, 1359, 1537, 1826})
 #: Kinds that a column of bits may store, which reads a quoted number as characters.
 BARE_KINDS = frozenset[LogicalKind]({"boolean", "bits"})
 TRIGGERS = "select trigger_name from information_schema.triggers where trigger_schema = database() order by 1"
@@ -24,6 +24,8 @@ TRIGGERS = "select trigger_name from information_schema.triggers where trigger_s
 
 class MySQLRowSink:
     """The part ``RowSink``."""
+
+    quote_value = staticmethod(quote_value)
 
     def __init__(self, db: MySQLWriter) -> None:
         self._db, self._connection = db, db.connection
@@ -45,7 +47,7 @@ class MySQLRowSink:
         names = ", ".join(ident(column.name) for column in columns)
         sql = f"insert into {self._names.quote_table(table)} ({names}) values ".encode()
         limit = min(MAX_STATEMENT_BYTES, self._connection.session.max_statement_bytes // 2)
-        self._db.require_writable(table)
+        self._require_writable(table)
         count, pending, length = 0, list[bytes](), 0
         for batch in batches:
             signals.raise_if_interrupted()
@@ -57,6 +59,9 @@ class MySQLRowSink:
                 pending.append(values)
                 length += len(values)
         return count + (self._insert(sql, pending) if pending else 0)
+
+    def _require_writable(self, table: str) -> None:
+        self._db.require_writable(table)
 
     def _insert(self, sql: bytes, rows: Sequence[bytes]) -> int:
         return self._connection.execute_text(sql + b", ".join(rows))
@@ -84,14 +89,14 @@ class MySQLRowSink:
     def delete_lines(self, table: str, key: Sequence[LineColumn], keys: Sequence[Line]) -> int:
         names = [self._names.quote_column(table, column.name, "") for column in key]
         sql = f"delete from {self._names.quote_table(table)} where "
-        self._db.require_writable(table)
+        self._require_writable(table)
         return sum(
-            self._connection.execute_text(sql + lines.match_keys(names, key, part, quote_value))
+            self._connection.execute_text(sql + lines.match_keys(names, key, part, self.quote_value))
             for part in lines.split_batches(keys)
         )
 
     def clear_table(self, table: str) -> int:
-        self._db.require_writable(table)
+        self._require_writable(table)
         return self._connection.execute_text(f"delete from {self._names.quote_table(table)}")
 
     def list_attachments(self, *, indexes: bool) -> Sequence[tuple[str, Sequence[str]]]:

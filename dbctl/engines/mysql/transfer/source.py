@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from dbctl.engines.contract import Column, Line, LineColumn, LogicalKind
 from dbctl.engines.mysql.connection import MySQLConnection
+from dbctl.engines.mysql.privileges import require_rights
 from dbctl.engines.mysql.stream import stream_rows
 from dbctl.engines.mysql.types import exact_expression, exact_reader, is_binary, kind_of
 from dbctl.engines.servers import ServerRowSource
@@ -15,8 +16,8 @@ from dbctl.errors import QueryFailedError
 
 _BACKSLASH = "x'5C'"
 #: Bytes of a text as part of a line; a backslash in a literal would depend on the mode of the session.
-_ESCAPED = f"replace(replace(replace(replace({{0}}, {_BACKSLASH}, x'5C5C'), x'09', x'5C74'), x'0A', x'5C6E'), x'0D', x'5C72')"
-_TEXT = _ESCAPED.format("cast(convert({0} using utf8mb4) as binary)")
+ESCAPED = f"replace(replace(replace(replace({{0}}, {_BACKSLASH}, x'5C5C'), x'09', x'5C74'), x'0A', x'5C6E'), x'0D', x'5C72')"
+_TEXT = ESCAPED.format("cast(convert({0} using utf8mb4) as binary)")
 _TRIMMED = "trim(trailing '.' from trim(trailing '0' from {0}))"
 _FRACTION = f"if(locate('.', {{0}}), {_TRIMMED}, {{0}})"
 #: SQL for the bytes of a value as part of a line, by kind; other kinds are text.
@@ -51,6 +52,10 @@ class MySQLRowSource(ServerRowSource):
     _connection: MySQLConnection
     kind_of = staticmethod(kind_of)
     quote_value = staticmethod(quote_value)
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        require_rights(self._connection, ["SELECT"])
+        return super().snapshot()
 
     @contextmanager
     def _read_lines(

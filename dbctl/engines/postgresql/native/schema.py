@@ -49,6 +49,10 @@ class PostgreSQLNativeSchemas(PostgreSQLPart):
 
     refuses_orphans = True
 
+    def describes_for(self, destination: Readable) -> bool:
+        del destination  # of any version
+        return True
+
     def prepare(self, destination: Readable, state_table: str) -> NativeRules:
         session, other = self._connection.session, cast("PostgreSQLDatabase", destination).connection
         scope, new_scope, old, new = read_scope(session), read_scope(other.session), "", ""

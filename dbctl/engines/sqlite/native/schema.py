@@ -52,6 +52,10 @@ class SQLiteNativeSchemas:
     def __init__(self, db: SQLiteDatabase) -> None:
         self._db, self._connection = db, db.connection
 
+    def describes_for(self, destination: Readable) -> bool:
+        del destination  # of any version
+        return True
+
     def prepare(self, destination: Readable, state_table: str) -> NativeRules:
         ((encoding,),) = cast("SQLiteDatabase", destination).connection.run("pragma encoding")
         return {"state": state_table, "encoding": str(encoding)}
