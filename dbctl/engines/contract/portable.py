@@ -246,8 +246,13 @@ class PortableSchemas(Protocol):
     def read_portable(self) -> PortableSchema:
         """Return the complete live schema, from one snapshot."""
 
-    def derive(self, schema: PortableSchema) -> DerivedSchema:
-        """Return the statements that create ``schema``, which may be of any engine, in this database."""
+    def derive(self, schema: PortableSchema, *, time_form: TimeForm = "sqlite-time") -> DerivedSchema:
+        """Return the statements that create ``schema``, which may be of any engine, in this database.
+
+        Args:
+            schema: the schema.
+            time_form: how rows have times where columns have no type for them.
+        """
 
     def fold_texts(self, table: str, column: str, texts: Sequence[str]) -> Sequence[str | bytes]:
         """Return what is the same for texts that are equal in a column or an index of it which ignores case."""

@@ -17,6 +17,7 @@ from dbctl.engines.contract import (
     Omission,
     PortableSchema,
     Readable,
+    TimeForm,
     Writable,
 )
 from dbctl.errors import (
@@ -63,6 +64,7 @@ class TransferSchema(Struct, frozen=True, kw_only=True):
     later_statements: Sequence[str] = ()  #: derived: those that run after the copy
     omissions: Sequence[Omission] = ()  #: what the destination will lack
     ledgers: Collection[str] = ()  #: tables of the source that only migrations change
+    time_form: TimeForm = "sqlite-time"
 
     @property
     def fingerprints(self) -> Mapping[str, str]:
@@ -136,7 +138,13 @@ def select_schema(
     if options.is_adopted:
         return TransferSchema(origin="destination", source=selected, ledgers=ledgers)
     if target is None:
-        return TransferSchema(origin="derived", source=selected, omissions=schema.omissions, ledgers=ledgers)
+        return TransferSchema(
+            origin="derived",
+            source=selected,
+            omissions=schema.omissions,
+            ledgers=ledgers,
+            time_form=endpoints.time_form,
+        )
     return TransferSchema(origin="migrations", source=selected, migrations=target, ledgers=ledgers)
 
 
@@ -196,7 +204,7 @@ def derive_schema(
     Raises:
         TransferSchemaError: rows would be lost.
     """
-    derived = require_schemas(destination).derive(schema.source)
+    derived = require_schemas(destination).derive(schema.source, time_form=schema.time_form)
     refuse_losses(
         derived.omissions, destination.target, or_else=", or choose a destination of the same engine"
     )

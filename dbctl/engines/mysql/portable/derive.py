@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import count
-from typing import ClassVar
 
 import msgspec
 
@@ -45,7 +44,7 @@ class MySQLDerivation(Derivation):
     max_name_size = 64
     has_global_index_names = False
     ignores_case_of_columns = ignores_accents = True
-    functions: ClassVar[Mapping[str, Mapping[LogicalKind, str]]] = {
+    functions: Mapping[str, Mapping[LogicalKind, str]] = {
         "now": {
             "timestamp": "utc_timestamp({})",
             "date": "utc_date()",

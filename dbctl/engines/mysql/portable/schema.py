@@ -20,6 +20,7 @@ from dbctl.engines.contract import (
     PortableView,
     SchemaTable,
     StorageLimits,
+    TimeForm,
 )
 from dbctl.engines.mysql.database import MySQLDatabase, MySQLPart
 from dbctl.engines.mysql.errors import quote
@@ -96,7 +97,8 @@ class MySQLPortableSchemas(MySQLPart):
             omissions=omissions,
         )
 
-    def derive(self, schema: PortableSchema) -> DerivedSchema:
+    def derive(self, schema: PortableSchema, *, time_form: TimeForm = "sqlite-time") -> DerivedSchema:
+        del time_form  # columns have types for times
         from dbctl.engines.mysql.portable.derive import MySQLDerivation
 
         return MySQLDerivation(schema, self._connection.server).derive()

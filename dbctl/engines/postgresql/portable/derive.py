@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import ClassVar
 
 from dbctl.engines.contract import (
     IndexTerm,
@@ -22,7 +21,8 @@ _UTC = "current_timestamp at time zone 'UTC'"
 
 class PostgreSQLDerivation(Derivation):
     dialect = "postgres"
-    functions: ClassVar[Mapping[str, Mapping[LogicalKind, str]]] = {
+    zoned_now = "current_timestamp"
+    functions: Mapping[str, Mapping[LogicalKind, str]] = {
         "now": {
             "timestamp": _UTC,
             "date": f"({_UTC})::date",

@@ -11,6 +11,17 @@ _INDEX = f"""i.relname, c.relname, '{{}}' {_FROM}
   join pg_catalog.pg_am m on m.oid = i.relam where {VISIBLE} and c.relkind in ('r', 'p') and m.amname in ('btree', 'hash') and {{}}"""
 _CONSTRAINT = f"""{{}}, c.relname, 'it is checked at each statement, and cannot be deferred' {_FROM}
   join pg_catalog.pg_constraint f on f.conrelid = c.oid and f.condeferrable where {VISIBLE} and {{}}"""
+#: What a domain requires of the values of a column.
+_DOMAIN = f"""a.attname || ': ' || {{}}, c.relname, 'that of domain ' || t.typname || ' is left out' {_FROM}
+  join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+  join pg_catalog.pg_type t on t.oid = a.atttypid and t.typtype = 'd'
+  left join pg_catalog.pg_constraint f on f.contypid in (t.oid, t.typbasetype) and f.contype = 'c'
+where {VISIBLE} and c.relkind in ('r', 'p') and {{}}"""
+_DOMAIN_PARTS = (
+    ("check", "pg_get_constraintdef(f.oid)", "f.oid is not null"),
+    ("default", "t.typdefault", "t.typdefault is not null and not a.atthasdef"),
+    ("not null", "'NOT NULL'", "t.typnotnull and not a.attnotnull"),
+)
 #: Properties of indexes, by their descriptions.
 _INDEX_PROPERTIES = {
     "its INCLUDE columns are left out": "x.indnatts > x.indnkeyatts",
@@ -38,6 +49,15 @@ where n.nspname = any(pg_catalog.current_schemas(false)) and p.proname <> '"""
             f"""select 'sequence', c.relname, '', 'no column owns it' {_FROM} where c.relkind = 'S' and pg_catalog.pg_table_is_visible(c.oid)
   and n.nspname = any(pg_catalog.current_schemas(false)) and not exists (select from pg_catalog.pg_depend e
     where e.classid = 'pg_catalog.pg_class'::regclass and e.objid = c.oid and e.deptype in ('a', 'i', 'e'))""",
+            f"""select 'table', c.relname, '', 'it is in schema ' || n.nspname || ', which is not in the search path' {_FROM}
+  where c.relkind in ('r', 'p') and not c.relispartition and n.nspname not in ('pg_catalog', 'information_schema')
+  and n.nspname not like 'pg\\_%' and n.nspname <> all(pg_catalog.current_schemas(false))
+  and exists (select from pg_catalog.pg_constraint f join pg_catalog.pg_class o on f.contype = 'f' and (f.conrelid, f.confrelid) in ((c.oid, o.oid), (o.oid, c.oid))
+    where o.relnamespace::regnamespace::text = any(array(select quote_ident(s) from unnest(pg_catalog.current_schemas(false)) s)))""",
+            *(
+                "select '" + kind + "', " + _DOMAIN.format(text, condition)
+                for kind, text, condition in _DOMAIN_PARTS
+            ),
             f"""select 'policy', p.polname, c.relname, 'only PostgreSQL has row level security' {_FROM}
   join pg_catalog.pg_policy p on p.polrelid = c.oid where {VISIBLE}""",
             f"""select 'constraint', f.conname, c.relname, 'only PostgreSQL has exclusion constraints' {_FROM}

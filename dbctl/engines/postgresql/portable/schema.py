@@ -17,6 +17,7 @@ from dbctl.engines.contract import (
     PortableView,
     SchemaTable,
     StorageLimits,
+    TimeForm,
 )
 from dbctl.engines.postgresql.catalog import VISIBLE
 from dbctl.engines.postgresql.database import PostgreSQLDatabase, PostgreSQLPart
@@ -108,7 +109,8 @@ class PostgreSQLPortableSchemas(PostgreSQLPart):
             ],
         )
 
-    def derive(self, schema: PortableSchema) -> DerivedSchema:
+    def derive(self, schema: PortableSchema, *, time_form: TimeForm = "sqlite-time") -> DerivedSchema:
+        del time_form  # columns have types for times
         from dbctl.engines.postgresql.portable.derive import PostgreSQLDerivation
 
         return PostgreSQLDerivation(schema).derive()

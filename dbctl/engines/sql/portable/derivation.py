@@ -43,8 +43,10 @@ class Derivation(ABC):
     ignores_accents: ClassVar[bool] = False
     #: the meaning of a backslash in a text does not depend on the session
     allows_backslashes: ClassVar[bool] = True
+    #: the current time for a column that would read a local time in the zone of the session; empty: none does
+    zoned_now: ClassVar[str] = ""
     #: expressions for the current time and day, and for a random UUID, by the kind of the column
-    functions: ClassVar[Mapping[str, Mapping[LogicalKind, str]]]
+    functions: Mapping[str, Mapping[LogicalKind, str]]
 
     def __init__(self, schema: PortableSchema) -> None:
         self._schema = schema
@@ -281,10 +283,8 @@ class Derivation(ABC):
         if expression:
             return self.default_clause(expression, logical.kind, is_literal=True)
         expression = self.functions.get(default.kind, {}).get(logical.kind, "")
-        if (
-            default.kind == "now" and logical.has_zone
-        ):  # a local time would be read in the zone of the session
-            expression = "current_timestamp"
+        if default.kind == "now" and logical.has_zone:
+            expression = self.zoned_now or expression
         if expression:
             return self.default_clause(expression.format(logical.fraction), logical.kind, is_literal=False)
         reason = f"it is no value of type {logical.kind}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import ClassVar
 
 from dbctl.engines.contract import (
     IndexTerm,
@@ -11,7 +10,9 @@ from dbctl.engines.contract import (
     LogicalType,
     PortableColumn,
     PortableIndex,
+    PortableSchema,
     PortableTable,
+    TimeForm,
 )
 from dbctl.engines.sql import ident
 from dbctl.engines.sql.portable import Derivation, UntranslatableError
@@ -23,12 +24,19 @@ _RANDOM_UUID = (
 )
 
 
+_NOW: Mapping[TimeForm, str] = {
+    "iso-ms": "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')",
+    "epoch-ms": "cast((julianday('now') - 2440587.5) * 86400000 as integer)",
+    "epoch-s": "cast(strftime('%s', 'now') as integer)",
+}
+
+
 class SQLiteDerivation(Derivation):
     dialect = "sqlite"
     max_name_size = 1 << 16
     has_inline_constraints = True
     ignores_case_of_tables = ignores_case_of_columns = True
-    functions: ClassVar[Mapping[str, Mapping[LogicalKind, str]]] = {
+    functions: Mapping[str, Mapping[LogicalKind, str]] = {
         "now": {
             **dict.fromkeys(["timestamp", "text", "any"], "datetime('now')"),
             "date": "date('now')",
@@ -39,6 +47,14 @@ class SQLiteDerivation(Derivation):
         "today": dict.fromkeys(["date", "timestamp", "text"], "date('now')"),
         "uuid": dict.fromkeys(["uuid", "text"], _RANDOM_UUID),
     }
+
+    def __init__(self, schema: PortableSchema, time_form: TimeForm) -> None:
+        super().__init__(schema)
+        if time_form in _NOW:  # a new row has the form of the copied ones
+            self.functions = {
+                **self.functions,
+                "now": {**self.functions["now"], "timestamp": _NOW[time_form]},
+            }
 
     def quote(self, name: str) -> str:
         return ident(name)

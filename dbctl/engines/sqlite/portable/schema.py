@@ -21,6 +21,7 @@ from dbctl.engines.contract import (
     SchemaIndex,
     SchemaTable,
     StorageLimits,
+    TimeForm,
     strip_collation,
 )
 from dbctl.engines.sql import ident, quote_literal
@@ -73,10 +74,10 @@ class SQLitePortableSchemas:
             columns.append(msgspec.structs.replace(column, type=logical))
         return msgspec.structs.replace(table, columns=columns)
 
-    def derive(self, schema: PortableSchema) -> DerivedSchema:
+    def derive(self, schema: PortableSchema, *, time_form: TimeForm = "sqlite-time") -> DerivedSchema:
         from dbctl.engines.sqlite.portable.derive import SQLiteDerivation
 
-        return SQLiteDerivation(schema).derive()
+        return SQLiteDerivation(schema, time_form).derive()
 
     def fold_texts(self, table: str, column: str, texts: Sequence[str]) -> Sequence[str | bytes]:
         del table, column
