@@ -71,7 +71,7 @@ class DbctlError(Exception):
         super().__init__(self.sentence.format(**context))
         self.context = context
         self.details: Sequence[str] = ()  #: further lines of the message, one per problem
-        self.hint = self.remedy.format(**context)
+        self.hint = _write_remedy(self.remedy, context)
         if candidates:
             from dbctl.errors.suggestions import suggest_sentence
 
@@ -95,3 +95,13 @@ def load_registry() -> Mapping[str, type[DbctlError]]:
     for module in iter_modules(errors.__path__):
         import_module(f"{errors.__name__}.{module.name}")
     return DbctlError.registry
+
+
+def _write_remedy(remedy: str, context: Mapping[str, object]) -> str:
+    """Return a remedy with its facts; in commands, names with spaces are quoted, so that they can be pasted."""
+    import re
+    from shlex import quote
+
+    quoted = {name: quote(value) if isinstance(value, str) else value for name, value in context.items()}
+    texts = re.split(r"(dbctl [^.;,]*)", remedy)
+    return "".join(text.format(**(quoted if index % 2 else context)) for index, text in enumerate(texts))

@@ -63,7 +63,11 @@ class RowNotFoundError(DbctlError):
     sentence, remedy = "no row {key} in {table} of {target}", "{hint}"
 
     def __init__(self, *, table: str, hint: str = "", **context: object) -> None:
-        super().__init__(table=table, hint=hint or f"List rows with: dbctl data rows {table}", **context)
+        from shlex import quote
+
+        super().__init__(
+            table=table, hint=hint or f"List rows with: dbctl data rows {quote(table)}", **context
+        )
 
 
 class DatabaseNotFoundError(DbctlError):

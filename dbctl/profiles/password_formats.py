@@ -1,189 +1,34 @@
-"""Formats of password hashes: the pattern, the cost and the computation of each.
+"""Formats of password hashes: the table of all, with PBKDF2, scrypt, and the hashes of Unix and of single apps.
 
 The text of a hash begins with its prefix: the algorithm and its cost. The salt and the digest follow.
-Over 400 lines: the formats are one table, and share the functions that compute PBKDF2, scrypt and bcrypt.
 """
 
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from collections.abc import Mapping
 
-from dbctl.errors import HashExpensiveError
-from dbctl.model import Struct
 from dbctl.profiles.codecs import HashFormat
-
-#: The named groups of a hash: parameters of its prefix, ``salt`` and ``hash``.
-Parts: TypeAlias = Mapping[str, str]
-
-#: bcrypt ignores further bytes, so longer passwords are refused.
-BCRYPT_BYTES = 72
-#: A stored hash that demands more is not computed. Seconds are those of one core of a small server.
-MAX_SECONDS, MAX_MEMORY = 8.0, 2**30
-
-LETTERS_64 = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-LETTERS_AND_DIGITS = LETTERS_64[2:]
-#: Bytes of a digest, and seconds of one round of PBKDF2 with it.
-DIGESTS: Mapping[str, tuple[int, float]] = {
-    "sha1": (20, 3e-7),
-    "sha256": (32, 4.5e-7),
-    "sha512": (64, 7e-7),
-}
-
-
-class Cost(Struct, frozen=True):
-    """The resources that the computation of a hash demands."""
-
-    seconds: float
-    memory: int = 0  #: bytes
-
-    @property
-    def is_accepted(self) -> bool:
-        """Whether dbctl computes such a hash."""
-        return self.seconds <= MAX_SECONDS and self.memory <= MAX_MEMORY
-
-
-class PasswordFormat(Struct, frozen=True, kw_only=True):
-    """One format: patterns of its text, and functions of the parts of a hash."""
-
-    prefix: str  #: regular expression of the prefix; empty: hashes have none, and the name of the format replaces it
-    rest: str  #: regular expression of salt and digest
-    cost: Callable[[Parts], Cost]
-    compute: Callable[[bytes, Parts], str]  #: the group ``hash`` of a password
-    new_salt: Callable[[], str]
-    template: str = "{salt}${hash}"  #: the text after the prefix
-    #: whether the parts are consistent, beyond the patterns; a prefix has no ``hash``
-    is_valid: Callable[[Parts], bool] = lambda _parts: True
-    max_bytes: int | None = None  #: of a password; the algorithm ignores further bytes, and those after a NUL
-
-
-def random_text(length: int, letters: str) -> str:
-    import secrets
-
-    return "".join(secrets.choice(letters) for _ in range(length))
-
-
-def _random_base64() -> str:
-    import secrets
-
-    return b64encode(secrets.token_bytes(16)).decode()
-
-
-def _random_unpadded() -> str:
-    return _random_base64().rstrip("=")
-
-
-def _random_hex() -> str:
-    import secrets
-
-    return secrets.token_hex(16)
-
-
-# bcrypt ---------------------------------------------------------------------------------------------------------------
-
-
-def _create_bcrypt(
-    leading: str, transform: Callable[[bytes], bytes], max_bytes: int | None = None
-) -> PasswordFormat:
-    """Return the format of bcrypt hashes with a leading text, of transformed passwords."""
-
-    def compute(password: bytes, parts: Parts) -> str:
-        import bcrypt
-
-        salt = f"$2{parts['variant']}${parts['rounds']}${parts['salt']}"
-        return bcrypt.hashpw(transform(password), salt.encode()).decode()[len(salt) :]
-
-    def new_salt() -> str:
-        import bcrypt
-
-        return bcrypt.gensalt(4).decode()[-22:]
-
-    return PasswordFormat(
-        prefix=rf"{leading}\$2(?P<variant>[abxy])\$(?P<rounds>0[4-9]|[12]\d|3[01])\$",
-        rest=r"(?P<salt>[./A-Za-z0-9]{22})(?P<hash>[./A-Za-z0-9]{31})",
-        cost=lambda parts: Cost(6e-5 * 2 ** int(parts["rounds"])),
-        compute=compute,
-        new_salt=new_salt,
-        template="{salt}{hash}",
-        max_bytes=max_bytes,
-    )
-
-
-def _digest_wordpress(password: bytes) -> bytes:
-    import hmac
-
-    # WordPress removes these characters from the password that a user types.
-    trimmed = password.strip(b" \t\n\r\0\x0b")
-    return b64encode(hmac.digest(b"wp-sha384", trimmed, "sha384"))
-
-
-def _digest_django(password: bytes) -> bytes:
-    import hashlib
-
-    return hashlib.sha256(password).hexdigest().encode()
-
-
-# Argon2 ---------------------------------------------------------------------------------------------------------------
-
-
-#: Passes and lanes in the order of the reference implementation, or in the alphabetical order of other libraries.
-_ARGON2_COSTS = (
-    r"(?=(?:p=\d+,)?t=(?P<passes>\d{1,10})[,$])(?=(?:t=\d+,)?p=(?P<lanes>\d{1,2})[,$])"
-    r"(?:t=\d{1,10},p=\d{1,2}|p=\d{1,2},t=\d{1,10})"
+from dbctl.profiles.password_hash import (
+    BCRYPT_BYTES,
+    DIGESTS,
+    LETTERS_64,
+    LETTERS_AND_DIGITS,
+    Cost,
+    Parts,
+    PasswordFormat,
+    create_argon2,
+    create_bcrypt,
+    decode_unpadded,
+    digest_django,
+    digest_wordpress,
+    encode_unpadded,
+    is_unpadded,
+    random_base64,
+    random_hex,
+    random_text,
+    random_unpadded,
 )
-
-
-def _create_argon2(leading: str) -> PasswordFormat:
-    """Return the format of PHC strings of Argon2 with a leading text."""
-    return PasswordFormat(
-        prefix=rf"{leading}\$argon2(?P<type>id|i|d)\$v=19\$m=(?P<memory>\d{{1,10}}),{_ARGON2_COSTS}\$",
-        rest=r"(?P<salt>[A-Za-z0-9+/]{11,64})\$(?P<hash>[A-Za-z0-9+/]{16,128})",
-        cost=lambda parts: Cost(
-            1.2e-6 * int(parts["memory"]) * int(parts["passes"]), 1024 * int(parts["memory"])
-        ),
-        compute=_compute_argon2,
-        new_salt=_random_unpadded,
-        is_valid=lambda parts: (
-            0 < 8 * int(parts["lanes"]) <= int(parts["memory"])
-            and int(parts["passes"]) > 0
-            and _is_unpadded(parts.get("salt", ""))
-            and _is_unpadded(parts.get("hash", ""))
-        ),
-    )
-
-
-def _compute_argon2(password: bytes, parts: Parts) -> str:
-    from argon2.exceptions import HashingError
-    from argon2.low_level import Type, hash_secret_raw
-
-    try:
-        raw = hash_secret_raw(
-            password,
-            salt=_decode_unpadded(parts["salt"]),
-            time_cost=int(parts["passes"]),
-            memory_cost=int(parts["memory"]),
-            parallelism=int(parts["lanes"]),
-            hash_len=len(_decode_unpadded(parts["hash"])) if "hash" in parts else 32,
-            type=Type[parts["type"].upper()],
-        )
-    except HashingError as error:  # not enough memory
-        raise HashExpensiveError(format="argon2") from error
-    return _encode_unpadded(raw)
-
-
-def _encode_unpadded(data: bytes) -> str:
-    return b64encode(data).decode().rstrip("=")
-
-
-def _decode_unpadded(text: str) -> bytes:
-    return b64decode(text + "=" * (-len(text) % 4))
-
-
-def _is_unpadded(text: str) -> bool:
-    """Return whether the length is possible for base64 without padding."""
-    return len(text) % 4 != 1
-
 
 # PBKDF2 ---------------------------------------------------------------------------------------------------------------
 
@@ -237,7 +82,7 @@ _MEDIAWIKI_PBKDF2 = PasswordFormat(
     compute=lambda password, parts: b64encode(
         _compute_pbkdf2(password, b64decode(parts["salt"]), parts, int(parts["length"]))
     ).decode(),
-    new_salt=_random_base64,
+    new_salt=random_base64,
     template="{salt}:{hash}",
     is_valid=lambda parts: "hash" not in parts or len(parts["hash"]) == -(-int(parts["length"]) // 3) * 4,
 )
@@ -246,12 +91,12 @@ _PASSLIB_PBKDF2 = PasswordFormat(
     prefix=rf"\$pbkdf2(?:-(?P<digest>sha256|sha512))?\${_ROUNDS}\$",
     rest=r"(?P<salt>[./A-Za-z0-9]{1,512})\$(?P<hash>[./A-Za-z0-9]{27,86})",
     cost=lambda parts: _cost_of_pbkdf2(_name_digest(parts)),
-    compute=lambda password, parts: _encode_unpadded(
-        _compute_pbkdf2(password, _decode_unpadded(parts["salt"].replace(".", "+")), _name_digest(parts))
+    compute=lambda password, parts: encode_unpadded(
+        _compute_pbkdf2(password, decode_unpadded(parts["salt"].replace(".", "+")), _name_digest(parts))
     ).replace("+", "."),
-    new_salt=lambda: _random_unpadded().replace("+", "."),
+    new_salt=lambda: random_unpadded().replace("+", "."),
     is_valid=lambda parts: (
-        _is_unpadded(parts.get("salt", ""))
+        is_unpadded(parts.get("salt", ""))
         and (
             "hash" not in parts
             or len(parts["hash"]) == -(-DIGESTS[_name_digest(parts)["digest"]][0] * 4 // 3)
@@ -267,14 +112,14 @@ _PHC_PBKDF2 = PasswordFormat(
     ),
     rest=r"(?P<salt>[A-Za-z0-9+/]{4,128})\$(?P<hash>[A-Za-z0-9+/]{14,400})",
     cost=lambda parts: _cost_of_pbkdf2(_read_phc_pbkdf2(parts), int(parts["length"])),
-    compute=lambda password, parts: _encode_unpadded(
+    compute=lambda password, parts: encode_unpadded(
         _compute_pbkdf2(
-            password, _decode_unpadded(parts["salt"]), _read_phc_pbkdf2(parts), int(parts["length"])
+            password, decode_unpadded(parts["salt"]), _read_phc_pbkdf2(parts), int(parts["length"])
         )
     ),
-    new_salt=_random_unpadded,
+    new_salt=random_unpadded,
     is_valid=lambda parts: (
-        _is_unpadded(parts.get("salt", ""))
+        is_unpadded(parts.get("salt", ""))
         and ("hash" not in parts or len(parts["hash"]) == -(-int(parts["length"]) * 4 // 3))
     ),
 )
@@ -297,7 +142,7 @@ _GITEA_PBKDF2 = PasswordFormat(
     compute=lambda password, parts: _compute_pbkdf2(
         password, _decode_gitea_salt(parts["salt"]), parts, int(parts["length"])
     ).hex(),
-    new_salt=_random_hex,
+    new_salt=random_hex,
     is_valid=lambda parts: "hash" not in parts or len(parts["hash"]) == 2 * int(parts["length"]),
 )
 
@@ -359,22 +204,22 @@ _PHC_SCRYPT = PasswordFormat(
     prefix=r"\$scrypt\$ln=(?P<exponent>[1-9]|[12]\d|3[01]),r=(?P<block>[1-9]\d{0,2}),p=(?P<lanes>[1-9]\d{0,2})\$",
     rest=r"(?P<salt>[A-Za-z0-9+/]{4,128})\$(?P<hash>[A-Za-z0-9+/]{14,128})",
     cost=lambda parts: _cost_of_scrypt(2 ** int(parts["exponent"]), int(parts["block"]), int(parts["lanes"])),
-    compute=lambda password, parts: _encode_unpadded(
+    compute=lambda password, parts: encode_unpadded(
         _compute_scrypt(
             password,
-            _decode_unpadded(parts["salt"]),
+            decode_unpadded(parts["salt"]),
             2 ** int(parts["exponent"]),
             int(parts["block"]),
             int(parts["lanes"]),
-            len(_decode_unpadded(parts["hash"])) if "hash" in parts else 32,
+            len(decode_unpadded(parts["hash"])) if "hash" in parts else 32,
         )
     ),
-    new_salt=_random_unpadded,
+    new_salt=random_unpadded,
     # The algorithm requires a work factor below 2 ** (16 * block).
     is_valid=lambda parts: (
         int(parts["exponent"]) < 16 * int(parts["block"])
-        and _is_unpadded(parts.get("salt", ""))
-        and _is_unpadded(parts.get("hash", ""))
+        and is_unpadded(parts.get("salt", ""))
+        and is_unpadded(parts.get("hash", ""))
     ),
 )
 
@@ -509,17 +354,17 @@ _REDMINE_SHA1 = PasswordFormat(
     rest=r"(?P<salt>[0-9a-f]{32})\$(?P<hash>[0-9a-f]{40})",
     cost=lambda _parts: Cost(0),
     compute=_compute_redmine,
-    new_salt=_random_hex,
+    new_salt=random_hex,
 )
 
 PASSWORD_FORMATS: Mapping[HashFormat, PasswordFormat] = {
-    "bcrypt": _create_bcrypt("", lambda password: password, BCRYPT_BYTES),
-    "wordpress-bcrypt": _create_bcrypt(r"\$wp", _digest_wordpress),
-    "django-bcrypt": _create_bcrypt(r"bcrypt_sha256\$", _digest_django),
-    "nextcloud-bcrypt": _create_bcrypt(r"1\|", lambda password: password, BCRYPT_BYTES),
-    "argon2": _create_argon2(""),
-    "django-argon2": _create_argon2("argon2"),
-    "nextcloud-argon2": _create_argon2(r"[23]\|"),
+    "bcrypt": create_bcrypt("", lambda password: password, BCRYPT_BYTES),
+    "wordpress-bcrypt": create_bcrypt(r"\$wp", digest_wordpress),
+    "django-bcrypt": create_bcrypt(r"bcrypt_sha256\$", digest_django),
+    "nextcloud-bcrypt": create_bcrypt(r"1\|", lambda password: password, BCRYPT_BYTES),
+    "argon2": create_argon2(""),
+    "django-argon2": create_argon2("argon2"),
+    "nextcloud-argon2": create_argon2(r"[23]\|"),
     "django-pbkdf2": _DJANGO_PBKDF2,
     "werkzeug-pbkdf2": _WERKZEUG_PBKDF2,
     "mediawiki-pbkdf2": _MEDIAWIKI_PBKDF2,

@@ -12,7 +12,8 @@ from collections.abc import Callable, Collection
 from dbctl.errors import HashExpensiveError, ValueInvalidError
 from dbctl.model import Secret
 from dbctl.profiles.codecs import HashFormat
-from dbctl.profiles.password_formats import PASSWORD_FORMATS, Cost, Parts, PasswordFormat, random_text
+from dbctl.profiles.password_formats import PASSWORD_FORMATS
+from dbctl.profiles.password_hash import Cost, Parts, PasswordFormat, random_text
 
 #: Joins the parts of a hash that an app stores in several columns.
 JOINT = "$"

@@ -16,7 +16,8 @@ from werkzeug import security
 from dbctl.errors import HashExpensiveError, ValueInvalidError
 from dbctl.model import Secret
 from dbctl.profiles import codecs, passwords
-from dbctl.profiles.password_formats import MAX_MEMORY, MAX_SECONDS, PASSWORD_FORMATS
+from dbctl.profiles.password_formats import PASSWORD_FORMATS
+from dbctl.profiles.password_hash import MAX_MEMORY, MAX_SECONDS
 from dbctl.profiles.passwords import (
     estimate_cost,
     find_hash_problem,

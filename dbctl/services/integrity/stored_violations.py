@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 
@@ -211,7 +212,7 @@ class _StoredRowChecks:
                         examples += [repr(truncate(str(value)))] if len(examples) <= EXAMPLES else []
         if invalid:
             message = f"{format_count(invalid, 'row')} with a value of {table}.{column} that is not allowed: {_format_examples(examples)}"
-            hint = section.hint or f"dbctl data set {table} KEY {column}=VALUE"
+            hint = section.hint or f"dbctl data set {shlex.quote(table)} KEY {column}=VALUE"
             yield self._create_finding(section.severity, "value-unknown", message, hint)
 
     def _check_column(
@@ -228,7 +229,10 @@ class _StoredRowChecks:
             return
         live_table = LiveTable(self._app.profile, self._db, table, "values")
         where: list[Where] = [Condition(column, "!=", None), Not(Condition(column, "in", list(allowed)))]
-        hint = hint or f"Allowed: {', '.join(map(str, allowed))}: dbctl data set {table} KEY {column}=VALUE."
+        hint = (
+            hint
+            or f"Allowed: {', '.join(map(str, allowed))}: dbctl data set {shlex.quote(table)} KEY {column}=VALUE."
+        )
         yield from self._report_values(live_table, column, where, severity, "value-unknown", hint)
 
     def _report_values(
@@ -289,7 +293,10 @@ class _StoredRowChecks:
             if invalid:
                 message = f"{format_count(len(invalid), 'user')} with a value of {name} that is not allowed: {_format_examples(invalid)}"
                 yield self._create_finding(
-                    "warning", "value-unknown", message, f"dbctl settings reset {name} --user LOGIN"
+                    "warning",
+                    "value-unknown",
+                    message,
+                    f"dbctl settings reset {shlex.quote(name)} --user LOGIN",
                 )
 
     def check_permissions(self) -> Iterator[Finding]:
@@ -314,13 +321,13 @@ class _StoredRowChecks:
                     "error" if users and role.name.casefold() == users.admin_role.casefold() else "warning"
                 )
                 message = f"the built-in role {role.name} lacks {_format_examples(missing)}"
-                hint = f"dbctl roles grant {role.name} {' '.join(missing)}"
+                hint = f"dbctl roles grant {shlex.join([role.name, *missing])}"
                 yield self._create_finding(severity, "permission-missing", message, hint)
             if extra:
                 message = (
                     f"the built-in role {role.name} has additional permissions: {_format_examples(extra)}"
                 )
-                hint = f"dbctl roles revoke {role.name} {' '.join(extra)}"
+                hint = f"dbctl roles revoke {shlex.join([role.name, *extra])}"
                 yield self._create_finding("warning", "permission-extra", message, hint)
 
     def check_times(self) -> Iterator[Finding]:
@@ -341,7 +348,7 @@ class _StoredRowChecks:
         message = f"{live_table.name}.{column} has times in {len(forms)} forms, which do not sort together: {forms_text}"
         section = self._app.database(self._database)
         hint = (
-            f"dbctl data set {live_table.name} KEY {column}=TIME rewrites one row, dbctl integrity repair --times"
+            f"dbctl data set {shlex.quote(live_table.name)} KEY {column}=TIME rewrites one row, dbctl integrity repair --times"
             f" all rows, in the form of the app."
         )
         if section.mode == "read-only":

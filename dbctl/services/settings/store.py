@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -226,7 +227,7 @@ class SettingStore(ABC):
                     severity="error",
                     code="setting-invalid",
                     message=f"{setting.key} = {excerpt}: {reason}",
-                    hint=f"dbctl settings set {setting.key} VALUE, or settings reset {setting.key}",
+                    hint=f"dbctl settings set {shlex.quote(setting.key)} VALUE, or settings reset {setting.key}",
                 )
 
     # Results and rows ----------------------------------------------------------------------------------------

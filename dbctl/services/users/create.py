@@ -261,6 +261,8 @@ class NewUserRows:
         ]
         uncovered = users.live.missing_required_columns({*row, *secret, *referring, users.id})
         columns = {**users.fields, **({"role": users.roles.column} if users.roles else {})}
+        if users.section.id.codec == "given" and users.id not in {*row, *referring}:
+            uncovered.append(users.id)
         if missing := [field for field, column in columns.items() if column in uncovered]:
             options = " and ".join(map(name_option, missing))
             detail = f"a user of {users.app.profile.title} requires {' and '.join(missing)}: add {options}"

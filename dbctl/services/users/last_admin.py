@@ -68,8 +68,8 @@ def guard_last_admin(app: App, database: str, db: Readable, tables: Collection[s
         yield
         return
     users = UserTable(app, db)
-    if not section.admin_role:
-        with _guard_unknown_admin(users, tables):
+    if section.admin == "":
+        with guard_unknown_admin(users, tables):
             yield
         return
     takes_part = is_relevant(users, tables)
@@ -86,20 +86,32 @@ def guard_last_admin(app: App, database: str, db: Readable, tables: Collection[s
 
 
 @contextmanager
-def _guard_unknown_admin(users: UserTable, tables: Collection[str]) -> Iterator[None]:
-    """Refuse, at the end, changes that deleted or deactivated a user, who may be an admin.
+def guard_unknown_admin(users: UserTable, tables: Collection[str]) -> Iterator[None]:
+    """Refuse, at the end, changes that deleted or deactivated a user, or changed the rights of one, while the profile leaves open who is an admin.
 
     Raises:
         AdminUndecidedError: there was such a user.
     """
-    if not is_relevant(users, tables):
+    if users.section.admin != "" or not is_relevant(users, tables):
         yield
         return
-    before = {user.id for user in users.read([]) if may_sign_in(users, user)}
+    before = _read_rights(users)
     yield
-    remaining = {user.id for user in users.read([]) if may_sign_in(users, user)}
-    if before - remaining:
+    after = _read_rights(users)
+    if any(after.get(key) != rights for key, rights in before.items()):
         require_admin_decision(users)
+
+
+def _read_rights(users: UserTable) -> dict[object, tuple[object, ...]]:
+    """Return, by the key of each active user, the roles, and the values of columns whose names may show an admin."""
+    from dbctl.services.app.evidence import TableEvidence, names
+
+    table = TableEvidence(name=users.live.name, columns=users.live.table.columns)
+    patterns = (names.ADMIN_FLAG, names.ADMIN_CANDIDATE, names.ROLE)
+    columns = dict.fromkeys(column for pattern in patterns for column in names.match_columns(table, pattern))
+    roles = {user.id: tuple(user.role_names) for user in users.read([]) if may_sign_in(users, user)}
+    rows = users.db.select(users.live.name, [users.id, *columns])
+    return {key: (roles[key], *values) for key, *values in rows if key in roles}
 
 
 def is_relevant(users: UserTable, tables: Collection[str]) -> bool:

@@ -280,8 +280,9 @@ class UpdateUsers:
         if not touched:
             return UsersChanged(users=self._selected, changed=0)
         if stored := self._stored():
-            changed = db.update(users.live.name, stored, [users.where_ids(touched)])
-            require_row_count(changed, len(touched), db)
+            with last_admin.guard_unknown_admin(users, [users.live.name]):
+                changed = db.update(users.live.name, stored, [users.where_ids(touched)])
+                require_row_count(changed, len(touched), db)
         users.write_joined(db, [user.id for user in touched], self._new_values)
         if users.roles and self._assignments:
             users.roles.write(db, list(self._assignments.values()))

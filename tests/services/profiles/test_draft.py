@@ -136,6 +136,7 @@ def test_hostile_names_and_values_stay_text(engine, tmp_path, monkeypatch, answe
             "schema",
             "name",
             "title",
+            "home",
             "boolean",
             "databases",
             "users",
@@ -449,3 +450,16 @@ def test_ledgers_of_apps_are_read_and_are_no_settings(tmp_path, monkeypatch, ans
         assert answer("settings", "set", "version", "99", *options, status=5)["error"]
         with closing(sqlite3.connect(path)) as connection:
             assert connection.execute("select value from config where name = 'version'").fetchone() == ("12",)
+
+
+def test_init_finds_the_database_of_a_draft_without_its_address(tmp_path, monkeypatch, answer):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    draft = draft_sqlite(
+        answer, tmp_path / "data" / "shop.db", "create table notes (id integer primary key, title text)"
+    )
+    (tmp_path / "work" / "draft.toml").write_text(draft["profile"])
+    configured = answer("init", "./draft.toml")["data"]
+    assert configured["databases"] == {"main": "../data/shop.db"}
+    assert answer("data", "rows", "notes")["data"]["total"] == 0

@@ -126,7 +126,12 @@ def test_no_admin_is_removed_before_the_profile_defines_admins(shop, columns, va
     assert {"admin-undecided", "decision-open"} <= {finding["code"] for finding in findings}
     for words in ("users", "delete", "ada@example.org"), ("users", "deactivate", "ada@example.org"):
         assert shop.run(*words, status=6)["error"]["code"] == "admin-undecided"
-    assert shop.run("data", "delete", "users", "1", status=6)["error"]["code"] == "admin-undecided"
+    raw = [("data", "delete", "users", "1"), ("data", "set", "users", "1", "active=false")]
+    raw += [("data", "set", "users", "1", f"{columns.split()[1]}=0")] if columns else []
+    for words in raw:
+        assert shop.run(*words, status=6)["error"]["code"] == "admin-undecided"
+    stored = shop.rows("select * from users")
+    assert [row[1] for row in stored] == ["ada@example.org", "bo@example.org"]
     assert shop.rows("select id, active from users") == [(1, 1), (2, 1)]
     shop.profile.write_text(shop.profile.read_text().replace("# admin = false", "admin = false"))
     shop.run("users", "delete", "bo@example.org")
@@ -240,6 +245,21 @@ def test_values_of_new_users_are_those_that_all_users_have(shop):
         True,
         None,
     )
+
+
+def test_key_that_nothing_creates_is_required(shop):
+    with closing(sqlite3.connect(shop.path)) as connection, connection:
+        connection.execute(
+            "create table users (id text primary key, email text not null unique, active boolean)"
+        )
+        connection.execute(
+            "insert into users values ('k1', 'ada@example.org', 1), ('zz', 'bo@example.org', 1)"
+        )
+    shop.draft()
+    error = shop.run("users", "create", "cy@example.org", status=2)["error"]
+    assert "--set id=VALUE" in error["message"]
+    shop.run("users", "create", "cy@example.org", "--set", "id=c 1")
+    assert shop.rows("select email from users where id = 'c 1'") == [("cy@example.org",)]
 
 
 def test_user_whose_key_is_in_the_name_of_a_role_is_not_deleted(shop):

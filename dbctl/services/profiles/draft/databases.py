@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from pathlib import Path
 
 from dbctl.engines.contract import Readable
 from dbctl.engines.sql import ident
@@ -34,12 +35,12 @@ def draft_database(
     *,
     name: str,
     title: str,
-    file_name: str,
+    file: Path | None,
     users: TableEvidence | None,
     covered: Collection[str],
     tokens: Collection[str],
 ) -> DatabaseDraft:
-    """Return the first sections of a profile; ``covered`` are secret columns (``table.column``) of other sections, ``tokens`` further ones."""
+    """Return the first sections of a profile; ``file`` is that of SQLite, ``covered`` are secret columns (``table.column``) of other sections, ``tokens`` further ones."""
     decisions = list[Decision]()
     root: list[Line | str] = [
         Line("schema", "dbctl.profile/1"),
@@ -47,9 +48,10 @@ def draft_database(
         Line("title", title),
         *_describe_times(evidence, users, decisions),
         *_describe_booleans(evidence),
+        *([Line("home", [str(file.parent)], "init finds the database there")] if file else []),
     ]
     lines: list[Line | str] = [Line("engines", [evidence.engine])]
-    lines += [Line("find", [file_name])] if file_name else []
+    lines += [Line("find", [file.name])] if file else []
     if needs := _choose_needs(evidence, users):
         lines.append(Line("needs", needs, "tables that identify the database"))
     updated = Counter(

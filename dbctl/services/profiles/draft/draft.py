@@ -117,7 +117,7 @@ def _draft(
         db,
         name=name,
         title=name,
-        file_name=Path(url.path).name if url.is_file else "",
+        file=Path(url.path).absolute() if url.is_file else None,
         users=table,
         covered=[*(users.secrets if users else ()), *sign_ins.secrets],
         tokens=sign_ins.tokens,

@@ -28,6 +28,8 @@ LONGEST_CONSTANT = 40
 #: The time limit of a query about all users.
 QUERY_LIMIT = timedelta(seconds=1)
 _UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+#: Names of fields with a meaning of their own.
+_RESERVED = ("role", "roles", "active")
 #: Fields that each new user has.
 _SOURCES = ("id", "username", "email")
 
@@ -88,7 +90,10 @@ def draft_new_users(
         text = f"{users.name}.{join_names(varied)} would be NULL for a new user, and is so for none of {len(users.rows)}"
         decisions.append(Decision("new-users", text))
     return NewUserDraft(
-        fields={column: column for column in required}, lines=lines, parts=parts, decisions=decisions
+        fields={f"{name}_value" if name in _RESERVED else name: name for name in required},
+        lines=lines,
+        parts=parts,
+        decisions=decisions,
     )
 
 
