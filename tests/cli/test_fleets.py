@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import sqlite3
@@ -252,6 +253,18 @@ def test_two_names_of_one_database_are_processed_once(shop, answer):
     assert codes(result) == {"zoe": "instance-duplicate"}
     listed = answer("apps", "instances", status=4)["data"]["items"]
     assert [item["app"] for item in listed if item["problem"]] == ["shop/zoe"]
+
+
+def test_run_with_a_tenant_whose_name_is_not_utf8_is_recorded(shop, answer):
+    name = os.fsdecode(b"caf\xe9")
+    tenant_path(shop, name).parent.mkdir()
+    result = answer("backup", "create", status=12)
+    assert not result["warnings"]
+    (listed,) = answer("runs", "list", "--command", "backup create")["data"]["items"]
+    assert (listed["result"], listed["exit_code"]) == ("partial", 12)
+    assert answer("runs", "show", str(listed["id"]))["data"]["command"] == "backup create"
+    items = answer("runs", "list", "--app", f"shop/{name}")["data"]["items"]
+    assert [item["id"] for item in items] == [listed["id"]]
 
 
 def test_findings_of_all_are_combined(shop, run):

@@ -128,21 +128,31 @@ def _list_by_paths(app: App) -> list[Instance]:
     suffix, separator, remainder = after.partition("/")
     try:
         with os.scandir(folder or "/") as entries:
-            names = sorted(
+            names = [
                 entry.name[len(prefix) : len(entry.name) - len(suffix)]
                 for entry in entries
                 if entry.name.startswith(prefix)
                 and entry.name.endswith(suffix)
                 and len(entry.name) > len(prefix + suffix)
                 and not (entry.name.startswith(".") and not prefix)
-            )
+            ]
     except OSError as error:
         raise InstanceListingError(
             app=app.name, reason=f"{folder}: {error.strerror}", hint="Check the address in the configuration."
         ) from error
     instances, name_by_file = list[Instance](), dict[tuple[int, int], str]()
-    for name in names:
-        path = f"{folder}/{prefix}{name}{suffix}{separator}{remainder}"
+    start = f"{folder}/{prefix}"
+    paths = [(name, f"{start}{name}{suffix}", f"{separator}{remainder}") for name in names]
+    # a link is the second path to its file, whatever its name
+    found = sorted(
+        (
+            os.path.islink(matched) or (bool(within) and os.path.islink(matched + within)),
+            name,
+            matched + within,
+        )  # noqa: PTH114 - as below
+        for name, matched, within in paths
+    )
+    for _, name, path in found:
         try:
             status = os.stat(path)  # noqa: PTH116 - pathlib is slow for 100,000 paths
         except NotADirectoryError:  # a file between the folders of the instances
@@ -152,7 +162,7 @@ def _list_by_paths(app: App) -> list[Instance]:
             continue
         other = name_by_file.setdefault((status.st_dev, status.st_ino), name)
         instances.append(_create_instance(app, name, other if other != name else ""))
-    return instances
+    return sorted(instances, key=lambda instance: instance.name)
 
 
 def _list_by_query(app: App, timeout: float) -> list[Instance]:

@@ -13,7 +13,7 @@ from dbctl.errors import RunNotFoundError
 from dbctl.model import Page
 from dbctl.services.journal.recorder import decode_run, is_running, list_interrupted
 from dbctl.services.journal.records import INTERRUPTED, RUNNING, CommandHistory, Run, RunDetails, RunFilter
-from dbctl.services.journal.store import FAILED_JOB, open_for_reading
+from dbctl.services.journal.store import FAILED_JOB, open_for_reading, storable_text
 
 #: Runs that a list counts; the default retention has no more.
 MAX_COUNTED = 100_000
@@ -76,6 +76,7 @@ def read_history(folder: Path, config: str, app: str) -> Sequence[CommandHistory
     with open_for_reading(folder) as connection:
         if connection is None:
             return ()
+        config, app = storable_text(config), storable_text(app)
         commands = _list_commands(connection, "outcomes", "config = ? and app = ? and ", (config, app))
         histories = (_read_command(connection, folder, config, app, command) for command in commands)
         return [history for history in histories if history]
@@ -115,7 +116,7 @@ def _select(connection: sqlite3.Connection, folder: Path, selected: RunFilter) -
     last = selected.after - 1 if selected.after else _LARGEST_ID
     source, column = ("outcomes", "run") if selected.app else ("runs", "id")
     where = "app = ? and " if selected.app else ""
-    values = (selected.app,) if selected.app else ()
+    values = (storable_text(selected.app),) if selected.app else ()
     ids, total = set[int](), 0
     for command in _list_commands(connection, source, where, values):
         if selected.command and not f"{command} ".startswith(f"{selected.command} "):

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import structs
@@ -24,7 +25,7 @@ from dbctl.services.journal.records import (
     is_failure,
     name_result,
 )
-from dbctl.services.journal.store import FAILED_JOB, open_for_writing
+from dbctl.services.journal.store import FAILED_JOB, open_for_writing, storable_text
 
 #: The folder of the files that running processes lock.
 LOCKS = "running"
@@ -95,8 +96,8 @@ class RunRecorder:
                     "insert or replace into outcomes values (?, ?, ?, ?, ?, ?, ?)",
                     [
                         (
-                            run.config,
-                            outcome.app,
+                            storable_text(run.config),
+                            storable_text(outcome.app),
                             run.command,
                             run.id,
                             outcome.exit_code,
@@ -148,6 +149,22 @@ def decode_run(run_id: int, record: bytes) -> Run:
     return structs.replace(msgspec.json.decode(record, type=Run), id=run_id)
 
 
+def _encode_run(run: Run) -> bytes:
+    try:
+        return msgspec.json.encode(run)
+    except UnicodeEncodeError:  # of a file name that is not UTF-8
+        return msgspec.json.encode(_escape_all(msgspec.to_builtins(run)))
+
+
+def _escape_all(value: Any) -> Any:
+    """Return a value of JSON whose texts can be stored."""
+    if isinstance(value, str):
+        return storable_text(value)
+    if isinstance(value, dict):
+        return {storable_text(name): _escape_all(item) for name, item in value.items()}
+    return [_escape_all(item) for item in value] if isinstance(value, list) else value
+
+
 def list_interrupted(connection: sqlite3.Connection, folder: Path) -> Sequence[Run]:
     """Return the runs without a result whose process does not exist any more."""
     # A parameter instead of the literal would prevent the use of the index.
@@ -167,13 +184,13 @@ def _insert(connection: sqlite3.Connection, run: Run, apps: Sequence[str]) -> Ru
             run.result,
             is_failure(run.result),
             run.started_at.isoformat(),
-            msgspec.json.encode(run),
+            _encode_run(run),
         ),
     )
     run = structs.replace(run, id=cursor.lastrowid or 0)
     connection.executemany(
         "insert into outcomes values (?, ?, ?, ?, null, '', 0)",
-        [(run.config, app, run.command, run.id) for app in apps],
+        [(storable_text(run.config), storable_text(app), run.command, run.id) for app in apps],
     )
     return run
 
@@ -181,7 +198,7 @@ def _insert(connection: sqlite3.Connection, run: Run, apps: Sequence[str]) -> Ru
 def _update(connection: sqlite3.Connection, run: Run) -> bool:
     cursor = connection.execute(
         "update runs set result = ?, failed = ?, record = ? where id = ? and started_at = ?",
-        (run.result, is_failure(run.result), msgspec.json.encode(run), run.id, run.started_at.isoformat()),
+        (run.result, is_failure(run.result), _encode_run(run), run.id, run.started_at.isoformat()),
     )
     return cursor.rowcount > 0
 

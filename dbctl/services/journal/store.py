@@ -116,6 +116,11 @@ def release_pages(folder: Path, *, max_pages: int) -> None:
             connection.execute("pragma wal_checkpoint(truncate)")
 
 
+def storable_text(text: str) -> str:
+    """Return a text as the journal stores it: bytes of file names that are not UTF-8 are escaped."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def is_read_only(folder: Path) -> bool:
     """Whether a journal exists that this process cannot write."""
     path = folder / FILE_NAME

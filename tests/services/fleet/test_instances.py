@@ -100,6 +100,17 @@ def test_links_to_one_database_are_one_instance_and_problems(tmp_path):
     assert set(problems.values()) == {None, "instance-duplicate"}
 
 
+def test_link_that_sorts_first_does_not_take_the_place_of_its_folder(tmp_path):
+    create_fleet(tmp_path)
+    ada = tenant_path(tmp_path, "ada")
+    (tmp_path / "tenants/aa").symlink_to(ada.parent)
+    (tmp_path / "tenants/ab").mkdir()
+    tenant_path(tmp_path, "ab").symlink_to(ada)
+    problems = list_problems(tmp_path)
+    assert list(problems) == sorted(problems)
+    assert {name for name, code in problems.items() if code} == {"aa", "ab"}
+
+
 def test_folder_without_its_database_is_an_instance_and_a_file_is_none(tmp_path):
     create_fleet(tmp_path)
     (tmp_path / "tenants/eve").mkdir()
