@@ -145,11 +145,7 @@ def _list_by_paths(app: App) -> list[Instance]:
     paths = [(name, f"{start}{name}{suffix}", f"{separator}{remainder}") for name in names]
     # a link is the second path to its file, whatever its name
     found = sorted(
-        (
-            os.path.islink(matched) or (bool(within) and os.path.islink(matched + within)),
-            name,
-            matched + within,
-        )  # noqa: PTH114 - as below
+        (any(map(os.path.islink, (matched, matched + within))), name, matched + within)
         for name, matched, within in paths
     )
     for _, name, path in found:
