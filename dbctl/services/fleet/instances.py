@@ -144,11 +144,11 @@ def _list_by_paths(app: App) -> list[Instance]:
     start = f"{folder}/{prefix}"
     paths = [(name, f"{start}{name}{suffix}", f"{separator}{remainder}") for name in names]
     # a link is the second path to its file, whatever its name
-    found = sorted(
+    matches = sorted(
         (any(map(os.path.islink, (matched, matched + within))), name, matched + within)
         for name, matched, within in paths
     )
-    for _, name, path in found:
+    for _, name, path in matches:
         try:
             status = os.stat(path)  # noqa: PTH116 - pathlib is slow for 100,000 paths
         except NotADirectoryError:  # a file between the folders of the instances
