@@ -256,7 +256,11 @@ def copy_(
 def adopt(
     ctx: typer.Context,
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="Files, or backup folders of another repository.")
+        list[Path],
+        typer.Argument(
+            metavar="PATH...",
+            help="Files, folders of an app's own script, or backup folders of another repository.",
+        ),
     ],
     at: Annotated[
         datetime | None,
@@ -272,7 +276,8 @@ def adopt(
 ) -> int:
     """Verify files that dbctl did not create, and store them as backups.
 
-    The files themselves remain unchanged. Times in file names are read as local time, unless dbctl wrote the
+    A folder of a script stands for its files whose names the profile knows, except those that were adopted. The files
+    themselves remain unchanged. Times in file names are read as local time, unless dbctl wrote the
     name.
 
     Example: dbctl backup adopt old/user_20260105.db.gz --dry-run

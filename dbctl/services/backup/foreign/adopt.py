@@ -28,7 +28,8 @@ from dbctl.model import (
 )
 from dbctl.services.backup.create import create_backup
 from dbctl.services.backup.encryption import DecryptionKeys, is_encrypted
-from dbctl.services.backup.foreign.matching import find_set
+from dbctl.services.backup.foreign.discovery import list_known_files
+from dbctl.services.backup.foreign.matching import find_in_folder, find_set
 from dbctl.services.backup.foreign.staging import count_bytes, stage_backup
 from dbctl.services.backup.manifest import Manifest, Member, Origin, member_file_name
 from dbctl.services.backup.member_files import BackupWriter
@@ -101,7 +102,8 @@ class AdoptBackup(BackupOperation):
 
         Args:
             repository: the destination.
-            paths: files and folders.
+            paths: files and folders. A folder of a script's backups stands for its files whose names the profile knows, and
+                that no backup was created from yet.
             keys: for encrypted backups.
             created_at: time of the only file; None: from its name or its modification time.
 
@@ -109,12 +111,26 @@ class AdoptBackup(BackupOperation):
             UsageError: a time for several files.
         """
         super().__init__(repository)
+        expanded = {path: self._expand(path) for path in paths}
+        self._from_folders = {file for path, files in expanded.items() if files != [path] for file in files}
+        paths = [file for files in expanded.values() for file in files]
         if created_at is not None and len(paths) != 1:
             raise UsageError(detail="--at: requires exactly one file")
         self._keys, self._created_at = keys, created_at
         # Files of one set become one backup, regardless of which of them is named.
         path_by_set = {tuple(find_set(self._app, path)): path for path in reversed(paths)}
         self._paths = [*reversed(path_by_set.values())]
+
+    def _expand(self, path: Path) -> list[Path]:
+        """Return the files for which a folder stands, or the path itself."""
+        if not path.is_dir() or (path / MANIFEST).exists() or find_in_folder(self._app, path):
+            return [path]
+        known = set[str]()
+        with suppress(RepositoryMissingError):  # it will be created
+            known = {item.origin.path for item in self._repository.manifests()[0] if item.origin}
+        files = list_known_files(self._app, path)
+        new = [file for file in files if known.isdisjoint(map(_resolve, find_set(self._app, file)))]
+        return new if files else [path]
 
     def size(self) -> int:
         return count_bytes(self._paths)
@@ -129,7 +145,8 @@ class AdoptBackup(BackupOperation):
         for path in self._paths:
             with stage_backup(self._repository, path, created_at=self._created_at, trial=False) as staged:
                 description, manifest = staged[0].description, staged[0].manifest
-                self._refuse_duplicate(path, manifest)
+                if self._find_duplicate(path, manifest):
+                    continue
                 rows = format_count(sum(sum(member.rows.values()) for member in manifest.members), "row")
                 origin = f" ({manifest.origin.time})" if manifest.origin else ""
                 steps.append(
@@ -140,6 +157,8 @@ class AdoptBackup(BackupOperation):
 
     def apply(self, confirmed: str | None = None) -> BackupsAdopted:
         """Create the backups in order; an error stops the operation and leaves the previous backups.
+
+        Files of a folder with the content of an existing backup are skipped.
 
         Raises:
             AlreadyAdoptedError: a backup has the same content.
@@ -153,7 +172,9 @@ class AdoptBackup(BackupOperation):
                 with stage_backup(
                     repository, path, created_at=self._created_at, trial=True, advance=self._advance
                 ) as (backup, overlay):
-                    self._refuse_duplicate(path, backup.manifest)
+                    if duplicate := self._find_duplicate(path, backup.manifest):
+                        remarks.append(str(duplicate))
+                        continue
                     created = self._create_backup(path, backup.manifest, overlay)
                 remarks += backup.remarks
                 time = created.origin.time if created.origin else ""
@@ -186,7 +207,8 @@ class AdoptBackup(BackupOperation):
                 reason = finding.message.removeprefix(f"backup {manifest.id}").lstrip(", ")
                 raise BackupCorruptError(id=manifest.id, app=self.app, reason=reason)
 
-    def _refuse_duplicate(self, path: Path, manifest: Manifest) -> None:
+    def _find_duplicate(self, path: Path, manifest: Manifest) -> AlreadyAdoptedError | None:
+        """Return the error about a file with the content of a backup; raise it unless the file is one of a folder."""
         sha256 = manifest.origin.sha256 if manifest.origin else _hash_manifest(path)
         with suppress(RepositoryMissingError):  # it will be created
             for existing in self._repository.manifests()[0]:
@@ -194,7 +216,15 @@ class AdoptBackup(BackupOperation):
                     manifest
                 )
                 if is_same_backup or (existing.origin and existing.origin.sha256 == sha256):
-                    raise AlreadyAdoptedError(path=path, id=existing.id)
+                    error = AlreadyAdoptedError(path=path, id=existing.id)
+                    if path in self._from_folders:
+                        return error
+                    raise error
+        return None
+
+
+def _resolve(path: Path) -> str:
+    return str(path.resolve())
 
 
 def _hash_manifest(folder: Path) -> str:

@@ -58,6 +58,11 @@ def find_foreign_backups(repository: Repository) -> list[Backup]:
     return sorted([*items, *folders.values()], key=lambda backup: backup.created_at, reverse=True)
 
 
+def list_known_files(app: App, folder: Path) -> list[Path]:
+    """Return the files of a folder whose names the profile knows, or which are copies of a configured database."""
+    return [path for path in _list_files(folder) if is_regular(path) and _match_pattern(app, path)]
+
+
 def _describe_folder(app: App, folder: Path, members: Mapping[str, Path]) -> Backup:
     time = detect_time(folder.name, folder.stat().st_mtime)
     names = ", ".join(entry.name for entry in members.values())

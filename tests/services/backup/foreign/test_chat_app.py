@@ -9,7 +9,7 @@ import subprocess
 import lancedb
 import pytest
 
-from dbctl.errors import AlreadyAdoptedError, SameFileError
+from dbctl.errors import AlreadyAdoptedError, FileNotRestorableError, SameFileError
 from dbctl.services.backup.foreign import staging
 from tests.engines import lance
 from tests.services import chat_app, promptvault_app
@@ -92,6 +92,26 @@ def test_a_set_is_verified_and_adopted_as_one_backup(path):
     catch_error(AlreadyAdoptedError, lambda: adopt(path, foreign_file(path, VECTORS)))
     promptvault_app.apply_restore(path, adopted.id)
     assert chat_app.read_keys(path) == chat_app.expected_keys(range(30))
+
+
+def test_folder_of_a_script_is_adopted_as_a_whole(path):
+    for name in (CHAT, VECTORS):  # a run of the script without changes
+        shutil.copy(foreign_file(path, name), foreign_file(path, name.replace("20250119", "20250121")))
+    script = SCRIPT.replace(TIMESTAMP, "20250120_140530")  # the messages have changed
+    subprocess.run(["sh", "-c", script], cwd=path.parent, check=True)
+    for entry in (path.parent / "foreign").rglob("*"):
+        entry.chmod(entry.stat().st_mode & ~0o022)
+    foreign_file(path, "notes.txt").write_text("moved to the other disk")
+    result = adopt(path, path.parent / "foreign")
+    assert [(backup.databases, f"{backup.created_at:%m-%d}") for backup in result.adopted] == [
+        (["chat", "vectors"], "01-19"),
+        (["chat", "vectors"], "01-20"),
+    ]
+    assert promptvault_app.list_codes(promptvault_app.verify_backups(path)) == []
+    assert any("20250121_140530.db.gz is already in the repository" in text for text in result.remarks)
+    assert adopt(path, path.parent / "foreign").adopted == []  # nothing is new
+    (path.parent / "empty").mkdir()
+    catch_error(FileNotRestorableError, lambda: adopt(path, path.parent / "empty"))
 
 
 def test_interrupted_copy_is_restored_at_its_last_complete_version(path):
