@@ -276,7 +276,7 @@ def adopt(
 ) -> int:
     """Verify files that dbctl did not create, and store them as backups.
 
-    A folder of a script stands for its files whose names the profile knows, except those that were adopted. The files
+    Of a folder of a script, all files with names in the profile are adopted, except those that were adopted before. The files
     themselves remain unchanged. Times in file names are read as local time, unless dbctl wrote the
     name.
 

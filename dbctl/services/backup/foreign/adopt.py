@@ -102,8 +102,8 @@ class AdoptBackup(BackupOperation):
 
         Args:
             repository: the destination.
-            paths: files and folders. A folder of a script's backups stands for its files whose names the profile knows, and
-                that no backup was created from yet.
+            paths: files and folders. Of a folder of a script's backups, the files with names in the profile are adopted, if
+                no backup was created from them yet.
             keys: for encrypted backups.
             created_at: time of the only file; None: from its name or its modification time.
 
@@ -122,7 +122,7 @@ class AdoptBackup(BackupOperation):
         self._paths = [*reversed(path_by_set.values())]
 
     def _expand(self, path: Path) -> list[Path]:
-        """Return the files for which a folder stands, or the path itself."""
+        """Return the files of a folder that are adopted, or the path itself."""
         if not path.is_dir() or (path / MANIFEST).exists() or find_in_folder(self._app, path):
             return [path]
         known = set[str]()

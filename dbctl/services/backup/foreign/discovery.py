@@ -59,7 +59,7 @@ def find_foreign_backups(repository: Repository) -> list[Backup]:
 
 
 def list_known_files(app: App, folder: Path) -> list[Path]:
-    """Return the files of a folder whose names the profile knows, or which are copies of a configured database."""
+    """Return the files of a folder with names in the profile, and the copies of a configured database."""
     return [path for path in _list_files(folder) if is_regular(path) and _match_pattern(app, path)]
 
 
