@@ -3,18 +3,42 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from dbctl.engines.mysql.connection import MySQLConnection
 from dbctl.engines.mysql.errors import quote
+from dbctl.engines.parsing import unquote_name
 from dbctl.errors import PrivilegeMissingError
 
-_NAME = r'(?:`((?:[^`]|``)*)`|"((?:[^"]|"")*)"|(\*))'
+_NAME = r'(?:`(?:[^`]|``)*`|"(?:[^"]|"")*"|\*)'
+_KIND = "TABLE|PROCEDURE|FUNCTION|PACKAGE BODY|PACKAGE|LIBRARY"
 _GRANT = re.compile(
-    rf"(?P<verb>GRANT|REVOKE) (?P<rights>.+) ON (?:TABLE )?{_NAME}\.{_NAME} (?:TO|FROM) ", re.DOTALL
+    rf"(?P<verb>GRANT|REVOKE) (?P<rights>.+?) ON (?:(?P<kind>{_KIND}) )?(?P<database>{_NAME})\.(?P<name>{_NAME}) (?:TO|FROM) ",
+    re.DOTALL,
 )
 #: Signs of a pattern for names of databases.
 _SIGNS = re.compile(r"\\(.)|([_%])|(.)", re.DOTALL)
+
+
+class GrantLine(NamedTuple):
+    """A line of SHOW GRANTS."""
+
+    verb: str  #: GRANT or REVOKE
+    rights: str
+    kind: str  #: of a routine; empty for tables
+    database: str  #: for all of its objects, the pattern of its name; ``*``: every database
+    name: str  #: of the object; ``*``: every object
+    has_grant_option: bool
+
+    @property
+    def words(self) -> Sequence[str]:
+        """The rights, each with its columns."""
+        return [right.strip() for right in re.split(r",(?![^(]*\))", self.rights)]
+
+    def is_of(self, database: str) -> bool:
+        """Whether it is about a database, or about an object of it."""
+        return self.database == database if self.name != "*" else matches_pattern(self.database, database)
 
 
 def require_rights(connection: MySQLConnection, rights: Sequence[str], table: str = "") -> None:
@@ -23,10 +47,14 @@ def require_rights(connection: MySQLConnection, rights: Sequence[str], table: st
     Raises:
         PrivilegeMissingError: it lacks one of ``rights`` on the database, or on ``table``.
     """
-    granted: dict[bool, set[str]] = {True: set(), False: set()}
-    for verb, words in _read_grants(connection, table):
-        granted[verb == "GRANT"] |= set(rights) if "ALL PRIVILEGES" in words else set(words)
-    missing = [right for right in rights if right not in granted[True] - granted[False]]
+    granted: dict[str, set[str]] = {"GRANT": set(), "REVOKE": set()}
+    for (line,) in connection.fetch("show grants"):
+        grant = parse_grant(str(line))
+        if grant is None or grant.name not in ("*", table):
+            continue
+        if grant.database == "*" or grant.is_of(connection.session.database):
+            granted[grant.verb] |= set(rights if "ALL PRIVILEGES" in grant.words else grant.words)
+    missing = [right for right in rights if right not in granted["GRANT"] - granted["REVOKE"]]
     if not missing:
         return
     session = connection.session
@@ -38,26 +66,19 @@ def require_rights(connection: MySQLConnection, rights: Sequence[str], table: st
     )
 
 
-def _read_grants(connection: MySQLConnection, table: str) -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield the verb and the rights of each grant, also of active roles, that holds for the whole database or for ``table``."""
-    database = connection.session.database
-    for (line,) in connection.fetch("show grants"):
-        if (match := _GRANT.match(str(line))) is None:
-            continue
-        verb, rights, *names = match.groups()
-        places = [names[:3], names[3:]]
-        pattern, name = (
-            star or (quoted or "").replace("``", "`") or (doubled or "").replace('""', '"')
-            for quoted, doubled, star in places
-        )
-        is_named = name != "*"
-        if is_named and (name != table or pattern != database):
-            continue
-        if pattern == "*" or is_named or _matches(pattern, database):
-            yield verb, [right.strip() for right in re.split(r",(?![^(]*\))", rights)]
+def parse_grant(line: str) -> GrantLine | None:
+    """Return a line about rights on objects; None for other ones."""
+    if (match := _GRANT.match(line)) is None:
+        return None
+    database, name = (
+        text if text == "*" else unquote_name(text) for text in (match["database"], match["name"])
+    )
+    option = line.endswith(" WITH GRANT OPTION")
+    kind = "" if match["kind"] == "TABLE" else match["kind"] or ""
+    return GrantLine(match["verb"], match["rights"], kind, database, name, option)
 
 
-def _matches(pattern: str, database: str) -> bool:
+def matches_pattern(pattern: str, database: str) -> bool:
     """Whether the pattern of a grant is that of a database."""
     regex = _SIGNS.sub(
         lambda match: {"_": ".", "%": ".*"}.get(match[2]) or re.escape(match[1] or match[3]), pattern

@@ -8,6 +8,7 @@ from typing import cast
 
 from dbctl.engines.contract import DumpRequest, DumpResult, DumpVerification, Table
 from dbctl.engines.mysql.backup import client_programs, stored_code
+from dbctl.engines.mysql.backup.accounts import read_accounts
 from dbctl.engines.mysql.backup.dump_reader import DumpScanner
 from dbctl.engines.mysql.backup.table_locks import TableLocks, open_dump_session
 from dbctl.engines.mysql.connection import Session
@@ -256,6 +257,7 @@ class MySQLDumper(MySQLPart):
             "charset": charset,
             "collation": collation,
             "format": "plain",
+            "roles": read_accounts(self._connection.session),
         }
 
 

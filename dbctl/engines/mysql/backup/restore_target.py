@@ -19,11 +19,14 @@ from dbctl.engines.contract import (
     Dump,
     LoadRequest,
     LoadResult,
+    MissingRole,
     RestoreStrategy,
     RetainedDatabase,
+    RolePolicy,
     TrialRestore,
 )
 from dbctl.engines.mysql.backup import stored_code
+from dbctl.engines.mysql.backup.accounts import find_missing_accounts, prepare_accounts
 from dbctl.engines.mysql.backup.dump import describe_server
 from dbctl.engines.mysql.backup.restore_server import CENTRAL, CHARSET, DATABASES, TABLES, RestoreServer
 from dbctl.engines.mysql.backup.scratch_database import create_scratch_database, load_scratch_database
@@ -103,6 +106,11 @@ class MySQLRestoreTarget(ServerRestoreTarget):
         ]
         return RestoreStrategy(method="swapped", retains_previous=True, steps=[*steps, *notes])
 
+    def find_missing_roles(self, dump: Dump, policy: RolePolicy) -> Sequence[MissingRole]:
+        server = self._server
+        with server.translate_errors(), server.central() as central:
+            return find_missing_accounts(central, dump, policy, server.target)
+
     def describe_retained(self, stamp: str) -> RetainedDatabase:
         with self._server.translate_errors(), self._server.central() as central:
             name = derived_name(self._server.name, f"{RETAINED_SUFFIX}{stamp}")
@@ -149,10 +157,15 @@ class MySQLRestoreTarget(ServerRestoreTarget):
                 remarks += restore_retained(server, central, request)
             else:
                 server.refuse_newer(dump, central)
-                with create_scratch_database(server, central, request, remarks) as url:
-                    load_scratch_database(server, central, url, request)
+                with (
+                    prepare_accounts(central, request, server.target, remarks) as accounts,
+                    create_scratch_database(server, central, request, remarks) as url,
+                ):
+                    load_scratch_database(server, central, url, request, accounts)
                     with lock_swap(server, central):
                         remarks += swap_tables(server, central, url.path, request)
+                    if not exists:  # rights on a database remain when it is replaced
+                        remarks += accounts.grant(central, server.name)
         return LoadResult(method="swapped" if exists else "new", remarks=remarks)
 
     def drop_retained(self, retained: Mapping[str, str]) -> Sequence[str]:
@@ -173,8 +186,13 @@ class MySQLRestoreTarget(ServerRestoreTarget):
         server, remarks = self._server, list[str]()
         with server.translate_errors(), server.central(request.timeout) as central:
             server.refuse_newer(request.dump, central)
-            with create_scratch_database(server, central, request, remarks) as url:
-                verification = load_scratch_database(server, central, url, request)
+            with (
+                prepare_accounts(central, request, server.target, remarks, temporary=True) as accounts,
+                create_scratch_database(server, central, request, remarks) as url,
+            ):
+                verification = load_scratch_database(server, central, url, request, accounts)
+                # rights of other accounts would outlive the database
+                remarks += accounts.grant(central, url.path, only_created=True)
                 yield TrialRestore(url=url, verification=verification, remarks=remarks)
 
     def _describe_location(self, session: Session) -> str:

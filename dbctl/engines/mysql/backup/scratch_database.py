@@ -14,6 +14,7 @@ from dbctl import signals
 from dbctl.engines.contract import DumpVerification, LoadRequest
 from dbctl.engines.mysql import locks
 from dbctl.engines.mysql.backup import stored_code
+from dbctl.engines.mysql.backup.accounts import AccountChanges
 from dbctl.engines.mysql.backup.foreign import scratch_role
 from dbctl.engines.mysql.backup.foreign import stored_code as foreign
 from dbctl.engines.mysql.backup.load import load_dump
@@ -89,11 +90,13 @@ def create_scratch_database(
 
 
 def load_scratch_database(
-    server: RestoreServer, central: Session, url: Url, request: LoadRequest
+    server: RestoreServer, central: Session, url: Url, request: LoadRequest, accounts: AccountChanges
 ) -> DumpVerification:
     """Load a dump into a new database, and compare its rows, as the user of ``url``."""
     name, dump, target = url.path, request.dump, server.target
-    rewrite = partial(foreign.remove_definers, target=target) if dump.foreign else iter
+    rewrite = (
+        partial(foreign.remove_definers, target=target) if dump.foreign else accounts.make_filter(target)
+    )
     try:
         load_dump(request, url, central.server, target, rewrite=rewrite)
         with closing(MySQLReader(url, target, timeout=request.timeout)) as reader:

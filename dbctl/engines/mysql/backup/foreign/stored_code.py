@@ -6,7 +6,7 @@ These objects run with the rights of their definer, so a foreign dump must not c
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 import pymysql
@@ -70,9 +70,20 @@ def split_lines(blocks: Iterable[bytes], target: str) -> Iterator[bytes]:
 
 def remove_definers(blocks: Iterable[bytes], target: str) -> Iterator[bytes]:
     """Remove the definers, so that the loading user becomes the definer; raises as ``split_lines``."""
+    return change_definers(blocks, target, lambda _: b"")
+
+
+def change_definers(
+    blocks: Iterable[bytes], target: str, change: Callable[[bytes], bytes]
+) -> Iterator[bytes]:
+    """Replace each clause of a definer by what ``change`` returns; raises as ``split_lines``."""
     scanner = DumpScanner()
     for line in split_lines(blocks, target):
-        yield line if scanner.in_rows or not _CREATES.match(line) else _DEFINER.sub(b"", line)
+        yield (
+            line
+            if scanner.in_rows or not _CREATES.match(line)
+            else _DEFINER.sub(lambda match: change(match[0]), line)
+        )
         scanner.feed(line)
 
 
