@@ -14,7 +14,7 @@ from contextlib import closing
 import pytest
 
 from tests.in_process import CLEAN_ENVIRONMENT, run_command
-from tests.shapes.flashpoint_web import deployed_user_db
+from tests.shapes.flashpoint_web import DEPLOYED, deployed_user_db
 
 #: A statement that runs for minutes, so that a signal interrupts it.
 LONG = "select count(*) from (with recursive c (n) as (select 1 union all select n + 1 from c limit 900000000) select n from c);"
@@ -272,7 +272,7 @@ def test_deployed_database_requires_its_own_migrations_folder(folder):
     deployed_user_db(folder / "user.db")
     status, response = run_json(folder, "up")
     assert (status, response["error"]["code"]) == (6, "migration-files-missing")
-    write(folder, {"001_complete_schema": "create table if not exists users (id);"})
+    write(folder, {"001_complete_schema": DEPLOYED.read_text()})
     for name in ("001_users", "002_notes"):
         (folder / "migrations" / f"{name}.sql").unlink()
     assert run_json(folder, "status", "--check")[0] == 0

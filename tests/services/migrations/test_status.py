@@ -183,9 +183,21 @@ def test_numbers_are_sorted_numerically(path: Path, tmp_path: Path) -> None:
     assert up(path, folder) == ["999_a", "1000_b"]
 
 
-def test_shipped_migrations_create_the_schema_of_the_profile(path: Path) -> None:
-    assert len(up(path, None)) == 4
+def test_a_new_database_has_the_schema_of_the_deployed_app(path: Path, tmp_path: Path) -> None:
+    assert up(path, None) == ["001_complete_schema"]
+    deployed = deployed_user_db(tmp_path / "deployed.db")
+    schemas = [
+        query(file, "select type, name, sql from sqlite_master order by 1, 2") for file in (path, deployed)
+    ]
+    assert schemas[0] == schemas[1]
+    assert read_states(path) == {"001_complete_schema": "applied"}
+    assert list_codes(path, None) == []
+
+
+def test_a_new_database_has_the_schema_of_the_document_with_its_variant(path: Path) -> None:
     with open_app(path) as app:
+        targets = find_targets(app, "user", variant="document")
+        assert len(MigrateUp(app, targets, UpSelection()).apply().items) == 4
         assert app.reader("user").count("permissions") == 18
     assert set(read_states(path).values()) == {"applied"}
     assert list_codes(path, None) == []
@@ -229,7 +241,9 @@ def test_plan_shows_the_up_section_only(tmp_path: Path, answer: Any) -> None:
 
 def test_migrations_run_in_an_open_database(path: Path) -> None:
     """``dbctl demo`` creates sample databases in this way, without a configured app."""
-    target = status.create_shipped_target(loader.load("flashpoint-web"), "user", "demo", "sqlite")
+    target = status.create_shipped_target(
+        loader.load("flashpoint-web"), "user", "demo", "sqlite", variant="document"
+    )
     writer = load_engine("sqlite").open_for_writing(
         Url(engine="sqlite", path=str(path)), target.name, timeout=1, pragmas={}, create={}
     )
@@ -703,7 +717,7 @@ def test_status_of_several_apps_includes_failures(path: Path, tmp_path: Path) ->
     up(path, None)
     with open_app(path) as valid, open_app(tmp_path / "none.db") as missing:
         result = status.collect_status([valid, missing])
-        assert (result.status, result.check, len(result.page.items)) == (12, 12, 4)
+        assert (result.status, result.check, len(result.page.items)) == (12, 12, 1)
         assert isinstance(result.failed[0], DatabaseMissingError)
         all_missing = status.collect_status([missing, missing])
         assert (all_missing.status, all_missing.check) == (10, 10)
