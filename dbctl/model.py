@@ -117,6 +117,11 @@ class ChangeResult(Struct, frozen=True, kw_only=True):
         return ()
 
     @property
+    def notes(self) -> Sequence[str]:
+        """Facts that need no action, which ``--quiet`` omits."""
+        return ()
+
+    @property
     def exit_status(self) -> int:
         """The exit code of the command; other than 0 if the change was applied, but a problem remains."""
         return 0

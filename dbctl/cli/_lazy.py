@@ -129,6 +129,26 @@ def is_recorded(path: Sequence[str]) -> bool:
     return path[-1] in RECORDED.get(" ".join(path[:-1]), "").split() or RECORDED.get(" ".join(path)) == ""
 
 
+#: By a command of other programs: the commands of dbctl, of which a group has at most one.
+SYNONYMS: Mapping[str, Sequence[str]] = {
+    **dict.fromkeys(("add", "new", "insert"), ("create", "import")),
+    **dict.fromkeys(("remove", "rm", "del", "drop"), ("delete",)),
+    **dict.fromkeys(("ls", "all"), ("list", "show")),
+    **dict.fromkeys(("get", "describe", "info"), ("show", "get")),
+    **dict.fromkeys(("edit", "modify", "change"), ("update", "set")),
+    **dict.fromkeys(("run", "start", "now"), ("create", "apply", "up")),
+    **dict.fromkeys(("check", "test"), ("verify", "check", "validate")),
+    **dict.fromkeys(("disable", "block", "ban"), ("deactivate",)),
+    **dict.fromkeys(("enable",), ("activate",)),
+    **dict.fromkeys(("passwd", "password", "reset-password"), ("set-password",)),
+    **dict.fromkeys(("apply", "migrate", "upgrade"), ("up",)),
+    **dict.fromkeys(("rollback", "downgrade"), ("down", "undo")),
+}
+LATEST = "latest"
+#: A name that more groups have, such as list, means none of them.
+MAX_EQUIVALENTS = 3
+
+
 class ObservedCommand(TyperCommand):
     """A command whose run is recorded in the journal or logged, if that applies."""
 
@@ -159,6 +179,12 @@ class LazyGroup(TyperGroup):
             self.add_command(add_common_options(self.loaders[cmd_name](), is_root=False), cmd_name)
         return self.commands.get(cmd_name)
 
+    def find_equivalents(self, word: str) -> list[str]:
+        """Return the commands that a word from the vocabulary of other programs means in this group."""
+        if word == LATEST or word.replace("_", "", 1).isdecimal():  # the id of a backup
+            return [f"{self.name} {name} {word}" for name in ("apply", "show") if name in self.loaders][:1]
+        return [f"{self.name} {name}" for name in SYNONYMS.get(word, ()) if name in self.loaders][:1]
+
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
         # A group nested in a command, such as search index; no search has the name of a nested group.
         if len(args) > 1 and (nested_name := " ".join(args[:2])) in self.loaders:
@@ -167,7 +193,11 @@ class LazyGroup(TyperGroup):
         if word not in self.loaders:
             from dbctl.errors import suggest_question
 
-            ctx.fail(f"no such command {word!r}{suggest_question(word, self.loaders)}")
+            suggestion = " or ".join(map(repr, self.find_equivalents(word)))
+            question = (
+                f" (did you mean {suggestion}?)" if suggestion else suggest_question(word, self.loaders)
+            )
+            ctx.fail(f"no such command {word!r}{question}")
         return super().resolve_command(ctx, args)
 
 
@@ -177,6 +207,12 @@ class Root(LazyGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.loaders = {name: partial(_load_module, name) for name in GROUPS}
+
+    def find_equivalents(self, word: str) -> list[str]:
+        """Return the commands of groups that have this name, unless it is the name of many."""
+        groups = [load() for name, load in self.loaders.items() if name not in COMMANDS]
+        paths = [f"{group.name} {word}" for group in groups if word in getattr(group, "loaders", ())]
+        return paths if len(paths) <= MAX_EQUIVALENTS else []
 
     def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002 - the signature is Typer's
         width = max(map(len, GROUPS))

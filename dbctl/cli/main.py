@@ -15,7 +15,7 @@ import typer
 from typer.main import get_group
 
 from dbctl import __version__, signals
-from dbctl.cli._lazy import Root
+from dbctl.cli._lazy import Root, is_recorded
 from dbctl.cli._support.emit import EXIT_STATUS, STARTED, collected_warnings
 from dbctl.cli._support.options import (
     RUN,
@@ -33,6 +33,7 @@ from dbctl.errors import (
     OutputFailedError,
     StoppedError,
     UsageError,
+    ValueInvalidError,
 )
 from dbctl.render import ColorChoice, Format, choose_color, streams
 from dbctl.signals import Interrupted
@@ -174,10 +175,17 @@ class _Run:
         self.error = error
         from dbctl.render import failure
 
+        path = current_command(self._ctx) if command is None else command
+        if error.hint.endswith(UsageError.remedy):
+            name = " ".join(["dbctl", *path])
+            own = f"List the arguments and options with: {name} --help"
+            error.hint = error.hint.removesuffix(UsageError.remedy) + own
+        elif not is_recorded(path):  # a command that changes nothing
+            error.hint = error.hint.removeprefix(ValueInvalidError.remedy).lstrip()
         return failure.show(
             error,
             _requested_format(self._words, os.environ.get("DBCTL_OUTPUT", "")),
-            current_command(self._ctx) if command is None else command,
+            path,
             status=status,
             warnings=collected_warnings(self._ctx),
         )

@@ -1,6 +1,8 @@
 """``dbctl restore``: restore backups into live databases, undo a restore, and salvage damaged files."""
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
+import os
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -26,7 +28,7 @@ from dbctl.cli._support.backups import (
 from dbctl.cli._support.emit import emit, note, run_change, show_progress, warn
 from dbctl.cli._support.hooks import begin_action
 from dbctl.cli._support.parameters import DryRun, RepositoryAddress
-from dbctl.errors import ConfigMissingError, UsageError
+from dbctl.errors import BackupMissingError, ConfigMissingError, UsageError
 from dbctl.services.app import App
 from dbctl.services.backup import LATEST, DecryptionKeys, Kind, Manifest, Repository
 from dbctl.services.restore import BackupSource, MergeMode
@@ -300,7 +302,15 @@ def _open_backup(
     """Yield the selected backup with the repository that reads it."""
     repository = Repository(app, repository_address)
     if file is None:
-        yield repository, select_backup(repository, backup, before, kind)
+        try:
+            manifest = select_backup(repository, backup, before, kind)
+        except BackupMissingError as error:
+            if os.sep in backup or Path(backup).exists():
+                error.hint = (
+                    f"It is not the id of a backup; for a file or a folder: --file {shlex.quote(backup)}"
+                )
+            raise
+        yield repository, manifest
         return
     if (backup and backup != LATEST) or before or kind:
         raise UsageError(detail=f"--file {file} cannot be combined with an id, --before or --kind")

@@ -26,9 +26,20 @@ Image: TypeAlias = Annotated[
 ]
 
 
+def _select_apps(ctx: typer.Context, *, all_apps: bool) -> list[Selection]:
+    """Return the selected apps.
+
+    Raises:
+        UsageError: a database was selected, which no job can be.
+    """
+    if database := read_options(ctx).db:
+        raise UsageError(detail=f"--db {database}: the jobs of an app are for all of its databases")
+    return read_selections(ctx, all_apps=all_apps, allow_fleets=True)
+
+
 def _read_apps(ctx: typer.Context, *, all_apps: bool) -> list[Selection]:
     """Return the selected apps, whose jobs can run unattended."""
-    apps = read_selections(ctx, all_apps=all_apps, allow_fleets=True)
+    apps = _select_apps(ctx, all_apps=all_apps)
     schedule.require_confirmed_cleanup(apps)
     return apps
 
@@ -188,7 +199,7 @@ def status(
     Example: dbctl schedule status --app blog
     Example: dbctl schedule status --all-apps --check
     """
-    apps = read_selections(ctx, all_apps=all_apps, allow_fleets=True)
+    apps = _select_apps(ctx, all_apps=all_apps)
     report = schedule.read_schedule(apps, folder=directory)
     findings = report.findings
     for finding in findings.findings:

@@ -48,8 +48,9 @@ def status(
     """Show the state of every database of every configured app, one line each, worst first; --app NAME selects one app.
 
     It shows whether each database is readable, its size, pending migrations, cleanup that is overdue by more than
-    a day, and the newest backup. Without --record, nothing is written, and nothing large is read: dbctl integrity
-    check examines the content. Of a fleet, the instances with a problem are listed.
+    a day, and the newest backup. If a database cannot be read, the exit code is that of its error, or 12 if others can
+    be read. Without --record, nothing is written, and nothing large is read: dbctl integrity check examines the
+    content. Of a fleet, the instances with a problem are listed.
 
     Example: dbctl status --check
     Example: dbctl status --app blog -o json
@@ -80,7 +81,7 @@ def status(
     return emit(
         ctx,
         report.page,
-        status=report.check if check else 0,
+        status=report.check if check else report.status,
         target=", ".join(report.apps),
         findings=report.findings.raise_warnings() if check else report.findings,
     )

@@ -12,8 +12,9 @@ def find_similar(name: str, known: Collection[str]) -> list[str]:
     """Return up to three names in ``known`` that are almost ``name``, without regard to case; otherwise the most similar name."""
     from difflib import get_close_matches
 
-    folded = name.casefold()
-    names_by_folded = {other.casefold(): other for other in known}
+    prefix = "--" if name.startswith("--") else ""  # it would make all options similar
+    folded = name.casefold().removeprefix(prefix)
+    names_by_folded = {other.casefold().removeprefix(prefix): other for other in known if other != name}
     if len(names_by_folded) > MAX_COMPARED:
         ends = folded[:2], folded[-2:]
         alike = [other for other in names_by_folded if other.startswith(ends[0]) or other.endswith(ends[1])]

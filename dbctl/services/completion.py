@@ -150,7 +150,9 @@ def _list_migrations(app: App, request: NameRequest) -> Iterable[str]:
 
     folder = Path(request.migrations) if request.migrations else None
     targets = find_targets(app, app.only, folder, may_lack_folder=True, may_connect=False)
-    return chain.from_iterable(target.folder.files for target in targets)
+    # The database decides its variant, but completion does not open it.
+    folders = (folder for target in targets for folder in (target.folder, *target.variant_folders.values()))
+    return dict.fromkeys(chain.from_iterable(folder.files for folder in folders))
 
 
 def _list_variants(app: App, _request: NameRequest) -> Iterable[str]:

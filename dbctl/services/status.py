@@ -82,6 +82,7 @@ class StatusReport(Struct, frozen=True, kw_only=True):
     findings: Findings  #: the problems; an action that is due is a warning
     notes: Sequence[str]  #: checks that were skipped because of their duration
     check: Exit  #: exit code of ``--check``
+    status: Exit  #: exit code without ``--check``: databases that could not be read
     backups: Sequence[AppBackups] = ()  #: of the apps with a repository that could be read
     migrations: Sequence[Migration] = ()
     unrecorded: str = ""  #: why the sizes and rows were not recorded
@@ -159,6 +160,7 @@ class _StatusCollector:
             findings=Findings(checked=len(self.rows), findings=list(dict.fromkeys(self._findings))),
             notes=self._notes,
             check=status or worst_status(self._problem_statuses),
+            status=status,
             backups=self._backups,
             migrations=self._migrations,
             unrecorded=self._unrecorded,

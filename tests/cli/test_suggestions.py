@@ -8,6 +8,7 @@ from contextlib import closing
 import pytest
 
 from dbctl import demo
+from dbctl.errors import Exit
 from dbctl.errors.suggestions import MAX_COMPARED, find_similar
 from dbctl.services.app import user_table
 
@@ -52,6 +53,70 @@ def place(folder, monkeypatch):
 def test_hint_has_similar_name(place, answer, line, name):
     error = answer(*line.split(), status=None)["error"]
     assert f"'{name}'" in error["hint"] + error["message"]
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        ("vacuum", "maintain vacuum"), ("cleanup", "sessions cleanup"), ("users add", "users create"), ("users rm", "users delete"),
+        ("restore latest", "restore apply latest"), ("restore 20260105_030000", "restore apply 20260105_030000"),
+        ("backup latest", "backup show latest"), ("data remove", "data delete"),
+    ],
+)  # fmt: skip
+def test_words_of_other_programs_have_a_command(place, answer, line, command):
+    error = answer(*line.split(), status=Exit.USAGE)["error"]
+    assert f"(did you mean '{command}'?)" in error["message"]
+
+
+@pytest.mark.parametrize("option", ["--all", "--debug"])
+def test_option_that_resembles_no_other_has_no_suggestion(place, answer, option):
+    error = answer("backup", "create", option, status=Exit.USAGE)["error"]
+    assert "Did you mean" not in error["hint"]
+    assert "dbctl backup create --help" in error["hint"]
+
+
+def test_a_name_is_never_suggested_for_itself(place, answer):
+    with closing(sqlite3.connect(place / "backend/user.db")) as connection:
+        rows = connection.execute("select * from system_settings where key = 'siteName'").fetchall()
+        connection.execute("delete from system_settings where key = 'siteName'")
+        connection.commit()
+        hint = answer("settings", "get", "app.siteName", status=Exit.NOT_FOUND)["error"]["hint"]
+        assert "Did you mean" not in hint
+        answer("settings", "reset", "app.siteName")
+        assert answer("settings", "get", "app.siteName")["data"]["key"] == "app.siteName"
+        connection.execute("delete from system_settings where key = 'siteName'")
+        connection.execute(f"insert into system_settings values ({', '.join('?' * len(rows[0]))})", rows[0])
+        connection.commit()
+
+
+@pytest.mark.parametrize(
+    ("line", "database"),
+    [("data rows game", "flashpoint"), ("data rows users --db flashpoint", "user"), ("schema diagram game --db user", "flashpoint")],
+)  # fmt: skip
+def test_missing_table_of_another_database_names_the_database(place, answer, line, database):
+    error = answer(*line.split(), status=Exit.NOT_FOUND)["error"]
+    assert (error["code"], f"--db {database}" in error["hint"]) == ("table-missing", True)
+
+
+def test_path_in_place_of_an_id_names_the_option_for_files(place, answer):
+    answer("backup", "create")
+    for path in ("backups/x", "./backups", "dbctl.toml"):
+        error = answer("restore", "apply", path, status=Exit.NOT_FOUND)["error"]
+        assert f"--file {path}" in error["hint"]
+
+
+def test_refused_query_does_not_speak_of_changes(place, answer):
+    error = answer("search", "games", "--filter", "year-from=abc", status=Exit.USAGE)["error"]
+    assert error["code"] == "value-invalid"
+    assert "changed" not in (error["hint"] or "")
+    error = answer("users", "update", "morgan", "--email", "a" * 5000, status=None)["error"]
+    assert "Nothing was changed" in error["hint"]
+
+
+@pytest.mark.parametrize("command", ["cron", "systemd", "kubernetes", "compose", "status"])
+def test_jobs_refuse_a_database(place, answer, command):
+    for database in ("nope", "user"):
+        answer("schedule", command, "--db", database, status=Exit.USAGE)
 
 
 @pytest.mark.parametrize("login", ["zzzzzzzz", "a" * 5000, "mor\x1b[31m", "%", "_", "'"])

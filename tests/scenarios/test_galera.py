@@ -255,7 +255,7 @@ def test_partitioned_node_is_refused(larder, answer):
         larder.cluster.nodes[0].wait_for(wsrep_cluster_status="non-Primary")
         for words in (["users", "list"], ["users", "deactivate", "ana"], ["backup", "create"]):
             assert answer(*words, status=10)["error"]["code"] == "node-not-ready"
-        assert answer("status")["data"]["items"][0]["state"] == "node-not-ready"
+        assert answer("status", status=10)["data"]["items"][0]["state"] == "node-not-ready"
         assert "node-not-ready" in str(answer("doctor", status=10)["data"]["findings"])
     assert larder.contents(0, 1, 2) == [old] * 3
     answer("users", "deactivate", "ana")

@@ -90,10 +90,10 @@ def test_table_is_printed_to_stdout_and_problems_to_stderr(path, capsys):
 
 def test_databases_with_a_problem_come_first(path, run_status):
     add_second_app(path, path.with_name("missing.db"))
-    items, _ = run_status()
+    items, _ = run_status(status=12)
     assert [(item["app"], item["health"]) for item in items] == [("second", "error"), ("fp", "ok")]
     add_login_attempt(path, ago(days=400))
-    items, _ = run_status()
+    items, _ = run_status(status=12)
     assert [(item["app"], item["health"]) for item in items] == [("second", "error"), ("fp", "due")]
 
 
@@ -193,7 +193,7 @@ def test_unreadable_database_is_a_state_and_partial_failure_if_others_are_readab
     path.unlink()
     if content is not None:
         path.write_bytes(content)
-    items, warnings = run_status()
+    items, warnings = run_status(status=status)
     assert (items[0]["state"], items[0]["migrations"]) == (code, None)
     assert items[0]["bytes"] == (None if content is None else len(content))
     assert len(warnings) == 1

@@ -85,7 +85,8 @@ def create_valid_app(folder, shape):
     path = create_app(folder, shape)
     file = "001_complete_schema" if shape == "deployed" else "001_user-schema"
     (folder / "migrations").mkdir()
-    (folder / "migrations" / f"{file}.sql").write_text("select 1;\n")
+    shipped = flashpoint_web.MIGRATIONS.parent / shape / f"{file}.sql"  # the app has published this text
+    shutil.copy(shipped, folder / "migrations")
     if shape == "document":
         run_statements(
             path,

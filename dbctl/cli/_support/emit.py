@@ -225,6 +225,8 @@ def run_change(
             status = result.exit_status
             for message in result.remarks:
                 warn(ctx, message)
+            for message in result.notes:
+                note(ctx, message)
         is_changed = not isinstance(result, ChangeResult) or result.effect is not None
         findings = getattr(result, "all_findings", None)
         if has_hooks:

@@ -22,6 +22,7 @@ from dbctl.errors import (
     UnreachableError,
     ValueInvalidError,
 )
+from dbctl.url import Url
 
 #: Errors by SQLSTATE, or by its class.
 ERRORS: dict[str, type[DbctlError]] = {
@@ -58,12 +59,17 @@ def is_unsupported(error: BaseException | None) -> bool:
     return isinstance(error, psycopg.errors.UndefinedFunction | psycopg.errors.FeatureNotSupported)
 
 
-def unreachable_error(error: psycopg.Error, target: str) -> UnreachableError:
-    """Return the error of a connection that could not be opened."""
+def unreachable_error(error: psycopg.Error, target: str, url: Url) -> UnreachableError:
+    """Return the error of a connection to ``url`` that could not be opened."""
     lines = str(error).splitlines() or ["the server did not answer"]
     attempts = [line for line in lines if line.startswith("- ")]  # a host name with several addresses
     reason = (attempts or lines)[-1 if attempts else 0].rpartition("connection failed: ")[2]
     reason = reason.removeprefix("connection is bad: ")
+    # The detail is in the server's language, but names the privilege.
+    if any("CONNECT" in line.split() for line in lines[1:]):
+        reason = lines[0].rpartition("FATAL:")[2].strip()
+        grant = f"GRANT CONNECT ON DATABASE {ident(url.path)} TO {ident(url.user) if url.user else 'USER'};"
+        return UnreachableError(target=target, reason=reason, hint=f"As its owner or a superuser: {grant}")
     return UnreachableError(target=target, reason=reason, hint=CHECK_URL)
 
 

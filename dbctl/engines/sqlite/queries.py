@@ -13,10 +13,11 @@ from dbctl.errors import QueryFailedError
 if TYPE_CHECKING:
     from dbctl.engines.sqlite.reader import SQLiteDatabase
 
-#: Whether a table is a shadow table, or a full-text index over the text of another table.
+#: Whether a table is a shadow table, or a full-text index over the text of another table, which triggers may copy.
 _INDEX_TABLE = """select 1 from pragma_table_list l join sqlite_master m on m.name = l.name
 where l.schema = 'main' and l.name = :table
-and (l.type = 'shadow' or (l.type = 'virtual' and replace(m.sql, ' ', '') like '%content=%'))"""
+and (l.type = 'shadow' or (l.type = 'virtual' and (replace(m.sql, ' ', '') like '%content=%' or exists (
+    select 1 from sqlite_master t where t.type = 'trigger' and instr(lower(t.sql), lower(l.name))))))"""
 
 
 class SQLiteExplainer(SqlExplainer):

@@ -27,6 +27,7 @@ with lazy_imports(__name__):
         DatabaseResults,
         collect_results,
         create_result,
+        missing_table_error,
         paginate,
         paginate_rows,
         selected_databases,

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
 from datetime import datetime
 from decimal import Decimal
 from typing import Generic, TypeVar
 
 from msgspec import structs
 
-from dbctl.errors import DatabaseNotConfiguredError, DbctlError, Exit, NotSupportedError, UsageError
+from dbctl.engines.contract import Readable
+from dbctl.errors import (
+    DatabaseNotConfiguredError,
+    DbctlError,
+    Exit,
+    NotSupportedError,
+    TableMissingError,
+    UsageError,
+)
 from dbctl.model import Page, PageRequest, Row, Struct
 from dbctl.services.app.app import App
 
@@ -141,3 +150,18 @@ def _sort_key(value: object) -> tuple[int, float, str]:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return 0, len(value), ""
     return 2, 0, str(value).casefold()
+
+
+def missing_table_error(app: App, db: Readable, name: str) -> TableMissingError:
+    """Return the error for a table that a database of the app lacks; its hint names another database that has the table."""
+    others = []
+    for other in app.configured.databases:
+        if app.target(other) == db.target:
+            continue
+        # The missing table is the error to report. ``reader`` would refuse a database that --db excludes.
+        with suppress(DbctlError), closing(app.open_for_reading(other)) as reader:
+            others += [other] if name in reader.tables() else []
+    error = TableMissingError(name=name, target=db.target, candidates=() if others else db.tables())
+    if others:
+        error.hint = f"This table is in another database: {' or '.join(f'--db {other}' for other in others)}"
+    return error

@@ -13,10 +13,9 @@ from dbctl.errors import (
     DriverMissingError,
     NotSupportedError,
     SchemaMismatchError,
-    TableMissingError,
     UsageError,
 )
-from dbctl.services.app import App
+from dbctl.services.app import App, missing_table_error
 from dbctl.services.backup.manifest import OmittedDatabase
 
 
@@ -80,7 +79,7 @@ def find_database_with(app: App, databases: Sequence[str], tables: Sequence[str]
         )
     for name in tables:
         if name not in existing_tables:
-            raise TableMissingError(name=name, target=live.target, candidates=existing_tables)
+            raise missing_table_error(app, live, name)
     return matches[0]
 
 

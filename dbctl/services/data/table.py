@@ -19,7 +19,6 @@ from dbctl.errors import (
     ColumnMissingError,
     LimitExceededError,
     RowNotFoundError,
-    TableMissingError,
     UsageError,
     UseDedicatedCommandError,
     ValueInvalidError,
@@ -35,6 +34,7 @@ from dbctl.services.app import (
     find_secret_columns,
     is_time,
     ledger_detection,
+    missing_table_error,
     parse_boolean,
     parse_time,
     require_codec,
@@ -79,7 +79,7 @@ class DataTable:
         """
         self.database = selected_database(app)
         if name not in db.tables():
-            raise TableMissingError(name=name, target=db.target, candidates=db.tables())
+            raise missing_table_error(app, db, name)
         self.app, self.db, self.name = app, db, name
         self.live = LiveTable(app.profile, db, name, "data")
         self.columns = self.live.table.columns

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dbctl.engines.contract import Readable, TimeFormCount, TimeRewriter, Writable, require_part
-from dbctl.errors import TableMissingError, TimesAmbiguousError, UsageError, ValueInvalidError
+from dbctl.errors import TimesAmbiguousError, UsageError, ValueInvalidError
 from dbctl.model import Plan, format_count
 from dbctl.profiles import TIMES, TimeCodec, read_time
-from dbctl.services.app import App, Change, LiveTable, PreparedChange, require_row_count
+from dbctl.services.app import App, Change, LiveTable, PreparedChange, missing_table_error, require_row_count
 from dbctl.services.integrity.repair import RepairResult
 from dbctl.services.integrity.stored_violations import FORMS, list_mixed_columns
 
@@ -34,7 +34,7 @@ def repair_times(app: App, *, table: str = "") -> Change[RepairResult]:
 
     def draft(db: Readable) -> PreparedChange[RepairResult]:
         if table and table not in db.tables():
-            raise TableMissingError(name=table, target=db.target, candidates=db.tables())
+            raise missing_table_error(app, db, table)
         work = _TimeRepair(app, db, list(list_mixed_columns(app, names[0], db, table)))
         plan = Plan(
             title="Rewrite times in one form",

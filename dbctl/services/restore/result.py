@@ -49,17 +49,19 @@ class RestoreResult(ChangeResult, frozen=True, kw_only=True):
         ]
 
     @property
+    def notes(self) -> Sequence[str]:
+        return [
+            f"{finding.target}: {finding.message}{f'; {finding.hint}' if finding.hint else ''}"
+            for finding in self.findings
+            if finding.severity == "info"
+        ]
+
+    @property
     def exit_status(self) -> int:
         return Exit.CHECK_FAILED if any(finding.severity == "error" for finding in self.findings) else Exit.OK
 
     def summary(self) -> Row:
-        row: Row = {"safety_backup": self.safety_backup} if self.safety_backup else {}
-        notes = [
-            f"{finding.message}; {finding.hint}" if finding.hint else finding.message
-            for finding in self.findings
-            if finding.severity == "info"
-        ]
-        return {**row, "notes": notes} if notes else row
+        return {"safety_backup": self.safety_backup} if self.safety_backup else {}
 
 
 def create_result(

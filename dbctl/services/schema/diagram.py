@@ -13,9 +13,8 @@ from dbctl.engines.contract import (
     require_part,
     strip_collation,
 )
-from dbctl.errors import TableMissingError
 from dbctl.model import Struct
-from dbctl.services.app import App
+from dbctl.services.app import App, missing_table_error
 from dbctl.services.data import selected_database
 
 #: Mermaid draws larger diagrams only if the page that shows them raises its limits.
@@ -71,7 +70,7 @@ def draw_diagram(app: App, names: Sequence[str] = (), *, only_keys: bool = False
     tables = {table.name: table for table in schema.tables}
     for name in names:
         if name not in tables:
-            raise TableMissingError(name=name, target=db.target, candidates=tables)
+            raise missing_table_error(app, db, name)
     relations = list(_list_relations(schema, frozenset(names)))
     neighbors = {name for relation in relations for name in (relation.parent, relation.child)}
     entities = _create_names([*(names or tables), *sorted(neighbors)])

@@ -134,8 +134,13 @@ class SettingStore(ABC):
         """
         if settings := self.read(key):
             return settings[0]
-        known = self.list_keys("")
-        raise SettingMissingError(key=truncate(key), target=self.db.target, note="", candidates=known)
+        note = (
+            f" The app has this setting, but its row is missing; add it with: dbctl settings reset {key}"
+            * (key in self.standard)
+        )
+        raise SettingMissingError(
+            key=truncate(key), target=self.db.target, note=note, candidates=() if note else self.list_keys("")
+        )
 
     def list_keys(self, prefix: str) -> list[str]:  # noqa: ARG002 - used by overrides
         """Return the keys of the stored and of the standard settings; at least those that begin with ``prefix``."""

@@ -22,6 +22,7 @@ from dbctl.engines import registry
 from dbctl.engines.contract import Condition, RowStreams, UserQuery
 from dbctl.engines.postgresql import ENGINE
 from dbctl.engines.postgresql.database import PostgreSQLReader, PostgreSQLWriter
+from dbctl.engines.sql import ident
 from dbctl.errors import (
     BusyError,
     ConcurrentChangeError,
@@ -62,6 +63,21 @@ def create_role(database, *rights, options=""):
             session.close()
         database.execute(f"drop owned by {name}")
         database.execute(f"drop role {name}")
+
+
+def test_missing_connect_privilege_names_the_grant(postgresql):
+    name = f"{postgresql.schema}_private"
+    with create_role(postgresql) as role, closing(servers.connection(postgresql.url)) as admin:
+        admin.autocommit = True
+        admin.execute(f"create database {name}")
+        try:
+            admin.execute(f"revoke connect on database {name} from public")
+            url = structs.replace(postgresql.url, path=name, user=role, options="")
+            with pytest.raises(UnreachableError) as caught:
+                ENGINE.open_for_reading(url, "app/main", timeout=5)
+            assert f"GRANT CONNECT ON DATABASE {ident(name)} TO {ident(role)};" in caught.value.hint
+        finally:
+            admin.execute(f"drop database {name}")
 
 
 # Read-only queries ------------------------------------------------------------------------------------------------------

@@ -181,3 +181,19 @@ def test_invalid_word_is_refused(larder, word):
 @pytest.mark.parametrize("word", ["'", "%", "_", "!", "\\", "; drop table members", "ß", "猫"])
 def test_words_are_literal(larder, word):
     assert list_matches(scan(larder, word)) == []
+
+
+def test_index_that_triggers_copy_is_not_scanned(answer, tmp_path):
+    path = tmp_path / "notes.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            "create table notes (id integer primary key, text text); create virtual table notes_index using fts5(text);"
+            "create trigger copy after insert on notes begin insert into notes_index(rowid, text) values (new.id, new.text); end;"
+            "create virtual table loose using fts5(text);"
+            "insert into notes values (1, 'red maple'); insert into loose values ('sugar maple');"
+        )
+    items = answer("--url", f"main={path}", "search", "all", "maple")["data"]["items"]
+    assert sorted((item["table"], item["snippet"]) for item in items) == [
+        ("loose", "sugar maple"),
+        ("notes", "red maple"),
+    ]

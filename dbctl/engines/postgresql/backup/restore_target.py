@@ -94,7 +94,7 @@ class PostgreSQLRestoreTarget(ServerRestoreTarget):
             with suppress(psycopg.Error), self._server.central() as central:
                 if database_properties.read_properties(central, self._server.name) is None:
                     return False
-            raise unreachable_error(error, self._server.target) from None
+            raise unreachable_error(error, self._server.target, self._server.url) from None
 
     def identity(self) -> str:
         with self._server.translate_errors(), self._server.central() as central:

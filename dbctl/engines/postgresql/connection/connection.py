@@ -37,7 +37,9 @@ class PostgreSQLConnection(ServerConnection[Session]):
         try:
             return open_session(self.url, self.target, timeout=self.timeout, read_only=self.read_only)
         except psycopg.Error as error:
-            raise unreachable_error(error, self.target) from None  # a traceback would show the arguments
+            raise unreachable_error(
+                error, self.target, self.url
+            ) from None  # a traceback would show the arguments
 
     def _disconnect(self, session: Session) -> None:
         session.close()
