@@ -166,10 +166,11 @@ class Change(Operation, Generic[R]):
         return self._announce(self.draft(database).plan, database)
 
     def _announce(self, plan: Plan, database: Readable) -> Plan:
-        """Add the tables whose rows the audit log will only count, so that ``undo`` cannot revert the change."""
+        """Add what ``undo`` will not restore: rows that the audit log only counts, and secrets of deleted rows."""
         recorder = self._app.recorder
         if recorder is None or plan.is_empty or self._purpose not in RESTORABLE:
             return plan
+        from dbctl.services.app.secrets import find_table_secrets
         from dbctl.services.audit import describe_unrecorded
 
         tables = database.tables()
@@ -182,6 +183,16 @@ class Change(Operation, Generic[R]):
             f"undo will be impossible: rows of {name} are not in the log: {reason}"
             for name, reason in reasons.items()
             if reason
+        ]
+        secrets = {
+            name: find_table_secrets(self._app, self._database, database, name)
+            for name, rows in plan.deleted.items()
+            if rows and name in tables and not reasons.get(name)
+        }
+        steps += [
+            f"undo will not restore the secrets of {name}: {', '.join(columns)}"
+            for name, columns in secrets.items()
+            if columns
         ]
         return msgspec.structs.replace(plan, steps=[*plan.steps, *steps]) if steps else plan
 

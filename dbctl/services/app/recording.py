@@ -9,7 +9,7 @@ from typing import cast
 
 from dbctl.engines.contract import Writable
 from dbctl.services.app.app import App
-from dbctl.services.app.secrets import find_table_secrets, list_row_secrets
+from dbctl.services.app.secrets import find_table_secrets, list_key_columns, list_row_secrets
 from dbctl.services.app.write_paths import RESTORABLE, UNRECORDED
 from dbctl.services.audit import RecordedWriter
 
@@ -33,7 +33,11 @@ def record_writes(app: App, name: str, purpose: str, database: Writable) -> Iter
         has_images=has_images,
         siblings=app.writers.values(),
         find_secrets=partial(
-            list_row_secrets, app, name, cache(partial(find_table_secrets, app, name, database))
+            list_row_secrets,
+            app,
+            name,
+            cache(partial(find_table_secrets, app, name, database)),
+            cache(partial(list_key_columns, database)),
         ),
         skipped=[audit.table] if audit else [],
     )

@@ -37,6 +37,7 @@ _SHOWN_NAMES = re.compile(
     r"(?<!session)(?:^|_)(?:u?u?id|guid|by|public_?key|ref|slug|name|title|file|path|ur[il]|link|href|hash|digest|checksum|etag|md5|sha\d*|fingerprint"
     r"|signature|version|commit|blob|image|thumb(?:nail)?|avatar|icon)s?$"
 )
+_ID_NAMES = re.compile(r"(?<!session)(?:^|_)(?:u?u?id|guid)s?$")
 _RANDOM = re.compile(r"[\w+/=.-]{24,512}")
 #: The smallest share of neighboring characters of another class (upper case, lower case, digit). Random text has about 0.6, text of words about 0.3.
 RANDOM_SHARE = 0.42
@@ -119,6 +120,7 @@ def list_row_secrets(
     app: App,
     database: str,
     find_columns: Callable[[str], Collection[str]],
+    find_keys: Callable[[str], Collection[str]],
     table: str,
     row: Mapping[str, object],
 ) -> Collection[str]:
@@ -130,18 +132,17 @@ def list_row_secrets(
         app: the app.
         database: of the table.
         find_columns: returns the secret columns of a table, as ``find_table_secrets``.
+        find_keys: returns the columns that identify its rows, as ``list_key_columns``.
         table: its name.
         row: the values of all its columns.
     """
-    guesses = app.database(database).guess_secrets
-    secret = {
-        *find_columns(table),
-        *(
-            name
-            for name, value in row.items()
-            if _is_secret_value(value) or (guesses and _is_random_value(name, value))
-        ),
-    }
+    secret = {*find_columns(table), *(name for name, value in row.items() if _is_secret_value(value))}
+    if app.database(database).guess_secrets and (
+        random := {name for name, value in row.items() if _is_random_value(name, value)}
+    ):
+        keys = find_keys(table)
+        identifiers = [row[name] for name in keys if name in row]
+        secret |= {name for name in random.difference(keys) if row[name] not in identifiers}
     for settings in app.profile.settings:
         if settings.secret and settings.table == table and app.resolve_database(settings) == database:
             secret |= {name for name in row if settings.row and is_secret_setting(settings, name)}
@@ -194,11 +195,39 @@ def find_secret_values(db: Readable, table: str, columns: Sequence[str]) -> list
     Raises:
         DbctlError: the table cannot be read.
     """
-    rows = db.select(table, columns, limit=SAMPLE_ROWS)
+    samples = dict(
+        zip(columns, zip(*db.select(table, columns, limit=SAMPLE_ROWS), strict=True), strict=False)
+    )
+    secret = [name for name, values in samples.items() if any(map(_is_secret_value, values))]
+    random = [
+        name for name, values in samples.items() if name not in secret and _has_random_values(name, values)
+    ]
+    keys = list_key_columns(db, table) if random else ()
+    rows = db.select(table, keys, limit=SAMPLE_ROWS) if keys else ()
+    identifiers = {value for row in rows for value in row if isinstance(value, str)}
+    random = [name for name in random if not identifiers.issuperset(filter(None, samples[name]))]
+    return [*secret, *(name for name in random if name not in keys)]
+
+
+def list_key_columns(db: Readable, table: str) -> list[str]:
+    """Return the columns that identify rows: of the primary key and of foreign keys, and those named ``id``.
+
+    Their random values are no secrets; without them, rows could not be found or restored.
+    """
+    keys = {column for reference in db.references(table) for column in reference.to}
+    keys |= {
+        column
+        for parent in db.tables()
+        for reference in db.references(parent)
+        if reference.table == table
+        for column in reference.columns
+    }
     return [
-        name
-        for name, *values in zip(columns, *rows, strict=True)
-        if any(map(_is_secret_value, values)) or _has_random_values(name, values)
+        column.name
+        for column in db.tables()[table].columns.values()
+        if column.is_primary_key
+        or column.name in keys
+        or _ID_NAMES.search(_CAMEL.sub("_", column.name).lower())
     ]
 
 
