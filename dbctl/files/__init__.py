@@ -25,7 +25,7 @@ with lazy_imports(__name__):
     from dbctl.files.codecs import LEVEL, SUFFIXES, ParallelGzip, open_parallel_gzip, read_gzip
     from dbctl.files.compression import DecompressedImport, Encrypt
     from dbctl.files.concurrency import run_in_parallel, start_call
-    from dbctl.files.lock import is_held
+    from dbctl.files.lock import find_planted, is_held
     from dbctl.files.mounts import Volume, read_volume
     from dbctl.files.progress import Progress, RateLimiter, no_progress, release_nothing
     from dbctl.files.subprocesses import (

@@ -76,6 +76,22 @@ def exclusive(
         os.close(descriptor)
 
 
+def find_planted(path: Path) -> str:
+    """Return why a file of the state of dbctl may be planted: another user made it a link, or created it where all may write.
+
+    Root would write to the target of the link. The owner of the folder may use links, also for commands that run with sudo.
+    """
+    try:
+        status, folder = path.lstat(), path.parent.stat()
+    except OSError:  # it is missing, or opening it fails with a reason
+        return ""
+    if status.st_uid in (0, os.geteuid(), folder.st_uid):
+        return ""
+    if stat.S_ISLNK(status.st_mode):
+        return "it is a symbolic link of another user"
+    return "another user created it, and all may write the folder" if folder.st_mode & stat.S_IWOTH else ""
+
+
 def is_held(path: Path) -> bool:
     """Whether a process holds the lock of a file or folder; False without permission to read it. Writes nothing."""
     try:

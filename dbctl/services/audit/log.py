@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dbctl.errors import AuditUnavailableError, DbctlError
-from dbctl.files import sync_directory
+from dbctl.files import find_planted, sync_directory
 from dbctl.model import now
 from dbctl.services.audit.files import FILE_NAME, GAP_NAME, decode_line, seal
 from dbctl.services.audit.records import NO_HASH, Anchor
@@ -78,7 +78,7 @@ class AuditLog:
         """Note that a change is not in the log, as far as possible; the next record states it."""
         with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._gap_path.touch(mode=0o600)
+            os.close(os.open(self._gap_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
 
     def _begin_file(self, descriptor: int, rest: bytes) -> Anchor:
         """Write the first record of a file, which continues the newest anchor, because the file may have been moved away."""
@@ -97,6 +97,8 @@ class AuditLog:
             descriptor = os.open(self.path, flags, 0o600)
             try:
                 status = os.fstat(descriptor)
+                if reason := find_planted(self.path):
+                    raise AuditUnavailableError(path=self.path, reason=reason)
                 if not stat.S_ISREG(status.st_mode):
                     raise AuditUnavailableError(path=self.path, reason="it is not a regular file")
                 while not _try_lock(descriptor):

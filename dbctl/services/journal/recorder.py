@@ -14,7 +14,8 @@ import msgspec
 from msgspec import structs
 
 from dbctl.config import JournalConfig
-from dbctl.files import lock
+from dbctl.errors import JournalUnavailableError
+from dbctl.files import find_planted, lock
 from dbctl.services.journal.prune import prune_after
 from dbctl.services.journal.records import (
     INTERRUPTED,
@@ -118,6 +119,8 @@ class RunRecorder:
         """Lock the file of the run; False: the file system has no locks."""
         path = lock_path(self._folder, run_id)
         path.parent.mkdir(exist_ok=True, mode=0o700)
+        if reason := find_planted(path.parent):
+            raise JournalUnavailableError(path=path.parent, reason=reason)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         self._descriptor = os.open(path, flags, 0o600)
         try:

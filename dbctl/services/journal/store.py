@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from dbctl.errors import JournalCorruptError, JournalUnavailableError
-from dbctl.files import read_volume
+from dbctl.files import find_planted, read_volume
 from dbctl.model import JSON_ERRORS
 
 FILE_NAME = "journal.sqlite"
@@ -18,6 +18,8 @@ FILE_NAME = "journal.sqlite"
 VERSION = 1
 #: The value of ``outcomes.failed`` for a failure that is that of a job; those that are recorded only have 1.
 FAILED_JOB = 2
+#: Of the database, and of the files that SQLite creates next to it.
+_SUFFIXES = ("", "-wal", "-shm", "-journal")
 #: Seconds to wait for a writer: a write takes a millisecond, so a longer wait means that another program locked the file.
 BUSY_SECONDS = 1.0
 #: Size of the write-ahead log after which a run moves its content to the file, and waits for the disk.
@@ -131,8 +133,11 @@ def _exists(path: Path) -> bool:
     """Whether the journal exists.
 
     Raises:
-        JournalUnavailableError: it is no file; SQLite would wait for the writer of a named pipe.
+        JournalUnavailableError: another user planted it, or it is no file; SQLite would wait for the writer of a named pipe.
     """
+    for suffix in _SUFFIXES:
+        if reason := find_planted(Path(f"{path}{suffix}")):
+            raise JournalUnavailableError(path=f"{path}{suffix}", reason=reason)
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -181,7 +186,7 @@ def _write_schema(path: Path, *, journal_mode: str) -> bool:
 
 def _delete(path: Path) -> None:
     """Delete a database and the files next to it."""
-    for suffix in ("", "-wal", "-shm", "-journal"):
+    for suffix in _SUFFIXES:
         Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 

@@ -125,7 +125,7 @@ def test_personal_data_has_no_guessed_secrets(tmp_path, monkeypatch, answer):
     )
     (tmp_path / "own.toml").write_text(
         'schema = "dbctl.profile/1"\nname = "own"\ntitle = "Own"\n[databases.main]\nengines = ["sqlite"]\n'
-        'guess_secrets = true\n[users]\ntable = "users"\nid = "id"\nlogin = ["login"]\nadmin = false\nfields = { username = "login" }\n'
+        'guess_secrets = true\n[users]\ntable = "users"\nid = { column = "id" }\nlogin = ["username"]\nadmin = false\nfields = { username = "login" }\n'
     )
     (tmp_path / "dbctl.toml").write_text('[apps.own]\nprofile = "own.toml"\ndatabases = "app.db"\n')
     answer("users", "export-data", "ann", "ann.json")

@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dbctl.cli.main import main
 from dbctl.engines.sql import codec
-from dbctl.errors import AuditUnavailableError
+from dbctl.errors import AuditUnavailableError, JournalUnavailableError
 from dbctl.services.audit import AuditLog, decode_old_value, verify_log
-from dbctl.services.audit.files import FILE_NAME, is_sealed, seal
+from dbctl.services.audit.files import FILE_NAME, GAP_NAME, is_sealed, seal
+from dbctl.services.journal.store import open_for_writing
 
 RECORDS = 6
 
@@ -251,3 +253,34 @@ def test_values_of_older_records_are_decoded():
     )
     expected = [datetime(2026, 1, 31, 12, tzinfo=UTC), b"\x00\xff", "a\udcff", int("9" * 30)]
     assert list(map(decode_old_value, old)) == expected
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_files_that_another_user_planted_are_refused(tmp_path, monkeypatch):
+    target = tmp_path / "target"
+    target.write_bytes(b"content of root\n")
+    state = tmp_path / "state"
+    state.mkdir()
+    state.chmod(0o777)
+    monkeypatch.setenv("DBCTL_STATE", str(state))
+    for name in ("journal.sqlite", "journal.sqlite-wal"):
+        (state / name).symlink_to(target)
+        os.lchown(state / name, 12345, 12345)
+        with pytest.raises(JournalUnavailableError, match="another user"), open_for_writing(state):
+            pass
+        (state / name).unlink()
+    (state / "locks").symlink_to(tmp_path)
+    os.lchown(state / "locks", 12345, 12345)
+    assert main(["stats", "tables", "--url", str(target)]) == 4  # recorded runs lock a file there
+    assert main(["integrity", "check", "--url", str(target)]) == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["state", "target"]
+    (state / FILE_NAME).touch()
+    os.chown(state / FILE_NAME, 12345, 12345)
+    with pytest.raises(AuditUnavailableError, match="another user"):
+        append(state)
+    (state / GAP_NAME).symlink_to(tmp_path / "new")
+    open_log(state).note_gap()
+    assert not (tmp_path / "new").exists()
+    assert target.read_bytes() == b"content of root\n"
+    state.chmod(0o700)
+    append(state)  # no other user could have created it
