@@ -153,9 +153,9 @@ class PostgreSQLWriter(ServerWriter):
                 f"select max({self.catalog.quote_column(table, str(column), '')}) as largest from {name}"
             )
             self.connection.fetch(
-                # never decrease it: a value that was returned once is not returned again
-                f"select setval(cast(:sequence as regclass), m.largest) from ({largest}) m"
-                " where m.largest > coalesce(pg_sequence_last_value(cast(:sequence as regclass)), 0)",
+                # never decrease it: a value that was returned once is not returned again, nor is a start that was set
+                f"select setval(cast(:sequence as regclass), m.largest) from ({largest}) m, {sequence} s"
+                " where m.largest > s.last_value or m.largest = s.last_value and not s.is_called",
                 {"sequence": sequence},
                 writing=True,
             )

@@ -114,6 +114,13 @@ def verify_transfer(endpoints: Endpoints, *, advance: Advance = ignore_rows) -> 
             other_rows = copy.open_destination_rows(destination)
             missing = {part.name for part in objects if (part.kind, part.difference) == ("table", "missing")}
             tables = [table for table in copy.list_tables() if copy.name_object(table) not in missing]
+            columns = find_missing_columns(source, destination, tables)
+            tables = [table for table in tables if table.name not in columns]  # its rows cannot be compared
+            objects += [
+                SchemaDifference(kind="column", name=f"{table}.{column}", difference="missing")
+                for table, names in columns.items()
+                for column in names
+            ]
             results = [
                 verify_table(copy.rows, other_rows, table, advance, format_value=copy.format_value)
                 for table in progress.list_parts(tables, "table")
@@ -128,6 +135,19 @@ def verify_transfer(endpoints: Endpoints, *, advance: Advance = ignore_rows) -> 
         objects=objects,
         counters=counters,
     )
+
+
+def find_missing_columns(
+    source: Readable, destination: Readable, tables: Sequence[TransferTable]
+) -> Mapping[str, Sequence[str]]:
+    """Return the columns of the source that tables of the destination lack, by table."""
+    own, other = source.tables(), destination.tables()
+    missing = {
+        table.name: [name for name in own[table.name].columns if name not in other[table.name].columns]
+        for table in tables
+        if table.name in own and table.name in other
+    }
+    return {table: columns for table, columns in missing.items() if columns}
 
 
 def find_late_counters(db: Readable) -> list[str]:

@@ -125,3 +125,15 @@ def test_stored_functions_are_called_only_with_permission(accounts, postgresql, 
     harmless = "select lower(name), count(*)::text from plain where id + 1 = 2 group by 1"
     run_query(accounts, harmless, calls_stored_functions=False)
     run_query(accounts, sql)
+
+
+def test_a_sequence_is_never_lowered(postgresql):
+    """``setval(…, false)`` sets a sequence without calling it."""
+    postgresql.execute("create table numbered (id serial primary key)")
+    postgresql.execute("insert into numbered values (3)")
+    writer = postgresql.writer()
+    for start, following in (("500, false", 500), ("500, true", 501), ("3, false", 4), ("1, false", 4)):
+        postgresql.execute(f"select setval('numbered_id_seq', {start})")
+        with writer.transaction():
+            writer.advance_sequences("numbered")
+        assert postgresql.rows("select nextval('numbered_id_seq')") == [(following,)]

@@ -8,6 +8,8 @@ from contextlib import closing
 import pytest
 
 from dbctl.services.transfer.state import TransferState
+from dbctl.url import parse_url
+from tests import servers
 from tests.services.transfer.conftest import digests
 
 ENGINES = ["sqlite", "postgresql", "mysql"]
@@ -30,6 +32,16 @@ def run(path, *statements):
     with closing(sqlite3.connect(path)) as db:
         for sql in statements:
             db.executescript(sql)
+
+
+def execute(url_text, *statements):
+    """Run statements in a file, or with the client of a PostgreSQL server."""
+    if url_text.startswith("sqlite"):
+        run(url_text.removeprefix("sqlite:///"), *statements)
+        return
+    with closing(servers.connection(parse_url(url_text))) as connection:
+        for sql in statements:
+            connection.execute(sql)
 
 
 @pytest.fixture
@@ -151,3 +163,21 @@ def test_interrupted_transfer_continues(start, monkeypatch, tmp_path, databases,
     assert result["resumed"] is True
     assert start("verify", "--to", destination)["data"]["equal"] is True
     start("switch", "--to", destination, "--yes")
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+def test_verify_reports_columns_that_only_one_side_has(answer, tmp_path, databases, engine):
+    """Both databases have the same engine."""
+    (tmp_path / "other").mkdir()
+    first, second = databases(engine, tmp_path), databases(engine, tmp_path / "other")
+    execute(first, "create table item (id integer primary key, name text, size integer)")
+    execute(first, "create table other (id integer primary key)")
+    answer("--url", f"main={first}", "transfer", "run", "--to", second)
+    execute(second, "alter table item drop column size", "alter table other add column more text")
+    result = answer("--url", f"main={first}", "transfer", "verify", "--to", second, status=4)["data"]
+    differences = [(part["kind"], part["name"], part["difference"]) for part in result["objects"]]
+    assert ("column", "item.size", "missing") in differences
+    assert sorted(
+        name.removeprefix("public.").rpartition(".")[2] for kind, name, _ in differences if kind == "table"
+    ) == ["item", "other"]
+    assert [table["table"] for table in result["tables"]] == ["other"]
