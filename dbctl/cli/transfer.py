@@ -108,6 +108,9 @@ def run(
 def verify(ctx: typer.Context, to: To) -> int:
     """Compare each table of both databases by count, digest and key; exit 4 if a table differs or a sequence is behind its rows.
 
+    After the switch, the command also inserts and deletes a copy of a row in each table with generated keys of the destination,
+    and rolls it back: exit 4 if a table refuses it.
+
     Example: dbctl transfer verify --to postgresql://app@localhost/app
     Example: dbctl transfer verify --to sqlite:///srv/app/app.db -o json
     """

@@ -212,4 +212,6 @@ with lazy_imports(__name__):
         TimeRewriter,
         Writable,
         WriteLock,
+        WriteProof,
+        WriteProofs,
     )

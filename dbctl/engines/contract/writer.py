@@ -101,6 +101,26 @@ class WriteLock(Protocol):
         """Let all tables accept writes again; raises as ``lock``."""
 
 
+class WriteProof(Struct, frozen=True, kw_only=True):
+    """Whether a table with generated keys accepts new rows."""
+
+    table: str
+    #: ``accepted``: a row was inserted and deleted; ``refused``; ``unknown``: no row could be tried
+    outcome: Literal["accepted", "refused", "unknown"]
+    reason: str = ""
+
+
+class WriteProofs(Protocol):
+    """The part that finds out whether tables accept new rows."""
+
+    def prove_writes(self) -> Sequence[WriteProof]:
+        """Insert a copy of the newest row into each table with generated keys, delete it, and roll both back.
+
+        The copy has a generated key and other values in unique columns. Triggers run. The number of an AUTO_INCREMENT column
+        remains used.
+        """
+
+
 class Writable(Readable, Protocol):
     """A database that may be written; every write is part of a ``transaction``."""
 

@@ -64,6 +64,7 @@ WRITER_PARTS = {
     "ScriptRunner": "scripts:{}Scripts",
     "StagingTables": "staging:{}Staging",
     "TextIndexes": "queries:{}TextIndexes",
+    "WriteProofs": "transfer:{}WriteProofs",
 }
 
 

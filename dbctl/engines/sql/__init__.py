@@ -34,3 +34,4 @@ with lazy_imports(__name__):
     )
     from dbctl.engines.sql.table_digest import digest_tables, find_differences, require_loaded_rows
     from dbctl.engines.sql.write_lock import SqlWriteLock
+    from dbctl.engines.sql.write_proof import SqlWriteProofs

@@ -26,6 +26,7 @@ class SQLiteWriter(SQLiteDatabase):
         "StagingTables": "dbctl.engines.sqlite.staging:SQLiteStagingTables",
         "TextIndexes": "dbctl.engines.sqlite.fulltext:SQLiteTextIndexes",
         "TimeRewriter": "dbctl.engines.sqlite.types:SQLiteTimeRewriter",
+        "WriteProofs": "dbctl.engines.sqlite.transfer:SQLiteWriteProofs",
     }
     connection: WriteConnection
 

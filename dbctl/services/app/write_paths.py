@@ -18,7 +18,7 @@ _INPUT = (
 )  # fmt: skip
 _GENERATED = (
     "users unlock", "sessions revoke", "sessions cleanup", "integrity repair", "sessions rebuild-stats", "restore apply",
-    "restore undo", "search vectors store", "search vectors make", "transfer run", "transfer switch", "undo",
+    "restore undo", "search vectors store", "search vectors make", "transfer run", "transfer switch", "transfer verify", "undo",
 )  # fmt: skip
 _SCHEMA = (
     "migrate up", "migrate down", "migrate reset", "migrate baseline", "migrate mark", "migrate repair", "integrity check",
@@ -44,6 +44,7 @@ UNRECORDED = frozenset(
         "search index repair --dry-run",
         "restore apply",
         "restore undo",
+        "transfer verify",
     }
 )
 
@@ -95,6 +96,7 @@ FACTS_BY_PURPOSE: Mapping[str, Sequence[Fact]] = {
             "search vectors make",
             "transfer run",
             "transfer switch",
+            "transfer verify",
             "undo",
             "integrity check",
             "search index build",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from dbctl import progress
-from dbctl.engines.contract import Advisor, Line, Readable, RowSource, split_line
-from dbctl.errors import Exit, TransferDestinationMissingError
+from dbctl.engines.contract import Advisor, Line, Readable, RowSource, WriteProof, WriteProofs, split_line
+from dbctl.errors import DbctlError, Exit, TransferDestinationMissingError
 from dbctl.model import Closing, Row, Struct, format_count
 from dbctl.services.transfer.compare import (
     MAX_DIFFERENCES,
@@ -19,6 +19,7 @@ from dbctl.services.transfer.copies import open_copy
 from dbctl.services.transfer.endpoints import Endpoints
 from dbctl.services.transfer.parts import require_rows
 from dbctl.services.transfer.schema import SchemaOptions
+from dbctl.services.transfer.state import has_state
 from dbctl.services.transfer.tables import TransferTable
 
 #: Keys of differing rows in a result.
@@ -61,6 +62,7 @@ class TransferVerification(Struct, frozen=True, kw_only=True):
     counters: Sequence[
         str
     ] = ()  #: numbers of the destination that are behind its rows, so that new rows fail
+    writes: Sequence[WriteProof] = ()  #: after the switch: whether tables of the destination accept new rows
 
     @property
     def closing(self) -> Closing:
@@ -70,30 +72,40 @@ class TransferVerification(Struct, frozen=True, kw_only=True):
             details.append(f"{format_count(len(self.objects), 'object')} of the schema differ")
         if self.counters:
             details.append(f"{format_count(len(self.counters), 'sequence')} behind the rows")
+        texts = {"accepted": "accept new rows", "refused": "refuse new rows", "unknown": "could not be tried"}
+        for outcome, text in texts.items():
+            if count := sum(proof.outcome == outcome for proof in self.writes):
+                details.append(f"{count} {text}")
         return Closing(f"Compared {format_count(len(self.tables), 'table')}", details, is_timed=True)
 
     @property
     def status(self) -> Exit:
         """The exit code of the command."""
-        return Exit.OK if self.equal and not self.counters else Exit.CHECK_FAILED
+        is_refused = any(proof.outcome == "refused" for proof in self.writes)
+        return Exit.OK if self.equal and not self.counters and not is_refused else Exit.CHECK_FAILED
 
     @property
     def remarks(self) -> Sequence[str]:
-        """The counters that are behind."""
-        return self.counters
+        """The counters that are behind, and the tables that refuse new rows."""
+        refused = [proof for proof in self.writes if proof.outcome == "refused"]
+        return [*self.counters, *(f"{proof.table} refuses new rows: {proof.reason}" for proof in refused)]
 
     def summary(self) -> Sequence[Row]:
         fields = ("table", "source_rows", "destination_rows", "equal", "missing", "changed", "extra")
         return [{field: getattr(table, field) for field in fields} for table in self.tables]
 
     def sections(self) -> Mapping[str, Sequence[object]]:
-        return {"objects": self.objects}
+        return {
+            "objects": self.objects,
+            "writes": [proof for proof in self.writes if proof.outcome != "accepted"],
+        }
 
 
 def verify_transfer(endpoints: Endpoints, *, advance: Advance = ignore_rows) -> TransferVerification:
     """Compare the schema, the counters, and each table by count, by digest, and by key if they differ.
 
-    A derived schema is compared as far as its statements were run, and with the schema that was copied.
+    A derived schema is compared as far as its statements were run, and with the schema that was copied. After the switch,
+    a row of each table with generated keys is inserted and rolled back.
 
     Raises:
         TransferDestinationMissingError: the destination does not exist.
@@ -125,7 +137,7 @@ def verify_transfer(endpoints: Endpoints, *, advance: Advance = ignore_rows) -> 
                 verify_table(copy.rows, other_rows, table, advance, format_value=copy.format_value)
                 for table in progress.list_parts(tables, "table")
             ]
-        counters = find_late_counters(destination)
+        counters, is_switched = find_late_counters(destination), not has_state(destination)
     return TransferVerification(
         target=endpoints.target,
         source=str(endpoints.source_url),
@@ -134,7 +146,18 @@ def verify_transfer(endpoints: Endpoints, *, advance: Advance = ignore_rows) -> 
         tables=results,
         objects=objects,
         counters=counters,
+        writes=prove_writes(endpoints) if is_switched else (),
     )
+
+
+def prove_writes(endpoints: Endpoints) -> Sequence[WriteProof]:
+    """Try whether the destination accepts new rows; nothing remains of them."""
+    try:
+        with endpoints.open_destination("transfer verify") as db:
+            proofs = db.part(WriteProofs)
+            return proofs.prove_writes() if proofs else ()
+    except DbctlError as error:
+        return [WriteProof(table="the database", outcome="refused", reason=str(error))]
 
 
 def find_missing_columns(

@@ -6,3 +6,4 @@ with lazy_imports(__name__):
     from dbctl.engines.mysql.transfer.sink import MySQLRowSink
     from dbctl.engines.mysql.transfer.source import ESCAPED, MySQLRowSource
     from dbctl.engines.mysql.transfer.write_lock import MySQLWriteLock
+    from dbctl.engines.mysql.transfer.write_proof import MySQLWriteProofs

@@ -6,3 +6,4 @@ with lazy_imports(__name__):
     from dbctl.engines.postgresql.transfer.sink import PostgreSQLRowSink
     from dbctl.engines.postgresql.transfer.source import PostgreSQLRowSource, quote_value
     from dbctl.engines.postgresql.transfer.write_lock import PostgreSQLWriteLock
+    from dbctl.engines.postgresql.transfer.write_proof import PostgreSQLWriteProofs
