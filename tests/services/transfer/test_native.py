@@ -103,6 +103,23 @@ def run(answer, first, second, command, *words, **options):
     )
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        "",
+        "create type mood as enum ('calm')",
+        "create function zero() returns int language sql as 'select 0'",
+    ],
+)
+def test_the_lock_of_the_source_is_no_difference(answer, postgresql_pair, before):
+    """pg_dump writes settings of the tables after the last object before them, which may be the function of the lock."""
+    first, second = postgresql_pair
+    execute(first, before or "select 1", "create table note (id serial primary key)")
+    run(answer, first, second, "run")
+    run(answer, first, second, "switch", "--yes")
+    assert run(answer, first, second, "verify")["data"]["equal"] is True
+
+
 def test_postgresql_keeps_its_schema_rows_and_counters(answer, postgresql_pair):
     first, second = postgresql_pair
     execute(first, SCHEMA, ROWS)

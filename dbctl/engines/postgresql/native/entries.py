@@ -70,9 +70,7 @@ def parse_schema(text: str, *, version: int, old: str = "", new: str = "", ignor
     """
     encoded = dump_scanner.adapt_to_server([text.encode("utf-8", "surrogateescape")], version)
     text = _COMMANDS.sub("", b"".join(encoded).decode("utf-8", "surrogateescape"))
-    entries = [
-        entry for entry in _split_entries(text) if not (_is_of_table(entry, ignored) or _is_lock(entry))
-    ]
+    entries = _list_entries(text, ignored)
     if new:
         entries = [entry for entry in entries if not _is_schema(entry, old)]
     if old != new:
@@ -108,6 +106,16 @@ def _split_entries(text: str) -> Iterator[Entry]:
 def _is_of_table(entry: Entry, table: str) -> bool:
     """Whether an object is a table, its comment or privileges, or a constraint of it."""
     return bool(table) and entry.name.removeprefix("TABLE ").split(" ")[0] == table
+
+
+def _list_entries(text: str, ignored: str) -> list[Entry]:
+    entries = list[Entry]()
+    for entry in _split_entries(text):
+        if not _is_lock(entry) and not _is_of_table(entry, ignored):
+            entries.append(entry)
+        elif _is_lock(entry) and entries:  # settings of the following tables are not part of the lock
+            entries[-1].statements += [sql for sql in entry.statements if _STORAGE.match(sql)]
+    return entries
 
 
 def _is_lock(entry: Entry) -> bool:
