@@ -15,6 +15,7 @@ from dbctl.engines.contract import (
     PortableIndex,
     PortableSchemas,
     PortableTable,
+    SchemaReference,
     Writable,
     WriteProof,
     require_part,
@@ -110,6 +111,16 @@ class SqlWriteProofs(ABC):
                 if column.type.kind == kind and column.name not in referring:
                     yield column.name, self._new_value(table.name, column)
         yield from ((column.name, "null") for column in columns if column.is_nullable)
+        for reference in table.references:
+            if len(reference.columns) == 1 and reference.columns[0] in names:
+                yield reference.columns[0], self._other_reference(table.name, reference)
+
+    def _other_reference(self, table: str, reference: SchemaReference) -> str:
+        """Return SQL for a row to which no row of the table refers; NULL if there is none."""
+        (column,), (key,) = reference.columns, reference.to
+        used = f"select {self._quote(table, column)} from {self._catalog.quote_table(table)} where {self._quote(table, column)} is not null"
+        place = self._quote(reference.table, key)
+        return f"(select {place} from {self._catalog.quote_table(reference.table)} where {place} not in ({used}) limit 1)"
 
     def _new_value(self, table: str, column: PortableColumn) -> str:
         if column.type.kind == "integer":
