@@ -20,6 +20,9 @@ from dbctl.engines.sql import Catalog
 BLOCK = 1 << 18
 
 
+_OUTSIDE_FAILURES = (pq.TransactionStatus.IDLE, pq.TransactionStatus.INTRANS)
+
+
 class _StopStreamError(Exception):
     """The consumer needs no more rows."""
 
@@ -47,6 +50,7 @@ class PostgreSQLStreams(PostgreSQLPart):
         sql = f"copy ({_select_columns(self._catalog, table, columns)}) to stdout"
         session = self._connection.session
         with (
+            read_all_rows(self._db, table),
             self._connection.translate_errors(sql),
             session.cursor() as cursor,
             suppress(_StopStreamError),
@@ -63,13 +67,29 @@ class PostgreSQLCsvWriter(PostgreSQLPart):
     def write_csv(self, table: str, columns: Sequence[str], write: Callable[[bytes], object]) -> int:
         sql = f"copy ({_select_columns(self._catalog, table, columns)}) to stdout (format csv, header)"
         session = self._connection.session
-        with self._connection.translate_errors(sql), session.lock:
+        with read_all_rows(self._db, table), self._connection.translate_errors(sql), session.lock:
             try:
                 return session.wait(_copy_out(session.pgconn, sql.encode(), write))  # type: ignore[arg-type]
             except BaseException:  # also on a signal: the server must not continue
                 if session.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
                     session.pgconn.finish()
                 raise
+
+
+@contextmanager
+def read_all_rows(db: PostgreSQLDatabase, table: str) -> Iterator[None]:
+    """Let the server refuse to read a table in the block if a policy hides rows from this role, instead of leaving them out."""
+    if db.catalog.require_table(table).is_view:  # the policies of its owner apply
+        yield
+        return
+    db.connection.run("set row_security = off")
+    try:
+        yield
+    finally:
+        connection = db.connection
+        # a failed transaction resets it when it is rolled back
+        if connection.is_usable and connection.session.pgconn.transaction_status in _OUTSIDE_FAILURES:
+            connection.run("reset row_security")
 
 
 def _select_columns(catalog: Catalog, table: str, columns: Sequence[str]) -> str:

@@ -27,6 +27,7 @@ from dbctl.engines.postgresql.schema import PostgreSQLSchemaReader
 from dbctl.engines.servers import NamedRow, Rows, group_rows
 from dbctl.engines.sql import ident, is_storable, quote_literal
 from dbctl.engines.sql.portable import interpret_constraints, list_triggers, strip_parentheses
+from dbctl.errors import SchemaMismatchError
 
 _FROM = "from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
 #: Columns of tables; a domain has its base type and length.
@@ -81,6 +82,14 @@ class PostgreSQLPortableSchemas(PostgreSQLPart):
 
     def read_portable(self) -> PortableSchema:
         fetch = self._connection.fetch_by_name
+        if not self._connection.session.schema:  # no table would be visible
+            error = SchemaMismatchError(
+                target=self._connection.target,
+                missing="a schema that search_path names",
+                purpose="a transfer",
+            )
+            error.hint = "Nothing was changed. Add ?schema=NAME to the address, or set search_path of the role or the database."
+            raise error
         with self._connection.read_transaction():
             schema = self._schema_reader.schema()
             columns, indexes = (group_rows(fetch(sql)) for sql in (COLUMNS, INDEXES))
