@@ -113,7 +113,7 @@ class WriteProof(Struct, frozen=True, kw_only=True):
 class WriteProofs(Protocol):
     """The part that finds out whether tables accept new rows."""
 
-    def prove_writes(self) -> Sequence[WriteProof]:
+    def try_writes(self) -> Sequence[WriteProof]:
         """Insert a copy of the newest row into each table with generated keys, delete it, and roll both back.
 
         The copy has a generated key and other values in unique columns. Triggers run. The number of an AUTO_INCREMENT column

@@ -47,17 +47,17 @@ class SqlWriteProofs(ABC):
     def _delete(self, sql: str) -> None:
         """Delete a row."""
 
-    def prove_writes(self) -> Sequence[WriteProof]:
+    def try_writes(self) -> Sequence[WriteProof]:
         schema = require_part(self._db, PortableSchemas, "a transfer", "").read_portable()
         # properties that no portable schema has may refuse a copy of a row
         special = {part.table for part in schema.omissions if part.kind in ("constraint", "trigger", "rule")}
         return [
-            self._prove(table, key.name, is_special=table.name in special)
+            self._try_table(table, key.name, is_special=table.name in special)
             for table in schema.tables
             for key in [column for column in table.columns if column.is_automatic][:1]
         ]
 
-    def _prove(self, table: PortableTable, key: str, *, is_special: bool) -> WriteProof:
+    def _try_table(self, table: PortableTable, key: str, *, is_special: bool) -> WriteProof:
         name = table.name
         changed: dict[str, str] = {}
         for columns in _list_unique(table):

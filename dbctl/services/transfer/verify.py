@@ -146,16 +146,16 @@ def verify_transfer(endpoints: Endpoints, *, advance: Advance = ignore_rows) -> 
         tables=results,
         objects=objects,
         counters=counters,
-        writes=prove_writes(endpoints) if is_switched else (),
+        writes=try_writes(endpoints) if is_switched else (),
     )
 
 
-def prove_writes(endpoints: Endpoints) -> Sequence[WriteProof]:
+def try_writes(endpoints: Endpoints) -> Sequence[WriteProof]:
     """Try whether the destination accepts new rows; nothing remains of them."""
     try:
         with endpoints.open_destination("transfer verify") as db:
             proofs = db.part(WriteProofs)
-            return proofs.prove_writes() if proofs else ()
+            return proofs.try_writes() if proofs else ()
     except DbctlError as error:
         return [WriteProof(table="the database", outcome="refused", reason=str(error))]
 
