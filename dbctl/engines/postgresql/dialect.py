@@ -13,6 +13,7 @@ from dbctl.engines.postgresql.types import (
     comparable_value,
     encode_value,
     format_array,
+    is_extreme_time,
     kind_of,
 )
 from dbctl.engines.servers import MILLISECOND, compare_time, roughly_before
@@ -65,7 +66,7 @@ class PostgreSQLDialect(Dialect):
         comparable = comparable_value(column, operand)
         if comparable is None:  # no row has it, so all values differ
             return f"{value} is not null" if op == "!=" else NO_ROW
-        if kind in TIMES:
+        if kind in TIMES and not is_extreme_time(comparable.text):
             time_type = "timestamptz" if kind == "timestamptz" else "timestamp"
             return compare_time(
                 value,
@@ -84,8 +85,9 @@ class PostgreSQLDialect(Dialect):
         kind = kind_of(column)
         comparables = [comparable for item in values if (comparable := comparable_value(column, item))]
         if kind in TIMES:
-            timestamps = [datetime.fromisoformat(comparable.text) for comparable in comparables]
-            tests = [self.compare(value, column, "=", statement, timestamp) for timestamp in timestamps]
+            times = (comparable.text for comparable in comparables)
+            operands = [text if is_extreme_time(text) else datetime.fromisoformat(text) for text in times]
+            tests = [self.compare(value, column, "=", statement, operand) for operand in operands]
             return f"({' or '.join(tests)})" if tests else NO_ROW
         texts = [
             comparable.text for comparable in comparables if kind != "integer" or comparable.type == "int8"

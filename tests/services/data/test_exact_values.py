@@ -213,3 +213,34 @@ def test_every_type_is_accepted_as_text(kinds, answer, words):
     shown = kinds.database.rows("select * from ranges")
     assert len(shown) == 1
     assert None not in shown[0]
+
+
+EXTREMES = {
+    "numeric": ["NaN", "Infinity", "1.50"],
+    "double precision": ["NaN", "Infinity", "0.1"],
+    "date": ["infinity", "0044-03-15 BC", "0005-02-29 BC", "20000-01-31"],
+    "timestamp": ["infinity", "0044-03-15 12:30:00.5 BC", "20000-01-31 00:00:00"],
+    "timestamptz": ["infinity", "4000-01-01 00:00:00+00 BC", "200000-12-31 23:59:59+00"],
+}
+
+
+@pytest.mark.parametrize("declared", EXTREMES)
+def test_rows_are_found_by_keys_that_python_cannot_represent(kinds, answer, find_newest, declared):
+    if kinds.database.engine != "postgresql":
+        pytest.skip("only PostgreSQL stores these values")
+    keys = EXTREMES[declared]
+    kinds.run(
+        "drop table if exists extremes", f"create table extremes (id {declared} primary key, note text)"
+    )
+    kinds.run(*(f"insert into extremes values ('{key}', '{key}')" for key in keys))
+    before = kinds.database.rows("select id::text, note from extremes order by 2")
+    for key in keys:
+        assert answer("data", "show", "extremes", key)["data"]["note"] == key
+        answer("data", "set", "extremes", key, "note=changed")
+        answer("undo", find_newest(), "--yes")
+        answer("data", "delete", "extremes", key, "--yes")
+        assert len(kinds.database.rows("select note from extremes")) == len(keys) - 1
+        answer("undo", find_newest(), "--yes")
+        assert kinds.database.rows("select id::text, note from extremes order by 2") == before
+    for key in ("0044-02-30 BC", "0001-02-29", "5000-01-01 BC", "99999999-01-01", "x BC"):
+        answer("data", "show", "extremes", key, status=5)

@@ -14,6 +14,7 @@ with lazy_imports(__name__):
         base_type,
         comparable_value,
         encode_for_column,
+        is_extreme_time,
         kind_of,
     )
     from dbctl.engines.postgresql.types.values import (

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from calendar import isleap
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Literal, NamedTuple, TypeAlias
 from uuid import UUID
@@ -64,6 +66,11 @@ CASTS: Mapping[Kind, str] = {
 
 TRUE: frozenset[str] = frozenset({"t", "true", "y", "yes", "on", "1"})
 FALSE: frozenset[str] = frozenset({"f", "false", "n", "no", "off", "0"})
+_EXTREME_TIME = re.compile(
+    r"(?P<infinity>-?infinity)|(?P<year>\d{4,6})-(?P<day>\d\d-\d\d)"
+    r"(?P<clock> \d\d:\d\d:\d\d(?:\.\d{1,6})?(?:\+00)?)?(?P<era> BC)?",
+    re.ASCII,
+)
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,40}\s*", re.ASCII)
 
 
@@ -120,7 +127,24 @@ def _compare_boolean(text: str, _kind: Kind) -> ComparableValue | None:
 
 def _compare_time(text: str, kind: Kind) -> ComparableValue | None:
     timestamp = parse_time(text)
-    return None if timestamp is None else ComparableValue(encode_value(timestamp) or "", kind)
+    if timestamp is not None:
+        return ComparableValue(encode_value(timestamp) or "", kind)
+    return ComparableValue(text, kind) if is_extreme_time(text) else None
+
+
+def is_extreme_time(text: str) -> bool:
+    """Whether a text is a time as the server writes it that Python cannot represent: infinite, or far from our era."""
+    match = _EXTREME_TIME.fullmatch(text)
+    if match is None or match["infinity"]:
+        return match is not None
+    year = 1 - int(match["year"]) if match["era"] else int(match["year"])
+    if not -4711 <= year <= 294_275:  # noqa: PLR2004 - years of a timestamp; a date has more
+        return False
+    try:
+        datetime.fromisoformat(f"{2000 if isleap(year) else 2001}-{match['day']}{match['clock'] or ''}")
+    except ValueError:
+        return False
+    return True
 
 
 def _compare_number(text: str, kind: Kind) -> ComparableValue | None:
@@ -130,7 +154,9 @@ def _compare_number(text: str, kind: Kind) -> ComparableValue | None:
         number = Decimal(text)
     except InvalidOperation:
         return None
-    if number.is_nan() or abs(number.adjusted()) > 1000:  # noqa: PLR2004 - digits; real numbers have fewer
+    if number.is_nan():
+        return ComparableValue("NaN", "numeric") if kind == "number" else None
+    if abs(number.adjusted()) > 1000:  # noqa: PLR2004 - digits; real numbers have fewer
         return None
     if kind == "integer" and number == number.to_integral_value() and SMALLEST <= number <= LARGEST:
         return ComparableValue(str(int(number)), "int8")
