@@ -6,10 +6,19 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import cast
 
-from dbctl.engines.contract import Checks, PortableSchema, Readable, Writable
+from msgspec import structs
+
+from dbctl.engines.contract import (
+    Checks,
+    PortableSchema,
+    Readable,
+    SchemaReference,
+    Writable,
+    split_line,
+)
 from dbctl.errors import ValuesUnstorableError
 from dbctl.model import Row, Struct, format_count
-from dbctl.services.transfer.parts import require_schemas
+from dbctl.services.transfer.parts import require_rows, require_schemas
 from dbctl.services.transfer.schema import TransferSchema, read_schema, try_statements
 from dbctl.services.transfer.tables import TransferTable
 from dbctl.services.transfer.values import find_duplicates, find_unstorable_values
@@ -45,15 +54,17 @@ def find_problems(
         tables: the tables to copy.
     """
     own, schemas = read_schema(source), require_schemas(destination)
+    other = schemas.read_portable()
     problems = chain(
         find_unstorable_values(source, tables, schemas.limits),
-        find_duplicates(source, tables, own, schemas.read_portable(), schemas),
+        find_duplicates(source, tables, own, other, schemas),
     )
     for values in problems:
         yield CopyProblem(
             table=values.table, column=values.column, keys=values.keys, rows=values.rows, reason=values.reason
         )
     yield from find_orphans(source, tables)
+    yield from _find_missing_parents(source, own, other, tables)
     yield from _find_large_counters(source, own, tables)
 
 
@@ -62,6 +73,43 @@ def find_refused_statements(schema: TransferSchema, scratch: Readable) -> Iterat
     for sql, reason in try_statements(schema, cast("Writable", scratch)):
         name = " ".join(sql.split())[:_LONGEST_STATEMENT]
         yield CopyProblem(table=name, column="statement", keys=(), rows=0, reason=reason)
+
+
+def _find_missing_parents(
+    source: Readable, own: PortableSchema, other: PortableSchema, tables: Sequence[TransferTable]
+) -> Iterator[CopyProblem]:
+    """Yield rows that refer to missing rows by a foreign key that only the destination has."""
+    rows, known = require_rows(source), {table.name: table for table in tables}
+    columns = {table.name: {column.name: column for column in table.columns} for table in tables}
+    enforced = {(table.name, *_identify(reference)) for table in own.tables for reference in table.references}
+    references = ((child.name, each) for child in other.tables for each in child.references)
+    for name, reference in references:
+        parent = reference.table
+        if (
+            not {name, parent} <= known.keys()
+            or not set(reference.columns) <= columns[name].keys()
+            or not set(reference.to) <= columns[parent].keys()
+            or (name, *_identify(reference)) in enforced
+        ):
+            continue
+        values = [columns[name][column] for column in reference.columns]
+        # in the same form as the values that refer to them
+        keys = [
+            structs.replace(columns[parent][to], kind=value.kind)
+            for to, value in zip(reference.to, values, strict=True)
+        ]
+        with rows.stream_lines(parent, keys) as batches:
+            parents = {line for batch in batches for line in batch.lines}
+        with rows.stream_lines(name, values) as batches:
+            lines = (line for batch in batches for line in batch.lines if line not in parents)
+            missing = sum(None not in split_line(line) for line in lines)
+        if missing:
+            names, reason = ", ".join(reference.columns), f"no row of {parent}"
+            yield CopyProblem(table=name, column=names, keys=(), rows=missing, reason=reason)
+
+
+def _identify(reference: SchemaReference) -> tuple[object, ...]:
+    return tuple(reference.columns), reference.table, tuple(reference.to)
 
 
 def _find_large_counters(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dbctl.url import parse_url
 from tests.services.transfer.test_json import run_sql
 
 KELVIN = "\u212a"
@@ -112,3 +113,33 @@ def test_value_that_is_no_label_of_an_enum(plan, create, engine):
     )
     (problem,) = plan(source, engine)
     assert (problem["column"], problem["keys"]) == ("state", [{"id": "2"}])
+
+
+@pytest.mark.mariadb
+def test_user_who_may_not_create_databases(answer, create, databases, tmp_path):
+    """The statements are not tried, the plan contains the reason, and the copy works."""
+    source = create(
+        "sqlite",
+        "create table item (id integer primary key, name text unique)",
+        "insert into item values (1, 'a')",
+    )
+    (tmp_path / "to").mkdir()
+    destination = databases("mysql", tmp_path / "to")
+    url = parse_url(destination)
+    user = f"limited_{url.path.strip('/')}"[:32]
+    run_sql(
+        destination,
+        f"create user {user}@'%' identified by 'pw'",
+        f"grant all on `{url.path.strip('/')}`.* to {user}@'%'",
+    )
+    try:
+        own = destination.replace(f"{url.user}@", f"{user}:pw@")
+        words = ("--url", f"main={source}", "transfer")
+        plan = answer(*words, "plan", "--to", own)["data"]
+        assert [part["reason"] for part in plan["omissions"] if part["kind"] == "trial"] == [
+            "the user may not create a scratch database, so the statements were not tried"
+        ]
+        answer(*words, "run", "--to", own)
+        assert answer(*words, "verify", "--to", own)["data"]["equal"] is True
+    finally:
+        run_sql(destination, f"drop user {user}@'%'")
