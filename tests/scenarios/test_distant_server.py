@@ -14,13 +14,13 @@ LOGIN = "zoe@example.org"
 #: Commands in their order, and the maximum number of their requests to PostgreSQL and to MySQL or MariaDB.
 COMMANDS = [
     (["users", "list"], 7, 10),
-    (["users", "show", "demo@promptvault.example"], 6, 9),
+    (["users", "show", "demo@promptvault.example"], 8, 11),
     (["users", "create", LOGIN, "--email", LOGIN, "--password-stdin"], 37, 40),
     (["users", "set-password", LOGIN, "--password-stdin"], 31, 35),
     (["users", "delete", LOGIN, "--yes"], 54, 59),
     (["roles", "list"], 6, 9),
     (["migrate", "status"], 6, 9),
-    (["integrity", "check"], 40, 33),
+    (["integrity", "check"], 42, 34),
 ]
 
 

@@ -387,7 +387,7 @@ def test_summary_has_columns_of_profile_unless_requested(deployed):
     narrow = search(deployed, row="msg-00003", summary=True).page.column_names
     assert narrow == ["id", "similarity", "role", "content", "timestamp", "chat_title"]
     wide = search(deployed, row="msg-00003").page.column_names
-    assert {"chat", "user", "stored", "chat_stored"} == {*wide} - {*narrow}
+    assert {"chat", "user", "metadata", "stored", "chat_stored"} == {*wide} - {*narrow}
     assert search(deployed, row="msg-00003", summary=True, columns=["user"]).page.column_names == wide
 
 

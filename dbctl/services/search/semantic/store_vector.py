@@ -94,7 +94,7 @@ class VectorSource:
                 value = None if timestamp is None else TIMES[self.section.time](timestamp)
             row[column] = value
         constants = {name: text for name, text in self.section.constants.items() if name in table.columns}
-        return {**constants, **row}
+        return {**row, **constants}
 
 
 def store_vector(app: App, key: str, raw: bytes) -> Change[VectorStored]:
