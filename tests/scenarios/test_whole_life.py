@@ -182,6 +182,7 @@ COMMANDS = [
     "settings get {setting}",
     "settings set {setting} false",
     "settings reset {setting}",
+    "settings update {setting} --public",
     "settings validate",
     "settings export",
     "settings diff requested.json",
@@ -311,6 +312,7 @@ UNSUPPORTED = {
             f"roles {word}"
             for word in ["create", "update", "delete", "grant", "revoke", "matrix", "permissions", "can"]
         ),
+        "settings update",
         "sessions rebuild-stats",
         "stats activity",
     ),
