@@ -102,6 +102,9 @@ def _write_remedy(remedy: str, context: Mapping[str, object]) -> str:
     import re
     from shlex import quote
 
-    quoted = {name: quote(value) if isinstance(value, str) else value for name, value in context.items()}
+    quoted = {
+        name: quote(value) if isinstance(value, str) and name != "command" else value
+        for name, value in context.items()
+    }
     texts = re.split(r"(dbctl [^.;,]*)", remedy)
     return "".join(text.format(**(quoted if index % 2 else context)) for index, text in enumerate(texts))
