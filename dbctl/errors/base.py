@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from enum import IntEnum
 from importlib import import_module
+from shlex import quote  # an error can arise where no module can be imported any more
 from typing import ClassVar, cast
 
 
@@ -99,9 +101,6 @@ def load_registry() -> Mapping[str, type[DbctlError]]:
 
 def _write_remedy(remedy: str, context: Mapping[str, object]) -> str:
     """Return a remedy with its facts; in commands, names with spaces are quoted, so that they can be pasted."""
-    import re
-    from shlex import quote
-
     quoted = {
         name: quote(value) if isinstance(value, str) and name != "command" else value
         for name, value in context.items()
