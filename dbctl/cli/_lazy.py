@@ -109,7 +109,7 @@ RECORDED = {
     "search vectors": "store make",
     "users": "create ensure update delete set-password set-role add-role remove-role activate deactivate unlock import",
     "roles": "create update delete grant revoke",
-    "settings": "set reset validate apply",
+    "settings": "set update reset validate apply",
     "sessions": "revoke cleanup rebuild-stats",
     "data": "set add delete import",
     "backup": "create verify copy adopt drill prune delete pin unpin",
