@@ -206,6 +206,9 @@ class StorageLimits(Struct, frozen=True, kw_only=True):
     years: tuple[int, int] = (1, 9999)
     zoned_years: tuple[int, int] | None = None  #: of times with a zone, if they differ
     max_hours: int = 23  #: of a time of day
+    folds_all_letters: bool = (
+        True  #: an index that ignores case does so for all letters, not only for those of ASCII
+    )
     json_levels: int | None = None  #: of arrays and objects in each other
 
 

@@ -35,6 +35,7 @@ class _Names(NamedTuple):
     superuser: str  #: the user if no variable names one
     superuser_passwords: Sequence[str]
     databases: Sequence[str]
+    has_database_of_user: bool = False  #: without a variable, the database has the name of the user
 
 
 _NAMES = {
@@ -44,6 +45,7 @@ _NAMES = {
         superuser="postgres",
         superuser_passwords=("POSTGRES_PASSWORD", "POSTGRESQL_PASSWORD"),
         databases=("POSTGRES_DB", "POSTGRESQL_DATABASE"),
+        has_database_of_user=True,
     ),
     "mysql": _Names(
         users=("MARIADB_USER", "MYSQL_USER"),
@@ -113,7 +115,7 @@ class ComposeFile:
         own = next(filter(None, map(read, names.users)), "")
         user, keys = own or names.superuser, names.passwords if own else names.superuser_passwords
         key = next((key for key in keys if filled.get(key) or filled.get(f"{key}_FILE")), "")
-        database = next(filter(None, map(read, names.databases)), user if engine == "postgresql" else "")
+        database = next(filter(None, map(read, names.databases)), user if names.has_database_of_user else "")
         if not database:
             raise UsageError(
                 detail=f"service {name} of {self.path} names no database; write dbctl init mysql://USER@HOST/NAME"

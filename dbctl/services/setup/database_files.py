@@ -55,7 +55,7 @@ def find_database(profile: Profile, name: str, directory: Path, *, new: bool = F
         )
     if nearest or section.optional:
         return nearest[0] if nearest else None
-    if new and not reasons and section.find and "sqlite" in section.engines:
+    if new and not reasons and section.find and PATH_ENGINE in section.engines:
         return directory / section.find[0]
     notes = [f" {path} does not match: {reason}." for path, reason in reasons.items()]
     notes += [f" {folder} is not readable." for folder in unreadable]

@@ -41,7 +41,12 @@ class SQLitePortableSchemas:
     """The part ``PortableSchemas``."""
 
     limits = StorageLimits(
-        enforces_types=False, stores_nan=False, stores_invalid_text=True, exact_digits=15, max_hours=1 << 31
+        enforces_types=False,
+        stores_nan=False,
+        stores_invalid_text=True,
+        exact_digits=15,
+        max_hours=1 << 31,
+        folds_all_letters=False,
     )
 
     def __init__(self, db: SQLiteDatabase) -> None:

@@ -20,7 +20,7 @@ from dbctl.engines.contract import (
     split_line,
 )
 from dbctl.model import Row, Struct
-from dbctl.services.transfer.parts import require_rows
+from dbctl.services.transfer.parts import require_rows, require_schemas
 from dbctl.services.transfer.tables import TransferTable
 from dbctl.services.transfer.values.unstorable import MAX_KEYS, UnstorableValues, format_key
 
@@ -95,10 +95,15 @@ def find_duplicates(
     for table in tables:
         if table.name in others and table.name in before:
             own, other = before[table.name], others[table.name]
-            cases = 1 if source_schema.dialect == "sqlite" else 2, 1 if destination.dialect == "sqlite" else 2
+            cases = _count_cases(require_schemas(source)), _count_cases(schemas)
             for terms in _list_comparisons(own, other, *cases):
                 if {term.column for term in terms} <= {column.name for column in table.columns}:
                     yield from _compare_rows(require_rows(source), table, terms, schemas)
+
+
+def _count_cases(schemas: PortableSchemas) -> int:
+    """Return what an index that ignores case ignores, as ``_Term.case``."""
+    return 1 + schemas.limits.folds_all_letters
 
 
 def _list_comparisons(
