@@ -379,15 +379,6 @@ def parse_size(text: str) -> int:
     return int(match[1]) << SIZE_UNITS[match[2].upper()]
 
 
-def is_size(text: str) -> bool:
-    """Whether ``parse_size`` accepts the text."""
-    try:
-        parse_size(text)
-    except ValueError:
-        return False
-    return True
-
-
 def format_count(count: int, noun: str) -> str:
     """Return ``1 row``, ``2,000 rows``, ``3 indexes``."""
     ending = "" if count == 1 else "es" if noun.endswith("x") else "s"

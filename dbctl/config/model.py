@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeAlias, get_args
 
 import msgspec
 
-from dbctl.model import Compression, is_duration, is_size
+from dbctl.model import Compression, is_duration, parse_size
 from dbctl.url import Url
 
 #: The JSON Schema of ``ConfigFile``, which ``dbctl.profiles.generate`` writes.
@@ -45,7 +45,7 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         if self.within and not is_duration(self.within):
             yield "within", f"{self.within!r} is not a duration; write 26h, 30d or 1y"
         for name in ("max_bytes", "min_free"):
-            if (text := getattr(self, name)) and not is_size(text):
+            if (text := getattr(self, name)) and not _is_size(text):
                 yield name, f"{text!r} is not a size; write 500M, 20G or 2T"
 
 
@@ -387,3 +387,11 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     path: Path
     apps: Mapping[str, App]  #: those that were resolved
     files: Mapping[str, Path]  #: the file of each configured app
+
+
+def _is_size(text: str) -> bool:
+    try:
+        parse_size(text)
+    except ValueError:
+        return False
+    return True
