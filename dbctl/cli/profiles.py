@@ -67,7 +67,6 @@ def draft(
     listed at the beginning. Only a few rows of each table are read, and nothing is written to the database.
 
     Example: dbctl profiles draft /srv/app/app.db --to app.toml
-    Example: dbctl profiles draft postgresql://app@localhost/app --name shop
     Example: dbctl profiles draft /srv/app/app.db --users admins --to admins.toml
     """
     options = read_options(ctx)

@@ -133,7 +133,6 @@ def switch(
     if the command fails, or with --unlock.
 
     Example: dbctl transfer switch --to postgresql://app@localhost/app --yes
-    Example: dbctl transfer switch --to sqlite:///srv/app/app.db --dry-run
     Example: dbctl transfer switch --unlock
     """
     from dbctl.services.transfer import SwitchTransfer, UnlockSource

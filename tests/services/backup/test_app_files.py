@@ -112,11 +112,7 @@ def test_restore_leaves_app_files_and_prints_extract_command(run_cli, app):
 
 def test_summaries_contain_file_count_and_extract_command(run_cli, app):
     assert promptvault_app.create_app_backup(Path("app")).closing.details[-1] == "4 files"
-    (note,) = [
-        entry
-        for entry in promptvault_app.apply_restore(Path("app")).summary()["notes"]
-        if "own files" in entry
-    ]
+    (note,) = [entry for entry in promptvault_app.apply_restore(Path("app")).notes if "own files" in entry]
     line = note.rpartition("; ")[2].partition(": ")[2]
     run_cli(*shlex.split(line)[1:])
     assert Path("DIR/.env").read_text() == "SECRET=1\n"

@@ -255,7 +255,7 @@ def test_profile_is_shown_with_features():
         ("user", "read-write", False),
         ("flashpoint", "read-only", True),
     ]
-    assert list(output.searches) == ["games", "playlists"]
+    assert list(output.searches) == ["games", "tags", "playlists"]
 
 
 # The SQL of a profile ------------------------------------------------------------------------------------------------
