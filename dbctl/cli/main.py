@@ -180,7 +180,9 @@ class _Run:
             name = " ".join(["dbctl", *path])
             own = f"List the arguments and options with: {name} --help"
             error.hint = error.hint.removesuffix(UsageError.remedy) + own
-        elif not is_recorded(path):  # a command that changes nothing
+        elif path and not is_recorded(
+            path
+        ):  # a command that changes nothing; a signal can arrive before its name is read
             error.hint = error.hint.removeprefix(ValueInvalidError.remedy).lstrip()
         return failure.show(
             error,
