@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
@@ -35,16 +36,16 @@ def list_refused_lines(
     return dict(sorted(refused.items())[:limit])
 
 
-class _Check:
+class _Check(ABC):
     """The comparison of some columns of a file with columns of a stored table."""
 
     def __init__(self, table: DataTable, columns: Sequence[str], own: Sequence[str]) -> None:
         self._table, self._own = table, own
         self._indexes = [columns.index(name) for name in own]
 
+    @abstractmethod
     def find(self, batch: Sequence[NumberedRow]) -> Iterator[tuple[int, str]]:
         """Yield the refused lines of a batch, each with the reason."""
-        raise NotImplementedError
 
     def _read_keys(self, batch: Sequence[NumberedRow]) -> Iterator[tuple[int, Sequence[object]]]:
         """Yield each line with its values of the columns, unless one is NULL."""

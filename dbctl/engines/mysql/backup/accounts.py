@@ -16,7 +16,8 @@ from dbctl.engines.mysql.connection import Session
 from dbctl.engines.mysql.errors import error_number, quote, quote_account
 from dbctl.engines.mysql.privileges import matches_pattern, parse_grant
 from dbctl.engines.mysql.types import format_literal
-from dbctl.errors import RoleReplacementInvalidError, RolesMissingError
+from dbctl.engines.servers import parse_roles, refuse_missing_roles
+from dbctl.errors import RoleReplacementInvalidError
 from dbctl.model import Struct, format_count
 
 #: Roles have no host.
@@ -216,7 +217,7 @@ def find_missing_accounts(
     session: Session, dump: Dump, policy: RolePolicy, target: str
 ) -> Sequence[MissingRole]:
     """Return the accounts of a dump that the server lacks, as ``RoleComparer`` describes."""
-    missing = _find_missing(parse_accounts(dump), _read_known(session), dump, policy, target)
+    missing = _find_missing(parse_roles(dump, Account), _read_known(session), dump, policy, target)
     return [
         MissingRole(name=account.name, description=account.describe(), is_required=account.is_named)
         for account in missing
@@ -245,13 +246,6 @@ def _find_missing(
     ]
 
 
-def parse_accounts(dump: Dump) -> Sequence[Account]:
-    """Return the accounts of a dump; none of a foreign dump, whose definers and grants are not loaded."""
-    if dump.foreign or dump.form == "kept":
-        return ()
-    return msgspec.json.decode(dump.metadata.get("roles", "[]"), type=list[Account])
-
-
 @contextmanager
 def prepare_accounts(
     session: Session, request: LoadRequest, target: str, remarks: list[str], *, temporary: bool = False
@@ -265,13 +259,9 @@ def prepare_accounts(
         RoleReplacementInvalidError: as ``find_missing_accounts``.
     """
     dump, policy = request.dump, request.roles
-    accounts, known = parse_accounts(dump), _read_known(session)
+    accounts, known = parse_roles(dump, Account), _read_known(session)
     missing = _find_missing(accounts, known, dump, policy, target) if not dump.foreign else ()
-    required = [account.name for account in missing if account.is_named]
-    if required and policy.missing == "refuse":
-        raise RolesMissingError(
-            target=target, roles=format_count(len(required), "role"), names=", ".join(required)
-        )
+    required = refuse_missing_roles(missing, policy, target)
     created = missing if policy.missing == "create" else ()
     try:
         existing = {*(known or ()), *(account.name for account in created)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
-import msgspec
 import psycopg
 from msgspec import structs
 
@@ -14,9 +13,10 @@ from dbctl.engines.contract import Dump, LoadRequest, MissingRole, RolePolicy
 from dbctl.engines.postgresql.backup.database_properties import Properties, quote_literal
 from dbctl.engines.postgresql.backup.foreign import make_role_filter
 from dbctl.engines.postgresql.connection import Session
+from dbctl.engines.servers import parse_roles, refuse_missing_roles
 from dbctl.engines.sql import ident
-from dbctl.errors import RoleReplacementInvalidError, RolesMissingError
-from dbctl.model import Struct, format_count
+from dbctl.errors import RoleReplacementInvalidError
+from dbctl.model import Struct
 
 #: Attributes that a restore never gives to a role, because their holder can bypass all privileges.
 PRIVILEGED = ("SUPERUSER", "REPLICATION", "BYPASSRLS")
@@ -172,7 +172,7 @@ def find_missing_roles(
 
 
 def _find_missing(session: Session, dump: Dump, policy: RolePolicy, target: str) -> Sequence[Role]:
-    roles, existing = _parse_roles(dump), _read_existing(session)
+    roles, existing = parse_roles(dump, Role), _read_existing(session)
     for name, replacement in policy.replaced.items():
         reason = "the server has no such role" if replacement not in existing else ""
         if "roles" in dump.metadata and not any(role.name == name and role.is_named for role in roles):
@@ -182,13 +182,6 @@ def _find_missing(session: Session, dump: Dump, policy: RolePolicy, target: str)
                 target=target, name=name, replacement=replacement, reason=reason
             )
     return [role for role in roles if role.name not in existing and role.name not in policy.replaced]
-
-
-def _parse_roles(dump: Dump) -> Sequence[Role]:
-    """Return the roles of a dump; none of a foreign dump, whose owners and grants are not loaded."""
-    if dump.foreign or dump.form == "kept":
-        return ()
-    return msgspec.json.decode(dump.metadata.get("roles", "[]"), type=list[Role])
 
 
 def _read_existing(session: Session) -> dict[str, bool]:
@@ -213,11 +206,7 @@ def prepare_roles(
         yield RoleChanges()
         return
     missing = _find_missing(session, dump, policy, target)
-    required = [role.name for role in missing if role.is_named]
-    if required and policy.missing == "refuse":
-        raise RolesMissingError(
-            target=target, roles=format_count(len(required), "role"), names=", ".join(required)
-        )
+    required = refuse_missing_roles(missing, policy, target)
     created = missing if policy.missing == "create" else ()
     try:
         with session.transaction():
