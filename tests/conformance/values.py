@@ -27,11 +27,11 @@ def _among(*literals: str) -> st.SearchStrategy[str]:
     return st.sampled_from(literals)
 
 
-def _texts(**options: object) -> st.SearchStrategy[str]:
+def texts(**options: object) -> st.SearchStrategy[str]:
     return st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0", **options), max_size=20)
 
 
-def _decimals(digits: int, scale: int) -> st.SearchStrategy[str]:
+def decimals(digits: int, scale: int) -> st.SearchStrategy[str]:
     return st.decimals(
         -(10 ** (digits - scale)) + 1, 10 ** (digits - scale) - 1, places=scale, allow_nan=False
     ).map(lambda number: f"{number:f}")
@@ -51,15 +51,16 @@ _JSON = st.sampled_from(
 _DATES = _among("'0044-03-15 BC'", "'infinity'", "'-infinity'", "'99999-12-31'", "'2024-02-29'")
 
 POSTGRESQL_SCHEMA = """
-create type mood as enum ('sad', 'it''s "ok"', 'é');
+create type humor as enum ('sad', 'it''s "ok"', 'é');
 create type pair as (a int, b text);
 create type spans as range (subtype = float8);
+create domain public_path as path;
 create domain exact as numeric check (value <> 7);
 """
 POSTGRESQL: Mapping[str, Kind] = {
-    "wide": Kind("numeric(36,18)", _decimals(36, 18)),
-    "free": Kind("numeric", _decimals(60, 20) | _among("'NaN'", "'0.10'", "'1.000'", "'100'", "'Infinity'")),
-    "whole": Kind("numeric(30)", _decimals(30, 0)),
+    "wide": Kind("numeric(36,18)", decimals(36, 18)),
+    "free": Kind("numeric", decimals(60, 20) | _among("'NaN'", "'0.10'", "'1.000'", "'100'", "'Infinity'")),
+    "whole": Kind("numeric(30)", decimals(30, 0)),
     "small": Kind("smallint", st.integers(-(1 << 15), (1 << 15) - 1).map(lambda n: f"({n})")),
     "big": Kind("bigint", st.integers(-(1 << 63) + 1, (1 << 63) - 1).map(str)),
     "real8": Kind(
@@ -72,7 +73,7 @@ POSTGRESQL: Mapping[str, Kind] = {
     ),
     "flag": Kind("boolean", _among("true", "false")),
     "words": Kind(
-        "text", _texts().map(_quote) | _among("''", r"'\x41'", "'NaN'", "'1.10'", '\'{"$b64": "AA=="}\'')
+        "text", texts().map(_quote) | _among("''", r"'\x41'", "'NaN'", "'1.10'", '\'{"$b64": "AA=="}\'')
     ),
     "padded": Kind("char(5)", _among("'a'", "'a b'", "''")),
     "raw": Kind("bytea", _HEX.map(lambda digits: f"decode('{digits}', 'hex')")),
@@ -92,8 +93,8 @@ POSTGRESQL: Mapping[str, Kind] = {
         "numeric[]", _among("'{1.10,NULL,NaN}'", "'{{0.10,2},{3,4.000}}'", "'{}'", "'[0:1]={1,2}'")
     ),
     "texts": Kind("text[]", _among("""'{"a,b","c\\\\d",NULL,"NULL","",é}'""")),
-    "feelings": Kind("mood[]", _among("""'{sad,"it''s \\"ok\\""}'""")),
-    "feeling": Kind("mood", _among("'sad'", "'it''s \"ok\"'", "'é'")),
+    "feelings": Kind("humor[]", _among("""'{sad,"it''s \\"ok\\""}'""")),
+    "feeling": Kind("humor", _among("'sad'", "'it''s \"ok\"'", "'é'")),
     "row_value": Kind("pair", _among("""'(1,"a ""b"", (c)")'""", "'(,)'")),
     "own_number": Kind("exact", _among("1.10", "'NaN'")),
     "bits": Kind("bit varying", _among("B''", "B'0010'")),
@@ -112,14 +113,36 @@ POSTGRESQL: Mapping[str, Kind] = {
     "position": Kind("pg_lsn", _among("'16/B374D848'")),
     "name_of": Kind("regclass", _among("'pg_class'")),
     "letter": Kind('"char"', _among("'x'", "''")),
+    "short": Kind("varchar(20)", texts(max_codepoint=0x2FFF).map(_quote)),
+    "three_bits": Kind("bit(3)", _among("B'000'", "B'101'")),
+    "exact_stamp": Kind("timestamptz(2)", st.datetimes().map(lambda value: f"'{value}+00'")),
+    "exact_length": Kind(
+        "interval", st.integers(-(10**16), 10**16).map(lambda number: f"'{number} microseconds'")
+    ),
+    "lengths": Kind("interval[]", _among("'{1 year -2 days,-00:00:00.1,NULL}'")),
+    "days": Kind("daterange", _among("'[2024-02-29,infinity)'", "'empty'", "'(,\"0044-03-15 BC\")'")),
+    "wide_ints": Kind("int8range[]", _among("""'{"[1,9223372036854775807)",empty}'""")),
+    "moments": Kind("timestamp[]", _among("""'{"0044-03-15 12:30:15.000001 BC",-infinity}'""")),
+    "raws": Kind("bytea[]", _HEX.map(lambda digits: f"array[decode('{digits}', 'hex'), '']")),
+    "documents": Kind("json[]", _JSON.map(lambda text: f"array[{_quote(text)}::json, null]")),
+    "pairs": Kind("pair[]", _among("""array['(1,"a ""b"", (c)")', '(,)', null]::pair[]""")),
+    "boxes": Kind("box[]", _among("'{(1,1),(0.1,-0);(2,2),(0,0)}'")),
+    "straight": Kind("line", _among("'{1,-0.1,1e-10}'")),
+    "part_line": Kind("lseg", _among("'[(0,0),(0.30000000000000004,1)]'")),
+    "way": Kind("public_path", _among("'[(0,0),(1,0.1)]'", "'((0,0),(1,0.1))'")),
+    "device": Kind("macaddr", _among("'08:00:2b:01:02:03'")),
+    "number_of": Kind("oid", _among("0", "4294967295")),
+    "identifier": Kind("name", _among("'a \"b\"'", "'é'")),
+    "snapshot": Kind("pg_snapshot", _among("'10:20:10,14,15'")),
+    "row_id": Kind("tid", _among("'(0,1)'")),
+    "prices": Kind("money[]", _among("""'{-1234567.89,0.10}'""")),
+    "type_of": Kind("regtype", _among("'integer'", "'humor[]'")),
 }
-#: What the server's own COPY writes.
-POSTGRESQL_TEXT = "copy (select * from kinds order by n) to stdout"
 
 MYSQL: Mapping[str, Kind] = {
-    "wide": Kind("decimal(36,18)", _decimals(36, 18)),
-    "widest": Kind("decimal(65,30)", _decimals(65, 30)),
-    "scaled": Kind("decimal(20,2)", _decimals(20, 2) | _among("-999999999999999999.99", "0.10")),
+    "wide": Kind("decimal(36,18)", decimals(36, 18)),
+    "widest": Kind("decimal(65,30)", decimals(65, 30)),
+    "scaled": Kind("decimal(20,2)", decimals(20, 2) | _among("-999999999999999999.99", "0.10")),
     "big": Kind("bigint unsigned", st.integers(0, (1 << 64) - 1).map(str)),
     "signed": Kind("bigint", st.integers(-(1 << 63), (1 << 63) - 1).map(str)),
     "tiny": Kind("tinyint", st.integers(-128, 127).map(str)),
@@ -134,7 +157,7 @@ MYSQL: Mapping[str, Kind] = {
     ),
     "words": Kind(
         "text",
-        _texts().map(lambda text: f"_utf8mb4 x'{text.encode().hex()}'")
+        texts().map(lambda text: f"_utf8mb4 x'{text.encode().hex()}'")
         | _among("'\\0'", "'1.10'", r"'\\x41'"),
     ),
     "latin": Kind("varchar(20) character set latin1", _among("'é'", "''", "'a '")),
@@ -159,13 +182,31 @@ MYSQL: Mapping[str, Kind] = {
     "shape": Kind("geometry", _among("st_geomfromtext('polygon((0 0, 1.5 1, 2 2, 0 0))', 4326)")),
     "id": Kind("uuid", st.uuids().map(lambda value: f"'{value}'")),
     "network": Kind("inet6", _among("'::1'", "'::ffff:1.2.3.4'")),
+    "address": Kind("inet4", _among("'1.2.3.4'", "'0.0.0.0'")),
+    "medium": Kind("mediumint unsigned zerofill", st.integers(0, (1 << 24) - 1).map(str)),
+    "filled": Kind("decimal(10,3) zerofill", _among("0.100", "1234567.125")),
+    "wide_text": Kind(
+        "varchar(20) character set utf16",
+        texts().map(lambda text: f"_utf8mb4 x'{text.encode().hex()}'"),
+    ),
+    "variable": Kind("varbinary(30)", _HEX.map(lambda digits: f"x'{digits}'")),
+    "exact_stamp": Kind(
+        "datetime(4)",
+        st.datetimes().filter(lambda value: value.year >= 1000).map(lambda value: f"'{value}'"),
+    ),
+    "way": Kind("linestring", _among("linestring(point(0, 0), point(0.1, -1e300))")),
+    "points": Kind("multipoint", _among("multipoint(point(0, 0), point(0.1, 2))")),
+    "everything": Kind(
+        "geometrycollection",
+        _among("geometrycollection(point(0, 0), linestring(point(0, 0), point(0.1, 2)))"),
+    ),
 }
 
 SQLITE_VALUES = (
     st.integers(-(1 << 63) + 1, (1 << 63) - 1).map(str)
     | _REALS.map(repr)
     | _among("-0.0", "9e999", "-9e999", "1e16", "1.0", "''", "'1.10'", "'1'", "'Infinity'", r"'\x41'")
-    | _texts().map(_quote)
+    | texts().map(_quote)
     | _HEX.map(lambda digits: f"x'{digits}'")
     | _HEX.map(lambda digits: f"cast(x'{digits}' as text)")
     | _JSON.map(_quote)
@@ -184,6 +225,8 @@ SQLITE: Mapping[str, Kind] = {
         ("document", "json"),
     ]
 }
+
+KINDS = {"postgresql": POSTGRESQL, "mysql": MYSQL, "sqlite": SQLITE}
 
 
 def draw_rows(kinds: Mapping[str, Kind]) -> st.SearchStrategy[list[list[str]]]:

@@ -71,9 +71,6 @@ class ValueCodec(Protocol):
     def read(self, query: Query) -> list[tuple[object, ...]]:
         """Return the rows of a query with exact values; locks and raises as ``Readable.read_rows``."""
 
-    def exact_numbers(self) -> AbstractContextManager[None]:
-        """Return exact numbers from ``select`` in this context, which otherwise returns values to show."""
-
     def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
         r"""Return the function that parses a CSV cell, except NULL, into a value that ``insert_many`` accepts for ``column``.
 
@@ -104,7 +101,7 @@ class CsvWriter(Protocol):
 #:
 #: * ``boolean``, ``integer``: digits; a boolean is 0 or 1
 #: * ``decimal``: digits, without zeros at the end of the fraction
-#: * ``real``: the shortest digits that are read as the same number, as Python writes them
+#: * ``real``: the shortest digits that are read as the same number, as Python writes them; ``real-unsigned``: the same without the sign of zero
 #: * ``timestamp``: ``YYYY-MM-DD HH:MM:SS[.FFFFFF]`` in UTC, without zeros at the end of the fraction
 #: * ``date``, ``time``: ``YYYY-MM-DD``, ``HH:MM:SS[.FFFFFF]``
 #: * ``bytes``: ``\x`` and hexadecimal digits

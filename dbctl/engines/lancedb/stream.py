@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import partial
 
@@ -57,9 +57,6 @@ class LanceCodec:
             for row in self._db.read_rows(query)
         ]
 
-    def exact_numbers(self) -> AbstractContextManager[None]:
-        return nullcontext()  # all numbers are integers or floats
-
     def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
         parse = self.text_parser(table, column)
         return lambda text, _bare: parse(text)
@@ -99,9 +96,9 @@ def _boolean_parser(column: Column) -> codec.Parser:
 _PARSERS: Mapping[str, Callable[[Column], codec.Parser]] = {
     "text": partial(codec.text_parser, nul=True),
     "integer": _integer_parser,
-    "float": partial(codec.number_parser, finite=True),
+    "float": partial(codec.number_parser, finite=False),
     "boolean": _boolean_parser,
     "bytes": codec.bytes_parser,
-    "vector": codec.json_parser,
+    "vector": codec.text_parser,  # with NaN and infinities; the numbers are parsed with their column
     "nested": codec.json_parser,
 }

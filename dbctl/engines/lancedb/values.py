@@ -213,6 +213,11 @@ def to_literal(value: object, arrow_type: pa.DataType) -> str | None:
         ValueInvalidError: as ``refuse_unstorable``.
     """
     refuse_unstorable(value)
+    return write_stored(value, arrow_type)
+
+
+def write_stored(value: object, arrow_type: pa.DataType) -> str | None:
+    """Return the same for a value of the column itself, which may be NaN or an integer of ``uint64``."""
     write = _LITERALS.get(type_family(arrow_type))
     return write(value, arrow_type) if write else None
 
@@ -258,9 +263,9 @@ def _float_literal(value: object, _arrow_type: pa.DataType) -> str | None:
     if parsed is None:
         return None
     number = float(parsed)
-    if math.isinf(number):
-        return f"cast('{'-' if number < 0 else ''}inf' as double)"
     digits = repr(number)
+    if not math.isfinite(number):
+        return f"cast('{digits}' as double)"
     return digits if "." in digits or "e" in digits else f"{digits}.0"
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -18,9 +17,9 @@ from dbctl.engines.lancedb.values import (
     Row,
     quote_name,
     refuse_unstorable,
-    to_literal,
     to_rows,
     type_family,
+    write_stored,
 )
 from dbctl.errors import ConstraintError, DbctlError, NotSupportedError, ValueInvalidError
 
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Rows per batch for the library.
 BATCH_ROWS = 1000
+#: Families whose columns check numbers by their own range.
+NUMBERS: Collection[Family] = ("integer", "float")
 
 
 class CheckedBatches:
@@ -133,8 +134,9 @@ def convert(field: pa.Field, value: object, target: str) -> object:
     Raises:
         ValueInvalidError, ConstraintError: the column cannot store it.
     """
-    refuse_unstorable(value)
     column_family = type_family(field.type)
+    if column_family not in NUMBERS:
+        refuse_unstorable(value)
     if column_family == "vector":
         return _to_vector(field, value, target)
     if column_family == "nested":
@@ -159,7 +161,7 @@ def _to_boolean(value: object, _arrow_type: pa.DataType) -> object:
 
 
 def _to_integer(value: object, arrow_type: pa.DataType) -> object:
-    return None if to_literal(value, arrow_type) is None else int(Decimal(str(value)))
+    return None if write_stored(value, arrow_type) is None else int(Decimal(str(value)))
 
 
 def _to_float(value: object, _arrow_type: pa.DataType) -> object:
@@ -183,6 +185,15 @@ def _to_bytes(value: object, _arrow_type: pa.DataType) -> object:
     return value if isinstance(value, bytes) else None
 
 
+def _to_other(value: object, arrow_type: pa.DataType) -> object:
+    if not str(arrow_type).startswith("decimal"):
+        return value
+    try:
+        return Decimal(value) if isinstance(value, int | str | Decimal) else None
+    except InvalidOperation:
+        return None
+
+
 _CONVERTERS: dict[Family, Callable[[object, pa.DataType], object]] = {
     "text": _to_text,
     "boolean": _to_boolean,
@@ -190,6 +201,7 @@ _CONVERTERS: dict[Family, Callable[[object, pa.DataType], object]] = {
     "float": _to_float,
     "time": _to_time,
     "bytes": _to_bytes,
+    "other": _to_other,
 }
 
 
@@ -202,15 +214,14 @@ def _to_vector(field: pa.Field, value: object, target: str) -> list[float]:
         raise ConstraintError(
             target=target, reason=f"{field.name} requires {size} numbers, not {len(components)}"
         )
-    numbers = [float(component) for component in components]
-    if any(map(math.isnan, numbers)):
-        raise ConstraintError(target=target, reason=f"{field.name} cannot contain NaN")
-    return numbers
+    return [float(component) for component in components]
 
 
 def _parse_json(field: pa.Field, text: str) -> object:
+    # "-0" of a vector is a float with a sign
+    parse_integer = float if type_family(field.type) == "vector" else int
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=parse_integer)
     except ValueError as error:
         raise ValueInvalidError(
             name=field.name, value=ascii(text[:80]), reason=f"invalid JSON: {error}"
@@ -234,7 +245,7 @@ def set_expression(field: pa.Field, value: object, target: str) -> str:
     converted = convert(field, value, target)
     if type_family(arrow_type) == "vector":
         return "[" + ", ".join(repr(component) for component in _to_vector(field, value, target)) + "]"
-    text = to_literal(converted, arrow_type)
+    text = write_stored(converted, arrow_type)
     if text is None:
         raise NotSupportedError(
             feature=f"setting {field.name}, of type {arrow_type}",

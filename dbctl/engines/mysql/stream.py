@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import cast
 
@@ -22,7 +22,7 @@ from dbctl.engines.mysql.sql import (
     find_secret,
     find_stored_function,
 )
-from dbctl.engines.mysql.types import EXACT, EXACT_NUMBERS, Converters, decode_with, exact_expression
+from dbctl.engines.mysql.types import exact_expression, keep_exact_values
 from dbctl.engines.sql import Row
 from dbctl.errors import QueryFailedError, QueryTimeoutError, SecretColumnError, StoredFunctionError
 
@@ -40,7 +40,8 @@ class MySQLStreams(MySQLPart):
 
         return {view["name"]: view["text"] for view in self._connection.fetch_by_name(VIEWS)}
 
-    def stream(self, table: str, columns: Sequence[str]) -> AbstractContextManager[RowStream]:
+    @contextmanager
+    def stream(self, table: str, columns: Sequence[str]) -> Iterator[RowStream]:
         require_rights(self._connection, ["SELECT"], table)
         names = ", ".join(
             exact_expression(
@@ -48,7 +49,12 @@ class MySQLStreams(MySQLPart):
             )
             for column in columns
         )
-        return self._stream(f"select {names} from {self._catalog.quote_table(table)}", EXACT, columns)
+        sql = f"select {names} from {self._catalog.quote_table(table)}"
+        with (
+            keep_exact_values(self._connection.session),
+            stream_rows(self._connection, sql, columns) as stream,
+        ):
+            yield stream
 
     @contextmanager
     def query_read_only(self, query: UserQuery) -> Iterator[RowStream]:
@@ -63,9 +69,9 @@ class MySQLStreams(MySQLPart):
         with (
             self._connection.read_transaction(),
             self._limit_time(query.timeout),
-            self._stream(self._connection.bind(query.sql, query.parameters), EXACT_NUMBERS) as answer,
+            stream_rows(self._connection, self._connection.bind(query.sql, query.parameters)) as stream,
         ):
-            yield answer
+            yield stream
 
     def _refuse_stored_functions(self, sql: str) -> None:
         functions = {str(name) for (name,) in self._connection.fetch(STORED_FUNCTIONS)}
@@ -103,16 +109,6 @@ class MySQLStreams(MySQLPart):
                 with self._connection.translate_errors("set"):
                     for name in limits:
                         session.run(f"set session {name} = default")
-
-    @contextmanager
-    def _stream(
-        self, sql: str, converters: Converters, columns: Sequence[str] | None = None
-    ) -> Iterator[RowStream]:
-        with (
-            decode_with(self._connection.session, converters),
-            stream_rows(self._connection, sql, columns) as stream,
-        ):
-            yield stream
 
 
 @contextmanager

@@ -30,6 +30,16 @@ def normalize_real(text: bytes) -> bytes:
     return _NAMES.get(repr(number)) or repr(number).encode()
 
 
+def normalize_unsigned_real(text: bytes) -> bytes:
+    """Return the shortest digits that are read as the same number, without the sign of zero."""
+    return remove_zero_sign(normalize_real(text))
+
+
+def remove_zero_sign(text: bytes) -> bytes:
+    """Return the digits of a real number without the sign of zero."""
+    return b"0.0" if text == b"-0.0" else text
+
+
 def normalize_single(text: bytes) -> bytes:
     """Return the shortest digits that are read as the same number with 32 bits."""
     try:

@@ -32,6 +32,7 @@ INFINITE = Decimal("1E+999")
 _PLAIN = frozenset({str, int, bool, type(None), Decimal})
 _ENCODER = msgspec.json.Encoder(decimal_format="number", order="deterministic")
 _WIDTH = re.compile(r"(?:CHARACTER VARYING|CHARACTER|VARCHAR|CHAR)\((\d+)\)")
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,18}", re.ASCII)
 _LONGEST_SHOWN = 40
 
 
@@ -105,7 +106,12 @@ def _to_decimal(number: float) -> Decimal | str:
 
 
 def parse_number(text: str) -> object:
-    """Return the number of a server's text with all of its digits; NaN and infinities remain text."""
+    """Return the number of a server's text with all of its digits; NaN and infinities remain text.
+
+    A whole number of at most 19 digits is an ``int``, also one of a computed column such as a sum; every other is a ``Decimal``.
+    """
+    if _WHOLE.fullmatch(text):
+        return int(text)
     if text == "-0":
         return Decimal("-0.0")  # JSON would read an integer, which has no sign of zero
     try:

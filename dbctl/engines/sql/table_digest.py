@@ -27,13 +27,18 @@ def digest_tables(db: Readable, rows: Mapping[str, int]) -> dict[str, str]:
     return {name: digest for name, digest in results if digest}
 
 
-def find_differences(actual: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:
-    """Return the tables whose digests are known on both sides and differ; those of older versions are not compared."""
+def list_comparable(actual: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:
+    """Return the tables whose digests are known on both sides in the same form; older versions had another one."""
     return sorted(
         name
-        for name, digest in expected.items()
-        if (other := actual.get(name, digest)) != digest and other.startswith(FORM) == digest.startswith(FORM)
+        for name in actual.keys() & expected.keys()
+        if actual[name].startswith(FORM) == expected[name].startswith(FORM)
     )
+
+
+def find_differences(actual: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:
+    """Return the tables whose digests are comparable and differ."""
+    return [name for name in list_comparable(actual, expected) if actual[name] != expected[name]]
 
 
 def require_loaded_rows(

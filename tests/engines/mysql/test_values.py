@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -38,9 +39,9 @@ VALUES_BY_TYPE = {
     "enum('happy', 'sad', 'MEH')": ("sad", "sad"),
     "set('a', 'b')": ("a,b", "a,b"),
     "json": ('{"a": [1, null]}', '{"a": [1, null]}'),
-    "decimal(10, 2)": ("10.00", 10),
-    "decimal(30)": ("123456789012345678901234567890", 123456789012345678901234567890),
-    "decimal(9, 2)": (2.5, 2.5),
+    "decimal(10, 2)": ("10.00", Decimal("10.00")),
+    "decimal(30)": ("123456789012345678901234567890", Decimal(123456789012345678901234567890)),
+    "decimal(9, 2)": (2.5, Decimal("2.50")),
     "datetime(6)": ("2024-03-01T14:30:15.25+02:00", TIMESTAMP),
     "timestamp(3) null": (TIMESTAMP, TIMESTAMP),
     "datetime": (TIMESTAMP, TIMESTAMP.replace(microsecond=0)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 
@@ -41,9 +42,9 @@ VALUES_BY_TYPE = {
     "text[]": (["a", 'b"c', None, "d,e\\"], ["a", 'b"c', None, "d,e\\"]),
     "uuid[]": ([UUID], [UUID]),
     "int[]": ([1, 2], [1, 2]),
-    "numeric": ("10.00", 10),
-    "numeric(30)": ("123456789012345678901234567890", 123456789012345678901234567890),
-    "numeric(9, 2)": (2.5, 2.5),
+    "numeric": ("10.00", Decimal("10.00")),
+    "numeric(30)": ("123456789012345678901234567890", Decimal(123456789012345678901234567890)),
+    "numeric(9, 2)": (2.5, Decimal("2.50")),
     "timestamptz": ("2024-03-01 14:30:15.25+02", TIMESTAMP),
     "timestamp": (TIMESTAMP, TIMESTAMP),
     "date": (TIMESTAMP, "2024-03-01"),

@@ -4,13 +4,10 @@ from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
     from dbctl.engines.mysql.types.codec import (
-        EXACT,
-        EXACT_NUMBERS,
-        Converters,
         MySQLCodec,
-        decode_with,
         exact_expression,
         exact_reader,
+        keep_exact_values,
     )
     from dbctl.engines.mysql.types.columns import (
         KINDS,

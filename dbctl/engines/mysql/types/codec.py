@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from decimal import Decimal
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from pymysql.constants import FIELD_TYPE
 
@@ -27,11 +27,8 @@ _TYPE = re.compile(r"([A-Z]+)(?:\((\d+)\))?")
 UNPARSED_TIMES = re.compile(r"\d{4}-(?:0\d|1[0-2])-(?:[0-2]\d|3[01])(?:[ T].*)?")
 
 
-#: Functions that read the text of a value, by the driver's number of its type.
-Converters: TypeAlias = Mapping[int, Callable[[str], object]]
-#: Numbers keep their digits, and with ``EXACT`` times their text.
-EXACT_NUMBERS: Converters = {FIELD_TYPE.DECIMAL: Decimal, FIELD_TYPE.NEWDECIMAL: Decimal}
-EXACT: Converters = {**EXACT_NUMBERS, **dict.fromkeys([FIELD_TYPE.DATETIME, FIELD_TYPE.TIMESTAMP], str)}
+#: Functions that read the text of a value, by the driver's number of its type, where ``select`` has another form to show.
+EXACT = dict.fromkeys([FIELD_TYPE.DATETIME, FIELD_TYPE.TIMESTAMP], str)
 
 
 class MySQLCodec:
@@ -41,11 +38,8 @@ class MySQLCodec:
         self._db, self._catalog = db, db.catalog
 
     def read(self, query: Query) -> list[Row]:
-        with decode_with(self._db.connection.session, EXACT):
+        with keep_exact_values(self._db.connection.session):
             return self._db.connection.fetch(*self._db.select_statement(query, exact_expression))
-
-    def exact_numbers(self) -> AbstractContextManager[None]:
-        return decode_with(self._db.connection.session, EXACT_NUMBERS)
 
     def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
         parse = self.text_parser(table, column)
@@ -65,10 +59,10 @@ class MySQLCodec:
 
 
 @contextmanager
-def decode_with(session: Session, converters: Converters) -> Iterator[None]:
-    """Read the values of results with ``converters`` in this context."""
+def keep_exact_values(session: Session) -> Iterator[None]:
+    """Read exact values in this context: times remain the text of the server."""
     decoders = session.decoders
-    session.decoders = {**decoders, **converters}
+    session.decoders = {**decoders, **EXACT}
     try:
         yield
     finally:

@@ -15,13 +15,8 @@ from pymysql.converters import conversions
 from dbctl.engines.mysql.sql import LEXER
 from dbctl.engines.parsing import Fragment, Token, split_parameters
 from dbctl.engines.servers import Formatters, format_integer, format_value
-from dbctl.engines.sql import is_storable, quote_literal
+from dbctl.engines.sql import codec, is_storable, quote_literal
 from dbctl.errors import ValueInvalidError
-
-
-def _parse_number(text: str) -> object:
-    whole, _, fraction = text.partition(".")
-    return int(whole) if fraction.strip("0") == "" and whole.lstrip("-").isdigit() else float(text)
 
 
 def _parse_time(text: str) -> object:
@@ -42,8 +37,8 @@ CONVERTERS = {
     FIELD_TYPE.BIT: _decode_bits,
     FIELD_TYPE.DATE: str,
     FIELD_TYPE.DATETIME: _parse_time,
-    FIELD_TYPE.DECIMAL: _parse_number,
-    FIELD_TYPE.NEWDECIMAL: _parse_number,
+    FIELD_TYPE.DECIMAL: codec.parse_number,
+    FIELD_TYPE.NEWDECIMAL: codec.parse_number,
     FIELD_TYPE.TIME: str,
     FIELD_TYPE.TIMESTAMP: _parse_time,
 }

@@ -20,8 +20,6 @@ with lazy_imports(__name__):
     from dbctl.engines.postgresql.types.values import (
         UNDECLARED,
         UNUSED_PARAMETER,
-        ExactNumberLoader,
-        NumberLoader,
         bind_parameters,
         encode_statement,
         encode_value,

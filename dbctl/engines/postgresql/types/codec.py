@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING
 
 from dbctl.engines.contract import Column, Query
 from dbctl.engines.postgresql.types.columns import FALSE, TRUE, Kind, kind_of
-from dbctl.engines.postgresql.types.values import ExactNumberLoader, NumberLoader, format_array
+from dbctl.engines.postgresql.types.values import format_array
 from dbctl.engines.sql import Row, codec
 
 if TYPE_CHECKING:
@@ -40,15 +39,6 @@ class PostgreSQLCodec:
             )
             for row in self._db.connection.fetch_texts(*self._db.select_statement(query))
         ]
-
-    @contextmanager
-    def exact_numbers(self) -> Iterator[None]:
-        adapters = self._db.connection.session.adapters
-        adapters.register_loader("numeric", ExactNumberLoader)
-        try:
-            yield
-        finally:
-            adapters.register_loader("numeric", NumberLoader)
 
     def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
         parse = self.text_parser(table, column)

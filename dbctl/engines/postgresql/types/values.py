@@ -18,7 +18,7 @@ from psycopg.types.string import TextLoader
 from dbctl.engines.parsing import Fragment, split_parameters
 from dbctl.engines.postgresql.sql import LEXER
 from dbctl.engines.servers import Formatters, format_integer, format_value
-from dbctl.engines.sql import is_storable
+from dbctl.engines.sql import codec, is_storable
 from dbctl.errors import ValueInvalidError
 
 if TYPE_CHECKING:
@@ -155,24 +155,11 @@ PLAIN_TYPES = NON_TEXT_TYPES | {"text", "varchar", "name", "bpchar", '"char"'}
 UNDECLARED = "SQL_ASCII"
 
 
-class NumberLoader(Loader):
-    """Loader of a number: as int if it is whole, otherwise as float."""
-
-    def load(self, data: Buffer) -> object:
-        text = bytes(data)
-        if text.isdigit():
-            return int(text)
-        number = float(text)  # also NaN and Infinity
-        whole, _, fraction = text.partition(b".")
-        return int(whole) if fraction.strip(b"0") == b"" and whole.removeprefix(b"-").isdigit() else number
-
-
-class ExactNumberLoader(Loader):
+class _NumberLoader(Loader):
     """Loader of a number with all of its digits."""
 
     def load(self, data: Buffer) -> object:
-        number = Decimal(bytes(data).decode())
-        return number if number.is_finite() else str(number)
+        return codec.parse_number(bytes(data).decode())
 
 
 class _TimeLoader(Loader):
@@ -204,7 +191,7 @@ def register_plain_types(connection: Connection[tuple[object, ...]]) -> None:
             local_adapters.register_loader(known.oid, _LenientTextLoader)
         elif known.name not in PLAIN_TYPES:
             local_adapters.register_loader(known.oid, TextLoader)
-    local_adapters.register_loader("numeric", NumberLoader)
+    local_adapters.register_loader("numeric", _NumberLoader)
     local_adapters.register_loader("timestamptz", _TimeLoader)
     local_adapters.register_loader("timestamp", _TimeLoader)
     local_adapters.register_dumper(int, Int8Dumper)

@@ -27,10 +27,12 @@ _CLOCK = "[0-9][0-9]:[0-9][0-9]:[0-9][0-9]"
 _VALUE = "case typeof({0}) when 'text' then cast({0} as blob) else {0} end"
 #: SQL that is true for a time with more digits than lines carry; the pattern avoids most calls of the function.
 LOSES_DIGITS = f"({{0}} glob '*[.,]{'[0-9]' * 7}*' and dbctl_loses_digits({_VALUE}))"
+_REAL = "case typeof({0}) when 'text' then {0} else dbctl_real({0}) end"
 #: SQL for the text of a value that is not NULL, by kind; other kinds are text.
 TEXTS: Mapping[LogicalKind, str] = {
     "boolean": "case {0} when 0 then 0 when 1 then 1 else case lower({0}) when 'true' then 1 when 'false' then 0 else {0} end end",
-    "real": "case typeof({0}) when 'text' then {0} else dbctl_real({0}) end",
+    "real": _REAL,
+    "real-unsigned": _REAL,
     "decimal": f"case typeof({{0}}) when 'integer' then {{0}} else dbctl_decimal({_VALUE}) end",
     "timestamp": f"case when typeof({{0}}) = 'integer' and {{0}} > 0 and {{0}} < 100000000000000 then {_EPOCH}"
     f" when {{0}} glob '{_DAY} {_CLOCK}' then {{0}} else dbctl_timestamp({_VALUE}) end",
@@ -319,7 +321,7 @@ def _parse_iso(text: bytes) -> object:
 _PARSERS: Mapping[LogicalKind, Callable[[bytes], object]] = {
     "integer": _parse_integer,
     "boolean": _parse_integer,
-    "real": _parse_real,
+    **dict.fromkeys(["real", "real-unsigned"], _parse_real),
     "bytes": _parse_bytes,
     "native": parse_exact,
 }

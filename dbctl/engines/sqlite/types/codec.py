@@ -6,7 +6,6 @@ import json
 import math
 import re
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -50,9 +49,6 @@ class SQLiteCodec:
 
     def read(self, query: Query) -> list[Row]:
         return self._db.read_rows(query)
-
-    def exact_numbers(self) -> AbstractContextManager[None]:
-        return nullcontext()  # SQLite returns exact floats
 
     def csv_parser(self, table: str, column: str) -> Callable[[str, bool], object]:
         kind = find_affinity(self._catalog.require_column(table, column).type)
