@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
 
 from dbctl import signals
@@ -11,6 +13,7 @@ from dbctl.engines.contract import Table
 from dbctl.engines.lancedb import schema
 from dbctl.engines.lancedb.errors import translate_error, translate_errors
 from dbctl.engines.lancedb.location import Location
+from dbctl.engines.lancedb.manifest import ManifestError
 from dbctl.engines.lancedb.values import quote_name
 from dbctl.engines.lancedb.versions import History
 from dbctl.engines.sql import LiveTables
@@ -22,6 +25,36 @@ if TYPE_CHECKING:
 
 #: Attempts to open a table that is pruned concurrently.
 MAX_TRIES = 10
+
+
+class _Tables(Mapping[str, Table]):
+    """Tables whose columns are read when the first one is used."""
+
+    def __init__(
+        self, names: Sequence[str], describe: Callable[[], Mapping[str, Table]], target: str
+    ) -> None:
+        self._names, self._describe, self._target = names, describe, target
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, name: str) -> Table:
+        if name not in self._names:
+            raise KeyError(name)
+        try:
+            return self._tables[name]
+        except KeyError:
+            raise ChangedWhileReadError(target=self._target) from None
+
+    @cached_property
+    def _tables(self) -> Mapping[str, Table]:
+        return self._describe()
 
 
 class Catalog(LiveTables):
@@ -46,6 +79,29 @@ class Catalog(LiveTables):
     # Tables ------------------------------------------------------------------------------------------------
 
     def _read_tables(self) -> Mapping[str, Table]:
+        names = self._list_readable_tables()
+        return (
+            self._describe_tables() if names is None else _Tables(names, self._describe_tables, self.target)
+        )
+
+    def _list_readable_tables(self) -> list[str] | None:
+        """Return the tables of a folder whose newest versions can be read; None if the library has to open them.
+
+        Most commands need no columns, and the import of the library takes ten times as long as such a command.
+        """
+        if not self.read_only or self._handles or self.location.folder is None or not find_spec("lancedb"):
+            return None
+        names = self.location.list_tables()
+        for name in names:
+            history = History(self.location.files, name)
+            try:
+                if not history.read_manifest(next(iter(history.versions().values()), "")).is_common:
+                    return None
+            except ManifestError:  # also a table without a version, or one that is pruned at this moment
+                return None
+        return names
+
+    def _describe_tables(self) -> Mapping[str, Table]:
         with self.translate_errors():
             self._schemas = {name: handle.schema for name, handle in self._open_all().items()}
         return {

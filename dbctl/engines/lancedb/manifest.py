@@ -136,7 +136,7 @@ _MIN_INVERTED = 1 << 63
 _LENGTH = struct.Struct("<I")
 _FOOTER = struct.Struct("<QHH4s")
 #: Field numbers: of the manifest,
-_FRAGMENT, _VERSION, _INDEXES, _TRANSACTION, _DATA_FORMAT, _BRANCH = 2, 3, 6, 12, 15, 20
+_FRAGMENT, _VERSION, _INDEXES, _READER_FEATURES, _TRANSACTION, _DATA_FORMAT, _BRANCH = 2, 3, 6, 9, 12, 15, 20
 #: of its data format, of a fragment (with the files of sequences of row IDs and versions),
 _FORMAT_VERSION, _FRAGMENT_ID, _FILE, _DELETIONS, _ROWS, _SEQUENCES = 2, 1, 2, 3, 4, (6, 8, 10)
 #: of a data file and of the file of deleted rows,
@@ -153,6 +153,8 @@ _PATH, _FILE_BYTES, _DELETION_TYPE, _READ_VERSION, _DELETION_ID, _DELETED_ROWS, 
 _INDEX, _UUID, _INDEX_NAME, _INDEX_BASE, _INDEX_FILE, _INDEX_FILE_BYTES = 1, 1, 3, 9, 10, 2
 #: The format of files before Lance 2.0, which is not in the manifest.
 LEGACY_FORMAT = "0.1"
+#: Formats of files, and features of versions (deleted rows, stable row IDs), that every supported release of the library reads.
+_COMMON_FORMATS, _COMMON_FEATURES = frozenset({LEGACY_FORMAT, "2.0", "2.1", "2.2"}), 0b11
 
 
 class ManifestError(ValueError):
@@ -195,6 +197,16 @@ class Manifest(Struct, frozen=True, kw_only=True):
     indexes: Sequence[IndexFiles]
     transaction: str  #: the file of the transaction that created it, not required for reading; may be empty
     is_branch: bool  #: whether it belongs to a branch of the table
+    reader_features: int  #: bits of what a reader must understand
+
+    @property
+    def is_common(self) -> bool:
+        """Whether every release of the library can open it, as far as the manifest shows."""
+        return (
+            self.format in _COMMON_FORMATS
+            and not self.reader_features & ~_COMMON_FEATURES
+            and not (self.is_branch or self.is_external)
+        )
 
     @property
     def rows(self) -> int:
@@ -262,6 +274,7 @@ def _parse(content: bytes) -> Manifest:
         indexes=[_parse_index(index) for index in indexes.messages(_INDEX)] if indexes else [],
         transaction=_require_inside(f"_transactions/{transaction}") if transaction else "",
         is_branch=_BRANCH in message,
+        reader_features=message.number(_READER_FEATURES),
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import lancedb
 import pyarrow as pa
@@ -23,9 +25,12 @@ from dbctl.engines.contract import (
 )
 from dbctl.engines.contract.monitoring import MaintenanceTask
 from dbctl.engines.contract.vectors import VectorIndexSpec
+from dbctl.engines.lancedb import manifest
 from dbctl.errors import (
+    ChangedWhileReadError,
     ConstraintError,
     DatabaseMissingError,
+    DbctlError,
     DriverMissingError,
     NotADatabaseError,
     NotSupportedError,
@@ -165,6 +170,48 @@ def test_opening_creates_nothing(tmp_path):
         lance.open_reader(tmp_path)
     (tmp_path / "half.lance").mkdir()
     assert lance.open_reader(tmp_path).tables() == {}
+
+
+def _truncate(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def _require_unknown_feature(path):
+    """Replace the bits of features that a reader needs in a manifest, in which they are 0 and therefore absent."""
+    content = path.read_bytes()
+    offset = int.from_bytes(content[-16:-8], "little")
+    length = int.from_bytes(content[offset : offset + 4], "little")
+    message = content[offset + 4 : offset + 4 + length] + manifest.encode_number(9, 1 << 40)
+    path.write_bytes(content[:offset] + len(message).to_bytes(4, "little") + message + content[-16:])
+
+
+@pytest.mark.parametrize(
+    "damage", [_truncate, _require_unknown_feature, Path.unlink], ids=lambda function: function.__name__
+)
+@pytest.mark.parametrize("is_newest", [True, False])
+def test_names_of_tables_are_those_that_the_library_opens(tmp_path, damage, is_newest):
+    lance.create_table(tmp_path).delete("role = 'user'")
+    lancedb.connect(tmp_path).create_table("notes", [{"id": 1}])
+    versions = sorted((tmp_path / f"{TABLE}.lance/_versions").glob("*.manifest"))  # the newest first
+    damage(versions[0] if is_newest else versions[-1])
+    with_library = lance.open_reader(tmp_path)
+    try:
+        expected = [*with_library.catalog._describe_tables()]
+    except DbctlError as error:
+        with pytest.raises(type(error), match=re.escape(str(error))):
+            lance.open_reader(tmp_path).tables()
+        assert is_newest
+    else:
+        assert [*lance.open_reader(tmp_path).tables()] == expected
+
+
+def test_table_that_is_removed_between_its_name_and_its_columns_is_reported(tmp_path):
+    lance.create_table(tmp_path)
+    tables = lance.open_reader(tmp_path).tables()
+    assert [*tables] == [TABLE]
+    lancedb.connect(tmp_path).drop_table(TABLE)
+    with pytest.raises(ChangedWhileReadError):
+        tables.get(TABLE)
 
 
 def test_reader_sees_one_version(tmp_path):
