@@ -45,6 +45,7 @@ class NativeSchema(Struct, frozen=True, kw_only=True):
     after: Sequence[NativeObject]  #: to create after rows were copied
     tables: Sequence[NativeTable]
     omissions: Sequence[Omission] = ()  #: what the destination will lack
+    final: Sequence[str] = ()  #: statements that let objects act by themselves, after the transfer has ended
 
     @property
     def definitions(self) -> Definitions:

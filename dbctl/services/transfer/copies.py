@@ -75,6 +75,7 @@ class NativeCopy:
         self.rules = self._source.prepare(db, ledger_detection.TRANSFER_TABLE)
         self.schema = self._source.read_native(self.rules)
         self.rows: RowSource = self._source.open_rows(self.schema)
+        self.final = self.schema.final
         self.destination_rows = self._destination.open_rows(self.schema, is_destination=True)
         self._tables = [
             TransferTable(
@@ -208,9 +209,7 @@ class NativeCopy:
             if scripts is None:
                 return
             with scripts.schema_transaction():
-                for sql in (
-                    self._destination.drop_statements(self.rules) if self._destination.list_contents() else ()
-                ):
+                for sql in native.drop_statements(self.rules) if native.list_contents() else ():
                     scripts.run_statement(sql)
                 for part, reason in native.try_objects([*self.schema.before, *self.schema.after]):
                     yield Omission(kind=part.kind, name=part.name, reason=reason, is_blocking=True)
@@ -233,12 +232,9 @@ class NativeCopy:
 
 def _compare_values(expected: Mapping[str, str], actual: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     for name in sorted(expected.keys() | actual.keys()):
-        if expected.get(name) != actual.get(name):
-            yield (
-                "value",
-                name,
-                f"{expected.get(name, 'missing')} in the source, {actual.get(name, 'missing')} in the destination",
-            )
+        own, other = expected.get(name, "missing"), actual.get(name, "missing")
+        if own != other:
+            yield "value", name, f"{own} in the source, {other} in the destination"
 
 
 class PortableCopy:
@@ -252,6 +248,7 @@ class PortableCopy:
         adopted_options = structs.replace(options, is_adopted=self.is_adopted)
         self.schema = select_schema(endpoints, source, exclusions, adopted_options)
         self.rows: RowSource = require_rows(source)
+        self.final: Sequence[str] = ()
 
     @property
     def origin(self) -> SchemaOrigin:

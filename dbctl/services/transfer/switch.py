@@ -18,7 +18,7 @@ from dbctl.services.transfer.compare import Advance, digest_table, ignore_rows
 from dbctl.services.transfer.copies import Copy, open_copy
 from dbctl.services.transfer.copy import Destination, SyncResult, synchronize
 from dbctl.services.transfer.endpoints import Endpoints
-from dbctl.services.transfer.parts import require_rows, require_scripts, require_write_lock
+from dbctl.services.transfer.parts import require_native, require_rows, require_scripts, require_write_lock
 from dbctl.services.transfer.run import (
     TransferredTable,
     describe_digests,
@@ -160,6 +160,9 @@ class SwitchTransfer(Operation):
             if changing:
                 raise SourceChangingError(target=self.target, tables=", ".join(changing))
             digests = verify_digests(endpoints, state, destination.rows, tables, self._advance)
+            if copy.final:
+                with require_scripts(db).schema_transaction():
+                    require_native(db).create_objects(copy.final)
             drop_state(db)
         return SwitchResult(
             source=str(endpoints.source_url),

@@ -7,18 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from dbctl.url import parse_url
-from tests import servers
-
-
-def run_sql(url_text, *statements):
-    """Run statements with the client of a PostgreSQL server; return the rows of the last one."""
-    with closing(servers.connection(parse_url(url_text))) as own, own.cursor() as cursor:
-        for sql in statements:
-            cursor.execute(sql)
-        rows = cursor.fetchall() if cursor.description else []
-        own.commit()
-    return rows
+from tests.services.transfer.test_json import run_sql
 
 
 @pytest.fixture
@@ -101,3 +90,25 @@ def test_default_of_a_moment_does_not_depend_on_the_zone_of_the_session(answer, 
     assert run_sql(destination, *statements, "select abs(extract(epoch from now() - at)) < 60 from t") == [
         (True,)
     ]
+
+
+@pytest.mark.mariadb
+def test_sequences_of_defaults_are_set_in_tables_of_the_app(answer, plain_file, databases, tmp_path):
+    destination = databases("mysql", tmp_path)
+    run_sql(
+        destination,
+        "create sequence numbers",
+        "create table item (id bigint default nextval(numbers) primary key, name text)",
+        "create table django_migrations (id bigint auto_increment primary key, app varchar(255) not null,"
+        " name varchar(255) not null, applied datetime(6) not null)",
+        "insert into django_migrations values (1, 'shop', '0001_initial', '2026-01-02 03:04:05')",
+    )
+    answer("--url", f"main={plain_file}", "transfer", "run", "--to", destination)
+    verified = answer("--url", f"main={plain_file}", "transfer", "verify", "--to", destination)["data"]
+    assert verified["counters"] == []
+    run_sql(destination, "insert into item (name) values ('c')")
+    assert run_sql(destination, "select id from item where name = 'c'") == [(8,)]
+    (tmp_path / "rows.csv").write_text("id,name\n20,d\n")
+    answer("--url", f"main={destination}", "data", "import", "item", str(tmp_path / "rows.csv"))
+    run_sql(destination, "insert into item (name) values ('e')")
+    assert run_sql(destination, "select id from item where name = 'e'") == [(21,)]

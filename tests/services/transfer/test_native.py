@@ -198,23 +198,7 @@ def test_schema_that_changed_after_the_copy_is_copied_again(answer, postgresql_p
     assert dump(second, "--schema-only") == dump(first, "--schema-only")
 
 
-SETTINGS = {
-    "quote_all_identifiers": "on",
-    "DateStyle": "SQL, DMY",
-    "IntervalStyle": "sql_standard",
-    "bytea_output": "escape",
-    "extra_float_digits": "-10",
-    "standard_conforming_strings": "off",
-    "xmloption": "document",
-    "xmlbinary": "hex",
-    "lc_monetary": "en_US.UTF-8",
-    "TimeZone": "Asia/Kathmandu",
-    "array_nulls": "off",
-    "transform_null_equals": "on",
-}
-
-
-@pytest.mark.parametrize("setting", [name for name in SETTINGS if name != "lc_monetary"])
+@pytest.mark.parametrize("setting", servers.UNUSUAL_POSTGRESQL)
 def test_settings_of_a_database_change_nothing(answer, postgresql_pair, setting):
     first, second = postgresql_pair
     execute(first, SCHEMA, ROWS)
@@ -223,7 +207,7 @@ def test_settings_of_a_database_change_nothing(answer, postgresql_pair, setting)
         name = parse_url(servers.text(url)).path
         execute(
             url,
-            f"alter database {name} set {setting} = '{SETTINGS[setting]}'".replace("'SQL, DMY'", "SQL, DMY"),
+            f"alter database {name} set {setting} = {servers.UNUSUAL_POSTGRESQL[setting]}",
         )
     run(answer, first, second, "run")
     assert run(answer, first, second, "verify")["data"]["equal"] is True

@@ -22,7 +22,7 @@ order by event_object_table, action_timing, event_manipulation, action_order"""
 ROUTINES = """select lower(routine_type), routine_name from information_schema.routines where routine_schema = database()
 order by routine_type, routine_name"""
 VIEWS = "select table_name from information_schema.views where table_schema = database() order by 1"
-EVENTS = "select event_name from information_schema.events where event_schema = database() order by 1"
+EVENTS = "select event_name, status = 'ENABLED' from information_schema.events where event_schema = database() order by 1"
 LIBRARIES = (
     "select library_name from information_schema.libraries where library_schema = database() order by 1"
 )

@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from msgspec import structs
+
 from dbctl.engines.contract import NativeObject, Omission
 from dbctl.engines.mysql.backup import stored_code
 from dbctl.engines.mysql.connection import MySQLConnection
@@ -25,6 +27,7 @@ _COUNTER = re.compile(r"^(\)[^\n]*?) AUTO_INCREMENT=\d+", re.MULTILINE)
 _DEFINER = re.compile(rf"\bDEFINER\s*=\s*(?P<user>{_ANY_NAME})(?:@(?P<host>{_ANY_NAME}))?", re.IGNORECASE)
 #: A table or view that a view reads: neither a column nor an alias.
 _READ = re.compile(rf"{_TEXT}|(?:\b(?:from|join)\s+\(*)(?P<name>{_NAME})|{_NAME}", re.IGNORECASE)
+_ENABLED = re.compile(r"(\bON COMPLETION (?:NOT )?PRESERVE) ENABLE\b")
 _TRIGGER_NAMES = (r"\btrigger\s+(?:if\s+not\s+exists\s+)?", r"\b(?:insert|update|delete)\s+on\s+")
 
 
@@ -85,9 +88,11 @@ class DefinitionReader:
             yield self._read_code("trigger", str(name), "sql original statement")
 
     def read_events(self) -> Iterator[NativeObject]:
-        """Yield events."""
-        for (name,) in self._connection.fetch(catalog.EVENTS):
-            yield self._read_code("event", str(name), "create event")
+        """Yield events, all of them disabled: until the end of a transfer, only those of the source may run."""
+        for name, _ in self._connection.fetch(catalog.EVENTS):
+            event = self._read_code("event", str(name), "create event")
+            statements = [_ENABLED.sub(r"\1 DISABLE", sql, count=1) for sql in event.statements]
+            yield structs.replace(event, statements=statements)
 
     def _read_code(self, kind: str, name: str, column: str) -> NativeObject:
         (row,) = self._connection.fetch_by_name(f"show create {kind} {quote(name)}")

@@ -87,7 +87,8 @@ class MySQLNativeSchemas(MySQLPart):
         definitions, before, after = self._read_objects(rules)
         tables = list(self._read_tables(rules))
         omissions = [*definitions.omissions, *self._list_omissions(rules)]
-        return NativeSchema(before=before, after=after, tables=tables, omissions=omissions)
+        final = [f"alter event {quote(name)} enable" for name in self._list_enabled_events()]
+        return NativeSchema(before=before, after=after, tables=tables, omissions=omissions, final=final)
 
     def read_definitions(self, rules: NativeRules) -> Definitions:
         _, before, after = self._read_objects(rules)
@@ -153,10 +154,16 @@ class MySQLNativeSchemas(MySQLPart):
             return {}
         return {str(name): bool(value) for name, value in self._connection.fetch(VERSIONED)}
 
+    def _list_enabled_events(self) -> Sequence[str]:
+        return [str(name) for name, is_enabled in self._connection.fetch(catalog.EVENTS) if is_enabled]
+
     def _list_omissions(self, rules: NativeRules) -> Iterator[Omission]:
         for definer in json.loads(rules["replaced"]):
             reason = f"the destination has no such account that its user may use: objects belong to {rules['user']}"
             yield Omission(kind="definer", name=definer, reason=reason)
+        for event in self._list_enabled_events():
+            reason = "the destination does not run it until transfer switch, because the source does"
+            yield Omission(kind="event", name=event, reason=reason)
         for table in self._by_transaction:
             if not self._copies_history(table, rules):
                 reason = f"{rules['version']} accepts no earlier versions of its rows"

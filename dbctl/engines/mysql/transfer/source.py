@@ -30,8 +30,13 @@ EXPRESSIONS: Mapping[LogicalKind, str] = {
 }
 NORMALIZERS: Mapping[LogicalKind, canonical.Normalizer] = {
     "real": canonical.normalize_real,
+    "real-unsigned": canonical.normalize_unsigned_real,
     "json": canonical.normalize_json,
     "json-float": canonical.normalize_json_floats,
+}
+_SINGLES: Mapping[LogicalKind, canonical.Normalizer] = {
+    "real": canonical.normalize_single,
+    "real-unsigned": lambda text: canonical.remove_zero_sign(canonical.normalize_single(text)),
 }
 #: Kinds of columns whose text has only ASCII letters.
 _PLAIN = frozenset({"integer", "number", "time", "date", "uuid"})
@@ -94,8 +99,8 @@ class MySQLRowSource(ServerRowSource):
         self, table: str, columns: Sequence[LineColumn]
     ) -> Callable[[Sequence[tuple[object, ...]]], Sequence[Line]]:
         normalizers = {
-            index: canonical.normalize_single
-            if _is_single(self._catalog.require_column(table, column.name))
+            index: _SINGLES[column.kind]
+            if _is_single(self._catalog.require_column(table, column.name)) and column.kind in _SINGLES
             else NORMALIZERS[column.kind]
             for index, column in enumerate(columns)
             if column.kind in NORMALIZERS

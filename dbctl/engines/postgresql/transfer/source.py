@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
@@ -27,9 +28,12 @@ EXPRESSIONS: Mapping[LogicalKind, str] = {
 }
 NORMALIZERS: Mapping[LogicalKind, canonical.Normalizer] = {
     "real": canonical.normalize_real,
+    "real-unsigned": canonical.normalize_unsigned_real,
     "json": canonical.normalize_json,
     "json-float": canonical.normalize_json_floats,
 }
+_CONTROLS = {rb"\b": b"\b", rb"\f": b"\f", rb"\v": b"\v"}
+_CONTROL, _ESCAPED = re.compile(rb"\\[bfv]"), re.compile(rb"\\.")
 
 
 def quote_value(column: LineColumn, value: bytes) -> str:
@@ -68,7 +72,10 @@ class PostgreSQLRowSource(ServerRowSource):
         with self._connection.translate_errors(sql), session.lock:
             try:
                 session.wait(_start_copy(wire, sql.encode()))  # type: ignore[arg-type]
-                yield (canonical.normalize_lines(batch, normalizers) for batch in self._read_batches(session))
+                yield (
+                    canonical.normalize_lines(_decode_controls(batch), normalizers)
+                    for batch in self._read_batches(session)
+                )
             finally:  # the server must not continue for a consumer that needs no more rows
                 if wire.transaction_status == pq.TransactionStatus.ACTIVE:
                     wire.finish()
@@ -99,6 +106,15 @@ class PostgreSQLRowSource(ServerRowSource):
             signals.raise_if_interrupted()
             if batch:
                 yield batch
+
+
+def _decode_controls(batch: Sequence[Line]) -> Sequence[Line]:
+    """Return lines with the characters that only COPY escapes: backspace, form feed and vertical tab."""
+    search = _CONTROL.search  # one search takes half the time of a call
+    return [
+        _ESCAPED.sub(lambda escaped: _CONTROLS.get(escaped[0], escaped[0]), line) if search(line) else line
+        for line in batch
+    ]
 
 
 def _start_copy(wire: pq.abc.PGconn, sql: bytes) -> PQGen[None]:
