@@ -12,12 +12,13 @@ from dbctl.engines.contract.writer import TimeForm
 from dbctl.model import Struct
 
 #: What values of a type mean, on any engine. ``any``: values of every type; ``json-float``: lines of JSON whose numbers are
-#: floats; ``native``: exact values in a form that only their engine reads; ``other``: a type that only one engine has.
+#: floats; ``real-unsigned``: real numbers without the sign of zero; ``native``: exact values in a form that only their engine reads; ``other``: a type that only one engine has.
 LogicalKind: TypeAlias = Literal[
     "boolean",
     "integer",
     "decimal",
     "real",
+    "real-unsigned",
     "text",
     "bytes",
     "date",
@@ -48,6 +49,7 @@ class LogicalType(Struct, frozen=True, kw_only=True):
     kind: LogicalKind
     bits: int = 64  #: integer, real: size of a value; bits: number of bits
     is_unsigned: bool = False  #: integer
+    keeps_zero_sign: bool = True  #: real
     digits: int | None = None  #: decimal: all digits; None: no limit
     scale: int = 0  #: decimal: digits after the point, if ``digits`` is set
     fraction: int = 6  #: time, timestamp: digits after the second
@@ -57,8 +59,20 @@ class LogicalType(Struct, frozen=True, kw_only=True):
     has_zone: bool = False  #: timestamp: a moment, not a local time
     labels: Sequence[str] = ()  #: enum, set
     json_form: JsonForm = "text"  #: json
+    converts_numbers: bool = False  #: json: a document that is a number becomes a number of the engine
     charset: str = ""  #: text: a character set that lacks some characters
     name: str = ""  #: array, other: the type in the words of its engine
+
+    def describe(self) -> str:
+        """Return the type in words, with what limits its values."""
+        details = {
+            "integer": f"{self.kind} of {self.bits} bits{' without sign' if self.is_unsigned else ''}",
+            "real": f"{self.kind} of {self.bits} bits",
+            "decimal": f"{self.kind} ({self.digits}, {self.scale})" if self.digits else self.kind,
+            "timestamp": f"{self.kind} {'with' if self.has_zone else 'without'} zone",
+        }
+        text = details.get(self.kind, self.name or self.kind)
+        return f"{text} of {self.length} characters" if self.kind == "text" and self.length else text
 
 
 class PortableColumn(Struct, frozen=True, kw_only=True):
@@ -181,7 +195,8 @@ def exchange_kind(pair: ColumnPair) -> LogicalKind:
     if destination == "json":
         return _JSON_LINES[pair.destination_type.json_form]
     if source == destination:
-        return source
+        keeps_sign = pair.source_type.keeps_zero_sign and pair.destination_type.keeps_zero_sign
+        return source if keeps_sign else "real-unsigned"
     return destination if destination in STRICT_KINDS else source if source in STRICT_KINDS else "text"
 
 
@@ -208,6 +223,9 @@ class StorageLimits(Struct, frozen=True, kw_only=True):
     max_hours: int = 23  #: of a time of day
     folds_all_letters: bool = (
         True  #: an index that ignores case does so for all letters, not only for those of ASCII
+    )
+    stores_all_uuids: bool = (
+        True  #: also a version above 7 with the variant of NCS, which no standard defines
     )
     json_levels: int | None = None  #: of arrays and objects in each other
 

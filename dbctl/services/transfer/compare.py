@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 from zlib import crc32
@@ -65,7 +66,7 @@ def digest_table(
 
 
 #: Rows in one part of a table on average, and the number of parts.
-ROWS_PER_PART, MAX_PARTS = 256, 1 << 14
+ROWS_PER_PART, MAX_PARTS = 256, 16_384
 #: Differing keys in memory.
 MAX_DIFFERENCES = 100_000
 #: Rows in memory.
@@ -86,11 +87,6 @@ class Differences(Struct, frozen=True, kw_only=True):
     changed: Sequence[Line] = ()  #: in both, with other values
     extra: Sequence[Line] = ()  #: only in the destination
     is_complete: bool = True  #: false: there are more
-
-    @property
-    def count(self) -> int:
-        """The number of keys."""
-        return len(self.missing) + len(self.changed) + len(self.extra)
 
 
 class TableComparison:
@@ -281,16 +277,14 @@ class _KeyHashes:
     def __init__(self, side: RowSource, table: TransferTable, count: int) -> None:
         """Read the digests of all parts."""
         self._side, self._table, self._count = side, table, count
-        rows, totals = [0] * count, [0] * count
+        rows, totals = Counter[int](), Counter[int]()
         with side.stream_lines(table.name, table.columns) as batches:
             for batch in batches:
                 for line in batch.lines:
                     part = self._select_part(line)
                     rows[part] += 1
                     totals[part] += digest_line(line)
-        self.digests = {
-            part: TableDigest(rows=rows[part], total=totals[part]) for part in range(count) if rows[part]
-        }
+        self.digests = {part: TableDigest(rows=rows[part], total=totals[part]) for part in rows}
 
     def _select_part(self, line: Line) -> int:
         width = self._table.key_width
@@ -342,4 +336,4 @@ def _subtract_counts(left: Mapping[Line, int], right: Mapping[Line, int]) -> Ite
 
 def _read_integer(line: Line) -> int:
     """Return the first value of a line."""
-    return int(line.split(TAB, 1)[0])
+    return int(line.partition(TAB)[0])

@@ -38,7 +38,7 @@ from dbctl.services.transfer.schema import (
     select_schema,
 )
 from dbctl.services.transfer.state import has_state
-from dbctl.services.transfer.tables import list_exclusions
+from dbctl.services.transfer.tables import TransferTable, list_exclusions
 from dbctl.services.transfer.values import find_changes
 
 _ORIGINS: Mapping[SchemaOrigin, str] = {
@@ -213,7 +213,7 @@ def plan_transfer(endpoints: Endpoints, options: SchemaOptions) -> TransferPlan:
                 bytes=measured.get(table.name),
                 columns=len(table.columns),
                 replaced=replaced.get(table.name, 0),
-                conversions={pair.column: pair.conversion for pair in table.pairs if pair.conversion},
+                conversions=_describe_conversions(table, is_adopted=options.is_adopted),
             )
             for table in tables
         ]
@@ -286,6 +286,17 @@ def _plan_native_copy(endpoints: Endpoints, source: Readable, current: Readable 
         changes=(),
         problems=problems,
     )
+
+
+def _describe_conversions(table: TransferTable, *, is_adopted: bool) -> Mapping[str, str]:
+    """Return the changes of types by column: of their kinds, and all differences in tables that the app made."""
+    if is_adopted:
+        return {
+            pair.column: f"{own} to {other}"
+            for pair in table.pairs
+            if (own := pair.source_type.describe()) != (other := pair.destination_type.describe())
+        }
+    return {pair.column: pair.conversion for pair in table.pairs if pair.conversion}
 
 
 def _measure_tables(source: Readable) -> Mapping[str, int | None]:

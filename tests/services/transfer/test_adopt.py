@@ -56,6 +56,7 @@ def destination(databases, tmp_path):
     return url
 
 
+NARROWER = "integer of 64 bits to integer of 32 bits"
 INDEXES = "select indexdef from pg_indexes where schemaname = current_schema() order by 1"
 
 
@@ -67,6 +68,15 @@ def test_rows_are_copied_into_the_tables_of_the_app(transfer, destination):
         "kind": 2,
         "permission": 2,
         "item": 0,
+    }
+    assert {table["table"]: table["conversions"] for table in plan["tables"]} == {
+        "kind": {"id": NARROWER},
+        "permission": {"id": NARROWER, "kind_id": NARROWER},
+        "item": {
+            "id": NARROWER,
+            "kind_id": NARROWER,
+            "at": "timestamp without zone to timestamp with zone",
+        },
     }
     steps = transfer("run", "--to", destination, "--dry-run")["data"]["plan"]["steps"]
     assert "replace 2 rows of kind, which the source has, too" in steps

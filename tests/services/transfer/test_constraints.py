@@ -143,3 +143,58 @@ def test_user_who_may_not_create_databases(answer, create, databases, tmp_path):
         assert answer(*words, "verify", "--to", own)["data"]["equal"] is True
     finally:
         run_sql(destination, f"drop user {user}@'%'")
+
+
+PARTIAL = [
+    "",
+    "where deleted_at is null",
+    "where active",
+    "where not active",
+    "where active and (deleted_at is null)",
+    "where state = 'on' and active = true",
+    "where state = 'it''s (or) on'",
+    "where deleted_at is not null and state = 'off'",
+]
+
+
+@pytest.mark.parametrize("where", PARTIAL)
+def test_unique_index_that_only_the_destination_has(answer, create, databases, tmp_path, where):
+    source = create(
+        "sqlite",
+        "create table item (id integer primary key, name text, active boolean not null, state text, deleted_at datetime)",
+        "insert into item values (1, 'a', 1, 'on', null), (2, 'a', 1, 'on', null), (3, 'a', 0, 'on', null),"
+        " (4, 'a', 1, 'off', '2020-01-01 00:00:00'), (5, 'b', 0, 'off', null), (6, null, 1, 'on', null),"
+        " (7, 'b', 0, 'on', '2020-01-01 00:00:00'), (8, null, 1, 'on', null), (9, 'b', 1, null, null)",
+    )
+    (tmp_path / "to").mkdir()
+    destination = databases("postgresql", tmp_path / "to")
+    run_sql(
+        destination,
+        "create table item (id integer primary key, name text, active boolean not null, state text, deleted_at timestamp)",
+        f"create unique index item_name on item (name) {where}",
+    )
+    words = ("--url", f"main={source}", "transfer")
+    # what the server itself refuses
+    refused = []
+    for row in run_sql(source, "select id, name, active, state, deleted_at from item order by id"):
+        values = [bool(value) if index == 2 else value for index, value in enumerate(row)]
+        inserted = run_sql(
+            destination,
+            ("insert into item values (%s, %s, %s, %s, %s) on conflict do nothing returning id", values),
+        )
+        refused += [] if inserted else [row[0]]
+    run_sql(destination, "delete from item")
+    problems = answer(*words, "plan", "--to", destination, status=None)["data"]["problems"]
+    assert [key["id"] for problem in problems for key in problem["keys"]] == list(map(str, refused))
+    answer(*words, "run", "--to", destination, status=6 if refused else 0)
+
+
+def test_partial_index_that_ignores_more_letters(plan, create):
+    source = create(
+        "sqlite",
+        "create table person (id integer primary key, name text collate nocase, gone boolean not null)",
+        "create unique index person_name on person (name) where gone = 0",
+        f"insert into person values (1, 'k', 0), (2, '{KELVIN}', 0), (3, 'é', 1), (4, 'É', 0)",
+    )
+    (problem,) = plan(source, "postgresql")
+    assert (problem["column"], problem["keys"], problem["reason"]) == ("name", [{"id": "2"}], DUPLICATE)

@@ -165,3 +165,37 @@ def test_changes_of_a_type_that_keeps_floats(tmp_path):
         b'{"pi":3.141592653589793}', b'{"a":2,"b":[true,null]}', b"0", b"1.5", b"18446744073709551615",
         b"[1e+30,1.1]", b"1.2345678901234568e+22", b'"0.1"',
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ["postgresql", "mysql"])
+def test_numbers_that_a_column_of_sqlite_converts_are_problems(answer, create_source, tmp_path, engine):
+    """A column with the declared type JSON, as in migrations of apps, has the affinity NUMERIC."""
+    exact = ["5", "-17", "0", "1.5", "-0.25", "9223372036854775807", '"1.50"', "[1.50, 1e400]", "null", PI]
+    changed = [
+        "1.50",
+        "-0",
+        "0.0",
+        "1e5",
+        "3.14159265358979323846",
+        "9223372036854775808",
+        " 5",
+        "0.00001",
+        "1e400",
+    ]
+    source, destination = create_source(engine, "json", [*exact, *changed]), tmp_path / "copy.db"
+    with closing(sqlite3.connect(destination)) as db:
+        db.execute("create table t (id int primary key, doc JSON)")
+        # what SQLite itself shows
+        for text in [*exact, *changed]:
+            db.execute("insert into t (doc) values (?)", (text,))
+        shown = [str(text) for (text,) in db.execute("select cast(doc as text) from t order by rowid")]
+        db.execute("delete from t")
+        db.commit()
+    assert [text for text, stored in zip([*exact, *changed], shown, strict=True) if text != stored] == changed
+    words = ("--url", f"main={source}", "transfer")
+    (problem,) = answer(*words, "plan", "--to", str(destination), status=4)["data"]["problems"]
+    assert (problem["column"], problem["rows"]) == ("doc", len(changed))
+    assert answer(*words, "run", "--to", str(destination), status=6)["error"]["code"] == "values-unstorable"
+    run_sql(source, *(f"delete from t where id = {len(exact) + number}" for number in range(len(changed))))
+    copy(answer, source, str(destination))
+    assert read_texts(f"sqlite:///{destination}")[:3] == [5, -17, 0]

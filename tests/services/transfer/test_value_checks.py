@@ -98,6 +98,11 @@ def test_values_of_mysql() -> None:
         find_reasons(zoned, MYSQL, [b"2040-01-01 00:00:00", b"1969-01-01 00:00:00", b"2026-01-01 00:00:00"])
     ) == [0, 1]
     assert not find_reasons(LogicalType(kind="time"), MYSQL, [b"-838:59:59", b"100:00:00"])
+    texts = [
+        b"11111111-1111-%s111-%s111-111111111111" % pair
+        for pair in ((b"4", b"8"), (b"7", b"1"), (b"8", b"c"), (b"c", b"7"))
+    ]
+    assert sorted(find_reasons(LogicalType(kind="uuid"), MYSQL, texts)) == [3]
     assert not find_reasons(TEXT, MYSQL, [b"a\0b"])
 
 

@@ -62,13 +62,18 @@ class MySQLPortableSchemas(MySQLPart):
     """The part ``PortableSchemas``."""
 
     limits = StorageLimits(
-        stores_nan=False, stores_infinity=False, zoned_years=(1970, 2037), max_hours=838, json_levels=31
+        stores_nan=False,
+        stores_infinity=False,
+        stores_all_uuids=False,
+        zoned_years=(1970, 2037),
+        max_hours=838,
+        json_levels=31,
     )
 
     def __init__(self, db: MySQLDatabase) -> None:
         super().__init__(db)
         if not self._connection.server.is_mariadb:
-            self.limits = msgspec.structs.replace(self.limits, json_levels=100)
+            self.limits = msgspec.structs.replace(self.limits, json_levels=100, stores_all_uuids=True)
         self._schema_reader = MySQLSchemaReader(db)
 
     def read_portable(self) -> PortableSchema:

@@ -27,7 +27,8 @@ TYPES: Mapping[str, LogicalType] = {
         ["DECIMAL", "DECIMAL UNSIGNED", "DECIMAL UNSIGNED ZEROFILL"], LogicalType(kind="decimal", digits=10)
     ),
     **{
-        f"{name}{words}": LogicalType(kind="real", bits=bits)
+        # MariaDB shows negative zero as 0
+        f"{name}{words}": LogicalType(kind="real", bits=bits, keeps_zero_sign=False)
         for name, bits in _REALS.items()
         for words in ("", " UNSIGNED")
     },

@@ -94,7 +94,10 @@ _CONDITIONS: Mapping[LogicalKind, Callable[[LogicalType, LogicalType, StorageLim
     "time": _check_time,
     "timestamp": _check_time,
     "bytes": _check_bytes,
-    **dict.fromkeys(["boolean", "uuid"], _accept),
+    "boolean": _accept,
+    "uuid": lambda _source, _destination, limits: (
+        "" if limits.stores_all_uuids else "({0})::text ~ '^.{{14}}[0-7]|^.{{19}}[89a-f]'"
+    ),
     "json": _check_json,
     "enum": lambda _source, destination, _limits: match_labels(destination).replace("{0}", "({0})::text"),
 }

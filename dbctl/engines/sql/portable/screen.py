@@ -6,7 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import ClassVar
 
-from dbctl.engines.contract import ColumnPair, JsonForm, LogicalKind, LogicalType, StorageLimits, ValueChange
+from dbctl.engines.contract import (
+    ColumnPair,
+    JsonForm,
+    LogicalKind,
+    LogicalType,
+    StorageLimits,
+    ValueChange,
+    exchange_kind,
+)
 from dbctl.engines.sql.database import SqlDatabase
 from dbctl.engines.sql.statement import quote_literal
 
@@ -15,6 +23,7 @@ LIMITED = frozenset[LogicalKind]({"integer", "decimal", "real", "enum"})
 #: Digits of an exponent of JSON that may be too large, and digits of a number that may be too large for a float.
 EXPONENT_DIGITS: Mapping[JsonForm, int] = {"exact": 4, "float": 3}
 FLOAT_DIGITS = 300
+ZERO_SIGN = "the sign of zero is removed"
 #: Terms of one expression: SQLite refuses expressions of more than 1000 levels.
 MAX_TERMS = 400
 
@@ -40,6 +49,9 @@ class SqlValueScreen(ABC):
     ) -> Collection[str]:
         conditions, suspects = dict[str, str](), set[str]()
         for pair in pairs:
+            if pair.destination_type.converts_numbers:
+                suspects.add(pair.column)
+                continue
             name = self._catalog.quote_column(table, pair.column, "")
             is_limited = limits.enforces_types or pair.destination_type.kind in LIMITED
             condition = self.find_condition(pair, limits) if is_limited else ""
@@ -57,11 +69,21 @@ class SqlValueScreen(ABC):
 
     def count_changes(
         self,
-        table: str,  # noqa: ARG002 - used by an override
-        pairs: Sequence[ColumnPair],  # noqa: ARG002
-        limits: StorageLimits,  # noqa: ARG002
+        table: str,
+        pairs: Sequence[ColumnPair],
+        limits: StorageLimits,  # noqa: ARG002 - used by an override
     ) -> Sequence[ValueChange]:
-        return ()  # columns with strict types have only values that lines carry unchanged
+        # columns with strict types have only values that lines carry unchanged, except for the sign of zero
+        columns = [pair.column for pair in pairs if exchange_kind(pair) == "real-unsigned"]
+        quoted = self._catalog.quote_table(table)
+        changes = list[ValueChange]()
+        for column in columns:
+            name = self._catalog.quote_column(table, column, "")
+            sql = f"select count(*) from {quoted} where {name} = 0 and concat({name}, '') like '-%'"
+            ((rows,),) = self._connection.fetch(sql)
+            if rows:
+                changes.append(ValueChange(table=table, column=column, rows=int(str(rows)), change=ZERO_SIGN))
+        return changes
 
     def _are_true(self, table: str, conditions: Collection[str]) -> bool:
         return all(

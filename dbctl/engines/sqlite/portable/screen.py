@@ -171,6 +171,12 @@ def _check_timestamp(logical: LogicalType, limits: StorageLimits) -> str:
     return condition
 
 
+def _check_uuid(logical: LogicalType, limits: StorageLimits) -> str:
+    del logical
+    condition = f"typeof({{0}}) = 'text' and {{0}} glob '{_UUID}'"
+    return condition if limits.stores_all_uuids else f"{condition} and substr({{0}}, 15, 1) < '8'"
+
+
 def _check_json(logical: LogicalType, limits: StorageLimits) -> str:
     condition = _IS_TEXT + " and json_valid({0}) and {0} not glob '*\\u[dD][89abAB]*'"
     if limits.json_levels is not None:
@@ -194,7 +200,7 @@ _CONDITIONS: Mapping[LogicalKind, Callable[[LogicalType, StorageLimits], str | N
     "timestamp": _check_timestamp,
     "date": lambda _logical, _limits: f"{{0}} is date({{0}}) and {_IS_DAY}",
     "time": lambda _logical, _limits: "{0} is time({0}) and substr({0}, 1, 2) < '24'",
-    "uuid": lambda _logical, _limits: f"typeof({{0}}) = 'text' and {{0}} glob '{_UUID}'",
+    "uuid": _check_uuid,
     "json": _check_json,
     "enum": lambda logical, _limits: match_labels(logical),
     "set": lambda _logical, _limits: None,

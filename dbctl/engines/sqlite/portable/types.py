@@ -9,6 +9,8 @@ from dbctl.engines.sql.portable import parse_declared
 from dbctl.engines.sqlite.types import find_affinity
 
 _TEXT, _BYTES, _REAL = (LogicalType(kind="text"), LogicalType(kind="bytes"), LogicalType(kind="real"))
+#: A column of this affinity stores a whole number as an integer, which has no negative zero.
+_REAL_COLUMN = LogicalType(kind="real", keeps_zero_sign=False)
 _INTEGER, _ANY, _DECIMAL = (
     LogicalType(kind="integer"),
     LogicalType(kind="any"),
@@ -28,7 +30,8 @@ TYPES: Mapping[str, LogicalType] = {
     ),
     "DATE": LogicalType(kind="date"),
     "TIME": LogicalType(kind="time"),
-    **dict.fromkeys(["JSON", "JSONB"], LogicalType(kind="json")),
+    # with these names, a column converts text that is a number
+    **dict.fromkeys(["JSON", "JSONB"], LogicalType(kind="json", converts_numbers=True)),
     **dict.fromkeys(["UUID", "GUID"], LogicalType(kind="uuid")),
     **dict.fromkeys(["BINARY", "VARBINARY"], _BYTES),
 }
@@ -36,7 +39,7 @@ _AFFINITIES: Mapping[str, LogicalType] = {
     "INTEGER": _INTEGER,
     "TEXT": _TEXT,
     "BLOB": _BYTES,
-    "REAL": _REAL,
+    "REAL": _REAL_COLUMN,
     "NUMERIC": _ANY,
 }
 #: The types of columns by kind. They have the affinity that stores the values unchanged; arguments are kept as a hint.

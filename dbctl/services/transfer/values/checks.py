@@ -35,8 +35,11 @@ _INTEGER = re.compile(rb"-?[0-9]+")
 _DECIMAL = re.compile(rb"-?([0-9]+)(?:\.([0-9]+))?")
 _REAL = re.compile(rb"-?[0-9]+(?:\.[0-9]*)?(?:e[-+]?[0-9]+)?", re.IGNORECASE)
 _UUID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+#: Version 1 to 7, or none, or the variant of RFC 9562 or a later one: MariaDB refuses others.
+_STANDARD_UUID = re.compile(rb"(?=.{14}[0-7]|.{19}[89a-f])" + _UUID.pattern)
 _TIMESTAMP = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.([0-9]+))?")
 _TIME = re.compile(rb"(-?[0-9]+):[0-5][0-9]:[0-5][0-9](?:\.([0-9]+))?")
+_JSON_NUMBER = re.compile(rb"\s*-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?\s*")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _ZERO_DATE = re.compile(rb"\d{4}-00-\d\d|\d{4}-\d\d-00|0000-.*", re.DOTALL)
 _JSON_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
@@ -238,6 +241,8 @@ def _check_bytes(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
 
 
 def _check_json(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
+    if logical.converts_numbers:
+        return lambda values: not any(map(_find_changed_number, values)), _find_changed_number
     if not limits.enforces_types:
         return None
     read_number = _JSON_NUMBERS[logical.json_form]
@@ -259,6 +264,18 @@ def _check_json(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
         return "NUL characters" if is_refused else ""
 
     return lambda values: not any(map(find_reason, set(values))), find_reason
+
+
+def _find_changed_number(value: bytes) -> str:
+    """Return why SQLite shows a number in another form than it was written; empty for other documents."""
+    if not _JSON_NUMBER.fullmatch(value):
+        return ""
+    text = value.decode()
+    number = float(text)
+    is_whole = text.removeprefix("-").isdigit() and -(1 << 63) <= int(text) < 1 << 63
+    shown = str(int(text)) if is_whole else f"{number:.15g}"
+    is_same = shown == text and "e" not in shown and (is_whole or not number.is_integer())
+    return "" if is_same else "a number that the column stores in another form or with fewer digits"
 
 
 def _count_levels(value: bytes) -> int:
@@ -298,9 +315,11 @@ def _check_uuid(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
     del logical
     if not limits.enforces_types:
         return None
+    form = _UUID if limits.stores_all_uuids else _STANDARD_UUID
+    reason = "not a UUID" if limits.stores_all_uuids else "not a UUID of a version and variant that exist"
     return (
-        lambda values: all(map(_UUID.fullmatch, values)),
-        lambda value: "" if _UUID.fullmatch(value) else "not a UUID",
+        lambda values: all(map(form.fullmatch, values)),
+        lambda value: "" if form.fullmatch(value) else reason,
     )
 
 

@@ -22,6 +22,7 @@ from dbctl.engines.contract import (
 from dbctl.model import Row, Struct
 from dbctl.services.transfer.parts import require_rows, require_schemas
 from dbctl.services.transfer.tables import TransferTable
+from dbctl.services.transfer.values.conditions import Comparison, parse_condition
 from dbctl.services.transfer.values.unstorable import MAX_KEYS, UnstorableValues, format_key
 
 #: Digests are sorted in this number of parts, so that only one part at a time is a list.
@@ -72,6 +73,21 @@ class _Term(Struct, frozen=True):
         return plain.replace("ss", "s")
 
 
+class _Unique(Struct, frozen=True):
+    """A primary key or unique index."""
+
+    terms: Sequence[_Term]
+    condition: frozenset[Comparison] = frozenset()  #: of a partial index
+
+    @property
+    def names(self) -> Sequence[str]:
+        return sorted(term.column for term in self.terms)
+
+    @property
+    def columns(self) -> set[str]:
+        return {term.column for term in self.terms} | {each.column for each in self.condition}
+
+
 def find_duplicates(
     source: Readable,
     tables: Sequence[TransferTable],
@@ -81,7 +97,7 @@ def find_duplicates(
 ) -> Iterator[UnstorableValues]:
     """Yield rows that a unique index of the destination treats as equal to other rows.
 
-    Only indexes that compare less of a value than the source does are read. Memory is 8 bytes for each row.
+    Only indexes that the source lacks, or that compare less of a value than the source does, are read. Memory is 8 bytes for each row.
 
     Args:
         source: the source, in a snapshot.
@@ -96,9 +112,9 @@ def find_duplicates(
         if table.name in others and table.name in before:
             own, other = before[table.name], others[table.name]
             cases = _count_cases(require_schemas(source)), _count_cases(schemas)
-            for terms in _list_comparisons(own, other, *cases):
-                if {term.column for term in terms} <= {column.name for column in table.columns}:
-                    yield from _compare_rows(require_rows(source), table, terms, schemas)
+            for unique in _list_comparisons(own, other, *cases):
+                if unique.columns <= {column.name for column in table.columns}:
+                    yield from _compare_rows(require_rows(source), table, unique, schemas)
 
 
 def _count_cases(schemas: PortableSchemas) -> int:
@@ -108,36 +124,34 @@ def _count_cases(schemas: PortableSchemas) -> int:
 
 def _list_comparisons(
     source: PortableTable, destination: PortableTable, source_case: int, case: int
-) -> Iterator[Sequence[_Term]]:
-    """Yield the terms of each unique index of the destination that may have more duplicates than the source."""
-    known = [list(terms) for terms in _list_unique_terms(source, source_case)]
-    for terms in _list_unique_terms(destination, case):
-        names = sorted(term.column for term in terms)
-        same = [each for each in known if sorted(term.column for term in each) == names]
+) -> Iterator[_Unique]:
+    """Yield each unique index of the destination that may have more duplicates than the source."""
+    known = list(_list_unique(source, source_case))
+    for unique in _list_unique(destination, case):
+        # a unique index of the source covers it if it has at least the same rows
+        same = [each for each in known if each.names == unique.names and each.condition <= unique.condition]
         is_covered = any(
-            not any(term.ignores_more(own[term.column]) for term in terms)
-            for own in ({term.column: term for term in each} for each in same)
+            not any(term.ignores_more(own[term.column]) for term in unique.terms)
+            for own in ({term.column: term for term in each.terms} for each in same)
         )
-        is_weaker = any(
-            term.ignores_more(_read_column(source, term.column, source_case))
-            for term in terms
-            if term.column in {column.name for column in source.columns}
-        )
-        if is_weaker and not is_covered:
-            yield terms
+        if not is_covered:
+            yield unique
 
 
-def _list_unique_terms(table: PortableTable, case: int) -> Iterator[Sequence[_Term]]:
+def _list_unique(table: PortableTable, case: int) -> Iterator[_Unique]:
     if table.key:
-        yield [
-            _read_term(table, IndexTerm(column=name, prefix=table.key_prefixes.get(name)), case)
-            for name in table.key
-        ]
+        yield _Unique(
+            [
+                _read_term(table, IndexTerm(column=name, prefix=table.key_prefixes.get(name)), case)
+                for name in table.key
+            ]
+        )
     for index in table.indexes:
-        if index.is_unique and not index.where:
-            terms = [_name_column(term) for term in index.terms]
-            if all(term.column for term in terms):
-                yield [_read_term(table, term, case) for term in terms]
+        terms = [_name_column(term) for term in index.terms]
+        if index.is_unique and all(term.column for term in terms):
+            condition = parse_condition(index.where) if index.where else frozenset()
+            if condition is not None:
+                yield _Unique([_read_term(table, term, case) for term in terms], condition)
 
 
 def _name_column(term: IndexTerm) -> IndexTerm:
@@ -166,10 +180,11 @@ def _read_column(table: PortableTable, name: str, case: int) -> _Term:
 
 
 def _compare_rows(
-    rows: RowSource, table: TransferTable, terms: Sequence[_Term], schemas: PortableSchemas
+    rows: RowSource, table: TransferTable, unique: _Unique, schemas: PortableSchemas
 ) -> Iterator[UnstorableValues]:
+    terms = unique.terms
     digests = [array("Q") for _ in range(_PARTS)]
-    for _, values in _read_values(rows, table, [], terms):
+    for _, values in _read_values(rows, table, [], unique):
         digest = _digest(terms, values)
         digests[digest % _PARTS].append(digest)
     repeated = {first for part in digests for first, second in pairwise(sorted(part)) if first == second}
@@ -177,7 +192,7 @@ def _compare_rows(
         return
     candidates = (
         (row, values)
-        for row, values in _read_values(rows, table, table.key, terms)
+        for row, values in _read_values(rows, table, table.key, unique)
         if _digest(terms, values) in repeated
     )
     first_keys, keys, count = dict[tuple[str | bytes, ...], Row](), list[Row](), 0
@@ -198,16 +213,23 @@ def _compare_rows(
 
 
 def _read_values(
-    rows: RowSource, table: TransferTable, key: Sequence[LineColumn], terms: Sequence[_Term]
+    rows: RowSource, table: TransferTable, key: Sequence[LineColumn], unique: _Unique
 ) -> Iterator[tuple[Sequence[bytes | None], tuple[str, ...]]]:
-    """Yield the key of each row, and what an index compares of its values; rows with NULL are never equal."""
-    known = {column.name: column for column in table.columns}
-    columns = [*key, *(known[term.column] for term in terms)]
+    """Yield the key of each row of an index, and what it compares of its values; rows with NULL are never equal."""
+    known, terms = {column.name: column for column in table.columns}, unique.terms
+    conditions, width = list(unique.condition), len(key) + len(terms)
+    columns = [
+        *key,
+        *(known[term.column] for term in terms),
+        *(known[each.column] for each in conditions),
+    ]
     with rows.stream_lines(table.name, columns) as batches:
         for batch in batches:
             for row in map(split_line, batch.lines):
-                values = row[len(key) :]
-                if None not in values:
+                values = row[len(key) : width]
+                if None not in values and all(
+                    each.accepts(value) for each, value in zip(conditions, row[width:], strict=True)
+                ):
                     yield (
                         row[: len(key)],
                         tuple(term.cut(value or b"") for term, value in zip(terms, values, strict=True)),
