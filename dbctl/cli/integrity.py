@@ -26,7 +26,8 @@ def check(
 ) -> int:
     """Check the databases for damage, orphaned rows and missing rows; exit 4 if a finding has severity error.
 
-    No row is changed. Damage to data that SQLite stores only once cannot be detected; only the checksum of a
+    The table lists each checked database with its state: ok, or the worst severity of its findings. With --quiet
+    only findings are shown. No row is changed. Damage to data that SQLite stores only once cannot be detected; only the checksum of a
     backup reveals it.
 
     Example: dbctl integrity check --quick

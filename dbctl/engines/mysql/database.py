@@ -22,6 +22,7 @@ from dbctl.engines.mysql.catalog import MySQLCatalog
 from dbctl.engines.mysql.connection import DbctlLock, MySQLConnection, MySQLTransactions, RowInserter
 from dbctl.engines.mysql.dialect import MySQLDialect, parse_time_sql
 from dbctl.engines.mysql.errors import quote
+from dbctl.engines.mysql.sequences import read_numbered_columns
 from dbctl.engines.mysql.types import TIMES, MySQLColumn, MySQLTable, encode_for_column, kind_of
 from dbctl.engines.servers import ServerReader, ServerWriter
 from dbctl.engines.sql import Statement, merge_expressions, require_column_count
@@ -196,7 +197,10 @@ class MySQLWriter(ServerWriter):
         return value
 
     def advance_sequences(self, table: str) -> None:
-        self.catalog.require_table(table)  # the server advances them itself
+        # the server advances AUTO_INCREMENT itself; SETVAL never lowers a sequence
+        for numbered in read_numbered_columns(self.connection, self.catalog.require_table(table).name):
+            if numbered.furthest is not None and not numbered.cycles:
+                self.connection.fetch(f"select setval({numbered.place}, {numbered.furthest})", writing=True)
 
     def defer_references(self) -> None:
         """Do nothing: the server checks foreign keys at each row."""

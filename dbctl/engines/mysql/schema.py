@@ -18,6 +18,7 @@ from dbctl.engines.servers import (
     sort_indexes,
     sort_references,
 )
+from dbctl.engines.sql import ident
 
 TABLES = """select table_name as name, engine, table_collation as collation, coalesce(create_options, '') as options
 from information_schema.tables
@@ -84,7 +85,7 @@ class _Builder:
     """Builder of tables from the rows of the catalog."""
 
     def __init__(self, database: str) -> None:
-        self._prefix = f"{quote(database)}."
+        self._prefix, self._sequence_prefix = f"{quote(database)}.", f"nextval({ident(database)}."
 
     def normalize(self, text: str) -> str:
         """Return an expression without the name of the database, which servers add to every table."""
@@ -115,6 +116,8 @@ class _Builder:
         row["type"] = row["storage"] = normalize_type(row["type"])
         if row["default"] == "NULL" and row["nullable"]:
             row["default"] = None
+        if row["default"]:
+            row["default"] = row["default"].replace(self._sequence_prefix, "nextval(")
         if row["collation"] == table_collation:
             row["collation"] = ""
         return row

@@ -279,7 +279,7 @@ def _check_backups(app: App, selection: Selection, contexts: Sequence[CheckConte
 
 
 def _check_runs(app: App, selection: Selection) -> Iterator[Finding]:
-    for problem in find_problems(locate_journal(selection), app.name, backup_max_age=None):
+    for problem in find_problems(locate_journal(selection), app.name, backup_config=None):
         yield Finding(app.name, "warning", f"run-{problem.kind}", problem.message, problem.hint)
 
 

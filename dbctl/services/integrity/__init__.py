@@ -5,6 +5,7 @@ from dbctl.exports import lazy_imports
 with lazy_imports(__name__):
     from dbctl.services.integrity.check import (
         CheckReport,
+        DatabasesChecked,
         check_text_indexes,
         create_failure_finding,
         create_finding,

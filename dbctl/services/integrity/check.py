@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import Literal, get_args
+
+from msgspec import structs
 
 from dbctl import progress
 from dbctl.engines.contract import (
@@ -27,7 +30,7 @@ from dbctl.errors import (
     QueryFailedError,
     SchemaMismatchError,
 )
-from dbctl.model import Finding, Findings, Severity, Struct, format_count
+from dbctl.model import CheckResult, Finding, Findings, Row, Severity, Struct, format_count
 from dbctl.profiles import parse_row_path
 from dbctl.services.app import MASK, App, find_secret_columns, truncate
 from dbctl.services.integrity.leftovers import find_interrupted_restore
@@ -45,6 +48,22 @@ DUPLICATE_HINT = "Two rows have the same unique value. Keep a copy and delete on
 LOST_COMMITS_HINT = "After a crash, the last commit may be incomplete. Otherwise keep a copy of file and -wal before the app starts again."
 TEXT_INDEX_HINT = "Rebuild it from its rows with the program that created it."
 ORPHANS_HINT = "Delete these rows, or restore the rows that they refer to."
+
+
+class DatabaseState(Struct, frozen=True):
+    """The result of the check of one database."""
+
+    target: str
+    state: Literal["ok"] | Severity  #: the worst severity of its findings
+
+
+class DatabasesChecked(CheckResult, frozen=True, kw_only=True):
+    """Result of ``integrity check``."""
+
+    databases: Sequence[DatabaseState] = ()  #: the checked databases; omitted for a fleet
+
+    def summary(self) -> Sequence[Row]:
+        return [structs.asdict(database) for database in self.databases]
 
 
 class CheckReport(Struct, frozen=True, kw_only=True):
@@ -66,7 +85,7 @@ def check(app: App, *, quick: bool = False, table: str = "") -> CheckReport:
         SchemaMismatchError: no database has that table.
         DatabaseNotConfiguredError: the only selected database is not configured.
     """
-    checked, findings, failures = 0, list(find_interrupted_restore(app)), list[DbctlError]()
+    targets, findings, failures = list[str](), list(find_interrupted_restore(app)), list[DbctlError]()
     databases = {
         name: app.profile.databases[name] for name in app.profile.databases if app.only in ("", name)
     }
@@ -85,13 +104,23 @@ def check(app: App, *, quick: bool = False, table: str = "") -> CheckReport:
         except DbctlError as error:
             failures.append(error)
             findings.append(create_failure_finding(app.target(name), error))
-        checked += 1
-    if table and not (checked or findings):
+        targets.append(app.target(name))
+    if table and not (targets or findings):
         raise SchemaMismatchError(target=app.name, missing=f"table {table}", purpose="--table")
     return CheckReport(
-        findings=Findings(checked=checked, unit="database", findings=findings),
+        findings=DatabasesChecked(
+            checked=len(targets),
+            unit="database",
+            findings=findings,
+            databases=[DatabaseState(target, _find_state(target, findings)) for target in targets],
+        ),
         status=find_exit_status(findings, failures),
     )
+
+
+def _find_state(target: str, findings: Sequence[Finding]) -> Literal["ok"] | Severity:
+    severities = [finding.severity for finding in findings if finding.target == target]
+    return max(severities, key=get_args(Severity).index, default="ok")
 
 
 def _check_database(

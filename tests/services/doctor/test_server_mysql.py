@@ -130,3 +130,24 @@ def test_maintenance_continues_if_one_table_is_locked(larder, run_json, answer):
     assert "tallies" not in failed
     assert run_json("maintain optimize")["tasks"] == []
     assert run_json("maintain reindex --table order")["tasks"][0]["statement"] == "ALTER TABLE `order` FORCE"
+
+
+@pytest.mark.mariadb
+@pytest.mark.parametrize(("step", "reached"), [(3, 20), (-1, -7)])
+def test_outdated_sequence_of_a_default_is_found(answer, step, reached):
+    with servers.mysql_database() as url:
+        words = ("--url", f"main={servers.text(url)}", "integrity", "check")
+        with closing(servers.mysql_connection(url)) as connection, connection.cursor() as cursor:
+            cursor.execute(f"create sequence `my ``numbers` start {step} increment {step} nocache")
+            cursor.execute("create table item (id bigint default nextval(`my ``numbers`) primary key, n int)")
+            cursor.execute("insert into item (n) values (1)")
+            assert answer(*words)["data"]["findings"] == []
+            cursor.execute(f"insert into item values ({reached}, 2)")
+            (finding,) = answer(*words, status=4)["data"]["findings"]
+            assert (finding["code"], finding["severity"]) == ("sequence-behind", "error")
+            assert answer(*words, "--table", "item", status=4)["data"]["findings"] == [finding]
+            cursor.execute(finding["hint"])
+            assert answer(*words)["data"]["findings"] == []
+            cursor.execute("insert into item (n) values (3)")
+            cursor.execute("select id from item where n = 3")
+            assert cursor.fetchall()[0][0] * step > reached * step

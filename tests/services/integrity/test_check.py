@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 
+from dbctl.cli.main import main
 from tests.profiles.test_larder import PROFILE
 from tests.shapes.flashpoint_web import (
     add_user,
@@ -73,6 +74,35 @@ def test_valid_databases_have_no_findings_and_do_not_change(folder, run_json):
         assert run_json("integrity", "check", *arguments)["findings"] == []
     assert run_json("integrity", "check")["checked"] == 2
     assert snapshot(folder) == before
+
+
+def test_every_checked_database_has_a_line_with_its_state(folder, run_json, capsys):
+    def lines(*words, status=0):
+        capsys.readouterr()
+        assert main(["integrity", "check", *words]) == status
+        return [line.split() for line in capsys.readouterr().out.splitlines()]
+
+    header = ["target", "state"]
+    assert lines() == [header, ["fp/user", "ok"], ["fp/flashpoint", "ok"]]
+    assert lines("--db", "user") == [header, ["fp/user", "ok"]]
+    assert lines("--quiet") == []
+    assert run_json("integrity", "check")["databases"] == [
+        {"target": "fp/user", "state": "ok"},
+        {"target": "fp/flashpoint", "state": "ok"},
+    ]
+    execute(folder / "flashpoint.sqlite", ORPHANS)
+    states = [header, ["fp/user", "ok"], ["fp/flashpoint", "warning"]]
+    assert lines()[:3] == states
+    (folder / "user.db").write_bytes(b"no database at all" * 100)
+    states[1] = ["fp/user", "error"]
+    shown = lines(status=4)
+    assert shown[:3] == states
+    assert lines("--quiet", status=4) == shown[3:]
+    assert [line[0] for line in lines("--columns", "target", status=4)] == [
+        "target",
+        "fp/user",
+        "fp/flashpoint",
+    ]
 
 
 def test_table_option_searches_all_databases(folder, run_json):
@@ -322,7 +352,12 @@ def test_full_text_index_is_checked_only_in_writable_database(folder, run_json):
 def test_app_with_custom_profile_is_checked(tmp_path, run_json):
     path = larder_db(tmp_path / "larder.db")
     arguments = ["--profile", str(PROFILE), "--url", f"pantry={path}"]
-    assert run_json("integrity", "check", *arguments) == {"checked": 1, "findings": [], "unit": "database"}
+    assert run_json("integrity", "check", *arguments) == {
+        "checked": 1,
+        "findings": [],
+        "unit": "database",
+        "databases": [{"target": "app/pantry", "state": "ok"}],
+    }
     execute(path, "insert into recipe_labels values ('nothing', 'vegan')")
     assert list_codes(run_json("integrity", "check", *arguments, status=4)) == [
         ("app/pantry", "error", "foreign-key-orphans")

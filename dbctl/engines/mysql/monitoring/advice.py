@@ -10,6 +10,7 @@ from dbctl.engines.mysql.connection import DbctlLock
 from dbctl.engines.mysql.database import MySQLPart
 from dbctl.engines.mysql.errors import quote
 from dbctl.engines.mysql.monitoring.cluster import find_cluster
+from dbctl.engines.mysql.monitoring.schema_advice import find_lagging_sequences
 from dbctl.engines.mysql.options import read_encryption
 from dbctl.engines.mysql.types import format_literal
 from dbctl.engines.servers import LOCK_MISSING, find_problems, scratch_name_pattern
@@ -181,8 +182,9 @@ class MySQLAdvice(MySQLPart):
             return False
 
     def schema_findings(self, table: str = "") -> Sequence[EngineFinding]:
-        checks = [] if self._connection.session.server.is_mariadb else [UNENFORCED]
-        return list(find_problems(self._connection, checks, {"table": table}))
+        if self._connection.session.server.is_mariadb:
+            return list(find_lagging_sequences(self._connection, table))
+        return list(find_problems(self._connection, [UNENFORCED], {"table": table}))
 
     def compare_settings(self, required: Mapping[str, str]) -> Sequence[SettingComparison]:
         if not required:
