@@ -9,10 +9,13 @@ FROM python:3.13-slim-trixie
 LABEL org.opencontainers.image.title="dbctl" \
       org.opencontainers.image.source="https://github.com/dbctl/dbctl" \
       org.opencontainers.image.licenses="MIT"
+# Programs of PostgreSQL 18 back up every older server; those of 17 write dumps that the servers of Debian 13 can read.
 # The distribution removes old versions of packages, so that pinned versions would soon fail.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends mariadb-client postgresql-client \
+    && apt-get install --yes --no-install-recommends ca-certificates postgresql-common mariadb-client \
+    && /usr/share/postgresql-common/pgdg/apt.postgresql.org.sh -y \
+    && apt-get install --yes --no-install-recommends postgresql-client-17 postgresql-client-18 \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --create-home --home-dir /var/lib/dbctl dbctl
 COPY --from=build /opt/dbctl /opt/dbctl

@@ -52,6 +52,26 @@ MYSQL_SETTINGS = ("--mysqlx=OFF", "--sync-binlog=0", "--secure-file-priv=NULL")
 MEMORY, MEMORY_BYTES = Path("/dev/shm"), 4 * 2**30  # noqa: S108 - of tests
 #: Default settings, except for background work at unpredictable times; ``doctor`` warns of ``fsync = off``.
 SHARED_POSTGRESQL = ("-c", "fsync=on", "-c", "autovacuum=off", "-c", "max_wal_size=256MB")
+#: Settings that change how values and definitions are read and written.
+UNUSUAL_POSTGRESQL = {
+    "quote_all_identifiers": "on",
+    "DateStyle": "SQL, DMY",
+    "IntervalStyle": "sql_standard",
+    "bytea_output": "escape",
+    "extra_float_digits": "-10",
+    "standard_conforming_strings": "off",
+    "xmloption": "document",
+    "xmlbinary": "hex",
+    "TimeZone": "'Asia/Kathmandu'",
+    "statement_timeout": "600000",  # a server would write 10min
+    "array_nulls": "off",
+    "transform_null_equals": "on",
+}
+UNUSUAL_MYSQL = (
+    "--sql-mode=ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH,NO_ZERO_DATE,NO_ZERO_IN_DATE,STRICT_ALL_TABLES,IGNORE_SPACE",
+    "--default-time-zone=+05:45",
+    "--character-set-server=latin1",
+)
 #: Environment variable with the folder in which the workers of a run find their shared servers.
 SHARED = "DBCTL_TEST_SHARED"
 #: Number of schemas after which the catalogs are vacuumed: dropped schemas leave dead tuples, which slow down queries.

@@ -82,13 +82,20 @@ def create(
             help="Limit copying and compression to N bytes per second. SQLite files with a rollback journal are copied at full speed, because writers wait.",
         ),
     ] = None,
+    secrets: Annotated[
+        bool,
+        typer.Option(
+            "--secrets",
+            help="Include the password hashes of the roles of servers, which restore apply --roles create sets.",
+        ),
+    ] = False,
     repository_address: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:
     """Back up the app's databases while the app runs, and verify the copies.
 
     Each database is copied as one snapshot. A backup of some tables is partial: it is never the latest one, and
-    its tables can only be restored one by one.
+    its tables can only be restored one by one. Passwords of roles that administer a server are never included.
 
     Example: dbctl backup create --app flashpoint-web
     Example: dbctl backup create --db user --repository /mnt/backups
@@ -103,6 +110,7 @@ def create(
             tables=tables or (),
             compress=compress,
             rate=bytes_per_second or 0,
+            secrets=secrets,
             record=SampleRecorder(locate_journal(read_selection(ctx))).record_backup,
         )
         return run_with_progress(ctx, "copying", operation, dry_run=dry_run)

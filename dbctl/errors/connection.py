@@ -164,13 +164,16 @@ class FileFailedError(DbctlError):
 class ClientMissingError(DbctlError):
     code, exit_status = "client-missing", Exit.UNREACHABLE
     sentence = "{target}: {program} is not installed"
-    remedy = "Nothing was changed. Install version {version} or later (Debian package {package})."
+    remedy = "Nothing was changed. Install the client programs of {product} {version} or newer (package {package})."
 
 
 class ClientOldError(DbctlError):
     code, exit_status = "client-old", Exit.REFUSED
     sentence = "{target}: {program} has version {version}, but version {required} is required"
-    remedy = "Nothing was changed. Install version {required} or later ({package}), or run dbctl on a machine that has it."
+    remedy = (
+        "Nothing was changed. Install the client programs of {product} {required} or newer (package {package}),"
+        " or run dbctl on a machine that has them."
+    )
 
 
 class ClientFailedError(DbctlError):

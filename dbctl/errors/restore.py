@@ -27,7 +27,7 @@ class RolesMissingError(DbctlError):
     code, exit_status = "roles-missing", Exit.REFUSED
     sentence = "{target}: the backup names {roles} that the server lacks: {names}"
     remedy = (
-        "Nothing was changed. Create them with --roles create (without passwords), leave out their grants and ownership with"
+        "Nothing was changed. Create them with --roles create, leave out their grants and ownership with"
         " --roles skip, or replace one with --roles NAME=EXISTING."
     )
 

@@ -54,7 +54,9 @@ def test_part_of_new_engine_is_used(folder: Path) -> None:
     assert (code, result["data"]["items"][0]["rows"]) == (0, 2)  # type: ignore[index]
 
 
-@pytest.mark.parametrize("words", [("data", "rows", "users"), ("search", "all", "ada"), ("stats", "indexes")])
+@pytest.mark.parametrize(
+    "words", [("data", "export", "users", "-"), ("search", "all", "ada"), ("stats", "indexes")]
+)
 def test_missing_part_of_new_engine_is_refused(folder: Path, words: tuple[str, ...]) -> None:
     code, result = run(folder, *words)
     assert (code, result["error"]["code"]) == (2, "not-supported")  # type: ignore[index]

@@ -20,7 +20,7 @@ COMMANDS = [
     (["users", "delete", LOGIN, "--yes"], 54, 59),
     (["roles", "list"], 6, 9),
     (["migrate", "status"], 6, 9),
-    (["integrity", "check"], 42, 34),
+    (["integrity", "check"], 42, 35),
 ]
 
 

@@ -78,7 +78,7 @@ Roles: TypeAlias = Annotated[
     typer.Option(
         "--roles",
         metavar="create|skip|NAME=EXISTING",
-        help="Roles and accounts of the backup that a server lacks: create them without passwords, skip their grants and ownership, or replace one by another (repeatable); default: refuse.",
+        help="Roles and accounts of the backup that a server lacks: create them (with passwords if the backup was created with --secrets), skip their grants and ownership, or replace one by another (repeatable); default: refuse.",
     ),
 ]
 

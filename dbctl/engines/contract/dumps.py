@@ -98,19 +98,18 @@ class Dump(Struct, frozen=True, kw_only=True):
 class RolePolicy(Struct, frozen=True, kw_only=True):
     """What a load does with the roles and accounts that a dump names and its server lacks."""
 
-    #: ``create``: with their attributes and memberships, without passwords; ``skip``: their objects belong to the role that
-    #: loads them, and their grants are left out
+    #: ``create``: with their attributes and memberships; ``skip``: their objects belong to the role that loads them, and
+    #: their grants are left out
     missing: Literal["refuse", "create", "skip"] = "refuse"
     replaced: Mapping[str, str] = {}  #: names in the dump, each with the existing role that takes its place
+    passwords: Mapping[str, str] = {}  #: of created roles, as ``RolePasswords`` returned them
 
 
 class MissingRole(Struct, frozen=True, kw_only=True):
     """A role or account that a dump names, and that a server lacks."""
 
     name: str
-    description: (
-        str  #: the attributes and memberships with which it would be created, and what would be left out
-    )
+    description: str  #: its attributes and memberships; if the policy creates it, those that it gets, and what is left out
     is_required: bool = True  #: whether the dump cannot be loaded, or used, without it
 
 
@@ -253,6 +252,20 @@ class SnapshotPin(Protocol):
 
     def pin_snapshot(self) -> None:
         """Let the next ``dump`` copy the current state. The snapshot is released by the dump or ``close``."""
+
+
+@runtime_checkable
+class RolePasswords(Protocol):
+    """A database on a server whose roles have passwords."""
+
+    def read_role_passwords(self) -> Mapping[str, str]:
+        """Return what the server stores for the password of each role that a dump names, in a form of the engine.
+
+        A role that administers the server is omitted: a restore does not give its rights to a created one.
+
+        Raises:
+            PrivilegeMissingError: this user may not read them.
+        """
 
 
 @runtime_checkable

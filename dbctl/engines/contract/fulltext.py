@@ -28,6 +28,13 @@ class TextTerm(Struct, frozen=True):
     match: MatchKind
 
 
+class TextNear(Struct, frozen=True):
+    """Terms that occur near to each other in one text, in any order."""
+
+    terms: tuple[TextTerm, ...]
+    distance: int  #: maximum number of words between the end of any term and the beginning of the last one
+
+
 class TextAnd(Struct, frozen=True):
     """All of the queries."""
 
@@ -46,7 +53,7 @@ class TextNot(Struct, frozen=True):
     query: TextQuery
 
 
-TextQuery: TypeAlias = TextTerm | TextAnd | TextOr | TextNot
+TextQuery: TypeAlias = TextTerm | TextNear | TextAnd | TextOr | TextNot
 
 
 def join_queries(queries: Sequence[TextQuery]) -> TextQuery | None:
@@ -65,6 +72,8 @@ def positive_terms(query: TextQuery) -> Iterator[TextTerm]:
     match query:
         case TextTerm():
             yield query
+        case TextNear():
+            yield from query.terms
         case TextAnd() | TextOr():
             for part in query.queries:
                 yield from positive_terms(part)

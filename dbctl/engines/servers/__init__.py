@@ -27,7 +27,7 @@ with lazy_imports(__name__):
         require_row_counts,
         scratch_name_pattern,
     )
-    from dbctl.engines.servers.roles import parse_roles, refuse_missing_roles
+    from dbctl.engines.servers.roles import OMIT_SECRETS, parse_roles, refuse_missing_roles
     from dbctl.engines.servers.schema import (
         NamedRow,
         Rows,

@@ -11,6 +11,8 @@ from dbctl.engines.contract import Dump, RolePolicy
 from dbctl.errors import RolesMissingError
 from dbctl.model import format_count
 
+OMIT_SECRETS = "Omit --secrets, or connect as a user who may read them."
+
 
 class DumpedRole(Protocol):
     """A role of a server, or an account."""

@@ -32,6 +32,11 @@ with lazy_imports(__name__):
         require_column_count,
         select_all_from,
     )
-    from dbctl.engines.sql.table_digest import digest_tables, find_differences, require_loaded_rows
+    from dbctl.engines.sql.table_digest import (
+        digest_tables,
+        find_differences,
+        list_comparable,
+        require_loaded_rows,
+    )
     from dbctl.engines.sql.write_lock import SqlWriteLock
     from dbctl.engines.sql.write_proof import SqlWriteProofs

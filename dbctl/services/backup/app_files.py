@@ -39,10 +39,10 @@ class AppFiles(MemberSource):
     def size(self) -> int:
         return sum(_size(path) for path in self._paths)
 
-    def plan_step(self) -> str:
+    def plan_steps(self) -> Iterator[str]:
         top_names = sorted({_top_level_name(path, self._app.configured.directory) for path in self._paths})
         description = f"{format_count(len(self._paths), 'file')} of the app ({', '.join(top_names)}; {self.size():,} bytes)"
-        return f"archive {description} as {archive_name('TIME')}"
+        yield f"archive {description} as {archive_name('TIME')}"
 
     def write_members(self, folder: BackupWriter) -> list[Member]:
         """Archive the files in the folder of a backup.

@@ -52,6 +52,9 @@ class BackupCreated(Backup, ChangeResult, frozen=True, kw_only=True):
             "rows": sum(sum(member.rows.values()) for member in self.members),
             "left out": 0 if self.complete else len(self.left_out),
             "files": sum(int(member.facts["files"]) for member in self.members if member.form == "files"),
+            "role passwords": sum(
+                int(member.facts["roles"]) for member in self.members if member.form == "passwords"
+            ),
         }
         return Effect(
             "backed up",
@@ -83,6 +86,7 @@ class CreateBackup(BackupOperation):
         tables: Sequence[str] = (),
         compress: Compression | None = None,
         rate: int = 0,
+        secrets: bool = False,
         record: Callable[[App, Manifest], None] | None = None,
     ) -> None:
         """Select the databases: the one of ``--db``, or all that the profile does not exclude.
@@ -93,11 +97,13 @@ class CreateBackup(BackupOperation):
             tables: only these tables of one database; empty: all tables.
             compress: compression of dumps that their engine does not compress; None: as configured.
             rate: maximum bytes per second; 0: unlimited.
+            secrets: whether the backup contains the password hashes of the roles that its dumps name.
             record: gets the app and the new backup; it must not fail.
 
         Raises:
             DatabaseNotConfiguredError: a required database is not configured.
-            NotSupportedError: all databases are excluded, one cannot be copied partially, or no dump can be compressed.
+            NotSupportedError: all databases are excluded, one cannot be copied partially, no dump can be compressed, or no
+                database has roles.
             UsageError: no database supports the form, or several have the tables.
             SchemaMismatchError: no database has the tables.
         """
@@ -117,12 +123,19 @@ class CreateBackup(BackupOperation):
             compress=compress or (settings.compress if settings else "gzip"),
             is_plain=(compress or (settings.compress if settings else "")) == "none",
             rate_limit=rate_limit,
+            with_passwords=secrets,
         )
         with suggest_other_databases(app, () if tables else self._databases):
             sources = self._select_sources(tables)
         self._databases = [source.database for source in sources]
         if form or compress:
             _require_form(app, sources, form, compress)
+        if secrets and not any(source.has_roles for source in sources):
+            raise NotSupportedError(
+                feature="a backup of the passwords of roles",
+                subject=app.name,
+                hint="None of its databases is on a server with roles. Omit --secrets.",
+            )
         app_files = AppFiles(app, self._advance, rate_limit)
         self._sources: list[Source | AppFiles] = [*sources]
         self._sources += [app_files] if app_files and not (tables or app.only) else []
@@ -152,7 +165,7 @@ class CreateBackup(BackupOperation):
     def plan(self) -> Plan:
         """Return the files to write; writes nothing."""
         with suggest_other_databases(self._app, self._databases):
-            steps = [source.plan_step() for source in self._sources]
+            steps = [step for source in self._sources for step in source.plan_steps()]
         steps += [self._encryption.plan_step()] if self._encryption else []
         steps += [f"omit {omitted.database}: {omitted.reason}" for omitted in self._left_out]
         return self._create_plan(f"Back up to {self._repository.store.location}", steps)

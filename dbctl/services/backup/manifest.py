@@ -19,9 +19,10 @@ from dbctl.services.app import App
 #: or before a destructive migration (``migration``).
 Kind = Literal["backup", "partial", "safety", "migration"]
 #: ``dump``: a consistent copy of the database. ``raw``: its unreadable files, copied unchanged. ``kept``: a script that
-#: restores the retained database, which is on its server under another name. ``files``: the app's own files. ``key``: the
-#: identity that decrypts the other members, protected by a passphrase.
-Form = Literal["dump", "raw", "kept", "files", "key"]
+#: restores the retained database, which is on its server under another name. ``files``: the app's own files. ``passwords``:
+#: what the server of a database stores for the passwords of its roles. ``key``: the identity that decrypts the other
+#: members, protected by a passphrase.
+Form = Literal["dump", "raw", "kept", "files", "passwords", "key"]
 #: Encryption format of a member.
 Encryption = Literal["none", "age"]
 #: A time with a time zone.
@@ -33,7 +34,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 class Member(Struct, frozen=True, kw_only=True):
     """One file of a backup."""
 
-    database: str  #: empty for the app's own files and for the key
+    database: str  #: empty for the app's own files, for passwords and for the key
     file: str
     bytes: Count  #: as stored, after compression and encryption
     sha256: str
@@ -140,7 +141,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
         times = [
             member.taken_at
             for member in self.members
-            if member.form != "files" and database in ("", member.database)
+            if member.form not in ("files", "passwords") and database in ("", member.database)
         ]
         return max(times, default=self.created_at)
 
@@ -148,6 +149,17 @@ class Manifest(Struct, frozen=True, kw_only=True):
     def key_member(self) -> Member | None:
         """The file of the identity that a passphrase protects, or None."""
         return next((member for member in self.members if member.form == "key"), None)
+
+    def password_member(self, database: str) -> Member | None:
+        """Return the file with the passwords of the roles of a database, or None."""
+        return next(
+            (
+                member
+                for member in self.members
+                if member.form == "passwords" and member.facts["database"] == database
+            ),
+            None,
+        )
 
     def restorable_member(self, database: str) -> Member | None:
         """Return the file from which a database can be restored, or None."""

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 from msgspec import structs
 
 from dbctl import progress
 from dbctl.engines import registry
-from dbctl.engines.contract import Dump, DumpRequest, DumpResult, Dumps, DumpVerification, SnapshotPin
+from dbctl.engines.contract import (
+    Dump,
+    DumpRequest,
+    DumpResult,
+    Dumps,
+    DumpVerification,
+    RolePasswords,
+    SnapshotPin,
+)
 from dbctl.errors import (
     BackupFailedError,
     CorruptError,
@@ -22,8 +31,8 @@ from dbctl.errors import (
     UnreachableError,
     WrongAppError,
 )
-from dbctl.files import SUFFIXES, Progress, run_in_parallel
-from dbctl.model import Compression
+from dbctl.files import SUFFIXES, Progress, create_file, run_in_parallel
+from dbctl.model import Compression, format_count
 from dbctl.services.app import App
 from dbctl.services.backup.databases import open_dumps
 from dbctl.services.backup.manifest import Member, member_file_name
@@ -96,18 +105,34 @@ class Source(MemberSource):
         compress: Compression = "none",
         rate_limit: ByteProgress | None = None,
         is_plain: bool = False,
+        with_passwords: bool = False,
     ) -> None:
         self.app, self.database, self.target = app, database, app.target(database)
         self.engine = app.url(database).engine
         self._advance, self._form, self._tables = advance, form, tables
         self._compress, self._rate_limit, self._is_plain = compress, rate_limit, is_plain
         self._file_names: Sequence[str] = ()  #: files that may exist in the folder of the backup
+        self._with_passwords = with_passwords
 
     @cached_property
     def dumps(self) -> Dumps:
         """The database, opened once: ``App.close`` must not be called between two uses."""
         return open_dumps(
             self.app, self.database, allow_empty=self.allow_empty, familiar_tables=self.familiar_tables
+        )
+
+    @property
+    def has_roles(self) -> bool:
+        """Whether it is on a server whose roles have passwords."""
+        return isinstance(self.dumps, RolePasswords)
+
+    @cached_property
+    def _passwords(self) -> Mapping[str, str]:
+        """The passwords to store, by role."""
+        return (
+            self.dumps.read_role_passwords()
+            if self._with_passwords and isinstance(self.dumps, RolePasswords)
+            else {}
         )
 
     def pin_snapshot(self) -> bool:
@@ -127,14 +152,22 @@ class Source(MemberSource):
         size = self.size()
         return size if self._compression == "none" else size // COMPRESSION_RATIO
 
-    def plan_step(self) -> str:
+    def plan_steps(self) -> Iterator[str]:
+        """Yield the files to write.
+
+        Raises:
+            PrivilegeMissingError: the passwords of roles are requested, and this user may not read them.
+        """
         subject = f"{', '.join(self._tables)} of {self.database}" if self._tables else self.database
         # The size of a compressed dump is known when it is complete.
         approximation = "about " if self.dumps.forms[self._dump_form] else ""
         compressed = "" if self._compression == "none" else "compressed "
-        return (
+        yield (
             f"copy {subject} ({approximation}{self.size():,} bytes) {compressed}as {self._file_name('TIME')}"
         )
+        if self._passwords:
+            roles = format_count(len(self._passwords), "role")
+            yield f"store the password hashes of {roles} of its server as {self._password_file('TIME')}"
 
     @cached_property
     def _dump_form(self) -> str:
@@ -156,6 +189,9 @@ class Source(MemberSource):
         # Without compression, the database is not opened: a safety backup may copy an unreadable one.
         return "none" if self._compress == "none" or self.dumps.is_compressed else self._compress
 
+    def _password_file(self, name: str) -> str:
+        return f"passwords_{self.database}_{name}.json"
+
     def _file_name(self, name: str) -> str:
         ending = self.dumps.forms[self._dump_form]
         ending = ending.removesuffix(SUFFIXES["gzip"]) if self._is_plain else ending
@@ -163,14 +199,16 @@ class Source(MemberSource):
         return plain + SUFFIXES[self._compression]
 
     def write_members(self, folder: BackupWriter) -> list[Member]:
-        """Write the dump into the folder of a backup.
+        """Write the dump into the folder of a backup, and the passwords of roles if they are requested.
 
         Raises:
+            PrivilegeMissingError: this user may not read the passwords.
             BackupFailedError: the dump is invalid, or has no table.
         """
         db, compress, size, file = self.dumps, self._compression, self.size(), self._file_name(folder.name)
-        self._file_names = list(dict.fromkeys([file, file.removesuffix(SUFFIXES[compress])]))
-        path = folder.path_for(self._file_names[-1])
+        plain_file = file.removesuffix(SUFFIXES[compress])
+        self._file_names = list(dict.fromkeys([file, plain_file, self._password_file(folder.name)]))
+        path, passwords = folder.path_for(plain_file), self._passwords
         compression_bytes = 0 if compress == "none" else size // 2
         # Each stage reads the complete database, so each has the full rate. A copy that blocks writers is not limited.
         limit = [(size, self._rate_limit)] if self._rate_limit else []
@@ -215,8 +253,17 @@ class Source(MemberSource):
                 # The manifest is not encrypted, and the digest of a small table would confirm a guess of its content.
                 digests=verification.digests if stored.encryption == "none" else {},
                 facts=dump_result.metadata,
-            )
+            ),
+            *([self._write_passwords(folder, passwords)] if passwords else []),
         ]
+
+    def _write_passwords(self, folder: BackupWriter, passwords: Mapping[str, str]) -> Member:
+        """Store passwords in a file of their own: the manifest is not encrypted, and commands print it."""
+        file = self._password_file(folder.name)
+        with create_file(folder.path_for(file)) as output:
+            output.write(msgspec.json.encode(passwords))
+        facts = {"database": self.database, "roles": str(len(passwords))}
+        return folder.store(file).as_member("passwords", engine=self.engine, facts=facts)
 
     def discard(self, folder: BackupWriter) -> None:
         for name in self._file_names:

@@ -84,7 +84,8 @@ class ApplyRestore(RestoreOperation):
     def _plan_roles(self, member: Member) -> list[str]:
         app = self._app
         restore_target, target = app.restore_target(member.database), app.target(member.database)
-        return list(plan_roles(restore_target, member, self._source.roles, target))
+        policy = self._source.read_role_policy(member)
+        return list(plan_roles(restore_target, member, policy, target))
 
     def _refuse_some_tables(self) -> None:
         """Refuse a dump of another program that lacks tables of the live database; it may be a partial dump."""

@@ -144,7 +144,8 @@ class CopyRestore(RestoreOperation):
         return self._create_plan(f"Copy {self._source.label}", steps, rows, destructive=is_destructive)
 
     def _plan_roles(self, copy: _CopyTarget) -> list[str]:
-        return list(plan_roles(copy.restore_target, copy.member, self._source.roles, str(copy.url)))
+        policy = self._source.read_role_policy(copy.member)
+        return list(plan_roles(copy.restore_target, copy.member, policy, str(copy.url)))
 
     def apply(self, confirmed: str | None = None) -> CopyResult:
         """Create the copies one after the other; a failed copy is deleted.
@@ -193,7 +194,7 @@ class CopyRestore(RestoreOperation):
             timeout=self._app.timeout,
             progress=count_in_bytes((member.size, self._advance)),
             can_consume=needs_decoding(member),
-            roles=self._source.roles,
+            roles=self._source.read_role_policy(member, reader),
         )
         loaded = copy.restore_target.load(request)
         rows, tables = sum(member.rows.values()), len(member.rows)

@@ -16,6 +16,7 @@ from dbctl import __version__, progress
 from dbctl.config import model
 from dbctl.engines import registry
 from dbctl.engines.contract import Checks, LoadRequest, Readable, RolePolicy, TrialRestore
+from dbctl.engines.sql import list_comparable
 from dbctl.errors import (
     BackupMissingError,
     DbctlError,
@@ -196,7 +197,11 @@ class AppDrill:
             except DbctlError as error:
                 findings.append(self._finding("error", error.code, manifest, member, str(error)))
             else:
-                url, digests = trial.url, len(trial.verification.digests.keys() & member.digests.keys())
+                url, digests = trial.url, len(list_comparable(trial.verification.digests, member.digests))
+                # such as what the server of the drill lacks, although the backup is valid
+                findings += [
+                    self._finding("info", "maintenance", manifest, member, remark) for remark in trial.remarks
+                ]
                 for code, difference in verifier.compare_with_manifest(trial.verification, member):
                     severity: Severity = "warning" if code == verifier.SCHEMA_DIFFERS else "error"
                     findings.append(self._finding(severity, code, manifest, member, difference))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -29,6 +29,7 @@ from dbctl.services.app import (
     require_streams,
 )
 from dbctl.services.backup import Member
+from dbctl.services.data import sort_by_references
 from dbctl.services.restore.source import BackupSource, MergeMode, require_copyable
 from dbctl.services.rules import RowRules
 
@@ -301,26 +302,6 @@ def require_table(source: Readable, name: str) -> Table:
     if table is None:
         raise TableMissingError(name=name, target=source.target, candidates=source.tables())
     return table
-
-
-def sort_by_references(db: Readable, names: Sequence[str]) -> list[str]:
-    """Return the tables in order of their references, referenced tables first; cycles remain in their original order."""
-    references: Mapping[str, set[str]] = {
-        name: {table.table for table in db.references(name)} - {name} for name in names if name in db.tables()
-    }
-    remaining, ordered = list(names), list[str]()
-    while remaining:
-        next_table = next(
-            (
-                table
-                for table in remaining
-                if not any(table in references.get(candidate, ()) for candidate in remaining)
-            ),
-            remaining[0],
-        )
-        ordered.append(next_table)
-        remaining.remove(next_table)
-    return ordered
 
 
 def require_staging(db: Writable) -> StagingTables:

@@ -173,7 +173,7 @@ class Replacement:
             retained=retained,
             progress=count_in_bytes((member.size, self._advance)),
             release_locks=release_locks,
-            roles=self._source.roles,
+            roles=self._source.read_role_policy(member, self._reader),
         )
         return self._app.restore_target(member.database).load(request)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from typing import Literal, Protocol, TypeAlias
+
+import msgspec
+from msgspec import structs
 
 from dbctl.engines import registry
 from dbctl.engines.contract import (
@@ -126,6 +130,26 @@ class BackupSource:
     def open_reader(self, *, moved_databases: Sequence[str] = ()) -> AbstractContextManager[MemberReader]:
         """Open a reader of the files of the backup; see ``backup.open_reader``."""
         return open_reader(self.repository.store, self.keys, moved_databases=moved_databases)
+
+    def read_role_policy(self, member: Member, reader: MemberReader | None = None) -> RolePolicy:
+        """Return what to do with the roles of a member; created ones get their passwords if the backup has them.
+
+        ``reader``: the reader of the backup, if the caller has one.
+
+        Raises:
+            BackupCorruptError: the file of the passwords is missing or damaged.
+        """
+        stored = self.manifest.password_member(member.database)
+        if self.roles.missing != "create" or stored is None or member.foreign:
+            return self.roles
+        with ExitStack() as stack:
+            reader = reader or stack.enter_context(self.open_reader())
+            content = reader.decode(self.manifest, stored, self.app.target(member.database)).read_bytes()
+        if hashlib.sha256(content).hexdigest() != (stored.inner_sha256 or stored.sha256):
+            reason = f"the SHA-256 of {stored.file} does not match the manifest"
+            raise BackupCorruptError(id=self.manifest.id, app=self.app.name, reason=reason)
+        passwords = msgspec.json.decode(content, type=dict[str, str])
+        return structs.replace(self.roles, passwords=passwords)
 
     def verify(self, members: Sequence[Member], reader: MemberReader, advance: ByteProgress) -> None:
         """Verify members: checksums and content.

@@ -105,9 +105,6 @@ class ToyCodec:
     def __init__(self, db: ToyReader) -> None:
         self.read = db.read_rows
 
-    def exact_numbers(self) -> None:
-        raise NotSupportedError(feature="this", subject="toy", hint="It has no SQL.")
-
     def json_parser(self, table: str, column: str) -> Callable[[object], object]:
         del table, column
         return lambda value: value

@@ -113,6 +113,15 @@ def test_drill_fails_if_rows_differ_with_equal_row_count(pantry):
         assert sorted(pantry.databases()) == [pantry.own.path]
 
 
+def test_digests_of_an_older_form_are_neither_compared_nor_counted(pantry):
+    backup = create_app_backup(pantry.path)
+    digests = dict.fromkeys(backup.members[0].digests, "0" * 64)
+    rewrite_manifest(pantry.path, backup, lambda member: structs.replace(member, digests=digests))
+    result = drill(pantry.path)
+    assert (result.exit_status, result.databases[0].digests) == (Exit.OK, 0)
+    assert list_codes(verify_backups(pantry.path)) == []
+
+
 #: Values with special formats, which must be restored unchanged.
 ODD_VALUES = {
     "postgresql": """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from msgspec import structs
@@ -209,3 +211,39 @@ def test_replacement_of_an_unknown_account_is_refused(shop, empty_server, replac
 def test_verification_on_another_server_needs_no_account(shop, empty_server):
     assert shop("backup", "verify", "--deep", "latest")["data"]["findings"] == []
     assert list_accounts(structs.replace(empty_server, path="mysql")) == []
+
+
+def test_restore_gives_created_accounts_their_passwords(shop, source, empty_server):
+    execute(source, "alter user clerk@localhost require ssl with max_user_connections 3")
+    created = shop("backup", "create", "--secrets")["data"]
+    assert created["effect"]["counts"]["role passwords"] == 2
+    backup = shop("backup", "show", "latest")["data"]
+    assert "*14E65567ABDB5135D0CFD9A70B3032C179A49EE7" not in json.dumps(backup)
+    stored = json.loads((Path(backup["path"]) / backup["members"][1]["file"]).read_text())
+    # the account without a password would let any user sign in
+    assert sorted(stored) == ["clerk@localhost", "shop owner@%"]
+    words = ["restore", "apply", "latest", "--to", servers.text(empty_server), "--roles", "create"]
+    steps = shop(*words, "--dry-run")["data"]["plan"]["steps"]
+    for name, text in {
+        "clerk@localhost": "account, with its password",
+        "trainee@localhost": "locked account",
+    }.items():
+        assert any(f"create role {name}, which the server lacks: {text}" in step for step in steps)
+    shop(*words)
+    for account in ("'shop owner'@'%'", "clerk@localhost"):
+        show = f"show create user {account}"
+        assert fetch(empty_server, show) == fetch(source, show)
+    ((definition,),) = fetch(empty_server, "show create user trainee@localhost")
+    assert definition.endswith("ACCOUNT LOCK")
+
+
+def test_passwords_are_refused_to_an_account_that_may_not_read_them(shop, source, tmp_path):
+    execute(source, "create user reader@'%' identified by 'x'", f"grant all on {source.path}.* to reader@'%'")
+    config = tmp_path / "dbctl.toml"
+    config.write_text(config.read_text().replace("root@", "reader:x@", 1))
+    try:
+        error = shop("backup", "create", "--secrets", "--dry-run", status=Exit.REFUSED)["error"]
+    finally:
+        execute(source, "drop user reader@'%'")
+    assert error["code"] == "privilege-missing"
+    assert "--secrets" in error["hint"]

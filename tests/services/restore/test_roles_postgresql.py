@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
+from pathlib import Path
 
 import psycopg
 import pytest
+from pyrage import decrypt, x25519
 
 from dbctl.errors import Exit
 from tests.sandbox import start_private
@@ -15,7 +18,7 @@ SOURCE = r"""
 create role "Shop Owner" login createdb password 'secret' connection limit 7 valid until '2031-01-02 03:04:05+00';
 create role readers;
 create role clerk login noinherit in role readers;
-create role auditor superuser replication login;
+create role auditor superuser replication login password 'root';
 create role trainee login in role readers;
 alter database shop owner to "Shop Owner";
 grant connect on database shop to clerk;
@@ -245,9 +248,52 @@ def test_verification_on_another_server_needs_no_role(shop, empty_server):
     assert list_roles(empty_server) == []
 
 
+@pytest.mark.parametrize("form", ["custom", "plain"])
+def test_missing_tablespaces_are_replaced_by_the_default_one(shop, source, empty_server, form):
+    run(source, "set allow_in_place_tablespaces = on", 'create tablespace "far ""away" location \'\'')
+    text = "SET default_tablespace = nowhere;"
+    run_in(source, "shop", 'create table goods.far (x text primary key) tablespace "far ""away"')
+    run_in(source, "shop", 'create index far_x on goods.far (lower(x)) tablespace "far ""away"')
+    run_in(source, "shop", f"insert into goods.far values ('{text}'), (E'a\n{text}')")
+    to, reason = address(empty_server, "copy"), 'the server lacks tablespace far "away'
+    try:
+        shop("backup", "create", "--format", form)
+        assert shop("backup", "verify", "--deep", "latest")["data"]["findings"] == []
+        drill = shop("backup", "drill", "--roles", "create")
+        assert drill["data"]["databases"][0]["passed"]
+        assert reason in str(drill)
+        words = ("restore", "apply", "latest", "--to", to, "--roles", "skip")
+        assert reason in str(shop(*words, "--dry-run")["data"]["plan"]["steps"])
+        assert reason in str(shop(*words))
+        rows = "select x from goods.far order by 1"
+        assert fetch(empty_server, "copy", rows) == fetch(source, "shop", rows)
+        assert fetch(
+            empty_server, "copy", "select indexname from pg_indexes where tablename = 'far' order by 1"
+        ) == [
+            ("far_pkey",),
+            ("far_x",),
+        ]
+        shop("restore", "apply", "latest", "--yes")  # the server of the app has it
+        assert fetch(source, "shop", "select tablespace from pg_tables where tablename = 'far'") == [
+            ('far "away',)
+        ]
+    finally:
+        run_in(source, "shop", "drop table goods.far")
+        with closing(source.connection()) as connection:
+            for (name,) in connection.execute(
+                "select datname from pg_database where datname like 'shop\\_%'"
+            ).fetchall():
+                connection.execute(f'drop database "{name}"')
+        run(source, 'drop tablespace "far ""away"')
+
+
 def test_failed_restore_drops_created_roles(shop, source, empty_server):
-    run(source, "set allow_in_place_tablespaces = on", "create tablespace elsewhere location ''")
-    run_in(source, "shop", "create table goods.far (x int) tablespace elsewhere")
+    run_in(
+        source,
+        "shop",
+        "create function pg_catalog.absent() returns int language sql as 'select 1';"
+        "create table goods.broken (x int default pg_catalog.absent())",
+    )
     try:
         shop("backup", "create")
         to = address(empty_server, "copy")
@@ -256,8 +302,7 @@ def test_failed_restore_drops_created_roles(shop, source, empty_server):
         assert list_roles(empty_server) == []
         assert list_databases(empty_server) == databases
     finally:
-        run_in(source, "shop", "drop table goods.far")
-        run(source, "drop tablespace elsewhere")
+        run_in(source, "shop", "drop table goods.broken; drop function pg_catalog.absent()")
 
 
 def test_preview_lists_roles_that_were_dropped(shop, source):
@@ -272,3 +317,83 @@ def test_preview_lists_roles_that_were_dropped(shop, source):
     assert error["code"] == "roles-missing"
     shop("restore", "apply", "latest", "--yes", "--roles", "temporary=trainee")
     assert "trainee=r/" in str(fetch(source, "shop", RIGHTS))
+
+
+def read_passwords(server):
+    return dict(
+        fetch(
+            server,
+            "postgres",
+            "select rolname, rolpassword from pg_authid where rolpassword is not null and rolname <> 'postgres'",
+        )
+    )
+
+
+@pytest.fixture(params=["plain", "encrypted"])
+def protected(shop, request, tmp_path):
+    """The app with a backup that contains the password hashes of its roles."""
+    if request.param == "encrypted":
+        identity = x25519.Identity.generate()
+        (tmp_path / "id.txt").touch(mode=0o600)
+        (tmp_path / "id.txt").write_text(f"{identity}\n")
+        with (tmp_path / "dbctl.toml").open("a") as config:
+            config.write(
+                f'encrypt = {{ recipients = ["{identity.to_public()}"], identity_file = "id.txt" }}\n'
+            )
+    created = shop("backup", "create", "--secrets")["data"]
+    assert created["effect"]["counts"]["role passwords"] == 1
+    return shop
+
+
+def test_backup_has_passwords_in_a_file_of_their_own(protected, source, request):
+    backup = protected("backup", "show", "latest")["data"]
+    _, passwords = backup["members"]
+    assert (passwords["form"], passwords["database"]) == ("passwords", "")
+    assert passwords["facts"] == {"database": "main", "roles": "1"}
+    file = Path(backup["path"]) / passwords["file"]
+    content = file.read_bytes()
+    if passwords["encryption"] == "age":
+        content = Path(request.getfixturevalue("tmp_path"), "id.txt").read_text()
+        content = decrypt(file.read_bytes(), [x25519.Identity.from_str(content.strip())])
+    # The password of a superuser, who does not become one on another server, stays where it is.
+    assert json.loads(content) == {"Shop Owner": read_passwords(source)["Shop Owner"]}
+    assert file.stat().st_mode & 0o077 == 0
+    assert "SCRAM" not in json.dumps(backup)
+    assert protected("backup", "verify", "--deep", "latest")["data"]["findings"] == []
+
+
+def test_restore_gives_created_roles_their_passwords(protected, source, empty_server):
+    words = ["restore", "apply", "latest", "--to", address(empty_server, "copy"), "--roles", "create"]
+    steps = protected(*words, "--dry-run")["data"]["plan"]["steps"]
+    (owner,) = [step for step in steps if "create role Shop Owner," in step]
+    (clerk,) = [step for step in steps if "create role clerk," in step]
+    assert "with its password" in owner
+    assert "without a password" not in owner
+    assert "without a password" in clerk
+    protected(*words)
+    assert read_passwords(empty_server) == {"Shop Owner": read_passwords(source)["Shop Owner"]}
+    (drill,) = protected("backup", "drill")["data"]["databases"]
+    assert drill["passed"]
+
+
+def test_damaged_passwords_are_refused_before_a_role_is_created(protected, empty_server):
+    backup = protected("backup", "show", "latest")["data"]
+    file = Path(backup["path"]) / backup["members"][1]["file"]
+    file.write_bytes(file.read_bytes().replace(b"SCRAM", b"SCRAN") + b" ")
+    words = ["restore", "apply", "latest", "--to", address(empty_server, "copy"), "--roles", "create"]
+    error = protected(*words, status=Exit.CHECK_FAILED)["error"]
+    assert file.name in error["message"]
+    assert list_roles(empty_server) == []
+    (finding,) = protected("backup", "verify", "latest", status=Exit.CHECK_FAILED)["data"]["findings"]
+    assert finding["code"] == "file-changed"
+
+
+def test_passwords_are_refused_to_a_user_who_may_not_read_them(shop, source, tmp_path):
+    config = tmp_path / "dbctl.toml"
+    config.write_text(config.read_text().replace("postgres@", "clerk@", 1))
+    before = shop("backup", "list")["data"]["total"]
+    for words in (["--dry-run"], []):
+        error = shop("backup", "create", "--secrets", *words, status=Exit.REFUSED)["error"]
+        assert error["code"] == "privilege-missing"
+        assert "--secrets" in error["hint"]
+    assert shop("backup", "list")["data"]["total"] == before

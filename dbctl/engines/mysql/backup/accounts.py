@@ -16,8 +16,8 @@ from dbctl.engines.mysql.connection import Session
 from dbctl.engines.mysql.errors import error_number, quote, quote_account
 from dbctl.engines.mysql.privileges import matches_pattern, parse_grant
 from dbctl.engines.mysql.types import format_literal
-from dbctl.engines.servers import parse_roles, refuse_missing_roles
-from dbctl.errors import RoleReplacementInvalidError
+from dbctl.engines.servers import OMIT_SECRETS, parse_roles, refuse_missing_roles
+from dbctl.errors import PrivilegeMissingError, RoleReplacementInvalidError
 from dbctl.model import Struct, format_count
 
 #: Roles have no host.
@@ -37,8 +37,15 @@ MEMBERSHIPS = {
 }
 #: The user may not read this table of the server.
 NOT_VISIBLE = frozenset({1044, 1142, 1227})
-_NAME = rb"`(?:[^`]|``)*`|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\""
-_NAMED = re.compile(rb"=\s*(" + _NAME + rb")(?:@(" + _NAME + rb"))?")
+_QUOTED = r"(?:`(?:[^`]|``)*`|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\")"
+_ACCOUNT = f"{_QUOTED}@{_QUOTED}"
+#: The definition of an account after its name, with a hash: an account without a password would be open on the other server.
+_DEFINITION = re.compile(
+    rf"CREATE USER {_ACCOUNT} (IDENTIFIED .*(?:PASSWORD|USING|AS) (?:'[^']+'|0x[0-9A-F]+).*)", re.DOTALL
+)
+#: Roles that MySQL activates at login, which may not exist when an account is created.
+_DEFAULT_ROLES = re.compile(rf" DEFAULT ROLE {_ACCOUNT}(?:,{_ACCOUNT})*")
+_NAMED = re.compile(rf"=\s*({_QUOTED})(?:@({_QUOTED}))?".encode())
 
 
 class Grant(Struct, frozen=True, kw_only=True):
@@ -60,18 +67,24 @@ class Account(Struct, frozen=True, kw_only=True):
     grants: Sequence[Grant] = ()
     server_rights: str = ""  #: rights on the whole server, which a restore never gives
 
-    def describe(self) -> str:
+    def describe(self, policy: RolePolicy) -> str:
         """Return with what a restore creates the account, and what it leaves out."""
-        words = ["role" if self.is_role else "locked account"]
+        definition = policy.passwords.get(self.name, "")
+        is_without = policy.missing == "create" and not (self.is_role or definition)
+        is_locked = is_without or " ACCOUNT LOCK" in definition
+        words = ["role" if self.is_role else "locked account" if is_locked else "account"]
+        words += ["with its password"] if definition else []
         words += [f"member of {', '.join(name for name, _ in self.member_of)}"] if self.member_of else []
         words += [f"grants on {format_count(len(self.grants), 'object')}"] if self.grants else []
-        without = [] if self.is_role else ["a password"]
+        without = ["a password"] if is_without else []
         without += [f"{self.server_rights} on the server"] if self.server_rights else []
         return ", ".join(words) + (f"; without {', '.join(without)}" if without else "")
 
-    def create_statement(self) -> str:
+    def create_statement(self, policy: RolePolicy) -> str:
         place = quote_name(self.name)
-        return f"create role {place}" if self.is_role else f"create user {place} account lock"
+        if self.is_role:
+            return f"create role {place}"
+        return f"create user {place} {policy.passwords.get(self.name, 'account lock')}"
 
 
 class AccountChanges(Struct, frozen=True, kw_only=True):
@@ -173,6 +186,25 @@ def read_accounts(session: Session) -> str:
     return msgspec.json.encode(accounts).decode()
 
 
+def read_passwords(session: Session, target: str) -> dict[str, str]:
+    """Return the definitions of the accounts of ``read_accounts`` that have a password, as ``RolePasswords`` describes."""
+    known = _read_known(session)
+    if known is None:
+        reason = "this user may not read the passwords of accounts (mysql.user)"
+        raise PrivilegeMissingError(target=target, reason=reason, hint=OMIT_SECRETS)
+    if not session.server.is_mariadb:  # its hashes are bytes
+        session.run("set session print_identified_with_as_hex = on")
+    passwords = dict[str, str]()
+    for account in msgspec.json.decode(read_accounts(session), type=list[Account]):
+        _, is_administrator = known.get(account.name, (True, True))
+        if account.is_role or is_administrator:
+            continue
+        ((text,),) = session.run(f"show create user {quote_name(account.name)}")
+        if match := _DEFINITION.fullmatch(str(text)):
+            passwords[account.name] = _DEFAULT_ROLES.sub("", match[1], count=1)
+    return passwords
+
+
 def _read_known(session: Session) -> dict[str, tuple[bool, bool]] | None:
     """Return whether each account is a role, and whether it administers the server; None: this user may not read them."""
     is_role = "is_role = 'Y'" if session.server.is_mariadb else "false"
@@ -219,7 +251,7 @@ def find_missing_accounts(
     """Return the accounts of a dump that the server lacks, as ``RoleComparer`` describes."""
     missing = _find_missing(parse_roles(dump, Account), _read_known(session), dump, policy, target)
     return [
-        MissingRole(name=account.name, description=account.describe(), is_required=account.is_named)
+        MissingRole(name=account.name, description=account.describe(policy), is_required=account.is_named)
         for account in missing
     ]
 
@@ -265,9 +297,11 @@ def prepare_accounts(
     created = missing if policy.missing == "create" else ()
     try:
         existing = {*(known or ()), *(account.name for account in created)}
-        _create_accounts(session, created, existing)
+        _create_accounts(session, created, existing, policy)
         if not temporary:
-            remarks += [f"account {account.name} was created: {account.describe()}" for account in created]
+            remarks += [
+                f"account {account.name} was created: {account.describe(policy)}" for account in created
+            ]
         yield AccountChanges(
             accounts=accounts,
             existing=existing,
@@ -282,9 +316,11 @@ def prepare_accounts(
         _drop_accounts(session, created)
 
 
-def _create_accounts(session: Session, accounts: Sequence[Account], existing: Collection[str]) -> None:
+def _create_accounts(
+    session: Session, accounts: Sequence[Account], existing: Collection[str], policy: RolePolicy
+) -> None:
     for account in accounts:
-        session.run(account.create_statement())
+        session.run(account.create_statement(policy))
     for account in accounts:
         for role, administers in account.member_of:
             if role in existing:

@@ -25,14 +25,14 @@ from dbctl.files import subprocesses
 from dbctl.model import Struct
 from dbctl.url import Url
 
-#: The programs of each product, and the Debian package that contains them.
+#: The programs of each product, and the package that contains them.
 PROGRAMS: Mapping[str, Mapping[str, str]] = {
     "MariaDB": {"dump": "mariadb-dump", "client": "mariadb"},
     "MySQL": {"dump": "mysqldump", "client": "mysql"},
 }
 PACKAGES = {
-    "MariaDB": "mariadb-client",
-    "MySQL": "mysql-client (of dev.mysql.com; default-mysql-client is MariaDB's)",
+    "MariaDB": "mariadb-client of Debian, or a newer one of mariadb.org",
+    "MySQL": "mysql-client of dev.mysql.com; default-mysql-client is MariaDB's",
 }
 #: Options of one product. Masking policies, which newer programs of MySQL dump, belong to the whole server, not to a database;
 #: older programs warn about the unknown option.
@@ -69,11 +69,22 @@ def find_program(kind: str, server: Server, target: str) -> Tool:
         # MariaDB installs programs of the same names, which do not support all features of MySQL servers.
         note = f" ({executable} is of another product)" if executable else ""
         description = f"{program} of {server.product}{note}"
-        raise ClientMissingError(target=target, program=description, package=package, version=required)
+        raise ClientMissingError(
+            target=target,
+            program=description,
+            product=server.product,
+            package=package,
+            version=required,
+        )
     installed = ".".join(map(str, version))
     if version[:2] < server.version[:2]:
         raise ClientOldError(
-            target=target, program=executable, version=installed, required=required, package=package
+            target=target,
+            program=executable,
+            product=server.product,
+            version=installed,
+            required=required,
+            package=package,
         )
     return Tool(path=Path(executable), version=installed)
 

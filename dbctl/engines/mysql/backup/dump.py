@@ -8,7 +8,7 @@ from typing import cast
 
 from dbctl.engines.contract import DumpRequest, DumpResult, DumpVerification, Table
 from dbctl.engines.mysql.backup import client_programs, stored_code
-from dbctl.engines.mysql.backup.accounts import read_accounts
+from dbctl.engines.mysql.backup.accounts import read_accounts, read_passwords
 from dbctl.engines.mysql.backup.dump_reader import DumpScanner
 from dbctl.engines.mysql.backup.table_locks import TableLocks, open_dump_session
 from dbctl.engines.mysql.connection import Session
@@ -65,7 +65,7 @@ HISTOGRAMS = {"MySQL": ["--column-statistics"], "MariaDB": []}
 
 
 class MySQLDumper(MySQLPart):
-    """The part ``Dumps``."""
+    """The parts ``Dumps`` and ``RolePasswords``."""
 
     forms = FORMS
     supports_partial = True
@@ -84,6 +84,9 @@ class MySQLDumper(MySQLPart):
 
     def blocks_writers(self) -> bool:
         return self._locks.are_required()
+
+    def read_role_passwords(self) -> Mapping[str, str]:
+        return read_passwords(self._connection.session, self._connection.target)
 
     def dump(self, request: DumpRequest) -> DumpResult:
         self._refuse_unwritable(request.tables)

@@ -69,9 +69,9 @@ def find_program(program: str, target: str, *, min_version: int) -> Tool:
                 paths.setdefault(int(digits[-1]), path)
     if min_version not in paths and (executable := shutil.which(program)):
         paths.setdefault(_major_version(read_version(Path(executable))), Path(executable))
-    package = f"postgresql-client-{min_version}"
+    product = {"product": "PostgreSQL", "package": f"postgresql-client-{min_version} of apt.postgresql.org"}
     if not paths:
-        raise ClientMissingError(target=target, program=program, package=package, version=min_version)
+        raise ClientMissingError(target=target, program=program, version=min_version, **product)
     suitable = subprocesses.select_version(paths, min_version)
     if suitable is None:
         best = paths[max(paths)]
@@ -80,7 +80,7 @@ def find_program(program: str, target: str, *, min_version: int) -> Tool:
             program=str(best),
             version=read_version(best),
             required=min_version,
-            package=package,
+            **product,
         )
     return Tool(path=suitable[1], major=suitable[0])
 

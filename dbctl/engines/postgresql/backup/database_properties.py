@@ -36,6 +36,17 @@ _SYSTEM = b"select system_identifier::text from pg_catalog.pg_control_system()"
 _EXTENSIONS = (
     b"select extname || ' ' || extversion from pg_catalog.pg_extension where extname <> 'plpgsql' order by 1"
 )
+#: Settings whose values are lists of quoted names, as in ``variable_is_guc_list_quote`` of pg_dump.
+_QUOTED_LISTS = frozenset(
+    {
+        "local_preload_libraries",
+        "search_path",
+        "session_preload_libraries",
+        "shared_preload_libraries",
+        "temp_tablespaces",
+        "unix_socket_directories",
+    }
+)
 _PROVIDERS = ("libc", "icu", "builtin")
 
 
@@ -148,10 +159,12 @@ def apply_properties(session: psycopg.Connection[Any], name: str, properties: Pr
         for role, setting in properties.settings:
             key, _, value = setting.partition("=")
             target = f"role {ident(role)} in database {database}" if role else f"database {database}"
-            # Some settings are lists with their own syntax; FROM CURRENT avoids formatting them.
-            session.execute(b"select set_config($1, $2, true)", [key, value])
             option = ".".join(ident(part) for part in key.split("."))
-            session.execute(f"alter {target} set {option} from current".encode())
+            text = f"to {quote_literal(value)}"
+            if key in _QUOTED_LISTS:
+                session.execute(b"select set_config($1, $2, true)", [key, value])
+                text = "from current"  # which would write others in another form: 5000 as 5s
+            session.execute(f"alter {target} set {option} {text}".encode())
 
 
 def quote_literal(text: str) -> str:

@@ -17,7 +17,8 @@ from dbctl.engines.contract import DumpRequest, DumpResult, DumpVerification
 from dbctl.engines.postgresql.backup import client_programs, database_properties
 from dbctl.engines.postgresql.backup.dump_scanner import DumpScanner, index_by_app_name
 from dbctl.engines.postgresql.backup.limits import describe_losses
-from dbctl.engines.postgresql.backup.roles import read_roles
+from dbctl.engines.postgresql.backup.roles import read_passwords, read_roles
+from dbctl.engines.postgresql.backup.tablespaces import read_tablespaces
 from dbctl.engines.postgresql.connection import PostgreSQLConnection, Session
 from dbctl.engines.postgresql.database import PostgreSQLPart, PostgreSQLReader
 from dbctl.engines.postgresql.errors import is_unsupported
@@ -61,7 +62,7 @@ SUBSCRIPTION_OWNERS = 16
 
 
 class PostgreSQLDumper:
-    """The part ``Dumps``."""
+    """The parts ``Dumps`` and ``RolePasswords``."""
 
     forms = FORMS
     supports_partial = True
@@ -83,6 +84,11 @@ class PostgreSQLDumper:
 
     def blocks_writers(self) -> bool:
         return False
+
+    def read_role_passwords(self) -> Mapping[str, str]:
+        session = self._connection.session
+        with self._connection.translate_errors(""):
+            return read_passwords(session, read_scope(session), self._connection.target)
 
     def dump(self, request: DumpRequest) -> DumpResult:
         form, tables = request.form or "custom", request.tables
@@ -235,6 +241,7 @@ class PostgreSQLDumper:
             "extensions": database_properties.describe_extensions(session),
             "schema": scope,
             "roles": read_roles(session, scope),
+            "tablespaces": read_tablespaces(session),
             "path": _read_search_path(self._connection),
         }
 

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from dbctl import signals
 from dbctl.engines.contract import Dump, DumpVerification, LoadRequest, LoadResult
-from dbctl.engines.postgresql.backup import database_properties
+from dbctl.engines.postgresql.backup import database_properties, tablespaces
 from dbctl.engines.postgresql.backup.database_properties import Properties
 from dbctl.engines.postgresql.backup.dump import PostgreSQLRowCounter
 from dbctl.engines.postgresql.backup.dump_scanner import DumpScanner, create_missing_schemas, remove_tail
@@ -105,6 +105,7 @@ def load_scratch_database(
     if dump.foreign:
         rewrite = make_statement_filter(target, remarks, rewrite)
     else:
+        rewrite = tablespaces.make_filter(central, dump, remarks, rewrite)
         rewrite = roles.make_filter(remarks, rewrite)
     try:
         with server.open_session(url, timeout=timeout) if dump.foreign else nullcontext(central) as session:
@@ -174,11 +175,12 @@ def restore_in_place(server: RestoreServer, request: LoadRequest) -> LoadResult:
     with server.open_session(server.url, timeout=request.timeout) as session:
         refuse_newer(request.dump, session, server.target)
         with prepare_roles(session, request, server.target, remarks) as roles:
+            rewrite = tablespaces.make_filter(session, request.dump, remarks, create_missing_schemas)
             DumpLoader(
                 place=LoadTarget(session, server.name, server.target, request.timeout),
                 request=request,
                 before_sql=empty_statement(read_scope(session)),
-                rewrite=roles.make_filter(remarks, create_missing_schemas),
+                rewrite=roles.make_filter(remarks, rewrite),
                 after_sql=_closing_statements,
                 permanent=True,
             ).load(request.release_locks if isinstance(request.release_locks, Psql) else None)
@@ -197,6 +199,8 @@ def restore_by_swap(server: RestoreServer, request: LoadRequest) -> LoadResult:
         refuse_newer(dump, central, server.target)
         live = database_properties.read_properties(central, server.name)
         new = structs.replace(new_properties(dump, server.name), database=server.name)
+        if new.tablespace in tablespaces.find_missing(central, dump):
+            new = structs.replace(new, tablespace="")
         properties = live or roles.adapt_properties(new)
         with create_scratch_database(server, central, properties, request, remarks) as url:
             load_scratch_database(server, central, url, request, remarks, roles)

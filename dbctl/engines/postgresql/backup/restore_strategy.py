@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import unquote
 
 from dbctl.engines.contract import Dump, RestoreStrategy
-from dbctl.engines.postgresql.backup import database_properties
+from dbctl.engines.postgresql.backup import database_properties, tablespaces
 from dbctl.engines.postgresql.backup.database_properties import Properties
 from dbctl.engines.postgresql.backup.foreign import scratch_role
 from dbctl.engines.postgresql.backup.load import major_version
@@ -185,11 +185,15 @@ def _create_denied_error(target: str, user: str) -> PrivilegeMissingError:
 
 
 def _describe_other_server(session: Session, dump: Dump) -> list[str]:
-    """Return a note if the dump is from another server than this one."""
+    """Return a note if the dump is from another server than this one, and for each tablespace that this one lacks."""
+    missing = [
+        f"note: {tablespaces.describe_missing(name)}" for name in tablespaces.find_missing(session, dump)
+    ]
     source = dump.metadata.get("system", "")
     system = database_properties.describe_server(session).get("system", "")
     if source in ("", system) or not system:
-        return []
+        return missing
     return [
-        f"note: the backup is from another server: database {dump.metadata['database']} at {dump.metadata['at']}, system {source}"
+        *missing,
+        f"note: the backup is from another server: database {dump.metadata['database']} at {dump.metadata['at']}, system {source}",
     ]

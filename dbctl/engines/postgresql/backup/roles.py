@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
+import msgspec
 import psycopg
 from msgspec import structs
 
@@ -13,9 +14,9 @@ from dbctl.engines.contract import Dump, LoadRequest, MissingRole, RolePolicy
 from dbctl.engines.postgresql.backup.database_properties import Properties, quote_literal
 from dbctl.engines.postgresql.backup.foreign import make_role_filter
 from dbctl.engines.postgresql.connection import Session
-from dbctl.engines.servers import parse_roles, refuse_missing_roles
+from dbctl.engines.servers import OMIT_SECRETS, parse_roles, refuse_missing_roles
 from dbctl.engines.sql import ident
-from dbctl.errors import RoleReplacementInvalidError
+from dbctl.errors import PrivilegeMissingError, RoleReplacementInvalidError
 from dbctl.model import Struct
 
 #: Attributes that a restore never gives to a role, because their holder can bypass all privileges.
@@ -89,6 +90,9 @@ select coalesce(jsonb_agg(jsonb_build_object('name', r.rolname, 'is_named', r.oi
 from pg_catalog.pg_roles r where r.rolname !~ '^pg_' and (r.oid in (select id from named)
   or not r.rolsuper and r.oid in (select id from above union select id from below))""".encode()
 _EXISTING = b"select rolname::text, rolsuper from pg_catalog.pg_roles"
+_MAY_READ_PASSWORDS = b"select has_table_privilege('pg_catalog.pg_authid', 'select')"
+_PASSWORDS = b"""select rolname::text, rolpassword from pg_catalog.pg_authid
+where rolname = any($1) and not rolsuper and rolpassword is not null"""
 
 
 class Role(Struct, frozen=True, kw_only=True):
@@ -101,22 +105,28 @@ class Role(Struct, frozen=True, kw_only=True):
     valid_until: str  #: of its password, ISO 8601; empty: unlimited
     member_of: Sequence[tuple[str, bool]]  #: role, and whether it may administer it
 
-    def describe(self) -> str:
+    def describe(self, policy: RolePolicy) -> str:
         """Return the attributes and memberships with which a restore creates the role, and those that it leaves out."""
         words = [word for word in self.attributes if word not in PRIVILEGED] or ["NOLOGIN"]
         groups = [name for name, _ in self.member_of if name not in PRIVILEGED_ROLES]
         words += [f"member of {', '.join(groups)}"] if groups else []
+        words += ["with its password"] if self.name in policy.passwords else []
         omitted = [word for word in self.attributes if word in PRIVILEGED]
         omitted += [f"membership in {name}" for name, _ in self.member_of if name in PRIVILEGED_ROLES]
-        without = ["a password"] if "LOGIN" in self.attributes else []
+        is_without = (
+            policy.missing == "create" and "LOGIN" in self.attributes and self.name not in policy.passwords
+        )
+        without = ["a password"] if is_without else []
         without += [f"{word}, which only a superuser may give" for word in omitted]
         return ", ".join(words) + (f"; without {', '.join(without)}" if without else "")
 
-    def create_statement(self) -> str:
+    def create_statement(self, policy: RolePolicy) -> str:
         words = [f"create role {ident(self.name)}"]
         words += [word for word in self.attributes if word not in PRIVILEGED]
         words += [f"connection limit {self.connection_limit}"] if self.connection_limit >= 0 else []
         words += [f"valid until {quote_literal(self.valid_until)}"] if self.valid_until else []
+        if password := policy.passwords.get(self.name):  # a hash, which the server stores unchanged
+            words.append(f"password {quote_literal(password)}")
         return " ".join(words)
 
 
@@ -161,12 +171,23 @@ def read_roles(session: Session, scope: str) -> str:
     return str(roles)
 
 
+def read_passwords(session: Session, scope: str, target: str) -> dict[str, str]:
+    """Return the stored passwords of the roles of ``read_roles``, as ``RolePasswords`` describes."""
+    ((may_read,),) = session.execute(_MAY_READ_PASSWORDS).fetchall()
+    if not may_read:
+        reason = "only a superuser may read the passwords of roles (pg_authid)"
+        raise PrivilegeMissingError(target=target, reason=reason, hint=OMIT_SECRETS)
+    roles = msgspec.json.decode(read_roles(session, scope), type=list[Role])
+    rows = session.execute(_PASSWORDS, [[role.name for role in roles]]).fetchall()
+    return {str(name): str(password) for name, password in rows}
+
+
 def find_missing_roles(
     session: Session, dump: Dump, policy: RolePolicy, target: str
 ) -> Sequence[MissingRole]:
     """Return the roles of a dump that the server lacks, as ``RoleComparer`` describes."""
     return [
-        MissingRole(name=role.name, description=role.describe(), is_required=role.is_named)
+        MissingRole(name=role.name, description=role.describe(policy), is_required=role.is_named)
         for role in _find_missing(session, dump, policy, target)
     ]
 
@@ -210,9 +231,9 @@ def prepare_roles(
     created = missing if policy.missing == "create" else ()
     try:
         with session.transaction():
-            _create_roles(session, created)
+            _create_roles(session, created, policy)
         if not temporary:
-            remarks += [f"role {role.name} was created: {role.describe()}" for role in created]
+            remarks += [f"role {role.name} was created: {role.describe(policy)}" for role in created]
         # An older backup does not list its roles.
         is_unknown = "roles" not in dump.metadata
         yield RoleChanges(
@@ -227,9 +248,9 @@ def prepare_roles(
         _drop_roles(session, created)
 
 
-def _create_roles(session: Session, roles: Sequence[Role]) -> None:
+def _create_roles(session: Session, roles: Sequence[Role], policy: RolePolicy) -> None:
     for role in roles:
-        session.execute(role.create_statement().encode())
+        session.execute(role.create_statement(policy).encode())
     existing = _read_existing(session)
     ((is_superuser,),) = session.execute(b"select current_setting('is_superuser') = 'on'").fetchall()
     for role in roles:

@@ -14,7 +14,7 @@ from psycopg import capabilities
 from dbctl.engines.contract import BATCH_ROWS, RowStream, UserQuery
 from dbctl.engines.postgresql.connection import PostgreSQLConnection, Session
 from dbctl.engines.postgresql.sql import read_only
-from dbctl.engines.postgresql.types import UNUSED_PARAMETER, ExactNumberLoader, encode_statement
+from dbctl.engines.postgresql.types import UNUSED_PARAMETER, encode_statement
 from dbctl.engines.sql import Row
 from dbctl.errors import QueryFailedError, QueryTimeoutError, SecretColumnError, StoredFunctionError
 
@@ -49,7 +49,6 @@ class ReadOnlyQueries:
                 self._connection.translate_errors(query.sql),
                 session.cursor() as cursor,
             ):
-                cursor.adapters.register_loader("numeric", ExactNumberLoader)
                 text, values = self._connection.bind_parameters(query.sql, query.parameters)
                 rows = cursor.stream(encode_statement(text), values or [UNUSED_PARAMETER], size=CHUNK_ROWS)
                 with closing(cast("Generator[Row]", rows)):

@@ -4,4 +4,4 @@ from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
     from dbctl.engines.postgresql.backup.foreign.filter import make_statement_filter
-    from dbctl.engines.postgresql.backup.foreign.statements import make_role_filter
+    from dbctl.engines.postgresql.backup.foreign.statements import StatementFilter, make_role_filter

@@ -1,0 +1,84 @@
+"""Settings of a database or server, with which every session begins, change no value and no answer."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests import servers
+from tests.conformance import values
+from tests.conformance.value_table import ValueTable, draw, list_differences
+from tests.databases import from_url
+from tests.services.transfer import test_native, test_native_mysql
+
+
+@contextmanager
+def unusual_postgresql():
+    """Yield a database with objects of many kinds, an empty one, and a function that sets or resets the settings of the first."""
+    with (
+        servers.postgresql_database(encoding="UTF8") as own,
+        servers.postgresql_database(encoding="UTF8") as other,
+    ):
+        test_native.execute(own, test_native.SCHEMA, test_native.ROWS)
+
+        def change(*, unusual):
+            for name, value in servers.UNUSUAL_POSTGRESQL.items():
+                setting = f"set {name} = {value}" if unusual else f"reset {name}"
+                test_native.execute(own, f"alter database {own.path} {setting}")
+
+        yield own, other, change, lambda: sorted(test_native.dump(own))
+
+
+@contextmanager
+def unusual_mysql():
+    server = servers.private_mysql(*servers.UNUSUAL_MYSQL)
+    with servers.mysql_database(server=server) as own, servers.mysql_database() as other:
+        test_native_mysql.create_source(own)
+        yield own, other, lambda **_: None, lambda: test_native_mysql.describe(own)
+
+
+@pytest.mark.parametrize("create", [unusual_postgresql, unusual_mysql])
+def test_settings_of_a_database_change_nothing(answer, create, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    with create() as (own, other, change, describe):
+        database, copy = from_url(servers.text(own)), servers.text(other)
+        Path("dbctl.toml").write_text(
+            f'[apps.a]\nprofile = "plain"\ndatabases = "{database.url}"\n[apps.a.backup]\nrepository = "backups"\n'
+        )
+        table = ValueTable(database)
+        delete = ("data", "delete", "kinds", "--filter", "n>=0", "--limit", "1000", "--yes")
+
+        def check(rows):
+            table.fill(rows)
+            before = table.read(), describe()
+
+            def require_unchanged():
+                change(unusual=False)
+                assert list_differences(table.read(), before[0]) == []
+                assert describe() == before[1]
+                change(unusual=True)
+
+            change(unusual=True)
+            backup = answer("backup", "create")["data"]["id"]
+            answer("restore", "apply", backup, "--to", copy, "--replace", "--yes")
+            for side in ("backup:latest", copy):
+                answer("data", "diff", side, "a", "--check")
+                answer("schema", "diff", side, "a", "--check")
+            for form in ("csv", "jsonl"):
+                Path(f"rows.{form}").unlink(missing_ok=True)
+                answer("data", "export", "kinds", f"rows.{form}")
+                answer(*delete)
+                answer("data", "import", "kinds", f"rows.{form}")
+                require_unchanged()
+            answer(*delete)
+            operation = answer("audit", "list", "--limit", "1")["data"]["items"][0]["operation"]
+            answer("undo", str(operation), "--yes")
+            require_unchanged()
+            answer(*delete)
+            answer("restore", "apply", backup, "--yes")
+            require_unchanged()
+
+        draw(values.KINDS[database.engine], check, examples=1)
