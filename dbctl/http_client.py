@@ -31,14 +31,14 @@ def create_opener(endpoint: Endpoint) -> urllib.request.OpenerDirector:
     )
 
 
-#: Reasons and hints by exception; the first match is used. An empty hint means that of the caller.
+#: Reasons and hints by exception; the first match is used. An empty hint means that of the caller, who names the keys.
 _FAILURES: Sequence[tuple[type[BaseException], str, str]] = (
     (
         ssl.SSLCertVerificationError,
         "its certificate is not trusted",
-        "Check url, or set SSL_CERT_FILE to a file with the authorities to trust instead of those of this machine.",
+        "Check {address}, or set SSL_CERT_FILE to a file with the authorities to trust instead of those of this machine.",
     ),
-    (ssl.SSLError, "it does not support TLS", "Check url: http:// or https://."),
+    (ssl.SSLError, "it does not support TLS", "Check {tls}."),
     (socket.gaierror, "its host name cannot be resolved", ""),
     (TimeoutError, "it did not respond in time", ""),
     (ConnectionRefusedError, "connection refused", ""),
@@ -49,17 +49,25 @@ _FAILURES: Sequence[tuple[type[BaseException], str, str]] = (
 )
 
 
-def explain_error(error: Exception, network_hint: str) -> tuple[str, str]:
+def explain_error(
+    error: Exception,
+    network_hint: str,
+    *,
+    address: str = "url",
+    tls: str = "url: http:// or https://",
+) -> tuple[str, str]:
     """Return the reason of a failed request, without its address, and a hint.
 
     Args:
         error: an error of ``urllib``, ``http.client``, ``ssl`` or a socket.
         network_hint: the hint for failures of the network.
+        address: the key of the configuration with the address of the server.
+        tls: the key that selects TLS.
     """
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     for kind, reason, hint in _FAILURES:
         if isinstance(cause, kind):
-            return reason, hint or network_hint
+            return reason, hint.format(address=address, tls=tls) or network_hint
     if str(cause).startswith("Tunnel connection failed"):
         return "the proxy refuses the connection", "Check HTTPS_PROXY and NO_PROXY."
     return (cause.strerror if isinstance(cause, OSError) else "") or "the network failed", network_hint

@@ -45,7 +45,9 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         if self.within and not is_duration(self.within):
             yield "within", f"{self.within!r} is not a duration; write 26h, 30d or 1y"
         for name in ("max_bytes", "min_free"):
-            if (text := getattr(self, name)) and not _is_size(text):
+            try:
+                parse_size(text := getattr(self, name) or "1M")
+            except ValueError:
                 yield name, f"{text!r} is not a size; write 500M, 20G or 2T"
 
 
@@ -59,12 +61,21 @@ class EncryptionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     identity_file: str = ""  #: only commands that read backups need it
 
 
+class DatabaseBackupConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[apps.NAME.backup.databases.DATABASE]``: limits for the backups of one database, instead of those of the app."""
+
+    #: the backups with the database that ``backup prune`` retains, without ``max_bytes`` and ``min_free``
+    keep: Retention = Retention()
+    max_age: str = ""  #: ``7d``: the maximum age of its newest backup
+
+
 class BackupConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[apps.NAME.backup]``: where backups are stored, and how long."""
 
     repository: str  #: a directory, or ``s3://BUCKET/PREFIX``
     keep: Retention = Retention()  #: the backups that ``backup prune`` retains
     max_age: str = ""  #: ``26h``: the maximum age of the newest backup
+    databases: dict[str, DatabaseBackupConfig] = {}  #: ``keep`` and ``max_age`` of single databases
     verify_within: str = ""  #: ``8d``: the maximum age of the last full verification of a backup
     drill_within: str = ""  #: ``32d``: the maximum age of the last drill of a database
     #: the share of the rows of a database that a backup may lack before ``backup create`` fails; 1: never
@@ -387,11 +398,3 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     path: Path
     apps: Mapping[str, App]  #: those that were resolved
     files: Mapping[str, Path]  #: the file of each configured app
-
-
-def _is_size(text: str) -> bool:
-    try:
-        parse_size(text)
-    except ValueError:
-        return False
-    return True

@@ -14,6 +14,7 @@ from dbctl.config.model import (
     App,
     AppConfig,
     BackupConfig,
+    DatabaseBackupConfig,
     Embedder,
     EncryptionConfig,
     InstancesConfig,
@@ -111,15 +112,16 @@ class Resolver:
 
     def _url(self, text: str, *key: toml.Key) -> Url | None:
         """Return a URL; None if it is empty, or invalid, which is reported."""
+        if not text and key[0] not in ("databases", "replicas"):
+            return None
         try:
-            return (
-                urls.parse_url(self._fill(text, *key))
-                if text or key[0] in ("databases", "replicas")
-                else None
-            )
+            url = urls.parse_url(self._fill(text, *key))
         except UrlInvalidError as error:
             self._report(str(error), *key)
             return None
+        if url.path.startswith(urls.S3_PREFIX):
+            self._check_storage(url.path, *key)
+        return url
 
     def _replicas(self, databases: Mapping[str, Url | None]) -> Iterator[tuple[str, Replica]]:
         for name, section in self._app.replicas.items():
@@ -204,18 +206,40 @@ class Resolver:
                 self._report(f"{text!r} is not a duration; write 26h, 30d or 1y", "backup", key)
         for name, reason in section.keep.find_problems():
             self._report(reason, "backup", "keep", name)
+        for database, limits in section.databases.items():
+            self._database_backup(limits, "backup", "databases", database)
         if not section.repository:
             self._report("it is empty", "backup", "repository")
         repository = self._fill(section.repository, "backup", "repository")
         if urls.is_foreign_address(repository):
-            from dbctl.config.storage import PROVIDERS, is_storage
-
-            if not is_storage(repository):
-                known = ", ".join(f"{name}://" for name in PROVIDERS)
-                reason = f"unknown scheme; use a directory, or one of {known}; write ./ before a directory with a colon"
-                self._report(reason, "backup", "repository")
+            self._check_storage(repository, "backup", "repository")
         encrypt = section.encrypt and self._encryption(section.encrypt)
         return msgspec.structs.replace(section, repository=repository, encrypt=encrypt)
+
+    def _database_backup(self, section: DatabaseBackupConfig, *key: toml.Key) -> None:
+        if section.max_age and not is_duration(section.max_age):
+            self._report(f"{section.max_age!r} is not a duration; write 26h, 30d or 1y", *key, "max_age")
+        for name, reason in section.keep.find_problems():
+            self._report(reason, *key, "keep", name)
+        for name in ("max_bytes", "min_free"):
+            if getattr(section.keep, name):
+                reason = "it limits the backups of all databases together; set it in [apps.NAME.backup]"
+                self._report(reason, *key, "keep", name)
+
+    def _check_storage(self, text: str, *key: toml.Key) -> None:
+        """Report an address of object storage that commands refuse."""
+        from dbctl.config.storage import PROVIDERS, is_storage, parse_address
+        from dbctl.errors import StorageSettingInvalidError
+
+        if not is_storage(text):
+            known = ", ".join(f"{name}://" for name in PROVIDERS)
+            reason = f"unknown scheme; use a directory, or one of {known}; write ./ before a directory with a colon"
+            self._report(reason, *key)
+            return
+        try:
+            parse_address(text)
+        except StorageSettingInvalidError as error:
+            self._report(f"{error}. {error.hint}", *key)
 
     def _encryption(self, section: EncryptionConfig) -> EncryptionConfig:
         key = ("backup", "encrypt")

@@ -13,7 +13,7 @@ from dbctl.config import Selection
 from dbctl.engines.contract import Advisor, DatabaseFiles, SizeMonitor
 from dbctl.errors import DatabaseNotConfiguredError, DbctlError, Exit, ReadOnlyError, worst_status
 from dbctl.files import read_volume
-from dbctl.model import Closing, Finding, Findings, Page, Row, Struct, format_count, parse_duration
+from dbctl.model import Closing, Finding, Findings, Page, Row, Struct, format_count
 from dbctl.services import app as app_service
 from dbctl.services.app import App
 from dbctl.services.backup import AppBackups
@@ -303,10 +303,7 @@ class _StatusCollector:
         return app_backups
 
     def _read_journal(self, app: App, selection: Selection) -> None:
-        max_age = app.configured.backup.max_age if app.configured.backup else ""
-        problems = find_problems(
-            locate_journal(selection), app.name, backup_max_age=parse_duration(max_age) if max_age else None
-        )
+        problems = find_problems(locate_journal(selection), app.name, backup_config=app.configured.backup)
         for problem in problems:
             finding = Finding(
                 app.name, "warning", f"run-{problem.kind}", _with_command(problem.message, problem.hint)

@@ -7,6 +7,9 @@ import json
 import pytest
 from jsonschema import Draft202012Validator
 
+from dbctl.config import parse_address
+from dbctl.errors import StorageSettingInvalidError
+
 CONFIGURATION = """\
 [apps."my.shop"]
 profile = "plain"
@@ -97,3 +100,35 @@ def test_validate_reports_errors_and_opens_no_database(place, answer):
     (place / "dbctl.toml").write_text(text)
     (finding,) = answer("config", "validate", status=2)["data"]["findings"]
     assert json.dumps(finding["message"]).count("line 3")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "s3://backups/shop", "s3://b/shop", "s3://backups/shop?endpoint=http://localhost:9000", "s3://key:secret@backups/shop",
+        "s3://admin@backups/../shop", "s3://minio.example.org:9000/backups", "gs://backups/shop", "gs://admin@backups", "https://backups",
+    ],
+)  # fmt: skip
+def test_validate_refuses_the_addresses_of_storage_that_commands_refuse(place, answer, address):
+    try:
+        is_valid = parse_address(address).text == address
+    except (StorageSettingInvalidError, KeyError):
+        is_valid = False
+    text = CONFIGURATION.replace('"backups"', f'"{address}"')
+    (place / "dbctl.toml").write_text(text)
+    findings = answer("config", "validate", status=0 if is_valid else 2)["data"]["findings"]
+    assert (findings == []) is is_valid
+    assert is_valid or "backup.repository" in findings[0]["message"]
+    assert "secret" not in json.dumps(findings)
+    if address.startswith("s3:"):  # also the address of vectors
+        (place / "dbctl.toml").write_text(
+            f'[apps.chat]\nprofile = "chat-lancedb"\ndatabases.chat = "chat.db"\ndatabases.vectors = "{address}"\n'
+        )
+        assert (answer("config", "validate", status=None)["data"]["findings"] == []) is is_valid
+
+
+def test_validate_checks_an_address_of_storage_with_the_value_of_its_variable(place, answer, monkeypatch):
+    (place / "dbctl.toml").write_text(CONFIGURATION.replace('"backups"', '"s3://${BUCKET}/shop"'))
+    for bucket, status in (("backups", 0), ("No_Bucket", 2)):
+        monkeypatch.setenv("BUCKET", bucket)
+        assert answer("config", "validate", status=status)

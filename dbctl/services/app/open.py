@@ -63,7 +63,8 @@ def open_app(
     app.resolve_profile()
     if only:
         app.database(only)
-    unknown = [name for name in app.configured.databases if name not in app.profile.databases]
+    limits = app.configured.backup.databases if app.configured.backup else ()
+    unknown = [name for name in (*app.configured.databases, *limits) if name not in app.profile.databases]
     if unknown:
         raise DatabaseUnknownError(
             app=app.name,

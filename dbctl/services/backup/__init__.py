@@ -32,12 +32,20 @@ with lazy_imports(__name__):
         DeleteBackups,
         PinBackups,
         PruneBackups,
+        database_retentions,
         has_rules,
         retention_for,
         rules_by_name,
     )
     from dbctl.services.backup.safety import SafetyBackupSource, schema_fingerprint
     from dbctl.services.backup.sources import ByteProgress, MemberSource, Source, count_in_bytes, ignore_bytes
-    from dbctl.services.backup.status import DUE_CODES, AppBackups, BackupStatus, DatabaseBackups, Job
+    from dbctl.services.backup.status import (
+        DUE_CODES,
+        AppBackups,
+        BackupStatus,
+        DatabaseBackups,
+        Job,
+        find_max_age,
+    )
     from dbctl.services.backup.verification_record import Drill
     from dbctl.services.backup.verify import VerifyBackups

@@ -316,7 +316,7 @@ def _read_database_status(
     if app.profile.databases[name].backup and name in app.configured.databases:
         due = {"create": f"no backup exists{missing_note}"}
         if newest:
-            due = dict(_find_due_jobs(app.configured.backup, newest, current_time, verified, drill))
+            due = dict(_find_due_jobs(name, app.configured.backup, newest, current_time, verified, drill))
         if omission:
             due["create"] = f"the newest backup {omission}"
         shrunken = find_shrinkage(name, [manifest for manifest, _ in valid], app.configured.backup)
@@ -342,7 +342,14 @@ def _read_database_status(
     )
 
 
+def find_max_age(backup_config: BackupConfig, database: str) -> str:
+    """Return the configured maximum age of the newest backup of a database; empty: no limit."""
+    section = backup_config.databases.get(database)
+    return (section.max_age if section else "") or backup_config.max_age
+
+
 def _find_due_jobs(
+    database: str,
     backup_config: BackupConfig | None,
     newest: Manifest,
     current_time: datetime,
@@ -355,8 +362,9 @@ def _find_due_jobs(
         yield "create", f"the newest backup is from the future ({ahead}): a clock is or was wrong"
     if backup_config is None:
         return
-    if backup_config.max_age and current_time - newest.created_at > parse_duration(backup_config.max_age):
-        yield "create", f"the newest backup is older than {backup_config.max_age}"
+    max_age = find_max_age(backup_config, database)
+    if max_age and current_time - newest.created_at > parse_duration(max_age):
+        yield "create", f"the newest backup is older than {max_age}"
     if backup_config.verify_within:
         overdue = [
             backup_id

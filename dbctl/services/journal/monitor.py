@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import get_args
 
-from dbctl.config import JobCommand
+from dbctl.config import BackupConfig, JobCommand
 from dbctl.errors import DbctlError, Exit
-from dbctl.model import Struct, now
+from dbctl.model import Struct, now, parse_duration
 from dbctl.services.journal.history import read_history
 from dbctl.services.journal.location import JournalLocation
 from dbctl.services.journal.records import INTERRUPTED, RUNNING, CommandHistory
@@ -38,14 +38,14 @@ class RunProblem(Struct, frozen=True, kw_only=True):
 
 
 def find_problems(
-    location: JournalLocation, app: str, *, backup_max_age: timedelta | None
+    location: JournalLocation, app: str, *, backup_config: BackupConfig | None
 ) -> Sequence[RunProblem]:
     """Return the problems of the runs for an app; without a configuration none, because nothing identifies the app.
 
     Args:
         location: the journal.
         app: the name of the app or instance.
-        backup_max_age: the configured age of backups; None: no limit.
+        backup_config: the configured ages of backups, of which the shortest applies; None: no limit.
     """
     if location.folder is None or not location.config:
         return ()
@@ -53,11 +53,17 @@ def find_problems(
         history = read_history(location.folder, location.config, app)
     except DbctlError as error:
         return [RunProblem(app=app, command="", kind="unavailable", message=str(error))]
-    problems = [problem for command in history for problem in _find(app, command, backup_max_age)]
+    max_age = _find_shortest_age(backup_config) if backup_config else None
+    problems = [problem for command in history for problem in _find(app, command, max_age)]
     if is_read_only(location.folder):
         message = f"the journal in {location.folder} cannot be written, so runs are not recorded"
         problems.append(RunProblem(app=app, command="", kind="unavailable", message=message))
     return problems
+
+
+def _find_shortest_age(backup_config: BackupConfig) -> timedelta | None:
+    texts = [backup_config.max_age, *(section.max_age for section in backup_config.databases.values())]
+    return min((parse_duration(text) for text in texts if text), default=None)
 
 
 def _find(app: str, history: CommandHistory, backup_max_age: timedelta | None) -> Iterator[RunProblem]:

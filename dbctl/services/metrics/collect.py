@@ -19,7 +19,7 @@ from dbctl.files import read_volume
 from dbctl.model import Page, Row, Severity, Struct, now, parse_duration
 from dbctl.services import status
 from dbctl.services.app import App, open_app, open_users
-from dbctl.services.backup import DUE_CODES, AppBackups, DatabaseBackups
+from dbctl.services.backup import DUE_CODES, AppBackups, DatabaseBackups, find_max_age
 from dbctl.services.fleet import list_instances
 from dbctl.services.history import DEFAULT_PERIOD, measure_growth, read_samples
 from dbctl.services.journal import CommandHistory, is_failure, locate_journal, read_history
@@ -223,7 +223,11 @@ class _Collector:
         if configured and configured.max_age:
             self.add("backup_max_age_seconds", parse_duration(configured.max_age).total_seconds(), name)
         for database in backups.databases:
-            self._add_database_backups(database, (name, database.database))
+            labels = name, database.database
+            self._add_database_backups(database, labels)
+            if configured and (max_age := find_max_age(configured, database.database)):
+                seconds = parse_duration(max_age).total_seconds()
+                self.add("backup_database_max_age_seconds", seconds, *labels)
 
     def _add_database_backups(self, database: DatabaseBackups, labels: tuple[str, str]) -> None:
         self.add("backups", database.backups, *labels)

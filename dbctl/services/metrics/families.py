@@ -39,6 +39,7 @@ FAMILIES = (
     Family("backup_last_success_timestamp_seconds", "Time of the newest complete backup.", _DATABASE),
     Family("backup_age_seconds", "Age of the newest complete backup at the collection.", _DATABASE),
     Family("backup_max_age_seconds", "Configured maximum age of the newest backup (max_age).", _APP),
+    Family("backup_database_max_age_seconds", "Maximum age of the newest backup of the database.", _DATABASE),
     Family("backup_size_bytes", "Size of the database in the newest backup.", _DATABASE),
     Family("backup_duration_seconds", "Duration of the last successful run of backup create.", _APP),
     Family(

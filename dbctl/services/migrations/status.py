@@ -268,7 +268,7 @@ def collect_status(
             total=len(rows),
             column_names=Migration.__struct_fields__,
             empty_message="no migrations",
-            constant_columns=[
+            omitted_columns=[
                 field for field in ("app", "database") if len({getattr(row, field) for row in rows}) == 1
             ],
         ),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dbctl.config import Sections, loader, read_sections, report_first_problem
 from dbctl.errors import DbctlError
-from dbctl.model import Finding, parse_duration
+from dbctl.model import Finding
 from dbctl.services.journal import (
     UNATTENDED,
     CommandHistory,
@@ -190,8 +190,7 @@ def create_interruption(run: Run) -> Problem:
 def list_run_problems(location: JournalLocation, sections: Sections, app: str) -> Sequence[Problem]:
     """Return the jobs of an app that failed, were interrupted, or were not started in time, by the journal."""
     section = sections.apps.get(app) or sections.apps.get(app.partition("/")[0])
-    max_age = section.backup.max_age if section and section.backup else ""
-    problems = find_problems(location, app, backup_max_age=parse_duration(max_age) if max_age else None)
+    problems = find_problems(location, app, backup_config=section.backup if section else None)
     return [_create_job_problem(problem) for problem in problems if problem.command]
 
 

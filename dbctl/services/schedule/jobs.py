@@ -15,7 +15,7 @@ from dbctl.errors import CleanupUnconfirmedError, DbctlError, UsageError
 from dbctl.model import Struct
 from dbctl.profiles.model import Profile
 from dbctl.services.app import command_line, open_app, read_profile
-from dbctl.services.backup import has_rules, retention_for
+from dbctl.services.backup import database_retentions, has_rules, retention_for
 from dbctl.services.schedule.calendar import find_schedule_error
 from dbctl.services.search import has_external_index
 from dbctl.services.sessions import CleanUp
@@ -98,7 +98,8 @@ def _for_decryptable_backups(app: model.App, _profile: Profile) -> Sequence[str]
 
 
 def _for_retention(app: model.App, profile: Profile) -> Sequence[str]:
-    return WHOLE_APP if app.backup and has_rules(retention_for(app, profile)) else ()
+    is_configured = has_rules(retention_for(app, profile)) or database_retentions(app)
+    return WHOLE_APP if app.backup and is_configured else ()
 
 
 def _for_cleanup(_app: model.App, profile: Profile) -> Sequence[str]:

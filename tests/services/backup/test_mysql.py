@@ -707,7 +707,7 @@ def test_doctor_reports_missing_and_old_programs_before_a_backup_fails(pantry, t
     (finding,) = find()
     assert finding["code"] == "client-old"
     required = finding["message"].partition("but version ")[2].split()[0]
-    assert f"version {required} or later" in finding["hint"]
+    assert f"the client programs of MariaDB {required} or newer" in finding["hint"]
 
 
 def test_missing_or_old_programs_are_reported_first(pantry, tmp_path, monkeypatch):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from dbctl.errors import BackupPinnedError, PlanChangedError, UsageError
+from dbctl.model import now
 from dbctl.services.backup import verification_record
 from dbctl.services.backup.copy import CopyBackups
 from dbctl.services.backup.repository import Repository
@@ -114,3 +117,45 @@ def test_free_space_is_restored_as_far_as_possible(deployed):
     assert prune(deployed, min_free="1").deleted == []
     result = prune(deployed, min_free="99999T")
     assert (result.deleted, len(result.exceeded)) == ([backups[1], backups[0]], 1)
+
+
+def test_pin_is_planned_and_reported(deployed):
+    backup = create_app_backup(deployed).id
+    for reason, step, closing in (
+        ("audit", f"pin {backup}: audit", f"Pinned backup {backup}"),
+        (None, f"unpin {backup}: audit", f"Unpinned backup {backup}"),
+    ):
+        with open_repository(deployed) as (_app, repository):
+            operation = PinBackups(repository, [backup], reason)
+            assert operation.plan().steps == [step]
+            assert operation.apply().closing.text == closing
+            assert operation.apply().closing.text == "Nothing to do"
+
+
+def test_deletion_removes_the_files_of_a_backup(deployed):
+    first, second = create_app_backup(deployed).id, create_app_backup(deployed).id
+    with open_repository(deployed) as (_app, repository):
+        assert DeleteBackups(repository, [first]).apply().deleted == [first]
+        assert [manifest.id for manifest in repository.manifests()[0]] == [second]
+    assert not find_backup_folder(deployed, first).exists()
+
+
+def test_drill_in_the_future_protects_no_backup(deployed):
+    first, second, _ = (create_app_backup(deployed).id for _ in range(3))
+    with open_repository(deployed) as (_app, repository):
+        for backup, at in ((first, now()), (second, now() + timedelta(days=9))):
+            drill = verification_record.Drill(
+                at=at,
+                duration=timedelta(seconds=1),
+                bytes=1,
+                tables=1,
+                rows=1,
+                digests=0,
+                checks=0,
+                host="host",
+                dbctl="1",
+            )
+            verification_record.record(
+                repository.store, backup, [], all_files=False, deep=True, drills={"main": drill}
+            )
+    assert prune(deployed, last=1).deleted == [second]

@@ -9,6 +9,7 @@ from msgspec import structs
 
 from dbctl.config import Selection
 from dbctl.errors import (
+    ClockImplausibleError,
     Exit,
     NotSupportedError,
     RepositoryNotConfiguredError,
@@ -30,6 +31,7 @@ from tests.services.promptvault_app import (
     find_backup_file,
     find_backup_folder,
     list_codes,
+    open_prune,
     verify_backups,
 )
 from tests.services.restore.test_apply import pair  # noqa: F401
@@ -211,6 +213,104 @@ def test_each_database_has_a_separate_status(pair):  # noqa: F811
     assert (first.newest, list(first.due)) == (complete.id, ["create"])
     assert (second.newest, list(second.due)) == (partial.id, [])
     assert [database.database for database in read_report(pair[0], only="two").backups.databases] == ["two"]
+
+
+LIMITS = """max_age = "26h"
+keep = { last = 1 }
+[apps.pair.backup.databases.two]
+max_age = "7d"
+keep = { last = 3 }
+"""
+
+
+def test_databases_may_have_their_own_maximum_age(pair, answer, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(pair[0].parent)
+    configure(pair[0], LIMITS)
+    complete = create_app_backup(pair[0])
+    backdate(pair[0], complete, 2)
+    first, second = read_report(pair[0]).backups.databases
+    assert first.due == {"create": "the newest backup is older than 26h"}
+    assert dict(second.due) == {}
+    codes = [
+        finding["target"]
+        for finding in answer("doctor", status=None)["data"]["findings"]
+        if finding["code"] == "backup-due"
+    ]
+    assert codes == ["pair/one"]
+    warnings = " ".join(answer("status", "--check", status=3)["warnings"])
+    assert ("pair/one: the newest backup is older than 26h" in warnings, "pair/two" in warnings) == (
+        True,
+        False,
+    )
+    backdate(pair[0], complete, 6)
+    assert read_report(pair[0]).backups.databases[1].due == {"create": "the newest backup is older than 7d"}
+    create_app_backup(pair[0], only="one")
+    first, second = read_report(pair[0]).backups.databases
+    assert (list(first.due), list(second.due)) == ([], ["create"])
+
+
+def test_prune_counts_each_database_by_its_own_rules(pair):  # noqa: F811
+    configure(pair[0], LIMITS)
+    ids = {name: [create_app_backup(pair[0], only=name).id for _ in range(4)] for name in ("two", "one")}
+    with open_prune(pair[0]) as operation:
+        assert sorted(operation.apply().deleted) == sorted([*ids["two"][:1], *ids["one"][:3]])
+    complete = [create_app_backup(pair[0]).id for _ in range(4)]
+    with open_prune(pair[0]) as operation:
+        result = operation.apply()
+    assert [retained.id for retained in result.retained] == complete[:0:-1], "two requires the last three"
+    with open_prune(pair[0], last=2) as operation:
+        assert operation.apply().deleted == [complete[1]], "options apply to all databases"
+
+
+def test_rules_of_one_database_retain_all_backups_of_the_others(pair):  # noqa: F811
+    configure(pair[0], "[apps.pair.backup.databases.two]\nkeep = { last = 1 }")
+    ids = {name: [create_app_backup(pair[0], only=name).id for _ in range(2)] for name in ("one", "two")}
+    with open_prune(pair[0]) as operation:
+        assert operation.apply().deleted == ids["two"][:1]
+
+
+def test_prune_is_scheduled_for_the_rules_of_one_database(pair, answer, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(pair[0].parent)
+    assert "backup prune" not in str(answer("schedule", "cron")["data"])
+    configure(pair[0], "[apps.pair.backup.databases.two]\nkeep = { last = 1 }")
+    assert "backup prune" in str(answer("schedule", "cron")["data"])
+
+
+def test_limits_of_space_delete_no_newest_backup_of_a_database(pair):  # noqa: F811
+    configure(pair[0], LIMITS.replace("last = 1", 'last = 1, max_bytes = "1"'))
+    oldest = create_app_backup(pair[0], only="two").id
+    newer = [create_app_backup(pair[0], only="one").id for _ in range(3)]
+    with open_prune(pair[0]) as operation:
+        result = operation.apply()
+    assert sorted(result.deleted) == sorted(newer[:2])
+    assert [retained.id for retained in result.retained] == [newer[2], oldest]
+
+
+def test_age_of_one_database_is_checked_for_the_clock(pair):  # noqa: F811
+    configure(pair[0], '[apps.pair.backup.databases.two]\nkeep = { within = "1d" }')
+    old = create_app_backup(pair[0], only="two")
+    backdate(pair[0], old, 400)
+    create_app_backup(pair[0], only="two")
+    with open_prune(pair[0]) as operation:
+        catch_error(ClockImplausibleError, operation.plan)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('[apps.pair.backup.databases.two]\nmax_age = "soon"', "databases.two.max_age"),
+        ('[apps.pair.backup.databases.two]\nkeep = { within = "soon" }', "databases.two.keep.within"),
+        ('[apps.pair.backup.databases.two]\nkeep = { max_bytes = "1G" }', "databases.two.keep.max_bytes"),
+        ('[apps.pair.backup.databases.two]\nkeep = { min_free = "1G" }', "databases.two.keep.min_free"),
+        ('[apps.pair.backup.databases.three]\nmax_age = "1d"', "databases.three"),
+    ],
+)
+def test_invalid_limit_of_a_database_is_reported_with_its_key(pair, text, key, answer, monkeypatch):  # noqa: F811
+    monkeypatch.chdir(pair[0].parent)
+    configure(pair[0], text)
+    (finding,) = answer("config", "validate", status=2)["data"]["findings"]
+    assert f"apps.pair.backup.{key}:" in finding["message"]
+    assert answer("backup", "prune", "--yes", status=None)["exit_code"] in (2, 5)
 
 
 def test_taken_within_is_the_time_between_first_and_last_copy(pair):  # noqa: F811

@@ -79,6 +79,7 @@ def test_values_are_those_of_other_commands(folder, metrics, answer):
     assert values["dbctl_users", "fp"] == answer("users", "list")["data"]["total"]
     assert values["dbctl_backup_size_bytes", "fp", "user"] == backup["bytes"]
     assert values["dbctl_backup_max_age_seconds", "fp"] == 26 * 3600
+    assert values["dbctl_backup_database_max_age_seconds", "fp", "user"] == 26 * 3600
     assert values["dbctl_backup_duration_seconds", "fp"] == run["duration"]
     assert values["dbctl_backup_due", "create", "fp", "user"] == 0
     assert values["dbctl_backup_due", "drill", "fp", "user"] == 1
@@ -264,7 +265,7 @@ FIRING = {
     "DbctlAppDown": {'dbctl_up{app="a"}': "0x300"},
     "DbctlBackupOverdue": {
         'dbctl_backup_last_success_timestamp_seconds{app="a",database="d"}': "0x300",
-        'dbctl_backup_max_age_seconds{app="a"}': "93600x300",
+        'dbctl_backup_database_max_age_seconds{app="a",database="d"}': "93600x300",
     },
     "DbctlBackupMissing": {'dbctl_backups{app="a",database="d"}': "0x300"},
     "DbctlBackupInvalid": {'dbctl_backup_invalid{app="a"}': "1x300"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import email.policy
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -240,6 +241,14 @@ def test_plain_mail_requires_that_tls_is_disabled(tmp_path):
         send_mail(tmp_path, mail_section(server, tls="none"))
     (message,) = server.messages
     assert message.recipients == ["ann@example.org"]
+
+
+def test_hint_about_tls_names_keys_of_the_section(tmp_path):
+    with receive_mail() as server:
+        reason = read_reason(lambda: send_mail(tmp_path, mail_section(server, tls="implicit")))
+    assert reason == "it does not support TLS. Check tls, host and port."
+    keys = set(re.findall(r"[a-z]+", reason.partition("Check ")[2])) - {"and"}
+    assert keys <= {*EmailConfig.__struct_fields__}
 
 
 def test_hostile_text_adds_no_header_and_no_recipient(tmp_path):

@@ -10,4 +10,9 @@ with lazy_imports(__name__):
         DeleteBackups,
         PruneBackups,
     )
-    from dbctl.services.backup.retention.rules import has_rules, retention_for, rules_by_name
+    from dbctl.services.backup.retention.rules import (
+        database_retentions,
+        has_rules,
+        retention_for,
+        rules_by_name,
+    )

@@ -31,6 +31,7 @@ from dbctl.services.backup.retention.rules import (
     FUTURE,
     NEWEST,
     Candidate,
+    database_retentions,
     has_rules,
     retention_for,
     retention_reasons,
@@ -91,7 +92,7 @@ class PruneBackups(BackupOperation):
     purpose = "backup prune"
 
     def __init__(self, repository: Repository, retention: Retention) -> None:
-        """Use ``retention`` if it has rules, otherwise the configured rules.
+        """Use ``retention`` for all databases if it has rules, otherwise the configured rules.
 
         Raises:
             RetentionNotConfiguredError: no rule is configured.
@@ -101,8 +102,10 @@ class PruneBackups(BackupOperation):
         app = self._app
         if app.only:
             raise UsageError(detail="--db: only complete backups can be pruned; omit it")
-        self._retention = retention if has_rules(retention) else retention_for(app.configured, app.profile)
-        if not has_rules(self._retention):
+        is_requested = has_rules(retention)
+        self._retention = retention if is_requested else retention_for(app.configured, app.profile)
+        self._by_database = {} if is_requested else database_retentions(app.configured)
+        if not (has_rules(self._retention) or self._by_database):
             raise RetentionNotConfiguredError(app=app.name)
         if self._retention.min_free and repository.store.free_space() is None:
             raise UsageError(
@@ -164,7 +167,12 @@ class PruneBackups(BackupOperation):
             raise RepositoryUnreadableError(place=place, names=names)
         manifests, damaged, valid = content.manifests, content.damaged, content.valid
         records = {manifest.id: content.verifications[manifest.id] for manifest in valid}
-        reasons_by_id = retention_reasons([_candidate(manifest) for manifest in valid], self._retention)
+        by_series = {
+            _name_series(manifest, name): keep
+            for manifest in valid
+            for name, keep in self._by_database.items()
+        }
+        reasons_by_id = retention_reasons(list(map(_candidate, valid)), self._retention, by_series)
         protections = _find_protections(records)
         protections |= {
             backup_id: reason
@@ -225,9 +233,11 @@ class PruneBackups(BackupOperation):
     ) -> None:
         if future := clock.find_future((manifest.id, manifest.created_at) for manifest in manifests):
             raise clock.create_future_error(future)
-        if not (to_delete and self._retention.within):  # the other rules do not depend on the current time
+        retentions = [self._retention, *self._by_database.values()]
+        spans = [parse_duration(retention.within) for retention in retentions if retention.within]
+        if not (to_delete and spans):  # the other rules do not depend on the current time
             return
-        reach = min(clock.MAX_PAUSE, max(MIN_GAP, 2 * parse_duration(self._retention.within)))
+        reach = min(clock.MAX_PAUSE, max(MIN_GAP, 2 * min(spans)))
         # The time of an adopted backup is that of a file, which this machine did not record.
         created = [manifest.created_at for manifest in valid if manifest.origin is None]
         times = clock.Times("backups", created, regular=True)
@@ -381,5 +391,9 @@ def _describe_newer(deleted: Manifest, retained: Sequence[tuple[Manifest, list[s
 
 
 def _candidate(manifest: Manifest) -> Candidate:
-    series = [f"{manifest.kind} {name}" for name in manifest.affected_databases]
+    series = [_name_series(manifest, name) for name in manifest.affected_databases]
     return Candidate(id=manifest.id, created_at=manifest.created_at, series=series)
+
+
+def _name_series(manifest: Manifest, database: str) -> str:
+    return f"{manifest.kind} {database}"

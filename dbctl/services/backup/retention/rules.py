@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from msgspec import structs
 
@@ -48,12 +49,22 @@ def retention_for(app: config.App, profile: Profile) -> Retention:
     return configured if has_rules(configured) else profile.backup.keep
 
 
+def database_retentions(app: config.App) -> Mapping[str, Retention]:
+    """Return the rules of databases with their own rules, by database."""
+    sections = app.backup.databases if app.backup else {}
+    return {name: section.keep for name, section in sections.items() if has_rules(section.keep)}
+
+
 def rules_by_name(retention: Retention) -> dict[str, int | str]:
     """Return the rules that are set, by name."""
     return {name: value for name in retention.__struct_fields__ if (value := getattr(retention, name))}
 
 
-def retention_reasons(candidates: Sequence[Candidate], retention: Retention) -> dict[str, list[str]]:
+def retention_reasons(
+    candidates: Sequence[Candidate],
+    retention: Retention,
+    by_series: Mapping[str, Retention] = MappingProxyType({}),
+) -> dict[str, list[str]]:
     """Return the reasons for each retained candidate, by id.
 
     Each series is counted separately, and a backup is retained if any of its series requires it; so a backup of one
@@ -63,13 +74,14 @@ def retention_reasons(candidates: Sequence[Candidate], retention: Retention) -> 
     Args:
         candidates: newest first.
         retention: the rules.
+        by_series: the rules of series with other rules.
     """
     future = clock.find_future((candidate.id, candidate.created_at) for candidate in candidates)
     reasons_by_id: dict[str, list[str]] = {name: [FUTURE] for name in future}
     past = [candidate for candidate in candidates if candidate.id not in reasons_by_id]
     for series in dict.fromkeys(name for candidate in past for name in candidate.series):
         members = [candidate for candidate in past if series in candidate.series]
-        for candidate, reason in _retained_in_series(members, retention):
+        for candidate, reason in _retained_in_series(members, by_series.get(series, retention)):
             if reason not in reasons_by_id.setdefault(candidate.id, []):
                 reasons_by_id[candidate.id].append(reason)
     return reasons_by_id

@@ -44,7 +44,7 @@ class Email:
         except smtplib.SMTPException as error:
             raise SendFailedError(_explain(error)) from None
         except (OSError, UnicodeError) as error:
-            reason, hint = explain_error(error, "")
+            reason, hint = explain_error(error, "", address="host", tls="tls, host and port")
             raise SendFailedError(f"{reason}. {hint}" if hint else reason) from None
         if refused:
             raise SendFailedError(f"it refuses {len(refused)} of {len(self._section.to)} recipients")
