@@ -31,7 +31,7 @@ def search(
         list[str] | None,
         typer.Argument(
             metavar="[WORDS]...",
-            help="Words that must all match. OR, NOT or -, (groups), '\"a phrase\"', prefix*, '*part*', =whole.",
+            help="Words that must all match. OR, NOT or -, (groups), '\"a phrase\"', prefix*, '*part*', =whole, 'NEAR(two words, 5)'.",
         ),
     ] = None,
     filters: Annotated[

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 import sqlite3
 from contextlib import closing
 
 import pytest
 
+from dbctl.cli.main import main
 from tests.in_process import CLEAN_ENVIRONMENT
 from tests.shapes import flashpoint_web
 
@@ -312,3 +314,22 @@ def test_special_characters_are_literal_words(dbctl, word):
         )
         for item in page["items"]
     )
+
+
+def test_key_of_a_match_is_what_data_show_accepts(tmp_path, monkeypatch, capsys, answer):
+    monkeypatch.chdir(tmp_path)
+    rows = [(1, "first", "a needle"), (2, "it's two; words", "needle"), (2, "a, b", "the needle")]
+    with closing(sqlite3.connect(tmp_path / "notes.db")) as connection, connection:
+        connection.execute("create table notes (a integer, b text, body text, primary key (a, b))")
+        connection.executemany("insert into notes values (?, ?, ?)", rows)
+    database = ["--url", "main=notes.db"]
+    capsys.readouterr()
+    assert main([*database, "search", "all", "needle"]) == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    start, end = header.index("key"), header.index("snippet")
+    shown = [shlex.split(line[start:end]) for line in lines]
+    stored = [answer(*database, "data", "show", "notes", *key)["data"] for key in shown]
+    assert sorted((row["a"], row["b"], row["body"]) for row in stored) == sorted(rows)
+    assert [match["key"] for match in answer(*database, "search", "all", "needle")["data"]["items"]] == [
+        [int(number), text] for number, text in shown
+    ]

@@ -17,7 +17,7 @@ from dbctl.errors import (
     UsageError,
     worst_status,
 )
-from dbctl.model import Struct, format_count
+from dbctl.model import RowKey, Struct, format_count
 from dbctl.services.app import MASK, App, find_secret_columns, find_secret_values
 from dbctl.services.search.query_values import check_text
 from dbctl.services.search.snippets import Marks, create_snippet
@@ -285,4 +285,4 @@ def _list_matches(task: _Task, hit: TextMatch, matcher: TextMatcher, marks: Mark
     key = [MASK if name in task.hidden else value for name, value in zip(task.key, hit.key, strict=True)]
     for column, text in hit.excerpts.items():
         snippet = create_snippet([text], matcher, marks) or " ".join(text.split())
-        yield Match(target=task.target, table=task.table, column=column, key=key, snippet=snippet)
+        yield Match(target=task.target, table=task.table, column=column, key=RowKey(key), snippet=snippet)

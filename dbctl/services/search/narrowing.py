@@ -12,6 +12,7 @@ from dbctl.engines.contract import (
     Not,
     Readable,
     TextAnd,
+    TextNear,
     TextNot,
     TextOr,
     TextQuery,
@@ -64,6 +65,10 @@ def narrow(query: TextQuery, contains: Callable[[str], Where]) -> CandidateQuery
             words += part.words
             exact = exact and _is_exact(part)
             continue
+        if isinstance(part, TextNear):
+            words += [word for term in part.terms for word in term.words]
+            exact = False
+            continue
         condition, is_exact = _build_condition(part, contains)
         where += [condition] if condition else []
         exact = exact and is_exact
@@ -76,6 +81,8 @@ def _build_condition(query: TextQuery, contains: Callable[[str], Where]) -> tupl
         case TextTerm():
             tests = [contains(piece) for piece in query.words]
             return tests[0] if len(tests) == 1 else AllOf(tests), _is_exact(query)
+        case TextNear():
+            return _build_condition(TextAnd(query.terms), contains)[0], False
         case TextNot():
             condition, exact = _build_condition(query.query, contains)
             return (Not(condition), True) if condition and exact else (None, False)

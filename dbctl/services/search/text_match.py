@@ -1,17 +1,18 @@
 """Compare rows with a text query. The comparison is the same for all engines, so all engines return the same rows.
 
 A word ends before a character that is not a letter or digit; ``_`` and all other characters separate words. In scripts without spaces between
-words, such as Chinese, every part of a text is treated as a word. Case is ignored for ASCII letters only, as in every condition of dbctl.
+words, such as Chinese, every part of a text is treated as a word, and each letter is counted as one. Case is ignored for ASCII letters only, as in every condition of dbctl.
 """
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
-from dbctl.engines.contract import UNSPACED, TextAnd, TextNot, TextOr, TextQuery, TextTerm, positive_terms
+from dbctl.engines.contract import UNSPACED, TextAnd, TextNear, TextNot, TextOr, TextQuery, TextTerm
 
 #: A range in a text: the first character, and the character after the last.
 TextRange: TypeAlias = tuple[int, int]
@@ -36,6 +37,8 @@ _NEWER = (
 _MARKS = "\u0300-\u036f"
 #: Characters of words besides letters and digits: newer signs, combining marks, and private-use characters.
 _FURTHER = rf"[{_MARKS}\ue000-\uf8ff{_NEWER}\U000e0000-\U0010ffff]"
+#: A word of a text, to count words.
+_WORD = rf"{UNSPACED}|(?:(?!{UNSPACED})(?:[^\W_]|{_FURTHER}))+"
 #: Characters allowed between two words of a phrase.
 _GAP = r"([\W_]*)"
 
@@ -45,7 +48,10 @@ class TextMatcher:
 
     def __init__(self, query: TextQuery) -> None:
         self._query = query
-        self._finders = {term: _TermMatcher(term) for term in _list_terms(query)}
+        self._finders = {
+            operand: _NearMatcher(operand) if isinstance(operand, TextNear) else _TermMatcher(operand)
+            for operand in _list_operands(query)
+        }
 
     def matches(self, texts: Sequence[str]) -> bool:
         """Whether the texts of one row match the query; a term must occur in one of them."""
@@ -56,8 +62,8 @@ class TextMatcher:
         ranges: list[TextRange] = []
         for begin, end in sorted(
             match_range
-            for term in positive_terms(self._query)
-            for match_range in self._finders[term].find_ranges(text)
+            for operand in _list_operands(self._query, negated=False)
+            for match_range in self._finders[operand].find_ranges(text)
         ):
             if ranges and begin < ranges[-1][1]:
                 ranges[-1] = (ranges[-1][0], max(end, ranges[-1][1]))
@@ -67,7 +73,7 @@ class TextMatcher:
 
     def _matches(self, query: TextQuery, texts: Sequence[str]) -> bool:
         match query:
-            case TextTerm():
+            case TextTerm() | TextNear():
                 finder = self._finders[query]
                 return any(next(finder.find_ranges(text), None) for text in texts)
             case TextAnd():
@@ -89,14 +95,13 @@ class _TermMatcher:
         if term.match == "prefix":
             self._ends[-1] = False
 
-    def find_ranges(self, text: str) -> Iterator[TextRange]:
+    def find_ranges(self, text: str, *, overlapping: bool = False) -> Iterator[TextRange]:
         position = 0
         while match := self._pattern.search(text, position):
-            if self._is_whole_word(match, text):
+            is_whole_word = self._is_whole_word(match, text)
+            if is_whole_word:
                 yield match.span()
-                position = match.end()
-            else:
-                position = match.start() + 1
+            position = match.end() if is_whole_word and not overlapping else match.start() + 1
 
     def _is_whole_word(self, match: re.Match[str], text: str) -> bool:
         """Whether the match begins and ends at word boundaries, with no other word between two words of the term."""
@@ -116,15 +121,45 @@ class _TermMatcher:
         )
 
 
-def _list_terms(query: TextQuery) -> Iterator[TextTerm]:
+class _NearMatcher:
+    """Matcher of texts with terms near to each other."""
+
+    def __init__(self, query: TextNear) -> None:
+        self._finders = [_TermMatcher(term) for term in query.terms]
+        self._distance = query.distance
+
+    def find_ranges(self, text: str) -> Iterator[TextRange]:
+        """Yield the occurrences of terms that are near to an occurrence of each other term."""
+        terms = [list(finder.find_ranges(text, overlapping=True)) for finder in self._finders]
+        if not all(terms):
+            return
+        words = [match.span() for match in re.finditer(_WORD, text)]
+        begins, ends = [begin for begin, _ in words], [end for _, end in words]
+        # The numbers of the first and last word of each occurrence; of punctuation, those of its neighbors.
+        firsts = [[bisect_right(ends, begin) for begin, _ in term] for term in terms]
+        lasts = [[bisect_left(begins, end) - 1 for _, end in term] for term in terms]
+        yielded = [0] * len(terms)
+        for start in sorted({first for numbers in firsts for first in numbers}):
+            near = [
+                (bisect_left(last, start - self._distance - 1), bisect_right(first, start))
+                for first, last in zip(firsts, lasts, strict=True)
+            ]
+            if all(begin < end for begin, end in near):
+                for number, (begin, end) in enumerate(near):
+                    yield from terms[number][max(begin, yielded[number]) : end]
+                    yielded[number] = end
+
+
+def _list_operands(query: TextQuery, *, negated: bool = True) -> Iterator[TextTerm | TextNear]:
+    """Yield the terms and groups of near terms; without ``negated``, only those outside of NOT."""
     match query:
-        case TextTerm():
+        case TextTerm() | TextNear():
             yield query
         case TextAnd() | TextOr():
             for part in query.queries:
-                yield from _list_terms(part)
-        case TextNot():
-            yield from _list_terms(query.query)
+                yield from _list_operands(part, negated=negated)
+        case TextNot() if negated:
+            yield from _list_operands(query.query)
 
 
 def _is_letter(sign: str) -> bool:

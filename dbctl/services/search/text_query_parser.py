@@ -2,27 +2,34 @@
 
 ``plant pot``, ``plant AND pot``: both words, anywhere. ``plant OR pot``: one of them. ``NOT pot``, ``-pot``: not this word.
 ``"plant pot"``: a phrase. ``plan*``: words with this prefix. ``*lan*``: any part of the text. ``=plant``: the whole word, also in
-searches whose bare words also match inside words. NOT binds closer than AND, AND closer than OR.
+searches whose bare words also match inside words. ``NEAR(plant pot, 5)``: both in one text, with at most 5 words between them (without
+a number: 10), as in FTS5. NOT binds closer than AND, AND closer than OR.
 
 Every other character is literal text. An incomplete query is not an error: an operator without a term is a word, an unpaired
-quotation mark or parenthesis is literal. The launcher's query language (``query_parser.py``) has neither OR nor
+quotation mark or parenthesis is literal, as is ``NEAR(…)`` with an operator, a parenthesis or fewer than two terms. The launcher's query language (``query_parser.py``) has neither OR nor
 parentheses, and ends quotations by other rules, so each language has its own parser.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
-from dbctl.engines.contract import TextAnd, TextNot, TextOr, TextQuery, TextTerm, join_queries
+from dbctl.engines.contract import TextAnd, TextNear, TextNot, TextOr, TextQuery, TextTerm, join_queries
 from dbctl.errors import ValueInvalidError
 from dbctl.services.search.query_parser import MAX_TERMS
 from dbctl.services.search.query_values import check_text
 
 _Sign: TypeAlias = Literal["(", ")", "-", "AND", "OR", "NOT"]
-_Token: TypeAlias = _Sign | TextTerm
+_Operand: TypeAlias = TextTerm | TextNear
+_Token: TypeAlias = _Sign | _Operand
 _OPERATORS: dict[str, _Sign] = {"AND": "AND", "OR": "OR", "NOT": "NOT"}
 _NEGATIONS = ("NOT", "-")
+#: ``NEAR(terms, distance)``, at its end or before a closing parenthesis.
+_NEAR = r'NEAR\(((?:"[^"]*"|[^"()])*?)(?:,\s*([0-9]{1,9})\s*)?\)(?=[\s)]|\Z)'
+#: Words between the terms if the query has no number, as in FTS5.
+DEFAULT_DISTANCE = 10
 
 
 def parse_text(text: str, *, inside_words: bool = False) -> TextQuery | None:
@@ -36,7 +43,10 @@ def parse_text(text: str, *, inside_words: bool = False) -> TextQuery | None:
         ValueInvalidError: a term is too long, or there are too many of them.
     """
     tokens = _join_operators(_match_parentheses(_Reader(text, inside_words=inside_words).tokens()))
-    terms = sum(isinstance(symbol, TextTerm) for symbol in tokens)
+    terms = sum(
+        len(symbol.terms) if isinstance(symbol, TextNear) else isinstance(symbol, TextTerm)
+        for symbol in tokens
+    )
     if terms > MAX_TERMS or len(tokens) > 4 * MAX_TERMS:
         raise ValueInvalidError(
             name="the query", value=f"of {terms:,} terms", reason=f"the limit is {MAX_TERMS}"
@@ -51,6 +61,9 @@ def write_text(query: TextQuery | None, *, inside_words: bool = False) -> str:
             return ""
         case TextTerm():
             return _write_term(query, inside_words=inside_words)
+        case TextNear():
+            terms = " ".join(_write_term(term, inside_words=inside_words, near=True) for term in query.terms)
+            return f"NEAR({terms}, {query.distance})"
         case TextNot(query=inner):
             return f"NOT {_write_group(inner, inside_words=inside_words)}"
         case TextAnd():
@@ -71,11 +84,12 @@ def _write_group(query: TextQuery, *, inside_words: bool) -> str:
     return f"({text})" if isinstance(query, TextAnd | TextOr) else text
 
 
-def _write_term(term: TextTerm, *, inside_words: bool) -> str:
+def _write_term(term: TextTerm, *, inside_words: bool, near: bool = False) -> str:
     text = " ".join(term.words)
     if term.match == "part" and not inside_words:
         return f"*{text}*"
-    if _Reader(text, inside_words=inside_words).tokens() == [term]:
+    is_sign = text.startswith("NEAR(") or (near and not {*"(),"}.isdisjoint(text))
+    if not is_sign and _Reader(text, inside_words=inside_words).tokens() == [term]:
         return text
     sign = "=" if inside_words and term.match != "part" else ""
     return f'{sign}"{text}"' + "*" * (term.match == "prefix")
@@ -109,11 +123,23 @@ class _Reader:
         if sign == ")" and self._open:
             self._open -= 1
             return ")", position + 1
+        if near := self._near(position):
+            return near
         whole_word = sign == "=" and bool(following.strip())
         begin = position + whole_word
         if self._text[begin] == '"' and (end := self._text.find('"', begin + 1)) > 0:
             return self._phrase(begin + 1, end, whole_word=whole_word)
         return self._word(position, whole_word=whole_word)
+
+    def _near(self, position: int) -> tuple[TextNear, int] | None:
+        """Return the terms of ``NEAR(…)`` and the position of its end; None if the text there is no such expression."""
+        is_near = self._text.startswith("NEAR(", position)
+        match = re.compile(_NEAR).match(self._text, position) if is_near else None
+        tokens = _Reader(match[1], inside_words=self._parts).tokens() if match else []
+        terms = tuple(symbol for symbol in tokens if isinstance(symbol, TextTerm))
+        if match is None or len(terms) < 2 or len(terms) < len(tokens):  # noqa: PLR2004 - one term is near to nothing
+            return None
+        return TextNear(terms, int(match[2] or DEFAULT_DISTANCE)), match.end()
 
     def _phrase(self, begin: int, end: int, *, whole_word: bool) -> tuple[TextTerm, int]:
         text = check_text(self._text[begin:end])
@@ -171,8 +197,8 @@ def _join_operators(tokens: Sequence[_Token]) -> list[_Token]:
             result[-1] if result else None,
             tokens[index + 1] if index + 1 < len(tokens) else None,
         )
-        has_right = isinstance(following, TextTerm) or following in ("(", *_NEGATIONS)
-        has_left = isinstance(previous, TextTerm) or previous == ")"
+        has_right = isinstance(following, _Operand) or following in ("(", *_NEGATIONS)
+        has_left = isinstance(previous, _Operand) or previous == ")"
         if symbol in ("AND", "OR", *_NEGATIONS) and not (has_right and (has_left or symbol in _NEGATIONS)):
             result.append(TextTerm((str(symbol),), "word"))
         else:
@@ -212,7 +238,7 @@ class _Parser:
             negated = not negated
         symbol = self._peek()
         self._position += 1
-        if isinstance(symbol, TextTerm):
+        if isinstance(symbol, _Operand):
             query: TextQuery = symbol
         else:  # a parenthesis
             query = self.parse_or()

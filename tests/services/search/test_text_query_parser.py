@@ -9,8 +9,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dbctl.config import Selection
+from dbctl.engines.contract import TextNear, TextTerm
 from dbctl.errors import ValueInvalidError
 from dbctl.model import PageRequest
 from dbctl.services import app as app_service
@@ -137,6 +140,34 @@ QUERIES = {
     "near": {"14", "15"},
     "NEAR": {"14", "15"},
     "NEAR(x)": {"14", "15"},
+    "NEAR(": {"14", "15"},
+    "NEAR(near not": set(),
+    "NEAR(near AND not)": set(),
+    "NEAR(near (not))": set(),
+    "NEAR(near -not)": set(),
+    "NEAR(term search)": {"02", "03"},
+    "NEAR(term search, 0)": {"02", "03"},
+    "NEAR(search term,0)": {"02", "03"},
+    "NEAR(longer whole, 4)": {"04"},
+    "NEAR(whole longer, 3)": set(),
+    "NEAR(longer none whole, 4)": {"04"},
+    "NEAR(longer none whole, 3)": set(),
+    'NEAR("both words" round, 6)': {"02"},
+    'NEAR("both words" round, 5)': set(),
+    "NEAR(bot* roun*, 7)": {"02"},
+    "NEAR(search body)": set(),
+    "NEAR(term phrase)": set(),
+    "NEAR(state art, 1) OR NEAR(and or, 0)": {"08", "14"},
+    "NEAR(state art, 2)": {"07"},
+    "term NOT NEAR(search term, 0)": {"01", "18"},
+    "term -NEAR(search term)": {"01", "18"},
+    "(NEAR(foo bar, 0) OR NEAR(both words, 0)) -search": {"07", "08"},
+    "NEAR(100% sure, 0)": {"09"},
+    "NEAR(snake % , 5)": {"09"},
+    "NEAR(snake % , 4)": set(),
+    "NEAR(東京 日本, 0)": {"11"},
+    "NEAR(日 の, 2)": {"11"},
+    "NEAR(日 の, 1)": set(),
     "AND": {"05", "08", "09", "14"},
     "OR": {"08", "14"},
     "NOT": {"14"},
@@ -339,6 +370,51 @@ def test_written_query_is_parsed_to_same_query(text: str, inside_words: bool) ->
     assert parse_text(write_text(query, inside_words=inside_words), inside_words=inside_words) == query
 
 
+@pytest.mark.parametrize("inside_words", [False, True])
+def test_terms_of_near_are_written_with_their_quotes(inside_words: bool) -> None:
+    text = 'NEAR("a (b)" =c "d, 5" "e f"* plan*, 7)'
+    query = parse_text(text, inside_words=inside_words)
+    assert isinstance(query, TextNear)
+    assert (len(query.terms), query.distance) == (5, 7)
+    assert parse_text(write_text(query, inside_words=inside_words), inside_words=inside_words) == query
+
+
+def test_terms_of_near_are_limited() -> None:
+    with pytest.raises(ValueInvalidError):
+        parse_text(f"NEAR({' '.join(['x'] * 101)}, 5)")
+
+
+WORDS = st.sampled_from(["a", "b", "c", "ab"])
+PHRASES = st.lists(WORDS, min_size=1, max_size=2).map(lambda words: f'"{" ".join(words)}"')
+PHRASES_AND_PREFIXES = st.builds(lambda text, prefix: text + "*" * prefix, PHRASES, st.booleans())
+
+
+@settings(max_examples=500)
+@given(
+    text=st.lists(WORDS, min_size=1, max_size=14).map(" ".join),
+    phrases=st.lists(PHRASES_AND_PREFIXES, min_size=2, max_size=3).map(" ".join),
+    distance=st.integers(0, 6),
+)
+def test_near_means_the_same_as_in_fts5(text: str, phrases: str, distance: int) -> None:
+    query = parse_text(f"NEAR({phrases}, {distance})")
+    assert query is not None
+    matcher = TextMatcher(query)
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("create virtual table f using fts5(t)")
+        connection.execute("insert into f values (?)", (text,))
+        sql = "select count(*) from f where f match ?"
+        ((matched,),) = connection.execute(sql, (f"NEAR({phrases}, {distance})",)).fetchall()
+    assert matcher.matches([text]) == bool(matched)
+    assert bool(matcher.find_ranges(text)) == bool(matched)
+
+
+def test_only_near_words_are_marked() -> None:
+    text = "plant a b c d e pot plant and pot"
+    matcher = TextMatcher(TextNear((TextTerm(("plant",), "word"), TextTerm(("pot",), "word")), 1))
+    assert [text[begin:end] for begin, end in matcher.find_ranges(text)] == ["pot", "plant", "pot"]
+    assert matcher.find_ranges(text)[0] == (16, 19)
+
+
 def test_deeply_nested_parentheses_are_refused() -> None:
     with pytest.raises(ValueInvalidError):
         parse_text("(" * 5_000 + "a" + ")" * 5_000)
@@ -366,7 +442,8 @@ def test_fts5_returns_every_row_that_the_matcher_accepts() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["term", "term search", '"term search"', "term OR foo", "C++", "term NOT search"]
+    "text",
+    ["term", "term search", '"term search"', "term OR foo", "C++", "term NOT search", "NEAR(term search, 0)"],
 )
 def test_full_text_index_reduces_compared_rows(
     notebook: App, request: pytest.FixtureRequest, text: str

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import re
 
-from dbctl.engines.contract import UNSPACED, TextAnd, TextIndexSpec, TextNot, TextOr, TextQuery, TextTerm
+from dbctl.engines.contract import (
+    UNSPACED,
+    TextAnd,
+    TextIndexSpec,
+    TextNear,
+    TextNot,
+    TextOr,
+    TextQuery,
+    TextTerm,
+)
 from dbctl.engines.sql import is_storable
 
 #: Tokenizers that split text at every character except letters and digits, so the index contains each word.
@@ -28,6 +37,8 @@ class FTS5Query:
         match query:
             case TextTerm():
                 return self._term(query)
+            case TextNear():  # the caller counts the words between its terms
+                return " AND ".join(part for part in map(self._term, query.terms) if part)
             case TextAnd():
                 return " AND ".join(part for part in map(self.write, query.queries) if part)
             case TextOr():
