@@ -370,12 +370,11 @@ def export(
 @app.command("import")
 def import_(
     ctx: typer.Context,
-    table: Table,
-    file: Annotated[
-        Path,
+    arguments: Annotated[
+        list[str],
         typer.Argument(
-            metavar="FILE",
-            help="CSV with a header, or JSON lines, as export writes them; - is standard input.",
+            metavar="[TABLE] FILE",
+            help="Table, and CSV with a header or JSON lines, as export writes them; - is standard input.",
         ),
     ],
     file_format: FormOption = None,
@@ -383,16 +382,29 @@ def import_(
 ) -> int:
     """Add all rows of a file, or none; every invalid line is reported before anything is written.
 
+    Without TABLE, each line is {"table": NAME, "row": {COLUMN: VALUE, ...}}: the rows of all tables are added in one transaction,
+    in the order of the references between the tables.
+
     Example: dbctl data import notes notes.csv --dry-run
-    Example: dbctl data import notes notes.jsonl --db main --yes
+    Example: dbctl data import chats-and-messages.jsonl --db chat --yes
     """
-    with _open_input(file) as source, open_app(ctx) as app, show_progress(ctx, "importing", unit="rows"):
-        form = file_format or _detect_format(str(file))
-        operation = service.import_rows(app, table, source, file=str(file), form=form)
+    *tables, name = arguments
+    if len(tables) > 1:
+        raise UsageError(detail="pass a table and a file, or a file whose lines name their tables")
+    with (
+        _open_input(Path(name)) as source,
+        open_app(ctx) as app,
+        show_progress(ctx, "importing", unit="rows"),
+    ):
+        form = file_format or _detect_format(name)
+        if not tables and form is not service.Form.JSONL:
+            raise UsageError(detail="pass a table: only JSON lines (--format jsonl) name their tables")
+        file = service.RowFile(source=source, name=name, form=form, table="".join(tables))
+        operation = service.import_rows(app, file)
         try:
             return run_change(ctx, operation, dry_run=dry_run)
         except (AlreadyExistsError, ConstraintError) as error:
-            service.add_refused_lines(app, table, source, error, file=str(file), form=form)
+            service.add_refused_lines(app, file, error)
             raise
 
 

@@ -413,7 +413,7 @@ def test_failed_export_leaves_no_file(path, answer, monkeypatch):
     def fail_to_write(*_more, **_options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(csv_jsonl, "_encode_cell", fail_to_write)
+    monkeypatch.setattr(csv_jsonl, "_encode_text", fail_to_write)
     answer("data", "export", "users", "other.csv", status=1)
     assert set(path.parent.iterdir()) == files
 

@@ -8,15 +8,8 @@ with lazy_imports(__name__):
     from dbctl.services.data.csv_jsonl import Form
     from dbctl.services.data.delete import RowDeleteResult, RowsDeleteResult, delete_row, delete_rows
     from dbctl.services.data.edit import RowChangeResult, RowsChangeResult, set_row, set_rows
-    from dbctl.services.data.import_export import (
-        ExportResult,
-        ExportTarget,
-        ImportResult,
-        add_refused_lines,
-        export_query,
-        export_table,
-        import_rows,
-    )
+    from dbctl.services.data.export import ExportResult, ExportTarget, export_query, export_table
     from dbctl.services.data.personal_data import UserDataExported, collect_user_data
     from dbctl.services.data.query import QueryResult
-    from dbctl.services.data.table import DataTable, Filters, selected_database
+    from dbctl.services.data.row_import import ImportResult, RowFile, add_refused_lines, import_rows
+    from dbctl.services.data.table import DataTable, Filters, selected_database, sort_by_references

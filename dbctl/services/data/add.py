@@ -8,7 +8,7 @@ from dbctl.engines.contract import Condition, Writable
 from dbctl.errors import UsageError, UseDedicatedCommandError, ValueInvalidError
 from dbctl.model import ChangeResult, Effect, Plan, Row, now
 from dbctl.profiles import KEYS
-from dbctl.services.app import MASK, App, Change, audit, find_column
+from dbctl.services.app import MASK, App, Change, audit, find_column, truncate
 from dbctl.services.data.new_values import is_users_table, quote_value, refuse_dedicated_tables
 from dbctl.services.data.table import DataTable, selected_database
 from dbctl.services.rules import RowRules, guard_constraints
@@ -23,7 +23,7 @@ class RowAddResult(ChangeResult, frozen=True, kw_only=True):
 
     @property
     def effect(self) -> Effect | None:
-        details = [f"{name} {value}" for name, value in self.key.items()]
+        details = [f"{name} {truncate(str(value))}" for name, value in self.key.items()]
         return Effect("added", "row", count=1, place=f"to {self.table}", details=details)
 
 

@@ -26,7 +26,8 @@ _NOT_FINITE = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
 _FIELD = re.compile(r'(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r\n|\r|\n|\Z)')
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _QUOTED = re.compile(r'[",\r\n]')
-_FIRST = frozenset("-0123456789I\\")
+#: Text that surely needs no quotes: the usual cells, decided by one call.
+_BARE = re.compile(r'[^-0-9I\\",\r\n][^",\r\n]*')
 #: Prefixes of text that a spreadsheet evaluates as a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -76,50 +77,43 @@ def write_csv(
     the same form is quoted. ``excel_safe`` prefixes text that a spreadsheet would evaluate with ``'``, which changes the text.
     """
     write((",".join(_encode_text(name) for name in columns) + "\n").encode("utf-8", "surrogateescape"))
+    encoders = _SAFE_ENCODERS if excel_safe else _ENCODERS
     row_count = 0
     for rows in batches:
-        lines = [",".join([_encode_cell(value, excel_safe=excel_safe) for value in row]) for row in rows]
+        lines = [",".join([encoders.get(type(value), str)(value) for value in row]) for row in rows]
         write(("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
         row_count += len(rows)
     return row_count
-
-
-def _encode_cell(value: object, *, excel_safe: bool) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return _encode_text("'" + value if excel_safe and value.startswith(_FORMULA) else value)
-    for kind, spell in _ENCODERS.items():
-        if isinstance(value, kind):
-            return spell(value)
-    return str(value)
 
 
 def _encode_float(value: float) -> str:
     return repr(value) if math.isfinite(value) else _NOT_FINITE[repr(value)]
 
 
-#: The first matching type is used: a bool is an int.
+def _encode_text(value: str) -> str:
+    if _BARE.fullmatch(value):
+        return value
+    if not value or _QUOTED.search(value) or UNQUOTED_VALUE.fullmatch(value) or value == "\\.":
+        return '"' + value.replace('"', '""') + '"'
+    return value
+
+
+def _encode_safe_text(value: str) -> str:
+    return _encode_text("'" + value if value.startswith(_FORMULA) else value)
+
+
+#: By exact type, as drivers return them: a search of base classes for each cell would cost a third of the time of an export.
 _ENCODERS: Mapping[type, Callable[..., str]] = {
+    type(None): lambda _: "",
+    str: _encode_text,
     bool: lambda value: "t" if value else "f",
-    int: str,
     float: _encode_float,
     bytes: lambda value: "\\x" + value.hex(),
     datetime: lambda value: value.isoformat(" "),
     list: lambda value: _encode_text(codec.encode_json(value)),
     dict: lambda value: _encode_text(codec.encode_json(value)),
 }
-
-
-def _encode_text(value: str) -> str:
-    if (
-        not value
-        or _QUOTED.search(value)
-        or (value[0] in _FIRST and UNQUOTED_VALUE.fullmatch(value))
-        or value == "\\."
-    ):
-        return '"' + value.replace('"', '""') + '"'
-    return value
+_SAFE_ENCODERS: Mapping[type, Callable[..., str]] = {**_ENCODERS, str: _encode_safe_text}
 
 
 def write_jsonl(
@@ -142,9 +136,9 @@ def read_rows(file: IO[bytes], form: Form) -> tuple[Sequence[str], Iterator[Line
     """Return the columns of a file, and an iterator over its rows.
 
     Raises:
-        FileInvalidError: the file has no columns; also raised by the iterator at an invalid line.
+        RowFileError: the file has no columns; also raised by the iterator at an invalid line.
     """
-    return _read_csv(file) if form is Form.CSV else _read_jsonl(file)
+    return _read_csv(file) if form is Form.CSV else _read_jsonl(_read_objects(file))
 
 
 def _read_csv(file: IO[bytes]) -> tuple[Sequence[str], Iterator[Line]]:
@@ -221,8 +215,30 @@ def _is_invalid_field(text: str, position: int) -> bool:
     return False
 
 
-def _read_jsonl(file: IO[bytes]) -> tuple[Sequence[str], Iterator[Line]]:
-    lines = _read_objects(file)
+def list_tables(file: IO[bytes]) -> Iterator[tuple[int, str]]:
+    """Yield each line of a file whose lines name their tables, with its table.
+
+    Raises:
+        RowFileError: a line is not ``{"table": NAME, "row": {COLUMN: VALUE, …}}``.
+    """
+    for number, table, _ in _read_named_rows(file):
+        yield number, table
+
+
+def read_rows_of_table(file: IO[bytes], table: str) -> tuple[Sequence[str], Iterator[Line]]:
+    """Return the columns of the rows of a table in a file as of ``list_tables``, and an iterator over them; raises as both."""
+    return _read_jsonl((number, row) for number, name, row in _read_named_rows(file) if name == table)
+
+
+def _read_named_rows(file: IO[bytes]) -> Iterator[tuple[int, str, dict[str, object]]]:
+    for number, value in _read_objects(file):
+        table, row = value.get("table"), value.get("row")
+        if value.keys() != {"table", "row"} or not isinstance(table, str) or not isinstance(row, dict):
+            raise RowFileError(number, 'it is not {"table": NAME, "row": {COLUMN: VALUE, …}}')
+        yield number, table, row
+
+
+def _read_jsonl(lines: Iterator[tuple[int, dict[str, object]]]) -> tuple[Sequence[str], Iterator[Line]]:
     first = next(lines, None)
     if first is None:
         return [], iter(())
@@ -236,7 +252,7 @@ def _read_jsonl(file: IO[bytes]) -> tuple[Sequence[str], Iterator[Line]]:
                 missing = [name for name in columns if name not in values]
                 unexpected = [name for name in values if name not in columns]
                 reason = f"lacks {missing[0]!r}" if missing else f"has an additional {unexpected[0]!r}"
-                raise RowFileError(line_number, f"it {reason}; all lines must have the same names")
+                raise RowFileError(line_number, f"it {reason}; all rows must have the same names")
             yield Line(line_number, [_decode_value(values[name]) for name in columns])
 
     return columns, rows()

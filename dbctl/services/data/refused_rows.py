@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 
 from dbctl import signals
-from dbctl.engines.contract import Condition, IndexMonitor
+from dbctl.engines.contract import Condition, IndexMonitor, Reference
 from dbctl.services.app import normalise_value, truncate
 from dbctl.services.data.table import DataTable
 
@@ -20,13 +20,17 @@ NumberedRow = tuple[int, Sequence[object]]
 
 
 def list_refused_lines(
-    table: DataTable, columns: Sequence[str], rows: Iterable[NumberedRow], limit: int
+    table: DataTable,
+    columns: Sequence[str],
+    rows: Iterable[NumberedRow],
+    limit: int,
+    read_added: Callable[[str, Sequence[str]], Collection[Key]],
 ) -> dict[int, str]:
-    """Return the reasons by number of line, at most ``limit``.
+    """Return the reasons by number of line, at most ``limit``; ``read_added`` returns the keys that the file adds to a table.
 
     Compared are primary keys, unique indexes of columns without a condition, and foreign keys to other tables.
     """
-    checks = [*_list_keys(table, columns), *_list_references(table, columns)]
+    checks = [*_list_keys(table, columns), *_list_references(table, columns, read_added)]
     refused, iterator = dict[int, str](), iter(rows)
     while len(refused) < limit and (batch := list(islice(iterator, BATCH_LINES))):
         signals.raise_if_interrupted()
@@ -60,7 +64,7 @@ class _Check(ABC):
         """Return the stored keys among those of lines, and possibly further ones with the same first value."""
         first = [values[0] for _, values in keys]
         rows = self._table.db.select(name, columns, [Condition(columns[0], "in", first)]) if first else []
-        return {_normalise(row) for row in rows}
+        return {normalise_key(row) for row in rows}
 
     def _describe(self, values: Sequence[object]) -> str:
         shown = (
@@ -79,7 +83,7 @@ class _UniqueKey(_Check):
         keys = list(self._read_keys(batch))
         stored = self._find_stored(self._table.name, self._own, keys)
         for number, values in keys:
-            key = _normalise(values)
+            key = normalise_key(values)
             if key in stored:
                 yield number, f"{self._describe(values)} exists in {self._table.name}"
             elif key in self._lines:
@@ -89,16 +93,22 @@ class _UniqueKey(_Check):
 
 class _ForeignKey(_Check):
     def __init__(
-        self, table: DataTable, columns: Sequence[str], own: Sequence[str], parent: str, to: Sequence[str]
+        self,
+        table: DataTable,
+        columns: Sequence[str],
+        reference: Reference,
+        parent: str,
+        added: Collection[Key],
     ) -> None:
-        super().__init__(table, columns, own)
-        self._parent, self._to = parent, to
+        super().__init__(table, columns, reference.columns)
+        self._parent, self._to, self._added = parent, reference.to, added
 
     def find(self, batch: Sequence[NumberedRow]) -> Iterator[tuple[int, str]]:
         keys = list(self._read_keys(batch))
         stored = self._find_stored(self._parent, self._to, keys)
         for number, values in keys:
-            if _normalise(values) not in stored:
+            key = normalise_key(values)
+            if key not in stored and key not in self._added:
                 yield number, f"{self._describe(values)} refers to a missing row of {self._parent}"
 
 
@@ -116,13 +126,17 @@ def _list_keys(table: DataTable, columns: Sequence[str]) -> Iterator[_Check]:
             yield _UniqueKey(table, columns, key)
 
 
-def _list_references(table: DataTable, columns: Sequence[str]) -> Iterator[_Check]:
+def _list_references(
+    table: DataTable, columns: Sequence[str], read_added: Callable[[str, Sequence[str]], Collection[Key]]
+) -> Iterator[_Check]:
     """Yield a check for each foreign key to another table whose columns the file has."""
     for parent in table.db.tables():
         for reference in table.db.references(parent):
             if reference.table == table.name != parent and set(reference.columns) <= set(columns):
-                yield _ForeignKey(table, columns, reference.columns, parent, reference.to)
+                added = read_added(parent, reference.to)
+                yield _ForeignKey(table, columns, reference, parent, added)
 
 
-def _normalise(values: Sequence[object]) -> Key:
+def normalise_key(values: Sequence[object]) -> Key:
+    """Return values in the form in which keys are compared."""
     return tuple(map(normalise_value, values))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from dbctl.engines.contract import (
@@ -18,6 +19,7 @@ from dbctl.engines.contract import (
 from dbctl.errors import (
     ColumnMissingError,
     LimitExceededError,
+    ObjectMissingError,
     RowNotFoundError,
     UsageError,
     UseDedicatedCommandError,
@@ -31,6 +33,7 @@ from dbctl.services.app import (
     App,
     LiveTable,
     find_column,
+    find_named_key,
     find_secret_columns,
     is_time,
     ledger_detection,
@@ -136,8 +139,7 @@ class DataTable:
         self, columns: Sequence[str], where: Sequence[Where], **options: object
     ) -> list[dict[str, object]]:
         """Return rows with masked secrets; ``options`` are passed to ``select``."""
-        with require_codec(self.db).exact_numbers():
-            rows = self.db.select(self.name, columns, where, **options)  # type: ignore[arg-type]
+        rows = self.db.select(self.name, columns, where, **options)  # type: ignore[arg-type]
         return [
             {name: self.mask_value(name, value) for name, value in zip(columns, row, strict=True)}
             for row in rows
@@ -146,8 +148,7 @@ class DataTable:
     def read_stored(self, where: Sequence[Where]) -> list[dict[str, object]]:
         """Return stored rows, including secrets."""
         names = list(self.columns)
-        with require_codec(self.db).exact_numbers():
-            rows = self.db.select(self.name, names, where)
+        rows = self.db.select(self.name, names, where)
         return [dict(zip(names, row, strict=True)) for row in rows]
 
     def count_matches(self, where: Sequence[Where], limit: int) -> int:
@@ -218,8 +219,7 @@ class DataTable:
             RowNotFoundError: the row does not exist.
         """
         names = list(self.columns)
-        with require_codec(self.db).exact_numbers():
-            rows = self.db.select(self.name, names, self.key_conditions(key), for_update=True)
+        rows = self.db.select(self.name, names, self.key_conditions(key), for_update=True)
         if not rows:
             raise self.not_found_error(key)
         return dict(zip(names, rows[0], strict=True))
@@ -237,17 +237,44 @@ class DataTable:
         return is_time(self.db, self.columns[column], self._times)
 
     def parse_value(self, column: str, text: str) -> object:
-        """Return the stored value of a text for a column.
+        """Return the stored value of a text for a column; a name of the row that the column refers to becomes its key.
 
         Raises:
             ValueInvalidError: the text is invalid for the column.
+            ObjectMissingError, AmbiguousNameError: the profile names the rows of the other table, and none or several have the text.
         """
         definition = self.column(column)
+        if reference := self._find_named_reference(column):
+            return self._parse_reference(column, text, *reference)
         if self._is_boolean(definition):
             return self._encode_boolean(definition, text)
         if self.is_time(column) and not ("INT" in definition.type and _WHOLE.fullmatch(text)):
             return self.live.encode(column, now() if text == "now" else parse_time(column, text))
         return self.parse_typed(column, text)
+
+    def _find_named_reference(self, column: str) -> tuple[str, str, Sequence[str]] | None:
+        """Return the table and column that a foreign key refers to, and the columns with the names of rows; None: no names."""
+        tables, names = self.db.tables(), dict[str, list[str]]()
+        for path in self.app.database(self.database).row_names:
+            table, _, name = path.removesuffix("?").rpartition(".")
+            if table in tables and name in tables[table].columns:
+                names.setdefault(table, []).append(name)
+        for table, columns in names.items():
+            for reference in self.db.references(table):
+                if reference.table == self.name and list(reference.columns) == [column]:
+                    return table, reference.to[0], columns
+        return None
+
+    def _parse_reference(self, column: str, text: str, table: str, key: str, names: Sequence[str]) -> object:
+        """Return an existing key as it is, otherwise the key of the row with a name; raises as ``parse_value``."""
+        with suppress(ValueInvalidError):
+            value = self.parse_typed(column, text)
+            if self.db.count(table, [Condition(key, "=", value)]):
+                return value
+        named_key = find_named_key(self.db, table, key, names, text)
+        if named_key is None:
+            raise ObjectMissingError(name=truncate(text), table=table, target=self.db.target)
+        return named_key
 
     def parse_typed(self, column: str, text: str) -> object:
         """Return the stored value of a text in the form of the database; raises as ``parse_value``."""
@@ -325,3 +352,23 @@ def _next_day(day: datetime) -> datetime:
 def row_key(table: DataTable, row: Row) -> dict[str, object]:
     """Return the primary key of a row."""
     return {name: row[name] for name in table.key}
+
+
+def sort_by_references(db: Readable, names: Sequence[str]) -> list[str]:
+    """Return the tables in order of their references, referenced tables first; cycles remain in their original order."""
+    references: Mapping[str, set[str]] = {
+        name: {table.table for table in db.references(name)} - {name} for name in names if name in db.tables()
+    }
+    remaining, ordered = list(names), list[str]()
+    while remaining:
+        next_table = next(
+            (
+                table
+                for table in remaining
+                if not any(table in references.get(candidate, ()) for candidate in remaining)
+            ),
+            remaining[0],
+        )
+        ordered.append(next_table)
+        remaining.remove(next_table)
+    return ordered

@@ -2,67 +2,23 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
 
-from dbctl.engines.sql import ident
+from dbctl.cli.main import main
 from dbctl.services.audit import AuditLog
-from tests import servers
 from tests.conformance import values
+from tests.conformance.value_table import ValueTable, draw, list_differences
 from tests.databases import empty_database, from_url
 
-KINDS = {"postgresql": values.POSTGRESQL, "mysql": values.MYSQL, "sqlite": values.SQLITE}
 
-
-class Table:
-    """A database with the table ``kinds``."""
-
-    def __init__(self, database):
-        self.database, self.kinds = database, KINDS[database.engine]
-        columns = ", ".join(f"{self.quote(name)} {kind.type}" for name, kind in self.kinds.items())
-        if database.engine == "postgresql":
-            database.run(values.POSTGRESQL_SCHEMA)
-        self.run(f"create table kinds (n integer primary key, {columns})")
-
-    def quote(self, name):
-        return f"`{name}`" if self.database.engine == "mysql" else ident(name)
-
-    def run(self, *statements):
-        if self.database.engine == "mysql":
-            statements = ["set session sql_mode = 'ALLOW_INVALID_DATES', time_zone = '+00:00'", *statements]
-        self.database.run(*statements)
-
-    def fill(self, rows):
-        statements = [f"insert into kinds values ({n}, {', '.join(row)})" for n, row in enumerate(rows)]
-        self.run("delete from kinds", *statements)
-
-    def read(self):
-        """Return what is stored, as the server or the library writes it."""
-        if self.database.engine == "postgresql":
-            with (
-                closing(servers.connection(self.database.own)) as connection,
-                connection.cursor() as cursor,
-                cursor.copy("copy (select * from kinds order by n) to stdout") as copy,
-            ):
-                return [line.split(b"\t") for line in b"".join(map(bytes, copy)).splitlines()]
-        read = (
-            "hex(cast({0} as binary)), {0} is null"
-            if self.database.engine == "mysql"
-            else "hex({0}), typeof({0}), case when typeof({0}) = 'real' then quote({0}) end"
-        )
-        columns = ", ".join(read.format(self.quote(name)) for name in ("n", *self.kinds))
-        return self.database.rows(f"select {columns} from kinds order by n")
-
-
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=values.KINDS)
 def table(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("kinds")
     with empty_database(request.param, folder / "app.db") as database:
         (folder / "dbctl.toml").write_text(f'[apps.a]\nprofile = "plain"\ndatabases = "{database.url}"\n')
-        yield Table(database), folder
+        yield ValueTable(database), folder
 
 
 @pytest.fixture
@@ -75,24 +31,6 @@ def kinds(table, monkeypatch, tmp_path):
 @pytest.fixture
 def find_newest(answer):
     return lambda: str(answer("audit", "list", "--limit", "1")["data"]["items"][0]["operation"])
-
-
-def list_differences(rows, expected):
-    assert len(rows) == len(expected)
-    pairs = zip(rows, expected, strict=True)
-    return [pair for row, other in pairs for pair in zip(row, other, strict=True) if pair[0] != pair[1]]
-
-
-def draw(kinds, test):
-    """Run a test with generated rows."""
-    limited = settings(
-        max_examples=3,
-        deadline=None,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    limited(given(values.draw_rows(kinds.kinds))(test))()
 
 
 def test_undo_restores_deleted_and_changed_rows(kinds, answer, find_newest):
@@ -110,7 +48,7 @@ def test_undo_restores_deleted_and_changed_rows(kinds, answer, find_newest):
         assert list_differences(kinds.read(), before) == []
         answer("audit", "verify")
 
-    draw(kinds, check)
+    draw(kinds.kinds, check)
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
@@ -124,7 +62,7 @@ def test_export_and_import_keep_every_value(kinds, answer, form):
         answer("data", "import", "kinds", f"rows.{form}")
         assert list_differences(kinds.read(), before) == []
 
-    draw(kinds, check)
+    draw(kinds.kinds, check)
 
 
 BALANCES = {
@@ -171,6 +109,19 @@ def test_undo_restores_every_digit_and_sees_a_later_change_of_one(kinds, balance
     kinds.run(f"update balances set amount = {changed}")
     assert answer("undo", find_newest(), "--yes", status=6)["error"]["code"] == "undo-conflict"
     assert read().rstrip("0") == changed
+
+
+def test_numbers_are_shown_with_every_digit(balances, capsys):
+    stored = balances[0]()
+
+    def show(*words):
+        assert main(["data", *words]) == 0
+        return capsys.readouterr().out
+
+    # a number that no float represents is a text in JSON
+    assert stored in show("rows", "balances", "-o", "json")
+    assert show("rows", "balances", "-o", "csv") == f"id,amount\n1,{stored}\n"
+    assert stored in show("set", "balances", "1", "amount=1", "--dry-run")
 
 
 def test_operation_with_rounded_numbers_of_an_older_version_is_refused(answer, tmp_path, monkeypatch):

@@ -14,9 +14,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from dbctl.config import Selection
+from dbctl.errors import ImportInvalidError
 from dbctl.services import app as app_service
 from dbctl.services.data.csv_jsonl import Form
-from dbctl.services.data.import_export import ExportTarget, export_table, import_rows
+from dbctl.services.data.export import ExportTarget, export_table
+from dbctl.services.data.row_import import RowFile, import_rows
 from tests import servers
 
 TEXTS = st.text(
@@ -187,7 +189,8 @@ def export_bytes(url: str, form: Form, **options: object) -> bytes:
 
 def import_bytes(url: str, form: Form, text: bytes) -> int:
     with app_service.open_app(Selection(urls=[f"main={url}"]), timeout=5) as app:
-        return import_rows(app, "things", io.BytesIO(text), file="f", form=form).apply().added
+        file = RowFile(source=io.BytesIO(text), name="f", form=form, table="things")
+        return import_rows(app, file).apply().added
 
 
 @pytest.mark.parametrize("form", list(Form))
@@ -228,3 +231,28 @@ def test_text_that_is_not_utf8_is_imported_into_column_of_any_type(tmp_path, dec
         connection.commit()
         assert import_bytes(str(path), Form.CSV, text) == len(before)
         assert connection.execute(query).fetchall() == before
+
+
+def test_json_of_another_program_is_imported(tmp_path):
+    """JSON lines that dbctl did not write: lists and objects of arrays, numbers of texts, floats."""
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("create table things (id integer primary key, v)")
+    for value in ("[1]", '{"a": 1}', "9223372036854775808"):
+        with pytest.raises(ImportInvalidError) as raised:
+            import_bytes(str(path), Form.JSONL, f'{{"id": 1, "v": {value}}}\n'.encode())
+        assert any("64 bits" in line or "write JSON as a text" in line for line in raised.value.details)
+    assert import_bytes(str(path), Form.JSONL, b'{"id": 1, "v": 1.5}\n{"id": 2, "v": true}\n') == 2
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("select v, typeof(v) from things order by id").fetchall() == [
+            (1.5, "real"),
+            (1, "integer"),
+        ]
+    table = PostgreSQLTable()
+    with table.open_database(tmp_path) as url:
+        table.run("alter table things add docs jsonb[], add square integer[]")
+        line = b'{"id": 1, "ai": [1, null], "a": ["x"], "docs": [{"b": 2, "a": "it\'s"}, null], "square": [[1, 2], [3, 4]], "ok": true}\n'
+        assert import_bytes(url, Form.JSONL, line) == 1
+        assert table.run("select ai, a, docs[1]->>'a', docs[2] is null, square, ok from things") == [
+            ([1, None], ["x"], "it's", True, [[1, 2], [3, 4]], True)
+        ]
