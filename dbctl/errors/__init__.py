@@ -226,6 +226,7 @@ with lazy_imports(__name__):
     from dbctl.errors.usage import (
         AmbiguousIdError,
         AmbiguousLoginError,
+        AmbiguousNameError,
         AmbiguousPrefixError,
         AppAmbiguousError,
         AppMissingError,

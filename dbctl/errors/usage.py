@@ -234,6 +234,12 @@ class AmbiguousIdError(DbctlError):
     remedy = "Nothing was changed. Type more characters, or the complete id."
 
 
+class AmbiguousNameError(DbctlError):
+    code, exit_status = "name-ambiguous", Exit.REFUSED
+    sentence = "{name!r} is the name of several rows of {table} in {target}: {ids}"
+    remedy = "Nothing was changed. Use the exact spelling, or the id."
+
+
 class KeyMissingError(DbctlError):
     code, exit_status = "key-missing", Exit.USAGE
     sentence = "{target} is encrypted, and {reason}"

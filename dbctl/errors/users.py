@@ -32,7 +32,7 @@ class ObjectMissingError(DbctlError):
     code, exit_status = "object-missing", Exit.NOT_FOUND
     sentence, remedy = (
         "no row of {table} in {target} has the key or name {name!r}",
-        "List them with: dbctl data list {table}",
+        "List them with: dbctl data rows {table}",
     )
 
 

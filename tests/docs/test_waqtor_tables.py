@@ -40,6 +40,7 @@ PLACEHOLDERS = {
     "NEW": "new@waqtor.example",
     "SESSION": waqtor.key("b", 1),
     "CAMPAIGN": waqtor.key("d", 2),
+    "GROUP": waqtor.key("9", 2),
 }
 CASES = [
     pytest.param(variant, words, id=f"{variant}: {words}")

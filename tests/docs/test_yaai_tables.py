@@ -35,6 +35,7 @@ def test_command_of_row_works(
     monkeypatch.chdir(tmp_path)
     urls = [word for name, path in yaai.document(tmp_path).items() for word in ("--url", f"{name}={path}")]
     app = ["--profile", "yaai", *urls]
+    Path("rows.jsonl").write_text('{"table": "chats", "row": {"id": "new", "title": "Another chat"}}\n')
     Path("chats.csv").write_text("id,title\nnew,Another chat\n", encoding="utf-8")
     shutil.copytree(Path(__file__).parents[2] / "migrations/yaai/chat/document", "own")
     if command.startswith("restore"):

@@ -419,6 +419,27 @@ def test_messages_are_searched(run_command, arguments, expected):
     assert [message["id"] for message in items] == [key("c", number) for number in expected]
 
 
+def test_members_of_groups_are_added_by_name_and_number(run_command, waqtor):
+    def add(recipient, group, status=0):
+        return run_command(
+            "data", "add", "recipient_groups", f"recipient_id={recipient}", f"group_id={group}", status=status
+        )
+
+    run_command("data", "add", "groups", "user_id=ana@waqtor.example", "name=Choir")
+    added = add("491700002", "choir")["row"]
+    choir = waqtor.query_value("select id from groups where name = 'Choir' and user_id = %s", ANA)
+    assert (added["recipient_id"], added["group_id"]) == (key("e", 2), str(choir))
+    assert add("Kim", str(choir))["row"]["recipient_id"] == key("e", 1)
+    for recipient, group, status, code in (
+        ("491700001", "Choir", 6, "name-ambiguous"),  # each user has this recipient
+        (key("e", 3), "Friends", 6, "name-ambiguous"),
+        (key("e", 9), "Choir", 5, "object-missing"),
+        ("Lee", "Choirs", 5, "object-missing"),
+    ):
+        assert add(recipient, group, status)["code"] == code
+    assert waqtor.query_value("select count(*) from recipient_groups where group_id = %s", choir) == 2
+
+
 def test_groups_are_found_by_name_member_and_number(run_command, waqtor):
     ((name, member, number),) = waqtor.rows(
         f"""select g.name, r.name, r.{"phone" if waqtor.deployed else "phone_number"} from groups g

@@ -176,6 +176,9 @@ class Database(Section, frozen=True, kw_only=True):
     indexed: Sequence[Annotated[str, SchemaName("table-path")]] = ()
     #: by table, how ``data add`` creates a primary key that is not given, if the database has no default for it
     new_keys: Mapping[str, KeyCodec] = {}
+    #: ``table.column``: texts that identify a row for people, such as a name or a telephone number; ``data add`` and ``data set``
+    #: accept them for a foreign key to the table. A trailing ``?`` marks an optional column
+    row_names: Sequence[Annotated[str, SchemaName("table-path")]] = ()
     foreign_keys: bool = True  #: whether the app enforces foreign keys; otherwise rows may be orphaned
     pragmas: Mapping[str, str] = {}  #: pragmas of every writing connection (SQLite)
     create: Mapping[str, str] = {}  #: pragmas of a file that dbctl creates (SQLite)

@@ -81,9 +81,9 @@ class ProfileVariant(Section, frozen=True, kw_only=True):
     remove: Sequence[str] = ()  #: paths of keys that the version does not have
 
 
-#: Subjects of open decisions. ``admin``, ``passwords``, ``sign-ins`` and ``rights`` refuse the commands that depend on them.
+#: Subjects of open decisions. ``admin``, ``login``, ``passwords``, ``sign-ins`` and ``rights`` refuse the commands that depend on them.
 Topic = Literal[
-    "admin", "passwords", "sign-ins", "users", "new-users", "rights", "deletion", "format", "other"
+    "admin", "login", "passwords", "sign-ins", "users", "new-users", "rights", "deletion", "format", "other"
 ]
 
 

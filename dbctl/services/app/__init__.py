@@ -17,6 +17,7 @@ with lazy_imports(__name__):
     from dbctl.services.app.live_table import (
         LiveTable,
         find_column,
+        find_named_key,
         has_all,
         require_codec,
         require_streams,

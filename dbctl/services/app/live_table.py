@@ -21,7 +21,7 @@ from dbctl.engines.contract import (
     Writable,
     require_part,
 )
-from dbctl.errors import AmbiguousIdError, SchemaMismatchError
+from dbctl.errors import AmbiguousIdError, AmbiguousNameError, SchemaMismatchError
 from dbctl.model import join_first, now
 from dbctl.profiles import BOOLEANS, SMALLEST_MILLISECONDS, TIMES, TimeCodec, decode_text, read_time
 from dbctl.profiles.model import ColumnNames, Constant, JoinedField, Profile, is_optional
@@ -43,6 +43,31 @@ def find_column(table: Table | None, names: ColumnNames | None) -> str | None:
         if table is not None and name in table.columns:
             return name
     return None
+
+
+def list_named_rows(
+    db: Readable, table: str, key: str, names: Sequence[str], text: str
+) -> list[tuple[object, ...]]:
+    """Return the rows with ``text`` in one of the columns ``names``, without regard to case: the key and the names."""
+    if not (text and text.isprintable()):
+        return []
+    return db.select(table, [key, *names], [AnyOf([Condition(name, "same", text) for name in names])])
+
+
+def find_named_key(db: Readable, table: str, key: str, names: Sequence[str], text: str) -> object | None:
+    """Return the key of the row with ``text`` in one of the columns ``names``; None without such a row.
+
+    The exact spelling precedes others.
+
+    Raises:
+        AmbiguousNameError: several rows have that name.
+    """
+    rows = list_named_rows(db, table, key, names, text)
+    keys = [row[0] for row in rows if text in row[1:]] or [row[0] for row in rows]
+    if len(keys) > 1:
+        ids = join_first([str(value) for value in keys], NAMED_IDS)
+        raise AmbiguousNameError(name=text, table=table, target=db.target, ids=ids)
+    return keys[0] if keys else None
 
 
 def has_all(tables: Mapping[str, Table], needs: Sequence[str]) -> bool:

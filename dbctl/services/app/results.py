@@ -90,13 +90,13 @@ def collect_results(
     if failed and not has_result:
         raise failed[0]
     page = paginate(items, item_type, page_request)
-    constant_columns = [
+    omitted_columns = [
         field for field in item_type.__struct_fields__ if all(getattr(item, field) is None for item in items)
     ]
     if hide_single_target and len({getattr(item, "target", None) for item in items}) == 1:
-        constant_columns = ["target", *constant_columns]
+        omitted_columns = ["target", *omitted_columns]
     return DatabaseResults(
-        page=structs.replace(page, constant_columns=constant_columns if items else ()),
+        page=structs.replace(page, omitted_columns=omitted_columns if items else ()),
         failed=[error for error in failed if not isinstance(error, NotSupportedError)],
     )
 

@@ -7,10 +7,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from itertools import pairwise
 
+import msgspec
+
 from dbctl.engines.contract import Readable, RowStreams, SchemaReader
 from dbctl.engines.parsing import lineage
 from dbctl.errors import DbctlError
-from dbctl.model import Row
+from dbctl.model import JSON_ERRORS, Row
 from dbctl.profiles.model import ColumnNames, Settings
 from dbctl.services.app.app import App
 from dbctl.services.app.live_table import find_column
@@ -19,22 +21,32 @@ from dbctl.services.app.live_table import find_column
 MASK = "***"
 
 
-#: Endings of the names of secret columns, if no profile declares them. Only columns of text and bytes are compared.
+#: Endings of the names of secret columns, if no profile declares them. Only columns of text, bytes and JSON are compared.
 SECRET_NAMES = re.compile(
-    r"(?:^|_)(?:pass(?:word|wd|phrase|code)?|pwd|secret|token|credentials?|otp|totp|salt|authdata"
-    r"|(?:api|private|access|secret|signing|encryption|session|activation|recovery|auth)_?key"
-    r"|(?:recovery|backup)_?codes?)s?"
-    r"(?:_(?:hash|hashed|digest|encrypted|crypt|value|salt))?$"
+    r"(?:password|passwd|passphrase|secret|webhook_?url"
+    r"|(?:(?:^|_)(?<!sync_)(?<!page_)(?<!job_)(?<!cursor_)|access|api|app|auth|bearer|bot|csrf|login|refresh|session|user)token"
+    r"|(?:^|_)(?:pass(?:code)?|pwd|credentials?|otp|totp|salt|auth_?data|security_stamp|connection_string"
+    r"|(?:api|private|access|secret|signing|encryption|enc|session|activation|recovery|auth|t?otp|tls|ssl|license|password|push)_?key"
+    r"|(?:recovery|backup|access|share|invite|invitation|activation|confirmation|registration|verification|reset)_?code"
+    r"|(?:activation|confirmation|registration|verification|reset)_hash))s?"
+    r"(?:_(?:hash|hashed|digest|encrypted|crypt|value|salt|pem))?$"
 )
 #: Names of columns that are secret in a table of sign-ins, keys or cookies, and the words of the names of such tables.
-_CARRIERS = frozenset({"key", "hash", "hashed", "sid", "sess", "payload", "session_data"})
+_CARRIERS = frozenset(
+    {"key", "key_hash", "hash", "hashed", "sid", "sess", "payload", "session_data", "value", "data"}
+)
 _CARRIER_TABLES = re.compile(
-    r"(?:^|_)(?:tokens?|authtokens?|sessions?|credentials?|secrets?|cookies?|(?:api|access|auth)_?keys?)$"
+    r"(?:^|_)(?:tokens?|authtokens?|sessions?|credentials?|secrets?|cookies?|(?:api|access|auth)_?keys?"
+    r"|two_?factors?|2fa|mfa|totp|authenticators?)$"
+)
+#: Columns of links that give access to those who have them, ``table.column``.
+_LINK_COLUMNS = re.compile(
+    r"(?:^|_)(?:shares?\.(?:key|slug)|(?:(?:share|shared|public)_?links?|invit(?:e|ation)s?)\.(?:key|slug|code|hash))$"
 )
 _SECRET_IN_ANY_TABLE = frozenset({"cookie", "cookie_id", "hashed", "session_data"})
 #: Columns whose values look random and are shown: keys of rows, digests of content, names and addresses.
 _SHOWN_NAMES = re.compile(
-    r"(?<!session)(?:^|_)(?:u?u?id|guid|by|public_?key|ref|slug|name|title|file|path|ur[il]|link|href|hash|digest|checksum|etag|md5|sha\d*|fingerprint"
+    r"(?<!session)(?:^|_)(?:u?u?id|guid|by|public_?key|ref|name|title|file|path|ur[il]|link|href|hash|digest|checksum|etag|md5|sha\d*|fingerprint"
     r"|signature|version|commit|blob|image|thumb(?:nail)?|avatar|icon)s?$"
 )
 _ID_NAMES = re.compile(r"(?<!session)(?:^|_)(?:u?u?id|guid)s?$")
@@ -60,10 +72,20 @@ SECRET_VALUES = re.compile(
     r"|(?:scrypt|pbkdf2):\S{16,}"
     r"|\{(?:SSHA|SHA|CRYPT|PBKDF2)[\w-]*\}\S+|" + "|".join(KEY_FORMS.values())
 )
-#: Rows whose values are compared with ``SECRET_VALUES``.
+#: An address with a password.
+_ADDRESS = re.compile(r"[a-z][a-z\d+.-]*://[^\s/?#@:]*:(?P<password>[^\s/?#@]+)@\S+", re.IGNORECASE)
+#: Names of members of JSON documents that are secret in addition to ``SECRET_NAMES``.
+_SECRET_MEMBERS = frozenset({"authorization", "cookie", "set_cookie", "csrf"})
+#: Texts in place of a secret: masks, types, and references to another place.
+_PLACEHOLDERS = re.compile(
+    r"\s*|[*•x.-]+|none|null|true|false|string|text|hidden|redacted|<.*>|\[.*\]|=?\{\{.*\}\}|\$\{.*\}|\$[A-Z_]+",
+    re.IGNORECASE,
+)
+#: Rows whose values are examined.
 SAMPLE_ROWS = 10
-_TEXT = re.compile(r"CHAR|TEXT|CLOB|BLOB|BINARY|BYTEA|STRING|^$")
+_TEXT = re.compile(r"CHAR|TEXT|CLOB|BLOB|BINARY|BYTEA|STRING|JSON|^$")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_SEPARATORS = re.compile(r"[^a-z0-9]+")
 
 
 def mask(row: Row, columns: Collection[str]) -> Row:
@@ -81,7 +103,10 @@ def is_secret_column(table: str, column: str) -> bool:
     name = _CAMEL.sub("_", column).lower()
     if has_secret_name(column) or name in _SECRET_IN_ANY_TABLE:
         return True
-    return name in _CARRIERS and _CARRIER_TABLES.search(_CAMEL.sub("_", table).lower()) is not None
+    table_name = _CAMEL.sub("_", table).lower()
+    if _LINK_COLUMNS.search(f"{table_name}.{name}"):
+        return True
+    return name in _CARRIERS and _CARRIER_TABLES.search(table_name) is not None
 
 
 def find_secret_columns(
@@ -264,7 +289,41 @@ def _class_of(character: str) -> str:
 
 def _is_secret_value(value: object) -> bool:
     text = value.decode(errors="replace") if isinstance(value, bytes) else value
-    return isinstance(text, str) and SECRET_VALUES.fullmatch(text.strip()) is not None
+    return isinstance(text, str) and (_has_secret_form(text.strip()) or _has_secret_member(text))
+
+
+def _has_secret_form(text: str) -> bool:
+    if SECRET_VALUES.fullmatch(text):
+        return True
+    address = _ADDRESS.fullmatch(text)
+    return address is not None and not _PLACEHOLDERS.fullmatch(address["password"])
+
+
+def _has_secret_member(text: str) -> bool:
+    """Return whether a text is a JSON document with a text in the form of a secret, or with the name of one."""
+    if not text.lstrip().startswith(("{", "[")):
+        return False
+    try:
+        document = msgspec.json.decode(text)
+    except JSON_ERRORS:
+        return False
+    members = [("", document)]
+    for name, value in members:  # the list grows during the loop
+        if isinstance(value, dict):
+            members += value.items()
+        elif isinstance(value, list):
+            members += [(name, item) for item in value]
+        elif isinstance(value, str) and (_has_secret_form(value) or _is_secret_member(name, value)):
+            return True
+    return False
+
+
+def _is_secret_member(name: str, value: str) -> bool:
+    word = _SEPARATORS.sub("_", _CAMEL.sub("_", name).lower())
+    if word.endswith("tokens") or not (word in _SECRET_MEMBERS or SECRET_NAMES.search(word)):
+        return False  # "tokens" are words in most documents
+    is_label = _SEPARATORS.sub("_", value.lower()) == word
+    return not is_label and not _PLACEHOLDERS.fullmatch(value)
 
 
 def _list_generated_columns(db: Readable, table: str, secret: Sequence[str]) -> list[str]:

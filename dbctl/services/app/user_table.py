@@ -10,12 +10,18 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from dbctl.engines.contract import AllOf, AnyOf, Condition, Not, Op, Order, Readable, Where, Writable
-from dbctl.errors import AmbiguousLoginError, NotSupportedError, UsageError, UserMissingError
+from dbctl.errors import (
+    AmbiguousLoginError,
+    DecisionOpenError,
+    NotSupportedError,
+    UsageError,
+    UserMissingError,
+)
 from dbctl.model import KeyText, PageRequest, Row, Struct, now
 from dbctl.profiles import decode_text, read_boolean, read_text, read_time, text_or_none
-from dbctl.profiles.model import ColumnNames, Constant
+from dbctl.profiles.model import ColumnNames, Constant, Lookup
 from dbctl.services.app.app import App
-from dbctl.services.app.live_table import JoinedFields, LiveTable
+from dbctl.services.app.live_table import JoinedFields, LiveTable, find_named_key, list_named_rows
 from dbctl.services.app.user_roles import RoleForm, create_role_form
 from dbctl.services.app.validation import check_rule, parse_boolean, parse_time, truncate
 
@@ -276,6 +282,7 @@ class UserTable:
         if isinstance(login, KeyText):
             shown, user = f"id {truncate(login.text)}", self._find_by_id(login.text)
         else:
+            self.require_decided_login()
             same = [Condition(column, "same", login) for column in self.login_columns()]
             shown, user = truncate(login), self._find_unique(login, AnyOf(same))
         if user is None:
@@ -290,11 +297,26 @@ class UserTable:
             UsageError: ``fields`` lacks the first login field.
             AmbiguousLoginError: several users have the login.
         """
+        self.require_decided_login()
         field = self.section.login[0]
         if field not in fields:
             raise UsageError(detail=f"{field} is missing")
         where = Condition(self.column(field), self._login_operator, fields[field])
         return self._find_unique(fields[field], where)
+
+    def require_decided_login(self) -> None:
+        """Refuse a login while the profile leaves open which column identifies users.
+
+        Raises:
+            DecisionOpenError: the profile has a decision about the login.
+        """
+        if decisions := self.app.profile.undecided.get("login", ()):
+            raise DecisionOpenError(
+                profile=self.app.profile.name,
+                feature="a login",
+                decisions="; ".join(decisions),
+                topic="login",
+            )
 
     def _find_unique(self, login: str, where: Where) -> User | None:
         matches = self.read([where]) if login.isprintable() else []
@@ -397,23 +419,24 @@ class UserTable:
             return parse_boolean(field, text)
         if field in TIMES:
             return parse_time(field, text) if text else None
-        if rows := self.lookup_rows(field, text):
-            if len(rows) > 1 and text not in [name for _, name in rows]:
-                names = ", ".join(name for _, name in rows)
-                raise UsageError(detail=f"{field} {text!r} matches several: {names}; use the exact spelling")
-            return next((key for key, name in rows if name == text), rows[0][0])
+        if lookup := self._find_lookup(field):
+            key = find_named_key(self.db, lookup.table, lookup.key, [lookup.name], text)
+            if key is not None:
+                return key
         rule = self.section.rules.get(field)
         text = text.lower() if rule and rule.lowercase else text
         check_rule(field, text, rule, is_padded_valid=False)
         return text
 
-    def lookup_rows(self, field: str, name: str) -> list[tuple[object, str]]:
-        """Return the keys and names of the rows called ``name`` in the lookup table of a field."""
+    def lookup_keys(self, field: str, name: str) -> list[object]:
+        """Return the keys of the rows called ``name`` in the lookup table of a field."""
+        lookup = self._find_lookup(field)
+        rows = list_named_rows(self.db, lookup.table, lookup.key, [lookup.name], name) if lookup else []
+        return [row[0] for row in rows]
+
+    def _find_lookup(self, field: str) -> Lookup | None:
         lookup = self.section.lookup.get(field)
-        if lookup is None or lookup.table not in self.db.tables() or not name.isprintable():
-            return []
-        rows = self.db.select(lookup.table, [lookup.key, lookup.name], [Condition(lookup.name, "same", name)])
-        return [(key, str(label)) for key, label in rows]
+        return lookup if lookup and lookup.table in self.db.tables() else None
 
     @property
     def requires_active_value(self) -> bool:

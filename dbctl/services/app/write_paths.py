@@ -62,19 +62,23 @@ FACTS: Sequence[Fact] = get_args(Fact)
 #: The facts that take part in a command; a contradiction of another fact does not refuse it. The rule of the last admin
 #: and passwords have their own checks.
 FACTS_BY_PURPOSE: Mapping[str, Sequence[Fact]] = {
+    "users create": ("user-key", "user-created", "active", "setting-times", "audit"),
+    "users ensure": ("user-key", "user-created", "user-updated", "active", "sign-out", "audit"),
+    "users import": ("user-key", "user-created", "active", "audit"),
     **dict.fromkeys(
-        ["users create", "users ensure", "users import"], ("user-key", "user-created", "active", "audit")
+        ["users activate", "users deactivate", "users update"],
+        ("user-updated", "active", "sign-out", "audit"),
     ),
-    **dict.fromkeys(["users activate", "users deactivate"], ("user-updated", "active", "sign-out", "audit")),
     **dict.fromkeys(
-        ["users update", "users set-role", "users add-role", "users remove-role", "users set-password"],
+        ["users set-role", "users add-role", "users remove-role", "users set-password"],
         ("user-updated", "sign-out", "audit"),
     ),
     **dict.fromkeys(["users delete", "users unlock"], ("audit",)),
-    "roles create": ("role-key", "role-created", "audit"),
+    "roles create": ("role-key", "role-created", "permission-link", "audit"),
     "roles update": ("role-updated", "audit"),
-    "roles grant": ("permission-link", "audit"),
-    **dict.fromkeys(["roles revoke", "roles delete"], ("audit",)),
+    "roles grant": ("role-updated", "permission-link", "audit"),
+    "roles revoke": ("role-updated", "audit"),
+    "roles delete": ("audit",),
     **dict.fromkeys(
         ["settings set", "settings reset", "settings update", "settings apply"], ("setting-times", "audit")
     ),
@@ -82,10 +86,8 @@ FACTS_BY_PURPOSE: Mapping[str, Sequence[Fact]] = {
     **dict.fromkeys(["sessions cleanup", "sessions rebuild-stats"], ("audit",)),
     **dict.fromkeys(["data set", "data add", "data delete", "data import"], ("audit",)),
     "restore apply --table": ("audit",),
-    **dict.fromkeys(
-        ["migrate up", "migrate down", "migrate reset", "migrate baseline", "migrate mark", "migrate repair"],
-        ("ledger",),
-    ),
+    **dict.fromkeys(["migrate up", "migrate down", "migrate reset", "migrate baseline"], ("ledger",)),
+    **dict.fromkeys(["migrate mark", "migrate repair"], ("ledger", "audit")),
     # They write by no fact of a profile.
     **dict.fromkeys(
         [

@@ -207,7 +207,7 @@ def _follow(
         if key is None:
             open_tables.pop()
             continue
-        if f"{key.table}.{key.columns[0]}" in before:
+        if any(f"{key.table}.{column}" in before for column in key.columns):
             continue
         where: Where = InSubquery(key.columns, parent, key.to, within)
         is_cycle = key.table in path
@@ -233,9 +233,11 @@ def _match_rows(db: Readable, reference: Reference, where: Sequence[Where], *, i
     """
     table = reference.table
     key = [column.name for column in db.tables()[table].columns.values() if column.is_primary_key]
-    if not key:
-        return AllOf(where)
+    # Without a primary key, rows have the unique columns to which the cycle refers.
+    key = key or list(next(iter(db.references(table))).to)
     rows = db.select(table, key, where)
+    if any(None in row for row in rows):  # unique columns may be NULL
+        return AllOf(where)
     if len(key) > 1:
         return AnyOf(
             [
@@ -252,4 +254,4 @@ def _match_rows(db: Readable, reference: Reference, where: Sequence[Where], *, i
 
 
 def _not_deleted(table: str, deleted: Mapping[str, Sequence[Where]]) -> list[Where]:
-    return [Not(AnyOf(deleted[table]))] if table in deleted else []
+    return [Not(AnyOf(list(deleted[table])))] if table in deleted else []

@@ -138,12 +138,12 @@ class RoleTable:
 
     def count_holders(self, role: Role) -> int:
         """Return the number of users and of other rows, such as groups, that have a role."""
-        users = UserTable(self.app, self.db) if self.app.profile.users else None
-        return users.roles.count_users(with_others=True).get(role.id, 0) if users and users.roles else 0
+        return self._count_users(with_others=True).get(role.id, 0)
 
-    def _count_users(self) -> Mapping[object, int]:
-        users = UserTable(self.app, self.db) if self.app.profile.users else None
-        return users.roles.count_users() if users and users.roles else {}
+    def _count_users(self, *, with_others: bool = False) -> Mapping[object, int]:
+        """Return the numbers by the key of the role; empty in an app whose users have no roles."""
+        roles = UserTable(self.app, self.db).roles if self.app.profile.users else None
+        return roles.count_users(with_others=with_others) if roles else {}
 
 
 def match_permissions(db: Readable, known: Sequence[str], patterns: Sequence[str]) -> list[str]:

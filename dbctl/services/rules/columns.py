@@ -35,7 +35,7 @@ class RowRule:
 
     @property
     def columns(self) -> Collection[str]:
-        """The columns of a row on which the rule depends."""
+        """The columns on which the rule depends, of a table whose rows ``data set`` changes."""
         return ()
 
     def prepare(self) -> None:
@@ -130,8 +130,9 @@ class UserRole(ColumnRule):
 
     def _find_missing_role(self, key: object) -> str:
         known = self._known
-        is_known = key in known or str(key) in map(str, known)
-        return "" if is_known else f"the role does not exist; known: {', '.join(known.values())}"
+        if str(key) in map(str, known):
+            return ""
+        return f"the role does not exist; known: {', '.join(known.values())}"
 
     @cached_property
     def _known(self) -> Mapping[object, str]:
@@ -193,10 +194,6 @@ class SystemSetting(RowRule):
     def __init__(self, rows: SettingRows) -> None:
         self._rows = rows
 
-    @property
-    def columns(self) -> Collection[str]:
-        return self._rows.checked_columns
-
     def check_added(self, row: Row) -> None:
         self._rows.check_row(row)
 
@@ -213,10 +210,6 @@ class UserSetting(RowRule):
         self._key, self._value = (
             find_column(live.table, name or "") for name in (section.key, section.fields["value"])
         )
-
-    @property
-    def columns(self) -> Collection[str]:
-        return [column for column in (self._key, self._value) if column]
 
     def check_added(self, row: Row) -> None:
         key, value = row.get(self._key or ""), row.get(self._value or "")

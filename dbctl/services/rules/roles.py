@@ -36,11 +36,7 @@ class _RoleRule(RowRule):
 
 
 class BuiltInRole(_RoleRule):
-    """A role: its name must follow the rule of ``roles create``; a built-in role cannot be changed or removed."""
-
-    @property
-    def columns(self) -> Collection[str]:
-        return [self._table.section.key, *self._table.fields.values()]
+    """A role: its name must follow the rule of ``roles create``; a built-in role cannot be changed."""
 
     def check_added(self, row: Row) -> None:
         column = self._table.fields["name"]
@@ -67,10 +63,6 @@ class BuiltInRole(_RoleRule):
         column = self._table.fields["name"]
         if column in after:
             check_rule("role name", str(after[column]), self._table.section.rules.get("name"))
-
-    def check_removed(self, row: Row) -> None:
-        if role := self._built_in.role(row[self._table.section.key]):
-            raise self._create_error(role)
 
 
 class Permission(_RoleRule):

@@ -10,7 +10,16 @@ from dbctl.engines.contract import Condition, Readable, Writable
 from dbctl.errors import CategoryMissingError, ObjectMissingError, UsageError
 from dbctl.model import Findings, ObjectText, Page, PageRequest
 from dbctl.profiles.model import Settings
-from dbctl.services.app import App, User, UserTable, is_secret_setting, open_users, paginate, truncate
+from dbctl.services.app import (
+    App,
+    User,
+    UserTable,
+    find_named_key,
+    is_secret_setting,
+    open_users,
+    paginate,
+    truncate,
+)
 from dbctl.services.settings.rows import SettingRows
 from dbctl.services.settings.store import (
     Setting,
@@ -97,19 +106,14 @@ def _find_object(app: App, db: Readable, section: Settings, text: str) -> Settin
     """Return the object with this key or name.
 
     Raises:
-        UsageError: no object, or several objects have the name.
+        ObjectMissingError: no object has it.
+        AmbiguousNameError: several objects have the name.
     """
     of = app.require_section(section.of, "settings of objects")
-    conditions = (
-        [Condition(of.key, "=", text), Condition(of.name, "same", text)] if text.isprintable() else []
-    )
-    pages = (db.select(of.table, [of.key, of.name], [condition]) for condition in conditions)
-    rows = next(filter(None, pages), [])
-    if len(rows) > 1:
-        keys = ", ".join(str(key) for key, _ in rows)
-        raise UsageError(
-            detail=f"several rows of {of.table} are called {truncate(text)!r}; use the key: {keys}"
-        )
+    columns = [of.key, of.name]
+    rows = db.select(of.table, columns, [Condition(of.key, "=", text)]) if text.isprintable() else []
+    if not rows and (key := find_named_key(db, of.table, of.key, [of.name], text)) is not None:
+        rows = db.select(of.table, columns, [Condition(of.key, "=", key)])
     if not rows:
         raise ObjectMissingError(name=truncate(text), table=of.table, target=db.target)
     return SettingObject(rows[0][0], str(rows[0][1]))

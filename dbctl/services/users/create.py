@@ -197,6 +197,7 @@ class NewUserRows:
         if reason := users.section.only_app_creates:
             hint = f"Create the user in the app: {reason}."
             raise NotSupportedError(feature="creating users", subject=users.app.profile.title, hint=hint)
+        users.require_decided_login()
         self.users, self.companions = users, CompanionRows(users)
         #: how the app stores passwords; None: it has none
         self.passwords = Passwords(users.app, users.live) if users.section.password else None

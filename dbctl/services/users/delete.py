@@ -220,7 +220,7 @@ class DeleteUsers:
         self._rows, steps = count_affected_rows(users.db, affected), [item.step for item in affected]
         removed = [item for item in affected if item.kind != "transferred"]
         self._removed = count_affected_rows(users.db, removed) if transferred else self._rows
-        self._retained = find_retained_rows(users, leaving, self._handled_keys, deleted) if leaving else []
+        self._retained = find_retained_rows(users, leaving, self._handled_keys, deleted)
         for rows in self._retained:
             row_count = format_count(rows.rows, "row")
             steps.append(f"keep {row_count} of {rows.table} with the user in {rows.column}: {rows.reason}")

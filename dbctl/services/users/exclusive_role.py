@@ -21,8 +21,7 @@ def refuse_shared_role(users: UserTable, assignments: Iterable[Assignment]) -> N
     Raises:
         RoleExclusiveError: names the present holders.
     """
-    role = find_exclusive_role(users)
-    changes = list(assignments) if role else []
+    role, changes = find_exclusive_role(users), list(assignments)
     removed = {item.user for item in changes if role in item.removed}
     added = len([item for item in changes if role in item.added])
     if added or removed:

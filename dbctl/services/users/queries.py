@@ -35,6 +35,7 @@ def read_page(users: UserTable, where: Sequence[Where], page_request: PageReques
         limit=page_request.limit,
         offset=page_request.offset,
         column_names=[field for field in fields if field != "extra" and (has_several or field != "roles")],
+        omitted_columns=[field for field in users.login_fields[:1] if field == "email"],
     )
 
 
@@ -96,7 +97,7 @@ def _match_field(users: UserTable, field: str, value: str) -> Where:
         day = parse_time(field, value)
         return AllOf([Condition(column, ">=", day), Condition(column, "<", _day_after(day))])
     condition: Where = Condition(column, "same", value)
-    keys = [key for key, _ in users.lookup_rows(field, value)]
+    keys = users.lookup_keys(field, value)
     return AnyOf([condition, Condition(column, "in", keys)]) if keys else condition
 
 

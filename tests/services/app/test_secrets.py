@@ -45,6 +45,38 @@ def test_guessed_secrets_are_masked_and_other_values_shown(answer, keys, command
     assert all(value in text for value in (KEY, COOKIE, RANDOM))
 
 
+@pytest.mark.parametrize(
+    ("table", "column", "is_secret"),
+    [
+        ("tokens", "value", True),
+        ("sessions", "data", True),
+        ("users", "twofa_totp_key", True),
+        ("monitor", "tls_key", True),
+        ("directus_settings", "license_key", True),
+        ("mfa_authenticator", "data", True),
+        ("ab_api_key", "key_hash", True),
+        ("documents_sharelink", "slug", True),
+        ("shared_links", "key", True),
+        ("invites", "code", True),
+        ("settings", "value", False),
+        ("articles", "slug", False),
+        ("shares", "code", False),
+        ("token_types", "value", False),
+        ("monitor", "hot_key", False),
+    ],
+)
+def test_names_of_secret_columns(tmp_path, monkeypatch, answer, table, column, is_secret):
+    """Columns of Redmine, Uptime Kuma, Directus, Paperless-ngx, Superset, Immich and Mastodon, and similar ones."""
+    monkeypatch.chdir(tmp_path)
+    from_url("app.db").run(
+        f"create table {table} (id integer primary key, {column} text)",
+        f"insert into {table} values (1, 'word')",
+    )
+    (tmp_path / "dbctl.toml").write_text('[apps.notes]\nprofile = "plain"\ndatabases = "app.db"\n')
+    (row,) = answer("data", "rows", table)["data"]["items"]
+    assert row[column] == ("***" if is_secret else "word")
+
+
 def test_audit_log_has_digests_of_guessed_secrets(answer, keys):
     answer("data", "delete", "api_keys", "1", "--yes")
     text = (keys / "state" / "audit.jsonl").read_text()
@@ -132,3 +164,81 @@ def test_personal_data_has_no_guessed_secrets(tmp_path, monkeypatch, answer):
     text = (tmp_path / "ann.json").read_text()
     assert "phone" in text
     assert [value for value in (KEY, RANDOM, "$2b$12$") if value in text] == []
+
+
+#: Values that are secret in any column, with the application that stores such ones.
+SECRET_TEXTS = {
+    "Uptime Kuma, e-mail": '{"type": "smtp", "smtpHost": "mail.example.org", "smtpPassword": "s3cret"}',
+    "Uptime Kuma, chat": '{"type": "slack", "slackwebhookURL": "https://hooks.example.org/T000/B000/XXX"}',
+    "Uptime Kuma, database": "mysql://kuma:dbpw@db.example.org/kuma",
+    "Superset, request": '{"path": "/api", "uri": "postgresql://reader:pw@db.example.org:5432/dw"}',
+    "Miniflux, session": '{"csrf": "XHBERLERZGLAT6JBWSCAZLRCJ6", "theme": "light"}',
+    "Paperless-ngx, link": "zDrvVI4r4mx24bI3LLr3Os9vcOXxmV1YHk718bt4rWEmIhBTMS",
+    "nested": '[{"headers": {"X-Api-Key": "k3y"}}]',
+    "of a list": '{"password": ["None", "new one"]}',
+    "service key": '{"value": "sk-0123456789abcdef0123"}',
+}
+#: Values that are shown: documents about secrets, masks, words, addresses without a password, words with hyphens.
+SHOWN_TEXTS = {
+    "n8n": '{"nodes": [{"credentials": {"httpBasicAuth": {"id": "7Q1xRX", "name": "Orders"}}}]}',
+    "Superset, theme": '{"token": {"brandAppName": "Superset"}}',
+    "Directus, masked": '{"password": "**********", "tokens_used": "12"}',
+    "Vaultwarden": '{"email": "bob@example.org", "last_token": null, "token_sent": 1755681302}',
+    "schema": '{"properties": {"password": {"type": "string"}, "token": "string"}}',
+    "translation": '{"password": "Password", "api_key": "API key"}',
+    "words": '{"tokens": ["to", "be"], "next_page_token": "abc", "token_type": "bearer"}',
+    "reference": '{"apiKey": "${API_KEY}", "token": "{{ secrets.token }}"}',
+    "cut off": '{"note": "the password: is',
+    "masked address": "postgresql://reader:***@db.example.org/dw",
+    "address": "https://ann@example.org:8443/a?b=c:d@e",
+    "article": "how-to-write-2026-and-other-long-words",
+}
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+def texts(request, tmp_path, monkeypatch):
+    """Create a database with a column of each value; yield the names of those with secrets, and of the others.
+
+    Documents have the type JSON, except in SQLite.
+    """
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    values = [*SECRET_TEXTS.values(), *SHOWN_TEXTS.values()]
+    slugs = {"Paperless-ngx, link", "article"}
+    labels = enumerate([*SECRET_TEXTS, *SHOWN_TEXTS])
+    names = [f"part{number}_{'slug' if label in slugs else 'extra'}" for number, label in labels]
+    json_type = {"sqlite": "text", "postgresql": "jsonb", "mysql": "json"}[request.param]
+    types = [json_type if value[0] in "{[" and value[-1] in "}]" else "text" for value in values]
+    with empty_database(request.param, tmp_path / "app.db") as database:
+        columns = ", ".join(f"{name} {kind}" for name, kind in zip(names, types, strict=True))
+        literals = ", ".join(f"'{value}'" for value in values)
+        database.run(
+            f"create table records (id integer primary key, {columns})",
+            f"insert into records values (1, {literals})",
+        )
+        (tmp_path / "dbctl.toml").write_text(
+            f'[apps.notes]\nprofile = "plain"\ndatabases = "{database.url}"\n'
+        )
+        yield names[: len(SECRET_TEXTS)], names[len(SECRET_TEXTS) :]
+
+
+def test_documents_and_addresses_with_secrets_are_masked(texts, tmp_path, answer):
+    secret, shown = texts
+    (row,) = answer("data", "rows", "records")["data"]["items"]
+    assert [name for name, value in row.items() if value == "***"] == secret
+    answer("data", "export", "records", "out.jsonl")
+    exported = json.loads((tmp_path / "out.jsonl").read_text())
+    assert [name for name in secret if exported.get(name, "***") != "***"] == []
+    assert [name for name in shown if exported[name] == "***"] == []
+    for name in secret:
+        error = answer("data", "query", f"select {name} from records", status=6)["error"]
+        assert error["code"] == "secret-column"
+    answer("data", "query", f"select {', '.join(shown)} from records")
+
+
+def test_audit_log_has_no_secrets_of_documents(texts, tmp_path, answer):
+    answer("data", "delete", "records", "1", "--yes")
+    text = (tmp_path / "state" / "audit.jsonl").read_text()
+    secrets = ["s3cret", "B000", "dbpw", "reader:pw", "XHBERL", "zDrvVI", "k3y", "new one", "sk-0123"]
+    assert [secret for secret in secrets if secret in text] == []
+    assert "brandAppName" in text

@@ -1,9 +1,214 @@
 """Every purpose of a writer declares the facts of a profile by which it writes."""
 
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from dbctl.cli.main import main
+from dbctl.profiles.loader import load, read
 from dbctl.services.app import write_paths
+from tests.cli.test_effects import MORE_LINES
+from tests.cli.test_reference import LINES, app_folder, deployment, receiver, split_line
+
+__all__ = ["app_folder", "deployment", "receiver"]
+
+#: Commands of the purposes, in addition to those of other tests, after what gives them something to do. ``{user}`` is signed in.
+FURTHER_LINES = [
+    "users ensure {user} --email eve@example.net --role guest --generate",
+    "users update {user} --email eve@example.net",
+    "users update {user} --set active=no",
+    "users set-role {user} guest",
+    "users set-password {user} --generate",
+    "users deactivate {user}",
+    "SQL update users set is_active = 0 where username = '{user}' && users activate {user}",
+    "data add login_attempts username={user} ip_address=10.0.0.7 && users unlock {user}",
+    "sessions revoke {user}",
+    "data set refresh_tokens expires_at=2020-01-01T00:00:00.000Z --filter id>0 --yes && sessions cleanup",
+    "data delete user_stats --filter user_id>0 --yes && sessions rebuild-stats --yes",
+    "data set login_attempts username=ann --filter id>0 --yes && restore apply latest --table login_attempts --merge replace --yes",
+    "migrate mark 2 --pending --migrations {migrations}",
+    "SQL delete from migrations && migrate baseline --migrations {migrations}",
+    "migrate reset --migrations {migrations} --yes",
+    "SQL update migrations set name = '099_gone' where id = 4 && migrate repair --missing --migrations {migrations}",
+]
+#: Purposes whose rows are those of the user, of a backup or of a migration: facts about other tables have no part in them.
+FACTS_OF_ANY_ROWS = {"data": {"audit"}, "restore": {"audit"}, "migrate": {"audit", "ledger"}}
+CREW = """\
+schema = "dbctl.profile/1"
+name = "crew"
+title = "Crew"
+[databases.main]
+engines = ["sqlite"]
+[users]
+table = "people"
+id = { column = "id", codec = "given" }
+login = ["nick"]
+admin = "captain"
+role = { members = { table = "people_ranks", user = "person_id", role = "rank_id", roles = { table = "ranks" } } }
+[users.fields]
+nick = "nick"
+updated_at = "changed"
+[[users.signed_in]]
+table = "tokens"
+user = "person_id"
+on_end = { ended = ":now" }
+[audit]
+table = "actions"
+fields = { at = "at", action = "action" }
+"""
+CREW_SCHEMA = """\
+create table people (id integer primary key, nick text not null unique, changed text);
+create table ranks (id integer primary key, name text not null);
+create table people_ranks (person_id integer not null, rank_id integer not null, primary key (person_id, rank_id));
+create table tokens (id integer primary key, person_id integer not null, ended text);
+create table actions (id integer primary key, at text, action text not null);
+insert into people values (1, 'ada', '2026-01-01T00:00:00.000Z'), (2, 'bob', '2026-01-01T00:00:00.000Z');
+insert into ranks values (1, 'captain'), (2, 'sailor'), (3, 'cook');
+insert into people_ranks values (1, 1), (2, 2), (2, 3);
+insert into tokens values (1, 2, null), (2, 1, '2026-01-01T00:00:00.000Z');
+"""
 
 
 def test_every_purpose_declares_its_facts():
     assert write_paths.FACTS_BY_PURPOSE.keys() == write_paths.PATHS.keys()
     declared = {fact for facts in write_paths.FACTS_BY_PURPOSE.values() for fact in facts}
     assert declared <= set(write_paths.FACTS)
+
+
+def read_tables(folder):
+    """Return the rows of each table by rowid, as values by column."""
+    tables = {}
+    for path in [*folder.glob("*/*.db"), *folder.glob("*.db")]:
+        with closing(sqlite3.connect(path)) as connection:
+            connection.row_factory = sqlite3.Row
+            names = [row[0] for row in connection.execute("select name from sqlite_schema where type = 'table' and sql not like '%without rowid%'")]  # fmt: skip
+            for name in names:
+                rows = connection.execute(f'select rowid as "rowid", * from "{name}"').fetchall()
+                tables[path, name] = {row[0]: dict(zip(row.keys()[1:], row[1:], strict=True)) for row in rows}
+    return tables
+
+
+def list_written_columns(before, after):
+    """Yield ``insert``, ``update`` or ``delete``, the table, and the column of each value that was written."""
+    for place, rows in after.items():
+        for key, row in rows.items():
+            old = before.get(place, {}).get(key)
+            for column, value in row.items():
+                if old is None and value is not None:
+                    yield "insert", place[1], column
+                elif old is not None and old.get(column) != value:
+                    yield "update", place[1], column
+        if before.get(place, {}).keys() - rows.keys():
+            yield "delete", place[1], ""
+
+
+def derive_facts(profile, written):
+    """Return the facts of which these values are a part."""
+    users, roles, settings = profile.users, profile.roles, [section.table for section in profile.settings]
+    sections = {section.table: section.fields for section in (users, roles, *profile.settings) if section}
+    ends = {
+        (section.table, column.removesuffix("?")) for section in users.signed_in for column in section.on_end
+    }
+    facts = set()
+    for change, table, column in written:
+        field = {name.removesuffix("?"): field for field, name in sections.get(table, {}).items()}.get(column)
+        is_time = field in {"created_at", "updated_at"}
+        event = "created" if change == "insert" else "updated"
+        facts |= {
+            fact
+            for fact, is_written in {
+                "user-key": table == users.table and change == "insert" and column == users.id.column,
+                "active": table == users.table and field == "active",
+                f"user-{event}": table == users.table and is_time,
+                "role-key": roles and table == roles.table and change == "insert" and column == roles.key,
+                f"role-{event}": roles and table == roles.table and is_time,
+                "permission-link": roles and table == roles.permissions.link.table and change == "insert",
+                "setting-times": table in settings and is_time,
+                "sign-out": (table, column) in ends,
+                "audit": table == profile.audit.table and change == "insert",
+                "ledger": table in {"migrations", "schema_migrations"},
+            }.items()
+            if is_written
+        }
+    return facts
+
+
+PURPOSES = [purpose for purpose, facts in write_paths.FACTS_BY_PURPOSE.items() if facts]
+SEVERAL_ROLES = ["users add-role", "users remove-role"]
+
+
+def list_lines(purpose):
+    command, _, option = purpose.partition(" --")
+    return [
+        line
+        for line in dict.fromkeys([*LINES, *MORE_LINES, *FURTHER_LINES])
+        if f"{line.rpartition(' && ')[2]} ".startswith(f"{command} ")
+        and (not option or f"--{option} " in line)
+        and not any(word in line for word in ("--dry-run", "--check", "--into"))
+    ]
+
+
+def fill(line, folder):
+    with closing(sqlite3.connect(folder / "backend/user.db")) as connection:
+        (user,) = connection.execute(
+            "select username from users join refresh_tokens t on t.user_id = users.id where role_id <> 1 and is_active"
+        ).fetchone()
+    return line.replace("{user}", user)
+
+
+def run_line(line, folder):
+    """Run the commands of a line, and return the facts that the last one writes."""
+    for part in line.split(" && "):
+        before = read_tables(folder)
+        if part.startswith("SQL "):
+            with closing(sqlite3.connect(folder / "backend/user.db")) as connection, connection:
+                connection.execute(part.removeprefix("SQL "))
+        else:
+            assert main([*split_line(part, folder), "--quiet"]) == 0, part
+    return derive_facts(load("flashpoint-web"), list_written_columns(before, read_tables(folder)))
+
+
+@pytest.mark.parametrize("deployment", ["document"], indirect=True)
+@pytest.mark.parametrize("purpose", [name for name in PURPOSES if name not in SEVERAL_ROLES])
+def test_declared_facts_are_those_that_the_command_writes(purpose, deployment, tmp_path, monkeypatch):
+    written = set()
+    for number, line in enumerate(list_lines(purpose)):
+        folder = tmp_path / str(number) / deployment.name
+        shutil.copytree(deployment, folder)
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("DBCTL_STATE", str(folder / "state"))
+        written |= run_line(fill(line, folder), folder)
+    written &= FACTS_OF_ANY_ROWS.get(purpose.split()[0], written)
+    assert written == {*write_paths.FACTS_BY_PURPOSE[purpose]}
+
+
+@pytest.mark.parametrize("purpose", SEVERAL_ROLES)
+def test_declared_facts_of_several_roles_are_those_that_the_command_writes(purpose, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "crew.toml").write_text(CREW, encoding="utf-8")
+    with closing(sqlite3.connect(tmp_path / "crew.db")) as connection:
+        connection.executescript(CREW_SCHEMA)
+    before = read_tables(tmp_path)
+    role = "captain" if purpose == "users add-role" else "sailor"
+    assert (
+        main(
+            [
+                *purpose.split(),
+                "bob",
+                role,
+                "--profile",
+                "crew.toml",
+                "--url",
+                "main=crew.db",
+                "--quiet",
+                "--yes",
+            ]
+        )
+        == 0
+    )
+    written = derive_facts(read(tmp_path / "crew.toml"), list_written_columns(before, read_tables(tmp_path)))
+    assert written == {*write_paths.FACTS_BY_PURPOSE[purpose]}

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from dbctl.engines.contract import Condition
+from dbctl.engines.contract import Condition, Not
 from dbctl.engines.sqlite.reader import SQLiteReader
 from dbctl.errors import ConstraintError
-from dbctl.services.deletion.cascade import find_affected_rows
+from dbctl.services.deletion.cascade import AffectedRows, count_affected_rows, find_affected_rows
 
 SCHEMA = """
 create table people (id integer primary key, boss integer references people (id) on delete set null);
@@ -88,20 +88,22 @@ def test_remaining_row_that_refers_to_a_deleted_row_refuses_the_plan(tmp_path):
         delete_person(path)
 
 
+@pytest.mark.parametrize("key", ["integer primary key", "integer not null unique", "integer unique"])
 @pytest.mark.parametrize("parent_of_first", ["null", "5"])
-def test_rows_below_a_row_of_the_same_table_are_counted(tmp_path, parent_of_first):
-    path = tmp_path / "a.db"
+def test_rows_below_a_row_of_the_same_table_are_counted(tmp_path, parent_of_first, key):
+    path, leaf = tmp_path / "a.db", "null" if key == "integer unique" else "7"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(
-            "create table people (id integer primary key, boss integer references people (id) on delete cascade)"
+            f"create table people (id {key}, boss integer references people (id) on delete cascade)"
         )
         connection.execute("create table notes (author integer references people (id) on delete cascade)")
         connection.execute(
-            f"insert into people values (1, {parent_of_first}), (2, 1), (3, 2), (4, 2), (5, 4), (6, null)"
+            f"insert into people values (1, {parent_of_first}), (2, 1), (3, 2), (4, 2), (5, 4), (6, null), ({leaf}, 2)"
         )
         connection.execute("insert into notes values (1), (3), (5), (6)")
         connection.commit()
-    assert list_affected(path) == {"people": [4], "notes": [3]}
+    counts = list_affected(path)
+    assert {table: sum(rows) for table, rows in counts.items()} == {"people": 5, "notes": 3}
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("pragma foreign_keys = on")
         connection.execute("delete from people where id = 1")
@@ -151,3 +153,22 @@ def test_references_within_a_cycle_of_tables_that_become_null_are_planned(tmp_pa
             connection.execute(statement)
     # the row of person 1 is deleted, and that of person 2 remains
     assert list_affected(path) == {"notes": [1], "people": [1]}
+
+
+def test_affected_rows_of_a_table_are_counted_once(tmp_path):
+    path = create_database(tmp_path / "a.db", "on delete cascade")
+
+    def affect(table, rows, where=None):
+        return AffectedRows(table=table, rows=rows, step="", kind="deleted", where=where)
+
+    first, later = Condition("id", "<", 3), Condition("id", ">", 1)
+    with closing(SQLiteReader(path, "app/user")) as db:
+        overlapping = [affect("notes", 2, first), affect("notes", 2, later)]
+        assert count_affected_rows(db, overlapping) == {"notes": 3}
+        assert count_affected_rows(db, overlapping, named={"notes": Condition("id", "=", 2)}) == {"notes": 2}
+        assert count_affected_rows(db, [affect("notes", 2, first)]) == {"notes": 2}
+        # counts of a plan without conditions are added
+        assert count_affected_rows(db, [affect("marks", 2), affect("marks", 1), affect("notes", 0)]) == {
+            "marks": 3
+        }
+        assert count_affected_rows(db, [affect("notes", 2, Not(first))], named={"notes": later}) == {}

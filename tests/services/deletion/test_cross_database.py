@@ -242,3 +242,64 @@ def test_unconfigured_and_missing_databases_do_not_refuse_the_deletion(run: Run,
     assert "vectors/chat_embeddings" not in run("users", "delete", ANON, "--yes")["data"]["rows"]
     options = ["--profile", "chat-lancedb", "--url", "chat=data/chat.db"]
     assert not run(*options, "users", "delete", OLD, "--yes")["warnings"]
+
+
+# Foreign keys of the other database --------------------------------------------------------------------------------
+
+TWO_DATABASES = """\
+schema = "dbctl.profile/1"
+name = "pair"
+title = "Pair"
+[databases.main]
+engines = ["sqlite"]
+[databases.notes]
+engines = ["sqlite"]
+[users]
+database = "main"
+table = "people"
+id = { column = "id", codec = "given" }
+login = ["nick"]
+admin = false
+[users.fields]
+nick = "nick"
+[[link]]
+name = "notes"
+database = "notes"
+table = "notes"
+column = "author"
+to = "main"
+targets = ["people.id"]
+cascade = true
+"""
+
+
+@pytest.mark.parametrize("words", [["users", "delete", "ada"], ["data", "delete", "people", "1"]])
+def test_plan_announces_rows_that_foreign_keys_of_the_other_database_delete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Run, words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pair.toml").write_text(TWO_DATABASES)
+    (tmp_path / "dbctl.toml").write_text(
+        '[apps.pair]\nprofile = "pair.toml"\n[apps.pair.databases]\nmain = "main.db"\nnotes = "notes.db"\n'
+    )
+    with closing(sqlite3.connect("main.db")) as main_db, closing(sqlite3.connect("notes.db")) as notes_db:
+        main_db.executescript(
+            "create table people (id integer primary key, nick text); insert into people values (1, 'ada'), (2, 'bob');"
+        )
+        notes_db.executescript(
+            "create table notes (id integer primary key, author integer);"
+            "create table comments (id integer primary key, note integer references notes (id) on delete cascade);"
+            "create table links (id integer primary key, comment integer references comments (id) on delete set null);"
+            "insert into notes values (1, 1), (2, 1), (3, 2); insert into comments values (1, 1), (2, 1), (3, 3);"
+            "insert into links values (1, 1), (2, 3);"
+        )
+        plan = answer(*words, "--dry-run")["data"]["plan"]
+        assert plan["rows"] == {"people": 1, "notes/notes": 2, "notes/comments": 2, "notes/links": 1}
+        assert plan["destructive"]
+        assert sum("in pair/notes" in step for step in plan["steps"]) == 3
+        answer(*words, "--yes")
+        counts = [
+            notes_db.execute(f"select count(*) from {table}").fetchone() for table in ("notes", "comments")
+        ]
+        assert counts == [(1,), (1,)]
+        assert notes_db.execute("select comment from links order by id").fetchall() == [(None,), (3,)]

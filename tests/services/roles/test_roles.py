@@ -458,6 +458,42 @@ def test_roles_without_a_profile_section_are_read_only(path):
             create(app)
 
 
+def test_roles_that_no_user_has_are_listed_and_deleted(tmp_path):
+    """An app whose users have no roles."""
+    profile = """schema = "dbctl.profile/1"
+name = "small"
+title = "Small"
+[databases.main]
+engines = ["sqlite"]
+[users]
+table = "people"
+id = { column = "id" }
+login = ["username"]
+admin = false
+[users.fields]
+username = "login"
+[roles]
+table = "ranks"
+[roles.fields]
+name = "name"
+"""
+    (tmp_path / "small.toml").write_text(profile)
+    (tmp_path / "dbctl.toml").write_text('[apps.small]\nprofile = "./small.toml"\ndatabases = "small.db"\n')
+    path = tmp_path / "small.db"
+    run_statements(
+        path,
+        "create table ranks (id integer primary key, name text unique)",
+        "create table people (id integer primary key, login text unique)",
+        "insert into ranks values (1, 'cook'), (2, 'guest')",
+        "insert into people values (1, 'ann')",
+    )
+    with open_app(path) as app:
+        roles = queries.list_roles(app, PageRequest()).items
+        assert [(role.name, role.users) for role in roles] == [("cook", 0), ("guest", 0)]
+        changes.delete_role(app, "cook").apply()
+    assert list_names(path) == ["guest"]
+
+
 @pytest.fixture
 def create_app_with_role_column(tmp_path):
     """Return a function that creates an app whose role is a column with the given type and values."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -17,6 +18,7 @@ from dbctl.engines.contract.monitoring import MaintenanceKind
 from dbctl.services.app import write_paths
 from dbctl.services.rules.columns import RowRule
 from dbctl.services.rules.roles import BuiltInRole
+from dbctl.services.rules.rows import is_equal_stored
 from tests.databases import ComparedDatabase, empty_database
 from tests.shapes.flashpoint_web import PASSWORD_HASH
 
@@ -514,10 +516,18 @@ def test_existing_violation_does_not_prevent_other_changes(answer, guild):
     assert answer("data", "set", "jobs", "1", "ack=1")["data"]["changed"]
     assert answer("data", "set", "jobs", "1", "state=done")["data"]["changed"]
     assert answer("users", "update", "ann", "--email", "ann@example.org")["data"]["changed"]
+    db.run(
+        "alter table knobs add note varchar(20)", "update knobs set value = '99', note = 'old' where id = 1"
+    )
     answer("backup", "create")
-    db.run("update members set email = 'x@example.org' where id = 2")
-    answer("restore", "apply", "latest", "--table", "members", "--merge", "replace", "--yes")
+    db.run(
+        "update members set email = 'x@example.org' where id = 2",
+        "update knobs set note = 'new' where id = 1",
+    )
+    for table in ("members", "knobs"):
+        answer("restore", "apply", "latest", "--table", table, "--merge", "replace", "--yes")
     assert db.rows("select email from members where id = 2") == [("ann@example.org",)]
+    assert db.rows("select value, note from knobs where id = 1") == [("99", "old")]
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
@@ -614,3 +624,104 @@ def test_rule_for_a_missing_column_is_ignored(answer, guild):
     db.run("alter table jobs drop column ack", "alter table jobs drop column state")
     Path("jobs.csv").write_text("id\n7\n")
     assert answer("data", "import", "jobs", "jobs.csv")["data"]["added"] == 1
+
+
+#: Rows that ``data import`` adds, and whether it accepts them.
+ADDED = [
+    ("ranks", {"id": 9, "name": "visitor"}, True),
+    ("ranks", {"id": 9, "name": "CHIEF"}, False),
+    ("wishes", {"id": 9, "member": 1, "name": "x", "value": None}, False),
+    ("wishes", {"id": 9, "member": 1, "name": "tone", "value": None}, True),
+    ("tokens", {"id": 9, "member": 2, "token": "b", "ends_at": "2099-01-01"}, False),
+    ("tokens", {"id": 9, "member": 2, "token": "of another kind", "ends_at": "2099-01-01"}, True),
+    ("tokens", {"id": 9, "member": 2, "token": "b", "ends_at": "2020-01-01"}, True),
+    ("tokens", {"id": 9, "member": 2, "token": "b", "ended_at": "2020-01-01", "ends_at": "2099-01-01"}, True),
+]
+
+
+@pytest.mark.parametrize(("table", "row", "valid"), ADDED)
+def test_added_rows_follow_the_rules(answer, guild, table, row, valid):
+    profile = TABLES.replace(
+        'user = "member"\nkey = "name"',
+        'user = "member"\nkey = "name"\nrules = { key = { length = [2, 9] } }',
+    )
+    db = guild("sqlite", profile.replace("[users.role]", 'only = { token = ["a", "b"] }\n[users.role]'))
+    Path("row.jsonl").write_text(json.dumps(row) + "\n")
+    result = answer("data", "import", table, "row.jsonl", status=None)
+    assert (result["error"] or {}).get("code") == (None if valid else "import-invalid"), result
+    assert len(db.rows(f"select id from {table} where id = 9")) == valid
+
+
+#: Changes of rows that a restore reverts, as parts of ``UPDATE``, and whether the rules accept the former values.
+REPLACED = [
+    ("knobs", "value = '0'", "value = '5'", "name = 'tries'", False),
+    ("knobs", "value = '7'", "value = '5'", "name = 'tries'", True),
+    ("wishes", "member = 1, value = 'purple'", "member = 2", "id = 1", True),
+    ("ranks", "name = 'x'", "name = 'member'", "id = 3", False),
+    ("ranks", "name = 'visitor'", "name = 'member'", "id = 3", True),
+    ("ranks", "made = '2020-01-01'", "made = '2021-01-01'", "id = 1", True),
+    ("rank_rights", "rank_id = 2, right_id = 2", "rank_id = 3, right_id = 1", "id = 4", False),
+    ("rank_rights", "right_id = 2", "right_id = 1", "id = 4", True),
+    ("members", "login = x'616263'", "login = 'ann'", "id = 2", False),
+    ("members", "login = 'abc'", "login = 'ann'", "id = 2", True),
+]
+
+
+@pytest.mark.parametrize(("table", "former", "present", "where", "valid"), REPLACED)
+def test_restored_values_follow_the_rules(answer, guild, table, former, present, where, valid):
+    db = guild(
+        "sqlite",
+        TABLES.replace('fields = { name = "name" }', 'fields = { name = "name", updated_at = "made" }'),
+    )
+    db.run("alter table ranks add column made varchar(40)", f"update {table} set {former} where {where}")
+    answer("backup", "create")
+    backed_up = db.content()
+    db.run(f"update {table} set {present} where {where}")
+    before = db.content()
+    merge = ["restore", "apply", "latest", "--table", table, "--merge", "replace", "--yes"]
+    error = answer(*merge, status=None)["error"] or {}
+    assert (error.get("code"), db.content()) == (
+        (None, backed_up) if valid else ("table-not-restored", before)
+    )
+
+
+def test_equal_values_are_no_change(answer, guild):
+    db = guild("sqlite", TABLES)
+    before = db.content()
+    for words in (["state=open"], ["state=open", "ack=0"]):
+        assert not answer("data", "set", "jobs", "1", *words)["data"]["changed"]
+    assert db.content() == before
+    assert answer("data", "set", "jobs", "1", "--null", "ack")["data"]["changed"]
+    assert answer("data", "set", "jobs", "1", "ack=0")["data"]["changed"]
+
+
+NAIVE = datetime(2026, 1, 2, 3)  # noqa: DTZ001 - drivers return such times
+
+
+@pytest.mark.parametrize(
+    ("stored", "value", "is_equal"),
+    [
+        (NAIVE, datetime(2026, 1, 2, 3, tzinfo=UTC), True),
+        (NAIVE, datetime(2026, 1, 2, 4, tzinfo=UTC), False),
+        ("2026-01-02 03:00:00", datetime(2026, 1, 2, 3, tzinfo=UTC), False),
+        (datetime(2026, 1, 2, 3, tzinfo=UTC), "2026-01-02T03:00:00Z", False),
+        (1, "1", True),
+        (None, "None", False),
+        ("", None, False),
+        (None, None, True),
+    ],
+)
+def test_stored_values_are_compared_without_their_types(stored, value, is_equal):
+    assert is_equal_stored(stored, value) is is_equal
+
+
+def test_trigger_on_another_table_cannot_remove_the_last_admin(answer, guild):
+    db = guild("sqlite", TABLES)
+    change = "create trigger rest after update on jobs begin update members set active = 0{}; end"
+    db.run(change.format(""))
+    before = db.content()
+    assert answer("data", "set", "jobs", "1", "ack=1", status=6)["error"]["code"] == "last-admin"
+    assert db.content() == before
+    db.run("drop trigger rest", change.format(" where id = 2"))
+    assert answer("data", "set", "jobs", "1", "ack=1")["data"]["changed"]
+    assert db.rows("select active from members order by id") == [(1,), (0,)]

@@ -10,6 +10,7 @@ import pytest
 from django.core.signing import JSONSerializer, TimestampSigner
 
 from dbctl.profiles import read_payload
+from dbctl.services.users.sign_in_state import PAGE_ROWS
 from tests.databases import empty_database
 
 COLUMNS = {
@@ -155,6 +156,27 @@ def test_rows_without_end_are_sessions_until_they_expire(answer, forge, tmp_path
         assert answer("sessions", "list", "--kind", "anonymous", *words, status=2)["error"]["code"] == "usage"
 
 
+def test_payloads_of_every_page_are_read(answer, forge):
+    """One query reads ``PAGE_ROWS`` rows; the last one that is read is not read again."""
+    session, expires = sign(1), at(days=1)
+    keys = [f"page{number:05}" for number in range(2 * PAGE_ROWS + 1)]
+    for start in range(0, len(keys), 500):
+        rows = ", ".join(f"('{key}', '{session}', '{expires}')" for key in keys[start : start + 500])
+        forge.run(f"insert into django_session values {rows}")
+    assert answer("sessions", "revoke", "ann", "--yes")["data"]["ended_sessions"] == 4 + len(keys)
+    assert forge.rows("select count(*) from django_session where session_key like 'page%'")[0][0] == 0
+
+
+def test_password_that_only_the_app_sets_is_refused_with_its_reason(answer, forge, tmp_path):
+    only_app = '[users]\nonly_app_sets_passwords = "it encrypts the files of the user with it"'
+    declare(tmp_path, forge.url, PROFILE.replace("[users]", only_app))
+    error = answer("users", "set-password", "ann", "--generate", "--yes", status=2)["error"]
+    assert (error["code"], error["hint"]) == (
+        "not-supported",
+        "Set the password in the app: it encrypts the files of the user with it.",
+    )
+
+
 def test_revoke_ends_rows_payloads_and_stamps(answer, forge):
     plan = answer("sessions", "revoke", "ann", "--dry-run")["data"]["plan"]
     assert plan["rows"] == {"people": 1, "visits": 2, "django_session": 2}
@@ -171,6 +193,15 @@ def test_revoke_ends_rows_payloads_and_stamps(answer, forge):
     stamps = forge.rows("select stamp, version from people order by id")
     assert len({stamp for stamp, _ in stamps} | {ann[0]}) == 3
     assert [version for _, version in stamps] == [6, 1]
+
+
+def test_revoke_requires_numbers_in_counters(answer, forge, tmp_path):
+    forge.run("alter table people add word varchar(9)", "update people set word = 'x' where id = 1")
+    declare(tmp_path, forge.url, PROFILE + ROWS.replace("version =", "word ="))
+    before = forge.content()
+    error = answer("sessions", "revoke", "ann", "bo", "--yes", status=None)["error"]
+    assert (error["code"], "word" in error["message"]) == ("value-invalid", True)
+    assert forge.content() == before
 
 
 @pytest.mark.parametrize(

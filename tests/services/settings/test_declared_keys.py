@@ -287,7 +287,7 @@ def test_settings_of_objects(answer, tmp_path, monkeypatch):
         ]
     answer("settings", "reset", "days", "--of", "1")
     for words, status, code in (
-        (["--of", "Shop"], 5, "object-missing"), (["--of", "Blog"], 2, "usage"), (["--of", "1", "--user", "ann"], 2, "usage"),
+        (["--of", "Shop"], 5, "object-missing"), (["--of", "Blog"], 6, "name-ambiguous"), (["--of", "1", "--user", "ann"], 2, "usage"),
         ([], 2, "feature-missing"), (["--of", "\x00"], 5, "object-missing"),
     ):  # fmt: skip
         assert answer("settings", "set", "days", "6", *words, status=status)["error"]["code"] == code

@@ -182,6 +182,14 @@ def test_rows_without_required_values_are_refused(answer, forge, tmp_path):
     assert "--email" in result["error"]["message"]
     (tmp_path / "users.csv").write_text("username,password\nbo,a long passphrase\n")
     assert answer("users", "import", "users.csv", status=2)["error"]["code"] == "import-invalid"
+    declare(tmp_path, forge.url, create=CREATE)
+    forge.run(
+        "alter table people add badge integer not null" + (" default 0" if forge.engine == "sqlite" else "")
+    )
+    if forge.engine != "sqlite":  # which adds such a column only with a default
+        error = answer("users", "create", "ann", "--generate", status=2)["error"]
+        assert error["code"] == "schema-mismatch"
+        assert "badge" in error["message"]
     declare(tmp_path, forge.url, create=CREATE.replace("made", "created"))
     assert {finding["code"] for finding in answer("apps", "check", status=4)["data"]["findings"]} == {
         "schema-mismatch", "column-uncovered",

@@ -328,6 +328,7 @@ def test_invalid_entry_is_reported_with_reason(path, user, reason):
         ("u.csv", b'username,email\n"a,b\n', "line 2"),
         ("u.csv", b'username,email\n"a"x,b\n', "line 2"),
         ("u.csv", b"username\nok\n\xff\xfe\n", "line 3: it is not UTF-8"),
+        ("u.csv", b"\n\xff", "line 2: it is not UTF-8"),
         ("u.csv", GOOD.encode("utf-16"), "not UTF-8"),
         ("u.json", b"{", "not JSON"),
         ("u.json", b"[" * 200_000, "deep"),
@@ -487,3 +488,20 @@ def test_signal_interrupts_hashing(path):
 
 def test_hashing_uses_available_cores():
     assert import_export._core_count() <= (os.cpu_count() or 1)
+
+
+def test_only_generated_passwords_are_shown_in_a_pipe(path):
+    without = import_file(path, GOOD)
+    assert (list(without.generated), without.has_one_time_output) == ([], False)
+    generated = import_file(path, "username,email\nxia,xia@example.org\n", generate=True)
+    assert ([item.login for item in generated.generated], generated.has_one_time_output) == (["xia"], True)
+
+
+def test_users_that_a_trigger_ignores_are_not_reported_as_imported(path):
+    run_statements(
+        path,
+        "create trigger ignored before insert on users when new.username = 'yan' begin select raise(ignore); end",
+    )
+    before = read_all_rows(path)
+    catch_error(DbctlError, lambda: import_file(path, GOOD))
+    assert read_all_rows(path) == before

@@ -8,6 +8,7 @@ import pytest
 
 from dbctl.model import PageRequest
 from dbctl.services.app.user_table import UserSelector
+from dbctl.services.users.detail import show_users
 from dbctl.services.users.lockout import list_locked, unlock
 from dbctl.services.users.queries import UserFilter
 from tests.services.flashpoint_app import SHAPES, create_app, open_app, query_rows, run_statements
@@ -118,3 +119,24 @@ def test_invalid_login_or_time_locks_no_user(path):
     names, result = list_locked_logins(path)
     assert names == ["bob"]
     assert result.page.items[0].extra["locked_until"] is None
+
+
+def test_failed_attempts_of_a_user_are_shown(path):
+    add_attempts(path, "ann", "10.0.0.1", 2)
+    add_attempts(path, "bob", "10.0.0.2", 1)
+    with open_app(path) as app:
+        shown = show_users(app, UserSelector(logins=["ann", "bob", "root"]))
+        assert {user.username: user.failed_attempts for user in shown.items} == {
+            "ann": 2,
+            "bob": 1,
+            "root": 0,
+        }
+
+
+def test_attempts_without_address_lock_only_their_login(path):
+    for name in ("ann", "bob", "cy", "dora", "emil"):
+        add_attempts(path, name, "", 1)
+    assert list_locked_logins(path)[0] == []
+    add_attempts(path, "ann", "", 4)
+    names, result = list_locked_logins(path)
+    assert (names, result.remarks) == (["ann"], [])

@@ -119,6 +119,10 @@ def test_page_has_total(path):
     with open_app(path) as app:
         page = queries.list_users(app, UserFilter(), PageRequest(limit=2))
         assert ([user.login for user in page.items], page.total, page.has_more) == (["root", "ann"], 3, True)
+        # every field of a user with one role; roles and further columns are no columns of lists
+        assert set(page.column_names) == {
+            "id", "login", "username", "name", "email", "role", "active", "created_at", "updated_at", "last_login_at",
+        }  # fmt: skip
         last = queries.list_users(app, UserFilter(), PageRequest(limit=2, offset=2))
         assert ([user.login for user in last.items], last.has_more) == (["bob"], False)
         assert queries.list_users(app, UserFilter(), PageRequest(limit=2, offset=10**18)).items == []

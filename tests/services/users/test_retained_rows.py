@@ -72,3 +72,63 @@ def test_plan_and_result_list_retained_rows(answer, tmp_path, engine):
         assert database.rows("select count(*) from log where person = 1") == [(2,)]
         assert database.rows("select count(*) from posts where author = 1") == [(2,)]
         assert list_retained("cy", "--dry-run") == []
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+def test_successor_gets_the_rows_of_deleted_users(answer, tmp_path, engine):
+    profile = PROFILE.replace(
+        'fields = { login = "login" }', 'fields = { login = "login" }\nsuccessor = { boss = 9 }'
+    )
+    (tmp_path / "club.toml").write_text(profile)
+    with empty_database(engine, tmp_path / "club.db") as database:
+        database.run(
+            "create table people (id integer primary key, login varchar(9) not null unique, boss integer)",
+            "create table notes (id integer primary key, person integer)",
+            "create table posts (author integer)",
+            "create table files (owner integer)",
+            "insert into people values (1, 'ida', null), (2, 'bo', null), (3, 'nobody', 9), (4, 'cy', null)",
+            "insert into posts values (1), (1), (2)",
+            "insert into files values (1), (2)",
+        )
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        assert answer("users", "delete", "nobody", "--yes", *options, status=2)["error"]["code"] == "usage"
+        answer("users", "delete", "ida", "--yes", *options)
+        assert database.rows("select author from posts order by 1") == [(2,), (3,), (3,)]
+        assert database.rows("select owner from files order by 1") == [(2,), (3,)]
+        answer("users", "delete", "bo", "--transfer-to", "cy", "--yes", *options)
+        assert database.rows("select author from posts order by 1") == [(3,), (3,), (4,)]
+        database.run("update people set boss = null")
+        error = answer("users", "delete", "cy", "--yes", *options, status=2)["error"]
+        assert "--transfer-to" in error["message"]
+        assert database.rows("select count(*) from people") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    ("engine", "key"),
+    [
+        ("sqlite", "integer primary key"),
+        ("postgresql", "serial primary key"),
+        ("mysql", "integer primary key auto_increment"),
+    ],
+)
+def test_new_user_gets_the_first_value_that_users_have(answer, tmp_path, engine, key):
+    only = 'fields = { login = "login" }\nonly = { kind = ["person", "bot"] }'
+    profile = PROFILE.replace('fields = { login = "login" }', only).replace(', codec = "given"', "")
+    (tmp_path / "club.toml").write_text(profile)
+    with empty_database(engine, tmp_path / "club.db") as database:
+        database.run(f"create table people (id {key}, login varchar(9) not null unique, kind varchar(9))")
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        answer("users", "create", "ida", *options)
+        assert database.rows("select login, kind from people") == [("ida", "person")]
+
+
+def test_app_without_passwords_checks_none(answer, tmp_path):
+    (tmp_path / "club.toml").write_text(PROFILE)
+    with empty_database("sqlite", tmp_path / "club.db") as database:
+        database.run("create table people (id integer primary key, login varchar(9) not null unique)")
+        database.run("insert into people values (1, 'ida')")
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        error = answer(
+            "users", "check-password", "ida", "--password-file", "none.txt", *options, status=None
+        )["error"]
+        assert error["code"] == "feature-missing"

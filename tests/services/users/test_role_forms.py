@@ -358,6 +358,9 @@ def test_roles_in_row_of_metadata_are_written_exactly(club):
     club.refuse("last-admin", "data", "delete", "people_meta", "1")
     club.refuse("last-admin", "data", "set", "people_meta", "1", "content=a:0:{}")
 
+    for role, rows in (([], {"people": 1}), (["--role", "user"], {"people": 1, "people_meta": 2})):
+        plan = club.run("users", "create", "eve", *role, "--dry-run")["plan"]
+        assert plan["rows"] == rows
     club.run("users", "add-role", "bob", "boss")
     club.run("users", "set-role", "ada", "user")
     club.run("users", "set-role", "dan", "guest")
@@ -482,15 +485,17 @@ def test_contradicting_keys_are_reported_with_position(tmp_path, answer, role, l
 
 @pytest.mark.parametrize("form", ["enum", "ranks", GROUPS, METADATA])
 def test_exclusive_role_has_one_holder(club, form, tmp_path):
-    section, boss, user = form, "boss", "user"
+    section, boss, user, other = form, "boss", "user", "guest"
     if form in FORMS:
-        section, boss, user, *_ = FORMS[form]
+        section, boss, user, other, *_ = FORMS[form]
     role, tables = section.partition("[")[::2] if form in ("ranks", METADATA) else (section, "")
     bracket = "[" if tables else ""
     club.use(f"exclusive = '{boss}'\n{role}{bracket}{tables}", boss)
     club.add("ada", "bob", "cy", is_admin="false", kind="'user'", is_staff="false")
     club.run("users", "set-role", "ada", boss)  # no user had the role
     holder = club.roles()["ada"]
+    club.run("users", "set-role", "cy", other)
+    club.run("users", "set-role", "cy", user)
 
     for words in (
         ["set-role", "bob", boss],
@@ -504,8 +509,14 @@ def test_exclusive_role_has_one_holder(club, form, tmp_path):
     if form in (GROUPS, METADATA):
         club.refuse("role-exclusive", "users", "add-role", "bob", boss)
         club.refuse("role-exclusive", "users", "remove-role", "ada", boss)
+        club.run("users", "add-role", "ada", other)  # and remains the holder
+        club.run("users", "remove-role", "ada", other)
     (tmp_path / "users.json").write_text(json.dumps([{"login": "eve", "role": boss}]))
     club.refuse("role-exclusive", "users", "import", str(tmp_path / "users.json"))
+    for roles in ("boss", '{"boss": 1}', "[1]"):
+        (tmp_path / "users.json").write_text(json.dumps([{"login": "eve", "roles": roles}]))
+        error = club.run("users", "import", str(tmp_path / "users.json"), status=2)
+        assert "not a list of names" in error["message"]
 
     club.run("users", "set-role", "bob", user, "--demote-to", user, status=2)
     club.run("users", "set-role", "bob", boss, "--demote-to", boss, status=2)

@@ -143,6 +143,13 @@ def test_default_settings_are_added_on_request(path):
     document = any(row[1] == "value_type" for row in query_rows(path, "pragma table_info(system_settings)"))
     theme = ("category = 'app' and key", "defaultTheme") if document else ("key", "app.default_theme")
     run_statements(path, f"update system_settings set value = 'light' where {theme[0]} = '{theme[1]}'")
+    steps = plan_change(path, create(with_settings=True)).steps
+    (step,) = [
+        step
+        for step in steps
+        if step.startswith("add the app's default user settings: theme_mode, primary_color")
+    ]
+    assert not [step for step in plan_change(path, create()).steps if "settings" in step]
     result = apply_change(path, create(with_settings=True))
     stored = dict(query_rows(path, "select setting_key, setting_value from user_settings where user_id = 4"))
     other_settings = (
@@ -150,6 +157,7 @@ def test_default_settings_are_added_on_request(path):
     )
     expected = {"theme_mode": "light", "primary_color": "blue", **other_settings}
     assert (stored, list(result.default_settings)) == (expected, list(expected))
+    assert step == f"add the app's default user settings: {', '.join(expected)}"
 
 
 @pytest.mark.parametrize(
@@ -531,6 +539,18 @@ def test_one_of_two_admins_can_be_removed(path):
     )
 
 
+def test_plan_names_five_users_and_counts_the_others(path):
+    for name in ("una", "vera", "wim"):
+        add_user(path, name, 2)
+    for count, title in ((5, "ann, bob, una, vera, wim"), (6, "root, ann, bob, una, vera and 1 more")):
+        logins = ["root", "ann", "bob", "una", "vera", "wim"][-count:]
+        plan = plan_change(
+            path,
+            lambda app, names=logins: user_update.set_active(app, UserSelector(logins=names), active=True),
+        )
+        assert plan.title.endswith(title)
+
+
 def test_admin_role_in_other_case_is_guarded(path):
     run_statements(path, "update roles set name = 'Admin' where id = 1")
     assert_refused(path, LastAdminError, lambda app: role_changes.set_role(app, ROOT, "user"))
@@ -640,6 +660,16 @@ def test_restricting_foreign_key_is_reported_before_change(path):
         path, ConstraintError, lambda app: delete_users(app, UserSelector(logins=["ann"]))
     )
     assert "1 row of notes" in message
+
+
+def test_user_that_a_trigger_removes_is_reported(path):
+    run_statements(
+        path, "create trigger gone after insert on users begin delete from users where id = new.id; end"
+    )
+    before = read_all_rows(path)
+    error = catch_error(ConstraintError, lambda: apply_change(path, create()))
+    assert "does not exist after the insert" in str(error)
+    assert read_all_rows(path) == before
 
 
 def test_deleting_no_inactive_users_changes_nothing(path):

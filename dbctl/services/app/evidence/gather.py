@@ -35,6 +35,8 @@ _LARGE_NAMES = re.compile(
 )
 #: Columns of large texts that are read, because they show the roles of users and the forms of settings.
 _VALUES = ("meta_value", "option_value", "value")
+#: Tables with small values in such columns, like settings of users.
+_USERS = re.compile(r"(^|_)(users?|accounts?|members?|customers?|people|persons?)$", re.IGNORECASE)
 #: The tables that are sampled first.
 _RELEVANT = re.compile(
     r"user|account|member|person|people|customer|auth|login|session|token|setting|option|config|role",
@@ -48,7 +50,9 @@ class TableEvidence(Struct, frozen=True, kw_only=True):
     name: str
     columns: Mapping[str, Column]  #: without columns that a profile cannot name
     is_view: bool = False
-    keys: Sequence[Sequence[str]] = ()  #: the columns of each unique index without a condition
+    keys: Mapping[
+        Sequence[str], str
+    ] = {}  #: by its columns, each unique index without a condition; empty: the primary key
     references: Sequence[SchemaReference] = ()  #: its foreign keys
     rows: Sequence[Row] = ()  #: a sample, by column; without columns of large values
     unread: str = ""  #: why no row was read; empty: rows were read
@@ -63,7 +67,7 @@ class TableEvidence(Struct, frozen=True, kw_only=True):
 
     def is_unique(self, column: str) -> bool:
         """Return whether a unique index covers exactly this column."""
-        return [column] in [list(key) for key in self.keys]
+        return (column,) in self.keys
 
     def values(self, column: str) -> list[object]:
         """Return the sampled values of a column that are not NULL."""
@@ -154,13 +158,14 @@ def _read_schema(db: Readable) -> dict[str, SchemaTable]:
     return {}
 
 
-def _list_keys(columns: Mapping[str, Column], definition: SchemaTable | None) -> list[list[str]]:
-    primary = [column.name for column in columns.values() if column.is_primary_key]
-    keys = [primary] if primary else []
+def _list_keys(columns: Mapping[str, Column], definition: SchemaTable | None) -> dict[Sequence[str], str]:
+    primary = tuple(column.name for column in columns.values() if column.is_primary_key)
+    keys = dict[Sequence[str], str]({primary: ""} if primary else {})
     for index in definition.indexes if definition else ():
         if index.unique and not index.where:
-            names = [_find_spelling(columns, strip_collation(column)) for column in index.columns]
-            keys += [names] if all(names) else []
+            names = tuple(_find_spelling(columns, strip_collation(column)) for column in index.columns)
+            if all(names):
+                keys.setdefault(names, index.name)
     return keys
 
 
@@ -174,7 +179,11 @@ def _select_columns(table: TableEvidence) -> list[str]:
     return [
         column.name
         for column in table.columns.values()
-        if (column.name in _VALUES or not _LARGE_TYPES.search(column.type))
+        if (
+            column.name in _VALUES
+            or not _LARGE_TYPES.search(column.type)
+            or ("JSON" in column.type and _USERS.search(table.name))
+        )
         and not _LARGE_NAMES.search(column.name)
     ]
 

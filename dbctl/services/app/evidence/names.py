@@ -32,9 +32,20 @@ FIELDS: Mapping[str, Sequence[str]] = {
     "last_login_at": ["last_login_at", "last_login", "last_login_on", "lastlogin", "last_sign_in_at", "current_sign_in_at",
                       "last_seen_at", "last_seen", "last_active_at", "last_access"],
 }  # fmt: skip
+#: Columns that identify users who sign in.
+LOGINS = ("username", "user_name", "login", "login_name", "uname", "user_login", *FIELDS["email"])
+#: Columns with the kind of a row, in a table of several kinds.
+KIND = re.compile(r"^((user|account|principal)_?)?(type|kind)$")
+#: Logins of accounts that an app makes for itself.
+SYSTEM_LOGIN = re.compile(
+    r"anonymous|(^|[ _-])(system|nobody|ghost|deleted|guest|unknown|script|daemon|default)([ _-]?user)?($|[ _@-])",
+    re.IGNORECASE,
+)
 TIME_FIELDS = ("created_at", "updated_at", "last_login_at")
 #: Further columns of users that a profile shows under their own names.
 PERSONAL = re.compile(r"^(first_?name|last_?name|given_name|family_name|phone|locale|language|time_?zone)$")
+#: Those of them that an app may set for each user.
+PREFERENCE = re.compile(r"^(locale|language|time_?zone)$")
 
 PASSWORD = re.compile(
     r"^(user_?|hashed_|encrypted_|crypted_)?(password|passwd|pass|pwd|pw)(_?(hash|hashed|digest|bcrypt))?$|^(hash|secret_?hash)$"

@@ -38,8 +38,8 @@ def find_user_references(evidence: Evidence, users: TableEvidence, key: str) -> 
             continue
         keyed = set[str]()
         for reference in table.references:
-            if reference.table == users.name and len(reference.columns) == 1:
-                column = reference.columns[0]
+            column = _find_user_column(reference, key) if reference.table == users.name else ""
+            if column:
                 keyed.add(column)
                 is_handled = reference.on_delete in ("CASCADE", "SET NULL", "SET DEFAULT")
                 if column in table.columns:
@@ -50,6 +50,14 @@ def find_user_references(evidence: Evidence, users: TableEvidence, key: str) -> 
         for column in table.columns:
             if column not in other_keys and _is_named_after_users(table, column, users, key):
                 yield UserReference(table=table.name, column=column, deletion="unhandled")
+
+
+def _find_user_column(reference: SchemaReference, key: str) -> str:
+    """Return the column of a foreign key that has the key of a user; empty: it refers to other columns of users."""
+    if len(reference.columns) == 1:
+        return reference.columns[0]
+    pairs = dict(zip(reference.to, reference.columns, strict=False))
+    return pairs.get(key, "")
 
 
 class BlockingReference(Struct, frozen=True, kw_only=True):
@@ -119,7 +127,7 @@ def _list_cascading(evidence: Evidence, users: TableEvidence, key: str) -> Itera
                 is_simple
                 and reference.table == users.name
                 and reference.on_delete == "CASCADE"
-                and table is not users
+                and table.name != users.name
             ):
                 yield f"{table.name}.{reference.columns[0]}"
 
