@@ -254,9 +254,12 @@ def _check_app(app: model.App) -> Iterator[Problem]:
         elif resolve_engine(url, section.engines).engine not in section.engines:
             engines = " or ".join(section.engines)
             yield ("databases", name), f"{profile.name} uses {engines} for it, not {url.engine}"
-    for name in app.migrations:
-        if name not in profile.databases:
-            yield ("migrations", name), f"{profile.name} has no such database; known: {known}"
+    limits = app.backup.databases if app.backup else ()
+    for key in [("migrations", name) for name in app.migrations] + [
+        ("backup", "databases", name) for name in limits
+    ]:
+        if key[-1] not in profile.databases:
+            yield key, f"{profile.name} has no such database; known: {known}"
 
 
 def _problem_finding(file: Path, problem: toml.Problem) -> Finding:

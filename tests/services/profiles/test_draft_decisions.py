@@ -10,6 +10,7 @@ import pytest
 
 from dbctl.model import Secret
 from dbctl.profiles import hash_password
+from tests.databases import empty_database
 
 HASH = hash_password(Secret("secret"), "$2b$04$")
 TOKEN = "f3a9c07be1d24856aa10"
@@ -23,6 +24,7 @@ class Shop:
     def __init__(self, folder, answer) -> None:
         self.path, self.profile, self._answer = folder / "shop.db", folder / "shop.toml", answer
         self.options = ("--profile", str(self.profile), "--url", f"main={self.path}")
+        self.users: tuple[str, ...] = ()
 
     def create(self, *statements: str, columns: str = "", values: tuple[str, str] = ("", "")) -> None:
         with closing(sqlite3.connect(self.path)) as connection, connection:
@@ -35,7 +37,8 @@ class Shop:
                 connection.execute(statement)
 
     def draft(self) -> dict:
-        data = self._answer("profiles", "draft", str(self.path), "--name", "shop", "--to", str(self.profile))
+        words = ("profiles", "draft", str(self.path), "--name", "shop", "--to", str(self.profile))
+        data = self._answer(*words, *self.users)
         return tomllib.loads(data["data"]["profile"])
 
     def run(self, *words: str, status: int | None = 0) -> dict:
@@ -271,3 +274,145 @@ def test_user_whose_key_is_in_the_name_of_a_role_is_not_deleted(shop):
     shop.profile.write_text(shop.profile.read_text().replace("# admin = false", "admin = false"))
     assert shop.run("users", "delete", "bo@example.org", status=6)["error"]["code"] == "decision-open"
     assert shop.rows("select count(*) from users") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    ("key", "admin"),
+    [("id integer primary key, name text", None), ("name text primary key", "Administrator")],
+)
+def test_name_of_a_row_of_roles_does_not_show_that_its_users_are_admins(shop, key, admin):
+    number = "1, " if admin is None else ""
+    role = "'Administrator'" if admin else "1"
+    shop.create(
+        f"create table roles ({key})",
+        f"insert into roles values ({number}'Administrator')",
+        columns=f", role {'text' if admin else 'integer'} references roles",
+        values=(f", {role}", ", null"),
+    )
+    profile = shop.draft()
+    assert profile["users"].get("admin") == admin
+    assert ("admin" in profile.get("undecided", {})) == (admin is None)
+    if admin is None:
+        error = shop.run("users", "delete", "bo@example.org", status=6)["error"]
+        assert error["code"] == "admin-undecided"
+
+
+@pytest.mark.parametrize(("login", "is_active"), [("null", True), ("'staff@example.org'", False)])
+def test_rows_of_a_kind_without_login_and_password_are_no_users(shop, login, is_active):
+    shop.create(
+        "create table principals (id integer primary key, login text, password text, type text not null, admin boolean)",
+        *(
+            f"insert into principals values ({key}, '{name}', '{HASH}', 'User', {key == 1})"
+            for key, name in enumerate(("ada", "bo"), 1)
+        ),
+        f"insert into principals values (3, {login}, '', 'Group', false)",
+    )
+    shop.users = ("--users", "principals")
+    profile = shop.draft()
+    assert profile["users"].get("only") == ({"type": "User"} if is_active else None)
+    assert '# only = { type = "User" }' in shop.profile.read_text() or is_active
+    assert any("Group" in text for text in profile["undecided"]["users"])
+    assert shop.run("users", "list")["data"]["total"] == (2 if is_active else 3)
+    if is_active:
+        shop.run("users", "create", "cy", "--generate")
+        assert shop.rows("select type from principals where login = 'cy'") == [("User",)]
+        assert shop.run("users", "delete", "3", status=5)["error"]["code"] == "user-missing"
+
+
+def test_account_of_the_app_itself_is_a_decision(shop):
+    shop.create(columns=", username text", values=(", 'ada'", ", 'bo'"))
+    with closing(sqlite3.connect(shop.path)) as connection, connection:
+        connection.execute("insert into users values (null, 'x@example.org', '!unusable', 'AnonymousUser')")
+    profile = shop.draft()
+    assert "AnonymousUser" in " ".join(profile["undecided"]["users"])
+    text = shop.profile.read_text()
+    line = 'excluded = { username = ["AnonymousUser"] }'
+    assert f"# {line}" in text
+    shop.profile.write_text(text.replace(f"# {line}", line))
+    assert shop.run("users", "list")["data"]["total"] == 2
+
+
+def test_new_rows_have_the_integers_settings_and_random_values_of_all_rows(shop):
+    shop.create(
+        "create table teams (id integer primary key, title text)",
+        "insert into teams values (1, 'all')",
+        columns=", team_id integer not null references teams, settings json, locale text, stamp text not null, api_key text",
+        values=tuple(f", 1, '{{}}', 'en', '{sign * 32}', '{sign * 40}'" for sign in "ab"),
+    )
+    profile = shop.draft()
+    new = profile["users"]["new"]
+    assert new == {"team_id": 1, "settings": "{}", "locale": "en", "stamp": ":hex-32"}
+    assert new["team_id"] is not True
+    assert "api_key" in " ".join(profile["undecided"]["new-users"])
+    shop.run("users", "create", "cy@example.org", "--generate")
+    rows = shop.rows("select team_id, settings, locale, length(stamp), api_key from users where id = 3")
+    assert rows == [(1, "{}", "en", 32, None)]
+
+
+def test_tables_with_several_rows_of_each_user_are_a_decision(shop):
+    shop.create(
+        *(
+            f"insert into users values (null, '{name}@example.org', '{HASH}')"
+            for name in ("cy", "dee", "eve")
+        ),
+        "create table folders (id integer primary key, user_id integer not null references users (id), title text not null)",
+        "insert into folders (user_id, title) select id, 'Servers' from users",
+        "insert into folders (user_id, title) values (1, 'Test')",
+    )
+    profile = shop.draft()
+    assert "folders" in " ".join(profile["undecided"]["new-users"])
+    assert "create" not in profile["users"]
+    result = shop.run("users", "create", "fay@example.org", "--generate")
+    assert any("folders" in warning for warning in result["warnings"])
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+@pytest.mark.parametrize("names", [("ann", "bob"), ("ann", "ann")], ids=["different names", "equal names"])
+def test_login_of_two_columns_is_a_decision_that_refuses_logins(tmp_path, answer, engine, names):
+    with empty_database(engine, tmp_path / "app.db") as database:
+        database.run(
+            "create table users (id integer primary key, name varchar(40) not null, host varchar(40) not null, password varchar(100))",
+            "create unique index users_name_host on users (name, host)",
+            f"insert into users values (1, '{names[0]}', 'a.example', '{HASH}'), (2, '{names[1]}', 'b.example', '{HASH}')",
+        )
+        profile_path = tmp_path / "app.toml"
+        data = answer("profiles", "draft", database.url, "--name", "app", "--to", str(profile_path))["data"]
+        profile = tomllib.loads(data["profile"])
+        assert (profile["users"]["login"], "username" in profile["users"]["fields"]) == (["id"], False)
+        (decision,) = profile["undecided"]["login"]
+        assert all(text in decision for text in ("users_name_host", "name and host"))
+        options = ("--profile", str(profile_path), "--url", f"main={database.url}", "--yes")
+        before = database.content()
+        for words in (
+            ["show", "ann"],
+            ["show", "1"],
+            ["set-password", "ann", "--generate"],
+            ["set-password", "1", "--generate"],
+            ["update", "1", "--name", "zoe"],
+            ["create", "zoe", "--name", "zoe", "--set", "host=a.example", "--generate"],
+            ["create", "9", "--name", "zoe", "--set", "host=a.example", "--generate"],
+            ["ensure", "9", "--name", "zoe", "--set", "host=a.example", "--generate"],
+            ["delete", "1"],
+            ["export-data", "1", str(tmp_path / "ann.json")],
+        ):
+            error = answer("users", *words, *options, status=6)["error"]
+            assert (error["code"], "users_name_host" in error["message"]) == ("decision-open", True), words
+        assert database.content() == before
+        assert answer("users", "list", *options)["data"]["total"] == 2
+        assert answer("users", "show", "--id", "1", *options)["data"]["name"] == "ann"
+        text = profile_path.read_text()
+        entry = text[text.index("login = [\n") : text.index("]\n", text.index("login = [\n")) + 2]
+        profile_path.write_text(text.replace(entry, ""))
+        assert answer("users", "show", "1", *options)["data"]["name"] == "ann"
+
+
+def test_login_of_one_column_is_not_refused_for_a_key_of_two(shop):
+    shop.create(
+        "create unique index users_name_host on users (name, host)",
+        columns=", name text, host text",
+        values=(", 'ada', 'a'", ", 'bo', 'b'"),
+    )
+    profile = shop.draft()
+    assert (profile["users"]["login"], "login" in profile["undecided"]) == (["email"], False)
+    assert "users_name_host" in " ".join(profile["undecided"]["users"])
+    shop.run("users", "set-password", "bo@example.org", "--generate")

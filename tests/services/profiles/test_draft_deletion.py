@@ -153,3 +153,55 @@ def test_columns_with_logins_or_names_with_keys_are_references_without_a_key(dra
     operation = drafted.run("audit", "list", "--limit", "1")["data"]["items"][0]["operation"]
     drafted.run("undo", str(operation))
     assert drafted.database.content() == before
+
+
+def test_rows_that_only_a_name_assigns_to_users_are_candidates(drafted):
+    key = "integer primary key"
+    drafted.database.run(
+        f"create table users (id {key}, email varchar(80) not null unique, active boolean not null)",
+        "insert into users values (1, 'ada@example.org', true), (2, 'bo@example.org', true)",
+        f"create table notification (id {key}, user_id integer, name varchar(40))",
+        "insert into notification values (1, 2, 'mail'), (2, 1, 'chat')",
+        f"create table monitor (id {key}, user_id integer)",
+        "insert into monitor values (1, 2), (2, 1)",
+        f"create table remote (id {key}, user_id integer)",
+        "insert into remote values (1, 2), (2, 99)",
+        f"create table proxy (id {key}, user_id integer)",
+    )
+    profile = drafted.draft()
+    assert profile["users"]["cascade"] == []
+    assert [item["table"] for item in profile["users"]["transfer"]] == ["monitor"]
+    text = " ".join(profile["undecided"]["deletion"])
+    for path in ("notification.user_id", "proxy.user_id", "remote.user_id"):
+        assert path in text
+    findings = drafted.run("apps", "check")["data"]["findings"]
+    owned = [finding["message"] for finding in findings if finding["code"] == "owned-rows"]
+    assert all(any(name in message for message in owned) for name in ("notification", "proxy", "remote"))
+    plan = drafted.run("users", "delete", "bo@example.org", "--dry-run")["data"]["plan"]
+    assert plan["rows"] == {"users": 1}
+    assert any("notification.user_id" in step for step in plan["steps"])
+    drafted.run("users", "delete", "bo@example.org")
+    assert drafted.database.rows("select count(*) from notification") == [(2,)]
+
+
+def test_foreign_keys_of_several_columns_refer_to_users(drafted):
+    key = "integer primary key"
+    refers = "foreign key (tenant, person) references users (tenant, id)"
+    drafted.database.run(
+        f"""create table users (id {key}, tenant integer not null, email varchar(80) not null unique,
+            active boolean not null, unique (tenant, id))""",
+        "insert into users values (1, 1, 'ada@example.org', true), (2, 1, 'bo@example.org', true)",
+        f"create table sheets (id {key}, tenant integer not null, person integer not null, {refers})",
+        "insert into sheets values (1, 1, 2)",
+    )
+    profile = drafted.draft()
+    assert [(item["table"], item["column"]) for item in profile["users"]["transfer"]] == [
+        ("sheets", "person")
+    ]
+    assert "sheets.person" in profile["undecided"]["deletion"][0]
+    deletion = ("users", "delete", "bo@example.org")
+    assert drafted.run(*deletion, status=6)["error"]["code"] == "constraint"
+    drafted.run(*deletion, "--transfer-to", "ada@example.org")
+    assert drafted.database.rows("select person from sheets") == [(1,)]
+    findings = drafted.run("apps", "check")["data"]["findings"]
+    assert [finding for finding in findings if finding["code"] == "owned-rows"] == []

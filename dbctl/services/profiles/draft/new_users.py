@@ -28,6 +28,7 @@ LONGEST_CONSTANT = 40
 #: The time limit of a query about all users.
 QUERY_LIMIT = timedelta(seconds=1)
 _UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+_HEX = re.compile(r"(?=.*[a-f])([0-9a-f]{2}){16,64}")
 #: Names of fields with a meaning of their own.
 _RESERVED = ("role", "roles", "active")
 #: Fields that each new user has.
@@ -72,7 +73,14 @@ def draft_new_users(
         described: tables that other sections describe.
     """
     known_before = {field: column for field, column in fields.items() if field in _SOURCES and field != "id"}
-    own = _find_values(users, [(row, row) for row in users.rows], known_before, {*covered, *fields.values()})
+    same = {
+        column
+        for field, column in fields.items()
+        if names.PREFERENCE.search(field) and len(set(map(str, users.values(column)))) == 1
+    }
+    own = _find_values(
+        users, [(row, row) for row in users.rows], known_before, {*covered, *fields.values()} - same
+    )
     required = [column for column in own.unknown if users.columns[column].required]
     varied = [column for column in own.unknown if column not in required]
     known = {**own.known, **_find_empty_texts(users, fields)}
@@ -130,7 +138,7 @@ def find_constant(column: Column, stored: Sequence[object]) -> Value | None:
     if values.is_time(column, stored):
         return ":now"
     distinct = set(map(repr, stored))
-    if values.is_boolean(column, stored):
+    if values.is_boolean(column, stored) and (len(distinct) > 1 or not values.is_whole(column)):
         return bool(stored[0]) if len(distinct) == 1 else False
     first = stored[0] if stored else None
     if len(distinct) != 1 or (first not in ("", 0) and (len(stored) == 1 or has_secret_name(column.name))):
@@ -164,9 +172,16 @@ def _derive(
             return f"{{{field}}}"
         if stored == [text.lower() for text in copied]:
             return f"{{{field}:lower}}"
-    if all(map(_UUID4.fullmatch, stored)) and not table.target(column.name):
+    return None if table.target(column.name) else _find_generator(column, stored)
+
+
+def _find_generator(column: Column, stored: Sequence[str]) -> Value | None:
+    if all(map(_UUID4.fullmatch, stored)):
         return ":uuid4"
-    return None
+    # A row with a new key of a program would let it sign in.
+    is_key = has_secret_name(column.name) or bool(names.TOKEN.search(names.normalize(column.name)))
+    is_random = all(map(_HEX.fullmatch, stored)) and len(set(map(len, stored))) == 1
+    return f":hex-{len(stored[0])}" if is_random and not is_key else None
 
 
 def _find_empty_texts(users: TableEvidence, fields: Mapping[str, str]) -> dict[str, Value]:
@@ -199,7 +214,7 @@ def _explain_values(table: TableEvidence, known: Mapping[str, Value]) -> str:
 def _find_companions(
     evidence: Evidence, db: Readable, users: TableEvidence, described: Collection[str]
 ) -> Iterator[UserReference]:
-    """Yield the columns of tables in which every user has exactly one row."""
+    """Yield the columns of tables in which every user has one row, or each of many users has rows."""
     keys = sorted(map(str, users.values(users.key)))
     if len(keys) < LEAST_USERS:
         return
@@ -208,7 +223,8 @@ def _find_companions(
         if table.name in described or table.unread:
             continue
         if _is_whole(users) and _is_whole(table):
-            if sorted(map(str, table.values(reference.column))) == keys:
+            owners = sorted(map(str, table.values(reference.column)))
+            if owners == keys or (len(keys) >= MANY_USERS and sorted(set(owners)) == keys):
                 yield reference
         elif table.is_unique(reference.column) and table.rows and _has_each_user(db, users, reference):
             yield reference
@@ -242,18 +258,21 @@ def _draft_companion(
         lines.append(Line("values", shown.known, _explain_values(table, shown.known)))
     is_own = table.is_unique(reference.column) or len(table.rows) >= MANY_USERS
     is_personal = reference.deletion != "unhandled" or names.PERSONAL_ROWS.search(names.normalize(table.name))
+    is_single = len(rows) == len(users_by_key) or not _is_whole(table)
     reasons = [
+        "" if is_single else "some users have several",
         f"the values of {join_names(unknown)} differ" if unknown else "",
         "" if is_own else "it may be chance",
         "" if is_personal else "its rows would be deleted with their user",
     ]
     doubt = "; ".join(filter(None, reasons))
+    owned = "one row" if is_single else "rows"
     counted = (
-        f"Each of {len(users.rows)} {'' if _is_whole(users) else 'sampled '}users has one row in {table.name}"
+        f"Each of {len(users.rows)} {'' if _is_whole(users) else 'sampled '}users has {owned} in {table.name}"
     )
     remark = f"{counted}. If the app requires it:" if doubt else f"{counted}, with values that are known."
     part = Part(header="users.create", is_array=True, remarks=[remark], lines=lines, is_candidate=bool(doubt))
     if not doubt:
         return part, None
-    text = f"each user has one row in {table.name}, which a new user would lack: {doubt}"
+    text = f"each user has {owned} in {table.name}, which a new user would lack: {doubt}"
     return part, Decision("new-users", text)

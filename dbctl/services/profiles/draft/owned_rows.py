@@ -17,7 +17,11 @@ from dbctl.services.app.evidence import (
     names,
 )
 from dbctl.services.profiles.draft.document import Decision, Entry, Line, Part, join_names
-from dbctl.services.profiles.draft.value_references import find_named_rows, find_value_references
+from dbctl.services.profiles.draft.value_references import (
+    contains_all,
+    find_named_rows,
+    find_value_references,
+)
 
 _REASONS = {"blocked": "a foreign key would prevent the deletion", "unhandled": "by its name; no foreign key"}
 
@@ -54,6 +58,18 @@ def draft_owned_rows(
     others = [reference for reference in references if reference.deletion != "handled"]
     deleted = [reference for reference in others if _is_personal(evidence, reference, signed_in)]
     transferable = [reference for reference in others if reference not in deleted]
+    # A name alone does not show that an app deletes the rows.
+    possible = [
+        reference
+        for reference in deleted
+        if reference.deletion == "unhandled" and reference.table not in signed_in
+    ]
+    deleted = [reference for reference in deleted if reference not in possible]
+    unproven = {
+        reference.path
+        for reference in transferable
+        if reference.deletion == "unhandled" and not _has_only_users(evidence, db, users, reference)
+    }
     lines: list[Line | str] = []
     if handled:
         lines.append(f"Foreign keys delete these, or set them to NULL: {join_names(handled)}")
@@ -77,6 +93,7 @@ def draft_owned_rows(
             for path in paths
         ),
         *(Entry(reference.path, reference.evidence, is_candidate=True) for reference in copied),
+        *(Entry(reference.path, _REASONS["unhandled"], is_candidate=True) for reference in possible),
         *below.list_deleted(deleted),
     ]
     if entries:
@@ -85,7 +102,7 @@ def draft_owned_rows(
         cleared = [Entry(path, _REASONS["blocked"]) for path in below.cleared]
         lines.append(Line("clear", cleared, "references to deleted rows, which become NULL"))
     parts = [
-        _draft_transfer(evidence, reference)
+        _draft_transfer(evidence, reference, is_candidate=reference.path in unproven)
         for reference in transferable
         if reference.deletion == "blocked" or not evidence.tables[reference.table].is_unique(reference.column)
     ]
@@ -94,9 +111,15 @@ def draft_owned_rows(
     if blocked:
         text = f"users with rows in {join_names(blocked)} are deleted only with --transfer-to, or add them to cascade"
         decisions.append(Decision("deletion", text))
-    left = [reference.path for reference in transferable if reference.deletion == "unhandled"]
+    named_after = [reference for reference in transferable if reference.deletion == "unhandled"]
+    left = [reference.path for reference in named_after if reference.path not in unproven]
     if left:
         text = f"rows of {join_names(left)} remain without their user, unless --transfer-to is used"
+        decisions.append(Decision("deletion", text))
+    remaining = [reference.path for reference in possible if reference.table not in described]
+    remaining += [reference.path for reference in named_after if reference.path in unproven]
+    if remaining:
+        text = f"only names show that rows of {join_names(remaining)} belong to users: they remain without their user, unless cascade or users.transfer has them"
         decisions.append(Decision("deletion", text))
     if below.undecided:
         text = f"users are not deleted while rows of others refer to their rows: {join_names(below.undecided)}; add them to cascade"
@@ -150,10 +173,19 @@ def _is_personal(evidence: Evidence, reference: UserReference, signed_in: Collec
     )
 
 
-def _draft_transfer(evidence: Evidence, reference: UserReference) -> Part:
+def _has_only_users(evidence: Evidence, db: Readable, users: TableEvidence, reference: UserReference) -> bool:
+    """Return whether all sampled values of a column are keys of users."""
+    stored = evidence.tables[reference.table].values(reference.column)
+    return bool(stored) and contains_all(db, users, users.key, stored)
+
+
+def _draft_transfer(evidence: Evidence, reference: UserReference, *, is_candidate: bool) -> Part:
     table = evidence.tables[reference.table]
     lines = [Line("table", reference.table, _REASONS[reference.deletion]), Line("column", reference.column)]
     once = [list(key) for key in table.keys if reference.column in key and len(key) > 1]
     if once:
         lines.append(Line("once", [name for name in once[0] if name != reference.column], "a unique index"))
-    return Part(header="users.transfer", is_array=True, lines=lines)
+    remarks = ["If these rows belong to users:"] if is_candidate else []
+    return Part(
+        header="users.transfer", is_array=True, lines=lines, remarks=remarks, is_candidate=is_candidate
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from dbctl.model import Struct, format_count
 from dbctl.services.app.evidence import Evidence, TableEvidence, find_user_references, names, values
@@ -28,11 +28,11 @@ class RoleDraft(Struct, frozen=True, kw_only=True):
     decisions: Sequence[Decision] = ()
 
 
-def draft_role(evidence: Evidence, users: TableEvidence) -> RoleDraft:
-    """Return the lines about the roles of users, in the first form that the database shows."""
+def draft_role(evidence: Evidence, users: TableEvidence, kinds: Collection[str]) -> RoleDraft:
+    """Return the lines about the roles of users, in the first form that the database shows; ``kinds`` are no columns of roles."""
     return (
         (_draft_flags(evidence, users) if _has_admin_flag(users) else None)
-        or _draft_column(evidence, users)
+        or _draft_column(evidence, users, kinds)
         or _draft_flags(evidence, users)
         or _draft_members(evidence, users)
         or _draft_metadata(evidence)
@@ -75,8 +75,8 @@ def _list_candidates(users: TableEvidence) -> RoleDraft:
     return RoleDraft(lines=lines, decisions=[Decision("admin", text)])
 
 
-def _draft_column(evidence: Evidence, users: TableEvidence) -> RoleDraft | None:
-    candidates = names.match_columns(users, names.ROLE)
+def _draft_column(evidence: Evidence, users: TableEvidence, kinds: Collection[str]) -> RoleDraft | None:
+    candidates = [column for column in names.match_columns(users, names.ROLE) if column not in kinds]
     for column in candidates:
         target = users.target(column)
         table = evidence.tables.get(target[0]) if target else _find_roles_table(evidence, column)
@@ -111,7 +111,7 @@ def _describe_table(
     stored = [str(value) for value in table.values(label)]
     source = "foreign key" if users.target(column) else "names of the columns"
     role = {"column": column, "table": table.name, "key": key, "name": label}
-    admin, decisions = _choose_admin(stored)
+    admin, decisions = _choose_admin(stored, is_fixed=label == key)
     parts = [_describe_roles_table(table, key, label), *_draft_permissions(evidence, table)]
     return RoleDraft(
         columns=[column], lines=[Line("role", role, source), *admin], parts=parts, decisions=decisions
@@ -306,7 +306,7 @@ def _describe_members(
         lines.append(
             Line("id", {"column": link.key, "codec": codec}, codec_evidence, is_candidate=codec == "given")
         )
-    parts, stored = list[Part](), sorted({str(value) for value in link.values(role)})
+    parts, stored, is_fixed = list[Part](), sorted({str(value) for value in link.values(role)}), True
     if table:
         label = _find_label(table)
         target = link.target(role)
@@ -320,14 +320,11 @@ def _describe_members(
         )
         parts.append(_describe_roles_table(table, key, label))
         parts += _draft_permissions(evidence, table)
-        stored = [str(value) for value in table.values(label)]
-    admin, decisions = _choose_admin(stored)
-    own = (
-        []
-        if table
-        else [Part(header="users.role", lines=[Line("values", stored, "stored values; add the others")])]
-    )
+        stored, is_fixed = [str(value) for value in table.values(label)], label == key
+    admin, decisions = _choose_admin(stored, is_fixed=is_fixed)
+    own = list[Part]()
     if not table:
+        own.append(Part(header="users.role", lines=[Line("values", stored, "stored values; add the others")]))
         decisions = [
             *decisions,
             Decision(
@@ -388,10 +385,13 @@ def _draft_metadata(evidence: Evidence) -> RoleDraft | None:
     return None
 
 
-def _choose_admin(labels: Sequence[str]) -> tuple[list[Line | str], list[Decision]]:
-    """Return the line that names the role of admins, and the decision if no role has a usual name."""
+def _choose_admin(labels: Sequence[str], *, is_fixed: bool = True) -> tuple[list[Line | str], list[Decision]]:
+    """Return the line that names the role of admins, and the decision if no role has a usual name, or admins may change it.
+
+    ``is_fixed`` is whether the rows of users have the name itself, so that the app compares it.
+    """
     known = [label for label in labels if label.lower() in names.ADMIN_ROLES]
-    if len(known) == 1:
+    if len(known) == 1 and is_fixed:
         return [Line("admin", known[0], "the name of the role")], []
     shown = [label for label in known or labels if len(label) <= LONGEST_ROLE][:MOST_ROLES]
     lines: list[Line | str] = [Line("admin", label, "a candidate", is_candidate=True) for label in shown]

@@ -11,6 +11,7 @@ from dbctl.services.app import has_secret_name
 from dbctl.services.app.evidence import Evidence, TableEvidence, names, values
 from dbctl.services.profiles.draft.document import Decision, Line, Part, Value
 from dbctl.services.profiles.draft.new_users import LONGEST_CONSTANT, draft_new_users
+from dbctl.services.profiles.draft.other_rows import separate_users
 from dbctl.services.profiles.draft.passwords import draft_password
 from dbctl.services.profiles.draft.roles import draft_role
 from dbctl.services.profiles.draft.users_table import NEAR_POINTS, UsersCandidate
@@ -39,7 +40,9 @@ def draft_users(
     signed_in: Collection[str],
 ) -> UsersDraft:
     """Return the sections about the candidate ``best``; ``signed_in`` are the tables whose rows end with a sign-in."""
-    table = best.table
+    password = draft_password(evidence, best.table)
+    others = separate_users(best.table, password.columns)
+    table = others.table
     fields, logins = _map_fields(table)
     key = table.columns[table.key]
     codec, key_evidence = values.guess_key_codec(key, table.values(key.name))
@@ -50,7 +53,7 @@ def draft_users(
     flags = [] if "active" in fields else _list_inactive_flags(table)
     if len(flags) == 1:
         fields["active"] = flags[0]
-    several = list(_find_composite_logins(table, fields, logins))
+    several = _find_composite_logins(table, fields, logins)
     composite = [
         Line(
             "login",
@@ -60,8 +63,8 @@ def draft_users(
         )
         for field, key in several
     ]
-    password, role = draft_password(evidence, table), draft_role(evidence, table)
-    covered = {key.name, *fields.values(), *password.columns, *role.columns}
+    role = draft_role(evidence, table, others.columns)
+    covered = {key.name, *fields.values(), *password.columns, *role.columns, *others.columns}
     new = draft_new_users(evidence, db, table, fields, covered=covered, described={*signed_in, *role.tables})
     fields |= new.fields
     lines: list[Line | str] = [
@@ -73,6 +76,7 @@ def draft_users(
         Line("id", {"column": key.name, "codec": codec}, key_evidence),
         Line("login", logins, _describe_logins(table, fields, logins)),
         *composite,
+        *others.lines,
         Line("match", "exact", "if the app distinguishes Ida and ida", is_candidate=True),
         *role.lines,
         *password.lines,
@@ -87,13 +91,20 @@ def draft_users(
         *role.parts,
         *new.parts,
     ]
-    decisions = [*_decide_table(best, candidates), *role.decisions, *password.decisions, *new.decisions]
+    decisions = [
+        *_decide_table(best, candidates),
+        *others.decisions,
+        *role.decisions,
+        *password.decisions,
+        *new.decisions,
+    ]
     decisions += [
         Decision(
-            "users",
-            f"the login of users: {' and '.join(key)} are unique together in {table.name}, and a profile names one column",
+            "login" if "id" in logins else "users",
+            f"the login of users: {' and '.join(key)} are unique together in {table.name}"
+            f" ({f'index {index}' if (index := table.keys[key]) else 'the primary key'}), and a profile names one column",
         )
-        for _, key in several
+        for key in dict.fromkeys(key for _, key in several)
     ]
     if "active" not in fields:
         has_candidate = flags or names.match_columns(table, names.INACTIVE)
@@ -196,13 +207,15 @@ def _identifies(table: TableEvidence, column: str) -> bool:
 
 def _find_composite_logins(
     table: TableEvidence, fields: Mapping[str, str], logins: Sequence[str]
-) -> Iterable[tuple[str, Sequence[str]]]:
-    """Yield the fields that identify a user only together with other columns, and these columns."""
+) -> list[tuple[str, Sequence[str]]]:
+    """Return the fields that identify a user only together with other columns, and these columns."""
+    composite = []
     for field in ("username", "email", "name"):
         column = fields.get(field, "")
         key = next((key for key in table.keys if column in key and len(key) > 1), None)
         if key and field not in logins:
-            yield field, key
+            composite.append((field, key))
+    return composite
 
 
 def _describe_logins(table: TableEvidence, fields: Mapping[str, str], logins: Sequence[str]) -> str:

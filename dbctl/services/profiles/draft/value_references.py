@@ -59,7 +59,7 @@ def find_value_references(
             for source in sources:
                 if _fits(
                     evidence, table, column, users.columns[source], is_key=source == users.key
-                ) and _contains(db, users, source, stored):
+                ) and contains_all(db, users, source, stored):
                     kind = "keys" if source == users.key else "logins"
                     yield ValueReference(
                         table=table.name,
@@ -87,7 +87,7 @@ def _fits(evidence: Evidence, table: TableEvidence, column: Column, source: Colu
     return is_named or len(stored) >= LEAST_VALUES or all("@" in value for value in stored)
 
 
-def _contains(db: Readable, users: TableEvidence, source: str, stored: Sequence[object]) -> bool:
+def contains_all(db: Readable, users: TableEvidence, source: str, stored: Sequence[object]) -> bool:
     """Return whether all values are those of users; values that are not among the sampled users are looked up."""
     known = set(map(str, users.values(source)))
     missing = sorted({str(value) for value in stored if value != ""} - known)
