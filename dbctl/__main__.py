@@ -22,7 +22,7 @@ def run() -> None:
     elif sys.platform == "win32":
         sys.stderr.write("dbctl: Windows is not supported; run it on Linux or macOS (WSL is Linux)\n")
         status = 2
-    elif arguments in (["--help"], ["-h"]) and _terminal_width() >= _WIDTH:
+    elif arguments in (["--help"], ["-h"]) and not needs_layout():
         status = print_or_run(_read_help())
     else:
         status = run_command_line()
@@ -81,14 +81,11 @@ def run_command_line() -> int:
         return error.exit_status
 
 
-def _terminal_width() -> int:
+def needs_layout() -> bool:
+    """Whether the help is wrapped for a width, or has colors."""
     columns = os.environ.get("COLUMNS", "")
-    if columns.isdigit() and int(columns):
-        return int(columns)
-    try:
-        return os.get_terminal_size(1).columns or _WIDTH
-    except OSError:  # no terminal
-        return _WIDTH
+    is_narrow = columns.isdigit() and 0 < int(columns) < _WIDTH
+    return is_narrow or "CLICOLOR_FORCE" in os.environ or os.isatty(1)
 
 
 def open_missing_streams() -> None:

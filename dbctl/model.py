@@ -94,8 +94,7 @@ class ChangeResult(Struct, frozen=True, kw_only=True):
     Table output omits them without a terminal, for cron, and contains only their summary on a terminal.
     """
 
-    #: Whether the closing line contains the duration of the work.
-    is_timed: ClassVar[bool] = False
+    is_timed: ClassVar[bool] = False  #: whether the closing line contains the duration of the work
 
     @property
     def effect(self) -> Effect | None:
@@ -169,6 +168,12 @@ class Trend(tuple[float, ...]):
     __slots__ = ()
 
 
+class RowKey(tuple[object, ...]):
+    """The primary key of a row: in a table, the arguments of a command that names the row."""
+
+    __slots__ = ()
+
+
 class Page(Struct, Generic[T], frozen=True, kw_only=True):
     """A part of a list. ``limit`` is None for all items."""
 
@@ -178,8 +183,7 @@ class Page(Struct, Generic[T], frozen=True, kw_only=True):
     offset: int = 0
     column_names: Sequence[str] = ()  #: the columns of an item, for output with a header even without items
     empty_message: str = "none"  #: the text for an empty list
-    #: Columns with the same value in every row, which table output omits.
-    constant_columns: Sequence[str] = ()
+    omitted_columns: Sequence[str] = ()  #: in tables: equal in every row, or to another column
     next_key: Sequence[str] = ()  #: for keyset pagination: the key of the last item, as typed
 
     @property

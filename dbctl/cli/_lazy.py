@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from typer._click import Command
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command_from_info, get_command_name
 
 from dbctl import signals
 from dbctl.cli._support.emit import RECEIVER
 from dbctl.cli._support.options import RUN, add_common_options, command_path, leaf_context, logs_run
+from dbctl.render import streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from typer._click import Command, Context, HelpFormatter
+    from typer._click import Context, HelpFormatter
+    from typer.core import TyperOption
 
 #: Modules of ``dbctl.cli`` that define an ``app``, by the section of the help, with their help, so that the help of dbctl
 #: imports none of them.
@@ -149,7 +153,25 @@ LATEST = "latest"
 MAX_EQUIVALENTS = 3
 
 
-class ObservedCommand(TyperCommand):
+class _ColoredHelp(Command):
+    """A command whose help has colors on a terminal."""
+
+    def get_help_option(self, ctx: Context) -> TyperOption | None:
+        option = super().get_help_option(ctx)
+        if option:
+            option.callback = _print_help
+        return option
+
+
+def _print_help(ctx: Context, _option: object, requested: bool) -> None:
+    if requested and not ctx.resilient_parsing:
+        from dbctl.render import color_help
+
+        streams.write(color_help(ctx.get_help(), sys.stdout) + "\n")
+        ctx.exit()
+
+
+class ObservedCommand(_ColoredHelp, TyperCommand):
     """A command whose run is recorded in the journal or logged, if that applies."""
 
     def invoke(self, ctx: Context) -> object:
@@ -166,7 +188,7 @@ class ObservedCommand(TyperCommand):
         return super().invoke(ctx)
 
 
-class LazyGroup(TyperGroup):
+class LazyGroup(_ColoredHelp, TyperGroup):
     """A group that creates a command on first use, because parsing its parameters takes as long as a query."""
 
     loaders: Mapping[str, Callable[[], Command]] = {}  #: by the name of the command

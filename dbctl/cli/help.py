@@ -1,6 +1,7 @@
 """``dbctl help``: topics that concern every command, and the help of a command."""
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,7 @@ from dbctl.cli._support.emit import emit
 from dbctl.cli._support.options import read_options
 from dbctl.errors import Exit, HelpTopicMissingError
 from dbctl.model import Struct
-from dbctl.render import Format, streams
+from dbctl.render import Format, color_help, streams
 
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
@@ -166,7 +167,7 @@ def help_(
     """
     text = _create_text(ctx, words or [])
     if read_options(ctx).output is Format.TABLE:
-        streams.write(text)
+        streams.write(color_help(text, sys.stdout))
         return Exit.OK
     return emit(ctx, HelpText(topic=" ".join(words or []), text=text))
 

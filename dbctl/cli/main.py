@@ -7,7 +7,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from errno import EDQUOT, EIO, ENOSPC
 from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -198,7 +197,10 @@ class _Run:
         if type(error).__name__ == "NoArgsIsHelpError":
             if not _requested_format(self._words, os.environ.get("DBCTL_OUTPUT", "")).structured:
                 is_unconfigured = ctx is not None and ctx.parent is None and not _has_configuration()
-                sys.stderr.write(FIRST_STEPS if is_unconfigured else error.format_message() + "\n")
+                from dbctl.render import color_help
+
+                text = FIRST_STEPS if is_unconfigured else error.format_message() + "\n"
+                sys.stderr.write(color_help(text, sys.stderr))
                 return Exit.USAGE
             detail = "a command is missing"
         else:
@@ -214,8 +216,6 @@ class _Run:
     def _report_internal_error(self, error: Exception) -> int:
         if is_verbose(self._ctx) or not {"-v", "--verbose"}.isdisjoint(self._words):
             traceback.print_exc()  # without local variables, which may contain secrets
-        if isinstance(error, OSError) and error.errno in {ENOSPC, EIO, EDQUOT} and error.filename is None:
-            raise OutputFailedError(reason=error.strerror) from error  # Typer writes help without ``streams``
         from dbctl.cli._support.internal_error import describe_internal_error
 
         return self._report_failure(describe_internal_error(error))

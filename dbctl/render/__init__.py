@@ -3,6 +3,7 @@
 from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
+    from dbctl.render.drawing import color_help
     from dbctl.render.envelope import line, schema
     from dbctl.render.escaping import escape
     from dbctl.render.grid import build_blocks, list_rows, summary_fields

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from dbctl.model import Finding
 from dbctl.render import streams
@@ -97,6 +97,16 @@ def write_script(sql: str, options: OutputOptions) -> None:
     screen = Screen.of(sys.stdout)
     lines = [screen.render(line) for line in highlight_script(sql, screen)]
     _write_screen(lines, height=screen.height if options.pager else 0)
+
+
+def color_help(text: str, stream: TextIO) -> str:
+    """Return a help page with the colors that ``stream`` shows."""
+    if not supports_color(stream):
+        return text
+    from dbctl.render.terminal import Screen, style_help
+
+    screen = Screen.of(stream)
+    return "\n".join(screen.render(line) for line in style_help(text))
 
 
 def _write_screen(lines: Sequence[str], *, height: int) -> None:

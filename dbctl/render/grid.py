@@ -38,6 +38,7 @@ class Grid(Struct, frozen=True, kw_only=True):
     right_aligned: Sequence[bool]  #: per column, for numbers
     fixed: Sequence[bool] = ()  #: per column, whether its values are never shortened: numbers, times
     depth: int = 0  #: levels of indentation
+    is_requested: bool = False  #: the user named the columns, so none is omitted
     matrix: bool = False  #: every column but the first one contains yes and no
 
 
@@ -101,27 +102,35 @@ def select_columns(
     return list(requested) or known
 
 
-def build_blocks(result: object, columns: Sequence[str] = (), *, drawn: bool = False) -> list[Block]:
-    """Return the blocks of a result; empty for no result. ``drawn``: they are shown on a terminal, not in a pipe."""
+def build_blocks(
+    result: object, columns: Sequence[str] = (), *, drawn: bool = False, quiet: bool = False
+) -> list[Block]:
+    """Return the blocks of a result; empty for no result.
+
+    ``drawn``: they are shown on a terminal, not in a pipe. ``quiet``: of a check, only the findings are shown.
+    """
     if result is None or (isinstance(result, ChangeResult) and not (result.summary() or columns)):
         return []
     if isinstance(result, (DryRunResult, Plan)):
         return _plan_blocks(result.plan if isinstance(result, DryRunResult) else result)
     if isinstance(result, CheckResult if not drawn else Findings) and not columns:
-        return [*result.findings]
+        states = list_rows(result) if is_table(result) and not quiet else []
+        grids = [_build_grid(states, select_columns(states), 0)] if states else []
+        return [*grids, *result.findings]
     if isinstance(result, (Page, Findings)) and (columns or not result.summary()):
         items = result.items if isinstance(result, Page) else result.findings
         rows = [_fields_of(item) if columns else summary_fields(item) for item in items]
-        if isinstance(result, Page) and result.constant_columns and not columns:
+        if isinstance(result, Page) and result.omitted_columns and not columns:
             rows = [
-                {name: value for name, value in row.items() if name not in result.constant_columns}
+                {name: value for name, value in row.items() if name not in result.omitted_columns}
                 for row in rows
             ]
-        return [_build_grid(rows, select_columns(rows, columns), 0)] if rows else []
+        names = select_columns(rows, columns)
+        return [_build_grid(rows, names, 0, is_requested=bool(columns))] if rows else []
     summary = result.summary() if isinstance(result, Struct) else {}
     if not isinstance(summary, Mapping):
         rows = [_draw_trends(_fields_of(row)) if drawn else _fields_of(row) for row in summary]
-        grid = _build_grid(rows, select_columns(summary, columns), 0)
+        grid = _build_grid(rows, select_columns(summary, columns), 0, is_requested=bool(columns))
         sections = result.sections() if isinstance(result, Struct) and not columns else {}
         return [grid, *_record_blocks({name: rows for name, rows in sections.items() if rows}, 0)]
     fields = (not columns and dict(summary)) or _fields_of(result)
@@ -165,7 +174,9 @@ def _plan_blocks(plan: Plan) -> list[Block]:
     return lines
 
 
-def _build_grid(rows: Sequence[Mapping[str, object]], names: Sequence[str], depth: int) -> Grid:
+def _build_grid(
+    rows: Sequence[Mapping[str, object]], names: Sequence[str], depth: int, *, is_requested: bool = False
+) -> Grid:
     columns = [
         [value for row in rows if (value := row.get(name)) is not None and value != NULL] for name in names
     ]
@@ -179,6 +190,7 @@ def _build_grid(rows: Sequence[Mapping[str, object]], names: Sequence[str], dept
             for number, values in zip(right, columns, strict=True)
         ],
         depth=depth,
+        is_requested=is_requested,
         matrix=len(names) > 1
         and all(values and all(isinstance(value, bool) for value in values) for values in columns[1:]),
     )

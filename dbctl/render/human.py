@@ -7,6 +7,7 @@ from collections.abc import Set as AbstractSet
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
 from math import isfinite
+from shlex import join
 
 import msgspec
 
@@ -48,6 +49,8 @@ def format_value(name: str, value: object) -> str:  # noqa: C901, PLR0911 - one 
             ", ".join(f"{escape(key)}={format_value(key, item)}" for key, item in fields_of(value).items())
             or MISSING
         )
+    if isinstance(value, model.RowKey):
+        return escape(join(map(str, value))) or MISSING
     if isinstance(value, (Sequence, AbstractSet)) and not isinstance(value, str):
         return ", ".join(format_value(name, item) for item in value) or MISSING
     if isinstance(value, (str, date)):

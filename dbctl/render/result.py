@@ -90,7 +90,7 @@ def _check_options(output: CommandOutput, options: OutputOptions) -> None:
 def _table(output: CommandOutput, options: OutputOptions) -> None:
     if isinstance(output.result, ChangeResult) and not (output.result.has_one_time_output or is_terminal()):
         return
-    blocks = build_blocks(output.result, options.columns, drawn=drawing.is_drawn())
+    blocks = build_blocks(output.result, options.columns, drawn=drawing.is_drawn(), quiet=options.quiet)
     drawing.write_result(blocks, options, paged=not isinstance(output.result, ChangeResult))
 
 

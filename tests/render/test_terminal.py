@@ -64,7 +64,8 @@ def test_wide_screen_contains_every_value(rows, width):
     for result in results(rows[0], rows)[:5]:
         plain = re.findall(r"\w+", "\n".join(plain_lines(build_blocks(result))))
         drawn = "\n".join(draw(result, width, wide=True))
-        words = {*re.findall(r"\w+", drawn), "some_value", "yes", "no"}  # broken at the underscore, or a sign
+        empty = {name for name in rows[0] if all(row[name] in {None, "", "-"} for row in rows)}
+        words = {*re.findall(r"\w+", drawn), "yes", "no", *empty}  # shown as a sign, or omitted
         assert {*plain} <= words
 
 
@@ -101,6 +102,30 @@ def test_signs_have_substitutes_in_ascii():
     for result in results({"a": "a" * 99, "b": "b b", "c": "c"}, [{"name": "x" * 300, "b": "y" * 300}]):
         assert "".join(draw(result, 80, encoding="ascii")).isascii()
     assert all(substitute.isascii() for substitute in SIGNS.values())
+
+
+def test_table_that_does_not_fit_omits_empty_columns():
+    rows = [{"name": "n" * 40, "ended_at": None, "note": "", "kind": "backup", "drilled_at": None}] * 2
+    page = Page(items=rows, total=2)
+    assert draw(page, 120)[0].split() == ["name", "ended_at", "note", "kind", "drilled_at"]
+    narrow = draw(page, 50)
+    assert narrow[0].split() == ["name", "kind"]
+    assert narrow[1:] == [f"{'n' * 40}  backup"] * 2
+    requested = build_blocks(page, ["name", "ended_at", "note", "kind"], drawn=True)
+    cards = [screen(50).render(line) for line in lay_out(requested, screen(50))]
+    assert [line.split()[0] for line in cards[:4]] == ["name", "ended_at", "note", "kind"]
+
+
+def test_column_without_a_value_in_one_row_stays():
+    rows = [{"name": "n" * 60, "ended_at": None}, {"name": "m", "ended_at": "now"}]
+    assert draw(Page(items=rows, total=2), 65)[0].split() == ["name", "ended_at"]
+
+
+@given(st.text("abc_", min_size=1, max_size=20), WIDTH)
+def test_names_of_columns_are_on_one_line(name, width):
+    rows = [{"id": number, name: "x" * 12, f"{name}_at": "y" * 9} for number in (1, 2)]
+    lines = draw(Page(items=rows, total=2), width)
+    assert {"id", name, f"{name}_at"} <= {*" ".join(lines).split()}
 
 
 def test_null_differs_from_text():

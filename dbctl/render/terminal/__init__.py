@@ -3,7 +3,7 @@
 from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
-    from dbctl.render.terminal.layout import lay_out, wrap_remark
+    from dbctl.render.terminal.layout import lay_out, style_help, wrap_remark
     from dbctl.render.terminal.live import LiveScreen
     from dbctl.render.terminal.pager import show_in_pager
     from dbctl.render.terminal.roles import Role

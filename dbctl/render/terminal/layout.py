@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from msgspec import structs
 
@@ -11,6 +11,7 @@ from dbctl.model import Finding
 from dbctl.render.drawing import INDENT, align, cell_width, padded_widths
 from dbctl.render.escaping import escape
 from dbctl.render.grid import Grid, Line
+from dbctl.render.human import MISSING
 from dbctl.render.terminal.roles import COMMAND, SEVERITIES, Role, find_role
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 #: Pieces of a line, each with its role, or None.
 StyledLine: TypeAlias = "Sequence[tuple[str, Role | None]]"
+T = TypeVar("T")
 
 _NARROW = 60  #: on a narrower terminal, a table whose values would be cut is shown as cards
 _MIN_COLUMN = 10  #: a column is cut to at least this width: the first characters of an id identify it
@@ -28,6 +30,8 @@ _MIN_KEY = 20  #: the first column, which names the row, is cut to at least this
 _UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-", re.IGNORECASE)
 _ID_WIDTH = 9  #: the first group of a UUID, which identifies it in most lists, and an ellipsis
 _HANGING = len(INDENT)
+_HEADING = re.compile(r" {0,2}[A-Z][^:]*:$")
+_TERM = re.compile(r" {0,2}(-\S.*?(?=  |$)|\S+(?: \S+)*?(?=  ))")  #: an entry of a list, before its text
 
 
 def lay_out(blocks: Sequence[Block], screen: Screen, *, wide: bool = False) -> Iterator[StyledLine]:
@@ -48,6 +52,20 @@ def wrap_remark(text: str, role: Role | None, screen: Screen) -> Iterator[Styled
     for number, line in enumerate(lines):
         label, separator, rest = line.partition(": ") if not number else ("", "", line)
         yield [(" " * depth, None), (label + separator, role), *_mark_commands(rest)]
+
+
+def style_help(text: str) -> Iterator[StyledLine]:
+    """Yield the lines of a help page: headings, names of options and commands, and examples have their colors."""
+    for line in text.split("\n"):
+        usage = "Usage: "
+        if line.startswith(usage):
+            yield [(usage, "heading"), (line.removeprefix(usage), None)]
+        elif _HEADING.match(line):
+            yield [(line, "heading")]
+        elif term := _TERM.match(line):
+            yield [(line[: term.start(1)], None), (term[1], "command"), (line[term.end() :], None)]
+        else:
+            yield _mark_commands(line)
 
 
 def _lay_out_line(line: Line, screen: Screen) -> Iterator[StyledLine]:
@@ -161,28 +179,30 @@ class _GridLayout:
         """Yield the lines of the grid."""
         if not self._grid.header:
             yield from self._pairs(self._grid.rows)
-        elif (widths := self._fit()) is not None:
-            yield from self._table(widths)
-        else:
-            for number, row in enumerate(self._grid.rows):
-                if number:
-                    yield []
-                yield from self._pairs(list(zip(self._grid.header, row, strict=True)))
+            return
+        grid = self._grid
+        if self._width is not None and _table_width(padded_widths(grid)) > self._width:
+            grid = _drop_empty_columns(grid)
+        if (widths := self._fit(grid)) is not None:
+            yield from self._table(grid, widths)
+            return
+        for number, row in enumerate(self._grid.rows):
+            if number:
+                yield []
+            yield from self._pairs(list(zip(self._grid.header, row, strict=True)))
 
-    def _fit(self) -> list[int] | None:
+    def _fit(self, grid: Grid) -> list[int] | None:
         """Return the widths of the columns of a table; None if it does not fit."""
-        grid, widths = self._grid, padded_widths(self._grid)
+        widths = padded_widths(grid)
         if self._width is None:
             return widths
-        available = self._width - len(INDENT) * (len(widths) - 1)
+        available = self._width - _table_width([0] * len(widths))
         columns = [[row[index] for row in grid.rows] for index in range(len(widths))]
-        content = [
-            max(map(cell_width, [*_break_name(name), *column]))
-            for name, column in zip(grid.header, columns, strict=True)
-        ]
+        names = list(map(cell_width, grid.header))
+        content = [max(name, *map(cell_width, column)) for name, column in zip(names, columns, strict=True)]
         least = [
-            width if fixed else min(width, max([_MIN_COLUMN, *map(cell_width, _break_name(name))]))
-            for name, width, fixed in zip(grid.header, content, grid.fixed, strict=True)
+            width if fixed else min(width, max(_MIN_COLUMN, name))
+            for name, width, fixed in zip(names, content, grid.fixed, strict=True)
         ]
         least[0] = min(content[0], max(least[0], _MIN_KEY))
         limits = [content]
@@ -191,8 +211,8 @@ class _GridLayout:
         )  # a part of one record, whose values are complete if possible
         if not (self._wide or is_single or (self._screen.width or 0) < _NARROW):
             ids = [
-                _ID_WIDTH if all(map(_UUID.match, column)) else width
-                for width, column in zip(content, columns, strict=True)
+                max(_ID_WIDTH, name) if all(map(_UUID.match, column)) else width
+                for name, width, column in zip(names, content, columns, strict=True)
             ]
             # the first column names the row, so it is cut last
             limits += [ids, [ids[0], *least[1:]], list(map(min, ids, least))]
@@ -200,22 +220,16 @@ class _GridLayout:
             widths = _shrink(widths, limit, available)
         return widths if sum(widths) <= available else None
 
-    def _table(self, widths: Sequence[int]) -> Iterator[StyledLine]:
-        grid = self._grid
-        names = [
-            [name] if cell_width(name) <= width else _break_name(name)
-            for name, width in zip(grid.header, widths, strict=True)
-        ]
-        height = max(map(len, names))
-        for number in range(height):
-            cells = ["" if number < height - len(name) else name[number - height] for name in names]
-            yield self._row([(cell, "heading") for cell in cells], widths)
+    def _table(self, grid: Grid, widths: Sequence[int]) -> Iterator[StyledLine]:
+        yield self._row([(name, "heading") for name in grid.header], widths, grid.right_aligned)
         for row in grid.rows:
-            yield self._row(map(self._style, grid.header, row), widths)
+            yield self._row(map(self._style, grid.header, row), widths, grid.right_aligned)
 
-    def _row(self, cells: Iterable[tuple[str, Role | None]], widths: Sequence[int]) -> StyledLine:
+    def _row(
+        self, cells: Iterable[tuple[str, Role | None]], widths: Sequence[int], right_aligned: Sequence[bool]
+    ) -> StyledLine:
         line: list[tuple[str, Role | None]] = [(self._indent, None)]
-        for (text, role), width, right in zip(cells, widths, self._grid.right_aligned, strict=True):
+        for (text, role), width, right in zip(cells, widths, right_aligned, strict=True):
             is_cut = not (self._wide or self._width is None)
             piece = (_cut(text, width, self._ellipsis) if is_cut else text, role)
             blanks = (" " * (width - cell_width(piece[0])), None)
@@ -262,7 +276,27 @@ def _shrink(widths: Sequence[int], limits: Sequence[int], available: int) -> lis
     return widths
 
 
-def _break_name(name: str) -> list[str]:
-    """Return the lines of the name of a column, which may be broken after an underscore."""
-    *parts, last = name.split("_")
-    return [f"{part}_" for part in parts] + [last]
+def _table_width(widths: Sequence[int]) -> int:
+    return sum(widths) + len(INDENT) * (len(widths) - 1)
+
+
+def _drop_empty_columns(grid: Grid) -> Grid:
+    """Return the grid without the columns that have no value in any row, except the first one and those that were requested."""
+    if grid.is_requested:
+        return grid
+    shown = [
+        number
+        for number in range(len(grid.header))
+        if not number or any(row[number] != MISSING for row in grid.rows)
+    ]
+
+    def select(cells: Sequence[T]) -> list[T]:
+        return [cells[number] for number in shown]
+
+    return structs.replace(
+        grid,
+        header=select(grid.header),
+        rows=list(map(select, grid.rows)),
+        right_aligned=select(grid.right_aligned),
+        fixed=select(grid.fixed),
+    )

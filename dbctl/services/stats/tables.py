@@ -296,7 +296,7 @@ def list_activity(
         limit=page_request.limit,
         offset=page_request.offset,
         column_names=AuditEntry.__struct_fields__,
-        constant_columns=[
+        omitted_columns=[
             field
             for field in AuditEntry.__struct_fields__
             if all(getattr(entry, field) is None for entry in items)
