@@ -156,6 +156,35 @@ def test_log_that_was_rotated_by_hand_continues(answer, blog):
     assert read_rows(blog)[0][0] == (1, "a")
 
 
+def test_export_of_the_log_is_a_copy_and_no_tampering(answer, blog, capsys):
+    answer(*SET, "title=y")
+    answer(*SET, "title=z")
+    log, export = blog / "state" / "audit.jsonl", blog / "export.jsonl"
+    capsys.readouterr()
+    assert main(["audit", "export"]) == 0
+    export.write_text(capsys.readouterr().out)
+    count = answer("audit", "verify")["data"]["checked"]
+    result = answer("audit", "verify", str(export))["data"]
+    assert result["checked"] == count
+    assert [finding["code"] for finding in result["findings"]] == ["audit-copy"]
+    assert f"records 1 to {count}" in result["findings"][0]["message"]
+
+    lines = export.read_text().splitlines(keepends=True)
+    export.write_text("".join(lines[2:]))  # a part, such as the newest records
+    assert read_codes(answer, str(export), status=0) == ["audit-copy"]
+    export.write_text("".join(lines).replace('"title":"z"', '"title":"x"', 1))
+    assert read_codes(answer, str(export)) == ["audit-edited", "audit-copy"]
+
+    export.write_text("".join(lines))
+    content = log.read_text()
+    log.write_text("".join(lines[:-2]))
+    assert "audit-truncated" in read_codes(answer, str(export))
+    log.write_text("".join(lines[3:]))  # its earlier part was moved away after the export
+    assert read_codes(answer, str(export), status=0) == ["audit-copy"]
+    log.write_text(content + lines[-1])
+    assert read_codes(answer, str(export)) == ["audit-reordered", "audit-copy"]
+
+
 def test_damaged_journal_leaves_the_log_verifiable(answer, blog):
     answer(*SET, "title=y")
     for path in (blog / "state").glob("journal.sqlite*"):

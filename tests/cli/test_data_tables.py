@@ -14,7 +14,7 @@ from tests.shapes import chat_lancedb, promptvault
 
 TABLES = {
     "sqlite": [
-        "create table shelves (id integer primary key, name varchar(40) not null unique)",
+        "create table shelves (id integer primary key, name varchar(40) not null unique, floor varchar(10))",
         (
             "create table books (id integer primary key, title varchar(80) not null default 'untitled',"
             " pages integer check (pages > 0), state varchar(10), bought timestamp, shelf integer,"
@@ -25,7 +25,7 @@ TABLES = {
         "create trigger books_counted after delete on books begin select 1; end",
     ],
     "postgresql": [
-        "create table shelves (id serial primary key, name varchar(40) not null unique)",
+        "create table shelves (id serial primary key, name varchar(40) not null unique, floor varchar(10))",
         (
             "create table books (id serial primary key, title varchar(80) not null default 'untitled',"
             " pages integer check (pages > 0), state varchar(10), bought timestamptz,"
@@ -38,7 +38,7 @@ TABLES = {
         "create trigger books_counted after delete on books for each row execute function count_books()",
     ],
     "mysql": [
-        "create table shelves (id int auto_increment primary key, name varchar(40) not null unique)",
+        "create table shelves (id int auto_increment primary key, name varchar(40) not null unique, floor varchar(10))",
         (
             "create table books (id int auto_increment primary key, title varchar(80) not null default 'untitled',"
             " pages int comment 'Numbered ones', check (pages > 0), state varchar(10), bought datetime, shelf int,"
@@ -322,3 +322,70 @@ def test_deleting_vectors_by_filter_retains_messages(answer, tmp_path):
         *app, "--db", "chat", "data", "delete", "users", "--filter", "id:USER", "--yes", status=None
     )
     assert refused["error"]["code"] == "use-dedicated-command"
+
+
+# References by name ----------------------------------------------------------------------------------------------
+
+LIBRARY = """
+schema = "dbctl.profile/1"
+name = "library"
+title = "Library"
+
+[databases.main]
+engines = ["sqlite", "postgresql", "mysql"]
+row_names = ["shelves.name", "shelves.floor?", "shelves.number?"]
+"""
+
+
+@pytest.fixture
+def library(dbctl, tmp_path):
+    """Run a command with a profile that names the columns by which people name a shelf."""
+    (tmp_path / "library.toml").write_text(LIBRARY)
+
+    def run(*words, status=0):
+        return dbctl("--profile", "library.toml", *words, status=status)
+
+    for name, floor in (("1", "hall"), ("9", "Attic"), ("top", "hall")):
+        run("data", "add", "shelves", f"name={name}", f"floor={floor}")
+    return run
+
+
+def shelf_of(library, title):
+    (row,) = library("data", "rows", "books", "--filter", f"title={title}")["items"]
+    return row["shelf"]
+
+
+def test_reference_is_a_key_or_a_name(library):
+    for number, (text, shelf) in enumerate(
+        [("low", 1), ("Top", 4), ("attic", 3), ("9", 3), ("1", 1), ("4", 4), ("hall", None)], 1
+    ):
+        title = f"Named {number}"
+        words = ("data", "add", "books", f"title={title}", f"shelf={text}")
+        if shelf is None:
+            error = library(*words, status=6)
+            assert error["code"] == "name-ambiguous"
+            assert "2, 4" in error["message"]
+            continue
+        assert any("shelf" in step for step in library(*words, "--dry-run")["plan"]["steps"])
+        library(*words)
+        assert shelf_of(library, title) == shelf
+
+
+@pytest.mark.parametrize("text", ["lower", "7", "1 and more", "", "low\x01"])
+def test_unknown_name_of_a_reference_exits_5(library, text):
+    before = titles(library)
+    error = library("data", "add", "books", "title=Lost", f"shelf={text}", status=5)
+    assert (error["code"], titles(library)) == ("object-missing", before)
+    assert "dbctl data rows shelves" in error["hint"]
+    assert library("data", "set", "books", "1", f"shelf={text}", status=5)["code"] == "object-missing"
+
+
+def test_reference_is_set_by_name_in_one_row_and_in_several(library):
+    assert library("data", "set", "books", "1", "shelf=top")["after"] == {"shelf": 4}
+    assert library("data", "set", "books", "1", "--null", "shelf")["after"] == {"shelf": None}
+    library("data", "set", "books", "shelf=Attic", "--filter", "pages>10", "--yes")
+    assert [shelf_of(library, title) for title in ("One", "Two", "Three")] == [None, 3, 3]
+
+
+def test_without_names_in_the_profile_a_reference_is_a_key(dbctl):
+    assert dbctl("data", "add", "books", "title=Lost", "shelf=low", status=2)["code"] == "value-invalid"

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
 
+from dbctl import demo
 from dbctl.cli.main import main
 from dbctl.model import ChangeResult
+from tests import servers
 from tests.cli.closings import read_closing_lines
 from tests.cli.test_reference import LINES, app_folder, deployment, receiver, split_line
+from tests.databases import PostgreSQL
 from tools.reference import ANSWERS
 
 __all__ = ["app_folder", "deployment", "receiver"]
@@ -35,9 +42,128 @@ MORE_LINES = [
     "data delete login_attempts --filter id<0 --yes",
 ]
 #: Tables by noun, of objects that are rows.
-TABLES = {"user": "users", "role": "roles", "row": ""}
+TABLES = {"user": ("users", "User"), "role": ("roles",), "row": ()}
 #: What is written although nothing changes for the user: the log of the app, and counters.
 LOGS = ("activity_logs", "sqlite_sequence")
+
+
+#: Further applications: the options of their sample, and lines. ``{TABLE}`` is the key of a row.
+OTHER_APPS: dict[str, tuple[dict[str, int], list[str]]] = {
+    "yaai": (
+        {"chats": 6, "messages": 60},
+        [
+            "data set tool_calls {tool_calls} output=late",
+            "data delete tool_calls {tool_calls} --yes",
+            "data delete messages {messages} --yes",
+            "data delete messages --filter role=nobody --yes",
+            "settings set theme light",
+            "settings reset theme",
+            "sessions cleanup",
+            "search index build",
+            "search index drop messages",
+            "maintain analyze",
+            "maintain optimize",
+            "backup create",
+        ],
+    ),
+    "promptvault": (
+        {"users": 6, "prompts": 30},
+        [
+            "users create zoe@example.org --name Zoe --role USER --generate",
+            "users ensure zoe@example.org --name Zoe --generate",
+            "users update demo@promptvault.example --name Demo",
+            "users set-role demo@promptvault.example ADMIN",
+            "users set-role demo@promptvault.example USER",
+            "users set-password demo@promptvault.example --generate",
+            "users delete demo@promptvault.example --yes",
+            "users delete demo@promptvault.example --transfer-to admin@promptvault.example --yes",
+            "users import people.csv",
+            "settings set allowRegistration false",
+            "data set Rating {Rating} value=3",
+            "data delete Rating {Rating} --yes",
+            "data delete Prompt --filter title=nothing --yes",
+            "search index build",
+            "maintain analyze",
+            "backup create",
+        ],
+    ),
+    "chat-lancedb": (
+        {"users": 6, "chats": 8, "messages": 60},
+        [
+            "users import users.csv",
+            "users update {users} --set name=Zoe",
+            "users delete {users} --yes",
+            "data set attachments {attachments} name=late",
+            "data delete attachments {attachments} --yes",
+            "data delete messages {messages} --yes",
+            "search vectors store {messages} near.json --yes",
+            "maintain optimize",
+            "backup create",
+        ],
+    ),
+}
+
+
+#: Lines of WaQtor by variant, empty: of both. Its database is on a server; the former one, ``legacy``, is a file.
+WAQTOR_LINES = {
+    "": [
+        "users create mia@waqtor.example --name Mia --role user --generate",
+        "users ensure mia@waqtor.example --name Mia --generate",
+        "users ensure user@waqtor.example --name Zoe",
+        "users update user@waqtor.example --name Zoe",
+        "users set-role user@waqtor.example viewer",
+        "users set-role user@waqtor.example user",
+        "users set-password user@waqtor.example --generate",
+        "users deactivate user@waqtor.example",
+        "users activate user@waqtor.example",
+        "users delete user@waqtor.example --yes",
+        "users delete user@waqtor.example --transfer-to admin@waqtor.example --delete-duplicates --yes",
+        "users import people.csv",
+        "sessions cleanup --yes",
+        "sessions cleanup --rule sent-messages --yes",
+        "sessions cleanup --rule stale-whatsapp-sessions --yes",
+        "sessions cleanup --rule stuck-campaigns --yes",
+        "data add campaigns user_id=user@waqtor.example session_id={whatsapp_sessions} name=Spring message_template=Hi",
+        "data set campaigns {campaigns} name=Spring",
+        "data set campaigns {campaigns} status=completed --any-state",
+        "data set campaigns --filter status=running status=paused --yes",
+        "data delete campaigns {campaigns} --yes",
+        "data delete campaigns --filter status=running --yes",
+        "data set messages --filter status=failed status=pending --yes",
+        "data set messages --filter status=pending --null message_id --yes",
+        "data delete messages {messages} --yes",
+        "data delete messages --filter status=sent --yes",
+        "data delete messages --filter status=failed --filter status=sent --yes",
+        "data set recipients {recipients} name=Mia",
+        "data delete recipients {recipients} --yes",
+        "data add groups user_id=user@waqtor.example name=Choir",
+        "data set groups {groups} description=late",
+        "data delete groups {groups} --yes",
+        "data import groups groups.csv",
+        "data delete recipient_groups {recipient_groups} --yes",
+        "data delete whatsapp_sessions {whatsapp_sessions} --yes",
+        "data add campaigns name=New message=Hi recipients=[] --db legacy",
+        "data set campaigns {legacy_campaigns} status=cancelled --db legacy",
+        "data delete campaigns {legacy_campaigns} --db legacy --yes",
+        "data delete message_logs --filter phone=491700001 --db legacy --yes",
+        "maintain analyze",
+        "maintain vacuum",
+        "backup create",
+    ],
+    "deployed": [
+        "sessions revoke user@waqtor.example --yes",
+        "data add recipients user_id=user@waqtor.example name=Mia phone=491700099",
+        "data set whatsapp_sessions {whatsapp_sessions} is_active=false",
+        "data set api_keys {api_keys} is_active=false",
+        "data delete access_codes {access_codes} --yes",
+        "data delete campaign_recipients {campaign_recipients} --yes",
+        "data delete refresh_tokens --filter is_revoked=true --yes",
+    ],
+    "document": [
+        "data add recipients user_id=user@waqtor.example name=Mia phone_number=491700099",
+        "data set whatsapp_sessions {whatsapp_sessions} status=disconnected --any-state",
+    ],
+}
 
 
 def is_change(line: str) -> bool:
@@ -48,13 +174,34 @@ def is_change(line: str) -> bool:
 
 
 class Rows:
-    """Rows of the databases of a deployment by table and key."""
+    """Rows of the databases of a deployment by table and key; a file that is not the main database has its own names of tables."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, main_database: PostgreSQL | None = None) -> None:
         self.tables: dict[str, dict[object, object]] = {}
-        for path in sorted(folder.glob("*/*.db")):
+        if main_database:
+            self.tables |= dict(self._read_server(main_database))
+        paths = [
+            path
+            for path in folder.rglob("*.*")
+            if path.suffix in {".db", ".sqlite"} and path.parent != folder
+        ]
+        for path in sorted(path for path in paths if not {"backups", "state"} & {*path.parts}):
             with closing(sqlite3.connect(path)) as connection:
-                self.tables |= dict(self._read(connection))
+                rows = dict(self._read(connection))
+            self.tables |= {f"legacy_{name}": rows[name] for name in rows} if main_database else rows
+
+    @staticmethod
+    def _read_server(database: PostgreSQL) -> Iterator[tuple[str, dict[object, object]]]:
+        names = database.tables()
+        keys = database.rows(
+            "select c.relname, string_agg(quote_ident(a.attname), ', ' order by a.attnum), count(*) from pg_index i"
+            " join pg_class c on c.oid = i.indrelid join pg_attribute a on a.attrelid = c.oid and a.attnum = any (i.indkey)"
+            " where i.indisprimary and c.relnamespace = current_schema()::regnamespace group by 1"
+        )
+        results = database.results(*(f'select {key}, * from "{name}"' for name, key, _ in keys))
+        assert len(keys) == len(names)
+        for (name, _, width), rows in zip(keys, results, strict=True):
+            yield str(name), {row[:width]: row[width:] for row in rows}
 
     @staticmethod
     def _read(connection: sqlite3.Connection) -> Iterator[tuple[str, dict[object, object]]]:
@@ -84,8 +231,8 @@ class Difference:
 
     def count(self, counts: Mapping[str, int], noun: str) -> int:
         """Return the number for the table of ``noun``, or for all."""
-        table = TABLES.get(noun, "")
-        return counts.get(table, 0) if table else sum(counts.values())
+        tables = TABLES.get(noun, ())
+        return sum(counts.get(table, 0) for table in tables) if tables else sum(counts.values())
 
     @property
     def is_empty(self) -> bool:
@@ -104,10 +251,10 @@ def read_files(folder: Path) -> dict[Path, str]:
     }
 
 
-def run(line: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, object], str]:
+def run(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, object], str]:
     """Run a command; return its result and its closing line."""
     capsys.readouterr()
-    status = main([*split_line(line, folder), "-o", "json"])
+    status = main([*words, "-o", "json"])
     output = capsys.readouterr()
     assert status == 0, output
     result: dict[str, object] = json.loads(output.out)["data"]
@@ -126,8 +273,7 @@ def check_deleted(difference: Difference, noun: str, count: int) -> None:
 def check_changed(difference: Difference, noun: str, count: int) -> None:
     linked = sum(difference.added.values()) + sum(difference.deleted.values())
     assert difference.count(difference.changed, noun) == count or linked
-    assert not difference.added.get(TABLES[noun])
-    assert not difference.deleted.get(TABLES[noun])
+    assert not any(difference.added.get(table) or difference.deleted.get(table) for table in TABLES[noun])
 
 
 CHECKS: dict[str, Callable[[Difference, str, int], None]] = {
@@ -143,23 +289,117 @@ CHECKS: dict[str, Callable[[Difference, str, int], None]] = {
 def test_effect_and_closing_line_are_what_happened(
     line: str, app_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows, files = Rows(app_folder), read_files(app_folder)
-    result, text = run(line, app_folder, capsys)
-    difference = Difference(rows, Rows(app_folder))
+    compare_effect(line, split_line(line, app_folder), app_folder, capsys)
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Create the samples of the further applications, and input files."""
+    folder = tmp_path_factory.mktemp("samples")
+    for profile, (counts, _) in OTHER_APPS.items():
+        demo.build(folder / profile, profile=profile, counts=counts)
+        (folder / profile / "people.csv").write_text("email,name,password\nmia@example.org,Mia,long enough\n")
+        (folder / profile / "users.csv").write_text("id,email,name\nUSER-MIA,mia@example.org,Mia\n")
+        (folder / profile / "near.json").write_text(json.dumps([1.0, *[0.0] * 767]))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("profile", "line"), [(profile, line) for profile, (_, lines) in OTHER_APPS.items() for line in lines]
+)
+def test_effect_and_closing_line_of_other_applications_are_what_happened(
+    profile: str,
+    line: str,
+    samples: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert is_change(line)
+    folder = tmp_path / profile
+    shutil.copytree(samples / profile, folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("DBCTL_STATE", str(folder / "state"))
+    keys = {name: str(next(iter(rows))[0]) for name, rows in Rows(folder).tables.items() if rows}
+    main(["init", profile, ".", "--quiet"])
+    compare_effect(line, line.format_map(keys).split(), folder, capsys)
+
+
+@pytest.mark.parametrize(
+    ("variant", "line"),
+    [
+        (variant, line)
+        for variant, more in WAQTOR_LINES.items()
+        for line in [*WAQTOR_LINES[""], *more]
+        if variant
+    ],
+)
+def test_effect_and_closing_line_of_waqtor_are_what_happened(
+    variant: str,
+    line: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert is_change(line)
+    folder = tmp_path / "waqtor"
+    monkeypatch.setenv("DBCTL_STATE", str(folder / "state"))
+    with servers.postgresql_schema() as url:
+        database = PostgreSQL(url)
+        demo.build(
+            folder,
+            profile="waqtor",
+            counts={"users": 6, "messages": 60},
+            urls={"main": url},
+            variant=variant,
+            at=datetime.now(UTC) - timedelta(days=40),
+        )
+        with closing(sqlite3.connect(folder / "runtime/server/db/waqtor.db")) as legacy, legacy:
+            legacy.execute("insert into campaigns (name, message, recipients) values ('Old', 'Hi', '[]')")
+            legacy.execute("insert into message_logs (phone, message) values ('491700001', 'Hi')")
+        database.run(
+            "update campaigns set status = 'running', sent_count = 0, completed_at = null where status = 'failed'"
+        )
+        monkeypatch.chdir(folder)
+        (folder / "people.csv").write_text("email,name,password\nmia@example.org,Mia,long enough\n")
+        keys = {name: str(min(rows)[0]) for name, rows in Rows(folder, database).tables.items() if rows}
+        (folder / "groups.csv").write_text(f"id,user_id,name\n{uuid4()},{keys['users']},Choir\n")
+        assert main(["init", "waqtor", ".", "--url", f"main={database.url}", "--quiet"]) == 0
+        effect, difference = compare_effect(line, line.format_map(keys).split(), folder, capsys, database)
+    # Unlike other applications, it has neither vectors nor search indexes nor a log, so every row is read.
+    written = sum(difference.deleted.values()) + sum(difference.changed.values())
+    counts = effect["counts"] if effect else {}
+    if rows_deleted := counts.get("rows deleted or cleared"):
+        assert rows_deleted + counts.get("rows transferred", 0) == written
+    elif line.startswith(("sessions cleanup", "data delete")):
+        assert effect.get("count", 0) == written
+
+
+def compare_effect(
+    line: str,
+    words: Sequence[str],
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    main_database: PostgreSQL | None = None,
+) -> tuple[dict[str, Any], Difference]:
+    """Run a command, and compare its effect and its closing line with the rows and files before and after it; return the effect."""
+    rows, files = Rows(folder, main_database), read_files(folder)
+    result, text = run(words, capsys)
+    difference = Difference(rows, Rows(folder, main_database))
     if "effect" not in result:  # with its options the command only shows something
         assert difference.is_empty
-        return
+        return {}, difference
     effect = result["effect"]
     if effect is None:
         assert difference.is_empty
-        assert read_files(app_folder) == files
+        assert read_files(folder) == files
         assert text.startswith(("Nothing to do", "Checked "))
-        return
+        return {}, difference
     assert isinstance(effect, dict)
     if not line.startswith(
         (*WITHOUT_FILES, "maintain", "restore apply", "restore undo", "sessions rebuild-stats")
     ):
-        assert not difference.is_empty or read_files(app_folder) != files, effect
+        assert not difference.is_empty or read_files(folder) != files, effect
     count = len(effect["names"]) or effect["count"]
     assert text.lower().startswith(effect["verb"])
     assert all(name in text for name in effect["names"][:3]) or str(count) in text
@@ -168,6 +408,6 @@ def test_effect_and_closing_line_are_what_happened(
     if sessions := effect["counts"].get("sessions ended"):
         ended = [difference.deleted, difference.changed]
         assert (
-            sum(counts[name] for counts in ended for name in counts if name not in TABLES.values())
-            == sessions
+            sum(counts[name] for counts in ended for name in counts if name not in TABLES["user"]) == sessions
         )
+    return effect, difference

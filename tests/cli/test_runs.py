@@ -310,7 +310,8 @@ def test_status_reports_failures_in_a_row_until_the_next_success(blog, answer):
     assert answer("status", "--check")["warnings"] == []
 
 
-def test_status_reports_backup_that_has_not_been_started(blog, answer):
+@pytest.mark.parametrize("section", ["", "[apps.blog.backup.databases.main]\n"])
+def test_status_reports_backup_that_has_not_been_started(blog, answer, section):
     answer("backup", "create")
     with closing(sqlite3.connect(blog / "state/journal.sqlite")) as connection:
         record = json.loads(connection.execute("select record from runs").fetchone()[0])
@@ -318,7 +319,7 @@ def test_status_reports_backup_that_has_not_been_started(blog, answer):
         connection.execute("update runs set record = ?", (json.dumps(record).encode(),))
         connection.commit()
     assert answer("status", "--check")["warnings"] == []
-    (blog / "dbctl.toml").write_text(f'{CONFIGURATION}max_age = "26h"\n')
+    (blog / "dbctl.toml").write_text(f'{CONFIGURATION}{section}max_age = "26h"\n')
     (warning,) = answer("status", "--check", status=3)["warnings"]
     assert "has not been started since 2026-01-01 03:00" in warning
 

@@ -109,7 +109,16 @@ def test_query_of_other_view_columns_is_allowed(tmp_path, monkeypatch, answer):
         *[(name, True) for name in ("password", "passwd", "user_pass", "hashed_password", "password_hash")],
         *[(name, True) for name in ("api_key", "apikey", "reset_token", "secret", "client_secret", "otp")],
         *[(name, True) for name in ("session_key", "recovery_codes", "salt", "encrypted_password")],
+        *[(name, True) for name in ("newpassword", "accesstoken", "share_code", "pushkey", "auth_data")],
+        *[
+            (name, True)
+            for name in ("private_key_pem", "registration_hash", "webhook_url", "connection_string")
+        ],
         *[(name, False) for name in ("password_changed_at", "token_type", "token_count", "key", "hash")],
+        *[
+            (name, False)
+            for name in ("sync_token", "next_page_token", "modtoken", "job_token", "slug", "code")
+        ],
         *[
             (name, False)
             for name in ("secretary", "compass", "passenger", "tokenizer", "name", "bypass_rule")

@@ -243,6 +243,17 @@ def test_generated_password_is_shown_once_and_works(deployed):
     assert created["default_settings"] == ["theme_mode", "primary_color"]
     assert len(created["password"]) == 20
     assert data(deployed, "check-password", "carl", "--password-stdin", stdin=created["password"])["matches"]
+    for words in (
+        ["create", "dora", "--email", "d@example.org"],
+        ["ensure", "emil", "--email", "e@example.org"],
+    ):
+        output = dbctl(deployed, *words, "--generate").stdout.decode()
+        (line,) = [line for line in output.splitlines() if line.startswith("password")]
+        password = f"{line.split()[1]}\n"
+        assert data(deployed, "check-password", words[1], "--password-stdin", stdin=password)["matches"]
+    # a pipe gets only what is shown once
+    quiet = dbctl(deployed, "create", "finn", "--email", "f@example.org", "--password-stdin", stdin=password)
+    assert (quiet.returncode, quiet.stdout) == (0, b"")
     shown = dbctl(deployed, "set-password", "carl", "--generate").stdout.decode()
     (line,) = [line for line in shown.splitlines() if line.startswith("password")]
     assert data(deployed, "check-password", "carl", "--password-stdin", stdin=line.split()[1] + "\n")[

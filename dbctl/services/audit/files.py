@@ -21,6 +21,7 @@ from dbctl.services.audit.records import CountedRecord, StoredRecord
 #: An empty file, which a full disk can usually still have: changes since its time are not in the log.
 GAP_NAME = "audit.gap"
 FILE_NAME = "audit.jsonl"
+_NO_RECORD = 1 << 64  #: more than any number of a record
 _DECODER = msgspec.json.Decoder(StoredRecord, float_hook=Decimal)
 _COUNTING_DECODER = msgspec.json.Decoder(CountedRecord)
 #: Of any record; a float would not have every number of it.
@@ -71,15 +72,18 @@ class Line(NamedTuple):
 
 
 def list_files(folder: Path, others: Iterable[Path] = ()) -> Sequence[Path]:
-    """Return the files of the log in their order: rotated ones in the folder, ``others``, and the current one last.
+    """Return the files of the log and ``others`` by their first record; a copy of a file of the log follows it.
 
     Raises:
         AuditUnavailableError: a file cannot be read.
     """
     current = folder / FILE_NAME
-    rotated = {path.resolve() for path in [*folder.glob(f"{FILE_NAME}?*"), *others]} - {current.resolve()}
-    ordered = sorted(rotated, key=lambda path: (_find_first_sequence(path), str(path)))
-    return [*ordered, *([current] if current.exists() else [])]
+    own = {path.resolve() for path in folder.glob(f"{FILE_NAME}?*")} - {current.resolve()}
+    further = {path.resolve() for path in others} - {*own, current.resolve()}
+    starts = [(_find_first_sequence(path), path in further, str(path), path) for path in own | further]
+    if current.exists():  # without a record, it is the newest file
+        starts.append((_find_first_sequence(current) or _NO_RECORD, False, str(current), current))
+    return [path for *_, path in sorted(starts)]
 
 
 def read_lines(folder: Path, others: Iterable[Path] = ()) -> Iterator[Line]:

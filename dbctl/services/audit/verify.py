@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dbctl.errors import DbctlError
@@ -62,6 +62,7 @@ def verify_log(
     """
     others = list(others)
     checker = _Checker(target or str(folder / FILE_NAME), anchors, journal_error, stored)
+    checker.others = {path.resolve() for path in others}
     for line in read_lines(folder, others):
         checker.check_line(line)
     findings = [*checker.findings, *checker.check_end()]
@@ -75,6 +76,12 @@ def verify_log(
         anchor=str(checker.last) if checker.last else "",
         files=[str(path) for path in list_files(folder, others)],
     )
+
+
+#: The hint about records that only a copy has.
+TRUNCATED_HINT = "Keep the copy, and compare it with the backups of the database."
+#: The hint about a file that repeats records of the log.
+COPY_HINT = "Their hashes were compared. Pass only files that were moved out of the folder of the log."
 
 
 class _Checker:
@@ -97,6 +104,12 @@ class _Checker:
         self._first_sequence = 0
         self._invalid: list[Line] = []  #: lines since the last valid record
         self._open: dict[int, set[str]] = {}  #: databases without a result, by operation
+        self.others: Collection[Path] = ()  #: files outside of the folder, which may repeat records
+        self._seen: dict[
+            int, tuple[str, Path]
+        ] = {}  #: hash and file by number of the record, if there are others
+        self._copies: dict[Path, list[int]] = {}  #: numbers of the records that a further file has too
+        self._lacking: dict[Path, int] = {}  #: first record that only the copy has, by copy
 
     def check_line(self, line: Line) -> None:
         """Check one line."""
@@ -104,10 +117,12 @@ class _Checker:
         if record is None:
             self._invalid.append(line)
             return
-        self.count += 1
         is_intact = is_sealed(line.content)
         if not is_intact:
             self._add("audit-edited", f"record {record.sequence} was edited", line)
+        if self._is_copy(record, line):
+            return
+        self.count += 1
         if record.gap:
             message = f"changes before record {record.sequence} are not in the log: it could not be written"
             self._add("audit-gap", message, line, severity="warning", hint=GAP_HINT)
@@ -125,10 +140,34 @@ class _Checker:
                 del self._open[record.operation]
         self.last = Anchor(sequence=record.sequence, hash=record.hash)
 
+    def _is_copy(self, record: StoredRecord, line: Line) -> bool:
+        """Whether an earlier file has the record too: the line is one of an export or of another copy, which is compared."""
+        if not self.others:
+            return False
+        digest, path = self._seen.setdefault(record.sequence, (record.hash, line.path))
+        if path == line.path:
+            if path in self._copies:
+                self._lacking.setdefault(path, record.sequence)
+            return False
+        copy = line.path if line.path in self.others else path
+        self._copies.setdefault(copy, []).append(record.sequence)
+        self._invalid = []  # an export omits what is no record
+        if digest != record.hash:
+            self._add("audit-edited", f"record {record.sequence} differs from that of {path}", line)
+        return True
+
     def check_end(self) -> Iterator[Finding]:
         """Yield the problems that only the end shows."""
         if self._invalid:
             yield self._describe_end()
+        for path, sequences in self._copies.items():
+            if path in self._lacking:
+                message = (
+                    f"the log lacks record {self._lacking[path]}, which its copy {path} has: it was truncated"
+                )
+                yield Finding(self.target, "error", "audit-truncated", message, TRUNCATED_HINT, self.target)
+            message = f"{path} is an export or another copy: the log has its records {sequences[0]} to {sequences[-1]} too"
+            yield Finding(self.target, "info", "audit-copy", message, COPY_HINT, self.target)
         if self._journal_error:
             message = f"whether records are missing at the end is not known: {self._journal_error}"
             hint = self._journal_error.hint
