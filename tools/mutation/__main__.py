@@ -11,6 +11,7 @@ import random
 import sys
 import tempfile
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from tools.mutation.mutants import Mutant, create_mutants
 from tools.mutation.runs import ROOT, Coverage, copy_tree, measure_coverage, preload, run_tests
 
 FOLDER = Path(__file__).parent
-#: Test functions that try one mutant, from the fastest on.
+#: Test functions that try one mutant; see ``_select_tests``.
 MAX_TESTS = 120
 WORKERS = 2
 #: A run with a mutant may take this many times as long as without, and this many seconds for its start.
@@ -39,6 +40,12 @@ class Outcome(NamedTuple):
     @property
     def place(self) -> str:
         return f"{self.mutant.path.relative_to(ROOT)}:{self.mutant.line}"
+
+    @property
+    def key(self) -> str:
+        """The mutant without a number of a line, which every edit changes: ``file: line: old → new``."""
+        line = self.mutant.path.read_text().splitlines()[self.mutant.line - 1].strip()
+        return f"{self.mutant.path.relative_to(ROOT)}: {line}: {self.change}"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -79,8 +86,9 @@ def _try_areas(
         with ThreadPoolExecutor(WORKERS) as pool:
             for outcome in pool.map(lambda mutant: _try_mutant(name, mutant, coverage, trees), sample):  # noqa: B023 - ends here
                 sys.stderr.write(f"{outcome.result:9} {outcome.place} {outcome.change}\n")
-                key = f"{outcome.mutant.path.relative_to(ROOT)}: {outcome.change}"
-                yield outcome._replace(reason=reasons.get(key, "") if outcome.result != "killed" else "")
+                yield outcome._replace(
+                    reason=reasons.get(outcome.key, "") if outcome.result != "killed" else ""
+                )
 
 
 def _list_mutants(sources: Sequence[str]) -> list[Mutant]:
@@ -98,7 +106,7 @@ def _try_mutant(area: str, mutant: Mutant, coverage: Coverage, trees: SimpleQueu
     tests = lines.get(mutant.line) or sorted({name for names in lines.values() for name in names})
     if not tests:
         return Outcome(area, mutant, change, "uncovered")
-    tests = sorted(tests, key=lambda name: coverage.seconds.get(name, 0.0))[:MAX_TESTS]
+    tests = _select_tests(tests, coverage.seconds)
     limit = START + SLOWER * sum(coverage.seconds.get(name, 0.0) for name in tests)
     with _borrow(trees) as tree:
         file = tree / relative
@@ -112,6 +120,18 @@ def _try_mutant(area: str, mutant: Mutant, coverage: Coverage, trees: SimpleQueu
     return Outcome(area, mutant, change, "survived" if has_survived else "killed")
 
 
+def _select_tests(tests: Sequence[str], seconds: Mapping[str, float]) -> list[str]:
+    """Return at most ``MAX_TESTS`` tests, the fastest first: of each file as many, so that none is left out for its duration."""
+    fastest = sorted(tests, key=lambda name: seconds.get(name, 0.0))
+    ranks, of_file = dict[str, int](), Counter[str]()
+    for name in fastest:
+        file = name.partition("::")[0]
+        ranks[name] = of_file[file]
+        of_file[file] += 1
+    selected = set(sorted(fastest, key=ranks.__getitem__)[:MAX_TESTS])
+    return [name for name in fastest if name in selected]
+
+
 @contextmanager
 def _borrow(trees: SimpleQueue[Path]) -> Iterator[Path]:
     tree = trees.get()
@@ -122,7 +142,7 @@ def _borrow(trees: SimpleQueue[Path]) -> Iterator[Path]:
 
 
 def _read_reasons() -> Mapping[str, str]:
-    """Return why known mutants change nothing that an app or a user could notice, by ``file: old → new``."""
+    """Return why known mutants change nothing that an app or a user could notice, by ``Outcome.key``."""
     path = FOLDER / "equivalent.toml"
     reasons: Mapping[str, str] = tomllib.loads(path.read_text()) if path.exists() else {}
     return reasons

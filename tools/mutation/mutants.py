@@ -84,6 +84,8 @@ def _list_excluded(node: ast.AST) -> Iterator[ast.AST]:
             yield node.slice
         case ast.Call(func=ast.Name(id="cast" | "TypeVar")):
             yield node
+        case ast.Call(func=ast.Name(id="zip"), keywords=keywords):
+            yield from keywords  # strict=True guards against a mistake of dbctl
 
 
 class _Finder:
