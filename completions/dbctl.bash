@@ -739,7 +739,7 @@ _dbctl() {
         'data diff') children=''; flags='--table --secrets --limit --check --identity --passphrase-file --repository' ;;
         'undo') children=''; flags='--dry-run -n' ;;
         'backup') children='create list show verify copy adopt status drill prune delete pin unpin'; flags='' ;;
-        'backup create') children=''; flags='--table --format --compress --limit-rate --repository --dry-run -n' ;;
+        'backup create') children=''; flags='--table --format --compress --limit-rate --secrets --repository --dry-run -n' ;;
         'backup list') children=''; flags='--kind --repository --limit --offset --sort' ;;
         'backup show') children=''; flags='--before --kind --repository' ;;
         'backup verify') children=''; flags='--deep --identity --passphrase-file --against-live --repository' ;;
@@ -877,8 +877,7 @@ _dbctl() {
             'data add:'*) candidates='@argument:columns=' ;;
             'data delete:'0) candidates='@argument:tables' ;;
             'data export:'*) candidates='@argument:tables' ;;
-            'data import:'0) candidates='@argument:tables' ;;
-            'data import:'1) candidates='@file' ;;
+            'data import:'*) candidates='@argument:tables' ;;
             'backup show:'0) candidates='@argument:backups' ;;
             'backup verify:'*) candidates='@argument:backups' ;;
             'backup copy:'*) candidates='@argument:backups' ;;

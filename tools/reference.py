@@ -55,6 +55,7 @@ from dbctl.services.data import (
 from dbctl.services.fleet import FleetResult, ListedInstance
 from dbctl.services.history import GrowthHistory, TablePoint
 from dbctl.services.hooks import MaintenanceChanged
+from dbctl.services.integrity import DatabasesChecked
 from dbctl.services.integrity import RepairResult as IntegrityRepairResult
 from dbctl.services.journal import Run, RunDetails, RunsPruned
 from dbctl.services.maintenance import MaintenanceResult, cancel
@@ -217,7 +218,7 @@ ANSWERS: Mapping[str, tuple[Any, ...]] = {
     "migrate drift": (Findings,),
     "migrate lint": (Findings,),
     "migrate rehearse": (Rehearsal,),
-    "integrity check": (Findings,),
+    "integrity check": (DatabasesChecked,),
     "integrity cross-check": (Findings,),
     "integrity repair": (IntegrityRepairResult, DryRunResult),
     "stats history": (GrowthHistory, Page[TablePoint]),
@@ -438,7 +439,7 @@ def _rendered_schema(schema: dict[str, Any], name: str, *, is_change: bool) -> d
         rendered["properties"] = {
             key: property_schema
             for key, property_schema in rendered["properties"].items()
-            if key not in {"column_names", "empty_message", "constant_columns", "next_key"}
+            if key not in {"column_names", "empty_message", "omitted_columns", "next_key"}
         }
     derived |= {"digest": {"type": "string"}} if name == Plan.__name__ else {}
     rendered["properties"] |= derived

@@ -151,6 +151,7 @@ CONFIGURATION_EXAMPLES: dict[tuple[str, str], object] = {
     ("BackupConfig", "repository"): "s3://backups/blog",
     ("BackupConfig", "max_age"): "26h",
     ("BackupConfig", "verify_within"): "8d",
+    ("DatabaseBackupConfig", "max_age"): "7d",
     ("BackupConfig", "drill_within"): "32d",
     ("BackupConfig", "max_shrink"): 0.5,
     ("BackupConfig", "format"): "custom",

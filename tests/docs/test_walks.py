@@ -18,13 +18,13 @@ PAGE = (ROOT / "docs/design/walks.md").read_text(encoding="utf-8")
 SECTIONS = re.findall(r"^## `dbctl (.+?)`\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
 
 #: The maximum number of functions that a command calls, and of their files: a reader who follows a run reads all of them. Lower them
-#: when a run becomes shorter.
+#: when a run becomes shorter. They hold in a process that has cached nothing yet, such as one with a single of these tests.
 LIMITS = {
-    "users create": (615, 85),
-    "backup create": (473, 78),
-    "restore apply": (798, 118),
-    "migrate up": (494, 88),
-    "search games": (403, 63),
+    "users create": (626, 85),
+    "backup create": (478, 78),
+    "restore apply": (809, 118),
+    "migrate up": (502, 88),
+    "search games": (408, 63),
 }
 
 
