@@ -115,6 +115,14 @@ def test_command_that_does_not_write_rows_loads_no_sqlite_utils(sample, tmp_path
     assert "sqlite_utils" not in list_imports(RUN, *words.format(place=tmp_path).split(), cwd=sample)
 
 
+def test_status_of_vectors_loads_no_library_of_vectors(tmp_path):
+    demo.build(tmp_path, profile="chat-lancedb", counts={"users": 2, "chats": 2})
+    (tmp_path / "dbctl.toml").write_text(
+        '[apps.chat]\nprofile = "chat-lancedb"\n[apps.chat.databases]\nchat = "data/chat.db"\nvectors = "data/lancedb"\n'
+    )
+    assert not list_imports(RUN, "status", cwd=tmp_path) & {"lancedb", "pyarrow", "numpy"}
+
+
 def test_migrations_that_insert_only_rows_of_the_ledger_load_no_sqlite_utils(tmp_path):
     (tmp_path / "migrations").mkdir()
     (tmp_path / "migrations/001_first.sql").write_text("create table first (id integer primary key);\n")
