@@ -115,6 +115,27 @@ def test_value_that_is_no_label_of_an_enum(plan, create, engine):
     assert (problem["column"], problem["keys"]) == ("state", [{"id": "2"}])
 
 
+def test_whole_numbers_that_sqlite_would_round(answer, plan, create, tmp_path):
+    source = create(
+        "postgresql",
+        "create table item (id int primary key, number numeric(30))",
+        "insert into item values (1, 9223372036854775807), (2, 9223372036854775808), (3, 123456789012345000000)",
+    )
+    assert plan(source, "sqlite") == [
+        {
+            "table": "item",
+            "column": "number",
+            "keys": [{"id": "2"}],
+            "rows": 1,
+            "reason": "more than 15 digits",
+        }
+    ]
+    run_sql(source, "delete from item where id = 2")
+    words = ("--url", f"main={source}", "transfer")
+    answer(*words, "run", "--to", str(tmp_path / "copy.db"))
+    assert answer(*words, "verify", "--to", str(tmp_path / "copy.db"))["data"]["equal"] is True
+
+
 @pytest.mark.mariadb
 def test_user_who_may_not_create_databases(answer, create, databases, tmp_path):
     """The statements are not tried, the plan contains the reason, and the copy works."""

@@ -26,7 +26,7 @@ from dbctl.engines.sql import canonical
 Values: TypeAlias = Sequence[bytes | None]
 #: Returns why a value cannot be stored; empty: it can.
 ValueCheck: TypeAlias = Callable[[bytes], str]
-#: Whether all values of a batch can be stored; False: they have to be checked one by one.
+#: Whether a batch may have a value that cannot be stored, so that they have to be checked one by one.
 Prefilter: TypeAlias = Callable[[Sequence[bytes]], bool]
 #: Yields the position of each value of a batch that cannot be stored, and the reason.
 BatchCheck: TypeAlias = Callable[[Values], Iterator[tuple[int, str]]]
@@ -41,12 +41,13 @@ _TIMESTAMP = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}
 _TIME = re.compile(rb"(-?[0-9]+):[0-5][0-9]:[0-5][0-9](?:\.([0-9]+))?")
 _JSON_NUMBER = re.compile(rb"\s*-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?\s*")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+#: An escaped NUL character; an even number of backslashes escapes backslashes.
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _ZERO_DATE = re.compile(rb"\d{4}-00-\d\d|\d{4}-\d\d-00|0000-.*", re.DOTALL)
 _JSON_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _LEVELS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 #: No engine has a smaller limit of levels.
 _FEW = 32
-_SAFE_DIGITS = 9
 _SINGLE_BITS = 32
 _HOURS_OF_A_DAY = 24
 #: Character sets of MySQL to which Python gives another name.
@@ -60,21 +61,21 @@ def create_check(pair: ColumnPair, limits: StorageLimits) -> BatchCheck | None:
     checks = _CHECKS.get(pair.destination_type.kind, _check_text)(pair.destination_type, limits)
     if checks is None and pair.is_nullable:
         return None
-    return partial(_check_batch, pair.is_nullable, *(checks or (lambda _values: True, lambda _value: "")))
+    return partial(_check_batch, pair.is_nullable, *(checks or _check_each(lambda _value: "")))
 
 
 def _check_batch(
     is_nullable: bool,  # noqa: FBT001 - bound by position
-    accepts_all: Prefilter,
+    is_suspect: Prefilter,
     find_reason: ValueCheck,
     values: Values,
 ) -> Iterator[tuple[int, str]]:
     present = [value for value in values if value is not None]
-    if len(present) < len(values) and not is_nullable:
+    if not is_nullable and None in values:
         yield from (
             (index, "NULL in a NOT NULL column") for index, value in enumerate(values) if value is None
         )
-    if not present or accepts_all(present):
+    if not present or not is_suspect(present):
         return
     for index, value in enumerate(values):
         if value is not None and (reason := find_reason(value)):
@@ -84,36 +85,34 @@ def _check_batch(
 _Checks: TypeAlias = tuple[Prefilter, ValueCheck]
 
 
+def _check_each(find_reason: ValueCheck) -> _Checks:
+    return lambda values: any(map(find_reason, set(values))), find_reason
+
+
 def _check_integer(logical: LogicalType, limits: StorageLimits) -> _Checks:
     del limits
-    smallest = 0 if logical.is_unsigned else -(1 << (logical.bits - 1))
-    largest = (1 << logical.bits if logical.is_unsigned else 1 << (logical.bits - 1)) - 1
-    safe_digits = min(_SAFE_DIGITS, len(str(largest)) - 1)
+    largest = (1 << (logical.bits - (not logical.is_unsigned))) - 1
+    smallest = 0 if logical.is_unsigned else -largest - 1
+    longest = len(str(largest))
 
-    def accepts_all(values: Sequence[bytes]) -> bool:
+    def is_suspect(values: Sequence[bytes]) -> bool:
         joined = b"".join(values)
-        if joined.isdigit() and b"" not in values and max(map(len, values)) <= safe_digits:
-            return True
-        return all(map(_INTEGER.fullmatch, values)) and all(
-            smallest <= int(value) <= largest for value in values
-        )
+        return not joined.isdigit() or b"" in values or max(map(len, values)) >= longest
 
     def find_reason(value: bytes) -> str:
         if not _INTEGER.fullmatch(value):
             return "not an integer"
-        return "" if smallest <= int(value) <= largest else f"not between {smallest} and {largest}"
+        is_stored = smallest <= Decimal(value.decode()) <= largest  # int() refuses many digits
+        return "" if is_stored else f"not between {smallest} and {largest}"
 
-    return accepts_all, find_reason
+    return is_suspect, find_reason
 
 
 def _check_boolean(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
     del logical
     if not limits.enforces_types:
         return None
-    return {
-        b"0",
-        b"1",
-    }.issuperset, lambda value: "" if value in (b"0", b"1") else "neither true nor false"
+    return _check_each(lambda value: "" if value in (b"0", b"1") else "neither true nor false")
 
 
 def _check_labels(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
@@ -121,12 +120,12 @@ def _check_labels(logical: LogicalType, limits: StorageLimits) -> _Checks | None
         return None  # an enum has a check on every engine
     labels = {label.encode() for label in logical.labels}
     if logical.kind == "enum":
-        return labels.issuperset, lambda value: "" if value in labels else "not a label of the enum"
+        return _check_each(lambda value: "" if value in labels else "not a label of the enum")
 
     def find_reason(value: bytes) -> str:
         return "" if not value or labels.issuperset(value.split(b",")) else "not labels of the set"
 
-    return lambda values: not any(map(find_reason, set(values))), find_reason
+    return _check_each(find_reason)
 
 
 def _check_decimal(logical: LogicalType, limits: StorageLimits) -> _Checks:
@@ -139,7 +138,9 @@ def _check_decimal(logical: LogicalType, limits: StorageLimits) -> _Checks:
             return "" if is_storable else "not a number"
         whole, fraction = match[1].lstrip(b"0"), match[2] or b""
         if limits.exact_digits is not None:
-            used = len((whole + fraction).lstrip(b"0")) if fraction else 0
+            if not fraction and _is_integer_of_sqlite(value):
+                return ""
+            used = len((whole + fraction).strip(b"0"))
             return f"more than {limits.exact_digits} digits" if used > limits.exact_digits else ""
         if digits is None:
             return ""
@@ -147,7 +148,7 @@ def _check_decimal(logical: LogicalType, limits: StorageLimits) -> _Checks:
             return f"more than {digits - scale} digits before the point"
         return f"more than {scale} digits after the point" if len(fraction) > scale else ""
 
-    return lambda values: not any(map(find_reason, values)), find_reason
+    return _check_each(find_reason)
 
 
 def _check_real(logical: LogicalType, limits: StorageLimits) -> _Checks:
@@ -161,7 +162,7 @@ def _check_real(logical: LogicalType, limits: StorageLimits) -> _Checks:
             return "more digits than a number of 4 bytes has"
         return ""
 
-    return lambda values: not any(map(find_reason, values)), find_reason
+    return _check_each(find_reason)
 
 
 def _is_single(number: float) -> bool:
@@ -170,7 +171,7 @@ def _is_single(number: float) -> bool:
         (single,) = struct.unpack("f", struct.pack("f", number))
     except OverflowError:
         return False
-    return any(float(f"{single:.{width}g}") == number for width in range(6, 10))
+    return float(canonical.normalize_single(repr(single).encode())) == number
 
 
 def _check_text(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
@@ -178,27 +179,28 @@ def _check_text(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
         return None
     rules = list(_text_rules(logical, limits))
     longest = min(size for size in (logical.length, logical.max_bytes, sys.maxsize) if size is not None)
-    is_unicode = not logical.charset
+    refused = [*([] if limits.stores_nul else [b"\0"]), *([b" \n"] if logical.is_fixed else [])]
+    codec = "ascii" if logical.charset else "utf-8"
 
-    def accepts_all(values: Sequence[bytes]) -> bool:
-        joined = b"\n".join(values)
-        if (not limits.stores_nul and b"\0" in joined) or max(map(len, values)) > longest:
-            return False
-        if logical.is_fixed and (b" \n" in joined or joined.endswith(b" ")):
-            return False
-        return joined.isascii() or (is_unicode and _is_utf8(joined))
+    def is_suspect(values: Sequence[bytes]) -> bool:
+        joined = b"\n".join([*values, b""])
+        return (
+            any(part in joined for part in refused)
+            or max(map(len, values)) > longest
+            or not _can_decode(joined, codec)
+        )
 
     def find_reason(value: bytes) -> str:
         return next((reason for is_refused, reason in rules if is_refused(value)), "")
 
-    return accepts_all, find_reason
+    return is_suspect, find_reason
 
 
 def _text_rules(logical: LogicalType, limits: StorageLimits) -> Iterator[tuple[Callable[[bytes], bool], str]]:
     """Yield what a column of text refuses, with the reason; each rule may rely on the ones before it."""
     if not limits.stores_nul:
         yield lambda value: b"\0" in value, "NUL characters"
-    yield lambda value: not _is_utf8(value), "not valid UTF-8"
+    yield lambda value: not _can_decode(value, "utf-8"), "not valid UTF-8"
     length, size, codec = logical.length, logical.max_bytes, _CODECS.get(logical.charset, "")
     if length is not None:
         yield lambda value: len(value.decode()) > length, f"more than {length} characters"
@@ -208,14 +210,14 @@ def _text_rules(logical: LogicalType, limits: StorageLimits) -> Iterator[tuple[C
         yield lambda value: value.endswith(b" "), "a space at the end, which the column removes"
     reason = f"characters that {logical.charset} lacks"
     if logical.charset in ("utf8mb3", "utf8"):
-        yield lambda value: max(value, default=0) >= _FIRST_LONG_BYTE, reason
+        yield lambda value: any(byte >= _FIRST_LONG_BYTE for byte in value), reason
     elif codec:
         yield lambda value: not _can_encode(value.decode(), codec), reason
 
 
-def _is_utf8(value: bytes) -> bool:
+def _can_decode(value: bytes, codec: str) -> bool:
     try:
-        value.decode()
+        value.decode(codec)
     except UnicodeDecodeError:
         return False
     return True
@@ -237,12 +239,12 @@ def _check_bytes(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
     def find_reason(value: bytes) -> str:
         return f"more than {logical.length} bytes" if len(value) > longest else ""
 
-    return lambda values: max(map(len, values)) <= longest, find_reason
+    return _check_each(find_reason)
 
 
 def _check_json(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
     if logical.converts_numbers:
-        return lambda values: not any(map(_find_changed_number, values)), _find_changed_number
+        return _check_each(_find_changed_number)
     if not limits.enforces_types:
         return None
     read_number = _JSON_NUMBERS[logical.json_form]
@@ -260,10 +262,10 @@ def _check_json(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
             return "not valid JSON"
         if limits.json_levels is not None and _count_levels(value) > limits.json_levels:
             return f"more than {limits.json_levels} levels of JSON"
-        is_refused = not limits.stores_nul and logical.json_form != "text" and b"\\u0000" in value
+        is_refused = not limits.stores_nul and logical.json_form != "text" and _NUL.search(value)
         return "NUL characters" if is_refused else ""
 
-    return lambda values: not any(map(find_reason, set(values))), find_reason
+    return _check_each(find_reason)
 
 
 def _find_changed_number(value: bytes) -> str:
@@ -271,11 +273,15 @@ def _find_changed_number(value: bytes) -> str:
     if not _JSON_NUMBER.fullmatch(value):
         return ""
     text = value.decode()
-    number = float(text)
-    is_whole = text.removeprefix("-").isdigit() and -(1 << 63) <= int(text) < 1 << 63
-    shown = str(int(text)) if is_whole else f"{number:.15g}"
-    is_same = shown == text and "e" not in shown and (is_whole or not number.is_integer())
+    is_whole = text.removeprefix("-").isdigit() and _is_integer_of_sqlite(value)
+    shown = str(int(Decimal(text))) if is_whole else f"{float(text):.15g}"
+    is_same = shown == text and "e" not in shown
     return "" if is_same else "a number that the column stores in another form or with fewer digits"
+
+
+def _is_integer_of_sqlite(digits: bytes) -> bool:
+    """Whether SQLite stores a whole number with all digits, in 64 bits."""
+    return -(1 << 63) <= Decimal(digits.decode()) < 1 << 63
 
 
 def _count_levels(value: bytes) -> int:
@@ -317,10 +323,7 @@ def _check_uuid(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
         return None
     form = _UUID if limits.stores_all_uuids else _STANDARD_UUID
     reason = "not a UUID" if limits.stores_all_uuids else "not a UUID of a version and variant that exist"
-    return (
-        lambda values: all(map(form.fullmatch, values)),
-        lambda value: "" if form.fullmatch(value) else reason,
-    )
+    return _check_each(lambda value: "" if form.fullmatch(value) else reason)
 
 
 def _check_date(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
@@ -354,7 +357,7 @@ def _time_checks(
             return f"more than {logical.fraction} digits after the second"
         return ""
 
-    return lambda values: not any(map(find_reason, values)), find_reason
+    return _check_each(find_reason)
 
 
 def _check_time(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
@@ -366,12 +369,12 @@ def _check_time(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
         match = _TIME.fullmatch(value)
         if match is None:
             return "not a time"
-        if abs(int(match[1])) > limits.max_hours or (is_time_of_day and value.startswith(b"-")):
+        if abs(Decimal(match[1].decode())) > limits.max_hours or (is_time_of_day and value.startswith(b"-")):
             return "not a time of day"
         is_long = len(match[2] or b"") > logical.fraction
         return f"more than {logical.fraction} digits after the second" if is_long else ""
 
-    return lambda values: not any(map(find_reason, set(values))), find_reason
+    return _check_each(find_reason)
 
 
 _CHECKS: dict[str, Callable[[LogicalType, StorageLimits], _Checks | None]] = {
