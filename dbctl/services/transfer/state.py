@@ -212,8 +212,10 @@ def load_state(db: Writable, source: str) -> TransferState:
     """
     rows = {str(name): str(content) for name, content in db.select(TRANSFER_TABLE, ["name", "content"])}
     header = json.loads(rows.get(_HEADER, "{}"))
-    # without a header, a server without transactions for schemas was killed between the table and its first row
-    header = header or {"format": FORMAT, "source": source, "phase": "schema", "runs": 0}
+    if not header:
+        # a server without transactions for schemas was killed between the table and its first row: no table is a copy yet
+        is_adopted = bool(db.tables().keys() - {TRANSFER_TABLE})
+        header = {"format": FORMAT, "source": source, "phase": "schema", "runs": 0, "adopted": is_adopted}
     if header["source"] != source or header["format"] != FORMAT:
         raise TransferOtherError(target=db.target, source=header["source"])
     state = TransferState(db, source, header["phase"], header["runs"])
