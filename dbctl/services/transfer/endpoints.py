@@ -89,7 +89,7 @@ class Endpoints:
         fingerprints: Mapping[str, str],
         drop_statements: Callable[[], Sequence[str]],
         *,
-        is_adopted: bool = False,
+        is_adopted: bool,
     ) -> TransferState:
         """Return the state of the transfer into ``db``, which is new or was interrupted.
 

@@ -110,7 +110,6 @@ class RunTransfer(Operation):
             digests = verify_digests(endpoints, state, destination.rows, tables, self._advance)
             with db.transaction():
                 copy.record_created(db, state)
-                state.enter_phase("copied")
             return TransferResult(
                 source=str(endpoints.source_url),
                 destination=str(endpoints.destination_url),
@@ -147,16 +146,13 @@ def _prepare_destination(copy: Copy, destination: Destination, state: TransferSt
     """Create the schema, or detach what an interrupted copy had attached."""
     if state.phase == "schema":
         copy.create_schema(destination.db, state)
-    elif state.phase != "copy":
+    else:
         with require_scripts(destination.db).schema_transaction():
             detach(destination, state, indexes=False)
-            state.enter_phase("copy")
 
 
 def finish_copy(copy: Copy, destination: Destination, state: TransferState) -> None:
     """Set the sequences, and create indexes, foreign keys and triggers."""
-    with destination.db.transaction():
-        state.enter_phase("finish")
     attach(destination, state)
     copy.set_values(destination.db)
 

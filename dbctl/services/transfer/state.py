@@ -13,9 +13,8 @@ from dbctl.services.app import ledger_detection
 from dbctl.services.transfer.compare import TableDigest
 from dbctl.services.transfer.parts import require_scripts
 
-#: ``schema``: the tables are being created; ``copy``: rows are being copied; ``finish``: indexes and foreign keys are
-#: being created; ``copied``: the rows of a snapshot are complete and verified.
-Phase: TypeAlias = Literal["schema", "copy", "finish", "copied"]
+#: ``schema``: the tables are being created; ``copy``: rows may have been copied.
+Phase: TypeAlias = Literal["schema", "copy"]
 
 TRANSFER_TABLE = ledger_detection.TRANSFER_TABLE
 #: The same statement for every engine.
@@ -48,7 +47,6 @@ class TransferState:
     def __init__(self, db: Writable, source: str, phase: Phase, runs: int) -> None:
         self._db, self._source = db, source
         self.phase, self.runs = phase, runs
-        self._names: set[str] = set()
         self.tables: dict[str, TableState] = {}
         #: digests of the objects of the source's schema by kind and name
         self.fingerprints: Mapping[str, str] = {}
@@ -100,7 +98,6 @@ class TransferState:
     def remove_attachment(self, name: str) -> None:
         """Record that a statement has run."""
         del self.attachments[name]
-        self._names.discard(name)
         self._db.delete(TRANSFER_TABLE, [Condition("name", "=", name)])
 
     def save_fingerprints(self, fingerprints: Mapping[str, str]) -> None:
@@ -147,13 +144,10 @@ class TransferState:
 
     def _save(self, name: str, content: str) -> None:
         where = [Condition("name", "=", name)]
-        # a row that this process inserted may have been rolled back
-        if name not in self._names or not self._db.update(TRANSFER_TABLE, {"content": content}, where):
+        if not self._db.update(TRANSFER_TABLE, {"content": content}, where):
             self._db.insert(TRANSFER_TABLE, {"name": name, "content": content})
-            self._names.add(name)
 
     def _load(self, rows: Mapping[str, str]) -> None:
-        self._names = set(rows)
         self.attachments = {
             name: json.loads(rows[name]) for name in sorted(rows) if name.startswith(_ATTACHMENT)
         }
@@ -179,7 +173,7 @@ def has_state(db: Readable) -> bool:
 
 
 def create_state(
-    db: Writable, source: str, fingerprints: Mapping[str, str], *, is_adopted: bool = False
+    db: Writable, source: str, fingerprints: Mapping[str, str], *, is_adopted: bool
 ) -> TransferState:
     """Create the state of a new transfer in an empty database, or in one whose schema the app made."""
     scripts = require_scripts(db)

@@ -216,7 +216,6 @@ class SwitchTransfer(Operation):
         db = destination.db
         with require_scripts(db).schema_transaction():
             detach(destination, state, indexes=False)
-            state.enter_phase("copy")
         changes = list[SyncResult]()
         with destination.sink.bulk_load():
             for table in tables:
