@@ -35,11 +35,11 @@ class VerifiedTable(Struct, frozen=True, kw_only=True):
     source_digest: str  #: of lines that are equal if both sides have the same values; hexadecimal
     destination_digest: str
     equal: bool
-    missing: int = 0  #: rows that only the source has
-    changed: int = 0  #: rows with other values
-    extra: int = 0  #: rows that only the destination has
-    keys: Sequence[Row] = ()  #: the primary keys of the first differing rows
-    counted: bool = True  #: whether all differing rows are counted
+    missing: int  #: rows that only the source has
+    changed: int  #: rows with other values
+    extra: int  #: rows that only the destination has
+    keys: Sequence[Row]  #: the primary keys of the first differing rows
+    counted: bool  #: whether all differing rows are counted
 
 
 class SchemaDifference(Struct, frozen=True, kw_only=True):

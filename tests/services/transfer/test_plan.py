@@ -123,3 +123,50 @@ def test_changes_of_a_table_with_many_columns(start, tmp_path, databases):
         ("wide", "c1"): (1, "digits after the microsecond are removed"),
         ("wide", "c1199"): (1, "digits after the microsecond are removed"),
     }
+
+
+def test_plan_of_a_copy_to_the_same_engine(answer, source, tmp_path):
+    destination = tmp_path / "new.db"
+    words = ("--url", f"main={source}", "transfer")
+    plan = answer(*words, "plan", "--to", str(destination))["data"]
+    rows = {"event": 16, "member": 40, "person": 40, "room": 5}
+    with closing(sqlite3.connect(source)) as db:
+        columns = {name: len(db.execute(f"select rowid, * from {name}").description) for name in rows}
+        statements = [
+            sql for (sql,) in db.execute("select sql from sqlite_master where name not like 'sqlite_%'")
+        ]
+    # the key of a room is its rowid
+    columns["room"] -= 1
+    assert plan == {
+        "target": "app/main",
+        "source": str(source),
+        "destination": str(destination),
+        "schema": "native",
+        "tables": [
+            {"table": name, "rows": count, "bytes": plan["tables"][number]["bytes"], "columns": columns[name], "conversions": {}, "replaced": 0}
+            for number, (name, count) in enumerate(rows.items())
+        ],
+        "excluded": [],
+        "statements": plan["statements"],
+        "omissions": [],
+        "changes": [],
+        "problems": [],
+    }  # fmt: skip
+    assert {sql.casefold() for sql in plan["statements"]} == {sql.casefold() for sql in statements}
+    assert all(table["bytes"] for table in plan["tables"])
+    assert answer(*words, "run", "--to", str(destination), "--dry-run")["data"]["plan"] | {"digest": ""} == {
+        "title": f"Copy 101 rows to {destination}",
+        "target": "app/main",
+        "steps": [
+            f"create 4 tables in {destination} with the definitions of its engine",
+            *(f"copy {count} rows of {name}" for name, count in rows.items()),
+            "create indexes and foreign keys",
+            "compare each table with the source",
+        ],
+        "rows": rows,
+        "deleted": {},
+        "destructive": False,
+        "retained": [],
+        "digest": "",
+    }
+    assert not destination.exists()
