@@ -10,7 +10,7 @@ from dbctl.errors import NotSupportedError, PermissionMissingError, RoleMissingE
 from dbctl.model import KeyText, Row, Struct
 from dbctl.profiles import text_or_none
 from dbctl.profiles.model import NamePart, Permissions, Roles
-from dbctl.services.app import App, LiveTable, UserTable, truncate
+from dbctl.services.app import App, LiveTable, UserTable, find_named_key, truncate
 
 
 class Role(Struct, frozen=True, kw_only=True):
@@ -94,16 +94,19 @@ class RoleTable:
 
         Raises:
             RoleMissingError: no such role exists.
+            AmbiguousNameError: several roles have that name, and none in this spelling.
             NotSupportedError: the role exists, but not as a row of the table.
         """
         if isinstance(name, KeyText):
             return find_by_id(self.read(), name, self.db)
-        roles = self.read([Condition(self.fields["name"], "same", name)]) if name.isprintable() else []
-        if not roles:
+        key = None
+        if name.isprintable():
+            key = find_named_key(self.db, self.live.name, self.section.key, [self.fields["name"]], name)
+        if key is None:
             self._refuse_fixed_role(name)
             names = [role.name for role in self.read()]
             raise RoleMissingError(name=name, target=self.db.target, names=", ".join(names), candidates=names)
-        return next((role for role in roles if role.name == name), roles[0])
+        return self.read([Condition(self.section.key, "=", key)])[0]
 
     def _refuse_fixed_role(self, name: str) -> None:
         users = UserTable(self.app, self.db) if self.app.profile.users else None

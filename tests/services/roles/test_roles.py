@@ -10,6 +10,7 @@ import pytest
 
 from dbctl.errors import (
     AlreadyExistsError,
+    AmbiguousNameError,
     BuiltInRoleError,
     FeatureMissingError,
     LastAdminError,
@@ -492,6 +493,12 @@ name = "name"
         assert [(role.name, role.users) for role in roles] == [("cook", 0), ("guest", 0)]
         changes.delete_role(app, "cook").apply()
     assert list_names(path) == ["guest"]
+    run_statements(path, "insert into ranks values (3, 'Guest'), (4, 'waiter')")
+    with open_app(path) as app:
+        error = catch_error(AmbiguousNameError, lambda: changes.delete_role(app, "GUEST").plan())
+        changes.delete_role(app, "Guest").apply()  # the exact spelling
+    assert "'GUEST' is the name of several rows of ranks" in str(error)
+    assert list_names(path) == ["guest", "waiter"]
 
 
 @pytest.fixture

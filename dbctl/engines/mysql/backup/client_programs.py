@@ -61,7 +61,8 @@ def find_program(kind: str, server: Server, target: str) -> Tool:
         ClientMissingError: the program is not installed.
         ClientOldError: it is too old.
     """
-    program, package = PROGRAMS[server.product][kind], PACKAGES[server.product]
+    program = PROGRAMS[server.product][kind]
+    product = {"product": server.product, "package": PACKAGES[server.product]}
     required = ".".join(map(str, server.version[:2]))
     executable = shutil.which(program)
     version = _read_version(executable, server) if executable else None
@@ -69,22 +70,11 @@ def find_program(kind: str, server: Server, target: str) -> Tool:
         # MariaDB installs programs of the same names, which do not support all features of MySQL servers.
         note = f" ({executable} is of another product)" if executable else ""
         description = f"{program} of {server.product}{note}"
-        raise ClientMissingError(
-            target=target,
-            program=description,
-            product=server.product,
-            package=package,
-            version=required,
-        )
+        raise ClientMissingError(target=target, program=description, version=required, **product)
     installed = ".".join(map(str, version))
     if version[:2] < server.version[:2]:
         raise ClientOldError(
-            target=target,
-            program=executable,
-            product=server.product,
-            version=installed,
-            required=required,
-            package=package,
+            target=target, program=executable, version=installed, required=required, **product
         )
     return Tool(path=Path(executable), version=installed)
 
