@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dbctl.cli._support.backups import parse_time
+from dbctl.cli.main import main
 from tests.services import flashpoint_app, promptvault_app
 
 
@@ -129,6 +130,25 @@ def test_replacing_rows_of_protected_app_requires_its_name(app_with_backups, ans
     answer("restore", "apply", "latest", "--table", "users", "--merge", "missing")  # no row is replaced
     result = answer("restore", "apply", "latest", "--table", "users", "--merge", "replace", "--confirm", "fp")
     assert result["data"]["tables"][0]["replaced"]
+
+
+def test_remark_on_restored_rows_is_printed_once(app_with_backups, capfd):
+    path, _ = app_with_backups
+    flashpoint_app.run_statements(path, "update users set email = 'x' || id")
+    words = [
+        "restore",
+        "apply",
+        "latest",
+        "--table",
+        "users",
+        "--merge",
+        "replace",
+        "--confirm",
+        "fp",
+        "--yes",
+    ]
+    assert main(words) == 0
+    assert capfd.readouterr().err.count("dbctl sessions revoke LOGIN") == 1
 
 
 def test_preview_lists_different_settings_and_migrations(app_with_backups, answer):

@@ -56,16 +56,12 @@ class CopyResult(ChangeResult, frozen=True, kw_only=True):
     databases: Sequence[CopiedDatabase]
     duration: float  #: seconds
     command: str  #: the beginning of dbctl commands on the copy
-    notes: Sequence[str]  #: manual actions
+    remarks: Sequence[str]  #: manual actions
 
     @property
     def effect(self) -> Effect | None:
         counts, place = count_content(self.databases), f"from {self.backup}"
         return Effect("copied", "database", count=len(self.databases), place=place, counts=counts)
-
-    @property
-    def remarks(self) -> Sequence[str]:
-        return self.notes
 
     def summary(self) -> Row:
         row: dict[str, object] = {}
@@ -178,7 +174,7 @@ class CopyRestore(RestoreOperation):
             databases=[database for database, _ in results],
             duration=round(time.monotonic() - start, 3),
             command=_build_command_line(self._app, self._copies),
-            notes=[note for _, notes in results for note in notes],
+            remarks=[note for _, notes in results for note in notes],
         )
 
     def _create_copy(self, copy: _CopyTarget, reader: MemberReader) -> tuple[CopiedDatabase, Sequence[str]]:

@@ -38,7 +38,7 @@ class TablesRestoreResult(ChangeResult, frozen=True, kw_only=True):
     target: str
     safety_backup: str | None  #: id of the backup of the previous state; None: no row was replaced
     tables: Sequence[RestoredTable]
-    notes: Sequence[str]  #: manual actions
+    remarks: Sequence[str]  #: manual actions
 
     @property
     def effect(self) -> Effect | None:
@@ -46,10 +46,6 @@ class TablesRestoreResult(ChangeResult, frozen=True, kw_only=True):
         counts = {f"rows {name}": sum(getattr(table, name) for table in self.tables) for name in names}
         place = f"from {self.backup}"
         return Effect("restored", "table", count=len(self.tables), place=place, counts=counts)
-
-    @property
-    def remarks(self) -> Sequence[str]:
-        return self.notes
 
     def summary(self) -> Row:
         summary: dict[str, object] = {"backup": self.backup}
@@ -153,7 +149,7 @@ class RestoreTables(RestoreOperation):
             target=self.target,
             safety_backup=safety.manifest.id if safety else None,
             tables=tables,
-            notes=list(self._notes(tables)),
+            remarks=list(self._remarks(tables)),
         )
 
     def _merge_tables(self, source: Readable, db: Writable, confirmed: str | None) -> list[RestoredTable]:
@@ -273,7 +269,7 @@ class RestoreTables(RestoreOperation):
         title = f"Restore {', '.join(self._selection.tables)} of {self._source.label}"
         return self._create_plan(title, [verification, *steps], rows, destructive=destructive)
 
-    def _notes(self, done: Sequence[RestoredTable]) -> Iterator[str]:
+    def _remarks(self, done: Sequence[RestoredTable]) -> Iterator[str]:
         users = find_users_section(self._app, self._member.database)
         for table in done:
             if table.ignored_columns:

@@ -215,7 +215,7 @@ def test_secrets_of_existing_rows_are_not_replaced(pantry):
     assert result.tables[0].unchanged_columns == ["secret_hash"]
     members = sorted(pantry.rows("select handle, mail, secret_hash from members"))
     assert members == [(handle, mail, "changed since") for handle, mail, _ in before]
-    assert result.notes
+    assert result.remarks
 
 
 def test_sessions_are_not_restored(sqlite_pantry):
@@ -283,7 +283,7 @@ def test_common_columns_are_restored_and_others_reported(pantry):
         (2, "LEFT", 7),
         (3, "Top", 7),
     ]
-    assert any("note" in note for note in result.notes)
+    assert any("note" in note for note in result.remarks)
 
 
 def test_missing_required_column_is_refused(pantry):
