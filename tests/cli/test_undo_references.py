@@ -1,0 +1,313 @@
+"""Undo of rows that refer to rows which are not restored, of rows that triggers change, and of sign-ins."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.databases import empty_database
+from tests.services.rules.test_rows import HASH
+
+KINDS = ("sqlite", "postgresql", "mysql")
+PROFILE = """
+schema = "dbctl.profile/1"
+name = "club"
+title = "Club"
+[databases.main]
+engines = ["sqlite", "postgresql", "mysql"]
+secret = ["machines.api_key"]
+[users]
+admin = false
+table = "people"
+id = { column = "id" }
+login = ["login"]
+fields = { login = "login", email = "mail" }
+on_sign_out = { valid_from = ":now" }
+password = { column = "passwd", writes = "$2b$04$" }
+[[users.signed_in]]
+table = "tokens"
+user = "person"
+"""
+#: Rows of ended sessions, to which rows of other tables refer, are never restored.
+PEOPLE = (
+    "create table people (id integer primary key, login varchar(9) not null unique, mail varchar(99),"
+    " passwd varchar(99) not null, valid_from varchar(40) not null, boss integer,"
+    " foreign key (boss) references people (id) on delete set null)"
+)
+PERSON = "person integer not null, foreign key (person) references people (id) on delete cascade"
+TOKEN = "foreign key (token) references tokens (token) on delete"
+
+
+class Club:
+    """A database with people and their sessions, and commands with its profile."""
+
+    def __init__(self, database, folder, answer):
+        self.database, self._answer = database, answer
+        (folder / "club.toml").write_text(PROFILE)
+        self._options = ["--yes", "--profile", str(folder / "club.toml"), "--url", f"main={database.url}"]
+        self.run = database.run
+        self.rows = database.rows
+        self.run(
+            PEOPLE,
+            f"create table tokens (token varchar(9) primary key, {PERSON})",
+            *(
+                f"insert into people values ({key}, '{login}', null, '{HASH}', '2026', {boss})"
+                for key, login, boss in ((1, "ida", "null"), (2, "bo", 1))
+            ),
+            "insert into tokens values ('a', 1), ('b', 2), ('0', 2)",
+        )
+
+    def change(self, *words):
+        """Run a command; return the number of its operation."""
+        self._answer(*words, *self._options)
+        return str(self._answer("audit", "list", "--limit", "1")["data"]["items"][0]["operation"])
+
+    def undo(self, number, status=0):
+        answer = self._answer("undo", number, *self._options, status=status)
+        self.warnings = answer.get("warnings", [])
+        return answer["error"] if status else answer["data"]
+
+    def plan(self, number):
+        return self._answer("undo", number, "--dry-run", *self._options)["data"]["plan"]
+
+
+@pytest.fixture(params=KINDS)
+def club(request, tmp_path, monkeypatch, answer):
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    with empty_database(request.param, tmp_path / "club.db") as database:
+        yield Club(database, tmp_path, answer)
+
+
+@pytest.fixture
+def lite(tmp_path, monkeypatch, answer):
+    """The club in SQLite, for what does not depend on the engine."""
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    with empty_database("sqlite", tmp_path / "club.db") as database:
+        yield Club(database, tmp_path, answer)
+
+
+def test_only_restored_users_without_password_are_counted(club):
+    before = "select id, login, valid_from, boss from people order by id"
+    rows = club.rows(before)
+    number = club.change("users", "delete", "ida")
+    assert club.rows("select boss from people") == [(None,)]
+    undone = club.undo(number)
+    assert (undone["without_password"], undone["rows"]) == (1, {"people": 2})
+    assert [warning.partition(" restored")[0] for warning in club.warnings] == ["1 user"]
+    assert club.rows(before) == rows
+    assert club.rows("select passwd from people where id = 2") == [(HASH,)]
+
+
+def test_undo_of_a_new_password_does_not_make_old_sign_ins_valid(club):
+    number = club.change("users", "set-password", "ida", "--generate")
+    query = "select valid_from, passwd from people where id = 1"
+    rows = club.rows(query)
+    assert rows[0][0] != "2026"
+    assert club.undo(number, status=6)["code"] == "undo-impossible"
+    assert club.rows(query) == rows
+
+
+@pytest.mark.parametrize(
+    ("table", "restored"),
+    [
+        (f"token varchar(9), {TOKEN} set null", [(1, None), (2, "b")]),
+        (f"token varchar(9), {TOKEN} cascade", [(2, "b")]),
+        (f"token varchar(9) not null default '0', {TOKEN} set default", [(2, "b")]),
+    ],
+)
+def test_deleted_row_is_restored_if_it_can_exist_without_the_session(lite, table, restored):
+    lite.run(
+        f"create table devices (id integer primary key, owner integer references people (id) on delete cascade, {table})",
+        "insert into devices values (1, 1, 'a'), (2, 1, 'b')",
+    )
+    number = lite.change("users", "delete", "ida")
+    assert lite.rows("select * from devices") == []
+    assert lite.undo(number)["rows"]["devices"] == len(restored)
+    assert lite.rows("select id, token from devices order by id") == restored
+
+
+@pytest.mark.parametrize(("above", "below"), [("devices", "places"), ("places", "devices")])
+def test_row_below_a_row_that_stays_deleted_stays_deleted(lite, above, below):
+    """Also if it refers to the row by several columns, of which one is NULL in another row."""
+    lite.run(
+        f"create table {above} (id integer, part integer, token varchar(9), {PERSON.replace(' not null', '')},"
+        f" primary key (id, part), {TOKEN} cascade)",
+        f"create table {below} (id integer primary key, owner integer references people (id) on delete cascade,"
+        f" device integer, part integer, foreign key (device, part) references {above} (id, part) on delete cascade)",
+        f"insert into {above} (id, part, token, person) values (1, 1, 'a', 1), (1, 2, null, 1)",
+        f"insert into {below} values (1, 1, 1, 1), (2, 1, 1, 2), (3, 1, 1, null), (4, 2, 1, 1)",
+    )
+    number = lite.change("users", "delete", "ida")
+    assert lite.rows(f"select * from {below}") == []
+    lite.undo(number)
+    assert lite.rows(f"select id, part, token from {above}") == [(1, 2, None)]
+    assert lite.rows(f"select id, owner, device, part from {below} order by id") == [
+        (2, 1, 1, 2),
+        (3, 1, 1, None),
+    ]
+
+
+@pytest.mark.parametrize("action", ["set null", "cascade"])
+def test_changed_row_is_restored_without_the_reference_to_a_session(lite, action):
+    lite.run(
+        f"create table notes (id integer primary key, token varchar(9), note varchar(9), {TOKEN} {action})",
+        "create trigger lose before delete on tokens begin"
+        " update notes set token = null, note = 'lost' where token = old.token; end",
+        "insert into notes values (1, 'a', 'home'), (2, 'b', 'work')",
+    )
+    number = lite.change("users", "delete", "ida")
+    assert lite.rows("select * from notes") == [(1, None, "lost"), (2, "b", "work")]
+    assert lite.undo(number)["rows"] == {"people": 2, "notes": 1}
+    assert lite.rows("select * from notes") == [(1, None, "home"), (2, "b", "work")]
+
+
+def test_rows_that_need_a_secret_stay_deleted_and_others_are_restored(club):
+    club.run(
+        f"create table machines (id integer primary key, api_key varchar(99) not null, {PERSON})",
+        "create table reports (id integer primary key, machine integer, author integer,"
+        " foreign key (machine) references machines (id) on delete cascade,"
+        " foreign key (author) references people (id) on delete set null)",
+        "insert into machines values (1, 'sesame', 1)",
+        "insert into reports values (1, 1, 1), (2, null, 1)",
+    )
+    number = club.change("users", "delete", "ida")
+    plan = club.plan(number)
+    assert plan["rows"] == {"people": 2, "reports": 1}
+    assert any("leave 1 row of machines unchanged" in step for step in plan["steps"])
+    assert club.undo(number)["rows"] == {"people": 2, "reports": 1}
+    assert club.rows("select * from machines") == []
+    assert club.rows("select * from reports") == [(2, None, 1)]
+
+
+def test_secret_that_may_be_null_is_not_restored(club):
+    club.run(
+        f"create table machines (id integer primary key, name varchar(9) not null, api_key varchar(99), {PERSON})",
+        "insert into machines values (1, 'desk', 'sesame', 1)",
+    )
+    number = club.change("users", "delete", "ida")
+    assert "insert the deleted row machines id=1; api_key not restored" in club.plan(number)["steps"]
+    club.undo(number)
+    assert club.rows("select * from machines") == [(1, "desk", None, 1)]
+
+
+def test_plan_names_fifty_rows_of_a_table_and_counts_the_others(lite, tmp_path):
+    lite.run("create table notes (id integer primary key)")
+    for rows, further in ((50, []), (51, ["restore 1 further row of notes"])):
+        path = tmp_path / "notes.jsonl"
+        path.write_text("".join(json.dumps({"id": number}) + "\n" for number in range(rows)))
+        number = lite.change("data", "import", "notes", str(path))
+        steps = lite.plan(number)["steps"]
+        assert steps[:50] == [f"delete the row notes id={key}" for key in range(50)]
+        assert steps[50:] == further
+        lite.undo(number)
+        assert lite.rows("select * from notes") == []
+
+
+# Triggers ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("event", "differing", "stored"),
+    [("update of title", {}, "old"), ("update", {"notes": ["stamp"]}, "new")],
+)
+def test_values_that_a_trigger_changes_are_written_again(lite, event, differing, stored):
+    """A trigger of all updates prevails, and the result names its column."""
+    lite.run(
+        "create table notes (id integer primary key, title varchar(9), stamp varchar(9))",
+        f"create trigger mark after {event} on notes begin update notes set stamp = 'new' where id = new.id; end",
+        "insert into notes values (1, 'first', 'old')",
+    )
+    number = lite.change("data", "set", "notes", "1", "title=other")
+    assert lite.rows("select * from notes") == [(1, "other", "new")]
+    undone = lite.undo(number)
+    assert (undone["differing"], undone["rows"]) == (differing, {"notes": 1})
+    assert len(lite.warnings) == len(differing)
+    assert lite.rows("select * from notes") == [(1, "first", stored)]
+
+
+@pytest.mark.parametrize(
+    ("command", "event"),
+    [
+        (["data", "add", "notes", "id=2", "title=new"], "delete"),
+        (["data", "set", "notes", "1", "title=new"], "update"),
+    ],
+)
+def test_rows_that_a_trigger_does_not_let_undo_change_are_an_error(lite, command, event):
+    lite.run(
+        "create table notes (id integer primary key, title varchar(9))", "insert into notes values (1, 'a')"
+    )
+    number = lite.change(*command)
+    rows = lite.rows("select * from notes")
+    lite.run(f"create trigger skip before {event} on notes begin select raise(ignore); end")
+    error = lite.undo(number, status=6)
+    assert error["code"] == "constraint"
+    assert "0 of 1 row" in error["message"]
+    assert lite.rows("select * from notes") == rows
+
+
+# Rows that refer to rows of the operation -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parents", "count"), [([12], "1 row"), ([12, 303], "2 rows"), ([12, 13, 303, 304, 305], "5 rows")]
+)
+def test_rows_that_refer_to_added_rows_since_are_a_conflict(club, tmp_path, parents, count):
+    """The added rows also refer to each other; those that do are no conflict."""
+    reference = "parent integer, foreign key (parent) references notes (id) on delete cascade"
+    club.run(
+        f"create table notes (id integer primary key, {reference})", "insert into notes values (1, null)"
+    )
+    lines = [{"id": key, "parent": 10 if key > 10 else None} for key in range(10, 310)]
+    (tmp_path / "notes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    number = club.change("data", "import", "notes", str(tmp_path / "notes.jsonl"))
+    club.run(*(f"insert into notes values ({1000 + key}, {key})" for key in parents))
+    content = club.database.content()
+    error = club.undo(number, status=6)
+    assert error["code"] == "undo-conflict"
+    assert f"\n{count} of main.notes refer to new rows of notes" in error["message"]
+    assert club.database.content() == content
+    club.run("delete from notes where id > 1000")
+    club.undo(number)
+    assert club.rows("select * from notes") == [(1, None)]
+
+
+def test_row_of_the_operation_that_refers_to_an_added_row_since_is_a_conflict(lite):
+    """Undo restores another column of it, so that it would lose the reference."""
+    reference = "folder integer, foreign key (folder) references folders (id) on delete set null"
+    lite.run(
+        "create table folders (id integer primary key)",
+        f"create table notes (id integer primary key, title varchar(9), {reference})",
+        "create trigger copy after insert on folders begin update notes set title = 'copied'; end",
+        "insert into notes values (1, 'old', null)",
+    )
+    number = lite.change("data", "add", "folders", "id=7")
+    lite.run("update notes set folder = 7")
+    error = lite.undo(number, status=6)
+    assert error["code"] == "undo-conflict"
+    assert "\n1 row of main.notes refer to new rows of folders" in error["message"]
+    assert lite.rows("select * from notes") == [(1, "copied", 7)]
+
+
+@pytest.mark.parametrize("club", ["postgresql"], indirect=True)
+def test_cycle_is_not_restored_without_its_references(club):
+    """A reference is NULL until all rows exist, and a trigger prevents that it is written afterwards."""
+    club.run(
+        "create table users (id integer primary key, home integer)",
+        "create table homes (id integer primary key, owner integer references users (id) on delete cascade)",
+        "alter table users add foreign key (home) references homes (id) on delete cascade",
+        "insert into users values (1, null)",
+        "insert into homes values (10, 1)",
+        "update users set home = 10",
+    )
+    number = club.change("data", "delete", "users", "1")
+    assert club.rows("select * from homes") == []
+    club.run(
+        "create function skip() returns trigger language plpgsql as 'begin return null; end'",
+        *(
+            f"create trigger skip before update on {table} for each row execute function skip()"
+            for table in ("users", "homes")
+        ),
+    )
+    assert club.undo(number, status=6)["code"] == "constraint"
+    assert club.rows("select * from users") == []
