@@ -8,10 +8,11 @@ from contextlib import ExitStack, closing, contextmanager
 from msgspec import structs
 
 from dbctl.engines import registry
-from dbctl.engines.contract import NativeSchemas, Readable, TimeForm, Writable
+from dbctl.engines.contract import Readable, TimeForm, Writable
 from dbctl.errors import DatabaseMissingError, TransferDestinationError, TransferSameError
 from dbctl.model import join_first
 from dbctl.services.app import App
+from dbctl.services.transfer.parts import require_native
 from dbctl.services.transfer.state import (
     TransferState,
     create_state,
@@ -43,7 +44,7 @@ class Endpoints:
         self.source_url = app.url(self.database)
         self.destination_url = resolve_engine(to, app.database(self.database).engines)
         configured = structs.replace(
-            app.configured, name=DESTINATION, databases={self.database: self.destination_url}, protected=False
+            app.configured, name=DESTINATION, databases={self.database: self.destination_url}
         )
         self.destination = App(configured, app.base_profile, timeout=app.timeout)
         self.destination.profile, self.destination.variant = app.profile, app.variant
@@ -124,8 +125,7 @@ class Endpoints:
         Raises:
             TransferDestinationError: it has some.
         """
-        native = db.part(NativeSchemas)
-        if names := sorted({*db.tables(), *(native.list_contents() if native else ())}):
+        if names := sorted({*db.tables(), *require_native(db).list_contents()}):
             raise TransferDestinationError(url=self.destination_url, tables=join_first(names, MAX_NAMES))
 
     @contextmanager
