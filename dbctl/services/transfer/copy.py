@@ -92,7 +92,7 @@ class _Chunks:
         self._pending = next(batches, None)
         self.digest = digest  #: of all rows that were read
         self.position = ""  #: after the last row that was read
-        self.rows = 0  #: of this part
+        self.rows: int  #: of this part
 
     @property
     def is_exhausted(self) -> bool:

@@ -126,18 +126,8 @@ def test_numbers_that_jsonb_cannot_store_are_problems(
     )  # fmt: skip
 
 
-def test_changes_of_a_type_that_keeps_floats(tmp_path):
-    path = tmp_path / "app.db"
-    texts = [
-        PI,
-        REPEATED,
-        "-0.0",
-        "1.5",
-        "18446744073709551615",
-        "[1e30, 1.10]",
-        "12345678901234567890123",
-        '"0.1"',
-    ]
+def read_as_floats(path, texts):
+    """Return the changes of texts in a type that keeps floats, with their counts, and the lines for it."""
     with closing(sqlite3.connect(path)) as db:
         db.execute("create table t (doc text)")
         db.executemany("insert into t values (?)", [(text,) for text in texts])
@@ -155,7 +145,21 @@ def test_changes_of_a_type_that_keeps_floats(tmp_path):
         changes = {change.change: change.rows for change in find_json_changes(require_rows(reader), table)}
         kind = exchange_kind(pair)
         with require_rows(reader).stream_lines("t", [LineColumn(name="doc", kind=kind)]) as batches:
-            lines = [line for batch in batches for line in batch.lines]
+            return changes, [line for batch in batches for line in batch.lines]
+
+
+def test_changes_of_a_type_that_keeps_floats(tmp_path):
+    texts = [
+        PI,
+        REPEATED,
+        "-0.0",
+        "1.5",
+        "18446744073709551615",
+        "[1e30, 1.10]",
+        "12345678901234567890123",
+        '"0.1"',
+    ]
+    changes, lines = read_as_floats(tmp_path / "app.db", texts)
     assert changes == {
         "digits of numbers are removed": 2,
         "repeated keys are removed, except for the last": 1,
@@ -165,6 +169,22 @@ def test_changes_of_a_type_that_keeps_floats(tmp_path):
         b'{"pi":3.141592653589793}', b'{"a":2,"b":[true,null]}', b"0", b"1.5", b"18446744073709551615",
         b"[1e+30,1.1]", b"1.2345678901234568e+22", b'"0.1"',
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "is_changed"),
+    [
+        ("-9223372036854775807", False),
+        ("-9223372036854775809", True),
+        ("18446744073709551613", False),
+        ("18446744073709551617", True),
+        ("36893488147419103231", True),
+        ("9007199254740993.0", True),
+    ],
+)
+def test_whole_numbers_of_64_bits_keep_their_digits_among_floats(tmp_path, text, is_changed):
+    changes, _ = read_as_floats(tmp_path / "app.db", [text])
+    assert changes == ({"digits of numbers are removed": 1} if is_changed else {})
 
 
 @pytest.mark.parametrize("engine", ["postgresql", "mysql"])

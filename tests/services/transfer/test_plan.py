@@ -9,6 +9,8 @@ from contextlib import closing
 import pytest
 
 from dbctl.cli.main import main
+from dbctl.services.transfer import plan as plan_module
+from tests.services.transfer.test_json import run_sql
 
 NANOSECONDS = "2026-07-21 09:15:02.674995283"
 
@@ -170,3 +172,56 @@ def test_plan_of_a_copy_to_the_same_engine(answer, source, tmp_path):
         "digest": "",
     }
     assert not destination.exists()
+
+
+def test_plan_reads_one_state_of_the_source(answer, monkeypatch, databases, tmp_path):
+    """A session writes a row while the plan reads the values."""
+    source = databases("postgresql", tmp_path)
+    run_sql(source, "create table item (id integer primary key)", "insert into item values (1), (2)")
+    find = plan_module.find_changes
+
+    def write(*arguments):
+        run_sql(source, "insert into item values (3)")
+        return find(*arguments)
+
+    monkeypatch.setattr(plan_module, "find_changes", write)
+    words = ("--url", f"main={source}", "transfer", "plan", "--to", str(tmp_path / "new.db"))
+    (table,) = answer(*words)["data"]["tables"]
+    assert table["rows"] == 2
+    assert run_sql(source, "select count(*) from item") == [(3,)]
+
+
+def test_conversions_are_those_of_other_kinds(start, tmp_path, databases):
+    run = start(
+        "create table item (id integer primary key, flag boolean, born date, note text, uid uuid)",
+        "insert into item values (1, 1, '2026-01-02', 'x', x'00000000000040008000000000000000')",
+    )
+    (table,) = run("plan", "--to", databases("mysql", tmp_path))["data"]["tables"]
+    assert all(table["conversions"].values())
+    assert not {"id", "born", "note"} & table["conversions"].keys()
+
+
+def test_error_names_the_first_tables_of_a_destination(answer, source, tmp_path):
+    destination = tmp_path / "used.db"
+    create_file(destination, *(f"create table used{number} (id int)" for number in range(5)))
+    words = ("--url", f"main={source}", "transfer", "plan", "--to", str(destination))
+    error = answer(*words, status=6)["error"]
+    assert error["code"] == "transfer-destination"
+    assert [f"used{number}" in error["message"] for number in range(5)] == [True, True, True, False, False]
+
+
+def test_one_of_several_databases_is_copied(answer, source, tmp_path):
+    other, destination = tmp_path / "other.db", tmp_path / "new.db"
+    create_file(other, "create table item (id integer primary key)", "insert into item values (1)")
+    engines = 'engines = ["sqlite"]'
+    (tmp_path / "two.toml").write_text(
+        f'schema = "dbctl.profile/1"\nname = "two"\ntitle = "Two"\n[databases.first]\n{engines}\n[databases.second]\n{engines}\n'
+    )
+    (tmp_path / "dbctl.toml").write_text(
+        f'[apps.two]\nprofile = "{tmp_path / "two.toml"}"\n[apps.two.databases]\nfirst = "source.db"\nsecond = "other.db"\n'
+    )
+    words = ("--config", str(tmp_path / "dbctl.toml"), "--db", "second", "transfer")
+    result = answer(*words, "run", "--to", str(destination))
+    assert (result["data"]["source"], result["data"]["rows"]) == (str(other), 1)
+    answer(*words, "switch", "--to", str(destination), "--yes")
+    assert answer(*words, "switch", "--unlock", "--yes")["data"]["tables"] == ["item"]
