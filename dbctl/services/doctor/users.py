@@ -60,7 +60,7 @@ def check_known_login(context: CheckContext, account: KnownLogin) -> Iterator[Fi
 
 
 def _check_admin(context: CheckContext, user_table: UserTable) -> Iterator[Finding]:
-    role, holders = admin_role(user_table), list_admins(user_table)
+    role, holders = admin_role(user_table), list_admins(user_table, for_update=False)
     if not user_table.section.admin_role or any(may_sign_in(user_table, user) for user in holders):
         return
     if holders:

@@ -33,9 +33,9 @@ class Undone(ChangeResult, frozen=True, kw_only=True):
 
     operation: int
     rows: Mapping[str, int]  #: restored rows by table
-    ended_sessions: int = 0
-    differing: Mapping[str, Sequence[str]] = {}  #: columns that the database itself changed again, by table
-    without_password: int = 0  #: restored users with a new, unknown password
+    ended_sessions: int
+    differing: Mapping[str, Sequence[str]]  #: columns that the database itself changed again, by table
+    without_password: int  #: restored users with a new, unknown password
 
     @property
     def effect(self) -> Effect | None:

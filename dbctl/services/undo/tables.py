@@ -49,9 +49,9 @@ class TableUndo:
         images: Sequence[RowImage],
         *,
         read_key: Callable[[], bytes],
-        sign_in_columns: Collection[str] | None = (),
-        times: Collection[str] = (),
-        exact: bool = True,
+        sign_in_columns: Collection[str] | None,
+        times: Collection[str],
+        exact: bool,
     ) -> None:
         """Read the rows, locked inside a transaction.
 
@@ -320,11 +320,11 @@ class TableUndo:
         for row in self.rows:
             if row.values is None:
                 continue
-            stored = current.get(codec.identify_all(row.key), {})
+            stored = current.get(codec.identify_all(row.key), row.values)
             names = [
                 name
                 for name, value in row.values.items()
-                if name in stored and codec.identify(stored[name]) != codec.identify(value)
+                if codec.identify(stored[name]) != codec.identify(value)
             ]
             if names:
                 yield row, names

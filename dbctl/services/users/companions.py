@@ -45,7 +45,9 @@ class CompanionRows:
         """
         self._users, section, tables = users, users.section, users.db.tables()
         all_values = [section.new, *(values for row in section.create for values in (row.values, *row.rows))]
-        references = {name for values in all_values for name in _list_references(values.values())}
+        references = list(
+            dict.fromkeys(name for values in all_values for name in _list_references(values.values()))
+        )
         first_tables = {name.partition(".")[0] for name in _list_references(section.new.values())}
         companions = [
             _find_companion(LiveTable(users.app.profile, users.db, name, "new users"), row, references)
@@ -82,7 +84,7 @@ class CompanionRows:
                 missing = item.live.missing_required_columns({*row, item.returned or ""})
                 sources = [name for name in values if item.live.optional_column(name) in missing]
                 if lacking := list(dict.fromkeys(_list_fields(values[name] for name in sources))):
-                    options = " or ".join(name_option(field) for field in lacking if field != ID)
+                    options = " or ".join(name_option(field) for field in lacking)
                     detail = f"{item.live.name} requires a value for {', '.join(missing)}: add {options}"
                     raise UsageError(detail=detail)
                 if missing:
@@ -209,7 +211,7 @@ def name_option(field: str) -> str:
     return f"--{field}" if field in ("email", "name", "role") else f"--set {field}=VALUE"
 
 
-def _find_companion(live: LiveTable, section: CompanionRow, references: set[str]) -> _Companion:
+def _find_companion(live: LiveTable, section: CompanionRow, references: Sequence[str]) -> _Companion:
     columns = (name.partition(".")[2] for name in references if name.partition(".")[0] == live.name)
     generated = [column for column in columns if column not in section.values]
     return _Companion(section, live, live.column(generated[0]) if generated else None)

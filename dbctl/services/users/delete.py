@@ -230,7 +230,7 @@ class DeleteUsers:
         ]
         steps += self._undecided if leaving else []
         self._guarded = GuardedInvariants(users.app, users.db, users_database(users.app))
-        if self._guarded and leaving:
+        if self._guarded:
             self._guarded.refuse_planned(self._plan_rows())
         self.plan = Plan(
             title=f"Delete {join_logins(leaving)}",

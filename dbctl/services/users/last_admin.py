@@ -161,7 +161,7 @@ def _create_error(users: UserTable, admins: Iterable[User]) -> LastAdminError:
     return LastAdminError(target=users.db.target, role=admin_role(users), logins=logins)
 
 
-def list_admins(users: UserTable, *, for_update: bool = False) -> list[User]:
+def list_admins(users: UserTable, *, for_update: bool) -> list[User]:
     """Return the users with the admin role, unless it may expire; empty if the app has no such role."""
     role = admin_role(users)
     if not (users.roles and role):
