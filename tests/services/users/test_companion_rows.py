@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -284,3 +285,16 @@ def test_fields_in_other_tables_are_shown_and_changed(answer, forge, tmp_path):
     ]  # fmt: skip
     assert len(forge.rows("select * from meta where name = 'email'")) == 2
     assert answer("users", "list", "--filter", "email=x", status=2)["error"]["code"] == "usage"
+
+
+def test_given_and_generated_values_of_a_row_are_repeated_in_later_rows(answer, forge, tmp_path):
+    rows = 'rows = [{ name = "nickname", value = "{username}" }'
+    create = CREATE.replace(rows, rows.replace("{username}", "{persons.id}"))
+    path = Path(declare(tmp_path, forge.url, create=create))
+    slug = 'slug = "{name,username:slug}"\n'
+    text = path.read_text().replace(slug, "")
+    path.write_text(text.replace("[users.new]\n", '[users.new]\nslug = "{persons.label}"\n'))
+    answer("users", "create", "ann", "--name", "Ann", "--generate")
+    (person,) = forge.rows("select id from persons where label = 'Ann'")[0]
+    assert forge.rows("select person, slug from people") == [(person, "Ann")]
+    assert forge.rows("select name, value from meta order by id")[0] == ("nickname", str(person))

@@ -151,3 +151,50 @@ def test_end_of_rows_requires_a_state_that_only_the_app_changes(answer, create_a
     )
     (finding,) = answer("apps", "check", status=2)["data"]["findings"]
     assert "users.joined.active.expires_at" in finding["message"]
+
+
+@pytest.mark.parametrize("create_app", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("action", "is_refused"), [("set null", True), ("cascade", True), ("restrict", False)]
+)
+def test_profile_that_contradicts_roles_cannot_write_tables_with_the_state(
+    answer, create_app, tmp_path, action, is_refused
+):
+    """Nor tables whose foreign keys change their rows; only other tables can be written."""
+    database = create_app("written")
+    database.run(
+        "create table halls (id integer primary key, name varchar(9))",
+        f"alter table choices add hall integer references halls (id) on delete {action}",
+        "create table songs (id integer primary key, name varchar(9))",
+        "insert into halls values (1, 'old')",
+        "update singers set part = 'tenor'",
+    )
+    words = ("data", "set", "choices", "cy", "tone", "content=on")
+    assert answer(*words, status=6)["error"]["code"] == "role-form"
+    words = ("data", "set", "halls", "1", "name=new")
+    if is_refused:
+        assert answer(*words, status=6)["error"]["code"] == "role-form"
+    else:
+        answer(*words)
+    assert database.rows("select name from halls") == [("old" if is_refused else "new",)]
+
+
+@pytest.mark.parametrize("create_app", ["sqlite"], indirect=True)
+def test_profile_that_contradicts_roles_cannot_undo_a_change_of_several_tables(
+    answer, create_app, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("DBCTL_STATE", str(tmp_path / "state"))
+    database = create_app("written")
+    database.run("create table songs (id integer primary key, name varchar(9))")
+    song, state = (
+        '{"table": "songs", "row": {"id": 1}}\n',
+        '{"table": "choices", "row": {"singer": "cy", "topic": "hat"}}\n',
+    )
+    for text in (song, song.replace("1", "2") + state):
+        (tmp_path / "rows.jsonl").write_text(text)
+        answer("data", "import", "rows.jsonl")
+    database.run("update singers set part = 'tenor'")
+    second, first = (str(item["operation"]) for item in answer("audit", "list")["data"]["items"])
+    assert answer("undo", second, "--yes", status=6)["error"]["code"] == "role-form"
+    answer("undo", first, "--yes")
+    assert database.rows("select id from songs") == [(2,)]

@@ -561,6 +561,16 @@ def test_several_holders_of_exclusive_role_are_reported_and_reduced(club):
     club.refuse("role-built-in", "roles", "update", "boss", "--name", "other")
 
 
+def test_holders_of_exclusive_role_are_reduced_one_by_one(club):
+    club.use(f"exclusive = 'boss'\n{GROUPS}", "boss")
+    club.add("ada", "bob", "cy", "dan")
+    club.database.run("insert into people_groups (person_id, group_id) values (1, 1), (2, 1), (3, 1)")
+    club.refuse("role-exclusive", "data", "add", "people_groups", "person_id=4", "group_id=1")
+    club.run("data", "set", "people_groups", "3", "group_id=3")
+    club.refuse("role-exclusive", "data", "set", "people_groups", "1", "person_id=4")
+    assert [login for login, roles in club.roles().items() if "boss" in roles] == ["ada", "bob"]
+
+
 def test_transfer_of_exclusive_role_retains_an_admin(club):
     club.use(f"exclusive = 'guest'\n{GROUPS}", "boss")
     club.add("ada", "bob")

@@ -369,6 +369,31 @@ def test_update_to_same_value_changes_nothing(path):
     assert read_all_rows(path) == before
 
 
+def test_field_that_differs_for_one_of_several_users_is_written(path):
+    run_statements(
+        path,
+        "update users set last_login_at = '2025-01-01T00:00:00.000Z' where id = 2",
+        "update users set last_login_at = '2025-02-03T04:05:06.000Z' where id = 3",
+    )
+    both = UserSelector(logins=["ann", "bob"])
+    result = apply_change(path, update(both, active="yes", last_login_at="2025-02-03T04:05:06Z"))
+    assert result.changed == 2
+    assert (
+        query_rows(path, "select is_active, last_login_at from users where id in (2, 3)")
+        == [(1, "2025-02-03T04:05:06.000Z")] * 2
+    )
+    assert [json.loads(row[-1])["changed"] for row in audit_rows(path)] == [["active", "last_login_at"]] * 2
+
+
+def test_update_with_the_same_role_ends_no_session(path):
+    change = update(UserSelector(logins=["ann"]), email="ann@new.example", role="user")
+    steps = plan_change(path, change).steps
+    assert [step for step in steps if "session" in step or "role" in step] == []
+    result = apply_change(path, change)
+    assert (result.changed, result.ended_sessions, open_tokens(path, 2)) == (1, 0, 2)
+    assert [json.loads(row[-1])["changed"] for row in audit_rows(path)] == [["email"]]
+
+
 def test_case_of_own_email_can_change(path):
     assert (
         apply_change(path, update(UserSelector(logins=["ann"]), email="Ann@Example.org")).users[0].email
