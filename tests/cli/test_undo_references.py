@@ -128,13 +128,21 @@ def test_deleted_row_is_restored_if_it_can_exist_without_the_session(lite, table
 
 
 @pytest.mark.parametrize(("above", "below"), [("devices", "places"), ("places", "devices")])
-def test_row_below_a_row_that_stays_deleted_stays_deleted(lite, above, below):
+@pytest.mark.parametrize("is_older", [False, True])
+def test_row_below_a_row_that_stays_deleted_stays_deleted(lite, above, below, is_older):
     """Also if it refers to the row by several columns, of which one is NULL in another row."""
+    sessions = [
+        "drop table tokens",
+        f"create table tokens (token varchar(9) primary key, {PERSON})",
+        "insert into tokens values ('a', 1)",
+    ]
     lite.run(
+        *([] if is_older else sessions),
         f"create table {above} (id integer, part integer, token varchar(9), {PERSON.replace(' not null', '')},"
         f" primary key (id, part), {TOKEN} cascade)",
         f"create table {below} (id integer primary key, owner integer references people (id) on delete cascade,"
         f" device integer, part integer, foreign key (device, part) references {above} (id, part) on delete cascade)",
+        *(sessions if is_older else []),
         f"insert into {above} (id, part, token, person) values (1, 1, 'a', 1), (1, 2, null, 1)",
         f"insert into {below} values (1, 1, 1, 1), (2, 1, 1, 2), (3, 1, 1, null), (4, 2, 1, 1)",
     )
