@@ -17,6 +17,7 @@ title = "Club"
 [databases.main]
 engines = ["sqlite", "postgresql", "mysql"]
 secret = ["machines.api_key"]
+updated_at = "changed_at"
 [users]
 admin = false
 table = "people"
@@ -61,6 +62,9 @@ class Club:
     def change(self, *words):
         """Run a command; return the number of its operation."""
         self._answer(*words, *self._options)
+        return self.newest()
+
+    def newest(self):
         return str(self._answer("audit", "list", "--limit", "1")["data"]["items"][0]["operation"])
 
     def undo(self, number, status=0):
@@ -168,6 +172,26 @@ def test_changed_row_is_restored_without_the_reference_to_a_session(lite, action
     assert lite.rows("select * from notes") == [(1, None, "lost"), (2, "b", "work")]
     assert lite.undo(number)["rows"] == {"people": 2, "notes": 1}
     assert lite.rows("select * from notes") == [(1, None, "home"), (2, "b", "work")]
+
+
+def test_time_of_a_change_is_not_restored_without_another_column(lite):
+    lite.run(
+        f"create table notes (id integer primary key, token varchar(9), changed_at varchar(9), {TOKEN} set null)",
+        "create trigger mark before delete on tokens begin update notes set changed_at = 'new'; end",
+        "insert into notes values (1, 'a', 'old')",
+    )
+    number = lite.change("users", "delete", "ida")
+    assert lite.undo(number)["rows"] == {"people": 2}
+    assert lite.rows("select * from notes") == [(1, None, "new")]
+
+
+def test_inserted_row_is_not_changed_afterwards(lite):
+    """An app may refuse every change of such rows by a trigger."""
+    lite.run("create table notes (id integer primary key)", "insert into notes values (1)")
+    number = lite.change("data", "delete", "notes", "1")
+    lite.run("create trigger final before update on notes begin select raise(abort, 'final'); end")
+    lite.undo(number)
+    assert lite.rows("select * from notes") == [(1,)]
 
 
 def test_rows_that_need_a_secret_stay_deleted_and_others_are_restored(club):
@@ -295,6 +319,25 @@ def test_row_of_the_operation_that_refers_to_an_added_row_since_is_a_conflict(li
     assert error["code"] == "undo-conflict"
     assert "\n1 row of main.notes refer to new rows of folders" in error["message"]
     assert lite.rows("select * from notes") == [(1, "copied", 7)]
+
+
+def test_row_that_refers_to_a_restored_row_in_another_column_is_a_conflict(club):
+    """Undo of the undo deletes the row again; only the restored reference to it is removed before."""
+    person = "foreign key ({}) references people (id) on delete set null"
+    club.run(
+        "create table notes (id integer primary key, author integer, reviewer integer,"
+        f" {person.format('author')}, {person.format('reviewer')})",
+        "insert into notes values (1, 1, null), (2, 1, 2)",
+    )
+    club.undo(club.change("users", "delete", "ida"))
+    number = club.newest()
+    club.run("update notes set reviewer = 1 where id = 1")
+    error = club.undo(number, status=6)
+    assert error["code"] == "undo-conflict"
+    assert "\n1 row of main.notes refer to new rows of people" in error["message"]
+    club.run("update notes set reviewer = 2 where id = 1")
+    club.undo(number)
+    assert club.rows("select * from notes order by id") == [(1, None, 2), (2, None, 2)]
 
 
 @pytest.mark.parametrize("club", ["postgresql"], indirect=True)
