@@ -192,3 +192,18 @@ def test_continued_copy_is_complete(start, source, destination):
         "table/person": (40, True),
         "table/room": (5, True),
     }
+
+
+@pytest.mark.parametrize("engine", ["postgresql", "mysql"])
+def test_run_after_a_killed_preparation_of_tables_of_the_app_is_resumed(
+    answer, monkeypatch, databases, tmp_path, engine
+):
+    source, destination = tmp_path / "app.db", databases(engine, tmp_path)
+    run_sql(f"sqlite:///{source}", "create table item (id integer primary key, name text)")
+    run_sql(destination, "create table item (id bigint primary key, name varchar(20))")
+    words = ("--url", f"main={source}", "transfer", "run", "--to", destination)
+    monkeypatch.setattr("dbctl.services.transfer.run._prepare_destination", fail)
+    answer(*words, status=1)
+    monkeypatch.undo()
+    result = answer(*words)["data"]
+    assert (result["schema"], result["resumed"]) == ("destination", True)
