@@ -124,9 +124,9 @@ def _find_large_counters(
         if column.is_automatic
     }
     for pair in (pair for table in tables for pair in table.pairs if (table.name, pair.column) in automatic):
-        number, logical = numbers.get(pair.table, 0), pair.destination_type
+        number, logical = numbers.get(pair.table), pair.destination_type
         largest = (1 << (logical.bits - (not logical.is_unsigned))) - 1
-        if logical.kind == "integer" and number > largest:
+        if logical.kind == "integer" and number is not None and number > largest:
             reason = f"its next number {number} is larger than {largest}, the largest one of the destination"
             yield CopyProblem(
                 table=f"{pair.table}.{pair.column}", column="counter", keys=(), rows=0, reason=reason

@@ -11,6 +11,7 @@ from dbctl.engines.contract import (
     RowSink,
     RowSource,
     ScriptRunner,
+    ValueScreen,
     Writable,
     WriteLock,
     require_part,
@@ -41,6 +42,11 @@ def require_sink(db: Writable) -> RowSink:
 def require_schemas(db: Readable) -> PortableSchemas:
     """Return the part that describes and derives schemas; raises as ``require_rows``."""
     return _require(db, PortableSchemas)
+
+
+def require_screen(db: Readable) -> ValueScreen:
+    """Return the part that finds suspected values with SQL; raises as ``require_rows``."""
+    return _require(db, ValueScreen)
 
 
 def require_scripts(db: Writable) -> ScriptRunner:

@@ -129,8 +129,7 @@ def _build_table(
     for column in columns:
         if column.name not in pairs:
             raise TransferSchemaError(target=target, missing=f"column {table.name}.{column.name}")
-    has_key = bool(table.key) and set(table.key) <= set(pairs)
-    key = list(table.key) if has_key else []
+    key = list(table.key) if set(table.key) <= set(pairs) else []
     names = key + [column.name for column in columns if column.name not in key]
     return TransferTable(
         name=table.name,

@@ -137,6 +137,17 @@ def test_only_indexes_that_the_source_does_not_enforce_are_read(
     )
 
 
+def test_one_of_several_indexes_of_the_source_is_enough(find: Find) -> None:
+    both = describe("a", ignores_case=True)
+    exact = structs.replace(both, indexes=[*describe(PREFIX).indexes, *both.indexes])
+    assert find(exact, both, ROWS) == []
+
+
+def test_one_column_of_which_less_is_compared_is_enough(find: Find) -> None:
+    (problem,) = find(describe("a", "b"), describe("a", "b", ignores_spaces=True), ROWS)
+    assert (problem.column, problem.rows) == ("a, b", 1)
+
+
 @pytest.mark.parametrize("side", ["source", "destination"])
 def test_tables_of_one_side_are_not_read(find: Find, side: str) -> None:
     tables = {"source": describe(), "destination": describe("a")}

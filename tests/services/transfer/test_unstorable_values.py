@@ -7,12 +7,19 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
-from dbctl.engines.contract import PortableSchemas, ValueScreen, require_part
+from dbctl.engines.contract import (
+    LogicalType,
+    PortableSchemas,
+    StorageLimits,
+    ValueScreen,
+    require_part,
+)
 from dbctl.services.transfer.parts import require_rows
 from dbctl.services.transfer.tables import build_tables, pair_columns
 from dbctl.services.transfer.values.duplicates import find_duplicates
-from dbctl.services.transfer.values.unstorable import find_unstorable_values
+from dbctl.services.transfer.values.unstorable import UnstorableValues, find_unstorable_values
 from tests.databases import ComparedDatabase, empty_database
 from tests.engines.portable.conftest import derive, open_reader, read_portable
 
@@ -127,6 +134,39 @@ def test_values_of_postgresql_for_mysql(find: Callable[..., dict[tuple[str, str]
         ("note", "big"): ["2"],
         ("note", "created"): ["2", "3"],
     }
+
+
+def test_problem_has_the_count_and_the_first_keys(tmp_path: Path) -> None:
+    with empty_database("sqlite", tmp_path / "app.db") as source:
+        source.run(
+            "create table note (a text, b integer, number, spare text, primary key (a, b))",
+            *(f"insert into note values ('k', {number}, 'x', null)" for number in range(7)),
+            "create table plain (number, other integer)",
+            "insert into plain values ('x', 1), (1, 2), ('y', 3)",
+        )
+        before = read_portable(source)
+        with open_reader(source) as reader, require_rows(reader).snapshot():
+            tables = [
+                structs.replace(
+                    table,
+                    pairs=[
+                        structs.replace(pair, destination_type=LogicalType(kind="integer", bits=16))
+                        for pair in table.pairs
+                        if pair.column == "number"
+                    ],
+                )
+                for table in build_tables(
+                    before.tables, pair_columns(before, before), time_form="sqlite-time", target="app/main"
+                )
+            ]
+            problems = list(find_unstorable_values(reader, tables, StorageLimits()))
+    common = {"column": "number", "reason": "not an integer"}
+    assert problems == [
+        UnstorableValues(
+            table="note", rows=7, keys=[{"a": "k", "b": str(number)} for number in range(5)], **common
+        ),
+        UnstorableValues(table="plain", rows=2, keys=[], **common),
+    ]
 
 
 def test_only_suspected_columns_are_read_value_by_value(tmp_path: Path) -> None:

@@ -40,9 +40,9 @@ class _Term(Struct, frozen=True):
     """What a unique index compares of a column."""
 
     column: str
-    case: int = 0  #: what it ignores: 0 nothing, 1 the case of ASCII letters, 2 the case of all letters
-    ignores_accents: bool = False
-    ignores_spaces: bool = False
+    case: int  #: what it ignores: 0 nothing, 1 the case of ASCII letters, 2 the case of all letters
+    ignores_accents: bool
+    ignores_spaces: bool
     prefix: int | None = None
 
     def ignores_more(self, other: _Term) -> bool:
@@ -146,9 +146,10 @@ def _list_unique(table: PortableTable, case: int) -> Iterator[_Unique]:
                 for name in table.key
             ]
         )
+    names = {column.name for column in table.columns}
     for index in table.indexes:
         terms = [_name_column(term) for term in index.terms]
-        if index.is_unique and all(term.column for term in terms):
+        if index.is_unique and names.issuperset(term.column for term in terms):
             condition = parse_condition(index.where) if index.where else frozenset()
             if condition is not None:
                 yield _Unique([_read_term(table, term, case) for term in terms], condition)
@@ -161,22 +162,14 @@ def _name_column(term: IndexTerm) -> IndexTerm:
 
 
 def _read_term(table: PortableTable, term: IndexTerm, case: int) -> _Term:
-    own = _read_column(table, term.column, case)
+    column = table.column(term.column)
     return _Term(
-        own.column,
-        case if term.ignores_case else own.case,
-        own.ignores_accents,
-        own.ignores_spaces,
+        column.name,
+        case if term.ignores_case or column.ignores_case else 0,
+        column.ignores_accents,
+        column.ignores_spaces,
         term.prefix,
     )
-
-
-def _read_column(table: PortableTable, name: str, case: int) -> _Term:
-    for column in table.columns:
-        if column.name == name:
-            ignored = case if column.ignores_case else 0
-            return _Term(name, ignored, column.ignores_accents, column.ignores_spaces)
-    return _Term(name)  # of dbctl
 
 
 def _compare_rows(

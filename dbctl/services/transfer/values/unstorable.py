@@ -10,11 +10,10 @@ from dbctl.engines.contract import (
     RowSource,
     StorageLimits,
     ValueChange,
-    ValueScreen,
     split_line,
 )
 from dbctl.model import Row, Struct
-from dbctl.services.transfer.parts import require_rows
+from dbctl.services.transfer.parts import require_rows, require_screen
 from dbctl.services.transfer.tables import TransferTable
 from dbctl.services.transfer.values.checks import BatchCheck, create_check
 from dbctl.services.transfer.values.json_changes import find_json_changes
@@ -44,13 +43,13 @@ def find_unstorable_values(
         tables: the tables to copy.
         limits: what the destination cannot store at all.
     """
-    screen, rows = source.part(ValueScreen), require_rows(source)
+    screen, rows = require_screen(source), require_rows(source)
     for table in tables:
         checks = {
             pair.column: check for pair in table.pairs if (check := create_check(pair, limits)) is not None
         }
         pairs = [pair for pair in table.pairs if pair.column in checks]
-        suspects = screen.find_suspects(table.name, pairs, limits) if screen and pairs else checks
+        suspects = screen.find_suspects(table.name, pairs, limits)
         if suspects:
             suspected_checks = {column: checks[column] for column in suspects}
             yield from _check_table(rows, table, suspected_checks)
@@ -60,10 +59,9 @@ def find_changes(
     source: Readable, tables: Sequence[TransferTable], limits: StorageLimits
 ) -> Iterator[ValueChange]:
     """Yield the values that the destination stores, but changes in more than the type of their column."""
-    screen, rows = source.part(ValueScreen), require_rows(source)
+    screen, rows = require_screen(source), require_rows(source)
     for table in tables:
-        if screen:
-            yield from screen.count_changes(table.name, table.pairs, limits)
+        yield from screen.count_changes(table.name, table.pairs, limits)
         yield from find_json_changes(rows, table)
 
 
