@@ -112,10 +112,12 @@ def find_adoption_problems(
                 reason="the source lacks it or has other values, and the copy would replace it",
             )
     for created in other.tables:
-        names = {column.name for column in known[created.name].columns} if created.name in known else None
-        for column in created.columns if names is not None else ():
+        if created.name not in known:
+            continue
+        names = {column.name for column in known[created.name].columns}
+        for column in created.columns:
             is_filled = column.is_nullable or column.default or column.generated or column.is_automatic
-            if names is not None and column.name not in names and not is_filled:
+            if column.name not in names and not is_filled:
                 reason = "the source has no such column, and it has neither NULL nor a default"
                 yield CopyProblem(
                     table=f"{created.name}.{column.name}", column="column", keys=(), rows=0, reason=reason

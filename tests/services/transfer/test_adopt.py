@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from contextlib import closing
 
 import pytest
 
+from dbctl.services.transfer import adopt
 from tests.services.transfer.test_json import run_sql
 
 SQLITE = """
@@ -108,30 +110,138 @@ def test_rows_are_copied_into_the_tables_of_the_app(transfer, destination):
     assert run_sql(destination, "select name from item where id = 5") == [("new",)]
 
 
+LACKED = "the source lacks it or has other values, and the copy would replace it"
+
+
 @pytest.mark.parametrize(
-    ("change", "table", "column"),
+    ("change", "table", "column", "keys", "rows", "reason"),
     [
-        ("insert into kind (model) values ('other')", "kind", "id, model"),
-        ("insert into item (kind_id, name) values (1, 'x')", "item", "id, kind_id, name, at"),
-        ("insert into django_migrations (app, name, applied) values ('shop', '0003_newer', now())", "django_migrations", "ledger"),
-        ("delete from django_migrations where name = '0002_more'", "django_migrations", "ledger"),
-        ("alter table item add owner text not null", "item.owner", "column"),
-        ("alter table item add foreign key (id) references permission (id) not valid", "item", "id"),
+        ("insert into kind (model) values ('other')", "kind", "id, model", ["3"], 1, LACKED),
+        ("insert into kind (model) select 'x' || n from generate_series(1, 7) n", "kind", "id, model", ["3", "4", "5", "6", "7"], 7, LACKED),
+        ("insert into item (kind_id, name) values (1, 'x')", "item", "id, kind_id, name, at", ["1"], 1, LACKED),
+        ("insert into item values (5, 1, 'a', '2026-01-02 03:04:05+00'), (6, 1, 'b', null)", "item", "id, kind_id, name, at", ["6"], 1, LACKED),
+        (
+            "insert into item (kind_id, name, at) values (1, 'a', '2026-01-02 03:04:05+00'), (1, 'a', '2026-01-02 03:04:05+00')",
+            "item", "id, kind_id, name, at", ["1", "2"], 1, LACKED,
+        ),
+        (
+            "insert into django_migrations (app, name, applied) values ('shop', '0003_newer', now())",
+            "django_migrations", "ledger", [], 0, "only the destination has shop/0003_newer",
+        ),
+        (
+            "delete from django_migrations where name = '0002_more'",
+            "django_migrations", "ledger", [], 0, "only the source has shop/0002_more",
+        ),
+        (
+            "alter table item add owner text not null",
+            "item.owner", "column", [], 0, "the source has no such column, and it has neither NULL nor a default",
+        ),
+        (
+            "alter table item add foreign key (id) references permission (id) not valid",
+            "item", "id", [], 2, "no row of permission",
+        ),
     ],
 )  # fmt: skip
-def test_destination_that_does_not_fit_is_refused_and_unchanged(transfer, destination, change, table, column):
+def test_destination_that_does_not_fit_is_refused_and_unchanged(
+    transfer, destination, change, table, column, keys, rows, reason
+):
     run_sql(destination, change)
     before = [
         run_sql(destination, f"select * from {name} order by 1") for name in ("kind", "permission", "item")
     ]
     (problem,) = transfer("plan", "--to", destination, status=4)["data"]["problems"]
-    assert (problem["table"], problem["column"]) == (table, column)
+    assert problem == {
+        "table": table,
+        "column": column,
+        "keys": [{"id": key} for key in keys],
+        "rows": rows,
+        "reason": reason,
+    }
     assert transfer("run", "--to", destination, status=6)["error"]["code"] == "values-unstorable"
     after = [
         run_sql(destination, f"select * from {name} order by 1") for name in ("kind", "permission", "item")
     ]
     assert after == before
     assert run_sql(destination, "select to_regclass('dbctl_transfer') is null") == [(True,)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "alter table item add owner text",
+        "alter table item add owner text not null default 'x'",
+        "alter table item add size int not null generated always as (1) stored",
+        "alter table item add number int not null generated always as identity",
+        "create table aaa (id int not null)",
+        "create view kinds as select * from kind",
+        "alter table item alter kind_id drop not null",
+        "insert into item (kind_id, name, at) values (1, 'a', '2026-01-02 03:04:05+00')",
+    ],
+)
+def test_destination_with_more_than_the_source_is_filled(transfer, destination, change):
+    run_sql(destination, change)
+    assert transfer("plan", "--to", destination)["data"]["problems"] == []
+    transfer("run", "--to", destination)
+    assert run_sql(destination, "select id, kind_id, name from item order by id") == [
+        (5, 7, "a"),
+        (6, 4, "b"),
+    ]
+
+
+def test_columns_of_every_table_are_compared(transfer, destination):
+    run_sql(
+        destination,
+        "create table aaa (id int not null)",
+        "delete from permission",
+        "alter table permission add owner text not null",
+    )
+    problems = transfer("plan", "--to", destination, status=4)["data"]["problems"]
+    assert [problem["table"] for problem in problems] == ["permission.owner"]
+
+
+def test_tables_of_an_app_at_work_are_refused(transfer, monkeypatch, destination):
+    monkeypatch.setattr(adopt, "MAX_EXISTING_ROWS", 2)
+    assert transfer("plan", "--to", destination)["data"]["problems"] == []
+    run_sql(destination, "insert into kind (model) values ('own')")
+    error = transfer("plan", "--to", destination, status=6)["error"]
+    assert error["code"] == "transfer-destination"
+    assert re.findall(r"kind|permission|item", error["message"]) == ["kind"]
+
+
+@pytest.mark.parametrize("chief", ["references person", "references person (mail)"])
+def test_rows_that_refer_to_rows_with_other_numbers(answer, databases, tmp_path, chief):
+    """Both sides number the same rows in another order; texts that identify rows are compared as they are."""
+    kind = "text" if "mail" in chief else "int"
+    path, destination = tmp_path / "numbers.db", databases("postgresql", tmp_path)
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(
+            f"create table person (id integer primary key autoincrement, mail text unique, chief {kind} {chief});"
+            "create table log (person int references person (id), text text);"
+            "insert into person values (3, 'a', null), (8, 'b', null);"
+            f"insert into person values (9, 'c', {repr('a') if kind == 'text' else 3});"
+            "insert into log values (3, 'x'), (8, 'y'), (8, 'y'), (null, 'z');"
+        )
+    run_sql(
+        destination,
+        f"create table person (id serial primary key, mail text unique, chief {kind} {chief})",
+        "create table log (person int references person (id), text text)",
+        "insert into person (mail) values ('b'), ('a')",
+        "insert into log values (2, 'x'), (1, 'y'), (null, 'z')",
+    )
+    words = ("--url", f"main={path}", "transfer")
+    assert answer(*words, "plan", "--to", destination)["data"]["problems"] == []
+    run_sql(destination, "insert into log values (1, 'x'), (1, 'y'), (1, 'y')")
+    (problem,) = answer(*words, "plan", "--to", destination, status=4)["data"]["problems"]
+    assert (problem["table"], problem["rows"], problem["keys"]) == ("log", 2, [])
+    run_sql(destination, "delete from log")
+    answer(*words, "run", "--to", destination)
+
+
+def test_destination_without_the_ledger_of_the_source(transfer, destination):
+    run_sql(destination, "drop table django_migrations")
+    assert transfer("plan", "--to", destination)["data"]["problems"] == []
+    transfer("run", "--to", destination)
+    assert transfer("verify", "--to", destination)["data"]["objects"] == []
 
 
 def test_destination_without_a_table_of_the_source_is_refused(transfer, destination):

@@ -113,7 +113,7 @@ def test_next_numbers_up_to_the_largest_one_of_the_destination(
     )
 
 
-def test_counter_of_a_table_beside_a_small_column(
+def test_only_the_column_with_the_counter_is_compared(
     create_database: Callable[..., ComparedDatabase],
 ) -> None:
     source = create_database(

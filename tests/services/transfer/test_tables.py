@@ -99,10 +99,10 @@ def test_pairs_are_columns_of_both_sides_that_the_destination_does_not_compute()
 def build(table: PortableTable, *copied: str) -> TransferTable:
     """Return a table of which the destination has some columns."""
     pairs = pair_columns(schema(table), schema(describe(table.name, columns=copied)) if copied else schema())
-    (result,) = build_tables([table], pairs, time_form="unix-ms", target="app/main")
+    (result,) = build_tables([table], pairs, time_form="epoch-ms", target="app/main")
     assert [pair.column for pair in result.pairs] == [column.name for column in result.columns]
     assert {column.kind for column in result.columns} == {"text"}
-    assert {column.time_form for column in result.columns} == {"unix-ms"}
+    assert {column.time_form for column in result.columns} == {"epoch-ms"}
     return result
 
 

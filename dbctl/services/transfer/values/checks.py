@@ -247,12 +247,12 @@ def _check_json(logical: LogicalType, limits: StorageLimits) -> _Checks | None:
         return _check_each(_find_changed_number)
     if not limits.enforces_types:
         return None
-    read_number = _JSON_NUMBERS[logical.json_form]
+    check_number = _JSON_NUMBERS[logical.json_form]
 
     def find_reason(value: bytes) -> str:
         try:
             text = json.loads(
-                value, parse_constant=_refuse_constant, parse_float=read_number, parse_int=read_number
+                value, parse_constant=_refuse_constant, parse_float=check_number, parse_int=check_number
             )
             if _SURROGATE.search(value):
                 json.dumps(text, ensure_ascii=False).encode()
@@ -292,24 +292,23 @@ def _count_levels(value: bytes) -> int:
     return max(accumulate((_LEVELS.get(sign, 0) for sign in signs), initial=0))
 
 
-def _read_exact(text: str) -> str:
+def _require_exact(text: str) -> None:
     number = Decimal(text)
     _sign, _digits, exponent = number.as_tuple()
     if number.adjusted() >= canonical.MAX_DIGITS or -int(exponent) > canonical.MAX_SCALE:
         raise OverflowError
-    return text
 
 
-def _read_float(text: str) -> str:
+def _require_finite(text: str) -> None:
     if isinf(float(text)):
         raise OverflowError
-    return text
 
 
-_JSON_NUMBERS: dict[JsonForm, Callable[[str], str]] = {
+#: Functions that refuse numbers; their value is not used.
+_JSON_NUMBERS: dict[JsonForm, Callable[[str], object]] = {
     "text": str,
-    "exact": _read_exact,
-    "float": _read_float,
+    "exact": _require_exact,
+    "float": _require_finite,
 }
 
 
