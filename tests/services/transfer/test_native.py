@@ -174,6 +174,21 @@ def test_objects_that_the_destination_refuses_are_problems_of_the_plan(answer, p
     assert [line for line in dump(second) if line.startswith("CREATE")] == []
 
 
+def test_rows_without_their_parent_are_refused_before_the_copy(answer, postgresql_pair):
+    first, second = postgresql_pair
+    execute(
+        first,
+        "create table place (id integer primary key)",
+        "create table item (id integer primary key, place integer)",
+        "insert into item values (1, 7)",
+        "alter table item add foreign key (place) references place not valid",
+    )
+    (problem,) = run(answer, first, second, "plan", status=4)["data"]["problems"]
+    assert (problem["table"], problem["column"], problem["rows"]) == ("item", "place", 1)
+    assert run(answer, first, second, "run", status=6)["error"]["code"] == "values-unstorable"
+    assert [line for line in dump(second) if line.startswith("CREATE")] == []
+
+
 def test_destination_with_other_objects_is_refused(answer, postgresql_pair):
     first, second = postgresql_pair
     execute(first, "create table place (id integer primary key)")

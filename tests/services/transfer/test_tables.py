@@ -112,6 +112,7 @@ def build(table: PortableTable, *copied: str) -> TransferTable:
         ([], ["a", "b", "c"], 0),
         (["b"], ["b", "a", "c"], 1),
         (["c", "a"], ["c", "a", "b"], 2),
+        (["c", "b", "a"], ["c", "b", "a"], 3),
     ],
 )
 def test_columns_of_the_key_are_first(key: Sequence[str], columns: Sequence[str], width: int) -> None:
