@@ -518,6 +518,7 @@ def test_exclusive_role_has_one_holder(club, form, tmp_path):
         error = club.run("users", "import", str(tmp_path / "users.json"), status=2)
         assert "not a list of names" in error["message"]
 
+    club.run("users", "set-role", "bob", other, "--demote-to", user, status=2)  # which is not exclusive
     club.run("users", "set-role", "bob", user, "--demote-to", user, status=2)
     club.run("users", "set-role", "bob", boss, "--demote-to", boss, status=2)
     club.run("users", "set-role", "bob", "cy", boss, "--demote-to", user, status=2)
