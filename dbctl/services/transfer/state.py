@@ -112,8 +112,10 @@ class TransferState:
 
     def _save_objects(self, prefix: str, fingerprints: Mapping[str, str]) -> None:
         objects = list(fingerprints.items())
+        self._db.delete(TRANSFER_TABLE, [Condition("name", "starts", prefix)])  # a larger schema had more rows
         for start in range(0, len(objects), _OBJECTS):
-            self._save(f"{prefix}{start:06d}", json.dumps(dict(objects[start : start + _OBJECTS])))
+            content = json.dumps(dict(objects[start : start + _OBJECTS]))
+            self._db.insert(TRANSFER_TABLE, {"name": f"{prefix}{start:06d}", "content": content})
 
     def list_lost_objects(self, fingerprints: Mapping[str, str]) -> list[tuple[str, str, str]]:
         """Return kind, name and difference of objects that the destination had after the copy, and that changed since."""

@@ -10,7 +10,13 @@ import pytest
 
 from dbctl.engines import registry
 from dbctl.errors import QueryFailedError
-from dbctl.services.transfer.state import TransferState, empty_destination, has_state
+from dbctl.services.transfer.state import (
+    TransferState,
+    create_state,
+    empty_destination,
+    has_state,
+    load_state,
+)
 from dbctl.url import parse_url
 from tests.services.transfer.test_json import run_sql
 
@@ -134,6 +140,20 @@ def test_schema_with_many_objects(answer, databases, tmp_path):
     assert answer(*words, "verify", "--to", destination, status=None)["ok"] is False
     run_sql(destination, "alter table wide add c449 bigint")
     answer(*words, "switch", "--to", destination, "--yes")
+
+
+@pytest.mark.parametrize("engine_name", ["sqlite", "postgresql", "mysql"])
+def test_smaller_schema_replaces_a_larger_one(databases, tmp_path, engine_name):
+    """Objects of an earlier schema in the state would be reported as missing."""
+    url, engine = databases(engine_name, tmp_path), registry.load_engine(engine_name)
+    run_sql(url, "create table own (id int)")
+    with closing(engine.open_for_writing(parse_url(url), "x/y", timeout=1)) as db:
+        state = create_state(db, "source", {f"table t{number}": "" for number in range(401)}, is_adopted=True)
+        with db.transaction():
+            state.save_fingerprints({"table t0": "x"})
+            state.save_created({"table t0": "y"})
+        loaded = load_state(db, "source")
+    assert (loaded.fingerprints, loaded.created) == ({"table t0": "x"}, {"table t0": "y"})
 
 
 def test_state_is_dropped_last(databases, tmp_path):
