@@ -38,10 +38,11 @@ from dbctl.services.app import find_column, ledger_detection
 from dbctl.services.profiles.new_users import find_uncovered_companions, find_value_problems
 from dbctl.services.search import QueryCompiler
 from dbctl.services.settings import parse_schema
-from dbctl.services.users import PREFIX_KEY
 
 #: A key in a profile, and the problem with its value.
 Problem: TypeAlias = tuple[Sequence[str | int], str]
+#: The key of the prefix of new hashes.
+PREFIX_KEY = ("users", "password", "writes")
 
 
 # Consistency of the profile ----------------------------------------------------------------------------------------

@@ -20,7 +20,6 @@ with lazy_imports(__name__):
     from dbctl.services.users.lockout import Unlocked, list_locked, unlock
     from dbctl.services.users.ownership import follow_steps
     from dbctl.services.users.passwords import (
-        PREFIX_KEY,
         PasswordChecked,
         Passwords,
         StoredFormats,

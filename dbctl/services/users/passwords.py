@@ -16,20 +16,16 @@ from dbctl.errors import (
     PasswordFormatError,
     PasswordUnknownError,
     PasswordWrongError,
-    ProfileInvalidError,
 )
-from dbctl.files import toml
 from dbctl.model import Closing, Secret, Struct
 from dbctl.profiles import (
     JOINT,
     HashFormat,
     find_hash_problem,
-    find_prefix_problem,
     format_of_prefix,
     has_hash_form,
     hash_password,
     identify_format,
-    loader,
     text_or_none,
     verify_password,
 )
@@ -38,8 +34,6 @@ from dbctl.services.app import App, LiveTable, User, open_users
 
 #: Rows at each end of the users table whose hashes are compared with the declared formats, and the time limit of a read.
 SAMPLE_ROWS, SAMPLE_LIMIT = 500, timedelta(seconds=2)
-#: The key in a profile of the prefix of new hashes.
-PREFIX_KEY = ("users", "password", "writes")
 
 
 class PasswordChecked(Struct, frozen=True, kw_only=True):
@@ -193,7 +187,6 @@ def create_hash(app: App, password: Secret) -> str:
     Raises:
         DecisionOpenError: the format of passwords is an open decision.
         NotSupportedError: the profile names no format that the app writes.
-        ProfileInvalidError: the profile names an unknown format.
         PepperMissingError: the app appends a secret to passwords, which is not available.
         ValueInvalidError: the format does not accept the password; the message does not contain it.
     """
@@ -224,9 +217,4 @@ def require_prefix(app: App) -> str:
     if not prefix:
         hint = "Set the password in the app: the profile has no users.password.writes."
         raise NotSupportedError(feature="setting passwords", subject=app.profile.title, hint=hint)
-    if reason := find_prefix_problem(prefix):
-        path = loader.path_of(app.configured.profile)
-        key = app.locate_key(PREFIX_KEY)
-        problem = toml.create_problem(path.read_text(encoding="utf-8-sig"), key, reason)
-        raise ProfileInvalidError(file=path, line=problem.line, key=problem.key, reason=reason)
     return prefix
