@@ -170,14 +170,14 @@ def _find_successor(users: UserTable) -> User:
     """Return the row that gets the rows of deleted users.
 
     Raises:
-        UsageError: there is no such row.
+        UsageError: there is no such row, or more than one.
     """
     where = users.live.conditions(users.section.successor)
-    keys = users.db.select(users.live.name, [users.id], where, limit=1)
-    if not keys:
-        raise UsageError(
-            detail=f"no row of {users.live.name} gets the rows of deleted users: add --transfer-to"
-        )
+    keys = users.db.select(users.live.name, [users.id], where, limit=2)
+    if len(keys) != 1:
+        count = "several rows" if keys else "no row"
+        detail = f"{count} of {users.live.name} can get the rows of deleted users: add --transfer-to"
+        raise UsageError(detail=detail)
     return User(id=keys[0][0], login=", ".join(map(str, users.section.successor.values())))
 
 

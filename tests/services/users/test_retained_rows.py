@@ -97,10 +97,15 @@ def test_successor_gets_the_rows_of_deleted_users(answer, tmp_path, engine):
         assert database.rows("select owner from files order by 1") == [(2,), (3,)]
         answer("users", "delete", "bo", "--transfer-to", "cy", "--yes", *options)
         assert database.rows("select author from posts order by 1") == [(3,), (3,), (4,)]
-        database.run("update people set boss = null")
-        error = answer("users", "delete", "cy", "--yes", *options, status=2)["error"]
-        assert "--transfer-to" in error["message"]
-        assert database.rows("select count(*) from people") == [(2,)]
+        for change, problem in (
+            ("insert into people values (5, 'other', 9)", "several rows of people"),
+            ("update people set boss = null", "no row of people"),
+        ):
+            database.run(change)
+            message = answer("users", "delete", "cy", "--yes", *options, status=2)["error"]["message"]
+            assert problem in message
+            assert "--transfer-to" in message
+        assert database.rows("select count(*) from people") == [(3,)]
 
 
 @pytest.mark.parametrize(
