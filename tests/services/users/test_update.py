@@ -176,7 +176,9 @@ def test_existing_login_is_refused_without_unique_index(tmp_path):
     path = flashpoint_app.create_app(tmp_path, "deployed")
     drop_nocase(path)
     assert_refused(path, AlreadyExistsError, create(username="ANN"))
-    assert_refused(path, AlreadyExistsError, update(UserSelector(logins=["bob"]), email="ANN@example.org"))
+    bob = UserSelector(logins=["bob"])
+    assert_refused(path, AlreadyExistsError, update(bob, email="ANN@example.org"))
+    assert_refused(path, AlreadyExistsError, update(bob, active="yes", email="ANN@example.org"))
 
 
 @pytest.mark.parametrize(
@@ -377,12 +379,17 @@ def test_field_that_differs_for_one_of_several_users_is_written(path):
     )
     both = UserSelector(logins=["ann", "bob"])
     result = apply_change(path, update(both, active="yes", last_login_at="2025-02-03T04:05:06Z"))
-    assert result.changed == 2
+    assert (result.changed, result.effect.names) == (2, ["ann", "bob"])
     assert (
         query_rows(path, "select is_active, last_login_at from users where id in (2, 3)")
         == [(1, "2025-02-03T04:05:06.000Z")] * 2
     )
     assert [json.loads(row[-1])["changed"] for row in audit_rows(path)] == [["active", "last_login_at"]] * 2
+
+
+def test_result_names_no_user_if_some_are_unchanged(path):
+    result = apply_change(path, update(UserSelector(logins=["ann", "bob"]), active="yes"))
+    assert (result.changed, result.effect.names, result.effect.counts["unchanged"]) == (1, [], 1)
 
 
 def test_update_with_the_same_role_ends_no_session(path):
