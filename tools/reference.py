@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -16,113 +15,16 @@ import msgspec
 from typer.core import TyperGroup
 from typer.main import get_group
 
-from dbctl.cli import completions, man
+from dbctl.cli._lazy import GROUPS, load_group
 from dbctl.cli._support.options import add_common_options
-from dbctl.cli.help import HelpText
 from dbctl.cli.main import app
-from dbctl.cli.report import PageWritten
-from dbctl.demo.command import SampleBuilt
 from dbctl.errors import Exit, StoppedError, load_registry
-from dbctl.model import ChangeResult, CheckResult, DryRunResult, Effect, Findings, Page, Plan, Severity
+from dbctl.model import ChangeResult, Effect, Page, Plan, Severity
 from dbctl.render import schema as schema_name
-from dbctl.services import status
-from dbctl.services.app import User
-from dbctl.services.audit import AuditChecked, Operation, OperationDetails
-from dbctl.services.backup import (
-    Backup,
-    BackupCreated,
-    BackupDetail,
-    BackupsCopied,
-    BackupsDeleted,
-    BackupsPinned,
-    BackupsPruned,
-    BackupStatus,
-)
-from dbctl.services.backup.foreign import BackupsAdopted
-from dbctl.services.comparison import DataDiff, SchemaDiff
-from dbctl.services.data import (
-    ContentWriteResult,
-    ExportResult,
-    ImportResult,
-    QueryResult,
-    RowAddResult,
-    RowChangeResult,
-    RowDeleteResult,
-    RowsChangeResult,
-    RowsDeleteResult,
-    UserDataExported,
-)
-from dbctl.services.fleet import FleetResult, ListedInstance
-from dbctl.services.history import GrowthHistory, TablePoint
-from dbctl.services.hooks import MaintenanceChanged
-from dbctl.services.integrity import DatabasesChecked
-from dbctl.services.integrity import RepairResult as IntegrityRepairResult
-from dbctl.services.journal import Run, RunDetails, RunsPruned
-from dbctl.services.maintenance import MaintenanceResult, cancel
-from dbctl.services.metrics import FAMILIES, PREFIX, MetricsWritten, Sample
-from dbctl.services.migrations import (
-    LINT_RULES,
-    BaselineResult,
-    MigrationsRun,
-    PendingMigration,
-    Rehearsal,
-    RepairResult,
-)
-from dbctl.services.migrations.files import CreatedFile
-from dbctl.services.migrations.ledger import Migration
-from dbctl.services.notify import ChannelTests, ProblemsSent
-from dbctl.services.profiles import inventory
-from dbctl.services.profiles.draft import ProfileDraft
-from dbctl.services.report import OperationsReport
-from dbctl.services.restore import (
-    CopyResult,
-    DatabaseSalvageResult,
-    DrillResult,
-    FilesRestoreResult,
-    Preview,
-    RestoreResult,
-    TablesRestoreResult,
-)
-from dbctl.services.roles import Matrix, Permission, PermissionCheck, Role, RoleChangeResult, RoleDeleteResult
-from dbctl.services.schedule import Job, JobStatus, Manifest, Unit, UnitsInstalled
-from dbctl.services.schema import SchemaDiagram, TableDescriptions, TableOverview
-from dbctl.services.search import AllTablesResult, RowDetail, search
-from dbctl.services.search.indexes import IndexChangeResult, IndexStatus
-from dbctl.services.search.semantic import MakeVectorsResult, VectorStored
-from dbctl.services.sessions import RebuildResult, cleanup, sessions
-from dbctl.services.settings import Difference, Setting, SettingChanged, SettingsApplied, SettingUpdated
-from dbctl.services.setup import ConfigEdited, ConfiguredKey, InitResult, KeyDescription
-from dbctl.services.stats import (
-    AuditEntry,
-    BlockedSession,
-    Connection,
-    DatabaseStats,
-    IndexStats,
-    LockHolder,
-    SlowStatement,
-    TableBloat,
-    TableStats,
-    UserStats,
-    reports,
-)
-from dbctl.services.support import BundledFile, Component
-from dbctl.services.transfer import (
-    SwitchResult,
-    TransferPlan,
-    TransferResult,
-    TransferVerification,
-    UnlockResult,
-)
-from dbctl.services.undo import Undone
-from dbctl.services.users import (
-    PasswordChecked,
-    Unlocked,
-    UserCreated,
-    UsersChanged,
-    UsersDeleted,
-    UserShown,
-    UsersImported,
-)
+from dbctl.services.fleet import FleetResult
+from dbctl.services.metrics import FAMILIES, PREFIX
+from dbctl.services.migrations import LINT_RULES
+from dbctl.spec import CommandSpec
 from tools.findings_page import findings_page
 from tools.schema_pages import configuration_page, profile_page
 
@@ -131,171 +33,8 @@ SCHEMAS = ROOT / "dbctl/render/answers.schema.json"
 PAGES = ROOT / "docs/reference"
 WIDTH = 100
 
-#: Result types of each command; several if they depend on the options.
-ANSWERS: Mapping[str, tuple[Any, ...]] = {
-    "init": (InitResult, DryRunResult),
-    "demo": (SampleBuilt, DryRunResult),
-    "config show": (Page[ConfiguredKey],),
-    "config explain": (KeyDescription, Page[KeyDescription]),
-    "config edit": (ConfigEdited,),
-    "config validate": (Findings,),
-    "config schema": (dict[str, Any],),
-    "apps list": (Page[inventory.AppListed],),
-    "apps show": (inventory.ProfileShown,),
-    "apps check": (Findings,),
-    "apps instances": (Page[ListedInstance],),
-    "apps maintenance": (MaintenanceChanged, DryRunResult),
-    "profiles list": (Page[inventory.ProfileListed],),
-    "profiles draft": (ProfileDraft,),
-    "support": (Page[BundledFile],),
-    "version": (Page[Component],),
-    "status": (status.StatusPage,),
-    "report": (OperationsReport, PageWritten),
-    "doctor": (CheckResult,),
-    "users list": (Page[User],),
-    "users show": (UserShown, Page[UserShown]),
-    "users create": (UserCreated, DryRunResult),
-    "users ensure": (UserCreated, DryRunResult),
-    "users update": (UsersChanged, DryRunResult),
-    "users delete": (UsersDeleted, DryRunResult),
-    "users set-password": (UsersChanged, DryRunResult),
-    "users set-role": (UsersChanged, DryRunResult),
-    "users add-role": (UsersChanged, DryRunResult),
-    "users remove-role": (UsersChanged, DryRunResult),
-    "users activate": (UsersChanged, DryRunResult),
-    "users deactivate": (UsersChanged, DryRunResult),
-    "users unlock": (Unlocked, DryRunResult),
-    "users check-password": (PasswordChecked,),
-    "users import": (UsersImported, DryRunResult),
-    "users export-data": (UserDataExported,),
-    "users export": (Page[dict[str, Any]],),
-    "roles list": (Page[Role],),
-    "roles show": (Role,),
-    "roles create": (RoleChangeResult, DryRunResult),
-    "roles update": (RoleChangeResult, DryRunResult),
-    "roles delete": (RoleDeleteResult, DryRunResult),
-    "roles grant": (RoleChangeResult, DryRunResult),
-    "roles revoke": (RoleChangeResult, DryRunResult),
-    "roles matrix": (Matrix,),
-    "roles permissions": (Page[Permission],),
-    "roles can": (PermissionCheck,),
-    "settings list": (Page[Setting],),
-    "settings get": (Setting,),
-    "settings set": (SettingChanged, DryRunResult),
-    "settings reset": (SettingChanged, DryRunResult),
-    "settings update": (SettingUpdated, DryRunResult),
-    "settings validate": (Findings,),
-    "settings export": (dict[str, Any],),
-    "settings diff": (Page[Difference],),
-    "settings apply": (SettingsApplied, DryRunResult),
-    "migrate status": (Page[Migration],),
-    "migrate plan": (Page[PendingMigration],),
-    "migrate up": (MigrationsRun, DryRunResult),
-    "migrate down": (MigrationsRun, DryRunResult),
-    "migrate reset": (MigrationsRun, DryRunResult),
-    "migrate baseline": (BaselineResult, DryRunResult),
-    "migrate mark": (RepairResult, DryRunResult),
-    "migrate repair": (RepairResult, DryRunResult),
-    "migrate new": (CreatedFile, DryRunResult),
-    "migrate verify": (Findings,),
-    "backup create": (BackupCreated, DryRunResult),
-    "backup list": (Page[Backup],),
-    "backup show": (BackupDetail,),
-    "backup verify": (Findings,),
-    "backup adopt": (BackupsAdopted, DryRunResult),
-    "backup copy": (BackupsCopied, DryRunResult),
-    "backup status": (BackupStatus,),
-    "backup drill": (DrillResult, DryRunResult),
-    "backup prune": (BackupsPruned, DryRunResult),
-    "backup delete": (BackupsDeleted, DryRunResult),
-    "backup pin": (BackupsPinned, DryRunResult),
-    "backup unpin": (BackupsPinned, DryRunResult),
-    "restore preview": (Preview,),
-    "restore apply": (RestoreResult, CopyResult, TablesRestoreResult, DryRunResult),
-    "restore files": (FilesRestoreResult, DryRunResult),
-    "restore undo": (RestoreResult, DryRunResult),
-    "restore recover": (DatabaseSalvageResult, DryRunResult),
-    "migrate drift": (Findings,),
-    "migrate lint": (Findings,),
-    "migrate rehearse": (Rehearsal,),
-    "integrity check": (DatabasesChecked,),
-    "integrity cross-check": (Findings,),
-    "integrity repair": (IntegrityRepairResult, DryRunResult),
-    "stats history": (GrowthHistory, Page[TablePoint]),
-    "stats overview": (Page[DatabaseStats],),
-    "stats tables": (Page[TableStats],),
-    "stats user": (UserStats,),
-    "stats activity": (Page[AuditEntry],),
-    "stats locks": (Page[LockHolder], Page[BlockedSession]),
-    "stats connections": (Page[Connection],),
-    "stats slow": (Page[SlowStatement],),
-    "stats indexes": (Page[IndexStats],),
-    "stats bloat": (Page[TableBloat],),
-    "stats reports": (Page[reports.ReportSummary],),
-    "stats run": (Page[dict[str, Any]], reports.ReportPlan),
-    "maintain vacuum": (MaintenanceResult, DryRunResult),
-    "maintain analyze": (MaintenanceResult, DryRunResult),
-    "maintain optimize": (MaintenanceResult, DryRunResult),
-    "maintain reindex": (MaintenanceResult, DryRunResult),
-    "maintain checkpoint": (MaintenanceResult, DryRunResult),
-    "maintain wal": (MaintenanceResult, DryRunResult),
-    "maintain cancel": (cancel.CancelResult, DryRunResult),
-    "sessions list": (Page[sessions.Session],),
-    "sessions revoke": (UsersChanged, DryRunResult),
-    "sessions rebuild-stats": (RebuildResult, DryRunResult),
-    "sessions cleanup": (cleanup.CleanupResult, cleanup.DueRules, DryRunResult),
-    "schedule cron": (Page[Job],),
-    "schedule systemd": (Page[Unit], UnitsInstalled, DryRunResult),
-    "schedule kubernetes": (Manifest,),
-    "schedule compose": (Manifest,),
-    "schedule status": (Page[JobStatus],),
-    "metrics": (Page[Sample], MetricsWritten),
-    "runs list": (Page[Run],),
-    "runs show": (RunDetails,),
-    "runs prune": (RunsPruned, DryRunResult),
-    "audit list": (Page[Operation],),
-    "audit show": (OperationDetails,),
-    "audit verify": (AuditChecked,),
-    "audit export": (Page[dict[str, Any]],),
-    "undo": (Undone, DryRunResult),
-    "notify test": (ChannelTests,),
-    "notify check": (ProblemsSent,),
-    "notify summary": (ProblemsSent,),
-    "schema show": (Page[TableOverview], TableDescriptions),
-    "schema diagram": (SchemaDiagram,),
-    "schema diff": (SchemaDiff,),
-    "search": (Page[dict[str, Any]], search.SearchCount, search.SearchPlan, RowDetail),
-    "search all": (AllTablesResult,),
-    "search semantic": (Page[dict[str, Any]],),
-    "search index status": (Page[IndexStatus],),
-    "search index check": (Findings,),
-    "search index build": (IndexChangeResult, DryRunResult),
-    "search index repair": (IndexChangeResult, DryRunResult),
-    "search index drop": (IndexChangeResult, DryRunResult),
-    "search vectors store": (VectorStored, DryRunResult),
-    "search vectors make": (MakeVectorsResult, DryRunResult),
-    "data rows": (Page[dict[str, Any]],),
-    "data show": (dict[str, Any], ContentWriteResult),
-    "data add": (RowAddResult, DryRunResult),
-    "data set": (RowChangeResult, RowsChangeResult, DryRunResult),
-    "data delete": (RowDeleteResult, RowsDeleteResult, DryRunResult),
-    "data query": (QueryResult,),
-    "data diff": (DataDiff,),
-    "data export": (ExportResult,),
-    "data import": (ImportResult, DryRunResult),
-    "help": (HelpText,),
-    "transfer plan": (TransferPlan,),
-    "transfer run": (TransferResult, DryRunResult),
-    "transfer verify": (TransferVerification,),
-    "transfer switch": (SwitchResult, UnlockResult, DryRunResult),
-    "man install": (man.PagesInstalled,),
-    "man show": (man.ManPage,),
-    "completions show": (completions.Script,),
-    "completions install": (completions.Installed,),
-}
-
 #: Names of schemas that are not those of commands: every command on a fleet has the same.
-OTHER_ANSWERS: Mapping[str, tuple[Any, ...]] = {"fleet": (FleetResult,)}
+OTHER_RESULTS: Mapping[str, tuple[Any, ...]] = {"fleet": (FleetResult,)}
 
 ERROR = {
     "type": "object",
@@ -307,13 +46,7 @@ ERROR = {
 
 def build_schemas() -> dict[str, Any]:
     """Return the JSON Schema of every answer in its envelope, by the name in its ``schema`` field."""
-    if missing := sorted(set(list_commands()) - set(ANSWERS)):
-        sys.exit(
-            f"Add the result types of these commands to ANSWERS of tools/reference.py: {', '.join(missing)}"
-        )
-    if unknown := sorted(set(ANSWERS) - set(list_commands())):
-        sys.exit(f"Remove these commands from ANSWERS of tools/reference.py: {', '.join(unknown)}")
-    types_by_name = {**ANSWERS, **OTHER_ANSWERS}
+    types_by_name = {**{name: spec.answers() for name, spec in read_specs().items()}, **OTHER_RESULTS}
     types = [type_ for types in types_by_name.values() for type_ in types] + [Effect]
     definitions, components = msgspec.json.schema_components(
         types, schema_hook=_any_schema, ref_template="#/$defs/{name}"
@@ -372,6 +105,17 @@ def command_helps() -> Sequence[tuple[str, str]]:
     root = add_common_options(get_group(app))
     context = root.make_context("dbctl", [], resilient_parsing=True, max_content_width=WIDTH)
     return tuple(_helps(root, context, ""))
+
+
+@cache
+def read_specs() -> Mapping[str, CommandSpec]:
+    """Return the declarations of all commands, by name."""
+    return {spec.name: spec for name in GROUPS for spec in load_group(name).specs}
+
+
+def find_spec(line: str) -> CommandSpec:
+    """Return the declaration of the command of a command line, without the program."""
+    return read_specs()[max((name for name in read_specs() if f"{line} ".startswith(f"{name} ")), key=len)]
 
 
 def list_commands() -> dict[str, str]:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from typer._click import Command
 from typer.core import TyperCommand, TyperGroup
-from typer.main import get_command_from_info, get_command_name
+from typer.main import get_command_from_info
 
 from dbctl import signals
 from dbctl.cli._support.emit import RECEIVER
-from dbctl.cli._support.options import RUN, add_common_options, command_path, leaf_context, logs_run
+from dbctl.cli._support.group import Group
+from dbctl.cli._support.options import RUN, add_common_options, current_command, leaf_context, logs_run
 from dbctl.render import streams
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from typer._click import Context, HelpFormatter
     from typer.core import TyperOption
+
+    from dbctl.spec import CommandSpec
 
 #: Modules of ``dbctl.cli`` that define an ``app``, by the section of the help, with their help, so that the help of dbctl
 #: imports none of them.
@@ -102,37 +105,6 @@ COMMANDS = frozenset(
     }
 )
 
-#: The commands whose runs the journal records, by group: those that change, check, back up or restore. A dry run is not recorded.
-RECORDED = {
-    "init": "",
-    "demo": "",
-    "doctor": "",
-    "apps": "check maintenance",
-    "integrity": "check cross-check repair",
-    "search index": "check build repair drop",
-    "search vectors": "store make",
-    "users": "create ensure update delete set-password set-role add-role remove-role activate deactivate unlock import",
-    "roles": "create update delete grant revoke",
-    "settings": "set update reset validate apply",
-    "sessions": "revoke cleanup rebuild-stats",
-    "data": "set add delete import",
-    "backup": "create verify copy adopt drill prune delete pin unpin",
-    "restore": "apply undo files recover",
-    "migrate": "up down reset baseline mark repair new verify drift rehearse",
-    "maintain": "vacuum analyze optimize reindex checkpoint wal cancel",
-    "transfer": "run verify switch",
-    "notify": "check summary",
-    "runs": "prune",
-    "undo": "",
-    "audit": "verify",
-}
-
-
-def is_recorded(path: Sequence[str]) -> bool:
-    """Whether the journal records the runs of a command."""
-    return path[-1] in RECORDED.get(" ".join(path[:-1]), "").split() or RECORDED.get(" ".join(path)) == ""
-
-
 #: By a command of other programs: the commands of dbctl, of which a group has at most one.
 SYNONYMS: Mapping[str, Sequence[str]] = {
     **dict.fromkeys(("add", "new", "insert"), ("create", "import")),
@@ -177,7 +149,7 @@ class ObservedCommand(_ColoredHelp, TyperCommand):
     def invoke(self, ctx: Context) -> object:
         # The instances of a fleet are part of one run.
         if RECEIVER not in ctx.meta:
-            records = is_recorded(command_path(ctx)) and not ctx.params.get("dry_run")
+            records = read_spec(ctx).recorded and not ctx.params.get("dry_run")
             if records or logs_run(ctx):
                 from dbctl.cli._support.runs import ObservedRun
 
@@ -186,6 +158,19 @@ class ObservedCommand(_ColoredHelp, TyperCommand):
                 signals.raise_if_interrupted()
                 ctx.meta[RUN].notify_begin()
         return super().invoke(ctx)
+
+
+def read_spec(ctx: Context) -> CommandSpec:
+    """Return the declaration of the command of ``ctx``, which is no group."""
+    spec: CommandSpec = ctx.command.callback.spec  # type: ignore[union-attr]  # Typer copies the attributes of a function
+    return spec
+
+
+def find_spec(ctx: Context | None) -> CommandSpec | None:
+    """Return the declaration of the last parsed command; None: none was parsed, or it is a group."""
+    if ctx is None or not current_command(ctx):
+        return None
+    return getattr(leaf_context(ctx).command.callback, "spec", None)
 
 
 class LazyGroup(_ColoredHelp, TyperGroup):
@@ -247,17 +232,20 @@ class Root(LazyGroup):
         self.format_commands(ctx, formatter)
 
 
+def load_group(name: str) -> Group:
+    """Return the commands of a module of ``dbctl.cli``."""
+    group: Group = import_module(f"dbctl.cli.{name.replace(' ', '_')}").GROUP
+    return group
+
+
 def _load_module(name: str) -> Command:
     """Return the command of a module, or the group of its commands."""
-    infos = import_module(f"dbctl.cli.{name.replace(' ', '_')}").app.registered_commands
-    for info in infos:
+    loaders: dict[str, Callable[[], Command]] = {}
+    for info in load_group(name).infos:
         info.cls = ObservedCommand
-    loaders = {
-        info.name or get_command_name(info.callback.__name__): partial(
+        loaders[info.name or name] = partial(
             get_command_from_info, info, pretty_exceptions_short=True, rich_markup_mode=None
         )
-        for info in infos
-    }
     if name in COMMANDS:
         return next(iter(loaders.values()))()
     group = LazyGroup(name=name, help=GROUPS[name], no_args_is_help=True, rich_markup_mode=None)

@@ -9,15 +9,18 @@ from msgspec import structs
 
 from dbctl.cli._support.app import open_app, read_selection
 from dbctl.cli._support.emit import emit, note, run_change
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.hooks import create_hook_context
 from dbctl.cli._support.options import read_options
 from dbctl.cli._support.parameters import DryRun
 from dbctl.config import loader
 from dbctl.errors import Exit
-from dbctl.model import Findings
+from dbctl.model import DryRunResult, Findings, Page
+from dbctl.services import fleet, hooks
 from dbctl.services.profiles import inventory
+from dbctl.spec import Fleet
 
-app = typer.Typer()
+GROUP = Group("apps")
 
 
 class MaintenanceSwitch(StrEnum):
@@ -27,7 +30,7 @@ class MaintenanceSwitch(StrEnum):
     OFF = "off"
 
 
-@app.command("list")
+@GROUP.command("list", answers=lambda: (Page[inventory.AppListed],))
 def list_(ctx: typer.Context) -> int:
     """List the configured apps and their databases.
 
@@ -37,7 +40,7 @@ def list_(ctx: typer.Context) -> int:
     return emit(ctx, inventory.list_apps(read_selection(ctx)))
 
 
-@app.command("show")
+@GROUP.command("show", answers=lambda: (inventory.ProfileShown,))
 def show_(
     ctx: typer.Context,
     profile: Annotated[
@@ -58,7 +61,7 @@ def show_(
     return emit(ctx, inventory.show_profile(app_config.profile, app_config))
 
 
-@app.command()
+@GROUP.command("instances", answers=lambda: (Page[fleet.ListedInstance],))
 def instances(ctx: typer.Context) -> int:
     """List the instances of fleets, with their addresses and problems; --app NAME selects a fleet.
 
@@ -81,7 +84,7 @@ def instances(ctx: typer.Context) -> int:
     return emit(ctx, page, status=Exit.CHECK_FAILED if has_problem else Exit.OK)
 
 
-@app.command()
+@GROUP.command("maintenance", answers=lambda: (hooks.MaintenanceChanged, DryRunResult), recorded=True)
 def maintenance(
     ctx: typer.Context,
     state: Annotated[
@@ -109,7 +112,7 @@ def maintenance(
     return run_change(ctx, operation, dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command("check", answers=lambda: (Findings,), recorded=True, findings=True, fleet=Fleet(resumes=True))
 def check(
     ctx: typer.Context,
     file: Annotated[

@@ -3,21 +3,22 @@
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
 from dbctl.cli._support.app import period_option
 from dbctl.cli._support.audit import read_anchors, require_folder
 from dbctl.cli._support.emit import emit
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_positive, read_options
 from dbctl.cli._support.parameters import Limit
 from dbctl.errors import Exit
-from dbctl.model import time_before
+from dbctl.model import Page, time_before
 from dbctl.render import Format, streams
 from dbctl.services import audit
 
-app = typer.Typer()
+GROUP = Group("audit")
 
 Rotated: TypeAlias = Annotated[
     list[Path] | None,
@@ -25,7 +26,7 @@ Rotated: TypeAlias = Annotated[
 ]
 
 
-@app.command("list")
+@GROUP.command("list", answers=lambda: (Page[audit.Operation],))
 def list_(
     ctx: typer.Context,
     command: Annotated[
@@ -53,7 +54,7 @@ def list_(
     return emit(ctx, audit.list_operations(folder, selected), target=str(folder))
 
 
-@app.command("show")
+@GROUP.command("show", answers=lambda: (audit.OperationDetails,))
 def show_(
     ctx: typer.Context,
     operation: Annotated[
@@ -69,7 +70,7 @@ def show_(
     return emit(ctx, audit.show_operation(folder, operation), target=str(folder))
 
 
-@app.command()
+@GROUP.command("verify", answers=lambda: (audit.AuditChecked,), recorded=True, findings=True)
 def verify(
     ctx: typer.Context,
     files: Rotated = None,
@@ -98,7 +99,7 @@ def verify(
     return emit(ctx, result, status=status, target=str(folder / audit.FILE_NAME))
 
 
-@app.command()
+@GROUP.command("export", answers=lambda: (Page[dict[str, Any]],))
 def export(ctx: typer.Context, files: Rotated = None) -> int:
     """Print the records of the log as JSON Lines, the oldest first; their hashes remain valid.
 

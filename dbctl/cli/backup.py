@@ -26,6 +26,7 @@ from dbctl.cli._support.backups import (
     split_ids_and_paths,
 )
 from dbctl.cli._support.emit import emit, note, warn
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.hooks import begin_action
 from dbctl.cli._support.options import read_options
 from dbctl.cli._support.parameters import (
@@ -38,23 +39,22 @@ from dbctl.cli._support.parameters import (
     requested_page,
     require_address,
 )
-from dbctl.model import Compression
-from dbctl.services.backup import LATEST, ListedKind, Repository
+from dbctl.model import Compression, DryRunResult, Findings, Page
+from dbctl.services import backup, restore
+from dbctl.services.backup import LATEST, ListedKind, Repository, foreign
 from dbctl.services.journal import locate_journal
+from dbctl.spec import Fleet
 
-app = typer.Typer(
-    name="backup",
-    help="Create, list, verify, drill, adopt, copy, pin, prune and delete backups.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+GROUP = Group("backup", checks_profile=False)
 
 
 def _address_option(*names: str, help_text: str) -> object:
     return typer.Option(*names, callback=require_address, metavar="ADDRESS", help=help_text)
 
 
-@app.command()
+@GROUP.command(
+    "create", answers=lambda: (backup.BackupCreated, DryRunResult), recorded=True, fleet=Fleet(resumes=True)
+)
 def create(
     ctx: typer.Context,
     tables: Annotated[
@@ -116,7 +116,7 @@ def create(
         return run_with_progress(ctx, "copying", operation, dry_run=dry_run)
 
 
-@app.command("list")
+@GROUP.command("list", answers=lambda: (Page[backup.Backup],), fleet=Fleet())
 def list_(
     ctx: typer.Context,
     kind: Annotated[
@@ -149,7 +149,7 @@ def list_(
         return emit(ctx, listed.page, app=app)
 
 
-@app.command("show")
+@GROUP.command("show", answers=lambda: (backup.BackupDetail,))
 def show_(
     ctx: typer.Context,
     backup: BackupName = "",
@@ -170,7 +170,7 @@ def show_(
         return emit(ctx, repository.describe(manifest, BackupDetail), app=app)
 
 
-@app.command()
+@GROUP.command("verify", answers=lambda: (Findings,), recorded=True, findings=True, fleet=Fleet(resumes=True))
 def verify(
     ctx: typer.Context,
     names: Annotated[
@@ -225,7 +225,7 @@ def verify(
         return emit(ctx, checked.findings, status=checked.status, target=app.name)
 
 
-@app.command("copy")
+@GROUP.command("copy", answers=lambda: (backup.BackupsCopied, DryRunResult), recorded=True)
 def copy_(
     ctx: typer.Context,
     to: Annotated[
@@ -260,7 +260,7 @@ def copy_(
         return run_with_progress(ctx, "copying", operation, dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command("adopt", answers=lambda: (foreign.BackupsAdopted, DryRunResult), recorded=True)
 def adopt(
     ctx: typer.Context,
     paths: Annotated[
@@ -299,7 +299,9 @@ def adopt(
         return run_with_progress(ctx, "adopting", operation, dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command(
+    "status", answers=lambda: (backup.BackupStatus,), findings=True, fleet=Fleet(replaces={"all_apps": False})
+)
 def status(
     ctx: typer.Context,
     check: Annotated[
@@ -336,7 +338,13 @@ def status(
     return emit(ctx, report.backups, status=exit_status, target=names or None, findings=findings)
 
 
-@app.command()
+@GROUP.command(
+    "drill",
+    answers=lambda: (restore.DrillResult, DryRunResult),
+    recorded=True,
+    findings=True,
+    fleet=Fleet(resumes=True, replaces={"all_apps": False}),
+)
 def drill(
     ctx: typer.Context,
     backup: Annotated[
@@ -373,10 +381,4 @@ def drill(
         return run_with_progress(ctx, "restoring", operation, dry_run=dry_run)
 
 
-for command in (
-    backup_retention.prune,
-    backup_retention.delete,
-    backup_retention.pin,
-    backup_retention.unpin,
-):
-    app.command()(command)
+GROUP.include(backup_retention.GROUP)

@@ -8,8 +8,14 @@ import typer
 
 from dbctl.cli._support.app import duration_option, open_app, require_size
 from dbctl.cli._support.emit import run_change
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun, RepositoryAddress
+from dbctl.model import DryRunResult
+from dbctl.services import backup
 from dbctl.services.backup import Repository
+from dbctl.spec import Fleet
+
+GROUP = Group("backup", checks_profile=False)
 
 
 def _keep_option(name: str, description: str) -> object:
@@ -20,6 +26,12 @@ def _limit_option(help_text: str) -> object:
     return typer.Option(parser=require_size, metavar="SIZE", help=help_text)
 
 
+@GROUP.command(
+    "prune",
+    answers=lambda: (backup.BackupsPruned, DryRunResult),
+    recorded=True,
+    fleet=Fleet(resumes=True, may_destroy=True),
+)
 def prune(
     ctx: typer.Context,
     keep_last: Annotated[int, _keep_option("last", "the N newest")] = 0,
@@ -64,6 +76,7 @@ def prune(
         return run_change(ctx, PruneBackups(Repository(app, repository), keep), dry_run=dry_run)
 
 
+@GROUP.command("delete", answers=lambda: (backup.BackupsDeleted, DryRunResult), recorded=True)
 def delete(
     ctx: typer.Context,
     names: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of backups.")],
@@ -83,6 +96,7 @@ def delete(
         return run_change(ctx, DeleteBackups(Repository(app, repository), names), dry_run=dry_run)
 
 
+@GROUP.command("pin", answers=lambda: (backup.BackupsPinned, DryRunResult), recorded=True)
 def pin(
     ctx: typer.Context,
     names: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of backups, or latest.")],
@@ -98,6 +112,7 @@ def pin(
     return _change_pins(ctx, names, reason, repository, dry_run=dry_run)
 
 
+@GROUP.command("unpin", answers=lambda: (backup.BackupsPinned, DryRunResult), recorded=True)
 def unpin(
     ctx: typer.Context,
     names: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of backups.")],

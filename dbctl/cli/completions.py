@@ -10,13 +10,14 @@ import typer
 
 from dbctl.cli._support.bundled_files import install_file
 from dbctl.cli._support.emit import emit
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import read_options
 from dbctl.config import bundled_folder
 from dbctl.errors import UsageError
 from dbctl.model import NOTHING_TO_DO, Closing, Struct
 from dbctl.render import Format, streams
 
-app = typer.Typer()
+GROUP = Group("completions")
 
 
 class Shell(StrEnum):
@@ -53,7 +54,7 @@ class Installed(Struct, frozen=True, kw_only=True):
         return Closing(f"Installed {self.path}") if self.changed else NOTHING_TO_DO
 
 
-@app.command()
+@GROUP.command("show", answers=lambda: (Script,))
 def show(ctx: typer.Context, shell: Annotated[Shell, typer.Argument(help="Shell.")]) -> int:
     """Print the completion file of a shell.
 
@@ -67,7 +68,7 @@ def show(ctx: typer.Context, shell: Annotated[Shell, typer.Argument(help="Shell.
     return emit(ctx, Script(shell=shell, script=script))
 
 
-@app.command()
+@GROUP.command("install", answers=lambda: (Installed,))
 def install(
     ctx: typer.Context,
     shell: Annotated[Shell | None, typer.Argument(help="Shell; default: the one of $SHELL.")] = None,

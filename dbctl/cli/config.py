@@ -4,17 +4,20 @@
 import sys
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from dbctl.cli._support.app import read_selection
 from dbctl.cli._support.emit import emit, warn
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import read_options
 from dbctl.config import CONFIG_SCHEMA
 from dbctl.errors import Exit
 from dbctl.files import toml
+from dbctl.model import Findings, Page
 from dbctl.render import Format, streams
+from dbctl.services import setup
 from dbctl.services.profiles import inventory
 from dbctl.services.setup import (
     edit_configuration,
@@ -25,10 +28,10 @@ from dbctl.services.setup import (
     show_configuration,
 )
 
-app = typer.Typer()
+GROUP = Group("config")
 
 
-@app.command("show")
+@GROUP.command("show", answers=lambda: (Page[setup.ConfiguredKey],))
 def show_(
     ctx: typer.Context,
     *,
@@ -46,7 +49,7 @@ def show_(
     return emit(ctx, page, target=str(path))
 
 
-@app.command()
+@GROUP.command("explain", answers=lambda: (setup.KeyDescription, Page[setup.KeyDescription]))
 def explain(
     ctx: typer.Context,
     key: Annotated[
@@ -64,7 +67,7 @@ def explain(
     return emit(ctx, explain_config_key(key))
 
 
-@app.command()
+@GROUP.command("edit", answers=lambda: (setup.ConfigEdited,))
 def edit(ctx: typer.Context) -> int:
     """Edit the configuration with VISUAL or EDITOR; an invalid file is not installed.
 
@@ -89,7 +92,7 @@ def edit(ctx: typer.Context) -> int:
     return emit(ctx, result, target=result.file)
 
 
-@app.command()
+@GROUP.command("validate", answers=lambda: (Findings,), findings=True)
 def validate(ctx: typer.Context) -> int:
     """Check the configuration and its profiles, without opening a database.
 
@@ -102,7 +105,7 @@ def validate(ctx: typer.Context) -> int:
     return emit(ctx, findings, status=Exit.USAGE if findings.has_errors else Exit.OK)
 
 
-@app.command()
+@GROUP.command("schema", answers=lambda: (dict[str, Any],))
 def schema(ctx: typer.Context) -> int:
     """Print the JSON Schema of the configuration, for editors.
 

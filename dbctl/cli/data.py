@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import IO, Annotated, TypeAlias
+from typing import IO, Annotated, Any, TypeAlias
 
 import typer
 
@@ -19,19 +19,22 @@ from dbctl.cli._support.app import duration_option, open_app, parse_key_values, 
 from dbctl.cli._support.backups import Identities, PassphraseFile
 from dbctl.cli._support.comparison import CheckEqual, FirstSide, SecondSide, open_compared_sides
 from dbctl.cli._support.emit import emit, note, run_change, show_progress, warn
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import command_path, parse_positive, read_options
 from dbctl.cli._support.parameters import DryRun, Limit, Offset, RepositoryAddress, Sort, requested_page
 from dbctl.cli._support.passwords import PasswordSource, read_password
 from dbctl.errors import AlreadyExistsError, ConstraintError, FileFailedError, FileMissingError, UsageError
 from dbctl.files import atomic
-from dbctl.model import Page
+from dbctl.model import DryRunResult, Page
 from dbctl.profiles import Encoding
 from dbctl.render import Format, result, write_bytes
+from dbctl.services import comparison
 from dbctl.services import data as service
 from dbctl.services.data import Form
 from dbctl.services.data import query as queries
+from dbctl.spec import Fleet
 
-app = typer.Typer()
+GROUP = Group("data")
 
 #: Formats that are written row by row, so that results of any size fit in memory.
 STREAMED = frozenset({Format.JSONL, Format.CSV, Format.TSV})
@@ -83,7 +86,7 @@ MatchLimit: TypeAlias = Annotated[
 ]
 
 
-@app.command()
+@GROUP.command("rows", answers=lambda: (Page[dict[str, Any]],))
 def rows(
     ctx: typer.Context,
     table: Table,
@@ -125,7 +128,7 @@ def rows(
         return emit(ctx, page, app=app)
 
 
-@app.command("show")
+@GROUP.command("show", answers=lambda: (dict[str, Any], service.ContentWriteResult))
 def show_(
     ctx: typer.Context,
     table: Table,
@@ -167,7 +170,9 @@ def show_(
         return 0 if to == "-" else emit(ctx, content.create_result(to), app=app, columns_apply=False)
 
 
-@app.command("set")
+@GROUP.command(
+    "set", answers=lambda: (service.RowChangeResult, service.RowsChangeResult, DryRunResult), recorded=True
+)
 def set_(
     ctx: typer.Context,
     table: Table,
@@ -223,7 +228,7 @@ def set_(
         return run_change(ctx, change, dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command("add", answers=lambda: (service.RowAddResult, DryRunResult), recorded=True)
 def add(
     ctx: typer.Context,
     table: Table,
@@ -246,7 +251,9 @@ def add(
         return run_change(ctx, service.add_row(app, table, values, null or ()), dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command(
+    "delete", answers=lambda: (service.RowDeleteResult, service.RowsDeleteResult, DryRunResult), recorded=True
+)
 def delete(
     ctx: typer.Context,
     table: Table,
@@ -278,7 +285,7 @@ def delete(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command("query", answers=lambda: (service.QueryResult,), fleet=Fleet())
 def query(
     ctx: typer.Context,
     sql: Annotated[
@@ -321,7 +328,7 @@ def query(
         return emit(ctx, page, app=app, notes=[more] if page.has_more else ())
 
 
-@app.command()
+@GROUP.command("export", answers=lambda: (service.ExportResult,))
 def export(
     ctx: typer.Context,
     arguments: Annotated[
@@ -367,7 +374,7 @@ def export(
     return 0 if file == "-" else emit(ctx, exported, app=app, columns_apply=False)
 
 
-@app.command("import")
+@GROUP.command("import", answers=lambda: (service.ImportResult, DryRunResult), recorded=True)
 def import_(
     ctx: typer.Context,
     arguments: Annotated[
@@ -408,7 +415,7 @@ def import_(
             raise
 
 
-@app.command()
+@GROUP.command("diff", answers=lambda: (comparison.DataDiff,))
 def diff(
     ctx: typer.Context,
     a: FirstSide,

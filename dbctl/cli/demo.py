@@ -8,19 +8,21 @@ import typer
 
 from dbctl.cli._support.app import read_selection
 from dbctl.cli._support.emit import run_change, show_progress
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_count
 from dbctl.cli._support.parameters import DryRun, Variant
-from dbctl.demo import resolve_counts
+from dbctl.demo import command, resolve_counts
 from dbctl.demo.command import Sample
+from dbctl.model import DryRunResult
 
-app = typer.Typer()
+GROUP = Group("demo")
 
 
 def _parse_count(text: str) -> int:
     return parse_count(text, 0)
 
 
-@app.command()
+@GROUP.command(answers=lambda: (command.SampleBuilt, DryRunResult), recorded=True)
 def demo(
     ctx: typer.Context,
     profile: Annotated[

@@ -5,13 +5,21 @@ import typer
 
 from dbctl.cli._support.app import AllApps, read_selections
 from dbctl.cli._support.emit import emit
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import read_options
+from dbctl.model import CheckResult
 from dbctl.services.doctor import examine
+from dbctl.spec import Fleet
 
-app = typer.Typer()
+GROUP = Group("doctor")
 
 
-@app.command("doctor")
+@GROUP.command(
+    answers=lambda: (CheckResult,),
+    recorded=True,
+    findings=True,
+    fleet=Fleet(resumes=True, replaces={"all_apps": False}),
+)
 def doctor(ctx: typer.Context, all_apps: AllApps = False) -> int:
     """Check whether a deployment is safe to operate; exit 4 if a finding has severity error.
 

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from dbctl.cli._lazy import GROUPS
 from dbctl.cli._support.emit import emit
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import read_options
 from dbctl.errors import Exit, HelpTopicMissingError
 from dbctl.model import Struct
@@ -18,7 +19,7 @@ from dbctl.render import Format, color_help, streams
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
 
-app = typer.Typer()
+GROUP = Group("help")
 
 EXIT_CODES: Mapping[Exit, str] = {
     Exit.OK: "The command succeeded, or there was nothing to do.",
@@ -149,7 +150,7 @@ TOPICS: Mapping[str, str | Callable[["Context", "HelpFormatter"], None]] = {
 }
 
 
-@app.command("help")
+@GROUP.command(answers=lambda: (HelpText,))
 def help_(
     ctx: typer.Context,
     words: Annotated[

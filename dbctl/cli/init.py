@@ -8,14 +8,17 @@ import typer
 
 from dbctl.cli._support.app import read_selection
 from dbctl.cli._support.emit import note, run_change
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun
 from dbctl.config import FILE_NAME, PLAIN
+from dbctl.model import DryRunResult
+from dbctl.services import setup
 from dbctl.services.setup import InitConfig, is_place, recognize_app
 
-app = typer.Typer()
+GROUP = Group("init")
 
 
-@app.command()
+@GROUP.command(answers=lambda: (setup.InitResult, DryRunResult), recorded=True)
 def init(
     ctx: typer.Context,
     profile: Annotated[

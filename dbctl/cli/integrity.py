@@ -7,16 +7,21 @@ import typer
 
 from dbctl.cli._support.app import open_app
 from dbctl.cli._support.emit import emit, run_change
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun
 from dbctl.errors import UsageError
+from dbctl.model import DryRunResult, Findings
+from dbctl.services.integrity import DatabasesChecked, RepairResult, cross_database, time_repair
 from dbctl.services.integrity import check as integrity
-from dbctl.services.integrity import cross_database, time_repair
 from dbctl.services.integrity import repair as integrity_repair
+from dbctl.spec import Fleet
 
-app = typer.Typer()
+GROUP = Group("integrity")
 
 
-@app.command()
+@GROUP.command(
+    "check", answers=lambda: (DatabasesChecked,), recorded=True, findings=True, fleet=Fleet(resumes=True)
+)
 def check(
     ctx: typer.Context,
     quick: Annotated[
@@ -38,7 +43,9 @@ def check(
         return emit(ctx, result.findings, status=result.status, target=app.name)
 
 
-@app.command()
+@GROUP.command(
+    "cross-check", answers=lambda: (Findings,), recorded=True, findings=True, fleet=Fleet(resumes=True)
+)
 def cross_check(ctx: typer.Context) -> int:
     """Find rows without their counterpart in another database, and stored counts that differ from a recount.
 
@@ -50,7 +57,12 @@ def cross_check(ctx: typer.Context) -> int:
         return emit(ctx, result.findings, status=result.status, target=app.name)
 
 
-@app.command()
+@GROUP.command(
+    "repair",
+    answers=lambda: (RepairResult, DryRunResult),
+    recorded=True,
+    fleet=Fleet(resumes=True, may_destroy=True),
+)
 def repair(
     ctx: typer.Context,
     delete_orphans: Annotated[

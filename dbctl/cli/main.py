@@ -14,7 +14,7 @@ import typer
 from typer.main import get_group
 
 from dbctl import __version__, signals
-from dbctl.cli._lazy import Root, is_recorded
+from dbctl.cli._lazy import Root, find_spec
 from dbctl.cli._support.emit import EXIT_STATUS, STARTED, collected_warnings
 from dbctl.cli._support.options import (
     RUN,
@@ -179,9 +179,8 @@ class _Run:
             name = " ".join(["dbctl", *path])
             own = f"List the arguments and options with: {name} --help"
             error.hint = error.hint.removesuffix(UsageError.remedy) + own
-        elif path and not is_recorded(
-            path
-        ):  # a command that changes nothing; a signal can arrive before its name is read
+        elif (spec := find_spec(self._ctx)) and not spec.recorded:
+            # a command that changes nothing; a signal can arrive before its name is read
             error.hint = error.hint.removeprefix(ValueInvalidError.remedy).lstrip()
         return failure.show(
             error,

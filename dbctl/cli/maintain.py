@@ -8,11 +8,15 @@ import typer
 
 from dbctl.cli._support.app import duration_option, open_app
 from dbctl.cli._support.emit import run_change, show_progress
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_positive
 from dbctl.cli._support.parameters import DryRun
+from dbctl.model import DryRunResult
+from dbctl.services import maintenance
 from dbctl.services.maintenance import CancelSessions, RunMaintenance, TaskKind
+from dbctl.spec import Fleet
 
-app = typer.Typer()
+GROUP = Group("maintain")
 
 Tables: TypeAlias = Annotated[
     list[str] | None, typer.Option("--table", metavar="NAME", help="Process only this table; repeatable.")
@@ -32,7 +36,12 @@ def _run_maintenance(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command(
+    "vacuum",
+    answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
+    recorded=True,
+    fleet=Fleet(resumes=True),
+)
 def vacuum(
     ctx: typer.Context,
     tables: Tables = None,
@@ -53,7 +62,12 @@ def vacuum(
     return _run_maintenance(ctx, "vacuum", tables, older_than=older_than, dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command(
+    "analyze",
+    answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
+    recorded=True,
+    fleet=Fleet(resumes=True),
+)
 def analyze(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) -> int:
     """Update the statistics that the database uses to plan queries.
 
@@ -63,7 +77,12 @@ def analyze(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) 
     return _run_maintenance(ctx, "analyze", tables, dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command(
+    "optimize",
+    answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
+    recorded=True,
+    fleet=Fleet(resumes=True),
+)
 def optimize(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) -> int:
     """Vacuum and analyze only the tables with many dead rows or many changes.
 
@@ -73,7 +92,12 @@ def optimize(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False)
     return _run_maintenance(ctx, "optimize", tables, dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command(
+    "reindex",
+    answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
+    recorded=True,
+    fleet=Fleet(resumes=True),
+)
 def reindex(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) -> int:
     """Rebuild indexes; on PostgreSQL concurrently, without blocking the app.
 
@@ -83,7 +107,12 @@ def reindex(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) 
     return _run_maintenance(ctx, "reindex", tables, dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command(
+    "checkpoint",
+    answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
+    recorded=True,
+    fleet=Fleet(resumes=True),
+)
 def checkpoint(ctx: typer.Context, dry_run: DryRun = False) -> int:
     """Write the log (the -wal file of SQLite) into the database files.
 
@@ -93,7 +122,7 @@ def checkpoint(ctx: typer.Context, dry_run: DryRun = False) -> int:
     return _run_maintenance(ctx, "checkpoint", None, dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command("wal", answers=lambda: (maintenance.MaintenanceResult, DryRunResult), recorded=True)
 def wal(
     ctx: typer.Context,
     off: Annotated[bool, typer.Option("--off", help="Switch back to a rollback journal.")] = False,
@@ -109,7 +138,7 @@ def wal(
     return _run_maintenance(ctx, "rollback-journal" if off else "wal", None, dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command("cancel", answers=lambda: (maintenance.cancel.CancelResult, DryRunResult), recorded=True)
 def cancel(
     ctx: typer.Context,
     pids: Annotated[

@@ -9,13 +9,14 @@ import typer
 
 from dbctl.cli._support.bundled_files import install_file
 from dbctl.cli._support.emit import emit
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import read_options
 from dbctl.config import bundled_folder
 from dbctl.errors import HelpTopicMissingError
 from dbctl.model import NOTHING_TO_DO, Closing, Struct
 from dbctl.render import Format, streams
 
-app = typer.Typer()
+GROUP = Group("man")
 
 MARK = "Generated from the command tree of dbctl."  #: marks a page that dbctl generated
 
@@ -42,7 +43,7 @@ class PagesInstalled(Struct, frozen=True, kw_only=True):
         return Closing(f"Installed {self.pages} man pages in {self.path}")
 
 
-@app.command()
+@GROUP.command("show", answers=lambda: (ManPage,))
 def show(
     ctx: typer.Context,
     page: Annotated[
@@ -66,7 +67,7 @@ def show(
     return emit(ctx, ManPage(name=path.stem, source=source))
 
 
-@app.command()
+@GROUP.command("install", answers=lambda: (PagesInstalled,))
 def install(ctx: typer.Context) -> int:
     """Install the man pages for the current user.
 

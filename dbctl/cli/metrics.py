@@ -8,14 +8,16 @@ import typer
 
 from dbctl.cli._support.app import read_selection
 from dbctl.cli._support.emit import emit, note, show_progress
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import read_options
+from dbctl.model import Page
 from dbctl.render import Format, escape, is_terminal, streams
 from dbctl.services import metrics as metric_service
 
-app = typer.Typer()
+GROUP = Group("metrics")
 
 
-@app.command("metrics")
+@GROUP.command(answers=lambda: (Page[metric_service.Sample], metric_service.MetricsWritten))
 def metrics(
     ctx: typer.Context,
     write: Annotated[

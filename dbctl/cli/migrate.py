@@ -11,30 +11,24 @@ import typer
 from dbctl.cli._support import migration_options
 from dbctl.cli._support.app import AllApps, open_app, open_apps
 from dbctl.cli._support.emit import emit, note, run_change, warn
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.hooks import begin_action
 from dbctl.cli._support.migration_options import MigrationsFolder, NoBackup, Steps, To
 from dbctl.cli._support.options import read_options
 from dbctl.cli._support.parameters import DryRun, RepositoryAddress, Variant
 from dbctl.errors import Exit, UsageError
-from dbctl.model import Findings, Page
+from dbctl.model import DryRunResult, Findings, Page
 from dbctl.render import Format, drawing
+from dbctl.services import migrations as service
 from dbctl.services.app import App
-from dbctl.services.migrations import (
-    NOTHING_PENDING,
-    MigrateUp,
-    PendingMigration,
-    SafetyBackup,
-    StatementOutcome,
-    UpSelection,
-    find_targets,
-)
+from dbctl.services.migrations import files, ledger
 from dbctl.services.migrations import status as migration_status
-from dbctl.services.migrations.ledger import MigrationTarget
+from dbctl.spec import Fleet
 
-app = typer.Typer(name="migrate", help="Schema migrations.", no_args_is_help=True, rich_markup_mode=None)
+GROUP = Group("migrate")
 
 
-@app.command()
+@GROUP.command("status", answers=lambda: (Page[ledger.Migration],), fleet=Fleet(replaces={"all_apps": False}))
 def status(
     ctx: typer.Context,
     check: Annotated[
@@ -59,7 +53,7 @@ def status(
     return emit(ctx, report.page, status=exit_status, target=", ".join(app.name for app in app))
 
 
-@app.command()
+@GROUP.command("plan", answers=lambda: (Page[service.PendingMigration],))
 def plan(ctx: typer.Context, to: To = "", migrations: MigrationsFolder = None, variant: Variant = "") -> int:
     """Print the SQL that dbctl migrate up would run.
 
@@ -67,20 +61,24 @@ def plan(ctx: typer.Context, to: To = "", migrations: MigrationsFolder = None, v
     Example: dbctl migrate plan --migrations db/migrations --db main
     """
     with _open_targets(ctx, migrations, variant) as (app, targets):
-        upgrade = MigrateUp(app, targets, UpSelection(to=to))
+        upgrade = service.MigrateUp(app, targets, service.UpSelection(to=to))
         pending = upgrade.list_pending()
-    if read_options(ctx).output is Format.TABLE:
-        drawing.write_script(
-            "".join(migration.script for migration in pending), read_options(ctx).output_options
-        )
+    options = read_options(ctx)
+    if options.output is Format.TABLE:
+        drawing.write_script("".join(migration.script for migration in pending), options.output_options)
         if not pending:
-            note(ctx, NOTHING_PENDING)
+            note(ctx, service.NOTHING_PENDING)
         return Exit.OK
-    page = Page(items=pending, total=len(pending), column_names=PendingMigration.__struct_fields__)
+    page = Page(items=pending, total=len(pending), column_names=service.PendingMigration.__struct_fields__)
     return emit(ctx, page, target=upgrade.target)
 
 
-@app.command()
+@GROUP.command(
+    "up",
+    answers=lambda: (service.MigrationsRun, DryRunResult),
+    recorded=True,
+    fleet=Fleet(resumes=True, canaries=1, max_failures=10),
+)
 def up(
     ctx: typer.Context,
     to: To = "",
@@ -107,14 +105,14 @@ def up(
     Example: dbctl migrate up --dry-run
     Example: dbctl migrate up --to 004_add-notes --yes
     """
-    selection = UpSelection(to=to, steps=steps or 0, allow_data_loss=allow_data_loss or ())
+    selection = service.UpSelection(to=to, steps=steps or 0, allow_data_loss=allow_data_loss or ())
     with _open_targets(ctx, migrations, variant, has_hooks=True) as (app, targets):
-        safety_backup = SafetyBackup(app, repository=repository, enabled=not no_backup)
-        upgrade = MigrateUp(app, targets, selection, safety_backup=safety_backup)
+        safety_backup = service.SafetyBackup(app, repository=repository, enabled=not no_backup)
+        upgrade = service.MigrateUp(app, targets, selection, safety_backup=safety_backup)
         return run_change(ctx, upgrade, dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command("down", answers=lambda: (service.MigrationsRun, DryRunResult), recorded=True)
 def down(
     ctx: typer.Context,
     to: Annotated[
@@ -144,12 +142,12 @@ def down(
 
     selection = DownSelection(steps=steps or 0, to=to, all_migrations=all_migrations)
     with _open_targets(ctx, migrations, variant, has_hooks=True) as (app, targets):
-        safety_backup = SafetyBackup(app, repository=repository, enabled=not no_backup)
+        safety_backup = service.SafetyBackup(app, repository=repository, enabled=not no_backup)
         downgrade = MigrateDown(app, targets, selection, safety_backup=safety_backup)
         return run_change(ctx, downgrade, dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command("reset", answers=lambda: (service.MigrationsRun, DryRunResult), recorded=True)
 def reset(
     ctx: typer.Context,
     migrations: MigrationsFolder = None,
@@ -168,12 +166,17 @@ def reset(
     from dbctl.services.migrations import ResetDatabase
 
     with _open_targets(ctx, migrations, variant, has_hooks=True) as (app, targets):
-        safety_backup = SafetyBackup(app, repository=repository, enabled=not no_backup)
+        safety_backup = service.SafetyBackup(app, repository=repository, enabled=not no_backup)
         operation = ResetDatabase(app, targets, safety_backup=safety_backup)
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command(
+    "baseline",
+    answers=lambda: (service.BaselineResult, DryRunResult),
+    recorded=True,
+    fleet=Fleet(resumes=True),
+)
 def baseline(
     ctx: typer.Context, migrations: MigrationsFolder = None, variant: Variant = "", dry_run: DryRun = False
 ) -> int:
@@ -191,7 +194,7 @@ def baseline(
         return run_change(ctx, Baseline(app, targets), dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command("mark", answers=lambda: (service.RepairResult, DryRunResult), recorded=True)
 def mark(
     ctx: typer.Context,
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names or numbers of migrations.")],
@@ -215,7 +218,7 @@ def mark(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command("repair", answers=lambda: (service.RepairResult, DryRunResult), recorded=True)
 def repair(
     ctx: typer.Context,
     names: Annotated[
@@ -235,7 +238,7 @@ def repair(
         bool, typer.Option("--missing", help="Remove migrations without a file from the ledger.")
     ] = False,
     statement: Annotated[
-        StatementOutcome | None,
+        service.StatementOutcome | None,
         typer.Option("--statement", help="Record whether the statement ran at which a run was killed."),
     ] = None,
     migrations: MigrationsFolder = None,
@@ -256,7 +259,7 @@ def repair(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command("new", answers=lambda: (files.CreatedFile, DryRunResult), recorded=True)
 def new(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Short description, such as add-notes.")],
@@ -299,7 +302,7 @@ def new(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command("verify", answers=lambda: (Findings,), recorded=True, findings=True, fleet=Fleet(resumes=True))
 def verify(ctx: typer.Context, migrations: MigrationsFolder = None, variant: Variant = "") -> int:
     """Compare the files with the ledger, and check the files; exit 4 on an error.
 
@@ -314,7 +317,7 @@ def verify(ctx: typer.Context, migrations: MigrationsFolder = None, variant: Var
         return emit(ctx, findings, status=status, target=app.name)
 
 
-@app.command()
+@GROUP.command("drift", answers=lambda: (Findings,), recorded=True, findings=True, fleet=Fleet(resumes=True))
 def drift(ctx: typer.Context, migrations: MigrationsFolder = None, variant: Variant = "") -> int:
     """Compare the live schema with the schema that the applied migrations produce; exit 4 on an error.
 
@@ -332,7 +335,7 @@ def drift(ctx: typer.Context, migrations: MigrationsFolder = None, variant: Vari
         return emit(ctx, findings, status=status, target=app.name)
 
 
-@app.command()
+@GROUP.command("lint", answers=lambda: (Findings,), findings=True)
 def lint(
     ctx: typer.Context,
     migrations: MigrationsFolder = None,
@@ -361,7 +364,7 @@ def lint(
         return emit(ctx, findings, status=status, target=app.name)
 
 
-@app.command()
+@GROUP.command("rehearse", answers=lambda: (service.Rehearsal,), recorded=True, findings=True)
 def rehearse(
     ctx: typer.Context, to: To = "", migrations: MigrationsFolder = None, variant: Variant = ""
 ) -> int:
@@ -375,9 +378,9 @@ def rehearse(
     from dbctl.services.migrations import rehearse as migration_rehearsal
 
     with _open_targets(ctx, migrations, variant) as (app, targets):
-        rehearsal = migration_rehearsal.rehearse(app, targets, UpSelection(to=to))
+        rehearsal = migration_rehearsal.rehearse(app, targets, service.UpSelection(to=to))
         if not rehearsal.migrations:
-            note(ctx, NOTHING_PENDING)
+            note(ctx, service.NOTHING_PENDING)
         findings = Findings(checked=len(rehearsal.migrations), findings=rehearsal.findings)
         return emit(ctx, rehearsal, status=rehearsal.status, target=app.name, findings=findings)
 
@@ -390,8 +393,8 @@ def _open_targets(
     *,
     may_connect: bool = True,
     has_hooks: bool = False,
-) -> Iterator[tuple[App, Sequence[MigrationTarget]]]:
+) -> Iterator[tuple[App, Sequence[ledger.MigrationTarget]]]:
     """Yield the app of the options, and its selected databases with their migrations."""
     with open_app(ctx) as app, begin_action(ctx, app, "migrate") if has_hooks else nullcontext():
         database = read_options(ctx).db
-        yield app, find_targets(app, database, migrations, variant=variant, may_connect=may_connect)
+        yield app, service.find_targets(app, database, migrations, variant=variant, may_connect=may_connect)

@@ -10,13 +10,14 @@ import typer
 
 from dbctl.cli._support.app import period_option, read_selection
 from dbctl.cli._support.emit import emit, show_progress, warn
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import read_options
 from dbctl.config import Sections, Selection, loader, read_sections, report_first_problem
 from dbctl.errors import AppMissingError
 from dbctl.services import notify
 from dbctl.services.journal import JournalLocation, locate_journal
 
-app = typer.Typer()
+GROUP = Group("notify", all_apps=True)
 
 
 class ChannelName(StrEnum):
@@ -49,7 +50,7 @@ def _read_apps(ctx: typer.Context) -> tuple[Sections, Sequence[Selection]]:
     return sections, notify.select_apps(sections, selection)
 
 
-@app.command("test")
+@GROUP.command("test", answers=lambda: (notify.ChannelTests,))
 def send_test(
     ctx: typer.Context,
     channel: Annotated[
@@ -72,7 +73,7 @@ def send_test(
     return emit(ctx, result, status=result.exit_status)
 
 
-@app.command()
+@GROUP.command("check", answers=lambda: (notify.ProblemsSent,), recorded=True)
 def check(ctx: typer.Context) -> int:
     """Send overdue work and findings of the status, and their end; for cron. --app NAME selects one app.
 
@@ -92,7 +93,7 @@ def check(ctx: typer.Context) -> int:
     return emit(ctx, result, status=result.exit_status)
 
 
-@app.command()
+@GROUP.command("summary", answers=lambda: (notify.ProblemsSent,), recorded=True)
 def summary(
     ctx: typer.Context,
     since: Annotated[

@@ -8,18 +8,20 @@ import typer
 
 from dbctl.cli._support.app import read_selection
 from dbctl.cli._support.emit import emit
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import read_options
 from dbctl.config import loader
 from dbctl.errors import DatabaseNotConfiguredError, UsageError
+from dbctl.model import Page
 from dbctl.render import Format, streams
 from dbctl.services.profiles import inventory
-from dbctl.services.profiles.draft import draft_profile, write_draft
+from dbctl.services.profiles.draft import ProfileDraft, draft_profile, write_draft
 from dbctl.url import Url
 
-app = typer.Typer()
+GROUP = Group("profiles")
 
 
-@app.command("list")
+@GROUP.command("list", answers=lambda: (Page[inventory.ProfileListed],))
 def list_(ctx: typer.Context) -> int:
     """List the profiles that commands find by name, with their origin.
 
@@ -32,7 +34,7 @@ def list_(ctx: typer.Context) -> int:
     return emit(ctx, inventory.list_profiles())
 
 
-@app.command()
+@GROUP.command("draft", answers=lambda: (ProfileDraft,))
 def draft(
     ctx: typer.Context,
     address: Annotated[

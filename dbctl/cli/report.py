@@ -9,6 +9,7 @@ import typer
 
 from dbctl.cli._support.app import period_option, read_selection, read_selections
 from dbctl.cli._support.emit import emit, show_progress
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import read_options
 from dbctl.errors import FileExistsAlreadyError, FileFailedError
 from dbctl.files import atomic, write_atomically
@@ -19,7 +20,7 @@ from dbctl.services.history import DEFAULT_PERIOD
 from dbctl.services.journal import locate_journal
 from dbctl.services.report import OperationsReport, collect_report
 
-app = typer.Typer()
+GROUP = Group("report")
 
 
 class PageWritten(ChangeResult, frozen=True, kw_only=True):
@@ -33,7 +34,7 @@ class PageWritten(ChangeResult, frozen=True, kw_only=True):
         return Effect("wrote", "page", [self.path], bytes=self.bytes)
 
 
-@app.command("report")
+@GROUP.command(answers=lambda: (OperationsReport, PageWritten))
 def report(
     ctx: typer.Context,
     html: Annotated[

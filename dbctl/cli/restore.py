@@ -26,19 +26,17 @@ from dbctl.cli._support.backups import (
     show_byte_progress,
 )
 from dbctl.cli._support.emit import emit, note, run_change, show_progress, warn
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.hooks import begin_action
 from dbctl.cli._support.parameters import DryRun, RepositoryAddress
 from dbctl.errors import BackupMissingError, ConfigMissingError, UsageError
+from dbctl.model import DryRunResult
+from dbctl.services import restore
 from dbctl.services.app import App
 from dbctl.services.backup import LATEST, DecryptionKeys, Kind, Manifest, Repository
 from dbctl.services.restore import BackupSource, MergeMode
 
-app = typer.Typer(
-    name="restore",
-    help="Restore a backup, undo a restore, or salvage a damaged database.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+GROUP = Group("restore", checks_profile=False)
 
 
 BackupName: TypeAlias = Annotated[str, typer.Argument(metavar="[ID]", help="Id of a backup, or latest.")]
@@ -52,7 +50,7 @@ BackupFile: TypeAlias = Annotated[
 ]
 
 
-@app.command()
+@GROUP.command("preview", answers=lambda: (restore.Preview,))
 def preview(
     ctx: typer.Context,
     backup: BackupName = "",
@@ -88,7 +86,11 @@ def preview(
         return emit(ctx, restore_preview.preview(source, deep=deep), app=app)
 
 
-@app.command()
+@GROUP.command(
+    "apply",
+    answers=lambda: (restore.RestoreResult, restore.CopyResult, restore.TablesRestoreResult, DryRunResult),
+    recorded=True,
+)
 def apply(
     ctx: typer.Context,
     backup: BackupName = "",
@@ -168,7 +170,7 @@ def apply(
             return run_with_progress(ctx, "restoring", ApplyRestore(source, replace=replace), dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command("undo", answers=lambda: (restore.RestoreResult, DryRunResult), recorded=True)
 def undo(
     ctx: typer.Context,
     identity: Identities = None,
@@ -191,7 +193,7 @@ def undo(
             return run_with_progress(ctx, "restoring", ApplyRestore(source), dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command("files", answers=lambda: (restore.FilesRestoreResult, DryRunResult), recorded=True)
 def files(
     ctx: typer.Context,
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="New folder.")],
@@ -227,7 +229,7 @@ def files(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command("recover", answers=lambda: (restore.DatabaseSalvageResult, DryRunResult), recorded=True)
 def recover(
     ctx: typer.Context,
     to: Annotated[

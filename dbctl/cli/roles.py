@@ -8,13 +8,16 @@ import typer
 
 from dbctl.cli._support.app import name_or_id, open_app
 from dbctl.cli._support.emit import emit, run_change
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, requested_page
 from dbctl.errors import Exit, UsageError
-from dbctl.model import KeyText
+from dbctl.model import DryRunResult, KeyText, Page
+from dbctl.services import roles
 from dbctl.services.app import App
 from dbctl.services.roles import changes, queries
+from dbctl.spec import Fleet
 
-app = typer.Typer()
+GROUP = Group("roles")
 
 Role: TypeAlias = Annotated[str, typer.Argument(metavar="[ROLE]", help="Name of a role.")]
 RoleId: TypeAlias = Annotated[
@@ -45,7 +48,7 @@ Priority: TypeAlias = Annotated[
 ]
 
 
-@app.command("list")
+@GROUP.command("list", answers=lambda: (Page[roles.Role],), fleet=Fleet())
 def list_(ctx: typer.Context, limit: Limit = 100, offset: Offset = 0, sort: Sort = "") -> int:
     """List roles with the number of their users.
 
@@ -56,7 +59,7 @@ def list_(ctx: typer.Context, limit: Limit = 100, offset: Offset = 0, sort: Sort
         return emit(ctx, queries.list_roles(app, requested_page(limit, offset, sort)), app=app)
 
 
-@app.command("show")
+@GROUP.command("show", answers=lambda: (roles.Role,))
 def show_(ctx: typer.Context, role: Role = "", ident: RoleId = "") -> int:
     """Show one role and its permissions.
 
@@ -67,7 +70,7 @@ def show_(ctx: typer.Context, role: Role = "", ident: RoleId = "") -> int:
         return emit(ctx, queries.show_role(app, _role_selector(role, ident)), app=app)
 
 
-@app.command()
+@GROUP.command("create", answers=lambda: (roles.RoleChangeResult, DryRunResult), recorded=True)
 def create(
     ctx: typer.Context,
     role: Annotated[str, typer.Argument(metavar="ROLE", help="Name of the new role.")],
@@ -95,7 +98,7 @@ def create(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command("update", answers=lambda: (roles.RoleChangeResult, DryRunResult), recorded=True)
 def update(
     ctx: typer.Context,
     role: Role = "",
@@ -118,7 +121,7 @@ def update(
         return run_change(ctx, changes.update_role(app, _role_selector(role, ident), fields), dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command("delete", answers=lambda: (roles.RoleDeleteResult, DryRunResult), recorded=True)
 def delete(ctx: typer.Context, role: Role = "", ident: RoleId = "", dry_run: DryRun = False) -> int:
     """Delete a role that no user has.
 
@@ -129,7 +132,7 @@ def delete(ctx: typer.Context, role: Role = "", ident: RoleId = "", dry_run: Dry
         return run_change(ctx, changes.delete_role(app, _role_selector(role, ident)), dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command("grant", answers=lambda: (roles.RoleChangeResult, DryRunResult), recorded=True)
 def grant(
     ctx: typer.Context,
     arguments: RoleAndPermissions = None,
@@ -148,7 +151,7 @@ def grant(
         return run_change(ctx, operation, notes=_cache_notes(app), dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command("revoke", answers=lambda: (roles.RoleChangeResult, DryRunResult), recorded=True)
 def revoke(
     ctx: typer.Context,
     arguments: RoleAndPermissions = None,
@@ -167,7 +170,7 @@ def revoke(
         return run_change(ctx, operation, notes=_cache_notes(app), dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command("matrix", answers=lambda: (roles.Matrix,))
 def matrix(ctx: typer.Context) -> int:
     """Show the permissions of every role in one table.
 
@@ -178,7 +181,7 @@ def matrix(ctx: typer.Context) -> int:
         return emit(ctx, queries.read_matrix(app), app=app)
 
 
-@app.command()
+@GROUP.command("permissions", answers=lambda: (Page[roles.Permission],))
 def permissions(ctx: typer.Context, limit: Limit = 1000, offset: Offset = 0, sort: Sort = "") -> int:
     """List permissions and the roles that have each.
 
@@ -189,7 +192,7 @@ def permissions(ctx: typer.Context, limit: Limit = 1000, offset: Offset = 0, sor
         return emit(ctx, queries.list_permissions(app, requested_page(limit, offset, sort)), app=app)
 
 
-@app.command()
+@GROUP.command("can", answers=lambda: (roles.PermissionCheck,))
 def can(
     ctx: typer.Context,
     arguments: Annotated[

@@ -9,20 +9,21 @@ import typer
 
 from dbctl.cli._support.app import duration_option, period_option, read_selection
 from dbctl.cli._support.emit import emit, run_change
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_positive, read_options
 from dbctl.cli._support.parameters import DryRun, Limit
 from dbctl.errors import UsageError
-from dbctl.model import time_before
+from dbctl.model import DryRunResult, Page, time_before
 from dbctl.services import journal
 
-app = typer.Typer()
+GROUP = Group("runs")
 
 
 def _locate_folder(ctx: typer.Context) -> Path:
     return journal.locate_journal(read_selection(ctx)).require_folder()
 
 
-@app.command("list")
+@GROUP.command("list", answers=lambda: (Page[journal.Run],))
 def list_(
     ctx: typer.Context,
     command: Annotated[
@@ -64,7 +65,7 @@ def list_(
     return emit(ctx, journal.list_runs(folder, selected), target=str(folder))
 
 
-@app.command("show")
+@GROUP.command("show", answers=lambda: (journal.RunDetails,))
 def show_(
     ctx: typer.Context,
     run: Annotated[int, typer.Argument(parser=parse_positive, metavar="ID", help="Id of a run.")],
@@ -78,7 +79,7 @@ def show_(
     return emit(ctx, journal.show_run(folder, run), target=str(folder))
 
 
-@app.command()
+@GROUP.command("prune", answers=lambda: (journal.RunsPruned, DryRunResult), recorded=True)
 def prune(
     ctx: typer.Context,
     keep: Annotated[

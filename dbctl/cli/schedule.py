@@ -11,15 +11,16 @@ import typer
 
 from dbctl.cli._support.app import AllApps, duration_option, read_selections
 from dbctl.cli._support.emit import emit, run_change, warn
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import read_options
 from dbctl.cli._support.parameters import DryRun
 from dbctl.config import Selection
 from dbctl.errors import Exit, UsageError
-from dbctl.model import Page
+from dbctl.model import DryRunResult, Page
 from dbctl.render import Format, escape, is_terminal, streams
 from dbctl.services import schedule
 
-app = typer.Typer()
+GROUP = Group("schedule")
 
 Image: TypeAlias = Annotated[
     str, typer.Option("--image", metavar="NAME", help="Image of dbctl; see the Dockerfile.")
@@ -44,7 +45,7 @@ def _read_apps(ctx: typer.Context, *, all_apps: bool) -> list[Selection]:
     return apps
 
 
-@app.command()
+@GROUP.command("cron", answers=lambda: (Page[schedule.Job],))
 def cron(
     ctx: typer.Context,
     all_apps: AllApps = False,
@@ -70,7 +71,7 @@ def cron(
     return _write_text(text)
 
 
-@app.command()
+@GROUP.command("systemd", answers=lambda: (Page[schedule.Unit], schedule.UnitsInstalled, DryRunResult))
 def systemd(
     ctx: typer.Context,
     all_apps: AllApps = False,
@@ -140,7 +141,7 @@ def systemd(
     return _write_text("\n".join(f"# {unit.name}\n{unit.text}" for unit in units))
 
 
-@app.command()
+@GROUP.command("kubernetes", answers=lambda: (schedule.Manifest,))
 def kubernetes(
     ctx: typer.Context,
     all_apps: AllApps = False,
@@ -163,7 +164,7 @@ def kubernetes(
     return _emit_manifest(ctx, jobs, schedule.write_kubernetes(jobs, image=image, namespace=namespace))
 
 
-@app.command()
+@GROUP.command("compose", answers=lambda: (schedule.Manifest,))
 def compose(
     ctx: typer.Context,
     all_apps: AllApps = False,
@@ -183,7 +184,7 @@ def compose(
     return _emit_manifest(ctx, jobs, schedule.write_compose(jobs, image=image, scheduler=scheduler))
 
 
-@app.command()
+@GROUP.command("status", answers=lambda: (Page[schedule.JobStatus],))
 def status(
     ctx: typer.Context,
     all_apps: AllApps = False,

@@ -9,19 +9,22 @@ from dbctl.cli._support.app import open_app
 from dbctl.cli._support.backups import Identities, PassphraseFile
 from dbctl.cli._support.comparison import CheckEqual, FirstSide, SecondSide, open_compared_sides
 from dbctl.cli._support.emit import emit, note, warn
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import read_options
 from dbctl.cli._support.parameters import Limit, Offset, RepositoryAddress, Sort, requested_page
+from dbctl.model import Page
 from dbctl.render import Format, escape, is_terminal, streams
+from dbctl.services import comparison
 from dbctl.services import schema as service
 
-app = typer.Typer()
+GROUP = Group("schema")
 
 Tables: TypeAlias = Annotated[
     list[str] | None, typer.Argument(metavar="[TABLE]...", help="Tables, or views; default: all.")
 ]
 
 
-@app.command()
+@GROUP.command("show", answers=lambda: (Page[service.TableOverview], service.TableDescriptions))
 def show(
     ctx: typer.Context, tables: Tables = None, limit: Limit = 100, offset: Offset = 0, sort: Sort = ""
 ) -> int:
@@ -42,7 +45,7 @@ def show(
         return emit(ctx, overviews.page, status=overviews.status, target=app.name)
 
 
-@app.command()
+@GROUP.command("diagram", answers=lambda: (service.SchemaDiagram,))
 def diagram(
     ctx: typer.Context,
     tables: Tables = None,
@@ -68,7 +71,7 @@ def diagram(
         return 0
 
 
-@app.command()
+@GROUP.command("diff", answers=lambda: (comparison.SchemaDiff,))
 def diff(
     ctx: typer.Context,
     a: FirstSide,

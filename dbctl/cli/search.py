@@ -1,24 +1,34 @@
 """``dbctl search``: search the content of an app, as its profile defines it."""
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from dbctl.cli._support.app import open_app
 from dbctl.cli._support.emit import emit
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import read_options
 from dbctl.cli._support.parameters import Limit, Offset, Sort, requested_page
 from dbctl.errors import UsageError
+from dbctl.model import Page
 from dbctl.profiles.model import RESERVED_NAMES
 from dbctl.render import Format
+from dbctl.services import search as searches
 from dbctl.services.search import SearchRequest
 from dbctl.services.search import search as search_service
 
-app = typer.Typer(name="search", rich_markup_mode=None)
+GROUP = Group("search")
 
 
-@app.command("search")
+@GROUP.command(
+    answers=lambda: (
+        Page[dict[str, Any]],
+        search_service.SearchCount,
+        search_service.SearchPlan,
+        searches.RowDetail,
+    )
+)
 def search(
     ctx: typer.Context,
     search_name: Annotated[

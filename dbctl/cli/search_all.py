@@ -8,16 +8,18 @@ import typer
 
 from dbctl.cli._support.app import duration_option, open_app
 from dbctl.cli._support.emit import emit, note, warn
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import read_options
 from dbctl.cli._support.parameters import Limit
 from dbctl.model import Page
 from dbctl.render import Format
+from dbctl.services import search
 from dbctl.services.search import Match, all_tables
 
-app = typer.Typer(name="search all", rich_markup_mode=None)
+GROUP = Group("search all")
 
 
-@app.command("search all")
+@GROUP.command(answers=lambda: (search.AllTablesResult,))
 def search_all(
     ctx: typer.Context,
     word: Annotated[str, typer.Argument(metavar="WORD", help="Literal text, ignoring case.")],

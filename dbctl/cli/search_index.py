@@ -7,16 +7,14 @@ import typer
 
 from dbctl.cli._support.app import open_app
 from dbctl.cli._support.emit import emit, run_change
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun
 from dbctl.errors import Exit
+from dbctl.model import DryRunResult, Findings, Page
 from dbctl.services.search import indexes
+from dbctl.spec import Fleet
 
-app = typer.Typer(
-    name="search index",
-    help="Full-text and vector indexes of searches.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+GROUP = Group("search index")
 
 SearchName: TypeAlias = Annotated[
     str,
@@ -27,7 +25,7 @@ SearchName: TypeAlias = Annotated[
 ]
 
 
-@app.command()
+@GROUP.command("status", answers=lambda: (Page[indexes.IndexStatus],), fleet=Fleet())
 def status(ctx: typer.Context, name: SearchName = "") -> int:
     """Show which searches have a full-text index, and whether it is usable.
 
@@ -38,7 +36,7 @@ def status(ctx: typer.Context, name: SearchName = "") -> int:
         return emit(ctx, indexes.read_statuses(app, name), target=app.name)
 
 
-@app.command()
+@GROUP.command("check", answers=lambda: (Findings,), recorded=True, findings=True, fleet=Fleet(resumes=True))
 def check(
     ctx: typer.Context,
     name: SearchName = "",
@@ -62,7 +60,12 @@ def check(
         )
 
 
-@app.command()
+@GROUP.command(
+    "build",
+    answers=lambda: (indexes.IndexChangeResult, DryRunResult),
+    recorded=True,
+    fleet=Fleet(resumes=True),
+)
 def build(
     ctx: typer.Context,
     name: SearchName = "",
@@ -87,7 +90,7 @@ def build(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command("repair", answers=lambda: (indexes.IndexChangeResult, DryRunResult), recorded=True)
 def repair(ctx: typer.Context, name: SearchName = "", dry_run: DryRun = False) -> int:
     """Replace an index that is invalid or differs from its rows; the new one is verified first.
 
@@ -99,7 +102,7 @@ def repair(ctx: typer.Context, name: SearchName = "", dry_run: DryRun = False) -
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command("drop", answers=lambda: (indexes.IndexChangeResult, DryRunResult), recorded=True)
 def drop(ctx: typer.Context, name: SearchName = "", dry_run: DryRun = False) -> int:
     """Drop the index with its triggers or its file; dbctl search index build creates it again.
 

@@ -3,18 +3,20 @@
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from dbctl.cli._support.app import open_app, read_file
 from dbctl.cli._support.emit import emit, note, warn
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_count, read_options
 from dbctl.errors import UsageError
+from dbctl.model import Page
 from dbctl.render import Format, is_terminal
 from dbctl.services.search.semantic import MAX_BYTES, Reference, SemanticRequest, search
 
-app = typer.Typer(name="search semantic", rich_markup_mode=None)
+GROUP = Group("search semantic")
 
 
 def _parse_limit(text: str) -> int:
@@ -31,7 +33,7 @@ def _parse_similarity(text: str) -> float:
     return similarity
 
 
-@app.command("search semantic")
+@GROUP.command(answers=lambda: (Page[dict[str, Any]],))
 def semantic(
     ctx: typer.Context,
     similar_to: Annotated[

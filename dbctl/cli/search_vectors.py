@@ -8,23 +8,21 @@ import typer
 
 from dbctl.cli._support.app import open_app, read_file
 from dbctl.cli._support.emit import run_change, show_progress
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_count
 from dbctl.cli._support.parameters import DryRun
+from dbctl.model import DryRunResult
+from dbctl.services.search import semantic
 from dbctl.services.search.semantic import MAX_BYTES, store_vector
 
-app = typer.Typer(
-    name="search vectors",
-    help="Vectors of semantic search.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+GROUP = Group("search vectors")
 
 
 def _parse_limit(text: str) -> int:
     return parse_count(text, 1)
 
 
-@app.command()
+@GROUP.command("store", answers=lambda: (semantic.VectorStored, DryRunResult), recorded=True)
 def store(
     ctx: typer.Context,
     key: Annotated[str, typer.Argument(metavar="ID", help="Id of the row, such as a message.")],
@@ -46,7 +44,7 @@ def store(
         return run_change(ctx, store_vector.store_vector(app, key, vector_bytes), dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command("make", answers=lambda: (semantic.MakeVectorsResult, DryRunResult), recorded=True)
 def make(
     ctx: typer.Context,
     user: Annotated[

@@ -8,12 +8,24 @@ import typer
 
 from dbctl.cli._support.app import Ids, Inactive, Logins, open_app, read_duration, select_users
 from dbctl.cli._support.emit import emit, run_change, show_progress
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.hooks import begin_action
 from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, requested_page
 from dbctl.errors import Exit, UsageError
-from dbctl.services.sessions import CleanUp, RebuildStatistics, State, sessions
+from dbctl.model import DryRunResult, Page
+from dbctl.services import users
+from dbctl.services.sessions import (
+    CleanUp,
+    CleanupResult,
+    DueRules,
+    RebuildResult,
+    RebuildStatistics,
+    State,
+    sessions,
+)
+from dbctl.spec import Fleet
 
-app = typer.Typer()
+GROUP = Group("sessions")
 
 
 def _parse_age(text: str) -> timedelta:
@@ -23,7 +35,7 @@ def _parse_age(text: str) -> timedelta:
     return age
 
 
-@app.command("list")
+@GROUP.command("list", answers=lambda: (Page[sessions.Session],), fleet=Fleet())
 def list_(
     ctx: typer.Context,
     state: Annotated[
@@ -49,7 +61,9 @@ def list_(
         )
 
 
-@app.command()
+@GROUP.command(
+    "revoke", answers=lambda: (users.UsersChanged, DryRunResult), recorded=True, fleet=Fleet(resumes=True)
+)
 def revoke(
     ctx: typer.Context,
     logins: Logins = None,
@@ -66,7 +80,12 @@ def revoke(
         return run_change(ctx, sessions.revoke(app, select_users(logins, ids, inactive)), dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command(
+    "cleanup",
+    answers=lambda: (CleanupResult, DueRules, DryRunResult),
+    recorded=True,
+    fleet=Fleet(resumes=True),
+)
 def cleanup(
     ctx: typer.Context,
     rules: Annotated[
@@ -115,7 +134,12 @@ def cleanup(
         return emit(ctx, due, status=status, target=operation.target)
 
 
-@app.command("rebuild-stats")
+@GROUP.command(
+    "rebuild-stats",
+    answers=lambda: (RebuildResult, DryRunResult),
+    recorded=True,
+    fleet=Fleet(resumes=True, may_destroy=True),
+)
 def rebuild_stats(
     ctx: typer.Context,
     user: Annotated[str, typer.Option("--user", metavar="LOGIN", help="Process only this user.")] = "",

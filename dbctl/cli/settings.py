@@ -3,16 +3,18 @@
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
 from dbctl.cli._support.app import name_or_id, open_app, read_file
 from dbctl.cli._support.emit import emit, run_change
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, requested_page
 from dbctl.errors import Exit, UsageError
-from dbctl.model import ObjectText
+from dbctl.model import DryRunResult, Findings, ObjectText, Page
 from dbctl.render import Format
+from dbctl.services import settings
 from dbctl.services.app import App
 from dbctl.services.settings import (
     SettingOwner,
@@ -26,8 +28,9 @@ from dbctl.services.settings import (
     set_setting,
     update_setting,
 )
+from dbctl.spec import Fleet
 
-app = typer.Typer()
+GROUP = Group("settings")
 
 Key: TypeAlias = Annotated[
     str, typer.Argument(metavar="KEY", help="Key of a setting, such as app.site_name.")
@@ -55,7 +58,7 @@ class Mode(StrEnum):
     EXACT = "exact"
 
 
-@app.command("list")
+@GROUP.command("list", answers=lambda: (Page[settings.Setting],))
 def list_(
     ctx: typer.Context,
     category: Annotated[
@@ -85,7 +88,7 @@ def list_(
         return emit(ctx, page, app=app)
 
 
-@app.command()
+@GROUP.command("get", answers=lambda: (settings.Setting,), fleet=Fleet())
 def get(
     ctx: typer.Context, key: Key, user: User = "", ident: UserId = "", of: Of = "", secrets: Secrets = False
 ) -> int:
@@ -100,7 +103,9 @@ def get(
         )
 
 
-@app.command("set")
+@GROUP.command(
+    "set", answers=lambda: (settings.SettingChanged, DryRunResult), recorded=True, fleet=Fleet(resumes=True)
+)
 def set_(
     ctx: typer.Context,
     key: Key,
@@ -124,7 +129,7 @@ def set_(
         return run_change(ctx, operation, notes=_cache_notes(app, login), dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command("reset", answers=lambda: (settings.SettingChanged, DryRunResult), recorded=True)
 def reset(
     ctx: typer.Context, key: Key, user: User = "", ident: UserId = "", of: Of = "", dry_run: DryRun = False
 ) -> int:
@@ -139,7 +144,7 @@ def reset(
         return run_change(ctx, operation, notes=_cache_notes(app, login), dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command("update", answers=lambda: (settings.SettingUpdated, DryRunResult), recorded=True)
 def update(
     ctx: typer.Context,
     key: Key,
@@ -172,7 +177,9 @@ def update(
         return run_change(ctx, update_setting(app, key, fields), dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command(
+    "validate", answers=lambda: (Findings,), recorded=True, findings=True, fleet=Fleet(resumes=True)
+)
 def validate(ctx: typer.Context, user: User = "", ident: UserId = "", of: Of = "") -> int:
     """Check every stored value against its type and schema; exit 4 if one is invalid.
 
@@ -184,7 +191,7 @@ def validate(ctx: typer.Context, user: User = "", ident: UserId = "", of: Of = "
         return emit(ctx, findings, app=app, status=Exit.CHECK_FAILED if findings.has_errors else Exit.OK)
 
 
-@app.command()
+@GROUP.command("export", answers=lambda: (dict[str, Any],))
 def export(
     ctx: typer.Context,
     user: User = "",
@@ -203,7 +210,7 @@ def export(
         return emit(ctx, values, app=app, instead_of_table=Format.JSON)
 
 
-@app.command()
+@GROUP.command("diff", answers=lambda: (Page[settings.Difference],))
 def diff(ctx: typer.Context, file: File, user: User = "", ident: UserId = "", of: Of = "") -> int:
     """Show the differences between a file and the app's settings.
 
@@ -215,7 +222,7 @@ def diff(ctx: typer.Context, file: File, user: User = "", ident: UserId = "", of
         return emit(ctx, compare_file(app, settings, login=_select_owner(user, ident, of)), app=app)
 
 
-@app.command()
+@GROUP.command("apply", answers=lambda: (settings.SettingsApplied, DryRunResult), recorded=True)
 def apply(
     ctx: typer.Context,
     file: File,

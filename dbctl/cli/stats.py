@@ -8,21 +8,20 @@ import typer
 
 from dbctl.cli._support.app import open_app, parse_key_values, period_option, read_selection
 from dbctl.cli._support.emit import emit, note, warn
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import Limit, Offset, Sort, requested_page
-from dbctl.model import time_before
+from dbctl.model import Page, time_before
+from dbctl.services import stats
 from dbctl.services.app import DatabaseResults
+from dbctl.services.history import GrowthHistory, TablePoint
 from dbctl.services.journal import locate_journal
 from dbctl.services.stats import IndexProblem, reports
 from dbctl.services.stats import connections as stats_sessions
 from dbctl.services.stats import indexes as stats_indexes
-from dbctl.services.stats import tables as stats
+from dbctl.services.stats import tables as stats_tables
+from dbctl.spec import Fleet
 
-app = typer.Typer(
-    name="stats",
-    help="Statistics: sizes, rows, indexes, connections, locks, reports.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+GROUP = Group("stats")
 
 
 def _emit_figures(ctx: typer.Context, target: str, figures: DatabaseResults[Any]) -> int:
@@ -33,7 +32,7 @@ def _emit_figures(ctx: typer.Context, target: str, figures: DatabaseResults[Any]
     return emit(ctx, figures.page, status=figures.status, target=target)
 
 
-@app.command()
+@GROUP.command("overview", answers=lambda: (Page[stats.DatabaseStats],), fleet=Fleet())
 def overview(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
     """Show the size of each database, and the counters of its server; causes no checkpoint.
 
@@ -41,10 +40,12 @@ def overview(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: So
     Example: dbctl stats overview --sort -bytes -o json
     """
     with open_app(ctx) as app:
-        return _emit_figures(ctx, app.name, stats.list_databases(app, requested_page(limit, offset, sort)))
+        return _emit_figures(
+            ctx, app.name, stats_tables.list_databases(app, requested_page(limit, offset, sort))
+        )
 
 
-@app.command()
+@GROUP.command("tables", answers=lambda: (Page[stats.TableStats],), fleet=Fleet())
 def tables(
     ctx: typer.Context,
     exact: Annotated[
@@ -64,11 +65,11 @@ def tables(
     """
     with open_app(ctx) as app:
         return _emit_figures(
-            ctx, app.name, stats.list_tables(app, requested_page(limit, offset, sort), exact=exact)
+            ctx, app.name, stats_tables.list_tables(app, requested_page(limit, offset, sort), exact=exact)
         )
 
 
-@app.command()
+@GROUP.command("user", answers=lambda: (stats.UserStats,))
 def user(
     ctx: typer.Context,
     login: Annotated[str, typer.Argument(metavar="LOGIN", help="Username or e-mail address.")],
@@ -79,13 +80,13 @@ def user(
     Example: dbctl stats user alice -o json
     """
     with open_app(ctx) as app:
-        report = stats.measure_user(app, login)
+        report = stats_tables.measure_user(app, login)
         for message in report.skipped:
             warn(ctx, message)
         return emit(ctx, report, app=app)
 
 
-@app.command()
+@GROUP.command("activity", answers=lambda: (Page[stats.AuditEntry],))
 def activity(
     ctx: typer.Context,
     user: Annotated[
@@ -115,12 +116,14 @@ def activity(
         page_request = requested_page(limit, offset, "")
         return emit(
             ctx,
-            stats.list_activity(app, page_request, login=user, action=action, resource=resource, since=since),
+            stats_tables.list_activity(
+                app, page_request, login=user, action=action, resource=resource, since=since
+            ),
             app=app,
         )
 
 
-@app.command()
+@GROUP.command("locks", answers=lambda: (Page[stats.LockHolder], Page[stats.BlockedSession]))
 def locks(
     ctx: typer.Context,
     waiting: Annotated[
@@ -145,10 +148,10 @@ def locks(
         page_request = requested_page(limit, offset, sort)
         if waiting:
             return _emit_figures(ctx, app.name, stats_sessions.list_waits(app, page_request))
-        return _emit_figures(ctx, app.name, stats.list_locks(app, page_request))
+        return _emit_figures(ctx, app.name, stats_tables.list_locks(app, page_request))
 
 
-@app.command()
+@GROUP.command("connections", answers=lambda: (Page[stats.Connection],))
 def connections(ctx: typer.Context, limit: Limit = 100, offset: Offset = 0, sort: Sort = "") -> int:
     """Show the connections of a database on a server and their statements, without the values.
 
@@ -161,7 +164,7 @@ def connections(ctx: typer.Context, limit: Limit = 100, offset: Offset = 0, sort
         )
 
 
-@app.command()
+@GROUP.command("slow", answers=lambda: (Page[stats.SlowStatement],))
 def slow(ctx: typer.Context, limit: Limit = 10, offset: Offset = 0, sort: Sort = "") -> int:
     """Show the slowest statements of a server, by total time, or by mean time with --sort -mean_seconds.
 
@@ -176,7 +179,7 @@ def slow(ctx: typer.Context, limit: Limit = 10, offset: Offset = 0, sort: Sort =
         )
 
 
-@app.command()
+@GROUP.command("indexes", answers=lambda: (Page[stats.IndexStats],))
 def indexes(
     ctx: typer.Context,
     only: Annotated[
@@ -200,7 +203,7 @@ def indexes(
         )
 
 
-@app.command()
+@GROUP.command("bloat", answers=lambda: (Page[stats.TableBloat],))
 def bloat(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
     """Show the unused space of tables, and how it was measured.
 
@@ -213,7 +216,7 @@ def bloat(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort 
         )
 
 
-@app.command()
+@GROUP.command("history", answers=lambda: (GrowthHistory, Page[TablePoint]))
 def history(
     ctx: typer.Context,
     table: Annotated[str, typer.Argument(metavar="[TABLE]", help="Show each sample of this table.")] = "",
@@ -249,7 +252,7 @@ def history(
         return emit(ctx, samples_history.measure_growth(samples, start, page_request), target=app.name)
 
 
-@app.command("reports")
+@GROUP.command("reports", answers=lambda: (Page[reports.ReportSummary],))
 def reports_(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
     """List the app's reports.
 
@@ -260,7 +263,7 @@ def reports_(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: So
         return emit(ctx, reports.list_reports(app, requested_page(limit, offset, sort)), target=app.name)
 
 
-@app.command()
+@GROUP.command("run", answers=lambda: (Page[dict[str, Any]], reports.ReportPlan))
 def run(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="REPORT", help="Name of a report, such as most-played.")],

@@ -11,17 +11,21 @@ import typer
 
 from dbctl.cli._support.app import read_selection, read_selections
 from dbctl.cli._support.emit import emit, note, show_progress, warn
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import read_options
 from dbctl.config import loader
 from dbctl.errors import DbctlError, Exit, UsageError
 from dbctl.render import Format, supports_drawing
 from dbctl.services import status as database_status
 from dbctl.signals import Interrupted
+from dbctl.spec import Fleet
 
-app = typer.Typer()
+GROUP = Group("status")
 
 
-@app.command("status")
+@GROUP.command(
+    answers=lambda: (database_status.StatusPage,), findings=True, fleet=Fleet(replaces={"check": True})
+)
 def status(
     ctx: typer.Context,
     check: Annotated[

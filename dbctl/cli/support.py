@@ -8,15 +8,16 @@ import typer
 
 from dbctl.cli._support.app import read_selection
 from dbctl.cli._support.emit import emit, note
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import read_options
 from dbctl.cli._support.parameters import DryRun
 from dbctl.model import Page
 from dbctl.services.support import BundledFile, collect_files, write_bundle
 
-app = typer.Typer()
+GROUP = Group("support")
 
 
-@app.command("support")
+@GROUP.command(answers=lambda: (Page[BundledFile],))
 def support(
     ctx: typer.Context,
     to: Annotated[

@@ -10,14 +10,17 @@ import typer
 
 from dbctl.cli._support.app import open_app
 from dbctl.cli._support.emit import emit, run_change, show_progress, warn
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.migration_options import MigrationsFolder
 from dbctl.cli._support.options import read_options
 from dbctl.cli._support.parameters import DryRun, Variant, require_address
 from dbctl.errors import UsageError
+from dbctl.model import DryRunResult
 from dbctl.render import Format
+from dbctl.services import transfer
 from dbctl.services.transfer import Endpoints, SchemaOptions
 
-app = typer.Typer()
+GROUP = Group("transfer")
 
 To: TypeAlias = Annotated[
     str,
@@ -52,7 +55,7 @@ Derive: TypeAlias = Annotated[
 ]
 
 
-@app.command()
+@GROUP.command("plan", answers=lambda: (transfer.TransferPlan,))
 def plan(
     ctx: typer.Context,
     to: To,
@@ -79,7 +82,7 @@ def plan(
         return emit(ctx, result, status=result.status)
 
 
-@app.command()
+@GROUP.command("run", answers=lambda: (transfer.TransferResult, DryRunResult), recorded=True)
 def run(
     ctx: typer.Context,
     to: To,
@@ -104,7 +107,7 @@ def run(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command("verify", answers=lambda: (transfer.TransferVerification,), recorded=True)
 def verify(ctx: typer.Context, to: To) -> int:
     """Compare each table of both databases by count, digest and key; exit 4 if a table differs or a sequence is behind its rows.
 
@@ -123,7 +126,9 @@ def verify(ctx: typer.Context, to: To) -> int:
     return emit(ctx, result, status=result.status)
 
 
-@app.command()
+@GROUP.command(
+    "switch", answers=lambda: (transfer.SwitchResult, transfer.UnlockResult, DryRunResult), recorded=True
+)
 def switch(
     ctx: typer.Context, to: ToUnlessUnlock = "", unlock: Unlock = False, dry_run: DryRun = False
 ) -> int:

@@ -9,15 +9,17 @@ from msgspec import structs
 from dbctl.cli._support.app import open_app, read_selection
 from dbctl.cli._support.audit import require_folder
 from dbctl.cli._support.emit import run_change
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_positive
 from dbctl.cli._support.parameters import DryRun
+from dbctl.model import DryRunResult
 from dbctl.services import audit
-from dbctl.services.undo import undo_operation
+from dbctl.services.undo import Undone, undo_operation
 
-app = typer.Typer()
+GROUP = Group("undo")
 
 
-@app.command()
+@GROUP.command(answers=lambda: (Undone, DryRunResult), recorded=True)
 def undo(
     ctx: typer.Context,
     operation: Annotated[

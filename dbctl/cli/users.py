@@ -5,24 +5,27 @@ Over 400 lines: a group of commands is one module, and this group has the most c
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from pathlib import Path
-from typing import Annotated, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import typer
 from msgspec import structs
 
 from dbctl.cli._support.app import Ids, Inactive, Logins, open_app, parse_key_values, read_file, select_users
 from dbctl.cli._support.emit import emit, run_change, show_progress
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, requested_page
 from dbctl.errors import UsageError
 from dbctl.files import write_atomically
+from dbctl.model import DryRunResult, Page
 from dbctl.render import Format, jsonable, streams
-from dbctl.services import users
-from dbctl.services.app import App
+from dbctl.services import data, users
+from dbctl.services.app import App, User
 from dbctl.services.users import Existing
+from dbctl.spec import Fleet
 
 U = TypeVar("U", "users.NewUser", "users.UserUpdate")
 
-app = typer.Typer()
+GROUP = Group("users")
 
 Login: TypeAlias = Annotated[
     str, typer.Argument(metavar="LOGIN", help="Login of the user: the username, in most apps.")
@@ -57,7 +60,7 @@ Fields: TypeAlias = Annotated[
 ]
 
 
-@app.command("list")
+@GROUP.command("list", answers=lambda: (Page[User],), fleet=Fleet())
 def list_(
     ctx: typer.Context,
     role: Annotated[str, typer.Option("--role", metavar="ROLE", help="Show only users with this role.")] = "",
@@ -99,7 +102,7 @@ def list_(
         return emit(ctx, report.page, app=app, notes=report.remarks)
 
 
-@app.command("show")
+@GROUP.command("show", answers=lambda: (users.UserShown, Page[users.UserShown]), fleet=Fleet())
 def show_(ctx: typer.Context, logins: Logins = None, ids: Ids = None) -> int:
     """Show users with role, permissions, tokens (without their values), settings and statistics.
 
@@ -110,7 +113,7 @@ def show_(ctx: typer.Context, logins: Logins = None, ids: Ids = None) -> int:
         return emit(ctx, users.show_users(app, select_users(logins, ids)), app=app)
 
 
-@app.command()
+@GROUP.command("create", answers=lambda: (users.UserCreated, DryRunResult), recorded=True)
 def create(
     ctx: typer.Context,
     username: Login,
@@ -146,7 +149,7 @@ def create(
         return run_change(ctx, operation, dry_run=dry_run, plan=plan, notes=notes if lacks_settings else ())
 
 
-@app.command()
+@GROUP.command("ensure", answers=lambda: (users.UserCreated, DryRunResult), recorded=True)
 def ensure(
     ctx: typer.Context,
     username: Login,
@@ -176,7 +179,7 @@ def ensure(
         return run_change(ctx, users.ensure_user(app, new), dry_run=dry_run, plan=plan)
 
 
-@app.command()
+@GROUP.command("update", answers=lambda: (users.UsersChanged, DryRunResult), recorded=True)
 def update(
     ctx: typer.Context,
     logins: Logins = None,
@@ -198,7 +201,12 @@ def update(
         return run_change(ctx, users.update_user(app, select_users(logins, ids), values), dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command(
+    "delete",
+    answers=lambda: (users.UsersDeleted, DryRunResult),
+    recorded=True,
+    fleet=Fleet(resumes=True, may_destroy=True),
+)
 def delete(
     ctx: typer.Context,
     logins: Logins = None,
@@ -234,7 +242,7 @@ def delete(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@app.command("set-password")
+@GROUP.command("set-password", answers=lambda: (users.UsersChanged, DryRunResult), recorded=True)
 def set_password(
     ctx: typer.Context,
     login: SingleLogin = None,
@@ -256,7 +264,12 @@ def set_password(
         return run_change(ctx, users.set_password(app, selector, new), dry_run=dry_run, plan=plan)
 
 
-@app.command("set-role")
+@GROUP.command(
+    "set-role",
+    answers=lambda: (users.UsersChanged, DryRunResult),
+    recorded=True,
+    fleet=Fleet(resumes=True, max_logins=2),
+)
 def set_role(
     ctx: typer.Context,
     logins: RoleOfLogins,
@@ -283,7 +296,7 @@ def set_role(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@app.command("add-role")
+@GROUP.command("add-role", answers=lambda: (users.UsersChanged, DryRunResult), recorded=True)
 def add_role(
     ctx: typer.Context,
     logins: RoleOfLogins,
@@ -301,7 +314,7 @@ def add_role(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@app.command("remove-role")
+@GROUP.command("remove-role", answers=lambda: (users.UsersChanged, DryRunResult), recorded=True)
 def remove_role(
     ctx: typer.Context,
     logins: RoleOfLogins,
@@ -319,7 +332,9 @@ def remove_role(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command(
+    "activate", answers=lambda: (users.UsersChanged, DryRunResult), recorded=True, fleet=Fleet(resumes=True)
+)
 def activate(
     ctx: typer.Context,
     logins: Logins = None,
@@ -337,7 +352,9 @@ def activate(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command(
+    "deactivate", answers=lambda: (users.UsersChanged, DryRunResult), recorded=True, fleet=Fleet(resumes=True)
+)
 def deactivate(
     ctx: typer.Context,
     logins: Logins = None,
@@ -355,7 +372,9 @@ def deactivate(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command(
+    "unlock", answers=lambda: (users.Unlocked, DryRunResult), recorded=True, fleet=Fleet(resumes=True)
+)
 def unlock(
     ctx: typer.Context,
     logins: Logins = None,
@@ -380,7 +399,7 @@ def unlock(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@app.command("check-password")
+@GROUP.command("check-password", answers=lambda: (users.PasswordChecked,))
 def check_password(
     ctx: typer.Context,
     login: SingleLogin = None,
@@ -401,7 +420,7 @@ def check_password(
         return emit(ctx, users.compare_password(app, user, password), app=app)
 
 
-@app.command("import")
+@GROUP.command("import", answers=lambda: (users.UsersImported, DryRunResult), recorded=True)
 def import_(
     ctx: typer.Context,
     file: Annotated[
@@ -432,7 +451,7 @@ def import_(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@app.command()
+@GROUP.command("export", answers=lambda: (Page[dict[str, Any]],))
 def export(
     ctx: typer.Context,
     secrets: Annotated[bool, typer.Option("--secrets", help="Include the password hashes.")] = False,
@@ -447,7 +466,7 @@ def export(
         return emit(ctx, page, app=app, instead_of_table=Format.CSV)
 
 
-@app.command("export-data")
+@GROUP.command("export-data", answers=lambda: (data.UserDataExported,))
 def export_data(
     ctx: typer.Context,
     login: Annotated[str, typer.Argument(metavar="LOGIN", help="Username or e-mail address.")],
@@ -463,8 +482,6 @@ def export_data(
     Example: dbctl users export-data alice - -o json
     """
     import json
-
-    from dbctl.services import data
 
     with open_app(ctx) as app:
         user_data = data.collect_user_data(app, select_users([login], None), secrets=secrets)

@@ -4,13 +4,14 @@
 import typer
 
 from dbctl.cli._support.emit import emit
+from dbctl.cli._support.group import Group
 from dbctl.model import Page
 from dbctl.services.support import Component, list_components
 
-app = typer.Typer()
+GROUP = Group("version")
 
 
-@app.command("version")
+@GROUP.command(answers=lambda: (Page[Component],))
 def version(ctx: typer.Context) -> int:
     """Show the versions of dbctl, Python, SQLite, the libraries and drivers, and the client programs of servers.
 

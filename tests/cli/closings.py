@@ -20,9 +20,8 @@ def read_closing_lines(stderr: str) -> list[str]:
 
 def has_closing_line(line: str) -> bool:
     """Whether each result of the command of ``line`` has a closing line: it is a change or a check."""
-    commands = sorted(reference.ANSWERS, key=len, reverse=True)
-    command = next(name for name in commands if f"{line} ".startswith(f"{name} "))
-    types = [get_origin(type_) or type_ for type_ in reference.ANSWERS[command] if type_ is not DryRunResult]
+    answers = reference.find_spec(line).answers()
+    types = [get_origin(type_) or type_ for type_ in answers if type_ is not DryRunResult]
     if line == "profiles draft":  # it writes the profile to standard output
         return False
     return "--dry-run" in line or all(

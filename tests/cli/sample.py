@@ -19,13 +19,14 @@ from dbctl.cli._support.emit import (
     run_change,
     show_progress,
 )
+from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import read_options
 from dbctl.cli._support.parameters import DryRun, Limit, Offset, Sort, requested_page
 from dbctl.cli._support.passwords import PasswordSource, read_password
 from dbctl.errors import BusyError, PlanChangedError
 from dbctl.model import Page, Plan, Secret, Struct
 
-app = typer.Typer(name="sample", help="Commands for tests.", no_args_is_help=True)
+GROUP = Group("sample")
 EVIDENCE = Path("done")
 
 
@@ -58,7 +59,7 @@ class Wipe:
         return Done(changed=len(self.steps))
 
 
-@app.command()
+@GROUP.command("wipe", answers=tuple)
 def wipe(
     ctx: typer.Context,
     step: Annotated[list[str] | None, typer.Option("--step")] = None,
@@ -68,7 +69,7 @@ def wipe(
     return run_change(ctx, Wipe(step or []), dry_run=dry_run)
 
 
-@app.command("list")
+@GROUP.command("list", answers=tuple)
 def list_(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
     """List numbers."""
     page_request = requested_page(limit, offset, sort)
@@ -83,7 +84,7 @@ def list_(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort 
     )
 
 
-@app.command()
+@GROUP.command("options", answers=tuple)
 def options(ctx: typer.Context) -> int:
     """Show the common options."""
     result = read_options(ctx)
@@ -99,7 +100,7 @@ def options(ctx: typer.Context) -> int:
     )
 
 
-@app.command()
+@GROUP.command("fault", answers=tuple)
 def fault(ctx: typer.Context, kind: str) -> int:
     """Fail."""
     if kind == "busy":
@@ -116,13 +117,13 @@ def fault(ctx: typer.Context, kind: str) -> int:
     raise KeyError(hidden)
 
 
-@app.command()
+@GROUP.command("secret", answers=tuple)
 def secret(ctx: typer.Context) -> int:
     """Try to show a secret."""
     return emit(ctx, {"password": Secret("hunter2")})
 
 
-@app.command()
+@GROUP.command("wait", answers=tuple)
 def wait(ctx: typer.Context) -> int:
     """Wait for a signal."""
     sys.stderr.write("waiting\n")
@@ -131,7 +132,7 @@ def wait(ctx: typer.Context) -> int:
     return 0
 
 
-@app.command()
+@GROUP.command("password", answers=tuple)
 def password(
     ctx: typer.Context,
     stdin: Annotated[bool, typer.Option("--password-stdin")] = False,
@@ -143,13 +144,13 @@ def password(
     return emit(ctx, {"length": len(password_), "right": password_ == " pass word "})
 
 
-@app.command()
+@GROUP.command("names", answers=tuple)
 def names(ctx: typer.Context, words: list[str]) -> int:
     """Read logins."""
     return emit(ctx, {"names": read_logins(words)})
 
 
-@app.command()
+@GROUP.command("work", answers=tuple)
 def work(
     ctx: typer.Context, seconds: float, announce: Annotated[bool, typer.Option("--announce")] = False
 ) -> int:

@@ -22,7 +22,7 @@ from tests import servers
 from tests.cli.closings import read_closing_lines
 from tests.cli.test_reference import LINES, app_folder, deployment, receiver, split_line
 from tests.databases import PostgreSQL
-from tools.reference import ANSWERS
+from tools.reference import find_spec
 
 __all__ = ["app_folder", "deployment", "receiver"]
 
@@ -167,9 +167,8 @@ WAQTOR_LINES = {
 
 
 def is_change(line: str) -> bool:
-    command = max((name for name in ANSWERS if f"{line} ".startswith(f"{name} ")), key=len)
     return "--dry-run" not in line and any(
-        isinstance(type_, type) and issubclass(type_, ChangeResult) for type_ in ANSWERS[command]
+        isinstance(type_, type) and issubclass(type_, ChangeResult) for type_ in find_spec(line).answers()
     )
 
 

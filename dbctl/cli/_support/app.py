@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 from msgspec import structs
 
+from dbctl.cli._lazy import read_spec
 from dbctl.cli._support.emit import read_logins, show_progress, target_of, warn
 from dbctl.cli._support.options import RUN, read_options
 from dbctl.config import Selection, loader
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 CONFIGURED_APP = "dbctl.configured"
 #: Key in the context for the configuration, if the command has read it.
 SECTIONS = "dbctl.sections"
-#: A mistake in the users or the settings of a profile must not prevent a backup or a restore.
-GROUPS_WITHOUT_PROFILE_CHECK = ("backup", "restore")
 
 LARGEST_FILE = 256 * 1024 * 1024  #: bytes
 
@@ -114,7 +113,7 @@ def open_app(ctx: typer.Context, selection: Selection | None = None) -> Iterator
         stack.enter_context(show_progress(ctx))
         _warn_about_maintenance(ctx, app)
         try:
-            if not (ctx.parent and ctx.parent.info_name in GROUPS_WITHOUT_PROFILE_CHECK):
+            if read_spec(ctx).checks_profile:
                 _check_profile(app)
             if app.acting_as:
                 from dbctl.services.app import audit

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dbctl.render
+from dbctl.cli._lazy import read_spec
 from dbctl.cli._support.options import command_path
 from dbctl.errors import FormatNotSupportedError, UsageError
 from dbctl.render import Format, parse_template, schema
@@ -15,28 +16,7 @@ if TYPE_CHECKING:
     from typer._click import Context
 
 #: The JSON Schemas of all results.
-ANSWERS = Path(dbctl.render.__file__).with_name("answers.schema.json")
-#: The commands whose result is, or contains, findings.
-COMMANDS_WITH_FINDINGS = frozenset(
-    {
-        "apps check",
-        "audit verify",
-        "backup drill",
-        "backup status",
-        "backup verify",
-        "config validate",
-        "doctor",
-        "integrity check",
-        "integrity cross-check",
-        "migrate drift",
-        "migrate lint",
-        "migrate rehearse",
-        "migrate verify",
-        "search index check",
-        "settings validate",
-        "status",
-    }
-)
+SCHEMAS = Path(dbctl.render.__file__).with_name("answers.schema.json")
 
 
 def require_findings(ctx: Context, output: Format) -> None:
@@ -45,9 +25,9 @@ def require_findings(ctx: Context, output: Format) -> None:
     Raises:
         FormatNotSupportedError: it does not.
     """
-    command = " ".join(command_path(ctx))
-    if command not in COMMANDS_WITH_FINDINGS:
-        raise FormatNotSupportedError(command=command, format=output)
+    spec = read_spec(ctx)
+    if not spec.findings:
+        raise FormatNotSupportedError(command=spec.name, format=output)
 
 
 def check_template(ctx: Context, text: str, *, explicit_output: str | None) -> None:
@@ -73,7 +53,7 @@ def _list_fields_of_change(name: str) -> Sequence[str]:
     """Return the fields of the results of a command with a plan; empty if it has none, or if they are not known."""
     import json
 
-    schemas = json.loads(ANSWERS.read_text(encoding="utf-8"))
+    schemas = json.loads(SCHEMAS.read_text(encoding="utf-8"))
     answer = schemas["answers"].get(name, {"properties": {"data": {"anyOf": []}}})
     results = [_resolve(schemas, part) for part in answer["properties"]["data"]["anyOf"]]
     if not any(result.get("title") == "DryRunResult" for result in results):

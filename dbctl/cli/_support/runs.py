@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from dbctl import __version__
+from dbctl.cli._lazy import read_spec
 from dbctl.cli._support.app import SECTIONS, read_selection
 from dbctl.cli._support.command_text import CommandText
-from dbctl.cli._support.options import command_path, read_options
+from dbctl.cli._support.options import read_options
 from dbctl.config import user_name
 from dbctl.errors import DbctlError
 from dbctl.model import Finding, now
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
 #: Fields of results, and of their parts, that count bytes and rows; a mapping counts rows by table.
 _BYTES, _ROWS = ("bytes", "freed_bytes"), ("rows", "added", "changed", "removed")
 _PARTS = ("members", "rules", "tables", "tasks")
-#: Groups whose commands apply to every app unless one is selected.
-GROUPS_FOR_ALL_APPS = frozenset({"notify"})
 MAX_WARNINGS, MAX_HOOKS = 100, 100  #: that are recorded
 
 
@@ -62,12 +61,12 @@ class ObservedRun:
         self._outcomes: list[RunOutcome] = []
         self._databases: list[Sequence[str]] = []
         self._hooks: list[HookRun] = []
-        words, selection = command_path(ctx), read_selection(ctx)
-        for_all_apps = words[0] in GROUPS_FOR_ALL_APPS and not selection.app
+        spec, selection = read_spec(ctx), read_selection(ctx)
+        for_all_apps = spec.all_apps and not selection.app
         location = locate_journal(selection, all_apps=for_all_apps or bool(ctx.params.get("all_apps")))
         ctx.meta[SECTIONS] = location.configuration
         self._run = Run(
-            command=" ".join(words),
+            command=spec.name,
             arguments=self._text.arguments,
             app=", ".join(location.apps),
             started_at=now(),

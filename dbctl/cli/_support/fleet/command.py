@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import typer
 from msgspec import structs
 
+from dbctl.cli._lazy import read_spec
 from dbctl.cli._support.emit import ask_confirmation, show_progress, warn
 from dbctl.cli._support.fleet.output import FleetOutput, create_output
 from dbctl.cli._support.fleet.plans import PlanCollector
@@ -19,74 +20,10 @@ from dbctl.cli._support.options import RUN, command_path, read_options
 from dbctl.errors import ConfirmationWrongError, FleetSelectedError, UsageError
 from dbctl.services.fleet import FleetRun, Instance, Outcome, RunLimits, RunRecord, list_instances
 from dbctl.signals import Interrupted
+from dbctl.spec import Fleet
 
 if TYPE_CHECKING:
     from dbctl.config import FleetSelection
-
-
-class _Properties(NamedTuple):
-    """How a command runs on a fleet."""
-
-    is_recorded: bool = False  #: whether an unfinished run can be resumed
-    may_destroy: bool = False  #: whether its plan may require a confirmation
-    canaries: int = 0
-    max_failures: int = 0
-    parameters: Mapping[str, object] = {}  #: replaced on each instance
-    max_logins: int = 1  #: words that name users
-
-
-_LISTS = _Properties()
-_CHECKS = _Properties(is_recorded=True)
-_CHANGES = _Properties(is_recorded=True)
-_DELETIONS = _Properties(is_recorded=True, may_destroy=True)
-
-#: The commands that run on a fleet. Others have arguments of one instance, such as ids of rows and files.
-_COMMANDS: Mapping[str, _Properties] = {
-    # The board is sorted by the exit code of each instance.
-    "status": _Properties(parameters={"check": True}),
-    "doctor": _Properties(is_recorded=True, parameters={"all_apps": False}),
-    "apps check": _CHECKS,
-    "users list": _LISTS,
-    "users show": _LISTS,
-    "users activate": _CHANGES,
-    "users deactivate": _CHANGES,
-    "users set-role": _Properties(is_recorded=True, max_logins=2),  # the last is the role
-    "users unlock": _CHANGES,
-    "users delete": _DELETIONS,
-    "roles list": _LISTS,
-    "settings get": _LISTS,
-    "settings set": _CHANGES,
-    "settings validate": _CHECKS,
-    "sessions list": _LISTS,
-    "sessions revoke": _CHANGES,
-    "sessions cleanup": _CHANGES,
-    "sessions rebuild-stats": _DELETIONS,
-    "migrate status": _Properties(parameters={"all_apps": False}),
-    "migrate up": _Properties(is_recorded=True, canaries=1, max_failures=10),
-    "migrate verify": _CHECKS,
-    "migrate drift": _CHECKS,
-    "migrate baseline": _CHANGES,
-    "backup create": _CHANGES,
-    "backup list": _LISTS,
-    "backup status": _Properties(parameters={"all_apps": False}),
-    "backup verify": _CHECKS,
-    "backup drill": _Properties(is_recorded=True, parameters={"all_apps": False}),
-    "backup prune": _DELETIONS,
-    "integrity check": _CHECKS,
-    "integrity cross-check": _CHECKS,
-    "integrity repair": _DELETIONS,
-    "search index status": _LISTS,
-    "search index check": _CHECKS,
-    "search index build": _CHANGES,
-    "stats overview": _LISTS,
-    "stats tables": _LISTS,
-    "data query": _LISTS,
-    "maintain vacuum": _CHANGES,
-    "maintain analyze": _CHANGES,
-    "maintain optimize": _CHANGES,
-    "maintain reindex": _CHANGES,
-    "maintain checkpoint": _CHANGES,
-}
 
 
 def run_on_fleet(ctx: typer.Context, error: FleetSelectedError) -> int:
@@ -95,20 +32,18 @@ def run_on_fleet(ctx: typer.Context, error: FleetSelectedError) -> int:
     Raises:
         FleetSelectedError: the command works on one instance only.
     """
-    properties = _COMMANDS.get(" ".join(command_path(ctx)))
-    if properties is None:
+    fleet = read_spec(ctx).fleet
+    if fleet is None:
         raise error
     selections: Sequence[FleetSelection] = error.context["selections"]  # type: ignore[assignment] # as raised
-    return _FleetCommand(ctx, properties, selections).run()
+    return _FleetCommand(ctx, fleet, selections).run()
 
 
 class _FleetCommand:
     """One command on a fleet."""
 
-    def __init__(
-        self, ctx: typer.Context, properties: _Properties, selections: Sequence[FleetSelection]
-    ) -> None:
-        self._ctx, self._properties, self._selections = ctx, properties, selections
+    def __init__(self, ctx: typer.Context, fleet: Fleet, selections: Sequence[FleetSelection]) -> None:
+        self._ctx, self._fleet, self._selections = ctx, fleet, selections
         self._options = read_options(ctx)
         self._words = " ".join(command_path(ctx))
         names = (f"{selection.app.name}/{selection.pattern}".rstrip("/") for selection in selections)
@@ -130,7 +65,7 @@ class _FleetCommand:
 
     @property
     def _is_recorded(self) -> bool:
-        return self._properties.is_recorded and not self._is_dry_run
+        return self._fleet.resumes and not self._is_dry_run
 
     def _process(
         self,
@@ -177,18 +112,18 @@ class _FleetCommand:
 
     def _parameters(self) -> dict[str, object]:
         """Return the parameters of the command on one instance: a page of a list begins with its first row."""
-        parameters = dict(self._properties.parameters)
+        parameters = dict(self._fleet.replaces)
         limit, offset = self._ctx.params.get("limit"), self._ctx.params.get("offset")
         if isinstance(limit, int) and isinstance(offset, int):
             parameters |= {"limit": limit + offset, "offset": 0}
         return parameters
 
     def _limits(self, instances: Sequence[Instance]) -> RunLimits:
-        options, properties = self._options, self._properties
+        options, fleet = self._options, self._fleet
         configured = next((selection.app.instances.jobs for selection in self._selections), None)
         jobs = options.jobs or configured or os.cpu_count() or 1
-        canaries = properties.canaries if options.canary is None else options.canary
-        max_failures = properties.max_failures if options.max_failures is None else options.max_failures
+        canaries = fleet.canaries if options.canary is None else options.canary
+        max_failures = fleet.max_failures if options.max_failures is None else options.max_failures
         return RunLimits(
             jobs=min(jobs, len(instances)),
             canaries=0 if self._is_dry_run else canaries,
@@ -204,7 +139,7 @@ class _FleetCommand:
 
     def _refuse_arguments(self) -> None:
         options = self._options
-        if options.resume and not self._properties.is_recorded:
+        if options.resume and not self._fleet.resumes:
             raise UsageError(detail=f"{self._words} is not recorded; omit --resume")
         if options.canary and self._words != "migrate up":
             raise UsageError(detail="only migrate up has canaries; omit --canary")
@@ -217,14 +152,14 @@ class _FleetCommand:
             if "-" in map(str, words):
                 raise UsageError(detail="standard input cannot be read for each instance; pass the values")
         params = self._ctx.params
-        if len([*(params.get("logins") or ()), *(params.get("ids") or ())]) > self._properties.max_logins:
+        if len([*(params.get("logins") or ()), *(params.get("ids") or ())]) > self._fleet.max_logins:
             # The instances that lack one of them would be skipped.
             raise UsageError(detail="pass one user; on a fleet, a command works on one user of each instance")
 
     def _confirm(self, instances: Sequence[Instance]) -> Confirmation:
         """Show one plan for all instances, ask once, and return the confirmation."""
         options = self._options
-        if not self._properties.may_destroy or self._is_dry_run:
+        if not self._fleet.may_destroy or self._is_dry_run:
             return Confirmation()
         names = {selection.app.name for selection in self._selections}
         if options.confirm and {options.confirm} != names:

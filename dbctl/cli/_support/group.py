@@ -1,0 +1,56 @@
+"""The commands of a module of ``dbctl.cli``, each declared above its function."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from typer.models import CommandInfo
+
+from dbctl.spec import CommandSpec, Fleet
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Group:
+    """A group of commands, or a single command that has no group."""
+
+    def __init__(self, name: str, *, all_apps: bool = False, checks_profile: bool = True) -> None:
+        """Create an empty group; its module has the same name, with ``_`` for each blank.
+
+        ``all_apps`` and ``checks_profile`` apply to each of its commands; see ``CommandSpec``.
+        """
+        self.name, self._all_apps, self._checks_profile = name, all_apps, checks_profile
+        self.infos: list[CommandInfo] = []
+        self.specs: list[CommandSpec] = []
+
+    def command(
+        self,
+        name: str = "",
+        *,
+        answers: Callable[[], tuple[Any, ...]],
+        recorded: bool = False,
+        findings: bool = False,
+        fleet: Fleet | None = None,
+    ) -> Callable[[F], F]:
+        """Add a function as command ``name`` of this group, or as the command of the group's name; see ``CommandSpec``."""
+        spec = CommandSpec(
+            name=f"{self.name} {name}".rstrip(),
+            answers=answers,
+            recorded=recorded,
+            findings=findings,
+            fleet=fleet,
+            all_apps=self._all_apps,
+            checks_profile=self._checks_profile,
+        )
+
+        def declare(function: F) -> F:
+            function.spec = spec  # type: ignore[attr-defined]
+            self.infos.append(CommandInfo(name=name or self.name, callback=function))
+            self.specs.append(spec)
+            return function
+
+        return declare
+
+    def include(self, other: "Group") -> None:
+        """Add the commands of another module."""
+        self.infos += other.infos
+        self.specs += other.specs
