@@ -135,7 +135,9 @@ def test_pin_is_planned_and_reported(deployed):
 def test_deletion_removes_the_files_of_a_backup(deployed):
     first, second = create_app_backup(deployed).id, create_app_backup(deployed).id
     with open_repository(deployed) as (_app, repository):
-        assert DeleteBackups(repository, [first]).apply().deleted == [first]
+        delete = DeleteBackups(repository, [first])
+        assert delete.plan().destructive
+        assert delete.apply().deleted == [first]
         assert [manifest.id for manifest in repository.manifests()[0]] == [second]
     assert not find_backup_folder(deployed, first).exists()
 

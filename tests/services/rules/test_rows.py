@@ -514,6 +514,7 @@ def test_existing_violation_does_not_prevent_other_changes(answer, guild):
     db.run("update jobs set state = 'nonsense', ack = 99 where id = 1")
     db.run("update members set secret = 'plain words', email = 'nowhere' where id = 2")
     assert answer("data", "set", "jobs", "1", "ack=1")["data"]["changed"]
+    assert answer("data", "set", "members", "2", "email=ann@new.example")["data"]["changed"]
     assert answer("data", "set", "jobs", "1", "state=done")["data"]["changed"]
     assert answer("users", "update", "ann", "--email", "ann@example.org")["data"]["changed"]
     db.run(
@@ -683,6 +684,17 @@ def test_restored_values_follow_the_rules(answer, guild, table, former, present,
     assert (error.get("code"), db.content()) == (
         (None, backed_up) if valid else ("table-not-restored", before)
     )
+
+
+def test_permissions_of_roles_that_are_not_built_in_are_free(answer, guild):
+    db = guild("sqlite", TABLES)
+    db.run("insert into ranks (id, name) values (9, 'visitor')")
+    answer("data", "add", "rank_rights", "id=9", "rank_id=9", "right_id=2")
+    answer("data", "add", "rank_rights", "id=10", "rank_id=2", "right_id=2", status=6)
+    assert db.rows("select rank_id, right_id from rank_rights where id > 4") == [(9, 2)]
+    answer("data", "delete", "rank_rights", "9", "--yes")
+    answer("data", "delete", "rank_rights", "3", "--yes", status=6)
+    assert db.rows("select id from rank_rights order by 1") == [(1,), (2,), (3,), (4,)]
 
 
 def test_equal_values_are_no_change(answer, guild):
