@@ -43,7 +43,14 @@ with lazy_imports(__name__):
         mask,
     )
     from dbctl.services.app.times import is_time, time_columns
-    from dbctl.services.app.user_roles import BOOLEAN_TYPE, Assignment, RoleAction, RoleForm
+    from dbctl.services.app.user_roles import (
+        BOOLEAN_LABELS,
+        BOOLEAN_TYPE,
+        Assignment,
+        RoleAction,
+        RoleForm,
+        is_boolean,
+    )
     from dbctl.services.app.user_table import (
         TIMES,
         User,

@@ -19,7 +19,7 @@ from dbctl.errors import SchemaMismatchError
 from dbctl.model import RetainedRows, Struct, format_count
 from dbctl.profiles import KEY_IN_TEXT, RowStep, parse_row_path
 from dbctl.profiles.model import Users
-from dbctl.services.app import User, UserTable, find_column, require_row_count
+from dbctl.services.app import BOOLEAN_LABELS, User, UserTable, find_column, is_boolean, require_row_count
 from dbctl.services.deletion import AffectedRows
 from dbctl.services.users.companions import CompanionRows
 
@@ -289,6 +289,7 @@ def follow_steps(db: Readable, steps: Sequence[RowStep], ids: Sequence[object]) 
 def _filter_value(db: Readable, step: RowStep) -> object:
     """Return the value of a filter in the type of its column."""
     column = db.tables()[step.table].columns.get(step.filter)
-    if column and column.native == "boolean":
-        return step.value == "true"
+    if column and step.value in BOOLEAN_LABELS and is_boolean(column):
+        truth = BOOLEAN_LABELS[step.value]
+        return truth if column.native == "boolean" else int(truth)
     return int(step.value) if column and "INT" in column.type and step.value.isdecimal() else step.value

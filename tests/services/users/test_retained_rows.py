@@ -137,3 +137,38 @@ def test_app_without_passwords_checks_none(answer, tmp_path):
             "users", "check-password", "ida", "--password-file", "none.txt", *options, status=None
         )["error"]
         assert error["code"] == "feature-missing"
+
+
+@pytest.mark.parametrize(
+    ("engine", "kind"),
+    [("sqlite", "boolean"), ("postgresql", "boolean"), ("mysql", "boolean"), ("mysql", "varchar(9)")],
+)
+def test_rows_of_a_user_are_those_with_the_value_of_the_path(answer, tmp_path, engine, kind):
+    """A list whose table the deployment lacks hides no other list."""
+    lists = """
+[users.related.visits]
+rows = "visits.person"
+columns = ["id"]
+[users.related.notes]
+rows = "notes[hidden=true].person"
+columns = ["id"]
+"""
+    (tmp_path / "club.toml").write_text(
+        PROFILE.replace('cascade = ["notes.person"]', 'cascade = ["notes[hidden=true].person"]') + lists
+    )
+    value = "'true'" if kind != "boolean" else "true"
+    with empty_database(engine, tmp_path / "club.db") as database:
+        database.run(
+            "create table people (id integer primary key, login varchar(9) not null unique, boss integer)",
+            f"create table notes (id integer primary key, person integer, hidden {kind})",
+            "create table log (kind varchar(9), person integer, editor integer)",
+            "create table posts (author integer)",
+            "create table files (owner integer)",
+            "insert into people values (1, 'ida', null)",
+            f"insert into notes values (7, 1, {value}), (8, 1, null), (9, 2, {value})",
+        )
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        shown = answer("users", "show", "ida", *options)["data"]
+        assert shown["notes"] == [7]
+        answer("users", "delete", "ida", "--yes", *options)
+        assert database.rows("select id from notes order by 1") == [(8,), (9,)]
