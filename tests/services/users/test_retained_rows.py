@@ -127,6 +127,16 @@ def test_new_user_gets_the_first_value_that_users_have(answer, tmp_path, engine,
         assert database.rows("select login, kind from people") == [("ida", "person")]
 
 
+def test_column_that_a_deployment_lacks_leaves_the_others_of_a_new_user(answer, tmp_path):
+    new = '[users.new]\n"nick?" = "none"\nkind = "person"\n'
+    (tmp_path / "club.toml").write_text(PROFILE.replace(', codec = "given"', "") + new)
+    with empty_database("sqlite", tmp_path / "club.db") as database:
+        database.run("create table people (id integer primary key, login varchar(9) unique, kind varchar(9))")
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        answer("users", "create", "ida", *options)
+        assert database.rows("select login, kind from people") == [("ida", "person")]
+
+
 def test_app_without_passwords_checks_none(answer, tmp_path):
     (tmp_path / "club.toml").write_text(PROFILE)
     with empty_database("sqlite", tmp_path / "club.db") as database:
