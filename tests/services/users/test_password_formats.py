@@ -288,6 +288,13 @@ def test_invalid_prefix_refuses_passwords_with_its_line(answer, forge):
     assert forge.rows() == []
 
 
+def test_plan_counts_the_row_before_the_hash_is_computed(answer, forge):
+    forge.declare('writes = "$2b$04$"')
+    forge.add("ann", None)
+    plan = answer("users", "set-password", "ann", "--password-file", "password", "--dry-run")["data"]["plan"]
+    assert plan["rows"] == {"people": 1}
+
+
 def test_expensive_stored_hash_is_not_computed(answer, forge):
     forge.declare('writes = "$2b$04$"')
     forge.add("ann", "$2b$31$" + "a" * 53)
