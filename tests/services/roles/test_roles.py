@@ -188,6 +188,14 @@ def test_user_without_existing_role_has_no_permissions(path):
     assert any("does not exist" in reason for reason in check.reasons)
 
 
+def test_permission_that_no_role_has_is_reported_as_such(path):
+    run_statements(path, "delete from role_permissions where permission_id = 1")
+    with open_app(path) as app:
+        (name,) = (item.name for item in queries.list_permissions(app, PageRequest()).items if not item.roles)
+        check = queries.check_permission(app, "ann", name, explain=True)
+    assert "roles with it: none" in check.reasons
+
+
 def test_permission_check_refuses_a_pattern(path):
     with open_app(path) as app, pytest.raises(UsageError):
         queries.check_permission(app, "ann", "games.*", explain=False)
@@ -209,6 +217,12 @@ def test_new_role_has_values_and_column_defaults(path, shape):
     assert read_audit_entries(path) == [
         ("roles.create", "roles", result.role.id, {"name": "editor", "permissions": GAMES, "by": "dbctl"})
     ]
+
+
+def test_plan_of_a_role_without_permissions_has_its_row_alone(path):
+    with open_app(path) as app:
+        plan = changes.create_role(app, "editor", description="", priority=None, permissions=()).plan()
+    assert plan.rows == {"roles": 1}
 
 
 def test_priority_requires_a_column(path, shape):
