@@ -79,8 +79,8 @@ site: $(RELEASE_READY) ## build the documentation site into build/site; broken l
 completions: $(READY) ## generate the completion files
 	$(BIN)/python -m tools.completion.generate
 
-smell: ## list long modules
-	@find dbctl -name '*.py' | xargs wc -l | awk '$$2 != "total" && $$1 > 250' | sort -rn
+smell: $(READY) ## print lines and files of each package, compared with its limit, and list long modules
+	$(BIN)/python -m tools.smell
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

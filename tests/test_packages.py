@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import dbctl
+from tools import smell
 
 ROOT = Path(dbctl.__file__).parent
 PACKAGES = sorted(path.parent for path in ROOT.rglob("__init__.py"))
@@ -85,3 +86,15 @@ def test_few_modules_are_long_and_each_states_the_reason():
     assert len(long) <= 4
     for text in long.values():
         assert f"Over {MAX_LINES} lines: " in ast.get_docstring(ast.parse(text))
+
+
+def test_packages_are_within_their_limits():
+    assert list(smell.find_excesses(smell.measure_packages(), smell.read_budgets())) == []
+
+
+def test_larger_and_unknown_packages_are_reported():
+    sizes, budgets = smell.measure_packages(), dict(smell.read_budgets())
+    budgets["errors"] = smell.Budget(sizes["errors"].lines * 100 // 104, 0)
+    del budgets["files"]
+    budgets["absent"] = smell.Budget(1, 0)
+    assert [text.split()[0] for text in smell.find_excesses(sizes, budgets)] == ["errors", "files", "absent"]
