@@ -15,10 +15,9 @@ from dbctl.engines.sqlite.describe import VIRTUAL, SQLiteSchemaReader
 from dbctl.errors import ColumnMissingError, NotSupportedError, QueryFailedError, TableMissingError
 
 if TYPE_CHECKING:
-    from sqlite_utils.db import Table
-
     from dbctl.engines.sqlite.reader import SQLiteDatabase
     from dbctl.engines.sqlite.writer import SQLiteScratch
+    from dbctl.sqlite_library import Table
 
 _ENTRIES = (
     "select type, name, tbl_name, sql from sqlite_master where sql is not null and name not like 'sqlite!_%' escape '!'"
@@ -47,9 +46,8 @@ class SQLiteTableRebuilder:
         self._connection, self._catalog = db.connection, db.catalog
 
     def write_rebuild(self, change: TableChange, suffix: str) -> RebuildScript:
-        from sqlite_utils.db import AlterError, TransformError
-
         from dbctl.engines.sqlite.writer import SQLiteScratch
+        from dbctl.sqlite_library import AlterError, TransformError
 
         table = self._catalog.tables().get(change.table)
         entries = [_Entry(*map(str, row)) for row in self._connection.fetch(_ENTRIES)]

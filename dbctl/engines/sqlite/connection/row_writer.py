@@ -7,12 +7,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from math import isnan
 from types import NoneType
 
-from sqlite_utils import Database
-from sqlite_utils.db import SQLITE_MAX_VARS, Table
-
 from dbctl import signals
 from dbctl.engines.sqlite.types import RawText
 from dbctl.errors import ValueInvalidError
+from dbctl.sqlite_library import SQLITE_MAX_VARS, Database, Table
 
 #: Maximum number of rows in a statement, and about the bytes of their values, because SQLite copies each value that it binds.
 BATCH_ROWS, BATCH_BYTES = 100, 1 << 20

@@ -16,9 +16,8 @@ from dbctl.errors import CommitUnsyncedError, NotADatabaseError, QueryFailedErro
 from dbctl.files import sync_directory
 
 if TYPE_CHECKING:
-    from sqlite_utils import Database
-
     from dbctl.engines.sqlite.connection.row_writer import RowWriter
+    from dbctl.sqlite_library import Database
 
 T = TypeVar("T")
 
