@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from dbctl.model import Struct
 
@@ -19,6 +19,12 @@ class Fleet(Struct, frozen=True, kw_only=True):
     replaces: Mapping[str, object] = {}  #: parameters that have another value on each instance
 
 
+class Example(NamedTuple):
+    """A command line that shows how a command is used."""
+
+    line: str  #: ``users set-role alice editor``, for a shell, without ``dbctl``
+
+
 class CommandSpec(Struct, frozen=True, kw_only=True):
     """The declaration of one command."""
 
@@ -28,6 +34,7 @@ class CommandSpec(Struct, frozen=True, kw_only=True):
     ]  #: returns the types of its results; called by the generator of the JSON Schemas alone
     recorded: bool = False  #: whether the journal records its runs, unless they are dry runs
     findings: bool = False  #: whether its result is, or contains, findings
+    examples: tuple[Example, ...] = ()  #: the help and the man page print them
     fleet: Fleet | None = (
         None  #: None: it works on one instance only, because its arguments are ids of rows, or files
     )

@@ -18,7 +18,7 @@ from typer.main import get_group
 
 from dbctl import __version__
 from dbctl.cli._lazy import EXAMPLES as ROOT_EXAMPLES
-from dbctl.cli._lazy import GROUPS, SECTIONS
+from dbctl.cli._lazy import GROUPS, SECTIONS, read_spec
 from dbctl.cli._support.options import add_common_options
 from dbctl.cli.help import CONFIG, ENVIRONMENT, EXIT_CODES, SIGNALS, describe_common_options
 from dbctl.cli.main import app
@@ -108,7 +108,7 @@ def _group_page(command: Command, parent: Context, name: str, summary: str) -> s
         lines += _paragraphs(child.help or "")
         records = [record for param in child.params if (record := param.get_help_record(ctx))]
         lines += _definitions(records)
-        lines += _code_block(re.findall(r"^  (.+)$", child.epilog or "", re.MULTILINE))
+        lines += _code_block([f"dbctl {example.line}" for example in read_spec(ctx).examples])
     lines += [
         ".SH OPTIONS",
         *_paragraphs("Options of every command, such as --app, --db and --output, are described in"),

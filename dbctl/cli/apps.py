@@ -18,7 +18,7 @@ from dbctl.errors import Exit
 from dbctl.model import DryRunResult, Findings, Page
 from dbctl.services import fleet, hooks
 from dbctl.services.profiles import inventory
-from dbctl.spec import Fleet
+from dbctl.spec import Example, Fleet
 
 GROUP = Group("apps")
 
@@ -30,17 +30,21 @@ class MaintenanceSwitch(StrEnum):
     OFF = "off"
 
 
-@GROUP.command("list", answers=lambda: (Page[inventory.AppListed],))
+@GROUP.command(
+    "list",
+    answers=lambda: (Page[inventory.AppListed],),
+    examples=(Example("apps list -o json"), Example("apps list --columns name,profile")),
+)
 def list_(ctx: typer.Context) -> int:
-    """List the configured apps and their databases.
-
-    Example: dbctl apps list -o json
-    Example: dbctl apps list --columns name,profile
-    """
+    """List the configured apps and their databases."""
     return emit(ctx, inventory.list_apps(read_selection(ctx)))
 
 
-@GROUP.command("show", answers=lambda: (inventory.ProfileShown,))
+@GROUP.command(
+    "show",
+    answers=lambda: (inventory.ProfileShown,),
+    examples=(Example("apps show flashpoint-web"), Example("apps show --app blog")),
+)
 def show_(
     ctx: typer.Context,
     profile: Annotated[
@@ -50,25 +54,22 @@ def show_(
         ),
     ] = "",
 ) -> int:
-    """Show the profile of an app: databases, features, searches.
-
-    Example: dbctl apps show flashpoint-web
-    Example: dbctl apps show --app blog
-    """
+    """Show the profile of an app: databases, features, searches."""
     if profile:
         return emit(ctx, inventory.show_profile(profile))
     app_config = loader.find_app(read_selection(ctx), allow_fleet=True)
     return emit(ctx, inventory.show_profile(app_config.profile, app_config))
 
 
-@GROUP.command("instances", answers=lambda: (Page[fleet.ListedInstance],))
+@GROUP.command(
+    "instances",
+    answers=lambda: (Page[fleet.ListedInstance],),
+    examples=(Example("apps instances --app shop"), Example("apps instances --app shop -o csv")),
+)
 def instances(ctx: typer.Context) -> int:
     """List the instances of fleets, with their addresses and problems; --app NAME selects a fleet.
 
     Exit 4 if no command works on an instance: its name is invalid, or its database is that of another instance.
-
-    Example: dbctl apps instances --app shop
-    Example: dbctl apps instances --app shop -o csv
     """
     from dbctl.config import FleetSelection
     from dbctl.services import fleet
@@ -84,7 +85,12 @@ def instances(ctx: typer.Context) -> int:
     return emit(ctx, page, status=Exit.CHECK_FAILED if has_problem else Exit.OK)
 
 
-@GROUP.command("maintenance", answers=lambda: (hooks.MaintenanceChanged, DryRunResult), recorded=True)
+@GROUP.command(
+    "maintenance",
+    answers=lambda: (hooks.MaintenanceChanged, DryRunResult),
+    recorded=True,
+    examples=(Example("apps maintenance off --app shop"), Example("apps maintenance on --dry-run")),
+)
 def maintenance(
     ctx: typer.Context,
     state: Annotated[
@@ -96,9 +102,6 @@ def maintenance(
 
     A restore or a migration turns it on and off itself; if it is on already, it stays on. Exit 11 while such a run
     has turned it on.
-
-    Example: dbctl apps maintenance off --app shop
-    Example: dbctl apps maintenance on --dry-run
     """
     from dbctl.services.hooks import ChangeMaintenanceMode
 
@@ -112,7 +115,14 @@ def maintenance(
     return run_change(ctx, operation, dry_run=dry_run)
 
 
-@GROUP.command("check", answers=lambda: (Findings,), recorded=True, findings=True, fleet=Fleet(resumes=True))
+@GROUP.command(
+    "check",
+    answers=lambda: (Findings,),
+    recorded=True,
+    findings=True,
+    fleet=Fleet(resumes=True),
+    examples=(Example("apps check --app flashpoint-web"), Example("apps check profiles/shop.toml")),
+)
 def check(
     ctx: typer.Context,
     file: Annotated[
@@ -126,9 +136,6 @@ def check(
 
     List every error with its line and key. Exit 2 if a file has an error, 4 if a live database lacks what its
     profile requires.
-
-    Example: dbctl apps check --app flashpoint-web
-    Example: dbctl apps check profiles/shop.toml
     """
     selection = read_selection(ctx)
     if file:

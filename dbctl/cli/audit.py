@@ -17,6 +17,7 @@ from dbctl.errors import Exit
 from dbctl.model import Page, time_before
 from dbctl.render import Format, streams
 from dbctl.services import audit
+from dbctl.spec import Example
 
 GROUP = Group("audit")
 
@@ -26,7 +27,11 @@ Rotated: TypeAlias = Annotated[
 ]
 
 
-@GROUP.command("list", answers=lambda: (Page[audit.Operation],))
+@GROUP.command(
+    "list",
+    answers=lambda: (Page[audit.Operation],),
+    examples=(Example("audit list --since 7d"), Example("audit list --command users --limit 10 -o json")),
+)
 def list_(
     ctx: typer.Context,
     command: Annotated[
@@ -42,11 +47,7 @@ def list_(
     ] = None,
     limit: Limit = 50,
 ) -> int:
-    """List the recorded operations, newest first; --app NAME selects one app.
-
-    Example: dbctl audit list --since 7d
-    Example: dbctl audit list --command users --limit 10 -o json
-    """
+    """List the recorded operations, newest first; --app NAME selects one app."""
     folder = require_folder(ctx)
     selected = audit.OperationFilter(
         app=read_options(ctx).app, command=command, since=time_before(since) if since else None, limit=limit
@@ -54,23 +55,29 @@ def list_(
     return emit(ctx, audit.list_operations(folder, selected), target=str(folder))
 
 
-@GROUP.command("show", answers=lambda: (audit.OperationDetails,))
+@GROUP.command(
+    "show",
+    answers=lambda: (audit.OperationDetails,),
+    examples=(Example("audit show 812"), Example("audit show 812 -o json")),
+)
 def show_(
     ctx: typer.Context,
     operation: Annotated[
         int, typer.Argument(parser=parse_positive, metavar="OPERATION", help="Number of an operation.")
     ],
 ) -> int:
-    """Show an operation with its rows before and after it; secrets are masked.
-
-    Example: dbctl audit show 812
-    Example: dbctl audit show 812 -o json
-    """
+    """Show an operation with its rows before and after it; secrets are masked."""
     folder = require_folder(ctx)
     return emit(ctx, audit.show_operation(folder, operation), target=str(folder))
 
 
-@GROUP.command("verify", answers=lambda: (audit.AuditChecked,), recorded=True, findings=True)
+@GROUP.command(
+    "verify",
+    answers=lambda: (audit.AuditChecked,),
+    recorded=True,
+    findings=True,
+    examples=(Example("audit verify"), Example("audit verify /archive/audit.jsonl.1")),
+)
 def verify(
     ctx: typer.Context,
     files: Rotated = None,
@@ -81,11 +88,7 @@ def verify(
         ),
     ] = "",
 ) -> int:
-    """Check that no record of the log was edited, deleted or reordered; exit 4 if one was.
-
-    Example: dbctl audit verify
-    Example: dbctl audit verify /archive/audit.jsonl.1
-    """
+    """Check that no record of the log was edited, deleted or reordered; exit 4 if one was."""
     folder = require_folder(ctx)
     anchors, journal_error = read_anchors(folder, anchor)
     result = audit.verify_log(
@@ -99,13 +102,16 @@ def verify(
     return emit(ctx, result, status=status, target=str(folder / audit.FILE_NAME))
 
 
-@GROUP.command("export", answers=lambda: (Page[dict[str, Any]],))
+@GROUP.command(
+    "export",
+    answers=lambda: (Page[dict[str, Any]],),
+    examples=(
+        Example("audit export > audit.jsonl"),
+        Example("audit export /archive/audit.jsonl.1 > audit.jsonl"),
+    ),
+)
 def export(ctx: typer.Context, files: Rotated = None) -> int:
-    """Print the records of the log as JSON Lines, the oldest first; their hashes remain valid.
-
-    Example: dbctl audit export > audit.jsonl
-    Example: dbctl audit export /archive/audit.jsonl.1 > audit.jsonl
-    """
+    """Print the records of the log as JSON Lines, the oldest first; their hashes remain valid."""
     folder = require_folder(ctx)
     if read_options(ctx).output not in (Format.TABLE, Format.JSONL):
         return emit(ctx, audit.export_records(folder, files or ()), target=str(folder))

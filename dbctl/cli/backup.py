@@ -43,7 +43,7 @@ from dbctl.model import Compression, DryRunResult, Findings, Page
 from dbctl.services import backup, restore
 from dbctl.services.backup import LATEST, ListedKind, Repository, foreign
 from dbctl.services.journal import locate_journal
-from dbctl.spec import Fleet
+from dbctl.spec import Example, Fleet
 
 GROUP = Group("backup", checks_profile=False)
 
@@ -53,7 +53,14 @@ def _address_option(*names: str, help_text: str) -> object:
 
 
 @GROUP.command(
-    "create", answers=lambda: (backup.BackupCreated, DryRunResult), recorded=True, fleet=Fleet(resumes=True)
+    "create",
+    answers=lambda: (backup.BackupCreated, DryRunResult),
+    recorded=True,
+    fleet=Fleet(resumes=True),
+    examples=(
+        Example("backup create --app flashpoint-web"),
+        Example("backup create --db user --repository /mnt/backups"),
+    ),
 )
 def create(
     ctx: typer.Context,
@@ -96,9 +103,6 @@ def create(
 
     Each database is copied as one snapshot. A backup of some tables is partial: it is never the latest one, and
     its tables can only be restored one by one. Passwords of roles that administer a server are never included.
-
-    Example: dbctl backup create --app flashpoint-web
-    Example: dbctl backup create --db user --repository /mnt/backups
     """
     from dbctl.services.backup import CreateBackup
     from dbctl.services.history import SampleRecorder
@@ -116,7 +120,12 @@ def create(
         return run_with_progress(ctx, "copying", operation, dry_run=dry_run)
 
 
-@GROUP.command("list", answers=lambda: (Page[backup.Backup],), fleet=Fleet())
+@GROUP.command(
+    "list",
+    answers=lambda: (Page[backup.Backup],),
+    fleet=Fleet(),
+    examples=(Example("backup list --kind safety"), Example("backup list --sort -bytes --limit 5")),
+)
 def list_(
     ctx: typer.Context,
     kind: Annotated[
@@ -131,9 +140,6 @@ def list_(
 
     Backups that a restore created first have the kind safety. Files that other programs left are listed last, by
     path, with the kind foreign; dbctl backup adopt PATH turns them into backups.
-
-    Example: dbctl backup list --kind safety
-    Example: dbctl backup list --sort -bytes --limit 5
     """
     from dbctl.services.backup import list_backups
     from dbctl.services.backup.foreign import discovery
@@ -149,7 +155,11 @@ def list_(
         return emit(ctx, listed.page, app=app)
 
 
-@GROUP.command("show", answers=lambda: (backup.BackupDetail,))
+@GROUP.command(
+    "show",
+    answers=lambda: (backup.BackupDetail,),
+    examples=(Example("backup show latest"), Example("backup show --before 2026-01-05T03:00 -o json")),
+)
 def show_(
     ctx: typer.Context,
     backup: BackupName = "",
@@ -157,11 +167,7 @@ def show_(
     kind: BackupKind = None,
     repository_address: RepositoryAddress = "",
 ) -> int:
-    """Show one backup: its files, tables and verification.
-
-    Example: dbctl backup show latest
-    Example: dbctl backup show --before 2026-01-05T03:00 -o json
-    """
+    """Show one backup: its files, tables and verification."""
     from dbctl.services.backup import BackupDetail
 
     with open_app(ctx) as app:
@@ -170,7 +176,17 @@ def show_(
         return emit(ctx, repository.describe(manifest, BackupDetail), app=app)
 
 
-@GROUP.command("verify", answers=lambda: (Findings,), recorded=True, findings=True, fleet=Fleet(resumes=True))
+@GROUP.command(
+    "verify",
+    answers=lambda: (Findings,),
+    recorded=True,
+    findings=True,
+    fleet=Fleet(resumes=True),
+    examples=(
+        Example("backup verify --deep latest"),
+        Example("backup verify 20260105_030000 --identity key.txt"),
+    ),
+)
 def verify(
     ctx: typer.Context,
     names: Annotated[
@@ -197,9 +213,6 @@ def verify(
     """Verify backups: read them completely and compare the checksums. Exit 4 on an error.
 
     Foreign files are verified, too: a dump is loaded into a temporary database, which is then dropped.
-
-    Example: dbctl backup verify --deep latest
-    Example: dbctl backup verify 20260105_030000 --identity key.txt
     """
     from dbctl.services.backup import VerifyBackups
     from dbctl.services.backup.foreign import repository_or_temp_dir
@@ -225,7 +238,15 @@ def verify(
         return emit(ctx, checked.findings, status=checked.status, target=app.name)
 
 
-@GROUP.command("copy", answers=lambda: (backup.BackupsCopied, DryRunResult), recorded=True)
+@GROUP.command(
+    "copy",
+    answers=lambda: (backup.BackupsCopied, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("backup copy --to s3://backups/flashpoint"),
+        Example("backup copy latest --to /mnt/usb/backups --dry-run"),
+    ),
+)
 def copy_(
     ctx: typer.Context,
     to: Annotated[
@@ -249,9 +270,6 @@ def copy_(
     """Copy backups into another repository, and verify each copy.
 
     Existing backups are compared and never overwritten. The next run continues an interrupted copy.
-
-    Example: dbctl backup copy --to s3://backups/flashpoint
-    Example: dbctl backup copy latest --to /mnt/usb/backups --dry-run
     """
     from dbctl.services.backup import CopyBackups
 
@@ -260,7 +278,15 @@ def copy_(
         return run_with_progress(ctx, "copying", operation, dry_run=dry_run)
 
 
-@GROUP.command("adopt", answers=lambda: (foreign.BackupsAdopted, DryRunResult), recorded=True)
+@GROUP.command(
+    "adopt",
+    answers=lambda: (foreign.BackupsAdopted, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("backup adopt old/user_20260105.db.gz --dry-run"),
+        Example("backup adopt /mnt/old/20260105_030000 --at 2026-01-05"),
+    ),
+)
 def adopt(
     ctx: typer.Context,
     paths: Annotated[
@@ -287,9 +313,6 @@ def adopt(
     Of a folder of a script, all files with names in the profile are adopted, except those that were adopted before. The files
     themselves remain unchanged. Times in file names are read as local time, unless dbctl wrote the
     name.
-
-    Example: dbctl backup adopt old/user_20260105.db.gz --dry-run
-    Example: dbctl backup adopt /mnt/old/20260105_030000 --at 2026-01-05
     """
     from dbctl.services.backup.foreign import AdoptBackup
 
@@ -300,7 +323,11 @@ def adopt(
 
 
 @GROUP.command(
-    "status", answers=lambda: (backup.BackupStatus,), findings=True, fleet=Fleet(replaces={"all_apps": False})
+    "status",
+    answers=lambda: (backup.BackupStatus,),
+    findings=True,
+    fleet=Fleet(replaces={"all_apps": False}),
+    examples=(Example("backup status --check --all-apps"), Example("backup status --app blog -o json")),
 )
 def status(
     ctx: typer.Context,
@@ -317,9 +344,6 @@ def status(
     """Show the age, verification and last drill of the backups of each database, and what is overdue.
 
     The configuration sets the limits: max_age, verify_within, drill_within. No backup is read.
-
-    Example: dbctl backup status --check --all-apps
-    Example: dbctl backup status --app blog -o json
     """
     from dbctl.services.backup import status as backup_status
 
@@ -344,6 +368,7 @@ def status(
     recorded=True,
     findings=True,
     fleet=Fleet(resumes=True, replaces={"all_apps": False}),
+    examples=(Example("backup drill --all-apps"), Example("backup drill latest --db user")),
 )
 def drill(
     ctx: typer.Context,
@@ -361,9 +386,6 @@ def drill(
 
     Live databases remain unchanged: files are restored into a temporary folder, dumps into a new database on the
     server (or on the configured scratch server), and both are deleted at the end. Exit 4 if a backup fails.
-
-    Example: dbctl backup drill --all-apps
-    Example: dbctl backup drill latest --db user
     """
     from dbctl.services.restore import RunDrills
 

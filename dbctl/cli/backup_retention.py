@@ -13,7 +13,7 @@ from dbctl.cli._support.parameters import DryRun, RepositoryAddress
 from dbctl.model import DryRunResult
 from dbctl.services import backup
 from dbctl.services.backup import Repository
-from dbctl.spec import Fleet
+from dbctl.spec import Example, Fleet
 
 GROUP = Group("backup", checks_profile=False)
 
@@ -31,6 +31,10 @@ def _limit_option(help_text: str) -> object:
     answers=lambda: (backup.BackupsPruned, DryRunResult),
     recorded=True,
     fleet=Fleet(resumes=True, may_destroy=True),
+    examples=(
+        Example("backup prune --keep-daily 14 --dry-run"),
+        Example("backup prune --keep-last 7 --keep-within 30d --yes"),
+    ),
 )
 def prune(
     ctx: typer.Context,
@@ -53,9 +57,6 @@ def prune(
 
     Periods without a backup are not counted. The newest backup of each database is always retained, and so are pinned and
     damaged backups; damaged ones do not count. If the clock contradicts the backups, nothing is deleted.
-
-    Example: dbctl backup prune --keep-daily 14 --dry-run
-    Example: dbctl backup prune --keep-last 7 --keep-within 30d --yes
     """
     from dbctl.config import Retention
     from dbctl.services.backup import PruneBackups
@@ -76,7 +77,15 @@ def prune(
         return run_change(ctx, PruneBackups(Repository(app, repository), keep), dry_run=dry_run)
 
 
-@GROUP.command("delete", answers=lambda: (backup.BackupsDeleted, DryRunResult), recorded=True)
+@GROUP.command(
+    "delete",
+    answers=lambda: (backup.BackupsDeleted, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("backup delete 20260105_030000"),
+        Example("backup delete 20260105_030000 20260106_030000 --yes"),
+    ),
+)
 def delete(
     ctx: typer.Context,
     names: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of backups.")],
@@ -86,9 +95,6 @@ def delete(
     """Delete the named backups, regardless of the retention.
 
     Refused if a backup is pinned, or a database would have no other valid backup.
-
-    Example: dbctl backup delete 20260105_030000
-    Example: dbctl backup delete 20260105_030000 20260106_030000 --yes
     """
     from dbctl.services.backup import DeleteBackups
 
@@ -96,7 +102,15 @@ def delete(
         return run_change(ctx, DeleteBackups(Repository(app, repository), names), dry_run=dry_run)
 
 
-@GROUP.command("pin", answers=lambda: (backup.BackupsPinned, DryRunResult), recorded=True)
+@GROUP.command(
+    "pin",
+    answers=lambda: (backup.BackupsPinned, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("backup pin latest --reason 'before the upgrade to 2.0'"),
+        Example("backup pin 20260105_030000 --reason 'audit of 2026' --dry-run"),
+    ),
+)
 def pin(
     ctx: typer.Context,
     names: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of backups, or latest.")],
@@ -104,26 +118,26 @@ def pin(
     repository: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:
-    """Retain backups regardless of the retention, until backup unpin; backup list shows the reason.
-
-    Example: dbctl backup pin latest --reason 'before the upgrade to 2.0'
-    Example: dbctl backup pin 20260105_030000 --reason 'audit of 2026' --dry-run
-    """
+    """Retain backups regardless of the retention, until backup unpin; backup list shows the reason."""
     return _change_pins(ctx, names, reason, repository, dry_run=dry_run)
 
 
-@GROUP.command("unpin", answers=lambda: (backup.BackupsPinned, DryRunResult), recorded=True)
+@GROUP.command(
+    "unpin",
+    answers=lambda: (backup.BackupsPinned, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("backup unpin 20260105_030000"),
+        Example("backup unpin 20260105_030000 20260106_030000 --dry-run"),
+    ),
+)
 def unpin(
     ctx: typer.Context,
     names: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of backups.")],
     repository: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:
-    """Remove the pins of backups, so that the retention applies to them again.
-
-    Example: dbctl backup unpin 20260105_030000
-    Example: dbctl backup unpin 20260105_030000 20260106_030000 --dry-run
-    """
+    """Remove the pins of backups, so that the retention applies to them again."""
     return _change_pins(ctx, names, None, repository, dry_run=dry_run)
 
 

@@ -16,6 +16,7 @@ from dbctl.config import bundled_folder
 from dbctl.errors import UsageError
 from dbctl.model import NOTHING_TO_DO, Closing, Struct
 from dbctl.render import Format, streams
+from dbctl.spec import Example
 
 GROUP = Group("completions")
 
@@ -54,13 +55,16 @@ class Installed(Struct, frozen=True, kw_only=True):
         return Closing(f"Installed {self.path}") if self.changed else NOTHING_TO_DO
 
 
-@GROUP.command("show", answers=lambda: (Script,))
+@GROUP.command(
+    "show",
+    answers=lambda: (Script,),
+    examples=(
+        Example("completions show bash"),
+        Example("completions show zsh > /usr/local/share/zsh/site-functions/_dbctl"),
+    ),
+)
 def show(ctx: typer.Context, shell: Annotated[Shell, typer.Argument(help="Shell.")]) -> int:
-    """Print the completion file of a shell.
-
-    Example: dbctl completions show bash
-    Example: dbctl completions show zsh > /usr/local/share/zsh/site-functions/_dbctl
-    """
+    """Print the completion file of a shell."""
     script = (bundled_folder("completions") / FILES[shell]).read_text(encoding="utf-8")
     if read_options(ctx).output is Format.TABLE:
         streams.write(script, utf8=True)
@@ -68,16 +72,16 @@ def show(ctx: typer.Context, shell: Annotated[Shell, typer.Argument(help="Shell.
     return emit(ctx, Script(shell=shell, script=script))
 
 
-@GROUP.command("install", answers=lambda: (Installed,))
+@GROUP.command(
+    "install",
+    answers=lambda: (Installed,),
+    examples=(Example("completions install zsh"), Example("completions install")),
+)
 def install(
     ctx: typer.Context,
     shell: Annotated[Shell | None, typer.Argument(help="Shell; default: the one of $SHELL.")] = None,
 ) -> int:
-    """Install the completion file of a shell for the current user.
-
-    Example: dbctl completions install zsh
-    Example: dbctl completions install
-    """
+    """Install the completion file of a shell for the current user."""
     shell = shell or _detect_shell()
     script = (bundled_folder("completions") / FILES[shell]).read_text(encoding="utf-8")
     path = _install_path(shell)

@@ -27,11 +27,16 @@ from dbctl.services.setup import (
     select_file,
     show_configuration,
 )
+from dbctl.spec import Example
 
 GROUP = Group("config")
 
 
-@GROUP.command("show", answers=lambda: (Page[setup.ConfiguredKey],))
+@GROUP.command(
+    "show",
+    answers=lambda: (Page[setup.ConfiguredKey],),
+    examples=(Example("config show --app shop --defaults"), Example("config show -o json")),
+)
 def show_(
     ctx: typer.Context,
     *,
@@ -40,16 +45,16 @@ def show_(
         typer.Option("--defaults", help="Also show the keys that an app does not set, with their defaults."),
     ] = False,
 ) -> int:
-    """Show the keys of the configuration with their values and lines, without passwords.
-
-    Example: dbctl config show --app shop --defaults
-    Example: dbctl config show -o json
-    """
+    """Show the keys of the configuration with their values and lines, without passwords."""
     path, page = show_configuration(read_selection(ctx), with_defaults=defaults)
     return emit(ctx, page, target=str(path))
 
 
-@GROUP.command("explain", answers=lambda: (setup.KeyDescription, Page[setup.KeyDescription]))
+@GROUP.command(
+    "explain",
+    answers=lambda: (setup.KeyDescription, Page[setup.KeyDescription]),
+    examples=(Example("config explain backup.keep"), Example("config explain databases")),
+)
 def explain(
     ctx: typer.Context,
     key: Annotated[
@@ -59,23 +64,20 @@ def explain(
         ),
     ] = "",
 ) -> int:
-    """Explain a key of the configuration: its type, default and meaning.
-
-    Example: dbctl config explain backup.keep
-    Example: dbctl config explain databases
-    """
+    """Explain a key of the configuration: its type, default and meaning."""
     return emit(ctx, explain_config_key(key))
 
 
-@GROUP.command("edit", answers=lambda: (setup.ConfigEdited,))
+@GROUP.command(
+    "edit",
+    answers=lambda: (setup.ConfigEdited,),
+    examples=(Example("config edit"), Example("config edit --config /etc/dbctl/dbctl.toml")),
+)
 def edit(ctx: typer.Context) -> int:
     """Edit the configuration with VISUAL or EDITOR; an invalid file is not installed.
 
     The editor opens a copy. On a terminal, an invalid copy can be corrected; otherwise the errors are printed, and the file remains.
     --app selects the file of dbctl.d that defines the app.
-
-    Example: EDITOR='code --wait' dbctl config edit
-    Example: dbctl config edit --config /etc/dbctl/dbctl.toml
     """
     main, file = select_file(read_selection(ctx))
     on_terminal = sys.stdin.isatty() and sys.stderr.isatty()
@@ -92,26 +94,28 @@ def edit(ctx: typer.Context) -> int:
     return emit(ctx, result, target=result.file)
 
 
-@GROUP.command("validate", answers=lambda: (Findings,), findings=True)
+@GROUP.command(
+    "validate",
+    answers=lambda: (Findings,),
+    findings=True,
+    examples=(Example("config validate --config /etc/dbctl/dbctl.toml"), Example("config validate --quiet")),
+)
 def validate(ctx: typer.Context) -> int:
     """Check the configuration and its profiles, without opening a database.
 
     Print every error with its line and key, and exit with 2 if there is one. Check the live databases, too, with: dbctl apps check.
-
-    Example: dbctl config validate --config /etc/dbctl/dbctl.toml
-    Example: dbctl config validate --quiet
     """
     findings = inventory.check_files(read_selection(ctx), "")
     return emit(ctx, findings, status=Exit.USAGE if findings.has_errors else Exit.OK)
 
 
-@GROUP.command("schema", answers=lambda: (dict[str, Any],))
+@GROUP.command(
+    "schema",
+    answers=lambda: (dict[str, Any],),
+    examples=(Example("config schema > dbctl.schema.json"), Example("config schema -o json")),
+)
 def schema(ctx: typer.Context) -> int:
-    """Print the JSON Schema of the configuration, for editors.
-
-    Example: dbctl config schema > dbctl.schema.json
-    Example: dbctl config schema -o json
-    """
+    """Print the JSON Schema of the configuration, for editors."""
     if read_options(ctx).output is Format.TABLE:
         streams.write(CONFIG_SCHEMA.read_text(encoding="utf-8"), utf8=True)
         return Exit.OK

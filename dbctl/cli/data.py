@@ -32,7 +32,7 @@ from dbctl.services import comparison
 from dbctl.services import data as service
 from dbctl.services.data import Form
 from dbctl.services.data import query as queries
-from dbctl.spec import Fleet
+from dbctl.spec import Example, Fleet
 
 GROUP = Group("data")
 
@@ -86,7 +86,14 @@ MatchLimit: TypeAlias = Annotated[
 ]
 
 
-@GROUP.command("rows", answers=lambda: (Page[dict[str, Any]],))
+@GROUP.command(
+    "rows",
+    answers=lambda: (Page[dict[str, Any]],),
+    examples=(
+        Example("data rows users --filter role_id=2 --limit 10"),
+        Example("data rows users --sort -created_at --columns id,username -o csv"),
+    ),
+)
 def rows(
     ctx: typer.Context,
     table: Table,
@@ -112,11 +119,7 @@ def rows(
     offset: Offset = 0,
     sort: Sort = "",
 ) -> int:
-    """List rows, ordered by primary key or by --sort.
-
-    Example: dbctl data rows users --filter role_id=2 --limit 10
-    Example: dbctl data rows users --sort -created_at --columns id,username -o csv
-    """
+    """List rows, ordered by primary key or by --sort."""
     row_query = queries.RowQuery(
         filters=_filters(filters, null, not_null),
         after=after or (),
@@ -128,7 +131,11 @@ def rows(
         return emit(ctx, page, app=app)
 
 
-@GROUP.command("show", answers=lambda: (dict[str, Any], service.ContentWriteResult))
+@GROUP.command(
+    "show",
+    answers=lambda: (dict[str, Any], service.ContentWriteResult),
+    examples=(Example("data show users 7"), Example("data show users 7 -o json")),
+)
 def show_(
     ctx: typer.Context,
     table: Table,
@@ -150,11 +157,7 @@ def show_(
     ] = None,
     secrets: Secrets = False,
 ) -> int:
-    """Show one row, or write the file that one of its columns stores.
-
-    Example: dbctl data show users 7
-    Example: dbctl data show users 7 -o json
-    """
+    """Show one row, or write the file that one of its columns stores."""
     if encoding and not to:
         raise UsageError(detail="--encoding requires --to FILE")
     columns = read_options(ctx).output_options.columns
@@ -171,7 +174,13 @@ def show_(
 
 
 @GROUP.command(
-    "set", answers=lambda: (service.RowChangeResult, service.RowsChangeResult, DryRunResult), recorded=True
+    "set",
+    answers=lambda: (service.RowChangeResult, service.RowsChangeResult, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("data set users 7 email=alice@example.org --dry-run"),
+        Example("data set notes --filter status=draft status=archived --yes"),
+    ),
 )
 def set_(
     ctx: typer.Context,
@@ -202,11 +211,7 @@ def set_(
     ] = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Change columns of one row, or of all rows that match a filter; types and the app's rules apply.
-
-    Example: dbctl data set users 7 email=alice@example.org --dry-run
-    Example: dbctl data set notes --filter status=draft status=archived --yes
-    """
+    """Change columns of one row, or of all rows that match a filter; types and the app's rules apply."""
     arguments = arguments or []
     selection = _filters(filters, filter_null, filter_not_null)
     with open_app(ctx) as app:
@@ -228,7 +233,15 @@ def set_(
         return run_change(ctx, change, dry_run=dry_run)
 
 
-@GROUP.command("add", answers=lambda: (service.RowAddResult, DryRunResult), recorded=True)
+@GROUP.command(
+    "add",
+    answers=lambda: (service.RowAddResult, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("data add notes title='First note' --dry-run"),
+        Example("data add notes title='Second note' --null body"),
+    ),
+)
 def add(
     ctx: typer.Context,
     table: Table,
@@ -241,18 +254,20 @@ def add(
     null: Null = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Add one row; types and the app's rules apply.
-
-    Example: dbctl data add notes title='First note' --dry-run
-    Example: dbctl data add notes title='Second note' --null body
-    """
+    """Add one row; types and the app's rules apply."""
     with open_app(ctx) as app:
         values = parse_key_values(arguments or [], "new row:")
         return run_change(ctx, service.add_row(app, table, values, null or ()), dry_run=dry_run)
 
 
 @GROUP.command(
-    "delete", answers=lambda: (service.RowDeleteResult, service.RowsDeleteResult, DryRunResult), recorded=True
+    "delete",
+    answers=lambda: (service.RowDeleteResult, service.RowsDeleteResult, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("data delete notes 12 --dry-run"),
+        Example("data delete notes --filter status=draft --limit 100 --dry-run"),
+    ),
 )
 def delete(
     ctx: typer.Context,
@@ -270,11 +285,7 @@ def delete(
     limit: MatchLimit = 1000,
     dry_run: DryRun = False,
 ) -> int:
-    """Delete one row, or all rows that match a filter, with the rows that foreign keys cascade to.
-
-    Example: dbctl data delete notes 12 --dry-run
-    Example: dbctl data delete notes --filter status=draft --limit 100 --dry-run
-    """
+    """Delete one row, or all rows that match a filter, with the rows that foreign keys cascade to."""
     selection = _filters(filters, filter_null, filter_not_null)
     if bool(key) == (selection != service.Filters()):
         raise UsageError(detail="pass either the key of one row, or --filter")
@@ -285,7 +296,15 @@ def delete(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@GROUP.command("query", answers=lambda: (service.QueryResult,), fleet=Fleet())
+@GROUP.command(
+    "query",
+    answers=lambda: (service.QueryResult,),
+    fleet=Fleet(),
+    examples=(
+        Example("data query 'select count(*) from users'"),
+        Example("data query 'select email from users where id = :id' --param id=7 -o json"),
+    ),
+)
 def query(
     ctx: typer.Context,
     sql: Annotated[
@@ -310,11 +329,7 @@ def query(
         ),
     ] = None,
 ) -> int:
-    """Run one SQL statement that only reads; the database itself rejects writes.
-
-    Example: dbctl data query 'select count(*) from users'
-    Example: dbctl data query 'select email from users where id = :id' --param id=7 -o json
-    """
+    """Run one SQL statement that only reads; the database itself rejects writes."""
     statement, values = _read_statement(sql, file), parse_key_values(parameters or (), "--param")
     with (
         open_app(ctx) as app,
@@ -328,7 +343,14 @@ def query(
         return emit(ctx, page, app=app, notes=[more] if page.has_more else ())
 
 
-@GROUP.command("export", answers=lambda: (service.ExportResult,))
+@GROUP.command(
+    "export",
+    answers=lambda: (service.ExportResult,),
+    examples=(
+        Example("data export users users.csv"),
+        Example("data export --query 'select id, email from users' emails.jsonl"),
+    ),
+)
 def export(
     ctx: typer.Context,
     arguments: Annotated[
@@ -348,9 +370,6 @@ def export(
 ) -> int:
     """Write all rows of a table to a file without loss: NULL is an empty field, empty text is "", and numbers
     have every digit.
-
-    Example: dbctl data export users users.csv
-    Example: dbctl data export --query 'select id, email from users' emails.jsonl
     """
     if len(arguments) != (1 if statement else 2):
         raise UsageError(detail="pass a table and a file, or --query SQL and a file")
@@ -374,7 +393,15 @@ def export(
     return 0 if file == "-" else emit(ctx, exported, app=app, columns_apply=False)
 
 
-@GROUP.command("import", answers=lambda: (service.ImportResult, DryRunResult), recorded=True)
+@GROUP.command(
+    "import",
+    answers=lambda: (service.ImportResult, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("data import notes notes.csv --dry-run"),
+        Example("data import chats-and-messages.jsonl --db chat --yes"),
+    ),
+)
 def import_(
     ctx: typer.Context,
     arguments: Annotated[
@@ -391,9 +418,6 @@ def import_(
 
     Without TABLE, each line is {"table": NAME, "row": {COLUMN: VALUE, ...}}: the rows of all tables are added in one transaction,
     in the order of the references between the tables.
-
-    Example: dbctl data import notes notes.csv --dry-run
-    Example: dbctl data import chats-and-messages.jsonl --db chat --yes
     """
     *tables, name = arguments
     if len(tables) > 1:
@@ -415,7 +439,14 @@ def import_(
             raise
 
 
-@GROUP.command("diff", answers=lambda: (comparison.DataDiff,))
+@GROUP.command(
+    "diff",
+    answers=lambda: (comparison.DataDiff,),
+    examples=(
+        Example("data diff backup:latest blog/main"),
+        Example("data diff blog/main postgresql://app@localhost/staging --table users"),
+    ),
+)
 def diff(
     ctx: typer.Context,
     a: FirstSide,
@@ -442,9 +473,6 @@ def diff(
 
     A side is APP/DATABASE, APP, the address of a database, or backup:ID (backup:latest) of the other side's database. Each side
     is read in one snapshot; nothing is written, and a backup is restored into a temporary database.
-
-    Example: dbctl data diff backup:latest blog/main
-    Example: dbctl data diff blog/main postgresql://app@localhost/staging --table users
     """
     from dbctl.services.comparison import DiffRequest, compare_data
 

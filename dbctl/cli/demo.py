@@ -14,6 +14,7 @@ from dbctl.cli._support.parameters import DryRun, Variant
 from dbctl.demo import command, resolve_counts
 from dbctl.demo.command import Sample
 from dbctl.model import DryRunResult
+from dbctl.spec import Example
 
 GROUP = Group("demo")
 
@@ -22,7 +23,14 @@ def _parse_count(text: str) -> int:
     return parse_count(text, 0)
 
 
-@GROUP.command(answers=lambda: (command.SampleBuilt, DryRunResult), recorded=True)
+@GROUP.command(
+    answers=lambda: (command.SampleBuilt, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("demo flashpoint-web sample"),
+        Example("demo chat-lancedb chat --messages 500 --seed 7"),
+    ),
+)
 def demo(
     ctx: typer.Context,
     profile: Annotated[
@@ -76,9 +84,6 @@ def demo(
     """Create a sample deployment of an app, with a dbctl.toml.
 
     An app with a database on a server requires a new, empty database there: --url main=postgresql://…
-
-    Example: dbctl demo flashpoint-web sample
-    Example: dbctl demo chat-lancedb chat --messages 500 --seed 7
     """
     requested_counts = {
         "games": games,

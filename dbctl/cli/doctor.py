@@ -9,7 +9,7 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import read_options
 from dbctl.model import CheckResult
 from dbctl.services.doctor import examine
-from dbctl.spec import Fleet
+from dbctl.spec import Example, Fleet
 
 GROUP = Group("doctor")
 
@@ -19,15 +19,13 @@ GROUP = Group("doctor")
     recorded=True,
     findings=True,
     fleet=Fleet(resumes=True, replaces={"all_apps": False}),
+    examples=(Example("doctor --all-apps"), Example("doctor --app blog -o json")),
 )
 def doctor(ctx: typer.Context, all_apps: AllApps = False) -> int:
     """Check whether a deployment is safe to operate; exit 4 if a finding has severity error.
 
     Check owners and modes of files, free space, well-known passwords, roles, migrations and cleanup. Each finding
     suggests a command to fix it. Nothing is written, and no write access is required.
-
-    Example: dbctl doctor --all-apps
-    Example: dbctl doctor --app blog -o json
     """
     options = read_options(ctx)
     report = examine.examine(

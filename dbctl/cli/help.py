@@ -15,6 +15,7 @@ from dbctl.cli._support.options import read_options
 from dbctl.errors import Exit, HelpTopicMissingError
 from dbctl.model import Struct
 from dbctl.render import Format, color_help, streams
+from dbctl.spec import Example
 
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
@@ -150,7 +151,9 @@ TOPICS: Mapping[str, str | Callable[["Context", "HelpFormatter"], None]] = {
 }
 
 
-@GROUP.command(answers=lambda: (HelpText,))
+@GROUP.command(
+    answers=lambda: (HelpText,), examples=(Example("help wal-leftover"), Example("help backup create"))
+)
 def help_(
     ctx: typer.Context,
     words: Annotated[
@@ -161,11 +164,7 @@ def help_(
         ),
     ] = None,
 ) -> int:
-    """Print the help of a topic or of a command, or the meaning of a code.
-
-    Example: dbctl help wal-leftover
-    Example: dbctl help backup create
-    """
+    """Print the help of a topic or of a command, or the meaning of a code."""
     text = _create_text(ctx, words or [])
     if read_options(ctx).output is Format.TABLE:
         streams.write(color_help(text, sys.stdout))

@@ -14,11 +14,19 @@ from dbctl.config import FILE_NAME, PLAIN
 from dbctl.model import DryRunResult
 from dbctl.services import setup
 from dbctl.services.setup import InitConfig, is_place, recognize_app
+from dbctl.spec import Example
 
 GROUP = Group("init")
 
 
-@GROUP.command(answers=lambda: (setup.InitResult, DryRunResult), recorded=True)
+@GROUP.command(
+    answers=lambda: (setup.InitResult, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("init flashpoint-web /srv/flashpoint --dry-run"),
+        Example("init compose.yaml --app db"),
+    ),
+)
 def init(
     ctx: typer.Context,
     profile: Annotated[
@@ -69,9 +77,6 @@ def init(
     With --new, dbctl migrate up then creates the databases.
 
     A password is never written to dbctl.toml: it stays in the app's own settings, or gets a file of its own.
-
-    Example: dbctl init flashpoint-web /srv/flashpoint --dry-run
-    Example: dbctl init compose.yaml --app db
     """
     selection, recognized = read_selection(ctx), None
     if directory is None and is_place(profile):

@@ -14,13 +14,18 @@ from dbctl.model import DryRunResult, Findings
 from dbctl.services.integrity import DatabasesChecked, RepairResult, cross_database, time_repair
 from dbctl.services.integrity import check as integrity
 from dbctl.services.integrity import repair as integrity_repair
-from dbctl.spec import Fleet
+from dbctl.spec import Example, Fleet
 
 GROUP = Group("integrity")
 
 
 @GROUP.command(
-    "check", answers=lambda: (DatabasesChecked,), recorded=True, findings=True, fleet=Fleet(resumes=True)
+    "check",
+    answers=lambda: (DatabasesChecked,),
+    recorded=True,
+    findings=True,
+    fleet=Fleet(resumes=True),
+    examples=(Example("integrity check --quick"), Example("integrity check --table users -o json")),
 )
 def check(
     ctx: typer.Context,
@@ -34,9 +39,6 @@ def check(
     The table lists each checked database with its state: ok, or the worst severity of its findings. With --quiet
     only findings are shown. No row is changed. Damage to data that SQLite stores only once cannot be detected; only the checksum of a
     backup reveals it.
-
-    Example: dbctl integrity check --quick
-    Example: dbctl integrity check --table users -o json
     """
     with open_app(ctx) as app:
         result = integrity.check(app, quick=quick, table=table)
@@ -44,14 +46,18 @@ def check(
 
 
 @GROUP.command(
-    "cross-check", answers=lambda: (Findings,), recorded=True, findings=True, fleet=Fleet(resumes=True)
+    "cross-check",
+    answers=lambda: (Findings,),
+    recorded=True,
+    findings=True,
+    fleet=Fleet(resumes=True),
+    examples=(
+        Example("integrity cross-check --app chat"),
+        Example("integrity cross-check --app chat -o json"),
+    ),
 )
 def cross_check(ctx: typer.Context) -> int:
-    """Find rows without their counterpart in another database, and stored counts that differ from a recount.
-
-    Example: dbctl integrity cross-check --app chat
-    Example: dbctl integrity cross-check --app chat -o json
-    """
+    """Find rows without their counterpart in another database, and stored counts that differ from a recount."""
     with open_app(ctx) as app:
         result = cross_database.cross_check(app)
         return emit(ctx, result.findings, status=result.status, target=app.name)
@@ -62,6 +68,7 @@ def cross_check(ctx: typer.Context) -> int:
     answers=lambda: (RepairResult, DryRunResult),
     recorded=True,
     fleet=Fleet(resumes=True, may_destroy=True),
+    examples=(Example("integrity repair --dry-run"), Example("integrity repair --table sessions --yes")),
 )
 def repair(
     ctx: typer.Context,
@@ -85,9 +92,6 @@ def repair(
 
     With --times, columns with times in several formats are rewritten in the app's format, in one transaction. A
     time with an ambiguous time zone is refused.
-
-    Example: dbctl integrity repair --dry-run
-    Example: dbctl integrity repair --table sessions --yes
     """
     if delete_orphans and repair_times:
         raise UsageError(detail="--delete-orphans and --times cannot be combined")

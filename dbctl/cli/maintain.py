@@ -14,7 +14,7 @@ from dbctl.cli._support.parameters import DryRun
 from dbctl.model import DryRunResult
 from dbctl.services import maintenance
 from dbctl.services.maintenance import CancelSessions, RunMaintenance, TaskKind
-from dbctl.spec import Fleet
+from dbctl.spec import Example, Fleet
 
 GROUP = Group("maintain")
 
@@ -41,6 +41,7 @@ def _run_maintenance(
     answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
     recorded=True,
     fleet=Fleet(resumes=True),
+    examples=(Example("maintain vacuum --dry-run"), Example("maintain vacuum --table sessions --yes")),
 )
 def vacuum(
     ctx: typer.Context,
@@ -55,9 +56,6 @@ def vacuum(
 
     PostgreSQL does not block the app. SQLite rewrites the whole file: this requires free space for a copy, and
     blocks other processes.
-
-    Example: dbctl maintain vacuum --dry-run
-    Example: dbctl maintain vacuum --table sessions --yes
     """
     return _run_maintenance(ctx, "vacuum", tables, older_than=older_than, dry_run=dry_run)
 
@@ -67,13 +65,10 @@ def vacuum(
     answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
     recorded=True,
     fleet=Fleet(resumes=True),
+    examples=(Example("maintain analyze"), Example("maintain analyze --table users")),
 )
 def analyze(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) -> int:
-    """Update the statistics that the database uses to plan queries.
-
-    Example: dbctl maintain analyze
-    Example: dbctl maintain analyze --table users
-    """
+    """Update the statistics that the database uses to plan queries."""
     return _run_maintenance(ctx, "analyze", tables, dry_run=dry_run)
 
 
@@ -82,13 +77,10 @@ def analyze(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) 
     answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
     recorded=True,
     fleet=Fleet(resumes=True),
+    examples=(Example("maintain optimize --dry-run"), Example("maintain optimize --db user --yes")),
 )
 def optimize(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) -> int:
-    """Vacuum and analyze only the tables with many dead rows or many changes.
-
-    Example: dbctl maintain optimize --dry-run
-    Example: dbctl maintain optimize --db user --yes
-    """
+    """Vacuum and analyze only the tables with many dead rows or many changes."""
     return _run_maintenance(ctx, "optimize", tables, dry_run=dry_run)
 
 
@@ -97,13 +89,10 @@ def optimize(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False)
     answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
     recorded=True,
     fleet=Fleet(resumes=True),
+    examples=(Example("maintain reindex --table users"), Example("maintain reindex --db user --dry-run")),
 )
 def reindex(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) -> int:
-    """Rebuild indexes; on PostgreSQL concurrently, without blocking the app.
-
-    Example: dbctl maintain reindex --table users
-    Example: dbctl maintain reindex --db user --dry-run
-    """
+    """Rebuild indexes; on PostgreSQL concurrently, without blocking the app."""
     return _run_maintenance(ctx, "reindex", tables, dry_run=dry_run)
 
 
@@ -112,17 +101,19 @@ def reindex(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) 
     answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
     recorded=True,
     fleet=Fleet(resumes=True),
+    examples=(Example("maintain checkpoint --db user"), Example("maintain checkpoint --dry-run")),
 )
 def checkpoint(ctx: typer.Context, dry_run: DryRun = False) -> int:
-    """Write the log (the -wal file of SQLite) into the database files.
-
-    Example: dbctl maintain checkpoint --db user
-    Example: dbctl maintain checkpoint --dry-run
-    """
+    """Write the log (the -wal file of SQLite) into the database files."""
     return _run_maintenance(ctx, "checkpoint", None, dry_run=dry_run)
 
 
-@GROUP.command("wal", answers=lambda: (maintenance.MaintenanceResult, DryRunResult), recorded=True)
+@GROUP.command(
+    "wal",
+    answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
+    recorded=True,
+    examples=(Example("maintain wal --db user"), Example("maintain wal -o json")),
+)
 def wal(
     ctx: typer.Context,
     off: Annotated[bool, typer.Option("--off", help="Switch back to a rollback journal.")] = False,
@@ -131,14 +122,16 @@ def wal(
     """Switch SQLite files to a write-ahead log, which allows reads during a write.
 
     The mode is stored in the file. Each file is locked briefly; --off waits until no other process has it open.
-
-    Example: dbctl maintain wal --db user
-    Example: dbctl maintain wal -o json
     """
     return _run_maintenance(ctx, "rollback-journal" if off else "wal", None, dry_run=dry_run)
 
 
-@GROUP.command("cancel", answers=lambda: (maintenance.cancel.CancelResult, DryRunResult), recorded=True)
+@GROUP.command(
+    "cancel",
+    answers=lambda: (maintenance.cancel.CancelResult, DryRunResult),
+    recorded=True,
+    examples=(Example("maintain cancel 4711"), Example("maintain cancel 4711 4712 --yes")),
+)
 def cancel(
     ctx: typer.Context,
     pids: Annotated[
@@ -164,11 +157,7 @@ def cancel(
     ] = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Cancel the statements of server sessions, after confirmation; their changes are rolled back.
-
-    Example: dbctl maintain cancel 4711
-    Example: dbctl maintain cancel 4711 4712 --yes
-    """
+    """Cancel the statements of server sessions, after confirmation; their changes are rolled back."""
     with open_app(ctx) as app:
         operation = CancelSessions(app, pids or (), older_than=older_than, terminate=terminate)
         return run_change(ctx, operation, dry_run=dry_run)

@@ -15,6 +15,7 @@ from dbctl.config import bundled_folder
 from dbctl.errors import HelpTopicMissingError
 from dbctl.model import NOTHING_TO_DO, Closing, Struct
 from dbctl.render import Format, streams
+from dbctl.spec import Example
 
 GROUP = Group("man")
 
@@ -43,18 +44,18 @@ class PagesInstalled(Struct, frozen=True, kw_only=True):
         return Closing(f"Installed {self.pages} man pages in {self.path}")
 
 
-@GROUP.command("show", answers=lambda: (ManPage,))
+@GROUP.command(
+    "show",
+    answers=lambda: (ManPage,),
+    examples=(Example("man show | man -l -"), Example("man show backup > dbctl-backup.1")),
+)
 def show(
     ctx: typer.Context,
     page: Annotated[
         str, typer.Argument(metavar="[PAGE]", help="A group of commands, such as backup, or dbctl.toml.")
     ] = "dbctl",
 ) -> int:
-    """Print the source of a man page.
-
-    Example: dbctl man show | man -l -
-    Example: dbctl man show backup > dbctl-backup.1
-    """
+    """Print the source of a man page."""
     pages = {path.stem: path for path in _list_pages()}
     path = pages.get(page) or pages.get(f"dbctl-{page.replace(' ', '-')}")
     if path is None:
@@ -67,13 +68,13 @@ def show(
     return emit(ctx, ManPage(name=path.stem, source=source))
 
 
-@GROUP.command("install", answers=lambda: (PagesInstalled,))
+@GROUP.command(
+    "install",
+    answers=lambda: (PagesInstalled,),
+    examples=(Example("man install"), Example("man install --quiet")),
+)
 def install(ctx: typer.Context) -> int:
-    """Install the man pages for the current user.
-
-    Example: dbctl man install
-    Example: dbctl man install --quiet
-    """
+    """Install the man pages for the current user."""
     folder = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "man"
     pages = _list_pages()
     changes = [

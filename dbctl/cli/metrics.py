@@ -13,11 +13,18 @@ from dbctl.cli._support.options import read_options
 from dbctl.model import Page
 from dbctl.render import Format, escape, is_terminal, streams
 from dbctl.services import metrics as metric_service
+from dbctl.spec import Example
 
 GROUP = Group("metrics")
 
 
-@GROUP.command(answers=lambda: (Page[metric_service.Sample], metric_service.MetricsWritten))
+@GROUP.command(
+    answers=lambda: (Page[metric_service.Sample], metric_service.MetricsWritten),
+    examples=(
+        Example("metrics"),
+        Example("metrics --write /var/lib/prometheus/node-exporter/dbctl.prom --quiet"),
+    ),
+)
 def metrics(
     ctx: typer.Context,
     write: Annotated[
@@ -33,9 +40,6 @@ def metrics(
 
     An app that cannot be read has the metric dbctl_up with the value 0, and the command succeeds. The names of
     metrics are stable. It requires pip install 'dbctl[metrics]'.
-
-    Example: dbctl metrics
-    Example: dbctl metrics --write /var/lib/prometheus/node-exporter/dbctl.prom --quiet
     """
     options = read_options(ctx)
     with show_progress(ctx):

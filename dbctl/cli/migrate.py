@@ -23,12 +23,17 @@ from dbctl.services import migrations as service
 from dbctl.services.app import App
 from dbctl.services.migrations import files, ledger
 from dbctl.services.migrations import status as migration_status
-from dbctl.spec import Fleet
+from dbctl.spec import Example, Fleet
 
 GROUP = Group("migrate")
 
 
-@GROUP.command("status", answers=lambda: (Page[ledger.Migration],), fleet=Fleet(replaces={"all_apps": False}))
+@GROUP.command(
+    "status",
+    answers=lambda: (Page[ledger.Migration],),
+    fleet=Fleet(replaces={"all_apps": False}),
+    examples=(Example("migrate status --check"), Example("migrate status --all-apps -o json")),
+)
 def status(
     ctx: typer.Context,
     check: Annotated[
@@ -38,11 +43,7 @@ def status(
     migrations: MigrationsFolder = None,
     variant: Variant = "",
 ) -> int:
-    """Show applied and pending migrations; nothing is created, and no write access is required.
-
-    Example: dbctl migrate status --check
-    Example: dbctl migrate status --all-apps -o json
-    """
+    """Show applied and pending migrations; nothing is created, and no write access is required."""
     with open_apps(ctx, all_apps=all_apps) as app:
         report = migration_status.collect_status(app, read_options(ctx).db, migrations, variant=variant)
     for target in report.unrecorded:
@@ -53,13 +54,13 @@ def status(
     return emit(ctx, report.page, status=exit_status, target=", ".join(app.name for app in app))
 
 
-@GROUP.command("plan", answers=lambda: (Page[service.PendingMigration],))
+@GROUP.command(
+    "plan",
+    answers=lambda: (Page[service.PendingMigration],),
+    examples=(Example("migrate plan --to 004"), Example("migrate plan --migrations db/migrations --db main")),
+)
 def plan(ctx: typer.Context, to: To = "", migrations: MigrationsFolder = None, variant: Variant = "") -> int:
-    """Print the SQL that dbctl migrate up would run.
-
-    Example: dbctl migrate plan --to 004
-    Example: dbctl migrate plan --migrations db/migrations --db main
-    """
+    """Print the SQL that dbctl migrate up would run."""
     with _open_targets(ctx, migrations, variant) as (app, targets):
         upgrade = service.MigrateUp(app, targets, service.UpSelection(to=to))
         pending = upgrade.list_pending()
@@ -78,6 +79,7 @@ def plan(ctx: typer.Context, to: To = "", migrations: MigrationsFolder = None, v
     answers=lambda: (service.MigrationsRun, DryRunResult),
     recorded=True,
     fleet=Fleet(resumes=True, canaries=1, max_failures=10),
+    examples=(Example("migrate up --dry-run"), Example("migrate up --to 004_add-notes --yes")),
 )
 def up(
     ctx: typer.Context,
@@ -101,9 +103,6 @@ def up(
 
     A migration that deletes rows without the line -- dbctl: allow-data-loss is rolled back. A safety backup is
     created before a migration that drops or deletes something.
-
-    Example: dbctl migrate up --dry-run
-    Example: dbctl migrate up --to 004_add-notes --yes
     """
     selection = service.UpSelection(to=to, steps=steps or 0, allow_data_loss=allow_data_loss or ())
     with _open_targets(ctx, migrations, variant, has_hooks=True) as (app, targets):
@@ -112,7 +111,12 @@ def up(
         return run_change(ctx, upgrade, dry_run=dry_run)
 
 
-@GROUP.command("down", answers=lambda: (service.MigrationsRun, DryRunResult), recorded=True)
+@GROUP.command(
+    "down",
+    answers=lambda: (service.MigrationsRun, DryRunResult),
+    recorded=True,
+    examples=(Example("migrate down --steps 1 --dry-run"), Example("migrate down --to 003 --yes")),
+)
 def down(
     ctx: typer.Context,
     to: Annotated[
@@ -134,9 +138,6 @@ def down(
 
     Each is reverted in one transaction with its row in the ledger. A safety backup is created first; the plan
     lists the rows that are lost.
-
-    Example: dbctl migrate down --steps 1 --dry-run
-    Example: dbctl migrate down --to 003 --yes
     """
     from dbctl.services.migrations import DownSelection, MigrateDown
 
@@ -147,7 +148,12 @@ def down(
         return run_change(ctx, downgrade, dry_run=dry_run)
 
 
-@GROUP.command("reset", answers=lambda: (service.MigrationsRun, DryRunResult), recorded=True)
+@GROUP.command(
+    "reset",
+    answers=lambda: (service.MigrationsRun, DryRunResult),
+    recorded=True,
+    examples=(Example("migrate reset --dry-run"), Example("migrate reset --db main --yes")),
+)
 def reset(
     ctx: typer.Context,
     migrations: MigrationsFolder = None,
@@ -159,9 +165,6 @@ def reset(
     """Drop everything in a development database and run all migrations; refused for a protected app.
 
     A safety backup is created first; the plan lists the tables and rows that are dropped.
-
-    Example: dbctl migrate reset --dry-run
-    Example: dbctl migrate reset --db main --yes
     """
     from dbctl.services.migrations import ResetDatabase
 
@@ -176,6 +179,7 @@ def reset(
     answers=lambda: (service.BaselineResult, DryRunResult),
     recorded=True,
     fleet=Fleet(resumes=True),
+    examples=(Example("migrate baseline --dry-run"), Example("migrate baseline --db main --yes")),
 )
 def baseline(
     ctx: typer.Context, migrations: MigrationsFolder = None, variant: Variant = "", dry_run: DryRun = False
@@ -184,9 +188,6 @@ def baseline(
     without running them.
 
     Each migration is applied to a temporary database, and the result is compared with the schema.
-
-    Example: dbctl migrate baseline --dry-run
-    Example: dbctl migrate baseline --db main --yes
     """
     from dbctl.services.migrations import Baseline
 
@@ -194,7 +195,12 @@ def baseline(
         return run_change(ctx, Baseline(app, targets), dry_run=dry_run)
 
 
-@GROUP.command("mark", answers=lambda: (service.RepairResult, DryRunResult), recorded=True)
+@GROUP.command(
+    "mark",
+    answers=lambda: (service.RepairResult, DryRunResult),
+    recorded=True,
+    examples=(Example("migrate mark 004 --applied"), Example("migrate mark 004 --pending --dry-run")),
+)
 def mark(
     ctx: typer.Context,
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names or numbers of migrations.")],
@@ -204,11 +210,7 @@ def mark(
     variant: Variant = "",
     dry_run: DryRun = False,
 ) -> int:
-    """Record migrations as applied or pending without running them, after a manual change.
-
-    Example: dbctl migrate mark 004 --applied
-    Example: dbctl migrate mark 004 --pending --dry-run
-    """
+    """Record migrations as applied or pending without running them, after a manual change."""
     from dbctl.services.migrations import repair as migration_repair
 
     if applied == pending:
@@ -218,7 +220,15 @@ def mark(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@GROUP.command("repair", answers=lambda: (service.RepairResult, DryRunResult), recorded=True)
+@GROUP.command(
+    "repair",
+    answers=lambda: (service.RepairResult, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("migrate repair --checksums --dry-run"),
+        Example("migrate repair 004 --statement done"),
+    ),
+)
 def repair(
     ctx: typer.Context,
     names: Annotated[
@@ -245,11 +255,7 @@ def repair(
     variant: Variant = "",
     dry_run: DryRun = False,
 ) -> int:
-    """Correct the ledger to match the files; no migration runs.
-
-    Example: dbctl migrate repair --checksums --dry-run
-    Example: dbctl migrate repair 004 --statement done
-    """
+    """Correct the ledger to match the files; no migration runs."""
     from dbctl.services.migrations import repair as migration_repair
 
     requested = {"checksums": checksums, "failed": failed, "missing": missing}
@@ -259,7 +265,15 @@ def repair(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@GROUP.command("new", answers=lambda: (files.CreatedFile, DryRunResult), recorded=True)
+@GROUP.command(
+    "new",
+    answers=lambda: (files.CreatedFile, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("migrate new email-required --alter users --not-null email --default \"role='viewer'\""),
+        Example("migrate new add-notes --db main"),
+    ),
+)
 def new(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Short description, such as add-notes.")],
@@ -280,9 +294,6 @@ def new(
     ALTER TABLE of SQLite can neither change nor constrain a column. With --alter, the file contains the statements
     that replace the table by a new one with the same rows, indexes, triggers and views; a file that would lose part
     of the schema is refused. Test it with: dbctl migrate rehearse
-
-    Example: dbctl migrate new email-required --alter users --not-null email --default "role='viewer'"
-    Example: dbctl migrate new add-notes --db main
     """
     from dbctl.services.migrations.files import CreateMigration, parse_table_change
 
@@ -302,13 +313,16 @@ def new(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@GROUP.command("verify", answers=lambda: (Findings,), recorded=True, findings=True, fleet=Fleet(resumes=True))
+@GROUP.command(
+    "verify",
+    answers=lambda: (Findings,),
+    recorded=True,
+    findings=True,
+    fleet=Fleet(resumes=True),
+    examples=(Example("migrate verify"), Example("migrate verify --migrations db/migrations -o json")),
+)
 def verify(ctx: typer.Context, migrations: MigrationsFolder = None, variant: Variant = "") -> int:
-    """Compare the files with the ledger, and check the files; exit 4 on an error.
-
-    Example: dbctl migrate verify
-    Example: dbctl migrate verify --migrations db/migrations -o json
-    """
+    """Compare the files with the ledger, and check the files; exit 4 on an error."""
     from dbctl.services.migrations import verify as migration_verify
 
     with _open_targets(ctx, migrations, variant) as (app, targets):
@@ -317,15 +331,19 @@ def verify(ctx: typer.Context, migrations: MigrationsFolder = None, variant: Var
         return emit(ctx, findings, status=status, target=app.name)
 
 
-@GROUP.command("drift", answers=lambda: (Findings,), recorded=True, findings=True, fleet=Fleet(resumes=True))
+@GROUP.command(
+    "drift",
+    answers=lambda: (Findings,),
+    recorded=True,
+    findings=True,
+    fleet=Fleet(resumes=True),
+    examples=(Example("migrate drift"), Example("migrate drift --db main -o json")),
+)
 def drift(ctx: typer.Context, migrations: MigrationsFolder = None, variant: Variant = "") -> int:
     """Compare the live schema with the schema that the applied migrations produce; exit 4 on an error.
 
     The migrations run in memory, so nothing is written. Differences that only affect speed, and additional
     objects, are at most warnings.
-
-    Example: dbctl migrate drift
-    Example: dbctl migrate drift --db main -o json
     """
     from dbctl.services.migrations import drift as migration_drift
 
@@ -335,7 +353,12 @@ def drift(ctx: typer.Context, migrations: MigrationsFolder = None, variant: Vari
         return emit(ctx, findings, status=status, target=app.name)
 
 
-@GROUP.command("lint", answers=lambda: (Findings,), findings=True)
+@GROUP.command(
+    "lint",
+    answers=lambda: (Findings,),
+    findings=True,
+    examples=(Example("migrate lint --strict"), Example("migrate lint --migrations db/migrations -o json")),
+)
 def lint(
     ctx: typer.Context,
     migrations: MigrationsFolder = None,
@@ -349,9 +372,6 @@ def lint(
 
     With --migrations, every file of the folder is checked without a database; the URL selects the rules of the
     engine. A line "-- dbctl: allow CODE" above a statement, or at the top of a file, suppresses a finding.
-
-    Example: dbctl migrate lint --strict
-    Example: dbctl migrate lint --migrations db/migrations -o json
     """
     from dbctl.services.migrations import lint as migration_lint
 
@@ -364,16 +384,19 @@ def lint(
         return emit(ctx, findings, status=status, target=app.name)
 
 
-@GROUP.command("rehearse", answers=lambda: (service.Rehearsal,), recorded=True, findings=True)
+@GROUP.command(
+    "rehearse",
+    answers=lambda: (service.Rehearsal,),
+    recorded=True,
+    findings=True,
+    examples=(Example("migrate rehearse"), Example("migrate rehearse --to 004 --db main")),
+)
 def rehearse(
     ctx: typer.Context, to: To = "", migrations: MigrationsFolder = None, variant: Variant = ""
 ) -> int:
     """Run the pending migrations on a copy, and report their duration and the changes of rows and schema.
 
     The database itself remains unchanged, and the copy is deleted. Exit 1 if a migration fails, 4 on an error.
-
-    Example: dbctl migrate rehearse
-    Example: dbctl migrate rehearse --to 004 --db main
     """
     from dbctl.services.migrations import rehearse as migration_rehearsal
 

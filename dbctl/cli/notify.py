@@ -16,6 +16,7 @@ from dbctl.config import Sections, Selection, loader, read_sections, report_firs
 from dbctl.errors import AppMissingError
 from dbctl.services import notify
 from dbctl.services.journal import JournalLocation, locate_journal
+from dbctl.spec import Example
 
 GROUP = Group("notify", all_apps=True)
 
@@ -50,7 +51,11 @@ def _read_apps(ctx: typer.Context) -> tuple[Sections, Sequence[Selection]]:
     return sections, notify.select_apps(sections, selection)
 
 
-@GROUP.command("test", answers=lambda: (notify.ChannelTests,))
+@GROUP.command(
+    "test",
+    answers=lambda: (notify.ChannelTests,),
+    examples=(Example("notify test"), Example("notify test email --app blog")),
+)
 def send_test(
     ctx: typer.Context,
     channel: Annotated[
@@ -61,9 +66,6 @@ def send_test(
 
     A ping is sent as an event that does not change the state of the check. Exit with 10 if no channel delivers it, and with 12 if some
     do not.
-
-    Example: dbctl notify test
-    Example: dbctl notify test email --app blog
     """
     sections, selections = _read_apps(ctx)
     with show_progress(ctx, "sending"):
@@ -73,16 +75,18 @@ def send_test(
     return emit(ctx, result, status=result.exit_status)
 
 
-@GROUP.command("check", answers=lambda: (notify.ProblemsSent,), recorded=True)
+@GROUP.command(
+    "check",
+    answers=lambda: (notify.ProblemsSent,),
+    recorded=True,
+    examples=(Example("notify check"), Example("notify check --app blog --quiet")),
+)
 def check(ctx: typer.Context) -> int:
     """Send overdue work and findings of the status, and their end; for cron. --app NAME selects one app.
 
     Notices about failed jobs are sent when the jobs end; this command sends those that could not be delivered then, jobs that were killed,
     and jobs that were not started. A problem that was sent is not
     sent again until the time of repeat has passed.
-
-    Example: dbctl notify check
-    Example: dbctl notify check --app blog --quiet
     """
     sections, selections = _read_apps(ctx)
     location = locate_journal(read_selection(ctx), all_apps=True)
@@ -93,7 +97,12 @@ def check(ctx: typer.Context) -> int:
     return emit(ctx, result, status=result.exit_status)
 
 
-@GROUP.command("summary", answers=lambda: (notify.ProblemsSent,), recorded=True)
+@GROUP.command(
+    "summary",
+    answers=lambda: (notify.ProblemsSent,),
+    recorded=True,
+    examples=(Example("notify summary"), Example("notify summary --since 30d --report")),
+)
 def summary(
     ctx: typer.Context,
     since: Annotated[
@@ -104,11 +113,7 @@ def summary(
         typer.Option("--report", help="Attach the page of dbctl report to the e-mail, with the same period."),
     ] = False,
 ) -> int:
-    """Send a summary of the status, the backups and the runs of every app; for a weekly job of cron. --app NAME selects one app.
-
-    Example: dbctl notify summary
-    Example: dbctl notify summary --since 30d --report
-    """
+    """Send a summary of the status, the backups and the runs of every app; for a weekly job of cron. --app NAME selects one app."""
     sections, selections = _read_apps(ctx)
     location = locate_journal(read_selection(ctx), all_apps=True)
     with show_progress(ctx, threaded=False):  # a fleet forks processes

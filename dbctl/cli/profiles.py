@@ -16,25 +16,34 @@ from dbctl.model import Page
 from dbctl.render import Format, streams
 from dbctl.services.profiles import inventory
 from dbctl.services.profiles.draft import ProfileDraft, draft_profile, write_draft
+from dbctl.spec import Example
 from dbctl.url import Url
 
 GROUP = Group("profiles")
 
 
-@GROUP.command("list", answers=lambda: (Page[inventory.ProfileListed],))
+@GROUP.command(
+    "list",
+    answers=lambda: (Page[inventory.ProfileListed],),
+    examples=(Example("profiles list"), Example("profiles list -o json")),
+)
 def list_(ctx: typer.Context) -> int:
     """List the profiles that commands find by name, with their origin.
 
     Besides the built-in ones, these are the files NAME.toml in the folder profiles of the configuration directories of
     the user and of the system.
-
-    Example: dbctl profiles list
-    Example: dbctl profiles list -o json
     """
     return emit(ctx, inventory.list_profiles())
 
 
-@GROUP.command("draft", answers=lambda: (ProfileDraft,))
+@GROUP.command(
+    "draft",
+    answers=lambda: (ProfileDraft,),
+    examples=(
+        Example("profiles draft /srv/app/app.db --to app.toml"),
+        Example("profiles draft /srv/app/app.db --users admins --to admins.toml"),
+    ),
+)
 def draft(
     ctx: typer.Context,
     address: Annotated[
@@ -67,9 +76,6 @@ def draft(
 
     Each line has its evidence as a comment. What the database does not show is a comment with the candidates, and is
     listed at the beginning. Only a few rows of each table are read, and nothing is written to the database.
-
-    Example: dbctl profiles draft /srv/app/app.db --to app.toml
-    Example: dbctl profiles draft /srv/app/app.db --users admins --to admins.toml
     """
     options = read_options(ctx)
     url = _read_address(address) if address else _find_configured(ctx, options.db)

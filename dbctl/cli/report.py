@@ -19,6 +19,7 @@ from dbctl.report_page import SIGNATURE, create_page
 from dbctl.services.history import DEFAULT_PERIOD
 from dbctl.services.journal import locate_journal
 from dbctl.services.report import OperationsReport, collect_report
+from dbctl.spec import Example
 
 GROUP = Group("report")
 
@@ -34,7 +35,10 @@ class PageWritten(ChangeResult, frozen=True, kw_only=True):
         return Effect("wrote", "page", [self.path], bytes=self.bytes)
 
 
-@GROUP.command(answers=lambda: (OperationsReport, PageWritten))
+@GROUP.command(
+    answers=lambda: (OperationsReport, PageWritten),
+    examples=(Example("report --html report.html"), Example("report --since 7d -o json")),
+)
 def report(
     ctx: typer.Context,
     html: Annotated[
@@ -53,9 +57,6 @@ def report(
 
     --app NAME selects one app. Sizes and rows are those that backups and dbctl status --record recorded, and runs those
     of the journal. A fleet has the sums of its instances, and a list of those that need attention.
-
-    Example: dbctl report --html report.html
-    Example: dbctl report --since 7d -o json
     """
     options, selection = read_options(ctx), read_selection(ctx)
     all_apps = not (selection.app or selection.profile or selection.urls)

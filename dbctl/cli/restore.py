@@ -35,6 +35,7 @@ from dbctl.services import restore
 from dbctl.services.app import App
 from dbctl.services.backup import LATEST, DecryptionKeys, Kind, Manifest, Repository
 from dbctl.services.restore import BackupSource, MergeMode
+from dbctl.spec import Example
 
 GROUP = Group("restore", checks_profile=False)
 
@@ -50,7 +51,11 @@ BackupFile: TypeAlias = Annotated[
 ]
 
 
-@GROUP.command("preview", answers=lambda: (restore.Preview,))
+@GROUP.command(
+    "preview",
+    answers=lambda: (restore.Preview,),
+    examples=(Example("restore preview latest"), Example("restore preview --before 3h --db user")),
+)
 def preview(
     ctx: typer.Context,
     backup: BackupName = "",
@@ -70,9 +75,6 @@ def preview(
 ) -> int:
     """Show what a restore would change: rows per table, schema, migrations, settings, and processes that have the
     files open.
-
-    Example: dbctl restore preview latest
-    Example: dbctl restore preview --before 3h --db user
     """
     from dbctl.services.restore import preview as restore_preview
 
@@ -90,6 +92,10 @@ def preview(
     "apply",
     answers=lambda: (restore.RestoreResult, restore.CopyResult, restore.TablesRestoreResult, DryRunResult),
     recorded=True,
+    examples=(
+        Example("restore apply latest --dry-run"),
+        Example("restore apply 20260105_030000 --table users --merge missing --dry-run"),
+    ),
 )
 def apply(
     ctx: typer.Context,
@@ -139,9 +145,6 @@ def apply(
     The backup is verified first, and the replaced data is stored as a safety backup. The app may run: it sees
     either the old or the new data. With --to, a copy is created that the app does not use. With --table, one
     table is restored: into a new table (--into), or row by row (--merge); secrets in existing rows remain.
-
-    Example: dbctl restore apply latest --dry-run
-    Example: dbctl restore apply 20260105_030000 --table users --merge missing --dry-run
     """
     _check_options(to=to, replace=replace, table=table, new_table=new_table, merge=merge, roles=roles)
     policy = parse_roles(roles)
@@ -170,7 +173,12 @@ def apply(
             return run_with_progress(ctx, "restoring", ApplyRestore(source, replace=replace), dry_run=dry_run)
 
 
-@GROUP.command("undo", answers=lambda: (restore.RestoreResult, DryRunResult), recorded=True)
+@GROUP.command(
+    "undo",
+    answers=lambda: (restore.RestoreResult, DryRunResult),
+    recorded=True,
+    examples=(Example("restore undo --dry-run"), Example("restore undo --db user --yes")),
+)
 def undo(
     ctx: typer.Context,
     identity: Identities = None,
@@ -178,11 +186,7 @@ def undo(
     repository_address: RepositoryAddress = "",
     dry_run: DryRun = False,
 ) -> int:
-    """Restore the data from before the last restore; a second undo reverts the first one.
-
-    Example: dbctl restore undo --dry-run
-    Example: dbctl restore undo --db user --yes
-    """
+    """Restore the data from before the last restore; a second undo reverts the first one."""
     from dbctl.services.restore import ApplyRestore, find_undo_backup
 
     with open_app(ctx) as app:
@@ -193,7 +197,15 @@ def undo(
             return run_with_progress(ctx, "restoring", ApplyRestore(source), dry_run=dry_run)
 
 
-@GROUP.command("files", answers=lambda: (restore.FilesRestoreResult, DryRunResult), recorded=True)
+@GROUP.command(
+    "files",
+    answers=lambda: (restore.FilesRestoreResult, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("restore files latest --to restored"),
+        Example("restore files 20260105_030000 --to /tmp/app --dry-run"),
+    ),
+)
 def files(
     ctx: typer.Context,
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="New folder.")],
@@ -211,9 +223,6 @@ def files(
 
     Nothing is written outside that folder: only files and folders are created, and no links. The app's current
     files remain unchanged.
-
-    Example: dbctl restore files latest --to restored
-    Example: dbctl restore files 20260105_030000 --to /tmp/app --dry-run
     """
     from dbctl.services.backup.foreign import repository_or_temp_dir
     from dbctl.services.restore import RestoreFiles
@@ -229,7 +238,15 @@ def files(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@GROUP.command("recover", answers=lambda: (restore.DatabaseSalvageResult, DryRunResult), recorded=True)
+@GROUP.command(
+    "recover",
+    answers=lambda: (restore.DatabaseSalvageResult, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("restore recover --db user --to salvaged.db"),
+        Example("restore recover --from damaged.db --to salvaged.db --dry-run"),
+    ),
+)
 def recover(
     ctx: typer.Context,
     to: Annotated[
@@ -256,9 +273,6 @@ def recover(
 
     The damaged file and the app's database remain unchanged: the output describes how to replace the database,
     and how many rows of each table were salvaged. Exit 4 if data is lost.
-
-    Example: dbctl restore recover --db user --to salvaged.db
-    Example: dbctl restore recover --from damaged.db --to salvaged.db --dry-run
     """
     from dbctl.config import loader
     from dbctl.services.backup import count_in_bytes

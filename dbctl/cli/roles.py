@@ -15,7 +15,7 @@ from dbctl.model import DryRunResult, KeyText, Page
 from dbctl.services import roles
 from dbctl.services.app import App
 from dbctl.services.roles import changes, queries
-from dbctl.spec import Fleet
+from dbctl.spec import Example, Fleet
 
 GROUP = Group("roles")
 
@@ -48,29 +48,38 @@ Priority: TypeAlias = Annotated[
 ]
 
 
-@GROUP.command("list", answers=lambda: (Page[roles.Role],), fleet=Fleet())
+@GROUP.command(
+    "list",
+    answers=lambda: (Page[roles.Role],),
+    fleet=Fleet(),
+    examples=(Example("roles list"), Example("roles list --sort -users")),
+)
 def list_(ctx: typer.Context, limit: Limit = 100, offset: Offset = 0, sort: Sort = "") -> int:
-    """List roles with the number of their users.
-
-    Example: dbctl roles list
-    Example: dbctl roles list --sort -users
-    """
+    """List roles with the number of their users."""
     with open_app(ctx) as app:
         return emit(ctx, queries.list_roles(app, requested_page(limit, offset, sort)), app=app)
 
 
-@GROUP.command("show", answers=lambda: (roles.Role,))
+@GROUP.command(
+    "show",
+    answers=lambda: (roles.Role,),
+    examples=(Example("roles show editor"), Example("roles show --id 2 -o json")),
+)
 def show_(ctx: typer.Context, role: Role = "", ident: RoleId = "") -> int:
-    """Show one role and its permissions.
-
-    Example: dbctl roles show editor
-    Example: dbctl roles show --id 2 -o json
-    """
+    """Show one role and its permissions."""
     with open_app(ctx) as app:
         return emit(ctx, queries.show_role(app, _role_selector(role, ident)), app=app)
 
 
-@GROUP.command("create", answers=lambda: (roles.RoleChangeResult, DryRunResult), recorded=True)
+@GROUP.command(
+    "create",
+    answers=lambda: (roles.RoleChangeResult, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("roles create editor --permission 'games.*'"),
+        Example("roles create guide --description 'Helps players' --dry-run"),
+    ),
+)
 def create(
     ctx: typer.Context,
     role: Annotated[str, typer.Argument(metavar="ROLE", help="Name of the new role.")],
@@ -86,11 +95,7 @@ def create(
     ] = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Add a role.
-
-    Example: dbctl roles create editor --permission 'games.*'
-    Example: dbctl roles create guide --description 'Helps players' --dry-run
-    """
+    """Add a role."""
     with open_app(ctx) as app:
         operation = changes.create_role(
             app, role, description=description, priority=priority, permissions=permissions or ()
@@ -98,7 +103,15 @@ def create(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@GROUP.command("update", answers=lambda: (roles.RoleChangeResult, DryRunResult), recorded=True)
+@GROUP.command(
+    "update",
+    answers=lambda: (roles.RoleChangeResult, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("roles update editor --description 'Edits games'"),
+        Example("roles update editor --name reviewer --dry-run"),
+    ),
+)
 def update(
     ctx: typer.Context,
     role: Role = "",
@@ -108,11 +121,7 @@ def update(
     priority: Priority = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Change the name, description or priority of a role.
-
-    Example: dbctl roles update editor --description 'Edits games'
-    Example: dbctl roles update editor --name reviewer --dry-run
-    """
+    """Change the name, description or priority of a role."""
     values = {"name": name, "description": description, "priority": priority}
     fields = {field: value for field, value in values.items() if value is not None}
     if not fields:
@@ -121,18 +130,27 @@ def update(
         return run_change(ctx, changes.update_role(app, _role_selector(role, ident), fields), dry_run=dry_run)
 
 
-@GROUP.command("delete", answers=lambda: (roles.RoleDeleteResult, DryRunResult), recorded=True)
+@GROUP.command(
+    "delete",
+    answers=lambda: (roles.RoleDeleteResult, DryRunResult),
+    recorded=True,
+    examples=(Example("roles delete editor --dry-run"), Example("roles delete --id 7 --yes")),
+)
 def delete(ctx: typer.Context, role: Role = "", ident: RoleId = "", dry_run: DryRun = False) -> int:
-    """Delete a role that no user has.
-
-    Example: dbctl roles delete editor --dry-run
-    Example: dbctl roles delete --id 7 --yes
-    """
+    """Delete a role that no user has."""
     with open_app(ctx) as app:
         return run_change(ctx, changes.delete_role(app, _role_selector(role, ident)), dry_run=dry_run)
 
 
-@GROUP.command("grant", answers=lambda: (roles.RoleChangeResult, DryRunResult), recorded=True)
+@GROUP.command(
+    "grant",
+    answers=lambda: (roles.RoleChangeResult, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("roles grant editor games.read games.play"),
+        Example("roles grant editor 'games.*' --dry-run"),
+    ),
+)
 def grant(
     ctx: typer.Context,
     arguments: RoleAndPermissions = None,
@@ -140,18 +158,22 @@ def grant(
     built_in: BuiltIn = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Grant permissions to a role.
-
-    Example: dbctl roles grant editor games.read games.play
-    Example: dbctl roles grant editor 'games.*' --dry-run
-    """
+    """Grant permissions to a role."""
     with open_app(ctx) as app:
         role, names = _role_and_permissions(arguments or (), ident)
         operation = changes.grant(app, role, names, built_in=built_in)
         return run_change(ctx, operation, notes=_cache_notes(app), dry_run=dry_run)
 
 
-@GROUP.command("revoke", answers=lambda: (roles.RoleChangeResult, DryRunResult), recorded=True)
+@GROUP.command(
+    "revoke",
+    answers=lambda: (roles.RoleChangeResult, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("roles revoke editor games.play"),
+        Example("roles revoke guest games.play --built-in --dry-run"),
+    ),
+)
 def revoke(
     ctx: typer.Context,
     arguments: RoleAndPermissions = None,
@@ -159,40 +181,40 @@ def revoke(
     built_in: BuiltIn = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Revoke permissions from a role.
-
-    Example: dbctl roles revoke editor games.play
-    Example: dbctl roles revoke guest games.play --built-in --dry-run
-    """
+    """Revoke permissions from a role."""
     with open_app(ctx) as app:
         role, names = _role_and_permissions(arguments or (), ident)
         operation = changes.revoke(app, role, names, built_in=built_in)
         return run_change(ctx, operation, notes=_cache_notes(app), dry_run=dry_run)
 
 
-@GROUP.command("matrix", answers=lambda: (roles.Matrix,))
+@GROUP.command(
+    "matrix",
+    answers=lambda: (roles.Matrix,),
+    examples=(Example("roles matrix"), Example("roles matrix -o csv")),
+)
 def matrix(ctx: typer.Context) -> int:
-    """Show the permissions of every role in one table.
-
-    Example: dbctl roles matrix
-    Example: dbctl roles matrix -o csv
-    """
+    """Show the permissions of every role in one table."""
     with open_app(ctx) as app:
         return emit(ctx, queries.read_matrix(app), app=app)
 
 
-@GROUP.command("permissions", answers=lambda: (Page[roles.Permission],))
+@GROUP.command(
+    "permissions",
+    answers=lambda: (Page[roles.Permission],),
+    examples=(Example("roles permissions"), Example("roles permissions --sort name --limit 20")),
+)
 def permissions(ctx: typer.Context, limit: Limit = 1000, offset: Offset = 0, sort: Sort = "") -> int:
-    """List permissions and the roles that have each.
-
-    Example: dbctl roles permissions
-    Example: dbctl roles permissions --sort name --limit 20
-    """
+    """List permissions and the roles that have each."""
     with open_app(ctx) as app:
         return emit(ctx, queries.list_permissions(app, requested_page(limit, offset, sort)), app=app)
 
 
-@GROUP.command("can", answers=lambda: (roles.PermissionCheck,))
+@GROUP.command(
+    "can",
+    answers=lambda: (roles.PermissionCheck,),
+    examples=(Example("roles can alice games.play --explain"), Example("roles can alice games.play -o json")),
+)
 def can(
     ctx: typer.Context,
     arguments: Annotated[
@@ -206,11 +228,7 @@ def can(
     ] = "",
     explain: Annotated[bool, typer.Option("--explain", help="Show the reason.")] = False,
 ) -> int:
-    """Check whether a user has a permission: exit 0 if allowed, 1 if not.
-
-    Example: dbctl roles can alice games.play --explain
-    Example: dbctl roles can alice games.play -o json
-    """
+    """Check whether a user has a permission: exit 0 if allowed, 1 if not."""
     login, permissions = _split_target(arguments or (), ident, "a user")
     if len(permissions) != 1:
         raise UsageError(detail="pass exactly one permission")

@@ -15,6 +15,7 @@ from dbctl.cli._support.parameters import DryRun, Limit
 from dbctl.errors import UsageError
 from dbctl.model import DryRunResult, Page, time_before
 from dbctl.services import journal
+from dbctl.spec import Example
 
 GROUP = Group("runs")
 
@@ -23,7 +24,11 @@ def _locate_folder(ctx: typer.Context) -> Path:
     return journal.locate_journal(read_selection(ctx)).require_folder()
 
 
-@GROUP.command("list", answers=lambda: (Page[journal.Run],))
+@GROUP.command(
+    "list",
+    answers=lambda: (Page[journal.Run],),
+    examples=(Example("runs list --failed --since 7d"), Example("runs list --limit 10 -o json")),
+)
 def list_(
     ctx: typer.Context,
     command: Annotated[
@@ -49,9 +54,6 @@ def list_(
     """List the recorded runs, newest first; --app NAME selects one app, or one instance of a fleet.
 
     Commands that change, check, back up or restore are recorded, and commands that only read are not.
-
-    Example: dbctl runs list --failed --since 7d
-    Example: dbctl runs list --limit 10 -o json
     """
     selected = journal.RunFilter(
         app=read_options(ctx).app,
@@ -65,21 +67,26 @@ def list_(
     return emit(ctx, journal.list_runs(folder, selected), target=str(folder))
 
 
-@GROUP.command("show", answers=lambda: (journal.RunDetails,))
+@GROUP.command(
+    "show",
+    answers=lambda: (journal.RunDetails,),
+    examples=(Example("runs show 812"), Example("runs show 812 -o json")),
+)
 def show_(
     ctx: typer.Context,
     run: Annotated[int, typer.Argument(parser=parse_positive, metavar="ID", help="Id of a run.")],
 ) -> int:
-    """Show the complete record of a run.
-
-    Example: dbctl runs show 812
-    Example: dbctl runs show 812 -o json
-    """
+    """Show the complete record of a run."""
     folder = _locate_folder(ctx)
     return emit(ctx, journal.show_run(folder, run), target=str(folder))
 
 
-@GROUP.command("prune", answers=lambda: (journal.RunsPruned, DryRunResult), recorded=True)
+@GROUP.command(
+    "prune",
+    answers=lambda: (journal.RunsPruned, DryRunResult),
+    recorded=True,
+    examples=(Example("runs prune --older-than 90d --dry-run"), Example("runs prune --older-than 1y --yes")),
+)
 def prune(
     ctx: typer.Context,
     keep: Annotated[
@@ -94,9 +101,6 @@ def prune(
     """Delete the records of old runs.
 
     dbctl also deletes them by itself, by the rules under [journal] in the configuration: keep and max_runs.
-
-    Example: dbctl runs prune --older-than 90d --dry-run
-    Example: dbctl runs prune --older-than 1y --yes
     """
     if keep is None and older_than is None:
         raise UsageError(detail="pass --keep N, --older-than AGE, or both")

@@ -19,6 +19,7 @@ from dbctl.errors import Exit, UsageError
 from dbctl.model import DryRunResult, Page
 from dbctl.render import Format, escape, is_terminal, streams
 from dbctl.services import schedule
+from dbctl.spec import Example
 
 GROUP = Group("schedule")
 
@@ -45,7 +46,11 @@ def _read_apps(ctx: typer.Context, *, all_apps: bool) -> list[Selection]:
     return apps
 
 
-@GROUP.command("cron", answers=lambda: (Page[schedule.Job],))
+@GROUP.command(
+    "cron",
+    answers=lambda: (Page[schedule.Job],),
+    examples=(Example("schedule cron --all-apps"), Example("schedule cron --app blog --user www-data")),
+)
 def cron(
     ctx: typer.Context,
     all_apps: AllApps = False,
@@ -58,9 +63,6 @@ def cron(
 
     The lines require no PATH, home or working directory. dbctl schedule cron | crontab - replaces the user's
     crontab.
-
-    Example: dbctl schedule cron --all-apps
-    Example: dbctl schedule cron --app blog --user www-data
     """
     apps = _read_apps(ctx, all_apps=all_apps)
     jobs = schedule.list_lines(apps)
@@ -71,7 +73,14 @@ def cron(
     return _write_text(text)
 
 
-@GROUP.command("systemd", answers=lambda: (Page[schedule.Unit], schedule.UnitsInstalled, DryRunResult))
+@GROUP.command(
+    "systemd",
+    answers=lambda: (Page[schedule.Unit], schedule.UnitsInstalled, DryRunResult),
+    examples=(
+        Example("schedule systemd --all-apps --install"),
+        Example("schedule systemd --user --install --dry-run"),
+    ),
+)
 def systemd(
     ctx: typer.Context,
     all_apps: AllApps = False,
@@ -108,9 +117,6 @@ def systemd(
     A timer makes up for the runs that it missed while the machine was off. The services have restrictions: they
     cannot load kernel modules, change system folders or gain privileges. Secrets of the configuration are
     credentials. --install removes the units of jobs that the configuration no longer has.
-
-    Example: dbctl schedule systemd --all-apps --install
-    Example: dbctl schedule systemd --user --install --dry-run
     """
     if directory and not (install or dry_run):
         raise UsageError(detail="--directory requires --install")
@@ -141,7 +147,14 @@ def systemd(
     return _write_text("\n".join(f"# {unit.name}\n{unit.text}" for unit in units))
 
 
-@GROUP.command("kubernetes", answers=lambda: (schedule.Manifest,))
+@GROUP.command(
+    "kubernetes",
+    answers=lambda: (schedule.Manifest,),
+    examples=(
+        Example("schedule kubernetes --namespace shop"),
+        Example("schedule kubernetes --all-apps --image registry.example.org/dbctl"),
+    ),
+)
 def kubernetes(
     ctx: typer.Context,
     all_apps: AllApps = False,
@@ -154,9 +167,6 @@ def kubernetes(
 
     The configuration is the secret dbctl-config, variables are in the secret dbctl-variables, and files in the
     volume claim dbctl-data.
-
-    Example: dbctl schedule kubernetes --namespace shop
-    Example: dbctl schedule kubernetes --all-apps --image registry.example.org/dbctl
     """
     if namespace and not re.fullmatch("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", namespace):
         raise UsageError(detail=f"--namespace {namespace!r} is not the name of a namespace")
@@ -164,7 +174,14 @@ def kubernetes(
     return _emit_manifest(ctx, jobs, schedule.write_kubernetes(jobs, image=image, namespace=namespace))
 
 
-@GROUP.command("compose", answers=lambda: (schedule.Manifest,))
+@GROUP.command(
+    "compose",
+    answers=lambda: (schedule.Manifest,),
+    examples=(
+        Example("schedule compose"),
+        Example("schedule compose --all-apps --image registry.example.org/dbctl"),
+    ),
+)
 def compose(
     ctx: typer.Context,
     all_apps: AllApps = False,
@@ -176,15 +193,16 @@ def compose(
     """Print a Compose file with dbctl and a scheduler that runs the jobs.
 
     The configuration is in the folder dbctl next to the file.
-
-    Example: dbctl schedule compose
-    Example: dbctl schedule compose --all-apps --image registry.example.org/dbctl
     """
     jobs = schedule.list_jobs(_read_apps(ctx, all_apps=all_apps))
     return _emit_manifest(ctx, jobs, schedule.write_compose(jobs, image=image, scheduler=scheduler))
 
 
-@GROUP.command("status", answers=lambda: (Page[schedule.JobStatus],))
+@GROUP.command(
+    "status",
+    answers=lambda: (Page[schedule.JobStatus],),
+    examples=(Example("schedule status --app blog"), Example("schedule status --all-apps --check")),
+)
 def status(
     ctx: typer.Context,
     all_apps: AllApps = False,
@@ -195,11 +213,7 @@ def status(
         Path | None, typer.Option("--directory", metavar="DIR", help="Look for units in DIR only.")
     ] = None,
 ) -> int:
-    """Show which jobs are installed as timers or crontab lines, when they ran last, and when they run next.
-
-    Example: dbctl schedule status --app blog
-    Example: dbctl schedule status --all-apps --check
-    """
+    """Show which jobs are installed as timers or crontab lines, when they ran last, and when they run next."""
     apps = _select_apps(ctx, all_apps=all_apps)
     report = schedule.read_schedule(apps, folder=directory)
     findings = report.findings

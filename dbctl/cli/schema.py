@@ -16,6 +16,7 @@ from dbctl.model import Page
 from dbctl.render import Format, escape, is_terminal, streams
 from dbctl.services import comparison
 from dbctl.services import schema as service
+from dbctl.spec import Example
 
 GROUP = Group("schema")
 
@@ -24,7 +25,11 @@ Tables: TypeAlias = Annotated[
 ]
 
 
-@GROUP.command("show", answers=lambda: (Page[service.TableOverview], service.TableDescriptions))
+@GROUP.command(
+    "show",
+    answers=lambda: (Page[service.TableOverview], service.TableDescriptions),
+    examples=(Example("schema show"), Example("schema show users roles")),
+)
 def show(
     ctx: typer.Context, tables: Tables = None, limit: Limit = 100, offset: Offset = 0, sort: Sort = ""
 ) -> int:
@@ -32,9 +37,6 @@ def show(
 
     A description has columns, keys, indexes, foreign keys in both directions, checks, triggers, comments, and the query
     of a view, in the same form on every engine. Row counts of large tables on a server are estimates.
-
-    Example: dbctl schema show
-    Example: dbctl schema show users roles
     """
     with open_app(ctx) as app:
         if tables:
@@ -45,7 +47,11 @@ def show(
         return emit(ctx, overviews.page, status=overviews.status, target=app.name)
 
 
-@GROUP.command("diagram", answers=lambda: (service.SchemaDiagram,))
+@GROUP.command(
+    "diagram",
+    answers=lambda: (service.SchemaDiagram,),
+    examples=(Example("schema diagram > schema.mmd"), Example("schema diagram users --keys")),
+)
 def diagram(
     ctx: typer.Context,
     tables: Tables = None,
@@ -55,9 +61,6 @@ def diagram(
 
     With TABLE, the tables to which it refers, and those that refer to it, are drawn without columns. A solid line is a foreign key
     within the primary key. GitHub, GitLab and other pages draw the diagram from a block of code of the language mermaid.
-
-    Example: dbctl schema diagram > schema.mmd
-    Example: dbctl schema diagram users --keys
     """
     with open_app(ctx) as app:
         result = service.draw_diagram(app, tables or (), only_keys=keys)
@@ -71,7 +74,14 @@ def diagram(
         return 0
 
 
-@GROUP.command("diff", answers=lambda: (comparison.SchemaDiff,))
+@GROUP.command(
+    "diff",
+    answers=lambda: (comparison.SchemaDiff,),
+    examples=(
+        Example("schema diff blog/main postgresql://app@localhost/staging"),
+        Example("schema diff backup:latest blog/main --check"),
+    ),
+)
 def diff(
     ctx: typer.Context,
     a: FirstSide,
@@ -85,9 +95,6 @@ def diff(
 
     A side is APP/DATABASE, APP, the address of a database, backup:ID (backup:latest) of the other side's database, or migrations: the
     schema that all migrations of the other side create.
-
-    Example: dbctl schema diff blog/main postgresql://app@localhost/staging
-    Example: dbctl schema diff backup:latest blog/main --check
     """
     from dbctl.services.comparison import compare_schemas
 

@@ -17,6 +17,7 @@ from dbctl.render import Format
 from dbctl.services import search as searches
 from dbctl.services.search import SearchRequest
 from dbctl.services.search import search as search_service
+from dbctl.spec import Example
 
 GROUP = Group("search")
 
@@ -27,7 +28,11 @@ GROUP = Group("search")
         search_service.SearchCount,
         search_service.SearchPlan,
         searches.RowDetail,
-    )
+    ),
+    examples=(
+        Example("search games portal --filter platform=Flash"),
+        Example("search games --query 'title:portal NOT flash' --limit 5 -o json"),
+    ),
 )
 def search(
     ctx: typer.Context,
@@ -88,11 +93,7 @@ def search(
     offset: Offset = 0,
     sort: Sort = "",
 ) -> int:
-    """Search the app's content.
-
-    Example: dbctl search games portal --filter platform=Flash
-    Example: dbctl search games --query 'title:portal NOT flash' --limit 5 -o json
-    """
+    """Search the app's content."""
     if search_name in RESERVED_NAMES:
         detail = f"{search_name!r} is no search; dbctl search {search_name} {' '.join(words or ())}".rstrip()
         raise UsageError(detail=f"{detail} requires its options after the name")

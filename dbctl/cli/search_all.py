@@ -15,11 +15,18 @@ from dbctl.model import Page
 from dbctl.render import Format
 from dbctl.services import search
 from dbctl.services.search import Match, all_tables
+from dbctl.spec import Example
 
 GROUP = Group("search all")
 
 
-@GROUP.command(answers=lambda: (search.AllTablesResult,))
+@GROUP.command(
+    answers=lambda: (search.AllTablesResult,),
+    examples=(
+        Example("search all alice@example.org"),
+        Example("search all 'lost password' --db user --within 60s"),
+    ),
+)
 def search_all(
     ctx: typer.Context,
     word: Annotated[str, typer.Argument(metavar="WORD", help="Literal text, ignoring case.")],
@@ -37,9 +44,6 @@ def search_all(
     """Find a word in every text column of every database, and list the columns that were not scanned.
 
     --limit applies to each table. Exit 12 if a part could not be scanned.
-
-    Example: dbctl search all alice@example.org
-    Example: dbctl search all 'lost password' --db user --within 60s
     """
     with open_app(ctx) as app:
         scan = all_tables.scan_tables(app, word, limit=limit, timeout=within, secrets=secrets, marks=mark)

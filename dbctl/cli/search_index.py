@@ -12,7 +12,7 @@ from dbctl.cli._support.parameters import DryRun
 from dbctl.errors import Exit
 from dbctl.model import DryRunResult, Findings, Page
 from dbctl.services.search import indexes
-from dbctl.spec import Fleet
+from dbctl.spec import Example, Fleet
 
 GROUP = Group("search index")
 
@@ -25,18 +25,26 @@ SearchName: TypeAlias = Annotated[
 ]
 
 
-@GROUP.command("status", answers=lambda: (Page[indexes.IndexStatus],), fleet=Fleet())
+@GROUP.command(
+    "status",
+    answers=lambda: (Page[indexes.IndexStatus],),
+    fleet=Fleet(),
+    examples=(Example("search index status"), Example("search index status games -o json")),
+)
 def status(ctx: typer.Context, name: SearchName = "") -> int:
-    """Show which searches have a full-text index, and whether it is usable.
-
-    Example: dbctl search index status
-    Example: dbctl search index status games -o json
-    """
+    """Show which searches have a full-text index, and whether it is usable."""
     with open_app(ctx) as app:
         return emit(ctx, indexes.read_statuses(app, name), target=app.name)
 
 
-@GROUP.command("check", answers=lambda: (Findings,), recorded=True, findings=True, fleet=Fleet(resumes=True))
+@GROUP.command(
+    "check",
+    answers=lambda: (Findings,),
+    recorded=True,
+    findings=True,
+    fleet=Fleet(resumes=True),
+    examples=(Example("search index check games"), Example("search index check")),
+)
 def check(
     ctx: typer.Context,
     name: SearchName = "",
@@ -48,11 +56,7 @@ def check(
         ),
     ] = False,
 ) -> int:
-    """Compare the index with its definition, and every entry with its row; exit 4 on an error.
-
-    Example: dbctl search index check games
-    Example: dbctl search index check
-    """
+    """Compare the index with its definition, and every entry with its row; exit 4 on an error."""
     with open_app(ctx) as app:
         findings = indexes.check(app, name, full=full)
         return emit(
@@ -65,6 +69,7 @@ def check(
     answers=lambda: (indexes.IndexChangeResult, DryRunResult),
     recorded=True,
     fleet=Fleet(resumes=True),
+    examples=(Example("search index build games"), Example("search index build games --dry-run")),
 )
 def build(
     ctx: typer.Context,
@@ -81,34 +86,33 @@ def build(
     """Build the index if it is missing; an invalid one requires repair.
 
     The index of a read-only database is a separate file next to it, which is rebuilt after the database changed.
-
-    Example: dbctl search index build games
-    Example: dbctl search index build games --dry-run
     """
     with open_app(ctx) as app:
         operation = indexes.create_change(app, name, "build", cache=cache)
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@GROUP.command("repair", answers=lambda: (indexes.IndexChangeResult, DryRunResult), recorded=True)
+@GROUP.command(
+    "repair",
+    answers=lambda: (indexes.IndexChangeResult, DryRunResult),
+    recorded=True,
+    examples=(Example("search index repair games"), Example("search index repair games --dry-run")),
+)
 def repair(ctx: typer.Context, name: SearchName = "", dry_run: DryRun = False) -> int:
-    """Replace an index that is invalid or differs from its rows; the new one is verified first.
-
-    Example: dbctl search index repair games
-    Example: dbctl search index repair games --dry-run
-    """
+    """Replace an index that is invalid or differs from its rows; the new one is verified first."""
     with open_app(ctx) as app:
         operation = indexes.create_change(app, name, "repair")
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@GROUP.command("drop", answers=lambda: (indexes.IndexChangeResult, DryRunResult), recorded=True)
+@GROUP.command(
+    "drop",
+    answers=lambda: (indexes.IndexChangeResult, DryRunResult),
+    recorded=True,
+    examples=(Example("search index drop games --dry-run"), Example("search index drop games --yes")),
+)
 def drop(ctx: typer.Context, name: SearchName = "", dry_run: DryRun = False) -> int:
-    """Drop the index with its triggers or its file; dbctl search index build creates it again.
-
-    Example: dbctl search index drop games --dry-run
-    Example: dbctl search index drop games --yes
-    """
+    """Drop the index with its triggers or its file; dbctl search index build creates it again."""
     with open_app(ctx) as app:
         operation = indexes.create_change(app, name, "drop")
         return run_change(ctx, operation, dry_run=dry_run)

@@ -15,6 +15,7 @@ from dbctl.errors import UsageError
 from dbctl.model import Page
 from dbctl.render import Format, is_terminal
 from dbctl.services.search.semantic import MAX_BYTES, Reference, SemanticRequest, search
+from dbctl.spec import Example
 
 GROUP = Group("search semantic")
 
@@ -33,7 +34,13 @@ def _parse_similarity(text: str) -> float:
     return similarity
 
 
-@GROUP.command(answers=lambda: (Page[dict[str, Any]],))
+@GROUP.command(
+    answers=lambda: (Page[dict[str, Any]],),
+    examples=(
+        Example("search semantic --text 'lost password' --limit 10"),
+        Example("search semantic --similar-to 42 --min-similarity 0.8"),
+    ),
+)
 def semantic(
     ctx: typer.Context,
     similar_to: Annotated[
@@ -83,9 +90,6 @@ def semantic(
     """Find rows with similar vectors; pass one of --similar-to, --vector and --text.
 
     Every vector is compared unless --index is passed. The row of --similar-to is not part of the result.
-
-    Example: dbctl search semantic --text 'lost password' --limit 10
-    Example: dbctl search semantic --similar-to 42 --min-similarity 0.8
     """
     if (similar_to, vector, text).count(None) != 2:  # noqa: PLR2004 - exactly one of three
         raise UsageError(detail="pass exactly one of --similar-to, --vector and --text")

@@ -14,6 +14,7 @@ from dbctl.cli._support.parameters import DryRun
 from dbctl.model import DryRunResult
 from dbctl.services.search import semantic
 from dbctl.services.search.semantic import MAX_BYTES, store_vector
+from dbctl.spec import Example
 
 GROUP = Group("search vectors")
 
@@ -22,7 +23,12 @@ def _parse_limit(text: str) -> int:
     return parse_count(text, 1)
 
 
-@GROUP.command("store", answers=lambda: (semantic.VectorStored, DryRunResult), recorded=True)
+@GROUP.command(
+    "store",
+    answers=lambda: (semantic.VectorStored, DryRunResult),
+    recorded=True,
+    examples=(Example("search vectors store 42 vector.json"), Example("search vectors store 42 - --dry-run")),
+)
 def store(
     ctx: typer.Context,
     key: Annotated[str, typer.Argument(metavar="ID", help="Id of the row, such as a message.")],
@@ -34,17 +40,18 @@ def store(
     ],
     dry_run: DryRun = False,
 ) -> int:
-    """Store a vector for a row; replacing an existing one requires confirmation.
-
-    Example: dbctl search vectors store 42 vector.json
-    Example: dbctl search vectors store 42 - --dry-run
-    """
+    """Store a vector for a row; replacing an existing one requires confirmation."""
     vector_bytes = read_file(vector, "vector", limit=MAX_BYTES)
     with open_app(ctx) as app:
         return run_change(ctx, store_vector.store_vector(app, key, vector_bytes), dry_run=dry_run)
 
 
-@GROUP.command("make", answers=lambda: (semantic.MakeVectorsResult, DryRunResult), recorded=True)
+@GROUP.command(
+    "make",
+    answers=lambda: (semantic.MakeVectorsResult, DryRunResult),
+    recorded=True,
+    examples=(Example("search vectors make --limit 100"), Example("search vectors make --chat 7 --dry-run")),
+)
 def make(
     ctx: typer.Context,
     user: Annotated[
@@ -62,9 +69,6 @@ def make(
 
     Vectors are written in small batches. If the embedder fails, the stored ones remain; run the command again to
     continue.
-
-    Example: dbctl search vectors make --limit 100
-    Example: dbctl search vectors make --chat 7 --dry-run
     """
     from dbctl.services.search.semantic import MakeVectors
 

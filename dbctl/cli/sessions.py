@@ -23,7 +23,7 @@ from dbctl.services.sessions import (
     State,
     sessions,
 )
-from dbctl.spec import Fleet
+from dbctl.spec import Example, Fleet
 
 GROUP = Group("sessions")
 
@@ -35,7 +35,12 @@ def _parse_age(text: str) -> timedelta:
     return age
 
 
-@GROUP.command("list", answers=lambda: (Page[sessions.Session],), fleet=Fleet())
+@GROUP.command(
+    "list",
+    answers=lambda: (Page[sessions.Session],),
+    fleet=Fleet(),
+    examples=(Example("sessions list --user alice"), Example("sessions list --state active --limit 20")),
+)
 def list_(
     ctx: typer.Context,
     state: Annotated[
@@ -49,11 +54,7 @@ def list_(
     offset: Offset = 0,
     sort: Sort = "",
 ) -> int:
-    """List sessions of users, newest first.
-
-    Example: dbctl sessions list --user alice
-    Example: dbctl sessions list --state active --limit 20
-    """
+    """List sessions of users, newest first."""
     with open_app(ctx) as app:
         page_request = requested_page(limit, offset, sort)
         return emit(
@@ -62,7 +63,11 @@ def list_(
 
 
 @GROUP.command(
-    "revoke", answers=lambda: (users.UsersChanged, DryRunResult), recorded=True, fleet=Fleet(resumes=True)
+    "revoke",
+    answers=lambda: (users.UsersChanged, DryRunResult),
+    recorded=True,
+    fleet=Fleet(resumes=True),
+    examples=(Example("sessions revoke alice --dry-run"), Example("sessions revoke --inactive 90d --yes")),
 )
 def revoke(
     ctx: typer.Context,
@@ -71,11 +76,7 @@ def revoke(
     inactive: Inactive = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Sign users out everywhere: delete or invalidate their sessions and tokens.
-
-    Example: dbctl sessions revoke alice --dry-run
-    Example: dbctl sessions revoke --inactive 90d --yes
-    """
+    """Sign users out everywhere: delete or invalidate their sessions and tokens."""
     with open_app(ctx) as app:
         return run_change(ctx, sessions.revoke(app, select_users(logins, ids, inactive)), dry_run=dry_run)
 
@@ -85,6 +86,7 @@ def revoke(
     answers=lambda: (CleanupResult, DueRules, DryRunResult),
     recorded=True,
     fleet=Fleet(resumes=True),
+    examples=(Example("sessions cleanup --dry-run"), Example("sessions cleanup --rule expired-tokens --yes")),
 )
 def cleanup(
     ctx: typer.Context,
@@ -115,9 +117,6 @@ def cleanup(
 
     Rows are changed in small transactions with their statistics, so that the app is never blocked for long. An
     interrupted cleanup can be run again.
-
-    Example: dbctl sessions cleanup --dry-run
-    Example: dbctl sessions cleanup --rule expired-tokens --yes
     """
     if check and dry_run:
         raise UsageError(detail="--check and --dry-run cannot be combined")
@@ -139,6 +138,10 @@ def cleanup(
     answers=lambda: (RebuildResult, DryRunResult),
     recorded=True,
     fleet=Fleet(resumes=True, may_destroy=True),
+    examples=(
+        Example("sessions rebuild-stats --user alice --dry-run"),
+        Example("sessions rebuild-stats --dry-run"),
+    ),
 )
 def rebuild_stats(
     ctx: typer.Context,
@@ -149,9 +152,6 @@ def rebuild_stats(
 
     All changes are one transaction. First and last times that the app wrote remain; missing rows are created from
     the sessions.
-
-    Example: dbctl sessions rebuild-stats --user alice --dry-run
-    Example: dbctl sessions rebuild-stats --dry-run
     """
     with open_app(ctx) as app:
         return run_change(ctx, RebuildStatistics(app, login=user), dry_run=dry_run)

@@ -28,7 +28,7 @@ from dbctl.services.settings import (
     set_setting,
     update_setting,
 )
-from dbctl.spec import Fleet
+from dbctl.spec import Example, Fleet
 
 GROUP = Group("settings")
 
@@ -58,7 +58,11 @@ class Mode(StrEnum):
     EXACT = "exact"
 
 
-@GROUP.command("list", answers=lambda: (Page[settings.Setting],))
+@GROUP.command(
+    "list",
+    answers=lambda: (Page[settings.Setting],),
+    examples=(Example("settings list --category app"), Example("settings list --user alice -o json")),
+)
 def list_(
     ctx: typer.Context,
     category: Annotated[
@@ -75,11 +79,7 @@ def list_(
     offset: Offset = 0,
     sort: Sort = "",
 ) -> int:
-    """List settings with their values and the author of the last change.
-
-    Example: dbctl settings list --category app
-    Example: dbctl settings list --user alice -o json
-    """
+    """List settings with their values and the author of the last change."""
     page_request, login = requested_page(limit, offset, sort), _select_owner(user, ident, of)
     with open_app(ctx) as app:
         page = queries.list_settings(
@@ -88,15 +88,16 @@ def list_(
         return emit(ctx, page, app=app)
 
 
-@GROUP.command("get", answers=lambda: (settings.Setting,), fleet=Fleet())
+@GROUP.command(
+    "get",
+    answers=lambda: (settings.Setting,),
+    fleet=Fleet(),
+    examples=(Example("settings get app.site_name"), Example("settings get theme --user alice")),
+)
 def get(
     ctx: typer.Context, key: Key, user: User = "", ident: UserId = "", of: Of = "", secrets: Secrets = False
 ) -> int:
-    """Show one setting.
-
-    Example: dbctl settings get app.site_name
-    Example: dbctl settings get theme --user alice
-    """
+    """Show one setting."""
     with open_app(ctx) as app:
         return emit(
             ctx, queries.get_setting(app, key, login=_select_owner(user, ident, of), secrets=secrets), app=app
@@ -104,7 +105,14 @@ def get(
 
 
 @GROUP.command(
-    "set", answers=lambda: (settings.SettingChanged, DryRunResult), recorded=True, fleet=Fleet(resumes=True)
+    "set",
+    answers=lambda: (settings.SettingChanged, DryRunResult),
+    recorded=True,
+    fleet=Fleet(resumes=True),
+    examples=(
+        Example("settings set app.site_name Arcade --dry-run"),
+        Example("settings set theme dark --user alice"),
+    ),
 )
 def set_(
     ctx: typer.Context,
@@ -118,33 +126,41 @@ def set_(
     of: Of = "",
     dry_run: DryRun = False,
 ) -> int:
-    """Change a setting, after validation against its schema.
-
-    Example: dbctl settings set app.site_name Arcade --dry-run
-    Example: dbctl settings set theme dark --user alice
-    """
+    """Change a setting, after validation against its schema."""
     with open_app(ctx) as app:
         login = _select_owner(user, ident, of)
         operation = set_setting(app, key, value, login=login)
         return run_change(ctx, operation, notes=_cache_notes(app, login), dry_run=dry_run)
 
 
-@GROUP.command("reset", answers=lambda: (settings.SettingChanged, DryRunResult), recorded=True)
+@GROUP.command(
+    "reset",
+    answers=lambda: (settings.SettingChanged, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("settings reset app.site_name"),
+        Example("settings reset theme --user alice --dry-run"),
+    ),
+)
 def reset(
     ctx: typer.Context, key: Key, user: User = "", ident: UserId = "", of: Of = "", dry_run: DryRun = False
 ) -> int:
-    """Reset a setting to its default; for a user's own setting, the app's value applies again.
-
-    Example: dbctl settings reset app.site_name
-    Example: dbctl settings reset theme --user alice --dry-run
-    """
+    """Reset a setting to its default; for a user's own setting, the app's value applies again."""
     with open_app(ctx) as app:
         login = _select_owner(user, ident, of)
         operation = reset_setting(app, key, login=login)
         return run_change(ctx, operation, notes=_cache_notes(app, login), dry_run=dry_run)
 
 
-@GROUP.command("update", answers=lambda: (settings.SettingUpdated, DryRunResult), recorded=True)
+@GROUP.command(
+    "update",
+    answers=lambda: (settings.SettingUpdated, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("settings update app.site_name --description 'Name in the header'"),
+        Example("settings update app.site_name --no-public --dry-run"),
+    ),
+)
 def update(
     ctx: typer.Context,
     key: Key,
@@ -164,11 +180,7 @@ def update(
     ] = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Change the description or the schema of a setting, or whether it is public.
-
-    Example: dbctl settings update app.site_name --description 'Name in the header'
-    Example: dbctl settings update app.site_name --no-public --dry-run
-    """
+    """Change the description or the schema of a setting, or whether it is public."""
     values = {"description": description, "public": public, "schema": schema}
     fields = {field: value for field, value in values.items() if value is not None}
     if not fields:
@@ -178,20 +190,25 @@ def update(
 
 
 @GROUP.command(
-    "validate", answers=lambda: (Findings,), recorded=True, findings=True, fleet=Fleet(resumes=True)
+    "validate",
+    answers=lambda: (Findings,),
+    recorded=True,
+    findings=True,
+    fleet=Fleet(resumes=True),
+    examples=(Example("settings validate"), Example("settings validate --user alice")),
 )
 def validate(ctx: typer.Context, user: User = "", ident: UserId = "", of: Of = "") -> int:
-    """Check every stored value against its type and schema; exit 4 if one is invalid.
-
-    Example: dbctl settings validate
-    Example: dbctl settings validate --user alice
-    """
+    """Check every stored value against its type and schema; exit 4 if one is invalid."""
     with open_app(ctx) as app:
         findings = queries.validate(app, login=_select_owner(user, ident, of))
         return emit(ctx, findings, app=app, status=Exit.CHECK_FAILED if findings.has_errors else Exit.OK)
 
 
-@GROUP.command("export", answers=lambda: (dict[str, Any],))
+@GROUP.command(
+    "export",
+    answers=lambda: (dict[str, Any],),
+    examples=(Example("settings export > settings.json"), Example("settings export --user alice -o json")),
+)
 def export(
     ctx: typer.Context,
     user: User = "",
@@ -201,28 +218,33 @@ def export(
 ) -> int:
     """Print all keys and values in the form that dbctl settings apply reads; JSON unless -o selects another
     format.
-
-    Example: dbctl settings export > settings.json
-    Example: dbctl settings export --user alice -o json
     """
     with open_app(ctx) as app:
         values = queries.export(app, login=_select_owner(user, ident, of), secrets=secrets)
         return emit(ctx, values, app=app, instead_of_table=Format.JSON)
 
 
-@GROUP.command("diff", answers=lambda: (Page[settings.Difference],))
+@GROUP.command(
+    "diff",
+    answers=lambda: (Page[settings.Difference],),
+    examples=(Example("settings diff settings.json"), Example("settings diff settings.toml -o json")),
+)
 def diff(ctx: typer.Context, file: File, user: User = "", ident: UserId = "", of: Of = "") -> int:
-    """Show the differences between a file and the app's settings.
-
-    Example: dbctl settings diff settings.json
-    Example: dbctl settings diff settings.toml -o json
-    """
+    """Show the differences between a file and the app's settings."""
     settings = read_settings_file(read_file(file, "file of settings"), str(file))
     with open_app(ctx) as app:
         return emit(ctx, compare_file(app, settings, login=_select_owner(user, ident, of)), app=app)
 
 
-@GROUP.command("apply", answers=lambda: (settings.SettingsApplied, DryRunResult), recorded=True)
+@GROUP.command(
+    "apply",
+    answers=lambda: (settings.SettingsApplied, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("settings apply settings.json --dry-run"),
+        Example("settings apply settings.toml --mode exact --yes"),
+    ),
+)
 def apply(
     ctx: typer.Context,
     file: File,
@@ -241,11 +263,7 @@ def apply(
     of: Of = "",
     dry_run: DryRun = False,
 ) -> int:
-    """Change the settings to the values of a file, in one transaction.
-
-    Example: dbctl settings apply settings.json --dry-run
-    Example: dbctl settings apply settings.toml --mode exact --yes
-    """
+    """Change the settings to the values of a file, in one transaction."""
     settings = read_settings_file(read_file(file, "file of settings"), str(file))
     with open_app(ctx) as app:
         login = _select_owner(user, ident, of)

@@ -19,7 +19,7 @@ from dbctl.services.stats import IndexProblem, reports
 from dbctl.services.stats import connections as stats_sessions
 from dbctl.services.stats import indexes as stats_indexes
 from dbctl.services.stats import tables as stats_tables
-from dbctl.spec import Fleet
+from dbctl.spec import Example, Fleet
 
 GROUP = Group("stats")
 
@@ -32,20 +32,26 @@ def _emit_figures(ctx: typer.Context, target: str, figures: DatabaseResults[Any]
     return emit(ctx, figures.page, status=figures.status, target=target)
 
 
-@GROUP.command("overview", answers=lambda: (Page[stats.DatabaseStats],), fleet=Fleet())
+@GROUP.command(
+    "overview",
+    answers=lambda: (Page[stats.DatabaseStats],),
+    fleet=Fleet(),
+    examples=(Example("stats overview"), Example("stats overview --sort -bytes -o json")),
+)
 def overview(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
-    """Show the size of each database, and the counters of its server; causes no checkpoint.
-
-    Example: dbctl stats overview
-    Example: dbctl stats overview --sort -bytes -o json
-    """
+    """Show the size of each database, and the counters of its server; causes no checkpoint."""
     with open_app(ctx) as app:
         return _emit_figures(
             ctx, app.name, stats_tables.list_databases(app, requested_page(limit, offset, sort))
         )
 
 
-@GROUP.command("tables", answers=lambda: (Page[stats.TableStats],), fleet=Fleet())
+@GROUP.command(
+    "tables",
+    answers=lambda: (Page[stats.TableStats],),
+    fleet=Fleet(),
+    examples=(Example("stats tables --sort -bytes"), Example("stats tables --db user --limit 10")),
+)
 def tables(
     ctx: typer.Context,
     exact: Annotated[
@@ -59,9 +65,6 @@ def tables(
     """Show rows, bytes and indexes of each table, and on a server its writes.
 
     Row counts of large tables on a server are estimates (~) unless --exact is passed.
-
-    Example: dbctl stats tables --sort -bytes
-    Example: dbctl stats tables --db user --limit 10
     """
     with open_app(ctx) as app:
         return _emit_figures(
@@ -69,16 +72,16 @@ def tables(
         )
 
 
-@GROUP.command("user", answers=lambda: (stats.UserStats,))
+@GROUP.command(
+    "user",
+    answers=lambda: (stats.UserStats,),
+    examples=(Example("stats user alice"), Example("stats user alice -o json")),
+)
 def user(
     ctx: typer.Context,
     login: Annotated[str, typer.Argument(metavar="LOGIN", help="Username or e-mail address.")],
 ) -> int:
-    """Show the app's statistics of one user, and the number of the user's rows per table.
-
-    Example: dbctl stats user alice
-    Example: dbctl stats user alice -o json
-    """
+    """Show the app's statistics of one user, and the number of the user's rows per table."""
     with open_app(ctx) as app:
         report = stats_tables.measure_user(app, login)
         for message in report.skipped:
@@ -86,7 +89,14 @@ def user(
         return emit(ctx, report, app=app)
 
 
-@GROUP.command("activity", answers=lambda: (Page[stats.AuditEntry],))
+@GROUP.command(
+    "activity",
+    answers=lambda: (Page[stats.AuditEntry],),
+    examples=(
+        Example("stats activity --user alice --since 7d"),
+        Example("stats activity --action login --since 24h -o csv"),
+    ),
+)
 def activity(
     ctx: typer.Context,
     user: Annotated[
@@ -107,11 +117,7 @@ def activity(
     limit: Limit = 50,
     offset: Offset = 0,
 ) -> int:
-    """Show the app's activity log, newest first.
-
-    Example: dbctl stats activity --user alice --since 7d
-    Example: dbctl stats activity --action login --since 24h -o csv
-    """
+    """Show the app's activity log, newest first."""
     with open_app(ctx) as app:
         page_request = requested_page(limit, offset, "")
         return emit(
@@ -123,7 +129,11 @@ def activity(
         )
 
 
-@GROUP.command("locks", answers=lambda: (Page[stats.LockHolder], Page[stats.BlockedSession]))
+@GROUP.command(
+    "locks",
+    answers=lambda: (Page[stats.LockHolder], Page[stats.BlockedSession]),
+    examples=(Example("stats locks --waiting"), Example("stats locks -o json")),
+)
 def locks(
     ctx: typer.Context,
     waiting: Annotated[
@@ -140,9 +150,6 @@ def locks(
 
     For files, root sees all processes, and other users their own and every lock. For servers, each lock is shown
     with its type and object, the statement without its values, and the duration of the transaction.
-
-    Example: dbctl stats locks --waiting
-    Example: dbctl stats locks -o json
     """
     with open_app(ctx) as app:
         page_request = requested_page(limit, offset, sort)
@@ -151,27 +158,28 @@ def locks(
         return _emit_figures(ctx, app.name, stats_tables.list_locks(app, page_request))
 
 
-@GROUP.command("connections", answers=lambda: (Page[stats.Connection],))
+@GROUP.command(
+    "connections",
+    answers=lambda: (Page[stats.Connection],),
+    examples=(Example("stats connections"), Example("stats connections --db main --limit 20")),
+)
 def connections(ctx: typer.Context, limit: Limit = 100, offset: Offset = 0, sort: Sort = "") -> int:
-    """Show the connections of a database on a server and their statements, without the values.
-
-    Example: dbctl stats connections
-    Example: dbctl stats connections --db main --limit 20
-    """
+    """Show the connections of a database on a server and their statements, without the values."""
     with open_app(ctx) as app:
         return _emit_figures(
             ctx, app.name, stats_sessions.list_connections(app, requested_page(limit, offset, sort))
         )
 
 
-@GROUP.command("slow", answers=lambda: (Page[stats.SlowStatement],))
+@GROUP.command(
+    "slow",
+    answers=lambda: (Page[stats.SlowStatement],),
+    examples=(Example("stats slow --limit 20"), Example("stats slow --sort -max_seconds -o json")),
+)
 def slow(ctx: typer.Context, limit: Limit = 10, offset: Offset = 0, sort: Sort = "") -> int:
     """Show the slowest statements of a server, by total time, or by mean time with --sort -mean_seconds.
 
     If the server does not record them, the output contains the command that enables it.
-
-    Example: dbctl stats slow --limit 20
-    Example: dbctl stats slow --sort -max_seconds -o json
     """
     with open_app(ctx) as app:
         return _emit_figures(
@@ -179,7 +187,11 @@ def slow(ctx: typer.Context, limit: Limit = 10, offset: Offset = 0, sort: Sort =
         )
 
 
-@GROUP.command("indexes", answers=lambda: (Page[stats.IndexStats],))
+@GROUP.command(
+    "indexes",
+    answers=lambda: (Page[stats.IndexStats],),
+    examples=(Example("stats indexes --only unused"), Example("stats indexes --only duplicate -o json")),
+)
 def indexes(
     ctx: typer.Context,
     only: Annotated[
@@ -192,31 +204,31 @@ def indexes(
     offset: Offset = 0,
     sort: Sort = "",
 ) -> int:
-    """Show every index: its size, how often it was read, and whether another one makes it redundant.
-
-    Example: dbctl stats indexes --only unused
-    Example: dbctl stats indexes --only duplicate -o json
-    """
+    """Show every index: its size, how often it was read, and whether another one makes it redundant."""
     with open_app(ctx) as app:
         return _emit_figures(
             ctx, app.name, stats_indexes.list_indexes(app, requested_page(limit, offset, sort), only=only)
         )
 
 
-@GROUP.command("bloat", answers=lambda: (Page[stats.TableBloat],))
+@GROUP.command(
+    "bloat",
+    answers=lambda: (Page[stats.TableBloat],),
+    examples=(Example("stats bloat"), Example("stats bloat --sort -wasted_bytes --limit 10")),
+)
 def bloat(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
-    """Show the unused space of tables, and how it was measured.
-
-    Example: dbctl stats bloat
-    Example: dbctl stats bloat --sort -wasted_bytes --limit 10
-    """
+    """Show the unused space of tables, and how it was measured."""
     with open_app(ctx) as app:
         return _emit_figures(
             ctx, app.name, stats_indexes.list_bloat(app, requested_page(limit, offset, sort))
         )
 
 
-@GROUP.command("history", answers=lambda: (GrowthHistory, Page[TablePoint]))
+@GROUP.command(
+    "history",
+    answers=lambda: (GrowthHistory, Page[TablePoint]),
+    examples=(Example("stats history"), Example("stats history users --since 1y -o json")),
+)
 def history(
     ctx: typer.Context,
     table: Annotated[str, typer.Argument(metavar="[TABLE]", help="Show each sample of this table.")] = "",
@@ -230,9 +242,6 @@ def history(
 
     Each backup records the rows and sizes, and dbctl status --record also the sizes of tables and the figures of the
     profile. There is no prediction without samples of five days, or if the free space shows no trend.
-
-    Example: dbctl stats history
-    Example: dbctl stats history users --since 1y -o json
     """
     from dbctl.services import history as samples_history
 
@@ -252,18 +261,25 @@ def history(
         return emit(ctx, samples_history.measure_growth(samples, start, page_request), target=app.name)
 
 
-@GROUP.command("reports", answers=lambda: (Page[reports.ReportSummary],))
+@GROUP.command(
+    "reports",
+    answers=lambda: (Page[reports.ReportSummary],),
+    examples=(Example("stats reports"), Example("stats reports -o json")),
+)
 def reports_(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
-    """List the app's reports.
-
-    Example: dbctl stats reports
-    Example: dbctl stats reports -o json
-    """
+    """List the app's reports."""
     with open_app(ctx) as app:
         return emit(ctx, reports.list_reports(app, requested_page(limit, offset, sort)), target=app.name)
 
 
-@GROUP.command("run", answers=lambda: (Page[dict[str, Any]], reports.ReportPlan))
+@GROUP.command(
+    "run",
+    answers=lambda: (Page[dict[str, Any]], reports.ReportPlan),
+    examples=(
+        Example("stats run most-played --limit 10"),
+        Example("stats run plays-per-user --set user=alice --sort -plays -o csv"),
+    ),
+)
 def run(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="REPORT", help="Name of a report, such as most-played.")],
@@ -278,11 +294,7 @@ def run(
     offset: Offset = 0,
     sort: Sort = "",
 ) -> int:
-    """Run a report.
-
-    Example: dbctl stats run most-played --limit 10
-    Example: dbctl stats run plays-per-user --set user=alice --sort -plays -o csv
-    """
+    """Run a report."""
     with open_app(ctx) as app:
         page_request, values = (
             requested_page(limit, offset, sort),

@@ -18,13 +18,16 @@ from dbctl.errors import DbctlError, Exit, UsageError
 from dbctl.render import Format, supports_drawing
 from dbctl.services import status as database_status
 from dbctl.signals import Interrupted
-from dbctl.spec import Fleet
+from dbctl.spec import Example, Fleet
 
 GROUP = Group("status")
 
 
 @GROUP.command(
-    answers=lambda: (database_status.StatusPage,), findings=True, fleet=Fleet(replaces={"check": True})
+    answers=lambda: (database_status.StatusPage,),
+    findings=True,
+    fleet=Fleet(replaces={"check": True}),
+    examples=(Example("status --check"), Example("status --app blog -o json")),
 )
 def status(
     ctx: typer.Context,
@@ -55,9 +58,6 @@ def status(
     a day, and the newest backup. If a database cannot be read, the exit code is that of its error, or 12 if others can
     be read. Without --record, nothing is written, and nothing large is read: dbctl integrity check examines the
     content. Of a fleet, the instances with a problem are listed.
-
-    Example: dbctl status --check
-    Example: dbctl status --app blog -o json
     """
     options, selection = read_options(ctx), read_selection(ctx)
     all_apps = not (selection.app or selection.profile or selection.urls)

@@ -13,11 +13,15 @@ from dbctl.cli._support.options import read_options
 from dbctl.cli._support.parameters import DryRun
 from dbctl.model import Page
 from dbctl.services.support import BundledFile, collect_files, write_bundle
+from dbctl.spec import Example
 
 GROUP = Group("support")
 
 
-@GROUP.command(answers=lambda: (Page[BundledFile],))
+@GROUP.command(
+    answers=lambda: (Page[BundledFile],),
+    examples=(Example("support --to report.tar.gz"), Example("support --dry-run")),
+)
 def support(
     ctx: typer.Context,
     to: Annotated[
@@ -29,9 +33,6 @@ def support(
 
     It contains versions, the structure of the configuration, codes of findings and errors, states of migrations, and
     names and types of tables and columns. Nothing is sent: read the files, and attach the archive to the report.
-
-    Example: dbctl support --to report.tar.gz
-    Example: dbctl support --dry-run
     """
     files = collect_files(read_selection(ctx), timeout=read_options(ctx).timeout)
     if not dry_run:

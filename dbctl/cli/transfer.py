@@ -19,6 +19,7 @@ from dbctl.model import DryRunResult
 from dbctl.render import Format
 from dbctl.services import transfer
 from dbctl.services.transfer import Endpoints, SchemaOptions
+from dbctl.spec import Example
 
 GROUP = Group("transfer")
 
@@ -55,7 +56,14 @@ Derive: TypeAlias = Annotated[
 ]
 
 
-@GROUP.command("plan", answers=lambda: (transfer.TransferPlan,))
+@GROUP.command(
+    "plan",
+    answers=lambda: (transfer.TransferPlan,),
+    examples=(
+        Example("transfer plan --to postgresql://app@localhost/app"),
+        Example("transfer plan --to sqlite:///srv/app/app.db -o json"),
+    ),
+)
 def plan(
     ctx: typer.Context,
     to: To,
@@ -67,9 +75,6 @@ def plan(
 
     A derived schema is shown as statements, with the parts of the source that they omit. Every row of the source is read.
     Nothing is changed.
-
-    Example: dbctl transfer plan --to postgresql://app@localhost/app
-    Example: dbctl transfer plan --to sqlite:///srv/app/app.db -o json
     """
     from dbctl.services.transfer import plan_transfer
 
@@ -82,7 +87,15 @@ def plan(
         return emit(ctx, result, status=result.status)
 
 
-@GROUP.command("run", answers=lambda: (transfer.TransferResult, DryRunResult), recorded=True)
+@GROUP.command(
+    "run",
+    answers=lambda: (transfer.TransferResult, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("transfer run --to postgresql://app@localhost/app"),
+        Example("transfer run --to sqlite:///srv/app/app.db --dry-run"),
+    ),
+)
 def run(
     ctx: typer.Context,
     to: To,
@@ -95,9 +108,6 @@ def run(
 
     The source is only read, in one snapshot, and the app may continue to write to it. An interrupted copy continues
     when the command runs again. Then stop the app, and run dbctl transfer switch.
-
-    Example: dbctl transfer run --to postgresql://app@localhost/app
-    Example: dbctl transfer run --to sqlite:///srv/app/app.db --dry-run
     """
     from dbctl.services.transfer import RunTransfer
 
@@ -107,15 +117,20 @@ def run(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@GROUP.command("verify", answers=lambda: (transfer.TransferVerification,), recorded=True)
+@GROUP.command(
+    "verify",
+    answers=lambda: (transfer.TransferVerification,),
+    recorded=True,
+    examples=(
+        Example("transfer verify --to postgresql://app@localhost/app"),
+        Example("transfer verify --to sqlite:///srv/app/app.db -o json"),
+    ),
+)
 def verify(ctx: typer.Context, to: To) -> int:
     """Compare each table of both databases by count, digest and key; exit 4 if a table differs or a sequence is behind its rows.
 
     After the switch, the command also inserts and deletes a copy of a row in each table with generated keys of the destination,
     and rolls it back: exit 4 if a table refuses it.
-
-    Example: dbctl transfer verify --to postgresql://app@localhost/app
-    Example: dbctl transfer verify --to sqlite:///srv/app/app.db -o json
     """
     from dbctl.services.transfer import verify_transfer
 
@@ -127,7 +142,13 @@ def verify(ctx: typer.Context, to: To) -> int:
 
 
 @GROUP.command(
-    "switch", answers=lambda: (transfer.SwitchResult, transfer.UnlockResult, DryRunResult), recorded=True
+    "switch",
+    answers=lambda: (transfer.SwitchResult, transfer.UnlockResult, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("transfer switch --to postgresql://app@localhost/app --yes"),
+        Example("transfer switch --unlock"),
+    ),
 )
 def switch(
     ctx: typer.Context, to: ToUnlessUnlock = "", unlock: Unlock = False, dry_run: DryRun = False
@@ -136,9 +157,6 @@ def switch(
 
     Changes in the destination since the copy are lost. The source keeps its rows: it is the way back. It accepts writes again
     if the command fails, or with --unlock.
-
-    Example: dbctl transfer switch --to postgresql://app@localhost/app --yes
-    Example: dbctl transfer switch --unlock
     """
     from dbctl.services.transfer import SwitchTransfer, UnlockSource
 

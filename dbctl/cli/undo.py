@@ -15,11 +15,16 @@ from dbctl.cli._support.parameters import DryRun
 from dbctl.model import DryRunResult
 from dbctl.services import audit
 from dbctl.services.undo import Undone, undo_operation
+from dbctl.spec import Example
 
 GROUP = Group("undo")
 
 
-@GROUP.command(answers=lambda: (Undone, DryRunResult), recorded=True)
+@GROUP.command(
+    answers=lambda: (Undone, DryRunResult),
+    recorded=True,
+    examples=(Example("undo 812 --dry-run"), Example("undo 812 --yes")),
+)
 def undo(
     ctx: typer.Context,
     operation: Annotated[
@@ -33,9 +38,6 @@ def undo(
     """Revert a change of users, roles, settings or rows, if nothing has changed the rows since.
 
     Ended sessions and secrets, such as password hashes, are not restored: the audit log does not contain them.
-
-    Example: dbctl undo 812 --dry-run
-    Example: dbctl undo 812 --yes
     """
     selection = read_selection(ctx)
     details = audit.show_operation(require_folder(ctx), operation, is_verified=True)

@@ -21,7 +21,7 @@ from dbctl.render import Format, jsonable, streams
 from dbctl.services import data, users
 from dbctl.services.app import App, User
 from dbctl.services.users import Existing
-from dbctl.spec import Fleet
+from dbctl.spec import Example, Fleet
 
 U = TypeVar("U", "users.NewUser", "users.UserUpdate")
 
@@ -60,7 +60,15 @@ Fields: TypeAlias = Annotated[
 ]
 
 
-@GROUP.command("list", answers=lambda: (Page[User],), fleet=Fleet())
+@GROUP.command(
+    "list",
+    answers=lambda: (Page[User],),
+    fleet=Fleet(),
+    examples=(
+        Example("users list --role admin"),
+        Example("users list --inactive 365d --sort last_login_at -o csv"),
+    ),
+)
 def list_(
     ctx: typer.Context,
     role: Annotated[str, typer.Option("--role", metavar="ROLE", help="Show only users with this role.")] = "",
@@ -82,11 +90,7 @@ def list_(
     offset: Offset = 0,
     sort: Sort = "",
 ) -> int:
-    """List users.
-
-    Example: dbctl users list --role admin
-    Example: dbctl users list --inactive 365d --sort last_login_at -o csv
-    """
+    """List users."""
     user_filter = users.UserFilter(
         role=role,
         active=active,
@@ -102,18 +106,27 @@ def list_(
         return emit(ctx, report.page, app=app, notes=report.remarks)
 
 
-@GROUP.command("show", answers=lambda: (users.UserShown, Page[users.UserShown]), fleet=Fleet())
+@GROUP.command(
+    "show",
+    answers=lambda: (users.UserShown, Page[users.UserShown]),
+    fleet=Fleet(),
+    examples=(Example("users show alice"), Example("users show --id 7 -o json")),
+)
 def show_(ctx: typer.Context, logins: Logins = None, ids: Ids = None) -> int:
-    """Show users with role, permissions, tokens (without their values), settings and statistics.
-
-    Example: dbctl users show alice
-    Example: dbctl users show --id 7 -o json
-    """
+    """Show users with role, permissions, tokens (without their values), settings and statistics."""
     with open_app(ctx) as app:
         return emit(ctx, users.show_users(app, select_users(logins, ids)), app=app)
 
 
-@GROUP.command("create", answers=lambda: (users.UserCreated, DryRunResult), recorded=True)
+@GROUP.command(
+    "create",
+    answers=lambda: (users.UserCreated, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("users create alice --email alice@example.org --generate"),
+        Example("users create alice --role editor --password-file password.txt"),
+    ),
+)
 def create(
     ctx: typer.Context,
     username: Login,
@@ -131,11 +144,7 @@ def create(
     generate: Generate = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Add a user.
-
-    Example: dbctl users create alice --email alice@example.org --generate
-    Example: dbctl users create alice --role editor --password-file password.txt
-    """
+    """Add a user."""
     with open_app(ctx) as app:
         values = _user_fields(app, username, fields, email=email, name=name, role=role, active=active)
         new = users.NewUser(fields=values, with_settings=with_settings)
@@ -149,7 +158,15 @@ def create(
         return run_change(ctx, operation, dry_run=dry_run, plan=plan, notes=notes if lacks_settings else ())
 
 
-@GROUP.command("ensure", answers=lambda: (users.UserCreated, DryRunResult), recorded=True)
+@GROUP.command(
+    "ensure",
+    answers=lambda: (users.UserCreated, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("users ensure alice --role editor --dry-run"),
+        Example("users ensure alice --email alice@example.org --generate"),
+    ),
+)
 def ensure(
     ctx: typer.Context,
     username: Login,
@@ -166,9 +183,6 @@ def ensure(
     """Create a user, or update an existing one to these values.
 
     Values that are not passed remain unchanged. The password is only used for a new user.
-
-    Example: dbctl users ensure alice --role editor --dry-run
-    Example: dbctl users ensure alice --email alice@example.org --generate
     """
     with open_app(ctx) as app:
         values = _user_fields(app, username, fields, email=email, name=name, role=role, active=active)
@@ -179,7 +193,15 @@ def ensure(
         return run_change(ctx, users.ensure_user(app, new), dry_run=dry_run, plan=plan)
 
 
-@GROUP.command("update", answers=lambda: (users.UsersChanged, DryRunResult), recorded=True)
+@GROUP.command(
+    "update",
+    answers=lambda: (users.UsersChanged, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("users update alice --email alice@example.org"),
+        Example("users update --id 7 --set name='Alice B.' --dry-run"),
+    ),
+)
 def update(
     ctx: typer.Context,
     logins: Logins = None,
@@ -189,11 +211,7 @@ def update(
     fields: Fields = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Change fields of a user, such as the e-mail address.
-
-    Example: dbctl users update alice --email alice@example.org
-    Example: dbctl users update --id 7 --set name='Alice B.' --dry-run
-    """
+    """Change fields of a user, such as the e-mail address."""
     values = _merge_fields(fields, email=email, name=name)
     if not values:
         raise UsageError(detail="pass at least one of --email, --name and --set FIELD=VALUE")
@@ -206,6 +224,10 @@ def update(
     answers=lambda: (users.UsersDeleted, DryRunResult),
     recorded=True,
     fleet=Fleet(resumes=True, may_destroy=True),
+    examples=(
+        Example("users delete alice --transfer-to bob --dry-run"),
+        Example("users delete --inactive 730d --dry-run"),
+    ),
 )
 def delete(
     ctx: typer.Context,
@@ -227,11 +249,7 @@ def delete(
     ] = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Delete users with all their rows; the plan lists the rows per table.
-
-    Example: dbctl users delete alice --transfer-to bob --dry-run
-    Example: dbctl users delete --inactive 730d --dry-run
-    """
+    """Delete users with all their rows; the plan lists the rows per table."""
     if delete_duplicates and not new_owner:
         raise UsageError(detail="--delete-duplicates requires --transfer-to")
     with open_app(ctx) as app:
@@ -242,7 +260,15 @@ def delete(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@GROUP.command("set-password", answers=lambda: (users.UsersChanged, DryRunResult), recorded=True)
+@GROUP.command(
+    "set-password",
+    answers=lambda: (users.UsersChanged, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("users set-password alice --generate"),
+        Example("users set-password --id 7 --password-stdin"),
+    ),
+)
 def set_password(
     ctx: typer.Context,
     login: SingleLogin = None,
@@ -252,11 +278,7 @@ def set_password(
     generate: Generate = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Set the password of a user and end their sessions.
-
-    Example: dbctl users set-password alice --generate
-    Example: dbctl users set-password --id 7 --password-stdin
-    """
+    """Set the password of a user and end their sessions."""
     with open_app(ctx) as app:
         selector, new = select_users(login, ids), users.UserUpdate()
         plan = users.set_password(app, selector, new).plan()  # report an unknown user before prompting
@@ -269,6 +291,10 @@ def set_password(
     answers=lambda: (users.UsersChanged, DryRunResult),
     recorded=True,
     fleet=Fleet(resumes=True, max_logins=2),
+    examples=(
+        Example("users set-role alice bob editor"),
+        Example("users set-role --inactive 365d guest --dry-run"),
+    ),
 )
 def set_role(
     ctx: typer.Context,
@@ -285,18 +311,22 @@ def set_role(
     ] = "",
     dry_run: DryRun = False,
 ) -> int:
-    """Assign a role to users, instead of their roles, and end their sessions.
-
-    Example: dbctl users set-role alice bob editor
-    Example: dbctl users set-role --inactive 365d guest --dry-run
-    """
+    """Assign a role to users, instead of their roles, and end their sessions."""
     with open_app(ctx) as app:
         selector = select_users(logins[:-1], ids, inactive)
         operation = users.set_role(app, selector, logins[-1], previous_holder_role=demote_to)
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@GROUP.command("add-role", answers=lambda: (users.UsersChanged, DryRunResult), recorded=True)
+@GROUP.command(
+    "add-role",
+    answers=lambda: (users.UsersChanged, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("users add-role alice bob editors"),
+        Example("users add-role --id 7 editors --dry-run"),
+    ),
+)
 def add_role(
     ctx: typer.Context,
     logins: RoleOfLogins,
@@ -304,17 +334,21 @@ def add_role(
     inactive: Inactive = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Give users a further role, in apps whose users may have several, and end their sessions.
-
-    Example: dbctl users add-role alice bob editors
-    Example: dbctl users add-role --id 7 editors --dry-run
-    """
+    """Give users a further role, in apps whose users may have several, and end their sessions."""
     with open_app(ctx) as app:
         operation = users.add_role(app, select_users(logins[:-1], ids, inactive), logins[-1])
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@GROUP.command("remove-role", answers=lambda: (users.UsersChanged, DryRunResult), recorded=True)
+@GROUP.command(
+    "remove-role",
+    answers=lambda: (users.UsersChanged, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("users remove-role alice editors --dry-run"),
+        Example("users remove-role --inactive 365d editors --yes"),
+    ),
+)
 def remove_role(
     ctx: typer.Context,
     logins: RoleOfLogins,
@@ -322,18 +356,18 @@ def remove_role(
     inactive: Inactive = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Remove one of the roles of users, in apps whose users may have several, and end their sessions.
-
-    Example: dbctl users remove-role alice editors --dry-run
-    Example: dbctl users remove-role --inactive 365d editors --yes
-    """
+    """Remove one of the roles of users, in apps whose users may have several, and end their sessions."""
     with open_app(ctx) as app:
         operation = users.remove_role(app, select_users(logins[:-1], ids, inactive), logins[-1])
         return run_change(ctx, operation, dry_run=dry_run)
 
 
 @GROUP.command(
-    "activate", answers=lambda: (users.UsersChanged, DryRunResult), recorded=True, fleet=Fleet(resumes=True)
+    "activate",
+    answers=lambda: (users.UsersChanged, DryRunResult),
+    recorded=True,
+    fleet=Fleet(resumes=True),
+    examples=(Example("users activate alice"), Example("users activate alice bob --dry-run")),
 )
 def activate(
     ctx: typer.Context,
@@ -342,18 +376,18 @@ def activate(
     inactive: Inactive = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Allow users to sign in.
-
-    Example: dbctl users activate alice
-    Example: dbctl users activate alice bob --dry-run
-    """
+    """Allow users to sign in."""
     with open_app(ctx) as app:
         operation = users.set_active(app, select_users(logins, ids, inactive), active=True)
         return run_change(ctx, operation, dry_run=dry_run)
 
 
 @GROUP.command(
-    "deactivate", answers=lambda: (users.UsersChanged, DryRunResult), recorded=True, fleet=Fleet(resumes=True)
+    "deactivate",
+    answers=lambda: (users.UsersChanged, DryRunResult),
+    recorded=True,
+    fleet=Fleet(resumes=True),
+    examples=(Example("users deactivate alice --dry-run"), Example("users deactivate --inactive 365d --yes")),
 )
 def deactivate(
     ctx: typer.Context,
@@ -362,18 +396,18 @@ def deactivate(
     inactive: Inactive = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Prevent users from signing in, and end their sessions.
-
-    Example: dbctl users deactivate alice --dry-run
-    Example: dbctl users deactivate --inactive 365d --yes
-    """
+    """Prevent users from signing in, and end their sessions."""
     with open_app(ctx) as app:
         operation = users.set_active(app, select_users(logins, ids, inactive), active=False)
         return run_change(ctx, operation, dry_run=dry_run)
 
 
 @GROUP.command(
-    "unlock", answers=lambda: (users.Unlocked, DryRunResult), recorded=True, fleet=Fleet(resumes=True)
+    "unlock",
+    answers=lambda: (users.Unlocked, DryRunResult),
+    recorded=True,
+    fleet=Fleet(resumes=True),
+    examples=(Example("users unlock alice"), Example("users unlock --address 203.0.113.7 --dry-run")),
 )
 def unlock(
     ctx: typer.Context,
@@ -389,17 +423,20 @@ def unlock(
     ] = None,
     dry_run: DryRun = False,
 ) -> int:
-    """Clear the failed attempts that lock users out, for every spelling of the login and for their addresses.
-
-    Example: dbctl users unlock alice
-    Example: dbctl users unlock --address 203.0.113.7 --dry-run
-    """
+    """Clear the failed attempts that lock users out, for every spelling of the login and for their addresses."""
     with open_app(ctx) as app:
         operation = users.unlock(app, select_users(logins, ids), addresses or ())
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@GROUP.command("check-password", answers=lambda: (users.PasswordChecked,))
+@GROUP.command(
+    "check-password",
+    answers=lambda: (users.PasswordChecked,),
+    examples=(
+        Example("users check-password alice --password-stdin"),
+        Example("users check-password alice --password-file password.txt"),
+    ),
+)
 def check_password(
     ctx: typer.Context,
     login: SingleLogin = None,
@@ -407,11 +444,7 @@ def check_password(
     stdin: Stdin = False,
     file: PasswordFile = None,
 ) -> int:
-    """Check the password of a user: exit 0 if it matches, 1 if not.
-
-    Example: dbctl users check-password alice --password-stdin
-    Example: dbctl users check-password alice --password-file password.txt
-    """
+    """Check the password of a user: exit 0 if it matches, 1 if not."""
     with open_app(ctx) as app:
         user = users.find_single_user(app, select_users(login, ids))
         from dbctl.cli._support.passwords import PasswordSource, read_password
@@ -420,7 +453,15 @@ def check_password(
         return emit(ctx, users.compare_password(app, user, password), app=app)
 
 
-@GROUP.command("import", answers=lambda: (users.UsersImported, DryRunResult), recorded=True)
+@GROUP.command(
+    "import",
+    answers=lambda: (users.UsersImported, DryRunResult),
+    recorded=True,
+    examples=(
+        Example("users import users.csv --existing skip --dry-run"),
+        Example("users import users.jsonl --dry-run"),
+    ),
+)
 def import_(
     ctx: typer.Context,
     file: Annotated[
@@ -435,11 +476,7 @@ def import_(
     ] = False,
     dry_run: DryRun = False,
 ) -> int:
-    """Add the users of a file, in one transaction.
-
-    Example: dbctl users import users.csv --existing skip --dry-run
-    Example: dbctl users import users.jsonl --dry-run
-    """
+    """Add the users of a file, in one transaction."""
     lines = users.read_lines(read_file(file, "file of users"), str(file))
     with (
         open_app(ctx) as app,
@@ -451,22 +488,26 @@ def import_(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@GROUP.command("export", answers=lambda: (Page[dict[str, Any]],))
+@GROUP.command(
+    "export",
+    answers=lambda: (Page[dict[str, Any]],),
+    examples=(Example("users export > users.csv"), Example("users export -o json")),
+)
 def export(
     ctx: typer.Context,
     secrets: Annotated[bool, typer.Option("--secrets", help="Include the password hashes.")] = False,
 ) -> int:
-    """Print all users in the form that dbctl users import reads; CSV unless -o selects another format.
-
-    Example: dbctl users export > users.csv
-    Example: dbctl users export -o json
-    """
+    """Print all users in the form that dbctl users import reads; CSV unless -o selects another format."""
     with open_app(ctx) as app:
         page = users.export_users(app, secrets=secrets)
         return emit(ctx, page, app=app, instead_of_table=Format.CSV)
 
 
-@GROUP.command("export-data", answers=lambda: (data.UserDataExported,))
+@GROUP.command(
+    "export-data",
+    answers=lambda: (data.UserDataExported,),
+    examples=(Example("users export-data alice alice.json"), Example("users export-data alice - -o json")),
+)
 def export_data(
     ctx: typer.Context,
     login: Annotated[str, typer.Argument(metavar="LOGIN", help="Username or e-mail address.")],
@@ -476,11 +517,7 @@ def export_data(
         typer.Option("--secrets", help="Include hashes, tokens and keys."),
     ] = False,
 ) -> int:
-    """Write all data of one user, from every database of the app, to a JSON file.
-
-    Example: dbctl users export-data alice alice.json
-    Example: dbctl users export-data alice - -o json
-    """
+    """Write all data of one user, from every database of the app, to a JSON file."""
     import json
 
     with open_app(ctx) as app:

@@ -7,18 +7,16 @@ from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
 from dbctl.model import Page
 from dbctl.services.support import Component, list_components
+from dbctl.spec import Example
 
 GROUP = Group("version")
 
 
-@GROUP.command(answers=lambda: (Page[Component],))
+@GROUP.command(answers=lambda: (Page[Component],), examples=(Example("version"), Example("version -o json")))
 def version(ctx: typer.Context) -> int:
     """Show the versions of dbctl, Python, SQLite, the libraries and drivers, and the client programs of servers.
 
     dbctl --version prints the version of dbctl alone, and runs no program.
-
-    Example: dbctl version
-    Example: dbctl version -o json
     """
     items = list_components()
     return emit(ctx, Page(items=items, total=len(items), column_names=Component.__struct_fields__))

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from typer.models import CommandInfo
 
-from dbctl.spec import CommandSpec, Fleet
+from dbctl.spec import CommandSpec, Example, Fleet
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -30,6 +30,7 @@ class Group:
         recorded: bool = False,
         findings: bool = False,
         fleet: Fleet | None = None,
+        examples: tuple[Example, ...] = (),
     ) -> Callable[[F], F]:
         """Add a function as command ``name`` of this group, or as the command of the group's name; see ``CommandSpec``."""
         spec = CommandSpec(
@@ -38,6 +39,7 @@ class Group:
             recorded=recorded,
             findings=findings,
             fleet=fleet,
+            examples=examples,
             all_apps=self._all_apps,
             checks_profile=self._checks_profile,
         )

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from typer._click import Command, Context, Parameter
     from typer.core import TyperArgument, TyperOption
 
+    from dbctl.spec import CommandSpec
+
 #: Processes of a fleet.
 MAX_JOBS = 256
 _LARGEST = 2**63 - 1  # the largest integer of databases
@@ -310,11 +312,10 @@ def add_common_options(command: "Command", *, is_root: bool = True) -> "Command"
         for child in command.commands.values():
             add_common_options(child, is_root=False)
     if not is_root:
-        command.help, *examples = (command.help or "").split("\nExample: ")
-        command.help = command.help.rstrip()
+        spec: CommandSpec | None = getattr(command.callback, "spec", None)  # None: a group
         # The help formatter does not wrap a paragraph that begins with \b, so examples can be copied.
-        shown = "".join(f"  {example.strip()}\n" for example in examples)
-        command.epilog = f"\b\nExamples:\n{shown}\n{EPILOG}" if examples else EPILOG
+        shown = "".join(f"  dbctl {example.line}\n" for example in spec.examples) if spec else ""
+        command.epilog = f"\b\nExamples:\n{shown}\n{EPILOG}" if shown else EPILOG
         command.short_help = (command.help or "").partition("\n\n")[0]  # not shortened, because lists wrap it
     return command
 
