@@ -1,0 +1,226 @@
+"""The file of the event store: a SQLite database that never delays or fails the command whose events it records."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dbctl.errors import JournalCorruptError, JournalUnavailableError
+from dbctl.files import find_planted, read_volume
+from dbctl.model import JSON_ERRORS
+
+if TYPE_CHECKING:
+    from dbctl.sqlite_library import Database
+
+FILE_NAME = "events.sqlite"
+#: The number of migrations in ``schema``, which is the ``user_version`` of the file.
+VERSION = 1
+#: Of the database, and of the files that SQLite creates next to it.
+_SUFFIXES = ("", "-wal", "-shm", "-journal")
+#: Seconds to wait for a writer: a write takes a millisecond, so a longer wait means that another program locked the file.
+BUSY_SECONDS = 1.0
+#: Size of the write-ahead log after which a writer moves its content to the file, and waits for the disk.
+CHECKPOINT_BYTES = 512 << 10
+#: Errors of SQLite where processes cannot share memory.
+_NO_SHARED_MEMORY = (sqlite3.SQLITE_IOERR_SHMMAP, sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_SHMSIZE)
+
+
+class EventStore:
+    """The store in a folder. Each block opens the file, so that no connection is open in a process that forks."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open nothing yet."""
+        self.folder, self.path = folder, folder / FILE_NAME
+
+    @contextmanager
+    def writing(self, *, sync: bool = False) -> Iterator[sqlite3.Connection]:
+        """Yield a connection in a transaction that is committed at the end; the store is created if it is missing.
+
+        Args:
+            sync: whether to wait at the end until the disk has it. Otherwise, a power failure can lose the newest events, but damages nothing.
+
+        Raises:
+            JournalUnavailableError: it cannot be created, opened or written, or is locked.
+            JournalCorruptError: it is damaged, or the block reads a damaged record.
+        """
+        with _translate_errors(self.path):
+            if not self._exists():
+                self._create()
+            with self._connect() as connection:
+                connection.execute(f"pragma synchronous = {'full' if sync else 'normal'}")
+                connection.execute("pragma wal_autocheckpoint = 0")
+                connection.execute("begin immediate")
+                try:
+                    if self._check_version(connection) < VERSION:
+                        _upgrade(connection)
+                    yield connection
+                except BaseException:
+                    connection.rollback()
+                    raise
+                connection.commit()
+                with suppress(OSError, sqlite3.OperationalError):
+                    if self.path.with_name(f"{FILE_NAME}-wal").stat().st_size > CHECKPOINT_BYTES:
+                        connection.execute("pragma wal_checkpoint(truncate)")
+
+    @contextmanager
+    def reading(self) -> Iterator[Database | None]:
+        """Yield the database of sqlite-utils on a connection that cannot write; None: nothing was recorded yet.
+
+        Raises:
+            JournalUnavailableError: it cannot be opened.
+            JournalCorruptError: it is damaged, or the block reads a damaged record.
+        """
+        with _translate_errors(self.path):
+            if not self._exists():
+                yield None
+                return
+            with closing(self._connect_for_reading()) as connection:
+                self._check_version(connection)
+                from dbctl.sqlite_library import Database
+
+                yield Database(connection, recursive_triggers=False, execute_plugins=False)
+
+    def release_pages(self, *, max_pages: int) -> None:
+        """Return free pages to the file system, if most pages are free, and at most ``max_pages`` are in use; a failure is ignored."""
+        with suppress(JournalUnavailableError), _translate_errors(self.path), self._connect() as connection:
+            counts = (
+                connection.execute(f"pragma {name}").fetchone()[0]
+                for name in ("page_count", "freelist_count")
+            )
+            total, free = counts
+            if free > total / 2 and total - free <= max_pages:
+                connection.execute("vacuum")
+                connection.execute("pragma wal_checkpoint(truncate)")
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether a store exists that this process cannot write."""
+        return self.path.exists() and not (os.access(self.path, os.W_OK) and os.access(self.folder, os.W_OK))
+
+    def _exists(self) -> bool:
+        """Whether the file exists.
+
+        Raises:
+            JournalUnavailableError: another user planted it, or it is no file; SQLite would wait for the writer of a named pipe.
+        """
+        for suffix in _SUFFIXES:
+            if reason := find_planted(Path(f"{self.path}{suffix}")):
+                raise JournalUnavailableError(path=f"{self.path}{suffix}", reason=reason)
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            return self.path.is_symlink()  # opening it fails with a reason
+        if not stat.S_ISREG(status.st_mode):
+            raise JournalUnavailableError(path=self.path, reason="it is not a regular file")
+        return True
+
+    def _create(self) -> None:
+        """Create the file under another name, so that no process sees an incomplete one."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = self.path.with_name(f".{FILE_NAME}.{os.getpid()}")
+        try:
+            # The processes of a write-ahead log share memory, which those of several machines cannot.
+            if read_volume(self.folder).is_network or not _write_schema(temporary, journal_mode="wal"):
+                _write_schema(temporary, journal_mode="delete")
+            try:
+                self.path.hardlink_to(temporary)
+            except FileExistsError:  # another process created it
+                pass
+            except OSError:  # a file system without hard links
+                temporary.replace(self.path)
+        finally:
+            _delete(temporary)
+
+    @contextmanager
+    def _connect(self) -> Iterator[sqlite3.Connection]:
+        """Yield a connection whose end does not wait for the disk.
+
+        The last connection to a database moves the write-ahead log to the file when it is closed, and synchronizes both, which takes
+        several times as long as a write. A connection without write access cannot do that, so it is closed last.
+        """
+        with (
+            closing(self._connect_for_reading()),
+            closing(sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)) as connection,
+        ):
+            yield connection
+
+    def _connect_for_reading(self) -> sqlite3.Connection:
+        """Connect to the file; on a read-only file system without the memory of the log, only to the file itself."""
+        from urllib.parse import quote
+
+        uri = f"file:{quote(os.fsencode(self.path))}?mode=ro"
+        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+        try:
+            connection.execute("pragma user_version").fetchone()
+        except sqlite3.OperationalError as error:
+            connection.close()
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+                raise
+            return sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None)
+        except sqlite3.DatabaseError:
+            connection.close()
+            raise
+        return connection
+
+    def _check_version(self, connection: sqlite3.Connection) -> int:
+        """Return the version of the schema, which is this one or an earlier one."""
+        (version,) = connection.execute("pragma user_version").fetchone()
+        if version > VERSION:
+            raise JournalUnavailableError(path=self.path, reason="a newer version of dbctl wrote it")
+        if version < 1:
+            raise JournalCorruptError(path=self.path, reason="it is not an event store")
+        return int(version)
+
+
+def storable_text(text: str) -> str:
+    """Return a text as the store has it: bytes of file names that are not UTF-8 are escaped."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _write_schema(path: Path, *, journal_mode: str) -> bool:
+    """Create an empty store; False: the file system has no shared memory for a write-ahead log, and nothing was created."""
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute(f"pragma journal_mode = {journal_mode}")
+            connection.execute("begin")
+            _upgrade(connection)
+            connection.execute("commit")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode not in _NO_SHARED_MEMORY:
+            raise
+        _delete(path)
+        return False
+    return True
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    from dbctl.services.events.schema import upgrade
+
+    upgrade(connection, VERSION)
+
+
+def _delete(path: Path) -> None:
+    """Delete a database and the files next to it."""
+    for suffix in _SUFFIXES:
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
+@contextmanager
+def _translate_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        is_damaged = code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        kind = JournalCorruptError if is_damaged else JournalUnavailableError
+        raise kind(path=path, reason=str(error)) from error
+    except OSError as error:
+        raise JournalUnavailableError(path=path, reason=error.strerror or str(error)) from error
+    except (*JSON_ERRORS, ValueError) as error:  # SQLite does not compare what it reads with a checksum
+        raise JournalCorruptError(path=path, reason=f"a record: {error}") from error
