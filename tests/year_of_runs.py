@@ -12,8 +12,9 @@ from pathlib import Path
 import msgspec
 
 from dbctl.model import now
-from dbctl.services.history import Sample, TableSample, save_samples
-from dbctl.services.journal import Run, RunError, name_result, store
+from dbctl.services.events import store
+from dbctl.services.events.runs import Run, RunError, name_result
+from dbctl.services.events.samples import Sample, TableSample, save_samples
 
 GIB = 1 << 30
 CHANGES = ("users create", "settings set", "data set", "migrate up", "sessions cleanup")
@@ -73,7 +74,7 @@ def _create_samples(index: int, name: str, days: int, text: str) -> list[Sample]
 
 def _record_runs(state: Path, config: str, names: Sequence[str], days: int, text: str) -> None:
     """Write the records of runs directly: each run of a recorder waits for the disk."""
-    with store.open_for_writing(state) as connection:
+    with store.EventStore(state).writing() as connection:
         for day in range(days, 0, -1):
             for index, name in enumerate(names):
                 failed = (day * 31 + index * 17) % 37 == 0

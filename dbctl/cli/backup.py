@@ -42,7 +42,7 @@ from dbctl.cli._support.parameters import (
 from dbctl.model import Compression, DryRunResult, Findings, Page
 from dbctl.services import backup, restore
 from dbctl.services.backup import LATEST, ListedKind, Repository, foreign
-from dbctl.services.journal import locate_journal
+from dbctl.services.events.location import locate_journal
 from dbctl.spec import Example, Fleet
 
 GROUP = Group("backup", checks_profile=False)

@@ -15,7 +15,7 @@ from dbctl.cli._support.options import read_options
 from dbctl.config import Sections, Selection, loader, read_sections, report_first_problem
 from dbctl.errors import AppMissingError
 from dbctl.services import notify
-from dbctl.services.journal import JournalLocation, locate_journal
+from dbctl.services.events.location import JournalLocation, locate_journal
 from dbctl.spec import Example
 
 GROUP = Group("notify", all_apps=True)

@@ -16,8 +16,8 @@ from dbctl.files import atomic, write_atomically
 from dbctl.model import ChangeResult, Effect
 from dbctl.render import Format, streams
 from dbctl.report_page import SIGNATURE, create_page
+from dbctl.services.events.location import locate_journal
 from dbctl.services.history import DEFAULT_PERIOD
-from dbctl.services.journal import locate_journal
 from dbctl.services.report import OperationsReport, collect_report
 from dbctl.spec import Example
 

@@ -14,19 +14,22 @@ from dbctl.cli._support.options import parse_positive, read_options
 from dbctl.cli._support.parameters import DryRun, Limit
 from dbctl.errors import UsageError
 from dbctl.model import DryRunResult, Page, time_before
-from dbctl.services import journal
+from dbctl.services.events.history import list_runs, show_run
+from dbctl.services.events.location import locate_journal
+from dbctl.services.events.retention import PruneRuns, RunsPruned
+from dbctl.services.events.runs import Run, RunDetails, RunFilter
 from dbctl.spec import Example
 
 GROUP = Group("runs")
 
 
 def _locate_folder(ctx: typer.Context) -> Path:
-    return journal.locate_journal(read_selection(ctx)).require_folder()
+    return locate_journal(read_selection(ctx)).require_folder()
 
 
 @GROUP.command(
     "list",
-    answers=lambda: (Page[journal.Run],),
+    answers=lambda: (Page[Run],),
     examples=(Example("runs list --failed --since 7d"), Example("runs list --limit 10 -o json")),
 )
 def list_(
@@ -55,7 +58,7 @@ def list_(
 
     Commands that change, check, back up or restore are recorded, and commands that only read are not.
     """
-    selected = journal.RunFilter(
+    selected = RunFilter(
         app=read_options(ctx).app,
         command=command,
         since=time_before(since) if since else None,
@@ -64,12 +67,12 @@ def list_(
         limit=limit,
     )
     folder = _locate_folder(ctx)
-    return emit(ctx, journal.list_runs(folder, selected), target=str(folder))
+    return emit(ctx, list_runs(folder, selected), target=str(folder))
 
 
 @GROUP.command(
     "show",
-    answers=lambda: (journal.RunDetails,),
+    answers=lambda: (RunDetails,),
     examples=(Example("runs show 812"), Example("runs show 812 -o json")),
 )
 def show_(
@@ -78,12 +81,12 @@ def show_(
 ) -> int:
     """Show the complete record of a run."""
     folder = _locate_folder(ctx)
-    return emit(ctx, journal.show_run(folder, run), target=str(folder))
+    return emit(ctx, show_run(folder, run), target=str(folder))
 
 
 @GROUP.command(
     "prune",
-    answers=lambda: (journal.RunsPruned, DryRunResult),
+    answers=lambda: (RunsPruned, DryRunResult),
     recorded=True,
     examples=(Example("runs prune --older-than 90d --dry-run"), Example("runs prune --older-than 1y --yes")),
 )
@@ -104,5 +107,5 @@ def prune(
     """
     if keep is None and older_than is None:
         raise UsageError(detail="pass --keep N, --older-than AGE, or both")
-    operation = journal.PruneRuns(_locate_folder(ctx), keep=keep, older_than=older_than)
+    operation = PruneRuns(_locate_folder(ctx), keep=keep, older_than=older_than)
     return run_change(ctx, operation, dry_run=dry_run)

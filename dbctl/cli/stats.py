@@ -13,8 +13,8 @@ from dbctl.cli._support.parameters import Limit, Offset, Sort, requested_page
 from dbctl.model import Page, time_before
 from dbctl.services import stats
 from dbctl.services.app import DatabaseResults
+from dbctl.services.events.location import locate_journal
 from dbctl.services.history import GrowthHistory, TablePoint
-from dbctl.services.journal import locate_journal
 from dbctl.services.stats import IndexProblem, reports
 from dbctl.services.stats import connections as stats_sessions
 from dbctl.services.stats import indexes as stats_indexes
@@ -243,22 +243,21 @@ def history(
     Each backup records the rows and sizes, and dbctl status --record also the sizes of tables and the figures of the
     profile. There is no prediction without samples of five days, or if the free space shows no trend.
     """
-    from dbctl.services import history as samples_history
+    from dbctl.services import history
+    from dbctl.services.events.samples import read_samples
 
     with open_app(ctx) as app:
         location = locate_journal(read_selection(ctx))
-        start = time_before(since or samples_history.DEFAULT_PERIOD)
-        samples = samples_history.read_samples(
-            location.require_folder(), location.config, apps=[app.name], since=start
-        )
+        start = time_before(since or history.DEFAULT_PERIOD)
+        samples = read_samples(location.require_folder(), location.config, apps=[app.name], since=start)
         samples = {key: recorded for key, recorded in samples.items() if app.only in ("", key[1])}
         if not samples:
             note(ctx, "no samples were recorded in this period; dbctl status --record records one")
         page_request = requested_page(limit, offset, "")
         if table:
-            points = samples_history.list_table_points(samples, table, page_request)
+            points = history.list_table_points(samples, table, page_request)
             return emit(ctx, points, target=app.name)
-        return emit(ctx, samples_history.measure_growth(samples, start, page_request), target=app.name)
+        return emit(ctx, history.measure_growth(samples, start, page_request), target=app.name)
 
 
 @GROUP.command(

@@ -187,7 +187,7 @@ def test_export_of_the_log_is_a_copy_and_no_tampering(answer, blog, capsys):
 
 def test_damaged_journal_leaves_the_log_verifiable(answer, blog):
     answer(*SET, "title=y")
-    for path in (blog / "state").glob("journal.sqlite*"):
+    for path in (blog / "state").glob("events.sqlite*"):
         path.write_bytes(b"no database" * 1000)
     assert read_codes(answer) == ["audit-unanchored"]
     log = blog / "state" / "audit.jsonl"

@@ -407,7 +407,7 @@ def test_check_sends_overdue_work_once_and_its_end(blog, receiver, answer):
 def test_job_that_was_not_started_is_noticed_by_the_next_job(blog, receiver):
     configure(blog, f'[notify.webhook]\nurl = "{receiver.url}/hook"\n', f'{APP}max_age = "26h"\n')
     run("backup", "create")
-    with closing(sqlite3.connect(blog / "state/journal.sqlite")) as connection:
+    with closing(sqlite3.connect(blog / "state/events.sqlite")) as connection:
         record = json.loads(connection.execute("select record from runs").fetchone()[0])
         record["started_at"] = "2026-01-01T03:00:00Z"
         connection.execute("update runs set record = ?", (json.dumps(record).encode(),))

@@ -167,7 +167,7 @@ def test_no_secret_is_recorded_or_logged(blog, words, capsys):
     # the name of a table is no secret
     marker = SECRET if words[2] != SECRET else "title=b"
     main([*words, "--timeout", "0", "--log-file", "log", "--log-format", "json", "-o", "json"])
-    assert (blog / "state/journal.sqlite").exists()
+    assert (blog / "state/events.sqlite").exists()
     assert not contains(blog / "state", marker)
     assert marker not in (blog / "log").read_text()
 
@@ -178,36 +178,36 @@ def use_file_as_folder(state):
 
 def use_newer_version(state):
     assert main(["integrity", "check"]) == 0
-    with closing(sqlite3.connect(state / "journal.sqlite")) as connection:
+    with closing(sqlite3.connect(state / "events.sqlite")) as connection:
         connection.execute("pragma user_version = 99")
 
 
 def damage(state):
     state.mkdir()
-    (state / "journal.sqlite").write_bytes(b"damaged" * 1000)
+    (state / "events.sqlite").write_bytes(b"damaged" * 1000)
 
 
 def damage_page(state):
     assert main(["integrity", "check"]) == 0
-    with closing(sqlite3.connect(state / "journal.sqlite")) as connection:
+    with closing(sqlite3.connect(state / "events.sqlite")) as connection:
         connection.execute("pragma wal_checkpoint(truncate)")
-    with (state / "journal.sqlite").open("r+b") as file:
+    with (state / "events.sqlite").open("r+b") as file:
         file.seek(4096)
         file.write(b"\xff" * 20_000)
 
 
 def use_link_to_nowhere(state):
     state.mkdir()
-    (state / "journal.sqlite").symlink_to("/nonexistent/journal.sqlite")
+    (state / "events.sqlite").symlink_to("/nonexistent/events.sqlite")
 
 
 def use_folder_as_file(state):
-    (state / "journal.sqlite").mkdir(parents=True)
+    (state / "events.sqlite").mkdir(parents=True)
 
 
 def use_pipe(state):
     state.mkdir()
-    os.mkfifo(state / "journal.sqlite")
+    os.mkfifo(state / "events.sqlite")
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_unusable_journal_is_one_warning(blog, spoil, capsys):
 
 def test_locked_journal_delays_a_command_only_shortly(blog, answer, capsys):
     answer(*CHANGE)
-    with closing(sqlite3.connect(blog / "state/journal.sqlite", isolation_level=None)) as connection:
+    with closing(sqlite3.connect(blog / "state/events.sqlite", isolation_level=None)) as connection:
         connection.execute("begin immediate")
         assert main(["data", "set", "posts", "1", "title=c"]) == 0
         assert len(read_warnings(capsys)) == 1
@@ -249,7 +249,7 @@ def test_locked_journal_delays_a_command_only_shortly(blog, answer, capsys):
 def test_journal_locked_at_the_beginning_gets_the_result(blog, answer, monkeypatch):
     """The record of a run that could not be written at its beginning is written at its end."""
     answer(*CHANGE)
-    connection = sqlite3.connect(blog / "state/journal.sqlite", isolation_level=None)
+    connection = sqlite3.connect(blog / "state/events.sqlite", isolation_level=None)
     connection.execute("begin immediate")
     from dbctl.cli._support import runs
 
@@ -274,7 +274,7 @@ def test_disabled_journal_is_silent(blog, monkeypatch, capsys, answer):
     answer("runs", "list", status=2)
     (blog / "dbctl.toml").write_text(f'{CONFIGURATION}[journal]\nfolder = "records"\n')
     answer(*CHANGE)
-    assert (blog / "records/journal.sqlite").exists()
+    assert (blog / "records/events.sqlite").exists()
     monkeypatch.setenv("DBCTL_STATE", "off")
     answer("runs", "list", status=2)
 
@@ -306,7 +306,7 @@ def test_status_reports_failures_in_a_row_until_the_next_success(blog, answer):
 @pytest.mark.parametrize("section", ["", "[apps.blog.backup.databases.main]\n"])
 def test_status_reports_backup_that_has_not_been_started(blog, answer, section):
     answer("backup", "create")
-    with closing(sqlite3.connect(blog / "state/journal.sqlite")) as connection:
+    with closing(sqlite3.connect(blog / "state/events.sqlite")) as connection:
         record = json.loads(connection.execute("select record from runs").fetchone()[0])
         record["started_at"] = "2026-01-01T03:00:00Z"
         connection.execute("update runs set record = ?", (json.dumps(record).encode(),))

@@ -13,8 +13,10 @@ from msgspec import structs
 
 from dbctl.config import JournalConfig
 from dbctl.model import now
-from dbctl.services import journal
-from dbctl.services.journal import recorder, store
+from dbctl.services.events import recorder, store
+from dbctl.services.events.history import list_runs
+from dbctl.services.events.recorder import RunRecorder
+from dbctl.services.events.runs import Run, RunFilter
 from tests.crash import forge
 from tests.crash.figures import choose_count, create_rng
 
@@ -24,8 +26,8 @@ KILLS, WRITERS = choose_count(24, 1000), 4
 
 def record_until_killed(folder):
     while True:
-        run = journal.Run(command="backup create", config="/dbctl.toml", started_at=now())
-        run_recorder = journal.RunRecorder(folder, JournalConfig(), run, ["blog"])
+        run = Run(command="backup create", config="/dbctl.toml", started_at=now())
+        run_recorder = RunRecorder(folder, JournalConfig(), run, ["blog"])
         run_recorder.begin()
         run_recorder.finish(structs.replace(run_recorder.run, result="ok", exit_code=0))
 
@@ -50,10 +52,10 @@ def test_killed_writers_leave_an_intact_journal_with_every_completed_run(tmp_pat
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         assert {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids} == {-9}
-        page = journal.list_runs(tmp_path, journal.RunFilter(limit=1_000_000))
+        page = list_runs(tmp_path, RunFilter(limit=1_000_000))
         assert {run.result for run in page.items} <= {"ok", "interrupted"}
         assert [run.id for run in page.items] == list(range(page.total, 0, -1))
-    last = journal.RunRecorder(tmp_path, JournalConfig(), journal.Run(command="doctor", started_at=now()), [])
+    last = RunRecorder(tmp_path, JournalConfig(), Run(command="doctor", started_at=now()), [])
     last.begin()
     with closing(sqlite3.connect(tmp_path / store.FILE_NAME)) as connection:
         assert connection.execute("pragma integrity_check").fetchall() == [("ok",)]
@@ -79,6 +81,6 @@ def test_run_that_a_signal_ends_is_recorded_with_its_result(tmp_path):
         )
         assert job.wait() in {0, 143, -signal.SIGTERM}  # before dbctl handles signals
     timer.assert_in_time()
-    page = journal.list_runs(tmp_path / "state", journal.RunFilter(limit=SIGNALS))
+    page = list_runs(tmp_path / "state", RunFilter(limit=SIGNALS))
     assert {run.result for run in page.items} <= {"ok", "stopped"}
     assert page.total

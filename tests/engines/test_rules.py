@@ -55,8 +55,8 @@ OPENERS = {
     "services/audit/log.py": "the audit log",
     "services/audit/values.py": "the key of the audit log",
     "services/fleet/record.py": "records of runs on fleets",
-    "services/journal/recorder.py": "the lock file of a run",
-    "services/journal/store.py": "the new file of the journal (O_EXCL), before it connects to it",
+    "services/events/recorder.py": "the lock file of a run",
+    "services/events/store.py": "the new file of the event store (O_EXCL), before it connects to it",
     "services/setup/edit.py": "the copy of a configuration that it creates (O_EXCL)",
     "services/fleet/workers.py": "/dev/null",
     "stores/directory.py": "markers and manifests of backups",
@@ -64,7 +64,7 @@ OPENERS = {
 #: Modules that connect to databases, and the databases.
 CONNECTORS = {
     "cli/_support/log.py": "the socket of journald",
-    "services/journal/store.py": "the journal of runs",
+    "services/events/store.py": "the event store",
     "engines/lancedb/location.py": "every folder of tables",
     "engines/lancedb/backup/verify.py": "a private folder with the content of a backup",
     "engines/mysql/connection/opening.py": "the socket of a server, to test whether it has a listener",
@@ -122,11 +122,11 @@ def test_only_listed_engine_modules_import_drivers_and_connect():
         if (isinstance(node, ast.Import) and any(alias.name.startswith(DRIVERS) for alias in node.names))
         or (isinstance(node, ast.ImportFrom) and (node.module or "").startswith(DRIVERS))
     }
-    # The journal, which has the samples, is dbctl's own file; `dbctl version` prints the version of SQLite.
+    # The event store is dbctl's own file; `dbctl version` prints the version of SQLite.
     permitted = (
         "engines/",
-        "services/journal/",
-        "services/history/samples.py",
+        "services/events/",
+        "sqlite_library.py",
         "services/support/versions.py",
     )
     assert sorted(name for name in importers if not name.startswith(permitted)) == []

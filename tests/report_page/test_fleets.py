@@ -11,7 +11,7 @@ import pytest
 
 from dbctl.cli.main import main
 from dbctl.model import now
-from dbctl.services.history import Sample, TableSample, save_samples
+from dbctl.services.events.samples import Sample, TableSample, save_samples
 from tests.services.fleet_app import NAMES, create_fleet, tenant_path
 
 GIB = 1 << 30
@@ -117,7 +117,7 @@ def test_free_space_of_several_disks_has_no_forecast(shop, answer):
 def test_weekly_samples_are_no_growth(shop, answer):
     """The last sample of an instance before the period is its size at the beginning."""
     record_samples(shop, "ada", [1000] * 12)
-    with closing(sqlite3.connect(shop / "state/journal.sqlite")) as connection, connection:
+    with closing(sqlite3.connect(shop / "state/events.sqlite")) as connection, connection:
         connection.execute("delete from samples where id not in (select id from samples limit 1 offset 4)")
     record_samples(shop, "bea", [2000] * 12)
     (database,) = answer("report", "--since", "6d")["data"]["databases"]

@@ -11,7 +11,7 @@ import pytest
 
 from dbctl.cli.main import main
 from dbctl.report_page import elements
-from dbctl.services.journal import store
+from dbctl.services.events import store
 from tests import year_of_runs
 
 NAMES = ("blog", "shop")

@@ -15,7 +15,7 @@ from dbctl.cli._support.options import RUN, command_path
 from dbctl.config import user_name
 from dbctl.errors import DbctlError, JournalCorruptError, JournalUnavailableError
 from dbctl.services.audit import AuditLog, Author, OperationRecorder, parse_anchor
-from dbctl.services.journal import locate_journal
+from dbctl.services.events.location import locate_journal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +55,7 @@ def open_log(folder: Path) -> AuditLog:
 
 
 def _read_anchor(folder: Path) -> Anchor | None:
-    from dbctl.services.journal import read_newest_anchor
+    from dbctl.services.events.history import read_newest_anchor
 
     return parse_anchor(read_newest_anchor(folder))
 
@@ -80,7 +80,7 @@ def read_anchors(folder: Path, text: str) -> tuple[Sequence[Anchor], DbctlError 
     Raises:
         BadParameter: the option is no anchor.
     """
-    from dbctl.services.journal import list_anchors
+    from dbctl.services.events.history import list_anchors
 
     try:
         anchors, journal_error = [parse_anchor(line) for line in list_anchors(folder)], None

@@ -20,16 +20,15 @@ from dbctl.config import user_name
 from dbctl.errors import DbctlError
 from dbctl.model import Finding, now
 from dbctl.render import closing_line, streams
-from dbctl.services.journal import (
+from dbctl.services.events.location import JournalLocation, locate_journal
+from dbctl.services.events.recorder import RunRecorder
+from dbctl.services.events.runs import (
     HookRun,
     InstanceCounts,
-    JournalLocation,
     Run,
     RunError,
     RunOutcome,
-    RunRecorder,
     is_failure,
-    locate_journal,
     name_result,
 )
 
@@ -39,8 +38,8 @@ if TYPE_CHECKING:
     from dbctl.cli._support.log import RunLog
     from dbctl.render import CommandOutput
     from dbctl.services.audit import Anchor
+    from dbctl.services.events.runs import Origin
     from dbctl.services.fleet import FleetResult, Outcome
-    from dbctl.services.journal import Origin
     from dbctl.services.notify import RunNotifier
 
 #: Fields of results, and of their parts, that count bytes and rows; a mapping counts rows by table.

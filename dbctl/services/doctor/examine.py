@@ -21,6 +21,8 @@ from dbctl.services.app import App, clock, unconfigured
 from dbctl.services.backup import status
 from dbctl.services.doctor import disk_space, files, keys, server, users
 from dbctl.services.doctor.context import CheckContext
+from dbctl.services.events.location import locate_journal
+from dbctl.services.events.monitor import find_problems
 from dbctl.services.hooks import find_leftover, find_unusable_programs
 from dbctl.services.integrity import (
     CheckReport,
@@ -32,7 +34,6 @@ from dbctl.services.integrity import (
     find_stored_violations,
     known_problems,
 )
-from dbctl.services.journal import find_problems, locate_journal
 from dbctl.services.migrations import status as migration_status
 from dbctl.services.migrations.ledger import INCONSISTENT_STATES, read_state
 from dbctl.services.search.indexes import RENAME_HINT, find_broken, list_external_indexes

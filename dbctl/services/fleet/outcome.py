@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from dbctl.errors import DbctlError, Exit, worst_status
 from dbctl.model import Struct
-from dbctl.services.journal import HookRun
+from dbctl.services.events.runs import HookRun
 
 #: ``skipped``: the instance was not processed, or has nothing to which the command applies.
 State: TypeAlias = Literal["done", "failed", "skipped"]

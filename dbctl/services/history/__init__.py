@@ -15,13 +15,4 @@ with lazy_imports(__name__):
         select_evenly,
     )
     from dbctl.services.history.recording import SampleRecorder
-    from dbctl.services.history.samples import (
-        DatabaseKey,
-        Sample,
-        TableSample,
-        discard_wrong_times,
-        read_samples,
-        read_series,
-        save_samples,
-    )
     from dbctl.services.history.sums import SampleSum

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Literal, TypeAlias
 
 from dbctl.model import Struct
-from dbctl.services.history.samples import Sample
+from dbctl.services.events.samples import Sample
 
 #: Why there is no prediction; ``ok``: there is one.
 ForecastState: TypeAlias = Literal[

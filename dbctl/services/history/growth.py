@@ -9,8 +9,8 @@ from typing import TypeVar
 from dbctl.errors import TableNotSampledError
 from dbctl.model import Page, PageRequest, Row, Struct, Trend
 from dbctl.services.app import paginate
+from dbctl.services.events.samples import DatabaseKey, Sample, TableSample, discard_wrong_times
 from dbctl.services.history.forecast import ForecastState, predict_full_disk
-from dbctl.services.history.samples import DatabaseKey, Sample, TableSample, discard_wrong_times
 
 T = TypeVar("T")
 #: The age of the oldest sample that is used, unless the user selects another.

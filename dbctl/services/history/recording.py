@@ -15,8 +15,8 @@ from dbctl.files import read_volume
 from dbctl.model import now
 from dbctl.services.app import App, users_database
 from dbctl.services.backup import Manifest
-from dbctl.services.history.samples import Sample, TableSample, save_samples
-from dbctl.services.journal import JournalLocation
+from dbctl.services.events.location import JournalLocation
+from dbctl.services.events.samples import Sample, TableSample, save_samples
 
 
 class SampleRecorder:

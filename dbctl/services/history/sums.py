@@ -9,7 +9,7 @@ from datetime import datetime
 
 from msgspec import structs
 
-from dbctl.services.history.samples import Sample, TableSample
+from dbctl.services.events.samples import Sample, TableSample
 
 
 class SampleSum:

@@ -8,6 +8,7 @@ from typing import TypeVar
 from dbctl import config, signals
 from dbctl.errors import DbctlError, Exit, HookFailedError
 from dbctl.model import ChangeResult, Finding, Severity, Struct
+from dbctl.services.events.runs import HookRun, name_result
 from dbctl.services.hooks.maintenance_mode import MaintenanceMode
 from dbctl.services.hooks.program import (
     HookContext,
@@ -16,7 +17,6 @@ from dbctl.services.hooks.program import (
     require_trusted_programs,
     run_program,
 )
-from dbctl.services.journal import HookRun, name_result
 
 T = TypeVar("T")
 #: Exit codes of commands that were refused: their action did not begin, and nothing has to be repaired.

@@ -13,7 +13,7 @@ from dbctl import config, signals
 from dbctl.errors import DbctlError
 from dbctl.files import limited_program
 from dbctl.model import Finding, Struct, parse_duration
-from dbctl.services.journal import HookRun
+from dbctl.services.events.runs import HookRun
 
 #: The variables of a hook; those of an outer dbctl are not passed on.
 PREFIX = "DBCTL_HOOK_"

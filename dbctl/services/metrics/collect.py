@@ -20,9 +20,12 @@ from dbctl.model import Page, Row, Severity, Struct, now, parse_duration
 from dbctl.services import status
 from dbctl.services.app import App, open_app, open_users
 from dbctl.services.backup import DUE_CODES, AppBackups, DatabaseBackups, find_max_age
+from dbctl.services.events.history import read_history
+from dbctl.services.events.location import locate_journal
+from dbctl.services.events.runs import CommandHistory, is_failure
+from dbctl.services.events.samples import read_samples
 from dbctl.services.fleet import list_instances
-from dbctl.services.history import DEFAULT_PERIOD, measure_growth, read_samples
-from dbctl.services.journal import CommandHistory, is_failure, locate_journal, read_history
+from dbctl.services.history import DEFAULT_PERIOD, measure_growth
 from dbctl.services.metrics.families import FAMILIES, PREFIX
 
 _LABELS = {family.name: family.labels for family in FAMILIES}

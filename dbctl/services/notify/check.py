@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dbctl.config import Sections, Selection
 from dbctl.errors import DbctlError, FleetSelectedError
 from dbctl.model import ChangeResult, Effect, Finding, Severity, Struct
+from dbctl.services.events.location import JournalLocation
 from dbctl.services.integrity import create_failure_finding
-from dbctl.services.journal import JournalLocation
 from dbctl.services.notify.delivery import Delivery
 from dbctl.services.notify.dispatch import Dispatcher, DispatchResult, Problem, Recovery
 from dbctl.services.notify.notice import Event, list_findings

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from dbctl.config import NotifyEvent
 from dbctl.model import Finding, Severity, Struct
-from dbctl.services.journal import CommandHistory, Run, RunOutcome
+from dbctl.services.events.runs import CommandHistory, Run, RunOutcome
 
 Event: TypeAlias = NotifyEvent | Literal["test"]
 

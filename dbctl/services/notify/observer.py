@@ -9,18 +9,10 @@ from pathlib import Path
 from dbctl.config import Sections, loader, read_sections, report_first_problem
 from dbctl.errors import DbctlError
 from dbctl.model import Finding
-from dbctl.services.journal import (
-    UNATTENDED,
-    CommandHistory,
-    JournalLocation,
-    Run,
-    RunOutcome,
-    RunProblem,
-    find_problems,
-    is_failed_job,
-    is_failure,
-    read_history,
-)
+from dbctl.services.events.history import read_history
+from dbctl.services.events.location import JournalLocation
+from dbctl.services.events.monitor import UNATTENDED, RunProblem, find_problems
+from dbctl.services.events.runs import CommandHistory, Run, RunOutcome, is_failed_job, is_failure
 from dbctl.services.notify.channels import Ping
 from dbctl.services.notify.delivery import BEGIN_SECONDS, Task, run_tasks
 from dbctl.services.notify.dispatch import Dispatcher, Problem, Recovery

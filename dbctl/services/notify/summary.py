@@ -12,7 +12,9 @@ from msgspec import structs
 from dbctl.config import Sections, Selection
 from dbctl.errors import DbctlError, FleetSelectedError, NotifyNotConfiguredError
 from dbctl.model import Severity, format_count, now, time_before
-from dbctl.services.journal import JournalLocation, RunFilter, is_failed_job, list_runs
+from dbctl.services.events.history import list_runs
+from dbctl.services.events.location import JournalLocation
+from dbctl.services.events.runs import RunFilter, is_failed_job
 from dbctl.services.notify.check import ProblemsSent, create_result
 from dbctl.services.notify.dispatch import Dispatcher
 from dbctl.services.notify.notice import Attachment, Notice

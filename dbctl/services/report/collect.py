@@ -16,9 +16,12 @@ from dbctl import __version__
 from dbctl.config import Selection, loader
 from dbctl.errors import DbctlError, FleetSelectedError
 from dbctl.model import Finding, format_count, now
-from dbctl.services.history import DatabaseGrowth, Sample, measure_growth, select_evenly
+from dbctl.services.events.history import read_runs
+from dbctl.services.events.location import JournalLocation
+from dbctl.services.events.runs import Run, is_failed_job
+from dbctl.services.events.samples import Sample
+from dbctl.services.history import DatabaseGrowth, measure_growth, select_evenly
 from dbctl.services.integrity import create_failure_finding
-from dbctl.services.journal import JournalLocation, Run, is_failed_job, read_runs
 from dbctl.services.migrations.ledger import Migration
 from dbctl.services.report.fleets import FleetStatus, collect_fleet
 from dbctl.services.report.remedies import find_remedy

@@ -9,16 +9,8 @@ from math import ceil
 from pathlib import Path
 
 from dbctl.model import Struct
-from dbctl.services.history import (
-    DatabaseGrowth,
-    DatabaseKey,
-    Sample,
-    SampleSum,
-    discard_wrong_times,
-    measure_database_growth,
-    read_samples,
-    read_series,
-)
+from dbctl.services.events.samples import DatabaseKey, Sample, discard_wrong_times, read_samples, read_series
+from dbctl.services.history import DatabaseGrowth, SampleSum, measure_database_growth
 
 #: Samples in a chart at most.
 MAX_POINTS = 60

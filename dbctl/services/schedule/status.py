@@ -13,7 +13,9 @@ from dbctl.config import Selection
 from dbctl.errors import DbctlError
 from dbctl.files import limited_program
 from dbctl.model import Closing, Finding, Findings, Page, Row, Struct, format_count, now
-from dbctl.services.journal import CommandHistory, is_failure, locate_journal, read_history
+from dbctl.services.events.history import read_history
+from dbctl.services.events.location import locate_journal
+from dbctl.services.events.runs import CommandHistory, is_failure
 from dbctl.services.schedule.calendar import find_next_run, list_calendar_events
 from dbctl.services.schedule.crontab import join_command
 from dbctl.services.schedule.install import SYSTEM_FOLDER, find_user_folder, list_unit_files, read_unit

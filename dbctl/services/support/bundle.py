@@ -18,9 +18,11 @@ from dbctl.errors import DbctlError, FileExistsAlreadyError
 from dbctl.files import toml, translate_errors, write_blocks
 from dbctl.model import Struct
 from dbctl.services import app as app_service
-from dbctl.services import journal
 from dbctl.services.app import App
 from dbctl.services.doctor import examine
+from dbctl.services.events.history import list_runs
+from dbctl.services.events.location import locate_journal
+from dbctl.services.events.runs import RunFilter
 from dbctl.services.migrations import status as migration_status
 from dbctl.services.status import collect_status
 from dbctl.services.support.redaction import HIDDEN, Names, redact_configuration, redact_type
@@ -134,14 +136,14 @@ class _Collector:
         return self._for_each_app(read)
 
     def _read_runs(self) -> object:
-        folder = journal.locate_journal(self._selection).folder
+        folder = locate_journal(self._selection).folder
         if folder is None:
             return None
         fields = ("command", "result", "exit_code", "duration", "rows", "bytes", "version")
         return [
             {field: getattr(run, field) for field in fields}
             | {"error": run.error and run.error.code, "started_at": run.started_at.isoformat()}
-            for run in journal.list_runs(folder, journal.RunFilter(limit=MAX_RUNS)).items
+            for run in list_runs(folder, RunFilter(limit=MAX_RUNS)).items
         ]
 
     def _read_databases(self) -> object:

@@ -18,7 +18,7 @@ from dbctl.engines.sql import codec
 from dbctl.errors import AuditUnavailableError, JournalUnavailableError
 from dbctl.services.audit import AuditLog, decode_old_value, verify_log
 from dbctl.services.audit.files import FILE_NAME, GAP_NAME, is_sealed, seal
-from dbctl.services.journal.store import open_for_writing
+from dbctl.services.events.store import EventStore
 
 RECORDS = 6
 
@@ -263,10 +263,10 @@ def test_files_that_another_user_planted_are_refused(tmp_path, monkeypatch):
     state.mkdir()
     state.chmod(0o777)
     monkeypatch.setenv("DBCTL_STATE", str(state))
-    for name in ("journal.sqlite", "journal.sqlite-wal"):
+    for name in ("events.sqlite", "events.sqlite-wal"):
         (state / name).symlink_to(target)
         os.lchown(state / name, 12345, 12345)
-        with pytest.raises(JournalUnavailableError, match="another user"), open_for_writing(state):
+        with pytest.raises(JournalUnavailableError, match="another user"), EventStore(state).writing():
             pass
         (state / name).unlink()
     (state / "locks").symlink_to(tmp_path)

@@ -12,10 +12,10 @@ import pytest
 from dbctl.cli.main import main
 from dbctl.errors import JournalCorruptError, JournalUnavailableError, TableNotSampledError
 from dbctl.model import PageRequest, now
-from dbctl.services import history
-from dbctl.services.history import Sample, TableSample, samples
+from dbctl.services.events import samples, store
+from dbctl.services.events.samples import Sample, TableSample
+from dbctl.services.history import growth
 from dbctl.services.history.forecast import predict_full_disk
-from dbctl.services.journal import store
 
 CONFIG = "/etc/dbctl/dbctl.toml"
 DAY = timedelta(days=1)
@@ -44,7 +44,7 @@ def create_series(*free_gib, start=None, step=DAY):
 
 
 def read(folder, **selected):
-    return history.read_samples(folder, CONFIG, **selected)
+    return samples.read_samples(folder, CONFIG, **selected)
 
 
 def test_backup_and_status_record_rows_sizes_and_users(blog, answer):
@@ -60,7 +60,7 @@ def test_backup_and_status_record_rows_sizes_and_users(blog, answer):
 
 
 def read_config(folder):
-    return history.read_samples(folder / "state", str(folder / "dbctl.toml"))
+    return samples.read_samples(folder / "state", str(folder / "dbctl.toml"))
 
 
 def test_planned_backup_is_not_sampled(blog, answer):
@@ -113,8 +113,8 @@ def test_unusable_journal_fails_no_backup_and_no_status(damage, blog, answer, ca
 
 
 def test_damaged_sample_is_reported(tmp_path):
-    history.save_samples(tmp_path, CONFIG, [create_sample(now())])
-    with store.open_for_writing(tmp_path) as connection:
+    samples.save_samples(tmp_path, CONFIG, [create_sample(now())])
+    with store.EventStore(tmp_path).writing() as connection:
         connection.execute("update samples set record = 'x'")
     with pytest.raises(JournalCorruptError):
         read(tmp_path)
@@ -122,19 +122,19 @@ def test_damaged_sample_is_reported(tmp_path):
 
 def test_damaged_time_of_a_sample_is_reported(tmp_path):
     times = [now() - 2 * DAY, now() - DAY]
-    history.save_samples(tmp_path, CONFIG, [create_sample(time) for time in times])
-    with store.open_for_writing(tmp_path) as connection:
+    samples.save_samples(tmp_path, CONFIG, [create_sample(time) for time in times])
+    with store.EventStore(tmp_path).writing() as connection:
         connection.execute("update samples set taken_at = 'x'")
     with pytest.raises(JournalCorruptError):
-        history.save_samples(tmp_path, CONFIG, [create_sample(now())])
+        samples.save_samples(tmp_path, CONFIG, [create_sample(now())])
 
 
 def test_newer_journal_gets_no_sample(tmp_path):
-    history.save_samples(tmp_path, CONFIG, [create_sample(now())])
-    with store.open_for_writing(tmp_path) as connection:
+    samples.save_samples(tmp_path, CONFIG, [create_sample(now())])
+    with store.EventStore(tmp_path).writing() as connection:
         connection.execute("pragma user_version = 99")
     with pytest.raises(JournalUnavailableError):
-        history.save_samples(tmp_path, CONFIG, [create_sample(now())])
+        samples.save_samples(tmp_path, CONFIG, [create_sample(now())])
 
 
 def test_concurrent_writers_lose_no_sample(tmp_path, monkeypatch):
@@ -143,7 +143,7 @@ def test_concurrent_writers_lose_no_sample(tmp_path, monkeypatch):
     for writer in range(4):
         if not (pid := os.fork()):
             for _ in range(10):
-                history.save_samples(tmp_path, CONFIG, [create_sample(now(), app=f"app{writer}")])
+                samples.save_samples(tmp_path, CONFIG, [create_sample(now(), app=f"app{writer}")])
             os._exit(0)
         children.append(pid)
     assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 4
@@ -167,21 +167,21 @@ def test_old_samples_become_hourly_daily_weekly():
 def test_saving_thins_out_once_a_day(tmp_path):
     start = now() - 20 * DAY
     for index in range(40):
-        history.save_samples(tmp_path, CONFIG, [create_sample(start + timedelta(minutes=10) * index)])
+        samples.save_samples(tmp_path, CONFIG, [create_sample(start + timedelta(minutes=10) * index)])
     for day in range(1, 21):
-        history.save_samples(tmp_path, CONFIG, [create_sample(start + day * DAY)])
+        samples.save_samples(tmp_path, CONFIG, [create_sample(start + day * DAY)])
     (series,) = read(tmp_path).values()
     assert len(series) in range(6 + 20, 9 + 20)
 
 
 def test_clock_in_the_far_future_deletes_no_sample(tmp_path):
     for index in range(30):
-        history.save_samples(tmp_path, CONFIG, [create_sample(now() - (30 - index) * DAY)])
+        samples.save_samples(tmp_path, CONFIG, [create_sample(now() - (30 - index) * DAY)])
     for year in range(5):
-        history.save_samples(tmp_path, CONFIG, [create_sample(now() + (3650 + year) * DAY)])
+        samples.save_samples(tmp_path, CONFIG, [create_sample(now() + (3650 + year) * DAY)])
     (series,) = read(tmp_path).values()
     assert len(series) == 35
-    assert len(history.discard_wrong_times(series)) == 30
+    assert len(samples.discard_wrong_times(series)) == 30
 
 
 def test_times_that_contradict_the_order_are_ignored():
@@ -189,17 +189,17 @@ def test_times_that_contradict_the_order_are_ignored():
     right = [create_sample(start + index * DAY) for index in range(10)]
     wrong = [create_sample(datetime(1970, 1, 1, tzinfo=UTC)), create_sample(start + 50 * DAY)]
     mixed = [*right[:3], wrong[0], *right[3:6], wrong[1], *right[6:]]
-    assert history.discard_wrong_times(mixed) == right
+    assert samples.discard_wrong_times(mixed) == right
 
 
 def test_growth_is_the_difference_of_first_and_last_sample():
     start = now() - 20 * DAY
     series = [create_sample(start + index * DAY, rows=100 + 5 * index) for index in range(11)]
-    growth = history.measure_growth({("blog", "main"): series}, start)
-    (table,) = growth.tables
+    measured = growth.measure_growth({("blog", "main"): series}, start)
+    (table,) = measured.tables
     assert (table.rows, table.rows_change, table.rows_per_day, table.bytes_per_day) == (150, 50, 5, 500)
     assert table.trend == [100 + 5 * index for index in range(11)]
-    (database,) = growth.databases
+    (database,) = measured.databases
     assert (database.bytes_change, database.bytes_per_day) == (5000, 500)
 
 
@@ -210,13 +210,13 @@ def test_shrinking_tables_have_negative_growth_and_dropped_ones_are_omitted():
         create_sample(start + DAY, rows=100),
         create_sample(start + 3 * DAY, rows=50),
     ]
-    growth = history.measure_growth({("blog", "main"): series}, start)
-    assert [(table.table, table.rows_per_day) for table in growth.tables] == [("posts", -25)]
+    measured = growth.measure_growth({("blog", "main"): series}, start)
+    assert [(table.table, table.rows_per_day) for table in measured.tables] == [("posts", -25)]
 
 
 def test_samples_of_one_day_have_no_growth_per_day():
     series = [create_sample(now() - timedelta(hours=2)), create_sample(now(), rows=20)]
-    (table,) = history.measure_growth({("blog", "main"): series}, now()).tables
+    (table,) = growth.measure_growth({("blog", "main"): series}, now()).tables
     assert (table.rows_change, table.rows_per_day) == (10, None)
 
 
@@ -254,6 +254,6 @@ def test_another_disk_allows_no_prediction():
 def test_unknown_table_is_not_found():
     series = {("blog", "main"): [create_sample(now())]}
     with pytest.raises(TableNotSampledError):
-        history.list_table_points(series, "post", PageRequest())
-    page = history.list_table_points(series, "posts", PageRequest(limit=1))
+        growth.list_table_points(series, "post", PageRequest())
+    page = growth.list_table_points(series, "posts", PageRequest(limit=1))
     assert [(point.rows, point.rows_change) for point in page.items] == [(10, None)]

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dbctl.cli.main import main
 from dbctl.model import now
-from dbctl.services.history import Sample, save_samples
+from dbctl.services.events.samples import Sample, save_samples
 from dbctl.services.metrics import FAMILIES, PREFIX
 from tests.services import flashpoint_app
 
@@ -140,7 +140,7 @@ def test_app_that_cannot_be_read_does_not_affect_others(folder, metrics):
 
 def test_damaged_journal_is_an_error_of_the_collection(folder, metrics):
     (folder / "state").mkdir()
-    (folder / "state/journal.sqlite").write_bytes(b"no journal" * 1000)
+    (folder / "state/events.sqlite").write_bytes(b"no journal" * 1000)
     values = metrics()
     assert (values["dbctl_up", "fp"], values["dbctl_collection_errors", "fp"]) == (1, 1)
 

@@ -199,4 +199,4 @@ def test_commands_run_with_the_volumes_of_the_manifests(volumes, manifest, kind)
     assert len(results) == 5
     assert {name: result for name, result in results.items() if result[0]} == {}
     assert list((volumes[1] / "backups").rglob("manifest.json"))
-    assert (volumes[1] / ".local/state/dbctl/journal.sqlite").exists()
+    assert (volumes[1] / ".local/state/dbctl/events.sqlite").exists()

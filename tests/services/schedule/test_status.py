@@ -11,7 +11,8 @@ from msgspec import structs
 
 from dbctl.cli.main import main
 from dbctl.config import JournalConfig
-from dbctl.services import journal
+from dbctl.services.events.recorder import RunRecorder
+from dbctl.services.events.runs import Run, name_result
 from dbctl.services.schedule import status as schedule_status
 from dbctl.services.schedule.calendar import find_next_run
 from tests.services.schedule.test_units import add_app, folder, install  # noqa: F401 - a fixture
@@ -43,12 +44,10 @@ def write_crontab(folder, capsys, *words):  # noqa: F811
 
 def record_backup(folder, *, exit_code=0, age=timedelta()):  # noqa: F811
     started = datetime.now(UTC) - age
-    run = journal.Run(
-        command="backup create", app="fp", config=str(folder / "dbctl.toml"), started_at=started
-    )
-    recorder = journal.RunRecorder(folder / "state", JournalConfig(), run, ["fp"])
+    run = Run(command="backup create", app="fp", config=str(folder / "dbctl.toml"), started_at=started)
+    recorder = RunRecorder(folder / "state", JournalConfig(), run, ["fp"])
     recorder.begin()
-    result = journal.name_result(exit_code)
+    result = name_result(exit_code)
     recorder.finish(structs.replace(recorder.run, result=result, exit_code=exit_code, ended_at=started))
 
 
@@ -107,7 +106,7 @@ def test_last_run_comes_from_the_journal(states, folder, exit_code, age, state):
     install("units")
     record_backup(folder, exit_code=exit_code, age=age)
     job = states(status=None)["backup"]
-    assert (job["state"], job["last_result"]) == (state, journal.name_result(exit_code))
+    assert (job["state"], job["last_result"]) == (state, name_result(exit_code))
     assert datetime.now(UTC) - datetime.fromisoformat(job["last_run"]) - age < timedelta(minutes=5)
 
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from dbctl.cli._support.emit import Operation
     from dbctl.config import App as ConfiguredApp
     from dbctl.services.app import App
+    from dbctl.services.events.runs import HookRun
     from dbctl.services.hooks import HookContext, HookedAction
-    from dbctl.services.journal import HookRun
 
 #: The variable that a hook gets, so that a dbctl that it starts does not run the hooks of the app again.
 OUTER_APP = "DBCTL_HOOK_APP"

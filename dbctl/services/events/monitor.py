@@ -9,10 +9,10 @@ from typing import get_args
 from dbctl.config import BackupConfig, JobCommand
 from dbctl.errors import DbctlError, Exit
 from dbctl.model import Struct, now, parse_duration
-from dbctl.services.journal.history import read_history
-from dbctl.services.journal.location import JournalLocation
-from dbctl.services.journal.records import INTERRUPTED, RUNNING, CommandHistory
-from dbctl.services.journal.store import is_read_only
+from dbctl.services.events.history import read_history
+from dbctl.services.events.location import JournalLocation
+from dbctl.services.events.runs import INTERRUPTED, RUNNING, CommandHistory
+from dbctl.services.events.store import EventStore
 
 BACKUP = "backup create"
 #: Commands that usually run without a user, whose failures no other command reports.
@@ -55,7 +55,7 @@ def find_problems(
         return [RunProblem(app=app, command="", kind="unavailable", message=str(error))]
     max_age = _find_shortest_age(backup_config) if backup_config else None
     problems = [problem for command in history for problem in _find(app, command, max_age)]
-    if is_read_only(location.folder):
+    if EventStore(location.folder).is_read_only:
         message = f"the journal in {location.folder} cannot be written, so runs are not recorded"
         problems.append(RunProblem(app=app, command="", kind="unavailable", message=message))
     return problems

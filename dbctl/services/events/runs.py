@@ -12,6 +12,8 @@ from dbctl.model import Row, Struct
 
 #: The result of a run whose process has not ended, and of one whose process ended without a result.
 RUNNING, INTERRUPTED = "running", "interrupted"
+#: The value of ``outcomes.failed`` for a failure that is that of a job; those that are recorded only have 1.
+FAILED_JOB = 2
 #: Results after which a run needs no attention: it succeeded, or the reader of its output ended it.
 _SUCCESSES = frozenset({"ok", "action-needed", "broken-pipe"})
 _FIRST_SIGNAL = 128

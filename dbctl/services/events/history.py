@@ -1,19 +1,30 @@
-"""Queries of the journal: lists of runs, one run, and the history of a command for an app."""
+"""Queries of runs: lists, one run, the history of a command for an app, and the anchors of the audit log."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
 from dbctl.errors import RunNotFoundError
 from dbctl.model import Page
-from dbctl.services.journal.recorder import decode_run, is_running, list_interrupted
-from dbctl.services.journal.records import INTERRUPTED, RUNNING, CommandHistory, Run, RunDetails, RunFilter
-from dbctl.services.journal.store import FAILED_JOB, open_for_reading, storable_text
+from dbctl.services.events.recorder import decode_run, is_running, list_interrupted
+from dbctl.services.events.runs import (
+    FAILED_JOB,
+    INTERRUPTED,
+    RUNNING,
+    CommandHistory,
+    Run,
+    RunDetails,
+    RunFilter,
+)
+from dbctl.services.events.store import EventStore, storable_text
+
+if TYPE_CHECKING:
+    from dbctl.sqlite_library import Database
 
 #: Runs that a list counts; the default retention has no more.
 MAX_COUNTED = 100_000
@@ -26,8 +37,8 @@ def list_runs(folder: Path, selected: RunFilter) -> Page[Run]:
     Raises:
         JournalUnavailableError, JournalCorruptError: the journal cannot be read.
     """
-    with open_for_reading(folder) as connection:
-        runs, total = _select(connection, folder, selected) if connection else ([], 0)
+    with EventStore(folder).reading() as db:
+        runs, total = _select(db, folder, selected) if db else ([], 0)
     has_more = total > len(runs)
     return Page(
         items=runs,
@@ -45,11 +56,11 @@ def read_runs(folder: Path, config: str, since: datetime) -> Sequence[Run]:
     Raises:
         JournalUnavailableError, JournalCorruptError: the journal cannot be read.
     """
-    with open_for_reading(folder) as connection:
-        if connection is None:
+    with EventStore(folder).reading() as db:
+        if db is None:
             return ()
-        sql = "select id, record from runs where started_at >= ? order by id"
-        runs = [_resolve(folder, *row) for row in connection.execute(sql, (since.isoformat(),))]
+        rows = db["runs"].rows_where("started_at >= ?", [since.isoformat()], "id", "id, record")
+        runs = [_resolve(folder, row) for row in rows]
     return [run for run in runs if run.config == config]
 
 
@@ -60,8 +71,8 @@ def show_run(folder: Path, run_id: int) -> RunDetails:
         RunNotFoundError: the journal does not have it.
         JournalUnavailableError, JournalCorruptError: the journal cannot be read.
     """
-    with open_for_reading(folder) as connection:
-        run = _read_run(connection, folder, run_id) if connection else None
+    with EventStore(folder).reading() as db:
+        run = _read_run(db, folder, run_id) if db else None
     if run is None:
         raise RunNotFoundError(id=run_id)
     return RunDetails(**structs.asdict(run))
@@ -73,12 +84,12 @@ def read_history(folder: Path, config: str, app: str) -> Sequence[CommandHistory
     Raises:
         JournalUnavailableError, JournalCorruptError: the journal cannot be read.
     """
-    with open_for_reading(folder) as connection:
-        if connection is None:
+    with EventStore(folder).reading() as db:
+        if db is None:
             return ()
         config, app = storable_text(config), storable_text(app)
-        commands = _list_commands(connection, "outcomes", "config = ? and app = ? and ", (config, app))
-        histories = (_read_command(connection, folder, config, app, command) for command in commands)
+        commands = _list_commands(db, "outcomes", "config = ? and app = ? and ", (config, app))
+        histories = (_read_command(db, folder, config, app, command) for command in commands)
         return [history for history in histories if history]
 
 
@@ -102,42 +113,40 @@ def read_newest_anchor(folder: Path) -> str:
 
 def _read_anchors(folder: Path, limit: str) -> Sequence[str]:
     anchor = "json_extract(cast(record as text), '$.audit')"
-    sql = f"select {anchor} from runs where {anchor} <> '' order by id desc{limit}"
-    with open_for_reading(folder) as connection:
-        return [str(row[0]) for row in connection.execute(sql)] if connection else []
+    sql = f"select {anchor} as anchor from runs where {anchor} <> '' order by id desc{limit}"
+    with EventStore(folder).reading() as db:
+        return [str(row["anchor"]) for row in db.query(sql)] if db else []
 
 
-def _select(connection: sqlite3.Connection, folder: Path, selected: RunFilter) -> tuple[list[Run], int]:
+def _select(db: Database, folder: Path, selected: RunFilter) -> tuple[list[Run], int]:
     """Return the runs of a page, and the number of runs from there on, counted up to ``MAX_COUNTED``.
 
     Each command is a range of an index, so that neither many runs nor rare ones are read.
     """
-    first = _find_first_id(connection, selected.since) if selected.since else 0
+    first = _find_first_id(db, selected.since) if selected.since else 0
     last = selected.after - 1 if selected.after else _LARGEST_ID
     source, column = ("outcomes", "run") if selected.app else ("runs", "id")
     where = "app = ? and " if selected.app else ""
     values = (storable_text(selected.app),) if selected.app else ()
     ids, total = set[int](), 0
-    for command in _list_commands(connection, source, where, values):
+    for command in _list_commands(db, source, where, values):
         if selected.command and not f"{command} ".startswith(f"{selected.command} "):
             continue
         key = (*values, command, first, last)
         condition = f"{where}command = ? and {column} between ? and ?" + (
             " and failed" if selected.failed else ""
         )
-        query = f"select {column} from {source} where {condition}"
-        ids.update(
-            row[0] for row in connection.execute(f"{query} order by 1 desc limit ?", (*key, selected.limit))
-        )
-        sql = f"select count(*) from ({query} limit ?)"
-        total += connection.execute(sql, (*key, MAX_COUNTED - total)).fetchone()[0]
+        rows = db[source].rows_where(condition, key, f"{column} desc", column, limit=selected.limit)
+        ids.update(row[column] for row in rows)
+        sql = f"select count(*) from (select {column} from {source} where {condition} limit ?)"
+        total += db.execute(sql, (*key, MAX_COUNTED - total)).fetchone()[0]
     if selected.failed:
         interrupted = {
-            run.id for run in list_interrupted(connection, folder) if _matches(run, selected, first, last)
+            run.id for run in list_interrupted(db.conn, folder) if _matches(run, selected, first, last)
         }
         total += len(interrupted)
         ids |= interrupted
-    runs = (_read_run(connection, folder, run_id) for run_id in sorted(ids, reverse=True)[: selected.limit])
+    runs = (_read_run(db, folder, run_id) for run_id in sorted(ids, reverse=True)[: selected.limit])
     return [run for run in runs if run], min(total, MAX_COUNTED)
 
 
@@ -147,65 +156,54 @@ def _matches(run: Run, selected: RunFilter, first: int, last: int) -> bool:
     return is_of_app and is_of_command and first <= run.id <= last
 
 
-def _find_first_id(connection: sqlite3.Connection, since: datetime) -> int:
+def _find_first_id(db: Database, since: datetime) -> int:
     """Return the id of the first run that began at a time or later."""
     sql = "select min(id) from runs where started_at >= ?"
-    (first_id,) = connection.execute(sql, (since.isoformat(),)).fetchone()
+    (first_id,) = db.execute(sql, (since.isoformat(),)).fetchone()
     return _LARGEST_ID if first_id is None else int(first_id)
 
 
-def _read_run(connection: sqlite3.Connection, folder: Path, run_id: int) -> Run | None:
-    row = connection.execute("select id, record from runs where id = ?", (run_id,)).fetchone()
-    return _resolve(folder, *row) if row else None
+def _read_run(db: Database, folder: Path, run_id: int) -> Run | None:
+    rows = db["runs"].rows_where("id = ?", [run_id], select="id, record")
+    return next((_resolve(folder, row) for row in rows), None)
 
 
-def _resolve(folder: Path, run_id: int, record: bytes) -> Run:
+def _resolve(folder: Path, row: Mapping[str, Any]) -> Run:
     """Return a run; one whose process does not exist any more was interrupted."""
-    run = decode_run(run_id, record)
-    if run.result == RUNNING and not is_running(folder, run_id):
+    run = decode_run(row["id"], row["record"])
+    if run.result == RUNNING and not is_running(folder, run.id):
         return structs.replace(run, result=INTERRUPTED)
     return run
 
 
-def _list_commands(
-    connection: sqlite3.Connection, source: str, where: str, values: Sequence[object]
-) -> Iterator[str]:
+def _list_commands(db: Database, source: str, where: str, values: Sequence[object]) -> Iterator[str]:
     """Yield the commands of a table, each with one look-up of an index."""
     sql = f"select min(command) from {source} where {where}command > ?"
     command = ""
-    while (command := connection.execute(sql, (*values, command)).fetchone()[0]) is not None:
+    while (command := db.execute(sql, (*values, command)).fetchone()[0]) is not None:
         yield command
 
 
-def _read_command(
-    connection: sqlite3.Connection, folder: Path, config: str, app: str, command: str
-) -> CommandHistory | None:
+def _read_command(db: Database, folder: Path, config: str, app: str, command: str) -> CommandHistory | None:
     key = (config, app, command)
     where = "config = ? and app = ? and command = ?"
-    select = f"select run from outcomes where {where}"
-    newest = connection.execute(
-        f"select run, error_code from outcomes where {where} and failed <> 1 order by run desc limit 1", key
-    ).fetchone()
-    if newest is None:
+    outcomes = db["outcomes"]
+    newest = next(outcomes.rows_where(f"{where} and failed <> 1", key, "run desc", limit=1), None)
+    last = _read_run(db, folder, newest["run"]) if newest else None
+    if newest is None or last is None:
         return None
-    last_id, error_code = newest
-    success = connection.execute(
-        f"{select} and exit_code is not null and not failed order by run desc limit 1", key
-    ).fetchone()
-    success_id = success[0] if success else 0
-    last = _read_run(connection, folder, last_id)
-    if last is None:
-        return None
-    first_id, failures = connection.execute(
+    succeeded = f"{where} and exit_code is not null and not failed"
+    success = next(outcomes.rows_where(succeeded, key, "run desc", limit=1), None)
+    first_id, failures = db.execute(
         f"select min(run), count(*) from outcomes where {where} and run > ? and failed = ?",
-        (*key, success_id, FAILED_JOB),
+        (*key, success["run"] if success else 0, FAILED_JOB),
     ).fetchone()
-    first = _read_run(connection, folder, first_id) if first_id else None
+    first = _read_run(db, folder, first_id) if first_id else None
     return CommandHistory(
         command=command,
         last=last,
-        last_success=_read_run(connection, folder, success_id) if success_id else None,
-        error_code=error_code,
+        last_success=_read_run(db, folder, success["run"]) if success else None,
+        error_code=newest["error_code"],
         failures=failures,
         failing_since=first.started_at if first else None,
     )

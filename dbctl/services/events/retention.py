@@ -6,12 +6,16 @@ import sqlite3
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dbctl.config import JournalConfig
 from dbctl.errors import PlanChangedError
 from dbctl.model import ChangeResult, Effect, Plan, Struct, format_count, now, parse_duration
-from dbctl.services.journal.records import RUNNING
-from dbctl.services.journal.store import open_for_reading, open_for_writing, release_pages
+from dbctl.services.events.runs import RUNNING
+from dbctl.services.events.store import EventStore
+
+if TYPE_CHECKING:
+    from dbctl.sqlite_library import Database
 
 #: Runs between two automatic deletions, and the records that the first transaction deletes.
 INTERVAL, BATCH = 64, 1000
@@ -51,7 +55,7 @@ class PruneRuns:
 
     def __init__(self, folder: Path, *, keep: int | None, older_than: timedelta | None) -> None:
         """Retain the newest ``keep`` runs, and those that are not ``older_than``."""
-        self._folder = folder
+        self._store = EventStore(folder)
         self._retention = RunRetention(
             max_runs=keep, oldest=None if older_than is None else now() - older_than
         )
@@ -62,14 +66,14 @@ class PruneRuns:
         Raises:
             JournalUnavailableError, JournalCorruptError: the journal cannot be read.
         """
-        with open_for_reading(self._folder) as connection:
-            bound = find_bound(connection, self._retention) if connection else 0
-            count = _count(connection, bound) if connection else 0
+        with self._store.reading() as db:
+            bound = find_bound(db.conn, self._retention) if db else 0
+            count = _count(db, bound) if db else 0
         steps = [f"delete the records of {format_count(count, 'run')}, up to {bound}"] if count else []
         rows = {"runs": count} if count else {}
         return Plan(
             title="Prune the journal",
-            target=str(self._folder),
+            target=str(self._store.folder),
             steps=steps,
             rows=rows,
             destructive=bool(count),
@@ -83,21 +87,21 @@ class PruneRuns:
             JournalUnavailableError, JournalCorruptError: the journal cannot be written.
         """
         if confirmed is not None and self.plan().digest != confirmed:
-            raise PlanChangedError(target=self._folder)
-        with open_for_writing(self._folder) as connection:
+            raise PlanChangedError(target=self._store.folder)
+        with self._store.writing() as connection:
             bound = find_bound(connection, self._retention)
         deleted, first, size = 0, 0, BATCH
         while first <= bound:
             begin = time.monotonic()
-            with open_for_writing(self._folder) as connection:
+            with self._store.writing() as connection:
                 count, first = _delete_batch(connection, first, bound, size)
                 deleted += count
                 seconds = time.monotonic() - begin
             size = max(BATCH, int(size * min(_BATCH_SECONDS / seconds, 2)))
             time.sleep(_PAUSE_SECONDS)
-        release_pages(self._folder, max_pages=_MAX_PAGES)
-        with open_for_reading(self._folder) as reader:
-            retained = reader.execute("select count(*) from runs").fetchone()[0] if reader else 0
+        self._store.release_pages(max_pages=_MAX_PAGES)
+        with self._store.reading() as db:
+            retained = db["runs"].count if db else 0
         return RunsPruned(deleted=deleted, retained=retained)
 
 
@@ -142,15 +146,11 @@ def find_bound(connection: sqlite3.Connection, retention: RunRetention, *, limit
     return bound
 
 
-def _count(connection: sqlite3.Connection, bound: int) -> int:
+def _count(db: Database, bound: int) -> int:
     """Return the number of records up to an id, of runs that have ended."""
-    (count,) = connection.execute(
-        "select count(*) from runs indexed by runs_started where +id <= ?", (bound,)
-    ).fetchone()
-    (running,) = connection.execute(
-        f"select count(*) from runs where result = '{RUNNING}' and id <= ?", (bound,)
-    ).fetchone()
-    return int(count - running)
+    sql = "select count(*) from runs indexed by runs_started where +id <= ?"
+    (count,) = db.execute(sql, [bound]).fetchone()
+    return int(count) - int(db["runs"].count_where(f"result = '{RUNNING}' and id <= ?", [bound]))
 
 
 def _delete_batch(connection: sqlite3.Connection, first: int, bound: int, size: int) -> tuple[int, int]:

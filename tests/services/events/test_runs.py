@@ -15,8 +15,11 @@ from msgspec import structs
 from dbctl.config import JournalConfig
 from dbctl.errors import JournalCorruptError, JournalUnavailableError, PlanChangedError
 from dbctl.model import now
-from dbctl.services import journal
-from dbctl.services.journal import prune, recorder, store
+from dbctl.services.events import recorder, retention, store
+from dbctl.services.events.history import list_runs, read_history, show_run
+from dbctl.services.events.recorder import RunRecorder
+from dbctl.services.events.retention import PruneRuns, RunsPruned
+from dbctl.services.events.runs import Run, RunError, RunFilter, RunOutcome, name_result
 
 START = datetime(2026, 11, 19, 3, tzinfo=UTC)
 CONFIG = "/etc/dbctl/dbctl.toml"
@@ -34,19 +37,19 @@ def record(
     error=None,
 ):
     """Record a run that has ended; return its id."""
-    run = journal.Run(command=command, app=app, config=CONFIG, started_at=started_at or now())
-    run_recorder = journal.RunRecorder(folder, settings or JournalConfig(), run, [app])
+    run = Run(command=command, app=app, config=CONFIG, started_at=started_at or now())
+    run_recorder = RunRecorder(folder, settings or JournalConfig(), run, [app])
     run_recorder.begin()
-    details = journal.RunError(code=error, message=error, hint="") if error else None
+    details = RunError(code=error, message=error, hint="") if error else None
     ended = structs.replace(
-        run_recorder.run, result=journal.name_result(status), exit_code=status, ended_at=now(), error=details
+        run_recorder.run, result=name_result(status), exit_code=status, ended_at=now(), error=details
     )
     run_recorder.finish(ended, outcomes)
     return run_recorder.run.id
 
 
 def list_ids(folder, **selected):
-    page = journal.list_runs(folder, journal.RunFilter(**{"limit": 100, **selected}))
+    page = list_runs(folder, RunFilter(**{"limit": 100, **selected}))
     return [run.id for run in page.items]
 
 
@@ -76,7 +79,7 @@ def test_eight_concurrent_writers_lose_no_record(tmp_path, monkeypatch):
             record(folder)
 
     assert [wait(pid) for pid in [fork(work) for _ in range(8)]] == [0] * 8
-    page = journal.list_runs(folder, journal.RunFilter(limit=1000))
+    page = list_runs(folder, RunFilter(limit=1000))
     assert (page.total, {run.result for run in page.items}) == (200, {"ok"})
     assert [run.id for run in page.items] == list(range(200, 0, -1))
     assert list((folder / recorder.LOCKS).iterdir()) == []
@@ -85,31 +88,31 @@ def test_eight_concurrent_writers_lose_no_record(tmp_path, monkeypatch):
 
 def test_run_of_killed_process_is_interrupted_until_next_run_closes_it(tmp_path):
     def begin():
-        run = journal.Run(command="restore apply", config=CONFIG, started_at=now())
-        journal.RunRecorder(tmp_path, JournalConfig(), run, ["blog"]).begin()
+        run = Run(command="restore apply", config=CONFIG, started_at=now())
+        RunRecorder(tmp_path, JournalConfig(), run, ["blog"]).begin()
         os.kill(os.getpid(), 9)
 
     assert wait(fork(begin)) == -9
-    assert journal.show_run(tmp_path, 1).result == "interrupted"
+    assert show_run(tmp_path, 1).result == "interrupted"
     assert list_ids(tmp_path, failed=True) == [1]
     record(tmp_path)
-    assert journal.show_run(tmp_path, 1).result == "interrupted"
+    assert show_run(tmp_path, 1).result == "interrupted"
     assert list_ids(tmp_path, failed=True) == [1]
     assert list((tmp_path / recorder.LOCKS).iterdir()) == []
 
 
 def test_run_of_living_process_is_running_for_other_processes(tmp_path):
-    run = journal.Run(command="restore apply", config=CONFIG, started_at=now())
-    run_recorder = journal.RunRecorder(tmp_path, JournalConfig(), run, ["blog"])
+    run = Run(command="restore apply", config=CONFIG, started_at=now())
+    run_recorder = RunRecorder(tmp_path, JournalConfig(), run, ["blog"])
     run_recorder.begin()
 
     def examine():
         record(tmp_path)  # it closes interrupted runs
-        assert journal.show_run(tmp_path, 1).result == "running"
+        assert show_run(tmp_path, 1).result == "running"
 
     assert wait(fork(examine)) == 0
     run_recorder.finish(structs.replace(run_recorder.run, result="ok", exit_code=0))
-    assert journal.show_run(tmp_path, 1).result == "ok"
+    assert show_run(tmp_path, 1).result == "ok"
 
 
 def test_history_counts_failures_since_last_success(tmp_path):
@@ -118,31 +121,29 @@ def test_history_counts_failures_since_last_success(tmp_path):
         record(tmp_path, status=10, error="unreachable", started_at=START + timedelta(days=day))
     record(tmp_path, "backup verify", status=4)
     record(tmp_path, app="other")
-    backups, verifications = journal.read_history(tmp_path, CONFIG, "blog")
+    backups, verifications = read_history(tmp_path, CONFIG, "blog")
     assert (backups.command, backups.failures, backups.failing_since) == ("backup create", 3, START)
     assert (backups.last_success.id, backups.error_code) == (success, "unreachable")
     assert (verifications.failures, verifications.last_success) == (1, None)
-    assert journal.read_history(tmp_path, "/other/dbctl.toml", "blog") == []
+    assert read_history(tmp_path, "/other/dbctl.toml", "blog") == []
     record(tmp_path)
-    assert journal.read_history(tmp_path, CONFIG, "blog")[0].failures == 0
+    assert read_history(tmp_path, CONFIG, "blog")[0].failures == 0
 
 
 @pytest.mark.parametrize(("status", "failures"), [(0, 0), (3, 0), (141, 0), (4, 1), (12, 1), (143, 1)])
 def test_exit_codes_that_are_failures(tmp_path, status, failures):
     record(tmp_path, status=status)
-    assert journal.read_history(tmp_path, CONFIG, "blog")[0].failures == failures
+    assert read_history(tmp_path, CONFIG, "blog")[0].failures == failures
     assert len(list_ids(tmp_path, failed=True)) == failures
 
 
 def test_instances_of_fleet_have_their_own_history(tmp_path):
     outcomes = [
-        journal.RunOutcome(app="shop/a", exit_code=0),
-        journal.RunOutcome(app="shop/b", exit_code=10, error_code="unreachable"),
+        RunOutcome(app="shop/a", exit_code=0),
+        RunOutcome(app="shop/b", exit_code=10, error_code="unreachable"),
     ]
     run = record(tmp_path, app="shop", status=12, outcomes=outcomes)
-    failures = {
-        app: journal.read_history(tmp_path, CONFIG, app)[0].failures for app in ("shop", "shop/a", "shop/b")
-    }
+    failures = {app: read_history(tmp_path, CONFIG, app)[0].failures for app in ("shop", "shop/a", "shop/b")}
     assert failures == {"shop": 1, "shop/a": 0, "shop/b": 1}
     assert list_ids(tmp_path, app="shop/b", failed=True) == [run]
     assert list_ids(tmp_path, app="shop/a", failed=True) == []
@@ -157,9 +158,9 @@ def test_filters_and_pages(tmp_path):
     assert list_ids(tmp_path, command="back") == []
     assert list_ids(tmp_path, app="a") == [3, 2, 1]
     assert list_ids(tmp_path, app="b", failed=True) == [6, 5]
-    page = journal.list_runs(tmp_path, journal.RunFilter(limit=4))
+    page = list_runs(tmp_path, RunFilter(limit=4))
     assert (page.total, page.has_more, page.next_key) == (6, True, ["3"])
-    page = journal.list_runs(tmp_path, journal.RunFilter(limit=4, after=3))
+    page = list_runs(tmp_path, RunFilter(limit=4, after=3))
     assert ([run.id for run in page.items], page.has_more) == ([2, 1], False)
 
 
@@ -167,13 +168,13 @@ def test_clock_that_is_set_back_changes_neither_order_nor_results(tmp_path):
     record(tmp_path, started_at=now() + timedelta(days=30), status=1)
     last = record(tmp_path, started_at=now())
     assert list_ids(tmp_path) == [last, 1]
-    assert journal.read_history(tmp_path, CONFIG, "blog")[0].failures == 0
+    assert read_history(tmp_path, CONFIG, "blog")[0].failures == 0
     assert list_ids(tmp_path, since=now() + timedelta(days=1)) == [last, 1]
     assert list_ids(tmp_path, since=now() + timedelta(days=31)) == []
 
 
 def test_old_records_are_deleted_by_themselves(tmp_path, monkeypatch):
-    monkeypatch.setattr(prune, "INTERVAL", 10)
+    monkeypatch.setattr(retention, "INTERVAL", 10)
     for _ in range(9):
         record(tmp_path, started_at=now() - timedelta(days=500))
     for _ in range(11):
@@ -187,7 +188,7 @@ def test_old_records_are_deleted_by_themselves(tmp_path, monkeypatch):
 
 
 def test_clock_of_the_future_deletes_no_record(tmp_path, monkeypatch):
-    monkeypatch.setattr(prune, "INTERVAL", 10)
+    monkeypatch.setattr(retention, "INTERVAL", 10)
     for index in range(10):
         record(tmp_path, started_at=now() + timedelta(days=10_000 if index == 9 else 0))
     assert len(list_ids(tmp_path)) == 10
@@ -196,29 +197,29 @@ def test_clock_of_the_future_deletes_no_record(tmp_path, monkeypatch):
 def test_prune_applies_the_confirmed_plan(tmp_path):
     for _ in range(5):
         record(tmp_path)
-    operation = journal.PruneRuns(tmp_path, keep=2, older_than=None)
+    operation = PruneRuns(tmp_path, keep=2, older_than=None)
     plan = operation.plan()
     assert (plan.rows, plan.destructive) == ({"runs": 3}, True)
     record(tmp_path)
     with pytest.raises(PlanChangedError):
         operation.apply(plan.digest)
-    assert operation.apply(operation.plan().digest) == journal.RunsPruned(deleted=4, retained=2)
+    assert operation.apply(operation.plan().digest) == RunsPruned(deleted=4, retained=2)
     assert operation.plan().is_empty
-    assert journal.PruneRuns(tmp_path, keep=None, older_than=timedelta(days=1)).plan().is_empty
-    assert journal.PruneRuns(tmp_path, keep=None, older_than=timedelta(0)).plan().rows == {"runs": 2}
+    assert PruneRuns(tmp_path, keep=None, older_than=timedelta(days=1)).plan().is_empty
+    assert PruneRuns(tmp_path, keep=None, older_than=timedelta(0)).plan().rows == {"runs": 2}
 
 
 def test_prune_deletes_more_than_one_batch(tmp_path, monkeypatch):
-    monkeypatch.setattr(prune, "BATCH", 3)
+    monkeypatch.setattr(retention, "BATCH", 3)
     for _ in range(8):
         record(tmp_path)
-    assert journal.PruneRuns(tmp_path, keep=1, older_than=None).apply().deleted == 7
+    assert PruneRuns(tmp_path, keep=1, older_than=None).apply().deleted == 7
 
 
 def insert_runs(folder, count):
     """Record runs of an earlier day directly: each run of a recorder takes milliseconds."""
     record(folder, started_at=datetime(2020, 1, 1, tzinfo=UTC))
-    with store.open_for_writing(folder) as connection:
+    with store.EventStore(folder).writing() as connection:
         (last,) = connection.execute("select max(id) from runs").fetchone()
         connection.execute(
             "with recursive n(i) as (select 1 union all select i + 1 from n where i < ?)"
@@ -240,13 +241,13 @@ def count_rows(folder):
 
 def test_prune_retains_runs_that_have_not_ended(tmp_path):
     insert_runs(tmp_path, 20)
-    run = journal.Run(command="backup create", app="blog", config=CONFIG, started_at=START)
-    active = journal.RunRecorder(tmp_path, JournalConfig(), run, ["blog", "shop"])
+    run = Run(command="backup create", app="blog", config=CONFIG, started_at=START)
+    active = RunRecorder(tmp_path, JournalConfig(), run, ["blog", "shop"])
     active.begin()
     insert_runs(tmp_path, 20)
-    operation = journal.PruneRuns(tmp_path, keep=1, older_than=None)
+    operation = PruneRuns(tmp_path, keep=1, older_than=None)
     assert operation.plan().rows == {"runs": 41}
-    assert operation.apply() == journal.RunsPruned(deleted=41, retained=2)
+    assert operation.apply() == RunsPruned(deleted=41, retained=2)
     assert count_rows(tmp_path) == (2, 3)
     active.finish(structs.replace(active.run, result="ok", exit_code=0))
 
@@ -255,16 +256,16 @@ def test_age_is_that_of_the_oldest_records(tmp_path):
     """A record with a wrong time between others does not let younger ones be deleted."""
     for days in (30, 20, 1, 25, 2):
         record(tmp_path, started_at=now() - timedelta(days=days))
-    prune_old = journal.PruneRuns(tmp_path, keep=None, older_than=timedelta(days=10))
-    assert prune_old.apply() == journal.RunsPruned(deleted=2, retained=3)
-    assert journal.PruneRuns(tmp_path, keep=None, older_than=timedelta(seconds=0.001)).apply().retained == 0
+    prune_old = PruneRuns(tmp_path, keep=None, older_than=timedelta(days=10))
+    assert prune_old.apply() == RunsPruned(deleted=2, retained=3)
+    assert PruneRuns(tmp_path, keep=None, older_than=timedelta(seconds=0.001)).apply().retained == 0
 
 
 def test_prune_returns_the_space_to_the_file_system(tmp_path):
     insert_runs(tmp_path, 20_000)
     path = tmp_path / store.FILE_NAME
     before = path.stat().st_size
-    assert journal.PruneRuns(tmp_path, keep=10, older_than=None).apply().retained == 10
+    assert PruneRuns(tmp_path, keep=10, older_than=None).apply().retained == 10
     assert path.stat().st_size < before / 10
     assert record(tmp_path) == 20_002
 
@@ -273,11 +274,11 @@ def test_prune_returns_the_space_to_the_file_system(tmp_path):
 def test_prune_is_interrupted_and_continued_while_others_record(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "BUSY_SECONDS", 60)  # the machine may be busy
     # Transactions do not grow, and pauses last longer: even on a fast machine, no process deletes all records before it is killed.
-    monkeypatch.setattr(prune, "BATCH", 50)
-    monkeypatch.setattr(prune, "_BATCH_SECONDS", 0)
-    monkeypatch.setattr(prune, "_PAUSE_SECONDS", 0.005)
+    monkeypatch.setattr(retention, "BATCH", 50)
+    monkeypatch.setattr(retention, "_BATCH_SECONDS", 0)
+    monkeypatch.setattr(retention, "_PAUSE_SECONDS", 0.005)
     insert_runs(tmp_path, 20_000)
-    operation = journal.PruneRuns(tmp_path, keep=None, older_than=timedelta(days=1))
+    operation = PruneRuns(tmp_path, keep=None, older_than=timedelta(days=1))
     writers = [fork(lambda: [record(tmp_path) for _ in range(40)]) for _ in range(3)]
     remaining = [operation.plan().rows["runs"]]
     while len(remaining) < 8:
@@ -298,7 +299,7 @@ def test_journal_of_newer_version_is_neither_read_nor_written(tmp_path):
     record(tmp_path)
     with closing(sqlite3.connect(tmp_path / store.FILE_NAME)) as connection:
         connection.execute(f"pragma user_version = {store.VERSION + 1}")
-    for access in (lambda: record(tmp_path), lambda: journal.show_run(tmp_path, 1)):
+    for access in (lambda: record(tmp_path), lambda: show_run(tmp_path, 1)):
         with pytest.raises(JournalUnavailableError):
             access()
 
@@ -307,7 +308,7 @@ def test_journal_of_newer_version_is_neither_read_nor_written(tmp_path):
 def test_other_file_is_not_replaced(tmp_path, content):
     path = tmp_path / store.FILE_NAME
     path.write_bytes(content)
-    for access in (lambda: record(tmp_path), lambda: journal.show_run(tmp_path, 1)):
+    for access in (lambda: record(tmp_path), lambda: show_run(tmp_path, 1)):
         with pytest.raises(JournalCorruptError):
             access()
     assert path.read_bytes() == content
@@ -320,22 +321,22 @@ def test_damaged_record_is_a_damaged_journal(tmp_path, content):
         connection.execute("update runs set record = ?", [content])
         connection.commit()
     for access in (
-        lambda: journal.show_run(tmp_path, run_id),
+        lambda: show_run(tmp_path, run_id),
         lambda: list_ids(tmp_path),
-        lambda: journal.read_history(tmp_path, CONFIG, "blog"),
+        lambda: read_history(tmp_path, CONFIG, "blog"),
     ):
         with pytest.raises(JournalCorruptError):
             access()
 
 
 def test_journal_that_was_deleted_during_a_run_gets_its_result(tmp_path):
-    run = journal.Run(command="backup create", config=CONFIG, started_at=now())
-    run_recorder = journal.RunRecorder(tmp_path, JournalConfig(), run, ["blog"])
+    run = Run(command="backup create", config=CONFIG, started_at=now())
+    run_recorder = RunRecorder(tmp_path, JournalConfig(), run, ["blog"])
     run_recorder.begin()
     for path in tmp_path.glob(f"{store.FILE_NAME}*"):
         path.unlink()
     run_recorder.finish(structs.replace(run_recorder.run, result="ok", exit_code=0))
-    assert [item.result for item in journal.list_runs(tmp_path, journal.RunFilter(limit=9)).items] == ["ok"]
+    assert [item.result for item in list_runs(tmp_path, RunFilter(limit=9)).items] == ["ok"]
 
 
 def test_write_ahead_log_does_not_grow(tmp_path, monkeypatch):

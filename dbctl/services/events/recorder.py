@@ -16,8 +16,9 @@ from msgspec import structs
 from dbctl.config import JournalConfig
 from dbctl.errors import JournalUnavailableError
 from dbctl.files import find_planted, lock
-from dbctl.services.journal.prune import prune_after
-from dbctl.services.journal.records import (
+from dbctl.services.events.retention import prune_after
+from dbctl.services.events.runs import (
+    FAILED_JOB,
     INTERRUPTED,
     RUNNING,
     Run,
@@ -26,7 +27,7 @@ from dbctl.services.journal.records import (
     is_failure,
     name_result,
 )
-from dbctl.services.journal.store import FAILED_JOB, open_for_writing, storable_text
+from dbctl.services.events.store import EventStore, storable_text
 
 #: The folder of the files that running processes lock.
 LOCKS = "running"
@@ -60,7 +61,7 @@ class RunRecorder:
         """
         run = self.run
         try:
-            with open_for_writing(self._folder) as connection:
+            with EventStore(self._folder).writing() as connection:
                 self.interrupted = _close_interrupted(connection, self._folder)
                 run = _insert(connection, run, self._apps)
                 if not self._lock(run.id):
@@ -90,7 +91,7 @@ class RunRecorder:
             *outcomes,
         ]
         try:
-            with open_for_writing(self._folder) as connection:
+            with EventStore(self._folder).writing() as connection:
                 if not run.id or not _update(connection, run):  # the journal may be new
                     run = _insert(connection, structs.replace(run, id=0), ())
                 connection.executemany(

@@ -1,4 +1,4 @@
-"""Samples in the journal's file: what is stored of a database at one time, and how long."""
+"""Samples: what is stored of a database at one time, and how long."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
 from dbctl.model import Struct, now
-from dbctl.services.journal import open_for_reading, open_for_writing
+from dbctl.services.events.store import EventStore
+
+if TYPE_CHECKING:
+    from dbctl.sqlite_library import Database
 
 #: App and database.
 DatabaseKey: TypeAlias = tuple[str, str]
@@ -26,19 +29,6 @@ _HOUR, _DAY = 13, 10
 _WITNESSES = 8
 #: The maximum difference of two correct clocks.
 _MAX_SKEW = timedelta(minutes=5)
-
-# Added to a journal without a new version, because earlier programs ignore the table.
-_SCHEMA = """
-create table if not exists samples (
-    id integer primary key,
-    config text not null,
-    app text not null,
-    database text not null,
-    taken_at text not null,
-    record blob not null  -- JSON of Sample
-);
-create index if not exists samples_key on samples (config, app, database, id, taken_at);
-"""
 
 
 class TableSample(Struct, frozen=True, kw_only=True, array_like=True):
@@ -80,9 +70,7 @@ def save_samples(folder: Path, config: str, samples: Sequence[Sample]) -> None:
     Raises:
         JournalUnavailableError, JournalCorruptError: they were not recorded.
     """
-    with open_for_writing(folder) as connection:
-        for statement in filter(str.strip, _SCHEMA.split(";")):
-            connection.execute(statement)
+    with EventStore(folder).writing() as connection:
         for sample in samples:
             key = (config, sample.app, sample.database)
             earlier = _list_times(connection, key)
@@ -113,10 +101,9 @@ def read_samples(
     """
     samples = defaultdict[DatabaseKey, list[Sample]](list)
     condition, values = (f" and app in ({', '.join('?' * len(apps))})", apps) if apps else ("", ())
-    with open_for_reading(folder) as connection:
-        if connection is not None:
-            for sample in _select(connection, config, since, condition, values):
-                samples[sample.app, sample.database].append(sample)
+    with EventStore(folder).reading() as db:
+        for sample in _select(db, config, since, condition, values) if db else ():
+            samples[sample.app, sample.database].append(sample)
     return samples
 
 
@@ -128,12 +115,12 @@ def read_series(
     Raises:
         JournalUnavailableError, JournalCorruptError: the journal cannot be read.
     """
-    with open_for_reading(folder) as connection:
+    with EventStore(folder).reading() as db:
+        if db is None:
+            return
         for app in apps:
-            if connection is None:
-                return
             series = defaultdict[str, list[Sample]](list)
-            for sample in _select(connection, config, since, " and app = ?", (app,)):
+            for sample in _select(db, config, since, " and app = ?", (app,)):
                 series[sample.database].append(sample)
             yield from series.values()
 
@@ -184,18 +171,17 @@ def _list_times(connection: sqlite3.Connection, key: tuple[str, str, str]) -> li
 
 
 def _select(
-    connection: sqlite3.Connection,
+    db: Database,
     config: str,
     since: datetime | None,
     condition: str,
     values: Sequence[str],
 ) -> Iterator[Sample]:
     """Yield the samples of a configuration since a time that fulfill a condition, in the order of recording."""
-    sql = "select count(*) from sqlite_master where type = 'table' and name = 'samples'"
-    if not connection.execute(sql).fetchone()[0]:
-        return
-    bound = since.isoformat() if since else ""
-    sql = f"select record from samples where config = ? and taken_at >= ?{condition} order by id"
-    # All rows at once: a query that is open would prevent writers, if the journal has no write-ahead log.
-    for (record,) in connection.execute(sql, (config, bound, *values)).fetchall():
-        yield _DECODER.decode(record)
+    where = f"config = ? and taken_at >= ?{condition}"
+    rows = db["samples"].rows_where(
+        where, (config, since.isoformat() if since else "", *values), "id", "record"
+    )
+    # All rows at once: a query that is open would prevent writers, if the store has no write-ahead log.
+    for row in list(rows):
+        yield _DECODER.decode(row["record"])
