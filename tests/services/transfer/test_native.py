@@ -43,6 +43,8 @@ create table part (id integer not null, at date not null, primary key (id, at)) 
 create table part_old partition of part for values from (minvalue) to ('2020-01-01');
 create table part_new partition of part for values from ('2020-01-01') to (maxvalue);
 create table unkeyed (content text);
+create table defaults (id integer primary key, raw bytea default '\\x005c', word text default E'it''s \\\\', price money default 1.50,
+  wait interval default '1 day 02:00', at timestamptz default '2020-01-01 00:00+00', tags text[] default '{NULL}');
 """
 ROWS = r"""
 insert into extra.area (name) values ('first'), ('second');
@@ -118,6 +120,31 @@ def test_the_lock_of_the_source_is_no_difference(answer, postgresql_pair, before
     run(answer, first, second, "run")
     run(answer, first, second, "switch", "--yes")
     assert run(answer, first, second, "verify")["data"]["equal"] is True
+
+
+def test_settings_of_storage_belong_to_the_tables_and_indexes_that_they_concern(answer, postgresql_pair):
+    """pg_dump writes them before the first such object, which in the destination is the table with the state of the transfer."""
+    first, second = postgresql_pair
+    name = f"t_disk_{parse_url(servers.text(first)).path}"[:60]
+    execute(first, "set allow_in_place_tablespaces = on", f"create tablespace {name} location ''")
+    try:
+        execute(
+            first,
+            "create sequence early",
+            "create table note (id integer primary key, number integer default nextval('early'))",
+            f"create index note_number on note (number) tablespace {name}",
+            "create table plain (id integer primary key)",
+            f"create table stored (id integer primary key) tablespace {name}",
+        )
+        run(answer, first, second, "run")
+        assert run(answer, first, second, "verify")["data"]["equal"] is True
+        run(answer, first, second, "switch", "--yes")
+        answer("--url", f"main={servers.text(first)}", "transfer", "switch", "--unlock")
+        assert dump(second, "--schema-only") == dump(first, "--schema-only")
+    finally:
+        for url in (first, second):
+            execute(url, "drop table if exists note, plain, stored")
+        execute(first, f"drop tablespace {name}")
 
 
 def test_postgresql_keeps_its_schema_rows_and_counters(answer, postgresql_pair):

@@ -16,8 +16,17 @@ from dbctl.engines.sql import ident
 _HEADER = re.compile(r"Name: (?P<name>.*); Type: (?P<kind>[A-Z ]+); Schema: (?P<schema>.*); Owner: .*")
 #: Commands of psql around the text of newer programs.
 _COMMANDS = re.compile(r"^\\(?:un)?restrict .*$", re.MULTILINE)
-#: Settings that hold for the statements that follow.
-_STORAGE = re.compile(r"SET (default_(?:tablespace|table_access_method)) = ", re.IGNORECASE)
+#: Settings that hold for the objects that follow. pg_dump writes them before the comment of an object, and only if they change.
+_STORAGE = re.compile(r"SET (?P<name>default_(?:tablespace|table_access_method)) = (?P<value>.+)")
+#: Their values without such a statement.
+STORAGE_DEFAULTS = {"default_tablespace": "''", "default_table_access_method": "heap"}
+#: The settings that concern an object; others do not depend on what happens to precede them.
+_STORAGE_OF = {
+    "CONSTRAINT": ["default_tablespace"],
+    "INDEX": ["default_tablespace"],
+    "MATERIALIZED VIEW": list(STORAGE_DEFAULTS),
+    "TABLE": list(STORAGE_DEFAULTS),
+}
 #: The first objects after the tables: what changes or refuses rows, or slows down a copy.
 _LATER = frozenset(
     {
@@ -78,13 +87,11 @@ def parse_schema(text: str, *, version: int, old: str = "", new: str = "", ignor
             entry.statements = [rename_schema(sql, old, new) for sql in entry.statements]
             entry.schema = new if entry.schema == old else entry.schema
     start = next((index for index, entry in enumerate(entries) if entry.kind in _LATER), len(entries))
-    before, after = entries[:start], entries[start:]
-    if settings := _last_settings(before):
-        after.insert(0, Entry("SETTING", "storage", "-", settings))
-    return SchemaText([*map(_create_object, before)], [*map(_create_object, after)])
+    return SchemaText([*map(_create_object, entries[:start])], [*map(_create_object, entries[start:])])
 
 
 def _split_entries(text: str) -> Iterator[Entry]:
+    """Yield the objects, first the statements before them, as an object without a kind."""
     headers = [
         (line, match)
         for line, comment in script.SCRIPTS.comments(text)
@@ -93,14 +100,12 @@ def _split_entries(text: str) -> Iterator[Entry]:
     entry, position = Entry("", "", "-", []), 0
     for line, sql in script.SCRIPTS.split(text):
         while position < len(headers) and headers[position][0] < line:
-            if entry.kind:
-                yield entry
+            yield entry
             match = headers[position][1]
             entry = Entry(match["kind"], match["name"], match["schema"], [])
             position += 1
         entry.statements.append(sql.removesuffix(";"))
-    if entry.kind:
-        yield entry
+    yield entry
 
 
 def _is_of_table(entry: Entry, table: str) -> bool:
@@ -109,12 +114,21 @@ def _is_of_table(entry: Entry, table: str) -> bool:
 
 
 def _list_entries(text: str, ignored: str) -> list[Entry]:
-    entries = list[Entry]()
+    entries, storage = list[Entry](), dict(STORAGE_DEFAULTS)
     for entry in _split_entries(text):
-        if not _is_lock(entry) and not _is_of_table(entry, ignored):
+        matches = [match for sql in entry.statements if (match := _STORAGE.fullmatch(sql))]
+        statements = [sql for sql in entry.statements if not _STORAGE.fullmatch(sql)]
+        changed = [
+            name for name in _STORAGE_OF.get(entry.kind, ()) if storage[name] != STORAGE_DEFAULTS[name]
+        ]
+        entry.statements = [
+            *(f"SET {name} = {storage[name]}" for name in changed),
+            *statements,
+            *(f"SET {name} = {STORAGE_DEFAULTS[name]}" for name in changed),
+        ]
+        if entry.kind and not _is_lock(entry) and not _is_of_table(entry, ignored):
             entries.append(entry)
-        elif _is_lock(entry) and entries:  # settings of the following tables are not part of the lock
-            entries[-1].statements += [sql for sql in entry.statements if _STORAGE.match(sql)]
+        storage |= {match["name"]: match["value"] for match in matches}
     return entries
 
 
@@ -129,21 +143,9 @@ def _is_schema(entry: Entry, name: str) -> bool:
     return entry.schema == "-" and entry.name in (name, f"SCHEMA {name}", f"SCHEMA {ident(name)}")
 
 
-def _last_settings(entries: Sequence[Entry]) -> list[str]:
-    """Return the last statement for each setting that holds at the end of a text."""
-    result: dict[str, str] = {}
-    for entry in entries:
-        for sql in entry.statements:
-            if match := _STORAGE.match(sql):
-                result[match[1]] = sql
-    return list(result.values())
-
-
 def _create_object(entry: Entry) -> NativeObject:
-    is_setting = entry.kind == "SETTING"
     name = entry.name if entry.schema == "-" else f"{entry.schema}.{entry.name}"
-    statements = entry.statements
-    return NativeObject(kind=entry.kind.lower(), name=name, statements=statements, is_compared=not is_setting)
+    return NativeObject(kind=entry.kind.lower(), name=name, statements=entry.statements)
 
 
 def rename_schema(sql: str, old: str, new: str) -> str:

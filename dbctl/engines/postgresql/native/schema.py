@@ -39,6 +39,8 @@ LOAD_SETTINGS = {
     "client_min_messages": "warning",
     "default_tablespace": "",
 }
+#: The access method of tables without another one; servers before PostgreSQL 12 have no such setting.
+LOAD_ACCESS_METHOD = "select pg_catalog.set_config(name, 'heap', false) from pg_catalog.pg_settings where name = 'default_table_access_method'"
 SEARCH_PATH = "select array_to_json(pg_catalog.current_schemas(false))::text"
 #: Options of pg_dump without what a destination that lacks the roles could not have.
 WITHOUT_ROLES = ("--no-owner", "--no-privileges")
@@ -150,6 +152,7 @@ class PostgreSQLNativeSchemas(PostgreSQLPart):
     def create_objects(self, statements: Sequence[str]) -> None:
         scripts = require_part(self._db, ScriptRunner, "a transfer", "")
         self._connection.run("; ".join(f"set {name} = '{text}'" for name, text in LOAD_SETTINGS.items()))
+        self._connection.fetch(LOAD_ACCESS_METHOD)
         for sql in statements:
             scripts.run_statement(sql)
         self._connection.apply_settings()
