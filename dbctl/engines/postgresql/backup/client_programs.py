@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 
-from dbctl.engines.postgresql.connection import Session, probe_program
+from dbctl.engines.postgresql.connection import TEXT_SETTINGS, Session, probe_program
 from dbctl.engines.postgresql.errors import MORE_LOCKS, grant_hint
 from dbctl.errors import (
     BusyError,
@@ -132,6 +132,17 @@ def write_connection_files(
                 "PGAPPNAME": f"dbctl {database}"[:63],
             },
         )
+
+
+def list_text_settings(session: Session) -> dict[str, str]:
+    """Return the environment variable with which a program reads definitions as ``session`` does.
+
+    It is empty behind a pooler, which may refuse it.
+    """
+    if session.pooled:
+        return {}
+    values = ((name, text.replace(" ", "\\ ")) for name, text in TEXT_SETTINGS.items())
+    return {"PGOPTIONS": " ".join(f"-c {name}={text}" for name, text in values)}
 
 
 def create_watch(

@@ -177,7 +177,7 @@ class PostgreSQLDumper:
             ),
             subprocesses.run_program(
                 [str(tool.path), "--no-password", f"--dbname={connection}", *arguments],
-                environment,
+                environment | client_programs.list_text_settings(session),
                 watch=client_programs.create_watch(session, environment, target, NO_BACKUP),
                 writes=True,
             ) as client,

@@ -7,6 +7,7 @@ with lazy_imports(__name__):
     from dbctl.engines.postgresql.connection.probe import probe_program
     from dbctl.engines.postgresql.connection.session import (
         MAX_NAME_BYTES,
+        TEXT_SETTINGS,
         Session,
         application_name,
         connect_seconds,

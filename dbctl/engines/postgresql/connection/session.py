@@ -31,6 +31,21 @@ T = TypeVar("T")
 POOL_MODE, SESSION = "pool_mode", "session"
 #: The driver's limit without ``connect_timeout``, in seconds.
 DRIVER_SECONDS = 130
+#: Settings by which the server reads and writes values and definitions, whatever a database or a role prescribes.
+TEXT_SETTINGS = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "standard_conforming_strings": "on",
+    "quote_all_identifiers": "off",
+    "array_nulls": "on",
+    "lc_monetary": "C",
+    "xmlbinary": "base64",
+    "xmloption": "content",
+    "transform_null_equals": "off",
+}
 #: The files that libpq reads: environment variables, and the options of a URL.
 FILES = {
     "PGPASSFILE": "passfile",
@@ -225,18 +240,7 @@ def open_session(url: Url, target: str, *, timeout: float, read_only: bool, is_n
             _refuse_pooler(session, target, pid)
         session.settings = {
             "application_name": "dbctl",
-            "TimeZone": "UTC",
-            "DateStyle": "ISO, YMD",
-            "IntervalStyle": "postgres",
-            "bytea_output": "hex",
-            "extra_float_digits": "1",
-            "standard_conforming_strings": "on",
-            "quote_all_identifiers": "off",
-            "array_nulls": "on",
-            "lc_monetary": "C",
-            "xmlbinary": "base64",
-            "xmloption": "content",
-            "transform_null_equals": "off",
+            **TEXT_SETTINGS,
             "synchronize_seqscans": "off",  # otherwise a full scan starts at any row
             # If the catalog is rarely vacuumed, its queries seem expensive: compiling one took 5 s, running it 0.2 s.
             "jit": "off",
