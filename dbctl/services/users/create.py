@@ -39,7 +39,7 @@ from dbctl.services.app import (
 from dbctl.services.settings import add_for_user, defaults_for_new_user, load_json, settings_table_name
 from dbctl.services.users.companions import CompanionRows, fill_row, has_reference, name_option
 from dbctl.services.users.exclusive_role import refuse_shared_role
-from dbctl.services.users.passwords import Passwords, create_hash, require_prefix
+from dbctl.services.users.passwords import Passwords, create_hash, refuse_undecided_format, require_prefix
 
 #: Fields of a new user with roles: one, or several in a list in JSON.
 ROLE_FIELDS = ("role", "roles")
@@ -191,6 +191,7 @@ class NewUserRows:
         """Find the tables and columns.
 
         Raises:
+            DecisionOpenError: the profile leaves open what identifies users, or how the app stores passwords.
             NotSupportedError: only the app creates users, or sets passwords; the hint has the reason.
             SchemaMismatchError: a table or a column is missing.
         """
@@ -198,6 +199,8 @@ class NewUserRows:
             hint = f"Create the user in the app: {reason}."
             raise NotSupportedError(feature="creating users", subject=users.app.profile.title, hint=hint)
         users.require_decided_login()
+        if users.section.password is None:
+            refuse_undecided_format(users.app, "new users")
         self.users, self.companions = users, CompanionRows(users)
         #: how the app stores passwords; None: it has none
         self.passwords = Passwords(users.app, users.live) if users.section.password else None

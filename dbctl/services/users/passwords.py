@@ -155,6 +155,7 @@ def require_passwords(app: App) -> Password:
     """Return the section of the profile about passwords.
 
     Raises:
+        DecisionOpenError: the profile leaves open how the app stores passwords.
         FeatureMissingError: the app has no passwords.
         NotSupportedError: only the app can set them; the hint has the reason.
     """
@@ -162,7 +163,21 @@ def require_passwords(app: App) -> Password:
     if reason := users.only_app_sets_passwords:
         hint = f"Set the password in the app: {reason}."
         raise NotSupportedError(feature="setting passwords", subject=app.profile.title, hint=hint)
+    if users.password is None:
+        refuse_undecided_format(app, "passwords")
     return app.require_section(users.password, "passwords")
+
+
+def refuse_undecided_format(app: App, feature: str) -> None:
+    """Refuse what depends on the format of passwords.
+
+    Raises:
+        DecisionOpenError: the format of passwords is an open decision.
+    """
+    if decisions := app.profile.undecided.get("passwords", ()):
+        raise DecisionOpenError(
+            profile=app.profile.name, feature=feature, decisions="; ".join(decisions), topic="passwords"
+        )
 
 
 def compare_password(app: App, user: User, password: Secret) -> PasswordChecked:
@@ -207,13 +222,7 @@ def _add_pepper(app: App, password: Secret) -> Secret:
 def require_prefix(app: App) -> str:
     """Return the prefix of new hashes; raises as ``create_hash`` if the profile names no format that the app writes."""
     prefix = require_passwords(app).writes
-    if decisions := app.profile.undecided.get("passwords", ()):
-        raise DecisionOpenError(
-            profile=app.profile.name,
-            feature="setting passwords",
-            decisions="; ".join(decisions),
-            topic="passwords",
-        )
+    refuse_undecided_format(app, "setting passwords")
     if not prefix:
         hint = "Set the password in the app: the profile has no users.password.writes."
         raise NotSupportedError(feature="setting passwords", subject=app.profile.title, hint=hint)

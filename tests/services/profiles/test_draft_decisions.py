@@ -164,6 +164,21 @@ def test_mixed_or_unknown_formats_of_passwords_are_a_decision(shop, others):
     assert shop.rows("select * from users") == before
 
 
+def test_column_of_passwords_without_a_known_format_is_no_field(shop):
+    """Otherwise the help asks for the password as text of a field, which would be stored as it is."""
+    shop.create()
+    with closing(sqlite3.connect(shop.path)) as connection, connection:
+        connection.execute("update users set password = 'v9:' || password")
+    profile = shop.draft()
+    assert "password" not in profile["users"]["fields"].values()
+    before = shop.rows("select * from users")
+    new = ("create", "new@example.org")
+    for words in (new, (*new, "--generate"), ("set-password", "bo@example.org", "--generate")):
+        error = shop.run("users", *words, status=6)["error"]
+        assert (error["code"], "[undecided]" in error["hint"]) == ("decision-open", True)
+    assert shop.rows("select * from users") == before
+
+
 def test_secret_that_the_app_may_add_to_passwords_is_a_decision(shop):
     shop.create(
         "create table keys (name text primary key, value text)",

@@ -17,7 +17,7 @@ UNUSABLE = {"!": "!*", "*": "[*]*", "x": "x", "": ""}
 class PasswordDraft(Struct, frozen=True, kw_only=True):
     """The lines about passwords, and what they leave open."""
 
-    columns: Sequence[str] = ()  #: the columns that the profile covers
+    columns: Sequence[str] = ()  #: the columns of passwords, which are no fields
     lines: Sequence[Line | str] = ()
     decisions: Sequence[Decision] = ()
 
@@ -130,6 +130,5 @@ def _describe_unknown(sample: _Sample) -> PasswordDraft:
         f"{reason}; {len(sample.stored)} values",
         is_candidate=True,
     )
-    return PasswordDraft(
-        lines=[line], decisions=[Decision("passwords", f"the format of passwords: {reason}")]
-    )
+    decision = Decision("passwords", f"the format of passwords: {reason}")
+    return PasswordDraft(columns=sample.columns, lines=[line], decisions=[decision])
