@@ -78,13 +78,15 @@ class CommandText:
                 yield from self._format(parameter, value)
 
     def _format(self, parameter: Parameter, value: object) -> Iterator[str]:
+        from dbctl.services.events.store import storable_text
+
         option = parameter.opts[0] if parameter.param_type_name == "option" else ""
         if isinstance(value, bool):
             yield option if value else next(iter(parameter.secondary_opts), f"{option}=false")
             return
         for item in value if isinstance(value, (list, tuple)) else [value]:
             text = str(item) if parameter.type.name == "choice" else self._show(parameter.name or "", item)
-            yield f"{option}={text}" if option else text
+            yield storable_text(f"{option}={text}" if option else text)
 
     def _show(self, name: str, value: object) -> str:
         if isinstance(value, str):
