@@ -27,7 +27,6 @@ from dbctl.services.hooks import find_leftover, find_unusable_programs
 from dbctl.services.integrity import (
     CheckReport,
     check_replica,
-    create_failure_finding,
     find_exit_status,
     find_interrupted_restore,
     find_leftover_files,
@@ -69,9 +68,8 @@ class Examination:
 
     def add_failure(self, target: str, error: DbctlError, hint: str = "") -> None:
         """Add the failure of a check as a finding; ``hint`` replaces the hint of the error."""
-        finding = create_failure_finding(target, error)
         self.failures.append(error)
-        self.findings.append(structs.replace(finding, hint=hint or finding.hint))
+        self.findings.append(Finding.from_error(target, error, hint=hint))
 
 
 def examine(selections: Sequence[Selection], *, timeout: float, only: str = "") -> Diagnosis:
@@ -161,7 +159,7 @@ def _examine_database(examination: Examination, context: CheckContext) -> bool:
         if app.only == name:
             examination.add_failure(target, error)
         elif not context.section.optional:
-            examination.findings.append(create_failure_finding(target, error, "warning"))
+            examination.findings.append(Finding.from_error(target, error, "warning"))
         else:
             examination.findings += unconfigured.check_unconfigured(app, name)
         return False
@@ -252,7 +250,7 @@ def _check_backups(app: App, selection: Selection, contexts: Sequence[CheckConte
     app_backups = status.read_status(app)
     configured = not (selection.profile and selection.urls)
     if app.configured.backup is None and configured and any(context.section.backup for context in contexts):
-        yield create_failure_finding(app.name, RepositoryNotConfiguredError(app=app.name), "warning")
+        yield Finding.from_error(app.name, RepositoryNotConfiguredError(app=app.name), "warning")
     for code, message in app_backups.invalid_backups() if app_backups else ():
         yield contexts[0].create_finding("error", code, message, contexts[0].command("backup", "verify"))
     for name in app_backups.repository.interrupted if app_backups else ():

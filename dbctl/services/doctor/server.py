@@ -10,7 +10,6 @@ from dbctl.engines.contract import Advisor, Index, IndexMonitor, ProgramUser, Se
 from dbctl.model import Finding
 from dbctl.services.app import App
 from dbctl.services.doctor.context import CheckContext
-from dbctl.services.integrity import create_finding
 
 MAX_NAMED = 5  #: constraints in a message
 
@@ -64,7 +63,7 @@ def _check_columns(
 def check_server(context: CheckContext, db: Advisor) -> Iterator[Finding]:
     """Yield warnings of the engine, and settings that differ from the recommendations of the profile."""
     for warning in db.server_findings(writing=context.is_writable):
-        yield create_finding(context.target, warning)
+        yield warning.locate(context.target)
     engine = context.app.url(context.database).engine
     recommended = next(
         (settings for name, settings in context.section.recommended.items() if name == engine), {}
@@ -92,7 +91,7 @@ def check_scratch(app: App) -> Iterator[Finding]:
     with closing(registry.load_engine(url.engine).open_for_reading(url, app.name, timeout=app.timeout)) as db:
         if advisor := db.part(Advisor):
             for warning in advisor.find_abandoned():
-                yield create_finding(app.name, warning)
+                yield warning.locate(app.name)
 
 
 def _describe_setting(context: CheckContext, setting: SettingComparison) -> Finding:

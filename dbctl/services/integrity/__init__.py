@@ -7,8 +7,6 @@ with lazy_imports(__name__):
         CheckReport,
         DatabasesChecked,
         check_text_indexes,
-        create_failure_finding,
-        create_finding,
         find_exit_status,
         group_lines,
     )

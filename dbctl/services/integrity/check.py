@@ -13,7 +13,6 @@ from dbctl.engines.contract import (
     Advisor,
     Checks,
     Condition,
-    EngineFinding,
     IndexDifference,
     InSubquery,
     Not,
@@ -99,11 +98,11 @@ def check(app: App, *, quick: bool = False, table: str = "") -> CheckReport:
             if app.only == name:
                 raise
             if not section.optional:
-                findings.append(create_failure_finding(app.target(name), error, "warning"))
+                findings.append(Finding.from_error(app.target(name), error, "warning"))
             continue
         except DbctlError as error:
             failures.append(error)
-            findings.append(create_failure_finding(app.target(name), error))
+            findings.append(Finding.from_error(app.target(name), error))
         targets.append(app.target(name))
     if table and not (targets or findings):
         raise SchemaMismatchError(target=app.name, missing=f"table {table}", purpose="--table")
@@ -138,7 +137,7 @@ def _check_database(
             findings += list(_find_problems(app, name, db, quick=quick, table=table_name))
         except PrivilegeMissingError as error:
             failures.append(error)
-            findings.append(create_failure_finding(app.target(name), error))
+            findings.append(Finding.from_error(app.target(name), error))
     return findings
 
 
@@ -161,9 +160,7 @@ def _find_problems(app: App, name: str, db: Readable, *, quick: bool, table: str
         yield from _check_owned_rows(app, name, db, table)
     except (QueryFailedError, CorruptError) as error:
         if not (damaged and isinstance(error, CorruptError)):  # already reported, with its location
-            yield create_failure_finding(
-                target, error, "error" if app.database(name).foreign_keys else "warning"
-            )
+            yield Finding.from_error(target, error, "error" if app.database(name).foreign_keys else "warning")
     if not (quick or damage):  # rows of a damaged table are not reliable
         yield from find_stored_violations(app, name, db, table)
         yield from find_mixed_times(app, name, db, table)
@@ -173,15 +170,10 @@ def _find_problems(app: App, name: str, db: Readable, *, quick: bool, table: str
         }
         for warning in advisor.schema_findings(table):
             if warning.column not in app_keys:  # the app sets that key, without a sequence
-                yield create_finding(target, warning)
+                yield warning.locate(target)
     indexes = [index for index in checks.list_text_indexes() if not quick and table in ("", index)]
     if indexes:
         yield from check_text_indexes(app, name, indexes)
-
-
-def create_finding(target: str, warning: EngineFinding) -> Finding:
-    """Return a finding of an engine as a finding about the database."""
-    return Finding(target, warning.severity, warning.code, warning.message, warning.hint)
 
 
 def _check_damage(app: App, database: str, checks: Checks, lines: Sequence[str]) -> Iterator[Finding]:
@@ -325,8 +317,3 @@ def find_exit_status(findings: list[Finding], failures: list[DbctlError]) -> Exi
         failed.get(finding.code, Exit.CHECK_FAILED) for finding in findings if finding.severity == "error"
     ]
     return Exit.CHECK_FAILED if Exit.CHECK_FAILED in statuses else next(iter(statuses), Exit.OK)
-
-
-def create_failure_finding(target: str, error: DbctlError, severity: Severity = "error") -> Finding:
-    """Return the failure of a check as a finding."""
-    return Finding(target, severity, error.code, str(error), error.hint)

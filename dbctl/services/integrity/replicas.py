@@ -10,7 +10,6 @@ from dbctl.engines.contract import ReplicaMonitor, require_replica
 from dbctl.errors import DbctlError
 from dbctl.model import Finding
 from dbctl.services.app import App
-from dbctl.services.integrity.check import create_failure_finding, create_finding
 
 
 def check_replica(app: App, database: str) -> Iterator[Finding]:
@@ -25,9 +24,9 @@ def check_replica(app: App, database: str) -> Iterator[Finding]:
             if monitor := db.part(ReplicaMonitor):
                 yield from _compare_identity(app, database, monitor.read_identity())
                 for limit in monitor.find_read_limits():
-                    yield create_finding(target, limit)
+                    yield limit.locate(target)
     except DbctlError as error:
-        yield create_failure_finding(target, error)
+        yield Finding.from_error(target, error)
 
 
 def _compare_identity(app: App, database: str, replica_identity: str) -> Iterator[Finding]:

@@ -19,7 +19,7 @@ from dbctl.errors import (
     ProfileMissingError,
 )
 from dbctl.files import toml
-from dbctl.model import Finding, Findings, Page, Row, Severity, Struct
+from dbctl.model import Finding, Findings, Page, Row, Struct
 from dbctl.profiles import list_schema_references, loader
 from dbctl.profiles.model import Profile, ProfileVariant
 from dbctl.services.app import App, read_profile
@@ -188,15 +188,15 @@ def check_live(app: App) -> Findings:
         target = app.target(database)
         folder = app.configured.migrations.get(database)
         if folder is not None and not folder.is_dir():
-            findings.append(_create_error_finding(target, MigrationsMissingError(target=target, path=folder)))
+            findings.append(Finding.from_error(target, MigrationsMissingError(target=target, path=folder)))
         try:
             live = app.reader(database)
         except DatabaseNotConfiguredError as error:
             if not section.optional:
-                findings.append(_create_error_finding(target, error, "warning"))
+                findings.append(Finding.from_error(target, error, "warning"))
             continue
         except DbctlError as error:
-            findings.append(_create_error_finding(target, error))
+            findings.append(Finding.from_error(target, error))
             continue
         for entry in find_problems(app, database, live):
             problem = toml.create_problem(text, app.locate_key(entry.key), entry.reason)
@@ -266,7 +266,3 @@ def _problem_finding(file: Path, problem: toml.Problem) -> Finding:
     path = str(problem.file or file)
     message = f"line {problem.line}, {problem.key}: {problem.reason}"
     return Finding(path, "error", "invalid-entry", message, file=path, line=problem.line)
-
-
-def _create_error_finding(target: str, error: DbctlError, severity: Severity = "error") -> Finding:
-    return Finding(target, severity, error.code, str(error), error.hint)
