@@ -18,13 +18,13 @@ from dbctl.services import app as app_service
 from dbctl.services.app import App
 from dbctl.services.backup import AppBackups
 from dbctl.services.backup import status as backup_status
-from dbctl.services.events.location import locate_journal
-from dbctl.services.events.monitor import find_problems
-from dbctl.services.integrity import (
+from dbctl.services.checks import (
     check_replica,
     find_interrupted_restore,
     find_leftover_files,
 )
+from dbctl.services.events.location import locate_journal
+from dbctl.services.events.monitor import find_problems
 from dbctl.services.migrations import status as migration_status
 from dbctl.services.migrations.ledger import Migration, SchemaState, read_state
 from dbctl.services.sessions import CleanUp

@@ -22,11 +22,10 @@ from dbctl.files import toml
 from dbctl.model import Finding, Findings, Page, Row, Struct
 from dbctl.profiles import list_schema_references, loader
 from dbctl.profiles.model import Profile, ProfileVariant
+from dbctl.services import checks
 from dbctl.services.app import App, read_profile
 from dbctl.services.backup import rules_by_name
-from dbctl.services.profiles import consistency
-from dbctl.services.profiles.consistency import Problem
-from dbctl.services.profiles.live_problems import find_problems
+from dbctl.services.checks import Problem, find_problems
 from dbctl.url import resolve_engine
 
 
@@ -232,7 +231,7 @@ def _list_databases(profile: Profile, urls: Mapping[str, object]) -> list[Databa
 
 def _check_profile_file(name: str) -> list[Finding]:
     path = loader.path_of(name)
-    return [_problem_finding(path, problem) for problem in consistency.find_file_problems(path)]
+    return [_problem_finding(path, problem) for problem in checks.find_file_problems(path)]
 
 
 def _check_app(app: model.App) -> Iterator[Problem]:

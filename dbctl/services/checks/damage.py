@@ -18,7 +18,6 @@ from dbctl.engines.contract import (
     Not,
     OrphanedRows,
     Readable,
-    require_part,
 )
 from dbctl.errors import (
     CorruptError,
@@ -32,8 +31,9 @@ from dbctl.errors import (
 from dbctl.model import CheckResult, Finding, Findings, Row, Severity, Struct, format_count
 from dbctl.profiles import parse_row_path
 from dbctl.services.app import MASK, App, find_secret_columns, truncate
-from dbctl.services.integrity.leftovers import find_interrupted_restore
-from dbctl.services.integrity.stored_violations import find_mixed_times, find_stored_violations
+from dbctl.services.checks.deployment import find_interrupted_restore
+from dbctl.services.checks.stored_rows import find_mixed_times, find_stored_violations
+from dbctl.services.search.indexes import check_text_indexes
 
 DAMAGED_HINT = CorruptError.remedy
 REINDEX_HINT = "Keep a copy. The table keeps its rows when the index is rebuilt: dbctl maintain reindex"
@@ -45,7 +45,6 @@ AMBIGUOUS_HINT = (
 LISTED_DIFFERENCES = 3
 DUPLICATE_HINT = "Two rows have the same unique value. Keep a copy and delete one of them; only then can the index be rebuilt (REINDEX)."
 LOST_COMMITS_HINT = "After a crash, the last commit may be incomplete. Otherwise keep a copy of file and -wal before the app starts again."
-TEXT_INDEX_HINT = "Rebuild it from its rows with the program that created it."
 ORPHANS_HINT = "Delete these rows, or restore the rows that they refer to."
 
 
@@ -285,29 +284,6 @@ def _check_owned_rows(app: App, name: str, db: Readable, table: str) -> Iterator
             yield Finding(
                 app.target(name), "warning", "foreign-key-orphans", _describe_orphans(orphans), ORPHANS_HINT
             )
-
-
-def check_text_indexes(
-    app: App,
-    name: str,
-    indexes: Sequence[str],
-    operation: str = "integrity check",
-    hint: str = TEXT_INDEX_HINT,
-) -> Iterator[Finding]:
-    """Check full-text indexes for damage; requires write privileges, but changes nothing."""
-    target = app.target(name)
-    try:
-        with app.writer(name, operation) as db:
-            checks = require_part(
-                db, Checks, "checking full-text indexes", "Its engine has no integrity check."
-            )
-            for index in indexes:
-                if reason := checks.check_text_index(index):
-                    message = f"{index}, a full-text index, differs from its rows: {reason}"
-                    yield Finding(target, "error", "text-index-damaged", message, hint)
-    except DbctlError as error:
-        message = f"{', '.join(indexes)}: full-text indexes were not checked ({error})"
-        yield Finding(target, "info", "text-index-not-checked", message)
 
 
 def find_exit_status(findings: list[Finding], failures: list[DbctlError]) -> Exit:
