@@ -14,12 +14,12 @@ import time
 from contextlib import closing
 from datetime import timedelta
 
-import msgspec
 import pytest
 
 from dbctl.cli.main import main
 from dbctl.model import now
 from dbctl.report_page import SIGNATURE
+from dbctl.services.events.store import EventStore
 from tests.crash import forge
 from tests.fault_proxy import Response
 from tests.receivers import listen, read_json, receive_http, receive_mail, wait_until
@@ -130,29 +130,32 @@ def test_another_error_is_another_failure(blog, receiver):
 def test_failure_is_repeated_after_the_configured_time_and_after_the_clock_was_set_back(blog, receiver):
     break_app(blog)
     run("backup", "create")
-    file = blog / "state/notify.json"
     for age, count in (
         (timedelta(days=2), 1),
         (timedelta(days=4), 2),
         (timedelta(days=-1), 3),
     ):
-        entries = json.loads(file.read_text())
-        for entry in entries.values():
-            entry["times"] = dict.fromkeys(entry["times"], (now() - age).isoformat())
-        file.write_text(json.dumps(entries))
+        with EventStore(blog / "state").writing() as connection:
+            connection.execute("update notices set sent_at = ?", ((now() - age).isoformat(),))
         run("backup", "create")
         assert len(list_notices(receiver)) == count
 
 
-@pytest.mark.parametrize("content", [None, "{", '{"a": {"code": "b", "times": {}}}', "\x00\xff", "[]"])
-def test_missing_or_damaged_state_suppresses_nothing(blog, receiver, content):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "delete from notices",
+        "update notices set sent_at = 'soon'",
+        "update notices set sent_at = x'00ff'",
+        "update notices set sent_at = 7",
+        "update notices set channel = x'ff'",
+    ],
+)
+def test_missing_or_damaged_state_suppresses_nothing(blog, receiver, damage):
     break_app(blog)
     run("backup", "create")
-    file = blog / "state/notify.json"
-    if content is None:
-        file.unlink()
-    else:
-        file.write_text(content)
+    with EventStore(blog / "state").writing() as connection:
+        connection.execute(damage)
     run("backup", "create")
     assert list_events(receiver) == ["dbctl.failed", "dbctl.failed"]
     run("backup", "create")
@@ -539,7 +542,7 @@ def test_address_for_several_apps_requires_the_name_of_the_app(blog, answer):
 
 
 def test_entries_of_concurrent_runs_are_merged(blog):
-    from dbctl.services.notify.sent import SentNotices
+    from dbctl.services.events.notices import SentNotices
 
     folder = blog / "state"
     first, second = SentNotices(folder, "c"), SentNotices(folder, "c")
@@ -548,7 +551,7 @@ def test_entries_of_concurrent_runs_are_merged(blog):
     first.store()
     second.store()
     assert SentNotices(folder, "c").find("blog", "backup create") is not None
-    assert len(msgspec.json.decode((folder / "notify.json").read_bytes())) == 2
+    assert SentNotices(folder, "c").find("blog", "backup prune") is not None
 
 
 @pytest.mark.slow
