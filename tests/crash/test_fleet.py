@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sqlite3
 from contextlib import closing
 
 import pytest
 
+from dbctl.services.events.store import EventStore
 from tests.crash import forge
 from tests.crash.figures import choose_count, create_rng
 
@@ -66,13 +66,13 @@ def list_migrated(folder):
 
 
 def read_record(folder):
-    lines = [
-        json.loads(line)
-        for path in folder.glob("state/runs/*.jsonl")
-        for line in path.read_text().splitlines()
-        if line
-    ]
-    return {line["app"] for line in lines if "app" in line}
+    with EventStore(folder / "state").reading() as db:
+        return {row["instance"] for row in db["progress"].rows} - {""} if db else set()
+
+
+def delete_record(folder):
+    with EventStore(folder / "state").writing() as connection:
+        connection.execute("delete from progress")
 
 
 def finish(folder):
@@ -98,8 +98,7 @@ def test_killed_run_is_resumed(fleet):
         answer = finish(fleet)  # waits for the workers of the killed process
         skipped = {item["app"] for item in answer["data"]["items"] if item["state"] == "skipped"}
         assert skipped == recorded
-        for path in fleet.glob("state/runs/*.jsonl"):
-            path.unlink()
+        delete_record(fleet)
     timer.assert_in_time()
 
 
@@ -114,8 +113,7 @@ def test_interrupted_run_is_resumed(fleet, number):
         assert status in (0, 128 + number, -number), answer
         assert read_record(fleet) <= list_migrated(fleet)
         finish(fleet)
-        for path in fleet.glob("state/runs/*.jsonl"):
-            path.unlink()
+        delete_record(fleet)
 
 
 def test_two_runs_at_once_change_each_instance_once(fleet):

@@ -10,6 +10,5 @@ with lazy_imports(__name__):
         list_instances,
     )
     from dbctl.services.fleet.outcome import FleetResult, InstanceError, Outcome, Tally
-    from dbctl.services.fleet.record import RunRecord
     from dbctl.services.fleet.run import FleetRun, Kind, RunLimits
     from dbctl.services.fleet.verify import verify_instance

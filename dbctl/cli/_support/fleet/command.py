@@ -12,13 +12,16 @@ import typer
 from msgspec import structs
 
 from dbctl.cli._lazy import read_spec
+from dbctl.cli._support.app import read_selection
 from dbctl.cli._support.emit import ask_confirmation, show_progress, warn
 from dbctl.cli._support.fleet.output import FleetOutput, create_output
 from dbctl.cli._support.fleet.plans import PlanCollector
 from dbctl.cli._support.fleet.worker import Confirmation, InstanceCommand
 from dbctl.cli._support.options import RUN, command_path, read_options
 from dbctl.errors import ConfirmationWrongError, FleetSelectedError, UsageError
-from dbctl.services.fleet import FleetRun, Instance, Outcome, RunLimits, RunRecord, list_instances
+from dbctl.services.events.location import locate_journal
+from dbctl.services.events.progress import FleetProgress
+from dbctl.services.fleet import FleetRun, Instance, Outcome, RunLimits, list_instances
 from dbctl.signals import Interrupted
 from dbctl.spec import Fleet
 
@@ -72,7 +75,7 @@ class _FleetCommand:
         instances: Sequence[Instance],
         command: InstanceCommand,
         output: FleetOutput,
-        record: RunRecord | None,
+        record: FleetProgress | None,
         completed: frozenset[str],
     ) -> int:
         order = {instance.app: index for index, instance in enumerate(instances)}
@@ -83,8 +86,8 @@ class _FleetCommand:
             run = self._ctx.meta.get(RUN)
 
             def receive(outcome: Outcome) -> None:
-                if record:
-                    record.add(outcome)
+                if record and outcome.state == "done":
+                    record.add(outcome.app)
                 if run:
                     run.receive_outcome(outcome)
                 output.add(order[outcome.app], outcome)
@@ -105,7 +108,7 @@ class _FleetCommand:
                 if run:
                     run.receive_counts(fleet_run.tally.summarize(self._words))
         if record:
-            record.finish()
+            record.flush()
             if record.failure:
                 warn(self._ctx, f"the run is not recorded, --resume cannot continue it: {record.failure}")
         return output.finish(tally)
@@ -130,12 +133,15 @@ class _FleetCommand:
             max_failures=0 if self._is_dry_run else max_failures,
         )
 
-    def _locate_record(self) -> RunRecord | None:
+    def _locate_record(self) -> FleetProgress | None:
+        folder = locate_journal(read_selection(self._ctx)).folder
+        if folder is None:
+            return None
         options = self._options
         scope = [options.config, options.db, options.profile, *(options.url or ())]
         arguments = json.dumps(self._ctx.params, default=str, sort_keys=True)
         folders = [str(selection.app.folder) for selection in self._selections]
-        return RunRecord.locate(self._target, self._words, [*scope, *folders, arguments])
+        return FleetProgress(folder, self._target, self._words, [*scope, *folders, arguments])
 
     def _refuse_arguments(self) -> None:
         options = self._options

@@ -1,0 +1,1 @@
+"""Findings about a deployment: files, disk space, servers, users, encryption."""
