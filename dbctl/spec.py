@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
 from dbctl.model import Struct
+
+#: ``input``: rows from a user, a file or a backup; each is checked by the rules of the app (``RowRules``).
+#: ``generated``: rows from dbctl itself, or from constants of the profile. ``schema``: no rows of the app, only its schema,
+#: indexes or migration ledger.
+Source = Literal["input", "generated", "schema"]
+
+#: Facts of a profile by which commands write, and which the stored data can contradict:
+#: ``user-key``, ``role-key``: the codec of new keys; ``user-created``, ``user-updated``, ``role-created``, ``role-updated``,
+#: ``setting-times``, ``sign-out``: the format of the times that a command writes; ``active``: the codec of this field;
+#: ``active-known``: whether its values show who is active; ``permission-link``, ``audit``: the columns of new rows, and the
+#: time of the record; ``ledger``: what distinguishes migrations.
+Fact = Literal[
+    "user-key", "user-created", "user-updated", "active", "active-known", "sign-out", "role-key", "role-created", "role-updated",
+    "permission-link", "setting-times", "audit", "ledger",
+]  # fmt: skip
+FACTS: Sequence[Fact] = get_args(Fact)
+
+
+class Write(Struct, frozen=True, kw_only=True):
+    """How a command, or a part of one that differs from it, writes databases of an app."""
+
+    source: Source
+    #: those by which it writes; a contradiction of another one does not refuse the command
+    facts: Sequence[Fact] = ()
+    undo: bool = False  #: whether the audit log contains the rows before and after; otherwise it counts them
+    audited: bool = True  #: False: a check, or a part of an operation that the audit log already contains
 
 
 class Fleet(Struct, frozen=True, kw_only=True):
@@ -32,6 +58,7 @@ class CommandSpec(Struct, frozen=True, kw_only=True):
     answers: Callable[
         [], tuple[Any, ...]
     ]  #: returns the types of its results; called by the generator of the JSON Schemas alone
+    writes: Write | None = None  #: None: it opens no database of an app for writing
     recorded: bool = False  #: whether the journal records its runs, unless they are dry runs
     findings: bool = False  #: whether its result is, or contains, findings
     examples: tuple[Example, ...] = ()  #: the help and the man page print them
@@ -40,3 +67,7 @@ class CommandSpec(Struct, frozen=True, kw_only=True):
     )
     all_apps: bool = False  #: whether it concerns all apps if none is selected
     checks_profile: bool = True  #: False: a mistake in the users or the settings of a profile must not prevent a backup or a restore
+
+
+#: For services that no command uses: the strictest declaration.
+LIBRARY = CommandSpec(name="library", answers=tuple, writes=Write(source="input", facts=FACTS, undo=True))

@@ -32,7 +32,7 @@ from dbctl.services import comparison
 from dbctl.services import data as service
 from dbctl.services.data import Form
 from dbctl.services.data import query as queries
-from dbctl.spec import Example, Fleet
+from dbctl.spec import Example, Fleet, Write
 
 GROUP = Group("data")
 
@@ -176,7 +176,7 @@ def show_(
 @GROUP.command(
     "set",
     answers=lambda: (service.RowChangeResult, service.RowsChangeResult, DryRunResult),
-    recorded=True,
+    writes=Write(source="input", facts=("audit",), undo=True),
     examples=(
         Example("data set users 7 email=alice@example.org --dry-run"),
         Example("data set notes --filter status=draft status=archived --yes"),
@@ -236,7 +236,7 @@ def set_(
 @GROUP.command(
     "add",
     answers=lambda: (service.RowAddResult, DryRunResult),
-    recorded=True,
+    writes=Write(source="input", facts=("audit",), undo=True),
     examples=(
         Example("data add notes title='First note' --dry-run"),
         Example("data add notes title='Second note' --null body"),
@@ -263,7 +263,7 @@ def add(
 @GROUP.command(
     "delete",
     answers=lambda: (service.RowDeleteResult, service.RowsDeleteResult, DryRunResult),
-    recorded=True,
+    writes=Write(source="input", facts=("audit",), undo=True),
     examples=(
         Example("data delete notes 12 --dry-run"),
         Example("data delete notes --filter status=draft --limit 100 --dry-run"),
@@ -396,7 +396,7 @@ def export(
 @GROUP.command(
     "import",
     answers=lambda: (service.ImportResult, DryRunResult),
-    recorded=True,
+    writes=Write(source="input", facts=("audit",), undo=True),
     examples=(
         Example("data import notes notes.csv --dry-run"),
         Example("data import chats-and-messages.jsonl --db chat --yes"),

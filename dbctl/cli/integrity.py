@@ -14,7 +14,7 @@ from dbctl.model import DryRunResult, Findings
 from dbctl.services.integrity import DatabasesChecked, RepairResult, cross_database, time_repair
 from dbctl.services.integrity import check as integrity
 from dbctl.services.integrity import repair as integrity_repair
-from dbctl.spec import Example, Fleet
+from dbctl.spec import Example, Fleet, Write
 
 GROUP = Group("integrity")
 
@@ -22,7 +22,7 @@ GROUP = Group("integrity")
 @GROUP.command(
     "check",
     answers=lambda: (DatabasesChecked,),
-    recorded=True,
+    writes=Write(source="schema", audited=False),
     findings=True,
     fleet=Fleet(resumes=True),
     examples=(Example("integrity check --quick"), Example("integrity check --table users -o json")),
@@ -66,7 +66,7 @@ def cross_check(ctx: typer.Context) -> int:
 @GROUP.command(
     "repair",
     answers=lambda: (RepairResult, DryRunResult),
-    recorded=True,
+    writes=Write(source="generated"),
     fleet=Fleet(resumes=True, may_destroy=True),
     examples=(Example("integrity repair --dry-run"), Example("integrity repair --table sessions --yes")),
 )

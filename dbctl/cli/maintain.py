@@ -14,7 +14,7 @@ from dbctl.cli._support.parameters import DryRun
 from dbctl.model import DryRunResult
 from dbctl.services import maintenance
 from dbctl.services.maintenance import CancelSessions, RunMaintenance, TaskKind
-from dbctl.spec import Example, Fleet
+from dbctl.spec import Example, Fleet, Write
 
 GROUP = Group("maintain")
 
@@ -39,7 +39,7 @@ def _run_maintenance(
 @GROUP.command(
     "vacuum",
     answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
-    recorded=True,
+    writes=Write(source="schema"),
     fleet=Fleet(resumes=True),
     examples=(Example("maintain vacuum --dry-run"), Example("maintain vacuum --table sessions --yes")),
 )
@@ -63,7 +63,7 @@ def vacuum(
 @GROUP.command(
     "analyze",
     answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
-    recorded=True,
+    writes=Write(source="schema"),
     fleet=Fleet(resumes=True),
     examples=(Example("maintain analyze"), Example("maintain analyze --table users")),
 )
@@ -75,7 +75,7 @@ def analyze(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) 
 @GROUP.command(
     "optimize",
     answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
-    recorded=True,
+    writes=Write(source="schema"),
     fleet=Fleet(resumes=True),
     examples=(Example("maintain optimize --dry-run"), Example("maintain optimize --db user --yes")),
 )
@@ -87,7 +87,7 @@ def optimize(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False)
 @GROUP.command(
     "reindex",
     answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
-    recorded=True,
+    writes=Write(source="schema"),
     fleet=Fleet(resumes=True),
     examples=(Example("maintain reindex --table users"), Example("maintain reindex --db user --dry-run")),
 )
@@ -99,7 +99,7 @@ def reindex(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) 
 @GROUP.command(
     "checkpoint",
     answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
-    recorded=True,
+    writes=Write(source="schema"),
     fleet=Fleet(resumes=True),
     examples=(Example("maintain checkpoint --db user"), Example("maintain checkpoint --dry-run")),
 )
@@ -111,7 +111,7 @@ def checkpoint(ctx: typer.Context, dry_run: DryRun = False) -> int:
 @GROUP.command(
     "wal",
     answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
-    recorded=True,
+    writes=Write(source="schema"),
     examples=(Example("maintain wal --db user"), Example("maintain wal -o json")),
 )
 def wal(

@@ -23,7 +23,7 @@ from dbctl.services import migrations as service
 from dbctl.services.app import App
 from dbctl.services.migrations import files, ledger
 from dbctl.services.migrations import status as migration_status
-from dbctl.spec import Example, Fleet
+from dbctl.spec import Example, Fleet, Write
 
 GROUP = Group("migrate")
 
@@ -77,7 +77,7 @@ def plan(ctx: typer.Context, to: To = "", migrations: MigrationsFolder = None, v
 @GROUP.command(
     "up",
     answers=lambda: (service.MigrationsRun, DryRunResult),
-    recorded=True,
+    writes=Write(source="schema", facts=("ledger",)),
     fleet=Fleet(resumes=True, canaries=1, max_failures=10),
     examples=(Example("migrate up --dry-run"), Example("migrate up --to 004_add-notes --yes")),
 )
@@ -114,7 +114,7 @@ def up(
 @GROUP.command(
     "down",
     answers=lambda: (service.MigrationsRun, DryRunResult),
-    recorded=True,
+    writes=Write(source="schema", facts=("ledger",)),
     examples=(Example("migrate down --steps 1 --dry-run"), Example("migrate down --to 003 --yes")),
 )
 def down(
@@ -151,7 +151,7 @@ def down(
 @GROUP.command(
     "reset",
     answers=lambda: (service.MigrationsRun, DryRunResult),
-    recorded=True,
+    writes=Write(source="schema", facts=("ledger",)),
     examples=(Example("migrate reset --dry-run"), Example("migrate reset --db main --yes")),
 )
 def reset(
@@ -177,7 +177,7 @@ def reset(
 @GROUP.command(
     "baseline",
     answers=lambda: (service.BaselineResult, DryRunResult),
-    recorded=True,
+    writes=Write(source="schema", facts=("ledger",)),
     fleet=Fleet(resumes=True),
     examples=(Example("migrate baseline --dry-run"), Example("migrate baseline --db main --yes")),
 )
@@ -198,7 +198,7 @@ def baseline(
 @GROUP.command(
     "mark",
     answers=lambda: (service.RepairResult, DryRunResult),
-    recorded=True,
+    writes=Write(source="schema", facts=("ledger", "audit")),
     examples=(Example("migrate mark 004 --applied"), Example("migrate mark 004 --pending --dry-run")),
 )
 def mark(
@@ -223,7 +223,7 @@ def mark(
 @GROUP.command(
     "repair",
     answers=lambda: (service.RepairResult, DryRunResult),
-    recorded=True,
+    writes=Write(source="schema", facts=("ledger", "audit")),
     examples=(
         Example("migrate repair --checksums --dry-run"),
         Example("migrate repair 004 --statement done"),

@@ -35,7 +35,7 @@ from dbctl.services import restore
 from dbctl.services.app import App
 from dbctl.services.backup import LATEST, DecryptionKeys, Kind, Manifest, Repository
 from dbctl.services.restore import BackupSource, MergeMode
-from dbctl.spec import Example
+from dbctl.spec import Example, Write
 
 GROUP = Group("restore", checks_profile=False)
 
@@ -91,7 +91,7 @@ def preview(
 @GROUP.command(
     "apply",
     answers=lambda: (restore.RestoreResult, restore.CopyResult, restore.TablesRestoreResult, DryRunResult),
-    recorded=True,
+    writes=Write(source="generated", audited=False),
     examples=(
         Example("restore apply latest --dry-run"),
         Example("restore apply 20260105_030000 --table users --merge missing --dry-run"),
@@ -176,7 +176,7 @@ def apply(
 @GROUP.command(
     "undo",
     answers=lambda: (restore.RestoreResult, DryRunResult),
-    recorded=True,
+    writes=Write(source="generated", audited=False),
     examples=(Example("restore undo --dry-run"), Example("restore undo --db user --yes")),
 )
 def undo(

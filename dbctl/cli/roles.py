@@ -15,7 +15,7 @@ from dbctl.model import DryRunResult, KeyText, Page
 from dbctl.services import roles
 from dbctl.services.app import App
 from dbctl.services.roles import changes, queries
-from dbctl.spec import Example, Fleet
+from dbctl.spec import Example, Fleet, Write
 
 GROUP = Group("roles")
 
@@ -74,7 +74,7 @@ def show_(ctx: typer.Context, role: Role = "", ident: RoleId = "") -> int:
 @GROUP.command(
     "create",
     answers=lambda: (roles.RoleChangeResult, DryRunResult),
-    recorded=True,
+    writes=Write(source="input", facts=("role-key", "role-created", "permission-link", "audit"), undo=True),
     examples=(
         Example("roles create editor --permission 'games.*'"),
         Example("roles create guide --description 'Helps players' --dry-run"),
@@ -106,7 +106,7 @@ def create(
 @GROUP.command(
     "update",
     answers=lambda: (roles.RoleChangeResult, DryRunResult),
-    recorded=True,
+    writes=Write(source="input", facts=("role-updated", "audit"), undo=True),
     examples=(
         Example("roles update editor --description 'Edits games'"),
         Example("roles update editor --name reviewer --dry-run"),
@@ -133,7 +133,7 @@ def update(
 @GROUP.command(
     "delete",
     answers=lambda: (roles.RoleDeleteResult, DryRunResult),
-    recorded=True,
+    writes=Write(source="input", facts=("audit",), undo=True),
     examples=(Example("roles delete editor --dry-run"), Example("roles delete --id 7 --yes")),
 )
 def delete(ctx: typer.Context, role: Role = "", ident: RoleId = "", dry_run: DryRun = False) -> int:
@@ -145,7 +145,7 @@ def delete(ctx: typer.Context, role: Role = "", ident: RoleId = "", dry_run: Dry
 @GROUP.command(
     "grant",
     answers=lambda: (roles.RoleChangeResult, DryRunResult),
-    recorded=True,
+    writes=Write(source="input", facts=("role-updated", "permission-link", "audit"), undo=True),
     examples=(
         Example("roles grant editor games.read games.play"),
         Example("roles grant editor 'games.*' --dry-run"),
@@ -168,7 +168,7 @@ def grant(
 @GROUP.command(
     "revoke",
     answers=lambda: (roles.RoleChangeResult, DryRunResult),
-    recorded=True,
+    writes=Write(source="input", facts=("role-updated", "audit"), undo=True),
     examples=(
         Example("roles revoke editor games.play"),
         Example("roles revoke guest games.play --built-in --dry-run"),

@@ -12,7 +12,7 @@ from dbctl.cli._support.parameters import DryRun
 from dbctl.errors import Exit
 from dbctl.model import DryRunResult, Findings, Page
 from dbctl.services.search import indexes
-from dbctl.spec import Example, Fleet
+from dbctl.spec import Example, Fleet, Write
 
 GROUP = Group("search index")
 
@@ -40,7 +40,7 @@ def status(ctx: typer.Context, name: SearchName = "") -> int:
 @GROUP.command(
     "check",
     answers=lambda: (Findings,),
-    recorded=True,
+    writes=Write(source="schema", audited=False),
     findings=True,
     fleet=Fleet(resumes=True),
     examples=(Example("search index check games"), Example("search index check")),
@@ -67,7 +67,7 @@ def check(
 @GROUP.command(
     "build",
     answers=lambda: (indexes.IndexChangeResult, DryRunResult),
-    recorded=True,
+    writes=Write(source="schema"),
     fleet=Fleet(resumes=True),
     examples=(Example("search index build games"), Example("search index build games --dry-run")),
 )
@@ -95,7 +95,7 @@ def build(
 @GROUP.command(
     "repair",
     answers=lambda: (indexes.IndexChangeResult, DryRunResult),
-    recorded=True,
+    writes=Write(source="schema"),
     examples=(Example("search index repair games"), Example("search index repair games --dry-run")),
 )
 def repair(ctx: typer.Context, name: SearchName = "", dry_run: DryRun = False) -> int:
@@ -108,7 +108,7 @@ def repair(ctx: typer.Context, name: SearchName = "", dry_run: DryRun = False) -
 @GROUP.command(
     "drop",
     answers=lambda: (indexes.IndexChangeResult, DryRunResult),
-    recorded=True,
+    writes=Write(source="schema"),
     examples=(Example("search index drop games --dry-run"), Example("search index drop games --yes")),
 )
 def drop(ctx: typer.Context, name: SearchName = "", dry_run: DryRun = False) -> int:

@@ -14,7 +14,7 @@ from dbctl.cli._support.parameters import DryRun
 from dbctl.model import DryRunResult
 from dbctl.services.search import semantic
 from dbctl.services.search.semantic import MAX_BYTES, store_vector
-from dbctl.spec import Example
+from dbctl.spec import Example, Write
 
 GROUP = Group("search vectors")
 
@@ -26,7 +26,7 @@ def _parse_limit(text: str) -> int:
 @GROUP.command(
     "store",
     answers=lambda: (semantic.VectorStored, DryRunResult),
-    recorded=True,
+    writes=Write(source="generated"),
     examples=(Example("search vectors store 42 vector.json"), Example("search vectors store 42 - --dry-run")),
 )
 def store(
@@ -49,7 +49,7 @@ def store(
 @GROUP.command(
     "make",
     answers=lambda: (semantic.MakeVectorsResult, DryRunResult),
-    recorded=True,
+    writes=Write(source="generated"),
     examples=(Example("search vectors make --limit 100"), Example("search vectors make --chat 7 --dry-run")),
 )
 def make(

@@ -23,7 +23,7 @@ from dbctl.services.sessions import (
     State,
     sessions,
 )
-from dbctl.spec import Example, Fleet
+from dbctl.spec import Example, Fleet, Write
 
 GROUP = Group("sessions")
 
@@ -65,7 +65,7 @@ def list_(
 @GROUP.command(
     "revoke",
     answers=lambda: (users.UsersChanged, DryRunResult),
-    recorded=True,
+    writes=Write(source="generated", facts=("sign-out", "audit"), undo=True),
     fleet=Fleet(resumes=True),
     examples=(Example("sessions revoke alice --dry-run"), Example("sessions revoke --inactive 90d --yes")),
 )
@@ -84,7 +84,7 @@ def revoke(
 @GROUP.command(
     "cleanup",
     answers=lambda: (CleanupResult, DueRules, DryRunResult),
-    recorded=True,
+    writes=Write(source="generated", facts=("audit",)),
     fleet=Fleet(resumes=True),
     examples=(Example("sessions cleanup --dry-run"), Example("sessions cleanup --rule expired-tokens --yes")),
 )
@@ -136,7 +136,7 @@ def cleanup(
 @GROUP.command(
     "rebuild-stats",
     answers=lambda: (RebuildResult, DryRunResult),
-    recorded=True,
+    writes=Write(source="generated", facts=("audit",)),
     fleet=Fleet(resumes=True, may_destroy=True),
     examples=(
         Example("sessions rebuild-stats --user alice --dry-run"),

@@ -28,7 +28,7 @@ from dbctl.services.settings import (
     set_setting,
     update_setting,
 )
-from dbctl.spec import Example, Fleet
+from dbctl.spec import Example, Fleet, Write
 
 GROUP = Group("settings")
 
@@ -107,7 +107,7 @@ def get(
 @GROUP.command(
     "set",
     answers=lambda: (settings.SettingChanged, DryRunResult),
-    recorded=True,
+    writes=Write(source="input", facts=("setting-times", "audit"), undo=True),
     fleet=Fleet(resumes=True),
     examples=(
         Example("settings set app.site_name Arcade --dry-run"),
@@ -136,7 +136,7 @@ def set_(
 @GROUP.command(
     "reset",
     answers=lambda: (settings.SettingChanged, DryRunResult),
-    recorded=True,
+    writes=Write(source="input", facts=("setting-times", "audit"), undo=True),
     examples=(
         Example("settings reset app.site_name"),
         Example("settings reset theme --user alice --dry-run"),
@@ -155,7 +155,7 @@ def reset(
 @GROUP.command(
     "update",
     answers=lambda: (settings.SettingUpdated, DryRunResult),
-    recorded=True,
+    writes=Write(source="input", facts=("setting-times", "audit"), undo=True),
     examples=(
         Example("settings update app.site_name --description 'Name in the header'"),
         Example("settings update app.site_name --no-public --dry-run"),
@@ -239,7 +239,7 @@ def diff(ctx: typer.Context, file: File, user: User = "", ident: UserId = "", of
 @GROUP.command(
     "apply",
     answers=lambda: (settings.SettingsApplied, DryRunResult),
-    recorded=True,
+    writes=Write(source="input", facts=("setting-times", "audit"), undo=True),
     examples=(
         Example("settings apply settings.json --dry-run"),
         Example("settings apply settings.toml --mode exact --yes"),

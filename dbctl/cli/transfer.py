@@ -19,7 +19,7 @@ from dbctl.model import DryRunResult
 from dbctl.render import Format
 from dbctl.services import transfer
 from dbctl.services.transfer import Endpoints, SchemaOptions
-from dbctl.spec import Example
+from dbctl.spec import Example, Write
 
 GROUP = Group("transfer")
 
@@ -90,7 +90,7 @@ def plan(
 @GROUP.command(
     "run",
     answers=lambda: (transfer.TransferResult, DryRunResult),
-    recorded=True,
+    writes=Write(source="generated"),
     examples=(
         Example("transfer run --to postgresql://app@localhost/app"),
         Example("transfer run --to sqlite:///srv/app/app.db --dry-run"),
@@ -120,7 +120,7 @@ def run(
 @GROUP.command(
     "verify",
     answers=lambda: (transfer.TransferVerification,),
-    recorded=True,
+    writes=Write(source="generated", audited=False),
     examples=(
         Example("transfer verify --to postgresql://app@localhost/app"),
         Example("transfer verify --to sqlite:///srv/app/app.db -o json"),
@@ -144,7 +144,7 @@ def verify(ctx: typer.Context, to: To) -> int:
 @GROUP.command(
     "switch",
     answers=lambda: (transfer.SwitchResult, transfer.UnlockResult, DryRunResult),
-    recorded=True,
+    writes=Write(source="generated"),
     examples=(
         Example("transfer switch --to postgresql://app@localhost/app --yes"),
         Example("transfer switch --unlock"),

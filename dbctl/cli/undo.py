@@ -15,14 +15,14 @@ from dbctl.cli._support.parameters import DryRun
 from dbctl.model import DryRunResult
 from dbctl.services import audit
 from dbctl.services.undo import Undone, undo_operation
-from dbctl.spec import Example
+from dbctl.spec import Example, Write
 
 GROUP = Group("undo")
 
 
 @GROUP.command(
     answers=lambda: (Undone, DryRunResult),
-    recorded=True,
+    writes=Write(source="generated", undo=True),
     examples=(Example("undo 812 --dry-run"), Example("undo 812 --yes")),
 )
 def undo(

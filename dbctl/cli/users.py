@@ -21,7 +21,7 @@ from dbctl.render import Format, jsonable, streams
 from dbctl.services import data, users
 from dbctl.services.app import App, User
 from dbctl.services.users import Existing
-from dbctl.spec import Example, Fleet
+from dbctl.spec import Example, Fleet, Write
 
 U = TypeVar("U", "users.NewUser", "users.UserUpdate")
 
@@ -121,7 +121,9 @@ def show_(ctx: typer.Context, logins: Logins = None, ids: Ids = None) -> int:
 @GROUP.command(
     "create",
     answers=lambda: (users.UserCreated, DryRunResult),
-    recorded=True,
+    writes=Write(
+        source="input", facts=("user-key", "user-created", "active", "setting-times", "audit"), undo=True
+    ),
     examples=(
         Example("users create alice --email alice@example.org --generate"),
         Example("users create alice --role editor --password-file password.txt"),
@@ -161,7 +163,11 @@ def create(
 @GROUP.command(
     "ensure",
     answers=lambda: (users.UserCreated, DryRunResult),
-    recorded=True,
+    writes=Write(
+        source="input",
+        facts=("user-key", "user-created", "user-updated", "active", "sign-out", "audit"),
+        undo=True,
+    ),
     examples=(
         Example("users ensure alice --role editor --dry-run"),
         Example("users ensure alice --email alice@example.org --generate"),
@@ -196,7 +202,7 @@ def ensure(
 @GROUP.command(
     "update",
     answers=lambda: (users.UsersChanged, DryRunResult),
-    recorded=True,
+    writes=Write(source="input", facts=("user-updated", "active", "sign-out", "audit"), undo=True),
     examples=(
         Example("users update alice --email alice@example.org"),
         Example("users update --id 7 --set name='Alice B.' --dry-run"),
@@ -222,7 +228,7 @@ def update(
 @GROUP.command(
     "delete",
     answers=lambda: (users.UsersDeleted, DryRunResult),
-    recorded=True,
+    writes=Write(source="input", facts=("audit",), undo=True),
     fleet=Fleet(resumes=True, may_destroy=True),
     examples=(
         Example("users delete alice --transfer-to bob --dry-run"),
@@ -263,7 +269,7 @@ def delete(
 @GROUP.command(
     "set-password",
     answers=lambda: (users.UsersChanged, DryRunResult),
-    recorded=True,
+    writes=Write(source="input", facts=("user-updated", "sign-out", "audit"), undo=True),
     examples=(
         Example("users set-password alice --generate"),
         Example("users set-password --id 7 --password-stdin"),
@@ -289,7 +295,7 @@ def set_password(
 @GROUP.command(
     "set-role",
     answers=lambda: (users.UsersChanged, DryRunResult),
-    recorded=True,
+    writes=Write(source="input", facts=("user-updated", "sign-out", "audit"), undo=True),
     fleet=Fleet(resumes=True, max_logins=2),
     examples=(
         Example("users set-role alice bob editor"),
@@ -321,7 +327,7 @@ def set_role(
 @GROUP.command(
     "add-role",
     answers=lambda: (users.UsersChanged, DryRunResult),
-    recorded=True,
+    writes=Write(source="input", facts=("user-updated", "sign-out", "audit"), undo=True),
     examples=(
         Example("users add-role alice bob editors"),
         Example("users add-role --id 7 editors --dry-run"),
@@ -343,7 +349,7 @@ def add_role(
 @GROUP.command(
     "remove-role",
     answers=lambda: (users.UsersChanged, DryRunResult),
-    recorded=True,
+    writes=Write(source="input", facts=("user-updated", "sign-out", "audit"), undo=True),
     examples=(
         Example("users remove-role alice editors --dry-run"),
         Example("users remove-role --inactive 365d editors --yes"),
@@ -365,7 +371,7 @@ def remove_role(
 @GROUP.command(
     "activate",
     answers=lambda: (users.UsersChanged, DryRunResult),
-    recorded=True,
+    writes=Write(source="input", facts=("user-updated", "active", "sign-out", "audit"), undo=True),
     fleet=Fleet(resumes=True),
     examples=(Example("users activate alice"), Example("users activate alice bob --dry-run")),
 )
@@ -385,7 +391,7 @@ def activate(
 @GROUP.command(
     "deactivate",
     answers=lambda: (users.UsersChanged, DryRunResult),
-    recorded=True,
+    writes=Write(source="input", facts=("user-updated", "active", "sign-out", "audit"), undo=True),
     fleet=Fleet(resumes=True),
     examples=(Example("users deactivate alice --dry-run"), Example("users deactivate --inactive 365d --yes")),
 )
@@ -405,7 +411,7 @@ def deactivate(
 @GROUP.command(
     "unlock",
     answers=lambda: (users.Unlocked, DryRunResult),
-    recorded=True,
+    writes=Write(source="generated", facts=("audit",), undo=True),
     fleet=Fleet(resumes=True),
     examples=(Example("users unlock alice"), Example("users unlock --address 203.0.113.7 --dry-run")),
 )
@@ -456,7 +462,7 @@ def check_password(
 @GROUP.command(
     "import",
     answers=lambda: (users.UsersImported, DryRunResult),
-    recorded=True,
+    writes=Write(source="input", facts=("user-key", "user-created", "active", "audit"), undo=True),
     examples=(
         Example("users import users.csv --existing skip --dry-run"),
         Example("users import users.jsonl --dry-run"),

@@ -44,6 +44,6 @@ def test_read_only_database_is_refused_before_opening(app_folder: Path) -> None:
     with (
         app_service.open_app(Selection(), timeout=1) as app,
         pytest.raises(ReadOnlyError),
-        app.writer("flashpoint", "data set"),
+        app.writer("flashpoint"),
     ):
         pass

@@ -194,7 +194,7 @@ def complete_migration(desk, statements):
         has_run = table in desk.tables()
         if has_run and statements[step.number - 1].startswith("insert"):
             has_run = desk.count(table) > 0
-        with desk.open_app() as app, app.writer("main", "migrate up") as db:
+        with desk.open_app() as app, app.writer("main") as db:
             resolve_statement(db, "001_many", done=has_run)
     desk.up()
     return partial.ended_count if partial else 0

@@ -122,7 +122,7 @@ def test_migrations_of_new_file_are_synced_before_report(profile: str, database:
     selection = Selection(profile=profile, urls=[f"{database}={tmp_path / 'new.db'}"])
     with (
         app_service.open_app(selection, timeout=1) as app,
-        app.writer(database, "migrate up", create=True) as db,
+        app.writer(database, create=True) as db,
     ):
         assert db.query("pragma synchronous") == [
             (3,)

@@ -220,7 +220,7 @@ def test_writer_refuses_a_schema_of_another_version_than_at_the_start(write_app,
         with open_app(Selection(), timeout=1) as app:
             database.destroy()
             create_schema(database, None)
-            with pytest.raises(ConcurrentChangeError), app.writer("main", "users update"):
+            with pytest.raises(ConcurrentChangeError), app.writer("main"):
                 pass
 
 
@@ -238,7 +238,7 @@ def test_locked_database_is_reported_without_a_second_wait(write_app, tmp_path):
                 holder.wait()
                 with pytest.raises(BusyError):
                     app.reader("main")
-                with pytest.raises(BusyError), app.writer("main", "users update"):
+                with pytest.raises(BusyError), app.writer("main"):
                     pass
 
 

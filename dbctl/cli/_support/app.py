@@ -102,6 +102,7 @@ def open_app(ctx: typer.Context, selection: Selection | None = None) -> Iterator
             app_service.open_app(
                 selection,
                 timeout=options.timeout,
+                spec=read_spec(ctx),
                 only=options.db,
                 trust_clock=options.trust_clock,
                 acting_as=options.acting_as,
@@ -113,7 +114,7 @@ def open_app(ctx: typer.Context, selection: Selection | None = None) -> Iterator
         stack.enter_context(show_progress(ctx))
         _warn_about_maintenance(ctx, app)
         try:
-            if read_spec(ctx).checks_profile:
+            if app.spec.checks_profile:
                 _check_profile(app)
             if app.acting_as:
                 from dbctl.services.app import audit
@@ -192,7 +193,9 @@ def open_apps(ctx: typer.Context, *, all_apps: bool) -> Iterator[Sequence[App]]:
     with ExitStack() as stack:
         app_selections = read_selections(ctx, all_apps=all_apps)
         apps = [
-            stack.enter_context(app_service.open_app(selection, timeout=read_options(ctx).timeout))
+            stack.enter_context(
+                app_service.open_app(selection, timeout=read_options(ctx).timeout, spec=read_spec(ctx))
+            )
             for selection in app_selections
         ]
         for app in apps:

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from typer.models import CommandInfo
 
-from dbctl.spec import CommandSpec, Example, Fleet
+from dbctl.spec import CommandSpec, Example, Fleet, Write
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,16 +27,21 @@ class Group:
         name: str = "",
         *,
         answers: Callable[[], tuple[Any, ...]],
-        recorded: bool = False,
+        writes: Write | None = None,
+        recorded: bool | None = None,
         findings: bool = False,
         fleet: Fleet | None = None,
         examples: tuple[Example, ...] = (),
     ) -> Callable[[F], F]:
-        """Add a function as command ``name`` of this group, or as the command of the group's name; see ``CommandSpec``."""
+        """Add a function as command ``name`` of this group, or as the command of the group's name; see ``CommandSpec``.
+
+        ``recorded``: by default, a command that writes is recorded.
+        """
         spec = CommandSpec(
             name=f"{self.name} {name}".rstrip(),
             answers=answers,
-            recorded=recorded,
+            writes=writes,
+            recorded=writes is not None if recorded is None else recorded,
             findings=findings,
             fleet=fleet,
             examples=examples,

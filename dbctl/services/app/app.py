@@ -26,6 +26,7 @@ from dbctl.errors import (
 )
 from dbctl.profiles import loader
 from dbctl.profiles.model import NO_LEDGER, Database, Profile, ProfileVariant
+from dbctl.spec import LIBRARY, CommandSpec, Fact, Write
 from dbctl.url import Url, resolve_engine
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class App:
         profile: Profile,
         *,
         timeout: float,
+        spec: CommandSpec = LIBRARY,
         only: str = "",
         traceless: bool = False,
         trust_clock: bool = False,
@@ -69,6 +71,7 @@ class App:
         }
         self.configured = structs.replace(configured, databases=urls)
         self.profile, self.timeout, self.only, self._traceless = profile, timeout, only, traceless
+        self.spec = spec  #: of the command that opened the app
         self.base_profile = profile  #: the profile without the changes of a variant
         self.variant: ProfileVariant | None = None  #: the variant of the profile that the live schema has
         self.name, self.protected = configured.name, configured.protected
@@ -79,7 +82,7 @@ class App:
         self._recorder: OperationRecorder | None = None
         self._readers: dict[str, Readable] = {}
         self.writers: dict[str, Writable] = {}  #: the databases that are open for writing
-        self._compared = set[tuple[str, str]]()  #: databases and purposes without a contradiction
+        self._compared = set[tuple[str, Sequence[Fact]]]()  #: databases without a contradiction
         self._main_lock: BusyError | None = None  #: why the main database could not be read at the start
 
     def resolve_profile(self) -> None:
@@ -292,11 +295,11 @@ class App:
         return engine.open_for_reading(url, target, timeout=self.timeout)
 
     @contextmanager
-    def writer(self, name: str, purpose: str, *, create: bool = False) -> Iterator[Writable]:
+    def writer(self, name: str, write: Write | None = None, *, create: bool = False) -> Iterator[Writable]:
         """Open a database for writing, locked against other dbctl processes.
 
-        ``purpose`` is shown to processes that wait for the lock; one of ``PATHS``. With ``create``, for migrations, the database
-        may be missing, empty or incomplete.
+        ``write`` describes a part of a command that differs from the declaration of the command. With ``create``, for
+        migrations, the database may be missing, empty or incomplete.
 
         Raises:
             ReadOnlyError: the profile declares the database as read-only; nothing was opened.
@@ -305,10 +308,8 @@ class App:
         """
         from dbctl.services.app.live_table import default_times
         from dbctl.services.app.recording import record_writes
-        from dbctl.services.app.write_paths import PATHS
 
-        if purpose not in PATHS:
-            raise ValueError(f"{purpose!r} is not in write_paths.PATHS")
+        write = write or self.declared_write
         section = self.require_writable(name)
         self._mark_used(name)
         if name in self._readers:  # closing a reader later would drop this process's locks on the file
@@ -328,28 +329,38 @@ class App:
                 if name == self._main and self._find_variant(database.tables()) != self.variant:
                     raise ConcurrentChangeError(target=self.target(name))
                 self.profile.require_tables(section, self.target(name), database.tables())
-            self.refuse_contradictions(name, database, purpose)
-            with database.lock(purpose), record_writes(self, name, purpose, database) as recorded:
+            self.refuse_contradictions(name, database, write.facts)
+            with database.lock(self.spec.name), record_writes(self, name, write, database) as recorded:
                 self.writers[name] = recorded
                 yield recorded
         finally:
             self.writers.pop(name, None)
             database.close()
 
-    def refuse_contradictions(self, name: str, database: Readable, purpose: str) -> None:
+    @property
+    def declared_write(self) -> Write:
+        """How the command writes; the caller is about to write, or plans it.
+
+        Raises:
+            ValueError: the command does not declare it.
+        """
+        if self.spec.writes is None:
+            raise ValueError(f"{self.spec.name} does not declare that it writes")
+        return self.spec.writes
+
+    def refuse_contradictions(self, name: str, database: Readable, facts: Sequence[Fact]) -> None:
         """Refuse a command that would write by a key of the profile that the data contradicts.
 
         Raises:
             ProfileContradictionError: the first contradiction.
         """
         # An app does not change the form of its values while a command runs.
-        if (name, purpose) in self._compared:
+        if (name, facts) in self._compared:
             return
         from dbctl.services.app import evidence
-        from dbctl.services.app.write_paths import FACTS_BY_PURPOSE
 
-        evidence.refuse_contradictions(self, name, database, FACTS_BY_PURPOSE[purpose])
-        self._compared.add((name, purpose))
+        evidence.refuse_contradictions(self, name, database, facts)
+        self._compared.add((name, facts))
 
     @property
     def recorder(self) -> OperationRecorder | None:

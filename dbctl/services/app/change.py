@@ -24,7 +24,6 @@ from dbctl.errors import (
 )
 from dbctl.model import Plan, format_count
 from dbctl.services.app.app import App
-from dbctl.services.app.write_paths import RESTORABLE
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -132,7 +131,6 @@ class Change(Operation, Generic[R]):
         self,
         app: App,
         database: str,
-        purpose: str,
         draft: Callable[[Readable], Prepared[R]],
         *,
         prepare: Callable[[], None] | None = None,
@@ -143,7 +141,6 @@ class Change(Operation, Generic[R]):
         Args:
             app: the app.
             database: the changed database.
-            purpose: shown to processes that wait for the lock.
             draft: prepares the change for the current state of the database.
             prepare: slow work before the transaction, such as hashing.
             cascade_databases: returns the other databases that the change writes. Their transactions end after the
@@ -152,7 +149,7 @@ class Change(Operation, Generic[R]):
         """
         super().__init__(app, app.target(database))
         self.draft = draft
-        self._database, self._purpose, self._prepare = database, purpose, prepare
+        self._database, self._prepare = database, prepare
         self._cascade_databases = cascade_databases
 
     def plan(self) -> Plan:
@@ -162,13 +159,13 @@ class Change(Operation, Generic[R]):
             ProfileContradictionError: the data contradicts what the profile declares.
         """
         database = self._app.reader(self._database)
-        self._app.refuse_contradictions(self._database, database, self._purpose)
+        self._app.refuse_contradictions(self._database, database, self._app.declared_write.facts)
         return self._announce(self.draft(database).plan, database)
 
     def _announce(self, plan: Plan, database: Readable) -> Plan:
         """Add what ``undo`` will not restore: rows that the audit log only counts, and secrets of deleted rows."""
         recorder = self._app.recorder
-        if recorder is None or plan.is_empty or self._purpose not in RESTORABLE:
+        if recorder is None or plan.is_empty or not self._app.declared_write.undo:
             return plan
         from dbctl.services.app.secrets import find_table_secrets
         from dbctl.services.audit import describe_unrecorded
@@ -207,11 +204,11 @@ class Change(Operation, Generic[R]):
         """
         if self._prepare:
             self._prepare()
-        with ExitStack() as others, self._app.writer(self._database, self._purpose) as database:
+        with ExitStack() as others, self._app.writer(self._database) as database:
             cascade_databases = self._cascade_databases()
             for name in cascade_databases:
                 with required_for_cascade(self._app, name, self._database):
-                    other = others.enter_context(self._app.writer(name, self._purpose))
+                    other = others.enter_context(self._app.writer(name))
                     others.enter_context(other.transaction())
             if cascade_databases:  # the changes of the other databases would remain in their transactions
                 return self._apply_once(database, confirmed)

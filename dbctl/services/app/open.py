@@ -11,6 +11,7 @@ from dbctl.errors import DatabaseUnknownError
 from dbctl.profiles import loader
 from dbctl.profiles.model import Profile
 from dbctl.services.app.app import App
+from dbctl.spec import LIBRARY, CommandSpec
 
 #: Seconds to wait for a locked database whose schema selects the variant of a profile, in commands that open no database.
 SCHEMA_TIMEOUT = 1.0
@@ -34,6 +35,7 @@ def open_app(
     selection: Selection,
     *,
     timeout: float,
+    spec: CommandSpec = LIBRARY,
     only: str = "",
     traceless: bool = False,
     trust_clock: bool = False,
@@ -44,6 +46,7 @@ def open_app(
     Args:
         selection: the options of the command line.
         timeout: how long to wait for a lock, in seconds.
+        spec: the declaration of the command.
         only: the only database that may be opened; a command that requires another is refused.
         traceless: whether to leave a database unread if reading it would change or create a file.
         trust_clock: whether to delete by age even if the clock contradicts the recorded times.
@@ -55,6 +58,7 @@ def open_app(
         configured,
         profile,
         timeout=timeout,
+        spec=spec,
         only=only,
         traceless=traceless,
         trust_clock=trust_clock,

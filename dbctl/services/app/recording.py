@@ -10,27 +10,27 @@ from typing import cast
 from dbctl.engines.contract import Writable
 from dbctl.services.app.app import App
 from dbctl.services.app.secrets import find_table_secrets, list_key_columns, list_row_secrets
-from dbctl.services.app.write_paths import RESTORABLE, UNRECORDED
 from dbctl.services.audit import RecordedWriter
+from dbctl.spec import Write
 
 
 @contextmanager
-def record_writes(app: App, name: str, purpose: str, database: Writable) -> Iterator[Writable]:
+def record_writes(app: App, name: str, write: Write, database: Writable) -> Iterator[Writable]:
     """Yield a writer whose changes are recorded by ``app.recorder``, and the writer itself without a recorder.
 
     Raises:
         AuditUnavailableError: they cannot be recorded, and the audit log is required.
     """
     recorder = app.recorder
-    if recorder is None or purpose in UNRECORDED:
+    if recorder is None or not write.audited:
         yield database
         return
-    audit, has_images = app.profile.audit, purpose in RESTORABLE
+    audit = app.profile.audit
     writer = RecordedWriter(
         database,
         name,
         recorder,
-        has_images=has_images,
+        has_images=write.undo,
         siblings=app.writers.values(),
         find_secrets=partial(
             list_row_secrets,
@@ -42,7 +42,7 @@ def record_writes(app: App, name: str, purpose: str, database: Writable) -> Iter
         skipped=[audit.table] if audit else [],
     )
     # Without images, the writer is one operation, whatever the number of its transactions.
-    with nullcontext() if has_images else recorder.record_block([name], writer.name_counts):
+    with nullcontext() if write.undo else recorder.record_block([name], writer.name_counts):
         yield cast("Writable", writer)
 
 

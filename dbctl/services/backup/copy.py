@@ -111,8 +111,6 @@ def _split_selection(
 class CopyBackups(BackupOperation):
     """A planned ``backup copy``."""
 
-    purpose = "backup copy"
-
     def __init__(self, source: Repository, destination: Repository, names: Sequence[str]) -> None:
         """Select the named backups, or all with a readable manifest.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import ClassVar
 
 from dbctl.services.app import Operation
 from dbctl.services.backup.repository import Repository
@@ -12,8 +11,6 @@ from dbctl.services.backup.sources import ByteProgress, ignore_bytes
 
 class BackupOperation(Operation):
     """A command on the repository of an app, which can be planned and applied."""
-
-    purpose: ClassVar[str]  #: the command, shown to processes that wait for its lock
 
     def __init__(self, repository: Repository, database: str = "") -> None:
         """Set the repository, and the only database that the operation affects, if it affects only one."""
@@ -33,4 +30,4 @@ class BackupOperation(Operation):
 
     def _lock(self) -> AbstractContextManager[None]:
         """Lock the repository; raises BusyError if another process holds the lock for too long."""
-        return self._repository.store.lock(self.purpose, timeout=self._app.timeout)
+        return self._repository.store.lock(self._app.spec.name, timeout=self._app.timeout)

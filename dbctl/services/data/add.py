@@ -40,7 +40,6 @@ def add_row(app: App, name: str, new_values: Mapping[str, str], nulls: Sequence[
     return Change(
         app,
         selected_database(app),
-        "data add",
         lambda db: AddRow(DataTable(app, db, name), new_values, nulls),
     )
 

@@ -176,7 +176,6 @@ def _change(app: App, name: str, draft: Callable[[Readable], Prepared[R]]) -> Ch
     return Change(
         app,
         selected_database(app),
-        "data delete",
         draft,
         cascade_databases=lambda: _find_cascade_databases(app, name),
     )

@@ -100,7 +100,7 @@ def set_row(
         table = _open_table(app, db, name, {*new_values, *nulls, *secrets})
         return UpdateRow(table, key, new_values, nulls, secrets, any_state=any_state)
 
-    return Change(app, selected_database(app), "data set", draft)
+    return Change(app, selected_database(app), draft)
 
 
 def set_rows(
@@ -124,7 +124,7 @@ def set_rows(
         where = table.conditions(filters)
         return UpdateRows(table, where, values, table.count_matches(where, limit))
 
-    return Change(app, selected_database(app), "data set", draft)
+    return Change(app, selected_database(app), draft)
 
 
 def _open_table(app: App, db: Readable, name: str, columns: set[str]) -> DataTable:

@@ -106,7 +106,7 @@ def import_rows(app: App, file: RowFile) -> Change[ImportResult]:
     def prepare() -> None:
         checked.append(_check_file(app, app.reader(selected_database(app)), file))
 
-    return Change(app, selected_database(app), "data import", draft, prepare=prepare)
+    return Change(app, selected_database(app), draft, prepare=prepare)
 
 
 def add_refused_lines(app: App, file: RowFile, error: ConstraintError | AlreadyExistsError) -> None:

@@ -4,6 +4,7 @@ from dbctl.exports import lazy_imports
 
 with lazy_imports(__name__):
     from dbctl.services.integrity.check import (
+        INDEX_CHECK,
         CheckReport,
         DatabasesChecked,
         check_text_indexes,

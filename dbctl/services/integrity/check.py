@@ -35,7 +35,10 @@ from dbctl.profiles import parse_row_path
 from dbctl.services.app import MASK, App, find_secret_columns, truncate
 from dbctl.services.integrity.leftovers import find_interrupted_restore
 from dbctl.services.integrity.stored_violations import find_mixed_times, find_stored_violations
+from dbctl.spec import Write
 
+#: A full-text index is checked by a statement that only a writer may run.
+INDEX_CHECK = Write(source="schema", audited=False)
 DAMAGED_HINT = CorruptError.remedy
 REINDEX_HINT = "Keep a copy. The table keeps its rows when the index is rebuilt: dbctl maintain reindex"
 AMBIGUOUS_HINT = (
@@ -299,13 +302,12 @@ def check_text_indexes(
     app: App,
     name: str,
     indexes: Sequence[str],
-    operation: str = "integrity check",
     hint: str = TEXT_INDEX_HINT,
 ) -> Iterator[Finding]:
     """Check full-text indexes for damage; requires write privileges, but changes nothing."""
     target = app.target(name)
     try:
-        with app.writer(name, operation) as db:
+        with app.writer(name, INDEX_CHECK) as db:
             checks = require_part(
                 db, Checks, "checking full-text indexes", "Its engine has no integrity check."
             )

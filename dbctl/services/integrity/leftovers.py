@@ -28,7 +28,7 @@ def find_interrupted_restore(app: App) -> Iterator[Finding]:
                 with (
                     registry.load_engine(url.engine)
                     .restore_target(url, target)
-                    .lock("integrity check", timeout=0)
+                    .lock(app.spec.name, timeout=0)
                 ):
                     pass
             except BusyError:

@@ -88,7 +88,7 @@ def repair(app: App, *, delete_orphans: bool = False) -> Change[RepairResult]:
             deleted.setdefault(fix.table, []).extend(fix.conditions)
         return PreparedChange(add_dependent_rows(plan, db, deleted), collected.apply)
 
-    return Change(app, names[0], "integrity repair", draft)
+    return Change(app, names[0], draft)
 
 
 # Fixes -----------------------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ def repair_times(app: App, *, table: str = "") -> Change[RepairResult]:
         )
         return PreparedChange(plan, work.apply)
 
-    return Change(app, names[0], "integrity repair", draft)
+    return Change(app, names[0], draft)
 
 
 class _TimeRepair:

@@ -154,7 +154,7 @@ class RunMaintenance(Operation):
         for name, tasks in tasks_by_database.items():
             if not tasks:
                 continue
-            with self._app.writer(name, f"maintain {self._kind}") as db:
+            with self._app.writer(name) as db:
                 maintainer = _require_maintenance(db)
                 for task in tasks:
                     result, error = _run_task(db, maintainer, task)

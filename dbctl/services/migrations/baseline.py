@@ -109,7 +109,7 @@ class Baseline(Operation):
         differences = 0
         for target, match in self._match_targets():
             with (
-                self._app.writer(target.database, "migrate baseline") as db,
+                self._app.writer(target.database) as db,
                 require_script_runner(db).schema_transaction(),
             ):
                 if target.ledger.table in db.tables() and read_records(target, db):

@@ -53,6 +53,7 @@ from dbctl.services.migrations.status import (
 
 NOTHING_PENDING = "nothing to do: no migration is pending"
 NOTHING_APPLIED = "nothing to do: no migration is applied"
+RESET = "migrate reset"  #: in place of the names of destructive migrations
 
 
 class PendingMigration(Struct, frozen=True, kw_only=True):
@@ -74,8 +75,6 @@ class PendingMigration(Struct, frozen=True, kw_only=True):
 
 class _MigrationOperation(Operation):
     """An operation on the databases of an app, with its options."""
-
-    purpose: ClassVar[str]  #: shown to processes that wait for the lock, and the reason of the safety backup
 
     def __init__(
         self,
@@ -121,7 +120,7 @@ class _MigrationOperation(Operation):
         """Create the safety backup, and yield the database under the lock, and the id of the backup."""
         with (
             self._safety.protect(target, destructive_names) as backup,
-            self._app.writer(target.database, self.purpose, create=True) as db,
+            self._app.writer(target.database, create=True) as db,
         ):
             yield db, backup
 
@@ -204,7 +203,7 @@ class _RunMigrations(_MigrationOperation):
         def read(target: MigrationTarget) -> DatabasePlan:
             with open_database(self._app, target) as db:
                 if db is not None:
-                    self._app.refuse_contradictions(target.database, db, self.purpose)
+                    self._app.refuse_contradictions(target.database, db, ("ledger",))
                 return plan_database(target, db, self._selection, counts_rows=counts_rows)
 
         return [
@@ -216,7 +215,7 @@ class _RunMigrations(_MigrationOperation):
 class MigrateUp(_RunMigrations):
     """Run pending migrations."""
 
-    purpose, direction, verb = "migrate up", "up", "run"
+    direction, verb = "up", "run"
     result, empty_message = AppliedMigration, NOTHING_PENDING
     _selection: UpSelection
 
@@ -244,7 +243,7 @@ class MigrateUp(_RunMigrations):
 class MigrateDown(_RunMigrations):
     """Revert migrations with their own down scripts, newest first."""
 
-    purpose, direction, verb = "migrate down", "down", "revert"
+    direction, verb = "down", "revert"
     result, empty_message = RevertedMigration, NOTHING_APPLIED
     _selection: DownSelection
 
@@ -260,8 +259,6 @@ class MigrateDown(_RunMigrations):
 
 class ResetDatabase(_MigrationOperation):
     """Empty a development database, and run every migration again."""
-
-    purpose = "migrate reset"
 
     def _refuse_options(self) -> None:
         if self.protected:
@@ -288,7 +285,7 @@ class ResetDatabase(_MigrationOperation):
         if not plans:
             raise UsageError(detail=f"{self._target.folder.path} contains no migration to run")
         if rows:
-            steps += self._safety.describe_steps(self._target, [self.purpose])
+            steps += self._safety.describe_steps(self._target, [RESET])
             contents = f"{format_count(len(rows), 'table')} with {format_count(sum(rows.values()), 'row')}"
             steps.append(f"drop {contents}, and all other objects of the schema")
         steps += [f"run {plan.file.name}" for plan in plans]
@@ -307,7 +304,7 @@ class ResetDatabase(_MigrationOperation):
             self.plan()
         if confirmed not in (None, self._digest):
             raise PlanChangedError(target=self.target)
-        with self._open_locked(self._target, [self.purpose] if self._rows else []) as (db, backup):
+        with self._open_locked(self._target, [RESET] if self._rows else []) as (db, backup):
             if confirmed is not None and _count_approximately(db) != self._rows:
                 raise PlanChangedError(target=self.target)
             scripts = require_script_runner(db)

@@ -114,11 +114,11 @@ class LedgerChange(Change[RepairResult]):
         self,
         app: App,
         target: MigrationTarget,
-        purpose: str,
+        action: str,
         list_steps: Callable[[DatabaseState], Sequence[_Step]],
     ) -> None:
-        self._target, self._list_steps = target, list_steps
-        super().__init__(app, target.database, f"migrate {purpose}", self._prepare_change)
+        self._target, self._action, self._list_steps = target, action, list_steps
+        super().__init__(app, target.database, self._prepare_change)
 
     def plan(self) -> Plan:
         return self._prepare_change(self._app.reader(self._target.database, allow_empty=True)).plan
@@ -151,8 +151,7 @@ class LedgerChange(Change[RepairResult]):
         require_row_count(step.write(db, ledger), 1, db)
         migration = step.migration
         details = {"database": migration.database, "was": migration.state, "now": step.now}
-        action = self._purpose.replace(" ", ".")
-        audit.record(self._app, db, action, "migrations", migration.name, details)
+        audit.record(self._app, db, self._action, "migrations", migration.name, details)
         return LedgerRepair(
             app=migration.app,
             database=migration.database,
@@ -184,7 +183,7 @@ def mark(
         steps = [_create_mark_step(state, migrations[name], requested) for name in selected]
         return [step for step in steps if step]
 
-    return LedgerChange(app, target, "mark", list_steps)
+    return LedgerChange(app, target, "migrate.mark", list_steps)
 
 
 def repair(
@@ -227,7 +226,7 @@ def repair(
             steps += _create_outcome_steps(state, selected, outcome)
         return steps
 
-    return LedgerChange(app, target, "repair", list_steps)
+    return LedgerChange(app, target, "migrate.repair", list_steps)
 
 
 def _resolve_names(state: DatabaseState, selectors: Sequence[str]) -> list[str]:

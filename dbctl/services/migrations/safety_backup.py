@@ -85,7 +85,7 @@ class SafetyBackup:
             ) from error
 
     def _create(self, repository: Repository, database: str) -> str:
-        with repository.store.lock("migrate", timeout=self._app.timeout):
+        with repository.store.lock(self._app.spec.name, timeout=self._app.timeout):
             backup_id = create_safety_backup(self._app, repository, database)
         self._app.close()  # closing a reader later would drop the locks that this process holds on its file
         return backup_id

@@ -332,7 +332,7 @@ def retry_after_running_migration(app: App, target: MigrationTarget, read: Calla
             return read()
     except (MigrationStatementUnknownError, MigrationPartiallyRevertedError):
         restore_target = app.engine(target.database).restore_target(app.url(target.database), target.name)
-        with restore_target.lock("migrate", timeout=app.timeout):
+        with restore_target.lock(app.spec.name, timeout=app.timeout):
             return read()
 
 

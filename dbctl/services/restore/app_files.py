@@ -55,8 +55,6 @@ class FilesRestoreResult(ChangeResult, frozen=True, kw_only=True):
 class RestoreFiles(BackupOperation):
     """Extract the files of a backup or an archive into a new folder."""
 
-    purpose = "restore files"
-
     def __init__(
         self, repository: Repository, source: Manifest | Path, to: Path, keys: DecryptionKeys
     ) -> None:

@@ -33,8 +33,6 @@ MAX_ATTEMPTS = 5
 class ApplyRestore(RestoreOperation):
     """Restore a backup into the live databases."""
 
-    purpose = "restore apply"
-
     def __init__(self, source: BackupSource, *, replace: bool = False) -> None:
         """Select the databases: the one of ``app.only``, or all of the backup.
 
@@ -140,7 +138,7 @@ class ApplyRestore(RestoreOperation):
             make_folder(folder)
         for member in self._members:
             restore_target = app.restore_target(member.database)
-            locks.enter_context(restore_target.lock(self.purpose, timeout=app.timeout))
+            locks.enter_context(restore_target.lock(app.spec.name, timeout=app.timeout))
             restore_target.require_space(member.size)
             self._plan_roles(member)
 
@@ -167,7 +165,7 @@ class ApplyRestore(RestoreOperation):
         replacement.run(
             locks,
             lambda: results.append(
-                create_result(replacement, self._source, self._members, self.purpose, can_undo=self._can_undo)
+                create_result(replacement, self._source, self._members, can_undo=self._can_undo)
             ),
         )
         return results[0]

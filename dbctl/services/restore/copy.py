@@ -100,8 +100,6 @@ class _CopyTarget(Struct, frozen=True, kw_only=True):
 class CopyRestore(RestoreOperation):
     """Restore copies of databases; the databases of the app are not opened."""
 
-    purpose = "restore apply --to"
-
     def __init__(self, source: BackupSource, to: Mapping[str, Url], *, replace: bool = False) -> None:
         """Assign an address to each database.
 
@@ -159,7 +157,7 @@ class CopyRestore(RestoreOperation):
             self._source.require_existing()
             for copy in self._copies:
                 restore_target = copy.restore_target
-                stack.enter_context(restore_target.lock(self.purpose, timeout=self._app.timeout))
+                stack.enter_context(restore_target.lock(self._app.spec.name, timeout=self._app.timeout))
                 restore_target.require_space(copy.member.size)
                 copy.replaces_content(allowed=self._replace)
                 self._plan_roles(copy)

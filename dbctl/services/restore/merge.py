@@ -33,7 +33,6 @@ from dbctl.services.data import sort_by_references
 from dbctl.services.restore.source import BackupSource, MergeMode, require_copyable
 from dbctl.services.rules import RowRules
 
-PURPOSE = "restore apply --table"
 #: Errors that rules of the app raise for a row of a backup.
 RULE_ERRORS = (AlreadyExistsError, BuiltInRoleError, ValueInvalidError)
 #: Maximum number of rows of one table that are compared one by one with existing rows.
@@ -137,7 +136,9 @@ class Merge:
             reason = f"the backup has rows without a value in the key column {', '.join(empty_keys)}"
             raise self._not_restored(name, reason, as_new)
         secret = find_secret_columns(self._app, self._database, db).get(name, [])
-        rules = RowRules(self._app, self._database, LiveTable(self._app.profile, db, name, PURPOSE))
+        rules = RowRules(
+            self._app, self._database, LiveTable(self._app.profile, db, name, self._app.spec.name)
+        )
         checked_rows = CheckedRows(rules, name, columns, Rows(source, db, name, name, columns))
         staged = require_staging(db).stage(name, key, columns, checked_rows)
         return StagedTable(
@@ -171,7 +172,9 @@ class Merge:
         """
         columns = [*table.key, *table.compared_columns]
         # created again, because referenced rows may just have been restored
-        rules = RowRules(self._app, self._database, LiveTable(self._app.profile, db, table.name, PURPOSE))
+        rules = RowRules(
+            self._app, self._database, LiveTable(self._app.profile, db, table.name, self._app.spec.name)
+        )
         for number, row in table.checked_rows.suspect_rows:
             where = [Condition(name, "=", row[name]) for name in table.key]
             existing = [

@@ -16,7 +16,7 @@ from dbctl.services.restore import preview
 PENDING_STATES: tuple[State, ...] = ("pending", "out-of-order")
 
 
-def record_restore(app: App, manifest: Manifest, safety: Manifest, purpose: str) -> Iterator[Finding]:
+def record_restore(app: App, manifest: Manifest, safety: Manifest) -> Iterator[Finding]:
     """Write the audit record, if the app has an audit table; yield a finding if that fails.
 
     The record has its own transaction, because the restore itself is not a transaction.
@@ -27,7 +27,7 @@ def record_restore(app: App, manifest: Manifest, safety: Manifest, purpose: str)
         return
     details = {"created_at": manifest.created_at, "safety_backup": safety.id if safety.members else None}
     try:
-        with app.writer(app.main(), purpose) as db, db.transaction():
+        with app.writer(app.main()) as db, db.transaction():
             audit.record(app, db, "restore.apply", "backup", manifest.id, details)
     except DbctlError as error:
         message = f"the restore was not recorded in the app: {error}"

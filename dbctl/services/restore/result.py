@@ -65,7 +65,7 @@ class RestoreResult(ChangeResult, frozen=True, kw_only=True):
 
 
 def create_result(
-    replacement: Replacement, source: BackupSource, members: Sequence[Member], purpose: str, *, can_undo: bool
+    replacement: Replacement, source: BackupSource, members: Sequence[Member], *, can_undo: bool
 ) -> RestoreResult:
     """Record the restore in the app, check the restored databases, and return the result.
 
@@ -73,7 +73,6 @@ def create_result(
         replacement: the replacement of the databases, after its end.
         source: the backup.
         members: the restored members.
-        purpose: the command, for the audit record.
         can_undo: whether the identity is available that decrypts the safety backup.
     """
     safety = replacement.safety
@@ -89,12 +88,12 @@ def create_result(
             )
             for member in members
         ],
-        findings=list(_find_remaining_work(replacement, source, members, purpose, can_undo=can_undo)),
+        findings=list(_find_remaining_work(replacement, source, members, can_undo=can_undo)),
     )
 
 
 def _find_remaining_work(
-    replacement: Replacement, source: BackupSource, members: Sequence[Member], purpose: str, *, can_undo: bool
+    replacement: Replacement, source: BackupSource, members: Sequence[Member], *, can_undo: bool
 ) -> Iterator[Finding]:
     app, manifest, safety = source.app, source.manifest, replacement.safety
     yield from replacement.find_remarks()
@@ -110,7 +109,7 @@ def _find_remaining_work(
         message = f"it stays unchanged: {reason}"
         yield Finding(target=target, severity="warning", code="not-undone", message=message)
     yield from report_unchanged_files(app, manifest)
-    yield from record_restore(app, manifest, safety, purpose)
+    yield from record_restore(app, manifest, safety)
     for member in members:
         yield from check_restored(app, member, replacement.states[member.database])
     yield from check_surroundings(app, [member.database for member in members])

@@ -88,8 +88,6 @@ class DatabaseSalvageResult(ChangeResult, frozen=True, kw_only=True):
 class SalvageDatabase(Operation):
     """Salvage a damaged database into a new file; the damaged file is not changed."""
 
-    purpose = "restore recover"
-
     def __init__(
         self,
         app: App,
@@ -164,7 +162,7 @@ class SalvageDatabase(Operation):
         with ExitStack() as stack:
             if os.access(self._recovery.source.parent, os.W_OK):  # a failing disk may have become read-only
                 restore_target = engine.restore_target(self._url, self.target)
-                stack.enter_context(restore_target.lock(self.purpose, timeout=self._app.timeout))
+                stack.enter_context(restore_target.lock(self._app.spec.name, timeout=self._app.timeout))
             self._require_unused()
             return self._create_result(engine.salvage(self._recovery, self.target, progress=self.progress))
 

@@ -12,7 +12,6 @@ from dbctl.model import ChangeResult, Effect, Plan, Row, format_count
 from dbctl.services.app import LiveTable, audit, find_secret_columns, require_row_count
 from dbctl.services.backup import MemberReader, Source
 from dbctl.services.restore.merge import (
-    PURPOSE,
     RULE_ERRORS,
     Merge,
     RestoredTable,
@@ -27,6 +26,10 @@ from dbctl.services.restore.merge import (
 from dbctl.services.restore.source import BackupSource, RestoreOperation
 from dbctl.services.restore.steps import SafetyBackup, Step, run_steps
 from dbctl.services.rules import RowRules, guard_constraints
+from dbctl.spec import Write
+
+#: Its rows are those of a file, unlike those of a whole backup.
+RESTORED_TABLE = Write(source="input", facts=("audit",))
 
 
 class TablesRestoreResult(ChangeResult, frozen=True, kw_only=True):
@@ -66,8 +69,6 @@ class TablesRestoreResult(ChangeResult, frozen=True, kw_only=True):
 
 class RestoreTables(RestoreOperation):
     """Restore tables of one database in one transaction."""
-
-    purpose = PURPOSE
 
     def __init__(self, source: BackupSource, selection: TableSelection) -> None:
         """Select the tables.
@@ -139,7 +140,7 @@ class RestoreTables(RestoreOperation):
             return restore(source, db, confirmed)
 
     def _open_writer(self) -> AbstractContextManager[Writable]:
-        return self._app.writer(self._member.database, self.purpose)
+        return self._app.writer(self._member.database, RESTORED_TABLE)
 
     def _create_result(
         self, safety: SafetyBackup | None, tables: Sequence[RestoredTable]
@@ -209,7 +210,7 @@ class RestoreTables(RestoreOperation):
         self, db: Writable, new: str, columns: Sequence[str], rows: Rows
     ) -> Iterator[Sequence[object]]:
         """Yield rows of the backup; refuse those that violate the app's rules for a table of the new name."""
-        live_table = LiveTable(self._app.profile, db, new, self.purpose)
+        live_table = LiveTable(self._app.profile, db, new, self._app.spec.name)
         rules = RowRules(self._app, self._member.database, live_table)
         rules.prepare()
         for row in rows:

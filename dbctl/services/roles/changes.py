@@ -63,9 +63,7 @@ def create_role(
     """Add a role with permissions."""
     fields = {"name": name, "description": description or None, "priority": priority}
     values = {word: value for word, value in fields.items() if value is not None}
-    return Change(
-        app, users_database(app), "roles create", lambda db: CreateRole(app, db, values, permissions)
-    )
+    return Change(app, users_database(app), lambda db: CreateRole(app, db, values, permissions))
 
 
 class CreateRole:
@@ -114,7 +112,7 @@ class CreateRole:
 
 def update_role(app: App, name: str | KeyText, fields: Mapping[str, object]) -> Change[RoleChangeResult]:
     """Change a role's name, description or priority."""
-    return Change(app, users_database(app), "roles update", lambda db: UpdateRole(app, db, name, fields))
+    return Change(app, users_database(app), lambda db: UpdateRole(app, db, name, fields))
 
 
 class UpdateRole:
@@ -158,7 +156,7 @@ class UpdateRole:
 
 def delete_role(app: App, name: str | KeyText) -> Change[RoleDeleteResult]:
     """Delete a role without users."""
-    return Change(app, users_database(app), "roles delete", lambda db: DeleteRole(app, db, name))
+    return Change(app, users_database(app), lambda db: DeleteRole(app, db, name))
 
 
 class DeleteRole:
@@ -209,7 +207,7 @@ def grant(
         table = RoleTable(app, db, "permissions")
         return ChangePermissions(table, name, permissions, granted=True, built_in=built_in)
 
-    return Change(app, users_database(app), "roles grant", draft)
+    return Change(app, users_database(app), draft)
 
 
 def revoke(
@@ -225,7 +223,7 @@ def revoke(
         table = RoleTable(app, db, "permissions")
         return ChangePermissions(table, name, permissions, granted=False, built_in=built_in)
 
-    return Change(app, users_database(app), "roles revoke", draft)
+    return Change(app, users_database(app), draft)
 
 
 class ChangePermissions:

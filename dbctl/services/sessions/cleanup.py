@@ -223,7 +223,7 @@ class CleanUp(Operation):
         return CleanupResult(rules=results)
 
     def _run(self, rule: Cleanup) -> RuleResult | None:
-        with self._app.writer(self._app.resolve_database(rule), "sessions cleanup") as db:
+        with self._app.writer(self._app.resolve_database(rule)) as db:
             variant, live = self._resolve_rule(rule, db)
             if live is None:
                 return None

@@ -69,7 +69,7 @@ class RebuildStatistics(Change[RebuildResult]):
         self._app, self._login = app, login
         self._sections = app.require_section(app.profile.rebuild, "statistics")
         self._results: Sequence[RebuiltTable] = ()
-        super().__init__(app, users_database(app), "sessions rebuild-stats", self._draft)
+        super().__init__(app, users_database(app), self._draft)
 
     def apply(self, confirmed: str | None = None) -> RebuildResult:
         """Apply the change; if nothing differs, the recount acquires no write lock."""

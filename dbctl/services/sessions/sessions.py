@@ -133,7 +133,7 @@ def revoke(app: App, selector: UserSelector) -> Change[UsersChanged]:
             raise NotSupportedError(feature="revoking sessions", subject=app.profile.title, hint=hint)
         return RevokeSessions(users, users.find_users(selector))
 
-    return Change(app, users_database(app), "sessions revoke", draft)
+    return Change(app, users_database(app), draft)
 
 
 #: By field of ``users.checked``, the command that changes it.

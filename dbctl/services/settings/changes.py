@@ -84,7 +84,7 @@ def set_setting(app: App, key: str, text: str, *, login: SettingOwner = "") -> C
             return ChangeSetting.add(store, key, store.parse_new(key, text), "set")
         return ChangeSetting.change(store, setting, store.parse(key, text, setting.type), "set")
 
-    return Change(app, _database(app, login), "settings set", draft)
+    return Change(app, _database(app, login), draft)
 
 
 def reset_setting(app: App, key: str, *, login: SettingOwner = "") -> Change[SettingChanged]:
@@ -113,7 +113,7 @@ def reset_setting(app: App, key: str, *, login: SettingOwner = "") -> Change[Set
             raise ValueInvalidError(name="reset of", value=key, reason=reason)
         return ChangeSetting.change(store, setting, setting.default, "reset")
 
-    return Change(app, _database(app, login), "settings reset", draft)
+    return Change(app, _database(app, login), draft)
 
 
 def apply_file(
@@ -137,7 +137,7 @@ def apply_file(
     def draft(db: Readable) -> ApplyFile:
         return ApplyFile(open_for_login(app, login, db), file_settings, mode, any_key=bool(login or new_keys))
 
-    return Change(app, _database(app, login), "settings apply", draft)
+    return Change(app, _database(app, login), draft)
 
 
 def compare_file(

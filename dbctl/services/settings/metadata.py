@@ -41,7 +41,7 @@ def update_setting(app: App, key: str, fields: Mapping[str, object]) -> Change[S
         ValueInvalidError: the schema is none, or the value of the setting violates it.
     """
     database = settings_database(app, "system")
-    return Change(app, database, "settings update", lambda db: UpdateSetting(app, db, key, fields))
+    return Change(app, database, lambda db: UpdateSetting(app, db, key, fields))
 
 
 class UpdateSetting:

@@ -46,7 +46,7 @@ class Endpoints:
         configured = structs.replace(
             app.configured, name=DESTINATION, databases={self.database: self.destination_url}
         )
-        self.destination = App(configured, app.base_profile, timeout=app.timeout)
+        self.destination = App(configured, app.base_profile, timeout=app.timeout, spec=app.spec)
         self.destination.profile, self.destination.variant = app.profile, app.variant
         for side in (app, self.destination):
             _ = side.engine(self.database).script_dialect  # engines without SQL refuse
@@ -75,13 +75,13 @@ class Endpoints:
         return self.app.reader(self.database)
 
     @contextmanager
-    def open_destination(self, purpose: str) -> Iterator[Writable]:
+    def open_destination(self) -> Iterator[Writable]:
         """Open the destination for writing, locked against other transfers; a missing file is created.
 
         Raises:
             BusyError: another transfer is running.
         """
-        with self.destination.writer(self.database, purpose, create=True) as db:
+        with self.destination.writer(self.database, create=True) as db:
             yield db
 
     def begin_state(

@@ -63,8 +63,6 @@ class TransferResult(ChangeResult, frozen=True, kw_only=True):
 class RunTransfer(Operation):
     """Copy the rows of a database into an empty database of any engine, or continue an interrupted copy."""
 
-    purpose = "transfer run"
-
     def __init__(
         self, endpoints: Endpoints, options: SchemaOptions, *, advance: Advance = ignore_rows
     ) -> None:
@@ -88,7 +86,7 @@ class RunTransfer(Operation):
         del confirmed  # an empty destination loses nothing
         endpoints = self._endpoints
         source = endpoints.open_source()
-        with endpoints.open_destination(self.purpose) as db, require_rows(source).snapshot():
+        with endpoints.open_destination() as db, require_rows(source).snapshot():
             copy = open_copy(endpoints, source, db, self._options)
             copy.require_fit()
             state = endpoints.begin_state(

@@ -30,7 +30,6 @@ from dbctl.services.transfer.schema import SchemaOptions, detach
 from dbctl.services.transfer.state import TransferState, drop_state, has_state, load_state
 from dbctl.services.transfer.tables import TransferTable
 
-PURPOSE = "transfer switch"
 UNLOCK = "dbctl transfer switch --unlock"
 #: Changes of the schema that an error names.
 MAX_CHANGES = 5
@@ -90,8 +89,6 @@ class SwitchTransfer(Operation):
     make is copied or refused, but not left behind.
     """
 
-    purpose = PURPOSE
-
     def __init__(self, endpoints: Endpoints, *, advance: Advance = ignore_rows) -> None:
         super().__init__(endpoints.app, endpoints.target)
         self._endpoints, self._advance = endpoints, advance
@@ -134,7 +131,7 @@ class SwitchTransfer(Operation):
         del confirmed  # the plan does not depend on rows
         endpoints = self._endpoints
         self.plan()
-        with self._keep_writers_out() as locked, endpoints.open_destination(self.purpose) as db:
+        with self._keep_writers_out() as locked, endpoints.open_destination() as db:
             source = endpoints.open_source()
             rows = require_rows(source)
             state = load_state(db, endpoints.identity)
@@ -179,7 +176,7 @@ class SwitchTransfer(Operation):
         """Lock the source, and unlock it if the block fails; yield the locked tables."""
         endpoints = self._endpoints
         try:
-            with endpoints.app.writer(endpoints.database, self.purpose) as source:
+            with endpoints.app.writer(endpoints.database) as source:
                 lock = require_write_lock(source)
                 retry_conflicts(lock.lock)
                 locked = lock.list_locked()
@@ -194,7 +191,7 @@ class SwitchTransfer(Operation):
 
     def _unlock(self) -> None:
         endpoints = self._endpoints
-        with endpoints.app.writer(endpoints.database, self.purpose) as source:
+        with endpoints.app.writer(endpoints.database) as source:
             retry_conflicts(require_write_lock(source).unlock)
 
     def _refuse_schema_changes(self, copy: Copy, state: TransferState) -> None:
@@ -273,7 +270,7 @@ class UnlockSource(Operation):
             BusyError: a session used a table until the timeout.
         """
         del confirmed  # no row is lost
-        with self._app.writer(self._database, PURPOSE) as db:
+        with self._app.writer(self._database) as db:
             lock = require_write_lock(db)
             tables = lock.list_locked()
             retry_conflicts(lock.unlock)

@@ -153,7 +153,7 @@ def verify_transfer(endpoints: Endpoints, *, advance: Advance = ignore_rows) -> 
 def try_writes(endpoints: Endpoints) -> Sequence[WriteProof]:
     """Try whether the destination accepts new rows; nothing remains of them."""
     try:
-        with endpoints.open_destination("transfer verify") as db:
+        with endpoints.open_destination() as db:
             proofs = db.part(WriteProofs)
             return proofs.try_writes() if proofs else ()
     except DbctlError as error:

@@ -83,7 +83,6 @@ def undo_operation(app: App, operation: OperationDetails) -> Change[Undone]:
     return Change(
         app,
         databases[0],
-        "undo",
         lambda db: RevertRows(app, operation, databases, db),
         cascade_databases=lambda: databases[1:],
     )

@@ -127,7 +127,7 @@ def create_user(app: App, new: NewUser) -> Change[UserCreated]:
         RoleMissingError: the role does not exist.
         RoleExclusiveError: another user has the exclusive role.
     """
-    return Change(app, users_database(app), "users create", lambda db: CreateUser(UserTable(app, db), new))
+    return Change(app, users_database(app), lambda db: CreateUser(UserTable(app, db), new))
 
 
 class CreateUser:

@@ -151,7 +151,7 @@ def delete_users(
         cascading = [other for name in tables for other in find_cascading_tables(users.db, name)]
         return find_written_databases(app, users_database(app), cascading)
 
-    return Change(app, users_database(app), "users delete", draft, cascade_databases=cascade_databases)
+    return Change(app, users_database(app), draft, cascade_databases=cascade_databases)
 
 
 def _prepare_transfer(

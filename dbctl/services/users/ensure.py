@@ -23,7 +23,7 @@ def ensure_user(app: App, new: NewUser) -> Change[UserCreated]:
         update = UpdateUsers(users, [user], UserUpdate(fields=fields), "Ensure user {logins}", "users.update")
         return PreparedChange(update.plan, lambda db: _ensured(update.apply(db)))
 
-    return Change(app, users_database(app), "users ensure", draft)
+    return Change(app, users_database(app), draft)
 
 
 def needs_password(app: App, new: NewUser) -> bool:

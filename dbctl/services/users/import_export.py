@@ -267,7 +267,7 @@ def import_users(
         rows = NewUserRows(UserTable(app, db))
         return ImportUsers(rows, *check(rows), file)
 
-    return Change(app, users_database(app), "users import", draft, prepare=prepare)
+    return Change(app, users_database(app), draft, prepare=prepare)
 
 
 class ImportUsers:

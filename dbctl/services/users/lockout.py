@@ -195,7 +195,7 @@ def unlock(app: App, selector: UserSelector, addresses: Sequence[str] = ()) -> C
         selected = [] if addresses and selector.is_empty else users.find_users(selector)
         return UnlockUsers(users, selected, addresses)
 
-    return Change(app, users_database(app), "users unlock", draft)
+    return Change(app, users_database(app), draft)
 
 
 class UnlockUsers:

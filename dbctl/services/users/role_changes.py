@@ -36,7 +36,7 @@ def set_role(
         users = UserTable(app, db)
         return TransferRole(users, users.find_single_user(selector), role, previous_holder_role)
 
-    return Change(app, users_database(app), "users set-role", draft)
+    return Change(app, users_database(app), draft)
 
 
 def add_role(app: App, selector: UserSelector, role: str) -> Change[UsersChanged]:

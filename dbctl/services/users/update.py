@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from msgspec import structs
+
 from dbctl.engines.contract import Readable, Writable
 from dbctl.errors import AlreadyExistsError, UsageError
 from dbctl.model import (
@@ -88,6 +90,7 @@ class UserUpdate(Struct, frozen=True, kw_only=True):
     password_hash: str = ""  #: the hash of a new password
     #: the password, if dbctl generated it; shown once, in the result
     generated_password: Secret | None = None
+    sets_password: bool = False  #: also without a hash: the first plan precedes the prompt for the password
     role_action: RoleAction = "set"  #: what happens with the role in ``fields``
 
 
@@ -116,6 +119,7 @@ def set_password(app: App, selector: UserSelector, update: UserUpdate) -> Change
     Raises (when planned and when applied):
         UsageError: several users are selected.
     """
+    update = structs.replace(update, sets_password=True)
     return change_users(app, selector, update, "Set the password of {logins}", "set-password")
 
 
@@ -128,7 +132,7 @@ def change_users(
         users = UserTable(app, db)
         return UpdateUsers(users, users.find_users(selector), update, title, f"users.{action}")
 
-    return Change(app, users_database(app), f"users {action}", draft)
+    return Change(app, users_database(app), draft)
 
 
 class UpdateUsers:
@@ -165,7 +169,6 @@ class UpdateUsers:
         self._users, self._selected, self._action = users, selected, action
         self._generated_password = update.generated_password
         fields = self._parse_fields(update)
-        has_password = action == "users.set-password"
         self._assignments = _assign_roles(users, selected, fields, update.role_action)
         differing = {
             user.id: [
@@ -179,7 +182,7 @@ class UpdateUsers:
             ]
             for user in selected
         }
-        self._touched = touched = [user for user in selected if differing[user.id] or has_password]
+        self._touched = touched = [user for user in selected if differing[user.id] or update.sets_password]
         self.leaving_admins = [user for user in touched if self._is_leaving(user, fields)]
         if is_guarded:
             refuse_shared_role(users, self._assignments.values())
@@ -187,7 +190,7 @@ class UpdateUsers:
         self._names = [field for field in fields if any(field in differing[user.id] for user in touched)]
         self._new_values = {field: fields[field] for field in self._names}
         self._values = copy_fields(users, self._new_values) | users.encode_values(self._new_values)
-        if has_password:
+        if update.sets_password:
             passwords = Passwords(users.app, users.live)
             require_prefix(users.app)
             passwords.require_declared_formats()
@@ -256,7 +259,7 @@ class UpdateUsers:
 
     def _parse_fields(self, update: UserUpdate) -> dict[str, object]:
         users, selected = self._users, self._selected
-        if self._action == "users.set-password" and len(selected) > 1:
+        if update.sets_password and len(selected) > 1:
             raise UsageError(detail="several users would get the same password; select one user")
         for field in update.fields:
             if users.fields.get(field) == users.id:

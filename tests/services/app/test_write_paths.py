@@ -1,4 +1,4 @@
-"""Every purpose of a writer declares the facts of a profile by which it writes."""
+"""Each command declares the facts of a profile by which it writes, and opens no database for writing otherwise."""
 
 from __future__ import annotations
 
@@ -9,12 +9,24 @@ from contextlib import closing
 import pytest
 
 from dbctl.cli.main import main
+from dbctl.config import Selection
 from dbctl.profiles.loader import load, read
-from dbctl.services.app import write_paths
+from dbctl.services import app as app_service
+from dbctl.services import users
+from dbctl.services.app import UserSelector
+from dbctl.services.restore.tables import RESTORED_TABLE
+from dbctl.spec import FACTS, CommandSpec, Write
 from tests.cli.test_effects import MORE_LINES
 from tests.cli.test_reference import LINES, app_folder, deployment, receiver, split_line
+from tests.services import flashpoint_app
+from tools.reference import read_specs
 
 __all__ = ["app_folder", "deployment", "receiver"]
+
+#: How commands write, by name, and a part of one with another meaning.
+WRITES = {name: spec.writes for name, spec in read_specs().items() if spec.writes} | {
+    "restore apply --table": RESTORED_TABLE
+}
 
 #: Commands of the purposes, in addition to those of other tests, after what gives them something to do. ``{user}`` is signed in.
 FURTHER_LINES = [
@@ -73,10 +85,22 @@ insert into tokens values (1, 2, null), (2, 1, '2026-01-01T00:00:00.000Z');
 """
 
 
-def test_every_purpose_declares_its_facts():
-    assert write_paths.FACTS_BY_PURPOSE.keys() == write_paths.PATHS.keys()
-    declared = {fact for facts in write_paths.FACTS_BY_PURPOSE.values() for fact in facts}
-    assert declared <= set(write_paths.FACTS)
+def test_command_that_does_not_declare_it_cannot_write(tmp_path):
+    """Neither with a writer nor in a plan; without a command, the strictest declaration applies."""
+    path, spec = (
+        flashpoint_app.create_app(tmp_path, "document"),
+        CommandSpec(name="users list", answers=tuple),
+    )
+    with app_service.open_app(
+        Selection(config=str(path.with_name("dbctl.toml"))), timeout=1, spec=spec
+    ) as app:
+        change = users.delete_users(app, UserSelector(logins=["ann"]))
+        with pytest.raises(ValueError, match="users list"), app.writer("user"):
+            pass
+        with pytest.raises(ValueError, match="users list"):
+            change.plan()
+    with flashpoint_app.open_app(path) as app:
+        assert app.declared_write == Write(source="input", facts=FACTS, undo=True)
 
 
 def read_tables(folder):
@@ -137,7 +161,7 @@ def derive_facts(profile, written):
     return facts
 
 
-PURPOSES = [purpose for purpose, facts in write_paths.FACTS_BY_PURPOSE.items() if facts]
+PURPOSES = [name for name, write in WRITES.items() if write.facts]
 SEVERAL_ROLES = ["users add-role", "users remove-role"]
 
 
@@ -183,7 +207,7 @@ def test_declared_facts_are_those_that_the_command_writes(purpose, deployment, t
         monkeypatch.setenv("DBCTL_STATE", str(folder / "state"))
         written |= run_line(fill(line, folder), folder)
     written &= FACTS_OF_ANY_ROWS.get(purpose.split()[0], written)
-    assert written == {*write_paths.FACTS_BY_PURPOSE[purpose]}
+    assert written == {*WRITES[purpose].facts}
 
 
 @pytest.mark.parametrize("purpose", SEVERAL_ROLES)
@@ -211,4 +235,4 @@ def test_declared_facts_of_several_roles_are_those_that_the_command_writes(purpo
         == 0
     )
     written = derive_facts(read(tmp_path / "crew.toml"), list_written_columns(before, read_tables(tmp_path)))
-    assert written == {*write_paths.FACTS_BY_PURPOSE[purpose]}
+    assert written == {*WRITES[purpose].facts}

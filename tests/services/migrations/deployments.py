@@ -15,6 +15,7 @@ from dbctl.services.migrations import MigrateUp, UpSelection, find_targets
 from dbctl.services.migrations import status as migration_status
 from tests import in_process
 from tests.databases import ComparedDatabase, empty_database
+from tools.reference import read_specs
 
 ROOT = Path(__file__).parents[3]
 ENVIRONMENT = {
@@ -76,7 +77,8 @@ class Desk:
 
     @contextmanager
     def open_app(self, *, timeout=5):
-        with app_service.open_app(Selection(config=str(self.folder / "dbctl.toml")), timeout=timeout) as app:
+        selection, spec = Selection(config=str(self.folder / "dbctl.toml")), read_specs()["migrate up"]
+        with app_service.open_app(selection, timeout=timeout, spec=spec) as app:
             yield app
 
     def up(self, **options):

@@ -102,7 +102,7 @@ def test_statement_in_unknown_state_requires_a_repair(desk, done):
     """Simulate a kill between a statement and its row in the journal."""
     desk.write({"002_five": OUTSIDE + FIVE.format("insert into one values (3);")})
     statements = [sql for _, sql in find_dialect(desk).split(FIVE.format("insert into one values (3);"))]
-    with desk.open_app() as app, app.writer("main", "migrate up") as db:
+    with desk.open_app() as app, app.writer("main") as db:
         journal = Journal(db, "002_five", "up")
         scripts = find_part(db, ScriptRunner)
         with scripts.outside_transaction():
@@ -133,7 +133,7 @@ def test_statement_in_unknown_state_requires_a_repair(desk, done):
         assert repair.repair(app, find_targets(app), [], outcome=outcome).plan().is_empty
     with (
         desk.open_app() as app,
-        app.writer("main", "migrate up") as db,
+        app.writer("main") as db,
         pytest.raises(MigrationStepMissingError),
     ):
         resolve_statement(db, "002_five", done=done)

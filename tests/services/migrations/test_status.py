@@ -45,6 +45,7 @@ from dbctl.url import Url
 from tests.call_count import count_calls
 from tests.in_process import CLEAN_ENVIRONMENT, run_command
 from tests.shapes.flashpoint_web import deployed_user_db, document_user_db
+from tools.reference import read_specs
 
 FILES = {
     "001_users": "create table users (id integer primary key, name text);\ncreate table roles (id integer primary key);\n",
@@ -79,7 +80,9 @@ def folder(tmp_path: Path) -> Path:
 @contextmanager
 def open_app(path: Path, timeout: float = 5) -> Iterator[App]:
     with app_service.open_app(
-        Selection(profile="flashpoint-web", urls=[f"user={path}"]), timeout=timeout
+        Selection(profile="flashpoint-web", urls=[f"user={path}"]),
+        timeout=timeout,
+        spec=read_specs()["migrate up"],
     ) as app:
         yield app
 

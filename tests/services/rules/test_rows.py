@@ -1,7 +1,7 @@
 """Each write path rejects rows that break a rule, on every engine, and changes no row.
 
 The rules are the subclasses and functions of ``RowRule``, the last active admin, and columns that are true in one row (``SingleTrueUpdate``);
-the paths are those of ``write_paths.PATHS``. A new rule or path without a case fails ``test_every_rule_and_every_path_has_a_case``.
+the paths are the commands that declare ``Write``. A new rule or path without a case fails ``test_every_rule_and_every_path_has_a_case``.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import NamedTuple, get_args
 import pytest
 
 from dbctl.engines.contract.monitoring import MaintenanceKind
-from dbctl.services.app import write_paths
 from dbctl.services.rules.columns import RowRule
 from dbctl.services.rules.roles import BuiltInRole
 from dbctl.services.rules.rows import is_equal_stored
 from tests.databases import ComparedDatabase, empty_database
+from tests.services.app.test_write_paths import WRITES
 from tests.shapes.flashpoint_web import PASSWORD_HASH
 
 HASH = PASSWORD_HASH
@@ -339,7 +339,7 @@ CASES: Mapping[str, Case] = {
 }
 #: Commands that change only users, roles or settings; each has a line in ``CASES`` for the rules that it can break.
 #: ``users activate`` can break none; ``tests/services/users/test_role_forms.py`` has the commands for several roles.
-DEDICATED = {path for path in write_paths.PATHS if path.split()[0] in ("users", "roles", "settings")}
+DEDICATED = {path for path in WRITES if path.split()[0] in ("users", "roles", "settings")}
 GENERIC = {"data import", "data add", "data set", "data delete", "restore apply --table"}
 #: Rules for which a restore is tested on servers, where a backup and a restore take seconds: a rule for one column, for
 #: several columns, for another table, and for several rows. Rules do not depend on the engine.
@@ -371,8 +371,9 @@ def test_every_rule_and_every_path_has_a_case():
     rules = {rule.__name__ for rule in list_leaf_classes(RowRule)}
     assert BuiltInRole.__name__ in rules
     assert set(CASES) - {"last admin", "exclusive", "exclusive role", "JSON object", "listed value"} == rules
-    assert {f"maintain {kind}" for kind in get_args(MaintenanceKind)} <= set(write_paths.PATHS)
-    input_paths = {path for path, source in write_paths.PATHS.items() if source == "input"}
+    kinds = {*get_args(MaintenanceKind)} - {"rollback-journal"}  # maintain wal --off
+    assert {f"maintain {kind}" for kind in kinds} <= set(WRITES)
+    input_paths = {path for path, write in WRITES.items() if write.source == "input"}
     assert input_paths == DEDICATED & input_paths | GENERIC
     covered = {path for case in CASES.values() for path in case.commands}
     assert DEDICATED & input_paths - covered == {"users activate", "users add-role", "users remove-role"}
@@ -387,19 +388,6 @@ def test_contradicting_profile_is_reported_with_position(answer, guild, valid, i
     guild("sqlite", TABLES.replace(valid, invalid))
     result = answer("apps", "check", status=2)
     assert f".{position}" in json.dumps(result)
-
-
-def test_unlisted_write_path_cannot_open_a_database(answer, guild):
-    from dbctl.config import Selection
-    from dbctl.services import app as app_service
-
-    guild("sqlite", TABLES)
-    with (
-        app_service.open_app(Selection(), timeout=5) as app,
-        pytest.raises(ValueError, match="write_paths"),
-        app.writer("main", "a path without rules"),
-    ):
-        pass
 
 
 @pytest.fixture

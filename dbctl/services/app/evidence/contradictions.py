@@ -20,7 +20,7 @@ from dbctl.services.app import ledger_detection
 from dbctl.services.app.app import App
 from dbctl.services.app.evidence import values
 from dbctl.services.app.live_table import LiveTable, find_column
-from dbctl.services.app.write_paths import FACTS, Fact
+from dbctl.spec import FACTS, Fact
 
 #: Sampled rows at each end of a table, and of a ledger; the time limit of a sample.
 SAMPLE_ROWS, LEDGER_ROWS, SAMPLE_LIMIT = 50, 1000, timedelta(seconds=1)

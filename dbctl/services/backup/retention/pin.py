@@ -33,8 +33,6 @@ class BackupsPinned(ChangeResult, frozen=True, kw_only=True):
 class PinBackups(BackupOperation):
     """Pin backups, or remove their pins."""
 
-    purpose = "backup pin"
-
     def __init__(self, repository: Repository, names: Sequence[str], reason: str | None) -> None:
         """Select the backups by id or ``latest``; ``reason`` None removes their pins.
 

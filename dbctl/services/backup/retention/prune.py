@@ -89,8 +89,6 @@ class BackupsDeleted(ChangeResult, frozen=True, kw_only=True):
 class PruneBackups(BackupOperation):
     """A planned ``backup prune``."""
 
-    purpose = "backup prune"
-
     def __init__(self, repository: Repository, retention: Retention) -> None:
         """Use ``retention`` for all databases if it has rules, otherwise the configured rules.
 
@@ -246,8 +244,6 @@ class PruneBackups(BackupOperation):
 
 class DeleteBackups(BackupOperation):
     """A planned ``backup delete``: it is independent of the retention, and never deletes the last valid backup."""
-
-    purpose = "backup delete"
 
     def __init__(self, repository: Repository, names: Sequence[str]) -> None:
         """Select the backups by their ids, or by the first characters of these.

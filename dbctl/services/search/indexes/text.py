@@ -29,12 +29,10 @@ from dbctl.errors import (
 from dbctl.model import Finding, format_count
 from dbctl.profiles.model import Search
 from dbctl.services.app import App
-from dbctl.services.integrity import check_text_indexes
+from dbctl.services.integrity import INDEX_CHECK, check_text_indexes
 from dbctl.services.search.fulltext import define_index
 from dbctl.services.search.indexes.base import FAULTS, IndexAction, IndexStatus, SearchIndex
 
-#: The operation recorded in the lock while a plan checks an index for damage, which requires a writer.
-PLAN_OPERATION = "search index repair --dry-run"
 REBUILD_HINT = "Rebuild it with: dbctl search index repair"
 #: Hints about an unusable index, and about another table with the name of the index.
 REPLACE_HINT = "Replace it with: dbctl search index repair"
@@ -157,15 +155,13 @@ class TextIndex(SearchIndex):
                 message = f"{state.name}: {index.describe_fault(fault)}"
                 yield self.finding("error", f"text-index-{fault.kind}", message, REBUILD_HINT)
         elif index.can_be_damaged(state):
-            yield from check_text_indexes(
-                self.app, self.database, [state.name], "search index check", REBUILD_HINT
-            )
+            yield from check_text_indexes(self.app, self.database, [state.name], REBUILD_HINT)
 
     def plan(self, action: IndexAction) -> tuple[str, Sequence[str]]:
         index = self._open()
         state, faults = self._inspect(index, action)
         if self._may_be_damaged(index, action, state, faults):
-            with suppress(DbctlError), self.app.writer(self.database, PLAN_OPERATION) as writer:
+            with suppress(DbctlError), self.app.writer(self.database, INDEX_CHECK) as writer:
                 state = OpenTextIndex(self._search, writer).check_data(state)
             index = self._open()  # the writer has closed the reader
         if not _is_due(action, state, faults):
@@ -181,7 +177,7 @@ class TextIndex(SearchIndex):
         return state.name, steps
 
     def change(self, action: IndexAction) -> tuple[str, Sequence[str]]:
-        with self.app.writer(self.database, f"search index {action}") as writer:
+        with self.app.writer(self.database) as writer:
             if define_index(self._search, writer) is None:  # its columns existed when the plan was created
                 raise PlanChangedError(target=writer.target)
             index = OpenTextIndex(self._search, writer)

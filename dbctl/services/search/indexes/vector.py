@@ -78,7 +78,7 @@ class VectorColumnIndex(SearchIndex):
         )
 
     def change(self, action: IndexAction) -> tuple[str, Sequence[str]]:
-        with self.app.writer(self.database, f"search index {action}") as writer:
+        with self.app.writer(self.database) as writer:
             search = SemanticSearch(self.app)
             index = self._inspect(search, action)
             steps = self._list_steps(search, index, action)

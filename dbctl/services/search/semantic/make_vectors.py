@@ -208,7 +208,7 @@ class MakeVectors(Operation):
         """Write the vectors of rows whose text is unchanged and that still have no vector."""
         if not vectors:
             return 0
-        with self._app.writer(self._database, "search vectors make") as db, db.transaction():
+        with self._app.writer(self._database) as db, db.transaction():
             source = self._open_source()
             search = source.search
             existing = db.select(

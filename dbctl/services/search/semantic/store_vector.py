@@ -152,7 +152,7 @@ def store_vector(app: App, key: str, raw: bytes) -> Change[VectorStored]:
         )
         return PreparedChange(plan, work)
 
-    return Change(app, database, "search vectors store", draft)
+    return Change(app, database, draft)
 
 
 def _build_row(source: VectorSource, key: str, vector: Sequence[float]) -> dict[str, object]:
