@@ -67,6 +67,11 @@ class Club:
     def newest(self):
         return str(self._answer("audit", "list", "--limit", "1")["data"]["items"][0]["operation"])
 
+    def announce(self, *words):
+        """Return the rows that the plan of a command says undo will not restore."""
+        steps = self._answer(*words, "--dry-run", *self._options)["data"]["plan"]["steps"]
+        return [rows for step in steps if (rows := step.partition("undo will not restore the rows of ")[2])]
+
     def undo(self, number, status=0):
         answer = self._answer("undo", number, *self._options, status=status)
         self.warnings = answer.get("warnings", [])
@@ -129,6 +134,25 @@ def test_deleted_row_is_restored_if_it_can_exist_without_the_session(lite, table
     assert lite.rows("select * from devices") == []
     assert lite.undo(number)["rows"]["devices"] == len(restored)
     assert lite.rows("select id, token from devices order by id") == restored
+
+
+def test_plan_announces_rows_below_a_session(club):
+    """They are deleted with it, and stay deleted."""
+    club.run(
+        f"create table devices (id integer primary key, token varchar(9), {TOKEN} cascade)",
+        "create table places (id integer primary key, device integer not null,"
+        " foreign key (device) references devices (id) on delete cascade)",
+        f"create table labels (id integer primary key, token varchar(9), {TOKEN} set null)",
+        "insert into devices values (1, 'b')",
+        "insert into places values (1, 1)",
+        "insert into labels values (1, 'b')",
+    )
+    assert club.announce("sessions", "revoke", "bo") == [
+        "devices that refer to rows of tokens",
+        "places that refer to rows of devices",
+    ]
+    club.run("delete from places", "delete from devices")
+    assert club.announce("sessions", "revoke", "bo") == []
 
 
 @pytest.mark.parametrize(("above", "below"), [("devices", "places"), ("places", "devices")])
@@ -203,6 +227,8 @@ def test_rows_that_need_a_secret_stay_deleted_and_others_are_restored(club):
         "insert into machines values (1, 'sesame', 1)",
         "insert into reports values (1, 1, 1), (2, null, 1)",
     )
+    announced = club.announce("users", "delete", "ida")
+    assert announced == ["machines, which require api_key", "reports that refer to rows of machines"]
     number = club.change("users", "delete", "ida")
     plan = club.plan(number)
     assert plan["rows"] == {"people": 2, "reports": 1}

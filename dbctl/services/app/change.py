@@ -191,6 +191,7 @@ class Change(Operation, Generic[R]):
             for name, columns in secrets.items()
             if columns
         ]
+        steps += _describe_lost_rows(self._app, self._database, database, secrets)
         return msgspec.structs.replace(plan, steps=[*plan.steps, *steps]) if steps else plan
 
     def apply(self, confirmed: str | None = None) -> R:
@@ -219,3 +220,34 @@ class Change(Operation, Generic[R]):
             prepared = self.draft(database)
             self._require_confirmed(confirmed, lambda: self._announce(prepared.plan, database))
             return prepared.apply(database)
+
+
+def _describe_lost_rows(
+    app: App, name: str, database: Readable, secrets: Mapping[str, Sequence[str]]
+) -> Iterator[str]:
+    """Yield steps about deleted rows that ``undo`` will not restore, except for rows of sessions.
+
+    Args:
+        app: the app.
+        name: of the database.
+        database: the database.
+        secrets: the secret columns of each table with deleted rows whose images are recorded.
+    """
+    users, tables = app.profile.users, database.tables()
+    if users is not None and app.resolve_database(users) != name:
+        users = None
+    lost = {table.table.removesuffix("?") for table in users.signed_in} & secrets.keys() if users else set()
+    for table, columns in secrets.items():
+        if table in lost or (users and table == users.table):
+            continue
+        if required := [column for column in columns if tables[table].columns[column].required]:
+            yield f"undo will not restore the rows of {table}, which require {', '.join(required)}"
+            lost.add(table)
+    pending = sorted(lost)
+    for parent in pending:  # the list grows during the loop
+        for reference in database.references(parent):
+            child = reference.table
+            if reference.on_delete == "CASCADE" and child in secrets and child not in lost:
+                yield f"undo will not restore the rows of {child} that refer to rows of {parent}"
+                lost.add(child)
+                pending.append(child)
