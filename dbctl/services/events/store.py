@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import stat
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
     from dbctl.sqlite_library import Database
 
 FILE_NAME = "events.sqlite"
+#: The file that earlier versions had instead, which is imported.
+LEGACY_NAME = "journal.sqlite"
 #: The number of migrations in ``schema``, which is the ``user_version`` of the file.
 VERSION = 1
 #: Of the database, and of the files that SQLite creates next to it.
-_SUFFIXES = ("", "-wal", "-shm", "-journal")
+SUFFIXES = ("", "-wal", "-shm", "-journal")
 #: Seconds to wait for a writer: a write takes a millisecond, so a longer wait means that another program locked the file.
 BUSY_SECONDS = 1.0
 #: Size of the write-ahead log after which a writer moves its content to the file, and waits for the disk.
@@ -48,9 +51,8 @@ class EventStore:
             JournalUnavailableError: it cannot be created, opened or written, or is locked.
             JournalCorruptError: it is damaged, or the block reads a damaged record.
         """
-        with _translate_errors(self.path):
-            if not self._exists():
-                self._create()
+        with translate_errors(self.path):
+            self._prepare(create=True)
             with self._connect() as connection:
                 connection.execute(f"pragma synchronous = {'full' if sync else 'normal'}")
                 connection.execute("pragma wal_autocheckpoint = 0")
@@ -75,11 +77,11 @@ class EventStore:
             JournalUnavailableError: it cannot be opened.
             JournalCorruptError: it is damaged, or the block reads a damaged record.
         """
-        with _translate_errors(self.path):
-            if not self._exists():
+        with translate_errors(self.path):
+            if not self._prepare(create=False):
                 yield None
                 return
-            with closing(self._connect_for_reading()) as connection:
+            with closing(connect_for_reading(self.path)) as connection:
                 self._check_version(connection)
                 from dbctl.sqlite_library import Database
 
@@ -87,7 +89,7 @@ class EventStore:
 
     def release_pages(self, *, max_pages: int) -> None:
         """Return free pages to the file system, if most pages are free, and at most ``max_pages`` are in use; a failure is ignored."""
-        with suppress(JournalUnavailableError), _translate_errors(self.path), self._connect() as connection:
+        with suppress(JournalUnavailableError), translate_errors(self.path), self._connect() as connection:
             counts = (
                 connection.execute(f"pragma {name}").fetchone()[0]
                 for name in ("page_count", "freelist_count")
@@ -102,21 +104,19 @@ class EventStore:
         """Whether a store exists that this process cannot write."""
         return self.path.exists() and not (os.access(self.path, os.W_OK) and os.access(self.folder, os.W_OK))
 
-    def _exists(self) -> bool:
-        """Whether the file exists.
+    def _prepare(self, *, create: bool) -> bool:
+        """Create the file if it is missing and ``create`` is set, or if there are files of earlier versions; return whether it exists."""
+        is_present = exists(self.path)
+        # The last file that is renamed; a process that was killed may have left it.
+        if is_present and not os.path.lexists(self.folder / LEGACY_NAME):
+            return True
+        from dbctl.services.events import legacy
 
-        Raises:
-            JournalUnavailableError: another user planted it, or it is no file; SQLite would wait for the writer of a named pipe.
-        """
-        for suffix in _SUFFIXES:
-            if reason := find_planted(Path(f"{self.path}{suffix}")):
-                raise JournalUnavailableError(path=f"{self.path}{suffix}", reason=reason)
-        try:
-            status = self.path.stat()
-        except FileNotFoundError:
-            return self.path.is_symlink()  # opening it fails with a reason
-        if not stat.S_ISREG(status.st_mode):
-            raise JournalUnavailableError(path=self.path, reason="it is not a regular file")
+        if not (is_present or create or legacy.has_files(self.folder)):
+            return False
+        if not is_present:
+            self._create()
+        legacy.rename_files(self.folder)
         return True
 
     def _create(self) -> None:
@@ -125,16 +125,27 @@ class EventStore:
         temporary = self.path.with_name(f".{FILE_NAME}.{os.getpid()}")
         try:
             # The processes of a write-ahead log share memory, which those of several machines cannot.
-            if read_volume(self.folder).is_network or not _write_schema(temporary, journal_mode="wal"):
-                _write_schema(temporary, journal_mode="delete")
+            if read_volume(self.folder).is_network or not _write_content(temporary, journal_mode="wal"):
+                _write_content(temporary, journal_mode="delete")
             try:
                 self.path.hardlink_to(temporary)
             except FileExistsError:  # another process created it
                 pass
             except OSError:  # a file system without hard links
-                temporary.replace(self.path)
+                self._move(temporary)
         finally:
             _delete(temporary)
+
+    def _move(self, temporary: Path) -> None:
+        """Rename a new file, unless another process created one, which may have imported files that are renamed now."""
+        descriptor = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if not exists(self.path):
+                temporary.replace(self.path)
+        finally:
+            os.close(descriptor)
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
@@ -144,28 +155,10 @@ class EventStore:
         several times as long as a write. A connection without write access cannot do that, so it is closed last.
         """
         with (
-            closing(self._connect_for_reading()),
+            closing(connect_for_reading(self.path)),
             closing(sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)) as connection,
         ):
             yield connection
-
-    def _connect_for_reading(self) -> sqlite3.Connection:
-        """Connect to the file; on a read-only file system without the memory of the log, only to the file itself."""
-        from urllib.parse import quote
-
-        uri = f"file:{quote(os.fsencode(self.path))}?mode=ro"
-        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
-        try:
-            connection.execute("pragma user_version").fetchone()
-        except sqlite3.OperationalError as error:
-            connection.close()
-            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
-                raise
-            return sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None)
-        except sqlite3.DatabaseError:
-            connection.close()
-            raise
-        return connection
 
     def _check_version(self, connection: sqlite3.Connection) -> int:
         """Return the version of the schema, which is this one or an earlier one."""
@@ -177,19 +170,59 @@ class EventStore:
         return int(version)
 
 
+def exists(path: Path) -> bool:
+    """Whether a database of dbctl exists.
+
+    Raises:
+        JournalUnavailableError: another user planted it, or it is no file; SQLite would wait for the writer of a named pipe.
+    """
+    for suffix in SUFFIXES:
+        if reason := find_planted(Path(f"{path}{suffix}")):
+            raise JournalUnavailableError(path=f"{path}{suffix}", reason=reason)
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return path.is_symlink()  # opening it fails with a reason
+    if not stat.S_ISREG(status.st_mode):
+        raise JournalUnavailableError(path=path, reason="it is not a regular file")
+    return True
+
+
+def connect_for_reading(path: Path) -> sqlite3.Connection:
+    """Connect to a file; on a read-only file system without the memory of the log, only to the file itself."""
+    from urllib.parse import quote
+
+    uri = f"file:{quote(os.fsencode(path))}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+    try:
+        connection.execute("pragma user_version").fetchone()
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            raise
+        return sqlite3.connect(f"{uri}&immutable=1", uri=True, isolation_level=None)
+    except sqlite3.DatabaseError:
+        connection.close()
+        raise
+    return connection
+
+
 def storable_text(text: str) -> str:
     """Return a text as the store has it: bytes of file names that are not UTF-8 are escaped."""
     return text.encode(errors="backslashreplace").decode()
 
 
-def _write_schema(path: Path, *, journal_mode: str) -> bool:
-    """Create an empty store; False: the file system has no shared memory for a write-ahead log, and nothing was created."""
+def _write_content(path: Path, *, journal_mode: str) -> bool:
+    """Create a store with what earlier versions recorded; False: the file system has no shared memory for a write-ahead log, and nothing was created."""
+    from dbctl.services.events import legacy
+
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     try:
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.execute(f"pragma journal_mode = {journal_mode}")
             connection.execute("begin")
             _upgrade(connection)
+            legacy.import_files(connection, path.parent)
             connection.execute("commit")
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode not in _NO_SHARED_MEMORY:
@@ -207,12 +240,12 @@ def _upgrade(connection: sqlite3.Connection) -> None:
 
 def _delete(path: Path) -> None:
     """Delete a database and the files next to it."""
-    for suffix in _SUFFIXES:
+    for suffix in SUFFIXES:
         Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
 @contextmanager
-def _translate_errors(path: Path) -> Iterator[None]:
+def translate_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
