@@ -10,6 +10,8 @@ from typing import ClassVar, Generic, Literal, NoReturn, TypeAlias, TypeVar
 import msgspec
 from msgspec import structs
 
+from dbctl.errors import DbctlError
+
 T = TypeVar("T")
 
 #: A row with column names and values, for output.
@@ -268,6 +270,13 @@ class Finding(Struct, frozen=True):
     file: str | None = None  #: the path of the file that has the problem
     line: int | None = None  #: in the file, from 1
     source: str | None = None  #: the text of the line, in SQL
+
+    @classmethod
+    def from_error(
+        cls, target: str, error: DbctlError, severity: Severity = "error", hint: str = ""
+    ) -> Finding:
+        """Return the failure of a check as a finding; ``hint`` replaces that of the error."""
+        return cls(target, severity, error.code, str(error), hint or error.hint)
 
     def summary(self) -> Row:
         return {name: getattr(self, name) for name in ("target", "severity", "code", "message", "hint")}

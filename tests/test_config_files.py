@@ -16,7 +16,7 @@ from dbctl.errors import (
     FileFailedError,
     FileMissingError,
 )
-from dbctl.services.doctor import files
+from dbctl.services.checks import files
 
 APP = '[apps.{name}]\nprofile = "plain"\ndatabases = "{name}.db"\n'
 

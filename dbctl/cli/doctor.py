@@ -8,7 +8,7 @@ from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import read_options
 from dbctl.model import CheckResult
-from dbctl.services.doctor import examine
+from dbctl.services import checks
 from dbctl.spec import Example, Fleet
 
 GROUP = Group("doctor")
@@ -28,7 +28,5 @@ def doctor(ctx: typer.Context, all_apps: AllApps = False) -> int:
     suggests a command to fix it. Nothing is written, and no write access is required.
     """
     options = read_options(ctx)
-    report = examine.examine(
-        read_selections(ctx, all_apps=all_apps), timeout=options.timeout, only=options.db
-    )
+    report = checks.examine(read_selections(ctx, all_apps=all_apps), timeout=options.timeout, only=options.db)
     return emit(ctx, report.findings, status=report.status, target=", ".join(report.apps))

@@ -11,8 +11,9 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.parameters import DryRun
 from dbctl.errors import UsageError
 from dbctl.model import DryRunResult, Findings
-from dbctl.services.integrity import DatabasesChecked, RepairResult, cross_database, time_repair
-from dbctl.services.integrity import check as integrity
+from dbctl.services import checks
+from dbctl.services.checks import DatabasesChecked
+from dbctl.services.integrity import RepairResult, time_repair
 from dbctl.services.integrity import repair as integrity_repair
 from dbctl.spec import Example, Fleet, Write
 
@@ -41,7 +42,7 @@ def check(
     backup reveals it.
     """
     with open_app(ctx) as app:
-        result = integrity.check(app, quick=quick, table=table)
+        result = checks.check(app, quick=quick, table=table)
         return emit(ctx, result.findings, status=result.status, target=app.name)
 
 
@@ -59,7 +60,7 @@ def check(
 def cross_check(ctx: typer.Context) -> int:
     """Find rows without their counterpart in another database, and stored counts that differ from a recount."""
     with open_app(ctx) as app:
-        result = cross_database.cross_check(app)
+        result = checks.cross_check(app)
         return emit(ctx, result.findings, status=result.status, target=app.name)
 
 

@@ -18,14 +18,13 @@ from dbctl.services import app as app_service
 from dbctl.services.app import App
 from dbctl.services.backup import AppBackups
 from dbctl.services.backup import status as backup_status
-from dbctl.services.events.location import locate_journal
-from dbctl.services.events.monitor import find_problems
-from dbctl.services.integrity import (
+from dbctl.services.checks import (
     check_replica,
-    create_failure_finding,
     find_interrupted_restore,
     find_leftover_files,
 )
+from dbctl.services.events.location import locate_journal
+from dbctl.services.events.monitor import find_problems
 from dbctl.services.migrations import status as migration_status
 from dbctl.services.migrations.ledger import Migration, SchemaState, read_state
 from dbctl.services.sessions import CleanUp
@@ -179,7 +178,7 @@ class _StatusCollector:
     def add_failure(self, error: DbctlError, target: str) -> None:
         self._failure_statuses.append(error.exit_status)
         self._statuses[target].add(error.exit_status)
-        self._findings.append(create_failure_finding(target, error))
+        self._findings.append(Finding.from_error(target, error))
 
     def add_app(self, app: App, selection: Selection) -> None:
         self._apps.append(app.name)
@@ -252,7 +251,7 @@ class _StatusCollector:
             (migration_target,) = migration_status.find_targets(app, name, may_lack_folder=True)
             state = read_state(migration_target, app.reader(name))
         except DbctlError as error:
-            self._add_problem(error.exit_status, create_failure_finding(target, error))
+            self._add_problem(error.exit_status, Finding.from_error(target, error))
             return None, None
         self._migrations += state.migrations
         pending = state.names_in("pending")
@@ -277,7 +276,7 @@ class _StatusCollector:
         try:
             overdue = CleanUp(app).find_overdue(name, within=CLEANUP_TIMEOUT)
         except DbctlError as error:
-            self._add_problem(error.exit_status, create_failure_finding(target, error))
+            self._add_problem(error.exit_status, Finding.from_error(target, error))
             return None
         if overdue.rules:
             message = f"cleanup has been due for more than a day ({', '.join(overdue.rules)})"
@@ -293,7 +292,7 @@ class _StatusCollector:
         try:
             app_backups = backup_status.read_status(app)
         except DbctlError as error:
-            self._add_problem(error.exit_status, create_failure_finding(app.name, error))
+            self._add_problem(error.exit_status, Finding.from_error(app.name, error))
             return None
         self._backups += [app_backups] if app_backups else []
         for code, message in app_backups.invalid_backups() if app_backups else ():

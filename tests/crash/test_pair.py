@@ -15,8 +15,8 @@ from pathlib import Path
 import lancedb
 import pytest
 
-from dbctl.services.integrity import check
-from dbctl.services.integrity.leftovers import CODE
+from dbctl.services.checks import check
+from dbctl.services.checks.deployment import CODE
 from tests.crash import forge
 from tests.crash.figures import choose_count, create_rng
 from tests.crash.forge import KillTimer
@@ -41,7 +41,7 @@ def change_both(path):
 def is_interruption_reported(path):
     """Return whether a check reports an interrupted restore."""
     with promptvault_app.open_repository(path) as (app, _):
-        return CODE in promptvault_app.list_codes(check.check(app).findings)
+        return CODE in promptvault_app.list_codes(check(app).findings)
 
 
 def list_leftovers(path):

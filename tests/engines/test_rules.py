@@ -54,6 +54,7 @@ OPENERS = {
     "services/audit/files.py": "files of the audit log",
     "services/audit/log.py": "the audit log",
     "services/audit/values.py": "the key of the audit log",
+    "services/fleet/record.py": "records of runs on fleets",
     "services/events/recorder.py": "the lock file of a run",
     "services/events/store.py": "the new file of the event store (O_EXCL), before it connects to it",
     "services/setup/edit.py": "the copy of a configuration that it creates (O_EXCL)",

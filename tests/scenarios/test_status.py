@@ -18,7 +18,7 @@ from dbctl.cli.main import main
 from dbctl.services.sessions.cleanup import CleanUp
 from tests.profiles.test_larder import PROFILE
 from tests.services import flashpoint_app
-from tests.services.doctor.test_examine import KILLED_WRITER_CODE, execute, run_python, small_disk, snapshot  # noqa: F401 - a fixture
+from tests.services.checks.test_doctor import KILLED_WRITER_CODE, execute, run_python, small_disk, snapshot  # noqa: F401 - a fixture
 from tests.services.flashpoint_app import open_app, run_statements
 from tests.shapes.flashpoint_web import larder_db, launcher_extras_db
 

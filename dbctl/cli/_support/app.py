@@ -164,9 +164,9 @@ def _refuse_fleet_options(ctx: typer.Context, selection: Selection) -> None:
 
 def _check_profile(app: App) -> None:
     if not profile_loader.is_built_in(app.configured.profile):
-        from dbctl.services.profiles import consistency
+        from dbctl.services import checks
 
-        consistency.refuse_inconsistent_profile(app.configured.profile)
+        checks.refuse_inconsistent_profile(app.configured.profile)
 
 
 def read_file(path: Path, kind: str, *, limit: int = LARGEST_FILE) -> bytes:

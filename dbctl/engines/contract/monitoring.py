@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
-from dbctl.model import Severity, Struct
+from dbctl.model import Finding, Severity, Struct
 
 
 class EngineFinding(Struct, frozen=True, kw_only=True):
@@ -18,6 +18,10 @@ class EngineFinding(Struct, frozen=True, kw_only=True):
     message: str
     hint: str = ""  #: a remedy: statements of the engine, or a sentence
     column: str = ""  #: the affected column as ``table.column``; empty: several
+
+    def locate(self, target: str) -> Finding:
+        """Return the finding about a database of an app."""
+        return Finding(target, self.severity, self.code, self.message, self.hint)
 
 
 class Session(Struct, frozen=True, kw_only=True):

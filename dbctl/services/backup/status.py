@@ -158,7 +158,7 @@ def collect_status(
             checked=sum(len(status.databases) for status in statuses) + len(failed),
             findings=[
                 *(finding for status in statuses for finding in status.find_problems(only)),
-                *(Finding(app, "error", error.code, str(error), error.hint) for app, error in failed),
+                *(Finding.from_error(app, error) for app, error in failed),
             ],
         ),
         check_status=overall or worst_status([status.exit_status for status in statuses]),

@@ -7,7 +7,7 @@ from pathlib import Path
 from dbctl.config import App, Selection
 from dbctl.errors import CanaryFailedError
 from dbctl.services import app as app_service
-from dbctl.services.integrity import check as integrity
+from dbctl.services import checks
 from dbctl.services.migrations import find_targets
 from dbctl.services.migrations.ledger import read_state
 
@@ -24,6 +24,6 @@ def verify_instance(configured: App, *, migrations: Path | None, timeout: float)
             if read_state(target, app.reader(target.database)).schema == "inconsistent":
                 reason = f"the ledger of {target.name} does not agree with the migrations"
                 raise CanaryFailedError(app=app.name, reason=reason)
-        for finding in integrity.check(app, quick=True).findings.findings:
+        for finding in checks.check(app, quick=True).findings.findings:
             if finding.severity == "error":
                 raise CanaryFailedError(app=app.name, reason=f"{finding.code}: {finding.message}")

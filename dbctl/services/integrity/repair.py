@@ -10,8 +10,8 @@ from dbctl.errors import UsageError
 from dbctl.model import ChangeResult, Effect, Plan, Row, Struct, format_count
 from dbctl.profiles.model import CrossLink
 from dbctl.services.app import App, Change, LiveTable, PreparedChange, find_column, truncate
+from dbctl.services.checks import Comparison, DuplicatedColumns
 from dbctl.services.deletion import add_dependent_rows
-from dbctl.services.integrity.duplicated_columns import Comparison, DuplicatedColumns
 
 #: Keys in one condition.
 BATCH = 2_000

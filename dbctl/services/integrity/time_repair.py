@@ -9,8 +9,8 @@ from dbctl.errors import TimesAmbiguousError, UsageError, ValueInvalidError
 from dbctl.model import Plan, format_count
 from dbctl.profiles import TIMES, TimeCodec, read_time
 from dbctl.services.app import App, Change, LiveTable, PreparedChange, missing_table_error, require_row_count
+from dbctl.services.checks import FORMS, list_mixed_columns
 from dbctl.services.integrity.repair import RepairResult
-from dbctl.services.integrity.stored_violations import FORMS, list_mixed_columns
 
 #: Text without time zone, whose meaning depends on the zone of the writer.
 AMBIGUOUS_FORM = "iso-without-z"

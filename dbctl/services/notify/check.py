@@ -8,7 +8,6 @@ from dbctl.config import Sections, Selection
 from dbctl.errors import DbctlError, FleetSelectedError
 from dbctl.model import ChangeResult, Effect, Finding, Severity, Struct
 from dbctl.services.events.location import JournalLocation
-from dbctl.services.integrity import create_failure_finding
 from dbctl.services.notify.delivery import Delivery
 from dbctl.services.notify.dispatch import Dispatcher, DispatchResult, Problem, Recovery
 from dbctl.services.notify.notice import Event, list_findings
@@ -101,7 +100,7 @@ def _read_findings(selection: Selection, timeout: float) -> Sequence[Finding]:
     except FleetSelectedError as error:
         findings = _read_fleet(selection, error, timeout)
     except DbctlError as error:
-        findings = [create_failure_finding(selection.app, error)]
+        findings = [Finding.from_error(selection.app, error)]
     return [finding for finding in findings if not finding.code.startswith(RUNS)]
 
 
@@ -109,7 +108,7 @@ def _read_fleet(selection: Selection, error: FleetSelectedError, timeout: float)
     try:
         return collect_fleet(selection, error, timeout=timeout).list_findings()
     except DbctlError as failure:
-        return [create_failure_finding(selection.app, failure)]
+        return [Finding.from_error(selection.app, failure)]
 
 
 def _report_status(dispatcher: Dispatcher, sections: Sections, app: str, findings: Sequence[Finding]) -> None:

@@ -19,14 +19,13 @@ from dbctl.errors import (
     ProfileMissingError,
 )
 from dbctl.files import toml
-from dbctl.model import Finding, Findings, Page, Row, Severity, Struct
+from dbctl.model import Finding, Findings, Page, Row, Struct
 from dbctl.profiles import list_schema_references, loader
 from dbctl.profiles.model import Profile, ProfileVariant
+from dbctl.services import checks
 from dbctl.services.app import App, read_profile
 from dbctl.services.backup import rules_by_name
-from dbctl.services.profiles import consistency
-from dbctl.services.profiles.consistency import Problem
-from dbctl.services.profiles.live_problems import find_problems
+from dbctl.services.checks import Problem, find_problems
 from dbctl.url import resolve_engine
 
 
@@ -188,15 +187,15 @@ def check_live(app: App) -> Findings:
         target = app.target(database)
         folder = app.configured.migrations.get(database)
         if folder is not None and not folder.is_dir():
-            findings.append(_create_error_finding(target, MigrationsMissingError(target=target, path=folder)))
+            findings.append(Finding.from_error(target, MigrationsMissingError(target=target, path=folder)))
         try:
             live = app.reader(database)
         except DatabaseNotConfiguredError as error:
             if not section.optional:
-                findings.append(_create_error_finding(target, error, "warning"))
+                findings.append(Finding.from_error(target, error, "warning"))
             continue
         except DbctlError as error:
-            findings.append(_create_error_finding(target, error))
+            findings.append(Finding.from_error(target, error))
             continue
         for entry in find_problems(app, database, live):
             problem = toml.create_problem(text, app.locate_key(entry.key), entry.reason)
@@ -232,7 +231,7 @@ def _list_databases(profile: Profile, urls: Mapping[str, object]) -> list[Databa
 
 def _check_profile_file(name: str) -> list[Finding]:
     path = loader.path_of(name)
-    return [_problem_finding(path, problem) for problem in consistency.find_file_problems(path)]
+    return [_problem_finding(path, problem) for problem in checks.find_file_problems(path)]
 
 
 def _check_app(app: model.App) -> Iterator[Problem]:
@@ -266,7 +265,3 @@ def _problem_finding(file: Path, problem: toml.Problem) -> Finding:
     path = str(problem.file or file)
     message = f"line {problem.line}, {problem.key}: {problem.reason}"
     return Finding(path, "error", "invalid-entry", message, file=path, line=problem.line)
-
-
-def _create_error_finding(target: str, error: DbctlError, severity: Severity = "error") -> Finding:
-    return Finding(target, severity, error.code, str(error), error.hint)

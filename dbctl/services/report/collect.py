@@ -21,7 +21,6 @@ from dbctl.services.events.location import JournalLocation
 from dbctl.services.events.runs import Run, is_failed_job
 from dbctl.services.events.samples import Sample
 from dbctl.services.history import DatabaseGrowth, measure_growth, select_evenly
-from dbctl.services.integrity import create_failure_finding
 from dbctl.services.migrations.ledger import Migration
 from dbctl.services.report.fleets import FleetStatus, collect_fleet
 from dbctl.services.report.remedies import find_remedy
@@ -155,7 +154,7 @@ def _collect_fleets(
         except DbctlError as error:
             if is_only:
                 raise
-            failures.append(create_failure_finding(selection.app, error))
+            failures.append(Finding.from_error(selection.app, error))
     return collected, failures
 
 

@@ -10,7 +10,6 @@ from dbctl.errors import DbctlError
 from dbctl.model import Finding, Plan
 from dbctl.services.app import App
 from dbctl.services.backup import LATEST, ByteProgress, DecryptionKeys, Repository, ignore_bytes
-from dbctl.services.integrity import check
 from dbctl.services.restore.drill_result import DrillResult
 from dbctl.services.restore.drill_run import AppDrill
 
@@ -87,4 +86,4 @@ class RunDrills:
         except DbctlError as error:
             if self._is_single:
                 raise
-            failed.append(check.create_failure_finding(app, error))
+            failed.append(Finding.from_error(app, error))

@@ -45,11 +45,12 @@ from dbctl.services.backup import (
     partial_backup_error,
     verifier,
 )
-from dbctl.services.integrity import check, cross_database
+from dbctl.services.checks import check, cross_check
 from dbctl.services.migrations import status
 from dbctl.services.migrations.ledger import SchemaState, read_state
 from dbctl.services.restore.drill_result import DatabaseDrill, DrillResult
 from dbctl.services.restore.source import BackupSource, count_rows, plan_roles
+from dbctl.services.search.indexes import check_text_indexes
 from dbctl.url import Url
 
 IN_BACKUP_HINT = "The backup contains it as it was. Check the live database with: dbctl integrity check, integrity cross-check"
@@ -245,7 +246,7 @@ class AppDrill:
                 with closing(self._open_restored(configured, only=restored.member.database)) as copy:
                     self._check_database(copy, restored)
         with closing(self._open_restored(configured)) as copy, suppress(FeatureMissingError):
-            checked = cross_database.cross_check(copy).findings
+            checked = cross_check(copy).findings
             self._checks = checked.checked
             self._original_problems += [
                 _as_original_problem(finding) for finding in checked.findings if finding.severity != "info"
@@ -262,11 +263,11 @@ class AppDrill:
     def _check_database(self, copy: App, restored: _RestoredDatabase) -> None:
         name = restored.member.database
         try:
-            findings = check.check(copy, quick=True).findings.findings
+            findings = check(copy, quick=True).findings.findings
             db = copy.reader(name)
             checks = db.part(Checks)
             if checks and (indexes := checks.list_text_indexes()):
-                findings = [*findings, *check.check_text_indexes(copy, name, indexes)]
+                findings = [*findings, *check_text_indexes(copy, name, indexes)]
             self._original_problems += [
                 _as_original_problem(finding) for finding in findings if finding.severity != "info"
             ]

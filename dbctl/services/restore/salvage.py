@@ -17,7 +17,7 @@ from dbctl.files import Progress, no_progress
 from dbctl.model import ChangeResult, Closing, Effect, Finding, Plan, Row, format_count, now
 from dbctl.services.app import App, Operation, command_line
 from dbctl.services.backup import ID, LATEST, DecryptionKeys, Repository
-from dbctl.services.integrity import group_lines
+from dbctl.services.checks import group_lines
 from dbctl.services.restore.source import BackupSource
 from dbctl.url import PATH_ENGINE, Url
 

@@ -19,7 +19,7 @@ from dbctl.files import toml, translate_errors, write_blocks
 from dbctl.model import Struct
 from dbctl.services import app as app_service
 from dbctl.services.app import App
-from dbctl.services.doctor import examine
+from dbctl.services.checks import examine
 from dbctl.services.events.history import list_runs
 from dbctl.services.events.location import locate_journal
 from dbctl.services.events.runs import RunFilter
@@ -114,7 +114,7 @@ class _Collector:
 
     def _read_findings(self) -> object:
         def read(selection: Selection) -> object:
-            findings = examine.examine([selection], timeout=self._timeout).findings.findings
+            findings = examine([selection], timeout=self._timeout).findings.findings
             return [
                 {"target": self._names.of_target(item.target), "severity": item.severity, "code": item.code}
                 for item in findings

@@ -13,7 +13,7 @@ from dbctl.services.app.user_table import UserSelector
 from dbctl.services.backup import create as backup_create
 from dbctl.services.backup.retention.prune import DeleteBackups
 from dbctl.services.backup.status import collect_status
-from dbctl.services.doctor.examine import examine
+from dbctl.services.checks import examine
 from dbctl.services.sessions.cleanup import CleanUp
 from dbctl.services.users.delete import delete_users
 from tests.services import flashpoint_app, promptvault_app

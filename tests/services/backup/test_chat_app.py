@@ -23,7 +23,7 @@ from dbctl.model import Findings
 from dbctl.services.backup import create
 from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.verify import VerifyBackups
-from dbctl.services.integrity import check
+from dbctl.services.checks import check
 from dbctl.services.restore.copy import CopyRestore
 from dbctl.services.restore.drill_run import AppDrill
 from dbctl.services.restore.preview import preview
@@ -374,7 +374,7 @@ def test_restore_waits_for_lock_of_vector_folder(path):
     ):
         app.timeout = 0.1
         catch_error(BusyError, promptvault_app.create_restore(repository, backup.id).apply)
-        assert isinstance(check.check(app).findings, Findings)
+        assert isinstance(check(app).findings, Findings)
 
 
 # Complete cycle ----------------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ from dbctl.services.backup import verification_record
 from dbctl.services.backup.create import CreateBackup
 from dbctl.services.backup.encryption import read_passphrase
 from dbctl.services.backup.verify import VerifyBackups
-from dbctl.services.doctor import examine
+from dbctl.services.checks import examine
 from dbctl.services.migrations import safety_backup
 from dbctl.services.restore.drill import RunDrills
 from dbctl.services.restore.undo import find_undo_backup
@@ -782,7 +782,7 @@ def test_crontab_contains_drills_only_with_available_key(encrypted_app):
 
 
 def examine_codes(path):
-    report = examine.examine([Selection(config=str(path.with_name("dbctl.toml")))], timeout=1)
+    report = examine([Selection(config=str(path.with_name("dbctl.toml")))], timeout=1)
     return {finding.code for finding in report.findings.findings}
 
 

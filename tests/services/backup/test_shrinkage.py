@@ -11,7 +11,7 @@ from dbctl.config import Selection
 from dbctl.errors import BackupShrunkenError, Exit
 from dbctl.services import status as app_status
 from dbctl.services.backup import status
-from dbctl.services.doctor.examine import examine
+from dbctl.services.checks import examine
 from tests.services.flashpoint_app import catch_error
 from tests.services.promptvault_app import (
     create_app_backup,

@@ -14,7 +14,7 @@ from dbctl.config import Selection
 from dbctl.errors import FileFailedError, NotSupportedError, UsageError
 from dbctl.model import PageRequest
 from dbctl.services import app as app_service
-from dbctl.services.doctor import examine
+from dbctl.services.checks import examine
 from dbctl.services.schedule import crontab
 from dbctl.services.search import indexes as search_index
 from dbctl.services.search import search
@@ -284,9 +284,7 @@ def test_check_reports_problems_of_index(folder, monkeypatch):
 
 def test_doctor_reports_unused_index_but_requires_none(folder):
     def list_findings():
-        findings = examine.examine(
-            [Selection(config=str(folder / "dbctl.toml"))], timeout=1
-        ).findings.findings
+        findings = examine([Selection(config=str(folder / "dbctl.toml"))], timeout=1).findings.findings
         return [entry for entry in findings if entry.code.startswith("search-index")]
 
     assert list_findings() == []

@@ -35,7 +35,7 @@ from dbctl.errors import (
     VectorMissingError,
 )
 from dbctl.services import app as app_service
-from dbctl.services.doctor import examine
+from dbctl.services.checks import examine
 from dbctl.services.search.semantic import vector_input
 from dbctl.services.search.semantic.search import MAX_ROWS, Reference, SemanticRequest, find
 from tests.engines import lance
@@ -449,9 +449,7 @@ def test_doctor_checks_embedder_without_request(deployed, tmp_path, open_folder,
             f'[apps.chat]\nprofile = "chat-lancedb"\n[apps.chat.databases]\nchat = "{deployed}/chat.db"\n'
             f'vectors = "lancedb:{deployed}/lancedb"\n[apps.chat.embedder]\n{text}\n'
         )
-        findings = examine.examine(
-            [Selection(config=str(tmp_path / "dbctl.toml"))], timeout=1
-        ).findings.findings
+        findings = examine([Selection(config=str(tmp_path / "dbctl.toml"))], timeout=1).findings.findings
         assert "sk-secret" not in str(findings)
         return {
             finding.code: finding.message

@@ -20,7 +20,7 @@ from dbctl.errors import (
 )
 from dbctl.model import Plan
 from dbctl.services import app as app_service
-from dbctl.services.integrity import cross_database
+from dbctl.services.checks import cross_check
 from dbctl.services.sessions.rebuild_statistics import RebuildStatistics
 from tests.services import flashpoint_app
 from tests.services.flashpoint_app import catch_error, open_app, query_rows, read_all_rows, run_statements
@@ -80,9 +80,7 @@ def rebuild(path, *, timeout=5.0, **options):
 def find_differences(path):
     with open_app(path) as app:
         return [
-            finding.message
-            for finding in cross_database.cross_check(app).findings.findings
-            if finding.code == "recount"
+            finding.message for finding in cross_check(app).findings.findings if finding.code == "recount"
         ]
 
 
@@ -282,5 +280,5 @@ def test_missing_column_is_refused_and_not_read_as_a_string_literal(path):
     run_statements(path, "alter table user_stats rename column total_sessions to sessions")
     assert "user_stats.total_sessions" in str(catch_error(SchemaMismatchError, lambda: rebuild(path)))
     with open_app(path) as app:
-        report = cross_database.cross_check(app)
+        report = cross_check(app)
     assert ("schema-mismatch", 2) in [(finding.code, report.status) for finding in report.findings.findings]

@@ -29,14 +29,17 @@ from dbctl.errors import (
 from dbctl.model import Finding, format_count
 from dbctl.profiles.model import Search
 from dbctl.services.app import App
-from dbctl.services.integrity import INDEX_CHECK, check_text_indexes
 from dbctl.services.search.fulltext import define_index
 from dbctl.services.search.indexes.base import FAULTS, IndexAction, IndexStatus, SearchIndex
+from dbctl.spec import Write
 
 REBUILD_HINT = "Rebuild it with: dbctl search index repair"
 #: Hints about an unusable index, and about another table with the name of the index.
 REPLACE_HINT = "Replace it with: dbctl search index repair"
 RENAME_HINT = "Rename that table, then run: dbctl search index build"
+#: A full-text index is checked by a statement that only a writer may run.
+INDEX_CHECK = Write(source="schema", audited=False)
+TEXT_INDEX_HINT = "Rebuild it from its rows with the program that created it."
 
 
 class OpenTextIndex:
@@ -241,3 +244,25 @@ def build_index(search: Search, writer: Writable, *, replace: bool = False) -> N
             if replace:
                 index.drop()
             index.build()
+
+
+def check_text_indexes(
+    app: App,
+    name: str,
+    indexes: Sequence[str],
+    hint: str = TEXT_INDEX_HINT,
+) -> Iterator[Finding]:
+    """Check full-text indexes for damage; requires write privileges, but changes nothing."""
+    target = app.target(name)
+    try:
+        with app.writer(name, INDEX_CHECK) as db:
+            checks = require_part(
+                db, Checks, "checking full-text indexes", "Its engine has no integrity check."
+            )
+            for index in indexes:
+                if reason := checks.check_text_index(index):
+                    message = f"{index}, a full-text index, differs from its rows: {reason}"
+                    yield Finding(target, "error", "text-index-damaged", message, hint)
+    except DbctlError as error:
+        message = f"{', '.join(indexes)}: full-text indexes were not checked ({error})"
+        yield Finding(target, "info", "text-index-not-checked", message)

@@ -20,7 +20,7 @@ from dbctl.config import Selection
 from dbctl.errors import DbctlError, Exit, FileInvalidError, ForeignDumpRefusedError
 from dbctl.services import status
 from dbctl.services.backup import manifest as backup_manifest
-from dbctl.services.doctor import examine
+from dbctl.services.checks import examine
 from tests import hostile, servers
 from tests.services import larder_app, promptvault_app
 from tests.services.backup.foreign.test_files import adopt, apply, verify_files
@@ -80,7 +80,7 @@ def configure_url(victim, **parts):
 
 def find_leftovers(victim):
     selection = Selection(config=str(victim.pantry.path.with_name("dbctl.toml")))
-    findings = examine.examine([selection], timeout=5).findings.findings
+    findings = examine([selection], timeout=5).findings.findings
     return [finding for finding in findings if finding.code == "leftover-files"]
 
 

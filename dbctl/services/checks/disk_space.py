@@ -10,7 +10,7 @@ from dbctl.errors import UnreachableError
 from dbctl.files import Volume, read_volume
 from dbctl.model import Finding, Severity, format_size
 from dbctl.services.app import command_line
-from dbctl.services.doctor.context import MOVE_HINT, CheckContext
+from dbctl.services.checks.context import MOVE_HINT, CheckContext
 
 #: With less free space, the next write may fail, and even a read.
 MIN_FREE_BYTES = 16 << 20

@@ -13,13 +13,11 @@ from dbctl.engines.contract import (
     Advisor,
     Checks,
     Condition,
-    EngineFinding,
     IndexDifference,
     InSubquery,
     Not,
     OrphanedRows,
     Readable,
-    require_part,
 )
 from dbctl.errors import (
     CorruptError,
@@ -33,12 +31,10 @@ from dbctl.errors import (
 from dbctl.model import CheckResult, Finding, Findings, Row, Severity, Struct, format_count
 from dbctl.profiles import parse_row_path
 from dbctl.services.app import MASK, App, find_secret_columns, truncate
-from dbctl.services.integrity.leftovers import find_interrupted_restore
-from dbctl.services.integrity.stored_violations import find_mixed_times, find_stored_violations
-from dbctl.spec import Write
+from dbctl.services.checks.deployment import find_interrupted_restore
+from dbctl.services.checks.stored_rows import find_mixed_times, find_stored_violations
+from dbctl.services.search.indexes import check_text_indexes
 
-#: A full-text index is checked by a statement that only a writer may run.
-INDEX_CHECK = Write(source="schema", audited=False)
 DAMAGED_HINT = CorruptError.remedy
 REINDEX_HINT = "Keep a copy. The table keeps its rows when the index is rebuilt: dbctl maintain reindex"
 AMBIGUOUS_HINT = (
@@ -49,7 +45,6 @@ AMBIGUOUS_HINT = (
 LISTED_DIFFERENCES = 3
 DUPLICATE_HINT = "Two rows have the same unique value. Keep a copy and delete one of them; only then can the index be rebuilt (REINDEX)."
 LOST_COMMITS_HINT = "After a crash, the last commit may be incomplete. Otherwise keep a copy of file and -wal before the app starts again."
-TEXT_INDEX_HINT = "Rebuild it from its rows with the program that created it."
 ORPHANS_HINT = "Delete these rows, or restore the rows that they refer to."
 
 
@@ -102,11 +97,11 @@ def check(app: App, *, quick: bool = False, table: str = "") -> CheckReport:
             if app.only == name:
                 raise
             if not section.optional:
-                findings.append(create_failure_finding(app.target(name), error, "warning"))
+                findings.append(Finding.from_error(app.target(name), error, "warning"))
             continue
         except DbctlError as error:
             failures.append(error)
-            findings.append(create_failure_finding(app.target(name), error))
+            findings.append(Finding.from_error(app.target(name), error))
         targets.append(app.target(name))
     if table and not (targets or findings):
         raise SchemaMismatchError(target=app.name, missing=f"table {table}", purpose="--table")
@@ -141,7 +136,7 @@ def _check_database(
             findings += list(_find_problems(app, name, db, quick=quick, table=table_name))
         except PrivilegeMissingError as error:
             failures.append(error)
-            findings.append(create_failure_finding(app.target(name), error))
+            findings.append(Finding.from_error(app.target(name), error))
     return findings
 
 
@@ -164,9 +159,7 @@ def _find_problems(app: App, name: str, db: Readable, *, quick: bool, table: str
         yield from _check_owned_rows(app, name, db, table)
     except (QueryFailedError, CorruptError) as error:
         if not (damaged and isinstance(error, CorruptError)):  # already reported, with its location
-            yield create_failure_finding(
-                target, error, "error" if app.database(name).foreign_keys else "warning"
-            )
+            yield Finding.from_error(target, error, "error" if app.database(name).foreign_keys else "warning")
     if not (quick or damage):  # rows of a damaged table are not reliable
         yield from find_stored_violations(app, name, db, table)
         yield from find_mixed_times(app, name, db, table)
@@ -176,15 +169,10 @@ def _find_problems(app: App, name: str, db: Readable, *, quick: bool, table: str
         }
         for warning in advisor.schema_findings(table):
             if warning.column not in app_keys:  # the app sets that key, without a sequence
-                yield create_finding(target, warning)
+                yield warning.locate(target)
     indexes = [index for index in checks.list_text_indexes() if not quick and table in ("", index)]
     if indexes:
         yield from check_text_indexes(app, name, indexes)
-
-
-def create_finding(target: str, warning: EngineFinding) -> Finding:
-    """Return a finding of an engine as a finding about the database."""
-    return Finding(target, warning.severity, warning.code, warning.message, warning.hint)
 
 
 def _check_damage(app: App, database: str, checks: Checks, lines: Sequence[str]) -> Iterator[Finding]:
@@ -298,28 +286,6 @@ def _check_owned_rows(app: App, name: str, db: Readable, table: str) -> Iterator
             )
 
 
-def check_text_indexes(
-    app: App,
-    name: str,
-    indexes: Sequence[str],
-    hint: str = TEXT_INDEX_HINT,
-) -> Iterator[Finding]:
-    """Check full-text indexes for damage; requires write privileges, but changes nothing."""
-    target = app.target(name)
-    try:
-        with app.writer(name, INDEX_CHECK) as db:
-            checks = require_part(
-                db, Checks, "checking full-text indexes", "Its engine has no integrity check."
-            )
-            for index in indexes:
-                if reason := checks.check_text_index(index):
-                    message = f"{index}, a full-text index, differs from its rows: {reason}"
-                    yield Finding(target, "error", "text-index-damaged", message, hint)
-    except DbctlError as error:
-        message = f"{', '.join(indexes)}: full-text indexes were not checked ({error})"
-        yield Finding(target, "info", "text-index-not-checked", message)
-
-
 def find_exit_status(findings: list[Finding], failures: list[DbctlError]) -> Exit:
     """Return the exit code of failed checks, otherwise that of the first failure."""
     failed = {error.code: error.exit_status for error in failures}
@@ -327,8 +293,3 @@ def find_exit_status(findings: list[Finding], failures: list[DbctlError]) -> Exi
         failed.get(finding.code, Exit.CHECK_FAILED) for finding in findings if finding.severity == "error"
     ]
     return Exit.CHECK_FAILED if Exit.CHECK_FAILED in statuses else next(iter(statuses), Exit.OK)
-
-
-def create_failure_finding(target: str, error: DbctlError, severity: Severity = "error") -> Finding:
-    """Return the failure of a check as a finding."""
-    return Finding(target, severity, error.code, str(error), error.hint)

@@ -11,10 +11,10 @@ from dbctl.errors import DatabaseNotConfiguredError, DbctlError, NotSupportedErr
 from dbctl.model import Finding, Findings, format_count
 from dbctl.profiles.model import CrossLink, InvariantQuery, KeySearch, Rebuild, Recount, is_optional
 from dbctl.services.app import App, LiveTable, find_column, unconfigured, users_database
-from dbctl.services.integrity import exposed_keys, known_problems
-from dbctl.services.integrity.check import CheckReport, create_failure_finding, find_exit_status
-from dbctl.services.integrity.duplicated_columns import DuplicatedColumns
-from dbctl.services.integrity.leftovers import find_interrupted_restore
+from dbctl.services.checks import known_problems
+from dbctl.services.checks.damage import CheckReport, find_exit_status
+from dbctl.services.checks.deployment import find_interrupted_restore
+from dbctl.services.checks.duplicated_columns import DuplicatedColumns
 from dbctl.services.sessions import create_recount
 
 #: Values per query, which bounds the memory for large tables.
@@ -62,7 +62,7 @@ def cross_check(app: App) -> CheckReport:
             continue
         except DbctlError as error:
             failures.append(error)
-            findings.append(create_failure_finding(str(error.context.get("target", app.target(name))), error))
+            findings.append(Finding.from_error(str(error.context.get("target", app.target(name))), error))
             continue
         if new_findings is not None:
             checked += len(section.figures) if isinstance(section, Rebuild) else 1
@@ -87,7 +87,7 @@ def _run_check(
     if isinstance(section, Recount):
         return _check_recount(app, name, section)
     if isinstance(section, KeySearch):
-        return list(exposed_keys.find_exposed_keys(app, name, section))
+        return list(known_problems.find_exposed_keys(app, name, section))
     figures = create_recount(app, app.reader(name), section)
     if figures is None:
         return None

@@ -21,7 +21,7 @@ from dbctl.errors import (
 from dbctl.model import Finding, Secret
 from dbctl.services.app import App
 from dbctl.services.backup import DecryptionKeys, EncryptionPolicy, load_encryption
-from dbctl.services.doctor import files
+from dbctl.services.checks import files
 
 #: Package → module.
 MODULES = {"fastembed": "fastembed", "sentence-transformers": "sentence_transformers"}

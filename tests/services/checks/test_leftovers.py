@@ -11,7 +11,7 @@ from dbctl.engines import registry
 from dbctl.engines.contract import LoadRequest
 from dbctl.engines.sql import ident
 from dbctl.services.backup import member_files
-from dbctl.services.doctor import examine
+from dbctl.services.checks import examine
 from tests import servers
 from tests.services import larder_app, promptvault_app
 
@@ -37,7 +37,7 @@ def quote_name(pantry, name):
 
 def list_leftovers(pantry):
     selection = Selection(config=str(pantry.path.with_name("dbctl.toml")))
-    findings = examine.examine([selection], timeout=5).findings.findings
+    findings = examine([selection], timeout=5).findings.findings
     return [finding for finding in findings if finding.code == "leftover-files"]
 
 

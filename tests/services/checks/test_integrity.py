@@ -406,7 +406,7 @@ def test_consistent_databases_have_no_findings(folder, run_json, game):
 
 
 def test_missing_references_are_counted_with_examples(folder, run_json, game, monkeypatch):
-    monkeypatch.setattr("dbctl.services.integrity.cross_database.BATCH", 3)
+    monkeypatch.setattr("dbctl.services.checks.cross_database.BATCH", 3)
     add_plays(folder, (game, 60), *((f"gone {n % 7}", 10) for n in range(9)))
     messages = [finding["message"] for finding in run_json("integrity", "cross-check")["findings"]]
     assert messages == [
@@ -416,7 +416,7 @@ def test_missing_references_are_counted_with_examples(folder, run_json, game, mo
 
 
 def test_invalid_utf8_is_reported_escaped(folder, run_json, game, monkeypatch):
-    monkeypatch.setattr("dbctl.services.integrity.cross_database.BATCH", 1)
+    monkeypatch.setattr("dbctl.services.checks.cross_database.BATCH", 1)
     add_plays(folder, (game, 60))
     execute(
         folder / "user.db",

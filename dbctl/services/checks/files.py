@@ -17,7 +17,7 @@ from dbctl.engines.contract import DatabaseFiles
 from dbctl.errors import DatabaseMissingError, FileFailedError, UnreachableError
 from dbctl.model import Finding, Severity
 from dbctl.services.app import command_line
-from dbctl.services.doctor.context import MOVE_HINT, CheckContext
+from dbctl.services.checks.context import MOVE_HINT, CheckContext
 
 Audience: TypeAlias = Literal["all", "group"]
 

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 from tests import servers
 from tests.profiles.test_larder import PROFILE, MySQLShelf
-from tests.services.doctor.test_server import list_page_commands
+from tests.services.checks.test_server import list_page_commands
 from tests.services.larder_app import fill_mysql
 from tools import reference
 

@@ -1,4 +1,4 @@
-"""Check that a profile is consistent, and that a live database has the tables and columns that it names."""
+"""Check that a profile is consistent."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
-from dbctl.engines.contract import Readable
-from dbctl.errors import ProfileInvalidError, SchemaMismatchError
+from dbctl.errors import ProfileInvalidError
 from dbctl.files import toml
 from dbctl.profiles import (
+    KEYS,
     apply_variant,
+    find_filter_problem,
+    find_generator_problem,
     find_prefix_problem,
     list_database_references,
-    list_schema_references,
+    list_fields,
     loader,
     locate_key,
 )
 from dbctl.profiles.model import (
-    ColumnNames,
     Migrations,
     Password,
     Profile,
@@ -34,10 +35,9 @@ from dbctl.profiles.model import (
 from dbctl.profiles.model import rebuild as rebuild_model
 from dbctl.profiles.model import search as search_model
 from dbctl.profiles.model import sessions as sessions_model
-from dbctl.services.app import find_column, ledger_detection
-from dbctl.services.profiles.new_users import find_uncovered_companions, find_value_problems
-from dbctl.services.search import QueryCompiler
+from dbctl.services.app import ledger_detection
 from dbctl.services.settings import parse_schema
+from dbctl.services.users import NEXT
 
 #: A key in a profile, and the problem with its value.
 Problem: TypeAlias = tuple[Sequence[str | int], str]
@@ -300,88 +300,88 @@ def _check_settings(settings: Settings) -> Iterator[Problem]:
                 yield ("variant", index, "standard", key), f"{standard.type!r} is not in types"
 
 
-# Comparison with a live database ---------------------------------------------------------------------------------
+# Values of users ----------------------------------------------------------------------------------------------------
 
 
-def find_missing(profile: Profile, database: str, live: Readable, main: str) -> Iterator[Problem]:
-    """Yield every table and column that the profile names for ``database`` and that the live database lacks.
-
-    Args:
-        profile: the profile.
-        database: the name of the database.
-        live: the open database.
-        main: the default database of sections.
-    """
-    tables = live.tables()
-    for reference in list_schema_references(profile, main):
-        if reference.database != database:
-            continue
-        if reference.column is None and reference.table not in tables and not reference.is_optional:
-            yield reference.key, f"no table {reference.table}"
-        elif (
-            reference.column
-            and reference.table in tables
-            and not reference.is_optional
-            and not find_column(tables[reference.table], reference.column)
-        ):
-            column = reference.column if isinstance(reference.column, str) else " or ".join(reference.column)
-            yield reference.key, f"no column {reference.table}.{column}"
-    for index, settings in enumerate(profile.settings):
-        if (settings.database or main) == database and settings.table in tables and settings.variant:
-            for missing in _missing_settings_columns(settings, live):
-                yield ("settings", index, "variant"), missing
-
-
-def find_unusable_search_keys(profile: Profile, database: str, live: Readable) -> Iterator[Problem]:
-    """Yield the search keys without columns in the live database, unless the profile explains it with ``missing``."""
-    for index, search in enumerate(profile.search):
-        if search.database != database:
-            continue
-        try:
-            compiler = QueryCompiler(profile, search, live)
-        except SchemaMismatchError:  # reported by ``find_missing``
-            continue
-        for key_index, key in enumerate(search.key):
-            if not (key.missing or key.excluded_by or compiler.find_location(key)):
-                yield (
-                    ("search", index, "key", key_index),
-                    f"the database has no columns for the key {key.names[0]}",
+def find_value_problems(users: Users) -> Iterator[Problem]:
+    """Yield the values of users that name an unknown field, row, filter or generator, and tables of sign-ins without users."""
+    yield from _check_new_values(users)
+    for field in users.joined:
+        if field in users.fields:
+            yield ("users", "joined", field), "it is also in users.fields"
+        is_read_only = field == "active" and users.only_app_deactivates
+        for name in ("expires_at", "owner"):
+            if getattr(users.joined[field], name) and not is_read_only:
+                reason = (
+                    "it requires the field active and users.only_app_deactivates: dbctl writes no such rows"
                 )
+                yield ("users", "joined", field, name), reason
+    for index, table in enumerate(users.signed_in):
+        if bool(table.user) == bool(table.payload):
+            yield ("users", "signed_in", index), "it requires user or payload"
+    for column, value in users.on_sign_out.items():
+        reason = find_generator_problem(value) if value != NEXT else ""
+        if reason or any(list_fields(value)):
+            yield ("users", "on_sign_out", column), reason or "it must not depend on fields of the user"
 
 
-def find_uncovered_columns(profile: Profile, database: str, live: Readable, main: str) -> Iterator[Problem]:
-    """Yield the required columns of the rows of a new user for which the profile has no value."""
-    users = profile.users
-    if (
-        users is None
-        or users.only_app_creates
-        or (users.database or main) != database
-        or users.table not in live.tables()
-    ):
-        return
-    table = live.tables()[users.table]
-    names: list[ColumnNames] = [users.id.column, *users.new, *users.fields.values()]
-    names += users.password.columns if users.password else ()
-    if users.role:
-        names += [users.role.column, *(column for rank in users.role.ranks for column in rank.columns)]
-    covered = {find_column(table, name) for name in names}
-    for column in table.columns.values():
-        if column.required and column.name not in covered:
-            yield (
-                ("users", "fields"),
-                f"{users.table}.{column.name} requires a value, but the profile has none",
-            )
-    yield from find_uncovered_companions(users, live)
+def _check_new_values(users: Users) -> Iterator[Problem]:
+    tables = [row.table.removesuffix("?") for row in users.create]
+    first = {
+        name.partition(".")[0] for value in users.new.values() for name in list_fields(value) if "." in name
+    }
+    known_key = KEYS[users.id.codec] is not None
+    for column, value in users.new.items():
+        yield from _check_value(("users", "new", column), value, users, tables, has_key=known_key)
+    for index, row in enumerate(users.create):
+        key, is_first = ("users", "create", index), tables[index] in first
+        has_key = known_key or not is_first
+        for column, value in row.values.items():
+            yield from _check_value((*key, "values", column), value, users, tables[:index], has_key=has_key)
+        for position, entry in enumerate(row.rows):
+            for column, value in entry.items():
+                yield from _check_value(
+                    (*key, "rows", position, column), value, users, tables[:index], has_key=has_key
+                )
+        if row.user and not has_key:
+            yield (*key, "user"), "the row is added before the user, who has no key then"
+        for column in row.same:
+            if column not in row.values or any(list_fields(row.values[column])):
+                yield (*key, "same"), f"{column} has no constant in values"
+        yield from _check_references(key, index, users)
 
 
-def _missing_settings_columns(settings: Settings, live: Readable) -> Iterator[str]:
-    """Yield the missing key columns of the variant whose type column exists, or that no variant matches."""
-    table = live.tables()[settings.table]
-    for variant in settings.variant:
-        if find_column(table, variant.type):
-            columns = [variant.key] if isinstance(variant.key, str) else variant.key
-            yield from (
-                f"no column {settings.table}.{column}" for column in columns if not find_column(table, column)
-            )
-            return
-    yield f"{settings.table} has no column {' or '.join(variant.type for variant in settings.variant)} with the type of a setting"
+def _check_value(
+    key: Sequence[str | int], value: object, users: Users, tables: Sequence[str], *, has_key: bool
+) -> Iterator[Problem]:
+    for reason in (find_generator_problem(value), find_filter_problem(value)):
+        if reason:
+            yield key, reason
+    for name in list_fields(value):
+        table = name.partition(".")[0]
+        if "." in name and table not in tables:
+            yield key, f"{{{name}}}: no earlier row of users.create has the table {table}"
+        elif name == "id" and not has_key:
+            yield key, "{id}: the database creates the key of the user later"
+        elif "." not in name and name not in ("id", "role", *users.fields, *users.joined):
+            yield key, f"{{{name}}}: {name} is not in users.fields"
+
+
+def _check_references(key: Sequence[str | int], index: int, users: Users) -> Iterator[Problem]:
+    """Yield why other rows cannot refer to the rows of a section: at most one of its columns may be generated, in one row."""
+    row = users.create[index]
+    columns = list_referenced(users, row.table.removesuffix("?"))
+    generated = [column for column in columns if column not in row.values]
+    if len(generated) > 1:
+        yield key, f"other rows refer to {' and '.join(generated)}; only one of them may be missing in values"
+    if columns and row.rows:
+        yield (*key, "rows"), "other rows refer to it, so it must be a single row"
+    if not (row.user or columns):
+        yield key, "user is missing, and no other row refers to it, so it cannot be deleted with the user"
+
+
+def list_referenced(users: Users, table: str) -> list[str]:
+    """Return the columns of a table to which values of new users refer."""
+    mappings = [users.new, *(values for row in users.create for values in (row.values, *row.rows))]
+    names = {name for values in mappings for value in values.values() for name in list_fields(value)}
+    return sorted(name.partition(".")[2] for name in names if name.startswith(f"{table}."))

@@ -19,21 +19,14 @@ from dbctl.model import CheckResult, Finding, format_count
 from dbctl.services import app as app_service
 from dbctl.services.app import App, clock, unconfigured
 from dbctl.services.backup import status
-from dbctl.services.doctor import disk_space, files, keys, server, users
-from dbctl.services.doctor.context import CheckContext
+from dbctl.services.checks import deployment, disk_space, files, keys, known_problems
+from dbctl.services.checks.context import CheckContext
+from dbctl.services.checks.damage import CheckReport, find_exit_status
+from dbctl.services.checks.deployment import check_replica, find_interrupted_restore, find_leftover_files
+from dbctl.services.checks.stored_rows import find_stored_violations
 from dbctl.services.events.location import locate_journal
 from dbctl.services.events.monitor import find_problems
 from dbctl.services.hooks import find_leftover, find_unusable_programs
-from dbctl.services.integrity import (
-    CheckReport,
-    check_replica,
-    create_failure_finding,
-    find_exit_status,
-    find_interrupted_restore,
-    find_leftover_files,
-    find_stored_violations,
-    known_problems,
-)
 from dbctl.services.migrations import status as migration_status
 from dbctl.services.migrations.ledger import INCONSISTENT_STATES, read_state
 from dbctl.services.search.indexes import RENAME_HINT, find_broken, list_external_indexes
@@ -69,9 +62,8 @@ class Examination:
 
     def add_failure(self, target: str, error: DbctlError, hint: str = "") -> None:
         """Add the failure of a check as a finding; ``hint`` replaces the hint of the error."""
-        finding = create_failure_finding(target, error)
         self.failures.append(error)
-        self.findings.append(structs.replace(finding, hint=hint or finding.hint))
+        self.findings.append(Finding.from_error(target, error, hint=hint))
 
 
 def examine(selections: Sequence[Selection], *, timeout: float, only: str = "") -> Diagnosis:
@@ -115,10 +107,10 @@ def _examine_app(examination: Examination, app: App, selection: Selection) -> No
     for context in readable.values():
         if context.section.migrations:
             examination.add_findings(context.target, _check_migrations(context))
-    if user_subject := readable.get(users.find_users_database(app)):
-        examination.add_findings(user_subject.target, users.check_roles(user_subject))
+    if user_subject := readable.get(deployment.find_users_database(app)):
+        examination.add_findings(user_subject.target, deployment.check_roles(user_subject))
         for account in app.profile.known_login:
-            examination.add_findings(user_subject.target, users.check_known_login(user_subject, account))
+            examination.add_findings(user_subject.target, deployment.check_known_login(user_subject, account))
     for context in readable.values():
         examination.add_findings(context.target, _check_known_problems(context))
         examination.add_findings(context.target, _check_stored_rows(context))
@@ -133,7 +125,7 @@ def _examine_app(examination: Examination, app: App, selection: Selection) -> No
     examination.add_findings(app.name, keys.check_encryption(app))
     if app.configured.embedder:
         examination.add_findings(app.name, keys.check_embedder(app, app.configured.embedder))
-    examination.add_findings(app.name, server.check_scratch(app))
+    examination.add_findings(app.name, deployment.check_scratch(app))
     rules = {app.resolve_database(rule) for rule in app.profile.cleanup}
     if rules and rules <= readable.keys():
         context = readable[min(rules)]
@@ -161,7 +153,7 @@ def _examine_database(examination: Examination, context: CheckContext) -> bool:
         if app.only == name:
             examination.add_failure(target, error)
         elif not context.section.optional:
-            examination.findings.append(create_failure_finding(target, error, "warning"))
+            examination.findings.append(Finding.from_error(target, error, "warning"))
         else:
             examination.findings += unconfigured.check_unconfigured(app, name)
         return False
@@ -169,11 +161,11 @@ def _examine_database(examination: Examination, context: CheckContext) -> bool:
         examination.add_failure(target, error, _find_hint(context, error))
         return False
     if advisor := db.part(Advisor):
-        examination.add_findings(target, server.check_server(context, advisor))
+        examination.add_findings(target, deployment.check_server(context, advisor))
     if app.configured.backup and isinstance(dumps := db.part(Dumps), ProgramUser):
-        examination.add_findings(target, server.check_programs(dumps))
+        examination.add_findings(target, deployment.check_programs(dumps))
     if indexes := db.part(IndexMonitor):
-        examination.add_findings(target, server.check_indexes(context, indexes, db.tables()))
+        examination.add_findings(target, deployment.check_indexes(context, indexes, db.tables()))
     sizes = db.part(SizeMonitor)
     return not sizes or examination.add_findings(
         target, disk_space.check_storage(context, sizes, database_files)
@@ -252,7 +244,7 @@ def _check_backups(app: App, selection: Selection, contexts: Sequence[CheckConte
     app_backups = status.read_status(app)
     configured = not (selection.profile and selection.urls)
     if app.configured.backup is None and configured and any(context.section.backup for context in contexts):
-        yield create_failure_finding(app.name, RepositoryNotConfiguredError(app=app.name), "warning")
+        yield Finding.from_error(app.name, RepositoryNotConfiguredError(app=app.name), "warning")
     for code, message in app_backups.invalid_backups() if app_backups else ():
         yield contexts[0].create_finding("error", code, message, contexts[0].command("backup", "verify"))
     for name in app_backups.repository.interrupted if app_backups else ():

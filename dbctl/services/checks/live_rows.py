@@ -1,0 +1,371 @@
+"""Check that a live database accepts the SQL of a profile: statements are prepared, but not run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+
+from dbctl.engines.contract import (
+    Explainer,
+    Readable,
+    SchemaReader,
+    SchemaTable,
+    strip_collation,
+)
+from dbctl.engines.sql import require_column_count, select_all_from
+from dbctl.errors import (
+    PrivilegeMissingError,
+    ProfileInvalidError,
+    QueryFailedError,
+    SchemaMismatchError,
+    ValueInvalidError,
+)
+from dbctl.model import Severity, Struct
+from dbctl.profiles import is_payload, parse_row_path
+from dbctl.profiles.model import Payload, Profile, Report, Settings, Users
+from dbctl.services.app import App, UserTable, find_column, users_database
+from dbctl.services.app.evidence import (
+    BlockingReference,
+    Contradiction,
+    add_samples,
+    create_unreadable,
+    find_blocking_references,
+    find_user_references,
+    list_compared_columns,
+    read_definitions,
+)
+from dbctl.services.checks.profile import Problem
+from dbctl.services.deletion import create_query
+from dbctl.services.sessions import create_recount
+from dbctl.services.settings import decode, find_key
+from dbctl.services.stats import read_defaults, select_variant
+from dbctl.services.users import Passwords, StoredFormats
+
+
+class Statement(Struct, frozen=True, kw_only=True):
+    """One statement of a profile, with parameters."""
+
+    key: Sequence[str | int]  #: its key in the profile
+    sql: str
+    parameters: Mapping[str, object] = {}
+
+
+def find_failing_statements(app: App, database: str, live: Readable) -> Iterator[Contradiction]:
+    """Yield the statements that the database rejects, with the reason, and those whose tables the role may not read."""
+    explainer = live.part(Explainer)
+    if explainer is None:
+        return
+    for statement in _statements(app, database, live):
+        try:
+            explainer.explain_query(statement.sql, statement.parameters)
+        except PrivilegeMissingError as error:
+            yield create_unreadable(statement.key, error)
+        except (QueryFailedError, ValueInvalidError) as error:
+            yield Contradiction(
+                key=statement.key,
+                code="sql-fails",
+                reason=str(error.context["reason"]),
+                remedy="The statement was only prepared, not run.",
+            )
+
+
+def _statements(app: App, database: str, live: Readable) -> Iterator[Statement]:
+    main, profile = app.main(), app.profile
+    for index, report in enumerate(profile.report):
+        variant = select_variant(report, live) if (report.database or main) == database else None
+        if variant:
+            parameters = {**read_defaults(report, profile), "limit": 1, "offset": 0}
+            sql = require_column_count(variant.sql, len(report.columns))
+            key = ("report", index, "variant", report.variant.index(variant), "sql")
+            yield Statement(key=key, sql=sql, parameters=parameters)
+    for index, recount in enumerate(profile.recount):
+        if (recount.database or main) == database and all(table in live.tables() for table in recount.needs):
+            yield Statement(key=("recount", index, "sql"), sql=select_all_from(recount.sql))
+    yield from _invariant_statements(app, database, live)
+    for index, rule in enumerate(profile.cleanup):
+        for after_index, after in enumerate(rule.after):
+            if (rule.database or main) == database and after.into in live.tables():
+                sql = require_column_count(after.select, len(after.key) + len(after.merge))
+                key = ("cleanup", index, "after", after_index, "select")
+                yield Statement(key=key, sql=sql, parameters={"picked": [1], "now": ""})
+    if _users_database(profile, main) == database:
+        yield from _rebuild_statements(app, live)
+
+
+def _invariant_statements(app: App, database: str, live: Readable) -> Iterator[Statement]:
+    for index, invariant in enumerate(app.profile.invariant):
+        query = create_query(app, invariant, live) if app.resolve_database(invariant) == database else None
+        if query:
+            yield Statement(
+                key=("invariant", index), sql=select_all_from(query.sql), parameters=query.parameters
+            )
+
+
+def _rebuild_statements(app: App, live: Readable) -> Iterator[Statement]:
+    for index, section in enumerate(app.profile.rebuild):
+        try:
+            statistics = create_recount(app, live, section)
+        except SchemaMismatchError:  # reported by ``find_missing``
+            continue
+        if statistics:
+            yield Statement(key=("rebuild", index, "select"), sql=statistics.summary_sql())
+
+
+def _users_database(profile: Profile, main: str) -> str:
+    return (profile.users.database if profile.users else "") or main
+
+
+def find_unusable_reports(app: App, database: str, live: Readable) -> Iterator[Problem]:
+    """Yield the reports of which the database has no variant."""
+    for index, report in enumerate(app.profile.report):
+        is_required = app.resolve_database(report) == database and not report.optional
+        if is_required and select_variant(report, live) is None:
+            yield (
+                ("report", index, "variant"),
+                f"no variant of the report {report.name} fits: {_join_needs(report)}",
+            )
+
+
+def _join_needs(report: Report) -> str:
+    return ", or ".join(", ".join(variant.needs) for variant in report.variant)
+
+
+def find_keys_without_index(app: App, database: str, live: Readable) -> Iterator[Problem]:
+    """Yield the keys without a unique index, which merging into existing rows requires."""
+    schema_reader = live.part(SchemaReader)
+    if schema_reader is None:
+        return
+    main, profile = app.main(), app.profile
+    keys: list[tuple[Sequence[str | int], str, Sequence[str]]] = [
+        (("cleanup", index, "after", after_index, "key"), after.into, after.key)
+        for index, rule in enumerate(profile.cleanup)
+        if (rule.database or main) == database
+        for after_index, after in enumerate(rule.after)
+    ]
+    if _users_database(profile, main) == database:
+        keys += [
+            (("rebuild", index, "key"), entry.table, entry.key) for index, entry in enumerate(profile.rebuild)
+        ]
+    tables = {entry.name: entry for entry in schema_reader.schema().tables} if keys else {}
+    for section_key, table_name, key in keys:
+        table = tables.get(table_name.removesuffix("?"))
+        if table and not _has_unique_index(table, key):
+            yield section_key, f"no unique index of {table.name} covers {', '.join(key)}"
+
+
+def _has_unique_index(table: SchemaTable, key: Sequence[str]) -> bool:
+    unique_keys = [entry.columns for entry in table.indexes if entry.unique and not entry.where]
+    expected = {column.lower() for column in key}
+    return any(
+        {strip_collation(column).lower() for column in columns} == expected
+        for columns in [table.key, *unique_keys]
+    )
+
+
+_REASONS = {
+    "blocked": "a foreign key prevents the deletion of a user with rows in",
+    "unhandled": "the deletion of a user leaves rows of",
+}
+
+
+def find_unlisted_rows(app: App, database: str, live: Readable) -> Iterator[Contradiction]:
+    """Yield the columns that refer to users if neither a foreign key nor the profile handles them in a deletion.
+
+    Only columns are sampled whose name alone does not decide. Also yield the tables of which that was not permitted.
+    """
+    users = app.profile.users
+    if (
+        users is None
+        or users.only_app_deletes
+        or app.resolve_database(users) != database
+        or users.table not in live.tables()
+    ):
+        return
+    evidence = read_definitions(live, app.url(database).engine)
+    table = evidence.tables.get(users.table)
+    if table is None or users.id.column not in table.columns:
+        return
+    listed = set(_list_handled(app.profile, users))
+    compared = {
+        name: columns
+        for name, names in list_compared_columns(evidence, table, users.id.column).items()
+        if (columns := [column for column in names if f"{name}.{column}" not in listed])
+    }
+    if compared.keys() - {table.name}:
+        evidence = add_samples(live, evidence, compared)
+    for error in evidence.denials:
+        yield create_unreadable(("users",), error)
+    for reference in find_user_references(evidence, evidence.tables[users.table], users.id.column):
+        if reference.deletion != "handled" and reference.path not in listed:
+            yield Contradiction(
+                key=("users", "cascade"),
+                code="owned-rows",
+                reason=f"{_REASONS[reference.deletion]} {reference.path}",
+                remedy="List the column in users.cascade or [[users.transfer]].",
+                severity="warning",
+            )
+    owned = [*users.owned, *(f"{name}.{column}" for name, column in _list_companions(users))]
+    known = [path for path in owned if parse_row_path(path)[0].table in evidence.tables]
+    for blocking in find_blocking_references(evidence, evidence.tables[users.table], users.id.column, known):
+        if f"{blocking.table}.{blocking.column}" not in listed:
+            yield Contradiction(
+                key=("users", "cascade"),
+                code="owned-rows",
+                reason=f"{_REASONS['blocked']} {blocking.place}",
+                remedy=_suggest(blocking),
+                severity="warning",
+            )
+
+
+def _suggest(blocking: BlockingReference) -> str:
+    if not blocking.path:
+        return "A profile cannot express the path: delete these rows before their user."
+    clear = "" if blocking.is_required else "users.clear, which sets the column to NULL, or in "
+    return f"List it in {clear}users.cascade, which deletes the rows."
+
+
+def _list_handled(profile: Profile, users: Users) -> Iterator[str]:
+    """Yield the columns (``table.column``) that sections of the profile name as those of a user."""
+    for path in (*users.owned, *users.clear, *users.retained):
+        yield parse_row_path(path)[0].path
+    sections = [(transfer.table, transfer.column) for transfer in users.transfer]
+    sections += _list_companions(users)
+    sections += [(section.table, section.user) for section in users.signed_in]
+    sections += [(section.table, section.user) for section in profile.sessions]
+    sections += [(settings.table, settings.user) for settings in profile.settings if settings.scope == "user"]
+    sections += [(rule.table, rule.user) for rule in profile.rebuild]
+    if users.statistics:
+        sections.append((users.statistics.table, users.statistics.user))
+    for name, column in sections:
+        yield f"{name.removesuffix('?')}.{column}"
+
+
+def _list_companions(users: Users) -> list[tuple[str, str]]:
+    return [
+        (companion.table.removesuffix("?"), companion.user) for companion in users.create if companion.user
+    ]
+
+
+def find_format_problems(app: App, database: str, live: Readable) -> Iterator[Contradiction]:
+    """Yield the formats of stored hashes that the profile does not declare, and values in no known format."""
+    stored = _sample_formats(app, database, live)
+    if stored and stored.is_unknown:
+        count = f"{stored.unknown} of {stored.row_count}"
+        yield _create_format_problem(
+            f"{count} stored values are in no known hash format, so dbctl sets no password"
+        )
+    if stored and stored.undeclared:
+        formats = stored.describe_undeclared()
+        yield _create_format_problem(f"stored hashes have formats that it does not declare: {formats}")
+    if stored and stored.unknown and not stored.is_unknown:
+        yield _create_problem(
+            "password-unknown",
+            "info",
+            f"{stored.unknown} of {stored.row_count} stored values are in no known hash format",
+            "Users with such a value cannot sign in with a password. List intended values in users.password.unusable.",
+        )
+
+
+def _create_format_problem(reason: str) -> Contradiction:
+    remedy = (
+        "Add each format to users.password.accepts if the app accepts it, or correct users.password.writes."
+    )
+    return _create_problem("password-format", "error", reason, remedy)
+
+
+def _create_problem(code: str, severity: Severity, reason: str, remedy: str) -> Contradiction:
+    return Contradiction(
+        key=("users", "password"), code=code, reason=reason, remedy=remedy, severity=severity
+    )
+
+
+def _sample_formats(app: App, database: str, live: Readable) -> StoredFormats | None:
+    users = app.profile.users
+    if users is None or users.password is None or users_database(app) != database:
+        return None
+    try:
+        return Passwords(app, UserTable(app, live).live).stored_formats
+    except (ProfileInvalidError, SchemaMismatchError):  # reported by other checks
+        return None
+
+
+def find_role_problems(app: App, database: str, live: Readable) -> Iterator[Problem]:
+    """Yield the contradictions between the declared roles, the types of their columns and the stored values."""
+    users = app.profile.users
+    if users is None or users.role is None or users_database(app) != database:
+        return
+    try:
+        roles = UserTable(app, live).roles
+        for key, reason in roles.find_problems() if roles else ():
+            yield ("users", *key), reason
+    except SchemaMismatchError:  # reported by other checks
+        return
+
+
+#: Rows at each end of a table whose values are read.
+SAMPLE_ROWS = 100
+SAMPLE_LIMIT = timedelta(seconds=2)
+
+
+def find_wrong_forms(app: App, database: str, live: Readable) -> Iterator[Problem]:
+    """Yield the columns of which no payload, or less than half of the values of settings, have the declared form."""
+    profile = app.profile
+    if profile.users and users_database(app) == database:
+        for index, table in enumerate(profile.users.signed_in):
+            key = ("users", "signed_in", index, "payload")
+            yield from _check_payload(key, table.table, table.payload, live)
+        for index, section in enumerate(profile.sessions):
+            yield from _check_payload(("sessions", index, "payload"), section.table, section.payload, live)
+    for index, settings in enumerate(profile.settings):
+        if app.resolve_database(settings) == database:
+            yield from _check_settings(("settings", index, "stored"), settings, live)
+
+
+def _check_payload(
+    key: Sequence[str | int], table: str, payload: Payload | None, live: Readable
+) -> Iterator[Problem]:
+    if payload is None:
+        return
+    values = [value for (value,) in _sample(live, table, [payload.column])]
+    if values and not any(is_payload(payload.codec, value) for value in values):
+        reason = f"none of {len(values)} values of {table.removesuffix('?')}.{payload.column} has the form {payload.codec}"
+        yield key, reason
+
+
+def _check_settings(key: Sequence[str | int], settings: Settings, live: Readable) -> Iterator[Problem]:
+    if settings.stored == "text" or not isinstance(settings.key, str):
+        return
+    column = settings.fields["value"]
+    names = [settings.key, column if isinstance(column, str) else column[0]]
+    rows = [
+        (name, value)
+        for name, value in _sample(live, settings.table, names)
+        if isinstance(value, str) and find_key(settings, str(name)).stored is None
+    ]
+    wrong = [name for name, value in rows if not _has_form(settings, value)]
+    if len(wrong) * 2 > len(rows):
+        yield (
+            key,
+            f"{len(wrong)} of {len(rows)} values of {settings.table} are not {settings.stored}, such as {wrong[0]}",
+        )
+
+
+def _has_form(settings: Settings, value: str) -> bool:
+    try:
+        decode(settings.stored, value)
+    except ValueError:
+        return False
+    return True
+
+
+def _sample(live: Readable, table_name: str, names: Sequence[str]) -> list[tuple[object, ...]]:
+    """Return rows without NULL in the last column; none of a table that lacks a column or is not read."""
+    table = live.tables().get(table_name.removesuffix("?"))
+    columns = [column for name in names if (column := find_column(table, name))]
+    if table is None or len(columns) != len(names):
+        return []
+    with suppress(PrivilegeMissingError):  # reported by ``find_unreadable_tables``
+        rows = live.sample(table.name, columns, rows=SAMPLE_ROWS, timeout=SAMPLE_LIMIT) or []
+        return [row for row in rows if row[-1] is not None]
+    return []

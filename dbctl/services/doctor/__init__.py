@@ -1,1 +1,0 @@
-"""Findings about a deployment: files, disk space, servers, users, encryption."""
