@@ -3,6 +3,7 @@
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from contextlib import ExitStack
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -105,7 +106,7 @@ def create(
     its tables can only be restored one by one. Passwords of roles that administer a server are never included.
     """
     from dbctl.services.backup import CreateBackup
-    from dbctl.services.history import SampleRecorder
+    from dbctl.services.history import record_backup
 
     with open_app(ctx) as app, begin_action(ctx, app, "backup"):
         operation = CreateBackup(
@@ -115,7 +116,7 @@ def create(
             compress=compress,
             rate=bytes_per_second or 0,
             secrets=secrets,
-            record=SampleRecorder(locate_journal(read_selection(ctx))).record_backup,
+            record=partial(record_backup, locate_journal(read_selection(ctx))),
         )
         return run_with_progress(ctx, "copying", operation, dry_run=dry_run)
 

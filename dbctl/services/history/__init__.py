@@ -14,5 +14,10 @@ with lazy_imports(__name__):
         measure_growth,
         select_evenly,
     )
-    from dbctl.services.history.recording import SampleRecorder
+    from dbctl.services.history.recording import (
+        measure_database,
+        measure_storage,
+        measure_tables,
+        record_backup,
+    )
     from dbctl.services.history.sums import SampleSum

@@ -9,90 +9,74 @@ from pathlib import Path
 
 from msgspec import structs
 
-from dbctl.engines.contract import SizeMonitor
-from dbctl.errors import DbctlError, JournalDisabledError
+from dbctl.engines.contract import Readable, SizeMonitor
+from dbctl.errors import DbctlError
 from dbctl.files import read_volume
 from dbctl.model import now
 from dbctl.services.app import App, users_database
 from dbctl.services.backup import Manifest
 from dbctl.services.events.location import JournalLocation
 from dbctl.services.events.samples import Sample, TableSample, save_samples
+from dbctl.services.history.figures import read_figures
 
 
-class SampleRecorder:
-    """The samples of a configuration; without a configuration or a journal none, because nothing identifies the app."""
+def record_backup(location: JournalLocation, app: App, manifest: Manifest) -> None:
+    """Record the databases of a complete backup, with the rows that its manifest has; a failure is ignored.
 
-    def __init__(self, location: JournalLocation) -> None:
-        self._location = location
-
-    def record_backup(self, app: App, manifest: Manifest) -> None:
-        """Record the databases of a complete backup, with the rows that its manifest has; a failure is ignored.
-
-        The journal reports that it cannot be written when it records the run.
-        """
-        location = self._location
-        if location.folder is None or not location.config or manifest.kind != "backup":
-            return
-        samples = []
-        for name in manifest.databases:
-            members = [member for member in manifest.members if member.database == name]
-            tables = {
-                table: TableSample(rows=rows) for member in members for table, rows in member.rows.items()
-            }
-            with suppress(DbctlError, OSError):
-                samples.append(_measure_database(app, name, tables))
+    The journal reports that it cannot be written when it records the run. Without a configuration or a journal nothing is recorded,
+    because nothing identifies the app.
+    """
+    if location.folder is None or not location.config or manifest.kind != "backup":
+        return
+    samples = []
+    for name in manifest.databases:
+        members = [member for member in manifest.members if member.database == name]
+        tables = {table: TableSample(rows=rows) for member in members for table, rows in member.rows.items()}
         with suppress(DbctlError):
-            save_samples(location.folder, location.config, samples)
-
-    def record_status(self, app: App) -> None:
-        """Measure the tables and figures of every database, and record them; unreadable databases are omitted.
-
-        Raises:
-            JournalDisabledError, JournalUnavailableError, JournalCorruptError: they were not recorded.
-        """
-        from dbctl.services.history.figures import read_figures
-
-        folder = self._location.require_folder()
-        if not self._location.config:
-            raise JournalDisabledError(reason="without a configuration, nothing identifies the app")
-        samples = []
-        for name in app.profile.databases:
-            if name not in app.configured.databases or app.only not in ("", name):
-                continue
-            with suppress(DbctlError, OSError):  # the status reports it
-                sizes = app.reader(name).part(SizeMonitor)
-                tables = {
-                    size.table: TableSample(rows=size.rows, bytes=size.bytes, estimated=size.estimated)
-                    for size in (sizes.measure_tables(exact=False) if sizes else ())
-                }
-                sample = _measure_database(app, name, tables)
-                samples.append(structs.replace(sample, figures=read_figures(app, name)))
-        save_samples(folder, self._location.config, samples)
+            sample = measure_storage(app.reader(name), measure_database(app, name))
+            samples.append(_add_tables(app, sample, tables))
+    with suppress(DbctlError):
+        save_samples(location.folder, location.config, samples)
 
 
-def _measure_database(app: App, name: str, tables: Mapping[str, TableSample]) -> Sample:
-    """Return a sample with the size of a database and of its disk; queries nothing large."""
-    sizes = app.reader(name).part(SizeMonitor)
+def measure_database(app: App, name: str) -> Sample:
+    """Return a sample with the size of the file of a database, and of its disk; nothing is opened."""
+    url, files = app.url(name), app.engine(name).database_files(app.url(name))
+    sample = Sample(app=app.name, database=name, taken_at=now())
+    with suppress(OSError):
+        sample = structs.replace(sample, bytes=files.file.stat().st_size if files else None)
+    if url.is_local:
+        with suppress(OSError):
+            folder = Path(os.path.realpath(url.path)).parent
+            volume, status = read_volume(folder), os.statvfs(folder)
+            sample = structs.replace(
+                sample,
+                disk=volume.mount,
+                free_bytes=volume.free_bytes,
+                disk_bytes=status.f_blocks * status.f_frsize,
+            )
+    return sample
+
+
+def measure_storage(db: Readable, sample: Sample) -> Sample:
+    """Return a sample with the size of its open database, if that is not the size of a file."""
+    sizes = db.part(SizeMonitor) if sample.bytes is None else None
+    return structs.replace(sample, bytes=sizes.measure_storage().bytes) if sizes else sample
+
+
+def measure_tables(app: App, db: Readable, sample: Sample) -> Sample:
+    """Return a sample with the rows and bytes of every table, the users, and the figures of the profile."""
+    sizes = db.part(SizeMonitor)
+    tables = {
+        size.table: TableSample(rows=size.rows, bytes=size.bytes, estimated=size.estimated)
+        for size in (sizes.measure_tables(exact=False) if sizes else ())
+    }
+    return structs.replace(_add_tables(app, sample, tables), figures=read_figures(app, sample.database))
+
+
+def _add_tables(app: App, sample: Sample, tables: Mapping[str, TableSample]) -> Sample:
+    """Return a sample with its tables, and with the users if each row of their table is one."""
     users = app.profile.users
-    # The rows of a table with other rows are not the users.
-    has_users = users and name == users_database(app) and not (users.only or users.excluded)
+    has_users = users and sample.database == users_database(app) and not (users.only or users.excluded)
     user_table = tables.get(users.table.removesuffix("?")) if users and has_users else None
-    sample = Sample(
-        app=app.name,
-        database=name,
-        taken_at=now(),
-        bytes=sizes.measure_storage().bytes if sizes else None,
-        users=user_table.rows if user_table else None,
-        tables=tables,
-    )
-    url = app.url(name)
-    if not url.is_local:
-        return sample
-    folder = Path(os.path.realpath(url.path)).parent
-    volume, status = read_volume(folder), os.statvfs(folder)
-    return structs.replace(
-        sample,
-        disk=volume.mount,
-        free_bytes=volume.free_bytes,
-        disk_bytes=status.f_blocks * status.f_frsize,
-    )
+    return structs.replace(sample, tables=tables, users=user_table.rows if user_table else None)

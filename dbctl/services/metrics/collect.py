@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import get_args
@@ -13,20 +12,17 @@ from typing import get_args
 from msgspec import structs
 
 from dbctl import __version__
-from dbctl.config import FleetSelection, Selection, loader, read_sections, report_first_problem
+from dbctl.config import BackupConfig, FleetSelection, Selection, loader, read_sections, report_first_problem
 from dbctl.errors import DbctlError, ReadOnlyError
-from dbctl.files import read_volume
 from dbctl.model import Page, Row, Severity, Struct, now, parse_duration
-from dbctl.services import status
-from dbctl.services.app import App, open_app, open_users
 from dbctl.services.backup import DUE_CODES, AppBackups, DatabaseBackups, find_max_age
-from dbctl.services.events.history import read_history
 from dbctl.services.events.location import locate_journal
 from dbctl.services.events.runs import CommandHistory, is_failure
 from dbctl.services.events.samples import read_samples
 from dbctl.services.fleet import list_instances
 from dbctl.services.history import DEFAULT_PERIOD, measure_growth
 from dbctl.services.metrics.families import FAMILIES, PREFIX
+from dbctl.services.observation import AppObservation, Want, observe, read_histories
 
 _LABELS = {family.name: family.labels for family in FAMILIES}
 _BACKUP = "backup create"
@@ -128,20 +124,16 @@ class _Collector:
     def _collect_app(self, selection: Selection, name: str) -> None:
         self._errors = 0
         try:
-            with open_app(selection, timeout=self._timeout, traceless=True) as app:
-                report = status.collect_app_status(app, selection)
-                with self._count_error():
-                    self._add_users(app)
-                self._add_volumes(app)
+            observed = observe(selection, timeout=self._timeout, want=Want.USERS)
         except DbctlError as error:
             self._add_failure(selection, name, error)
             return
         self.apps += 1
         self._add_runs(selection, name)
-        self._add_status(name, report)
-        self.add("collection_errors", self._errors, name)
-        for backups in report.backups:
-            self._add_backups(name, backups, app)
+        self._add_databases(observed)
+        self.add("collection_errors", self._errors + len(observed.unread), name)
+        if observed.backups:
+            self._add_backups(name, observed.backups, observed.backup_config)
 
     def _add_failure(self, selection: Selection, name: str, error: DbctlError) -> None:
         self.apps += 1
@@ -151,52 +143,35 @@ class _Collector:
         self._add_runs(selection, name)
         self.add("collection_errors", self._errors, name)
 
-    def _add_status(self, name: str, report: status.StatusReport) -> None:
-        databases = report.page.items
-        self.add("up", int(all(database.state in _READABLE for database in databases)), name)
-        for database in databases:
-            labels = (name, database.database or "")
-            is_up = database.state in _READABLE
-            if not is_up:
-                self.problems.append(f"{name}/{database.database}: {database.state}")
-            self.add("database_up", int(is_up), *labels)
-            self.add("database_size_bytes", database.bytes, *labels)
+    def _add_databases(self, observed: AppObservation) -> None:
+        name = observed.app
+        self.add("up", int(all(database.is_readable for database in observed.databases)), name)
+        self.add("users", observed.users, name)
+        for database in observed.databases:
+            sample = database.sample
+            labels = (name, sample.database)
+            if not database.is_readable:
+                self.problems.append(f"{name}/{sample.database}: {database.state}")
+            self.add("database_up", int(database.is_readable), *labels)
+            self.add("database_size_bytes", sample.bytes, *labels)
+            self.add("database_free_bytes", sample.free_bytes, *labels)
             self.add("database_wal_bytes", database.wal_bytes, *labels)
             self.add("migrations_pending", database.pending, *labels)
             if database.overdue is not None:
                 self.add("cleanup_overdue_rules", len(database.overdue), *labels)
-        counts = Counter(finding.severity for finding in report.findings.findings)
+        counts = Counter(finding.severity for finding in observed.findings)
         for severity in get_args(Severity):
             self.add("findings", counts[severity], name, severity)
 
-    @contextmanager
-    def _count_error(self) -> Iterator[None]:
-        try:
-            yield
-        except DbctlError:
-            self._errors += 1
-
-    def _add_users(self, app: App) -> None:
-        if app.profile.users:
-            users = open_users(app)
-            self.add("users", users.db.count(users.live.name, users.only), app.name)
-
-    def _add_volumes(self, app: App) -> None:
-        for name in app.configured.databases:
-            files = app.engine(name).database_files(app.url(name)) if name in app.profile.databases else None
-            try:
-                free_bytes = read_volume(files.file.parent).free_bytes if files else None
-            except OSError:
-                continue
-            self.add("database_free_bytes", free_bytes, app.name, name)
-
     def _add_runs(self, selection: Selection, app: str) -> None:
         location = locate_journal(selection)
-        if location.folder and location.config:
-            with self._count_error():
-                for history in read_history(location.folder, location.config, app):
-                    self._add_command(app, history)
+        try:
+            for history in read_histories(selection, app).values():
+                self._add_command(app, history)
+            if location.folder and location.config:
                 self._add_growth(location.folder, location.config, app)
+        except DbctlError:
+            self._errors += 1
 
     def _add_growth(self, folder: Path, config: str, app: str) -> None:
         since = now() - DEFAULT_PERIOD
@@ -218,8 +193,8 @@ class _Collector:
         if history.command == _BACKUP and success:
             self.add("backup_duration_seconds", success.duration, app)
 
-    def _add_backups(self, name: str, backups: AppBackups, app: App) -> None:
-        repository, configured = backups.repository, app.configured.backup
+    def _add_backups(self, name: str, backups: AppBackups, configured: BackupConfig | None) -> None:
+        repository = backups.repository
         self.add("backup_repository_size_bytes", repository.bytes, name)
         self.add("backup_repository_free_bytes", repository.free_bytes, name)
         self.add("backup_invalid", len(repository.unreadable) + len(repository.damaged), name)

@@ -13,8 +13,8 @@ from dbctl.services.notify.dispatch import Dispatcher, DispatchResult, Problem, 
 from dbctl.services.notify.notice import Event, list_findings
 from dbctl.services.notify.observer import list_run_problems, report_findings
 from dbctl.services.notify.trial import summarize_deliveries
+from dbctl.services.observation import observe
 from dbctl.services.report import collect_fleet
-from dbctl.services.status import collect_status
 
 #: Codes of findings about work that is due.
 OVERDUE = frozenset({"backup-due", "verification-due", "drill-due", "cleanup-due", "migrations-pending"})
@@ -96,7 +96,7 @@ def create_result(result: DispatchResult) -> ProblemsSent:
 def _read_findings(selection: Selection, timeout: float) -> Sequence[Finding]:
     """Return the findings of the status of an app, or of a fleet."""
     try:
-        findings = collect_status([selection], timeout=timeout).findings.findings
+        findings = observe(selection, timeout=timeout).findings
     except FleetSelectedError as error:
         findings = _read_fleet(selection, error, timeout)
     except DbctlError as error:

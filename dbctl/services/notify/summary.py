@@ -19,8 +19,8 @@ from dbctl.services.notify.check import ProblemsSent, create_result
 from dbctl.services.notify.dispatch import Dispatcher
 from dbctl.services.notify.notice import Attachment, Notice
 from dbctl.services.notify.settings import group_by_settings
+from dbctl.services.observation import observe
 from dbctl.services.report import collect_fleet
-from dbctl.services.status import collect_status
 
 MAX_RUNS = 10_000
 
@@ -95,14 +95,15 @@ def _describe_app(
 def _read_state(selection: Selection, timeout: float) -> tuple[str, Sequence[str], datetime | None]:
     """Return the size of an app or a fleet, its problems, and the time of its newest backup; of a fleet the oldest of these."""
     try:
-        report = collect_status([selection], timeout=timeout)
+        observed = observe(selection, timeout=timeout)
     except FleetSelectedError as error:
         status = collect_fleet(selection, error, timeout=timeout)
         problems = [f"{finding.target}: {finding.message}" for finding in status.list_findings()]
         times = [backup.created_at for backup in status.backups if backup.created_at]
         return format_count(status.totals.total, "instance"), problems, min(times, default=None)
-    times = [row.backup_at for row in report.page.items if row.backup_at]
-    return format_count(len(report.page.items), "database"), report.problems, max(times, default=None)
+    backups = [database.backup for database in observed.databases if database.backup]
+    times = [backup.created_at for backup in backups if backup.created_at]
+    return format_count(len(observed.databases), "database"), observed.messages, max(times, default=None)
 
 
 def _list_runs(location: JournalLocation, app: str, period: timedelta) -> Iterator[str]:

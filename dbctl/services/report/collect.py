@@ -22,6 +22,7 @@ from dbctl.services.events.runs import Run, is_failed_job
 from dbctl.services.events.samples import Sample
 from dbctl.services.history import DatabaseGrowth, measure_growth, select_evenly
 from dbctl.services.migrations.ledger import Migration
+from dbctl.services.observation import HEALTHS, observe_apps
 from dbctl.services.report.fleets import FleetStatus, collect_fleet
 from dbctl.services.report.remedies import find_remedy
 from dbctl.services.report.result import (
@@ -39,7 +40,7 @@ from dbctl.services.report.result import (
     sum_known,
 )
 from dbctl.services.report.samples import MAX_POINTS, ReportedSamples, read_reported_samples
-from dbctl.services.status import HEALTHS, DatabaseStatus, collect_status
+from dbctl.services.status import DatabaseStatus, list_rows
 
 #: The longest lists of a report, so that its size has a limit.
 MAX_TABLES, MAX_RUNS, MAX_MIGRATIONS, MAX_FINDINGS, MAX_BARS = 10, 20, 30, 100, 60
@@ -74,9 +75,11 @@ def collect_report(
     plain, fleet_selections = _split(selections)
     # First, because it forks processes, and connections belong to one.
     fleets, failures = _collect_fleets(fleet_selections, timeout, jobs, is_only=len(selections) == 1)
-    status = collect_status(plain, timeout=timeout, fleets=len(fleet_selections))
-    rows = [*status.page.items, *(row for fleet in fleets for row in fleet.rows)]
-    findings = [*_report_findings([*status.findings.findings, *failures])]
+    observed = observe_apps(plain, timeout=timeout, has_others=bool(fleet_selections))
+    rows = [row for app in observed for row in list_rows(app)]
+    rows += [row for fleet in fleets for row in fleet.rows]
+    plain_findings = [finding for app in observed for finding in app.findings]
+    findings = [*_report_findings([*plain_findings, *failures])]
     findings += [finding for fleet in fleets for finding in fleet.findings]
     names = list(dict.fromkeys([*(row.app for row in rows), *(failure.target for failure in failures)]))
     samples, runs = _read_journal(location, names, fleets, (begin, created_at))
@@ -85,14 +88,13 @@ def collect_report(
     databases = [_report_database(row, sizes, samples.series) for row in rows]
     failed_runs = [run for run in runs if is_failed_job(run)]
     interval, activity = _count_runs(runs, begin, created_at)
-    plain_names = dict.fromkeys(row.app for row in status.page.items)
-    apps = [_report_app(name, databases, status.findings.findings, failed_runs) for name in plain_names]
+    apps = [_report_app(app.app, databases, plain_findings, failed_runs) for app in observed]
     apps += [_report_fleet(fleet, databases, failed_runs) for fleet in fleets]
     apps += [
         ReportedApp(app=failure.target, health="error", databases=0, bytes=None, errors=1)
         for failure in failures
     ]
-    backups = [database for app_backups in status.backups for database in app_backups.databases]
+    backups = [database for app in observed if app.backups for database in app.backups.databases]
     return OperationsReport(
         created_at=created_at,
         since=begin,
@@ -122,7 +124,7 @@ def collect_report(
         activity_interval=interval,
         failures=[_report_run(run) for run in reversed(failed_runs[-MAX_RUNS:])],
         backups=[*backups, *(row for fleet in fleets for row in fleet.backups)],
-        migrations=_select_migrations(status.migrations, fleets, begin),
+        migrations=_select_migrations([row for app in observed for row in app.migrations], fleets, begin),
         changes=[_report_run(run) for run in reversed(runs) if _classify(run.command) == "change"][:MAX_RUNS],
     )
 

@@ -17,9 +17,10 @@ from dbctl.model import Finding, Severity, Struct, format_count
 from dbctl.services.backup import DatabaseBackups, Job
 from dbctl.services.fleet import FleetRun, Instance, Kind, Outcome, RunLimits, list_instances
 from dbctl.services.migrations.ledger import Migration
+from dbctl.services.observation import HEALTHS, AppObservation, Health, observe
 from dbctl.services.report.remedies import find_remedy
 from dbctl.services.report.result import InstanceTotals, ReportedApp, ReportedFinding, sum_known
-from dbctl.services.status import HEALTHS, DatabaseStatus, Health, StatusReport, collect_status
+from dbctl.services.status import DatabaseStatus, list_rows
 
 #: Instances of a fleet that a report lists, and those that a line names.
 MAX_INSTANCES, MAX_NAMES = 20, 5
@@ -85,10 +86,10 @@ def collect_fleet(
         signals.set_reporter(None)
         single = structs.replace(selection, app=instance.app, configured=instance.configure())
         try:
-            report = collect_status([single], timeout=timeout)
+            observed = observe(single, timeout=timeout)
         except DbctlError as error:
             return Outcome.from_error(instance.app, error)
-        return Outcome(app=instance.app, state="done", exit_code=0, data=report)
+        return Outcome(app=instance.app, state="done", exit_code=0, data=observed)
 
     FleetRun(instances, RunLimits(jobs=min(jobs, len(instances))), collector.receive).run(perform)
     return collector.create_status()
@@ -110,11 +111,11 @@ class _FleetCollector:
         """Add an instance; one that could not be read has an error."""
         rows: Sequence[DatabaseStatus] = ()
         findings: Sequence[Finding] = ()
-        if isinstance(outcome.data, StatusReport):
-            report = outcome.data
-            self._migrations += report.migrations
-            rows, findings = report.page.items, report.findings.findings
-            for backups in (entry for repository in report.backups for entry in repository.databases):
+        if isinstance(outcome.data, AppObservation):
+            observed = outcome.data
+            self._migrations += observed.migrations
+            rows, findings = list_rows(observed), observed.findings
+            for backups in observed.backups.databases if observed.backups else ():
                 self._backups[backups.database].append(backups)
         elif error := outcome.error:
             findings = [Finding(outcome.app, "error", error.code, error.message, error.hint)]

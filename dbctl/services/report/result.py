@@ -10,7 +10,8 @@ from dbctl.model import Row, Severity, Struct, format_count
 from dbctl.services.backup import DatabaseBackups
 from dbctl.services.history import DatabaseGrowth, TableGrowth
 from dbctl.services.migrations.ledger import Migration
-from dbctl.services.status import DatabaseStatus, Health
+from dbctl.services.observation import Health
+from dbctl.services.status import DatabaseStatus
 
 #: The kind of work of a run.
 RunKind: TypeAlias = Literal["change", "check", "backup"]

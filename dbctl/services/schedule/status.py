@@ -13,9 +13,8 @@ from dbctl.config import Selection
 from dbctl.errors import DbctlError
 from dbctl.files import limited_program
 from dbctl.model import Closing, Finding, Findings, Page, Row, Struct, format_count, now
-from dbctl.services.events.history import read_history
-from dbctl.services.events.location import locate_journal
 from dbctl.services.events.runs import CommandHistory, is_failure
+from dbctl.services.observation import read_histories
 from dbctl.services.schedule.calendar import find_next_run, list_calendar_events
 from dbctl.services.schedule.crontab import join_command
 from dbctl.services.schedule.install import SYSTEM_FOLDER, find_user_folder, list_unit_files, read_unit
@@ -80,7 +79,9 @@ def read_schedule(selections: Sequence[Selection], *, folder: Path | None = None
     items, findings = list[JobStatus](), list[Finding]()
     for selection in selections:
         jobs = list_jobs([selection])
-        histories = _read_histories(selection, jobs[0].app) if jobs else {}
+        histories: Mapping[str, CommandHistory] = {}
+        with suppress(DbctlError):  # status reports it
+            histories = read_histories(selection, jobs[0].app) if jobs else {}
         for job in jobs:
             units = [Path(place, name_unit(job)) for place in folders]
             items.append(
@@ -182,16 +183,6 @@ def _find_obsolete(
         if path.suffix == ".timer" and path.name not in names and marks <= set(read_unit(path).splitlines()):
             message = f"{path} is the timer of a job that the configuration does not have"
             yield Finding(app, "warning", "job-obsolete", message, "Run dbctl schedule systemd --install.")
-
-
-def _read_histories(selection: Selection, app: str) -> Mapping[str, CommandHistory]:
-    location = locate_journal(selection)
-    if location.folder is None or not location.config:
-        return {}
-    try:
-        return {history.command: history for history in read_history(location.folder, location.config, app)}
-    except DbctlError:  # status reports it
-        return {}
 
 
 def _read_crontabs() -> str:

@@ -6,7 +6,7 @@ import io
 import json
 import tarfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from dbctl.services.events.history import list_runs
 from dbctl.services.events.location import locate_journal
 from dbctl.services.events.runs import RunFilter
 from dbctl.services.migrations import status as migration_status
-from dbctl.services.status import collect_status
+from dbctl.services.observation import observe_apps
+from dbctl.services.status import list_rows
 from dbctl.services.support.redaction import HIDDEN, Names, redact_configuration, redact_type
 from dbctl.services.support.versions import list_components
 
@@ -108,8 +109,8 @@ class _Collector:
             {"database": self._names.of_target(f"{row.app}/{row.database}" if row.database else row.app)}
             | {field: getattr(row, field) for field in fields}
             | {"backup_at": row.backup_at and row.backup_at.isoformat()}
-            for selection in self._selections
-            for row in _read_rows(selection, self._timeout)
+            for app in observe_apps(self._selections, timeout=self._timeout, has_others=True)
+            for row in list_rows(app)
         ]
 
     def _read_findings(self) -> object:
@@ -186,15 +187,6 @@ def _record_failure(read: Callable[..., Any], *arguments: object) -> Any:
         return read(*arguments)
     except DbctlError as error:
         return {"error": error.code}
-
-
-def _read_rows(selection: Selection, timeout: float) -> Sequence[Any]:
-    try:
-        return collect_status([selection], timeout=timeout).page.items
-    except DbctlError as error:
-        from dbctl.services.status import DatabaseStatus
-
-        return [DatabaseStatus(app=selection.app, database=None, state=error.code)]
 
 
 def _describe_database(app: App, name: str) -> object:

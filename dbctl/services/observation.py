@@ -1,0 +1,355 @@
+"""One reading of an app: what status, report, metrics and notifications say about its databases at one time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from enum import Flag, auto
+from typing import Literal, TypeAlias
+
+from msgspec import structs
+
+from dbctl.config import BackupConfig, Selection
+from dbctl.engines.contract import Advisor, DatabaseFiles, Readable
+from dbctl.errors import DatabaseNotConfiguredError, DbctlError, Exit, ReadOnlyError
+from dbctl.files import read_volume
+from dbctl.model import Finding, Struct, format_count, now
+from dbctl.services.app import App, open_app, open_users
+from dbctl.services.backup import AppBackups, DatabaseBackups
+from dbctl.services.backup import status as backup_status
+from dbctl.services.checks import check_replica, find_interrupted_restore, find_leftover_files
+from dbctl.services.events.history import read_history
+from dbctl.services.events.location import locate_journal
+from dbctl.services.events.monitor import find_problems
+from dbctl.services.events.runs import CommandHistory
+from dbctl.services.events.samples import Sample
+from dbctl.services.history import measure_database, measure_storage, measure_tables
+from dbctl.services.migrations import status as migration_status
+from dbctl.services.migrations.ledger import Migration, SchemaState, read_state
+from dbctl.services.sessions import CleanUp
+
+#: Time limit per database for counting rows with an overdue cleanup.
+CLEANUP_TIMEOUT = timedelta(seconds=0.3)
+
+Health: TypeAlias = Literal["error", "due", "ok"]
+#: Worst first.
+HEALTHS: Sequence[Health] = ("error", "due", "ok")
+
+
+class Want(Flag):
+    """What is read besides the state of the databases, and costs more."""
+
+    STATE = 0
+    USERS = auto()  #: one count
+    ROWS = auto()  #: rows and bytes of every table, and the figures of the profile
+
+
+class Problem(Struct, frozen=True):
+    """A finding, and what it means for the exit code."""
+
+    finding: Finding
+    status: Exit  #: of a command that checks
+    is_failure: bool = (
+        False  #: whether something could not be read, which also concerns commands that do not check
+    )
+
+
+class Observation(Struct, frozen=True, kw_only=True):
+    """One database at one time; unknown or inapplicable fields are None."""
+
+    sample: Sample  #: with tables, users and figures if ``is_counted``
+    state: str = "ok"  #: ``ok``, or the code of an error
+    is_counted: bool = False
+    wal_bytes: int | None = None  #: size of the -wal
+    migrations: SchemaState | None = None  #: ``unrecorded``: the ledger is missing
+    pending: int | None = None  #: migrations
+    overdue: Sequence[str] | None = (
+        None  #: rules of ``sessions cleanup`` that have been due for more than a day
+    )
+    backup: DatabaseBackups | None = None
+
+    @property
+    def is_readable(self) -> bool:
+        return self.state in ("ok", ReadOnlyError.code)
+
+
+class AppObservation(Struct, frozen=True, kw_only=True):
+    """An app and its databases at one time."""
+
+    app: str
+    error: str = ""  #: the code of the error that prevented opening the app
+    databases: Sequence[Observation] = ()
+    problems: Sequence[Problem] = ()
+    notes: Sequence[str] = ()  #: checks that were skipped because of their duration
+    backups: AppBackups | None = None  #: None: there is no repository, or it cannot be read
+    backup_config: BackupConfig | None = None
+    migrations: Sequence[Migration] = ()
+    users: int | None = None  #: None: the app has none, they cannot be read, or were not requested
+    unread: Sequence[str] = ()  #: what was requested and cannot be read: ``users``
+
+    @property
+    def findings(self) -> Sequence[Finding]:
+        """The problems, each once."""
+        return list(dict.fromkeys(problem.finding for problem in self.problems))
+
+    @property
+    def messages(self) -> Sequence[str]:
+        """Messages about the problems, each once."""
+        return list(dict.fromkeys(map(_describe_problem, self.findings)))
+
+    def find_health(self, database: str | None = None) -> Health:
+        """Return the health of the app and one of its databases; ``due``: only actions are due."""
+        targets = (self.app, f"{self.app}/{database}")
+        statuses = {problem.status for problem in self.problems if problem.finding.target in targets}
+        return "error" if statuses - {Exit.ACTION_NEEDED} else "due" if statuses else "ok"
+
+
+def observe(
+    selection: Selection, *, timeout: float, only: str = "", want: Want = Want.STATE
+) -> AppObservation:
+    """Return the state of an app and its databases; what cannot be read is a problem.
+
+    Args:
+        selection: the app.
+        timeout: for locks, in seconds.
+        only: the only database that is read.
+        want: what is read besides.
+
+    Raises:
+        DbctlError: the app cannot be opened.
+    """
+    with open_app(selection, timeout=timeout, only=only, traceless=True) as app:
+        return _Observer(app, selection, want).observe()
+
+
+def observe_apps(
+    selections: Sequence[Selection],
+    *,
+    timeout: float,
+    only: str = "",
+    want: Want = Want.STATE,
+    has_others: bool = False,
+) -> Sequence[AppObservation]:
+    """Return the state of several apps as ``observe``; an app that cannot be opened has an error and no databases.
+
+    Args:
+        selections: the apps.
+        timeout: for locks, in seconds.
+        only: the only database that is read.
+        want: what is read besides.
+        has_others: whether the caller reports further apps.
+
+    Raises:
+        DbctlError: the only app cannot be opened.
+    """
+    observed = []
+    for selection in selections:
+        try:
+            observed.append(observe(selection, timeout=timeout, only=only, want=want))
+        except DbctlError as error:
+            if len(selections) == 1 and not has_others:
+                raise
+            problem = Problem(Finding.from_error(selection.app, error), error.exit_status, is_failure=True)
+            observed.append(AppObservation(app=selection.app, error=error.code, problems=[problem]))
+    return observed
+
+
+def read_histories(selection: Selection, app: str) -> Mapping[str, CommandHistory]:
+    """Return the history of each command that ran for an app; without a configuration none, because nothing identifies the app.
+
+    Raises:
+        JournalUnavailableError, JournalCorruptError: the journal cannot be read.
+    """
+    location = locate_journal(selection)
+    if location.folder is None or not location.config:
+        return {}
+    return {history.command: history for history in read_history(location.folder, location.config, app)}
+
+
+class _Observer:
+    """Reads one app; each problem is added where it is found."""
+
+    def __init__(self, app: App, selection: Selection, want: Want) -> None:
+        self._app, self._selection, self._want = app, selection, want
+        self._problems: list[Problem] = []
+        self._notes: list[str] = []
+        self._migrations: list[Migration] = []
+        self._unread: list[str] = []
+
+    def observe(self) -> AppObservation:
+        app = self._app
+        backups = self._read_backups()
+        self._check_runs()
+        self._add_leftovers(find_interrupted_restore(app))
+        databases = list(self._observe_databases(backups))
+        return AppObservation(
+            app=app.name,
+            databases=databases,
+            problems=self._problems,
+            notes=self._notes,
+            backups=backups,
+            backup_config=app.configured.backup,
+            migrations=self._migrations,
+            users=self._count_users() if Want.USERS in self._want and app.profile.users else None,
+            unread=self._unread,
+        )
+
+    def _observe_databases(self, backups: AppBackups | None) -> Iterator[Observation]:
+        app = self._app
+        for name, section in app.profile.databases.items():
+            if app.only not in ("", name):
+                continue
+            try:
+                files = app.engine(name).database_files(app.url(name))
+            except DatabaseNotConfiguredError as error:
+                if not section.optional:
+                    self._add_failure(error, app.target(name))
+                    sample = Sample(app=app.name, database=name, taken_at=now())
+                    yield Observation(sample=sample, state=error.code)
+                continue
+            self._add_leftovers(find_leftover_files(app, name))
+            observed = self._observe_database(name, files)
+            backup = backups.find_database(name) if backups else None
+            for finding, _ in backup.find_warnings() if backup else ():
+                self._add(Exit.ACTION_NEEDED, finding)
+            yield structs.replace(observed, backup=backup)
+
+    def _observe_database(self, name: str, files: DatabaseFiles | None) -> Observation:
+        app, target = self._app, self._app.target(name)
+        observed = Observation(
+            sample=measure_database(app, name), wal_bytes=files.pending_bytes if files else None
+        )
+        try:
+            db = app.reader(name)
+            observed = structs.replace(observed, sample=measure_storage(db, observed.sample))
+            if advisor := db.part(Advisor):
+                for concern in advisor.find_abandoned():
+                    message = f"{concern.message}. {concern.hint}"
+                    self._add(Exit.ACTION_NEEDED, Finding(target, "warning", concern.code, message))
+        except DbctlError as error:
+            self._add_failure(error, target)
+            return structs.replace(observed, state=error.code)
+        for finding in check_replica(app, name):
+            if finding.severity == "error":
+                self._add(Exit.ACTION_NEEDED, finding)
+        if app.database(name).mode == "read-write" and files and _is_read_only(files):
+            finding = Finding(target, "error", ReadOnlyError.code, "its disk is read-only")
+            self._add(Exit.REFUSED, finding)
+            observed = structs.replace(observed, state=ReadOnlyError.code)
+        schema, pending = self._read_migrations(name, db)
+        observed = structs.replace(
+            observed, migrations=schema, pending=pending, overdue=self._find_overdue(name)
+        )
+        if Want.ROWS in self._want:
+            with suppress(DbctlError):  # the state reports what cannot be read
+                sample = measure_tables(app, db, observed.sample)
+                observed = structs.replace(observed, sample=sample, is_counted=True)
+        return observed
+
+    def _read_migrations(self, name: str, db: Readable) -> tuple[SchemaState | None, int | None]:
+        app, target = self._app, self._app.target(name)
+        if app.database(name).migrations is None:
+            return None, None
+        try:
+            (migration_target,) = migration_status.find_targets(app, name, may_lack_folder=True)
+            state = read_state(migration_target, db)
+        except DbctlError as error:
+            self._add(error.exit_status, Finding.from_error(target, error))
+            return None, None
+        self._migrations += state.migrations
+        pending = state.names_in("pending")
+        if state.schema == "none":
+            return None, None
+        if state.schema == "unrecorded":
+            message = "the ledger is missing: applied migrations are unknown"
+            self._add(Exit.CHECK_FAILED, Finding(target, "error", "ledger-missing", message))
+            return state.schema, None
+        if state.schema == "inconsistent":
+            message = "the ledger does not agree with the migrations (dbctl migrate verify)"
+            self._add(Exit.CHECK_FAILED, Finding(target, "error", "migrations-inconsistent", message))
+        elif pending:
+            message = f"{format_count(len(pending), 'migration')} pending"
+            self._add(Exit.ACTION_NEEDED, Finding(target, "warning", "migrations-pending", message))
+        return state.schema, len(pending)
+
+    def _find_overdue(self, name: str) -> Sequence[str] | None:
+        app, target = self._app, self._app.target(name)
+        if name not in {app.resolve_database(rule) for rule in app.profile.cleanup}:
+            return None
+        try:
+            overdue = CleanUp(app).find_overdue(name, within=CLEANUP_TIMEOUT)
+        except DbctlError as error:
+            self._add(error.exit_status, Finding.from_error(target, error))
+            return None
+        if overdue.rules:
+            message = f"cleanup has been due for more than a day ({', '.join(overdue.rules)})"
+            self._add(Exit.ACTION_NEEDED, Finding(target, "warning", "cleanup-due", message))
+        if overdue.unknown:
+            rules = ", ".join(overdue.unknown)
+            self._notes.append(
+                f"{target}: not checked whether {rules} is overdue, because the query takes too long; run sessions cleanup --check"
+            )
+        return overdue.rules
+
+    def _read_backups(self) -> AppBackups | None:
+        name = self._app.name
+        try:
+            backups = backup_status.read_status(self._app)
+        except DbctlError as error:
+            self._add(error.exit_status, Finding.from_error(name, error))
+            return None
+        for code, message in backups.invalid_backups() if backups else ():
+            self._add(Exit.CHECK_FAILED, Finding(name, "error", code, message))
+        for folder in backups.repository.interrupted if backups else ():
+            message = backup_status.describe_interrupted(folder)
+            self._add(Exit.ACTION_NEEDED, Finding(name, "warning", "backup-incomplete", message))
+        return backups
+
+    def _check_runs(self) -> None:
+        app = self._app
+        location = locate_journal(self._selection)
+        for problem in find_problems(location, app.name, backup_config=app.configured.backup):
+            message = _with_command(problem.message, problem.hint)
+            self._add(problem.exit_status, Finding(app.name, "warning", f"run-{problem.kind}", message))
+        if app.configured.maintenance_mode:
+            from dbctl.services.hooks import find_leftover
+
+            for finding in find_leftover(app.configured):
+                self._add(Exit.ACTION_NEEDED, structs.replace(finding, severity="warning"))
+
+    def _count_users(self) -> int | None:
+        try:
+            users = open_users(self._app)
+            return users.db.count(users.live.name, users.only)
+        except DbctlError:
+            self._unread.append("users")
+            return None
+
+    def _add_leftovers(self, findings: Iterable[Finding]) -> None:
+        for finding in findings:
+            message = _with_command(finding.message, finding.hint)
+            self._add(Exit.ACTION_NEEDED, structs.replace(finding, message=message))
+
+    def _add(self, status: Exit, finding: Finding) -> None:
+        self._problems.append(Problem(finding, status))
+
+    def _add_failure(self, error: DbctlError, target: str) -> None:
+        problem = Problem(Finding.from_error(target, error), error.exit_status, is_failure=True)
+        self._problems.append(problem)
+
+
+def _with_command(message: str, command: str) -> str:
+    """Return a message with the command that solves its problem, because warnings have no hint."""
+    return f"{message} ({command})" if command else message
+
+
+def _describe_problem(finding: Finding) -> str:
+    return finding.message if finding.target in finding.message else f"{finding.target}: {finding.message}"
+
+
+def _is_read_only(files: DatabaseFiles) -> bool:
+    try:
+        return read_volume(files.file.parent).read_only
+    except OSError:
+        return False
