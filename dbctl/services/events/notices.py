@@ -38,7 +38,7 @@ class SentNotices:
 
     def find(self, app: str, subject: str) -> SentNotice | None:
         """Return the record of the notices about a subject."""
-        return self._sent.get((app, subject))
+        return self._sent.get((storable_text(app), subject))
 
     def is_suppressed(self, app: str, subject: str, code: str, channel: str, repeat: timedelta) -> bool:
         """Whether a channel delivered the same problem within ``repeat``.
@@ -54,13 +54,15 @@ class SentNotices:
         """Record a delivery."""
         sent = self.find(app, subject)
         times = sent.times if sent and sent.code == code else {}
-        self._sent[app, subject] = SentNotice(code=code, times={**times, channel: now()})
-        self._changed.add((app, subject))
+        key = (storable_text(app), subject)
+        self._sent[key] = SentNotice(code=code, times={**times, channel: now()})
+        self._changed.add(key)
 
     def remove(self, app: str, subject: str) -> None:
         """Record that a problem ended."""
-        if self._sent.pop((app, subject), None):
-            self._changed.add((app, subject))
+        key = (storable_text(app), subject)
+        if self._sent.pop(key, None):
+            self._changed.add(key)
 
     def store(self) -> None:
         """Write the changes; if they cannot be written, later notices are not suppressed."""
@@ -68,7 +70,7 @@ class SentNotices:
             return
         with suppress(DbctlError), self._store.writing() as connection:
             for app, subject in self._changed:
-                key = (self._config, storable_text(app), subject)
+                key = (self._config, app, subject)
                 connection.execute("delete from notices where config = ? and app = ? and subject = ?", key)
                 if sent := self.find(app, subject):
                     connection.executemany(

@@ -13,7 +13,7 @@ from pathlib import Path
 from dbctl.errors import DbctlError, JournalUnavailableError, RunMissingError
 from dbctl.files import lock
 from dbctl.model import now
-from dbctl.services.events.store import EventStore
+from dbctl.services.events.store import EventStore, storable_text
 
 #: Seconds between two transactions, each of which waits for the disk: after a crash, the instances of this time are processed again.
 SYNC_SECONDS = 1.0
@@ -28,14 +28,14 @@ class FleetProgress:
     def __init__(self, folder: Path, fleet: str, command: str, arguments: Sequence[str]) -> None:
         """Write nothing yet; of the arguments, only a hash is stored."""
         digest = sha256(json.dumps([fleet, command, *arguments]).encode()).hexdigest()[:12]
-        self._store, self._key = EventStore(folder), (fleet, command, digest)
+        self._store, self._key = EventStore(folder), (storable_text(fleet), command, digest)
         self._lock = folder / f"fleet-{digest}.lock"
         self._pending, self._written = list[str](), 0.0
         self.failure = ""  #: why the run is not recorded
 
     @contextmanager
     def open(self, *, resume: bool, timeout: float) -> Iterator[frozenset[str]]:
-        """Lock the record, and yield the instances that an earlier run completed; without ``resume`` none.
+        """Lock the record, and yield the instances that an earlier run completed, as ``storable_text``; without ``resume`` none.
 
         A record that cannot be written does not prevent the run: ``failure`` is the reason.
 
@@ -84,7 +84,7 @@ class FleetProgress:
                     connection.execute("delete from progress where at < ?", ((at - MAX_AGE).isoformat(),))
                 connection.executemany(
                     "insert or replace into progress (fleet, command, arguments, instance, at) values (?, ?, ?, ?, ?)",
-                    [(*self._key, instance, at.isoformat()) for instance in instances],
+                    [(*self._key, storable_text(instance), at.isoformat()) for instance in instances],
                 )
         except DbctlError as error:
             self.failure = str(error)

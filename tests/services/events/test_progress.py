@@ -11,7 +11,7 @@ import pytest
 from dbctl.errors import BusyError, JournalCorruptError, RunMissingError
 from dbctl.services.events import progress
 from dbctl.services.events.progress import FleetProgress
-from dbctl.services.events.store import FILE_NAME, EventStore
+from dbctl.services.events.store import FILE_NAME, EventStore, storable_text
 
 
 @pytest.fixture
@@ -41,6 +41,11 @@ def test_completed_instances_are_read_again(state):
     assert write(state, "shop/a", "shop/b") == frozenset()
     assert write(state, "shop/c", resume=True) == {"shop/a", "shop/b"}
     assert read(state) == {"shop/a", "shop/b", "shop/c"}
+
+
+def test_name_that_is_not_utf_8_is_recorded(state):
+    write(state, os.fsdecode(b"shop/\xff"))
+    assert read(state) == {storable_text(os.fsdecode(b"shop/\xff"))}
 
 
 def test_run_without_completed_instances_can_be_resumed(state):

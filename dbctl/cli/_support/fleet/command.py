@@ -21,6 +21,7 @@ from dbctl.cli._support.options import RUN, command_path, read_options
 from dbctl.errors import ConfirmationWrongError, FleetSelectedError, UsageError
 from dbctl.services.events.location import locate_journal
 from dbctl.services.events.progress import FleetProgress
+from dbctl.services.events.store import storable_text
 from dbctl.services.fleet import FleetRun, Instance, Outcome, RunLimits, list_instances
 from dbctl.signals import Interrupted
 from dbctl.spec import Fleet
@@ -59,9 +60,10 @@ class _FleetCommand:
         instances = list_instances(self._selections, timeout=options.timeout)
         confirmation = self._confirm(instances)
         with ExitStack() as stack:
-            record, completed = None, frozenset[str]()
+            record, completed = None, set[str]()
             if self._is_recorded and (record := self._locate_record()):
-                completed = stack.enter_context(record.open(resume=options.resume, timeout=options.timeout))
+                names = stack.enter_context(record.open(resume=options.resume, timeout=options.timeout))
+                completed = {instance.app for instance in instances if storable_text(instance.app) in names}
             command = InstanceCommand(self._ctx, self._parameters(), confirmation)
             output = create_output(self._ctx, self._target, self._words, len(instances))
             return self._process(instances, command, output, record, completed)
@@ -76,7 +78,7 @@ class _FleetCommand:
         command: InstanceCommand,
         output: FleetOutput,
         record: FleetProgress | None,
-        completed: frozenset[str],
+        completed: set[str],
     ) -> int:
         order = {instance.app: index for index, instance in enumerate(instances)}
         limits = self._limits(instances)
