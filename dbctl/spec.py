@@ -45,10 +45,45 @@ class Fleet(Struct, frozen=True, kw_only=True):
     replaces: Mapping[str, object] = {}  #: parameters that have another value on each instance
 
 
-class Example(NamedTuple):
-    """A command line that shows how a command is used."""
+#: Apps of the tests: a sample of Flashpoint Web, an app with a custom profile, and each sample on each engine, in one scenario.
+APPS = ("flashpoint-web", "larder", "samples")
+EVERYWHERE = " ".join(APPS)
+#: What the help shows for the placeholders of examples; tests replace them with values of the app.
+SHOWN_VALUES = {
+    "app": "blog",
+    "backup": "20260105_030000",
+    "change": "email=alice@example.org",
+    "db": "main",
+    "login": "alice",
+    "migration": "004",
+    "new": "alice",
+    "operation": "812",
+    "report": "most-played",
+    "role": "editor",
+    "row": "7",
+    "run": "812",
+    "search": "games",
+    "setting": "app.site_name",
+    "table": "users",
+    "value": "Arcade",
+}
 
-    line: str  #: ``users set-role alice editor``, for a shell, without ``dbctl``
+
+class Example(NamedTuple):
+    """A command line that shows how a command is used, that tests run, or both."""
+
+    line: str  #: ``users set-role {login} {role}``, for a shell, without ``dbctl``
+    on: str = (
+        ""  #: names of ``APPS``, separated by blanks, on which tests run it, without ``-o`` and redirections
+    )
+    status: int = 0  #: the exit code, if no app lacks the feature
+    needs: tuple[str, ...] = ()  #: lines of examples that must run before it, on apps on which they run
+    shown: bool = True  #: whether the help and the man page print it
+
+    @property
+    def text(self) -> str:
+        """The line as the help prints it."""
+        return f"dbctl {self.line.format_map(SHOWN_VALUES)}"
 
 
 class CommandSpec(Struct, frozen=True, kw_only=True):
@@ -61,7 +96,9 @@ class CommandSpec(Struct, frozen=True, kw_only=True):
     writes: Write | None = None  #: None: it opens no database of an app for writing
     recorded: bool = False  #: whether the journal records its runs, unless they are dry runs
     findings: bool = False  #: whether its result is, or contains, findings
-    examples: tuple[Example, ...] = ()  #: the help and the man page print them
+    examples: tuple[
+        Example, ...
+    ] = ()  #: tests run them, and the help and the man page print those that are shown
     fleet: Fleet | None = (
         None  #: None: it works on one instance only, because its arguments are ids of rows, or files
     )

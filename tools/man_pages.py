@@ -108,7 +108,7 @@ def _group_page(command: Command, parent: Context, name: str, summary: str) -> s
         lines += _paragraphs(child.help or "")
         records = [record for param in child.params if (record := param.get_help_record(ctx))]
         lines += _definitions(records)
-        lines += _code_block([f"dbctl {example.line}" for example in read_spec(ctx).examples])
+        lines += _code_block([example.text for example in read_spec(ctx).examples if example.shown])
     lines += [
         ".SH OPTIONS",
         *_paragraphs("Options of every command, such as --app, --db and --output, are described in"),

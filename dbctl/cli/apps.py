@@ -18,7 +18,7 @@ from dbctl.errors import Exit
 from dbctl.model import DryRunResult, Findings, Page
 from dbctl.services import fleet, hooks
 from dbctl.services.profiles import inventory
-from dbctl.spec import Example, Fleet
+from dbctl.spec import EVERYWHERE, Example, Fleet
 
 GROUP = Group("apps")
 
@@ -33,7 +33,7 @@ class MaintenanceSwitch(StrEnum):
 @GROUP.command(
     "list",
     answers=lambda: (Page[inventory.AppListed],),
-    examples=(Example("apps list -o json"), Example("apps list --columns name,profile")),
+    examples=(Example("apps list -o json", on=EVERYWHERE), Example("apps list --columns name,profile")),
 )
 def list_(ctx: typer.Context) -> int:
     """List the configured apps and their databases."""
@@ -43,7 +43,7 @@ def list_(ctx: typer.Context) -> int:
 @GROUP.command(
     "show",
     answers=lambda: (inventory.ProfileShown,),
-    examples=(Example("apps show flashpoint-web"), Example("apps show --app blog")),
+    examples=(Example("apps show --app {app}", on=EVERYWHERE), Example("apps show flashpoint-web")),
 )
 def show_(
     ctx: typer.Context,
@@ -64,7 +64,7 @@ def show_(
 @GROUP.command(
     "instances",
     answers=lambda: (Page[fleet.ListedInstance],),
-    examples=(Example("apps instances --app shop"), Example("apps instances --app shop -o csv")),
+    examples=(Example("apps instances --app {app}", on=EVERYWHERE), Example("apps instances -o csv")),
 )
 def instances(ctx: typer.Context) -> int:
     """List the instances of fleets, with their addresses and problems; --app NAME selects a fleet.
@@ -89,7 +89,7 @@ def instances(ctx: typer.Context) -> int:
     "maintenance",
     answers=lambda: (hooks.MaintenanceChanged, DryRunResult),
     recorded=True,
-    examples=(Example("apps maintenance off --app shop"), Example("apps maintenance on --dry-run")),
+    examples=(Example("apps maintenance on", on="samples"), Example("apps maintenance off --app shop")),
 )
 def maintenance(
     ctx: typer.Context,
@@ -121,7 +121,7 @@ def maintenance(
     recorded=True,
     findings=True,
     fleet=Fleet(resumes=True),
-    examples=(Example("apps check --app flashpoint-web"), Example("apps check profiles/shop.toml")),
+    examples=(Example("apps check --app {app}", on=EVERYWHERE), Example("apps check profiles/shop.toml")),
 )
 def check(
     ctx: typer.Context,

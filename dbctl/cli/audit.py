@@ -17,7 +17,7 @@ from dbctl.errors import Exit
 from dbctl.model import Page, time_before
 from dbctl.render import Format, streams
 from dbctl.services import audit
-from dbctl.spec import Example
+from dbctl.spec import EVERYWHERE, Example
 
 GROUP = Group("audit")
 
@@ -30,7 +30,10 @@ Rotated: TypeAlias = Annotated[
 @GROUP.command(
     "list",
     answers=lambda: (Page[audit.Operation],),
-    examples=(Example("audit list --since 7d"), Example("audit list --command users --limit 10 -o json")),
+    examples=(
+        Example("audit list --since 7d", on="larder samples", needs=("settings set {setting} {value}",)),
+        Example("audit list --command users --limit 10 -o json", on="flashpoint-web"),
+    ),
 )
 def list_(
     ctx: typer.Context,
@@ -58,7 +61,10 @@ def list_(
 @GROUP.command(
     "show",
     answers=lambda: (audit.OperationDetails,),
-    examples=(Example("audit show 812"), Example("audit show 812 -o json")),
+    examples=(
+        Example("audit show {operation}", on=EVERYWHERE, needs=("settings set {setting} {value}",)),
+        Example("audit show {operation} -o json"),
+    ),
 )
 def show_(
     ctx: typer.Context,
@@ -76,7 +82,10 @@ def show_(
     answers=lambda: (audit.AuditChecked,),
     recorded=True,
     findings=True,
-    examples=(Example("audit verify"), Example("audit verify /archive/audit.jsonl.1")),
+    examples=(
+        Example("audit verify", on=EVERYWHERE, needs=("settings set {setting} {value}",)),
+        Example("audit verify /archive/audit.jsonl.1"),
+    ),
 )
 def verify(
     ctx: typer.Context,
@@ -106,7 +115,7 @@ def verify(
     "export",
     answers=lambda: (Page[dict[str, Any]],),
     examples=(
-        Example("audit export > audit.jsonl"),
+        Example("audit export > audit.jsonl", on=EVERYWHERE, needs=("settings set {setting} {value}",)),
         Example("audit export /archive/audit.jsonl.1 > audit.jsonl"),
     ),
 )

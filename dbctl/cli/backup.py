@@ -44,7 +44,7 @@ from dbctl.model import Compression, DryRunResult, Findings, Page
 from dbctl.services import backup, restore
 from dbctl.services.backup import LATEST, ListedKind, Repository, foreign
 from dbctl.services.events.location import locate_journal
-from dbctl.spec import Example, Fleet
+from dbctl.spec import EVERYWHERE, Example, Fleet
 
 GROUP = Group("backup", checks_profile=False)
 
@@ -59,8 +59,13 @@ def _address_option(*names: str, help_text: str) -> object:
     recorded=True,
     fleet=Fleet(resumes=True),
     examples=(
-        Example("backup create --app flashpoint-web"),
+        Example("backup create --app {app}", on=EVERYWHERE),
         Example("backup create --db user --repository /mnt/backups"),
+        Example("backup create --dry-run", on="flashpoint-web larder", shown=False),
+        Example("backup create --compress zstd", on="flashpoint-web", shown=False),
+        Example("backup create --db flashpoint", on="flashpoint-web", shown=False),
+        Example("backup create --compress none", on="larder", shown=False),
+        Example("backup create --table members", on="larder", shown=False),
     ),
 )
 def create(
@@ -125,7 +130,10 @@ def create(
     "list",
     answers=lambda: (Page[backup.Backup],),
     fleet=Fleet(),
-    examples=(Example("backup list --kind safety"), Example("backup list --sort -bytes --limit 5")),
+    examples=(
+        Example("backup list --kind safety"),
+        Example("backup list --sort -bytes --limit 5", on=EVERYWHERE),
+    ),
 )
 def list_(
     ctx: typer.Context,
@@ -159,7 +167,10 @@ def list_(
 @GROUP.command(
     "show",
     answers=lambda: (backup.BackupDetail,),
-    examples=(Example("backup show latest"), Example("backup show --before 2026-01-05T03:00 -o json")),
+    examples=(
+        Example("backup show latest", on=EVERYWHERE),
+        Example("backup show --before 2026-01-05T03:00 -o json"),
+    ),
 )
 def show_(
     ctx: typer.Context,
@@ -184,8 +195,11 @@ def show_(
     findings=True,
     fleet=Fleet(resumes=True),
     examples=(
-        Example("backup verify --deep latest"),
+        Example("backup verify --deep latest", on=EVERYWHERE),
         Example("backup verify 20260105_030000 --identity key.txt"),
+        Example("backup verify ./copy_20260105_030000.db", on="flashpoint-web", shown=False),
+        Example("backup verify --against-live", on="flashpoint-web larder", shown=False),
+        Example("backup verify ./elsewhere", on="larder", shown=False),
     ),
 )
 def verify(
@@ -245,7 +259,8 @@ def verify(
     recorded=True,
     examples=(
         Example("backup copy --to s3://backups/flashpoint"),
-        Example("backup copy latest --to /mnt/usb/backups --dry-run"),
+        Example("backup copy latest --to copies", on=EVERYWHERE),
+        Example("backup copy latest --to copies --dry-run", on="flashpoint-web", shown=False),
     ),
 )
 def copy_(
@@ -286,6 +301,11 @@ def copy_(
     examples=(
         Example("backup adopt old/user_20260105.db.gz --dry-run"),
         Example("backup adopt /mnt/old/20260105_030000 --at 2026-01-05"),
+        Example("backup adopt copy_20260105_030000.db", on="flashpoint-web", shown=False),
+        Example("backup adopt copy_20260105_030000.db --dry-run", on="flashpoint-web", shown=False),
+        Example("backup adopt elsewhere", on="larder", shown=False),
+        Example("backup adopt elsewhere --dry-run", on="larder", shown=False),
+        Example("backup adopt missing.db", on="samples", status=5, shown=False),
     ),
 )
 def adopt(
@@ -328,7 +348,10 @@ def adopt(
     answers=lambda: (backup.BackupStatus,),
     findings=True,
     fleet=Fleet(replaces={"all_apps": False}),
-    examples=(Example("backup status --check --all-apps"), Example("backup status --app blog -o json")),
+    examples=(
+        Example("backup status --check", on=EVERYWHERE),
+        Example("backup status --app {app} -o json", on="flashpoint-web"),
+    ),
 )
 def status(
     ctx: typer.Context,
@@ -369,7 +392,12 @@ def status(
     recorded=True,
     findings=True,
     fleet=Fleet(resumes=True, replaces={"all_apps": False}),
-    examples=(Example("backup drill --all-apps"), Example("backup drill latest --db user")),
+    examples=(
+        Example("backup drill --all-apps"),
+        Example("backup drill latest --db user"),
+        Example("backup drill", on=EVERYWHERE, needs=("backup create --app {app}",), shown=False),
+        Example("backup drill --dry-run", on="flashpoint-web larder", shown=False),
+    ),
 )
 def drill(
     ctx: typer.Context,

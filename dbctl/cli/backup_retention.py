@@ -13,7 +13,7 @@ from dbctl.cli._support.parameters import DryRun, RepositoryAddress
 from dbctl.model import DryRunResult
 from dbctl.services import backup
 from dbctl.services.backup import Repository
-from dbctl.spec import Example, Fleet
+from dbctl.spec import EVERYWHERE, Example, Fleet
 
 GROUP = Group("backup", checks_profile=False)
 
@@ -32,8 +32,9 @@ def _limit_option(help_text: str) -> object:
     recorded=True,
     fleet=Fleet(resumes=True, may_destroy=True),
     examples=(
-        Example("backup prune --keep-daily 14 --dry-run"),
+        Example("backup prune --keep-daily 14 --dry-run", on="flashpoint-web"),
         Example("backup prune --keep-last 7 --keep-within 30d --yes"),
+        Example("backup prune --keep-last 1 --yes", on=EVERYWHERE, shown=False),
     ),
 )
 def prune(
@@ -82,8 +83,9 @@ def prune(
     answers=lambda: (backup.BackupsDeleted, DryRunResult),
     recorded=True,
     examples=(
-        Example("backup delete 20260105_030000"),
-        Example("backup delete 20260105_030000 20260106_030000 --yes"),
+        Example("backup delete {backup} --dry-run", on="flashpoint-web"),
+        Example("backup delete {backup} --yes", on="flashpoint-web"),
+        Example("backup delete 20000101_000000 --yes", on="larder samples", status=5, shown=False),
     ),
 )
 def delete(
@@ -107,8 +109,8 @@ def delete(
     answers=lambda: (backup.BackupsPinned, DryRunResult),
     recorded=True,
     examples=(
-        Example("backup pin latest --reason 'before the upgrade to 2.0'"),
-        Example("backup pin 20260105_030000 --reason 'audit of 2026' --dry-run"),
+        Example("backup pin latest --reason 'before the upgrade to 2.0'", on=EVERYWHERE),
+        Example("backup pin {backup} --reason 'audit of 2026' --dry-run", on="flashpoint-web"),
     ),
 )
 def pin(
@@ -127,8 +129,13 @@ def pin(
     answers=lambda: (backup.BackupsPinned, DryRunResult),
     recorded=True,
     examples=(
-        Example("backup unpin 20260105_030000"),
-        Example("backup unpin 20260105_030000 20260106_030000 --dry-run"),
+        Example(
+            "backup unpin latest",
+            on="larder samples",
+            needs=("backup pin latest --reason 'before the upgrade to 2.0'",),
+        ),
+        Example("backup unpin {backup} --dry-run", on="flashpoint-web"),
+        Example("backup unpin {backup}", on="flashpoint-web", shown=False),
     ),
 )
 def unpin(

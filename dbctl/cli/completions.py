@@ -16,7 +16,7 @@ from dbctl.config import bundled_folder
 from dbctl.errors import UsageError
 from dbctl.model import NOTHING_TO_DO, Closing, Struct
 from dbctl.render import Format, streams
-from dbctl.spec import Example
+from dbctl.spec import EVERYWHERE, Example
 
 GROUP = Group("completions")
 
@@ -59,7 +59,7 @@ class Installed(Struct, frozen=True, kw_only=True):
     "show",
     answers=lambda: (Script,),
     examples=(
-        Example("completions show bash"),
+        Example("completions show bash", on=EVERYWHERE),
         Example("completions show zsh > /usr/local/share/zsh/site-functions/_dbctl"),
     ),
 )
@@ -75,7 +75,7 @@ def show(ctx: typer.Context, shell: Annotated[Shell, typer.Argument(help="Shell.
 @GROUP.command(
     "install",
     answers=lambda: (Installed,),
-    examples=(Example("completions install zsh"), Example("completions install")),
+    examples=(Example("completions install zsh", on=EVERYWHERE), Example("completions install")),
 )
 def install(
     ctx: typer.Context,

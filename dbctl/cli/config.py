@@ -27,7 +27,7 @@ from dbctl.services.setup import (
     select_file,
     show_configuration,
 )
-from dbctl.spec import Example
+from dbctl.spec import EVERYWHERE, Example
 
 GROUP = Group("config")
 
@@ -35,7 +35,7 @@ GROUP = Group("config")
 @GROUP.command(
     "show",
     answers=lambda: (Page[setup.ConfiguredKey],),
-    examples=(Example("config show --app shop --defaults"), Example("config show -o json")),
+    examples=(Example("config show --app {app} --defaults", on=EVERYWHERE), Example("config show -o json")),
 )
 def show_(
     ctx: typer.Context,
@@ -53,7 +53,7 @@ def show_(
 @GROUP.command(
     "explain",
     answers=lambda: (setup.KeyDescription, Page[setup.KeyDescription]),
-    examples=(Example("config explain backup.keep"), Example("config explain databases")),
+    examples=(Example("config explain backup.keep", on=EVERYWHERE), Example("config explain databases")),
 )
 def explain(
     ctx: typer.Context,
@@ -71,7 +71,7 @@ def explain(
 @GROUP.command(
     "edit",
     answers=lambda: (setup.ConfigEdited,),
-    examples=(Example("config edit"), Example("config edit --config /etc/dbctl/dbctl.toml")),
+    examples=(Example("config edit", on=EVERYWHERE), Example("config edit --config /etc/dbctl/dbctl.toml")),
 )
 def edit(ctx: typer.Context) -> int:
     """Edit the configuration with VISUAL or EDITOR; an invalid file is not installed.
@@ -98,7 +98,10 @@ def edit(ctx: typer.Context) -> int:
     "validate",
     answers=lambda: (Findings,),
     findings=True,
-    examples=(Example("config validate --config /etc/dbctl/dbctl.toml"), Example("config validate --quiet")),
+    examples=(
+        Example("config validate", on=EVERYWHERE),
+        Example("config validate --config /etc/dbctl/dbctl.toml"),
+    ),
 )
 def validate(ctx: typer.Context) -> int:
     """Check the configuration and its profiles, without opening a database.
@@ -112,7 +115,7 @@ def validate(ctx: typer.Context) -> int:
 @GROUP.command(
     "schema",
     answers=lambda: (dict[str, Any],),
-    examples=(Example("config schema > dbctl.schema.json"), Example("config schema -o json")),
+    examples=(Example("config schema > dbctl.schema.json", on=EVERYWHERE), Example("config schema -o json")),
 )
 def schema(ctx: typer.Context) -> int:
     """Print the JSON Schema of the configuration, for editors."""

@@ -32,7 +32,7 @@ from dbctl.services import comparison
 from dbctl.services import data as service
 from dbctl.services.data import Form
 from dbctl.services.data import query as queries
-from dbctl.spec import Example, Fleet, Write
+from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
 GROUP = Group("data")
 
@@ -92,6 +92,13 @@ MatchLimit: TypeAlias = Annotated[
     examples=(
         Example("data rows users --filter role_id=2 --limit 10"),
         Example("data rows users --sort -created_at --columns id,username -o csv"),
+        Example(
+            "data rows users --filter is_active=yes --columns id,username,password_hash --sort -id",
+            on="flashpoint-web",
+            shown=False,
+        ),
+        Example("data rows users --after 1 --limit 1", on="flashpoint-web", shown=False),
+        Example("data rows {table}", on=EVERYWHERE, shown=False),
     ),
 )
 def rows(
@@ -134,7 +141,15 @@ def rows(
 @GROUP.command(
     "show",
     answers=lambda: (dict[str, Any], service.ContentWriteResult),
-    examples=(Example("data show users 7"), Example("data show users 7 -o json")),
+    examples=(
+        Example("data show {table} {row}", on=EVERYWHERE),
+        Example("data show {table} {row} -o json"),
+        Example(
+            "data show {table} {row} --columns {column} --to cell.txt",
+            on="flashpoint-web larder",
+            shown=False,
+        ),
+    ),
 )
 def show_(
     ctx: typer.Context,
@@ -178,8 +193,14 @@ def show_(
     answers=lambda: (service.RowChangeResult, service.RowsChangeResult, DryRunResult),
     writes=Write(source="input", facts=("audit",), undo=True),
     examples=(
-        Example("data set users 7 email=alice@example.org --dry-run"),
+        Example("data set {table} {row} {change} --dry-run", on="flashpoint-web"),
         Example("data set notes --filter status=draft status=archived --yes"),
+        Example("data set {table} {row} {change}", on=EVERYWHERE, shown=False),
+        Example("data set login_attempts username=ann --filter id>0 --yes", on="flashpoint-web", shown=False),
+        Example(
+            "data set login_attempts username=ann --filter id>0 --dry-run", on="flashpoint-web", shown=False
+        ),
+        Example("data set order index=3 --filter index>0 --yes", on="larder", shown=False),
     ),
 )
 def set_(
@@ -240,6 +261,18 @@ def set_(
     examples=(
         Example("data add notes title='First note' --dry-run"),
         Example("data add notes title='Second note' --null body"),
+        Example("data add login_attempts username=eve ip_address=10.0.0.7", on="flashpoint-web", shown=False),
+        Example(
+            "data add login_attempts username=eve ip_address=10.0.0.7 --dry-run",
+            on="flashpoint-web",
+            shown=False,
+        ),
+        Example(
+            "data add recipe_labels recipe_uuid=b2c8d1ef-0000-4000-8000-000000000003 label=rice",
+            on="larder",
+            shown=False,
+        ),
+        Example("data add {table} nosuch=1", on="samples", status=2, shown=False),
     ),
 )
 def add(
@@ -267,6 +300,13 @@ def add(
     examples=(
         Example("data delete notes 12 --dry-run"),
         Example("data delete notes --filter status=draft --limit 100 --dry-run"),
+        Example(
+            "data delete {table} {row} --yes",
+            on=EVERYWHERE,
+            needs=('data export --query "select * from \\"{table}\\" where id = \'{row}\'" one.csv',),
+            shown=False,
+        ),
+        Example("data delete {table} {row} --dry-run", on="flashpoint-web larder", shown=False),
     ),
 )
 def delete(
@@ -301,8 +341,9 @@ def delete(
     answers=lambda: (service.QueryResult,),
     fleet=Fleet(),
     examples=(
-        Example("data query 'select count(*) from users'"),
+        Example("data query 'select count(*) from {table}'", on="flashpoint-web larder"),
         Example("data query 'select email from users where id = :id' --param id=7 -o json"),
+        Example("data query 'select 1'", on="samples", shown=False),
     ),
 )
 def query(
@@ -347,8 +388,13 @@ def query(
     "export",
     answers=lambda: (service.ExportResult,),
     examples=(
-        Example("data export users users.csv"),
+        Example("data export {table} rows.csv", on="flashpoint-web larder"),
         Example("data export --query 'select id, email from users' emails.jsonl"),
+        Example(
+            'data export --query "select * from \\"{table}\\" where id = \'{row}\'" one.csv',
+            on="samples",
+            shown=False,
+        ),
     ),
 )
 def export(
@@ -400,6 +446,15 @@ def export(
     examples=(
         Example("data import notes notes.csv --dry-run"),
         Example("data import chats-and-messages.jsonl --db chat --yes"),
+        Example("data import login_attempts attempts.csv", on="flashpoint-web", shown=False),
+        Example("data import login_attempts attempts.csv --dry-run", on="flashpoint-web", shown=False),
+        Example("data import recipe_labels labels.csv", on="larder", shown=False),
+        Example(
+            "data import {table} one.csv",
+            on="samples",
+            needs=("data delete {table} {row} --yes",),
+            shown=False,
+        ),
     ),
 )
 def import_(
@@ -443,7 +498,7 @@ def import_(
     "diff",
     answers=lambda: (comparison.DataDiff,),
     examples=(
-        Example("data diff backup:latest blog/main"),
+        Example("data diff backup:latest {db}", on=EVERYWHERE, needs=("backup create --app {app}",)),
         Example("data diff blog/main postgresql://app@localhost/staging --table users"),
     ),
 )

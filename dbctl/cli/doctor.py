@@ -9,7 +9,7 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import read_options
 from dbctl.model import CheckResult
 from dbctl.services import checks
-from dbctl.spec import Example, Fleet
+from dbctl.spec import EVERYWHERE, Example, Fleet
 
 GROUP = Group("doctor")
 
@@ -19,7 +19,10 @@ GROUP = Group("doctor")
     recorded=True,
     findings=True,
     fleet=Fleet(resumes=True, replaces={"all_apps": False}),
-    examples=(Example("doctor --all-apps"), Example("doctor --app blog -o json")),
+    examples=(
+        Example("doctor --all-apps", on="flashpoint-web"),
+        Example("doctor --app {app} -o json", on=EVERYWHERE),
+    ),
 )
 def doctor(ctx: typer.Context, all_apps: AllApps = False) -> int:
     """Check whether a deployment is safe to operate; exit 4 if a finding has severity error.

@@ -152,7 +152,11 @@ TOPICS: Mapping[str, str | Callable[["Context", "HelpFormatter"], None]] = {
 
 
 @GROUP.command(
-    answers=lambda: (HelpText,), examples=(Example("help wal-leftover"), Example("help backup create"))
+    answers=lambda: (HelpText,),
+    examples=(
+        Example("help wal-leftover", on="flashpoint-web"),
+        Example("help backup create", on="larder samples"),
+    ),
 )
 def help_(
     ctx: typer.Context,

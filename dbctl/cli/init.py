@@ -14,7 +14,7 @@ from dbctl.config import FILE_NAME, PLAIN
 from dbctl.model import DryRunResult
 from dbctl.services import setup
 from dbctl.services.setup import InitConfig, is_place, recognize_app
-from dbctl.spec import Example
+from dbctl.spec import EVERYWHERE, Example
 
 GROUP = Group("init")
 
@@ -25,6 +25,7 @@ GROUP = Group("init")
     examples=(
         Example("init flashpoint-web /srv/flashpoint --dry-run"),
         Example("init compose.yaml --app db"),
+        Example("init {profile} . --app second {urls}", on=EVERYWHERE, shown=False),
     ),
 )
 def init(

@@ -15,7 +15,7 @@ from dbctl.services import checks
 from dbctl.services.checks import DatabasesChecked
 from dbctl.services.integrity import RepairResult, time_repair
 from dbctl.services.integrity import repair as integrity_repair
-from dbctl.spec import Example, Fleet, Write
+from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
 GROUP = Group("integrity")
 
@@ -26,7 +26,10 @@ GROUP = Group("integrity")
     writes=Write(source="schema", audited=False),
     findings=True,
     fleet=Fleet(resumes=True),
-    examples=(Example("integrity check --quick"), Example("integrity check --table users -o json")),
+    examples=(
+        Example("integrity check", on=EVERYWHERE),
+        Example("integrity check --quick --table users -o json", on="flashpoint-web"),
+    ),
 )
 def check(
     ctx: typer.Context,
@@ -53,7 +56,7 @@ def check(
     findings=True,
     fleet=Fleet(resumes=True),
     examples=(
-        Example("integrity cross-check --app chat"),
+        Example("integrity cross-check", on=EVERYWHERE),
         Example("integrity cross-check --app chat -o json"),
     ),
 )
@@ -69,7 +72,7 @@ def cross_check(ctx: typer.Context) -> int:
     answers=lambda: (RepairResult, DryRunResult),
     writes=Write(source="generated"),
     fleet=Fleet(resumes=True, may_destroy=True),
-    examples=(Example("integrity repair --dry-run"), Example("integrity repair --table sessions --yes")),
+    examples=(Example("integrity repair --dry-run"), Example("integrity repair", on="larder samples")),
 )
 def repair(
     ctx: typer.Context,

@@ -14,7 +14,7 @@ from dbctl.cli._support.parameters import DryRun
 from dbctl.model import DryRunResult
 from dbctl.services import maintenance
 from dbctl.services.maintenance import CancelSessions, RunMaintenance, TaskKind
-from dbctl.spec import Example, Fleet, Write
+from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
 GROUP = Group("maintain")
 
@@ -41,7 +41,10 @@ def _run_maintenance(
     answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
     writes=Write(source="schema"),
     fleet=Fleet(resumes=True),
-    examples=(Example("maintain vacuum --dry-run"), Example("maintain vacuum --table sessions --yes")),
+    examples=(
+        Example("maintain vacuum", on=EVERYWHERE),
+        Example("maintain vacuum --dry-run", on="flashpoint-web larder"),
+    ),
 )
 def vacuum(
     ctx: typer.Context,
@@ -65,7 +68,10 @@ def vacuum(
     answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
     writes=Write(source="schema"),
     fleet=Fleet(resumes=True),
-    examples=(Example("maintain analyze"), Example("maintain analyze --table users")),
+    examples=(
+        Example("maintain analyze", on="larder samples"),
+        Example("maintain analyze --table {table}", on="flashpoint-web"),
+    ),
 )
 def analyze(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) -> int:
     """Update the statistics that the database uses to plan queries."""
@@ -77,7 +83,7 @@ def analyze(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) 
     answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
     writes=Write(source="schema"),
     fleet=Fleet(resumes=True),
-    examples=(Example("maintain optimize --dry-run"), Example("maintain optimize --db user --yes")),
+    examples=(Example("maintain optimize", on=EVERYWHERE), Example("maintain optimize --db user --dry-run")),
 )
 def optimize(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) -> int:
     """Vacuum and analyze only the tables with many dead rows or many changes."""
@@ -89,7 +95,10 @@ def optimize(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False)
     answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
     writes=Write(source="schema"),
     fleet=Fleet(resumes=True),
-    examples=(Example("maintain reindex --table users"), Example("maintain reindex --db user --dry-run")),
+    examples=(
+        Example("maintain reindex --table {table}", on=EVERYWHERE),
+        Example("maintain reindex --db user --dry-run"),
+    ),
 )
 def reindex(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) -> int:
     """Rebuild indexes; on PostgreSQL concurrently, without blocking the app."""
@@ -101,7 +110,10 @@ def reindex(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) 
     answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
     writes=Write(source="schema"),
     fleet=Fleet(resumes=True),
-    examples=(Example("maintain checkpoint --db user"), Example("maintain checkpoint --dry-run")),
+    examples=(
+        Example("maintain checkpoint", on=EVERYWHERE),
+        Example("maintain checkpoint --db user --dry-run"),
+    ),
 )
 def checkpoint(ctx: typer.Context, dry_run: DryRun = False) -> int:
     """Write the log (the -wal file of SQLite) into the database files."""
@@ -112,7 +124,11 @@ def checkpoint(ctx: typer.Context, dry_run: DryRun = False) -> int:
     "wal",
     answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
     writes=Write(source="schema"),
-    examples=(Example("maintain wal --db user"), Example("maintain wal -o json")),
+    examples=(
+        Example("maintain wal -o json", on=EVERYWHERE),
+        Example("maintain wal --off", on="larder"),
+        Example("maintain wal --off --dry-run", on="flashpoint-web", shown=False),
+    ),
 )
 def wal(
     ctx: typer.Context,
@@ -130,7 +146,11 @@ def wal(
     "cancel",
     answers=lambda: (maintenance.cancel.CancelResult, DryRunResult),
     recorded=True,
-    examples=(Example("maintain cancel 4711"), Example("maintain cancel 4711 4712 --yes")),
+    examples=(
+        Example("maintain cancel 4711"),
+        Example("maintain cancel 4711 4712 --yes"),
+        Example("maintain cancel 1 --yes", on="larder samples", shown=False),
+    ),
 )
 def cancel(
     ctx: typer.Context,

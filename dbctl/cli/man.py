@@ -15,7 +15,7 @@ from dbctl.config import bundled_folder
 from dbctl.errors import HelpTopicMissingError
 from dbctl.model import NOTHING_TO_DO, Closing, Struct
 from dbctl.render import Format, streams
-from dbctl.spec import Example
+from dbctl.spec import EVERYWHERE, Example
 
 GROUP = Group("man")
 
@@ -47,7 +47,7 @@ class PagesInstalled(Struct, frozen=True, kw_only=True):
 @GROUP.command(
     "show",
     answers=lambda: (ManPage,),
-    examples=(Example("man show | man -l -"), Example("man show backup > dbctl-backup.1")),
+    examples=(Example("man show | man -l -"), Example("man show backup > dbctl-backup.1", on=EVERYWHERE)),
 )
 def show(
     ctx: typer.Context,
@@ -71,7 +71,7 @@ def show(
 @GROUP.command(
     "install",
     answers=lambda: (PagesInstalled,),
-    examples=(Example("man install"), Example("man install --quiet")),
+    examples=(Example("man install", on=EVERYWHERE), Example("man install --quiet")),
 )
 def install(ctx: typer.Context) -> int:
     """Install the man pages for the current user."""

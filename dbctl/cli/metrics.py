@@ -13,17 +13,14 @@ from dbctl.cli._support.options import read_options
 from dbctl.model import Page
 from dbctl.render import Format, escape, is_terminal, streams
 from dbctl.services import metrics as metric_service
-from dbctl.spec import Example
+from dbctl.spec import EVERYWHERE, Example
 
 GROUP = Group("metrics")
 
 
 @GROUP.command(
     answers=lambda: (Page[metric_service.Sample], metric_service.MetricsWritten),
-    examples=(
-        Example("metrics"),
-        Example("metrics --write /var/lib/prometheus/node-exporter/dbctl.prom --quiet"),
-    ),
+    examples=(Example("metrics", on=EVERYWHERE), Example("metrics --write dbctl.prom", on="flashpoint-web")),
 )
 def metrics(
     ctx: typer.Context,

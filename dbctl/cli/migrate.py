@@ -23,7 +23,7 @@ from dbctl.services import migrations as service
 from dbctl.services.app import App
 from dbctl.services.migrations import files, ledger
 from dbctl.services.migrations import status as migration_status
-from dbctl.spec import Example, Fleet, Write
+from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
 GROUP = Group("migrate")
 
@@ -32,7 +32,11 @@ GROUP = Group("migrate")
     "status",
     answers=lambda: (Page[ledger.Migration],),
     fleet=Fleet(replaces={"all_apps": False}),
-    examples=(Example("migrate status --check"), Example("migrate status --all-apps -o json")),
+    examples=(
+        Example("migrate status --check", on="samples"),
+        Example("migrate status --all-apps -o json"),
+        Example("migrate status", on="flashpoint-web larder", shown=False),
+    ),
 )
 def status(
     ctx: typer.Context,
@@ -57,7 +61,10 @@ def status(
 @GROUP.command(
     "plan",
     answers=lambda: (Page[service.PendingMigration],),
-    examples=(Example("migrate plan --to 004"), Example("migrate plan --migrations db/migrations --db main")),
+    examples=(
+        Example("migrate plan", on=EVERYWHERE),
+        Example("migrate plan --migrations db/migrations --to 004"),
+    ),
 )
 def plan(ctx: typer.Context, to: To = "", migrations: MigrationsFolder = None, variant: Variant = "") -> int:
     """Print the SQL that dbctl migrate up would run."""
@@ -79,7 +86,12 @@ def plan(ctx: typer.Context, to: To = "", migrations: MigrationsFolder = None, v
     answers=lambda: (service.MigrationsRun, DryRunResult),
     writes=Write(source="schema", facts=("ledger",)),
     fleet=Fleet(resumes=True, canaries=1, max_failures=10),
-    examples=(Example("migrate up --dry-run"), Example("migrate up --to 004_add-notes --yes")),
+    examples=(
+        Example("migrate up --dry-run", on="flashpoint-web"),
+        Example("migrate up --to 004_add-notes --yes"),
+        Example("migrate up", on=EVERYWHERE, shown=False),
+        Example("migrate up --steps 1 --no-backup", on="flashpoint-web", shown=False),
+    ),
 )
 def up(
     ctx: typer.Context,
@@ -115,7 +127,21 @@ def up(
     "down",
     answers=lambda: (service.MigrationsRun, DryRunResult),
     writes=Write(source="schema", facts=("ledger",)),
-    examples=(Example("migrate down --steps 1 --dry-run"), Example("migrate down --to 003 --yes")),
+    examples=(
+        Example("migrate down --steps 1 --dry-run"),
+        Example("migrate down --to 003 --yes", on="larder"),
+        Example(
+            "migrate down --profile plain --url main=steps.db --migrations steps --repository backups --yes",
+            on="flashpoint-web",
+            shown=False,
+        ),
+        Example(
+            "migrate down --profile plain --url main=steps.db --migrations steps --no-backup --dry-run",
+            on="flashpoint-web",
+            shown=False,
+        ),
+        Example("migrate down --db {db} --dry-run", on="samples", shown=False),
+    ),
 )
 def down(
     ctx: typer.Context,
@@ -152,7 +178,12 @@ def down(
     "reset",
     answers=lambda: (service.MigrationsRun, DryRunResult),
     writes=Write(source="schema", facts=("ledger",)),
-    examples=(Example("migrate reset --dry-run"), Example("migrate reset --db main --yes")),
+    examples=(
+        Example("migrate reset --dry-run", on="flashpoint-web"),
+        Example("migrate reset --db main --yes"),
+        Example("migrate reset --yes", on="larder", shown=False),
+        Example("migrate reset --db {db} --dry-run", on="samples", shown=False),
+    ),
 )
 def reset(
     ctx: typer.Context,
@@ -179,7 +210,10 @@ def reset(
     answers=lambda: (service.BaselineResult, DryRunResult),
     writes=Write(source="schema", facts=("ledger",)),
     fleet=Fleet(resumes=True),
-    examples=(Example("migrate baseline --dry-run"), Example("migrate baseline --db main --yes")),
+    examples=(
+        Example("migrate baseline --dry-run", on="flashpoint-web"),
+        Example("migrate baseline", on=EVERYWHERE),
+    ),
 )
 def baseline(
     ctx: typer.Context, migrations: MigrationsFolder = None, variant: Variant = "", dry_run: DryRun = False
@@ -199,7 +233,10 @@ def baseline(
     "mark",
     answers=lambda: (service.RepairResult, DryRunResult),
     writes=Write(source="schema", facts=("ledger", "audit")),
-    examples=(Example("migrate mark 004 --applied"), Example("migrate mark 004 --pending --dry-run")),
+    examples=(
+        Example("migrate mark {migration} --applied --db {db}", on=EVERYWHERE),
+        Example("migrate mark {migration} --pending --dry-run", on="flashpoint-web"),
+    ),
 )
 def mark(
     ctx: typer.Context,
@@ -225,8 +262,9 @@ def mark(
     answers=lambda: (service.RepairResult, DryRunResult),
     writes=Write(source="schema", facts=("ledger", "audit")),
     examples=(
-        Example("migrate repair --checksums --dry-run"),
-        Example("migrate repair 004 --statement done"),
+        Example("migrate repair --checksums --failed --db {db}", on=EVERYWHERE),
+        Example("migrate repair {migration} --statement undone --dry-run", on="flashpoint-web"),
+        Example("migrate repair --missing --dry-run", on="flashpoint-web", shown=False),
     ),
 )
 def repair(
@@ -271,7 +309,8 @@ def repair(
     recorded=True,
     examples=(
         Example("migrate new email-required --alter users --not-null email --default \"role='viewer'\""),
-        Example("migrate new add-notes --db main"),
+        Example("migrate new add-notes --db {db}", on="flashpoint-web larder"),
+        Example("migrate new add-notes --db {db} --migrations own", on="samples", shown=False),
     ),
 )
 def new(
@@ -319,7 +358,10 @@ def new(
     recorded=True,
     findings=True,
     fleet=Fleet(resumes=True),
-    examples=(Example("migrate verify"), Example("migrate verify --migrations db/migrations -o json")),
+    examples=(
+        Example("migrate verify", on=EVERYWHERE),
+        Example("migrate verify --migrations db/migrations -o json"),
+    ),
 )
 def verify(ctx: typer.Context, migrations: MigrationsFolder = None, variant: Variant = "") -> int:
     """Compare the files with the ledger, and check the files; exit 4 on an error."""
@@ -337,7 +379,7 @@ def verify(ctx: typer.Context, migrations: MigrationsFolder = None, variant: Var
     recorded=True,
     findings=True,
     fleet=Fleet(resumes=True),
-    examples=(Example("migrate drift"), Example("migrate drift --db main -o json")),
+    examples=(Example("migrate drift", on=EVERYWHERE), Example("migrate drift --db main -o json")),
 )
 def drift(ctx: typer.Context, migrations: MigrationsFolder = None, variant: Variant = "") -> int:
     """Compare the live schema with the schema that the applied migrations produce; exit 4 on an error.
@@ -357,7 +399,13 @@ def drift(ctx: typer.Context, migrations: MigrationsFolder = None, variant: Vari
     "lint",
     answers=lambda: (Findings,),
     findings=True,
-    examples=(Example("migrate lint --strict"), Example("migrate lint --migrations db/migrations -o json")),
+    examples=(
+        Example("migrate lint", on=EVERYWHERE),
+        Example("migrate lint --migrations db/migrations --strict -o json"),
+        Example("migrate lint --strict", on="flashpoint-web", status=4, shown=False),
+        Example("migrate lint --all", on="flashpoint-web", shown=False),
+        Example("migrate lint --all --strict", on="samples", shown=False),
+    ),
 )
 def lint(
     ctx: typer.Context,
@@ -389,7 +437,7 @@ def lint(
     answers=lambda: (service.Rehearsal,),
     recorded=True,
     findings=True,
-    examples=(Example("migrate rehearse"), Example("migrate rehearse --to 004 --db main")),
+    examples=(Example("migrate rehearse", on=EVERYWHERE), Example("migrate rehearse --to 004 --db main")),
 )
 def rehearse(
     ctx: typer.Context, to: To = "", migrations: MigrationsFolder = None, variant: Variant = ""

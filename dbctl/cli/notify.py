@@ -16,7 +16,7 @@ from dbctl.config import Sections, Selection, loader, read_sections, report_firs
 from dbctl.errors import AppMissingError
 from dbctl.services import notify
 from dbctl.services.events.location import JournalLocation, locate_journal
-from dbctl.spec import Example
+from dbctl.spec import EVERYWHERE, Example
 
 GROUP = Group("notify", all_apps=True)
 
@@ -54,7 +54,10 @@ def _read_apps(ctx: typer.Context) -> tuple[Sections, Sequence[Selection]]:
 @GROUP.command(
     "test",
     answers=lambda: (notify.ChannelTests,),
-    examples=(Example("notify test"), Example("notify test email --app blog")),
+    examples=(
+        Example("notify test --app {app}", on="larder samples"),
+        Example("notify test ping", on="flashpoint-web"),
+    ),
 )
 def send_test(
     ctx: typer.Context,
@@ -79,7 +82,7 @@ def send_test(
     "check",
     answers=lambda: (notify.ProblemsSent,),
     recorded=True,
-    examples=(Example("notify check"), Example("notify check --app blog --quiet")),
+    examples=(Example("notify check --app {app}", on=EVERYWHERE), Example("notify check --quiet")),
 )
 def check(ctx: typer.Context) -> int:
     """Send overdue work and findings of the status, and their end; for cron. --app NAME selects one app.
@@ -101,7 +104,7 @@ def check(ctx: typer.Context) -> int:
     "summary",
     answers=lambda: (notify.ProblemsSent,),
     recorded=True,
-    examples=(Example("notify summary"), Example("notify summary --since 30d --report")),
+    examples=(Example("notify summary", on=EVERYWHERE), Example("notify summary --since 30d --report")),
 )
 def summary(
     ctx: typer.Context,

@@ -16,7 +16,7 @@ from dbctl.model import Page
 from dbctl.render import Format, streams
 from dbctl.services.profiles import inventory
 from dbctl.services.profiles.draft import ProfileDraft, draft_profile, write_draft
-from dbctl.spec import Example
+from dbctl.spec import EVERYWHERE, Example
 from dbctl.url import Url
 
 GROUP = Group("profiles")
@@ -25,7 +25,7 @@ GROUP = Group("profiles")
 @GROUP.command(
     "list",
     answers=lambda: (Page[inventory.ProfileListed],),
-    examples=(Example("profiles list"), Example("profiles list -o json")),
+    examples=(Example("profiles list", on=EVERYWHERE), Example("profiles list -o json")),
 )
 def list_(ctx: typer.Context) -> int:
     """List the profiles that commands find by name, with their origin.
@@ -42,6 +42,8 @@ def list_(ctx: typer.Context) -> int:
     examples=(
         Example("profiles draft /srv/app/app.db --to app.toml"),
         Example("profiles draft /srv/app/app.db --users admins --to admins.toml"),
+        Example("profiles draft --db {db}", on=EVERYWHERE, shown=False),
+        Example("profiles draft --to drafted.toml", on="larder", shown=False),
     ),
 )
 def draft(

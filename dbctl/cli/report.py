@@ -19,7 +19,7 @@ from dbctl.report_page import SIGNATURE, create_page
 from dbctl.services.events.location import locate_journal
 from dbctl.services.history import DEFAULT_PERIOD
 from dbctl.services.report import OperationsReport, collect_report
-from dbctl.spec import Example
+from dbctl.spec import EVERYWHERE, Example
 
 GROUP = Group("report")
 
@@ -37,7 +37,10 @@ class PageWritten(ChangeResult, frozen=True, kw_only=True):
 
 @GROUP.command(
     answers=lambda: (OperationsReport, PageWritten),
-    examples=(Example("report --html report.html"), Example("report --since 7d -o json")),
+    examples=(
+        Example("report --html report.html", on=EVERYWHERE),
+        Example("report --since 7d -o json", on="flashpoint-web larder"),
+    ),
 )
 def report(
     ctx: typer.Context,

@@ -35,7 +35,7 @@ from dbctl.services import restore
 from dbctl.services.app import App
 from dbctl.services.backup import LATEST, DecryptionKeys, Kind, Manifest, Repository
 from dbctl.services.restore import BackupSource, MergeMode
-from dbctl.spec import Example, Write
+from dbctl.spec import EVERYWHERE, Example, Write
 
 GROUP = Group("restore", checks_profile=False)
 
@@ -54,7 +54,12 @@ BackupFile: TypeAlias = Annotated[
 @GROUP.command(
     "preview",
     answers=lambda: (restore.Preview,),
-    examples=(Example("restore preview latest"), Example("restore preview --before 3h --db user")),
+    examples=(
+        Example("restore preview latest", on=EVERYWHERE),
+        Example("restore preview --before 3h --db user"),
+        Example("restore preview --file {dump}", on="flashpoint-web larder", shown=False),
+        Example("restore preview --before 0s --deep", on="larder", shown=False),
+    ),
 )
 def preview(
     ctx: typer.Context,
@@ -93,8 +98,23 @@ def preview(
     answers=lambda: (restore.RestoreResult, restore.CopyResult, restore.TablesRestoreResult, DryRunResult),
     writes=Write(source="generated", audited=False),
     examples=(
-        Example("restore apply latest --dry-run"),
+        Example("restore apply latest --dry-run", on="flashpoint-web larder"),
         Example("restore apply 20260105_030000 --table users --merge missing --dry-run"),
+        Example("restore apply --file {dump} --yes", on="flashpoint-web larder", shown=False),
+        Example("restore apply latest --yes", on=EVERYWHERE, shown=False),
+        Example("restore apply latest --to copy.db", on="flashpoint-web larder", shown=False),
+        Example(
+            "restore apply --before 0s --to copy.db --replace --dry-run", on="flashpoint-web", shown=False
+        ),
+        Example(
+            "restore apply latest --table users --into users_then --dry-run", on="flashpoint-web", shown=False
+        ),
+        Example("restore apply latest --table roles --merge replace --yes", on="flashpoint-web", shown=False),
+        Example(
+            "restore apply latest --table roles --merge missing --dry-run", on="flashpoint-web", shown=False
+        ),
+        Example("restore apply latest --table tallies --into tallies_copy", on="larder", shown=False),
+        Example("restore apply latest --table tallies --merge replace --yes", on="larder", shown=False),
     ),
 )
 def apply(
@@ -177,7 +197,7 @@ def apply(
     "undo",
     answers=lambda: (restore.RestoreResult, DryRunResult),
     writes=Write(source="generated", audited=False),
-    examples=(Example("restore undo --dry-run"), Example("restore undo --db user --yes")),
+    examples=(Example("restore undo --yes", on=EVERYWHERE), Example("restore undo --db user --dry-run")),
 )
 def undo(
     ctx: typer.Context,
@@ -202,8 +222,8 @@ def undo(
     answers=lambda: (restore.FilesRestoreResult, DryRunResult),
     recorded=True,
     examples=(
-        Example("restore files latest --to restored"),
-        Example("restore files 20260105_030000 --to /tmp/app --dry-run"),
+        Example("restore files latest --to restored", on="samples"),
+        Example("restore files --file files.tar --to restored", on="flashpoint-web larder"),
     ),
 )
 def files(
@@ -243,8 +263,10 @@ def files(
     answers=lambda: (restore.DatabaseSalvageResult, DryRunResult),
     recorded=True,
     examples=(
-        Example("restore recover --db user --to salvaged.db"),
+        Example("restore recover --force --to salvaged.db", on=EVERYWHERE),
         Example("restore recover --from damaged.db --to salvaged.db --dry-run"),
+        Example("restore recover", on="flashpoint-web larder", shown=False),
+        Example("restore recover --dry-run", on="flashpoint-web", shown=False),
     ),
 )
 def recover(

@@ -15,7 +15,7 @@ from dbctl.model import DryRunResult, KeyText, Page
 from dbctl.services import roles
 from dbctl.services.app import App
 from dbctl.services.roles import changes, queries
-from dbctl.spec import Example, Fleet, Write
+from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
 GROUP = Group("roles")
 
@@ -52,7 +52,7 @@ Priority: TypeAlias = Annotated[
     "list",
     answers=lambda: (Page[roles.Role],),
     fleet=Fleet(),
-    examples=(Example("roles list"), Example("roles list --sort -users")),
+    examples=(Example("roles list", on=EVERYWHERE), Example("roles list --sort -users")),
 )
 def list_(ctx: typer.Context, limit: Limit = 100, offset: Offset = 0, sort: Sort = "") -> int:
     """List roles with the number of their users."""
@@ -63,7 +63,10 @@ def list_(ctx: typer.Context, limit: Limit = 100, offset: Offset = 0, sort: Sort
 @GROUP.command(
     "show",
     answers=lambda: (roles.Role,),
-    examples=(Example("roles show editor"), Example("roles show --id 2 -o json")),
+    examples=(
+        Example("roles show {role}", on=EVERYWHERE),
+        Example("roles show --id 2 -o json", on="flashpoint-web"),
+    ),
 )
 def show_(ctx: typer.Context, role: Role = "", ident: RoleId = "") -> int:
     """Show one role and its permissions."""
@@ -76,7 +79,7 @@ def show_(ctx: typer.Context, role: Role = "", ident: RoleId = "") -> int:
     answers=lambda: (roles.RoleChangeResult, DryRunResult),
     writes=Write(source="input", facts=("role-key", "role-created", "permission-link", "audit"), undo=True),
     examples=(
-        Example("roles create editor --permission 'games.*'"),
+        Example("roles create editor --permission 'games.*'", on=EVERYWHERE),
         Example("roles create guide --description 'Helps players' --dry-run"),
     ),
 )
@@ -108,8 +111,8 @@ def create(
     answers=lambda: (roles.RoleChangeResult, DryRunResult),
     writes=Write(source="input", facts=("role-updated", "audit"), undo=True),
     examples=(
-        Example("roles update editor --description 'Edits games'"),
-        Example("roles update editor --name reviewer --dry-run"),
+        Example("roles update {role} --description 'Edits games'", on=EVERYWHERE),
+        Example("roles update {role} --name reviewer --dry-run"),
     ),
 )
 def update(
@@ -134,7 +137,7 @@ def update(
     "delete",
     answers=lambda: (roles.RoleDeleteResult, DryRunResult),
     writes=Write(source="input", facts=("audit",), undo=True),
-    examples=(Example("roles delete editor --dry-run"), Example("roles delete --id 7 --yes")),
+    examples=(Example("roles delete {role} --yes", on=EVERYWHERE), Example("roles delete --id 7 --dry-run")),
 )
 def delete(ctx: typer.Context, role: Role = "", ident: RoleId = "", dry_run: DryRun = False) -> int:
     """Delete a role that no user has."""
@@ -147,8 +150,8 @@ def delete(ctx: typer.Context, role: Role = "", ident: RoleId = "", dry_run: Dry
     answers=lambda: (roles.RoleChangeResult, DryRunResult),
     writes=Write(source="input", facts=("role-updated", "permission-link", "audit"), undo=True),
     examples=(
-        Example("roles grant editor games.read games.play"),
-        Example("roles grant editor 'games.*' --dry-run"),
+        Example("roles grant {role} games.read games.play", on=EVERYWHERE),
+        Example("roles grant {role} 'games.*' --dry-run"),
     ),
 )
 def grant(
@@ -170,7 +173,7 @@ def grant(
     answers=lambda: (roles.RoleChangeResult, DryRunResult),
     writes=Write(source="input", facts=("role-updated", "audit"), undo=True),
     examples=(
-        Example("roles revoke editor games.play"),
+        Example("roles revoke {role} games.play", on=EVERYWHERE),
         Example("roles revoke guest games.play --built-in --dry-run"),
     ),
 )
@@ -191,7 +194,7 @@ def revoke(
 @GROUP.command(
     "matrix",
     answers=lambda: (roles.Matrix,),
-    examples=(Example("roles matrix"), Example("roles matrix -o csv")),
+    examples=(Example("roles matrix", on=EVERYWHERE), Example("roles matrix -o csv")),
 )
 def matrix(ctx: typer.Context) -> int:
     """Show the permissions of every role in one table."""
@@ -202,7 +205,10 @@ def matrix(ctx: typer.Context) -> int:
 @GROUP.command(
     "permissions",
     answers=lambda: (Page[roles.Permission],),
-    examples=(Example("roles permissions"), Example("roles permissions --sort name --limit 20")),
+    examples=(
+        Example("roles permissions", on=EVERYWHERE),
+        Example("roles permissions --sort name --limit 20"),
+    ),
 )
 def permissions(ctx: typer.Context, limit: Limit = 1000, offset: Offset = 0, sort: Sort = "") -> int:
     """List permissions and the roles that have each."""
@@ -213,7 +219,11 @@ def permissions(ctx: typer.Context, limit: Limit = 1000, offset: Offset = 0, sor
 @GROUP.command(
     "can",
     answers=lambda: (roles.PermissionCheck,),
-    examples=(Example("roles can alice games.play --explain"), Example("roles can alice games.play -o json")),
+    examples=(
+        Example("roles can {login} games.play --explain", on=EVERYWHERE),
+        Example("roles can {login} games.play -o json"),
+        Example("roles can --id 1 users.read", on="flashpoint-web", shown=False),
+    ),
 )
 def can(
     ctx: typer.Context,

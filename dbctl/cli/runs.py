@@ -18,7 +18,7 @@ from dbctl.services.events.history import list_runs, show_run
 from dbctl.services.events.location import locate_journal
 from dbctl.services.events.retention import PruneRuns, RunsPruned
 from dbctl.services.events.runs import Run, RunDetails, RunFilter
-from dbctl.spec import Example
+from dbctl.spec import EVERYWHERE, Example
 
 GROUP = Group("runs")
 
@@ -30,7 +30,10 @@ def _locate_folder(ctx: typer.Context) -> Path:
 @GROUP.command(
     "list",
     answers=lambda: (Page[Run],),
-    examples=(Example("runs list --failed --since 7d"), Example("runs list --limit 10 -o json")),
+    examples=(
+        Example("runs list --failed --since 7d", on="flashpoint-web"),
+        Example("runs list --limit 10 -o json", on=EVERYWHERE, needs=("integrity check",)),
+    ),
 )
 def list_(
     ctx: typer.Context,
@@ -73,7 +76,10 @@ def list_(
 @GROUP.command(
     "show",
     answers=lambda: (RunDetails,),
-    examples=(Example("runs show 812"), Example("runs show 812 -o json")),
+    examples=(
+        Example("runs show {run}", on=EVERYWHERE, needs=("integrity check",)),
+        Example("runs show {run} -o json"),
+    ),
 )
 def show_(
     ctx: typer.Context,
@@ -88,7 +94,11 @@ def show_(
     "prune",
     answers=lambda: (RunsPruned, DryRunResult),
     recorded=True,
-    examples=(Example("runs prune --older-than 90d --dry-run"), Example("runs prune --older-than 1y --yes")),
+    examples=(
+        Example("runs prune --older-than 90d --dry-run", on="flashpoint-web"),
+        Example("runs prune --older-than 1y --yes", on="flashpoint-web samples"),
+        Example("runs prune --keep 1 --yes", on="larder", needs=("integrity check",), shown=False),
+    ),
 )
 def prune(
     ctx: typer.Context,

@@ -19,7 +19,7 @@ from dbctl.errors import Exit, UsageError
 from dbctl.model import DryRunResult, Page
 from dbctl.render import Format, escape, is_terminal, streams
 from dbctl.services import schedule
-from dbctl.spec import Example
+from dbctl.spec import EVERYWHERE, Example
 
 GROUP = Group("schedule")
 
@@ -49,7 +49,10 @@ def _read_apps(ctx: typer.Context, *, all_apps: bool) -> list[Selection]:
 @GROUP.command(
     "cron",
     answers=lambda: (Page[schedule.Job],),
-    examples=(Example("schedule cron --all-apps"), Example("schedule cron --app blog --user www-data")),
+    examples=(
+        Example("schedule cron --app {app}", on=EVERYWHERE),
+        Example("schedule cron --all-apps --user root", on="flashpoint-web"),
+    ),
 )
 def cron(
     ctx: typer.Context,
@@ -79,6 +82,9 @@ def cron(
     examples=(
         Example("schedule systemd --all-apps --install"),
         Example("schedule systemd --user --install --dry-run"),
+        Example("schedule systemd", on=EVERYWHERE, shown=False),
+        Example("schedule systemd --install --directory units", on="flashpoint-web", shown=False),
+        Example("schedule systemd --install --directory units --dry-run", on="flashpoint-web", shown=False),
     ),
 )
 def systemd(
@@ -151,7 +157,7 @@ def systemd(
     "kubernetes",
     answers=lambda: (schedule.Manifest,),
     examples=(
-        Example("schedule kubernetes --namespace shop"),
+        Example("schedule kubernetes --namespace shop", on=EVERYWHERE),
         Example("schedule kubernetes --all-apps --image registry.example.org/dbctl"),
     ),
 )
@@ -178,7 +184,7 @@ def kubernetes(
     "compose",
     answers=lambda: (schedule.Manifest,),
     examples=(
-        Example("schedule compose"),
+        Example("schedule compose", on=EVERYWHERE),
         Example("schedule compose --all-apps --image registry.example.org/dbctl"),
     ),
 )
@@ -201,7 +207,11 @@ def compose(
 @GROUP.command(
     "status",
     answers=lambda: (Page[schedule.JobStatus],),
-    examples=(Example("schedule status --app blog"), Example("schedule status --all-apps --check")),
+    examples=(
+        Example("schedule status --app {app}", on=EVERYWHERE),
+        Example("schedule status --all-apps --check"),
+        Example("schedule status --directory units", on="flashpoint-web", shown=False),
+    ),
 )
 def status(
     ctx: typer.Context,

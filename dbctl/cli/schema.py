@@ -16,7 +16,7 @@ from dbctl.model import Page
 from dbctl.render import Format, escape, is_terminal, streams
 from dbctl.services import comparison
 from dbctl.services import schema as service
-from dbctl.spec import Example
+from dbctl.spec import EVERYWHERE, Example
 
 GROUP = Group("schema")
 
@@ -28,7 +28,11 @@ Tables: TypeAlias = Annotated[
 @GROUP.command(
     "show",
     answers=lambda: (Page[service.TableOverview], service.TableDescriptions),
-    examples=(Example("schema show"), Example("schema show users roles")),
+    examples=(
+        Example("schema show", on=EVERYWHERE),
+        Example("schema show users roles"),
+        Example("schema show {table}", on=EVERYWHERE, shown=False),
+    ),
 )
 def show(
     ctx: typer.Context, tables: Tables = None, limit: Limit = 100, offset: Offset = 0, sort: Sort = ""
@@ -50,7 +54,10 @@ def show(
 @GROUP.command(
     "diagram",
     answers=lambda: (service.SchemaDiagram,),
-    examples=(Example("schema diagram > schema.mmd"), Example("schema diagram users --keys")),
+    examples=(
+        Example("schema diagram > schema.mmd", on="larder samples"),
+        Example("schema diagram users --keys", on="flashpoint-web"),
+    ),
 )
 def diagram(
     ctx: typer.Context,
@@ -80,6 +87,13 @@ def diagram(
     examples=(
         Example("schema diff blog/main postgresql://app@localhost/staging"),
         Example("schema diff backup:latest blog/main --check"),
+        Example(
+            "schema diff backup:latest {db}",
+            on="larder samples",
+            needs=("backup create --app {app}",),
+            shown=False,
+        ),
+        Example("schema diff user flashpoint", on="flashpoint-web", shown=False),
     ),
 )
 def diff(

@@ -32,6 +32,12 @@ GROUP = Group("search")
     examples=(
         Example("search games portal --filter platform=Flash"),
         Example("search games --query 'title:portal NOT flash' --limit 5 -o json"),
+        Example("search {search} {word}", on="flashpoint-web larder", shown=False),
+        Example("search {search} --count", on="flashpoint-web", shown=False),
+        Example("search {search} {word} --explain", on="flashpoint-web larder", shown=False),
+        Example("search {search} --id {game}", on="flashpoint-web", shown=False),
+        Example("search {search}", on="samples", shown=False),
+        Example("search {search} --explain", on="samples", shown=False),
     ),
 )
 def search(

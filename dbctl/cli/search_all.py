@@ -23,8 +23,9 @@ GROUP = Group("search all")
 @GROUP.command(
     answers=lambda: (search.AllTablesResult,),
     examples=(
-        Example("search all alice@example.org"),
+        Example("search all {login}", on="flashpoint-web larder"),
         Example("search all 'lost password' --db user --within 60s"),
+        Example("search all a", on="samples", shown=False),
     ),
 )
 def search_all(

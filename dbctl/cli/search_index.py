@@ -12,7 +12,7 @@ from dbctl.cli._support.parameters import DryRun
 from dbctl.errors import Exit
 from dbctl.model import DryRunResult, Findings, Page
 from dbctl.services.search import indexes
-from dbctl.spec import Example, Fleet, Write
+from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
 GROUP = Group("search index")
 
@@ -29,7 +29,10 @@ SearchName: TypeAlias = Annotated[
     "status",
     answers=lambda: (Page[indexes.IndexStatus],),
     fleet=Fleet(),
-    examples=(Example("search index status"), Example("search index status games -o json")),
+    examples=(
+        Example("search index status", on="larder samples"),
+        Example("search index status games -o json"),
+    ),
 )
 def status(ctx: typer.Context, name: SearchName = "") -> int:
     """Show which searches have a full-text index, and whether it is usable."""
@@ -43,7 +46,7 @@ def status(ctx: typer.Context, name: SearchName = "") -> int:
     writes=Write(source="schema", audited=False),
     findings=True,
     fleet=Fleet(resumes=True),
-    examples=(Example("search index check games"), Example("search index check")),
+    examples=(Example("search index check games"), Example("search index check", on=EVERYWHERE)),
 )
 def check(
     ctx: typer.Context,
@@ -69,7 +72,10 @@ def check(
     answers=lambda: (indexes.IndexChangeResult, DryRunResult),
     writes=Write(source="schema"),
     fleet=Fleet(resumes=True),
-    examples=(Example("search index build games"), Example("search index build games --dry-run")),
+    examples=(
+        Example("search index build", on="larder samples", needs=("search index drop",)),
+        Example("search index build --dry-run", on="larder"),
+    ),
 )
 def build(
     ctx: typer.Context,
@@ -96,7 +102,10 @@ def build(
     "repair",
     answers=lambda: (indexes.IndexChangeResult, DryRunResult),
     writes=Write(source="schema"),
-    examples=(Example("search index repair games"), Example("search index repair games --dry-run")),
+    examples=(
+        Example("search index repair", on="larder samples"),
+        Example("search index repair games --dry-run"),
+    ),
 )
 def repair(ctx: typer.Context, name: SearchName = "", dry_run: DryRun = False) -> int:
     """Replace an index that is invalid or differs from its rows; the new one is verified first."""
@@ -109,7 +118,11 @@ def repair(ctx: typer.Context, name: SearchName = "", dry_run: DryRun = False) -
     "drop",
     answers=lambda: (indexes.IndexChangeResult, DryRunResult),
     writes=Write(source="schema"),
-    examples=(Example("search index drop games --dry-run"), Example("search index drop games --yes")),
+    examples=(
+        Example("search index drop {search} --dry-run"),
+        Example("search index drop {search} --yes", on="larder"),
+        Example("search index drop", on="samples", shown=False),
+    ),
 )
 def drop(ctx: typer.Context, name: SearchName = "", dry_run: DryRun = False) -> int:
     """Drop the index with its triggers or its file; dbctl search index build creates it again."""

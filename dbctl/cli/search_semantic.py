@@ -38,7 +38,8 @@ def _parse_similarity(text: str) -> float:
     answers=lambda: (Page[dict[str, Any]],),
     examples=(
         Example("search semantic --text 'lost password' --limit 10"),
-        Example("search semantic --similar-to 42 --min-similarity 0.8"),
+        Example("search semantic --similar-to 42 --min-similarity 0.8", on="larder"),
+        Example("search semantic --vector near.json", on="samples", shown=False),
     ),
 )
 def semantic(

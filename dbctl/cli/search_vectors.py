@@ -27,7 +27,11 @@ def _parse_limit(text: str) -> int:
     "store",
     answers=lambda: (semantic.VectorStored, DryRunResult),
     writes=Write(source="generated"),
-    examples=(Example("search vectors store 42 vector.json"), Example("search vectors store 42 - --dry-run")),
+    examples=(
+        Example("search vectors store 42 vector.json"),
+        Example("search vectors store 42 - --dry-run"),
+        Example("search vectors store {row} near.json --yes", on="larder samples", shown=False),
+    ),
 )
 def store(
     ctx: typer.Context,
@@ -50,7 +54,11 @@ def store(
     "make",
     answers=lambda: (semantic.MakeVectorsResult, DryRunResult),
     writes=Write(source="generated"),
-    examples=(Example("search vectors make --limit 100"), Example("search vectors make --chat 7 --dry-run")),
+    examples=(
+        Example("search vectors make --limit 100", on="larder"),
+        Example("search vectors make --chat 7 --dry-run"),
+        Example("search vectors make --dry-run", on="samples", shown=False),
+    ),
 )
 def make(
     ctx: typer.Context,

@@ -23,7 +23,7 @@ from dbctl.services.sessions import (
     State,
     sessions,
 )
-from dbctl.spec import Example, Fleet, Write
+from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
 GROUP = Group("sessions")
 
@@ -39,7 +39,17 @@ def _parse_age(text: str) -> timedelta:
     "list",
     answers=lambda: (Page[sessions.Session],),
     fleet=Fleet(),
-    examples=(Example("sessions list --user alice"), Example("sessions list --state active --limit 20")),
+    examples=(
+        Example("sessions list --user {login}", on="larder samples"),
+        Example("sessions list --state active --limit 20"),
+        Example("sessions list", on="flashpoint-web", shown=False),
+        Example("sessions list --kind plays", on="flashpoint-web", shown=False),
+        Example(
+            "sessions list --state abandoned --user admin --sort -started_at",
+            on="flashpoint-web",
+            shown=False,
+        ),
+    ),
 )
 def list_(
     ctx: typer.Context,
@@ -67,7 +77,11 @@ def list_(
     answers=lambda: (users.UsersChanged, DryRunResult),
     writes=Write(source="generated", facts=("sign-out", "audit"), undo=True),
     fleet=Fleet(resumes=True),
-    examples=(Example("sessions revoke alice --dry-run"), Example("sessions revoke --inactive 90d --yes")),
+    examples=(
+        Example("sessions revoke {login} --dry-run", on="flashpoint-web"),
+        Example("sessions revoke --inactive 90d --yes"),
+        Example("sessions revoke {login}", on=EVERYWHERE, shown=False),
+    ),
 )
 def revoke(
     ctx: typer.Context,
@@ -86,7 +100,18 @@ def revoke(
     answers=lambda: (CleanupResult, DueRules, DryRunResult),
     writes=Write(source="generated", facts=("audit",)),
     fleet=Fleet(resumes=True),
-    examples=(Example("sessions cleanup --dry-run"), Example("sessions cleanup --rule expired-tokens --yes")),
+    examples=(
+        Example("sessions cleanup --dry-run", on="flashpoint-web"),
+        Example("sessions cleanup --rule expired-tokens --yes"),
+        Example("sessions cleanup", on="flashpoint-web samples", shown=False),
+        Example(
+            "sessions cleanup --rule login-attempts --older-than 36h --check",
+            on="flashpoint-web",
+            shown=False,
+        ),
+        Example("sessions cleanup --trust-clock", on="larder", shown=False),
+        Example("sessions cleanup --trust-clock --dry-run", on="larder", shown=False),
+    ),
 )
 def cleanup(
     ctx: typer.Context,
@@ -139,8 +164,9 @@ def cleanup(
     writes=Write(source="generated", facts=("audit",)),
     fleet=Fleet(resumes=True, may_destroy=True),
     examples=(
-        Example("sessions rebuild-stats --user alice --dry-run"),
-        Example("sessions rebuild-stats --dry-run"),
+        Example("sessions rebuild-stats --user {login} --dry-run", on="flashpoint-web"),
+        Example("sessions rebuild-stats --dry-run", on="larder"),
+        Example("sessions rebuild-stats --yes", on=EVERYWHERE, shown=False),
     ),
 )
 def rebuild_stats(

@@ -28,7 +28,7 @@ from dbctl.services.settings import (
     set_setting,
     update_setting,
 )
-from dbctl.spec import Example, Fleet, Write
+from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
 GROUP = Group("settings")
 
@@ -61,7 +61,12 @@ class Mode(StrEnum):
 @GROUP.command(
     "list",
     answers=lambda: (Page[settings.Setting],),
-    examples=(Example("settings list --category app"), Example("settings list --user alice -o json")),
+    examples=(
+        Example("settings list --category app"),
+        Example("settings list --user {login} -o json", on="flashpoint-web larder"),
+        Example("settings list", on=EVERYWHERE, shown=False),
+        Example("settings list --id 1", on="flashpoint-web", shown=False),
+    ),
 )
 def list_(
     ctx: typer.Context,
@@ -92,7 +97,7 @@ def list_(
     "get",
     answers=lambda: (settings.Setting,),
     fleet=Fleet(),
-    examples=(Example("settings get app.site_name"), Example("settings get theme --user alice")),
+    examples=(Example("settings get {setting}", on=EVERYWHERE), Example("settings get theme --user alice")),
 )
 def get(
     ctx: typer.Context, key: Key, user: User = "", ident: UserId = "", of: Of = "", secrets: Secrets = False
@@ -110,8 +115,9 @@ def get(
     writes=Write(source="input", facts=("setting-times", "audit"), undo=True),
     fleet=Fleet(resumes=True),
     examples=(
-        Example("settings set app.site_name Arcade --dry-run"),
+        Example("settings set {setting} {value}", on=EVERYWHERE),
         Example("settings set theme dark --user alice"),
+        Example("settings set --user admin theme_mode light", on="flashpoint-web", shown=False),
     ),
 )
 def set_(
@@ -138,7 +144,7 @@ def set_(
     answers=lambda: (settings.SettingChanged, DryRunResult),
     writes=Write(source="input", facts=("setting-times", "audit"), undo=True),
     examples=(
-        Example("settings reset app.site_name"),
+        Example("settings reset {setting}", on=EVERYWHERE),
         Example("settings reset theme --user alice --dry-run"),
     ),
 )
@@ -157,8 +163,8 @@ def reset(
     answers=lambda: (settings.SettingUpdated, DryRunResult),
     writes=Write(source="input", facts=("setting-times", "audit"), undo=True),
     examples=(
-        Example("settings update app.site_name --description 'Name in the header'"),
-        Example("settings update app.site_name --no-public --dry-run"),
+        Example("settings update {setting} --public", on="larder samples"),
+        Example("settings update {setting} --description 'Name in the header'", on="flashpoint-web"),
     ),
 )
 def update(
@@ -195,7 +201,7 @@ def update(
     recorded=True,
     findings=True,
     fleet=Fleet(resumes=True),
-    examples=(Example("settings validate"), Example("settings validate --user alice")),
+    examples=(Example("settings validate", on=EVERYWHERE), Example("settings validate --user alice")),
 )
 def validate(ctx: typer.Context, user: User = "", ident: UserId = "", of: Of = "") -> int:
     """Check every stored value against its type and schema; exit 4 if one is invalid."""
@@ -207,7 +213,10 @@ def validate(ctx: typer.Context, user: User = "", ident: UserId = "", of: Of = "
 @GROUP.command(
     "export",
     answers=lambda: (dict[str, Any],),
-    examples=(Example("settings export > settings.json"), Example("settings export --user alice -o json")),
+    examples=(
+        Example("settings export > settings.json", on=EVERYWHERE),
+        Example("settings export --user alice -o json"),
+    ),
 )
 def export(
     ctx: typer.Context,
@@ -227,7 +236,11 @@ def export(
 @GROUP.command(
     "diff",
     answers=lambda: (Page[settings.Difference],),
-    examples=(Example("settings diff settings.json"), Example("settings diff settings.toml -o json")),
+    examples=(
+        Example("settings diff settings.json", on="flashpoint-web larder"),
+        Example("settings diff requested.json", on="samples", shown=False),
+        Example("settings diff settings.toml -o json"),
+    ),
 )
 def diff(ctx: typer.Context, file: File, user: User = "", ident: UserId = "", of: Of = "") -> int:
     """Show the differences between a file and the app's settings."""
@@ -241,8 +254,9 @@ def diff(ctx: typer.Context, file: File, user: User = "", ident: UserId = "", of
     answers=lambda: (settings.SettingsApplied, DryRunResult),
     writes=Write(source="input", facts=("setting-times", "audit"), undo=True),
     examples=(
-        Example("settings apply settings.json --dry-run"),
-        Example("settings apply settings.toml --mode exact --yes"),
+        Example("settings apply settings.json", on="flashpoint-web larder"),
+        Example("settings apply requested.json", on="samples", shown=False),
+        Example("settings apply settings.toml --mode exact --dry-run"),
     ),
 )
 def apply(

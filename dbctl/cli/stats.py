@@ -19,7 +19,7 @@ from dbctl.services.stats import IndexProblem, reports
 from dbctl.services.stats import connections as stats_sessions
 from dbctl.services.stats import indexes as stats_indexes
 from dbctl.services.stats import tables as stats_tables
-from dbctl.spec import Example, Fleet
+from dbctl.spec import EVERYWHERE, Example, Fleet
 
 GROUP = Group("stats")
 
@@ -36,7 +36,7 @@ def _emit_figures(ctx: typer.Context, target: str, figures: DatabaseResults[Any]
     "overview",
     answers=lambda: (Page[stats.DatabaseStats],),
     fleet=Fleet(),
-    examples=(Example("stats overview"), Example("stats overview --sort -bytes -o json")),
+    examples=(Example("stats overview", on=EVERYWHERE), Example("stats overview --sort -bytes -o json")),
 )
 def overview(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
     """Show the size of each database, and the counters of its server; causes no checkpoint."""
@@ -50,7 +50,11 @@ def overview(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: So
     "tables",
     answers=lambda: (Page[stats.TableStats],),
     fleet=Fleet(),
-    examples=(Example("stats tables --sort -bytes"), Example("stats tables --db user --limit 10")),
+    examples=(
+        Example("stats tables --sort -bytes", on=EVERYWHERE),
+        Example("stats tables --db user --limit 10"),
+        Example("stats tables --exact --sort -rows", on="flashpoint-web", shown=False),
+    ),
 )
 def tables(
     ctx: typer.Context,
@@ -75,7 +79,7 @@ def tables(
 @GROUP.command(
     "user",
     answers=lambda: (stats.UserStats,),
-    examples=(Example("stats user alice"), Example("stats user alice -o json")),
+    examples=(Example("stats user {login}", on=EVERYWHERE), Example("stats user {login} -o json")),
 )
 def user(
     ctx: typer.Context,
@@ -93,8 +97,8 @@ def user(
     "activity",
     answers=lambda: (Page[stats.AuditEntry],),
     examples=(
-        Example("stats activity --user alice --since 7d"),
-        Example("stats activity --action login --since 24h -o csv"),
+        Example("stats activity --user {login} --since 7d", on="larder samples"),
+        Example("stats activity --action login --since 24h -o csv", on="flashpoint-web"),
     ),
 )
 def activity(
@@ -132,7 +136,7 @@ def activity(
 @GROUP.command(
     "locks",
     answers=lambda: (Page[stats.LockHolder], Page[stats.BlockedSession]),
-    examples=(Example("stats locks --waiting"), Example("stats locks -o json")),
+    examples=(Example("stats locks --waiting", on="larder"), Example("stats locks -o json", on=EVERYWHERE)),
 )
 def locks(
     ctx: typer.Context,
@@ -161,7 +165,10 @@ def locks(
 @GROUP.command(
     "connections",
     answers=lambda: (Page[stats.Connection],),
-    examples=(Example("stats connections"), Example("stats connections --db main --limit 20")),
+    examples=(
+        Example("stats connections", on="larder samples"),
+        Example("stats connections --db main --limit 20"),
+    ),
 )
 def connections(ctx: typer.Context, limit: Limit = 100, offset: Offset = 0, sort: Sort = "") -> int:
     """Show the connections of a database on a server and their statements, without the values."""
@@ -174,7 +181,10 @@ def connections(ctx: typer.Context, limit: Limit = 100, offset: Offset = 0, sort
 @GROUP.command(
     "slow",
     answers=lambda: (Page[stats.SlowStatement],),
-    examples=(Example("stats slow --limit 20"), Example("stats slow --sort -max_seconds -o json")),
+    examples=(
+        Example("stats slow --limit 20", on="larder samples"),
+        Example("stats slow --sort -max_seconds -o json"),
+    ),
 )
 def slow(ctx: typer.Context, limit: Limit = 10, offset: Offset = 0, sort: Sort = "") -> int:
     """Show the slowest statements of a server, by total time, or by mean time with --sort -mean_seconds.
@@ -190,7 +200,10 @@ def slow(ctx: typer.Context, limit: Limit = 10, offset: Offset = 0, sort: Sort =
 @GROUP.command(
     "indexes",
     answers=lambda: (Page[stats.IndexStats],),
-    examples=(Example("stats indexes --only unused"), Example("stats indexes --only duplicate -o json")),
+    examples=(
+        Example("stats indexes", on=EVERYWHERE),
+        Example("stats indexes --only unused -o json", on="flashpoint-web"),
+    ),
 )
 def indexes(
     ctx: typer.Context,
@@ -214,7 +227,7 @@ def indexes(
 @GROUP.command(
     "bloat",
     answers=lambda: (Page[stats.TableBloat],),
-    examples=(Example("stats bloat"), Example("stats bloat --sort -wasted_bytes --limit 10")),
+    examples=(Example("stats bloat", on=EVERYWHERE), Example("stats bloat --sort -wasted_bytes --limit 10")),
 )
 def bloat(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
     """Show the unused space of tables, and how it was measured."""
@@ -227,7 +240,10 @@ def bloat(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort 
 @GROUP.command(
     "history",
     answers=lambda: (GrowthHistory, Page[TablePoint]),
-    examples=(Example("stats history"), Example("stats history users --since 1y -o json")),
+    examples=(
+        Example("stats history", on=EVERYWHERE),
+        Example("stats history users --since 1y -o json", on="flashpoint-web"),
+    ),
 )
 def history(
     ctx: typer.Context,
@@ -263,7 +279,7 @@ def history(
 @GROUP.command(
     "reports",
     answers=lambda: (Page[reports.ReportSummary],),
-    examples=(Example("stats reports"), Example("stats reports -o json")),
+    examples=(Example("stats reports", on=EVERYWHERE), Example("stats reports -o json")),
 )
 def reports_(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
     """List the app's reports."""
@@ -275,8 +291,9 @@ def reports_(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: So
     "run",
     answers=lambda: (Page[dict[str, Any]], reports.ReportPlan),
     examples=(
-        Example("stats run most-played --limit 10"),
+        Example("stats run {report} --limit 10", on=EVERYWHERE),
         Example("stats run plays-per-user --set user=alice --sort -plays -o csv"),
+        Example("stats run {report} --explain", on="flashpoint-web", shown=False),
     ),
 )
 def run(

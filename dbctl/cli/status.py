@@ -18,7 +18,7 @@ from dbctl.errors import DbctlError, Exit, UsageError
 from dbctl.render import Format, supports_drawing
 from dbctl.services import status as database_status
 from dbctl.signals import Interrupted
-from dbctl.spec import Example, Fleet
+from dbctl.spec import EVERYWHERE, Example, Fleet
 
 GROUP = Group("status")
 
@@ -27,7 +27,14 @@ GROUP = Group("status")
     answers=lambda: (database_status.StatusPage,),
     findings=True,
     fleet=Fleet(replaces={"check": True}),
-    examples=(Example("status --check"), Example("status --app blog -o json")),
+    examples=(
+        Example(
+            "status --check", on="larder samples", needs=("migrate up", "sessions cleanup", "backup drill")
+        ),
+        Example("status --check --app {app}", on="flashpoint-web", status=3, shown=False),
+        Example("status --app {app} -o json", on="flashpoint-web larder"),
+        Example("status --record", on=EVERYWHERE, shown=False),
+    ),
 )
 def status(
     ctx: typer.Context,

@@ -13,14 +13,14 @@ from dbctl.cli._support.options import read_options
 from dbctl.cli._support.parameters import DryRun
 from dbctl.model import Page
 from dbctl.services.support import BundledFile, collect_files, write_bundle
-from dbctl.spec import Example
+from dbctl.spec import EVERYWHERE, Example
 
 GROUP = Group("support")
 
 
 @GROUP.command(
     answers=lambda: (Page[BundledFile],),
-    examples=(Example("support --to report.tar.gz"), Example("support --dry-run")),
+    examples=(Example("support --to report.tar.gz", on=EVERYWHERE), Example("support --dry-run")),
 )
 def support(
     ctx: typer.Context,

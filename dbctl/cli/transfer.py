@@ -19,7 +19,7 @@ from dbctl.model import DryRunResult
 from dbctl.render import Format
 from dbctl.services import transfer
 from dbctl.services.transfer import Endpoints, SchemaOptions
-from dbctl.spec import Example, Write
+from dbctl.spec import EVERYWHERE, Example, Write
 
 GROUP = Group("transfer")
 
@@ -60,8 +60,8 @@ Derive: TypeAlias = Annotated[
     "plan",
     answers=lambda: (transfer.TransferPlan,),
     examples=(
-        Example("transfer plan --to postgresql://app@localhost/app"),
-        Example("transfer plan --to sqlite:///srv/app/app.db -o json"),
+        Example("transfer plan --to moved.db", on=EVERYWHERE),
+        Example("transfer plan --to postgresql://app@localhost/app -o json"),
     ),
 )
 def plan(
@@ -92,8 +92,9 @@ def plan(
     answers=lambda: (transfer.TransferResult, DryRunResult),
     writes=Write(source="generated"),
     examples=(
+        Example("transfer run --to moved.db --dry-run", on="flashpoint-web"),
         Example("transfer run --to postgresql://app@localhost/app"),
-        Example("transfer run --to sqlite:///srv/app/app.db --dry-run"),
+        Example("transfer run --to moved.db", on=EVERYWHERE, shown=False),
     ),
 )
 def run(
@@ -124,6 +125,9 @@ def run(
     examples=(
         Example("transfer verify --to postgresql://app@localhost/app"),
         Example("transfer verify --to sqlite:///srv/app/app.db -o json"),
+        Example("transfer verify --to copied.db", on="flashpoint-web", shown=False),
+        Example("transfer verify --to moved.db", on="samples", shown=False),
+        Example("transfer verify --to never-copied.db", on="larder", status=10, shown=False),
     ),
 )
 def verify(ctx: typer.Context, to: To) -> int:
@@ -148,6 +152,9 @@ def verify(ctx: typer.Context, to: To) -> int:
     examples=(
         Example("transfer switch --to postgresql://app@localhost/app --yes"),
         Example("transfer switch --unlock"),
+        Example("transfer switch --to copied.db --dry-run", on="flashpoint-web", shown=False),
+        Example("transfer switch --to moved.db --yes", on="samples", shown=False),
+        Example("transfer switch --to never-copied.db --yes", on="larder", status=5, shown=False),
     ),
 )
 def switch(

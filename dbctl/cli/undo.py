@@ -15,7 +15,7 @@ from dbctl.cli._support.parameters import DryRun
 from dbctl.model import DryRunResult
 from dbctl.services import audit
 from dbctl.services.undo import Undone, undo_operation
-from dbctl.spec import Example, Write
+from dbctl.spec import EVERYWHERE, Example, Write
 
 GROUP = Group("undo")
 
@@ -23,7 +23,12 @@ GROUP = Group("undo")
 @GROUP.command(
     answers=lambda: (Undone, DryRunResult),
     writes=Write(source="generated", undo=True),
-    examples=(Example("undo 812 --dry-run"), Example("undo 812 --yes")),
+    examples=(
+        Example("undo {operation} --dry-run", on=EVERYWHERE, needs=("settings set {setting} {value}",)),
+        Example(
+            "undo {operation} --yes", on="flashpoint-web larder", needs=("settings set {setting} {value}",)
+        ),
+    ),
 )
 def undo(
     ctx: typer.Context,

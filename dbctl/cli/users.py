@@ -21,7 +21,7 @@ from dbctl.render import Format, jsonable, streams
 from dbctl.services import data, users
 from dbctl.services.app import App, User
 from dbctl.services.users import Existing
-from dbctl.spec import Example, Fleet, Write
+from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
 U = TypeVar("U", "users.NewUser", "users.UserUpdate")
 
@@ -67,6 +67,8 @@ Fields: TypeAlias = Annotated[
     examples=(
         Example("users list --role admin"),
         Example("users list --inactive 365d --sort last_login_at -o csv"),
+        Example("users list", on=EVERYWHERE, shown=False),
+        Example("users list --locked", on="flashpoint-web larder", shown=False),
     ),
 )
 def list_(
@@ -110,7 +112,11 @@ def list_(
     "show",
     answers=lambda: (users.UserShown, Page[users.UserShown]),
     fleet=Fleet(),
-    examples=(Example("users show alice"), Example("users show --id 7 -o json")),
+    examples=(
+        Example("users show {login}", on=EVERYWHERE),
+        Example("users show --id 7 -o json"),
+        Example("users show admin {login}", on="flashpoint-web", shown=False),
+    ),
 )
 def show_(ctx: typer.Context, logins: Logins = None, ids: Ids = None) -> int:
     """Show users with role, permissions, tokens (without their values), settings and statistics."""
@@ -125,8 +131,19 @@ def show_(ctx: typer.Context, logins: Logins = None, ids: Ids = None) -> int:
         source="input", facts=("user-key", "user-created", "active", "setting-times", "audit"), undo=True
     ),
     examples=(
-        Example("users create alice --email alice@example.org --generate"),
-        Example("users create alice --role editor --password-file password.txt"),
+        Example("users create {new} --email {new}@example.org --generate", on="flashpoint-web larder"),
+        Example("users create {new} --role editor --password-file password.txt"),
+        Example(
+            "users create {new} --email {new}@example.org --generate --with-settings",
+            on="flashpoint-web",
+            shown=False,
+        ),
+        Example(
+            "users create {new} --email {new}@example.org --generate --dry-run",
+            on="flashpoint-web larder",
+            shown=False,
+        ),
+        Example("users create new@example.org --name New --generate", on="samples", shown=False),
     ),
 )
 def create(
@@ -170,7 +187,8 @@ def create(
     ),
     examples=(
         Example("users ensure alice --role editor --dry-run"),
-        Example("users ensure alice --email alice@example.org --generate"),
+        Example("users ensure {login} --email {new}@example.org --generate", on="flashpoint-web larder"),
+        Example("users ensure new@example.org --name Newer --generate", on="samples", shown=False),
     ),
 )
 def ensure(
@@ -204,8 +222,9 @@ def ensure(
     answers=lambda: (users.UsersChanged, DryRunResult),
     writes=Write(source="input", facts=("user-updated", "active", "sign-out", "audit"), undo=True),
     examples=(
-        Example("users update alice --email alice@example.org"),
+        Example("users update {login} --email {new}@example.org", on="flashpoint-web larder"),
         Example("users update --id 7 --set name='Alice B.' --dry-run"),
+        Example("users update new@example.org --name Newest", on="samples", shown=False),
     ),
 )
 def update(
@@ -233,6 +252,11 @@ def update(
     examples=(
         Example("users delete alice --transfer-to bob --dry-run"),
         Example("users delete --inactive 730d --dry-run"),
+        Example("users delete {login} --yes", on="flashpoint-web larder", shown=False),
+        Example("users delete {login} --dry-run", on="flashpoint-web larder", shown=False),
+        Example(
+            "users delete mia@example.org --yes", on="samples", needs=("users import users.csv",), shown=False
+        ),
     ),
 )
 def delete(
@@ -271,8 +295,9 @@ def delete(
     answers=lambda: (users.UsersChanged, DryRunResult),
     writes=Write(source="input", facts=("user-updated", "sign-out", "audit"), undo=True),
     examples=(
-        Example("users set-password alice --generate"),
+        Example("users set-password {login} --generate", on="flashpoint-web larder"),
         Example("users set-password --id 7 --password-stdin"),
+        Example("users set-password {login} --password-file password", on="samples", shown=False),
     ),
 )
 def set_password(
@@ -298,8 +323,9 @@ def set_password(
     writes=Write(source="input", facts=("user-updated", "sign-out", "audit"), undo=True),
     fleet=Fleet(resumes=True, max_logins=2),
     examples=(
-        Example("users set-role alice bob editor"),
+        Example("users set-role {login} {role}", on="flashpoint-web larder"),
         Example("users set-role --inactive 365d guest --dry-run"),
+        Example("users set-role new@example.org {role}", on="samples", shown=False),
     ),
 )
 def set_role(
@@ -329,7 +355,7 @@ def set_role(
     answers=lambda: (users.UsersChanged, DryRunResult),
     writes=Write(source="input", facts=("user-updated", "sign-out", "audit"), undo=True),
     examples=(
-        Example("users add-role alice bob editors"),
+        Example("users add-role {login} {role}", on="larder samples"),
         Example("users add-role --id 7 editors --dry-run"),
     ),
 )
@@ -351,7 +377,7 @@ def add_role(
     answers=lambda: (users.UsersChanged, DryRunResult),
     writes=Write(source="input", facts=("user-updated", "sign-out", "audit"), undo=True),
     examples=(
-        Example("users remove-role alice editors --dry-run"),
+        Example("users remove-role {login} {role} --dry-run", on="larder samples"),
         Example("users remove-role --inactive 365d editors --yes"),
     ),
 )
@@ -373,7 +399,10 @@ def remove_role(
     answers=lambda: (users.UsersChanged, DryRunResult),
     writes=Write(source="input", facts=("user-updated", "active", "sign-out", "audit"), undo=True),
     fleet=Fleet(resumes=True),
-    examples=(Example("users activate alice"), Example("users activate alice bob --dry-run")),
+    examples=(
+        Example("users activate {login}", on=EVERYWHERE, needs=("users deactivate {login}",)),
+        Example("users activate alice bob --dry-run"),
+    ),
 )
 def activate(
     ctx: typer.Context,
@@ -393,7 +422,10 @@ def activate(
     answers=lambda: (users.UsersChanged, DryRunResult),
     writes=Write(source="input", facts=("user-updated", "active", "sign-out", "audit"), undo=True),
     fleet=Fleet(resumes=True),
-    examples=(Example("users deactivate alice --dry-run"), Example("users deactivate --inactive 365d --yes")),
+    examples=(
+        Example("users deactivate {login}", on=EVERYWHERE),
+        Example("users deactivate --inactive 365d --yes"),
+    ),
 )
 def deactivate(
     ctx: typer.Context,
@@ -413,7 +445,11 @@ def deactivate(
     answers=lambda: (users.Unlocked, DryRunResult),
     writes=Write(source="generated", facts=("audit",), undo=True),
     fleet=Fleet(resumes=True),
-    examples=(Example("users unlock alice"), Example("users unlock --address 203.0.113.7 --dry-run")),
+    examples=(
+        Example("users unlock {login}", on=EVERYWHERE),
+        Example("users unlock --address 203.0.113.7 --dry-run"),
+        Example("users unlock --address 10.0.0.7", on="flashpoint-web", shown=False),
+    ),
 )
 def unlock(
     ctx: typer.Context,
@@ -440,7 +476,11 @@ def unlock(
     answers=lambda: (users.PasswordChecked,),
     examples=(
         Example("users check-password alice --password-stdin"),
-        Example("users check-password alice --password-file password.txt"),
+        Example(
+            "users check-password {login} --password-file password",
+            on="samples",
+            needs=("users set-password {login} --password-file password",),
+        ),
     ),
 )
 def check_password(
@@ -464,8 +504,8 @@ def check_password(
     answers=lambda: (users.UsersImported, DryRunResult),
     writes=Write(source="input", facts=("user-key", "user-created", "active", "audit"), undo=True),
     examples=(
-        Example("users import users.csv --existing skip --dry-run"),
-        Example("users import users.jsonl --dry-run"),
+        Example("users import users.csv", on=EVERYWHERE),
+        Example("users import users.jsonl --existing skip --dry-run"),
     ),
 )
 def import_(
@@ -497,7 +537,7 @@ def import_(
 @GROUP.command(
     "export",
     answers=lambda: (Page[dict[str, Any]],),
-    examples=(Example("users export > users.csv"), Example("users export -o json")),
+    examples=(Example("users export > users.csv", on=EVERYWHERE), Example("users export -o json")),
 )
 def export(
     ctx: typer.Context,
@@ -512,7 +552,10 @@ def export(
 @GROUP.command(
     "export-data",
     answers=lambda: (data.UserDataExported,),
-    examples=(Example("users export-data alice alice.json"), Example("users export-data alice - -o json")),
+    examples=(
+        Example("users export-data {login} {login}.json", on=EVERYWHERE),
+        Example("users export-data {login} - -o json"),
+    ),
 )
 def export_data(
     ctx: typer.Context,

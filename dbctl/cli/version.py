@@ -7,12 +7,15 @@ from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
 from dbctl.model import Page
 from dbctl.services.support import Component, list_components
-from dbctl.spec import Example
+from dbctl.spec import EVERYWHERE, Example
 
 GROUP = Group("version")
 
 
-@GROUP.command(answers=lambda: (Page[Component],), examples=(Example("version"), Example("version -o json")))
+@GROUP.command(
+    answers=lambda: (Page[Component],),
+    examples=(Example("version", on=EVERYWHERE), Example("version -o json")),
+)
 def version(ctx: typer.Context) -> int:
     """Show the versions of dbctl, Python, SQLite, the libraries and drivers, and the client programs of servers.
 

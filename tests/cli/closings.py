@@ -22,7 +22,7 @@ def has_closing_line(line: str) -> bool:
     """Whether each result of the command of ``line`` has a closing line: it is a change or a check."""
     answers = reference.find_spec(line).answers()
     types = [get_origin(type_) or type_ for type_ in answers if type_ is not DryRunResult]
-    if line == "profiles draft":  # it writes the profile to standard output
+    if line.startswith("profiles draft") and "--to" not in line:  # it writes the profile to standard output
         return False
     return "--dry-run" in line or all(
         issubclass(type_, Struct) and type_.closing not in (Struct.closing, Page.closing) for type_ in types

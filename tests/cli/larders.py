@@ -13,7 +13,7 @@ from msgspec import structs
 from dbctl.cli.main import main
 from dbctl.model import Secret
 from dbctl.url import parse_url
-from tests import servers
+from tests import examples, servers
 from tests.services import larder_app
 
 #: Password in the URL of a server that requires none; it must not be printed.
@@ -27,11 +27,40 @@ SETUP_COMMANDS = [
 ]
 #: Command that also runs first for status commands.
 DRILL = "backup drill"
-#: Commands that run immediately before others, by the first word of those: they need a run or a change to refer to.
-PRECEDING_COMMANDS = {
-    "runs": "integrity check",
-    "audit": "settings set kitchen.title Shelf",
-    "undo": "settings set kitchen.title Shelf",
+#: The exit code of commands that need a feature that the app lacks.
+UNABLE = 2
+EXAMPLES = examples.read_examples("larder")
+#: The beginnings of examples that need a feature that the app lacks.
+UNSUPPORTED = (
+    *("demo", "integrity repair", "maintain cancel", "migrate", "notify test", "notify summary"),
+    *("roles create", "roles update", "roles delete", "roles grant", "roles revoke"),
+    *("roles matrix", "roles permissions", "roles can"),
+    *("search semantic", "search vectors", "sessions list", "settings list --user"),
+    *("stats connections", "stats locks --waiting", "stats slow"),
+    *("users add-role", "users remove-role", "users list --locked", "users unlock"),
+    "backup create --table",
+)
+#: Values of the placeholders of examples.
+PLACEHOLDERS = {
+    "app": "larder",
+    "change": "kind=guest",
+    "column": "handle",
+    "db": "pantry",
+    "dump": "elsewhere",
+    "login": "ana",
+    "migration": "1",
+    "new": "zoe",
+    "operation": "2",
+    "profile": "larder.toml",
+    "report": "recipes-per-cuisine",
+    "role": "guest",
+    "row": "a1b7c0de-0000-4000-8000-000000000002",
+    "run": "1",
+    "search": "recipes",
+    "setting": "kitchen.title",
+    "table": "members",
+    "value": "Shelf",
+    "word": "bread",
 }
 #: Commands that change neither databases nor backups; those on a server share a deployment.
 READING_COMMANDS = (
@@ -60,7 +89,7 @@ READING_COMMANDS = (
     "integrity check",
     "integrity cross-check",
     "stats",
-    "search recipes",
+    "search {search}",
     "search all",
     "search index status",
     "search index check",
@@ -76,16 +105,32 @@ READING_COMMANDS = (
 BACKUP_COMMANDS = ("backup", "restore", "status", "doctor", "schema diff", "data diff")
 
 
+def expected_status(line: str) -> int:
+    """Return the exit code of an example on SQLite."""
+    return UNABLE if line.startswith(UNSUPPORTED) else EXAMPLES[line].status
+
+
+def list_needs(line: str) -> list[str]:
+    """Return the lines that must run before an example."""
+    return [needed for needed in EXAMPLES[line].needs if needed in EXAMPLES and not expected_status(needed)]
+
+
+def split_line(line: str, urls: str) -> list[str]:
+    """Return the arguments of an example, with the options for the database."""
+    return examples.split_line(line, PLACEHOLDERS | {"urls": urls})
+
+
 def write_files(folder: Path, address: str) -> None:
     """Write the files of a deployment to ``folder``, which must be the working directory."""
     (folder / "dbctl.toml").unlink()
     text = larder_app.PROFILE.read_text(encoding="utf-8").replace("$2b$10$", "$2b$04$")
     (folder / "larder.toml").write_text(text, encoding="utf-8")
-    (folder / "people.csv").write_text("handle,email,password\nmia,mia@example.org,long enough\n")
+    (folder / "users.csv").write_text("handle,email,password\nmia,mia@example.org,long enough\n")
     label = "b2c8d1ef-0000-4000-8000-000000000003,rice"
     (folder / "labels.csv").write_text(f"recipe_uuid,label\n{label}\n")
-    with tarfile.open(folder / "labels.tar", "w") as archive:
+    with tarfile.open(folder / "files.tar", "w") as archive:
         archive.add(folder / "labels.csv", "labels.csv")
+    (folder / "near.json").write_text("[1.0]")
     (folder / "settings.json").write_text(json.dumps({"kitchen.title": "Shelf"}))
     assert main(["init", "larder.toml", ".", "--url", f"pantry={address}"]) == 0
 

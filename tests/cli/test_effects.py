@@ -20,7 +20,7 @@ from dbctl.cli.main import main
 from dbctl.model import ChangeResult
 from tests import servers
 from tests.cli.closings import read_closing_lines
-from tests.cli.test_reference import LINES, app_folder, deployment, receiver, split_line
+from tests.cli.test_reference import EXAMPLES, app_folder, deployment, receiver, split_line
 from tests.databases import PostgreSQL
 from tools.reference import find_spec
 
@@ -284,7 +284,9 @@ CHECKS: dict[str, Callable[[Difference, str, int], None]] = {
 }
 
 
-@pytest.mark.parametrize("line", [line for line in dict.fromkeys([*LINES, *MORE_LINES]) if is_change(line)])
+@pytest.mark.parametrize(
+    "line", [line for line in dict.fromkeys([*EXAMPLES, *MORE_LINES]) if is_change(line)]
+)
 def test_effect_and_closing_line_are_what_happened(
     line: str, app_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

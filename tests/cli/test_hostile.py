@@ -41,7 +41,7 @@ def run_command(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, ob
         ("update on refresh_tokens", ["users", "set-role", "eve", "guest"]),
         ("delete on users", ["users", "delete", "eve", "--yes"]),
         ("insert on users", ["users", "create", "mia", "--email", "m@example.org", "--generate"]),
-        ("insert on users", ["users", "import", "people.csv"]),
+        ("insert on users", ["users", "import", "users.csv"]),
         ("update on system_settings", ["settings", "set", "{key}", "New"]),
         ("delete on roles", ["roles", "delete", "helper", "--yes"]),
     ],

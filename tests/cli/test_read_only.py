@@ -21,8 +21,8 @@ WRITE_ATTEMPTS = [
     "users create mallory --email m@example.org --generate --db flashpoint",
     "users create mallory --email m@example.org --generate --url user=Data/flashpoint.sqlite",
     "users list --url user=Data/flashpoint.sqlite",
-    "settings set {key} x --url user=Data/flashpoint.sqlite",
-    "search games x'; drop table game; --",
+    "settings set {setting} x --url user=Data/flashpoint.sqlite",
+    """search games "x';" drop table 'game;' --""",
 ]
 
 

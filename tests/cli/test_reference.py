@@ -24,6 +24,8 @@ from dbctl.config import bundled_folder
 from dbctl.errors import DbctlError, load_registry
 from dbctl.profiles import generate
 from dbctl.services.setup.init import InitConfig
+from dbctl.spec import APPS
+from tests import examples
 from tests.cli import closings
 from tests.engines import lance
 from tests.fault_proxy import FaultProxy
@@ -33,232 +35,29 @@ from tools import reference, schema_pages
 
 SCHEMAS = json.loads(reference.SCHEMAS.read_text(encoding="utf-8"))
 
-#: Every command with a result, for both variants of the schema; {key} is a setting of the variant.
-LINES = [
-    "help exit-codes",
-    "config show --defaults",
-    "config explain backup.keep",
-    "config edit",
-    "version",
-    "support --to support.tar.gz",
-    "config validate",
-    "config schema",
-    "apps list",
-    "apps show",
-    "apps check",
-    "apps instances",
-    "profiles list",
-    "profiles draft --db user",
-    "status",
-    "status --app fp",
-    "doctor",
-    "doctor --all-apps",
-    "users list",
-    "users show admin",
-    "users show admin eve",
-    "users create zoe --email zoe@example.org --generate",
-    "users create zoe --email zoe@example.org --generate --with-settings",
-    "users create zoe --email zoe@example.org --generate --dry-run",
-    "users ensure eve --role user --generate",
-    "users update eve --email eve@example.net",
-    "users set-password eve --generate",
-    "users set-role eve guest",
-    "users activate eve",
-    "users deactivate eve",
-    "users unlock eve",
-    "users delete eve --yes",
-    "users delete eve --dry-run",
-    "users import people.csv",
-    "users export",
-    "roles list",
-    "roles show user",
-    "roles create editor --permission games.*",
-    "roles update helper --description Helps",
-    "roles grant helper games.read",
-    "roles revoke helper games.play",
-    "roles delete helper --yes",
-    "roles matrix",
-    "roles permissions",
-    "roles can admin users.read --explain",
-    "roles can --id 1 users.read",
-    "roles show --id 2",
-    "settings list",
-    "settings get {key}",
-    "settings set {key} Arcade",
-    "settings reset {key}",
-    "settings update {key} --description Name",
-    "settings validate",
-    "settings export",
-    "settings diff settings.json",
-    "settings apply settings.json",
-    "settings set --user admin theme_mode light",
-    "settings list --user admin",
-    "settings list --id 1",
-    "migrate status",
-    "migrate plan --migrations {migrations}",
-    "migrate up --migrations {migrations}",
-    "migrate up --migrations {migrations} --dry-run",
-    "migrate up --steps 1 --no-backup --migrations {migrations}",
-    "migrate down --profile plain --url main=steps.db --migrations steps --repository backups --yes",
-    "migrate down --profile plain --url main=steps.db --migrations steps --no-backup --dry-run",
-    "migrate verify --migrations {migrations}",
-    "migrate drift --migrations {migrations}",
-    "migrate lint --migrations {migrations}",
-    "migrate lint --migrations {migrations} --all",
-    "migrate rehearse --migrations {migrations}",
-    "migrate reset --dry-run --migrations {migrations}",
-    "migrate baseline --migrations {migrations}",
-    "migrate baseline --migrations {migrations} --dry-run",
-    "migrate mark 2 --applied --migrations {migrations}",
-    "migrate mark 2 --pending --migrations {migrations} --dry-run",
-    "migrate repair --checksums --failed --migrations {migrations}",
-    "migrate repair --missing --migrations {migrations} --dry-run",
-    "migrate repair 2 --statement undone --migrations {migrations} --dry-run",
-    "migrate new add-notes --migrations {migrations}",
-    "integrity check",
-    "integrity cross-check",
-    "integrity check --quick --table users",
-    "stats overview",
-    "stats tables",
-    "stats user eve",
-    "stats activity --action users.create",
-    "stats tables --exact --sort -rows",
-    "stats indexes",
-    "stats indexes --only redundant",
-    "stats bloat",
-    "stats locks",
-    "stats reports",
-    "stats run games-per-platform",
-    "stats run most-played --explain",
-    "maintain vacuum",
-    "maintain vacuum --dry-run",
-    "maintain analyze --table users --table roles",
-    "maintain optimize",
-    "maintain reindex --table users",
-    "maintain checkpoint",
-    "sessions list",
-    "sessions list --kind plays",
-    "sessions list --state abandoned --user admin --sort -started_at",
-    "sessions revoke admin --dry-run",
-    "sessions revoke admin",
-    "sessions cleanup",
-    "sessions cleanup --dry-run",
-    "sessions cleanup --rule login-attempts --older-than 36h --check",
-    "backup create",
-    "backup create --dry-run",
-    "backup create --compress zstd",
-    "backup create --db flashpoint",
-    "backup list",
-    "backup show latest",
-    "backup verify --deep",
-    "backup adopt copy_20260105_030000.db",
-    "backup adopt copy_20260105_030000.db --dry-run",
-    "backup verify ./copy_20260105_030000.db",
-    "restore preview --file copy_20260105_030000.db",
-    "restore apply --file copy_20260105_030000.db --yes",
-    "restore files --file some.tar --to unpacked",
-    "backup copy --to nearby --dry-run",
-    "backup copy latest --to nearby",
-    "backup verify --against-live",
-    "backup drill --dry-run",
-    "backup drill",
-    "backup status --check",
-    "backup pin {backup} --reason audit",
-    "backup pin {backup} --reason audit --dry-run",
-    "backup unpin {backup} --dry-run",
-    "backup unpin {backup}",
-    "backup prune --keep-last 1 --yes",
-    "backup prune --dry-run",
-    "backup delete {backup} --yes",
-    "backup delete {backup} --dry-run",
-    "restore preview",
-    "restore apply latest --yes",
-    "restore apply latest --dry-run",
-    "restore apply latest --to {key}.copy.db",
-    "restore apply --before 0s --to {key}.copy.db --replace --dry-run",
-    "restore apply latest --table users --into users_then --dry-run",
-    "restore apply latest --table roles --merge replace --yes",
-    "restore apply latest --table roles --merge missing --dry-run",
-    "restore undo --yes",
-    "restore recover",
-    "restore recover --force --to {key}.db",
-    "restore recover --dry-run",
-    "schedule cron",
-    "status --record",
-    "stats history",
-    "stats history users --since 7d",
-    "report",
-    "report --since 7d --html report.html",
-    "runs list --failed --since 1d --command backup",
-    "schedule systemd",
-    "schedule systemd --install --directory units",
-    "schedule systemd --install --directory units --dry-run",
-    "schedule kubernetes",
-    "schedule compose",
-    "schedule status",
-    "schedule status --directory units",
-    "metrics",
-    "metrics --write dbctl.prom",
-    "runs list --limit 1",
-    "runs show 1",
-    "runs prune --keep 1 --dry-run",
-    "audit list --since 1d --command users",
-    "audit show 2",
-    "audit verify",
-    "audit export",
-    "undo 6 --dry-run",
-    "undo 6 --yes",
-    "runs prune --older-than 90d --yes",
-    "notify test ping",
-    "notify check",
-    "notify summary",
-    "schedule cron --all-apps --user root",
-    "sessions rebuild-stats --yes",
-    "sessions rebuild-stats --user admin --dry-run",
-    "search games puzzle",
-    "search games --count",
-    "search games puzzle --explain",
-    "search games --id {game}",
-    "search all admin",
-    "users list --locked",
-    "users unlock --address 10.0.0.7",
-    "maintain wal",
-    "maintain wal --off --dry-run",
-    "users export-data eve eve.json",
-    "data rows users",
-    "data rows users --filter is_active=yes --columns id,username,password_hash --sort -id",
-    "data rows users --after 1 --limit 1",
-    "data show users 1",
-    "data set users 1 email=root@example.net",
-    "data set users 1 email=root@example.net --dry-run",
-    "schema show",
-    "schema show users",
-    "schema diagram users",
-    "schema diff user flashpoint",
-    "data diff backup:latest user",
-    "data show users 1 --columns username --to name.txt",
-    "data add login_attempts username=eve ip_address=10.0.0.7",
-    "data add login_attempts username=eve ip_address=10.0.0.7 --dry-run",
-    "data set login_attempts username=ann --filter id>0 --yes",
-    "data set login_attempts username=ann --filter id>0 --dry-run",
-    "data delete users 2 --yes",
-    "data delete users 2 --dry-run",
-    "data query select(1)",
-    "data export roles roles.csv",
-    "data import login_attempts attempts.csv",
-    "data import login_attempts attempts.csv --dry-run",
-    "transfer plan --to new.db",
-    "transfer run --to new.db",
-    "transfer run --to new.db --dry-run",
-    "transfer verify --to copied.db",
-    "transfer switch --to copied.db --dry-run",
-    "completions show bash",
-    "completions install bash",
-    "man show backup",
-    "man install",
-    "init flashpoint-web . --app second",
-    "demo flashpoint-web new --games 5 --users 4 --plays 5",
-]
+EXAMPLES = examples.read_examples("flashpoint-web")
+#: Values of the placeholders of examples; ``setting``, ``backup`` and ``game`` depend on the deployment.
+PLACEHOLDERS = {
+    "app": "fp",
+    "change": "email=root@example.net",
+    "column": "username",
+    "db": "user",
+    "dump": "copy_20260105_030000.db",
+    "login": "eve",
+    "migration": "2",
+    "new": "zoe",
+    "operation": "6",
+    "profile": "flashpoint-web",
+    "report": "most-played",
+    "role": "helper",
+    "row": "2",
+    "run": "1",
+    "search": "games",
+    "table": "users",
+    "urls": "",
+    "value": "Arcade",
+    "word": "puzzle",
+}
 #: Commands that run first in each deployment.
 BEFORE = [
     "migrate up --profile plain --url main=steps.db --migrations steps",
@@ -292,7 +91,7 @@ def deployment(
         flashpoint_web.deployed_user_db(folder / "backend" / "user.db")
         flashpoint_web.launcher_extras_db(folder / "Data" / "flashpoint.sqlite")
         flashpoint_web.add_user(folder / "backend" / "user.db", "admin", 1)
-    (folder / "people.csv").write_text(
+    (folder / "users.csv").write_text(
         "username,email,password\nmia,mia@example.org,long enough\n", encoding="utf-8"
     )
     (folder / "attempts.csv").write_text("username,ip_address\neve,10.0.0.7\n", encoding="utf-8")
@@ -303,14 +102,14 @@ def deployment(
         encoding="utf-8",
     )
     shutil.copy(folder / "backend" / "user.db", folder / "copy_20260105_030000.db")
-    with tarfile.open(folder / "some.tar", "w") as archive:
+    with tarfile.open(folder / "files.tar", "w") as archive:
         archive.add(folder / "settings.json", "settings.json")
     InitConfig(
         "flashpoint-web", folder, app="fp", file=folder / "dbctl.toml", urls=(), protected=False
     ).apply()
     with (folder / "dbctl.toml").open("a", encoding="utf-8") as file:
         file.write(
-            f'[notify]\nping = "{receiver.url}/{{command}}"\n[notify.webhook]\nurl = "{receiver.url}"\n'
+            f'[apps.fp.migrations]\nuser = "migrations"\n[notify]\nping = "{receiver.url}/{{command}}"\n[notify.webhook]\nurl = "{receiver.url}"\n'
         )
     shutil.copytree(
         Path(bundled_folder("migrations")) / "flashpoint-web" / "user" / "document", folder / "migrations"
@@ -345,13 +144,14 @@ def app_folder(deployment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def split_line(line: str, folder: Path) -> list[str]:
     """Return the arguments of a line for the deployment in ``folder``."""
-    game = "none"
-    if "{game}" in line:
-        path = folder / "Data" / "flashpoint.sqlite"
-        with closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as connection:
-            game = connection.execute("select id from game").fetchone()[0]
+    with closing(
+        sqlite3.connect(f"file:{folder}/Data/flashpoint.sqlite?immutable=1", uri=True)
+    ) as connection:
+        (game,) = connection.execute("select id from game").fetchone() or ("none",)
     backup = max(path.parent.name for path in folder.glob("backups/*/*/manifest.json"))
-    return line.format(key=KEYS[folder.name], game=game, migrations="migrations", backup=backup).split()
+    return examples.split_line(
+        line, PLACEHOLDERS | {"setting": KEYS[folder.name], "game": game, "backup": backup}
+    )
 
 
 def read_launcher_state(folder: Path) -> dict[str, tuple[object, ...]]:
@@ -371,27 +171,29 @@ def read_launcher_state(folder: Path) -> dict[str, tuple[object, ...]]:
     return state
 
 
-@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize("line", EXAMPLES)
 def test_result_matches_schema_and_no_command_changes_launcher_database(
     line: str, app_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    for needed in EXAMPLES[line].needs:
+        assert needed not in EXAMPLES or main(split_line(needed, app_folder)) == 0
     words, launcher = split_line(line, app_folder), read_launcher_state(app_folder)
     capsys.readouterr()
     status = main([*words, "-o", "json"])
     response = json.loads(capsys.readouterr().out)
     assert read_launcher_state(app_folder) == launcher
-    assert status == 0, response
+    assert status == EXAMPLES[line].status, response
     schema = {**SCHEMAS["answers"][response["schema"]], "$defs": SCHEMAS["$defs"]}
     Draft202012Validator(schema).validate(response)
 
 
-@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize("line", EXAMPLES)
 def test_result_is_written_as_table(line: str, app_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = split_line(line, app_folder)
     capsys.readouterr()
     status = main(words)
     output = capsys.readouterr()
-    assert status == 0
+    assert status == EXAMPLES[line].status
     assert len(closings.read_closing_lines(output.err)) <= 1, output.err
     assert "\x1b" not in output.out
 
@@ -424,22 +226,25 @@ def test_failure_matches_its_schema(line: str, app_folder: Path, capsys: pytest.
     assert response["error"]["code"] in load_registry()
 
 
-def test_every_command_has_schema_help_and_test_line() -> None:
-    words = set(reference.list_commands())
-    assert words == set(reference.read_specs())
-    tested = {command for command in words if any(f"{line} ".startswith(f"{command} ") for line in LINES)}
-    tested |= {item for item in words if item.startswith("search index ")}  # tested in test_everywhere
-    tested |= {"users add-role", "users remove-role"}  # with other apps, in test_role_forms
+def test_every_command_has_schema_help_and_example() -> None:
+    assert set(reference.list_commands()) == set(reference.read_specs())
+    tested = {"users add-role", "users remove-role"}  # with other apps, in test_role_forms
     tested |= {"apps maintenance"}  # with its programs, in test_hooks
     tested |= {"search semantic", "search vectors store", "search vectors make"}  # tested below
-    on_servers = {
-        "maintain cancel",
-        "stats connections",
-        "stats slow",
-        "integrity repair",
-    }  # other tests compare them with their schema
-    on_servers |= {"users check-password"}  # it reads standard input
-    assert words - tested == on_servers, "add a line with the command to LINES of this module"
+    tested |= {f"search index {word}" for word in ("status", "build", "repair", "drop")}  # in test_everywhere
+    # other tests compare them with their schema
+    tested |= {"maintain cancel", "stats connections", "stats slow", "integrity repair"}
+    tested |= {"users check-password"}  # it reads standard input
+    assert examples.list_untested(EXAMPLES) == tested, "add an example of the command on flashpoint-web"
+
+
+def test_examples_name_apps_and_lines_that_exist() -> None:
+    declared = [example for spec in reference.read_specs().values() for example in spec.examples]
+    lines = {line for app in APPS for line in examples.read_examples(app)}
+    for example in declared:
+        assert set(example.on.split()) <= set(APPS), example
+        assert set(example.needs) <= lines, example
+        assert example.shown or example.on, f"nothing uses {example}"
 
 
 def test_semantic_search_matches_its_schema(tmp_path, capsys) -> None:

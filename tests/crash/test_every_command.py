@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from tests.cli import larders
-from tests.cli.test_everywhere import LINES
 from tests.crash import forge
 from tests.crash.figures import choose_count, create_rng
 from tests.services import promptvault_app
@@ -24,7 +23,7 @@ WRITE_COMMANDS = [
     "users update pip --email pip@example.net",
     "users set-role ana guest",
     "users delete ana --yes",
-    "users import people.csv",
+    "users import users.csv",
     "settings set kitchen.title Shelf",
     "settings apply settings.json",
     "backup create",
@@ -74,7 +73,7 @@ def assert_consistent(folder):
 
 
 def words_of(command_line):
-    return command_line.format(where="--url pantry=larder.db").split()
+    return larders.split_line(command_line, "--url pantry=larder.db")
 
 
 STREAMS = ("no input", "no output", "no errors", "none", "full", "broken pipe")
@@ -86,15 +85,15 @@ def run_with_streams(folder, command_line, streams):
     closed = {"no input": (0,), "no output": (1,), "no errors": (2,), "none": (0, 1, 2)}.get(streams, ())
     out = {"full": Path("/dev/full"), "broken pipe": forge.BROKEN_PIPE}.get(streams)
     environment = {"HOME": str(folder), "DBCTL_STATE": str(folder / "state"), "EDITOR": "true"}
-    if preceding := larders.PRECEDING_COMMANDS.get(command_line.split()[0]):
-        assert forge.run(folder, *preceding.split(), environment=environment)[0] == 0
+    for needed in larders.list_needs(command_line):
+        assert forge.run(folder, *words_of(needed), environment=environment)[0] == 0
     job = forge.start(folder, *arguments, closed=closed, out=out, environment=environment)
     errors = job.communicate()[1]
     return job.returncode, errors
 
 
 def test_trap_closed_stdout_is_not_reused_as_file_descriptor(create_larder):
-    combinations = list(itertools.product(LINES, STREAMS))
+    combinations = list(itertools.product(larders.EXAMPLES, STREAMS))
     for command_line, streams in create_rng("streams").sample(
         combinations, choose_count(10, len(combinations))
     ):
@@ -103,7 +102,7 @@ def test_trap_closed_stdout_is_not_reused_as_file_descriptor(create_larder):
         status, errors = run_with_streams(folder, command_line, streams)
         assert b"Traceback" not in errors, errors
         assert status is not None
-        allowed = {LINES[command_line]}
+        allowed = {larders.expected_status(command_line)}
         if streams in ("full", "broken pipe"):
             allowed |= {1, BROKEN_PIPE_STATUS}
             assert status or streams == "broken pipe", "a full disk was not reported"

@@ -314,7 +314,7 @@ def add_common_options(command: "Command", *, is_root: bool = True) -> "Command"
     if not is_root:
         spec: CommandSpec | None = getattr(command.callback, "spec", None)  # None: a group
         # The help formatter does not wrap a paragraph that begins with \b, so examples can be copied.
-        shown = "".join(f"  dbctl {example.line}\n" for example in spec.examples) if spec else ""
+        shown = "".join(f"  {example.text}\n" for example in spec.examples if example.shown) if spec else ""
         command.epilog = f"\b\nExamples:\n{shown}\n{EPILOG}" if shown else EPILOG
         command.short_help = (command.help or "").partition("\n\n")[0]  # not shortened, because lists wrap it
     return command

@@ -17,7 +17,7 @@ from dbctl.services.app import UserSelector
 from dbctl.services.restore.tables import RESTORED_TABLE
 from dbctl.spec import FACTS, CommandSpec, Write
 from tests.cli.test_effects import MORE_LINES
-from tests.cli.test_reference import LINES, app_folder, deployment, receiver, split_line
+from tests.cli.test_reference import EXAMPLES, app_folder, deployment, receiver, split_line
 from tests.services import flashpoint_app
 from tools.reference import read_specs
 
@@ -42,10 +42,10 @@ FURTHER_LINES = [
     "data set refresh_tokens expires_at=2020-01-01T00:00:00.000Z --filter id>0 --yes && sessions cleanup",
     "data delete user_stats --filter user_id>0 --yes && sessions rebuild-stats --yes",
     "data set login_attempts username=ann --filter id>0 --yes && restore apply latest --table login_attempts --merge replace --yes",
-    "migrate mark 2 --pending --migrations {migrations}",
-    "SQL delete from migrations && migrate baseline --migrations {migrations}",
-    "migrate reset --migrations {migrations} --yes",
-    "SQL update migrations set name = '099_gone' where id = 4 && migrate repair --missing --migrations {migrations}",
+    "migrate mark 2 --pending",
+    "SQL delete from migrations && migrate baseline",
+    "migrate reset --yes",
+    "SQL update migrations set name = '099_gone' where id = 4 && migrate repair --missing",
 ]
 #: Purposes whose rows are those of the user, of a backup or of a migration: facts about other tables have no part in them.
 FACTS_OF_ANY_ROWS = {"data": {"audit"}, "restore": {"audit"}, "migrate": {"audit", "ledger"}}
@@ -169,7 +169,7 @@ def list_lines(purpose):
     command, _, option = purpose.partition(" --")
     return [
         line
-        for line in dict.fromkeys([*LINES, *MORE_LINES, *FURTHER_LINES])
+        for line in dict.fromkeys([*EXAMPLES, *MORE_LINES, *FURTHER_LINES])
         if f"{line.rpartition(' && ')[2]} ".startswith(f"{command} ")
         and (not option or f"--{option} " in line)
         and not any(word in line for word in ("--dry-run", "--check", "--into"))

@@ -1,0 +1,58 @@
+"""The examples that commands declare, as tests run them on an app."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+
+from dbctl.spec import APPS, Example
+from tools import reference
+
+#: The format and the redirection of the output, which the tests select.
+_OUTPUT = re.compile(r" -o \S+| [>|] .*")
+
+
+def read_examples(app: str) -> Mapping[str, Example]:
+    """Return the examples that run on ``app`` by line, in the order of the help of dbctl.
+
+    Raises:
+        ValueError: two examples differ only in the output.
+    """
+    assert app in APPS
+    examples = [
+        example
+        for spec in reference.read_specs().values()
+        for example in spec.examples
+        if app in example.on.split()
+    ]
+    by_line = {_OUTPUT.sub("", example.line): example for example in examples}
+    if len(by_line) != len(examples):
+        message = f"examples of {app} are equal"
+        raise ValueError(message)
+    return by_line
+
+
+def order_lines(examples: Mapping[str, Example]) -> Iterator[str]:
+    """Yield every line of the examples once, those that others need before them."""
+    yielded = set[str]()
+
+    def visit(line: str) -> Iterator[str]:
+        if line in examples and line not in yielded:
+            yielded.add(line)
+            for needed in examples[line].needs:
+                yield from visit(needed)
+            yield line
+
+    for line in examples:
+        yield from visit(line)
+
+
+def split_line(line: str, values: Mapping[str, str]) -> list[str]:
+    """Return the arguments of a line with the values of an app."""
+    return shlex.split(line.format_map(values))
+
+
+def list_untested(examples: Mapping[str, Example]) -> set[str]:
+    """Return the commands of which no example is among ``examples``."""
+    return set(reference.read_specs()) - {reference.find_spec(line).name for line in examples}
