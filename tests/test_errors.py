@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import dbctl
-from dbctl.errors import Exit, FleetSelectedError, RowNotFoundError, SettingMissingError, load_registry
+from dbctl.errors import Exit, load_registry
 
 PACKAGE = Path(dbctl.__file__).parent
 CALLED_NAMES = {
@@ -28,12 +28,3 @@ def test_error_has_sentence_remedy_and_exit_status(error):
     assert error.sentence
     assert error.remedy
     assert error.exit_status in set(Exit) - {Exit.OK}
-
-
-def test_commands_in_remedies_quote_names_with_spaces():
-    assert "dbctl data rows 'my rows'" in RowNotFoundError(table="my rows", key="1", target="a/main").hint
-    assert "dbctl apps instances --app 'my app'" in FleetSelectedError(app="my app", feature="it").hint
-    assert (
-        SettingMissingError(key="a b", target="a/main", note="").hint
-        == "List settings with: dbctl settings list."
-    )

@@ -136,7 +136,7 @@ def errors_page() -> str:
         status = f"{int(error.exit_status)} {Exit(error.exit_status).name.lower().replace('_', '-')}"
         if error is StoppedError:
             status = "128 + signal"
-        message, hint = (text.replace("|", "\\|") for text in (error.sentence, error.remedy))
+        message, hint = (str(text).replace("|", "\\|") for text in (error.sentence, error.remedy))
         lines.append(f"| {status} | `{error.code}` | {message} | {hint} |")
     return "\n".join(lines) + "\n"
 

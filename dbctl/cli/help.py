@@ -198,7 +198,7 @@ def _describe_code(ctx: "Context", code: str) -> str:
     formatter = ctx.make_formatter()
     if error := load_registry().get(code):
         status = f"exit code {int(error.exit_status)}"
-        _write_meaning(formatter, f"Error, {status}", error.sentence, error.remedy)
+        _write_meaning(formatter, f"Error, {status}", error.sentence, str(error.remedy))
     if rule := LINT_RULES.get(code):
         _write_meaning(formatter, f"Finding of migrate lint ({rule.severity})", rule.hint)
     for subject in read_subjects():

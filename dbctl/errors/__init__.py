@@ -51,11 +51,13 @@ with lazy_imports(__name__):
         SEVERITY_ORDER,
         DbctlError,
         Exit,
+        Invocation,
+        Remedy,
         load_registry,
+        set_invocation,
         shorten_details,
         worst_status,
     )
-    from dbctl.errors.comparison import SideMissingError, SidesSameError
     from dbctl.errors.connection import (
         IN_DOUBT,
         BusyError,
@@ -106,6 +108,8 @@ with lazy_imports(__name__):
         PartialWriteError,
         RowNotFoundError,
         SameFileError,
+        SideMissingError,
+        SidesSameError,
         TableMissingError,
         TempSpaceFailedError,
         TimesAmbiguousError,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbctl.errors.base import DbctlError, Exit
+from dbctl.errors.base import DbctlError, Exit, Remedy
 
 
 class RepositoryNotConfiguredError(DbctlError):
@@ -36,7 +36,7 @@ class RetentionNotConfiguredError(DbctlError):
 class RepositoryMissingError(DbctlError):
     code, exit_status = "repository-missing", Exit.UNREACHABLE
     sentence = "backup directory not found: {place}"
-    remedy = "Check that its disk is mounted; dbctl backup create creates the directory."
+    remedy = Remedy("Check that its disk is mounted, or create the directory with", "backup create")
 
 
 class RepositoryFailedError(DbctlError):
@@ -54,10 +54,8 @@ class StorageFailedError(DbctlError):
 
 class BackupMissingError(DbctlError):
     code, exit_status = "backup-missing", Exit.NOT_FOUND
-    sentence, remedy = (
-        "no backup {name!r} of {app} in {place}",
-        "List backups with: dbctl backup list.",
-    )
+    sentence = "no backup {name!r} of {app} in {place}"
+    remedy = Remedy("List backups with", "backup list")
 
 
 class BackupPartialError(DbctlError):
@@ -69,7 +67,7 @@ class BackupPartialError(DbctlError):
 class NoBackupBeforeError(DbctlError):
     code, exit_status = "no-backup-before", Exit.NOT_FOUND
     sentence = "{place} has no {kind} of {app} from {before} or earlier"
-    remedy = "List backups with: dbctl backup list"
+    remedy = Remedy("List backups with", "backup list")
 
 
 class FileNotRestorableError(DbctlError):
@@ -82,10 +80,7 @@ class FileInvalidError(DbctlError):
     sentence = "{path} is corrupt: {reason}"
     remedy = "Nothing was changed. {hint}"
 
-    def __init__(
-        self, *, hint: str = "Create the file again; dbctl backup list lists backups.", **context: object
-    ) -> None:
-        super().__init__(hint=hint, **context)
+    default_hint = Remedy("Create the file again, or use a backup; list backups with", "backup list")
 
 
 class FileUnsafeError(DbctlError):
@@ -108,10 +103,8 @@ class ArchiveUnsafeError(DbctlError):
 
 class AlreadyAdoptedError(DbctlError):
     code, exit_status = "already-adopted", Exit.REFUSED
-    sentence, remedy = (
-        "{path} is already in the repository as backup {id}",
-        "Show it with: dbctl backup show {id}",
-    )
+    sentence = "{path} is already in the repository as backup {id}"
+    remedy = Remedy("Show it with", "backup show {id}")
 
 
 class RepositoryUnsafeError(DbctlError):
@@ -129,31 +122,33 @@ class ClockImplausibleError(DbctlError):
 class LastBackupError(DbctlError):
     code, exit_status = "last-backup", Exit.REFUSED
     sentence = "{ids}: no other valid backup of {databases} would remain"
-    remedy = "Nothing was changed. Create another one first: dbctl backup create"
+    remedy = Remedy("Nothing was changed. Create another one first with", "backup create")
 
 
 class BackupPinnedError(DbctlError):
     code, exit_status = "backup-pinned", Exit.REFUSED
     sentence = "backup {id} is pinned by {by}: {reason}"
-    remedy = "Nothing was deleted. Remove the pin first: dbctl backup unpin {id}"
+    remedy = Remedy("Nothing was deleted. Remove the pin first with", "backup unpin {id}")
 
 
 class BackupRetainedError(DbctlError):
     code, exit_status = "backup-retained", Exit.REFUSED
     sentence = "{place}: backup {id} is {reason}"
-    remedy = "Nothing was deleted. Delete it afterwards; dbctl backup prune does so on its next run."
+    remedy = Remedy("Nothing was deleted. Delete it afterwards with", "backup prune")
 
 
 class RepositoryUnreadableError(DbctlError):
     code, exit_status = "repository-unreadable", Exit.CHECK_FAILED
     sentence = "{place}: cannot decide what to delete, because {names} cannot be read"
-    remedy = "Nothing was deleted. Run dbctl backup verify, and move damaged backups to another location."
+    remedy = Remedy(
+        "Nothing was deleted. Move damaged backups to another location; find them with", "backup verify"
+    )
 
 
 class BackupCorruptError(DbctlError):
     code, exit_status = "backup-corrupt", Exit.CHECK_FAILED
     sentence = "backup {id} of {app} is corrupt: {reason}"
-    remedy = "Nothing was changed. Verify all backups with: dbctl backup verify"
+    remedy = Remedy("Nothing was changed. Verify all backups with", "backup verify")
 
 
 class KeyInvalidError(DbctlError):
@@ -173,29 +168,37 @@ class PassphraseInvalidError(KeyInvalidError):
 class KeyWrongError(DbctlError):
     code, exit_status = "key-wrong", Exit.REFUSED
     sentence = "cannot decrypt {file}: {reason}"
-    remedy = "Nothing was changed. dbctl backup show ID lists the recipients; older backups may require older keys."
+    remedy = Remedy(
+        "Nothing was changed. Older backups may require older keys; list the recipients of a backup with",
+        "backup show ID",
+    )
 
 
 class BackupDiffersError(DbctlError):
     code, exit_status = "backup-differs", Exit.REFUSED
     sentence = "{place} already has a different backup {id}: {reason}"
-    remedy = "Nothing was changed. Run dbctl backup verify --repository {place}, or move that backup to another location."
+    remedy = Remedy(
+        "Nothing was changed. Move that backup to another location, or verify it with",
+        "backup verify --repository {place}",
+    )
 
 
 class BackupFailedError(DbctlError):
     code, exit_status = "backup-failed", Exit.CHECK_FAILED
     sentence = "backup of {target} failed: the copy is corrupt ({reason})"
-    remedy = (
-        "No backup was created; earlier ones are unchanged. Check the database with: dbctl integrity check"
+    remedy = Remedy(
+        "No backup was created; earlier ones are unchanged. Check the database with", "integrity check"
     )
 
 
 class BackupShrunkenError(DbctlError):
     code, exit_status = "backup-shrunken", Exit.CHECK_FAILED
     sentence = "{losses}"
-    remedy = (
-        "The backup is stored, and backup prune retains {larger} (pinned). Compare the data with: "
-        "dbctl backup verify {larger} --against-live. If the loss is intended, remove the pin: dbctl backup unpin {larger}"
+    remedy = Remedy(
+        "The backup is stored, and {larger} is pinned, so that it is not pruned. Compare the data with",
+        "backup verify {larger} --against-live",
+        "if the loss is intended, remove the pin with",
+        "backup unpin {larger}",
     )
 
 

@@ -1,13 +1,14 @@
-"""The base class of every expected failure, with the exit codes and the registry of codes."""
+"""The base class of every expected failure, with the exit codes, the registry of codes, and hints that name commands."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from enum import IntEnum
+from functools import cached_property
 from importlib import import_module
+from itertools import zip_longest
 from shlex import quote  # an error can arise where no module can be imported any more
-from typing import ClassVar, cast
+from typing import ClassVar, NamedTuple, cast
 
 
 class Exit(IntEnum):
@@ -53,17 +54,93 @@ def shorten_details(details: Sequence[str]) -> list[str]:
     return [*details[:LONGEST_LIST], *([f"… and {omitted} more"] if omitted > 0 else [])]
 
 
+#: Commands of no configured app; of the options that select one, they get the configuration alone.
+WITHOUT_APP = ("apps list", "config", "demo", "help", "init", "profiles")
+
+
+class Invocation(NamedTuple):
+    """How the user runs dbctl, which command lines in hints repeat."""
+
+    program: str = "dbctl"  #: quoted
+    config: str = ""  #: quoted options
+    app: str = ""  #: the name of the selected app; empty: none
+    selects_app: bool = True  #: False: other options describe the only app
+    others: str = ""  #: further quoted options that select the app or its database
+
+    def complete(self, command: str, app: str = "") -> str:
+        """Return the command line of ``command`` for ``app``; default: the selected one."""
+        words = [self.program, command, self.config]
+        if not f"{command} ".startswith(tuple(f"{name} " for name in WITHOUT_APP)):
+            words += [self.others] if "--db " not in command else []
+            app = (app or self.app) if self.selects_app and "--app " not in command else ""
+            words += [f"--app {quote(app)}"] if app else []
+        return " ".join(filter(None, words))
+
+
+_describe: Callable[[], Invocation] = Invocation
+
+
+def set_invocation(describe: Callable[[], Invocation]) -> Callable[[], Invocation]:
+    """Let the command lines of hints repeat what ``describe`` returns, in all threads; return the previous function."""
+    global _describe
+    previous, _describe = _describe, describe
+    return previous
+
+
+class Remedy:
+    """Texts and command lines of dbctl in turn, as format strings.
+
+    ``Remedy("Repair the cause, then run", "users set-role LOGIN {role}", "or show it with", "users show LOGIN")``
+    """
+
+    def __init__(self, *parts: str) -> None:
+        self.parts = parts
+
+    def __str__(self) -> str:
+        """Return the texts and the commands with their placeholders."""
+        return self._join(str, Invocation().complete)
+
+    def write(self, app: str = "", facts: Mapping[str, object] = {}) -> str:
+        """Return the hint for the present invocation.
+
+        Args:
+            app: the app of the commands; default: the selected one.
+            facts: the values of the placeholders; in commands they are quoted, and a list becomes several words.
+        """
+        return self.fill(_describe(), app, facts)
+
+    def fill(self, invocation: Invocation, app: str, facts: Mapping[str, object]) -> str:
+        """Return the hint for an invocation."""
+        words = {name: _quote(value) for name, value in facts.items()} if self.parts[1:] else {}
+        return self._join(
+            lambda text: text.format(**facts), lambda line: invocation.complete(line.format(**words), app)
+        )
+
+    def _join(self, write_text: Callable[[str], str], write_command: Callable[[str], str]) -> str:
+        pairs = zip_longest(self.parts[::2], self.parts[1::2], fillvalue="")
+        return "; ".join(
+            ": ".join(filter(None, [write_text(text), write_command(command) if command else ""]))
+            for text, command in pairs
+        )
+
+
+def _quote(value: object) -> str:
+    return " ".join(quote(str(item)) for item in (value if isinstance(value, (list, tuple)) else [value]))
+
+
 class DbctlError(Exception):
     """Base of every expected failure: a raise passes values, the class owns the text.
 
-    ``sentence`` and ``remedy`` are format strings; the keyword arguments fill them and are available as ``context``. ``candidates`` is a
-    collection of names, of which the hint suggests those that resemble the misspelled name.
+    ``sentence`` and ``remedy`` are format strings; the keyword arguments fill them and are available as ``context``. A remedy that names a
+    command is a ``Remedy``, also as an argument ``hint``. ``candidates`` is a collection of names, of which the hint suggests those that
+    resemble the misspelled name.
     """
 
     code: ClassVar[str] = "internal"
     exit_status: ClassVar[Exit] = Exit.FAILED
     sentence: ClassVar[str] = "internal error: {detail}"
-    remedy: ClassVar[str] = "Run it again with --verbose, and report the output."
+    remedy: ClassVar[Remedy | str] = "Run it again with --verbose, and report the output."
+    default_hint: ClassVar[Remedy | str] = ""  #: the fact ``hint`` of the remedy, unless the raise passes one
     misspelled: ClassVar[str] = "name"  #: the key of ``context`` with the name that ``candidates`` resemble
     #: by code; complete only after ``load_registry``
     registry: ClassVar[dict[str, type[DbctlError]]] = {}
@@ -73,15 +150,25 @@ class DbctlError(Exception):
         super().__init__(self.sentence.format(**context))
         self.context = context
         self.details: Sequence[str] = ()  #: further lines of the message, one per problem
-        self.hint = _write_remedy(self.remedy, context)
-        if candidates:
-            from dbctl.errors.suggestions import suggest_sentence
-
-            suggestion = suggest_sentence(str(context[self.misspelled]), candidates)
-            self.hint = f"{suggestion} {self.hint}".strip()
+        self._candidates, self._describe = candidates, _describe
 
     def __str__(self) -> str:
         return "\n".join([*map(str, self.args), *self.details])
+
+    @cached_property
+    def hint(self) -> str:
+        """What the user can do, with the commands for the app that was open when the error arose; it can be replaced."""
+        invocation, app = self._describe(), str(self.context.get("app") or "")
+        facts = {"hint": self.default_hint, **self.context}
+        remedies = {name: fact for name, fact in facts.items() if isinstance(fact, Remedy)}
+        facts |= {name: remedy.fill(invocation, app, facts) for name, remedy in remedies.items()}
+        own = self.remedy if isinstance(self.remedy, Remedy) else Remedy(self.remedy)
+        hint = own.fill(invocation, app, facts)
+        if self._candidates:
+            from dbctl.errors.suggestions import suggest_sentence
+
+            hint = f"{suggest_sentence(str(self.context[self.misspelled]), self._candidates)} {hint}".strip()
+        return hint
 
     def __init_subclass__(cls) -> None:
         if DbctlError.registry.setdefault(cls.code, cls) is not cls:
@@ -97,13 +184,3 @@ def load_registry() -> Mapping[str, type[DbctlError]]:
     for module in iter_modules(errors.__path__):
         import_module(f"{errors.__name__}.{module.name}")
     return DbctlError.registry
-
-
-def _write_remedy(remedy: str, context: Mapping[str, object]) -> str:
-    """Return a remedy with its facts; in commands, names with spaces are quoted, so that they can be pasted."""
-    quoted = {
-        name: quote(value) if isinstance(value, str) and name != "command" else value
-        for name, value in context.items()
-    }
-    texts = re.split(r"(dbctl [^.;,]*)", remedy)
-    return "".join(text.format(**(quoted if index % 2 else context)) for index, text in enumerate(texts))

@@ -4,40 +4,52 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import ClassVar
 
-from dbctl.errors.base import DbctlError, Exit
+from dbctl.errors.base import DbctlError, Exit, Remedy
 
 
 class DatabaseMissingError(DbctlError):
     code, exit_status = "database-missing", Exit.UNREACHABLE
-    sentence, remedy = "{target}: file not found: {path}", "{hint}"
+    sentence = "{target}: file not found: {path}"
+    remedy: ClassVar[Remedy | str] = "{hint}"
+    default_hint = Remedy(
+        "Check the path in the configuration. Find a backup with",
+        "backup list",
+        "or create a new database from migrations with",
+        "migrate up",
+    )
 
-    def __init__(self, *, target: object, path: object, hint: str = "", **context: object) -> None:
+    def __init__(self, *, path: object, **context: object) -> None:
         folder = Path(str(path)).parent
-        if not hint and not os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises without search permission
+        if not os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises without search permission
             hint = f"The directory {folder} is missing. Check the path, and that its disk is mounted."
-        hint = hint or (
-            "Check the path in the configuration. Find a backup with dbctl backup list,"
-            " or create a new database from migrations with dbctl migrate up."
-        )
-        super().__init__(target=target, path=path, hint=hint, **context)
+            context.setdefault("hint", hint)
+        super().__init__(path=path, **context)
 
 
 class FolderMissingError(DatabaseMissingError):
     code = "folder-missing"
     sentence = "{target}: folder not found: {path}"
-    remedy = "Check the path in the configuration, and that its disk is mounted. Find a backup with: dbctl backup list"
+    remedy = Remedy(
+        "Check the path in the configuration, and that its disk is mounted. Find a backup with", "backup list"
+    )
 
 
 class UnreachableError(DbctlError):
     code, exit_status = "unreachable", Exit.UNREACHABLE
-    sentence, remedy = "cannot open {target}: {reason}", "{hint}"
+    sentence = "cannot open {target}: {reason}"
+    remedy: ClassVar[Remedy | str] = "{hint}"
 
 
 class CascadeUnreachableError(DbctlError):
     code, exit_status = "cascade-unreachable", Exit.UNREACHABLE
     sentence = "cannot open {target}, whose related rows must be deleted too: {reason}"
-    remedy = "{hint} --db {to} deletes only in that database; dbctl integrity cross-check then lists the remaining rows."
+    remedy = Remedy(
+        "To delete only in that database, pass --db {to}, then list the remaining rows with",
+        "integrity cross-check",
+        "or repair the cause: {hint}",
+    )
 
 
 class PoolerError(DbctlError):
@@ -55,21 +67,22 @@ class InterruptedWriteError(DbctlError):
 class UncheckpointedWalError(UnreachableError):
     code, exit_status = "uncheckpointed-wal", Exit.UNREACHABLE
     sentence = "cannot read {target} without creating a file: {file} holds changes of a killed process"
-    remedy = "Start the app that owns it, or run a command that may create the file: dbctl stats overview"
+    remedy = Remedy("Start the app that owns it, or run a command that may create the file", "stats overview")
 
 
 class NotADatabaseError(DbctlError):
     code, exit_status = "not-a-database", Exit.CHECK_FAILED
-    sentence, remedy = (
-        "{target}: {path} is not a {engine} database",
-        "Check the path, or restore a backup with: dbctl restore apply",
-    )
+    sentence = "{target}: {path} is not a {engine} database"
+    remedy = Remedy("Check the path, or restore a backup with", "restore apply ID")
 
 
 class CorruptError(DbctlError):
     code, exit_status = "corrupt", Exit.CHECK_FAILED
     sentence = "{target} is damaged: {reason}"
-    remedy = "Stop the app, copy its files, and restore a backup; without one, salvage SQLite with: dbctl restore recover"
+    remedy = Remedy(
+        "Stop the app, copy its files, and restore a backup; without one, salvage SQLite with",
+        "restore recover",
+    )
 
 
 class BusyError(DbctlError):
@@ -122,15 +135,10 @@ class InsufficientSpaceError(DbctlError):
 class QueryFailedError(DbctlError):
     code, exit_status = "query-failed", Exit.FAILED
     sentence, remedy = "{target} rejected a statement: {reason}", "Nothing was changed. {hint}"
+    default_hint = Remedy("Compare profile and database with", "apps check")
 
-    def __init__(
-        self,
-        *,
-        hint: str = "Compare profile and database with: dbctl apps check",
-        is_table_missing: bool = False,
-        **context: object,
-    ) -> None:
-        super().__init__(hint=hint, **context)
+    def __init__(self, *, is_table_missing: bool = False, **context: object) -> None:
+        super().__init__(**context)
         self.is_table_missing = is_table_missing  #: on a server
 
 
@@ -219,7 +227,7 @@ class FileExistsAlreadyError(DbctlError):
 class ExternalIndexInvalidError(DbctlError):
     code, exit_status = "external-index-invalid", Exit.FAILED
     sentence = "{target}: the search index {path} is invalid: {reason}"
-    remedy = "The database is unchanged. Rebuild the index with: dbctl search index build"
+    remedy = Remedy("The database is unchanged. Rebuild the index with", "search index build")
 
 
 #: Failures after which the change may still have been made, or may appear later.

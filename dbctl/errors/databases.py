@@ -1,10 +1,10 @@
-"""Failures of the tables, rows, and content of a database."""
+"""Failures of the tables, rows, and content of a database, and of comparisons of two."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dbctl.errors.base import DbctlError, Exit, shorten_details
+from dbctl.errors.base import DbctlError, Exit, Remedy, shorten_details
 
 
 class ImportInvalidError(DbctlError):
@@ -44,13 +44,13 @@ class TempSpaceFailedError(DbctlError):
 class TransitionRefusedError(DbctlError):
     code, exit_status = "transition-refused", Exit.REFUSED
     sentence = "{target}: {column} cannot change from {before} to {after}"
-    remedy = "From {before} it can change to: {allowed}.{hint} dbctl data set --any-state allows every state."
+    remedy = "From {before} it can change to: {allowed}.{hint} --any-state allows every state."
 
 
 class TableMissingError(DbctlError):
     code, exit_status = "table-missing", Exit.NOT_FOUND
     sentence = "no table {name!r} in {target}"
-    remedy = "List tables with dbctl schema show; select another database with --db."
+    remedy = Remedy("Select another database with --db, or list tables with", "schema show")
 
 
 class ContentNullError(DbctlError):
@@ -61,13 +61,7 @@ class ContentNullError(DbctlError):
 class RowNotFoundError(DbctlError):
     code, exit_status = "row-not-found", Exit.NOT_FOUND
     sentence, remedy = "no row {key} in {table} of {target}", "{hint}"
-
-    def __init__(self, *, table: str, hint: str = "", **context: object) -> None:
-        from shlex import quote
-
-        super().__init__(
-            table=table, hint=hint or f"List rows with: dbctl data rows {quote(table)}", **context
-        )
+    default_hint = Remedy("List rows with", "data rows {table}")
 
 
 class DatabaseNotFoundError(DbctlError):
@@ -121,4 +115,19 @@ class TimesAmbiguousError(DbctlError):
     sentence = (
         "{table}.{column} of {target} has {rows} whose time zone is ambiguous (with and without Z){example}"
     )
-    remedy = "Nothing was changed. Set one with dbctl data set {table} KEY {column}=TIME, or repair another table with --table."
+    remedy = Remedy(
+        "Nothing was changed. Repair another table with --table, or set one time with",
+        "data set {table} KEY {column}=TIME",
+    )
+
+
+class SideMissingError(DbctlError):
+    code, exit_status = "side-missing", Exit.NOT_FOUND
+    sentence = "no app, database or file {name!r}"
+    remedy = Remedy("Pass APP/DATABASE, the address of a database, or backup:ID. List apps with", "apps list")
+
+
+class SidesSameError(DbctlError):
+    code, exit_status = "sides-same", Exit.USAGE
+    sentence = "{first} and {second} are the same database"
+    remedy = "Pass two databases, or a database and backup:ID."

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
-from dbctl.errors.base import DbctlError, Exit
+from dbctl.errors.base import DbctlError, Exit, Remedy
 
 
 class MigrationsMissingError(DbctlError):
@@ -20,7 +21,7 @@ class MigrationsMissingError(DbctlError):
 class MigrationMissingError(DbctlError):
     code, exit_status = "migration-missing", Exit.NOT_FOUND
     sentence = "no migration {name!r} in {folder}"
-    remedy = "List migrations with: dbctl migrate status."
+    remedy = Remedy("List migrations with", "migrate status")
 
 
 class MigrationVariantUnknownError(DbctlError):
@@ -31,9 +32,10 @@ class MigrationVariantUnknownError(DbctlError):
 class MigrationFilesMissingError(DbctlError):
     code, exit_status = "migration-files-missing", Exit.REFUSED
     sentence = "{target}: the ledger lists migrations that are missing in {folder} ({names})"
-    remedy = (
+    remedy = Remedy(
         "Nothing was run. Pass the folder of the deployed app with --migrations DIR, or copy the files into {folder};"
-        " remove lost migrations from the ledger with: dbctl migrate repair --missing"
+        " remove lost migrations from the ledger with",
+        "migrate repair --missing",
     )
 
 
@@ -54,8 +56,8 @@ class DuplicateMigrationNumberError(DbctlError):
 class LedgerForeignError(DbctlError):
     code, exit_status = "ledger-foreign", Exit.REFUSED
     sentence = "the migrations of {target} are recorded by {runner}, whose ledger dbctl cannot write"
-    remedy = (
-        "Nothing was run. Run them with {runner}, or create a ledger for dbctl with: dbctl migrate baseline"
+    remedy = Remedy(
+        "Nothing was run. Run them with {runner}, or create a ledger for dbctl with", "migrate baseline"
     )
 
 
@@ -74,7 +76,9 @@ class MigrationsShippedError(DbctlError):
 class RebuildLosesError(DbctlError):
     code, exit_status = "rebuild-loses", Exit.REFUSED
     sentence = "a rebuild of {table} in {target} would lose: {losses}"
-    remedy = "Nothing was written. Create an empty file with dbctl migrate new NAME, and write the rebuild by hand."
+    remedy = Remedy(
+        "Nothing was written. Write the rebuild by hand, into an empty file of", "migrate new NAME"
+    )
 
 
 class MigrationsMismatchError(DbctlError):
@@ -94,37 +98,50 @@ class MigrationVariantMismatchError(DbctlError):
 class LedgerMissingError(DbctlError):
     code, exit_status = "ledger-missing", Exit.REFUSED
     sentence = "{target} has tables but no ledger ({table}) of applied migrations"
-    remedy = "Nothing was run. Create the ledger from the schema with: dbctl migrate baseline"
+    remedy = Remedy("Nothing was run. Create the ledger from the schema with", "migrate baseline")
 
 
 class MigrationChangedError(DbctlError):
     code, exit_status = "migration-changed", Exit.CHECK_FAILED
     sentence = "{target}: {names} changed after being applied"
-    remedy = "Nothing was run. Restore the old text, and write the change as a new migration; or accept the text with: dbctl migrate repair --checksums"
+    remedy = Remedy(
+        "Nothing was run. Restore the old text, and write the change as a new migration; or accept the text with",
+        "migrate repair --checksums",
+    )
 
 
 class MigrationBrokenError(DbctlError):
     code, exit_status = "migration-broken", Exit.REFUSED
     sentence = "{target}: the app started {names} but did not complete it"
-    remedy = "Nothing was run. Revert its changes, then run dbctl migrate repair --failed; or complete them, then dbctl migrate mark NAME --applied."
+    remedy = Remedy(
+        "Nothing was run. Revert its changes, then run",
+        "migrate repair --failed",
+        "or complete them, then run",
+        "migrate mark NAME --applied",
+    )
 
 
 class MigrationFailedError(DbctlError):
     code, exit_status = "migration-failed", Exit.FAILED
     sentence = "{target}: {name} failed{place}: {reason}"
-    remedy = "{name} was rolled back completely. Done by this run: {applied}; not run: {pending}.{known}"
+    remedy: ClassVar[Remedy | str] = (
+        "{name} was rolled back completely. Done by this run: {applied}; not run: {pending}.{known}"
+    )
 
 
 class MigrationPartialError(MigrationFailedError):
     """Context in addition to ``MigrationFailedError``: ``done`` (the statements that ran) and ``leftovers`` of the failed one."""
 
     code, exit_status = "migration-partial", Exit.FAILED
-    remedy = "It ran without a transaction, and its changes remain: {done}. Correct the statements in its file that have not run, then continue with: dbctl migrate {direction}.{leftovers} Done by this run: {applied}; not run: {pending}.{known}"
+    remedy = "It ran without a transaction, and its changes remain: {done}.{leftovers} Done by this run: {applied}; not run: {pending}.{known} Correct the statements in its file that have not run, then continue with: {resume}"
 
 
 class MigrationInDoubtError(MigrationFailedError):
     code, exit_status = "migration-in-doubt", Exit.FAILED
-    remedy = "It is unknown whether {name} was committed; check with dbctl migrate status after you fix the cause. Done by this run before it: {applied}; not run: {pending}.{known}"
+    remedy = Remedy(
+        "It is unknown whether {name} was committed. Done by this run before it: {applied}; not run: {pending}.{known} After you fix the cause, check with",
+        "migrate status",
+    )
 
 
 class RowsLostError(MigrationFailedError):
@@ -136,7 +153,12 @@ class RowsLostError(MigrationFailedError):
 class MigrationStatementUnknownError(DbctlError):
     code, exit_status = "migration-statement-unknown", Exit.REFUSED
     sentence = "{target}: a killed run left it unknown whether statement {number} of {name} ran: {sql}"
-    remedy = "Nothing was run. Check the database, then record the result with: dbctl migrate repair --statement done (or undone)"
+    remedy = Remedy(
+        "Nothing was run. Check the database; if the statement took effect, record it with",
+        "migrate repair --statement done",
+        "otherwise with",
+        "migrate repair --statement undone",
+    )
 
 
 class MigrationStepsChangedError(DbctlError):
@@ -148,13 +170,13 @@ class MigrationStepsChangedError(DbctlError):
 class MigrationStepMissingError(DbctlError):
     code, exit_status = "migration-step-missing", Exit.NOT_FOUND
     sentence = "{target}: {name}: no statement is in an unknown state"
-    remedy = "Show its progress with: dbctl migrate status"
+    remedy = Remedy("Show its progress with", "migrate status")
 
 
 class MigrationPartiallyRevertedError(DbctlError):
     code, exit_status = "migration-partially-reverted", Exit.REFUSED
     sentence = "{target}: {name} is only partially reverted"
-    remedy = "Nothing was run. Revert the remaining statements with: dbctl migrate down"
+    remedy = Remedy("Nothing was run. Revert the remaining statements with", "migrate down")
 
 
 class DownAllRefusedError(DbctlError):
@@ -180,7 +202,7 @@ class RehearsalFailedError(DbctlError):
 
     code, exit_status = "rehearsal-failed", Exit.FAILED
     sentence = "rehearsal on a copy failed: {failure}"
-    remedy = "{target} is unchanged. dbctl migrate up would fail in the same way.{advice}"
+    remedy = "{target} is unchanged, and would fail in the same way.{advice}"
 
 
 class RehearsalRefusedError(DbctlError):
@@ -192,7 +214,10 @@ class RehearsalRefusedError(DbctlError):
 class ReplayFailedError(DbctlError):
     code, exit_status = "replay-failed", Exit.FAILED
     sentence = "{target}: {name} failed in an empty database{place}: {reason}"
-    remedy = "Nothing was changed. The expected schema cannot be determined; check the files with: dbctl migrate verify"
+    remedy = Remedy(
+        "Nothing was changed. The expected schema cannot be determined; check the files with",
+        "migrate verify",
+    )
 
 
 class MigrationInvalidError(DbctlError):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dbctl.errors.base import DbctlError, Exit
+from dbctl.errors.base import DbctlError, Exit, Remedy
 
 
 class UndoMissingError(DbctlError):
     code, exit_status = "undo-missing", Exit.NOT_FOUND
     sentence = "cannot undo a restore of {app}: no safety backup of a restore in {place}"
-    remedy = "{hint}List backups with: dbctl backup list"
+    remedy = "{hint}"
+    default_hint = Remedy("List backups with", "backup list")
 
 
 class NothingToUndoError(DbctlError):
@@ -20,7 +21,10 @@ class NothingToUndoError(DbctlError):
 class RetainedDatabaseMissingError(DbctlError):
     code, exit_status = "retained-database-missing", Exit.NOT_FOUND
     sentence = "{target}: the retained database {name} does not exist"
-    remedy = "Nothing was changed. The restore ended before it, or it was dropped. Restore a backup with: dbctl restore apply ID"
+    remedy = Remedy(
+        "Nothing was changed. The restore ended before it, or it was dropped. Restore a backup with",
+        "restore apply ID",
+    )
 
 
 class RolesMissingError(DbctlError):
@@ -35,7 +39,7 @@ class RolesMissingError(DbctlError):
 class RoleReplacementInvalidError(DbctlError):
     code, exit_status = "role-replacement-invalid", Exit.NOT_FOUND
     sentence = "{target}: --roles {name}={replacement}: {reason}"
-    remedy = "Nothing was changed. List the roles of a backup with: dbctl backup show ID"
+    remedy = Remedy("Nothing was changed. List the roles of a backup with", "backup show ID")
 
 
 class ForeignDumpRefusedError(DbctlError):
@@ -85,4 +89,7 @@ class RestorePartialError(DbctlError):
 class RestoreUnfinishedError(DbctlError):
     code, exit_status = "restore-unfinished", Exit.FAILED
     sentence = "{target} may be only partially restored: {reason}"
-    remedy = "The previous data is stored. Return to it with dbctl restore undo, or complete the restore by running it again."
+    remedy = Remedy(
+        "The previous data is stored. Complete the restore by running it again, or return to the previous data with",
+        "restore undo",
+    )

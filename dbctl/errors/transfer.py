@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dbctl.errors.base import DbctlError, Exit
+from dbctl.errors.base import DbctlError, Exit, Remedy
 
 UNCHANGED = "The source is unchanged."
+_COPY_FIRST = Remedy(
+    "A transfer that was switched has ended. Copy the rows first with", "transfer run --to {url}"
+)
 
 
 class TransferDestinationError(DbctlError):
@@ -30,13 +33,13 @@ class TransferOtherError(DbctlError):
 class TransferMissingError(DbctlError):
     code, exit_status = "transfer-missing", Exit.NOT_FOUND
     sentence = "{target} has no finished copy to switch to"
-    remedy = "Copy the rows first: dbctl transfer run --to {url}. A transfer that was switched has ended."
+    remedy = _COPY_FIRST
 
 
 class TransferDestinationMissingError(DbctlError):
     code, exit_status = "transfer-destination-missing", Exit.UNREACHABLE
     sentence = "{url} does not exist"
-    remedy = "Copy the rows first: dbctl transfer run --to {url}. A transfer that was switched has ended."
+    remedy = _COPY_FIRST
 
 
 class TransferSchemaError(DbctlError):
@@ -48,34 +51,37 @@ class TransferSchemaError(DbctlError):
 class TransferSchemaChangedError(DbctlError):
     code, exit_status = "transfer-schema-changed", Exit.CHECK_FAILED
     sentence = "the schema of {target} changed since the copy: {changes}"
-    remedy = "The source is unchanged. Copy it again: dbctl transfer run --to {url}"
+    remedy = Remedy("The source is unchanged. Copy it again with", "transfer run --to {url}")
 
 
 class TransferLedgerError(DbctlError):
     code, exit_status = "transfer-ledger", Exit.CHECK_FAILED
     sentence = "the ledgers {ledger} differ: {difference}"
-    remedy = (
-        "The source is unchanged. Bring both to the same version of the app's migrations, and copy again: "
-        "dbctl transfer run --to {url}"
+    remedy = Remedy(
+        "The source is unchanged. Bring both to the same version of the app's migrations, and copy again with",
+        "transfer run --to {url}",
     )
 
 
 class TransferSourcePendingError(DbctlError):
     code, exit_status = "transfer-source-pending", Exit.CHECK_FAILED
     sentence = "{target} lacks migrations that the destination would have: {names}"
-    remedy = "Nothing was changed. Run dbctl migrate up, or derive the schema with --derive."
+    remedy = Remedy("Nothing was changed. Derive the schema with --derive, or run", "migrate up")
 
 
 class ValuesUnstorableError(DbctlError):
     code, exit_status = "values-unstorable", Exit.REFUSED
     sentence = "{target} has values that the destination cannot store"
-    remedy = "No row was copied. Correct them with dbctl data set, then run the command again."
+    remedy = Remedy(
+        "No row was copied. Run the command again after you correct them with",
+        "data set TABLE KEY COLUMN=VALUE",
+    )
 
 
 class TransferDifferentError(DbctlError):
     code, exit_status = "transfer-different", Exit.CHECK_FAILED
     sentence = "the destination differs from {target} in {tables}"
-    remedy = "The source is unchanged. List the rows with: dbctl transfer verify"
+    remedy = Remedy("The source is unchanged. List the rows with", "transfer verify --to {url}")
 
 
 class SourceChangingError(DbctlError):

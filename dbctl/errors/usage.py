@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dbctl.errors.base import DbctlError, Exit
+from dbctl.errors.base import DbctlError, Exit, Remedy
 
 
 class UsageError(DbctlError):
@@ -31,19 +31,24 @@ class ValueInvalidError(DbctlError):
 
 class UseDedicatedCommandError(DbctlError):
     code, exit_status = "use-dedicated-command", Exit.USAGE
-    sentence, remedy = "{operation} requires a dedicated command", "Use: dbctl {command}"
+    sentence, remedy = "{operation} requires a dedicated command", "{hint}"
 
 
 class ConfigMissingError(DbctlError):
     code, exit_status = "config-missing", Exit.USAGE
     sentence = "no configuration found ({reason})"
-    remedy = "Create one with dbctl init DIR, or pass --profile NAME and --url DATABASE=PATH. A sample: dbctl demo flashpoint-web DIR"
+    remedy = Remedy(
+        "Pass --profile NAME and --url DATABASE=PATH, or create one with",
+        "init DIR",
+        "or try a sample with",
+        "demo flashpoint-web DIR",
+    )
 
 
 class ConfigInvalidError(DbctlError):
     code, exit_status = "config-invalid", Exit.USAGE
     sentence = "{file}, line {line}, {key}: {reason}"
-    remedy = "List all errors of the configuration with: dbctl config validate"
+    remedy = Remedy("List all errors of the configuration with", "config validate")
 
 
 class ConfigUntrustedError(DbctlError):
@@ -67,12 +72,12 @@ class EditorFailedError(DbctlError):
 class ConfigKeyMissingError(DbctlError):
     code, exit_status = "config-key-missing", Exit.NOT_FOUND
     sentence = "the configuration has no key {name}"
-    remedy = "List all keys with: dbctl config explain"
+    remedy = Remedy("List all keys with", "config explain")
 
 
 class HelpTopicMissingError(DbctlError):
     code, exit_status = "help-topic-missing", Exit.NOT_FOUND
-    sentence, remedy = "no help about {name!r}", "Topics: {names}. Commands: dbctl --help."
+    sentence, remedy = "no help about {name!r}", Remedy("Topics: {names}. List the commands with", "help")
 
 
 class AppAmbiguousError(DbctlError):
@@ -88,7 +93,7 @@ class AppMissingError(DbctlError):
 class FleetSelectedError(DbctlError):
     code, exit_status = "fleet-selected", Exit.USAGE
     sentence = "{app} is a fleet, and this command works on one instance"
-    remedy = "Select an instance with --app {app}/NAME; list them with: dbctl apps instances --app {app}"
+    remedy = Remedy("Select an instance with --app {app}/NAME; list them with", "apps instances")
 
 
 class FleetRequiredError(DbctlError):
@@ -122,13 +127,13 @@ class ProfileMissingError(DbctlError):
 class ProfileContradictionError(DbctlError):
     code, exit_status = "profile-contradiction", Exit.REFUSED
     sentence = "{target}: the profile contradicts the data: {reason} ({file}, line {line}, {key})"
-    remedy = "Nothing was changed. {remedy} All contradictions: dbctl apps check"
+    remedy = Remedy("Nothing was changed. {remedy} List all contradictions with", "apps check")
 
 
 class ProfileInvalidError(DbctlError):
     code, exit_status = "profile-invalid", Exit.USAGE
     sentence = "{file}, line {line}, {key}: {reason}"
-    remedy = "List all problems of the profile with: dbctl apps check {file}"
+    remedy = Remedy("List all problems of the profile with", "apps check {file}")
 
 
 class UrlInvalidError(DbctlError):
@@ -165,17 +170,15 @@ def require_driver(target: str, *, driver: str, extra: str) -> Iterator[None]:
 class FeatureMissingError(DbctlError):
     code, exit_status = "feature-missing", Exit.USAGE
     sentence = "{app} ({profile}) has no {feature}"
-    remedy = "{hint} Profiles with it: {profiles}."
-
-    def __init__(self, *, hint: str = "", **context: object) -> None:
-        super().__init__(hint=hint, **context)
-        self.hint = self.hint.lstrip()
+    remedy = "{hint}Profiles with it: {profiles}."
 
 
 class SchemaMismatchError(DbctlError):
     code, exit_status = "schema-mismatch", Exit.USAGE
     sentence = "{target} lacks {missing}, required for {purpose}"
-    remedy = "Compare profile and database with dbctl apps check; list pending migrations with dbctl migrate status."
+    remedy = Remedy(
+        "Compare profile and database with", "apps check", "list pending migrations with", "migrate status"
+    )
 
 
 class WrongAppError(DbctlError):
@@ -186,7 +189,7 @@ class WrongAppError(DbctlError):
 
 class UserMissingError(DbctlError):
     code, exit_status = "user-missing", Exit.NOT_FOUND
-    sentence, remedy = "no user {login!r} in {target}", "List users with: dbctl users list"
+    sentence, remedy = "no user {login!r} in {target}", Remedy("List users with", "users list")
     misspelled = "login"
 
 
@@ -217,7 +220,7 @@ class NoMatchError(DbctlError):
 
 class SessionMissingError(DbctlError):
     code, exit_status = "session-missing", Exit.NOT_FOUND
-    sentence, remedy = "no session {pids} at {target}", "List sessions with: dbctl stats connections"
+    sentence, remedy = "no session {pids} at {target}", Remedy("List sessions with", "stats connections")
 
 
 class AmbiguousLoginError(DbctlError):
@@ -259,9 +262,10 @@ class CleanupUnconfirmedError(DbctlError):
     sentence = (
         "{app}: the scheduled cleanup also deletes or changes rows of {tables}, which reference expired rows"
     )
-    remedy = (
+    remedy = Remedy(
         "Nothing was written. Allow it in [apps.{app}.schedule] with cleanup_dependents = true, or turn the job off:"
-        ' cleanup = "off". The rows: dbctl sessions cleanup --app {app} --dry-run'
+        ' cleanup = "off". List the rows with',
+        "sessions cleanup --dry-run",
     )
 
 
@@ -283,4 +287,7 @@ class PlanChangedError(DbctlError):
 
 class PasswordWrongError(DbctlError):
     code, exit_status = "password-wrong", Exit.FAILED
-    sentence, remedy = "wrong password for {login!r}", "Set a new one with: dbctl users set-password"
+    sentence, remedy = (
+        "wrong password for {login!r}",
+        Remedy("Set a new one with", "users set-password {login}"),
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dbctl.errors.base import DbctlError, Exit
+from dbctl.errors.base import DbctlError, Exit, Remedy
 
 
 class DuplicateRowsError(DbctlError):
@@ -13,27 +13,21 @@ class DuplicateRowsError(DbctlError):
 
 class PermissionMissingError(DbctlError):
     code, exit_status = "permission-missing", Exit.NOT_FOUND
-    sentence, remedy = (
-        "no permission {name!r} in {target}",
-        "List permissions with: dbctl roles permissions.",
-    )
+    sentence = "no permission {name!r} in {target}"
+    remedy = Remedy("List permissions with", "roles permissions")
 
 
 class SettingMissingError(DbctlError):
     misspelled = "key"
     code, exit_status = "setting-missing", Exit.NOT_FOUND
-    sentence, remedy = (
-        "no setting {key!r} in {target}",
-        "List settings with: dbctl settings list.{note}",
-    )
+    sentence, remedy = "no setting {key!r} in {target}", "{hint}"
+    default_hint = Remedy("List settings with", "settings list")
 
 
 class ObjectMissingError(DbctlError):
     code, exit_status = "object-missing", Exit.NOT_FOUND
-    sentence, remedy = (
-        "no row of {table} in {target} has the key or name {name!r}",
-        "List them with: dbctl data rows {table}",
-    )
+    sentence = "no row of {table} in {target} has the key or name {name!r}"
+    remedy = Remedy("List them with", "data rows {table}")
 
 
 class CategoryMissingError(DbctlError):
@@ -56,7 +50,10 @@ class ActingUserInactiveError(DbctlError):
 class LastAdminError(DbctlError):
     code, exit_status = "last-admin", Exit.REFUSED
     sentence = "{target} would have no active {role!r} left: {logins}"
-    remedy = "Nothing was changed. Assign that role to another active user first: dbctl users set-role LOGIN {role}"
+    remedy = Remedy(
+        "Nothing was changed. Assign that role to another active user first with",
+        "users set-role LOGIN {role}",
+    )
 
 
 class DecisionOpenError(DbctlError):
@@ -77,17 +74,17 @@ class AdminUndecidedError(DbctlError):
 class RoleExclusiveError(DbctlError):
     code, exit_status = "role-exclusive", Exit.REFUSED
     sentence = "{target}: exactly one user has the role {role!r}; now: {logins}"
-    remedy = (
-        "Nothing was changed. Assign the role to another user, and another role to its present user: dbctl users set-role LOGIN {role}"
-        " --demote-to ROLE"
+    remedy = Remedy(
+        "Nothing was changed. Assign the role to another user, and another role to its present user, with",
+        "users set-role LOGIN {role} --demote-to ROLE",
     )
 
 
 class RoleFormError(DbctlError):
     code, exit_status = "role-form", Exit.REFUSED
     sentence = "{target}: the profile contradicts the roles of users: {reason} ({key})"
-    remedy = (
-        "Nothing was changed. Correct the key of the profile; dbctl apps check lists every contradiction."
+    remedy = Remedy(
+        "Nothing was changed. Correct the key of the profile; list all contradictions with", "apps check"
     )
 
 
@@ -100,7 +97,10 @@ class RoleStoredError(DbctlError):
 class RoleInheritedError(DbctlError):
     code, exit_status = "role-inherited", Exit.REFUSED
     sentence = "{target}: the user with the key {user} has the role {role!r} as a member of a group"
-    remedy = "Nothing was changed. Remove the user from the group in the app, or delete the row of {table} with: dbctl data delete"
+    remedy = Remedy(
+        "Nothing was changed. Remove the user from the group in the app, or delete the row of the member with",
+        "data delete {table} KEY",
+    )
 
 
 class PasswordFormatError(DbctlError):
@@ -124,7 +124,7 @@ class PasswordUnknownError(DbctlError):
 class HashExpensiveError(DbctlError):
     code, exit_status = "hash-expensive", Exit.REFUSED
     sentence = "the stored {format} hash was not computed: it demands too much time or memory"
-    remedy = "Set a new password: dbctl users set-password LOGIN"
+    remedy = Remedy("Set a new password with", "users set-password LOGIN")
 
 
 class PepperMissingError(DbctlError):
@@ -141,15 +141,11 @@ class InvariantViolatedError(DbctlError):
 
 class RoleInUseError(DbctlError):
     code, exit_status = "role-in-use", Exit.REFUSED
-    sentence, remedy = (
-        "role {name!r} is in use (users: {count}, other rows: {others})",
-        "Nothing was changed. Assign them another role first: dbctl users set-role LOGIN ROLE",
-    )
+    sentence = "role {name!r} is in use (users: {count}, other rows: {others})"
+    remedy = Remedy("Nothing was changed. Assign them another role first with", "users set-role LOGIN ROLE")
 
 
 class BuiltInRoleError(DbctlError):
     code, exit_status = "role-built-in", Exit.REFUSED
-    sentence, remedy = (
-        "role {name!r} is built into {profile}",
-        "Nothing was changed. {advice}Create another role with: dbctl roles create",
-    )
+    sentence = "role {name!r} is built into {profile}"
+    remedy = Remedy("Nothing was changed. {advice}Create another role with", "roles create NAME")

@@ -23,7 +23,9 @@ from dbctl.errors import (
     FileMissingError,
     FleetRequiredError,
     FleetSelectedError,
+    Invocation,
     UsageError,
+    set_invocation,
 )
 from dbctl.files import atomic
 from dbctl.model import KeyText, parse_duration, parse_size
@@ -40,13 +42,16 @@ CONFIGURED_APP = "dbctl.configured"
 #: Key in the context for the configuration, if the command has read it.
 SECTIONS = "dbctl.sections"
 
+#: Key in the context: whether hints repeat the options of the command.
+SELECTED = "dbctl.selected"
+
 LARGEST_FILE = 256 * 1024 * 1024  #: bytes
 
 
 def read_selection(ctx: typer.Context) -> Selection:
     """Return the options that select an app."""
     options = read_options(ctx)
-    return Selection(
+    selection = Selection(
         config=options.config,
         app=options.app,
         profile=options.profile,
@@ -55,6 +60,18 @@ def read_selection(ctx: typer.Context) -> Selection:
         sections=ctx.meta.get(SECTIONS),
         replica=options.replica,
     )
+    if not ctx.meta.get(SELECTED):
+        ctx.meta[SELECTED] = True
+        outer = set_invocation(partial(_describe_invocation, selection, options.db))
+        ctx.call_on_close(partial(set_invocation, outer))
+    return selection
+
+
+def _describe_invocation(selection: Selection, database: str) -> Invocation:
+    """Return what hints repeat; only errors import the module."""
+    from dbctl.services.app import command_line
+
+    return command_line.describe_invocation(selection, database=database)
 
 
 AllApps: TypeAlias = Annotated[bool, typer.Option("--all-apps", help="Apply to every configured app.")]

@@ -197,7 +197,7 @@ class App:
             profile=self.profile.name,
             feature=feature,
             profiles=loader.list_profiles_with(feature) or "none of the built-in profiles",
-            hint=alternative,
+            hint=alternative and f"{alternative} ",
         )
 
     def require_writable(self, name: str) -> Database:

@@ -7,10 +7,13 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from dbctl.config import Selection, loader, model
+from dbctl.errors import DbctlError, Invocation
 from dbctl.files import is_regular
+from dbctl.url import Url
 
 
 def program_command() -> Sequence[str]:
@@ -39,16 +42,24 @@ def config_options(selection: Selection) -> Sequence[str]:
     return ["--config", os.path.abspath(loader.config_path(selection))]  # noqa: PTH100 - a link stays, its target may move
 
 
-def build_command(selection: Selection, app: model.App, *command: str) -> Sequence[str]:
-    """Return a command for ``app`` that the user can copy and run in the same directory.
+def describe_invocation(selection: Selection, app: str = "", database: str = "") -> Invocation:
+    """Return what the command lines of hints repeat, so that the user can run them in the same directory.
 
-    It contains ``--config`` only if the user passed it.
+    They contain ``--config`` only if the user passed it.
+
+    Args:
+        selection: the options of the command line.
+        app: the opened app; default: the one of the options.
+        database: the only database that the user selected.
     """
-    return [
-        *typed_command(),
-        *command,
-        *(app_options(selection, app) if selection.config else _other_options(selection, app)),
-    ]
+    others = [*_describe_app(selection), *(["--db", database] if database else [])]
+    return Invocation(
+        program=shlex.join(typed_command()),
+        config=shlex.join(config_options(selection)) if selection.config else "",
+        app=app or selection.app,
+        selects_app=bool(selection.app or not _needs_no_config(selection)),
+        others=shlex.join(others),
+    )
 
 
 def _needs_no_config(selection: Selection) -> bool:
@@ -57,13 +68,20 @@ def _needs_no_config(selection: Selection) -> bool:
 
 
 def _other_options(selection: Selection, app: model.App) -> Sequence[str]:
+    options = _describe_app(selection)
+    return options if _needs_no_config(selection) and not selection.app else [*options, "--app", app.name]
+
+
+def _describe_app(selection: Selection) -> Sequence[str]:
+    """Return the options that describe an app, instead of the configuration or in addition to it."""
     profile = (
         str(Path(selection.profile).resolve()) if selection.profile.endswith(".toml") else selection.profile
     )
-    urls = {name: app.databases[name] for name in loader.parse_urls(selection.urls, Path.cwd())}
+    urls = dict[str, Url]()
+    with suppress(DbctlError):  # an invalid URL is the reason of the hint
+        urls = loader.parse_urls(selection.urls, Path.cwd())
     options = ["--profile", profile] if profile else []
-    options += [option for name, url in urls.items() for option in ("--url", f"{name}={url}")]
-    return options if _needs_no_config(selection) and not selection.app else [*options, "--app", app.name]
+    return [*options, *(option for name, url in urls.items() for option in ("--url", f"{name}={url}"))]
 
 
 def command_for_owner(owner: int, arguments: Sequence[str]) -> str:

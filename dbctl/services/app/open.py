@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from dbctl.config import Selection, model
 from dbctl.config import loader as config
-from dbctl.errors import DatabaseUnknownError
+from dbctl.errors import DatabaseUnknownError, Invocation, set_invocation
 from dbctl.profiles import loader
 from dbctl.profiles.model import Profile
 from dbctl.services.app.app import App
@@ -76,7 +76,17 @@ def open_app(
             names=", ".join(app.profile.databases),
             candidates=app.profile.databases,
         )
+    outer = set_invocation(lambda: _describe_invocation(selection, app, outer))
     try:
         yield app
     finally:
+        set_invocation(outer)
         app.close()
+
+
+def _describe_invocation(selection: Selection, app: App, outer: Callable[[], Invocation]) -> Invocation:
+    """Return how commands select the opened app, also if it was opened without the options of the command line."""
+    from dbctl.services.app.command_line import describe_invocation
+
+    invocation = describe_invocation(selection, app.name, app.only)
+    return invocation if selection.config else invocation._replace(config=outer().config)

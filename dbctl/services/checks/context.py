@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
-
 from dbctl.config import Selection
+from dbctl.errors import Remedy
 from dbctl.model import Finding, Severity
-from dbctl.services.app import App, command_line
+from dbctl.services.app import App
 
 #: The only hint that is not a command, because the admin must choose the new location.
 MOVE_HINT = "Stop the app, move the database to its own directory on a local disk, and change the path in the app and in dbctl.toml."
@@ -39,4 +38,4 @@ class CheckContext:
 
     def command(self, *arguments: str) -> str:
         """Return the command line that runs dbctl with these arguments for the app."""
-        return shlex.join(command_line.build_command(self._selection, self.app.configured, *arguments))
+        return Remedy("", "{words}").write(self.app.name, {"words": arguments})

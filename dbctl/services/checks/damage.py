@@ -26,6 +26,7 @@ from dbctl.errors import (
     Exit,
     PrivilegeMissingError,
     QueryFailedError,
+    Remedy,
     SchemaMismatchError,
 )
 from dbctl.model import CheckResult, Finding, Findings, Row, Severity, Struct, format_count
@@ -35,15 +36,20 @@ from dbctl.services.checks.deployment import find_interrupted_restore
 from dbctl.services.checks.stored_rows import find_mixed_times, find_stored_violations
 from dbctl.services.search.indexes import check_text_indexes
 
-DAMAGED_HINT = CorruptError.remedy
-REINDEX_HINT = "Keep a copy. The table keeps its rows when the index is rebuilt: dbctl maintain reindex"
-AMBIGUOUS_HINT = (
-    "Either the table or the index may be damaged; a rebuilt index contains the values of the table."
-    " Keep a copy, correct the rows (dbctl restore recover --to FILE reads both), and rebuild the index last."
+REINDEX_HINT = Remedy(
+    "Keep a copy. The table keeps its rows when the index is rebuilt with", "maintain reindex"
+)
+AMBIGUOUS_HINT = Remedy(
+    "Either the table or the index may be damaged; a rebuilt index contains the values of the table. Keep a copy, correct the rows, and"
+    " rebuild the index last; read both with",
+    "restore recover --to FILE",
 )
 #: Rows whose values are listed if an index differs from its table.
 LISTED_DIFFERENCES = 3
-DUPLICATE_HINT = "Two rows have the same unique value. Keep a copy and delete one of them; only then can the index be rebuilt (REINDEX)."
+DUPLICATE_HINT = Remedy(
+    "Two rows have the same unique value. Keep a copy and delete one of them; then rebuild the index with",
+    "maintain reindex",
+)
 LOST_COMMITS_HINT = "After a crash, the last commit may be incomplete. Otherwise keep a copy of file and -wal before the app starts again."
 ORPHANS_HINT = "Delete these rows, or restore the rows that they refer to."
 
@@ -189,7 +195,7 @@ def _check_damage(app: App, database: str, checks: Checks, lines: Sequence[str])
         indexes.setdefault(index_damage.index, []).append(line)
         duplicated |= {index_damage.index} if index_damage.has_duplicates else set()
     for message in group_lines(other_lines):
-        yield Finding(target, "error", "corrupt", message, DAMAGED_HINT)
+        yield Finding(target, "error", "corrupt", message, CorruptError.remedy.write(app.name))
     for name, index_lines in indexes.items():
         more_note = f", and {len(index_lines) - 1} more" if len(index_lines) > 1 else ""
         message = f"index {name} does not agree with its table ({index_lines[0]}{more_note})"
@@ -197,7 +203,7 @@ def _check_damage(app: App, database: str, checks: Checks, lines: Sequence[str])
         if differences:
             message += f": {'; '.join(_list_values(app, database, differences))}"
         hint = (
-            DAMAGED_HINT
+            CorruptError.remedy
             if other_lines
             else DUPLICATE_HINT
             if name in duplicated
@@ -205,7 +211,7 @@ def _check_damage(app: App, database: str, checks: Checks, lines: Sequence[str])
             if differences
             else REINDEX_HINT
         )
-        yield Finding(target, "error", "index-damaged", message, hint)
+        yield Finding(target, "error", "index-damaged", message, hint.write(app.name))
 
 
 def _list_values(app: App, database: str, differences: Sequence[IndexDifference]) -> Iterator[str]:

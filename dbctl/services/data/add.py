@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from dbctl.engines.contract import Condition, Writable
-from dbctl.errors import UsageError, UseDedicatedCommandError, ValueInvalidError
+from dbctl.errors import Remedy, UsageError, UseDedicatedCommandError, ValueInvalidError
 from dbctl.model import ChangeResult, Effect, Plan, Row, now
 from dbctl.profiles import KEYS
 from dbctl.services.app import MASK, App, Change, audit, find_column, truncate
@@ -54,7 +54,9 @@ class AddRow:
         if table.live.table.is_view:
             raise UsageError(detail=f"{name} is a view; rows cannot be added")
         if is_users_table(table):
-            raise UseDedicatedCommandError(operation=f"adding a row to {name}", command="users create")
+            raise UseDedicatedCommandError(
+                operation=f"adding a row to {name}", hint=Remedy("Use", "users create LOGIN")
+            )
         refuse_dedicated_tables(table, {*new_values, *nulls})
         self._table, self._values = table, _parse_new_values(table, new_values, nulls)
         self._generated = self._find_generator()

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from msgspec import structs
 
 from dbctl.engines.contract import AllOf, Readable, Where, Writable
-from dbctl.errors import UsageError, UseDedicatedCommandError
+from dbctl.errors import Remedy, UsageError, UseDedicatedCommandError
 from dbctl.model import ChangeResult, Effect, Plan, Row, format_count
 from dbctl.services.app import (
     App,
@@ -146,7 +146,7 @@ def delete_rows(app: App, name: str, filters: Filters, *, limit: int) -> Change[
             raise UsageError(detail=f"{name} is a view; its rows cannot be deleted")
         if is_users_table(table):
             operation = f"deleting rows of {name} by a filter"
-            raise UseDedicatedCommandError(operation=operation, command="users delete")
+            raise UseDedicatedCommandError(operation=operation, hint=Remedy("Use", "users delete LOGIN"))
         refuse_role_table(table)
         where = table.conditions(filters)
         matched = table.count_matches(where, limit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dbctl.engines.contract import AnyOf, Condition, Not, Readable, Where, Writable
-from dbctl.errors import UseDedicatedCommandError
+from dbctl.errors import Remedy, UseDedicatedCommandError
 from dbctl.model import ChangeResult, Effect, Plan, Row, Secret, format_count, now
 from dbctl.services.app import (
     App,
@@ -28,6 +28,17 @@ from dbctl.services.data.table import DataTable, Filters, row_key, selected_data
 from dbctl.services.rules import RowRules, SingleTrueUpdate, guard_constraints, is_equal_stored
 from dbctl.services.search import add_repair_hint
 from dbctl.services.users import UpdateUsers, UserUpdate
+
+_USERS = Remedy(
+    "Use",
+    "users update LOGIN",
+    "or",
+    "users set-role LOGIN ROLE",
+    "or",
+    "users activate LOGIN",
+    "or",
+    "users deactivate LOGIN",
+)
 
 
 class RowChangeResult(ChangeResult, frozen=True, kw_only=True):
@@ -118,8 +129,7 @@ def set_rows(
         user_columns = [column for column in user_fields(table) if column in new_values]
         if user_columns:
             operation = f"setting {name}.{user_columns[0]} of several rows"
-            command = "users update, set-role, activate or deactivate"
-            raise UseDedicatedCommandError(operation=operation, command=command)
+            raise UseDedicatedCommandError(operation=operation, hint=_USERS)
         _, values = read_changes(table, new_values, nulls)
         where = table.conditions(filters)
         return UpdateRows(table, where, values, table.count_matches(where, limit))

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 
-from dbctl.errors import UsageError, UseDedicatedCommandError, ValueInvalidError
+from dbctl.errors import Remedy, UsageError, UseDedicatedCommandError, ValueInvalidError
 from dbctl.model import Secret
 from dbctl.services.app import MASK, TIMES, UserTable, find_column, truncate
 from dbctl.services.data.table import DataTable
+
+#: By the scope of the settings of the profile.
+_SET = {
+    "system": Remedy("Use", "settings set KEY VALUE"),
+    "user": Remedy("Use", "settings set KEY VALUE --user LOGIN"),
+    "object": Remedy("Use", "settings set KEY VALUE --of NAME"),
+}
 
 
 def read_changes(
@@ -56,14 +63,17 @@ def _refuse_unsupported_column(
         raise UsageError(detail=f"{table.name}.{name} is part of the primary key and cannot be changed")
     if users and is_users_table(table):
         if users.password and name in users.password.columns:
-            raise UseDedicatedCommandError(operation=f"{table.name}.{name}", command="users set-password")
+            raise UseDedicatedCommandError(
+                operation=f"{table.name}.{name}", hint=Remedy("Use", "users set-password LOGIN")
+            )
         roles = UserTable(table.app, table.db).roles
         if null and name in {
             roles and roles.column,
             find_column(table.live.table, users.fields.get("active")),
         }:
             raise UseDedicatedCommandError(
-                operation=f"{table.name}.{name}", command="users set-role (or users deactivate)"
+                operation=f"{table.name}.{name}",
+                hint=Remedy("Use", "users set-role LOGIN ROLE", "or", "users deactivate LOGIN"),
             )
     if name in table.hidden and not (null or secret):
         reason = f"secrets are not accepted as arguments; use --secret {name} or --null {name}"
@@ -78,12 +88,14 @@ def refuse_dedicated_tables(table: DataTable, columns: Collection[str]) -> None:
         if is_settings_table and (
             not section.object or find_column(table.live.table, section.fields["value"]) in columns
         ):
-            owner = {"user": " --user LOGIN", "object": " --of NAME"}.get(section.scope, "")
-            command = f"settings set{owner}"
-            raise UseDedicatedCommandError(operation=f"setting a row of {table.name}", command=command)
+            raise UseDedicatedCommandError(
+                operation=f"setting a row of {table.name}", hint=_SET[section.scope]
+            )
     roles = table.app.profile.roles
     if roles and _is_users_database(table) and roles.table == table.name:
-        raise UseDedicatedCommandError(operation=f"setting a row of {table.name}", command="roles update")
+        raise UseDedicatedCommandError(
+            operation=f"setting a row of {table.name}", hint=Remedy("Use", "roles update NAME")
+        )
 
 
 def refuse_role_table(table: DataTable) -> None:
@@ -94,7 +106,9 @@ def refuse_role_table(table: DataTable) -> None:
     """
     roles = table.app.profile.roles
     if roles and _is_users_database(table) and table.name == roles.table:
-        raise UseDedicatedCommandError(operation=f"deleting a row of {table.name}", command="roles delete")
+        raise UseDedicatedCommandError(
+            operation=f"deleting a row of {table.name}", hint=Remedy("Use", "roles delete NAME")
+        )
 
 
 def _is_users_database(table: DataTable) -> bool:

@@ -20,6 +20,7 @@ from dbctl.errors import (
     ColumnMissingError,
     LimitExceededError,
     ObjectMissingError,
+    Remedy,
     RowNotFoundError,
     UsageError,
     UseDedicatedCommandError,
@@ -45,6 +46,7 @@ from dbctl.services.app import (
     truncate,
 )
 
+_LEDGER = Remedy("Use", "migrate mark NAME", "or", "migrate repair")
 _WHOLE = re.compile(r"-?[0-9]+", re.ASCII)
 #: Operators of filters, the longer ones first.
 OPERATORS: Mapping[str, Op] = {
@@ -110,7 +112,7 @@ class DataTable:
             )
         if self.name in (ledger.table, ledger_detection.JOURNAL):
             operation = f"changing the ledger {self.name}"
-            raise UseDedicatedCommandError(operation=operation, command="migrate mark (or migrate repair)")
+            raise UseDedicatedCommandError(operation=operation, hint=_LEDGER)
 
     def column(self, name: str) -> Column:
         """Return a column.

@@ -6,16 +6,15 @@ import os
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 
 from dbctl.config import Selection
 from dbctl.engines import registry
 from dbctl.engines.contract import SalvagedTable, SalvageRequest, SalvageResult
-from dbctl.errors import BusyError, Exit, FileMissingError, NotSupportedError, UsageError
+from dbctl.errors import BusyError, Exit, FileMissingError, NotSupportedError, Remedy, UsageError
 from dbctl.files import Progress, no_progress
 from dbctl.model import ChangeResult, Closing, Effect, Finding, Plan, Row, format_count, now
-from dbctl.services.app import App, Operation, command_line
+from dbctl.services.app import App, Operation
 from dbctl.services.backup import ID, LATEST, DecryptionKeys, Repository
 from dbctl.services.checks import group_lines
 from dbctl.services.restore.source import BackupSource
@@ -206,12 +205,10 @@ class SalvageDatabase(Operation):
         new, old = self._recovery.destination, self._recovery.source
         app = self._app
         if self._is_app_database and app.configured.backup and not self._selection.urls:
-            build = partial(command_line.build_command, self._selection, app.configured)
-            backup_command = build("backup", "create", "--db", self.database)
-            restore_command = build("restore", "apply", "latest", "--db", self.database)
+            facts = {"database": self.database, "url": f"{self.database}={new}"}
             return [
-                shlex.join([*backup_command, "--url", f"{self.database}={new}"]),
-                shlex.join(restore_command),
+                Remedy("", "backup create --db {database} --url {url}").write(app.name, facts),
+                Remedy("", "restore apply latest --db {database}").write(app.name, facts),
             ]
         installed_path = Path(app.url(self.database).path).resolve() if self._is_app_database else old
         damaged_files = [Path(f"{installed_path}{suffix}") for suffix in ("", "-wal", "-journal", "-shm")]

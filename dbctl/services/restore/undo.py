@@ -7,11 +7,19 @@ from collections.abc import Sequence
 from dbctl.errors import (
     BackupMissingError,
     NothingToUndoError,
+    Remedy,
     RetainedDatabaseMissingError,
     UndoMissingError,
 )
 from dbctl.services.app import App
 from dbctl.services.backup import LATEST, Manifest, Member, Repository
+
+_BEFORE_MIGRATION = Remedy(
+    "Return to the state before the last migration or reset with",
+    "restore apply {id}",
+    "list backups with",
+    "backup list",
+)
 
 
 def find_undo_backup(repository: Repository) -> Manifest:
@@ -30,16 +38,18 @@ def find_undo_backup(repository: Repository) -> Manifest:
         newest = repository.find(LATEST, "safety")
     except BackupMissingError:
         migration = next((backup for backup in repository.manifests()[0] if backup.kind == "migration"), None)
-        hint = ""
+        place = repository.store.location
         if migration:
-            hint = f"To return to the state before the last migration or reset: dbctl restore apply {migration.id}. "
-        raise UndoMissingError(app=app.name, place=repository.store.location, hint=hint) from None
+            raise UndoMissingError(
+                app=app.name, place=place, hint=_BEFORE_MIGRATION, id=migration.id
+            ) from None
+        raise UndoMissingError(app=app.name, place=place) from None
     target = app.target(app.only) if app.only else app.name
     if not [name for name in newest.databases if app.only in ("", name)]:
         raise NothingToUndoError(
             target=target,
             reason=f"its last restore ({newest.restored}) replaced no database",
-            hint="List older backups with dbctl backup list, and restore one with dbctl restore apply ID.",
+            hint=Remedy("List older backups with", "backup list", "restore one with", "restore apply ID"),
         )
     backups = [backup for backup in repository.manifests()[0] if backup.kind == "safety"]
     undone = {name for backup in backups for name in _find_undone_backups(backup, backups)}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from dbctl.engines.contract import Condition, InSubquery, Order, Where
-from dbctl.errors import RowNotFoundError
+from dbctl.errors import Remedy, RowNotFoundError
 from dbctl.model import Row, Struct
 from dbctl.profiles.model import Detail, DetailVariant
 from dbctl.services.app import App, find_secret_columns, mask
@@ -58,7 +58,7 @@ def _read_row(compiler: QueryCompiler, key: str) -> dict[str, object]:
             table=search.name,
             key=key,
             target=db.target,
-            hint=f"Search with: dbctl search {search.name} WORDS",
+            hint=Remedy("Search with", "search {table} WORDS"),
         )
     return dict(zip(columns, rows[0], strict=True))
 

@@ -248,7 +248,7 @@ class ApplyFile:
             raise SettingMissingError(
                 key=truncate(new.key),
                 target=store.db.target,
-                note=f" {NEW_KEYS_HINT}",
+                hint=NEW_KEYS_HINT,
                 candidates=[*self._live, *store.standard],
             )
 

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from msgspec import structs
 
 from dbctl.engines.contract import Condition, Readable, Where, Writable
-from dbctl.errors import SettingMissingError, ValueInvalidError
+from dbctl.errors import Remedy, SettingMissingError, ValueInvalidError
 from dbctl.model import Finding, KeyText, ObjectText, Row, Struct, now
 from dbctl.profiles.model import SettingKey, Settings, StandardSetting
 from dbctl.services.app import (
@@ -134,13 +134,12 @@ class SettingStore(ABC):
         """
         if settings := self.read(key):
             return settings[0]
-        note = (
-            f" The app has this setting, but its row is missing; add it with: dbctl settings reset {key}"
-            * (key in self.standard)
-        )
-        raise SettingMissingError(
-            key=truncate(key), target=self.db.target, note=note, candidates=() if note else self.list_keys("")
-        )
+        if key in self.standard:
+            hint = Remedy(
+                "The app has this setting, but its row is missing; add it with", "settings reset {key}"
+            )
+            raise SettingMissingError(key=key, target=self.db.target, hint=hint)
+        raise SettingMissingError(key=truncate(key), target=self.db.target, candidates=self.list_keys(""))
 
     def list_keys(self, prefix: str) -> list[str]:  # noqa: ARG002 - used by overrides
         """Return the keys of the stored and of the standard settings; at least those that begin with ``prefix``."""

@@ -172,7 +172,9 @@ def verify_digests(
         for table in progress.list_parts(tables, "table")
     }
     if differing := [name for name, digest in digests.items() if state.tables[name].digest != digest]:
-        raise TransferDifferentError(target=endpoints.target, tables=", ".join(differing))
+        raise TransferDifferentError(
+            target=endpoints.target, tables=", ".join(differing), url=endpoints.destination_url
+        )
     return digests
 
 

@@ -279,7 +279,7 @@ def test_lost_write_of_index_page_is_reported(folder, run_json):
     assert finding["message"] == (
         "index idx_users_email does not agree with its table (row 2 missing from index idx_users_email, and 5 more)"
     )
-    assert finding["hint"].endswith("dbctl maintain reindex")
+    assert finding["hint"].endswith("dbctl maintain reindex --app fp")
     assert run_json("integrity", "check", "--table", "users", status=4)["findings"] == [finding]
     for arguments in (
         ["--quick"],

@@ -11,6 +11,7 @@ from dbctl.errors import (
     MigrationFailedError,
     MigrationInDoubtError,
     MigrationPartialError,
+    Remedy,
     ReplayFailedError,
     RowsLostError,
 )
@@ -26,6 +27,8 @@ from dbctl.services.migrations.execution.plan import ExecutionPlan, join_names
 from dbctl.services.migrations.files import MigrationFile, order_key_of
 from dbctl.services.migrations.ledger import MigrationTarget, journal
 from dbctl.signals import Interrupted
+
+_RESUME = {"up": Remedy("", "migrate up"), "down": Remedy("", "migrate down")}
 
 
 def run_plans(
@@ -147,7 +150,7 @@ def _create_failure(
     done = f"statement{'s 1–' if count > 1 else ' '}{count} of {total} ran"
     return MigrationPartialError(
         done=done if count else f"none of its {total} statements completed",
-        direction=plan.direction,
+        resume=_RESUME[plan.direction],
         leftovers=executor.leftovers,
         **context,
     )
