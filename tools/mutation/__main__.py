@@ -20,7 +20,7 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from tools.mutation.mutants import Mutant, create_mutants
-from tools.mutation.runs import ROOT, Coverage, copy_tree, measure_coverage, preload, run_tests
+from tools.mutation.runs import ROOT, Coverage, copy_tree, measure_coverage, preload, run_tests, share_servers
 
 FOLDER = Path(__file__).parent
 #: Test functions that try one mutant; see ``_select_tests``.
@@ -62,7 +62,8 @@ def main(arguments: Sequence[str]) -> int:
         for number in range(WORKERS):
             trees.put(copy_tree(Path(folder, str(number))))
         selected = {name: areas[name] for name in options.area or areas}
-        outcomes = list(_try_areas(selected, trees, Path(folder), options.count, options.seed))
+        with share_servers(Path(folder, "0")):
+            outcomes = list(_try_areas(selected, trees, Path(folder), options.count, options.seed))
     report = _write_report(outcomes)
     print(report)  # noqa: T201 - a script
     if options.report:

@@ -11,9 +11,10 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 ROOT = Path(__file__).parents[2]
 #: What a copy of the tree needs for the tests.
@@ -40,6 +41,14 @@ PRELOADED = (
     "sqlite_utils",
     "typer",
 )
+#: Prints the folder of servers that runs share, and stops them at the end of its input, also if this process is killed.
+HOLD_SERVERS = """
+import os, sys
+from tests import servers
+servers.begin_sharing()
+print(os.environ[servers.SHARED], flush=True)
+sys.stdin.read()
+"""
 
 
 class Coverage(NamedTuple):
@@ -67,6 +76,23 @@ def preload() -> None:
     """Import the packages that most tests use, so that a run does not."""
     for name in PRELOADED:
         __import__(name)
+
+
+@contextmanager
+def share_servers(tree: Path) -> Iterator[None]:
+    """Let all runs use the servers that the measurement of an area starts: a start takes longer than most tests."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD_SERVERS],
+        cwd=tree,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        os.environ["DBCTL_TEST_SHARED"] = cast("IO[str]", holder.stdout).readline().strip()
+        try:
+            yield
+        finally:
+            cast("IO[str]", holder.stdin).close()
 
 
 def measure_coverage(tree: Path, sources: Sequence[str], tests: Sequence[str], result: Path) -> Coverage:
