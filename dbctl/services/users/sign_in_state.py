@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from dbctl import signals
 from dbctl.engines.contract import AllOf, AnyOf, Condition, KeysetCursor, Not, Readable, Where, Writable
 from dbctl.errors import SchemaMismatchError, UsageError, ValueInvalidError
 from dbctl.model import Struct, format_count, now
@@ -270,7 +269,6 @@ def read_payload_users(
     key, column = primary_key(live), live.column(payload.column)
     cursor: list[Where] = []
     while rows := live.db.select(live.name, [key, column], [*where, *cursor], limit=PAGE_ROWS):
-        signals.raise_if_interrupted()
         for row_key, stored in rows:
             if user := read_payload(payload.codec, payload.key, stored):
                 yield row_key, user
