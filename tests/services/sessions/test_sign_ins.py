@@ -125,6 +125,17 @@ def forge(request, tmp_path, monkeypatch):
         yield db
 
 
+def test_sign_out_without_sessions_names_the_columns_of_users_and_payloads(answer, forge, tmp_path):
+    start, end = ROWS.index("[users.on_sign_out]"), ROWS.index("[[sessions]]")
+    declare(tmp_path, forge.url, PROFILE + ROWS[:start] + ROWS[end:])
+    assert answer("sessions", "revoke", "bo", "--yes")["data"]["ended_sessions"] == 2
+    result = answer("sessions", "revoke", "bo", "--yes")["data"]
+    assert (result["ended_sessions"], result["searched"]) == (
+        0,
+        ["visits.person", "django_session.session_data"],
+    )
+
+
 def test_rows_without_end_are_sessions_until_they_expire(answer, forge, tmp_path):
     def states(*words: str) -> dict[str, list[str | None]]:
         items = answer("sessions", "list", *words)["data"]["items"]

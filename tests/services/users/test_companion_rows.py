@@ -64,7 +64,7 @@ CREATE = """
 table = "persons"
 values = { label = "{name,username}" }
 [[users.create]]
-table = "folders"
+table = "folders?"
 user = "owner"
 values = { title = "All", made = ":now" }
 [[users.create]]
@@ -191,6 +191,9 @@ def test_rows_without_required_values_are_refused(answer, forge, tmp_path):
         error = answer("users", "create", "ann", "--generate", status=2)["error"]
         assert error["code"] == "schema-mismatch"
         assert "badge" in error["message"]
+    declare(tmp_path, forge.url, create=CREATE.replace("missing_table?", "missing_table"))
+    error = answer("users", "create", "ann", "--generate", status=2)["error"]
+    assert (error["code"], "missing_table" in error["message"]) == ("schema-mismatch", True)
     declare(tmp_path, forge.url, create=CREATE.replace("made", "created"))
     assert {finding["code"] for finding in answer("apps", "check", status=4)["data"]["findings"]} == {
         "schema-mismatch", "column-uncovered",

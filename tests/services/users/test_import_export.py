@@ -169,6 +169,12 @@ def test_any_valid_user_round_trips(tmp_path_factory, existing_users, file_forma
     assert export(first) == export(second)
 
 
+def test_indented_output_of_another_name_is_imported():
+    document = {"schema": "dbctl.users.export/1", "data": {"items": [{"username": "zoe"}], "total": 1}}
+    (line,) = read_lines(json.dumps(document, indent=2).encode(), "users.txt")
+    assert (line.place, line.values) == ("entry 1", {"username": "zoe"})
+
+
 def test_export_contains_hashes_only_with_secrets(path):
     assert "password_hash" not in export(path, secrets=False)[0]
     assert HASH not in repr(export(path, secrets=False))

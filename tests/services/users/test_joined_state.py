@@ -198,3 +198,11 @@ def test_profile_that_contradicts_roles_cannot_undo_a_change_of_several_tables(
     assert answer("undo", second, "--yes", status=6)["error"]["code"] == "role-form"
     answer("undo", first, "--yes")
     assert database.rows("select id from songs") == [(2,)]
+
+
+def test_login_that_is_the_key_of_a_user_is_not_changed(answer, create_app):
+    database = create_app("written")
+    for login in ("eve", "CY"):
+        error = answer("users", "update", "cy", "--set", f"username={login}", status=2)["error"]
+        assert (error["code"], "username is the key" in error["message"]) == ("usage", True)
+    assert database.rows("select code from singers order by code") == [("ada",), ("bob",), ("cy",), ("di",)]
