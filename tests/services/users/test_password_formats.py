@@ -253,6 +253,14 @@ def test_users_with_hashes_of_an_unknown_algorithm_are_not_damaged_and_keep_them
         assert "set-password" not in str(passwords)
 
 
+def test_hash_without_its_other_parts_refuses_passwords_as_a_whole_one_does(answer, forge):
+    forge.declare(GITEA)
+    forge.add("ann", DJANGO_HASH)  # without an algorithm and a salt
+    forge.add("invited", "")
+    error = answer(*WRITES[0], status=6)["error"]
+    assert (error["code"], "1 of 1" in error["message"]) == ("password-unknown", True)
+
+
 def test_newest_of_many_users_are_in_the_sample(answer, forge):
     forge.declare(WORDPRESS)
     forge.run(

@@ -49,6 +49,18 @@ def test_list_has_all_users_ordered_by_id(path):
     assert list_logins(path) == ["root", "ann", "bob"]
 
 
+@pytest.mark.parametrize(("login", "omitted"), [("username", []), ("email", ["email"])])
+def test_table_of_users_omits_the_column_that_repeats_the_login(tmp_path, login, omitted):
+    path = flashpoint_app.create_app(tmp_path, "deployed")
+    profile = path.with_name("quick.toml")
+    text = profile.read_text(encoding="utf-8")
+    profile.write_text(text.replace('login = ["username", "email"]', f'login = ["{login}"]'), encoding="utf-8")
+    with open_app(path) as app:
+        page = queries.list_users(app, UserFilter(), PageRequest())
+    assert page.omitted_columns == omitted
+    assert {"login", "email"} < {*page.column_names}
+
+
 @pytest.mark.parametrize(
     ("filters", "logins"),
     [
