@@ -81,9 +81,11 @@ class CompanionRows:
         }
         for item in (*self._first, *self._later):
             for values, row in self._build_rows(item, known):
-                missing = item.live.missing_required_columns({*row, item.returned or ""})
+                missing = item.live.missing_required_columns(set(row))
                 sources = [name for name in values if item.live.optional_column(name) in missing]
-                if lacking := list(dict.fromkeys(_list_fields(values[name] for name in sources))):
+                if lacking := list(
+                    dict.fromkeys(field for name in sources for field in list_fields(values[name]))
+                ):
                     options = " or ".join(name_option(field) for field in lacking)
                     detail = f"{item.live.name} requires a value for {', '.join(missing)}: add {options}"
                     raise UsageError(detail=detail)
@@ -221,12 +223,6 @@ def _list_references(values: Iterable[object]) -> Iterator[str]:
     """Yield the columns of other rows in values of a profile: ``table.column``."""
     for value in values:
         yield from (name for name in list_fields(value) if "." in name)
-
-
-def _list_fields(values: Iterable[object]) -> Iterator[str]:
-    """Yield the fields of users in values of a profile."""
-    for value in values:
-        yield from (name for name in list_fields(value) if "." not in name)
 
 
 def has_reference(value: object) -> bool:

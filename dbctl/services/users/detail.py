@@ -95,7 +95,7 @@ def _read_names(users: UserTable, user: User) -> dict[str, object]:
     for field, lookup in users.section.lookup.items():
         key = user.extra.get(field)
         if key is not None and lookup.table in users.db.tables():
-            rows = users.db.select(lookup.table, [lookup.name], [Condition(lookup.key, "=", key)], limit=1)
+            rows = users.db.select(lookup.table, [lookup.name], [Condition(lookup.key, "=", key)])
             names[f"{field}_name"] = rows[0][0] if rows else None
     return names
 

@@ -62,11 +62,9 @@ def list_holders(users: UserTable, *, for_update: bool = False) -> list[User]:
 
 def find_exclusive_role(users: UserTable) -> str:
     """Return the name of the exclusive role, as the app spells it; empty if the app has none."""
-    section = users.section.role
-    if not (users.roles and section and section.exclusive):
+    if not (users.roles and (exclusive := users.roles.section.exclusive.casefold())):
         return ""
-    names = (name for name in users.roles.names() if name.casefold() == section.exclusive.casefold())
-    return next(names, "")
+    return next((name for name in users.roles.names() if name.casefold() == exclusive), "")
 
 
 def find_holder_problem(users: UserTable) -> str:
@@ -85,7 +83,7 @@ def _require_one(
     users: UserTable, role: str, holders: Collection[User], *, remaining: int, added: int
 ) -> None:
     has_too_many = added > 0 and remaining + added > 1
-    has_none = bool(holders) and remaining + added == 0
+    has_none = bool(holders) and not (remaining or added)
     if has_too_many or has_none:
         logins = ", ".join(user.login for user in holders) or "none"
         raise RoleExclusiveError(target=users.db.target, role=role, logins=logins)

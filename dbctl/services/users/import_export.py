@@ -349,7 +349,6 @@ def _hash_passwords(
     def add_hash(entry: Entry) -> Entry:
         if entry.password_hash:
             return entry
-        signals.raise_if_interrupted()
         password = entry.password or new_password()
         is_generated, hashed = entry.password is None, hash_password(app, password)
         return structs.replace(entry, password=password, is_generated=is_generated, password_hash=hashed)

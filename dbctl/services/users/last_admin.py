@@ -181,5 +181,4 @@ def may_sign_in(users: UserTable, user: User) -> bool:
 
 def is_admin(users: UserTable, role: str | None) -> bool:
     """Return whether ``role`` is the admin role."""
-    admin = users.section.admin_role
-    return bool(role and admin) and str(role).casefold() == admin.casefold()
+    return bool(role) and str(role).casefold() == users.section.admin_role.casefold()

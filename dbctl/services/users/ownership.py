@@ -256,8 +256,7 @@ def find_retained_rows(
 
 def _list_retained_paths(section: Users) -> Iterator[tuple[Sequence[RowStep], str]]:
     for transfer in section.transfer:
-        table = transfer.table.removesuffix("?")
-        yield [RowStep(table, transfer.column, "", "", "", is_optional=True)], NOT_TRANSFERRED
+        yield parse_row_path(f"{transfer.table}.{transfer.column}"), NOT_TRANSFERRED
     for path, reason in section.retained.items():
         yield parse_row_path(path), reason
 

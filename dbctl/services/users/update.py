@@ -209,11 +209,7 @@ class UpdateUsers:
             steps=steps,
             rows={**self._count_rows(), **self._sign_out.counts} if touched else {},
         )
-        removed = (
-            users.roles.where_removed(list(self._assignments.values()))
-            if self._assignments and users.roles
-            else {}
-        )
+        removed = users.roles.where_removed(list(self._assignments.values())) if users.roles else {}
         named = {users.live.name: users.where_ids(touched)}
         self.plan = add_dependent_rows(plan, users.db, {**removed, **self._sign_out.deleted}, named=named)
 
@@ -287,7 +283,7 @@ class UpdateUsers:
                 changed = db.update(users.live.name, stored, [users.where_ids(touched)])
                 require_row_count(changed, len(touched), db)
         users.write_joined(db, [user.id for user in touched], self._new_values)
-        if users.roles and self._assignments:
+        if users.roles:
             users.roles.write(db, list(self._assignments.values()))
         ended = self._sign_out.apply(db)
         for user in touched:
