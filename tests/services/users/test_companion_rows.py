@@ -301,3 +301,64 @@ def test_given_and_generated_values_of_a_row_are_repeated_in_later_rows(answer, 
     (person,) = forge.rows("select id from persons where label = 'Ann'")[0]
     assert forge.rows("select person, slug from people") == [(person, "Ann")]
     assert forge.rows("select name, value from meta order by id")[0] == ("nickname", str(person))
+
+
+only_sqlite = pytest.mark.parametrize("forge", ["sqlite"], indirect=True)
+#: Rows that are added after their user only.
+LATER = CREATE[CREATE.index("[[users.create]]", 1 + CREATE.index("[[users.create]]")) :]
+
+
+def declare_new(folder, url: str, old: str, new: str, create: str = CREATE) -> None:
+    """Declare the profile with another part of its section ``users.new``."""
+    path = Path(declare(folder, url, create=create))
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
+@only_sqlite
+def test_imported_users_have_the_rows_that_follow_them(answer, forge, tmp_path):
+    forge.run("insert into persons values (7, 'all')")
+    declare_new(tmp_path, forge.url, 'person = "{persons.id}"', "person = 7", LATER)
+    (tmp_path / "users.jsonl").write_text(json.dumps({"username": "bo", "password": "a long passphrase"}))
+    answer("users", "import", "users.jsonl")
+    assert counts(forge) == {"persons": 1, "people": 1, "folders": 1, "meta": 2, "projects": 1, "members": 1}
+
+
+@only_sqlite
+def test_given_value_replaces_the_default_of_new_users(answer, forge, tmp_path):
+    default = '[users.new]\nmail = "none@x.example"\n'
+    declare_new(tmp_path, forge.url, "[users.new]\n", default)
+    answer("users", "create", "ann", "--email", "ann@x.example", "--generate")
+    answer("users", "create", "bo", "--generate")
+    assert forge.rows("select mail from people order by id") == [("ann@x.example",), ("none@x.example",)]
+
+
+@only_sqlite
+def test_rows_that_a_trigger_skips_refuse_the_user(answer, forge):
+    forge.run(
+        "create trigger skipped before insert on folders begin select raise(ignore); end",
+    )
+    error = answer("users", "create", "ann", "--generate", status=6)["error"]
+    assert (error["code"], "0 of 1 row" in error["message"]) == ("constraint", True)
+    assert counts(forge) == dict.fromkeys(TABLE_NAMES, 0)
+
+
+@only_sqlite
+def test_rows_that_a_foreign_key_deletes_are_planned_whatever_they_contain(answer, forge, tmp_path):
+    title = 'values = { title = "All", made = ":now" }'
+    declare(tmp_path, forge.url, create=CREATE.replace(title, f'{title}\nsame = ["title"]'))
+    answer("users", "create", "ann", "--generate")
+    forge.run("insert into folders (owner, title, made) select id, 'Other', '2026-01-01' from people")
+    plan = answer("users", "delete", "ann", "--dry-run")["data"]["plan"]
+    assert plan["rows"]["folders"] == plan["deleted"]["folders"] == 2
+    answer("users", "delete", "ann", "--yes")
+    assert counts(forge) == dict.fromkeys(TABLE_NAMES, 0)
+
+
+@only_sqlite
+def test_required_value_of_a_missing_field_is_refused_before_the_insert(answer, forge, tmp_path):
+    declare_new(tmp_path, forge.url, "{name,username:slug}", "{email:slug}")
+    error = answer("users", "create", "ann", "--generate", status=2)["error"]
+    assert (error["code"], "slug" in error["message"]) == ("schema-mismatch", True)
+    answer("users", "create", "ann", "--email", "Ann@x.example", "--generate")
+    assert forge.rows("select slug from people") == [("ann-x-example",)]

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sqlite3
+import threading
 from contextlib import closing, suppress
 
 import bcrypt
@@ -54,6 +55,11 @@ def assert_refused(path, text, name="users.csv", error=ImportInvalidError, **opt
         assert str(catch_error(error, planned.plan)) == str(raised)
     assert read_all_rows(path) == before
     return f"{raised}\n{raised.hint}"
+
+
+def plan_steps(path, text, name="users.csv", **options):
+    with open_app(path) as app:
+        return import_export.import_users(app, read_lines(text.encode(), name), file=name, **options).plan().steps
 
 
 def export(path, *, secrets=True):
@@ -219,6 +225,7 @@ def test_passwords_are_hashed_and_defaults_applied(path):
         GOOD.replace("\n", "\n\n").encode(),
         GOOD.replace("username,email", " username , email ").encode(),
         GOOD.replace("zoe,", '"zoe",').encode(),
+        GOOD.replace("\n", ",\n").encode(),  # an empty last column, as spreadsheets write it
         GOOD.replace("username", "id,login,username")
         .replace("zoe,zoe", "9,x,zoe,zoe")
         .replace("yan,yan", "1,ann,yan,yan")
@@ -228,6 +235,12 @@ def test_passwords_are_hashed_and_defaults_applied(path):
 def test_csv_dialects_are_accepted(path, raw):
     assert import_file(path, raw).added == 2
     assert query_rows(path, "select username from users where id > 3") == [("zoe",), ("yan",)]
+
+
+def test_reading_a_file_changes_no_limit_of_other_readers(path):
+    before = csv.field_size_limit()
+    import_file(path, GOOD)
+    assert csv.field_size_limit() == before
 
 
 def test_file_without_users_changes_nothing(path):
@@ -242,6 +255,11 @@ def test_existing_users_are_an_error_or_skipped(path):
     assert "line 4" in assert_refused(path, text)
     result = import_file(path, text, existing=Existing.SKIP)
     assert (result.added, result.skipped) == (2, 1)
+    assert plan_steps(path, text.replace("zoe", "ute"), existing=Existing.SKIP) == [
+        "add 1 user",
+        "skip 2 existing users",
+    ]
+    assert plan_steps(path, text, existing=Existing.SKIP) == []
     before = read_all_rows(path)
     assert import_file(path, text, existing=Existing.SKIP).added == 0
     assert read_all_rows(path) == before
@@ -473,13 +491,18 @@ def test_import_time_is_linear(tmp_path):
 def test_signal_interrupts_hashing(path):
     text = "username,email,password\n" + "".join(f"user{n},user{n}@example.org,123456\n" for n in range(2000))
     before = read_all_rows(path)
-    calls = []
+    calls, hashes = [], []
 
     def advance(_done):
         calls.append(1)
         if len(calls) == 5:
             signals._received.append(signal.SIGTERM)
 
+    def count_hash(frame, event, _argument):
+        if event == "call" and frame.f_code.co_name == "add_hash":
+            hashes.append(1)
+
+    threading.setprofile(count_hash)
     try:
         with open_app(path) as app:
             prepared = import_export.import_users(
@@ -488,12 +511,16 @@ def test_signal_interrupts_hashing(path):
             catch_error(signals.Interrupted, prepared.apply)
     finally:
         signals._received.clear()
-    assert len(calls) < 500
+        threading.setprofile(None)
+    assert len(calls) <= len(hashes) < 500
+    assert [thread.name for thread in threading.enumerate() if "ThreadPool" in thread.name] == []
     assert read_all_rows(path) == before
 
 
-def test_hashing_uses_available_cores():
-    assert import_export._core_count() <= (os.cpu_count() or 1)
+def test_hashing_uses_available_cores(monkeypatch):
+    assert import_export._core_count() <= os.cpu_count()
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on macOS
+    assert import_export._core_count() == os.cpu_count()
 
 
 def test_only_generated_passwords_are_shown_in_a_pipe(path):

@@ -206,3 +206,48 @@ def test_login_that_is_the_key_of_a_user_is_not_changed(answer, create_app):
         error = answer("users", "update", "cy", "--set", f"username={login}", status=2)["error"]
         assert (error["code"], "username is the key" in error["message"]) == ("usage", True)
     assert database.rows("select code from singers order by code") == [("ada",), ("bob",), ("cy",), ("di",)]
+
+
+@pytest.mark.parametrize(
+    ("form", "more", "is_offered"),
+    [
+        ("written", "", True),
+        ("written", 'active = "part"\n', False),
+        ("only the app", "", False),
+    ],
+)
+@pytest.mark.parametrize("create_app", ["sqlite"], indirect=True)
+def test_deletion_that_only_the_app_can_do_offers_a_possible_deactivation(
+    answer, create_app, tmp_path, form, more, is_offered
+):
+    database = create_app(form)
+    path = tmp_path / "choir.toml"
+    text = path.read_text(encoding="utf-8").replace(
+        "[users.fields]", 'only_app_deletes = "it closes the account"\n[users.fields]'
+    )
+    if more:  # no state at all
+        text = text[: text.index("[users.joined]")]
+    path.write_text(text, encoding="utf-8")
+    error = answer("users", "delete", "cy", "--yes", status=2)["error"]
+    assert (error["code"], "it closes the account" in error["hint"]) == ("not-supported", True)
+    assert ("dbctl users deactivate" in error["hint"]) is is_offered
+    assert len(database.rows("select code from singers")) == 4
+
+
+@pytest.mark.parametrize("create_app", ["sqlite"], indirect=True)
+def test_given_keys_are_required(answer, create_app, tmp_path):
+    database = create_app("written")
+    answer("users", "create", "eve", "--role", "alto")
+    path = tmp_path / "choir.toml"
+    path.write_text(path.read_text(encoding="utf-8").replace('username = "code"', 'username = "part"'))
+    error = answer("users", "create", "eve", status=2)["error"]
+    assert (error["code"], "code" in error["message"]) == ("schema-mismatch", True)
+    assert database.rows("select part from singers where code = 'eve'") == [("alto",)]
+
+
+@pytest.mark.parametrize("create_app", ["sqlite"], indirect=True)
+def test_app_without_rows_to_transfer_refuses_a_new_owner(answer, create_app):
+    database = create_app("written")
+    error = answer("users", "delete", "cy", "--transfer-to", "ada", "--yes", status=2)["error"]
+    assert (error["code"], "transfer of rows" in error["message"]) == ("feature-missing", True)
+    assert len(database.rows("select code from singers")) == 4

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dbctl.model import PageRequest
+from dbctl.errors import ConstraintError
+from dbctl.model import Effect, PageRequest
 from dbctl.services.app.user_table import UserSelector
 from dbctl.services.users.detail import show_users
 from dbctl.services.users.lockout import list_locked, unlock
 from dbctl.services.users.queries import UserFilter
-from tests.services.flashpoint_app import SHAPES, create_app, open_app, query_rows, run_statements
+from tests.services.flashpoint_app import (
+    SHAPES,
+    catch_error,
+    create_app,
+    open_app,
+    query_rows,
+    run_statements,
+)
 
 
 @pytest.fixture(params=SHAPES)
@@ -66,6 +75,38 @@ def test_locked_address_locks_all_its_logins(path):
     names, result = list_locked_logins(path)
     assert names == ["ann"]
     assert "10.0.0.1" in result.remarks[0]
+    assert f" locked until {datetime.now(UTC):%Y}" in result.remarks[0]
+
+
+def test_lock_ends_when_fewer_attempts_than_the_limit_count(path):
+    for minutes in range(1, 8):
+        add_attempts(path, "ann", "", 1, ago=timedelta(minutes=minutes))
+    (user,) = list_locked_logins(path)[1].page.items
+    remaining = user.extra["locked_until"] - datetime.now(UTC)  # the fifth of the newest is five minutes old
+    assert timedelta(minutes=9) < remaining <= timedelta(minutes=10)
+
+
+@pytest.mark.parametrize("later", ["ann", "ann@example.org"])
+def test_longest_of_several_locks_counts(path, later):
+    for login in ("ann", "ann@example.org"):
+        add_attempts(path, login, "", 5, ago=timedelta(minutes=1 if login == later else 9))
+    (user,) = list_locked_logins(path)[1].page.items
+    assert user.extra["locked_until"] - datetime.now(UTC) > timedelta(minutes=13)
+    run_statements(path, f"update login_attempts set attempted_at = 'zz' where username != '{later}'")
+    (user,) = list_locked_logins(path)[1].page.items
+    assert user.extra["locked_until"] is None  # unreadable, and so perhaps the longest
+
+
+@pytest.mark.parametrize("limit", ["1", "0"])
+def test_one_attempt_locks_if_the_limit_is_one_or_none(tmp_path, limit):
+    path = create_app(tmp_path / "app", "document")
+    run_statements(
+        path,
+        "delete from login_attempts",
+        f"update system_settings set value = '{limit}' where category = 'auth' and key = 'maxLoginAttempts'",
+    )
+    add_attempts(path, "ann", "", 1)
+    assert list_locked_logins(path)[0] == ["ann"]
 
 
 def test_time_misread_by_app_counts_for_whole_day(path):
@@ -101,7 +142,10 @@ def test_unlock_affects_exactly_listed_users(path):
         unlock(app, UserSelector(logins=["ann"])).apply()
     assert list_locked_logins(path)[0] == []
     with open_app(path) as app:
-        assert unlock(app, UserSelector(), ["10.0.0.9"]).apply().cleared == 5
+        result = unlock(app, UserSelector(), ["10.0.0.9"]).apply()
+    assert result.effect == Effect("deleted", "failed attempt", count=5)
+    (details,) = query_rows(path, "select details from activity_logs order by id desc limit 1")[0]
+    assert json.loads(details)["address"] == "10.0.0.9"
     assert list_locked_logins(path)[1].remarks == []
     assert query_rows(path, "select count(*) from login_attempts") == [(0,)]
 
@@ -137,3 +181,25 @@ def test_attempts_without_address_lock_only_their_login(path):
     add_attempts(path, "ann", "", 4)
     names, result = list_locked_logins(path)
     assert (names, result.remarks) == (["ann"], [])
+    with open_app(path) as app:
+        assert unlock(app, UserSelector(logins=["ann"])).apply().cleared == 5
+    assert query_rows(path, "select count(*) from login_attempts") == [(4,)]
+
+
+def test_unlock_of_users_and_addresses_deletes_the_attempts_of_both(path):
+    add_attempts(path, "ann", "10.0.0.1", 2)
+    add_attempts(path, "nobody", "10.0.0.9", 3)
+    add_attempts(path, "bob", "10.0.0.2", 1)
+    with open_app(path) as app:
+        assert unlock(app, UserSelector(logins=["ann"]), ["10.0.0.9"]).apply().cleared == 5
+    assert query_rows(path, "select username from login_attempts") == [("bob",)]
+
+
+def test_attempt_that_a_trigger_retains_refuses_the_unlock(path):
+    add_attempts(path, "ann", "", 2)
+    run_statements(
+        path, "create trigger retained before delete on login_attempts begin select raise(ignore); end"
+    )
+    with open_app(path) as app:
+        catch_error(ConstraintError, unlock(app, UserSelector(logins=["ann"])).apply)
+    assert query_rows(path, "select count(*) from activity_logs where action = 'users.unlock'") == [(0,)]

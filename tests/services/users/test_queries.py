@@ -53,8 +53,9 @@ def test_list_has_all_users_ordered_by_id(path):
 def test_table_of_users_omits_the_column_that_repeats_the_login(tmp_path, login, omitted):
     path = flashpoint_app.create_app(tmp_path, "deployed")
     profile = path.with_name("quick.toml")
-    text = profile.read_text(encoding="utf-8")
-    profile.write_text(text.replace('login = ["username", "email"]', f'login = ["{login}"]'), encoding="utf-8")
+    if login == "email":
+        text = profile.read_text(encoding="utf-8")
+        profile.write_text(text.replace('login = ["username", "email"]', 'login = ["email"]'), encoding="utf-8")
     with open_app(path) as app:
         page = queries.list_users(app, UserFilter(), PageRequest())
     assert page.omitted_columns == omitted
@@ -119,6 +120,11 @@ def test_impossible_filter_is_refused(path, filters, error):
 )
 def test_list_sorts_by_any_field_with_null_last(path, sort, logins):
     assert list_logins(path, sort=sort) == logins
+
+
+def test_last_day_of_the_calendar_is_a_day_like_others(path):
+    run_statements(path, "update users set created_at = '9999-12-31T10:00:00.000Z' where username = 'ann'")
+    assert list_logins(path, UserFilter(fields={"created_at": "9999-12-31"})) == ["ann"]
 
 
 def test_sort_ignores_case_and_refuses_unknown_column(path):
@@ -188,6 +194,17 @@ def test_missing_optional_tables_are_ignored(tmp_path):
     assert (ann.statistics, ann.last_activity) == (None, None)
 
 
+def test_last_activity_is_the_latest_in_any_form_of_times(path):
+    run_statements(
+        path,
+        "insert into activity_logs (user_id, username, action, resource, created_at)"
+        " values (2, 'ann', 'later', 'x', '2025-01-01 11:30:00')",
+    )
+    assert show(path, "ann").last_activity.action == "later"
+    run_statements(path, "alter table activity_logs rename column action to deed")
+    assert show(path, "ann").last_activity is None
+
+
 def test_invalid_times_are_null(path):
     run_statements(
         path,
@@ -245,9 +262,11 @@ def test_names_that_differ_in_case_are_ambiguous(tmp_path):
 
 def check_password(path, login, password):
     with open_app(path) as app:
-        return passwords.compare_password(
+        result = passwords.compare_password(
             app, queries.find_single_user(app, UserSelector(logins=[login])), Secret(password)
-        ).matches
+        )
+    assert result.closing.text == f"The password of {result.login} matches"
+    return result.matches
 
 
 def test_password_is_checked_against_stored_hash(path):

@@ -124,6 +124,12 @@ def test_new_user_is_stored_as_by_app(path):
     creation_time = datetime.strptime(created, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
     assert abs(datetime.now(UTC) - creation_time) < timedelta(minutes=1)
     assert query_rows(path, "select count(*) from user_settings where user_id = 4") == [(0,)]
+    assert (result.ended_sessions, result.effect.details) == (0, ["role user"])
+
+
+def test_plan_of_a_new_user_names_its_role(path):
+    assert plan_change(path, create(role="GUEST")).steps == ["add user Carl with role guest"]
+    assert plan_change(path, ensure(**NEW)).steps == ["add user Carl with role user"]
 
 
 def test_create_is_audited_without_secret(path):
@@ -367,7 +373,22 @@ def test_update_to_same_value_changes_nothing(path):
         "role": "USER",
         "last_login_at": "2025-02-03T04:05:06Z",
     }
-    assert apply_change(path, update(UserSelector(logins=["ann"]), **fields)).changed == 0
+    result = apply_change(path, update(UserSelector(logins=["ann"]), **fields))
+    assert (result.changed, result.effect) == (0, None)
+    assert read_all_rows(path) == before
+
+
+def test_other_fields_of_the_last_admin_can_change(path):
+    assert apply_change(path, update(ROOT, email="root@new.example")).changed == 1
+
+
+def test_update_that_a_trigger_skips_is_refused(path):
+    run_statements(
+        path, "create trigger skipped before update on users begin select raise(ignore); end"
+    )
+    before = read_all_rows(path)
+    change = update(UserSelector(logins=["ann"]), email="ann@new.example")
+    assert "0 of 1 row" in str(catch_error(ConstraintError, lambda: apply_change(path, change)))
     assert read_all_rows(path) == before
 
 
@@ -450,6 +471,28 @@ def test_set_role_changes_other_users_and_ends_sessions(path):
     ] * 2
 
 
+def test_plan_of_a_role_names_the_field_and_the_sessions(path):
+    plan = plan_change(path, lambda app: role_changes.set_role(app, UserSelector(logins=["ann"]), "guest"))
+    assert plan.steps == ["change role of ann", "end 2 sessions (refresh_tokens)"]
+
+
+def test_session_that_a_trigger_does_not_end_refuses_the_change(path):
+    run_statements(
+        path, "create trigger skipped before update on refresh_tokens begin select raise(ignore); end"
+    )
+    before = read_all_rows(path)
+    change = lambda app: role_changes.set_role(app, UserSelector(logins=["ann"]), "guest")  # noqa: E731
+    assert "0 of 2 rows" in str(catch_error(ConstraintError, lambda: apply_change(path, change)))
+    assert read_all_rows(path) == before
+
+
+def test_ended_token_gets_the_time_of_its_change(path):
+    run_statements(path, "alter table refresh_tokens add column updated_at text")
+    apply_change(path, lambda app: role_changes.set_role(app, UserSelector(logins=["ann"]), "guest"))
+    changed = query_rows(path, "select count(*) from refresh_tokens where updated_at > '2026'")
+    assert changed == [(2,)]
+
+
 def test_revoked_token_keeps_its_time(path):
     apply_change(path, lambda app: role_changes.set_role(app, UserSelector(logins=["ann"]), "guest"))
     assert query_rows(path, "select revoked_at from refresh_tokens where id = 3") == [
@@ -463,7 +506,11 @@ def test_tokens_are_deleted_without_revoked_at(tmp_path):
         path, "select name from sqlite_master where type = 'index' and sql like '%revoked_at%'"
     ):
         run_statements(path, f"drop index {name}")
-    run_statements(path, "alter table refresh_tokens drop column revoked_at")
+    run_statements(
+        path,
+        "alter table refresh_tokens drop column revoked_at",
+        "alter table refresh_tokens add column updated_at text",  # which changes in no row
+    )
     result = apply_change(
         path, lambda app: user_update.set_active(app, UserSelector(logins=["ann"]), active=False)
     )
@@ -580,7 +627,7 @@ def test_plan_names_five_users_and_counts_the_others(path):
             path,
             lambda app, names=logins: user_update.set_active(app, UserSelector(logins=names), active=True),
         )
-        assert plan.title.endswith(title)
+        assert plan.title == f"Activate {title}"
 
 
 def test_admin_role_in_other_case_is_guarded(path):
@@ -636,7 +683,8 @@ def test_unlock_deletes_attempts_of_spellings_and_addresses(path):
 
 def test_unlock_without_attempts_is_not_audited(path):
     before = read_all_rows(path)
-    assert apply_change(path, lambda app: lockout.unlock(app, UserSelector(logins=["root"]))).cleared == 0
+    result = apply_change(path, lambda app: lockout.unlock(app, UserSelector(logins=["root"])))
+    assert (result.cleared, result.effect) == (0, None)
     assert read_all_rows(path) == before
 
 
@@ -655,6 +703,7 @@ def test_deletion_matches_plan_per_table(path):
     assert any("keep 2 rows of activity_logs" in step for step in planned.steps)
     result = apply_change(path, delete)
     assert result.rows == planned.rows
+    assert result.summary() == {"deleted": ["ann"], "rows": planned.rows}
     for table in ("refresh_tokens", "user_settings", "user_game_plays", "user_stats"):
         assert query_rows(path, f"select count(*) from {table} where user_id = 2") == [(0,)]
     assert (
@@ -692,6 +741,11 @@ def test_restricting_foreign_key_is_reported_before_change(path):
         path, ConstraintError, lambda app: delete_users(app, UserSelector(logins=["ann"]))
     )
     assert "1 row of notes" in message
+    for new_owner, hint in (("", "--transfer-to LOGIN"), ("root", "dbctl apps check")):
+        change = lambda app, login=new_owner: delete_users(  # noqa: E731
+            app, UserSelector(logins=["ann"]), new_owner=login
+        )
+        assert hint in catch_error(ConstraintError, lambda prepare=change: plan_change(path, prepare)).hint
 
 
 def test_user_that_a_trigger_removes_is_reported(path):
