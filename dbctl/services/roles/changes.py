@@ -261,10 +261,7 @@ class ChangePermissions:
             keys = table.permission_keys()
             revoked = Condition(self._link.permission, "in", [keys[permission] for permission in changed])
             self._deleted[self._link.table] = [AllOf([Condition(self._link.role, "=", role.id), revoked])]
-        named: dict[str, Where] = (
-            {table.live.name: Condition(table.section.key, "=", role.id)} if is_stamped else {}
-        )
-        self.plan = add_dependent_rows(plan, table.db, self._deleted, named=named)
+        self.plan = add_dependent_rows(plan, table.db, self._deleted)
 
     def apply(self, db: Writable) -> RoleChangeResult:
         """Insert or delete the rows, and record the change."""

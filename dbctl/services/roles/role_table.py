@@ -69,7 +69,7 @@ class RoleTable:
         columns = [self.section.key, *self.fields.values()]
         rows = self.db.select(self.live.name, columns, where)
         user_counts = self._count_users()
-        permitted = self.permissions_by_role()
+        permitted = self._read_permissions()
         roles = []
         for row in rows:
             record = dict(zip(columns, row, strict=True))
@@ -82,7 +82,7 @@ class RoleTable:
                     description=text_or_none(values.get("description")),
                     priority=values.get("priority"),  # type: ignore[arg-type]  # any stored value
                     users=user_counts.get(key, 0),
-                    permissions=permitted.get(key, []) if self.section.permissions else None,
+                    permissions=None if permitted is None else permitted.get(key, []),
                     built_in=key in self.section.built_in.ids
                     or str(values["name"]) in self.section.built_in.names,
                 )
@@ -123,11 +123,11 @@ class RoleTable:
         rows = self.db.select(section.table, [section.key, *names.columns])
         return {names.join(values): key for key, *values in rows}
 
-    def permissions_by_role(self) -> dict[object, list[str]]:
-        """Return the names of permissions by the key of the role, in the order of the app."""
+    def _read_permissions(self) -> dict[object, list[str]] | None:
+        """Return the names of permissions by the key of the role, in the order of the app; None: it has none."""
         section = self.section.permissions
         if section is None:
-            return {}
+            return None
         names = {key: name for name, key in self.permission_keys().items()}
         pairs = self.db.select(section.link.table, [section.link.role, section.link.permission])
         linked: dict[object, set[object]] = {}

@@ -23,7 +23,7 @@ from dbctl.errors import (
     UsageError,
     ValueInvalidError,
 )
-from dbctl.model import KeyText, PageRequest
+from dbctl.model import Effect, KeyText, PageRequest
 from dbctl.services.app.user_table import UserSelector
 from dbctl.services.roles import changes, queries
 from dbctl.services.users import set_role
@@ -91,6 +91,7 @@ def test_list_has_users_permissions_and_built_in_flag_of_each_role(path, shape):
         "user": (2, 2, 7, True),
         "guest": (3, 0, 3 if shape == "deployed" else 2, True),
     }
+    assert page.items[0].summary()["permissions"] == 18
     assert {role.name: role.priority for role in page.items} == (
         {"admin": None, "user": None, "guest": None}
         if shape == "deployed"
@@ -124,7 +125,8 @@ def test_list_is_paginated(path):
 
 def test_role_names_are_case_insensitive(path):
     with open_app(path) as app:
-        assert queries.show_role(app, "ADMIN").name == "admin"
+        role = queries.show_role(app, "ADMIN")
+    assert (role.name, role.summary()) == ("admin", {})
 
 
 @pytest.mark.parametrize("name", ["nix", "admin\n", KeyText("999"), KeyText("admin")])
@@ -178,6 +180,13 @@ def test_permission_check_lists_reasons(path, login, permission, allowed, reason
         assert not queries.check_permission(app, login, permission, explain=False).reasons
     assert check.allowed is allowed
     assert reason in check.reasons
+    verb, name = "has" if allowed else "lacks", login.lower().partition("@")[0]
+    assert check.closing.text == f"{name} {verb} the permission {permission}"
+    assert check.summary() == {
+        "login": name, "permission": permission, "allowed": allowed, "because": check.reasons,
+    }  # fmt: skip
+    holders = "admin" if permission in ("users.delete", "settings.update") else "admin, user"
+    assert check.reasons[-1].removesuffix(", guest") == f"roles with it: {holders}"
 
 
 def test_user_without_existing_role_has_no_permissions(path):
@@ -208,6 +217,7 @@ def test_new_role_has_values_and_column_defaults(path, shape):
     with open_app(path) as app:
         result = create(app, description="d", permissions=["games.*", "games.read"])
     assert (result.created, result.changed) == (True, ["name", "description", *GAMES])
+    assert result.effect == Effect("created", "role", ["editor"], details=["description", *GAMES])
     columns = "name, description" + (", priority" if shape == "document" else "")
     expected = ("editor", "d", 0) if shape == "document" else ("editor", "d")
     assert query_rows(path, f"select {columns} from roles where id = {result.role.id}") == [expected]
@@ -222,7 +232,7 @@ def test_new_role_has_values_and_column_defaults(path, shape):
 def test_plan_of_a_role_without_permissions_has_its_row_alone(path):
     with open_app(path) as app:
         plan = changes.create_role(app, "editor", description="", priority=None, permissions=()).plan()
-    assert plan.rows == {"roles": 1}
+    assert (plan.rows, plan.steps) == ({"roles": 1}, ["add role editor"])
 
 
 def test_priority_requires_a_column(path, shape):
@@ -268,13 +278,21 @@ def test_update_changes_only_different_fields(path):
         create(app, description="old")
         same = changes.update_role(app, "editor", {"description": "old"})
         assert same.plan().is_empty
-        assert same.apply().changed == []
+        assert (same.plan().rows, same.plan().steps) == ({}, [])
+        unchanged = same.apply()
+        assert (unchanged.changed, unchanged.effect) == ([], None)
+        change = changes.update_role(app, "EDITOR", {"name": "Editor", "description": ""})
+        plan = change.plan()
+        assert (plan.rows, plan.steps) == ({"roles": 1}, ["change name, description of role editor"])
+        with pytest.raises(ValueInvalidError):
+            changes.update_role(app, "editor", {"name": "ed"}).plan()
         result = changes.update_role(app, "EDITOR", {"name": "Editor", "description": ""}).apply()
     assert (result.changed, result.role.name, result.role.description) == (
         ["name", "description"],
         "Editor",
         None,
     )
+    assert result.effect == Effect("changed", "role", ["Editor"], details=["name", "description"])
     assert [action for action, *_ in read_audit_entries(path)] == ["roles.create", "roles.update"]
 
 
@@ -303,6 +321,47 @@ def test_admin_role_cannot_be_renamed_or_deleted(path):
             changes.update_role(app, "admin", {"name": "boss"}).apply()
         with pytest.raises(BuiltInRoleError):
             changes.delete_role(app, "admin").apply()
+
+
+def test_built_in_role_gets_and_loses_the_permissions_that_its_profile_leaves_open(path):
+    run_statements(
+        path,
+        "delete from role_permissions where role_id = 3",
+        "insert into permissions (name, resource, action) values ('tags.edit', 'tags', 'edit')",
+        "insert into role_permissions (role_id, permission_id) select 1, max(id) from permissions",
+    )
+    with open_app(path) as app:
+        assert changes.grant(app, "guest", ["games.read", "games.play"]).apply().changed == GAMES[:2]
+        assert changes.revoke(app, "guest", ["games.play"]).apply().changed == ["games.play"]
+        mixed = changes.grant(app, "guest", ["playlists.read", "users.read"])
+        assert "--built-in" in catch_error(BuiltInRoleError, mixed.apply).hint
+        assert changes.revoke(app, "admin", ["tags.edit"]).apply().changed == ["tags.edit"]
+    assert list_permissions(path, "guest") == ["games.read"]
+
+
+def test_permissions_of_a_built_in_role_that_no_profile_lists_are_its_own(path, answer, monkeypatch):
+    remove_profile_sections(path, "roles.built_in.permissions")
+    monkeypatch.chdir(path.parent)
+    findings = answer("integrity", "check", status=None)["data"]["findings"]
+    assert [finding for finding in findings if "role" in finding["message"]] == []
+    before = read_all_rows(path)
+    words = ("data", "delete", "role_permissions", "--filter", "role_id=3", "--yes")
+    assert answer(*words, status=6)["error"]["code"] == "role-built-in"
+    assert read_all_rows(path) == before
+
+
+def test_plan_of_permissions_has_their_rows_and_the_changed_role(path):
+    with open_app(path) as app:
+        create(app)
+        plan = changes.grant(app, "editor", GAMES).plan()
+        assert (plan.rows, plan.steps) == (
+            {"role_permissions": 3, "roles": 1},
+            [f"grant {', '.join(GAMES)}"],
+        )
+        plan = changes.revoke(app, "editor", GAMES).plan()
+        assert (plan.rows, plan.steps) == ({}, [])
+        assert changes.grant(app, "editor", ["*"]).apply().changed[:3] == GAMES
+    assert len(list_permissions(path, "editor")) == 18
 
 
 def test_grant_and_revoke_are_idempotent(path):
@@ -344,8 +403,8 @@ def test_role_with_users_is_not_deleted(path):
             changes.delete_role(app, "editor").plan,
             changes.delete_role(app, "editor").apply,
         ):
-            with pytest.raises(RoleInUseError, match="1"):
-                action()
+            error = catch_error(RoleInUseError, action)
+            assert "users: 1, other rows: 0" in str(error)
     assert "editor" in list_names(path)
 
 
@@ -452,7 +511,8 @@ def remove_profile_sections(path, *sections):
 def test_roles_without_permissions_are_supported(path):
     remove_profile_sections(path, "roles.permissions")
     with open_app(path) as app:
-        assert create(app).role.permissions is None
+        role = create(app).role
+        assert (role.permissions, role.summary()["permissions"]) == (None, None)
         with pytest.raises(FeatureMissingError, match="no permissions"):
             changes.grant(app, "editor", ["games.read"]).plan()
         with pytest.raises(FeatureMissingError, match="no permissions"):
@@ -506,11 +566,14 @@ name = "name"
     with open_app(path) as app:
         roles = queries.list_roles(app, PageRequest()).items
         assert [(role.name, role.users) for role in roles] == [("cook", 0), ("guest", 0)]
+        with pytest.raises(FeatureMissingError, match="no permissions"):
+            queries.list_permissions(app, PageRequest())
         changes.delete_role(app, "cook").apply()
     assert list_names(path) == ["guest"]
     run_statements(path, "insert into ranks values (3, 'Guest'), (4, 'waiter')")
     with open_app(path) as app:
         error = catch_error(AmbiguousNameError, lambda: changes.delete_role(app, "GUEST").plan())
+        assert [queries.show_role(app, name).name for name in ("Guest", "GUEST")] == ["Guest", "guest"]
         changes.delete_role(app, "Guest").apply()  # the exact spelling
     assert "'GUEST' is the name of several rows of ranks" in str(error)
     assert list_names(path) == ["guest", "waiter"]
@@ -579,6 +642,7 @@ def test_roles_of_a_boolean_column_are_true_and_false(create_app_with_role_colum
 def test_roles_of_an_integer_column_are_numbers(create_app_with_role_column):
     path = create_app_with_role_column("integer", ["0", "9"], [9, 0, 9], "9")
     with open_app(path) as app:
+        assert {role.built_in for role in queries.list_roles(app, PageRequest()).items} == {False}
         hint = catch_error(NotSupportedError, lambda: create(app)).hint
         assert hint.startswith("Roles are values of people.rank (0, 9).")
         assert {role.name: role.users for role in queries.list_roles(app, PageRequest()).items} == {

@@ -59,7 +59,11 @@ def assert_refused(path, text, name="users.csv", error=ImportInvalidError, **opt
 
 def plan_steps(path, text, name="users.csv", **options):
     with open_app(path) as app:
-        return import_export.import_users(app, read_lines(text.encode(), name), file=name, **options).plan().steps
+        return (
+            import_export.import_users(app, read_lines(text.encode(), name), file=name, **options)
+            .plan()
+            .steps
+        )
 
 
 def export(path, *, secrets=True):

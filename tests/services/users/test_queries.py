@@ -55,7 +55,9 @@ def test_table_of_users_omits_the_column_that_repeats_the_login(tmp_path, login,
     profile = path.with_name("quick.toml")
     if login == "email":
         text = profile.read_text(encoding="utf-8")
-        profile.write_text(text.replace('login = ["username", "email"]', 'login = ["email"]'), encoding="utf-8")
+        profile.write_text(
+            text.replace('login = ["username", "email"]', 'login = ["email"]'), encoding="utf-8"
+        )
     with open_app(path) as app:
         page = queries.list_users(app, UserFilter(), PageRequest())
     assert page.omitted_columns == omitted

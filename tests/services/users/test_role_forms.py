@@ -422,6 +422,15 @@ def test_permissions_come_from_ranks_groups_and_grants(club):
         *(("bob", name) for name in ("post.add", "post.edit")),
     ]
     assert club.run("users", "show", "bob")["permissions"] == ["post.add", "post.edit"]
+    grants = {
+        login: [
+            text
+            for text in club.run("roles", "can", login, "post.add", "--explain")["reasons"]
+            if "without" in text
+        ]
+        for login in ("ada", "bob")
+    }
+    assert grants == {"ada": [], "bob": ["bob has post.add without a role"]}
     club.run("roles", "grant", "guest", "post.*")
     assert club.run("roles", "show", "guest")["permissions"] == ["post.add", "post.edit"]
     club.run("roles", "grant", "staff", "post.add", status=2)
@@ -447,6 +456,10 @@ def test_fixed_permissions_are_read_only(club):
     ] * 2
     assert club.run("users", "show", "bob")["permissions"] == ["post.add", "user.add"]
     assert club.run("roles", "can", "bob", "user.add")["allowed"]
+    permissions = club.run("roles", "permissions")["items"]
+    assert [(item["name"], item["description"], item["roles"]) for item in permissions] == [
+        (name, None, ["boss", "user"]) for name in ("post.add", "user.add")
+    ]
     club.run("roles", "grant", "boss", "post.add", status=2)
     club.run("roles", "can", "bob", "post.drop", status=5)
 

@@ -383,9 +383,7 @@ def test_other_fields_of_the_last_admin_can_change(path):
 
 
 def test_update_that_a_trigger_skips_is_refused(path):
-    run_statements(
-        path, "create trigger skipped before update on users begin select raise(ignore); end"
-    )
+    run_statements(path, "create trigger skipped before update on users begin select raise(ignore); end")
     before = read_all_rows(path)
     change = update(UserSelector(logins=["ann"]), email="ann@new.example")
     assert "0 of 1 row" in str(catch_error(ConstraintError, lambda: apply_change(path, change)))
