@@ -81,13 +81,16 @@ def preload() -> None:
 @contextmanager
 def share_servers(tree: Path) -> Iterator[None]:
     """Let all runs use the servers that the measurement of an area starts: a start takes longer than most tests."""
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD_SERVERS],
-        cwd=tree,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as holder:
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", HOLD_SERVERS],
+            cwd=tree,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # a signal to all processes of a terminal or of timeout(1) must not end it before the servers
+        ) as holder
+    ):
         os.environ["DBCTL_TEST_SHARED"] = cast("IO[str]", holder.stdout).readline().strip()
         try:
             yield
