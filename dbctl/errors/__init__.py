@@ -17,6 +17,7 @@ with lazy_imports(__name__):
         BackupCorruptError,
         BackupDiffersError,
         BackupFailedError,
+        BackupIdInvalidError,
         BackupMissingError,
         BackupPartialError,
         BackupPinnedError,

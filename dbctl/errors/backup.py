@@ -58,6 +58,12 @@ class BackupMissingError(DbctlError):
     remedy = Remedy("List backups with", "backup list")
 
 
+class BackupIdInvalidError(DbctlError):
+    code, exit_status = "backup-id-invalid", Exit.USAGE
+    sentence = "{name!r} is a path, not the id of a backup"
+    remedy = Remedy("Restore a file with", "restore apply --file {name}")
+
+
 class BackupPartialError(DbctlError):
     code, exit_status = "backup-partial", Exit.REFUSED
     sentence = "backup {id} of {app} has only some tables ({tables}), not a whole database"

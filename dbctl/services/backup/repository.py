@@ -14,6 +14,7 @@ from dbctl.config import paths
 from dbctl.errors import (
     AmbiguousIdError,
     BackupCorruptError,
+    BackupIdInvalidError,
     BackupMissingError,
     BackupPartialError,
     DbctlError,
@@ -206,9 +207,12 @@ class Repository:
         With ``before``, the latest is the newest without later data.
 
         Raises:
+            BackupIdInvalidError: the name is a path.
             BackupMissingError, NoBackupBeforeError: there is none.
             BackupCorruptError: its manifest, or that of a possibly later backup, cannot be read.
         """
+        if "/" in name:  # before the repository is read, which a restore of a file does not need
+            raise BackupIdInvalidError(name=name)
         manifests, unreadable = self.manifests()
         if before is None:
             return self._pick(name, kind, manifests, unreadable)
