@@ -110,11 +110,10 @@ class PostgreSQLRowSource(ServerRowSource):
 
 def _decode_controls(batch: Sequence[Line]) -> Sequence[Line]:
     """Return lines with the characters that only COPY escapes: backspace, form feed and vertical tab."""
-    search = _CONTROL.search  # one search takes half the time of a call
-    return [
-        _ESCAPED.sub(lambda escaped: _CONTROLS.get(escaped[0], escaped[0]), line) if search(line) else line
-        for line in batch
-    ]
+    # One search of all lines takes a tenth of the time of a search of each. A match across two lines costs time only.
+    if not _CONTROL.search(b"".join(batch)):
+        return batch
+    return [_ESCAPED.sub(lambda escaped: _CONTROLS.get(escaped[0], escaped[0]), line) for line in batch]
 
 
 def _start_copy(wire: pq.abc.PGconn, sql: bytes) -> PQGen[None]:
