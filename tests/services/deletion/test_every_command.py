@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from dbctl.config import Selection
@@ -164,6 +166,23 @@ def test_change_without_dependent_rows_needs_no_confirmation(answer, rows, club)
     assert (plan["rows"], plan["deleted"], plan["destructive"]) == ({"visits": 1}, {"visits": 1}, False)
     answer("sessions", "revoke", "bo")
     assert rows()["visits"] == 1
+
+
+def test_user_without_email_is_locked_and_unlocked_by_the_login_alone(answer, rows, club):
+    now = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+    club.run("delete from attempts_more", "delete from attempts")
+    club.run(*(f"insert into attempts values ({key}, 'bo', 0, '{now}')" for key in (5, 6, 7)))
+    club.run(f"insert into attempts values (8, null, 0, '{now}')")
+    assert [user["login"] for user in answer("users", "list", "--locked")["data"]["items"]] == ["bo"]
+    error = answer("users", "unlock", "--address", "10.0.0.1", status=2)["error"]
+    assert (error["code"], "stores no addresses" in error["message"]) == ("usage", True)
+    assert answer("users", "unlock", "bo", "--yes")["data"]["cleared"] == 3
+    assert rows()["attempts"] == 1
+
+
+def test_sessions_without_an_end_do_not_expire(answer, rows, club):
+    tokens = answer("users", "show", "bo")["data"]["tokens"]
+    assert tokens == {"valid": 1, "expired": 0, "revoked": 0}
 
 
 def test_protected_app_needs_its_name(answer, rows, club):

@@ -191,6 +191,8 @@ def test_password_that_only_the_app_sets_is_refused_with_its_reason(answer, forg
 def test_revoke_ends_rows_payloads_and_stamps(answer, forge):
     plan = answer("sessions", "revoke", "ann", "--dry-run")["data"]["plan"]
     assert plan["rows"] == {"people": 1, "visits": 2, "django_session": 2}
+    step = "change stamp, version, valid_after of 1 user, which ends all of their sessions"
+    assert step in plan["steps"]
     assert answer("users", "show", "ann")["data"]["tokens"] == {"valid": 3, "expired": 1, "revoked": 0}
     result = answer("sessions", "revoke", "ann", "--yes")["data"]
     assert (result["changed"], result["ended_sessions"]) == (1, 4)
@@ -246,6 +248,8 @@ def test_signed_cookies_end_only_by_checked_fields(answer, forge, tmp_path):
     assert (error["code"], "7 days" in error["hint"]) == ("sessions-unlisted", True)
     assert answer("users", "set-password", "ann", "--generate")["data"]["signed_in_for"] is None
     assert answer("users", "set-role", "ann", "b")["data"]["signed_in_for"] == "7 days"
+    assert "7 days" in answer("users", "ensure", "bo", "--role", "b")["warnings"][0]
+    assert answer("users", "ensure", "bo", "--role", "b")["warnings"] == []
     assert answer("users", "delete", "ann", "--yes")["data"]["signed_in_for"] is None
 
 
@@ -286,3 +290,56 @@ def test_wrong_sections_are_reported(answer, tmp_path, old, new):
 def test_unreadable_payload_has_no_user(stored):
     assert read_payload("django", "a", stored) is None
     assert read_payload("json", "a", stored) is None
+
+
+only_sqlite = pytest.mark.parametrize("forge", ["sqlite"], indirect=True)
+
+
+@only_sqlite
+def test_optional_tables_of_sign_ins_may_be_missing(answer, forge, tmp_path):
+    rows, missing = (
+        ROWS.replace('table = "visits"\n', 'table = "visits?"\n', 1),
+        '[[users.signed_in]]\ntable = "cars?"\nuser = "person"\n',
+    )
+    declare(tmp_path, forge.url, PROFILE + missing + rows)
+    assert answer("sessions", "revoke", "ann", "--yes")["data"]["ended_sessions"] == 4
+    declare(tmp_path, forge.url, PROFILE + missing.replace("?", "") + rows)
+    error = answer("sessions", "revoke", "ann", "--yes", status=2)["error"]
+    assert (error["code"], "cars" in error["message"]) == ("schema-mismatch", True)
+
+
+@only_sqlite
+def test_payloads_require_a_key_of_one_column(answer, forge, tmp_path):
+    forge.run("create table carts (first integer, second integer, data text, primary key (first, second))")
+    section = (
+        '[[users.signed_in]]\ntable = "carts"\npayload = { column = "data", codec = "json", key = "user" }\n'
+    )
+    declare(tmp_path, forge.url, PROFILE + section)
+    error = answer("sessions", "revoke", "ann", "--yes", status=2)["error"]
+    assert (error["code"], "a primary key of carts with one column" in error["message"]) == (
+        "schema-mismatch",
+        True,
+    )
+
+
+@only_sqlite
+def test_row_without_a_login_has_no_login_of_a_user(answer, forge, tmp_path):
+    forge.run("insert into people (id, login) values (3, null)")
+    (tmp_path / "users.csv").write_text("username\nNone\n")
+    assert answer("users", "import", "users.csv")["data"]["added"] == 1
+
+
+@only_sqlite
+def test_number_that_a_user_has_is_no_change(answer, forge, tmp_path):
+    declare(
+        tmp_path, forge.url, PROFILE.replace('username = "login"', 'username = "login", version = "version"')
+    )
+    for version, changed in (("4", 0), ("5", 1), ("5", 0)):
+        assert answer("users", "update", "ann", "--set", f"version={version}")["data"]["changed"] == changed
+
+
+@only_sqlite
+def test_app_without_a_state_of_users_deactivates_none(answer, forge):
+    for command in ("activate", "deactivate"):
+        error = answer("users", command, "ann", status=2)["error"]
+        assert (error["code"], "inactive users" in error["message"]) == ("feature-missing", True)

@@ -151,14 +151,20 @@ def test_redmine_hash_is_only_verified(answer, forge, tmp_path):
     answer("apps", "check")
     before = forge.rows()
     for words in WRITES[:3]:
-        assert answer(*words, status=2)["error"]["code"] == "not-supported"
+        for option in ([], ["--dry-run"]):
+            assert answer(*words, *option, status=2)["error"]["code"] == "not-supported"
+    write_users_file(tmp_path, login="cy", password=PASSWORD)
+    error = answer("users", "import", "users.csv", "--dry-run", status=2)["error"]
+    assert "setting passwords is not supported" in error["message"]
     assert forge.rows() == before
 
 
 def test_incomplete_hash_of_several_columns_is_refused(answer, forge, tmp_path):
     forge.declare(f'{GITEA}, unusable = ["!*"]')
-    write_users_file(tmp_path, login="bo", password_hash="!none")
-    assert answer("users", "import", "users.csv", "--yes", status=None)["error"]["code"] == "import-invalid"
+    for stored in ("!none", "!$none"):
+        write_users_file(tmp_path, login="bo", password_hash=stored)
+        error = answer("users", "import", "users.csv", "--yes", status=2)["error"]
+        assert (error["code"], "algo, salt, passwd" in error["message"]) == ("import-invalid", True)
     write_users_file(tmp_path, login="bo", password_hash="!$$")
     answer("users", "import", "users.csv", "--yes")
     assert forge.run("select algo, salt, passwd from people") == [("!", "", "")]
@@ -372,3 +378,17 @@ def test_sample_of_users_without_passwords_is_bounded(answer, forge):
     forge.run("update people set passwd = ? where id = 500", DJANGO_HASH)
     (finding,) = answer("apps", "check", status=4)["data"]["findings"]
     assert "django-pbkdf2 (1 of 1)" in finding["message"]
+
+
+def test_one_hash_of_an_unknown_algorithm_among_declared_ones_refuses_passwords(answer, forge):
+    forge.declare('writes = "$2b$04$"')
+    forge.add("old", hash_password(Secret(PASSWORD), "$2b$04$"))
+    forge.add("new", "{SSHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g5")
+    assert answer(*WRITES[0], status=6)["error"]["code"] == "password-unknown"
+
+
+def test_user_without_a_password_matches_none(answer, forge):
+    forge.declare('writes = "$2b$04$"')
+    forge.add("invited", None)
+    error = answer("users", "check-password", "invited", "--password-file", "password", status=1)["error"]
+    assert error["code"] == "password-wrong"

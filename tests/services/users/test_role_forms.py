@@ -56,7 +56,7 @@ LABELS = "labels = { true = 'boss', false = 'user' }"
 FORMS = {
     "boolean": (f"column = 'is_admin'\n{LABELS}", "boss", "user", "user", "is_admin", "is_admin=false"),
     "number": (
-        "column = 'level'\nlabels = { 1 = 'boss', 0 = 'user', -1 = 'guest' }",
+        "column = 'level'\nlabels = { 0 = 'user', 1 = 'boss', -1 = 'guest' }",  # the admin role is not the first
         "boss",
         "user",
         "guest",
@@ -249,6 +249,7 @@ def test_profile_that_contradicts_roles_cannot_write(club, role, admin, key):
     assert f", users.{key})" in finding["message"]
     for words in (["set-role", "ada", "user"], ["deactivate", "ada"], ["delete", "ada"], ["create", "cy"]):
         club.refuse("role-form", "users", *words)
+    club.refuse("role-form", "users", "set-role", "ada", "boss", "--demote-to", "user")
     club.refuse("role-form", "data", "delete", "people", "1")
 
 
@@ -332,6 +333,10 @@ def test_users_have_rank_and_groups(club):
     club.run("users", "remove-role", "bob", "staff", status=2)
     club.refuse("last-admin", "users", "set-role", "ada", "staff")
     assert club.roles()["bob"] == ["staff", "boss"]
+    plan = club.run("users", "remove-role", "bob", "boss", "--dry-run")["plan"]
+    assert plan["steps"] == ["remove the role boss from bob"]
+    listed = club.run("users", "list", "--columns", "login,roles")["items"]
+    assert listed[1]["roles"] == ["staff", "boss"]
     assert club.stored("bob", "is_root, is_staff") == [0, 1]
     assert club.check() == []
 
@@ -376,6 +381,11 @@ def test_roles_in_row_of_metadata_are_written_exactly(club):
         (4, "club_level", "0"),
         (4, "club_roles", 'a:1:{s:5:"guest";b:1;}'),
     ]
+    plan = club.run("users", "deactivate", "cy", "--dry-run")["plan"]
+    assert plan["rows"] == {"people": 1}
+    club.run("users", "create", "fay")
+    assert club.database.rows("select count(*) from people_meta where person_id = 5") == [(0,)]
+    club.run("users", "delete", "fay")
     assert club.run("users", "create", "eve", "--role", "user")["user"]["roles"] == ["user"]
     club.run("users", "delete", "eve")
     assert club.database.rows("select count(*) from people_meta where person_id = 5") == [(0,)]
@@ -517,7 +527,7 @@ def test_exclusive_role_has_one_holder(club, form, tmp_path):
         ["delete", "ada"],
         ["create", "dan", "--role", boss],
     ):
-        club.refuse("role-exclusive", "users", *words)
+        assert "ada" in club.refuse("role-exclusive", "users", *words)["message"]
         club.refuse("role-exclusive", "users", *words, "--dry-run")
     if form in (GROUPS, METADATA):
         club.refuse("role-exclusive", "users", "add-role", "bob", boss)
@@ -526,7 +536,7 @@ def test_exclusive_role_has_one_holder(club, form, tmp_path):
         club.run("users", "remove-role", "ada", other)
     (tmp_path / "users.json").write_text(json.dumps([{"login": "eve", "role": boss}]))
     club.refuse("role-exclusive", "users", "import", str(tmp_path / "users.json"))
-    for roles in ("boss", '{"boss": 1}', "[1]"):
+    for roles in ("boss", '{"boss": 1}', "[1]", '["boss", 1]'):
         (tmp_path / "users.json").write_text(json.dumps([{"login": "eve", "roles": roles}]))
         error = club.run("users", "import", str(tmp_path / "users.json"), status=2)
         assert "not a list of names" in error["message"]
@@ -563,6 +573,7 @@ def test_several_holders_of_exclusive_role_are_reported_and_reduced(club):
     club.database.run("insert into people_groups (person_id, group_id) values (1, 1), (2, 1), (3, 1)")
     assert list_problems() == [1, 1]
     club.run("users", "set-role", "cy", "user")  # the holders become fewer
+    assert list_problems() == [1, 1]
     club.run("data", "set", "people_groups", "2", "group_id=3")
     assert list_problems() == [0, 0]
     club.refuse("role-exclusive", "data", "set", "people_groups", "2", "group_id=1")
@@ -626,3 +637,62 @@ def test_role_of_other_rows_than_users_is_not_deleted(club):
     club.database.run("insert into people_groups (person_id, group_id) values (99, 3)")
     assert {item["name"]: item["users"] for item in club.run("roles", "list")["items"]}["guest"] == 0
     club.refuse("role-in-use", "roles", "delete", "guest")
+
+
+only_sqlite = pytest.mark.parametrize("club", ["sqlite"], indirect=True)
+
+
+@only_sqlite
+def test_roles_of_a_file_may_precede_the_login(club, tmp_path):
+    club.use(GROUPS, "boss")
+    (tmp_path / "users.json").write_text(json.dumps([{"roles": ["user", "guest"], "login": "eve"}]))
+    assert club.run("users", "import", str(tmp_path / "users.json"))["added"] == 1
+    assert club.roles() == {"eve": ["user", "guest"]}
+
+
+@only_sqlite
+def test_app_without_an_admin_may_deactivate_users_whose_roles_its_profile_contradicts(club):
+    club.use('column = "is_admin"\nvalues = ["boss", "user"]', "")
+    club.add("ada", is_admin="true")
+    assert [finding["code"] for finding in club.check()] == ["role-form"]
+    assert club.run("users", "deactivate", "ada")["changed"] == 1
+
+
+@only_sqlite
+def test_app_without_passwords_refuses_a_hash(club, tmp_path):
+    club.use("column = 'kind'\nvalues = ['boss', 'user']\ndefault = 'user'", "boss")
+    (tmp_path / "users.json").write_text(json.dumps([{"login": "eve", "password_hash": "$2b$10$x"}]))
+    error = club.run("users", "import", str(tmp_path / "users.json"), status=2)
+    assert (error["code"], "the app stores none" in error["message"]) == ("import-invalid", True)
+
+
+@only_sqlite
+def test_five_holders_of_the_exclusive_role_are_named(club):
+    club.use(f"exclusive = 'boss'\n{GROUPS}", "boss")
+    for number in range(1, 7):
+        club.add(f"u{number}")
+        club.database.run(f"insert into people_groups (person_id, group_id) values ({number}, 1)")
+        if number > 1:
+            findings = club._answer("--config", str(club.config), "integrity", "check", status=None)["data"][
+                "findings"
+            ]
+            (message,) = [item["message"] for item in findings if item["code"] == "role-exclusive"]
+            names = ", ".join(f"u{holder}" for holder in range(1, min(number, 5) + 1))
+            assert f"{number} users have the role boss" in message
+            assert message.endswith(f": {names}" + (" …" if number > 5 else ""))
+
+
+@only_sqlite
+def test_trigger_of_an_unrelated_table_removes_no_admin_and_no_holder(club):
+    club.database.run(
+        "create trigger removal after insert on topics begin delete from people_groups where group_id = 1; end"
+    )
+    for exclusive, admin, code in (
+        ("", "boss", "last-admin"),
+        ("exclusive = 'boss'\n", "", "role-exclusive"),
+    ):
+        club.use(exclusive + GROUPS, admin)
+        if admin:
+            club.add("ada")
+            club.database.run("insert into people_groups (person_id, group_id) values (1, 1)")
+        club.refuse(code, "data", "add", "topics", "topic=x")
