@@ -182,3 +182,176 @@ columns = ["id"]
         assert shown["notes"] == [7]
         answer("users", "delete", "ida", "--yes", *options)
         assert database.rows("select id from notes order by 1") == [(8,), (9,)]
+
+
+TABLES = [
+    "create table people (id integer primary key, login varchar(9) not null unique, boss integer)",
+    "create table notes (id integer primary key, person integer)",
+    "create table log (kind varchar(9), person integer, editor integer)",
+    "create table posts (author integer)",
+    "create table files (id integer primary key, owner integer, name varchar(9), note varchar(9))",
+    "insert into people values (1, 'ida', null), (2, 'bo', null), (3, 'cy', null)",
+]
+
+
+def test_rows_of_missing_tables_hide_no_other_rows(answer, tmp_path):
+    text = PROFILE.replace(
+        '["notes.person"]', '["drafts?.person", "log.person -> drafts?.person", "notes.person"]'
+    )
+    text = text.replace('"archive?.person"', '"log.editor -> drafts?.person" = "history"\n"archive?.person"')
+    text += '[[users.transfer]]\ntable = "drafts?"\ncolumn = "author"\n'
+    (tmp_path / "club.toml").write_text(text)
+    with empty_database("sqlite", tmp_path / "club.db") as database:
+        database.run(
+            *TABLES, "insert into notes values (7, 1), (8, 2)", "insert into log values ('note', 2, 2)"
+        )
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        answer("users", "delete", "ida", "--transfer-to", "bo", "--yes", *options)
+        assert database.rows("select id from notes") == [(8,)]
+        answer("users", "delete", "bo", "--yes", *options)
+        assert database.rows("select id from notes") == []
+
+
+@pytest.mark.parametrize("path", ["files.owner", "notes.person"])
+def test_transferred_rows_are_not_deleted_and_hide_no_other_rows(answer, tmp_path, path):
+    others = {"files.owner", "notes.person"} - {path}
+    text = PROFILE.replace('["notes.person"]', f'["{path}", "{others.pop()}"]')
+    (tmp_path / "club.toml").write_text(text)
+    with empty_database("sqlite", tmp_path / "club.db") as database:
+        database.run(
+            *TABLES, "insert into notes values (7, 1), (8, 2)", "insert into files (id, owner) values (1, 1)"
+        )
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        answer("users", "delete", "ida", "--transfer-to", "bo", "--yes", *options)
+        assert database.rows("select id from notes") == [(8,)]
+        assert database.rows("select id, owner from files") == [(1, 2)]
+
+
+def test_duplicates_of_several_users_are_found_behind_rows_without_a_value(answer, tmp_path):
+    once = 'column = "owner"\nonce = ["name"]'
+    (tmp_path / "club.toml").write_text(PROFILE.replace('column = "owner"', once))
+    with empty_database("sqlite", tmp_path / "club.db") as database:
+        database.run(
+            *TABLES,
+            # the index of the app is missing: ida has a name twice
+            "insert into files (id, owner, name) values (1, 1, null), (2, 1, 'a'), (3, 1, 'a'), (4, 1, 'b')",
+            "insert into files (id, owner, name) values (5, 2, null), (6, 2, 'b'), (7, 2, 'c'), (8, 3, 'c')",
+        )
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        words = ("users", "delete", "ida", "bo", "--transfer-to", "cy", *options)
+        error = answer(*words, "--yes", status=6)["error"]
+        assert (error["code"], "3 rows of files (name)" in error["message"]) == ("duplicate-rows", True)
+        data = answer(*words, "--delete-duplicates", "--yes")["data"]
+        assert (data["duplicates"], data["transferred"]) == ({"files": 3}, {"files": 4})
+        kept = database.rows("select id, owner, name from files order by id")
+        assert kept == [(1, 3, None), (2, 3, "a"), (4, 3, "b"), (5, 3, None), (8, 3, "c")]
+
+
+def test_new_owner_among_deleted_users_is_refused(answer, tmp_path):
+    (tmp_path / "club.toml").write_text(PROFILE)
+    with empty_database("sqlite", tmp_path / "club.db") as database:
+        database.run(*TABLES)
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        words = ("users", "delete", "ida", "bo", "--transfer-to", "bo", "--yes")
+        error = answer(*words, *options, status=2)["error"]
+        assert (error["code"], "bo is deleted too" in error["message"]) == ("usage", True)
+        assert len(database.rows("select id from people")) == 3
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mysql"])
+def test_values_of_paths_have_the_types_of_their_columns(answer, tmp_path, engine):
+    paths = ["marks[level=3].person", "marks[code=7].editor", "marks[note=x].author"]
+    (tmp_path / "club.toml").write_text(PROFILE.replace('["notes.person"]', str(paths).replace("'", '"')))
+    with empty_database(engine, tmp_path / "club.db") as database:
+        database.run(
+            *TABLES[:5],
+            (
+                "create table marks (id integer, level integer, code varchar(9), note varchar(9), person integer,"
+                " editor integer, author integer)"
+            ),
+            "insert into people values (1, 'ida', null)",
+            "insert into marks values (1, 3, '3', '3', 1, null, null), (2, 7, '7', '7', null, 1, null),"
+            " (3, 1, '1', 'x', null, null, 1), (4, 1, '1', '1', 1, 1, 1)",
+        )
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        answer("users", "delete", "ida", "--yes", *options)
+        assert [key for (key,) in database.rows("select id from marks")] == [4]
+
+
+def test_path_requires_a_key_of_one_column_or_names_one(answer, tmp_path):
+    path = "parts.doc -> docs.person"
+    (tmp_path / "club.toml").write_text(PROFILE.replace("notes.person", path))
+    with empty_database("sqlite", tmp_path / "club.db") as database:
+        database.run(
+            *TABLES,
+            "create table docs (id integer, version integer, person integer, primary key (id, version))",
+            "create table parts (id integer primary key, doc integer)",
+            "insert into docs values (5, 1, 1), (6, 1, 2)",
+            "insert into parts values (1, 5), (2, 6)",
+        )
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        error = answer("users", "delete", "ida", "--yes", *options, status=2)["error"]
+        assert (error["code"], "a primary key of docs" in error["message"]) == ("schema-mismatch", True)
+
+
+def test_lists_of_a_user_have_the_columns_that_the_deployment_has(answer, tmp_path):
+    lists = """
+[users.related.log]
+rows = "log.person"
+columns = ["kind", "editor", "extra?"]
+order = "-editor"
+[users.related.pairs]
+rows = "log.person"
+columns = ["editor", "extra?"]
+order = "editor"
+limit = 2
+[users.related.extra]
+rows = "log.person"
+columns = ["kind", "extra"]
+"""
+    (tmp_path / "club.toml").write_text(PROFILE + lists)
+    with empty_database("sqlite", tmp_path / "club.db") as database:
+        database.run(*TABLES, "insert into log values ('a', 1, 9), ('b', 1, 10), ('c', 1, 11), ('d', 2, 12)")
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        shown = answer("users", "show", "ida", *options)["data"]
+        assert [row["kind"] for row in shown["log"]] == ["c", "b", "a"]
+        assert shown["log"][0] == {"kind": "c", "editor": 11}
+        assert (shown["pairs"], "extra" in shown) == ([9, 10], False)
+        (tmp_path / "more.toml").write_text(PROFILE + lists)
+        database.run("alter table log add column extra varchar(9)")
+        shown = answer("users", "show", "ida", "--profile", str(tmp_path / "more.toml"), *options[2:])["data"]
+        assert shown["log"][0] == {"kind": "c", "editor": 11, "extra": None}
+        assert shown["extra"][0] == {"kind": "a", "extra": None}
+
+
+def test_counts_of_a_user_are_those_of_the_paths_that_exist(answer, tmp_path):
+    counts = '[users.counts]\nposts = "posts.author"\nlines = "log.editor -> people.boss"\nlost = "drafts.author"\n'
+    (tmp_path / "club.toml").write_text(PROFILE.replace("[users.retained]", f"{counts}[users.retained]"))
+    with empty_database("sqlite", tmp_path / "club.db") as database:
+        database.run(
+            *TABLES, "update people set boss = 1 where id = 2", "insert into posts values (1), (1), (2)"
+        )
+        database.run("insert into log values ('a', 3, 2), ('b', 3, 3)")
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        statistics = answer("users", "show", "ida", *options)["data"]["statistics"]
+        assert statistics == {"posts": 2, "lines": 1, "lost": None}
+
+
+def test_names_of_rows_to_which_a_user_refers_are_shown(answer, tmp_path):
+    fields = 'fields = { login = "login", boss = "boss" }\nlookup = { boss = { table = "ranks", key = "id", name = "title" } }'
+    (tmp_path / "club.toml").write_text(PROFILE.replace('fields = { login = "login" }', fields))
+    with empty_database("sqlite", tmp_path / "club.db") as database:
+        database.run(*TABLES, "update people set boss = id + 5 where id < 3")
+        options = ("--profile", str(tmp_path / "club.toml"), "--url", f"main={database.url}")
+        assert "boss_name" not in answer("users", "show", "ida", *options)["data"]
+        database.run(
+            "create table ranks (id integer primary key, title varchar(9))",
+            "insert into ranks values (6, 'chief')",
+        )
+        names = [
+            answer("users", "show", login, *options)["data"].get("boss_name", "none")
+            for login in ("ida", "bo", "cy")
+        ]
+        assert names == ["chief", None, "none"]
+        listed = answer("users", "list", "--filter", "boss=chief", *options)["data"]["items"]
+        assert [user["login"] for user in listed] == ["ida"]
