@@ -96,8 +96,14 @@ def test_undo_of_a_role_ends_sessions_that_began_since(answer, pantry):
     answer("users", "set-role", "ana", "chief")
     number = str(find_newest(answer))
     add_session(pantry, "new-session")
+    others = f"select count(*) from member_logins where member_uuid != '{ANA}'"
+    before = pantry.rows(others)
+    assert before[0][0] > 0
     assert answer("undo", number, "--yes")["data"]["ended_sessions"] == 1
     assert pantry.rows("select * from member_logins where token = 'new-session'") == []
+    assert pantry.rows(others) == before
+    answer("users", "update", "ana", "--email", "x@larder.example")
+    assert answer("undo", str(find_newest(answer)), "--yes")["data"]["ended_sessions"] == 0
 
 
 def test_rows_of_ended_sessions_are_restored_as_far_as_they_can_be(answer, pantry):

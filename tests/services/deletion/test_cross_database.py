@@ -297,6 +297,13 @@ def test_plan_announces_rows_that_foreign_keys_of_the_other_database_delete(
         assert plan["rows"] == {"people": 1, "notes/notes": 2, "notes/comments": 2, "notes/links": 1}
         assert plan["destructive"]
         assert sum("in pair/notes" in step for step in plan["steps"]) == 3
+        answer(
+            "data", "delete", "links", "2", "--db", "notes", "--yes"
+        )  # no guard of users reads this database
+        links = notes_db.execute("select id from links").fetchall()
+        notes_db.execute("insert into links values (2, 3)")
+        notes_db.commit()
+        assert links == [(1,)]
         answer(*words, "--yes")
         counts = [
             notes_db.execute(f"select count(*) from {table}").fetchone() for table in ("notes", "comments")

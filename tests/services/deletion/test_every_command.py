@@ -229,3 +229,22 @@ def test_sign_out_without_described_sessions_is_refused(answer, rows, club):
         assert rows()["visits"] == 2
     finally:
         (club.folder / "club.toml").write_text(described)
+
+
+@pytest.mark.parametrize("club", ["sqlite"], indirect=True)
+def test_transfer_of_a_role_destroys_data_if_one_of_its_changes_does(answer, rows, club):
+    text = (club.folder / "club.toml").read_text()
+    (club.folder / "exclusive.toml").write_text(
+        text.replace('{ default = "member"', '{ exclusive = "lead", default = "member"')
+    )
+    options = ("--profile", str(club.folder / "exclusive.toml"), "--url", f"main={club.url}")
+    plan = answer("users", "set-role", "bo", "lead", "--demote-to", "guest", "--dry-run", *options)["data"][
+        "plan"
+    ]
+    # only rows of bo have dependent rows
+    assert (plan["destructive"], plan["deleted"]["posts"], plan["deleted"]["posts_more"]) == (True, 2, 2)
+    club.run("delete from posts_more", "delete from visits_more")
+    plan = answer("users", "set-role", "bo", "lead", "--demote-to", "guest", "--dry-run", *options)["data"][
+        "plan"
+    ]
+    assert (plan["destructive"], plan["deleted"]["posts"]) == (False, 2)

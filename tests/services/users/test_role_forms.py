@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from contextlib import closing
 
 import pytest
 
+from dbctl.config import Selection
+from dbctl.errors import DbctlError
+from dbctl.services.app import UserSelector, open_app
+from dbctl.services.users import set_role
+from tests import servers
 from tests.databases import empty_database
 
 PROFILE = """\
@@ -696,3 +704,43 @@ def test_trigger_of_an_unrelated_table_removes_no_admin_and_no_holder(club):
             club.add("ada")
             club.database.run("insert into people_groups (person_id, group_id) values (1, 1)")
         club.refuse(code, "data", "add", "topics", "topic=x")
+
+
+@pytest.mark.parametrize("club", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("form", ["enum", GROUPS])
+@pytest.mark.parametrize(
+    ("exclusive", "admin", "code"),
+    [("", "boss", "last-admin"), ("exclusive = 'boss'\n", "", "role-exclusive")],
+)
+def test_role_that_the_app_removes_concurrently_is_not_counted(club, form, exclusive, admin, code):
+    """The app has changed the role of the other user, and commits while the command waits for that row."""
+    club.use(exclusive + (FORMS["enum"][0] if form == "enum" else GROUPS), admin)
+    club.add("ada", "bob", is_admin="false", kind="'boss'")
+    club.database.run("insert into people_groups (person_id, group_id) values (1, 1), (2, 1)")
+    codes = []
+
+    def demote():
+        selection = Selection(config=str(club.config), app="club")
+        with open_app(selection, timeout=20) as app:
+            try:
+                set_role(app, UserSelector(logins=["ada"]), "user").apply()
+                codes.append("done")
+            except DbctlError as error:
+                codes.append(error.code)
+
+    thread = threading.Thread(target=demote)
+    with (
+        closing(servers.connection(club.database.own)) as app,
+        closing(servers.connection(club.database.own)) as observer,
+    ):
+        app.execute("begin")
+        app.execute("update people set kind = 'user' where login = 'bob'")
+        app.execute("delete from people_groups where person_id = 2")
+        pid = app.info.backend_pid
+        thread.start()
+        waiting = "select 1 from pg_stat_activity where %s = any(pg_blocking_pids(pid))"
+        while thread.is_alive() and not observer.execute(waiting, [pid]).fetchall():
+            time.sleep(0.01)
+        app.execute("commit")
+    thread.join()
+    assert codes == [code]
