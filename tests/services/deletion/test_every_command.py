@@ -117,7 +117,7 @@ def rows(club, monkeypatch):
     ]
     club.run(
         *drops,
-        "create table people (id integer primary key, login varchar(20), hash varchar(99), enabled integer)",
+        f"create table people (id {KEY[club.engine]}, login varchar(20), hash varchar(99), enabled integer)",
         f"insert into people values (1, 'ann', '$2b$10${'a' * 53}', 1), (2, 'bo', '$2b$10${'b' * 53}', 1)",
         "create table rights (id integer primary key, name varchar(20))",
         "insert into rights values (1, 'read')",
