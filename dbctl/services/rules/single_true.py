@@ -94,10 +94,7 @@ def _find_rules(app: App, database: str, live: LiveTable) -> list[Exclusive]:
 
 def _count_true(live: LiveTable, rule: Exclusive) -> Counter[object]:
     """Return the number of rows in which the column is true, by the value of ``within``."""
-    column, within = _columns(live, rule)
-    if column is None:
-        return Counter()
-    where = [_is_set(live, column)]
+    where, within = [_is_set(live, live.column(rule.column))], find_column(live.table, rule.within)
     if within is None:
         return Counter({None: live.db.count(live.name, where)})
     return Counter(owner for (owner,) in live.db.select(live.name, [within], where))

@@ -458,6 +458,9 @@ def test_every_write_path_rejects_rows_that_break_a_rule(answer, guild, engine, 
         assert_refused(
             answer, db, "data", "set", case.table, *where, *format_assignments(case.changed), "--yes"
         )
+    if rule == "StateTransition":  # no transition leads back
+        for selection in (["2"], ["--filter", "id=2"]):
+            assert_refused(answer, db, "data", "set", "jobs", *selection, "state=open", "--yes")
     if case.removed:
         assert_refused(answer, db, "data", "delete", case.table, str(case.removed), "--yes")
     if engine == "sqlite" or rule in RESTORED_ON_SERVERS:
