@@ -319,6 +319,11 @@ def test_name_of_a_row_of_roles_does_not_show_that_its_users_are_admins(shop, ke
     if admin is None:
         error = shop.run("users", "delete", "bo@example.org", status=6)["error"]
         assert error["code"] == "admin-undecided"
+        with closing(sqlite3.connect(shop.path)) as connection, connection:
+            connection.execute("insert into roles values (2, 'Guest')")
+        for option in ([], ["--dry-run"]):
+            error = shop.run("users", "set-role", "ada@example.org", "Guest", *option, status=6)["error"]
+            assert error["code"] == "admin-undecided"
 
 
 @pytest.mark.parametrize(("login", "is_active"), [("null", True), ("'staff@example.org'", False)])
