@@ -389,6 +389,7 @@ _dbctl_value() {  # sets candidates for the value of option $1 of the command $p
         'audit list:--since') candidates='' ;;
         'audit list:--limit') candidates='' ;;
         'audit verify:--anchor') candidates='' ;;
+        'audit export:--since') candidates='' ;;
         'notify summary:--since') candidates='' ;;
         'support:--to') candidates='@file' ;;
         *) return 1 ;;
@@ -803,7 +804,7 @@ _dbctl() {
         'audit list') children=''; flags='--command --since --limit' ;;
         'audit show') children=''; flags='' ;;
         'audit verify') children=''; flags='--anchor' ;;
-        'audit export') children=''; flags='' ;;
+        'audit export') children=''; flags='--since' ;;
         'notify') children='test check summary'; flags='' ;;
         'notify test') children=''; flags='' ;;
         'notify check') children=''; flags='' ;;
@@ -892,7 +893,6 @@ _dbctl() {
             'migrate mark:'*) candidates='@argument:migrations' ;;
             'migrate repair:'*) candidates='@argument:migrations' ;;
             'audit verify:'*) candidates='@file' ;;
-            'audit export:'*) candidates='@file' ;;
             'notify test:'0) candidates='ping ntfy webhook email apprise' ;;
             'completions show:'0) candidates='bash zsh fish' ;;
             'completions install:'0) candidates='bash zsh fish' ;;

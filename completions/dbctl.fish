@@ -803,9 +803,9 @@ complete -c dbctl -n '__dbctl_at \'runs prune\'' -l dry-run -s n -d 'Show the pl
 complete -c dbctl -n '__dbctl_at \'audit list\'' -l command -x -d 'Select operations of this command or group: users set-role, users'
 complete -c dbctl -n '__dbctl_at \'audit list\'' -l since -x -d 'Select operations within this time'
 complete -c dbctl -n '__dbctl_at \'audit list\'' -l limit -x -d 'Show at most N rows'
-complete -c dbctl -n '__dbctl_at \'audit verify\'' -l anchor -x -d 'Require the end that an earlier verification printed'
+complete -c dbctl -n '__dbctl_at \'audit verify\'' -l anchor -x -d 'Require the end that an earlier verification printed; - reads ends from standard input, also among other text'
 complete -c dbctl -n '__dbctl_at \'audit verify\'' -F
-complete -c dbctl -n '__dbctl_at \'audit export\'' -F
+complete -c dbctl -n '__dbctl_at \'audit export\'' -l since -x -d 'Select the records after this number'
 complete -c dbctl -n '__dbctl_at \'notify test\' 0' -f -a 'ping ntfy webhook email apprise'
 complete -c dbctl -n '__dbctl_at \'notify summary\'' -l since -x -d 'Count runs that began within this time'
 complete -c dbctl -n '__dbctl_at \'notify summary\'' -l report -d 'Attach the page of dbctl report to the e-mail, with the same period'

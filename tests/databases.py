@@ -175,3 +175,9 @@ def empty_database(engine: str, path: Path) -> Iterator[ComparedDatabase]:
     else:
         with servers.mysql_database() as url:
             yield MySQL(url)
+
+
+def read_event_store(folder):
+    """Return all bytes of the event store in a directory for state as text."""
+    paths = sorted(folder.glob("events.sqlite*"))
+    return b"".join(path.read_bytes() for path in paths).decode(errors="backslashreplace")

@@ -203,6 +203,8 @@ CONFIGURATION_EXAMPLES: dict[tuple[str, str], object] = {
     ("AuditConfig", "required"): True,
     ("AuditConfig", "values"): False,
     ("AuditConfig", "max_rows"): 5000,
+    ("AuditConfig", "anchor_command"): ["ssh", "anchors@log.example"],
+    ("AuditConfig", "syslog"): True,
     ("JournalConfig", "folder"): "/var/lib/dbctl",
     ("JournalConfig", "keep"): "400d",
     ("JournalConfig", "max_runs"): 20_000,

@@ -3,12 +3,12 @@
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 import typer
 
 from dbctl.cli._support.app import period_option
-from dbctl.cli._support.audit import read_anchors, require_folder
+from dbctl.cli._support.audit import parse_anchors, read_manifest_anchors, require_folder
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_positive, read_options
@@ -16,20 +16,18 @@ from dbctl.cli._support.parameters import Limit
 from dbctl.errors import Exit
 from dbctl.model import Page, time_before
 from dbctl.render import Format, streams
-from dbctl.services import audit
+from dbctl.services.events.changes import export as change_export
+from dbctl.services.events.changes import operations, records
+from dbctl.services.events.changes import verify as verification
+from dbctl.services.events.store import FILE_NAME
 from dbctl.spec import EVERYWHERE, Example
 
 GROUP = Group("audit")
 
-Rotated: TypeAlias = Annotated[
-    list[Path] | None,
-    typer.Argument(metavar="[FILE]...", help="Rotated files of the log that are in other directories."),
-]
-
 
 @GROUP.command(
     "list",
-    answers=lambda: (Page[audit.Operation],),
+    answers=lambda: (Page[records.Operation],),
     examples=(
         Example("audit list --since 7d", on="larder samples", needs=("settings set {setting} {value}",)),
         Example("audit list --command users --limit 10 -o json", on="flashpoint-web"),
@@ -52,15 +50,15 @@ def list_(
 ) -> int:
     """List the recorded operations, newest first; --app NAME selects one app."""
     folder = require_folder(ctx)
-    selected = audit.OperationFilter(
+    selected = operations.OperationFilter(
         app=read_options(ctx).app, command=command, since=time_before(since) if since else None, limit=limit
     )
-    return emit(ctx, audit.list_operations(folder, selected), target=str(folder))
+    return emit(ctx, operations.list_operations(folder, selected), target=str(folder))
 
 
 @GROUP.command(
     "show",
-    answers=lambda: (audit.OperationDetails,),
+    answers=lambda: (records.OperationDetails,),
     examples=(
         Example("audit show {operation}", on=EVERYWHERE, needs=("settings set {setting} {value}",)),
         Example("audit show {operation} -o json"),
@@ -74,41 +72,42 @@ def show_(
 ) -> int:
     """Show an operation with its rows before and after it; secrets are masked."""
     folder = require_folder(ctx)
-    return emit(ctx, audit.show_operation(folder, operation), target=str(folder))
+    return emit(ctx, operations.show_operation(folder, operation), target=str(folder))
 
 
 @GROUP.command(
     "verify",
-    answers=lambda: (audit.AuditChecked,),
+    answers=lambda: (verification.AuditChecked,),
     recorded=True,
     findings=True,
     examples=(
         Example("audit verify", on=EVERYWHERE, needs=("settings set {setting} {value}",)),
-        Example("audit verify /archive/audit.jsonl.1"),
+        Example("audit verify /archive/audit.jsonl"),
     ),
 )
 def verify(
     ctx: typer.Context,
-    files: Rotated = None,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE]...", help="Exported copies of the log, or files of older versions."),
+    ] = None,
     anchor: Annotated[
         str,
         typer.Option(
-            "--anchor", metavar="SEQUENCE:HASH", help="Require the end that an earlier verification printed."
+            "--anchor",
+            metavar="ANCHOR",
+            help="Require the end that an earlier verification printed; - reads ends from standard input, also among other text.",
         ),
     ] = "",
 ) -> int:
     """Check that no record of the log was edited, deleted or reordered; exit 4 if one was."""
-    folder = require_folder(ctx)
-    anchors, journal_error = read_anchors(folder, anchor)
-    result = audit.verify_log(
-        folder,
-        anchors=anchors,
-        journal_error=journal_error,
-        others=files or (),
-        stored=audit.parse_anchor(anchor),
+    folder, stored = require_folder(ctx), parse_anchors(anchor)
+    anchors, errors = read_manifest_anchors(ctx, folder)
+    result = verification.verify_log(
+        folder, anchors=anchors, errors=errors, others=files or (), stored=stored
     )
     status = Exit.CHECK_FAILED if result.has_errors else Exit.OK
-    return emit(ctx, result, status=status, target=str(folder / audit.FILE_NAME))
+    return emit(ctx, result, status=status, target=str(folder / FILE_NAME))
 
 
 @GROUP.command(
@@ -116,14 +115,19 @@ def verify(
     answers=lambda: (Page[dict[str, Any]],),
     examples=(
         Example("audit export > audit.jsonl", on=EVERYWHERE, needs=("settings set {setting} {value}",)),
-        Example("audit export /archive/audit.jsonl.1 > audit.jsonl"),
+        Example("audit export --since 812 > newest.jsonl"),
     ),
 )
-def export(ctx: typer.Context, files: Rotated = None) -> int:
+def export(
+    ctx: typer.Context,
+    since: Annotated[
+        int, typer.Option("--since", min=0, metavar="NUMBER", help="Select the records after this number.")
+    ] = 0,
+) -> int:
     """Print the records of the log as JSON Lines, the oldest first; their hashes remain valid."""
     folder = require_folder(ctx)
     if read_options(ctx).output not in (Format.TABLE, Format.JSONL):
-        return emit(ctx, audit.export_records(folder, files or ()), target=str(folder))
-    for line in audit.export_lines(folder, files or ()):
+        return emit(ctx, change_export.export_records(folder, since=since), target=str(folder))
+    for line in change_export.export_lines(folder, since=since):
         streams.write(line, utf8=True)
     return 0

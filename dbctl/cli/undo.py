@@ -13,7 +13,7 @@ from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import parse_positive
 from dbctl.cli._support.parameters import DryRun
 from dbctl.model import DryRunResult
-from dbctl.services import audit
+from dbctl.services.events.changes.operations import show_operation
 from dbctl.services.undo import Undone, undo_operation
 from dbctl.spec import EVERYWHERE, Example, Write
 
@@ -45,7 +45,7 @@ def undo(
     Ended sessions and secrets, such as password hashes, are not restored: the audit log does not contain them.
     """
     selection = read_selection(ctx)
-    details = audit.show_operation(require_folder(ctx), operation, is_verified=True)
+    details = show_operation(require_folder(ctx), operation, is_verified=True)
     if not selection.app:
         selection = structs.replace(selection, app=details.app)
     with open_app(ctx, selection) as opened:

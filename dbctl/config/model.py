@@ -341,6 +341,9 @@ class AuditConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     values: bool = True  #: whether to record rows before and after a change; ``undo`` needs them
     #: the number of rows of an operation up to which rows are recorded, and not only counted
     max_rows: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1000
+    #: a program and its arguments, run without a shell after each change: it reads the end of the log from standard input, to store it where no user of the log may change it
+    anchor_command: Sequence[str] = ()
+    syslog: bool = False  #: whether to write the end of the log to the system log after each change
 
 
 class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -89,6 +89,8 @@ def read_sections(file: Path, copies: Mapping[Path, Path] | None = None) -> Sect
             for key, reason in environment.check_secret(name, secret)
         ]
         reasons += _check_journal(content.journal)
+        if content.audit.anchor_command and not content.audit.anchor_command[0].strip():
+            reasons.append((("audit", "anchor_command"), "the program is missing"))
         for key, entry in _list_sections(source, content):
             if other := origins.get(key):
                 line = toml.line_of(other.text, key)
@@ -98,7 +100,7 @@ def read_sections(file: Path, copies: Mapping[Path, Path] | None = None) -> Sect
     raise_problems(problems, paths)
     folder = _base_folder(file)
     journal = _resolve_journal(entries.pop(("journal",), JournalConfig()), folder)
-    audit = entries.pop(("audit",), AuditConfig())
+    audit = _resolve_audit(entries.pop(("audit",), AuditConfig()), folder)
     notify = entries.pop(("notify",), NotifyConfig())
     apps, secrets = (
         {name: entry for (kind, name), entry in entries.items() if kind == table}
@@ -208,7 +210,7 @@ def _check_notifications(sections: Sections) -> list[toml.Problem]:
 
 def _has_commands(sections: Sections) -> bool:
     """Whether the configuration names programs that dbctl runs."""
-    if any(secret.command for secret in sections.secrets.values()):
+    if sections.audit.anchor_command or any(secret.command for secret in sections.secrets.values()):
         return True
     return any(
         app.hooks != HooksConfig() or app.maintenance_mode or (app.embedder and app.embedder.command)
@@ -220,3 +222,12 @@ def _resolve_journal(section: JournalConfig, folder: Path) -> JournalConfig:
     if not section.folder or section.folder == STATE_OFF:
         return section
     return msgspec.structs.replace(section, folder=str(folder / atomic.expand_home(section.folder)))
+
+
+def _resolve_audit(section: AuditConfig, folder: Path) -> AuditConfig:
+    program, *words = section.anchor_command or ("",)
+    if "/" not in program:  # it is searched on the PATH
+        return section
+    return msgspec.structs.replace(
+        section, anchor_command=[str(folder / atomic.expand_home(program)), *words]
+    )

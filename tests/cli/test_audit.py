@@ -10,11 +10,17 @@ from contextlib import closing
 import pytest
 
 from dbctl.cli.main import main
+from tests.databases import read_event_store
 
 CONFIGURATION = (
     '[apps.blog]\nprofile = "plain"\ndatabases = "blog.db"\n[apps.blog.backup]\nrepository = "backups"\n'
 )
 SET = ("data", "set", "posts", "1")
+TRIGGERS = "".join(
+    f"create trigger changes_{name} before {name} on changes begin select raise(abort, 'no'); end;"
+    for name in ("update", "delete")
+)
+REPLACE = "update changes set record = cast(replace(cast(record as text), '{}', '{}') as blob)"
 
 
 @pytest.fixture
@@ -33,8 +39,30 @@ def blog(tmp_path, monkeypatch):
     return tmp_path
 
 
+def edit_log(blog, *statements):
+    """Change the records as a user who may write the store can."""
+    with closing(sqlite3.connect(blog / "state" / "events.sqlite")) as connection, connection:
+        connection.executescript("drop trigger changes_update; drop trigger changes_delete;")
+        for statement in statements:
+            connection.execute(statement)
+        connection.executescript(TRIGGERS)
+
+
+def forbid_records(blog):
+    """Let each record of a change fail, but no record of a run."""
+    with closing(sqlite3.connect(blog / "state" / "events.sqlite")) as connection, connection:
+        connection.execute(
+            "create trigger forbidden before insert on changes begin select raise(abort, 'forbidden'); end"
+        )
+
+
 def configure(blog, text):
     (blog / "dbctl.toml").write_text(f"{CONFIGURATION}[audit]\n{text}\n")
+
+
+def copy_store(source, destination):
+    with closing(sqlite3.connect(source)) as connection, closing(sqlite3.connect(destination)) as copy:
+        connection.backup(copy)
 
 
 def read_rows(blog):
@@ -70,7 +98,7 @@ def test_reading_and_dry_runs_and_unchanged_rows_are_not_recorded(answer, blog):
     answer(*SET, "title=a")
     answer("data", "set", "posts", "9", "title=z", status=5)
     assert read_operations(answer) == []
-    assert not (blog / "state" / "audit.jsonl").exists()
+    assert answer("audit", "verify")["data"]["checked"] == 0
 
 
 def test_undo_restores_rows_that_foreign_keys_deleted(answer, blog):
@@ -115,8 +143,12 @@ def test_filters_and_export(answer, blog, capsys):
     capsys.readouterr()
     assert main(["audit", "export"]) == 0
     exported = capsys.readouterr().out
-    assert exported == (blog / "state" / "audit.jsonl").read_text()
+    with closing(sqlite3.connect(blog / "state" / "events.sqlite")) as connection:
+        rows = connection.execute("select cast(record as text) from changes order by seq").fetchall()
+    assert exported == "".join(f"{row[0]}\n" for row in rows)
     assert [json.loads(line)["sequence"] for line in exported.splitlines()] == [1, 2, 3, 4, 5]
+    assert main(["audit", "export", "--since", "3"]) == 0
+    assert capsys.readouterr().out == "".join(exported.splitlines(keepends=True)[3:])
     answer("audit", "show", "99", status=5)
 
 
@@ -124,34 +156,50 @@ def test_edited_and_truncated_logs_are_detected(answer, blog):
     answer(*SET, "title=y")
     anchor = answer("audit", "verify")["data"]["anchor"]
     answer(*SET, "title=z")
-    log = blog / "state" / "audit.jsonl"
-    content = log.read_bytes()
-    log.write_bytes(content.replace(b'"title":"y"', b'"title":"x"', 1))
+    path, copy = blog / "state" / "events.sqlite", blog / "copy.sqlite"
+    copy_store(path, copy)
+    edit_log(blog, REPLACE.format('"title":"y"', '"title":"x"') + " where seq = 2")
     assert read_codes(answer) == ["audit-edited"]
     number = str(read_operations(answer)[0]["operation"])
     assert answer("undo", number, "--yes", status=4)["error"]["code"] == "audit-invalid"
-    log.write_bytes(b"".join(content.splitlines(keepends=True)[:-2]))
+    copy_store(copy, path)
+    edit_log(blog, "delete from changes where seq > 3")
+    (blog / "state" / "audit.anchor").unlink()
     assert read_codes(answer) == ["audit-truncated"]  # the journal has the end
-    log.write_bytes(content)
+    copy_store(copy, path)
     assert read_codes(answer, "--anchor", anchor, status=0) == []
     wrong = anchor[:-1] + ("0" if anchor[-1] != "0" else "1")
     assert read_codes(answer, "--anchor", wrong) == ["audit-replaced"]
     answer("audit", "verify", "--anchor", "nonsense", status=2)
 
 
-def test_log_that_was_rotated_by_hand_continues(answer, blog):
+def move_store(source, destination):
+    destination.mkdir(exist_ok=True)
+    for path in source.glob("events.sqlite*"):
+        path.rename(destination / path.name)
+
+
+def test_log_that_was_moved_away_is_missing_and_the_next_one_continues_it(answer, blog, capsys):
     answer(*SET, "title=y")
     number = str(read_operations(answer)[0]["operation"])
-    archive = blog / "archive.jsonl"
-    (blog / "state" / "audit.jsonl").rename(archive)
-    assert read_codes(answer) == ["audit-truncated"]
+    archive, export = blog / "archive", blog / "export.jsonl"
+    anchor = answer("audit", "verify")["data"]["anchor"]
+    capsys.readouterr()
+    assert main(["audit", "export"]) == 0
+    export.write_text(capsys.readouterr().out)
+    move_store(blog / "state", archive)
+    assert read_codes(answer) == ["audit-missing"]
     answer(*SET, "title=z")
-    assert read_codes(answer) == ["audit-rotated"]
-    assert read_codes(answer, str(archive), status=0) == []
+    assert read_codes(answer) == ["audit-replaced"]
+    assert read_codes(answer, "--anchor", anchor, status=0) == ["audit-replaced"]
+    assert read_codes(answer, str(export), status=0) == []
     answer("undo", number, "--yes", status=5)
-    archive.rename(blog / "state" / "audit.jsonl.1")
+    move_store(blog / "state", blog / "new")
+    move_store(archive, blog / "state")
+    assert read_codes(answer) == ["audit-replaced"]  # the file next to it has the anchor of the other one
+    (blog / "state" / "audit.anchor").write_text(anchor)
     assert read_codes(answer, status=0) == []
-    answer("undo", str(read_operations(answer)[0]["operation"]), "--yes")
+    answer(*SET, "title=y")
     answer("undo", number, "--yes")
     assert read_rows(blog)[0][0] == (1, "a")
 
@@ -159,7 +207,7 @@ def test_log_that_was_rotated_by_hand_continues(answer, blog):
 def test_export_of_the_log_is_a_copy_and_no_tampering(answer, blog, capsys):
     answer(*SET, "title=y")
     answer(*SET, "title=z")
-    log, export = blog / "state" / "audit.jsonl", blog / "export.jsonl"
+    export, path, copy = blog / "export.jsonl", blog / "state" / "events.sqlite", blog / "copy.sqlite"
     capsys.readouterr()
     assert main(["audit", "export"]) == 0
     export.write_text(capsys.readouterr().out)
@@ -176,23 +224,27 @@ def test_export_of_the_log_is_a_copy_and_no_tampering(answer, blog, capsys):
     assert read_codes(answer, str(export)) == ["audit-edited", "audit-copy"]
 
     export.write_text("".join(lines))
-    content = log.read_text()
-    log.write_text("".join(lines[:-2]))
+    copy_store(path, copy)
+    edit_log(blog, "delete from changes where seq > 3")
     assert "audit-truncated" in read_codes(answer, str(export))
-    log.write_text("".join(lines[3:]))  # its earlier part was moved away after the export
+    copy_store(copy, path)
+    edit_log(blog, "delete from changes where seq <= 3")
     assert read_codes(answer, str(export), status=0) == ["audit-copy"]
-    log.write_text(content + lines[-1])
-    assert read_codes(answer, str(export)) == ["audit-reordered", "audit-copy"]
+    assert read_codes(answer) == ["audit-missing", "audit-replaced"]
 
 
-def test_damaged_journal_leaves_the_log_verifiable(answer, blog):
+def test_damaged_store_leaves_an_export_verifiable(answer, blog, capsys):
     answer(*SET, "title=y")
+    capsys.readouterr()
+    assert main(["audit", "export"]) == 0
+    export = blog / "export.jsonl"
+    export.write_text(capsys.readouterr().out)
     for path in (blog / "state").glob("events.sqlite*"):
         path.write_bytes(b"no database" * 1000)
-    assert read_codes(answer) == ["audit-unanchored"]
-    log = blog / "state" / "audit.jsonl"
-    log.write_text(log.read_text().replace('"user":', '"User":'))
-    assert set(read_codes(answer)) == {"audit-edited", "audit-unanchored"}
+    assert read_codes(answer) == ["audit-unreadable"]
+    assert read_codes(answer, str(export)) == ["audit-unreadable"]
+    export.write_text(export.read_text().replace('"user":', '"User":'))
+    assert set(read_codes(answer, str(export))) == {"audit-edited", "audit-unreadable"}
 
 
 def test_directory_that_cannot_be_written_is_a_warning_for_the_run_and_for_the_change(answer, blog, capsys):
@@ -207,7 +259,8 @@ def test_directory_that_cannot_be_written_is_a_warning_for_the_run_and_for_the_c
 
 
 def test_log_that_cannot_be_written_is_a_warning(answer, blog, capsys):
-    (blog / "state" / "audit.jsonl").mkdir(parents=True)
+    answer("integrity", "check")
+    forbid_records(blog)
     assert main([*SET, "title=z"]) == 0
     assert [line for line in capsys.readouterr().err.splitlines() if "audit log" in line]
     run = answer("runs", "list", "--limit", "1")["data"]["items"][0]
@@ -215,11 +268,18 @@ def test_log_that_cannot_be_written_is_a_warning(answer, blog, capsys):
     assert main([*SET, "title=z", "--quiet"]) == 0
     assert capsys.readouterr().err == ""
     assert read_rows(blog)[0][0] == (1, "z")
-    answer("audit", "verify", status=10)
-    (blog / "state" / "audit.jsonl").rmdir()
+    assert read_codes(answer, status=None) == ["audit-gap"]
+    with closing(sqlite3.connect(blog / "state" / "events.sqlite")) as connection:
+        connection.execute("drop trigger forbidden")
     for _ in range(2):
         answer(*SET, "title=y", "--quiet")
         assert read_codes(answer, status=None) == ["audit-gap"]
+
+
+def test_log_that_cannot_be_read_is_an_error(answer, blog):
+    (blog / "state" / "events.sqlite").mkdir(parents=True)
+    for words in (["verify"], ["list"], ["show", "1"], ["export"]):
+        assert answer("audit", *words, status=10)["error"]["code"] == "audit-unavailable"
 
 
 @pytest.mark.parametrize("state", ["unwritable", "off", "missing key"])
@@ -228,7 +288,7 @@ def test_change_is_refused_if_the_log_is_required(answer, blog, monkeypatch, sta
     if state == "off":
         monkeypatch.setenv("DBCTL_STATE", "off")
     elif state == "unwritable":
-        (blog / "state" / "audit.jsonl").mkdir(parents=True)
+        (blog / "state" / "events.sqlite").mkdir(parents=True)
     else:
         (blog / "state").mkdir()
         (blog / "state" / "audit.key").write_text("short")
@@ -248,7 +308,7 @@ def test_values_can_be_left_out(answer, blog):
     answer(*SET, "title=marked")
     (operation,) = read_operations(answer)
     assert operation["rows"] == {"main.posts": 1}
-    assert "marked" not in (blog / "state" / "audit.jsonl").read_text()
+    assert "marked" not in read_event_store(blog / "state")
     assert (
         answer("undo", str(operation["operation"]), "--yes", status=6)["error"]["code"] == "undo-impossible"
     )
@@ -304,7 +364,5 @@ def test_log_that_was_truncated_after_a_run_on_a_fleet_is_detected(answer, blog)
     shown = answer("audit", "show", str(operations[0]["operation"]))["data"]
     assert shown["run"] == run["id"]
     assert answer("audit", "verify")["data"]["anchor"] == run["audit"]
-    path = blog / "state/audit.jsonl"
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(lines[:-1]))
-    assert read_codes(answer)[0] == "audit-truncated"
+    edit_log(blog, "delete from changes where seq = (select max(seq) from changes)")
+    assert "audit-truncated" in read_codes(answer)

@@ -10,10 +10,10 @@ import pytest
 from dbctl.config import Selection
 from dbctl.engines.sql import ident
 from dbctl.errors import UndoConflictError
-from dbctl.services import audit
 from dbctl.services.app import open_app
+from dbctl.services.events.changes.operations import show_operation
 from dbctl.services.undo import undo_operation
-from tests.databases import File, Folder, empty_database, from_url
+from tests.databases import File, Folder, empty_database, from_url, read_event_store
 from tests.services import larder_app
 from tests.services.larder_app import ANA
 from tests.services.rules import test_rows as guild
@@ -180,7 +180,7 @@ def test_change_between_plan_and_apply_is_not_overwritten(pantry, answer, monkey
     answer("users", "update", "ana", "--email", "z@larder.example")
     number = find_newest(answer)
     with open_app(Selection(config="dbctl.toml"), timeout=5) as app:
-        change = undo_operation(app, audit.show_operation(Path(os.environ["DBCTL_STATE"]), number))
+        change = undo_operation(app, show_operation(Path(os.environ["DBCTL_STATE"]), number))
         plan = change.plan()
         pantry.run(f"update members set mail = 'between@larder.example' where member_uuid = '{ANA}'")
         with pytest.raises(UndoConflictError):
@@ -276,7 +276,7 @@ def test_secrets_are_not_in_the_log(answer, pantry, tmp_path):
     )
     answer("users", "delete", "yan", "--yes")
     hashes |= {str(value) for (value,) in pantry.rows("select secret_hash from members")}
-    content = (tmp_path / "state" / "audit.jsonl").read_text()
+    content = read_event_store(tmp_path / "state")
     assert '"$secret"' in content
     assert not [secret for secret in ("-marked", "$2b$", *hashes) if secret in content]
 

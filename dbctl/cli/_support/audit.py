@@ -1,28 +1,33 @@
-"""Record the changes of a command in the audit log."""
+"""Record the changes of a command in the event store, and collect what is known about its end."""
 
 from __future__ import annotations
 
 import os
+import re
+import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
+from msgspec import structs
 
 from dbctl.cli._support.app import read_selection
 from dbctl.cli._support.command_text import CommandText
 from dbctl.cli._support.emit import ANCHOR, RUN_ID, warn
-from dbctl.cli._support.options import RUN, command_path
+from dbctl.cli._support.options import RUN, command_path, read_options
 from dbctl.config import user_name
-from dbctl.errors import DbctlError, JournalCorruptError, JournalUnavailableError
-from dbctl.services.audit import AuditLog, Author, OperationRecorder, parse_anchor
+from dbctl.errors import DbctlError, RepositoryMissingError
+from dbctl.services.audit import Author, OperationRecorder
+from dbctl.services.events.changes.log import ChangeLog
+from dbctl.services.events.changes.records import Anchor, parse_anchor
 from dbctl.services.events.location import locate_journal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from dbctl.config import Selection
     from dbctl.services.app import App
-    from dbctl.services.audit import Anchor
 
 
 def create_recorder(ctx: typer.Context, app: App) -> OperationRecorder:
@@ -40,24 +45,14 @@ def create_recorder(ctx: typer.Context, app: App) -> OperationRecorder:
         run=run.id if run else ctx.meta.get(RUN_ID),
     )
     return OperationRecorder(
-        open_log(location.folder) if location.folder else None,
+        ChangeLog(location.folder) if location.folder else None,
         author,
         location.audit,
         app=app.name,
         warn=run.report_audit_failure if run else partial(warn, ctx),
         receive_anchor=run.set_anchor if run else partial(_store_anchor, ctx),
+        outcomes=run.changes if run else None,
     )
-
-
-def open_log(folder: Path) -> AuditLog:
-    """Return the audit log of a directory for state."""
-    return AuditLog(folder, read_anchor=partial(_read_anchor, folder))
-
-
-def _read_anchor(folder: Path) -> Anchor | None:
-    from dbctl.services.events.history import read_newest_anchor
-
-    return parse_anchor(read_newest_anchor(folder))
 
 
 def _store_anchor(ctx: typer.Context, anchor: Anchor) -> None:
@@ -66,7 +61,7 @@ def _store_anchor(ctx: typer.Context, anchor: Anchor) -> None:
 
 
 def require_folder(ctx: typer.Context) -> Path:
-    """Return the folder of the audit log, which is that of the journal.
+    """Return the folder of the event store.
 
     Raises:
         JournalDisabledError: nothing is recorded.
@@ -74,21 +69,57 @@ def require_folder(ctx: typer.Context) -> Path:
     return locate_journal(read_selection(ctx)).require_folder()
 
 
-def read_anchors(folder: Path, text: str) -> tuple[Sequence[Anchor], DbctlError | None]:
-    """Return the ends of the log in the journal and that of an option, and why the former are not known, if so.
+def parse_anchors(text: str) -> Sequence[Anchor]:
+    """Return the anchor of an option; ``-``: those in the text on standard input; empty: none.
 
     Raises:
-        BadParameter: the option is no anchor.
+        BadParameter: there is no anchor.
     """
-    from dbctl.services.events.history import list_anchors
+    if not text:
+        return []
+    words = re.findall(r"[0-9]+:[0-9a-f:]+", sys.stdin.read()) if text == "-" else [text]
+    anchors = [anchor for anchor in map(parse_anchor, words) if anchor]
+    if not anchors:
+        raise typer.BadParameter(f"{text!r} is no anchor: SEQUENCE:HASH:LOG", param_hint="'--anchor'")
+    return anchors
 
+
+def read_manifest_anchors(ctx: typer.Context, folder: Path) -> tuple[Sequence[Anchor], Sequence[DbctlError]]:
+    """Return the ends of the log in the manifests of the backups of all configured apps, and why some are not known."""
+    from dbctl.config import FleetSelection, loader
+    from dbctl.services.fleet import list_instances
+
+    selection, timeout = read_selection(ctx), read_options(ctx).timeout
+    anchors, errors = list[Anchor](), list[DbctlError]()
+    if not locate_journal(selection).config:
+        return anchors, errors
     try:
-        anchors, journal_error = [parse_anchor(line) for line in list_anchors(folder)], None
-    except (JournalUnavailableError, JournalCorruptError) as error:
-        anchors, journal_error = [], error
-    if text:
-        anchor = parse_anchor(text)
-        if anchor is None:
-            raise typer.BadParameter(f"{text!r} is not SEQUENCE:HASH", param_hint="'--anchor'")
-        anchors.append(anchor)
-    return [anchor for anchor in anchors if anchor], journal_error
+        apps = [FleetSelection(app) for app in loader.load(selection).apps.values() if app.backup]
+        instances = list_instances(apps, timeout=timeout)
+    except DbctlError as error:
+        return anchors, [error]
+    for instance in instances:
+        configured = structs.replace(selection, app=instance.app, configured=instance.configure())
+        try:
+            anchors += _read_repository(configured, folder, timeout)
+        except RepositoryMissingError:  # there is no backup yet, or `backup status` reports it
+            pass
+        except DbctlError as error:
+            errors.append(error)
+    return anchors, errors
+
+
+def _read_repository(selection: Selection, folder: Path, timeout: float) -> Iterator[Anchor]:
+    from dbctl.services.app import open_app
+    from dbctl.services.backup import Repository
+
+    with open_app(selection, timeout=timeout) as app:
+        for manifest in Repository(app).manifests()[0]:
+            # Another machine, or another directory for state, has another log.
+            if manifest.audit and (manifest.host, manifest.audit.folder) == (
+                os.uname().nodename,
+                str(folder),
+            ):
+                anchor = parse_anchor(manifest.audit.anchor)
+                if anchor:
+                    yield anchor

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import structs
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from dbctl.cli._support.log import RunLog
     from dbctl.render import CommandOutput
-    from dbctl.services.audit import Anchor
+    from dbctl.services.events.changes.records import Anchor
     from dbctl.services.events.runs import Origin
     from dbctl.services.fleet import FleetResult, Outcome
     from dbctl.services.notify import RunNotifier
@@ -78,11 +78,16 @@ class ObservedRun:
             origin=_find_origin(quiet=self._quiet),
         )
         self._recorder: RunRecorder | None = None
+        self._location = location
+        self.changes: list[Mapping[str, Any]] | None = (
+            None  #: that the end of the run records; None: it is not recorded
+        )
         self._is_reported = False
         if is_recorded and location.folder:
             self._recorder = RunRecorder(location.folder, location.settings, self._run, location.apps)
             self._record(self._recorder.begin)
             self._run = self._recorder.run
+            self.changes = []
         self._log = self._open_log()
         self._findings: Sequence[Finding] = ()
         self._notifier = self._create_notifier(location) if is_recorded else None
@@ -189,11 +194,27 @@ class ObservedRun:
             hooks=self._hooks,
             databases=list(dict.fromkeys(name for names in self._databases for name in names)),
         )
-        if self._recorder:
-            recorder = self._recorder
-            self._record(lambda: recorder.finish(self._run, self._outcomes))
+        self._record(self._finish)
+        self._publish_anchor()
         self._notify()
         self._log_end()
+
+    def _finish(self) -> None:
+        """Record the end of the run, with the changes that wait for it."""
+        if self._recorder is None or self.changes is None:
+            return
+        self._recorder.finish(self._run, self._outcomes, self.changes)
+        self._run = self._recorder.run
+        self.changes.clear()
+
+    def _publish_anchor(self) -> None:
+        """Store the end of the log outside of it, if the run changed anything."""
+        if not (self._run.audit and self._location.folder):
+            return
+        from dbctl.services.events.changes.anchors import publish_anchor
+
+        for text in publish_anchor(self._location.folder, self._location.audit, self._run.audit):
+            self._report_notification(f"the end of the audit log was not stored: {text}")
 
     def _create_notifier(self, location: JournalLocation) -> RunNotifier | None:
         """Return the notifier of the run; None: no user is to be notified."""
@@ -208,14 +229,12 @@ class ObservedRun:
         """Notify users of the result; a failure is a warning, also for a scheduled job, because nothing else reports it."""
         if self._notifier is None:
             return
-        run = structs.replace(self._run, id=self._recorder.run.id) if self._recorder else self._run
-        warnings = self._notifier.finish(run, self._outcomes, self._findings)
+        warnings = self._notifier.finish(self._run, self._outcomes, self._findings)
         for text in warnings:
             self._report_notification(text)
-        if warnings and self._recorder:
-            recorder = self._recorder
-            run = structs.replace(run, warnings=self._warnings[:MAX_WARNINGS])
-            self._record(lambda: recorder.finish(run, self._outcomes))
+        if warnings:
+            self._run = structs.replace(self._run, warnings=self._warnings[:MAX_WARNINGS])
+            self._record(self._finish)
 
     def _report_notification(self, text: str) -> None:
         streams.remark(f"dbctl: {text}", "due")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dbctl.engines.contract import Merge, Where, Writable
 from dbctl.errors import DbctlError, NotSupportedError
 from dbctl.services.audit.images import FindSecrets, RowImages, describe_limit
-from dbctl.services.audit.records import COMMITTED, FAILED
+from dbctl.services.events.changes.records import COMMITTED, FAILED
 
 if TYPE_CHECKING:
     from dbctl.services.audit.recorder import OperationRecorder

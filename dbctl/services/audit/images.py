@@ -22,8 +22,8 @@ from dbctl.engines.contract import (
 )
 from dbctl.engines.sql import codec
 from dbctl.errors import PrivilegeMissingError
-from dbctl.services.audit.records import RowImage, TableChange
-from dbctl.services.audit.values import compute_digest
+from dbctl.services.events.changes.records import RowImage, TableChange
+from dbctl.services.events.changes.secrets import compute_digest
 
 if TYPE_CHECKING:
     from dbctl.config import AuditConfig

@@ -11,10 +11,11 @@ import msgspec
 
 from dbctl.config import AuditConfig
 from dbctl.errors import AuditUnavailableError
-from dbctl.model import Struct
-from dbctl.services.audit.log import AuditLog
-from dbctl.services.audit.records import COMMITTED, FAILED, Anchor, TableChange
-from dbctl.services.audit.values import read_key
+from dbctl.model import Struct, now
+from dbctl.services.events.changes.anchors import read_anchor_file
+from dbctl.services.events.changes.log import ChangeLog
+from dbctl.services.events.changes.records import COMMITTED, FAILED, Anchor, TableChange
+from dbctl.services.events.changes.secrets import read_key
 
 #: Values of the author that are omitted.
 _EMPTY: tuple[object, ...] = ("", None, [])
@@ -38,13 +39,14 @@ class OperationRecorder:
 
     def __init__(
         self,
-        log: AuditLog | None,
+        log: ChangeLog | None,
         author: Author,
         settings: AuditConfig,
         *,
         app: str,
         warn: Callable[[str], None],
         receive_anchor: Callable[[Anchor], None] = lambda _anchor: None,
+        outcomes: list[Mapping[str, Any]] | None = None,
     ) -> None:
         """Write nothing yet.
 
@@ -55,9 +57,10 @@ class OperationRecorder:
             app: the name of the app.
             warn: receives the first failure.
             receive_anchor: receives the end of the log after each record.
+            outcomes: of operations, which are recorded with the next operation or the end of the run; None: at once.
         """
         self._log, self._author, self._app, self.settings = log, author, app, settings
-        self._warn, self._receive_anchor = warn, receive_anchor
+        self._warn, self._receive_anchor, self._outcomes = warn, receive_anchor, outcomes
         self._has_warned = False
         self._key: bytes | None = None
         self.undoes: int | None = None  #: the operation that the command reverts
@@ -99,11 +102,15 @@ class OperationRecorder:
         """Record the result of an operation in databases; without a record of its beginning, do nothing."""
         if operation is None:
             return
-        record: dict[str, Any] = {"kind": "outcome", "operation": operation, "result": result}
+        record: dict[str, Any] = {"kind": "outcome", "operation": operation, "result": result, "time": now()}
         if rows is not None:
             record["rows"] = rows
-        # After the commit, a failure must not look like one of the change.
-        self._append({**record, "databases": databases, **self._link()}, is_required=False)
+        record = {**record, "databases": databases, **self._link()}
+        if self._outcomes is None:
+            # After the commit, a failure must not look like one of the change.
+            self._append(record, is_required=False)
+        else:
+            self._outcomes.append(_to_builtins(record))
 
     @contextmanager
     def record_block(
@@ -122,6 +129,11 @@ class OperationRecorder:
             raise
         self.end(operation, COMMITTED, databases, count_rows())
 
+    def find_end(self) -> tuple[str, str]:
+        """Return the folder of the log, and its anchor after the last run; empty: nothing is recorded."""
+        anchor = read_anchor_file(self._log.folder) if self._log else None
+        return (str(self._log.folder), str(anchor)) if self._log and anchor else ("", "")
+
     def read_key(self) -> bytes:
         """Return the key of the digests of secrets.
 
@@ -129,10 +141,10 @@ class OperationRecorder:
             AuditUnavailableError: it cannot be read or created.
         """
         if self._key is None:
-            self._key = read_key(self._require_log().path.parent)
+            self._key = read_key(self._require_log().folder)
         return self._key
 
-    def _require_log(self) -> AuditLog:
+    def _require_log(self) -> ChangeLog:
         if self._log is None:
             raise AuditUnavailableError(path="(none)", reason="runs are not recorded")
         return self._log
@@ -142,10 +154,13 @@ class OperationRecorder:
 
     def _append(self, record: Mapping[str, Any], *, is_required: bool) -> Anchor | None:
         try:
-            anchor = self._require_log().append(_to_builtins(record), sync=is_required)
+            records = [*(self._outcomes or ()), _to_builtins(record)]
+            anchor = self._require_log().append(records, sync=is_required)
         except AuditUnavailableError as error:
             self._refuse_or_report(error, is_required=is_required)
             return None
+        if self._outcomes:
+            self._outcomes.clear()
         self._receive_anchor(anchor)
         return anchor
 

@@ -16,6 +16,7 @@ from dbctl.services.app import App
 from dbctl.services.backup.app_files import AppFiles
 from dbctl.services.backup.databases import find_database_with, select_databases, suggest_other_databases
 from dbctl.services.backup.manifest import (
+    AuditEnd,
     Kind,
     Manifest,
     Member,
@@ -306,11 +307,17 @@ def create_backup(
             recipients=writer.recipients,
             members=[*key, *copied],
             left_out=[*left_out, *failed],
+            audit=_describe_audit_log(app),
         )
         if stack:  # a complete backup must not be reported as interrupted
             stack.enter_context(signals.block_signals())
         folder.write_manifest(serialize(manifest))
     return manifest
+
+
+def _describe_audit_log(app: App) -> AuditEnd | None:
+    folder, anchor = app.recorder.find_end() if app.recorder else ("", "")
+    return AuditEnd(folder=folder, anchor=anchor) if anchor else None
 
 
 def _write_sources(

@@ -91,6 +91,13 @@ class Origin(Struct, frozen=True, kw_only=True):
     time: str  #: description of the source of its time
 
 
+class AuditEnd(Struct, frozen=True, kw_only=True):
+    """The end of the audit log when the backup was made, so that a log that was truncated or replaced later is detected."""
+
+    folder: str  #: of the log, on the host of the backup
+    anchor: str  #: ``SEQUENCE:HASH:LOG``
+
+
 class Manifest(Struct, frozen=True, kw_only=True):
     """One backup."""
 
@@ -108,6 +115,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     recipients: Sequence[str] = ()  #: public keys for which its files are encrypted
     members: Sequence[Member]
     left_out: Sequence[OmittedDatabase]
+    audit: AuditEnd | None = None  #: None: nothing was recorded
 
     @property
     def bytes(self) -> int:

@@ -93,31 +93,6 @@ def read_history(folder: Path, config: str, app: str) -> Sequence[CommandHistory
         return [history for history in histories if history]
 
 
-def list_anchors(folder: Path) -> Sequence[str]:
-    """Return the ends of the audit log after the recorded runs, ``SEQUENCE:HASH``, the newest run first.
-
-    Raises:
-        JournalUnavailableError, JournalCorruptError: the journal cannot be read.
-    """
-    return _read_anchors(folder, "")
-
-
-def read_newest_anchor(folder: Path) -> str:
-    """Return the end of the audit log after the newest run that changed anything; empty: there is none.
-
-    Raises:
-        JournalUnavailableError, JournalCorruptError: the journal cannot be read.
-    """
-    return next(iter(_read_anchors(folder, " limit 1")), "")
-
-
-def _read_anchors(folder: Path, limit: str) -> Sequence[str]:
-    anchor = "json_extract(cast(record as text), '$.audit')"
-    sql = f"select {anchor} as anchor from runs where {anchor} <> '' order by id desc{limit}"
-    with EventStore(folder).reading() as db:
-        return [str(row["anchor"]) for row in db.query(sql)] if db else []
-
-
 def _select(db: Database, folder: Path, selected: RunFilter) -> tuple[list[Run], int]:
     """Return the runs of a page, and the number of runs from there on, counted up to ``MAX_COUNTED``.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from msgspec import structs
 from dbctl.config import JournalConfig
 from dbctl.errors import JournalUnavailableError
 from dbctl.files import find_planted, lock
+from dbctl.services.events.changes.log import append_records
 from dbctl.services.events.retention import prune_after
 from dbctl.services.events.runs import (
     FAILED_JOB,
@@ -74,12 +75,18 @@ class RunRecorder:
             raise
         self.run = run
 
-    def finish(self, run: Run, outcomes: Sequence[RunOutcome] = ()) -> None:
-        """Record the result of the run, also if ``begin`` failed.
+    def finish(
+        self,
+        run: Run,
+        outcomes: Sequence[RunOutcome] = (),
+        changes: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """Record the result of the run, also if ``begin`` failed, and with it the records of changes that wait for it.
 
         Args:
             run: the complete record.
             outcomes: of the instances of a fleet; default: the result of the run for each of its apps.
+            changes: records of changes that follow those of the run.
 
         Raises:
             JournalUnavailableError, JournalCorruptError: it was not recorded.
@@ -92,6 +99,8 @@ class RunRecorder:
         ]
         try:
             with EventStore(self._folder).writing() as connection:
+                if changes:
+                    run = structs.replace(run, audit=str(append_records(connection, self._folder, changes)))
                 if not run.id or not _update(connection, run):  # the journal may be new
                     run = _insert(connection, structs.replace(run, id=0), ())
                 connection.executemany(

@@ -39,16 +39,18 @@ create index outcomes_app on outcomes (app, command, run);
 create index outcomes_failed on outcomes (app, command, run) where failed;
 create table changes (
     seq integer primary key,
+    hash text not null,
+    kind text not null,  -- start, intent or outcome
     time text not null,
-    kind text not null,
-    operation integer,
-    run integer,
-    app text,
-    command text,
-    record blob not null,  -- canonical JSON
-    hash text not null
+    operation integer not null,
+    undoes integer,
+    app text not null,
+    command text not null,
+    record blob not null  -- canonical JSON, which contains the other columns
 );
-create index changes_operation on changes (operation, seq);
+create index changes_operation on changes (operation);
+create index changes_undoes on changes (undoes) where undoes is not null;
+create index changes_intents on changes (app, command, time) where kind = 'intent';
 create table samples (
     id integer primary key,
     config text not null,
@@ -83,6 +85,11 @@ def first(db: Database) -> None:
     """Create the tables, and the random id by which a replaced store is recognized."""
     for statement in filter(str.strip, _FIRST.split(";")):
         db.execute(statement)
+    for statement in ("update", "delete"):  # against accidents: who may write the file can drop a trigger
+        db.execute(
+            f"create trigger changes_{statement} before {statement} on changes "
+            "begin select raise(abort, 'records of changes are only appended'); end"
+        )
     db.execute("insert into meta values ('store', ?)", [secrets.token_hex(8)])
 
 

@@ -6,6 +6,7 @@ import fcntl
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
 FILE_NAME = "events.sqlite"
 #: The file that earlier versions had instead, which is imported.
 LEGACY_NAME = "journal.sqlite"
+#: The log of changes of older versions, which the first writer imports; rotated parts of it have a further suffix.
+LEGACY_LOG = "audit.jsonl"
 #: The number of migrations in ``schema``, which is the ``user_version`` of the file.
 VERSION = 1
 #: Of the database, and of the files that SQLite creates next to it.
 SUFFIXES = ("", "-wal", "-shm", "-journal")
 #: Seconds to wait for a writer: a write takes a millisecond, so a longer wait means that another program locked the file.
-BUSY_SECONDS = 1.0
+BUSY_SECONDS, _RETRY_SECONDS = 1.0, 0.002
 #: Size of the write-ahead log after which a writer moves its content to the file, and waits for the disk.
 CHECKPOINT_BYTES = 512 << 10
 #: Errors of SQLite where processes cannot share memory.
@@ -41,11 +44,12 @@ class EventStore:
         self.folder, self.path = folder, folder / FILE_NAME
 
     @contextmanager
-    def writing(self, *, sync: bool = False) -> Iterator[sqlite3.Connection]:
+    def writing(self, *, sync: bool = False, seconds: float = BUSY_SECONDS) -> Iterator[sqlite3.Connection]:
         """Yield a connection in a transaction that is committed at the end; the store is created if it is missing.
 
         Args:
             sync: whether to wait at the end until the disk has it. Otherwise, a power failure can lose the newest events, but damages nothing.
+            seconds: how long to wait for other writers.
 
         Raises:
             JournalUnavailableError: it cannot be created, opened or written, or is locked.
@@ -56,10 +60,12 @@ class EventStore:
             with self._connect() as connection:
                 connection.execute(f"pragma synchronous = {'full' if sync else 'normal'}")
                 connection.execute("pragma wal_autocheckpoint = 0")
-                connection.execute("begin immediate")
+                _begin(connection, seconds)
                 try:
                     if self._check_version(connection) < VERSION:
                         _upgrade(connection)
+                    if (self.folder / LEGACY_LOG).exists():
+                        self._import(connection)
                     yield connection
                 except BaseException:
                     connection.rollback()
@@ -86,6 +92,14 @@ class EventStore:
                 from dbctl.sqlite_library import Database
 
                 yield Database(connection, recursive_triggers=False, execute_plugins=False)
+
+    def _import(self, connection: sqlite3.Connection) -> None:
+        """Import the files of older versions in a transaction of their own."""
+        from dbctl.services.events.changes.legacy import import_changes
+
+        with import_changes(connection, self.folder):
+            connection.execute("commit")
+        connection.execute("begin immediate")
 
     def release_pages(self, *, max_pages: int) -> None:
         """Return free pages to the file system, if most pages are free, and at most ``max_pages`` are in use; a failure is ignored."""
@@ -230,6 +244,21 @@ def _write_content(path: Path, *, journal_mode: str) -> bool:
         _delete(path)
         return False
     return True
+
+
+def _begin(connection: sqlite3.Connection, seconds: float) -> None:
+    """Begin a transaction that has the lock of the store; SQLite itself would wait up to 0.1 s after it is free."""
+    connection.execute("pragma busy_timeout = 0")
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            connection.execute("begin immediate")
+            break
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_SECONDS)
+    connection.execute(f"pragma busy_timeout = {BUSY_SECONDS * 1000:.0f}")
 
 
 def _upgrade(connection: sqlite3.Connection) -> None:

@@ -11,8 +11,9 @@ from dbctl.engines.contract import Readable, Table, Writable
 from dbctl.errors import UndoAppError, UndoConflictError, UndoImpossibleError
 from dbctl.model import ChangeResult, Effect, Plan, Secret, format_count
 from dbctl.services.app import App, Change, LiveTable, audit, find_column
-from dbctl.services.audit import OperationDetails, RowImage, TableChange, is_rounded
 from dbctl.services.deletion import GuardedInvariants
+from dbctl.services.events.changes.records import OperationDetails, RowImage, TableChange
+from dbctl.services.events.changes.secrets import is_rounded
 from dbctl.services.rules import guard_constraints
 from dbctl.services.undo.order import InsertOrder, UnorderableRowsError, sort_inserts, sort_tables
 from dbctl.services.undo.tables import TableUndo, Values

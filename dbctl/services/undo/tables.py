@@ -9,17 +9,9 @@ from dbctl.engines.contract import AllOf, InSubquery, Not, Query, Readable, Refe
 from dbctl.engines.sql import codec
 from dbctl.model import format_count
 from dbctl.services.app import require_codec, require_row_count
-from dbctl.services.audit import (
-    KEYS_PER_QUERY,
-    RowImage,
-    compute_digest,
-    decode_old_value,
-    describe_value,
-    describe_values,
-    is_restorable,
-    is_secret,
-    match_keys,
-)
+from dbctl.services.audit import KEYS_PER_QUERY, match_keys
+from dbctl.services.events.changes.records import RowImage, describe_value, describe_values
+from dbctl.services.events.changes.secrets import compute_digest, decode_old_value, is_restorable, is_secret
 
 Values: TypeAlias = Mapping[str, object]
 Encoded: TypeAlias = Mapping[str, Any]

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tests.databases import empty_database, from_url
+from tests.databases import empty_database, from_url, read_event_store
 
 KEY, COOKIE, RANDOM = "plain words 1", "plain words 2", "q7Zt1LxV0bNs5KdR9wYc3HfA"
 SHOWN = {
@@ -79,7 +79,7 @@ def test_names_of_secret_columns(tmp_path, monkeypatch, answer, table, column, i
 
 def test_audit_log_has_digests_of_guessed_secrets(answer, keys):
     answer("data", "delete", "api_keys", "1", "--yes")
-    text = (keys / "state" / "audit.jsonl").read_text()
+    text = read_event_store(keys / "state")
     assert [value for value in (KEY, COOKIE, RANDOM) if value in text] == []
     assert [value for value in SHOWN.values() if value not in text] == []
 
@@ -238,7 +238,7 @@ def test_documents_and_addresses_with_secrets_are_masked(texts, tmp_path, answer
 
 def test_audit_log_has_no_secrets_of_documents(texts, tmp_path, answer):
     answer("data", "delete", "records", "1", "--yes")
-    text = (tmp_path / "state" / "audit.jsonl").read_text()
+    text = read_event_store(tmp_path / "state")
     secrets = ["s3cret", "B000", "dbpw", "reader:pw", "XHBERL", "zDrvVI", "k3y", "new one", "sk-0123"]
     assert [secret for secret in secrets if secret in text] == []
     assert "brandAppName" in text

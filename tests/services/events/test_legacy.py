@@ -14,7 +14,8 @@ import pytest
 from dbctl.config import JournalConfig
 from dbctl.errors import JournalCorruptError, JournalUnavailableError
 from dbctl.model import now
-from dbctl.services.events.history import list_anchors, list_runs, read_history
+from dbctl.services.events.changes.verify import list_anchors
+from dbctl.services.events.history import list_runs, read_history
 from dbctl.services.events.notices import SentNotices
 from dbctl.services.events.progress import FleetProgress
 from dbctl.services.events.recorder import RunRecorder
@@ -68,7 +69,8 @@ def test_records_of_an_earlier_version_are_imported_by_the_first_access(old, acc
     page = list_runs(old, RunFilter(limit=100))
     assert [(run.id, run.result) for run in page.items][:3] == [(7, "ok"), (6, "partial"), (5, "ok")]
     assert [history.failures for history in read_history(old, CONFIG, "shop/bea")] == [1, 0]
-    assert len(list_anchors(old)) == 2
+    with EventStore(old).reading() as db:
+        assert len(list(list_anchors(db))) == 2
     assert {key: len(series) for key, series in read_samples(old, CONFIG).items()} == {
         ("blog", "main"): 1,
         ("shop/ann", "main"): 2,

@@ -17,6 +17,7 @@ from dbctl.config import JournalConfig
 from dbctl.errors import JournalCorruptError, JournalUnavailableError
 from dbctl.model import now
 from dbctl.services.events import recorder, retention, schema, store
+from dbctl.services.events.changes.log import append_records
 from dbctl.services.events.history import list_runs
 from dbctl.services.events.notices import SentNotices
 from dbctl.services.events.progress import FleetProgress
@@ -42,10 +43,7 @@ def record_run(state):
 def record_change(state):
     """Record a change, which waits for the disk."""
     with EventStore(state).writing(sync=True) as connection:
-        (last,) = connection.execute("select coalesce(max(seq), 0) from changes").fetchone()
-        connection.execute(
-            "insert into changes (seq, time, kind, record, hash) values (?, '', '', '{}', '')", (last + 1,)
-        )
+        append_records(connection, state, [{"kind": "intent", "operation": 0, "databases": ["main"]}])
 
 
 def record_sample(state):
@@ -96,7 +94,7 @@ def test_twenty_concurrent_writers_lose_nothing(tmp_path, monkeypatch):
     assert read_tables(state) == {
         "runs": 100,
         "outcomes": 100,
-        "changes": 100,
+        "changes": 101,  # with the record that begins the log
         "samples": 100,
         "notices": 20,
         "progress": 40,
@@ -274,7 +272,7 @@ def test_full_disk_damages_nothing_and_leaves_no_incomplete_store(disk, leave):
     assert {name: rows - before[name] for name, rows in read_tables(state).items()} == {
         "runs": 1,
         "outcomes": 1,
-        "changes": 1,
+        "changes": 2,  # with the record that begins the log
         "samples": 1,
         "notices": 1,
         "progress": 2,

@@ -1,16 +1,18 @@
-"""Records of the audit log, and the operations that they describe."""
+"""Records of changes: their canonical text with its hash, and the operations that they describe."""
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from dbctl.engines.sql import codec
-from dbctl.model import Row, Struct
+from dbctl.model import JSON_ERRORS, Row, Struct
 
 #: Results of an operation. ``failed``: the commit failed, or a part of the command. ``open``: no result was recorded: its process is
 #: running, or ended around the commit.
@@ -21,27 +23,38 @@ NO_HASH = "0" * 64
 SHOWN_ROWS = 200
 
 
+#: Digits of the random id of a store.
+_LOG_DIGITS = 16
+_HEXADECIMAL = frozenset("0123456789abcdef")
+_LARGEST_NUMBER = 2**63 - 1
+
+
 class Anchor(Struct, frozen=True, kw_only=True):
-    """The end of the log at some time, stored outside of it, so that a truncated log is detected."""
+    """The end of the log at some time, stored outside of it, so that a truncated or replaced log is detected."""
 
     sequence: int
     hash: str
+    log: str = ""  #: the random id of the store; empty: an older version wrote it
 
     def __str__(self) -> str:
-        return f"{self.sequence}:{self.hash}"
+        return ":".join(filter(None, (str(self.sequence), self.hash, self.log)))
 
 
 def parse_anchor(text: str) -> Anchor | None:
-    """Return the anchor with this text: ``SEQUENCE:HASH``; None for other text."""
-    sequence, _, digest = text.strip().partition(":")
-    is_hash = len(digest) == len(NO_HASH) and set(digest) <= set("0123456789abcdef")
-    if not (sequence.isascii() and sequence.isdigit() and is_hash and int(sequence)):
-        return None
-    return Anchor(sequence=int(sequence), hash=digest)
+    """Return the anchor with this text: ``SEQUENCE:HASH:LOG``, or without the log; None for other text."""
+    sequence, digest, log = (*text.strip().split(":"), "", "", "")[:3]
+    anchor = Anchor(
+        sequence=int(sequence) if sequence.isascii() and sequence.isdigit() else 0, hash=digest, log=log
+    )
+    is_hash = (
+        len(digest) == len(NO_HASH) and len(log) in (0, _LOG_DIGITS) and set(digest + log) <= _HEXADECIMAL
+    )
+    is_anchor = is_hash and 0 < anchor.sequence <= _LARGEST_NUMBER and str(anchor) == text.strip()
+    return anchor if is_anchor else None
 
 
 class RowImage(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One row before and after an operation, with encoded values (``values.py``).
+    """One row before and after an operation, with encoded values (``codec.to_json``; a digest replaces a secret).
 
     A changed row has only its changed columns. An inserted row has no ``before``, a deleted row no ``after``.
     """
@@ -148,11 +161,11 @@ def describe_value(value: Any) -> str:
 
 
 class StoredRecord(msgspec.Struct, frozen=True):
-    """A line of the log. Unknown fields are part of its hash, and ignored here."""
+    """A record of the log. Unknown fields are part of its hash, and ignored here."""
 
     sequence: int
     time: datetime
-    kind: str  #: ``start`` of a file, ``intent`` before a commit, ``outcome`` after it
+    kind: str  #: ``start`` of a log, ``intent`` before a commit, ``outcome`` after it
     previous: str
     hash: str
     operation: int = 0
@@ -171,6 +184,10 @@ class StoredRecord(msgspec.Struct, frozen=True):
     result: str = ""
     rows: Mapping[str, int] | None = None
     gap: bool = False  #: whether changes before it are not in the log
+    store: str = (
+        ""  #: of a ``start``: the random id of its store; empty: it is that of a file of an older version
+    )
+    problems: int = 0  #: that the files had which a ``start`` continues
 
 
 class _CountedChange(Struct, frozen=True, kw_only=True):
@@ -185,3 +202,40 @@ class CountedRecord(StoredRecord, frozen=True):
     """A record without images, for lists."""
 
     changes: Sequence[_CountedChange] = ()  # type: ignore[assignment]
+
+
+_DECODER = msgspec.json.Decoder(StoredRecord, float_hook=Decimal)
+_COUNTING_DECODER = msgspec.json.Decoder(CountedRecord)
+#: Of any record; a float would not have every number of it.
+_EXACT_DECODER = msgspec.json.Decoder(float_hook=Decimal)
+_ENCODER = msgspec.json.Encoder(order="deterministic", decimal_format="number")
+
+
+def seal(values: Mapping[str, Any]) -> tuple[bytes, str]:
+    """Return the canonical text of a record with its hash, and the hash: SHA-256 of the text without the hash, which includes the previous one."""
+    digest = hashlib.sha256(_ENCODER.encode(values)).hexdigest()
+    return _ENCODER.encode({**values, "hash": digest}), digest
+
+
+def is_sealed(text: bytes) -> bool:
+    """Whether a record has the right hash, which is that of its bytes without the hash: numbers are never read and written again."""
+    try:
+        digest = _EXACT_DECODER.decode(text)["hash"]
+    except (*JSON_ERRORS, KeyError, TypeError):
+        return False
+    before, member, after = text.partition(f'"hash":"{digest}",'.encode())
+    return bool(member) and hashlib.sha256(before + after).hexdigest() == digest
+
+
+def decode_record(text: bytes, *, with_images: bool = False) -> StoredRecord | None:
+    """Return a record, by default without the images of rows; None if the text is none."""
+    try:
+        return _DECODER.decode(text) if with_images else _COUNTING_DECODER.decode(text)
+    except JSON_ERRORS:
+        return None
+
+
+def decode_exactly(text: bytes) -> Mapping[str, Any]:
+    """Return all fields of a valid record."""
+    fields: Mapping[str, Any] = _EXACT_DECODER.decode(text)
+    return fields

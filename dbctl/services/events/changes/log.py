@@ -1,0 +1,161 @@
+"""The changes of the event store: a table to which records are only appended, in the order of their hashes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dbctl.errors import AuditUnavailableError, DbctlError, JournalCorruptError, JournalUnavailableError
+from dbctl.files import sync_directory
+from dbctl.model import now
+from dbctl.services.events.changes.anchors import read_anchor_file
+from dbctl.services.events.changes.records import NO_HASH, Anchor, StoredRecord, decode_record, seal
+from dbctl.services.events.store import LEGACY_LOG, EventStore
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from dbctl.sqlite_library import Database
+
+#: An empty file, which a full disk can usually still have: changes since its time are not in the log.
+GAP_NAME = "audit.gap"
+#: Seconds to wait for other writers: a change without a record is worse than a delay.
+BUSY_SECONDS = 5.0
+#: The columns next to the record, which contains their values.
+COLUMNS = ("seq", "hash", "kind", "time", "operation", "undoes", "app", "command")
+
+
+class ChangeLog:
+    """The changes in the event store of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Write nothing yet; ``folder`` is the directory for state."""
+        self.folder, self._store = folder, EventStore(folder)
+        self.path = self._store.path
+
+    def append(self, records: Sequence[Mapping[str, Any]], *, sync: bool = True) -> Anchor:
+        """Append records in one transaction, and return the end of the log.
+
+        Args:
+            records: the fields of each; ``operation`` 0 becomes the number of the record.
+            sync: whether to wait until the disk has them.
+
+        Raises:
+            AuditUnavailableError: nothing was appended.
+        """
+        gap = self.folder / GAP_NAME
+        with _translate_errors(self.path, (JournalUnavailableError, JournalCorruptError)):
+            has_gap = gap.exists()
+            with self._store.writing(sync=sync or has_gap, seconds=BUSY_SECONDS) as connection:
+                if has_gap:
+                    records = [*records[:-1], {**records[-1], "gap": True}]
+                anchor = append_records(connection, self.folder, records)
+            gap.unlink(missing_ok=True)
+        return anchor
+
+    def note_gap(self) -> None:
+        """Note that a change is not in the log, as far as possible; the next record states it."""
+        with suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            os.close(os.open(self.folder / GAP_NAME, flags, 0o600))
+
+
+@contextmanager
+def open_changes(folder: Path) -> Iterator[Database | None]:
+    """Yield the store, which cannot be written; None: nothing was recorded.
+
+    Raises:
+        AuditUnavailableError: it cannot be opened.
+        JournalCorruptError: it is damaged.
+    """
+    store = EventStore(folder)
+    if (folder / LEGACY_LOG).exists():
+        with suppress(DbctlError), store.writing():  # which imports it
+            pass
+    with _translate_errors(store.path, (JournalUnavailableError,)), store.reading() as db:
+        yield db
+
+
+@contextmanager
+def _translate_errors(path: Path, kinds: tuple[type[DbctlError], ...]) -> Iterator[None]:
+    try:
+        yield
+    except kinds as error:
+        raise AuditUnavailableError(path=path, reason=error.context["reason"]) from error
+    except OSError as error:
+        raise AuditUnavailableError(path=path, reason=error.strerror or str(error)) from error
+
+
+def append_records(
+    connection: sqlite3.Connection, folder: Path, records: Sequence[Mapping[str, Any]]
+) -> Anchor:
+    """Append records in a transaction that has the lock of the store; return the end of the log."""
+    anchor = read_end(connection)
+    if anchor is None:
+        # A store that was deleted is continued, so that its numbers are not used again.
+        anchor = begin_log(connection, continued=read_anchor_file(folder))
+        sync_directory(folder)
+    for values in records:
+        anchor = _append(connection, anchor, values)
+    return anchor
+
+
+def read_end(connection: sqlite3.Connection) -> Anchor | None:
+    """Return the end of the log; None: it has no record."""
+    row = connection.execute("select seq, hash from changes order by seq desc limit 1").fetchone()
+    return Anchor(sequence=row[0], hash=row[1], log=_read_id(connection)) if row else None
+
+
+def begin_log(
+    connection: sqlite3.Connection, *, continued: Anchor | None = None, problems: int = 0
+) -> Anchor:
+    """Append the first record of the store; return it.
+
+    Args:
+        connection: in a transaction.
+        continued: the end of a log that is missing; imported records are continued in any case.
+        problems: of imported files.
+    """
+    log = _read_id(connection)
+    continued = read_end(connection) or continued or Anchor(sequence=0, hash=NO_HASH)
+    start = {"kind": "start", "host": os.uname().nodename, "store": log}
+    anchor = Anchor(sequence=continued.sequence, hash=continued.hash, log=log)
+    return _append(connection, anchor, {**start, "problems": problems} if problems else start)
+
+
+def _read_id(connection: sqlite3.Connection) -> str:
+    (value,) = connection.execute("select value from meta where name = 'store'").fetchone()
+    return str(value)
+
+
+def _append(connection: sqlite3.Connection, previous: Anchor, values: Mapping[str, Any]) -> Anchor:
+    sequence = previous.sequence + 1
+    record = {"time": now(), **values, "sequence": sequence, "previous": previous.hash}
+    if values.get("operation") == 0:
+        record["operation"] = sequence
+    text, digest = seal(record)
+    insert_record(connection, text)
+    return Anchor(sequence=sequence, hash=digest, log=previous.log)
+
+
+def insert_record(connection: sqlite3.Connection, text: bytes, *, conflict: str = "abort") -> None:
+    """Insert a valid record under its own number; ``conflict``: what happens if another record has it."""
+    record = decode_record(text)
+    if record is None:
+        raise ValueError(text)
+    marks = ", ".join("?" * (len(COLUMNS) + 1))
+    connection.execute(
+        f"insert or {conflict} into changes ({', '.join(COLUMNS)}, record) values ({marks})",
+        (*list_columns(record), text),
+    )
+
+
+def list_columns(record: StoredRecord) -> tuple[object, ...]:
+    """Return the values of ``COLUMNS`` for a record."""
+    time = record.time.isoformat(timespec="milliseconds")
+    names = (record.operation, record.undoes, record.app, record.command)
+    return (record.sequence, record.hash, record.kind, time, *names)

@@ -1,0 +1,357 @@
+"""Verify the changes: hashes, their chain, and the anchors outside of the event store."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dbctl.errors import DbctlError, JournalCorruptError
+from dbctl.model import Closing, Finding, Findings, format_count
+from dbctl.services.events.changes import anchors as anchor_file
+from dbctl.services.events.changes.export import Line, find_first_number, read_file, read_lines
+from dbctl.services.events.changes.log import COLUMNS, GAP_NAME, list_columns, open_changes
+from dbctl.services.events.changes.records import (
+    NO_HASH,
+    Anchor,
+    StoredRecord,
+    decode_exactly,
+    decode_record,
+    is_sealed,
+    parse_anchor,
+)
+from dbctl.services.events.store import FILE_NAME, LEGACY_LOG
+
+if TYPE_CHECKING:
+    from dbctl.sqlite_library import Database
+
+#: Problems that are listed; a log that was replaced completely has one for each record.
+MAX_FINDINGS = 100
+GAP_HINT = "Later changes are recorded. If the journal could be written, it has the runs: dbctl runs list"
+IMPORTED_HINT = "They are in the same directory, with the suffix .imported: dbctl audit verify FILE"
+ANCHOR_HINT = "The next change writes it again. Compare the log with an exported copy."
+UNREADABLE_HINT = "Nothing replaces it. Copy the files, and verify an exported copy: dbctl audit verify FILE"
+
+
+class AuditChecked(Findings, frozen=True, kw_only=True):
+    """Result of ``audit verify``."""
+
+    anchor: str = ""  #: ``SEQUENCE:HASH:LOG`` of the last record, to be stored on another machine
+    files: Sequence[str] = ()
+
+    @property
+    def closing(self) -> Closing:
+        problems = [format_count(len(self.findings), "problem")] if self.findings else ["no problems"]
+        anchor = [f"anchor {self.anchor}"] if self.anchor else []
+        return Closing(f"Checked {format_count(self.checked, 'record')}", [*problems, *anchor])
+
+
+def verify_log(
+    folder: Path,
+    *,
+    anchors: Iterable[Anchor] = (),
+    errors: Iterable[DbctlError] = (),
+    others: Iterable[Path] = (),
+    stored: Sequence[Anchor] = (),
+) -> AuditChecked:
+    """Return the problems of the log, compared with its ends in the runs, in the file next to it, and with others.
+
+    Args:
+        folder: the directory for state.
+        anchors: its ends in the manifests of backups.
+        errors: why some of them are not known.
+        others: exported copies, or files of an older version.
+        stored: the ends that the user stored; records before the newest may be gone.
+
+    Raises:
+        AuditUnavailableError: a file, or the store, cannot be read.
+    """
+    path = folder / anchor_file.FILE_NAME
+    known = anchor_file.read_anchor_file(folder)
+    checker = _Checker(
+        str(folder / FILE_NAME), [*anchors, *stored, *([known] if known else [])], stored, others
+    )
+    checker.check_sources(folder)
+    findings = [*checker.findings, *checker.check_end(is_expected=known is not None)]
+    if (folder / GAP_NAME).exists():
+        message = "changes after the last record are not in the log: it could not be written"
+        findings.append(Finding(checker.target, "warning", "audit-gap", message, GAP_HINT, checker.target))
+    if (folder / LEGACY_LOG).exists():
+        message = f"an older version wrote {folder / LEGACY_LOG}, and its records are not in the log"
+        hint = f"Verify the file: dbctl audit verify {folder / LEGACY_LOG}"
+        findings.append(Finding(checker.target, "warning", "audit-gap", message, hint, checker.target))
+    if known is None and os.path.lexists(path):
+        message = f"whether records are missing at the end is less certain: {path} contains no anchor"
+        findings.append(Finding(checker.target, "error", "audit-unanchored", message, ANCHOR_HINT, str(path)))
+    for error in errors:
+        message = f"the anchors in the manifests of backups are not known: {error}"
+        findings.append(
+            Finding(checker.target, "warning", "audit-unanchored", message, error.hint, checker.target)
+        )
+    return AuditChecked(
+        checked=checker.count,
+        unit="record",
+        findings=findings[:MAX_FINDINGS],
+        anchor=checker.describe_anchor(),
+        files=[str(path) for path in checker.files],
+    )
+
+
+MISSING_HINT = "Move it back, or verify an exported copy: dbctl audit verify FILE"
+#: The hint about records that only a copy has.
+TRUNCATED_HINT = "Keep the copy, and compare it with the backups of the database."
+#: The hint about a file that repeats records of the log.
+COPY_HINT = "Their hashes were compared. Pass only files that were moved out of the folder of the log."
+
+
+def count_problems(paths: Sequence[Path]) -> int:
+    """Return the errors in files of an older version that their records do not show any more once they are imported."""
+    checker = _Checker("", (), (), paths)
+    for path in paths:
+        checker.check_file(path)
+    findings = [*checker.findings, *checker.check_end(is_expected=False)]
+    return sum(finding.severity == "error" and finding.code != "audit-rotated" for finding in findings)
+
+
+def list_anchors(db: Database) -> Iterator[Anchor]:
+    """Yield the ends of the log after the recorded runs."""
+    anchor = "json_extract(cast(record as text), '$.audit')"
+    for (text,) in db.execute(f"select {anchor} from runs where {anchor} <> ''"):
+        if parsed := parse_anchor(str(text)):
+            yield parsed
+
+
+class _Checker:
+    """The state of the verification between two lines."""
+
+    def __init__(
+        self, target: str, anchors: Iterable[Anchor], stored: Sequence[Anchor], others: Iterable[Path]
+    ) -> None:
+        self.target = target
+        self._stored = {(anchor.sequence, anchor.hash) for anchor in stored}
+        self._anchors: dict[int, set[Anchor]] = {}
+        for anchor in anchors:
+            self._add_anchor(anchor)
+        self._others = list(others)  #: files outside of the store, which may repeat records
+        self._resolved: Collection[Path] = {path.resolve() for path in self._others}
+        self.files: list[Path] = []  #: that were read
+        self.findings: list[Finding] = []
+        self.count = 0
+        self.last: Anchor | None = None
+        self._has_store, self._is_readable = False, True
+        self._store = ""  #: the id of the store
+        self._foreign: list[Anchor] = []  #: anchors of other logs
+        self._logs: list[str] = []  #: the stores that records begin
+        self._first_sequence = 0
+        self._invalid: list[Line] = []  #: lines since the last valid record
+        self._open: dict[int, set[str]] = {}  #: databases without a result, by operation
+        self._seen: dict[
+            int, tuple[str, Path]
+        ] = {}  #: hash and file by number of the record, if there are others
+        self._copies: dict[Path, list[int]] = {}  #: numbers of the records that a further file has too
+        self._lacking: dict[Path, int] = {}  #: first record that only the copy has, by copy
+
+    def check_sources(self, folder: Path) -> None:
+        """Check the store and the files by their first record; a copy of the store follows it.
+
+        Raises:
+            AuditUnavailableError: one cannot be read.
+        """
+        files = sorted((find_first_number(path), path) for path in self._others)
+        try:
+            with open_changes(folder) as db:
+                first = None
+                if db:
+                    db.conn.text_factory = lambda content: content.decode(errors="backslashreplace")
+                    (first,) = db.execute("select min(seq) from changes").fetchone()
+                while files and (first is None or files[0][0] < first):
+                    self.check_file(files.pop(0)[1])
+                if db:
+                    self.files.append(folder / FILE_NAME)
+                    sql = "select value from meta where name = 'store'"
+                    (self._store,) = db.execute(sql).fetchone() or ("",)
+                    for anchor in list_anchors(db):
+                        self._add_anchor(anchor)
+                for line in read_lines(db, folder, columns=", ".join(COLUMNS)):
+                    self._has_store = True
+                    self.check_line(line)
+        except JournalCorruptError as error:
+            self._is_readable = False
+            finding = Finding(
+                self.target, "error", "audit-unreadable", str(error), UNREADABLE_HINT, str(folder / FILE_NAME)
+            )
+            self.findings.append(finding)
+        for _, path in files:
+            self.check_file(path)
+
+    def _add_anchor(self, anchor: Anchor) -> None:
+        self._anchors.setdefault(anchor.sequence, set()).add(anchor)
+
+    def check_file(self, path: Path) -> None:
+        """Check the lines of a file; raises as ``read_file``."""
+        self.files.append(path)
+        for line in read_file(path):
+            self.check_line(line)
+
+    def describe_anchor(self) -> str:
+        """Return the anchor of the last record; empty: there is none."""
+        if self.last is None:
+            return ""
+        return str(
+            Anchor(sequence=self.last.sequence, hash=self.last.hash, log=self._logs[-1] if self._logs else "")
+        )
+
+    def check_line(self, line: Line) -> None:
+        """Check one line."""
+        record = decode_record(line.content)
+        if record is None:
+            self._invalid.append(line)
+            return
+        is_intact = is_sealed(line.content.removesuffix(b"\n"))
+        if not is_intact or line.columns not in (None, list_columns(record)):
+            self._add("audit-edited", f"record {record.sequence} was edited", line)
+        if self._is_copy(record, line):
+            return
+        self.count += 1
+        self._check_statements(record, line)
+        self._check_interruption(line, is_intact=is_intact)
+        self._check_position(record, line)
+        for anchor in self._anchors.pop(record.sequence, ()):
+            if anchor.hash != record.hash:
+                reason = f"record {record.sequence} differs from the anchor {anchor.hash[:12]}: the log was written again"
+                self._add("audit-replaced", reason, line)
+            elif anchor.log not in ("", *self._logs):
+                self._foreign.append(anchor)
+        if record.kind == "intent":
+            self._open[record.operation] = set(record.databases)
+        elif record.kind == "outcome" and record.operation in self._open:
+            self._open[record.operation] -= set(record.databases)
+            if not self._open[record.operation]:
+                del self._open[record.operation]
+        self.last = Anchor(sequence=record.sequence, hash=record.hash)
+
+    def _check_statements(self, record: StoredRecord, line: Line) -> None:
+        """Check what a record states about the log."""
+        if record.gap:
+            message = f"changes before record {record.sequence} are not in the log: it could not be written"
+            self._add("audit-gap", message, line, severity="warning", hint=GAP_HINT)
+        if record.problems:
+            message = f"the files of an older version had {format_count(record.problems, 'problem')} when they were imported"
+            self._add("audit-edited", message, line, hint=IMPORTED_HINT)
+        if record.store:
+            self._logs.append(record.store)
+
+    def _is_copy(self, record: StoredRecord, line: Line) -> bool:
+        """Whether an earlier file has the record too: the line is one of an export or of another copy, which is compared."""
+        if not self._others:
+            return False
+        digest, path = self._seen.setdefault(record.sequence, (record.hash, line.path))
+        if path == line.path:
+            if path in self._copies:
+                self._lacking.setdefault(path, record.sequence)
+            return False
+        copy = line.path if line.path.resolve() in self._resolved else path
+        self._copies.setdefault(copy, []).append(record.sequence)
+        self._invalid = []  # an export omits what is no record
+        if digest != record.hash:
+            self._add("audit-edited", f"record {record.sequence} differs from that of {path}", line)
+        return True
+
+    def check_end(self, *, is_expected: bool) -> Iterator[Finding]:
+        """Yield the problems that only the end shows; ``is_expected``: whether there must be a store."""
+        if self._invalid:
+            yield self._describe_end()
+        for path, sequences in self._copies.items():
+            if path in self._lacking and self._is_readable:
+                message = (
+                    f"the log lacks record {self._lacking[path]}, which its copy {path} has: it was truncated"
+                )
+                yield self._describe("audit-truncated", message, TRUNCATED_HINT)
+            message = f"{path} is an export or another copy: the log has its records {sequences[0]} to {sequences[-1]} too"
+            yield Finding(self.target, "info", "audit-copy", message, COPY_HINT, self.target)
+        if self._is_readable:
+            yield from self._compare_anchors(is_expected=is_expected)
+        if self._open:
+            numbers = ", ".join(map(str, sorted(self._open)[:10]))
+            message = f"{format_count(len(self._open), 'operation')} without a result: {numbers}"
+            hint = "Their process is running, or ended around the commit."
+            yield Finding(self.target, "info", "audit-open", message, hint, self.target)
+
+    def _compare_anchors(self, *, is_expected: bool) -> Iterator[Finding]:
+        """Yield what anchors say that no record has."""
+        last = self.last.sequence if self.last else 0
+        later = [anchor for group in self._anchors.values() for anchor in group]
+        later = [anchor for anchor in later if anchor.sequence >= max(self._first_sequence, 1)]
+        foreign = [*self._foreign, *(anchor for anchor in later if anchor.log not in ("", *self._logs))]
+        newest = max((anchor.sequence for anchor in later), default=0)
+        if not self._has_store and (newest > last or is_expected):
+            message = f"the log has no records, but had {max(newest, last)}: it was deleted or moved away"
+            yield self._describe("audit-missing", message, MISSING_HINT)
+        elif foreign:
+            message = f"the log is not that of the anchor {foreign[0]}: it was deleted, and another one began"
+            yield self._describe("audit-replaced", message, TRUNCATED_HINT)
+        elif self._has_store and self._store not in self._logs:
+            message = "no record begins this store: its records, or its id, were written again"
+            yield self._describe("audit-replaced", message, TRUNCATED_HINT)
+        elif newest > last:
+            message = f"the log ends with record {last}, but had {newest}: it was truncated"
+            yield self._describe("audit-truncated", message, TRUNCATED_HINT)
+
+    def _describe(self, code: str, message: str, hint: str) -> Finding:
+        return Finding(self.target, "error", code, message, hint, self.target)
+
+    def _describe_end(self) -> Finding:
+        """Return the problem of bytes after the last record."""
+        line = self._invalid[-1]
+        is_incomplete = len(self._invalid) == 1 and line.columns is None and not line.content.endswith(b"\n")
+        # A record that was edited after it was complete ends with its newline.
+        severity, code = ("warning", "audit-incomplete") if is_incomplete else ("error", "audit-edited")
+        message = "the last record is incomplete" if is_incomplete else "the last line is not a record"
+        hint = "Copy or export the records again." if is_incomplete else ""
+        return Finding(self.target, severity, code, message, hint, str(line.path), line.number)  # type: ignore[arg-type]
+
+    def _check_interruption(self, line: Line, *, is_intact: bool) -> None:
+        """Check the lines before a record that are no records: the record declares those of an interrupted writer."""
+        if line.columns and not self._invalid:  # the import of a file leaves the incomplete bytes out
+            return
+        declared: Mapping[str, object] = (
+            decode_exactly(line.content).get("interrupted", {}) if is_intact else {}
+        )
+        content = b"".join(invalid.content for invalid in self._invalid)
+        actual = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()} if content else {}
+        if actual != declared:
+            where = self._invalid[0] if self._invalid else line
+            self._add("audit-edited", "a line was edited, deleted or inserted", where)
+        self._invalid = []
+
+    def _check_position(self, record: StoredRecord, line: Line) -> None:
+        """Check the number and the previous hash of a record."""
+        if self.last is None:
+            self._first_sequence = record.sequence
+            if record.sequence == 1 and record.previous == NO_HASH and record.kind == "start":
+                return
+            message = f"records 1 to {record.sequence - 1} are missing"
+            if record.kind == "start":
+                hint = f"Pass an export with them, or the anchor of record {record.sequence - 1}: dbctl audit verify FILE"
+                message += ": the log was moved away or deleted, and another one began"
+                is_continued = (record.sequence - 1, record.previous) in self._stored
+                severity = "warning" if is_continued else "error"
+                code = "audit-replaced" if record.store else "audit-rotated"
+                self._add(code, message, line, severity=severity, hint=hint)
+            else:
+                self._add("audit-missing", message, line)
+        elif record.sequence != self.last.sequence + 1:
+            kind = "missing" if record.sequence > self.last.sequence else "in another order"
+            message = f"record {record.sequence} follows {self.last.sequence}: records are {kind}"
+            code = "audit-missing" if kind == "missing" else "audit-reordered"
+            self._add(code, message, line)
+        elif record.previous != self.last.hash:
+            message = f"record {record.sequence} does not continue record {self.last.sequence}"
+            self._add("audit-broken", message, line)
+
+    def _add(self, code: str, message: str, line: Line, *, severity: str = "error", hint: str = "") -> None:
+        hint = hint or "Compare with a copy of the log; the database itself is not affected."
+        finding = Finding(self.target, severity, code, message, hint, str(line.path), line.number)  # type: ignore[arg-type]
+        self.findings.append(finding)

@@ -1,0 +1,194 @@
+"""The log of changes of older versions, which the first writer of the event store imports."""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import json
+import os
+import shutil
+import sqlite3
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dbctl.services.events.changes.export import export_lines
+from dbctl.services.events.changes.log import ChangeLog
+from dbctl.services.events.changes.records import Anchor, decode_record
+from dbctl.services.events.changes.verify import verify_log
+from dbctl.services.events.store import LEGACY_LOG
+
+#: A log that versions before the event store wrote: rotated twice, with values in the form of still older versions and an incomplete record.
+LOG = Path(__file__).with_name("audit_log")
+NAMES = [f"{LEGACY_LOG}.2", f"{LEGACY_LOG}.1", LEGACY_LOG]
+COUNT = 13
+LAST = Anchor(sequence=13, hash="975ce6633e4e799d967e1f50ad73ac7fcae33ac1c9e41a5a147ba8358da121ad")
+
+
+@pytest.fixture
+def state(tmp_path):
+    shutil.copytree(LOG, tmp_path / "state")
+    return tmp_path / "state"
+
+
+def append(folder):
+    log = ChangeLog(folder)
+    first = log.append([{"kind": "intent", "operation": 0, "databases": ["main"]}])
+    outcome = {"kind": "outcome", "operation": first.sequence, "databases": ["main"], "result": "committed"}
+    return log.append([outcome])
+
+
+def list_codes(folder, **options):
+    return [(finding.severity, finding.code) for finding in verify_log(folder, **options).findings]
+
+
+def read_old_records():
+    lines = [line for name in NAMES for line in (LOG / name).read_text().splitlines(keepends=True)]
+    return [line for line in lines if decode_record(line.encode())]
+
+
+def list_files(folder):
+    return sorted(path.name for path in folder.glob("audit*"))
+
+
+def test_records_keep_their_text_numbers_and_hashes(state):
+    anchor = append(state)
+    lines = list(export_lines(state))
+    assert lines[:COUNT] == read_old_records()
+    assert [json.loads(line)["sequence"] for line in lines] == list(range(1, COUNT + 4))
+    assert json.loads(lines[COUNT])["previous"] == LAST.hash
+    assert list_codes(state, anchors=[LAST, anchor]) == []
+    assert list_files(state) == sorted(f"{name}.imported" for name in NAMES)
+    append(state)
+    assert verify_log(state).checked == COUNT + 5
+
+
+def test_compressed_file_is_imported_in_its_place(state):
+    rotated = state / NAMES[0]
+    rotated.with_name(f"{rotated.name}.gz").write_bytes(gzip.compress(rotated.read_bytes()))
+    rotated.unlink()
+    append(state)
+    assert list(export_lines(state))[:COUNT] == read_old_records()
+
+
+def test_part_in_another_directory_is_reported_until_it_is_passed(state, tmp_path):
+    (state / NAMES[0]).rename(tmp_path / "archive")
+    append(state)
+    assert list_codes(state) == [("error", "audit-rotated")]
+    previous = decode_record(read_old_records()[5].encode())
+    stored = [Anchor(sequence=previous.sequence - 1, hash=previous.previous)]
+    assert list_codes(state, stored=stored) == [("warning", "audit-rotated")]
+    assert list_codes(state, others=[tmp_path / "archive"]) == []
+
+
+TAMPERINGS = {
+    "edit": lambda lines: [lines[0], lines[1].replace(b'"user"', b'"User"'), *lines[2:]],
+    "delete": lambda lines: lines[1:],
+    "delete in between": lambda lines: [lines[0], *lines[2:]],
+    "duplicate": lambda lines: [lines[0], *lines],
+    "swap": lambda lines: [lines[1], lines[0], *lines[2:]],
+    "insert": lambda lines: [lines[0], b"{}\n", *lines[1:]],
+    "blank": lambda lines: [b"\n", *lines[1:]],
+    "space": lambda lines: [lines[0].replace(b":", b": ", 1), *lines[1:]],
+    "truncate": lambda lines: lines[:1],
+    "number": lambda lines: [
+        lines[0],
+        lines[1].replace(b'"sequence":10', b'"sequence":' + b"9" * 30),
+        *lines[2:],
+    ],
+    "incomplete record": lambda lines: [
+        line.replace(b'{"kind":"intent","op', b'{"kind":"intent","ox') for line in lines
+    ],
+}
+
+
+@pytest.mark.parametrize("change", TAMPERINGS)
+def test_tampering_of_a_file_is_detected_after_its_import(state, change):
+    path = state / LEGACY_LOG
+    lines = path.read_bytes().splitlines(keepends=True)
+    tampered = TAMPERINGS[change](lines)
+    assert tampered != lines
+    path.write_bytes(b"".join(tampered))
+    assert "error" in {
+        severity
+        for severity, _ in list_codes(state / "none", others=[state / name for name in NAMES], anchors=[LAST])
+    }
+    append(state)
+    assert "error" in {severity for severity, _ in list_codes(state, anchors=[LAST])}
+    assert list_files(state) == sorted(f"{name}.imported" for name in NAMES)
+    assert (state / f"{LEGACY_LOG}.imported").read_bytes() == b"".join(tampered)
+
+
+def test_files_are_renamed_if_their_records_are_already_imported(state):
+    append(state)
+    shutil.copytree(LOG, state, dirs_exist_ok=True)
+    (state / f"{NAMES[0]}.imported").rename(state / NAMES[0])
+    append(state)
+    assert list_files(state) == sorted(f"{name}.imported" for name in NAMES)
+    assert (verify_log(state).checked, list_codes(state)) == (COUNT + 5, [])
+
+
+def test_file_with_other_records_remains_and_is_reported(state):
+    append(state)
+    (state / LEGACY_LOG).write_text(read_old_records()[0].replace("db1", "db2"))
+    append(state)
+    assert (state / LEGACY_LOG).exists()
+    assert list_codes(state) == [("warning", "audit-gap")]
+
+
+def test_writer_of_an_older_version_is_waited_for(state):
+    path = state / LEGACY_LOG
+    with path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        thread = threading.Thread(target=append, args=[state])
+        thread.start()
+        time.sleep(0.2)
+        assert path.exists()
+        file.write(b'{"kind":"intent"')
+    thread.join()
+    assert not path.exists()
+
+
+def test_link_of_another_user_is_not_imported(state, tmp_path):
+    if os.geteuid():
+        pytest.skip("only root can give a file to another user")
+    state.chmod(0o777)
+    for name in NAMES:
+        (state / name).unlink()
+    shutil.copy(LOG / LEGACY_LOG, tmp_path / "target")
+    (state / LEGACY_LOG).symlink_to(tmp_path / "target")
+    os.lchown(state / LEGACY_LOG, 12345, 12345)
+    append(state)
+    assert verify_log(state).checked == 3
+    assert list_codes(state) == [("warning", "audit-gap")]
+
+
+def create_blog(folder):
+    with closing(sqlite3.connect(folder / "blog.db")) as connection:
+        connection.executescript(
+            "create table posts (id integer primary key, title text, size real, body blob, at timestamp);"
+            "insert into posts values (1, 'x', 2.5, x'00ff', '2026-01-31 12:00:00');"
+        )
+    (folder / "dbctl.toml").write_text('[apps.blog]\nprofile = "plain"\ndatabases = "blog.db"\n')
+
+
+def test_operations_of_older_versions_are_listed_and_undone(state, tmp_path, answer, monkeypatch):
+    create_blog(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DBCTL_STATE", str(state))
+    assert answer("undo", "4", "--yes", status=6)["error"]["code"] == "undo-impossible"  # rounded numbers
+    answer("undo", "10", "--yes")
+    with closing(sqlite3.connect(tmp_path / "blog.db")) as connection:
+        assert connection.execute("select * from posts where id = 2").fetchall() == [
+            (2, "b", 0.1, None, None)
+        ]
+    operations = answer("audit", "list")["data"]["items"]
+    assert [item["operation"] for item in operations] == [15, 12, 10, 7, 4, 2]
+    assert [item["undone_by"] for item in operations] == [None, None, 15, None, None, None]
+    assert answer("audit", "show", "4")["data"]["changes"][0]["images"][0]["before"]["body"] == {
+        "$bytes": "AQ=="
+    }
+    assert answer("audit", "verify")["data"]["findings"] == []
