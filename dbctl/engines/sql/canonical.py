@@ -133,7 +133,10 @@ def _normalize_line(line: Line, normalizers: Mapping[int, Normalizer]) -> Line:
     fields = line.split(TAB)
     for index, normalize in normalizers.items():
         field = fields[index]
-        if field != NULL:
+        if b"\\" not in field:  # most values: numbers have nothing to escape, and remain as they are
+            if (text := normalize(field)) != field:
+                fields[index] = escape(text)
+        elif field != NULL:
             (value,) = split_line(field)
             fields[index] = escape(normalize(value or b""))
     return TAB.join(fields)
