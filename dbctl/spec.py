@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, TypeVar, get_args
+
+from msgspec import field
 
 from dbctl.model import Struct
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 #: ``input``: rows from a user, a file or a backup; each is checked by the rules of the app (``RowRules``).
 #: ``generated``: rows from dbctl itself, or from constants of the profile. ``schema``: no rows of the app, only its schema,
@@ -50,58 +54,49 @@ APPS = ("flashpoint-web", "larder", "samples")
 EVERYWHERE = " ".join(APPS)
 #: What the help shows for the placeholders of examples; tests replace them with values of the app.
 SHOWN_VALUES = {
-    "app": "blog",
-    "backup": "20260105_030000",
-    "change": "email=alice@example.org",
-    "db": "main",
-    "login": "alice",
-    "migration": "004",
-    "new": "alice",
-    "operation": "812",
-    "report": "most-played",
-    "role": "editor",
-    "row": "7",
-    "run": "812",
-    "search": "games",
-    "setting": "app.site_name",
-    "table": "users",
-    "value": "Arcade",
-}
+    "app": "blog", "backup": "20260105_030000", "change": "email=alice@example.org", "db": "main",
+    "login": "alice", "migration": "004", "new": "alice", "operation": "812", "report": "most-played",
+    "role": "editor", "row": "7", "run": "812", "search": "games", "setting": "app.site_name",
+    "table": "users", "value": "Arcade",
+}  # fmt: skip
 
 
-class Example(NamedTuple):
+class Example(Struct, frozen=True):
     """A command line that shows how a command is used, that tests run, or both."""
 
     line: str  #: ``users set-role {login} {role}``, for a shell, without ``dbctl``
-    on: str = (
-        ""  #: names of ``APPS``, separated by blanks, on which tests run it, without ``-o`` and redirections
-    )
+    #: names of ``APPS``, separated by blanks, on which tests run it, without ``-o`` and redirections
+    on: str = ""
     status: int = 0  #: the exit code, if no app lacks the feature
     needs: tuple[str, ...] = ()  #: lines of examples that must run before it, on apps on which they run
-    shown: bool = True  #: whether the help and the man page print it
+    shown: bool = True  #: whether the help of the command and the man page print it
+    meaning: str = ""  #: with it, the help of dbctl prints the example, too
 
     @property
     def text(self) -> str:
         """The line as the help prints it."""
         return f"dbctl {self.line.format_map(SHOWN_VALUES)}"
 
+    def __call__(self, function: F) -> F:
+        """Add the example to a command; examples are decorators above the declaration of the command."""
+        # the decorators of a function are applied from the last to the first
+        function.spec.examples.insert(0, self)  # type: ignore[attr-defined]
+        return function
+
 
 class CommandSpec(Struct, frozen=True, kw_only=True):
     """The declaration of one command."""
 
     name: str  #: ``users set-role``
-    answers: Callable[
-        [], tuple[Any, ...]
-    ]  #: returns the types of its results; called by the generator of the JSON Schemas alone
+    #: returns the types of its results; called by the generator of the JSON Schemas alone
+    answers: Callable[[], tuple[Any, ...]]
     writes: Write | None = None  #: None: it opens no database of an app for writing
     recorded: bool = False  #: whether the journal records its runs, unless they are dry runs
     findings: bool = False  #: whether its result is, or contains, findings
-    examples: tuple[
-        Example, ...
-    ] = ()  #: tests run them, and the help and the man page print those that are shown
-    fleet: Fleet | None = (
-        None  #: None: it works on one instance only, because its arguments are ids of rows, or files
-    )
+    #: tests run them, and the help and the man page print those that are shown
+    examples: list[Example] = field(default_factory=list)
+    #: None: it works on one instance only, because its arguments are ids of rows, or files
+    fleet: Fleet | None = None
     all_apps: bool = False  #: whether it concerns all apps if none is selected
     checks_profile: bool = True  #: False: a mistake in the users or the settings of a profile must not prevent a backup or a restore
 

@@ -13,8 +13,9 @@ from importlib import metadata
 import pytest
 
 from dbctl import demo
-from dbctl.cli._lazy import GROUPS, load_group
+from dbctl.cli._catalog import read_catalog
 from dbctl.services.events.store import EventStore
+from tools.commands import read_groups
 
 RUN = "from dbctl.__main__ import run; run()"
 #: Packages whose import takes longer than a whole reading command; only commands that use them may load them.
@@ -94,7 +95,7 @@ def create_event_store(home):
 
 def find_unneeded(modules):
     """Return the heavy packages, and the command groups other than that of the command."""
-    groups = {f"dbctl.cli.{group}" for group in GROUPS}
+    groups = {f"dbctl.cli.{group}" for group in read_catalog().groups}
     return sorted(modules & (HEAVY | groups))
 
 
@@ -176,10 +177,10 @@ def test_group_help_loads_no_driver():
     assert find_unneeded(modules - {"dbctl.cli.users", "textwrap"} | (modules & {"sqlite3"})) == []
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", read_groups(), ids=lambda group: group.name)
 def test_parameter_annotations_of_commands_are_not_strings(group):
     # Typer would compile annotations that are strings in every run
-    annotations = [info.callback.__annotations__ for info in load_group(group).infos]
+    annotations = [info.callback.__annotations__ for info in group.infos]
     assert [
         name for annotation in annotations for name, kind in annotation.items() if isinstance(kind, str)
     ] == []

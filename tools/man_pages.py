@@ -10,6 +10,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,8 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 from dbctl import __version__
-from dbctl.cli._lazy import EXAMPLES as ROOT_EXAMPLES
-from dbctl.cli._lazy import GROUPS, SECTIONS, read_spec
+from dbctl.cli._catalog import read_catalog
+from dbctl.cli._lazy import read_spec
 from dbctl.cli._support.options import add_common_options
 from dbctl.cli.help import CONFIG, ENVIRONMENT, EXIT_CODES, SIGNALS, describe_common_options
 from dbctl.cli.main import app
@@ -45,10 +46,10 @@ def generate() -> Mapping[str, str]:
     ctx = root.make_context("dbctl", [], resilient_parsing=True)
     pages = {"dbctl.1": _root_page(ctx), "dbctl.toml.5": _configuration_page()}
     assert isinstance(root, TyperGroup)  # noqa: S101 - for the type checker
-    for name, summary in GROUPS.items():
+    for name, group in read_catalog().groups.items():
         command = root.get_command(ctx, name)
         assert command is not None  # noqa: S101 - it is in the list
-        pages[f"{_page_name(name)}.1"] = _group_page(command, ctx, name, summary)
+        pages[f"{_page_name(name)}.1"] = _group_page(command, ctx, name, group.help)
     return pages
 
 
@@ -81,18 +82,21 @@ def _root_page(ctx: Context) -> str:
         ),
         ".SH COMMANDS",
     ]
-    for section, commands in SECTIONS.items():
+    catalog = read_catalog()
+    for section, groups in groupby(catalog.groups.items(), lambda item: item[1].section):
         lines.append(f".SS {_escape(section)}")
-        for name, text in commands.items():
-            lines += [".TP", f".BR {_escape(_page_name(name))} (1)", *_paragraphs(text)]
+        for name, group in groups:
+            lines += [".TP", f".BR {_escape(_page_name(name))} (1)", *_paragraphs(group.help)]
     lines += [".SH OPTIONS", "These options can be placed before or after the name of any command."]
     lines += _definitions(describe_common_options(ctx))
     lines += [".SH EXIT STATUS", *_definitions([(str(int(code)), text) for code, text in EXIT_CODES.items()])]
     lines += [*_definitions(SIGNALS.items()), ".SH ENVIRONMENT", *_definitions(ENVIRONMENT.items())]
     lines += [".SH FILES", *_paragraphs(CONFIG.partition("\n\n")[0]), ".SH EXAMPLES"]
-    for example, text in ROOT_EXAMPLES.items():
+    for example, text in catalog.examples.items():
         lines += [".TP", f".B {_escape(example)}", *_paragraphs(text)]
-    return _join([*lines, ".SH SEE ALSO", *_references([*map(_page_name, GROUPS)]), ".BR dbctl.toml (5)"])
+    return _join(
+        [*lines, ".SH SEE ALSO", *_references([*map(_page_name, catalog.groups)]), ".BR dbctl.toml (5)"]
+    )
 
 
 def _group_page(command: Command, parent: Context, name: str, summary: str) -> str:

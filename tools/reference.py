@@ -15,7 +15,6 @@ import msgspec
 from typer.core import TyperGroup
 from typer.main import get_group
 
-from dbctl.cli._lazy import GROUPS, load_group
 from dbctl.cli._support.options import add_common_options
 from dbctl.cli.main import app
 from dbctl.errors import Exit, StoppedError, load_registry
@@ -25,6 +24,7 @@ from dbctl.services.fleet import FleetResult
 from dbctl.services.metrics import FAMILIES, PREFIX
 from dbctl.services.migrations import LINT_RULES
 from dbctl.spec import CommandSpec
+from tools.commands import read_groups
 from tools.findings_page import findings_page
 from tools.schema_pages import configuration_page, profile_page
 
@@ -110,7 +110,7 @@ def command_helps() -> Sequence[tuple[str, str]]:
 @cache
 def read_specs() -> Mapping[str, CommandSpec]:
     """Return the declarations of all commands, by name."""
-    return {spec.name: spec for name in GROUPS for spec in load_group(name).specs}
+    return {spec.name: spec for group in read_groups() for spec in group.specs}
 
 
 def find_spec(line: str) -> CommandSpec:

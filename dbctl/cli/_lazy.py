@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from typer._click import Command
 from typer.core import TyperCommand, TyperGroup
@@ -24,86 +24,6 @@ if TYPE_CHECKING:
     from typer.core import TyperOption
 
     from dbctl.spec import CommandSpec
-
-#: Modules of ``dbctl.cli`` that define an ``app``, by the section of the help, with their help, so that the help of dbctl
-#: imports none of them.
-SECTIONS = {
-    "Set up": {
-        "init": "Find an app's databases and write dbctl.toml.",
-        "config": "Keys of the configuration: values, meaning, errors.",
-        "apps": "Configured apps and their profiles.",
-        "profiles": "Draft profiles of apps, and list them.",
-        "demo": "Create a sample deployment.",
-    },
-    "Inspect": {
-        "status": "State of every database, one line each.",
-        "report": "Growth, activity, backups, findings: also as a page.",
-        "doctor": "Check whether a deployment is safe to operate.",
-        "integrity": "Check and repair the consistency of databases.",
-        "stats": "Statistics: sizes, rows, indexes, connections, reports.",
-        "search": "Search the app's content.",
-        "search all": "Find a word in every text column of every database.",
-        "search semantic": "Semantic search (vector similarity).",
-        "search index": "Full-text and vector indexes of searches.",
-        "search vectors": "Vectors of semantic search.",
-    },
-    "Change": {
-        "users": "Users of the app.",
-        "roles": "Roles and their permissions.",
-        "settings": "Settings of the app, and of one user.",
-        "sessions": "User sessions, and cleanup of expired rows.",
-        "data": "Rows of any table: list, edit, query, export, import.",
-        "undo": "Revert a recorded change of users, roles, settings or rows.",
-    },
-    "Back up": {
-        "backup": "Create, list, verify, drill, copy and prune backups.",
-        "restore": "Restore a backup, or salvage a damaged database.",
-    },
-    "Schema": {
-        "schema": "Schemas: describe tables, draw a diagram, compare.",
-        "migrate": "Schema migrations.",
-        "maintain": "Vacuum, analyze and reindex databases.",
-        "transfer": "Move a database to another engine or server.",
-    },
-    "Automate": {
-        "schedule": "Timers, crontab lines and manifests of scheduled jobs.",
-        "metrics": "Metrics of databases, backups and runs for Prometheus.",
-        "runs": "Journal of runs: which command ran when, and its result.",
-        "audit": "Audit log: who changed which rows, and whether it is intact.",
-        "notify": "Notifications: test channels, send what is overdue.",
-        "completions": "Shell completion.",
-        "man": "Man pages.",
-        "support": "Write an archive for a bug report, without secrets.",
-        "version": "Versions of dbctl, drivers and client programs.",
-        "help": "Help about a topic, or a command.",
-    },
-}
-GROUPS = {name: text for commands in SECTIONS.values() for name, text in commands.items()}
-EXAMPLES = {
-    "dbctl init /srv/blog": "Write a configuration for an app.",
-    "dbctl status": "Show the state of every database.",
-    "dbctl backup create": "Back up the databases, and verify the copies.",
-    "dbctl users set-password ann": "Set the password of a user.",
-}
-
-#: Entries of ``GROUPS`` that are commands, not groups.
-COMMANDS = frozenset(
-    {
-        "init",
-        "demo",
-        "doctor",
-        "help",
-        "metrics",
-        "report",
-        "search",
-        "search all",
-        "search semantic",
-        "status",
-        "support",
-        "undo",
-        "version",
-    }
-)
 
 #: By a command of other programs: the commands of dbctl, of which a group has at most one.
 SYNONYMS: Mapping[str, Sequence[str]] = {
@@ -194,60 +114,83 @@ class LazyGroup(_ColoredHelp, TyperGroup):
 
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
         # A group nested in a command, such as search index; no search has the name of a nested group.
-        if len(args) > 1 and (nested_name := " ".join(args[:2])) in self.loaders:
-            return nested_name, self.get_command(ctx, nested_name), args[2:]
+        if len(args) > 1 and (nested := self.get_command(ctx, " ".join(args[:2]))):
+            return nested.name, nested, args[2:]
         word = args[0]
-        if word not in self.loaders:
+        if self.get_command(ctx, word) is None:
             from dbctl.errors import suggest_question
 
             suggestion = " or ".join(map(repr, self.find_equivalents(word)))
             question = (
-                f" (did you mean {suggestion}?)" if suggestion else suggest_question(word, self.loaders)
+                f" (did you mean {suggestion}?)"
+                if suggestion
+                else suggest_question(word, self.list_commands(ctx))
             )
             ctx.fail(f"no such command {word!r}{question}")
         return super().resolve_command(ctx, args)
 
 
 class Root(LazyGroup):
-    """``dbctl`` itself: each command or group is a module, and the help imports none of them."""
+    """``dbctl`` itself: each command or group is a module, which is imported only if the command line names it."""
 
-    def __init__(self, **attributes: Any) -> None:
-        super().__init__(**attributes)
-        self.loaders = {name: partial(_load_module, name) for name in GROUPS}
+    def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002 - the signature is Typer's
+        from dbctl.cli._catalog import read_catalog
+
+        return list(read_catalog().groups)
+
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:
+        if cmd_name not in self.commands and (group := find_group(cmd_name)):
+            self.loaders = {**self.loaders, cmd_name: partial(create_command, group)}
+        return super().get_command(ctx, cmd_name)
 
     def find_equivalents(self, word: str) -> list[str]:
         """Return the commands of groups that have this name, unless it is the name of many."""
-        groups = [load() for name, load in self.loaders.items() if name not in COMMANDS]
-        paths = [f"{group.name} {word}" for group in groups if word in getattr(group, "loaders", ())]
+        from dbctl.cli._catalog import read_catalog
+
+        paths = [f"{name} {word}" for name, group in read_catalog().groups.items() if word in group.commands]
         return paths if len(paths) <= MAX_EQUIVALENTS else []
 
     def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002 - the signature is Typer's
-        width = max(map(len, GROUPS))
-        for section, commands in {**SECTIONS, "Examples": EXAMPLES}.items():
+        from dbctl.cli._catalog import read_catalog
+
+        catalog = read_catalog()
+        width = max(map(len, catalog.groups))
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for name, group in catalog.groups.items():
+            sections.setdefault(group.section, []).append((name.ljust(width), group.help))
+        for section, rows in {**sections, "Examples": [*catalog.examples.items()]}.items():
             with formatter.section(section):
-                formatter.write_dl([(name.ljust(width), text) for name, text in commands.items()])
+                formatter.write_dl(rows)
 
     def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
         """Write only the commands; ``dbctl help options`` lists the options."""
         self.format_commands(ctx, formatter)
 
 
-def load_group(name: str) -> Group:
-    """Return the commands of a module of ``dbctl.cli``."""
-    group: Group = import_module(f"dbctl.cli.{name.replace(' ', '_')}").GROUP
-    return group
+def find_group(name: str) -> Group | None:
+    """Return the commands of the module of ``dbctl.cli`` with this name; None: it has none."""
+    module = f"dbctl.cli.{name.replace(' ', '_')}"
+    if not name.replace(" ", "").isalpha():
+        return None
+    try:
+        group: Group | None = getattr(import_module(module), "GROUP", None)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        return None
+    return group if group and group.name == name else None
 
 
-def _load_module(name: str) -> Command:
-    """Return the command of a module, or the group of its commands."""
+def create_command(group: Group) -> Command:
+    """Return the command of a group that is a single one, or the group of its commands."""
     loaders: dict[str, Callable[[], Command]] = {}
-    for info in load_group(name).infos:
+    for info in group.infos:
         info.cls = ObservedCommand
-        loaders[info.name or name] = partial(
+        loaders[info.name or group.name] = partial(
             get_command_from_info, info, pretty_exceptions_short=True, rich_markup_mode=None
         )
-    if name in COMMANDS:
-        return next(iter(loaders.values()))()
-    group = LazyGroup(name=name, help=GROUPS[name], no_args_is_help=True, rich_markup_mode=None)
-    group.loaders = loaders
-    return group
+    if group.name in loaders:  # a single command
+        return loaders[group.name]()
+    command = LazyGroup(name=group.name, help=group.help, no_args_is_help=True, rich_markup_mode=None)
+    command.loaders = loaders
+    return command

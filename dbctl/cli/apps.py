@@ -20,7 +20,7 @@ from dbctl.services import fleet, hooks
 from dbctl.services.profiles import inventory
 from dbctl.spec import EVERYWHERE, Example, Fleet
 
-GROUP = Group("apps")
+GROUP = Group("apps", section="Set up", position=3, help="Configured apps and their profiles.")
 
 
 class MaintenanceSwitch(StrEnum):
@@ -30,21 +30,17 @@ class MaintenanceSwitch(StrEnum):
     OFF = "off"
 
 
-@GROUP.command(
-    "list",
-    answers=lambda: (Page[inventory.AppListed],),
-    examples=(Example("apps list -o json", on=EVERYWHERE), Example("apps list --columns name,profile")),
-)
+@Example("apps list -o json", on=EVERYWHERE)
+@Example("apps list --columns name,profile")
+@GROUP.command("list", answers=lambda: (Page[inventory.AppListed],))
 def list_(ctx: typer.Context) -> int:
     """List the configured apps and their databases."""
     return emit(ctx, inventory.list_apps(read_selection(ctx)))
 
 
-@GROUP.command(
-    "show",
-    answers=lambda: (inventory.ProfileShown,),
-    examples=(Example("apps show --app {app}", on=EVERYWHERE), Example("apps show flashpoint-web")),
-)
+@Example("apps show --app {app}", on=EVERYWHERE)
+@Example("apps show flashpoint-web")
+@GROUP.command("show", answers=lambda: (inventory.ProfileShown,))
 def show_(
     ctx: typer.Context,
     profile: Annotated[
@@ -61,11 +57,9 @@ def show_(
     return emit(ctx, inventory.show_profile(app_config.profile, app_config))
 
 
-@GROUP.command(
-    "instances",
-    answers=lambda: (Page[fleet.ListedInstance],),
-    examples=(Example("apps instances --app {app}", on=EVERYWHERE), Example("apps instances -o csv")),
-)
+@Example("apps instances --app {app}", on=EVERYWHERE)
+@Example("apps instances -o csv")
+@GROUP.command("instances", answers=lambda: (Page[fleet.ListedInstance],))
 def instances(ctx: typer.Context) -> int:
     """List the instances of fleets, with their addresses and problems; --app NAME selects a fleet.
 
@@ -85,12 +79,9 @@ def instances(ctx: typer.Context) -> int:
     return emit(ctx, page, status=Exit.CHECK_FAILED if has_problem else Exit.OK)
 
 
-@GROUP.command(
-    "maintenance",
-    answers=lambda: (hooks.MaintenanceChanged, DryRunResult),
-    recorded=True,
-    examples=(Example("apps maintenance on", on="samples"), Example("apps maintenance off --app shop")),
-)
+@Example("apps maintenance on", on="samples")
+@Example("apps maintenance off --app shop")
+@GROUP.command("maintenance", answers=lambda: (hooks.MaintenanceChanged, DryRunResult), recorded=True)
 def maintenance(
     ctx: typer.Context,
     state: Annotated[
@@ -115,14 +106,9 @@ def maintenance(
     return run_change(ctx, operation, dry_run=dry_run)
 
 
-@GROUP.command(
-    "check",
-    answers=lambda: (Findings,),
-    recorded=True,
-    findings=True,
-    fleet=Fleet(resumes=True),
-    examples=(Example("apps check --app {app}", on=EVERYWHERE), Example("apps check profiles/shop.toml")),
-)
+@Example("apps check --app {app}", on=EVERYWHERE)
+@Example("apps check profiles/shop.toml")
+@GROUP.command("check", answers=lambda: (Findings,), recorded=True, findings=True, fleet=Fleet(resumes=True))
 def check(
     ctx: typer.Context,
     file: Annotated[

@@ -22,17 +22,17 @@ from dbctl.services.events.changes import verify as verification
 from dbctl.services.events.store import FILE_NAME
 from dbctl.spec import EVERYWHERE, Example
 
-GROUP = Group("audit")
-
-
-@GROUP.command(
-    "list",
-    answers=lambda: (Page[records.Operation],),
-    examples=(
-        Example("audit list --since 7d", on="larder samples", needs=("settings set {setting} {value}",)),
-        Example("audit list --command users --limit 10 -o json", on="flashpoint-web"),
-    ),
+GROUP = Group(
+    "audit",
+    section="Automate",
+    position=4,
+    help="Audit log: who changed which rows, and whether it is intact.",
 )
+
+
+@Example("audit list --since 7d", on="larder samples", needs=("settings set {setting} {value}",))
+@Example("audit list --command users --limit 10 -o json", on="flashpoint-web")
+@GROUP.command("list", answers=lambda: (Page[records.Operation],))
 def list_(
     ctx: typer.Context,
     command: Annotated[
@@ -56,14 +56,9 @@ def list_(
     return emit(ctx, operations.list_operations(folder, selected), target=str(folder))
 
 
-@GROUP.command(
-    "show",
-    answers=lambda: (records.OperationDetails,),
-    examples=(
-        Example("audit show {operation}", on=EVERYWHERE, needs=("settings set {setting} {value}",)),
-        Example("audit show {operation} -o json"),
-    ),
-)
+@Example("audit show {operation}", on=EVERYWHERE, needs=("settings set {setting} {value}",))
+@Example("audit show {operation} -o json")
+@GROUP.command("show", answers=lambda: (records.OperationDetails,))
 def show_(
     ctx: typer.Context,
     operation: Annotated[
@@ -75,16 +70,9 @@ def show_(
     return emit(ctx, operations.show_operation(folder, operation), target=str(folder))
 
 
-@GROUP.command(
-    "verify",
-    answers=lambda: (verification.AuditChecked,),
-    recorded=True,
-    findings=True,
-    examples=(
-        Example("audit verify", on=EVERYWHERE, needs=("settings set {setting} {value}",)),
-        Example("audit verify /archive/audit.jsonl"),
-    ),
-)
+@Example("audit verify", on=EVERYWHERE, needs=("settings set {setting} {value}",))
+@Example("audit verify /archive/audit.jsonl")
+@GROUP.command("verify", answers=lambda: (verification.AuditChecked,), recorded=True, findings=True)
 def verify(
     ctx: typer.Context,
     files: Annotated[
@@ -110,14 +98,9 @@ def verify(
     return emit(ctx, result, status=status, target=str(folder / FILE_NAME))
 
 
-@GROUP.command(
-    "export",
-    answers=lambda: (Page[dict[str, Any]],),
-    examples=(
-        Example("audit export > audit.jsonl", on=EVERYWHERE, needs=("settings set {setting} {value}",)),
-        Example("audit export --since 812 > newest.jsonl"),
-    ),
-)
+@Example("audit export > audit.jsonl", on=EVERYWHERE, needs=("settings set {setting} {value}",))
+@Example("audit export --since 812 > newest.jsonl")
+@GROUP.command("export", answers=lambda: (Page[dict[str, Any]],))
 def export(
     ctx: typer.Context,
     since: Annotated[

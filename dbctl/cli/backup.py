@@ -46,27 +46,29 @@ from dbctl.services.backup import LATEST, ListedKind, Repository, foreign
 from dbctl.services.events.location import locate_journal
 from dbctl.spec import EVERYWHERE, Example, Fleet
 
-GROUP = Group("backup", checks_profile=False)
+GROUP = Group(
+    "backup",
+    section="Back up",
+    position=1,
+    help="Create, list, verify, drill, copy and prune backups.",
+    checks_profile=False,
+)
 
 
 def _address_option(*names: str, help_text: str) -> object:
     return typer.Option(*names, callback=require_address, metavar="ADDRESS", help=help_text)
 
 
+@Example("backup create --app {app}", on=EVERYWHERE)
+@Example("backup create --db user --repository /mnt/backups")
+@Example("backup create --dry-run", on="flashpoint-web larder", shown=False)
+@Example("backup create --compress zstd", on="flashpoint-web", shown=False)
+@Example("backup create --db flashpoint", on="flashpoint-web", shown=False)
+@Example("backup create --compress none", on="larder", shown=False)
+@Example("backup create --table members", on="larder", shown=False)
+@Example("backup create", shown=False, meaning="Back up the databases, and verify the copies.")
 @GROUP.command(
-    "create",
-    answers=lambda: (backup.BackupCreated, DryRunResult),
-    recorded=True,
-    fleet=Fleet(resumes=True),
-    examples=(
-        Example("backup create --app {app}", on=EVERYWHERE),
-        Example("backup create --db user --repository /mnt/backups"),
-        Example("backup create --dry-run", on="flashpoint-web larder", shown=False),
-        Example("backup create --compress zstd", on="flashpoint-web", shown=False),
-        Example("backup create --db flashpoint", on="flashpoint-web", shown=False),
-        Example("backup create --compress none", on="larder", shown=False),
-        Example("backup create --table members", on="larder", shown=False),
-    ),
+    "create", answers=lambda: (backup.BackupCreated, DryRunResult), recorded=True, fleet=Fleet(resumes=True)
 )
 def create(
     ctx: typer.Context,
@@ -126,15 +128,9 @@ def create(
         return run_with_progress(ctx, "copying", operation, dry_run=dry_run)
 
 
-@GROUP.command(
-    "list",
-    answers=lambda: (Page[backup.Backup],),
-    fleet=Fleet(),
-    examples=(
-        Example("backup list --kind safety"),
-        Example("backup list --sort -bytes --limit 5", on=EVERYWHERE),
-    ),
-)
+@Example("backup list --kind safety")
+@Example("backup list --sort -bytes --limit 5", on=EVERYWHERE)
+@GROUP.command("list", answers=lambda: (Page[backup.Backup],), fleet=Fleet())
 def list_(
     ctx: typer.Context,
     kind: Annotated[
@@ -164,14 +160,9 @@ def list_(
         return emit(ctx, listed.page, app=app)
 
 
-@GROUP.command(
-    "show",
-    answers=lambda: (backup.BackupDetail,),
-    examples=(
-        Example("backup show latest", on=EVERYWHERE),
-        Example("backup show --before 2026-01-05T03:00 -o json"),
-    ),
-)
+@Example("backup show latest", on=EVERYWHERE)
+@Example("backup show --before 2026-01-05T03:00 -o json")
+@GROUP.command("show", answers=lambda: (backup.BackupDetail,))
 def show_(
     ctx: typer.Context,
     backup: BackupName = "",
@@ -188,20 +179,12 @@ def show_(
         return emit(ctx, repository.describe(manifest, BackupDetail), app=app)
 
 
-@GROUP.command(
-    "verify",
-    answers=lambda: (Findings,),
-    recorded=True,
-    findings=True,
-    fleet=Fleet(resumes=True),
-    examples=(
-        Example("backup verify --deep latest", on=EVERYWHERE),
-        Example("backup verify 20260105_030000 --identity key.txt"),
-        Example("backup verify ./copy_20260105_030000.db", on="flashpoint-web", shown=False),
-        Example("backup verify --against-live", on="flashpoint-web larder", shown=False),
-        Example("backup verify ./elsewhere", on="larder", shown=False),
-    ),
-)
+@Example("backup verify --deep latest", on=EVERYWHERE)
+@Example("backup verify 20260105_030000 --identity key.txt")
+@Example("backup verify ./copy_20260105_030000.db", on="flashpoint-web", shown=False)
+@Example("backup verify --against-live", on="flashpoint-web larder", shown=False)
+@Example("backup verify ./elsewhere", on="larder", shown=False)
+@GROUP.command("verify", answers=lambda: (Findings,), recorded=True, findings=True, fleet=Fleet(resumes=True))
 def verify(
     ctx: typer.Context,
     names: Annotated[
@@ -253,16 +236,10 @@ def verify(
         return emit(ctx, checked.findings, status=checked.status, target=app.name)
 
 
-@GROUP.command(
-    "copy",
-    answers=lambda: (backup.BackupsCopied, DryRunResult),
-    recorded=True,
-    examples=(
-        Example("backup copy --to s3://backups/flashpoint"),
-        Example("backup copy latest --to copies", on=EVERYWHERE),
-        Example("backup copy latest --to copies --dry-run", on="flashpoint-web", shown=False),
-    ),
-)
+@Example("backup copy --to s3://backups/flashpoint")
+@Example("backup copy latest --to copies", on=EVERYWHERE)
+@Example("backup copy latest --to copies --dry-run", on="flashpoint-web", shown=False)
+@GROUP.command("copy", answers=lambda: (backup.BackupsCopied, DryRunResult), recorded=True)
 def copy_(
     ctx: typer.Context,
     to: Annotated[
@@ -294,20 +271,14 @@ def copy_(
         return run_with_progress(ctx, "copying", operation, dry_run=dry_run)
 
 
-@GROUP.command(
-    "adopt",
-    answers=lambda: (foreign.BackupsAdopted, DryRunResult),
-    recorded=True,
-    examples=(
-        Example("backup adopt old/user_20260105.db.gz --dry-run"),
-        Example("backup adopt /mnt/old/20260105_030000 --at 2026-01-05"),
-        Example("backup adopt copy_20260105_030000.db", on="flashpoint-web", shown=False),
-        Example("backup adopt copy_20260105_030000.db --dry-run", on="flashpoint-web", shown=False),
-        Example("backup adopt elsewhere", on="larder", shown=False),
-        Example("backup adopt elsewhere --dry-run", on="larder", shown=False),
-        Example("backup adopt missing.db", on="samples", status=5, shown=False),
-    ),
-)
+@Example("backup adopt old/user_20260105.db.gz --dry-run")
+@Example("backup adopt /mnt/old/20260105_030000 --at 2026-01-05")
+@Example("backup adopt copy_20260105_030000.db", on="flashpoint-web", shown=False)
+@Example("backup adopt copy_20260105_030000.db --dry-run", on="flashpoint-web", shown=False)
+@Example("backup adopt elsewhere", on="larder", shown=False)
+@Example("backup adopt elsewhere --dry-run", on="larder", shown=False)
+@Example("backup adopt missing.db", on="samples", status=5, shown=False)
+@GROUP.command("adopt", answers=lambda: (foreign.BackupsAdopted, DryRunResult), recorded=True)
 def adopt(
     ctx: typer.Context,
     paths: Annotated[
@@ -343,15 +314,10 @@ def adopt(
         return run_with_progress(ctx, "adopting", operation, dry_run=dry_run)
 
 
+@Example("backup status --check", on=EVERYWHERE)
+@Example("backup status --app {app} -o json", on="flashpoint-web")
 @GROUP.command(
-    "status",
-    answers=lambda: (backup.BackupStatus,),
-    findings=True,
-    fleet=Fleet(replaces={"all_apps": False}),
-    examples=(
-        Example("backup status --check", on=EVERYWHERE),
-        Example("backup status --app {app} -o json", on="flashpoint-web"),
-    ),
+    "status", answers=lambda: (backup.BackupStatus,), findings=True, fleet=Fleet(replaces={"all_apps": False})
 )
 def status(
     ctx: typer.Context,
@@ -386,18 +352,16 @@ def status(
     return emit(ctx, report.backups, status=exit_status, target=names or None, findings=findings)
 
 
+@Example("backup drill --all-apps")
+@Example("backup drill latest --db user")
+@Example("backup drill", on=EVERYWHERE, needs=("backup create --app {app}",), shown=False)
+@Example("backup drill --dry-run", on="flashpoint-web larder", shown=False)
 @GROUP.command(
     "drill",
     answers=lambda: (restore.DrillResult, DryRunResult),
     recorded=True,
     findings=True,
     fleet=Fleet(resumes=True, replaces={"all_apps": False}),
-    examples=(
-        Example("backup drill --all-apps"),
-        Example("backup drill latest --db user"),
-        Example("backup drill", on=EVERYWHERE, needs=("backup create --app {app}",), shown=False),
-        Example("backup drill --dry-run", on="flashpoint-web larder", shown=False),
-    ),
 )
 def drill(
     ctx: typer.Context,

@@ -26,16 +26,14 @@ def _limit_option(help_text: str) -> object:
     return typer.Option(parser=require_size, metavar="SIZE", help=help_text)
 
 
+@Example("backup prune --keep-daily 14 --dry-run", on="flashpoint-web")
+@Example("backup prune --keep-last 7 --keep-within 30d --yes")
+@Example("backup prune --keep-last 1 --yes", on=EVERYWHERE, shown=False)
 @GROUP.command(
     "prune",
     answers=lambda: (backup.BackupsPruned, DryRunResult),
     recorded=True,
     fleet=Fleet(resumes=True, may_destroy=True),
-    examples=(
-        Example("backup prune --keep-daily 14 --dry-run", on="flashpoint-web"),
-        Example("backup prune --keep-last 7 --keep-within 30d --yes"),
-        Example("backup prune --keep-last 1 --yes", on=EVERYWHERE, shown=False),
-    ),
 )
 def prune(
     ctx: typer.Context,
@@ -78,16 +76,10 @@ def prune(
         return run_change(ctx, PruneBackups(Repository(app, repository), keep), dry_run=dry_run)
 
 
-@GROUP.command(
-    "delete",
-    answers=lambda: (backup.BackupsDeleted, DryRunResult),
-    recorded=True,
-    examples=(
-        Example("backup delete {backup} --dry-run", on="flashpoint-web"),
-        Example("backup delete {backup} --yes", on="flashpoint-web"),
-        Example("backup delete 20000101_000000 --yes", on="larder samples", status=5, shown=False),
-    ),
-)
+@Example("backup delete {backup} --dry-run", on="flashpoint-web")
+@Example("backup delete {backup} --yes", on="flashpoint-web")
+@Example("backup delete 20000101_000000 --yes", on="larder samples", status=5, shown=False)
+@GROUP.command("delete", answers=lambda: (backup.BackupsDeleted, DryRunResult), recorded=True)
 def delete(
     ctx: typer.Context,
     names: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of backups.")],
@@ -104,15 +96,9 @@ def delete(
         return run_change(ctx, DeleteBackups(Repository(app, repository), names), dry_run=dry_run)
 
 
-@GROUP.command(
-    "pin",
-    answers=lambda: (backup.BackupsPinned, DryRunResult),
-    recorded=True,
-    examples=(
-        Example("backup pin latest --reason 'before the upgrade to 2.0'", on=EVERYWHERE),
-        Example("backup pin {backup} --reason 'audit of 2026' --dry-run", on="flashpoint-web"),
-    ),
-)
+@Example("backup pin latest --reason 'before the upgrade to 2.0'", on=EVERYWHERE)
+@Example("backup pin {backup} --reason 'audit of 2026' --dry-run", on="flashpoint-web")
+@GROUP.command("pin", answers=lambda: (backup.BackupsPinned, DryRunResult), recorded=True)
 def pin(
     ctx: typer.Context,
     names: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of backups, or latest.")],
@@ -124,20 +110,14 @@ def pin(
     return _change_pins(ctx, names, reason, repository, dry_run=dry_run)
 
 
-@GROUP.command(
-    "unpin",
-    answers=lambda: (backup.BackupsPinned, DryRunResult),
-    recorded=True,
-    examples=(
-        Example(
-            "backup unpin latest",
-            on="larder samples",
-            needs=("backup pin latest --reason 'before the upgrade to 2.0'",),
-        ),
-        Example("backup unpin {backup} --dry-run", on="flashpoint-web"),
-        Example("backup unpin {backup}", on="flashpoint-web", shown=False),
-    ),
+@Example(
+    "backup unpin latest",
+    on="larder samples",
+    needs=("backup pin latest --reason 'before the upgrade to 2.0'",),
 )
+@Example("backup unpin {backup} --dry-run", on="flashpoint-web")
+@Example("backup unpin {backup}", on="flashpoint-web", shown=False)
+@GROUP.command("unpin", answers=lambda: (backup.BackupsPinned, DryRunResult), recorded=True)
 def unpin(
     ctx: typer.Context,
     names: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of backups.")],

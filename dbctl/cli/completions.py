@@ -18,7 +18,7 @@ from dbctl.model import NOTHING_TO_DO, Closing, Struct
 from dbctl.render import Format, streams
 from dbctl.spec import EVERYWHERE, Example
 
-GROUP = Group("completions")
+GROUP = Group("completions", section="Automate", position=6, help="Shell completion.")
 
 
 class Shell(StrEnum):
@@ -55,14 +55,9 @@ class Installed(Struct, frozen=True, kw_only=True):
         return Closing(f"Installed {self.path}") if self.changed else NOTHING_TO_DO
 
 
-@GROUP.command(
-    "show",
-    answers=lambda: (Script,),
-    examples=(
-        Example("completions show bash", on=EVERYWHERE),
-        Example("completions show zsh > /usr/local/share/zsh/site-functions/_dbctl"),
-    ),
-)
+@Example("completions show bash", on=EVERYWHERE)
+@Example("completions show zsh > /usr/local/share/zsh/site-functions/_dbctl")
+@GROUP.command("show", answers=lambda: (Script,))
 def show(ctx: typer.Context, shell: Annotated[Shell, typer.Argument(help="Shell.")]) -> int:
     """Print the completion file of a shell."""
     script = (bundled_folder("completions") / FILES[shell]).read_text(encoding="utf-8")
@@ -72,11 +67,9 @@ def show(ctx: typer.Context, shell: Annotated[Shell, typer.Argument(help="Shell.
     return emit(ctx, Script(shell=shell, script=script))
 
 
-@GROUP.command(
-    "install",
-    answers=lambda: (Installed,),
-    examples=(Example("completions install zsh", on=EVERYWHERE), Example("completions install")),
-)
+@Example("completions install zsh", on=EVERYWHERE)
+@Example("completions install")
+@GROUP.command("install", answers=lambda: (Installed,))
 def install(
     ctx: typer.Context,
     shell: Annotated[Shell | None, typer.Argument(help="Shell; default: the one of $SHELL.")] = None,

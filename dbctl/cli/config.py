@@ -29,14 +29,14 @@ from dbctl.services.setup import (
 )
 from dbctl.spec import EVERYWHERE, Example
 
-GROUP = Group("config")
-
-
-@GROUP.command(
-    "show",
-    answers=lambda: (Page[setup.ConfiguredKey],),
-    examples=(Example("config show --app {app} --defaults", on=EVERYWHERE), Example("config show -o json")),
+GROUP = Group(
+    "config", section="Set up", position=2, help="Keys of the configuration: values, meaning, errors."
 )
+
+
+@Example("config show --app {app} --defaults", on=EVERYWHERE)
+@Example("config show -o json")
+@GROUP.command("show", answers=lambda: (Page[setup.ConfiguredKey],))
 def show_(
     ctx: typer.Context,
     *,
@@ -50,11 +50,9 @@ def show_(
     return emit(ctx, page, target=str(path))
 
 
-@GROUP.command(
-    "explain",
-    answers=lambda: (setup.KeyDescription, Page[setup.KeyDescription]),
-    examples=(Example("config explain backup.keep", on=EVERYWHERE), Example("config explain databases")),
-)
+@Example("config explain backup.keep", on=EVERYWHERE)
+@Example("config explain databases")
+@GROUP.command("explain", answers=lambda: (setup.KeyDescription, Page[setup.KeyDescription]))
 def explain(
     ctx: typer.Context,
     key: Annotated[
@@ -68,11 +66,9 @@ def explain(
     return emit(ctx, explain_config_key(key))
 
 
-@GROUP.command(
-    "edit",
-    answers=lambda: (setup.ConfigEdited,),
-    examples=(Example("config edit", on=EVERYWHERE), Example("config edit --config /etc/dbctl/dbctl.toml")),
-)
+@Example("config edit", on=EVERYWHERE)
+@Example("config edit --config /etc/dbctl/dbctl.toml")
+@GROUP.command("edit", answers=lambda: (setup.ConfigEdited,))
 def edit(ctx: typer.Context) -> int:
     """Edit the configuration with VISUAL or EDITOR; an invalid file is not installed.
 
@@ -94,15 +90,9 @@ def edit(ctx: typer.Context) -> int:
     return emit(ctx, result, target=result.file)
 
 
-@GROUP.command(
-    "validate",
-    answers=lambda: (Findings,),
-    findings=True,
-    examples=(
-        Example("config validate", on=EVERYWHERE),
-        Example("config validate --config /etc/dbctl/dbctl.toml"),
-    ),
-)
+@Example("config validate", on=EVERYWHERE)
+@Example("config validate --config /etc/dbctl/dbctl.toml")
+@GROUP.command("validate", answers=lambda: (Findings,), findings=True)
 def validate(ctx: typer.Context) -> int:
     """Check the configuration and its profiles, without opening a database.
 
@@ -112,11 +102,9 @@ def validate(ctx: typer.Context) -> int:
     return emit(ctx, findings, status=Exit.USAGE if findings.has_errors else Exit.OK)
 
 
-@GROUP.command(
-    "schema",
-    answers=lambda: (dict[str, Any],),
-    examples=(Example("config schema > dbctl.schema.json", on=EVERYWHERE), Example("config schema -o json")),
-)
+@Example("config schema > dbctl.schema.json", on=EVERYWHERE)
+@Example("config schema -o json")
+@GROUP.command("schema", answers=lambda: (dict[str, Any],))
 def schema(ctx: typer.Context) -> int:
     """Print the JSON Schema of the configuration, for editors."""
     if read_options(ctx).output is Format.TABLE:

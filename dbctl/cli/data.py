@@ -34,7 +34,9 @@ from dbctl.services.data import Form
 from dbctl.services.data import query as queries
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
-GROUP = Group("data")
+GROUP = Group(
+    "data", section="Change", position=5, help="Rows of any table: list, edit, query, export, import."
+)
 
 #: Formats that are written row by row, so that results of any size fit in memory.
 STREAMED = frozenset({Format.JSONL, Format.CSV, Format.TSV})
@@ -86,21 +88,16 @@ MatchLimit: TypeAlias = Annotated[
 ]
 
 
-@GROUP.command(
-    "rows",
-    answers=lambda: (Page[dict[str, Any]],),
-    examples=(
-        Example("data rows users --filter role_id=2 --limit 10"),
-        Example("data rows users --sort -created_at --columns id,username -o csv"),
-        Example(
-            "data rows users --filter is_active=yes --columns id,username,password_hash --sort -id",
-            on="flashpoint-web",
-            shown=False,
-        ),
-        Example("data rows users --after 1 --limit 1", on="flashpoint-web", shown=False),
-        Example("data rows {table}", on=EVERYWHERE, shown=False),
-    ),
+@Example("data rows users --filter role_id=2 --limit 10")
+@Example("data rows users --sort -created_at --columns id,username -o csv")
+@Example(
+    "data rows users --filter is_active=yes --columns id,username,password_hash --sort -id",
+    on="flashpoint-web",
+    shown=False,
 )
+@Example("data rows users --after 1 --limit 1", on="flashpoint-web", shown=False)
+@Example("data rows {table}", on=EVERYWHERE, shown=False)
+@GROUP.command("rows", answers=lambda: (Page[dict[str, Any]],))
 def rows(
     ctx: typer.Context,
     table: Table,
@@ -138,19 +135,10 @@ def rows(
         return emit(ctx, page, app=app)
 
 
-@GROUP.command(
-    "show",
-    answers=lambda: (dict[str, Any], service.ContentWriteResult),
-    examples=(
-        Example("data show {table} {row}", on=EVERYWHERE),
-        Example("data show {table} {row} -o json"),
-        Example(
-            "data show {table} {row} --columns {column} --to cell.txt",
-            on="flashpoint-web larder",
-            shown=False,
-        ),
-    ),
-)
+@Example("data show {table} {row}", on=EVERYWHERE)
+@Example("data show {table} {row} -o json")
+@Example("data show {table} {row} --columns {column} --to cell.txt", on="flashpoint-web larder", shown=False)
+@GROUP.command("show", answers=lambda: (dict[str, Any], service.ContentWriteResult))
 def show_(
     ctx: typer.Context,
     table: Table,
@@ -188,20 +176,16 @@ def show_(
         return 0 if to == "-" else emit(ctx, content.create_result(to), app=app, columns_apply=False)
 
 
+@Example("data set {table} {row} {change} --dry-run", on="flashpoint-web")
+@Example("data set notes --filter status=draft status=archived --yes")
+@Example("data set {table} {row} {change}", on=EVERYWHERE, shown=False)
+@Example("data set login_attempts username=ann --filter id>0 --yes", on="flashpoint-web", shown=False)
+@Example("data set login_attempts username=ann --filter id>0 --dry-run", on="flashpoint-web", shown=False)
+@Example("data set order index=3 --filter index>0 --yes", on="larder", shown=False)
 @GROUP.command(
     "set",
     answers=lambda: (service.RowChangeResult, service.RowsChangeResult, DryRunResult),
     writes=Write(source="input", facts=("audit",), undo=True),
-    examples=(
-        Example("data set {table} {row} {change} --dry-run", on="flashpoint-web"),
-        Example("data set notes --filter status=draft status=archived --yes"),
-        Example("data set {table} {row} {change}", on=EVERYWHERE, shown=False),
-        Example("data set login_attempts username=ann --filter id>0 --yes", on="flashpoint-web", shown=False),
-        Example(
-            "data set login_attempts username=ann --filter id>0 --dry-run", on="flashpoint-web", shown=False
-        ),
-        Example("data set order index=3 --filter index>0 --yes", on="larder", shown=False),
-    ),
 )
 def set_(
     ctx: typer.Context,
@@ -254,26 +238,22 @@ def set_(
         return run_change(ctx, change, dry_run=dry_run)
 
 
+@Example("data add notes title='First note' --dry-run")
+@Example("data add notes title='Second note' --null body")
+@Example("data add login_attempts username=eve ip_address=10.0.0.7", on="flashpoint-web", shown=False)
+@Example(
+    "data add login_attempts username=eve ip_address=10.0.0.7 --dry-run", on="flashpoint-web", shown=False
+)
+@Example(
+    "data add recipe_labels recipe_uuid=b2c8d1ef-0000-4000-8000-000000000003 label=rice",
+    on="larder",
+    shown=False,
+)
+@Example("data add {table} nosuch=1", on="samples", status=2, shown=False)
 @GROUP.command(
     "add",
     answers=lambda: (service.RowAddResult, DryRunResult),
     writes=Write(source="input", facts=("audit",), undo=True),
-    examples=(
-        Example("data add notes title='First note' --dry-run"),
-        Example("data add notes title='Second note' --null body"),
-        Example("data add login_attempts username=eve ip_address=10.0.0.7", on="flashpoint-web", shown=False),
-        Example(
-            "data add login_attempts username=eve ip_address=10.0.0.7 --dry-run",
-            on="flashpoint-web",
-            shown=False,
-        ),
-        Example(
-            "data add recipe_labels recipe_uuid=b2c8d1ef-0000-4000-8000-000000000003 label=rice",
-            on="larder",
-            shown=False,
-        ),
-        Example("data add {table} nosuch=1", on="samples", status=2, shown=False),
-    ),
 )
 def add(
     ctx: typer.Context,
@@ -293,21 +273,19 @@ def add(
         return run_change(ctx, service.add_row(app, table, values, null or ()), dry_run=dry_run)
 
 
+@Example("data delete notes 12 --dry-run")
+@Example("data delete notes --filter status=draft --limit 100 --dry-run")
+@Example(
+    "data delete {table} {row} --yes",
+    on=EVERYWHERE,
+    needs=('data export --query "select * from \\"{table}\\" where id = \'{row}\'" one.csv',),
+    shown=False,
+)
+@Example("data delete {table} {row} --dry-run", on="flashpoint-web larder", shown=False)
 @GROUP.command(
     "delete",
     answers=lambda: (service.RowDeleteResult, service.RowsDeleteResult, DryRunResult),
     writes=Write(source="input", facts=("audit",), undo=True),
-    examples=(
-        Example("data delete notes 12 --dry-run"),
-        Example("data delete notes --filter status=draft --limit 100 --dry-run"),
-        Example(
-            "data delete {table} {row} --yes",
-            on=EVERYWHERE,
-            needs=('data export --query "select * from \\"{table}\\" where id = \'{row}\'" one.csv',),
-            shown=False,
-        ),
-        Example("data delete {table} {row} --dry-run", on="flashpoint-web larder", shown=False),
-    ),
 )
 def delete(
     ctx: typer.Context,
@@ -336,16 +314,10 @@ def delete(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@GROUP.command(
-    "query",
-    answers=lambda: (service.QueryResult,),
-    fleet=Fleet(),
-    examples=(
-        Example("data query 'select count(*) from {table}'", on="flashpoint-web larder"),
-        Example("data query 'select email from users where id = :id' --param id=7 -o json"),
-        Example("data query 'select 1'", on="samples", shown=False),
-    ),
-)
+@Example("data query 'select count(*) from {table}'", on="flashpoint-web larder")
+@Example("data query 'select email from users where id = :id' --param id=7 -o json")
+@Example("data query 'select 1'", on="samples", shown=False)
+@GROUP.command("query", answers=lambda: (service.QueryResult,), fleet=Fleet())
 def query(
     ctx: typer.Context,
     sql: Annotated[
@@ -384,19 +356,14 @@ def query(
         return emit(ctx, page, app=app, notes=[more] if page.has_more else ())
 
 
-@GROUP.command(
-    "export",
-    answers=lambda: (service.ExportResult,),
-    examples=(
-        Example("data export {table} rows.csv", on="flashpoint-web larder"),
-        Example("data export --query 'select id, email from users' emails.jsonl"),
-        Example(
-            'data export --query "select * from \\"{table}\\" where id = \'{row}\'" one.csv',
-            on="samples",
-            shown=False,
-        ),
-    ),
+@Example("data export {table} rows.csv", on="flashpoint-web larder")
+@Example("data export --query 'select id, email from users' emails.jsonl")
+@Example(
+    'data export --query "select * from \\"{table}\\" where id = \'{row}\'" one.csv',
+    on="samples",
+    shown=False,
 )
+@GROUP.command("export", answers=lambda: (service.ExportResult,))
 def export(
     ctx: typer.Context,
     arguments: Annotated[
@@ -439,23 +406,16 @@ def export(
     return 0 if file == "-" else emit(ctx, exported, app=app, columns_apply=False)
 
 
+@Example("data import notes notes.csv --dry-run")
+@Example("data import chats-and-messages.jsonl --db chat --yes")
+@Example("data import login_attempts attempts.csv", on="flashpoint-web", shown=False)
+@Example("data import login_attempts attempts.csv --dry-run", on="flashpoint-web", shown=False)
+@Example("data import recipe_labels labels.csv", on="larder", shown=False)
+@Example("data import {table} one.csv", on="samples", needs=("data delete {table} {row} --yes",), shown=False)
 @GROUP.command(
     "import",
     answers=lambda: (service.ImportResult, DryRunResult),
     writes=Write(source="input", facts=("audit",), undo=True),
-    examples=(
-        Example("data import notes notes.csv --dry-run"),
-        Example("data import chats-and-messages.jsonl --db chat --yes"),
-        Example("data import login_attempts attempts.csv", on="flashpoint-web", shown=False),
-        Example("data import login_attempts attempts.csv --dry-run", on="flashpoint-web", shown=False),
-        Example("data import recipe_labels labels.csv", on="larder", shown=False),
-        Example(
-            "data import {table} one.csv",
-            on="samples",
-            needs=("data delete {table} {row} --yes",),
-            shown=False,
-        ),
-    ),
 )
 def import_(
     ctx: typer.Context,
@@ -494,14 +454,9 @@ def import_(
             raise
 
 
-@GROUP.command(
-    "diff",
-    answers=lambda: (comparison.DataDiff,),
-    examples=(
-        Example("data diff backup:latest {db}", on=EVERYWHERE, needs=("backup create --app {app}",)),
-        Example("data diff blog/main postgresql://app@localhost/staging --table users"),
-    ),
-)
+@Example("data diff backup:latest {db}", on=EVERYWHERE, needs=("backup create --app {app}",))
+@Example("data diff blog/main postgresql://app@localhost/staging --table users")
+@GROUP.command("diff", answers=lambda: (comparison.DataDiff,))
 def diff(
     ctx: typer.Context,
     a: FirstSide,

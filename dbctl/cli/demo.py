@@ -16,23 +16,18 @@ from dbctl.demo.command import Sample
 from dbctl.model import DryRunResult
 from dbctl.spec import Example
 
-GROUP = Group("demo")
+GROUP = Group("demo", section="Set up", position=5, help="Create a sample deployment.")
 
 
 def _parse_count(text: str) -> int:
     return parse_count(text, 0)
 
 
-@GROUP.command(
-    answers=lambda: (command.SampleBuilt, DryRunResult),
-    recorded=True,
-    examples=(
-        Example("demo flashpoint-web sample"),
-        Example("demo chat-lancedb chat --messages 500 --seed 7"),
-        Example("demo flashpoint-web new --games 5 --users 4 --plays 5", on="flashpoint-web", shown=False),
-        Example("demo larder.toml new", on="larder", shown=False),
-    ),
-)
+@Example("demo flashpoint-web sample")
+@Example("demo chat-lancedb chat --messages 500 --seed 7")
+@Example("demo flashpoint-web new --games 5 --users 4 --plays 5", on="flashpoint-web", shown=False)
+@Example("demo larder.toml new", on="larder", shown=False)
+@GROUP.command(answers=lambda: (command.SampleBuilt, DryRunResult), recorded=True)
 def demo(
     ctx: typer.Context,
     profile: Annotated[

@@ -11,18 +11,16 @@ from dbctl.model import CheckResult
 from dbctl.services import checks
 from dbctl.spec import EVERYWHERE, Example, Fleet
 
-GROUP = Group("doctor")
+GROUP = Group("doctor", section="Inspect", position=3, help="Check whether a deployment is safe to operate.")
 
 
+@Example("doctor --all-apps", on="flashpoint-web")
+@Example("doctor --app {app} -o json", on=EVERYWHERE)
 @GROUP.command(
     answers=lambda: (CheckResult,),
     recorded=True,
     findings=True,
     fleet=Fleet(resumes=True, replaces={"all_apps": False}),
-    examples=(
-        Example("doctor --all-apps", on="flashpoint-web"),
-        Example("doctor --app {app} -o json", on=EVERYWHERE),
-    ),
 )
 def doctor(ctx: typer.Context, all_apps: AllApps = False) -> int:
     """Check whether a deployment is safe to operate; exit 4 if a finding has severity error.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperGroup
 
-from dbctl.cli._lazy import GROUPS
+from dbctl.cli._catalog import read_catalog
 from dbctl.cli._support.emit import emit
 from dbctl.cli._support.group import Group
 from dbctl.cli._support.options import read_options
@@ -20,7 +20,7 @@ from dbctl.spec import Example
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
 
-GROUP = Group("help")
+GROUP = Group("help", section="Automate", position=10, help="Help about a topic, or a command.")
 
 EXIT_CODES: Mapping[Exit, str] = {
     Exit.OK: "The command succeeded, or there was nothing to do.",
@@ -151,13 +151,9 @@ TOPICS: Mapping[str, str | Callable[["Context", "HelpFormatter"], None]] = {
 }
 
 
-@GROUP.command(
-    answers=lambda: (HelpText,),
-    examples=(
-        Example("help wal-leftover", on="flashpoint-web"),
-        Example("help backup create", on="larder samples"),
-    ),
-)
+@Example("help wal-leftover", on="flashpoint-web")
+@Example("help backup create", on="larder samples")
+@GROUP.command(answers=lambda: (HelpText,))
 def help_(
     ctx: typer.Context,
     words: Annotated[
@@ -184,7 +180,7 @@ def _create_text(ctx: "Context", words: Sequence[str]) -> str:
         formatter = ctx.make_formatter()
         topic(ctx, formatter)
         return formatter.getvalue()
-    if len(words) == 1 and words[0] not in GROUPS and (text := _describe_code(ctx, words[0])):
+    if len(words) == 1 and words[0] not in read_catalog().groups and (text := _describe_code(ctx, words[0])):
         return text
     return _command_help(ctx, words) + "\n"
 
@@ -227,7 +223,7 @@ def _command_help(ctx: "Context", words: Sequence[str]) -> str:
         command = current.command
         if not isinstance(command, TyperGroup) or arguments[0] not in command.list_commands(current):
             raise HelpTopicMissingError(
-                name=" ".join(words), names=", ".join(TOPICS), candidates=[*TOPICS, *GROUPS]
+                name=" ".join(words), names=", ".join(TOPICS), candidates=[*TOPICS, *read_catalog().groups]
             )
         name, child, arguments = command.resolve_command(current, arguments)
         assert child is not None  # noqa: S101 - it is in the list

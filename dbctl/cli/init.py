@@ -16,18 +16,14 @@ from dbctl.services import setup
 from dbctl.services.setup import InitConfig, is_place, recognize_app
 from dbctl.spec import EVERYWHERE, Example
 
-GROUP = Group("init")
+GROUP = Group("init", section="Set up", position=1, help="Find an app's databases and write dbctl.toml.")
 
 
-@GROUP.command(
-    answers=lambda: (setup.InitResult, DryRunResult),
-    recorded=True,
-    examples=(
-        Example("init flashpoint-web /srv/flashpoint --dry-run"),
-        Example("init compose.yaml --app db"),
-        Example("init {profile} . --app second {urls}", on=EVERYWHERE, shown=False),
-    ),
-)
+@Example("init flashpoint-web /srv/flashpoint --dry-run")
+@Example("init compose.yaml --app db")
+@Example("init {profile} . --app second {urls}", on=EVERYWHERE, shown=False)
+@Example("init /srv/blog", shown=False, meaning="Write a configuration for an app.")
+@GROUP.command(answers=lambda: (setup.InitResult, DryRunResult), recorded=True)
 def init(
     ctx: typer.Context,
     profile: Annotated[

@@ -17,19 +17,19 @@ from dbctl.services.integrity import RepairResult, time_repair
 from dbctl.services.integrity import repair as integrity_repair
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
-GROUP = Group("integrity")
+GROUP = Group(
+    "integrity", section="Inspect", position=4, help="Check and repair the consistency of databases."
+)
 
 
+@Example("integrity check", on=EVERYWHERE)
+@Example("integrity check --quick --table users -o json", on="flashpoint-web")
 @GROUP.command(
     "check",
     answers=lambda: (DatabasesChecked,),
     writes=Write(source="schema", audited=False),
     findings=True,
     fleet=Fleet(resumes=True),
-    examples=(
-        Example("integrity check", on=EVERYWHERE),
-        Example("integrity check --quick --table users -o json", on="flashpoint-web"),
-    ),
 )
 def check(
     ctx: typer.Context,
@@ -49,16 +49,10 @@ def check(
         return emit(ctx, result.findings, status=result.status, target=app.name)
 
 
+@Example("integrity cross-check", on=EVERYWHERE)
+@Example("integrity cross-check --app chat -o json")
 @GROUP.command(
-    "cross-check",
-    answers=lambda: (Findings,),
-    recorded=True,
-    findings=True,
-    fleet=Fleet(resumes=True),
-    examples=(
-        Example("integrity cross-check", on=EVERYWHERE),
-        Example("integrity cross-check --app chat -o json"),
-    ),
+    "cross-check", answers=lambda: (Findings,), recorded=True, findings=True, fleet=Fleet(resumes=True)
 )
 def cross_check(ctx: typer.Context) -> int:
     """Find rows without their counterpart in another database, and stored counts that differ from a recount."""
@@ -67,12 +61,13 @@ def cross_check(ctx: typer.Context) -> int:
         return emit(ctx, result.findings, status=result.status, target=app.name)
 
 
+@Example("integrity repair --dry-run")
+@Example("integrity repair", on="larder samples")
 @GROUP.command(
     "repair",
     answers=lambda: (RepairResult, DryRunResult),
     writes=Write(source="generated"),
     fleet=Fleet(resumes=True, may_destroy=True),
-    examples=(Example("integrity repair --dry-run"), Example("integrity repair", on="larder samples")),
 )
 def repair(
     ctx: typer.Context,

@@ -16,7 +16,7 @@ from dbctl.services import maintenance
 from dbctl.services.maintenance import CancelSessions, RunMaintenance, TaskKind
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
-GROUP = Group("maintain")
+GROUP = Group("maintain", section="Schema", position=3, help="Vacuum, analyze and reindex databases.")
 
 Tables: TypeAlias = Annotated[
     list[str] | None, typer.Option("--table", metavar="NAME", help="Process only this table; repeatable.")
@@ -36,15 +36,13 @@ def _run_maintenance(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
+@Example("maintain vacuum", on=EVERYWHERE)
+@Example("maintain vacuum --dry-run", on="flashpoint-web larder")
 @GROUP.command(
     "vacuum",
     answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
     writes=Write(source="schema"),
     fleet=Fleet(resumes=True),
-    examples=(
-        Example("maintain vacuum", on=EVERYWHERE),
-        Example("maintain vacuum --dry-run", on="flashpoint-web larder"),
-    ),
 )
 def vacuum(
     ctx: typer.Context,
@@ -63,72 +61,63 @@ def vacuum(
     return _run_maintenance(ctx, "vacuum", tables, older_than=older_than, dry_run=dry_run)
 
 
+@Example("maintain analyze", on="larder samples")
+@Example("maintain analyze --table {table}", on="flashpoint-web")
 @GROUP.command(
     "analyze",
     answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
     writes=Write(source="schema"),
     fleet=Fleet(resumes=True),
-    examples=(
-        Example("maintain analyze", on="larder samples"),
-        Example("maintain analyze --table {table}", on="flashpoint-web"),
-    ),
 )
 def analyze(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) -> int:
     """Update the statistics that the database uses to plan queries."""
     return _run_maintenance(ctx, "analyze", tables, dry_run=dry_run)
 
 
+@Example("maintain optimize", on=EVERYWHERE)
+@Example("maintain optimize --db user --dry-run")
 @GROUP.command(
     "optimize",
     answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
     writes=Write(source="schema"),
     fleet=Fleet(resumes=True),
-    examples=(Example("maintain optimize", on=EVERYWHERE), Example("maintain optimize --db user --dry-run")),
 )
 def optimize(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) -> int:
     """Vacuum and analyze only the tables with many dead rows or many changes."""
     return _run_maintenance(ctx, "optimize", tables, dry_run=dry_run)
 
 
+@Example("maintain reindex --table {table}", on=EVERYWHERE)
+@Example("maintain reindex --db user --dry-run")
 @GROUP.command(
     "reindex",
     answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
     writes=Write(source="schema"),
     fleet=Fleet(resumes=True),
-    examples=(
-        Example("maintain reindex --table {table}", on=EVERYWHERE),
-        Example("maintain reindex --db user --dry-run"),
-    ),
 )
 def reindex(ctx: typer.Context, tables: Tables = None, dry_run: DryRun = False) -> int:
     """Rebuild indexes; on PostgreSQL concurrently, without blocking the app."""
     return _run_maintenance(ctx, "reindex", tables, dry_run=dry_run)
 
 
+@Example("maintain checkpoint", on=EVERYWHERE)
+@Example("maintain checkpoint --db user --dry-run")
 @GROUP.command(
     "checkpoint",
     answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
     writes=Write(source="schema"),
     fleet=Fleet(resumes=True),
-    examples=(
-        Example("maintain checkpoint", on=EVERYWHERE),
-        Example("maintain checkpoint --db user --dry-run"),
-    ),
 )
 def checkpoint(ctx: typer.Context, dry_run: DryRun = False) -> int:
     """Write the log (the -wal file of SQLite) into the database files."""
     return _run_maintenance(ctx, "checkpoint", None, dry_run=dry_run)
 
 
+@Example("maintain wal -o json", on=EVERYWHERE)
+@Example("maintain wal --off", on="larder")
+@Example("maintain wal --off --dry-run", on="flashpoint-web", shown=False)
 @GROUP.command(
-    "wal",
-    answers=lambda: (maintenance.MaintenanceResult, DryRunResult),
-    writes=Write(source="schema"),
-    examples=(
-        Example("maintain wal -o json", on=EVERYWHERE),
-        Example("maintain wal --off", on="larder"),
-        Example("maintain wal --off --dry-run", on="flashpoint-web", shown=False),
-    ),
+    "wal", answers=lambda: (maintenance.MaintenanceResult, DryRunResult), writes=Write(source="schema")
 )
 def wal(
     ctx: typer.Context,
@@ -142,16 +131,10 @@ def wal(
     return _run_maintenance(ctx, "rollback-journal" if off else "wal", None, dry_run=dry_run)
 
 
-@GROUP.command(
-    "cancel",
-    answers=lambda: (maintenance.cancel.CancelResult, DryRunResult),
-    recorded=True,
-    examples=(
-        Example("maintain cancel 4711"),
-        Example("maintain cancel 4711 4712 --yes"),
-        Example("maintain cancel 1 --yes", on="larder samples", shown=False),
-    ),
-)
+@Example("maintain cancel 4711")
+@Example("maintain cancel 4711 4712 --yes")
+@Example("maintain cancel 1 --yes", on="larder samples", shown=False)
+@GROUP.command("cancel", answers=lambda: (maintenance.cancel.CancelResult, DryRunResult), recorded=True)
 def cancel(
     ctx: typer.Context,
     pids: Annotated[

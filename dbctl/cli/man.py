@@ -17,7 +17,7 @@ from dbctl.model import NOTHING_TO_DO, Closing, Struct
 from dbctl.render import Format, streams
 from dbctl.spec import EVERYWHERE, Example
 
-GROUP = Group("man")
+GROUP = Group("man", section="Automate", position=7, help="Man pages.")
 
 MARK = "Generated from the command tree of dbctl."  #: marks a page that dbctl generated
 
@@ -44,11 +44,9 @@ class PagesInstalled(Struct, frozen=True, kw_only=True):
         return Closing(f"Installed {self.pages} man pages in {self.path}")
 
 
-@GROUP.command(
-    "show",
-    answers=lambda: (ManPage,),
-    examples=(Example("man show | man -l -"), Example("man show backup > dbctl-backup.1", on=EVERYWHERE)),
-)
+@Example("man show | man -l -")
+@Example("man show backup > dbctl-backup.1", on=EVERYWHERE)
+@GROUP.command("show", answers=lambda: (ManPage,))
 def show(
     ctx: typer.Context,
     page: Annotated[
@@ -68,11 +66,9 @@ def show(
     return emit(ctx, ManPage(name=path.stem, source=source))
 
 
-@GROUP.command(
-    "install",
-    answers=lambda: (PagesInstalled,),
-    examples=(Example("man install", on=EVERYWHERE), Example("man install --quiet")),
-)
+@Example("man install", on=EVERYWHERE)
+@Example("man install --quiet")
+@GROUP.command("install", answers=lambda: (PagesInstalled,))
 def install(ctx: typer.Context) -> int:
     """Install the man pages for the current user."""
     folder = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share") / "man"

@@ -15,13 +15,14 @@ from dbctl.render import Format, escape, is_terminal, streams
 from dbctl.services import metrics as metric_service
 from dbctl.spec import EVERYWHERE, Example
 
-GROUP = Group("metrics")
-
-
-@GROUP.command(
-    answers=lambda: (Page[metric_service.Sample], metric_service.MetricsWritten),
-    examples=(Example("metrics", on=EVERYWHERE), Example("metrics --write dbctl.prom", on="flashpoint-web")),
+GROUP = Group(
+    "metrics", section="Automate", position=2, help="Metrics of databases, backups and runs for Prometheus."
 )
+
+
+@Example("metrics", on=EVERYWHERE)
+@Example("metrics --write dbctl.prom", on="flashpoint-web")
+@GROUP.command(answers=lambda: (Page[metric_service.Sample], metric_service.MetricsWritten))
 def metrics(
     ctx: typer.Context,
     write: Annotated[

@@ -1,43 +1,34 @@
-"""``dbctl migrate``: schema migrations, and the ledger of the applied ones."""
+"""``dbctl migrate``: schema migrations."""
 
 # No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from dbctl.cli import migrate_ledger
 from dbctl.cli._support import migration_options
-from dbctl.cli._support.app import AllApps, open_app, open_apps
+from dbctl.cli._support.app import AllApps, open_apps
 from dbctl.cli._support.emit import emit, note, run_change, warn
 from dbctl.cli._support.group import Group
-from dbctl.cli._support.hooks import begin_action
 from dbctl.cli._support.migration_options import MigrationsFolder, NoBackup, Steps, To
 from dbctl.cli._support.options import read_options
 from dbctl.cli._support.parameters import DryRun, RepositoryAddress, Variant
-from dbctl.errors import Exit, UsageError
+from dbctl.cli.migrate_ledger import open_targets
+from dbctl.errors import Exit
 from dbctl.model import DryRunResult, Findings, Page
 from dbctl.render import Format, drawing
 from dbctl.services import migrations as service
-from dbctl.services.app import App
 from dbctl.services.migrations import files, ledger
 from dbctl.services.migrations import status as migration_status
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
-GROUP = Group("migrate")
+GROUP = Group("migrate", section="Schema", position=2, help="Schema migrations.")
 
 
-@GROUP.command(
-    "status",
-    answers=lambda: (Page[ledger.Migration],),
-    fleet=Fleet(replaces={"all_apps": False}),
-    examples=(
-        Example("migrate status --check", on="samples"),
-        Example("migrate status --all-apps -o json"),
-        Example("migrate status", on="flashpoint-web larder", shown=False),
-    ),
-)
+@Example("migrate status --check", on="samples")
+@Example("migrate status --all-apps -o json")
+@Example("migrate status", on="flashpoint-web larder", shown=False)
+@GROUP.command("status", answers=lambda: (Page[ledger.Migration],), fleet=Fleet(replaces={"all_apps": False}))
 def status(
     ctx: typer.Context,
     check: Annotated[
@@ -58,17 +49,12 @@ def status(
     return emit(ctx, report.page, status=exit_status, target=", ".join(app.name for app in app))
 
 
-@GROUP.command(
-    "plan",
-    answers=lambda: (Page[service.PendingMigration],),
-    examples=(
-        Example("migrate plan", on=EVERYWHERE),
-        Example("migrate plan --migrations db/migrations --to 004"),
-    ),
-)
+@Example("migrate plan", on=EVERYWHERE)
+@Example("migrate plan --migrations db/migrations --to 004")
+@GROUP.command("plan", answers=lambda: (Page[service.PendingMigration],))
 def plan(ctx: typer.Context, to: To = "", migrations: MigrationsFolder = None, variant: Variant = "") -> int:
     """Print the SQL that dbctl migrate up would run."""
-    with _open_targets(ctx, migrations, variant) as (app, targets):
+    with open_targets(ctx, migrations, variant) as (app, targets):
         upgrade = service.MigrateUp(app, targets, service.UpSelection(to=to))
         pending = upgrade.list_pending()
     options = read_options(ctx)
@@ -81,17 +67,15 @@ def plan(ctx: typer.Context, to: To = "", migrations: MigrationsFolder = None, v
     return emit(ctx, page, target=upgrade.target)
 
 
+@Example("migrate up --dry-run", on="flashpoint-web")
+@Example("migrate up --to 004_add-notes --yes")
+@Example("migrate up", on=EVERYWHERE, shown=False)
+@Example("migrate up --steps 1 --no-backup", on="flashpoint-web", shown=False)
 @GROUP.command(
     "up",
     answers=lambda: (service.MigrationsRun, DryRunResult),
     writes=Write(source="schema", facts=("ledger",)),
     fleet=Fleet(resumes=True, canaries=1, max_failures=10),
-    examples=(
-        Example("migrate up --dry-run", on="flashpoint-web"),
-        Example("migrate up --to 004_add-notes --yes"),
-        Example("migrate up", on=EVERYWHERE, shown=False),
-        Example("migrate up --steps 1 --no-backup", on="flashpoint-web", shown=False),
-    ),
 )
 def up(
     ctx: typer.Context,
@@ -117,31 +101,29 @@ def up(
     created before a migration that drops or deletes something.
     """
     selection = service.UpSelection(to=to, steps=steps or 0, allow_data_loss=allow_data_loss or ())
-    with _open_targets(ctx, migrations, variant, has_hooks=True) as (app, targets):
+    with open_targets(ctx, migrations, variant, has_hooks=True) as (app, targets):
         safety_backup = service.SafetyBackup(app, repository=repository, enabled=not no_backup)
         upgrade = service.MigrateUp(app, targets, selection, safety_backup=safety_backup)
         return run_change(ctx, upgrade, dry_run=dry_run)
 
 
+@Example("migrate down --steps 1 --dry-run")
+@Example("migrate down --to 003 --yes", on="larder")
+@Example(
+    "migrate down --profile plain --url main=steps.db --migrations steps --repository backups --yes",
+    on="flashpoint-web",
+    shown=False,
+)
+@Example(
+    "migrate down --profile plain --url main=steps.db --migrations steps --no-backup --dry-run",
+    on="flashpoint-web",
+    shown=False,
+)
+@Example("migrate down --db {db} --dry-run", on="samples", shown=False)
 @GROUP.command(
     "down",
     answers=lambda: (service.MigrationsRun, DryRunResult),
     writes=Write(source="schema", facts=("ledger",)),
-    examples=(
-        Example("migrate down --steps 1 --dry-run"),
-        Example("migrate down --to 003 --yes", on="larder"),
-        Example(
-            "migrate down --profile plain --url main=steps.db --migrations steps --repository backups --yes",
-            on="flashpoint-web",
-            shown=False,
-        ),
-        Example(
-            "migrate down --profile plain --url main=steps.db --migrations steps --no-backup --dry-run",
-            on="flashpoint-web",
-            shown=False,
-        ),
-        Example("migrate down --db {db} --dry-run", on="samples", shown=False),
-    ),
 )
 def down(
     ctx: typer.Context,
@@ -168,22 +150,20 @@ def down(
     from dbctl.services.migrations import DownSelection, MigrateDown
 
     selection = DownSelection(steps=steps or 0, to=to, all_migrations=all_migrations)
-    with _open_targets(ctx, migrations, variant, has_hooks=True) as (app, targets):
+    with open_targets(ctx, migrations, variant, has_hooks=True) as (app, targets):
         safety_backup = service.SafetyBackup(app, repository=repository, enabled=not no_backup)
         downgrade = MigrateDown(app, targets, selection, safety_backup=safety_backup)
         return run_change(ctx, downgrade, dry_run=dry_run)
 
 
+@Example("migrate reset --dry-run", on="flashpoint-web")
+@Example("migrate reset --db main --yes")
+@Example("migrate reset --yes", on="larder", shown=False)
+@Example("migrate reset --db {db} --dry-run", on="samples", shown=False)
 @GROUP.command(
     "reset",
     answers=lambda: (service.MigrationsRun, DryRunResult),
     writes=Write(source="schema", facts=("ledger",)),
-    examples=(
-        Example("migrate reset --dry-run", on="flashpoint-web"),
-        Example("migrate reset --db main --yes"),
-        Example("migrate reset --yes", on="larder", shown=False),
-        Example("migrate reset --db {db} --dry-run", on="samples", shown=False),
-    ),
 )
 def reset(
     ctx: typer.Context,
@@ -199,120 +179,19 @@ def reset(
     """
     from dbctl.services.migrations import ResetDatabase
 
-    with _open_targets(ctx, migrations, variant, has_hooks=True) as (app, targets):
+    with open_targets(ctx, migrations, variant, has_hooks=True) as (app, targets):
         safety_backup = service.SafetyBackup(app, repository=repository, enabled=not no_backup)
         operation = ResetDatabase(app, targets, safety_backup=safety_backup)
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@GROUP.command(
-    "baseline",
-    answers=lambda: (service.BaselineResult, DryRunResult),
-    writes=Write(source="schema", facts=("ledger",)),
-    fleet=Fleet(resumes=True),
-    examples=(
-        Example("migrate baseline --dry-run", on="flashpoint-web"),
-        Example("migrate baseline", on=EVERYWHERE),
-    ),
-)
-def baseline(
-    ctx: typer.Context, migrations: MigrationsFolder = None, variant: Variant = "", dry_run: DryRun = False
-) -> int:
-    """Create the ledger of a database that has none: record the migrations that its schema already contains,
-    without running them.
-
-    Each migration is applied to a temporary database, and the result is compared with the schema.
-    """
-    from dbctl.services.migrations import Baseline
-
-    with _open_targets(ctx, migrations, variant) as (app, targets):
-        return run_change(ctx, Baseline(app, targets), dry_run=dry_run)
+GROUP.include(migrate_ledger.GROUP)
 
 
-@GROUP.command(
-    "mark",
-    answers=lambda: (service.RepairResult, DryRunResult),
-    writes=Write(source="schema", facts=("ledger", "audit")),
-    examples=(
-        Example("migrate mark {migration} --applied --db {db}", on=EVERYWHERE),
-        Example("migrate mark {migration} --pending --dry-run", on="flashpoint-web"),
-    ),
-)
-def mark(
-    ctx: typer.Context,
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names or numbers of migrations.")],
-    applied: Annotated[bool, typer.Option("--applied", help="Record them as applied.")] = False,
-    pending: Annotated[bool, typer.Option("--pending", help="Record them as pending.")] = False,
-    migrations: MigrationsFolder = None,
-    variant: Variant = "",
-    dry_run: DryRun = False,
-) -> int:
-    """Record migrations as applied or pending without running them, after a manual change."""
-    from dbctl.services.migrations import repair as migration_repair
-
-    if applied == pending:
-        raise UsageError(detail="pass either --applied or --pending")
-    with _open_targets(ctx, migrations, variant) as (app, targets):
-        operation = migration_repair.mark(app, targets, names, "applied" if applied else "pending")
-        return run_change(ctx, operation, dry_run=dry_run)
-
-
-@GROUP.command(
-    "repair",
-    answers=lambda: (service.RepairResult, DryRunResult),
-    writes=Write(source="schema", facts=("ledger", "audit")),
-    examples=(
-        Example("migrate repair --checksums --failed --db {db}", on=EVERYWHERE),
-        Example("migrate repair {migration} --statement undone --dry-run", on="flashpoint-web"),
-        Example("migrate repair --missing --dry-run", on="flashpoint-web", shown=False),
-    ),
-)
-def repair(
-    ctx: typer.Context,
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Names or numbers of migrations; default: all."),
-    ] = None,
-    checksums: Annotated[
-        bool, typer.Option("--checksums", help="Accept the current files as the applied ones.")
-    ] = False,
-    failed: Annotated[
-        bool,
-        typer.Option(
-            "--failed", help="Remove failed migrations from the ledger, after you reverted their changes."
-        ),
-    ] = False,
-    missing: Annotated[
-        bool, typer.Option("--missing", help="Remove migrations without a file from the ledger.")
-    ] = False,
-    statement: Annotated[
-        service.StatementOutcome | None,
-        typer.Option("--statement", help="Record whether the statement ran at which a run was killed."),
-    ] = None,
-    migrations: MigrationsFolder = None,
-    variant: Variant = "",
-    dry_run: DryRun = False,
-) -> int:
-    """Correct the ledger to match the files; no migration runs."""
-    from dbctl.services.migrations import repair as migration_repair
-
-    requested = {"checksums": checksums, "failed": failed, "missing": missing}
-    repairs = [word for word, is_requested in requested.items() if is_requested]
-    with _open_targets(ctx, migrations, variant) as (app, targets):
-        operation = migration_repair.repair(app, targets, repairs, names=names or (), outcome=statement)
-        return run_change(ctx, operation, dry_run=dry_run)
-
-
-@GROUP.command(
-    "new",
-    answers=lambda: (files.CreatedFile, DryRunResult),
-    recorded=True,
-    examples=(
-        Example("migrate new email-required --alter users --not-null email --default \"role='viewer'\""),
-        Example("migrate new add-notes --db {db}", on="flashpoint-web larder"),
-        Example("migrate new add-notes --db {db} --migrations own", on="samples", shown=False),
-    ),
-)
+@Example("migrate new email-required --alter users --not-null email --default \"role='viewer'\"")
+@Example("migrate new add-notes --db {db}", on="flashpoint-web larder")
+@Example("migrate new add-notes --db {db} --migrations own", on="samples", shown=False)
+@GROUP.command("new", answers=lambda: (files.CreatedFile, DryRunResult), recorded=True)
 def new(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Short description, such as add-notes.")],
@@ -347,40 +226,27 @@ def new(
         added_keys=added_keys or (),
         dropped_keys=dropped_keys or (),
     )
-    with _open_targets(ctx, migrations) as (app, targets):
+    with open_targets(ctx, migrations) as (app, targets):
         operation = CreateMigration(app, targets, name, change if alter else None)
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@GROUP.command(
-    "verify",
-    answers=lambda: (Findings,),
-    recorded=True,
-    findings=True,
-    fleet=Fleet(resumes=True),
-    examples=(
-        Example("migrate verify", on=EVERYWHERE),
-        Example("migrate verify --migrations db/migrations -o json"),
-    ),
-)
+@Example("migrate verify", on=EVERYWHERE)
+@Example("migrate verify --migrations db/migrations -o json")
+@GROUP.command("verify", answers=lambda: (Findings,), recorded=True, findings=True, fleet=Fleet(resumes=True))
 def verify(ctx: typer.Context, migrations: MigrationsFolder = None, variant: Variant = "") -> int:
     """Compare the files with the ledger, and check the files; exit 4 on an error."""
     from dbctl.services.migrations import verify as migration_verify
 
-    with _open_targets(ctx, migrations, variant) as (app, targets):
+    with open_targets(ctx, migrations, variant) as (app, targets):
         findings = migration_verify.verify(app, targets)
         status = Exit.CHECK_FAILED if findings.has_errors else Exit.OK
         return emit(ctx, findings, status=status, target=app.name)
 
 
-@GROUP.command(
-    "drift",
-    answers=lambda: (Findings,),
-    recorded=True,
-    findings=True,
-    fleet=Fleet(resumes=True),
-    examples=(Example("migrate drift", on=EVERYWHERE), Example("migrate drift --db main -o json")),
-)
+@Example("migrate drift", on=EVERYWHERE)
+@Example("migrate drift --db main -o json")
+@GROUP.command("drift", answers=lambda: (Findings,), recorded=True, findings=True, fleet=Fleet(resumes=True))
 def drift(ctx: typer.Context, migrations: MigrationsFolder = None, variant: Variant = "") -> int:
     """Compare the live schema with the schema that the applied migrations produce; exit 4 on an error.
 
@@ -389,24 +255,18 @@ def drift(ctx: typer.Context, migrations: MigrationsFolder = None, variant: Vari
     """
     from dbctl.services.migrations import drift as migration_drift
 
-    with _open_targets(ctx, migrations, variant) as (app, targets):
+    with open_targets(ctx, migrations, variant) as (app, targets):
         findings = migration_drift.drift(app, targets)
         status = Exit.CHECK_FAILED if findings.has_errors else Exit.OK
         return emit(ctx, findings, status=status, target=app.name)
 
 
-@GROUP.command(
-    "lint",
-    answers=lambda: (Findings,),
-    findings=True,
-    examples=(
-        Example("migrate lint", on=EVERYWHERE),
-        Example("migrate lint --migrations db/migrations --strict -o json"),
-        Example("migrate lint --strict", on="flashpoint-web", status=4, shown=False),
-        Example("migrate lint --all", on="flashpoint-web", shown=False),
-        Example("migrate lint --all --strict", on="samples", shown=False),
-    ),
-)
+@Example("migrate lint", on=EVERYWHERE)
+@Example("migrate lint --migrations db/migrations --strict -o json")
+@Example("migrate lint --strict", on="flashpoint-web", status=4, shown=False)
+@Example("migrate lint --all", on="flashpoint-web", shown=False)
+@Example("migrate lint --all --strict", on="samples", shown=False)
+@GROUP.command("lint", answers=lambda: (Findings,), findings=True)
 def lint(
     ctx: typer.Context,
     migrations: MigrationsFolder = None,
@@ -424,7 +284,7 @@ def lint(
     from dbctl.services.migrations import lint as migration_lint
 
     all_files = all_files or migrations is not None
-    with _open_targets(ctx, migrations, may_connect=not all_files) as (app, targets):
+    with open_targets(ctx, migrations, may_connect=not all_files) as (app, targets):
         findings = migration_lint.lint(app, targets, all_files=all_files)
         if strict:
             findings = findings.raise_warnings()
@@ -432,13 +292,9 @@ def lint(
         return emit(ctx, findings, status=status, target=app.name)
 
 
-@GROUP.command(
-    "rehearse",
-    answers=lambda: (service.Rehearsal,),
-    recorded=True,
-    findings=True,
-    examples=(Example("migrate rehearse", on=EVERYWHERE), Example("migrate rehearse --to 004 --db main")),
-)
+@Example("migrate rehearse", on=EVERYWHERE)
+@Example("migrate rehearse --to 004 --db main")
+@GROUP.command("rehearse", answers=lambda: (service.Rehearsal,), recorded=True, findings=True)
 def rehearse(
     ctx: typer.Context, to: To = "", migrations: MigrationsFolder = None, variant: Variant = ""
 ) -> int:
@@ -448,24 +304,9 @@ def rehearse(
     """
     from dbctl.services.migrations import rehearse as migration_rehearsal
 
-    with _open_targets(ctx, migrations, variant) as (app, targets):
+    with open_targets(ctx, migrations, variant) as (app, targets):
         rehearsal = migration_rehearsal.rehearse(app, targets, service.UpSelection(to=to))
         if not rehearsal.migrations:
             note(ctx, service.NOTHING_PENDING)
         findings = Findings(checked=len(rehearsal.migrations), findings=rehearsal.findings)
         return emit(ctx, rehearsal, status=rehearsal.status, target=app.name, findings=findings)
-
-
-@contextmanager
-def _open_targets(
-    ctx: typer.Context,
-    migrations: Path | None,
-    variant: str = "",
-    *,
-    may_connect: bool = True,
-    has_hooks: bool = False,
-) -> Iterator[tuple[App, Sequence[ledger.MigrationTarget]]]:
-    """Yield the app of the options, and its selected databases with their migrations."""
-    with open_app(ctx) as app, begin_action(ctx, app, "migrate") if has_hooks else nullcontext():
-        database = read_options(ctx).db
-        yield app, service.find_targets(app, database, migrations, variant=variant, may_connect=may_connect)

@@ -18,7 +18,13 @@ from dbctl.services import notify
 from dbctl.services.events.location import JournalLocation, locate_journal
 from dbctl.spec import EVERYWHERE, Example
 
-GROUP = Group("notify", all_apps=True)
+GROUP = Group(
+    "notify",
+    section="Automate",
+    position=5,
+    help="Notifications: test channels, send what is overdue.",
+    all_apps=True,
+)
 
 
 class ChannelName(StrEnum):
@@ -51,14 +57,9 @@ def _read_apps(ctx: typer.Context) -> tuple[Sections, Sequence[Selection]]:
     return sections, notify.select_apps(sections, selection)
 
 
-@GROUP.command(
-    "test",
-    answers=lambda: (notify.ChannelTests,),
-    examples=(
-        Example("notify test --app {app}", on="larder samples"),
-        Example("notify test ping", on="flashpoint-web"),
-    ),
-)
+@Example("notify test --app {app}", on="larder samples")
+@Example("notify test ping", on="flashpoint-web")
+@GROUP.command("test", answers=lambda: (notify.ChannelTests,))
 def send_test(
     ctx: typer.Context,
     channel: Annotated[
@@ -78,12 +79,9 @@ def send_test(
     return emit(ctx, result, status=result.exit_status)
 
 
-@GROUP.command(
-    "check",
-    answers=lambda: (notify.ProblemsSent,),
-    recorded=True,
-    examples=(Example("notify check --app {app}", on=EVERYWHERE), Example("notify check --quiet")),
-)
+@Example("notify check --app {app}", on=EVERYWHERE)
+@Example("notify check --quiet")
+@GROUP.command("check", answers=lambda: (notify.ProblemsSent,), recorded=True)
 def check(ctx: typer.Context) -> int:
     """Send overdue work and findings of the status, and their end; for cron. --app NAME selects one app.
 
@@ -100,12 +98,9 @@ def check(ctx: typer.Context) -> int:
     return emit(ctx, result, status=result.exit_status)
 
 
-@GROUP.command(
-    "summary",
-    answers=lambda: (notify.ProblemsSent,),
-    recorded=True,
-    examples=(Example("notify summary", on=EVERYWHERE), Example("notify summary --since 30d --report")),
-)
+@Example("notify summary", on=EVERYWHERE)
+@Example("notify summary --since 30d --report")
+@GROUP.command("summary", answers=lambda: (notify.ProblemsSent,), recorded=True)
 def summary(
     ctx: typer.Context,
     since: Annotated[

@@ -19,14 +19,12 @@ from dbctl.services.profiles.draft import ProfileDraft, draft_profile, write_dra
 from dbctl.spec import EVERYWHERE, Example
 from dbctl.url import Url
 
-GROUP = Group("profiles")
+GROUP = Group("profiles", section="Set up", position=4, help="Draft profiles of apps, and list them.")
 
 
-@GROUP.command(
-    "list",
-    answers=lambda: (Page[inventory.ProfileListed],),
-    examples=(Example("profiles list", on=EVERYWHERE), Example("profiles list -o json")),
-)
+@Example("profiles list", on=EVERYWHERE)
+@Example("profiles list -o json")
+@GROUP.command("list", answers=lambda: (Page[inventory.ProfileListed],))
 def list_(ctx: typer.Context) -> int:
     """List the profiles that commands find by name, with their origin.
 
@@ -36,16 +34,11 @@ def list_(ctx: typer.Context) -> int:
     return emit(ctx, inventory.list_profiles())
 
 
-@GROUP.command(
-    "draft",
-    answers=lambda: (ProfileDraft,),
-    examples=(
-        Example("profiles draft /srv/app/app.db --to app.toml"),
-        Example("profiles draft /srv/app/app.db --users admins --to admins.toml"),
-        Example("profiles draft --db {db}", on=EVERYWHERE, shown=False),
-        Example("profiles draft --to drafted.toml", on="larder", shown=False),
-    ),
-)
+@Example("profiles draft /srv/app/app.db --to app.toml")
+@Example("profiles draft /srv/app/app.db --users admins --to admins.toml")
+@Example("profiles draft --db {db}", on=EVERYWHERE, shown=False)
+@Example("profiles draft --to drafted.toml", on="larder", shown=False)
+@GROUP.command("draft", answers=lambda: (ProfileDraft,))
 def draft(
     ctx: typer.Context,
     address: Annotated[

@@ -21,7 +21,9 @@ from dbctl.services.history import DEFAULT_PERIOD
 from dbctl.services.report import OperationsReport, collect_report
 from dbctl.spec import EVERYWHERE, Example
 
-GROUP = Group("report")
+GROUP = Group(
+    "report", section="Inspect", position=2, help="Growth, activity, backups, findings: also as a page."
+)
 
 
 class PageWritten(ChangeResult, frozen=True, kw_only=True):
@@ -35,13 +37,9 @@ class PageWritten(ChangeResult, frozen=True, kw_only=True):
         return Effect("wrote", "page", [self.path], bytes=self.bytes)
 
 
-@GROUP.command(
-    answers=lambda: (OperationsReport, PageWritten),
-    examples=(
-        Example("report --html report.html", on=EVERYWHERE),
-        Example("report --since 7d -o json", on="flashpoint-web larder"),
-    ),
-)
+@Example("report --html report.html", on=EVERYWHERE)
+@Example("report --since 7d -o json", on="flashpoint-web larder")
+@GROUP.command(answers=lambda: (OperationsReport, PageWritten))
 def report(
     ctx: typer.Context,
     html: Annotated[

@@ -37,7 +37,13 @@ from dbctl.services.backup import LATEST, DecryptionKeys, Kind, Manifest, Reposi
 from dbctl.services.restore import BackupSource, MergeMode
 from dbctl.spec import EVERYWHERE, Example, Write
 
-GROUP = Group("restore", checks_profile=False)
+GROUP = Group(
+    "restore",
+    section="Back up",
+    position=2,
+    help="Restore a backup, or salvage a damaged database.",
+    checks_profile=False,
+)
 
 
 BackupName: TypeAlias = Annotated[str, typer.Argument(metavar="[ID]", help="Id of a backup, or latest.")]
@@ -51,16 +57,11 @@ BackupFile: TypeAlias = Annotated[
 ]
 
 
-@GROUP.command(
-    "preview",
-    answers=lambda: (restore.Preview,),
-    examples=(
-        Example("restore preview latest", on=EVERYWHERE),
-        Example("restore preview --before 3h --db user"),
-        Example("restore preview --file {dump}", on="flashpoint-web larder", shown=False),
-        Example("restore preview --before 0s --deep", on="larder", shown=False),
-    ),
-)
+@Example("restore preview latest", on=EVERYWHERE)
+@Example("restore preview --before 3h --db user")
+@Example("restore preview --file {dump}", on="flashpoint-web larder", shown=False)
+@Example("restore preview --before 0s --deep", on="larder", shown=False)
+@GROUP.command("preview", answers=lambda: (restore.Preview,))
 def preview(
     ctx: typer.Context,
     backup: BackupName = "",
@@ -93,29 +94,21 @@ def preview(
         return emit(ctx, restore_preview.preview(source, deep=deep), app=app)
 
 
+@Example("restore apply latest --dry-run", on="flashpoint-web larder")
+@Example("restore apply 20260105_030000 --table users --merge missing --dry-run")
+@Example("restore apply --file {dump} --yes", on="flashpoint-web larder", shown=False)
+@Example("restore apply latest --yes", on=EVERYWHERE, shown=False)
+@Example("restore apply latest --to copy.db", on="flashpoint-web larder", shown=False)
+@Example("restore apply --before 0s --to copy.db --replace --dry-run", on="flashpoint-web", shown=False)
+@Example("restore apply latest --table users --into users_then --dry-run", on="flashpoint-web", shown=False)
+@Example("restore apply latest --table roles --merge replace --yes", on="flashpoint-web", shown=False)
+@Example("restore apply latest --table roles --merge missing --dry-run", on="flashpoint-web", shown=False)
+@Example("restore apply latest --table tallies --into tallies_copy", on="larder", shown=False)
+@Example("restore apply latest --table tallies --merge replace --yes", on="larder", shown=False)
 @GROUP.command(
     "apply",
     answers=lambda: (restore.RestoreResult, restore.CopyResult, restore.TablesRestoreResult, DryRunResult),
     writes=Write(source="generated", audited=False),
-    examples=(
-        Example("restore apply latest --dry-run", on="flashpoint-web larder"),
-        Example("restore apply 20260105_030000 --table users --merge missing --dry-run"),
-        Example("restore apply --file {dump} --yes", on="flashpoint-web larder", shown=False),
-        Example("restore apply latest --yes", on=EVERYWHERE, shown=False),
-        Example("restore apply latest --to copy.db", on="flashpoint-web larder", shown=False),
-        Example(
-            "restore apply --before 0s --to copy.db --replace --dry-run", on="flashpoint-web", shown=False
-        ),
-        Example(
-            "restore apply latest --table users --into users_then --dry-run", on="flashpoint-web", shown=False
-        ),
-        Example("restore apply latest --table roles --merge replace --yes", on="flashpoint-web", shown=False),
-        Example(
-            "restore apply latest --table roles --merge missing --dry-run", on="flashpoint-web", shown=False
-        ),
-        Example("restore apply latest --table tallies --into tallies_copy", on="larder", shown=False),
-        Example("restore apply latest --table tallies --merge replace --yes", on="larder", shown=False),
-    ),
 )
 def apply(
     ctx: typer.Context,
@@ -193,11 +186,12 @@ def apply(
             return run_with_progress(ctx, "restoring", ApplyRestore(source, replace=replace), dry_run=dry_run)
 
 
+@Example("restore undo --yes", on=EVERYWHERE)
+@Example("restore undo --db user --dry-run")
 @GROUP.command(
     "undo",
     answers=lambda: (restore.RestoreResult, DryRunResult),
     writes=Write(source="generated", audited=False),
-    examples=(Example("restore undo --yes", on=EVERYWHERE), Example("restore undo --db user --dry-run")),
 )
 def undo(
     ctx: typer.Context,
@@ -217,15 +211,9 @@ def undo(
             return run_with_progress(ctx, "restoring", ApplyRestore(source), dry_run=dry_run)
 
 
-@GROUP.command(
-    "files",
-    answers=lambda: (restore.FilesRestoreResult, DryRunResult),
-    recorded=True,
-    examples=(
-        Example("restore files latest --to restored", on="samples"),
-        Example("restore files --file files.tar --to restored", on="flashpoint-web larder"),
-    ),
-)
+@Example("restore files latest --to restored", on="samples")
+@Example("restore files --file files.tar --to restored", on="flashpoint-web larder")
+@GROUP.command("files", answers=lambda: (restore.FilesRestoreResult, DryRunResult), recorded=True)
 def files(
     ctx: typer.Context,
     to: Annotated[Path, typer.Option("--to", metavar="DIR", help="New folder.")],
@@ -258,17 +246,11 @@ def files(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@GROUP.command(
-    "recover",
-    answers=lambda: (restore.DatabaseSalvageResult, DryRunResult),
-    recorded=True,
-    examples=(
-        Example("restore recover --force --to salvaged.db", on=EVERYWHERE),
-        Example("restore recover --from damaged.db --to salvaged.db --dry-run"),
-        Example("restore recover", on="flashpoint-web larder", shown=False),
-        Example("restore recover --dry-run", on="flashpoint-web", shown=False),
-    ),
-)
+@Example("restore recover --force --to salvaged.db", on=EVERYWHERE)
+@Example("restore recover --from damaged.db --to salvaged.db --dry-run")
+@Example("restore recover", on="flashpoint-web larder", shown=False)
+@Example("restore recover --dry-run", on="flashpoint-web", shown=False)
+@GROUP.command("recover", answers=lambda: (restore.DatabaseSalvageResult, DryRunResult), recorded=True)
 def recover(
     ctx: typer.Context,
     to: Annotated[

@@ -17,7 +17,7 @@ from dbctl.services.app import App
 from dbctl.services.roles import changes, queries
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
-GROUP = Group("roles")
+GROUP = Group("roles", section="Change", position=2, help="Roles and their permissions.")
 
 Role: TypeAlias = Annotated[str, typer.Argument(metavar="[ROLE]", help="Name of a role.")]
 RoleId: TypeAlias = Annotated[
@@ -48,40 +48,30 @@ Priority: TypeAlias = Annotated[
 ]
 
 
-@GROUP.command(
-    "list",
-    answers=lambda: (Page[roles.Role],),
-    fleet=Fleet(),
-    examples=(Example("roles list", on=EVERYWHERE), Example("roles list --sort -users")),
-)
+@Example("roles list", on=EVERYWHERE)
+@Example("roles list --sort -users")
+@GROUP.command("list", answers=lambda: (Page[roles.Role],), fleet=Fleet())
 def list_(ctx: typer.Context, limit: Limit = 100, offset: Offset = 0, sort: Sort = "") -> int:
     """List roles with the number of their users."""
     with open_app(ctx) as app:
         return emit(ctx, queries.list_roles(app, requested_page(limit, offset, sort)), app=app)
 
 
-@GROUP.command(
-    "show",
-    answers=lambda: (roles.Role,),
-    examples=(
-        Example("roles show {role}", on=EVERYWHERE),
-        Example("roles show --id 2 -o json", on="flashpoint-web"),
-    ),
-)
+@Example("roles show {role}", on=EVERYWHERE)
+@Example("roles show --id 2 -o json", on="flashpoint-web")
+@GROUP.command("show", answers=lambda: (roles.Role,))
 def show_(ctx: typer.Context, role: Role = "", ident: RoleId = "") -> int:
     """Show one role and its permissions."""
     with open_app(ctx) as app:
         return emit(ctx, queries.show_role(app, _role_selector(role, ident)), app=app)
 
 
+@Example("roles create editor --permission 'games.*'", on=EVERYWHERE)
+@Example("roles create guide --description 'Helps players' --dry-run")
 @GROUP.command(
     "create",
     answers=lambda: (roles.RoleChangeResult, DryRunResult),
     writes=Write(source="input", facts=("role-key", "role-created", "permission-link", "audit"), undo=True),
-    examples=(
-        Example("roles create editor --permission 'games.*'", on=EVERYWHERE),
-        Example("roles create guide --description 'Helps players' --dry-run"),
-    ),
 )
 def create(
     ctx: typer.Context,
@@ -106,14 +96,12 @@ def create(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
+@Example("roles update {role} --description 'Edits games'", on=EVERYWHERE)
+@Example("roles update {role} --name reviewer --dry-run")
 @GROUP.command(
     "update",
     answers=lambda: (roles.RoleChangeResult, DryRunResult),
     writes=Write(source="input", facts=("role-updated", "audit"), undo=True),
-    examples=(
-        Example("roles update {role} --description 'Edits games'", on=EVERYWHERE),
-        Example("roles update {role} --name reviewer --dry-run"),
-    ),
 )
 def update(
     ctx: typer.Context,
@@ -133,11 +121,12 @@ def update(
         return run_change(ctx, changes.update_role(app, _role_selector(role, ident), fields), dry_run=dry_run)
 
 
+@Example("roles delete {role} --yes", on=EVERYWHERE)
+@Example("roles delete --id 7 --dry-run")
 @GROUP.command(
     "delete",
     answers=lambda: (roles.RoleDeleteResult, DryRunResult),
     writes=Write(source="input", facts=("audit",), undo=True),
-    examples=(Example("roles delete {role} --yes", on=EVERYWHERE), Example("roles delete --id 7 --dry-run")),
 )
 def delete(ctx: typer.Context, role: Role = "", ident: RoleId = "", dry_run: DryRun = False) -> int:
     """Delete a role that no user has."""
@@ -145,14 +134,12 @@ def delete(ctx: typer.Context, role: Role = "", ident: RoleId = "", dry_run: Dry
         return run_change(ctx, changes.delete_role(app, _role_selector(role, ident)), dry_run=dry_run)
 
 
+@Example("roles grant {role} games.read games.play", on=EVERYWHERE)
+@Example("roles grant {role} 'games.*' --dry-run")
 @GROUP.command(
     "grant",
     answers=lambda: (roles.RoleChangeResult, DryRunResult),
     writes=Write(source="input", facts=("role-updated", "permission-link", "audit"), undo=True),
-    examples=(
-        Example("roles grant {role} games.read games.play", on=EVERYWHERE),
-        Example("roles grant {role} 'games.*' --dry-run"),
-    ),
 )
 def grant(
     ctx: typer.Context,
@@ -168,14 +155,12 @@ def grant(
         return run_change(ctx, operation, notes=_cache_notes(app), dry_run=dry_run)
 
 
+@Example("roles revoke {role} games.play", on=EVERYWHERE)
+@Example("roles revoke guest games.play --built-in --dry-run")
 @GROUP.command(
     "revoke",
     answers=lambda: (roles.RoleChangeResult, DryRunResult),
     writes=Write(source="input", facts=("role-updated", "audit"), undo=True),
-    examples=(
-        Example("roles revoke {role} games.play", on=EVERYWHERE),
-        Example("roles revoke guest games.play --built-in --dry-run"),
-    ),
 )
 def revoke(
     ctx: typer.Context,
@@ -191,40 +176,28 @@ def revoke(
         return run_change(ctx, operation, notes=_cache_notes(app), dry_run=dry_run)
 
 
-@GROUP.command(
-    "matrix",
-    answers=lambda: (roles.Matrix,),
-    examples=(Example("roles matrix", on=EVERYWHERE), Example("roles matrix -o csv")),
-)
+@Example("roles matrix", on=EVERYWHERE)
+@Example("roles matrix -o csv")
+@GROUP.command("matrix", answers=lambda: (roles.Matrix,))
 def matrix(ctx: typer.Context) -> int:
     """Show the permissions of every role in one table."""
     with open_app(ctx) as app:
         return emit(ctx, queries.read_matrix(app), app=app)
 
 
-@GROUP.command(
-    "permissions",
-    answers=lambda: (Page[roles.Permission],),
-    examples=(
-        Example("roles permissions", on=EVERYWHERE),
-        Example("roles permissions --sort name --limit 20"),
-    ),
-)
+@Example("roles permissions", on=EVERYWHERE)
+@Example("roles permissions --sort name --limit 20")
+@GROUP.command("permissions", answers=lambda: (Page[roles.Permission],))
 def permissions(ctx: typer.Context, limit: Limit = 1000, offset: Offset = 0, sort: Sort = "") -> int:
     """List permissions and the roles that have each."""
     with open_app(ctx) as app:
         return emit(ctx, queries.list_permissions(app, requested_page(limit, offset, sort)), app=app)
 
 
-@GROUP.command(
-    "can",
-    answers=lambda: (roles.PermissionCheck,),
-    examples=(
-        Example("roles can {login} games.play --explain", on=EVERYWHERE),
-        Example("roles can {login} games.play -o json"),
-        Example("roles can --id 1 users.read", on="flashpoint-web", shown=False),
-    ),
-)
+@Example("roles can {login} games.play --explain", on=EVERYWHERE)
+@Example("roles can {login} games.play -o json")
+@Example("roles can --id 1 users.read", on="flashpoint-web", shown=False)
+@GROUP.command("can", answers=lambda: (roles.PermissionCheck,))
 def can(
     ctx: typer.Context,
     arguments: Annotated[

@@ -20,21 +20,18 @@ from dbctl.services.events.retention import PruneRuns, RunsPruned
 from dbctl.services.events.runs import Run, RunDetails, RunFilter
 from dbctl.spec import EVERYWHERE, Example
 
-GROUP = Group("runs")
+GROUP = Group(
+    "runs", section="Automate", position=3, help="Journal of runs: which command ran when, and its result."
+)
 
 
 def _locate_folder(ctx: typer.Context) -> Path:
     return locate_journal(read_selection(ctx)).require_folder()
 
 
-@GROUP.command(
-    "list",
-    answers=lambda: (Page[Run],),
-    examples=(
-        Example("runs list --failed --since 7d", on="flashpoint-web"),
-        Example("runs list --limit 10 -o json", on=EVERYWHERE, needs=("integrity check",)),
-    ),
-)
+@Example("runs list --failed --since 7d", on="flashpoint-web")
+@Example("runs list --limit 10 -o json", on=EVERYWHERE, needs=("integrity check",))
+@GROUP.command("list", answers=lambda: (Page[Run],))
 def list_(
     ctx: typer.Context,
     command: Annotated[
@@ -73,14 +70,9 @@ def list_(
     return emit(ctx, list_runs(folder, selected), target=str(folder))
 
 
-@GROUP.command(
-    "show",
-    answers=lambda: (RunDetails,),
-    examples=(
-        Example("runs show {run}", on=EVERYWHERE, needs=("integrity check",)),
-        Example("runs show {run} -o json"),
-    ),
-)
+@Example("runs show {run}", on=EVERYWHERE, needs=("integrity check",))
+@Example("runs show {run} -o json")
+@GROUP.command("show", answers=lambda: (RunDetails,))
 def show_(
     ctx: typer.Context,
     run: Annotated[int, typer.Argument(parser=parse_positive, metavar="ID", help="Id of a run.")],
@@ -90,16 +82,10 @@ def show_(
     return emit(ctx, show_run(folder, run), target=str(folder))
 
 
-@GROUP.command(
-    "prune",
-    answers=lambda: (RunsPruned, DryRunResult),
-    recorded=True,
-    examples=(
-        Example("runs prune --older-than 90d --dry-run", on="flashpoint-web"),
-        Example("runs prune --older-than 1y --yes", on="flashpoint-web samples"),
-        Example("runs prune --keep 1 --yes", on="larder", needs=("integrity check",), shown=False),
-    ),
-)
+@Example("runs prune --older-than 90d --dry-run", on="flashpoint-web")
+@Example("runs prune --older-than 1y --yes", on="flashpoint-web samples")
+@Example("runs prune --keep 1 --yes", on="larder", needs=("integrity check",), shown=False)
+@GROUP.command("prune", answers=lambda: (RunsPruned, DryRunResult), recorded=True)
 def prune(
     ctx: typer.Context,
     keep: Annotated[

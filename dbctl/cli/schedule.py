@@ -21,7 +21,9 @@ from dbctl.render import Format, escape, is_terminal, streams
 from dbctl.services import schedule
 from dbctl.spec import EVERYWHERE, Example
 
-GROUP = Group("schedule")
+GROUP = Group(
+    "schedule", section="Automate", position=1, help="Timers, crontab lines and manifests of scheduled jobs."
+)
 
 Image: TypeAlias = Annotated[
     str, typer.Option("--image", metavar="NAME", help="Image of dbctl; see the Dockerfile.")
@@ -46,14 +48,9 @@ def _read_apps(ctx: typer.Context, *, all_apps: bool) -> list[Selection]:
     return apps
 
 
-@GROUP.command(
-    "cron",
-    answers=lambda: (Page[schedule.Job],),
-    examples=(
-        Example("schedule cron --app {app}", on=EVERYWHERE),
-        Example("schedule cron --all-apps --user root", on="flashpoint-web"),
-    ),
-)
+@Example("schedule cron --app {app}", on=EVERYWHERE)
+@Example("schedule cron --all-apps --user root", on="flashpoint-web")
+@GROUP.command("cron", answers=lambda: (Page[schedule.Job],))
 def cron(
     ctx: typer.Context,
     all_apps: AllApps = False,
@@ -76,17 +73,12 @@ def cron(
     return _write_text(text)
 
 
-@GROUP.command(
-    "systemd",
-    answers=lambda: (Page[schedule.Unit], schedule.UnitsInstalled, DryRunResult),
-    examples=(
-        Example("schedule systemd --all-apps --install"),
-        Example("schedule systemd --user --install --dry-run"),
-        Example("schedule systemd", on=EVERYWHERE, shown=False),
-        Example("schedule systemd --install --directory units", on="flashpoint-web", shown=False),
-        Example("schedule systemd --install --directory units --dry-run", on="flashpoint-web", shown=False),
-    ),
-)
+@Example("schedule systemd --all-apps --install")
+@Example("schedule systemd --user --install --dry-run")
+@Example("schedule systemd", on=EVERYWHERE, shown=False)
+@Example("schedule systemd --install --directory units", on="flashpoint-web", shown=False)
+@Example("schedule systemd --install --directory units --dry-run", on="flashpoint-web", shown=False)
+@GROUP.command("systemd", answers=lambda: (Page[schedule.Unit], schedule.UnitsInstalled, DryRunResult))
 def systemd(
     ctx: typer.Context,
     all_apps: AllApps = False,
@@ -153,14 +145,9 @@ def systemd(
     return _write_text("\n".join(f"# {unit.name}\n{unit.text}" for unit in units))
 
 
-@GROUP.command(
-    "kubernetes",
-    answers=lambda: (schedule.Manifest,),
-    examples=(
-        Example("schedule kubernetes --namespace shop", on=EVERYWHERE),
-        Example("schedule kubernetes --all-apps --image registry.example.org/dbctl"),
-    ),
-)
+@Example("schedule kubernetes --namespace shop", on=EVERYWHERE)
+@Example("schedule kubernetes --all-apps --image registry.example.org/dbctl")
+@GROUP.command("kubernetes", answers=lambda: (schedule.Manifest,))
 def kubernetes(
     ctx: typer.Context,
     all_apps: AllApps = False,
@@ -180,14 +167,9 @@ def kubernetes(
     return _emit_manifest(ctx, jobs, schedule.write_kubernetes(jobs, image=image, namespace=namespace))
 
 
-@GROUP.command(
-    "compose",
-    answers=lambda: (schedule.Manifest,),
-    examples=(
-        Example("schedule compose", on=EVERYWHERE),
-        Example("schedule compose --all-apps --image registry.example.org/dbctl"),
-    ),
-)
+@Example("schedule compose", on=EVERYWHERE)
+@Example("schedule compose --all-apps --image registry.example.org/dbctl")
+@GROUP.command("compose", answers=lambda: (schedule.Manifest,))
 def compose(
     ctx: typer.Context,
     all_apps: AllApps = False,
@@ -204,15 +186,10 @@ def compose(
     return _emit_manifest(ctx, jobs, schedule.write_compose(jobs, image=image, scheduler=scheduler))
 
 
-@GROUP.command(
-    "status",
-    answers=lambda: (Page[schedule.JobStatus],),
-    examples=(
-        Example("schedule status --app {app}", on=EVERYWHERE),
-        Example("schedule status --all-apps --check"),
-        Example("schedule status --directory units", on="flashpoint-web", shown=False),
-    ),
-)
+@Example("schedule status --app {app}", on=EVERYWHERE)
+@Example("schedule status --all-apps --check")
+@Example("schedule status --directory units", on="flashpoint-web", shown=False)
+@GROUP.command("status", answers=lambda: (Page[schedule.JobStatus],))
 def status(
     ctx: typer.Context,
     all_apps: AllApps = False,

@@ -18,22 +18,19 @@ from dbctl.services import comparison
 from dbctl.services import schema as service
 from dbctl.spec import EVERYWHERE, Example
 
-GROUP = Group("schema")
+GROUP = Group(
+    "schema", section="Schema", position=1, help="Schemas: describe tables, draw a diagram, compare."
+)
 
 Tables: TypeAlias = Annotated[
     list[str] | None, typer.Argument(metavar="[TABLE]...", help="Tables, or views; default: all.")
 ]
 
 
-@GROUP.command(
-    "show",
-    answers=lambda: (Page[service.TableOverview], service.TableDescriptions),
-    examples=(
-        Example("schema show", on=EVERYWHERE),
-        Example("schema show users roles"),
-        Example("schema show {table}", on=EVERYWHERE, shown=False),
-    ),
-)
+@Example("schema show", on=EVERYWHERE)
+@Example("schema show users roles")
+@Example("schema show {table}", on=EVERYWHERE, shown=False)
+@GROUP.command("show", answers=lambda: (Page[service.TableOverview], service.TableDescriptions))
 def show(
     ctx: typer.Context, tables: Tables = None, limit: Limit = 100, offset: Offset = 0, sort: Sort = ""
 ) -> int:
@@ -51,14 +48,9 @@ def show(
         return emit(ctx, overviews.page, status=overviews.status, target=app.name)
 
 
-@GROUP.command(
-    "diagram",
-    answers=lambda: (service.SchemaDiagram,),
-    examples=(
-        Example("schema diagram > schema.mmd", on="larder samples"),
-        Example("schema diagram users --keys", on="flashpoint-web"),
-    ),
-)
+@Example("schema diagram > schema.mmd", on="larder samples")
+@Example("schema diagram users --keys", on="flashpoint-web")
+@GROUP.command("diagram", answers=lambda: (service.SchemaDiagram,))
 def diagram(
     ctx: typer.Context,
     tables: Tables = None,
@@ -81,21 +73,13 @@ def diagram(
         return 0
 
 
-@GROUP.command(
-    "diff",
-    answers=lambda: (comparison.SchemaDiff,),
-    examples=(
-        Example("schema diff blog/main postgresql://app@localhost/staging"),
-        Example("schema diff backup:latest blog/main --check"),
-        Example(
-            "schema diff backup:latest {db}",
-            on="larder samples",
-            needs=("backup create --app {app}",),
-            shown=False,
-        ),
-        Example("schema diff user flashpoint", on="flashpoint-web", shown=False),
-    ),
+@Example("schema diff blog/main postgresql://app@localhost/staging")
+@Example("schema diff backup:latest blog/main --check")
+@Example(
+    "schema diff backup:latest {db}", on="larder samples", needs=("backup create --app {app}",), shown=False
 )
+@Example("schema diff user flashpoint", on="flashpoint-web", shown=False)
+@GROUP.command("diff", answers=lambda: (comparison.SchemaDiff,))
 def diff(
     ctx: typer.Context,
     a: FirstSide,

@@ -19,26 +19,24 @@ from dbctl.services.search import SearchRequest
 from dbctl.services.search import search as search_service
 from dbctl.spec import Example
 
-GROUP = Group("search")
+GROUP = Group("search", section="Inspect", position=6, help="Search the app's content.")
 
 
+@Example("search games portal --filter platform=Flash")
+@Example("search games --query 'title:portal NOT flash' --limit 5 -o json")
+@Example("search {search} {word}", on="flashpoint-web larder", shown=False)
+@Example("search {search} --count", on="flashpoint-web", shown=False)
+@Example("search {search} {word} --explain", on="flashpoint-web larder", shown=False)
+@Example("search {search} --id {game}", on="flashpoint-web", shown=False)
+@Example("search {search}", on="samples", shown=False)
+@Example("search {search} --explain", on="samples", shown=False)
 @GROUP.command(
     answers=lambda: (
         Page[dict[str, Any]],
         search_service.SearchCount,
         search_service.SearchPlan,
         searches.RowDetail,
-    ),
-    examples=(
-        Example("search games portal --filter platform=Flash"),
-        Example("search games --query 'title:portal NOT flash' --limit 5 -o json"),
-        Example("search {search} {word}", on="flashpoint-web larder", shown=False),
-        Example("search {search} --count", on="flashpoint-web", shown=False),
-        Example("search {search} {word} --explain", on="flashpoint-web larder", shown=False),
-        Example("search {search} --id {game}", on="flashpoint-web", shown=False),
-        Example("search {search}", on="samples", shown=False),
-        Example("search {search} --explain", on="samples", shown=False),
-    ),
+    )
 )
 def search(
     ctx: typer.Context,

@@ -17,17 +17,15 @@ from dbctl.services import search
 from dbctl.services.search import Match, all_tables
 from dbctl.spec import Example
 
-GROUP = Group("search all")
-
-
-@GROUP.command(
-    answers=lambda: (search.AllTablesResult,),
-    examples=(
-        Example("search all {login}", on="flashpoint-web larder"),
-        Example("search all 'lost password' --db user --within 60s"),
-        Example("search all a", on="samples", shown=False),
-    ),
+GROUP = Group(
+    "search all", section="Inspect", position=7, help="Find a word in every text column of every database."
 )
+
+
+@Example("search all {login}", on="flashpoint-web larder")
+@Example("search all 'lost password' --db user --within 60s")
+@Example("search all a", on="samples", shown=False)
+@GROUP.command(answers=lambda: (search.AllTablesResult,))
 def search_all(
     ctx: typer.Context,
     word: Annotated[str, typer.Argument(metavar="WORD", help="Literal text, ignoring case.")],

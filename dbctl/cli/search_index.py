@@ -14,7 +14,7 @@ from dbctl.model import DryRunResult, Findings, Page
 from dbctl.services.search import indexes
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
-GROUP = Group("search index")
+GROUP = Group("search index", section="Inspect", position=9, help="Full-text and vector indexes of searches.")
 
 SearchName: TypeAlias = Annotated[
     str,
@@ -25,28 +25,23 @@ SearchName: TypeAlias = Annotated[
 ]
 
 
-@GROUP.command(
-    "status",
-    answers=lambda: (Page[indexes.IndexStatus],),
-    fleet=Fleet(),
-    examples=(
-        Example("search index status", on="larder samples"),
-        Example("search index status games -o json"),
-    ),
-)
+@Example("search index status", on="larder samples")
+@Example("search index status games -o json")
+@GROUP.command("status", answers=lambda: (Page[indexes.IndexStatus],), fleet=Fleet())
 def status(ctx: typer.Context, name: SearchName = "") -> int:
     """Show which searches have a full-text index, and whether it is usable."""
     with open_app(ctx) as app:
         return emit(ctx, indexes.read_statuses(app, name), target=app.name)
 
 
+@Example("search index check games")
+@Example("search index check", on=EVERYWHERE)
 @GROUP.command(
     "check",
     answers=lambda: (Findings,),
     writes=Write(source="schema", audited=False),
     findings=True,
     fleet=Fleet(resumes=True),
-    examples=(Example("search index check games"), Example("search index check", on=EVERYWHERE)),
 )
 def check(
     ctx: typer.Context,
@@ -67,15 +62,13 @@ def check(
         )
 
 
+@Example("search index build", on="larder samples", needs=("search index drop",))
+@Example("search index build --dry-run", on="larder")
 @GROUP.command(
     "build",
     answers=lambda: (indexes.IndexChangeResult, DryRunResult),
     writes=Write(source="schema"),
     fleet=Fleet(resumes=True),
-    examples=(
-        Example("search index build", on="larder samples", needs=("search index drop",)),
-        Example("search index build --dry-run", on="larder"),
-    ),
 )
 def build(
     ctx: typer.Context,
@@ -98,14 +91,10 @@ def build(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
+@Example("search index repair", on="larder samples")
+@Example("search index repair games --dry-run")
 @GROUP.command(
-    "repair",
-    answers=lambda: (indexes.IndexChangeResult, DryRunResult),
-    writes=Write(source="schema"),
-    examples=(
-        Example("search index repair", on="larder samples"),
-        Example("search index repair games --dry-run"),
-    ),
+    "repair", answers=lambda: (indexes.IndexChangeResult, DryRunResult), writes=Write(source="schema")
 )
 def repair(ctx: typer.Context, name: SearchName = "", dry_run: DryRun = False) -> int:
     """Replace an index that is invalid or differs from its rows; the new one is verified first."""
@@ -114,15 +103,11 @@ def repair(ctx: typer.Context, name: SearchName = "", dry_run: DryRun = False) -
         return run_change(ctx, operation, dry_run=dry_run)
 
 
+@Example("search index drop {search} --dry-run")
+@Example("search index drop {search} --yes", on="larder")
+@Example("search index drop", on="samples", shown=False)
 @GROUP.command(
-    "drop",
-    answers=lambda: (indexes.IndexChangeResult, DryRunResult),
-    writes=Write(source="schema"),
-    examples=(
-        Example("search index drop {search} --dry-run"),
-        Example("search index drop {search} --yes", on="larder"),
-        Example("search index drop", on="samples", shown=False),
-    ),
+    "drop", answers=lambda: (indexes.IndexChangeResult, DryRunResult), writes=Write(source="schema")
 )
 def drop(ctx: typer.Context, name: SearchName = "", dry_run: DryRun = False) -> int:
     """Drop the index with its triggers or its file; dbctl search index build creates it again."""

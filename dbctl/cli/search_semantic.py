@@ -17,7 +17,7 @@ from dbctl.render import Format, is_terminal
 from dbctl.services.search.semantic import MAX_BYTES, Reference, SemanticRequest, search
 from dbctl.spec import Example
 
-GROUP = Group("search semantic")
+GROUP = Group("search semantic", section="Inspect", position=8, help="Semantic search (vector similarity).")
 
 
 def _parse_limit(text: str) -> int:
@@ -34,14 +34,10 @@ def _parse_similarity(text: str) -> float:
     return similarity
 
 
-@GROUP.command(
-    answers=lambda: (Page[dict[str, Any]],),
-    examples=(
-        Example("search semantic --text 'lost password' --limit 10"),
-        Example("search semantic --similar-to 42 --min-similarity 0.8", on="larder"),
-        Example("search semantic --vector near.json", on="samples", shown=False),
-    ),
-)
+@Example("search semantic --text 'lost password' --limit 10")
+@Example("search semantic --similar-to 42 --min-similarity 0.8", on="larder")
+@Example("search semantic --vector near.json", on="samples", shown=False)
+@GROUP.command(answers=lambda: (Page[dict[str, Any]],))
 def semantic(
     ctx: typer.Context,
     similar_to: Annotated[

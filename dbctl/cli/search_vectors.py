@@ -16,22 +16,18 @@ from dbctl.services.search import semantic
 from dbctl.services.search.semantic import MAX_BYTES, store_vector
 from dbctl.spec import Example, Write
 
-GROUP = Group("search vectors")
+GROUP = Group("search vectors", section="Inspect", position=10, help="Vectors of semantic search.")
 
 
 def _parse_limit(text: str) -> int:
     return parse_count(text, 1)
 
 
+@Example("search vectors store 42 vector.json")
+@Example("search vectors store 42 - --dry-run")
+@Example("search vectors store {row} near.json --yes", on="larder samples", shown=False)
 @GROUP.command(
-    "store",
-    answers=lambda: (semantic.VectorStored, DryRunResult),
-    writes=Write(source="generated"),
-    examples=(
-        Example("search vectors store 42 vector.json"),
-        Example("search vectors store 42 - --dry-run"),
-        Example("search vectors store {row} near.json --yes", on="larder samples", shown=False),
-    ),
+    "store", answers=lambda: (semantic.VectorStored, DryRunResult), writes=Write(source="generated")
 )
 def store(
     ctx: typer.Context,
@@ -50,15 +46,11 @@ def store(
         return run_change(ctx, store_vector.store_vector(app, key, vector_bytes), dry_run=dry_run)
 
 
+@Example("search vectors make --limit 100", on="larder")
+@Example("search vectors make --chat 7 --dry-run")
+@Example("search vectors make --dry-run", on="samples", shown=False)
 @GROUP.command(
-    "make",
-    answers=lambda: (semantic.MakeVectorsResult, DryRunResult),
-    writes=Write(source="generated"),
-    examples=(
-        Example("search vectors make --limit 100", on="larder"),
-        Example("search vectors make --chat 7 --dry-run"),
-        Example("search vectors make --dry-run", on="samples", shown=False),
-    ),
+    "make", answers=lambda: (semantic.MakeVectorsResult, DryRunResult), writes=Write(source="generated")
 )
 def make(
     ctx: typer.Context,

@@ -25,7 +25,7 @@ from dbctl.services.sessions import (
 )
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
-GROUP = Group("sessions")
+GROUP = Group("sessions", section="Change", position=4, help="User sessions, and cleanup of expired rows.")
 
 
 def _parse_age(text: str) -> timedelta:
@@ -35,22 +35,12 @@ def _parse_age(text: str) -> timedelta:
     return age
 
 
-@GROUP.command(
-    "list",
-    answers=lambda: (Page[sessions.Session],),
-    fleet=Fleet(),
-    examples=(
-        Example("sessions list --user {login}", on="larder samples"),
-        Example("sessions list --state active --limit 20"),
-        Example("sessions list", on="flashpoint-web", shown=False),
-        Example("sessions list --kind plays", on="flashpoint-web", shown=False),
-        Example(
-            "sessions list --state abandoned --user admin --sort -started_at",
-            on="flashpoint-web",
-            shown=False,
-        ),
-    ),
-)
+@Example("sessions list --user {login}", on="larder samples")
+@Example("sessions list --state active --limit 20")
+@Example("sessions list", on="flashpoint-web", shown=False)
+@Example("sessions list --kind plays", on="flashpoint-web", shown=False)
+@Example("sessions list --state abandoned --user admin --sort -started_at", on="flashpoint-web", shown=False)
+@GROUP.command("list", answers=lambda: (Page[sessions.Session],), fleet=Fleet())
 def list_(
     ctx: typer.Context,
     state: Annotated[
@@ -72,16 +62,14 @@ def list_(
         )
 
 
+@Example("sessions revoke {login} --dry-run", on="flashpoint-web")
+@Example("sessions revoke --inactive 90d --yes")
+@Example("sessions revoke {login}", on=EVERYWHERE, shown=False)
 @GROUP.command(
     "revoke",
     answers=lambda: (users.UsersChanged, DryRunResult),
     writes=Write(source="generated", facts=("sign-out", "audit"), undo=True),
     fleet=Fleet(resumes=True),
-    examples=(
-        Example("sessions revoke {login} --dry-run", on="flashpoint-web"),
-        Example("sessions revoke --inactive 90d --yes"),
-        Example("sessions revoke {login}", on=EVERYWHERE, shown=False),
-    ),
 )
 def revoke(
     ctx: typer.Context,
@@ -95,23 +83,17 @@ def revoke(
         return run_change(ctx, sessions.revoke(app, select_users(logins, ids, inactive)), dry_run=dry_run)
 
 
+@Example("sessions cleanup --dry-run", on="flashpoint-web")
+@Example("sessions cleanup --rule expired-tokens --yes")
+@Example("sessions cleanup", on="flashpoint-web samples", shown=False)
+@Example("sessions cleanup --rule login-attempts --older-than 36h --check", on="flashpoint-web", shown=False)
+@Example("sessions cleanup --trust-clock", on="larder", shown=False)
+@Example("sessions cleanup --trust-clock --dry-run", on="larder", shown=False)
 @GROUP.command(
     "cleanup",
     answers=lambda: (CleanupResult, DueRules, DryRunResult),
     writes=Write(source="generated", facts=("audit",)),
     fleet=Fleet(resumes=True),
-    examples=(
-        Example("sessions cleanup --dry-run", on="flashpoint-web"),
-        Example("sessions cleanup --rule expired-tokens --yes"),
-        Example("sessions cleanup", on="flashpoint-web samples", shown=False),
-        Example(
-            "sessions cleanup --rule login-attempts --older-than 36h --check",
-            on="flashpoint-web",
-            shown=False,
-        ),
-        Example("sessions cleanup --trust-clock", on="larder", shown=False),
-        Example("sessions cleanup --trust-clock --dry-run", on="larder", shown=False),
-    ),
 )
 def cleanup(
     ctx: typer.Context,
@@ -158,16 +140,14 @@ def cleanup(
         return emit(ctx, due, status=status, target=operation.target)
 
 
+@Example("sessions rebuild-stats --user {login} --dry-run", on="flashpoint-web")
+@Example("sessions rebuild-stats --dry-run", on="larder")
+@Example("sessions rebuild-stats --yes", on=EVERYWHERE, shown=False)
 @GROUP.command(
     "rebuild-stats",
     answers=lambda: (RebuildResult, DryRunResult),
     writes=Write(source="generated", facts=("audit",)),
     fleet=Fleet(resumes=True, may_destroy=True),
-    examples=(
-        Example("sessions rebuild-stats --user {login} --dry-run", on="flashpoint-web"),
-        Example("sessions rebuild-stats --dry-run", on="larder"),
-        Example("sessions rebuild-stats --yes", on=EVERYWHERE, shown=False),
-    ),
 )
 def rebuild_stats(
     ctx: typer.Context,

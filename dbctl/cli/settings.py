@@ -30,7 +30,7 @@ from dbctl.services.settings import (
 )
 from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
-GROUP = Group("settings")
+GROUP = Group("settings", section="Change", position=3, help="Settings of the app, and of one user.")
 
 Key: TypeAlias = Annotated[
     str, typer.Argument(metavar="KEY", help="Key of a setting, such as app.site_name.")
@@ -58,16 +58,11 @@ class Mode(StrEnum):
     EXACT = "exact"
 
 
-@GROUP.command(
-    "list",
-    answers=lambda: (Page[settings.Setting],),
-    examples=(
-        Example("settings list --category app"),
-        Example("settings list --user {login} -o json", on="flashpoint-web larder"),
-        Example("settings list", on=EVERYWHERE, shown=False),
-        Example("settings list --id 1", on="flashpoint-web", shown=False),
-    ),
-)
+@Example("settings list --category app")
+@Example("settings list --user {login} -o json", on="flashpoint-web larder")
+@Example("settings list", on=EVERYWHERE, shown=False)
+@Example("settings list --id 1", on="flashpoint-web", shown=False)
+@GROUP.command("list", answers=lambda: (Page[settings.Setting],))
 def list_(
     ctx: typer.Context,
     category: Annotated[
@@ -93,12 +88,9 @@ def list_(
         return emit(ctx, page, app=app)
 
 
-@GROUP.command(
-    "get",
-    answers=lambda: (settings.Setting,),
-    fleet=Fleet(),
-    examples=(Example("settings get {setting}", on=EVERYWHERE), Example("settings get theme --user alice")),
-)
+@Example("settings get {setting}", on=EVERYWHERE)
+@Example("settings get theme --user alice")
+@GROUP.command("get", answers=lambda: (settings.Setting,), fleet=Fleet())
 def get(
     ctx: typer.Context, key: Key, user: User = "", ident: UserId = "", of: Of = "", secrets: Secrets = False
 ) -> int:
@@ -109,16 +101,14 @@ def get(
         )
 
 
+@Example("settings set {setting} {value}", on=EVERYWHERE)
+@Example("settings set theme dark --user alice")
+@Example("settings set --user admin theme_mode light", on="flashpoint-web", shown=False)
 @GROUP.command(
     "set",
     answers=lambda: (settings.SettingChanged, DryRunResult),
     writes=Write(source="input", facts=("setting-times", "audit"), undo=True),
     fleet=Fleet(resumes=True),
-    examples=(
-        Example("settings set {setting} {value}", on=EVERYWHERE),
-        Example("settings set theme dark --user alice"),
-        Example("settings set --user admin theme_mode light", on="flashpoint-web", shown=False),
-    ),
 )
 def set_(
     ctx: typer.Context,
@@ -139,14 +129,12 @@ def set_(
         return run_change(ctx, operation, notes=_cache_notes(app, login), dry_run=dry_run)
 
 
+@Example("settings reset {setting}", on=EVERYWHERE)
+@Example("settings reset theme --user alice --dry-run")
 @GROUP.command(
     "reset",
     answers=lambda: (settings.SettingChanged, DryRunResult),
     writes=Write(source="input", facts=("setting-times", "audit"), undo=True),
-    examples=(
-        Example("settings reset {setting}", on=EVERYWHERE),
-        Example("settings reset theme --user alice --dry-run"),
-    ),
 )
 def reset(
     ctx: typer.Context, key: Key, user: User = "", ident: UserId = "", of: Of = "", dry_run: DryRun = False
@@ -158,14 +146,12 @@ def reset(
         return run_change(ctx, operation, notes=_cache_notes(app, login), dry_run=dry_run)
 
 
+@Example("settings update {setting} --public", on="larder samples")
+@Example("settings update {setting} --description 'Name in the header'", on="flashpoint-web")
 @GROUP.command(
     "update",
     answers=lambda: (settings.SettingUpdated, DryRunResult),
     writes=Write(source="input", facts=("setting-times", "audit"), undo=True),
-    examples=(
-        Example("settings update {setting} --public", on="larder samples"),
-        Example("settings update {setting} --description 'Name in the header'", on="flashpoint-web"),
-    ),
 )
 def update(
     ctx: typer.Context,
@@ -195,13 +181,10 @@ def update(
         return run_change(ctx, update_setting(app, key, fields), dry_run=dry_run)
 
 
+@Example("settings validate", on=EVERYWHERE)
+@Example("settings validate --user alice")
 @GROUP.command(
-    "validate",
-    answers=lambda: (Findings,),
-    recorded=True,
-    findings=True,
-    fleet=Fleet(resumes=True),
-    examples=(Example("settings validate", on=EVERYWHERE), Example("settings validate --user alice")),
+    "validate", answers=lambda: (Findings,), recorded=True, findings=True, fleet=Fleet(resumes=True)
 )
 def validate(ctx: typer.Context, user: User = "", ident: UserId = "", of: Of = "") -> int:
     """Check every stored value against its type and schema; exit 4 if one is invalid."""
@@ -210,14 +193,9 @@ def validate(ctx: typer.Context, user: User = "", ident: UserId = "", of: Of = "
         return emit(ctx, findings, app=app, status=Exit.CHECK_FAILED if findings.has_errors else Exit.OK)
 
 
-@GROUP.command(
-    "export",
-    answers=lambda: (dict[str, Any],),
-    examples=(
-        Example("settings export > settings.json", on=EVERYWHERE),
-        Example("settings export --user alice -o json"),
-    ),
-)
+@Example("settings export > settings.json", on=EVERYWHERE)
+@Example("settings export --user alice -o json")
+@GROUP.command("export", answers=lambda: (dict[str, Any],))
 def export(
     ctx: typer.Context,
     user: User = "",
@@ -233,15 +211,10 @@ def export(
         return emit(ctx, values, app=app, instead_of_table=Format.JSON)
 
 
-@GROUP.command(
-    "diff",
-    answers=lambda: (Page[settings.Difference],),
-    examples=(
-        Example("settings diff settings.json", on="flashpoint-web larder"),
-        Example("settings diff requested.json", on="samples", shown=False),
-        Example("settings diff settings.toml -o json"),
-    ),
-)
+@Example("settings diff settings.json", on="flashpoint-web larder")
+@Example("settings diff requested.json", on="samples", shown=False)
+@Example("settings diff settings.toml -o json")
+@GROUP.command("diff", answers=lambda: (Page[settings.Difference],))
 def diff(ctx: typer.Context, file: File, user: User = "", ident: UserId = "", of: Of = "") -> int:
     """Show the differences between a file and the app's settings."""
     settings = read_settings_file(read_file(file, "file of settings"), str(file))
@@ -249,15 +222,13 @@ def diff(ctx: typer.Context, file: File, user: User = "", ident: UserId = "", of
         return emit(ctx, compare_file(app, settings, login=_select_owner(user, ident, of)), app=app)
 
 
+@Example("settings apply settings.json", on="flashpoint-web larder")
+@Example("settings apply requested.json", on="samples", shown=False)
+@Example("settings apply settings.toml --mode exact --dry-run")
 @GROUP.command(
     "apply",
     answers=lambda: (settings.SettingsApplied, DryRunResult),
     writes=Write(source="input", facts=("setting-times", "audit"), undo=True),
-    examples=(
-        Example("settings apply settings.json", on="flashpoint-web larder"),
-        Example("settings apply requested.json", on="samples", shown=False),
-        Example("settings apply settings.toml --mode exact --dry-run"),
-    ),
 )
 def apply(
     ctx: typer.Context,

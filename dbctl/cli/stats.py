@@ -21,7 +21,9 @@ from dbctl.services.stats import indexes as stats_indexes
 from dbctl.services.stats import tables as stats_tables
 from dbctl.spec import EVERYWHERE, Example, Fleet
 
-GROUP = Group("stats")
+GROUP = Group(
+    "stats", section="Inspect", position=5, help="Statistics: sizes, rows, indexes, connections, reports."
+)
 
 
 def _emit_figures(ctx: typer.Context, target: str, figures: DatabaseResults[Any]) -> int:
@@ -32,12 +34,9 @@ def _emit_figures(ctx: typer.Context, target: str, figures: DatabaseResults[Any]
     return emit(ctx, figures.page, status=figures.status, target=target)
 
 
-@GROUP.command(
-    "overview",
-    answers=lambda: (Page[stats.DatabaseStats],),
-    fleet=Fleet(),
-    examples=(Example("stats overview", on=EVERYWHERE), Example("stats overview --sort -bytes -o json")),
-)
+@Example("stats overview", on=EVERYWHERE)
+@Example("stats overview --sort -bytes -o json")
+@GROUP.command("overview", answers=lambda: (Page[stats.DatabaseStats],), fleet=Fleet())
 def overview(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
     """Show the size of each database, and the counters of its server; causes no checkpoint."""
     with open_app(ctx) as app:
@@ -46,16 +45,10 @@ def overview(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: So
         )
 
 
-@GROUP.command(
-    "tables",
-    answers=lambda: (Page[stats.TableStats],),
-    fleet=Fleet(),
-    examples=(
-        Example("stats tables --sort -bytes", on=EVERYWHERE),
-        Example("stats tables --db user --limit 10"),
-        Example("stats tables --exact --sort -rows", on="flashpoint-web", shown=False),
-    ),
-)
+@Example("stats tables --sort -bytes", on=EVERYWHERE)
+@Example("stats tables --db user --limit 10")
+@Example("stats tables --exact --sort -rows", on="flashpoint-web", shown=False)
+@GROUP.command("tables", answers=lambda: (Page[stats.TableStats],), fleet=Fleet())
 def tables(
     ctx: typer.Context,
     exact: Annotated[
@@ -76,11 +69,9 @@ def tables(
         )
 
 
-@GROUP.command(
-    "user",
-    answers=lambda: (stats.UserStats,),
-    examples=(Example("stats user {login}", on=EVERYWHERE), Example("stats user {login} -o json")),
-)
+@Example("stats user {login}", on=EVERYWHERE)
+@Example("stats user {login} -o json")
+@GROUP.command("user", answers=lambda: (stats.UserStats,))
 def user(
     ctx: typer.Context,
     login: Annotated[str, typer.Argument(metavar="LOGIN", help="Username or e-mail address.")],
@@ -93,14 +84,9 @@ def user(
         return emit(ctx, report, app=app)
 
 
-@GROUP.command(
-    "activity",
-    answers=lambda: (Page[stats.AuditEntry],),
-    examples=(
-        Example("stats activity --user {login} --since 7d", on="larder samples"),
-        Example("stats activity --action login --since 24h -o csv", on="flashpoint-web"),
-    ),
-)
+@Example("stats activity --user {login} --since 7d", on="larder samples")
+@Example("stats activity --action login --since 24h -o csv", on="flashpoint-web")
+@GROUP.command("activity", answers=lambda: (Page[stats.AuditEntry],))
 def activity(
     ctx: typer.Context,
     user: Annotated[
@@ -133,11 +119,9 @@ def activity(
         )
 
 
-@GROUP.command(
-    "locks",
-    answers=lambda: (Page[stats.LockHolder], Page[stats.BlockedSession]),
-    examples=(Example("stats locks --waiting", on="larder"), Example("stats locks -o json", on=EVERYWHERE)),
-)
+@Example("stats locks --waiting", on="larder")
+@Example("stats locks -o json", on=EVERYWHERE)
+@GROUP.command("locks", answers=lambda: (Page[stats.LockHolder], Page[stats.BlockedSession]))
 def locks(
     ctx: typer.Context,
     waiting: Annotated[
@@ -162,14 +146,9 @@ def locks(
         return _emit_figures(ctx, app.name, stats_tables.list_locks(app, page_request))
 
 
-@GROUP.command(
-    "connections",
-    answers=lambda: (Page[stats.Connection],),
-    examples=(
-        Example("stats connections", on="larder samples"),
-        Example("stats connections --db main --limit 20"),
-    ),
-)
+@Example("stats connections", on="larder samples")
+@Example("stats connections --db main --limit 20")
+@GROUP.command("connections", answers=lambda: (Page[stats.Connection],))
 def connections(ctx: typer.Context, limit: Limit = 100, offset: Offset = 0, sort: Sort = "") -> int:
     """Show the connections of a database on a server and their statements, without the values."""
     with open_app(ctx) as app:
@@ -178,14 +157,9 @@ def connections(ctx: typer.Context, limit: Limit = 100, offset: Offset = 0, sort
         )
 
 
-@GROUP.command(
-    "slow",
-    answers=lambda: (Page[stats.SlowStatement],),
-    examples=(
-        Example("stats slow --limit 20", on="larder samples"),
-        Example("stats slow --sort -max_seconds -o json"),
-    ),
-)
+@Example("stats slow --limit 20", on="larder samples")
+@Example("stats slow --sort -max_seconds -o json")
+@GROUP.command("slow", answers=lambda: (Page[stats.SlowStatement],))
 def slow(ctx: typer.Context, limit: Limit = 10, offset: Offset = 0, sort: Sort = "") -> int:
     """Show the slowest statements of a server, by total time, or by mean time with --sort -mean_seconds.
 
@@ -197,14 +171,9 @@ def slow(ctx: typer.Context, limit: Limit = 10, offset: Offset = 0, sort: Sort =
         )
 
 
-@GROUP.command(
-    "indexes",
-    answers=lambda: (Page[stats.IndexStats],),
-    examples=(
-        Example("stats indexes", on=EVERYWHERE),
-        Example("stats indexes --only unused -o json", on="flashpoint-web"),
-    ),
-)
+@Example("stats indexes", on=EVERYWHERE)
+@Example("stats indexes --only unused -o json", on="flashpoint-web")
+@GROUP.command("indexes", answers=lambda: (Page[stats.IndexStats],))
 def indexes(
     ctx: typer.Context,
     only: Annotated[
@@ -224,11 +193,9 @@ def indexes(
         )
 
 
-@GROUP.command(
-    "bloat",
-    answers=lambda: (Page[stats.TableBloat],),
-    examples=(Example("stats bloat", on=EVERYWHERE), Example("stats bloat --sort -wasted_bytes --limit 10")),
-)
+@Example("stats bloat", on=EVERYWHERE)
+@Example("stats bloat --sort -wasted_bytes --limit 10")
+@GROUP.command("bloat", answers=lambda: (Page[stats.TableBloat],))
 def bloat(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
     """Show the unused space of tables, and how it was measured."""
     with open_app(ctx) as app:
@@ -237,14 +204,9 @@ def bloat(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort 
         )
 
 
-@GROUP.command(
-    "history",
-    answers=lambda: (GrowthHistory, Page[TablePoint]),
-    examples=(
-        Example("stats history", on=EVERYWHERE),
-        Example("stats history users --since 1y -o json", on="flashpoint-web"),
-    ),
-)
+@Example("stats history", on=EVERYWHERE)
+@Example("stats history users --since 1y -o json", on="flashpoint-web")
+@GROUP.command("history", answers=lambda: (GrowthHistory, Page[TablePoint]))
 def history(
     ctx: typer.Context,
     table: Annotated[str, typer.Argument(metavar="[TABLE]", help="Show each sample of this table.")] = "",
@@ -276,26 +238,19 @@ def history(
         return emit(ctx, history.measure_growth(samples, start, page_request), target=app.name)
 
 
-@GROUP.command(
-    "reports",
-    answers=lambda: (Page[reports.ReportSummary],),
-    examples=(Example("stats reports", on=EVERYWHERE), Example("stats reports -o json")),
-)
+@Example("stats reports", on=EVERYWHERE)
+@Example("stats reports -o json")
+@GROUP.command("reports", answers=lambda: (Page[reports.ReportSummary],))
 def reports_(ctx: typer.Context, limit: Limit = 50, offset: Offset = 0, sort: Sort = "") -> int:
     """List the app's reports."""
     with open_app(ctx) as app:
         return emit(ctx, reports.list_reports(app, requested_page(limit, offset, sort)), target=app.name)
 
 
-@GROUP.command(
-    "run",
-    answers=lambda: (Page[dict[str, Any]], reports.ReportPlan),
-    examples=(
-        Example("stats run {report} --limit 10", on=EVERYWHERE),
-        Example("stats run plays-per-user --set user=alice --sort -plays -o csv"),
-        Example("stats run {report} --explain", on="flashpoint-web", shown=False),
-    ),
-)
+@Example("stats run {report} --limit 10", on=EVERYWHERE)
+@Example("stats run plays-per-user --set user=alice --sort -plays -o csv")
+@Example("stats run {report} --explain", on="flashpoint-web", shown=False)
+@GROUP.command("run", answers=lambda: (Page[dict[str, Any]], reports.ReportPlan))
 def run(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="REPORT", help="Name of a report, such as most-played.")],

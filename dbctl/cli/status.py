@@ -20,21 +20,16 @@ from dbctl.services import status as database_status
 from dbctl.signals import Interrupted
 from dbctl.spec import EVERYWHERE, Example, Fleet
 
-GROUP = Group("status")
+GROUP = Group("status", section="Inspect", position=1, help="State of every database, one line each.")
 
 
+@Example("status --check", on="larder samples", needs=("migrate up", "sessions cleanup", "backup drill"))
+@Example("status --check --app {app}", on="flashpoint-web", status=3, shown=False)
+@Example("status --app {app} -o json", on="flashpoint-web larder")
+@Example("status --record", on=EVERYWHERE, shown=False)
+@Example("status", shown=False, meaning="Show the state of every database.")
 @GROUP.command(
-    answers=lambda: (database_status.StatusPage,),
-    findings=True,
-    fleet=Fleet(replaces={"check": True}),
-    examples=(
-        Example(
-            "status --check", on="larder samples", needs=("migrate up", "sessions cleanup", "backup drill")
-        ),
-        Example("status --check --app {app}", on="flashpoint-web", status=3, shown=False),
-        Example("status --app {app} -o json", on="flashpoint-web larder"),
-        Example("status --record", on=EVERYWHERE, shown=False),
-    ),
+    answers=lambda: (database_status.StatusPage,), findings=True, fleet=Fleet(replaces={"check": True})
 )
 def status(
     ctx: typer.Context,

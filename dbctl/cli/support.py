@@ -15,13 +15,14 @@ from dbctl.model import Page
 from dbctl.services.support import BundledFile, collect_files, write_bundle
 from dbctl.spec import EVERYWHERE, Example
 
-GROUP = Group("support")
-
-
-@GROUP.command(
-    answers=lambda: (Page[BundledFile],),
-    examples=(Example("support --to report.tar.gz", on=EVERYWHERE), Example("support --dry-run")),
+GROUP = Group(
+    "support", section="Automate", position=8, help="Write an archive for a bug report, without secrets."
 )
+
+
+@Example("support --to report.tar.gz", on=EVERYWHERE)
+@Example("support --dry-run")
+@GROUP.command(answers=lambda: (Page[BundledFile],))
 def support(
     ctx: typer.Context,
     to: Annotated[

@@ -21,7 +21,7 @@ from dbctl.services import transfer
 from dbctl.services.transfer import Endpoints, SchemaOptions
 from dbctl.spec import EVERYWHERE, Example, Write
 
-GROUP = Group("transfer")
+GROUP = Group("transfer", section="Schema", position=4, help="Move a database to another engine or server.")
 
 To: TypeAlias = Annotated[
     str,
@@ -56,14 +56,9 @@ Derive: TypeAlias = Annotated[
 ]
 
 
-@GROUP.command(
-    "plan",
-    answers=lambda: (transfer.TransferPlan,),
-    examples=(
-        Example("transfer plan --to moved.db", on=EVERYWHERE),
-        Example("transfer plan --to postgresql://app@localhost/app -o json"),
-    ),
-)
+@Example("transfer plan --to moved.db", on=EVERYWHERE)
+@Example("transfer plan --to postgresql://app@localhost/app -o json")
+@GROUP.command("plan", answers=lambda: (transfer.TransferPlan,))
 def plan(
     ctx: typer.Context,
     to: To,
@@ -87,15 +82,11 @@ def plan(
         return emit(ctx, result, status=result.status)
 
 
+@Example("transfer run --to moved.db --dry-run", on="flashpoint-web")
+@Example("transfer run --to postgresql://app@localhost/app")
+@Example("transfer run --to moved.db", on=EVERYWHERE, shown=False)
 @GROUP.command(
-    "run",
-    answers=lambda: (transfer.TransferResult, DryRunResult),
-    writes=Write(source="generated"),
-    examples=(
-        Example("transfer run --to moved.db --dry-run", on="flashpoint-web"),
-        Example("transfer run --to postgresql://app@localhost/app"),
-        Example("transfer run --to moved.db", on=EVERYWHERE, shown=False),
-    ),
+    "run", answers=lambda: (transfer.TransferResult, DryRunResult), writes=Write(source="generated")
 )
 def run(
     ctx: typer.Context,
@@ -118,17 +109,15 @@ def run(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
+@Example("transfer verify --to postgresql://app@localhost/app")
+@Example("transfer verify --to sqlite:///srv/app/app.db -o json")
+@Example("transfer verify --to copied.db", on="flashpoint-web", shown=False)
+@Example("transfer verify --to moved.db", on="samples", shown=False)
+@Example("transfer verify --to never-copied.db", on="larder", status=10, shown=False)
 @GROUP.command(
     "verify",
     answers=lambda: (transfer.TransferVerification,),
     writes=Write(source="generated", audited=False),
-    examples=(
-        Example("transfer verify --to postgresql://app@localhost/app"),
-        Example("transfer verify --to sqlite:///srv/app/app.db -o json"),
-        Example("transfer verify --to copied.db", on="flashpoint-web", shown=False),
-        Example("transfer verify --to moved.db", on="samples", shown=False),
-        Example("transfer verify --to never-copied.db", on="larder", status=10, shown=False),
-    ),
 )
 def verify(ctx: typer.Context, to: To) -> int:
     """Compare each table of both databases by count, digest and key; exit 4 if a table differs or a sequence is behind its rows.
@@ -145,17 +134,15 @@ def verify(ctx: typer.Context, to: To) -> int:
     return emit(ctx, result, status=result.status)
 
 
+@Example("transfer switch --to postgresql://app@localhost/app --yes")
+@Example("transfer switch --unlock")
+@Example("transfer switch --to copied.db --dry-run", on="flashpoint-web", shown=False)
+@Example("transfer switch --to moved.db --yes", on="samples", shown=False)
+@Example("transfer switch --to never-copied.db --yes", on="larder", status=5, shown=False)
 @GROUP.command(
     "switch",
     answers=lambda: (transfer.SwitchResult, transfer.UnlockResult, DryRunResult),
     writes=Write(source="generated"),
-    examples=(
-        Example("transfer switch --to postgresql://app@localhost/app --yes"),
-        Example("transfer switch --unlock"),
-        Example("transfer switch --to copied.db --dry-run", on="flashpoint-web", shown=False),
-        Example("transfer switch --to moved.db --yes", on="samples", shown=False),
-        Example("transfer switch --to never-copied.db --yes", on="larder", status=5, shown=False),
-    ),
 )
 def switch(
     ctx: typer.Context, to: ToUnlessUnlock = "", unlock: Unlock = False, dry_run: DryRun = False

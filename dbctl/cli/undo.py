@@ -17,19 +17,14 @@ from dbctl.services.events.changes.operations import show_operation
 from dbctl.services.undo import Undone, undo_operation
 from dbctl.spec import EVERYWHERE, Example, Write
 
-GROUP = Group("undo")
-
-
-@GROUP.command(
-    answers=lambda: (Undone, DryRunResult),
-    writes=Write(source="generated", undo=True),
-    examples=(
-        Example("undo {operation} --dry-run", on=EVERYWHERE, needs=("settings set {setting} {value}",)),
-        Example(
-            "undo {operation} --yes", on="flashpoint-web larder", needs=("settings set {setting} {value}",)
-        ),
-    ),
+GROUP = Group(
+    "undo", section="Change", position=6, help="Revert a recorded change of users, roles, settings or rows."
 )
+
+
+@Example("undo {operation} --dry-run", on=EVERYWHERE, needs=("settings set {setting} {value}",))
+@Example("undo {operation} --yes", on="flashpoint-web larder", needs=("settings set {setting} {value}",))
+@GROUP.command(answers=lambda: (Undone, DryRunResult), writes=Write(source="generated", undo=True))
 def undo(
     ctx: typer.Context,
     operation: Annotated[

@@ -25,7 +25,7 @@ from dbctl.spec import EVERYWHERE, Example, Fleet, Write
 
 U = TypeVar("U", "users.NewUser", "users.UserUpdate")
 
-GROUP = Group("users")
+GROUP = Group("users", section="Change", position=1, help="Users of the app.")
 
 Login: TypeAlias = Annotated[
     str, typer.Argument(metavar="LOGIN", help="Login of the user: the username, in most apps.")
@@ -60,17 +60,11 @@ Fields: TypeAlias = Annotated[
 ]
 
 
-@GROUP.command(
-    "list",
-    answers=lambda: (Page[User],),
-    fleet=Fleet(),
-    examples=(
-        Example("users list --role admin"),
-        Example("users list --inactive 365d --sort last_login_at -o csv"),
-        Example("users list", on=EVERYWHERE, shown=False),
-        Example("users list --locked", on="flashpoint-web larder", shown=False),
-    ),
-)
+@Example("users list --role admin")
+@Example("users list --inactive 365d --sort last_login_at -o csv")
+@Example("users list", on=EVERYWHERE, shown=False)
+@Example("users list --locked", on="flashpoint-web larder", shown=False)
+@GROUP.command("list", answers=lambda: (Page[User],), fleet=Fleet())
 def list_(
     ctx: typer.Context,
     role: Annotated[str, typer.Option("--role", metavar="ROLE", help="Show only users with this role.")] = "",
@@ -108,42 +102,34 @@ def list_(
         return emit(ctx, report.page, app=app, notes=report.remarks)
 
 
-@GROUP.command(
-    "show",
-    answers=lambda: (users.UserShown, Page[users.UserShown]),
-    fleet=Fleet(),
-    examples=(
-        Example("users show {login}", on=EVERYWHERE),
-        Example("users show --id 7 -o json"),
-        Example("users show admin {login}", on="flashpoint-web", shown=False),
-    ),
-)
+@Example("users show {login}", on=EVERYWHERE)
+@Example("users show --id 7 -o json")
+@Example("users show admin {login}", on="flashpoint-web", shown=False)
+@GROUP.command("show", answers=lambda: (users.UserShown, Page[users.UserShown]), fleet=Fleet())
 def show_(ctx: typer.Context, logins: Logins = None, ids: Ids = None) -> int:
     """Show users with role, permissions, tokens (without their values), settings and statistics."""
     with open_app(ctx) as app:
         return emit(ctx, users.show_users(app, select_users(logins, ids)), app=app)
 
 
+@Example("users create {new} --email {new}@example.org --generate", on="flashpoint-web larder")
+@Example("users create {new} --role editor --password-file password.txt")
+@Example(
+    "users create {new} --email {new}@example.org --generate --with-settings",
+    on="flashpoint-web",
+    shown=False,
+)
+@Example(
+    "users create {new} --email {new}@example.org --generate --dry-run",
+    on="flashpoint-web larder",
+    shown=False,
+)
+@Example("users create new@example.org --name New --generate", on="samples", shown=False)
 @GROUP.command(
     "create",
     answers=lambda: (users.UserCreated, DryRunResult),
     writes=Write(
         source="input", facts=("user-key", "user-created", "active", "setting-times", "audit"), undo=True
-    ),
-    examples=(
-        Example("users create {new} --email {new}@example.org --generate", on="flashpoint-web larder"),
-        Example("users create {new} --role editor --password-file password.txt"),
-        Example(
-            "users create {new} --email {new}@example.org --generate --with-settings",
-            on="flashpoint-web",
-            shown=False,
-        ),
-        Example(
-            "users create {new} --email {new}@example.org --generate --dry-run",
-            on="flashpoint-web larder",
-            shown=False,
-        ),
-        Example("users create new@example.org --name New --generate", on="samples", shown=False),
     ),
 )
 def create(
@@ -177,6 +163,9 @@ def create(
         return run_change(ctx, operation, dry_run=dry_run, plan=plan, notes=notes if lacks_settings else ())
 
 
+@Example("users ensure alice --role editor --dry-run")
+@Example("users ensure {login} --email {new}@example.org --generate", on="flashpoint-web larder")
+@Example("users ensure new@example.org --name Newer --generate", on="samples", shown=False)
 @GROUP.command(
     "ensure",
     answers=lambda: (users.UserCreated, DryRunResult),
@@ -184,11 +173,6 @@ def create(
         source="input",
         facts=("user-key", "user-created", "user-updated", "active", "sign-out", "audit"),
         undo=True,
-    ),
-    examples=(
-        Example("users ensure alice --role editor --dry-run"),
-        Example("users ensure {login} --email {new}@example.org --generate", on="flashpoint-web larder"),
-        Example("users ensure new@example.org --name Newer --generate", on="samples", shown=False),
     ),
 )
 def ensure(
@@ -217,15 +201,13 @@ def ensure(
         return run_change(ctx, users.ensure_user(app, new), dry_run=dry_run, plan=plan)
 
 
+@Example("users update {login} --email {new}@example.org", on="flashpoint-web larder")
+@Example("users update --id 7 --set name='Alice B.' --dry-run")
+@Example("users update new@example.org --name Newest", on="samples", shown=False)
 @GROUP.command(
     "update",
     answers=lambda: (users.UsersChanged, DryRunResult),
     writes=Write(source="input", facts=("user-updated", "active", "sign-out", "audit"), undo=True),
-    examples=(
-        Example("users update {login} --email {new}@example.org", on="flashpoint-web larder"),
-        Example("users update --id 7 --set name='Alice B.' --dry-run"),
-        Example("users update new@example.org --name Newest", on="samples", shown=False),
-    ),
 )
 def update(
     ctx: typer.Context,
@@ -244,20 +226,16 @@ def update(
         return run_change(ctx, users.update_user(app, select_users(logins, ids), values), dry_run=dry_run)
 
 
+@Example("users delete alice --transfer-to bob --dry-run")
+@Example("users delete --inactive 730d --dry-run")
+@Example("users delete {login} --yes", on="flashpoint-web larder", shown=False)
+@Example("users delete {login} --dry-run", on="flashpoint-web larder", shown=False)
+@Example("users delete mia@example.org --yes", on="samples", needs=("users import users.csv",), shown=False)
 @GROUP.command(
     "delete",
     answers=lambda: (users.UsersDeleted, DryRunResult),
     writes=Write(source="input", facts=("audit",), undo=True),
     fleet=Fleet(resumes=True, may_destroy=True),
-    examples=(
-        Example("users delete alice --transfer-to bob --dry-run"),
-        Example("users delete --inactive 730d --dry-run"),
-        Example("users delete {login} --yes", on="flashpoint-web larder", shown=False),
-        Example("users delete {login} --dry-run", on="flashpoint-web larder", shown=False),
-        Example(
-            "users delete mia@example.org --yes", on="samples", needs=("users import users.csv",), shown=False
-        ),
-    ),
 )
 def delete(
     ctx: typer.Context,
@@ -290,15 +268,14 @@ def delete(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
+@Example("users set-password {login} --generate", on="flashpoint-web larder")
+@Example("users set-password --id 7 --password-stdin")
+@Example("users set-password {login} --password-file password", on="samples", shown=False)
+@Example("users set-password ann", shown=False, meaning="Set the password of a user.")
 @GROUP.command(
     "set-password",
     answers=lambda: (users.UsersChanged, DryRunResult),
     writes=Write(source="input", facts=("user-updated", "sign-out", "audit"), undo=True),
-    examples=(
-        Example("users set-password {login} --generate", on="flashpoint-web larder"),
-        Example("users set-password --id 7 --password-stdin"),
-        Example("users set-password {login} --password-file password", on="samples", shown=False),
-    ),
 )
 def set_password(
     ctx: typer.Context,
@@ -317,16 +294,14 @@ def set_password(
         return run_change(ctx, users.set_password(app, selector, new), dry_run=dry_run, plan=plan)
 
 
+@Example("users set-role {login} {role}", on="flashpoint-web larder")
+@Example("users set-role --inactive 365d guest --dry-run")
+@Example("users set-role new@example.org {role}", on="samples", shown=False)
 @GROUP.command(
     "set-role",
     answers=lambda: (users.UsersChanged, DryRunResult),
     writes=Write(source="input", facts=("user-updated", "sign-out", "audit"), undo=True),
     fleet=Fleet(resumes=True, max_logins=2),
-    examples=(
-        Example("users set-role {login} {role}", on="flashpoint-web larder"),
-        Example("users set-role --inactive 365d guest --dry-run"),
-        Example("users set-role new@example.org {role}", on="samples", shown=False),
-    ),
 )
 def set_role(
     ctx: typer.Context,
@@ -350,14 +325,12 @@ def set_role(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
+@Example("users add-role {login} {role}", on="larder samples")
+@Example("users add-role --id 7 editors --dry-run")
 @GROUP.command(
     "add-role",
     answers=lambda: (users.UsersChanged, DryRunResult),
     writes=Write(source="input", facts=("user-updated", "sign-out", "audit"), undo=True),
-    examples=(
-        Example("users add-role {login} {role}", on="larder samples"),
-        Example("users add-role --id 7 editors --dry-run"),
-    ),
 )
 def add_role(
     ctx: typer.Context,
@@ -372,14 +345,12 @@ def add_role(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
+@Example("users remove-role {login} {role} --dry-run", on="larder samples")
+@Example("users remove-role --inactive 365d editors --yes")
 @GROUP.command(
     "remove-role",
     answers=lambda: (users.UsersChanged, DryRunResult),
     writes=Write(source="input", facts=("user-updated", "sign-out", "audit"), undo=True),
-    examples=(
-        Example("users remove-role {login} {role} --dry-run", on="larder samples"),
-        Example("users remove-role --inactive 365d editors --yes"),
-    ),
 )
 def remove_role(
     ctx: typer.Context,
@@ -394,15 +365,13 @@ def remove_role(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
+@Example("users activate {login}", on=EVERYWHERE, needs=("users deactivate {login}",))
+@Example("users activate alice bob --dry-run")
 @GROUP.command(
     "activate",
     answers=lambda: (users.UsersChanged, DryRunResult),
     writes=Write(source="input", facts=("user-updated", "active", "sign-out", "audit"), undo=True),
     fleet=Fleet(resumes=True),
-    examples=(
-        Example("users activate {login}", on=EVERYWHERE, needs=("users deactivate {login}",)),
-        Example("users activate alice bob --dry-run"),
-    ),
 )
 def activate(
     ctx: typer.Context,
@@ -417,15 +386,13 @@ def activate(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
+@Example("users deactivate {login}", on=EVERYWHERE)
+@Example("users deactivate --inactive 365d --yes")
 @GROUP.command(
     "deactivate",
     answers=lambda: (users.UsersChanged, DryRunResult),
     writes=Write(source="input", facts=("user-updated", "active", "sign-out", "audit"), undo=True),
     fleet=Fleet(resumes=True),
-    examples=(
-        Example("users deactivate {login}", on=EVERYWHERE),
-        Example("users deactivate --inactive 365d --yes"),
-    ),
 )
 def deactivate(
     ctx: typer.Context,
@@ -440,16 +407,14 @@ def deactivate(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
+@Example("users unlock {login}", on=EVERYWHERE)
+@Example("users unlock --address 203.0.113.7 --dry-run")
+@Example("users unlock --address 10.0.0.7", on="flashpoint-web", shown=False)
 @GROUP.command(
     "unlock",
     answers=lambda: (users.Unlocked, DryRunResult),
     writes=Write(source="generated", facts=("audit",), undo=True),
     fleet=Fleet(resumes=True),
-    examples=(
-        Example("users unlock {login}", on=EVERYWHERE),
-        Example("users unlock --address 203.0.113.7 --dry-run"),
-        Example("users unlock --address 10.0.0.7", on="flashpoint-web", shown=False),
-    ),
 )
 def unlock(
     ctx: typer.Context,
@@ -471,18 +436,13 @@ def unlock(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@GROUP.command(
-    "check-password",
-    answers=lambda: (users.PasswordChecked,),
-    examples=(
-        Example("users check-password alice --password-stdin"),
-        Example(
-            "users check-password {login} --password-file password",
-            on="samples",
-            needs=("users set-password {login} --password-file password",),
-        ),
-    ),
+@Example("users check-password alice --password-stdin")
+@Example(
+    "users check-password {login} --password-file password",
+    on="samples",
+    needs=("users set-password {login} --password-file password",),
 )
+@GROUP.command("check-password", answers=lambda: (users.PasswordChecked,))
 def check_password(
     ctx: typer.Context,
     login: SingleLogin = None,
@@ -499,14 +459,12 @@ def check_password(
         return emit(ctx, users.compare_password(app, user, password), app=app)
 
 
+@Example("users import users.csv", on=EVERYWHERE)
+@Example("users import users.jsonl --existing skip --dry-run")
 @GROUP.command(
     "import",
     answers=lambda: (users.UsersImported, DryRunResult),
     writes=Write(source="input", facts=("user-key", "user-created", "active", "audit"), undo=True),
-    examples=(
-        Example("users import users.csv", on=EVERYWHERE),
-        Example("users import users.jsonl --existing skip --dry-run"),
-    ),
 )
 def import_(
     ctx: typer.Context,
@@ -534,11 +492,9 @@ def import_(
         return run_change(ctx, operation, dry_run=dry_run)
 
 
-@GROUP.command(
-    "export",
-    answers=lambda: (Page[dict[str, Any]],),
-    examples=(Example("users export > users.csv", on=EVERYWHERE), Example("users export -o json")),
-)
+@Example("users export > users.csv", on=EVERYWHERE)
+@Example("users export -o json")
+@GROUP.command("export", answers=lambda: (Page[dict[str, Any]],))
 def export(
     ctx: typer.Context,
     secrets: Annotated[bool, typer.Option("--secrets", help="Include the password hashes.")] = False,
@@ -549,14 +505,9 @@ def export(
         return emit(ctx, page, app=app, instead_of_table=Format.CSV)
 
 
-@GROUP.command(
-    "export-data",
-    answers=lambda: (data.UserDataExported,),
-    examples=(
-        Example("users export-data {login} {login}.json", on=EVERYWHERE),
-        Example("users export-data {login} - -o json"),
-    ),
-)
+@Example("users export-data {login} {login}.json", on=EVERYWHERE)
+@Example("users export-data {login} - -o json")
+@GROUP.command("export-data", answers=lambda: (data.UserDataExported,))
 def export_data(
     ctx: typer.Context,
     login: Annotated[str, typer.Argument(metavar="LOGIN", help="Username or e-mail address.")],

@@ -9,13 +9,14 @@ from dbctl.model import Page
 from dbctl.services.support import Component, list_components
 from dbctl.spec import EVERYWHERE, Example
 
-GROUP = Group("version")
-
-
-@GROUP.command(
-    answers=lambda: (Page[Component],),
-    examples=(Example("version", on=EVERYWHERE), Example("version -o json")),
+GROUP = Group(
+    "version", section="Automate", position=9, help="Versions of dbctl, drivers and client programs."
 )
+
+
+@Example("version", on=EVERYWHERE)
+@Example("version -o json")
+@GROUP.command(answers=lambda: (Page[Component],))
 def version(ctx: typer.Context) -> int:
     """Show the versions of dbctl, Python, SQLite, the libraries and drivers, and the client programs of servers.
 

@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from dbctl import __main__
-from dbctl.cli._lazy import GROUPS
 from dbctl.cli._support.emit import (
     emit,
     note,
@@ -26,7 +25,7 @@ from dbctl.cli._support.passwords import PasswordSource, read_password
 from dbctl.errors import BusyError, PlanChangedError
 from dbctl.model import Page, Plan, Secret, Struct
 
-GROUP = Group("sample")
+GROUP = Group("sample", help="Commands for tests.")
 EVIDENCE = Path("done")
 
 
@@ -165,7 +164,6 @@ def work(
     return emit(ctx, None)
 
 
-GROUPS["sample"] = "Commands for tests."
 sys.modules["dbctl.cli.sample"] = sys.modules[__name__]
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ def test_sort_without_column_is_refused(sort):
 
 @pytest.mark.parametrize(
     ("words", "suggestion"),
-    [(("sampel",), "sample"), (("sample", "lst"), "list"), (("sample", "list", "--limt", "1"), "--limit")],
+    [(("usres",), "users"), (("sample", "lst"), "list"), (("sample", "list", "--limt", "1"), "--limit")],
 )
 def test_misspelled_argument_gets_suggestion(words, suggestion):
     process = dbctl(*words)

@@ -9,7 +9,7 @@ import pytest
 
 import dbctl
 from dbctl.cli import help as help_command
-from dbctl.cli._lazy import GROUPS
+from dbctl.cli._catalog import read_catalog
 from dbctl.cli.main import main
 from dbctl.errors import Exit, load_registry
 from dbctl.render.reports import read_subjects
@@ -80,7 +80,7 @@ def test_code_is_explained(code, title, fact, capsys, monkeypatch):
 def test_no_code_hides_a_topic_or_a_command():
     codes = {code for subject in read_subjects() for entry in subject.entries for code in entry.codes}
     codes |= {*load_registry(), *LINT_RULES}
-    assert not codes & {*help_command.TOPICS, *GROUPS}
+    assert not codes & {*help_command.TOPICS, *read_catalog().groups}
 
 
 @pytest.mark.parametrize(
@@ -105,4 +105,4 @@ def test_every_group_is_in_one_section():
     root = dict(reference.command_helps())[""]
     listed = re.findall(r"^  (\S+(?: \S+)?)  +\S", root.partition("Examples:")[0], re.MULTILINE)
     assert len(listed) == len(set(listed))
-    assert set(listed) == set(GROUPS)
+    assert set(listed) == set(read_catalog().groups)

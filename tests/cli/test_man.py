@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from dbctl.cli._lazy import GROUPS
+from dbctl.cli._catalog import read_catalog
 from dbctl.config import bundled_folder
 from dbctl.services.setup.configuration import list_keys
 from tests import servers
@@ -44,7 +44,7 @@ def test_bundled_pages_are_current():
 
 
 def test_each_group_has_a_page():
-    names = {f"dbctl-{group.replace(' ', '-')}.1" for group in GROUPS}
+    names = {f"dbctl-{group.replace(' ', '-')}.1" for group in read_catalog().groups}
     assert set(PAGES) == names | {"dbctl.1", "dbctl.toml.5"}
 
 

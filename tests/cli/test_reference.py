@@ -18,6 +18,7 @@ from jsonschema import Draft202012Validator
 from typer.main import get_group
 
 from dbctl import demo
+from dbctl.cli import _catalog
 from dbctl.cli._support.options import add_common_options
 from dbctl.cli.main import app, main
 from dbctl.config import bundled_folder
@@ -31,7 +32,7 @@ from tests.engines import lance
 from tests.fault_proxy import FaultProxy
 from tests.receivers import receive_http
 from tests.shapes import chat_lancedb, flashpoint_web
-from tools import reference, schema_pages
+from tools import commands, reference, schema_pages
 
 SCHEMAS = json.loads(reference.SCHEMAS.read_text(encoding="utf-8"))
 
@@ -244,7 +245,7 @@ def test_examples_name_apps_and_lines_that_exist() -> None:
     for example in declared:
         assert set(example.on.split()) <= set(APPS), example
         assert set(example.needs) <= lines, example
-        assert example.shown or example.on, f"nothing uses {example}"
+        assert example.shown or example.on or example.meaning, f"nothing uses {example}"
 
 
 def test_semantic_search_matches_its_schema(tmp_path, capsys) -> None:
@@ -273,6 +274,10 @@ def test_vector_commands_match_their_schema(words, tmp_path, monkeypatch, capsys
     response = json.loads(capsys.readouterr().out)
     schema = {**SCHEMAS["answers"][response["schema"]], "$defs": SCHEMAS["$defs"]}
     Draft202012Validator(schema).validate(response)
+
+
+def test_catalog_of_commands_is_that_of_the_declarations() -> None:
+    assert _catalog.FILE.read_bytes() == commands.build_catalog(), "run make golden"
 
 
 def test_reference_is_current() -> None:

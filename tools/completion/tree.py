@@ -10,7 +10,7 @@ from msgspec import structs
 from typer.core import TyperGroup, TyperOption
 from typer.main import get_group
 
-from dbctl.cli._lazy import GROUPS
+from dbctl.cli._catalog import read_catalog
 from dbctl.cli._support.options import add_common_options, common_parameter_names
 from dbctl.cli.help import TOPICS
 from dbctl.cli.main import app
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 #: Values of arguments that do not depend on a configuration, by their placeholder in the help.
 CHOICES: Mapping[str, Sequence[str]] = {
-    "[PAGE]": ["dbctl", "dbctl.toml", *(name.replace(" ", "-") for name in GROUPS)],
-    "[TOPIC|COMMAND|CODE]": [*TOPICS, *(name for name in GROUPS if " " not in name)],
+    "[PAGE]": ["dbctl", "dbctl.toml", *(name.replace(" ", "-") for name in read_catalog().groups)],
+    "[TOPIC|COMMAND|CODE]": [*TOPICS, *(name for name in read_catalog().groups if " " not in name)],
 }
 #: Live values (``KINDS`` of ``dbctl.services.completion``) of arguments and options: the beginning of the path of the command,
 #: the placeholder in the help or the name of the option, and the kinds. The first that matches applies.

@@ -1,24 +1,37 @@
 """The commands of a module of ``dbctl.cli``, each declared above its function."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, get_args
 
 from typer.models import CommandInfo
 
-from dbctl.spec import CommandSpec, Example, Fleet, Write
+from dbctl.spec import CommandSpec, F, Fleet, Write
 
-F = TypeVar("F", bound=Callable[..., Any])
+#: Sections of the help of dbctl, in its order.
+Section = Literal["Set up", "Inspect", "Change", "Back up", "Schema", "Automate"]
+SECTIONS: tuple[Section, ...] = get_args(Section)
 
 
 class Group:
     """A group of commands, or a single command that has no group."""
 
-    def __init__(self, name: str, *, all_apps: bool = False, checks_profile: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        section: Section | None = None,
+        position: int = 0,
+        help: str = "",  # noqa: A002 - as the option
+        all_apps: bool = False,
+        checks_profile: bool = True,
+    ) -> None:
         """Create an empty group; its module has the same name, with ``_`` for each blank.
 
-        ``all_apps`` and ``checks_profile`` apply to each of its commands; see ``CommandSpec``.
+        ``section``, ``position`` in it and ``help`` are those of the help of dbctl; without a section, the commands of the module
+        are included in another group. ``all_apps`` and ``checks_profile`` apply to each of its commands; see ``CommandSpec``.
         """
-        self.name, self._all_apps, self._checks_profile = name, all_apps, checks_profile
+        self.name, self.section, self.position, self.help = name, section, position, help
+        self._all_apps, self._checks_profile = all_apps, checks_profile
         self.infos: list[CommandInfo] = []
         self.specs: list[CommandSpec] = []
 
@@ -31,7 +44,6 @@ class Group:
         recorded: bool | None = None,
         findings: bool = False,
         fleet: Fleet | None = None,
-        examples: tuple[Example, ...] = (),
     ) -> Callable[[F], F]:
         """Add a function as command ``name`` of this group, or as the command of the group's name; see ``CommandSpec``.
 
@@ -44,7 +56,6 @@ class Group:
             recorded=writes is not None if recorded is None else recorded,
             findings=findings,
             fleet=fleet,
-            examples=examples,
             all_apps=self._all_apps,
             checks_profile=self._checks_profile,
         )

@@ -1,0 +1,34 @@
+"""The names and texts of all commands, without their modules: ``commands.json``, which ``make golden`` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+from dbctl.model import Struct
+
+FILE = Path(__file__).with_name("commands.json")
+
+
+class CatalogGroup(Struct, frozen=True, kw_only=True):
+    """A group of commands, or a single command."""
+
+    section: str
+    help: str
+    commands: Sequence[str]  #: their names in the group; empty: it is a single command
+
+
+class Catalog(Struct, frozen=True, kw_only=True):
+    """All commands, in the order of the help of dbctl."""
+
+    groups: Mapping[str, CatalogGroup]
+    examples: Mapping[str, str]  #: those of the help of dbctl, with their meaning
+
+
+@cache
+def read_catalog() -> Catalog:
+    """Return the generated file; a test compares it with the declarations."""
+    from msgspec import json
+
+    return json.decode(FILE.read_bytes(), type=Catalog)

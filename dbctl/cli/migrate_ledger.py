@@ -1,0 +1,132 @@
+"""Commands of ``dbctl migrate`` that change the ledger without running migrations."""
+
+# No `from __future__ import annotations`: Typer would have to evaluate the strings at each start.
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dbctl.cli._support.app import open_app
+from dbctl.cli._support.emit import run_change
+from dbctl.cli._support.group import Group
+from dbctl.cli._support.hooks import begin_action
+from dbctl.cli._support.migration_options import MigrationsFolder
+from dbctl.cli._support.options import read_options
+from dbctl.cli._support.parameters import DryRun, Variant
+from dbctl.errors import UsageError
+from dbctl.model import DryRunResult
+from dbctl.services import migrations as service
+from dbctl.services.app import App
+from dbctl.services.migrations import ledger
+from dbctl.spec import EVERYWHERE, Example, Fleet, Write
+
+GROUP = Group("migrate")
+
+
+@contextmanager
+def open_targets(
+    ctx: typer.Context,
+    migrations: Path | None,
+    variant: str = "",
+    *,
+    may_connect: bool = True,
+    has_hooks: bool = False,
+) -> Iterator[tuple[App, Sequence[ledger.MigrationTarget]]]:
+    """Yield the app of the options, and its selected databases with their migrations."""
+    with open_app(ctx) as app, begin_action(ctx, app, "migrate") if has_hooks else nullcontext():
+        database = read_options(ctx).db
+        yield app, service.find_targets(app, database, migrations, variant=variant, may_connect=may_connect)
+
+
+@Example("migrate baseline --dry-run", on="flashpoint-web")
+@Example("migrate baseline", on=EVERYWHERE)
+@GROUP.command(
+    "baseline",
+    answers=lambda: (service.BaselineResult, DryRunResult),
+    writes=Write(source="schema", facts=("ledger",)),
+    fleet=Fleet(resumes=True),
+)
+def baseline(
+    ctx: typer.Context, migrations: MigrationsFolder = None, variant: Variant = "", dry_run: DryRun = False
+) -> int:
+    """Create the ledger of a database that has none: record the migrations that its schema already contains,
+    without running them.
+
+    Each migration is applied to a temporary database, and the result is compared with the schema.
+    """
+    from dbctl.services.migrations import Baseline
+
+    with open_targets(ctx, migrations, variant) as (app, targets):
+        return run_change(ctx, Baseline(app, targets), dry_run=dry_run)
+
+
+@Example("migrate mark {migration} --applied --db {db}", on=EVERYWHERE)
+@Example("migrate mark {migration} --pending --dry-run", on="flashpoint-web")
+@GROUP.command(
+    "mark",
+    answers=lambda: (service.RepairResult, DryRunResult),
+    writes=Write(source="schema", facts=("ledger", "audit")),
+)
+def mark(
+    ctx: typer.Context,
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names or numbers of migrations.")],
+    applied: Annotated[bool, typer.Option("--applied", help="Record them as applied.")] = False,
+    pending: Annotated[bool, typer.Option("--pending", help="Record them as pending.")] = False,
+    migrations: MigrationsFolder = None,
+    variant: Variant = "",
+    dry_run: DryRun = False,
+) -> int:
+    """Record migrations as applied or pending without running them, after a manual change."""
+    from dbctl.services.migrations import repair as migration_repair
+
+    if applied == pending:
+        raise UsageError(detail="pass either --applied or --pending")
+    with open_targets(ctx, migrations, variant) as (app, targets):
+        operation = migration_repair.mark(app, targets, names, "applied" if applied else "pending")
+        return run_change(ctx, operation, dry_run=dry_run)
+
+
+@Example("migrate repair --checksums --failed --db {db}", on=EVERYWHERE)
+@Example("migrate repair {migration} --statement undone --dry-run", on="flashpoint-web")
+@Example("migrate repair --missing --dry-run", on="flashpoint-web", shown=False)
+@GROUP.command(
+    "repair",
+    answers=lambda: (service.RepairResult, DryRunResult),
+    writes=Write(source="schema", facts=("ledger", "audit")),
+)
+def repair(
+    ctx: typer.Context,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Names or numbers of migrations; default: all."),
+    ] = None,
+    checksums: Annotated[
+        bool, typer.Option("--checksums", help="Accept the current files as the applied ones.")
+    ] = False,
+    failed: Annotated[
+        bool,
+        typer.Option(
+            "--failed", help="Remove failed migrations from the ledger, after you reverted their changes."
+        ),
+    ] = False,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Remove migrations without a file from the ledger.")
+    ] = False,
+    statement: Annotated[
+        service.StatementOutcome | None,
+        typer.Option("--statement", help="Record whether the statement ran at which a run was killed."),
+    ] = None,
+    migrations: MigrationsFolder = None,
+    variant: Variant = "",
+    dry_run: DryRun = False,
+) -> int:
+    """Correct the ledger to match the files; no migration runs."""
+    from dbctl.services.migrations import repair as migration_repair
+
+    requested = {"checksums": checksums, "failed": failed, "missing": missing}
+    repairs = [word for word, is_requested in requested.items() if is_requested]
+    with open_targets(ctx, migrations, variant) as (app, targets):
+        operation = migration_repair.repair(app, targets, repairs, names=names or (), outcome=statement)
+        return run_change(ctx, operation, dry_run=dry_run)

@@ -1,0 +1,54 @@
+"""The catalog of all commands, generated from the declarations in the modules of ``dbctl.cli``.
+
+``python -m tools.commands`` writes it to ``dbctl/cli/commands.json``, first of the generated files: the others read it.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
+
+from msgspec import json
+
+import dbctl.cli
+from dbctl.cli._catalog import FILE, Catalog, CatalogGroup
+from dbctl.cli._support.group import SECTIONS, Group
+
+
+@cache
+def read_groups() -> Sequence[Group]:
+    """Return the groups of all modules, in the order of the help of dbctl."""
+    modules = [
+        import_module(f"dbctl.cli.{module.name}") for module in pkgutil.iter_modules(dbctl.cli.__path__)
+    ]
+    groups = [module.GROUP for module in modules if hasattr(module, "GROUP") and module.GROUP.section]
+    return sorted(groups, key=lambda group: (SECTIONS.index(group.section), group.position, group.name))
+
+
+def build_catalog() -> bytes:
+    """Return the content of the file."""
+    groups = read_groups()
+    catalog = Catalog(
+        groups={
+            group.name: CatalogGroup(
+                section=str(group.section),
+                help=group.help,
+                commands=[str(info.name) for info in group.infos if info.name != group.name],
+            )
+            for group in groups
+        },
+        examples={
+            example.text: example.meaning
+            for group in groups
+            for spec in group.specs
+            for example in spec.examples
+            if example.meaning
+        },
+    )
+    return json.format(json.encode(catalog), indent=1) + b"\n"
+
+
+if __name__ == "__main__":
+    FILE.write_bytes(build_catalog())
